@@ -1,0 +1,84 @@
+"""Budgets: what one run may train for, and what a session may spend."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|sec|seconds?|m|min|minutes?|h|hours?|d|days?)\s*$")
+_STEPS = re.compile(r"^\s*(\d+)\s*steps?\s*$")
+_UNIT = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+@dataclass(frozen=True, slots=True)
+class RunBudget:
+    """The time budget of one run: either seconds of training, or a number of steps (reproducible)."""
+
+    seconds: float | None = None
+    steps: int | None = None
+
+    def __str__(self) -> str:
+        if self.steps is not None:
+            return f"{self.steps} steps"
+        return format_seconds(self.seconds or 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionBudget:
+    """What a session may spend. None is no limit. `usd` in dollars, `hours` of engine time."""
+
+    hours: float | None = None
+    experiments: int | None = None
+    usd: float | None = None
+
+    def exhausted(self, *, seconds: float, experiments: int, usd: float) -> str | None:
+        """Why the session is finished, or None while something is left."""
+        if self.experiments is not None and experiments >= self.experiments:
+            return f"the budget of {self.experiments} experiment{'s' * (self.experiments != 1)} is spent"
+        if self.hours is not None and seconds >= self.hours * 3600:
+            return f"the budget of {self.hours:g} hours is spent"
+        if self.usd is not None and usd >= self.usd:
+            return f"the budget of ${self.usd:.2f} is spent (${usd:.2f})"
+        return None
+
+
+def parse_duration(text: str) -> float:
+    """Seconds in `20s`, `5m`, `1.5h`, `2d`. Raises ValueError with the mend."""
+    match = _DURATION.match(text)
+    if not match:
+        raise ValueError(f"{text!r} is no duration: write a number and s, m, h or d, such as 20s or 5m")
+    unit = match[2] if match[2] == "ms" else match[2][0]
+    return float(match[1]) * _UNIT[unit]
+
+
+def parse_run_budget(text: str) -> RunBudget:
+    """`20s`, `5m` or `400 steps`. Raises ValueError with the mend."""
+    match = _STEPS.match(text)
+    if match:
+        steps = int(match[1])
+        if steps < 1:
+            raise ValueError("a step budget is at least 1 step")
+        return RunBudget(steps=steps)
+    try:
+        seconds = parse_duration(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no run budget: write 20s, 5m or 400 steps") from None
+    if seconds <= 0:
+        raise ValueError("a run budget is more than 0 seconds")
+    return RunBudget(seconds=seconds)
+
+
+def format_seconds(seconds: float) -> str:
+    """`4.2s`, `45s`, `1:53`, `3h12m`, `2d04h`: never more than six cells."""
+    if seconds < 0:
+        seconds = 0.0
+    if seconds < 10 and seconds != int(seconds):
+        return f"{seconds:.1f}s"
+    whole = int(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02d}"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02d}h"

@@ -1,0 +1,116 @@
+"""Every error a person can meet, as one tree.
+
+AutoresearchError            what went wrong, where, and the mend
+├── UsageError               the words of a command line (exit 2)
+├── ProgramError             program.md: the line, the reason, the mend
+├── ProjectError             the repository or its files
+├── SessionError             a session's folder or log
+│   ├── NoSuchSession        (exit 3)
+│   ├── SessionBusy          another engine holds it
+│   ├── LogCorrupt           session.db does not read
+│   └── LogTooNew            written by a newer version
+├── EngineError              the engine could not start or be reached
+├── CommandRefused           the engine said no, and why
+├── EditError                a proposal's edits do not apply (told to the researcher)
+├── ResearcherError          a researcher cannot propose
+│   ├── ResearcherMisconfigured   no key, unknown model: a person must mend it
+│   ├── ProposalFailed       answered, but nothing usable came of it
+│   └── ScriptEnded          nothing more to propose: the session is finished
+└── LabError                 git, sandbox, runner or scorer
+    ├── GitConflict          a change does not apply on the new best
+    └── ScorerFault          the scorer itself failed
+"""
+
+from __future__ import annotations
+
+
+class AutoresearchError(Exception):
+    """An error said in three parts: what happened, where, and how to mend it."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, *, where: str = "", mend: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.mend = mend
+
+    def __str__(self) -> str:
+        parts = [f"{self.where}: {self.what}" if self.where else self.what]
+        if self.mend:
+            parts.append(f"  mend: {self.mend}")
+        return "\n".join(parts)
+
+
+class UsageError(AutoresearchError):
+    exit_code = 2
+
+
+class ProgramError(AutoresearchError):
+    pass
+
+
+class ProjectError(AutoresearchError):
+    pass
+
+
+class SessionError(AutoresearchError):
+    pass
+
+
+class NoSuchSession(SessionError):
+    exit_code = 3
+
+
+class SessionBusy(SessionError):
+    def __init__(self, what: str, *, pid: int, where: str = "", mend: str = "") -> None:
+        super().__init__(what, where=where, mend=mend)
+        self.pid = pid
+
+
+class LogCorrupt(SessionError):
+    pass
+
+
+class LogTooNew(SessionError):
+    pass
+
+
+class EngineError(AutoresearchError):
+    pass
+
+
+class CommandRefused(AutoresearchError):
+    pass
+
+
+class EditError(AutoresearchError):
+    pass
+
+
+class ResearcherError(AutoresearchError):
+    pass
+
+
+class ResearcherMisconfigured(ResearcherError):
+    pass
+
+
+class ProposalFailed(ResearcherError):
+    pass
+
+
+class ScriptEnded(ResearcherError):
+    pass
+
+
+class LabError(AutoresearchError):
+    pass
+
+
+class GitConflict(LabError):
+    pass
+
+
+class ScorerFault(LabError):
+    pass

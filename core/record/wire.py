@@ -1,0 +1,198 @@
+"""Events, commands and messages as JSON, for disk and socket alike.
+
+A value is written as its class's snake-case name under "type" with its fields beside it. Decoding refuses what it
+does not know with ValueError: a newer engine and an older client must not guess.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from functools import cache
+from typing import Any
+
+from core.record import commands, events
+from core.record.events import Event
+from core.record.pulse import Pulse
+
+PROTOCOL = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """Client to engine, first: the last event the client has seen."""
+
+    protocol: int
+    since: int
+    client: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    protocol: int
+    session: str
+    pid: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class CaughtUp:
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resync:
+    """The client fell behind its outbox: read the log from `since` and go on."""
+
+    since: int
+
+
+@dataclass(frozen=True, slots=True)
+class Goodbye:
+    """The engine ends; `reason` says why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    id: int
+    command: commands.Command
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    id: int
+    reply: commands.Reply
+
+
+Message = Hello | Welcome | CaughtUp | Resync | Goodbye | Request | Response | Event | Pulse
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+
+
+def type_name(value: object) -> str:
+    """The word under which a value is written: `RunStarted` is `run_started`."""
+    return _snake(type(value).__name__)
+
+
+_BODIES: dict[str, type] = {_snake(c.__name__): c for c in typing.get_args(events.Body)}
+_COMMANDS: dict[str, type] = {_snake(c.__name__): c for c in typing.get_args(commands.Command)}
+_MESSAGES: dict[str, type] = {_snake(c.__name__): c for c in typing.get_args(Message) if c is not Event}
+
+
+def to_plain(value: Any) -> Any:
+    """Dataclasses, tuples and mappings as what `json` takes. A union member carries its type."""
+    if is_dataclass(value) and not isinstance(value, type):
+        plain = {f.name: to_plain(getattr(value, f.name)) for f in fields(value)}
+        if type(value) in _TAGGED:
+            return {"type": type_name(value), **plain}
+        return plain
+    if isinstance(value, Mapping):
+        return {str(k): to_plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(v) for v in value]
+    return value
+
+
+_TAGGED: frozenset[type] = frozenset([*_BODIES.values(), *_COMMANDS.values(), *_MESSAGES.values()])
+
+
+@cache
+def _shape(cls: type) -> tuple[tuple[Field[Any], Any], ...]:
+    hints = typing.get_type_hints(cls)
+    return tuple((f, hints[f.name]) for f in fields(cls))
+
+
+def from_plain(cls: type, plain: Mapping[str, Any]) -> Any:
+    """Build `cls` from plain JSON. Unknown fields are left out (a newer writer added them); a missing one raises."""
+    values: dict[str, Any] = {}
+    for f, hint in _shape(cls):
+        if f.name in plain:
+            values[f.name] = _convert(hint, plain[f.name])
+        elif f.default is MISSING and f.default_factory is MISSING:
+            raise ValueError(f"{_snake(cls.__name__)} without its field {f.name!r}")
+    return cls(**values)
+
+
+def _convert(hint: Any, value: Any) -> Any:
+    if value is None or hint is Any:
+        return value
+    origin = typing.get_origin(hint)
+    if origin is tuple:
+        inner = typing.get_args(hint)
+        return tuple(_convert(inner[0], v) for v in value)
+    if origin in (typing.Union, types.UnionType):
+        members = [m for m in typing.get_args(hint) if m is not type(None)]
+        if isinstance(value, dict) and "type" in value:
+            return decode_tagged(value, {_snake(m.__name__): m for m in members if isinstance(m, type)})
+        return _convert(members[0], value) if len(members) == 1 else value
+    if isinstance(hint, type) and is_dataclass(hint):
+        return from_plain(hint, value)
+    return value
+
+
+def decode_tagged(plain: Mapping[str, Any], known: Mapping[str, type]) -> Any:
+    """Build the class that `plain["type"]` names. Raises ValueError when it is not among `known`."""
+    name = plain.get("type")
+    cls = known.get(str(name))
+    if cls is None:
+        raise ValueError(f"unknown type {name!r}")
+    return from_plain(cls, plain)
+
+
+def event_to_plain(event: Event) -> dict[str, Any]:
+    return {"seq": event.seq, "time": event.time, **to_plain(event.body)}
+
+
+def event_from_plain(plain: Mapping[str, Any]) -> Event:
+    """Raises ValueError for an event this version does not know."""
+    return Event(int(plain["seq"]), float(plain["time"]), decode_tagged(plain, _BODIES))
+
+
+def dumps(value: Any) -> str:
+    """One line of JSON. Non-finite floats become null, so that every reader can parse the line."""
+    return json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate would break every reader
+    return value
+
+
+def encode_event(event: Event) -> str:
+    return dumps(event_to_plain(event))
+
+
+def decode_event(line: str) -> Event:
+    return event_from_plain(json.loads(line))
+
+
+def encode_message(message: Message) -> bytes:
+    """One message as one line, for the socket."""
+    plain = {"type": "event", "event": event_to_plain(message)} if isinstance(message, Event) else to_plain(message)
+    return dumps(plain).encode() + b"\n"
+
+
+def decode_message(line: bytes) -> Message:
+    """Raises ValueError for anything that is not a message of this protocol."""
+    plain = json.loads(line)
+    if not isinstance(plain, dict):
+        raise ValueError("a message is a JSON object")
+    if plain.get("type") == "event":
+        return event_from_plain(plain["event"])
+    message: Message = decode_tagged(plain, _MESSAGES)
+    return message

@@ -1,0 +1,1 @@
+"""Who proposes: the Researcher protocol, its prompt and tools, and one file per kind of researcher."""
