@@ -182,6 +182,7 @@ class RunStarted:
 @dataclass(frozen=True, slots=True)
 class RunPhaseChanged:
     run: int
+    experiment: int
     phase: RunPhase
 
 
@@ -190,6 +191,7 @@ class RunFinished:
     """A run ended. `seconds` is its clock, `wall_seconds` from process start to score. `steps` is self-reported."""
 
     run: int
+    experiment: int
     ended: Ended
     metric: float | None
     seconds: float

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-Kind = Literal[
-    "architecture", "optimiser", "schedule", "regularisation", "data", "numerics", "simplification", "other"
-]
+Kind = Literal["architecture", "optimiser", "schedule", "regularisation", "data", "numerics", "simplification", "other"]
 KINDS: tuple[str, ...] = get_args(Kind)
 
 

