@@ -4,6 +4,7 @@ AutoresearchError            what went wrong, where, and the mend
 ├── UsageError               the words of a command line (exit 2)
 ├── ProgramError             program.md: the line, the reason, the mend
 ├── ProjectError             the repository or its files
+│   └── UncommittedChanges   in the files that may be edited: run from HEAD, or stop
 ├── SessionError             a session's folder or log
 │   ├── NoSuchSession        (exit 3)
 │   ├── SessionBusy          another engine holds it
@@ -51,6 +52,10 @@ class ProgramError(AutoresearchError):
 
 
 class ProjectError(AutoresearchError):
+    pass
+
+
+class UncommittedChanges(ProjectError):
     pass
 
 

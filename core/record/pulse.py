@@ -44,3 +44,4 @@ class Pulse:
     thinking_seconds: float = 0.0
     waiting: str = ""  # why the researcher waits, "" when it does not
     engine_memory: int = 0  # bytes
+    trouble: str = ""  # what holds the engine up that cannot be logged (a full disk)

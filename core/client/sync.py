@@ -1,0 +1,97 @@
+"""The plain, blocking way to a session, for the command line."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+
+from core.log import Log
+from core.record import commands, wire
+from core.record.errors import EngineError, NoSuchSession
+from core.record.events import Event
+from core.record.state import State
+from core.session import SessionPaths, engine_alive
+
+POLL_SECONDS = 0.1
+
+
+def _open(paths: SessionPaths) -> Log:
+    if not paths.database.exists():
+        raise NoSuchSession(f"there is no session {paths.name!r}", where=str(paths.project))
+    return Log.read(paths.database)
+
+
+def read_state(paths: SessionPaths) -> State:
+    """The session's State from its log; needs no engine. Raises NoSuchSession, LogCorrupt or LogTooNew."""
+    log = _open(paths)
+    try:
+        return log.load()
+    finally:
+        log.close()
+
+
+def read_events(paths: SessionPaths, *, since: int = 0, experiment: int | None = None) -> list[Event]:
+    """Events from the log: those after `since`, or those of one experiment."""
+    log = _open(paths)
+    try:
+        return list(log.events(since) if experiment is None else log.events_of(experiment))
+    finally:
+        log.close()
+
+
+def request(paths: SessionPaths, command: commands.Command, timeout: float = 10.0) -> commands.Reply:
+    """Ask the engine and wait for its answer. Raises EngineError when there is none to ask."""
+    if not engine_alive(paths):
+        raise EngineError(
+            f"session {paths.name!r} has no running engine",
+            mend=f"start it again with: autoresearch-tui run --session {paths.name}",
+        )
+    deadline = time.monotonic() + timeout
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
+            link.settimeout(timeout)
+            link.connect(str(paths.socket))
+            # A client that has seen everything gets no history, only its answer.
+            link.sendall(wire.encode_message(wire.Hello(wire.PROTOCOL, 2**53, "command")))
+            link.sendall(wire.encode_message(wire.Request(1, command)))
+            for line in _lines(link):
+                message = wire.decode_message(line)
+                if isinstance(message, wire.Response) and message.id == 1:
+                    return message.reply
+                if isinstance(message, wire.Goodbye):
+                    raise EngineError(f"the engine refused: {message.reason}")
+                if time.monotonic() > deadline:
+                    break
+    except (OSError, ValueError) as error:
+        raise EngineError(f"the engine could not be reached ({error})", where=str(paths.socket)) from error
+    raise EngineError("the engine gave no answer", mend=f"look into {paths.engine_log}")
+
+
+def _lines(link: socket.socket) -> Iterator[bytes]:
+    data = b""
+    while True:
+        piece = link.recv(65536)
+        if not piece:
+            return
+        *lines, data = (data + piece).split(b"\n")
+        yield from lines
+
+
+def follow(paths: SessionPaths, since: int = 0) -> Iterator[Event]:
+    """Every event after `since`, waiting for new ones while an engine lives; ends when it is gone.
+
+    Reads the log itself, ten times a second: what a person sees is what is on disk.
+    """
+    log = _open(paths)
+    try:
+        while True:
+            alive = engine_alive(paths)  # asked before reading, so that an engine's last words are not missed
+            for event in log.events(since):
+                since = event.seq
+                yield event
+            if not alive:
+                return
+            time.sleep(POLL_SECONDS)
+    finally:
+        log.close()
