@@ -1,0 +1,168 @@
+"""The scorer's end of the second process: starts it in the sandbox, asks for logits, believes nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import signal
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nanotrain import host
+from nanotrain.weights import Rejected
+
+PIPE_BYTES = 1 << 20
+KEPT_LINES = 200  # of what the code under test prints while it is scored
+KEPT_CHARACTERS = 500  # a line
+PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "VIRTUAL_ENV")
+
+
+class Fault(Exception):
+    """The scorer itself cannot work; not the experiment's doing."""
+
+
+class Caged:
+    """The model under test, in a process of its own. A context manager: leaving it kills the process's group."""
+
+    def __init__(self, cage: list[str], order: dict[str, Any], vocab: int) -> None:
+        self.vocab, self.order = vocab, order
+        self.deadline = float("inf")
+        env = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        env |= {"OMP_WAIT_POLICY": "PASSIVE", "AUTORESEARCH_DEVICE": order["device"]}
+        command = [*cage, sys.executable, "-P", "-B", "-c", Path(host.__file__).read_text(encoding="utf-8")]
+        try:
+            self.process = subprocess.Popen(
+                command, cwd=order["worktree"], env=env, start_new_session=True,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            )
+        except OSError as error:
+            raise Fault(f"cannot start the model's process: {error}") from error
+        assert self.process.stdin and self.process.stdout and self.process.stderr
+        self.stdin, self.stdout, self.stderr = self.process.stdin, self.process.stdout, self.process.stderr
+        with contextlib.suppress(OSError):  # a bigger pipe is faster, not necessary
+            fcntl.fcntl(self.stdout.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        self.printed: deque[str] = deque(maxlen=KEPT_LINES)
+        self.reader = threading.Thread(target=self._drain, daemon=True)
+        self.reader.start()
+
+    def __enter__(self) -> Caged:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.reader.join(2)
+        for line in self.printed:
+            print(f"model: {line}")
+
+    def load(self, startup: float, limit: float) -> str:
+        """Have the model rebuilt; returns its parameters' hash. `startup` and `limit` are seconds allowed.
+
+        Raises Fault when the process does not even start, Rejected when the model cannot be rebuilt.
+        """
+        self.deadline = time.monotonic() + startup
+        try:
+            hello = self._header()
+        except Rejected as error:
+            raise Fault(f"the model's process did not start: {error}; {' / '.join(list(self.printed)[-3:])}") from error
+        if hello.get("type") != "hello":
+            raise Fault(f"the model's process said {hello} where it should greet")
+        self._ask(self.order)
+        digest = str(self._expect("ready")["hash"])
+        self.deadline = time.monotonic() + limit
+        return digest
+
+    def hash(self) -> str:
+        """The parameters' hash now."""
+        self._ask({"type": "hash"})
+        return str(self._expect("hash")["hash"])
+
+    def ask(self, tokens: NDArray[np.uint16]) -> None:
+        """Send rows (B, T); `answer` must follow. One request may be under way while another is answered."""
+        self._ask({"type": "tokens", "shape": list(tokens.shape)}, np.ascontiguousarray(tokens, dtype="<u2").tobytes())
+
+    def answer(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """The logits (B, T, V) of the oldest request of shape (B, T). Raises Rejected unless they are that, finite."""
+        header = self._expect("logits")
+        wanted = [*shape, self.vocab]
+        if header.get("shape") != wanted or header.get("bytes") != 4 * int(np.prod(wanted)):
+            raise Rejected(f"the model returned logits of shape {header.get('shape')}, {wanted} expected")
+        logits = np.frombuffer(self._read(header["bytes"]), dtype="<f4").reshape(wanted)
+        if not np.isfinite(logits).all():
+            raise Rejected("the model returned logits that are not finite")
+        return logits
+
+    def logits(self, tokens: NDArray[np.uint16]) -> NDArray[np.float32]:
+        """(B, T) -> (B, T, V), one request and its answer."""
+        self.ask(tokens)
+        return self.answer(tokens.shape)
+
+    # --- the pipe, of which every byte is suspect ---
+
+    def _ask(self, header: dict[str, Any], payload: bytes = b"") -> None:
+        try:
+            host.send(self.stdin, header, payload)
+        except OSError as error:
+            raise self._gone() from error
+
+    def _expect(self, kind: str) -> dict[str, Any]:
+        header = self._header()
+        if header.get("type") == "error":
+            raise Rejected(f"the model cannot be rebuilt or run: {clean(str(header.get('text')))}")
+        if header.get("type") != kind or not isinstance(header.get("hash", ""), str):
+            raise Rejected(f"the model's process answered {clean(str(header))[:200]} where {kind} was expected")
+        return header
+
+    def _header(self) -> dict[str, Any]:
+        length = struct.unpack(">I", self._read(4))[0]
+        if length > host.HEADER_MAX:
+            raise Rejected("the model's process wrote to the scorer's pipe")
+        try:
+            header = json.loads(self._read(length))
+        except (ValueError, RecursionError) as error:
+            raise Rejected("the model's process wrote to the scorer's pipe") from error
+        return header if isinstance(header, dict) else {}
+
+    def _read(self, size: int) -> bytearray:
+        """Exactly `size` bytes. Raises Rejected at the deadline or when the process has gone."""
+        data, descriptor = bytearray(size), self.stdout.fileno()
+        view, got = memoryview(data), 0
+        while got < size:
+            left = self.deadline - time.monotonic()
+            if left <= 0 or not select.select([descriptor], [], [], left)[0]:
+                raise Rejected("scoring took too long: the model did not answer within the time limit")
+            count = os.readv(descriptor, [view[got:]])
+            if count == 0:
+                raise self._gone()
+            got += count
+        return data
+
+    def _gone(self) -> Rejected:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(2)
+        code = self.process.poll()
+        how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+        return Rejected(f"the model's process ended by itself ({how})")
+
+    def _drain(self) -> None:
+        """Keep the last lines printed by the code under test, short and harmless; never let it block on stderr."""
+        while line := self.stderr.readline(65_536):
+            self.printed.append(clean(line.decode("utf-8", "replace"))[:KEPT_CHARACTERS])
+
+
+def clean(text: str) -> str:
+    """Without control characters: nothing the code under test prints may reach a terminal as a command."""
+    return "".join(c if c.isprintable() else " " for c in text).strip()

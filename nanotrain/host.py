@@ -1,0 +1,111 @@
+"""The scorer's second process: it runs the code under test, sees inputs only, and answers with raw logits.
+
+The scorer starts it as `python -P -B -c <this file's text>`, in the sandbox, so it needs no file of the
+pristine checkout. Everything it says is taken as the word of the code under test: after the import below, that
+code owns this process. Messages on both sides: 4 bytes length, JSON header, then `header["bytes"]` raw bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+import struct
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, BinaryIO
+
+HEADER_MAX = 65_536  # bytes
+
+
+def send(stream: BinaryIO, header: dict[str, Any], payload: bytes | memoryview = b"") -> None:
+    """Write one message."""
+    body = json.dumps(header | {"bytes": len(payload)}).encode()
+    stream.write(struct.pack(">I", len(body)) + body)
+    if len(payload):
+        stream.write(payload)
+    stream.flush()
+
+
+def receive(stream: BinaryIO) -> tuple[dict[str, Any], bytes]:
+    """Read one message of the scorer. Raises EOFError when it has closed the pipe."""
+    head = stream.read(4)
+    if len(head) < 4:
+        raise EOFError("the scorer has gone")
+    header = json.loads(stream.read(struct.unpack(">I", head)[0]))
+    return header, stream.read(header["bytes"])
+
+
+class Host:
+    """Holds the model under test and answers requests about it."""
+
+    def __init__(self, order: dict[str, Any]) -> None:
+        import torch
+
+        self.torch = torch
+        self.device = torch.device(order["device"] if order["device"] != "cuda" or torch.cuda.is_available() else "cpu")
+        torch.manual_seed(order["seed"])
+        if self.device.type == "cpu":
+            torch.set_num_threads(1)
+        sys.path.insert(0, order["worktree"])
+        sys.argv = ["nanotrain.train"]
+        module = importlib.import_module("nanotrain.train")
+        if not str(module.__file__).startswith(order["worktree"]):
+            raise ImportError(f"nanotrain.train came from {module.__file__}, not from the worktree")
+        from safetensors.torch import load_file
+
+        run = Path(order["run"])
+        self.model = module.build_model(json.loads((run / "model.json").read_text()))
+        self.model.load_state_dict(load_file(run / "weights.safetensors"), strict=True)
+        self.model.to(self.device).eval()
+        self.half = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
+
+    def fingerprint(self) -> str:
+        """sha256 over every parameter and buffer, so that a change of them is seen."""
+        digest = hashlib.sha256()
+        for name, value in sorted([*self.model.named_parameters(), *self.model.named_buffers()]):
+            digest.update(name.encode() + str(tuple(value.shape)).encode())
+            digest.update(value.detach().cpu().contiguous().view(self.torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def logits(self, header: dict[str, Any], payload: bytes) -> tuple[list[int], memoryview]:
+        """uint16 tokens of header["shape"] -> float32 logits, shape and bytes."""
+        torch = self.torch
+        numbers = torch.frombuffer(bytearray(payload), dtype=torch.uint16).to(torch.int64)
+        tokens = numbers.view(header["shape"]).to(self.device)
+        with torch.inference_mode(), torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half):
+            result = self.model(tokens)
+        result = result.float().cpu().contiguous()
+        return list(result.shape), memoryview(result.numpy()).cast("B")
+
+
+def main() -> None:
+    """Serve until the scorer closes the pipe. What the code under test prints goes to stderr."""
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    with open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), 0)
+    send(answers, {"type": "hello"})
+    try:
+        order, _ = receive(requests)
+        host = Host(order)
+        params = sum(p.numel() for p in host.model.parameters())
+        send(answers, {"type": "ready", "params": params, "hash": host.fingerprint()})
+        while True:
+            header, payload = receive(requests)
+            if header["type"] == "hash":
+                send(answers, {"type": "hash", "hash": host.fingerprint()})
+            else:
+                shape, raw = host.logits(header, payload)
+                send(answers, {"type": "logits", "shape": shape}, raw)
+    except EOFError:
+        return
+    except BaseException as error:
+        traceback.print_exc()
+        send(answers, {"type": "error", "text": f"{type(error).__name__}: {error}"[:2000]})
+
+
+if __name__ == "__main__":
+    main()

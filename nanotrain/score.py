@@ -1,0 +1,103 @@
+"""The sealed scorer: says how many bits a byte of unseen text costs the model that a run left behind.
+
+    python -m nanotrain.score                 # the run that $AUTORESEARCH_RUN_DIR names, or the last one by hand
+    python -m nanotrain.score --hidden        # on the second, never shown, slice
+
+This process holds the validation text and never imports the code under test: caged.py starts a second one for
+that, which sees inputs only. The last line of stdout is the JSON of docs/run-protocol.md, section 3.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nanotrain import handover, prepare, weights
+from nanotrain.caged import Caged, Fault, clean
+from nanotrain.corpus import PrepareError
+from nanotrain.probes import Examiner, Judgement, rows_of
+from nanotrain.weights import Rejected
+
+STARTUP_SECONDS = {"cpu": 90.0, "cuda": 180.0}  # imports and rebuilding the model
+LIMIT_SECONDS = {"cpu": 90.0, "cuda": 240.0}  # all probes and the scoring
+
+
+def score(worktree: Path, run: Path, device: str, seed: int, cage: list[str], part: str) -> dict[str, Any]:
+    """Judge one run; `part` is `val` or `hidden`. Returns the result line. Raises Fault and PrepareError."""
+    start = time.monotonic()
+    ready = prepare.find()
+    if ready is None:
+        raise PrepareError("the validation data are not prepared", prepare.MEND)
+    vocab = int(ready.manifest["vocab"])
+    order = {"worktree": str(worktree), "run": str(run), "device": device, "seed": seed}
+    judgement = Judgement()
+    try:
+        with Caged(cage, order, vocab) as model:
+            config = weights.check(run, device)  # while the other process imports torch
+            same_data(config, ready)
+            lengths = np.fromfile(ready.tokenizer / "token_bytes.bin", dtype=np.uint8).astype(np.int64)
+            tokens = np.fromfile(ready.folder / f"{part}.bin", dtype="<u2")
+            rows = rows_of(tokens, lengths, prepare.EVAL_CONTEXT[device], prepare.EVAL_BYTES[device])
+            before = model.load(STARTUP_SECONDS[device], LIMIT_SECONDS[device])
+            examiner = Examiner(model, rows, lengths, device)
+            judgement = examiner.result
+            examiner.judge()
+            changed = model.hash() != before
+            judgement.record("parameters", float(changed), 0.0, "the parameters changed while the model was scored")
+    except Rejected as reason:
+        return {"rejected": clean(str(reason)), "probes": judgement.probes}
+    except ValueError as error:
+        raise Fault(str(error)) from error
+    return {
+        "metric": round(judgement.bits_per_byte, 6),
+        "probes": judgement.probes,
+        "tokens": judgement.tokens,
+        "bytes": judgement.bytes,
+        "seconds": round(time.monotonic() - start, 2),
+    }
+
+
+def same_data(config: dict[str, Any], ready: prepare.Prepared) -> None:
+    """Raises Fault when the run was trained on another corpus than the one chosen now."""
+    mark = config.get("data")
+    with ready.train.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        expected = handover.mark_of(size, file.read(handover.MARK_BYTES))
+    if mark is not None and mark != expected:
+        raise Fault(
+            f"this run was not trained on the corpus chosen now ({ready.manifest['corpus']}); choose its corpus "
+            "again with `python -m nanotrain.prepare --data …`, or train anew"
+        )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """0 with a result line, rejected or not; 1 when the scorer itself cannot work."""
+    parser = argparse.ArgumentParser(prog="python -m nanotrain.score", description="Score the model a run left behind.")
+    parser.add_argument("--hidden", action="store_true", help="score the second, hidden slice")
+    options = parser.parse_args(argv)
+    env = os.environ
+    try:
+        cage = json.loads(env.get("AUTORESEARCH_CAGE") or "[]")
+        worktree = Path(env.get("AUTORESEARCH_WORKTREE") or Path.cwd()).resolve()
+        run = Path(env.get("AUTORESEARCH_RUN_DIR") or prepare.cache_root() / "last-run").resolve()
+        device = env.get("AUTORESEARCH_DEVICE") or ("cuda" if os.path.exists("/dev/nvidiactl") else "cpu")
+        if device not in prepare.EVAL_CONTEXT:
+            raise Fault(f"AUTORESEARCH_DEVICE is {device!r}; cpu or cuda expected")
+        seed = int(env.get("AUTORESEARCH_SEED") or 1)
+        result = score(worktree, run, device, seed, cage, "hidden" if options.hidden else "val")
+    except (Fault, PrepareError, OSError, ValueError) as error:
+        print(f"error: the scorer cannot work: {error}\n mend: {getattr(error, 'mend', 'see above')}", file=sys.stderr)
+        return 1
+    print(json.dumps(result), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""Looks a run's weights over without running any of its code: complete, of sane size, finite."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+MAX_BYTES = {"cpu": 1 << 30, "cuda": 16 << 30}  # of weights.safetensors
+MAX_HEADER = 1 << 22  # bytes
+MAX_CONFIG = 1 << 16  # bytes of model.json
+EXPONENTS = {"F64": ("<u8", 0x7FF << 52), "F32": ("<u4", 0xFF << 23), "F16": ("<u2", 0x1F << 10), "BF16": ("<u2", 0xFF << 7)}
+SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+CHUNK = 1 << 22  # numbers looked at a time
+
+
+class Rejected(Exception):
+    """The run or its model broke a rule; `str()` is the reason in words."""
+
+
+def check(folder: Path, device: str) -> dict[str, Any]:
+    """Returns model.json's content. Raises Rejected when a file is missing, malformed, oversized or not finite."""
+    config = _config(_open(folder / "model.json", MAX_CONFIG))
+    path = folder / "weights.safetensors"
+    with os.fdopen(_open(path, MAX_BYTES[device]), "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        head = file.read(8)
+        length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
+        if not 0 < length <= min(MAX_HEADER, size):
+            raise Rejected("weights.safetensors is not a safetensors file: its header is missing or too long")
+        try:
+            header = json.loads(file.read(length))
+            tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
+            end = max((int(entry["data_offsets"][1]) for entry in tensors.values()), default=0)
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            raise Rejected("weights.safetensors is not a safetensors file: its header does not parse") from error
+        if not tensors:
+            raise Rejected("weights.safetensors holds no weights")
+        if 8 + length + end != size:
+            raise Rejected(f"weights.safetensors is truncated: {size:,} bytes, {8 + length + end:,} expected")
+        for name, entry in tensors.items():
+            _tensor(file.fileno(), 8 + length, name, entry)
+    return config
+
+
+def _open(path: Path, limit: int) -> int:
+    """A descriptor of a plain file no longer than `limit`; links are not followed."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise Rejected(f"the run left no {path.name}") from error
+    except OSError as error:
+        raise Rejected(f"{path.name} cannot be read: {error.strerror}") from error
+    status = os.fstat(descriptor)
+    if not os.path.isfile(f"/proc/self/fd/{descriptor}"):
+        os.close(descriptor)
+        raise Rejected(f"{path.name} is not a plain file")
+    if status.st_size > limit:
+        os.close(descriptor)
+        raise Rejected(f"{path.name} is oversized: {status.st_size:,} bytes, {limit:,} allowed")
+    return descriptor
+
+
+def _config(descriptor: int) -> dict[str, Any]:
+    with os.fdopen(descriptor, "rb") as file:
+        try:
+            config = json.loads(file.read())
+        except (ValueError, RecursionError) as error:
+            raise Rejected("model.json does not parse") from error
+    if not isinstance(config, dict):
+        raise Rejected("model.json is not an object")
+    return config
+
+
+def _tensor(descriptor: int, base: int, name: str, entry: dict[str, Any]) -> None:
+    try:
+        kind, shape, (start, end) = entry["dtype"], [int(n) for n in entry["shape"]], map(int, entry["data_offsets"])
+        size = SIZES[kind]
+    except (KeyError, ValueError, TypeError) as error:
+        raise Rejected(f"weights.safetensors: the entry of {name!r} is malformed or of an unknown type") from error
+    if start < 0 or end - start != size * math.prod(shape):
+        raise Rejected(f"weights.safetensors: {name!r} does not have the bytes its shape {shape} needs")
+    if kind not in EXPONENTS:
+        return
+    number, mask = EXPONENTS[kind]
+    for offset in range(start, end, CHUNK * size):
+        raw = os.pread(descriptor, min(CHUNK * size, end - offset), base + offset)
+        bits = np.frombuffer(raw, dtype=number)
+        if bool(((bits & bits.dtype.type(mask)) == mask).any()):
+            raise Rejected(f"the weights are not finite: {name!r} holds NaN or infinity")
