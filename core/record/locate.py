@@ -1,0 +1,156 @@
+"""Where a piece of search text stands in a file: exactly, up to trailing blanks, or up to its indentation.
+
+Language models copy code almost exactly; what they lose is trailing whitespace and a level of indentation. Each step
+of the chain is taken only when the one before found nothing, and only when it finds exactly one place.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+SHOWN_LINES = 24  # of a file, in one message to a researcher
+SHOWN_WIDTH = 200  # characters of such a line
+CLOSE_LINES = 20_000  # lines of a file that are compared when looking for the nearest
+
+# The indentation to (add, drop) when the lines there are the lines wanted, else None.
+_Comparison = Callable[[Sequence[str], Sequence[str]], tuple[str, str] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A stretch of text, `start` to `end` in characters, and how a replacement's lines must be indented there."""
+
+    start: int
+    end: int
+    add: str = ""  # put before every line that is not blank
+    drop: str = ""  # taken from the front of every line that is not blank
+
+
+def lines_of(text: str) -> list[str]:
+    """Lines without their ends, split at newlines only, as git and Python count them (`\\r` stays)."""
+    return text.split("\n")
+
+
+def places(text: str, search: str) -> list[Place]:
+    """Every place where `search` stands, from the strictest step of the chain that finds one. Empty: nowhere."""
+    exact = _exact(text, search)
+    if exact or not search.strip():
+        return exact
+    return _by_lines(text, search, _same_line_ends) or _by_lines(text, search, _same_but_indent)
+
+
+def _exact(text: str, search: str) -> list[Place]:
+    found: list[Place] = []
+    at = text.find(search)
+    while at >= 0:
+        found.append(Place(at, at + len(search)))
+        at = text.find(search, at + 1)  # overlapping ones too: they are just as ambiguous
+    return found
+
+
+def _by_lines(text: str, search: str, same: _Comparison) -> list[Place]:
+    wanted = [line.rstrip() for line in lines_of(search)]
+    while wanted and not wanted[0]:
+        wanted.pop(0)
+    while wanted and not wanted[-1]:
+        wanted.pop()
+    lines = lines_of(text)
+    trimmed = [line.rstrip() for line in lines]
+    starts = [0]
+    for line in lines:
+        starts.append(starts[-1] + len(line) + 1)
+    found: list[Place] = []
+    for first in range(len(lines) - len(wanted) + 1):
+        shift = same(trimmed[first : first + len(wanted)], wanted)
+        if shift is not None:
+            last = first + len(wanted) - 1
+            end = starts[last] + len(lines[last].removesuffix("\r"))  # the line's end stays the file's
+            found.append(Place(starts[first], end, *shift))
+    return found
+
+
+def _same_line_ends(there: Sequence[str], wanted: Sequence[str]) -> tuple[str, str] | None:
+    return ("", "") if there == wanted else None
+
+
+def _same_but_indent(there: Sequence[str], wanted: Sequence[str]) -> tuple[str, str] | None:
+    """What to add to, or drop from, the wanted lines' indentation to get the lines there. None: they differ."""
+    first_there, first_wanted = there[0], wanted[0]
+    stripped = first_wanted.lstrip()
+    if first_there.lstrip() != stripped:
+        return None
+    indent_there = first_there[: len(first_there) - len(stripped)]
+    indent_wanted = first_wanted[: len(first_wanted) - len(stripped)]
+    if indent_there.endswith(indent_wanted):
+        add, drop = indent_there[: len(indent_there) - len(indent_wanted)], ""
+    elif indent_wanted.endswith(indent_there):
+        add, drop = "", indent_wanted[: len(indent_wanted) - len(indent_there)]
+    else:
+        return None
+    for a, b in zip(there, wanted, strict=True):
+        if not b:
+            if a:
+                return None
+        elif add + b != a and not (drop and b.startswith(drop) and b[len(drop) :] == a):
+            return None
+    return add, drop
+
+
+def indented(replacement: str, place: Place) -> str | None:
+    """The replacement with the place's indentation; None when a line has not the indentation to drop."""
+    if not place.add and not place.drop:
+        return replacement
+    out: list[str] = []
+    for line in lines_of(replacement):
+        if not line.strip():
+            out.append(line)
+        elif place.add:
+            out.append(place.add + line)
+        elif line.startswith(place.drop):
+            out.append(line[len(place.drop) :])
+        else:
+            return None
+    return "\n".join(out)
+
+
+def line_number(text: str, offset: int) -> int:
+    return text.count("\n", 0, offset) + 1
+
+
+def numbered(lines: Sequence[str], first: int, last: int) -> str:
+    """Lines `first` to `last` (counted from 1, both shown) with their numbers, cut to a bearable size."""
+    first, last = max(1, first), min(len(lines), last)
+    last = min(last, first + SHOWN_LINES)
+    return "\n".join(f"{n:5d} | {lines[n - 1].rstrip()[:SHOWN_WIDTH]}" for n in range(first, last + 1))
+
+
+def nearest(text: str, search: str) -> str:
+    """The stretch of the file most like `search`, with line numbers; empty when nothing is like it."""
+    lines = lines_of(text)[:CLOSE_LINES]
+    wanted = [line.strip() for line in lines_of(search) if line.strip()]
+    if not wanted or not any(line.strip() for line in lines):
+        return ""
+    at = _best_window(lines, wanted)
+    if at is None:
+        longest = max(wanted, key=len)[:SHOWN_WIDTH]
+        by_text = {line.strip()[:SHOWN_WIDTH]: n for n, line in reversed(list(enumerate(lines))) if line.strip()}
+        close = difflib.get_close_matches(longest, by_text, n=1, cutoff=0.4)
+        if not close:
+            return ""
+        at = by_text[close[0]] - next(i for i, line in enumerate(wanted) if line[:SHOWN_WIDTH] == longest)
+    return numbered(lines, at - 1, at + len(wanted) + 3)
+
+
+def _best_window(lines: Sequence[str], wanted: Sequence[str]) -> int | None:
+    """Index of the line at which most wanted lines stand where they should, counted by votes of equal lines."""
+    where: dict[str, list[int]] = {}
+    for i, line in enumerate(wanted):
+        where.setdefault(line, []).append(i)
+    votes: dict[int, int] = {}
+    for n, line in enumerate(lines):
+        key = line.strip()
+        for i in where.get(key, ())[:8] if len(key) > 3 else ():
+            votes[n - i] = votes.get(n - i, 0) + 1
+    return max(votes, key=lambda n: (votes[n], -n)) if votes else None
