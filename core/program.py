@@ -2,11 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 
-from core.record.budget import RunBudget, SessionBudget
+from core import frontmatter
+from core.frontmatter import CONTROL, NAME, Reader, kind
+from core.record.budget import RunBudget, SessionBudget, parse_run_budget
+from core.record.errors import ProgramError, ProjectError
 from core.record.metric import Metric
+
+DEVICES = ("cuda", "cpu")
+DEFAULT_RUN_BUDGET = "5m"
+KEYS: frontmatter.Keys = {
+    "": ("edit", "read", "inputs", "run", "prepare", "score", "approve", "seed",
+         "metric", "budget", "checks", "decide", "sandbox"),
+    "metric": ("name", "direction", "pattern"),
+    "budget": ("run", "hours", "experiments", "usd", "startup", "saving", "limit", "check"),
+    "checks": None,
+    "decide": ("keep", "baseline"),
+    "sandbox": ("network", "memory_gb"),
+}  # fmt: skip
+_PATTERN = "write for example pattern = '^accuracy: (\\S+)' (single quotes keep the backslashes)"
+EXAMPLES: Mapping[str, str] = {
+    "edit": 'write the files the researcher may change: edit = ["train.py"]',
+    "read": 'write read = ["README.md"]',
+    "inputs": 'write inputs = ["data"]',
+    "run": 'write the command that trains once: run = "python train.py"',
+    "score": 'write score = "python score.py"',
+    "prepare": 'write prepare = "python prepare.py"',
+    "metric": 'write a line [metric], and below it name = "loss", direction = "min" and pattern = \'^loss: (\\S+)\'',
+    "metric.name": 'write below [metric]: name = "loss" and direction = "min"',
+    "metric.direction": 'write direction = "min" (lower is better) or direction = "max"',
+    "metric.pattern": _PATTERN,
+    "budget.run": 'write run = "5m", "400 steps" or { cuda = "5m", cpu = "20s" }',
+    "budget.hours": "write hours = 48",
+    "budget.experiments": "write experiments = 700",
+    "budget.usd": "write usd = 25.0",
+    "decide.keep": "write keep = 2.0 (how many sigma a gain must exceed)",
+    "decide.baseline": "write baseline = 3 (how often the baseline runs)",
+    "sandbox.memory_gb": "write memory_gb = 8",
+    "seed": "write seed = 1",
+}
+_MORE_IS_BETTER = re.compile(r"acc|reward|score|auc|\bf1|bleu|mfu|throughput|per_sec", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +63,7 @@ class Program:
     inputs: tuple[str, ...] = ()  # untracked files or folders (data) linked read-only into every worktree
     prepare: str | None = None
     score: str | None = None
-    pattern: str | None = None  # regular expression with one group, when there is no `score`
+    pattern: str | None = None  # regular expression with one group (re.MULTILINE), when there is no `score`
     run_budgets: Mapping[str, RunBudget] = field(default_factory=dict)  # by device: "cuda", "cpu"
     budget: SessionBudget = field(default_factory=SessionBudget)
     startup_seconds: Mapping[str, float] = field(default_factory=lambda: {"cpu": 120.0, "cuda": 300.0})
@@ -40,3 +81,249 @@ class Program:
     def run_budget(self, device: str) -> RunBudget:
         """The budget of one run on `device` ("cpu" or "cuda")."""
         return self.run_budgets.get(device) or next(iter(self.run_budgets.values()))
+
+
+def find_project(start: Path) -> Path:
+    """The folder that holds program.md: `start` or one above it, up to the top of the git repository.
+
+    Raises ProjectError with the mend.
+    """
+    folder = start.expanduser().absolute()
+    if folder.name == NAME and folder.is_file():
+        folder = folder.parent
+    if not folder.is_dir():
+        raise ProjectError("there is no such folder", where=str(start), mend="name a folder that holds a program.md")
+    folder = folder.resolve()
+    for candidate in (folder, *folder.parents):
+        if (candidate / NAME).is_file():
+            return candidate
+        if (candidate / ".git").exists():
+            break
+    raise ProjectError(
+        "there is no program.md here, nor above in this repository",
+        where=str(folder),
+        mend="write one with: autoresearch-tui init (or, for a ready project: init DIR --template nanotrain)",
+    )
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Program:
+    """Read and check a program.md; `overrides` are the KEY=VALUE texts of `--set`. Raises ProgramError, UsageError."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise ProgramError(
+            f"cannot be read ({error.strerror})", where=str(path), mend="write one with: autoresearch-tui init"
+        ) from error
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ProgramError(
+            f"byte {raw[error.start]:#04x} is not UTF-8", where=f"{NAME}:{line}", mend="save the file as UTF-8"
+        ) from error
+    return parse(text, overrides)
+
+
+def parse(text: str, overrides: Sequence[str] = ()) -> Program:
+    """Check the text of a program.md. Raises ProgramError (line, reason, mend), or UsageError for a bad override."""
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n")
+    front, prose = frontmatter.split(text)
+    reader = Reader(front, KEYS, EXAMPLES)
+    for override in overrides:
+        reader.override(override)
+    reader.check_keys()
+    edit, run = _paths(reader, "edit"), reader.required("run")
+    if not edit:
+        reader.refuse("edit", f"`edit` is {'missing' if reader.get('edit') is None else 'empty'}")
+    metric, score, pattern = _metric(reader)
+    budget = SessionBudget(
+        reader.number("budget.hours"), reader.integer("budget.experiments", 1), reader.number("budget.usd")
+    )
+    given = {
+        "startup_seconds": _startup(reader),
+        "saving_seconds": _duration(reader, "budget.saving"),
+        "limit_seconds": _duration(reader, "budget.limit"),
+        "check_seconds": _duration(reader, "budget.check"),
+        "keep_sigmas": reader.number("decide.keep", zero=True),
+        "baseline_runs": reader.integer("decide.baseline", 1, 100),
+        "seed": reader.integer("seed", 0, 2**31 - 1),
+    }
+    return Program(
+        edit=edit,
+        run=run,
+        metric=metric,
+        text=text,
+        prose=prose,
+        read=_paths(reader, "read"),
+        inputs=_paths(reader, "inputs"),
+        prepare=reader.text("prepare"),
+        score=score,
+        pattern=pattern,
+        run_budgets=_run_budgets(reader),
+        budget=budget,
+        checks={name: reader.required(f"checks.{name}") for name in reader.table("checks")},
+        network=reader.flag("sandbox.network"),
+        memory_gb=reader.number("sandbox.memory_gb"),
+        approve=reader.flag("approve"),
+        **{key: value for key, value in given.items() if value is not None},  # type: ignore[arg-type]
+    )
+
+
+def _paths(reader: Reader, key: str) -> tuple[str, ...]:
+    value = reader.get(key)
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+        reader.refuse(key, f"`{key}` is {kind(value)}, not a list of paths")
+    return tuple(dict.fromkeys(_path(reader, key, path) for path in value))
+
+
+def _path(reader: Reader, key: str, path: str) -> str:
+    parts = path.split("/")
+    shown = kind(path).removeprefix("the text ")
+    if not path.strip() or CONTROL.search(path):
+        reader.refuse(key, f"{shown} in `{key}` is no path", "name a file, or a glob such as src/**/*.py")
+    if path.startswith(("/", "~")) or "\\" in path or ".." in parts:
+        reader.refuse(key, f"{shown} in `{key}` leaves the project", "write paths relative to program.md, without ..")
+    if ".git" in parts or parts[0] == "sessions":
+        reader.refuse(key, f"{shown} in `{key}` belongs to git or the harness", "name files of your own code")
+    if key == "edit" and matches(NAME, (path,)):
+        reader.refuse(key, f"{shown} in `edit` covers program.md itself", "program.md is yours alone: name the code")
+    return path.removeprefix("./")
+
+
+def _metric(reader: Reader) -> tuple[Metric, str | None, str | None]:
+    """The metric, and either the score command or the pattern."""
+    if reader.get("metric") is None:
+        reader.refuse("metric", "[metric] is missing")
+    name = reader.required("metric.name")
+    if len(name) > 40:
+        reader.refuse("metric.name", f"{name[:20]!r}… is too long for a metric's name", "use at most 40 characters")
+    direction = reader.text("metric.direction")
+    if direction is None and _MORE_IS_BETTER.search(name):
+        reader.refuse("metric.direction", f"`metric.direction` is missing: is more {name} better, or less?")
+    if direction not in (None, "min", "max"):
+        reader.refuse("metric.direction", f"{direction!r} is no direction")
+    score, pattern = reader.text("score"), reader.get("metric.pattern")
+    if score is not None and pattern is not None:
+        reader.refuse("metric.pattern", "`score` and `pattern` are both given", "remove one: a scorer needs no pattern")
+    if score is None and pattern is None:
+        reader.refuse(
+            "metric", "neither `score` nor `metric.pattern` is given: where does the number come from?", _PATTERN
+        )
+    if pattern is not None:
+        _check_pattern(reader, pattern)
+    return Metric(name, "max" if direction == "max" else "min", score is None), score, pattern
+
+
+def _check_pattern(reader: Reader, pattern: object) -> None:
+    if not isinstance(pattern, str) or not pattern:
+        reader.refuse("metric.pattern", f"`pattern` is {kind(pattern)}, not a regular expression")
+    try:
+        groups = re.compile(pattern, re.MULTILINE).groups
+    except (re.error, OverflowError, RecursionError) as error:
+        reader.refuse("metric.pattern", f"the pattern is no regular expression ({error})")
+    if groups != 1:
+        reader.refuse("metric.pattern", f"the pattern has {groups} groups and needs exactly one, around the number")
+
+
+def _duration(reader: Reader, key: str) -> float | None:
+    value = reader.get(key)
+    return None if value is None else reader.seconds(key, value)
+
+
+def _per_device(reader: Reader, key: str) -> Mapping[str, object]:
+    """A value for all devices, or a table by device. Empty when the key is not there."""
+    value = reader.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        return dict.fromkeys(DEVICES, value)
+    if not value:
+        reader.refuse(key, f"`{key}` is empty")
+    for device in value:
+        if device not in DEVICES:
+            reader.refuse(f"{key}.{device}", f"{kind(device)} is no device", "write cuda or cpu")
+    return value
+
+
+def _startup(reader: Reader) -> Mapping[str, float] | None:
+    given = {d: reader.seconds("budget.startup", v) for d, v in _per_device(reader, "budget.startup").items()}
+    return {"cpu": 120.0, "cuda": 300.0, **given} if given else None
+
+
+def _run_budgets(reader: Reader) -> Mapping[str, RunBudget]:
+    given = _per_device(reader, "budget.run") or dict.fromkeys(DEVICES, DEFAULT_RUN_BUDGET)
+    found: dict[str, RunBudget] = {}
+    for device, value in given.items():
+        if not isinstance(value, str):
+            reader.refuse("budget.run", f"`budget.run` is {kind(value)}, not a time or steps in quotes")
+        try:
+            found[device] = parse_run_budget(value)
+        except ValueError as error:
+            reader.refuse("budget.run", str(error))
+        if (found[device].seconds or 0.0) > 1e8 or (found[device].steps or 0) > 10**12:
+            reader.refuse("budget.run", f"{value!r} is longer than three years")
+    return found
+
+
+@cache
+def _glob(pattern: str) -> re.Pattern[str]:
+    """A git-style glob as a regular expression: `*` and `?` stay inside a name, `**` crosses folders."""
+    pattern = pattern.removeprefix("./").rstrip("/")
+    out, i = "", 0
+    while i < len(pattern):
+        if pattern.startswith("**/", i) and (i == 0 or pattern[i - 1] == "/"):
+            out, i = out + "(?:[^/]+/)*", i + 3
+        elif pattern.startswith("**", i):
+            out, i = out + ".*", i + 2
+        elif pattern[i] == "*":
+            out, i = out + "[^/]*", i + 1
+        elif pattern[i] == "?":
+            out, i = out + "[^/]", i + 1
+        elif pattern[i] == "[" and (end := pattern.find("]", i + 2)) > 0:
+            inside = pattern[i + 1 : end].replace("[", r"\[").replace("&&", r"&\&").replace("||", r"|\|")
+            inside = "^" + inside[1:] if inside[0] == "!" else inside
+            out, i = f"{out}(?!/)[{inside}]", end + 1
+        else:
+            out, i = out + re.escape(pattern[i]), i + 1
+    try:
+        return re.compile(rf"{out}(?:/.*)?\Z", re.DOTALL)
+    except re.error:  # a character class such as [z-a]: the pattern can only mean itself
+        return re.compile(rf"{re.escape(pattern)}(?:/.*)?\Z", re.DOTALL)
+
+
+def matches(path: str, patterns: Iterable[str]) -> bool:
+    """Whether `path` (relative, with /) falls under one of the patterns. A folder covers all in it."""
+    return any(_glob(pattern).match(path) for pattern in patterns)
+
+
+def check_files(program: Program, project: Path, tracked: Collection[str] | None = None) -> None:
+    """Refuse `edit` and `read` entries that match no file, and `inputs` that are not there. Raises ProgramError.
+
+    `tracked`: the files that git knows, relative to `project`; without it the folder is walked.
+    """
+    front, _ = frontmatter.split(program.text)
+    reader = Reader(front, KEYS, EXAMPLES)
+    files = list(_walk(project)) if tracked is None else tracked
+    for key, patterns in (("edit", program.edit), ("read", program.read)):
+        for pattern in patterns:
+            if any(matches(path, (pattern,)) for path in files):
+                continue
+            if (project / pattern).is_file():
+                reader.refuse(key, f"{pattern!r} is not known to git", f"commit it: git add {pattern} && git commit")
+            reader.refuse(
+                key, f"{pattern!r} in `{key}` matches no file", "mend the path, or create and commit the file"
+            )
+    for path in program.inputs:
+        if not (project / path).exists():
+            reader.refuse("inputs", f"{path!r} in `inputs` does not exist", "put the data there, or mend the path")
+
+
+def _walk(project: Path) -> Iterator[str]:
+    for folder, folders, names in os.walk(project):
+        folders[:] = [f for f in folders if f not in (".git", "sessions", "__pycache__", ".venv", "node_modules")]
+        yield from (os.path.relpath(os.path.join(folder, name), project) for name in names)  # noqa: PTH118
+
+
+__all__ = ["NAME", "Program", "ProgramError", "check_files", "find_project", "load", "matches", "parse"]

@@ -1,7 +1,7 @@
 """Recorded sessions made of the real vocabulary and written by the real log, for tests and benchmarks.
 
     paths = make_session(tmp_path, experiments=40)            # a finished session, every verdict in it
-    paths = make_session(tmp_path, experiments=7, live=True)  # left in the middle: a run trains, another is thought about
+    paths = make_session(tmp_path, experiments=7, live=True)  # left in the middle: a run trains, another is thought of
     events = story_events(experiments=12, seed=3)             # only in memory, for the pure parts
 
 The same arguments always give the same session, to the second.
@@ -122,8 +122,8 @@ class Story:
     def _started(self) -> e.SessionStarted:
         return e.SessionStarted(
             self.name, self.project, f"autoresearch/{self.name}", commit_name(0), "val_bpb", self.direction, False,
-            "20s", {"hours": None, "experiments": self.experiments, "usd": None}, ("train.py",), self.seed, 2.0, "0.1.0",
-            PROGRAM.format(experiments=self.experiments),
+            "20s", {"hours": None, "experiments": self.experiments, "usd": None}, ("train.py",), self.seed, 2.0,
+            "0.1.0", PROGRAM.format(experiments=self.experiments),
         )  # fmt: skip
 
     def _engine(self) -> e.EngineStarted:
