@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
 from core import frontmatter
 from core.frontmatter import CONTROL, NAME, Reader, kind
 from core.record.budget import RunBudget, SessionBudget, parse_run_budget
+from core.record.edits import matches
 from core.record.errors import ProgramError, ProjectError
 from core.record.metric import Metric
 
@@ -52,7 +52,9 @@ _MORE_IS_BETTER = re.compile(r"acc|reward|score|auc|\bf1|bleu|mfu|throughput|per
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A program.md, checked. Paths are relative to the folder that holds it; patterns are git-style globs."""
+    """A program.md, checked. Paths are relative to the folder that holds it; patterns are git-style globs
+    (`core.record.edits.matches`).
+    """
 
     edit: tuple[str, ...]
     run: str
@@ -175,20 +177,22 @@ def _paths(reader: Reader, key: str) -> tuple[str, ...]:
         return ()
     if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
         reader.refuse(key, f"`{key}` is {kind(value)}, not a list of paths")
-    return tuple(dict.fromkeys(_path(reader, key, path) for path in value))
+    paths = tuple(dict.fromkeys(_path(reader, key, path) for path in value))
+    if key == "edit" and matches(NAME, paths):
+        reader.refuse(key, f"`edit` covers {NAME} itself", f"{NAME} is yours alone: name the code")
+    return paths
 
 
 def _path(reader: Reader, key: str, path: str) -> str:
-    parts = path.split("/")
+    bare = path.removeprefix("!")
+    parts = bare.split("/")
     shown = kind(path).removeprefix("the text ")
-    if not path.strip() or CONTROL.search(path):
+    if not bare.strip() or CONTROL.search(path):
         reader.refuse(key, f"{shown} in `{key}` is no path", "name a file, or a glob such as src/**/*.py")
-    if path.startswith(("/", "~")) or "\\" in path or ".." in parts:
+    if bare.startswith(("/", "~")) or "\\" in path or ".." in parts:
         reader.refuse(key, f"{shown} in `{key}` leaves the project", "write paths relative to program.md, without ..")
     if ".git" in parts or parts[0] == "sessions":
         reader.refuse(key, f"{shown} in `{key}` belongs to git or the harness", "name files of your own code")
-    if key == "edit" and matches(NAME, (path,)):
-        reader.refuse(key, f"{shown} in `edit` covers program.md itself", "program.md is yours alone: name the code")
     return path.removeprefix("./")
 
 
@@ -267,37 +271,6 @@ def _run_budgets(reader: Reader) -> Mapping[str, RunBudget]:
     return found
 
 
-@cache
-def _glob(pattern: str) -> re.Pattern[str]:
-    """A git-style glob as a regular expression: `*` and `?` stay inside a name, `**` crosses folders."""
-    pattern = pattern.removeprefix("./").rstrip("/")
-    out, i = "", 0
-    while i < len(pattern):
-        if pattern.startswith("**/", i) and (i == 0 or pattern[i - 1] == "/"):
-            out, i = out + "(?:[^/]+/)*", i + 3
-        elif pattern.startswith("**", i):
-            out, i = out + ".*", i + 2
-        elif pattern[i] == "*":
-            out, i = out + "[^/]*", i + 1
-        elif pattern[i] == "?":
-            out, i = out + "[^/]", i + 1
-        elif pattern[i] == "[" and (end := pattern.find("]", i + 2)) > 0:
-            inside = pattern[i + 1 : end].replace("[", r"\[").replace("&&", r"&\&").replace("||", r"|\|")
-            inside = "^" + inside[1:] if inside[0] == "!" else inside
-            out, i = f"{out}(?!/)[{inside}]", end + 1
-        else:
-            out, i = out + re.escape(pattern[i]), i + 1
-    try:
-        return re.compile(rf"{out}(?:/.*)?\Z", re.DOTALL)
-    except re.error:  # a character class such as [z-a]: the pattern can only mean itself
-        return re.compile(rf"{re.escape(pattern)}(?:/.*)?\Z", re.DOTALL)
-
-
-def matches(path: str, patterns: Iterable[str]) -> bool:
-    """Whether `path` (relative, with /) falls under one of the patterns. A folder covers all in it."""
-    return any(_glob(pattern).match(path) for pattern in patterns)
-
-
 def check_files(program: Program, project: Path, tracked: Collection[str] | None = None) -> None:
     """Refuse `edit` and `read` entries that match no file, and `inputs` that are not there. Raises ProgramError.
 
@@ -308,7 +281,7 @@ def check_files(program: Program, project: Path, tracked: Collection[str] | None
     files = list(_walk(project)) if tracked is None else tracked
     for key, patterns in (("edit", program.edit), ("read", program.read)):
         for pattern in patterns:
-            if any(matches(path, (pattern,)) for path in files):
+            if pattern.startswith("!") or any(matches(path, (pattern,)) for path in files):
                 continue
             if (project / pattern).is_file():
                 reader.refuse(key, f"{pattern!r} is not known to git", f"commit it: git add {pattern} && git commit")
@@ -324,6 +297,3 @@ def _walk(project: Path) -> Iterator[str]:
     for folder, folders, names in os.walk(project):
         folders[:] = [f for f in folders if f not in (".git", "sessions", "__pycache__", ".venv", "node_modules")]
         yield from (os.path.relpath(os.path.join(folder, name), project) for name in names)  # noqa: PTH118
-
-
-__all__ = ["NAME", "Program", "ProgramError", "check_files", "find_project", "load", "matches", "parse"]
