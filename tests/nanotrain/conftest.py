@@ -1,0 +1,54 @@
+"""Fixtures: a cache of its own for the session with the default corpus prepared, and a private one for a test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nanotrain import corpus, prepare
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> prepare.Prepared:
+    """The default corpus, prepared once."""
+    root = tmp_path_factory.mktemp("home") / "nanotrain"
+    return prepare.prepare(corpus.kjv(), root)
+
+
+@pytest.fixture
+def home(prepared: prepare.Prepared) -> Iterator[Path]:
+    """AUTORESEARCH_HOME pointing at the prepared cache."""
+    with environment(AUTORESEARCH_HOME=str(prepared.folder.parent.parent)) as _:
+        yield prepared.folder.parent.parent
+
+
+@pytest.fixture
+def empty_home(tmp_path: Path) -> Iterator[Path]:
+    """AUTORESEARCH_HOME pointing at an empty folder."""
+    with environment(AUTORESEARCH_HOME=str(tmp_path / "home")):
+        yield tmp_path / "home"
+
+
+class environment:
+    """Set environment variables for a while; None removes one. NANOTRAIN_DATA is always removed first."""
+
+    def __init__(self, **values: str | None) -> None:
+        self.values: dict[str, str | None] = {"NANOTRAIN_DATA": None, **values}
+
+    def __enter__(self) -> None:
+        self.before = {name: os.environ.get(name) for name in self.values}
+        self._set(self.values)
+
+    def __exit__(self, *_: object) -> None:
+        self._set(self.before)
+
+    @staticmethod
+    def _set(values: dict[str, str | None]) -> None:
+        for name, value in values.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

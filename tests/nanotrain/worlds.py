@@ -1,0 +1,68 @@
+"""Small worlds for the tests: a corpus with enough variety, a worktree with an edited train.py, a run's folder."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+
+import nanotrain
+from nanotrain import train
+
+REPOSITORY = Path(nanotrain.__file__).parent.parent
+SMALL = train.Config(vocab=1024, context=64, depth=2, width=32, head_dim=16, window_pattern="SL")
+
+
+def text(size: int, seed: int = 0) -> str:
+    """At least `size` characters of made-up sentences, a line each."""
+    rng = random.Random(seed)
+    syllables = ["ba", "co", "di", "fu", "ga", "he", "li", "mo", "nu", "pra", "sti", "tro", "vel", "wex", "yon", "zé"]
+    words = ["".join(rng.choices(syllables, k=rng.randint(1, 4))) for _ in range(3000)]
+    lines, length = [], 0
+    while length < size:
+        lines.append(" ".join(rng.choices(words, k=rng.randint(5, 15))).capitalize() + ".\n")
+        length += len(lines[-1])
+    return "".join(lines)
+
+
+def command(*arguments: str, cwd: Path = REPOSITORY, timeout: float = 120, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m …` in the repository with more environment."""
+    import os
+
+    values = {k: v for k, v in os.environ.items() if not k.startswith(("AUTORESEARCH_CONTROL", "NANOTRAIN_"))} | env
+    return subprocess.run(
+        [sys.executable, "-m", *arguments], cwd=cwd, env=values, capture_output=True, text=True, timeout=timeout
+    )
+
+
+def worktree(folder: Path, *edits: tuple[str, str]) -> Path:
+    """A copy of the nanotrain package whose train.py has each (search, replace) applied once."""
+    shutil.copytree(REPOSITORY / "nanotrain", folder / "nanotrain", ignore=shutil.ignore_patterns("__pycache__"))
+    path = folder / "nanotrain" / "train.py"
+    source = path.read_text()
+    for search, replace in edits:
+        assert source.count(search) == 1, f"{search!r} occurs {source.count(search)} times"
+        source = source.replace(search, replace)
+    path.write_text(source)
+    return folder
+
+
+def left_behind(folder: Path, config: train.Config = SMALL, seed: int = 0, **extra: Any) -> Path:
+    """A run's folder with lively random weights: every part of the model counts in its logits."""
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(seed)
+    model = train.build_model(asdict(config))
+    with torch.no_grad():
+        for value in model.parameters():
+            value.normal_(std=0.3)
+    save_file(model.state_dict(), folder / "weights.safetensors")
+    (folder / "model.json").write_text(json.dumps(asdict(config) | extra))
+    return folder
