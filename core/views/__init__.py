@@ -1,0 +1,31 @@
+"""State as tables, series and sentences, for screen, terminal, report and prompt. Pure: no files, no clock."""
+
+from core.views.chart import Chart, Dot, chart
+from core.views.story import Away, away, sentence, show
+from core.views.tables import Row, busy_share, leaderboard, progress, results_tsv, rows, session_word, status
+from core.views.text import SIGNS, clean, one_line, plural, role, sign, to_ascii
+
+__all__ = [
+    "SIGNS",
+    "Away",
+    "Chart",
+    "Dot",
+    "Row",
+    "away",
+    "busy_share",
+    "chart",
+    "clean",
+    "leaderboard",
+    "one_line",
+    "plural",
+    "progress",
+    "results_tsv",
+    "role",
+    "rows",
+    "sentence",
+    "session_word",
+    "show",
+    "sign",
+    "status",
+    "to_ascii",
+]

@@ -1,0 +1,68 @@
+"""The progress chart as numbers: what a screen, a report or a picture draws."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from core.record.state import BASELINE, State
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    experiment: int
+    metric: float
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """`dots`: every experiment with a number. `best`: where the best changed, as (experiment, metric), for a step line
+    that begins at the baseline. `failed`: (experiment, verdict) of those without a number.
+    """
+
+    name: str
+    direction: str
+    dots: tuple[Dot, ...]
+    best: tuple[tuple[int, float], ...]
+    failed: tuple[tuple[int, str], ...]
+    baseline: float | None
+    sigma: float | None
+    last: int  # the highest experiment number: the right end of the axis
+
+    def range(self, spread: float = 4.0) -> tuple[float, float]:
+        """Lowest and highest value worth showing: all of the best line, and dots unless they are far off.
+
+        A dot further than `spread` times the gain (and noise) from the baseline on the bad side would flatten the rest.
+        """
+        values = [value for _, value in self.best] + ([self.baseline] if self.baseline is not None else [])
+        if not values:
+            values = [dot.metric for dot in self.dots] or [0.0]
+        low, high = min(values), max(values)
+        room = max(high - low, 4 * (self.sigma or 0.0), abs(high) * 1e-3) * (spread - 1) or 1.0
+        near = [dot.metric for dot in self.dots if low - room <= dot.metric <= high + room]
+        low, high = min([low, *near]), max([high, *near])
+        margin = (high - low) * 0.05 or max(abs(high) * 0.01, 1e-9)
+        return low - margin, high + margin
+
+
+def chart(state: State) -> Chart:
+    """The chart of a State. Non-finite results count as no number."""
+    metric = state.metric
+    numbers = sorted(n for n, x in state.experiments.items() if n != BASELINE and x.verdict is not None)
+    dots: list[Dot] = []
+    failed: list[tuple[int, str]] = []
+    baseline = state.baseline.metric if state.baseline else None
+    best: list[tuple[int, float]] = [] if baseline is None else [(BASELINE, baseline)]
+    for number in numbers:
+        x = state.experiments[number]
+        if x.metric is None or not math.isfinite(x.metric):
+            failed.append((number, x.verdict or ""))
+            continue
+        dots.append(Dot(number, x.metric, x.verdict or ""))
+        if x.verdict == "kept" and (not best or metric.better(x.metric, best[-1][1])):
+            best.append((number, x.metric))
+    return Chart(
+        metric.name, metric.direction, tuple(dots), tuple(best), tuple(failed), baseline,
+        state.baseline.sigma if state.baseline else None, max(numbers, default=0),
+    )  # fmt: skip

@@ -1,0 +1,190 @@
+"""Sentences: one line per event, one experiment in full, and what happened while a person was away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from core.record import events as e
+from core.record.budget import format_seconds
+from core.record.events import Event
+from core.record.metric import Metric, format_metric
+from core.record.state import BASELINE, Note, State
+from core.views.tables import experiment_table
+from core.views.text import clean, one_line, plural
+
+
+def sentence(event: Event, metric: Metric | None = None) -> str | None:
+    """One plain line that says what happened, or None for an event that says nothing to a person."""
+    text = _SENTENCES[type(event.body)](event.body, metric or Metric("metric"))
+    return None if text is None else one_line(text)
+
+
+def _who(experiment: int) -> str:
+    return "baseline" if experiment == BASELINE else f"#{experiment}"
+
+
+def _because(reason: str) -> str:
+    return f": {reason}" if reason else ""
+
+
+def _session_started(b: e.SessionStarted, m: Metric) -> str:
+    better = "lower" if b.direction == "min" else "higher"
+    own = ", self-reported" if b.self_reported else ""
+    return f"session {b.session} on branch {b.branch}: {b.metric} ({better} is better{own}), {b.run_budget} a run"
+
+
+def _engine_started(b: e.EngineStarted, m: Metric) -> str:
+    model = f" ({b.model})" if b.model else ""
+    return f"engine {b.pid}: researcher {b.researcher}{model}, slots {' '.join(b.slots)}, sandbox {b.sandbox}"
+
+
+def _experiment_started(b: e.ExperimentStarted, m: Metric) -> str:
+    if b.experiment == BASELINE:
+        return "baseline: the unchanged code runs first"
+    return f"#{b.experiment} thinking, from {_who(b.parent)}"
+
+
+def _checked(b: e.Checked, m: Metric) -> str | None:
+    if b.ok:
+        return None
+    last = one_line(clean(b.output).strip().rpartition("\n")[2], 200)
+    return f"{_who(b.experiment)} failed its check {b.name}{_because(last)}"
+
+
+def _run_started(b: e.RunStarted, m: Metric) -> str:
+    return f"{_who(b.experiment)} run {b.run} ({b.kind}) starts on {b.slot}: {b.budget}, seed {b.seed}"
+
+
+def _run_finished(b: e.RunFinished, m: Metric) -> str:
+    head = f"{_who(b.experiment)} run {b.run}"
+    if b.ended == "done" and b.metric is not None:
+        steps = f", {plural(b.steps, 'step')}" if b.steps is not None else ""
+        return f"{head} done: {m.name} {format_metric(b.metric)} in {format_seconds(b.seconds)}{steps}"
+    return f"{head} {b.ended.replace('_', ' ')} after {format_seconds(b.seconds)}{_because(b.reason)}"
+
+
+def _calibrated(b: e.Calibrated, m: Metric) -> str:
+    return f"baseline {m.name} {format_metric(b.metric)} ±{format_metric(b.sigma)} ({plural(len(b.values), 'run')})"
+
+
+def _judged(b: e.Judged, m: Metric) -> str:
+    value = f" {m.name} {format_metric(b.metric)}" if b.metric is not None else ""
+    return f"#{b.experiment} {b.verdict}{value}{_because(b.reason)}"
+
+
+def _approval_given(b: e.ApprovalGiven, m: Metric) -> str:
+    return f"#{b.experiment} {'approved' if b.approved else 'not approved'}{_because(b.reason)}"
+
+
+def _guidance_queued(b: e.GuidanceQueued, m: Metric) -> str:
+    return f"{'standing ' * b.standing}guidance {b.guidance}: {b.text}"
+
+
+_SENTENCES: dict[type, Callable[[Any, Metric], str | None]] = {
+    e.SessionStarted: _session_started,
+    e.EngineStarted: _engine_started,
+    e.EngineStopped: lambda b, m: f"engine ended{_because(b.reason)}",
+    e.Recovered: lambda b, m: f"recovered: {'; '.join(b.actions)}" if b.actions else None,
+    e.StateChanged: lambda b, m: f"session {b.state}{_because(b.reason)}",
+    e.Preparing: lambda b, m: f"preparing {b.what}" if b.what else None,
+    e.ExperimentStarted: _experiment_started,
+    e.ResearcherWaiting: lambda b, m: (
+        f"{_who(b.experiment)} waits {format_seconds(b.seconds)}: {b.reason} (try {b.attempt})"
+    ),
+    e.ProposalRefused: lambda b, m: f"{_who(b.experiment)} proposal {b.attempt} turned down{_because(b.reason)}",
+    e.Proposed: lambda b, m: f"#{b.experiment} proposed (+{b.added} −{b.removed}): {b.hypothesis}",
+    e.Spent: lambda b, m: None,
+    e.Committed: lambda b, m: None,
+    e.Checked: _checked,
+    e.ApprovalRequested: lambda b, m: f"#{b.experiment} waits for you: autoresearch-tui approve {b.experiment}",
+    e.ApprovalGiven: _approval_given,
+    e.RunStarted: _run_started,
+    e.RunPhaseChanged: lambda b, m: f"{_who(b.experiment)} run {b.run} {b.phase}" if b.phase == "training" else None,
+    e.RunFinished: _run_finished,
+    e.Calibrated: _calibrated,
+    e.Rebased: lambda b, m: f"#{b.experiment} re-applied on {_who(b.parent)}, the best by now, and runs again",
+    e.Judged: _judged,
+    e.GuidanceQueued: _guidance_queued,
+    e.GuidanceTaken: lambda b, m: f"guidance {b.guidance} goes to #{b.experiment}",
+    e.GuidanceWithdrawn: lambda b, m: f"guidance {b.guidance} withdrawn",
+    e.Noted: lambda b, m: f"{'' if b.level == 'info' else b.level + ': '}{b.text}",
+}
+
+
+def show(state: State, number: int, events: Iterable[Event], stream: str = "") -> dict[str, Any]:
+    """What `show N --json` prints. `events` are the experiment's own; `stream` the researcher's text as it came.
+
+    Raises KeyError for an experiment that is not there.
+    """
+    x = state.experiments[number]
+    diff = rationale = ""
+    for event in events:
+        if isinstance(event.body, e.Proposed):
+            diff, rationale = event.body.diff, event.body.rationale
+        elif isinstance(event.body, e.Rebased) and event.body.diff:
+            diff = event.body.diff
+    reasoning = "\n\n".join(part for part in (clean(stream).strip(), clean(rationale).strip()) if part)
+    return {
+        **experiment_table(x),
+        "diff": clean(diff),
+        "reasoning": reasoning,
+        "runs": [
+            {
+                "kind": r.kind,
+                "metric": r.metric,
+                "self_reported": state.metric.self_reported,
+                "seconds": round(r.seconds, 3),
+                "steps": r.steps,
+                "seed": r.seed,
+                "ended": r.ended,
+            }
+            for r in x.runs
+        ],
+        "reason": x.reason,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Away:
+    """What happened between two moments. `kept` are (experiment, hypothesis, delta), best gain first."""
+
+    seconds: float
+    experiments: int
+    kept: tuple[tuple[int, str, float | None], ...]
+    best_before: float | None
+    best_after: float | None
+    usd: float
+    usd_unknown: bool
+    waiting: tuple[int, ...]  # proposals that wait for a person now
+    notes: tuple[Note, ...]  # warnings and errors
+
+    @property
+    def worth_saying(self) -> bool:
+        return bool(self.experiments or self.waiting or self.notes)
+
+
+def away(state: State, since: float, now: float) -> Away:
+    """What a person missed after `since` (Unix seconds): by each experiment's end, from the State alone."""
+    ended = [x for x in state.experiments.values() if x.number != BASELINE and x.ended is not None]
+    new = [x for x in ended if x.ended is not None and x.ended > since]
+    metric = state.metric
+    before = [x for x in ended if x.verdict == "kept" and x.ended is not None and x.ended <= since]
+    last = max(before, key=lambda x: x.ended or 0.0, default=None)
+    baseline = state.experiments.get(BASELINE)
+    known = baseline is not None and baseline.ended is not None and baseline.ended <= since
+    best_before = last.metric if last else baseline.metric if baseline and known else None
+    kept = [x for x in new if x.verdict == "kept"]
+    kept.sort(key=lambda x: metric.gain(0.0, x.delta or 0.0), reverse=True)
+    return Away(
+        seconds=max(0.0, now - since),
+        experiments=len(new),
+        kept=tuple((x.number, one_line(x.hypothesis), x.delta) for x in kept),
+        best_before=best_before,
+        best_after=state.best_metric,
+        usd=sum(x.usd for x in new),
+        usd_unknown=any(x.usd_unknown for x in new),
+        waiting=state.approvals,
+        notes=tuple(n for n in state.notes if n.time > since and n.level != "info"),
+    )

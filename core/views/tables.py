@@ -1,0 +1,181 @@
+"""State as the tables that scripts read: `status`, `leaderboard`, `results.tsv`. (DESIGN §11)"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from core.record.budget import parse_run_budget
+from core.record.events import VERDICTS
+from core.record.state import BASELINE, Experiment, Run, State
+from core.views.text import one_line
+
+# Where a verdict stands in the leaderboard: what was kept leads, whatever a discarded result within the noise says.
+_RANK = {"kept": 0, "provisional": 1, "discarded": 2, "pruned": 3, "crashed": 4, "rejected": 5, "skipped": 6}
+
+
+def session_word(state: State, alive: bool) -> str:
+    """The session's state as a person should see it: a log that says "running" with no engine has crashed."""
+    if not alive and state.state in ("starting", "running", "paused", "stopping"):
+        return "crashed" if state.session is not None else "starting"
+    return state.state
+
+
+def busy_share(state: State, now: float) -> float | None:
+    """Share of the slots' time in which a run's clock ran, 0..1. None before an engine held the session."""
+    seconds = state.seconds(now)
+    slots = len(state.engine.slots) if state.engine else 0
+    if seconds <= 0 or slots == 0:
+        return None
+    live = sum(
+        max(0.0, now - run.clock_started) for run in state.live_runs() if run.clock_started and run.phase == "training"
+    )
+    return min(1.0, (state.busy_seconds + live) / (seconds * slots))
+
+
+def progress(run: Run, now: float) -> float | None:
+    """Share of its budget that a run has used, 0..1. None while it has no clock, or counts steps."""
+    if run.clock_started is None:
+        return None
+    if run.phase in ("saving", "scoring"):
+        return 1.0
+    try:
+        seconds = parse_run_budget(run.budget).seconds
+    except ValueError:
+        return None
+    return None if not seconds else max(0.0, min(1.0, (now - run.clock_started) / seconds))
+
+
+def status(state: State, alive: bool, now: float) -> dict[str, Any]:
+    """What `status --json` prints. `alive`: whether an engine holds the session; `now`: Unix seconds.
+
+    Times are Unix seconds. What is not known yet is null.
+    """
+    started, engine = state.session, state.engine
+    until = now if alive else state.time
+    share = busy_share(state, until)
+    best = state.best_metric is not None
+    return {
+        "session": started.session if started else None,
+        "state": session_word(state, alive),
+        "project": started.project if started else None,
+        "branch": started.branch if started else None,
+        "researcher": engine.researcher if engine else None,
+        "model": engine.model if engine else None,
+        "sandbox": engine.sandbox if engine else None,
+        "started": state.started or None,
+        "seconds": round(state.seconds(until), 3),
+        "experiments": {"total": state.total, **{v: state.verdicts.get(v, 0) for v in VERDICTS}},
+        "baseline": _baseline(state),
+        "best": {
+            "experiment": state.best if best else None,
+            "metric": state.best_metric,
+            "commit": (state.best_commit or (started.commit if started else None)) if best else None,
+        },
+        "running": [
+            {"experiment": r.experiment, "slot": r.slot, "phase": r.phase, "progress": progress(r, now)}
+            for r in (state.live_runs() if alive else [])
+        ],
+        "device": {"busy_share": None if share is None else round(share, 4)},
+        "cost": {
+            "usd": None if state.usd_unknown and not state.usd else round(state.usd, 6),
+            "input_tokens": state.input_tokens,
+            "output_tokens": state.output_tokens,
+            "cached_tokens": state.cached_tokens,
+        },
+        "engine": {"pid": engine.pid if engine else None, "alive": alive},
+    }
+
+
+def _baseline(state: State) -> dict[str, Any]:
+    if state.baseline is not None:
+        return {"metric": state.baseline.metric, "sigma": state.baseline.sigma, "n": state.baseline.n}
+    runs = state.experiments[BASELINE].runs if BASELINE in state.experiments else ()
+    return {"metric": None, "sigma": None, "n": sum(r.ended == "done" for r in runs)}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the leaderboard. `word` is the verdict, or the phase of an experiment that has none yet."""
+
+    number: int
+    word: str
+    verdict: str | None
+    metric: float | None
+    sigma: float | None
+    delta: float | None
+    hypothesis: str
+    kind: str
+    researcher: str
+    commit: str | None
+    parent: int
+    runs: int
+    seconds: float
+    usd: float
+    ended: float | None
+    is_best: bool
+
+
+def rows(state: State, *, live: bool = True) -> list[Row]:
+    """The leaderboard, best first: kept, then provisional, then discarded, by metric; then what gave no result.
+
+    The baseline is not in it. `live`: experiments without a verdict too, newest first, at the end.
+    """
+    key = state.metric.sort_key
+    judged = [x for x in state.experiments.values() if x.verdict is not None and x.number != BASELINE]
+    judged.sort(key=lambda x: (_RANK.get(x.verdict or "", 9), key(x.metric), x.number))
+    found = [_row(x, state.best) for x in judged]
+    if live:
+        found += [_row(state.experiments[n], state.best) for n in sorted(state.live, reverse=True) if n != BASELINE]
+    return found
+
+
+def _row(x: Experiment, best: int) -> Row:
+    return Row(
+        x.number, x.verdict or x.phase, x.verdict, x.metric, x.sigma, x.delta, x.hypothesis, x.kind, x.researcher,
+        x.commit, x.parent, len(x.runs), x.run_seconds, x.usd, x.ended, x.number == best,
+    )  # fmt: skip
+
+
+def experiment_table(x: Experiment) -> dict[str, Any]:
+    """One entry of `leaderboard --json`. `delta` is the signed change against what it was judged by."""
+    return {
+        "experiment": x.number,
+        "verdict": x.verdict,
+        "metric": x.metric,
+        "sigma": x.sigma,
+        "delta": x.delta,
+        "hypothesis": x.hypothesis,
+        "researcher": x.researcher,
+        "commit": x.commit,
+        "parent": x.parent,
+        "runs": len(x.runs),
+        "seconds": round(x.run_seconds, 3),
+        "usd": None if x.usd_unknown and not x.usd else round(x.usd, 6),
+    }
+
+
+def leaderboard(state: State) -> list[dict[str, Any]]:
+    """What `leaderboard --json` prints: every judged experiment, best first (as `rows`)."""
+    return [experiment_table(state.experiments[row.number]) for row in rows(state, live=False)]
+
+
+def results_tsv(state: State) -> str:
+    """karpathy's five columns, in order of number, the baseline first.
+
+    `keep`: kept; `discard`: gave a number and was not kept; `crash`: gave no number (metric 0.000000, as there).
+    """
+    lines = ["\t".join(("commit", one_line(state.metric.name), "memory_gb", "status", "description"))]
+    for number in sorted(state.experiments):
+        x = state.experiments[number]
+        if number == BASELINE and state.baseline is None:
+            continue
+        if number != BASELINE and x.verdict is None:
+            continue
+        kept = number == BASELINE or x.verdict == "kept"
+        word = "keep" if kept else "crash" if x.metric is None else "discard"
+        memory = max((r.peak_memory or 0 for r in x.runs), default=0) / 2**30
+        what = "baseline" if number == BASELINE else one_line(x.hypothesis) or x.reason
+        commit = (x.commit or "-")[:7]
+        lines.append(f"{commit}\t{x.metric or 0.0:.6f}\t{memory:.1f}\t{word}\t{one_line(what)}")
+    return "\n".join(lines) + "\n"
