@@ -1,0 +1,143 @@
+"""Downloads against a real local server: resumed, checked, and refused with the mend."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nanotrain import fetch
+from nanotrain.corpus import PrepareError
+from tests.nanotrain import worlds
+from tests.nanotrain.hub import Hub, serving
+
+DATA = random.Random(1).randbytes(3_000_000)
+NAME = "shard_00000.parquet"
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with serving() as found:
+        found.files[NAME] = DATA
+        yield found
+
+
+def get(hub: Hub, folder: Path, said: list[str] | None = None, shards: int = 1) -> Path:
+    lines = said if said is not None else []
+    return fetch.download("climbmix", shards, folder, hub=hub.url, say=lines.append, pause=0.01)
+
+
+def whole(folder: Path) -> bool:
+    target = folder / NAME
+    recorded = target.with_name(NAME + ".sha256").read_text()
+    expected = f"{hashlib.sha256(DATA).hexdigest()} {len(DATA)}\n"
+    return target.read_bytes() == DATA and recorded == expected and not list(folder.glob("*.part"))
+
+
+def test_a_shard_is_fetched_once_through_the_redirect(hub: Hub, tmp_path: Path) -> None:
+    assert whole(get(hub, tmp_path))
+    get(hub, tmp_path)
+    assert hub.requests == [(NAME, None)]
+
+
+def test_a_cut_connection_is_resumed_where_it_stopped(hub: Hub, tmp_path: Path) -> None:
+    hub.faults = ["cut", "cut", "cut"]
+    said: list[str] = []
+    assert whole(get(hub, tmp_path, said))
+    assert [wanted for _, wanted in hub.requests] == [None, "bytes=1500000-", "bytes=2250000-", "bytes=2625000-"]
+    assert hub.sent[NAME] == len(DATA), "no byte came twice"
+    assert sum("cut at" in line for line in said) == 3
+
+
+def test_a_download_left_by_another_process_is_resumed(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "climbmix").mkdir()
+    (tmp_path / "climbmix" / f"{NAME}.part").write_bytes(DATA[:1_000_000])
+    assert whole(get(hub, tmp_path))
+    assert hub.sent[NAME] == 2_000_000
+
+
+def test_a_server_that_cannot_resume_sends_it_all(hub: Hub, tmp_path: Path) -> None:
+    hub.faults = ["cut", "ignore-range"]
+    assert whole(get(hub, tmp_path))
+
+
+def test_a_wrong_range_is_not_glued_on(hub: Hub, tmp_path: Path) -> None:
+    hub.faults = ["cut", "wrong-range"]
+    assert whole(get(hub, tmp_path))
+
+
+def test_416_on_a_complete_part_finishes_it(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "climbmix").mkdir()
+    (tmp_path / "climbmix" / f"{NAME}.part").write_bytes(DATA)
+    assert whole(get(hub, tmp_path))
+    assert hub.sent[NAME] == 0
+
+
+def test_416_on_a_part_that_is_too_long_starts_afresh(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "climbmix").mkdir()
+    (tmp_path / "climbmix" / f"{NAME}.part").write_bytes(DATA + b"more")
+    assert whole(get(hub, tmp_path))
+
+
+def test_a_wrong_checksum_is_fetched_afresh_once(hub: Hub, tmp_path: Path) -> None:
+    hub.faults = ["corrupt"]
+    said: list[str] = []
+    assert whole(get(hub, tmp_path, said))
+    assert any("checksum" in line for line in said)
+
+
+def test_a_checksum_wrong_twice_is_refused_and_leaves_nothing(hub: Hub, tmp_path: Path) -> None:
+    hub.faults = ["corrupt", "corrupt"]
+    with pytest.raises(PrepareError, match="checksum differs twice"):
+        get(hub, tmp_path)
+    assert list((tmp_path / "climbmix").iterdir()) == []
+
+
+def test_without_a_checksum_from_the_hub_one_is_recorded(hub: Hub, tmp_path: Path) -> None:
+    hub.checksums = False
+    assert whole(get(hub, tmp_path))
+
+
+def test_a_missing_file_is_refused_at_once(hub: Hub, tmp_path: Path) -> None:
+    with pytest.raises(PrepareError, match="404") as caught:
+        get(hub, tmp_path, shards=2)
+    assert "shard_00001" in str(caught.value) and "--hub" in caught.value.mend
+    assert whole(tmp_path / "climbmix"), "the first shard stays"
+
+
+def test_a_busy_server_is_asked_again_but_not_for_ever(hub: Hub, tmp_path: Path) -> None:
+    hub.faults = ["503", "429", "500"]
+    assert whole(get(hub, tmp_path / "patient"))
+    hub.faults = ["503"] * 50
+    with pytest.raises(PrepareError, match="503"):
+        get(hub, tmp_path / "given-up")
+    assert len(hub.faults) == 50 - fetch.ATTEMPTS
+
+
+def test_no_server_is_refused_with_the_mend(tmp_path: Path) -> None:
+    with serving() as gone:
+        url = gone.url
+    with pytest.raises(PrepareError, match="connection failed") as caught:
+        fetch.download("climbmix", 1, tmp_path, hub=url, say=lambda line: None, pause=0.001)
+    assert "goes on where it stopped" in caught.value.mend
+
+
+def test_prepare_downloads_and_remembers(hub: Hub, tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as parquet
+
+    stories = worlds.text(900_000).split("\n")
+    name = fetch.DATASETS["tinystories"].files[0].rsplit("/", 1)[1]
+    parquet.write_table(arrow.table({"text": stories}), tmp_path / "made.parquet")
+    hub.files[name] = (tmp_path / "made.parquet").read_bytes()
+    env = {"AUTORESEARCH_HOME": str(tmp_path / "home"), "HF_ENDPOINT": hub.url}
+    options = ["--download", "tinystories", "--shards", "1", "--vocab", "512"]
+    first = worlds.command("nanotrain.prepare", *options, **env)
+    assert first.returncode == 0, first.stderr
+    assert f"{name} [####################] 100%" in first.stdout
+    again = worlds.command("nanotrain.prepare", "--vocab", "512", **env)
+    assert again.stdout.splitlines()[-1] == first.stdout.splitlines()[-1]
+    assert '"corpus": "tinystories"' in again.stdout
