@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from core.record.edits import proposal_from_plain
-from core.record.errors import AutoresearchError, ResearcherMisconfigured, ScriptEnded
+from core.record.errors import AutoresearchError, ProposalFailed, ResearcherMisconfigured, ScriptEnded
 from core.record.proposal import Proposal, Usage
 from core.record.state import BASELINE, State
 from core.research.protocol import Brief, Stream
 
 NAME = "scripted"
+ORDINAL = "script"  # key in a proposal's `extra`: which proposal of the script it is, counted from 0
 PIECE_SECONDS = 0.1  # between two pieces of streamed thinking
 MEND = 'each line is one JSON object: {"hypothesis", "edits": [{"path", "search", "replace"}], …}'
 
@@ -89,20 +90,25 @@ def _usage(plain: object, where: str) -> Usage | None:
 
 
 def position(state: State, experiment: int) -> int:
-    """How many lines of the script are used up for `experiment`, by a rule that holds across a resume.
+    """The proposal of the script (counted from 0) that is `experiment`'s, by a rule that holds across a resume.
 
-    A line belongs to one experiment for good. Used are the lines of every other experiment of the scripted researcher
-    that has a hypothesis (its proposal is in the log, and is run again, not proposed again, after a crash) or a
-    verdict (the line was refused or skipped before it got that far), or that has a smaller number and is still being
-    thought about. An experiment left without either by a crash gets its line when it is proposed anew.
+    A proposal of the script belongs to one experiment for good; which one is in the log once it is proposed. In order
+    of number, each other scripted experiment that is not in the log that far takes the first one still free when it
+    has a verdict (it was skipped or turned down while its proposal was in hand) or a smaller number (it is being
+    thought about just now); `abandoned` does not count, for that experiment never saw its proposal. What is free
+    first after that is ours. So an experiment that a crash cut off is never proposed a second time.
     """
-    return sum(
-        1
-        for x in state.experiments.values()
-        if x.number not in (BASELINE, experiment)
-        and x.researcher == NAME
-        and (x.hypothesis or x.verdict is not None or x.number < experiment)
-    )
+    others = [x for n, x in sorted(state.experiments.items()) if n != experiment and x.researcher == NAME]
+    used = {x.extra[ORDINAL] for x in others if ORDINAL in x.extra}
+    for x in others:
+        pending = x.verdict is None and x.number < experiment and not x.hypothesis
+        if x.number != BASELINE and ORDINAL not in x.extra and (pending or x.verdict not in (None, "abandoned")):
+            used.add(_first_free(used))
+    return _first_free(used)
+
+
+def _first_free(used: set[object]) -> int:
+    return next(n for n in range(len(used) + 1) if n not in used)
 
 
 class ScriptedResearcher:
@@ -122,7 +128,10 @@ class ScriptedResearcher:
         return len(self._lines)
 
     async def propose(self, brief: Brief, stream: Stream) -> Proposal:
-        """The next line. A proposal that does not apply is handed over as it is: the engine turns it down."""
+        """The next proposal. One that does not apply is handed over as it is: the engine turns it down.
+
+        Raises ProposalFailed when asked again after that.
+        """
         if self._lines is None:
             await asyncio.to_thread(self.check)
         lines = self._lines or ()
@@ -130,12 +139,12 @@ class ScriptedResearcher:
         if index >= len(lines):
             raise ScriptEnded(f"the script's {len(lines)} proposals are all played", where=str(self.path))
         line = lines[index]
-        if brief.feedback:
-            stream.note(f"line {line.number} was turned down; a script has no other answer: {brief.feedback}")
+        if brief.feedback:  # a script has no other answer
+            raise ProposalFailed(brief.feedback, where=f"{self.path}:{line.number}", mend="correct this line")
         await _think(stream, line)
         if line.usage:
             stream.usage(line.usage)
-        extra: dict[str, Any] = {**line.proposal.extra, "line": line.number}
+        extra: dict[str, Any] = {**line.proposal.extra, ORDINAL: index}
         return replace(line.proposal, extra=extra)
 
     def _line_for(self, brief: Brief) -> int:
@@ -143,7 +152,7 @@ class ScriptedResearcher:
         if brief.experiment not in self._taken:
             index = position(brief.state, brief.experiment)
             while index in self._taken.values():
-                index += 1
+                index += 1  # two are being thought about at once, and neither is in the log yet
             self._taken[brief.experiment] = index
         return self._taken[brief.experiment]
 

@@ -1,0 +1,277 @@
+"""The constants of a file that a search may turn, found by reading the file, and edits that set them.
+
+A constant is a top-level assignment, once, of a number to an UPPERCASE name: an int, a float, a bool, arithmetic of
+numbers such as `2**14`, or a tuple of these (each element is a constant of its own, `ADAM_BETAS[0]`). A trailing
+comment may say where to look: `# ... [1e-4..1e-1 log]`, `# ... [2..8]`, or `# ... [fixed]`. Without one the range is
+taken from the value: a quarter to four times it, powers of two stay powers of two, shares stay in 0..1.
+"""
+
+from __future__ import annotations
+
+import ast
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from core.record.proposal import Edit
+
+Value = bool | int | float
+Scale = Literal["linear", "log", "one_minus", "power", "choice"]
+
+_NAME = re.compile(r"^[A-Z][A-Z0-9_]*$")
+_HINT = re.compile(r"\[\s*([-+.\deE]+)\s*\.\.\s*([-+.\deE]+)\s*(log)?\s*\]")
+_FIXED = re.compile(r"\[\s*fixed\s*\]")
+# Names that no search should turn: they change what is measured or printed, or must fit other constants.
+_HANDS_OFF = re.compile(
+    r"(?:^|_)(?:SEED|LOG|PRINT|EVAL|VAL|TIME|SECONDS|MINUTES|HOURS|BUDGET|VERSION|PORT|WORKERS|THREADS|VOCAB|CONTEXT|"
+    r"SEQ|SEQUENCE|BLOCK|HEAD_DIM|MICRO|DEVICE|EPS|EPSILON|DEBUG|COMPILE|PROBE|SAVE|CHECKPOINT|PATH|MAX_STEPS)(?:_|$)"
+)
+_FREE_SCALE = re.compile(r"(?:^|_)(?:LR|RATE|STD|SCALE|CLIP|BASE|TEMP|TEMPERATURE|GAIN|SOFTCAP)(?:_|$)")
+# What a zero stands for, by name: the range in which a first value is looked for.
+_ZERO_RANGES: tuple[tuple[re.Pattern[str], float, float, Scale], ...] = (
+    (re.compile(r"(?:^|_)(?:WARMUP|COOLDOWN|FINAL|MIN)(?:_|$)"), 0.0, 0.2, "linear"),
+    (re.compile(r"(?:^|_)DROPOUT(?:_|$)"), 0.0, 0.3, "linear"),
+    (re.compile(r"(?:^|_)(?:DECAY|WD)(?:_|$)"), 0.0, 0.1, "linear"),
+    (re.compile(r"(?:^|_)CLIP(?:_|$)"), 0.25, 4.0, "log"),
+    (re.compile(r"(?:^|_)SOFTCAP(?:_|$)"), 8.0, 40.0, "log"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Where a constant is looked for. `one_minus`: log in 1 − value; `power`: exponents of two from low to high."""
+
+    scale: Scale
+    low: float = 0.0
+    high: float = 1.0
+    step: int | None = None  # ints only
+
+    def clip(self, value: float) -> float:
+        return min(max(value, self.low), self.high)
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """One number of one file. `line` counts from 1; `start` to `end` are the characters of the value in that line."""
+
+    key: str
+    path: str
+    name: str
+    value: Value
+    source: str
+    line: int
+    start: int
+    end: int
+    space: Space
+
+
+def find_constants(files: Mapping[str, str], device: str = "cpu") -> dict[str, Constant]:
+    """Every constant that may be turned, by key (its name; `path:NAME` when two files share one).
+
+    Left out: constants of the other device (`_CPU`, `_CUDA`, `_GPU` in the name), those of which it is plain by name
+    that they are not to be turned (seed, logging, context, vocabulary), and those marked `[fixed]`.
+    """
+    found = [c for path in sorted(files) if path.endswith(".py") for c in _of_file(path, files[path], device)]
+    keys = [c.key for c in found]
+    out: dict[str, Constant] = {}
+    for c in found:
+        key = c.key if keys.count(c.key) == 1 else f"{c.path}:{c.key}"
+        out[key] = c if key == c.key else _renamed(c, key)
+    return out
+
+
+def _renamed(c: Constant, key: str) -> Constant:
+    return Constant(key, c.path, c.name, c.value, c.source, c.line, c.start, c.end, c.space)
+
+
+def _of_file(path: str, text: str, device: str) -> Iterator[Constant]:
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError):
+        return
+    lines = text.split("\n")
+    assigned = [(name, value) for node in tree.body for name, value in _assignment(node)]
+    names = [name for name, _ in assigned]
+    for name, node in assigned:
+        if not _NAME.match(name) or names.count(name) > 1 or _other_device(name, device):
+            continue
+        elements = node.elts if isinstance(node, ast.Tuple) else [node]
+        for i, element in enumerate(elements):
+            key = f"{name}[{i}]" if isinstance(node, ast.Tuple) else name
+            constant = _constant(path, lines, key, name, element)
+            if constant:
+                yield constant
+
+
+def _assignment(node: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
+    if isinstance(node, ast.Assign):
+        for target in node.targets:
+            if isinstance(target, ast.Name):
+                yield target.id, node.value
+    elif isinstance(node, (ast.AnnAssign, ast.AugAssign)) and isinstance(node.target, ast.Name) and node.value:
+        yield node.target.id, node.value
+
+
+def _constant(path: str, lines: list[str], key: str, name: str, node: ast.expr) -> Constant | None:
+    value = _number(node)
+    if value is None or node.end_lineno != node.lineno or node.end_col_offset is None:
+        return None
+    line = lines[node.lineno - 1]
+    start = len(line.encode()[: node.col_offset].decode())  # ast counts bytes
+    end = len(line.encode()[: node.end_col_offset].decode())
+    comment = line[end:].partition("#")[2]
+    source = line[start:end]
+    space = _hinted(comment, value) if "[" not in key else None
+    if space is None and (_FIXED.search(comment) or _HANDS_OFF.search(name)):
+        return None
+    space = space or _space(name, value, source)
+    return Constant(key, path, name, value, source, node.lineno, start, end, space) if space else None
+
+
+def _number(node: ast.expr) -> Value | None:
+    """The value of a number or of plain arithmetic with numbers; None for anything else."""
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, (bool, int, float)) and math.isfinite(node.value) else None
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):
+        inner = _number(node.operand)
+        return None if inner is None or isinstance(inner, bool) else -inner if isinstance(node.op, ast.USub) else inner
+    if not isinstance(node, ast.BinOp):
+        return None
+    a, b = _number(node.left), _number(node.right)
+    if a is None or b is None:
+        return None
+    try:
+        match node.op:
+            case ast.Mult():
+                return a * b
+            case ast.Div():
+                return a / b
+            case ast.Add():
+                return a + b
+            case ast.Sub():
+                return a - b
+            case ast.Pow() if abs(a) <= 1e6 and abs(b) <= 64:
+                power = a**b
+                return power if isinstance(power, (int, float)) and math.isfinite(power) else None
+    except (ZeroDivisionError, OverflowError):
+        pass
+    return None
+
+
+def _other_device(name: str, device: str) -> bool:
+    words = set(name.split("_"))
+    return bool(words & ({"CUDA", "GPU"} if device == "cpu" else {"CPU"}))
+
+
+def _hinted(comment: str, value: Value) -> Space | None:
+    hint = _HINT.search(comment)
+    if not hint or isinstance(value, bool):
+        return None
+    try:
+        low, high = float(hint[1]), float(hint[2])
+    except ValueError:
+        return None
+    if not low < high or (hint[3] and low <= 0):
+        return None
+    return Space("log" if hint[3] else "linear", low, high, 1 if isinstance(value, int) else None)
+
+
+def _space(name: str, value: Value, source: str) -> Space | None:
+    """A sensible range around a value that has no hint; None when there is none to be told from name and value."""
+    if isinstance(value, bool):
+        return Space("choice")
+    if isinstance(value, int):
+        return _int_space(value, source)
+    if value == 0:
+        fits = (Space(scale, low, high) for pattern, low, high, scale in _ZERO_RANGES if pattern.search(name))
+        return next(fits, None)
+    if value < 0:
+        return Space("linear", 2 * value, value / 2)
+    if value < 1 and not _FREE_SCALE.search(name):
+        if value >= 0.8:
+            return Space("one_minus", max(0.0, 1 - (1 - value) * 4), 1 - (1 - value) / 4)
+        if value >= 0.05:
+            return Space("linear", value / 4, min(1.0, value * 4))
+        return Space("log", value / 4, min(1.0, value * 4))
+    return Space("log", value / 4, value * 4)
+
+
+def _int_space(value: int, source: str) -> Space | None:
+    if value <= 0:
+        return None
+    exponent = value.bit_length() - 1
+    if value == 1 << exponent and (value >= 16 or "**" in source):
+        return Space("power", float(max(0, exponent - 2)), float(exponent + 2))
+    if value < 32:
+        return Space("linear", max(1, value // 2), value * 2, 1)
+    step = min(value & -value, value)
+    return Space("linear", max(step, value // 2 // step * step), value * 2, step)
+
+
+# --- writing ---------------------------------------------------------------------------------------
+
+
+def written(constant: Constant, value: Value) -> str:
+    """`value` as source text, in the manner of the constant: `2**11`, `0.031`, `True`, `3e-05`."""
+    if isinstance(constant.value, bool):
+        return str(bool(value))
+    if isinstance(constant.value, int):
+        whole = int(value)
+        base2 = re.match(r"^2\s*\*\*\s*\d+$", constant.source)
+        return f"2**{whole.bit_length() - 1}" if base2 and whole & (whole - 1) == 0 else str(whole)
+    text = f"{float(value):.12g}"
+    return text if any(c in text for c in ".en") else f"{text}.0"
+
+
+def rounded(constant: Constant, value: float) -> Value:
+    """`value` as it will stand in the file: three digits for floats, so that a diff stays readable."""
+    if isinstance(constant.value, bool):
+        return bool(value)
+    if isinstance(constant.value, int):
+        return round(value)
+    if constant.space.scale == "one_minus":
+        return float(f"{1 - float(f'{1 - value:.2g}'):.6g}")
+    return float(f"{value:.3g}")
+
+
+def edits_for(files: Mapping[str, str], constants: Mapping[str, Constant], new: Mapping[str, Value]) -> list[Edit]:
+    """Search/replace edits that set the constants of `new` (by key), one for each line. Comments stay in their column."""
+    by_line: dict[tuple[str, int], list[tuple[Constant, Value]]] = {}
+    for key, value in new.items():
+        c = constants[key]
+        by_line.setdefault((c.path, c.line), []).append((c, value))
+    edits = []
+    for (path, number), changes in sorted(by_line.items()):
+        lines = files[path].split("\n")
+        old = lines[number - 1]
+        line = old
+        for c, value in sorted(changes, key=lambda change: -change[0].start):
+            line = line[: c.start] + written(c, value) + line[c.end :]
+        line = _aligned(old, line, max(c.end for c, _ in changes))
+        search, replace = _unique(lines, number, line)
+        edits.append(Edit(path, search, replace))
+    return edits
+
+
+def _aligned(old: str, new: str, after: int) -> str:
+    """`new` with its trailing comment moved back to the column it had in `old`, when there is room."""
+    tail = old[after:]
+    gap = len(tail.partition("#")[0]) if "#" in tail else 0
+    shift = len(old) - len(new)
+    if not gap or not shift or not tail[:gap].endswith(" "):
+        return new
+    comment = len(new) - (len(tail) - gap)
+    code = new[:comment].rstrip()
+    return code + " " * max(2, comment + shift - len(code)) + new[comment:]
+
+
+def _unique(lines: list[str], number: int, line: str) -> tuple[str, str]:
+    """The line, with as many lines before it as it takes to occur once, and the same with `line` in its place."""
+    text = "\n".join(lines)
+    for first in range(number - 1, -1, -1):
+        search = "\n".join(lines[first:number])
+        if text.count(search) == 1:
+            break
+    return search, "\n".join([*lines[first : number - 1], line])

@@ -1,0 +1,381 @@
+"""The control: a classical optimiser over the constants of the code. It is no language model, and says so.
+
+Whatever a language model achieves is measured against this. Optuna's TPE looks at which values of each constant stood
+in the good and in the bad experiments and draws the next value where good ones are dense and bad ones are not. What
+it proposes goes the way of every proposal: search/replace edits, checks, a run, the decision rule.
+
+A proposal changes few constants (one at first, later up to four): its diff can be read, its verdict says something
+about those constants, and a gain is built on the best code so far. Which ones is drawn by weight: what matters most
+by name, what helped before, what was tried least. Everything follows from the log and the seed, so a resumed session
+goes on as if nothing had happened; running experiments count as pending (TPE's constant liar).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from core.record.errors import AutoresearchError, ProposalFailed, ResearcherMisconfigured, ScriptEnded
+from core.record.metric import format_metric
+from core.record.proposal import Proposal
+from core.record.state import BASELINE, Experiment, State
+from core.research.constants import Constant, Value, edits_for, find_constants, rounded, written
+from core.research.protocol import Brief, Stream
+
+NAME = "control"
+STARTS = 6  # first experiments that each take one step with one constant: TPE has nothing to learn from yet
+TRIES = 60  # draws before the search space counts as used up
+
+_WEIGHTS: tuple[tuple[str, float], ...] = (
+    (r"(?:^|_)(?:LR|RATE)(?:_|$)", 3.0),
+    (r"(?:^|_)BATCH(?:_|$)", 2.5),
+    (r"WARM|SCHEDULE|FINAL|COOLDOWN", 2.0),
+    (r"DEPTH|WIDTH|LAYERS|DIM|MOMENTUM|BETA|RATIO", 1.5),
+)
+_KINDS: tuple[tuple[str, str], ...] = (
+    (r"WARM|SCHEDULE|FINAL|COOLDOWN", "schedule"),
+    (r"(?:^|_)(?:LR|RATE|MOMENTUM|BETAS?|BATCH|NEWTON|MUON|ADAM|CLIP)(?:_|$)", "optimiser"),
+    (r"DECAY|DROPOUT|(?:^|_)WD(?:_|$)|SMOOTH", "regularisation"),
+    (r"DEPTH|WIDTH|LAYERS|DIM|HEADS|MLP|WINDOW|ROPE|EMBED|SOFTCAP|SCALE|STD|X0", "architecture"),
+)
+
+
+@dataclass(slots=True)
+class Trial:
+    """One experiment as the search sees it: every constant's value, and what came of it."""
+
+    experiment: int
+    values: dict[str, Value]
+    changed: tuple[str, ...]
+    state: str  # complete, failed (counts as worst), pending, void (only never to be repeated)
+    metric: float | None = None
+    helped: bool = False
+
+
+@dataclass(slots=True)
+class Draw:
+    """What the search came up with: new values by key, and the lines that say why."""
+
+    values: dict[str, Value]
+    reason: str
+    thoughts: list[str] = field(default_factory=list)
+
+
+class ControlResearcher:
+    """Proposes changes of constants by Optuna's TPE. `seed` None: the session's."""
+
+    name = NAME
+    model: str | None = None
+
+    def __init__(self, seed: int | None = None) -> None:
+        self.seed = seed
+        self._proposed: dict[int, list[Trial]] = {}  # of this process, until the log holds them
+
+    async def propose(self, brief: Brief, stream: Stream) -> Proposal:
+        """Raises ResearcherMisconfigured without constants to turn, ScriptEnded when every value has been tried."""
+        constants = find_constants(brief.files, brief.device)
+        if not constants:
+            raise ResearcherMisconfigured(
+                "the control researcher found no constants to turn", where=", ".join(sorted(brief.files)),
+                mend="write the numbers to try as UPPERCASE constants at the top of an editable Python file, such as "
+                "LEARNING_RATE = 0.01, or choose another researcher",
+            )  # fmt: skip
+        stream.note("control: Optuna's TPE over the constants of the code; no language model is asked")
+        if brief.feedback:
+            stream.note(f"the last proposal was turned down: {brief.feedback}")
+        for _ in range(TRIES):
+            trials = self._history(brief, constants)
+            draw = await asyncio.to_thread(self._draw, brief, constants, trials)
+            proposal = _proposal(brief, constants, draw)
+            changed = tuple(draw.values)
+            trial = Trial(brief.experiment, {**_values(constants), **draw.values}, changed, "pending")
+            self._proposed.setdefault(brief.experiment, []).append(trial)
+            for thought in draw.thoughts:
+                stream.thinking(thought + "\n")
+            try:
+                brief.check(proposal)
+            except AutoresearchError as error:
+                stream.refused(len(self._proposed[brief.experiment]), str(error))
+                continue
+            stream.text(proposal.hypothesis + "\n")
+            return proposal
+        raise ProposalFailed(f"none of {TRIES} changes of constants could be applied")
+
+    async def close(self) -> None:
+        return None
+
+    def _history(self, brief: Brief, constants: Mapping[str, Constant]) -> list[Trial]:
+        """Every known combination of values: from the log, and what this process proposed that is not there yet."""
+        known = history(brief.state, constants, brief.parent)
+        logged = {t.experiment for t in known}
+        for number, own in self._proposed.items():
+            if number == brief.experiment:
+                known += [Trial(number, t.values, t.changed, "failed" if brief.feedback else "void") for t in own]
+            elif number not in logged:
+                verdict = brief.state.experiments[number].verdict if number in brief.state.experiments else None
+                known += [Trial(number, t.values, t.changed, "void" if verdict else "pending") for t in own[-1:]]
+        return known
+
+    def _draw(self, brief: Brief, constants: Mapping[str, Constant], trials: Sequence[Trial]) -> Draw:
+        seed = self.seed if self.seed is not None else brief.program.seed
+        own = sum(t.experiment == brief.experiment for t in trials)
+        tried = {_key(t.values, constants) for t in trials} | {_key(_values(constants), constants)}
+        done = sum(t.state in ("complete", "failed") and t.experiment != BASELINE for t in trials)
+        begun = len({t.experiment for t in trials} - {BASELINE, brief.experiment})
+        for attempt in range(TRIES):
+            rng = random.Random(f"{seed}/{brief.experiment}/{own}/{attempt}")
+            if begun < STARTS and attempt < TRIES // 3:
+                draw = _start(constants, trials, rng)
+            else:
+                draw = _tpe(brief.state, constants, trials, rng, _how_many(done, attempt))
+            now = {k: v for k, v in draw.values.items() if v != constants[k].value}
+            if now and _key({**_values(constants), **now}, constants) not in tried:
+                draw.values = now
+                draw.thoughts.insert(0, _opening(brief.state, constants, trials))
+                return draw
+        raise ScriptEnded("every combination of the constants that the control can reach has been tried")
+
+
+def _how_many(done: int, attempt: int) -> int:
+    """How many constants a proposal changes: few while little is known; more when all near values are used up."""
+    return (1 if done < 12 else 2 if done < 40 else 3) + min(1, done // 100) + attempt // 20
+
+
+def _values(constants: Mapping[str, Constant]) -> dict[str, Value]:
+    return {key: c.value for key, c in constants.items()}
+
+
+def _key(values: Mapping[str, Value], constants: Mapping[str, Constant]) -> tuple[object, ...]:
+    return tuple(values.get(key, c.value) for key, c in constants.items())
+
+
+# --- what has been tried ---------------------------------------------------------------------------
+
+
+def history(state: State, constants: Mapping[str, Constant], parent: int) -> list[Trial]:
+    """The session's experiments as trials, oldest first, the unchanged code among them.
+
+    `extra["params"]` holds the value of every constant after a proposal, `extra["changed"]` which it changed and from
+    what to what. After a rebase the values are those of the new parent with the same changes.
+    """
+    values: dict[int, dict[str, Value]] = {}
+    trials: list[Trial] = []
+    for number, x in sorted(state.experiments.items()):
+        params, changed = x.extra.get("params"), x.extra.get("changed")
+        if not isinstance(params, Mapping) or not isinstance(changed, Mapping):
+            continue
+        new = {key: pair[1] for key, pair in changed.items()}
+        if x.parent == BASELINE and BASELINE not in values and not x.rebased:
+            values[BASELINE] = {**params, **{key: pair[0] for key, pair in changed.items()}}
+        base = values.get(x.parent) if x.rebased else None
+        values[number] = {**base, **new} if base is not None else dict(params)
+        trials.append(_trial(x, values[number], tuple(changed)))
+    values.setdefault(parent, _values(constants))
+    for number in (BASELINE, parent):
+        if number in values and all(t.experiment != number for t in trials) and number in state.experiments:
+            trials.insert(0, _trial(state.experiments[number], values[number], ()))
+    return trials
+
+
+def _trial(x: Experiment, values: dict[str, Value], changed: tuple[str, ...]) -> Trial:
+    if x.metric is not None and (x.verdict is not None or x.number == BASELINE):
+        return Trial(x.number, values, changed, "complete", x.metric, x.verdict in ("kept", "provisional"))
+    if x.verdict in ("crashed", "rejected"):
+        return Trial(x.number, values, changed, "failed")
+    return Trial(x.number, values, changed, "pending" if x.verdict is None else "void")
+
+
+# --- drawing ---------------------------------------------------------------------------------------
+
+
+def _weight(c: Constant, trials: Sequence[Trial]) -> float:
+    """How much a constant deserves the next try: by its name, by what it brought, by how little it was tried."""
+    base = next((w for pattern, w in _WEIGHTS if re.search(pattern, c.name)), 1.0)
+    tried = [t for t in trials if c.key in t.changed]
+    helped = sum(t.helped for t in tried)
+    return base * (1 + helped) / (1 + 0.7 * (len(tried) - helped))
+
+
+def _choose(constants: Mapping[str, Constant], trials: Sequence[Trial], rng: random.Random, n: int) -> list[str]:
+    left = {key: _weight(c, trials) for key, c in constants.items()}
+    chosen: list[str] = []
+    while left and len(chosen) < n:
+        key = rng.choices(list(left), list(left.values()))[0]
+        chosen.append(key)
+        del left[key]
+    return chosen
+
+
+def _start(constants: Mapping[str, Constant], trials: Sequence[Trial], rng: random.Random) -> Draw:
+    """One step with one constant: times or by two, or one position along its range."""
+    [key] = _choose(constants, trials, rng, 1)
+    c = constants[key]
+    up = rng.random() < 0.5
+    s = c.space
+    value: float
+    if s.scale == "choice":
+        value = not c.value
+    elif s.scale == "power":
+        value = c.value * 2 if up else c.value // 2
+    elif s.scale == "one_minus":
+        value = 1 - (1 - c.value) * (2 if up else 0.5)
+    elif s.step:
+        value = c.value + (s.step if up else -s.step)
+    elif s.scale == "log" and c.value:
+        value = c.value * (2 if up else 0.5)
+    else:
+        value = c.value + (0.25 if up else -0.25) * (s.high - s.low)
+    limits = (2.0**s.low, 2.0**s.high) if s.scale == "power" else (s.low, s.high)
+    new = rounded(c, value if s.scale == "choice" else min(max(value, limits[0]), limits[1]))
+    return Draw({key: new}, "one step in one direction, to have something to learn from")
+
+
+def _tpe(
+    state: State, constants: Mapping[str, Constant], trials: Sequence[Trial], rng: random.Random, n: int
+) -> Draw:
+    """New values for `n` constants, drawn by TPE from the history."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    sampler = optuna.samplers.TPESampler(seed=rng.randrange(2**31), n_startup_trials=4, constant_liar=True)
+    direction = "minimize" if state.metric.direction == "min" else "maximize"
+    study = optuna.create_study(sampler=sampler, direction=direction)
+    spaces = {key: _distribution(optuna, c) for key, c in constants.items()}
+    for t in trials:
+        if t.state == "void":
+            continue
+        known = {key: _to_study(constants[key], v) for key, v in t.values.items() if key in constants}
+        study.add_trial(
+            optuna.trial.create_trial(
+                params=known,
+                distributions={key: spaces[key] for key in known},
+                state=getattr(optuna.trial.TrialState, _STATES[t.state]),
+                value=t.metric if t.state == "complete" else None,
+            )
+        )
+    trial = study.ask()
+    chosen = _choose(constants, trials, rng, n)
+    values = {key: rounded(constants[key], _suggest(trial, constants[key])) for key in chosen}
+    return _explained(state, constants, trials, values)
+
+
+_STATES = {"complete": "COMPLETE", "failed": "PRUNED", "pending": "RUNNING"}  # TPE ranks pruned ones last
+
+
+def _distribution(optuna: Any, c: Constant) -> Any:
+    s, d = c.space, optuna.distributions
+    if s.scale == "choice":
+        return d.CategoricalDistribution([False, True])
+    if s.scale == "power":
+        return d.IntDistribution(int(s.low), int(s.high))
+    if s.scale == "one_minus":
+        return d.FloatDistribution(1 - s.high, 1 - s.low, log=True)
+    if s.step is not None:
+        span = int(s.high - s.low) // s.step * s.step
+        log = s.scale == "log"
+        return d.IntDistribution(int(s.low), int(s.low) + span, log=log, step=1 if log else s.step)
+    return d.FloatDistribution(s.low, s.high, log=s.scale == "log")
+
+
+def _to_study(c: Constant, value: Value) -> Any:
+    """A value as the study knows it; one outside the range counts as the range's end."""
+    s = c.space
+    if s.scale == "choice":
+        return bool(value)
+    if s.scale == "power":
+        return int(s.clip(max(1, int(value)).bit_length() - 1))
+    if s.scale == "one_minus":
+        return min(max(1 - value, 1 - s.high), 1 - s.low)
+    clipped = s.clip(value)
+    if s.step is not None:
+        return int(s.low) + round((clipped - int(s.low)) / s.step) * s.step
+    return clipped
+
+
+def _suggest(trial: Any, c: Constant) -> float:
+    import optuna
+
+    distribution = _distribution(optuna, c)
+    if c.space.scale == "choice":
+        return bool(trial.suggest_categorical(c.key, distribution.choices))
+    if isinstance(distribution, optuna.distributions.IntDistribution):
+        d = distribution
+        drawn: float = trial.suggest_int(c.key, d.low, d.high, step=d.step, log=d.log)
+    else:
+        drawn = trial.suggest_float(c.key, distribution.low, distribution.high, log=distribution.log)
+    if c.space.scale == "power":
+        return float(2 ** int(drawn))
+    return 1 - drawn if c.space.scale == "one_minus" else drawn
+
+
+# --- saying ----------------------------------------------------------------------------------------
+
+
+def _opening(state: State, constants: Mapping[str, Constant], trials: Sequence[Trial]) -> str:
+    done = sorted((t for t in trials if t.state == "complete"), key=lambda t: state.metric.sort_key(t.metric))
+    pending = sum(t.state == "pending" for t in trials)
+    failed = sum(t.state == "failed" for t in trials)
+    lines = [
+        f"{len(constants)} constants may be turned. Known: {len(done)} results, {pending} pending, {failed} failed."
+    ]
+    for t in done[:3]:
+        what = ", ".join(f"{k}={_shown(constants, k, t.values)}" for k in t.changed) or "as the code stood"
+        lines.append(f"  {format_metric(t.metric)}  #{t.experiment}  {what}")
+    return "\n".join(lines)
+
+
+def _shown(constants: Mapping[str, Constant], key: str, values: Mapping[str, Value]) -> str:
+    value = values.get(key)
+    return "–" if value is None else written(constants[key], value) if key in constants else f"{value:g}"
+
+
+def _split(state: State, trials: Sequence[Trial]) -> tuple[list[Trial], list[Trial]]:
+    """The good and the bad trials as TPE splits them: the best tenth, rounded up, at most 25."""
+    ranked = sorted((t for t in trials if t.state == "complete"), key=lambda t: state.metric.sort_key(t.metric))
+    total = len(ranked) + sum(t.state == "failed" for t in trials)
+    good = min(-(-total // 10), 25)
+    return ranked[:good], ranked[good:]
+
+
+def _explained(
+    state: State, constants: Mapping[str, Constant], trials: Sequence[Trial], values: dict[str, Value]
+) -> Draw:
+    good, bad = _split(state, trials)
+    thoughts = [f"TPE splits the results into {len(good)} good and {len(bad)} bad; it draws where the good are dense:"]
+    for key, value in values.items():
+        c = constants[key]
+        tried = sum(key in t.changed for t in trials)
+        helped = sum(key in t.changed and t.helped for t in trials)
+        thoughts.append(
+            f"  {key}: turned {tried} times, {helped} helped; good at {_seen(c, good)}, bad at {_seen(c, bad)}; "
+            f"now {written(c, c.value)}, drawn {written(c, value)}"
+        )
+    reason = f"TPE expects it among the best {len(good)} of {len(good) + len(bad)} results"
+    return Draw(values, reason, thoughts)
+
+
+def _seen(c: Constant, trials: Sequence[Trial]) -> str:
+    values = sorted({t.values[c.key] for t in trials if c.key in t.values})
+    if len(values) > 4:
+        return f"{written(c, values[0])} … {written(c, values[-1])} ({len(values)} values)"
+    return ", ".join(written(c, v) for v in values) or "–"
+
+
+def _proposal(brief: Brief, constants: Mapping[str, Constant], draw: Draw) -> Proposal:
+    changes = [f"{k} {constants[k].source} → {written(constants[k], v)}" for k, v in draw.values.items()]
+    name = constants[next(iter(draw.values))].name
+    kind = next((kind for pattern, kind in _KINDS if re.search(pattern, name)), "other")
+    extra = {
+        "params": {**_values(constants), **draw.values},
+        "changed": {k: [constants[k].value, v] for k, v in draw.values.items()},
+    }
+    return Proposal(
+        hypothesis=f"{', '.join(changes)}: {draw.reason}",
+        edits=tuple(edits_for(brief.files, constants, draw.values)),
+        rationale="\n".join(["Proposed by Optuna's TPE, which is no language model.", *draw.thoughts]), kind=kind,
+        extra=extra,
+    )  # fmt: skip

@@ -1,0 +1,107 @@
+"""What the researchers' tests share: a Brief over texts in memory, a Stream that keeps what it is given, a short log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from core.program import Program
+from core.record import events as e
+from core.record.edits import apply_edits, matches, unified
+from core.record.events import Event
+from core.record.metric import Metric
+from core.record.proposal import Proposal, Usage
+from core.record.state import State, fold
+from core.research.protocol import Brief
+
+
+@dataclass
+class Heard:
+    """A Stream that keeps everything. Waiting really sleeps."""
+
+    thoughts: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    tools: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    usages: list[Usage] = field(default_factory=list)
+    refusals: list[tuple[int, str]] = field(default_factory=list)
+    waits: list[tuple[str, float, int]] = field(default_factory=list)
+
+    def thinking(self, text: str) -> None:
+        self.thoughts.append(text)
+
+    def text(self, text: str) -> None:
+        self.texts.append(text)
+
+    def tool(self, text: str) -> None:
+        self.tools.append(text)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def usage(self, usage: Usage) -> None:
+        self.usages.append(usage)
+
+    def refused(self, attempt: int, reason: str) -> None:
+        self.refusals.append((attempt, reason))
+
+    async def wait(self, reason: str, seconds: float, attempt: int) -> None:
+        self.waits.append((reason, seconds, attempt))
+        await asyncio.sleep(seconds)
+
+
+class Session:
+    """A session's events and State, written as the engine would, without running anything."""
+
+    def __init__(self, files: Mapping[str, str], *, edit: Sequence[str] = ("*.py",), metric: str = "val_bpb") -> None:
+        self.files: dict[int, dict[str, str]] = {0: dict(files)}
+        self.state = State()
+        self.diffs: dict[int, str] = {}
+        self.logs: dict[int, str] = {}
+        self.program = Program(
+            edit=tuple(edit), run="true", metric=Metric(metric), text="+++\n+++\nLower it.", prose="Lower it."
+        )
+        self.add(
+            e.SessionStarted("s", "/p", "autoresearch/s", "c0", metric, "min", False, "20s", {}, tuple(edit), 1, 2.0, "0")
+        )
+        self.add(e.ExperimentStarted(0, 0, "c0", "baseline"))
+
+    def add(self, body: e.Body) -> None:
+        fold(self.state, Event(self.state.seq + 1, float(self.state.seq), body))
+
+    def calibrate(self, value: float, sigma: float = 0.01) -> None:
+        self.add(e.Calibrated(value, sigma, (value,)))
+
+    def start(self, number: int, researcher: str) -> None:
+        self.add(e.ExperimentStarted(number, self.state.best, "c", researcher))
+
+    def propose(self, number: int, proposal: Proposal) -> None:
+        parent = self.state.experiments[number].parent
+        new = self.apply(parent, proposal)
+        self.files[number] = {**self.files[parent], **new}
+        diff, added, removed = unified(self.files[parent], new)
+        self.diffs[number] = diff
+        self.add(
+            e.Proposed(
+                number, proposal.hypothesis, proposal.rationale, proposal.expected, proposal.kind, diff, tuple(new),
+                added, removed, 1.0, proposal.extra,
+            )  # fmt: skip
+        )
+
+    def judge(self, number: int, verdict: e.Verdict, metric: float | None = None, reason: str = "") -> None:
+        delta = None if metric is None or self.state.best_metric is None else metric - self.state.best_metric
+        self.add(e.Judged(number, verdict, metric, delta, reason))
+
+    def apply(self, parent: int, proposal: Proposal) -> dict[str, str]:
+        return apply_edits(
+            self.files[parent], proposal.edits, may_edit=lambda path: matches(path, self.program.edit)
+        )
+
+    def brief(self, number: int, **changes: object) -> Brief:
+        parent = self.state.best
+        brief = Brief(
+            number, parent, self.program, self.files[parent], {}, self.state, lambda p: self.apply(parent, p),
+            lambda n: self.diffs.get(n, ""), lambda n: self.logs.get(n, ""), run_budget="20s",
+        )  # fmt: skip
+        return replace(brief, **changes)  # type: ignore[arg-type]
