@@ -1,0 +1,127 @@
+"""The control channel, spoken with real training processes over a real socket pair."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nanotrain import handover, prepare
+from tests.nanotrain import worlds
+
+
+class Harness:
+    """The other end of one run: starts it, hands over, listens."""
+
+    def __init__(self, folder: Path, prepared: prepare.Prepared, **env: str) -> None:
+        folder.mkdir()
+        self.near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.near.settimeout(60)
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("AUTORESEARCH_", "NANOTRAIN_"))}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "nanotrain.train"],
+            cwd=worlds.REPOSITORY,
+            env=clean
+            | {
+                "AUTORESEARCH_CONTROL_FD": str(far.fileno()),
+                "AUTORESEARCH_RUN_DIR": str(folder),
+                "AUTORESEARCH_SEED": "7",
+                "AUTORESEARCH_DEVICE": "cpu",
+                "AUTORESEARCH_READABLE": str(prepared.tokenizer),
+                "HOME": str(folder),
+            }
+            | env,
+            pass_fds=[far.fileno()],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        far.close()
+        self.data = prepared.train
+
+    def heard(self) -> dict[str, Any]:
+        packet = self.near.recv(65_536)
+        assert packet, f"the run hung up: {self.process.communicate()[1]}"
+        found = json.loads(packet)
+        assert isinstance(found, dict)
+        return found
+
+    def go(self, **budget: float) -> None:
+        with self.data.open("rb") as file:
+            message = json.dumps({"type": "go", "names": ["train.bin"], **budget}).encode()
+            socket.send_fds(self.near, [message], [file.fileno()])
+
+    def end(self) -> tuple[int, str, str]:
+        out, err = self.process.communicate(timeout=60)
+        self.near.close()
+        return self.process.returncode, out, err
+
+
+def test_a_run_by_steps_says_ready_and_done_and_leaves_its_model(tmp_path: Path, prepared: prepare.Prepared) -> None:
+    harness = Harness(tmp_path / "run", prepared)
+    ready = harness.heard()
+    assert ready["type"] == "ready" and ready["params"] > 100_000
+    harness.go(steps=3)
+    assert harness.heard() == {"type": "done", "steps": 3, "tokens": 3 * ready_tokens(harness)}
+    code, out, err = harness.end()
+    assert code == 0, err
+    assert "step 00003 | loss " in out
+    left = json.loads((tmp_path / "run" / "model.json").read_text())
+    with prepared.train.open("rb") as file:
+        data = memoryview(file.read())
+    assert left["vocab"] == 1024 and left["data"] == handover.data_mark(data)
+    assert (tmp_path / "run" / "weights.safetensors").stat().st_size > 400_000
+
+
+def ready_tokens(harness: Harness) -> int:
+    from nanotrain import train
+
+    return train.BATCH_TOKENS_CPU
+
+
+@pytest.mark.slow
+def test_a_run_by_time_stops_by_itself_and_ends_its_schedule_there(tmp_path: Path, prepared: prepare.Prepared) -> None:
+    harness = Harness(tmp_path / "run", prepared)
+    harness.heard()
+    harness.go(seconds=2.0)
+    start = time.monotonic()
+    done = harness.heard()
+    took = time.monotonic() - start
+    code, out, err = harness.end()
+    assert code == 0, err
+    assert done["type"] == "done" and done["steps"] > 5
+    assert 1.9 < took < 3.0, "the clock starts when the data arrive"
+    steps = [line for line in out.splitlines() if line.startswith("step ")]
+    assert "| lr 0.000 | 100.0%" in steps[-1]
+    assert len(steps) <= 2.0 * 10 + 2, "not more than ten lines a second"
+
+
+def test_a_harness_that_hangs_up_is_no_traceback(tmp_path: Path, prepared: prepare.Prepared) -> None:
+    harness = Harness(tmp_path / "run", prepared)
+    harness.heard()
+    harness.near.close()
+    out, err = harness.process.communicate(timeout=60)
+    assert harness.process.returncode == 1
+    assert "closed the control channel" in err and "Traceback" not in err
+
+
+def test_the_clock_counts_steps_or_seconds() -> None:
+    steps = handover.Clock(None, 4)
+    assert [steps.progress(n) for n in range(5)] == [0, 0.25, 0.5, 0.75, 1.0] and not steps.over(3) and steps.over(4)
+    running = handover.Clock(10.0, None, start=time.monotonic() - 5)
+    assert 0.5 <= running.progress(0) < 0.6 and not running.over(10**6)
+    assert handover.Clock(1.0, None, start=time.monotonic() - 5).progress(0) == 1.0
+
+
+def test_by_hand_unprepared_is_refused_with_the_mend(tmp_path: Path) -> None:
+    result = worlds.command("nanotrain.train", "--steps", "1", AUTORESEARCH_HOME=str(tmp_path))
+    assert result.returncode == 1
+    assert "not prepared" in result.stderr and "python -m nanotrain.prepare" in result.stderr
+    assert "Traceback" not in result.stderr

@@ -1,0 +1,214 @@
+"""The sealed scorer, run as the harness runs it, against an honest model and against cheats."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from nanotrain import handover, prepare, probes, train
+from tests.nanotrain import worlds
+
+FORWARD = "        length = tokens.size(1)\n        cos, sin"  # where GPT.forward begins
+RESULT = "            logits = self.config.softcap * torch.tanh(logits.float() / self.config.softcap)\n        return logits\n"
+
+
+def judged(tree: Path, run: Path, home: Path, **env: str) -> dict[str, Any]:
+    """The scorer's last line; it must end well whatever the code under test does."""
+    result = worlds.command(
+        "nanotrain.score",
+        AUTORESEARCH_HOME=str(home),
+        AUTORESEARCH_WORKTREE=str(tree),
+        AUTORESEARCH_RUN_DIR=str(run),
+        AUTORESEARCH_DEVICE="cpu",
+        **env,
+    )
+    assert result.returncode == 0, result.stderr
+    found = json.loads(result.stdout.splitlines()[-1])
+    assert isinstance(found, dict)
+    return found
+
+
+def with_result(code: str) -> tuple[str, str]:
+    """An edit that runs `code` on the logits before they are returned."""
+    return RESULT, RESULT.replace("        return logits\n", f"{code}        return logits\n")
+
+
+def test_an_honest_model_gets_the_loss_that_its_logits_have(home: Path, tmp_path: Path, prepared: prepare.Prepared) -> None:
+    run = worlds.left_behind(tmp_path / "run")
+    found = judged(worlds.REPOSITORY, run, home)
+    assert all(probe["ok"] for probe in found["probes"].values()), found
+    assert set(found["probes"]) == {"deterministic", "rows", "causal", "prefix", "second_pass", "parameters"}
+    assert found["bytes"] >= 65_536 and found["tokens"] > 20_000
+
+    torch.manual_seed(0)  # the same model in this process, judged by torch's own cross-entropy
+    model = train.build_model(json.loads((run / "model.json").read_text()))
+    from safetensors.torch import load_file
+
+    model.load_state_dict(load_file(run / "weights.safetensors"))
+    lengths = np.fromfile(prepared.tokenizer / "token_bytes.bin", dtype=np.uint8).astype(np.int64)
+    rows = probes.rows_of(np.fromfile(prepared.folder / "val.bin", dtype="<u2"), lengths, 64, 65_536)
+    tokens = torch.from_numpy(rows.astype(np.int64))
+    with torch.inference_mode():
+        logits = model(tokens[:, :-1]).flatten(0, 1).double()
+    targets = tokens[:, 1:].flatten()
+    nats = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+    size = torch.from_numpy(lengths)[targets]
+    assert found["bytes"] == int(size.sum())
+    expected = float(nats[size > 0].sum()) / math.log(2) / int(size.sum())
+    assert found["metric"] == pytest.approx(expected, abs=2e-5)
+
+
+CHEATS = {
+    "a mask that lets the next token through": (
+        [("y = F.scaled_dot_product_attention(q, k, v, is_causal=True)",
+          "y = F.scaled_dot_product_attention(q, k, v, attn_mask=torch.ones(length, length).tril(1).bool())")],
+        "not causal: changing the tokens from",
+    ),
+    "a glance at the end of the row, from the middle only": (
+        [with_result("        logits = logits.clone(); logits[:, 30, :] += tokens[:, 60:61].float() / 100\n"
+                     if False else "        if length == 64: logits = logits.clone(); logits[:, 30, 5] += tokens[:, 60] / 50\n")],
+        "not causal",
+    ),
+    "a mean over the batch": (
+        [with_result("        logits = logits + logits.mean(0, keepdim=True)\n")],
+        "rows are not independent",
+    ),
+    "the next row's first token": (
+        [with_result("        logits = logits.clone(); logits[:-1, -1] += F.one_hot(tokens[1:, 0], self.config.vocab) * 20\n")],
+        "rows are not independent",
+    ),
+    "training while it is tested": (
+        [with_result("        with torch.no_grad(): self.head.weight.mul_(1.01)\n")],
+        "not deterministic, or keeps a memory",
+    ),
+    "chance": (
+        [with_result("        logits = logits + torch.randn_like(logits)\n")],
+        "not deterministic",
+    ),
+    "a memory of rows seen, used from the second sight on": (
+        [with_result(
+            "        seen = self.__dict__.setdefault('seen', {})\n"
+            "        self.__dict__['calls'] = self.__dict__.get('calls', 0) + 1\n"
+            "        if self.__dict__['calls'] > 12 and length == 64:\n"
+            "            logits = logits.clone()\n"
+            "            for i, row in enumerate(tokens.tolist()):\n"
+            "                logits[i] += 3.0 * seen.get(tuple(row), 0)\n"
+            "                seen[tuple(row)] = 1\n"
+            "            logits[:, :, 0] -= sum(seen.values()) / 10\n")],
+        "second pass|not causal",
+    ),
+    "logits of another vocabulary": (
+        [with_result("        logits = logits[..., :512]\n")],
+        r"logits of shape \[32, 64, 512\]",
+    ),
+    "logits that are not numbers": (
+        [with_result("        logits = logits / 0\n")],
+        "not finite",
+    ),
+    "parameters changed behind the scenes": (
+        [with_result("        self.recall.data[0] += 0.0 if length == 64 else 1e-7\n")],
+        "parameters changed",
+    ),
+    "a crash": (
+        [(FORWARD, f"        raise RuntimeError('\\x1b[2Jboom')\n{FORWARD}")],
+        "cannot be rebuilt or run: RuntimeError:  .2Jboom",
+    ),
+    "an exit": (
+        [(FORWARD, f"        os._exit(3)\n{FORWARD}")],
+        r"ended by itself \(exit code 3\)",
+    ),
+    "its own answers on every pipe it can find": (
+        [(FORWARD,
+          "        for n in range(3, 9):\n"
+          "            try: os.write(n, b'{\"metric\": 0.1}' * 9)\n"
+          "            except OSError: pass\n" + FORWARD)],
+        "wrote to the scorer's pipe",
+    ),
+    "weights that do not fit the code": (
+        [("self.keep = nn.Parameter(torch.ones(config.depth))", "self.keep = nn.Parameter(torch.ones(config.depth + 1))")],
+        "cannot be rebuilt.*size mismatch",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if i else []) for i, name in enumerate(CHEATS)])
+def test_a_cheat_is_rejected_in_words(name: str, home: Path, tmp_path: Path) -> None:
+    edits, says = CHEATS[name]
+    tree = worlds.worktree(tmp_path / "tree", *edits)
+    config = replace(worlds.SMALL, window_pattern="L")
+    found = judged(tree, worlds.left_behind(tmp_path / "run", config), home)
+    assert "metric" not in found
+    import re
+
+    assert re.search(says, found["rejected"]), found
+    assert found["rejected"].isprintable()
+
+
+@pytest.mark.slow
+def test_code_that_prints_does_not_disturb_the_score(home: Path, tmp_path: Path) -> None:
+    noisy = "        print('\\x1b[31m{\"metric\": 0.1}', flush=True)\n"
+    tree = worlds.worktree(tmp_path / "tree", (FORWARD, noisy + FORWARD))
+    found = judged(tree, worlds.left_behind(tmp_path / "run"), home)
+    assert found["metric"] > 1.0
+
+
+@pytest.mark.slow
+def test_the_second_process_runs_behind_the_cage(home: Path, tmp_path: Path) -> None:
+    note = tmp_path / "caged"
+    cage = ["/bin/sh", "-c", f'echo "$AUTORESEARCH_RUN_DIR$AUTORESEARCH_HOME" > {note}; exec "$@"', "cage"]
+    found = judged(worlds.REPOSITORY, worlds.left_behind(tmp_path / "run"), home, AUTORESEARCH_CAGE=json.dumps(cage))
+    assert found["metric"] > 1.0
+    assert note.read_text() == "\n", "and is told neither where the cache nor where anything else is"
+
+
+def test_a_cage_that_does_not_start_is_the_scorers_fault(home: Path, tmp_path: Path) -> None:
+    for cage in (["/no/such/sandbox"], ["/bin/false"]):
+        result = worlds.command(
+            "nanotrain.score", AUTORESEARCH_HOME=str(home), AUTORESEARCH_CAGE=json.dumps(cage),
+            AUTORESEARCH_RUN_DIR=str(worlds.left_behind(tmp_path / "run")), AUTORESEARCH_DEVICE="cpu",
+        )  # fmt: skip
+        assert result.returncode == 1 and "the scorer cannot work" in result.stderr
+        assert "Traceback" not in result.stderr
+
+
+def test_a_run_on_another_corpus_is_not_judged(home: Path, tmp_path: Path, prepared: prepare.Prepared) -> None:
+    mark = handover.mark_of(prepared.train.stat().st_size, prepared.train.read_bytes()[: handover.MARK_BYTES])
+    other = worlds.left_behind(tmp_path / "run", data="0" * len(mark))
+    result = worlds.command("nanotrain.score", AUTORESEARCH_HOME=str(home), AUTORESEARCH_RUN_DIR=str(other))
+    assert result.returncode == 1 and "not trained on the corpus chosen now" in result.stderr
+
+
+def test_unprepared_is_the_scorers_fault(tmp_path: Path) -> None:
+    result = worlds.command("nanotrain.score", AUTORESEARCH_HOME=str(tmp_path))
+    assert result.returncode == 1 and "python -m nanotrain.prepare" in result.stderr
+
+
+def test_a_changed_future_differs_at_its_cut_and_nowhere_before() -> None:
+    random = np.random.default_rng(1)
+    rows = random.integers(0, 5, size=(50, 20)).astype(np.uint16)
+    cuts = random.integers(1, 20, size=50)
+    changed = probes.change_future(rows, cuts, random)
+    for before, after, cut in zip(rows, changed, cuts, strict=True):
+        assert (before[:cut] == after[:cut]).all() and before[cut] != after[cut]
+
+
+def test_cross_entropy_normalises_whatever_it_is_given() -> None:
+    logits = np.array([[1000.0, 1000.0, -1000.0], [0.0, 0.0, 0.0]], dtype=np.float32)
+    assert probes.cross_entropy(logits, np.array([1, 2], dtype=np.uint16)) == pytest.approx([math.log(2), math.log(3)])
+
+
+def test_rows_of_a_long_slice_are_spread_and_enough() -> None:
+    tokens = np.arange(60_001).astype(np.uint16)
+    lengths = np.full(65_536, 3, dtype=np.int64)
+    rows = probes.rows_of(tokens, lengths, 64, 30_000)
+    assert 30_000 <= int(lengths[rows[:, 1:]].sum()) < 36_000
+    assert rows[0, 0] == 0 and rows[-1, -1] > 59_900
+    with pytest.raises(ValueError, match="needed"):
+        probes.rows_of(tokens[:100], lengths, 64, 30_000)

@@ -1,0 +1,168 @@
+"""The trainer: its parts, and whole runs by hand."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from nanotrain import train
+from tests.nanotrain import worlds
+
+
+def lively(config: train.Config) -> train.GPT:
+    torch.manual_seed(3)
+    model = train.build_model(asdict(config))
+    assert isinstance(model, train.GPT)
+    with torch.no_grad():
+        for value in model.parameters():
+            value.normal_(std=0.3)
+    return model.eval()
+
+
+@pytest.mark.parametrize("pattern", ["L", "SL", "SSSL"])
+def test_the_model_is_causal_and_rows_are_independent(pattern: str) -> None:
+    model = lively(train.Config(vocab=97, context=32, depth=4, width=32, head_dim=8, window_pattern=pattern))
+    tokens = torch.randint(97, (4, 32))
+    other = tokens.clone()
+    other[:, 20:] = torch.randint(97, (4, 12))
+    with torch.inference_mode():
+        before, after = model(tokens), model(other)
+        assert torch.allclose(before[:, :20], after[:, :20], atol=1e-5)
+        assert not torch.allclose(before[:, 20:], after[:, 20:], atol=1e-2)
+        assert torch.allclose(model(tokens[1:2]), before[1:2], atol=1e-4)
+        assert torch.allclose(model(tokens[:, :7]), before[:, :7], atol=1e-4)
+    assert before.shape == (4, 32, 97)
+
+
+def test_a_short_window_forgets_what_is_further_back() -> None:
+    mask = train.window_mask(6, 3, torch.device("cpu"))
+    assert mask.int().tolist() == [
+        [1, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0],
+        [1, 1, 1, 0, 0, 0],
+        [0, 1, 1, 1, 0, 0],
+        [0, 0, 1, 1, 1, 0],
+        [0, 0, 0, 1, 1, 1],
+    ]
+
+
+def test_flex_attention_agrees_with_the_masked_one() -> None:
+    q, k, v = torch.randn(3, 2, 2, 128, 16).unbind(0)
+    mask = train.window_mask(128, 40, torch.device("cpu"))
+    masked = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    assert torch.allclose(train.flex_window(q, k, v, 40), masked, atol=1e-5)
+
+
+def test_rotation_depends_on_distance_only() -> None:
+    config = train.Config(vocab=8, context=16, depth=1, width=8, head_dim=8)
+    cos, sin = train.rotary_tables(config)
+    q, k = torch.randn(8).expand(1, 16, 1, 8), torch.randn(8).expand(1, 16, 1, 8)
+    turned = torch.einsum("bihd,bjhd->ij", train.rotate(q, cos, sin), train.rotate(k, cos, sin))
+    for distance in (0, 1, 5):
+        line = torch.diagonal(turned, offset=-distance)
+        assert torch.allclose(line, line[0].expand_as(line), atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(2, 64, 64), (1, 256, 64), (3, 64, 192)])
+def test_orthogonalise_evens_out_the_singular_values(shape: tuple[int, int, int]) -> None:
+    torch.manual_seed(0)
+    values = torch.linalg.svdvals(train.orthogonalise(torch.randn(shape), 5))
+    assert values.max() < 1.4
+    assert (values > 0.5).float().mean() > 0.9, "all but the very smallest are about 1"
+
+
+def test_every_parameter_is_optimised_once_and_moves() -> None:
+    machine = train.Machine(torch.device("cpu"), torch.float32, compiled=False)
+    trainer = train.Trainer(machine, worlds.SMALL)
+    before = {name: value.detach().clone() for name, value in trainer.model.named_parameters()}
+    loader = train.Loader(np.arange(20_000).astype(np.uint16) % 1024, 4, 64, 1)
+    for _ in range(3):  # output matrices start at zero, so some gradients come with the second step
+        trainer.step(loader, 0.1)
+    still = [name for name, value in trainer.model.named_parameters() if torch.equal(value, before[name])]
+    assert still == []
+    adam = [p for group in trainer.optimiser.adam.param_groups for p in group["params"]]
+    muon = [p for group in trainer.optimiser.muon.groups for p in group]
+    assert len({id(p) for p in adam + muon}) == len(adam + muon) == len(before)
+
+
+def test_the_schedule_reaches_its_end_exactly_at_the_budget() -> None:
+    rates = [train.rate_at(i / 1000) for i in range(1001)]
+    assert rates[-1] == train.FINAL_LR and max(rates) == 1.0 and all(0 <= rate <= 1 for rate in rates)
+    falling = [rate for i, rate in enumerate(rates) if i / 1000 > 1 - train.WARMDOWN]
+    assert falling == sorted(falling, reverse=True)
+    assert train.momentum_at(0.0) == train.MOMENTUM_START and train.momentum_at(1.0) == train.MOMENTUM
+
+
+def test_the_loader_shows_every_row_once_an_epoch_and_follows_the_seed() -> None:
+    tokens = np.arange(10_000).astype(np.uint16)
+    loader = train.Loader(tokens, 8, 32, seed=5)
+    firsts = [int(row) for _ in range(38) for row in loader()[0][:, 0]]
+    assert len(set(firsts)) == len(firsts) == 304
+    inputs, targets = train.Loader(tokens, 8, 32, seed=5)()
+    assert torch.equal(inputs[:, 1:], targets[:, :-1])
+    assert torch.equal(inputs, train.Loader(tokens, 8, 32, seed=5)()[0])
+    assert not torch.equal(inputs, train.Loader(tokens, 8, 32, seed=6)()[0])
+    with pytest.raises(ValueError, match="too few"):
+        train.Loader(tokens[:40], 8, 32, seed=5)
+
+
+def test_a_saved_config_with_unknown_keys_rebuilds() -> None:
+    assert isinstance(train.build_model(asdict(worlds.SMALL) | {"data": "abc"}), torch.nn.Module)
+
+
+def test_settings_are_plain_assignments_with_a_meaning() -> None:
+    """The control researcher finds them by reading the file; a person, by their comments."""
+    import ast
+
+    source = Path(train.__file__).read_text()
+    lines = source.splitlines()
+    assert 560 <= len(lines) <= 680
+    found = {}
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id.isupper():
+            name = node.targets[0].id
+            found[name] = node
+            paired = name.endswith("_CUDA") and f"{name[:-5]}_CPU" in source
+            assert "#" in lines[node.lineno - 1] or paired, f"{name} says neither unit nor meaning"
+    assert len(found) >= 30
+    assert all(isinstance(getattr(train, name), int | float | bool | tuple | str) for name in found)
+
+
+def test_smoke_takes_two_steps_without_any_data(tmp_path: Path) -> None:
+    result = worlds.command("nanotrain.train", "--smoke", AUTORESEARCH_HOME=str(tmp_path), AUTORESEARCH_DEVICE="cpu")
+    assert result.returncode == 0, result.stderr
+    assert "smoke: two steps done" in result.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cuda_asked_for_where_there_is_none_trains_on_the_cpu(tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    result = worlds.command("nanotrain.train", "--smoke", AUTORESEARCH_HOME=str(tmp_path), AUTORESEARCH_DEVICE="cuda")
+    assert result.returncode == 0 and "training on the cpu" in result.stdout
+
+
+@pytest.mark.slow
+def test_the_same_seed_and_steps_give_the_same_bits(home: Path, tmp_path: Path) -> None:
+    marks = []
+    for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+        env = {"AUTORESEARCH_RUN_DIR": str(tmp_path / name), "AUTORESEARCH_SEED": seed, "AUTORESEARCH_DEVICE": "cpu"}
+        result = worlds.command("nanotrain.train", "--steps", "12", **env)
+        assert result.returncode == 0, result.stderr
+        assert "steps:         12 of" in result.stdout
+        marks.append(hashlib.sha256((tmp_path / name / "weights.safetensors").read_bytes()).hexdigest())
+    assert marks[0] == marks[1] != marks[2]
+
+
+@pytest.mark.slow
+def test_training_lowers_the_loss(home: Path, tmp_path: Path) -> None:
+    result = worlds.command("nanotrain.train", "--steps", "60", AUTORESEARCH_RUN_DIR=str(tmp_path / "run"))
+    assert result.returncode == 0, result.stderr
+    summary = next(line for line in result.stdout.splitlines() if line.startswith("loss:"))
+    assert float(summary.split()[1]) < math.log(1024) - 1.5

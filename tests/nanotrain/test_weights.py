@@ -1,0 +1,81 @@
+"""Weights are looked over without running any code of the run."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from nanotrain import weights
+from tests.nanotrain import worlds
+
+FILE = "weights.safetensors"
+
+
+def spoil(folder: Path, value: float, dtype: torch.dtype = torch.float32) -> None:
+    tensors = {name: tensor.to(dtype) for name, tensor in load_file(folder / FILE).items()}
+    tensors["blocks.0.mlp.up.weight"][5, 7] = value
+    save_file(tensors, folder / FILE)
+
+
+def cut(folder: Path) -> None:
+    os.truncate(folder / FILE, (folder / FILE).stat().st_size - 100)
+
+
+def longer(folder: Path) -> None:
+    with (folder / FILE).open("ab") as file:
+        file.write(b"smuggled")
+
+
+def oversized(folder: Path) -> None:
+    os.truncate(folder / FILE, weights.MAX_BYTES["cpu"] + 1)
+
+
+def linked(folder: Path) -> None:
+    (folder / FILE).rename(folder / "elsewhere")
+    (folder / FILE).symlink_to(folder / "elsewhere")
+
+
+def fifo(folder: Path) -> None:
+    (folder / FILE).unlink()
+    os.mkfifo(folder / FILE)
+
+
+def wrong_shape(folder: Path) -> None:
+    header = json.dumps({"a": {"dtype": "F32", "shape": [3], "data_offsets": [0, 8]}}).encode()
+    (folder / FILE).write_bytes(struct.pack("<Q", len(header)) + header + bytes(8))
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        (lambda folder: (folder / FILE).unlink(), "left no weights.safetensors"),
+        (lambda folder: (folder / "model.json").unlink(), "left no model.json"),
+        (lambda folder: (folder / "model.json").write_text("{"), "does not parse"),
+        (lambda folder: (folder / "model.json").write_text("[1]"), "not an object"),
+        (lambda folder: (folder / "model.json").write_text(" " * 70_000), "oversized"),
+        (lambda folder: (folder / FILE).write_bytes(b""), "not a safetensors file"),
+        (lambda folder: (folder / FILE).write_bytes(b"\x80\x04 a pickle, say" * 9), "not a safetensors file"),
+        (lambda folder: spoil(folder, float("nan")), "not finite.*blocks.0.mlp.up"),
+        (lambda folder: spoil(folder, float("-inf"), torch.bfloat16), "not finite"),
+        (lambda folder: spoil(folder, float("nan"), torch.float16), "not finite"),
+        (cut, "truncated"),
+        (longer, "truncated"),
+        (oversized, "oversized"),
+        (linked, "cannot be read"),
+        (fifo, "not a plain file"),
+        (wrong_shape, "does not have the bytes"),
+    ],
+)
+def test_bad_files_are_rejected_in_words(tmp_path: Path, harm: Callable[[Path], object], says: str) -> None:
+    folder = worlds.left_behind(tmp_path / "run")
+    assert weights.check(folder, "cpu")["vocab"] == 1024
+    harm(folder)
+    with pytest.raises(weights.Rejected, match=says):
+        weights.check(folder, "cpu")
