@@ -50,6 +50,8 @@ def _glob(pattern: str) -> re.Pattern[str]:
     folder = plain.endswith("/") or not re.search(r"[*?\[]", plain)
     out = ""
     rest = plain.rstrip("/")
+    if rest in ("", "."):
+        return re.compile("", re.DOTALL)  # the whole project
     while rest:
         token = re.match(r"\*\*/|\*\*|\*|\?|\[[!^]?\]?[^\]/]*\]|.", rest, re.DOTALL)
         assert token is not None  # the last alternative takes any character

@@ -237,7 +237,7 @@ def rounded(constant: Constant, value: float) -> Value:
 
 
 def edits_for(files: Mapping[str, str], constants: Mapping[str, Constant], new: Mapping[str, Value]) -> list[Edit]:
-    """Search/replace edits that set the constants of `new` (by key), one for each line. Comments stay in their column."""
+    """Search/replace edits that set the constants of `new` (by key), one a line; comments stay where they are."""
     by_line: dict[tuple[str, int], list[tuple[Constant, Value]]] = {}
     for key, value in new.items():
         c = constants[key]
