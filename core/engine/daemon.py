@@ -1,0 +1,152 @@
+"""The engine process: takes the session, says it is ready, runs the loop, and leaves the log in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import psutil
+
+from core.engine import recover, setup
+from core.engine.control import Control
+from core.engine.journal import Journal
+from core.engine.loop import Loop
+from core.engine.server import Server
+from core.engine.setup import Setup
+from core.lab.device import Devices
+from core.log import Log
+from core.record import events as e
+from core.record.errors import AutoresearchError
+from core.record.pulse import Pulse
+from core.session import EngineOptions, SessionPaths, hold
+
+PULSE_SECONDS = 1.0
+LOG_LIMIT = 5_000_000  # bytes of engine.log kept from earlier engines
+
+
+def serve(project: Path, session: str, options: EngineOptions, ready: int) -> int:
+    """Run one session's engine to its end. `ready` is the descriptor on which the starter waits for one JSON line."""
+    paths = SessionPaths(project.resolve(), session)
+    new = not paths.folder.exists()
+    try:
+        with hold(paths):
+            try:
+                found = setup.prepare(paths, options)
+                log = setup.open_log(found)
+            except AutoresearchError:
+                if new and not paths.database.exists():
+                    shutil.rmtree(paths.folder, ignore_errors=True)
+                raise
+            _stdio_to(paths.engine_log)
+            return asyncio.run(_Engine(found, log).run(ready))
+    except AutoresearchError as error:
+        answer = {"ok": False, "kind": type(error).__name__, "what": error.what, "where": error.where}
+        _answer(ready, {**answer, "mend": error.mend, "pid": getattr(error, "pid", None)})
+        return error.exit_code
+
+
+def _answer(ready: int, value: dict[str, object]) -> None:
+    with contextlib.suppress(OSError):
+        os.write(ready, json.dumps(value).encode())
+        os.close(ready)
+
+
+def _stdio_to(path: Path) -> None:
+    """From here on what the engine prints goes to its log: nobody reads the starter's pipe any more."""
+    if path.exists() and path.stat().st_size > LOG_LIMIT:
+        path.replace(path.with_suffix(".log.1"))
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+def say(text: str) -> None:
+    """A line in engine.log."""
+    print(time.strftime("%Y-%m-%d %H:%M:%S"), text, file=sys.stderr, flush=True)
+
+
+class _Engine:
+    def __init__(self, found: Setup, log: Log) -> None:
+        self.setup = found
+        self.journal = Journal(log)
+        self.devices = Devices()
+        self.process = psutil.Process()
+
+    async def run(self, ready: int) -> int:
+        loop = Loop(self.setup, self.journal)
+        self.loop = loop
+        self.server = Server(self.setup.paths.name, self.journal, Control(loop).handle, self.setup.paths.socket)
+        await self.server.start()
+        self._signals(loop)
+        _answer(ready, {"ok": True, "pid": os.getpid()})
+        say(f"engine {os.getpid()} serves {self.setup.paths.name} with {self.setup.researcher.name}")
+        ticker = asyncio.create_task(self._tick())
+        try:
+            await recover.recover(loop)
+            state, reason = await loop.run()
+        except AutoresearchError as error:
+            state, reason = "crashed", str(error)
+        except Exception as error:
+            traceback.print_exc()
+            state, reason = "crashed", f"a fault of the engine's own: {error!r}; see {self.setup.paths.engine_log}"
+        finally:
+            ticker.cancel()
+        return await self._close(state, reason)
+
+    async def _close(self, state: e.SessionState, reason: str) -> int:
+        say(f"{state}: {reason}")
+        await self.journal.write(e.StateChanged(state, reason), e.EngineStopped(reason))
+        await self.server.close(reason)
+        with contextlib.suppress(Exception):
+            await self.setup.researcher.close()
+        await asyncio.to_thread(self.setup.repo.prune, self.setup.paths.worktrees)
+        self.journal.log.close()
+        return 1 if state == "crashed" else 0
+
+    def _signals(self, loop: Loop) -> None:
+        """A hang-up is nothing to an engine; SIGTERM (a shutdown) ends it in order, killing what runs."""
+        running = asyncio.get_running_loop()
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+        def terminate() -> None:
+            loop.stopping = loop.stopping or "the system asked the engine to end"
+            loop.slots.close()
+            loop.cancel_thinking()
+            for live in list(loop.runs.live.values()):
+                live.end("stop")
+            loop.wake()
+            if not loop.runs.live:
+                loop.end("stopped", loop.stopping)
+
+        running.add_signal_handler(signal.SIGTERM, terminate)
+        running.add_signal_handler(signal.SIGINT, terminate)
+
+    async def _tick(self) -> None:
+        """Once a second: readings for whoever watches, and a look at the clock's budget."""
+        while True:
+            if self.server.watched:
+                self.server.pulse(await self._pulse())
+            await self.loop.budget_watch()
+            await asyncio.sleep(PULSE_SECONDS)
+
+    async def _pulse(self) -> Pulse:
+        thought = self.loop.thinker.now
+        return Pulse(
+            time=time.time(),
+            slots=self.loop.runs.readings(),
+            devices=await asyncio.to_thread(self.devices.read),
+            thinking=thought.experiment if thought else None,
+            thinking_seconds=time.time() - thought.started if thought else 0.0,
+            waiting=thought.stream.waiting if thought else "",
+            engine_memory=self.process.memory_info().rss,
+            trouble=self.journal.trouble,
+        )

@@ -1,0 +1,124 @@
+"""What is ready on this machine and in this project, and the mend for what is not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from core.lab import cage, device, environment
+from core.lab.git import Repository
+from core.program import Program, check_files, load
+from core.record.errors import AutoresearchError
+from core.research import registry
+from core.session import kills_user_processes, socket_folder, state_home
+
+LOW_DISK = 5 * 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at. `ok` None: a remark, neither good nor bad."""
+
+    name: str
+    ok: bool | None
+    detail: str
+    mend: str = ""
+
+
+def examine(project: Path) -> dict[str, Any]:
+    """Everything `doctor` and the launch screen show, as plain JSON."""
+    findings = [_python(), _git(), _disk(project)]
+    slots: tuple[str, ...] = ()
+    try:
+        slots = device.default_slots()
+        findings.append(Finding("device", True, f"{device.Devices().describe()}: slots {', '.join(slots)}"))
+    except AutoresearchError as error:
+        findings.append(_failed("device", error))
+    report = cage.probe()
+    findings.append(
+        Finding("sandbox", True if report.tier in "AB" else None, f"tier {report.tier}. {report.note}".strip())
+    )
+    findings += _project(project)
+    researchers = [{"name": n, "ready": ready, "note": note} for n, ready, note in registry.available(os.environ)]
+    findings += [Finding(f"researcher {r['name']}", True if r["ready"] else None, str(r["note"])) for r in researchers]
+    findings += _survival()
+    return {
+        "findings": [asdict(f) for f in findings],
+        "slots": list(slots),
+        "sandbox": {"tier": report.tier, "note": report.note},
+        "researchers": researchers,
+        "default_researcher": registry.default_researcher(os.environ),
+        "device": device.Devices().describe(),
+    }
+
+
+def _failed(name: str, error: AutoresearchError) -> Finding:
+    return Finding(name, False, f"{error.where}: {error.what}" if error.where else error.what, error.mend)
+
+
+def _python() -> Finding:
+    return Finding("python", sys.version_info >= (3, 11), f"{sys.version.split()[0]} at {sys.executable}")
+
+
+def _git() -> Finding:
+    found = shutil.which("git")
+    return Finding("git", bool(found), found or "git is not installed", "" if found else "apt install git")
+
+
+def _disk(project: Path) -> Finding:
+    there = project if project.exists() else Path("/")
+    free = shutil.disk_usage(there).free
+    mend = "" if free > LOW_DISK else "free some space: runs write weights and logs"
+    return Finding("disk", free > LOW_DISK or None, f"{free / 2**30:.0f} GB free", mend)
+
+
+def _project(project: Path) -> list[Finding]:
+    """program.md, the repository, the files and the commands; each is looked at even when another fails."""
+    findings: list[Finding] = []
+    program: Program | None = None
+    try:
+        program = load(project / "program.md")
+        findings.append(Finding("program.md", True, f"{program.metric.name} {program.metric.arrow}"))
+        check_files(program, project)
+    except AutoresearchError as error:
+        findings.append(_failed("program.md", error))
+    try:
+        repo = Repository.open(project)
+        findings.append(Finding("repository", True, str(repo.root)))
+        dirty = repo.dirty(program.edit) if program else []
+        if dirty:
+            findings.append(Finding("changes", None, f"uncommitted: {', '.join(dirty[:5])}", "commit, or --from-head"))
+    except AutoresearchError as error:
+        findings.append(_failed("repository", error))
+    if program is not None:
+        env = environment.run_environment(project)
+        for name, command in (("run", program.run), ("score", program.score), ("prepare", program.prepare)):
+            if command is None:
+                continue
+            try:
+                argv = environment.resolve_command(command, env, project)
+                findings.append(Finding(f"{name} command", True, " ".join(argv)))
+            except AutoresearchError as error:
+                findings.append(_failed(f"{name} command", error))
+    return findings
+
+
+def _survival() -> list[Finding]:
+    """Whether an engine outlives the login, and whether its socket has a place."""
+    findings: list[Finding] = []
+    try:
+        findings.append(Finding("state", True, f"{state_home()} (socket in {socket_folder()})"))
+    except (AutoresearchError, OSError) as error:
+        findings.append(Finding("state", False, str(error), "set AUTORESEARCH_HOME to a folder you can write"))
+    if kills_user_processes():
+        ready = bool(shutil.which("systemd-run") and os.environ.get("XDG_RUNTIME_DIR"))
+        detail = "logind ends a user's processes at logout (KillUserProcesses=yes)"
+        if ready:
+            findings.append(Finding("logout", True, f"{detail}; engines are started through systemd-run --user"))
+        else:
+            findings.append(Finding("logout", False, detail, "run: loginctl enable-linger"))
+    return findings

@@ -1,0 +1,221 @@
+"""Opening a session: everything that can be refused is refused here, before a folder or a branch is made."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from core.lab import cage, device, environment
+from core.lab.git import Repository
+from core.log import Log
+from core.program import Program, check_files, load
+from core.record import events as e
+from core.record.errors import ProjectError, SessionError, UncommittedChanges
+from core.research import registry
+from core.research.protocol import Researcher
+from core.session import EngineOptions, SessionPaths, check_name, read_json, write_json
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """All that the loop stands on. `environment` is what runs get, already scrubbed of secrets."""
+
+    paths: SessionPaths
+    program: Program
+    options: EngineOptions
+    repo: Repository
+    commit: str  # where the session's branch starts
+    slots: tuple[str, ...]
+    researcher: Researcher
+    cage: cage.CageReport
+    environment: Mapping[str, str]
+    python: tuple[Path, ...]  # what must be readable for the commands' own Python to start
+    seed: int
+    device: str  # in words
+
+    @property
+    def project(self) -> Path:
+        return self.paths.project
+
+    @property
+    def trusted_environment(self) -> dict[str, str]:
+        """For the project's own `prepare` and `score`, which run outside the cage: they may know where the caches are."""
+        passed = {k: v for k, v in os.environ.items() if k in ("AUTORESEARCH_HOME", "NANOTRAIN_DATA", "HF_ENDPOINT")}
+        return {**self.environment, **passed}
+
+    @property
+    def kind(self) -> str:
+        """`cuda` or `cpu`: which of program.md's budgets holds."""
+        return "cuda" if self.slots[0].startswith("gpu") else "cpu"
+
+
+def product_version() -> str:
+    try:
+        return version("autoresearch-tui")
+    except PackageNotFoundError:
+        return "0"
+
+
+def merge(old: Mapping[str, Any], new: EngineOptions) -> EngineOptions:
+    """Options of an earlier start with what was asked now laid over them."""
+    known = {f.name for f in fields(EngineOptions)}
+    kept: dict[str, Any] = {k: tuple(v) if k == "overrides" else v for k, v in old.items() if k in known}
+    base = EngineOptions(**kept)
+    changes = {k: v for k, v in asdict(new).items() if v not in (None, (), [], False)}
+    changes["overrides"] = (*base.overrides, *new.overrides)
+    return replace(base, **changes)
+
+
+def overrides_of(options: EngineOptions) -> tuple[str, ...]:
+    """The command line's shorthands as the front-matter keys they stand for."""
+    pairs = {
+        "budget.run": f'"{options.run_budget}"' if options.run_budget else None,
+        "budget.experiments": options.experiments,
+        "budget.hours": options.hours,
+        "budget.usd": options.usd,
+        "seed": options.seed,
+    }
+    return (*options.overrides, *(f"{key}={value}" for key, value in pairs.items() if value is not None))
+
+
+def prepare(paths: SessionPaths, asked: EngineOptions) -> Setup:
+    """Check the project, the program, the repository, the devices and the researcher.
+
+    Raises ProgramError, ProjectError (UncommittedChanges when the editable files differ from HEAD), UsageError,
+    ResearcherMisconfigured or SessionError, each with its mend. Writes nothing.
+    """
+    check_name(paths.name)
+    resumed = paths.database.exists()
+    options = merge(_stored(paths), asked) if resumed else asked
+    program_path = paths.program if resumed else paths.project / "program.md"
+    program = load(program_path, overrides_of(options))
+    repo = Repository.open(paths.project)
+    if resumed:
+        commit = _started_at(paths)
+        if not repo.commit_exists(commit):
+            raise SessionError(
+                f"the commit {commit[:10]} this session started from is gone from the repository",
+                where=str(paths.project),
+                mend="fetch it back, or start another session with --session NAME",
+            )
+    else:
+        check_files(program, paths.project)
+        commit = _fresh_commit(paths, repo, program, options)
+    slots = device.parse_slots(options.slots) if options.slots else device.default_slots()
+    env = environment.run_environment(paths.project)
+    programs = _programs(program, env, paths.project)
+    researcher = _researcher(options, program)
+    return Setup(
+        paths, program, options, repo, commit, slots, researcher, cage.probe(), env,
+        environment.readable_roots(env, programs), program.seed,
+        device.Devices().describe(),
+    )  # fmt: skip
+
+
+def _programs(program: Program, env: Mapping[str, str], cwd: Path) -> list[str]:
+    """The programs that program.md's commands start. Raises ProjectError for one that is not there."""
+    commands = filter(None, (program.run, program.score, program.prepare, *program.checks.values()))
+    return [environment.resolve_command(command, env, cwd)[0] for command in commands]
+
+
+def _researcher(options: EngineOptions, program: Program) -> Researcher:
+    name = options.researcher or ("scripted" if options.script else registry.default_researcher(os.environ))
+    return registry.create(
+        name, model=options.model, script=Path(options.script) if options.script else None, seed=program.seed
+    )
+
+
+def _fresh_commit(paths: SessionPaths, repo: Repository, program: Program, options: EngineOptions) -> str:
+    dirty = repo.dirty(program.edit)
+    if dirty and not options.from_head:
+        raise UncommittedChanges(
+            f"uncommitted changes in {', '.join(dirty[:5])}{' …' if len(dirty) > 5 else ''}",
+            where=str(paths.project),
+            mend="commit them, or run from HEAD without them: --from-head",
+        )
+    commit = repo.head()
+    if not repo.files(commit, program.edit):
+        raise ProjectError(
+            f"none of the files to edit ({', '.join(program.edit)}) is committed",
+            where=str(paths.project),
+            mend="git add them and commit: every experiment starts from a commit",
+        )
+    if repo.branch_commit(paths.branch):
+        raise SessionError(
+            f"the branch {paths.branch} is already there, from an earlier session of this name",
+            where=str(paths.project),
+            mend=f"choose another name with --session, or delete it with: git branch -D {paths.branch}",
+        )
+    return commit
+
+
+def _stored(paths: SessionPaths) -> Mapping[str, Any]:
+    stored = read_json(paths.settings).get("options", {})
+    return stored if isinstance(stored, dict) else {}
+
+
+def _started_at(paths: SessionPaths) -> str:
+    log = Log.read(paths.database)
+    try:
+        session = log.load().session
+    finally:
+        log.close()
+    if session is None:
+        raise SessionError("the session's log has no beginning", where=str(paths.database))
+    return session.commit
+
+
+def open_log(setup: Setup) -> Log:
+    """Create the session's folder and log, or open them again; either way this engine has taken the session."""
+    paths, program = setup.paths, setup.program
+    write_json(paths.settings, {"options": asdict(setup.options)})
+    if paths.database.exists():
+        log = Log.append_to(paths.database)
+    else:
+        for folder in (paths.worktrees, paths.folder / "runs", paths.folder / "reasoning"):
+            folder.mkdir(parents=True, exist_ok=True)
+        paths.program.write_text(program.text, encoding="utf-8")
+        setup.repo.exclude(f"{setup.repo.prefix.strip('./')}/sessions/".replace("//", "/").lstrip("/"))
+        log = Log.create(paths.database)
+        log.append([_session_started(setup)])
+    log.append(
+        [
+            e.EngineStarted(
+                os.getpid(),
+                device.boot_id(),
+                setup.researcher.name,
+                setup.researcher.model,
+                setup.slots,
+                setup.cage.tier,
+                setup.cage.note,
+                f"{platform.node()}: {setup.device}",
+            )  # fmt: skip
+        ]
+    )
+    return log
+
+
+def _session_started(setup: Setup) -> e.SessionStarted:
+    program = setup.program
+    budget = program.budget
+    return e.SessionStarted(
+        session=setup.paths.name,
+        project=str(setup.paths.project),
+        branch=setup.paths.branch,
+        commit=setup.commit,
+        metric=program.metric.name,
+        direction=program.metric.direction,
+        self_reported=program.metric.self_reported,
+        run_budget=str(program.run_budget(setup.kind)),
+        budget={"hours": budget.hours, "experiments": budget.experiments, "usd": budget.usd},
+        edit=program.edit,
+        seed=setup.seed,
+        keep_sigmas=program.keep_sigmas,
+        version=product_version(),
+        program=program.text,
+    )

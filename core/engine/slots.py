@@ -1,0 +1,71 @@
+"""The places where runs go, given out in order of urgency and closed while the session is paused."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from enum import IntEnum
+
+
+class Urgency(IntEnum):
+    """Who goes first when a slot falls free."""
+
+    BASELINE = 0
+    REPEAT = 1
+    CANDIDATE = 2
+
+
+class Slots:
+    """A pool of named slots. `open` and `close` are the session's pause: a closed pool grants nothing."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
+        self.ended: dict[str, float] = {}  # when each slot's last clock stopped (Unix seconds)
+        self._free = list(names)
+        self._waiting: list[tuple[Urgency, int, asyncio.Future[str]]] = []
+        self._order = itertools.count()
+        self._open = False
+
+    def open(self) -> None:
+        self._open = True
+        self._grant()
+
+    def close(self) -> None:
+        self._open = False
+
+    @property
+    def waiting(self) -> int:
+        return sum(not future.done() for _, _, future in self._waiting)
+
+    async def acquire(self, urgency: Urgency) -> str:
+        """Wait for a free slot. Cancelling gives it back."""
+        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (urgency, next(self._order), future))
+        self._grant()
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():
+                self.release(future.result())
+            else:
+                future.cancel()
+            raise
+
+    def take(self, name: str) -> bool:
+        """Claim a slot by name for a run that already occupies it. False when this engine has no such free slot."""
+        if name in self._free:
+            self._free.remove(name)
+            return True
+        return False
+
+    def release(self, name: str) -> None:
+        self._free.append(name)
+        self._free.sort(key=self.names.index)
+        self._grant()
+
+    def _grant(self) -> None:
+        while self._open and self._free and self._waiting:
+            _, _, future = heapq.heappop(self._waiting)
+            if not future.done():
+                future.set_result(self._free.pop(0))

@@ -1,0 +1,109 @@
+"""A researcher's thinking aloud, written to a file beside the log that the screens follow."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import IO
+
+from core.engine.journal import Journal
+from core.record import events as e
+from core.record.proposal import Usage
+
+FLUSH_SECONDS = 0.15
+
+
+class ThinkingStream:
+    """The Stream of one experiment. Pieces are joined and flushed a few times a second, so that calls are cheap."""
+
+    def __init__(self, experiment: int, path: Path, journal: Journal) -> None:
+        self._experiment = experiment
+        self._journal = journal
+        self._path = path
+        self._file: IO[str] | None = None
+        self._kind = ""
+        self._pieces: list[str] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._facts: asyncio.Queue[e.Body | None] = asyncio.Queue()
+        self._writer: asyncio.Task[None] | None = None
+        self.waiting = ""
+
+    async def __aenter__(self) -> ThinkingStream:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._writer = asyncio.create_task(self._write_facts())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Everything said is on disk when this returns, on whatever way out."""
+        self._flush()
+        if self._file:
+            self._file.close()
+        self._facts.put_nowait(None)
+        if self._writer:
+            await self._writer
+
+    async def _write_facts(self) -> None:
+        while (fact := await self._facts.get()) is not None:
+            await self._journal.write(fact)
+
+    def _say(self, kind: str, text: str, whole: bool = False) -> None:
+        if not text:
+            return
+        if kind != self._kind or whole:
+            self._flush()
+            self._kind = kind
+        self._pieces.append(text)
+        if whole:
+            self._flush()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._flush)
+
+    def _flush(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        if not self._pieces:
+            return
+        line = {"t": round(time.time(), 2), "k": self._kind, "s": "".join(self._pieces)}
+        self._pieces.clear()
+        try:
+            if self._file is None:
+                self._file = self._path.open("a", encoding="utf-8", errors="replace")
+            self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            self._file.flush()
+        except OSError:
+            self._file = None  # a full disk costs the aside, never the experiment
+
+    def thinking(self, text: str) -> None:
+        self.waiting = ""
+        self._say("thinking", text)
+
+    def text(self, text: str) -> None:
+        self.waiting = ""
+        self._say("text", text)
+
+    def tool(self, text: str) -> None:
+        self._say("tool", text, whole=True)
+
+    def note(self, text: str) -> None:
+        self._say("note", text, whole=True)
+
+    def usage(self, usage: Usage) -> None:
+        self._facts.put_nowait(
+            e.Spent(self._experiment, usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.usd)
+        )
+
+    def refused(self, attempt: int, reason: str) -> None:
+        self.note(f"refused ({attempt}): {reason}")
+        self._facts.put_nowait(e.ProposalRefused(self._experiment, attempt, reason))
+
+    async def wait(self, reason: str, seconds: float, attempt: int) -> None:
+        self.waiting = reason
+        self.note(f"waiting {seconds:.0f} s: {reason} (try {attempt})")
+        self._facts.put_nowait(e.ResearcherWaiting(self._experiment, reason, seconds, attempt))
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self.waiting = ""

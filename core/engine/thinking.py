@@ -1,0 +1,145 @@
+"""From a brief to a commit: ask the researcher, check what comes back, and make it stand in git."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from core.engine.journal import Journal
+from core.engine.setup import Setup
+from core.engine.stream import ThinkingStream
+from core.record import events as e
+from core.record.edits import apply_edits, matches, proposal_to_plain, unified
+from core.record.proposal import Proposal
+from core.record.state import Guidance
+from core.research.protocol import Brief
+
+
+@dataclass(slots=True)
+class Thought:
+    """What is being thought about just now."""
+
+    experiment: int
+    started: float
+    stream: ThinkingStream
+
+
+class Thinker:
+    """Turns one experiment's number into a logged proposal with a commit."""
+
+    def __init__(self, setup: Setup, journal: Journal) -> None:
+        self._setup = setup
+        self._journal = journal
+        self.info: Mapping[str, object] = {}
+        self.now: Thought | None = None
+
+    async def propose(self, experiment: int) -> None:
+        """Log Proposed and Committed for `experiment`, which has been started.
+
+        Raises EditError or ProposalFailed (to be judged as rejected), ScriptEnded, ResearcherMisconfigured.
+        """
+        state = self._journal.state
+        parent, parent_commit = state.best, state.best_commit or self._setup.commit
+        await self._journal.write(
+            e.ExperimentStarted(
+                experiment, parent, parent_commit, self._setup.researcher.name, self._setup.researcher.model
+            )
+        )
+        brief, guidance = await self._brief(experiment, parent, parent_commit)
+        stream = ThinkingStream(experiment, self._setup.paths.reasoning(experiment), self._journal)
+        started = time.monotonic()
+        self.now = Thought(experiment, time.time(), stream)
+        try:
+            async with stream:
+                proposal = await self._setup.researcher.propose(brief, stream)
+            changed = brief.check(proposal)
+        finally:
+            self.now = None
+        await self._commit(experiment, parent_commit, brief, proposal, changed, time.monotonic() - started)
+        await self._journal.write(*(e.GuidanceTaken(g.id, experiment) for g in guidance if g.taken_by is None))
+
+    async def _brief(self, experiment: int, parent: int, commit: str) -> tuple[Brief, list[Guidance]]:
+        setup, state = self._setup, self._journal.state
+        program = setup.program
+        files = await asyncio.to_thread(self._read, commit, program.edit)
+        read_files = await asyncio.to_thread(self._read, commit, program.read)
+        guidance = state.in_force()
+
+        def check(proposal: Proposal) -> Mapping[str, str]:
+            return apply_edits(files, proposal.edits, may_edit=lambda path: matches(path, program.edit))
+
+        snapshot = copy.copy(state)
+        snapshot.experiments = dict(state.experiments)
+        brief = Brief(
+            experiment=experiment,
+            parent=parent,
+            program=program,
+            files=files,
+            read_files={k: v for k, v in read_files.items() if k not in files},
+            state=snapshot,
+            check=check,
+            diff_of=self._diff_of,
+            log_tail_of=self._log_tail_of,
+            guidance=tuple(g.text for g in guidance),
+            device=setup.kind,
+            run_budget=str(program.run_budget(setup.kind)),
+            info=self.info,
+        )
+        return brief, guidance
+
+    def _read(self, commit: str, patterns: tuple[str, ...]) -> dict[str, str]:
+        if not patterns:
+            return {}
+        texts = {path: self._setup.repo.read(commit, path) for path in self._setup.repo.files(commit, patterns)}
+        return {path: text for path, text in texts.items() if text is not None}
+
+    def _diff_of(self, experiment: int) -> str:
+        bodies = [event.body for event in self._journal.log.events_of(experiment)]
+        return next((b.diff for b in reversed(bodies) if isinstance(b, (e.Proposed, e.Rebased)) and b.diff), "")
+
+    def _log_tail_of(self, experiment: int) -> str:
+        bodies = [event.body for event in self._journal.log.events_of(experiment)]
+        return next((b.log_tail for b in reversed(bodies) if isinstance(b, e.RunFinished) and b.log_tail), "")
+
+    async def _commit(
+        self,
+        experiment: int,
+        parent_commit: str,
+        brief: Brief,
+        proposal: Proposal,
+        changed: Mapping[str, str],
+        seconds: float,
+    ) -> None:
+        before = {path: brief.files.get(path, "") for path in changed}
+        diff, added, removed = unified(before, changed)
+        message = commit_message(self._setup.paths.name, experiment, proposal)
+        commit = await asyncio.to_thread(self._setup.repo.commit_files, parent_commit, dict(changed), message)
+        edits = proposal_to_plain(proposal)["edits"]
+        await self._journal.write(
+            e.Proposed(
+                experiment,
+                proposal.hypothesis,
+                proposal.rationale,
+                proposal.expected,
+                proposal.kind,
+                diff,
+                tuple(changed),
+                added,
+                removed,
+                round(seconds, 2),
+                dict(proposal.extra),
+                tuple(edits),
+            ),  # fmt: skip
+            e.Committed(experiment, commit, parent_commit),
+        )
+        await asyncio.to_thread(self._setup.repo.keep_ref, self._setup.paths.name, experiment, commit)
+
+
+def commit_message(session: str, experiment: int, proposal: Proposal) -> str:
+    """The experiment's commit message: the hypothesis as subject, the rationale below, trailers that name it."""
+    parts = [f"#{experiment} {' '.join(proposal.hypothesis.split())}", proposal.rationale.strip()]
+    trailers = f"Autoresearch-Session: {session}\nAutoresearch-Experiment: {experiment}"
+    return "\n\n".join([p for p in parts if p] + [trailers]) + "\n"

@@ -1,0 +1,73 @@
+"""Driving the real engine from tests: start it, wait for what the log says, and never leave one behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from core.client import EngineOptions, read_events, read_state, start_engine
+from core.record.events import Event
+from core.record.state import State
+from core.session import SessionPaths, engine_alive, lock_holder
+
+PATIENCE = 90.0  # seconds; the machines are shared and slow at times
+
+
+def wait_for(what: Callable[[], object], words: str, patience: float = PATIENCE) -> None:
+    """Wait until `what()` is true. Fails with `words` when it never is."""
+    deadline = time.monotonic() + patience
+    while not what():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"never happened: {words}")
+        time.sleep(0.03)
+
+
+def wait_state(paths: SessionPaths, what: Callable[[State], object], words: str) -> State:
+    """Wait until the State on disk satisfies `what`, and return it."""
+    found: list[State] = []
+
+    def look() -> bool:
+        if not paths.database.exists():
+            return False
+        state = read_state(paths)
+        found[:] = [state]
+        return bool(what(state))
+
+    wait_for(look, words)
+    return found[0]
+
+
+def wait_end(paths: SessionPaths) -> State:
+    """Wait until no engine holds the session, and return the State it left."""
+    wait_for(lambda: not engine_alive(paths), f"the end of the engine; see {paths.engine_log}")
+    return read_state(paths)
+
+
+def kill_engine(paths: SessionPaths, how: signal.Signals = signal.SIGKILL) -> None:
+    os.kill(lock_holder(paths), how)
+    wait_for(lambda: not engine_alive(paths), "the engine's death", 20)
+
+
+@contextmanager
+def engine(project: Path, name: str = "s", **options: object) -> Iterator[SessionPaths]:
+    """A running engine; whatever happens in the block, none is left afterwards."""
+    paths = SessionPaths(project, name)
+    start_engine(paths, EngineOptions(**options))  # type: ignore[arg-type]
+    try:
+        yield paths
+    finally:
+        if engine_alive(paths):
+            os.kill(lock_holder(paths), signal.SIGTERM)
+            deadline = time.monotonic() + 20
+            while engine_alive(paths) and time.monotonic() < deadline:
+                time.sleep(0.03)
+            if engine_alive(paths):
+                os.kill(lock_holder(paths), signal.SIGKILL)
+
+
+def events_named(paths: SessionPaths, kind: type) -> list[Event]:
+    return [event for event in read_events(paths) if isinstance(event.body, kind)]

@@ -1,0 +1,151 @@
+"""The loop end to end: real git, real processes, a scripted researcher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core.client import read_events, request
+from core.record import commands as c
+from core.record import events as e
+from core.session import SessionPaths
+from tests.engine.support import engine, events_named, wait_end, wait_state
+from tests.projects import TRAIN, git, make_project, rate, write_script
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTORESEARCH_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+
+
+def test_a_script_is_played_judged_and_kept_in_git(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p")
+    before = git(project, "rev-parse", "HEAD"), git(project, "status", "--porcelain"), git(project, "branch")
+    script = write_script(
+        tmp_path / "s.jsonl",
+        [
+            rate("0.5", "0.4", rationale="closer to 0.3"),
+            rate("0.5", "0.9"),
+            {"hypothesis": "nothing changes", "edits": [{"path": "train.py", "search": "RATE", "replace": "RATE"}]},
+            {"hypothesis": "elsewhere", "edits": [{"path": "program.md", "search": "A test", "replace": "x"}]},
+            {"hypothesis": "broken", "edits": [{"path": "train.py", "search": "import os", "replace": "import ("}]},
+            {"hypothesis": "crashes", "edits": [{"path": "train.py", "search": "RATE =", "replace": "1/0; RATE ="}]},
+        ],
+    )
+    with engine(project, researcher="scripted", script=str(script), slots="cpu:2") as paths:
+        state = wait_end(paths)
+    assert state.state == "finished", state.reason
+    assert {n: x.verdict for n, x in state.experiments.items() if n} == {
+        1: "kept", 2: "discarded", 3: "rejected", 4: "rejected", 5: "rejected", 6: "crashed", 7: "abandoned",
+    }  # fmt: skip
+    assert state.baseline is not None and state.baseline.n == 3
+    assert "ZeroDivisionError" in state.experiments[6].reason
+    assert state.best == 1
+    kept = state.experiments[1].commit
+    assert git(project, "rev-parse", "autoresearch/s") == kept
+    for number in (1, 2, 6):
+        assert git(project, "rev-parse", f"refs/autoresearch/s/{number}") == state.experiments[number].commit
+    assert "RATE = 0.4" in git(project, "show", f"{kept}:train.py")
+    after = git(project, "rev-parse", "HEAD"), git(project, "status", "--porcelain"), git(project, "branch")
+    assert after[:2] == before[:2]
+    assert set(after[2].split()) - set(before[2].split()) == {"autoresearch/s"}
+    assert list((paths.folder / "worktrees").iterdir()) == []
+
+
+def test_a_change_whose_best_moved_is_run_again_on_it(tmp_path: Path) -> None:
+    train = TRAIN.replace("SECONDS = 0.05", "SECONDS = 1.0\nOFFSET = 0.0\n\n\n").replace("1.0 + (", "1.0 + OFFSET + (")
+    project = make_project(tmp_path / "p", train=train)
+    offset = {"path": "train.py", "search": "OFFSET = 0.0", "replace": "OFFSET = -0.5"}
+    script = write_script(
+        tmp_path / "s.jsonl",
+        [rate("0.5", "0.35"), {"hypothesis": "an offset", "edits": [offset]}, rate("0.5", "0.32")],
+    )
+    with engine(project, researcher="scripted", script=str(script), slots="cpu:3") as paths:
+        state = wait_end(paths)
+    first, second, third = (state.experiments[n] for n in (1, 2, 3))
+    rebased = events_named(paths, e.Rebased)
+    assert first.verdict == "kept" and second.verdict == "kept"
+    assert [event.body.experiment for event in rebased if isinstance(event.body, e.Rebased)], "nothing was re-applied"
+    best = git(project, "show", "autoresearch/s:train.py")
+    assert "OFFSET = -0.5" in best
+    assert "RATE = 0.35" in best or "RATE = 0.32" in best
+    assert third.verdict == "discarded" and "conflict" in third.reason
+
+
+def test_pause_resume_skip_steer_and_stop(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p", train=TRAIN.replace("SECONDS = 0.05", "SECONDS = 0.3"))
+    script = write_script(tmp_path / "s.jsonl", [rate("0.5", f"0.{n}1") for n in range(1, 10)])
+    with engine(project, researcher="scripted", script=str(script), slots="cpu:1") as paths:
+        wait_state(paths, lambda s: s.baseline, "a baseline")
+        assert request(paths, c.Steer("try smaller rates", standing=True)).accepted
+        assert not request(paths, c.Steer("   ")).accepted
+        assert request(paths, c.Pause()).accepted
+        refused = request(paths, c.Pause())
+        assert not refused.accepted and "already" in refused.message
+        state = wait_state(paths, lambda s: s.state == "paused" and not s.live_runs(), "a pause with nothing running")
+        begun = max(r.run for x in state.experiments.values() for r in x.runs)
+        assert request(paths, c.Resume()).accepted
+        wait_state(paths, lambda s: s.next_run > begun + 1, "new runs after the pause")
+        state = wait_state(paths, lambda s: any(x.phase == "running" and n for n, x in s.experiments.items()), "a run")
+        number = next(n for n, x in state.experiments.items() if n and x.phase == "running")
+        skipped = request(paths, c.Skip(number))
+        state = wait_state(paths, lambda s: s.experiments[number].verdict, "a verdict for the skipped")
+        if skipped.accepted:
+            assert state.experiments[number].verdict == "skipped"
+        assert not request(paths, c.Skip(number)).accepted
+        assert not request(paths, c.Approve(1)).accepted
+        assert request(paths, c.Stop(now=True)).accepted
+        state = wait_end(paths)
+    assert state.state == "stopped"
+    assert state.guidance[1].taken_by is not None
+    assert any(isinstance(event.body, e.EngineStopped) for event in read_events(paths))
+
+
+def test_a_stopped_session_goes_on_and_budgets_end_it(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p", train=TRAIN.replace("SECONDS = 0.05", "SECONDS = 0.4"))
+    script = write_script(tmp_path / "s.jsonl", [rate("0.5", f"0.{n}1") for n in range(1, 10)])
+    with engine(project, researcher="scripted", script=str(script), slots="cpu:1", experiments=3) as paths:
+        wait_state(paths, lambda s: any(n and x.runs for n, x in s.experiments.items()), "a first run")
+        assert request(paths, c.Stop()).accepted
+        state = wait_end(paths)
+    assert state.state == "stopped"
+    with engine(project):
+        state = wait_end(paths)
+    assert state.state == "finished" and "3 experiments" in state.reason
+    hypotheses = [x.hypothesis for n, x in sorted(state.experiments.items()) if n]
+    assert hypotheses == [f"RATE 0.5 to 0.{n}1 lowers the loss" for n in (1, 2, 3)]
+    with engine(project, experiments=5):
+        state = wait_end(paths)
+    assert state.total == 5 and all(x.verdict for n, x in state.experiments.items() if n)
+
+
+def test_a_crashing_baseline_ends_the_session_with_its_traceback(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p", train="import sys\nraise RuntimeError('no such data')\n")
+    with engine(project, researcher="control") as paths:
+        state = wait_end(paths)
+    assert state.state == "crashed"
+    assert "no such data" in state.reason and "nothing to compare with" in state.reason
+    assert SessionPaths(project, "s").database.exists()
+
+
+def test_a_pattern_that_never_matches_is_said(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p", train="print('accuracy = 3')\nRATE = 0.1\n")
+    with engine(project, researcher="control") as paths:
+        state = wait_end(paths)
+    assert state.state == "crashed" and "never matched" in state.reason
+
+
+def test_approval_waits_for_a_person(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p")
+    script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.4"), rate("0.5", "0.35")])
+    options = {"researcher": "scripted", "script": str(script), "slots": "cpu:1", "overrides": ("approve=true",)}
+    with engine(project, **options) as paths:
+        wait_state(paths, lambda s: 1 in s.approvals, "a card for 1")
+        assert request(paths, c.Reject(1, "too timid")).accepted
+        wait_state(paths, lambda s: 2 in s.approvals, "a card for 2")
+        assert request(paths, c.Approve(2)).accepted
+        state = wait_end(paths)
+    assert state.experiments[1].verdict == "rejected" and "too timid" in state.experiments[1].reason
+    assert state.experiments[2].verdict == "kept"

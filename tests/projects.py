@@ -1,0 +1,77 @@
+"""Small real projects for tests: a git repository with a train.py whose runs take a fraction of a second."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+TRAIN = '''\
+"""A run that ends at once: the metric is a plain function of the constants."""
+import os
+import time
+
+RATE = 0.5  # best at 0.3
+SECONDS = 0.05  # how long to take
+
+time.sleep(SECONDS)
+noise = (int(os.environ.get("AUTORESEARCH_SEED", "0")) % 7 - 3) * 0.0001
+for step in range(3):
+    print(f"step {step:05d} | loss {2.0 - 0.1 * step:.4f}", flush=True)
+print(f"loss: {1.0 + (RATE - 0.3) ** 2 + noise:.6f}")
+'''
+
+PROGRAM = """\
++++
+edit = ["train.py"]
+run = "python train.py"
+[metric]
+name = "loss"
+direction = "min"
+pattern = '^loss:\\s*(\\S+)'
+[budget]
+run = "10s"
++++
+# A test
+Make RATE better.
+"""
+
+
+def git(folder: Path, *words: str) -> str:
+    """Run git in `folder` as somebody, and return what it printed."""
+    identity = ["-c", "user.name=someone", "-c", "user.email=someone@localhost", "-c", "init.defaultBranch=main"]
+    done = subprocess.run(["git", *identity, *words], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def make_project(folder: Path, *, train: str = TRAIN, program: str = PROGRAM) -> Path:
+    """A committed project in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "train.py").write_text(train)
+    (folder / "program.md").write_text(program)
+    git(folder, "init", "-q")
+    git(folder, "add", ".")
+    git(folder, "commit", "-q", "-m", "first")
+    return folder
+
+
+def rate(old: str, new: str, **more: Any) -> dict[str, Any]:
+    """A proposal that changes RATE, as a line of a script."""
+    edits = [{"path": "train.py", "search": f"RATE = {old}", "replace": f"RATE = {new}"}]
+    return {"hypothesis": f"RATE {old} to {new} lowers the loss", "kind": "optimiser", "edits": edits, **more}
+
+
+def write_script(path: Path, proposals: Sequence[Mapping[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(dict(p)) + "\n" for p in proposals))
+    return path
+
+
+def own_home(folder: Path) -> dict[str, str]:
+    """The environment of a person with a home of their own and no keys."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("ANTHROPIC", "OPENAI", "AUTORESEARCH"))}
+    home = folder / "home"
+    home.mkdir(parents=True, exist_ok=True)
+    return {**env, "HOME": str(home), "AUTORESEARCH_HOME": str(home / "state"), "TERM": "xterm-256color"}
