@@ -1,0 +1,298 @@
+"""The Textual app: one client, one model, and the screens around them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import App
+from textual.binding import BindingType
+from textual.filter import LineFilter
+
+from core.client import Client
+from core.record import commands
+from core.record.errors import AutoresearchError
+from core.session import SessionPaths, read_json, write_json
+from core.views import clean
+from tui.model import Model, Source
+from tui.theme import COCKPIT_DARK, AsciiFilter, Look, choose_look
+
+if TYPE_CHECKING:
+    from textual.screen import Screen
+
+SEEN_SECONDS = 30.0
+
+
+class Cockpit(App[int]):
+    """`source` and `clock` are what the screens see of the world; `look` how they show it."""
+
+    CSS_PATH = "cockpit.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = []
+    ENABLE_COMMAND_PALETTE = False  # opened by our own action, with our own provider
+    TITLE = "autoresearch"
+    model: Model
+
+    def __init__(
+        self,
+        project: Path,
+        paths: SessionPaths | None,
+        *,
+        source: Source | None = None,
+        look: Look | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.look = look or choose_look(os.environ)
+        super().__init__()
+        self.project = project
+        self.clock = clock
+        self.session: SessionPaths | None = None
+        self.farewell = ""  # said after the terminal is restored
+        self._ascii = AsciiFilter(enabled=self.look.ascii)
+        self._carded: set[int] = set()
+        self._source = source or (Client(paths) if paths else None)
+        self.animation_level = "none"
+        self.register_theme(COCKPIT_DARK)
+        self.theme = self.look.theme
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        filters = list(super().get_line_filters())
+        return [*filters, self._ascii] if self.look.ascii else filters
+
+    def get_default_screen(self) -> Screen[None]:
+        if self._source is None:
+            from tui.screens.launch import LaunchScreen
+
+            return LaunchScreen(self.project)
+        return self._enter(self._source)
+
+    def _enter(self, source: Source) -> Screen[None]:
+        from tui.screens.main import MainScreen
+
+        self.model = Model(source, self.look, self.clock)
+        self.session = source.paths
+        return MainScreen(self.model)
+
+    def on_mount(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+                self._loop_signal(number)
+        if self._source is not None:
+            self._follow(self._source)
+
+    def _loop_signal(self, number: signal.Signals) -> None:
+        import asyncio
+
+        asyncio.get_running_loop().add_signal_handler(number, self._leave)
+
+    def _leave(self) -> None:
+        """SIGTERM or SIGHUP: the engine goes on, the terminal is left clean."""
+        self._mark_seen()
+        self.exit(0)
+
+    def attach(self, paths: SessionPaths) -> None:
+        """From the launch screen into a session."""
+        source = Client(paths)
+        self._source = source
+        self.switch_screen(self._enter(source))
+        self._follow(source)
+
+    def _follow(self, source: Source) -> None:
+        self.run_worker(self._keep_up(source), exclusive=False, exit_on_error=False)
+        self.set_interval(SEEN_SECONDS, self._mark_seen)
+        self._seen_before = read_json(source.paths.seen)
+        self.set_timer(1.0, self._offer_away)
+
+    async def _keep_up(self, source: Source) -> None:
+        try:
+            await source.run()
+        except AutoresearchError as error:
+            self.farewell = str(error)
+            self.exit(1)
+
+    # -- coming and going ---------------------------------------------------------------------------------------
+
+    def _mark_seen(self) -> None:
+        """Note what a person has seen, for "while you were away"."""
+        if self.session is None or not self.session.folder.is_dir():
+            return
+        state = self.model.state
+        if state.seq:
+            seen = {"seq": state.seq, "time": self.clock(), "best": state.best, "best_metric": state.best_metric}
+            with contextlib.suppress(OSError):
+                write_json(self.session.seen, seen)
+
+    def _offer_away(self) -> None:
+        from core.views import away
+
+        since = self._seen_before.get("time")
+        state = self.model.state
+        if not state.seq or not isinstance(since, (int, float)) or self._seen_before.get("seq") == state.seq:
+            return
+        told = away(state, float(since), self.clock())
+        if told.worth_saying and told.seconds >= 60:
+            from tui.screens.cards import AwayCard
+
+            self.push_screen(AwayCard(self.model, told))
+
+    async def act_away(self) -> None:
+        from core.views import away
+        from tui.screens.cards import AwayCard
+
+        since = self._seen_before.get("time")
+        start = float(since) if isinstance(since, (int, float)) else self.model.state.started
+        self.push_screen(AwayCard(self.model, away(self.model.state, start, self.clock())))
+
+    async def act_detach(self) -> None:
+        self._mark_seen()
+        if self.session is not None and self.model.connection.status != "dead":
+            self.farewell = (
+                f"Detached: the engine of session {clean(self.session.name)!r} goes on.\n"
+                f"Come back with:  autoresearch-tui attach {self.session.name}"
+            )
+        elif self.session is not None:
+            self.farewell = f"Look again with:  autoresearch-tui attach {self.session.name}"
+        self.exit(0)
+
+    async def action_quit(self) -> None:
+        await self.act_detach()
+
+    def action_help_quit(self) -> None:
+        self.tell("q detaches; the engine goes on", "accent")
+
+    # -- asking the engine --------------------------------------------------------------------------------------
+
+    def tell(self, text: str, role: str = "text") -> None:
+        from tui.screens.base import ActionScreen
+
+        for screen in reversed(self.screen_stack):
+            if isinstance(screen, ActionScreen):
+                screen.say(text, role)
+                return
+
+    def ask_engine(self, command: commands.Command) -> None:
+        """Send a command without blocking the screen; the answer appears in the footer."""
+        self.run_worker(self._ask(command), exit_on_error=False)
+
+    async def _ask(self, command: commands.Command) -> None:
+        try:
+            reply = await self.model.source.send(command)
+        except AutoresearchError as error:
+            self.tell(f"{self.look.glyph('no')} {error.what}", "bad")
+            return
+        sign = self.look.glyph("ok" if reply.accepted else "no")
+        self.tell(f"{sign} {reply.message}", "good" if reply.accepted else "warn")
+
+    async def act_pause(self) -> None:
+        paused = self.model.state.state == "paused"
+        self.ask_engine(commands.Resume() if paused else commands.Pause())
+
+    async def act_skip(self) -> None:
+        chosen = self.model.experiment(self.model.selected)
+        live = chosen is not None and chosen.verdict is None
+        self.ask_engine(commands.Skip(chosen.number if chosen and live else None))
+
+    async def act_withdraw(self) -> None:
+        self.ask_engine(commands.Withdraw(self.model.state.in_force()[-1].id))
+
+    def steer(self, text: str, *, now: bool, standing: bool) -> None:
+        self.ask_engine(commands.Steer(text, now=now, standing=standing))
+
+    async def act_stop(self) -> None:
+        from tui.screens.cards import ConfirmStop
+
+        self.push_screen(ConfirmStop(self.model), self._stop)
+
+    def _stop(self, how: str | None) -> None:
+        if how in ("stop", "now"):
+            self.ask_engine(commands.Stop(now=how == "now"))
+
+    # -- approvals ----------------------------------------------------------------------------------------------
+
+    def offer_approval(self) -> None:
+        """Show the card of a proposal that waits, once, when nothing else is in front."""
+        from tui.screens.main import MainScreen
+
+        waiting = [n for n in self.model.state.approvals if n not in self._carded]
+        if waiting and self.model.live and isinstance(self.screen, MainScreen):
+            self._open_approval(waiting[0])
+
+    async def act_approve(self) -> None:
+        self._open_approval(self.model.state.approvals[0])
+
+    def _open_approval(self, experiment: int) -> None:
+        from tui.screens.cards import ApprovalCard
+
+        self._carded.add(experiment)
+
+        def answered(answer: tuple[bool, str] | None) -> None:
+            if answer is not None:
+                yes, reason = answer
+                self.ask_engine(commands.Approve(experiment) if yes else commands.Reject(experiment, reason))
+
+        self.push_screen(ApprovalCard(self.model, experiment), answered)
+
+    # -- other screens ------------------------------------------------------------------------------------------
+
+    def open_experiment(self, number: int) -> None:
+        from tui.screens.detail import DetailScreen
+
+        self.push_screen(DetailScreen(self.model, number))
+
+    async def act_help(self) -> None:
+        from tui.screens.help import HelpScreen
+
+        self.push_screen(HelpScreen(self.model, getattr(self.screen, "PLACE", "main")))
+
+    async def act_notes(self) -> None:
+        from tui.screens.help import NotesScreen
+
+        self.push_screen(NotesScreen(self.model))
+
+    async def act_palette(self) -> None:
+        from textual.command import CommandPalette
+
+        from tui.palette import RegistryProvider
+
+        self.push_screen(
+            CommandPalette(providers=[RegistryProvider], placeholder="an action, or an experiment by number or words")
+        )
+
+    async def act_copy_commit(self) -> None:
+        shown = self.model.shown
+        if shown and shown.commit:
+            self.copy_to_clipboard(shown.commit)
+            self.tell(f"copied {shown.commit[:12]} (commit of #{shown.number})", "good")
+
+    async def act_resume_engine(self) -> None:
+        if self.session is not None:
+            self.tell("starting the engine …", "accent")
+            self.run_worker(self._start_again, thread=True, exit_on_error=False)
+
+    def _start_again(self) -> None:
+        from core.client import start_engine
+
+        assert self.session is not None
+        try:
+            start_engine(self.session)
+        except AutoresearchError as error:
+            self.call_from_thread(self.tell, " ".join(str(error).split()), "bad")
+        else:
+            self.call_from_thread(self.tell, f"{self.look.glyph('ok')} the engine goes on", "good")
+
+
+def run_app(project: Path, paths: SessionPaths | None) -> int:
+    """Run the app on a session, or on the launch screen (`paths` None). Returns the exit code.
+
+    What there is to say afterwards (how to come back, why it ended) is printed once the terminal is restored.
+    """
+    app = Cockpit(project, paths)
+    code = app.run()
+    if app.farewell:
+        print(app.farewell, file=sys.stderr if code else sys.stdout)
+    return 0 if code is None else code

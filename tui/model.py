@@ -1,0 +1,199 @@
+"""What the panes read: the session as the client keeps it, the person's selection, and answers worked out from both.
+
+Widgets never talk to the client; they ask the Model. It holds no widget and paints nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from core import views
+from core.client import Connection
+from core.record import commands
+from core.record import events as e
+from core.record.events import Event
+from core.record.pulse import Pulse, SlotReading
+from core.record.state import BASELINE, Experiment, Run, State
+from core.session import SessionPaths
+from tui.theme import Look
+
+
+class Source(Protocol):
+    """Where a session comes from: `core.client.Client`, or a recording that is played."""
+
+    paths: SessionPaths
+    state: State
+    pulse: Pulse | None
+    connection: Connection
+    version: int
+
+    async def run(self) -> None: ...
+    async def send(self, command: commands.Command) -> commands.Reply: ...
+    def take_events(self) -> list[Event]: ...
+    def events_of(self, experiment: int) -> list[Event]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """The long texts of one experiment, which live in its events."""
+
+    experiment: int
+    proposal: e.Proposed | None = None
+    diff: str = ""
+    finished: tuple[e.RunFinished, ...] = ()
+    refusals: tuple[e.ProposalRefused, ...] = ()
+    checks: tuple[e.Checked, ...] = ()
+    judged: e.Judged | None = None
+
+
+class Model:
+    """One session on one screen. Times are Unix seconds from `clock`."""
+
+    def __init__(self, source: Source, look: Look, clock: Callable[[], float]) -> None:
+        self.source = source
+        self.look = look
+        self.clock = clock
+        self.selected: int | None = None  # chosen on the leaderboard; None follows the newest
+        self._details: dict[int, tuple[Experiment, Details]] = {}
+
+    @property
+    def paths(self) -> SessionPaths:
+        return self.source.paths
+
+    @property
+    def state(self) -> State:
+        return self.source.state
+
+    @property
+    def pulse(self) -> Pulse | None:
+        return self.source.pulse
+
+    @property
+    def connection(self) -> Connection:
+        return self.source.connection
+
+    @property
+    def live(self) -> bool:
+        return self.connection.status == "live"
+
+    @property
+    def now(self) -> float:
+        """The present; of a session whose engine is gone, the moment of its last word."""
+        return self.state.time if self.connection.status == "dead" else self.clock()
+
+    @property
+    def word(self) -> str:
+        """The state in one word, the connection's trouble included."""
+        if self.connection.status == "lost":
+            return "lost"
+        return views.session_word(self.state, self.connection.status != "dead")
+
+    @property
+    def why_no_command(self) -> str | None:
+        """Why the engine cannot be asked anything just now."""
+        if self.connection.status == "dead":
+            return "no engine runs this session: R resumes it"
+        if self.connection.status == "lost":
+            return "the engine does not answer; trying again"
+        return None if self.live else "still connecting"
+
+    def experiment(self, number: int | None) -> Experiment | None:
+        return None if number is None else self.state.experiments.get(number)
+
+    @property
+    def thinking(self) -> int | None:
+        """The experiment being thought about, or None."""
+        if self.pulse and self.pulse.thinking is not None:
+            return self.pulse.thinking
+        for number in reversed(self.state.live):
+            if self.state.experiments[number].phase in ("thinking", "waiting") and number != BASELINE:
+                return number
+        return None
+
+    @property
+    def newest(self) -> Experiment | None:
+        """The newest experiment that has a change to look at: running first, then proposed, then judged."""
+        experiments = self.state.experiments
+        for number in reversed(self.state.live):
+            if experiments[number].hypothesis and number != BASELINE:
+                return experiments[number]
+        for number in range(max(experiments, default=0), BASELINE, -1):
+            found = experiments.get(number)
+            if found and found.hypothesis:
+                return found
+        return None
+
+    @property
+    def shown(self) -> Experiment | None:
+        """Whose diff the screen shows: the selected experiment's, or the newest's."""
+        return self.experiment(self.selected) or self.newest
+
+    @property
+    def shown_run(self) -> Run | None:
+        """Whose output the screen shows: the selected experiment's last run, else the newest run that trains."""
+        chosen = self.experiment(self.selected)
+        if chosen:
+            return chosen.runs[-1] if chosen.runs else None
+        live = self.state.live_runs()
+        if live:
+            return max(live, key=lambda r: r.run)
+        last = max(self.state.experiments, default=None)
+        while last is not None and last >= BASELINE:
+            found = self.state.experiments.get(last)
+            if found and found.runs:
+                return found.runs[-1]
+            last -= 1
+        return None
+
+    def details(self, number: int) -> Details:
+        """The long texts of experiment `number`, read from the log once per change of it."""
+        experiment = self.state.experiments.get(number)
+        if experiment is None:
+            return Details(number)
+        known = self._details.get(number)
+        if known and known[0] is experiment:
+            return known[1]
+        details = _details(number, self.source.events_of(number))
+        if len(self._details) > 32:
+            self._details.pop(next(iter(self._details)))
+        self._details[number] = (experiment, details)
+        return details
+
+    def slot_of(self, run: Run) -> SlotReading | None:
+        readings = self.pulse.slots if self.pulse else ()
+        return next((s for s in readings if s.run == run.run), None)
+
+    def progress(self, run: Run) -> float | None:
+        """Share of its budget that a live run has used, 0..1; None while it has no clock."""
+        reading = self.slot_of(run)
+        if reading and reading.fraction is not None:
+            return reading.fraction
+        return views.progress(run, self.now)
+
+    @property
+    def elapsed(self) -> float:
+        return self.state.seconds(self.now)
+
+    @property
+    def busy_share(self) -> float | None:
+        """Share of the slots' time that went into runs whose clock was running, 0..1."""
+        return views.busy_share(self.state, self.now)
+
+
+def _details(number: int, events: list[Event]) -> Details:
+    bodies = [event.body for event in events]
+    proposals = [b for b in bodies if isinstance(b, e.Proposed)]
+    rebased = [b for b in bodies if isinstance(b, e.Rebased) and b.diff]
+    judged = [b for b in bodies if isinstance(b, e.Judged)]
+    proposal = proposals[-1] if proposals else None
+    return Details(
+        number,
+        proposal,
+        rebased[-1].diff if rebased else (proposal.diff if proposal else ""),
+        tuple(b for b in bodies if isinstance(b, e.RunFinished)),
+        tuple(b for b in bodies if isinstance(b, e.ProposalRefused)),
+        tuple(b for b in bodies if isinstance(b, e.Checked)),
+        judged[-1] if judged else None,
+    )

@@ -1,0 +1,70 @@
+"""What every screen of the app shares: keys that come from the action registry, and the five-hertz flush."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual import events
+from textual.binding import BindingType
+from textual.screen import Screen
+
+from tui import actions
+from tui.actions import Action
+from tui.widgets.status import Footer, Hint
+
+if TYPE_CHECKING:
+    from tui.app import Cockpit
+
+FLUSH_SECONDS = 0.2  # data travels five times a second; keys paint at once
+
+
+class ActionScreen(Screen[None]):
+    """A screen whose keys mean what `tui.actions` says for its `PLACE`: each is done by `act_<name>` here or in the app."""
+
+    PLACE: ClassVar[str] = ""
+    BINDINGS: ClassVar[list[BindingType]] = []
+    AUTO_FOCUS = None
+
+    @property
+    def cockpit(self) -> Cockpit:
+        return cast("Cockpit", self.app)
+
+    def on_mount(self) -> None:
+        self.set_interval(FLUSH_SECONDS, self._tick)
+
+    def _tick(self) -> None:
+        if self.is_current or (self.app.screen.is_modal and self.app.screen_stack[-2:-1] == [self]):
+            self.flush()
+
+    def flush(self) -> None:
+        """Read what is new and paint what changed."""
+
+    async def on_key(self, event: events.Key) -> None:
+        action = actions.for_key(self.PLACE, event.key)
+        if action is None and event.character:
+            action = actions.for_key(self.PLACE, event.character)
+        if action is not None:
+            event.stop()
+            event.prevent_default()
+            await self.do(action)
+
+    async def do(self, action: Action) -> None:
+        """Do it, or say why not."""
+        reason = action.reason(self.cockpit.model)
+        if reason is not None:
+            self.say(f"{action.title}: {reason}", "warn")
+            return
+        method = getattr(self, f"act_{action.name}", None) or getattr(self.app, f"act_{action.name}")
+        await method()
+
+    def say(self, text: str, role: str = "text", seconds: float = 4.0) -> None:
+        """Answer in the footer for some seconds."""
+        footer = self.query_one(Footer)
+        footer.say(text, role, seconds, self.cockpit.clock())
+
+    def hints(self) -> Sequence[Hint]:
+        """The footer: what works here, in its order."""
+        model = self.cockpit.model
+        listed = sorted((a for a in actions.for_place(self.PLACE) if a.footer), key=lambda a: a.footer)
+        return [(a.shown, a.titled(model), a.reason(model) is None) for a in listed]

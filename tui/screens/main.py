@@ -1,0 +1,279 @@
+"""The main screen: six panes around one session, in three sizes."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from textual import events
+from textual.app import ComposeResult
+from textual.containers import Horizontal, Vertical
+
+from core.record import events as e
+from tui.model import Model
+from tui.screens.base import ActionScreen
+from tui.widgets.board import SORTS, BoardPane
+from tui.widgets.canvas import Pane
+from tui.widgets.chart import ChartPane
+from tui.widgets.curves import Curves
+from tui.widgets.diff import DiffPane
+from tui.widgets.output import OutputPane
+from tui.widgets.prompt import Prompt
+from tui.widgets.reasoning import ReasoningPane
+from tui.widgets.slots import SlotsPane
+from tui.widgets.status import Footer, NowLine, StatusLine, TabLine
+from tui.widgets.tail import Tail
+
+Size = Literal["full", "tabs", "words"]
+
+
+def size_of(width: int, height: int) -> Size:
+    """Which of the three sizes a terminal gets."""
+    if width < 40 or height < 10:
+        return "words"
+    return "tabs" if width < 100 or height < 30 else "full"
+
+
+class MainScreen(ActionScreen):
+    PLACE: ClassVar[str] = "main"
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+        self.curves = Curves(model.paths)
+        self.status = StatusLine(model, id="status")
+        self.now_line = NowLine(model, id="now")
+        self.reasoning = ReasoningPane(model, id="reasoning")
+        self.diff = DiffPane(model, id="diff")
+        self.chart = ChartPane(model, id="chart")
+        self.board = BoardPane(model, id="board")
+        self.slots = SlotsPane(model, id="slots")
+        self.output = OutputPane(model, id="output")
+        self.slots.curves = self.output.curves = self.curves
+        self.panes: list[Pane] = [self.reasoning, self.diff, self.chart, self.board, self.slots, self.output]
+        self.tabs = TabLine(model, [p.NAME for p in self.panes], id="tabs")
+        self.prompt = Prompt(model)
+        self.zoomed = False
+        self.active = 0
+        self._seen_version = -1
+
+    def compose(self) -> ComposeResult:
+        yield self.status
+        yield self.now_line
+        yield self.tabs
+        with Horizontal(id="upper"):
+            yield self.reasoning
+            yield self.diff
+        with Horizontal(id="middle"):
+            yield self.chart
+            yield self.board
+        with Horizontal(id="lower"):
+            yield self.slots
+            yield self.output
+        yield self.prompt
+        yield Footer(self.model, self.hints, id="footer")
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        self.lay_out()
+        self.set_timer(0.4, self._warm)
+        self.panes[0].focus()
+
+    def _warm(self) -> None:
+        """What the first paint does not wait for."""
+        self.diff.colours = True
+        self.flush()
+
+    # -- layout -------------------------------------------------------------------------------------------------
+
+    def on_resize(self, event: events.Resize) -> None:
+        self.lay_out()
+
+    def lay_out(self) -> None:
+        """Show the panes that the size, the zoom and the active tab call for."""
+        size = size_of(*self.app.size)
+        single = size == "tabs" or self.zoomed
+        if size == "words":
+            for widget in (*self.panes, self.tabs, self.status):
+                widget.display = widget is self.status
+            self._rows(False, False, False)
+            self._lines(size)
+            return
+        for index, pane in enumerate(self.panes):
+            pane.display = not single or index == self.active
+            pane.framed = size == "full"
+        self.status.display = True
+        self.tabs.display = size == "tabs"
+        self.tabs.active = self.active
+        self._rows(*[not single or self.active in pair for pair in ((0, 1), (2, 3), (4, 5))])
+        self._heights(single)
+        self._lines(size)
+        self.refresh(layout=True)
+
+    def _rows(self, *shown: bool) -> None:
+        for name, display in zip(("#upper", "#middle", "#lower"), shown, strict=True):
+            self.query_one(name).display = display
+
+    def _heights(self, single: bool) -> None:
+        """The lower row takes what its slots need, within reason; the others share the rest."""
+        lower = self.query_one("#lower", Horizontal)
+        if single:
+            lower.styles.height = "1fr"
+            return
+        height = self.app.size.height
+        wanted = min(self.slots.rows_wanted() + 2, height // 4)
+        lower.styles.height = max(wanted, min(11, height // 4))
+
+    def _lines(self, size: Size) -> None:
+        self.now_line.display = size == "full" or self.now_line.urgent()
+
+    # -- data ---------------------------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        model = self.model
+        changed = model.source.version != self._seen_version
+        self._seen_version = model.source.version
+        if changed:
+            self._happened()
+        runs = {r.run for r in model.state.live_runs()}
+        shown = model.shown_run
+        self.curves.poll(runs | ({shown.run} if shown else set()))
+        for pane in self.panes:
+            if pane.display:
+                pane.poll()
+        self._lines(size_of(*self.app.size))
+        footer = self.query_one(Footer)
+        footer.expire(self.cockpit.clock())
+        for canvas in (self.status, self.now_line, self.tabs, footer, *self.panes):
+            if canvas.display:
+                canvas.flush()
+
+    def _happened(self) -> None:
+        """Acknowledge what others should notice too: a kept experiment, a note, a card that waits."""
+        for event in self.model.source.take_events():
+            body = event.body
+            if isinstance(body, e.Noted) and body.level != "info":
+                self.say(body.text, "bad" if body.level == "error" else "warn", 8.0)
+        self.cockpit.offer_approval()
+
+    # -- panes --------------------------------------------------------------------------------------------------
+
+    @property
+    def focused_pane(self) -> Pane:
+        return self.focused if isinstance(self.focused, Pane) else self.panes[self.active]
+
+    def show_pane(self, index: int) -> None:
+        self.active = index
+        self.lay_out()
+        self.panes[index].poll()
+        self.panes[index].focus()
+        self.tabs.flush()
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        if isinstance(event.widget, Pane):
+            self.active = self.panes.index(event.widget)
+
+    def on_tab_line_picked(self, message: TabLine.Picked) -> None:
+        self.show_pane(message.index)
+
+    async def act_pane_1(self) -> None:
+        self.show_pane(0)
+
+    async def act_pane_2(self) -> None:
+        self.show_pane(1)
+
+    async def act_pane_3(self) -> None:
+        self.show_pane(2)
+
+    async def act_pane_4(self) -> None:
+        self.show_pane(3)
+
+    async def act_pane_5(self) -> None:
+        self.show_pane(4)
+
+    async def act_pane_6(self) -> None:
+        self.show_pane(5)
+
+    async def act_next_pane(self) -> None:
+        self.show_pane((self.active + 1) % len(self.panes))
+
+    async def act_previous_pane(self) -> None:
+        self.show_pane((self.active - 1) % len(self.panes))
+
+    async def act_zoom(self) -> None:
+        if size_of(*self.app.size) == "tabs":
+            self.say("zoom: a screen of this size shows one pane already", "warn")
+            return
+        self.zoomed = not self.zoomed
+        self.lay_out()
+
+    async def act_down(self) -> None:
+        self.focused_pane.move(1)
+
+    async def act_up(self) -> None:
+        self.focused_pane.move(-1)
+
+    async def act_page_down(self) -> None:
+        self.focused_pane.page(1)
+
+    async def act_page_up(self) -> None:
+        self.focused_pane.page(-1)
+
+    async def act_top(self) -> None:
+        self.focused_pane.home()
+
+    async def act_bottom(self) -> None:
+        self.focused_pane.end()
+
+    # -- leaderboard --------------------------------------------------------------------------------------------
+
+    def on_board_pane_chosen(self, message: BoardPane.Chosen) -> None:
+        self.model.selected = message.experiment
+        self.flush()
+
+    async def on_board_pane_opened(self, message: BoardPane.Opened) -> None:
+        self.cockpit.open_experiment(message.experiment)
+
+    async def act_open(self) -> None:
+        shown = self.model.shown
+        if self.board.cursor is None and self.focused_pane is self.board and self.board.order:
+            self.cockpit.open_experiment(self.board.order[0])
+        elif shown is not None:
+            self.cockpit.open_experiment(shown.number)
+
+    async def act_sort(self) -> None:
+        self.board.set_sort(SORTS[(SORTS.index(self.board.sort) + 1) % len(SORTS)])
+        self.say(f"leaderboard by {self.board.sort}", "accent", 2.0)
+
+    async def act_filter(self) -> None:
+        pane = self.focused_pane
+        if not isinstance(pane, Tail):
+            pane = self.board
+            if size_of(*self.app.size) == "tabs":
+                self.show_pane(3)
+        old = pane.filter if isinstance(pane, (Tail, BoardPane)) else ""
+        self.prompt.ask("filter", f"filter {pane.NAME}", old, pane)
+
+    async def act_escape(self) -> None:
+        filtered = [p for p in (self.board, self.reasoning, self.output) if p.filter]
+        if filtered:
+            for pane in filtered:
+                pane.set_filter("")
+        elif self.zoomed:
+            self.zoomed = False
+            self.lay_out()
+        elif self.model.selected is not None:
+            self.board.choose(None)
+
+    # -- the prompt ---------------------------------------------------------------------------------------------
+
+    def on_prompt_typed(self, message: Prompt.Typed) -> None:
+        if message.purpose == "filter" and isinstance(message.pane, (Tail, BoardPane)):
+            message.pane.set_filter(message.text)
+
+    def on_prompt_closed(self, message: Prompt.Closed) -> None:
+        (message.pane or self.panes[self.active]).focus()
+        if message.purpose == "steer" and message.text.strip():
+            self.cockpit.steer(message.text.strip(), now=message.how == "now", standing=message.how == "standing")
+
+    async def act_steer(self) -> None:
+        self.prompt.ask("steer", "steer", "", self.focused_pane)

@@ -1,0 +1,240 @@
+"""How things look: colours by role, glyphs, and the two Textual themes behind them.
+
+Widgets name a role ("dim", "good", "cursor"), never a colour. Three looks exist: `dark` (24-bit colour), `ansi`
+(the terminal's own sixteen colours and background, half the bytes: the default over SSH) and `plain` (NO_COLOR).
+Nothing is said by colour alone: every verdict has a glyph and a word beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual.color import Color
+from textual.filter import LineFilter
+from textual.theme import Theme
+
+from core.views import role, sign, to_ascii
+
+BACKGROUND = "#11151a"
+
+DARK: Mapping[str, str] = {
+    "text": "#d3d7dd",
+    "bright": "bold #f2f4f7",
+    "dim": "#8b94a1",
+    "faint": "#4a5462",
+    "frame": "#323a45",
+    "frame_focus": "#6ea8d9",
+    "title": "#9aa4b1",
+    "title_focus": "bold #8fc3f0",
+    "accent": "#7fb4e6",
+    "good": "#4fc3a1",
+    "good_bold": "bold #4fc3a1",
+    "warn": "#e0b354",
+    "bad": "#e8825a",
+    "bad_bold": "bold #e8825a",
+    "violet": "#b79be0",
+    "thinking": "#a9b1bc",
+    "tool": "#7fb4e6",
+    "band": "#343d49",
+    "line": "#4fc3a1",
+    "curve": "#7fb4e6",
+    "bar": "#7fb4e6",
+    "bar_rest": "#323a45",
+    "add": "on #12302a",
+    "remove": "on #3a211b",
+    "add_mark": "bold #4fc3a1 on #12302a",
+    "remove_mark": "bold #e8825a on #3a211b",
+    "cursor": "on #243040",
+    "cursor_idle": "on #1a212a",
+    "key": "bold #8fc3f0",
+    "banner_bad": "bold #11151a on #e8825a",
+    "banner_warn": "bold #11151a on #e0b354",
+    "code_keyword": "#c792b8",
+    "code_string": "#a5c27a",
+    "code_number": "#e0a66a",
+    "code_comment": "italic #6f7a87",
+    "code_name": "#8fc3f0",
+    "code_operator": "#a9b1bc",
+}
+
+ANSI: Mapping[str, str] = {
+    "text": "default",
+    "bright": "bold default",
+    "dim": "bright_black",
+    "faint": "bright_black",
+    "frame": "bright_black",
+    "frame_focus": "blue",
+    "title": "default",
+    "title_focus": "bold blue",
+    "accent": "blue",
+    "good": "cyan",
+    "good_bold": "bold cyan",
+    "warn": "yellow",
+    "bad": "red",
+    "bad_bold": "bold red",
+    "violet": "magenta",
+    "thinking": "default",
+    "tool": "blue",
+    "band": "bright_black",
+    "line": "cyan",
+    "curve": "blue",
+    "bar": "blue",
+    "bar_rest": "bright_black",
+    "add": "cyan",
+    "remove": "red",
+    "add_mark": "bold cyan",
+    "remove_mark": "bold red",
+    "cursor": "reverse",
+    "cursor_idle": "underline",
+    "key": "bold blue",
+    "banner_bad": "reverse red",
+    "banner_warn": "reverse yellow",
+    "code_keyword": "magenta",
+    "code_string": "green",
+    "code_number": "yellow",
+    "code_comment": "bright_black",
+    "code_name": "blue",
+    "code_operator": "default",
+}
+
+PLAIN: Mapping[str, str] = {
+    **{role: "" for role in ANSI},
+    "bright": "bold",
+    "dim": "dim",
+    "faint": "dim",
+    "frame": "dim",
+    "frame_focus": "bold",
+    "title_focus": "bold",
+    "good_bold": "bold",
+    "bad_bold": "bold",
+    "add_mark": "bold",
+    "remove_mark": "bold",
+    "cursor": "reverse",
+    "cursor_idle": "underline",
+    "key": "bold",
+    "banner_bad": "reverse bold",
+    "banner_warn": "reverse",
+    "code_comment": "dim",
+}
+
+# What the views' table of signs does not have.
+_GLYPHS: Mapping[str, str] = {
+    "judged": "·", "crashed": "✗", "lost": "⚠", "dead": "■", "ok": "✓", "no": "✗", "note": "⚠", "info": "·", "tool": "⚙",
+    "think": "▸", "best": "★", "up": "▲", "down": "▼", "bar_full": "━", "bar_half": "╸", "bar_rest": "━", "block": "▇",
+    "block_rest": "▁", "ellipsis": "…", "cut": "┄", "point": "•",
+    "tl": "╭", "tr": "╮", "bl": "╰", "br": "╯", "h": "─", "v": "│", "tick": "┤", "axis": "└",
+}  # fmt: skip
+
+_BOLD_STATES = {"running": "good_bold", "crashed": "bad_bold", "lost": "bad_bold"}
+
+_ASCII = {
+    "━": "=", "╸": "-", "▇": "#", "▁": ".", "┄": "-", "░": ".", "•": "o", "★": "*", "▲": "^", "▼": "v", "⚙": "%", "▸": ">",
+    "⚠": "!", "╭": "+", "╮": "+", "╰": "+", "╯": "+", "─": "-", "│": "|", "┤": "+", "└": "+", "…": "~", "“": '"', "”": '"',
+    "‘": "'", "’": "'", "°": " ", "←": "<", "→": ">", "↑": "^", "↓": "v", "−": "-", "–": "-", "·": ".", "σ": "s", "Δ": "d",
+    "±": "~", "▎": "|", "▌": "|", "▊": "|", "█": "#", "▔": "-", "▁": "_", "┃": "|",
+}  # fmt: skip
+
+
+def ascii_text(text: str) -> str:
+    """`text` in ASCII, cell for cell: our own signs by stand-ins, braille by how full it is, the rest as `?`."""
+    return text if text.isascii() else "".join(_ascii_sign(c) for c in text)
+
+
+@lru_cache(maxsize=4096)
+def _ascii_sign(c: str) -> str:
+    if c.isascii():
+        return c
+    if "\u2800" <= c <= "\u28ff":
+        bits = ord(c) - 0x2800
+        return ":" if bits & 0x1B and bits & 0xE4 else "'" if bits & 0x1B else "." if bits else " "
+    stand_in = _ASCII.get(c) or to_ascii(c)
+    return stand_in if len(stand_in) == cell_len(c) else "?" * cell_len(c)
+
+
+class AsciiFilter(LineFilter):
+    """Everything that reaches a terminal without UTF-8, in ASCII."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
+        return [Segment(ascii_text(text), style, control) for text, style, control in segments]
+
+
+@dataclass(slots=True)
+class Look:
+    """What every widget paints with: `look["dim"]` is a style, `look.glyph("kept")` a sign of one cell."""
+
+    name: str = "dark"  # dark, ansi or plain
+    ascii: bool = False
+    _styles: dict[str, Style] = field(default_factory=dict)
+    _overlays: dict[str, Style] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        roles = {"dark": DARK, "ansi": ANSI, "plain": PLAIN}[self.name]
+        base = Style.parse(f"{roles['text']} on {BACKGROUND}") if self.name == "dark" else Style.parse(roles["text"])
+        self._overlays = {role: Style.parse(text) for role, text in roles.items()}
+        self._styles = {role: base + own for role, own in self._overlays.items()}
+
+    def __getitem__(self, role: str) -> Style:
+        return self._styles[role]
+
+    def overlay(self, role: str) -> Style:
+        """Only what the role changes, to be laid over text that has its own colours."""
+        return self._overlays[role]
+
+    def glyph(self, name: str) -> str:
+        """One cell for a verdict, a phase, a state or a part of the drawing."""
+        return _GLYPHS.get(name) or sign(name)
+
+    def verdict(self, word: str) -> Style:
+        return self["violet" if word == "baseline" else role(word)]
+
+    def state(self, word: str) -> Style:
+        return self[_BOLD_STATES.get(word) or role(word)]
+
+    @property
+    def theme(self) -> str:
+        """The name of the Textual theme that goes with this look."""
+        return "cockpit-dark" if self.name == "dark" else "ansi-dark"
+
+
+def choose_look(environment: Mapping[str, str]) -> Look:
+    """The look for a terminal, from its environment: NO_COLOR, SSH, `TERM`, the locale's encoding.
+
+    `AUTORESEARCH_LOOK` (`dark`, `ansi`, `plain`, each also with `-ascii`) overrides.
+    """
+    wish = environment.get("AUTORESEARCH_LOOK", "").lower()
+    name, _, suffix = wish.partition("-")
+    locale = environment.get("LC_ALL") or environment.get("LC_CTYPE") or environment.get("LANG") or ""
+    upper = locale.upper().replace("-", "")
+    only_ascii = suffix == "ascii" or wish == "ascii" or ("UTF8" not in upper and upper in ("C", "POSIX"))
+    only_ascii = only_ascii or environment.get("TERM") in ("linux", "dumb")
+    if "NO_COLOR" in environment:
+        return Look("plain", only_ascii)
+    if name in ("dark", "ansi", "plain"):
+        return Look(name, only_ascii)
+    remote = any(k in environment for k in ("SSH_CONNECTION", "SSH_TTY", "SSH_CLIENT", "MOSH_CONNECTION"))
+    many_colours = environment.get("COLORTERM", "") in ("truecolor", "24bit") or "256color" in environment.get(
+        "TERM", ""
+    )
+    return Look("ansi" if remote or not many_colours else "dark", only_ascii)
+
+
+COCKPIT_DARK = Theme(
+    name="cockpit-dark",
+    primary="#7fb4e6",
+    secondary="#b79be0",
+    warning="#e0b354",
+    error="#e8825a",
+    success="#4fc3a1",
+    accent="#7fb4e6",
+    foreground="#d3d7dd",
+    background=BACKGROUND,
+    surface=BACKGROUND,
+    panel="#1a212a",
+    boost="#1a212a",
+    dark=True,
+)

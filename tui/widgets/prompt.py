@@ -1,0 +1,108 @@
+"""One line to write in, above the footer: guidance for the researcher, or a filter."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from textual import events
+from textual.app import ComposeResult
+from textual.containers import Horizontal
+from textual.message import Message
+from textual.widgets import Input, Static
+
+from tui.model import Model
+from tui.widgets.canvas import Pane
+
+How = Literal["queue", "now", "standing", "cancel"]
+HELP = {
+    "steer": "enter queue   ctrl+s now   ctrl+t standing   ↑ last   esc cancel",
+    "filter": "enter keep   esc clear",
+}
+
+
+class Line(Input):
+    """An input that hands special keys to its prompt."""
+
+    async def _on_key(self, event: events.Key) -> None:
+        prompt = self.parent
+        assert isinstance(prompt, Prompt)
+        if prompt.special(event.key):
+            event.stop()
+            event.prevent_default()
+            return
+        await super()._on_key(event)
+
+
+class Prompt(Horizontal):
+    DEFAULT_CSS = """
+    Prompt { height: 1; display: none; }
+    Prompt Static { width: auto; height: 1; padding: 0 1; }
+    Prompt Input { width: 1fr; height: 1; border: none; padding: 0; background: $background; }
+    Prompt Input:focus { border: none; background: $background; }
+    """
+
+    class Typed(Message):
+        def __init__(self, purpose: str, text: str, pane: Pane | None) -> None:
+            super().__init__()
+            self.purpose, self.text, self.pane = purpose, text, pane
+
+    class Closed(Message):
+        """Enter or escape; `how` is cancel for the latter, and `text` empty."""
+
+        def __init__(self, purpose: str, text: str, how: How, pane: Pane | None) -> None:
+            super().__init__()
+            self.purpose, self.text, self.how, self.pane = purpose, text, how, pane
+
+    def __init__(self, model: Model) -> None:
+        super().__init__(id="prompt")
+        self.model = model
+        self.purpose = ""
+        self._pane: Pane | None = None
+        self._last = ""
+
+    def compose(self) -> ComposeResult:
+        yield Static("", id="prompt-label", markup=False)
+        yield Line(compact=True, id="prompt-input")
+        yield Static("", id="prompt-help", markup=False)
+
+    def ask(self, purpose: str, label: str, text: str, pane: Pane | None) -> None:
+        self.purpose, self._pane = purpose, pane
+        self.query_one("#prompt-label", Static).update(f"{label} ▸")
+        self.query_one("#prompt-help", Static).update(HELP[purpose] if self.app.size.width >= 90 else "")
+        line = self.query_one(Line)
+        line.cursor_blink = False
+        line.value = text
+        self.display = True
+        line.focus()
+
+    def special(self, key: str) -> bool:
+        """Keys with a meaning of their own here; whether `key` was one."""
+        if key == "escape":
+            self._close("cancel")
+        elif key == "ctrl+s" and self.purpose == "steer":
+            self._close("now")
+        elif key == "ctrl+t" and self.purpose == "steer":
+            self._close("standing")
+        elif key == "up" and self.purpose == "steer":
+            self.query_one(Line).value = self._last
+        else:
+            return False
+        return True
+
+    def _close(self, how: How) -> None:
+        text = self.query_one(Line).value
+        if how == "cancel" and self.purpose == "filter":
+            self.post_message(self.Typed("filter", "", self._pane))
+        if self.purpose == "steer" and how != "cancel":
+            self._last = text
+        self.display = False
+        self.post_message(self.Closed(self.purpose, "" if how == "cancel" else text, how, self._pane))
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        event.stop()
+        if self.display:
+            self.post_message(self.Typed(self.purpose, event.value, self._pane))
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        self._close("queue")

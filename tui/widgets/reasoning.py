@@ -1,0 +1,100 @@
+"""The researcher thinking aloud: the stream of the experiment it is at, then of the next one."""
+
+from __future__ import annotations
+
+import json
+
+from core.client import FileTail
+from tui.model import Model
+from tui.text import Part, flat
+from tui.widgets.tail import Tail
+
+_ROLES = {"thinking": "thinking", "text": "text", "tool": "tool", "note": "warn"}
+
+
+class ReasoningPane(Tail):
+    NUMBER = 1
+    NAME = "reasoning"
+
+    def __init__(self, model: Model, *, id: str | None = None, experiment: int | None = None) -> None:
+        super().__init__(model, id=id)
+        self.fixed = experiment
+        self.experiment: int | None = None
+        self._file: FileTail | None = None
+        self._partial = ""
+        self._kind = ""
+
+    def poll(self) -> None:
+        """Read what is new in the stream; when another experiment is thought about, turn to that one."""
+        wanted = self._wanted()
+        if wanted != self.experiment and wanted is not None:
+            self._drain()
+            self._turn_to(wanted)
+        self._drain()
+
+    def _wanted(self) -> int | None:
+        if self.fixed is not None:
+            return self.fixed
+        if self.model.selected is not None:
+            return self.model.selected
+        newest = self.model.newest
+        return self.model.thinking or (newest.number if newest else None)
+
+    def _turn_to(self, number: int) -> None:
+        following = self.experiment is not None and number > self.experiment and self.model.selected is None
+        if not following:
+            self.clear()
+        elif self._entries:
+            self.add("")
+        self.experiment = number
+        self._file = FileTail(self.model.paths.reasoning(number))
+        self._partial = self._kind = ""
+        if self.fixed is None:
+            self.add(f"#{number}", "title_focus", self.look.glyph("think") + " ")
+
+    def _drain(self) -> None:
+        if self._file is None:
+            return
+        data = self._partial + self._file.read()
+        *lines, self._partial = data.split("\n")
+        for line in lines:
+            self._piece(line)
+
+    def _piece(self, line: str) -> None:
+        try:
+            piece = json.loads(line)
+            kind, text = str(piece["k"]), str(piece["s"])
+        except (ValueError, KeyError, TypeError):
+            return
+        if kind in ("tool", "note"):
+            sign = self.look.glyph("tool" if kind == "tool" else "note") + " "
+            self.add(one_line(text), _ROLES[kind], sign)
+            self._kind = ""
+            return
+        role = _ROLES.get(kind, "text")
+        first, *rest = text.split("\n")
+        if self._kind == kind and self._entries:
+            if first:
+                self.grow(flat(first))
+        elif first or rest:
+            self.add(flat(first), role)
+        for part in rest:
+            self.add(flat(part), role)
+        self._kind = kind
+
+    def heading(self) -> list[Part]:
+        dim = self.look["dim"]
+        if self.fixed is not None or self.experiment is None:
+            return []
+        words = f" · #{self.experiment}"
+        if self.model.thinking == self.experiment:
+            seconds = self.model.pulse.thinking_seconds if self.model.pulse else 0.0
+            return [(words + " thinking", self.look["accent"]), (f" {seconds:.0f}s" if seconds >= 1 else "", dim)]
+        return [(words, dim)]
+
+    def aside(self) -> list[Part]:
+        waiting = self.model.pulse.waiting if self.model.pulse else ""
+        return [(one_line(waiting), self.look["warn"])] if waiting and self.fixed is None else []
+
+    def empty(self) -> str:
+        return "nothing has been thought yet" if self.fixed is None else "this experiment left no stream"

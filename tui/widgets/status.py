@@ -1,0 +1,280 @@
+"""The lines around the panes: the status line, the line of what matters now, the tabs and the footer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.style import Style
+from textual import events
+from textual.message import Message
+from textual.strip import Strip
+
+from core.record.budget import format_seconds
+from core.record.metric import format_delta, format_metric
+from core.record.state import Run
+from core.views import one_line
+from tui.model import Model
+from tui.text import Part, bar, cut_parts, fit, left, parts_width, right, strip_of
+from tui.widgets.canvas import Canvas
+
+GAP = "  "
+
+
+class StatusLine(Canvas):
+    """Everything one glance must tell, most important first; what does not fit is left out from the end."""
+
+    DEFAULT_CSS = "StatusLine { height: 1; width: 1fr; }"
+
+    def paint(self, width: int, height: int) -> list[Strip]:
+        groups = [g for g in self._groups(width) if g]
+        shown: list[Part] = [(" ", self.look["text"])]
+        for group in groups:
+            gap = 0 if len(shown) == 1 else 3 if width >= 130 else 2
+            if parts_width(shown) + gap + parts_width(group) + 1 > width:
+                continue
+            shown += [(" " * gap, self.look["text"]), *group]
+        return [strip_of(shown, width, self.look["text"])]
+
+    def _groups(self, width: int) -> list[list[Part]]:
+        model, look = self.model, self.look
+        return [
+            self._whose(width), self._state(), self._work(width), self._best(width), self._gain(),
+            self._busy(), self._cost(), self._sandbox(), [(format_seconds(model.elapsed), look["dim"])],
+        ]  # fmt: skip
+
+    def _whose(self, width: int) -> list[Part]:
+        project = self.model.state.session.project if self.model.state.session else str(self.model.paths.project)
+        name = one_line(Path(project).name) or "project"
+        both = f"{fit(name, 20)}·" if width >= 110 else ""
+        return [(both, self.look["dim"]), (one_line(self.model.paths.name), self.look["bright"])]
+
+    def _state(self) -> list[Part]:
+        word = self.model.word
+        return [(f"{self.look.glyph(word)} {word.upper()}", self.look.state(word))]
+
+    def _work(self, width: int) -> list[Part]:
+        """The run that has gone furthest, with its phase, bar and time; or what else goes on."""
+        look, state = self.look, self.model.state
+        runs = state.live_runs()
+        if not runs:
+            thinking = self.model.thinking
+            if thinking is not None and self.model.live:
+                return [(f"#{thinking} ", look["accent"]), ("thinking", look["text"])]
+            if state.preparing:
+                return [(fit(one_line(state.preparing), 30), look["text"])]
+            return []
+        run = min(runs, key=lambda r: r.run)
+        share = self.model.progress(run)
+        cells = 16 if width >= 150 else 10 if width >= 100 else 6
+        full, rest = bar(share, cells, look.glyph("bar_full"), look.glyph("bar_half"), look.glyph("bar_rest"))
+        percent = "   " if share is None else f"{share:3.0%}"
+        what = "baseline" if run.experiment == 0 else f"#{run.experiment}"
+        parts: list[Part] = [(what + " ", look["accent"])]
+        if width >= 100:
+            parts.append((left(run.phase or "", 9), look["text"]))
+        return [
+            *parts,
+            (full, look["bar"]),
+            (rest, look["bar_rest"]),
+            (right(percent, 5), look["text"]),
+            *self._left(run),
+        ]
+
+    def _left(self, run: Run) -> list[Part]:
+        since = run.clock_started if run.phase == "training" and run.clock_started else run.started
+        return [(right(format_seconds(self.model.now - since), 6), self.look["dim"])]
+
+    def _best(self, width: int) -> list[Part]:
+        state, look = self.model.state, self.look
+        if state.best_metric is None:
+            return []
+        name = f"{fit(one_line(state.metric.name), 12)} " if width >= 130 else "best "
+        return [(name, look["dim"]), (format_metric(state.best_metric), look["bright"])]
+
+    def _gain(self) -> list[Part]:
+        state, look = self.model.state, self.look
+        if state.best_metric is None or state.baseline is None:
+            return []
+        base = state.baseline.metric
+        delta = state.best_metric - base
+        if delta == 0:
+            return [("baseline", look["violet"])]
+        better = state.metric.better(state.best_metric, base)
+        share = f" ({format_percent(delta / abs(base))})" if base else ""
+        text = format_delta(delta) + share
+        return [(text, look["good" if better else "bad"])]
+
+    def _busy(self) -> list[Part]:
+        share = self.model.busy_share
+        return [] if share is None else [("busy ", self.look["dim"]), (f"{share:.0%}", self.look["text"])]
+
+    def _cost(self) -> list[Part]:
+        state = self.model.state
+        if not state.usd and not state.usd_unknown:
+            return []
+        text = "$?" if state.usd_unknown and not state.usd else f"${state.usd:.2f}"
+        return [(text, self.look["text"])]
+
+    def _sandbox(self) -> list[Part]:
+        engine = self.model.state.engine
+        return [("cage ", self.look["dim"]), (one_line(engine.sandbox), self.look["text"])] if engine else []
+
+
+def format_percent(share: float) -> str:
+    """A signed percentage, two significant digits, with a true minus sign."""
+    value = abs(share) * 100
+    digits = f"{value:.2f}" if value < 1 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
+    return f"{'−' if share < 0 else '+'}{digits}%"
+
+
+class NowLine(Canvas):
+    """The one thing a person should know now: trouble first, then what waits for them, then what goes on."""
+
+    DEFAULT_CSS = "NowLine { height: 1; width: 1fr; }"
+
+    def urgent(self) -> bool:
+        return self._trouble() is not None or bool(self.model.state.approvals)
+
+    def paint(self, width: int, height: int) -> list[Strip]:
+        trouble = self._trouble()
+        if trouble:
+            text, style = trouble
+            return [strip_of([(" " + text, style)], width, style)]
+        return [strip_of(cut_parts([(" ", self.look["text"]), *self._calm()], width), width, self.look["text"])]
+
+    def _trouble(self) -> tuple[str, Style] | None:
+        look, link = self.look, self.model.connection
+        if link.status == "lost":
+            retry = max(0.0, (link.retry_at or 0.0) - self.model.clock())
+            age = max(0.0, self.model.clock() - link.since)
+            words = f"trying again in {retry:.0f} s" if retry >= 0.5 else "trying again now"
+            return f"{look.glyph('lost')} {one_line(link.message)}: {words}   shown: {format_seconds(age)} old", look[
+                "banner_bad"
+            ]
+        if link.status == "dead":
+            state = self.model.state
+            reason = f": {one_line(state.reason)}" if state.reason else ""
+            word = state.state if self.model.word != "dead" else "the engine is gone"
+            return f"{look.glyph('dead')} read only   {word}{reason}   R resumes it", look["banner_warn"]
+        return None
+
+    def _calm(self) -> list[Part]:
+        look, state, model = self.look, self.model.state, self.model
+        if state.approvals:
+            numbers = ", ".join(f"#{n}" for n in state.approvals)
+            verb = "waits" if len(state.approvals) == 1 else "wait"
+            return [(f"? {numbers} {verb} for you", look["warn"]), ("   a opens", look["dim"])]
+        if model.connection.status == "connecting":
+            return [(one_line(model.connection.message) or "connecting", look["dim"])]
+        if model.pulse and model.pulse.waiting:
+            return [(f"{look.glyph('waiting')} {one_line(model.pulse.waiting)}", look["warn"])]
+        if state.state in ("paused", "stopping"):
+            rest = len(state.live_runs())
+            words = f"{rest} run{'s' * (rest != 1)} to end first" if rest else one_line(state.reason)
+            return [(f"{state.state}: nothing new starts", look["warn"]), (f"   {words}", look["dim"])]
+        if state.preparing:
+            return [(f"preparing: {one_line(state.preparing)}", look["accent"])]
+        return self._guidance() or self._last()
+
+    def _guidance(self) -> list[Part]:
+        look = self.look
+        queued = [g for g in self.model.state.in_force() if g.taken_by is None]
+        standing = [g for g in self.model.state.in_force() if g.standing and g.taken_by is not None]
+        if queued:
+            more = f" (+{len(queued) - 1})" if len(queued) > 1 else ""
+            return [("guidance for the next proposal ", look["dim"]), (one_line(queued[0].text) + more, look["warn"])]
+        if standing:
+            return [("standing guidance ", look["dim"]), (one_line(standing[-1].text), look["text"])]
+        return []
+
+    def _last(self) -> list[Part]:
+        """The newest verdict in a sentence."""
+        look = self.look
+        ended = [x for x in self.model.state.experiments.values() if x.verdict and x.ended]
+        if not ended:
+            return []
+        x = max(ended, key=lambda x: x.ended or 0.0)
+        word = x.verdict or ""
+        return [
+            (f"{look.glyph(word)} #{x.number} {word}", look.verdict(word)),
+            (f"  {one_line(x.reason)}", look["dim"]),
+            (f"   {one_line(x.hypothesis)}", look["faint"]),
+        ]
+
+
+class TabLine(Canvas):
+    """The names of the panes, for a screen that shows one at a time."""
+
+    DEFAULT_CSS = "TabLine { height: 1; width: 1fr; }"
+
+    class Picked(Message):
+        def __init__(self, index: int) -> None:
+            super().__init__()
+            self.index = index
+
+    def __init__(self, model: Model, names: Sequence[str], *, id: str | None = None) -> None:
+        super().__init__(model, id=id)
+        self.names = list(names)
+        self.active = 0
+
+    def paint(self, width: int, height: int) -> list[Strip]:
+        look = self.look
+        parts: list[Part] = [(" ", look["text"])]
+        short = sum(len(n) + 5 for n in self.names) > width
+        for index, name in enumerate(self.names):
+            shown = name[:5].rstrip() if short and index != self.active else name
+            if index == self.active:
+                parts.append((f"[{index + 1} {shown}]", look["title_focus"]))
+            else:
+                parts += [(f" {index + 1}", look["key"]), (f" {shown} ", look["dim"])]
+        return [strip_of(parts, width, look["text"])]
+
+    def on_click(self, event: events.Click) -> None:
+        x, at = event.x, 1
+        short = sum(len(n) + 5 for n in self.names) > self.size.width
+        for index, name in enumerate(self.names):
+            at += 4 + len(name[:5].rstrip() if short and index != self.active else name)
+            if x < at:
+                self.post_message(self.Picked(index))
+                return
+
+
+Hint = tuple[str, str, bool]  # key, title, whether it can be done now
+
+
+class Footer(Canvas):
+    """The keys that work here and now; for a few seconds, the answer to the last one."""
+
+    DEFAULT_CSS = "Footer { height: 1; width: 1fr; }"
+
+    def __init__(self, model: Model, hints: Callable[[], Sequence[Hint]], *, id: str | None = None) -> None:
+        super().__init__(model, id=id)
+        self._hints = hints
+        self._message: Part | None = None
+        self._until = 0.0
+
+    def say(self, text: str, role: str, seconds: float, now: float) -> None:
+        self._message = (one_line(text), self.look[role])
+        self._until = now + seconds
+        self.flush()
+
+    def expire(self, now: float) -> None:
+        if self._message and now >= self._until:
+            self._message = None
+
+    def paint(self, width: int, height: int) -> list[Strip]:
+        look = self.look
+        if self._message:
+            text, style = self._message
+            return [strip_of([(" " + fit(text, width - 2), style)], width, look["text"])]
+        parts: list[Part] = [(" ", look["text"])]
+        for key, title, enabled in self._hints():
+            piece: list[Part] = [
+                (key, look["key" if enabled else "faint"]),
+                (f" {title}{GAP}", look["dim" if enabled else "faint"]),
+            ]
+            if parts_width(parts) + parts_width(piece) - len(GAP) > width:
+                break
+            parts += piece
+        return [strip_of(parts, width, look["text"])]
