@@ -1,0 +1,1 @@
+"""The clients: the command line and the full-screen app."""

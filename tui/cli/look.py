@@ -1,0 +1,249 @@
+"""Looking: sessions, status, leaderboard, events, show. None of them needs an engine."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from argparse import Namespace
+from typing import Any
+
+from core import views
+from core.record.budget import format_seconds
+from core.record.errors import AutoresearchError, SessionError
+from core.record.events import VERDICTS, Event
+from core.record.metric import Metric, format_delta, format_metric
+from core.record.state import State
+from core.session import SessionPaths, engine_alive, list_sessions
+from tui.cli.names import project_of, session_of
+from tui.cli.output import Output
+
+
+def _read(paths: SessionPaths) -> tuple[State, bool]:
+    """The State, and whether an engine holds the session (asked twice: it may begin or end meanwhile)."""
+    from core.client import read_state
+
+    before = engine_alive(paths)
+    state = read_state(paths)
+    alive = engine_alive(paths)
+    return (state, alive) if alive == before else (read_state(paths), alive)
+
+
+def status(arguments: Namespace, out: Output) -> int:
+    paths = session_of(arguments)
+    state, alive = _read(paths)
+    now = time.time()
+    table = views.status(state, alive, now)
+    table["session"] = table["session"] or paths.name
+    table["project"] = table["project"] or str(paths.project)
+    if arguments.json:
+        out.json(table)
+        return 0
+    for label, text in _status_lines(state, table, out):
+        out.line(f"  {out.paint(label.ljust(11), 'dim')}  {text}" if label else text)
+    return 0
+
+
+def _status_lines(state: State, s: dict[str, Any], out: Output) -> list[tuple[str, str]]:
+    word, metric = s["state"], state.metric
+    head = f"{out.paint(s['session'], 'bold')}  {out.paint(out.sign(word) + ' ' + word, views.role(word))}"
+    if state.preparing and s["engine"]["alive"]:
+        head += f"  preparing {out.paint(views.one_line(state.preparing), 'dim')}"
+    reason = views.one_line(state.reason) if word == state.state else "its engine ended without a word"
+    lines = [("", head + (f"  {out.paint(reason, 'dim')}" if reason else ""))]
+    best, baseline = s["best"], s["baseline"]
+    own = ", self-reported" if metric.self_reported else ""
+    name = out.paint(f"{metric.name} {metric.arrow}{own}", "dim")
+    if best["metric"] is not None and baseline["metric"] is not None:
+        change = best["metric"] - baseline["metric"]
+        share = f" ({100 * change / abs(baseline['metric']):+.1f}%)" if baseline["metric"] else ""
+        text = (
+            f"{format_metric(best['metric'])}  {format_delta(change)}{share.replace('-', '−')}  #{best['experiment']}"
+        )
+        lines.append(("best", f"{text}  {name}" if best["experiment"] else f"the baseline still  {name}"))
+        sigma = f"±{format_metric(baseline['sigma'])} ({views.plural(baseline['n'], 'run')})"
+        lines.append(("baseline", f"{format_metric(baseline['metric'])} {sigma}"))
+    counts = s["experiments"]
+    parts = [f"{counts[v]} {v}" for v in VERDICTS if counts[v]]
+    lines.append(("experiments", f"{counts['total']}" + (f": {', '.join(parts)}" if parts else "")))
+    for run in s["running"]:
+        who = f"#{run['experiment']}" if run["experiment"] else "baseline"
+        share = "" if run["progress"] is None else f" {100 * run['progress']:.0f}%"
+        lines.append(("running", f"{who} {run['phase']}{share} on {out.paint(run['slot'], 'text')}"))
+    if state.approvals:
+        lines.append(("waits", f"for you: {', '.join(f'#{n}' for n in state.approvals)} (autoresearch-tui approve N)"))
+    who = f"{s['researcher'] or '–'}{' (' + s['model'] + ')' if s['model'] else ''}"
+    usd = "" if s["cost"]["usd"] is None else f"   ${s['cost']['usd']:.2f}"
+    busy = s["device"]["busy_share"]
+    took = f"{format_seconds(s['seconds'])}{usd}{'' if busy is None else f'   busy {100 * busy:.0f}%'}"
+    lines.append(("researcher", out.paint(f"{who}   sandbox {s['sandbox'] or '–'}", "text")))
+    lines.append(("spent", took))
+    lines.append(("engine", f"pid {s['engine']['pid']}" if s["engine"]["alive"] else "not running"))
+    if not s["engine"]["alive"] and word != "finished":
+        lines.append(("", out.paint(f"  go on with: autoresearch-tui run --session {s['session']}", "dim")))
+    return lines
+
+
+def sessions(arguments: Namespace, out: Output) -> int:
+    found = [_session_entry(paths) for paths in list_sessions(project_of(arguments))]
+    if arguments.json:
+        out.json(found)
+        return 0
+    if not found:
+        out.line("no session here yet; start one with: autoresearch-tui run")
+        return 0
+    body = [
+        [
+            out.paint(s["session"], "bold"),
+            out.paint(f"{out.sign(s['state'])} {s['state']}", views.role(s["state"])),
+            str(s["experiments"]),
+            str(s["kept"]),
+            format_metric(s["best"]),
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(s["updated"])) if s["updated"] else "",
+            out.paint(views.one_line(s["researcher"] or s["error"] or ""), "text"),
+        ]
+        for s in found
+    ]
+    out.table(["session", "state", "tried", "kept", "best", "last event", "researcher"], body, "llrrrll")
+    return 0
+
+
+def _session_entry(paths: SessionPaths) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "session": paths.name, "state": "unreadable", "alive": engine_alive(paths), "experiments": 0, "kept": 0,
+        "best": None, "researcher": None, "updated": None, "error": None,
+    }  # fmt: skip
+    try:
+        state, alive = _read(paths)
+    except AutoresearchError as error:
+        return {**entry, "error": error.what}
+    return {
+        **entry,
+        "state": views.session_word(state, alive),
+        "alive": alive,
+        "experiments": state.total,
+        "kept": state.verdicts.get("kept", 0),
+        "best": state.best_metric,
+        "researcher": state.engine.researcher if state.engine else None,
+        "updated": state.time or None,
+    }
+
+
+def leaderboard(arguments: Namespace, out: Output) -> int:
+    state, _ = _read(session_of(arguments))
+    if arguments.json:
+        out.json(views.leaderboard(state))
+        return 0
+    rows = views.rows(state)
+    if not rows:
+        out.line("no experiment yet" + ("" if state.baseline else ": the baseline comes first"))
+        return 0
+    body = [
+        [
+            str(row.number),
+            out.paint(f"{out.sign(row.word)} {row.word}", views.role(row.word)),
+            format_metric(row.metric),
+            format_delta(row.delta),
+            format_metric(row.sigma),
+            format_seconds(row.seconds),
+            views.one_line(row.hypothesis),
+        ]
+        for row in rows
+    ]
+    head = ["#", "verdict", state.metric.name, "change", "sigma", "time", "hypothesis"]
+    out.table([views.one_line(cell) for cell in head], body, "rlrrrrl")
+    return 0
+
+
+def events(arguments: Namespace, out: Output) -> int:
+    from core.client import follow, read_events, read_state
+
+    paths = session_of(arguments)
+    metric = read_state(paths).metric
+    found = follow(paths, arguments.since) if arguments.follow else read_events(paths, since=arguments.since)
+    for event in found:
+        print_event(event, metric, arguments.json, out)
+    return 0
+
+
+def print_event(event: Event, metric: Metric, as_json: bool, out: Output) -> None:
+    """One event as a line: its sentence with the time of day, or its JSON."""
+    if as_json:
+        from core.record.wire import encode_event
+
+        print(out.safe_json(encode_event(event)), flush=True)
+        return
+    text = views.sentence(event, metric)
+    if text is not None:
+        clock = time.strftime("%H:%M:%S", time.localtime(event.time))
+        out.line(f"{out.paint(clock, 'dim')}  {text}")
+        sys.stdout.flush()
+
+
+def show(arguments: Namespace, out: Output) -> int:
+    from core.client import read_events
+
+    paths = session_of(arguments)
+    state, _ = _read(paths)
+    number = arguments.experiment
+    if number not in state.experiments:
+        known = f"there are 1 to {max(state.experiments)}" if state.total else "there is none yet"
+        raise SessionError(f"session {paths.name!r} has no experiment {number}", mend=f"{known}; 0 is the baseline")
+    found = views.show(state, number, read_events(paths, experiment=number), reasoning(paths, number))
+    if arguments.json:
+        out.json(found)
+        return 0
+    _print_experiment(found, state, out)
+    return 0
+
+
+def reasoning(paths: SessionPaths, number: int) -> str:
+    """What the researcher said for one experiment, thinking and text in order; "" when nothing was kept."""
+    pieces: list[str] = []
+    try:
+        with paths.reasoning(number).open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                try:
+                    piece = json.loads(line)
+                    pieces.append(str(piece["s"]) if piece.get("k") in ("thinking", "text", "note") else "")
+                except (ValueError, KeyError, AttributeError, TypeError):
+                    continue  # the last line of a stream that was cut off
+    except OSError:
+        return ""
+    return "".join(pieces)
+
+
+def _print_experiment(x: dict[str, Any], state: State, out: Output) -> None:
+    verdict = x["verdict"] or state.experiments[x["experiment"]].phase
+    name = f"#{x['experiment']}" if x["experiment"] else "baseline"
+    out.line(
+        f"{out.paint(name, 'bold')}  {out.paint(out.sign(verdict) + ' ' + verdict, views.role(verdict))}  "
+        f"{out.paint(state.metric.name, 'text')} {format_metric(x['metric'])}  {format_delta(x['delta'])}"
+    )
+    for label, text in (
+        ("hypothesis", x["hypothesis"]),
+        ("reason", x["reason"]),
+        ("researcher", x["researcher"]),
+        ("commit", x["commit"] or "–"),
+        ("parent", f"#{x['parent']}" if x["parent"] else "baseline"),
+    ):
+        if text:
+            out.line(f"  {out.paint(label.ljust(10), 'dim')}  {views.one_line(str(text))}")
+    if x["runs"]:
+        out.line()
+        body = [
+            [r["kind"], r["ended"] or "runs", format_metric(r["metric"]), format_seconds(r["seconds"]),
+             str(r["steps"] if r["steps"] is not None else "–"), str(r["seed"])]
+            for r in x["runs"]
+        ]  # fmt: skip
+        out.table(["run", "ended", views.one_line(state.metric.name), "time", "steps", "seed"], body, "llrrrr")
+    if x["reasoning"]:
+        out.line()
+        out.line(out.paint("reasoning", "dim"))
+        for line in x["reasoning"].splitlines():
+            out.line(f"  {line}")
+    if x["diff"]:
+        out.line()
+        for line in x["diff"].splitlines():
+            role = "add" if line.startswith("+") else "remove" if line.startswith("-") else "text"
+            out.line(out.paint(line, role))

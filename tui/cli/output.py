@@ -1,0 +1,125 @@
+"""What the command line prints with: colours by role, tables, JSON; never a byte that acts on the terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any, TextIO
+
+from core.record import wire
+from core.views.text import clean, sign, to_ascii
+
+_SGR = {"good": "36", "warn": "33", "bad": "31", "dim": "2", "accent": "34", "bold": "1", "add": "36", "remove": "31"}
+_UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\U000e0000-\U000e007f]")
+_NOT_ASCII = re.compile("[^\x00-\x7e]")
+
+
+class Output:
+    """Standard output and error, as far as this terminal can show them."""
+
+    def __init__(self) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="replace")
+        self.tty = _is_tty(sys.stdout)
+        term = os.environ.get("TERM", "")
+        self.colour = self.tty and not os.environ.get("NO_COLOR") and term not in ("dumb", "")
+        self.ascii = not _speaks_unicode(sys.stdout) or (self.tty and term == "dumb")
+
+    @property
+    def width(self) -> int:
+        """Columns to fit a table in; wide when the output is no terminal, so that nothing is cut for a pipe."""
+        if not self.tty:
+            return 10_000
+        try:
+            return max(20, os.get_terminal_size(sys.stdout.fileno()).columns)
+        except (OSError, ValueError):
+            return 80
+
+    def line(self, text: str = "") -> None:
+        """One line or several, already built with `paint`: only characters outside those paints must be clean."""
+        print(to_ascii(text) if self.ascii else text)
+
+    def paint(self, text: str, role: str) -> str:
+        """`text`, cleaned, in the colour of a role."""
+        text = clean(text)
+        return f"\x1b[{_SGR[role]}m{text}\x1b[0m" if self.colour and role in _SGR and text else text
+
+    def sign(self, word: str) -> str:
+        return sign(word, self.ascii)
+
+    def json(self, value: Any) -> None:
+        """A JSON document on several lines."""
+        text = json.dumps(json.loads(wire.dumps(value)), ensure_ascii=False, indent=2)
+        print(self.safe_json(text))
+
+    def safe_json(self, text: str) -> str:
+        """JSON text with escapes for what a terminal would act on, or cannot show. It means the same."""
+        return (_NOT_ASCII if self.ascii or self.tty else _UNSAFE).sub(_escape, text)
+
+    def table(self, head: Sequence[str], body: Sequence[Sequence[str]], right: str = "") -> None:
+        """Columns of plain cells (`right`: one letter a column, `r` flush right), the last cut to the terminal's width.
+
+        A row's cells may be painted; their width is counted without the paint.
+        """
+        widths = [max((_cells(row[i]) for row in [head, *body]), default=0) for i in range(len(head))]
+        for number, row in enumerate([head, *body]):
+            cells = []
+            for i, cell in enumerate(row):
+                pad = " " * (widths[i] - _cells(cell))
+                last = i == len(row) - 1
+                cells.append(pad + cell if right[i : i + 1] == "r" else cell if last else cell + pad)
+            room = self.width - sum(widths[:-1]) - 2 * len(widths)
+            if len(cells[-1]) > room > 3 and "\x1b" not in cells[-1]:
+                cells[-1] = cells[-1][: room - 1] + "…"
+            text = "  ".join(cells).rstrip()
+            self.line(self.paint(text, "dim") if number == 0 else text)
+
+    def error(self, text: str) -> None:
+        """Say on standard error what went wrong."""
+        text = clean(f"autoresearch-tui: {text}")
+        self.flush()
+        print(text if _speaks_unicode(sys.stderr) else to_ascii(text), file=sys.stderr, flush=True)
+
+    def say(self, text: str) -> None:
+        """A remark for the person, on standard error so that it never mixes with what is asked for."""
+        text = clean(text)
+        self.flush()
+        print(text if _speaks_unicode(sys.stderr) else to_ascii(text), file=sys.stderr, flush=True)
+
+    def flush(self) -> None:
+        sys.stdout.flush()
+
+    def swallow(self) -> None:
+        """Point standard output at nothing, so that Python's own flush at exit does not complain."""
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _escape(match: re.Match[str]) -> str:
+    return json.dumps(match[0])[1:-1].replace("\x7f", "\\u007f")
+
+
+def _cells(text: str) -> int:
+    """Columns a cell takes: wide characters count twice, marks that combine not at all, paint nothing."""
+    if text.isascii() and "\x1b" not in text:
+        return len(text)
+    import unicodedata
+
+    text = re.sub(r"\x1b\[[0-9;]*m", "", text)
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def _is_tty(stream: TextIO) -> bool:
+    try:
+        return stream.isatty()
+    except ValueError:
+        return False
+
+
+def _speaks_unicode(stream: TextIO) -> bool:
+    return "utf" in (getattr(stream, "encoding", None) or "").lower()

@@ -1,0 +1,211 @@
+"""The words of the command line, and help that teaches them."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NoReturn
+
+from tui.cli.texts import HELP, MORE, TEXTS
+
+if TYPE_CHECKING:
+    from tui.cli.output import Output
+
+    Handler = Callable[[argparse.Namespace, Output], int]
+
+PROGRAM = "autoresearch-tui"
+_STEERING = ("pause", "resume", "skip", "stop", "steer", "approve", "reject")
+# command -> (module, function) in tui.cli
+HANDLERS = {
+    "open": ("start", "open_app"),
+    "run": ("start", "run"),
+    "attach": ("start", "attach"),
+    "sessions": ("look", "sessions"),
+    "status": ("look", "status"),
+    "leaderboard": ("look", "leaderboard"),
+    "events": ("look", "events"),
+    "show": ("look", "show"),
+    "pause": ("steer", "pause"),
+    "resume": ("steer", "resume"),
+    "skip": ("steer", "skip"),
+    "stop": ("steer", "stop"),
+    "steer": ("steer", "steer"),
+    "approve": ("steer", "approve"),
+    "reject": ("steer", "reject"),
+    "export": ("takeaway", "export"),
+    "report": ("takeaway", "report"),
+    "init": ("setup", "init"),
+    "doctor": ("setup", "doctor"),
+}
+COMMANDS = tuple(name for name in HANDLERS if name != "open")
+
+
+def handler(command: str) -> Handler:
+    """The function behind a command; only its own file is imported."""
+    module, name = HANDLERS[command]
+    found: Handler = getattr(importlib.import_module(f"tui.cli.{module}"), name)
+    return found
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n  see: {self.prog} --help\n")
+
+
+def parse(words: list[str]) -> argparse.Namespace:
+    """Arguments with `command` set. Exits (SystemExit 0 or 2) after --help, --version or a usage error."""
+    if words and words[0] in COMMANDS:
+        arguments = _command(words[0]).parse_args(words[1:])
+        arguments.command = words[0]
+        return arguments
+    parser = _Parser(
+        PROGRAM, usage="autoresearch-tui [PROJECT]\n       autoresearch-tui COMMAND …", description=HELP, epilog=MORE,
+        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+    )  # fmt: skip
+    parser.add_argument("directory", metavar="PROJECT", nargs="?", help="folder of a program.md (default: here)")
+    parser.add_argument("--version", action="store_true", help="print the version")
+    arguments, rest = parser.parse_known_args(words)
+    if arguments.version:
+        sys.stdout.write(f"{PROGRAM} {_version()}\n")
+        parser.exit(0)
+    if rest:
+        parser.error(f"unknown option {rest[0]!r}; options belong to commands, such as: {PROGRAM} run {rest[0]}")
+    if arguments.directory and not _is_folder(arguments.directory):
+        import difflib
+
+        near = difflib.get_close_matches(arguments.directory, COMMANDS, 1)
+        guess = f"did you mean {near[0]!r}?" if near else f"the commands are: {', '.join(COMMANDS)}"
+        parser.error(f"{arguments.directory!r} is neither a command nor a folder; {guess}")
+    arguments.command = "open"
+    return arguments
+
+
+def _is_folder(word: str) -> bool:
+    from pathlib import Path
+
+    try:
+        return Path(word).expanduser().exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("autoresearch-tui")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of more than 0")
+    return value
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 10**9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def _number(text: str) -> int:
+    digits = text.removeprefix("#")
+    if not digits.isascii() or not digits.isdigit() or len(digits) > 12:
+        raise argparse.ArgumentTypeError(f"{text!r} is no experiment's number")
+    return int(digits)
+
+
+def _run_budget(text: str) -> str:
+    from core.record.budget import parse_run_budget
+
+    try:
+        return str(parse_run_budget(text)) and text
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _command(name: str) -> argparse.ArgumentParser:
+    what, examples = TEXTS[name]
+    parser = _Parser(
+        f"{PROGRAM} {name}", description=what, epilog=f"examples:\n{examples}" if examples else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+    )  # fmt: skip
+    if name == "run":
+        _run_arguments(parser)
+        return parser
+    if name in ("attach", "status", "leaderboard", "events", "export", "report"):
+        parser.add_argument("name", metavar="NAME", nargs="?", help="a session (default: the newest)")
+    if name in _STEERING:
+        parser.add_argument("--session", metavar="NAME", help="a session (default: the newest)")
+    if name in ("sessions", "status", "leaderboard", "events", "show", "doctor", *_STEERING):
+        parser.add_argument("--json", action="store_true", help="for scripts")
+    if name == "init":
+        parser.add_argument("directory", metavar="DIR", nargs="?", default=".", help="where (default: here)")
+        parser.add_argument(
+            "--template", choices=["nanotrain"], help="write a ready project: a small GPT and its scorer"
+        )
+        return parser
+    if name == "doctor":
+        parser.add_argument("directory", metavar="PROJECT", nargs="?", help="folder of a program.md (default: here)")
+        return parser
+    _own_arguments(parser, name)
+    parser.add_argument("-C", "--project", metavar="DIR", help="the project (default: the current folder)")
+    return parser
+
+
+def _own_arguments(parser: argparse.ArgumentParser, name: str) -> None:
+    if name == "show":
+        parser.add_argument("experiment", metavar="EXPERIMENT", type=_number, help="its number; 0 is the baseline")
+        parser.add_argument("name", metavar="NAME", nargs="?", help="a session (default: the newest)")
+    elif name == "events":
+        parser.add_argument("--follow", "-f", action="store_true", help="wait for new ones while an engine lives")
+        parser.add_argument("--since", metavar="SEQ", type=_number, default=0, help="only those after number SEQ")
+    elif name == "skip":
+        parser.add_argument(
+            "experiment", metavar="EXPERIMENT", type=_number, nargs="?", help="default: the longest running"
+        )
+    elif name in ("approve", "reject"):
+        parser.add_argument("experiment", metavar="N", type=_number, help="the experiment that waits for you")
+    elif name == "stop":
+        parser.add_argument("--now", action="store_true", help="kill what runs; it is run again when you go on")
+    elif name == "steer":
+        parser.add_argument("text", metavar="TEXT", nargs="+", help="what the researcher should know or do")
+        parser.add_argument("--standing", action="store_true", help="holds for every experiment from now on")
+        parser.add_argument("--now", action="store_true", help="interrupt the thinking that goes on")
+    elif name == "export":
+        parser.add_argument("--results", metavar="FILE.tsv", help="commit, metric, memory_gb, status, description")
+        parser.add_argument("--plot", metavar="FILE.png", help="the progress chart (.png or .svg)")
+        parser.add_argument("--json", metavar="FILE", help="status and every experiment with its diff")
+    elif name == "report":
+        parser.add_argument("-o", "--output", metavar="FILE.html", required=True, help="the page to write")
+    if name == "reject":
+        parser.add_argument("--reason", metavar="TEXT", default="", help="told to the researcher")
+
+
+def _run_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("directory", metavar="PROJECT", nargs="?", help="folder of a program.md (default: here)")
+    add("--headless", action="store_true", help="no screen: wait for the end, a line for each event")
+    add("--json", action="store_true", help="with --headless: one JSON event a line")
+    add("--session", metavar="NAME", help="name of the session; an existing one goes on (default: today's date)")
+    add("--researcher", metavar="NAME", help="claude, control, scripted (default: claude with a key, else control)")
+    add("--model", metavar="ID", help="the researcher's model")
+    add("--script", metavar="FILE.jsonl", help="proposals for --researcher scripted, one JSON object a line")
+    add("--experiments", metavar="N", type=_count, help="stop after N experiments")
+    add("--hours", metavar="H", type=_positive, help="stop after H hours")
+    add("--usd", metavar="X", type=_positive, help="stop after X dollars")
+    add("--run-budget", metavar="20s|400steps", type=_run_budget, help="what one run may train for")
+    add("--slots", metavar="cpu:2|gpu:0,1", help="where runs go (default: one for each GPU, else two CPU shares)")
+    add("--seed", metavar="N", type=_number, help="the session's random seed")
+    add(
+        "--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides", help="override a key of program.md"
+    )
+    add("--from-head", action="store_true", help="run from HEAD though editable files have uncommitted changes")

@@ -1,0 +1,76 @@
+"""`autoresearch-tui`: finds the command's file, runs it, and says what went wrong in words.
+
+Imports stay inside functions: `status` must not pay for the app, nor `--help` for the log.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tui.cli.output import Output
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The whole command line. Returns the exit code: 0 done, 1 refused or failed, 2 usage, 3 no such session."""
+    from tui.cli.output import Output
+
+    out = Output()
+    try:
+        code = _run(list(sys.argv[1:] if argv is None else argv), out)
+        out.flush()
+        return code
+    except SystemExit as end:  # argparse: 0 after --help, 2 after a usage error
+        return end.code if isinstance(end.code, int) else 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        out.swallow()  # whoever read us has left; nothing is wrong here
+        return 1
+    except Exception as error:
+        return _failed(error, out)
+
+
+def _run(words: list[str], out: Output) -> int:
+    from tui.cli import parser
+
+    arguments = parser.parse(words)
+    handler = parser.handler(arguments.command)
+    return handler(arguments, out)
+
+
+def _failed(error: Exception, out: Output) -> int:
+    from core.record.errors import AutoresearchError
+
+    if isinstance(error, AutoresearchError):
+        out.error(str(error))
+        return error.exit_code
+    if isinstance(error, OSError) and error.strerror and not isinstance(error, ConnectionError):
+        where = f"{error.filename}: " if error.filename else ""
+        out.error(f"{where}{error.strerror.lower()}")
+        return 1
+    out.error(f"something went wrong that should not have: {type(error).__name__}: {error}\n{_keep_traceback(error)}")
+    return 1
+
+
+def _keep_traceback(error: Exception) -> str:
+    """Write the traceback to a file of its own and return the sentence that says where."""
+    import time
+    import traceback
+
+    try:
+        from core.session import state_home
+
+        folder = state_home() / "crashes"
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}.txt"
+        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="replace")
+    except Exception:
+        return "  mend: none known; the details could not be written either"
+    return f"  mend: please report it with the details in {path}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
