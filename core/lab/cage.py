@@ -1,0 +1,218 @@
+"""The sandbox: three tiers, the best that really works here, and what each leaves open.
+
+A  bubblewrap: namespaces of its own; what is not mounted is not there.
+B  Landlock, seccomp and no capabilities: what is not granted cannot be opened (`core/lab/confine.py`).
+C  nothing but the limits that the shim keeps.
+
+A tier counts only after a probe has run in it and was refused what it must be refused. docs/sandbox.md says it all.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from core.record.errors import LabError
+
+Tier = Literal["A", "B", "C"]
+TIERS: tuple[Tier, ...] = ("A", "B", "C")
+
+_CONFINE = str(Path(__file__).with_name("confine.py"))
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/opt", "/nix", "/gnu", "/sys")
+# Within what is readable, and nobody's business: readable by root, and in a container everybody is root.
+SECRETS = ("/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/ssh", "/etc/ssl/private",
+           "/etc/sudoers", "/etc/sudoers.d", "/etc/krb5.keytab", "/etc/kubernetes")  # fmt: skip
+DEVICES = ("/dev/nvidia*", "/dev/nvidia-caps/*", "/dev/dri", "/dev/kfd", "/dev/dxg", "/dev/infiniband")
+_NETWORK_FILES = ("/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager")
+
+NOTES: dict[Tier, str] = {
+    "A": "covers files, network, processes and sockets; not covered: flaws of the kernel and of the GPU driver",
+    "B": "covers files, network and other processes; not covered: /dev/shm and process names are shared, "
+    "the worktree's .git file is put right only after a run, no local sockets (data loader workers fail)",
+    "C": "NOT a sandbox: only time, memory, process and disk limits; the code under test can read and change "
+    "whatever you can, and reach the network",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CageSpec:
+    """What a command in the cage may touch. Everything not listed here and not the system's is out of its reach.
+
+    `worktree` is writable but for its `.git`, unless `read_only`. `hidden` wins over all else. `tmp` is what /tmp
+    becomes where the tier can do that.
+    """
+
+    worktree: Path
+    writable: tuple[Path, ...] = ()
+    readable: tuple[Path, ...] = ()
+    hidden: tuple[Path, ...] = ()
+    network: bool = False
+    read_only: bool = False
+    tmp: Path | None = None
+    shm_bytes: int | None = None
+    tier: Tier | None = None  # None: the best that works here
+
+
+@dataclass(frozen=True, slots=True)
+class CageReport:
+    """What this machine can do: the tier used, what it does not cover in words, and every tier's (name, ok, why)."""
+
+    tier: Tier
+    note: str
+    tiers: tuple[tuple[Tier, bool, str], ...]
+
+
+@functools.cache
+def probe() -> CageReport:
+    """Run the probe in each tier, once a process (about 0.1 s)."""
+    tiers = tuple((tier, *_try_tier(tier)) for tier in TIERS)
+    best = next(tier for tier, ok, _ in tiers if ok)
+    return CageReport(best, NOTES[best], tiers)
+
+
+def command(spec: CageSpec, argv: Sequence[str] = ()) -> list[str]:
+    """`argv` with what starts it in the cage put in front; with no `argv`, the prefix alone (AUTORESEARCH_CAGE)."""
+    tier = spec.tier or probe().tier
+    if tier == "A":
+        return [*_bubblewrap(spec), "--", *argv]
+    if tier == "B":
+        return [sys.executable, "-I", "-S", _CONFINE, json.dumps(_rules(spec)), *argv]
+    return list(argv)
+
+
+# --- tier A -----------------------------------------------------------------------------------------------------------
+
+
+def _bubblewrap(spec: CageSpec) -> list[str]:
+    bwrap = shutil.which("bwrap")
+    if bwrap is None:
+        raise LabError("bubblewrap is not installed", mend="apt-get install bubblewrap")
+    args = [bwrap, "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try",
+            "--die-with-parent", "--new-session", "--cap-drop", "ALL"]  # fmt: skip
+    if not spec.network:
+        args.append("--unshare-net")
+    args += ["--proc", "/proc", "--dev", "/dev"]
+    args += ["--size", str(spec.shm_bytes)] if spec.shm_bytes else []
+    args += ["--tmpfs", "/dev/shm"]
+    for path in _existing(SYSTEM):
+        # /bin and the like are links into /usr on a merged system: keep them links.
+        link = Path(path).is_symlink()
+        args += ["--symlink", str(Path(path).readlink()), path] if link else ["--ro-bind", path, path]
+    for path in _devices():
+        args += ["--dev-bind", path, path]
+    args += ["--bind", str(spec.tmp), "/tmp"] if spec.tmp else ["--tmpfs", "/tmp"]
+    binds = [("--ro-bind", path) for path in _readable(spec)] + [("--bind", path) for path in _writable(spec)]
+    # Outer folders first, or an inner one would be covered again.
+    for how, path in sorted(binds, key=lambda bind: len(Path(bind[1]).parts)):
+        args += [how, path, path]
+    git = spec.worktree / ".git"
+    if not spec.read_only and git.exists():
+        args += ["--ro-bind", str(git), str(git)]
+    for path in _hidden(spec):
+        args += ["--tmpfs", path, "--remount-ro", path] if Path(path).is_dir() else ["--ro-bind", "/dev/null", path]
+    return args
+
+
+# --- tier B -----------------------------------------------------------------------------------------------------------
+
+
+def _rules(spec: CageSpec) -> dict[str, object]:
+    """What `confine.py` grants, as plain data."""
+    return {
+        "read": [*_existing(SYSTEM), "/proc", *_readable(spec)],
+        "write": _writable(spec),
+        "devices": ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/shm", *_devices()],
+        "hidden": _hidden(spec),
+        "network": spec.network,
+    }
+
+
+# --- both -------------------------------------------------------------------------------------------------------------
+
+
+def _existing(paths: Sequence[str]) -> list[str]:
+    return [path for path in paths if os.path.lexists(path)]
+
+
+def _readable(spec: CageSpec) -> list[str]:
+    paths = [*spec.readable, *([spec.worktree] if spec.read_only else [])]
+    if spec.network:
+        paths += map(Path, _NETWORK_FILES)
+    return list(dict.fromkeys(str(path.resolve()) for path in paths if path.exists()))
+
+
+def _writable(spec: CageSpec) -> list[str]:
+    paths = [*([] if spec.read_only else [spec.worktree]), *spec.writable, *([spec.tmp] if spec.tmp else [])]
+    return list(dict.fromkeys(str(path.resolve()) for path in paths if path.exists()))
+
+
+def _hidden(spec: CageSpec) -> list[str]:
+    """Hidden paths that exist, by their real names: a link to one hides what it points at."""
+    return list(dict.fromkeys(str(p.resolve()) for p in (*map(Path, SECRETS), *spec.hidden) if p.exists()))
+
+
+def _devices() -> list[str]:
+    return sorted(str(path) for pattern in DEVICES for path in Path("/").glob(pattern[1:]) if not path.is_symlink())
+
+
+# --- the probe --------------------------------------------------------------------------------------------------------
+
+_PROBE = """
+import os, socket, sys
+tree, secret, outside = sys.argv[1:4]
+def refused(what, do):
+    try:
+        do()
+    except OSError:
+        return
+    sys.exit("it allows to " + what)
+open(tree + "/ok", "w").write("x")
+assert open(os.path.dirname(secret) + "/open").read() == "text"
+refused("read a hidden file", lambda: open(secret).read())
+refused("write outside", lambda: open(outside + "/escaped", "w"))
+refused("list a foreign folder", lambda: os.listdir(outside))
+def connect():
+    s = socket.socket()
+    s.settimeout(1)
+    s.connect(("127.0.0.1", int(sys.argv[4])))
+refused("use the network", connect)
+refused("look into another process", lambda: open("/proc/%s/environ" % sys.argv[5]).read())
+"""
+
+
+def _try_tier(tier: Tier) -> tuple[bool, str]:
+    if tier == "C":
+        return True, "always there"
+    if tier == "A" and shutil.which("bwrap") is None:
+        return False, "bubblewrap (bwrap) is not installed"
+    import socket
+
+    with tempfile.TemporaryDirectory(prefix="autoresearch-probe-") as name, socket.create_server(("127.0.0.1", 0)) as s:
+        base = Path(name).resolve()
+        for folder in ("tree", "outside", "tmp", "data"):
+            (base / folder).mkdir()
+        secret = base / "data" / "secret"
+        for path in (secret, base / "data" / "open"):
+            path.write_text("text")
+        spec = CageSpec(base / "tree", hidden=(secret,), tmp=base / "tmp", tier=tier,
+                        readable=(base / "data", Path(sys.prefix), Path(sys.base_prefix)))  # fmt: skip
+        argv = [sys.executable, "-I", "-S", "-c", _PROBE, str(base / "tree"), str(secret), str(base / "outside"),
+                str(s.getsockname()[1]), str(os.getpid())]  # fmt: skip
+        try:
+            done = subprocess.run(command(spec, argv), capture_output=True, text=True, timeout=20, cwd=base / "tree",
+                                  env={"PATH": os.defpath})  # fmt: skip
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return False, str(error)
+    if done.returncode == 0:
+        return True, "works here"
+    lines = done.stderr.strip().splitlines()
+    return False, lines[-1] if lines else f"ended with {done.returncode}"

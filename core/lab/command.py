@@ -1,0 +1,121 @@
+"""Commands that the harness itself runs to their end: preparation, checks and the scorer.
+
+Each in a process group of its own, its output cleaned and bounded, and killed as a whole when time or patience ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.lab.output import Cleaner, OutputLog
+from core.lab.proctree import descendants
+
+_KEPT_LINES = 40
+_LONGEST_LINE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a command ended. `last` is the last non-empty line of standard output, whole; `tail` the last of all."""
+
+    exit_code: int
+    seconds: float
+    last: str
+    tail: str
+    timed_out: bool
+
+
+async def run_command(
+    argv: Sequence[str],
+    *,
+    cwd: Path,
+    env: Mapping[str, str],
+    seconds: float | None = None,
+    log: Path | None = None,
+    on_line: Callable[[str], None] | None = None,
+) -> Finished:
+    """Run `argv` and wait for it. Cancelling kills its whole tree. `seconds`: the time it may take, any by default.
+
+    Both streams go to `log` as they come; `on_line` hears each line. Raises OSError when it cannot be started.
+    """
+    begun = time.monotonic()
+    process = await asyncio.create_subprocess_exec(
+        *argv, cwd=cwd, env=dict(env), stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout and process.stderr
+    sink = OutputLog(str(log)) if log else None
+    out, both = _Lines(sink, on_line), _Lines(None, None)
+    timed_out = False
+    try:
+        async with asyncio.timeout(seconds):
+            await asyncio.gather(_pump(process.stdout, out, both), _pump(process.stderr, _Lines(sink, on_line), both))
+            await process.wait()
+    except TimeoutError:
+        timed_out = True
+    finally:
+        await _end(process)
+        if sink:
+            sink.close()
+    code = process.returncode
+    return Finished(
+        code if code is not None else -signal.SIGKILL, time.monotonic() - begun, out.last, both.tail(), timed_out
+    )
+
+
+class _Lines:
+    """Splits a stream into clean lines, remembering the last few."""
+
+    def __init__(self, sink: OutputLog | None, on_line: Callable[[str], None] | None) -> None:
+        self._cleaner, self._carry = Cleaner(), b""
+        self._sink, self._on_line = sink, on_line
+        self._kept: list[str] = []
+
+    def feed(self, data: bytes, *, final: bool = False) -> None:
+        text = self._cleaner.feed(data, final=final)
+        if self._sink:
+            self._sink.write(text)
+        *lines, self._carry = (self._carry + text).split(b"\n")
+        if final or len(self._carry) > _LONGEST_LINE:
+            lines.append(self._carry)
+            self._carry = b""
+        for raw in lines:
+            line = raw.decode("utf-8", "replace").rstrip()
+            if line:
+                self._kept.append(line)
+                if self._on_line:
+                    self._on_line(line)
+        del self._kept[:-_KEPT_LINES]
+
+    @property
+    def last(self) -> str:
+        return self._kept[-1] if self._kept else ""
+
+    def tail(self) -> str:
+        return "\n".join(self._kept)[-4096:]
+
+
+async def _pump(stream: asyncio.StreamReader, *sinks: _Lines) -> None:
+    while data := await stream.read(65536):
+        for sink in sinks:
+            sink.feed(data)
+    for sink in sinks:
+        sink.feed(b"", final=True)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill what is left of the command's tree, then collect it."""
+    family = descendants(process.pid) if process.returncode is None else []
+    with contextlib.suppress(OSError):
+        os.killpg(process.pid, signal.SIGKILL)
+    for pid in family:
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+    await asyncio.shield(process.wait())

@@ -1,0 +1,245 @@
+"""Tier B of the sandbox, put on by the process itself before it becomes the command: `confine.py RULES ARGV…`
+
+RULES is the JSON that `core.lab.cage` makes: paths to read, to write, devices, hidden paths, network or not.
+Landlock grants files (and, by kernel version, TCP, signals and abstract sockets), seccomp refuses what Landlock
+does not know (sockets, ptrace, namespaces …), capabilities are given up for good. It fails closed.
+
+Started as a file with `-I -S`: standard library only, and nothing of this package.
+"""
+# pathlib costs as much as the rest of the start:
+# ruff: noqa: PTH112, PTH114, PTH118, PTH208
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import platform
+import struct
+import sys
+from collections.abc import Iterable
+
+libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall.restype = ctypes.c_long
+libc.prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
+
+
+def _call(number: int, *args: int | bytes | None) -> int:
+    """A system call that the C library may not know. Every number goes as a full register."""
+    return int(libc.syscall(number, *(ctypes.c_long(arg) if isinstance(arg, int) else arg for arg in args)))
+
+
+# --- Landlock ---------------------------------------------------------------------------------------------------------
+
+_CREATE, _ADD, _RESTRICT = 444, 445, 446  # the same on every architecture
+EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1, 2, 4, 8
+REMOVE_DIR, REMOVE_FILE, MAKE_CHAR, MAKE_DIR, MAKE_REG, MAKE_SOCK, MAKE_FIFO, MAKE_BLOCK, MAKE_SYM = (
+    1 << bit for bit in range(4, 13)
+)
+REFER, TRUNCATE, IOCTL_DEV = 1 << 13, 1 << 14, 1 << 15
+READ = EXECUTE | READ_FILE | READ_DIR
+CHANGE = REMOVE_DIR | REMOVE_FILE | MAKE_DIR | MAKE_REG | MAKE_SOCK | MAKE_FIFO | MAKE_SYM | REFER
+WRITE = READ | WRITE_FILE | TRUNCATE | CHANGE
+DEVICE = READ_FILE | WRITE_FILE | TRUNCATE | READ_DIR | IOCTL_DEV
+_FILE_RIGHTS = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
+
+
+def landlock_abi() -> int:
+    """The kernel's Landlock version; 0 where there is none."""
+    return max(0, _call(_CREATE, None, 0, 1))
+
+
+class Landlock:
+    """A ruleset under construction."""
+
+    def __init__(self, *, network: bool) -> None:
+        self.abi = landlock_abi()
+        if self.abi < 1:
+            raise OSError(errno.ENOSYS, "this kernel has no Landlock, or it is not enabled")
+        self.handled = (1 << 13 + (self.abi >= 2) + (self.abi >= 3) + (self.abi >= 5)) - 1
+        net = 0 if network or self.abi < 4 else 3  # bind and connect
+        scoped = 3 if self.abi >= 6 else 0  # abstract sockets and signals
+        size = 8 if self.abi < 4 else 16 if self.abi < 6 else 24
+        attributes = struct.pack("QQQ", self.handled, net, scoped)[:size]
+        self.fd = _checked(_call(_CREATE, attributes, size, 0), "create a Landlock ruleset")
+
+    def grant(self, path: str, rights: int) -> None:
+        """Rights on a path and all beneath it. A path that is not there is not granted."""
+        try:
+            fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        except OSError:
+            return
+        try:
+            if not os.path.isdir(path):
+                rights &= _FILE_RIGHTS
+            if rights := rights & self.handled:
+                rule = struct.pack("=Qi", rights, fd)
+                _checked(_call(_ADD, self.fd, 1, rule, 0), f"grant {path}")
+        finally:
+            os.close(fd)
+
+    def enforce(self) -> None:
+        _checked(_call(_RESTRICT, self.fd, 0), "put the Landlock ruleset on")
+        os.close(self.fd)
+
+
+def carve(root: str, hidden: Iterable[str]) -> tuple[list[str], list[str]]:
+    """(folders to list only, paths to grant in full) that together are `root` without what is hidden in it.
+
+    Landlock cannot take away, so everything beside a hidden path is granted instead of the folder around it.
+    """
+    inside = [path for path in hidden if path == root or path.startswith(root.rstrip("/") + "/")]
+    if not inside:
+        return [], [root]
+    if root in inside:
+        return [], []
+    listed, granted = [root], []
+    try:
+        names = os.listdir(root)
+    except OSError:
+        return [], []
+    for name in names:
+        path = os.path.join(root, name)
+        if os.path.islink(path):
+            continue  # what it points at is granted, or not, by its own name
+        more_listed, more_granted = carve(path, inside)
+        listed += more_listed
+        granted += more_granted
+    return listed, granted
+
+
+def restrict_files(rules: dict[str, list[str]], *, network: bool) -> None:
+    """Put Landlock on for good."""
+    land = Landlock(network=network)
+    hidden = rules["hidden"]
+    for paths, rights in ((rules["read"], READ), (rules["write"], WRITE)):
+        for path in paths:
+            listed, granted = carve(os.path.realpath(path), hidden)
+            for folder in listed:
+                land.grant(folder, READ_DIR)
+            for one in granted:
+                land.grant(one, rights)
+    for path in rules["devices"]:
+        land.grant(path, WRITE if path == "/dev/shm" else DEVICE)
+    land.grant("/dev", READ_DIR)
+    land.enforce()
+
+
+# --- capabilities -----------------------------------------------------------------------------------------------------
+
+_PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_SECUREBITS, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 22, 24, 28, 38, 47
+
+
+def drop_capabilities() -> None:
+    """Give up every capability, also those that root would get back at the next exec."""
+    _checked(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "set no_new_privs")
+    libc.prctl(_PR_CAP_AMBIENT, 4, 0, 0, 0)
+    libc.prctl(_PR_SET_SECUREBITS, 0b101111, 0, 0, 0)  # noroot and its kin, locked; needs CAP_SETPCAP: root only
+    for capability in range(64):
+        libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
+    header = struct.pack("Ii", 0x20080522, 0)
+    _checked(libc.capset(header, bytes(24)), "drop capabilities")
+
+
+# --- seccomp ----------------------------------------------------------------------------------------------------------
+
+_X86 = {
+    "socket": 41, "connect": 42, "bind": 49, "listen": 50, "socketpair": 53, "sendto": 44, "clone": 56, "ptrace": 101,
+    "prlimit64": 302, "process_vm_readv": 310, "process_vm_writev": 311, "kcmp": 312, "unshare": 272, "setns": 308,
+    "mount": 165, "umount2": 166, "pivot_root": 155, "chroot": 161, "perf_event_open": 298, "bpf": 321,
+    "userfaultfd": 323, "add_key": 248, "request_key": 249, "keyctl": 250, "open_by_handle_at": 304,
+    "init_module": 175, "finit_module": 313, "delete_module": 176, "kexec_load": 246, "kexec_file_load": 320,
+    "reboot": 169, "swapon": 167, "swapoff": 168, "acct": 163, "quotactl": 179, "syslog": 103, "iopl": 172,
+    "ioperm": 173, "settimeofday": 164, "clock_settime": 227, "sethostname": 170, "setdomainname": 171,
+    "personality": 135, "modify_ldt": 154, "vhangup": 153, "nfsservctl": 180, "lookup_dcookie": 212,
+}  # fmt: skip
+_ARM = {
+    "socket": 198, "connect": 203, "bind": 200, "listen": 201, "socketpair": 199, "sendto": 206, "clone": 220,
+    "ptrace": 117, "prlimit64": 261, "process_vm_readv": 270, "process_vm_writev": 271, "kcmp": 272, "unshare": 97,
+    "setns": 268, "mount": 40, "umount2": 39, "pivot_root": 41, "chroot": 51, "perf_event_open": 241, "bpf": 280,
+    "userfaultfd": 282, "add_key": 217, "request_key": 218, "keyctl": 219, "open_by_handle_at": 265,
+    "init_module": 105, "finit_module": 273, "delete_module": 106, "kexec_load": 104, "kexec_file_load": 294,
+    "reboot": 142, "swapon": 224, "swapoff": 225, "acct": 89, "quotactl": 60, "syslog": 116, "settimeofday": 170,
+    "clock_settime": 112, "sethostname": 161, "setdomainname": 162, "personality": 92, "vhangup": 58,
+    "nfsservctl": 42, "lookup_dcookie": 18,
+}  # fmt: skip
+# Numbers since 2019 are the same everywhere.
+_COMMON = {
+    "clone3": 435, "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "pidfd_getfd": 438,
+    "process_madvise": 440, "move_mount": 429, "open_tree": 428, "fsopen": 430, "fsconfig": 431, "fsmount": 432,
+    "fspick": 433, "mount_setattr": 442,
+}  # fmt: skip
+_ABSENT = ("clone3", "io_uring_setup", "io_uring_enter", "io_uring_register")  # callers fall back when told "no such"
+_NETWORK = ("socket", "connect", "bind", "listen")
+_CONDITIONAL = ("socketpair", "sendto", "clone", "prlimit64")
+_AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+_ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
+_LOAD, _JEQ, _JGE, _JSET, _AND, _RET = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
+_NEW_NAMESPACES = 0x7E020000  # CLONE_NEW*
+_AF_UNIX, _STREAM, _SEQPACKET = 1, 1, 5
+
+
+def seccomp_program(machine: str, *, network: bool) -> bytes:
+    """The filter as BPF. Raises OSError for a machine whose system calls are not known here."""
+    if machine not in _AUDIT:
+        raise OSError(errno.ENOSYS, f"there is no system call table for {machine} here")
+    table = {**(_X86 if machine == "x86_64" else _ARM), **_COMMON}
+    denied = _ERRNO | errno.EPERM
+    code = [_op(_LOAD, 4), _op(_JEQ, _AUDIT[machine], 1, 0), _op(_RET, _KILL), _op(_LOAD, 0)]
+    if machine == "x86_64":  # the x32 calls, a way around every number below
+        code += [_op(_JGE, 0x40000000, 0, 1), _op(_RET, denied)]
+    for name, number in table.items():
+        if name in _CONDITIONAL or (network and name in _NETWORK):
+            continue
+        answer = _ERRNO | errno.ENOSYS if name in _ABSENT else denied
+        code += [_op(_JEQ, number, 0, 1), _op(_RET, answer)]
+    code += _when(table["clone"], [_op(_LOAD, 16), _op(_JSET, _NEW_NAMESPACES, 0, 1), _op(_RET, denied)])
+    # Limits of others may not be changed; pid 0 is oneself.
+    code += _when(table["prlimit64"], [_op(_LOAD, 16), _op(_JEQ, 0, 1, 0), _op(_RET, denied)])
+    if not network:
+        # A pair can reach nobody, if it is of a kind that cannot be pointed elsewhere.
+        pair = [_op(_LOAD, 16), _op(_JEQ, _AF_UNIX, 0, 4), _op(_LOAD, 24), _op(_AND, 0xF),
+                _op(_JEQ, _STREAM, 2, 0), _op(_JEQ, _SEQPACKET, 1, 0), _op(_RET, denied)]  # fmt: skip
+        code += _when(table["socketpair"], pair)
+        named = [_op(_LOAD, 48), _op(_JEQ, 0, 0, 2), _op(_LOAD, 52), _op(_JEQ, 0, 1, 0), _op(_RET, denied)]
+        code += _when(table["sendto"], named)
+    return b"".join([*code, _op(_RET, _ALLOW)])
+
+
+def _op(code: int, value: int, yes: int = 0, no: int = 0) -> bytes:
+    return struct.pack("HBBI", code, yes, no, value)
+
+
+def _when(number: int, body: list[bytes]) -> list[bytes]:
+    """`body` for one system call; afterwards the call's number is loaded no more, so allow and be done."""
+    return [_op(_JEQ, number, 0, len(body) + 1), *body, _op(_RET, _ALLOW)]
+
+
+def restrict_calls(*, network: bool) -> None:
+    program = ctypes.create_string_buffer(seccomp_program(platform.machine(), network=network))
+    header = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", (len(program) - 1) // 8, ctypes.addressof(program)))
+    _checked(libc.prctl(_PR_SET_SECCOMP, 2, ctypes.addressof(header), 0, 0), "put the system call filter on")
+
+
+def _checked(result: int, what: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"cannot {what}: {os.strerror(number)}")
+    return int(result)
+
+
+def main() -> None:
+    rules, argv = json.loads(sys.argv[1]), sys.argv[2:]
+    try:
+        drop_capabilities()
+        restrict_files(rules, network=rules["network"])
+        restrict_calls(network=rules["network"])
+        os.execvp(argv[0], argv)
+    except OSError as error:
+        sys.stderr.write(f"sandbox: {argv[0]}: {error.strerror or error}\n")
+        os._exit(126)
+
+
+if __name__ == "__main__":
+    main()

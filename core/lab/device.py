@@ -1,0 +1,183 @@
+"""The machine: GPUs by NVML, processor and memory by psutil, and the slots that runs go to."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from core.lab.proctree import boot_id, process_identity
+from core.record.errors import UsageError
+from core.record.pulse import DeviceReading
+
+__all__ = ["Devices", "boot_id", "default_slots", "parse_slots", "process_identity", "slot_environment"]
+
+T = TypeVar("T")
+
+_THROTTLES = (
+    (0x8, "hardware slowdown"), (0x40, "hot"), (0x20, "hot (software)"), (0x80, "power brake"), (0x4, "power cap"),
+)  # fmt: skip
+_SLOT = re.compile(r"^(cpu|gpu)(\d+)$")
+
+
+class Devices:
+    """Reads every device. Call from one thread at a time; a reading takes about a millisecond a GPU."""
+
+    def __init__(self) -> None:
+        import psutil
+
+        self._psutil = psutil
+        psutil.cpu_percent(None)  # the first call only sets the mark that the next one measures from
+        self._nvml = _nvml()
+        self._gpus = [self._nvml.nvmlDeviceGetHandleByIndex(i) for i in range(gpu_count())] if self._nvml else []
+
+    def read(self) -> tuple[DeviceReading, ...]:
+        """One reading a GPU, then the processor and main memory. What a device does not tell is None."""
+        return (*(self._gpu(i, handle) for i, handle in enumerate(self._gpus)), self._cpu())
+
+    def describe(self) -> str:
+        """The machine in one line: `2 × NVIDIA H100 80GB HBM3 · 16 cores · 126 GB` or `2 cores · 24 GB, no GPU`."""
+        memory = f"{self._psutil.virtual_memory().total / 2**30:.0f} GB"
+        names: dict[str, int] = {}
+        for handle in self._gpus:
+            name = self._name(handle)
+            names[name] = names.get(name, 0) + 1
+        gpus = [f"{count} × {name}" if count > 1 else name for name, count in names.items()]
+        rest = f"{_cores_words()} · {memory}"
+        return " · ".join([*gpus, rest]) if gpus else f"{rest}, no GPU"
+
+    def _cpu(self) -> DeviceReading:
+        memory = self._psutil.virtual_memory()
+        clock = _tell(lambda: self._psutil.cpu_freq().current)
+        return DeviceReading(
+            name="cpu", label=_cores_words(), utilisation=self._psutil.cpu_percent(None) / 100,
+            memory_used=memory.total - memory.available, memory_total=memory.total, temperature=self._cpu_heat(),
+            clock_mhz=clock or None,
+        )  # fmt: skip
+
+    def _cpu_heat(self) -> float | None:
+        groups = _tell(self._psutil.sensors_temperatures) or {}
+        for name in ("coretemp", "k10temp", "zenpower", "cpu_thermal"):
+            if groups.get(name):
+                return float(max(reading.current for reading in groups[name]))
+        return None
+
+    def _gpu(self, index: int, handle: Any) -> DeviceReading:
+        nvml = self._nvml
+        use = _tell(lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100)
+        memory = _tell(lambda: nvml.nvmlDeviceGetMemoryInfo(handle))
+        power = _tell(lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1000)
+        reasons = _tell(lambda: int(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle))) or 0
+        return DeviceReading(
+            name=f"gpu{index}", label=self._name(handle), utilisation=use,
+            memory_used=int(memory.used) if memory else None, memory_total=int(memory.total) if memory else None,
+            power=power, temperature=_tell(lambda: float(nvml.nvmlDeviceGetTemperature(handle, 0))),
+            clock_mhz=_tell(lambda: float(nvml.nvmlDeviceGetClockInfo(handle, 1))),
+            throttle=next((word for bit, word in _THROTTLES if reasons & bit), ""),
+        )  # fmt: skip
+
+    def _name(self, handle: Any) -> str:
+        name = _tell(lambda: self._nvml.nvmlDeviceGetName(handle)) or "GPU"
+        return name.decode() if isinstance(name, bytes) else str(name)
+
+
+def _tell(ask: Callable[[], T]) -> T | None:
+    """The answer, or None: drivers lack functions, cards lack sensors, and each says so by another exception."""
+    try:
+        return ask()
+    except Exception:
+        return None
+
+
+@cache
+def _nvml() -> Any:
+    """The NVML module, initialised, or None where there is no driver."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except Exception:
+        return None
+    return pynvml
+
+
+@cache
+def gpu_count() -> int:
+    """GPUs that the NVIDIA driver shows here."""
+    nvml = _nvml()
+    return int(_tell(lambda: nvml.nvmlDeviceGetCount()) or 0) if nvml else 0
+
+
+def cores() -> int:
+    """Cores that this process may use, a container's quota included."""
+    usable = len(os.sched_getaffinity(0))
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(usable, int(int(quota) / int(period))))
+    except (OSError, ValueError):
+        return usable
+
+
+def _cores_words() -> str:
+    count = cores()
+    return f"{count} core{'s' * (count != 1)}"
+
+
+def default_slots() -> tuple[str, ...]:
+    """One slot a visible GPU; without any, two CPU slots, or one on a single core."""
+    gpus = _visible_gpus()
+    if gpus:
+        return tuple(f"gpu{i}" for i in gpus)
+    return tuple(f"cpu{i}" for i in range(max(1, min(2, cores()))))
+
+
+def _visible_gpus() -> list[int]:
+    """Indices of the driver's GPUs that CUDA_VISIBLE_DEVICES leaves us (names by UUID: all)."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is None:
+        return list(range(gpu_count()))
+    numbers = [part.strip() for part in given.split(",")]
+    if any(part and not part.lstrip("-").isdecimal() for part in numbers):
+        return list(range(gpu_count()))
+    return [int(part) for part in numbers if part.isdecimal() and int(part) < gpu_count()]
+
+
+def parse_slots(text: str) -> tuple[str, ...]:
+    """`cpu:2` → cpu0, cpu1; `gpu:0,1` → gpu0, gpu1; `gpu` and `cpu` alone: all, two. Raises UsageError."""
+    kind, _, rest = text.strip().lower().partition(":")
+    mend = "write cpu:2 for two CPU slots, or gpu:0,1 for the cards 0 and 1"
+    if kind == "cpu" and (rest.isdecimal() or not rest):
+        count = int(rest or max(1, min(2, cores())))
+        if not 1 <= count <= 64:
+            raise UsageError(f"{count} CPU slots are not possible: between 1 and 64", where="--slots", mend=mend)
+        return tuple(f"cpu{i}" for i in range(count))
+    if kind == "gpu":
+        there = gpu_count()
+        if there == 0:
+            raise UsageError("there is no NVIDIA GPU here (or no driver)", where="--slots", mend="use --slots cpu:2")
+        parts = [part.strip() for part in rest.split(",")] if rest else [str(i) for i in _visible_gpus()]
+        if all(part.isdecimal() for part in parts):
+            cards = list(dict.fromkeys(int(part) for part in parts))
+            if missing := [card for card in cards if card >= there]:
+                last = "there is only gpu 0" if there == 1 else f"the cards are 0 to {there - 1}"
+                raise UsageError(f"there is no gpu {missing[0]}: {last}", where="--slots", mend=mend)
+            return tuple(f"gpu{card}" for card in cards)
+    raise UsageError(f"{text!r} names no slots", where="--slots", mend=mend)
+
+
+def slot_environment(slot: str) -> dict[str, str]:
+    """Variables that put a run on its slot: the card, or one thread of the processor."""
+    match = _SLOT.match(slot)
+    if match is None:
+        raise UsageError(f"{slot!r} is no slot", where="--slots")
+    # A passive wait leaves the core to others; spinning threads of two runs slow each other down severalfold.
+    env = {"OMP_WAIT_POLICY": "PASSIVE", "AUTORESEARCH_SLOT": slot}
+    if match[1] == "gpu":
+        share = max(1, cores() // max(1, gpu_count()))
+        return {**env, "AUTORESEARCH_DEVICE": "cuda", "CUDA_VISIBLE_DEVICES": match[2],
+                "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "OMP_NUM_THREADS": str(share)}  # fmt: skip
+    return {**env, "AUTORESEARCH_DEVICE": "cpu", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1",
+            "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # fmt: skip

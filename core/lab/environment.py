@@ -1,0 +1,167 @@
+"""What a run sees of the environment, and which `python` its command finds.
+
+An allow-list, and over it a deny-list: a variable passes when it is known to be needed and does not look like a
+secret. PYTHONPATH does not pass: it would lead from the worktree back to the user's own checkout. HOME, TMPDIR, the
+seed and the control channel are added later, by the runner and the shim.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import site
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from core.record.errors import ProjectError
+
+_PASSED = (
+    "PATH", "LANG", "LANGUAGE", "LC_*", "TZ", "TERM", "USER", "LOGNAME", "SHELL",
+    "LD_LIBRARY_PATH", "LIBRARY_PATH", "CPATH", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV",
+    "PYTHONHASHSEED", "CUDA_*", "NVIDIA_*", "CUDNN_*", "NCCL_*", "CUBLAS_*", "ROCM_*", "ROCR_*", "HIP_*", "HSA_*",
+    "OMP_*", "MKL_*", "OPENBLAS_*", "KMP_*", "GOMP_*", "NUMEXPR_*", "TORCH_*", "PYTORCH_*", "TORCHINDUCTOR_*",
+    "TRITON_*", "XLA_*", "JAX_*", "TF_*", "CC", "CXX", "MALLOC_*", "NO_COLOR",
+)  # fmt: skip
+_SECRET = re.compile(
+    r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|COOKIE|SESSION|^AUTH|_AUTH|PRIVATE|SIGNATURE|"
+    r"^(ANTHROPIC|OPENAI|AWS|AZURE|GOOGLE|GCP|GITHUB|GITLAB|HF|HUGGING|WANDB|SSH|GPG|DOCKER|KUBE|DBUS|XDG_RUNTIME)",
+    re.I,
+)  # fmt: skip
+_URL_WITH_PASSWORD = re.compile(r"://[^/\s]*:[^/\s]*@")
+_SHELL_SIGNS = re.compile(r"[|&;<>$`\\*?~#\n(){}\[\]!]")
+
+
+def run_environment(project: Path, source: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of every command that the harness runs for `project`, out of `source` (default: our own).
+
+    Which `python` it finds: the project's `.venv`, else the activated environment's, else our own interpreter's
+    where that has torch, else whatever PATH has (ours as a last resort).
+    """
+    source = os.environ if source is None else source
+    env = {name: value for name, value in source.items() if _passes(name, value)}
+    env["PATH"] = _path(project, source.get("PATH") or os.defpath, env)
+    env.setdefault("LANG", "C.UTF-8")
+    # What a run prints is watched live, and its bytecode would only fill the worktree.
+    env.update(PYTHONUNBUFFERED="1", PYTHONDONTWRITEBYTECODE="1")
+    base = _user_base(source)
+    if base and (Path(base) / "lib").is_dir():
+        env["PYTHONUSERBASE"] = base  # HOME will be private, and packages of `pip install --user` live under it
+    return env
+
+
+def _passes(name: str, value: str) -> bool:
+    if not any(fnmatch.fnmatchcase(name, pattern) for pattern in _PASSED):
+        return False
+    return not _SECRET.search(name) and not _URL_WITH_PASSWORD.search(value)
+
+
+def _user_base(source: Mapping[str, str]) -> str | None:
+    home = source.get("HOME")
+    return source.get("PYTHONUSERBASE") or (str(Path(home) / ".local") if home else site.getuserbase())
+
+
+def _path(project: Path, path: str, env: Mapping[str, str]) -> str:
+    own_venv = project / ".venv" / "bin"
+    if (own_venv / "python").exists():
+        return os.pathsep.join([str(own_venv), path])
+    if any(Path(env[name], "bin", "python").exists() for name in ("VIRTUAL_ENV", "CONDA_PREFIX") if env.get(name)):
+        return path
+    ours = str(Path(sys.executable).parent)
+    if importlib.util.find_spec("torch") is not None:
+        return os.pathsep.join([ours, path])
+    return os.pathsep.join([path, ours])
+
+
+def resolve_command(command: str, env: Mapping[str, str], cwd: Path) -> list[str]:
+    """`command` as argv, with the program's full path. Shell syntax makes it `/bin/sh -c`.
+
+    Raises ProjectError when the program is not found or the quoting is broken.
+    """
+    text = command.strip()
+    if not text:
+        raise ProjectError("the command is empty", mend="say in program.md what to run, such as: python train.py")
+    try:
+        words = shlex.split(text)
+    except ValueError as error:
+        raise ProjectError(f"the command cannot be read: {error}", where=text, mend="close the quotes") from None
+    if _SHELL_SIGNS.search(re.sub(r"'[^']*'", "", text)) or re.match(r"\w+=", words[0]):
+        return ["/bin/sh", "-c", text]
+    found = _program(words[0], env, cwd)
+    if found is None:
+        raise ProjectError(
+            f"the command {words[0]!r} is not found", where=text,
+            mend=f"install {words[0]}, or give its full path; looked in {env.get('PATH', os.defpath)}",
+        )  # fmt: skip
+    return [found, *words[1:]]
+
+
+def _program(name: str, env: Mapping[str, str], cwd: Path) -> str | None:
+    if "/" in name:
+        path = cwd / name
+        if not path.is_file() or not os.access(path, os.X_OK):
+            return None
+        # A program of the project is meant as it is in each worktree, so its name stays relative.
+        return name if Path(name).is_absolute() or name.startswith(".") else f"./{name}"
+    return shutil.which(name, path=env.get("PATH", os.defpath))
+
+
+def readable_roots(env: Mapping[str, str], argv: Sequence[str] = ()) -> tuple[Path, ...]:
+    """Folders that a command needs to read and that may lie under a hidden home: its Python, its programs' folders.
+
+    Never a home folder itself, nor anything above one.
+    """
+    places: list[Path] = []
+    path = [Path(entry) for entry in env.get("PATH", os.defpath).split(os.pathsep) if entry]
+    pythons = [shutil.which(name, path=env.get("PATH")) for name in ("python", "python3")]
+    for program in (*argv[:1], *pythons, sys.executable):
+        if program and Path(program).is_absolute():
+            places += _program_roots(Path(program))
+    places += path
+    for name in ("VIRTUAL_ENV", "CONDA_PREFIX", "CUDA_HOME", "CUDA_PATH", "ROCM_PATH"):
+        if env.get(name):
+            places.append(Path(env[name]))
+    places += [Path(entry) for entry in env.get("LD_LIBRARY_PATH", "").split(os.pathsep) if entry]
+    if env.get("PYTHONUSERBASE"):
+        places += sorted(Path(env["PYTHONUSERBASE"], "lib").glob("python3*"))
+    real = (place.resolve() for place in places if place.is_absolute() and place.exists())
+    return tuple(dict.fromkeys(place for place in real if not _too_wide(place)))
+
+
+def _program_roots(program: Path) -> list[Path]:
+    """The prefix of an interpreter, and of the one that its virtual environment was made from, through every link."""
+    roots = []
+    for _ in range(16):
+        folder = program.parent
+        if folder.name in ("bin", "Scripts") and not _too_wide(folder.parent.resolve()) and _is_prefix(folder.parent):
+            roots.append(folder.parent)
+        else:
+            roots.append(program)
+        config = folder.parent / "pyvenv.cfg"
+        if config.is_file():
+            text = config.read_text(errors="replace")
+            if match := re.search(r"^home\s*=\s*(.+)$", text, re.M):
+                roots += _base_roots(Path(match[1].strip()))
+        if not program.is_symlink():
+            break
+        program = folder / program.readlink()
+    return roots
+
+
+def _base_roots(home: Path) -> list[Path]:
+    home = home.resolve()
+    return [home.parent] if home.name == "bin" and _is_prefix(home.parent) else [home]
+
+
+def _is_prefix(folder: Path) -> bool:
+    """True for the folder of one Python installation: it holds `lib/python3.x`, and is no collection of all sorts."""
+    return folder.name != ".local" and any((folder / "lib").glob("python3*"))
+
+
+def _too_wide(place: Path) -> bool:
+    home = Path.home().resolve()
+    return place == Path("/") or place == home or place in home.parents or place == home / ".local"

@@ -1,0 +1,137 @@
+"""What a job prints: made safe to show, kept within bounds, and searched for its loss curve.
+
+Standard library only: the shim of every job loads this.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+HEAD_BYTES = 8 << 20
+TAIL_BYTES = 2 << 20
+CURVE_LINES = 20_000
+
+_ESCAPES = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])")
+_C1 = re.compile(rb"\xc2[\x80-\x9f]")
+_UNFINISHED = re.compile(rb"\x1b[^\x07\n]{0,200}\Z|\xc2\Z|\r\Z")
+_CONTROLS = bytes(b for b in range(32) if b not in b"\n\t") + b"\x7f"
+_STEP = re.compile(rb"step\W{0,4}?(\d{1,12})", re.I)
+_LOSS = re.compile(rb"loss\W{0,4}?([-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?|[-+]?(?:nan|inf))", re.I)
+
+
+class Cleaner:
+    """Removes escape sequences and control characters from a stream, also those split between two chunks."""
+
+    def __init__(self) -> None:
+        self._held = b""
+
+    def feed(self, data: bytes, *, final: bool = False) -> bytes:
+        data = self._held + data
+        self._held = b""
+        if not final and (match := _UNFINISHED.search(data[-256:])):
+            cut = len(data) - (len(data[-256:]) - match.start())
+            data, self._held = data[:cut], data[cut:]
+        if b"\r" in data:
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        if b"\x1b" in data:
+            data = _ESCAPES.sub(b"", data)
+        if b"\xc2" in data:
+            data = _C1.sub(b"", data)
+        return data.translate(None, _CONTROLS)
+
+
+def clean(data: bytes) -> str:
+    """Bytes of output as text that no terminal acts on."""
+    return Cleaner().feed(data, final=True).decode("utf-8", "replace")
+
+
+class OutputLog:
+    """A file that holds the first 8 MB and the last 2 MB or more of what was written, never much more."""
+
+    def __init__(self, path: str, head: int = HEAD_BYTES, tail: int = TAIL_BYTES) -> None:
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        self._head, self._tail = head, tail
+        self._size = 0
+        self.total = 0
+        self.recent = b""  # the last few kilobytes, for a report that needs no reading
+
+    def write(self, data: bytes) -> None:
+        """Append. A full disk loses output, never the job."""
+        self.total += len(data)
+        self.recent = (self.recent + data)[-8192:]
+        try:
+            self._size += os.pwrite(self._fd, data, self._size)
+            if self._size > self._head + 2 * self._tail:
+                self._drop_middle()
+        except OSError:
+            return
+
+    def _drop_middle(self) -> None:
+        tail = os.pread(self._fd, self._tail, self._size - self._tail)
+        tail = tail[tail.find(b"\n") + 1 :]
+        mark = b"\n[... %d MB of output left out here ...]\n" % ((self.total - self._head - len(tail)) >> 20)
+        os.ftruncate(self._fd, self._head)
+        self._size = self._head
+        for part in (mark, tail):
+            self._size += os.pwrite(self._fd, part, self._size)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+class Curve:
+    """The loss curve found in the output: `seconds<TAB>step<TAB>loss` lines, at most five a second."""
+
+    def __init__(self, path: str) -> None:
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._carry = b""
+        self._last = -1.0
+        self._interval = 0.2
+        self._lines = 0
+        self._pending: bytes | None = None
+        self.step: int | None = None
+        self.loss: float | None = None
+
+    def feed(self, data: bytes, seconds: float) -> None:
+        """`seconds` is the clock at which `data` arrived."""
+        lines = (self._carry + data).split(b"\n")
+        self._carry = lines.pop()[-4096:]
+        if b"loss" not in data.lower() and not any(b"loss" in line.lower() for line in lines[:1]):
+            return
+        # More lines at once than a curve can show: only the newest are worth a look.
+        for line in lines[-64:]:
+            if len(line) < 4096:
+                self._look(line, seconds)
+
+    def _look(self, line: bytes, seconds: float) -> None:
+        loss = _LOSS.search(line)
+        step = _STEP.search(line) if loss else None
+        if loss is None or step is None:
+            return
+        self.step, self.loss = int(step[1]), float(loss[1])
+        self._pending = b"%.3f\t%d\t%s\n" % (seconds, self.step, repr(self.loss).encode())
+        if seconds - self._last >= self._interval:
+            self._last = seconds
+            self.flush()
+
+    def restart(self) -> None:
+        """The clock starts anew."""
+        self._last = -1.0
+
+    def flush(self) -> None:
+        if self._pending is None:
+            return
+        try:
+            os.write(self._fd, self._pending)
+        except OSError:
+            return
+        finally:
+            self._pending = None
+        self._lines += 1
+        if self._lines % CURVE_LINES == 0:
+            self._interval *= 2
+
+    def close(self) -> None:
+        self.flush()
+        os.close(self._fd)

@@ -1,0 +1,280 @@
+"""Runs: each a job with a shim of its own, started, watched, killed, and taken over after the engine's death.
+
+A run's folder holds `spec.json`, `status.json`, `exit.json`, `output.log`, `curve.tsv`, `lock`, `kill`, `shim.log`:
+the harness's own, out of the job's reach. The job may write `out/` (AUTORESEARCH_RUN_DIR), `home/` and `tmp/`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, cast
+
+from core.lab.cage import CageSpec, command
+from core.lab.proctree import Identity, boot_id, hunt, same_process
+from core.record.errors import LabError
+from core.record.events import Ended
+
+_POLL = 0.04  # seconds between looks at a run's files
+_KILL_PATIENCE = 15.0  # seconds a shim has to end its job before it is ended itself
+_SHIM = str(Path(__file__).with_name("shim.py"))
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """One run to make. Limits in bytes and counts, 0 or None for none; `seconds` or `steps` is its budget.
+
+    `plain` says that the project has no scorer: its clock starts with the process.
+    """
+
+    run: int
+    folder: Path
+    argv: tuple[str, ...]
+    cwd: Path
+    env: Mapping[str, str]
+    cage: CageSpec | None = None
+    seconds: float | None = None
+    steps: int | None = None
+    limit_seconds: float = 1800.0
+    startup_seconds: float = 120.0
+    saving_seconds: float = 60.0
+    train_files: Mapping[str, str] = field(default_factory=dict)
+    plain: bool = False
+    memory_limit: int | None = None
+    process_limit: int | None = 512
+    disk_limit: int | None = 20 << 30
+
+    @property
+    def out(self) -> Path:
+        """Where the run leaves its weights."""
+        return self.folder / "out"
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """How a run ended. `seconds` is its clock, `wall_seconds` from process start, both as the harness measured them;
+    `steps` and `tokens` are what it said. Times of day are Unix seconds; memory and disk in bytes."""
+
+    ended: Ended
+    reason: str = ""
+    exit_code: int | None = None
+    seconds: float = 0.0
+    wall_seconds: float = 0.0
+    saving_seconds: float | None = None
+    steps: int | None = None
+    tokens: int | None = None
+    params: int | None = None
+    log_tail: str = ""
+    peak_memory: int | None = None
+    peak_processes: int | None = None
+    disk: int | None = None
+    clock_started: float | None = None
+    ended_at: float = 0.0
+
+
+class Job:
+    """A run under way, or one that has ended. Made by `start` and `adopt`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._status: dict[str, Any] = {}
+        self._stamp: tuple[int, int] | None = None
+        self._result: JobResult | None = None
+
+    @property
+    def status(self) -> Mapping[str, Any]:
+        """The shim's newest status: phase, clock, step, loss, memory, params … Empty before the first."""
+        try:
+            info = (self.folder / "status.json").stat()
+            stamp = (info.st_ino, info.st_mtime_ns)
+            if stamp != self._stamp:
+                self._status = json.loads((self.folder / "status.json").read_bytes())
+                self._stamp = stamp
+        except (OSError, ValueError):
+            return self._status
+        return self._status
+
+    @property
+    def phase(self) -> str:
+        """`starting`, `training`, `saving` or `ended`."""
+        return "ended" if self._result else str(self.status.get("phase", "starting"))
+
+    @property
+    def seconds(self) -> float:
+        """Seconds on the clock; while the run starts up, seconds since the process began."""
+        if self._result:
+            return self._result.seconds
+        status = self.status
+        begun = status.get("clock") or status.get("started")
+        if begun is None:
+            return 0.0
+        return max(0.0, float(status.get("clock_end") or time.monotonic()) - float(begun))
+
+    @property
+    def fraction(self) -> float | None:
+        """How much of the budget is used, 0..1; None while there is no clock. By its own word for a step budget."""
+        status = self.status
+        if self._result or status.get("clock_end"):
+            return 1.0
+        if status.get("clock") is None:
+            return None
+        if status.get("budget_seconds"):
+            return min(1.0, self.seconds / float(status["budget_seconds"]))
+        return min(1.0, (status.get("step") or 0) / (status.get("budget_steps") or 1))
+
+    async def wait(self, on_phase: Callable[[str], None] | None = None) -> JobResult:
+        """How the run ended, when it has. `on_phase` hears every phase but `ended`, the first one too.
+
+        A shim that was killed leaves no last word: what remains of the job is ended and the result is `abandoned`.
+        """
+        told = ""
+        while True:
+            phase = self.phase
+            if phase not in (told, "ended"):
+                told = phase
+                if on_phase:
+                    on_phase(phase)
+            if self._result is None:
+                self._result = _read_exit(self.folder)
+            if self._result is None and not _locked(self.folder):
+                # The lock may have been let go just after the exit file came: look once more before calling it dead.
+                self._result = _read_exit(self.folder) or await asyncio.to_thread(_abandon, self.folder, self.status)
+            if self._result is not None:
+                return self._result
+            await asyncio.sleep(_POLL)
+
+    async def kill(self, reason: str) -> JobResult:
+        """End the run, whole tree; returns when it is gone. The reason is what the result will say."""
+        part = self.folder / "kill.part"
+        part.write_text(reason or "was stopped")
+        part.replace(self.folder / "kill")
+        shim = _identity(self.status.get("shim"))
+        if shim and same_process(shim):
+            with contextlib.suppress(OSError):
+                os.kill(shim[1], signal.SIGTERM)
+        try:
+            return await asyncio.wait_for(asyncio.shield(asyncio.ensure_future(self.wait())), _KILL_PATIENCE)
+        except TimeoutError:
+            if shim and same_process(shim):
+                with contextlib.suppress(OSError):
+                    os.kill(shim[1], signal.SIGKILL)
+            return replace(await self.wait(), ended="killed", reason=reason)
+
+
+async def start(spec: JobSpec) -> Job:
+    """Start a run; returns when its shim stands on its own feet. Raises LabError when it cannot."""
+    folder = spec.folder.absolute()
+    for name in ("out", "home", "tmp"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    path = folder / "spec.json"
+    path.touch(0o600)
+    path.write_text(json.dumps(_shim_spec(replace(spec, folder=folder))))
+    # The shim never holds more of our environment than the job may see: it can be read in /proc.
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-I", "-S", _SHIM, str(path),
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+        env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"}, cwd="/",
+    )  # fmt: skip
+    _, errors = await process.communicate()
+    if process.returncode:
+        raise LabError(f"the run could not be started: {errors.decode(errors='replace').strip()[-500:]}",
+                       where=str(folder), mend="see shim.log in that folder")  # fmt: skip
+    return Job(folder)
+
+
+def adopt(folder: Path) -> Job | None:
+    """The run in `folder`, live or ended; None when it has neither a shim nor a last word.
+
+    In the latter case what is left of its processes is ended first.
+    """
+    folder = folder.absolute()
+    job = Job(folder)
+    if _locked(folder) or _read_exit(folder) is not None:
+        return job
+    if (folder / "spec.json").exists():
+        _hunt(folder, job.status)
+    return None
+
+
+def _shim_spec(spec: JobSpec) -> dict[str, Any]:
+    folder = spec.folder
+    env = {
+        **spec.env, "HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp"), "AUTORESEARCH_RUN_DIR": str(spec.out),
+    }  # fmt: skip
+    cage = spec.cage
+    if cage is not None:
+        own = (spec.out, folder / "home", folder / "tmp")
+        cage = replace(cage, writable=(*cage.writable, *own), tmp=cage.tmp or folder / "tmp")
+    plain = {key: value for key, value in asdict(replace(spec, cage=None)).items() if key != "cage"}
+    return {
+        **plain,
+        "folder": str(folder), "cwd": str(spec.cwd), "env": env, "train_files": dict(spec.train_files),
+        "argv": list(spec.argv) if cage is None else command(cage, spec.argv),
+        "private": [str(folder / "home"), str(folder / "tmp")], "watched": [str(spec.out)],
+        "cwd_top": str(cage.worktree if cage else spec.cwd),
+    }  # fmt: skip
+
+
+def _locked(folder: Path) -> bool:
+    """True while a shim lives: it keeps the lock to its end, and the kernel lets it go whatever the end."""
+    try:
+        fd = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def _read_exit(folder: Path) -> JobResult | None:
+    try:
+        last = json.loads((folder / "exit.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    known = {f.name for f in fields(JobResult)}
+    return JobResult(**{key: value for key, value in last.items() if key in known})
+
+
+def _abandon(folder: Path, status: Mapping[str, Any]) -> JobResult:
+    killed = _hunt(folder, status)
+    begun, clock = status.get("started"), status.get("clock")
+    try:
+        seen = (folder / "status.json").stat().st_mtime
+    except OSError:
+        seen = time.time()
+    alive = max(0.0, time.monotonic() - (time.time() - seen) - float(begun)) if begun else 0.0
+    left = f"; {killed} of its processes were left, and were ended" if killed else ""
+    return JobResult(
+        ended="abandoned", reason=f"the process beside the run was killed{left}",
+        seconds=max(0.0, alive - (float(clock) - float(begun))) if begun and clock else 0.0, wall_seconds=alive,
+        peak_memory=status.get("peak_memory"), clock_started=cast("float | None", status.get("clock_started")),
+        ended_at=time.time(),
+    )  # fmt: skip
+
+
+def _hunt(folder: Path, status: Mapping[str, Any]) -> int:
+    job = _identity(status.get("job"))
+    known = [one for one in map(_identity, status.get("tree") or ()) if one]
+    if job:
+        known.append(job)
+    session = job[1] if job and job[0] == boot_id() else None
+    return hunt(str(folder / "home"), known, session)
+
+
+def _identity(value: Any) -> Identity | None:
+    if isinstance(value, (list, tuple)) and len(value) == 3:
+        return str(value[0]), int(value[1]), int(value[2])
+    return None

@@ -1,0 +1,377 @@
+"""One process beside each job: it starts it, owns its clock, and ends the whole of it. `shim.py SPEC.json`
+
+It is nobody's child (double fork, setsid), so the engine may die and be born again: the deadline holds, and a new
+engine finds the job by the lock that this process keeps on `<run folder>/lock` for life. It talks to the job over
+the control channel of docs/run-protocol.md and to the engine by files: `status.json` and `exit.json` out, `kill` in.
+
+Started as a file with `-I -S`, so it must load nothing but the standard library and its neighbours, and little of it.
+"""
+# pathlib costs as much as the rest of the start:
+# ruff: noqa: PTH100, PTH104, PTH118, PTH120, PTH123
+
+from __future__ import annotations
+
+import array
+import ctypes
+import fcntl
+import json
+import os
+import resource
+import select
+import signal
+import socket
+import sys
+import time
+from contextlib import suppress
+from typing import Any
+
+if not __package__:
+    sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+
+from core.lab.detach import detach, last_word, reserve
+from core.lab.output import Cleaner, Curve, OutputLog, clean
+from core.lab.proctree import boot_id, descendants, kill_children, process_identity
+from core.lab.watch import Watch
+
+TICK = 0.2  # seconds between looks at the tree
+OVERTIME_FACTOR, OVERTIME_SECONDS = 1.1, 5.0
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Shim:
+    """The life of one job. `spec` is what `core.lab.runner` wrote."""
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        self.spec = spec
+        self.folder: str = spec["folder"]
+        self.log = OutputLog(self.path("output.log"))
+        self.curve = Curve(self.path("curve.tsv"))
+        self.cleaner = Cleaner()
+        self.watch = Watch(spec)
+        self.phase = "starting"
+        self.started = self.clock = time.monotonic()
+        self.clock_end: float | None = None
+        self.clock_wall: float | None = None
+        self.said: dict[str, Any] = {}  # what the job said over the channel
+        self.exit_code: int | None = None
+        self.exit_fd = reserve(self.path("exit.json.part"))
+        self.job = 0
+        self.job_identity: Any = None
+        # A job that gets its data by descriptor cannot train before it asks; one that needs none may never ask.
+        self.plain: bool = spec["plain"] or not spec["train_files"]
+
+    def path(self, name: str) -> str:
+        return os.path.join(self.folder, name)
+
+    # --- start --------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Fork and execute the job, its output in a pipe and the control channel inherited."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.control: socket.socket | None = ours
+        self.pipe, writer = os.pipe()
+        with suppress(OSError):
+            fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 1 << 20)
+        self.started = self.clock = time.monotonic()
+        self.job = os.fork()
+        if self.job == 0:
+            self._become_job(theirs, writer)
+        theirs.close()
+        os.close(writer)
+        os.set_blocking(self.pipe, False)
+        ours.setblocking(False)
+        self.job_identity = process_identity(self.job)
+        if self.plain:
+            self.phase, self.clock_wall = "training", time.time()
+        self.write_status()
+
+    def _become_job(self, control: socket.socket, writer: int) -> None:
+        """In the child: never returns."""
+        try:
+            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            os.setsid()
+            null = os.open(os.devnull, os.O_RDONLY)
+            for source, target in ((null, 0), (writer, 1), (writer, 2)):
+                os.dup2(source, target, inheritable=True)
+            os.set_inheritable(control.fileno(), True)
+            for number in (signal.SIGPIPE, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGCHLD):
+                signal.signal(number, signal.SIG_DFL)
+            signal.set_wakeup_fd(-1)
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            if self.spec["disk_limit"]:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (self.spec["disk_limit"],) * 2)
+            _raise_oom_score()
+            os.chdir(self.spec["cwd"])
+            env = dict(self.spec["env"], AUTORESEARCH_CONTROL_FD=str(control.fileno()))
+            os.execvpe(self.spec["argv"][0], self.spec["argv"], env)
+        except BaseException as error:
+            os.write(2, f"cannot start {self.spec['argv'][0]}: {error}\n".encode(errors="replace"))
+        finally:
+            os._exit(127)
+
+    # --- life ---------------------------------------------------------------------------------------------------
+
+    def live(self) -> tuple[str, str]:
+        """Serve the job until it ends or must end. Returns how it ended and, unless it is plain to see, why."""
+        waker, wakee = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wakee, warn_on_full_buffer=False)
+        for number in (signal.SIGCHLD, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+        poll = select.poll()
+        for fd in (waker, self.pipe, self.control.fileno() if self.control else -1):
+            poll.register(fd, select.POLLIN)
+        next_tick = next_status = time.monotonic()
+        self.terminated = False
+        while True:
+            now = time.monotonic()
+            if now >= next_tick:
+                next_tick = now + TICK
+                if verdict := self.asked_to_stop() or self.watch.look(self.pids()):
+                    return verdict
+            if now >= next_status:
+                next_status = now + 1.0
+                self.write_status()
+            due, ended, reason = self.deadline()
+            if now >= due:
+                return ended, reason
+            for fd, _ in poll.poll(max(0.0, min(next_tick, due) - now) * 1000 + 1):
+                if fd == self.pipe:
+                    if not self.read_output(16):
+                        poll.unregister(self.pipe)
+                elif self.control is not None and fd == self.control.fileno():
+                    if not self.read_control():
+                        poll.unregister(self.control.fileno())
+                        self.control.close()
+                        self.control = None
+                    elif self.said.get("no_data"):
+                        return "crashed", self.said["no_data"]
+                else:
+                    os.read(waker, 4096)
+            if self.reap():
+                return self.natural_end()
+            if self.terminated and (verdict := self.asked_to_stop()):
+                return verdict
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        if number == signal.SIGTERM:
+            self.terminated = True
+
+    def pids(self) -> list[int]:
+        return descendants(os.getpid())
+
+    def reap(self) -> bool:
+        """Collect the dead. True when the job itself is among them."""
+        try:
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    return False
+                if pid == self.job:
+                    self.exit_code = os.waitstatus_to_exitcode(status)
+                    return True
+        except ChildProcessError:
+            return self.exit_code is not None
+
+    def deadline(self) -> tuple[float, str, str]:
+        """When the job must be gone, and what to say if it is not."""
+        spec = self.spec
+        if self.phase == "saving":
+            allowance = spec["saving_seconds"]
+            return (self.clock_end or 0.0) + allowance, "overtime", (
+                f"was killed: still there {allowance:g} s after it said that training was done"
+            )  # fmt: skip
+        if self.phase == "starting":
+            allowance = spec["startup_seconds"]
+            return self.started + allowance, "startup_timeout", (
+                f"was killed: it did not ask for its data within the start-up allowance of {allowance:g} s"
+            )  # fmt: skip
+        if spec["seconds"] is not None:
+            allowed = spec["seconds"] * OVERTIME_FACTOR + OVERTIME_SECONDS
+            budget = f"its budget of {spec['seconds']:g} s"
+        else:
+            allowed = spec["limit_seconds"]
+            budget = f"the limit of {allowed:g} s on a run of {spec['steps']} steps"
+        word = "running" if self.clock == self.started else "training"
+        return self.clock + allowed, "overtime", f"was killed after {allowed:.1f} s: still {word} past {budget}"
+
+    def asked_to_stop(self) -> tuple[str, str] | None:
+        try:
+            with open(self.path("kill"), errors="replace") as file:
+                return "killed", file.read(1000).strip() or "was stopped"
+        except OSError:
+            return ("killed", "was ended by the system (SIGTERM)") if self.terminated else None
+
+    def natural_end(self) -> tuple[str, str]:
+        code = self.exit_code
+        if code == 0:
+            return "done", ""
+        if code == -signal.SIGXFSZ:
+            return "resources", f"wrote a file of more than {self.spec['disk_limit'] >> 20} MB"
+        if code == -signal.SIGKILL:
+            return "crashed", "was killed by the system (SIGKILL), most often for want of memory"
+        if code is not None and code < 0:
+            try:
+                name = signal.Signals(-code).name
+            except ValueError:
+                name = f"signal {-code}"
+            return "crashed", f"was ended by {name}"
+        return "crashed", f"exited with code {code}"
+
+    # --- what the job says ----------------------------------------------------------------------------------------
+
+    def seconds(self, now: float | None = None) -> float:
+        """The clock: seconds since it started, stopped by `done`."""
+        return (self.clock_end or now or time.monotonic()) - self.clock
+
+    def read_output(self, chunks: int) -> bool:
+        """Take up to `chunks` pieces from the pipe. False when every writer has closed it."""
+        for _ in range(chunks):
+            try:
+                data = os.read(self.pipe, 65536)
+            except BlockingIOError:
+                return True
+            text = self.cleaner.feed(data, final=not data)
+            self.log.write(text)
+            self.curve.feed(text, self.seconds())
+            if not data:
+                return False
+        return True
+
+    def read_control(self) -> bool:
+        """One packet from the job. False when the channel is closed. What is not understood is ignored."""
+        assert self.control is not None
+        try:
+            packet = self.control.recv(65536)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        if not packet:
+            return False
+        try:
+            message = json.loads(packet)
+        except ValueError:
+            return True
+        if isinstance(message, dict):
+            if message.get("type") == "ready" and "params" not in self.said:
+                self.said["params"] = message.get("params")
+                self.go()
+            elif message.get("type") == "done" and self.phase == "training":
+                self.clock_end = time.monotonic()
+                self.phase = "saving"
+                self.said.update({key: _count(message.get(key)) for key in ("steps", "tokens")})
+                self.write_status()
+        return True
+
+    def go(self) -> None:
+        """Hand over the data; the clock starts here. A plain command that asks late keeps the clock it has."""
+        assert self.control is not None
+        fds: list[int] = []
+        try:
+            for path in self.spec["train_files"].values():
+                fds.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError as error:
+            self.said["no_data"] = f"the training data cannot be opened: {error.strerror}: {error.filename}"
+            return
+        message: dict[str, Any] = {"type": "go", "names": list(self.spec["train_files"])}
+        for key in ("seconds", "steps"):
+            if self.spec[key] is not None:
+                message[key] = self.spec[key]
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        try:
+            self.control.sendmsg([json.dumps(message).encode()], ancillary)
+        except OSError:
+            return
+        finally:
+            for fd in fds:
+                os.close(fd)
+        now = time.monotonic()
+        if self.phase == "starting" or now - self.started <= self.spec["startup_seconds"]:
+            self.clock, self.clock_wall = now, time.time()
+            self.phase = "training"
+            self.curve.restart()
+        self.write_status()
+
+    # --- what is told to the engine -------------------------------------------------------------------------------
+
+    def write_status(self) -> None:
+        status = {
+            "phase": self.phase, "plain": self.plain, "shim": process_identity(os.getpid()), "job": self.job_identity,
+            "started": self.started, "clock": self.clock if self.phase != "starting" else None,
+            "clock_started": self.clock_wall, "clock_end": self.clock_end, "budget_seconds": self.spec["seconds"],
+            "budget_steps": self.spec["steps"], "params": _count(self.said.get("params")), "step": self.curve.step,
+            "loss": self.curve.loss, "tree": self.watch.tree, **self.watch.peaks(),
+        }  # fmt: skip
+        part = self.path("status.json.part")
+        try:
+            with open(part, "w") as file:
+                json.dump(status, file)
+            os.rename(part, self.path("status.json"))
+        except OSError:
+            return
+
+    def finish(self, ended: str, reason: str) -> None:
+        """End the tree, take what is left of the output, and write the last word durably."""
+        ended_mono = time.monotonic()
+        seconds = self.seconds(ended_mono) if self.phase != "starting" else 0.0
+        gone = kill_children(self.job)
+        while self.read_output(1) and self.log.total < 64 << 20:
+            if not select.select([self.pipe], [], [], 0)[0]:
+                break
+        self.log.write(self.cleaner.feed(b"", final=True))
+        self.curve.close()
+        tail = clean(self.log.recent)[-4096:]
+        if ended == "crashed" and (line := _last_line(tail)):
+            reason = f"{reason}: {line}"
+        if not gone:
+            reason = f"{reason} (some of its processes could not be ended)".strip()
+        steps = self.said.get("steps")
+        last = {
+            "ended": ended, "reason": reason, "exit_code": self.exit_code, "seconds": round(seconds, 4),
+            "wall_seconds": round(ended_mono - self.started, 4), "steps": self.curve.step if steps is None else steps,
+            "tokens": self.said.get("tokens"), "params": _count(self.said.get("params")), "log_tail": tail,
+            "saving_seconds": round(ended_mono - self.clock_end, 4) if self.clock_end else None,
+            "ended_at": time.time() - (time.monotonic() - ended_mono), "clock_started": self.clock_wall,
+            "boot_id": boot_id(), **self.watch.peaks(),
+        }  # fmt: skip
+        self.phase = "ended"
+        last_word(self.exit_fd, self.path("exit.json.part"), self.path("exit.json"), last)
+        self.write_status()
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else ""
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 53 else None
+
+
+def _raise_oom_score() -> None:
+    """When memory ends, the kernel should take the job, not the engine or the shell beside it."""
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("500")
+    except OSError:
+        return
+
+
+def main() -> None:
+    with open(sys.argv[1]) as file:
+        spec = json.load(file)
+    detach(spec["folder"])
+    shim = Shim(spec)
+    try:
+        shim.start()
+        ended, reason = shim.live()
+    except Exception as error:  # our own fault, and still the job must end and its end be told
+        ended, reason = "crashed", f"the harness could not go on with this run: {type(error).__name__}: {error}"
+    shim.finish(ended, reason)
+    shim.watch.clean_up()
+
+
+if __name__ == "__main__":
+    main()
