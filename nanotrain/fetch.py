@@ -181,7 +181,8 @@ def _refused(error: urllib.error.HTTPError, url: str, part: Path, start: int, re
         raise Cut("what was fetched before does not belong to this file")
     if error.code in (408, 425, 429) or error.code >= 500:
         raise Cut(f"the server answered {error.code} {error.reason}")
-    mend = "check the address given with --hub or HF_ENDPOINT" if error.code == 404 else "check that the hub lets you in"
+    missing = "check the address given with --hub or HF_ENDPOINT"
+    mend = missing if error.code == 404 else "check that the hub lets you in"
     raise PrepareError(f"{url}: {error.code} {error.reason}", mend)
 
 
@@ -215,8 +216,10 @@ class Bar:
             return
         self.shown = now
         speed = (got - self.start) / 1e6 / max(now - self.begun, 1e-6)
-        share = got / self.total if self.total else 0.0
-        drawn = f"[{'#' * round(20 * share):<20}] {100 * share:3.0f}% of {self.total / 1e6:,.0f} MB" if self.total else f"{got / 1e6:,.0f} MB"
+        drawn = f"{got / 1e6:,.0f} MB"
+        if self.total:
+            share = got / self.total
+            drawn = f"[{'#' * round(20 * share):<20}] {100 * share:3.0f}% of {self.total / 1e6:,.0f} MB"
         line = f"prepare: {self.name} {drawn}, {speed:.1f} MB/s"
         print(f"\r{line}\033[K" if self.tty else line, end="" if self.tty else "\n", flush=True)
 

@@ -85,7 +85,7 @@ def main() -> None:
     """Serve until the scorer closes the pipe. What the code under test prints goes to stderr."""
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    with open(os.devnull) as nothing:
+    with Path(os.devnull).open() as nothing:
         os.dup2(nothing.fileno(), 0)
     send(answers, {"type": "hello"})
     try:

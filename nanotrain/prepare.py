@@ -37,12 +37,12 @@ SMALL_CORPUS = 64_000_000  # bytes of text
 TOKENIZER_BYTES = 64_000_000  # the tokenizer is trained on at most this much of the training split
 BOS = "<|bos|>"  # begins every stretch of continuous text; token 0; never scored
 PATTERN = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,2}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
-CHECKED_WHOLE = 64_000_000  # files up to this size are hashed whole when the cache is checked, longer ones by their ends
+CHECKED_WHOLE = 64_000_000  # files up to this size are hashed whole at a check, longer ones at both ends
 MEND = "python -m nanotrain.prepare"
 
 
 def cache_root() -> Path:
-    """The folder of everything nanotrain keeps: $AUTORESEARCH_HOME/nanotrain, else ~/.cache/autoresearch-tui/nanotrain."""
+    """Where nanotrain keeps all: $AUTORESEARCH_HOME/nanotrain, else ~/.cache/autoresearch-tui/nanotrain."""
     home = os.environ.get("AUTORESEARCH_HOME")
     return (Path(home) if home else Path.home() / ".cache" / "autoresearch-tui") / "nanotrain"
 
@@ -200,7 +200,8 @@ def build(corpus: Corpus, folder: Path, vocab: int) -> Prepared:
         "files": {name: fingerprint(folder / name) for name in names},
     }
     write_atomically(folder / "manifest.json", json.dumps(manifest, indent=1).encode())
-    say(f"done in {time.monotonic() - start:.1f} s: {tokens['train']:,} tokens to train on, {tokens['val']:,} to judge by")
+    took = time.monotonic() - start
+    say(f"done in {took:.1f} s: {tokens['train']:,} tokens to train on, {tokens['val']:,} to judge by")
     return Prepared(folder, manifest)
 
 
@@ -250,9 +251,7 @@ def token_lengths(tokenizer: Any) -> list[int]:
     return [0 if name == BOS else len(name) for name in names]
 
 
-def encode(
-    corpus: Corpus, tokenizer: Any, lengths: list[int], folder: Path
-) -> tuple[dict[str, int], dict[str, int]]:
+def encode(corpus: Corpus, tokenizer: Any, lengths: list[int], folder: Path) -> tuple[dict[str, int], dict[str, int]]:
     """Write the token files (little-endian uint16) and the slices' text; returns tokens and bytes by slice.
 
     Raises PrepareError when the tokens of a slice do not stand for exactly its text.
@@ -303,10 +302,10 @@ def batches(items: Iterator[tuple[str, str, bool]], size: int = 512) -> Iterator
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m nanotrain.prepare", description=__doc__.split("\n")[0] if __doc__ else "")
+    parser = argparse.ArgumentParser(prog="python -m nanotrain.prepare", description="Prepare the data, once.")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--data", metavar="DIR", help="a folder of .txt, .jsonl or .parquet files, or `kjv`; remembered")
-    which.add_argument("--download", metavar="NAME", help="climbmix or tinystories, from the Hugging Face hub; remembered")
+    which.add_argument("--download", metavar="NAME", help="climbmix or tinystories, from the hub; remembered")
     parser.add_argument("--shards", type=int, default=4, metavar="N", help="how many shards to download (default 4)")
     parser.add_argument("--hub", metavar="URL", help="another address for the hub (default $HF_ENDPOINT or its own)")
     parser.add_argument("--vocab", type=int, metavar="N", help="tokens in the vocabulary (default by corpus size)")
@@ -345,7 +344,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}\n mend: {error.mend}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"error: {error.filename or root}: {error.strerror}\n mend: make room there, or set AUTORESEARCH_HOME", file=sys.stderr)
+        what = f"{error.filename or root}: {error.strerror}"
+        print(f"error: {what}\n mend: make room there, or set AUTORESEARCH_HOME", file=sys.stderr)
         return 1
     say(f"ready: {done.folder}")
     print(json.dumps(done.hand_over()), flush=True)

@@ -98,7 +98,9 @@ class Examiner:
         rows = self.sample()
         moved = float(np.abs(self.model.logits(rows) - self.model.logits(rows)).max())
         self.result.record(
-            "deterministic", moved, self.tolerance,
+            "deterministic",
+            moved,
+            self.tolerance,
             f"not deterministic, or keeps a memory between calls: the same rows moved the logits by {moved:.3g}",
         )
 
@@ -110,7 +112,9 @@ class Examiner:
         others[place] = rows[kept]
         moved = float(np.abs(self.model.logits(rows)[kept] - self.model.logits(others)[place]).max())
         self.result.record(
-            "rows", moved, self.tolerance,
+            "rows",
+            moved,
+            self.tolerance,
             f"rows are not independent: changing the other rows of the batch moved a row's logits by {moved:.3g}",
         )
 
@@ -131,7 +135,9 @@ class Examiner:
         moves = np.abs(before[:cut] - after[:cut]).max(axis=1)
         where, moved = int(moves.argmax()), float(moves.max())
         self.result.record(
-            "causal", moved, self.tolerance,
+            "causal",
+            moved,
+            self.tolerance,
             f"not causal: changing the tokens from {cut} on moved the logits at {where} by {moved:.3g}",
         )
 
@@ -142,7 +148,9 @@ class Examiner:
         for length in {max(1, rows.shape[1] // 2), max(1, rows.shape[1] - 1)}:
             moved = float(np.abs(self.model.logits(rows[:, :length]) - whole[:, :length]).max())
             self.result.record(
-                "prefix", moved, self.short_tolerance,
+                "prefix",
+                moved,
+                self.short_tolerance,
                 f"not causal: cutting the row after {length} tokens moved the logits before by {moved:.3g}",
             )
 
@@ -172,7 +180,9 @@ class Examiner:
             self.causal(kept[int(row)], kept[count + twin], int(cut))
         self.total(seen)
 
-    def answers(self, feed: Tokens, order: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    def answers(
+        self, feed: Tokens, order: NDArray[np.int64]
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """(places, logits) batch by batch, with the next request already under way."""
         places = order.reshape(-1, self.batch)
         self.model.ask(feed[places[0]])
@@ -186,7 +196,9 @@ class Examiner:
         nats = cross_entropy(logits, self.targets[name])
         moved = float(np.abs(nats - seen.setdefault(name, nats)).max())
         self.result.record(
-            "second_pass", moved, 2 * self.tolerance,
+            "second_pass",
+            moved,
+            2 * self.tolerance,
             f"keeps a memory between calls: the second pass over the same text differs by {moved:.3g} nats",
         )
 

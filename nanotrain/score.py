@@ -87,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
         cage = json.loads(env.get("AUTORESEARCH_CAGE") or "[]")
         worktree = Path(env.get("AUTORESEARCH_WORKTREE") or Path.cwd()).resolve()
         run = Path(env.get("AUTORESEARCH_RUN_DIR") or prepare.cache_root() / "last-run").resolve()
-        device = env.get("AUTORESEARCH_DEVICE") or ("cuda" if os.path.exists("/dev/nvidiactl") else "cpu")
+        device = env.get("AUTORESEARCH_DEVICE") or ("cuda" if Path("/dev/nvidiactl").exists() else "cpu")
         if device not in prepare.EVAL_CONTEXT:
             raise Fault(f"AUTORESEARCH_DEVICE is {device!r}; cpu or cuda expected")
         seed = int(env.get("AUTORESEARCH_SEED") or 1)

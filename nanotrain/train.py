@@ -8,6 +8,9 @@ It reads top to bottom: settings, model, optimiser, schedule, data, the run. Not
 the scorer (nanotrain/score.py, outside this file's reach) rebuilds the model with build_model() and judges it.
 """
 
+# torch types a module's attributes as Tensor | Module, whatever they are:
+# mypy: disable-error-code="no-any-return, union-attr, arg-type, index, no-untyped-call"
+
 from __future__ import annotations
 
 import argparse
@@ -29,6 +32,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 from nanotrain import handover
+from nanotrain.corpus import PrepareError
 
 # =================================================================================================
 # Act 1. Settings. Plain numbers with unit and meaning; a name ending in _CPU or _CUDA counts on that device only.
@@ -44,7 +48,7 @@ HEAD_DIM_CUDA = 128
 MLP_RATIO = 4                 # hidden channels of the MLP, in widths
 CONTEXT_CPU = 64              # tokens a training row (the scorer feeds rows of 64 on cpu, 2048 on cuda)
 CONTEXT_CUDA = 2048
-WINDOW_PATTERN = "SL"         # one letter a block, repeated: S sees the short window, L the whole context; the last is L
+WINDOW_PATTERN = "SL"         # a letter a block, repeated: S sees the short window, L all; the last block is L
 SHORT_WINDOW = 0.5            # length of the short window, in contexts
 VALUE_EMBED_EVERY = 2         # every so many blocks (the last one first) has value embeddings; 0: none
 ROPE_BASE_CPU = 1000.0        # longest wavelength of the rotary embedding, in tokens / 2 pi
@@ -441,7 +445,7 @@ def find_machine(wanted: str | None) -> Machine:
 
 
 def keep_freed_memory() -> None:
-    """Have glibc reuse large blocks: mapped anew for every tensor of a megabyte, their pages cost a quarter of a step."""
+    """Have glibc reuse large blocks: mapped anew for every big tensor, their pages cost a fifth of a step."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
@@ -592,7 +596,8 @@ def train(machine: Machine, run: handover.Run) -> None:
     print(f"parameters:    {params:,}")
     print(f"seconds:       {trained:.1f} training after {startup:.1f} of preparation")
     print(f"memory:        {memory:,.0f} MB at the peak")
-    print(f"machine:       {machine.device.type}, {str(machine.dtype)[6:]}, {'compiled' if machine.compiled else 'eager'}")
+    mode = "compiled" if machine.compiled else "eager"
+    print(f"machine:       {machine.device.type}, {str(machine.dtype)[6:]}, {mode}")
 
 
 def save(trainer: Trainer, run: handover.Run) -> None:
@@ -612,7 +617,7 @@ def peak_memory_mb() -> float:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m nanotrain.train", description="Train the model for its time budget.")
+    parser = argparse.ArgumentParser(prog="python -m nanotrain.train", description="Train for the time budget.")
     parser.add_argument("--smoke", action="store_true", help="two steps on random tokens, then stop")
     parser.add_argument("--seconds", type=float, help="by hand: time budget (default 20 on cpu, 300 on cuda)")
     parser.add_argument("--steps", type=int, help="by hand: a number of steps instead")
@@ -621,7 +626,7 @@ def main() -> int:
     run = handover.connect(options.seconds, options.steps, machine.device.type)
     try:
         (smoke if options.smoke else train)(machine, run)
-    except (handover.HandoverError, handover.PrepareError) as error:
+    except (handover.HandoverError, PrepareError) as error:
         print(f"error: {error}\n mend: {getattr(error, 'mend', 'run it again')}", file=sys.stderr)
         return 1
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import stat
 import struct
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,12 @@ import numpy as np
 MAX_BYTES = {"cpu": 1 << 30, "cuda": 16 << 30}  # of weights.safetensors
 MAX_HEADER = 1 << 22  # bytes
 MAX_CONFIG = 1 << 16  # bytes of model.json
-EXPONENTS = {"F64": ("<u8", 0x7FF << 52), "F32": ("<u4", 0xFF << 23), "F16": ("<u2", 0x1F << 10), "BF16": ("<u2", 0xFF << 7)}
+EXPONENTS = {  # the bits that are all set in NaN and infinity
+    "F64": ("<u8", 0x7FF << 52),
+    "F32": ("<u4", 0xFF << 23),
+    "F16": ("<u2", 0x1F << 10),
+    "BF16": ("<u2", 0xFF << 7),
+}
 SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 CHUNK = 1 << 22  # numbers looked at a time
 
@@ -57,7 +63,7 @@ def _open(path: Path, limit: int) -> int:
     except OSError as error:
         raise Rejected(f"{path.name} cannot be read: {error.strerror}") from error
     status = os.fstat(descriptor)
-    if not os.path.isfile(f"/proc/self/fd/{descriptor}"):
+    if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         raise Rejected(f"{path.name} is not a plain file")
     if status.st_size > limit:

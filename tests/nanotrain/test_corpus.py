@@ -56,7 +56,8 @@ def test_folder_reads_every_kind_in_order(tmp_path: Path) -> None:
     import pyarrow.parquet as parquet
 
     (tmp_path / "a.txt").write_text("one\n")
-    (tmp_path / "b.jsonl").write_text(json.dumps({"text": "two", "id": 1}) + "\n\n" + json.dumps({"text": "thrée"}) + "\n")
+    lines = [json.dumps({"text": "two", "id": 1}), "", json.dumps({"text": "thrée"}), ""]
+    (tmp_path / "b.jsonl").write_text("\n".join(lines))
     parquet.write_table(arrow.table({"id": [1, 2], "text": ["four", None]}), tmp_path / "c.parquet")
     (tmp_path / "ignored.md").write_text("no")
     found = corpus.folder(tmp_path, tmp_path / "cache")
@@ -96,7 +97,7 @@ def test_parquet_without_the_column_is_refused(tmp_path: Path) -> None:
 def test_missing_and_empty_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(corpus.PrepareError, match="does not exist"):
         corpus.folder(tmp_path / "none", tmp_path)
-    with pytest.raises(corpus.PrepareError, match="no .txt"):
+    with pytest.raises(corpus.PrepareError, match=r"no \.txt"):
         corpus.folder(tmp_path, tmp_path)
 
 

@@ -107,7 +107,7 @@ def test_a_harness_that_hangs_up_is_no_traceback(tmp_path: Path, prepared: prepa
     harness = Harness(tmp_path / "run", prepared)
     harness.heard()
     harness.near.close()
-    out, err = harness.process.communicate(timeout=60)
+    _, err = harness.process.communicate(timeout=60)
     assert harness.process.returncode == 1
     assert "closed the control channel" in err and "Traceback" not in err
 

@@ -103,7 +103,11 @@ def test_two_at_once_make_it_once(tmp_path: Path) -> None:
     env.pop("NANOTRAIN_DATA", None)
     running = [
         subprocess.Popen(
-            [sys.executable, "-m", "nanotrain.prepare"], cwd=worlds.REPOSITORY, env=env, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "nanotrain.prepare"],
+            cwd=worlds.REPOSITORY,
+            env=env,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for _ in range(2)
     ]

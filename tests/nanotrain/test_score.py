@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from nanotrain import handover, prepare, probes, train
 from tests.nanotrain import worlds
 
 FORWARD = "        length = tokens.size(1)\n        cos, sin"  # where GPT.forward begins
-RESULT = "            logits = self.config.softcap * torch.tanh(logits.float() / self.config.softcap)\n        return logits\n"
+RESULT = "torch.tanh(logits.float() / self.config.softcap)\n        return logits\n"  # where it ends
 
 
 def judged(tree: Path, run: Path, home: Path, **env: str) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def with_result(code: str) -> tuple[str, str]:
     return RESULT, RESULT.replace("        return logits\n", f"{code}        return logits\n")
 
 
-def test_an_honest_model_gets_the_loss_that_its_logits_have(home: Path, tmp_path: Path, prepared: prepare.Prepared) -> None:
+def test_an_honest_model_gets_the_loss_of_its_logits(home: Path, tmp_path: Path, prepared: prepare.Prepared) -> None:
     run = worlds.left_behind(tmp_path / "run")
     found = judged(worlds.REPOSITORY, run, home)
     assert all(probe["ok"] for probe in found["probes"].values()), found
@@ -72,8 +73,7 @@ CHEATS = {
         "not causal: changing the tokens from",
     ),
     "a glance at the end of the row, from the middle only": (
-        [with_result("        logits = logits.clone(); logits[:, 30, :] += tokens[:, 60:61].float() / 100\n"
-                     if False else "        if length == 64: logits = logits.clone(); logits[:, 30, 5] += tokens[:, 60] / 50\n")],
+        [with_result("        if length == 64: logits[:, 30, 5] += tokens[:, 60] / 50\n")],
         "not causal",
     ),
     "a mean over the batch": (
@@ -81,7 +81,7 @@ CHEATS = {
         "rows are not independent",
     ),
     "the next row's first token": (
-        [with_result("        logits = logits.clone(); logits[:-1, -1] += F.one_hot(tokens[1:, 0], self.config.vocab) * 20\n")],
+        [with_result("        logits[:-1, -1] += F.one_hot(tokens[1:, 0], self.config.vocab) * 20\n")],
         "rows are not independent",
     ),
     "training while it is tested": (
@@ -97,7 +97,6 @@ CHEATS = {
             "        seen = self.__dict__.setdefault('seen', {})\n"
             "        self.__dict__['calls'] = self.__dict__.get('calls', 0) + 1\n"
             "        if self.__dict__['calls'] > 12 and length == 64:\n"
-            "            logits = logits.clone()\n"
             "            for i, row in enumerate(tokens.tolist()):\n"
             "                logits[i] += 3.0 * seen.get(tuple(row), 0)\n"
             "                seen[tuple(row)] = 1\n"
@@ -132,21 +131,22 @@ CHEATS = {
         "wrote to the scorer's pipe",
     ),
     "weights that do not fit the code": (
-        [("self.keep = nn.Parameter(torch.ones(config.depth))", "self.keep = nn.Parameter(torch.ones(config.depth + 1))")],
+        [("self.keep = nn.Parameter(torch.ones(config.depth))", "self.keep = nn.Parameter(torch.ones(9))")],
         "cannot be rebuilt.*size mismatch",
     ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if i else []) for i, name in enumerate(CHEATS)])
+NAMES = [pytest.param(name, marks=pytest.mark.slow if place else []) for place, name in enumerate(CHEATS)]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_cheat_is_rejected_in_words(name: str, home: Path, tmp_path: Path) -> None:
     edits, says = CHEATS[name]
     tree = worlds.worktree(tmp_path / "tree", *edits)
     config = replace(worlds.SMALL, window_pattern="L")
     found = judged(tree, worlds.left_behind(tmp_path / "run", config), home)
     assert "metric" not in found
-    import re
-
     assert re.search(says, found["rejected"]), found
     assert found["rejected"].isprintable()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -33,13 +34,11 @@ def text(size: int, seed: int = 0) -> str:
     return "".join(lines)
 
 
-def command(*arguments: str, cwd: Path = REPOSITORY, timeout: float = 120, **env: str) -> subprocess.CompletedProcess[str]:
+def command(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Run `python -m …` in the repository with more environment."""
-    import os
-
     values = {k: v for k, v in os.environ.items() if not k.startswith(("AUTORESEARCH_CONTROL", "NANOTRAIN_"))} | env
     return subprocess.run(
-        [sys.executable, "-m", *arguments], cwd=cwd, env=values, capture_output=True, text=True, timeout=timeout
+        [sys.executable, "-m", *arguments], cwd=REPOSITORY, env=values, capture_output=True, text=True, timeout=120
     )
 
 
