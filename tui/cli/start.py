@@ -1,0 +1,193 @@
+"""Starting and attaching: `run`, `attach`, and the bare `autoresearch-tui`."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+from core.record.errors import AutoresearchError, NoSuchSession, SessionBusy, UncommittedChanges, UsageError
+from core.record.state import State
+from core.session import (
+    EngineOptions,
+    SessionPaths,
+    check_name,
+    engine_alive,
+    list_sessions,
+    lock_holder,
+)
+from tui.cli.names import fresh_name, project_of, running_session, session_of
+from tui.cli.output import Output
+
+
+def open_app(arguments: Namespace, out: Output) -> int:
+    """Attach to what runs here, else the launch screen."""
+    project = project_of(arguments)
+    _need_terminal(
+        "watch without a screen with: autoresearch-tui status, or start with: autoresearch-tui run --headless"
+    )
+    return _app(project, running_session(project))
+
+
+def attach(arguments: Namespace, out: Output) -> int:
+    paths = session_of(arguments)
+    _need_terminal("look without a screen with: autoresearch-tui status, or autoresearch-tui events --follow")
+    return _app(paths.project, paths)
+
+
+def _app(project: Path, paths: SessionPaths | None) -> int:
+    from tui.app import run_app
+
+    return run_app(project, paths)
+
+
+def _need_terminal(mend: str) -> None:
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise AutoresearchError("this is not a terminal, and the app needs one", mend=mend)
+
+
+def run(arguments: Namespace, out: Output) -> int:
+    if arguments.json and not arguments.headless:
+        raise UsageError("--json goes with --headless", mend="add --headless, or use: autoresearch-tui events --json")
+    project = project_of(arguments)
+    options = _options(arguments)
+    if not arguments.headless:
+        _need_terminal("add --headless to run without a screen")
+    paths = _choose(project, arguments.session, out)
+    since = _last_seq(paths)
+    _start(paths, options, out)
+    if not arguments.headless:
+        return _app(project, paths)
+    return _headless(paths, since, arguments.json, out)
+
+
+def _options(arguments: Namespace) -> EngineOptions:
+    script = None
+    if arguments.script is not None:
+        path = Path(arguments.script).expanduser().absolute()
+        if not path.is_file():
+            raise UsageError("there is no such file", where=str(path), mend="--script names a file of JSON lines")
+        script = str(path)
+    if arguments.researcher == "scripted" and script is None:
+        raise UsageError("the scripted researcher needs its script", mend="add --script FILE.jsonl")
+    return EngineOptions(
+        researcher=arguments.researcher,
+        model=arguments.model,
+        script=script,
+        slots=arguments.slots,
+        seed=arguments.seed,
+        experiments=arguments.experiments,
+        hours=arguments.hours,
+        usd=arguments.usd,
+        run_budget=arguments.run_budget,
+        overrides=tuple(arguments.overrides),
+        from_head=arguments.from_head,
+    )
+
+
+def _choose(project: Path, name: str | None, out: Output) -> SessionPaths:
+    """The session to start: the named one; else the newest if it was left unfinished; else a new one.
+
+    Raises SessionBusy when an engine holds it already.
+    """
+    if name is not None:
+        check_name(name)
+        paths = SessionPaths(project, name)
+    else:
+        running = running_session(project)
+        paths = running or _unfinished(project) or SessionPaths(project, fresh_name(project))
+        if running is None and paths.database.exists():
+            out.say(f"going on with session {paths.name} (for another one add --session NAME)")
+    if engine_alive(paths):
+        pid = lock_holder(paths)
+        raise SessionBusy(
+            f"session {paths.name!r} runs already, in the engine with pid {pid}",
+            pid=pid,
+            mend=f"attach to it with: autoresearch-tui attach {paths.name}, or start another one with --session NAME",
+        )
+    return paths
+
+
+def _unfinished(project: Path) -> SessionPaths | None:
+    """The newest session, when it was stopped or its engine died; not when it is finished or its baseline crashed."""
+    from core.client import read_state
+
+    for paths in list_sessions(project)[:1]:
+        try:
+            if read_state(paths).state not in ("finished", "crashed"):
+                return paths
+        except AutoresearchError:
+            return None
+    return None
+
+
+def _last_seq(paths: SessionPaths) -> int:
+    from core.client import read_state
+
+    return read_state(paths).seq if paths.database.exists() else 0
+
+
+def _start(paths: SessionPaths, options: EngineOptions, out: Output) -> None:
+    """Start the engine. On a terminal, uncommitted changes are a question; elsewhere a refusal with its mend."""
+    from core.client import start_engine
+
+    try:
+        start_engine(paths, options)
+    except UncommittedChanges as error:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise
+        out.say(str(error))
+        out.say("[r] run from HEAD, leaving them aside   [s] stop, to commit them first")
+        if not _wants_head():
+            raise
+        from dataclasses import replace
+
+        start_engine(paths, replace(options, from_head=True))
+
+
+def _wants_head() -> bool:
+    while True:
+        sys.stderr.write("r or s? ")
+        sys.stderr.flush()
+        answer = sys.stdin.readline()
+        if not answer or answer.strip().lower() in ("s", "stop", "n", "q"):
+            return False
+        if answer.strip().lower() in ("r", "run"):
+            return True
+
+
+def _headless(paths: SessionPaths, since: int, as_json: bool, out: Output) -> int:
+    """A line for each event until the engine is gone. 0: finished or stopped in order; 1: crashed; 130: ctrl-c."""
+    from core.client import follow, read_state
+    from tui.cli.look import print_event
+
+    name = paths.name
+    metric = None
+    try:
+        for event in follow(paths, since):
+            metric = metric or read_state(paths).metric
+            print_event(event, metric, as_json, out)
+    except KeyboardInterrupt:
+        if engine_alive(paths):
+            out.say(
+                f"\nthe engine goes on without you: attach with autoresearch-tui attach {name}, "
+                f"end it with autoresearch-tui stop --session {name}"
+            )
+        return 130
+    state = read_state(paths)
+    if state.session is None:
+        raise NoSuchSession(f"session {name!r} ended before it began", mend=f"look into {paths.engine_log}")
+    return _verdict(paths, state, out)
+
+
+def _verdict(paths: SessionPaths, state: State, out: Output) -> int:
+    again = f"go on with: autoresearch-tui run --session {paths.name}"
+    if state.state == "crashed":
+        out.error(f"session {paths.name} crashed: {state.reason or 'no reason was given'}")
+        return 1
+    if state.state not in ("finished", "stopped") or state.engine_open:
+        out.error(
+            f"the engine of session {paths.name} died without a word; look into {paths.engine_log}\n  mend: {again}"
+        )
+        return 1
+    return 0
