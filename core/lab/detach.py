@@ -32,12 +32,12 @@ def take(lock: int) -> bool:
     return False
 
 
-def detach(folder: str) -> None:
-    """Leave the starter's session; returns in the shim, after the starter has been told how it went."""
+def detach(folder: str) -> int:
+    """Leave the starter's session. Returns, in the shim alone, where to `tell` the starter how it went."""
     reader, writer = os.pipe()
     if os.fork():
         os.close(writer)
-        answer = os.read(reader, 200)
+        answer = os.read(reader, 500)
         sys.stderr.write("" if answer == b"ok" else answer.decode() or "the shim died at its start")
         sys.stderr.flush()
         os._exit(0 if answer == b"ok" else 1)
@@ -59,9 +59,14 @@ def detach(folder: str) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
-    os.write(writer, b"ok")
-    os.close(writer)
     os.close(reader)
+    return writer
+
+
+def tell(writer: int, word: str) -> None:
+    """Answer the starter, who waits for it: `ok`, or what went wrong."""
+    os.write(writer, word.encode(errors="replace")[:500])
+    os.close(writer)
 
 
 def reserve(path: str) -> int:

@@ -28,7 +28,7 @@ from typing import Any
 if not __package__:
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-from core.lab.detach import detach, last_word, reserve
+from core.lab.detach import detach, last_word, reserve, tell
 from core.lab.output import Cleaner, Curve, OutputLog, clean
 from core.lab.proctree import boot_id, descendants, kill_children, process_identity
 from core.lab.watch import Watch
@@ -362,10 +362,15 @@ def _raise_oom_score() -> None:
 def main() -> None:
     with open(sys.argv[1]) as file:
         spec = json.load(file)
-    detach(spec["folder"])
-    shim = Shim(spec)
+    starter = detach(spec["folder"])
     try:
+        shim = Shim(spec)
         shim.start()
+    except Exception as error:
+        tell(starter, f"{type(error).__name__}: {error}")
+        raise
+    tell(starter, "ok")
+    try:
         ended, reason = shim.live()
     except Exception as error:  # our own fault, and still the job must end and its end be told
         ended, reason = "crashed", f"the harness could not go on with this run: {type(error).__name__}: {error}"

@@ -1,0 +1,66 @@
+"""Real jobs for the runner: a worktree, a run folder and a Python program to run."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.lab.cage import CageSpec, Tier
+from core.lab.environment import readable_roots, resolve_command, run_environment
+from core.lab.runner import JobSpec
+
+# A job's half of the control channel, as docs/run-protocol.md has it.
+CHANNEL = """
+import array, json, os, socket, sys, time
+channel = socket.socket(fileno=int(os.environ["AUTORESEARCH_CONTROL_FD"]))
+def ready():
+    channel.send(json.dumps({"type": "ready", "params": 123}).encode())
+    data, fds, _, _ = socket.recv_fds(channel, 65536, 16)
+    return json.loads(data), fds
+def done(**more):
+    channel.send(json.dumps({"type": "done", **more}).encode())
+"""
+
+
+def needs(tier: Tier) -> Tier:
+    if tier == "A" and shutil.which("bwrap") is None:
+        pytest.skip("bubblewrap is not installed")
+    return tier
+
+
+@pytest.fixture(params=["A", "B"])
+def tier(request: pytest.FixtureRequest) -> Tier:
+    """Every real tier; B wherever Linux has Landlock."""
+    return needs(request.param)
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Callable[..., JobSpec]:
+    """A job spec for a program's text: plain and uncaged unless told otherwise."""
+
+    def build(program: str, *, cage: Tier | None = None, channel: bool = False, **more: Any) -> JobSpec:
+        worktree = tmp_path / "work tree 🚀"
+        worktree.mkdir(exist_ok=True)
+        text = (CHANNEL if channel else "import os, sys, time\n") + textwrap.dedent(program)
+        (worktree / "job.py").write_text(text)
+        env = run_environment(worktree)
+        argv = tuple(resolve_command("python -S job.py", env, worktree))
+        defaults: dict[str, Any] = {"seconds": 20.0, "plain": not channel}
+        if cage:
+            hidden = more.pop("hidden", ())
+            readable = (*readable_roots(env, argv), *more.pop("readable", ()))
+            network = more.pop("network", False)
+            defaults["cage"] = CageSpec(worktree, readable=readable, hidden=hidden, tier=cage, network=network)
+        if channel and "train_files" not in more:
+            train = tmp_path / "train.bin"
+            train.write_text("training data")
+            defaults["train_files"] = {"train.bin": str(train)}
+        number = len(list(tmp_path.glob("run *")))
+        return JobSpec(1, tmp_path / f"run {number}", argv, worktree, env, **{**defaults, **more})
+
+    return build

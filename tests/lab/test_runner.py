@@ -1,0 +1,379 @@
+"""Runs, against real processes that misbehave in every way they can."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from core.lab.cage import Tier
+from core.lab.proctree import descendants, same_process
+from core.lab.runner import Job, JobResult, JobSpec, adopt, start
+
+Make = Callable[..., JobSpec]
+
+
+def marked(spec: JobSpec) -> list[int]:
+    """Processes of this very job that are alive, found by the path that only they have in their environment."""
+    needle, found = os.fsencode(str(spec.folder / "home")), []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdecimal() and needle in (entry / "environ").read_bytes():
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def environ(pid: int) -> str:
+    return Path(f"/proc/{pid}/environ").read_text()
+
+
+async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to pass in time"
+        await asyncio.sleep(0.01)
+
+
+async def run(spec: JobSpec) -> JobResult:
+    result = await (await start(spec)).wait()
+    assert marked(spec) == []
+    return result
+
+
+def log(spec: JobSpec) -> str:
+    return (spec.folder / "output.log").read_text()
+
+
+HONEST = """
+time.sleep(0.3)
+message, fds = ready()
+print(message, os.read(fds[0], 100).decode())
+begun = time.time()
+step = 0
+while time.time() - begun < message.get("seconds", 0.5):
+    step += 1
+    print(f"step {step:05d} | loss {5 / step:.4f} | lr 0.1")
+    time.sleep(0.02)
+done(steps=step, tokens=step * 10)
+time.sleep(0.2)
+open(os.environ["AUTORESEARCH_RUN_DIR"] + "/weights", "w").write("w")
+"""
+
+
+async def test_the_clock_runs_from_go_to_done(job: Make) -> None:
+    spec = job(HONEST, channel=True, seconds=0.6)
+    phases: list[str] = []
+    result = await (await start(spec)).wait(phases.append)
+    assert result.ended == "done" and result.exit_code == 0 and result.reason == ""
+    assert phases == ["starting", "training", "saving"]
+    assert 0.55 < result.seconds < 0.9
+    assert result.wall_seconds > result.seconds + 0.45
+    assert result.saving_seconds is not None and 0.15 < result.saving_seconds < 0.5
+    assert result.steps is not None and result.tokens == result.steps * 10 and result.params == 123
+    assert "'names': ['train.bin'], 'seconds': 0.6} training data" in log(spec)
+    assert (spec.out / "weights").read_text() == "w"
+    curve = [line.split("\t") for line in (spec.folder / "curve.tsv").read_text().splitlines()]
+    assert 2 <= len(curve) <= 6 and curve[0][1] == "1" and float(curve[0][2]) == 5.0
+    assert all(0 <= float(line[0]) < 0.9 for line in curve)
+    assert abs(result.ended_at - time.time()) < 5 and result.clock_started and result.clock_started < result.ended_at
+    assert result.peak_memory and result.peak_memory > 1 << 20
+    await until(lambda: not (spec.folder / "home").exists() and not (spec.folder / "tmp").exists())
+
+
+async def test_a_step_budget_is_handed_over(job: Make) -> None:
+    spec = job("print(ready()[0])\nprint('step 7 loss 1.5')\ndone(steps=400)", channel=True, seconds=None, steps=400)
+    result = await run(spec)
+    assert "'steps': 400}" in log(spec) and result.steps == 400 and result.tokens is None
+
+
+async def test_progress_is_seen_while_it_runs(job: Make) -> None:
+    one = await start(job(HONEST, channel=True, seconds=2.0))
+    await until(lambda: one.phase == "training")
+    begun = one.seconds
+    await until(lambda: one.seconds > begun + 0.3)
+    assert one.fraction is not None and 0.1 < one.fraction < 0.9
+    await until(lambda: one.status.get("step"))
+    assert one.status["loss"] > 0
+    result = await one.kill("enough")
+    assert result.ended == "killed" and result.reason == "enough" and one.phase == "ended" and one.fraction == 1.0
+
+
+async def test_a_plain_command_has_its_clock_from_the_start(job: Make) -> None:
+    spec = job("print('step 3 loss: 0.5')\ntime.sleep(0.3)\nprint('val_bpb: 1.25')", seconds=2.0)
+    one = await start(spec)
+    await until(lambda: one.phase == "training")
+    result = await one.wait()
+    assert result.ended == "done" and 0.3 <= result.seconds < 1.0 and abs(result.seconds - result.wall_seconds) < 0.01
+    assert result.steps == 3 and result.log_tail.endswith("val_bpb: 1.25\n")
+
+
+@pytest.mark.slow
+async def test_still_training_past_its_budget(job: Make) -> None:
+    stubborn = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nready()\nwhile True: time.sleep(1)"
+    result = await run(job(stubborn, channel=True, seconds=0.5))
+    assert result.ended == "overtime" and 5.5 < result.seconds < 6.2
+    assert result.reason == "was killed after 5.5 s: still training past its budget of 0.5 s"
+
+
+async def test_limits_of_steps_starting_and_saving(job: Make) -> None:
+    result = await run(job("ready()\ntime.sleep(60)", channel=True, seconds=None, steps=5, limit_seconds=0.5))
+    assert result.ended == "overtime" and "the limit of 0.5 s on a run of 5 steps" in result.reason
+    result = await run(job("time.sleep(60)", channel=True, startup_seconds=0.4))
+    assert result.ended == "startup_timeout" and "start-up allowance of 0.4 s" in result.reason and result.seconds == 0
+    result = await run(job("ready()\ndone(steps=1)\ntime.sleep(60)", channel=True, saving_seconds=0.4))
+    assert result.ended == "overtime" and "0.4 s after it said" in result.reason and result.seconds < 0.3
+
+
+async def test_nothing_survives_a_kill(job: Make) -> None:
+    nasty = """
+    import signal
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    for _ in range(3):
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork() == 0:
+                while True: time.sleep(1)
+            os._exit(0)
+    print("up", flush=True)
+    while True: time.sleep(1)
+    """
+    spec = job(nasty)
+    one = await start(spec)
+    await until(lambda: "up" in log(spec) and len(marked(spec)) == 4)
+    begun = time.monotonic()
+    result = await one.kill("skipped by the user 🚀")
+    assert time.monotonic() - begun < 1.0
+    assert result.ended == "killed" and result.reason == "skipped by the user 🚀" and marked(spec) == []
+
+
+async def test_a_daemon_left_behind_is_ended_with_the_run(job: Make) -> None:
+    daemon = """
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork(): os._exit(0)
+        while True: time.sleep(1)
+    os.wait()
+    """
+    result = await run(job(daemon))
+    assert result.ended == "done" and result.wall_seconds < 2
+
+
+async def test_a_crash_says_how(job: Make) -> None:
+    result = await run(job("print('so far')\ndef f(): raise ValueError('the loss is \\x1b[31mNaN')\nf()"))
+    assert result.ended == "crashed" and result.exit_code == 1
+    assert result.reason == "exited with code 1: ValueError: the loss is NaN"
+    assert "Traceback" in result.log_tail and "\x1b" not in result.log_tail
+    result = await run(job("import ctypes\nctypes.string_at(0)"))
+    assert result.ended == "crashed" and result.reason.startswith("was ended by SIGSEGV")
+    result = await run(job("os.kill(os.getpid(), 9)"))
+    assert result.ended == "crashed" and "want of memory" in result.reason
+
+
+async def test_a_program_that_cannot_start(job: Make) -> None:
+    spec = job("")
+    result = await run(JobSpec(1, spec.folder, ("/no/such program",), spec.cwd, spec.env, seconds=1.0, plain=True))
+    assert result.ended == "crashed" and result.exit_code == 127 and "cannot start /no/such program" in result.reason
+
+
+async def test_data_that_is_gone(job: Make, tmp_path: Path) -> None:
+    spec = job("ready()\ntime.sleep(60)", channel=True, train_files={"train.bin": str(tmp_path / "gone")})
+    result = await run(spec)
+    assert result.ended == "crashed" and "training data cannot be opened" in result.reason
+
+
+async def test_nonsense_on_the_channel_is_ignored(job: Make) -> None:
+    program = """
+    for junk in (b"{", b"[]", b"\\xff", b'{"type": "go"}', b'{"type": 5}', b'{"type": "done", "steps": "x"}'):
+        channel.send(junk)
+    message, fds = ready()
+    channel.send(b'{"type": "ready"}')
+    channel.send(json.dumps({"type": "done", "steps": -5, "tokens": {"a": 1}}).encode())
+    """
+    result = await run(job(program, channel=True))
+    assert result.ended == "done" and result.steps is None and result.tokens is None
+
+
+@pytest.mark.slow
+async def test_gigabytes_of_output_stay_bounded(job: Make) -> None:
+    program = """
+    line = b"x" * 1000 + b"\\n"
+    block = line * 1000
+    for i in range(1000): os.write(1, block)
+    os.write(1, b"step 9 | loss 0.25\\nlast words\\n")
+    """
+    spec = job(program, seconds=100.0)
+    result = await run(spec)
+    assert result.ended == "done" and result.wall_seconds < 60
+    assert (spec.folder / "output.log").stat().st_size < 13 << 20
+    text = log(spec)
+    assert "of output left out here" in text and text.endswith("last words\n") and result.steps == 9
+
+
+async def test_escape_sequences_never_reach_the_log(job: Make) -> None:
+    program = r"""
+    os.write(1, b"a\x1b[31mred\x1b[0m\x1b]0;title\x07b\x1b]8;;http://x\x1b\\c\r\nd\x9b1me\xc2\x9b2mf\x00\x08\x7fg\n")
+    os.write(1, b"split\x1b[3")
+    time.sleep(0.1)
+    os.write(1, b"1mhere \xe2\x9c\x93\n10%\r20%\r30%\n")
+    """
+    spec = job(program)
+    await run(spec)
+    raw = (spec.folder / "output.log").read_bytes()
+    assert raw == b"aredbc\nd\x9b1me2mfg\nsplithere \xe2\x9c\x93\n10%\n20%\n30%\n"
+
+
+async def test_memory_is_limited(job: Make) -> None:
+    spec = job(
+        "held = []\nwhile True:\n    held.append(bytearray(b'x') * (8 << 20)); time.sleep(0.01)", memory_limit=200 << 20
+    )
+    result = await run(spec)
+    assert result.ended == "resources" and result.reason == "was killed: it used more than 200 MB of memory"
+    assert result.peak_memory is not None and 200 << 20 < result.peak_memory < 2 << 30
+
+
+async def test_memory_shared_by_a_fork_counts_once(job: Make) -> None:
+    program = """
+    held = bytearray(b"x") * (60 << 20)
+    for _ in range(5):
+        if os.fork() == 0:
+            time.sleep(1.2); os._exit(0)
+    time.sleep(1.0)
+    """
+    spec = job(program, memory_limit=200 << 20)
+    result = await run(spec)
+    assert result.ended == "done", result.reason
+
+
+async def test_processes_are_limited(job: Make) -> None:
+    program = """
+    for _ in range(500):
+        if os.fork() == 0:
+            time.sleep(60); os._exit(0)
+    time.sleep(60)
+    """
+    spec = job(program, process_limit=64)
+    result = await run(spec)
+    assert result.ended == "resources" and "more than 64 processes" in result.reason and result.wall_seconds < 10
+
+
+@pytest.mark.parametrize("where", ["AUTORESEARCH_RUN_DIR", "TMPDIR", "HOME", "."])
+async def test_disk_is_limited(job: Make, where: str) -> None:
+    program = f"""
+    folder = os.environ.get({where!r}, ".")
+    for i in range(10_000):
+        open(f"{{folder}}/{{i}}", "wb").write(bytes(1 << 20)); time.sleep(0.02)
+    """
+    spec = job(program, disk_limit=30 << 20)
+    result = await run(spec)
+    assert result.ended == "resources" and "more than 30 MB to disk" in result.reason
+
+
+async def test_one_file_too_large(job: Make) -> None:
+    spec = job("f = open('big', 'wb')\nwhile True: f.write(bytes(1 << 20))", disk_limit=30 << 20)
+    result = await run(spec)
+    assert result.ended in ("resources", "crashed") and (spec.cwd / "big").stat().st_size <= 30 << 20
+
+
+async def test_no_secret_of_ours_in_the_shim_or_the_job(job: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-very-secret")
+    spec = job("print(sorted(os.environ), flush=True)\ntime.sleep(60)")
+    one = await start(spec)
+    await until(lambda: "PATH" in log(spec))
+    assert all("sk-very-secret" not in environ(one.status[who][1]) for who in ("shim", "job"))
+    await one.kill("done looking")
+    assert "ANTHROPIC" not in log(spec) and "sk-very" not in (spec.folder / "spec.json").read_text()
+
+
+async def test_the_shim_is_killed(job: Make, tier: Tier) -> None:
+    program = """
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork(): os._exit(0)
+    print("up", flush=True)
+    while True: time.sleep(1)
+    """
+    spec = job(program, cage=tier)
+    one = await start(spec)
+    await until(lambda: log(spec).count("up") == 2 and one.status.get("tree"))
+    job_identity = tuple(one.status["job"])
+    os.kill(one.status["shim"][1], signal.SIGKILL)
+    result = await one.wait()
+    assert result.ended == "abandoned" and result.ended_at
+    assert marked(spec) == [] and not same_process(job_identity)
+    assert adopt(spec.folder) is None
+
+
+ENGINE = """
+import asyncio, json, sys
+from pathlib import Path
+from core.lab.runner import JobSpec, start
+async def main():
+    raw = json.loads(sys.argv[1])
+    place, argv = Path(raw["folder"]), tuple(raw["argv"])
+    spec = JobSpec(1, place, argv, Path(raw["cwd"]), raw["env"], plain=True, seconds=raw["seconds"])
+    await start(spec)
+    print("started", flush=True)
+    await asyncio.sleep(60)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.slow
+async def test_the_engine_is_killed_and_another_adopts(job: Make) -> None:
+    spec = job("import signal\nsignal.signal(15, signal.SIG_IGN)\nwhile True: time.sleep(1)", seconds=0.5)
+    raw = json.dumps({"folder": str(spec.folder), "argv": spec.argv, "cwd": str(spec.cwd), "env": dict(spec.env),
+                      "seconds": 0.5})  # fmt: skip
+    engine = await asyncio.create_subprocess_exec(sys.executable, "-c", ENGINE, raw, stdout=subprocess.PIPE)
+    assert engine.stdout and await engine.stdout.readline() == b"started\n"
+    assert descendants(engine.pid) == []
+    engine.kill()
+    await engine.wait()
+    job_alive = adopt(spec.folder)
+    assert job_alive is not None and job_alive.phase == "training"
+    result = await job_alive.wait()
+    assert result.ended == "overtime" and 5.5 < result.seconds < 6.2 and marked(spec) == []
+    again = adopt(spec.folder)
+    assert again is not None and await again.wait() == result
+
+
+async def test_an_adopted_job_can_be_killed_and_a_kill_works_by_file_alone(job: Make) -> None:
+    spec = job("time.sleep(60)")
+    await start(spec)
+    other = adopt(spec.folder)
+    assert other is not None
+    assert (await other.kill("moved on")).reason == "moved on"
+    spec = job("time.sleep(60)")
+    one = await start(spec)
+    (spec.folder / "kill").write_text("by file")
+    assert (await one.wait()).reason == "by file"
+
+
+async def test_a_folder_is_run_once(job: Make) -> None:
+    spec = job("time.sleep(60)")
+    one = await start(spec)
+    with pytest.raises(Exception, match="another process runs this job"):
+        await start(spec)
+    await one.kill("x")
+    await until(lambda: subprocess.run(["flock", "-n", str(spec.folder / "lock"), "true"]).returncode == 0)
+    with pytest.raises(Exception, match="ended already"):
+        await start(spec)
+    assert adopt(spec.folder / "nowhere") is None
+
+
+async def test_twenty_waits_cost_little(job: Make) -> None:
+    spec = job("time.sleep(1.0)")
+    one: Job = await start(spec)
+    before = time.process_time()
+    await one.wait()
+    assert time.process_time() - before < 0.1
