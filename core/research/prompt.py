@@ -123,11 +123,10 @@ def stable(brief: Brief) -> str:
 
 
 def current_files(brief: Brief) -> str:
-    """The editable files as they are at the parent. Not cleaned: a search text must be copied from them exactly."""
+    """The editable files as they are at the parent, whole unless they are beyond all measure."""
     parts = [f"The editable files, as they stand in experiment {brief.parent} (0 is the unchanged code):"]
     for path, text in sorted(brief.files.items()):
-        shown = text if len(text) <= FILE_LIMIT else bounded(text, FILE_LIMIT)
-        parts.append(fenced("file", shown.replace("\x1b", ""), path=path, access="editable"))
+        parts.append(fenced("file", bounded(text, FILE_LIMIT), path=path, access="editable"))
     return "\n\n".join(parts)
 
 
