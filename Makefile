@@ -1,0 +1,37 @@
+# make run    set up on the first call, then open the app      (args="run --headless" passes other words)
+# make test   lint, types and every test                       make test-fast: without the slow ones
+# make bench  the measurements of docs/benchmarks.md           make clean: caches and .venv; never sessions/
+.PHONY: help run test test-fast lint bench clean setup setup-dev
+.DEFAULT_GOAL := help
+args ?=
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+setup:
+	@sh .ci/setup nanotrain
+
+setup-dev:
+	@sh .ci/setup nanotrain,dev
+
+run: setup
+	@.venv/bin/autoresearch-tui $(args)
+
+lint: setup-dev
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+test: lint
+	.venv/bin/pytest -m ""
+
+test-fast: setup-dev
+	.venv/bin/pytest
+
+bench: setup-dev
+	.venv/bin/python -m benchmarks
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -not -path './sessions/*' -prune -exec rm -rf {} +
