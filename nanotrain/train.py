@@ -187,7 +187,7 @@ class Attention(nn.Module):
     def __init__(self, config: Config, block: int) -> None:
         super().__init__()
         self.heads, self.head_dim, self.window = config.heads, config.head_dim, config.window(block)
-        self.qkv = nn.Linear(config.width, 3 * config.width, bias=False)
+        self.qkv = nn.Parameter(torch.empty(3, config.width, config.width))  # queries, keys, values
         self.out = nn.Linear(config.width, config.width, bias=False)
         self.gate_width = min(32, config.width)
         self.gate = nn.Linear(self.gate_width, config.heads, bias=False) if config.has_value_embed(block) else None
@@ -198,7 +198,8 @@ class Attention(nn.Module):
     ) -> torch.Tensor:
         """x and extra (B, T, C) -> (B, T, C)."""
         rows, length, width = x.shape
-        q, k, v = self.qkv(x).view(rows, length, 3, self.heads, self.head_dim).unbind(2)
+        qkv = F.linear(x, self.qkv.flatten(0, 1))
+        q, k, v = qkv.view(rows, length, 3, self.heads, self.head_dim).unbind(2)
         if extra is not None and self.gate is not None:
             gate = 2 * torch.sigmoid(self.gate(x[..., : self.gate_width]))
             v = v + gate[..., None] * extra.view(rows, length, self.heads, self.head_dim)
@@ -268,7 +269,7 @@ class GPT(nn.Module):
         for table in self.value_embeds.values():
             nn.init.uniform_(table.weight, -bound, bound)
         for block in self.blocks:
-            nn.init.uniform_(block.attention.qkv.weight, -bound, bound)
+            nn.init.uniform_(block.attention.qkv, -bound, bound)
             nn.init.uniform_(block.mlp.up.weight, -bound, bound)
             nn.init.zeros_(block.attention.out.weight)
             nn.init.zeros_(block.mlp.down.weight)
@@ -311,24 +312,25 @@ def orthogonalise(update: torch.Tensor, steps: int) -> torch.Tensor:
 
 
 class Muon:
-    """Momentum, orthogonalised; matrices of one shape are stacked and stepped together."""
+    """Momentum, orthogonalised; (M, N) matrices, or stacks of them, of one shape are stepped together."""
 
     def __init__(self, matrices: list[torch.Tensor], peak: float) -> None:
         self.peak = peak  # learning rate at the schedule's top
-        shapes = sorted({tuple(m.shape) for m in matrices})
-        self.groups = [[m for m in matrices if tuple(m.shape) == shape] for shape in shapes]
-        self.momenta = [torch.zeros(len(g), *g[0].shape, device=g[0].device) for g in self.groups]
+        shapes = sorted({tuple(m.shape[-2:]) for m in matrices})
+        self.groups = [[m for m in matrices if tuple(m.shape[-2:]) == shape] for shape in shapes]
+        self.momenta = [torch.zeros_like(torch.cat([m.view(-1, *m.shape[-2:]) for m in g])) for g in self.groups]
 
     @torch.no_grad()
     def step(self, scale: float, momentum: float) -> None:
         """`scale` is the schedule's multiplier, 0 to 1."""
         for group, average in zip(self.groups, self.momenta, strict=True):
-            gradient = torch.stack([m.grad for m in group if m.grad is not None])
+            gradient = torch.cat([m.grad.view(-1, *m.shape[-2:]) for m in group])
             average.lerp_(gradient, 1 - momentum)
             update = orthogonalise(gradient.lerp_(average, momentum), NEWTON_SCHULZ_STEPS)
             rate = self.peak * scale * max(1.0, update.size(-2) / update.size(-1)) ** 0.5
             torch._foreach_mul_(group, 1 - self.peak * scale * scale * MATRIX_DECAY)
-            torch._foreach_add_(group, list(update.unbind(0)), alpha=-rate)
+            updates = update.split([m.shape[:-2].numel() for m in group])
+            torch._foreach_add_(group, [u.view_as(m) for u, m in zip(updates, group, strict=True)], alpha=-rate)
 
 
 class Optimiser:
@@ -338,7 +340,7 @@ class Optimiser:
         named = dict(model.named_parameters())
         embeds = [p for n, p in named.items() if n.startswith(("embed.", "value_embeds."))]
         heads = [p for n, p in named.items() if n.startswith("head.")]
-        matrices = [p for n, p in named.items() if n.startswith("blocks.") and p.ndim == 2 and "gate" not in n]
+        matrices = [p for n, p in named.items() if n.startswith("blocks.") and p.ndim >= 2 and "gate" not in n]
         taken = {id(p) for p in embeds + heads + matrices}
         scalars = [p for p in named.values() if id(p) not in taken]
         self.muon = Muon(matrices, rates["matrix"])
