@@ -119,7 +119,8 @@ def _bubblewrap(spec: CageSpec) -> list[str]:
         args += ["--ro-bind", str(git), str(git)]
     for path in _hidden(spec):
         args += ["--tmpfs", path, "--remount-ro", path] if Path(path).is_dir() else ["--ro-bind", "/dev/null", path]
-    return args
+    # The folders around what is mounted are memory, and would take what is written there for nothing.
+    return [*args, "--remount-ro", "/"]
 
 
 # --- tier B -----------------------------------------------------------------------------------------------------------

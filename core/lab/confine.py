@@ -18,7 +18,7 @@ import os
 import platform
 import struct
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
@@ -84,16 +84,16 @@ class Landlock:
         os.close(self.fd)
 
 
-def carve(root: str, hidden: Iterable[str]) -> tuple[list[str], list[str]]:
+def carve(root: str, hidden: Sequence[str]) -> tuple[list[str], list[str]]:
     """(folders to list only, paths to grant in full) that together are `root` without what is hidden in it.
 
     Landlock cannot take away, so everything beside a hidden path is granted instead of the folder around it.
     """
-    inside = [path for path in hidden if path == root or path.startswith(root.rstrip("/") + "/")]
+    if any(root == path or root.startswith(path.rstrip("/") + "/") for path in hidden):
+        return [], []
+    inside = [path for path in hidden if path.startswith(root.rstrip("/") + "/")]
     if not inside:
         return [], [root]
-    if root in inside:
-        return [], []
     listed, granted = [root], []
     try:
         names = os.listdir(root)

@@ -31,7 +31,7 @@ if not __package__:
 from core.lab.detach import detach, last_word, reserve, tell
 from core.lab.output import Cleaner, Curve, OutputLog, clean
 from core.lab.proctree import boot_id, descendants, kill_children, process_identity
-from core.lab.watch import Watch
+from core.lab.watch import GitFile, Watch
 
 TICK = 0.2  # seconds between looks at the tree
 OVERTIME_FACTOR, OVERTIME_SECONDS = 1.1, 5.0
@@ -50,6 +50,7 @@ class Shim:
         self.curve = Curve(self.path("curve.tsv"))
         self.cleaner = Cleaner()
         self.watch = Watch(spec)
+        self.git_file = GitFile(spec["cwd_top"])
         self.phase = "starting"
         self.started = self.clock = time.monotonic()
         self.clock_end: float | None = None
@@ -317,9 +318,8 @@ class Shim:
         ended_mono = time.monotonic()
         seconds = self.seconds(ended_mono) if self.phase != "starting" else 0.0
         gone = kill_children(self.job)
-        while self.read_output(1) and self.log.total < 64 << 20:
-            if not select.select([self.pipe], [], [], 0)[0]:
-                break
+        self.git_file.restore()
+        self.read_output(64)  # the writers are gone: what is left is at most the pipe's own megabyte
         self.log.write(self.cleaner.feed(b"", final=True))
         self.curve.close()
         tail = clean(self.log.recent)[-4096:]

@@ -3,6 +3,7 @@
 Standard library only: the shim of every job loads this.
 """
 # pathlib costs as much as the rest of the start:
+# ruff: noqa: PTH108, PTH112, PTH113, PTH114, PTH118, PTH123
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 from core.lab.proctree import boot_id, exact_memory, process_stat, tree_memory
@@ -107,6 +109,32 @@ class Watch:
         """Remove the job's private home and temporary files."""
         for folder in self._private:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+class GitFile:
+    """A worktree's `.git`, put back after the run: a forged one would act on whoever looks into the folder."""
+
+    def __init__(self, worktree: str) -> None:
+        self._path = os.path.join(worktree, ".git")
+        self._text = self._read()
+
+    def _read(self) -> bytes | None:
+        if os.path.islink(self._path) or not os.path.isfile(self._path):
+            return None
+        with open(self._path, "rb") as file:
+            return file.read(65536)
+
+    def restore(self) -> None:
+        """Undo what the run did to it. Does nothing in a folder that was no linked worktree."""
+        if self._text is None or self._read() == self._text:
+            return
+        with suppress(OSError):
+            if os.path.isdir(self._path) and not os.path.islink(self._path):
+                shutil.rmtree(self._path, ignore_errors=True)
+            elif os.path.lexists(self._path):
+                os.unlink(self._path)
+            with open(self._path, "xb") as file:
+                file.write(self._text)
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:

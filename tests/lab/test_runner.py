@@ -17,31 +17,13 @@ import pytest
 from core.lab.cage import Tier
 from core.lab.proctree import descendants, same_process
 from core.lab.runner import Job, JobResult, JobSpec, adopt, start
+from tests.lab.conftest import marked, until
 
 Make = Callable[..., JobSpec]
 
 
-def marked(spec: JobSpec) -> list[int]:
-    """Processes of this very job that are alive, found by the path that only they have in their environment."""
-    needle, found = os.fsencode(str(spec.folder / "home")), []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdecimal() and needle in (entry / "environ").read_bytes():
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return found
-
-
 def environ(pid: int) -> str:
     return Path(f"/proc/{pid}/environ").read_text()
-
-
-async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not come to pass in time"
-        await asyncio.sleep(0.01)
 
 
 async def run(spec: JobSpec) -> JobResult:
