@@ -197,7 +197,7 @@ class ClaudeResearcher:
                 "the answer was cut off: it grew too long", mend="think shorter and make smaller edits, not whole files"
             )
         if not uses:
-            raise EditError(prompt.NUDGE)
+            raise EditError("the answer was only words", mend=prompt.NUDGE)
         use = uses[0]
         if use["name"] != prompt.PROPOSE["name"]:
             raise EditError(f"there is no tool {one_line(str(use['name']), 60)!r}", mend="call propose")

@@ -215,7 +215,7 @@ def events(turn: Any, model_id: str = MODEL) -> Iterator[tuple[str, Any]]:
         "input_tokens": 1000, "output_tokens": 200, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 0,
         **turn.get("usage", {}),
     }  # fmt: skip
-    message = {
+    message: dict[str, Any] = {
         "id": "msg_1", "type": "message", "role": "assistant", "model": model_id, "content": [], "stop_reason": None,
         "stop_sequence": None, "usage": {**usage, "output_tokens": 1},
     }  # fmt: skip

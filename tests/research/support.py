@@ -1,4 +1,4 @@
-"""What the researchers' tests share: a Brief over texts in memory, a Stream that keeps what it is given, a short log."""
+"""What the researchers' tests share: a Brief over texts in memory, a Stream that remembers, a log without an engine."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ class Session:
         self.program = Program(
             edit=tuple(edit), run="true", metric=Metric(metric), text="+++\n+++\nLower it.", prose="Lower it."
         )
-        self.add(
-            e.SessionStarted("s", "/p", "autoresearch/s", "c0", metric, "min", False, "20s", {}, tuple(edit), 1, 2.0, "0")
-        )
+        budget: dict[str, float | int | None] = {}
+        what = (metric, "min", False, "20s", budget, tuple(edit), 1, 2.0, "0")
+        self.add(e.SessionStarted("s", "/p", "autoresearch/s", "c0", *what))
         self.add(e.ExperimentStarted(0, 0, "c0", "baseline"))
 
     def add(self, body: e.Body) -> None:
@@ -82,21 +82,16 @@ class Session:
         self.files[number] = {**self.files[parent], **new}
         diff, added, removed = unified(self.files[parent], new)
         self.diffs[number] = diff
-        self.add(
-            e.Proposed(
-                number, proposal.hypothesis, proposal.rationale, proposal.expected, proposal.kind, diff, tuple(new),
-                added, removed, 1.0, proposal.extra,
-            )  # fmt: skip
-        )
+        p = proposal
+        what = (p.hypothesis, p.rationale, p.expected, p.kind, diff, tuple(new))
+        self.add(e.Proposed(number, *what, added, removed, 1.0, p.extra))
 
     def judge(self, number: int, verdict: e.Verdict, metric: float | None = None, reason: str = "") -> None:
         delta = None if metric is None or self.state.best_metric is None else metric - self.state.best_metric
         self.add(e.Judged(number, verdict, metric, delta, reason))
 
     def apply(self, parent: int, proposal: Proposal) -> dict[str, str]:
-        return apply_edits(
-            self.files[parent], proposal.edits, may_edit=lambda path: matches(path, self.program.edit)
-        )
+        return apply_edits(self.files[parent], proposal.edits, may_edit=lambda path: matches(path, self.program.edit))
 
     def brief(self, number: int, **changes: object) -> Brief:
         parent = self.state.best

@@ -1,0 +1,248 @@
+"""The control: which constants it finds, where it looks, and that it learns, resumes and never repeats itself."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from core.record.errors import ResearcherMisconfigured, ScriptEnded
+from core.record.proposal import Proposal
+from core.research.constants import Constant, edits_for, find_constants, rounded, written
+from core.research.control import ControlResearcher
+from tests.research.support import Heard, Session
+
+NANOTRAIN = Path(__file__).parents[2] / "nanotrain" / "train.py"
+
+CODE = '''\
+"""Some code. LR = 0.1 in words."""
+LR = 0.1  # step size
+MATRIX_LR = 0.1               # of matrices
+MATRIX_LR_CUDA = 0.3
+MATRIX_LR_CPU: float = 3e-4
+BATCH = 2**14                 # tokens
+ROWS = 48
+STEPS_BACK = 3
+USE_BIAS = False
+BETAS = (0.9, 0.95, 1e-8)     # decay
+DROPOUT = 0.0
+SHIFT = -0.5
+HALF = 1 / 2
+SEED = 42
+NAME = "x"
+TABLE = {"A": 1.0}
+GIVEN = 3.0                   # somewhere [1..10 log]
+COUNT = 4                     # [2..9]
+KEPT = 0.7                    # [fixed]
+TWICE = 0.1
+TWICE = 0.2
+lower = 0.1
+ÄRGER, B = 0.1, 0.2
+if True:
+    INNER = 0.3
+
+
+def f():
+    LOCAL = 0.4
+    return LOCAL
+'''
+
+
+def found(device: str = "cpu") -> dict[str, Constant]:
+    return find_constants({"train.py": CODE}, device)
+
+
+def test_which_constants_are_found() -> None:
+    assert list(found()) == [
+        "LR", "MATRIX_LR", "MATRIX_LR_CPU", "BATCH", "ROWS", "STEPS_BACK", "USE_BIAS", "BETAS[0]", "BETAS[1]",
+        "BETAS[2]", "DROPOUT", "SHIFT", "HALF", "GIVEN", "COUNT",
+    ]  # fmt: skip
+    assert "MATRIX_LR_CUDA" in found("cuda") and "MATRIX_LR_CPU" not in found("cuda")
+
+
+def test_where_each_is_looked_for() -> None:
+    spaces = {key: (c.space.scale, c.space.low, c.space.high) for key, c in found().items()}
+    assert spaces["LR"] == ("log", 0.025, 0.4)
+    assert spaces["BATCH"] == ("power", 12, 16)
+    assert spaces["ROWS"][0] == "linear" and found()["ROWS"].space.step == 16
+    assert spaces["USE_BIAS"][0] == "choice"
+    assert spaces["BETAS[1]"][0] == "one_minus" and spaces["BETAS[1]"][2] < 1
+    assert spaces["DROPOUT"] == ("linear", 0.0, 0.3)
+    assert spaces["SHIFT"] == ("linear", -1.0, -0.25)
+    assert spaces["GIVEN"] == ("log", 1.0, 10.0)
+    assert spaces["COUNT"] == ("linear", 2.0, 9.0)
+    assert all(c.space.high <= 1 for key, c in found().items() if key in ("HALF", "DROPOUT", "BETAS[0]"))
+
+
+def test_edits_are_one_a_line_unique_and_keep_the_comment_in_its_column() -> None:
+    files, constants = {"train.py": CODE}, found()
+    session = Session(files)
+    edits = edits_for(files, constants, {"BATCH": 2**15, "BETAS[0]": 0.8, "BETAS[1]": 0.999, "LR": 0.05})
+    assert len(edits) == 3
+    new = session.apply(0, Proposal("h", tuple(edits)))["train.py"]
+    assert "BATCH = 2**15                 # tokens\n" in new
+    assert "BETAS = (0.8, 0.999, 1e-8)    # decay\n" in new
+    assert "\nLR = 0.05  # step size\nMATRIX_LR = 0.1 " in new
+    assert {k: c.value for k, c in find_constants({"train.py": new}).items()} == {
+        **{k: c.value for k, c in constants.items()}, "BATCH": 2**15, "BETAS[0]": 0.8, "BETAS[1]": 0.999, "LR": 0.05,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [1.0, 1e-9, 123456.0, 0.1, 3e30, 0.0])
+def test_what_is_written_is_what_is_read(value: float) -> None:
+    c = found()["LR"]
+    new = rounded(c, value)
+    assert float(written(c, new)) == new and math.isclose(new, value, rel_tol=6e-3)
+    assert "." in written(c, new) or "e" in written(c, new)
+
+
+def test_two_files_with_the_same_name_for_a_constant() -> None:
+    assert list(find_constants({"a.py": "LR = 0.1\n", "b.py": "LR = 0.2\nWD = 0.1\n", "c.txt": "LR = 1.0"})) == [
+        "a.py:LR", "b.py:LR", "WD",
+    ]  # fmt: skip
+
+
+async def play(session: Session, count: int, *, crash_every: int = 0, start: int = 1, fresh: bool = False) -> list[str]:
+    """Run the control against a bowl over all constants; the hypotheses proposed."""
+    first = find_constants(session.files[0])
+    researcher = ControlResearcher()
+    said = []
+    for number in range(start, start + count):
+        if fresh:
+            researcher = ControlResearcher()
+        session.start(number, "control")
+        proposal = await researcher.propose(session.brief(number), Heard())
+        said.append(proposal.hypothesis)
+        session.propose(number, proposal)
+        if crash_every and number % crash_every == 0:
+            session.judge(number, "crashed")
+            continue
+        value = bowl(session.files[number], first)
+        best = session.state.best_metric
+        session.judge(number, "kept" if best is not None and value < best - 1e-4 else "discarded", value)
+    return said
+
+
+def bowl(files: dict[str, str], first: dict[str, Constant]) -> float:
+    total = 2.0
+    for n, (key, c) in enumerate(sorted(find_constants(files).items())):
+        away = math.log2((abs(c.value) + 1e-3) / (abs(first[key].value) + 1e-3))
+        wanted = (-1.0, 0.5, 1.0)[n % 3]
+        total += 0.02 * (min(abs(away - wanted), 2.0) ** 2 - wanted**2)
+    return total
+
+
+def ready(code: str = CODE) -> Session:
+    session = Session({"train.py": code})
+    session.calibrate(bowl(session.files[0], find_constants(session.files[0])))
+    return session
+
+
+async def test_it_improves_and_never_tries_the_same_twice() -> None:
+    session = ready()
+    start = session.state.best_metric or 0.0
+    said = await play(session, 40, crash_every=9)
+    assert session.state.best_metric is not None and session.state.best_metric < start - 0.05
+    texts = [session.files[n]["train.py"] for n in range(41)]
+    assert len(set(texts)) == 41
+    assert len(set(said)) > 35 and any("TPE expects" in hypothesis for hypothesis in said)
+
+
+async def test_early_proposals_change_one_constant_and_never_many() -> None:
+    session = ready()
+    await play(session, 16)
+    changed = [len(x.extra["changed"]) for n, x in session.state.experiments.items() if n]  # type: ignore[arg-type]
+    assert changed[:8] == [1] * 8 and max(changed) <= 3
+
+
+async def test_a_resumed_session_goes_on_exactly_as_if_nothing_had_happened() -> None:
+    assert await play(ready(), 14) == await play(ready(), 14, fresh=True)
+
+
+async def test_another_seed_goes_another_way() -> None:
+    session = ready()
+    session.start(1, "control")
+    said = {(await ControlResearcher(seed).propose(session.brief(1), Heard())).hypothesis for seed in range(6)}
+    assert len(said) > 2
+
+
+async def test_running_and_unlogged_proposals_count_as_tried() -> None:
+    session = ready("A = 0.5\nUSE = False\n")
+    researcher = ControlResearcher()
+    files = []
+    for number in range(1, 13):
+        session.start(number, "control")
+        proposal = await researcher.propose(session.brief(number), Heard())  # never logged, never judged
+        files.append(session.apply(0, proposal)["train.py"])
+    assert len(set(files)) == 12
+
+
+async def test_it_says_what_it_is_and_why() -> None:
+    session = ready()
+    await play(session, 10)
+    session.start(11, "control")
+    heard = Heard()
+    proposal = await ControlResearcher().propose(session.brief(11), heard)
+    assert "no language model" in heard.notes[0] and "no language model" in proposal.rationale
+    thought = "".join(heard.thoughts)
+    assert "TPE splits the results into 2 good and 9 bad" in thought and "Known: 11 results" in thought
+    assert " → " in proposal.hypothesis and proposal.kind != ""
+
+
+async def test_feedback_brings_another_proposal() -> None:
+    session = ready()
+    researcher = ControlResearcher()
+    session.start(1, "control")
+    first = await researcher.propose(session.brief(1), Heard())
+    second = await researcher.propose(session.brief(1, feedback="the smoke check failed"), Heard())
+    assert first.edits != second.edits
+
+
+async def test_a_rebased_experiment_counts_with_its_new_parents_values() -> None:
+    from core.record import events as e
+    from core.research.control import history
+
+    session = ready()
+    await play(session, 2)
+    session.start(3, "control")
+    session.propose(3, await ControlResearcher().propose(session.brief(3), Heard()))
+    changed = session.state.experiments[3].extra["changed"]
+    assert isinstance(changed, dict)
+    parent = 1 if session.state.experiments[3].parent != 1 else 2
+    session.add(e.Rebased(3, parent, "c", "c"))
+    trials = {t.experiment: t for t in history(session.state, find_constants(session.files[0]), session.state.best)}
+    assert trials[3].values == {**trials[parent].values, **{k: v[1] for k, v in changed.items()}}
+
+
+async def test_nothing_to_turn_is_told_with_the_mend() -> None:
+    session = Session({"train.py": "lr = 0.1\n", "notes.txt": "A = 1"})
+    session.start(1, "control")
+    with pytest.raises(ResearcherMisconfigured) as caught:
+        await ControlResearcher().propose(session.brief(1), Heard())
+    assert "UPPERCASE" in caught.value.mend and "train.py" in caught.value.where
+
+
+async def test_it_ends_when_everything_has_been_tried() -> None:
+    session = ready("USE_A = False\nUSE_B = True\n")
+    await play(session, 3)
+    session.start(4, "control")
+    with pytest.raises(ScriptEnded):
+        await ControlResearcher().propose(session.brief(4), Heard())
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+async def test_nanotrain(device: str) -> None:
+    """The file that it is made for: enough to turn, nothing of the other device, every proposal parses."""
+    text = NANOTRAIN.read_text()
+    constants = find_constants({"nanotrain/train.py": text}, device)
+    other = "CUDA" if device == "cpu" else "CPU"
+    assert len(constants) >= 15 and not any(key.endswith(other) for key in constants)
+    assert not {f"CONTEXT_{device.upper()}", f"HEAD_DIM_{device.upper()}", "LOG_SECONDS"} & set(constants)
+    session = Session({"nanotrain/train.py": text}, edit=["nanotrain/train.py"])
+    session.calibrate(2.0)
+    for number in range(1, 9):
+        session.start(number, "control")
+        proposal = await ControlResearcher().propose(session.brief(number, device=device), Heard())
+        session.propose(number, proposal)
+        session.judge(number, "discarded", 2.0 + number / 100)

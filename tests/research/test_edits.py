@@ -1,0 +1,283 @@
+"""Edits: what applies, what is refused and in which words, and properties over made-up files."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core.record.edits import (
+    MAX_BYTES,
+    apply_edits,
+    matches,
+    proposal_from_plain,
+    proposal_to_plain,
+    unified,
+)
+from core.record.errors import EditError
+from core.record.proposal import Edit
+
+TRAIN = """\
+import math
+
+LR = 0.1  # step size
+WD = 0.1
+
+
+def step(x):
+    for i in range(3):
+        x = x + i
+        x = x * 2
+    return x
+
+
+def stop(x):
+    return x
+"""
+FILES = {"train.py": TRAIN, "notes.txt": "a\nb\n"}
+
+
+def apply(*edits: Edit, files: dict[str, str] | None = None) -> dict[str, str]:
+    return apply_edits(files or FILES, edits, may_edit=lambda p: matches(p, ["*.py", "notes.txt", "new/"]))
+
+
+def refusal(*edits: Edit, files: dict[str, str] | None = None) -> str:
+    with pytest.raises(EditError) as caught:
+        apply(*edits, files=files)
+    return str(caught.value)
+
+
+def test_an_exact_edit_changes_only_its_file() -> None:
+    assert apply(Edit("train.py", "LR = 0.1", "LR = 0.2")) == {"train.py": TRAIN.replace("LR = 0.1", "LR = 0.2")}
+
+
+def test_edits_apply_in_order_each_to_the_result_of_the_last() -> None:
+    new = apply(Edit("train.py", "LR = 0.1", "LR = 0.2"), Edit("./train.py", "LR = 0.2 ", "LR = 0.3 "))
+    assert "LR = 0.3  # step size" in new["train.py"]
+
+
+def test_trailing_blanks_do_not_matter() -> None:
+    search = "    for i in range(3):   \n        x = x + i\t\n"
+    new = apply(Edit("train.py", search, "    for i in range(4):\n        x = i\n"))
+    assert "    for i in range(4):\n        x = i\n        x = x * 2\n" in new["train.py"]
+
+
+def test_a_lost_indentation_is_given_back_to_the_replacement() -> None:
+    new = apply(Edit("train.py", "x = x + i\nx = x * 2", "if i:\n    x = x * 3\n\nx = x + 1"))
+    assert "        if i:\n            x = x * 3\n\n        x = x + 1\n    return x\n" in new["train.py"]
+
+
+def test_too_much_indentation_is_taken_away() -> None:
+    search = "        def stop(x):\n            return x"
+    new = apply(Edit("train.py", search, "        def stop(x):\n            return -x"))
+    assert new["train.py"].endswith("def stop(x):\n    return -x\n")
+
+
+def test_lines_can_be_removed_without_leaving_an_empty_one() -> None:
+    assert "    x = x + i" not in apply(Edit("train.py", "x = x + i   \n", ""))["train.py"]
+    new = apply(Edit("train.py", "        x = x + i  \n        x = x * 2\n", "        pass\n"))
+    assert "range(3):\n        pass\n    return x" in new["train.py"]
+
+
+def test_a_file_keeps_its_line_ends() -> None:
+    new = apply(Edit("train.py", "A = 1\nB = 2\n", "A = 1\nC = 3\n"), files={"train.py": "A = 1\r\nB = 2\r\nD = 4\r\n"})
+    assert new["train.py"] == "A = 1\r\nC = 3\r\nD = 4\r\n"
+
+
+def test_a_new_file_and_a_whole_file() -> None:
+    assert apply(Edit("new/more.py", "", "X = 1\n")) == {"new/more.py": "X = 1\n"}
+    assert apply(Edit("train.py", content="X = 1\n")) == {"train.py": "X = 1\n"}
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (Edit("train.py", "LR = 0.3", "LR = 1"), ["not found", "3 | LR = 0.1  # step size", "mend: copy"]),
+        (Edit("train.py", "    x = x + j\n    x = x * 2", "pass"), ["not found", "9 |         x = x + i"]),
+        (Edit("train.py", "= 0.1", "= 1"), ["occurs 2 times, at lines 3, 4", "4 | WD = 0.1", "add lines"]),
+        (Edit("train.py", "return x", "return 1"), ["occurs 2 times, at lines 11, 15"]),
+        (Edit("train.py", "LR = 0.1", "LR = 0.1"), ["no effect"]),
+        (Edit("train.py", "", "X = 1"), ["exists already"]),
+        (Edit("other.py", "A", "B"), ["no such file", "notes.txt, train.py"]),
+        (Edit("setup.cfg", "A", "B"), ["may not be edited", "notes.txt, train.py"]),
+        (Edit("train.py", "LR = 0.1", "LR = ("), ["train.py:", "would not parse", "|"]),
+        (Edit("train.py", "LR = 0.1", "LR = 1\x00"), ["NUL"]),
+        (Edit("train.py", "LR = 0.1", "LR = '\x1b[2J'"), ["control character", "train.py:3"]),
+        (Edit("train.py", "LR = 0.1", "LR = '\ud800'"), ["not valid Unicode"]),
+        (Edit("train.py", content="#" * (MAX_BYTES + 1)), ["more than 2,000,000"]),
+        (Edit("train.py", content="(" * 5000), ["would not parse"]),
+        (Edit("train.py", "LR = 0.1"), ["no replace"]),
+        (Edit("train.py", "LR", "X", content="Y"), ["both content and search"]),
+    ],
+)
+def test_refusals_say_what_and_the_mend(edit: Edit, words: list[str]) -> None:
+    said = refusal(edit)
+    assert all(word in said for word in words), said
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/etc/passwd", "../x.py", "a/../../x.py", "~/x.py", "C:\\x.py", "a\\b.py", ".git/config", "a/.GIT/hooks/x.py",
+     ".gitmodules", "", "a//b.py", "a/./b.py", "x.py\n", "x\x1b.py", " train.py"],
+)  # fmt: skip
+def test_paths_outside_the_project_are_refused(path: str) -> None:
+    with pytest.raises(EditError):
+        apply_edits(FILES, [Edit(path, content="X = 1\n")], may_edit=lambda _: True)
+    assert "\x1b" not in refusal(Edit(path, content="X = 1\n"))
+
+
+def test_no_edits_at_all() -> None:
+    assert "empty" in refusal()
+
+
+@pytest.mark.parametrize(
+    ("path", "patterns", "meant"),
+    [
+        ("a.py", ["*.py"], True),
+        ("d/a.py", ["*.py"], False),
+        ("d/a.py", ["**/*.py"], True),
+        ("a.py", ["**/*.py"], True),
+        ("d/e/a.py", ["d/**"], True),
+        ("d/e/a.py", ["d"], True),
+        ("d/e/a.py", ["d/"], True),
+        ("de/a.py", ["d"], False),
+        ("d/a.py", ["d/*.py", "!d/a.py"], False),
+        ("a1.py", ["a[0-9].py"], True),
+        ("a/.py", ["a[!x].py"], False),
+        ("a+b.py", ["a+b.py"], True),
+        ("a.py", ["./a.py"], True),
+        ("apy", ["a.py"], False),
+        ("x/y.py", ["."], True),
+        ("a.py\n", ["*.py"], False),
+        ("[z-a]", ["[z-a]"], True),
+    ],
+)
+def test_glob_patterns(path: str, patterns: list[str], meant: bool) -> None:
+    assert matches(path, patterns) is meant
+
+
+LINES = st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\x00\r\n"), max_size=12), max_size=12)
+
+
+@settings(max_examples=200, deadline=None)
+@given(before=LINES, middle=st.text("abc \n", min_size=1, max_size=12), after=LINES, new=st.text("xyz\n ", max_size=9))
+def test_a_unique_exact_search_is_replaced_there_and_nowhere_else(
+    before: list[str], middle: str, after: list[str], new: str
+) -> None:
+    head, tail = "\n".join(before) + "<", ">" + "\n".join(after)
+    text = head + middle + tail
+    search = f"<{middle}>"
+    files = {"f.txt": text}
+    if text.count(search) != 1 or text.find(search) != len(head) - 1:
+        return
+    replaced = head[:-1] + new + tail[1:]
+    if replaced == text:
+        return
+    assert apply_edits(files, [Edit("f.txt", search, new)], may_edit=lambda _: True) == {"f.txt": replaced}
+
+
+def _common(a: str, b: str) -> int:
+    """Length of the common beginning."""
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+@settings(max_examples=300, deadline=None)
+@given(text=st.text("ab \n\t", max_size=60), search=st.text("ab \n\t", max_size=12), new=st.text("cd \n", max_size=8))
+def test_whatever_comes_is_applied_or_refused_with_an_edit_error(text: str, search: str, new: str) -> None:
+    try:
+        changed = apply_edits({"f.txt": text}, [Edit("f.txt", search, new)], may_edit=lambda _: True)
+    except EditError as error:
+        assert error.what
+    else:
+        assert changed["f.txt"] != text
+        # Only one stretch changed: what is around it is as it was.
+        result = changed["f.txt"]
+        head = _common(text, result)
+        tail = _common(text[::-1], result[::-1])
+        assert len(text) - head - tail <= len(search) + text.count(" ") + text.count("\t") + 2
+
+
+@settings(max_examples=150, deadline=None)
+@given(depth=st.integers(1, 4), drop=st.integers(0, 4))
+def test_any_indentation_of_the_search_finds_a_unique_block_and_the_result_parses(depth: int, drop: int) -> None:
+    pad = "    " * depth
+    body = "".join(f"{'    ' * i}if x:\n" for i in range(depth)) + f"{pad}y = 1\n{pad}z = 2\n"
+    lost = "    " * drop
+    edit = Edit("f.py", f"{lost}y = 1\n{lost}z = 2\n", f"{lost}y = 3\n\n{lost}if y:\n{lost}    z = 4\n")
+    new = apply_edits({"f.py": body}, [edit], may_edit=lambda _: True)["f.py"]
+    ast.parse(new)
+    assert f"{pad}y = 3\n\n{pad}if y:\n{pad}    z = 4\n" in new
+
+
+@settings(max_examples=60, deadline=None)
+@given(old=st.text("ab\n", max_size=30), new=st.text("ab\n", max_size=30))
+def test_git_applies_the_unified_diff(old: str, new: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    diff, added, removed = unified({"d/f.txt": old}, {"d/f.txt": new})
+    if old == new:
+        assert (diff, added, removed) == ("", 0, 0)
+        return
+    if not old or not new:  # git says "new file" or "deleted file" for these
+        return
+    folder: Path = tmp_path_factory.mktemp("repo")
+    (folder / "d").mkdir()
+    (folder / "d" / "f.txt").write_bytes(old.encode())
+    subprocess.run(["git", "apply", "--unidiff-zero", "-"], input=diff.encode(), cwd=folder, check=True)
+    assert (folder / "d" / "f.txt").read_bytes() == new.encode()
+
+
+def test_the_diff_of_a_new_file() -> None:
+    diff, added, removed = unified({}, {"n.py": "a\nb"})
+    assert "new file mode" in diff and "--- /dev/null\n+++ b/n.py\n" in diff
+    assert diff.endswith("+b\n\\ No newline at end of file\n") and (added, removed) == (2, 0)
+
+
+PLAIN = {
+    "hypothesis": "LR up: faster", "rationale": "r", "expected": -0.01, "kind": "optimiser",
+    "edits": [{"path": "train.py", "search": "a", "replace": "b"}, {"path": "n.py", "content": ""}],
+}  # fmt: skip
+
+
+def test_the_plain_shape_there_and_back() -> None:
+    assert proposal_to_plain(proposal_from_plain(PLAIN)) == PLAIN
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"hypothesis": None}, '"hypothesis" is missing'),
+        ({"hypothesis": " \n"}, '"hypothesis" is empty'),
+        ({"hypothesis": 3}, '"hypothesis" is not text'),
+        ({"edits": None}, '"edits" is missing'),
+        ({"edits": []}, '"edits" is empty'),
+        ({"edits": {"path": "x"}}, '"edits" is an object, not a list'),
+        ({"edits": "no json"}, '"edits" is text'),
+        ({"edits": ["x"]}, "edit 1 is text"),
+        ({"edits": [{"search": "a", "replace": "b"}]}, 'no "path"'),
+        ({"edits": [{"path": "a", "search": "b"}]}, 'no "replace"'),
+        ({"edits": [{"path": "a", "search": 1, "replace": "b"}]}, '"search" is a number'),
+        ({"expected": "soon"}, '"expected" is text'),
+        ({"expected": True}, '"expected" is true or false'),
+        ({"rationale": []}, '"rationale" is a list'),
+    ],
+)
+def test_a_wrong_shape_is_named(change: dict[str, object], words: str) -> None:
+    with pytest.raises(EditError, match=words.replace("(", "\\(")):
+        proposal_from_plain({**PLAIN, **change})
+
+
+def test_what_models_get_slightly_wrong_is_taken() -> None:
+    proposal = proposal_from_plain(
+        {**PLAIN, "kind": "optimizer", "expected": "−0.02", "hypothesis": "a\nb\x1b[2J",
+         "edits": '[{"path": "a", "search": "b", "replace": "c"}]'}
+    )  # fmt: skip
+    assert (proposal.kind, proposal.extra["kind"], proposal.expected) == ("other", "optimizer", -0.02)
+    assert proposal.hypothesis == "a b[2J" and proposal.edits == (Edit("a", "b", "c"),)
+    assert proposal_from_plain({**PLAIN, "expected": float("nan")}).expected is None
+    wrongs: tuple[object, ...] = (None, [], "x", 3)
+    for wrong in wrongs:
+        with pytest.raises(EditError):
+            proposal_from_plain(wrong)
