@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -83,7 +84,7 @@ def _nanotrain(folder: Path, out: Output) -> None:
     missing = [name for name in ("torch", "safetensors", "tokenizers") if importlib.util.find_spec(name) is None]
     if missing:
         out.line(f"  still missing here: {', '.join(missing)}; install with: pip install 'autoresearch-tui[nanotrain]'")
-    out.line(f"  next: cd {out.paint(str(folder), 'text')} && autoresearch-tui")
+    out.line(f"  next: cd {out.paint(shlex.quote(str(folder)), 'text')} && autoresearch-tui")
 
 
 def _git(folder: Path, *words: str) -> str:

@@ -1,0 +1,133 @@
+"""A session as one HTML page that needs nothing else: no script, no font, no picture from anywhere."""
+
+from __future__ import annotations
+
+import time
+from html import escape
+from typing import Any
+
+from core import views
+from core.record.budget import format_seconds
+from core.record.events import VERDICTS, Event
+from core.record.metric import format_delta, format_metric
+from core.record.state import BASELINE, State
+from core.session import SessionPaths, engine_alive
+from tui.cli import plot
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1f2933; --dim: #6b7683; --line: #d5dae0; --paper: #fff; --good: #1b7f6b; --bad: #c8552d }
+@media (prefers-color-scheme: dark) { :root { --ink: #d3d7dd; --dim: #8b94a1; --line: #323a45; --paper: #11151a;
+  --good: #4fc3a1; --bad: #e8825a } svg { border-radius: 6px } }
+body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 62rem; margin: 2rem auto; padding: 0 1rem }
+h1 { font-size: 1.5rem } h2 { font-size: 1.1rem; margin-top: 2.5rem }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1.5rem } dt { color: var(--dim) } dd { margin: 0 }
+svg { max-width: 100%; height: auto }
+.scroll { overflow-x: auto }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
+th { text-align: left; font-weight: normal; color: var(--dim) } th, td { padding: .25rem .7rem .25rem 0; border-bottom: 1px solid var(--line) }
+td.n, th.n { text-align: right } .kept { color: var(--good) } .crashed, .rejected { color: var(--bad) } .dim { color: var(--dim) }
+details { margin: .6rem 0 } summary { cursor: pointer }
+pre { overflow-x: auto; padding: .8rem; border: 1px solid var(--line); border-radius: 6px; font-size: 13px; line-height: 1.4 }
+.add { color: var(--good) } .del { color: var(--bad) }
+"""  # noqa: E501
+
+
+def _h(value: object) -> str:
+    """Any text, made safe for HTML and without control characters."""
+    return escape(views.clean(str(value)))
+
+
+def page(paths: SessionPaths, state: State, events: dict[int, list[Event]]) -> str:
+    """The whole page as text."""
+    alive = engine_alive(paths)
+    now = time.time() if alive else state.time
+    status = views.status(state, alive, now)
+    title = f"{paths.name} · {state.metric.name}"
+    parts = [
+        "<!doctype html>",
+        '<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">',
+        f"<title>{_h(title)}</title><style>{STYLE}</style></head><body>",
+        f"<h1>{_h(paths.name)} <span class='dim'>{_h(status['state'])}</span></h1>",
+        _summary(status, state),
+        f"<h2>Progress</h2>{plot.to_svg(plot.shapes(views.chart(state)))}",
+        _table(state),
+        _kept(state, events),
+        _program(state),
+        f"<p class='dim'>Written by autoresearch-tui on {_when(time.time())}.</p></body></html>",
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _when(moment: float | None) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(moment)) if moment else "–"
+
+
+def _summary(s: dict[str, Any], state: State) -> str:
+    metric, best, baseline, counts = state.metric, s["best"], s["baseline"], s["experiments"]
+    own = ", self-reported: no scorer computed it" if metric.self_reported else ""
+    better = "lower" if metric.direction == "min" else "higher"
+    rows: list[tuple[str, object]] = [("metric", f"{metric.name} ({better} is better{own})")]
+    if best["metric"] is not None and baseline["metric"] is not None:
+        change = format_delta(best["metric"] - baseline["metric"])
+        who = f"experiment {best['experiment']}" if best["experiment"] else "the baseline still"
+        rows.append(("best", f"{format_metric(best['metric'])} ({change}), {who}"))
+        rows.append(
+            (
+                "baseline",
+                f"{format_metric(baseline['metric'])} ± {format_metric(baseline['sigma'])}, n = {baseline['n']}",
+            )
+        )
+    parts = ", ".join(f"{counts[v]} {v}" for v in VERDICTS if counts[v])
+    rows += [
+        ("experiments", f"{counts['total']}{': ' + parts if parts else ''}"),
+        ("researcher", f"{s['researcher'] or '–'}{' · ' + s['model'] if s['model'] else ''}"),
+        ("device", (state.engine.device if state.engine else "") or "–"),
+        ("run budget", state.session.run_budget if state.session else "–"),
+        ("began", _when(s["started"])),
+        ("took", format_seconds(s["seconds"])),
+        ("cost", "unknown" if s["cost"]["usd"] is None else f"${s['cost']['usd']:.2f}"),
+        ("branch", s["branch"] or "–"),
+    ]
+    return "<dl>" + "".join(f"<dt>{_h(k)}</dt><dd>{_h(v)}</dd>" for k, v in rows) + "</dl>"
+
+
+def _table(state: State) -> str:
+    head = (
+        f"<th class=n>#<th>verdict<th class=n>{_h(state.metric.name)}<th class=n>change<th class=n>runs<th>hypothesis"
+    )
+    rows = [
+        f"<tr><td class=n>{r.number}<td class={_h(r.word)}>{_h(r.word)}<td class=n>{format_metric(r.metric)}"
+        f"<td class=n>{format_delta(r.delta)}<td class=n>{r.runs}<td>{_h(views.one_line(r.hypothesis))}</tr>"
+        for r in views.rows(state)
+    ]
+    if not rows:
+        return ""
+    return f"<h2>Experiments</h2><div class=scroll><table><tr>{head}</tr>{''.join(rows)}</table></div>"
+
+
+def _kept(state: State, events: dict[int, list[Event]]) -> str:
+    numbers = [n for n, x in sorted(state.experiments.items()) if x.verdict == "kept" and n != BASELINE]
+    parts = []
+    for number in numbers:
+        found = views.show(state, number, events.get(number, []))
+        parts.append(
+            f"<details open><summary>#{number} {_h(views.one_line(found['hypothesis']))} "
+            f"<span class=kept>{format_delta(found['delta'])}</span></summary>"
+            f"<p>{_h(found['reasoning'])}</p><p class=dim>{_h(found['reason'])}</p>"
+            f"<pre>{_diff(found['diff'])}</pre></details>"
+        )
+    return f"<h2>What was kept</h2>{''.join(parts)}" if parts else ""
+
+
+def _diff(text: str) -> str:
+    lines = []
+    for line in text.splitlines():
+        name = "add" if line.startswith("+") else "del" if line.startswith("-") else ""
+        lines.append(f"<span class={name}>{_h(line)}</span>" if name else _h(line))
+    return "\n".join(lines)
+
+
+def _program(state: State) -> str:
+    if state.session is None or not state.session.program:
+        return ""
+    return f"<h2>program.md</h2><details><summary>as started</summary><pre>{_h(state.session.program)}</pre></details>"

@@ -1,0 +1,164 @@
+"""The progress chart as shapes, and the two ways to draw them: SVG by hand, PNG with Pillow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from xml.sax.saxutils import escape
+
+from core.record.metric import format_metric
+from core.views import Chart, one_line
+
+WIDTH, HEIGHT = 960, 480
+LEFT, RIGHT, TOP, BOTTOM = 72, 24, 40, 48
+INK, DIM, FRAME, BAND, LINE = "#1f2933", "#6b7683", "#d5dae0", "#eceff3", "#1b7f6b"
+COLOURS = {"kept": LINE, "provisional": "#c98a12", "discarded": "#98a2ad", "rejected": "#c8552d"}
+FAILED = "#c8552d"
+
+
+@dataclass(frozen=True, slots=True)
+class Rect:
+    x: float
+    y: float
+    width: float
+    height: float
+    fill: str
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    points: tuple[tuple[float, float], ...]
+    colour: str
+    width: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    x: float
+    y: float
+    radius: float
+    fill: str
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    x: float
+    y: float  # of the baseline
+    text: str
+    size: float = 13
+    colour: str = DIM
+    anchor: str = "start"  # start, middle, end
+
+
+Shape = Rect | Line | Dot | Text
+
+
+def shapes(chart: Chart) -> list[Shape]:
+    """Every experiment a dot, the best a step line, the baseline a line in its band of two sigma."""
+    low, high = chart.range()
+    last = max(chart.last, 1)
+    right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
+
+    def x(experiment: float) -> float:
+        return LEFT + (right - LEFT) * experiment / last
+
+    def y(value: float) -> float:
+        share = (value - low) / (high - low)
+        return bottom - (bottom - TOP) * max(-0.02, min(1.02, share))
+
+    found: list[Shape] = [Rect(0, 0, WIDTH, HEIGHT, "#ffffff")]
+    if chart.baseline is not None:
+        top, base = y(chart.baseline + 2 * (chart.sigma or 0)), y(chart.baseline - 2 * (chart.sigma or 0))
+        found.append(Rect(LEFT, max(top, TOP), right - LEFT, max(1.0, min(base, bottom) - max(top, TOP)), BAND))
+    for value in ticks(low, high):
+        found.append(Line(((LEFT, y(value)), (right, y(value))), FRAME))
+        found.append(Text(LEFT - 8, y(value) + 4, format_metric(value).replace("−", "-"), anchor="end"))
+    for number in sorted({round(v) for v in ticks(0, last)}):
+        found.append(Text(x(number), bottom + 20, str(number), anchor="middle"))
+    for number, _ in chart.failed:
+        found.append(Line(((x(number), bottom), (x(number), bottom - 7)), FAILED, 1.5))
+    for dot in sorted(chart.dots, key=lambda d: d.verdict == "kept"):
+        title = f"#{dot.experiment} {dot.verdict} {format_metric(dot.metric)}"
+        radius = 4.5 if dot.verdict == "kept" else 3.0
+        found.append(Dot(x(dot.experiment), y(dot.metric), radius, COLOURS.get(dot.verdict, DIM), title))
+    found += _best(chart, x, y)
+    arrow = "lower" if chart.direction == "min" else "higher"
+    found.append(Text(LEFT, 24, f"{one_line(chart.name, 40)} ({arrow} is better)", 15, INK))
+    found.append(Text(right, 24, "best so far: line   baseline: band of 2 sigma   no result: tick", 12, anchor="end"))
+    found.append(Text((LEFT + right) / 2, HEIGHT - 8, "experiment", anchor="middle"))
+    return found
+
+
+def _best(chart: Chart, x: Callable[[float], float], y: Callable[[float], float]) -> list[Shape]:
+    if not chart.best:
+        return []
+    points: list[tuple[float, float]] = []
+    for number, value in chart.best:
+        if points:
+            points.append((x(number), points[-1][1]))
+        points.append((x(number), y(value)))
+    points.append((x(max(chart.last, 1)), points[-1][1]))
+    return [Line(tuple(points), LINE, 2.0)]
+
+
+def ticks(low: float, high: float, about: int = 6) -> list[float]:
+    """Round values between `low` and `high`, about so many."""
+    span = high - low
+    if not math.isfinite(span) or span <= 0:
+        return [low]
+    step = 10 ** math.floor(math.log10(span / about))
+    step *= next((m for m in (1, 2, 5, 10) if span / (step * m) <= about), 10)
+    first = math.ceil(low / step)
+    return [round(i * step, 12) for i in range(first, math.floor(high / step) + 1)]
+
+
+def to_svg(found: Sequence[Shape]) -> str:
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'font-family="system-ui, sans-serif" width="{WIDTH}" height="{HEIGHT}">'
+    ]
+    for s in found:
+        if isinstance(s, Rect):
+            parts.append(
+                f'<rect x="{s.x:.1f}" y="{s.y:.1f}" width="{s.width:.1f}" height="{s.height:.1f}" fill="{s.fill}"/>'
+            )
+        elif isinstance(s, Line):
+            points = " ".join(f"{px:.1f},{py:.1f}" for px, py in s.points)
+            parts.append(f'<polyline points="{points}" fill="none" stroke="{s.colour}" stroke-width="{s.width}"/>')
+        elif isinstance(s, Dot):
+            title = f"<title>{escape(s.title)}</title>" if s.title else ""
+            parts.append(f'<circle cx="{s.x:.1f}" cy="{s.y:.1f}" r="{s.radius}" fill="{s.fill}">{title}</circle>')
+        else:
+            parts.append(
+                f'<text x="{s.x:.1f}" y="{s.y:.1f}" font-size="{s.size}" fill="{s.colour}" '
+                f'text-anchor="{s.anchor}">{escape(s.text)}</text>'
+            )
+    return "\n".join([*parts, "</svg>\n"])
+
+
+def to_png(found: Sequence[Shape], scale: int = 2) -> bytes:
+    """The same picture as PNG bytes, `scale` pixels a unit, smoothed by drawing it twice as large."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    big = scale * 2
+    image = Image.new("RGB", (WIDTH * big, HEIGHT * big), "white")
+    draw = ImageDraw.Draw(image)
+    anchors = {"start": "ls", "middle": "ms", "end": "rs"}
+    for s in found:
+        if isinstance(s, Rect):
+            draw.rectangle([s.x * big, s.y * big, (s.x + s.width) * big, (s.y + s.height) * big], fill=s.fill)
+        elif isinstance(s, Line):
+            draw.line([(px * big, py * big) for px, py in s.points], s.colour, max(1, round(s.width * big)), "curve")
+        elif isinstance(s, Dot):
+            r = s.radius * big
+            draw.ellipse([s.x * big - r, s.y * big - r, s.x * big + r, s.y * big + r], fill=s.fill)
+        else:
+            font = ImageFont.load_default(s.size * big)
+            draw.text((s.x * big, s.y * big), s.text, s.colour, font, anchors[s.anchor])
+    small = image.resize((WIDTH * scale, HEIGHT * scale), Image.Resampling.LANCZOS)
+    data = BytesIO()
+    small.save(data, "PNG", optimize=True)
+    return data.getvalue()

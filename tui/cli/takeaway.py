@@ -1,0 +1,109 @@
+"""Taking away: `export` to files that other programs read, `report` as a page for people."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import tempfile
+import time
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from core import views
+from core.record import wire
+from core.record.errors import UsageError
+from core.record.events import Event
+from core.record.state import State
+from core.session import SessionPaths, engine_alive
+from tui.cli.look import reasoning
+from tui.cli.names import session_of
+from tui.cli.output import Output
+
+
+def export(arguments: Namespace, out: Output) -> int:
+    from core.client import read_state
+
+    if not (arguments.results or arguments.plot or arguments.json):
+        raise UsageError(
+            "nothing to export", mend="name a file: --results results.tsv, --plot progress.png, --json session.json"
+        )
+    if arguments.plot and Path(arguments.plot).suffix.lower() not in (".png", ".svg"):
+        raise UsageError(f"{arguments.plot!r} is neither .png nor .svg", mend="write --plot progress.png")
+    paths = session_of(arguments)
+    state = read_state(paths)
+    if arguments.results:
+        write(arguments.results, views.results_tsv(state), out)
+    if arguments.plot:
+        from tui.cli import plot
+
+        shapes = plot.shapes(views.chart(state))
+        svg = Path(arguments.plot).suffix.lower() == ".svg"
+        write(arguments.plot, plot.to_svg(shapes) if svg else plot.to_png(shapes), out)
+    if arguments.json:
+        write(arguments.json, wire.dumps(whole(paths, state)) + "\n", out)
+    return 0
+
+
+def whole(paths: SessionPaths, state: State) -> dict[str, Any]:
+    """A session in full: its status and every experiment as `show --json` has it, in order of number."""
+    by_experiment = events_by_experiment(paths)
+    alive = engine_alive(paths)
+    return {
+        "status": views.status(state, alive, time.time() if alive else state.time),
+        "experiments": [
+            views.show(state, n, by_experiment.get(n, []), reasoning(paths, n)) for n in sorted(state.experiments)
+        ],
+    }
+
+
+def events_by_experiment(paths: SessionPaths) -> dict[int, list[Event]]:
+    """Every event that belongs to an experiment, by its number: one pass over the log."""
+    from core.client import read_events
+
+    found: dict[int, list[Event]] = {}
+    for event in read_events(paths):
+        number = getattr(event.body, "experiment", None)
+        if isinstance(number, int):
+            found.setdefault(number, []).append(event)
+    return found
+
+
+def write(name: str, content: str | bytes, out: Output) -> None:
+    """Replace a file as a whole, or print for `-`. Raises OSError when it cannot be written."""
+    if name == "-" and isinstance(content, str):
+        sys.stdout.write(out.safe_json(content) if content.startswith("{") else content)
+        return
+    path = Path(name).expanduser()
+    data = content if isinstance(content, bytes) else content.encode("utf-8", "replace")
+    if path.exists() and not path.is_file():  # /dev/stdout, a pipe
+        path.write_bytes(data)
+        return
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(path.parent))
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        mask = os.umask(0)
+        os.umask(mask)
+        Path(temporary).chmod(0o666 & ~mask)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    out.say(f"wrote {path} ({len(data):,} bytes)")
+
+
+def report(arguments: Namespace, out: Output) -> int:
+    from core.client import read_state
+    from tui.cli.page import page
+
+    paths = session_of(arguments)
+    state = read_state(paths)
+    write(arguments.output, page(paths, state, events_by_experiment(paths)), out)
+    return 0
+
+
+__all__ = ["export", "report", "whole"]
