@@ -163,6 +163,8 @@ def classify(error: Exception, endpoint: str) -> Exception:
         return Transient(f"{endpoint} cannot be reached: {cause or type(error.__cause__).__name__}")
     if isinstance(error, anthropic.APIResponseValidationError):
         return Transient("the answer cannot be read")
+    if "Timeout" in type(error).__name__:
+        return Transient("the stream fell silent and timed out")
     if type(error).__module__.partition(".")[0] in _TRANSPORTS or isinstance(error, (OSError, EOFError)):
         return Transient(f"the stream broke off: {one_line(str(error), 200) or type(error).__name__}")
     if isinstance(error, (ValueError, AttributeError, TypeError)) and not isinstance(error, UnicodeEncodeError):

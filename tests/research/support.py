@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from core.program import Program
@@ -49,6 +50,14 @@ class Heard:
     async def wait(self, reason: str, seconds: float, attempt: int) -> None:
         self.waits.append((reason, seconds, attempt))
         await asyncio.sleep(seconds)
+
+
+async def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    """Wait until `condition` holds; fails when it does not within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        await asyncio.sleep(0.01)
 
 
 class Session:

@@ -1,0 +1,331 @@
+"""Claude against a local server that speaks the real protocol, through the real SDK: turns, faults, refusals, money."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.record.errors import ProposalFailed, ResearcherMisconfigured
+from core.record.proposal import Usage
+from core.research.backoff import Backoff
+from core.research.claude import ClaudeResearcher
+from tests.research.anthropic_server import MODELS, Server, events, model
+from tests.research.support import Heard, Session, until
+
+FILES = {"train.py": "LR = 0.1\nWD = 0.5\n"}
+GOOD = {
+    "hypothesis": "LR up: more per step", "rationale": "short run", "expected": -0.01, "kind": "optimiser",
+    "edits": [{"path": "train.py", "search": "LR = 0.1", "replace": "LR = 0.2"}],
+}  # fmt: skip
+WRONG = {**GOOD, "edits": [{"path": "train.py", "search": "LR = 0.3", "replace": "LR = 0.2"}]}
+ANSWER = {"thinking": "Let me think about the step size.", "text": "I will raise it.", "tool": GOOD}
+FAST = Backoff(base=0.005, cap=0.02, slice=0.1)
+
+
+@pytest.fixture(autouse=True)
+def environment(tmp_path: Path) -> Iterator[None]:
+    """The variables that the product reads, as a person would set them, and put back afterwards."""
+    names = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL", "XDG_CONFIG_HOME")
+    before = {name: os.environ.pop(name, None) for name in names}
+    os.environ.update(ANTHROPIC_API_KEY="sk-test", XDG_CONFIG_HOME=str(tmp_path / "config"))
+    yield
+    for name, value in before.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+
+
+def ready() -> Session:
+    session = Session(FILES)
+    session.calibrate(2.0)
+    session.start(1, "claude")
+    return session
+
+
+async def ask(
+    server: Server | str, heard: Heard, session: Session | None = None, *, model: str | None = None,
+    backoff: Backoff = FAST, read_seconds: float = 20.0, **brief: object,
+) -> Any:  # fmt: skip
+    os.environ["ANTHROPIC_BASE_URL"] = server if isinstance(server, str) else server.url
+    researcher = ClaudeResearcher(model, backoff=backoff, read_seconds=read_seconds)
+    try:
+        return await researcher.propose((session or ready()).brief(1, **brief), heard)
+    finally:
+        await researcher.close()
+
+
+async def test_thinking_and_text_stream_in_and_the_tool_is_the_proposal() -> None:
+    heard = Heard()
+    with Server([{**ANSWER, "pings": True, "pieces": 7}]) as server:
+        proposal = await ask(server, heard)
+    assert proposal.hypothesis == GOOD["hypothesis"] and proposal.expected == -0.01 and proposal.kind == "optimiser"
+    assert proposal.extra["model"] == "claude-opus-5-5"
+    assert "".join(heard.thoughts) == ANSWER["thinking"] and len(heard.thoughts) > 3
+    assert "".join(heard.texts) == ANSWER["text"]
+    assert heard.tools[-1] == "propose: LR up: more per step"
+    assert not heard.waits and not heard.refusals
+
+
+async def test_the_request_is_laid_out_for_the_cache() -> None:
+    session = ready()
+    with Server([ANSWER]) as server:
+        await ask(server, Heard(), session, read_files={"README.md": "about\x1b[31m red"}, guidance=("try less",))
+    request = server.requests[0]
+    assert [t["name"] for t in request["tools"]] == ["propose"] and "tool_choice" not in request
+    assert "cache_control" in request["system"][-1] and "Lower it." in request["system"][-1]["text"]
+    assert "about red" in request["system"][-1]["text"] and "\x1b" not in json.dumps(request)
+    files, task = request["messages"][0]["content"]
+    assert "LR = 0.1" in files["text"] and "cache_control" in files
+    assert "try less" in task["text"] and "cache_control" not in task
+    assert request["thinking"] == {"type": "adaptive", "display": "summarized"}
+
+
+async def test_edits_that_do_not_apply_are_answered_with_the_nearest_lines_and_mended() -> None:
+    heard = Heard()
+    with Server([{**ANSWER, "tool": WRONG}, {**ANSWER, "raw_json": '{"hypothesis": '}, ANSWER]) as server:
+        proposal = await ask(server, heard)
+    assert proposal.edits[0].search == "LR = 0.1"
+    assert [attempt for attempt, _ in heard.refusals] == [1, 2]
+    assert "1 | LR = 0.1" in heard.refusals[0][1] and "no JSON" in heard.refusals[1][1]
+    last = server.requests[2]["messages"]
+    assert [m["role"] for m in last] == ["user", "assistant", "user", "assistant", "user"]
+    result = last[2]["content"][0]
+    assert result["type"] == "tool_result" and result["is_error"] and "1 | LR = 0.1" in result["content"]
+    assert last[1]["content"][0]["signature"]  # thinking goes back with its signature
+
+
+@pytest.mark.parametrize(
+    ("turn", "words"),
+    [
+        ({"text": "I would raise the learning rate."}, "only words"),
+        ({}, "only words"),
+        ({**ANSWER, "tool_name": "run_bash"}, "no tool"),
+        ({**ANSWER, "raw_json": "[1, 2]"}, "no JSON object"),
+        ({**ANSWER, "tool": {**GOOD, "hypothesis": ""}}, "hypothesis"),
+        ({**ANSWER, "tool": {**GOOD, "edits": [{"path": "../x.py", "content": "X"}]}}, "outside the project"),
+        ({"thinking": "long", "raw_json": '{"hypo', "stop_reason": "max_tokens"}, "cut off"),
+        ({"text": "No.", "stop_reason": "refusal", "stop_details": {"type": "refusal", "explanation": "why"}},
+         "declined to answer: why"),
+    ],
+)  # fmt: skip
+async def test_an_answer_of_no_use_is_asked_again_and_at_last_given_up(turn: dict[str, Any], words: str) -> None:
+    heard = Heard()
+    with Server([turn, ANSWER]) as server:
+        assert (await ask(server, heard)).hypothesis == GOOD["hypothesis"]
+    assert len(heard.refusals) == 1 and words in heard.refusals[0][1]
+    heard = Heard()
+    with Server([turn], repeat=True) as server, pytest.raises(ProposalFailed, match="4 answers"):
+        await ask(server, heard)
+    assert len(heard.refusals) == 4 and len(server.requests) == 4
+    assert not any("refused" in request for request in server.requests)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ({"fault": "status", "status": 429, "error_type": "rate_limit_error", "retry_after": 0}, "rate limit"),
+        ({"fault": "status", "status": 529, "error_type": "overloaded_error"}, "overloaded"),
+        ({"fault": "status", "status": 500}, "api"),
+        ({"fault": "status", "status": 503}, "api"),
+        ({"fault": "status", "status": 408, "error_type": "timeout_error"}, "timeout"),
+        ({"fault": "html"}, "text/html"),
+        ({"fault": "error", "after": 4, **ANSWER}, "overloaded"),
+        ({"fault": "error", "after": 0, "error_type": "api_error"}, "api"),
+        ({"fault": "garbage", "after": 3, **ANSWER}, "garbled"),
+        ({"fault": "hang", "after": 5, "seconds": 10, **ANSWER}, "timed out"),
+    ],
+)
+async def test_a_passing_fault_is_waited_out_in_sight(fault: dict[str, Any], words: str) -> None:
+    heard = Heard()
+    with Server([fault, fault, ANSWER]) as server:
+        proposal = await ask(server, heard, read_seconds=0.5 if fault["fault"] == "hang" else 20.0)
+    assert proposal.hypothesis == GOOD["hypothesis"]
+    assert [attempt for _, _, attempt in heard.waits] == [1, 2]
+    assert all(words in reason for reason, _, _ in heard.waits), heard.waits
+
+
+@pytest.mark.parametrize("fault", ["cut", "end"])
+async def test_a_stream_cut_at_every_boundary_is_asked_for_again(fault: str) -> None:
+    count = len(list(events(ANSWER)))
+    session = ready()
+    turns = [{**ANSWER, "fault": fault, "after": n} for n in range(count)]
+    heard = Heard()
+    with Server([*turns, ANSWER]) as server:
+        proposal = await ask(server, heard, session)
+    assert proposal.hypothesis == GOOD["hypothesis"] and not heard.refusals
+    assert len(heard.waits) == count and all("broke off" in reason for reason, _, _ in heard.waits), heard.waits
+    assert len(heard.usages) == count  # every stream that had begun is charged
+
+
+async def test_an_endpoint_that_is_not_there_is_waited_for_and_the_wait_can_be_cancelled() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        heard = Heard()
+        task = asyncio.create_task(ask(url, heard, backoff=Backoff(base=0.01, cap=30.0)))
+        await until(lambda: len(heard.waits) >= 3)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert len(heard.waits) >= 3 and "cannot be reached" in heard.waits[0][0] and url in heard.waits[0][0]
+
+
+async def test_a_stream_can_be_interrupted_at_once_and_asked_anew() -> None:
+    session = ready()
+    with Server([{**ANSWER, "delay": 0.2, "pieces": 50}, ANSWER]) as server:
+        os.environ["ANTHROPIC_BASE_URL"] = server.url
+        researcher = ClaudeResearcher(backoff=FAST)
+        heard = Heard()
+        task = asyncio.create_task(researcher.propose(session.brief(1), heard))
+        await until(lambda: heard.thoughts)
+        started = time.monotonic()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert time.monotonic() - started < 0.1
+        assert heard.usages[0].input_tokens == 1000  # what was begun is charged
+        assert (await researcher.propose(session.brief(1, guidance=("now this",)), Heard())).edits
+        await researcher.close()
+    assert "now this" in server.requests[1]["messages"][0]["content"][1]["text"]
+
+
+async def test_retry_after_is_honoured_in_visible_slices() -> None:
+    heard, started = Heard(), time.monotonic()
+    fault = {"fault": "status", "status": 429, "error_type": "rate_limit_error", "retry_after": 0.35}
+    with Server([fault, ANSWER]) as server:
+        await ask(server, heard)
+    assert time.monotonic() - started >= 0.35
+    assert len(heard.waits) == 4 and all(seconds <= 0.1 for _, seconds, _ in heard.waits)
+    assert "left" in heard.waits[0][0]
+
+
+@pytest.mark.parametrize(
+    ("fault", "what", "mend"),
+    [
+        ({"status": 401, "error_type": "authentication_error"}, "key is not accepted", "ANTHROPIC_API_KEY"),
+        ({"status": 403, "error_type": "permission_error"}, "not allowed", "--model"),
+        ({"status": 404, "error_type": "not_found_error"}, "not found", "claude-sonnet-5-5"),
+        ({"status": 402, "error_type": "billing_error"}, "cannot pay", "credit"),
+        ({"status": 400, "error_type": "invalid_request_error", "message": "prompt is too long"}, "too long", "read"),
+        ({"status": 400, "error_type": "invalid_request_error", "message": "Your credit balance is too low"},
+         "cannot pay", "credit"),
+    ],
+)  # fmt: skip
+async def test_what_a_person_must_mend_is_said_at_once(fault: dict[str, Any], what: str, mend: str) -> None:
+    heard = Heard()
+    with Server([{"fault": "status", **fault}]) as server, pytest.raises(ResearcherMisconfigured) as caught:
+        await ask(server, heard)
+    assert what in caught.value.what and mend in caught.value.mend and caught.value.where
+    assert not heard.waits
+
+
+async def test_a_wrong_key_an_unknown_model_and_a_revoked_key() -> None:
+    with Server([ANSWER], key="sk-other") as server, pytest.raises(ResearcherMisconfigured, match="not accepted"):
+        await ask(server, Heard())
+    with Server([ANSWER]) as server, pytest.raises(ResearcherMisconfigured, match="not found") as caught:
+        await ask(server, Heard(), model="claude-opus-9")
+    assert "claude-opus-5-5" in caught.value.mend and "sk-" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["", " ", "sk-ключ", "sk-a\nb"])
+async def test_a_key_that_is_none(key: str) -> None:
+    os.environ["ANTHROPIC_API_KEY"] = key
+    with pytest.raises(ResearcherMisconfigured) as caught:
+        await ask("http://127.0.0.1:9", Heard())
+    assert caught.value.where == "ANTHROPIC_API_KEY" and caught.value.mend
+
+
+async def test_an_address_that_is_none() -> None:
+    with pytest.raises(ResearcherMisconfigured, match="no address"):
+        await ask("localhost:80", Heard())
+
+
+@pytest.mark.parametrize(
+    ("models", "chosen"),
+    [
+        (MODELS, "claude-opus-5-5"),
+        (MODELS[2:3] + MODELS[:1], "claude-sonnet-5-5"),
+        (MODELS[:1], "claude-haiku-5-5"),
+        ([model("x-opus-7", None, "2026-01-01T00:00:00Z"), model("y-9", None, "2026-10-01T00:00:00Z")], "x-opus-7"),
+        ([model("a", "opus", "2026-10-01T00:00:00Z", lifecycle="deprecated"), MODELS[3]], "claude-opus-4-5"),
+    ],
+)
+async def test_the_default_model_is_chosen_from_what_the_key_can_use(models: Any, chosen: str) -> None:
+    with Server([ANSWER], models=models) as server:
+        await ask(server, Heard())
+    assert server.requests[0]["model"] == chosen
+
+
+async def test_no_model_at_all() -> None:
+    with Server([ANSWER], models=[]) as server, pytest.raises(ResearcherMisconfigured, match="lists no model"):
+        await ask(server, Heard())
+
+
+async def test_each_model_is_asked_for_thinking_in_a_way_it_takes() -> None:
+    with Server([ANSWER]) as server:
+        await ask(server, Heard(), model="claude-opus-4-5")
+    thinking = server.requests[0]["thinking"]
+    assert thinking["type"] == "enabled" and thinking["budget_tokens"] >= 1024
+    silent = model("m", None, "2026-01-01T00:00:00Z", thinking=())
+    silent["capabilities"]["thinking"]["supported"] = True  # the list is wrong: the model refuses every kind
+    for kind in silent["capabilities"]["thinking"]["types"].values():
+        kind["supported"] = False
+    heard = Heard()
+    with Server([ANSWER], models=[silent]) as server:
+        await ask(server, heard)
+    assert "refused" in server.requests[0] and "thinking" not in server.requests[-1]
+    assert any("does not take this way of thinking" in note for note in heard.notes)
+
+
+async def test_what_it_cost_and_a_price_that_is_not_known(tmp_path: Path) -> None:
+    usage = {"input_tokens": 1000, "output_tokens": 500, "cache_read_input_tokens": 9000,
+             "cache_creation_input_tokens": 2000}  # fmt: skip
+    heard = Heard()
+    with Server([{**ANSWER, "usage": usage}]) as server:
+        await ask(server, heard)
+    [charged] = heard.usages
+    assert (charged.input_tokens, charged.output_tokens, charged.cached_tokens) == (3000, 500, 9000)
+    assert charged.usd == pytest.approx((1000 * 4 + 500 * 20 + 9000 * 0.2 + 2000 * 5) / 1e6)
+    unknown = [model("new-opus", "opus", "2026-01-01T00:00:00Z")]
+    heard = Heard()
+    with Server([{**ANSWER, "tool": WRONG}, ANSWER], models=unknown) as server:
+        await ask(server, heard)
+    assert heard.usages == [Usage(1000, 200, 0, None)] * 2
+    assert sum("price of new-opus is not known" in note for note in heard.notes) == 1
+    prices = tmp_path / "config" / "autoresearch-tui" / "prices.toml"
+    prices.parent.mkdir(parents=True)
+    prices.write_text('["new-opus"]\ninput = 1.0\noutput = 10.0\n')
+    heard = Heard()
+    with Server([ANSWER], models=unknown) as server:
+        await ask(server, heard)
+    assert heard.usages[0].usd == pytest.approx(0.003)
+    prices.write_text('["new-opus"]\ninput = "cheap"\n')
+    with pytest.raises(ResearcherMisconfigured, match="prices of 'new-opus'"):
+        await ask("http://127.0.0.1:9", Heard())
+
+
+def test_the_server_as_a_program(tmp_path: Path) -> None:
+    """As other tests start it: one turn a line, the port in a file."""
+    (tmp_path / "turns.jsonl").write_text(json.dumps(ANSWER) + "\n")
+    server = Path(__file__).with_name("anthropic_server.py")
+    command = [sys.executable, str(server), "--script", str(tmp_path / "turns.jsonl"), "--port-file"]
+    process = subprocess.Popen([*command, str(tmp_path / "port")])
+    try:
+        deadline = time.monotonic() + 20
+        while not (tmp_path / "port").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        proposal = asyncio.run(ask(f"http://127.0.0.1:{(tmp_path / 'port').read_text()}", Heard()))
+        assert proposal.hypothesis == GOOD["hypothesis"]
+    finally:
+        process.terminate()
+        process.wait(10)
