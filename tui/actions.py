@@ -89,13 +89,13 @@ def _commit(model: Model) -> Reason:
     return None if shown and shown.commit else "this experiment has no commit"
 
 
-S, L, P = "Session", "Look", "Panes"
+S, L, P, X = "Session", "Look", "Panes", "An experiment's page"
 BOTH = ("main", "detail")
 
 ACTIONS: tuple[Action, ...] = (
     Action("pause", ("space",), "space", "pause", "Start nothing new; what runs ends and is judged. Again: go on.", S,
            BOTH, footer=1, why_not=_pausable, retitle=_paused_title),
-    Action("steer", ("i", "colon"), "i", "steer", "Write guidance for the researcher; it heeds it at its next proposal.",
+    Action("steer", ("i", "colon"), "i", "steer", "Write guidance, which the researcher heeds at its next proposal.",
            S, BOTH, footer=2, why_not=_engine),
     Action("skip", ("x",), "x", "skip", "End the selected live experiment now, or the one that runs longest.", S, BOTH,
            footer=3, why_not=_skippable),
@@ -113,13 +113,13 @@ ACTIONS: tuple[Action, ...] = (
            footer=4, why_not=_selection),
     Action("away", ("A",), "A", "while away", "What happened since you last left.", L),
     Action("notes", ("e",), "e", "notes", "Warnings and errors so far, newest last.", L, BOTH),
-    Action("filter", ("slash",), "/", "filter", "Filter the leaderboard, or the stream that has the focus.", L, footer=6),
+    Action("filter", ("slash",), "/", "filter", "Filter the leaderboard, or the focused stream.", L, footer=6),
     Action("sort", ("s",), "s", "sort", "Sort the leaderboard: by metric, newest, change, verdict.", L, footer=7),
     Action("copy_commit", ("y",), "y", "copy commit", "Copy the shown experiment's commit (OSC 52).", L, BOTH,
            why_not=_commit),
     Action("help", ("question_mark", "f1"), "?", "help", "This list.", L, BOTH, footer=18),
     Action("palette", ("ctrl+p",), "ctrl+p", "all", "Every action and experiment by name.", L, BOTH, footer=19),
-    Action("escape", ("escape",), "esc", "back", "Close, clear the filter, unzoom, let go of the selection: in that order.", L,
+    Action("escape", ("escape",), "esc", "back", "Close; else clear the filter, unzoom, or let go of the selection.", L,
            BOTH),
     Action("zoom", ("z",), "z", "zoom", "Give the focused pane the whole screen, and back.", P, footer=8),
     Action("next_pane", ("tab",), "tab", "next pane", "Focus the next pane.", P, BOTH),
@@ -132,19 +132,19 @@ ACTIONS: tuple[Action, ...] = (
     Action("pane_6", ("6",), "6", "output", "Focus the live output and loss curve.", P),
     Action("down", ("j", "down"), "j", "down", "One line down; on the leaderboard, the next experiment.", P, BOTH),
     Action("up", ("k", "up"), "k", "up", "One line up.", P, BOTH),
-    Action("page_down", ("pagedown", "ctrl+d", "ctrl+f"), "pgdn", "page down", "One page down.", P, BOTH),
-    Action("page_up", ("pageup", "ctrl+u", "ctrl+b"), "pgup", "page up", "One page up.", P, BOTH),
+    Action("page_down", ("pagedown", "ctrl+d"), "pgdn", "page down", "One page down.", P, BOTH),
+    Action("page_up", ("pageup", "ctrl+u"), "pgup", "page up", "One page up.", P, BOTH),
     Action("top", ("g", "home"), "g", "top", "To the first line.", P, BOTH),
     Action("bottom", ("G", "end"), "G", "end", "To the last line; a stream is followed again.", P, BOTH),
-    Action("previous", ("left", "h"), "←", "previous", "The experiment before this one.", "An experiment's page", ("detail",),
+    Action("previous", ("left", "h"), "←", "previous", "The experiment before this one.", X, ("detail",),
            footer=5),
-    Action("next", ("right", "l"), "→", "next", "The experiment after this one.", "An experiment's page", ("detail",), footer=6),
-    Action("tab_1", ("1",), "1", "idea", "Hypothesis, rationale, verdict and its reason.", "An experiment's page", ("detail",)),
-    Action("tab_2", ("2",), "2", "diff", "The change.", "An experiment's page", ("detail",)),
+    Action("next", ("right", "l"), "→", "next", "The experiment after this one.", X, ("detail",), footer=6),
+    Action("tab_1", ("1",), "1", "idea", "Hypothesis, rationale, verdict and its reason.", X, ("detail",)),
+    Action("tab_2", ("2",), "2", "diff", "The change.", X, ("detail",)),
     Action("tab_3", ("3",), "3", "runs", "Each run: seed, slot, seconds, how it ended, metric, probes.",
-           "An experiment's page", ("detail",)),
-    Action("tab_4", ("4",), "4", "output", "The last run's output and loss curve.", "An experiment's page", ("detail",)),
-    Action("tab_5", ("5",), "5", "reasoning", "What was thought before it was proposed.", "An experiment's page", ("detail",)),
+           X, ("detail",)),
+    Action("tab_4", ("4",), "4", "output", "The last run's output and loss curve.", X, ("detail",)),
+    Action("tab_5", ("5",), "5", "reasoning", "What was thought before it was proposed.", X, ("detail",)),
 )  # fmt: skip
 
 
@@ -175,7 +175,8 @@ def keys_page() -> str:
     lines = [
         "# Keys",
         "",
-        "Made by `python -m tui.actions > docs/keys.md` from the list that the app itself uses (`?` shows it, `ctrl+p` searches it).",
+        "Made by `python -m tui.actions > docs/keys.md` from the list that the app itself uses.",
+        "`?` shows it in the app, `ctrl+p` searches it.",
         "An action that cannot be done now says why.",
     ]
     for group in dict.fromkeys(action.group for action in ACTIONS):

@@ -18,6 +18,7 @@ from textual.filter import LineFilter
 from core.client import Client
 from core.record import commands
 from core.record.errors import AutoresearchError
+from core.record.events import Noted
 from core.session import SessionPaths, read_json, write_json
 from core.views import clean
 from tui.model import Model, Source
@@ -68,7 +69,7 @@ class Cockpit(App[int]):
         if self._source is None:
             from tui.screens.launch import LaunchScreen
 
-            return LaunchScreen(self.project)
+            return LaunchScreen(self.look)
         return self._enter(self._source)
 
     def _enter(self, source: Source) -> Screen[None]:
@@ -211,6 +212,14 @@ class Cockpit(App[int]):
     def _stop(self, how: str | None) -> None:
         if how in ("stop", "now"):
             self.ask_engine(commands.Stop(now=how == "now"))
+
+    def heard(self) -> None:
+        """Say what a person should notice, wherever they look: warnings, errors, a proposal that waits."""
+        for event in self.model.source.take_events():
+            body = event.body
+            if isinstance(body, Noted) and body.level != "info":
+                self.tell(body.text, "bad" if body.level == "error" else "warn")
+        self.offer_approval()
 
     # -- approvals ----------------------------------------------------------------------------------------------
 

@@ -124,20 +124,17 @@ PLAIN: Mapping[str, str] = {
 
 # What the views' table of signs does not have.
 _GLYPHS: Mapping[str, str] = {
-    "judged": "·", "crashed": "✗", "lost": "⚠", "dead": "■", "ok": "✓", "no": "✗", "note": "⚠", "info": "·", "tool": "⚙",
-    "think": "▸", "best": "★", "up": "▲", "down": "▼", "bar_full": "━", "bar_half": "╸", "bar_rest": "━", "block": "▇",
-    "block_rest": "▁", "ellipsis": "…", "cut": "┄", "point": "•",
+    "judged": "·", "crashed": "✗", "lost": "⚠", "dead": "■", "ok": "✓", "no": "✗", "note": "⚠", "tool": "⚙",
+    "training": "●", "saving": "◕", "scoring": "◕", "think": "▸", "best": "★", "up": "▲", "down": "▼", "point": "•",
+    "bar_full": "━", "bar_half": "╸", "bar_rest": "━", "block": "▇", "block_rest": "▁", "ellipsis": "…", "cut": "┄",
     "tl": "╭", "tr": "╮", "bl": "╰", "br": "╯", "h": "─", "v": "│", "tick": "┤", "axis": "└",
 }  # fmt: skip
 
 _BOLD_STATES = {"running": "good_bold", "crashed": "bad_bold", "lost": "bad_bold"}
 
-_ASCII = {
-    "━": "=", "╸": "-", "▇": "#", "▁": ".", "┄": "-", "░": ".", "•": "o", "★": "*", "▲": "^", "▼": "v", "⚙": "%", "▸": ">",
-    "⚠": "!", "╭": "+", "╮": "+", "╰": "+", "╯": "+", "─": "-", "│": "|", "┤": "+", "└": "+", "…": "~", "“": '"', "”": '"',
-    "‘": "'", "’": "'", "°": " ", "←": "<", "→": ">", "↑": "^", "↓": "v", "−": "-", "–": "-", "·": ".", "σ": "s", "Δ": "d",
-    "±": "~", "▎": "|", "▌": "|", "▊": "|", "█": "#", "▔": "-", "▁": "_", "┃": "|",
-}  # fmt: skip
+_ASCII = dict(
+    zip("━╸▇▁┄░•★▲▼⚙▸◂⚠╭╮╰╯─│┤└…“”‘’°←→↑↓−–·σΔ±▎▌▊█▔┃◕", "=-#.-.o*^v%><!++++-|++~\"\"'' <>^v--.sd~|||#-|@", strict=True)
+)
 
 
 def ascii_text(text: str) -> str:

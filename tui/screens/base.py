@@ -20,7 +20,7 @@ FLUSH_SECONDS = 0.2  # data travels five times a second; keys paint at once
 
 
 class ActionScreen(Screen[None]):
-    """A screen whose keys mean what `tui.actions` says for its `PLACE`: each is done by `act_<name>` here or in the app."""
+    """A screen whose keys mean what `tui.actions` says for its `PLACE`; `act_<name>`, here or in the app, does it."""
 
     PLACE: ClassVar[str] = ""
     BINDINGS: ClassVar[list[BindingType]] = []

@@ -6,9 +6,8 @@ from typing import ClassVar, Literal
 
 from textual import events
 from textual.app import ComposeResult
-from textual.containers import Horizontal, Vertical
+from textual.containers import Horizontal
 
-from core.record import events as e
 from tui.model import Model
 from tui.screens.base import ActionScreen
 from tui.widgets.board import SORTS, BoardPane
@@ -20,7 +19,7 @@ from tui.widgets.output import OutputPane
 from tui.widgets.prompt import Prompt
 from tui.widgets.reasoning import ReasoningPane
 from tui.widgets.slots import SlotsPane
-from tui.widgets.status import Footer, NowLine, StatusLine, TabLine
+from tui.widgets.status import Footer, NowLine, StatusLine, TabLine, Words
 from tui.widgets.tail import Tail
 
 Size = Literal["full", "tabs", "words"]
@@ -51,12 +50,14 @@ class MainScreen(ActionScreen):
         self.slots.curves = self.output.curves = self.curves
         self.panes: list[Pane] = [self.reasoning, self.diff, self.chart, self.board, self.slots, self.output]
         self.tabs = TabLine(model, [p.NAME for p in self.panes], id="tabs")
+        self.words = Words(model, id="words")
         self.prompt = Prompt(model)
         self.zoomed = False
         self.active = 0
         self._seen_version = -1
 
     def compose(self) -> ComposeResult:
+        yield self.words
         yield self.status
         yield self.now_line
         yield self.tabs
@@ -92,11 +93,12 @@ class MainScreen(ActionScreen):
         """Show the panes that the size, the zoom and the active tab call for."""
         size = size_of(*self.app.size)
         single = size == "tabs" or self.zoomed
+        self.words.display = size == "words"
+        self.query_one(Footer).display = size != "words" and not self.prompt.display
         if size == "words":
-            for widget in (*self.panes, self.tabs, self.status):
-                widget.display = widget is self.status
+            for widget in (*self.panes, self.tabs, self.status, self.now_line):
+                widget.display = False
             self._rows(False, False, False)
-            self._lines(size)
             return
         for index, pane in enumerate(self.panes):
             pane.display = not single or index == self.active
@@ -121,10 +123,10 @@ class MainScreen(ActionScreen):
             return
         height = self.app.size.height
         wanted = min(self.slots.rows_wanted() + 2, height // 4)
-        lower.styles.height = max(wanted, min(11, height // 4))
+        lower.styles.height = max(wanted, min(9, height // 5))
 
     def _lines(self, size: Size) -> None:
-        self.now_line.display = size == "full" or self.now_line.urgent()
+        self.now_line.display = size == "full" or (size == "tabs" and self.now_line.urgent())
 
     # -- data ---------------------------------------------------------------------------------------------------
 
@@ -133,7 +135,7 @@ class MainScreen(ActionScreen):
         changed = model.source.version != self._seen_version
         self._seen_version = model.source.version
         if changed:
-            self._happened()
+            self.cockpit.heard()
         runs = {r.run for r in model.state.live_runs()}
         shown = model.shown_run
         self.curves.poll(runs | ({shown.run} if shown else set()))
@@ -143,17 +145,9 @@ class MainScreen(ActionScreen):
         self._lines(size_of(*self.app.size))
         footer = self.query_one(Footer)
         footer.expire(self.cockpit.clock())
-        for canvas in (self.status, self.now_line, self.tabs, footer, *self.panes):
+        for canvas in (self.words, self.status, self.now_line, self.tabs, footer, *self.panes):
             if canvas.display:
                 canvas.flush()
-
-    def _happened(self) -> None:
-        """Acknowledge what others should notice too: a kept experiment, a note, a card that waits."""
-        for event in self.model.source.take_events():
-            body = event.body
-            if isinstance(body, e.Noted) and body.level != "info":
-                self.say(body.text, "bad" if body.level == "error" else "warn", 8.0)
-        self.cockpit.offer_approval()
 
     # -- panes --------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from core.record.metric import format_delta, format_metric
 from core.record.state import BASELINE, Experiment
 from core.views import one_line
 from tui.model import Model
-from tui.text import Part, left, right, strip_of
+from tui.text import Part, fit, left, parts_width, right, strip_of
 from tui.widgets.canvas import Pane
 
 SORTS = ("metric", "newest", "change", "verdict")
@@ -154,12 +154,12 @@ class BoardPane(Pane):
         number, word_width, value, noise = self._columns(width)
         look, word = self.look, self.word(x)
         live = x.verdict is None and x.number != BASELINE
-        role = look.verdict("running" if live else word)
+        role = look["accent"] if live else look.verdict(word)
         best = x.number == self.model.state.best and x.metric is not None
         text = look["bright"] if best else look["text"] if (x.verdict == "kept" or live) else look["dim"]
         gain = x.delta is not None and self.model.state.metric.better(x.delta, 0.0)
         delta_style = look["good"] if x.verdict == "kept" else look["warn"] if gain else look["dim"]
-        sign = look.glyph("best") if best else look.glyph(word if not live else x.phase)
+        sign = look.glyph("best" if best else word)
         delta = "" if x.number == BASELINE else format_delta(x.delta)
         parts: list[Part] = [(right(str(x.number), number) + " ", look["dim"]), (sign + " ", role)]
         if word_width:
@@ -169,7 +169,8 @@ class BoardPane(Pane):
             sigma = "" if x.sigma is None or x.metric is None else f"{x.sigma:.4f}"
             parts.append((right(sigma, noise + 1), look["faint"]))
         hypothesis = one_line(x.hypothesis) or ("" if not live else "thinking")
-        strip = strip_of([*parts, ("  " + hypothesis, text)], width, look["text"])
+        room = width - parts_width(parts) - 2
+        strip = strip_of([*parts, ("  " + fit(hypothesis, room), text)], width, look["text"])
         if x.number == self.cursor:
             return strip.apply_style(look.overlay("cursor" if self.has_focus else "cursor_idle"))
         return strip
@@ -218,7 +219,7 @@ class BoardPane(Pane):
 
     def on_click(self, event: events.Click) -> None:
         row = event.y - 1 - self.framed
-        if 0 <= row and self._top + row < len(self.order):
+        if row >= 0 and self._top + row < len(self.order):
             self.choose(self.order[self._top + row])
             if event.chain == 2 and self.cursor is not None:
                 self.post_message(self.Opened(self.cursor))

@@ -22,10 +22,14 @@ if TYPE_CHECKING:
     from tui.model import Model
 
 
+STALE = Style(dim=True)
+
+
 class Canvas(Widget):
     """Paints `paint(width, height)`. Call `flush()` when what it shows may have changed."""
 
     ALLOW_SELECT = False
+    DIMS = True  # what it shows grows stale when the engine is lost
     DEFAULT_CSS = "Canvas { height: 1fr; width: 1fr; }"
     model: Model
 
@@ -62,6 +66,8 @@ class Canvas(Widget):
 
     def _painted(self, width: int, height: int) -> list[Strip]:
         lines = self.paint(width, height)[:height]
+        if self.DIMS and self.model.connection.status == "lost":
+            lines = [line.apply_style(STALE) for line in lines]
         blank = Strip([Segment(" " * width, self.look["text"])], width)
         return lines + [blank] * (height - len(lines))
 

@@ -81,14 +81,14 @@ class ChartPane(Pane):
         metric = self.model.state.metric
         parts: list[Part] = [(f" · {one_line(metric.name)} {metric.arrow}", self.look["text"])]
         if metric.self_reported:
-            parts.append((f" · self-reported", self.look["warn"]))
+            parts.append((" · self-reported", self.look["warn"]))
         return parts
 
     def aside(self) -> list[Part]:
         baseline = self.model.state.baseline
         if baseline is None:
             return []
-        sigma = f"{self.look.glyph('sigma')} {baseline.sigma:.4f}"
+        sigma = f"σ {baseline.sigma:.4f}"
         return [(sigma, self.look["dim"])]
 
     def body(self, width: int, height: int) -> list[Strip]:
@@ -126,12 +126,13 @@ class ChartPane(Pane):
         """Rows of cells: the band at the bottom, the best line on it, the dots on top."""
         look = self.look
         grid: list[list[Part]] = [[(" ", look["text"])] * width for _ in range(rows)]
-        self._band(grid, width, rows)
-        line = self._steps(width, rows)
+        band, line = self._band(width, rows), self._steps(width, rows)
         for y in range(rows):
             for x in range(width):
                 if line.any(x, y):
                     grid[y][x] = (line.text(x, y), look["line"])
+                elif band.any(x, y):
+                    grid[y][x] = (band.text(x, y), look["band"])
         top: dict[tuple[int, int], tuple[int, str, str]] = {}
         worse = 0 if self.model.state.metric.direction == "min" else rows - 1
         for number, metric, verdict in self._series.points:
@@ -149,17 +150,25 @@ class ChartPane(Pane):
             grid[y][x] = (sign, look.verdict(verdict))
         return [_joined(row) for row in grid]
 
-    def _band(self, grid: list[list[Part]], width: int, rows: int) -> None:
-        """Within sigma of the best of its time: changes in here may be chance."""
-        steps, sigma = self._series.steps, self.model.state.sigma
-        if not steps or not sigma:
-            return
-        for index, (number, metric) in enumerate(steps):
-            end = steps[index + 1][0] if index + 1 < len(steps) else self._series.last
-            upper, lower = self._row(metric + sigma, rows), self._row(metric - sigma, rows)
-            for x in range(self._column(number, width), self._column(end, width) + 1):
+    def _band(self, width: int, rows: int) -> Dots:
+        """Within sigma of the best of its time, sparsely dotted: changes in here may be chance."""
+        dots, series = Dots(width, rows), self._series
+        sigma = self.model.state.sigma
+        if not sigma:
+            return dots
+        for index, (number, metric) in enumerate(series.steps):
+            end = series.steps[index + 1][0] if index + 1 < len(series.steps) else series.last
+            upper, lower = self._dot_row(metric + sigma, rows), self._dot_row(metric - sigma, rows)
+            for x in range(self._column(number, width) * 2, self._column(end, width) * 2 + 2):
                 for y in range(upper, lower + 1):
-                    grid[y][x] = ("░", self.look["band"])
+                    if (x + 2 * y) % 4 == 0:
+                        dots.set(x, y)
+        return dots
+
+    def _dot_row(self, value: float, rows: int) -> int:
+        series = self._series
+        share = (value - series.low) / ((series.high - series.low) or 1.0)
+        return max(0, min(rows * 4 - 1, int((1 - share) * rows * 4)))
 
     def _steps(self, width: int, rows: int) -> Dots:
         dots = Dots(width, rows)
@@ -167,8 +176,7 @@ class ChartPane(Pane):
         series = self._series
         for index, (number, metric) in enumerate(series.steps):
             end = series.steps[index + 1][0] if index + 1 < len(series.steps) else series.last
-            share = (metric - series.low) / ((series.high - series.low) or 1.0)
-            y = max(0, min(rows * 4 - 1, int((1 - share) * rows * 4)))
+            y = self._dot_row(metric, rows)
             x0, x1 = self._column(number, width) * 2, self._column(end, width) * 2
             if before is not None and before != y:
                 dots.line(x0, before, x0, y)

@@ -75,6 +75,9 @@ class OutputPane(Tail):
     def body(self, width: int, height: int) -> list[Strip]:
         run = self.shown()
         points = self.curves.of(run.run) if run else []
+        wraps = not self.framed or width >= 100  # beside other panes a line is cut, so that lines keep their columns
+        if wraps != self.wraps:
+            self.wraps, self._wrapped_for = wraps, 0
         if len(points) < 2 or width < 50 or height < 3:
             return super().body(width, height)
         plot = min(40, width * 2 // 5)

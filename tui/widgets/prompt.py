@@ -12,6 +12,7 @@ from textual.widgets import Input, Static
 
 from tui.model import Model
 from tui.widgets.canvas import Pane
+from tui.widgets.status import Footer
 
 How = Literal["queue", "now", "standing", "cancel"]
 HELP = {
@@ -36,7 +37,7 @@ class Line(Input):
 class Prompt(Horizontal):
     DEFAULT_CSS = """
     Prompt { height: 1; display: none; }
-    Prompt Static { width: auto; height: 1; padding: 0 1; }
+    Prompt Static { width: auto; height: 1; padding: 0 1; color: $primary; }
     Prompt Input { width: 1fr; height: 1; border: none; padding: 0; background: $background; }
     Prompt Input:focus { border: none; background: $background; }
     """
@@ -72,8 +73,13 @@ class Prompt(Horizontal):
         line = self.query_one(Line)
         line.cursor_blink = False
         line.value = text
-        self.display = True
+        self._show(True)
         line.focus()
+
+    def _show(self, shown: bool) -> None:
+        """In the footer's place, so that nothing else moves."""
+        self.display = shown
+        self.screen.query_one(Footer).display = not shown
 
     def special(self, key: str) -> bool:
         """Keys with a meaning of their own here; whether `key` was one."""
@@ -95,7 +101,7 @@ class Prompt(Horizontal):
             self.post_message(self.Typed("filter", "", self._pane))
         if self.purpose == "steer" and how != "cancel":
             self._last = text
-        self.display = False
+        self._show(False)
         self.post_message(self.Closed(self.purpose, "" if how == "cancel" else text, how, self._pane))
 
     def on_input_changed(self, event: Input.Changed) -> None:

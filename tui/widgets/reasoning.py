@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from core.client import FileTail
+from core.views import one_line
 from tui.model import Model
 from tui.text import Part, flat
 from tui.widgets.tail import Tail

@@ -15,7 +15,7 @@ from core.record.metric import format_delta, format_metric
 from core.record.state import Run
 from core.views import one_line
 from tui.model import Model
-from tui.text import Part, bar, cut_parts, fit, left, parts_width, right, strip_of
+from tui.text import Part, bar, cut_parts, fit, left, parts_width, right, strip_of, width_of, wrap
 from tui.widgets.canvas import Canvas
 
 GAP = "  "
@@ -131,6 +131,7 @@ def format_percent(share: float) -> str:
 class NowLine(Canvas):
     """The one thing a person should know now: trouble first, then what waits for them, then what goes on."""
 
+    DIMS = False
     DEFAULT_CSS = "NowLine { height: 1; width: 1fr; }"
 
     def urgent(self) -> bool:
@@ -155,7 +156,7 @@ class NowLine(Canvas):
         if link.status == "dead":
             state = self.model.state
             reason = f": {one_line(state.reason)}" if state.reason else ""
-            word = state.state if self.model.word != "dead" else "the engine is gone"
+            word = state.state if state.state == self.model.word else "the engine is gone"
             return f"{look.glyph('dead')} read only   {word}{reason}   R resumes it", look["banner_warn"]
         return None
 
@@ -203,6 +204,25 @@ class NowLine(Canvas):
         ]
 
 
+class Words(Canvas):
+    """The session in a sentence, for a terminal too small for anything else."""
+
+    def paint(self, width: int, height: int) -> list[Strip]:
+        state = self.model.state
+        words = [f"{one_line(self.model.paths.name)} {self.model.word}."]
+        for run in state.live_runs()[:1]:
+            share = self.model.progress(run)
+            what = "baseline" if run.experiment == 0 else f"#{run.experiment}"
+            words.append(f"{what} {run.phase}{'' if share is None else f' {share:.0%}'}.")
+        if state.best_metric is not None:
+            words.append(f"best {format_metric(state.best_metric)}.")
+        if state.approvals:
+            words.append("A proposal waits for you.")
+        words.append("q detaches.")
+        style = self.look["text"]
+        return [strip_of([(line, style)], width, style) for line in wrap(" ".join(words), width)]
+
+
 class TabLine(Canvas):
     """The names of the panes, for a screen that shows one at a time."""
 
@@ -246,6 +266,7 @@ Hint = tuple[str, str, bool]  # key, title, whether it can be done now
 class Footer(Canvas):
     """The keys that work here and now; for a few seconds, the answer to the last one."""
 
+    DIMS = False
     DEFAULT_CSS = "Footer { height: 1; width: 1fr; }"
 
     def __init__(self, model: Model, hints: Callable[[], Sequence[Hint]], *, id: str | None = None) -> None:
@@ -268,13 +289,11 @@ class Footer(Canvas):
         if self._message:
             text, style = self._message
             return [strip_of([(" " + fit(text, width - 2), style)], width, look["text"])]
+        hints = list(self._hints())
+        while len(hints) > 4 and sum(width_of(k) + len(t) + 1 + len(GAP) for k, t, _ in hints) > width:
+            del hints[-4]  # the last three (help, everything, detach) always stay
         parts: list[Part] = [(" ", look["text"])]
-        for key, title, enabled in self._hints():
-            piece: list[Part] = [
-                (key, look["key" if enabled else "faint"]),
-                (f" {title}{GAP}", look["dim" if enabled else "faint"]),
-            ]
-            if parts_width(parts) + parts_width(piece) - len(GAP) > width:
-                break
-            parts += piece
+        for key, title, enabled in hints:
+            parts.append((key, look["key" if enabled else "faint"]))
+            parts.append((f" {title}{GAP}", look["dim" if enabled else "faint"]))
         return [strip_of(parts, width, look["text"])]

@@ -28,18 +28,17 @@ _ROLES: tuple[tuple[_TokenType, str], ...] = (
 
 @lru_cache(maxsize=64)
 def _role(token: _TokenType) -> str:
-    return next((role for kind, role in _ROLES if token in kind), "text")
+    return next((role for kind, role in _ROLES if kind == token[: len(kind)]), "text")
 
 
 @lru_cache(maxsize=32)
 def _lexer(name: str) -> Lexer:
-    options = {"stripnl": False, "ensurenl": True}
     if name.endswith(".py"):
-        return PythonLexer(**options)
+        return PythonLexer(stripnl=False)
     try:
-        found: Lexer = get_lexer_for_filename(name, **options)
+        found: Lexer = get_lexer_for_filename(name, stripnl=False)
     except ClassNotFound:
-        found = TextLexer(**options)
+        found = TextLexer(stripnl=False)
     return found
 
 

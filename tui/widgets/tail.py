@@ -6,7 +6,7 @@ from textual import events
 from textual.strip import Strip
 
 from tui.model import Model
-from tui.text import Part, strip_of, wrap
+from tui.text import Part, fit, strip_of, wrap
 from tui.widgets.canvas import Pane
 
 KEPT_ENTRIES = 3000
@@ -26,6 +26,7 @@ class Tail(Pane):
         self._away = 0  # rows below the view; 0 follows the end
         self._unseen = 0
         self.filter = ""
+        self.wraps = True
 
     # -- content ------------------------------------------------------------------------------------------------
 
@@ -69,7 +70,7 @@ class Tail(Pane):
         width = self._wrapped_for - len(mark)
         if width <= 4:
             return []
-        lines = wrap(text, width)
+        lines = wrap(text, width) if self.wraps else [fit(text, width, self.look.glyph("ellipsis"))]
         return [(mark if i == 0 else " " * len(mark), line, role) for i, line in enumerate(lines)]
 
     def _rewrap(self, width: int) -> None:

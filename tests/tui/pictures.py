@@ -1,0 +1,142 @@
+"""Pictures of the screens, made by the product: `python -m tests.tui.pictures [FOLDER]` (default docs/pictures).
+
+Writes SVG, and PNG too where `rsvg-convert` is installed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from rich.cells import cell_len
+from textual.pilot import Pilot
+
+from core.record import events as e
+from tests.tui.stage import Playing, Stage, build, realistic_diff
+from tui.app import Cockpit
+from tui.theme import Look
+
+CELL = 12.2  # width of a cell in Textual's export
+FONT = "'DejaVu Sans Mono', Menlo, Consolas, monospace"
+Step = Callable[[Pilot[int], Playing], Awaitable[None]]
+
+
+def straighten(svg: str) -> str:
+    """The export with spaces and fonts that every renderer agrees on: text starts where its first sign stands."""
+    svg = re.sub(r"\s*@font-face \{.*?\}\s*(?=@font-face|\.terminal)", "\n", svg, flags=re.S)
+    svg = svg.replace("font-family: Fira Code, monospace", f"font-family: {FONT}").replace(
+        "font-size: 20px;", f"font-size: {CELL / 0.60205:.3f}px;"
+    )
+
+    def placed(match: re.Match[str]) -> str:
+        """Each sign at its own cell: fonts disagree about the width of braille, box drawing and the like."""
+        text = html.unescape(match[4]).replace("\xa0", " ")
+        x, places, signs = float(match[2]), [], []
+        for sign in text:
+            if sign != " ":
+                places.append(f"{x:g}")
+                signs.append(html.escape(sign))
+            x += CELL * cell_len(sign)
+        return f"{match[1]}{' '.join(places)}{match[3]}{''.join(signs)}</text>" if signs else ""
+
+    svg = re.sub(r'(<text class="[^"]*-r\d+" x=")([\d.]+)("[^>]*>)([^<]*)</text>', placed, svg)
+    return re.sub(r' textLength="[\d.]+"', "", svg)
+
+
+async def nothing(pilot: Pilot[int], source: Playing) -> None:
+    return None
+
+
+def keys(*names: str) -> Step:
+    async def press(pilot: Pilot[int], source: Playing) -> None:
+        for name in names:
+            await pilot.press(name)
+            await pilot.pause(0.05)
+
+    return press
+
+
+async def approval(pilot: Pilot[int], source: Playing) -> None:
+    number = max(n for n in source.state.live)
+    proposal = e.Proposed(
+        number,
+        "Rotary base 20k: the context is only 64 tokens",
+        "A slower base wastes its pairs on positions that never occur.",
+        -0.0015,
+        "architecture",
+        realistic_diff(5),
+        ("nanotrain/train.py",),
+        3,
+        2,
+        22.0,
+    )
+    source.happen(proposal, e.ApprovalRequested(number))
+
+
+async def lost(pilot: Pilot[int], source: Playing) -> None:
+    assert isinstance(pilot.app, Cockpit)
+    now = pilot.app.clock()
+    source.lose(now - 17, now + 4)
+
+
+async def steering(pilot: Pilot[int], source: Playing) -> None:
+    await keys("i", *"try wider MLPs")(pilot, source)
+
+
+PICTURES: dict[str, tuple[tuple[int, int], str, Step]] = {
+    "main": ((160, 48), "dark", nothing),
+    "main-120x36": ((120, 36), "dark", nothing),
+    "main-80x24": ((80, 24), "dark", nothing),
+    "board-80x24": ((80, 24), "dark", keys("4", "j", "j", "j")),
+    "main-ansi": ((160, 48), "ansi", nothing),
+    "main-plain": ((120, 36), "plain", nothing),
+    "selected": ((160, 48), "dark", keys("4", "j", "j", "j", "j")),
+    "experiment": ((120, 36), "dark", keys("4", "j", "j", "j", "enter")),
+    "experiment-diff": ((120, 36), "dark", keys("4", "j", "j", "j", "enter", "2")),
+    "experiment-runs": ((120, 36), "dark", keys("4", "j", "j", "j", "enter", "3")),
+    "help": ((120, 36), "dark", keys("question_mark")),
+    "stop": ((120, 36), "dark", keys("S")),
+    "palette": ((120, 36), "dark", keys("ctrl+p")),
+    "steer": ((120, 36), "dark", steering),
+    "away": ((120, 36), "dark", keys("A")),
+    "approval": ((120, 36), "dark", approval),
+    "lost": ((120, 36), "dark", lost),
+    "reasoning-zoomed": ((120, 36), "dark", keys("1", "z")),
+}
+
+
+async def take(stage: Stage, size: tuple[int, int], look: str, step: Step) -> str:
+    source = Playing(stage)
+    app = Cockpit(stage.paths.project, stage.paths, source=source, look=Look(look), clock=lambda: stage.now)
+    async with app.run_test(size=size) as pilot:
+        await pilot.pause(0.7)
+        await step(pilot, source)
+        await pilot.pause(0.5)
+        return straighten(app.export_screenshot(title="autoresearch-tui"))
+
+
+def main(folder: Path, only: list[str]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as place:
+        stage = build(Path(place))
+        for name in only or PICTURES:
+            size, look, step = PICTURES[name]
+            path = folder / f"{name}.svg"
+            path.write_text(asyncio.run(take(stage, size, look, step)))
+            if converter := shutil.which("rsvg-convert"):
+                png = path.with_suffix(".png")
+                subprocess.run(
+                    [converter, "-w", "1800" if size[0] > 130 else "1400", "-o", str(png), str(path)], check=True
+                )
+            print(path)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/pictures"), sys.argv[2:])

@@ -1,0 +1,146 @@
+"""What the launch screen knows and asks, without a widget: readiness, the form's values, and the engine's options."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.program import Program, load
+from core.record.budget import parse_run_budget
+from core.record.errors import AutoresearchError, UsageError
+from core.session import EngineOptions, check_name
+from core.views import clean
+
+DOCTOR_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing the doctor looked at. `ok` None: a remark."""
+
+    name: str
+    ok: bool | None
+    detail: str
+    mend: str
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """What is ready here. `researchers` are (name, ready, note)."""
+
+    findings: tuple[Finding, ...] = ()
+    slots: tuple[str, ...] = ()
+    researchers: tuple[tuple[str, bool, str], ...] = ()
+    default: str = ""
+    sandbox: str = ""
+    sandbox_note: str = ""
+    device: str = ""
+    error: str = ""
+
+
+async def examine(project: Path) -> Readiness:
+    """Ask the doctor, a process of its own: this one loads neither torch nor an SDK."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-P", "-m", "core.engine", "doctor", "--json", str(project),
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+    except OSError as error:
+        return Readiness(error=f"the doctor could not be started ({error.strerror})")
+    try:
+        out, err = await asyncio.wait_for(process.communicate(), DOCTOR_SECONDS)
+        return readiness(json.loads(out))
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        return Readiness(error=f"the doctor gave no answer in {DOCTOR_SECONDS:g} s")
+    except (ValueError, KeyError, TypeError):
+        words = clean(err.decode(errors="replace")).strip().rpartition("\n")[2]
+        return Readiness(error=f"the doctor failed: {words or 'it said nothing'}")
+    except asyncio.CancelledError:
+        if process.returncode is None:
+            process.kill()
+        raise
+
+
+def readiness(told: Mapping[str, Any]) -> Readiness:
+    """The doctor's JSON. Raises KeyError or TypeError when it is something else."""
+    return Readiness(
+        tuple(Finding(str(f["name"]), f["ok"], str(f["detail"]), str(f.get("mend", ""))) for f in told["findings"]),
+        tuple(str(s) for s in told["slots"]),
+        tuple((str(r["name"]), bool(r["ready"]), str(r["note"])) for r in told["researchers"]),
+        str(told.get("default_researcher") or ""),
+        str(told["sandbox"]["tier"]),
+        str(told["sandbox"].get("note", "")),
+        str(told["device"]),
+    )
+
+
+def read_program(project: Path) -> Program | str:
+    """program.md, or why it cannot be used."""
+    try:
+        return load(project / "program.md")
+    except AutoresearchError as error:
+        return str(error)
+
+
+@dataclass(slots=True)
+class Form:
+    """The fields as text. Empty leaves it to program.md."""
+
+    session: str
+    researcher: str = ""
+    model: str = ""
+    script: str = ""
+    slots: str = ""
+    run_budget: str = ""
+    experiments: str = ""
+    hours: str = ""
+    usd: str = ""
+
+    def options(self, from_head: bool = False) -> EngineOptions:
+        """Raises UsageError that names the field and the mend."""
+        check_name(self.session.strip())
+        budget = self.run_budget.strip() or None
+        if budget is not None:
+            try:
+                parse_run_budget(budget)
+            except ValueError as error:
+                raise UsageError(str(error), where="time budget") from error
+        experiments = _number("experiments", self.experiments)
+        script = self.script.strip()
+        if self.researcher == "scripted":
+            if not Path(script).expanduser().is_file():
+                raise UsageError(f"there is no file {script!r}", where="script", mend="name a file of JSON lines")
+            script = str(Path(script).expanduser().absolute())
+        return EngineOptions(
+            researcher=self.researcher or None,
+            model=self.model.strip() or None,
+            script=script if self.researcher == "scripted" else None,
+            slots=self.slots.strip().replace(" ", "") or None,
+            experiments=None if experiments is None else int(experiments),
+            hours=_number("hours", self.hours),
+            usd=_number("dollars", self.usd),
+            run_budget=budget,
+            from_head=from_head,
+        )
+
+
+def _number(name: str, text: str) -> float | None:
+    text = text.strip().lstrip("$")
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1e9:
+        raise UsageError(
+            f"{text!r} is no number above zero", where=name, mend="or leave it empty for no limit of your own"
+        )
+    return value

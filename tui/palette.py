@@ -1,0 +1,74 @@
+"""The command palette's source: every action of the registry, and every experiment."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+from textual.command import DiscoveryHit, Hit, Hits, Provider
+
+from core.views import one_line
+from tui import actions
+from tui.actions import Action
+
+if TYPE_CHECKING:
+    from tui.app import Cockpit
+    from tui.screens.base import ActionScreen
+
+MOST_EXPERIMENTS = 20
+
+
+class RegistryProvider(Provider):
+    """Actions of the screen that the palette was opened on; a disabled one says why when it is chosen."""
+
+    @property
+    def _screen(self) -> ActionScreen:
+        return cast("ActionScreen", self.screen)
+
+    def _actions(self) -> list[Action]:
+        hidden = ("palette", "up", "down", "page_up", "page_down", "top", "bottom")
+        return [a for a in actions.for_place(self._screen.PLACE) if a.name not in hidden]
+
+    def _help(self, action: Action) -> str:
+        reason = action.reason(cast("Cockpit", self.app).model)
+        return f"{actions.all_keys(action)}   {action.description}" + (f" Not now: {reason}." if reason else "")
+
+    async def discover(self) -> Hits:
+        for action in self._actions():
+            yield DiscoveryHit(self._title(action), partial(self._do, action), help=self._help(action))
+
+    async def search(self, query: str) -> Hits:
+        matcher = self.matcher(query)
+        for action in self._actions():
+            title = self._title(action)
+            score = matcher.match(f"{title} {action.description}")
+            if score > 0:
+                yield Hit(score + 0.1, title, partial(self._do, action), help=self._help(action))
+        async for hit in self._experiments(query):
+            yield hit
+
+    async def _experiments(self, query: str) -> Hits:
+        """By number, or by words of the hypothesis: plain substring search, since there may be ten thousand."""
+        app = cast("Cockpit", self.app)
+        wanted = query.lower().lstrip("#").split()
+        found = 0
+        for number in sorted(app.model.state.experiments, reverse=True):
+            x = app.model.state.experiments[number]
+            text = f"#{number} {x.verdict or x.phase} {one_line(x.hypothesis)}"
+            if wanted and all(word in text.lower() for word in wanted):
+                exact = wanted == [str(number)]
+                yield Hit(
+                    2.0 if exact else 0.3, text, partial(self._open, number), text=text, help="open this experiment"
+                )
+                found += 1
+                if found >= MOST_EXPERIMENTS:
+                    return
+
+    def _title(self, action: Action) -> str:
+        return action.titled(cast("Cockpit", self.app).model)
+
+    async def _do(self, action: Action) -> None:
+        await self._screen.do(action)
+
+    async def _open(self, number: int) -> None:
+        cast("Cockpit", self.app).open_experiment(number)

@@ -1,0 +1,1 @@
+"""One file per screen, and the cards in front of them."""

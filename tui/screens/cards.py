@@ -1,0 +1,278 @@
+"""Cards in front of a screen: a question to answer, or a summary to dismiss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar, TypeVar
+
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input, Static
+
+from core.record.budget import format_seconds
+from core.record.metric import format_delta, format_metric
+from core.views import Away, clean, one_line, plural
+from tui.model import Model
+from tui.text import Part
+from tui.theme import Look
+from tui.widgets.diff import paint_line, parse_diff
+from tui.widgets.page import Lines, Page, paragraphs
+
+Answer = TypeVar("Answer")
+DEAF_SECONDS = 0.4  # keys that were meant for the screen behind are not taken for an answer
+
+
+class Card(ModalScreen[Answer]):
+    """A framed page in the middle; `lines(width)` says what it shows. Subclasses answer keys in `pressed`."""
+
+    BINDINGS: ClassVar[list[BindingType]] = []
+    TITLE_TEXT = ""
+    WIDTH = 76
+
+    def __init__(self, model: Model, clock: Callable[[], float] | None = None) -> None:
+        super().__init__()
+        self.model = model
+        self._clock = clock or model.clock
+        self._shown_at = 0.0
+        self._page = Page(model, self.TITLE_TEXT, self.lines)
+        self._page.NUMBER = 0
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="card"):
+            yield self._page
+
+    def on_mount(self) -> None:
+        self._shown_at = self._clock()
+        self._fit()
+        self._page.focus()
+
+    def on_resize(self, event: events.Resize) -> None:
+        self._fit()
+
+    def _fit(self) -> None:
+        """As wide as it may be, as tall as its text needs."""
+        width = min(self.WIDTH, self.app.size.width - 2)
+        box = self.query_one("#card", Vertical)
+        extra = 1 if self.query(Input) else 0
+        box.styles.width = max(10, width)
+        box.styles.height = max(4, min(self.app.size.height - 2, len(self.lines(width - 4)) + 2 + extra))
+
+    def lines(self, width: int) -> Lines:
+        raise NotImplementedError
+
+    @property
+    def deaf(self) -> bool:
+        return self._clock() - self._shown_at < DEAF_SECONDS
+
+    async def on_key(self, event: events.Key) -> None:
+        event.stop()
+        event.prevent_default()
+        if self.deaf:
+            return
+        moves = {"j": 1, "down": 1, "k": -1, "up": -1, "pagedown": 10, "pageup": -10}
+        if event.key in moves and self.scrolls:
+            self._page.move(moves[event.key])
+            return
+        self.pressed(event.character or event.key if event.key != "enter" else "enter", event.key)
+
+    @property
+    def scrolls(self) -> bool:
+        return True
+
+    def pressed(self, character: str, key: str) -> None:
+        raise NotImplementedError
+
+
+class Question(ModalScreen[bool]):
+    """Yes or no, before there is a session. No is the default."""
+
+    BINDINGS: ClassVar[list[BindingType]] = []
+
+    def __init__(self, look: Look, title: str, words: str, yes: str) -> None:
+        super().__init__()
+        self.look = look
+        self.words = f"{clean(title).upper()}\n\n{clean(words)}\n\n[n] no (enter, esc)    [y] {yes}"
+
+    def compose(self) -> ComposeResult:
+        yield Static(self.words, id="question", markup=False)
+
+    async def on_key(self, event: events.Key) -> None:
+        event.stop()
+        event.prevent_default()
+        if event.character == "y":
+            self.dismiss(True)
+        elif event.character == "n" or event.key in ("enter", "escape"):
+            self.dismiss(False)
+
+
+class ConfirmStop(Card[str]):
+    """Stopping is asked for, and No is the default."""
+
+    TITLE_TEXT = "stop the session?"
+    WIDTH = 66
+
+    def lines(self, width: int) -> Lines:
+        look = self.model.look
+        live = len(self.model.state.live_runs())
+        out: Lines = [
+            *paragraphs("Leaving (q) keeps the engine at work. Stopping ends it; the session can be resumed.", width,
+                        look["text"]),
+            [],
+        ]  # fmt: skip
+        running = f"after {'the run' if live == 1 else f'the {live} runs'} that train now" if live else "at once"
+        out.append([("n", look["key"]), ("  no, go on            ", look["bright"]), ("(enter, esc)", look["dim"])])
+        out.append([("y", look["key"]), (f"  stop {running}", look["text"])])
+        out.append(
+            [("!", look["key"]), ("  stop now: running experiments are abandoned and run again later", look["text"])]
+        )
+        return out
+
+    def pressed(self, character: str, key: str) -> None:
+        answers = {"y": "stop", "!": "now", "n": "no", "enter": "no", "escape": "no", "\x1b": "no"}
+        if (answer := answers.get(character) or answers.get(key)) is not None:
+            self.dismiss(answer)
+
+
+class ApprovalCard(Card[tuple[bool, str]]):
+    """A proposal that waits for a person: y runs it, n turns it down with a reason, esc decides later."""
+
+    TITLE_TEXT = "run this?"
+    WIDTH = 110
+
+    def __init__(self, model: Model, experiment: int) -> None:
+        self.experiment = experiment
+        self._writing = False
+        super().__init__(model)
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="card"):
+            yield self._page
+            line = Input(placeholder="why not? enter sends, esc goes back", compact=True, id="reason")
+            line.cursor_blink = False
+            line.display = False
+            yield line
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        self.set_interval(0.2, self._still_there)
+
+    def _still_there(self) -> None:
+        """Somebody else may have answered."""
+        if self.experiment not in self.model.state.approvals:
+            self.dismiss(None)
+
+    def lines(self, width: int) -> Lines:
+        look = self.model.look
+        x = self.model.experiment(self.experiment)
+        if x is None:
+            return []
+        details = self.model.details(x.number)
+        out: Lines = [
+            [("y", look["key"]), (" run it   ", look["text"]), ("n", look["key"]), (" turn it down   ", look["text"]),
+             ("esc", look["key"]), (" later", look["dim"])],
+            [],
+            [(f"#{x.number}  ", look["bright"]), (one_line(x.kind), look["dim"])],
+            *paragraphs(x.hypothesis, width, look["bright"]),
+        ]  # fmt: skip
+        if details.proposal and details.proposal.rationale:
+            out += [[], *paragraphs(details.proposal.rationale, width, look["text"])]
+        if x.expected is not None:
+            out.append([("expected ", look["dim"]), (format_delta(x.expected), look["text"])])
+        out.append([])
+        diff = parse_diff(details.diff) if details.diff else ()
+        numbers = max([3, *(len(str(max(d.old or 0, d.new or 0))) for d in diff)])
+        for line in diff:
+            segments = paint_line(line, width, look, numbers)._segments
+            out.append([(s.text, s.style) for s in segments if s.style is not None])
+        return out
+
+    @property
+    def scrolls(self) -> bool:
+        return not self._writing
+
+    def pressed(self, character: str, key: str) -> None:
+        if self._writing:
+            if key == "escape":
+                self._write(False)
+            return
+        if character == "y":
+            self.dismiss((True, ""))
+        elif character == "n":
+            self._write(True)
+        elif key == "escape":
+            self.dismiss(None)
+
+    def _write(self, writing: bool) -> None:
+        self._writing = writing
+        line = self.query_one(Input)
+        line.display = writing
+        (line if writing else self._page).focus()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        self.dismiss((False, event.value.strip()))
+
+
+class AwayCard(Card[None]):
+    """What happened while nobody looked. Any key dismisses it."""
+
+    TITLE_TEXT = "while you were away"
+    WIDTH = 92
+
+    def __init__(self, model: Model, told: Away) -> None:
+        self.told = told
+        super().__init__(model)
+
+    def lines(self, width: int) -> Lines:
+        look, told, metric = self.model.look, self.told, self.model.state.metric
+        dim, text, bright = look["dim"], look["text"], look["bright"]
+        head: list[Part] = [
+            (format_seconds(told.seconds), bright), (" away     ", dim),
+            (plural(told.experiments, "experiment"), text), ("     ", dim),
+            (f"{len(told.kept)} kept", look["good"] if told.kept else dim),
+        ]  # fmt: skip
+        if told.usd or told.usd_unknown:
+            head.append((f"     ${told.usd:.2f}" if not told.usd_unknown else "     cost unknown", text))
+        out: Lines = [head, self._best(metric.better), []]
+        for number, hypothesis, delta in told.kept[:8]:
+            out.append([
+                (f"{look.glyph('kept')} ", look["good"]), (f"#{number:<5}", dim),
+                (f"{format_delta(delta):>9}  ", look["good"]), (hypothesis, text),
+            ])  # fmt: skip
+        if len(told.kept) > 8:
+            out.append([(f"  … {len(told.kept) - 8} more kept", dim)])
+        for note in told.notes[-5:]:
+            out.append([(f"{look.glyph('note')} ", look["warn"]), (one_line(note.text), text)])
+        if told.waiting:
+            numbers = ", ".join(f"#{n}" for n in told.waiting)
+            out.append(
+                [("? ", look["warn"]), (f"{plural(len(told.waiting), 'proposal')} for you to decide: {numbers}", text)]
+            )
+        return [*out, [], [("any key goes on", dim)]]
+
+    def _best(self, better: Callable[[float, float], bool]) -> list[Part]:
+        look, told = self.model.look, self.told
+        if told.best_after is None:
+            return [("no result yet", look["dim"])]
+        if told.best_before is None or told.best_before == told.best_after:
+            same = "best stays at " if told.best_before is not None else "best "
+            return [(same, look["dim"]), (format_metric(told.best_after), look["bright"])]
+        delta = told.best_after - told.best_before
+        style = look["good" if better(told.best_after, told.best_before) else "bad"]
+        return [
+            ("best ", look["dim"]), (format_metric(told.best_before), look["text"]), (" → ", look["dim"]),
+            (format_metric(told.best_after), look["bright"]), (f"   {format_delta(delta)}", style),
+        ]  # fmt: skip
+
+    @property
+    def scrolls(self) -> bool:
+        return False
+
+    def pressed(self, character: str, key: str) -> None:
+        self.dismiss(None)
+
+    def on_click(self) -> None:
+        self.dismiss(None)

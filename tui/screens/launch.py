@@ -1,0 +1,242 @@
+"""The launch screen: what is ready here, what to start, and what can be opened."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Horizontal, VerticalScroll
+from textual.screen import Screen
+from textual.widgets import Input, Static
+
+from core.program import Program
+from core.record.errors import AutoresearchError, SessionBusy, UncommittedChanges
+from core.session import EngineOptions, SessionPaths, engine_alive, list_sessions
+from core.views import clean, one_line
+from tui.cli.names import fresh_name
+from tui.launch import Form, Readiness, examine, read_program
+from tui.screens.cards import Question
+from tui.theme import Look
+from tui.widgets.choice import Choice, Menu
+
+if TYPE_CHECKING:
+    from tui.app import Cockpit
+
+FIELDS: tuple[tuple[str, str, str], ...] = (
+    ("session", "Session", "its name, and its branch autoresearch/NAME"),
+    ("model", "Model", "empty: the researcher's own default"),
+    ("script", "Script", "a file of proposals, one JSON object a line"),
+    ("slots", "Slots", "where runs go, such as cpu:2 or gpu:0,1"),
+    ("run_budget", "Time budget", "of one run: 20s, 5m or 400 steps"),
+    ("experiments", "Experiments", "stop after so many"),
+    ("hours", "Hours", "stop after so many"),
+    ("usd", "Dollars", "stop when so much is spent"),
+)
+
+
+class LaunchScreen(Screen[None]):
+    """Up and down move between the fields; enter starts or opens what is chosen below."""
+
+    AUTO_FOCUS = "#menu"
+    BINDINGS: ClassVar[list[BindingType]] = []
+
+    def __init__(self, look: Look) -> None:
+        super().__init__()
+        self.look = look
+        self.ready: Readiness | None = None
+        self.starting = False
+        self._sessions: list[SessionPaths] = []
+
+    @property
+    def cockpit(self) -> Cockpit:
+        return cast("Cockpit", self.app)
+
+    def compose(self) -> ComposeResult:
+        project = self.cockpit.project
+        self._program = read_program(project)
+        self._sessions = list_sessions(project)[:6]
+        yield Static("", id="launch-head", markup=False)
+        with VerticalScroll(id="launch-form", can_focus=False):
+            yield Static(self._about(), id="launch-about", markup=False)
+            yield Choice(self.look, "Researcher", id="researcher")
+            for name, label, hint in FIELDS:
+                with Horizontal(classes="field", id=f"field-{name}"):
+                    yield Static(label, classes="label", markup=False)
+                    line = Input(self._default(name), placeholder="", compact=True, id=name)
+                    line.cursor_blink = False
+                    yield line
+                    yield Static(hint, classes="hint", markup=False)
+            yield Menu(self.look, self._menu(), id="menu")
+            yield Static("", id="launch-message", markup=False)
+            yield Static("looking at what is ready here …", id="launch-findings", markup=False)
+        yield Static(" enter start or open   ↑↓ move   ←→ researcher   esc quit", id="launch-foot", markup=False)
+
+    def on_mount(self) -> None:
+        self._show_fields()
+        self._head()
+        self.run_worker(self._examine(), exit_on_error=False)
+
+    # -- what is shown ------------------------------------------------------------------------------------------
+
+    def _about(self) -> str:
+        program = self._program
+        where = clean(str(self.cockpit.project))
+        if isinstance(program, str):
+            return f"Project       {one_line(where)}\n\n{clean(program)}\n"
+        metric = f"{one_line(program.metric.name)} {program.metric.arrow}"
+        if program.metric.self_reported:
+            metric += " (self-reported)"
+        return (
+            f"Project       {one_line(where)}\nEdits         {one_line(', '.join(program.edit))}      metric {metric}"
+        )
+
+    def _default(self, name: str) -> str:
+        program = self._program
+        if name == "session":
+            return fresh_name(self.cockpit.project)
+        if not isinstance(program, Program):
+            return ""
+        values = {"experiments": program.budget.experiments, "hours": program.budget.hours, "usd": program.budget.usd}
+        value = values.get(name)
+        return "" if value is None else f"{value:g}"
+
+    def _menu(self) -> list[tuple[str, str]]:
+        rows = [] if isinstance(self._program, str) else [("Start", "a new session with the settings above")]
+        for paths in self._sessions:
+            alive = "an engine is at work on it" if engine_alive(paths) else "look, or resume it with R"
+            rows.append((f"Open {one_line(paths.name)}", alive))
+        return [*rows, ("Quit", "")]
+
+    def _head(self) -> None:
+        ready = self.ready
+        parts = [" autoresearch"]
+        if ready and not ready.error:
+            parts += [one_line(ready.device), f"cage {ready.sandbox}"]
+        self.query_one("#launch-head", Static).update("     ".join(parts))
+
+    def _show_fields(self) -> None:
+        """Only the fields that mean something to the chosen researcher."""
+        chosen = self.query_one("#researcher", Choice).value
+        self.query_one("#field-model").display = chosen not in ("control", "scripted", "")
+        self.query_one("#field-script").display = chosen == "scripted"
+        self.query_one("#field-usd").display = chosen not in ("control", "scripted", "")
+
+    async def _examine(self) -> None:
+        self.ready = ready = await examine(self.cockpit.project)
+        findings = self.query_one("#launch-findings", Static)
+        if ready.error:
+            findings.update(f"{self.look.glyph('no')} {ready.error}")
+            return
+        self._head()
+        chosen = ready.default or next((name for name, ok, _ in ready.researchers if ok), "")
+        self.query_one("#researcher", Choice).offer(
+            [(name, one_line(note) if ok else f"not ready: {one_line(note)}") for name, ok, note in ready.researchers],
+            chosen,
+        )
+        slots = self.query_one("#slots", Input)
+        if not slots.value:
+            slots.placeholder = ",".join(ready.slots)
+        if isinstance(self._program, Program) and not self.query_one("#run_budget", Input).value:
+            device = "cuda" if any(s.startswith("gpu") for s in ready.slots) else "cpu"
+            self.query_one("#run_budget", Input).placeholder = str(self._program.run_budget(device))
+        self._show_fields()
+        findings.update("\n".join(self._finding_lines(ready)))
+
+    def _finding_lines(self, ready: Readiness) -> list[str]:
+        """Trouble first, with its mend; what is well, by name only."""
+        lines = []
+        shown = [f for f in ready.findings if not f.name.startswith("researcher ")]
+        for finding in [f for f in shown if f.ok is not True]:
+            sign = self.look.glyph("no" if finding.ok is False else "note")
+            mend = f"   mend: {one_line(finding.mend)}" if finding.mend else ""
+            lines.append(f"{sign} {one_line(finding.name)}: {one_line(finding.detail)}{mend}")
+        well = [f"{self.look.glyph('ok')} {one_line(f.name)}" for f in shown if f.ok]
+        return [*lines, "  ".join(well)]
+
+    def say(self, text: str) -> None:
+        self.query_one("#launch-message", Static).update(clean(text))
+
+    # -- keys ---------------------------------------------------------------------------------------------------
+
+    async def on_key(self, event: events.Key) -> None:
+        if event.key in ("escape", "ctrl+c") or (event.key == "q" and not isinstance(self.focused, Input)):
+            event.stop()
+            self.app.exit(0)
+        elif event.key in ("down", "tab"):
+            event.stop()
+            event.prevent_default()
+            self.focus_next()
+        elif event.key in ("up", "shift+tab"):
+            event.stop()
+            event.prevent_default()
+            self.focus_previous()
+
+    def on_choice_changed(self) -> None:
+        self._show_fields()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        self._start()
+
+    def on_menu_chosen(self, message: Menu.Chosen) -> None:
+        row = self.query_one(Menu).rows[message.index][0]
+        if row == "Start":
+            self._start()
+        elif row == "Quit":
+            self.app.exit(0)
+        else:
+            self.cockpit.attach(self._sessions[message.index - (0 if isinstance(self._program, str) else 1)])
+
+    # -- starting -----------------------------------------------------------------------------------------------
+
+    def _form(self) -> Form:
+        values = {name: self.query_one(f"#{name}", Input).value for name, _, _ in FIELDS}
+        form = Form(**values)
+        form.researcher = self.query_one("#researcher", Choice).value
+        return form
+
+    def _start(self, from_head: bool = False) -> None:
+        if self.starting or isinstance(self._program, str):
+            return
+        try:
+            form = self._form()
+            options = form.options(from_head)
+        except AutoresearchError as error:
+            self.say(f"{self.look.glyph('no')} {error}")
+            return
+        self.starting = True
+        self.say("starting the engine …")
+        paths = SessionPaths(self.cockpit.project, form.session.strip())
+        self.run_worker(lambda: self._launch(paths, options), thread=True, exit_on_error=False)
+
+    def _launch(self, paths: SessionPaths, options: EngineOptions) -> None:
+        """In a thread: the engine takes seconds to answer on a slow disk."""
+        from core.client import start_engine
+
+        try:
+            start_engine(paths, options)
+        except AutoresearchError as error:
+            self.app.call_from_thread(self._refused, paths, error)
+        else:
+            self.app.call_from_thread(self.cockpit.attach, paths)
+
+    def _refused(self, paths: SessionPaths, error: AutoresearchError) -> None:
+        self.starting = False
+        self.say(f"{self.look.glyph('no')} {error}")
+        if isinstance(error, UncommittedChanges):
+            words = (
+                f"{error.what}\n\nRun from HEAD and leave these changes aside? They stay in your checkout, untouched."
+            )
+            self.app.push_screen(Question(self.look, "uncommitted changes", words, "run from HEAD"), self._from_head)
+        elif isinstance(error, SessionBusy):
+            words = f"{error.what}.\n\nAttach to it?"
+            self.app.push_screen(
+                Question(self.look, "session in use", words, "attach"),
+                lambda yes: self.cockpit.attach(paths) if yes else None,
+            )
+
+    def _from_head(self, yes: bool | None) -> None:
+        if yes:
+            self._start(from_head=True)

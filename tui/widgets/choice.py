@@ -1,0 +1,116 @@
+"""Two small things to choose with: one of several words in a line, and a list of lines."""
+
+from __future__ import annotations
+
+from textual import events
+from textual.message import Message
+from textual.strip import Strip
+from textual.widget import Widget
+
+from tui.text import Part, left, strip_of, width_of
+from tui.theme import Look
+
+
+class Choice(Widget, can_focus=True):
+    """One of several, turned with left and right."""
+
+    ALLOW_SELECT = False
+    DEFAULT_CSS = "Choice { height: 1; width: 1fr; }"
+
+    class Changed(Message):
+        pass
+
+    def __init__(self, look: Look, label: str, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.look = look
+        self.label = label
+        self._offered: list[tuple[str, str]] = []
+        self._at = 0
+
+    @property
+    def value(self) -> str:
+        return self._offered[self._at][0] if self._offered else ""
+
+    def offer(self, offered: list[tuple[str, str]], chosen: str) -> None:
+        """(word, what it means) each; `chosen` stands first to be taken."""
+        self._offered = offered
+        self._at = next((i for i, (word, _) in enumerate(offered) if word == chosen), 0)
+        self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        look, width = self.look, self.size.width
+        parts: list[Part] = [(left(self.label, 14), look["dim"])]
+        if not self._offered:
+            return strip_of([*parts, ("…", look["dim"])], width, look["text"])
+        word, note = self._offered[self._at]
+        arrow = look["key" if self.has_focus else "faint"]
+        name = look["title_focus" if self.has_focus else "bright"]
+        parts += [("◂ ", arrow), (word, name), (" ▸", arrow), ("   " + note, look["dim"])]
+        return strip_of(parts, width, look["text"])
+
+    def _turn(self, step: int) -> None:
+        if self._offered:
+            self._at = (self._at + step) % len(self._offered)
+            self.refresh()
+            self.post_message(self.Changed())
+
+    async def on_key(self, event: events.Key) -> None:
+        step = {"left": -1, "right": 1, "space": 1, "enter": 1}.get(event.key)
+        if step is not None:
+            event.stop()
+            self._turn(step)
+
+    def on_click(self) -> None:
+        self._turn(1)
+
+
+class Menu(Widget, can_focus=True):
+    """Lines to choose one of; up and down move, and leave at the ends."""
+
+    ALLOW_SELECT = False
+    DEFAULT_CSS = "Menu { height: auto; width: 1fr; margin: 1 0; }"
+
+    class Chosen(Message):
+        def __init__(self, index: int) -> None:
+            super().__init__()
+            self.index = index
+
+    def __init__(self, look: Look, rows: list[tuple[str, str]], *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.look = look
+        self.rows = rows
+        self._at = 0
+
+    def get_content_height(self, container: object, viewport: object, width: int) -> int:
+        return len(self.rows)
+
+    def render_line(self, y: int) -> Strip:
+        look, width = self.look, self.size.width
+        if y >= len(self.rows):
+            return Strip.blank(width)
+        name, note = self.rows[y]
+        on = self.has_focus and y == self._at
+        longest = max(width_of(n) for n, _ in self.rows) + 3
+        sign = look.glyph("think") if on else " "
+        parts: list[Part] = [
+            (f"{sign} ", look["key"]),
+            (left(name, longest), look["title_focus" if on else "text"]),
+            (note, look["dim"]),
+        ]
+        return strip_of(parts, width, look["text"])
+
+    async def on_key(self, event: events.Key) -> None:
+        step = {"up": -1, "k": -1, "down": 1, "j": 1}.get(event.key, 0)
+        if event.key == "enter":
+            event.stop()
+            self.post_message(self.Chosen(self._at))
+        elif step and 0 <= self._at + step < len(self.rows):
+            event.stop()
+            event.prevent_default()
+            self._at += step
+            self.refresh()
+
+    def on_click(self, event: events.Click) -> None:
+        if event.y < len(self.rows):
+            self._at = event.y
+            self.post_message(self.Chosen(self._at))
