@@ -1,0 +1,79 @@
+"""Researchers by name, what is ready, and what that costs to ask."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from core.record.errors import ResearcherMisconfigured, UsageError
+from core.research import prices, registry
+
+
+def test_the_default_follows_the_key() -> None:
+    assert registry.default_researcher({}) == "control"
+    assert registry.default_researcher({"ANTHROPIC_API_KEY": " "}) == "control"
+    assert registry.default_researcher({"ANTHROPIC_API_KEY": "sk"}) == "claude"
+
+
+def test_what_is_ready() -> None:
+    without = {name: (ready, note) for name, ready, note in registry.available({})}
+    assert list(without) == list(registry.NAMES)
+    assert without["claude"] == (False, "needs ANTHROPIC_API_KEY") and without["control"][0]
+    assert registry.available({"ANTHROPIC_API_KEY": "sk"})[0][1]
+
+
+def test_each_by_name(tmp_path: Path) -> None:
+    script = tmp_path / "s.jsonl"
+    script.write_text('{"hypothesis": "h", "edits": [{"path": "a", "content": "b"}]}\n')
+    assert registry.create("control", seed=3).name == "control"
+    assert registry.create("scripted", script=script).name == "scripted"
+    with pytest.raises(UsageError, match="no script"):
+        registry.create("scripted")
+    with pytest.raises(ResearcherMisconfigured):
+        registry.create("scripted", script=tmp_path / "missing.jsonl")
+    with pytest.raises(UsageError, match="no researcher 'gpt'"):
+        registry.create("gpt")
+
+
+def run(code: str, **environ: str) -> str:
+    names = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
+    env = {**{k: v for k, v in os.environ.items() if k not in names}, **environ}
+    return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
+
+
+def test_claude_needs_a_key_and_nothing_heavy_is_imported_before_it_is_asked() -> None:
+    refused = "from core.research import registry\ntry:\n registry.create('claude')\nexcept Exception as e:\n print(e)"
+    assert "needs ANTHROPIC_API_KEY" in run(refused) and "--researcher control" in run(refused)
+    light = (
+        "import sys\nfrom core.research import registry\n"
+        "registry.available({})\nprint(registry.create('claude').name)\n"
+        "registry.create('control')\n"
+        "print([m for m in ('anthropic', 'optuna', 'httpx2', 'pydantic', 'numpy', 'textual') if m in sys.modules])"
+    )
+    assert run(light, ANTHROPIC_API_KEY="sk").split("\n")[:2] == ["claude", "[]"]
+
+
+def test_prices_of_dated_names_and_long_prompts(tmp_path: Path) -> None:
+    table = prices.load(tmp_path / "none.toml")
+    assert prices.find(table, "claude-haiku-4-5-20251001") is table["claude-haiku-4-5"]
+    assert prices.find(table, "claude-opus-5-5") is not prices.find(table, "claude-opus-5")
+    assert prices.find(table, "claude-opus-5-9") is None and prices.find(table, "gpt") is None
+    haiku = table["claude-haiku-5-5"]
+    short = haiku.usd(fresh=100_000, output=1000, cache_read=0, cache_write=0)
+    assert short == pytest.approx(0.0105)
+    assert haiku.usd(fresh=100_001, output=1000, cache_read=0, cache_write=0) == pytest.approx(5 * short, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[x", "m = 3", '["m"]\ninput = 1', '["m"]\ninput = -1\noutput = 2', '["m"]\ninput = 1\noutput = 2\nwrite = 3'],
+)
+def test_prices_that_are_not_right(tmp_path: Path, text: str) -> None:
+    (tmp_path / "prices.toml").write_text(text)
+    with pytest.raises(ResearcherMisconfigured) as caught:
+        prices.load(tmp_path / "prices.toml")
+    assert caught.value.where.endswith("prices.toml") and caught.value.mend
