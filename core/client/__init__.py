@@ -5,8 +5,9 @@ Looking needs no engine: State is read from the log on disk, and the socket only
 
 from core.client.files import FileTail
 from core.client.live import Client, Connection
-from core.client.start import EngineOptions, start_engine
+from core.client.start import start_engine
 from core.client.sync import follow, read_events, read_state, request
+from core.session import EngineOptions
 
 __all__ = [
     "Client",

@@ -18,6 +18,7 @@ from core.record.state import State, fold
 from core.session import SessionPaths, engine_alive
 
 HEARTBEAT_LOST = 15.0  # seconds without a word from the engine
+ANSWER_TIMEOUT = 10.0
 BACKOFF = (0.2, 0.5, 1.0, 2.0, 5.0)
 EVENTS_KEPT = 1000
 LINE_LIMIT = 64 * 1024 * 1024
@@ -25,7 +26,7 @@ LINE_LIMIT = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """`connecting`, `live`, `lost` (an engine is there but silent: retrying) or `dead` (no engine holds the session)."""
+    """`connecting`, `live`, `lost` (an engine is there but silent: retrying) or `dead` (no engine)."""
 
     status: Literal["connecting", "live", "lost", "dead"]
     since: float
@@ -175,7 +176,7 @@ class Client:
             return message.reason
         return None
 
-    async def send(self, command: commands.Command, timeout: float = 10.0) -> commands.Reply:
+    async def send(self, command: commands.Command) -> commands.Reply:
         """Ask the engine. Raises EngineError when there is none, or it does not answer in time."""
         if self._writer is None:
             raise EngineError("no engine runs this session", mend="resume it first")
@@ -185,9 +186,9 @@ class Client:
         self._replies[number] = future
         try:
             self._writer.write(wire.encode_message(wire.Request(number, command)))
-            return await asyncio.wait_for(future, timeout)
+            return await asyncio.wait_for(future, ANSWER_TIMEOUT)
         except TimeoutError as error:
-            raise EngineError(f"the engine did not answer within {timeout:g} s") from error
+            raise EngineError(f"the engine did not answer within {ANSWER_TIMEOUT:g} s") from error
         finally:
             self._replies.pop(number, None)
 

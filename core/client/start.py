@@ -10,8 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import asdict
 from typing import IO, Any
 
 from core.record.errors import (
@@ -25,26 +24,9 @@ from core.record.errors import (
     UncommittedChanges,
     UsageError,
 )
-from core.session import SessionPaths
+from core.session import EngineOptions, SessionPaths, kills_user_processes
 
 START_TIMEOUT = 60.0  # seconds: git on a cold network disk can be slow
-
-
-@dataclass(frozen=True, slots=True)
-class EngineOptions:
-    """What the command line and the launch screen may ask. None leaves it to program.md or to the earlier start."""
-
-    researcher: str | None = None
-    model: str | None = None
-    script: str | None = None  # path of a scripted researcher's file
-    slots: str | None = None
-    seed: int | None = None
-    experiments: int | None = None
-    hours: float | None = None
-    usd: float | None = None
-    run_budget: str | None = None
-    overrides: tuple[str, ...] = ()  # KEY=VALUE, of program.md's front matter
-    from_head: bool = False  # run from HEAD though the files that may be edited have uncommitted changes
 
 
 def start_engine(paths: SessionPaths, options: EngineOptions | None = None, timeout: float = START_TIMEOUT) -> int:
@@ -76,21 +58,32 @@ def start_engine(paths: SessionPaths, options: EngineOptions | None = None, time
         raise EngineError(f"the engine could not be started ({error})", where=command[0]) from error
     finally:
         os.close(writer)
-        errors.close()
-    try:
-        answer = _read_answer(reader, process, timeout)
-    finally:
-        os.close(reader)
-    if answer.get("ok"):
-        return int(answer["pid"])
+    with errors:
+        try:
+            answer = _read_answer(reader, process, timeout)
+        finally:
+            os.close(reader)
+        if answer.get("ok"):
+            return int(answer["pid"])
+        if not answer.get("kind"):
+            answer["what"] = f"{answer.get('what')}: {_last_line(errors)}"
     raise _error_from(answer, paths)
+
+
+def _last_line(errors: IO[bytes]) -> str:
+    """The last thing the engine printed before it fell: the end of a traceback says most in its last line."""
+    errors.flush()
+    size = errors.seek(0, os.SEEK_END)
+    errors.seek(max(0, size - 4000))
+    lines = errors.read().decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it said nothing"
 
 
 def _open_log(paths: SessionPaths) -> IO[bytes]:
     """The engine's log when the session's folder is there already, else a file that vanishes with the process."""
     if paths.folder.is_dir():
         try:
-            return paths.engine_log.open("ab")
+            return paths.engine_log.open("ab+")
         except OSError:
             pass
     return tempfile.TemporaryFile()
@@ -143,21 +136,3 @@ def _outlive_logout() -> list[str]:
     if subprocess.run(probe, stdin=subprocess.DEVNULL, capture_output=True, timeout=10, check=False).returncode != 0:
         return []
     return ["systemd-run", "--user", "--scope", "--quiet", "--collect"]
-
-
-def kills_user_processes() -> bool:
-    """Whether logind is set to kill what a user leaves running at logout."""
-    if not Path("/run/systemd/system").is_dir():
-        return False
-    files = [Path("/etc/systemd/logind.conf"), *sorted(Path("/etc/systemd/logind.conf.d").glob("*.conf"))]
-    setting = "no"
-    for file in files:
-        try:
-            lines = file.read_text().splitlines()
-        except OSError:
-            continue
-        for line in lines:
-            key, _, value = line.partition("=")
-            if key.strip() == "KillUserProcesses":
-                setting = value.strip().lower()
-    return setting in ("yes", "true", "1", "on")

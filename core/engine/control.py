@@ -95,7 +95,7 @@ class Control:
         if loop.stopping and not command.now:
             raise CommandRefused("the session is stopping already; stop --now does not wait for running jobs")
         loop.stopping = "stopped by a person" + (", running jobs killed" if command.now else "")
-        loop.slots.close()
+        loop.slots.drain()
         loop.cancel_thinking()
         if loop.state.state != "stopping":
             await loop.journal.write(e.StateChanged("stopping", loop.stopping))

@@ -119,13 +119,7 @@ class _Engine:
 
         def terminate() -> None:
             loop.stopping = loop.stopping or "the system asked the engine to end"
-            loop.slots.close()
-            loop.cancel_thinking()
-            for live in list(loop.runs.live.values()):
-                live.end("stop")
-            loop.wake()
-            if not loop.runs.live:
-                loop.end("stopped", loop.stopping)
+            loop.end("stopped", loop.stopping)
 
         running.add_signal_handler(signal.SIGTERM, terminate)
         running.add_signal_handler(signal.SIGINT, terminate)

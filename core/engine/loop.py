@@ -27,6 +27,9 @@ from core.record.errors import EditError, ProposalFailed, ResearcherMisconfigure
 from core.record.state import BASELINE, Experiment, State
 
 
+WIND_UP_SECONDS = 30.0  # for killed jobs to be gone
+
+
 class Loop:
     """One session's loop under one engine. `run` returns the state the session ends in and why."""
 
@@ -62,9 +65,24 @@ class Loop:
         try:
             return await asyncio.shield(self._end)
         finally:
-            for task in [thinker, *self._tasks.values()]:
+            await self._wind_up(thinker)
+
+    async def _wind_up(self, thinker: asyncio.Task[None]) -> None:
+        """Leave nothing running: jobs are killed and logged as abandoned, everything that waits is cancelled."""
+        self.stopping = self.stopping or "the session ended"
+        self.slots.drain()
+        thinker.cancel()
+        for live in list(self.runs.live.values()):
+            live.end("stop")
+        tasks = list(self._tasks.items())
+        for number, task in tasks:
+            if not any(live.experiment == number for live in self.runs.live.values()):
                 task.cancel()
-            await asyncio.gather(thinker, *self._tasks.values(), return_exceptions=True)
+        ending = [thinker, *(task for _, task in tasks)]
+        await asyncio.wait(ending, timeout=WIND_UP_SECONDS)
+        for task in ending:
+            task.cancel()
+        await asyncio.gather(*ending, return_exceptions=True)
 
     def end(self, state: e.SessionState, reason: str) -> None:
         """The session ends like this; only the first word counts."""
@@ -111,13 +129,13 @@ class Loop:
     def _carry_on(self) -> None:
         state = self.state
         if state.baseline is None:
-            self._tasks[BASELINE] = self._watch(self._baseline())
+            self._carry(BASELINE, self._baseline())
         for number in state.live:
             if number != BASELINE and state.experiments[number].commit:
-                self._carry(number)
+                self._carry(number, self._experiment(number))
 
-    def _carry(self, number: int) -> None:
-        task = self._watch(self._experiment(number))
+    def _carry(self, number: int, work: Coroutine[Any, Any, None]) -> None:
+        task = self._watch(work)
         self._tasks[number] = task
         task.add_done_callback(lambda _: self._forget(number))
 
@@ -144,16 +162,21 @@ class Loop:
             await self.journal.write(e.ExperimentStarted(BASELINE, BASELINE, self.setup.commit, "baseline"))
         await self._adopt(BASELINE)
         missing = self.setup.program.baseline_runs - len(self._values())
-        runs = [self.runs.execute(BASELINE, "baseline", self.setup.commit, Urgency.BASELINE) for _ in range(missing)]
-        for next_done in asyncio.as_completed(runs):
-            finished = await next_done
-            if self.stopping:
-                return
-            if finished is None or finished.metric is None:
-                reason = finished.reason if finished else "it did not end"
-                tail = f"\n{finished.log_tail}" if finished and finished.log_tail else ""
-                self.end("crashed", f"the baseline gave no number, so there is nothing to compare with: {reason}{tail}")
-                return
+        runs = [
+            asyncio.create_task(self.runs.execute(BASELINE, "baseline", self.setup.commit, Urgency.BASELINE))
+            for _ in range(missing)
+        ]
+        try:
+            for run in asyncio.as_completed(runs):
+                finished = await run
+                if finished.metric is None and not self.stopping:
+                    tail = f"\n{finished.log_tail}" if finished.log_tail else ""
+                    said = f"the baseline gave no number, so there is nothing to compare with: {finished.reason}{tail}"
+                    self.end("crashed", said)
+                if finished.metric is None:
+                    return
+        finally:
+            await asyncio.gather(*runs, return_exceptions=True)
         values = self._values()
         mean, sigma = calibrate(values)
         await self.journal.write(e.Calibrated(mean, sigma, tuple(values)))
@@ -268,7 +291,7 @@ class Loop:
     async def _think(self, number: int) -> None:
         await self.thinker.propose(number)
         self.proposed += 1
-        self._carry(number)
+        self._carry(number, self._experiment(number))
 
     def _next_number(self) -> int:
         """The experiment that was being thought about when an engine ended, or a new one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import time
 from dataclasses import dataclass, field, replace
@@ -63,8 +64,8 @@ class Runs:
         self.prepared = Prepared()
         self.live: dict[int, Live] = {}
 
-    async def execute(self, experiment: int, kind: e.RunKind, commit: str, urgency: Urgency) -> e.RunFinished | None:
-        """Wait for a slot, run, score, and log how it ended. None when the engine was told to stop meanwhile."""
+    async def execute(self, experiment: int, kind: e.RunKind, commit: str, urgency: Urgency) -> e.RunFinished:
+        """Wait for a slot, run, score, and log how it ended."""
         slot = await self._slots.acquire(urgency)
         run = self._next_run
         self._next_run += 1
@@ -75,7 +76,7 @@ class Runs:
             await self._journal.write(e.RunStarted(run, experiment, kind, slot, seed, commit, str(budget)))
             try:
                 await asyncio.to_thread(self.checkout, self._setup.paths.worktree(run), commit)
-                live.job = await runner.start(self._spec(run, slot, seed))
+                live.job = await _start(self._spec(run, slot, seed))
             except LabError as error:
                 return await self._finish(
                     live, e.RunFinished(run, experiment, "crashed", None, 0, 0, reason=str(error))
@@ -107,7 +108,7 @@ class Runs:
         if release:
             self._slots.release(live.slot)
 
-    async def _see_through(self, live: Live, seed: int) -> e.RunFinished | None:
+    async def _see_through(self, live: Live, seed: int) -> e.RunFinished:
         """Watch the job to its end, score it, and log the result."""
         job = live.job
         assert job is not None
@@ -174,7 +175,7 @@ class Runs:
         """Twice at most: a fault of the scorer's own is tried once more."""
         setup, folder = self._setup, self._setup.paths.run(live.run)
         worktree = setup.paths.worktree(live.run) / setup.repo.prefix
-        env = {**setup.trusted_environment, **device.slot_environment(live.slot)}
+        env = {**setup.trusted_environment, **device.slot_environment(live.slot), **self._readable()}
         env["AUTORESEARCH_SEED"] = str(seed)
         cwd = setup.paths.pristine / setup.repo.prefix
         spec = scorer.ScoreSpec(
@@ -235,7 +236,7 @@ class Runs:
     def _job(self, *, folder: Path, command: str, top: Path, env: dict[str, str], **limits: Any) -> runner.JobSpec:
         """A command in the worktree `top`, in the cage, with nothing of ours in its environment."""
         cwd = top / self._setup.repo.prefix
-        env = {**self._setup.environment, **env, "PYTHONDONTWRITEBYTECODE": "1"}
+        env = {**self._setup.environment, **env, **self._readable(), "PYTHONDONTWRITEBYTECODE": "1"}
         return runner.JobSpec(
             folder=folder,
             argv=tuple(environment.resolve_command(command, env, cwd)),
@@ -247,6 +248,9 @@ class Runs:
             disk_limit=DISK_LIMIT,
             **limits,
         )
+
+    def _readable(self) -> dict[str, str]:
+        return {"AUTORESEARCH_READABLE": os.pathsep.join(self.prepared.readable)} if self.prepared.readable else {}
 
     def _cage(self, top: Path) -> cage.CageSpec:
         program = self._setup.program
@@ -279,7 +283,7 @@ class Runs:
                 run=0, folder=folder, command=command, top=path, env=device.slot_environment("cpu0"), seconds=limit,
                 limit_seconds=limit, startup_seconds=limit, saving_seconds=limit, plain=True,
             )  # fmt: skip
-            job = await runner.start(spec)
+            job = await _start(spec)
             try:
                 result = await job.wait(lambda phase: None)
             except asyncio.CancelledError:
@@ -302,6 +306,17 @@ class Runs:
         now = time.time()
         by_slot = {live.slot: live for live in self.live.values()}
         return tuple(_reading(name, by_slot.get(name), now) for name in self._slots.names)
+
+
+async def _start(spec: runner.JobSpec) -> runner.Job:
+    """Start a job; a cancellation in the middle of it leaves no job behind."""
+    starting = asyncio.create_task(runner.start(spec))
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        job = await starting
+        await job.kill("was stopped")
+        raise
 
 
 def _reading(name: str, live: Live | None, now: float) -> SlotReading:

@@ -50,8 +50,9 @@ class Server:
         self._handler = handler
         self._path = path
         self._clients: set[_Outbox] = set()
+        self._pumps: set[asyncio.Task[None]] = set()
         self._listener = bind(path)
-        self._identity = os.stat(path).st_ino
+        self._identity = path.stat().st_ino
         self._server: asyncio.Server | None = None
         journal.listeners.append(self._event)
 
@@ -75,10 +76,8 @@ class Server:
         """Say goodbye, give clients a moment to hear it, and leave no socket behind."""
         for client in list(self._clients):
             client.goodbye(reason)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(1.0):
-                while self._clients:
-                    await asyncio.sleep(0.02)
+        if self._pumps:
+            await asyncio.wait(self._pumps, timeout=1.0)
         if self._server:
             self._server.close()
         with contextlib.suppress(OSError):
@@ -98,6 +97,8 @@ class Server:
             self._greet(outbox, hello)
             self._clients.add(outbox)
             pump = asyncio.create_task(outbox.pump())
+            self._pumps.add(pump)
+            pump.add_done_callback(self._pumps.discard)
             while line := await reader.readline():
                 request = wire.decode_message(line)
                 if isinstance(request, wire.Request):

@@ -20,6 +20,11 @@ from core.research import registry
 from core.research.protocol import Researcher
 from core.session import EngineOptions, SessionPaths, check_name, read_json, write_json
 
+TRUSTED = (
+    "HOME", "XDG_CACHE_HOME", "AUTORESEARCH_HOME", "NANOTRAIN_DATA", "HF_ENDPOINT",
+    "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE",
+)  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Setup:
@@ -44,9 +49,8 @@ class Setup:
 
     @property
     def trusted_environment(self) -> dict[str, str]:
-        """For the project's own `prepare` and `score`, which run outside the cage: they may know where the caches are."""
-        passed = {k: v for k, v in os.environ.items() if k in ("AUTORESEARCH_HOME", "NANOTRAIN_DATA", "HF_ENDPOINT")}
-        return {**self.environment, **passed}
+        """For the project's own `prepare` and `score`, outside the cage: they may know the home, caches and proxies."""
+        return {**self.environment, **{k: v for k, v in os.environ.items() if k in TRUSTED}}
 
     @property
     def kind(self) -> str:
@@ -194,7 +198,7 @@ def open_log(setup: Setup) -> Log:
                 setup.cage.tier,
                 setup.cage.note,
                 f"{platform.node()}: {setup.device}",
-            )  # fmt: skip
+            )
         ]
     )
     return log

@@ -34,9 +34,12 @@ class Slots:
     def close(self) -> None:
         self._open = False
 
-    @property
-    def waiting(self) -> int:
-        return sum(not future.done() for _, _, future in self._waiting)
+    def drain(self) -> None:
+        """Close for good: whoever waits is cancelled, whoever holds a slot keeps it to the end."""
+        self._open = False
+        for _, _, future in self._waiting:
+            future.cancel()
+        self._waiting.clear()
 
     async def acquire(self, urgency: Urgency) -> str:
         """Wait for a free slot. Cancelling gives it back."""

@@ -13,6 +13,7 @@ from core.engine.setup import Setup
 from core.engine.stream import ThinkingStream
 from core.record import events as e
 from core.record.edits import apply_edits, matches, proposal_to_plain, unified
+from core.record.errors import EditError
 from core.record.proposal import Proposal
 from core.record.state import Guidance
 from core.research.protocol import Brief
@@ -55,10 +56,16 @@ class Thinker:
         try:
             async with stream:
                 proposal = await self._setup.researcher.propose(brief, stream)
-            changed = brief.check(proposal)
         finally:
             self.now = None
-        await self._commit(experiment, parent_commit, brief, proposal, changed, time.monotonic() - started)
+        seconds = round(time.monotonic() - started, 2)
+        try:
+            changed = brief.check(proposal)
+        except EditError:
+            # What was turned down is on record too: its hypothesis belongs beside the reason.
+            await self._journal.write(_proposed(experiment, proposal, "", (), 0, 0, seconds))
+            raise
+        await self._commit(experiment, parent_commit, brief, proposal, changed, seconds)
         await self._journal.write(*(e.GuidanceTaken(g.id, experiment) for g in guidance if g.taken_by is None))
 
     async def _brief(self, experiment: int, parent: int, commit: str) -> tuple[Brief, list[Guidance]]:
@@ -117,25 +124,21 @@ class Thinker:
         diff, added, removed = unified(before, changed)
         message = commit_message(self._setup.paths.name, experiment, proposal)
         commit = await asyncio.to_thread(self._setup.repo.commit_files, parent_commit, dict(changed), message)
-        edits = proposal_to_plain(proposal)["edits"]
         await self._journal.write(
-            e.Proposed(
-                experiment,
-                proposal.hypothesis,
-                proposal.rationale,
-                proposal.expected,
-                proposal.kind,
-                diff,
-                tuple(changed),
-                added,
-                removed,
-                round(seconds, 2),
-                dict(proposal.extra),
-                tuple(edits),
-            ),  # fmt: skip
+            _proposed(experiment, proposal, diff, tuple(changed), added, removed, seconds),
             e.Committed(experiment, commit, parent_commit),
         )
         await asyncio.to_thread(self._setup.repo.keep_ref, self._setup.paths.name, experiment, commit)
+
+
+def _proposed(
+    experiment: int, p: Proposal, diff: str, files: tuple[str, ...], added: int, removed: int, seconds: float
+) -> e.Proposed:
+    edits = tuple(proposal_to_plain(p)["edits"])
+    return e.Proposed(
+        experiment, p.hypothesis, p.rationale, p.expected, p.kind, diff, files, added, removed, seconds,
+        dict(p.extra), edits,
+    )  # fmt: skip
 
 
 def commit_message(session: str, experiment: int, proposal: Proposal) -> str:

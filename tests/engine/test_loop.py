@@ -76,7 +76,7 @@ def test_a_change_whose_best_moved_is_run_again_on_it(tmp_path: Path) -> None:
 
 def test_pause_resume_skip_steer_and_stop(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p", train=TRAIN.replace("SECONDS = 0.05", "SECONDS = 0.3"))
-    script = write_script(tmp_path / "s.jsonl", [rate("0.5", f"0.{n}1") for n in range(1, 10)])
+    script = write_script(tmp_path / "s.jsonl", [rate("0.5", f"0.9{n}") for n in range(1, 10)])
     with engine(project, researcher="scripted", script=str(script), slots="cpu:1") as paths:
         wait_state(paths, lambda s: s.baseline, "a baseline")
         assert request(paths, c.Steer("try smaller rates", standing=True)).accepted
@@ -105,7 +105,7 @@ def test_pause_resume_skip_steer_and_stop(tmp_path: Path) -> None:
 
 def test_a_stopped_session_goes_on_and_budgets_end_it(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p", train=TRAIN.replace("SECONDS = 0.05", "SECONDS = 0.4"))
-    script = write_script(tmp_path / "s.jsonl", [rate("0.5", f"0.{n}1") for n in range(1, 10)])
+    script = write_script(tmp_path / "s.jsonl", [rate("0.5", f"0.9{n}") for n in range(1, 10)])
     with engine(project, researcher="scripted", script=str(script), slots="cpu:1", experiments=3) as paths:
         wait_state(paths, lambda s: any(n and x.runs for n, x in s.experiments.items()), "a first run")
         assert request(paths, c.Stop()).accepted
@@ -115,7 +115,7 @@ def test_a_stopped_session_goes_on_and_budgets_end_it(tmp_path: Path) -> None:
         state = wait_end(paths)
     assert state.state == "finished" and "3 experiments" in state.reason
     hypotheses = [x.hypothesis for n, x in sorted(state.experiments.items()) if n]
-    assert hypotheses == [f"RATE 0.5 to 0.{n}1 lowers the loss" for n in (1, 2, 3)]
+    assert hypotheses == [f"RATE 0.5 to 0.9{n} lowers the loss" for n in (1, 2, 3)]
     with engine(project, experiments=5):
         state = wait_end(paths)
     assert state.total == 5 and all(x.verdict for n, x in state.experiments.items() if n)
