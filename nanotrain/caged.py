@@ -26,7 +26,10 @@ from nanotrain.weights import Rejected
 PIPE_BYTES = 1 << 20
 KEPT_LINES = 200  # of what the code under test prints while it is scored
 KEPT_CHARACTERS = 500  # a line
-PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "VIRTUAL_ENV")
+PASSED_ON = (
+    *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONUSERBASE", "VIRTUAL_ENV"),
+    *("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"),
+)
 
 
 class Fault(Exception):

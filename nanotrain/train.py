@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import functools
 import json
 import math
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -57,21 +59,21 @@ SOFTCAP_CPU = 0.0             # logits are squeezed into +-this by tanh; 0: not 
 SOFTCAP_CUDA = 15.0
 
 # --- batch ---
-BATCH_TOKENS_CPU = 2**10      # tokens an optimiser step
+BATCH_TOKENS_CPU = 2**11      # tokens an optimiser step
 BATCH_TOKENS_CUDA = 2**19
-MICRO_TOKENS_CUDA = 2**17     # tokens a forward pass; the rest is accumulated (halve it when memory runs out)
+MICRO_TOKENS_CUDA = 2**16     # tokens a forward pass; the rest is accumulated (halve it when memory runs out)
 
 # --- optimiser ---
-MATRIX_LR_CPU = 0.04          # Muon: step size for the matrices of the blocks (their update has unit spectral norm)
+MATRIX_LR_CPU = 0.03          # Muon: step size for the matrices of the blocks (their update has unit spectral norm)
 MATRIX_LR_CUDA = 0.04
-MATRIX_DECAY = 0.1            # Muon: weight decay a unit of learning rate, fades with the learning rate
+MATRIX_DECAY = 0.0            # Muon: weight decay a unit of learning rate, fades with the learning rate
 MOMENTUM_START = 0.85         # Muon: momentum at the first step ...
-MOMENTUM = 0.95               # ... and from MOMENTUM_WARMUP on
+MOMENTUM = 0.9                # ... and from MOMENTUM_WARMUP on
 MOMENTUM_WARMUP = 0.3         # share of the budget
-NEWTON_SCHULZ_STEPS = 5       # Muon: iterations of the orthogonalisation
-EMBED_LR_CPU = 0.1            # AdamW: token and value embeddings
+NEWTON_SCHULZ_STEPS = 4       # Muon: iterations of the orthogonalisation
+EMBED_LR_CPU = 0.3            # AdamW: token and value embeddings
 EMBED_LR_CUDA = 0.6
-HEAD_LR_CPU = 0.01            # AdamW: output projection
+HEAD_LR_CPU = 0.02            # AdamW: output projection
 HEAD_LR_CUDA = 0.004
 SCALAR_LR = 0.02              # AdamW: per-block scalars and gates
 ADAM_BETAS = (0.8, 0.95)      # AdamW: decay of the first and second moment, a step
@@ -164,21 +166,15 @@ def window_mask(length: int, window: int, device: torch.device) -> torch.Tensor:
     return (distance >= 0) & (distance < window)
 
 
-def flex_window(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int) -> torch.Tensor:
-    """Sliding-window attention by FlexAttention, which skips the blocks outside the window; (B, H, T, D)."""
-    from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+def windowed(length: int, window: int, device: torch.device) -> Callable[..., torch.Tensor]:
+    """Attention over a window by FlexAttention, which skips the blocks outside it: (q, k, v) -> y, rows of `length`."""
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention  # a second to import
 
-    key = (q.size(2), window, q.device)
-    if key not in _BLOCK_MASKS:
-        def visible(b: Any, h: Any, i: torch.Tensor, j: torch.Tensor) -> torch.Tensor:
-            return (i >= j) & (i - j < window)
+    def visible(b: Any, h: Any, i: torch.Tensor, j: torch.Tensor) -> torch.Tensor:
+        return (i >= j) & (i - j < window)
 
-        _BLOCK_MASKS[key] = create_block_mask(visible, None, None, key[0], key[0], device=q.device)
-    result: torch.Tensor = flex_attention(q, k, v, block_mask=_BLOCK_MASKS[key])
-    return result
-
-
-_BLOCK_MASKS: dict[tuple[int, int, torch.device], Any] = {}
+    mask = create_block_mask(visible, None, None, length, length, device=device)
+    return functools.partial(flex_attention, block_mask=mask)
 
 
 class Attention(nn.Module):
@@ -191,7 +187,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(config.width, config.width, bias=False)
         self.gate_width = min(32, config.width)
         self.gate = nn.Linear(self.gate_width, config.heads, bias=False) if config.has_value_embed(block) else None
-        self.flex = False  # FlexAttention; set on cuda, where it is compiled
+        self.windowed: Callable[..., torch.Tensor] | None = None  # set where FlexAttention is compiled
 
     def forward(
         self, x: torch.Tensor, extra: torch.Tensor | None, cos: torch.Tensor, sin: torch.Tensor, mask: torch.Tensor
@@ -204,11 +200,11 @@ class Attention(nn.Module):
             gate = 2 * torch.sigmoid(self.gate(x[..., : self.gate_width]))
             v = v + gate[..., None] * extra.view(rows, length, self.heads, self.head_dim)
         q, k = rms_norm(rotate(q, cos, sin)), rms_norm(rotate(k, cos, sin))
-        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2).to(q.dtype)
+        q, k, v = (z.transpose(1, 2).to(qkv.dtype) for z in (q, k, v))
         if self.window >= length:
             y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        elif self.flex:
-            y = flex_window(q, k, v, self.window)
+        elif self.windowed is not None:
+            y = self.windowed(q, k, v)
         else:
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
         result: torch.Tensor = self.out(y.transpose(1, 2).reshape(rows, length, width))
@@ -503,8 +499,8 @@ class Trainer:
     def __init__(self, machine: Machine, config: Config) -> None:
         self.machine, self.config = machine, config
         self.model = build_model(asdict(config)).to(machine.device)
-        for block in self.model.blocks if machine.compiled else ():
-            block.attention.flex = True
+        for i, block in enumerate(self.model.blocks if machine.compiled else ()):
+            block.attention.windowed = windowed(config.context, config.window(i), machine.device)
         rates = {name: machine.setting(f"{name.upper()}_LR") for name in ("matrix", "embed", "head")}
         self.optimiser = Optimiser(self.model, rates | {"scalar": SCALAR_LR})
         self.loss = torch.compile(self.plain_loss, dynamic=False) if machine.compiled else self.plain_loss
@@ -573,6 +569,7 @@ def train(machine: Machine, run: handover.Run) -> None:
     while not clock.over(step):
         begun = clock.elapsed()
         loss = trainer.step(loader, clock.progress(step))
+        machine.wait()  # or the clock would run ahead of the device
         step += 1
         if clock.elapsed() - printed >= LOG_SECONDS or clock.over(step):
             value, printed = float(loss), clock.elapsed()
@@ -585,7 +582,6 @@ def train(machine: Machine, run: handover.Run) -> None:
                 f" | {100 * clock.progress(step):5.1f}% | {speed:,.0f} tok/s", flush=True,
             )
         slowest = max(slowest, clock.elapsed() - begun)
-    machine.wait()
     trained, tokens = clock.elapsed(), step * trainer.tokens_a_step
     run.done(step, tokens)
 
