@@ -36,15 +36,13 @@ def straighten(svg: str) -> str:
     )
 
     def placed(match: re.Match[str]) -> str:
-        """Each sign at its own cell: fonts disagree about the width of braille, box drawing and the like."""
+        """Each word, and each sign of a drawing, at its own cell: fonts disagree about widths and spaces."""
         text = html.unescape(match[4]).replace("\xa0", " ")
-        x, places, signs = float(match[2]), [], []
-        for sign in text:
-            if sign != " ":
-                places.append(f"{x:g}")
-                signs.append(html.escape(sign))
-            x += CELL * cell_len(sign)
-        return f"{match[1]}{' '.join(places)}{match[3]}{''.join(signs)}</text>" if signs else ""
+        out = []
+        for piece in re.finditer(r"[\u2500-\u28ff]|[^\s\u2500-\u28ff]+", text):
+            x = float(match[2]) + CELL * cell_len(text[: piece.start()])
+            out.append(f"{match[1]}{x:g}{match[3]}{html.escape(piece[0])}</text>")
+        return "".join(out)
 
     svg = re.sub(r'(<text class="[^"]*-r\d+" x=")([\d.]+)("[^>]*>)([^<]*)</text>', placed, svg)
     return re.sub(r' textLength="[\d.]+"', "", svg)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich.segment import Segment
 from textual import events
 from textual.message import Message
 from textual.strip import Strip
@@ -172,7 +173,8 @@ class BoardPane(Pane):
         room = width - parts_width(parts) - 2
         strip = strip_of([*parts, ("  " + fit(hypothesis, room), text)], width, look["text"])
         if x.number == self.cursor:
-            return strip.apply_style(look.overlay("cursor" if self.has_focus else "cursor_idle"))
+            over = look.overlay("cursor" if self.has_focus else "cursor_idle")
+            return Strip(Segment.apply_style(strip._segments, post_style=over), width)
         return strip
 
     # -- movement -----------------------------------------------------------------------------------------------

@@ -161,7 +161,7 @@ class ChartPane(Pane):
             upper, lower = self._dot_row(metric + sigma, rows), self._dot_row(metric - sigma, rows)
             for x in range(self._column(number, width) * 2, self._column(end, width) * 2 + 2):
                 for y in range(upper, lower + 1):
-                    if (x + 2 * y) % 4 == 0:
+                    if (x + y) % 2 == 0:
                         dots.set(x, y)
         return dots
 

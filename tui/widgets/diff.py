@@ -38,7 +38,7 @@ def parse_diff(diff: str, colours: bool = True) -> tuple[DiffLine, ...]:
     lines: list[DiffLine] = []
     old = new = 0
     name = ""
-    for raw in diff.split("\n"):
+    for raw in diff.removesuffix("\n").split("\n"):
         hunk = _HUNK.match(raw)
         if raw.startswith(("diff --git", "index ", "new file", "deleted file", "similarity", "old mode", "new mode")):
             old = new = 0
