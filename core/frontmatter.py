@@ -48,13 +48,21 @@ def read_toml(front: str) -> dict[str, Any]:
     except RecursionError:
         raise ProgramError("the settings are nested too deeply", where=f"{NAME}:2") from None
     except ValueError as error:
-        line = min(int(getattr(error, "lineno", 1)), front.count("\n") + 1)
+        line = min(_open_quote(front, error) or int(getattr(error, "lineno", 1)), front.count("\n") + 1)
         what = str(getattr(error, "msg", error))
         raise ProgramError(
             f"the settings are not TOML: {what[:1].lower()}{what[1:]}" + _shown(line + 1, front.split("\n")[line - 1]),
             where=f"{NAME}:{line + 1}",
             mend="mend that line: text stands in quotes, lists in [ ], and every line is key = value",
         ) from error
+
+
+def _open_quote(front: str, error: ValueError) -> int | None:
+    """The line whose single quote was never closed: tomli looks for its end to the end of the document."""
+    if getattr(error, "pos", 0) < len(front):
+        return None
+    lines = (re.sub(r'"(?:[^"\\]|\\.)*"', "", line) for line in front.split("\n"))
+    return next((number for number, line in enumerate(lines, 1) if line.partition("#")[0].count("'") % 2), None)
 
 
 def _shown(number: int, line: str) -> str:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 from core import frontmatter
 from core.frontmatter import CONTROL, NAME, Reader, kind
@@ -276,21 +277,28 @@ def check_files(program: Program, project: Path, tracked: Collection[str] | None
 
     `tracked`: the files that git knows, relative to `project`; without it the folder is walked.
     """
-    front, _ = frontmatter.split(program.text)
-    reader = Reader(front, KEYS, EXAMPLES)
     files = list(_walk(project)) if tracked is None else tracked
     for key, patterns in (("edit", program.edit), ("read", program.read)):
         for pattern in patterns:
             if pattern.startswith("!") or any(matches(path, (pattern,)) for path in files):
                 continue
             if (project / pattern).is_file():
-                reader.refuse(key, f"{pattern!r} is not known to git", f"commit it: git add {pattern} && git commit")
-            reader.refuse(
-                key, f"{pattern!r} in `{key}` matches no file", "mend the path, or create and commit the file"
-            )
+                what, mend = "is not known to git", f"commit it: git add {pattern} && git commit"
+            else:
+                what, mend = f"in `{key}` matches no file", "mend the path, or create and commit the file"
+            _refuse_file(program, key, pattern, what, mend)
     for path in program.inputs:
         if not (project / path).exists():
-            reader.refuse("inputs", f"{path!r} in `inputs` does not exist", "put the data there, or mend the path")
+            _refuse_file(program, "inputs", path, "in `inputs` does not exist", "put the data there, or mend the path")
+
+
+def _refuse_file(program: Program, key: str, path: str, what: str, mend: str) -> NoReturn:
+    front, _ = frontmatter.split(program.text)
+    reader = Reader(front, KEYS, EXAMPLES)
+    given = reader.get(key)
+    if not isinstance(given, list) or path not in [str(p).removeprefix("./") for p in given]:
+        raise ProgramError(f"{path!r} {what}", where=f"--set {key}", mend=mend)
+    reader.refuse(key, f"{path!r} {what}", mend)
 
 
 def _walk(project: Path) -> Iterator[str]:

@@ -1,0 +1,30 @@
+"""Every test gets a state folder of its own, no keys and no colour settings of the person who runs it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("plain", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("plain")
+
+_NOT_OURS = (
+    "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "OPENAI_API_KEY", "OPENAI_BASE_URL", "NO_COLOR", "AUTORESEARCH_LOOK",
+    "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "PYTHONIOENCODING",
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def state_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """`AUTORESEARCH_HOME` for this test alone; in /tmp itself, since a socket's path must be short."""
+    folder = Path(tempfile.mkdtemp(prefix="ar-", dir="/tmp"))
+    monkeypatch.setenv("AUTORESEARCH_HOME", str(folder))
+    for name in _NOT_OURS:
+        monkeypatch.delenv(name, raising=False)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)

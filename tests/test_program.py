@@ -1,0 +1,313 @@
+"""program.md: what is read, and that every refusal names the line, the reason and the mend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.program import EXAMPLES, KEYS, Program, check_files, find_project, load, parse
+from core.record.budget import RunBudget
+from core.record.errors import AutoresearchError, ProgramError, ProjectError, UsageError
+from tests.recorded import PROGRAM
+
+LINES = [
+    "+++",
+    'edit = ["train.py"]',
+    'run = "python train.py"',
+    "[metric]",
+    'name = "val_bpb"',
+    "pattern = '^val_bpb:\\s*(\\S+)'",
+    "[budget]",
+    'run = "20s"',
+    "hours = 3",
+    "+++",
+    "# Title",
+    "prose",
+]
+TEXT = "\n".join(LINES)
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def changed(line: int, new: str) -> str:
+    """TEXT with its line `line` (from 1) replaced."""
+    return "\n".join([*LINES[: line - 1], new, *LINES[line:]])
+
+
+def test_defaults() -> None:
+    program = parse(TEXT)
+    assert program.edit == ("train.py",)
+    assert program.metric.name == "val_bpb" and program.metric.direction == "min" and program.metric.self_reported
+    assert program.run_budget("cpu") == RunBudget(seconds=20.0) == program.run_budget("cuda")
+    assert program.budget.hours == 3.0 and program.budget.experiments is None and program.budget.usd is None
+    assert (program.keep_sigmas, program.baseline_runs, program.seed) == (2.0, 3, 1)
+    assert program.startup_seconds == {"cpu": 120.0, "cuda": 300.0}
+    assert program.prose == "# Title\nprose"
+    assert program.text == TEXT
+
+
+def test_everything_given() -> None:
+    program = parse(
+        """+++
+edit = ["src/**/*.py", "!src/eval.py"]
+read = ["README.md"]
+inputs = ["data"]
+run = "python -m x"
+prepare = "python prepare.py"
+score = "python score.py"
+approve = true
+seed = 7
+[metric]
+name = "accuracy"
+direction = "max"
+[budget]
+run = { cuda = "5m", cpu = "400 steps" }
+hours = 1.5
+experiments = 10
+usd = 2
+startup = { cuda = "10m" }
+saving = "30s"
+limit = "1h"
+check = "5s"
+[checks]
+smoke = "python -m x --smoke"
+[decide]
+keep = 0
+baseline = 5
+[sandbox]
+network = true
+memory_gb = 2.5
++++
+"""
+    )
+    assert program.metric.direction == "max" and not program.metric.self_reported and program.pattern is None
+    assert program.run_budget("cpu").steps == 400 and program.run_budget("cuda").seconds == 300
+    assert program.startup_seconds == {"cpu": 120.0, "cuda": 600.0}
+    assert (program.saving_seconds, program.limit_seconds, program.check_seconds) == (30, 3600, 5)
+    assert program.checks == {"smoke": "python -m x --smoke"}
+    assert (program.keep_sigmas, program.baseline_runs, program.approve, program.seed) == (0, 5, True, 7)
+    assert program.network and program.memory_gb == 2.5
+
+
+@pytest.mark.parametrize(
+    ("line", "new", "says", "mend"),
+    [
+        (1, "---", "does not begin", "begin it"),
+        (2, 'edits = ["train.py"]', "unknown key 'edits'", "`edit`"),
+        (2, 'edit = "train.py"', "not a list", "edit ="),
+        (2, "edit = []", "empty", "edit ="),
+        (2, 'edit = ["/etc/passwd"]', "leaves the project", "without .."),
+        (2, 'edit = ["a/../../b"]', "leaves the project", "without .."),
+        (2, 'edit = ["~/b"]', "leaves the project", "relative"),
+        (2, 'edit = [".git/config"]', "belongs to git", "your own"),
+        (2, 'edit = ["*"]', "program.md itself", "yours alone"),
+        (2, 'edit = ["./program.md"]', "program.md itself", "yours alone"),
+        (2, 'edit = ["a\\tb"]', "is no path", "name a file"),
+        (2, 'edit = ["train.py"', "not TOML", "mend that line"),
+        (3, "run = 3", "`run` is 3", "run ="),
+        (3, 'run = " "', "`run`", "run ="),
+        (3, 'run = "a\\nb"', "line break", "one line"),
+        (3, 'hours = 3\nrun = "x"', "unknown key 'hours'", "`budget.hours`"),
+        (5, 'nam = "x"', "unknown key 'nam'", "`name`"),
+        (5, "name = 5", "`metric.name` is 5", "name ="),
+        (5, 'name = "loss"\ndirection = "down"', "'down' is no direction", "lower is better"),
+        (5, 'name = "accuracy"', "`metric.direction` is missing", 'direction = "max"'),
+        (6, "pattern = '(unclosed'", "no regular expression", "pattern ="),
+        (6, "pattern = 'no group'", "0 groups", "pattern ="),
+        (6, "pattern = '(two) (groups)'", "2 groups", "pattern ="),
+        (6, "", "neither `score` nor", "pattern ="),
+        (7, "[budgets]", "unknown key 'budgets'", "`budget`"),
+        (8, "run = 20", "not a time or steps", "5m"),
+        (8, 'run = "20 parsecs"', "no run budget", "5m"),
+        (8, 'run = "0s"', "more than 0", "5m"),
+        (8, 'run = "0 steps"', "at least 1 step", "5m"),
+        (8, "run = {}", "empty", "5m"),
+        (8, 'run = { tpu = "3s" }', "no device", "cuda or cpu"),
+        (9, "hours = 0", "more than 0", "hours ="),
+        (9, "hours = true", "`budget.hours` is true", "hours ="),
+        (9, "hours = inf", "more than 0", "hours ="),
+        (9, "experiments = 2.5", "whole number", "experiments ="),
+        (9, 'saving = "-3s"', "no duration", ""),
+        (9, "hours = 3\n[decide]\nkeep = -1", "at least 0", "keep ="),
+        (9, "hours = 3\n[decide]\nbaseline = 0", "from 1", "baseline ="),
+        (9, "hours = 3\n[sandbox]\nnetwork = 'yes'", "not true or false", "without quotes"),
+        (9, "hours = 3\n[checks]\nsmoke = 1", "`checks.smoke` is 1", ""),
+        (9, "hours = 3\nhours = 4", "not TOML", "mend that line"),
+        (10, "", "not closed", "+++"),
+    ],
+)
+def test_refusals(line: int, new: str, says: str, mend: str) -> None:
+    with pytest.raises(ProgramError) as caught:
+        parse(changed(line, new))
+    assert says in caught.value.what
+    assert mend in caught.value.mend
+    assert caught.value.where.startswith("program.md:")
+    number = int(caught.value.where.partition(":")[2])
+    shown = caught.value.what.partition("\n")[2]
+    if shown:  # what is shown is the line that is named
+        assert shown.strip().startswith(f"{number} | ")
+        assert changed(line, new).split("\n")[number - 1].strip()[:60] in shown.replace("?", "\t")
+
+
+def test_the_line_named_is_the_files_own() -> None:
+    with pytest.raises(ProgramError) as caught:
+        parse(changed(9, "hous = 3"))
+    assert caught.value.where == "program.md:9"
+    with pytest.raises(ProgramError) as caught:
+        parse(changed(8, "run = '20s"))
+    assert caught.value.where == "program.md:8"
+
+
+@pytest.mark.parametrize("key", ["edit", "run"])
+def test_required_keys(key: str) -> None:
+    text = "\n".join(line for line in LINES if not line.startswith(f"{key} =") or line == 'run = "20s"')
+    with pytest.raises(ProgramError, match=f"`{key}` is missing"):
+        parse(text)
+
+
+def test_no_metric_and_both_sources() -> None:
+    with pytest.raises(ProgramError, match=r"\[metric\] is missing"):
+        parse('+++\nedit = ["a"]\nrun = "b"\n+++\n')
+    with pytest.raises(ProgramError, match="both given"):
+        parse(changed(3, 'run = "x"\nscore = "y"'))
+
+
+def test_overrides() -> None:
+    program = parse(TEXT, ["budget.run=400steps", "decide.keep=3", 'edit=["b.py"]', "budget.hours=", "seed = 9"])
+    assert program.run_budget("cpu").steps == 400
+    assert program.keep_sigmas == 3 and program.edit == ("b.py",) and program.budget.hours is None and program.seed == 9
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("budget.rnu=20s", "unknown key 'rnu'"),
+        ("budget.run=soon", "no run budget"),
+        ("run.x=1", "nothing can be set inside"),
+        ("decide.keep=many", "not a number"),
+        ('edit=["program.md"]', "program.md itself"),
+        ("metric.name=accuracy", "direction"),
+    ],
+)
+def test_bad_overrides_name_the_override(override: str, says: str) -> None:
+    with pytest.raises(ProgramError) as caught:
+        parse(TEXT, [override])
+    assert says in caught.value.what
+    if "metric" not in override:
+        assert caught.value.where == f"--set {override}"
+
+
+@pytest.mark.parametrize("override", ["nonsense", "=3", "a.b.c.d=1", "a b=1"])
+def test_overrides_that_are_no_assignment(override: str) -> None:
+    with pytest.raises(UsageError, match="KEY=VALUE"):
+        parse(TEXT, [override])
+
+
+def test_file_in_other_dress(tmp_path: Path) -> None:
+    path = tmp_path / "program.md"
+    path.write_bytes(b"\xef\xbb\xbf" + TEXT.replace("\n", "\r\n").encode())
+    assert load(path).edit == ("train.py",)
+    path.write_bytes(b'+++\nedit = ["\xff"]\n+++\n')
+    with pytest.raises(ProgramError, match="not UTF-8") as caught:
+        load(path)
+    assert caught.value.where == "program.md:2"
+    path.unlink()
+    with pytest.raises(ProgramError, match="cannot be read"):
+        load(path)
+
+
+def test_check_files(tmp_path: Path) -> None:
+    program = parse(changed(2, 'edit = ["src/*.py"]\nread = ["README.md"]\ninputs = ["data"]'))
+    with pytest.raises(ProgramError, match=r"'src/\*.py' in `edit` matches no file"):
+        check_files(program, tmp_path)
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/a.py").touch()
+    with pytest.raises(ProgramError, match=r"'README\.md' in `read`"):
+        check_files(program, tmp_path)
+    (tmp_path / "README.md").touch()
+    with pytest.raises(ProgramError, match="'data' in `inputs`") as caught:
+        check_files(program, tmp_path)
+    assert caught.value.where == "program.md:4"
+    (tmp_path / "data").mkdir()
+    check_files(program, tmp_path)
+    with pytest.raises(ProgramError, match="not known to git"):
+        check_files(program, tmp_path, tracked=["src/a.py"])
+
+
+def test_find_project(tmp_path: Path) -> None:
+    repo = tmp_path / "a repo ☂"
+    deep = repo / "x" / "y"
+    deep.mkdir(parents=True)
+    (repo / ".git").mkdir()
+    with pytest.raises(ProjectError, match=r"no program\.md") as caught:
+        find_project(deep)
+    assert "autoresearch-tui init" in caught.value.mend
+    (tmp_path / "program.md").touch()  # above the repository: not meant
+    with pytest.raises(ProjectError):
+        find_project(deep)
+    (repo / "program.md").touch()
+    assert find_project(deep) == repo == find_project(repo / "program.md")
+    with pytest.raises(ProjectError, match="no such folder"):
+        find_project(repo / "nowhere")
+
+
+def test_the_programs_that_ship_are_good() -> None:
+    nanotrain = load(ROOT / "program.md")
+    check_files(nanotrain, ROOT)
+    assert nanotrain.edit == ("nanotrain/train.py",)
+    template = (ROOT / "core/templates/program.md").read_text().replace("@CODE@", "main.py")
+    assert parse(template).edit == ("main.py",)
+    assert parse(PROGRAM.format(experiments=3)).budget.experiments == 3
+
+
+def test_every_key_is_documented() -> None:
+    page = (ROOT / "docs/program.md").read_text()
+    for table, names in KEYS.items():
+        for name in names or ():
+            assert f"`{f'{table}.' if table else ''}{name}`" in page or name in KEYS, f"{table}.{name}"
+    assert set(EXAMPLES) <= {f"{t}.{n}".lstrip(".") for t, ns in KEYS.items() for n in ns or ()}
+
+
+_pieces = st.sampled_from([*LINES, "", "[", "]", "x = {", "+++", "[metric]", "= 3", "[[edit]]", "\x00", "é"])
+
+
+@given(st.lists(_pieces | st.text(max_size=20), max_size=14))
+def test_any_text_is_a_program_or_is_refused_in_words(lines: list[str]) -> None:
+    try:
+        assert isinstance(parse("\n".join(lines)), Program)
+    except AutoresearchError as error:
+        assert error.what and error.where
+
+
+_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text("abc", min_size=1, max_size=3), inner, max_size=3)
+    ),
+    max_leaves=5,
+)
+
+
+def _toml(value: object) -> str:
+    if value is None:
+        return "nan"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if isinstance(value, str):
+        return '"' + "".join(f"\\U{ord(c):08x}" for c in value if not 0xD800 <= ord(c) < 0xE000) + '"'
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    assert isinstance(value, dict)
+    return "{" + ", ".join(f"{k} = {_toml(v)}" for k, v in value.items()) + "}"
+
+
+@given(st.sampled_from([f"{t}.{n}".lstrip(".") for t, ns in KEYS.items() for n in ns or ()]), _values)
+def test_any_value_of_any_key_is_taken_or_refused_in_words(key: str, value: object) -> None:
+    try:
+        assert isinstance(parse(TEXT, [f"{key}={_toml(value)}"]), Program)
+    except AutoresearchError as error:
+        assert error.what
