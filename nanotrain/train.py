@@ -45,7 +45,7 @@ DEPTH_CPU = 2                 # transformer blocks
 DEPTH_CUDA = 8
 WIDTH_CPU = 64                # channels of the residual stream
 WIDTH_CUDA = 512
-HEAD_DIM_CPU = 32             # channels of one attention head; WIDTH must be a multiple of it
+HEAD_DIM_CPU = 32             # channels of one attention head, an even number; as many heads as fit in WIDTH
 HEAD_DIM_CUDA = 128
 MLP_RATIO = 4                 # hidden channels of the MLP, in widths
 CONTEXT_CPU = 64              # tokens a training row (the scorer feeds rows of 64 on cpu, 2048 on cuda)
@@ -124,7 +124,7 @@ class Config:
 
     @property
     def heads(self) -> int:
-        return self.width // self.head_dim
+        return max(1, self.width // self.head_dim)
 
     def window(self, block: int) -> int:
         """How many tokens, its own included, a position of this block may see."""
@@ -183,8 +183,9 @@ class Attention(nn.Module):
     def __init__(self, config: Config, block: int) -> None:
         super().__init__()
         self.heads, self.head_dim, self.window = config.heads, config.head_dim, config.window(block)
-        self.qkv = nn.Parameter(torch.empty(3, config.width, config.width))  # queries, keys, values
-        self.out = nn.Linear(config.width, config.width, bias=False)
+        inner = self.heads * self.head_dim
+        self.qkv = nn.Parameter(torch.empty(3, inner, config.width))  # queries, keys, values
+        self.out = nn.Linear(inner, config.width, bias=False)
         self.gate_width = min(32, config.width)
         self.gate = nn.Linear(self.gate_width, config.heads, bias=False) if config.has_value_embed(block) else None
         self.windowed: Callable[..., torch.Tensor] | None = None  # set where FlexAttention is compiled
@@ -192,8 +193,8 @@ class Attention(nn.Module):
     def forward(
         self, x: torch.Tensor, extra: torch.Tensor | None, cos: torch.Tensor, sin: torch.Tensor, mask: torch.Tensor
     ) -> torch.Tensor:
-        """x and extra (B, T, C) -> (B, T, C)."""
-        rows, length, width = x.shape
+        """x (B, T, C), extra (B, T, heads * head_dim) or None -> (B, T, C)."""
+        rows, length, _ = x.shape
         qkv = F.linear(x, self.qkv.flatten(0, 1))
         q, k, v = qkv.view(rows, length, 3, self.heads, self.head_dim).unbind(2)
         if extra is not None and self.gate is not None:
@@ -207,7 +208,7 @@ class Attention(nn.Module):
             y = self.windowed(q, k, v)
         else:
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        result: torch.Tensor = self.out(y.transpose(1, 2).reshape(rows, length, width))
+        result: torch.Tensor = self.out(y.transpose(1, 2).reshape(rows, length, -1))
         return result
 
 
@@ -244,9 +245,9 @@ class GPT(nn.Module):
         super().__init__()
         self.config = config
         self.embed = nn.Embedding(config.vocab, config.width)
-        self.value_embeds = nn.ModuleDict(
-            {str(i): nn.Embedding(config.vocab, config.width) for i in range(config.depth) if config.has_value_embed(i)}
-        )
+        inner = config.heads * config.head_dim
+        with_values = [i for i in range(config.depth) if config.has_value_embed(i)]
+        self.value_embeds = nn.ModuleDict({str(i): nn.Embedding(config.vocab, inner) for i in with_values})
         self.blocks = nn.ModuleList([Block(config, i) for i in range(config.depth)])
         self.keep = nn.Parameter(torch.ones(config.depth))  # how much of the stream enters each block ...
         self.recall = nn.Parameter(torch.full((config.depth,), X0_SCALE))  # ... and how much of the embedding
@@ -483,11 +484,11 @@ def can_compile() -> bool:
 
 
 def configure(machine: Machine, vocab: int) -> Config:
-    width, head_dim = machine.setting("WIDTH"), machine.setting("HEAD_DIM")
-    if width % head_dim or head_dim % 2:
-        raise SystemExit(f"WIDTH {width} must be a multiple of HEAD_DIM {head_dim}, and that even")
+    head_dim = machine.setting("HEAD_DIM")
+    if head_dim % 2:
+        raise SystemExit(f"HEAD_DIM {head_dim} must be even: rotary embeddings turn pairs of channels")
     return Config(
-        vocab=vocab, context=machine.setting("CONTEXT"), depth=machine.setting("DEPTH"), width=width,
+        vocab=vocab, context=machine.setting("CONTEXT"), depth=machine.setting("DEPTH"), width=machine.setting("WIDTH"),
         head_dim=head_dim, mlp_ratio=MLP_RATIO, window_pattern=WINDOW_PATTERN, short_window=SHORT_WINDOW,
         value_embed_every=VALUE_EMBED_EVERY, rope_base=machine.setting("ROPE_BASE"), softcap=machine.setting("SOFTCAP"),
     )
