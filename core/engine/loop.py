@@ -26,7 +26,7 @@ from core.record.decide import calibrate
 from core.record.errors import EditError, ProposalFailed, ResearcherMisconfigured, ScriptEnded
 from core.record.state import BASELINE, Experiment, State
 
-
+TAIL_LINES = 12  # of a crashed baseline's output in the reason
 WIND_UP_SECONDS = 30.0  # for killed jobs to be gone
 
 
@@ -170,7 +170,7 @@ class Loop:
             for run in asyncio.as_completed(runs):
                 finished = await run
                 if finished.metric is None and not self.stopping:
-                    tail = f"\n{finished.log_tail}" if finished.log_tail else ""
+                    tail = "".join(f"\n{line}" for line in finished.log_tail.splitlines()[-TAIL_LINES:])
                     said = f"the baseline gave no number, so there is nothing to compare with: {finished.reason}{tail}"
                     self.end("crashed", said)
                 if finished.metric is None:

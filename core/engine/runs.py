@@ -267,7 +267,7 @@ class Runs:
         folder = self._setup.paths.run(run)
         spec = self._cage(self._setup.paths.worktree(run))
         readable = (*spec.readable, folder / "out", self._setup.paths.pristine)
-        return replace(spec, readable=readable, read_only=True, network=False, tmp=folder / "tmp")
+        return replace(spec, readable=readable, read_only=True, network=False)
 
     async def check(self, experiment: int, name: str, command: str, commit: str) -> e.Checked:
         """One of program.md's checks, in the cage, before any slot is asked for."""

@@ -122,7 +122,7 @@ def test_a_stopped_session_goes_on_and_budgets_end_it(tmp_path: Path) -> None:
 
 
 def test_a_crashing_baseline_ends_the_session_with_its_traceback(tmp_path: Path) -> None:
-    project = make_project(tmp_path / "p", train="import sys\nraise RuntimeError('no such data')\n")
+    project = make_project(tmp_path / "p", train="RATE = 0.5\nraise RuntimeError('no such data')\n")
     with engine(project, researcher="control") as paths:
         state = wait_end(paths)
     assert state.state == "crashed"
