@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -79,9 +79,14 @@ def probe() -> CageReport:
     return CageReport(best, NOTES[best], tiers)
 
 
+def tier_of(spec: CageSpec) -> Tier:
+    """The tier that the spec asks for, or the best that works here."""
+    return spec.tier or probe().tier
+
+
 def command(spec: CageSpec, argv: Sequence[str] = ()) -> list[str]:
     """`argv` with what starts it in the cage put in front; with no `argv`, the prefix alone (AUTORESEARCH_CAGE)."""
-    tier = spec.tier or probe().tier
+    tier = tier_of(spec)
     if tier == "A":
         return [*_bubblewrap(spec), "--", *argv]
     if tier == "B":
@@ -148,17 +153,28 @@ def _readable(spec: CageSpec) -> list[str]:
     paths = [*spec.readable, *([spec.worktree] if spec.read_only else [])]
     if spec.network:
         paths += map(Path, _NETWORK_FILES)
-    return list(dict.fromkeys(str(path.resolve()) for path in paths if path.exists()))
+    return _real(paths)
 
 
 def _writable(spec: CageSpec) -> list[str]:
     paths = [*([] if spec.read_only else [spec.worktree]), *spec.writable, *([spec.tmp] if spec.tmp else [])]
-    return list(dict.fromkeys(str(path.resolve()) for path in paths if path.exists()))
+    return _real(paths)
 
 
 def _hidden(spec: CageSpec) -> list[str]:
     """Hidden paths that exist, by their real names: a link to one hides what it points at."""
-    return list(dict.fromkeys(str(p.resolve()) for p in (*map(Path, SECRETS), *spec.hidden) if p.exists()))
+    return _real((*map(Path, SECRETS), *spec.hidden))
+
+
+def _real(paths: Iterable[Path]) -> list[str]:
+    """Real names of those that are there. What we may not even look at is as good as not there: nor may the job."""
+    found: dict[str, None] = {}
+    for path in paths:
+        try:
+            found[str(path.resolve(strict=True))] = None
+        except OSError:
+            continue
+    return list(found)
 
 
 def _devices() -> list[str]:

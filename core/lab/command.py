@@ -13,11 +13,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from core.lab.output import Cleaner, OutputLog
 from core.lab.proctree import descendants
 
 _KEPT_LINES = 40
+_LEFT_BEHIND_SECONDS = 0.5
 _LONGEST_LINE = 1 << 20
 
 
@@ -54,14 +56,14 @@ async def run_command(
     sink = OutputLog(str(log)) if log else None
     out, both = _Lines(sink, on_line), _Lines(None, None)
     timed_out = False
+    pumps = asyncio.gather(_pump(process.stdout, out, both), _pump(process.stderr, _Lines(sink, on_line), both))
     try:
         async with asyncio.timeout(seconds):
-            await asyncio.gather(_pump(process.stdout, out, both), _pump(process.stderr, _Lines(sink, on_line), both))
-            await process.wait()
+            await _finish(process, pumps)
     except TimeoutError:
         timed_out = True
     finally:
-        await _end(process)
+        await _end(process, pumps)
         if sink:
             sink.close()
     code = process.returncode
@@ -110,7 +112,17 @@ async def _pump(stream: asyncio.StreamReader, *sinks: _Lines) -> None:
         sink.feed(b"", final=True)
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def _finish(process: asyncio.subprocess.Process, pumps: asyncio.Future[Any]) -> None:
+    """Wait for the end of the output; a child left behind with the pipe in hand is not waited for."""
+    while not pumps.done():
+        await asyncio.wait({pumps}, timeout=_LEFT_BEHIND_SECONDS)
+        if process.returncode is not None and not pumps.done():
+            await asyncio.wait({pumps}, timeout=_LEFT_BEHIND_SECONDS)
+            return
+    await process.wait()
+
+
+async def _end(process: asyncio.subprocess.Process, pumps: asyncio.Future[Any]) -> None:
     """Kill what is left of the command's tree, then collect it."""
     family = descendants(process.pid) if process.returncode is None else []
     with contextlib.suppress(OSError):
@@ -118,4 +130,9 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     for pid in family:
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGKILL)
-    await asyncio.shield(process.wait())
+    await asyncio.wait({pumps}, timeout=_LEFT_BEHIND_SECONDS)
+    pumps.cancel()
+    with contextlib.suppress(asyncio.CancelledError, OSError):
+        await pumps
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(process.wait(), 5)

@@ -15,7 +15,6 @@ import ctypes
 import errno
 import json
 import os
-import platform
 import struct
 import sys
 from collections.abc import Sequence
@@ -217,7 +216,7 @@ def _when(number: int, body: list[bytes]) -> list[bytes]:
 
 
 def restrict_calls(*, network: bool) -> None:
-    program = ctypes.create_string_buffer(seccomp_program(platform.machine(), network=network))
+    program = ctypes.create_string_buffer(seccomp_program(os.uname().machine, network=network))
     header = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", (len(program) - 1) // 8, ctypes.addressof(program)))
     _checked(libc.prctl(_PR_SET_SECCOMP, 2, ctypes.addressof(header), 0, 0), "put the system call filter on")
 

@@ -13,8 +13,8 @@ TAIL_BYTES = 2 << 20
 CURVE_LINES = 20_000
 
 _ESCAPES = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])")
-_C1 = re.compile(rb"\xc2[\x80-\x9f]")
-_UNFINISHED = re.compile(rb"\x1b[^\x07\n]{0,200}\Z|\xc2\Z|\r\Z")
+_C1 = re.compile(rb"\xc2+[\x80-\x9f]+")
+_UNFINISHED = re.compile(rb"\x1b[^\x07\n]{0,200}\Z|\r\Z")
 _CONTROLS = bytes(b for b in range(32) if b not in b"\n\t") + b"\x7f"
 _STEP = re.compile(rb"step\W{0,4}?(\d{1,12})", re.I)
 _LOSS = re.compile(rb"loss\W{0,4}?([-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?|[-+]?(?:nan|inf))", re.I)
@@ -24,7 +24,7 @@ class Cleaner:
     """Removes escape sequences and control characters from a stream, also those split between two chunks."""
 
     def __init__(self) -> None:
-        self._held = b""
+        self._held = self._half = b""
 
     def feed(self, data: bytes, *, final: bool = False) -> bytes:
         data = self._held + data
@@ -36,9 +36,11 @@ class Cleaner:
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         if b"\x1b" in data:
             data = _ESCAPES.sub(b"", data)
-        if b"\xc2" in data:
-            data = _C1.sub(b"", data)
-        return data.translate(None, _CONTROLS)
+        # Last of all the two-byte controls: taking an escape away can bring their halves together.
+        data = self._half + data.translate(None, _CONTROLS)
+        kept = data if final else data.rstrip(b"\xc2")
+        self._half = data[len(kept) :]
+        return _C1.sub(b"", kept) if b"\xc2" in kept else kept
 
 
 def clean(data: bytes) -> str:

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
-from core.lab.cage import CageSpec, command
+from core.lab.cage import CageSpec, command, tier_of
 from core.lab.proctree import Identity, boot_id, hunt, same_process
 from core.record.errors import LabError
 from core.record.events import Ended
@@ -173,11 +173,15 @@ class Job:
 async def start(spec: JobSpec) -> Job:
     """Start a run; returns when its shim stands on its own feet. Raises LabError when it cannot."""
     folder = spec.folder.absolute()
-    for name in ("out", "home", "tmp"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
     path = folder / "spec.json"
-    path.touch(0o600)
-    path.write_text(json.dumps(_shim_spec(replace(spec, folder=folder))))
+    try:
+        for name in ("out", "home", "tmp"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        path.touch(0o600)
+        path.write_text(json.dumps(_shim_spec(replace(spec, folder=folder))))
+    except OSError as error:
+        raise LabError(f"the run's folder cannot be written: {error.strerror}", where=str(folder),
+                       mend="free some space on that disk, or mend its permissions") from None  # fmt: skip
     # The shim never holds more of our environment than the job may see: it can be read in /proc.
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-I", "-S", _SHIM, str(path),
@@ -207,13 +211,15 @@ def adopt(folder: Path) -> Job | None:
 
 def _shim_spec(spec: JobSpec) -> dict[str, Any]:
     folder = spec.folder
-    env = {
-        **spec.env, "HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp"), "AUTORESEARCH_RUN_DIR": str(spec.out),
-    }  # fmt: skip
-    cage = spec.cage
+    cage, temporary = spec.cage, folder / "tmp"
     if cage is not None:
         own = (spec.out, folder / "home", folder / "tmp")
-        cage = replace(cage, writable=(*cage.writable, *own), tmp=cage.tmp or folder / "tmp")
+        cage = replace(cage, writable=(*cage.writable, *own), tmp=folder / "tmp")
+        if tier_of(cage) == "A":
+            temporary = Path("/tmp")  # the same folder by a short name: a local socket's path has 107 bytes
+    env = {
+        **spec.env, "HOME": str(folder / "home"), "TMPDIR": str(temporary), "AUTORESEARCH_RUN_DIR": str(spec.out),
+    }  # fmt: skip
     plain = {key: value for key, value in asdict(replace(spec, cage=None)).items() if key != "cage"}
     return {
         **plain,

@@ -249,6 +249,13 @@ async def test_processes_are_limited(job: Make) -> None:
     assert result.ended == "resources" and "more than 64 processes" in result.reason and result.wall_seconds < 10
 
 
+@pytest.mark.slow
+async def test_a_fork_bomb_is_put_out(job: Make, tier: Tier) -> None:
+    spec = job("while True:\n    try: os.fork()\n    except OSError: pass", cage=tier, process_limit=256)
+    result = await run(spec)
+    assert result.ended == "resources" and "more than 256 processes" in result.reason and result.wall_seconds < 60
+
+
 @pytest.mark.parametrize("where", ["AUTORESEARCH_RUN_DIR", "TMPDIR", "HOME", "."])
 async def test_disk_is_limited(job: Make, where: str) -> None:
     program = f"""

@@ -1,0 +1,227 @@
+"""The scorer, the preparation, and the environment and commands they run in: with real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.lab.environment import readable_roots, resolve_command, run_environment
+from core.lab.prepare import prepare
+from core.lab.proctree import process_stat
+from core.lab.scorer import ScoreSpec, score, self_reported
+from core.record.errors import ProjectError, ScorerFault
+from tests.lab.conftest import until
+
+
+@pytest.fixture
+def scoring(tmp_path: Path) -> Callable[..., ScoreSpec]:
+    def build(program: str, **more: Any) -> ScoreSpec:
+        (tmp_path / "score.py").write_text("import json, os, sys, time\n" + textwrap.dedent(program))
+        return ScoreSpec(
+            (sys.executable, "-S", "score.py"), tmp_path, tmp_path / "wt", tmp_path / "out", tmp_path / "score.log",
+            {"PATH": os.defpath, "AUTORESEARCH_SEED": "7"}, "val_bpb", cage=("env", "cage 1"), **more,
+        )  # fmt: skip
+
+    return build
+
+
+async def test_a_score(scoring: Callable[..., ScoreSpec], tmp_path: Path) -> None:
+    spec = scoring("""
+        print("looking", json.loads(os.environ["AUTORESEARCH_CAGE"]), os.environ["AUTORESEARCH_WORKTREE"][-2:])
+        print("also here", file=sys.stderr)
+        print(json.dumps({"metric": 1.5, "probes": {"causal": {"ok": True}}, "tokens": 10, "bytes": 40}))
+    """)
+    got = await score(spec)
+    assert (got.metric, got.rejected, got.tokens) == (1.5, None, 10) and got.probes == {"causal": {"ok": True}}
+    assert got.raw["bytes"] == 40 and 0 < got.seconds < 10
+    text = (tmp_path / "score.log").read_text()
+    assert "looking ['env', 'cage 1'] wt" in text and "also here" in text
+
+
+@pytest.mark.parametrize(
+    ("line", "metric"),
+    [
+        ('{"metric": 2}', 2.0), ('{"val_bpb": 0.25, "x": 1}', 0.25), ("val_bpb: 1.25", 1.25), ("val_bpb=3e-2", 0.03),
+        ("final val_bpb = -1.5 (best 2)", -1.5), ('{"metric": 1.0}\n\n  \n', 1.0),
+    ],
+)  # fmt: skip
+async def test_answers_that_are_understood(scoring: Callable[..., ScoreSpec], line: str, metric: float) -> None:
+    assert (await score(scoring(f"print({line!r})"))).metric == metric
+
+
+@pytest.mark.parametrize(
+    ("program", "why"),
+    [
+        ("print('done')", "neither a JSON object"), ("print('my_val_bpb: 3')", "neither a JSON object"),
+        ("print('[1]')", "neither a JSON object"), ("pass", "neither a JSON object"),
+        ("print('{\"metric\": true}')", "no number"), ("print('{\"metric\": \"1.5\"}')", "no number"),
+        ("print('{\"metric\": 1}'); sys.exit(3)", "ended with code 3"),
+        ("raise ValueError('weights are gone')", "ValueError: weights are gone"),
+    ],
+)  # fmt: skip
+async def test_faults_of_the_scorer(scoring: Callable[..., ScoreSpec], program: str, why: str) -> None:
+    with pytest.raises(ScorerFault, match=why):
+        await score(scoring(program))
+
+
+async def test_rejections(scoring: Callable[..., ScoreSpec]) -> None:
+    got = await score(scoring("print(json.dumps({'rejected': 'not causal', 'probes': {'causal': {'ok': False}}}))"))
+    assert got.metric is None and got.rejected == "not causal" and got.probes["causal"] == {"ok": False}
+    got = await score(scoring("print('{\"metric\": NaN}')"))
+    assert got.metric is None and got.rejected and "not a finite number" in got.rejected
+
+
+async def test_a_scorer_that_hangs_and_one_that_is_no_longer_wanted(
+    scoring: Callable[..., ScoreSpec], tmp_path: Path
+) -> None:
+    program = (
+        "import subprocess; p = subprocess.Popen(['sleep', '60']); open('pid', 'w').write(str(p.pid)); time.sleep(60)"
+    )
+    with pytest.raises(ScorerFault, match=r"more than 0\.6 s"):
+        await score(scoring(program, timeout=0.6))
+    await _gone(tmp_path / "pid")
+    task = asyncio.create_task(score(scoring(program)))
+    await until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await _gone(tmp_path / "pid")
+
+
+async def test_a_child_left_with_the_pipe_is_not_waited_for(scoring: Callable[..., ScoreSpec]) -> None:
+    begun = time.monotonic()
+    got = await score(scoring("import subprocess; subprocess.Popen(['sleep', '60']); print('{\"metric\": 1}')"))
+    assert got.metric == 1 and time.monotonic() - begun < 5
+
+
+def _take(pid_file: Path) -> int:
+    pid = int(pid_file.read_text())
+    pid_file.unlink()
+    return pid
+
+
+async def _gone(pid_file: Path) -> None:
+    pid = _take(pid_file)
+    await until(lambda: (stat := process_stat(pid)) is None or stat.state == "Z")
+
+
+def test_self_reported(tmp_path: Path) -> None:
+    log = tmp_path / "output.log"
+    assert self_reported(log, r"^val_bpb:\s*(\S+)") is None
+    log.write_bytes(b"val_bpb: 3.0\n" + b"x" * 3_000_000 + b"\nval_bpb: 1.25\nval_bpb:\xff\n")
+    assert self_reported(log, r"^val_bpb:\s*([\d.]+)") == 1.25
+    log.write_bytes(b"val_bpb: 3.0\n" + b"noise\n" * 1_000_000)
+    assert self_reported(log, r"^val_bpb:\s*(\S+)") == 3.0
+    log.write_bytes(b"acc 91.5%\nacc nan\n")
+    assert str(self_reported(log, r"^acc (\S+)$")) == "nan"
+    assert self_reported(log, r"\d+\.\d+") == 91.5
+    log.write_text("val_bpb: soon\n")
+    assert self_reported(log, r"^val_bpb:\s*(\S+)") is None and self_reported(log, r"^loss (\S+)") is None
+
+
+async def prepared(tmp_path: Path, answer: object, before: str = "") -> Any:
+    text = answer if isinstance(answer, str) else json.dumps(answer)
+    heard: list[str] = []
+    argv = [sys.executable, "-S", "-c", f"{before}\nprint('tokenising 50%')\nprint({text!r})"]
+    return await prepare(argv, tmp_path, dict(os.environ), heard.append), heard
+
+
+async def test_prepare(tmp_path: Path) -> None:
+    for name in ("train.bin", "val.bin"):
+        (tmp_path / name).write_text("x")
+    train, val = str(tmp_path / "train.bin"), str(tmp_path / "val.bin")
+    got, heard = await prepared(tmp_path, {"train": {"train.bin": train}, "hidden": [val], "info": {"vocab": 8}})
+    assert (
+        got.train == {"train.bin": train} and got.hidden == (val,) and got.readable == () and got.info == {"vocab": 8}
+    )
+    assert heard == ["tokenising 50%"]
+    bad: list[tuple[object, str]] = [
+        ("ready", "no JSON object"), ("[1]", "no JSON object"), ({"train": {"a": "train.bin"}}, "absolute path"),
+        ({"train": {"a": str(tmp_path / "no")}}, "does not exist"), ({"train": {"a": str(tmp_path)}}, "there is none"),
+        ({"hidden": val}, "no list"), ({"train": []}, "no object"), ({"readable": [5]}, "absolute path"),
+    ]  # fmt: skip
+    for answer, why in bad:
+        with pytest.raises(ProjectError, match=why):
+            await prepared(tmp_path, answer)
+    with pytest.raises(ProjectError, match=r"ended with code 1\n[\s\S]*no corpus"):
+        await prepared(tmp_path, {}, "raise SystemExit('no corpus')")
+    with pytest.raises(ProjectError, match="cannot be started"):
+        await prepare(["/no/such/thing"], tmp_path, {})
+
+
+def test_no_secret_passes() -> None:
+    source = {
+        "PATH": "/usr/bin", "LANG": "de_DE.UTF-8", "LC_TIME": "C", "TZ": "UTC",
+        "CUDA_HOME": "/opt/cuda", "OMP_NUM_THREADS": "3",
+        "ANTHROPIC_API_KEY": "s3cret", "OPENAI_BASE_URL": "s3cret", "AWS_PROFILE": "s3cret", "HF_TOKEN": "s3cret",
+        "GITHUB_TOKEN": "s3cret", "CUDA_SECRET": "s3cret", "NVIDIA_API_KEY": "s3cret", "TORCH_TOKEN": "s3cret",
+        "DATABASE_PASSWORD": "s3cret", "SSH_AUTH_SOCK": "s3cret", "LC_KEY": "s3cret", "EDITOR": "s3cret",
+        "TORCH_INDEX": "https://me:s3cret@host/", "PYTHONPATH": "/s3cret", "HOME": "/s3cret", "LD_PRELOAD": "/s3cret",
+    }  # fmt: skip
+    env = run_environment(Path("/nowhere"), source)
+    assert "s3cret" not in json.dumps(env)
+    assert {"LANG", "LC_TIME", "TZ", "CUDA_HOME", "OMP_NUM_THREADS", "PATH"} <= env.keys()
+
+
+def _python(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "python").symlink_to(sys.executable)
+    return folder
+
+
+def test_which_python_a_command_finds(tmp_path: Path) -> None:
+    ours = str(Path(sys.executable).parent)
+    venv, active = _python(tmp_path / "project/.venv/bin"), _python(tmp_path / "env/bin")
+    source = {"PATH": f"{active}:/usr/bin", "VIRTUAL_ENV": str(active.parent)}
+    assert run_environment(tmp_path / "project", source)["PATH"].split(":")[0] == str(venv)
+    assert run_environment(tmp_path, source)["PATH"] == source["PATH"]
+    bare = run_environment(tmp_path, {"PATH": "/usr/bin"})["PATH"].split(":")
+    torch = __import__("importlib.util").util.find_spec("torch") is not None
+    assert bare == ([ours, "/usr/bin"] if torch else ["/usr/bin", ours])
+
+
+def test_commands(tmp_path: Path) -> None:
+    env = run_environment(tmp_path)
+    found = resolve_command("python -m train --name 'a b'", env, tmp_path)
+    assert found[0].endswith("/python") and found[1:] == ["-m", "train", "--name", "a b"]
+    for shell in ("python a.py | tee log", "A=1 python a.py", "cd x && ./run", "python a.py > log", "echo $HOME"):
+        assert resolve_command(shell, env, tmp_path) == ["/bin/sh", "-c", shell]
+    assert resolve_command("python -c 'print(1 > 0)'", env, tmp_path)[2] == "print(1 > 0)"
+    (tmp_path / "run.sh").write_text("#!/bin/sh\n")
+    with pytest.raises(ProjectError, match="not found"):
+        resolve_command("./run.sh", env, tmp_path)
+    (tmp_path / "run.sh").chmod(0o755)
+    assert resolve_command("./run.sh x", env, tmp_path) == ["./run.sh", "x"]
+    for bad, why in (("nonesuch-trainer --x", "nonesuch-trainer"), ("", "empty"), ("python 'x", "quotes")):
+        with pytest.raises(ProjectError, match=why):
+            resolve_command(bad, env, tmp_path)
+
+
+def test_readable_roots_are_never_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    base = home / ".local/share/uv/python/cpython-3.11"
+    (base / "bin").mkdir(parents=True)
+    (base / "lib/python3.11").mkdir(parents=True)
+    (base / "bin/python3.11").touch(0o755)
+    (home / ".local/bin").mkdir()
+    (home / ".local/bin/python3").symlink_to(base / "bin/python3.11")
+    (home / ".local/lib/python3.11").mkdir(parents=True)
+    venv = home / "my project/.venv"
+    (venv / "bin").mkdir(parents=True)
+    (venv / "lib/python3.11").mkdir(parents=True)
+    (venv / "bin/python").symlink_to(home / ".local/bin/python3")
+    (venv / "pyvenv.cfg").write_text(f"home = {home}/.local/bin\nversion = 3.11\n")
+    monkeypatch.setenv("HOME", str(home))
+    env = {"PATH": f"{venv}/bin:{home}:{home}/.local/bin:/usr/bin", "PYTHONUSERBASE": f"{home}/.local"}
+    roots = readable_roots(env)
+    assert {venv, base, home / ".local/lib/python3.11", Path("/usr/bin").resolve()} <= set(roots)
+    assert not {home, home / ".local", home / "my project", Path("/"), tmp_path} & set(roots)
