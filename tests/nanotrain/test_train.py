@@ -82,6 +82,15 @@ def test_orthogonalise_evens_out_the_singular_values(shape: tuple[int, int, int]
     assert (values > 0.5).float().mean() > 0.9, "all but the very smallest are about 1"
 
 
+def test_the_in_place_cross_entropy_is_torchs() -> None:
+    logits, targets = (10 * torch.randn(30, 50)).requires_grad_(), torch.randint(50, (30,))
+    expected = torch.nn.functional.cross_entropy(logits, targets)
+    (gradient,) = torch.autograd.grad(3 * expected, logits)
+    found = train.InPlaceCrossEntropy.apply(logits, targets)  # type: ignore[no-untyped-call]
+    assert torch.allclose(found, expected, atol=1e-5)
+    assert torch.allclose(torch.autograd.grad(3 * found, logits)[0], gradient, atol=1e-6)
+
+
 def test_every_parameter_is_optimised_once_and_moves() -> None:
     machine = train.Machine(torch.device("cpu"), torch.float32, compiled=False)
     trainer = train.Trainer(machine, worlds.SMALL)
