@@ -1,0 +1,201 @@
+"""The commands that look, as processes, on recorded sessions: no engine anywhere."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sqlite3
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from core.log import FORMAT, Log
+from core.record import events as e
+from core.record.wire import decode_event
+from core.session import SessionPaths
+from tests.cli.command import COMMAND, run, terminal
+from tests.recorded import make_session
+
+HOSTILE = [("evil \x1b]0;owned\x07\x1b[2J\u202ename \U0001f600\nline", "other")]
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> SessionPaths:
+    return make_session(tmp_path / "my project ☂", experiments=12)
+
+
+def test_status(session: SessionPaths) -> None:
+    done = run(session.project, "status")
+    assert done.returncode == 0 and done.stderr == ""
+    for words in ("nov23", "✓ finished", "12 experiments is spent", "1.9762", "val_bpb", "2 kept", "not running"):
+        assert words in done.stdout
+    status = json.loads(run(session.project, "status", "nov23", "--json").stdout)
+    assert status["state"] == "finished" and status["experiments"]["total"] == 12
+    assert status["best"]["experiment"] == 5 and status["engine"]["alive"] is False
+    assert status["project"] == str(session.project)
+
+
+def test_status_is_quick(session: SessionPaths) -> None:
+    """In processor time, which a busy machine does not stretch: half a second is the promise on the clock."""
+    run(session.project, "status")
+    costs = []
+    for _ in range(3):
+        before = os.times()
+        assert run(session.project, "status", "--json").returncode == 0
+        after = os.times()
+        costs.append(after.children_user + after.children_system - before.children_user - before.children_system)
+    assert min(costs) < 0.5, costs
+
+
+def test_a_session_whose_engine_died(tmp_path: Path) -> None:
+    paths = make_session(tmp_path, experiments=5, live=True)
+    status = json.loads(run(tmp_path, "status", "--json").stdout)
+    assert status["state"] == "crashed" and status["running"] == []
+    text = run(tmp_path, "status").stdout
+    assert "✗ crashed" in text and "run --session nov23" in text
+    with paths.lock.open("w") as lock:  # and one whose engine lives
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        status = json.loads(run(tmp_path, "status", "--json").stdout)
+        assert status["state"] == "running" and status["engine"]["alive"] and status["running"][0]["experiment"] == 5
+
+
+def test_sessions(session: SessionPaths) -> None:
+    other = make_session(session.project, experiments=3, name="broken")
+    other.database.write_bytes(b"no database")
+    os.utime(other.database, (1, 1))
+    listed = json.loads(run(session.project, "sessions", "--json").stdout)
+    assert [(s["session"], s["state"]) for s in listed] == [("nov23", "finished"), ("broken", "unreadable")]
+    done = run(session.project, "sessions")
+    assert done.returncode == 0 and "finished" in done.stdout and "unreadable" in done.stdout
+    assert done.stderr == ""
+
+
+def test_leaderboard(session: SessionPaths) -> None:
+    board = json.loads(run(session.project, "leaderboard", "--json").stdout)
+    assert len(board) == 12 and board[0]["experiment"] == 5 and board[0]["verdict"] == "kept"
+    lines = run(session.project, "leaderboard").stdout.splitlines()
+    assert len(lines) == 13 and lines[1].split()[:3] == ["5", "✓", "kept"]
+
+
+def test_show(session: SessionPaths) -> None:
+    shown = json.loads(run(session.project, "show", "4", "--json").stdout)
+    assert shown["verdict"] == "crashed" and shown["runs"][0]["ended"] == "crashed" and "+A = 4" in shown["diff"]
+    assert "What did the last result say?" in shown["reasoning"] and shown["reason"] == "ValueError: shapes"
+    text = run(session.project, "show", "#5", "nov23").stdout
+    assert "#5  ✓ kept" in text and "+B = 10" in text and "better by more than 2σ" in text
+    assert "baseline" in run(session.project, "show", "0").stdout
+    missing = run(session.project, "show", "99")
+    assert missing.returncode == 1 and "no experiment 99" in missing.stderr and "1 to 12" in missing.stderr
+
+
+def test_events(session: SessionPaths) -> None:
+    lines = run(session.project, "events", "--json").stdout.splitlines()
+    events = [decode_event(line) for line in lines]
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    late = run(session.project, "events", "--json", "--since", str(len(events) - 2)).stdout.splitlines()
+    assert late == lines[-2:]
+    sentences = run(session.project, "events").stdout
+    assert "#5 kept val_bpb 1.9762" in sentences and "session finished" in sentences
+
+
+def test_events_follow_waits_for_new_ones_and_ends_with_the_engine(tmp_path: Path) -> None:
+    paths = make_session(tmp_path, experiments=2, live=True)
+    log = Log.append_to(paths.database)
+    last = log.state.seq
+    with paths.lock.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        follower = subprocess.Popen(
+            [COMMAND, "events", "--follow", "--since", str(last)], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+        )
+        assert follower.stdout is not None
+        log.append([e.Noted("warning", "a new one")])
+        assert "warning: a new one" in follower.stdout.readline()
+        log.append([e.Noted("info", "the last word")])
+    assert "the last word" in follower.stdout.read()
+    assert follower.wait(20) == 0
+    log.close()
+
+
+def test_what_is_not_there(tmp_path: Path, session: SessionPaths) -> None:
+    assert run(session.project, "status", "nope").returncode == 3
+    bad = run(session.project, "status", "../../etc")
+    assert bad.returncode == 2 and "no session name" in bad.stderr
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    lost = run(empty, "status")
+    assert lost.returncode == 1 and "no program.md" in lost.stderr and "autoresearch-tui init" in lost.stderr
+    (empty / "program.md").touch()
+    none = run(empty, "status")
+    assert none.returncode == 3 and "autoresearch-tui run" in none.stderr
+    assert json.loads(run(empty, "sessions", "--json").stdout) == []
+    elsewhere = run(empty, "status", "-C", str(session.project), "--json")
+    assert json.loads(elsewhere.stdout)["session"] == "nov23"
+
+
+@pytest.mark.parametrize(
+    "command", [["status"], ["leaderboard"], ["events"], ["show", "1"], ["export", "--results", "-"]]
+)
+def test_a_log_that_does_not_read_or_is_newer(session: SessionPaths, command: list[str]) -> None:
+    with sqlite3.connect(session.database) as db:
+        db.execute(f"PRAGMA user_version={FORMAT + 1}")
+    newer = run(session.project, *command)
+    assert newer.returncode == 1 and "newer version" in newer.stderr and "mend:" in newer.stderr
+    for side in ("-wal", "-shm"):
+        session.database.with_name(f"session.db{side}").unlink(missing_ok=True)
+    session.database.write_bytes(os.urandom(9000))
+    corrupt = run(session.project, *command)
+    assert corrupt.returncode == 1 and "does not read" in corrupt.stderr and "mend:" in corrupt.stderr
+    assert "Traceback" not in newer.stderr + corrupt.stderr
+
+
+def test_nothing_recorded_acts_on_the_terminal(tmp_path: Path) -> None:
+    make_session(tmp_path, experiments=6, hypotheses=HOSTILE)
+    for words in (["leaderboard"], ["events"], ["show", "1"], ["status"], ["export", "--results", "-"]):
+        text = run(tmp_path, *words).stdout
+        assert not {c for c in text if c < " " and c not in "\n\t"} and "\u202e" not in text and "\x9b" not in text
+    for words in (["leaderboard", "--json"], ["events", "--json"], ["show", "1", "--json"]):
+        text = run(tmp_path, *words).stdout
+        assert not {c for c in text if c < " " and c != "\n"} and "\u202e" not in text
+        json.loads(text if "events" not in words else text.splitlines()[-1])
+    with terminal(tmp_path, "leaderboard") as screen:
+        assert screen.end() == 0
+        assert "\x1b]0;" not in screen.seen and "\x1b[2J" not in screen.seen and "evil" in screen.seen
+
+
+def test_colours_only_where_they_are_wanted(session: SessionPaths) -> None:
+    def on_screen(**env: str) -> str:
+        with terminal(session.project, "leaderboard", env=env) as screen:
+            assert screen.end() == 0
+            return screen.seen
+
+    assert "\x1b[36m" in on_screen()
+    assert "\x1b" not in on_screen(NO_COLOR="1")
+    dumb = on_screen(TERM="dumb")
+    assert "\x1b" not in dumb and dumb.isascii()
+    assert "\x1b" not in run(session.project, "leaderboard").stdout
+
+
+def test_a_terminal_that_speaks_ascii_only(session: SessionPaths) -> None:
+    for words in (["status"], ["leaderboard"], ["events"], ["show", "1"], ["sessions"], ["events", "--json"]):
+        done = run(session.project, *words, env={"PYTHONIOENCODING": "ascii"})
+        assert done.returncode == 0 and done.stdout.isascii() and done.stderr == "", words
+    assert run(session.project, "status", "é", env={"PYTHONIOENCODING": "ascii"}).returncode == 2
+
+
+def test_a_reader_that_leaves(session: SessionPaths) -> None:
+    for words in ("leaderboard", "events --json", "show 1"):
+        done = subprocess.run(
+            ["bash", "-c", f'"{COMMAND}" {words} | head -c 1 > /dev/null; exit ${{PIPESTATUS[0]}}'],
+            cwd=session.project, capture_output=True, text=True, timeout=30, check=False,
+        )  # fmt: skip
+        assert done.stderr == "" and done.returncode in (0, 1)
+
+
+def test_no_room_and_no_permission(session: SessionPaths) -> None:
+    done = subprocess.run(
+        ["bash", "-c", f'"{COMMAND}" events --json > /dev/full'], cwd=session.project, capture_output=True, text=True,
+        timeout=30, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1 and "no space left" in done.stderr.lower() and "Traceback" not in done.stderr

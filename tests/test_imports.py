@@ -1,0 +1,70 @@
+"""Imports point downward, and looking stays cheap: what each entry may not pull in."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+HEAVY = "torch git anthropic openai optuna"
+SOURCES = sorted(path for top in ("core", "tui", "nanotrain") for path in (ROOT / top).rglob("*.py"))
+
+
+def test_the_contracts_hold() -> None:
+    linter = Path(sys.executable).with_name("lint-imports")
+    done = subprocess.run([linter, "--no-cache"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def loaded_by(statement: str) -> set[str]:
+    code = f"import sys\n{statement}\nprint(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    return {name.partition(".")[0] for name in done.stdout.split()}
+
+
+@pytest.mark.parametrize(
+    ("statement", "never"),
+    [
+        ("import tui.cli.look, tui.cli.steer, tui.cli.start, core.client", f"{HEAVY} textual rich PIL pygments"),
+        ("import tui.cli.parser; tui.cli.parser.parse(['status'])", f"{HEAVY} textual rich PIL sqlite3"),
+        ("import tui.app", HEAVY),
+        ("import core.engine.daemon", "textual rich torch anthropic openai nanotrain tui"),
+        ("import core.views, core.log, core.program, core.session", f"{HEAVY} textual asyncio"),
+    ],
+)
+def test_what_an_entry_never_loads(statement: str, never: str) -> None:
+    assert not loaded_by(statement) & set(never.split())
+
+
+def test_the_files_stay_short() -> None:
+    exception = ROOT / "nanotrain/train.py"
+    for path in SOURCES:
+        lines = path.read_text().count("\n")
+        assert lines <= 440 or path == exception, f"{path.relative_to(ROOT)} has {lines} lines"
+
+
+def test_the_functions_stay_short() -> None:
+    for path in SOURCES:
+        if path == ROOT / "nanotrain/train.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                length = (node.end_lineno or 0) - node.lineno + 1
+                assert length <= 70, f"{path.relative_to(ROOT)}: {node.name} has {length} lines"
+
+
+def test_nothing_of_this_machine_is_committed() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    marks = ["/" + "work/main", "/" + "work/shared", "sk-" + "ant-api", "BEGIN RSA " + "PRIVATE"]
+    for name in tracked:
+        path = ROOT / name
+        if path.is_file() and path.suffix in ("", ".py", ".md", ".toml", ".yml", ".svg", ".tcss", ".txt", ".json"):
+            text = path.read_text(errors="replace")
+            assert not [mark for mark in marks if mark in text], name

@@ -1,0 +1,362 @@
+"""The record: the fold, the wire, the decision rule and the log, from recorded sessions."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import types
+import typing
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core.log import FORMAT, Log
+from core.record import commands, wire
+from core.record import events as e
+from core.record.decide import calibrate, decide
+from core.record.errors import LogCorrupt, LogTooNew, SessionError
+from core.record.events import Event
+from core.record.metric import Metric
+from core.record.state import State, fold
+from tests.recorded import Story, make_session, story_events
+
+stories = st.builds(
+    lambda n, seed, live, verdicts, direction: story_events(
+        experiments=n, seed=seed, live=live, verdicts=verdicts, direction=direction
+    ),
+    st.integers(0, 14),
+    st.integers(0, 10**6),
+    st.booleans(),
+    st.lists(st.sampled_from(e.VERDICTS), min_size=1, max_size=8),
+    st.sampled_from(["min", "max"]),
+)
+
+
+def folded(events: list[Event]) -> State:
+    state = State()
+    for event in events:
+        fold(state, event)
+    return state
+
+
+@given(stories, st.data())
+@settings(max_examples=60)
+def test_prefix_and_tail_give_the_whole(events: list[Event], data: st.DataObject) -> None:
+    whole = folded(events)
+    cut = data.draw(st.integers(0, len(events)))
+    overlap = data.draw(st.integers(0, cut))
+    state = folded(events[:cut])
+    # What a client does: the State as JSON, then a tail that may begin before its end.
+    state = wire.from_plain(State, json.loads(wire.dumps(wire.to_plain(state))))
+    for event in events[overlap:]:
+        fold(state, event)
+    assert state == whole
+
+
+@given(stories)
+@settings(max_examples=40)
+def test_the_state_adds_up(events: list[Event]) -> None:
+    state = folded(events)
+    judged = [x for n, x in state.experiments.items() if n and x.verdict]
+    assert sum(state.verdicts.values()) == len(judged)
+    assert set(state.live) == {
+        n for n, x in state.experiments.items() if not x.verdict and not (n == 0 and state.baseline)
+    }
+    assert math.isclose(state.usd, sum(x.usd for x in state.experiments.values()))
+    assert math.isclose(state.busy_seconds, sum(x.run_seconds for x in state.experiments.values()))
+    kept = [x for x in judged if x.verdict == "kept" and x.metric is not None]
+    if kept:  # each kept result of a story beats the one before it
+        assert state.best == kept[-1].number and state.best_metric == kept[-1].metric
+        assert state.best_commit == kept[-1].commit
+    elif state.baseline:
+        assert (state.best, state.best_metric) == (0, state.baseline.metric)
+
+
+def test_folding_does_not_change_what_a_reader_holds() -> None:
+    events = story_events(experiments=6)
+    state = folded(events[:20])
+    held = state.experiments[0]
+    before = copy.deepcopy(held)
+    for event in events[20:]:
+        fold(state, event)
+    assert held == before
+
+
+_plain = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+_text = st.text(st.characters(exclude_categories=["Cs"]))
+st.register_type_strategy(str, _text)
+
+
+def _strategy(hint: object) -> st.SearchStrategy[typing.Any]:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple:
+        return st.lists(_strategy(args[0]), max_size=3).map(tuple)
+    if hint is typing.Any:
+        return _plain
+    if hint is float:
+        return st.floats(allow_nan=False, allow_infinity=False)
+    if hint is int:
+        return st.integers(-(2**53), 2**53)
+    if origin is not None and args and args[0] is str and len(args) == 2:
+        return st.dictionaries(_text, _strategy(args[1]), max_size=3)
+    if origin in (typing.Union, types.UnionType):
+        return st.one_of(*(_strategy(a) for a in args))
+    return st.from_type(hint)  # type: ignore[arg-type]
+
+
+def _instances(cls: type) -> st.SearchStrategy[typing.Any]:
+    hints = typing.get_type_hints(cls)
+    return st.fixed_dictionaries({name: _strategy(hint) for name, hint in hints.items()}).map(lambda v: cls(**v))
+
+
+@pytest.mark.parametrize("cls", typing.get_args(e.Body), ids=lambda c: c.__name__)
+def test_every_event_survives_the_wire(cls: type) -> None:
+    @given(_instances(cls), st.integers(1, 10**9), st.floats(0, 1e10))
+    @settings(max_examples=25)
+    def check(body: e.Body, seq: int, moment: float) -> None:
+        event = Event(seq, moment, body)
+        line = wire.encode_event(event)
+        assert "\n" not in line
+        again = wire.decode_event(line)
+        assert wire.encode_event(again) == line
+        assert type(again.body) is cls
+
+    check()
+
+
+@given(st.one_of(*(_instances(c) for c in typing.get_args(commands.Command))), st.integers(1, 10**6))
+@settings(max_examples=50)
+def test_every_command_survives_the_wire(command: commands.Command, number: int) -> None:
+    request = wire.Request(number, command)
+    assert wire.decode_message(wire.encode_message(request)) == request
+
+
+def test_the_wire_refuses_what_it_does_not_know() -> None:
+    with pytest.raises(ValueError, match="unknown type"):
+        wire.decode_event('{"seq":1,"time":0,"type":"telepathy"}')
+    with pytest.raises(ValueError, match="without its field"):
+        wire.decode_event('{"seq":1,"time":0,"type":"committed","experiment":3}')
+    with pytest.raises(ValueError):
+        wire.decode_message(b"[1, 2]\n")
+    newer = wire.decode_event('{"seq":1,"time":0,"type":"preparing","what":"x","colour":"blue"}')
+    assert newer.body == e.Preparing("x")
+
+
+def test_numbers_that_are_none_and_broken_text_keep_the_line_readable() -> None:
+    line = wire.encode_event(Event(1, 0.0, e.Calibrated(float("nan"), float("inf"), (1.0, float("-inf")))))
+    assert json.loads(line)["metric"] is None and json.loads(line)["values"] == [1.0, None]
+    json.loads(wire.encode_event(Event(1, 0.0, e.Preparing("lone \ud800 surrogate"))))
+
+
+finite = st.floats(-1e6, 1e6)
+
+
+@given(finite, finite, st.floats(0, 1e3), st.floats(0, 10), st.booleans(), st.sampled_from(["min", "max"]))
+def test_decide_is_a_rule(old: float, new: float, sigma: float, keep: float, simpler: bool, direction: str) -> None:
+    metric = Metric("m", direction)  # type: ignore[arg-type]
+    decision = decide(metric, old, new, sigma, keep, simpler=simpler)
+    gain = metric.gain(old, new)
+    assert decision.delta == new - old and decision.reason
+    if gain < 0:
+        assert decision.verdict == "discarded"
+    if gain > keep * sigma and gain > 0:
+        assert decision.verdict == "kept"
+    if decision.verdict == "kept" and gain > 0:  # more of the same gain is kept too
+        further = new + (new - old)
+        assert decide(metric, old, further, sigma, keep).verdict == "kept"
+    mirror = Metric("m", "max" if direction == "min" else "min")
+    assert decide(mirror, -old, -new, sigma, keep, simpler=simpler).verdict == decision.verdict
+
+
+def test_decide_at_the_edges() -> None:
+    metric = Metric("loss")
+    assert decide(metric, 1.0, 0.9, 0.1, 1.0).verdict == "discarded"  # not more than the bar
+    assert decide(metric, 1.0, 1.0, 0.0, 2.0).verdict == "discarded"
+    assert decide(metric, 1.0, 1.0, 0.0, 2.0, simpler=True).verdict == "kept"
+    assert decide(metric, 1.0, 0.999, 0.0, 2.0).verdict == "kept"
+
+
+@given(st.lists(finite, min_size=1, max_size=9))
+def test_calibrate(values: list[float]) -> None:
+    mean, sigma = calibrate([*values, float("nan")])
+    assert min(values) - 1e-6 <= mean <= max(values) + 1e-6
+    assert sigma >= 0 and (len(values) > 1 or sigma == 0)
+
+
+def test_calibrate_with_nothing() -> None:
+    with pytest.raises(ValueError, match="finite"):
+        calibrate([float("nan"), float("inf")])
+
+
+# --- the log -------------------------------------------------------------------------------------
+
+
+def test_the_log_gives_back_what_was_folded(tmp_path: Path) -> None:
+    paths = make_session(tmp_path, experiments=9, live=True, files=False)
+    log = Log.read(paths.database)
+    assert log.load() == folded(list(log.events()))
+    assert [event.seq for event in log.events(5, 3)] == [6, 7, 8]
+    own = list(log.events_of(2))
+    assert own and all(getattr(event.body, "experiment", None) == 2 for event in own)
+    log.close()
+
+
+def test_reading_goes_on_while_another_writes(tmp_path: Path) -> None:
+    writer = Log.create(tmp_path / "session.db")
+    reader = Log.read(tmp_path / "session.db")
+    for time_, bodies in Story(experiments=3).moments():
+        writer.append(bodies, time_)
+        assert reader.last_seq() == writer.state.seq
+        assert reader.load() == writer.state
+    writer.close()
+    reader.close()
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from core.log import Log
+from tests.recorded import Story
+log = Log.create(Path(sys.argv[1]))
+for time, bodies in Story(experiments=100_000).moments():
+    log.append(bodies, time)
+    sys.stdout.write(f"{log.state.seq}\\n")
+    sys.stdout.flush()
+"""
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.mark.parametrize("after", [1, 40, 200])
+def test_kill_9_loses_nothing_acknowledged(tmp_path: Path, after: int) -> None:
+    path = tmp_path / "session.db"
+    writer = subprocess.Popen(
+        [sys.executable, "-P", "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert writer.stdout is not None
+    acknowledged = 0
+    for _ in range(after):
+        acknowledged = int(writer.stdout.readline())
+    writer.send_signal(signal.SIGKILL)
+    for line in writer.stdout:  # what was still in the pipe was acknowledged too
+        if line.endswith("\n"):
+            acknowledged = int(line)
+    writer.wait()
+    log = Log.read(path)
+    assert log.last_seq() >= acknowledged
+    assert log.load() == folded(list(log.events()))
+    log.close()
+    again = Log.append_to(path)
+    numbered = again.append([e.Noted("info", "going on")])
+    assert numbered[0].seq == again.last_seq() > acknowledged
+    again.close()
+
+
+def test_a_newer_log_is_refused_with_the_mend(tmp_path: Path) -> None:
+    paths = make_session(tmp_path, experiments=2, files=False)
+    with sqlite3.connect(paths.database) as db:
+        db.execute(f"PRAGMA user_version={FORMAT + 1}")
+    for open_log in (Log.read, Log.append_to):
+        with pytest.raises(LogTooNew, match="newer version") as caught:
+            open_log(paths.database)
+        assert "upgrade" in caught.value.mend
+
+
+def test_an_event_of_the_future_is_refused_with_the_mend(tmp_path: Path) -> None:
+    paths = make_session(tmp_path, experiments=2, files=False)
+    with sqlite3.connect(paths.database) as db:
+        db.execute('INSERT INTO events VALUES (9999, 0, NULL, \'{"type":"telepathy"}\')')
+    log = Log.read(paths.database)
+    with pytest.raises(LogTooNew, match="telepathy"):
+        list(log.events())
+    log.close()
+
+
+@pytest.mark.parametrize("damage", ["not a database at all", "", "SQLite format 3\0 and then nothing of it" * 40])
+def test_a_corrupt_log_is_refused_in_words(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "session.db"
+    path.write_text(damage)
+    with pytest.raises(LogCorrupt) as caught:
+        log = Log.read(path)
+        log.load()
+    assert str(path) in caught.value.where and "--session" in caught.value.mend
+
+
+def test_a_log_damaged_in_the_middle_is_refused_in_words(tmp_path: Path) -> None:
+    paths = make_session(tmp_path, experiments=40, files=False)
+    size = paths.database.stat().st_size
+    with paths.database.open("r+b") as file:
+        for place in range(4096, size, 8192):
+            file.seek(place)
+            file.write(b"\xff" * 2048)
+    with pytest.raises(SessionError):
+        log = Log.read(paths.database)
+        log.load()
+        list(log.events())
+
+
+DISK_FULL = """
+import json, resource, signal, sys
+from pathlib import Path
+from core.log import Log
+from core.record.errors import SessionError
+from core.record.events import Noted
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+log = Log.create(Path(sys.argv[1]))
+log.append([Noted("info", "first")])
+resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, resource.RLIM_INFINITY))
+wrote, failed = log.state.seq, None
+try:
+    for number in range(10_000):
+        log.append([Noted("info", "x" * 20_000)])
+        wrote = log.state.seq
+except SessionError as error:
+    failed = error
+assert failed is not None
+seq = log.state.seq
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+after = log.append([Noted("info", "space again")])[0].seq
+print(json.dumps({"what": failed.what, "mend": failed.mend, "wrote": wrote, "seq": seq, "after": after}))
+"""
+
+
+def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "session.db"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", DISK_FULL, str(path)], capture_output=True, text=True, timeout=60, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert "could not be written" in said["what"] and "space" in said["mend"]
+    assert said["seq"] == said["wrote"] and said["after"] == said["wrote"] + 1
+    log = Log.read(path)
+    assert [event.seq for event in log.events()] == list(range(1, said["after"] + 1))
+    log.close()
+
+
+@pytest.mark.slow
+def test_ten_thousand_experiments_open_quickly(tmp_path: Path) -> None:
+    paths = make_session(tmp_path, experiments=10_000, files=False)
+    begun = time.perf_counter()
+    state = Log.read(paths.database).load()
+    seconds = time.perf_counter() - begun
+    assert state.total == 10_000
+    assert seconds < 1.5, f"{seconds:.2f} s"
