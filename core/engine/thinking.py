@@ -63,7 +63,7 @@ class Thinker:
             changed = brief.check(proposal)
         except EditError:
             # What was turned down is on record too: its hypothesis belongs beside the reason.
-            await self._journal.write(_proposed(experiment, proposal, "", (), 0, 0, seconds))
+            await self._journal.write(self._proposed(experiment, proposal, "", (), 0, 0, seconds))
             raise
         await self._commit(experiment, parent_commit, brief, proposal, changed, seconds)
         await self._journal.write(*(e.GuidanceTaken(g.id, experiment) for g in guidance if g.taken_by is None))
@@ -125,20 +125,19 @@ class Thinker:
         message = commit_message(self._setup.paths.name, experiment, proposal)
         commit = await asyncio.to_thread(self._setup.repo.commit_files, parent_commit, dict(changed), message)
         await self._journal.write(
-            _proposed(experiment, proposal, diff, tuple(changed), added, removed, seconds),
+            self._proposed(experiment, proposal, diff, tuple(changed), added, removed, seconds),
             e.Committed(experiment, commit, parent_commit),
         )
         await asyncio.to_thread(self._setup.repo.keep_ref, self._setup.paths.name, experiment, commit)
 
-
-def _proposed(
-    experiment: int, p: Proposal, diff: str, files: tuple[str, ...], added: int, removed: int, seconds: float
-) -> e.Proposed:
-    edits = tuple(proposal_to_plain(p)["edits"])
-    return e.Proposed(
-        experiment, p.hypothesis, p.rationale, p.expected, p.kind, diff, files, added, removed, seconds,
-        dict(p.extra), edits,
-    )  # fmt: skip
+    def _proposed(
+        self, experiment: int, p: Proposal, diff: str, files: tuple[str, ...], added: int, removed: int, seconds: float
+    ) -> e.Proposed:
+        edits = tuple(proposal_to_plain(p)["edits"])
+        return e.Proposed(
+            experiment, p.hypothesis, p.rationale, p.expected, p.kind, diff, files, added, removed, seconds,
+            dict(p.extra), edits, self._setup.researcher.model,
+        )  # fmt: skip
 
 
 def commit_message(session: str, experiment: int, proposal: Proposal) -> str:

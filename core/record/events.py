@@ -123,6 +123,7 @@ class Proposed:
     seconds: float  # spent thinking
     extra: Mapping[str, Any] = field(default_factory=dict)
     edits: tuple[Mapping[str, Any], ...] = ()
+    model: str | None = None  # which answered; a default model is known only then
 
 
 @dataclass(frozen=True, slots=True)

@@ -257,6 +257,10 @@ def _preparing(state: State, b: e.Preparing, time: float) -> None:
 
 
 def _experiment_started(state: State, b: e.ExperimentStarted, time: float) -> None:
+    if b.experiment in state.live:  # begun by an engine that died while thinking: what it cost stays counted
+        changes = {"parent": b.parent, "parent_commit": b.parent_commit, "researcher": b.researcher, "model": b.model}
+        _change(state, b.experiment, phase="thinking", reason="", **changes)
+        return
     phase = "running" if b.experiment == BASELINE else "thinking"
     hypothesis = "the unchanged code" if b.experiment == BASELINE else ""
     _put(
@@ -277,8 +281,11 @@ def _refused(state: State, b: e.ProposalRefused, time: float) -> None:
 
 
 def _proposed(state: State, b: e.Proposed, time: float) -> None:
+    model = b.model or state.experiments[b.experiment].model
+    if state.engine and model:
+        state.engine = replace(state.engine, model=model)
     _change(
-        state, b.experiment, phase="checking", hypothesis=b.hypothesis, kind=b.kind, expected=b.expected,
+        state, b.experiment, phase="checking", hypothesis=b.hypothesis, kind=b.kind, expected=b.expected, model=model,
         added=b.added, removed=b.removed, files=b.files, thinking_seconds=b.seconds, reason="", extra=dict(b.extra),
     )  # fmt: skip
 
@@ -339,8 +346,9 @@ def _run_phase(state: State, b: e.RunPhaseChanged, time: float) -> None:
 
 def _run_finished(state: State, b: e.RunFinished, time: float) -> None:
     _with_run(
-        state, b.experiment, b.run, phase=None, ended=b.ended, metric=b.metric, seconds=b.seconds, wall_seconds=b.wall_seconds,
-        steps=b.steps, tokens=b.tokens, reason=b.reason, peak_memory=b.peak_memory, gap=b.gap,
+        state, b.experiment, b.run, phase=None, ended=b.ended, metric=b.metric, seconds=b.seconds,
+        wall_seconds=b.wall_seconds, steps=b.steps, tokens=b.tokens, reason=b.reason,
+        peak_memory=b.peak_memory, gap=b.gap,
     )  # fmt: skip
     state.busy_seconds += b.seconds
     if state.experiments[b.experiment].verdict is None:

@@ -1,0 +1,110 @@
+"""The engine with Claude as the researcher, through the real SDK, against a local server that speaks its protocol."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from core.client import EngineOptions, request, start_engine
+from core.record import commands as c
+from core.record import events as e
+from core.record.errors import EngineError
+from core.session import SessionPaths
+from tests.engine.support import engine, events_named, wait_end, wait_state
+from tests.projects import make_project
+from tests.research.anthropic_server import Server
+
+EDIT = {"path": "train.py", "search": "RATE = 0.5", "replace": "RATE = 0.4"}
+GOOD = {
+    "thinking": "The loss is quadratic in RATE.",
+    "text": "I will move RATE.",
+    "tool": {"hypothesis": "RATE 0.4 is nearer the minimum", "kind": "optimiser", "edits": [EDIT], "expected": -0.03},
+    "usage": {"input_tokens": 1200, "output_tokens": 300},
+}
+BAD = {"tool": {**GOOD["tool"], "edits": [{**EDIT, "search": "RATE = 7"}]}}  # type: ignore[dict-item]
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTORESEARCH_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("AUTORESEARCH_BACKOFF", "0.01")
+
+
+def _serve(monkeypatch: pytest.MonkeyPatch, server: Server, key: str = "sk-test") -> None:
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", key)
+
+
+def test_claude_proposes_mends_its_edit_and_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = make_project(tmp_path / "p")
+    overloaded = {"fault": "status", "status": 529, "error_type": "overloaded_error", "message": "Overloaded"}
+    with Server([overloaded, BAD, GOOD]) as server:
+        _serve(monkeypatch, server)
+        with engine(project, experiments=1) as paths:
+            state = wait_end(paths)
+    x = state.experiments[1]
+    assert state.engine is not None and state.engine.researcher == "claude"
+    assert x.verdict == "kept" and x.hypothesis == "RATE 0.4 is nearer the minimum", x.reason
+    assert x.model == "claude-opus-5-5" and state.input_tokens >= 1200 and x.refusals == 1
+    assert events_named(paths, e.ResearcherWaiting) and events_named(paths, e.ProposalRefused)
+    said = [json.loads(line) for line in paths.reasoning(1).read_text().splitlines()]
+    assert any(line["k"] == "thinking" and "quadratic" in line["s"] for line in said)
+    assert not any(b"sk-test" in path.read_bytes() for path in paths.folder.rglob("*") if path.is_file())
+
+
+def test_a_wrong_key_ends_the_session_with_the_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = make_project(tmp_path / "p")
+    with Server([GOOD]) as server:
+        _serve(monkeypatch, server, key="sk-wrong")
+        with engine(project, experiments=1) as paths:
+            state = wait_end(paths)
+    assert state.state == "crashed" and "key" in state.reason.lower()
+
+
+def test_an_unknown_model_ends_the_session_with_the_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = make_project(tmp_path / "p")
+    with Server([GOOD]) as server:
+        _serve(monkeypatch, server)
+        with engine(project, experiments=1, model="claude-none") as paths:
+            state = wait_end(paths)
+    assert state.state == "crashed" and "claude-none" in state.reason
+
+
+def test_no_key_is_refused_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    project = make_project(tmp_path / "p")
+    paths = SessionPaths(project, "s")
+    with pytest.raises(EngineError, match="ANTHROPIC_API_KEY"):
+        start_engine(paths, EngineOptions(researcher="claude"))
+    assert not paths.folder.exists()
+
+
+def test_an_unreachable_endpoint_is_waited_for_in_sight_and_can_be_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = make_project(tmp_path / "p")
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
+    monkeypatch.setenv("AUTORESEARCH_BACKOFF", "30")
+    with engine(project, experiments=1) as paths:
+        state = wait_state(paths, lambda s: 1 in s.experiments and s.experiments[1].phase == "waiting", "waiting")
+        assert state.experiments[1].reason
+        assert request(paths, c.Stop()).accepted
+        state = wait_end(paths)
+    assert state.state == "stopped"
+
+
+def test_steering_now_interrupts_the_thinking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = make_project(tmp_path / "p")
+    slow = {**GOOD, "text": "slowly " * 200, "pieces": 100, "delay": 0.2}
+    with Server([slow, GOOD]) as server:
+        _serve(monkeypatch, server)
+        with engine(project, experiments=1) as paths:
+            wait_state(paths, lambda s: paths.reasoning(1).exists(), "thinking")
+            assert request(paths, c.Steer("only touch RATE", now=True)).accepted
+            state = wait_end(paths)
+        asked = json.dumps(server.requests[-1])
+    assert state.experiments[1].verdict == "kept"
+    assert state.guidance[1].taken_by == 1 and "only touch RATE" in asked
