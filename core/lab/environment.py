@@ -27,6 +27,11 @@ _PASSED = (
     "OMP_*", "MKL_*", "OPENBLAS_*", "KMP_*", "GOMP_*", "NUMEXPR_*", "TORCH_*", "PYTORCH_*", "TORCHINDUCTOR_*",
     "TRITON_*", "XLA_*", "JAX_*", "TF_*", "CC", "CXX", "MALLOC_*", "NO_COLOR",
 )  # fmt: skip
+_TRUSTED = (
+    "HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "AUTORESEARCH_HOME", "HF_HOME", "HF_ENDPOINT",
+    "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+)  # fmt: skip
 _SECRET = re.compile(
     r"KEY|TOKEN|SECRET|PASS|CREDENTIAL|COOKIE|SESSION|^AUTH|_AUTH|PRIVATE|SIGNATURE|"
     r"^(ANTHROPIC|OPENAI|AWS|AZURE|GOOGLE|GCP|GITHUB|GITLAB|HF|HUGGING|WANDB|SSH|GPG|DOCKER|KUBE|DBUS|XDG_RUNTIME)",
@@ -52,6 +57,16 @@ def run_environment(project: Path, source: Mapping[str, str] | None = None) -> d
     if base and (Path(base) / "lib").is_dir():
         env["PYTHONUSERBASE"] = base  # HOME will be private, and packages of `pip install --user` live under it
     return env
+
+
+def trusted_environment(project: Path, source: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of the project's own trusted commands (`prepare`, `score`), which run outside the sandbox.
+
+    As `run_environment`, with the real home, the caches under it and the way to the network; still no secret.
+    """
+    source = os.environ if source is None else source
+    more = {name: source[name] for name in _TRUSTED if name in source}
+    return {**run_environment(project, source), **more}
 
 
 def _passes(name: str, value: str) -> bool:

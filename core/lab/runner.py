@@ -24,7 +24,8 @@ from core.lab.proctree import Identity, boot_id, hunt, same_process
 from core.record.errors import LabError
 from core.record.events import Ended
 
-_POLL = 0.04  # seconds between looks at a run's files
+_POLL = 0.04  # seconds between looks at a run's status
+_CLOSER_LOOK = 8  # of these looks, one is at the exit file and the lock
 _KILL_PATIENCE = 15.0  # seconds a shim has to end its job before it is ended itself
 _SHIM = str(Path(__file__).with_name("shim.py"))
 
@@ -136,18 +137,21 @@ class Job:
 
         A shim that was killed leaves no last word: what remains of the job is ended and the result is `abandoned`.
         """
-        told = ""
+        told, looks = "", 0
         while True:
             phase = self.phase
+            looks += 1
             if phase not in (told, "ended"):
                 told = phase
                 if on_phase:
                     on_phase(phase)
-            if self._result is None:
+            # The shim says `ended` in its status; for one that cannot say so any more, look closer now and then.
+            if self._result is None and (phase == "ended" or looks % _CLOSER_LOOK == 1):
                 self._result = _read_exit(self.folder)
-            if self._result is None and not _locked(self.folder):
-                # The lock may have been let go just after the exit file came: look once more before calling it dead.
-                self._result = _read_exit(self.folder) or await asyncio.to_thread(_abandon, self.folder, self.status)
+                if self._result is None and not _locked(self.folder):
+                    # The lock may have been let go just after the exit file came: look again before calling it dead.
+                    gone = _read_exit(self.folder) or await asyncio.to_thread(_abandon, self.folder, self.status)
+                    self._result = gone
             if self._result is not None:
                 return self._result
             await asyncio.sleep(_POLL)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from core.lab.environment import readable_roots, resolve_command, run_environment
+from core.lab.environment import readable_roots, resolve_command, run_environment, trusted_environment
 from core.lab.prepare import prepare
 from core.lab.proctree import process_stat
 from core.lab.scorer import ScoreSpec, score, self_reported
@@ -170,6 +170,18 @@ def test_no_secret_passes() -> None:
     env = run_environment(Path("/nowhere"), source)
     assert "s3cret" not in json.dumps(env)
     assert {"LANG", "LC_TIME", "TZ", "CUDA_HOME", "OMP_NUM_THREADS", "PATH"} <= env.keys()
+
+
+def test_trusted_commands_have_the_home_and_no_secret() -> None:
+    source = {
+        "PATH": "/usr/bin",
+        "HOME": "/h",
+        "https_proxy": "http://p:1",
+        "HF_TOKEN": "s3cret",
+        "OPENAI_API_KEY": "s3cret",
+    }
+    env = trusted_environment(Path("/nowhere"), source)
+    assert env["HOME"] == "/h" and env["https_proxy"] == "http://p:1" and "s3cret" not in json.dumps(env)
 
 
 def _python(folder: Path) -> Path:
