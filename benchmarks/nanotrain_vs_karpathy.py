@@ -136,7 +136,7 @@ class Bench:
         self.data = np.fromfile(ready.train, dtype="<u2")
         self.lengths = np.fromfile(ready.tokenizer / "token_bytes.bin", dtype=np.uint8).astype(np.int64)
         val = np.fromfile(ready.folder / "val.bin", dtype="<u2")
-        self.rows = probes.rows_of(val, self.lengths, prepare.EVAL_CONTEXT["cpu"], prepare.EVAL_BYTES["cpu"])
+        self.rows = probes.rows_of(val, self.lengths, "cpu")
         self.machine = train.find_machine("cpu")
 
     def ours(self, seconds: float, seed: int) -> Outcome:

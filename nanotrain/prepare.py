@@ -31,7 +31,8 @@ from nanotrain.corpus import Corpus, PrepareError, write_atomically
 VERSION = 1  # raise it when the split, the tokenizer or a file format changes: caches are then made anew
 BUDGET_SECONDS = {"cpu": 20.0, "cuda": 300.0}  # time budget of one run when no harness sets one
 EVAL_CONTEXT = {"cpu": 64, "cuda": 2048}  # tokens a row the scorer feeds, so the most context a model can use
-EVAL_BYTES = {"cpu": 65_536, "cuda": 524_288}  # least text scored
+EVAL_BYTES = {"cpu": 65_536, "cuda": 524_288}  # text scored, where the slice holds that much
+EVAL_BYTES_LEAST = 65_536  # with less the number would depend on the choice of text
 VOCAB_SMALL, VOCAB_LARGE = 1024, 8192  # tokens; a corpus under SMALL_CORPUS gets the small vocabulary
 SMALL_CORPUS = 64_000_000  # bytes of text
 TOKENIZER_BYTES = 64_000_000  # the tokenizer is trained on at most this much of the training split
@@ -202,6 +203,8 @@ def build(corpus: Corpus, folder: Path, vocab: int) -> Prepared:
     write_atomically(folder / "manifest.json", json.dumps(manifest, indent=1).encode())
     took = time.monotonic() - start
     say(f"done in {took:.1f} s: {tokens['train']:,} tokens to train on, {tokens['val']:,} to judge by")
+    if corpus.text_bytes < SMALL_CORPUS:
+        say("this corpus is for the CPU; a GPU reads it hundreds of times: give it --download climbmix --shards 8")
     return Prepared(folder, manifest)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from nanotrain import prepare
 from nanotrain.caged import Caged
 from nanotrain.weights import Rejected
 
@@ -18,7 +19,7 @@ ROWS = {"cpu": 32, "cuda": 8}  # rows a request, always: the batch is no setting
 TOLERANCE = {"cpu": 1e-3, "cuda": 5e-2}
 # The same when the row is cut short: other shapes take other kernels, and bfloat16 rounds them differently.
 SHORT_TOLERANCE = {"cpu": 2e-3, "cuda": 2.5e-1}
-DISGUISED = 64  # rows with a changed future mixed into the scored ones
+DISGUISED = {"cpu": 64, "cuda": 8}  # rows with a changed future mixed into the scored ones
 
 
 @dataclass
@@ -42,19 +43,20 @@ class Judgement:
             raise Rejected(broken)
 
 
-def rows_of(tokens: Tokens, lengths: NDArray[np.int64], context: int, least: int) -> Tokens:
+def rows_of(tokens: Tokens, lengths: NDArray[np.int64], device: str) -> Tokens:
     """Cut a slice into rows of context + 1 tokens (the last one is the target of the last input).
 
-    All rows when the slice is short, else evenly spaced ones holding at least `least` bytes of targets.
-    Returns (rows, context + 1). Raises ValueError when the slice has too little text.
+    `lengths` are the bytes of each token. All rows when the slice is short, else evenly spaced ones that hold the
+    device's EVAL_BYTES of targets. Returns (rows, context + 1). Raises ValueError when there is too little text.
     """
+    context, enough, least = prepare.EVAL_CONTEXT[device], prepare.EVAL_BYTES[device], prepare.EVAL_BYTES_LEAST
     count = (len(tokens) - 1) // context
-    rows = np.stack([tokens[i * context : (i + 1) * context + 1] for i in range(count)])
+    rows = np.stack([tokens[i * context : (i + 1) * context + 1] for i in range(max(1, count))])
     size = int(lengths[rows[:, 1:]].sum())
     if size < least:
         raise ValueError(f"the slice holds {size} bytes of text, {least} are needed")
-    if size > 2 * least:
-        wanted = math.ceil(1.1 * count * least / size)
+    if size > 2 * enough:
+        wanted = math.ceil(1.1 * count * enough / size)
         rows = rows[np.linspace(0, count - 1, wanted).round().astype(int)]
     return rows
 
@@ -78,6 +80,7 @@ class Examiner:
         self.model, self.rows, self.lengths = model, rows, lengths
         self.inputs, self.targets = rows[:, :-1], rows[:, 1:]
         self.batch, self.tolerance, self.short_tolerance = ROWS[device], TOLERANCE[device], SHORT_TOLERANCE[device]
+        self.disguised = DISGUISED[device]
         self.random = np.random.default_rng()  # from the system's entropy: the code under test cannot foresee it
         self.result = Judgement()
 
@@ -160,7 +163,7 @@ class Examiner:
         A model cannot tell which is which, so it cannot behave for the probes and cheat for the score.
         """
         count = len(self.rows)
-        which = self.random.integers(count, size=min(DISGUISED, count))
+        which = self.random.integers(count, size=min(self.disguised, count))
         cuts = self.random.integers(1, self.inputs.shape[1], size=len(which))
         feed = np.concatenate([self.inputs, self.inputs, change_future(self.inputs[which], cuts, self.random)])
         names = np.concatenate([np.arange(count), np.arange(count), count + np.arange(len(which))])

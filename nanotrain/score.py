@@ -44,7 +44,7 @@ def score(worktree: Path, run: Path, device: str, seed: int, cage: list[str], pa
             same_data(config, ready)
             lengths = np.fromfile(ready.tokenizer / "token_bytes.bin", dtype=np.uint8).astype(np.int64)
             tokens = np.fromfile(ready.folder / f"{part}.bin", dtype="<u2")
-            rows = rows_of(tokens, lengths, prepare.EVAL_CONTEXT[device], prepare.EVAL_BYTES[device])
+            rows = rows_of(tokens, lengths, device)
             before = model.load(STARTUP_SECONDS[device], LIMIT_SECONDS[device])
             examiner = Examiner(model, rows, lengths, device)
             judgement = examiner.result

@@ -54,7 +54,7 @@ def test_an_honest_model_gets_the_loss_of_its_logits(home: Path, tmp_path: Path,
 
     model.load_state_dict(load_file(run / "weights.safetensors"))
     lengths = np.fromfile(prepared.tokenizer / "token_bytes.bin", dtype=np.uint8).astype(np.int64)
-    rows = probes.rows_of(np.fromfile(prepared.folder / "val.bin", dtype="<u2"), lengths, 64, 65_536)
+    rows = probes.rows_of(np.fromfile(prepared.folder / "val.bin", dtype="<u2"), lengths, "cpu")
     tokens = torch.from_numpy(rows.astype(np.int64))
     with torch.inference_mode():
         logits = model(tokens[:, :-1]).flatten(0, 1).double()
@@ -207,8 +207,17 @@ def test_cross_entropy_normalises_whatever_it_is_given() -> None:
 def test_rows_of_a_long_slice_are_spread_and_enough() -> None:
     tokens = np.arange(60_001).astype(np.uint16)
     lengths = np.full(65_536, 3, dtype=np.int64)
-    rows = probes.rows_of(tokens, lengths, 64, 30_000)
-    assert 30_000 <= int(lengths[rows[:, 1:]].sum()) < 36_000
+    rows = probes.rows_of(tokens, lengths, "cpu")
+    assert rows.shape[1] == 65 and 65_536 <= int(lengths[rows[:, 1:]].sum()) < 75_000
     assert rows[0, 0] == 0 and rows[-1, -1] > 59_900
-    with pytest.raises(ValueError, match="needed"):
-        probes.rows_of(tokens[:100], lengths, 64, 30_000)
+    for device in ("cpu", "cuda"):
+        with pytest.raises(ValueError, match="needed"):
+            probes.rows_of(tokens[:9000], lengths, device)
+
+
+def test_the_default_corpus_can_be_judged_on_either_device(prepared: prepare.Prepared) -> None:
+    lengths = np.fromfile(prepared.tokenizer / "token_bytes.bin", dtype=np.uint8).astype(np.int64)
+    val = np.fromfile(prepared.folder / "val.bin", dtype="<u2")
+    assert probes.rows_of(val, lengths, "cpu").shape[1] == 65
+    rows = probes.rows_of(val, lengths, "cuda")
+    assert rows.shape[1] == 2049 and len(rows) >= probes.ROWS["cuda"]
