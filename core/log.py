@@ -200,7 +200,16 @@ def _check_format(db: sqlite3.Connection, path: Path) -> None:
         )
 
 
-def _unreadable(path: Path, error: Exception) -> LogCorrupt:
+_NOT_THE_LOGS_FAULT = ("disk I/O error", "unable to open", "readonly", "disk is full", "locked")
+
+
+def _unreadable(path: Path, error: Exception) -> SessionError:
+    if any(words in str(error) for words in _NOT_THE_LOGS_FAULT):
+        return SessionError(
+            f"the session's log could not be read ({error})",
+            where=str(path),
+            mend="look at the free space (df -h .) and at who owns the session's folder; the log itself may be whole",
+        )
     return LogCorrupt(
         f"the session's log does not read ({error})",
         where=str(path),

@@ -1,0 +1,220 @@
+"""Starting, steering and ending a session from the command line, with the real engine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.record.wire import decode_event
+from core.session import SessionPaths, engine_alive, lock_holder
+from tests.cli.command import COMMAND, run, terminal
+from tests.projects import git, make_project, rate, write_script
+
+SLOW = [rate("0.5", "0.4", seconds=60.0)]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Path]:
+    """A project whose engines are ended afterwards, whatever a test did."""
+    folder = make_project(tmp_path / "a project")
+    yield folder
+    for place in (folder / "sessions").glob("*"):
+        paths = SessionPaths(folder, place.name)
+        pid = lock_holder(paths) if engine_alive(paths) else 0
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+            until(partial(_ended, paths))
+
+
+def _ended(paths: SessionPaths) -> bool:
+    return not engine_alive(paths)
+
+
+def until(condition: Callable[[], Any], timeout: float = 30) -> Any:
+    """Wait for a condition and return what it gave; fails when it never comes."""
+    deadline = time.monotonic() + timeout
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.05)
+    return found
+
+
+def script(project: Path, *proposals: dict[str, Any]) -> str:
+    return str(write_script(project.parent / "script.jsonl", proposals))
+
+
+def status(project: Path, *words: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(run(project, "status", "--json", *words).stdout)
+    return found
+
+
+def test_headless_to_the_end(project: Path) -> None:
+    words = ("run", "--headless", "--script", script(project, rate("0.5", "0.4")))
+    done = run(project, *words)
+    assert done.returncode == 0, done.stderr
+    assert "#1 kept loss" in done.stdout and "session finished" in done.stdout
+    found = status(project)
+    assert found["state"] == "finished" and found["best"]["experiment"] == 1
+    again = run(project, *words, "--json")  # a finished session is not gone on with: this is another one
+    events = [decode_event(line) for line in again.stdout.splitlines()]
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    assert len(json.loads(run(project, "sessions", "--json").stdout)) == 2
+
+
+def test_a_budget_ends_it(project: Path) -> None:
+    proposals = [rate(f"{0.5 - i / 100:g}", f"{0.49 - i / 100:g}") for i in range(6)]
+    done = run(project, "run", "--headless", "--script", script(project, *proposals), "--experiments", "2")
+    assert done.returncode == 0 and "budget of 2 experiments is spent" in done.stdout
+
+
+def test_a_baseline_that_crashes(tmp_path: Path) -> None:
+    folder = make_project(tmp_path / "p", train="raise ValueError('no such luck')\n")
+    done = run(folder, "run", "--headless", "--script", script(folder, rate("0.5", "0.4")))
+    assert done.returncode == 1
+    assert "crashed" in done.stderr and "no such luck" in done.stdout + done.stderr
+    assert status(folder)["state"] == "crashed"
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_the_engine_and_steering_reaches_it(project: Path) -> None:
+    watcher = subprocess.Popen(
+        [COMMAND, "run", "--headless", "--session", "one", "--script", script(project, *SLOW)],
+        cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert watcher.stdout is not None
+    until(lambda: "thinking, from" in watcher.stdout.readline())  # type: ignore[union-attr]
+    watcher.send_signal(signal.SIGINT)
+    _, said = watcher.communicate(timeout=20)
+    assert watcher.returncode == 130
+    assert "engine goes on" in said and "stop --session one" in said and "Traceback" not in said
+    assert engine_alive(SessionPaths(project, "one"))
+
+    busy = run(project, "run", "--headless", "--session", "one")
+    assert busy.returncode == 1 and str(lock_holder(SessionPaths(project, "one"))) in busy.stderr
+    assert run(project, "run", "--headless").returncode == 1  # unnamed, with one running
+
+    assert run(project, "steer", "--session", "one", "try", "0.3").returncode == 0
+    answer = json.loads(run(project, "steer", "--standing", "--json", "never 0.9").stdout)
+    assert answer["accepted"] is True and answer["message"]
+    assert run(project, "steer", "  ").returncode == 2
+    assert run(project, "pause").returncode == 0
+    until(lambda: status(project)["state"] == "paused")
+    assert run(project, "resume").returncode == 0
+    until(lambda: status(project)["state"] == "running")
+    refused = run(project, "approve", "77")
+    assert refused.returncode == 1 and refused.stderr
+    assert run(project, "stop", "--now").returncode == 0
+    until(lambda: not engine_alive(SessionPaths(project, "one")))
+    assert status(project)["state"] == "stopped"
+    gone = run(project, "pause")
+    assert gone.returncode == 1 and "no running engine" in gone.stderr and "run --session one" in gone.stderr
+    assert run(project, "pause", "--session", "nope").returncode == 3
+
+
+@pytest.mark.slow
+def test_an_engine_that_is_killed_is_noticed_and_gone_on_with(project: Path) -> None:
+    watcher = subprocess.Popen(
+        [COMMAND, "run", "--headless", "--script", script(project, *SLOW)],
+        cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert watcher.stdout is not None
+    until(lambda: "baseline loss" in watcher.stdout.readline())  # type: ignore[union-attr]
+    os.kill(status(project)["engine"]["pid"], signal.SIGKILL)
+    _, said = watcher.communicate(timeout=20)
+    assert watcher.returncode == 1 and "died without a word" in said and "run --session" in said
+    assert status(project)["state"] == "crashed"
+    script(project, rate("0.5", "0.4"))  # the same script, quicker
+    done = run(project, "run", "--headless")
+    assert done.returncode == 0 and "going on with session" in done.stderr, done.stderr
+    assert len(json.loads(run(project, "sessions", "--json").stdout)) == 1
+
+
+@pytest.mark.slow
+def test_uncommitted_changes(project: Path) -> None:
+    (project / "train.py").write_text((project / "train.py").read_text() + "\n# mine\n")
+    words = ("run", "--headless", "--script", script(project, rate("0.5", "0.4")))
+    refused = run(project, *words)
+    assert refused.returncode == 1 and "train.py" in refused.stderr and "--from-head" in refused.stderr
+    assert not (project / "sessions").exists() or not list((project / "sessions").glob("*/session.db"))
+    with terminal(project, *words) as screen:
+        screen.wait_for("r or s?")
+        screen.type("s\n")
+        assert screen.end() == 1
+    with terminal(project, *words) as screen:
+        screen.wait_for("r or s?")
+        screen.type("maybe\nr\n")
+        screen.wait_for("session finished", 40)
+        assert screen.end() == 0
+    assert (project / "train.py").read_text().endswith("# mine\n")
+    assert git(project, "status", "--porcelain") == "M train.py"
+
+
+BAD: list[tuple[list[str], int, str]] = [
+    (["run", "--experiments", "0"], 2, "whole number"),
+    (["run", "--hours", "-1"], 2, "more than 0"),
+    (["run", "--usd", "nan"], 2, "more than 0"),
+    (["run", "--run-budget", "soon"], 2, "no run budget"),
+    (["run", "--headless", "--session", "a b"], 2, "no session name"),
+    (["run", "--headless", "--researcher", "scripted"], 2, "--script"),
+    (["run", "--headless", "--script", "nowhere.jsonl"], 2, "no such file"),
+    (["run", "--json"], 2, "--headless"),
+    (["run", "--headless", "--set", "nonsense"], 2, "KEY=VALUE"),
+    (["run", "--headless", "--set", "budget.rnu=3"], 1, "unknown key 'rnu'"),
+    (["run", "--headless", "--researcher", "oracle"], 2, "no researcher"),
+    (["run", "--headless", "--slots", "abacus:2"], 2, "abacus"),
+    (["run", "nowhere"], 1, "no such folder"),
+    (["run"], 1, "--headless"),
+    ([], 1, "--headless"),
+    (["frobnicate"], 2, "neither a command nor a folder"),
+    (["--frobnicate"], 2, "unknown option"),
+    (["status", "--frobnicate"], 2, "unrecognized"),
+    (["show"], 2, "EXPERIMENT"),
+    (["show", "one"], 2, "no experiment's number"),
+    (["attach"], 3, "no session here"),
+]
+
+
+@pytest.mark.parametrize(("words", "code", "says"), BAD, ids=lambda v: " ".join(v) if isinstance(v, list) else None)
+def test_words_that_are_refused(project: Path, words: list[str], code: int, says: str) -> None:
+    done = run(project, *words)
+    assert says in done.stderr and done.stdout == "" and "Traceback" not in done.stderr
+    assert done.returncode == code
+    assert not list((project / "sessions").glob("*/session.db"))
+
+
+def test_program_md_that_is_broken(project: Path) -> None:
+    (project / "program.md").write_text((project / "program.md").read_text().replace('run = "10s"', 'run = "10s'))
+    done = run(project, "run", "--headless")
+    assert done.returncode == 1 and "program.md:" in done.stderr and 'run = "10s' in done.stderr
+    assert "mend:" in done.stderr
+
+
+def test_no_repository(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("print('loss: 1')")
+    assert run(tmp_path, "init").returncode == 0
+    done = run(tmp_path, "run", "--headless")
+    assert done.returncode == 1 and "git init" in done.stderr
+
+
+@pytest.mark.slow
+def test_help_teaches() -> None:
+    from tui.cli.parser import COMMANDS
+
+    whole = run(Path("/"), "--help")
+    assert whole.returncode == 0 and all(name in whole.stdout for name in COMMANDS)
+    for part in ("q detaches", "program.md", "sessions/NAME", "ANTHROPIC_API_KEY", "exit codes"):
+        assert part in whole.stdout
+    for name in COMMANDS:
+        one = run(Path("/"), name, "--help")
+        assert one.returncode == 0 and f"autoresearch-tui {name}" in one.stdout and "examples:" in one.stdout
+    version = run(Path("/"), "--version")
+    assert version.returncode == 0 and version.stdout.startswith("autoresearch-tui 0.")
