@@ -34,6 +34,8 @@ SECRETS = ("/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc
 DEVICES = ("/dev/nvidia*", "/dev/nvidia-caps/*", "/dev/dri", "/dev/kfd", "/dev/dxg", "/dev/infiniband")
 _NETWORK_FILES = ("/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager")
 
+_INSTALLATION = ("bin", "lib", "lib64", "include", "share", "etc", "pyvenv.cfg")  # of a Python prefix
+
 NOTES: dict[Tier, str] = {
     "A": "covers files, network, processes and sockets; not covered: flaws of the kernel and of the GPU driver",
     "B": "covers files, network and other processes; not covered: /dev/shm and process names are shared, "
@@ -105,6 +107,8 @@ def _bubblewrap(spec: CageSpec) -> list[str]:
             "--die-with-parent", "--new-session", "--cap-drop", "ALL"]  # fmt: skip
     if not spec.network:
         args.append("--unshare-net")
+    if _can_disable_userns(bwrap):
+        args.append("--disable-userns")
     args += ["--proc", "/proc", "--dev", "/dev"]
     args += ["--size", str(spec.shm_bytes)] if spec.shm_bytes else []
     args += ["--tmpfs", "/dev/shm"]
@@ -126,6 +130,13 @@ def _bubblewrap(spec: CageSpec) -> list[str]:
         args += ["--tmpfs", path, "--remount-ro", path] if Path(path).is_dir() else ["--ro-bind", "/dev/null", path]
     # The folders around what is mounted are memory, and would take what is written there for nothing.
     return [*args, "--remount-ro", "/"]
+
+
+@functools.cache
+def _can_disable_userns(bwrap: str) -> bool:
+    """True when this bubblewrap (0.8 on) can forbid further user namespaces, the usual door to kernel flaws."""
+    said = subprocess.run([bwrap, "--help"], capture_output=True, text=True, timeout=20)
+    return "--disable-userns" in said.stdout
 
 
 # --- tier B -----------------------------------------------------------------------------------------------------------
@@ -150,7 +161,11 @@ def _existing(paths: Sequence[str]) -> list[str]:
 
 
 def _readable(spec: CageSpec) -> list[str]:
-    paths = [*spec.readable, *([spec.worktree] if spec.read_only else [])]
+    paths = [*([spec.worktree] if spec.read_only else [])]
+    for root in spec.readable:
+        # A virtual environment made in the project's own folder must not open the sessions in it.
+        around = root != spec.worktree and spec.worktree.is_relative_to(root)
+        paths += [root / name for name in _INSTALLATION] if around else [root]
     if spec.network:
         paths += map(Path, _NETWORK_FILES)
     return _real(paths)

@@ -28,7 +28,8 @@ _PASSED = (
     "TRITON_*", "XLA_*", "JAX_*", "TF_*", "CC", "CXX", "MALLOC_*", "NO_COLOR",
 )  # fmt: skip
 _TRUSTED = (
-    "HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "AUTORESEARCH_HOME", "HF_HOME", "HF_ENDPOINT",
+    "HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "AUTORESEARCH_HOME", "HF_HOME",
+    "HF_ENDPOINT",
     "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR",
     "REQUESTS_CA_BUNDLE",
 )  # fmt: skip

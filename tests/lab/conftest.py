@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from core.lab.cage import CageSpec, Tier
+from core.lab.confine import landlock_abi
 from core.lab.environment import readable_roots, resolve_command, run_environment
 from core.lab.runner import JobSpec
 
@@ -52,6 +53,8 @@ async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
 def needs(tier: Tier) -> Tier:
     if tier == "A" and shutil.which("bwrap") is None:
         pytest.skip("bubblewrap is not installed")
+    if tier == "B" and landlock_abi() == 0:
+        pytest.skip("this kernel has no Landlock")
     return tier
 
 
