@@ -31,7 +31,6 @@ KARPATHY: dict[str, Any] = {
     "EMBED_LR_CPU": 0.6,  # scaled below
     "HEAD_LR_CPU": 0.004,  # scaled below
     "SCALAR_LR": 0.5,  # of the x0 gates; a hundredth of it for the residual ones
-    "MATRIX_DECAY": 0.2,
     "ADAM_BETAS": (0.8, 0.95),
     "ADAM_EPS": 1e-10,
     "EMBED_DECAY": 0.0,
@@ -45,9 +44,8 @@ KARPATHY: dict[str, Any] = {
     "X0_SCALE": 0.1,
     "SOFTCAP_CPU": 15.0,
     "ROPE_BASE_CPU": 10000.0,
-    "MOMENTUM_START": 0.85,
-    "MOMENTUM": 0.95,
 }
+DECAY = 0.2  # of the matrices, cautious, fading with time
 MOMENTUM_STEPS = 300  # his momentum rises over steps, not over time
 ITERATIONS = (  # coefficients of his orthogonalisation, one triple an iteration
     (8.156554524902461, -22.48329292557795, 15.878769915207462),
@@ -68,7 +66,7 @@ class KarpathyMuon(train.Muon):
     def step(self, scale: float, momentum: float) -> None:
         self.steps += 1
         momentum = 0.85 + 0.10 * min(1.0, self.steps / MOMENTUM_STEPS)
-        decay = train.MATRIX_DECAY * (1 - self.progress)
+        decay = self.decay * (1 - self.progress)
         stacks = [torch.cat([m.view(-1, *m.shape[-2:]) for m in group]) for group in self.groups]
         axes = [-1 if s.size(-2) >= s.size(-1) else -2 for s in stacks]
         if self.second is None:
@@ -153,7 +151,7 @@ class Bench:
             assert isinstance(model, train.GPT)
             in_blocks = (p for name, p in model.named_parameters() if name.startswith("blocks."))
             matrices: list[torch.Tensor] = list(in_blocks)  # gates, too
-            trainer.optimiser.muon = KarpathyMuon(matrices, KARPATHY["MATRIX_LR_CPU"])
+            trainer.optimiser.muon = KarpathyMuon(matrices, KARPATHY["MATRIX_LR_CPU"], DECAY)
             del adam.param_groups[2]  # gates and scalars
             for value, peak, betas in (
                 (model.keep, KARPATHY["SCALAR_LR"] * 0.01, KARPATHY["ADAM_BETAS"]),

@@ -52,7 +52,8 @@ CONTEXT_CPU = 64              # tokens a training row (the scorer feeds rows of 
 CONTEXT_CUDA = 2048
 WINDOW_PATTERN = "SL"         # a letter a block, repeated: S sees the short window, L all; the last block is L
 SHORT_WINDOW = 0.5            # length of the short window, in contexts
-VALUE_EMBED_EVERY = 2         # every so many blocks (the last one first) has value embeddings; 0: none
+VALUE_EMBED_EVERY_CPU = 1     # every so many blocks, counted from the last, has value embeddings; 0: none
+VALUE_EMBED_EVERY_CUDA = 2
 ROPE_BASE_CPU = 1000.0        # longest wavelength of the rotary embedding, in tokens / 2 pi
 ROPE_BASE_CUDA = 10000.0
 SOFTCAP_CPU = 0.0             # logits are squeezed into +-this by tanh; 0: not (it is a quarter of a small step)
@@ -64,14 +65,16 @@ BATCH_TOKENS_CUDA = 2**19
 MICRO_TOKENS_CUDA = 2**16     # tokens a forward pass; the rest is accumulated (halve it when memory runs out)
 
 # --- optimiser ---
-MATRIX_LR_CPU = 0.03          # Muon: step size for the matrices of the blocks (their update has unit spectral norm)
+MATRIX_LR_CPU = 0.04          # Muon: step size for the matrices of the blocks (their update has unit spectral norm)
 MATRIX_LR_CUDA = 0.04
-MATRIX_DECAY = 0.0            # Muon: weight decay a unit of learning rate, fades with the learning rate
+MATRIX_DECAY_CPU = 0.0        # Muon: weight decay a unit of learning rate, fades with the learning rate
+MATRIX_DECAY_CUDA = 0.2
 MOMENTUM_START = 0.85         # Muon: momentum at the first step ...
-MOMENTUM = 0.9                # ... and from MOMENTUM_WARMUP on
+MOMENTUM_CPU = 0.9            # ... and from MOMENTUM_WARMUP on
+MOMENTUM_CUDA = 0.95
 MOMENTUM_WARMUP = 0.3         # share of the budget
 NEWTON_SCHULZ_STEPS = 4       # Muon: iterations of the orthogonalisation
-EMBED_LR_CPU = 0.3            # AdamW: token and value embeddings
+EMBED_LR_CPU = 0.6            # AdamW: token and value embeddings
 EMBED_LR_CUDA = 0.6
 HEAD_LR_CPU = 0.02            # AdamW: output projection
 HEAD_LR_CUDA = 0.004
@@ -83,7 +86,7 @@ GRAD_CLIP = 0.0               # largest global gradient norm; 0: no clipping
 
 # --- schedule, in shares of the budget ---
 WARMUP = 0.0                  # the learning rate rises linearly this long
-WARMDOWN = 0.5                # ... and falls linearly this long, to FINAL_LR at the very end
+WARMDOWN = 0.4                # ... and falls linearly this long, to FINAL_LR at the very end
 FINAL_LR = 0.0                # learning rate at the end, in peaks
 
 # --- initial weights ---
@@ -311,8 +314,8 @@ def orthogonalise(update: torch.Tensor, steps: int) -> torch.Tensor:
 class Muon:
     """Momentum, orthogonalised; (M, N) matrices, or stacks of them, of one shape are stepped together."""
 
-    def __init__(self, matrices: list[torch.Tensor], peak: float) -> None:
-        self.peak = peak  # learning rate at the schedule's top
+    def __init__(self, matrices: list[torch.Tensor], peak: float, decay: float) -> None:
+        self.peak, self.decay = peak, decay  # learning rate at the schedule's top; weight decay a unit of it
         shapes = sorted({tuple(m.shape[-2:]) for m in matrices})
         self.groups = [[m for m in matrices if tuple(m.shape[-2:]) == shape] for shape in shapes]
         self.momenta = [torch.zeros_like(torch.cat([m.view(-1, *m.shape[-2:]) for m in g])) for g in self.groups]
@@ -325,7 +328,7 @@ class Muon:
             average.lerp_(gradient, 1 - momentum)
             update = orthogonalise(gradient.lerp_(average, momentum), NEWTON_SCHULZ_STEPS)
             rate = self.peak * scale * max(1.0, update.size(-2) / update.size(-1)) ** 0.5
-            torch._foreach_mul_(group, 1 - self.peak * scale * scale * MATRIX_DECAY)
+            torch._foreach_mul_(group, 1 - self.peak * scale * scale * self.decay)
             updates = update.split([m.shape[:-2].numel() for m in group])
             torch._foreach_add_(group, [u.view_as(m) for u, m in zip(updates, group, strict=True)], alpha=-rate)
 
@@ -340,7 +343,7 @@ class Optimiser:
         matrices = [p for n, p in named.items() if n.startswith("blocks.") and p.ndim >= 2 and "gate" not in n]
         taken = {id(p) for p in embeds + heads + matrices}
         scalars = [p for p in named.values() if id(p) not in taken]
-        self.muon = Muon(matrices, rates["matrix"])
+        self.muon = Muon(matrices, rates["matrix"], rates["decay"])
         self.adam = torch.optim.AdamW(
             [
                 {"params": embeds, "peak": rates["embed"], "weight_decay": EMBED_DECAY},
@@ -372,9 +375,10 @@ def rate_at(progress: float) -> float:
     return left + (1 - left) * FINAL_LR
 
 
-def momentum_at(progress: float) -> float:
+def momentum_at(progress: float, end: float) -> float:
+    """Muon's momentum: from MOMENTUM_START up to `end` over MOMENTUM_WARMUP."""
     warm = min(1.0, progress / MOMENTUM_WARMUP) if MOMENTUM_WARMUP > 0 else 1.0
-    return MOMENTUM_START + warm * (MOMENTUM - MOMENTUM_START)
+    return MOMENTUM_START + warm * (end - MOMENTUM_START)
 
 
 # =================================================================================================
@@ -490,7 +494,8 @@ def configure(machine: Machine, vocab: int) -> Config:
     return Config(
         vocab=vocab, context=machine.setting("CONTEXT"), depth=machine.setting("DEPTH"), width=machine.setting("WIDTH"),
         head_dim=head_dim, mlp_ratio=MLP_RATIO, window_pattern=WINDOW_PATTERN, short_window=SHORT_WINDOW,
-        value_embed_every=VALUE_EMBED_EVERY, rope_base=machine.setting("ROPE_BASE"), softcap=machine.setting("SOFTCAP"),
+        value_embed_every=machine.setting("VALUE_EMBED_EVERY"), rope_base=machine.setting("ROPE_BASE"),
+        softcap=machine.setting("SOFTCAP"),
     )
 
 
@@ -520,7 +525,8 @@ class Trainer:
         for i, block in enumerate(self.model.blocks if machine.compiled else ()):
             block.attention.windowed = windowed(config.context, config.window(i), machine.device)
         rates = {name: machine.setting(f"{name.upper()}_LR") for name in ("matrix", "embed", "head")}
-        self.optimiser = Optimiser(self.model, rates | {"scalar": SCALAR_LR})
+        rates |= {"scalar": SCALAR_LR, "decay": machine.setting("MATRIX_DECAY")}
+        self.optimiser = Optimiser(self.model, rates)
         self.loss = torch.compile(self.plain_loss, dynamic=False) if machine.compiled else self.plain_loss
         tokens = machine.setting("BATCH_TOKENS")
         micro = min(tokens, MICRO_TOKENS_CUDA) if machine.cuda else tokens
@@ -549,7 +555,7 @@ class Trainer:
             total += loss.detach()
         if GRAD_CLIP > 0:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), GRAD_CLIP)
-        self.optimiser.step(rate_at(progress), momentum_at(progress))
+        self.optimiser.step(rate_at(progress), momentum_at(progress, self.machine.setting("MOMENTUM")))
         self.model.zero_grad(set_to_none=True)
         return total
 

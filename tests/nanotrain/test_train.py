@@ -110,7 +110,7 @@ def test_the_schedule_reaches_its_end_exactly_at_the_budget() -> None:
     assert rates[-1] == train.FINAL_LR and max(rates) == 1.0 and all(0 <= rate <= 1 for rate in rates)
     falling = [rate for i, rate in enumerate(rates) if i / 1000 > 1 - train.WARMDOWN]
     assert falling == sorted(falling, reverse=True)
-    assert train.momentum_at(0.0) == train.MOMENTUM_START and train.momentum_at(1.0) == train.MOMENTUM
+    assert train.momentum_at(0.0, 0.95) == train.MOMENTUM_START and train.momentum_at(1.0, 0.95) == 0.95
 
 
 def test_the_loader_shows_every_row_once_an_epoch_and_follows_the_seed() -> None:
