@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ import pytest
 from core.lab.cage import Tier
 from core.lab.proctree import descendants, same_process
 from core.lab.runner import Job, JobResult, JobSpec, adopt, start
+from core.record.errors import LabError
 from tests.lab.conftest import marked, until
 
 Make = Callable[..., JobSpec]
@@ -366,3 +369,29 @@ async def test_twenty_waits_cost_little(job: Make) -> None:
     before = time.process_time()
     await one.wait()
     assert time.process_time() - before < 0.1
+
+
+async def test_the_last_word_is_written_on_a_full_disk(job: Make, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(disk)], capture_output=True).returncode:  # noqa: ASYNC221
+        pytest.skip("a small disk cannot be mounted here")
+    try:
+        program = """
+        with open(os.environ["AUTORESEARCH_RUN_DIR"] + "/fill", "wb", buffering=0) as file:
+            try:
+                while True: file.write(bytes(4096))
+            except OSError as error: print("x" * 100_000, error)
+        time.sleep(1.5)
+        raise SystemExit("no room for the weights")
+        """
+        spec = replace(job(program), folder=disk / "run")
+        result = await run(spec)
+        assert result.ended == "crashed" and "no room for the weights" in result.reason
+        with suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
+            while True:
+                filler.write(bytes(4096))
+        with pytest.raises(LabError, match="free some space"):
+            await start(replace(spec, folder=disk / "next"))
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)  # noqa: ASYNC221
