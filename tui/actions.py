@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 from tui.model import Model
 
-Place = Literal["main", "detail", "anywhere"]
 Reason = str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """`keys` as Textual names them, `shown` as a person reads them. `pane`: only while that pane has the focus."""
+    """`keys` as Textual names them, `shown` as a person reads the first. `places`: the screens where it works."""
 
     name: str
     keys: tuple[str, ...]
@@ -27,7 +25,6 @@ class Action:
     description: str
     group: str
     places: tuple[str, ...] = ("main",)
-    pane: str | None = None
     footer: int = 0  # order in the footer; 0: not there
     why_not: Callable[[Model], Reason] | None = None
     retitle: Callable[[Model], str] | None = None

@@ -53,6 +53,7 @@ class Cockpit(App[int]):
         self.project = project
         self.clock = clock
         self.session: SessionPaths | None = None
+        self.failure: Exception | None = None
         self.farewell = ""  # said after the terminal is restored
         self._ascii = AsciiFilter(enabled=self.look.ascii)
         self._carded: set[int] = set()
@@ -104,7 +105,7 @@ class Cockpit(App[int]):
         self._follow(source)
 
     def _follow(self, source: Source) -> None:
-        self.run_worker(self._keep_up(source), exclusive=False, exit_on_error=False)
+        self.run_worker(self._keep_up(source))
         self.set_interval(SEEN_SECONDS, self._mark_seen)
         self._seen_before = read_json(source.paths.seen)
         self.set_timer(1.0, self._offer_away)
@@ -115,6 +116,14 @@ class Cockpit(App[int]):
         except AutoresearchError as error:
             self.farewell = str(error)
             self.exit(1)
+
+    def _handle_exception(self, error: Exception) -> None:
+        """A fault of ours: end, and let the command line say so in words and keep the traceback in a file."""
+        self.failure = error
+        super()._handle_exception(error)
+
+    def _fatal_error(self) -> None:
+        self._close_messages_no_wait()
 
     # -- coming and going ---------------------------------------------------------------------------------------
 
@@ -178,7 +187,7 @@ class Cockpit(App[int]):
 
     def ask_engine(self, command: commands.Command) -> None:
         """Send a command without blocking the screen; the answer appears in the footer."""
-        self.run_worker(self._ask(command), exit_on_error=False)
+        self.run_worker(self._ask(command))
 
     async def _ask(self, command: commands.Command) -> None:
         try:
@@ -281,7 +290,7 @@ class Cockpit(App[int]):
     async def act_resume_engine(self) -> None:
         if self.session is not None:
             self.tell("starting the engine …", "accent")
-            self.run_worker(self._start_again, thread=True, exit_on_error=False)
+            self.run_worker(self._start_again, thread=True)
 
     def _start_again(self) -> None:
         from core.client import start_engine
@@ -302,6 +311,8 @@ def run_app(project: Path, paths: SessionPaths | None) -> int:
     """
     app = Cockpit(project, paths)
     code = app.run()
+    if app.failure is not None:
+        raise app.failure
     if app.farewell:
         print(app.farewell, file=sys.stderr if code else sys.stdout)
     return 0 if code is None else code

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, cast
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
-from core.views import one_line
 from tui import actions
 from tui.actions import Action
+from tui.text import brief
 
 if TYPE_CHECKING:
     from tui.app import Cockpit
@@ -54,7 +54,7 @@ class RegistryProvider(Provider):
         found = 0
         for number in sorted(app.model.state.experiments, reverse=True):
             x = app.model.state.experiments[number]
-            text = f"#{number} {x.verdict or x.phase} {one_line(x.hypothesis)}"
+            text = f"#{number} {x.verdict or x.phase} {brief(x.hypothesis)}"
             if wanted and all(word in text.lower() for word in wanted):
                 exact = wanted == [str(number)]
                 yield Hit(

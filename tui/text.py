@@ -9,7 +9,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
-from core.views import clean
+from core.views import clean, one_line
 
 Part = tuple[str, Style]
 LONGEST = 4000  # cells of one line that are worth wrapping; the rest is cut and said so
@@ -18,6 +18,16 @@ LONGEST = 4000  # cells of one line that are worth wrapping; the rest is cut and
 def flat(text: str, tab: int = 4) -> str:
     """`text` on one line that cannot act on a terminal, its spaces kept, tabs as spaces."""
     return clean(text.expandtabs(tab)).replace("\n", " ")
+
+
+def brief(text: str, limit: int = 600) -> str:
+    """The beginning of `text` on one line, with single spaces: for names and sentences of any length."""
+    return one_line(text[: limit * 2], limit)
+
+
+def visible(text: str) -> str:
+    """`text` without what takes no cell or an unknown number of them: joiners, selectors, anything unprintable."""
+    return "".join(c if c.isprintable() and c not in "\ufe0e\ufe0f" else " " if c == "\xa0" else "" for c in text)
 
 
 def width_of(text: str) -> int:
@@ -111,6 +121,8 @@ def strip_of(parts: Iterable[Part], width: int, fill: Style) -> Strip:
     segments: list[Segment] = []
     used = 0
     for text, style in parts:
+        if not text.isascii() or not text.isprintable():
+            text = visible(text)
         if not text:
             continue
         size = width_of(text)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from textual import events
 from textual.binding import BindingType
 from textual.screen import Screen
+from textual.widgets import Input
 
 from tui import actions
 from tui.actions import Action
@@ -41,6 +42,8 @@ class ActionScreen(Screen[None]):
         """Read what is new and paint what changed."""
 
     async def on_key(self, event: events.Key) -> None:
+        if isinstance(self.focused, Input):
+            return  # a person writes: its keys are the input's own
         action = actions.for_key(self.PLACE, event.key)
         if action is None and event.character:
             action = actions.for_key(self.PLACE, event.character)

@@ -14,9 +14,9 @@ from textual.widgets import Input, Static
 
 from core.record.budget import format_seconds
 from core.record.metric import format_delta, format_metric
-from core.views import Away, clean, one_line, plural
+from core.views import Away, clean, plural
 from tui.model import Model
-from tui.text import Part
+from tui.text import Part, brief
 from tui.theme import Look
 from tui.widgets.diff import paint_line, parse_diff
 from tui.widgets.page import Lines, Page, paragraphs
@@ -68,6 +68,8 @@ class Card(ModalScreen[Answer]):
         return self._clock() - self._shown_at < DEAF_SECONDS
 
     async def on_key(self, event: events.Key) -> None:
+        if isinstance(self.focused, Input) and event.key != "escape":
+            return  # a person writes: its keys are the input's own
         event.stop()
         event.prevent_default()
         if self.deaf:
@@ -125,9 +127,7 @@ class ConfirmStop(Card[str]):
         running = f"after {'the run' if live == 1 else f'the {live} runs'} that train now" if live else "at once"
         out.append([("n", look["key"]), ("  no, go on            ", look["bright"]), ("(enter, esc)", look["dim"])])
         out.append([("y", look["key"]), (f"  stop {running}", look["text"])])
-        out.append(
-            [("!", look["key"]), ("  stop now: running experiments are abandoned and run again later", look["text"])]
-        )
+        out.append([("!", look["key"]), ("  stop now: what runs is abandoned, and run again later", look["text"])])
         return out
 
     def pressed(self, character: str, key: str) -> None:
@@ -174,7 +174,7 @@ class ApprovalCard(Card[tuple[bool, str]]):
             [("y", look["key"]), (" run it   ", look["text"]), ("n", look["key"]), (" turn it down   ", look["text"]),
              ("esc", look["key"]), (" later", look["dim"])],
             [],
-            [(f"#{x.number}  ", look["bright"]), (one_line(x.kind), look["dim"])],
+            [(f"#{x.number}  ", look["bright"]), (brief(x.kind), look["dim"])],
             *paragraphs(x.hypothesis, width, look["bright"]),
         ]  # fmt: skip
         if details.proposal and details.proposal.rationale:
@@ -195,8 +195,7 @@ class ApprovalCard(Card[tuple[bool, str]]):
 
     def pressed(self, character: str, key: str) -> None:
         if self._writing:
-            if key == "escape":
-                self._write(False)
+            self._write(False)
             return
         if character == "y":
             self.dismiss((True, ""))
@@ -245,7 +244,7 @@ class AwayCard(Card[None]):
         if len(told.kept) > 8:
             out.append([(f"  … {len(told.kept) - 8} more kept", dim)])
         for note in told.notes[-5:]:
-            out.append([(f"{look.glyph('note')} ", look["warn"]), (one_line(note.text), text)])
+            out.append([(f"{look.glyph('note')} ", look["warn"]), (brief(note.text), text)])
         if told.waiting:
             numbers = ", ".join(f"#{n}" for n in told.waiting)
             out.append(

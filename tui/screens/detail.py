@@ -12,10 +12,10 @@ from core.record import events as e
 from core.record.budget import format_seconds
 from core.record.metric import format_delta, format_metric
 from core.record.state import BASELINE, Experiment, Run
-from core.views import one_line, plural
+from core.views import plural
 from tui.model import Model
 from tui.screens.base import ActionScreen
-from tui.text import Part, flat, left, right, strip_of
+from tui.text import Part, brief, flat, left, right, strip_of
 from tui.widgets.canvas import Canvas, Pane
 from tui.widgets.curves import Curves
 from tui.widgets.diff import DiffPane
@@ -43,8 +43,8 @@ class Head(Canvas):
         if x is None:
             return [strip_of([(f" there is no experiment {self.experiment}", look["warn"])], width, look["text"])]
         text = look["text"]
-        title = one_line(x.hypothesis) or "not proposed yet"
-        reason = one_line(x.reason)
+        title = brief(x.hypothesis) or "not proposed yet"
+        reason = brief(x.reason)
         return [
             strip_of(self._result(x), width, text),
             strip_of([(" ", text), (title, look["bright"])], width, text),
@@ -58,7 +58,7 @@ class Head(Canvas):
         style = look.verdict(word)
         parts: list[Part] = [(f" #{x.number}  ", look["bright"]), (f"{look.glyph(word)} {word}", style)]
         if x.metric is not None:
-            parts += [("   " + one_line(metric.name) + " ", dim), (format_metric(x.metric), look["bright"])]
+            parts += [("   " + brief(metric.name) + " ", dim), (format_metric(x.metric), look["bright"])]
             if x.sigma is not None:
                 parts.append((f" ± {format_metric(x.sigma)}", dim))
         if x.delta is not None and x.number != BASELINE:
@@ -66,7 +66,7 @@ class Head(Canvas):
             parts.append((f"   {format_delta(x.delta)}", look["good" if better else "dim"]))
             parts.append((f" vs {'the baseline' if x.parent == BASELINE else f'#{x.parent}'}", dim))
         if x.commit:
-            parts += [("   commit ", dim), (one_line(x.commit)[:10], text)]
+            parts += [("   commit ", dim), (brief(x.commit)[:10], text)]
         if x.usd or x.usd_unknown:
             parts.append((f"   ${x.usd:.3f}" if not x.usd_unknown else "   cost unknown", dim))
         return parts
@@ -197,7 +197,7 @@ class DetailScreen(ActionScreen):
             facts.append(
                 ("tokens", f"{x.input_tokens:,} in ({x.cached_tokens:,} cached), {x.output_tokens:,} out · {cost}")
             )
-        facts += [(key, one_line(json.dumps(value, ensure_ascii=False), 200)) for key, value in x.extra.items()]
+        facts += [(key, brief(json.dumps(value, ensure_ascii=False), 200)) for key, value in x.extra.items()]
         return facts
 
     def _runs(self, width: int) -> Lines:
@@ -205,7 +205,7 @@ class DetailScreen(ActionScreen):
         x = self.model.experiment(self.experiment)
         if x is None or not x.runs:
             return [[("  it has not run", look["dim"])]]
-        name = right(one_line(self.model.state.metric.name), 9)
+        name = right(brief(self.model.state.metric.name), 9)
         heads = (
             f"{'run':>4}  {'kind':<10}{'slot':<7}{'seed':>7}{'clock':>8}{'wall':>8}{'steps':>8}{name}  {'ended':<10}"
         )
@@ -221,7 +221,7 @@ class DetailScreen(ActionScreen):
         steps = f"{r.steps:,}" if r.steps is not None else "–"
         ended = r.ended or r.phase or ""
         style = look["text"] if r.ended == "done" else look["accent"] if r.phase else look["bad"]
-        left_part = f"{r.run:>4}  {r.kind:<10}{left(one_line(r.slot), 6)} {r.seed:>7}"
+        left_part = f"{r.run:>4}  {r.kind:<10}{left(brief(r.slot), 6)} {r.seed:>7}"
         times = f"{format_seconds(r.seconds):>8}{format_seconds(r.wall_seconds):>8}{steps:>8}"
         return [
             (left_part + times, look["text"]),

@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from core.views import one_line
 from tui import actions
 from tui.actions import Action
 from tui.model import Model
 from tui.screens.cards import Card
-from tui.text import left, width_of, wrap
+from tui.text import brief, left, width_of, wrap
 from tui.widgets.page import Lines
 
 
@@ -69,7 +68,7 @@ class NotesScreen(Card[None]):
             role = {"error": "bad", "warning": "warn"}.get(note.level, "dim")
             stamp = time.strftime("%d %b %H:%M:%S", time.localtime(note.time))
             who = f"#{note.experiment} " if note.experiment else ""
-            first, *rest = wrap(who + one_line(note.text), max(10, width - 20))
+            first, *rest = wrap(who + brief(note.text), max(10, width - 20))
             out.append(
                 [
                     (f"{stamp}  ", look["dim"]),

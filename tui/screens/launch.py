@@ -76,7 +76,7 @@ class LaunchScreen(Screen[None]):
     def on_mount(self) -> None:
         self._show_fields()
         self._head()
-        self.run_worker(self._examine(), exit_on_error=False)
+        self.run_worker(self._examine())
 
     # -- what is shown ------------------------------------------------------------------------------------------
 
@@ -209,7 +209,7 @@ class LaunchScreen(Screen[None]):
         self.starting = True
         self.say("starting the engine …")
         paths = SessionPaths(self.cockpit.project, form.session.strip())
-        self.run_worker(lambda: self._launch(paths, options), thread=True, exit_on_error=False)
+        self.run_worker(lambda: self._launch(paths, options), thread=True)
 
     def _launch(self, paths: SessionPaths, options: EngineOptions) -> None:
         """In a thread: the engine takes seconds to answer on a slow disk."""

@@ -9,9 +9,8 @@ from textual.strip import Strip
 
 from core.record.metric import format_delta, format_metric
 from core.record.state import BASELINE, Experiment
-from core.views import one_line
 from tui.model import Model
-from tui.text import Part, fit, left, parts_width, right, strip_of
+from tui.text import Part, brief, fit, left, parts_width, right, strip_of
 from tui.widgets.canvas import Pane
 
 SORTS = ("metric", "newest", "change", "verdict")
@@ -138,7 +137,7 @@ class BoardPane(Pane):
     def _head(self, width: int) -> Strip:
         number, word, value, noise = self._columns(width)
         look = self.look
-        name = one_line(self.model.state.metric.name)
+        name = brief(self.model.state.metric.name)
         sorted_by = {"metric": name, "newest": "#", "change": "Δ", "verdict": "verdict"}[self.sort]
 
         def part(text: str, show: str) -> Part:
@@ -169,7 +168,7 @@ class BoardPane(Pane):
         if noise:
             sigma = "" if x.sigma is None or x.metric is None else f"{x.sigma:.4f}"
             parts.append((right(sigma, noise + 1), look["faint"]))
-        hypothesis = one_line(x.hypothesis) or ("" if not live else "thinking")
+        hypothesis = brief(x.hypothesis) or ("" if not live else "thinking")
         room = width - parts_width(parts) - 2
         strip = strip_of([*parts, ("  " + fit(hypothesis, room), text)], width, look["text"])
         if x.number == self.cursor:

@@ -9,10 +9,9 @@ from rich.style import Style
 from textual.strip import Strip
 
 from core.record.state import BASELINE, State
-from core.views import one_line
 from tui.braille import Dots, decimals, ticks
 from tui.model import Model
-from tui.text import Part, strip_of
+from tui.text import Part, brief, strip_of
 from tui.widgets.canvas import Pane
 
 # When several experiments fall into one cell, the one that matters more is shown.
@@ -79,7 +78,7 @@ class ChartPane(Pane):
 
     def heading(self) -> list[Part]:
         metric = self.model.state.metric
-        parts: list[Part] = [(f" · {one_line(metric.name)} {metric.arrow}", self.look["text"])]
+        parts: list[Part] = [(f" · {brief(metric.name)} {metric.arrow}", self.look["text"])]
         if metric.self_reported:
             parts.append((" · self-reported", self.look["warn"]))
         return parts
@@ -161,7 +160,7 @@ class ChartPane(Pane):
             upper, lower = self._dot_row(metric + sigma, rows), self._dot_row(metric - sigma, rows)
             for x in range(self._column(number, width) * 2, self._column(end, width) * 2 + 2):
                 for y in range(upper, lower + 1):
-                    if (x + y) % 2 == 0:
+                    if (x + 2 * y) % 4 == 0:
                         dots.set(x, y)
         return dots
 

@@ -10,9 +10,8 @@ from rich.style import Style
 from textual import events
 from textual.strip import Strip
 
-from core.views import one_line
 from tui.model import Model
-from tui.text import Part, fit, flat, strip_of, width_of
+from tui.text import LONGEST, Part, brief, fit, flat, strip_of, width_of, wrap
 from tui.theme import Look
 from tui.widgets.canvas import Pane
 
@@ -47,10 +46,10 @@ def parse_diff(diff: str, colours: bool = True) -> tuple[DiffLine, ...]:
                 found = re.sub(r"^[ab]/", "", raw[4:].strip())
                 name = name if found == "/dev/null" else found
             if raw.startswith("+++ "):
-                lines.append(DiffLine("file", None, None, one_line(name)))
+                lines.append(DiffLine("file", None, None, brief(name)))
         elif hunk:
             old, new = int(hunk[1]), int(hunk[2])
-            lines.append(DiffLine("hunk", None, None, one_line(hunk[3])))
+            lines.append(DiffLine("hunk", None, None, brief(hunk[3])))
         elif raw[:1] == "+":
             lines.append(DiffLine("+", None, new, _plain(raw[1:])))
             new += 1
@@ -64,7 +63,7 @@ def parse_diff(diff: str, colours: bool = True) -> tuple[DiffLine, ...]:
 
 
 def _plain(text: str) -> str:
-    return flat(text, 4)
+    return flat(text[:LONGEST], 4)
 
 
 def _coloured(lines: list[DiffLine], name: str) -> tuple[DiffLine, ...]:
@@ -74,8 +73,6 @@ def _coloured(lines: list[DiffLine], name: str) -> tuple[DiffLine, ...]:
     out = list(lines)
     start = 0
     for index in range(len(lines) + 1):
-        if index < len(lines) and lines[index].kind == "file":
-            name = lines[index].text
         if index == len(lines) or lines[index].kind in ("file", "hunk"):
             for side in ("+ ", "-"):
                 places = [i for i in range(start, min(index, COLOURED_LINES)) if lines[i].kind in side]
@@ -84,6 +81,8 @@ def _coloured(lines: list[DiffLine], name: str) -> tuple[DiffLine, ...]:
                     line = lines[place]
                     out[place] = DiffLine(line.kind, line.old, line.new, line.text, tuple(tokens))
             start = index + 1
+            if index < len(lines) and lines[index].kind == "file":
+                name = lines[index].text
     return tuple(out)
 
 
@@ -139,7 +138,7 @@ class DiffPane(Pane):
         if shown is None or self.fixed is not None:
             return []
         dim = self.look["dim"]
-        return [(f" · #{shown.number} ", dim), (one_line(shown.hypothesis), self.look["text"])]
+        return [(f" · #{shown.number} ", dim), (brief(shown.hypothesis), self.look["text"])]
 
     def aside(self) -> list[Part]:
         shown = self.model.experiment(self._experiment)
@@ -157,8 +156,9 @@ class DiffPane(Pane):
             shown = self.model.experiment(self._experiment)
             words = "no change yet: the first proposal is on its way"
             if shown is not None:
-                words = "the unchanged code" if shown.number == 0 else f"#{shown.number} has no change to show"
-            return [strip_of([("  " + words, look["dim"])], width, look["text"])]
+                words = "the unchanged code" if shown.number == 0 else f"#{shown.number} left no change: {shown.reason}"
+            lines = wrap(brief(words), width - 2)
+            return [strip_of([("  " + line, look["dim"])], width, look["text"]) for line in lines]
         self._top = max(0, min(self._top, len(self._diff) - height))
         largest = max((max(d.old or 0, d.new or 0) for d in self._diff), default=0)
         numbers = max(3, len(str(largest)))

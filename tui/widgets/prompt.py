@@ -85,6 +85,10 @@ class Prompt(Horizontal):
         """Keys with a meaning of their own here; whether `key` was one."""
         if key == "escape":
             self._close("cancel")
+        elif key == "enter":
+            self._close("queue")
+        elif key in ("tab", "shift+tab"):
+            return True  # the focus stays here until it is sent or left
         elif key == "ctrl+s" and self.purpose == "steer":
             self._close("now")
         elif key == "ctrl+t" and self.purpose == "steer":
@@ -108,7 +112,3 @@ class Prompt(Horizontal):
         event.stop()
         if self.display:
             self.post_message(self.Typed(self.purpose, event.value, self._pane))
-
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        event.stop()
-        self._close("queue")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 
 from core.client import FileTail
-from core.views import one_line
 from tui.model import Model
-from tui.text import Part, flat
+from tui.text import Part, brief, flat
 from tui.widgets.tail import Tail
 
 _ROLES = {"thinking": "thinking", "text": "text", "tool": "tool", "note": "warn"}
@@ -24,6 +23,7 @@ class ReasoningPane(Tail):
         self._file: FileTail | None = None
         self._partial = ""
         self._kind = ""
+        self._open = False
 
     def poll(self) -> None:
         """Read what is new in the stream; when another experiment is thought about, turn to that one."""
@@ -49,7 +49,8 @@ class ReasoningPane(Tail):
             self.add("")
         self.experiment = number
         self._file = FileTail(self.model.paths.reasoning(number))
-        self._partial = self._kind = ""
+        self._partial = ""
+        self._open = False
         if self.fixed is None:
             self.add(f"#{number}", "title_focus", self.look.glyph("think") + " ")
 
@@ -69,19 +70,27 @@ class ReasoningPane(Tail):
             return
         if kind in ("tool", "note"):
             sign = self.look.glyph("tool" if kind == "tool" else "note") + " "
-            self.add(one_line(text), _ROLES[kind], sign)
-            self._kind = ""
+            self.add(brief(text), _ROLES[kind], sign)
+            self._open = False
             return
-        role = _ROLES.get(kind, "text")
-        first, *rest = text.split("\n")
-        if self._kind == kind and self._entries:
-            if first:
-                self.grow(flat(first))
-        elif first or rest:
-            self.add(flat(first), role)
-        for part in rest:
-            self.add(flat(part), role)
+        if text:
+            self._stream(text, kind, _ROLES.get(kind, "text"))
+
+    def _stream(self, text: str, kind: str, role: str) -> None:
+        """A fragment: it goes on in the open line of its kind; one that ends with a line end leaves none open."""
+        parts = text.split("\n")
+        grows = self._open and self._kind == kind
         self._kind = kind
+        for index, part in enumerate(parts):
+            if index == 0 and grows:
+                if part:
+                    self.grow(flat(part))
+            elif index == len(parts) - 1 and not part:
+                self._open = False
+                return
+            else:
+                self.add(flat(part), role)
+        self._open = True
 
     def heading(self) -> list[Part]:
         dim = self.look["dim"]
@@ -91,11 +100,13 @@ class ReasoningPane(Tail):
         if self.model.thinking == self.experiment:
             seconds = self.model.pulse.thinking_seconds if self.model.pulse else 0.0
             return [(words + " thinking", self.look["accent"]), (f" {seconds:.0f}s" if seconds >= 1 else "", dim)]
+        if self.model.selected == self.experiment:
+            return [(words, dim), (" selected", self.look["warn"]), (" esc lets go", dim)]
         return [(words, dim)]
 
     def aside(self) -> list[Part]:
         waiting = self.model.pulse.waiting if self.model.pulse else ""
-        return [(one_line(waiting), self.look["warn"])] if waiting and self.fixed is None else []
+        return [(brief(waiting), self.look["warn"])] if waiting and self.fixed is None else []
 
     def empty(self) -> str:
         return "nothing has been thought yet" if self.fixed is None else "this experiment left no stream"

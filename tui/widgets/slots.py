@@ -7,9 +7,8 @@ from textual.strip import Strip
 from core.record.budget import format_seconds
 from core.record.pulse import DeviceReading
 from core.record.state import Run
-from core.views import one_line
 from tui.braille import curve
-from tui.text import Part, bar, left, right, strip_of
+from tui.text import Part, bar, brief, left, right, strip_of
 from tui.widgets.canvas import Pane
 from tui.widgets.curves import Curves
 
@@ -31,7 +30,7 @@ class SlotsPane(Pane):
         engine = self.model.state.engine
         if engine is None:
             return []
-        return [(f" · {one_line(engine.device)}", self.look["dim"])] if engine.device else []
+        return [(f" · {brief(engine.device)}", self.look["dim"])] if engine.device else []
 
     def aside(self) -> list[Part]:
         share = self.model.busy_share
@@ -55,7 +54,7 @@ class SlotsPane(Pane):
 
     def _slot(self, name: str, run: Run | None, width: int) -> Strip:
         look = self.look
-        label: Part = (left(one_line(name), 6), look["title"])
+        label: Part = (left(brief(name), 6), look["title"])
         if run is None:
             word = "idle" if self.model.live else "–"
             return strip_of([label, (word, look["faint"])], width, look["text"])
@@ -93,7 +92,7 @@ class SlotsPane(Pane):
 
     def _device(self, device: DeviceReading, width: int) -> Strip:
         look = self.look
-        parts: list[Part] = [(left(one_line(device.name), 6), look["title"])]
+        parts: list[Part] = [(left(brief(device.name), 6), look["title"])]
         if device.utilisation is not None:
             full, rest = bar(device.utilisation, 8, look.glyph("block"), look.glyph("block"), look.glyph("block_rest"))
             parts += [(full, look["bar"]), (rest, look["bar_rest"])]
@@ -111,8 +110,8 @@ class SlotsPane(Pane):
             hot = look["warn"] if device.temperature >= 85 else look["text"]
             parts.append((f"   {device.temperature:.0f} °C", hot))
         if device.throttle:
-            parts.append((f"   {look.glyph('note')} {one_line(device.throttle)}", look["warn"]))
-        parts.append(("   " + one_line(device.label), look["faint"]))
+            parts.append((f"   {look.glyph('note')} {brief(device.throttle)}", look["warn"]))
+        parts.append(("   " + brief(device.label), look["faint"]))
         return strip_of(parts, width, look["text"])
 
     def _queue(self) -> list[Part]:

@@ -13,9 +13,8 @@ from textual.strip import Strip
 from core.record.budget import format_seconds
 from core.record.metric import format_delta, format_metric
 from core.record.state import Run
-from core.views import one_line
 from tui.model import Model
-from tui.text import Part, bar, cut_parts, fit, left, parts_width, right, strip_of, width_of, wrap
+from tui.text import Part, bar, brief, cut_parts, fit, left, parts_width, right, strip_of, width_of, wrap
 from tui.widgets.canvas import Canvas
 
 GAP = "  "
@@ -45,9 +44,9 @@ class StatusLine(Canvas):
 
     def _whose(self, width: int) -> list[Part]:
         project = self.model.state.session.project if self.model.state.session else str(self.model.paths.project)
-        name = one_line(Path(project).name) or "project"
+        name = brief(Path(project).name) or "project"
         both = f"{fit(name, 20)}·" if width >= 110 else ""
-        return [(both, self.look["dim"]), (one_line(self.model.paths.name), self.look["bright"])]
+        return [(both, self.look["dim"]), (brief(self.model.paths.name), self.look["bright"])]
 
     def _state(self) -> list[Part]:
         word = self.model.word
@@ -62,7 +61,7 @@ class StatusLine(Canvas):
             if thinking is not None and self.model.live:
                 return [(f"#{thinking} ", look["accent"]), ("thinking", look["text"])]
             if state.preparing:
-                return [(fit(one_line(state.preparing), 30), look["text"])]
+                return [(fit(brief(state.preparing), 30), look["text"])]
             return []
         run = min(runs, key=lambda r: r.run)
         share = self.model.progress(run)
@@ -89,7 +88,7 @@ class StatusLine(Canvas):
         state, look = self.model.state, self.look
         if state.best_metric is None:
             return []
-        name = f"{fit(one_line(state.metric.name), 12)} " if width >= 130 else "best "
+        name = f"{fit(brief(state.metric.name), 12)} " if width >= 130 else "best "
         return [(name, look["dim"]), (format_metric(state.best_metric), look["bright"])]
 
     def _gain(self) -> list[Part]:
@@ -118,7 +117,7 @@ class StatusLine(Canvas):
 
     def _sandbox(self) -> list[Part]:
         engine = self.model.state.engine
-        return [("cage ", self.look["dim"]), (one_line(engine.sandbox), self.look["text"])] if engine else []
+        return [("cage ", self.look["dim"]), (brief(engine.sandbox), self.look["text"])] if engine else []
 
 
 def format_percent(share: float) -> str:
@@ -150,12 +149,12 @@ class NowLine(Canvas):
             retry = max(0.0, (link.retry_at or 0.0) - self.model.clock())
             age = max(0.0, self.model.clock() - link.since)
             words = f"trying again in {retry:.0f} s" if retry >= 0.5 else "trying again now"
-            return f"{look.glyph('lost')} {one_line(link.message)}: {words}   shown: {format_seconds(age)} old", look[
+            return f"{look.glyph('lost')} {brief(link.message)}: {words}   shown: {format_seconds(age)} old", look[
                 "banner_bad"
             ]
         if link.status == "dead":
             state = self.model.state
-            reason = f": {one_line(state.reason)}" if state.reason else ""
+            reason = f": {brief(state.reason)}" if state.reason else ""
             word = state.state if state.state == self.model.word else "the engine is gone"
             return f"{look.glyph('dead')} read only   {word}{reason}   R resumes it", look["banner_warn"]
         return None
@@ -167,15 +166,15 @@ class NowLine(Canvas):
             verb = "waits" if len(state.approvals) == 1 else "wait"
             return [(f"? {numbers} {verb} for you", look["warn"]), ("   a opens", look["dim"])]
         if model.connection.status == "connecting":
-            return [(one_line(model.connection.message) or "connecting", look["dim"])]
+            return [(brief(model.connection.message) or "connecting", look["dim"])]
         if model.pulse and model.pulse.waiting:
-            return [(f"{look.glyph('waiting')} {one_line(model.pulse.waiting)}", look["warn"])]
+            return [(f"{look.glyph('waiting')} {brief(model.pulse.waiting)}", look["warn"])]
         if state.state in ("paused", "stopping"):
             rest = len(state.live_runs())
-            words = f"{rest} run{'s' * (rest != 1)} to end first" if rest else one_line(state.reason)
+            words = f"{rest} run{'s' * (rest != 1)} to end first" if rest else brief(state.reason)
             return [(f"{state.state}: nothing new starts", look["warn"]), (f"   {words}", look["dim"])]
         if state.preparing:
-            return [(f"preparing: {one_line(state.preparing)}", look["accent"])]
+            return [(f"preparing: {brief(state.preparing)}", look["accent"])]
         return self._guidance() or self._last()
 
     def _guidance(self) -> list[Part]:
@@ -184,9 +183,9 @@ class NowLine(Canvas):
         standing = [g for g in self.model.state.in_force() if g.standing and g.taken_by is not None]
         if queued:
             more = f" (+{len(queued) - 1})" if len(queued) > 1 else ""
-            return [("guidance for the next proposal ", look["dim"]), (one_line(queued[0].text) + more, look["warn"])]
+            return [("guidance for the next proposal ", look["dim"]), (brief(queued[0].text) + more, look["warn"])]
         if standing:
-            return [("standing guidance ", look["dim"]), (one_line(standing[-1].text), look["text"])]
+            return [("standing guidance ", look["dim"]), (brief(standing[-1].text), look["text"])]
         return []
 
     def _last(self) -> list[Part]:
@@ -199,8 +198,8 @@ class NowLine(Canvas):
         word = x.verdict or ""
         return [
             (f"{look.glyph(word)} #{x.number} {word}", look.verdict(word)),
-            (f"  {one_line(x.reason)}", look["dim"]),
-            (f"   {one_line(x.hypothesis)}", look["faint"]),
+            (f"  {brief(x.reason)}", look["dim"]),
+            (f"   {brief(x.hypothesis)}", look["faint"]),
         ]
 
 
@@ -209,7 +208,7 @@ class Words(Canvas):
 
     def paint(self, width: int, height: int) -> list[Strip]:
         state = self.model.state
-        words = [f"{one_line(self.model.paths.name)} {self.model.word}."]
+        words = [f"{brief(self.model.paths.name)} {self.model.word}."]
         for run in state.live_runs()[:1]:
             share = self.model.progress(run)
             what = "baseline" if run.experiment == 0 else f"#{run.experiment}"
@@ -276,7 +275,7 @@ class Footer(Canvas):
         self._until = 0.0
 
     def say(self, text: str, role: str, seconds: float, now: float) -> None:
-        self._message = (one_line(text), self.look[role])
+        self._message = (brief(text), self.look[role])
         self._until = now + seconds
         self.flush()
 

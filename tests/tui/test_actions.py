@@ -1,0 +1,313 @@
+"""Every action of the registry, by its key, in the running app."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from textual.command import CommandPalette
+from textual.widgets import Input
+
+from core.client import Connection
+from core.record import commands
+from core.record import events as e
+from tests.tui.conftest import Show, text_of, until
+from tui import actions
+from tui.app import Cockpit
+from tui.screens.base import ActionScreen
+from tui.screens.cards import ApprovalCard, AwayCard, ConfirmStop
+from tui.screens.detail import DetailScreen
+from tui.screens.help import HelpScreen, NotesScreen
+from tui.screens.main import MainScreen
+from tui.widgets.prompt import Prompt
+from tui.widgets.status import Footer
+
+SCREENS: dict[str, type[ActionScreen]] = {"main": MainScreen, "detail": DetailScreen}
+
+
+def test_the_page_of_keys_is_up_to_date() -> None:
+    page = Path(__file__).parents[2] / "docs" / "keys.md"
+    assert page.read_text() == actions.keys_page(), "run: python -m tui.actions > docs/keys.md"
+
+
+@pytest.mark.parametrize("place", ["main", "detail"])
+def test_no_key_means_two_things_on_one_screen(place: str) -> None:
+    keys = [key for action in actions.for_place(place) for key in action.keys]
+    assert len(keys) == len(set(keys))
+
+
+@pytest.mark.parametrize("place", ["main", "detail"])
+def test_every_action_can_be_done(place: str) -> None:
+    for action in actions.for_place(place):
+        name = f"act_{action.name}"
+        assert hasattr(SCREENS[place], name) or hasattr(Cockpit, name), action.name
+
+
+def test_every_footer_key_is_a_key_of_its_action() -> None:
+    for action in actions.ACTIONS:
+        assert action.shown in actions.all_keys(action).split()
+
+
+def said(app: Cockpit) -> str:
+    footer = app.screen.query_one(Footer)
+    return footer._message[0] if footer._message else ""
+
+
+async def test_pause_and_resume(show: Show) -> None:
+    async with show() as (pilot, app, source):
+        await pilot.press("space")
+        await until(pilot, lambda: source.sent == [commands.Pause()])
+        source.happen(e.StateChanged("paused", "by you"))
+        await until(pilot, lambda: "PAUSED" in text_of(app))
+        assert "resume" in text_of(app).splitlines()[-1] or said(app)
+        await pilot.press("space")
+        await until(pilot, lambda: source.sent[-1] == commands.Resume())
+
+
+async def test_the_answer_of_the_engine_is_shown(show: Show) -> None:
+    async with show() as (pilot, app, source):
+        source.answer = commands.Reply(False, "nothing is running")
+        await pilot.press("x")
+        await until(pilot, lambda: "nothing is running" in text_of(app).splitlines()[-1])
+        assert source.sent == [commands.Skip(None)]
+
+
+async def test_skip_takes_the_selected_live_experiment(show: Show) -> None:
+    async with show() as (pilot, app, source):
+        await pilot.press("4", "j", "j")
+        await pilot.pause()
+        number = app.model.selected
+        assert number is not None and source.state.experiments[number].verdict is None
+        await pilot.press("x")
+        await until(pilot, lambda: source.sent == [commands.Skip(number)])
+
+
+@pytest.mark.parametrize(
+    "key,now,standing", [("enter", False, False), ("ctrl+s", True, False), ("ctrl+t", False, True)]
+)
+async def test_steer(show: Show, key: str, now: bool, standing: bool) -> None:
+    async with show() as (pilot, app, source):
+        source.answer = commands.Reply(True, "guidance 1 is queued")
+        await pilot.press("i", *"q x4", "left", "home", "end", "backspace", "4")
+        assert app.query_one(Input).value == "q x4"
+        await pilot.press(key)
+        await until(pilot, lambda: source.sent == [commands.Steer("q x4", now=now, standing=standing)])
+        await until(pilot, lambda: "guidance 1 is queued" in text_of(app))
+        assert not app.screen.query_one(Prompt).display and isinstance(app.screen, MainScreen)
+
+
+async def test_queued_guidance_is_shown_and_can_be_withdrawn(show: Show) -> None:
+    async with show() as (pilot, app, source):
+        await pilot.press("W")
+        assert "no guidance is queued" in said(app) and not source.sent
+        source.happen(e.GuidanceQueued(7, "try a wider \x1b[31mMLP"))
+        await until(pilot, lambda: "try a wider MLP" in text_of(app).splitlines()[1])
+        await pilot.press("W")
+        await until(pilot, lambda: source.sent == [commands.Withdraw(7)])
+
+
+async def test_steering_can_be_left_and_brought_back(show: Show) -> None:
+    async with show() as (pilot, app, source):
+        await pilot.press("colon", *"first", "enter")
+        await until(pilot, lambda: len(source.sent) == 1)
+        await pilot.press("i", "up")
+        assert app.query_one(Input).value == "first"
+        await pilot.press("escape")
+        await pilot.pause()
+        assert len(source.sent) == 1 and not app.query_one(Prompt).display
+
+
+async def test_stop_asks_and_no_is_the_default(show: Show) -> None:
+    async with show() as (pilot, app, source):
+        for answer, sent in (("enter", None), ("n", None), ("escape", None), ("y", False), ("exclamation_mark", True)):
+            await pilot.press("S")
+            await until(pilot, lambda: isinstance(app.screen, ConfirmStop))
+            app.screen._shown_at -= 1  # type: ignore[attr-defined]
+            await pilot.press(answer)
+            await until(pilot, lambda: isinstance(app.screen, MainScreen))
+            assert source.sent == ([] if sent is None else [commands.Stop(now=sent)])
+            source.sent.clear()
+
+
+async def test_detach_says_how_to_come_back(show: Show) -> None:
+    async with show() as (pilot, app, source):
+        await pilot.press("q")
+        await pilot.pause()
+        assert "autoresearch-tui attach nov23" in app.farewell and "goes on" in app.farewell
+        assert not source.sent
+
+
+async def test_open_and_walk_an_experiment(show: Show) -> None:
+    async with show() as (pilot, app, _source):
+        await pilot.press("4", "j", "j", "j", "enter")
+        await until(pilot, lambda: isinstance(app.screen, DetailScreen))
+        first = app.model.selected
+        shown = text_of(app)
+        assert f"#{first}" in shown and "Hypothesis" in shown and "Verdict" in shown
+        for key, words in (("2", "train.py"), ("3", "seed"), ("4", "step 0"), ("5", "Two levers"), ("1", "Why")):
+            await pilot.press(key)
+            await until(pilot, lambda words=words: words in text_of(app))  # type: ignore[misc]
+        await pilot.press("right")
+        assert first is not None
+        await until(pilot, lambda: f" #{first + 1} " in text_of(app))
+        await pilot.press("left", "left")
+        await until(pilot, lambda: f" #{first - 1} " in text_of(app))
+        await pilot.press("tab", "shift+tab", "escape")
+        await until(pilot, lambda: isinstance(app.screen, MainScreen))
+
+
+async def test_filter_and_sort(show: Show) -> None:
+    async with show() as (pilot, app, source):
+        board = app.screen.board  # type: ignore[attr-defined]
+        await until(pilot, lambda: bool(board.order))
+        everything = list(board.order)
+        await pilot.press("4", "slash", *"kept", "enter")
+        kept = {n for n, x in source.state.experiments.items() if x.verdict == "kept"}
+        await until(pilot, lambda: set(board.order) == kept)
+        await pilot.press("escape")
+        await until(pilot, lambda: board.order == everything)
+        await pilot.press("s")
+        assert board.sort == "newest" and board.order == sorted(everything, reverse=True)
+
+
+async def test_filter_of_a_stream(show: Show) -> None:
+    async with show() as (pilot, app, _source):
+        await pilot.press("6", "slash", *"00104", "enter")
+        await until(pilot, lambda: "/00104" in text_of(app))
+        assert "step 00104" in text_of(app) and "step 00240" not in text_of(app)
+        await pilot.press("escape")
+        await until(pilot, lambda: "step 00240" in text_of(app))
+
+
+async def test_zoom_and_focus(show: Show) -> None:
+    async with show() as (pilot, app, _source):
+        await pilot.press("3", "z")
+        await pilot.pause()
+        assert [p.NAME for p in app.screen.panes if p.display] == ["progress"]  # type: ignore[attr-defined]
+        await pilot.press("tab")
+        assert [p.NAME for p in app.screen.panes if p.display] == ["leaderboard"]  # type: ignore[attr-defined]
+        await pilot.press("shift+tab", "escape")
+        await pilot.pause()
+        assert all(p.display for p in app.screen.panes)  # type: ignore[attr-defined]
+        for index in range(6):
+            await pilot.press(str(index + 1))
+            assert app.screen.focused is app.screen.panes[index]  # type: ignore[attr-defined]
+
+
+async def test_movement_in_every_pane(show: Show) -> None:
+    async with show(size=(120, 36)) as (pilot, app, _source):
+        for pane in "123456":
+            await pilot.press(pane, "j", "k", "pagedown", "pageup", "g", "G", "down", "up", "home", "end")
+        await pilot.press("4", "G")
+        assert app.model.selected == app.screen.board.order[-1]  # type: ignore[attr-defined]
+        await pilot.press("g")
+        assert app.model.selected == app.screen.board.order[0]  # type: ignore[attr-defined]
+        await pilot.press("escape")
+        assert app.model.selected is None
+
+
+async def test_help_lists_every_action_and_says_why_not(show: Show) -> None:
+    async with show(size=(120, 120)) as (pilot, app, _source):
+        await pilot.press("question_mark")
+        await until(pilot, lambda: isinstance(app.screen, HelpScreen))
+        shown = " ".join(text_of(app).split())
+        for action in actions.for_place("main"):
+            assert action.titled(app.model) in shown
+        assert "no proposal waits for you" in shown
+        app.screen._shown_at -= 1  # type: ignore[attr-defined]
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, MainScreen))
+
+
+async def test_notes(show: Show) -> None:
+    async with show() as (pilot, app, source):
+        source.happen(e.Noted("error", "the disk is \x1b]0;full\x07nearly full"))
+        await until(pilot, lambda: "the disk is nearly full" in said(app))
+        await pilot.press("e")
+        await until(pilot, lambda: isinstance(app.screen, NotesScreen))
+        assert "the disk is nearly full" in text_of(app)
+        app.screen._shown_at -= 1  # type: ignore[attr-defined]
+        await pilot.press("e")
+        await until(pilot, lambda: isinstance(app.screen, MainScreen))
+
+
+async def test_away_on_demand(show: Show) -> None:
+    async with show() as (pilot, app, _source):
+        await pilot.press("A")
+        await until(pilot, lambda: isinstance(app.screen, AwayCard))
+        assert "experiments" in text_of(app) and "kept" in text_of(app)
+
+
+async def test_copy_commit(show: Show) -> None:
+    async with show() as (pilot, app, _source):
+        await pilot.press("4", "j", "j", "j", "y")
+        assert app.model.shown is not None and app.clipboard == app.model.shown.commit
+
+
+async def test_palette_finds_actions_and_experiments(show: Show) -> None:
+    async with show() as (pilot, app, source):
+        await pilot.press("ctrl+p")
+        await until(pilot, lambda: isinstance(app.screen, CommandPalette))
+        await pilot.press(*"pause")
+        await until(pilot, lambda: "pause" in text_of(app))
+        await pilot.pause(0.3)
+        await pilot.press("enter")
+        await until(pilot, lambda: source.sent == [commands.Pause()])
+        await pilot.press("ctrl+p")
+        await until(pilot, lambda: isinstance(app.screen, CommandPalette))
+        await pilot.press(*"#5")
+        await pilot.pause(0.5)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, DetailScreen) and app.screen.experiment == 5)
+
+
+async def test_disabled_actions_say_why(show: Show) -> None:
+    async with show() as (pilot, app, source):
+        source.connection = Connection("dead", source.state.time, None, "no engine runs this session")
+        source.version += 1
+        for key, action in (("space", "pause"), ("i", "steer"), ("x", "skip"), ("S", "stop")):
+            await pilot.press(key)
+            assert said(app) == f"{action}: no engine runs this session: R resumes it"
+        assert not source.sent
+
+
+async def test_resume_is_refused_while_an_engine_lives(show: Show) -> None:
+    async with show() as (pilot, app, _source):
+        await pilot.press("R")
+        assert "an engine holds this session already" in said(app)
+
+
+def proposal(number: int) -> e.Proposed:
+    diff = "--- a/train.py\n+++ b/train.py\n@@ -1 +1 @@\n-A = 1\n+A = 2\n"
+    return e.Proposed(number, "A should be \x1b[5m2", "it was 1", -0.01, "other", diff, ("train.py",), 1, 1, 2.0)
+
+
+@pytest.mark.parametrize("keys,command", [(("y",), "approve"), (("n", *"too big", "enter"), "reject")])
+async def test_approval(show: Show, keys: tuple[str, ...], command: str) -> None:
+    async with show() as (pilot, app, source):
+        number = max(source.state.live)
+        source.happen(proposal(number), e.ApprovalRequested(number))
+        await until(pilot, lambda: isinstance(app.screen, ApprovalCard) and "run this?" in text_of(app))
+        assert "A should be 2" in text_of(app) and "A = 2" in text_of(app)
+        await pilot.press("y")  # meant for the screen behind: the card has only just appeared
+        assert isinstance(app.screen, ApprovalCard) and not source.sent
+        app.clock.now += 0.5  # type: ignore[attr-defined]
+        await pilot.press(*keys)
+        wanted: commands.Command = (
+            commands.Approve(number) if command == "approve" else commands.Reject(number, "too big")
+        )
+        await until(pilot, lambda: source.sent == [wanted])
+
+
+async def test_an_approval_can_wait_and_is_gone_when_somebody_else_answers(show: Show) -> None:
+    async with show() as (pilot, app, source):
+        number = max(source.state.live)
+        source.happen(proposal(number), e.ApprovalRequested(number))
+        await until(pilot, lambda: isinstance(app.screen, ApprovalCard) and "run this?" in text_of(app))
+        app.clock.now += 0.5  # type: ignore[attr-defined]
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, MainScreen) and "waits for you" in text_of(app))
+        await pilot.press("a")
+        await until(pilot, lambda: isinstance(app.screen, ApprovalCard))
+        source.happen(e.ApprovalGiven(number, True))
+        await until(pilot, lambda: isinstance(app.screen, MainScreen))

@@ -1,0 +1,221 @@
+"""The parts that panes are made of, without a terminal: text in cells, diffs, charts, looks, spans that changed."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual.strip import Strip
+
+from core.record.state import State, fold
+from core.views import SIGNS
+from tests.recorded import story_events
+from tui import theme
+from tui.braille import Dots, curve, decimals, ticks
+from tui.launch import Form
+from tui.text import bar, fit, flat, left, right, strip_of, width_of, wrap
+from tui.theme import Look, ascii_text, choose_look
+from tui.widgets.canvas import changed_span
+from tui.widgets.chart import series_of
+from tui.widgets.diff import paint_line, parse_diff
+
+TEXTS = st.text(alphabet=st.characters(codec="utf-8"), max_size=120)
+
+
+@given(TEXTS, st.integers(0, 60))
+def test_what_is_fitted_fits(text: str, width: int) -> None:
+    assert cell_len(fit(text, width)) <= width
+
+
+@given(st.text(alphabet="aé漢😀 -\u0301", max_size=80), st.integers(1, 40))
+def test_padded_text_has_its_width_to_the_cell(text: str, width: int) -> None:
+    assert cell_len(left(text, width)) == width and cell_len(right(text, width)) == width
+
+
+@given(st.text(alphabet="ab 漢😀.", max_size=300), st.integers(2, 40))
+def test_wrapped_lines_fit_and_lose_nothing_but_spaces(text: str, width: int) -> None:
+    lines = wrap(text, width)
+    assert all(cell_len(line) <= width for line in lines)
+    assert "".join("".join(lines).split()) == "".join(text.split())
+
+
+def test_a_line_of_a_hundred_kilobytes_is_cut_and_said_so() -> None:
+    lines = wrap("x" * 100_000, 80)
+    assert len(lines) < 60 and "96,000 more characters" in " ".join(lines)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    ["\x1b[31mred\x1b[0m", "a\x9b2Jb", "\x1b]0;t\x07t", "a\rb\nc", "a\x00\x08b", "\u202eabc", "t\tb", "\x1bP1;q\x1b\\"],
+)
+def test_no_control_byte_survives(raw: str) -> None:
+    assert all(c.isprintable() for c in flat(raw))
+
+
+@given(st.text(max_size=60))
+def test_nothing_a_program_prints_can_act_on_the_terminal(raw: str) -> None:
+    assert not any(ord(c) < 32 or 127 <= ord(c) < 160 for c in flat(raw))
+
+
+@given(TEXTS)
+def test_ascii_keeps_the_width(text: str) -> None:
+    plain = ascii_text(flat(text))
+    assert plain.isascii() and len(plain) == cell_len(flat(text))
+
+
+def test_every_sign_has_an_ascii_stand_in() -> None:
+    signs = [*theme._GLYPHS.values(), *(unicode for unicode, _, _ in SIGNS.values()), "σ", "Δ", "±", "−", "→", "⠿"]
+    for sign in signs:
+        assert ascii_text(sign) != "?" or sign == "?", sign
+        assert width_of(sign) == 1
+
+
+def test_strips_have_exactly_their_width() -> None:
+    style = Style()
+    for width in (0, 1, 7, 30):
+        strip = strip_of([("漢字 and more", style), ("tail", style)], width, style)
+        assert strip.cell_length == width == sum(s.cell_length for s in strip)
+
+
+@given(st.text(alphabet="ab漢", min_size=1, max_size=20), st.text(alphabet="ab漢", min_size=1, max_size=20))
+def test_the_changed_span_covers_every_difference(before: str, after: str) -> None:
+    one, other = Style(bold=True), Style(dim=True)
+    a = strip_of([(before[:3], one), (before[3:], other)], 40, one)
+    b = strip_of([(after[:3], one), (after[3:], other)], 40, one)
+    span = changed_span(a, b)
+    if span is None:
+        assert a._segments == b._segments
+        return
+    for x in (*range(span[0]), *range(span[1], 40)):
+        assert a.crop(x, x + 1) == b.crop(x, x + 1)
+
+
+def test_an_unchanged_line_costs_nothing() -> None:
+    assert changed_span(Strip([Segment("same")]), Strip([Segment("same")])) is None
+
+
+def test_a_bar_is_as_long_as_asked() -> None:
+    for share in (None, 0.0, 0.013, 0.5, 0.99, 1.0, 7.0, -1.0):
+        done, rest = bar(share, 12, "━", "╸", "─")
+        assert len(done) + len(rest) == 12
+    assert bar(1.0, 4, "#", "-", ".") == ("####", "") and bar(0.0, 4, "#", "-", ".") == ("", "....")
+
+
+DIFF = """diff --git a/train.py b/train.py
+--- a/train.py
++++ b/train.py
+@@ -10,3 +10,4 @@ def main():
+ keep = '''
+-old\tvalue
++new \x1b[31mvalue
++--- not a header
+ '''
+diff --git a/new file.txt b/new file.txt
+new file mode 100644
+--- /dev/null
++++ b/new file.txt
+@@ -0,0 +1 @@
++漢字
+\\ No newline at end of file
+"""
+
+
+def test_a_diff_in_lanes() -> None:
+    lines = parse_diff(DIFF)
+    assert [(d.kind, d.old, d.new, d.text) for d in lines] == [
+        ("file", None, None, "train.py"),
+        ("hunk", None, None, "def main():"),
+        (" ", 10, 10, "keep = '''"),
+        ("-", 11, None, "old value"),
+        ("+", None, 11, "new value"),
+        ("+", None, 12, "--- not a header"),
+        (" ", 12, 13, "'''"),
+        ("file", None, None, "new file.txt"),
+        ("hunk", None, None, ""),
+        ("+", None, 1, "漢字"),
+    ]
+    assert ("new value", "code_string") in lines[4].tokens  # inside a string over several lines
+    assert all("".join(t for t, _ in d.tokens) == d.text for d in lines if d.tokens)
+
+
+@pytest.mark.parametrize("look", ["dark", "ansi", "plain"])
+def test_a_diff_line_keeps_its_width(look: str) -> None:
+    for line in parse_diff(DIFF):
+        assert paint_line(line, 20, Look(look), 3).cell_length == 20
+
+
+def test_braille_dots() -> None:
+    dots = Dots(2, 1)
+    dots.line(0, 0, 3, 3)
+    assert dots.text(0, 0) + dots.text(1, 0) == "⠑⢄"
+    assert Dots(1, 1).text(0, 0) == " "
+    flat_line = curve([(0, 1.0), (9, 1.0)], 5, 1, 1.0, 1.0, 0, 9)
+    assert all(flat_line.any(x, 0) for x in range(5))
+
+
+def test_ticks_are_round_and_told_apart() -> None:
+    assert ticks(1.87, 2.01, 4) == [1.9, 1.95, 2.0]
+    assert decimals([1.9, 1.95, 2.0]) == 2
+    assert ticks(5.0, 5.0, 3) == [5.0]
+
+
+def state_of(**story: object) -> State:
+    state = State()
+    for event in story_events(**story):
+        fold(state, event)
+    return state
+
+
+def test_the_chart_follows_the_best_and_ignores_outliers() -> None:
+    state = state_of(experiments=48)
+    series = series_of(state)
+    assert series.steps[0] == (0, 2.0)
+    assert [m for _, m in series.steps] == sorted((m for _, m in series.steps), reverse=True)
+    assert series.low < min(m for _, m in series.steps) and series.high < 2.2
+    up = series_of(state_of(experiments=48, direction="max"))
+    assert [m for _, m in up.steps] == sorted(m for _, m in up.steps)
+    assert up.high > max(m for _, m in up.steps)
+    assert series_of(State()).points == []
+
+
+@pytest.mark.parametrize(
+    "environment,name,only_ascii",
+    [
+        ({"COLORTERM": "truecolor", "LANG": "en_GB.UTF-8"}, "dark", False),
+        ({"COLORTERM": "truecolor", "SSH_CONNECTION": "x"}, "ansi", False),
+        ({"TERM": "xterm"}, "ansi", False),
+        ({"COLORTERM": "truecolor", "NO_COLOR": "1"}, "plain", False),
+        ({"COLORTERM": "truecolor", "LC_ALL": "C"}, "dark", True),
+        ({"TERM": "linux"}, "ansi", True),
+        ({"AUTORESEARCH_LOOK": "plain-ascii"}, "plain", True),
+        ({"AUTORESEARCH_LOOK": "ansi", "COLORTERM": "truecolor"}, "ansi", False),
+    ],
+)
+def test_the_look_follows_the_terminal(environment: dict[str, str], name: str, only_ascii: bool) -> None:
+    look = choose_look(environment)
+    assert (look.name, look.ascii) == (name, only_ascii)
+
+
+def test_plain_has_no_colour_at_all() -> None:
+    look = Look("plain")
+    assert all(look[role].color is None and look[role].bgcolor is None for role in theme.DARK)
+
+
+def test_every_look_knows_every_role() -> None:
+    assert set(theme.DARK) == set(theme.ANSI) == set(theme.PLAIN)
+
+
+def test_the_form_says_which_field_is_wrong() -> None:
+    with pytest.raises(Exception, match="dollars"):
+        Form("a", usd="many").options()
+    with pytest.raises(Exception, match="time budget"):
+        Form("a", run_budget="soon").options()
+    with pytest.raises(Exception, match="session name"):
+        Form("a b").options()
+    with pytest.raises(Exception, match="script"):
+        Form("a", researcher="scripted", script="/nowhere").options()
+    options = Form("a", "control", slots="cpu:2", usd="$3", experiments="7", run_budget="20s").options(from_head=True)
+    assert (options.slots, options.usd, options.experiments, options.from_head) == ("cpu:2", 3.0, 7, True)
