@@ -17,6 +17,7 @@ from typing import Any
 from core.record.edits import proposal_from_plain
 from core.record.errors import EditError, ProposalFailed, ResearcherMisconfigured
 from core.record.proposal import Proposal, Usage
+from core.record.state import State
 from core.research import prices, prompt
 from core.research.backoff import Backoff
 from core.research.claude_turn import BadRequest, Transient, Turn, ask, classify, sendable
@@ -85,6 +86,9 @@ class ClaudeResearcher:
             stream.refused(attempt, reason)
             messages = _answered(messages, first, turn, reason)
         raise ProposalFailed(f"{RETRIES + 1} answers held no proposal that could be used; the last: {reason}")
+
+    def ended(self, state: State, experiment: int) -> str | None:
+        return None
 
     async def close(self) -> None:
         if self._client is not None:

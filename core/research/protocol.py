@@ -57,6 +57,10 @@ class Researcher(Protocol):
     name: str
     model: str | None
 
+    def ended(self, state: State, experiment: int) -> str | None:
+        """Why there is nothing more to propose, asked before `experiment` begins; None from all but a finite script."""
+        ...
+
     async def propose(self, brief: Brief, stream: Stream) -> Proposal:
         """Raises ScriptEnded, ProposalFailed (tried and got nothing usable) or ResearcherMisconfigured."""
         ...

@@ -127,6 +127,11 @@ class ScriptedResearcher:
         self._lines = read_script(self.path)
         return len(self._lines)
 
+    def ended(self, state: State, experiment: int) -> str | None:
+        """A script has an end: said before an experiment is begun in vain."""
+        count = self.check() if self._lines is None else len(self._lines)
+        return None if position(state, experiment) < count else f"the script's {count} proposals are all played"
+
     async def propose(self, brief: Brief, stream: Stream) -> Proposal:
         """The next proposal. One that does not apply is handed over as it is: the engine turns it down.
 
