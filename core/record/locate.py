@@ -123,6 +123,8 @@ def numbered(lines: Sequence[str], first: int, last: int) -> str:
     """Lines `first` to `last` (counted from 1, both shown) with their numbers, cut to a bearable size."""
     first, last = max(1, first), min(len(lines), last)
     last = min(last, first + SHOWN_LINES)
+    while last > first and not lines[last - 1].strip():
+        last -= 1
     return "\n".join(f"{n:5d} | {lines[n - 1].rstrip()[:SHOWN_WIDTH]}" for n in range(first, last + 1))
 
 

@@ -82,9 +82,9 @@ class ClaudeResearcher:
             try:
                 return self._proposal(turn, brief, stream)
             except EditError as error:
-                reason = str(error)
-            stream.refused(attempt, reason)
-            messages = _answered(messages, first, turn, reason)
+                reason = error.what
+                stream.refused(attempt, f"{error.where}: {reason}" if error.where else reason)
+                messages = _answered(messages, first, turn, str(error))
         raise ProposalFailed(f"{RETRIES + 1} answers held no proposal that could be used; the last: {reason}")
 
     def ended(self, state: State, experiment: int) -> str | None:
