@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -216,5 +217,9 @@ def test_help_teaches() -> None:
     for name in COMMANDS:
         one = run(Path("/"), name, "--help")
         assert one.returncode == 0 and f"autoresearch-tui {name}" in one.stdout and "examples:" in one.stdout
+    page = (Path(__file__).resolve().parent.parent.parent / "docs/cli.md").read_text()
+    assert all(name in page for name in COMMANDS)
+    for option in re.findall(r"--[a-z-]+", run(Path("/"), "run", "--help").stdout):
+        assert option in page or option == "--help", option
     version = run(Path("/"), "--version")
     assert version.returncode == 0 and version.stdout.startswith("autoresearch-tui 0.")
