@@ -64,8 +64,9 @@ class SessionPaths:
     def worktrees(self) -> Path:
         return self.folder / "worktrees"
 
-    def worktree(self, experiment: int) -> Path:
-        return self.worktrees / str(experiment)
+    def worktree(self, run: int) -> Path:
+        """Where one run's code stands: each run has its own, so that what one writes no other reads."""
+        return self.worktrees / str(run)
 
     def run(self, run: int) -> Path:
         """A run's folder: output.log, curve.tsv, score.log, and out/ (what the run itself may write)."""
@@ -89,6 +90,23 @@ class SessionPaths:
         """A short path, since a Unix socket's is limited to 108 bytes however deep the project lies."""
         key = hashlib.sha256(os.fsencode(self.folder.resolve())).hexdigest()[:16]
         return socket_folder() / f"{key}.sock"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """What the command line and the launch screen may ask. None leaves it to program.md or to the earlier start."""
+
+    researcher: str | None = None
+    model: str | None = None
+    script: str | None = None  # path of a scripted researcher's file
+    slots: str | None = None
+    seed: int | None = None
+    experiments: int | None = None
+    hours: float | None = None
+    usd: float | None = None
+    run_budget: str | None = None
+    overrides: tuple[str, ...] = ()  # KEY=VALUE, of program.md's front matter
+    from_head: bool = False  # run from HEAD though the files that may be edited have uncommitted changes
 
 
 def state_home() -> Path:
@@ -127,7 +145,7 @@ def check_name(name: str) -> str:
     if not _NAME.match(name) or name.endswith(".lock") or ".." in name:
         raise UsageError(
             f"{name!r} is no session name",
-            mend="use 1 to 64 letters, digits, dots, dashes and underscores, beginning and ending with a letter or digit",
+            mend="use 1 to 64 letters, digits, dots, dashes and underscores; first and last a letter or a digit",
         )
     return name
 
@@ -214,7 +232,7 @@ def write_json(path: Path, value: object) -> None:
     try:
         with os.fdopen(descriptor, "w") as handle:
             json.dump(value, handle)
-        os.replace(name, path)
+        Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
@@ -227,3 +245,21 @@ def read_json(path: Path) -> dict[str, object]:
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def kills_user_processes() -> bool:
+    """Whether logind is set to kill what a user leaves running at logout."""
+    if not Path("/run/systemd/system").is_dir():
+        return False
+    files = [Path("/etc/systemd/logind.conf"), *sorted(Path("/etc/systemd/logind.conf.d").glob("*.conf"))]
+    setting = "no"
+    for file in files:
+        try:
+            lines = file.read_text().splitlines()
+        except OSError:
+            continue
+        for line in lines:
+            key, _, value = line.partition("=")
+            if key.strip() == "KillUserProcesses":
+                setting = value.strip().lower()
+    return setting in ("yes", "true", "1", "on")

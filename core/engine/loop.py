@@ -250,13 +250,11 @@ class Loop:
         failures = 0
         while True:
             await self._may_think()
-            if not self.exhausted:
-                self.exhausted = self.spent() or ""
+            number = self._next_number()
+            self.exhausted = self.exhausted or self.spent() or self.setup.researcher.ended(self.state, number) or ""
             if self.exhausted:
                 self.wake()
-                await self._until_more_budget()
-                continue
-            number = self._next_number()
+                return  # only a new engine brings a new budget
             self.thinking = asyncio.create_task(self._think(number))
             try:
                 await asyncio.wait({self.thinking})
@@ -277,7 +275,7 @@ class Loop:
             return 0
         if isinstance(error, ScriptEnded):
             self.exhausted = error.what
-            await self.abandon(number, "nothing more was proposed")
+            await self.abandon(number, error.what)
         elif isinstance(error, (EditError, ProposalFailed)):
             await self.judge.settle(number, "rejected", error.what)
             await asyncio.sleep(min(60.0, 0.5 * failures**2))
@@ -314,9 +312,6 @@ class Loop:
         """Experiments with a commit that hold no slot and are not being judged."""
         holding = {live.experiment for live in self.runs.live.values()} | self.judge.busy
         return sum(n not in holding for n in self._tasks if n != BASELINE)
-
-    async def _until_more_budget(self) -> None:
-        await asyncio.get_running_loop().create_future()  # only a new engine brings more budget
 
     async def _thinking_cancelled(self, number: int) -> None:
         if self.rethink:

@@ -20,11 +20,6 @@ from core.research import registry
 from core.research.protocol import Researcher
 from core.session import EngineOptions, SessionPaths, check_name, read_json, write_json
 
-TRUSTED = (
-    "HOME", "XDG_CACHE_HOME", "AUTORESEARCH_HOME", "NANOTRAIN_DATA", "HF_ENDPOINT",
-    "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE",
-)  # fmt: skip
-
 
 @dataclass(frozen=True, slots=True)
 class Setup:
@@ -39,6 +34,7 @@ class Setup:
     researcher: Researcher
     cage: cage.CageReport
     environment: Mapping[str, str]
+    trusted_environment: Mapping[str, str]  # of the project's own `prepare` and `score`, which run outside the cage
     python: tuple[Path, ...]  # what must be readable for the commands' own Python to start
     seed: int
     device: str  # in words
@@ -46,11 +42,6 @@ class Setup:
     @property
     def project(self) -> Path:
         return self.paths.project
-
-    @property
-    def trusted_environment(self) -> dict[str, str]:
-        """For the project's own `prepare` and `score`, outside the cage: they may know the home, caches and proxies."""
-        return {**self.environment, **{k: v for k, v in os.environ.items() if k in TRUSTED}}
 
     @property
     def kind(self) -> str:
@@ -116,6 +107,7 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Setup:
     researcher = _researcher(options, program)
     return Setup(
         paths, program, options, repo, commit, slots, researcher, cage.probe(), env,
+        environment.trusted_environment(paths.project),
         environment.readable_roots(env, programs), program.seed,
         device.Devices().describe(),
     )  # fmt: skip

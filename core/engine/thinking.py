@@ -120,7 +120,7 @@ class Thinker:
         changed: Mapping[str, str],
         seconds: float,
     ) -> None:
-        before = {path: brief.files.get(path, "") for path in changed}
+        before = {path: brief.files[path] for path in changed if path in brief.files}
         diff, added, removed = unified(before, changed)
         message = commit_message(self._setup.paths.name, experiment, proposal)
         commit = await asyncio.to_thread(self._setup.repo.commit_files, parent_commit, dict(changed), message)

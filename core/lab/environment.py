@@ -29,7 +29,7 @@ _PASSED = (
 )  # fmt: skip
 _TRUSTED = (
     "HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "AUTORESEARCH_HOME", "HF_HOME",
-    "HF_ENDPOINT",
+    "HF_ENDPOINT", "NANOTRAIN_DATA",
     "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR",
     "REQUESTS_CA_BUNDLE",
 )  # fmt: skip

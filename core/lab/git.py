@@ -17,8 +17,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from core.lab.gitshell import IDENTITY, GitShell, cannot_open, last_line, scrub_environment
-from core.lab.globs import glob_pattern, is_glob
 from core.lab.trees import remove_tree
+from core.record.edits import matches
 from core.record.errors import EditError, GitConflict, LabError, ProjectError
 
 
@@ -149,9 +149,8 @@ class Repository:
         if self.prefix != ".":
             args += ["--", f"{self.prefix}/"]
         names = [os.fsdecode(name) for name in self._git.bytes_(*args).split(b"\0") if name]
-        tests = [glob_pattern(pattern) for pattern in patterns]
         own = [name for name in map(self._outward, names) if name is not None]
-        return sorted(name for name in own if any(test.fullmatch(name) for test in tests))
+        return sorted(name for name in own if matches(name, patterns))
 
     def diff(self, a: str, b: str) -> str:
         """Unified diff from `a` to `b`, restricted to the project and with its paths."""
@@ -348,7 +347,8 @@ class Repository:
         return inside if inside != path else None
 
     def _pathspec(self, path: str) -> str:
-        return f":(top,glob){self._inward(path)}" if is_glob(path) else f":(top,literal){self._inward(path)}"
+        how = "glob" if any(sign in path for sign in "*?[") else "literal"
+        return f":(top,{how}){self._inward(path)}"
 
     def _relative(self) -> tuple[str, ...]:
         return () if self.prefix == "." else (f"--relative={self.prefix}/",)

@@ -38,7 +38,7 @@ def test_a_script_is_played_judged_and_kept_in_git(tmp_path: Path) -> None:
         state = wait_end(paths)
     assert state.state == "finished", state.reason
     assert {n: x.verdict for n, x in state.experiments.items() if n} == {
-        1: "kept", 2: "discarded", 3: "rejected", 4: "rejected", 5: "rejected", 6: "crashed", 7: "abandoned",
+        1: "kept", 2: "discarded", 3: "rejected", 4: "rejected", 5: "rejected", 6: "crashed",
     }  # fmt: skip
     assert state.baseline is not None and state.baseline.n == 3
     assert "ZeroDivisionError" in state.experiments[6].reason
@@ -140,8 +140,9 @@ def test_a_pattern_that_never_matches_is_said(tmp_path: Path) -> None:
 def test_approval_waits_for_a_person(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p")
     script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.4"), rate("0.5", "0.35")])
-    options = {"researcher": "scripted", "script": str(script), "slots": "cpu:1", "overrides": ("approve=true",)}
-    with engine(project, **options) as paths:
+    with engine(
+        project, researcher="scripted", script=str(script), slots="cpu:1", overrides=("approve=true",)
+    ) as paths:
         wait_state(paths, lambda s: 1 in s.approvals, "a card for 1")
         assert request(paths, c.Reject(1, "too timid")).accepted
         wait_state(paths, lambda s: 2 in s.approvals, "a card for 2")

@@ -1,0 +1,142 @@
+"""The whole product as its user drives it: start, steer, kill the app, come back, kill the engine, resume."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from core.client import read_state
+from core.session import SessionPaths, engine_alive, lock_holder
+from tests.end_to_end.screen import Screen
+from tests.engine.support import kill_engine, wait_end, wait_for, wait_state
+from tests.projects import TRAIN, make_project, own_home, rate, write_script
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[SessionPaths, dict[str, str]]]:
+    """A project with a script of ten proposals, each of which takes a second, and a person's own home."""
+    train = TRAIN.replace("SECONDS = 0.05", "SECONDS = 1.0")
+    project = make_project(tmp_path / "my project ☂", train=train)
+    write_script(
+        tmp_path / "s.jsonl",
+        [rate("0.5", f"0.9{n}", thinking=f"A long thought, number {n}. " * 20, seconds=1) for n in range(10)],
+    )
+    env = own_home(tmp_path)
+    monkeypatch.setenv("AUTORESEARCH_HOME", env["AUTORESEARCH_HOME"])
+    paths = SessionPaths(project, "night")
+    yield paths, env
+    if engine_alive(paths):
+        os.kill(lock_holder(paths), signal.SIGTERM)
+        wait_end(paths)
+
+
+def _start(paths: SessionPaths, env: dict[str, str], **size: int) -> Screen:
+    script = str(paths.project.parent / "s.jsonl")
+    words = ("run", "--session", "night", "--researcher", "scripted", "--script", script, "--slots", "cpu:2")
+    return Screen(paths.project, env, *words, **size)
+
+
+def test_start_steer_kill_the_app_come_back_kill_the_engine_resume(
+    place: tuple[SessionPaths, dict[str, str]],
+) -> None:
+    paths, env = place
+    with _start(paths, env) as screen:
+        screen.wait("RUNNING")
+        screen.wait("A long thought")
+        screen.press("i")
+        screen.wait("enter queue")
+        screen.press("mind the umbrella\r")
+        wait_state(paths, lambda s: s.guidance, "guidance in the log")
+        screen.process.kill()
+    assert engine_alive(paths), "the engine died with the app"
+    wait_state(paths, lambda s: s.guidance[1].taken_by, "the guidance taken while nobody watched")
+
+    with Screen(paths.project, env) as screen:
+        screen.wait("RUNNING")
+        assert engine_alive(paths)
+        screen.press(" ")
+        wait_state(paths, lambda s: s.state == "paused", "a pause")
+        screen.wait("PAUSED")
+        screen.press(" ")
+        wait_state(paths, lambda s: s.state == "running", "going on")
+        kill_engine(paths)
+        screen.wait("R resumes it")
+        screen.press("R")
+        wait_for(lambda: engine_alive(paths), "a resumed engine")
+        screen.wait("RUNNING")
+        screen.press("q")
+        assert screen.end() == 0
+        assert "autoresearch-tui" in screen.text, "no word on how to come back"
+    state = wait_end(paths)
+    assert state.state == "finished"
+    assert [x.verdict for n, x in sorted(state.experiments.items()) if n and x.hypothesis] == ["discarded"] * 10
+
+
+def test_a_hang_up_and_a_termination_leave_the_engine_and_a_clean_terminal(
+    place: tuple[SessionPaths, dict[str, str]],
+) -> None:
+    paths, env = place
+    with _start(paths, env, columns=80, lines=24) as screen:
+        screen.wait("RUNNING")
+        screen.process.send_signal(signal.SIGTERM)
+        screen.end()
+        assert b"\x1b[?1049l" in screen.raw, "the alternate screen was not left"
+        assert screen.raw.rfind(b"\x1b[?25h") > screen.raw.rfind(b"\x1b[?25l"), "the cursor is still hidden"
+        assert screen.raw.rfind(b"\x1b[?1000l") > screen.raw.rfind(b"\x1b[?1000h"), "the mouse is still reported"
+    assert engine_alive(paths)
+    with Screen(paths.project, env, columns=80, lines=24) as screen:
+        screen.wait("RUNNING")
+        screen.process.send_signal(signal.SIGHUP)
+        screen.end()
+    assert engine_alive(paths)
+    assert read_state(paths).state == "running"
+
+
+def test_two_apps_agree_and_any_size_is_survived(place: tuple[SessionPaths, dict[str, str]]) -> None:
+    paths, env = place
+    with _start(paths, env) as first:
+        first.wait("RUNNING")
+        with Screen(paths.project, env, columns=100, lines=30) as second:
+            second.wait("RUNNING")
+            second.press(" ")
+            first.wait("PAUSED")
+            second.wait("PAUSED")
+            first.press(" ")
+            second.wait("RUNNING")
+            for columns, lines in ((20, 5), (200, 60), (80, 24)):
+                second.resize(columns, lines)
+                second.wait("RUNNING" if columns >= 80 else "")
+            assert second.process.poll() is None
+            second.wait("RUNNING")
+
+
+def test_stopping_is_confirmed_and_nothing_of_a_run_reaches_the_terminal(
+    place: tuple[SessionPaths, dict[str, str]],
+) -> None:
+    paths, env = place
+    train = (paths.project / "train.py").read_text()
+    attack = 'print("\\x1b]0;owned\\x07\\x1b[2J\\x1b[31mRED\\x1b[0m \\x9b31m", flush=True)\n'
+    make_project(paths.project.parent / "other", train=train.replace("for step", attack + "for step"))
+    paths = SessionPaths(paths.project.parent / "other", "night")
+    with _start(SessionPaths(paths.project, "night"), env) as screen:
+        screen.wait("RED")
+        screen.press("S")
+        screen.wait("stop the session?")
+        screen.answer("n", "stop the session?")
+        assert engine_alive(paths)
+        assert b"]0;owned" not in screen.raw
+        assert not re.search(rb"\xc2\x9b", screen.raw)
+        screen.press("S")
+        screen.wait("stop the session?")
+        screen.answer("y", "stop the session?")
+        wait_for(lambda: read_state(paths).state in ("stopping", "stopped"), "an answer")
+    if engine_alive(paths):
+        os.kill(lock_holder(paths), signal.SIGTERM)
+        wait_end(paths)
