@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from core import views
 from core.client import Connection
@@ -18,6 +18,8 @@ from core.record.pulse import Pulse, SlotReading
 from core.record.state import BASELINE, Experiment, Run, State
 from core.session import SessionPaths
 from tui.theme import Look
+
+T = TypeVar("T")
 
 
 class Source(Protocol):
@@ -56,6 +58,8 @@ class Model:
         self.look = look
         self.clock = clock
         self.selected: int | None = None  # chosen on the leaderboard; None follows the newest
+        self._memo: dict[str, Any] = {}
+        self._memo_of: tuple[int, int] = (-1, -1)
         self._details: dict[int, tuple[Experiment, Details]] = {}
 
     @property
@@ -99,6 +103,27 @@ class Model:
             return "the engine does not answer; trying again"
         return None if self.live else "still connecting"
 
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """What `make` gives, worked out once for each state of the log: a session may hold ten thousand experiments."""
+        of = (self.state.seq, id(self.state))
+        if of != self._memo_of:
+            self._memo, self._memo_of = {}, of
+        if name not in self._memo:
+            self._memo[name] = make()
+        found: T = self._memo[name]
+        return found
+
+    @property
+    def highest(self) -> int:
+        """The highest experiment number."""
+        return self.once("highest", lambda: max(self.state.experiments, default=BASELINE))
+
+    @property
+    def last_judged(self) -> Experiment | None:
+        """The experiment whose verdict is the newest."""
+        ended = (x for x in self.state.experiments.values() if x.verdict and x.ended)
+        return self.once("last_judged", lambda: max(ended, key=lambda x: x.ended or 0.0, default=None))
+
     def experiment(self, number: int | None) -> Experiment | None:
         return None if number is None else self.state.experiments.get(number)
 
@@ -115,11 +140,14 @@ class Model:
     @property
     def newest(self) -> Experiment | None:
         """The newest experiment that has a change to look at: running first, then proposed, then judged."""
+        return self.once("newest", self._newest)
+
+    def _newest(self) -> Experiment | None:
         experiments = self.state.experiments
         for number in reversed(self.state.live):
             if experiments[number].hypothesis and number != BASELINE:
                 return experiments[number]
-        for number in range(max(experiments, default=0), BASELINE, -1):
+        for number in range(self.highest, BASELINE, -1):
             found = experiments.get(number)
             if found and found.hypothesis:
                 return found
@@ -139,12 +167,13 @@ class Model:
         live = self.state.live_runs()
         if live:
             return max(live, key=lambda r: r.run)
-        last = max(self.state.experiments, default=None)
-        while last is not None and last >= BASELINE:
-            found = self.state.experiments.get(last)
+        return self.once("last_run", self._last_run)
+
+    def _last_run(self) -> Run | None:
+        for number in range(self.highest, BASELINE - 1, -1):
+            found = self.state.experiments.get(number)
             if found and found.runs:
                 return found.runs[-1]
-            last -= 1
         return None
 
     def details(self, number: int) -> Details:

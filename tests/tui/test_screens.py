@@ -43,17 +43,19 @@ async def test_every_size_shows_the_session(show: Show, size: tuple[int, int]) -
 
 
 async def test_resizing_in_mid_stream_leaves_no_rubbish(show: Show) -> None:
-    async with show() as (pilot, app, source):
+    async with show() as (pilot, app, _source):
         for size in [(80, 24), (20, 5), (160, 48), (101, 31), (39, 12), (160, 48)]:
             await pilot.resize_terminal(*size)
             await pilot.pause(0.05)
+        await pilot.pause(0.7)
         after = text_of(app)
     async with show() as (pilot, app, _source):
-        assert text_of(app) == after
+        await until(pilot, lambda: text_of(app) == after)
 
 
 async def test_numbers_line_up(show: Show) -> None:
-    async with show() as (_pilot, app, _source):
+    async with show() as (pilot, app, _source):
+        await until(pilot, lambda: "discarded" in text_of(app))
         lines = [line[75:] for line in text_of(app).splitlines()[19:] if "✓ kept" in line or "· discarded" in line]
         columns = {line.rindex("0.0040") for line in lines if "0.0040" in line}
         assert len(columns) == 1 and len(lines) > 5
@@ -232,6 +234,7 @@ async def test_random_keys_and_sizes_bring_nothing_down(show: Show) -> None:
 async def test_mouse(show: Show) -> None:
     async with show() as (pilot, app, _source):
         board = app.screen.board  # type: ignore[attr-defined]
+        await until(pilot, lambda: len(board.order) > 3)
         await pilot.click("#board", offset=(10, 5))
         await pilot.pause()
         assert app.model.selected == board.order[3] and app.screen.focused is board

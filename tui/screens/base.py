@@ -12,6 +12,7 @@ from textual.widgets import Input
 
 from tui import actions
 from tui.actions import Action
+from tui.widgets.canvas import Pane
 from tui.widgets.status import Footer, Hint
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class ActionScreen(Screen[None]):
     PLACE: ClassVar[str] = ""
     BINDINGS: ClassVar[list[BindingType]] = []
     AUTO_FOCUS = None
+    _seen: tuple[int, int] = (-1, -1)
 
     @property
     def cockpit(self) -> Cockpit:
@@ -36,10 +38,35 @@ class ActionScreen(Screen[None]):
 
     def _tick(self) -> None:
         if self.is_current or (self.app.screen.is_modal and self.app.screen_stack[-2:-1] == [self]):
+            self.follow()
+
+    def follow(self) -> None:
+        """Read what is new; paint only where something is."""
+        model = self.cockpit.model
+        second = 0 if model.connection.status == "dead" else int(self.cockpit.clock() * 2)
+        seen = (model.source.version, second)
+        if seen != self._seen:
             self.flush()
+        else:
+            self.flush_streams()
+        self._seen = (model.source.version, second)
 
     def flush(self) -> None:
-        """Read what is new and paint what changed."""
+        """Read what is new and paint all that changed."""
+
+    def flush_streams(self) -> None:
+        """The same for what grows beside the log: reasoning and output."""
+
+    def poll_and_flush(self, panes: Sequence[Pane]) -> None:
+        """Let panes take in what is new, and paint those that did."""
+        for pane in panes:
+            before = pane.revision()
+            pane.poll()
+            if pane.revision() != before:
+                pane.flush()
+        footer = self.query_one(Footer)
+        if footer.expire(self.cockpit.clock()):
+            footer.flush()
 
     async def on_key(self, event: events.Key) -> None:
         if isinstance(self.focused, Input):

@@ -136,6 +136,9 @@ class DetailScreen(ActionScreen):
             if canvas.display:
                 canvas.flush()
 
+    def flush_streams(self) -> None:
+        self.poll_and_flush([self.panes[self.tab]])
+
     # -- pages --------------------------------------------------------------------------------------------------
 
     def _idea(self, width: int) -> Lines:

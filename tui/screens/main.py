@@ -54,7 +54,6 @@ class MainScreen(ActionScreen):
         self.prompt = Prompt(model)
         self.zoomed = False
         self.active = 0
-        self._seen_version = -1
 
     def compose(self) -> ComposeResult:
         yield self.words
@@ -77,6 +76,7 @@ class MainScreen(ActionScreen):
         super().on_mount()
         self.lay_out()
         self.set_timer(0.4, self._warm)
+        self.call_after_refresh(self.flush)
         self.panes[0].focus()
 
     def _warm(self) -> None:
@@ -131,14 +131,8 @@ class MainScreen(ActionScreen):
     # -- data ---------------------------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        model = self.model
-        changed = model.source.version != self._seen_version
-        self._seen_version = model.source.version
-        if changed:
-            self.cockpit.heard()
-        runs = {r.run for r in model.state.live_runs()}
-        shown = model.shown_run
-        self.curves.poll(runs | ({shown.run} if shown else set()))
+        self.cockpit.heard()
+        self._poll_curves()
         for pane in self.panes:
             if pane.display:
                 pane.poll()
@@ -148,6 +142,14 @@ class MainScreen(ActionScreen):
         for canvas in (self.words, self.status, self.now_line, self.tabs, footer, *self.panes):
             if canvas.display:
                 canvas.flush()
+
+    def _poll_curves(self) -> None:
+        shown = self.model.shown_run
+        self.curves.poll({r.run for r in self.model.state.live_runs()} | ({shown.run} if shown else set()))
+
+    def flush_streams(self) -> None:
+        self._poll_curves()
+        self.poll_and_flush([p for p in (self.reasoning, self.output) if p.display])
 
     # -- panes --------------------------------------------------------------------------------------------------
 

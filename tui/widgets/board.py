@@ -131,7 +131,7 @@ class BoardPane(Pane):
 
     def _columns(self, width: int) -> tuple[int, int, int, int]:
         """Cells for the number, the verdict's word, each of metric and change, and the noise (0: left out)."""
-        number = max(3, len(str(max(self.model.state.experiments, default=0))))
+        number = max(3, len(str(self.model.highest)))
         return number, 11 if width >= 56 else 0, 8, 7 if width >= 70 else 0
 
     def _head(self, width: int) -> Strip:

@@ -122,6 +122,10 @@ class Pane(Canvas, can_focus=True):
     def poll(self) -> None:
         """Take in what is new; painting comes after."""
 
+    def revision(self) -> int:
+        """Grows when `poll` took something in that the session's State does not tell."""
+        return 0
+
     def move(self, rows: int) -> None:
         """Scroll by lines, positive downwards. A pane that shows all it has stays where it is."""
 

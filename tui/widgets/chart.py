@@ -71,6 +71,8 @@ class ChartPane(Pane):
     def __init__(self, model: Model, *, id: str | None = None) -> None:
         super().__init__(model, id=id)
         self._series = Series()
+        self._plotted: list[list[Part]] = []
+        self._plotted_for: tuple[int, int, int, int] = (-1, 0, 0, 0)
 
     def poll(self) -> None:
         if self._series.seq != self.model.state.seq:
@@ -102,7 +104,10 @@ class ChartPane(Pane):
         places = decimals(marks)
         labels = max(len(f"{m:.{places}f}") for m in marks)
         plot = width - labels - 2
-        cells = self._plot(plot, rows)
+        shown = (series.seq, plot, rows, id(look))
+        if self._plotted_for != shown:
+            self._plotted, self._plotted_for = self._plot(plot, rows), shown
+        cells = self._plotted
         lines = []
         at = {self._row(m, rows): f"{m:.{places}f}" for m in marks}
         for row in range(rows):

@@ -191,10 +191,9 @@ class NowLine(Canvas):
     def _last(self) -> list[Part]:
         """The newest verdict in a sentence."""
         look = self.look
-        ended = [x for x in self.model.state.experiments.values() if x.verdict and x.ended]
-        if not ended:
+        x = self.model.last_judged
+        if x is None:
             return []
-        x = max(ended, key=lambda x: x.ended or 0.0)
         word = x.verdict or ""
         return [
             (f"{look.glyph(word)} #{x.number} {word}", look.verdict(word)),
@@ -279,9 +278,12 @@ class Footer(Canvas):
         self._until = now + seconds
         self.flush()
 
-    def expire(self, now: float) -> None:
+    def expire(self, now: float) -> bool:
+        """Forget a message that has been shown long enough; whether there was one."""
         if self._message and now >= self._until:
             self._message = None
+            return True
+        return False
 
     def paint(self, width: int, height: int) -> list[Strip]:
         look = self.look

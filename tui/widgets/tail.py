@@ -25,17 +25,23 @@ class Tail(Pane):
         self._wrapped_for = 0
         self._away = 0  # rows below the view; 0 follows the end
         self._unseen = 0
+        self._revision = 0
         self.filter = ""
         self.wraps = True
 
     # -- content ------------------------------------------------------------------------------------------------
 
+    def revision(self) -> int:
+        return self._revision
+
     def clear(self) -> None:
+        self._revision += 1
         self._entries, self._rows = [], []
         self._last_rows = self._away = self._unseen = 0
 
     def add(self, text: str, role: str = "text", mark: str = "  ") -> None:
         """One more line, complete."""
+        self._revision += 1
         self._entries.append((mark, text, role))
         if self._passes(text):
             rows = self._wrap(self._entries[-1])
