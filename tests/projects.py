@@ -75,3 +75,65 @@ def own_home(folder: Path) -> dict[str, str]:
     home = folder / "home"
     home.mkdir(parents=True, exist_ok=True)
     return {**env, "HOME": str(home), "AUTORESEARCH_HOME": str(home / "state"), "TERM": "xterm-256color"}
+
+
+SCORED_TRAIN = '''\
+"""A run that starts up for a while, asks for its data, trains, and leaves a file to be scored."""
+import json
+import os
+import socket
+import time
+
+RATE = 0.5  # best at 0.3
+SECONDS = 0.2  # of training
+
+time.sleep(0.5)  # starting up
+link = socket.socket(fileno=int(os.environ["AUTORESEARCH_CONTROL_FD"]))
+link.send(json.dumps({"type": "ready", "params": 1}).encode())
+answer, fds, _, _ = socket.recv_fds(link, 65536, 8)
+text = os.read(fds[0], 1000).decode()
+time.sleep(SECONDS)
+print(f"step 00001 | loss {len(text)}", flush=True)
+link.send(json.dumps({"type": "done", "steps": 1, "tokens": len(text)}).encode())
+with open(os.path.join(os.environ["AUTORESEARCH_RUN_DIR"], "weights.json"), "w") as file:
+    json.dump({"rate": RATE}, file)
+'''
+SCORED_FILES = {
+    "prepare.py": """\
+import json, pathlib
+data = pathlib.Path("data.txt").resolve()
+data.write_text("training text")
+print("laying out data")
+print(json.dumps({"train": {"data.txt": str(data)}, "info": {"size": 13}}))
+""",
+    "score.py": """\
+import json, os, pathlib, time
+time.sleep(0.5)
+rate = json.loads(pathlib.Path(os.environ["AUTORESEARCH_RUN_DIR"], "weights.json").read_text())["rate"]
+if rate > 1:
+    print(json.dumps({"rejected": "the rate is out of this world", "probes": {"rate": {"ok": False}}}))
+else:
+    print(json.dumps({"metric": 1.0 + (rate - 0.3) ** 2, "probes": {"rate": {"ok": True}}}))
+""",
+}
+SCORED_PROGRAM = """\
++++
+edit = ["train.py"]
+run = "python train.py"
+prepare = "python prepare.py"
+score = "python score.py"
+[metric]
+name = "loss"
+[budget]
+run = "10s"
++++
+# A test with a scorer
+"""
+
+
+def make_scored_project(folder: Path) -> Path:
+    """A committed project whose metric a scorer computes, and whose runs get their data over the control channel."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in SCORED_FILES.items():
+        (folder / name).write_text(text)
+    return make_project(folder, train=SCORED_TRAIN, program=SCORED_PROGRAM)

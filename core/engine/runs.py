@@ -35,10 +35,13 @@ class Live:
     slot: str
     started: float
     job: runner.Job | None = None
-    phase: e.RunPhase = "starting"
+    phase: str = "starting"
     phase_since: float = 0.0
     scoring: asyncio.Task[scorer.Score] | None = None
     wanted_end: str = ""
+    owns_slot: bool = True
+    owns_clock: bool = False
+    clock: asyncio.Task[bool] | None = None  # waiting for the slot's clock
     killing: set[asyncio.Task[runner.JobResult]] = field(default_factory=set)
 
     def end(self, why: str) -> None:
@@ -90,23 +93,49 @@ class Runs:
     async def adopt(self, run: int, experiment: int, slot: str, seed: int) -> e.RunFinished | None:
         """Go on with a run that an earlier engine left in flight, or log it as abandoned."""
         job = runner.adopt(self._setup.paths.run(run))
-        live = Live(run, experiment, slot, time.time(), job, phase_since=time.time())
+        live = Live(run, experiment, slot, time.time(), job, phase_since=time.time(), owns_slot=False)
         if job is None:
             reason = "left unfinished when the engine ended"
             await self._journal.write(e.RunFinished(run, experiment, "abandoned", None, 0, 0, reason=reason))
             await asyncio.to_thread(self._setup.repo.remove_worktree, self._setup.paths.worktree(run))
             return None
-        taken = self._slots.take(slot)
+        live.owns_slot = self._slots.take(slot)
         self.live[run] = live
         try:
             return await self._see_through(live, seed)
         finally:
-            self._end(live, release=taken)
+            self._end(live)
 
-    def _end(self, live: Live, release: bool = True) -> None:
+    def _end(self, live: Live) -> None:
         self.live.pop(live.run, None)
-        if release:
+        self._leave_slot(live)
+        if live.owns_clock:
+            live.owns_clock = False
+            self._slots.clocks[live.slot].release()
+
+    def _leave_slot(self, live: Live) -> None:
+        if live.owns_slot:
+            live.owns_slot = False
             self._slots.release(live.slot)
+
+    @property
+    def _overlaps(self) -> bool:
+        """Whether a run's start-up and its clock can be told apart: it then starts up while the last one is scored."""
+        return self._setup.program.score is not None and bool(self.prepared.train)
+
+    async def _take_clock(self, live: Live) -> None:
+        """Wait until nothing else of the slot is measured or scored, then let the run have its data."""
+        lock = self._slots.clocks.get(live.slot)
+        if lock is None or live.owns_clock or live.job is None:
+            return
+        live.clock = asyncio.create_task(lock.acquire())
+        try:
+            live.owns_clock = await live.clock
+        except asyncio.CancelledError:
+            if not live.clock.cancelled():
+                raise
+            return  # the run ended before its turn came
+        live.job.hand_over()
 
     async def _see_through(self, live: Live, seed: int) -> e.RunFinished:
         """Watch the job to its end, score it, and log the result."""
@@ -117,8 +146,12 @@ class Runs:
         try:
             result = await job.wait(phases.put_nowait)
         finally:
+            if live.clock is not None and not live.clock.done():
+                live.clock.cancel()
             phases.put_nowait(None)
             await writer
+        if self._overlaps:
+            self._leave_slot(live)
         finished = self._as_event(live, result)
         if result.ended == "done" and not live.wanted_end:
             finished = await self._measure(live, seed, finished)
@@ -134,12 +167,14 @@ class Runs:
         return finished
 
     async def _log_phases(self, live: Live, phases: asyncio.Queue[str | None]) -> None:
-        logged = {"starting"}
+        logged = {"starting", "ready"}
         while (phase := await phases.get()) is not None:
-            known: Any = phase
-            live.phase, live.phase_since = known, time.time()
+            live.phase, live.phase_since = phase, time.time()
+            if phase in ("ready", "training"):
+                await self._take_clock(live)
             if phase not in logged:
                 logged.add(phase)
+                known: Any = phase
                 await self._journal.write(e.RunPhaseChanged(live.run, live.experiment, known))
 
     async def _measure(self, live: Live, seed: int, finished: e.RunFinished) -> e.RunFinished:
@@ -231,6 +266,7 @@ class Runs:
             saving_seconds=program.saving_seconds,
             train_files=self.prepared.train,
             plain=program.score is None,
+            hold=self._overlaps,
         )
 
     def _job(self, *, folder: Path, command: str, top: Path, env: dict[str, str], **limits: Any) -> runner.JobSpec:

@@ -22,6 +22,8 @@ class Slots:
     def __init__(self, names: tuple[str, ...]) -> None:
         self.names = names
         self.ended: dict[str, float] = {}  # when each slot's last clock stopped (Unix seconds)
+        # A run may start up while the last one of its slot is scored, but its clock waits for the slot to be quiet.
+        self.clocks = {name: asyncio.Lock() for name in names}
         self._free = list(names)
         self._waiting: list[tuple[Urgency, int, asyncio.Future[str]]] = []
         self._order = itertools.count()

@@ -7,7 +7,7 @@ the control channel of docs/run-protocol.md and to the engine by files: `status.
 Started as a file with `-I -S`, so it must load nothing but the standard library and its neighbours, and little of it.
 """
 # pathlib costs as much as the rest of the start:
-# ruff: noqa: PTH100, PTH104, PTH118, PTH120, PTH123
+# ruff: noqa: PTH100, PTH104, PTH110, PTH118, PTH120, PTH123
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ from core.lab.proctree import boot_id, descendants, kill_children, process_ident
 from core.lab.watch import GitFile, Watch
 
 TICK = 0.2  # seconds between looks at the tree
+HELD_TICK = 0.03  # seconds between looks for the word to go, while a job is held
 OVERTIME_FACTOR, OVERTIME_SECONDS = 1.1, 5.0
+HELD_SECONDS = 3600.0  # a held job whose engine never comes back is not held for ever
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -137,6 +139,11 @@ class Shim:
             due, ended, reason = self.deadline()
             if now >= due:
                 return ended, reason
+            if self.phase == "ready":
+                if self.may_go():
+                    self.go()
+                    continue
+                due = min(due, now + HELD_TICK)
             for fd, _ in poll.poll(max(0.0, min(next_tick, due) - now) * 1000 + 1):
                 if fd == self.pipe:
                     if not self.read_output(16):
@@ -146,10 +153,10 @@ class Shim:
                         poll.unregister(self.control.fileno())
                         self.control.close()
                         self.control = None
-                    elif self.said.get("no_data"):
-                        return "crashed", self.said["no_data"]
                 else:
                     os.read(waker, 4096)
+            if self.said.get("no_data"):
+                return "crashed", self.said["no_data"]
             if self.reap():
                 return self.natural_end()
             if self.terminated and (verdict := self.asked_to_stop()):
@@ -183,6 +190,8 @@ class Shim:
             return (self.clock_end or 0.0) + allowance, "overtime", (
                 f"was killed: still there {allowance:g} s after it said that training was done"
             )  # fmt: skip
+        if self.phase == "ready":
+            return self.started + spec["startup_seconds"] + HELD_SECONDS, "killed", "nobody let it have its data"
         if self.phase == "starting":
             allowance = spec["startup_seconds"]
             return self.started + allowance, "startup_timeout", (
@@ -258,13 +267,20 @@ class Shim:
         if isinstance(message, dict):
             if message.get("type") == "ready" and "params" not in self.said:
                 self.said["params"] = message.get("params")
-                self.go()
+                if self.spec["hold"] and self.phase == "starting" and not self.may_go():
+                    self.phase = "ready"  # the slot's last run is still being scored
+                    self.write_status()
+                else:
+                    self.go()
             elif message.get("type") == "done" and self.phase == "training":
                 self.clock_end = time.monotonic()
                 self.phase = "saving"
                 self.said.update({key: _count(message.get(key)) for key in ("steps", "tokens")})
                 self.write_status()
         return True
+
+    def may_go(self) -> bool:
+        return os.path.exists(self.path("go"))
 
     def go(self) -> None:
         """Hand over the data; the clock starts here. A plain command that asks late keeps the clock it has."""
@@ -289,7 +305,7 @@ class Shim:
             for fd in fds:
                 os.close(fd)
         now = time.monotonic()
-        if self.phase == "starting" or now - self.started <= self.spec["startup_seconds"]:
+        if self.phase in ("starting", "ready") or now - self.started <= self.spec["startup_seconds"]:
             self.clock, self.clock_wall = now, time.time()
             self.phase = "training"
             self.curve.restart()
@@ -300,7 +316,7 @@ class Shim:
     def write_status(self) -> None:
         status = {
             "phase": self.phase, "plain": self.plain, "shim": process_identity(os.getpid()), "job": self.job_identity,
-            "started": self.started, "clock": self.clock if self.phase != "starting" else None,
+            "started": self.started, "clock": None if self.phase in ("starting", "ready") else self.clock,
             "clock_started": self.clock_wall, "clock_end": self.clock_end, "budget_seconds": self.spec["seconds"],
             "budget_steps": self.spec["steps"], "params": _count(self.said.get("params")), "step": self.curve.step,
             "loss": self.curve.loss, "tree": self.watch.tree, **self.watch.peaks(),
@@ -316,7 +332,7 @@ class Shim:
     def finish(self, ended: str, reason: str) -> None:
         """End the tree, take what is left of the output, and write the last word durably."""
         ended_mono = time.monotonic()
-        seconds = self.seconds(ended_mono) if self.phase != "starting" else 0.0
+        seconds = 0.0 if self.phase in ("starting", "ready") else self.seconds(ended_mono)
         gone = kill_children(self.job)
         self.git_file.restore()
         self.read_output(64)  # the writers are gone: what is left is at most the pipe's own megabyte

@@ -1,0 +1,82 @@
+"""A project with a scorer: whose number it is, and what may happen while it is computed."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+from pathlib import Path
+
+import pytest
+
+from core.record import events as e
+from core.session import SessionPaths
+from tests.engine.support import engine, events_named, kill_engine, wait_end, wait_state
+from tests.projects import make_scored_project, rate, write_script
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTORESEARCH_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+
+
+def _scoring(paths: SessionPaths) -> dict[int, tuple[float, float]]:
+    """From when to when each run was scored."""
+    begun = {
+        event.body.run: event.time
+        for event in events_named(paths, e.RunPhaseChanged)
+        if isinstance(event.body, e.RunPhaseChanged) and event.body.phase == "scoring"
+    }
+    finished = events_named(paths, e.RunFinished)
+    ended = {event.body.run: event.time for event in finished if isinstance(event.body, e.RunFinished)}
+    return {run: (start, ended[run]) for run, start in begun.items()}
+
+
+def test_the_number_is_the_scorers_and_a_rejection_is_a_verdict(tmp_path: Path) -> None:
+    project = make_scored_project(tmp_path / "p")
+    script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.4"), rate("0.5", "7.0")])
+    with engine(project, researcher="scripted", script=str(script), slots="cpu:1") as paths:
+        state = wait_end(paths)
+    assert state.state == "finished", state.reason
+    assert state.baseline is not None and state.baseline.metric == pytest.approx(1.04)
+    assert state.experiments[1].verdict == "kept" and state.experiments[1].metric == pytest.approx(1.01)
+    assert state.experiments[2].verdict == "rejected" and "out of this world" in state.experiments[2].reason
+    runs = [r for x in state.experiments.values() for r in x.runs]
+    assert all(r.steps == 1 and r.tokens == 13 for r in runs)
+    assert (paths.run(state.experiments[1].runs[0].run) / "out" / "weights.json").exists(), "weights of a kept run"
+    assert not (paths.run(state.experiments[2].runs[0].run) / "out").exists()
+
+
+def test_a_run_starts_up_while_the_last_one_is_scored_and_its_clock_waits(tmp_path: Path) -> None:
+    project = make_scored_project(tmp_path / "p")
+    script = write_script(tmp_path / "s.jsonl", [rate("0.5", f"0.6{n}") for n in range(4)])
+    with engine(project, researcher="scripted", script=str(script), slots="cpu:1") as paths:
+        state = wait_end(paths)
+    scoring = _scoring(paths)
+    runs = sorted((r for x in state.experiments.values() for r in x.runs), key=lambda r: r.run)
+    overlaps = 0
+    for before, after in itertools.pairwise(runs):
+        begun, ended = scoring[before.run]
+        assert after.clock_started is not None and after.clock_started >= ended - 0.05, "a clock ran while scoring"
+        overlaps += begun <= after.started < ended
+    assert overlaps >= 2, "no run started up while another was scored"
+    assert all(r.gap is not None and r.gap > 0 for r in runs[1:])
+
+
+@pytest.mark.parametrize("phase", ["starting", "training", "scoring"])
+def test_an_engine_killed_in_any_phase_of_a_run_loses_nothing(tmp_path: Path, phase: str) -> None:
+    project = make_scored_project(tmp_path / "p")
+    script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.4"), rate("0.5", "0.9")])
+    with engine(project, researcher="scripted", script=str(script), slots="cpu:1") as paths:
+        wait_state(
+            paths,
+            lambda s: any(r.experiment == 1 and r.phase == phase for r in s.live_runs()),
+            f"experiment 1 in phase {phase}",
+        )
+        kill_engine(paths, signal.SIGKILL)
+        with engine(project):
+            state = wait_end(paths)
+    assert state.state == "finished", state.reason
+    assert [state.experiments[n].verdict for n in (1, 2)] == ["kept", "discarded"]
+    judged = [event.body.experiment for event in events_named(paths, e.Judged) if isinstance(event.body, e.Judged)]
+    assert sorted(judged) == [1, 2]
