@@ -3,11 +3,15 @@
 Looking needs no engine: State is read from the log on disk, and the socket only carries what is new.
 """
 
+from typing import TYPE_CHECKING
+
 from core.client.files import FileTail
-from core.client.live import Client, Connection
 from core.client.start import start_engine
 from core.client.sync import follow, read_events, read_state, request
 from core.session import EngineOptions
+
+if TYPE_CHECKING:
+    from core.client.live import Client, Connection
 
 __all__ = [
     "Client",
@@ -20,3 +24,12 @@ __all__ = [
     "request",
     "start_engine",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """`Client` and `Connection` bring asyncio with them: loaded when asked for, so that `status` does not pay for it."""
+    if name in ("Client", "Connection"):
+        from core.client import live
+
+        return getattr(live, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
