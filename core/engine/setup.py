@@ -176,7 +176,9 @@ def open_log(setup: Setup) -> Log:
         for folder in (paths.worktrees, paths.folder / "runs", paths.folder / "reasoning"):
             folder.mkdir(parents=True, exist_ok=True)
         paths.program.write_text(program.text, encoding="utf-8")
-        setup.repo.exclude(f"{setup.repo.prefix.strip('./')}/sessions/".replace("//", "/").lstrip("/"))
+        if not setup.repo.in_clone_ignored("sessions/x"):
+            folder = "" if setup.repo.prefix == "." else f"{setup.repo.prefix}/"
+            setup.repo.exclude(f"/{folder}sessions/")
         log = Log.create(paths.database)
         log.append([_session_started(setup)])
     log.append(
