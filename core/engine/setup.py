@@ -177,8 +177,8 @@ def open_log(setup: Setup) -> Log:
             folder.mkdir(parents=True, exist_ok=True)
         paths.program.write_text(program.text, encoding="utf-8")
         if not setup.repo.in_clone_ignored("sessions/x"):
-            folder = "" if setup.repo.prefix == "." else f"{setup.repo.prefix}/"
-            setup.repo.exclude(f"/{folder}sessions/")
+            inside = "" if setup.repo.prefix == "." else f"{setup.repo.prefix}/"
+            setup.repo.exclude(f"/{inside}sessions/")
         log = Log.create(paths.database)
         log.append([_session_started(setup)])
     log.append(
