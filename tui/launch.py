@@ -65,6 +65,7 @@ async def examine(project: Path) -> Readiness:
     except asyncio.CancelledError:
         if process.returncode is None:
             process.kill()
+            await process.wait()
         raise
 
 

@@ -55,7 +55,7 @@ class Clock:
 def text_of(app: Cockpit) -> str:
     """What the terminal shows, as lines of text."""
     strips = app.screen._compositor.render_strips()
-    base = app.screen_stack[0]._compositor.render_strips() if app.screen.is_modal else []
+    base = app.screen_stack[-2]._compositor.render_strips() if app.screen.is_modal else []
     return "\n".join(strip.text.rstrip() for strip in [*base, *strips])
 
 

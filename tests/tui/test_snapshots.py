@@ -1,4 +1,4 @@
-"""The screens to the cell and the colour. After a wanted change: pytest tests/tui --snapshot-update, and look at them."""
+"""The screens to the cell and the colour. After a wanted change: `pytest tests/tui --snapshot-update`, and look."""
 
 from __future__ import annotations
 

@@ -1,0 +1,143 @@
+"""The launch screen on real projects, with the real doctor and the real engine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from textual.widgets import Input
+
+from core.client import request
+from core.record.commands import Stop
+from core.session import SessionPaths, engine_alive
+from tests.recorded import make_session
+from tests.tui.conftest import text_of, until
+from tui.app import Cockpit
+from tui.screens.cards import Question
+from tui.screens.launch import LaunchScreen
+from tui.screens.main import MainScreen
+from tui.theme import Look
+from tui.widgets.choice import Choice
+
+PROGRAM = """+++
+edit = ["train.py"]
+run = "python train.py"
+[metric]
+name = "loss"
+direction = "min"
+pattern = '^loss:\\s*(\\S+)'
+[budget]
+run = "5s"
+experiments = 2
++++
+A small project.
+"""
+
+
+def git(project: Path, *words: str) -> None:
+    own = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    subprocess.run(["git", *own, *words], cwd=project, check=True, capture_output=True)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv("AUTORESEARCH_HOME", str(tmp_path / "home"))
+    folder = tmp_path / "small"
+    folder.mkdir()
+    (folder / "program.md").write_text(PROGRAM)
+    (folder / "train.py").write_text("RATE = 1.0\nprint('loss:', 1.0 + RATE)\n")
+    git(folder, "init", "-q")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "first")
+    yield folder
+    for paths in [SessionPaths(folder, p.name) for p in (folder / "sessions").glob("*")]:
+        if engine_alive(paths):
+            request(paths, Stop(now=True))
+
+
+def launch(project: Path) -> Cockpit:
+    return Cockpit(project, None, look=Look())
+
+
+async def test_what_is_ready_is_shown(project: Path) -> None:
+    app = launch(project)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: "✓ git" in text_of(app), 60.0)
+        shown = text_of(app)
+        assert "train.py" in shown and "loss ↓" in shown and "cage" in shown and "Start" in shown
+        choice = app.screen.query_one(Choice)
+        assert choice.value in ("control", "claude")
+        choice.focus()
+        words = {choice.value}
+        for _ in range(6):
+            await pilot.press("right")
+            words.add(choice.value)
+        assert {"control", "scripted", "claude"} <= words
+
+
+async def test_a_wrong_field_is_named(project: Path) -> None:
+    app = launch(project)
+    async with app.run_test(size=(120, 40)) as pilot:
+        app.screen.query_one("#hours", Input).value = "soon"
+        await pilot.press("enter")
+        await until(pilot, lambda: "'soon' is no number" in text_of(app))
+        assert isinstance(app.screen, LaunchScreen) and not (project / "sessions").exists()
+
+
+async def test_a_broken_program_is_shown_with_its_line(project: Path) -> None:
+    (project / "program.md").write_text(PROGRAM.replace("edit =", "edits ="))
+    app = launch(project)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: "program.md:2" in text_of(app))
+        assert "Start" not in [name for name, _ in app.screen.query_one("#menu").rows]  # type: ignore[attr-defined]
+        await pilot.press("q")
+    assert app.return_code == 0
+
+
+async def test_small_terminals(project: Path) -> None:
+    for size in ((80, 24), (40, 10), (20, 5)):
+        app = launch(project)
+        async with app.run_test(size=size) as pilot:
+            await pilot.press("down", "down", "up", "tab", "x", "escape")
+        assert app.failure is None
+
+
+async def test_an_earlier_session_is_opened(project: Path) -> None:
+    make_session(project, 5, name="older")
+    app = launch(project)
+    async with app.run_test(size=(120, 40)) as pilot:
+        assert "Open older" in text_of(app)
+        await pilot.press("down", "enter")
+        await until(pilot, lambda: isinstance(app.screen, MainScreen) and "FINISHED" in text_of(app))
+        assert "older" in text_of(app)
+
+
+@pytest.mark.slow
+async def test_uncommitted_changes_are_a_question_and_then_it_runs(project: Path, tmp_path: Path) -> None:
+    (project / "train.py").write_text("RATE = 9.0\nprint('loss:', 1.0 + RATE)\n")
+    script = tmp_path / "script.jsonl"
+    script.write_text(
+        '{"hypothesis": "lower", "edits": [{"path": "train.py", "search": "RATE = 1.0", "replace": "RATE = 0.5"}]}\n'
+    )
+    app = launch(project)
+    async with app.run_test(size=(120, 40)) as pilot:
+        choice = app.screen.query_one(Choice)
+        await until(pilot, lambda: choice.value != "", 60.0)
+        choice.focus()
+        while choice.value != "scripted":
+            await pilot.press("right")
+        app.screen.query_one("#script", Input).value = str(script)
+        app.screen.query_one("#session", Input).value = "first"
+        app.screen.query_one("#menu").focus()
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, Question), 60.0)
+        assert "uncommitted" in text_of(app).lower()
+        await pilot.press("y")
+        await until(pilot, lambda: isinstance(app.screen, MainScreen), 60.0)
+        await until(pilot, lambda: "FINISHED" in text_of(app), 120.0)
+        assert app.model.state.verdicts.get("kept") == 1
+        assert (project / "train.py").read_text().startswith("RATE = 9.0")
+    assert os.environ["AUTORESEARCH_HOME"].startswith(str(tmp_path))

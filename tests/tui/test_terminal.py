@@ -1,0 +1,87 @@
+"""The app in a real terminal: it leaves it clean however it ends, and loads nothing heavy."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmarks.terminal import Terminal
+from tests.recorded import make_session
+
+RESTORED = (b"\x1b[?1049l", b"\x1b[?25h", b"\x1b[?1000l")  # the other screen, the cursor, the mouse
+
+
+def attach(project: Path, size: tuple[int, int] = (120, 36)) -> Terminal:
+    terminal = Terminal([sys.executable, "-m", "tui.main", "attach", "-C", str(project), "nov23"], size)
+    terminal.wait_for(b"FINISHED" if size[0] > 40 else b"finished")
+    return terminal
+
+
+def ended(terminal: Terminal, seconds: float = 10.0) -> int:
+    """The exit status, once everything it wrote has been read."""
+    deadline = time.perf_counter() + seconds
+    while time.perf_counter() < deadline:
+        terminal.read(0.05)
+        pid, status = os.waitpid(terminal.pid, os.WNOHANG)
+        if pid:
+            while terminal.read(0.1):
+                pass
+            os.close(terminal.fd)
+            return os.waitstatus_to_exitcode(status)
+    raise AssertionError("it did not end")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_the_terminal_clean(tmp_path: Path, number: int) -> None:
+    make_session(tmp_path / "project", 4)
+    terminal = attach(tmp_path / "project")
+    os.kill(terminal.pid, number)
+    assert ended(terminal) == 0
+    assert all(sequence in terminal.tail for sequence in RESTORED)
+    assert b"Traceback" not in terminal.tail
+    assert (tmp_path / "project/sessions/nov23/seen.json").exists()
+
+
+def test_q_says_how_to_come_back_on_the_restored_terminal(tmp_path: Path) -> None:
+    make_session(tmp_path / "project", 4)
+    terminal = attach(tmp_path / "project")
+    os.write(terminal.fd, b"q")
+    assert ended(terminal) == 0
+    after = terminal.tail.split(b"\x1b[?1049l")[-1]
+    assert b"autoresearch-tui attach nov23" in after
+
+
+def test_twenty_by_five(tmp_path: Path) -> None:
+    make_session(tmp_path / "project", 4)
+    terminal = attach(tmp_path / "project", (20, 5))
+    os.write(terminal.fd, b"\t4jz?\x1b")
+    terminal.run(0.5)
+    os.write(terminal.fd, b"\x1b")
+    terminal.run(0.5)
+    os.write(terminal.fd, b"q")
+    assert ended(terminal) == 0 and b"Traceback" not in terminal.tail
+
+
+def test_a_corrupt_log_is_said_in_words(tmp_path: Path) -> None:
+    paths = make_session(tmp_path / "project", 4)
+    paths.database.write_bytes(b"this is no database, and long enough to be read as one" * 40)
+    terminal = Terminal([sys.executable, "-m", "tui.main", "attach", "-C", str(paths.project), "nov23"], (120, 36))
+    assert ended(terminal) == 1
+    assert b"does not read" in terminal.tail and b"Traceback" not in terminal.tail
+
+
+def test_the_screen_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, tui.app, tui.palette, tui.widgets.syntax\n"
+        "import tui.screens.main, tui.screens.detail, tui.screens.launch\n"
+        "heavy = {'torch', 'git', 'anthropic', 'optuna', 'numpy', 'core.engine', 'core.lab', 'core.research'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "[]"
