@@ -1,0 +1,59 @@
+"""The measurements of docs/benchmarks.md.
+
+    python -m benchmarks                 # the list
+    python -m benchmarks NAME [WORDS]    # one of them; the words are its own
+    python -m benchmarks all             # one after the other
+
+Each prints a small table and leaves nothing running. Run them from the top of the repository.
+"""
+
+from __future__ import annotations
+
+import runpy
+import sys
+
+# name -> (module, words that follow it in `all`, what it measures)
+BENCHMARKS: dict[str, tuple[str, tuple[str, ...], str]] = {
+    "status": ("engine_status", (), "time of `status` and of other commands that look, and of their imports"),
+    "open": ("engine_open", (), "opening a session of 10,000 experiments"),
+    "memory": ("engine_memory", (), "the engine's memory at rest, and its growth over 1,000 experiments (minutes)"),
+    "idle": ("engine_idle", (), "processor time of the engine and the app while nothing happens"),
+    "gap": ("engine_gap", (), "seconds between one run's end and the next run's clock (minutes)"),
+    "start": ("screen_start", (), "first paint of the app, opening a long session, cost at rest"),
+    "stream": ("screen_stream", (), "bytes a second and key-to-paint while streaming at 160x48"),
+    "nanotrain": ("nanotrain_vs_karpathy", (), "nanotrain beside karpathy's settings at equal time (minutes)"),
+}
+
+
+def usage() -> str:
+    width = max(map(len, BENCHMARKS))
+    lines = [f"  {name.ljust(width)}  {what}" for name, (_, _, what) in BENCHMARKS.items()]
+    return "usage: python -m benchmarks NAME [WORDS]\n\n" + "\n".join(lines) + f"\n  {'all'.ljust(width)}  all of these"
+
+
+def run(name: str, words: list[str]) -> None:
+    """Run one benchmark as if its file had been started with `words`."""
+    module, _, what = BENCHMARKS[name]
+    print(f"\n{name}: {what}\n", flush=True)
+    sys.argv = [f"benchmarks {name}", *words]
+    runpy.run_module(f"benchmarks.{module}", run_name="__main__")
+
+
+def main(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help"):
+        print(usage())
+        return 0
+    name, *rest = words
+    if name == "all":
+        for known, (_, own, _) in BENCHMARKS.items():
+            run(known, list(own))
+        return 0
+    if name not in BENCHMARKS:
+        print(f"there is no benchmark {name!r}\n\n{usage()}", file=sys.stderr)
+        return 2
+    run(name, rest)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,85 @@
+"""How long the device waits: seconds between one run's end and the next run's clock in the same slot.
+
+    python -m benchmarks gap [toy] [nanotrain] [EXPERIMENTS]
+
+Both are taken from the log (`gap` of every finished run but a slot's first): from the moment the last run's clock
+stopped to the moment the next one's started, as the process beside each run saw them. The toy's clock starts with its
+process (its metric is read from its output) and runs for 2 s; nanotrain's starts when it has loaded torch and built
+its model and is handed its data, and its runs are scored by the sealed scorer. Each on two CPU slots and on one.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.engine_support import engine, load_now, product, wait_state, workplace
+from benchmarks.terminal import table
+from core.client import read_events
+from core.record import events as e
+from core.session import SessionPaths
+from tests.projects import TRAIN, make_project, rate, write_script
+
+TOY_SECONDS = 2.0
+NANOTRAIN_BUDGET = "10s"
+
+
+def gaps_of(paths: SessionPaths) -> tuple[list[float], float]:
+    """The gaps, in seconds, and the share of the slots' time between first start and last end with a clock running."""
+    finished = [event for event in read_events(paths) if isinstance(event.body, e.RunFinished)]
+    started = [event for event in read_events(paths) if isinstance(event.body, e.RunStarted)]
+    slots = {event.body.slot for event in started if isinstance(event.body, e.RunStarted)}
+    bodies = [event.body for event in finished if isinstance(event.body, e.RunFinished)]
+    found = [body.gap for body in bodies if body.gap is not None]
+    span = finished[-1].time - started[0].time
+    return found, sum(body.seconds for body in bodies) / (span * len(slots))
+
+
+def row(name: str, paths: SessionPaths) -> list[str]:
+    found, share = gaps_of(paths)
+    figures = (statistics.median(found), min(found), max(found))
+    return [name, str(len(found)), *(f"{figure:.2f}" for figure in figures), f"{100 * share:.0f}"]
+
+
+def run(project: Path, name: str, **options: object) -> SessionPaths:
+    """A session to its end."""
+    with engine(project, name, **options) as (paths, _):
+        wait_state(paths, lambda state: state.state == "finished", "the session's end", 1800)
+    return paths
+
+
+def toy(folder: Path, experiments: int) -> list[list[str]]:
+    project = make_project(folder / "toy", train=TRAIN.replace("SECONDS = 0.05", f"SECONDS = {TOY_SECONDS}"))
+    script = write_script(folder / "toy.jsonl", [rate("0.5", f"0.{600 + n}") for n in range(experiments)])
+    return [
+        row(f"toy, {slots}", run(project, f"s{slots[-1]}", researcher="scripted", script=str(script), slots=slots))
+        for slots in ("cpu:2", "cpu:1")
+    ]
+
+
+def nanotrain(folder: Path, experiments: int) -> list[list[str]]:
+    project = folder / "nanotrain"
+    subprocess.run(product("init", "--template", "nanotrain", str(project)), check=True, stdout=subprocess.DEVNULL)
+    common: dict[str, object] = {"researcher": "control", "run_budget": NANOTRAIN_BUDGET, "experiments": experiments}
+    return [
+        row(f"nanotrain, {slots}", run(project, f"s{slots[-1]}", slots=slots, **common)) for slots in ("cpu:2", "cpu:1")
+    ]
+
+
+def main(words: list[str]) -> None:
+    counts = [int(word) for word in words if word.isdigit()]
+    wanted = [word for word in words if not word.isdigit()] or ["toy", "nanotrain"]
+    with workplace() as folder:
+        rows: list[list[str]] = []
+        if "toy" in wanted:
+            rows += toy(folder, counts[0] if counts else 20)
+        if "nanotrain" in wanted:
+            rows += nanotrain(folder, counts[0] if counts else 6)
+        head = [f"seconds, {load_now()}", "gaps", "median", "best", "worst", "clock running %"]
+        print(table(head, rows))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
