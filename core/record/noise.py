@@ -1,0 +1,99 @@
+"""Sigma: how far runs of the same code scatter, and how well that is known. (docs/decisions.md)"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+NORMAL = NormalDist()
+COVERAGE = 0.9  # of the interval that `Noise.low` and `Noise.high` enclose
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """What is known of sigma before this session's repeats: `sigma` in the metric's unit, worth `df` repeats.
+
+    A good one is an earlier session's `Noise` of the same code on the same kind of slot (`Noise.as_prior`).
+    """
+
+    sigma: float
+    df: float
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """The standard deviation of a single run, in the metric's unit, with a 90% interval.
+
+    `df` counts the independent differences it rests on (a prior's weight included); 0 when nothing was ever repeated:
+    sigma is then 0 and `high` infinite. All-equal repeats give exactly 0 with high 0: the metric is deterministic.
+    """
+
+    sigma: float
+    df: float
+    low: float
+    high: float
+
+    @property
+    def exact(self) -> bool:
+        """Runs of the same code agree to the last digit (or nothing is known of how far they do not)."""
+        return self.sigma == 0
+
+    def as_prior(self, most: float = 4.0) -> Prior | None:
+        """For the next session of this code; its weight is capped at `most` repeats, so that a new machine shows."""
+        return Prior(self.sigma, min(self.df, most)) if self.df > 0 and self.sigma > 0 else None
+
+
+def estimate(groups: Iterable[Sequence[float]], prior: Prior | None = None) -> Noise:
+    """Sigma from `groups` of results, each group being runs of one and the same code.
+
+    The pooled variance within the groups: a group of n runs adds n - 1 degrees of freedom, single runs add none.
+    A prior is pooled in the same way, as `prior.df` more. Results that are not finite are left out.
+    """
+    squares, df = [], 0.0
+    for group in groups:
+        finite = [v for v in group if math.isfinite(v)]
+        if len(finite) < 2:
+            continue
+        # From the first value on, so that equal numbers give exactly 0 however their mean rounds.
+        shifted = [v - finite[0] for v in finite]
+        mean = math.fsum(shifted) / len(shifted)
+        squares += [(v - mean) ** 2 for v in shifted]
+        df += len(finite) - 1
+    if prior is not None and df > 0 and not any(squares):
+        prior = None  # repeats that agree to the last digit: this code is deterministic, whatever an earlier one was
+    if prior is not None:
+        squares.append(prior.df * prior.sigma**2)
+        df += prior.df
+    if df == 0:
+        return Noise(0.0, 0.0, 0.0, math.inf)
+    sigma = math.sqrt(math.fsum(squares) / df)
+    tail = (1 - COVERAGE) / 2
+    return Noise(
+        sigma, df, sigma / math.sqrt(chi_square(1 - tail, df) / df), sigma / math.sqrt(chi_square(tail, df) / df)
+    )
+
+
+def chi_square(p: float, df: float) -> float:
+    """The p-quantile of chi-square with `df` degrees of freedom (exact for 2, else Wilson-Hilferty, ~1% from 3 on)."""
+    if df == 2:
+        return -2 * math.log1p(-p)
+    spread = 2 / (9 * df)
+    return df * max(1e-3, 1 - spread + NORMAL.inv_cdf(p) * math.sqrt(spread)) ** 3
+
+
+def to_normal(t: float, df: float) -> float:
+    """The z that is as unlikely as `t` is under Student's t with `df` degrees of freedom (Wallace's formula)."""
+    if df == math.inf or t == 0:
+        return t
+    shrink = (8 * df + 1) / (8 * df + 3)
+    return math.copysign(shrink * math.sqrt(df * math.log1p(t * t / df)), t)
+
+
+def from_normal(z: float, df: float) -> float:
+    """The inverse of `to_normal`: how large t must be, sigma being known only from `df` differences."""
+    if df == math.inf or z == 0:
+        return z
+    stretched = z * (8 * df + 3) / (8 * df + 1)
+    return math.copysign(math.sqrt(df * math.expm1(min(600.0, stretched * stretched / df))), z)
