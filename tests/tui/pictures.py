@@ -1,6 +1,6 @@
-"""Pictures of the screens, made by the product: `python -m tests.tui.pictures [FOLDER]` (default docs/pictures).
+"""Pictures of the screens, made by the product: `python -m tests.tui.pictures [FOLDER [NAME ... | all]]`.
 
-Writes SVG, and PNG too where `rsvg-convert` is installed.
+Without words, those of the documentation, into docs/pictures. PNG where `rsvg-convert` is installed, else SVG.
 """
 
 from __future__ import annotations
@@ -110,6 +110,9 @@ PICTURES: dict[str, tuple[tuple[int, int], str, Step]] = {
 }
 
 
+IN_THE_DOCS = ["main", "experiment", "main-80x24", "launch"]
+
+
 async def take(stage: Stage, size: tuple[int, int], look: str, step: Step) -> str:
     source = Playing(stage)
     app = Cockpit(stage.paths.project, stage.paths, source=source, look=Look(look), clock=lambda: stage.now)
@@ -120,19 +123,51 @@ async def take(stage: Stage, size: tuple[int, int], look: str, step: Step) -> st
         return straighten(app.export_screenshot(title="autoresearch-tui"))
 
 
+def small_project(place: Path) -> Path:
+    """nanotrain in a repository of its own."""
+    here = Path(__file__).parents[2]
+    project = place / "nanotrain"
+    (project / "nanotrain").mkdir(parents=True, exist_ok=True)
+    shutil.copy(here / "program.md", project / "program.md")
+    for path in (here / "nanotrain").glob("*.py"):
+        shutil.copy(path, project / "nanotrain" / path.name)
+    (project / "README.md").write_text("nanotrain\n")
+    for words in ("init -q", "add -A", "-c user.name=a -c user.email=a@example.org commit -qm first"):
+        subprocess.run(["git", *words.split()], cwd=project, check=True)
+    return project
+
+
+async def take_launch(project: Path) -> str:
+    """The launch screen, with what the real doctor says."""
+    app = Cockpit(project, None, look=Look())
+    async with app.run_test(size=(120, 36)) as pilot:
+        for _ in range(200):
+            await pilot.pause(0.1)
+            if getattr(app.screen, "ready", None) is not None:
+                break
+        await pilot.pause(0.3)
+        svg = straighten(app.export_screenshot(title="autoresearch-tui"))
+    return svg.replace(str(project.parent), "~")
+
+
 def main(folder: Path, only: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as place:
         stage = build(Path(place))
-        for name in only or PICTURES:
-            size, look, step = PICTURES[name]
+        wanted = [*PICTURES, "launch"] if only == ["all"] else only or IN_THE_DOCS
+        for name in wanted:
+            size, look, step = PICTURES.get(name, ((120, 36), "dark", nothing))
             path = folder / f"{name}.svg"
-            path.write_text(asyncio.run(take(stage, size, look, step)))
+            taken = (
+                take_launch(small_project(Path(place) / "own")) if name == "launch" else take(stage, size, look, step)
+            )
+            path.write_text(asyncio.run(taken))
             if converter := shutil.which("rsvg-convert"):
                 png = path.with_suffix(".png")
-                subprocess.run(
-                    [converter, "-w", "1800" if size[0] > 130 else "1400", "-o", str(png), str(path)], check=True
-                )
+                width = "1500" if size[0] > 130 else "1400"
+                subprocess.run([converter, "-w", width, "-o", str(png), str(path)], check=True)
+                path.unlink()
+                path = png
             print(path)
 
 

@@ -18,6 +18,7 @@ from tui.widgets.status import Footer, Hint
 if TYPE_CHECKING:
     from tui.app import Cockpit
 
+MOST_UNWRITTEN = 3  # paintings on their way to the terminal; Textual blocks at thirty
 FLUSH_SECONDS = 0.2  # data travels five times a second; keys paint at once
 
 
@@ -37,8 +38,15 @@ class ActionScreen(Screen[None]):
         self.set_interval(FLUSH_SECONDS, self._tick)
 
     def _tick(self) -> None:
+        if self._clogged():
+            return  # a slow link: let what is on its way arrive before more is painted
         if self.is_current or (self.app.screen.is_modal and self.app.screen_stack[-2:-1] == [self]):
             self.follow()
+
+    def _clogged(self) -> bool:
+        """Whether the terminal has not taken in the last paintings yet."""
+        writer = getattr(self.app._driver, "_writer_thread", None)
+        return writer is not None and writer._queue.qsize() > MOST_UNWRITTEN
 
     def follow(self) -> None:
         """Read what is new; paint only where something is."""

@@ -30,7 +30,7 @@ FIELDS: tuple[tuple[str, str, str], ...] = (
     ("script", "Script", "a file of proposals, one JSON object a line"),
     ("slots", "Slots", "where runs go, such as cpu:2 or gpu:0,1"),
     ("run_budget", "Time budget", "of one run: 20s, 5m or 400 steps"),
-    ("experiments", "Experiments", "stop after so many"),
+    ("experiments", "Experiments", "stop after so many; empty: no limit"),
     ("hours", "Hours", "stop after so many"),
     ("usd", "Dollars", "stop when so much is spent"),
 )
@@ -152,8 +152,8 @@ class LaunchScreen(Screen[None]):
             sign = self.look.glyph("no" if finding.ok is False else "note")
             mend = f"   mend: {one_line(finding.mend)}" if finding.mend else ""
             lines.append(f"{sign} {one_line(finding.name)}: {one_line(finding.detail)}{mend}")
-        well = [f"{self.look.glyph('ok')} {one_line(f.name)}" for f in shown if f.ok]
-        return [*lines, "  ".join(well)]
+        well = ", ".join(one_line(f.name) for f in shown if f.ok)
+        return [*lines, f"{self.look.glyph('ok')} ready: {well}"]
 
     def say(self, text: str) -> None:
         self.query_one("#launch-message", Static).update(clean(text))

@@ -168,7 +168,7 @@ class BoardPane(Pane):
         if noise:
             sigma = "" if x.sigma is None or x.metric is None else f"{x.sigma:.4f}"
             parts.append((right(sigma, noise + 1), look["faint"]))
-        hypothesis = brief(x.hypothesis) or ("" if not live else "thinking")
+        hypothesis = brief(x.hypothesis)
         room = width - parts_width(parts) - 2
         strip = strip_of([*parts, ("  " + fit(hypothesis, room), text)], width, look["text"])
         if x.number == self.cursor:

@@ -97,7 +97,7 @@ class ReasoningPane(Tail):
         if self.fixed is not None or self.experiment is None:
             return []
         words = f" · #{self.experiment}"
-        if self.model.thinking == self.experiment:
+        if self.model.thinking == self.experiment and self.model.connection.status != "dead":
             seconds = self.model.pulse.thinking_seconds if self.model.pulse else 0.0
             return [(words + " thinking", self.look["accent"]), (f" {seconds:.0f}s" if seconds >= 1 else "", dim)]
         if self.model.selected == self.experiment:
