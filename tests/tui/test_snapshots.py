@@ -9,7 +9,7 @@ import pytest
 from textual.pilot import Pilot
 
 from core.client import Connection
-from tests.tui.conftest import Clock
+from tests.tui.conftest import Clock, text_of
 from tests.tui.stage import Playing, Stage, build
 from tui.app import Cockpit
 from tui.theme import Look
@@ -22,8 +22,19 @@ def cockpit(stage: Stage, look: str = "dark", ascii_only: bool = False) -> Cockp
 
 
 async def settled(pilot: Pilot[Any]) -> None:
-    """Until code has its colours and every stream is read: two paintings alike."""
-    await pilot.pause(0.9)
+    """Until code has its colours, every stream is read, and the screen has stayed the same for a while."""
+    app = pilot.app
+    assert isinstance(app, Cockpit)
+    same, before = 0, ""
+    for _ in range(400):
+        await pilot.pause(0.05)
+        coloured = getattr(getattr(app.screen, "diff", None), "colours", True)
+        shown = text_of(app)
+        same = same + 1 if coloured and shown == before else 0
+        before = shown
+        if same >= 8:
+            return
+    raise AssertionError("the screen never came to rest")
 
 
 @pytest.mark.parametrize(
