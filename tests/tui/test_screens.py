@@ -215,6 +215,7 @@ async def test_every_look(show: Show, look: str, ascii_only: bool) -> None:
             assert all(style.color is None for style in styles)
 
 
+@pytest.mark.slow
 async def test_random_keys_and_sizes_bring_nothing_down(show: Show) -> None:
     draw = random.Random(7)
     keys = [key for action in actions.ACTIONS for key in action.keys if action.name != "detach"]
