@@ -6,6 +6,8 @@ Both are taken from the log (`gap` of every finished run but a slot's first): fr
 stopped to the moment the next one's started, as the process beside each run saw them. The toy's clock starts with its
 process (its metric is read from its output) and runs for 2 s; nanotrain's starts when it has loaded torch and built
 its model and is handed its data, and its runs are scored by the sealed scorer. Each on two CPU slots and on one.
+For nanotrain, what lies between two clocks is also measured by itself, in processor time, which neighbours on the
+machine do not lengthen.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.engine_support import engine, load_now, product, wait_state, workplace
+from benchmarks.engine_support import engine, product, row_of, time_command, wait_state, workplace
 from benchmarks.terminal import table
 from core.client import read_events
 from core.record import events as e
@@ -37,10 +39,41 @@ def gaps_of(paths: SessionPaths) -> tuple[list[float], float]:
     return found, sum(body.seconds for body in bodies) / (span * len(slots))
 
 
+def stretches(paths: SessionPaths) -> tuple[float, float]:
+    """Median seconds from a run's start to its clock, and of its scoring (0 without a scorer)."""
+    began: dict[int, float] = {}
+    scored: dict[int, float] = {}
+    starts: list[float] = []
+    scores: list[float] = []
+    for event in read_events(paths):
+        body = event.body
+        if isinstance(body, e.RunStarted):
+            began[body.run] = event.time
+        elif isinstance(body, e.RunPhaseChanged) and body.phase == "training":
+            starts.append(event.time - began[body.run])
+        elif isinstance(body, e.RunPhaseChanged) and body.phase == "scoring":
+            scored[body.run] = event.time
+        elif isinstance(body, e.RunFinished) and body.run in scored:
+            scores.append(event.time - scored[body.run])
+    return statistics.median(starts), statistics.median(scores) if scores else 0.0
+
+
 def row(name: str, paths: SessionPaths) -> list[str]:
     found, share = gaps_of(paths)
-    figures = (statistics.median(found), min(found), max(found))
+    figures = (statistics.median(found), min(found), max(found), *stretches(paths))
     return [name, str(len(found)), *(f"{figure:.2f}" for figure in figures), f"{100 * share:.0f}"]
+
+
+def by_hand(folder: Path) -> list[list[str]]:
+    """What nanotrain does between two clocks, one after the other, with no engine."""
+    python = [sys.executable, "-m"]
+    subprocess.run([*python, "nanotrain.train", "--steps", "20"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    commands = {
+        "import torch": [sys.executable, "-c", "import torch"],
+        "start-up and two steps (train --smoke)": [*python, "nanotrain.train", "--smoke"],
+        "scoring (score)": [*python, "nanotrain.score"],
+    }
+    return [row_of(name, time_command(argv, folder, 3)) for name, argv in commands.items()]
 
 
 def run(project: Path, name: str, **options: object) -> SessionPaths:
@@ -77,8 +110,11 @@ def main(words: list[str]) -> None:
             rows += toy(folder, counts[0] if counts else 20)
         if "nanotrain" in wanted:
             rows += nanotrain(folder, counts[0] if counts else 6)
-        head = [f"seconds, {load_now()}", "gaps", "median", "best", "worst", "clock running %"]
-        print(table(head, rows))
+        head = ["seconds", "gaps", "median", "best", "worst", "start-up", "scoring", "clock running %"]
+        print(table(head, rows), flush=True)
+        if "nanotrain" in wanted:
+            print()
+            print(table(["nanotrain by hand", "median s", "best s", "worst s", "CPU s"], by_hand(folder / "nanotrain")))
 
 
 if __name__ == "__main__":

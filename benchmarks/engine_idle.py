@@ -14,7 +14,7 @@ import time
 import psutil
 
 from benchmarks.engine_memory import SETTLED
-from benchmarks.engine_support import engine, instant_project, load_now, pause, wait_verdicts, workplace
+from benchmarks.engine_support import engine, instant_project, pause, wait_verdicts, workplace
 from benchmarks.terminal import Terminal, table
 
 SETTLING = 5.0  # seconds after which what was set off by pausing or attaching is over
@@ -52,7 +52,7 @@ def main(seconds: float) -> None:
             finally:
                 terminal.close()
             rows.append(["with an app attached", f"{own:.2f}", f"{app:.2f}", f"{own + app:.2f}", f"{rate:.0f}"])
-        head = [f"paused, {seconds:g} s, {load_now()}", "engine %", "app %", "together %", "bytes/s to the terminal"]
+        head = [f"paused, {seconds:g} s", "engine %", "app %", "together %", "bytes/s to the terminal"]
         print(table(head, rows))
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.engine_support import engine, instant_project, load_now, pause, resume, wait_verdicts, workplace
+from benchmarks.engine_support import engine, instant_project, pause, resume, wait_verdicts, workplace
 from benchmarks.terminal import table
 from core.client import read_events
 from core.record import events as e
@@ -103,10 +103,10 @@ def where_time_goes(paths: SessionPaths) -> None:
 def main(experiments: int) -> None:
     with workplace() as folder:
         rows = [at_rest(folder, "control"), at_rest(folder, "scripted")]
-        print(table([f"at rest, {load_now()}", "resident MB", "own MB", "threads", "LLM SDK loaded"], rows))
+        print(table(["at rest", "resident MB", "own MB", "threads", "LLM SDK loaded"], rows))
         print(flush=True)
         grown = growth(folder, experiments)
-        head = [f"experiments, {load_now()}", "resident MB", "own MB", "growth MB", "open files", "engine CPU s each"]
+        head = ["experiments", "resident MB", "own MB", "growth MB", "open files", "engine CPU s each"]
         print(table(head, grown))
 
 

@@ -12,7 +12,7 @@ import gc
 import sys
 import time
 
-from benchmarks.engine_support import Cost, load_now, product, row_of, time_command, workplace
+from benchmarks.engine_support import Cost, product, row_of, time_command, workplace
 from benchmarks.terminal import table
 from core.client import Client
 from core.session import SessionPaths
@@ -40,7 +40,7 @@ def main(experiments: int, times: int) -> None:
             for words in (["status"], ["status", "--json"], ["leaderboard"], ["leaderboard", "--json"])
         ]
         rows.append(row_of("Client.load, in process", load(paths, times)))
-        head = [f"{experiments:,} experiments, {times} times, {load_now()}", "median s", "best s", "worst s", "CPU s"]
+        head = [f"{experiments:,} experiments, {times} times", "median s", "best s", "worst s", "CPU s"]
         print(table(head, rows))
         print(f"\nsession.db: {paths.database.stat().st_size / 2**20:.0f} MB")
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.engine_support import load_now, product, row_of, time_command, workplace
+from benchmarks.engine_support import product, row_of, time_command, workplace
 from benchmarks.terminal import table
 from tests.recorded import make_session
 
@@ -37,7 +37,7 @@ def main(times: int) -> None:
         rows = [row_of("bare interpreter", time_command([sys.executable, "-c", "pass"], project, times))]
         for words in (["status"], ["status", "--json"], ["leaderboard"], ["sessions"], ["--help"]):
             rows.append(row_of(" ".join(words), time_command(product(*words), project, times)))
-        print(table([f"{times} times, {load_now()}", "median s", "best s", "worst s", "CPU s"], rows))
+        print(table([f"{times} times", "median s", "best s", "worst s", "CPU s"], rows))
         print(f"\nheavy modules that `status` loads: {heavy(project)}")
 
 

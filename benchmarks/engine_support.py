@@ -71,11 +71,6 @@ def product(*words: str) -> list[str]:
     return [str(Path(sys.executable).with_name("autoresearch-tui")), *words]
 
 
-def load_now() -> str:
-    """How busy the machine is: figures taken on a shared one are worth as much as this is low."""
-    return f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
-
-
 @contextmanager
 def workplace() -> Iterator[Path]:
     """A temporary folder, and a home of its own in it for this process and whatever it starts."""
