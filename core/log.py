@@ -9,6 +9,7 @@ One engine appends; anybody reads, with or without an engine. `session.db` holds
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 import time
@@ -29,6 +30,7 @@ CREATE INDEX IF NOT EXISTS events_by_experiment ON events(experiment) WHERE expe
 CREATE TABLE IF NOT EXISTS experiments(number INTEGER PRIMARY KEY, body TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS head(one INTEGER PRIMARY KEY CHECK (one = 1), body TEXT NOT NULL);
 """
+_MISREAD = (ValueError, KeyError, TypeError, AttributeError)  # of a projection that is not what was written
 _HEAD_FIELDS = tuple(f.name for f in fields(State) if f.name != "experiments")
 
 
@@ -65,11 +67,25 @@ class Log:
             db.executescript(_SCHEMA)
             if db.execute("PRAGMA user_version").fetchone()[0] == 0:
                 db.execute(f"PRAGMA user_version={FORMAT}")
+            check = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+            if check != "ok":
+                raise _unreadable(path, sqlite3.DatabaseError(check))
             log = cls(path, db, writable=True)
-            log._state = log._load()
+            log._open_state()
         except sqlite3.DatabaseError as error:
             raise _unreadable(path, error) from error
         return log
+
+    def _open_state(self) -> None:
+        """Take the State from the projections; where these do not read, make them again from the events."""
+        try:
+            self._state = self._load()
+        except _MISREAD:
+            self._state = self._refold()
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.execute("DELETE FROM experiments")
+            self._project(self._state, self._state.experiments.values())
+            self._db.execute("COMMIT")
 
     @classmethod
     def read(cls, path: Path) -> Log:
@@ -77,9 +93,17 @@ class Log:
         if not path.exists():
             raise SessionError("there is no log here", where=str(path))
         try:
-            db = sqlite3.connect(f"file:{_quote(path)}?mode=ro", uri=True, isolation_level=None, timeout=5.0,
-                                 check_same_thread=False)  # fmt: skip
-            _check_format(db, path)
+            db = _reader(path, "mode=ro")
+        except sqlite3.OperationalError as error:
+            # Where nothing can be written SQLite cannot make the files that readers and a writer share. With no WAL
+            # that holds anything, no writer is there, and session.db can be read as it is.
+            wal = path.with_name(f"{path.name}-wal")
+            if wal.exists() and wal.stat().st_size:
+                raise _unreadable(path, error) from error
+            try:
+                db = _reader(path, "immutable=1")
+            except sqlite3.DatabaseError:
+                raise _unreadable(path, error) from error
         except sqlite3.DatabaseError as error:
             raise _unreadable(path, error) from error
         return cls(path, db, writable=False)
@@ -87,7 +111,8 @@ class Log:
     def append(self, bodies: Iterable[Body], now: float | None = None) -> list[Event]:
         """Write facts in one transaction, fold them, and return them numbered.
 
-        Raises SessionError when the disk refuses; then nothing of the call is in the log or in the State.
+        Raises SessionError when the disk refuses, LogCorrupt when the file is broken; then nothing of the call is in
+        the log or in the State.
         """
         if not self._writable:
             raise SessionError("this log was opened for reading", where=str(self.path))
@@ -104,13 +129,11 @@ class Log:
             for event in events:
                 fold(state, event)
             changed = [x for n, x in state.experiments.items() if before.get(n) is not x]
-            self._db.executemany(
-                "INSERT OR REPLACE INTO experiments VALUES (?,?)",
-                [(x.number, wire.dumps(wire.to_plain(x))) for x in changed],
-            )
-            self._db.execute("INSERT OR REPLACE INTO head VALUES (1,?)", (wire.dumps(_head(state)),))
+            self._project(state, changed)
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
+            if not isinstance(error, sqlite3.OperationalError):
+                raise _unreadable(self.path, error) from error
             self._undo()
             raise SessionError(
                 f"the log could not be written ({error})",
@@ -118,6 +141,11 @@ class Log:
                 mend="free some space on this disk, then resume; nothing that was acknowledged is lost",
             ) from error
         return events
+
+    def _project(self, state: State, experiments: Iterable[Experiment]) -> None:
+        rows = [(x.number, wire.dumps(wire.to_plain(x))) for x in experiments]
+        self._db.executemany("INSERT OR REPLACE INTO experiments VALUES (?,?)", rows)
+        self._db.execute("INSERT OR REPLACE INTO head VALUES (1,?)", (wire.dumps(_head(state)),))
 
     def _undo(self) -> None:
         if self._db.in_transaction:
@@ -130,19 +158,33 @@ class Log:
         return self._state
 
     def load(self) -> State:
-        """The State as of the last event on disk, in O(experiments). A fresh copy at each call."""
+        """The State as of the last event on disk, in O(experiments). A fresh copy at each call.
+
+        The events are the truth: where the projections do not read, they are folded again.
+        """
         try:
-            return self._load()
-        except (sqlite3.DatabaseError, ValueError, KeyError) as error:
+            try:
+                return self._load()
+            except _MISREAD:
+                return self._refold()
+        except sqlite3.DatabaseError as error:
             raise _unreadable(self.path, error) from error
+
+    def _refold(self) -> State:
+        state = State()
+        for event in self.events():
+            fold(state, event)
+        return state
 
     def _load(self) -> State:
         self._db.execute("BEGIN")
         try:
             row = self._db.execute("SELECT body FROM head").fetchone()
-            state = State() if row is None else wire.from_plain(State, json.loads(row[0]))
+            state = State() if row is None else wire.from_plain(State, _table(row[0]))
             for number, body in self._db.execute("SELECT number, body FROM experiments ORDER BY number"):
-                state.experiments[number] = wire.from_plain(Experiment, json.loads(body))
+                state.experiments[number] = wire.from_plain(Experiment, _table(body))
+            if state.seq != self.last_seq():
+                raise ValueError("the projections are not those of the last event")
         finally:
             self._db.execute("COMMIT")
         return state
@@ -160,7 +202,7 @@ class Log:
             cursor = self._db.execute(f"SELECT seq, time, body FROM events WHERE {where}", parameters)
             for seq, stamp, body in cursor:
                 yield wire.event_from_plain({"seq": seq, "time": stamp, **json.loads(body)})
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, json.JSONDecodeError) as error:
             raise _unreadable(self.path, error) from error
         except ValueError as error:
             raise LogTooNew(
@@ -173,6 +215,11 @@ class Log:
         return int(self._db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
 
     def close(self) -> None:
+        """A writer leaves everything in session.db itself: a reader that closes last would leave it in the WAL."""
+        if self._writable:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("PRAGMA busy_timeout=1000")
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._db.close()
 
 
@@ -184,6 +231,25 @@ def _row(event: Event) -> tuple[int, float, int | None, str]:
 
 def _head(state: State) -> dict[str, Any]:
     return {name: wire.to_plain(getattr(state, name)) for name in _HEAD_FIELDS}
+
+
+def _table(text: str) -> dict[str, Any]:
+    table = json.loads(text)
+    if not isinstance(table, dict):
+        raise ValueError("a projection is no table")
+    return table
+
+
+def _reader(path: Path, how: str) -> sqlite3.Connection:
+    db = sqlite3.connect(
+        f"file:{_quote(path)}?{how}", uri=True, isolation_level=None, timeout=5.0, check_same_thread=False
+    )
+    try:
+        _check_format(db, path)
+    except sqlite3.DatabaseError:
+        db.close()
+        raise
+    return db
 
 
 def _quote(path: Path) -> str:

@@ -21,6 +21,7 @@ import platformdirs
 
 from core.record.errors import NoSuchSession, SessionBusy, SessionError, UsageError
 
+_DISK_RESERVE = 32 * 2**20  # bytes
 _NAME = re.compile(r"^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$")
 
 
@@ -131,7 +132,14 @@ def socket_folder() -> Path:
     else:
         digest = hashlib.sha256(os.fsencode(preferred)).hexdigest()[:8]
         folder = Path("/tmp") / f"autoresearch-{os.getuid()}-{digest}"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SessionError(
+            f"the folder for the engine's socket cannot be made ({str(error.strerror).lower()})",
+            where=str(folder),
+            mend="set AUTORESEARCH_HOME to a folder you can write",
+        ) from error
     info = folder.stat()
     if info.st_uid != os.getuid():
         raise SessionError("the socket folder belongs to another user", where=str(folder), mend="remove it")
@@ -177,13 +185,30 @@ def find_session(project: Path, name: str | None) -> SessionPaths:
         if paths.name == name:
             return paths
     known = ", ".join(p.name for p in sessions[:8]) or "none"
-    raise NoSuchSession(f"there is no session {name!r} (known: {known})", where=str(project))
+    raise NoSuchSession(
+        f"there is no session {name!r} (known: {known})",
+        where=str(project),
+        mend=f"name one of these, or start it with: autoresearch-tui run --session {name}",
+    )
+
+
+def disk_trouble(folder: Path) -> str:
+    """Why nothing may be written below `folder` just now, or "": what is left there, a run's log and git need."""
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return ""
+    free, total = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
+    needed = min(_DISK_RESERVE, total // 20)
+    if free >= needed:
+        return ""
+    return f"the disk is full: {free / 2**20:.1f} MB are free, and {needed / 2**20:.1f} MB are needed to go on"
 
 
 def engine_alive(paths: SessionPaths) -> bool:
     """Whether an engine holds the session, by its lock. Never creates anything."""
     try:
-        descriptor = os.open(paths.lock, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(paths.lock, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:

@@ -32,6 +32,10 @@ class Control:
 
     async def handle(self, command: Command) -> Reply:
         """Raises CommandRefused with the reason."""
+        trouble = self._loop.journal.held_up()
+        if trouble:
+            mend = "free some space: the engine then goes on by itself, and nothing is lost"
+            raise CommandRefused(trouble, mend=mend)
         return Reply(True, await self._handlers[type(command)](command))
 
     def _refuse_when_ending(self) -> None:

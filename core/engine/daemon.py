@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import sqlite3
 import sys
 import time
 import traceback
@@ -24,11 +25,12 @@ from core.engine.setup import Setup
 from core.lab.device import Devices
 from core.log import Log
 from core.record import events as e
-from core.record.errors import AutoresearchError
+from core.record.errors import AutoresearchError, SessionError
 from core.record.pulse import Pulse
 from core.session import EngineOptions, SessionPaths, hold
 
 PULSE_SECONDS = 1.0
+LAST_WORD_SECONDS = 20.0  # that an ending engine waits for room on the disk
 LOG_LIMIT = 5_000_000  # bytes of engine.log kept from earlier engines
 
 
@@ -41,16 +43,49 @@ def serve(project: Path, session: str, options: EngineOptions, ready: int) -> in
             try:
                 found = setup.prepare(paths, options)
                 log = setup.open_log(found)
-            except AutoresearchError:
-                if new and not paths.database.exists():
-                    shutil.rmtree(paths.folder, ignore_errors=True)
+            except BaseException:
+                if new and not _begun(paths):
+                    _leave_nothing(paths)
                 raise
             _stdio_to(paths.engine_log)
             return asyncio.run(_Engine(found, log).run(ready))
-    except AutoresearchError as error:
-        answer = {"ok": False, "kind": type(error).__name__, "what": error.what, "where": error.where}
-        _answer(ready, {**answer, "mend": error.mend, "pid": getattr(error, "pid", None)})
-        return error.exit_code
+    except OSError as fault:
+        traceback.print_exc()
+        error: AutoresearchError = SessionError(
+            f"the session could not be opened ({str(fault.strerror or fault).lower()})",
+            where=str(fault.filename or paths.folder),
+            mend="look at the free space (df -h) and at who may write there",
+        )
+    except AutoresearchError as refusal:
+        error = refusal
+    return _refuse(ready, error)
+
+
+def _begun(paths: SessionPaths) -> bool:
+    """Whether the session's log holds its beginning."""
+    try:
+        log = Log.read(paths.database)
+    except SessionError:
+        return False
+    try:
+        return log.last_seq() > 0
+    except sqlite3.Error:
+        return False
+    finally:
+        log.close()
+
+
+def _leave_nothing(paths: SessionPaths) -> None:
+    """Take away what a refused start has made."""
+    shutil.rmtree(paths.folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        paths.folder.parent.rmdir()  # only when it is empty
+
+
+def _refuse(ready: int, error: AutoresearchError) -> int:
+    answer = {"ok": False, "kind": type(error).__name__, "what": error.what, "where": error.where}
+    _answer(ready, {**answer, "mend": error.mend, "pid": getattr(error, "pid", None)})
+    return error.exit_code
 
 
 def _answer(ready: int, value: dict[str, object]) -> None:
@@ -104,7 +139,12 @@ class _Engine:
 
     async def _close(self, state: e.SessionState, reason: str) -> int:
         say(f"{state}: {reason}")
-        await self.journal.write(e.StateChanged(state, reason), e.EngineStopped(reason))
+        try:
+            async with asyncio.timeout(LAST_WORD_SECONDS):
+                await self.journal.write(e.StateChanged(state, reason), e.EngineStopped(reason))
+        except (TimeoutError, AutoresearchError) as error:
+            # The next engine finds a session left in the middle, and goes on with it.
+            say(f"the end could not be logged: {self.journal.trouble or error}")
         await self.server.close(reason)
         with contextlib.suppress(Exception):
             await self.setup.researcher.close()

@@ -6,15 +6,20 @@ import asyncio
 from collections.abc import Callable
 
 from core.log import Log
-from core.record.errors import SessionError
+from core.record.errors import LogCorrupt, SessionError
 from core.record.events import Body, Event
 from core.record.state import State
+from core.session import disk_trouble
 
 RETRY_SECONDS = 2.0
 
 
 class Journal:
-    """The only writer of the log. A write that the disk refuses is tried again for as long as it takes."""
+    """The only writer of the log. A write that the disk refuses is tried again for as long as it takes.
+
+    It also waits while the disk is nearly full. Everything that happens is said here first, so nothing is begun that
+    git or a run's log would then have no room for.
+    """
 
     def __init__(self, log: Log) -> None:
         self.log = log
@@ -29,12 +34,20 @@ class Journal:
         return self.log.state
 
     async def write(self, *bodies: Body) -> None:
-        """Append facts as one transaction; returns when they are on disk and were handed to the listeners."""
+        """Append facts as one transaction; returns when they are on disk and were handed to the listeners.
+
+        Raises LogCorrupt when the log's file is broken: no waiting would mend that.
+        """
         async with self._lock:
+            while trouble := disk_trouble(self.log.path.parent):
+                self.trouble = trouble
+                await asyncio.sleep(RETRY_SECONDS)
             while True:
                 try:
                     events = self.log.append(bodies)
                     break
+                except LogCorrupt:
+                    raise
                 except SessionError as error:
                     self.trouble = error.what
                     await asyncio.sleep(RETRY_SECONDS)
@@ -44,6 +57,10 @@ class Journal:
                     listener(event)
             changed, self._changed = self._changed, asyncio.Event()
             changed.set()
+
+    def held_up(self) -> str:
+        """Why a write would have to wait just now, or ""."""
+        return self.trouble or disk_trouble(self.log.path.parent)
 
     async def changed(self) -> None:
         """Wait for the next write."""

@@ -18,7 +18,15 @@ from core.record import events as e
 from core.record.errors import ProjectError, SessionError, UncommittedChanges
 from core.research import registry
 from core.research.protocol import Researcher
-from core.session import EngineOptions, SessionPaths, check_name, read_json, write_json
+from core.session import (
+    EngineOptions,
+    SessionPaths,
+    check_name,
+    disk_trouble,
+    read_json,
+    socket_folder,
+    write_json,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +93,7 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Setup:
     ResearcherMisconfigured or SessionError, each with its mend. Writes nothing.
     """
     check_name(paths.name)
+    _check_folders(paths)
     resumed = paths.database.exists()
     options = merge(_stored(paths), asked) if resumed else asked
     program_path = paths.program if resumed else paths.project / "program.md"
@@ -111,6 +120,19 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Setup:
         environment.readable_roots(env, programs), program.seed,
         device.Devices().describe(),
     )  # fmt: skip
+
+
+def _check_folders(paths: SessionPaths) -> None:
+    """Raises SessionError where the engine could not write: better now than after the session has begun."""
+    sockets = socket_folder()
+    if not os.access(sockets, os.W_OK | os.X_OK):
+        raise SessionError(
+            "the folder for the engine's socket cannot be written",
+            where=str(sockets), mend="set AUTORESEARCH_HOME to a folder you can write",
+        )  # fmt: skip
+    trouble = disk_trouble(paths.folder)
+    if trouble:
+        raise SessionError(trouble, where=str(paths.folder), mend="free some space on this disk")
 
 
 def _programs(program: Program, env: Mapping[str, str], cwd: Path) -> list[str]:

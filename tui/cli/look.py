@@ -14,7 +14,7 @@ from core.record.errors import AutoresearchError, SessionError
 from core.record.events import VERDICTS, Event
 from core.record.metric import Metric, format_delta, format_metric
 from core.record.state import State
-from core.session import SessionPaths, engine_alive, list_sessions
+from core.session import SessionPaths, engine_alive, list_sessions, lock_holder
 from tui.cli.names import project_of, session_of
 from tui.cli.output import Output
 
@@ -36,6 +36,8 @@ def status(arguments: Namespace, out: Output) -> int:
     table = views.status(state, alive, now)
     table["session"] = table["session"] or paths.name
     table["project"] = table["project"] or str(paths.project)
+    if alive:  # an engine that has just taken the session is not in its log yet
+        table["engine"]["pid"] = lock_holder(paths) or table["engine"]["pid"]
     if arguments.json:
         out.json(table)
         return 0

@@ -1,0 +1,99 @@
+"""A log in trouble: closed under a reader, on a disk that cannot be written, with projections that do not read."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from core.log import Log
+from core.record.errors import LogCorrupt
+from core.session import engine_alive
+from tests.recorded import make_session, story_events
+
+
+def test_a_writer_leaves_everything_in_the_one_file(tmp_path: Path) -> None:
+    """A copy of session.db alone is the whole session, though a reader still had it open at the end."""
+    writer = Log.create(tmp_path / "session.db")
+    reader = Log.read(tmp_path / "session.db")
+    events = story_events(experiments=12)
+    writer.append([event.body for event in events])
+    assert reader.load().seq == len(events)
+    writer.close()
+    reader.close()
+    (tmp_path / "copy").mkdir()
+    shutil.copy(tmp_path / "session.db", tmp_path / "copy")
+    copy = Log.read(tmp_path / "copy" / "session.db")
+    assert [event.body for event in copy.events()] == [event.body for event in events]
+    copy.close()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE head SET body = '{'",
+        "UPDATE head SET body = '[1]'",
+        "DELETE FROM head",
+        "UPDATE experiments SET body = '{}' WHERE number = 1",
+    ],
+)
+def test_projections_that_do_not_read_are_folded_again(tmp_path: Path, damage: str) -> None:
+    paths = make_session(tmp_path, experiments=6)
+    log = Log.read(paths.database)
+    whole = log.load()
+    log.close()
+    db = sqlite3.connect(paths.database)
+    db.execute(damage)
+    db.commit()
+    db.close()
+    log = Log.read(paths.database)
+    assert log.load() == whole
+    log.close()
+    writer = Log.append_to(paths.database)  # a writer puts them right
+    assert writer.state == whole
+    writer.close()
+    db = sqlite3.connect(paths.database)
+    assert db.execute("SELECT count(*) FROM experiments").fetchone()[0] == len(whole.experiments)
+    assert db.execute("SELECT body FROM head").fetchone()[0].startswith('{"')
+    db.close()
+
+
+def test_an_event_that_is_no_json_is_corruption_and_no_newer_version(tmp_path: Path) -> None:
+    paths = make_session(tmp_path, experiments=3)
+    db = sqlite3.connect(paths.database)
+    db.execute("UPDATE events SET body = 'garbage' WHERE seq = 4")
+    db.commit()
+    db.close()
+    log = Log.read(paths.database)
+    with pytest.raises(LogCorrupt, match="backup"):
+        list(log.events())
+    log.close()
+
+
+def test_a_broken_file_is_not_written_on(tmp_path: Path) -> None:
+    paths = make_session(tmp_path, experiments=40)
+    whole = bytearray(paths.database.read_bytes())
+    whole[4096 : 4096 * 3] = b"A" * 8192
+    paths.database.write_bytes(whole)
+    with pytest.raises(LogCorrupt, match="backup"):
+        Log.append_to(paths.database)
+    assert paths.database.read_bytes() == bytes(whole)
+
+
+def test_a_session_on_a_disk_that_cannot_be_written_is_read(tmp_path: Path) -> None:
+    paths = make_session(tmp_path, experiments=6)
+    paths.lock.touch()
+    mount = ["mount", "--bind", str(tmp_path), str(tmp_path)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", str(tmp_path)], check=True)
+        log = Log.read(paths.database)
+        assert log.load().total == 6 and list(log.events())
+        log.close()
+        assert not engine_alive(paths)
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
