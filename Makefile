@@ -1,6 +1,6 @@
 # make run    set up on the first call, then open the app      (args="run --headless" passes other words)
 # make test   lint, types and every test                       make test-fast: without the slow ones
-# make bench  the measurements of docs/benchmarks.md           make clean: caches and .venv; never sessions/
+# make bench  the measurements of docs/benchmarks.md (args=NAME: one)  make clean: caches and .venv; never sessions/
 .PHONY: help run test test-fast lint bench clean setup setup-dev
 .DEFAULT_GOAL := help
 args ?=
@@ -30,7 +30,7 @@ test-fast: setup-dev
 	.venv/bin/pytest
 
 bench: setup-dev
-	.venv/bin/python -m benchmarks
+	.venv/bin/python -m benchmarks $(or $(args),all)
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

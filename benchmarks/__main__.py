@@ -12,28 +12,29 @@ from __future__ import annotations
 import runpy
 import sys
 
-# name -> (module, words that follow it in `all`, what it measures)
-BENCHMARKS: dict[str, tuple[str, tuple[str, ...], str]] = {
-    "status": ("engine_status", (), "time of `status` and of other commands that look, and of their imports"),
-    "open": ("engine_open", (), "opening a session of 10,000 experiments"),
-    "memory": ("engine_memory", (), "the engine's memory at rest, and its growth over 1,000 experiments (minutes)"),
-    "idle": ("engine_idle", (), "processor time of the engine and the app while nothing happens"),
-    "gap": ("engine_gap", (), "seconds between one run's end and the next run's clock (minutes)"),
-    "start": ("screen_start", (), "first paint of the app, opening a long session, cost at rest"),
-    "stream": ("screen_stream", (), "bytes a second and key-to-paint while streaming at 160x48"),
-    "nanotrain": ("nanotrain_vs_karpathy", (), "nanotrain beside karpathy's settings at equal time (minutes)"),
+# name -> (module, what it measures)
+BENCHMARKS: dict[str, tuple[str, str]] = {
+    "status": ("engine_status", "time of `status` and of other commands that look, and of their imports"),
+    "open": ("engine_open", "opening a session of 10,000 experiments"),
+    "memory": ("engine_memory", "the engine's memory at rest, and its growth over 1,000 experiments (minutes)"),
+    "idle": ("engine_idle", "processor time of the engine and the app while nothing happens"),
+    "gap": ("engine_gap", "seconds between one run's end and the next run's clock (minutes)"),
+    "start": ("screen_start", "first paint of the app, opening a long session, cost at rest"),
+    "stream": ("screen_stream", "bytes a second and key-to-paint while streaming at 160x48"),
+    "decide": ("decide_simulation", "the decision rule beside simpler ones, on simulated sessions"),
+    "nanotrain": ("nanotrain_vs_karpathy", "nanotrain beside karpathy's settings at equal time (minutes)"),
 }
 
 
 def usage() -> str:
     width = max(map(len, BENCHMARKS))
-    lines = [f"  {name.ljust(width)}  {what}" for name, (_, _, what) in BENCHMARKS.items()]
+    lines = [f"  {name.ljust(width)}  {what}" for name, (_, what) in BENCHMARKS.items()]
     return "usage: python -m benchmarks NAME [WORDS]\n\n" + "\n".join(lines) + f"\n  {'all'.ljust(width)}  all of these"
 
 
 def run(name: str, words: list[str]) -> None:
     """Run one benchmark as if its file had been started with `words`."""
-    module, _, what = BENCHMARKS[name]
+    module, what = BENCHMARKS[name]
     print(f"\n{name}: {what}\n", flush=True)
     sys.argv = [f"benchmarks {name}", *words]
     runpy.run_module(f"benchmarks.{module}", run_name="__main__")
@@ -45,8 +46,8 @@ def main(words: list[str]) -> int:
         return 0
     name, *rest = words
     if name == "all":
-        for known, (_, own, _) in BENCHMARKS.items():
-            run(known, list(own))
+        for known in BENCHMARKS:
+            run(known, [])
         return 0
     if name not in BENCHMARKS:
         print(f"there is no benchmark {name!r}\n\n{usage()}", file=sys.stderr)
