@@ -122,6 +122,7 @@ class _Engine:
         self.server = Server(self.setup.paths.name, self.journal, Control(loop).handle, self.setup.paths.socket)
         await self.server.start()
         self._signals(loop)
+        self.setup.repo.patient = True  # until now a full disk was a refusal
         _answer(ready, {"ok": True, "pid": os.getpid()})
         say(f"engine {os.getpid()} serves {self.setup.paths.name} with {self.setup.researcher.name}")
         ticker = asyncio.create_task(self._tick())
@@ -139,6 +140,7 @@ class _Engine:
 
     async def _close(self, state: e.SessionState, reason: str) -> int:
         say(f"{state}: {reason}")
+        self.setup.repo.patient = False
         try:
             async with asyncio.timeout(LAST_WORD_SECONDS):
                 await self.journal.write(e.StateChanged(state, reason), e.EngineStopped(reason))

@@ -182,11 +182,11 @@ class Runs:
         program, paths = self._setup.program, self._setup.paths
         folder = paths.run(live.run)
         if program.score is None:
-            value = await asyncio.to_thread(scorer.self_reported, folder / "output.log", program.pattern or "")
-            if value is None:
-                reason = f"the pattern {program.pattern!r} for {program.metric.name} never matched in its output"
-                return replace(finished, ended="crashed", reason=reason)
-            return _number(finished, value)
+            output, pattern = folder / "output.log", program.pattern or ""
+            said = await asyncio.to_thread(scorer.self_reported, output, pattern, finished.log_tail)
+            if said.value is None:
+                return replace(finished, ended="crashed", reason=said.reason)
+            return _number(finished, said.value)
         live.phase, live.phase_since = "scoring", time.time()
         await self._journal.write(e.RunPhaseChanged(live.run, live.experiment, "scoring"))
         live.scoring = asyncio.create_task(self._score(live, seed))

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from core.lab.gitshell import IDENTITY, GitShell, cannot_open, last_line, scrub_environment
+from core.lab.patience import outlasting
 from core.lab.trees import remove_tree
 from core.record.edits import matches
 from core.record.errors import EditError, GitConflict, LabError, ProjectError
@@ -46,6 +47,7 @@ class Repository:
         self.prefix = prefix
         self.common_dir = common_dir
         self.git_dir = git_dir
+        self.patient = False  # True: what fails for want of space is tried again once there is some
         self._worktrees = threading.Lock()
 
     @classmethod
@@ -60,25 +62,23 @@ class Repository:
         import git  # heavy, and fails to import where git is missing
 
         shell = git.Git(str(project))
-        try:
-            found = shell.execute(
-                ["git", "rev-parse", "--is-bare-repository", "--git-common-dir", "--absolute-git-dir"]
-            )
-        except git.GitCommandError as error:
-            raise cannot_open(project, str(error.stderr)) from None
-        bare, common, git_dir = str(found).split("\n")
-        if bare == "true":
+
+        def tell(option: str) -> str:
+            # One at a time: a path may hold a line break.
+            try:
+                return str(shell.execute(["git", "rev-parse", option]))
+            except git.GitCommandError as error:
+                raise cannot_open(project, str(error.stderr)) from None
+
+        if tell("--is-bare-repository") == "true":
             raise ProjectError(
                 "this is a bare git repository: it has no files to work on",
                 where=str(project), mend="clone it, and start in the clone",
             )  # fmt: skip
-        try:
-            top = str(shell.execute(["git", "rev-parse", "--show-toplevel"]))
-        except git.GitCommandError as error:
-            raise cannot_open(project, str(error.stderr)) from None
-        root = Path(top).resolve()
+        root = Path(tell("--show-toplevel")).resolve()
         prefix = project.relative_to(root).as_posix()
-        repository = cls(git.Repo(str(root)), root, prefix, (project / common).resolve(), Path(git_dir).resolve())
+        common, git_dir = (project / tell("--git-common-dir")).resolve(), Path(tell("--absolute-git-dir")).resolve()
+        repository = cls(git.Repo(str(root)), root, prefix, common, git_dir)
         if repository._git.resolve("HEAD^{commit}") is None:
             raise ProjectError(
                 "the git repository has no commits yet",
@@ -171,6 +171,7 @@ class Repository:
 
     # --- writing objects and refs -----------------------------------------------------------------------------------
 
+    @outlasting
     def commit_files(self, parent: str, files: Mapping[str, str | None], message: str) -> str:
         """A commit on `parent` in which each file has the given text (None: removed). Returns its name.
 
@@ -190,15 +191,18 @@ class Repository:
                 changes[path] = _Entry(before.mode if before else "100644", self._write_blob(text.encode("utf-8")))
         return self._commit(parent, changes, message)
 
+    @outlasting
     def set_branch(self, branch: str, commit: str) -> None:
         """Make `branch` point at `commit`. Idempotent; creates it where it is missing."""
         if self.branch_commit(branch) != commit:
             self._update_ref(f"refs/heads/{branch}", commit)
 
+    @outlasting
     def keep_ref(self, session: str, experiment: int, commit: str) -> None:
         """Keep an experiment's commit reachable for ever, at refs/autoresearch/<session>/<experiment>."""
         self._update_ref(f"refs/autoresearch/{session}/{experiment}", commit)
 
+    @outlasting
     def reapply(self, commit: str, old_parent: str, new_parent: str, message: str) -> str:
         """The change old_parent → commit, merged three ways onto `new_parent`. Returns the new commit's name.
 
@@ -262,6 +266,7 @@ class Repository:
 
     # --- worktrees --------------------------------------------------------------------------------------------------
 
+    @outlasting
     def add_worktree(self, path: Path, commit: str) -> Path:
         """A fresh detached checkout of `commit` at `path`, whatever was there before. Returns the project in it.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from core.lab.command import Finished, run_command
 from core.lab.output import clean
 from core.record.errors import ScorerFault
 
+_WHOLE = 2048  # characters; a remembered end that is longer may begin in the middle of a line
 _LOOKED_AT = 1 << 20  # bytes at each end of an output log
 _NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?|[-+]?nan|[-+]?inf"
 
@@ -101,32 +102,53 @@ def _fault(what: str, spec: ScoreSpec, done: Finished) -> ScorerFault:
     return ScorerFault(f"{what}\n{tail}" if tail else what, mend=f"see {spec.log}")
 
 
-def self_reported(output_log: Path, pattern: str) -> float | None:
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """What a run's output says of the metric. `reason` says why there is no value."""
+
+    value: float | None
+    reason: str = ""
+
+
+def self_reported(output_log: Path, pattern: str, tail: str = "") -> Reported:
     """The last match of the metric's pattern in a run's output; its first group, or the whole match, as a number.
 
-    `^` and `$` match at every line. None when nothing matches or the last match is no number. Of a very long log the
-    first and last megabyte are looked at.
+    `^` and `$` match at every line. Of a very long log the first and last megabyte are looked at. `tail` is the end of
+    the output as the run's shim remembers it: a full disk costs the log, not the number.
     """
+    found = re.compile(pattern, re.M)
+    if len(tail) >= _WHOLE:
+        tail = tail.partition("\n")[2]  # its first line may be the end of one
+    for text in _parts(output_log, tail):
+        matches = list(found.finditer(text))
+        if matches:
+            said = (matches[-1][1] if found.groups else matches[-1][0]) or ""
+            value = _number(said)
+            shown = " ".join(said.split())[:60]
+            return Reported(
+                value, "" if value is not None else f"what the pattern {pattern} found is no number: {shown}"
+            )
+    return Reported(None, f"the pattern {pattern} never matched in its output")
+
+
+def _parts(output_log: Path, tail: str) -> Iterator[str]:
+    """The places to look in, the newest words first."""
+    if tail:
+        yield tail
     try:
         with output_log.open("rb") as file:
             size = file.seek(0, 2)
             file.seek(max(0, size - _LOOKED_AT))
-            tail = file.read(_LOOKED_AT)
-            file.seek(0)
-            head = file.read(_LOOKED_AT) if size > _LOOKED_AT else b""
+            yield clean(file.read(_LOOKED_AT))
+            if size > _LOOKED_AT:
+                file.seek(0)
+                yield clean(file.read(_LOOKED_AT))
     except OSError:
-        return None
-    found = re.compile(pattern, re.M)
-    for part in (tail, head):
-        matches = list(found.finditer(clean(part)))
-        if matches:
-            last = matches[-1]
-            return _number(last[1] if found.groups else last[0])
-    return None
+        return
 
 
-def _number(text: str | None) -> float | None:
+def _number(text: str) -> float | None:
     try:
-        return float((text or "").strip().rstrip(",;"))
+        return float(text.strip().rstrip(",;"))
     except ValueError:
         return None

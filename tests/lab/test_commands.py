@@ -17,7 +17,7 @@ import pytest
 from core.lab.environment import readable_roots, resolve_command, run_environment, trusted_environment
 from core.lab.prepare import prepare
 from core.lab.proctree import process_stat
-from core.lab.scorer import ScoreSpec, score, self_reported
+from core.lab.scorer import Reported, ScoreSpec, score, self_reported
 from core.record.errors import ProjectError, ScorerFault
 from tests.lab.conftest import until
 
@@ -116,16 +116,28 @@ async def _gone(pid_file: Path) -> None:
 
 def test_self_reported(tmp_path: Path) -> None:
     log = tmp_path / "output.log"
-    assert self_reported(log, r"^val_bpb:\s*(\S+)") is None
+    assert self_reported(log, r"^val_bpb:\s*(\S+)").value is None
     log.write_bytes(b"val_bpb: 3.0\n" + b"x" * 3_000_000 + b"\nval_bpb: 1.25\nval_bpb:\xff\n")
-    assert self_reported(log, r"^val_bpb:\s*([\d.]+)") == 1.25
+    assert self_reported(log, r"^val_bpb:\s*([\d.]+)").value == 1.25
     log.write_bytes(b"val_bpb: 3.0\n" + b"noise\n" * 1_000_000)
-    assert self_reported(log, r"^val_bpb:\s*(\S+)") == 3.0
+    assert self_reported(log, r"^val_bpb:\s*(\S+)").value == 3.0
     log.write_bytes(b"acc 91.5%\nacc nan\n")
-    assert str(self_reported(log, r"^acc (\S+)$")) == "nan"
-    assert self_reported(log, r"\d+\.\d+") == 91.5
+    assert str(self_reported(log, r"^acc (\S+)$").value) == "nan"
+    assert self_reported(log, r"\d+\.\d+").value == 91.5
     log.write_text("val_bpb: soon\n")
-    assert self_reported(log, r"^val_bpb:\s*(\S+)") is None and self_reported(log, r"^loss (\S+)") is None
+    assert self_reported(log, r"^val_bpb:\s*(\S+)") == Reported(
+        None, r"what the pattern ^val_bpb:\s*(\S+) found is no number: soon"
+    )
+    assert self_reported(log, r"^loss (\S+)").reason == r"the pattern ^loss (\S+) never matched in its output"
+
+
+def test_the_number_of_a_run_whose_log_was_lost_to_a_full_disk(tmp_path: Path) -> None:
+    log, pattern = tmp_path / "output.log", r"^loss: (\S+)"
+    assert self_reported(log, pattern, "step 1\nloss: 1.5\n").value == 1.5
+    log.write_text("loss: 9.0\n")  # the last words count, and they are in the end that was remembered
+    assert self_reported(log, pattern, "loss: 1.5\n").value == 1.5
+    # A long end may begin in the middle of a line: that one says nothing.
+    assert self_reported(log, pattern, "loss: 1.5\n" + "step\n" * 1000).value == 9.0
 
 
 async def prepared(tmp_path: Path, answer: object, before: str = "") -> Any:

@@ -1,0 +1,95 @@
+"""Git on a disk that fills up: a patient repository goes on when there is space again."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from core.lab.git import Repository
+from core.record.errors import LabError
+from core.session import disk_trouble
+from tests.projects import make_project
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 4 MB."""
+    disk = tmp_path / "small"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("needs the right to mount")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def _fill(disk: Path) -> Path:
+    filler = disk / "filler"
+    try:
+        with filler.open("wb", buffering=0) as file:
+            while True:
+                file.write(b"x" * 4096)
+    except OSError:
+        return filler
+
+
+def test_what_a_full_disk_refuses_is_done_when_there_is_space(small: Path) -> None:
+    repo = Repository.open(make_project(small / "p"))
+    head = repo.head()
+    filler = _fill(small)
+    assert disk_trouble(small).startswith("the disk is full: 0.0 MB are free")
+    with pytest.raises(LabError):
+        repo.commit_files(head, {"train.py": "print(1)\n"}, "impatient")
+    repo.patient = True
+    commits: list[str] = []
+
+    def work() -> None:
+        commit = repo.commit_files(head, {"train.py": "print(2)\n"}, "patient")
+        repo.keep_ref("s", 1, commit)
+        repo.add_worktree(small / "w", commit)
+        commits.append(commit)
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    time.sleep(0.5)
+    assert worker.is_alive() and not commits
+    filler.unlink()
+    worker.join(30)
+    assert commits and repo.refs("s") == {1: commits[0]}
+    assert (small / "w" / "train.py").read_text() == "print(2)\n"
+
+
+def test_patience_ends_when_it_is_withdrawn(small: Path) -> None:
+    repo = Repository.open(make_project(small / "p"))
+    head = repo.head()
+    _fill(small)
+    repo.patient = True
+    failed = _failure(lambda: repo.commit_files(head, {"train.py": "print(3)\n"}, "never"))
+    repo.patient = False
+    assert "No space left" in str(failed())
+
+
+def _failure(work: Callable[[], object]) -> Callable[[], Exception]:
+    """Start `work` in a thread; the answer waits for it and gives what it raised."""
+    raised: list[Exception] = []
+
+    def run() -> None:
+        try:
+            work()
+        except Exception as error:
+            raised.append(error)
+
+    worker = threading.Thread(target=run)
+    worker.start()
+
+    def wait() -> Exception:
+        worker.join(30)
+        assert raised, "it never gave up"
+        return raised[0]
+
+    return wait
