@@ -189,7 +189,9 @@ class Reader:
         value = self.get(key)
         if value is None:
             return None
-        if not isinstance(value, str) or not value.strip():
+        if isinstance(value, str) and not value.strip():
+            self.refuse(key, f"`{key}` is empty")
+        if not isinstance(value, str):
             self.refuse(key, f"`{key}` is {kind(value)}, not a text in quotes")
         if CONTROL.search(value.strip()):
             self.refuse(key, f"`{key}` holds a line break or a control character", "write it on one line")

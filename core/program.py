@@ -94,6 +94,8 @@ def find_project(start: Path) -> Path:
     folder = start.expanduser().absolute()
     if folder.name == NAME and folder.is_file():
         folder = folder.parent
+    if folder.is_file():
+        raise ProjectError("this is a file", where=str(start), mend="name the folder that holds program.md")
     if not folder.is_dir():
         raise ProjectError("there is no such folder", where=str(start), mend="name a folder that holds a program.md")
     folder = folder.resolve()

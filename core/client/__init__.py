@@ -27,7 +27,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """`Client` and `Connection` bring asyncio with them: loaded when asked for, so that `status` does not pay for it."""
+    """`Client` and `Connection` bring asyncio with them: loaded when asked for; `status` does not pay for it."""
     if name in ("Client", "Connection"):
         from core.client import live
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from core.log import Log
 from core.record import commands, wire
@@ -45,7 +45,9 @@ def request(paths: SessionPaths, command: commands.Command, timeout: float = 10.
     if not engine_alive(paths):
         raise EngineError(
             f"session {paths.name!r} has no running engine",
-            mend=f"start it again with: autoresearch-tui run --session {paths.name}",
+            mend="there is nothing to stop"
+            if isinstance(command, commands.Stop)
+            else f"start it again with: autoresearch-tui run --session {paths.name}",
         )
     deadline = time.monotonic() + timeout
     try:
@@ -78,10 +80,10 @@ def _lines(link: socket.socket) -> Iterator[bytes]:
         yield from lines
 
 
-def follow(paths: SessionPaths, since: int = 0) -> Iterator[Event]:
+def follow(paths: SessionPaths, since: int = 0, idle: Callable[[], None] | None = None) -> Iterator[Event]:
     """Every event after `since`, waiting for new ones while an engine lives; ends when it is gone.
 
-    Reads the log itself, ten times a second: what a person sees is what is on disk.
+    Reads the log itself, ten times a second: what a person sees is what is on disk. `idle` is called at each wait.
     """
     log = _open(paths)
     try:
@@ -92,6 +94,8 @@ def follow(paths: SessionPaths, since: int = 0) -> Iterator[Event]:
                 yield event
             if not alive:
                 return
+            if idle is not None:
+                idle()
             time.sleep(POLL_SECONDS)
     finally:
         log.close()

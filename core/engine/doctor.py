@@ -70,6 +70,8 @@ def _git() -> Finding:
 
 
 def _disk(project: Path) -> Finding:
+    if project.is_dir() and not os.access(project, os.W_OK):
+        return Finding("disk", False, f"{project} cannot be written", "work in a copy that you can write: git clone")
     there = project if project.exists() else Path("/")
     free = shutil.disk_usage(there).free
     mend = "" if free > LOW_DISK else "free some space: runs write weights and logs"

@@ -2,7 +2,17 @@
 
 from core.views.chart import Chart, Dot, chart
 from core.views.story import Away, away, sentence, show
-from core.views.tables import Row, busy_share, leaderboard, progress, results_tsv, rows, session_word, status
+from core.views.tables import (
+    Row,
+    baseline_failed,
+    busy_share,
+    leaderboard,
+    progress,
+    results_tsv,
+    rows,
+    session_word,
+    status,
+)
 from core.views.text import SIGNS, clean, one_line, plural, role, sign, to_ascii
 
 __all__ = [
@@ -12,6 +22,7 @@ __all__ = [
     "Dot",
     "Row",
     "away",
+    "baseline_failed",
     "busy_share",
     "chart",
     "clean",

@@ -21,6 +21,15 @@ def session_word(state: State, alive: bool) -> str:
     return state.state
 
 
+def baseline_failed(state: State) -> bool:
+    """Whether the session ended because its unchanged code gave no number: going on with it would change nothing."""
+    runs = state.experiments[BASELINE].runs if BASELINE in state.experiments else ()
+    failed = any(
+        run.ended not in (None, "done", "abandoned") or (run.ended == "done" and run.metric is None) for run in runs
+    )
+    return state.state == "crashed" and state.baseline is None and failed
+
+
 def busy_share(state: State, now: float) -> float | None:
     """Share of the slots' time in which a run's clock ran, 0..1. None before an engine held the session."""
     seconds = state.seconds(now)

@@ -59,6 +59,25 @@ def test_a_session_whose_engine_died(tmp_path: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         status = json.loads(run(tmp_path, "status", "--json").stdout)
         assert status["state"] == "running" and status["engine"]["alive"] and status["running"][0]["experiment"] == 5
+        lock.write(f"{os.getpid()}\n")  # an engine that has just come is known by its lock, before the log knows it
+        lock.flush()
+        assert json.loads(run(tmp_path, "status", "--json").stdout)["engine"]["pid"] == os.getpid()
+        assert "thinking     #6" in run(tmp_path, "status").stdout
+
+
+def test_the_kinds_of_a_reasoning_begin_lines_of_their_own(session: SessionPaths) -> None:
+    said = [
+        ("note", "waiting 1 s"),
+        ("note", "refused (1)"),
+        ("thinking", "I th"),
+        ("thinking", "ink"),
+        ("text", "So."),
+    ]
+    session.reasoning(5).parent.mkdir(parents=True, exist_ok=True)
+    lines = (json.dumps({"t": 1.0, "k": kind, "s": words}) + "\n" for kind, words in said)
+    session.reasoning(5).write_text("".join(lines))
+    shown = json.loads(run(session.project, "show", "5", "--json").stdout)["reasoning"]
+    assert shown.splitlines()[:4] == ["waiting 1 s", "refused (1)", "I think", "So."]
 
 
 def test_sessions(session: SessionPaths) -> None:

@@ -83,6 +83,8 @@ def test_a_baseline_that_crashes(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "crashed" in done.stderr and "no such luck" in done.stdout + done.stderr
     assert status(folder)["state"] == "crashed"
+    # Going on would run the same code again: both say to start anew.
+    assert "start anew" in done.stderr and "start anew" in run(folder, "status").stdout
 
 
 @pytest.mark.slow
@@ -119,6 +121,9 @@ def test_ctrl_c_leaves_the_engine_and_steering_reaches_it(project: Path) -> None
     gone = run(project, "pause")
     assert gone.returncode == 1 and "no running engine" in gone.stderr and "run --session one" in gone.stderr
     assert run(project, "pause", "--session", "nope").returncode == 3
+    gone = run(project, "steer", "hello", "--json")
+    assert gone.returncode == 1 and json.loads(gone.stdout)["accepted"] is False
+    assert "nothing to stop" in run(project, "stop").stderr
 
 
 @pytest.mark.slow
@@ -173,6 +178,9 @@ BAD: list[tuple[list[str], int, str]] = [
     (["run", "--headless", "--researcher", "oracle"], 2, "no researcher"),
     (["run", "--headless", "--slots", "abacus:2"], 2, "abacus"),
     (["run", "nowhere"], 1, "no such folder"),
+    (["run", "train.py"], 1, "this is a file"),
+    (["run", "--seed", "x"], 2, "whole number"),
+    (["events", "--since", "x"], 2, "whole number"),
     (["run"], 1, "--headless"),
     ([], 1, "--headless"),
     (["frobnicate"], 2, "neither a command nor a folder"),
@@ -204,6 +212,30 @@ def test_no_repository(tmp_path: Path) -> None:
     assert run(tmp_path, "init").returncode == 0
     done = run(tmp_path, "run", "--headless")
     assert done.returncode == 1 and "git init" in done.stderr
+    assert not (tmp_path / "sessions").exists()
+
+
+def test_a_home_that_cannot_be_written_refuses_before_anything_is_made(project: Path) -> None:
+    (project.parent / "file").touch()
+    words = ("run", "--headless", "--script", script(project, rate("0.5", "0.4")))
+    done = run(project, *words, env={"AUTORESEARCH_HOME": str(project.parent / "file" / "home")})
+    assert done.returncode == 1 and "AUTORESEARCH_HOME" in done.stderr and "Traceback" not in done.stderr
+    assert not (project / "sessions").exists()
+
+
+def test_a_number_that_is_none(project: Path) -> None:
+    (project / "train.py").write_text("print('loss: soon')\n")
+    git(project, "commit", "-aqm", "soon")
+    done = run(project, "run", "--headless", "--script", script(project, rate("0.5", "0.4")))
+    assert done.returncode == 1 and r"what the pattern ^loss:\s*(\S+) found is no number: soon" in done.stderr
+
+
+def test_a_project_whose_name_acts_on_a_terminal(tmp_path: Path) -> None:
+    folder = make_project(tmp_path / "we\x1b[31mird\n \U0001f984 dir")
+    done = run(folder, "run", "--headless", "--script", script(folder, rate("0.5", "0.4")))
+    assert done.returncode == 0 and "#1 kept" in done.stdout, done.stderr
+    assert "\x1b" not in done.stdout + done.stderr + run(folder, "status", "--json").stdout
+    assert git(folder, "status", "--porcelain") == ""
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from core.record.errors import AutoresearchError, SessionError
 from core.record.events import VERDICTS, Event
 from core.record.metric import Metric, format_delta, format_metric
 from core.record.state import State
-from core.session import SessionPaths, engine_alive, list_sessions, lock_holder
+from core.session import SessionPaths, disk_trouble, engine_alive, list_sessions, lock_holder
 from tui.cli.names import project_of, session_of
 from tui.cli.output import Output
 
@@ -41,7 +41,11 @@ def status(arguments: Namespace, out: Output) -> int:
     if arguments.json:
         out.json(table)
         return 0
-    for label, text in _status_lines(state, table, out):
+    lines = _status_lines(state, table, out)
+    trouble = disk_trouble(paths.folder) if alive else ""
+    if trouble:
+        lines.insert(1, ("waits", out.paint(f"{trouble}; it goes on by itself when there is space", "bad")))
+    for label, text in lines:
         out.line(f"  {out.paint(label.ljust(11), 'dim')}  {text}" if label else text)
     return 0
 
@@ -72,6 +76,11 @@ def _status_lines(state: State, s: dict[str, Any], out: Output) -> list[tuple[st
         who = f"#{run['experiment']}" if run["experiment"] else "baseline"
         share = "" if run["progress"] is None else f" {100 * run['progress']:.0f}%"
         lines.append(("running", f"{who} {run['phase']}{share} on {out.paint(run['slot'], 'text')}"))
+    for number in state.live if s["engine"]["alive"] else ():
+        x = state.experiments[number]
+        if x.phase in ("thinking", "waiting"):
+            why = f": waits, {views.one_line(x.reason)}" if x.phase == "waiting" and x.reason else ""
+            lines.append(("thinking", f"#{number}{out.paint(why, 'warn')}"))
     if state.approvals:
         lines.append(("waits", f"for you: {', '.join(f'#{n}' for n in state.approvals)} (autoresearch-tui approve N)"))
     who = f"{s['researcher'] or '–'}{' (' + s['model'] + ')' if s['model'] else ''}"
@@ -82,7 +91,10 @@ def _status_lines(state: State, s: dict[str, Any], out: Output) -> list[tuple[st
     lines.append(("spent", took))
     lines.append(("engine", f"pid {s['engine']['pid']}" if s["engine"]["alive"] else "not running"))
     if not s["engine"]["alive"] and word != "finished":
-        lines.append(("", out.paint(f"  go on with: autoresearch-tui run --session {s['session']}", "dim")))
+        again = "mend it, then start anew with: autoresearch-tui run"
+        if not views.baseline_failed(state):
+            again = f"go on with: autoresearch-tui run --session {s['session']}"
+        lines.append(("", out.paint(f"  {again}", "dim")))
     return lines
 
 
@@ -200,14 +212,20 @@ def show(arguments: Namespace, out: Output) -> int:
 
 
 def reasoning(paths: SessionPaths, number: int) -> str:
-    """What the researcher said for one experiment, thinking and text in order; "" when nothing was kept."""
+    """What the researcher said for one experiment, in order; "" when nothing was kept. Each kind begins a new line."""
     pieces: list[str] = []
+    kind = ""
     try:
         with paths.reasoning(number).open(encoding="utf-8", errors="replace") as lines:
             for line in lines:
                 try:
                     piece = json.loads(line)
-                    pieces.append(str(piece["s"]) if piece.get("k") in ("thinking", "text", "note") else "")
+                    if piece["k"] not in ("thinking", "text", "note"):
+                        continue
+                    if pieces and (piece["k"] != kind or kind == "note") and not pieces[-1].endswith("\n"):
+                        pieces.append("\n")
+                    pieces.append(str(piece["s"]))
+                    kind = piece["k"]
                 except (ValueError, KeyError, AttributeError, TypeError):
                     continue  # the last line of a stream that was cut off
     except OSError:
@@ -220,14 +238,16 @@ def _print_experiment(x: dict[str, Any], state: State, out: Output) -> None:
     name = f"#{x['experiment']}" if x["experiment"] else "baseline"
     out.line(
         f"{out.paint(name, 'bold')}  {out.paint(out.sign(verdict) + ' ' + verdict, views.role(verdict))}  "
-        f"{out.paint(state.metric.name, 'text')} {format_metric(x['metric'])}  {format_delta(x['delta'])}"
+        f"{out.paint(state.metric.name, 'text')} {format_metric(x['metric'])}"
+        + (f"  {format_delta(x['delta'])}" if x["experiment"] else "")
     )
+    parent = f"#{x['parent']}" if x["parent"] else "baseline"
     for label, text in (
         ("hypothesis", x["hypothesis"]),
         ("reason", x["reason"]),
         ("researcher", x["researcher"]),
         ("commit", x["commit"] or "–"),
-        ("parent", f"#{x['parent']}" if x["parent"] else "baseline"),
+        ("parent", parent if x["experiment"] else ""),
     ):
         if text:
             out.line(f"  {out.paint(label.ljust(10), 'dim')}  {views.one_line(str(text))}")

@@ -123,6 +123,12 @@ def _number(text: str) -> int:
     return int(digits)
 
 
+def _whole(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 12:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+    return int(text)
+
+
 def _run_budget(text: str) -> str:
     from core.record.budget import parse_run_budget
 
@@ -167,7 +173,7 @@ def _own_arguments(parser: argparse.ArgumentParser, name: str) -> None:
         parser.add_argument("name", metavar="NAME", nargs="?", help="a session (default: the newest)")
     elif name == "events":
         parser.add_argument("--follow", "-f", action="store_true", help="wait for new ones while an engine lives")
-        parser.add_argument("--since", metavar="SEQ", type=_number, default=0, help="only those after number SEQ")
+        parser.add_argument("--since", metavar="SEQ", type=_whole, default=0, help="only those after number SEQ")
     elif name == "skip":
         parser.add_argument(
             "experiment", metavar="EXPERIMENT", type=_number, nargs="?", help="default: the longest running"
@@ -204,7 +210,7 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     add("--usd", metavar="X", type=_positive, help="stop after X dollars")
     add("--run-budget", metavar="20s|400steps", type=_run_budget, help="what one run may train for")
     add("--slots", metavar="cpu:2|gpu:0,1", help="where runs go (default: one for each GPU, else two CPU shares)")
-    add("--seed", metavar="N", type=_number, help="the session's random seed")
+    add("--seed", metavar="N", type=_whole, help="the session's random seed")
     add(
         "--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides", help="override a key of program.md"
     )

@@ -6,12 +6,14 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
+from core import views
 from core.record.errors import AutoresearchError, NoSuchSession, SessionBusy, UncommittedChanges, UsageError
 from core.record.state import State
 from core.session import (
     EngineOptions,
     SessionPaths,
     check_name,
+    disk_trouble,
     engine_alive,
     list_sessions,
     lock_holder,
@@ -164,7 +166,7 @@ def _headless(paths: SessionPaths, since: int, as_json: bool, out: Output) -> in
     name = paths.name
     metric = None
     try:
-        for event in follow(paths, since):
+        for event in follow(paths, since, idle=_Waiting(paths, out).look):
             metric = metric or read_state(paths).metric
             print_event(event, metric, as_json, out)
     except KeyboardInterrupt:
@@ -180,10 +182,29 @@ def _headless(paths: SessionPaths, since: int, as_json: bool, out: Output) -> in
     return _verdict(paths, state, out)
 
 
+class _Waiting:
+    """Says once, and again when it is over, that the engine waits for space on its disk: its log cannot say so."""
+
+    def __init__(self, paths: SessionPaths, out: Output) -> None:
+        self._paths, self._out = paths, out
+        self._said = ""
+
+    def look(self) -> None:
+        trouble = disk_trouble(self._paths.folder)
+        if trouble and not self._said:
+            self._out.say(f"{trouble}; it goes on by itself when there is space")
+        elif self._said and not trouble:
+            self._out.say("there is space again")
+        self._said = trouble
+
+
 def _verdict(paths: SessionPaths, state: State, out: Output) -> int:
     again = f"go on with: autoresearch-tui run --session {paths.name}"
     if state.state == "crashed":
-        out.error(f"session {paths.name} crashed: {state.reason or 'no reason was given'}")
+        mend = again
+        if views.baseline_failed(state):
+            mend = "put the code or program.md right, commit, and start anew with: autoresearch-tui run"
+        out.error(f"session {paths.name} crashed: {state.reason or 'no reason was given'}\n  mend: {mend}")
         return 1
     if state.state not in ("finished", "stopped") or state.engine_open:
         out.error(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 
 from core.record import commands
-from core.record.errors import CommandRefused, UsageError
+from core.record.errors import CommandRefused, EngineError, UsageError
 from tui.cli.names import session_of
 from tui.cli.output import Output
 
@@ -14,7 +14,13 @@ def _ask(arguments: Namespace, out: Output, command: commands.Command) -> int:
     """Print the engine's answer. Raises CommandRefused (exit 1) when it says no, EngineError when none is there."""
     from core.client import request
 
-    reply = request(session_of(arguments), command)
+    paths = session_of(arguments)
+    try:
+        reply = request(paths, command)
+    except EngineError as error:  # no engine, or one that does not answer: for a script that is a refusal too
+        if not arguments.json:
+            raise
+        reply = commands.Reply(False, str(error))
     if arguments.json:
         out.json({"accepted": reply.accepted, "message": reply.message})
         return 0 if reply.accepted else 1
