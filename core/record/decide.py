@@ -1,8 +1,8 @@
 """The decision rule: is a difference between two results more than chance? (DESIGN §8, docs/decisions.md)
 
-`judge` compares all runs of a candidate with all runs of the incumbent. The first run of a candidate may keep it at
-once, quarantine it, discard it, or leave it provisional; every repeat is pooled with the runs before and judged
-again, by Wald's sequential probability ratio test cut off after `Policy.repeats` repeats.
+`judge` weighs all runs of a candidate against the leader. Its first run may keep it at once, quarantine it, discard it
+or leave it provisional; every repeat is pooled with the runs before and judged again, by a sequential rule on the
+chance that the change gains nothing. `Sample.number` is what a leader may claim: shrunk by the luck that chose it.
 """
 
 from __future__ import annotations
@@ -12,11 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from core.record.metric import Metric, format_delta
+from core.record.metric import Metric, format_delta, format_metric
 from core.record.noise import NORMAL, Noise
 
 Ruling = Literal["kept", "provisional", "quarantined", "discarded"]
 Repeat = Literal["candidate", "both"]
+
+# What changes do, in sigmas, before anything was run (share, mean, standard deviation): three in four next to nothing,
+# one in four something, more often harm. The figures of docs/decisions.md say what it costs when this is wrong.
+EFFECTS: tuple[tuple[float, float, float], ...] = ((0.75, 0.0, 0.8), (0.25, -1.0, 2.5))
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,20 +32,29 @@ class Policy:
     repeats: int = 3  # at most so many extra runs of a provisional candidate
     min_effect: float = 0.0  # a gain must exceed this, in the metric's unit
     simplicity: float = 1.0  # sigmas a result from fewer lines may be worse and still count as equal; 0: off
-    effect: float = 1.5  # sigmas of true gain that the sequential rule is set to find ...
-    alpha: float = 0.02  # ... keeping a change that gains nothing this often ...
-    beta: float = 0.3  # ... and missing one that gains `effect` this often
-    leader_runs: int = 3  # a new leader is repeated up to so many runs, so that its number is not a lucky one
+    alpha: float = 0.17  # kept when the chance that it gains nothing is at most this
+    beta: float = 0.3  # discarded when that chance is at least this; both meet in the middle at the last repeat
+    refresh: int = 12  # a leader is run again after standing against so many candidates for each fresh run it has
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An honest number for code that was chosen by its own results, worth `runs` runs of it."""
+
+    number: float
+    runs: float
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """All finite results of one piece of code, in the order of its runs. `chosen_on`: the first so many decided that
-    it leads; the later ones are fresh, and only they are free of the luck that made it lead.
+    """All finite results of one piece of code, in the order of its runs. For a leader that was chosen by its results:
+    `chosen_on`, how many of them (the first so many), and the `claim` of the decision that kept it.
+    Raises ValueError without results, or with one that is not finite.
     """
 
     values: tuple[float, ...]
     chosen_on: int = 0
+    claim: Claim | None = None
 
     def __post_init__(self) -> None:
         if not self.values or not all(map(math.isfinite, self.values)):
@@ -58,12 +71,21 @@ class Sample:
 
     @property
     def fresh(self) -> tuple[float, ...]:
-        return self.values[self.chosen_on :]
+        """The results that had no part in choosing it."""
+        return self.values[self.chosen_on :] if self.claim else self.values
+
+    @property
+    def weight(self) -> float:
+        """How many runs `number` is worth."""
+        return len(self.fresh) + (self.claim.runs if self.claim else 0.0)
 
     @property
     def number(self) -> float:
-        """What may be claimed: the mean of the fresh runs; of all runs while there are none."""
-        return mean(self.fresh or self.values)
+        """The pooled estimate, free of the luck of the runs that chose it: what may be claimed."""
+        if self.claim is None:
+            return self.mean
+        start = self.claim.number
+        return start + math.fsum(v - start for v in self.fresh) / self.weight
 
 
 def mean(values: Sequence[float]) -> float:
@@ -73,15 +95,15 @@ def mean(values: Sequence[float]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`verdict` with the signed change of the metric (`delta`), its reason in words, and what to run next, if
-    anything: the candidate once more, or incumbent and candidate side by side. A `kept` with a repeat leads now and
-    is repeated when there is room, for an honest number.
+    """`verdict` with the change of the metric as seen (`delta`, signed), its reason in words, what to run next if it
+    is not settled (the candidate once more, or leader and candidate side by side), and what a kept one may claim.
     """
 
     verdict: Ruling
     delta: float
     reason: str
     repeat: Repeat | None = None
+    claim: Claim | None = None
 
 
 def judge(
@@ -96,66 +118,109 @@ def judge(
 ) -> Decision:
     """The verdict on `candidate` from all its runs so far.
 
-    `lines_saved`: statements fewer than the incumbent's, counted on the syntax tree. `drift`: the machine's speed
-    moves, so a repeat of the candidate needs the incumbent beside it.
+    `lines_saved`: how many lines fewer than the leader's, counted on the syntax tree. `drift`: the machine's speed
+    moves, so a repeat of the candidate needs the leader beside it.
     """
-    delta = candidate.mean - incumbent.mean
-    gain = metric.gain(incumbent.mean, candidate.mean)
-    sigma = noise.sigma
-    simpler = lines_saved > 0 and policy.simplicity > 0
+    repeat: Repeat = "both" if drift else "candidate"
+    delta, sigma = candidate.mean - incumbent.number, noise.sigma
+    gain = metric.gain(incumbent.number, candidate.mean)
+    saved = max(0, lines_saved) if policy.simplicity > 0 else 0
     said = _said(metric, delta, sigma, candidate.n)
     if noise.df == 0 and policy.repeats > 0 and gain > policy.min_effect:
-        return Decision("provisional", delta, f"{said}: better, but nothing was repeated yet; run again", "candidate")
+        return Decision("provisional", delta, f"{said}: better, but nothing was repeated yet; run again", repeat)
     if sigma == 0:
-        return _exact(said, gain, delta, policy, lines_saved if simpler else 0)
-    repeat: Repeat = "both" if drift else "candidate"
-    suspect = metric.gain(incumbent.mean, candidate.values[0]) > policy.quarantine * sigma
+        return _exact(said, gain, delta, policy, saved, Claim(candidate.mean, candidate.n))
+    suspect = metric.gain(incumbent.number, candidate.values[0]) > policy.quarantine * sigma
     if suspect and candidate.n == 1:
-        return Decision(
-            "quarantined", delta, f"{said}: too good to believe over {policy.quarantine:g}σ; run again", repeat
-        )
+        reason = f"{said}: over {policy.quarantine:g}σ is too good to believe; to be repeated before it may lead"
+        return Decision("quarantined", delta, reason, repeat)
     # A first run that good is judged by its repeats alone: one freak number must not carry the mean.
     judged = candidate.values[1:] if suspect else candidate.values
-    gain = metric.gain(incumbent.mean, mean(judged))
-    credit = policy.simplicity * sigma if simpler else 0.0
-    surplus = (gain - policy.min_effect + credit) / sigma
-    ruling, why = _sequential(surplus, 1 / incumbent.n + 1 / len(judged), len(judged), policy)
-    if ruling == "kept":
-        if gain <= 0:
-            why = f"equal within {policy.simplicity:g}σ, from {lines_saved} fewer lines"
-        more = candidate.n < policy.leader_runs
-        return Decision("kept", delta, f"{said}: {why}", "candidate" if more else None)
-    return Decision(ruling, delta, f"{said}: {why}", repeat if ruling == "provisional" else None)
+    gain = metric.gain(incumbent.number, mean(judged))
+    asked = policy.min_effect / sigma - (policy.simplicity if saved else 0.0)
+    belief = believe(gain / sigma, 1 / incumbent.weight, 1 / len(judged), asked)
+    ruling, why = _sequential(gain, sigma, belief.idle, len(judged), policy)
+    if ruling == "provisional":
+        return Decision(ruling, delta, f"{said}: {why}", repeat)
+    if ruling == "discarded":
+        return Decision(ruling, delta, f"{said}: {'no better' if gain <= 0 and not saved else why}")
+    number = incumbent.number + math.copysign(sigma, metric.gain(0.0, 1.0)) * belief.level
+    if saved and gain <= policy.keep * sigma:
+        why += f", from {saved} fewer {'line' if saved == 1 else 'lines'} ({policy.simplicity:g}σ allowed for them)"
+    why += f"; counts as {format_metric(number)}"
+    return Decision("kept", delta, f"{said}: {why}", claim=Claim(number, 1 / belief.variance))
 
 
-def _sequential(surplus: float, variance: float, runs: int, policy: Policy) -> tuple[Ruling, str]:
-    """Keep, go on or discard, `surplus` being the gain in sigmas beyond what is asked and `variance` that of the
-    difference of means, in sigmas squared.
+def refresh_due(leader: Sample, stood: int, policy: Policy) -> bool:
+    """Whether the leader should run once more, having stood against `stood` candidates: one that leads by luck
+    stands long, so the longer it stands the more its number must be its own.
     """
-    if runs == 1 and surplus > policy.keep:
+    fresh = leader.n - leader.chosen_on
+    return policy.refresh > 0 and stood >= policy.refresh * (1 + fresh)
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """In sigmas: where a candidate stands above the leader's number (`level`, with its `variance`), and the chance
+    that its change does not gain what was asked (`idle`).
+    """
+
+    level: float
+    variance: float
+    idle: float
+
+
+def believe(gain: float, leader: float, own: float, asked: float = 0.0) -> Belief:
+    """What a difference of means says, in sigmas, when changes do what EFFECTS says.
+
+    `leader` and `own`: variances of the two means, in sigmas squared. Bayes' rule for a mixture of normals: each of
+    EFFECTS explains the gain in its own way, and counts as far as it does.
+    """
+    parts = []
+    for share, centre, spread in EFFECTS:
+        before = leader + spread**2  # variance of where the candidate stands, were this the kind of change it is
+        total = before + own
+        log = math.log(share) - ((gain - centre) ** 2 / total + math.log(total)) / 2
+        pull = before / total
+        effect = centre + (gain - centre) * spread**2 / total
+        width = spread * math.sqrt(1 - spread**2 / total)
+        parts.append((log, centre + pull * (gain - centre), pull * own, NORMAL.cdf((asked - effect) / width)))
+    most = max(part[0] for part in parts)
+    weights = [math.exp(part[0] - most) for part in parts]
+    whole = math.fsum(weights)
+
+    def average(values: Sequence[float]) -> float:
+        return math.fsum(w * v for w, v in zip(weights, values, strict=True)) / whole
+
+    level = average([part[1] for part in parts])
+    variance = average([part[2] + (part[1] - level) ** 2 for part in parts])
+    return Belief(level, variance, average([part[3] for part in parts]))
+
+
+def _sequential(gain: float, sigma: float, idle: float, runs: int, policy: Policy) -> tuple[Ruling, str]:
+    """Keep, go on or discard. The bounds on the chance of no gain close in on each other with every repeat."""
+    if runs == 1 and gain > policy.keep * sigma and gain > policy.min_effect:
         return "kept", f"over {policy.keep:g}σ"
-    # Wald's log likelihood ratio of "gains `effect`" against "gains nothing", and his two bounds.
-    ratio = policy.effect * (surplus - policy.effect / 2) / variance
-    if ratio >= math.log((1 - policy.beta) / policy.alpha):
-        return "kept", f"over the bound of {policy.alpha:.0%} chance"
-    if ratio <= math.log(policy.beta / (1 - policy.alpha)):
-        return "discarded", "no better" if surplus <= 0 else "too small a gain to tell from chance"
-    if runs <= policy.repeats:
-        return "provisional", f"within {policy.keep:g}σ; to be repeated ({runs} of {policy.repeats})"
-    if surplus >= NORMAL.inv_cdf(1 - policy.alpha) * math.sqrt(variance):
-        return "kept", f"better in {runs} runs pooled"
-    return "discarded", f"still within chance after {runs} runs"
+    done = min(1.0, (runs - 1) / policy.repeats) if policy.repeats > 0 else 1.0
+    middle = (policy.alpha + policy.beta) / 2
+    low, high = policy.alpha + (middle - policy.alpha) * done, policy.beta + (middle - policy.beta) * done
+    chance = f"{idle:.0%} chance that it gains {'too little' if policy.min_effect else 'nothing'}"
+    if idle <= low:
+        return "kept", f"{chance} ({low:.0%} is allowed)"
+    if idle >= high or done >= 1:
+        return "discarded", f"{chance} ({low:.0%} is allowed)"
+    left = policy.repeats + 1 - runs
+    return "provisional", f"{chance}; to be repeated (at most {left} more)"
 
 
-def _exact(said: str, gain: float, delta: float, policy: Policy, lines_saved: int) -> Decision:
+def _exact(said: str, gain: float, delta: float, policy: Policy, saved: int, claim: Claim) -> Decision:
     """Without noise any gain is a gain."""
     if gain > policy.min_effect:
-        return Decision("kept", delta, f"{said}: better, and runs of the same code agree exactly")
-    if gain >= 0 and lines_saved > 0:
-        return Decision("kept", delta, f"{said}: equal, from {lines_saved} fewer lines")
-    return Decision(
-        "discarded", delta, f"{said}: {'worse' if gain < 0 else 'equal' if gain == 0 else 'too small a gain'}"
-    )
+        return Decision("kept", delta, f"{said}: better, and runs of the same code agree exactly", claim=claim)
+    if gain >= 0 and saved > 0:
+        return Decision("kept", delta, f"{said}: equal, from {saved} fewer lines", claim=claim)
+    word = "worse" if gain < 0 else "equal" if gain == 0 else f"better, but by no more than {policy.min_effect:g}"
+    return Decision("discarded", delta, f"{said}: {word}")
 
 
 def _said(metric: Metric, delta: float, sigma: float, runs: int) -> str:
