@@ -15,12 +15,12 @@ import threading
 import time
 from collections import deque
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nanotrain import host
+from nanotrain import host, leash
 from nanotrain.weights import Rejected
 
 PIPE_BYTES = 1 << 20
@@ -37,7 +37,9 @@ class Fault(Exception):
 
 
 class Caged:
-    """The model under test, in a process of its own. A context manager: leaving it kills the process's group."""
+    """The model under test, in a process of its own. A context manager: leaving it ends the process and all it left."""
+
+    alive: ClassVar[set[int]] = set()  # the processes of every model not ended yet
 
     def __init__(self, cage: list[str], order: dict[str, Any], vocab: int) -> None:
         self.vocab, self.order = vocab, order
@@ -57,6 +59,9 @@ class Caged:
             )
         except OSError as error:
             raise Fault(f"cannot start the model's process: {error}") from error
+        Caged.alive.add(self.process.pid)
+        self.broken = ""  # the limit that it broke, in words
+        self.leash = leash.Leash(self.process.pid, self._pull)
         assert self.process.stdin and self.process.stdout and self.process.stderr
         self.stdin = cast(BinaryIO, self.process.stdin)
         self.stdout, self.stderr = self.process.stdout, self.process.stderr
@@ -70,12 +75,29 @@ class Caged:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End it: when this returns, nothing of it runs any more. Idempotent."""
+        if self.process.pid not in Caged.alive:
+            return
+        Caged.alive.discard(self.process.pid)
+        self.leash.over.set()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
+        leash.end(self.process.pid, Caged.alive)
         self.process.wait()
         self.reader.join(2)
         for line in self.printed:
             print(f"model: {line}")
+
+    def _pull(self, broken: str) -> None:
+        self.broken = broken
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        for pid in leash.below(self.process.pid):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
 
     def load(self, startup: float, limit: float) -> str:
         """Have the model rebuilt; returns its parameters' hash. `startup` and `limit` are seconds allowed.
@@ -162,6 +184,8 @@ class Caged:
     def _gone(self) -> Rejected:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(2)
+        if self.broken:
+            return Rejected(self.broken)
         code = self.process.poll()
         how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
         return Rejected(f"the model's process ended by itself ({how})")

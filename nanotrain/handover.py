@@ -3,7 +3,7 @@
     run = handover.connect()                  # who am I: device, seed, vocabulary, where to write
     clock, tokens = run.ready(params=123456)  # the data arrive and the clock starts
     while not clock.over(step): ...           # train
-    run.done(steps=step, tokens=count)        # the clock stops; then save into run.folder
+    run.done(step, count, weights, config)    # the clock stops, the model is saved into run.folder
 
 Fixed, like prepare.py. The harness keeps its own clock: changing this file changes nothing but what is shown.
 """
@@ -24,6 +24,7 @@ from nanotrain import prepare
 from nanotrain.corpus import PrepareError
 
 MARK_BYTES = 65_536  # this much of train.bin, and its length, identify the data a run was trained on
+SMALL_BYTES = 1 << 26  # the most read of any other file that is handed over
 
 
 class HandoverError(Exception):
@@ -65,6 +66,7 @@ class Run:
         self.folder = Path(env.get("AUTORESEARCH_RUN_DIR") or prepare.cache_root() / "last-run")
         self.meta = _meta()
         self.mark = ""  # identifies the training data; set by ready()
+        self.files: dict[str, bytes] = {}  # tokenizer.json and token_bytes.bin (bytes of each token); set by ready()
         self._seconds, self._steps = seconds, steps
 
     @property
@@ -85,10 +87,19 @@ class Run:
         self.mark = data_mark(view)
         return clock, view.cast("H")
 
-    def done(self, steps: int, tokens: int) -> None:
-        """Say that training has ended: from here on only saving is left."""
+    def done(self, steps: int, tokens: int, weights: bytes, config: dict[str, Any]) -> None:
+        """Say that training has ended and what came of it, then save it: all that the scorer sees of this run.
+
+        `weights` is the content of weights.safetensors, `config` of model.json. The clock stops at the word, and the
+        word holds their sha256: training on after it would change the weights, and changed weights are not scored.
+        """
+        model = json.dumps(config | {"data": self.mark}, indent=1).encode()
         if self.channel is not None:
-            self._send({"type": "done", "steps": steps, "tokens": tokens})
+            digest = hashlib.sha256(weights)
+            digest.update(model)
+            self._send({"type": "done", "steps": steps, "tokens": tokens, "sha256": digest.hexdigest()})
+        (self.folder / "weights.safetensors").write_bytes(weights)
+        (self.folder / "model.json").write_bytes(model)
 
     def _send(self, message: dict[str, Any]) -> None:
         assert self.channel is not None
@@ -106,6 +117,8 @@ class Run:
         if go.get("type") != "go" or len(names) != len(descriptors) or "train.bin" not in names:
             raise HandoverError(f"expected `go` with train.bin, got {go} with {len(descriptors)} descriptors")
         view = _mapped(descriptors[names.index("train.bin")])
+        small = {name: one for name, one in zip(names, descriptors, strict=True) if name != "train.bin"}
+        self.files = {name: os.pread(one, SMALL_BYTES, 0) for name, one in small.items()}
         for descriptor in descriptors:
             os.close(descriptor)
         if "steps" in go:
@@ -119,6 +132,7 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         with ready.train.open("rb") as file:
             view = _mapped(file.fileno())
+        self.files = {name: (ready.tokenizer / name).read_bytes() for name in ("tokenizer.json", "token_bytes.bin")}
         seconds = self._seconds or prepare.BUDGET_SECONDS[self.device or "cpu"]
         return Clock(None if self._steps else seconds, self._steps), view
 
@@ -143,17 +157,17 @@ def _mapped(descriptor: int) -> memoryview:
 
 
 def _meta() -> dict[str, Any]:
-    """The tokenizer's facts: from the readable folders the harness names, else from the cache, else the default's."""
-    folders = [Path(name) for name in os.environ.get("AUTORESEARCH_READABLE", "").split(":") if name]
-    if not folders and os.environ.get("AUTORESEARCH_CONTROL_FD") is None:
+    """The tokenizer's facts: from the readable file the harness names, else from the cache, else the default's."""
+    files = [Path(name) for name in os.environ.get("AUTORESEARCH_READABLE", "").split(":") if name]
+    if not files and os.environ.get("AUTORESEARCH_CONTROL_FD") is None:
         try:
             ready = prepare.find()
         except PrepareError:
             ready = None
-        folders = [ready.tokenizer] if ready else []
-    for folder in folders:
+        files = [ready.tokenizer / "meta.json"] if ready else []
+    for path in files:
         try:
-            return dict(json.loads((folder / "meta.json").read_text()))
+            return dict(json.loads(path.read_text()))
         except (OSError, ValueError, TypeError):
             continue
     return {"vocab": prepare.VOCAB_SMALL, "bos": 0, "corpus": "kjv"}

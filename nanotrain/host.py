@@ -1,7 +1,7 @@
 """The scorer's second process: it runs the code under test, sees inputs only, and answers with raw logits.
 
 The scorer starts it as `python -P -B -c <this file's text>`, in the sandbox, so it needs no file of the
-pristine checkout. Everything it says is taken as the word of the code under test: after the import below, that
+pristine checkout. Everything it says is taken as the word of the code under test: once it has its order, that
 code owns this process. Messages on both sides: 4 bytes length, JSON header, then `header["bytes"]` raw bytes.
 """
 
@@ -87,6 +87,8 @@ def main() -> None:
     os.dup2(2, 1)
     with Path(os.devnull).open() as nothing:
         os.dup2(nothing.fileno(), 0)
+    for name in ("torch", "safetensors.torch"):  # slow, and not the code under test: done while another is at work
+        importlib.import_module(name)
     send(answers, {"type": "hello"})
     try:
         order, _ = receive(requests)

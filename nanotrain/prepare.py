@@ -71,10 +71,13 @@ class Prepared:
         """What the harness needs to know (docs/run-protocol.md, section 1)."""
         slices = [str(self.folder / name) for name in ("val.bin", "val.txt", "hidden.bin", "hidden.txt")]
         info = {key: self.manifest[key] for key in ("corpus", "vocab", "tokens", "bytes")}
+        tokenizer = [self.tokenizer / name for name in ("tokenizer.json", "token_bytes.bin")]
         return {
-            "train": {"train.bin": str(self.train)},
-            "readable": [str(self.tokenizer)],
-            "hidden": slices + list(self.manifest["sources"]),
+            # What the tokens stand for is handed over with them: before its clock starts a run cannot read any text
+            # of this machine's as tokens, and so has nothing to train on.
+            "train": {path.name: str(path) for path in (self.train, *tokenizer)},
+            "readable": [str(self.tokenizer / "meta.json")],
+            "hidden": slices + list(self.manifest["sources"]) + [str(path) for path in tokenizer],
             "info": info,
         }
 

@@ -3,8 +3,9 @@
     python -m nanotrain.score                 # the run that $AUTORESEARCH_RUN_DIR names, or the last one by hand
     python -m nanotrain.score --hidden        # on the second, never shown, slice
 
-This process holds the validation text and never imports the code under test: caged.py starts a second one for
-that, which sees inputs only. The last line of stdout is the JSON of docs/run-protocol.md, section 3.
+This process holds the validation text and never imports the code under test: caged.py starts two others for
+that, one after the other, which see inputs only (probes.py says which). The last line of stdout is the JSON of
+docs/run-protocol.md, section 3.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from nanotrain import handover, prepare, weights
+from nanotrain import handover, leash, prepare, weights
 from nanotrain.caged import Caged, Fault, clean
 from nanotrain.corpus import PrepareError
-from nanotrain.probes import Examiner, Judgement, rows_of
+from nanotrain.probes import Examiner, Judgement, rows_of, strangers_of
 from nanotrain.weights import Rejected
 
 STARTUP_SECONDS = {"cpu": 90.0, "cuda": 180.0}  # imports and rebuilding the model
@@ -36,21 +37,28 @@ def score(worktree: Path, run: Path, device: str, seed: int, cage: list[str], pa
     if ready is None:
         raise PrepareError("the validation data are not prepared", prepare.MEND)
     vocab = int(ready.manifest["vocab"])
+    leash.take_in_orphans()
+    weights.only_these(run)
     order = {"worktree": str(worktree), "run": str(run), "device": device, "seed": seed}
     judgement = Judgement()
     try:
-        with Caged(cage, order, vocab) as model:
-            config = weights.check(run, device)  # while the other process imports torch
+        # Both import torch at once; the code under test is loaded by the second when the first is dead and gone.
+        with Caged(cage, order, vocab) as first, Caged(cage, order, vocab) as witness:
+            config = weights.check(run, device)
+            weights.same_as_announced(run, os.environ.get("AUTORESEARCH_WEIGHTS_SHA256"))
             same_data(config, ready)
             lengths = np.fromfile(ready.tokenizer / "token_bytes.bin", dtype=np.uint8).astype(np.int64)
-            tokens = np.fromfile(ready.folder / f"{part}.bin", dtype="<u2")
-            rows = rows_of(tokens, lengths, device)
-            before = model.load(STARTUP_SECONDS[device], LIMIT_SECONDS[device])
-            examiner = Examiner(model, rows, lengths, device)
+            rows = rows_of(np.fromfile(ready.folder / f"{part}.bin", dtype="<u2"), lengths, device)
+            train = np.memmap(ready.train, dtype="<u2", mode="r")
+            strangers = strangers_of(train, rows.shape[1] - 1, np.random.default_rng())
+            examiner = Examiner(rows, strangers, lengths, device)
             judgement = examiner.result
-            examiner.judge()
-            changed = model.hash() != before
-            judgement.record("parameters", float(changed), 0.0, "the parameters changed while the model was scored")
+            for model, work in ((first, examiner.score), (witness, examiner.examine)):
+                before = model.load(STARTUP_SECONDS[device], LIMIT_SECONDS[device])
+                work(model)
+                changed = float(model.hash() != before)
+                judgement.record("parameters", changed, 0.0, "the parameters changed while the model was scored")
+                model.close()
     except Rejected as reason:
         return {"rejected": clean(str(reason)), "probes": judgement.probes}
     except ValueError as error:
@@ -65,16 +73,19 @@ def score(worktree: Path, run: Path, device: str, seed: int, cage: list[str], pa
 
 
 def same_data(config: dict[str, Any], ready: prepare.Prepared) -> None:
-    """Raises Fault when the run was trained on another corpus than the one chosen now."""
+    """Raises Fault when the run was trained on another corpus than the one chosen now, Rejected if by its doing."""
     mark = config.get("data")
     with ready.train.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         expected = handover.mark_of(size, file.read(handover.MARK_BYTES))
-    if mark is not None and mark != expected:
-        raise Fault(
-            f"this run was not trained on the corpus chosen now ({ready.manifest['corpus']}); choose its corpus "
-            "again with `python -m nanotrain.prepare --data …`, or train anew"
-        )
+    if mark is None or mark == expected:
+        return
+    if "AUTORESEARCH_WEIGHTS_SHA256" in os.environ:  # the harness handed the data over, and they were these
+        raise Rejected("model.json says that it was trained on other data than the run was handed")
+    raise Fault(
+        f"this run was not trained on the corpus chosen now ({ready.manifest['corpus']}); choose its corpus "
+        "again with `python -m nanotrain.prepare --data …`, or train anew"
+    )
 
 
 def main(argv: list[str] | None = None) -> int:

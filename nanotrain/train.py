@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import ctypes
 import functools
-import json
 import math
 import os
 import sys
@@ -32,6 +31,7 @@ import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from safetensors.torch import save
 
 from nanotrain import handover
 from nanotrain.corpus import PrepareError
@@ -609,9 +609,8 @@ def train(machine: Machine, run: handover.Run) -> None:
             )
         slowest = max(slowest, clock.elapsed() - begun)
     trained, tokens = clock.elapsed(), step * trainer.tokens_a_step
-    run.done(step, tokens)
+    run.done(step, tokens, packed(trainer.model), asdict(trainer.config))
 
-    save(trainer, run)
     memory = torch.cuda.max_memory_allocated() / 2**20 if machine.cuda else peak_memory_mb()
     print("---")
     print(f"loss:          {smooth:.4f} nats a token, smoothed, on training text")
@@ -624,14 +623,9 @@ def train(machine: Machine, run: handover.Run) -> None:
     print(f"machine:       {machine.device.type}, {str(machine.dtype)[6:]}, {mode}")
 
 
-def save(trainer: Trainer, run: handover.Run) -> None:
-    """weights.safetensors and model.json: all that the scorer sees of this run."""
-    from safetensors.torch import save_file
-
-    weights = {name: value.detach().cpu().contiguous() for name, value in trainer.model.state_dict().items()}
-    save_file(weights, run.folder / "weights.safetensors")
-    config = asdict(trainer.config) | {"data": run.mark}
-    (run.folder / "model.json").write_text(json.dumps(config, indent=1))
+def packed(model: nn.Module) -> bytes:
+    """The weights as the content of a safetensors file."""
+    return save({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()})
 
 
 def peak_memory_mb() -> float:

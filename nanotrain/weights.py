@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
+import shutil
 import stat
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,9 @@ EXPONENTS = {  # the bits that are all set in NaN and infinity
 }
 SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 CHUNK = 1 << 22  # numbers looked at a time
+FILES = ("weights.safetensors", "model.json")  # all that a run may leave to its model
+# Whatever a header of somebody else's making can do to code that reads it.
+MALFORMED = (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError, MemoryError)
 
 
 class Rejected(Exception):
@@ -43,7 +49,7 @@ def check(folder: Path, device: str) -> dict[str, Any]:
             header = json.loads(file.read(length))
             tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
             end = max((int(entry["data_offsets"][1]) for entry in tensors.values()), default=0)
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        except MALFORMED as error:
             raise Rejected("weights.safetensors is not a safetensors file: its header does not parse") from error
         if not tensors:
             raise Rejected("weights.safetensors holds no weights")
@@ -52,6 +58,47 @@ def check(folder: Path, device: str) -> dict[str, Any]:
         for name, entry in tensors.items():
             _tensor(file.fileno(), 8 + length, name, entry)
     return config
+
+
+def only_these(folder: Path) -> None:
+    """Remove whatever else lies in the run's folder: its model could read there what training after the clock left."""
+    if not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        if path.name in FILES:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, onerror=_open_and_retry)
+        else:
+            path.unlink()
+
+
+def _open_and_retry(again: Callable[..., Any], path: str, _: object) -> None:
+    """A folder without permissions is opened, then removed."""
+    Path(path).parent.chmod(0o700)
+    if Path(path).is_dir():
+        Path(path).chmod(0o700)
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        again(path)
+
+
+def digest(folder: Path) -> str:
+    """sha256 of the two files' contents, the weights first: what `done` has to announce (docs/run-protocol.md)."""
+    total = hashlib.sha256()
+    for name in FILES:
+        with os.fdopen(_open(folder / name, max(MAX_BYTES.values())), "rb") as file:
+            while chunk := file.read(1 << 20):
+                total.update(chunk)
+    return total.hexdigest()
+
+
+def same_as_announced(folder: Path, announced: str | None) -> None:
+    """Raises Rejected unless the files are those whose sha256 the run sent with `done`; None: nobody asked for one."""
+    if announced == "":
+        raise Rejected("the run did not say, when the clock stopped, which weights it would leave (sha256 in `done`)")
+    if announced is not None and digest(folder) != announced:
+        raise Rejected("the weights were changed after the clock had stopped")
 
 
 def _open(path: Path, limit: int) -> int:
@@ -87,7 +134,7 @@ def _tensor(descriptor: int, base: int, name: str, entry: dict[str, Any]) -> Non
     try:
         kind, shape, (start, end) = entry["dtype"], [int(n) for n in entry["shape"]], map(int, entry["data_offsets"])
         size = SIZES[kind]
-    except (KeyError, ValueError, TypeError) as error:
+    except MALFORMED as error:
         raise Rejected(f"weights.safetensors: the entry of {name!r} is malformed or of an unknown type") from error
     if start < 0 or end - start != size * math.prod(shape):
         raise Rejected(f"weights.safetensors: {name!r} does not have the bytes its shape {shape} needs")

@@ -64,7 +64,8 @@ class JobSpec:
 @dataclass(frozen=True, slots=True)
 class JobResult:
     """How a run ended. `seconds` is its clock, `wall_seconds` from process start, both as the harness measured them;
-    `steps` and `tokens` are what it said. Times of day are Unix seconds; memory and disk in bytes."""
+    `steps` and `tokens` are what it said, and `weights_sha256` what it had in hand when its clock stopped. Times of
+    day are Unix seconds; memory and disk in bytes."""
 
     ended: Ended
     reason: str = ""
@@ -75,6 +76,7 @@ class JobResult:
     steps: int | None = None
     tokens: int | None = None
     params: int | None = None
+    weights_sha256: str | None = None
     log_tail: str = ""
     peak_memory: int | None = None
     peak_processes: int | None = None

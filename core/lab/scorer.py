@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import re
@@ -10,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from core.lab import committed
 from core.lab.command import Finished, run_command
 from core.lab.output import clean
-from core.record.errors import ScorerFault
+from core.record.errors import LabError, ScorerFault
 
 _WHOLE = 2048  # characters; a remembered end that is longer may begin in the middle of a line
 _LOOKED_AT = 1 << 20  # bytes at each end of an output log
@@ -48,7 +50,14 @@ class Score:
 
 
 async def score(spec: ScoreSpec) -> Score:
-    """Run the scorer. Raises ScorerFault when it fails, or says nothing that can be understood. Cancellable."""
+    """Run the scorer. Raises ScorerFault when it fails, or says nothing that can be understood. Cancellable.
+
+    The worktree is put back as committed first: what a run changed or left in it is not scored.
+    """
+    try:
+        await asyncio.to_thread(committed.restore, spec.worktree)
+    except (LabError, OSError) as error:
+        raise ScorerFault(f"the worktree cannot be put back as it was committed: {error}") from None
     env = {
         **spec.env,
         "AUTORESEARCH_WORKTREE": str(spec.worktree),

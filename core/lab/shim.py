@@ -35,7 +35,7 @@ from core.lab.watch import GitFile, Watch
 
 TICK = 0.2  # seconds between looks at the tree
 HELD_TICK = 0.03  # seconds between looks for the word to go, while a job is held
-OVERTIME_FACTOR, OVERTIME_SECONDS = 1.1, 5.0
+OVERTIME_FACTOR, OVERTIME_SECONDS = 1.02, 2.0  # what a run may be late: training on would pay otherwise
 HELD_SECONDS = 3600.0  # a held job whose engine never comes back is not held for ever
 
 _PR_SET_PDEATHSIG = 1
@@ -276,6 +276,7 @@ class Shim:
                 self.clock_end = time.monotonic()
                 self.phase = "saving"
                 self.said.update({key: _count(message.get(key)) for key in ("steps", "tokens")})
+                self.said["sha256"] = _sha256(message.get("sha256"))
                 self.write_status()
         return True
 
@@ -350,7 +351,7 @@ class Shim:
             "tokens": self.said.get("tokens"), "params": _count(self.said.get("params")), "log_tail": tail,
             "saving_seconds": round(ended_mono - self.clock_end, 4) if self.clock_end else None,
             "ended_at": time.time() - (time.monotonic() - ended_mono), "clock_started": self.clock_wall,
-            "boot_id": boot_id(), **self.watch.peaks(),
+            "weights_sha256": self.said.get("sha256"), "boot_id": boot_id(), **self.watch.peaks(),
         }  # fmt: skip
         self.phase = "ended"
         last_word(self.exit_fd, self.path("exit.json.part"), self.path("exit.json"), last)
@@ -364,6 +365,10 @@ def _last_line(text: str) -> str:
 
 def _count(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 53 else None
+
+
+def _sha256(value: Any) -> str | None:
+    return value if isinstance(value, str) and len(value) == 64 and not set(value) - set("0123456789abcdef") else None
 
 
 def _raise_oom_score() -> None:

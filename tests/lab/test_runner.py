@@ -106,8 +106,8 @@ async def test_a_plain_command_has_its_clock_from_the_start(job: Make) -> None:
 async def test_still_training_past_its_budget(job: Make) -> None:
     stubborn = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nready()\nwhile True: time.sleep(1)"
     result = await run(job(stubborn, channel=True, seconds=0.5))
-    assert result.ended == "overtime" and 5.5 < result.seconds < 6.2
-    assert result.reason == "was killed after 5.5 s: still training past its budget of 0.5 s"
+    assert result.ended == "overtime" and 2.5 < result.seconds < 3.2
+    assert result.reason == "was killed after 2.5 s: still training past its budget of 0.5 s"
 
 
 async def test_limits_of_steps_starting_and_saving(job: Make) -> None:
@@ -334,7 +334,7 @@ async def test_the_engine_is_killed_and_another_adopts(job: Make) -> None:
     job_alive = adopt(spec.folder)
     assert job_alive is not None and job_alive.phase == "training"
     result = await job_alive.wait()
-    assert result.ended == "overtime" and 5.5 < result.seconds < 6.2 and marked(spec) == []
+    assert result.ended == "overtime" and 2.5 < result.seconds < 3.2 and marked(spec) == []
     again = adopt(spec.folder)
     assert again is not None and await again.wait() == result
 

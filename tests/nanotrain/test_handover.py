@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from nanotrain import handover, prepare
+from nanotrain import handover, prepare, weights
 from tests.nanotrain import worlds
 
 
@@ -34,7 +34,7 @@ class Harness:
                 "AUTORESEARCH_RUN_DIR": str(folder),
                 "AUTORESEARCH_SEED": "7",
                 "AUTORESEARCH_DEVICE": "cpu",
-                "AUTORESEARCH_READABLE": str(prepared.tokenizer),
+                "AUTORESEARCH_READABLE": str(prepared.tokenizer / "meta.json"),
                 "HOME": str(folder),
             }
             | env,
@@ -69,8 +69,10 @@ def test_a_run_by_steps_says_ready_and_done_and_leaves_its_model(tmp_path: Path,
     ready = harness.heard()
     assert ready["type"] == "ready" and ready["params"] > 100_000
     harness.go(steps=3)
-    assert harness.heard() == {"type": "done", "steps": 3, "tokens": 3 * ready_tokens(harness)}
+    done = harness.heard()
     code, out, err = harness.end()
+    digest = weights.digest(tmp_path / "run")
+    assert done == {"type": "done", "steps": 3, "tokens": 3 * ready_tokens(harness), "sha256": digest}
     assert code == 0, err
     assert "step 00003 | loss " in out
     left = json.loads((tmp_path / "run" / "model.json").read_text())

@@ -52,6 +52,11 @@ def wrong_shape(folder: Path) -> None:
     (folder / FILE).write_bytes(struct.pack("<Q", len(header)) + header + bytes(8))
 
 
+def endless(folder: Path, shape: str) -> None:
+    header = b'{"a": {"dtype": "F32", "data_offsets": [0, 8], "shape": [' + shape.encode() + b"]}}"
+    (folder / FILE).write_bytes(struct.pack("<Q", len(header)) + header + bytes(8))
+
+
 @pytest.mark.parametrize(
     ("harm", "says"),
     [
@@ -71,6 +76,8 @@ def wrong_shape(folder: Path) -> None:
         (linked, "cannot be read"),
         (fifo, "not a plain file"),
         (wrong_shape, "does not have the bytes"),
+        (lambda folder: endless(folder, "Infinity"), "malformed"),
+        (lambda folder: endless(folder, "[" * 50_000), "does not parse"),
     ],
 )
 def test_bad_files_are_rejected_in_words(tmp_path: Path, harm: Callable[[Path], object], says: str) -> None:
@@ -79,3 +86,22 @@ def test_bad_files_are_rejected_in_words(tmp_path: Path, harm: Callable[[Path], 
     harm(folder)
     with pytest.raises(weights.Rejected, match=says):
         weights.check(folder, "cpu")
+
+
+def test_nothing_but_the_model_stays_in_the_runs_folder(tmp_path: Path) -> None:
+    folder = worlds.left_behind(tmp_path / "run")
+    announced = weights.digest(folder)
+    (folder / "deep" / "er").mkdir(parents=True)
+    (folder / "deep" / "er" / "better.bin").write_bytes(b"x")
+    (folder / "deep").chmod(0)
+    (folder / "link").symlink_to("/etc")
+    (folder / ".hidden").write_text("x")
+    weights.only_these(folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["model.json", "weights.safetensors"]
+    weights.same_as_announced(folder, announced)
+    weights.same_as_announced(folder, None)
+    with pytest.raises(weights.Rejected, match="did not say"):
+        weights.same_as_announced(folder, "")
+    (folder / "model.json").write_text((folder / "model.json").read_text() + " ")
+    with pytest.raises(weights.Rejected, match="changed after the clock"):
+        weights.same_as_announced(folder, announced)

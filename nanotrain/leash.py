@@ -1,0 +1,101 @@
+"""Keeps the processes of the code under test on a leash while they are scored: counted, weighed, and ended to the last.
+
+Linux only, by /proc. Where a cage has a PID namespace its end is the end of all in it; where it has none, a process
+may leave its group, but never its ancestors: the scorer takes in orphans (subreaper), so it finds them here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
+PROCESSES_MAX = 64  # of one model's process and its children
+LOOK_SECONDS = 0.1
+PATIENCE_SECONDS = 5.0  # for the kernel to end what was killed
+
+
+def take_in_orphans() -> None:
+    """Make this process the parent of whatever its children leave behind."""
+    ctypes.CDLL(None, use_errno=True).prctl(SUBREAPER, 1, 0, 0, 0)
+
+
+def parents() -> dict[int, int]:
+    """The parent of every process that can be seen, zombies left out."""
+    found: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                state, parent = (entry / "stat").read_bytes().rpartition(b")")[2].split()[:2]
+                if state != b"Z":
+                    found[int(entry.name)] = int(parent)
+    return found
+
+
+def below(root: int, known: dict[int, int] | None = None) -> list[int]:
+    """`root` itself, if it is there, and every process below it."""
+    known = parents() if known is None else known
+    found, queue = [], [root]
+    while queue:
+        one = queue.pop()
+        found += [one] if one in known else []
+        queue += [pid for pid, parent in known.items() if parent == one]
+    return found
+
+
+def end(root: int, others: Collection[int] = ()) -> None:
+    """Kill `root`, all below it, and every orphan of this process; `others` are children that are not to be touched."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        known = parents()
+        strays = [pid for pid, parent in known.items() if parent == os.getpid() and pid not in others and pid != root]
+        targets = {one for top in (root, *strays) for one in below(top, known)}
+        if not targets:
+            return
+        for one in targets:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(one, signal.SIGKILL)
+        for one in strays:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(one, os.WNOHANG)
+        time.sleep(0.005)
+
+
+def memory(pids: Collection[int]) -> int:
+    """Bytes these processes hold in memory, shared pages counted once each."""
+    total, page = 0, os.sysconf("SC_PAGE_SIZE")
+    for pid in pids:
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            total += int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * page
+    return total
+
+
+def memory_limit() -> int:
+    """Bytes one model may take while it is scored: half of this machine's memory."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+class Leash(threading.Thread):
+    """Looks at a process and all below it ten times a second, and calls `broken` with words when it takes too much."""
+
+    def __init__(self, root: int, broken: Callable[[str], None]) -> None:
+        super().__init__(daemon=True)
+        self.root, self.broken = root, broken
+        self.limit = memory_limit()
+        self.over = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        while not self.over.wait(LOOK_SECONDS):
+            family = below(self.root)
+            if len(family) > PROCESSES_MAX:
+                return self.broken(f"the model started more than {PROCESSES_MAX} processes while it was scored")
+            if memory(family) > self.limit:
+                return self.broken(f"the model took more than {self.limit >> 20} MB of memory while it was scored")
+        return None

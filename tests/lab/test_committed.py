@@ -1,0 +1,81 @@
+"""What a run did to its worktree is undone before it is scored."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from core.lab.committed import restore
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A linked worktree of a repository with a few files."""
+    repo = tmp_path / "repo"
+    (repo / "pkg" / "deep").mkdir(parents=True)
+    for name in ("pkg/model.py", "pkg/deep/more.py", "top ü.txt"):
+        (repo / name).write_text(name)
+    (repo / ".gitignore").write_text("*.pyc\nruns/\n")
+
+    def git(*args: str) -> None:
+        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *args], cwd=repo, check=True,
+                       capture_output=True)  # fmt: skip
+
+    git("init", "-q")
+    git("add", "-A")
+    git("commit", "-qm", "first")
+    git("worktree", "add", "-q", "--detach", str(tmp_path / "tree"))
+    return tmp_path / "tree"
+
+
+def look(tree: Path) -> dict[str, str]:
+    return {str(p.relative_to(tree)): p.read_text() for p in sorted(tree.rglob("*")) if p.is_file()}
+
+
+def test_everything_a_run_changed_is_as_committed_again(tree: Path, tmp_path: Path) -> None:
+    before = look(tree)
+    assert restore(tree) == []
+    model = tree / "pkg" / "model.py"
+    stat = model.stat()
+    model.write_text("PKG/MODEL.PY")  # as long as before, and with its old times
+    os.utime(model, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    (tree / "pkg" / "deep" / "more.py").unlink()
+    (tree / "pkg" / "deep" / "more.py").mkdir()
+    (tree / "pkg" / "deep" / "more.py" / "x").write_text("x")
+    (tree / "pkg" / "__pycache__").mkdir()
+    (tree / "pkg" / "__pycache__" / "model.pyc").write_text("ignored by git")
+    (tree / "runs").mkdir()
+    (tree / "runs" / "better.bin").write_text("ignored by git")
+    (tree / "runs").chmod(0o111)
+    (tree / "nested" / ".git").mkdir(parents=True)
+    (tree / "json.py").write_text("shadow")
+    (tree / "data").symlink_to(tmp_path)  # as the harness lays out inputs
+    (tree / "pkg").chmod(0o500)
+    found = restore(tree / "pkg" / "gone")
+    assert {"pkg/model.py", "pkg/deep/more.py", "pkg/__pycache__", "runs", "nested", "json.py"} == set(found)
+    (tree / "data").unlink()
+    assert look(tree) == before
+    assert restore(tree) == []
+
+
+def test_a_folder_that_became_a_link_is_a_folder_again(tree: Path, tmp_path: Path) -> None:
+    before = look(tree)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "model.py").write_text("evil")
+    (tree / "pkg").rename(tree / "moved")
+    (tree / "pkg").symlink_to(tmp_path / "elsewhere")
+    restore(tree)
+    assert look(tree) == before and not (tree / "pkg").is_symlink()
+    assert (tmp_path / "elsewhere" / "model.py").read_text() == "evil"
+
+
+def test_a_users_own_checkout_is_never_touched(tree: Path, tmp_path: Path) -> None:
+    repo = tmp_path / "repo"
+    (repo / "notes").write_text("mine")
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "notes").write_text("mine")
+    assert restore(repo) == restore(tmp_path / "plain") == []
+    assert (repo / "notes").exists() and (tmp_path / "plain" / "notes").exists()
