@@ -17,6 +17,8 @@ from core.record.decide import mean
 from core.record.metric import Metric
 from core.record.noise import NORMAL, Prior, estimate, from_normal, to_normal
 
+Ruling = Literal["certified", "refuted", "continue"]
+
 ALPHA = 0.01
 POWER = 0.8
 FIRST_LOOK = 2  # pairs: one of each says nothing of their own scatter
@@ -33,7 +35,7 @@ class Look:
     and counts the looks before. `z` is what the gain amounts to under a normal law, `bound` what it must reach now.
     """
 
-    decision: Literal["certified", "refuted", "continue"]
+    decision: Ruling
     gain: float
     low: float
     high: float
@@ -72,7 +74,8 @@ def certificate_test(
     """The look after `min(len(baseline), len(best))` pairs of fresh runs.
 
     `planned`: the most pairs; `expected`: the gain planned for. `sigma` with its `df` is the session's, pooled here
-    with the scatter of these runs; df may be 0. Raises ValueError without a pair or with more than planned.
+    with the scatter of these runs; df may be 0. Before the second pair the answer is always to continue.
+    Raises ValueError without a pair or with more than planned.
     """
     pairs = min(len(baseline), len(best))
     if not 1 <= pairs <= planned:
@@ -82,22 +85,25 @@ def certificate_test(
     error = noise.sigma * math.sqrt(1 / len(baseline) + 1 / len(best))
     bounds, spent = boundaries(planned, alpha)
     bound = bounds[pairs - 1]
-    if error == 0:
-        sure: Literal["certified", "refuted"] = "certified" if gain > 0 else "refuted"
+    if error == 0:  # no scatter at all, or nothing run twice yet
+        known = pairs >= FIRST_LOOK
+        certain: Ruling = "continue" if not known else "certified" if gain > 0 else "refuted"
         z = math.copysign(math.inf, gain) if gain else 0.0
-        p = 0.0 if gain > 0 else 1.0
-        return Look(sure, gain, gain, gain, z, bound, p, pairs, planned, "runs of the same code agree exactly")
+        reach = 0.0 if known else math.inf
+        p = (0.0 if gain > 0 else 1.0) if known else 1.0
+        why = "runs of the same code agree exactly" if known else "nothing was run twice yet"
+        return Look(certain, gain, gain - reach, gain + reach, z, bound, p, pairs, planned, why)
     z = to_normal(gain / error, noise.df)
     p = min(1.0, spent[pairs - 1] + crossing(planned, alpha, pairs, z))
-    half = from_normal(min(bound, 8.0), noise.df) * error
+    half = from_normal(bound, noise.df) * error if math.isfinite(bound) else math.inf
     decision, reason = _decide(z, bound, bounds[-1], pairs, planned, expected / (noise.sigma * math.sqrt(2 / planned)))
     return Look(decision, gain, gain - half, gain + half, z, bound, p, pairs, planned, reason)
 
 
-def _decide(
-    z: float, bound: float, last: float, pairs: int, planned: int, drift: float
-) -> tuple[Literal["certified", "refuted", "continue"], str]:
+def _decide(z: float, bound: float, last: float, pairs: int, planned: int, drift: float) -> tuple[Ruling, str]:
     """`drift`: the mean of z at the last look, were the gain as planned."""
+    if pairs < FIRST_LOOK:
+        return "continue", f"{pairs} of {planned} pairs"
     if z >= bound:
         return "certified", f"z {z:.2f} is over {bound:.2f}, the bound after {pairs} of {planned} pairs"
     if pairs == planned:
@@ -105,7 +111,7 @@ def _decide(
     share = pairs / planned
     left = 1 - share
     chance = NORMAL.cdf((z * math.sqrt(share) + drift * left - last) / math.sqrt(left))
-    if pairs >= FIRST_LOOK and chance < HOPELESS:
+    if chance < HOPELESS:
         return (
             "refuted",
             f"z {z:.2f} after {pairs} of {planned} pairs; a chance of {chance:.0%} to get over the bound yet",

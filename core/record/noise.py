@@ -76,7 +76,9 @@ def estimate(groups: Iterable[Sequence[float]], prior: Prior | None = None) -> N
 
 
 def chi_square(p: float, df: float) -> float:
-    """The p-quantile of chi-square with `df` degrees of freedom (exact for 2, else Wilson-Hilferty, ~1% from 3 on)."""
+    """The p-quantile of chi-square with `df` degrees of freedom (exact for 1 and 2, else Wilson-Hilferty, ~1%)."""
+    if df == 1:
+        return NORMAL.inv_cdf((1 + p) / 2) ** 2
     if df == 2:
         return -2 * math.log1p(-p)
     spread = 2 / (9 * df)
