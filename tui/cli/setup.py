@@ -22,6 +22,8 @@ _IGNORED = "__pycache__/\n*.pyc\nsessions/\n"
 
 def init(arguments: Namespace, out: Output) -> int:
     folder = Path(arguments.directory).expanduser().absolute()
+    if folder.is_file():
+        raise ProjectError("this is a file", where=str(folder), mend="name a folder: what is missing is made")
     target = folder / "program.md"
     if target.exists() or target.is_symlink():
         raise ProjectError("there is a program.md already", where=str(target), mend="edit it, or choose another folder")
