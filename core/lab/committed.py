@@ -30,12 +30,12 @@ def restore(worktree: Path) -> list[str]:
     removed = _remove_strangers(top, set(_names(top, "ls-tree", "-r", "--name-only", "-z", "HEAD")))
     with tempfile.TemporaryDirectory(prefix="autoresearch-index-") as folder:
         # An index that remembers no times: every file is compared by its content.
-        index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
-        _git(top, "read-tree", "HEAD", **index)
-        _git(top, "update-index", "-q", "--really-refresh", fine=(0, 1), **index)
-        changed = _names(top, "diff-files", "--name-only", "-z", **index)
+        index = str(Path(folder) / "index")
+        _git(top, "read-tree", "HEAD", index=index)
+        _git(top, "update-index", "-q", "--really-refresh", fine=(0, 1), index=index)
+        changed = _names(top, "diff-files", "--name-only", "-z", index=index)
         if changed:
-            _git(top, "checkout-index", "--all", "--force", "--quiet", **index)
+            _git(top, "checkout-index", "--all", "--force", "--quiet", index=index)
     return sorted({*removed, *changed})
 
 
@@ -70,13 +70,14 @@ def _remove_strangers(top: Path, tracked: set[str]) -> list[str]:
     return removed
 
 
-def _names(top: Path, *args: str, **env: str) -> list[str]:
-    return [os.fsdecode(name) for name in _git(top, *args, **env).split(b"\0") if name]
+def _names(top: Path, *args: str, index: str = "") -> list[str]:
+    return [os.fsdecode(name) for name in _git(top, *args, index=index).split(b"\0") if name]
 
 
-def _git(top: Path, *args: str, fine: tuple[int, ...] = (0,), **env: str) -> bytes:
+def _git(top: Path, *args: str, fine: tuple[int, ...] = (0,), index: str = "") -> bytes:
     clean = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    done = subprocess.run([*_GIT, *args], cwd=top, env={**clean, **env}, capture_output=True)
+    env = {**clean, "GIT_INDEX_FILE": index} if index else clean
+    done = subprocess.run([*_GIT, *args], cwd=top, env=env, capture_output=True)
     if done.returncode not in fine:
         said = done.stderr.decode(errors="replace").strip().splitlines()
         raise LabError(f"git {args[0]} failed: {said[-1] if said else 'no reason given'}", where=str(top))

@@ -62,6 +62,8 @@ class Shim:
         self.exit_fd = reserve(self.path("exit.json.part"))
         self.job = 0
         self.job_identity: Any = None
+        self.terminated = False
+        signal.signal(signal.SIGTERM, self._on_signal)  # from before anybody knows of this process
         # A job that gets its data by descriptor cannot train before it asks; one that needs none may never ask.
         self.plain: bool = spec["plain"] or not spec["train_files"]
 
@@ -126,7 +128,6 @@ class Shim:
         for fd in (waker, self.pipe, self.control.fileno() if self.control else -1):
             poll.register(fd, select.POLLIN)
         next_tick = next_status = time.monotonic()
-        self.terminated = False
         while True:
             now = time.monotonic()
             if now >= next_tick:

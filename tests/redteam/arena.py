@@ -1,0 +1,221 @@
+"""Where a variant of train.py meets the product: its cage, its runner, its channel and its sealed scorer.
+
+A variant is the committed train.py with a few edits. It is committed, checked out in a worktree, run in the best cage
+that works here, put back as committed, and scored from a pristine checkout, with the same calls and the same
+environment as the engine's. Runs are short (40 steps of 512 tokens), so that a hundred take minutes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import nanotrain
+from core.lab import cage, device, environment, runner, scorer
+from core.lab.git import Repository
+from core.lab.prepare import Prepared, prepare
+from core.record.errors import ScorerFault
+
+SOURCE = Path(nanotrain.__file__).parent
+STEPS = 40
+SHORT = ("BATCH_TOKENS_CPU = 2**11", "BATCH_TOKENS_CPU = 2**9 ")  # the arena's own setting: a quarter of the batch
+SLOT = "cpu0"
+STOLEN = "STOLEN"  # a variant prints it when it got what it must not get
+
+Ended = Literal["rejected", "crashed", "scored", "fault"]
+Expected = Literal["rejected", "worthless", "crashed", "gap", "scored"]
+Edit = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A change of train.py. `does` says it in one line.
+
+    `expected`: `rejected` by the scorer; `worthless`, which gains nothing over honest training, whatever its end;
+    `gap`, told by the second slice; `crashed`; for honest ones `scored`. `because` is a pattern for the reason.
+    """
+
+    name: str
+    does: str
+    edits: tuple[Edit, ...]
+    expected: Expected
+    because: str = ""
+    seconds: float | None = None  # a budget in seconds instead of STEPS
+    fast: bool = False  # part of the ordinary test suite
+    slices: tuple[str, ...] = ("val",)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of it. `metrics` by slice."""
+
+    ended: Ended
+    reason: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    output: str = ""
+    job: runner.JobResult | None = None
+
+    @property
+    def metric(self) -> float | None:
+        return self.metrics.get("val")
+
+
+class Arena:
+    """A repository, its prepared data and its pristine checkout. Two variants at a time at most."""
+
+    def __init__(self, folder: Path, tier: cage.Tier | None = None) -> None:
+        self.folder, self.tier = folder.resolve(), tier
+        self.turn = asyncio.Semaphore(2)
+        self.number = 0
+        self.env = environment.run_environment(self.folder)
+        home = str(self.folder / "home")
+        self.trusted = {**environment.trusted_environment(self.folder), "AUTORESEARCH_HOME": home}
+        self.prepared = Prepared()
+
+    async def open(self) -> Arena:
+        """Lay out the repository and the data."""
+        project = self.folder / "project"
+        await asyncio.to_thread(lay_out, project)
+        self.repo = Repository.open(project)
+        self.base = self.repo.head()
+        self.pristine = self.repo.add_worktree(self.folder / "pristine", self.base)
+        argv = environment.resolve_command("python -m nanotrain.prepare", self.trusted, self.pristine)
+        self.prepared = await prepare(argv, self.pristine, self.trusted)
+        self.python = environment.readable_roots(self.env, argv[:1])
+        return self
+
+    async def meet(self, variant: Variant, seed: int = 1) -> Outcome:
+        """Commit, run and score one variant."""
+        async with self.turn:
+            self.number += 1
+            number = self.number
+            commit = await asyncio.to_thread(self.commit, variant)
+            tree = self.folder / "trees" / str(number)
+            await asyncio.to_thread(self.repo.add_worktree, tree, commit)
+            folder = self.folder / "runs" / str(number)
+            try:
+                job = await runner.start(self.job(tree, folder, seed, variant))
+                job.hand_over()
+                result = await job.wait()
+                output = (folder / "output.log").read_text(errors="replace")
+                if result.ended != "done":
+                    return Outcome("crashed", f"{result.ended}: {result.reason}", {}, output, result)
+                return await self.scored(variant, tree, folder, seed, result, output)
+            finally:
+                await asyncio.to_thread(self.repo.remove_worktree, tree)
+                shutil.rmtree(folder / "out", ignore_errors=True)
+
+    def commit(self, variant: Variant) -> str:
+        name = "nanotrain/train.py"
+        text = edited((self.folder / "project" / name).read_text(), variant.edits)
+        if not variant.edits:
+            return self.base
+        return self.repo.commit_files(self.base, {name: text}, variant.does)
+
+    def job(self, tree: Path, folder: Path, seed: int, variant: Variant) -> runner.JobSpec:
+        """As the engine makes it."""
+        env = {**self.env, **device.slot_environment(SLOT), **self.readable(), "PYTHONDONTWRITEBYTECODE": "1",
+               "AUTORESEARCH_SEED": str(seed)}  # fmt: skip
+        argv = environment.resolve_command("python -m nanotrain.train", env, tree)
+        return runner.JobSpec(
+            run=1, folder=folder, argv=tuple(argv), cwd=tree, env=env, cage=self.cage(tree), seconds=variant.seconds,
+            steps=None if variant.seconds else STEPS, limit_seconds=90, startup_seconds=90, saving_seconds=20,
+            train_files=self.prepared.train, hold=True, memory_limit=3 << 30, process_limit=256, disk_limit=256 << 20,
+        )  # fmt: skip
+
+    def readable(self) -> dict[str, str]:
+        return {"AUTORESEARCH_READABLE": os.pathsep.join(self.prepared.readable)}
+
+    def cage(self, tree: Path) -> cage.CageSpec:
+        readable = (*map(Path, self.prepared.readable), *self.python)
+        return cage.CageSpec(tree, readable=readable, hidden=tuple(map(Path, self.prepared.hidden)), tier=self.tier)
+
+    async def scored(
+        self, variant: Variant, tree: Path, folder: Path, seed: int, result: runner.JobResult, output: str
+    ) -> Outcome:
+        env = {**self.trusted, **device.slot_environment(SLOT), **self.readable(), "AUTORESEARCH_SEED": str(seed),
+               "AUTORESEARCH_WEIGHTS_SHA256": result.weights_sha256 or ""}  # fmt: skip
+        cage_spec = self.cage(tree)
+        readable = (*cage_spec.readable, folder / "out", self.pristine)
+        prefix = tuple(cage.command(replace(cage_spec, readable=readable, read_only=True)))
+        metrics: dict[str, float] = {}
+        for part in variant.slices:
+            command = "python -m nanotrain.score" + (" --hidden" if part == "hidden" else "")
+            spec = scorer.ScoreSpec(
+                argv=tuple(environment.resolve_command(command, env, self.pristine)), cwd=self.pristine, worktree=tree,
+                out=folder / "out", log=folder / "score.log", env=env, metric="val_bpb", cage=prefix, timeout=240,
+            )  # fmt: skip
+            try:
+                score = await scorer.score(spec)
+            except ScorerFault as fault:
+                return Outcome("fault", fault.what, metrics, output, result)
+            output += (folder / "score.log").read_text(errors="replace")
+            if score.metric is None:
+                return Outcome("rejected", score.rejected or "", metrics, output, result)
+            metrics[part] = score.metric
+        return Outcome("scored", "", metrics, output, result)
+
+
+def lay_out(project: Path) -> None:
+    """A repository with the package and the arena's setting."""
+    shutil.copytree(SOURCE, project / "nanotrain", ignore=shutil.ignore_patterns("__pycache__"))
+    (project / "nanotrain" / "train.py").write_text(edited((SOURCE / "train.py").read_text(), (SHORT,)))
+    for words in (("init", "-q"), ("add", "-A"), ("commit", "-qm", "base")):
+        identity = ("-c", "user.name=red", "-c", "user.email=red@localhost")
+        subprocess.run(["git", *identity, *words], cwd=project, check=True, capture_output=True)
+
+
+def edited(text: str, edits: tuple[Edit, ...]) -> str:
+    """Each search text occurs exactly once, as the product demands."""
+    for search, put in edits:
+        if text.count(search) != 1:
+            raise ValueError(f"{search!r} occurs {text.count(search)} times in train.py")
+        text = text.replace(search, put)
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Honest:
+    """The unchanged code's numbers in the arena: what a cheat would have to beat."""
+
+    metric: float
+    sigma: float
+    hidden: float
+
+    @property
+    def margin(self) -> float:
+        """A gain under this is noise: three standard deviations of honest repeats, and 0.01 bits a byte at least."""
+        return max(3 * self.sigma, 0.01)
+
+
+def fault_of(variant: Variant, outcome: Outcome, honest: Honest) -> str:
+    """What is wrong with the outcome, in words; empty when it is as it must be."""
+    if STOLEN in outcome.output:
+        line = next(line for line in outcome.output.splitlines() if STOLEN in line)
+        return f"it got what it must not get: {line.strip()[:200]}"
+    if outcome.ended == "fault":
+        return f"it broke the scorer: {outcome.reason}"
+    gained = honest.metric - outcome.metric if outcome.metric is not None else 0.0
+    if variant.expected == "worthless":
+        wrong = f"it gained {gained:.4f}" if gained > honest.margin else ""
+    elif variant.expected == "gap":
+        gap = outcome.metrics.get("hidden", 0.0) - outcome.metrics.get("val", 0.0)
+        usual = honest.hidden - honest.metric
+        wrong = "" if gap - usual > honest.margin or gained <= honest.margin else "the second slice did not tell"
+    else:
+        wrong = "" if outcome.ended == variant.expected else f"it was {outcome.ended}: {outcome.reason}"
+    said = outcome.ended == "scored" or re.search(variant.because, outcome.reason)
+    return wrong or ("" if said else f"the reason does not say {variant.because!r}: {outcome.reason}")
+
+
+def progress(text: str) -> None:
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()

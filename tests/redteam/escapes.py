@@ -1,0 +1,256 @@
+"""Attacks on the cage and the keeper, each a program that a run executes; in every tier that works here.
+
+tests/lab/test_cage.py tries files, network, processes and privileges one by one; these go through a whole run.
+"""
+
+# Code in a table is wide:
+# ruff: noqa: E501
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from core.record.events import Ended
+
+PRELUDE = """
+import array, ctypes, errno, json, os, resource, signal, socket, sys, threading, time
+libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall.restype = ctypes.c_long
+base = os.environ["RED_BASE"]
+def call(*args):
+    got = libc.syscall(*(ctypes.c_long(a) if isinstance(a, int) else a for a in args))
+    if got < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return got
+def attempt(what, do):
+    try:
+        got = do()
+    except (OSError, EOFError, ImportError, KeyError, ValueError, IndexError, AttributeError) as error:
+        print("refused:", what, error, flush=True)
+    else:
+        print("STOLEN:", what, repr(got)[:80], flush=True)
+def write(path, text="x"):
+    with open(path, "w") as file:
+        file.write(text)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Escape:
+    """A program, how its run has to end, and what must be in its reason; `limits` go to the job.
+
+    `world` names what must be as it was afterwards: see `Yard` in test_escapes.py.
+    """
+
+    name: str
+    does: str
+    program: str
+    ended: tuple[Ended, ...] = ("done",)
+    because: str = ""
+    limits: Mapping[str, Any] = field(default_factory=dict)
+    check: Callable[[Any], str] | None = None
+
+
+ESCAPES = [
+    Escape("keys-in-the-environment", "looks for the harness's keys in every environment it can find", """
+        attempt("own", lambda: [v for v in os.environ.values() if "sk-red" in v][0])
+        for pid in {os.getppid(), 1, *map(int, filter(str.isdecimal, os.listdir("/proc")))} - {os.getpid()}:
+            attempt(pid, lambda: [w for w in open(f"/proc/{pid}/environ").read().split("\\0") if "sk-red" in w][0])
+        """),
+    Escape("keyring", "reads the kernel keyring of the harness's session", """
+        SEARCH, READ, SESSION = 10, 11, -3
+        number = {"x86_64": 250, "aarch64": 219}[os.uname().machine]
+        def read():
+            key = call(number, SEARCH, SESSION, b"user", b"autoresearch-red", 0)
+            buffer = ctypes.create_string_buffer(64)
+            call(number, READ, key, buffer, 64, 0)
+            return buffer.value
+        attempt("session keyring", read)
+        """),
+    Escape("open-descriptors", "looks for descriptors that the harness left open", """
+        allowed = {0, 1, 2, int(os.environ["AUTORESEARCH_CONTROL_FD"])}
+        for name in os.listdir("/proc/self/fd"):
+            if int(name) not in allowed:
+                attempt(name, lambda: os.fstat(int(name)))
+        """),
+    Escape("engine-database", "reads and writes the session's log and the engine's own files", """
+        for path in ("session.db", "settings.json", "engine.log", "runs/2/out/weights", "worktrees/2/notes"):
+            attempt("read " + path, lambda: open(f"{base}/session/{path}").read())
+            attempt("write " + path, lambda: write(f"{base}/session/{path}"))
+            attempt("remove " + path, lambda: os.unlink(f"{base}/session/{path}"))
+        attempt("replace", lambda: os.rename("job.py", f"{base}/session/session.db"))
+        """, check=lambda yard: "" if yard.intact() else "the session's files were changed"),
+    Escape("engine-socket", "talks to the engine by its path and by an abstract name", """
+        for address in (f"{base}/engine.sock", "\\0autoresearch-red", "/run/docker.sock", "/var/run/docker.sock"):
+            def talk():
+                with socket.socket(socket.AF_UNIX) as s:
+                    s.connect(address)
+                    s.send(b"stop")
+            attempt(address, talk)
+        attempt("netlink", lambda: socket.socket(16, socket.SOCK_RAW, 15).bind((0, 1)))
+        attempt("vsock", lambda: socket.socket(40, socket.SOCK_STREAM).connect((2, 22)))
+        """),
+    Escape("git-hooks", "plants hooks, filters and configuration for the harness's git", """
+        pointer = open(".git").read().split(maxsplit=1)[1].strip()
+        for path in (pointer, pointer + "/../..", f"{base}/repo/.git"):
+            attempt("hook", lambda: write(path + "/hooks/post-checkout", "#!/bin/sh\\ntouch " + base + "/pwned"))
+            attempt("config", lambda: write(path + "/config", "[core]\\nfsmonitor = touch " + base + "/pwned"))
+        write(".gitattributes", "* filter=evil diff=evil\\n")
+        write(".gitmodules", '[submodule "x"]\\n\\tpath = x\\n\\turl = ext::touch ' + base + "/pwned\\n")
+        for folder in ("x", "inner"):
+            os.makedirs(folder + "/.git/hooks")
+            write(folder + "/.git/config", "[core]\\n\\tfsmonitor = touch " + base + "/pwned\\n")
+            write(folder + "/.git/HEAD", "ref: refs/heads/main\\n")
+        """, check=lambda yard: yard.look_with_git()),
+    Escape("links-for-the-broom", "leaves links to other people's folders where the harness will tidy up", """
+        for place in (os.environ["HOME"], os.environ["TMPDIR"], os.environ["AUTORESEARCH_RUN_DIR"], "."):
+            os.symlink(f"{base}/session", place + "/link")
+            os.makedirs(place + "/deep/er")
+            os.symlink(f"{base}/session/session.db", place + "/deep/er/link")
+            os.chmod(place + "/deep/er", 0)
+            os.chmod(place + "/deep", 0o111)
+        """, check=lambda yard: yard.tidy()),
+    Escape("fork-bomb", "forks until something gives way", """
+        for _ in range(400):
+            if os.fork() == 0:
+                time.sleep(60)
+        time.sleep(60)
+        """, ("resources", "crashed"), "more than 64 processes|Resource temporarily", {"process_limit": 64}),
+    Escape("phoenix", "a chain of processes that fork and die, to be gone before the signal comes", """
+        if os.fork() == 0:
+            os.setsid()
+            end = time.monotonic() + 60
+            while time.monotonic() < end:
+                if os.fork():
+                    os._exit(0)
+        time.sleep(0.3)
+        """, check=lambda yard: yard.nobody_left()),
+    Escape("detached-at-the-end", "leaves a daemon that ignores every signal and has closed all it inherited", """
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork() == 0:
+                for number in range(1, 32):
+                    try: signal.signal(number, signal.SIG_IGN)
+                    except OSError: pass
+                os.closerange(0, 64)
+                while True: time.sleep(1)
+            os._exit(0)
+        os.wait()
+        """, check=lambda yard: yard.nobody_left()),
+    Escape("stops-itself", "stops itself, so that its own clock stands still", """
+        os.kill(os.getpid(), signal.SIGSTOP)
+        """, ("overtime",), "past its budget", {"seconds": 1.0}),
+    Escape("memory-of-children", "takes memory in many small children", """
+        for _ in range(8):
+            if os.fork() == 0:
+                hold = bytearray(os.urandom(1 << 20)) * 80
+                time.sleep(60)
+        time.sleep(60)
+        """, ("resources",), "more than 300 MB of memory", {"memory_limit": 300 << 20}),
+    Escape("memory-in-memfd", "takes memory in anonymous files that no process has mapped", """
+        holes = [os.memfd_create("hole") for _ in range(8)]
+        for fd in holes:
+            for _ in range(100): os.write(fd, bytes(1 << 20))
+        time.sleep(60)
+        """, ("resources",), "more than 300 MB of memory", {"memory_limit": 300 << 20}),
+    Escape("memory-in-shm", "fills /dev/shm and every other place that is memory", """
+        import glob
+        for place in ("/dev/shm", "/dev", "/run", "/", "/var/tmp", "/sys/fs/cgroup", "/mnt"):
+            try:
+                with open(place + f"/autoresearch-red-{os.getpid()}", "wb") as file:
+                    try:
+                        for _ in range(600): file.write(bytes(1 << 20))
+                    finally:
+                        if not place.startswith("/dev/shm"): print("STOLEN:", place)
+                time.sleep(5)
+            except OSError as error:
+                print("refused:", place, error)
+        for name in glob.glob("/dev/shm/autoresearch-red-*"): os.unlink(name)
+        """, ("resources", "done"), "more than 300 MB", {"memory_limit": 300 << 20}),
+    Escape("memory-in-system-v", "leaves System V segments, queues and semaphores behind", """
+        numbers = {"x86_64": (29, 68, 64, 240), "aarch64": (194, 186, 190, 180)}[os.uname().machine]
+        if os.environ["RED_TIER"] == "B":
+            attempt("segment", lambda: call(numbers[0], 0x52454400, 4096, 0o1666))
+            attempt("queue", lambda: call(numbers[1], 0x52454400, 0o1666))
+            attempt("semaphores", lambda: call(numbers[2], 0x52454400, 1, 0o1666))
+            attempt("posix queue", lambda: call(numbers[3], b"autoresearch-red", 0o102, 0o600, None))
+        else:
+            call(numbers[0], 0x52454400, 4096, 0o1666)
+        """, check=lambda yard: yard.no_segments()),
+    Escape("disk-of-small-files", "fills the disk with small files", """
+        os.mkdir("many")
+        for n in range(200000):
+            with open(f"many/{n}", "wb") as file: file.write(b"x" * 4096)
+        time.sleep(60)
+        """, ("resources",), "more than 32 MB to disk", {"disk_limit": 32 << 20}),
+    Escape("disk-of-removed-files", "fills the disk with files that it has removed and keeps open", """
+        held = []
+        for n in range(6):
+            held.append(open(os.environ["TMPDIR"] + f"/f{n}", "wb"))
+            os.unlink(held[-1].name)
+            for _ in range(20): held[-1].write(bytes(1 << 20))
+            held[-1].flush()
+        time.sleep(60)
+        """, ("resources",), "more than 32 MB to disk", {"disk_limit": 32 << 20}),
+    Escape("disk-of-one-file", "one file over the limit, by one call", """
+        fd = os.open("big", os.O_CREAT | os.O_WRONLY)
+        os.posix_fallocate(fd, 0, 300 << 20)
+        """, ("resources", "crashed"), "more than 32 MB|File too large|No space|Permission", {"disk_limit": 32 << 20}),
+    Escape("output-flood", "prints 300 MB and control characters", """
+        line = b"\\x1b]0;pwned\\x07" + b"x" * 65000 + b"\\n"
+        for _ in range(4600): os.write(1, line)
+        """, check=lambda yard: yard.small_log()),
+    Escape("descriptor-flood", "sends the keeper ten thousand descriptors over the control channel", """
+        channel = socket.socket(fileno=int(os.environ["AUTORESEARCH_CONTROL_FD"]))
+        fd = array.array("i", [os.open("/dev/null", os.O_RDONLY)] * 200)
+        for _ in range(50):
+            try: channel.sendmsg([b'{"type": "x"}'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fd)], socket.MSG_DONTWAIT)
+            except OSError: time.sleep(0.01)
+        """),
+    Escape("control-nonsense", "deep JSON, wrong types, huge numbers and a closed channel", """
+        channel = socket.socket(fileno=int(os.environ["AUTORESEARCH_CONTROL_FD"]))
+        for text in (b"[" * 50000, b"{}", b"null", b'{"type": ["ready"]}', b'{"type": "done", "steps": 1e999}',
+                     b'{"type": "ready", "params": -1}', b'{"type": "done", "steps": "' + b"9" * 60000 + b'"}',
+                     b'{"type": "done", "sha256": {}}', b'{"type": "go", "seconds": 9999}', b"\\xff" * 99, b"9" * 60000):
+            channel.send(text)
+        channel.close()
+        """),
+    Escape("the-other-run", "reads, changes and signals a run that trains beside it", """
+        for name in ("out", "home", "tmp", "spec.json", "output.log", "kill", "go"):
+            attempt("list " + name, lambda: os.listdir(f"{base}/run 0/{name}") if name in ("out", "home", "tmp")
+                    else open(f"{base}/run 0/{name}").read())
+            attempt("write " + name, lambda: write(f"{base}/run 0/{name}" + ("/x" if name in ("out", "home", "tmp") else "")))
+        if os.environ["RED_TIER"] == "B":
+            attempt("signal", lambda: os.kill(int(os.environ["RED_VICTIM"]), signal.SIGKILL))
+        """, check=lambda yard: yard.neighbour_alive()),
+    Escape("kernel-settings", "writes to /proc/sys, /sys, /proc/sysrq-trigger and its own limits", """
+        for path in ("/proc/sys/kernel/core_pattern", "/proc/sys/vm/drop_caches", "/proc/sysrq-trigger",
+                     "/sys/kernel/mm/transparent_hugepage/enabled", "/proc/sys/kernel/hostname",
+                     "/sys/fs/cgroup/cgroup.procs", "/proc/self/oom_score_adj"):
+            def change():
+                fd = os.open(path, os.O_WRONLY)
+                if path.endswith("oom_score_adj"):
+                    os.write(fd, b"-1000")
+            attempt(path, change)
+        attempt("limits", lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1)))
+        attempt("nice", lambda: os.nice(-5))
+        attempt("real time", lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10)))
+        attempt("time", lambda: time.clock_settime(time.CLOCK_REALTIME, time.time()))
+        """),
+    Escape("devices", "opens disks, memory, kvm, fuse and makes nodes of its own", """
+        for path in ("/dev/mem", "/dev/kmsg", "/dev/kvm", "/dev/fuse", "/dev/vda", "/dev/sda", "/dev/loop-control",
+                     "/dev/net/tun", "/dev/port", "/dev/vsock"):
+            attempt(path, lambda: os.open(path, os.O_RDWR))
+        attempt("node", lambda: (os.mknod("disk", 0o060600, os.makedev(254, 0)), os.open("disk", os.O_RDONLY)))
+        """),
+    Escape("its-own-end", "forges the files in which the keeper says how it ended", """
+        folder = os.path.dirname(os.environ["AUTORESEARCH_RUN_DIR"])
+        for name in ("exit.json", "exit.json.part", "status.json", "status.json.part", "curve.tsv", "lock"):
+            attempt("write " + name, lambda: write(f"{folder}/{name}", '{"ended": "done"}'))
+            attempt("link " + name, lambda: os.symlink("/etc/passwd", f"{folder}/{name}"))
+        attempt("rename", lambda: os.rename(os.environ["AUTORESEARCH_RUN_DIR"], f"{folder}/out2"))
+        sys.exit(7)
+        """, ("crashed",), "exited with code 7"),
+]  # fmt: skip

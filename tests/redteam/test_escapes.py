@@ -1,0 +1,143 @@
+"""Every attack on the cage, through a run, in every tier that this machine has."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import textwrap
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from core.lab import committed
+from core.lab.cage import CageSpec, Tier
+from core.lab.confine import landlock_abi
+from core.lab.environment import readable_roots, resolve_command, run_environment
+from core.lab.runner import Job, JobSpec, start
+from core.lab.trees import remove_tree
+from tests.lab.conftest import marked, until
+from tests.redteam.arena import STOLEN
+from tests.redteam.escapes import ESCAPES, PRELUDE, Escape
+
+_ADD_KEY = {"x86_64": 248, "aarch64": 217}
+_SESSION_KEYRING = -3
+
+
+class Yard:
+    """What lies around a run: a session with its log, a repository, another run at work, the engine's sockets."""
+
+    def __init__(self, base: Path, tier: Tier) -> None:
+        self.base, self.tier = base, tier
+        self.session, self.tree = base / "session", base / "tree"
+        for path in ("session.db", "settings.json", "engine.log", "runs/2/out/weights", "worktrees/2/notes"):
+            (self.session / path).parent.mkdir(parents=True, exist_ok=True)
+            (self.session / path).write_text(path)
+        (base / "repo").mkdir()
+        (base / "repo" / "model.py").write_text("x = 1\n")
+        self.git("init", "-q")
+        self.git("add", "-A")
+        self.git("-c", "user.name=r", "-c", "user.email=r@r", "commit", "-qm", "first")
+        self.git("worktree", "add", "-q", "--detach", str(self.tree))
+        self.sockets = [self.listen(str(base / "engine.sock")), self.listen("\0autoresearch-red")]
+        libc = ctypes.CDLL(None)
+        number = ctypes.c_long(_ADD_KEY[os.uname().machine])
+        libc.syscall(
+            number, b"user", b"autoresearch-red", b"sk-red", ctypes.c_size_t(6), ctypes.c_long(_SESSION_KEYRING)
+        )
+        self.neighbour: Job | None = None
+        self.spec: JobSpec | None = None
+
+    def git(self, *args: str) -> None:
+        subprocess.run(["git", *args], cwd=self.base / "repo", check=True, capture_output=True)
+
+    def listen(self, address: str) -> socket.socket:
+        server = socket.socket(socket.AF_UNIX)
+        server.bind(address)
+        server.listen()
+        return server
+
+    def job(self, program: str, **limits: object) -> JobSpec:
+        number = len(list(self.base.glob("run *")))
+        env = {**run_environment(self.base), "RED_BASE": str(self.base), "RED_TIER": self.tier}
+        if self.neighbour is not None:
+            env["RED_VICTIM"] = str(self.neighbour.status["job"][1])
+        (self.tree / "job.py").write_text(PRELUDE + textwrap.dedent(program))
+        argv = tuple(resolve_command("python -S job.py", env, self.tree))
+        cage = CageSpec(self.tree, readable=readable_roots(env, argv), tier=self.tier)
+        known: dict[str, object] = {"seconds": 30.0, "plain": True, **limits}
+        return JobSpec(1, self.base / f"run {number}", argv, self.tree, env, cage=cage, **known)  # type: ignore[arg-type]
+
+    # --- what must be as it was ---
+
+    def intact(self) -> bool:
+        files = [path for path in self.session.rglob("*") if path.is_file()]
+        return len(files) == 5 and all(path.read_text() == str(path.relative_to(self.session)) for path in files)
+
+    def look_with_git(self) -> str:
+        committed.restore(self.tree)
+        left = sorted(path.name for path in self.tree.iterdir())
+        return "" if left == [".git", "model.py"] and not (self.base / "pwned").exists() else f"it left {left}"
+
+    def tidy(self) -> str:
+        assert self.spec is not None
+        remove_tree(self.spec.out)
+        committed.restore(self.tree)
+        left = [path for path in (self.spec.folder / "home", self.spec.folder / "tmp", self.spec.out) if path.exists()]
+        return "" if self.intact() and not left else f"left: {left}, session intact: {self.intact()}"
+
+    def nobody_left(self) -> str:
+        assert self.spec is not None
+        return f"processes were left: {marked(self.spec)}" if marked(self.spec) else ""
+
+    def no_segments(self) -> str:
+        found = [line for line in Path("/proc/sysvipc/shm").read_text().splitlines() if str(0x52454400) in line]
+        return f"segments were left: {found}" if found else ""
+
+    def small_log(self) -> str:
+        assert self.spec is not None
+        data = (self.spec.folder / "output.log").read_bytes()
+        return "" if len(data) < 24 << 20 and b"\x1b" not in data else f"{len(data)} bytes of output were kept"
+
+    def neighbour_alive(self) -> str:
+        return "" if self.neighbour is not None and self.neighbour.phase == "training" else "the other run was ended"
+
+
+@pytest.fixture
+async def yard(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Yard]:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-red")
+    monkeypatch.setenv("RED_HERRING", "sk-red")
+    tier: Tier = request.param
+    if tier == "A" and shutil.which("bwrap") is None:
+        pytest.skip("bubblewrap is not installed")
+    if tier == "B" and landlock_abi() == 0:
+        pytest.skip("this kernel has no Landlock")
+    with tempfile.TemporaryDirectory(prefix="autoresearch-yard-", dir="/var/tmp") as base:
+        yard = Yard(Path(base), tier)
+        yield yard
+        for server in yard.sockets:
+            server.close()
+        if yard.neighbour is not None:
+            await yard.neighbour.kill("the test is over")
+
+
+@pytest.mark.parametrize("yard", ["A", "B"], indirect=True)
+@pytest.mark.parametrize("escape", ESCAPES, ids=lambda escape: escape.name)
+async def test_an_escape_gets_nowhere(yard: Yard, escape: Escape) -> None:
+    if escape.name == "the-other-run":
+        yard.neighbour = await start(yard.job("time.sleep(60)"))
+        await until(lambda: yard.neighbour is not None and yard.neighbour.phase == "training")
+    spec = yard.spec = yard.job(escape.program, **escape.limits)
+    result = await (await start(spec)).wait()
+    output = (spec.folder / "output.log").read_text(errors="replace")
+    assert STOLEN not in output, output
+    assert result.ended in escape.ended, (result, output[-2000:])
+    if result.ended != "done":
+        assert re.search(escape.because, result.reason), result
+    if escape.check is not None:
+        assert escape.check(yard) == ""
