@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from textual.app import App
+from textual import events
+from textual.app import App, ScreenStackError
 from textual.binding import BindingType
 from textual.filter import LineFilter
 
@@ -22,6 +23,7 @@ from core.record.errors import AutoresearchError
 from core.record.events import Noted
 from core.session import SessionPaths, read_json, write_json
 from core.views import clean
+from tui.keyboard import KeyScreen
 from tui.model import Model, Source
 from tui.theme import COCKPIT_DARK, AsciiFilter, Look, choose_look
 
@@ -125,6 +127,20 @@ class Cockpit(App[int]):
 
     def _fatal_error(self) -> None:
         self._close_messages_no_wait()
+
+    async def on_event(self, event: events.Event) -> None:
+        """Keys and pasted text, one after the other: the next is looked at when the one before has done its work.
+
+        Textual posts a key to the widget that has the focus when it arrives, and actions run later, from queue to
+        queue: of `i` and a sentence typed fast, the first letters would still be taken as commands.
+        """
+        if isinstance(event, (events.Key, events.Paste)) and not event.is_forwarded:
+            with contextlib.suppress(ScreenStackError):
+                if isinstance(screen := self.screen, KeyScreen):
+                    self.app_focus = True
+                    await screen.take(event)
+                    return
+        await super().on_event(event)
 
     # -- coming and going ---------------------------------------------------------------------------------------
 
@@ -234,11 +250,12 @@ class Cockpit(App[int]):
     # -- approvals ----------------------------------------------------------------------------------------------
 
     def offer_approval(self) -> None:
-        """Show the card of a proposal that waits, once, when nothing else is in front."""
+        """Show the card of a proposal that waits, once, when nothing else is in front and nobody writes."""
         from tui.screens.main import MainScreen
 
         waiting = [n for n in self.model.state.approvals if n not in self._carded]
-        if waiting and self.model.live and isinstance(self.screen, MainScreen):
+        screen = self.screen
+        if waiting and self.model.live and isinstance(screen, MainScreen) and not screen.prompt.display:
             self._open_approval(waiting[0])
 
     async def act_approve(self) -> None:
@@ -310,7 +327,7 @@ def run_app(project: Path, paths: SessionPaths | None) -> int:
 
     What there is to say afterwards (how to come back, why it ended) is printed once the terminal is restored.
     """
-    # Opening ten thousand experiments makes many objects that stay: the default pace of the collector costs 0.3 s there.
+    # Ten thousand experiments are many objects that stay: the collector's default pace costs 0.3 s at opening.
     gc.set_threshold(50_000, 20, 50)
     app = Cockpit(project, paths)
     code = app.run()

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import events
-from textual.binding import BindingType
-from textual.screen import Screen
 from textual.widgets import Input
 
 from tui import actions
 from tui.actions import Action
+from tui.keyboard import KeyScreen
 from tui.widgets.canvas import Pane
+from tui.widgets.prompt import How, Prompt
 from tui.widgets.status import Footer, Hint
 
 if TYPE_CHECKING:
@@ -22,12 +22,12 @@ MOST_UNWRITTEN = 3  # paintings on their way to the terminal; Textual blocks at 
 FLUSH_SECONDS = 0.2  # data travels five times a second; keys paint at once
 
 
-class ActionScreen(Screen[None]):
+class ActionScreen(KeyScreen[None]):
     """A screen whose keys mean what `tui.actions` says for its `PLACE`; `act_<name>`, here or in the app, does it."""
 
     PLACE: ClassVar[str] = ""
-    BINDINGS: ClassVar[list[BindingType]] = []
     AUTO_FOCUS = None
+    prompt: Prompt
     _seen: tuple[int, int] = (-1, -1)
 
     @property
@@ -76,16 +76,26 @@ class ActionScreen(Screen[None]):
         if footer.expire(self.cockpit.clock()):
             footer.flush()
 
-    async def on_key(self, event: events.Key) -> None:
-        if isinstance(self.focused, Input):
-            return  # a person writes: its keys are the input's own
+    def line(self) -> Input | None:
+        return self.prompt.line if self.prompt.display else None
+
+    async def write(self, line: Input, event: events.Key) -> None:
+        if not self.prompt.special(event.key):
+            await super().write(line, event)
+
+    def written(self, purpose: str, text: str, how: How, pane: Pane | None) -> None:
+        """A person has sent or left the line."""
+        if purpose == "steer" and text.strip():
+            self.cockpit.steer(text.strip(), now=how == "now", standing=how == "standing")
+
+    async def command(self, event: events.Key) -> None:
         action = actions.for_key(self.PLACE, event.key)
         if action is None and event.character:
             action = actions.for_key(self.PLACE, event.character)
         if action is not None:
-            event.stop()
-            event.prevent_default()
             await self.do(action)
+        else:
+            await self.app._check_bindings(event.key)
 
     async def do(self, action: Action) -> None:
         """Do it, or say why not."""

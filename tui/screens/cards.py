@@ -15,6 +15,7 @@ from textual.widgets import Input, Static
 from core.record.budget import format_seconds
 from core.record.metric import format_delta, format_metric
 from core.views import Away, clean, plural
+from tui.keyboard import KeyScreen
 from tui.model import Model
 from tui.text import Part, brief
 from tui.theme import Look
@@ -25,7 +26,7 @@ Answer = TypeVar("Answer")
 DEAF_SECONDS = 0.4  # keys that were meant for the screen behind are not taken for an answer
 
 
-class Card(ModalScreen[Answer]):
+class Card(KeyScreen[Answer], ModalScreen[Answer]):
     """A framed page in the middle; `lines(width)` says what it shows. Subclasses answer keys in `pressed`."""
 
     BINDINGS: ClassVar[list[BindingType]] = []
@@ -47,7 +48,7 @@ class Card(ModalScreen[Answer]):
     def on_mount(self) -> None:
         self._shown_at = self._clock()
         self._fit()
-        self._page.focus()
+        self.set_focus(self._page)
 
     def on_resize(self, event: events.Resize) -> None:
         self._fit()
@@ -67,11 +68,16 @@ class Card(ModalScreen[Answer]):
     def deaf(self) -> bool:
         return self._clock() - self._shown_at < DEAF_SECONDS
 
-    async def on_key(self, event: events.Key) -> None:
-        if isinstance(self.focused, Input) and event.key != "escape":
-            return  # a person writes: its keys are the input's own
-        event.stop()
-        event.prevent_default()
+    def line(self) -> Input | None:
+        return self.focused if isinstance(self.focused, Input) else None
+
+    async def write(self, line: Input, event: events.Key) -> None:
+        if event.key == "escape":
+            self.pressed("", event.key)
+        else:
+            await super().write(line, event)
+
+    async def command(self, event: events.Key) -> None:
         if self.deaf:
             return
         moves = {"j": 1, "down": 1, "k": -1, "up": -1, "pagedown": 10, "pageup": -10}
@@ -208,7 +214,7 @@ class ApprovalCard(Card[tuple[bool, str]]):
         self._writing = writing
         line = self.query_one(Input)
         line.display = writing
-        (line if writing else self._page).focus()
+        self.set_focus(line if writing else self._page)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()

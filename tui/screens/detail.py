@@ -81,7 +81,7 @@ class DetailScreen(ActionScreen):
         self.experiment = experiment
         self.tab = tab
         self.curves = Curves(model.paths)
-        self.prompt = Prompt(model)
+        self.prompt = Prompt(self.written)
 
     def compose(self) -> ComposeResult:
         model, number = self.model, self.experiment
@@ -120,7 +120,7 @@ class DetailScreen(ActionScreen):
             pane.framed = not small
         self.query_one(NowLine).display = self.query_one(NowLine).urgent() and not small
         self.panes[index].poll()
-        self.panes[index].focus()
+        self.set_focus(self.panes[index])
         self.flush()
 
     def flush(self) -> None:
@@ -259,11 +259,6 @@ class DetailScreen(ActionScreen):
 
     def on_tab_line_picked(self, message: TabLine.Picked) -> None:
         self.show_tab(message.index)
-
-    def on_prompt_closed(self, message: Prompt.Closed) -> None:
-        self.panes[self.tab].focus()
-        if message.purpose == "steer" and message.text.strip():
-            self.cockpit.steer(message.text.strip(), now=message.how == "now", standing=message.how == "standing")
 
     async def act_steer(self) -> None:
         self.prompt.ask("steer", "steer", "", None)

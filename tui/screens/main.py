@@ -16,7 +16,7 @@ from tui.widgets.chart import ChartPane
 from tui.widgets.curves import Curves
 from tui.widgets.diff import DiffPane
 from tui.widgets.output import OutputPane
-from tui.widgets.prompt import Prompt
+from tui.widgets.prompt import How, Prompt
 from tui.widgets.reasoning import ReasoningPane
 from tui.widgets.slots import SlotsPane
 from tui.widgets.status import Footer, NowLine, StatusLine, TabLine, Words
@@ -51,7 +51,7 @@ class MainScreen(ActionScreen):
         self.panes: list[Pane] = [self.reasoning, self.diff, self.chart, self.board, self.slots, self.output]
         self.tabs = TabLine(model, [p.NAME for p in self.panes], id="tabs")
         self.words = Words(model, id="words")
-        self.prompt = Prompt(model)
+        self.prompt = Prompt(self.written)
         self.zoomed = False
         self.active = 0
 
@@ -77,7 +77,7 @@ class MainScreen(ActionScreen):
         self.lay_out()
         self.set_timer(0.4, self._warm)
         self.call_after_refresh(self.flush)
-        self.panes[0].focus()
+        self.set_focus(self.panes[0])
 
     def _warm(self) -> None:
         """What the first paint does not wait for."""
@@ -161,7 +161,7 @@ class MainScreen(ActionScreen):
         self.active = index
         self.lay_out()
         self.panes[index].poll()
-        self.panes[index].focus()
+        self.set_focus(self.panes[index])
         self.tabs.flush()
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
@@ -223,7 +223,6 @@ class MainScreen(ActionScreen):
     # -- leaderboard --------------------------------------------------------------------------------------------
 
     def on_board_pane_chosen(self, message: BoardPane.Chosen) -> None:
-        self.model.selected = message.experiment
         self.flush()
 
     async def on_board_pane_opened(self, message: BoardPane.Opened) -> None:
@@ -266,10 +265,10 @@ class MainScreen(ActionScreen):
         if message.purpose == "filter" and isinstance(message.pane, (Tail, BoardPane)):
             message.pane.set_filter(message.text)
 
-    def on_prompt_closed(self, message: Prompt.Closed) -> None:
-        (message.pane or self.panes[self.active]).focus()
-        if message.purpose == "steer" and message.text.strip():
-            self.cockpit.steer(message.text.strip(), now=message.how == "now", standing=message.how == "standing")
+    def written(self, purpose: str, text: str, how: How, pane: Pane | None) -> None:
+        if purpose == "filter" and isinstance(pane, (Tail, BoardPane)):
+            pane.set_filter(text)
+        super().written(purpose, text, how, pane)
 
     async def act_steer(self) -> None:
         self.prompt.ask("steer", "steer", "", self.focused_pane)

@@ -189,7 +189,7 @@ class BoardPane(Pane):
 
     def choose(self, experiment: int | None) -> None:
         """Put the cursor on an experiment (None: nowhere, the screen follows the newest again)."""
-        self.cursor = experiment
+        self.cursor = self.model.selected = experiment  # at once: a command that follows is about this one
         if experiment is not None and experiment in self.order:
             place = self.order.index(experiment)
             rows = max(1, self.size.height - 1 - 2 * self.framed)

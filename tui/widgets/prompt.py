@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
-from textual import events
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.message import Message
+from textual.widget import Widget
 from textual.widgets import Input, Static
 
-from tui.model import Model
 from tui.widgets.canvas import Pane
 from tui.widgets.status import Footer
 
 How = Literal["queue", "now", "standing", "cancel"]
+Written = Callable[[str, str, How, Pane | None], None]  # purpose, text, how, pane
 HELP = {
     "steer": "enter queue   ctrl+s now   ctrl+t standing   ↑ last   esc cancel",
     "filter": "enter keep   esc clear",
 }
-
-
-class Line(Input):
-    """An input that hands special keys to its prompt."""
-
-    async def _on_key(self, event: events.Key) -> None:
-        prompt = self.parent
-        assert isinstance(prompt, Prompt)
-        if prompt.special(event.key):
-            event.stop()
-            event.prevent_default()
-            return
-        await super()._on_key(event)
 
 
 class Prompt(Horizontal):
@@ -47,34 +35,30 @@ class Prompt(Horizontal):
             super().__init__()
             self.purpose, self.text, self.pane = purpose, text, pane
 
-    class Closed(Message):
-        """Enter or escape; `how` is cancel for the latter, and `text` empty."""
-
-        def __init__(self, purpose: str, text: str, how: How, pane: Pane | None) -> None:
-            super().__init__()
-            self.purpose, self.text, self.how, self.pane = purpose, text, how, pane
-
-    def __init__(self, model: Model) -> None:
+    def __init__(self, written: Written) -> None:
+        """`written` is called at once when the line is sent or left (`how` is cancel, and the text empty)."""
         super().__init__(id="prompt")
-        self.model = model
+        self._written = written
         self.purpose = ""
         self._pane: Pane | None = None
         self._last = ""
+        self.line = Input(compact=True, id="prompt-input")
+        self._before: Widget | None = None  # what had the focus
 
     def compose(self) -> ComposeResult:
         yield Static("", id="prompt-label", markup=False)
-        yield Line(compact=True, id="prompt-input")
+        yield self.line
         yield Static("", id="prompt-help", markup=False)
 
     def ask(self, purpose: str, label: str, text: str, pane: Pane | None) -> None:
         self.purpose, self._pane = purpose, pane
         self.query_one("#prompt-label", Static).update(f"{label} ▸")
         self.query_one("#prompt-help", Static).update(HELP[purpose] if self.app.size.width >= 90 else "")
-        line = self.query_one(Line)
-        line.cursor_blink = False
-        line.value = text
+        self._before = self.screen.focused
+        self.line.cursor_blink = False
+        self.line.value = text
         self._show(True)
-        line.focus()
+        self.screen.set_focus(self.line)  # at once: `focus()` would be a message, and the next key come before it
 
     def _show(self, shown: bool) -> None:
         """In the footer's place, so that nothing else moves."""
@@ -94,21 +78,20 @@ class Prompt(Horizontal):
         elif key == "ctrl+t" and self.purpose == "steer":
             self._close("standing")
         elif key == "up" and self.purpose == "steer":
-            self.query_one(Line).value = self._last
+            self.line.value = self._last
         else:
             return False
         return True
 
     def _close(self, how: How) -> None:
-        text = self.query_one(Line).value
-        if how == "cancel" and self.purpose == "filter":
-            self.post_message(self.Typed("filter", "", self._pane))
+        text = self.line.value
         if self.purpose == "steer" and how != "cancel":
             self._last = text
         self._show(False)
-        self.post_message(self.Closed(self.purpose, "" if how == "cancel" else text, how, self._pane))
+        self.screen.set_focus(self._before)
+        self._written(self.purpose, "" if how == "cancel" else text, how, self._pane)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
         if self.display:
-            self.post_message(self.Typed(self.purpose, event.value, self._pane))
+            self.post_message(self.Typed(self.purpose, self.line.value, self._pane))

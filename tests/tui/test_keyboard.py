@@ -1,0 +1,112 @@
+"""Keys typed faster than the screen moves: each means what it would have meant had the person waited."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from textual import events
+from textual.keys import _character_to_key
+from textual.pilot import Pilot
+from textual.widgets import Input
+
+from benchmarks.terminal import Terminal
+from core.record import commands
+from core.record import events as e
+from tests.recorded import make_session
+from tests.tui.conftest import Show, text_of, until
+from tests.tui.test_actions import proposal
+from tui.screens.cards import ApprovalCard
+from tui.screens.detail import DetailScreen
+from tui.screens.main import MainScreen
+from tui.widgets.prompt import Prompt
+
+
+def burst(pilot: Pilot[int], *keys: str) -> None:
+    """All of them in one moment, as a terminal hands over what was typed ahead."""
+    for key in keys:
+        name = _character_to_key(key) if len(key) == 1 else key
+        event = events.Key(name, key if len(key) == 1 else None)
+        event.set_sender(pilot.app)
+        assert pilot.app._driver is not None
+        pilot.app._driver.send_message(event)
+
+
+async def test_guidance_typed_in_one_burst_is_guidance(show: Show) -> None:
+    async with show() as (pilot, app, source):
+        burst(pilot, "i", *"fix x S q", "left", "left", "backspace", *"y a", "end", *"!", "enter", "space")
+        await until(pilot, lambda: len(source.sent) == 2)
+        assert source.sent == [commands.Steer("fix x y a q!", now=False, standing=False), commands.Pause()]
+        assert isinstance(app.screen, MainScreen) and not app.screen.prompt.display
+
+
+async def test_two_sentences_and_a_paste_in_one_burst(show: Show) -> None:
+    async with show() as (pilot, app, source):
+        burst(pilot, "i", *"one ")
+        paste = events.Paste("pasted x")
+        paste.set_sender(app)
+        assert app._driver is not None
+        app._driver.send_message(paste)
+        burst(pilot, *" two", "enter", "i", *"three x", "escape", "i", *"four", "enter", "i")
+        await until(pilot, lambda: len(source.sent) == 2)
+        assert [c.text for c in source.sent if isinstance(c, commands.Steer)] == ["one pasted x two", "four"]
+        await until(pilot, lambda: app.screen.focused is app.screen.query_one(Input))
+
+
+@pytest.mark.parametrize("size", [(160, 48), (80, 24)])
+async def test_a_filter_typed_in_one_burst_is_a_filter(show: Show, size: tuple[int, int]) -> None:
+    async with show(size=size) as (pilot, app, source):
+        burst(pilot, "4", "/", *"x1Sq", "enter", "1", "4", "/", "enter")
+        await until(pilot, lambda: app.screen.board.filter == "x1Sq")  # type: ignore[attr-defined]
+        await until(pilot, lambda: not app.screen.query_one(Prompt).display)
+        assert not source.sent and not app.farewell
+
+
+async def test_keys_typed_ahead_reach_the_page_that_they_open(show: Show) -> None:
+    async with show() as (pilot, app, source):
+        burst(pilot, "4", "j", "j", "j", "enter", "3", "right", "i", *"x", "enter")
+        await until(pilot, lambda: source.sent == [commands.Steer("x", now=False, standing=False)])
+        assert isinstance(app.screen, DetailScreen) and app.screen.tab == 2
+        assert app.model.selected is not None and app.screen.experiment == app.model.selected + 1
+
+
+async def test_a_reason_typed_in_one_burst_approves_nothing(show: Show) -> None:
+    async with show() as (pilot, app, source):
+        number = max(source.state.live)
+        source.happen(proposal(number), e.ApprovalRequested(number))
+        await until(pilot, lambda: isinstance(app.screen, ApprovalCard) and "run this?" in text_of(app))
+        app.clock.now += 0.5  # type: ignore[attr-defined]
+        burst(pilot, "n", *"try y less", "enter")
+        await until(pilot, lambda: source.sent == [commands.Reject(number, "try y less")])
+
+
+async def test_a_proposal_that_comes_while_a_person_writes_waits(show: Show) -> None:
+    async with show() as (pilot, app, source):
+        await pilot.press("i", *"slowly ")
+        number = max(source.state.live)
+        source.happen(proposal(number), e.ApprovalRequested(number))
+        await until(pilot, lambda: "waits for you" in text_of(app))
+        await pilot.press("y", "enter")
+        await until(pilot, lambda: source.sent == [commands.Steer("slowly y", now=False, standing=False)])
+        source.version += 1
+        await until(pilot, lambda: isinstance(app.screen, ApprovalCard))
+
+
+def test_type_ahead_in_a_real_terminal(tmp_path: Path) -> None:
+    """One write of everything: `q` in the words is no command, and the page opens where the last keys say."""
+    make_session(tmp_path / "project", 12)
+    argv = [sys.executable, "-m", "tui.main", "attach", "-C", str(tmp_path / "project"), "nov23"]
+    terminal = Terminal(argv, (120, 36))
+    try:
+        terminal.wait_for(b"FINISHED")
+        os.write(terminal.fd, b"/qqSxGq\r")
+        terminal.wait_for("“qqSxGq”".encode())
+        os.write(terminal.fd, b"\x1b")
+        terminal.run(0.5)
+        terminal.tail = b""
+        os.write(terminal.fd, b"4jj\r3")
+        terminal.wait_for(b"budget")
+    finally:
+        terminal.close()

@@ -1,0 +1,52 @@
+"""Keys in the order in which they were typed, to a screen's commands or to the line in which a person writes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import ClassVar
+
+from textual import events
+from textual.binding import BindingType
+from textual.screen import Screen, ScreenResultType
+from textual.widgets import Input
+
+MOUNT_SECONDS = 5.0  # a screen that takes longer to appear loses the keys that were typed meanwhile
+
+
+class KeyScreen(Screen[ScreenResultType]):
+    """A screen that is handed every key and paste by the app, and is done with it when `take` returns."""
+
+    BINDINGS: ClassVar[list[BindingType]] = []
+
+    async def take(self, event: events.Key | events.Paste) -> None:
+        """Do what the key means here, now."""
+        if not self.is_mounted:  # typed while the screen was being built
+            try:
+                await asyncio.wait_for(self._mounted_event.wait(), MOUNT_SECONDS)
+            except TimeoutError:
+                return
+        line = self.line()
+        if isinstance(event, events.Paste):
+            if line is not None:
+                line._on_paste(event)
+        elif await self.app._check_bindings(event.key, priority=True):
+            return
+        elif line is not None:
+            await self.write(line, event)
+        else:
+            await self.command(event)
+
+    def line(self) -> Input | None:
+        """Where a person writes just now, if anywhere."""
+        raise NotImplementedError
+
+    async def command(self, event: events.Key) -> None:
+        """A key while nobody writes."""
+        raise NotImplementedError
+
+    async def write(self, line: Input, event: events.Key) -> None:
+        """A key for the line: a sign to insert, or one of the keys that edit (left, backspace, …)."""
+        if event.is_printable:
+            await line._on_key(event)
+        else:
+            await self.app._check_bindings(event.key)
