@@ -14,6 +14,7 @@ import random
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from statistics import fmean, stdev
 
 from core.record.decide import Policy, Sample, judge, refresh_due
@@ -22,6 +23,7 @@ from core.record.noise import estimate
 
 METRIC = Metric("score", "max")
 BASELINE_RUNS = 3
+FIRST_SEED = 1000  # the rule was tuned on seeds 0 to 119, which are not measured here
 # name: shares of changes that do next to nothing (normal, 0.3 sigma), harm (exponential, mean 3), help a little
 # (exponential, mean 1) and help much (2 to 8).
 MIXES: dict[str, tuple[float, float, float, float]] = {
@@ -189,7 +191,7 @@ class Row:
 
 
 def measure(make: Callable[[], Rule], mix: str, runs: int, sessions: int) -> Row:
-    tallies = [session(make(), mix, runs, seed) for seed in range(sessions)]
+    tallies = [session(make(), mix, runs, seed) for seed in range(FIRST_SEED, FIRST_SEED + sessions)]
     gains = [100 * t.gain / runs for t in tallies]
     kept = sum(t.kept for t in tallies)
     return Row(
@@ -231,6 +233,32 @@ def main(sessions: int, runs: int) -> None:
         bogus = sum(r.bogus * r.kept for r in rows) / sum(r.kept for r in rows)
         claims = f"{fmean(r.claim for r in rows):+14.2f}{fmean(r.claim_end for r in rows):+14.2f}"
         print(f"  {name:16}{share:>14}{bogus:14.1%}{claims}")
+    trade(max(2, sessions // 3), runs, greedy)
+
+
+POLICIES = {
+    "alpha 0.08": Policy(alpha=0.08),
+    "alpha 0.16": Policy(alpha=0.16),
+    "alpha 0.24 (default)": Policy(),
+    "alpha 0.30": Policy(alpha=0.30),
+    "keep 2": Policy(keep=2.0),
+    "repeats 1": Policy(repeats=1),
+    "no refresh": Policy(refresh=0),
+}
+
+
+def trade(sessions: int, runs: int, greedy: dict[str, float]) -> None:
+    """What other parameters would buy: the same figures, and the share of bogus keeps among exact nulls.
+
+    From a third of the sessions: the differences are what counts.
+    """
+    print(f"\n{'ours with':24}{'of greedy':>14}{'bogus':>14}{'over-claim':>14}{'exact nulls':>14}")
+    for name, policy in POLICIES.items():
+        rows = [measure(partial(Ours, policy), mix, runs, sessions) for mix in NAMES]
+        share = f"{fmean(r.gain / greedy[m] for r, m in zip(rows, NAMES, strict=True)):.1%}"
+        bogus = sum(r.bogus * r.kept for r in rows) / sum(r.kept for r in rows)
+        nulls = measure(partial(Ours, policy), "exact nulls", runs, sessions).bogus
+        print(f"  {name:22}{share:>14}{bogus:14.1%}{fmean(r.claim for r in rows):+14.2f}{nulls:14.1%}", flush=True)
 
 
 if __name__ == "__main__":

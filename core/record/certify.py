@@ -23,6 +23,7 @@ ALPHA = 0.01
 POWER = 0.8
 FIRST_LOOK = 2  # pairs: one of each says nothing of their own scatter
 MOST_PAIRS = 60
+ROOM = 1.25
 HOPELESS = 0.1  # chance to succeed yet, were the gain as planned, below which it is given up
 _STEP = 0.2  # of the grid on which the test's chances are summed; one pair adds a step of standard deviation 1
 _REACH = 8.0  # standard deviations beyond which nothing happens
@@ -58,6 +59,14 @@ def plan(gain: float, sigma: float, power: float = POWER, alpha: float = ALPHA) 
         if sigma == 0 or NORMAL.cdf(gain / (sigma * math.sqrt(2 / n)) - NORMAL.inv_cdf(1 - alpha)) >= power - 0.005:
             return n
     return MOST_PAIRS
+
+
+def most_pairs(gain: float, sigma: float, power: float = POWER, alpha: float = ALPHA) -> int:
+    """The pairs a certificate may take: `plan`, and room for what looking early and not knowing sigma cost.
+
+    At most 60. Raises ValueError when the gain is not positive.
+    """
+    return min(MOST_PAIRS, math.ceil(ROOM * plan(gain, sigma, power, alpha)))
 
 
 def certificate_test(

@@ -32,7 +32,7 @@ class Policy:
     repeats: int = 3  # at most so many extra runs of a provisional candidate
     min_effect: float = 0.0  # a gain must exceed this, in the metric's unit
     simplicity: float = 1.0  # sigmas a result from fewer lines may be worse and still count as equal; 0: off
-    alpha: float = 0.17  # kept when the chance that it gains nothing is at most this
+    alpha: float = 0.24  # a repeated one is kept when the chance that it gains nothing is at most this
     beta: float = 0.3  # discarded when that chance is at least this; both meet in the middle at the last repeat
     refresh: int = 12  # a leader is run again after standing against so many candidates for each fresh run it has
 
@@ -205,7 +205,7 @@ def _sequential(gain: float, sigma: float, idle: float, runs: int, policy: Polic
     middle = (policy.alpha + policy.beta) / 2
     low, high = policy.alpha + (middle - policy.alpha) * done, policy.beta + (middle - policy.beta) * done
     chance = f"{idle:.0%} chance that it gains {'too little' if policy.min_effect else 'nothing'}"
-    if idle <= low:
+    if idle <= low and (runs > 1 or done >= 1):
         return "kept", f"{chance} ({low:.0%} is allowed)"
     if idle >= high or done >= 1:
         return "discarded", f"{chance} ({low:.0%} is allowed)"
