@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual import events
 from textual.app import App, ScreenStackError
 from textual.binding import BindingType
-from textual.filter import LineFilter
+from textual.filter import LineFilter, NoColor
 
 from core.client import Client
 from core.record import commands
@@ -67,6 +67,8 @@ class Cockpit(App[int]):
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         filters = list(super().get_line_filters())
+        if self.look.name == "plain":
+            filters.append(NoColor())  # what Textual colours itself: inputs, cards, the launch screen
         return [*filters, self._ascii] if self.look.ascii else filters
 
     def get_default_screen(self) -> Screen[None]:
@@ -221,7 +223,7 @@ class Cockpit(App[int]):
 
     async def act_skip(self) -> None:
         chosen = self.model.experiment(self.model.selected)
-        live = chosen is not None and chosen.verdict is None
+        live = chosen is not None and chosen.number in self.model.state.live
         self.ask_engine(commands.Skip(chosen.number if chosen and live else None))
 
     async def act_withdraw(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from core.session import EngineOptions, check_name
 from core.views import clean
 
 DOCTOR_SECONDS = 60.0
+KILLED_SECONDS = 2.0  # a killed doctor's own children may hold its pipes a little longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +58,22 @@ async def examine(project: Path) -> Readiness:
         out, err = await asyncio.wait_for(process.communicate(), DOCTOR_SECONDS)
         return readiness(json.loads(out))
     except TimeoutError:
-        process.kill()
-        await process.wait()
         return Readiness(error=f"the doctor gave no answer in {DOCTOR_SECONDS:g} s")
     except (ValueError, KeyError, TypeError):
         words = clean(err.decode(errors="replace")).strip().rpartition("\n")[2]
         return Readiness(error=f"the doctor failed: {words or 'it said nothing'}")
-    except asyncio.CancelledError:
-        if process.returncode is None:
+    finally:
+        await _end(process)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Until the process and its pipes are gone: a loop that closes before them leaves warnings behind."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
             process.kill()
-            await process.wait()
-        raise
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(process.communicate(), KILLED_SECONDS)
+    await asyncio.sleep(0)  # asyncio closes its transport in the round after
 
 
 def readiness(told: Mapping[str, Any]) -> Readiness:

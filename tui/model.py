@@ -11,12 +11,14 @@ from typing import Any, Protocol, TypeVar
 
 from core import views
 from core.client import Connection
+from core.program import load
 from core.record import commands
 from core.record import events as e
+from core.record.errors import AutoresearchError
 from core.record.events import Event
 from core.record.pulse import Pulse, SlotReading
 from core.record.state import BASELINE, Experiment, Run, State
-from core.session import SessionPaths
+from core.session import SessionPaths, read_json
 from tui.theme import Look
 
 T = TypeVar("T")
@@ -58,6 +60,7 @@ class Model:
         self.look = look
         self.clock = clock
         self.selected: int | None = None  # chosen on the leaderboard; None follows the newest
+        self._baseline_runs: int | None = 0  # 0: not read yet
         self._memo: dict[str, Any] = {}
         self._memo_of: tuple[int, int] = (-1, -1)
         self._details: dict[int, tuple[Experiment, Details]] = {}
@@ -112,6 +115,18 @@ class Model:
             self._memo[name] = make()
         found: T = self._memo[name]
         return found
+
+    @property
+    def baseline_runs(self) -> int | None:
+        """How many times the session's program wants the baseline to run; None when that cannot be read."""
+        if self._baseline_runs == 0:
+            try:
+                overrides = read_json(self.paths.settings).get("overrides")
+                asked = [str(text) for text in overrides] if isinstance(overrides, list) else []
+                self._baseline_runs = load(self.paths.program, asked).baseline_runs
+            except AutoresearchError:
+                self._baseline_runs = None
+        return self._baseline_runs
 
     @property
     def highest(self) -> int:

@@ -1,7 +1,8 @@
 """How things look: colours by role, glyphs, and the two Textual themes behind them.
 
 Widgets name a role ("dim", "good", "cursor"), never a colour. Three looks exist: `dark` (24-bit colour), `ansi`
-(the terminal's own sixteen colours and background, half the bytes: the default over SSH) and `plain` (NO_COLOR).
+(the terminal's own sixteen colours and background, half the bytes: the default over SSH) and `plain` (NO_COLOR, or
+TERM=dumb).
 Nothing is said by colour alone: every verdict has a glyph and a word beside it.
 """
 
@@ -209,7 +210,7 @@ def choose_look(environment: Mapping[str, str]) -> Look:
     upper = locale.upper().replace("-", "")
     only_ascii = suffix == "ascii" or wish == "ascii" or ("UTF8" not in upper and upper in ("C", "POSIX"))
     only_ascii = only_ascii or environment.get("TERM") in ("linux", "dumb")
-    if "NO_COLOR" in environment:
+    if "NO_COLOR" in environment or environment.get("TERM") == "dumb":
         return Look("plain", only_ascii)
     if name in ("dark", "ansi", "plain"):
         return Look(name, only_ascii)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from textual.widgets import Input
 
@@ -92,8 +94,13 @@ async def test_a_broken_program_is_shown_with_its_line(project: Path) -> None:
     app = launch(project)
     async with app.run_test(size=(120, 40)) as pilot:
         await until(pilot, lambda: "program.md:2" in text_of(app))
-        assert "Start" not in [name for name, _ in app.screen.query_one("#menu").rows]  # type: ignore[attr-defined]
-        await pilot.press("q")
+        await until(pilot, lambda: "ready: python, git" in text_of(app), 60.0)
+        shown = text_of(app)
+        assert shown.count("program.md:2") == 1 and "not yet: mend program.md first" in shown
+        assert "▸ Quit" in shown and "▸ Start" not in shown
+        await pilot.press("up", "enter")
+        assert isinstance(app.screen, LaunchScreen) and not (project / "sessions").exists()
+        await pilot.press("escape")
     assert app.return_code == 0
 
 
@@ -141,3 +148,44 @@ async def test_uncommitted_changes_are_a_question_and_then_it_runs(project: Path
         assert app.model.state.verdicts.get("kept") == 1
         assert (project / "train.py").read_text().startswith("RATE = 9.0")
     assert os.environ["AUTORESEARCH_HOME"].startswith(str(tmp_path))
+
+
+async def test_without_a_repository_nothing_can_be_started_and_the_reason_stands_once(tmp_path: Path) -> None:
+    (tmp_path / "program.md").write_text(PROGRAM)
+    (tmp_path / "train.py").write_text("print('loss: 1')\n")
+    app = launch(tmp_path)
+    async with app.run_test(size=(160, 48)) as pilot:
+        await until(pilot, lambda: "ready: python, git" in text_of(app), 60.0)
+        shown = text_of(app)
+        assert "not yet: mend repository first" in shown and "▸ Start" not in shown
+        assert shown.count("not a git repository") == 1
+        app.screen.query_one("#hours", Input).focus()
+        await pilot.press("enter")
+        await until(pilot, lambda: "✗ not yet: mend repository first" in text_of(app))
+        assert not (tmp_path / "sessions").exists()
+
+
+async def test_too_small_to_start_from(project: Path) -> None:
+    app = launch(project)
+    async with app.run_test(size=(20, 5)) as pilot:
+        assert "too small" in " ".join(text_of(app).split()) and "enter" not in text_of(app)
+        await pilot.press("enter", "tab", "enter", "x", "down", "enter")
+        assert isinstance(app.screen, LaunchScreen) and not app.screen.starting
+        await pilot.resize_terminal(120, 40)
+        await until(pilot, lambda: "▸ Start" in text_of(app))
+        await pilot.resize_terminal(39, 9)
+        await until(pilot, lambda: "too small" in " ".join(text_of(app).split()))
+        await pilot.press("q")
+    assert app.return_code == 0 and not (project / "sessions").exists()
+
+
+@pytest.mark.filterwarnings("error")
+async def test_leaving_ends_the_doctor(project: Path) -> None:
+    app = launch(project)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: bool(psutil.Process().children()))
+        doctors = psutil.Process().children()
+        assert any("doctor" in " ".join(p.cmdline()) for p in doctors)
+        await pilot.press("q")
+    assert not any(p.is_running() for p in doctors)
+    gc.collect()

@@ -17,8 +17,9 @@ from tests.tui.conftest import Clock, Show, text_of, until
 from tests.tui.stage import Playing, Stage, build, gpu_readings
 from tui import actions
 from tui.app import Cockpit
+from tui.screens.base import size_of
 from tui.screens.cards import AwayCard
-from tui.screens.main import MainScreen, size_of
+from tui.screens.main import MainScreen
 from tui.theme import Look
 from tui.widgets.status import Footer
 

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, TextIO
 
 from core.record import wire
@@ -15,6 +16,7 @@ from core.views.text import clean, sign, to_ascii
 
 _SGR = {"good": "36", "warn": "33", "bad": "31", "dim": "2", "accent": "34", "bold": "1", "add": "36", "remove": "31"}
 _UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\U000e0000-\U000e007f]")
+_PAINT = re.compile(r"\x1b\[[0-9;]*m")
 _NOT_ASCII = re.compile("[^\x00-\x7e]")
 
 
@@ -66,14 +68,16 @@ class Output:
 
         A row's cells may be painted; their width is counted without the paint.
         """
-        widths = [max((_cells(row[i]) for row in [head, *body]), default=0) for i in range(len(head))]
-        for number, row in enumerate([head, *body]):
+        rows = [head, *body]
+        sizes = [[_cells(cell) for cell in row] for row in rows]
+        widths = [max(column) for column in zip(*sizes, strict=True)]
+        room = self.width - sum(widths[:-1]) - 2 * len(widths)
+        for number, row in enumerate(rows):
             cells = []
             for i, cell in enumerate(row):
-                pad = " " * (widths[i] - _cells(cell))
+                pad = " " * (widths[i] - sizes[number][i])
                 last = i == len(row) - 1
                 cells.append(pad + cell if right[i : i + 1] == "r" else cell if last else cell + pad)
-            room = self.width - sum(widths[:-1]) - 2 * len(widths)
             if len(cells[-1]) > room > 3 and "\x1b" not in cells[-1]:
                 cells[-1] = cells[-1][: room - 1] + "…"
             text = "  ".join(cells).rstrip()
@@ -106,12 +110,18 @@ def _escape(match: re.Match[str]) -> str:
 
 def _cells(text: str) -> int:
     """Columns a cell takes: wide characters count twice, marks that combine not at all, paint nothing."""
-    if text.isascii() and "\x1b" not in text:
+    if "\x1b" in text:
+        text = _PAINT.sub("", text)
+    if text.isascii():
         return len(text)
+    return len(text) + sum(_sign_cells(c) - 1 for c in _NOT_ASCII.findall(text))
+
+
+@lru_cache(maxsize=4096)
+def _sign_cells(c: str) -> int:
     import unicodedata
 
-    text = re.sub(r"\x1b\[[0-9;]*m", "", text)
-    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+    return 0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
 
 
 def _is_tty(stream: TextIO) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 from textual import events
 from textual.widgets import Input
@@ -20,6 +20,16 @@ if TYPE_CHECKING:
 
 MOST_UNWRITTEN = 3  # paintings on their way to the terminal; Textual blocks at thirty
 FLUSH_SECONDS = 0.2  # data travels five times a second; keys paint at once
+
+
+Size = Literal["full", "tabs", "words"]
+
+
+def size_of(width: int, height: int) -> Size:
+    """Which of the three sizes a terminal gets."""
+    if width < 40 or height < 10:
+        return "words"
+    return "tabs" if width < 100 or height < 30 else "full"
 
 
 class ActionScreen(KeyScreen[None]):

@@ -54,9 +54,12 @@ class Head(Canvas):
     def _result(self, x: Experiment) -> list[Part]:
         look, metric = self.look, self.model.state.metric
         word = "baseline" if x.number == BASELINE else x.verdict or x.phase
+        run = x.live_run if x.verdict else None
         dim, text = look["dim"], look["text"]
         style = look.verdict(word)
         parts: list[Part] = [(f" #{x.number}  ", look["bright"]), (f"{look.glyph(word)} {word}", style)]
+        if run:
+            parts.append((f" · {run.kind} {run.phase}", look["accent"]))
         if x.metric is not None:
             parts += [("   " + brief(metric.name) + " ", dim), (format_metric(x.metric), look["bright"])]
             if x.sigma is not None:
@@ -176,7 +179,8 @@ class DetailScreen(ActionScreen):
     def _verdict(self, x: Experiment) -> str:
         if x.verdict is None:
             return "the unchanged code, which everything is compared with" if x.number == BASELINE else ""
-        return f"{x.verdict}: {x.reason}" if x.reason else x.verdict
+        more = " It is being repeated." if x.number in self.model.state.live else ""
+        return (f"{x.verdict}: {x.reason}" if x.reason else x.verdict) + more
 
     def _facts(self, x: Experiment) -> list[tuple[str, str]]:
         model = f" · {x.model}" if x.model else ""

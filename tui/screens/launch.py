@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import events
@@ -17,6 +18,7 @@ from core.session import EngineOptions, SessionPaths, engine_alive, list_session
 from core.views import clean, one_line
 from tui.cli.names import fresh_name
 from tui.launch import Form, Readiness, examine, read_program
+from tui.screens.base import size_of
 from tui.screens.cards import Question
 from tui.theme import Look
 from tui.widgets.choice import Choice, Menu
@@ -36,6 +38,10 @@ FIELDS: tuple[tuple[str, str, str], ...] = (
 )
 
 
+TOO_SMALL = "autoresearch: this terminal is too small to start from. q quits."
+NEEDED = ("python", "git", "program.md", "repository")  # findings without which nothing starts
+
+
 class LaunchScreen(Screen[None]):
     """Up and down move between the fields; enter starts or opens what is chosen below."""
 
@@ -47,6 +53,8 @@ class LaunchScreen(Screen[None]):
         self.look = look
         self.ready: Readiness | None = None
         self.starting = False
+        self.small = False
+        self.faults: tuple[str, ...] = ()
         self._sessions: list[SessionPaths] = []
 
     @property
@@ -57,6 +65,7 @@ class LaunchScreen(Screen[None]):
         project = self.cockpit.project
         self._program = read_program(project)
         self._sessions = list_sessions(project)[:6]
+        yield Static(TOO_SMALL, id="launch-words", markup=False)
         yield Static("", id="launch-head", markup=False)
         with VerticalScroll(id="launch-form", can_focus=False):
             yield Static(self._about(), id="launch-about", markup=False)
@@ -76,7 +85,34 @@ class LaunchScreen(Screen[None]):
     def on_mount(self) -> None:
         self._show_fields()
         self._head()
-        self.run_worker(self._examine())
+        if isinstance(self._program, str):
+            self._forbid("program.md")
+        self._fit()
+        # No worker: Textual would cancel it a second time, in the midst of ending the doctor's process.
+        self._examining = asyncio.create_task(self._examine())
+        self._examining.add_done_callback(self._examined)
+
+    async def on_unmount(self) -> None:
+        self._examining.cancel()
+        await asyncio.gather(self._examining, return_exceptions=True)
+
+    def _examined(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and isinstance(error := task.exception(), Exception):
+            self.app._handle_exception(error)
+
+    def on_resize(self) -> None:
+        self._fit()
+
+    def _fit(self) -> None:
+        """A form, or a sentence where none fits."""
+        self.small = size_of(*self.app.size) == "words"
+        for name in ("head", "form", "foot"):
+            self.query_one(f"#launch-{name}").display = not self.small
+        self.query_one("#launch-words").display = self.small
+        if self.small:
+            self.set_focus(None)
+        elif self.focused is None:
+            self.set_focus(self.query_one(Menu))
 
     # -- what is shown ------------------------------------------------------------------------------------------
 
@@ -103,11 +139,16 @@ class LaunchScreen(Screen[None]):
         return "" if value is None else f"{value:g}"
 
     def _menu(self) -> list[tuple[str, str]]:
-        rows = [] if isinstance(self._program, str) else [("Start", "a new session with the settings above")]
+        rows = [("Start", "a new session with the settings above")]
         for paths in self._sessions:
             alive = "an engine is at work on it" if engine_alive(paths) else "look, or resume it with R"
             rows.append((f"Open {one_line(paths.name)}", alive))
         return [*rows, ("Quit", "")]
+
+    def _forbid(self, *faults: str) -> None:
+        """Nothing can be started; what is wrong stands on the screen, in full and once, elsewhere."""
+        self.faults = faults
+        self.query_one(Menu).forbid(0, f"not yet: mend {' and '.join(faults)} first")
 
     def _head(self) -> None:
         ready = self.ready
@@ -142,12 +183,16 @@ class LaunchScreen(Screen[None]):
             device = "cuda" if any(s.startswith("gpu") for s in ready.slots) else "cpu"
             self.query_one("#run_budget", Input).placeholder = str(self._program.run_budget(device))
         self._show_fields()
+        if faults := [f.name for f in ready.findings if f.ok is False and f.name in NEEDED]:
+            self._forbid(*faults)
         findings.update("\n".join(self._finding_lines(ready)))
 
     def _finding_lines(self, ready: Readiness) -> list[str]:
         """Trouble first, with its mend; what is well, by name only."""
         lines = []
+        told = isinstance(self._program, str)  # in full above
         shown = [f for f in ready.findings if not f.name.startswith("researcher ")]
+        shown = [f for f in shown if not (told and f.name == "program.md")]
         for finding in [f for f in shown if f.ok is not True]:
             sign = self.look.glyph("no" if finding.ok is False else "note")
             mend = f"   mend: {one_line(finding.mend)}" if finding.mend else ""
@@ -161,7 +206,10 @@ class LaunchScreen(Screen[None]):
     # -- keys ---------------------------------------------------------------------------------------------------
 
     async def on_key(self, event: events.Key) -> None:
-        if event.key in ("escape", "ctrl+c") or (event.key == "q" and not isinstance(self.focused, Input)):
+        if self.small and event.key not in ("escape", "ctrl+c", "q"):
+            event.stop()
+            event.prevent_default()
+        elif event.key in ("escape", "ctrl+c") or (event.key == "q" and not isinstance(self.focused, Input)):
             event.stop()
             self.app.exit(0)
         elif event.key in ("down", "tab"):
@@ -187,7 +235,7 @@ class LaunchScreen(Screen[None]):
         elif row == "Quit":
             self.app.exit(0)
         else:
-            self.cockpit.attach(self._sessions[message.index - (0 if isinstance(self._program, str) else 1)])
+            self.cockpit.attach(self._sessions[message.index - 1])
 
     # -- starting -----------------------------------------------------------------------------------------------
 
@@ -198,7 +246,10 @@ class LaunchScreen(Screen[None]):
         return form
 
     def _start(self, from_head: bool = False) -> None:
-        if self.starting or isinstance(self._program, str):
+        if self.starting or self.small:
+            return
+        if self.faults:
+            self.say(f"{self.look.glyph('no')} not yet: mend {' and '.join(self.faults)} first")
             return
         try:
             form = self._form()

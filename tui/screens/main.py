@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 
 from tui.model import Model
-from tui.screens.base import ActionScreen
+from tui.screens.base import ActionScreen, Size, size_of
 from tui.widgets.board import SORTS, BoardPane
 from tui.widgets.canvas import Pane
 from tui.widgets.chart import ChartPane
@@ -21,15 +21,6 @@ from tui.widgets.reasoning import ReasoningPane
 from tui.widgets.slots import SlotsPane
 from tui.widgets.status import Footer, NowLine, StatusLine, TabLine, Words
 from tui.widgets.tail import Tail
-
-Size = Literal["full", "tabs", "words"]
-
-
-def size_of(width: int, height: int) -> Size:
-    """Which of the three sizes a terminal gets."""
-    if width < 40 or height < 10:
-        return "words"
-    return "tabs" if width < 100 or height < 30 else "full"
 
 
 class MainScreen(ActionScreen):

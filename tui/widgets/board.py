@@ -56,8 +56,8 @@ class BoardPane(Pane):
         self._made = made
         experiments = self.model.state.experiments
         chosen = [x for x in experiments.values() if self._passes(x)]
-        live = [x for x in chosen if x.verdict is None and x.number != BASELINE]
-        ended = [x for x in chosen if x.verdict is not None or x.number == BASELINE]
+        live = [x for x in chosen if self._live(x)]
+        ended = [x for x in chosen if not self._live(x)]
         live.sort(key=lambda x: x.number, reverse=True)
         ended.sort(key=lambda x: x.number, reverse=True)
         metric = self.model.state.metric
@@ -69,19 +69,23 @@ class BoardPane(Pane):
             ended.sort(key=lambda x: (_VERDICT_ORDER.get(x.verdict or "", 9), metric.sort_key(x.metric)))
         self.order = [x.number for x in (*live, *ended)]
 
+    def _live(self, x: Experiment) -> bool:
+        """Under way: without a verdict, or provisional and being repeated."""
+        return x.number in self.model.state.live and x.number != BASELINE
+
     def _passes(self, x: Experiment) -> bool:
         if not self.filter:
             return True
-        text = f"#{x.number} {self.word(x)} {x.hypothesis} {x.kind} {x.reason}".lower()
+        text = f"#{x.number} {x.verdict or ''} {self.word(x)} {x.hypothesis} {x.kind} {x.reason}".lower()
         return all(word in text for word in self.filter.lower().split())
 
     def word(self, x: Experiment) -> str:
         if x.number == BASELINE:
             return "baseline"
-        if x.verdict:
-            return x.verdict
         run = x.live_run
-        return (run.phase or "running") if run else x.phase
+        if run:
+            return run.phase or "running"
+        return x.verdict or x.phase
 
     def set_sort(self, name: str) -> None:
         self.sort = name
@@ -153,13 +157,14 @@ class BoardPane(Pane):
     def _row(self, x: Experiment, width: int) -> Strip:
         number, word_width, value, noise = self._columns(width)
         look, word = self.look, self.word(x)
-        live = x.verdict is None and x.number != BASELINE
-        role = look["accent"] if live else look.verdict(word)
+        live = self._live(x)
+        mark = x.verdict if x.verdict and x.number != BASELINE else word  # provisional keeps its sign while repeated
+        role = look["accent"] if live and not x.verdict else look.verdict(mark)
         best = x.number == self.model.state.best and x.metric is not None
         text = look["bright"] if best else look["text"] if (x.verdict == "kept" or live) else look["dim"]
         gain = x.delta is not None and self.model.state.metric.better(x.delta, 0.0)
         delta_style = look["good"] if x.verdict == "kept" else look["warn"] if gain else look["dim"]
-        sign = look.glyph("best" if best else word)
+        sign = look.glyph("best" if best else mark)
         delta = "" if x.number == BASELINE else format_delta(x.delta)
         parts: list[Part] = [(right(str(x.number), number) + " ", look["dim"]), (sign + " ", role)]
         if word_width:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from rich.style import Style
 from textual.strip import Strip
 
+from core.record.metric import format_metric
 from core.record.state import BASELINE, State
 from tui.braille import Dots, decimals, ticks
 from tui.model import Model
@@ -94,9 +95,8 @@ class ChartPane(Pane):
 
     def body(self, width: int, height: int) -> list[Strip]:
         look, series = self.look, self._series
-        if not series.steps and not series.points:
-            words = "the baseline is being measured" if self.model.state.experiments else "nothing has run yet"
-            return [strip_of([("  " + words, look["dim"])], width, look["text"])]
+        if not series.steps and all(metric is None for _, metric, _ in series.points):
+            return [strip_of([("  " + words, look["dim"])], width, look["text"]) for words in self._before()]
         if height < 4 or width < 24:
             return []
         rows = height - 1
@@ -116,6 +116,22 @@ class ChartPane(Pane):
             lines.append(strip_of([*parts, *cells[row]], width, look["text"]))
         lines.append(self._axis(labels, plot, width))
         return lines
+
+    def _before(self) -> list[str]:
+        """What there is to say before there is anything to plot."""
+        base = self.model.experiment(BASELINE)
+        if base is None:
+            return ["nothing has run yet"]
+        measured = [format_metric(r.metric) for r in base.runs if r.metric is not None]
+        live, wanted = base.live_run, self.model.baseline_runs
+        if live is None:
+            words = (
+                "the baseline is being measured" if BASELINE in self.model.state.live else "the baseline has no result"
+            )
+        else:
+            place = f"{len(measured) + 1} of {wanted}" if wanted else f"run {len(measured) + 1}"
+            words = f"the baseline is running ({place})"
+        return [words, *([f"so far {', '.join(measured)}"] if measured else [])]
 
     def _row(self, value: float, rows: int) -> int:
         series = self._series

@@ -79,7 +79,23 @@ class Menu(Widget, can_focus=True):
         super().__init__(id=id)
         self.look = look
         self.rows = rows
+        self._off: set[int] = set()
         self._at = 0
+
+    def forbid(self, index: int, note: str) -> None:
+        """Row `index` cannot be chosen; `note` says why."""
+        self.rows[index] = (self.rows[index][0], note)
+        self._off.add(index)
+        if self._at == index:
+            self._at = self._next(1)
+        self.refresh()
+
+    def _next(self, step: int) -> int:
+        """The row to which a step leads, those that cannot be chosen passed over; this one when there is none."""
+        at = self._at + step
+        while at in self._off:
+            at += step
+        return at if 0 <= at < len(self.rows) else self._at
 
     def get_content_height(self, container: object, viewport: object, width: int) -> int:
         return len(self.rows)
@@ -94,7 +110,7 @@ class Menu(Widget, can_focus=True):
         sign = look.glyph("think") if on else " "
         parts: list[Part] = [
             (f"{sign} ", look["key"]),
-            (left(name, longest), look["title_focus" if on else "text"]),
+            (left(name, longest), look["title_focus" if on else "faint" if y in self._off else "text"]),
             (note, look["dim"]),
         ]
         return strip_of(parts, width, look["text"])
@@ -103,14 +119,15 @@ class Menu(Widget, can_focus=True):
         step = {"up": -1, "k": -1, "down": 1, "j": 1}.get(event.key, 0)
         if event.key == "enter":
             event.stop()
-            self.post_message(self.Chosen(self._at))
-        elif step and 0 <= self._at + step < len(self.rows):
+            if self._at not in self._off:
+                self.post_message(self.Chosen(self._at))
+        elif step and self._next(step) != self._at:
             event.stop()
             event.prevent_default()
-            self._at += step
+            self._at = self._next(step)
             self.refresh()
 
     def on_click(self, event: events.Click) -> None:
-        if event.y < len(self.rows):
+        if event.y < len(self.rows) and event.y not in self._off:
             self._at = event.y
             self.post_message(self.Chosen(self._at))

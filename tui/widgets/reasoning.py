@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 
 from core.client import FileTail
+from core.record.state import BASELINE
 from tui.model import Model
 from tui.text import Part, brief, flat
 from tui.widgets.tail import Tail
 
+LOOK_BACK = 500  # experiments that are asked for a stream
 _ROLES = {"thinking": "thinking", "text": "text", "tool": "tool", "note": "warn"}
 
 
@@ -24,6 +27,7 @@ class ReasoningPane(Tail):
         self._partial = ""
         self._kind = ""
         self._open = False
+        self._told = False
 
     def poll(self) -> None:
         """Read what is new in the stream; when another experiment is thought about, turn to that one."""
@@ -32,6 +36,19 @@ class ReasoningPane(Tail):
             self._drain()
             self._turn_to(wanted)
         self._drain()
+        self._tell()
+
+    def _tell(self) -> None:
+        """Of an experiment that left no stream: its hypothesis, and why it got its verdict."""
+        if self._told or len(self._entries) > 1 or self.fixed is not None:
+            return
+        x = self.model.experiment(self.experiment)
+        if x is None or not x.verdict or not (x.hypothesis or x.reason):
+            return
+        self._told = True
+        for words, role in ((x.hypothesis, "text"), (f"{x.verdict}: {x.reason}" if x.reason else "", "dim")):
+            if words:
+                self.add(brief(words), role)
 
     def _wanted(self) -> int | None:
         if self.fixed is not None:
@@ -39,7 +56,18 @@ class ReasoningPane(Tail):
         if self.model.selected is not None:
             return self.model.selected
         newest = self.model.newest
+        if self.model.connection.status == "dead":
+            return self.model.once("last_reasoned", self._last_reasoned) or (newest.number if newest else None)
         return self.model.thinking or (newest.number if newest else None)
+
+    def _last_reasoned(self) -> int | None:
+        """The newest experiment that left a stream: of one refused at once, or abandoned, there may be none."""
+        highest = self.model.highest
+        for number in range(highest, max(BASELINE, highest - LOOK_BACK), -1):
+            with contextlib.suppress(OSError):
+                if self.model.paths.reasoning(number).stat().st_size:
+                    return number
+        return None
 
     def _turn_to(self, number: int) -> None:
         following = self.experiment is not None and number > self.experiment and self.model.selected is None
@@ -50,7 +78,7 @@ class ReasoningPane(Tail):
         self.experiment = number
         self._file = FileTail(self.model.paths.reasoning(number))
         self._partial = ""
-        self._open = False
+        self._open = self._told = False
         if self.fixed is None:
             self.add(f"#{number}", "title_focus", self.look.glyph("think") + " ")
 

@@ -115,12 +115,15 @@ class SlotsPane(Pane):
         return strip_of(parts, width, look["text"])
 
     def _queue(self) -> list[Part]:
-        """Experiments on their way, not on a slot: thinking, checking, queued."""
+        """Experiments on their way, not on a slot: thinking, checking, queued, or to be repeated."""
         look, state = self.look, self.model.state
         waiting = [state.experiments[n] for n in state.live if not state.experiments[n].live_run and n != 0]
         if not waiting:
             return []
         parts: list[Part] = [(left("next", 6), look["title"])]
         for x in waiting:
-            parts += [(f"#{x.number} ", look["accent"]), (f"{x.phase}   ", look["dim"])]
+            parts += [
+                (f"#{x.number} ", look["accent"]),
+                (f"{x.verdict}, to be repeated   " if x.verdict else f"{x.phase}   ", look["dim"]),
+            ]
         return parts

@@ -18,6 +18,7 @@ from tui.text import Part, bar, brief, cut_parts, fit, left, parts_width, right,
 from tui.widgets.canvas import Canvas
 
 GAP = "  "
+_PHASES = ("training", "starting", "saving", "scoring")  # which of the live runs the status line tells of
 
 
 class StatusLine(Canvas):
@@ -53,7 +54,7 @@ class StatusLine(Canvas):
         return [(f"{self.look.glyph(word)} {word.upper()}", self.look.state(word))]
 
     def _work(self, width: int) -> list[Part]:
-        """The run that has gone furthest, with its phase, bar and time; or what else goes on."""
+        """The run that trains (else one that starts, else one that is scored), with its bar and time; or what else."""
         look, state = self.look, self.model.state
         runs = state.live_runs()
         if not runs:
@@ -63,12 +64,14 @@ class StatusLine(Canvas):
             if state.preparing:
                 return [(fit(brief(state.preparing), 30), look["text"])]
             return []
-        run = min(runs, key=lambda r: r.run)
+        run = min(runs, key=lambda r: (_PHASES.index(r.phase) if r.phase in _PHASES else len(_PHASES), r.run))
+        what = "baseline" if run.experiment == 0 else f"#{run.experiment}"
+        if run.phase not in ("training", "starting"):  # its clock has stopped: no share of a budget is left to tell
+            return [(what + " ", look["accent"]), (run.phase or "", look["text"])]
         share = self.model.progress(run)
         cells = 16 if width >= 150 else 10 if width >= 100 else 6
         full, rest = bar(share, cells, look.glyph("bar_full"), look.glyph("bar_half"), look.glyph("bar_rest"))
         percent = "   " if share is None else f"{share:3.0%}"
-        what = "baseline" if run.experiment == 0 else f"#{run.experiment}"
         parts: list[Part] = [(what + " ", look["accent"])]
         if width >= 100:
             parts.append((left(run.phase or "", 9), look["text"]))
@@ -157,6 +160,8 @@ class NowLine(Canvas):
             reason = f": {brief(state.reason)}" if state.reason else ""
             word = state.state if state.state == self.model.word else "the engine is gone"
             return f"{look.glyph('dead')} read only   {word}{reason}   R resumes it", look["banner_warn"]
+        if self.model.pulse and self.model.pulse.trouble:
+            return f"{look.glyph('note')} {brief(self.model.pulse.trouble)}", look["banner_warn"]
         return None
 
     def _calm(self) -> list[Part]:
@@ -208,6 +213,8 @@ class Words(Canvas):
     def paint(self, width: int, height: int) -> list[Strip]:
         state = self.model.state
         words = [f"{brief(self.model.paths.name)} {self.model.word}."]
+        if self.model.pulse and self.model.pulse.trouble:
+            words.append(f"{brief(self.model.pulse.trouble)}.")
         for run in state.live_runs()[:1]:
             share = self.model.progress(run)
             what = "baseline" if run.experiment == 0 else f"#{run.experiment}"
