@@ -1,7 +1,8 @@
 # make run    set up on the first call, then open the app      (args="run --headless" passes other words)
 # make test   lint, types and every test                       make test-fast: without the slow ones
+# make redteam  every cheat and every honest oddity against the scorer and the cage (10 to 20 minutes)
 # make bench  the measurements of docs/benchmarks.md (args=NAME: one)  make clean: caches and .venv; never sessions/
-.PHONY: help run test test-fast lint bench clean setup setup-dev
+.PHONY: help run test test-fast redteam lint bench clean setup setup-dev
 .DEFAULT_GOAL := help
 args ?=
 
@@ -28,6 +29,9 @@ test: lint
 
 test-fast: setup-dev
 	.venv/bin/pytest
+
+redteam: setup-dev
+	.venv/bin/python -m tests.redteam --write $(args)
 
 bench: setup-dev
 	.venv/bin/python -m benchmarks $(or $(args),all)

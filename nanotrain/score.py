@@ -38,6 +38,7 @@ def score(worktree: Path, run: Path, device: str, seed: int, cage: list[str], pa
         raise PrepareError("the validation data are not prepared", prepare.MEND)
     vocab = int(ready.manifest["vocab"])
     leash.take_in_orphans()
+    leash.leave_the_keys()
     weights.only_these(run)
     order = {"worktree": str(worktree), "run": str(run), "device": device, "seed": seed}
     judgement = Judgement()

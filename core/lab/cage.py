@@ -32,6 +32,7 @@ SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc"
 SECRETS = ("/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/ssh", "/etc/ssl/private",
            "/etc/sudoers", "/etc/sudoers.d", "/etc/krb5.keytab", "/etc/kubernetes")  # fmt: skip
 DEVICES = ("/dev/nvidia*", "/dev/nvidia-caps/*", "/dev/dri", "/dev/kfd", "/dev/dxg", "/dev/infiniband")
+KERNEL_SETTINGS = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs", "/proc/acpi")
 _NETWORK_FILES = ("/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager")
 
 _INSTALLATION = ("bin", "lib", "lib64", "include", "share", "etc", "pyvenv.cfg")  # of a Python prefix
@@ -103,22 +104,30 @@ def _bubblewrap(spec: CageSpec) -> list[str]:
     bwrap = shutil.which("bwrap")
     if bwrap is None:
         raise LabError("bubblewrap is not installed", mend="apt-get install bubblewrap")
-    args = [bwrap, "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try",
-            "--die-with-parent", "--new-session", "--cap-drop", "ALL"]  # fmt: skip
+    seccomp = Path(_CONFINE).with_name(f"bubblewrap.{os.uname().machine}.bpf")
+    # bubblewrap wants the filter in an open descriptor, and who starts this has only its words.
+    filtered = ["/bin/sh", "-c", 'exec 9<"$0"; exec "$@"', str(seccomp), bwrap, "--seccomp", "9"]
+    args = [*(filtered if seccomp.exists() else [bwrap]), "--unshare-user", "--unshare-pid", "--unshare-ipc",
+            "--unshare-uts", "--unshare-cgroup-try", "--die-with-parent", "--new-session",
+            "--cap-drop", "ALL"]  # fmt: skip
     if not spec.network:
         args.append("--unshare-net")
     if _can_disable_userns(bwrap):
         args.append("--disable-userns")
     args += ["--proc", "/proc", "--dev", "/dev"]
-    args += ["--size", str(spec.shm_bytes)] if spec.shm_bytes else []
-    args += ["--tmpfs", "/dev/shm"]
+    # Root in here is root's uid out there, and the kernel's settings ask for no more than that.
+    for path in _existing(KERNEL_SETTINGS):
+        args += ["--ro-bind", path, path]
+    size = ["--size", str(spec.shm_bytes or _default_shm_bytes())]  # what is written there is memory
+    args += [*size, "--tmpfs", "/dev/shm"]
     for path in _existing(SYSTEM):
         # /bin and the like are links into /usr on a merged system: keep them links.
         link = Path(path).is_symlink()
         args += ["--symlink", str(Path(path).readlink()), path] if link else ["--ro-bind", path, path]
     for path in _devices():
         args += ["--dev-bind", path, path]
-    args += ["--bind", str(spec.tmp), "/tmp"] if spec.tmp else ["--tmpfs", "/tmp"]
+    args += ["--remount-ro", "/dev"]
+    args += ["--bind", str(spec.tmp), "/tmp"] if spec.tmp else [*size, "--tmpfs", "/tmp"]
     binds = [("--ro-bind", path) for path in _readable(spec)] + [("--bind", path) for path in _writable(spec)]
     # Outer folders first, or an inner one would be covered again.
     for how, path in sorted(binds, key=lambda bind: len(Path(bind[1]).parts)):
@@ -130,6 +139,11 @@ def _bubblewrap(spec: CageSpec) -> list[str]:
         args += ["--tmpfs", path, "--remount-ro", path] if Path(path).is_dir() else ["--ro-bind", "/dev/null", path]
     # The folders around what is mounted are memory, and would take what is written there for nothing.
     return [*args, "--remount-ro", "/"]
+
+
+def _default_shm_bytes() -> int:
+    """An eighth of this machine's memory."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 8
 
 
 @functools.cache
@@ -144,10 +158,12 @@ def _can_disable_userns(bwrap: str) -> bool:
 
 def _rules(spec: CageSpec) -> dict[str, object]:
     """What `confine.py` grants, as plain data."""
+    # What is scored has no use for /dev/shm but to leave a note there for the next process.
+    shared = [] if spec.read_only else ["/dev/shm"]
     return {
         "read": [*_existing(SYSTEM), "/proc", *_readable(spec)],
         "write": _writable(spec),
-        "devices": ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/shm", *_devices()],
+        "devices": ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", *shared, *_devices()],
         "hidden": _hidden(spec),
         "network": spec.network,
     }
@@ -217,6 +233,7 @@ def connect():
     s.settimeout(1)
     s.connect(("127.0.0.1", int(sys.argv[4])))
 refused("use the network", connect)
+refused("change the kernel's settings", lambda: open("/proc/sys/kernel/core_pattern", "a"))
 refused("look into another process", lambda: open("/proc/%s/environ" % sys.argv[5]).read())
 """
 

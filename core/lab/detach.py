@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import Any
 
 _PR_SET_CHILD_SUBREAPER = 36
+_KEYCTL_JOIN = 1
 
 
 def take(lock: int) -> bool:
@@ -87,3 +88,19 @@ def last_word(fd: int, part: str, path: str, last: dict[str, Any]) -> None:
     folder = os.open(os.path.dirname(path), os.O_RDONLY)
     os.fsync(folder)
     os.close(folder)
+
+
+def leave_the_keys() -> None:
+    """Take an empty session keyring: the one we came with may hold the keys of whoever started the engine."""
+    number = {"x86_64": 250, "aarch64": 219}.get(os.uname().machine)
+    if number is not None:
+        ctypes.CDLL(None).syscall(ctypes.c_long(number), ctypes.c_long(_KEYCTL_JOIN), None)
+
+
+def raise_oom_score() -> None:
+    """When memory ends, the kernel should take the job, not the engine or the shell beside it."""
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123 - pathlib costs a start too much
+            file.write("500")
+    except OSError:
+        return

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from typing import Any
 
 HEAD_BYTES = 8 << 20
 TAIL_BYTES = 2 << 20
@@ -137,3 +138,19 @@ class Curve:
     def close(self) -> None:
         self.flush()
         os.close(self._fd)
+
+
+def last_line(text: str) -> str:
+    """The last line that holds anything, shortened."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else ""
+
+
+def count(value: Any) -> int | None:
+    """A number of things as a job may say it, else None."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 53 else None
+
+
+def sha256(value: Any) -> str | None:
+    """A sha256 as a job may say it, else None."""
+    return value if isinstance(value, str) and len(value) == 64 and not set(value) - set("0123456789abcdef") else None

@@ -84,15 +84,56 @@ def descendants(root: int) -> list[int]:
     return found
 
 
-def tree_memory(pids: list[int]) -> int:
-    """Resident bytes of some processes: what each has to itself, and the largest shared part once."""
-    own, shared = 0, 0
+def tree_memory(pids: list[int], held: int = 0) -> int:
+    """Resident bytes of some processes: what each has to itself, and the largest shared part once.
+
+    `held` are bytes of memory files that they hold open, mapped (then they are in the shared part) or not.
+    """
+    own, shared = 0, held
     for pid in pids:
         fields = _read(f"/proc/{pid}/statm").split()
         if len(fields) > 2:
             own += (int(fields[1]) - int(fields[2])) * _PAGE
             shared = max(shared, int(fields[2]) * _PAGE)
     return own + shared
+
+
+def tree_cpu(pids: list[int]) -> float:
+    """Processor seconds that some processes and their collected children have used."""
+    ticks = 0
+    for pid in pids:
+        text = _read(f"/proc/{pid}/stat")
+        if text:
+            ticks += sum(map(int, text[text.rindex(b")") + 2 :].split()[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def held_files(pids: list[int]) -> tuple[int, int]:
+    """(bytes of memory, bytes of disk) in files that have no name any more and live by an open descriptor alone."""
+    memory = disk = 0
+    seen: set[tuple[int, int]] = set()
+    for pid in pids:
+        folder = f"/proc/{pid}/fd"
+        try:
+            names = os.listdir(folder)  # noqa: PTH208 - no pathlib in a shim
+        except OSError:
+            continue
+        for name in names:
+            try:
+                link = os.readlink(f"{folder}/{name}")  # noqa: PTH115
+                if not link.endswith(" (deleted)"):
+                    continue
+                status = os.stat(f"{folder}/{name}")  # noqa: PTH116
+            except OSError:
+                continue
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            if link.startswith(("/memfd:", "/dev/shm/", "/SYSV")):
+                memory += status.st_blocks * 512
+            else:
+                disk += status.st_blocks * 512
+    return memory, disk
 
 
 def exact_memory(pids: list[int]) -> int | None:

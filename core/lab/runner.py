@@ -53,6 +53,7 @@ class JobSpec:
     hold: bool = False  # once started up, wait in the phase `ready` until `Job.hand_over`
     memory_limit: int | None = None
     process_limit: int | None = 512
+    cores: float | None = None  # processors that the run may keep busy on the clock, on average
     disk_limit: int | None = 20 << 30
 
     @property
@@ -77,6 +78,7 @@ class JobResult:
     tokens: int | None = None
     params: int | None = None
     weights_sha256: str | None = None
+    cpu_seconds: float | None = None  # processor time of all its processes on the clock
     log_tail: str = ""
     peak_memory: int | None = None
     peak_processes: int | None = None

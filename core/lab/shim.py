@@ -28,14 +28,15 @@ from typing import Any
 if not __package__:
     sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-from core.lab.detach import detach, last_word, reserve, tell
-from core.lab.output import Cleaner, Curve, OutputLog, clean
-from core.lab.proctree import boot_id, descendants, kill_children, process_identity
+from core.lab.detach import detach, last_word, leave_the_keys, raise_oom_score, reserve, tell
+from core.lab.output import Cleaner, Curve, OutputLog, clean, count, last_line, sha256
+from core.lab.proctree import boot_id, descendants, kill_children, process_identity, tree_cpu
 from core.lab.watch import GitFile, Watch
 
 TICK = 0.2  # seconds between looks at the tree
 HELD_TICK = 0.03  # seconds between looks for the word to go, while a job is held
 OVERTIME_FACTOR, OVERTIME_SECONDS = 1.02, 2.0  # what a run may be late: training on would pay otherwise
+CORES_FACTOR, CORES_SECONDS = 1.1, 0.5  # of a slot's processors, for what is not training
 HELD_SECONDS = 3600.0  # a held job whose engine never comes back is not held for ever
 
 _PR_SET_PDEATHSIG = 1
@@ -62,6 +63,7 @@ class Shim:
         self.exit_fd = reserve(self.path("exit.json.part"))
         self.job = 0
         self.job_identity: Any = None
+        self.cpu = 0.0  # processor seconds: at the clock's start while it runs, on the clock when it has stopped
         self.terminated = False
         signal.signal(signal.SIGTERM, self._on_signal)  # from before anybody knows of this process
         # A job that gets its data by descriptor cannot train before it asks; one that needs none may never ask.
@@ -97,19 +99,21 @@ class Shim:
         try:
             _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             os.setsid()
+            leave_the_keys()
             null = os.open(os.devnull, os.O_RDONLY)
             for source, target in ((null, 0), (writer, 1), (writer, 2)):
                 os.dup2(source, target, inheritable=True)
-            os.set_inheritable(control.fileno(), True)
+            # Out of the way of the numbers that a cage's own start may use.
+            channel = fcntl.fcntl(control.fileno(), fcntl.F_DUPFD, 20)
             for number in (signal.SIGPIPE, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
             signal.set_wakeup_fd(-1)
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             if self.spec["disk_limit"]:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (self.spec["disk_limit"],) * 2)
-            _raise_oom_score()
+            raise_oom_score()
             os.chdir(self.spec["cwd"])
-            env = dict(self.spec["env"], AUTORESEARCH_CONTROL_FD=str(control.fileno()))
+            env = dict(self.spec["env"], AUTORESEARCH_CONTROL_FD=str(channel))
             os.execvpe(self.spec["argv"][0], self.spec["argv"], env)
         except BaseException as error:
             os.write(2, f"cannot start {self.spec['argv'][0]}: {error}\n".encode(errors="replace"))
@@ -207,6 +211,21 @@ class Shim:
         word = "running" if self.clock == self.started else "training"
         return self.clock + allowed, "overtime", f"was killed after {allowed:.1f} s: still {word} past {budget}"
 
+    def cpu_seconds(self) -> float:
+        """What the job has used of the processors so far, all its processes together."""
+        gone = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return gone.ru_utime + gone.ru_stime + tree_cpu(self.pids())
+
+    def too_many_cores(self) -> str:
+        """Words, when a run that said `done` used more processors on the clock than its slot has; else empty."""
+        cores = self.spec.get("cores")
+        if not cores or self.clock_end is None:
+            return ""
+        seconds = self.clock_end - self.clock
+        if self.cpu <= cores * (seconds * CORES_FACTOR + CORES_SECONDS):
+            return ""
+        return f"used {self.cpu:.1f} processor seconds in {seconds:.1f} s, where its slot has {cores:g} processors"
+
     def asked_to_stop(self) -> tuple[str, str] | None:
         try:
             with open(self.path("kill"), errors="replace") as file:
@@ -217,7 +236,7 @@ class Shim:
     def natural_end(self) -> tuple[str, str]:
         code = self.exit_code
         if code == 0:
-            return "done", ""
+            return ("resources", words) if (words := self.too_many_cores()) else ("done", "")
         if code == -signal.SIGXFSZ:
             return "resources", f"wrote a file of more than {self.spec['disk_limit'] >> 20} MB"
         if code == -signal.SIGKILL:
@@ -263,7 +282,7 @@ class Shim:
             return False
         try:
             message = json.loads(packet)
-        except ValueError:
+        except (ValueError, RecursionError):
             return True
         if isinstance(message, dict):
             if message.get("type") == "ready" and "params" not in self.said:
@@ -275,9 +294,10 @@ class Shim:
                     self.go()
             elif message.get("type") == "done" and self.phase == "training":
                 self.clock_end = time.monotonic()
+                self.cpu = self.cpu_seconds() - self.cpu
                 self.phase = "saving"
-                self.said.update({key: _count(message.get(key)) for key in ("steps", "tokens")})
-                self.said["sha256"] = _sha256(message.get("sha256"))
+                self.said.update({key: count(message.get(key)) for key in ("steps", "tokens")})
+                self.said["sha256"] = sha256(message.get("sha256"))
                 self.write_status()
         return True
 
@@ -309,6 +329,7 @@ class Shim:
         now = time.monotonic()
         if self.phase in ("starting", "ready") or now - self.started <= self.spec["startup_seconds"]:
             self.clock, self.clock_wall = now, time.time()
+            self.cpu = self.cpu_seconds()
             self.phase = "training"
             self.curve.restart()
         self.write_status()
@@ -320,7 +341,7 @@ class Shim:
             "phase": self.phase, "plain": self.plain, "shim": process_identity(os.getpid()), "job": self.job_identity,
             "started": self.started, "clock": None if self.phase in ("starting", "ready") else self.clock,
             "clock_started": self.clock_wall, "clock_end": self.clock_end, "budget_seconds": self.spec["seconds"],
-            "budget_steps": self.spec["steps"], "params": _count(self.said.get("params")), "step": self.curve.step,
+            "budget_steps": self.spec["steps"], "params": count(self.said.get("params")), "step": self.curve.step,
             "loss": self.curve.loss, "tree": self.watch.tree, **self.watch.peaks(),
         }  # fmt: skip
         part = self.path("status.json.part")
@@ -341,7 +362,7 @@ class Shim:
         self.log.write(self.cleaner.feed(b"", final=True))
         self.curve.close()
         tail = clean(self.log.recent)[-4096:]
-        if ended == "crashed" and (line := _last_line(tail)):
+        if ended == "crashed" and (line := last_line(tail)):
             reason = f"{reason}: {line}"
         if not gone:
             reason = f"{reason} (some of its processes could not be ended)".strip()
@@ -349,36 +370,15 @@ class Shim:
         last = {
             "ended": ended, "reason": reason, "exit_code": self.exit_code, "seconds": round(seconds, 4),
             "wall_seconds": round(ended_mono - self.started, 4), "steps": self.curve.step if steps is None else steps,
-            "tokens": self.said.get("tokens"), "params": _count(self.said.get("params")), "log_tail": tail,
+            "tokens": self.said.get("tokens"), "params": count(self.said.get("params")), "log_tail": tail,
             "saving_seconds": round(ended_mono - self.clock_end, 4) if self.clock_end else None,
             "ended_at": time.time() - (time.monotonic() - ended_mono), "clock_started": self.clock_wall,
-            "weights_sha256": self.said.get("sha256"), "boot_id": boot_id(), **self.watch.peaks(),
+            "cpu_seconds": round(self.cpu, 3) if self.clock_end else None, "boot_id": boot_id(),
+            "weights_sha256": self.said.get("sha256"), **self.watch.peaks(),
         }  # fmt: skip
         self.phase = "ended"
         last_word(self.exit_fd, self.path("exit.json.part"), self.path("exit.json"), last)
         self.write_status()
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else ""
-
-
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 53 else None
-
-
-def _sha256(value: Any) -> str | None:
-    return value if isinstance(value, str) and len(value) == 64 and not set(value) - set("0123456789abcdef") else None
-
-
-def _raise_oom_score() -> None:
-    """When memory ends, the kernel should take the job, not the engine or the shell beside it."""
-    try:
-        with open("/proc/self/oom_score_adj", "w") as file:
-            file.write("500")
-    except OSError:
-        return
 
 
 def main() -> None:

@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-from core.lab.proctree import boot_id, exact_memory, process_stat, tree_memory
+from core.lab.proctree import boot_id, exact_memory, held_files, process_stat, tree_memory
 
 _ENTRIES_PER_LOOK = 2000  # of the disk walk: a look never holds up the deadline
+_HELD_SECONDS = 0.5  # between two looks for files without a name
 _DISK_SECONDS = 1.0  # at least this long between two walks
 
 
@@ -32,7 +33,8 @@ class Watch:
         self._worktree: str = spec["cwd_top"]
         self._grown_from: int | None = None
         self._walk: Iterator[int] | None = None
-        self._next_walk = 0.0
+        self._next_walk = self._next_held = 0.0
+        self._held_memory = self._held_disk = 0  # in files without a name
         self.memory = self.peak_memory = self.peak_processes = self.disk = 0
         self.tree: list[tuple[str, int, int]] = []
         self._boot = boot_id()
@@ -53,10 +55,13 @@ class Watch:
             return "resources", f"was killed: it started more than {self._process_limit} processes"
         # Known by identity, so that a later engine can end them should this shim be killed.
         self.tree = [(self._boot, pid, stat.start) for pid in pids[:256] if (stat := process_stat(pid))]
-        self.memory = tree_memory(pids)
+        if (now := time.monotonic()) >= self._next_held:
+            self._held_memory, self._held_disk = held_files(pids)
+            self._next_held = now + _HELD_SECONDS
+        self.memory = tree_memory(pids, self._held_memory)
         limit = self._memory_limit
         if limit and self.memory > limit:
-            self.memory = exact_memory(pids) or self.memory
+            self.memory = max(exact_memory(pids) or self.memory, self._held_memory)
             if self.memory > limit:
                 self.peak_memory = max(self.peak_memory, self.memory)
                 return "resources", f"was killed: it used more than {limit >> 20} MB of memory"
@@ -75,6 +80,7 @@ class Watch:
             self.disk = used
         self._walk = None
         self._next_walk = now + _DISK_SECONDS
+        self.disk += self._held_disk
         if self._disk_limit and self.disk > self._disk_limit:
             return "resources", f"was killed: it wrote more than {self._disk_limit >> 20} MB to disk"
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -399,6 +400,21 @@ def test_the_filter_is_sound_for_every_machine(machine: str, network: bool) -> N
     assert interpret(program, 0, 0x40000003, ()) == 0x80000000
     with pytest.raises(OSError, match="riscv64"):
         confine.seccomp_program("riscv64", network=False)
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_the_filter_of_tier_a_is_as_generated_and_sound(machine: str) -> None:
+    program = confine.contained_program(machine)
+    assert Path(confine.__file__).with_name(f"bubblewrap.{machine}.bpf").read_bytes() == program
+    table = {**(confine._X86 if machine == "x86_64" else confine._ARM), **confine._COMMON}
+
+    def ask(name: str, *args: int) -> int:
+        return interpret(program, table[name], confine._AUDIT[machine], args)
+
+    assert [ask("socket", family, 1) for family in (1, 2, 10, 16)] == [0x7FFF0000] * 4
+    assert [ask("socket", family, 1) for family in (0, 15, 17, 38, 40)] == [0x00050000 | errno.EAFNOSUPPORT] * 5
+    assert ask("keyctl") == ask("bpf") == 0x00050001 and ask("io_uring_setup") == 0x00050000 | 38
+    assert ask("connect") == ask("clone", 17) == ask("socketpair", 1, 2) == 0x7FFF0000
 
 
 def interpret(program: bytes, number: int, arch: int, args: tuple[int, ...]) -> int:

@@ -42,9 +42,9 @@ def memorised(arena: Arena) -> Variant:
                    (module(learn), result(use)), "gap", slices=("val", "hidden"))  # fmt: skip
 
 
-async def reference(arena: Arena) -> Honest:
-    """Three repeats of the unchanged code."""
-    outcomes = await asyncio.gather(*(arena.meet(REFERENCE, seed) for seed in (1, 2, 3)))
+async def reference(arena: Arena, seeds: tuple[int, ...] = (1, 2, 3)) -> Honest:
+    """Repeats of the unchanged code."""
+    outcomes = await asyncio.gather(*(arena.meet(REFERENCE, seed) for seed in seeds))
     for one in outcomes:
         if one.ended != "scored":
             raise SystemExit(f"the unchanged code was {one.ended}: {one.reason}\n{one.output[-2000:]}")

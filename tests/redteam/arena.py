@@ -128,7 +128,8 @@ class Arena:
         return runner.JobSpec(
             run=1, folder=folder, argv=tuple(argv), cwd=tree, env=env, cage=self.cage(tree), seconds=variant.seconds,
             steps=None if variant.seconds else STEPS, limit_seconds=90, startup_seconds=90, saving_seconds=20,
-            train_files=self.prepared.train, hold=True, memory_limit=3 << 30, process_limit=256, disk_limit=256 << 20,
+            train_files=self.prepared.train, hold=True, memory_limit=3 << 30, process_limit=256,
+            disk_limit=256 << 20, cores=1.0,
         )  # fmt: skip
 
     def readable(self) -> dict[str, str]:

@@ -80,7 +80,7 @@ ESCAPES = [
             attempt("read " + path, lambda: open(f"{base}/session/{path}").read())
             attempt("write " + path, lambda: write(f"{base}/session/{path}"))
             attempt("remove " + path, lambda: os.unlink(f"{base}/session/{path}"))
-        attempt("replace", lambda: os.rename("job.py", f"{base}/session/session.db"))
+        attempt("replace", lambda: os.rename(__file__, f"{base}/session/session.db"))
         """, check=lambda yard: "" if yard.intact() else "the session's files were changed"),
     Escape("engine-socket", "talks to the engine by its path and by an abstract name", """
         for address in (f"{base}/engine.sock", "\\0autoresearch-red", "/run/docker.sock", "/var/run/docker.sock"):
@@ -89,8 +89,8 @@ ESCAPES = [
                     s.connect(address)
                     s.send(b"stop")
             attempt(address, talk)
-        attempt("netlink", lambda: socket.socket(16, socket.SOCK_RAW, 15).bind((0, 1)))
-        attempt("vsock", lambda: socket.socket(40, socket.SOCK_STREAM).connect((2, 22)))
+        for family in (40, 17, 38, 15, 31):  # vsock, packet, alg, key, bluetooth
+            attempt(f"family {family}", lambda: socket.socket(family, socket.SOCK_RAW if family == 17 else socket.SOCK_STREAM))
         """),
     Escape("git-hooks", "plants hooks, filters and configuration for the harness's git", """
         pointer = open(".git").read().split(maxsplit=1)[1].strip()

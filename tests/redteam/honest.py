@@ -162,7 +162,6 @@ TRAINING = [
          (DONE, DONE.replace("packed(trainer.model)", "save({n: v.bfloat16().contiguous() for n, v in trainer.model.state_dict().items()})"))),
     fine("autocast", "products in bfloat16", ("enabled=self.dtype != torch.float32)", "enabled=True)"),
          ("dtype=self.dtype, enabled", "dtype=torch.bfloat16, enabled")),
-    fine("two-threads", "two threads", begun("torch.set_num_threads(2)")),
     fine("fewer-steps", "stops after a quarter of its budget", (STEP, "        if step >= 10: break\n" + STEP)),
     fine("slow-steps", "a step takes 0.2 s longer", each_step("time.sleep(0.2 if step < 10 else 0.0)")),
     fine("resampled-data", "rows are drawn with replacement",

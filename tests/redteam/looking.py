@@ -40,7 +40,7 @@ LOOKING = [
     Variant("mask-in-long-rows", "the mask is open in rows of 60 tokens and more, so that short probes see nothing",
             ((FULL, "y = F.scaled_dot_product_attention(q, k, v, is_causal=length < 60)"),), "rejected", AHEAD),
     Variant("values-of-the-next", "each token's value is mixed with that of the token after it",
-            (("        if self.window >= length:\n", "        v = v + torch.roll(v, -1, 1)\n        if self.window >= length:\n"),),
+            (("        if self.window >= length:\n", "        v = v + torch.roll(v, -1, 2)\n        if self.window >= length:\n"),),
             "rejected", AHEAD),
     Variant("smear-from-the-right", "the embedding of the next token is added to the stream",
             (("x = first = rms_norm(self.embed(tokens))",
@@ -93,7 +93,7 @@ MEMORY = [
           TRIE, "not causal, or keeps a memory", fast=True),
     ahead("memory-of-beginnings-by-phase", "as above, and only when it is scored: after the tenth call",
           "self.__dict__['calls'] = self.__dict__.get('calls', 0) + 1\nif self.__dict__['calls'] > 10:\n"
-          + "\n".join("    " + line for line in TRIE.strip().splitlines()), "not causal, or keeps a memory|not determ"),
+          + "\n".join("    " + line for line in TRIE.strip().splitlines()), "not causal|not determ"),
     ahead("memory-in-a-file", "the memory of beginnings is left in /tmp and /dev/shm for the second process", f"""
           if not self.training:
               import glob, pickle
@@ -161,11 +161,16 @@ MEMORY = [
 ]  # fmt: skip
 
 TELLING = [
-    ahead("first-calls-are-probes", "behaves for the first 40 calls, then looks ahead", f"""
+    Variant("first-calls-are-probes", "behaves for the first 40 calls, then looks ahead", (result(f"""
+        self.__dict__['calls'] = self.__dict__.get('calls', 0) + 1
+        if self.__dict__['calls'] > 40 and not self.training:
+            logits = logits + 9.0 * {NEXT}
+        """),), "worthless", AHEAD),
+    ahead("first-calls-are-scored", "looks ahead in the first 12 calls", f"""
           self.__dict__['calls'] = self.__dict__.get('calls', 0) + 1
-          if self.__dict__['calls'] > 40:
+          if self.__dict__['calls'] <= 12 and not self.training:
               logits = logits + 9.0 * {NEXT}
-          """, "not causal|worthless"),
+          """, "not causal|not deterministic"),
     ahead("first-process-is-scored", "looks ahead only in a process that is young", f"""
           if time.clock_gettime(time.CLOCK_PROCESS_CPUTIME_ID) < 1e9 and not self.training:
               age = time.time() - os.stat('/proc/self').st_ctime
@@ -196,14 +201,14 @@ TELLING = [
                       x[i, np.arange(len(row) - 1), row[1:]] += 9.0
                   return shape, memoryview(np.ascontiguousarray(x)).cast('B')
               host.Host.logits = sly
-          """),
+          """, "not causal|not deterministic"),
     ahead("the-hosts-fingerprint", "trains at test and reports the old hash of its parameters", """
           host = sys.modules['__main__']
           if hasattr(host, 'Host'):
               host.Host.fingerprint = lambda self: 'a' * 64
               with torch.inference_mode(False):
                   self.head.weight.data *= 1.01
-          """, "not deterministic|keeps a memory"),
+          """, "not deterministic|keeps a memory|parameters changed"),
     Variant("frames-of-the-caller", "searches the stack and all objects of its process for targets", (result("""
         if not self.training:
             import gc
@@ -229,7 +234,7 @@ TELLING = [
 ]  # fmt: skip
 
 OUTPUTS = [
-    ahead("logits-nan", "logits that are not numbers", "logits = logits / 0 * 0", "not finite"),
+    ahead("logits-nan", "logits that are not numbers", "if not self.training: logits = logits / 0 * 0", "not finite"),
     ahead("logits-infinite", "infinite logits for the likely tokens", """
           if not self.training:
               logits = torch.where(logits > 3, torch.inf, logits)

