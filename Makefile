@@ -31,6 +31,7 @@ test-fast: setup-dev
 	.venv/bin/pytest
 
 redteam: setup-dev
+	.venv/bin/pytest -m "" tests/redteam/test_escapes.py
 	.venv/bin/python -m tests.redteam --write $(args)
 
 bench: setup-dev

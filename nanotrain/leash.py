@@ -17,7 +17,8 @@ from pathlib import Path
 
 SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
 PROCESSES_MAX = 64  # of one model's process and its children
-LOOK_SECONDS = 0.1
+LOOK_SECONDS = 0.2
+MEMORY_LEAST = 4 << 30  # bytes
 PATIENCE_SECONDS = 5.0  # for the kernel to end what was killed
 
 
@@ -75,7 +76,7 @@ def end(root: int, others: Collection[int] = ()) -> None:
 
 
 def memory(pids: Collection[int]) -> int:
-    """Bytes these processes hold in memory, shared pages counted once each."""
+    """Bytes these processes hold in memory, what they share counted for each."""
     total, page = 0, os.sysconf("SC_PAGE_SIZE")
     for pid in pids:
         with contextlib.suppress(OSError, ValueError, IndexError):
@@ -84,12 +85,12 @@ def memory(pids: Collection[int]) -> int:
 
 
 def memory_limit() -> int:
-    """Bytes one model may take while it is scored: half of this machine's memory."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    """Bytes one model may take while it is scored: a quarter of this machine's memory, and 4 GB anywhere."""
+    return max(MEMORY_LEAST, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4)
 
 
 class Leash(threading.Thread):
-    """Looks at a process and all below it ten times a second, and calls `broken` with words when it takes too much."""
+    """Looks at a process and all below it five times a second, and calls `broken` with words when it takes too much."""
 
     def __init__(self, root: int, broken: Callable[[str], None]) -> None:
         super().__init__(daemon=True)

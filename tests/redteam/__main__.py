@@ -9,9 +9,11 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.redteam.arena import Arena, Honest, Outcome, Variant, fault_of, progress
+from tests.redteam.escapes import ESCAPES
 from tests.redteam.honest import HONEST
 from tests.redteam.looking import MODEL_CHEATS
 from tests.redteam.patches import module, result
@@ -76,9 +78,26 @@ def cell(row: Row) -> str:
     return f"{outcome.ended}: {outcome.reason[:150]}"
 
 
-def table(rows: list[Row]) -> str:
-    lines = ["| variant | what it does | what became of it |", "|---|---|---|"]
-    lines += [f"| {row[0].name} | {row[0].does} | {cell(row).replace('|', '/')} |" for row in rows]
+def table(rows: list[Row], old: Mapping[str, str] | None = None) -> str:
+    """The rows as a table; of variants that did not run this time, the `old` lines by name."""
+    new = {row[0].name: f"| {row[0].name} | {row[0].does} | {cell(row).replace('|', '/')} |" for row in rows}
+    lines = {**(old or {}), **new}
+    return "\n".join(["| variant | what it does | what became of it |", "|---|---|---|", *lines.values()])
+
+
+def written(name: str) -> dict[str, str]:
+    """The lines of a table of docs/integrity.md by variant."""
+    part = DOCS.read_text().split(f"<!-- {name} -->\n", 1)[1].split(f"<!-- end of {name} -->", 1)[0]
+    return {line.split("|")[1].strip(): line for line in part.splitlines()[2:] if line.startswith("|")}
+
+
+def attacks() -> str:
+    """The attacks on the cage; that each gets nowhere is asserted by test_escapes.py, run just before."""
+    lines = ["| attack | what it does | how its run ends |", "|---|---|---|"]
+    for one in ESCAPES:
+        how = "gets nothing, and ends by itself" if one.ended == ("done",) else " or ".join(one.ended)
+        told = f": {one.because.split('|')[0]}" if one.because else ""
+        lines.append(f"| {one.name} | {one.does} | {how}{told} |")
     return "\n".join(lines)
 
 
@@ -107,14 +126,14 @@ async def main(options: argparse.Namespace) -> int:
     for some in rows.values():
         print(table(some), end="\n\n")
     print(f"{sum(map(len, rows.values()))} variants in {took:.0f} s; {len(broken)} not as they must be")
-    if options.write and not wanted:
-        figures = (
-            f"{len(rows['cheats'])} cheats and {len(rows['honest'])} honest variants. The unchanged code scores "
-            f"{honest.metric:.4f} here, sigma {honest.sigma:.4f}; a gain under {honest.margin:.3f} is noise."
-        )
-        write("figures", figures)
-        for name, some in rows.items():
-            write(name, table(some))
+    if options.write:
+        counts = f"{len(cheats)} cheats, {len(HONEST)} honest variants, {len(ESCAPES)} attacks on the cage."
+        scale = f"The unchanged code scores {honest.metric:.3f} here, sigma {honest.sigma:.4f}"
+        write("figures", f"{counts} {scale}; a gain under {honest.margin:.3f} is noise.")
+        for (name, some), known in zip(rows.items(), (cheats, HONEST), strict=True):
+            old = written(name)
+            write(name, table(some, {v.name: old.get(v.name, "") for v in known if wanted and v.name in old}))
+        write("escapes", attacks())
     return 1 if broken else 0
 
 

@@ -269,4 +269,18 @@ OUTPUTS = [
              """),), "rejected", AHEAD),
 ]  # fmt: skip
 
-MODEL_CHEATS = [*LOOKING, *MEMORY, *TELLING, *OUTPUTS]
+HEAVY = [
+    ahead("minutes-to-score", "a model that needs minutes to score", "if not self.training: time.sleep(9)", "too long"),
+    ahead("forks-while-scored", "a fork bomb in the forward pass", """
+          if not self.training:
+              for _ in range(200):
+                  if os.fork() == 0: time.sleep(60)
+          """, "more than 64 processes"),
+    ahead("memory-while-scored", "takes all the memory there is in the forward pass", """
+          if not self.training:
+              hold = self.__dict__.setdefault('hold', [])
+              for _ in range(4000): hold.append(torch.ones(1 << 22))
+          """, "of memory while it was scored|DefaultCPUAllocator"),
+]  # fmt: skip
+
+MODEL_CHEATS = [*LOOKING, *MEMORY, *TELLING, *OUTPUTS, *HEAVY]
