@@ -17,8 +17,9 @@ from core.log import Log
 from core.record import commands
 from core.record import events as e
 from core.record.events import Body, Event
+from core.record.fold import fold
 from core.record.pulse import DeviceReading, Pulse, SlotReading
-from core.record.state import State, fold
+from core.record.state import State
 from core.session import SessionPaths
 from tests.recorded import Story
 

@@ -10,7 +10,8 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
-from core.record.state import State, fold
+from core.record.fold import fold
+from core.record.state import State
 from core.views import SIGNS
 from tests.recorded import story_events
 from tui import theme

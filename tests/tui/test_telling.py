@@ -173,3 +173,18 @@ def test_cells_of_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     ]
     Output().table(["a", "b"], [["漢", "x"], ["abc", "y"]])
     assert capsys.readouterr().out.splitlines() == ["a    b", "漢   x", "abc  y"]
+
+
+async def test_what_the_clock_does_not_change_is_not_painted_for_its_sake(show: Show) -> None:
+    async with show() as (pilot, app, source):
+        screen = app.screen
+        panes = [screen.board, screen.chart, screen.diff]  # type: ignore[attr-defined]
+        await until(pilot, lambda: screen.diff.colours)  # type: ignore[attr-defined]
+        await pilot.pause(0.5)
+        painted = [pane._lines for pane in panes]
+        line = text_of(app).splitlines()[0]
+        app.clock.now += 7  # type: ignore[attr-defined]
+        await until(pilot, lambda: text_of(app).splitlines()[0] != line)
+        assert all(pane._lines is lines for pane, lines in zip(panes, painted, strict=True))
+        source.happen(e.Noted("info", "something"))
+        await until(pilot, lambda: all(p._lines is not ls for p, ls in zip(panes, painted, strict=True)))

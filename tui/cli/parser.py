@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     Handler = Callable[[argparse.Namespace, Output], int]
 
 PROGRAM = "autoresearch-tui"
-_STEERING = ("pause", "resume", "skip", "stop", "steer", "approve", "reject")
+_STEERING = ("pause", "resume", "skip", "stop", "steer", "approve", "reject", "certify", "reproduce")
 # command -> (module, function) in tui.cli
 HANDLERS = {
     "open": ("start", "open_app"),
@@ -34,6 +34,8 @@ HANDLERS = {
     "steer": ("steer", "steer"),
     "approve": ("steer", "approve"),
     "reject": ("steer", "reject"),
+    "certify": ("errand", "certify"),
+    "reproduce": ("errand", "reproduce"),
     "export": ("takeaway", "export"),
     "report": ("takeaway", "report"),
     "init": ("setup", "init"),
@@ -180,6 +182,10 @@ def _own_arguments(parser: argparse.ArgumentParser, name: str) -> None:
         )
     elif name in ("approve", "reject"):
         parser.add_argument("experiment", metavar="N", type=_number, help="the experiment that waits for you")
+    elif name == "certify":
+        parser.add_argument("experiment", metavar="EXPERIMENT", type=_number, nargs="?", help="default: the best")
+    elif name == "reproduce":
+        parser.add_argument("experiment", metavar="EXPERIMENT", type=_number, help="its number; 0 is the baseline")
     elif name == "stop":
         parser.add_argument("--now", action="store_true", help="kill what runs; it is run again when you go on")
     elif name == "steer":

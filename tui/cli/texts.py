@@ -18,6 +18,7 @@ come back.
 MORE = """\
 look          attach [NAME]  sessions  status [NAME]  leaderboard [NAME]  events [NAME]  show EXPERIMENT [NAME]
 steer         pause  resume  skip [EXPERIMENT]  stop  steer TEXT  approve N  reject N
+trust         certify [EXPERIMENT]  reproduce EXPERIMENT
 take away     export [NAME]  report [NAME]
 set up        init [DIR]  doctor
               `autoresearch-tui COMMAND --help` says more about each, with examples.
@@ -82,6 +83,17 @@ TEXTS: dict[str, tuple[str, str]] = {
         "  autoresearch-tui approve 12",
     ),
     "reject": ("Turn down a proposal that waits for you." + _STEER, '  autoresearch-tui reject 12 --reason "too slow"'),
+    "certify": (
+        "Test an experiment (default: the best) against the baseline on fresh seeds, the two run side by side, until\n"
+        "a one-sided sequential test is sure either way. Writes a certificate to sessions/NAME/certificates/.\n"
+        "Exit 0: the gain is certified; 1: it is not. Works on a running session too.",
+        "  autoresearch-tui certify\n  autoresearch-tui certify 12",
+    ),
+    "reproduce": (
+        "Run an experiment again from its commit, with its recorded seed and budget, and say whether the result is\n"
+        "within the noise (exit 0) or not (1).",
+        "  autoresearch-tui reproduce 12",
+    ),
     "export": (
         "Write a session's results to files: karpathy's five columns, the chart, or everything as JSON.",
         "  autoresearch-tui export --results results.tsv --plot progress.png\n"

@@ -61,7 +61,7 @@ class ActionScreen(KeyScreen[None]):
     def follow(self) -> None:
         """Read what is new; paint only where something is."""
         model = self.cockpit.model
-        second = 0 if model.connection.status == "dead" else int(self.cockpit.clock() * 2)
+        second = 0 if model.connection.status == "dead" else int(self.cockpit.clock())
         seen = (model.source.version, second)
         if seen != self._seen:
             self.flush()

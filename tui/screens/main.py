@@ -132,7 +132,7 @@ class MainScreen(ActionScreen):
         footer.expire(self.cockpit.clock())
         for canvas in (self.words, self.status, self.now_line, self.tabs, footer, *self.panes):
             if canvas.display:
-                canvas.flush()
+                canvas.flush_if_told()
 
     def _poll_curves(self) -> None:
         shown = self.model.shown_run

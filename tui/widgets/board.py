@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 from rich.segment import Segment
 from textual import events
 from textual.message import Message
@@ -102,6 +104,9 @@ class BoardPane(Pane):
         self.flush()
 
     # -- paint --------------------------------------------------------------------------------------------------
+
+    def tells(self) -> Hashable:
+        return self.model.state.seq, self.sort, self.filter, self.cursor, self._top
 
     def heading(self) -> list[Part]:
         state, dim = self.model.state, self.look["dim"]

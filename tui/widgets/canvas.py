@@ -6,6 +6,7 @@ only the changed spans dirty; that is what keeps a screen of streams inside a sl
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 from rich.segment import Segment
@@ -37,6 +38,7 @@ class Canvas(Widget):
         super().__init__(id=id)
         self.model = model
         self._lines: list[Strip] = []
+        self._told_last: Hashable = None
 
     @property
     def look(self) -> Look:
@@ -45,6 +47,24 @@ class Canvas(Widget):
     def paint(self, width: int, height: int) -> list[Strip]:
         """The lines to show, each `width` cells; missing ones are blank."""
         raise NotImplementedError
+
+    def tells(self) -> Hashable:
+        """What it shows depends on beside size and focus; when equal, painting again gives the same. None: unknown.
+
+        Chart, board and diff change with the log and not with the second: without this, half of an idle app's time.
+        """
+        return None
+
+    def flush_if_told(self) -> None:
+        """`flush`, unless nothing that is shown here has changed since the last time."""
+        told = self.tells()
+        if told is None:
+            self.flush()
+            return
+        seen = (told, self.size, self.has_focus, self.model.connection.status)
+        if seen != self._told_last:
+            self.flush()
+            self._told_last = seen
 
     def flush(self) -> None:
         """Paint again and mark the spans that differ. Costs no bytes when nothing changed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from rich.style import Style
@@ -78,6 +79,9 @@ class ChartPane(Pane):
     def poll(self) -> None:
         if self._series.seq != self.model.state.seq:
             self._series = series_of(self.model.state)
+
+    def tells(self) -> Hashable:
+        return self.model.state.seq
 
     def heading(self) -> list[Part]:
         metric = self.model.state.metric

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -132,6 +133,9 @@ class DiffPane(Pane):
             self._experiment, self._top = number, 0
         text = self.model.details(number).diff if number is not None else ""
         self._diff = parse_diff(text, self.colours) if text else ()
+
+    def tells(self) -> Hashable:
+        return self.model.state.seq, self.model.selected, self.colours, self._top
 
     def heading(self) -> list[Part]:
         shown = self.model.experiment(self._experiment)

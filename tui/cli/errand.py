@@ -1,0 +1,62 @@
+"""`certify` and `reproduce`: asked of the session's engine, or of one started for that alone; waited for to the end."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from core.record import commands
+from core.record import events as e
+from core.record.errors import CommandRefused, EngineError
+from core.record.state import State
+from core.session import EngineOptions, SessionPaths, engine_alive
+from core.views import sentence
+from tui.cli.names import session_of
+from tui.cli.output import Output
+
+Outcome = e.Certified | e.Reproduced
+
+
+def certify(arguments: Namespace, out: Output) -> int:
+    """0 when the gain is certified, 1 when it is not."""
+    number = arguments.experiment
+    errand = "certify" if number is None else f"certify:{number}"
+    outcome = _carry_out(session_of(arguments), commands.Certify(number), errand, out, arguments.json)
+    return 0 if isinstance(outcome, e.Certified) and outcome.outcome == "certified" else 1
+
+
+def reproduce(arguments: Namespace, out: Output) -> int:
+    """0 when the result is within the noise of the recorded one, 1 when it is not."""
+    number = arguments.experiment
+    outcome = _carry_out(session_of(arguments), commands.Reproduce(number), f"reproduce:{number}", out, arguments.json)
+    return 0 if isinstance(outcome, e.Reproduced) and outcome.within_noise else 1
+
+
+def _carry_out(
+    paths: SessionPaths, command: commands.Certify | commands.Reproduce, errand: str, out: Output, as_json: bool
+) -> Outcome:
+    """Raises CommandRefused when the engine says no, EngineError when it ends without an answer."""
+    from core.client import follow, read_state, request, start_engine
+    from core.record import wire
+
+    state = read_state(paths)
+    if engine_alive(paths):
+        reply = request(paths, command)
+        if not reply.accepted:
+            raise CommandRefused(reply.message)
+        out.say(reply.message)
+    else:
+        start_engine(paths, EngineOptions(errand=errand))
+    wanted = e.Certified if isinstance(command, commands.Certify) else e.Reproduced
+    for event in follow(paths, state.seq):
+        words = None if as_json else sentence(event, state.metric)
+        if words and isinstance(event.body, (e.CertificationStarted, e.RunFinished, e.Certified, e.Reproduced)):
+            out.line(words)
+        if isinstance(event.body, wanted) and _is_ours(event.body, command, state):
+            if as_json:
+                out.json(wire.event_to_plain(event))
+            return event.body
+    raise EngineError(f"no answer came: {read_state(paths).reason}", where=str(paths.engine_log))
+
+
+def _is_ours(outcome: Outcome, command: commands.Certify | commands.Reproduce, state: State) -> bool:
+    return outcome.experiment == (state.best if command.experiment is None else command.experiment)
