@@ -395,3 +395,29 @@ async def test_the_last_word_is_written_on_a_full_disk(job: Make, tmp_path: Path
             await start(replace(spec, folder=disk / "next"))
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)  # noqa: ASYNC221
+
+
+async def test_the_first_done_seals_the_weights(job: Make) -> None:
+    spec = job("ready(); done(steps=1, sha256='a' * 64); done(steps=2, sha256='b' * 64)", channel=True)
+    result = await (await start(spec)).wait()
+    assert (result.ended, result.weights_sha256, result.steps) == ("done", "a" * 64, 1)
+    for odd in ("'A' * 64", "'a' * 63", "['a']", "7", "None"):
+        result = await (await start(job(f"ready(); done(steps=1, sha256={odd})", channel=True))).wait()
+        assert (result.ended, result.weights_sha256) == ("done", None), odd
+
+
+async def test_a_run_that_uses_more_processors_than_its_slot_has_is_ended(job: Make) -> None:
+    program = """
+    ready()
+    if os.fork() == 0:  # a child that is gone by the end counts, too
+        while time.process_time() < 0.7: pass
+        os._exit(0)
+    while time.process_time() < 0.7: pass
+    os.wait()
+    done(steps=1)
+    """
+    result = await (await start(job(program, channel=True, cores=0.05))).wait()
+    assert result.ended == "resources" and "where its slot has 0.05 processors" in result.reason
+    assert result.cpu_seconds is not None and 1.3 < result.cpu_seconds < 3
+    result = await (await start(job(program, channel=True, cores=2.0))).wait()
+    assert result.ended == "done" and result.cpu_seconds is not None
