@@ -21,7 +21,8 @@ from typing import Any
 from core.record import wire
 from core.record.errors import LogCorrupt, LogTooNew, SessionError
 from core.record.events import Body, Event
-from core.record.state import Experiment, State, fold
+from core.record.fold import fold
+from core.record.state import Experiment, State
 
 FORMAT = 1
 _SCHEMA = """

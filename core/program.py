@@ -12,6 +12,7 @@ from typing import NoReturn
 from core import frontmatter
 from core.frontmatter import CONTROL, NAME, Reader, kind
 from core.record.budget import RunBudget, SessionBudget, parse_run_budget
+from core.record.decide import Policy
 from core.record.edits import matches
 from core.record.errors import ProgramError, ProjectError
 from core.record.metric import Metric
@@ -19,13 +20,13 @@ from core.record.metric import Metric
 DEVICES = ("cuda", "cpu")
 DEFAULT_RUN_BUDGET = "5m"
 KEYS: frontmatter.Keys = {
-    "": ("edit", "read", "inputs", "run", "prepare", "score", "approve", "seed",
+    "": ("edit", "read", "inputs", "run", "prepare", "score", "score_hidden", "approve", "seed",
          "metric", "budget", "checks", "decide", "sandbox"),
     "metric": ("name", "direction", "pattern"),
     "budget": ("run", "hours", "experiments", "usd", "startup", "saving", "limit", "check"),
     "checks": None,
-    "decide": ("keep", "baseline"),
-    "sandbox": ("network", "memory_gb"),
+    "decide": ("keep", "baseline", "repeats", "min_effect", "simplicity", "quarantine", "alpha", "beta", "refresh"),
+    "sandbox": ("network", "memory_gb", "limits_only"),
 }  # fmt: skip
 _PATTERN = "write for example pattern = '^accuracy: (\\S+)' (single quotes keep the backslashes)"
 EXAMPLES: Mapping[str, str] = {
@@ -43,7 +44,15 @@ EXAMPLES: Mapping[str, str] = {
     "budget.hours": "write hours = 48",
     "budget.experiments": "write experiments = 700",
     "budget.usd": "write usd = 25.0",
-    "decide.keep": "write keep = 2.0 (how many sigma a gain must exceed)",
+    "score_hidden": 'write score_hidden = "python score.py --hidden"',
+    "decide.keep": "write keep = 3.0 (how many sigma of gain are kept at once)",
+    "decide.repeats": "write repeats = 3 (how often a smaller gain is run again at most)",
+    "decide.min_effect": "write min_effect = 0.001 (the gain, in the metric's unit, that is worth keeping)",
+    "decide.simplicity": "write simplicity = 1.0 (how many sigma worse a result from fewer lines may be)",
+    "decide.quarantine": "write quarantine = 10.0 (the sigmas of gain that are repeated before they are believed)",
+    "decide.alpha": "write alpha = 0.17 (kept when the chance that it gains nothing is at most this)",
+    "decide.beta": "write beta = 0.3 (discarded when that chance is at least this)",
+    "decide.refresh": "write refresh = 12 (a leader is run again after standing against so many candidates; 0: never)",
     "decide.baseline": "write baseline = 3 (how often the baseline runs)",
     "sandbox.memory_gb": "write memory_gb = 8",
     "seed": "write seed = 1",
@@ -66,6 +75,7 @@ class Program:
     inputs: tuple[str, ...] = ()  # untracked files or folders (data) linked read-only into every worktree
     prepare: str | None = None
     score: str | None = None
+    score_hidden: str | None = None  # the scorer on a second slice, for what is kept; it decides nothing
     pattern: str | None = None  # regular expression with one group (re.MULTILINE), when there is no `score`
     run_budgets: Mapping[str, RunBudget] = field(default_factory=dict)  # by device: "cuda", "cpu"
     budget: SessionBudget = field(default_factory=SessionBudget)
@@ -75,8 +85,9 @@ class Program:
     checks: Mapping[str, str] = field(default_factory=dict)
     check_seconds: float = 120.0
     network: bool = False
+    limits_only: bool = False  # consent to run where no sandbox works: only time, memory, processes and disk are held
     memory_gb: float | None = None  # per run; None: a share of the machine
-    keep_sigmas: float = 2.0
+    policy: Policy = field(default_factory=Policy)
     baseline_runs: int = 3
     approve: bool = False  # wait for a person before each run
     seed: int = 1
@@ -149,7 +160,6 @@ def parse(text: str, overrides: Sequence[str] = ()) -> Program:
         "saving_seconds": _duration(reader, "budget.saving"),
         "limit_seconds": _duration(reader, "budget.limit"),
         "check_seconds": _duration(reader, "budget.check"),
-        "keep_sigmas": reader.number("decide.keep", zero=True),
         "baseline_runs": reader.integer("decide.baseline", 1, 100),
         "seed": reader.integer("seed", 0, 2**31 - 1),
     }
@@ -168,10 +178,32 @@ def parse(text: str, overrides: Sequence[str] = ()) -> Program:
         budget=budget,
         checks={name: reader.required(f"checks.{name}") for name in reader.table("checks")},
         network=reader.flag("sandbox.network"),
+        limits_only=reader.flag("sandbox.limits_only"),
         memory_gb=reader.number("sandbox.memory_gb"),
         approve=reader.flag("approve"),
+        policy=_policy(reader),
+        score_hidden=reader.text("score_hidden"),
         **{key: value for key, value in given.items() if value is not None},  # type: ignore[arg-type]
     )
+
+
+def _policy(reader: Reader) -> Policy:
+    """The decision rule's parameters: what `[decide]` leaves out keeps its default."""
+    given = {
+        "keep": reader.number("decide.keep", zero=True),
+        "quarantine": reader.number("decide.quarantine"),
+        "repeats": reader.integer("decide.repeats", 0, 100),
+        "min_effect": reader.number("decide.min_effect", zero=True),
+        "simplicity": reader.number("decide.simplicity", zero=True),
+        "alpha": reader.number("decide.alpha"),
+        "beta": reader.number("decide.beta"),
+        "refresh": reader.integer("decide.refresh", 0, 10_000),
+    }
+    for key in ("alpha", "beta"):
+        value = given[key]
+        if value is not None and not 0 < value < 1:
+            reader.refuse(f"decide.{key}", f"`decide.{key}` is {value:g}, not a chance between 0 and 1")
+    return Policy(**{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
 
 
 def _paths(reader: Reader, key: str) -> tuple[str, ...]:

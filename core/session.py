@@ -107,6 +107,7 @@ class EngineOptions:
     usd: float | None = None
     run_budget: str | None = None
     overrides: tuple[str, ...] = ()  # KEY=VALUE, of program.md's front matter
+    errand: str | None = None  # "certify:5", "reproduce:3": do this one thing and end; for this start only
     from_head: bool = False  # run from HEAD though the files that may be edited have uncommitted changes
 
 

@@ -47,9 +47,13 @@ def git(folder: Path, *words: str) -> str:
     return done.stdout.strip()
 
 
-def make_project(folder: Path, *, train: str = TRAIN, program: str = PROGRAM) -> Path:
-    """A committed project in `folder`."""
+def make_project(
+    folder: Path, *, train: str = TRAIN, program: str = PROGRAM, more: Mapping[str, str] | None = None
+) -> Path:
+    """A committed project in `folder`; `more` files by name."""
     folder.mkdir(parents=True, exist_ok=True)
+    for name, text in (more or {}).items():
+        (folder / name).write_text(text)
     (folder / "train.py").write_text(train)
     (folder / "program.md").write_text(program)
     git(folder, "init", "-q")

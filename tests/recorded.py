@@ -122,7 +122,7 @@ class Story:
     def _started(self) -> e.SessionStarted:
         return e.SessionStarted(
             self.name, self.project, f"autoresearch/{self.name}", commit_name(0), "val_bpb", self.direction, False,
-            "20s", {"hours": None, "experiments": self.experiments, "usd": None}, ("train.py",), self.seed, 2.0,
+            "20s", {"hours": None, "experiments": self.experiments, "usd": None}, ("train.py",), self.seed,
             "0.1.0", PROGRAM.format(experiments=self.experiments),
         )  # fmt: skip
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from core.program import EXAMPLES, KEYS, Program, check_files, find_project, load, parse
 from core.record.budget import RunBudget
+from core.record.decide import Policy
 from core.record.errors import AutoresearchError, ProgramError, ProjectError, UsageError
 from tests.recorded import PROGRAM
 
@@ -42,7 +43,7 @@ def test_defaults() -> None:
     assert program.metric.name == "val_bpb" and program.metric.direction == "min" and program.metric.self_reported
     assert program.run_budget("cpu") == RunBudget(seconds=20.0) == program.run_budget("cuda")
     assert program.budget.hours == 3.0 and program.budget.experiments is None and program.budget.usd is None
-    assert (program.keep_sigmas, program.baseline_runs, program.seed) == (2.0, 3, 1)
+    assert (program.policy, program.baseline_runs, program.seed) == (Policy(), 3, 1)
     assert program.startup_seconds == {"cpu": 120.0, "cuda": 300.0}
     assert program.prose == "# Title\nprose"
     assert program.text == TEXT
@@ -87,7 +88,7 @@ memory_gb = 2.5
     assert program.startup_seconds == {"cpu": 120.0, "cuda": 600.0}
     assert (program.saving_seconds, program.limit_seconds, program.check_seconds) == (30, 3600, 5)
     assert program.checks == {"smoke": "python -m x --smoke"}
-    assert (program.keep_sigmas, program.baseline_runs, program.approve, program.seed) == (0, 5, True, 7)
+    assert (program.policy.keep, program.baseline_runs, program.approve, program.seed) == (0, 5, True, 7)
     assert program.network and program.memory_gb == 2.5
 
 
@@ -177,7 +178,7 @@ def test_no_metric_and_both_sources() -> None:
 def test_overrides() -> None:
     program = parse(TEXT, ["budget.run=400steps", "decide.keep=3", 'edit=["b.py"]', "budget.hours=", "seed = 9"])
     assert program.run_budget("cpu").steps == 400
-    assert program.keep_sigmas == 3 and program.edit == ("b.py",) and program.budget.hours is None and program.seed == 9
+    assert program.policy.keep == 3 and program.edit == ("b.py",) and program.budget.hours is None and program.seed == 9
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ from core.log import Log
 from core.record import commands, wire
 from core.record.errors import AutoresearchError, EngineError, SessionError
 from core.record.events import Event
+from core.record.fold import fold
 from core.record.pulse import Pulse
-from core.record.state import State, fold
+from core.record.state import State
 from core.session import SessionPaths, engine_alive
 
 HEARTBEAT_LOST = 15.0  # seconds without a word from the engine

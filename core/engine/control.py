@@ -28,6 +28,8 @@ class Control:
             c.Withdraw: self._withdraw,
             c.Approve: self._approve,
             c.Reject: self._reject,
+            c.Certify: self._certify,
+            c.Reproduce: self._reproduce,
         }
 
     async def handle(self, command: Command) -> Reply:
@@ -156,6 +158,18 @@ class Control:
             e.Judged(command.experiment, "rejected", None, None, f"turned down by a person: {reason}"),
         )
         return f"experiment {command.experiment} is rejected"
+
+    async def _certify(self, command: c.Certify) -> str:
+        self._refuse_when_ending()
+        number = self._loop.errands.may_certify(command.experiment)
+        self._loop.run_errand(self._loop.errands.certify(number))
+        return f"experiment {number} is tested against the baseline on fresh seeds"
+
+    async def _reproduce(self, command: c.Reproduce) -> str:
+        self._refuse_when_ending()
+        self._loop.errands.may_reproduce(command.experiment)
+        self._loop.run_errand(self._loop.errands.reproduce(command.experiment))
+        return f"experiment {command.experiment} is run again with its recorded seed"
 
     def _refuse_unasked(self, number: int) -> None:
         if number not in self._loop.state.approvals:

@@ -143,7 +143,9 @@ class _Engine:
         self.setup.repo.patient = False
         try:
             async with asyncio.timeout(LAST_WORD_SECONDS):
-                await self.journal.write(e.StateChanged(state, reason), e.EngineStopped(reason))
+                await self.journal.write(
+                    e.StateChanged(state, reason), e.EngineStopped("" if state == "crashed" else reason)
+                )
         except (TimeoutError, AutoresearchError) as error:
             # The next engine finds a session left in the middle, and goes on with it.
             say(f"the end could not be logged: {self.journal.trouble or error}")

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Literal
 
+from core.engine.drift import slot_is_off
 from core.engine.journal import Journal
 from core.engine.setup import Setup
 from core.record import events as e
-from core.record.decide import decide
+from core.record.decide import Decision, judge, refresh_due
 from core.record.errors import GitConflict
-from core.record.state import BASELINE, Experiment, Run
+from core.record.noise import Noise, estimate
+from core.record.state import BASELINE, Experiment, Run, State
+
+# What an experiment's task does next: nothing more, run the change on the new best, repeat it (alone or with the
+# incumbent beside it), repeat it as the new leader, or let the researcher mend it.
+Next = Literal["done", "rebased", "candidate", "both", "leader", "mend"]
+MENDS = 2  # attempts at mending one idea that crashed
+TAIL_LINES = 30  # of a crash, for the researcher
 
 
 class Judge:
@@ -25,8 +34,8 @@ class Judge:
         """A verdict that needs no comparison."""
         await self._journal.write(e.Judged(experiment, verdict, None, None, reason))
 
-    async def judge(self, experiment: int, *, skipped: bool = False) -> bool:
-        """The verdict on the last run. False when the change was put on the new best and must run again."""
+    async def judge(self, experiment: int, *, skipped: bool = False) -> Next:
+        """The verdict on all runs so far, logged and in git, and what is to be done next."""
         self.busy.add(experiment)
         try:
             while self._journal.state.baseline is None and not skipped:
@@ -36,64 +45,111 @@ class Judge:
         finally:
             self.busy.discard(experiment)
 
-    async def _judge(self, experiment: int, skipped: bool) -> bool:
+    async def _judge(self, experiment: int, skipped: bool) -> Next:
         x = self._journal.state.experiments[experiment]
-        run = x.runs[-1]
+        run = [r for r in x.runs if r.commit == x.commit and r.ended != "abandoned"][-1]
         if skipped:
             await self.settle(experiment, "skipped", "skipped by hand")
         elif run.metric is None:
-            verdict: e.Verdict = "rejected" if run.ended == "rejected" else "crashed"
-            await self.settle(experiment, verdict, run.reason or "the run ended without a number")
+            return await self.failed(x, run.ended == "rejected", run.reason or "the run ended without a number")
         else:
-            return await self._compare(x, run, run.metric)
-        return True
+            return await self._compare(x, run)
+        return "done"
 
-    async def _compare(self, x: Experiment, run: Run, value: float) -> bool:
+    async def failed(self, x: Experiment, rejected: bool, reason: str) -> Next:
+        """No number came of it. A crash goes back to a researcher that can mend it, twice at most."""
+        if rejected:
+            await self.settle(x.number, "rejected", reason)
+        elif self._setup.researcher.mends and x.mends < MENDS and len(x.values) == 0:
+            await self._journal.write(e.MendAsked(x.number, x.mends + 1, reason))
+            return "mend"
+        else:
+            tried = f" (after {x.mends} attempts at mending it)" if x.mends else ""
+            await self.settle(x.number, "crashed", reason + tried)
+        return "done"
+
+    async def _compare(self, x: Experiment, run: Run) -> Next:
         state = self._journal.state
         moved = x.parent != state.best
-        incumbent = self._metric_of(x.parent) if moved else state.best_metric
-        assert incumbent is not None and state.baseline is not None
-        simpler = x.removed > x.added
-        decision = decide(
-            state.metric, incumbent, value, state.baseline.sigma, self._setup.program.keep_sigmas, simpler=simpler
+        incumbent = state.experiments[x.parent if moved else state.best]
+        noise = self.noise(state)
+        off = slot_is_off(state, run.slot)
+        decision = judge(
+            state.metric,
+            incumbent.sample,
+            x.sample,
+            noise,
+            self._setup.program.policy,
+            lines_saved=-x.lines,
+            drift=bool(off),
         )
-        if decision.verdict == "kept" and moved:
-            return await self._rebase(x, value)
-        against = "" if x.parent == BASELINE and not moved else f" (against #{x.parent})"
-        await self._journal.write(
-            e.Judged(x.number, decision.verdict, value, decision.delta, decision.reason + against, x.commit)
-        )
-        if decision.verdict == "kept":
-            await asyncio.to_thread(self.move_branch)
-        return True
+        if moved and decision.verdict != "discarded":
+            return await self._rebase(x, decision)
+        if off and len(x.values) == 1 and noise.sigma > 0:
+            decision = Decision("provisional", decision.delta, f"{off}: repeated, not judged", "both")
+        return await self._log(x, decision, noise, "" if x.parent == BASELINE else f" (against #{x.parent})")
 
-    def _metric_of(self, experiment: int) -> float | None:
+    async def _log(self, x: Experiment, decision: Decision, noise: Noise, against: str) -> Next:
         state = self._journal.state
-        if experiment == BASELINE:
-            return state.baseline.metric if state.baseline else None
-        return state.experiments[experiment].metric
+        verdict: e.Verdict = "provisional" if decision.verdict == "quarantined" else decision.verdict
+        word = "quarantined: " if decision.verdict == "quarantined" else ""
+        claim = decision.claim
+        number = claim.number if claim else x.sample.mean
+        facts: list[e.Body] = [
+            e.Judged(
+                x.number,
+                verdict,
+                number,
+                decision.delta,
+                word + decision.reason + against,
+                x.commit,
+                len(x.values),
+                claim.number if claim else None,
+                claim.runs if claim else 0.0,
+            )
+        ]
+        if state.noise is None or state.noise.df != noise.df:
+            facts.append(e.NoiseEstimated(noise.sigma, noise.low, noise.high, noise.df))
+        await self._journal.write(*facts)
+        if verdict == "kept":
+            await asyncio.to_thread(self.move_branch)
+            return "leader"
+        return decision.repeat or "candidate" if verdict == "provisional" else "done"
 
-    async def _rebase(self, x: Experiment, value: float) -> bool:
+    def wants_repeat(self, experiment: int) -> bool:
+        """Whether the leader has stood so long that its number should be looked at again."""
+        state = self._journal.state
+        x = state.experiments.get(experiment)
+        if x is None or state.best != experiment or not x.values or state.baseline is None or not state.sigma:
+            return False
+        return refresh_due(x.sample, state.stood, self._setup.program.policy)
+
+    @staticmethod
+    def noise(state: State) -> Noise:
+        """σ from every piece of code that ran more than once."""
+        groups = [x.values for x in state.experiments.values() if len(x.runs) > 1 and len(x.values) > 1]
+        return estimate(groups)
+
+    async def _rebase(self, x: Experiment, decision: Decision) -> Next:
         """The best moved while this ran: put the change on it, to be run again before it may be kept."""
         state, repo = self._journal.state, self._setup.repo
         best, onto = state.best, state.best_commit or self._setup.commit
         message = f"#{x.number} {' '.join(x.hypothesis.split())}\n\nRe-applied on #{best}.\n"
-        commit = x.commit or ""
+        commit, value = x.commit or "", x.sample.mean
         try:
             new = await asyncio.to_thread(repo.reapply, commit, x.parent_commit, onto, message)
             diff = await asyncio.to_thread(repo.diff, onto, new)
         except GitConflict as conflict:
             reason = f"better than its parent #{x.parent}, but in conflict with the new best #{best}: {conflict.what}"
-            delta = value - (self._metric_of(best) or value)
-            await self._journal.write(e.Judged(x.number, "discarded", value, delta, reason, commit))
-            return True
+            await self._journal.write(e.Judged(x.number, "discarded", value, decision.delta, reason, commit))
+            return "done"
         if not diff.strip():
             reason = f"the new best #{best} already holds this change"
             await self._journal.write(e.Judged(x.number, "discarded", value, None, reason, commit))
-            return True
+            return "done"
         await self._journal.write(e.Rebased(x.number, best, onto, new, diff))
         await asyncio.to_thread(repo.keep_ref, self._setup.paths.name, x.number, new)
-        return False
+        return "rebased"
 
     def move_branch(self) -> list[str]:
         """Put the session's branch at the best, as the log says. Idempotent. Returns what was done, in words."""

@@ -14,6 +14,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
+from core.engine.errands import Errands
 from core.engine.journal import Journal
 from core.engine.judging import Judge
 from core.engine.runs import Runs
@@ -23,10 +24,12 @@ from core.engine.thinking import Thinker
 from core.lab import environment, prepare
 from core.record import events as e
 from core.record.decide import calibrate
-from core.record.errors import EditError, ProposalFailed, ResearcherMisconfigured, ScriptEnded
+from core.record.errors import CommandRefused, EditError, ProposalFailed, ResearcherMisconfigured, ScriptEnded
 from core.record.state import BASELINE, Experiment, State
 
 TAIL_LINES = 12  # of a crashed baseline's output in the reason
+BASELINE_TRIES = 3
+LONGEST_BACK_OFF = 60.0  # seconds, when a language model's proposals keep coming to nothing
 WIND_UP_SECONDS = 30.0  # for killed jobs to be gone
 
 
@@ -46,6 +49,8 @@ class Loop:
         self.stopping = ""
         self.proposed = 0  # by this engine
         self.exhausted = ""  # why no more experiments begin
+        self.errands = Errands(setup, journal, self.runs)
+        self._errands: set[asyncio.Task[None]] = set()
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._end: asyncio.Future[tuple[e.SessionState, str]] = asyncio.get_running_loop().create_future()
         self._awake = asyncio.Event()
@@ -60,6 +65,7 @@ class Loop:
             return self._end.result()
         await self.journal.write(e.StateChanged("running"))
         self.slots.open()
+        self._begin_errand()
         self._carry_on()
         thinker = self._watch(self._think_on())
         try:
@@ -72,13 +78,15 @@ class Loop:
         self.stopping = self.stopping or "the session ended"
         self.slots.drain()
         thinker.cancel()
+        for errand in self._errands:
+            errand.cancel()
         for live in list(self.runs.live.values()):
             live.end("stop")
         tasks = list(self._tasks.items())
         for number, task in tasks:
             if not any(live.experiment == number for live in self.runs.live.values()):
                 task.cancel()
-        ending = [thinker, *(task for _, task in tasks)]
+        ending = [thinker, *self._errands, *(task for _, task in tasks)]
         await asyncio.wait(ending, timeout=WIND_UP_SECONDS)
         for task in ending:
             task.cancel()
@@ -87,6 +95,7 @@ class Loop:
     def end(self, state: e.SessionState, reason: str) -> None:
         """The session ends like this; only the first word counts."""
         if not self._end.done():
+            self.slots.drain()  # nothing more starts
             self._end.set_result((state, reason))
 
     def _watch(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -106,7 +115,7 @@ class Loop:
         """The pristine checkout and the project's data. False when the session has already ended meanwhile."""
         setup = self.setup
         await self.journal.write(e.Preparing("checking out the pristine code"))
-        top = await asyncio.to_thread(self.runs.checkout, setup.paths.pristine, setup.commit)
+        top = await asyncio.to_thread(self.runs.place.checkout, setup.paths.pristine, setup.commit)
         if setup.program.prepare:
             await self.journal.write(e.Preparing(f"preparing data: {setup.program.prepare}"))
             said: list[str] = []
@@ -120,9 +129,17 @@ class Loop:
                 if self._end.done():
                     work.cancel()
                     return False
-            self.runs.prepared = work.result()
-            self.thinker.info = self.runs.prepared.info
+            self.runs.place.prepared = work.result()
+            self.thinker.info = self.runs.place.prepared.info
+        await self.journal.write(e.Preparing("sealing the pristine code and the data"))
+        await asyncio.to_thread(self.runs.place.close_seal, self._hold)
         return not self._end.done()
+
+    async def _hold(self, reason: str) -> None:
+        """Pause for a person: what is wrong touches every verdict."""
+        self.slots.close()
+        if self.state.state == "running":
+            await self.journal.write(e.StateChanged("paused", reason))
 
     # The baseline and the experiments that wait in the log
 
@@ -133,11 +150,41 @@ class Loop:
         for number in state.live:
             if number != BASELINE and state.experiments[number].commit:
                 self._carry(number, self._experiment(number))
+        judged = {n for n in state.running.values() if n not in state.live}
+        if state.best not in state.live and self.judge.wants_repeat(state.best):
+            judged.add(state.best)
+        for number in judged:
+            self._carry(number, self._lead(number))
 
     def _carry(self, number: int, work: Coroutine[Any, Any, None]) -> None:
         task = self._watch(work)
         self._tasks[number] = task
         task.add_done_callback(lambda _: self._forget(number))
+
+    def run_errand(self, work: Coroutine[Any, Any, None]) -> None:
+        """Something asked for by a person, beside the loop; the session does not end before it has."""
+        task = self._watch(work)
+        self._errands.add(task)
+
+        def done(task: asyncio.Task[None]) -> None:
+            self._errands.discard(task)
+            self.wake()
+
+        task.add_done_callback(done)
+
+    def _begin_errand(self) -> None:
+        """An engine started for one errand thinks of nothing and goes when it is done."""
+        name, _, number = (self.setup.options.errand or "").partition(":")
+        if not name:
+            return
+        self.exhausted = f"{name} is done"
+        try:
+            if name == "certify":
+                self.run_errand(self.errands.certify(self.errands.may_certify(int(number) if number else None)))
+            else:
+                self.run_errand(self.errands.reproduce(self.errands.may_reproduce(int(number)).number))
+        except CommandRefused as refusal:
+            self.end("stopped", refusal.what)
 
     def _forget(self, number: int) -> None:
         self._tasks.pop(number, None)
@@ -148,24 +195,18 @@ class Loop:
         self._awake.set()
         if self._end.done():
             return
-        busy = [n for n in self._tasks if not self._tasks[n].done()]
-        if self.stopping and not self.runs.live and not any(self._past_slot(n) for n in busy):
+        busy = [n for n in self._tasks if not self._tasks[n].done()] or self._errands
+        if self.stopping and not self.runs.live and not self.judge.busy:
             self.end("stopped", self.stopping)
-        elif self.exhausted and not self.stopping and not busy and self.thinking is None:
+        elif self.exhausted and not (self.stopping or busy or self._unproposed() or self.thinking):
             self.end("finished", self.exhausted)
-
-    def _past_slot(self, number: int) -> bool:
-        return number in self.judge.busy
 
     async def _baseline(self) -> None:
         if BASELINE not in self.state.experiments:
             await self.journal.write(e.ExperimentStarted(BASELINE, BASELINE, self.setup.commit, "baseline"))
         await self._adopt(BASELINE)
         missing = self.setup.program.baseline_runs - len(self._values())
-        runs = [
-            asyncio.create_task(self.runs.execute(BASELINE, "baseline", self.setup.commit, Urgency.BASELINE))
-            for _ in range(missing)
-        ]
+        runs = [asyncio.create_task(self._baseline_run()) for _ in range(missing)]
         try:
             for run in asyncio.as_completed(runs):
                 finished = await run
@@ -180,6 +221,17 @@ class Loop:
         values = self._values()
         mean, sigma = calibrate(values)
         await self.journal.write(e.Calibrated(mean, sigma, tuple(values)))
+        noise = self.judge.noise(self.state)
+        await self.journal.write(e.NoiseEstimated(noise.sigma, noise.low, noise.high, noise.df))
+        await self.runs.score_hidden(BASELINE)
+
+    async def _baseline_run(self) -> e.RunFinished:
+        """One run of the unchanged code; one that was cut off through no fault of the code's is run again."""
+        for _ in range(BASELINE_TRIES):
+            finished = await self.runs.execute(BASELINE, "baseline", self.setup.commit, Urgency.BASELINE)
+            if finished.ended != "abandoned" or self.stopping:
+                break
+        return finished
 
     def _values(self) -> list[float]:
         runs = self.state.experiments[BASELINE].runs
@@ -195,32 +247,55 @@ class Loop:
         await self._adopt(number)
         if not await self._checked(number) or not await self._approved(number):
             return
-        while True:
+        while not self.stopping:
             x = self.state.experiments[number]
             if not _has_result(x):
-                if self.stopping:
-                    return
-                kind: e.RunKind = "candidate"
-                await self.runs.execute(
-                    number, kind, x.commit or "", Urgency.REPEAT if x.rebased else Urgency.CANDIDATE
-                )
-                if self.stopping and not _has_result(self.state.experiments[number]):
-                    self.wake()
-                    return
-            if await self.judge.judge(number, skipped=number in self.skipped):
+                urgency = Urgency.REPEAT if x.rebased or x.values else Urgency.CANDIDATE
+                await self.runs.execute(number, "repeat" if x.values else "candidate", x.commit or "", urgency)
+                if not _has_result(self.state.experiments[number]):
+                    continue
+            then = await self.judge.judge(number, skipped=number in self.skipped)
+            if then in ("done", "mend"):
                 self._clean(number)
+                self._refresh_leader()
                 return
+            if then == "leader":
+                return await self._lead(number)
+            if then in ("candidate", "both"):
+                await self._repeat(number, beside=then == "both")
+        self.wake()
+
+    async def _repeat(self, number: int, *, beside: bool = False) -> None:
+        """Another run with a fresh seed; `beside`: the incumbent runs too, as the machine is now."""
+        state = self.state
+        runs = [self.runs.execute(number, "repeat", state.experiments[number].commit or "", Urgency.REPEAT)]
+        if beside and state.best != number:
+            runs.append(self.runs.execute(state.best, "repeat", state.best_commit or "", Urgency.REPEAT))
+        await asyncio.gather(*runs)
+
+    def _refresh_leader(self) -> None:
+        best = self.state.best
+        if best not in self._tasks and not self.stopping and self.judge.wants_repeat(best):
+            self._carry(best, self._lead(best))
+
+    async def _lead(self, number: int) -> None:
+        """What a kept experiment still needs: a look at the hidden slice, and repeats for an honest number."""
+        await self._adopt(number)
+        if self.state.experiments[number].hidden is None:
+            await self.runs.score_hidden(number)
+        while self.judge.wants_repeat(number) and not self.stopping:
+            await self._repeat(number)
 
     async def _checked(self, number: int) -> bool:
         x = self.state.experiments[number]
-        if x.runs or x.phase in ("approval", "queued"):
+        if any(r.commit == x.commit for r in x.runs) or x.phase in ("approval", "queued"):
             return True
         for name, command in self.setup.program.checks.items():
-            checked = await self.runs.check(number, name, command, x.commit or "")
+            checked = await self.runs.place.check(number, name, command, x.commit or "")
             await self.journal.write(checked)
             if not checked.ok:
                 reason = f"the check {name!r} failed: {checked.output.strip() or 'no output'}"
-                await self.judge.settle(number, "crashed", reason)
+                await self.judge.failed(x, False, reason)
                 return False
         if not self.setup.program.checks:
             await self.journal.write(e.Checked(number, "parse", True, 0.0))
@@ -251,10 +326,10 @@ class Loop:
         while True:
             await self._may_think()
             number = self._next_number()
-            self.exhausted = self.exhausted or self.spent() or self.setup.researcher.ended(self.state, number) or ""
-            if self.exhausted:
+            if not await self._affordable(number):
                 self.wake()
-                return  # only a new engine brings a new budget
+                await self.journal.changed()
+                continue
             self.thinking = asyncio.create_task(self._think(number))
             try:
                 await asyncio.wait({self.thinking})
@@ -264,6 +339,16 @@ class Loop:
                 await asyncio.gather(self.thinking, return_exceptions=True)
                 self.thinking = None
                 self.wake()
+
+    async def _affordable(self, number: int) -> bool:
+        """Whether the budget allows `number`; one that is to be mended belongs to an experiment already counted."""
+        x = self.state.experiments.get(number)
+        if x is None or not x.mends:
+            self.exhausted = self.exhausted or self.spent() or self.setup.researcher.ended(self.state, number) or ""
+            return not self.exhausted
+        if spent := self.spent(counting=False):
+            await self.judge.settle(number, "crashed", f"{x.reason} (not mended: {spent})")
+        return not spent
 
     async def _after_thinking(self, number: int, thought: asyncio.Task[None], failures: int) -> int:
         """Deal with how a thought ended. Returns how many in a row have come to nothing."""
@@ -277,14 +362,24 @@ class Loop:
             self.exhausted = error.what
             await self.abandon(number, error.what)
         elif isinstance(error, (EditError, ProposalFailed)):
-            await self.judge.settle(number, "rejected", error.what)
-            await asyncio.sleep(min(60.0, 0.5 * failures**2))
+            where = f"{error.where}: " if error.where else ""
+            await self.judge.settle(number, "rejected", where + error.what)
+            await self._back_off(failures + 1)
             return failures + 1
         elif isinstance(error, ResearcherMisconfigured):
             await self._misconfigured(error)
         else:
             raise error
         return failures
+
+    async def _back_off(self, failures: int) -> None:
+        """A model whose proposals keep coming to nothing costs money: ask it less often, and say so."""
+        seconds = min(LONGEST_BACK_OFF, 0.5 * (failures - 1) ** 2)
+        if seconds < 1 or not self.setup.researcher.mends:
+            return
+        text = f"{failures} proposals in a row came to nothing: the next one is asked for in {seconds:.0f} s"
+        await self.journal.write(e.Noted("warning", text))
+        await asyncio.sleep(seconds)
 
     async def _think(self, number: int) -> None:
         await self.thinker.propose(number)
@@ -293,8 +388,12 @@ class Loop:
 
     def _next_number(self) -> int:
         """The experiment that was being thought about when an engine ended, or a new one."""
-        unproposed = [n for n in self.state.live if n != BASELINE and not self.state.experiments[n].commit]
+        unproposed = self._unproposed()
         return unproposed[0] if unproposed else max(1, self.state.next_experiment)
+
+    def _unproposed(self) -> list[int]:
+        """Live experiments without a proposal: cut off in thought, or to be mended."""
+        return [n for n in self.state.live if n != BASELINE and not self.state.experiments[n].commit]
 
     async def _may_think(self) -> None:
         """Wait until the session runs and fewer than one proposal waits for a slot."""
@@ -321,20 +420,21 @@ class Loop:
 
     async def _misconfigured(self, error: ResearcherMisconfigured) -> None:
         """Nobody but a person can mend this. Before anything was ever proposed it ends the engine, else it pauses."""
-        reason = f"{error.what}. {error.mend}".strip(" .")
+        reason = str(error)
         if not self.proposed:
             self.end("crashed", f"the researcher {self.setup.researcher.name} cannot work: {reason}")
-            await asyncio.sleep(3600)
-        self.slots.close()
-        await self.journal.write(e.StateChanged("paused", reason))
+            await asyncio.get_running_loop().create_future()  # until the engine winds up
+        await self._hold(reason)
 
     # Budgets
 
-    def spent(self) -> str | None:
-        """Why no further experiment may begin, or None."""
+    def spent(self, *, counting: bool = True) -> str | None:
+        """Why no further experiment may begin, or None. Without `counting`: hours and dollars only."""
         state = self.state
         begun = state.total - sum(n != BASELINE and not state.experiments[n].commit for n in state.live)
-        return self.setup.program.budget.exhausted(seconds=state.seconds(time.time()), experiments=begun, usd=state.usd)
+        return self.setup.program.budget.exhausted(
+            seconds=state.seconds(time.time()), experiments=begun if counting else -1, usd=state.usd
+        )
 
     async def budget_watch(self) -> None:
         """Called each second: when the hours are over, thinking and waiting end, and what runs is still judged."""

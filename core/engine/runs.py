@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 import time
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
-
-import psutil
 
 from core.engine.journal import Journal
 from core.engine.setup import Setup
 from core.engine.slots import Slots, Urgency
-from core.lab import cage, device, environment, runner, scorer
-from core.lab.prepare import Prepared
+from core.engine.workplace import Workplace, start
+from core.lab import device, runner, scorer
 from core.record import events as e
-from core.record.errors import LabError, ScorerFault
+from core.record.errors import AutoresearchError, ScorerFault
 from core.record.pulse import SlotReading
+from core.record.state import BASELINE, Experiment, Run, State
 
-SCORE_TIMEOUT = 600.0  # seconds; a scorer that is slower than this is at fault
-PROCESS_LIMIT = 256
-DISK_LIMIT = 20 * 2**30
+GAP_SIGMAS = 3.0  # a gain that shrinks by more than this on the hidden slice is warned of
 
 
 @dataclass(slots=True)
@@ -63,24 +57,28 @@ class Runs:
         self._journal = journal
         self._slots = slots
         self._next_run = journal.state.next_run
-        self._memory_limit = _memory_limit(setup)
-        self.prepared = Prepared()
+        self.place = Workplace(setup)
+        self._devices = device.Devices()
         self.live: dict[int, Live] = {}
 
-    async def execute(self, experiment: int, kind: e.RunKind, commit: str, urgency: Urgency) -> e.RunFinished:
-        """Wait for a slot, run, score, and log how it ended."""
+    async def execute(
+        self, experiment: int, kind: e.RunKind, commit: str, urgency: Urgency, *, seed: int | None = None
+    ) -> e.RunFinished:
+        """Wait for a slot, run, score, and log how it ended. `seed` None: a fresh one."""
         slot = await self._slots.acquire(urgency)
         run = self._next_run
         self._next_run += 1
         live = self.live[run] = Live(run, experiment, slot, time.time(), phase_since=time.time())
         try:
-            seed = self._seed(run)
+            seed = self._seed(run) if seed is None else seed
             budget = self._setup.program.run_budget(self._setup.kind)
             await self._journal.write(e.RunStarted(run, experiment, kind, slot, seed, commit, str(budget)))
+            if broken := await self.place.broken_seal():
+                return await self._finish(live, e.RunFinished(run, experiment, "abandoned", None, 0, 0, reason=broken))
             try:
-                await asyncio.to_thread(self.checkout, self._setup.paths.worktree(run), commit)
-                live.job = await _start(self._spec(run, slot, seed))
-            except LabError as error:
+                await asyncio.to_thread(self.place.checkout, self._setup.paths.worktree(run), commit)
+                live.job = await start(self.place.spec(run, slot, seed))
+            except AutoresearchError as error:
                 return await self._finish(
                     live, e.RunFinished(run, experiment, "crashed", None, 0, 0, reason=str(error))
                 )
@@ -118,11 +116,6 @@ class Runs:
             live.owns_slot = False
             self._slots.release(live.slot)
 
-    @property
-    def _overlaps(self) -> bool:
-        """Whether a run's start-up and its clock can be told apart: it then starts up while the last one is scored."""
-        return self._setup.program.score is not None and bool(self.prepared.train)
-
     async def _take_clock(self, live: Live) -> None:
         """Wait until nothing else of the slot is measured or scored, then let the run have its data."""
         lock = self._slots.clocks.get(live.slot)
@@ -150,11 +143,14 @@ class Runs:
                 live.clock.cancel()
             phases.put_nowait(None)
             await writer
-        if self._overlaps:
+        if self.place.overlaps:
             self._leave_slot(live)
         finished = self._as_event(live, result)
+        finished = replace(finished, device=await asyncio.to_thread(self._facts, live.slot))
         if result.ended == "done" and not live.wanted_end:
             finished = await self._measure(live, seed, finished)
+            if finished.metric is not None and (broken := await self.place.broken_seal()):
+                finished = replace(finished, ended="abandoned", metric=None, reason=broken)
         if live.wanted_end == "stop":
             finished = replace(finished, ended="abandoned", metric=None, reason="stopped before its end")
         elif live.wanted_end == "skip":
@@ -189,7 +185,7 @@ class Runs:
             return _number(finished, said.value)
         live.phase, live.phase_since = "scoring", time.time()
         await self._journal.write(e.RunPhaseChanged(live.run, live.experiment, "scoring"))
-        live.scoring = asyncio.create_task(self._score(live, seed))
+        live.scoring = asyncio.create_task(self.place.score(program.score, live.run, live.slot, seed))
         try:
             score = await live.scoring
         except asyncio.CancelledError:
@@ -197,7 +193,12 @@ class Runs:
                 return finished
             raise
         except ScorerFault as fault:
-            return replace(finished, ended="crashed", reason=f"the scorer failed: {fault.what}")
+            reason = f"the scorer failed: {fault.what}"
+            if self._journal.state.baseline is None:
+                return replace(finished, ended="crashed", reason=reason)
+            # Its own fault, twice: no verdict on anybody's code until a person has looked.
+            await self.place.stop_judging(reason)
+            return replace(finished, ended="abandoned", reason=reason)
         finally:
             live.scoring = None
         wall = time.time() - live.started
@@ -206,28 +207,19 @@ class Runs:
             return replace(finished, ended="rejected", reason=score.rejected)
         return _number(finished, score.metric)
 
-    async def _score(self, live: Live, seed: int) -> scorer.Score:
-        """Twice at most: a fault of the scorer's own is tried once more."""
-        setup, folder = self._setup, self._setup.paths.run(live.run)
-        worktree = setup.paths.worktree(live.run) / setup.repo.prefix
-        env = {**setup.trusted_environment, **device.slot_environment(live.slot), **self._readable()}
-        env["AUTORESEARCH_SEED"] = str(seed)
-        cwd = setup.paths.pristine / setup.repo.prefix
-        spec = scorer.ScoreSpec(
-            argv=tuple(environment.resolve_command(setup.program.score or "", env, cwd)),
-            cwd=cwd,
-            worktree=worktree,
-            out=folder / "out",
-            log=folder / "score.log",
-            cage=tuple(cage.command(self._scoring_cage(live.run))),
-            env=env,
-            timeout=SCORE_TIMEOUT,
-            metric=setup.program.metric.name,
-        )
-        try:
-            return await scorer.score(spec)
-        except ScorerFault:
-            return await scorer.score(spec)
+    def _facts(self, slot: str) -> dict[str, Any]:
+        """What the device said as the run ended, and the seal: what a number may depend on beside its code."""
+        readings = {reading.name: reading for reading in self._devices.read()}
+        reading = readings.get(slot) or next(iter(readings.values()), None)
+        facts: dict[str, Any] = {"sealed": self.place.seal_digest[:16]}
+        if reading is not None:
+            facts |= {
+                "name": reading.label,
+                "clock_mhz": reading.clock_mhz,
+                "temperature": reading.temperature,
+                "throttle": reading.throttle,
+            }
+        return facts
 
     def _as_event(self, live: Live, result: runner.JobResult) -> e.RunFinished:
         before = self._slots.ended.get(live.slot)
@@ -239,99 +231,26 @@ class Runs:
             log_tail=result.log_tail, peak_memory=result.peak_memory, gap=None if gap is None else round(gap, 3),
         )  # fmt: skip
 
-    def checkout(self, path: Path, commit: str) -> Path:
-        """A worktree of `commit` at `path` with the project's inputs linked in. Returns the project's folder in it."""
-        self._setup.repo.add_worktree(path, commit)
-        top = path / self._setup.repo.prefix
-        for name in self._setup.program.inputs:
-            source, link = self._setup.project / name.rstrip("/"), top / name.rstrip("/")
-            if source.exists() and not link.exists():
-                link.parent.mkdir(parents=True, exist_ok=True)
-                link.symlink_to(source)
-        return top
-
-    def _spec(self, run: int, slot: str, seed: int) -> runner.JobSpec:
-        program, kind = self._setup.program, self._setup.kind
-        budget = program.run_budget(kind)
-        return self._job(
-            run=run,
-            folder=self._setup.paths.run(run),
-            command=program.run,
-            top=self._setup.paths.worktree(run),
-            env={**device.slot_environment(slot), "AUTORESEARCH_SEED": str(seed)},
-            seconds=budget.seconds,
-            steps=budget.steps,
-            limit_seconds=program.limit_seconds if budget.seconds is None else budget.seconds * 1.1 + 5,
-            startup_seconds=program.startup_seconds.get(kind, 300.0),
-            saving_seconds=program.saving_seconds,
-            train_files=self.prepared.train,
-            plain=program.score is None,
-            hold=self._overlaps,
-        )
-
-    def _job(self, *, folder: Path, command: str, top: Path, env: dict[str, str], **limits: Any) -> runner.JobSpec:
-        """A command in the worktree `top`, in the cage, with nothing of ours in its environment."""
-        cwd = top / self._setup.repo.prefix
-        env = {**self._setup.environment, **env, **self._readable(), "PYTHONDONTWRITEBYTECODE": "1"}
-        return runner.JobSpec(
-            folder=folder,
-            argv=tuple(environment.resolve_command(command, env, cwd)),
-            cwd=cwd,
-            env=env,
-            cage=self._cage(top),
-            memory_limit=self._memory_limit,
-            process_limit=PROCESS_LIMIT,
-            disk_limit=DISK_LIMIT,
-            **limits,
-        )
-
-    def _readable(self) -> dict[str, str]:
-        return {"AUTORESEARCH_READABLE": os.pathsep.join(self.prepared.readable)} if self.prepared.readable else {}
-
-    def _cage(self, top: Path) -> cage.CageSpec:
-        program = self._setup.program
-        inputs = [(self._setup.project / name).resolve() for name in program.inputs]
-        return cage.CageSpec(
-            worktree=top,
-            readable=(*map(Path, self.prepared.readable), *inputs, *self._setup.python),
-            hidden=tuple(map(Path, self.prepared.hidden)),
-            network=program.network,
-        )
-
-    def _scoring_cage(self, run: int) -> cage.CageSpec:
-        """For the process that holds the edited model while it is scored: it may read, and nothing else."""
-        folder = self._setup.paths.run(run)
-        spec = self._cage(self._setup.paths.worktree(run))
-        readable = (*spec.readable, folder / "out", self._setup.paths.pristine)
-        return replace(spec, readable=readable, read_only=True, network=False)
-
-    async def check(self, experiment: int, name: str, command: str, commit: str) -> e.Checked:
-        """One of program.md's checks, in the cage, before any slot is asked for."""
-        setup = self._setup
-        path = setup.paths.worktrees / f"check-{experiment}"
-        folder = setup.paths.folder / "checks" / f"{experiment}-{name}"
-        shutil.rmtree(folder, ignore_errors=True)
-        started = time.monotonic()
+    async def score_hidden(self, experiment: int) -> None:
+        """Score a finished run of `experiment` on the hidden slice, and log how its gain there compares."""
+        program, state = self._setup.program, self._journal.state
+        x = state.experiments[experiment]
+        run = next((r for r in x.runs if r.commit == x.commit and r.metric is not None), None)
+        if program.score_hidden is None or run is None or not (self._setup.paths.run(run.run) / "out").is_dir():
+            return
+        slot = await self._slots.acquire(Urgency.REPEAT)
+        worktree = self._setup.paths.worktree(run.run)
         try:
-            await asyncio.to_thread(self.checkout, path, commit)
-            limit = setup.program.check_seconds
-            spec = self._job(
-                run=0, folder=folder, command=command, top=path, env=device.slot_environment("cpu0"), seconds=limit,
-                limit_seconds=limit, startup_seconds=limit, saving_seconds=limit, plain=True,
-            )  # fmt: skip
-            job = await _start(spec)
-            try:
-                result = await job.wait(lambda phase: None)
-            except asyncio.CancelledError:
-                await job.kill("was skipped")
-                raise
+            async with self._slots.clocks[slot]:
+                await asyncio.to_thread(self.place.checkout, worktree, run.commit)
+                score = await self.place.score(program.score_hidden, run.run, slot, run.seed, "score_hidden.log")
+        except AutoresearchError as error:
+            await self._journal.write(e.Noted("warning", f"the hidden slice was not scored: {error.what}", experiment))
+            return
         finally:
-            await asyncio.to_thread(setup.repo.remove_worktree, path)
-        seconds = time.monotonic() - started
-        ok = result.ended == "done"
-        if ok:
-            shutil.rmtree(folder, ignore_errors=True)
-        return e.Checked(experiment, name, ok, round(seconds, 2), "" if ok else f"{result.reason}\n{result.log_tail}")
+            await asyncio.to_thread(self._setup.repo.remove_worktree, worktree)
+            self._slots.release(slot)
+        await self._journal.write(hidden_scored(state, x, run, score))
 
     def _seed(self, run: int) -> int:
         """Every run has a seed of its own, chosen here: a lucky one cannot be kept by whoever wrote the code."""
@@ -344,17 +263,6 @@ class Runs:
         return tuple(_reading(name, by_slot.get(name), now) for name in self._slots.names)
 
 
-async def _start(spec: runner.JobSpec) -> runner.Job:
-    """Start a job; a cancellation in the middle of it leaves no job behind."""
-    starting = asyncio.create_task(runner.start(spec))
-    try:
-        return await asyncio.shield(starting)
-    except asyncio.CancelledError:
-        job = await starting
-        await job.kill("was stopped")
-        raise
-
-
 def _reading(name: str, live: Live | None, now: float) -> SlotReading:
     if live is None:
         return SlotReading(name)
@@ -362,10 +270,20 @@ def _reading(name: str, live: Live | None, now: float) -> SlotReading:
     return SlotReading(name, live.experiment, live.run, live.phase, fraction, now - live.phase_since)
 
 
-def _memory_limit(setup: Setup) -> int:
-    if setup.program.memory_gb is not None:
-        return int(setup.program.memory_gb * 2**30)
-    return int(psutil.virtual_memory().total * 0.9 / len(setup.slots))
+def hidden_scored(state: State, x: Experiment, run: Run, score: scorer.Score) -> e.HiddenScored:
+    """How the score on the hidden slice compares with the visible one, next to the baseline's own difference."""
+    if score.metric is None or run.metric is None:
+        return e.HiddenScored(x.number, None, None, f"rejected on the hidden slice: {score.rejected}")
+    base = state.experiments[BASELINE]
+    of_base = next((r.metric for r in base.runs if r.metric is not None), None)
+    sigma = state.sigma
+    if x.number == BASELINE or base.hidden is None or of_base is None or not sigma:
+        return e.HiddenScored(x.number, score.metric, None)
+    gap = (state.metric.gain(of_base, run.metric) - state.metric.gain(base.hidden, score.metric)) / sigma
+    warning = (
+        f"#{x.number} gains {gap:.1f}σ less on the hidden slice than on the visible one" if gap > GAP_SIGMAS else ""
+    )
+    return e.HiddenScored(x.number, score.metric, gap, warning)
 
 
 def _number(finished: e.RunFinished, value: float | None) -> e.RunFinished:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,13 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Setup:
         commit = _fresh_commit(paths, repo, program, options)
     slots = device.parse_slots(options.slots) if options.slots else device.default_slots()
     env = environment.run_environment(paths.project)
+    tier = cage.probe().tier
+    if tier == "C" and not program.limits_only:
+        raise ProjectError(
+            "no sandbox works here: the code that a researcher writes could read and change whatever you can",
+            mend="install bubblewrap (apt install bubblewrap); or, if that is what you want, "
+            "consent with: --set sandbox.limits_only=true",
+        )
     programs = _programs(program, env, paths.project)
     researcher = _researcher(options, program)
     return Setup(
@@ -191,7 +199,7 @@ def _started_at(paths: SessionPaths) -> str:
 def open_log(setup: Setup) -> Log:
     """Create the session's folder and log, or open them again; either way this engine has taken the session."""
     paths, program = setup.paths, setup.program
-    write_json(paths.settings, {"options": asdict(setup.options)})
+    write_json(paths.settings, {"options": {**asdict(setup.options), "errand": None}})
     if paths.database.exists():
         log = Log.append_to(paths.database)
     else:
@@ -214,6 +222,7 @@ def open_log(setup: Setup) -> Log:
                 setup.cage.tier,
                 setup.cage.note,
                 f"{platform.node()}: {setup.device}",
+                versions(),
             )
         ]
     )
@@ -235,7 +244,18 @@ def _session_started(setup: Setup) -> e.SessionStarted:
         budget={"hours": budget.hours, "experiments": budget.experiments, "usd": budget.usd},
         edit=program.edit,
         seed=setup.seed,
-        keep_sigmas=program.keep_sigmas,
         version=product_version(),
         program=program.text,
     )
+
+
+def versions() -> dict[str, str]:
+    """Of what a number may depend on."""
+    wanted = ("torch", "numpy", "safetensors", "tokenizers", "triton")
+    found = {d.metadata["Name"].lower(): d.version for d in distributions() if d.metadata["Name"]}
+    return {
+        "autoresearch-tui": product_version(),
+        "python": sys.version.split()[0],
+        "system": platform.platform(),
+        **{name: found[name] for name in wanted if name in found},
+    }

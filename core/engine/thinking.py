@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import contextlib
 import copy
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from core.engine.journal import Journal
+from core.engine.judging import MENDS, TAIL_LINES
 from core.engine.setup import Setup
 from core.engine.stream import ThinkingStream
 from core.record import events as e
@@ -63,7 +66,7 @@ class Thinker:
             changed = brief.check(proposal)
         except EditError:
             # What was turned down is on record too: its hypothesis belongs beside the reason.
-            await self._journal.write(self._proposed(experiment, proposal, "", (), 0, 0, seconds))
+            await self._journal.write(self._proposed(experiment, proposal, _Change(), seconds))
             raise
         await self._commit(experiment, parent_commit, brief, proposal, changed, seconds)
         await self._journal.write(*(e.GuidanceTaken(g.id, experiment) for g in guidance if g.taken_by is None))
@@ -91,6 +94,7 @@ class Thinker:
             diff_of=self._diff_of,
             log_tail_of=self._log_tail_of,
             guidance=tuple(g.text for g in guidance),
+            feedback=self._feedback(experiment),
             device=setup.kind,
             run_budget=str(program.run_budget(setup.kind)),
             info=self.info,
@@ -120,24 +124,60 @@ class Thinker:
         changed: Mapping[str, str],
         seconds: float,
     ) -> None:
-        before = {path: brief.files[path] for path in changed if path in brief.files}
-        diff, added, removed = unified(before, changed)
+        change = _change(brief.files, changed)
         message = commit_message(self._setup.paths.name, experiment, proposal)
         commit = await asyncio.to_thread(self._setup.repo.commit_files, parent_commit, dict(changed), message)
         await self._journal.write(
-            self._proposed(experiment, proposal, diff, tuple(changed), added, removed, seconds),
+            self._proposed(experiment, proposal, change, seconds),
             e.Committed(experiment, commit, parent_commit),
         )
         await asyncio.to_thread(self._setup.repo.keep_ref, self._setup.paths.name, experiment, commit)
 
-    def _proposed(
-        self, experiment: int, p: Proposal, diff: str, files: tuple[str, ...], added: int, removed: int, seconds: float
-    ) -> e.Proposed:
+    def _proposed(self, experiment: int, p: Proposal, change: _Change, seconds: float) -> e.Proposed:
         edits = tuple(proposal_to_plain(p)["edits"])
         return e.Proposed(
-            experiment, p.hypothesis, p.rationale, p.expected, p.kind, diff, files, added, removed, seconds,
-            dict(p.extra), edits, self._setup.researcher.model,
+            experiment, p.hypothesis, p.rationale, p.expected, p.kind, change.diff, change.files, change.added,
+            change.removed, seconds, dict(p.extra), edits, self._setup.researcher.model, change.lines,
         )  # fmt: skip
+
+    def _feedback(self, experiment: int) -> str:
+        """What a researcher is told whose proposal crashed: the reason, the end of the output, and its own change."""
+        x = self._journal.state.experiments.get(experiment)
+        if x is None or not x.mends:
+            return ""
+        tail = "\n".join(self._log_tail_of(experiment).splitlines()[-TAIL_LINES:])
+        return (
+            f"Your change for this experiment crashed: {x.reason}\n\nThe end of its output:\n{tail}\n\n"
+            f"The change was (the files you see are without it):\n{self._diff_of(experiment)}\n"
+            f"Mend it, keeping the idea (attempt {x.mends} of {MENDS})."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """A change of files in numbers and as a diff. `lines`: of code, on the syntax tree."""
+
+    diff: str = ""
+    files: tuple[str, ...] = ()
+    added: int = 0
+    removed: int = 0
+    lines: int = 0
+
+
+def _change(before: Mapping[str, str], changed: Mapping[str, str]) -> _Change:
+    old = {path: before[path] for path in changed if path in before}
+    diff, added, removed = unified(old, changed)
+    lines = sum(code_lines(path, text) for path, text in changed.items())
+    lines -= sum(code_lines(path, text) for path, text in old.items())
+    return _Change(diff, tuple(changed), added, removed, lines)
+
+
+def code_lines(path: str, text: str) -> int:
+    """Lines of code as the syntax tree has them (comments, blank lines and layout do not count); else plain lines."""
+    if path.endswith(".py"):
+        with contextlib.suppress(SyntaxError, ValueError, RecursionError):
+            return len(ast.unparse(ast.parse(text)).splitlines())
+    return sum(bool(line.strip()) for line in text.splitlines())
 
 
 def commit_message(session: str, experiment: int, proposal: Proposal) -> str:

@@ -168,8 +168,9 @@ class Job:
     async def kill(self, reason: str) -> JobResult:
         """End the run, whole tree; returns when it is gone. The reason is what the result will say."""
         part = self.folder / "kill.part"
-        part.write_text(reason or "was stopped")
-        part.replace(self.folder / "kill")
+        with contextlib.suppress(OSError):  # on a full disk the signal alone does it
+            part.write_text(reason or "was stopped")
+            part.replace(self.folder / "kill")
         shim = _identity(self.status.get("shim"))
         if shim and same_process(shim):
             with contextlib.suppress(OSError):

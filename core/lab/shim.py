@@ -241,12 +241,11 @@ class Shim:
             return "resources", f"wrote a file of more than {self.spec['disk_limit'] >> 20} MB"
         if code == -signal.SIGKILL:
             return "crashed", "was killed by the system (SIGKILL), most often for want of memory"
-        if code is not None and code < 0:
-            try:
-                name = signal.Signals(-code).name
-            except ValueError:
-                name = f"signal {-code}"
-            return "crashed", f"was ended by {name}"
+        # A shell or a sandbox adds 128 to the number of the signal that ended its command.
+        number = -code if code is not None and code < 0 else (code or 0) - 128
+        if number > 0:
+            with suppress(ValueError):
+                return "crashed", f"was ended by {signal.Signals(number).name}"
         return "crashed", f"exited with code {code}"
 
     # --- what the job says ----------------------------------------------------------------------------------------

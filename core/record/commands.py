@@ -56,7 +56,21 @@ class Reject:
     reason: str = ""
 
 
-Command = Pause | Resume | Skip | Stop | Steer | Withdraw | Approve | Reject
+@dataclass(frozen=True, slots=True)
+class Certify:
+    """Test an experiment (None: the best) against the baseline on fresh seeds, and write a certificate."""
+
+    experiment: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reproduce:
+    """Run an experiment again from its commit with its recorded seed and budget."""
+
+    experiment: int
+
+
+Command = Pause | Resume | Skip | Stop | Steer | Withdraw | Approve | Reject | Certify | Reproduce
 
 
 @dataclass(frozen=True, slots=True)

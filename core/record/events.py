@@ -15,7 +15,7 @@ Verdict = Literal["kept", "provisional", "discarded", "crashed", "pruned", "reje
 VERDICTS: tuple[Verdict, ...] = (
     "kept", "provisional", "discarded", "crashed", "pruned", "rejected", "skipped", "abandoned",
 )  # fmt: skip
-RunKind = Literal["baseline", "candidate", "repeat", "ablation", "transfer"]
+RunKind = Literal["baseline", "candidate", "repeat", "ablation", "transfer", "certify", "reproduce"]
 RunPhase = Literal["starting", "training", "saving", "scoring"]
 Ended = Literal["done", "crashed", "overtime", "killed", "startup_timeout", "resources", "rejected", "abandoned"]
 
@@ -35,7 +35,6 @@ class SessionStarted:
     budget: Mapping[str, float | int | None]
     edit: tuple[str, ...]
     seed: int
-    keep_sigmas: float
     version: str
     program: str = ""  # program.md as started
 
@@ -52,6 +51,7 @@ class EngineStarted:
     sandbox: str
     sandbox_note: str = ""
     device: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)  # of what a number may depend on
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +124,7 @@ class Proposed:
     extra: Mapping[str, Any] = field(default_factory=dict)
     edits: tuple[Mapping[str, Any], ...] = ()
     model: str | None = None  # which answered; a default model is known only then
+    lines: int = 0  # change in lines of code, counted on the syntax tree; negative: simpler
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +219,71 @@ class Calibrated:
 
 
 @dataclass(frozen=True, slots=True)
+class NoiseEstimated:
+    """What is known of the noise by now: pooled over every repeat, with its interval and degrees of freedom."""
+
+    sigma: float
+    low: float
+    high: float
+    df: float
+
+
+@dataclass(frozen=True, slots=True)
+class MendAsked:
+    """The run crashed: the researcher gets the end of its output and may mend the same idea."""
+
+    experiment: int
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class HiddenScored:
+    """A kept experiment's score on the slice that decides nothing. `gap`: how much smaller its gain is there, in σ."""
+
+    experiment: int
+    metric: float | None
+    gap: float | None
+    warning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CertificationStarted:
+    """Best against baseline on fresh seeds: `planned` runs of each, from the gain and the noise."""
+
+    experiment: int
+    planned: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Certified:
+    """The outcome, with its one-sided p, z and the gain's interval; `file` is the certificate."""
+
+    experiment: int
+    outcome: Literal["certified", "refuted", "undecided"]
+    p: float | None
+    z: float | None
+    gain: float | None
+    low: float | None
+    high: float | None
+    runs: int
+    file: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reproduced:
+    """A recorded experiment was run again from its commit, seed and budget."""
+
+    experiment: int
+    metric: float | None
+    recorded: float | None
+    within_noise: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Rebased:
     """The best moved while this ran: the change was re-applied on the new best and will run again."""
 
@@ -238,6 +304,9 @@ class Judged:
     delta: float | None
     reason: str
     commit: str | None = None
+    runs: int = 0  # how many results it rests on
+    claim: float | None = None  # of a kept one: the number it may claim, free of the luck that chose it ...
+    claim_runs: float = 0.0  # ... and how many runs that is worth
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +356,12 @@ Body = (
     | RunPhaseChanged
     | RunFinished
     | Calibrated
+    | NoiseEstimated
+    | MendAsked
+    | HiddenScored
+    | CertificationStarted
+    | Certified
+    | Reproduced
     | Rebased
     | Judged
     | GuidanceQueued

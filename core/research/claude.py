@@ -54,6 +54,7 @@ class ClaudeResearcher:
     """
 
     name = NAME
+    mends = True
 
     def __init__(
         self, model: str | None = None, *, backoff: Backoff | None = None, read_seconds: float = 120.0
@@ -236,7 +237,9 @@ def _connect(read_seconds: float) -> Any:
         )
     base = os.environ.get("ANTHROPIC_BASE_URL", "").strip() or None
     if base and not base.startswith(("http://", "https://")):
-        raise ResearcherMisconfigured(f"{base!r} is no address", where="ANTHROPIC_BASE_URL", mend="start it with https://")
+        raise ResearcherMisconfigured(
+            f"{base!r} is no address", where="ANTHROPIC_BASE_URL", mend="start it with https://"
+        )
     timeout = anthropic.Timeout(read_seconds, connect=min(10.0, read_seconds))
     credentials: dict[str, Any] = {"api_key": key} if key else {"auth_token": token}
     try:

@@ -69,6 +69,7 @@ class ControlResearcher:
     """Proposes changes of constants by Optuna's TPE. `seed` None: the session's."""
 
     name = NAME
+    mends = False
     model: str | None = None
 
     def __init__(self, seed: int | None = None) -> None:
@@ -237,9 +238,7 @@ def _start(constants: Mapping[str, Constant], trials: Sequence[Trial], rng: rand
     return Draw({key: new}, "one step in one direction, to have something to learn from")
 
 
-def _tpe(
-    state: State, constants: Mapping[str, Constant], trials: Sequence[Trial], rng: random.Random, n: int
-) -> Draw:
+def _tpe(state: State, constants: Mapping[str, Constant], trials: Sequence[Trial], rng: random.Random, n: int) -> Draw:
     """New values for `n` constants, drawn together by TPE from the history.
 
     The study holds only the constants that are to change: the others stay as they are, and it is quicker by far.

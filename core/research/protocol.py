@@ -56,6 +56,7 @@ class Researcher(Protocol):
 
     name: str
     model: str | None
+    mends: bool  # whether a proposal that crashed may be handed back to it, with the end of the output
 
     def ended(self, state: State, experiment: int) -> str | None:
         """Why there is nothing more to propose, asked before `experiment` begins; None from all but a finite script."""

@@ -32,9 +32,7 @@ def available(environ: Mapping[str, str]) -> list[tuple[str, bool, str]]:
     ]
 
 
-def create(
-    name: str, *, model: str | None = None, script: Path | None = None, seed: int | None = None
-) -> Researcher:
+def create(name: str, *, model: str | None = None, script: Path | None = None, seed: int | None = None) -> Researcher:
     """The researcher called `name`. Raises UsageError for an unknown name, ResearcherMisconfigured for what it lacks.
 
     A script is read and checked here; a key is asked for here, and tried with the first experiment.

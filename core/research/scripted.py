@@ -115,6 +115,7 @@ class ScriptedResearcher:
     """Plays the proposals of `path` in order; ScriptEnded after the last."""
 
     name = NAME
+    mends = False
     model: str | None = None
 
     def __init__(self, path: Path) -> None:

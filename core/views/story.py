@@ -82,6 +82,15 @@ def _guidance_queued(b: e.GuidanceQueued, m: Metric) -> str:
     return f"{'standing ' * b.standing}guidance {b.guidance}: {b.text}"
 
 
+def _high(value: float | None) -> str:
+    return "unknown" if value is None or value == float("inf") else format_metric(value)
+
+
+def _certified(b: e.Certified, m: Metric) -> str:
+    p = "" if b.p is None else f" (p {b.p:.2g})"
+    return f"#{b.experiment} {b.outcome}{p}{_because(b.reason)}" + (f"; certificate: {b.file}" if b.file else "")
+
+
 _SENTENCES: dict[type, Callable[[Any, Metric], str | None]] = {
     e.SessionStarted: _session_started,
     e.EngineStarted: _engine_started,
@@ -104,6 +113,14 @@ _SENTENCES: dict[type, Callable[[Any, Metric], str | None]] = {
     e.RunPhaseChanged: lambda b, m: f"{_who(b.experiment)} run {b.run} {b.phase}" if b.phase == "training" else None,
     e.RunFinished: _run_finished,
     e.Calibrated: _calibrated,
+    e.NoiseEstimated: lambda b, m: f"noise: σ {format_metric(b.sigma)} ({format_metric(b.low)} to {_high(b.high)})",
+    e.MendAsked: lambda b, m: f"#{b.experiment} goes back to be mended ({b.attempt}){_because(b.reason)}",
+    e.HiddenScored: lambda b, m: (
+        f"{_who(b.experiment)} on the hidden slice: {format_metric(b.metric)}" + (f"; {b.warning}" if b.warning else "")
+    ),
+    e.CertificationStarted: lambda b, m: f"#{b.experiment} is certified with {b.planned} runs of each planned",
+    e.Certified: _certified,
+    e.Reproduced: lambda b, m: b.reason,
     e.Rebased: lambda b, m: f"#{b.experiment} re-applied on {_who(b.parent)}, the best by now, and runs again",
     e.Judged: _judged,
     e.GuidanceQueued: _guidance_queued,

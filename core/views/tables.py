@@ -135,7 +135,11 @@ def rows(state: State, *, live: bool = True) -> list[Row]:
     judged.sort(key=lambda x: (_RANK.get(x.verdict or "", 9), key(x.metric), x.number))
     found = [_row(x, state.best) for x in judged]
     if live:
-        found += [_row(state.experiments[n], state.best) for n in sorted(state.live, reverse=True) if n != BASELINE]
+        found += [
+            _row(state.experiments[n], state.best)
+            for n in sorted(state.live, reverse=True)
+            if n != BASELINE and state.experiments[n].verdict is None
+        ]
     return found
 
 

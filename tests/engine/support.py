@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from core.client import EngineOptions, read_events, read_state, start_engine
+from core.record import events as e
 from core.record.events import Event
 from core.record.state import State
 from core.session import SessionPaths, engine_alive, lock_holder
@@ -71,3 +72,9 @@ def engine(project: Path, name: str = "s", **options: object) -> Iterator[Sessio
 
 def events_named(paths: SessionPaths, kind: type) -> list[Event]:
     return [event for event in read_events(paths) if isinstance(event.body, kind)]
+
+
+def final_verdicts(paths: SessionPaths) -> list[int]:
+    """The experiments judged, in order, each as often as it was; a provisional verdict is not a last word."""
+    bodies = [event.body for event in events_named(paths, e.Judged)]
+    return [b.experiment for b in bodies if isinstance(b, e.Judged) and b.verdict != "provisional"]

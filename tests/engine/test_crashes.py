@@ -13,7 +13,7 @@ from core.client import EngineOptions, read_events, start_engine
 from core.record import events as e
 from core.record.errors import SessionBusy
 from core.session import SessionPaths, engine_alive, lock_holder
-from tests.engine.support import engine, events_named, kill_engine, wait_end, wait_for, wait_state
+from tests.engine.support import engine, events_named, final_verdicts, kill_engine, wait_end, wait_for, wait_state
 from tests.projects import TRAIN, git, make_project, rate, write_script
 
 
@@ -31,7 +31,7 @@ def _project(tmp_path: Path, seconds: float) -> tuple[Path, Path]:
 
 def _check_whole(paths: SessionPaths) -> None:
     """What must hold of any session, whatever was done to its engines."""
-    judged = [event.body.experiment for event in events_named(paths, e.Judged) if isinstance(event.body, e.Judged)]
+    judged = final_verdicts(paths)
     assert len(judged) == len(set(judged)), "an experiment was judged twice"
     seqs = [event.seq for event in read_events(paths)]
     assert seqs == list(range(1, len(seqs) + 1))

@@ -11,9 +11,10 @@ from core.program import Program
 from core.record import events as e
 from core.record.edits import apply_edits, matches, unified
 from core.record.events import Event
+from core.record.fold import fold
 from core.record.metric import Metric
 from core.record.proposal import Proposal, Usage
-from core.record.state import State, fold
+from core.record.state import State
 from core.research.protocol import Brief
 
 
@@ -72,7 +73,7 @@ class Session:
             edit=tuple(edit), run="true", metric=Metric(metric), text="+++\n+++\nLower it.", prose="Lower it."
         )
         budget: dict[str, float | int | None] = {}
-        what = (metric, "min", False, "20s", budget, tuple(edit), 1, 2.0, "0")
+        what = (metric, "min", False, "20s", budget, tuple(edit), 1, "0")
         self.add(e.SessionStarted("s", "/p", "autoresearch/s", "c0", *what))
         self.add(e.ExperimentStarted(0, 0, "c0", "baseline"))
 

@@ -1,0 +1,206 @@
+"""Where runs are made and scored: worktrees, cages, job specifications, and the seal on what must not change."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from core.engine.setup import Setup
+from core.lab import cage, device, environment, runner, scorer
+from core.lab.prepare import Prepared
+from core.lab.seal import Seal
+from core.record import events as e
+from core.record.errors import AutoresearchError, ScorerFault
+from core.session import read_json
+
+SCORE_TIMEOUT = 600.0  # seconds; a scorer that is slower than this is at fault
+PROCESS_LIMIT = 256
+DISK_LIMIT = 20 * 2**30
+
+
+class Workplace:
+    """Builds what a run, a check or a scoring needs. Knows no log and no slots."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._memory_limit = _memory_limit(setup)
+        self._seal: Seal | None = None
+        self._stop: Callable[[str], Awaitable[None]] | None = None
+        self.prepared = Prepared()
+
+    def close_seal(self, stop: Callable[[str], Awaitable[None]]) -> None:
+        """Hash what must not change from here on; `stop` is called with the reason when one does."""
+        prepared = self.prepared
+        paths = [
+            self._setup.paths.pristine,
+            *map(Path, (*prepared.train.values(), *prepared.readable, *prepared.hidden)),
+        ]
+        self._seal, self._stop = Seal(paths), stop
+
+    @property
+    def seal_digest(self) -> str:
+        return self._seal.digest if self._seal else ""
+
+    async def broken_seal(self) -> str | None:
+        """Which file is not what it was when the session began; whoever listens for it has been told."""
+        broken = await asyncio.to_thread(self._seal.broken) if self._seal else None
+        if broken:
+            await self.stop_judging(f"{broken}: put it back, then resume")
+        return broken
+
+    async def stop_judging(self, reason: str) -> None:
+        """Nothing more starts, and nothing is judged, until a person resumes."""
+        if self._stop:
+            await self._stop(reason)
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether a run's start-up and its clock can be told apart: it then starts up while the last one is scored."""
+        return self._setup.program.score is not None and bool(self.prepared.train)
+
+    def checkout(self, path: Path, commit: str) -> Path:
+        """A worktree of `commit` at `path` with the project's inputs linked in. Returns the project's folder in it."""
+        self._setup.repo.add_worktree(path, commit)
+        top = path / self._setup.repo.prefix
+        for name in self._setup.program.inputs:
+            source, link = self._setup.project / name.rstrip("/"), top / name.rstrip("/")
+            if source.exists() and not link.exists():
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(source)
+        return top
+
+    def spec(self, run: int, slot: str, seed: int) -> runner.JobSpec:
+        """The training command for `run`, whose worktree stands. Raises ProjectError when it is not found there."""
+        program, kind = self._setup.program, self._setup.kind
+        budget = program.run_budget(kind)
+        return self._job(
+            run=run,
+            folder=self._setup.paths.run(run),
+            command=program.run,
+            top=self._setup.paths.worktree(run),
+            env={**device.slot_environment(slot), "AUTORESEARCH_SEED": str(seed)},
+            seconds=budget.seconds,
+            steps=budget.steps,
+            limit_seconds=program.limit_seconds if budget.seconds is None else budget.seconds * 1.1 + 5,
+            startup_seconds=program.startup_seconds.get(kind, 300.0),
+            saving_seconds=program.saving_seconds,
+            train_files=self.prepared.train,
+            plain=program.score is None,
+            hold=self.overlaps,
+        )
+
+    def _job(self, *, folder: Path, command: str, top: Path, env: dict[str, str], **limits: Any) -> runner.JobSpec:
+        """A command in the worktree `top`, in the cage, with nothing of ours in its environment."""
+        cwd = top / self._setup.repo.prefix
+        env = {**self._setup.environment, **env, **self._readable(), "PYTHONDONTWRITEBYTECODE": "1"}
+        return runner.JobSpec(
+            folder=folder,
+            argv=tuple(environment.resolve_command(command, env, cwd)),
+            cwd=cwd,
+            env=env,
+            cage=self._cage(top),
+            memory_limit=self._memory_limit,
+            process_limit=PROCESS_LIMIT,
+            disk_limit=DISK_LIMIT,
+            **limits,
+        )
+
+    def _readable(self) -> dict[str, str]:
+        return {"AUTORESEARCH_READABLE": os.pathsep.join(self.prepared.readable)} if self.prepared.readable else {}
+
+    def _cage(self, top: Path) -> cage.CageSpec:
+        program = self._setup.program
+        inputs = [(self._setup.project / name).resolve() for name in program.inputs]
+        return cage.CageSpec(
+            worktree=top,
+            readable=(*map(Path, self.prepared.readable), *inputs, *self._setup.python),
+            hidden=tuple(map(Path, self.prepared.hidden)),
+            network=program.network,
+        )
+
+    def _scoring_cage(self, run: int) -> cage.CageSpec:
+        """For the process that holds the edited model while it is scored: it may read, and nothing else."""
+        folder = self._setup.paths.run(run)
+        spec = self._cage(self._setup.paths.worktree(run))
+        readable = (*spec.readable, folder / "out", self._setup.paths.pristine)
+        return replace(spec, readable=readable, read_only=True, network=False)
+
+    async def score(self, command: str, run: int, slot: str, seed: int, log: str = "score.log") -> scorer.Score:
+        """Score what `run` left, in its worktree. Twice at most: a fault of the scorer's own is tried once more."""
+        setup, folder = self._setup, self._setup.paths.run(run)
+        worktree = setup.paths.worktree(run) / setup.repo.prefix
+        env = {**setup.trusted_environment, **device.slot_environment(slot), **self._readable()}
+        env["AUTORESEARCH_SEED"] = str(seed)
+        if self.overlaps:  # it had its data from us, so it said what weights it had when its clock stopped
+            env["AUTORESEARCH_WEIGHTS_SHA256"] = str(read_json(folder / "exit.json").get("weights_sha256") or "")
+        cwd = setup.paths.pristine / setup.repo.prefix
+        spec = scorer.ScoreSpec(
+            argv=tuple(environment.resolve_command(command, env, cwd)),
+            cwd=cwd,
+            worktree=worktree,
+            out=folder / "out",
+            log=folder / log,
+            cage=tuple(cage.command(self._scoring_cage(run))),
+            env=env,
+            timeout=SCORE_TIMEOUT,
+            metric=setup.program.metric.name,
+        )
+        try:
+            return await scorer.score(spec)
+        except ScorerFault:
+            return await scorer.score(spec)
+
+    async def check(self, experiment: int, name: str, command: str, commit: str) -> e.Checked:
+        """One of program.md's checks, in the cage, before any slot is asked for."""
+        setup = self._setup
+        path = setup.paths.worktrees / f"check-{experiment}"
+        folder = setup.paths.folder / "checks" / f"{experiment}-{name}"
+        shutil.rmtree(folder, ignore_errors=True)
+        started = time.monotonic()
+        try:
+            await asyncio.to_thread(self.checkout, path, commit)
+            limit = setup.program.check_seconds
+            spec = self._job(
+                run=0, folder=folder, command=command, top=path, env=device.slot_environment("cpu0"), seconds=limit,
+                limit_seconds=limit, startup_seconds=limit, saving_seconds=limit, plain=True,
+            )  # fmt: skip
+            job = await start(spec)
+            try:
+                result = await job.wait(lambda phase: None)
+            except asyncio.CancelledError:
+                await job.kill("was skipped")
+                raise
+        except AutoresearchError as error:
+            return e.Checked(experiment, name, False, round(time.monotonic() - started, 2), str(error))
+        finally:
+            await asyncio.to_thread(setup.repo.remove_worktree, path)
+        seconds = time.monotonic() - started
+        ok = result.ended == "done"
+        if ok:
+            shutil.rmtree(folder, ignore_errors=True)
+        return e.Checked(experiment, name, ok, round(seconds, 2), "" if ok else f"{result.reason}\n{result.log_tail}")
+
+
+async def start(spec: runner.JobSpec) -> runner.Job:
+    """Start a job; a cancellation in the middle of it leaves no job behind."""
+    starting = asyncio.create_task(runner.start(spec))
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        job = await starting
+        await job.kill("was stopped")
+        raise
+
+
+def _memory_limit(setup: Setup) -> int:
+    if setup.program.memory_gb is not None:
+        return int(setup.program.memory_gb * 2**30)
+    return int(psutil.virtual_memory().total * 0.9 / len(setup.slots))

@@ -1,0 +1,323 @@
+"""The fold: how each event changes the State. Deterministic, no I/O.
+
+`fold` owns the State it is given and returns it changed; the experiments and runs inside are frozen and replaced, so a
+reader may hold on to one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from core.record import events as e
+from core.record.events import Event
+from core.record.state import (
+    BASELINE,
+    NOTES_KEPT,
+    Baseline,
+    EngineInfo,
+    Experiment,
+    Guidance,
+    NoiseLevel,
+    Note,
+    Run,
+    State,
+)
+
+
+def fold(state: State, event: Event) -> State:
+    """Apply one event. Events already applied (by number) are ignored, so a tail may overlap its prefix."""
+    if event.seq <= state.seq:
+        return state
+    state.seq, state.time = event.seq, event.time
+    _HANDLERS[type(event.body)](state, event.body, event.time)
+    return state
+
+
+def _put(state: State, experiment: Experiment) -> None:
+    state.experiments[experiment.number] = experiment
+
+
+def _change(state: State, number: int, **changes: object) -> Experiment:
+    experiment = replace(state.experiments[number], **changes)  # type: ignore[arg-type]
+    _put(state, experiment)
+    return experiment
+
+
+def _session_started(state: State, b: e.SessionStarted, time: float) -> None:
+    state.session, state.started = b, time
+    state.best_commit = b.commit
+
+
+def _engine_started(state: State, b: e.EngineStarted, time: float) -> None:
+    if state.engine_open and state.engine:
+        # The last engine died without a word: it is credited up to the last thing it said.
+        state.engine_seconds += max(0.0, state_last_word(state) - state.engine.started)
+    state.engine = EngineInfo(
+        b.pid, b.boot_id, b.researcher, b.model, b.slots, b.sandbox, b.sandbox_note, b.device, time
+    )
+    state.engine_open, state.state, state.reason = True, "starting", ""
+
+
+def state_last_word(state: State) -> float:
+    """Time of the newest thing known to have happened under the engine that is recorded as open."""
+    times = [x.ended or x.started for x in list(state.experiments.values())[-4:]]
+    times += [r.started + r.wall_seconds for x in list(state.experiments.values())[-4:] for r in x.runs]
+    return max([state.engine.started if state.engine else 0.0, *times])
+
+
+def _engine_stopped(state: State, b: e.EngineStopped, time: float) -> None:
+    if state.engine and state.engine_open:
+        state.engine_seconds += max(0.0, time - state.engine.started)
+    state.engine_open = False
+    if state.state not in ("finished", "crashed", "stopped"):
+        state.state, state.reason = "stopped", b.reason
+
+
+def _recovered(state: State, b: e.Recovered, time: float) -> None:
+    for action in b.actions:
+        _note(state, Note(time, "info", action))
+
+
+def _state_changed(state: State, b: e.StateChanged, time: float) -> None:
+    state.state, state.reason, state.preparing = b.state, b.reason, ""
+
+
+def _preparing(state: State, b: e.Preparing, time: float) -> None:
+    state.preparing = b.what
+
+
+def _experiment_started(state: State, b: e.ExperimentStarted, time: float) -> None:
+    if b.experiment in state.live:  # begun by an engine that died while thinking: what it cost stays counted
+        changes = {"parent": b.parent, "parent_commit": b.parent_commit, "researcher": b.researcher, "model": b.model}
+        _change(state, b.experiment, phase="thinking", reason="", **changes)
+        return
+    phase = "running" if b.experiment == BASELINE else "thinking"
+    hypothesis = "the unchanged code" if b.experiment == BASELINE else ""
+    _put(
+        state,
+        Experiment(b.experiment, b.parent, b.parent_commit, b.researcher, b.model, time, phase, hypothesis=hypothesis),
+    )
+    if b.experiment not in state.live:
+        state.live = (*state.live, b.experiment)
+
+
+def _waiting(state: State, b: e.ResearcherWaiting, time: float) -> None:
+    _change(state, b.experiment, phase="waiting", reason=b.reason)
+
+
+def _refused(state: State, b: e.ProposalRefused, time: float) -> None:
+    old = state.experiments[b.experiment]
+    _change(state, b.experiment, phase="thinking", refusals=old.refusals + 1, reason=b.reason)
+
+
+def _proposed(state: State, b: e.Proposed, time: float) -> None:
+    model = b.model or state.experiments[b.experiment].model
+    if state.engine and model:
+        state.engine = replace(state.engine, model=model)
+    _change(
+        state, b.experiment, phase="checking", hypothesis=b.hypothesis, kind=b.kind, expected=b.expected, model=model,
+        added=b.added, removed=b.removed, lines=b.lines, files=b.files,
+        thinking_seconds=b.seconds, reason="", extra=dict(b.extra),
+    )  # fmt: skip
+
+
+def _spent(state: State, b: e.Spent, time: float) -> None:
+    old = state.experiments[b.experiment]
+    _change(
+        state, b.experiment,
+        usd=old.usd + (b.usd or 0.0), usd_unknown=old.usd_unknown or b.usd is None,
+        input_tokens=old.input_tokens + b.input_tokens, output_tokens=old.output_tokens + b.output_tokens,
+        cached_tokens=old.cached_tokens + b.cached_tokens,
+    )  # fmt: skip
+    state.usd += b.usd or 0.0
+    state.usd_unknown = state.usd_unknown or b.usd is None
+    state.input_tokens += b.input_tokens
+    state.output_tokens += b.output_tokens
+    state.cached_tokens += b.cached_tokens
+
+
+def _committed(state: State, b: e.Committed, time: float) -> None:
+    _change(state, b.experiment, commit=b.commit, parent_commit=b.parent_commit, phase="checking")
+
+
+def _checked(state: State, b: e.Checked, time: float) -> None:
+    if b.ok:
+        _change(state, b.experiment, phase="queued")
+
+
+def _approval_requested(state: State, b: e.ApprovalRequested, time: float) -> None:
+    _change(state, b.experiment, phase="approval")
+    state.approvals = (*state.approvals, b.experiment)
+
+
+def _approval_given(state: State, b: e.ApprovalGiven, time: float) -> None:
+    state.approvals = tuple(n for n in state.approvals if n != b.experiment)
+    if b.approved:
+        _change(state, b.experiment, phase="queued")
+
+
+def _run_started(state: State, b: e.RunStarted, time: float) -> None:
+    run = Run(b.run, b.experiment, b.kind, b.slot, b.seed, b.commit, b.budget, time)
+    changes: dict[str, object] = {"phase": "running"} if b.experiment in state.live else {}
+    _change(state, b.experiment, runs=(*state.experiments[b.experiment].runs, run), **changes)
+    state.running[b.run] = b.experiment
+    state.next_run = max(state.next_run, b.run + 1)
+
+
+def _with_run(state: State, experiment: int, number: int, **changes: object) -> None:
+    runs = state.experiments[experiment].runs
+    new = tuple(replace(r, **changes) if r.run == number else r for r in runs)  # type: ignore[arg-type]
+    _change(state, experiment, runs=new)
+
+
+def _run_phase(state: State, b: e.RunPhaseChanged, time: float) -> None:
+    changes: dict[str, object] = {"phase": b.phase}
+    if b.phase == "training":
+        changes["clock_started"] = time
+    _with_run(state, b.experiment, b.run, **changes)
+
+
+def _run_finished(state: State, b: e.RunFinished, time: float) -> None:
+    _with_run(
+        state, b.experiment, b.run, phase=None, ended=b.ended, metric=b.metric, seconds=b.seconds,
+        wall_seconds=b.wall_seconds, steps=b.steps, tokens=b.tokens, reason=b.reason,
+        peak_memory=b.peak_memory, gap=b.gap,
+    )  # fmt: skip
+    state.busy_seconds += b.seconds
+    state.running.pop(b.run, None)
+    x = state.experiments[b.experiment]
+    if b.experiment in state.live:
+        others = any(r.phase is not None for r in x.runs)
+        _change(state, b.experiment, phase="running" if others or b.experiment == BASELINE else "queued")
+    elif x.values and b.metric is not None:
+        # A repeat of the leader or of the baseline: from here on its number is that of the runs it was not chosen on.
+        number = x.sample.number
+        _change(state, b.experiment, metric=number)
+        if b.experiment == state.best:
+            state.best_metric = number
+        if b.experiment == BASELINE and state.baseline:
+            state.baseline = replace(state.baseline, metric=number, n=len(x.values))
+
+
+def _calibrated(state: State, b: e.Calibrated, time: float) -> None:
+    state.baseline = Baseline(b.metric, b.sigma, len(b.values))
+    if state.best == BASELINE:
+        state.best_metric = b.metric
+    _change(state, BASELINE, metric=b.metric, sigma=b.sigma, delta=0.0, phase="judged", ended=time,
+            commit=state.session.commit if state.session else None)  # fmt: skip
+    state.live = tuple(n for n in state.live if n != BASELINE)
+
+
+def _noise_estimated(state: State, b: e.NoiseEstimated, time: float) -> None:
+    state.noise = NoiseLevel(b.sigma, b.low, b.high, b.df)
+
+
+def _mend_asked(state: State, b: e.MendAsked, time: float) -> None:
+    _change(state, b.experiment, phase="thinking", commit=None, mends=b.attempt, reason=b.reason)
+
+
+def _hidden_scored(state: State, b: e.HiddenScored, time: float) -> None:
+    _change(state, b.experiment, hidden=b.metric, hidden_gap=b.gap)
+    if b.warning:
+        _note(state, Note(time, "warning", b.warning, b.experiment))
+
+
+def _certification_started(state: State, b: e.CertificationStarted, time: float) -> None:
+    _note(state, Note(time, "info", f"certifying #{b.experiment}: {b.planned} runs of each planned", b.experiment))
+
+
+def _certified(state: State, b: e.Certified, time: float) -> None:
+    _change(state, b.experiment, certified=b.outcome)
+    _note(state, Note(time, "info", f"#{b.experiment} {b.outcome}: {b.reason}", b.experiment))
+
+
+def _reproduced(state: State, b: e.Reproduced, time: float) -> None:
+    _note(state, Note(time, "info" if b.within_noise else "warning", b.reason, b.experiment))
+
+
+def _rebased(state: State, b: e.Rebased, time: float) -> None:
+    old = state.experiments[b.experiment]
+    _change(state, b.experiment, parent=b.parent, parent_commit=b.parent_commit, commit=b.commit, phase="queued",
+            rebased=old.rebased + 1)  # fmt: skip
+
+
+def _judged(state: State, b: e.Judged, time: float) -> None:
+    old = state.experiments[b.experiment]
+    _change(
+        state, b.experiment, verdict=b.verdict, metric=b.metric, delta=b.delta, reason=b.reason, phase="judged",
+        ended=time, commit=b.commit or old.commit, chosen_on=b.runs,
+        claim=b.claim, claim_runs=b.claim_runs,
+        sigma=state.sigma if b.metric is not None else None,
+    )  # fmt: skip
+    if old.verdict:
+        state.verdicts[old.verdict] -= 1
+    state.verdicts[b.verdict] = state.verdicts.get(b.verdict, 0) + 1
+    if b.verdict == "provisional":  # not its last word: it is repeated
+        _change(state, b.experiment, phase="queued")
+        return
+    state.live = tuple(n for n in state.live if n != b.experiment)
+    state.approvals = tuple(n for n in state.approvals if n != b.experiment)
+    state.stood += b.metric is not None
+    if b.verdict == "kept" and b.metric is not None:
+        state.stood = 0
+        state.best, state.best_metric = b.experiment, b.metric
+        state.best_commit = b.commit or old.commit
+
+
+def _guidance_queued(state: State, b: e.GuidanceQueued, time: float) -> None:
+    state.guidance[b.guidance] = Guidance(b.guidance, b.text, b.standing, time)
+    state.next_guidance = max(state.next_guidance, b.guidance + 1)
+
+
+def _guidance_taken(state: State, b: e.GuidanceTaken, time: float) -> None:
+    old = state.guidance.get(b.guidance)
+    if old:
+        state.guidance[b.guidance] = replace(old, taken_by=b.experiment)
+
+
+def _guidance_withdrawn(state: State, b: e.GuidanceWithdrawn, time: float) -> None:
+    state.guidance.pop(b.guidance, None)
+
+
+def _noted(state: State, b: e.Noted, time: float) -> None:
+    _note(state, Note(time, b.level, b.text, b.experiment))
+
+
+def _note(state: State, note: Note) -> None:
+    state.notes = (*state.notes[-(NOTES_KEPT - 1) :], note)
+
+
+_HANDLERS: dict[type, Any] = {
+    e.SessionStarted: _session_started,
+    e.EngineStarted: _engine_started,
+    e.EngineStopped: _engine_stopped,
+    e.Recovered: _recovered,
+    e.StateChanged: _state_changed,
+    e.Preparing: _preparing,
+    e.ExperimentStarted: _experiment_started,
+    e.ResearcherWaiting: _waiting,
+    e.ProposalRefused: _refused,
+    e.Proposed: _proposed,
+    e.Spent: _spent,
+    e.Committed: _committed,
+    e.Checked: _checked,
+    e.ApprovalRequested: _approval_requested,
+    e.ApprovalGiven: _approval_given,
+    e.RunStarted: _run_started,
+    e.RunPhaseChanged: _run_phase,
+    e.RunFinished: _run_finished,
+    e.Calibrated: _calibrated,
+    e.NoiseEstimated: _noise_estimated,
+    e.MendAsked: _mend_asked,
+    e.HiddenScored: _hidden_scored,
+    e.CertificationStarted: _certification_started,
+    e.Certified: _certified,
+    e.Reproduced: _reproduced,
+    e.Rebased: _rebased,
+    e.Judged: _judged,
+    e.GuidanceQueued: _guidance_queued,
+    e.GuidanceTaken: _guidance_taken,
+    e.GuidanceWithdrawn: _guidance_withdrawn,
+    e.Noted: _noted,
+}

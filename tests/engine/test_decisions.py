@@ -1,0 +1,221 @@
+"""Decisions on the real engine: repeats, quarantine, mending, the seal, the hidden slice, certificates."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from core.client import request
+from core.record import commands as c
+from core.record import events as e
+from core.session import SessionPaths
+from tests.engine.support import engine, events_named, final_verdicts, wait_end, wait_state
+from tests.projects import PROGRAM, SCORED_FILES, SCORED_PROGRAM, SCORED_TRAIN, TRAIN, make_project, rate, write_script
+from tests.research.anthropic_server import Server
+
+# Noise that hangs on the run's seed, as a real run's does: uniform, of standard deviation 0.01.
+NOISY = TRAIN.replace(
+    'noise = (int(os.environ.get("AUTORESEARCH_SEED", "0")) % 7 - 3) * 0.0001',
+    'import random\nnoise = random.Random(int(os.environ["AUTORESEARCH_SEED"])).uniform(-0.0173, 0.0173)',
+)
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTORESEARCH_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+
+
+def _verdicts(paths: SessionPaths, experiment: int) -> list[str]:
+    bodies = [event.body for event in events_named(paths, e.Judged)]
+    return [b.verdict for b in bodies if isinstance(b, e.Judged) and b.experiment == experiment]
+
+
+def test_a_gain_within_the_noise_is_repeated_and_the_runs_are_pooled(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p", train=NOISY)
+    # Each gains about 1.5 sigma, which one run cannot tell from chance; whether it is kept in the end is the seeds'.
+    script = write_script(tmp_path / "s.jsonl", [rate("0.5", r) for r in ("0.467", "0.468", "0.469", "0.47", "0.6")])
+    with engine(project, researcher="scripted", script=str(script), slots="cpu:1") as paths:
+        state = wait_end(paths)
+    assert state.state == "finished", state.reason
+    assert sorted(final_verdicts(paths)) == [1, 2, 3, 4, 5]
+    repeated = [x for n, x in state.experiments.items() if n and len(x.values) > 1]
+    assert repeated, "nothing was ever repeated"
+    for x in repeated:
+        assert len({r.seed for r in x.runs}) == len(x.runs), "a repeat had the seed of another run"
+        assert _verdicts(paths, x.number)[0] == "provisional"
+        judged = [r.metric for r in x.runs if r.metric is not None]
+        assert x.metric is not None and min(judged) <= x.metric
+        assert x.verdict == "kept" or x.metric == pytest.approx(sum(judged) / len(judged))
+    assert state.noise is not None and state.noise.df >= 2 and state.noise.low <= state.noise.sigma <= state.noise.high
+
+
+def test_a_gain_beyond_belief_is_quarantined_first_and_the_leader_claims_no_luck(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p", train=NOISY.replace("1.0 + (RATE - 0.3) ** 2", "1.0 + 10 * (RATE - 0.3)"))
+    script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.3")])
+    with engine(project, researcher="scripted", script=str(script), slots="cpu:1") as paths:
+        state = wait_end(paths)
+    x = state.experiments[1]
+    assert _verdicts(paths, 1) == ["provisional", "kept"]
+    first = next(event.body for event in events_named(paths, e.Judged))
+    assert isinstance(first, e.Judged) and "quarantined" in first.reason
+    assert len(x.values) == 2 and x.chosen_on == 2 and x.claim is not None
+    assert x.metric == x.claim == state.best_metric
+    assert x.metric >= min(x.values), "the leader claims more than its luckiest run"
+
+
+def test_a_deterministic_metric_needs_no_repeats(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p", train=TRAIN.replace("% 7 - 3) * 0.0001", "% 7 - 3) * 0"))
+    simpler = {
+        "hypothesis": "fewer lines do the same",
+        "edits": [{"path": "train.py", "search": "for step in range(3):", "replace": "for step in []:"}],
+    }
+    script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.499"), rate("0.5", "0.6"), simpler])
+    with engine(project, researcher="scripted", script=str(script), slots="cpu:1") as paths:
+        state = wait_end(paths)
+    assert [state.experiments[n].verdict for n in (1, 2)] == ["kept", "discarded"]
+    assert all(len(state.experiments[n].values) == 1 for n in (1, 2, 3))
+
+
+def test_a_crash_goes_back_to_the_researcher_who_may_mend_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    edit = {"path": "train.py", "search": "RATE = 0.5", "replace": "RATE = 0.4"}
+    crash = {**edit, "replace": "RATE = 0.4 + undefined_name"}
+    tool = {"hypothesis": "RATE 0.4 is nearer", "kind": "optimiser"}
+    project = make_project(tmp_path / "p")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
+    with Server([{"tool": {**tool, "edits": [crash]}}, {"tool": {**tool, "edits": [edit]}}]) as server:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+        with engine(project, experiments=1, slots="cpu:1") as paths:
+            state = wait_end(paths)
+        told = json.dumps(server.requests[-1])
+    assert state.total == 1 and state.experiments[1].verdict == "kept", state.experiments[1].reason
+    assert state.experiments[1].mends == 1
+    assert "undefined_name" in told and "NameError" in told
+
+
+def test_a_crash_that_is_never_mended_is_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = {"hypothesis": "this breaks", "kind": "other"}
+    names = ("alpha", "beta_", "gamma")
+    turns = [
+        {"tool": {**tool, "edits": [{"path": "train.py", "search": "RATE = 0.5", "replace": f"RATE = {name}"}]}}
+        for name in names
+    ]
+    project = make_project(tmp_path / "p")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
+    with Server(turns) as server:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+        with engine(project, experiments=1, slots="cpu:1") as paths:
+            state = wait_end(paths)
+    assert state.experiments[1].verdict == "crashed" and "2 attempts" in state.experiments[1].reason
+    assert [r.ended for r in state.experiments[1].runs] == ["crashed"] * 3
+
+
+def _scored(folder: Path, program: str = SCORED_PROGRAM) -> Path:
+    folder.mkdir()
+    for name, text in SCORED_FILES.items():
+        (folder / name).write_text(text.replace("time.sleep(0.5)", "pass"))
+    train = SCORED_TRAIN.replace("time.sleep(0.5)  # starting up", "")
+    return make_project(folder, train=train, program=program)
+
+
+def test_whoever_touches_a_sealed_file_stops_the_verdicts_until_it_is_put_back(tmp_path: Path) -> None:
+    project = _scored(tmp_path / "p")
+    script = write_script(tmp_path / "s.jsonl", [rate("0.5", f"0.6{n}") for n in range(6)])
+    with engine(project, researcher="scripted", script=str(script), slots="cpu:1") as paths:
+        wait_state(paths, lambda s: s.verdicts.get("discarded"), "a first verdict")
+        scorer = paths.pristine / "score.py"
+        honest = scorer.read_text()
+        scorer.write_text(honest.replace("1.0 +", "0.0 +"))
+        state = wait_state(paths, lambda s: s.state == "paused" and not s.live_runs(), "a pause")
+        assert "score.py was changed" in state.reason
+        kept = state.verdicts.get("kept", 0)
+        assert kept == 0, "a verdict was given with a changed scorer"
+        scorer.write_text(honest)
+        assert request(paths, c.Resume()).accepted
+        state = wait_end(paths)
+    assert state.state == "finished" and state.verdicts == {"discarded": 6}
+
+
+def test_a_gain_that_the_hidden_slice_does_not_show_is_warned_of_and_not_certified(tmp_path: Path) -> None:
+    program = SCORED_PROGRAM.replace("[metric]", 'score_hidden = "python score.py hidden"\n[metric]')
+    project = _scored(tmp_path / "p", program)
+    score = (project / "score.py").read_text()
+    noise = "random.Random(os.environ['AUTORESEARCH_SEED']).random() / 1000"
+    noisy = score.replace("import json, os", "import json, os, random, sys").replace(
+        "1.0 + (rate - 0.3) ** 2", f"1.0 + (0.04 if sys.argv[1:] else (rate - 0.3) ** 2) + {noise}"
+    )
+    make_project(project, train=(project / "train.py").read_text(), program=program, more={"score.py": noisy})
+    script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.3")])
+    with engine(project, researcher="scripted", script=str(script), slots="cpu:1") as paths:
+        state = wait_end(paths)
+    x = state.experiments[1]
+    assert x.verdict == "kept" and x.hidden is not None and x.hidden_gap is not None and x.hidden_gap > 3
+    assert any("hidden slice" in note.text for note in state.notes)
+    with engine(project, errand="certify:1"):
+        state = wait_end(paths)
+    assert state.experiments[1].certified == "" and "hidden slice" in state.reason
+
+
+@pytest.mark.parametrize(("rates", "outcome"), [("-0.1", "certified"), ("0.45", "")])
+def test_certify_writes_a_certificate_and_reproduce_runs_it_again(tmp_path: Path, rates: str, outcome: str) -> None:
+    project = make_project(tmp_path / "p", train=NOISY.replace("1.0 + (RATE - 0.3) ** 2", "1.0 + 0.3 * RATE"))
+    script = write_script(tmp_path / "s.jsonl", [rate("0.5", rates)])
+    with engine(project, researcher="scripted", script=str(script), slots="cpu:2") as paths:
+        wait_end(paths)
+    with engine(project, errand="certify:1"):
+        state = wait_end(paths)
+    x = state.experiments[1]
+    assert state.state == "finished", state.reason
+    assert x.certified in ("certified", "refuted") and (not outcome or x.certified == outcome)
+    certificate = json.loads((paths.folder / "certificates" / "1.json").read_text())
+    assert certificate["outcome"] == x.certified and certificate["test"]["p"] is not None
+    seeds = [run["seed"] for run in certificate["runs"]]
+    assert len(set(seeds)) == len(seeds) >= 4 and certificate["sealed_sha256"] and certificate["versions"]["python"]
+    with engine(project, errand="reproduce:1"):
+        wait_end(paths)
+    reproduced = [event.body for event in events_named(paths, e.Reproduced)][-1]
+    assert isinstance(reproduced, e.Reproduced) and reproduced.within_noise
+    assert reproduced.metric == reproduced.recorded, "the same seed gave another number"
+
+
+def test_nothing_is_certified_that_is_no_gain(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p", program=PROGRAM)
+    script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.9", seconds=20)])
+    with engine(project, researcher="scripted", script=str(script), slots="cpu:1") as paths:
+        wait_state(paths, lambda s: s.baseline, "a baseline")
+        refused = request(paths, c.Certify())
+        assert not refused.accepted and "baseline" in refused.message
+        assert not request(paths, c.Reproduce(9)).accepted
+        accepted = request(paths, c.Reproduce(0))
+        assert accepted.accepted
+        wait_state(paths, lambda s: any("#0 reproduced" in n.text for n in s.notes), "the baseline reproduced")
+        os.kill(int(paths.lock.read_text()), 15)
+        wait_end(paths)
+
+
+def test_a_scorer_that_fails_twice_pauses_the_session_and_costs_no_experiment(tmp_path: Path) -> None:
+    project = _scored(tmp_path / "p")
+    broken = tmp_path / "broken"
+    score = (
+        (project / "score.py")
+        .read_text()
+        .replace(
+            "import json",
+            f"import pathlib, sys\nif pathlib.Path({str(broken)!r}).exists(): sys.exit('no disk')\nimport json",
+            1,
+        )
+    )
+    make_project(project, train=(project / "train.py").read_text(), program=SCORED_PROGRAM, more={"score.py": score})
+    script = write_script(tmp_path / "s.jsonl", [rate("0.5", f"0.6{n}") for n in range(4)])
+    with engine(project, researcher="scripted", script=str(script), slots="cpu:1") as paths:
+        wait_state(paths, lambda s: s.verdicts.get("discarded"), "a first verdict")
+        broken.touch()
+        state = wait_state(paths, lambda s: s.state == "paused" and not s.live_runs(), "a pause")
+        assert "the scorer failed" in state.reason and "no disk" in state.reason
+        broken.unlink()
+        assert request(paths, c.Resume()).accepted
+        state = wait_end(paths)
+    assert state.state == "finished" and state.verdicts == {"discarded": 4}
