@@ -56,6 +56,19 @@ ITERATIONS = (  # coefficients of his orthogonalisation, one triple an iteration
 )
 
 
+class KarpathyAdam(train.AdamW):
+    """torch's AdamW over groups with betas of their own."""
+
+    def __init__(self, groups: list[dict[str, Any]]) -> None:
+        super().__init__([])
+        self.adam = torch.optim.AdamW(groups, betas=KARPATHY["ADAM_BETAS"], eps=train.ADAM_EPS, fused=True)
+
+    def step(self, scale: float) -> None:
+        for group in self.adam.param_groups:
+            group["lr"] = group["peak"] * scale
+        self.adam.step()
+
+
 class KarpathyMuon(train.Muon):
     """Muon as his train.py has it: other coefficients, a second moment by row or column, cautious decay."""
 
@@ -147,17 +160,21 @@ class Bench:
         with settings(KARPATHY | scaled):
             torch.manual_seed(seed)
             trainer = train.Trainer(self.machine, train.configure(self.machine, self.vocab))
-            model, adam = trainer.model, trainer.optimiser.adam
+            model = trainer.model
             assert isinstance(model, train.GPT)
             in_blocks = (p for name, p in model.named_parameters() if name.startswith("blocks."))
             matrices: list[torch.Tensor] = list(in_blocks)  # gates, too
             trainer.optimiser.muon = KarpathyMuon(matrices, KARPATHY["MATRIX_LR_CPU"], DECAY)
-            del adam.param_groups[2]  # gates and scalars
+            groups: list[dict[str, Any]] = [
+                {"params": parameters, "peak": peak, "weight_decay": decay}
+                for parameters, peak, decay in trainer.optimiser.adam.groups[:2]  # all but gates and scalars
+            ]
             for value, peak, betas in (
                 (model.keep, KARPATHY["SCALAR_LR"] * 0.01, KARPATHY["ADAM_BETAS"]),
                 (model.recall, KARPATHY["SCALAR_LR"], (0.96, 0.95)),
             ):
-                adam.add_param_group({"params": [value], "peak": peak, "betas": betas, "weight_decay": 0.0})
+                groups.append({"params": [value], "peak": peak, "betas": betas, "weight_decay": 0.0})
+            trainer.optimiser.adam = KarpathyAdam(groups)
             return self.run(trainer, seconds, seed)
 
     def run(self, trainer: train.Trainer, seconds: float, seed: int) -> Outcome:

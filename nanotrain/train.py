@@ -333,6 +333,32 @@ class Muon:
             torch._foreach_add_(group, [u.view_as(m) for u, m in zip(updates, group, strict=True)], alpha=-rate)
 
 
+class AdamW:
+    """Adam with decoupled weight decay. Written out, because making torch's own costs each run a second of imports."""
+
+    def __init__(self, groups: list[tuple[list[nn.Parameter], float, float]]) -> None:
+        self.groups = [group for group in groups if group[0]]  # parameters, peak learning rate, weight decay
+        self.means = [[torch.zeros_like(p) for p in parameters] for parameters, _, _ in self.groups]
+        self.squares = [[torch.zeros_like(p) for p in parameters] for parameters, _, _ in self.groups]
+        self.steps = 0
+
+    @torch.no_grad()
+    def step(self, scale: float) -> None:
+        """`scale` is the schedule's multiplier, 0 to 1."""
+        self.steps += 1
+        fast, slow = ADAM_BETAS
+        for (parameters, peak, decay), mean, square in zip(self.groups, self.means, self.squares, strict=True):
+            gradients = [p.grad for p in parameters]
+            torch._foreach_lerp_(mean, gradients, 1 - fast)
+            torch._foreach_mul_(square, slow)
+            torch._foreach_addcmul_(square, gradients, gradients, 1 - slow)
+            size = torch._foreach_sqrt(square)
+            torch._foreach_div_(size, (1 - slow**self.steps) ** 0.5)
+            torch._foreach_add_(size, ADAM_EPS)
+            torch._foreach_mul_(parameters, 1 - peak * scale * decay)
+            torch._foreach_addcdiv_(parameters, mean, size, -peak * scale / (1 - fast**self.steps))
+
+
 class Optimiser:
     """Muon and AdamW behind one step()."""
 
@@ -344,19 +370,12 @@ class Optimiser:
         taken = {id(p) for p in embeds + heads + matrices}
         scalars = [p for p in named.values() if id(p) not in taken]
         self.muon = Muon(matrices, rates["matrix"], rates["decay"])
-        self.adam = torch.optim.AdamW(
-            [
-                {"params": embeds, "peak": rates["embed"], "weight_decay": EMBED_DECAY},
-                {"params": heads, "peak": rates["head"], "weight_decay": 0.0},
-                {"params": scalars, "peak": rates["scalar"], "weight_decay": 0.0},
-            ],
-            lr=rates["head"], betas=ADAM_BETAS, eps=ADAM_EPS, fused=True,
+        self.adam = AdamW(
+            [(embeds, rates["embed"], EMBED_DECAY), (heads, rates["head"], 0.0), (scalars, rates["scalar"], 0.0)]
         )
 
     def step(self, scale: float, momentum: float) -> None:
-        for group in self.adam.param_groups:
-            group["lr"] = group["peak"] * scale
-        self.adam.step()
+        self.adam.step(scale)
         self.muon.step(scale, momentum)
 
 

@@ -22,11 +22,10 @@ from hypothesis import strategies as st
 from core.log import FORMAT, Log
 from core.record import commands, wire
 from core.record import events as e
-from core.record.decide import calibrate, decide
+from core.record.decide import calibrate
 from core.record.errors import LogCorrupt, LogTooNew, SessionError
 from core.record.events import Event
 from core.record.fold import fold
-from core.record.metric import Metric
 from core.record.state import State
 from tests.recorded import Story, make_session, story_events
 
@@ -169,31 +168,6 @@ def test_numbers_that_are_none_and_broken_text_keep_the_line_readable() -> None:
 
 
 finite = st.floats(-1e6, 1e6)
-
-
-@given(finite, finite, st.floats(0, 1e3), st.floats(0, 10), st.booleans(), st.sampled_from(["min", "max"]))
-def test_decide_is_a_rule(old: float, new: float, sigma: float, keep: float, simpler: bool, direction: str) -> None:
-    metric = Metric("m", direction)  # type: ignore[arg-type]
-    decision = decide(metric, old, new, sigma, keep, simpler=simpler)
-    gain = metric.gain(old, new)
-    assert decision.delta == new - old and decision.reason
-    if gain < 0:
-        assert decision.verdict == "discarded"
-    if gain > keep * sigma and gain > 0:
-        assert decision.verdict == "kept"
-    if decision.verdict == "kept" and gain > 0:  # more of the same gain is kept too
-        further = new + (new - old)
-        assert decide(metric, old, further, sigma, keep).verdict == "kept"
-    mirror = Metric("m", "max" if direction == "min" else "min")
-    assert decide(mirror, -old, -new, sigma, keep, simpler=simpler).verdict == decision.verdict
-
-
-def test_decide_at_the_edges() -> None:
-    metric = Metric("loss")
-    assert decide(metric, 1.0, 0.9, 0.1, 1.0).verdict == "discarded"  # not more than the bar
-    assert decide(metric, 1.0, 1.0, 0.0, 2.0).verdict == "discarded"
-    assert decide(metric, 1.0, 1.0, 0.0, 2.0, simpler=True).verdict == "kept"
-    assert decide(metric, 1.0, 0.999, 0.0, 2.0).verdict == "kept"
 
 
 @given(st.lists(finite, min_size=1, max_size=9))

@@ -13,7 +13,7 @@ from core.engine.runs import Runs
 from core.engine.setup import Setup, versions
 from core.engine.slots import Urgency
 from core.record import events as e
-from core.record.certify import Look, certificate_test, plan
+from core.record.certify import Look, certificate_test, most_pairs
 from core.record.errors import CommandRefused
 from core.record.metric import format_metric
 from core.record.state import BASELINE, Experiment
@@ -60,7 +60,7 @@ class Errands:
         x, noise = state.experiments[number], Judge.noise(state)
         assert state.baseline is not None and x.metric is not None
         expected = state.metric.gain(state.baseline.metric, x.metric)
-        planned = plan(expected, noise.sigma)
+        planned = most_pairs(expected, noise.sigma)
         await self._journal.write(e.CertificationStarted(number, planned))
         first = state.next_run
         look: Look | None = None

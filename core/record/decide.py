@@ -231,15 +231,6 @@ def _said(metric: Metric, delta: float, sigma: float, runs: int) -> str:
 # Below: the former rule, until the engine has changed over.
 
 
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """`verdict` with the signed change of the metric (`delta`) and its reason in words."""
-
-    verdict: Literal["kept", "discarded"]
-    delta: float
-    reason: str
-
-
 def calibrate(values: Sequence[float]) -> tuple[float, float]:
     """Mean and sample standard deviation of the baseline's runs; sigma is 0.0 with a single run.
 
@@ -252,27 +243,3 @@ def calibrate(values: Sequence[float]) -> tuple[float, float]:
     if len(finite) < 2:
         return mean, 0.0
     return mean, math.sqrt(math.fsum((v - mean) ** 2 for v in finite) / (len(finite) - 1))
-
-
-def decide(
-    metric: Metric, incumbent: float, value: float, sigma: float, keep_sigmas: float, *, simpler: bool = False
-) -> Decided:
-    """Compare a candidate's result with the incumbent's under the session's noise.
-
-    Kept when the gain exceeds `keep_sigmas` × `sigma`. With no noise at all (sigma 0) any gain is kept, and an
-    exactly equal result is kept when the code became simpler.
-    """
-    gain = metric.gain(incumbent, value)
-    delta = value - incumbent
-    bar = keep_sigmas * sigma
-    change = f"{format_delta(delta)} {metric.name}"
-    if gain > bar and gain > 0:
-        times = f"{gain / sigma:.1f}σ" if sigma > 0 else "σ is 0"
-        return Decided("kept", delta, f"{change}: better by more than {keep_sigmas:g}σ ({times})")
-    if gain == 0 and simpler and sigma == 0:
-        return Decided("kept", delta, f"{change}: equal, from fewer lines")
-    if gain > 0:
-        return Decided("discarded", delta, f"{change}: better, but within {keep_sigmas:g}σ ({gain / sigma:.1f}σ)")
-    if sigma > 0 and -gain <= bar:
-        return Decided("discarded", delta, f"{change}: no better, within the noise")
-    return Decided("discarded", delta, f"{change}: {'worse' if gain < 0 else 'equal'}")

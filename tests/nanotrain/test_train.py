@@ -100,7 +100,7 @@ def test_every_parameter_is_optimised_once_and_moves() -> None:
         trainer.step(loader, 0.1)
     still = [name for name, value in trainer.model.named_parameters() if torch.equal(value, before[name])]
     assert still == []
-    adam = [p for group in trainer.optimiser.adam.param_groups for p in group["params"]]
+    adam = [p for parameters, _, _ in trainer.optimiser.adam.groups for p in parameters]
     muon = [p for group in trainer.optimiser.muon.groups for p in group]
     assert len({id(p) for p in adam + muon}) == len(adam + muon) == len(before)
 
@@ -180,3 +180,22 @@ def test_training_lowers_the_loss(home: Path, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     summary = next(line for line in result.stdout.splitlines() if line.startswith("loss:"))
     assert float(summary.split()[1]) < math.log(1024) - 1.5
+
+
+def test_adamw_is_torchs_own_to_the_last_bit() -> None:
+    torch.manual_seed(0)
+    ours = [torch.nn.Parameter(torch.randn(50, 8)), torch.nn.Parameter(torch.randn(7))]
+    theirs = [torch.nn.Parameter(p.detach().clone()) for p in ours]
+    adam = train.AdamW([([ours[0]], 0.3, 0.1), ([], 1.0, 0.0), ([ours[1]], 0.02, 0.0)])
+    groups = [
+        {"params": [theirs[0]], "lr": 0.15, "weight_decay": 0.1},
+        {"params": [theirs[1]], "lr": 0.01, "weight_decay": 0.0},
+    ]
+    reference = torch.optim.AdamW(groups, betas=train.ADAM_BETAS, eps=train.ADAM_EPS)
+    for _ in range(20):
+        for p, q in zip(ours, theirs, strict=True):
+            p.grad = torch.randn_like(p)
+            q.grad = p.grad.clone()
+        adam.step(0.5)
+        reference.step()
+    assert all(torch.allclose(p, q, rtol=0, atol=1e-6) for p, q in zip(ours, theirs, strict=True))
