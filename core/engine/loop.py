@@ -17,19 +17,18 @@ from typing import Any
 from core.engine.errands import Errands
 from core.engine.journal import Journal
 from core.engine.judging import Judge
+from core.engine.preparing import prepare_session
 from core.engine.runs import Runs
 from core.engine.setup import Setup
 from core.engine.slots import Slots, Urgency
-from core.engine.thinking import Thinker
-from core.lab import environment, prepare
+from core.engine.thinking import Thinker, back_off
 from core.record import events as e
 from core.record.decide import calibrate
 from core.record.errors import CommandRefused, EditError, ProposalFailed, ResearcherMisconfigured, ScriptEnded
-from core.record.state import BASELINE, Experiment, State
+from core.record.state import BASELINE, State
 
 TAIL_LINES = 12  # of a crashed baseline's output in the reason
 BASELINE_TRIES = 3
-LONGEST_BACK_OFF = 60.0  # seconds, when a language model's proposals keep coming to nothing
 WIND_UP_SECONDS = 30.0  # for killed jobs to be gone
 
 
@@ -61,8 +60,9 @@ class Loop:
 
     async def run(self) -> tuple[e.SessionState, str]:
         """Prepare, recover what an earlier engine left, and go on until something ends the session."""
-        if not await self._prepare():
+        if not await prepare_session(self.setup, self.journal, self.runs.place, self._hold, self._end.done):
             return self._end.result()
+        self.thinker.info = self.runs.place.prepared.info
         await self.journal.write(e.StateChanged("running"))
         self.slots.open()
         self._begin_errand()
@@ -110,30 +110,6 @@ class Loop:
 
         task.add_done_callback(done)
         return task
-
-    async def _prepare(self) -> bool:
-        """The pristine checkout and the project's data. False when the session has already ended meanwhile."""
-        setup = self.setup
-        await self.journal.write(e.Preparing("checking out the pristine code"))
-        top = await asyncio.to_thread(self.runs.place.checkout, setup.paths.pristine, setup.commit)
-        if setup.program.prepare:
-            await self.journal.write(e.Preparing(f"preparing data: {setup.program.prepare}"))
-            said: list[str] = []
-            argv = environment.resolve_command(setup.program.prepare, setup.trusted_environment, top)
-            work = asyncio.create_task(prepare.prepare(argv, top, setup.trusted_environment, said.append))
-            while not work.done():
-                await asyncio.wait({work}, timeout=1.0)
-                if said and not work.done():
-                    await self.journal.write(e.Preparing(f"preparing data: {said[-1][:200]}"))
-                    said.clear()
-                if self._end.done():
-                    work.cancel()
-                    return False
-            self.runs.place.prepared = work.result()
-            self.thinker.info = self.runs.place.prepared.info
-        await self.journal.write(e.Preparing("sealing the pristine code and the data"))
-        await asyncio.to_thread(self.runs.place.close_seal, self._hold)
-        return not self._end.done()
 
     async def _hold(self, reason: str) -> None:
         """Pause for a person: what is wrong touches every verdict."""
@@ -249,10 +225,10 @@ class Loop:
             return
         while not self.stopping:
             x = self.state.experiments[number]
-            if not _has_result(x):
+            if not x.has_result:
                 urgency = Urgency.REPEAT if x.rebased or x.values else Urgency.CANDIDATE
                 await self.runs.execute(number, "repeat" if x.values else "candidate", x.commit or "", urgency)
-                if not _has_result(self.state.experiments[number]):
+                if not self.state.experiments[number].has_result:
                     continue
             then = await self.judge.judge(number, skipped=number in self.skipped)
             if then in ("done", "mend"):
@@ -364,22 +340,14 @@ class Loop:
         elif isinstance(error, (EditError, ProposalFailed)):
             where = f"{error.where}: " if error.where else ""
             await self.judge.settle(number, "rejected", where + error.what)
-            await self._back_off(failures + 1)
+            if self.setup.researcher.mends:
+                await back_off(self.journal, failures + 1)
             return failures + 1
         elif isinstance(error, ResearcherMisconfigured):
             await self._misconfigured(error)
         else:
             raise error
         return failures
-
-    async def _back_off(self, failures: int) -> None:
-        """A model whose proposals keep coming to nothing costs money: ask it less often, and say so."""
-        seconds = min(LONGEST_BACK_OFF, 0.5 * (failures - 1) ** 2)
-        if seconds < 1 or not self.setup.researcher.mends:
-            return
-        text = f"{failures} proposals in a row came to nothing: the next one is asked for in {seconds:.0f} s"
-        await self.journal.write(e.Noted("warning", text))
-        await asyncio.sleep(seconds)
 
     async def _think(self, number: int) -> None:
         await self.thinker.propose(number)
@@ -467,9 +435,3 @@ class Loop:
                 await asyncio.gather(task, return_exceptions=True)
         if number in self.state.live:
             await self.judge.settle(number, verdict, reason)
-
-
-def _has_result(x: Experiment) -> bool:
-    """Whether the last run of the experiment's present commit ended with something to judge."""
-    runs = [r for r in x.runs if r.commit == x.commit]
-    return bool(runs) and runs[-1].phase is None and runs[-1].ended not in (None, "abandoned")

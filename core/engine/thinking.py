@@ -21,6 +21,8 @@ from core.record.proposal import Proposal
 from core.record.state import Guidance
 from core.research.protocol import Brief
 
+LONGEST_BACK_OFF = 60.0  # seconds
+
 
 @dataclass(slots=True)
 class Thought:
@@ -185,3 +187,12 @@ def commit_message(session: str, experiment: int, proposal: Proposal) -> str:
     parts = [f"#{experiment} {' '.join(proposal.hypothesis.split())}", proposal.rationale.strip()]
     trailers = f"Autoresearch-Session: {session}\nAutoresearch-Experiment: {experiment}"
     return "\n\n".join([p for p in parts if p] + [trailers]) + "\n"
+
+
+async def back_off(journal: Journal, failures: int) -> None:
+    """A model whose proposals keep coming to nothing costs money: ask it less often, and say so."""
+    seconds = min(LONGEST_BACK_OFF, 0.5 * (failures - 1) ** 2)
+    if seconds >= 1:
+        text = f"{failures} proposals in a row came to nothing: the next one is asked for in {seconds:.0f} s"
+        await journal.write(e.Noted("warning", text))
+        await asyncio.sleep(seconds)

@@ -104,6 +104,12 @@ class Experiment:
         return Sample(self.values, self.chosen_on, claim)
 
     @property
+    def has_result(self) -> bool:
+        """Whether the last run of its present commit ended with something to judge."""
+        runs = [r for r in self.runs if r.commit == self.commit]
+        return bool(runs) and runs[-1].phase is None and runs[-1].ended not in (None, "abandoned")
+
+    @property
     def live_run(self) -> Run | None:
         return next((r for r in reversed(self.runs) if r.phase is not None), None)
 

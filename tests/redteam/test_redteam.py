@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.redteam.__main__ import DOCS, reference
+from tests.redteam.__main__ import reference
 from tests.redteam.arena import SHORT, SOURCE, Arena, Honest, Outcome, Variant, edited, fault_of
 from tests.redteam.escapes import ESCAPES
 from tests.redteam.honest import HONEST
@@ -30,13 +30,6 @@ def test_there_are_enough_and_each_is_a_change_of_train_py_that_parses() -> None
         assert text != base, variant.name
         compile(text, variant.name, "exec")
     assert not [variant.name for variant in HONEST if variant.expected not in ("scored", "crashed")]
-
-
-def test_the_page_lists_them_all() -> None:
-    page = DOCS.read_text()
-    names = [variant.name for variant in [*CHEATS, *HONEST]] + [escape.name for escape in ESCAPES]
-    assert [name for name in names if f"| {name} |" not in page] == []
-    assert "**it " not in page and "**the reason" not in page, "the page shows an outcome that is not as it must be"
 
 
 def test_a_judge_who_sees_every_kind_of_wrong() -> None:

@@ -167,7 +167,9 @@ async def test_filter_and_sort(show: Show) -> None:
         await pilot.press("escape")
         await until(pilot, lambda: board.order == everything)
         await pilot.press("s")
-        assert board.sort == "newest" and board.order == sorted(everything, reverse=True)
+        live = set(source.state.live)  # what is under way stands first
+        newest = sorted(everything, key=lambda n: (n in live, n), reverse=True)
+        assert board.sort == "newest" and board.order == newest
 
 
 async def test_filter_of_a_stream(show: Show) -> None:

@@ -1,0 +1,44 @@
+"""Before the first run: the pristine checkout, the project's data, and the seal on both."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from core.engine.journal import Journal
+from core.engine.setup import Setup
+from core.engine.workplace import Workplace
+from core.lab import environment, prepare
+from core.record import events as e
+
+
+async def prepare_session(
+    setup: Setup,
+    journal: Journal,
+    place: Workplace,
+    hold: Callable[[str], Awaitable[None]],
+    ended: Callable[[], bool],
+) -> bool:
+    """Lay everything out, each step said. False when the session has `ended` meanwhile; `hold` pauses it later on.
+
+    Raises ProjectError when the project's own `prepare` fails.
+    """
+    await journal.write(e.Preparing("checking out the pristine code"))
+    top = await asyncio.to_thread(place.checkout, setup.paths.pristine, setup.commit)
+    if setup.program.prepare:
+        await journal.write(e.Preparing(f"preparing data: {setup.program.prepare}"))
+        said: list[str] = []
+        argv = environment.resolve_command(setup.program.prepare, setup.trusted_environment, top)
+        work = asyncio.create_task(prepare.prepare(argv, top, setup.trusted_environment, said.append))
+        while not work.done():
+            await asyncio.wait({work}, timeout=1.0)
+            if said and not work.done():
+                await journal.write(e.Preparing(f"preparing data: {said[-1][:200]}"))
+                said.clear()
+            if ended():
+                work.cancel()
+                return False
+        place.prepared = work.result()
+    await journal.write(e.Preparing("sealing the pristine code and the data"))
+    await asyncio.to_thread(place.close_seal, hold)
+    return not ended()
