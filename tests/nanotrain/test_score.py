@@ -86,7 +86,7 @@ CHEATS = {
     ),
     "training while it is tested": (
         [with_result("        with torch.no_grad(): self.head.weight.mul_(1.01)\n")],
-        "not deterministic, or keeps a memory",
+        "the parameters changed while the model was scored",
     ),
     "chance": (
         [with_result("        logits = logits + torch.randn_like(logits)\n")],
