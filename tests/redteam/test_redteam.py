@@ -54,7 +54,7 @@ async def arena() -> AsyncIterator[Arena]:
         yield await Arena(Path(folder)).open()
 
 
-@pytest.mark.slow
+@pytest.mark.redteam
 @pytest.mark.timeout(600)
 async def test_the_fast_part(arena: Arena) -> None:
     honest = await reference(arena, seeds=(1, 2))
