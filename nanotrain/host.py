@@ -67,7 +67,7 @@ class Host:
         digest = hashlib.sha256()
         for name, value in sorted([*self.model.named_parameters(), *self.model.named_buffers()]):
             digest.update(name.encode() + str(tuple(value.shape)).encode())
-            digest.update(value.detach().cpu().contiguous().view(self.torch.uint8).numpy().tobytes())
+            digest.update(value.detach().cpu().reshape(-1).view(self.torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
     def logits(self, header: dict[str, Any], payload: bytes) -> tuple[list[int], memoryview]:

@@ -21,6 +21,7 @@ from tests.redteam.tampering import TAMPERING
 
 DOCS = Path(__file__).parents[2] / "docs" / "integrity.md"
 REFERENCE = Variant("reference", "the unchanged code", (), "scored", slices=("val", "hidden"))
+SHOWN = 110  # characters of a reason
 Row = tuple[Variant, Outcome, str]
 
 
@@ -60,7 +61,7 @@ async def fight(arena: Arena, variants: list[Variant], honest: Honest) -> list[R
         outcome = await arena.meet(variant)
         wrong = fault_of(variant, outcome, honest)
         told = f"{outcome.metric:.4f}" if outcome.metric is not None else outcome.reason
-        progress(f"{'WRONG' if wrong else 'ok   '} {variant.name:32} {outcome.ended:9} {told[:110]}")
+        progress(f"{'WRONG' if wrong else 'ok   '} {variant.name:32} {outcome.ended:9} {told[:SHOWN]}")
         if wrong:
             progress(f"      {wrong}")
         return variant, outcome, wrong
@@ -75,7 +76,7 @@ def cell(row: Row) -> str:
     if outcome.ended == "scored":
         others = "".join(f", {name} {value:.3f}" for name, value in outcome.metrics.items() if name != "val")
         return f"scored {outcome.metric:.3f}{others}"
-    return f"{outcome.ended}: {outcome.reason[:150]}"
+    return f"{outcome.ended}: {outcome.reason[:SHOWN]}"
 
 
 def table(rows: list[Row], old: Mapping[str, str] | None = None) -> str:
@@ -104,9 +105,9 @@ def attacks() -> str:
 def write(name: str, text: str) -> None:
     """Put `text` between the markers of docs/integrity.md."""
     page = DOCS.read_text()
-    begin, end = f"<!-- {name} -->\n", f"\n<!-- end of {name} -->"
-    head, rest = page.split(begin, 1)
-    DOCS.write_text(head + begin + text + end + rest.split(end, 1)[1])
+    head, rest = page.split(f"<!-- {name} -->\n", 1)
+    tail = rest.split(f"<!-- end of {name} -->", 1)[1]
+    DOCS.write_text(f"{head}<!-- {name} -->\n{text}\n<!-- end of {name} -->{tail}")
 
 
 async def main(options: argparse.Namespace) -> int:

@@ -275,7 +275,7 @@ HEAVY = [
           if not self.training:
               for _ in range(200):
                   if os.fork() == 0: time.sleep(60)
-          """, "more than 64 processes"),
+          """, "more than 64 processes|of memory while it was scored"),
     ahead("memory-while-scored", "takes all the memory there is in the forward pass", """
           if not self.training:
               hold = self.__dict__.setdefault('hold', [])

