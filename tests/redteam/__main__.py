@@ -75,7 +75,7 @@ def cell(row: Row) -> str:
         return f"**{wrong}**"
     if outcome.ended == "scored":
         others = "".join(f", {name} {value:.3f}" for name, value in outcome.metrics.items() if name != "val")
-        return f"scored {outcome.metric:.3f}{others}"
+        return f"scored {outcome.metric:.5g}{others}"
     return f"{outcome.ended}: {outcome.reason[:SHOWN]}"
 
 
