@@ -121,9 +121,11 @@ def test_stopping_is_confirmed_and_nothing_of_a_run_reaches_the_terminal(
     place: tuple[SessionPaths, dict[str, str]],
 ) -> None:
     paths, env = place
-    train = (paths.project / "train.py").read_text()
-    attack = 'print("\\x1b]0;owned\\x07\\x1b[2J\\x1b[31mRED\\x1b[0m \\x9b31m", flush=True)\n'
-    make_project(paths.project.parent / "other", train=train.replace("for step", attack + "for step"))
+    # Printed before the wait, so that a run that lasts shows it: at the end, the next run takes the pane at once.
+    attack = 'print("\\x1b]0;owned\\x07\\x1b[2J\\x1b[31mRED\\x1b[0m \\x9b31m", flush=True)\ntime.sleep(5)'
+    train = TRAIN.replace("time.sleep(SECONDS)", attack)
+    assert train != TRAIN
+    make_project(paths.project.parent / "other", train=train)
     paths = SessionPaths(paths.project.parent / "other", "night")
     with _start(SessionPaths(paths.project, "night"), env) as screen:
         screen.wait("RED")
