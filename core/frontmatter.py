@@ -1,6 +1,7 @@
 """Reading TOML front matter so that every refusal names the line, the reason and the mend.
 
-`Reader` knows nothing of what the keys mean beyond their types; `core.program` does.
+`Reader` knows nothing of what the keys mean beyond their types; `core.program` does. Another TOML file is read by a
+subclass that says its name, its first line and its error.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, NoReturn
 import tomli
 
 from core.record.budget import parse_duration
-from core.record.errors import ProgramError, UsageError
+from core.record.errors import AutoresearchError, ProgramError, UsageError
 
 NAME = "program.md"
 FENCE = "+++"
@@ -41,18 +42,21 @@ def split(text: str) -> tuple[str, str]:
     )
 
 
-def read_toml(front: str) -> dict[str, Any]:
-    """Raises ProgramError with the file's line (one more than the front matter's)."""
+def read_toml(
+    front: str, name: str = NAME, first: int = 2, fault: type[AutoresearchError] = ProgramError
+) -> dict[str, Any]:
+    """Raises `fault` with the file's line; the text begins at its line `first`."""
     try:
         return tomli.loads(front)
     except RecursionError:
-        raise ProgramError("the settings are nested too deeply", where=f"{NAME}:2") from None
+        raise fault("the settings are nested too deeply", where=f"{name}:{first}") from None
     except ValueError as error:
         line = min(_open_quote(front, error) or int(getattr(error, "lineno", 1)), front.count("\n") + 1)
         what = str(getattr(error, "msg", error))
-        raise ProgramError(
-            f"the settings are not TOML: {what[:1].lower()}{what[1:]}" + _shown(line + 1, front.split("\n")[line - 1]),
-            where=f"{NAME}:{line + 1}",
+        at = line + first - 1
+        raise fault(
+            f"the settings are not TOML: {what[:1].lower()}{what[1:]}" + _shown(at, front.split("\n")[line - 1]),
+            where=f"{name}:{at}",
             mend="mend that line: text stands in quotes, lists in [ ], and every line is key = value",
         ) from error
 
@@ -91,9 +95,13 @@ def _value(text: str) -> Any:
 class Reader:
     """Parsed front matter read key by key (dotted), each refusal with its place."""
 
+    NAME = NAME
+    FIRST = 2  # the file's line on which the text begins
+    FAULT: type[AutoresearchError] = ProgramError
+
     def __init__(self, front: str, keys: Keys, examples: Mapping[str, str]) -> None:
         self._lines = front.split("\n")
-        self._data = read_toml(front)
+        self._data = read_toml(front, self.NAME, self.FIRST, self.FAULT)
         self._keys = keys
         self._examples = examples
         self._overridden: dict[str, str] = {}
@@ -117,20 +125,20 @@ class Reader:
             table.pop(last, None)
 
     def refuse(self, key: str, what: str, mend: str = "") -> NoReturn:
-        """Raises ProgramError at the line where `key` is given, at its table, or at the override that set it."""
+        """Raises `FAULT` at the line where `key` is given, at its table, or at the override that set it."""
         mend = mend or self._examples.get(key, "")
         for name in (key, key.rpartition(".")[0]):
             if name in self._overridden:
-                raise ProgramError(what, where=f"--set {self._overridden[name]}", mend=mend)
+                raise self.FAULT(what, where=f"--set {self._overridden[name]}", mend=mend)
         line = self._line_of(key)
-        shown = _shown(line, self._lines[line - 2]) if line > 1 else ""
-        raise ProgramError(what + shown, where=f"{NAME}:{line}", mend=mend)
+        shown = _shown(line, self._lines[line - self.FIRST]) if line >= self.FIRST else ""
+        raise self.FAULT(what + shown, where=f"{self.NAME}:{line}", mend=mend)
 
     def _line_of(self, key: str) -> int:
-        """The file's line where `key` is given, else its table's, else 1."""
+        """The file's line where `key` is given, else its table's, else the one before the text (1 at least)."""
         table = key.rpartition(".")[0]
-        here, best = "", 1
-        for number, line in enumerate(self._lines, 2):
+        here, best = "", self.FIRST - 1
+        for number, line in enumerate(self._lines, self.FIRST):
             header = re.match(r"^\s*\[+\s*([^\]]+?)\s*\]", line)
             given = re.match(r"^\s*([^=#\[\]{}]+?)\s*=", line)
             if header and not given:

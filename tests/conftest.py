@@ -24,6 +24,7 @@ def state_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """`AUTORESEARCH_HOME` for this test alone; in /tmp itself, since a socket's path must be short."""
     folder = Path(tempfile.mkdtemp(prefix="ar-", dir="/tmp"))
     monkeypatch.setenv("AUTORESEARCH_HOME", str(folder))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
     for name in _NOT_OURS:
         monkeypatch.delenv(name, raising=False)
     yield folder

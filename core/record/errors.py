@@ -3,6 +3,7 @@
 AutoresearchError            what went wrong, where, and the mend
 ├── UsageError               the words of a command line (exit 2)
 ├── ProgramError             program.md: the line, the reason, the mend
+├── SettingsError            config.toml: the same
 ├── ProjectError             the repository or its files
 │   └── UncommittedChanges   in the files that may be edited: run from HEAD, or stop
 ├── SessionError             a session's folder or log
@@ -48,6 +49,10 @@ class UsageError(AutoresearchError):
 
 
 class ProgramError(AutoresearchError):
+    pass
+
+
+class SettingsError(AutoresearchError):
     pass
 
 

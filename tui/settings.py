@@ -1,0 +1,202 @@
+"""What a person has set: `~/.config/autoresearch-tui/config.toml`; and what the screen remembers by itself.
+
+The file is the person's: it is read with line, reason and mend, changed one value at a time so that comments stay,
+and never written while it does not read. How the panes stand is no setting: it is remembered in the state folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import platformdirs
+import tomli
+
+from core.frontmatter import Reader, kind
+from core.record.errors import AutoresearchError, SettingsError
+from core.session import read_json, state_home, write_json
+
+THEMES = ("auto", "dark", "light", "contrast", "blue-orange", "red-free", "ansi", "plain")
+ON_OFF_AUTO = ("auto", "on", "off")
+NOTIFY = ("off", "osc9", "osc777")
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "screen.theme": THEMES, "screen.ascii": ON_OFF_AUTO, "screen.notify": NOTIFY,
+}  # fmt: skip
+FLAGS = ("screen.title", "screen.bell")
+_KEYS: Final = {
+    "": ("screen", "replay", "edit", "keys"),
+    "screen": ("theme", "ascii", "title", "bell", "notify"),
+    "replay": ("speed",),
+    "edit": ("editor",),
+    "keys": None,
+}
+_EXAMPLES = {
+    "screen.theme": f"one of: {', '.join(THEMES)}",
+    "screen.ascii": f"one of: {', '.join(ON_OFF_AUTO)}",
+    "screen.notify": f"one of: {', '.join(NOTIFY)}",
+    "replay.speed": "seconds of the session for each second, such as speed = 60",
+    "edit.editor": 'a command, such as editor = "vim"',
+    "keys": 'write for example pause = "P", or pause = ["space", "P"]',
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """As read. `keys`: action -> keys as a person writes them ("ctrl+x", "?", "space")."""
+
+    theme: str = "auto"
+    ascii: str = "auto"
+    title: bool = True  # the terminal's title says state and gain
+    bell: bool = False
+    notify: str = "off"  # desktop notifications, by OSC 9 or 777
+    replay_speed: float = 60.0
+    editor: str = ""  # empty: $VISUAL, $EDITOR, then what is there
+    keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+class _File(Reader):
+    NAME = "config.toml"
+    FIRST = 1
+    FAULT = SettingsError
+
+    def choice(self, key: str, default: str) -> str:
+        value = self.text(key)
+        if value is None:
+            return default
+        if value not in CHOICES[key]:
+            self.refuse(key, f"`{key}` is {kind(value)}")
+        return value
+
+    def on(self, key: str, default: bool) -> bool:
+        return default if self.get(key) is None else self.flag(key)
+
+    def keymap(self) -> dict[str, tuple[str, ...]]:
+        found: dict[str, tuple[str, ...]] = {}
+        for name, value in self.table("keys").items():
+            keys = [value] if isinstance(value, str) else value
+            if not isinstance(keys, list) or not all(isinstance(key, str) and key.strip() for key in keys):
+                self.refuse(f"keys.{name}", f"`keys.{name}` is {kind(value)}, not a key in quotes", _EXAMPLES["keys"])
+            found[str(name)] = tuple(key.strip() for key in keys)
+        return found
+
+
+def config_path() -> Path:
+    """`$XDG_CONFIG_HOME/autoresearch-tui/config.toml`, by default in `~/.config`."""
+    return Path(platformdirs.user_config_dir("autoresearch-tui")) / "config.toml"
+
+
+def read(path: Path) -> tuple[Settings, Reader]:
+    """The file's settings, and its reader to refuse a value at its line. No file: the defaults.
+
+    Raises SettingsError with the line, the reason and the mend.
+    """
+    try:
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise SettingsError(f"the settings cannot be read ({why})", where=str(path), mend="mend or remove it") from None
+    file = _File(text, _KEYS, _EXAMPLES)
+    file.check_keys()
+    plain = Settings()
+    settings = Settings(
+        theme=file.choice("screen.theme", plain.theme),
+        ascii=file.choice("screen.ascii", plain.ascii),
+        title=file.on("screen.title", plain.title),
+        bell=file.on("screen.bell", plain.bell),
+        notify=file.choice("screen.notify", plain.notify),
+        replay_speed=file.number("replay.speed") or plain.replay_speed,
+        editor=file.text("edit.editor") or plain.editor,
+        keys=file.keymap(),
+    )
+    return settings, file
+
+
+def change(path: Path, key: str, value: str | bool | float | tuple[str, ...] | None) -> None:
+    """Set one dotted key (None: back to its default), every other line of the file as it was.
+
+    Raises SettingsError when the file does not read, when the value would not, or when it cannot be written.
+    """
+    read(path)
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    new = _with(text, key, value)
+    if not _says(new, key, value):
+        raise SettingsError(
+            f"`{key}` is written in a way that cannot be changed from here", where=str(path), mend="edit the file"
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, made = tempfile.mkstemp(dir=path.parent, prefix=".config-")
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
+                handle.write(new)
+            read(Path(made))
+            Path(made).replace(path.resolve())  # a link into a folder of dotfiles stays a link
+        finally:
+            Path(made).unlink(missing_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"the settings cannot be written ({error.strerror})", where=str(path), mend="make its folder writable"
+        ) from error
+
+
+def _says(text: str, key: str, value: object) -> bool:
+    table, _, name = key.rpartition(".")
+    try:
+        found = tomli.loads(text).get(table, {}).get(name)
+    except ValueError:
+        return False
+    return bool(found == (list(value) if isinstance(value, tuple) else value))
+
+
+def _with(text: str, key: str, value: object) -> str:
+    table, _, name = key.rpartition(".")
+    lines = text.split("\n") if text else []
+    given = re.compile(rf"""^\s*["']?{re.escape(name)}["']?\s*=""")
+    start = next((i for i, line in enumerate(lines) if re.match(rf"^\s*\[\s*{re.escape(table)}\s*\]", line)), None)
+    if start is None:
+        if value is None:
+            return text
+        head = [*lines[:-1], ""] if lines and not lines[-1].strip() and len(lines) > 1 else lines
+        return "\n".join([*head, f"[{table}]", f"{name} = {_toml(value)}", ""])
+    end = next((i for i in range(start + 1, len(lines)) if re.match(r"^\s*\[", lines[i])), len(lines))
+    at = next((i for i in range(start + 1, end) if given.match(lines[i])), None)
+    new = [] if value is None else [f"{name} = {_toml(value)}"]
+    if at is None:
+        return "\n".join([*lines[: start + 1], *new, *lines[start + 1 :]])
+    return "\n".join([*lines[:at], *new, *lines[at + 1 :]])
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return f"{value:g}"
+    if isinstance(value, tuple):
+        return f"[{', '.join(_toml(v) for v in value)}]"
+    quoted = str(value).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{quoted}"'
+
+
+# -- what the screen remembers by itself ------------------------------------------------------------------------------
+
+
+def _memory() -> Path:
+    return state_home() / "screen.json"
+
+
+def remembered(name: str) -> dict[str, Any]:
+    """What was last remembered under `name` ("layout"), {} when nothing was. Values are JSON: check them."""
+    value = read_json(_memory()).get(name)
+    return dict(value) if isinstance(value, dict) else {}
+
+
+def remember(name: str, value: Mapping[str, Any]) -> None:
+    """Keep a small table for the next start. A disk that refuses is no reason to end: it is not kept then."""
+    with contextlib.suppress(OSError, AutoresearchError):
+        write_json(_memory(), {**read_json(_memory()), name: dict(value)})
