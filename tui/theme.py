@@ -50,6 +50,10 @@ DARK: Mapping[str, str] = {
     "remove": "on #3a211b",
     "add_mark": "bold #4fc3a1 on #12302a",
     "remove_mark": "bold #e8825a on #3a211b",
+    "add_word": "bold #e8fff6 on #1f5b4b",
+    "remove_word": "bold #fff0ea on #6b3727",
+    "curve_best": "#3f9a80",
+    "curve_base": "#7d68a6",
     "cursor": "on #243040",
     "cursor_idle": "on #1a212a",
     "key": "bold #8fc3f0",
@@ -90,6 +94,10 @@ ANSI: Mapping[str, str] = {
     "remove": "red",
     "add_mark": "bold cyan",
     "remove_mark": "bold red",
+    "add_word": "bold underline cyan",
+    "remove_word": "bold underline red",
+    "curve_best": "cyan",
+    "curve_base": "magenta",
     "cursor": "reverse",
     "cursor_idle": "underline",
     "key": "bold blue",
@@ -115,6 +123,10 @@ PLAIN: Mapping[str, str] = {
     "bad_bold": "bold",
     "add_mark": "bold",
     "remove_mark": "bold",
+    "add_word": "bold underline",
+    "remove_word": "bold underline",
+    "curve_best": "dim",
+    "curve_base": "dim",
     "cursor": "reverse",
     "cursor_idle": "underline",
     "key": "bold",
@@ -126,7 +138,7 @@ PLAIN: Mapping[str, str] = {
 # What the views' table of signs does not have.
 _GLYPHS: Mapping[str, str] = {
     "judged": "·", "crashed": "✗", "lost": "⚠", "dead": "■", "ok": "✓", "no": "✗", "note": "⚠", "tool": "⚙",
-    "training": "●", "saving": "◕", "scoring": "◕", "think": "▸", "best": "★", "up": "▲", "down": "▼", "point": "•",
+    "training": "●", "saving": "◕", "scoring": "◕", "think": "▸", "best": "★", "up": "▲", "down": "▼", "point": "•", "mark": "◈", "certified": "◎", "cursor": "┆",
     "bar_full": "━", "bar_half": "╸", "bar_rest": "─", "block": "▇", "block_rest": "▁", "ellipsis": "…", "cut": "┄",
     "tl": "╭", "tr": "╮", "bl": "╰", "br": "╯", "h": "─", "v": "│", "tick": "┤", "axis": "└",
 }  # fmt: skip
@@ -134,7 +146,11 @@ _GLYPHS: Mapping[str, str] = {
 _BOLD_STATES = {"running": "good_bold", "crashed": "bad_bold", "lost": "bad_bold"}
 
 _ASCII = dict(
-    zip("━╸▇▁┄░•★▲▼⚙▸◂⚠╭╮╰╯─│┤└…“”‘’°←→↑↓−–·σΔ±▎▌▊█▔┃◕", "=-#.-.o*^v%><!++++-|++~\"\"'' <>^v--.sd~|||#-|@", strict=True)
+    zip(
+        "━╸▇▁┄░•★▲▼⚙▸◂⚠╭╮╰╯─│┤└├…“”‘’°←→↑↓−–·σΔ±▎▌▊█▔┃◕◈◎┆",
+        "=-#.-.o*^v%><!++++-|+++~\"\"'' <>^v--.sd~|||#-|@&0:",
+        strict=True,
+    )
 )
 
 
