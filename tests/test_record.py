@@ -83,6 +83,45 @@ def test_the_state_adds_up(events: list[Event]) -> None:
         assert (state.best, state.best_metric) == (0, state.baseline.metric)
 
 
+def _more(state: State, *bodies: e.Body) -> State:
+    for body in bodies:
+        fold(state, Event(state.seq + 1, state.time + 1, body))
+    assert wire.from_plain(State, json.loads(wire.dumps(wire.to_plain(state)))) == state
+    return state
+
+
+def test_what_a_person_changes_is_in_the_state() -> None:
+    state = folded(story_events(experiments=6))  # 1 and 5 are kept
+    state = _more(state, e.GuidanceQueued(1, "try a smaller batch", idea=True), e.GuidanceEdited(1, "try less"))
+    assert (state.guidance[1].text, state.guidance[1].idea) == ("try less", True)
+    state = _more(
+        state, e.ApprovalModeChanged(True), e.BaseChanged(3), e.ExperimentStarted(7, 3, "c", "x", forked=True)
+    )
+    assert state.approve and state.parent == 3 and state.best == 5 and state.experiments[7].forked
+    state = _more(state, e.ResearcherChanged("claude", "m"), e.SlotsChanged(("cpu0",)), e.BudgetChanged({"usd": 3.0}))
+    assert (state.researcher, state.model, state.slots, state.budget) == ("claude", "m", ("cpu0",), {"usd": 3.0})
+    before = state.program
+    state = _more(state, e.ProgramChanged("-a\n+b\n", "new", "not TOML"))
+    assert (state.program, state.program_changes) == (before, 0) and "not TOML" in state.notes[-1].text
+    state = _more(state, e.ProgramChanged("-a\n+b\n", "new"), e.NoteKept(7, "depth matters more than width"))
+    assert (state.program, state.program_changes, state.notebook[-1].experiment) == ("new", 1, 7)
+    state = _more(state, e.Judged(7, "kept", 1.0, -0.5, "better"))
+    assert state.best == 7 and state.base is None, "a fork that leads is what proposals build on anyway"
+
+
+def test_what_is_pinned_does_not_lead() -> None:
+    state = folded(story_events(experiments=6))
+    first, best = state.experiments[1], state.experiments[5]
+    state = _more(state, e.PinChanged(5, True))
+    assert (state.best, state.best_metric, state.best_commit) == (1, first.metric, first.commit)
+    state = _more(state, e.PinChanged(1, True), e.BaseChanged(3), e.PinChanged(3, True))
+    assert state.baseline is not None and state.session is not None
+    assert (state.best, state.best_metric, state.best_commit) == (0, state.baseline.metric, state.session.commit)
+    assert state.parent == 0 and state.pinned == {1, 3, 5}, "a pinned base is none"
+    state = _more(state, e.PinChanged(5, False), e.PinChanged(1, False))
+    assert (state.best, state.best_metric, state.best_commit) == (5, best.metric, best.commit)
+
+
 def test_folding_does_not_change_what_a_reader_holds() -> None:
     events = story_events(experiments=6)
     state = folded(events[:20])
@@ -192,6 +231,22 @@ def test_the_log_gives_back_what_was_folded(tmp_path: Path) -> None:
     assert [event.seq for event in log.events(5, 3)] == [6, 7, 8]
     own = list(log.events_of(2))
     assert own and all(getattr(event.body, "experiment", None) == 2 for event in own)
+    log.close()
+
+
+def test_a_log_from_before_steering_opens(tmp_path: Path) -> None:
+    paths = make_session(tmp_path, experiments=3, files=False)
+    added = {"approve", "base", "pinned", "program_changes", "notebook"}
+    with sqlite3.connect(paths.database) as db:
+        head = json.loads(db.execute("SELECT body FROM head").fetchone()[0])
+        db.execute("UPDATE head SET body = ?", (json.dumps({k: v for k, v in head.items() if k not in added}),))
+        for number, body in db.execute("SELECT number, body FROM experiments").fetchall():
+            old = {k: v for k, v in json.loads(body).items() if k != "forked"}
+            db.execute("UPDATE experiments SET body = ? WHERE number = ?", (json.dumps(old), number))
+    log = Log.append_to(paths.database)
+    assert log.state == folded(list(log.events())) and not log.state.pinned
+    log.append([e.PinChanged(1, True)])
+    assert log.load().pinned == {1}
     log.close()
 
 

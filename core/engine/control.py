@@ -38,7 +38,10 @@ class Control:
         if trouble:
             mend = "free some space: the engine then goes on by itself, and nothing is lost"
             raise CommandRefused(trouble, mend=mend)
-        return Reply(True, await self._handlers[type(command)](command))
+        handler = self._handlers.get(type(command))
+        if handler is None:
+            raise CommandRefused("this engine does not do that", mend="stop it and start it again with this version")
+        return Reply(True, await handler(command))
 
     def _refuse_when_ending(self) -> None:
         if self._loop.stopping:

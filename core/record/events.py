@@ -10,6 +10,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from core.record.steering import ApprovalGiven as ApprovalGiven
+from core.record.steering import ApprovalModeChanged as ApprovalModeChanged
+from core.record.steering import ApprovalRequested as ApprovalRequested
+from core.record.steering import BaseChanged as BaseChanged
+from core.record.steering import BudgetChanged as BudgetChanged
+from core.record.steering import GuidanceEdited as GuidanceEdited
+from core.record.steering import GuidanceQueued as GuidanceQueued
+from core.record.steering import GuidanceTaken as GuidanceTaken
+from core.record.steering import GuidanceWithdrawn as GuidanceWithdrawn
+from core.record.steering import NoteKept as NoteKept
+from core.record.steering import PinChanged as PinChanged
+from core.record.steering import ProgramChanged as ProgramChanged
+from core.record.steering import ResearcherChanged as ResearcherChanged
+from core.record.steering import SlotsChanged as SlotsChanged
+
 SessionState = Literal["starting", "running", "paused", "stopping", "stopped", "finished", "crashed"]
 Verdict = Literal["kept", "provisional", "discarded", "crashed", "pruned", "rejected", "skipped", "abandoned"]
 VERDICTS: tuple[Verdict, ...] = (
@@ -88,6 +103,7 @@ class ExperimentStarted:
     parent_commit: str
     researcher: str
     model: str | None = None
+    forked: bool = False  # it builds on what a person chose, and is judged against the best all the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,18 +172,6 @@ class Checked:
     ok: bool
     seconds: float
     output: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ApprovalRequested:
-    experiment: int
-
-
-@dataclass(frozen=True, slots=True)
-class ApprovalGiven:
-    experiment: int
-    approved: bool
-    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,24 +314,6 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
-class GuidanceQueued:
-    guidance: int
-    text: str
-    standing: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class GuidanceTaken:
-    guidance: int
-    experiment: int
-
-
-@dataclass(frozen=True, slots=True)
-class GuidanceWithdrawn:
-    guidance: int
-
-
-@dataclass(frozen=True, slots=True)
 class Noted:
     """Something a person should know that changes no state: a warning, a refusal, a disk filling up."""
 
@@ -337,38 +323,13 @@ class Noted:
 
 
 Body = (
-    SessionStarted
-    | EngineStarted
-    | EngineStopped
-    | Recovered
-    | StateChanged
-    | Preparing
-    | ExperimentStarted
-    | ResearcherWaiting
-    | ProposalRefused
-    | Proposed
-    | Spent
-    | Committed
-    | Checked
-    | ApprovalRequested
-    | ApprovalGiven
-    | RunStarted
-    | RunPhaseChanged
-    | RunFinished
-    | Calibrated
-    | NoiseEstimated
-    | MendAsked
-    | HiddenScored
-    | CertificationStarted
-    | Certified
-    | Reproduced
-    | Rebased
-    | Judged
-    | GuidanceQueued
-    | GuidanceTaken
-    | GuidanceWithdrawn
-    | Noted
-)
+    SessionStarted | EngineStarted | EngineStopped | Recovered | StateChanged | Preparing | ExperimentStarted
+    | ResearcherWaiting | ProposalRefused | Proposed | Spent | Committed | Checked | RunStarted | RunPhaseChanged
+    | RunFinished | Calibrated | NoiseEstimated | MendAsked | HiddenScored | CertificationStarted | Certified
+    | Reproduced | Rebased | Judged | ApprovalGiven | ApprovalModeChanged | ApprovalRequested | BaseChanged
+    | BudgetChanged | GuidanceEdited | GuidanceQueued | GuidanceTaken | GuidanceWithdrawn | NoteKept | PinChanged
+    | ProgramChanged | ResearcherChanged | SlotsChanged | Noted
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

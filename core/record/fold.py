@@ -13,6 +13,7 @@ from core.record import events as e
 from core.record.events import Event
 from core.record.state import (
     BASELINE,
+    NOTEBOOK_KEPT,
     NOTES_KEPT,
     Baseline,
     EngineInfo,
@@ -90,14 +91,12 @@ def _preparing(state: State, b: e.Preparing, time: float) -> None:
 def _experiment_started(state: State, b: e.ExperimentStarted, time: float) -> None:
     if b.experiment in state.live:  # begun by an engine that died while thinking: what it cost stays counted
         changes = {"parent": b.parent, "parent_commit": b.parent_commit, "researcher": b.researcher, "model": b.model}
-        _change(state, b.experiment, phase="thinking", reason="", **changes)
+        _change(state, b.experiment, phase="thinking", reason="", forked=b.forked, **changes)
         return
     phase = "running" if b.experiment == BASELINE else "thinking"
     hypothesis = "the unchanged code" if b.experiment == BASELINE else ""
-    _put(
-        state,
-        Experiment(b.experiment, b.parent, b.parent_commit, b.researcher, b.model, time, phase, hypothesis=hypothesis),
-    )
+    x = Experiment(b.experiment, b.parent, b.parent_commit, b.researcher, b.model, time, phase, hypothesis=hypothesis)
+    _put(state, replace(x, forked=b.forked))
     if b.experiment not in state.live:
         state.live = (*state.live, b.experiment)
 
@@ -259,15 +258,23 @@ def _judged(state: State, b: e.Judged, time: float) -> None:
     state.live = tuple(n for n in state.live if n != b.experiment)
     state.approvals = tuple(n for n in state.approvals if n != b.experiment)
     state.stood += b.metric is not None
-    if b.verdict == "kept" and b.metric is not None:
+    if b.verdict == "kept" and b.metric is not None and b.experiment not in state.pinned:
         state.stood = 0
         state.best, state.best_metric = b.experiment, b.metric
         state.best_commit = b.commit or old.commit
+        if old.forked and old.parent == state.base:
+            state.base = None  # the fork leads: the best and what it builds on are one again
 
 
 def _guidance_queued(state: State, b: e.GuidanceQueued, time: float) -> None:
-    state.guidance[b.guidance] = Guidance(b.guidance, b.text, b.standing, time)
+    state.guidance[b.guidance] = Guidance(b.guidance, b.text, b.standing, time, idea=b.idea)
     state.next_guidance = max(state.next_guidance, b.guidance + 1)
+
+
+def _guidance_edited(state: State, b: e.GuidanceEdited, time: float) -> None:
+    old = state.guidance.get(b.guidance)
+    if old:
+        state.guidance[b.guidance] = replace(old, text=b.text)
 
 
 def _guidance_taken(state: State, b: e.GuidanceTaken, time: float) -> None:
@@ -278,6 +285,58 @@ def _guidance_taken(state: State, b: e.GuidanceTaken, time: float) -> None:
 
 def _guidance_withdrawn(state: State, b: e.GuidanceWithdrawn, time: float) -> None:
     state.guidance.pop(b.guidance, None)
+
+
+def _approval_mode(state: State, b: e.ApprovalModeChanged, time: float) -> None:
+    state.approve = b.on
+
+
+def _base_changed(state: State, b: e.BaseChanged, time: float) -> None:
+    state.base = b.experiment
+
+
+def _pin_changed(state: State, b: e.PinChanged, time: float) -> None:
+    """A pinned one does not lead: the best is the best of the others, and what is unpinned may lead again."""
+    state.pinned = state.pinned | {b.experiment} if b.pinned else state.pinned - {b.experiment}
+    if state.base in state.pinned:
+        state.base = None
+    leader, metric = state.experiments.get(state.best), state.best_metric
+    if b.pinned and b.experiment == state.best:
+        leader, metric = state.experiments.get(BASELINE), state.baseline.metric if state.baseline else None
+    for x in state.experiments.values():
+        leads = x.verdict == "kept" and x.metric is not None and x.number not in state.pinned
+        if leads and (metric is None or state.metric.gain(metric, x.metric or 0.0) > 0):
+            leader, metric = x, x.metric
+    if leader is not None and leader.number != state.best:
+        state.best, state.best_metric, state.stood = leader.number, metric, 0
+        state.best_commit = leader.commit or (state.session.commit if state.session else None)
+
+
+def _researcher_changed(state: State, b: e.ResearcherChanged, time: float) -> None:
+    if state.engine:
+        state.engine = replace(state.engine, researcher=b.researcher, model=b.model)
+
+
+def _budget_changed(state: State, b: e.BudgetChanged, time: float) -> None:
+    if state.session:
+        state.session = replace(state.session, budget=dict(b.budget))
+
+
+def _slots_changed(state: State, b: e.SlotsChanged, time: float) -> None:
+    if state.engine:
+        state.engine = replace(state.engine, slots=b.slots)
+
+
+def _program_changed(state: State, b: e.ProgramChanged, time: float) -> None:
+    if b.refused:
+        _note(state, Note(time, "warning", f"the edited program.md is not in force: {b.refused}"))
+    elif state.session:
+        state.session = replace(state.session, program=b.program)
+        state.program_changes += 1
+
+
+def _note_kept(state: State, b: e.NoteKept, time: float) -> None:
+    state.notebook = (*state.notebook[-(NOTEBOOK_KEPT - 1) :], Note(time, "note", b.text, b.experiment))
 
 
 def _noted(state: State, b: e.Noted, time: float) -> None:
@@ -317,7 +376,16 @@ _HANDLERS: dict[type, Any] = {
     e.Rebased: _rebased,
     e.Judged: _judged,
     e.GuidanceQueued: _guidance_queued,
+    e.GuidanceEdited: _guidance_edited,
     e.GuidanceTaken: _guidance_taken,
     e.GuidanceWithdrawn: _guidance_withdrawn,
+    e.ApprovalModeChanged: _approval_mode,
+    e.BaseChanged: _base_changed,
+    e.PinChanged: _pin_changed,
+    e.ResearcherChanged: _researcher_changed,
+    e.BudgetChanged: _budget_changed,
+    e.SlotsChanged: _slots_changed,
+    e.ProgramChanged: _program_changed,
+    e.NoteKept: _note_kept,
     e.Noted: _noted,
 }

@@ -6,6 +6,7 @@ log) stay in the events.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,6 +69,7 @@ class Experiment:
     reason: str = ""
     refusals: int = 0
     rebased: int = 0
+    forked: bool = False  # built on what a person chose; judged against the best all the same
     mends: int = 0
     chosen_on: int = 0  # how many of its results made it lead; the later ones are free of that luck
     claim: float | None = None  # what it may claim on those, and how many runs that is worth
@@ -133,13 +135,17 @@ class NoiseLevel:
 
 @dataclass(frozen=True, slots=True)
 class Guidance:
-    """Words from the person. Taken guidance that is `standing` stays in force until withdrawn."""
+    """Words from the person. Taken guidance that is `standing` stays in force until withdrawn.
+
+    An `idea` is to be tried as an experiment of its own.
+    """
 
     id: int
     text: str
     standing: bool
     queued: float
     taken_by: int | None = None
+    idea: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +170,7 @@ class EngineInfo:
 
 
 NOTES_KEPT = 100
+NOTEBOOK_KEPT = 60  # lines of the researcher's own notebook; older ones are in the log
 
 
 @dataclass(slots=True)
@@ -189,6 +196,11 @@ class State:
     experiments: dict[int, Experiment] = field(default_factory=dict)
     guidance: dict[int, Guidance] = field(default_factory=dict)
     approvals: tuple[int, ...] = ()
+    approve: bool = False  # each proposal waits for a person
+    base: int | None = None  # what proposals build on by a person's choice; None: on the best
+    pinned: frozenset[int] = frozenset()  # never built on
+    program_changes: int = 0
+    notebook: tuple[Note, ...] = ()  # the researcher's, oldest first
     notes: tuple[Note, ...] = ()
     next_run: int = 1
     next_guidance: int = 1
@@ -208,6 +220,34 @@ class State:
             return Metric("metric")
         direction: Any = self.session.direction
         return Metric(self.session.metric, direction, self.session.self_reported)
+
+    @property
+    def researcher(self) -> str:
+        """Who proposes; "" before an engine has said."""
+        return self.engine.researcher if self.engine else ""
+
+    @property
+    def model(self) -> str | None:
+        return self.engine.model if self.engine else None
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        return self.engine.slots if self.engine else ()
+
+    @property
+    def program(self) -> str:
+        """program.md as it holds now."""
+        return self.session.program if self.session else ""
+
+    @property
+    def budget(self) -> Mapping[str, float | int | None]:
+        """What the session may spend as it holds now: `hours`, `experiments`, `usd`; None is no limit."""
+        return self.session.budget if self.session else {}
+
+    @property
+    def parent(self) -> int:
+        """The experiment that the next proposal builds on."""
+        return self.best if self.base is None else self.base
 
     @property
     def sigma(self) -> float | None:

@@ -19,7 +19,7 @@ from core.record import commands, events
 from core.record.events import Event
 from core.record.pulse import Pulse
 
-PROTOCOL = 1
+PROTOCOL = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +98,8 @@ def to_plain(value: Any) -> Any:
         return {str(k): to_plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [to_plain(v) for v in value]
+    if isinstance(value, frozenset):
+        return sorted(to_plain(v) for v in value)
     return value
 
 
@@ -135,6 +137,8 @@ def _converter(hint: Any) -> Converter | None:
     if origin is tuple:
         inner = _converter(args[0])
         return tuple if inner is None else lambda value: tuple(inner(v) for v in value)
+    if origin is frozenset:
+        return frozenset
     if origin is dict:
         key, of_value = args[0], _converter(args[1])
         return lambda value: {key(k): v if of_value is None else of_value(v) for k, v in value.items()}

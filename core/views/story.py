@@ -79,7 +79,28 @@ def _approval_given(b: e.ApprovalGiven, m: Metric) -> str:
 
 
 def _guidance_queued(b: e.GuidanceQueued, m: Metric) -> str:
+    if b.idea:
+        return f"idea {b.guidance}: {b.text}"
     return f"{'standing ' * b.standing}guidance {b.guidance}: {b.text}"
+
+
+def _base_changed(b: e.BaseChanged, m: Metric) -> str:
+    return f"proposals build on {'the best again' if b.experiment is None else _who(b.experiment)}"
+
+
+def _budget_changed(b: e.BudgetChanged, m: Metric) -> str:
+    words = {"hours": "{:g} hours", "experiments": "{} experiments", "usd": "${:.2f}"}
+    given = [words[key].format(value) for key, value in b.budget.items() if value is not None and key in words]
+    return f"budget: {', '.join(given) or 'no limit'}"
+
+
+def _program_changed(b: e.ProgramChanged, m: Metric) -> str:
+    if b.refused:
+        return f"warning: the edited program.md is not in force{_because(b.refused)}"
+    lines = b.diff.splitlines()
+    added = sum(line.startswith("+") and not line.startswith("+++") for line in lines)
+    removed = sum(line.startswith("-") and not line.startswith("---") for line in lines)
+    return f"program.md was edited (+{added} −{removed}): in force from the next experiment on"
 
 
 def _high(value: float | None) -> str:
@@ -124,8 +145,21 @@ _SENTENCES: dict[type, Callable[[Any, Metric], str | None]] = {
     e.Rebased: lambda b, m: f"#{b.experiment} re-applied on {_who(b.parent)}, the best by now, and runs again",
     e.Judged: _judged,
     e.GuidanceQueued: _guidance_queued,
+    e.GuidanceEdited: lambda b, m: f"guidance {b.guidance} now reads: {b.text}",
     e.GuidanceTaken: lambda b, m: f"guidance {b.guidance} goes to #{b.experiment}",
     e.GuidanceWithdrawn: lambda b, m: f"guidance {b.guidance} withdrawn",
+    e.ApprovalModeChanged: lambda b, m: (
+        "each proposal waits for you from now on" if b.on else "proposals run without waiting for you"
+    ),
+    e.BaseChanged: _base_changed,
+    e.PinChanged: lambda b, m: (
+        f"{_who(b.experiment)} is pinned: never built on" if b.pinned else f"{_who(b.experiment)} is no longer pinned"
+    ),
+    e.ResearcherChanged: lambda b, m: f"researcher {b.researcher}{f' ({b.model})' if b.model else ''} from now on",
+    e.BudgetChanged: _budget_changed,
+    e.SlotsChanged: lambda b, m: f"runs go to {' '.join(b.slots)}",
+    e.ProgramChanged: _program_changed,
+    e.NoteKept: lambda b, m: f"{_who(b.experiment)} notes: {b.text}",
     e.Noted: lambda b, m: f"{'' if b.level == 'info' else b.level + ': '}{b.text}",
 }
 
