@@ -89,13 +89,21 @@ class Workplace:
             env={**device.slot_environment(slot), "AUTORESEARCH_SEED": str(seed)},
             seconds=budget.seconds,
             steps=budget.steps,
-            limit_seconds=program.limit_seconds if budget.seconds is None else budget.seconds * 1.1 + 5,
+            limit_seconds=program.limit_seconds,
             startup_seconds=program.startup_seconds.get(kind, 300.0),
             saving_seconds=program.saving_seconds,
             train_files=self.prepared.train,
             plain=program.score is None,
             hold=self.overlaps,
+            cores=self._cores(slot) if budget.seconds is not None else None,
         )
+
+    def _cores(self, slot: str) -> float | None:
+        """Processors that a run in `slot` may keep busy on its clock: one of a CPU slot, any number beside a GPU.
+
+        Only of a run that has its data from us is the clock told from the start-up, which may use them all.
+        """
+        return 1.0 if self.overlaps and slot.startswith("cpu") else None
 
     def _job(self, *, folder: Path, command: str, top: Path, env: dict[str, str], **limits: Any) -> runner.JobSpec:
         """A command in the worktree `top`, in the cage, with nothing of ours in its environment."""

@@ -12,6 +12,7 @@ import time
 Identity = tuple[str, int, int]  # boot id, pid, start time in clock ticks since boot
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_TICKS = os.sysconf("SC_CLK_TCK")  # a second
 
 
 def boot_id() -> str:
@@ -37,15 +38,16 @@ def _read(path: str) -> bytes:
 
 
 class Stat:
-    """The fields of /proc/PID/stat that matter here. `start` in clock ticks since boot."""
+    """The fields of /proc/PID/stat that matter here. `start` in clock ticks since boot; `cpu` in seconds, its own."""
 
-    __slots__ = ("group", "parent", "session", "start", "state")
+    __slots__ = ("cpu", "group", "parent", "session", "start", "state")
 
     def __init__(self, text: bytes) -> None:
         # The name is in brackets and may itself hold brackets and spaces: count from the last one.
         fields = text[text.rindex(b")") + 2 :].split()
         self.state = fields[0].decode()
         self.parent, self.group, self.session = int(fields[1]), int(fields[2]), int(fields[3])
+        self.cpu = (int(fields[11]) + int(fields[12])) / _TICKS
         self.start = int(fields[19])
 
 
@@ -105,7 +107,17 @@ def tree_cpu(pids: list[int]) -> float:
         text = _read(f"/proc/{pid}/stat")
         if text:
             ticks += sum(map(int, text[text.rindex(b")") + 2 :].split()[11:15]))
-    return ticks / os.sysconf("SC_CLK_TCK")
+    return ticks / _TICKS
+
+
+def running_threads(pid: int) -> int:
+    """Threads of a process that are on a processor or wait for one."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208
+    except OSError:
+        return 0
+    texts = (_read(f"/proc/{pid}/task/{thread}/stat") for thread in threads)
+    return sum(1 for text in texts if text[text.rfind(b")") + 2 :][:1] == b"R")
 
 
 def held_files(pids: list[int]) -> tuple[int, int]:

@@ -45,7 +45,7 @@ class JobSpec:
     cage: CageSpec | None = None
     seconds: float | None = None
     steps: int | None = None
-    limit_seconds: float = 1800.0
+    limit_seconds: float = 1800.0  # of a step budget; a budget of seconds has its overtime in the shim
     startup_seconds: float = 120.0
     saving_seconds: float = 60.0
     train_files: Mapping[str, str] = field(default_factory=dict)

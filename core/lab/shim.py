@@ -30,13 +30,13 @@ if not __package__:
 
 from core.lab.detach import detach, last_word, leave_the_keys, raise_oom_score, reserve, tell
 from core.lab.output import Cleaner, Curve, OutputLog, clean, count, last_line, sha256
-from core.lab.proctree import boot_id, descendants, kill_children, process_identity, tree_cpu
+from core.lab.processors import Processors
+from core.lab.proctree import boot_id, descendants, kill_children, process_identity
 from core.lab.watch import GitFile, Watch
 
-TICK = 0.2  # seconds between looks at the tree
+TICK = 0.2  # seconds between looks at the tree, give or take a half
 HELD_TICK = 0.03  # seconds between looks for the word to go, while a job is held
 OVERTIME_FACTOR, OVERTIME_SECONDS = 1.02, 2.0  # what a run may be late: training on would pay otherwise
-CORES_FACTOR, CORES_SECONDS = 1.1, 0.5  # of a slot's processors, for what is not training
 HELD_SECONDS = 3600.0  # a held job whose engine never comes back is not held for ever
 
 _PR_SET_PDEATHSIG = 1
@@ -63,7 +63,7 @@ class Shim:
         self.exit_fd = reserve(self.path("exit.json.part"))
         self.job = 0
         self.job_identity: Any = None
-        self.cpu = 0.0  # processor seconds: at the clock's start while it runs, on the clock when it has stopped
+        self.processors = Processors(spec.get("cores"))
         self.terminated = False
         signal.signal(signal.SIGTERM, self._on_signal)  # from before anybody knows of this process
         # A job that gets its data by descriptor cannot train before it asks; one that needs none may never ask.
@@ -135,8 +135,10 @@ class Shim:
         while True:
             now = time.monotonic()
             if now >= next_tick:
-                next_tick = now + TICK
-                if verdict := self.asked_to_stop() or self.watch.look(self.pids()):
+                # Nobody can tell when: what is done between two looks only would not be seen.
+                next_tick = now + TICK * (0.5 + os.urandom(1)[0] / 255)
+                pids = self.pids()
+                if verdict := self.asked_to_stop() or self.watch.look(pids) or self.look_at_processors(pids, now):
                     return verdict
             if now >= next_status:
                 next_status = now + 1.0
@@ -211,20 +213,14 @@ class Shim:
         word = "running" if self.clock == self.started else "training"
         return self.clock + allowed, "overtime", f"was killed after {allowed:.1f} s: still {word} past {budget}"
 
-    def cpu_seconds(self) -> float:
-        """What the job has used of the processors so far, all its processes together."""
-        gone = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return gone.ru_utime + gone.ru_stime + tree_cpu(self.pids())
-
-    def too_many_cores(self) -> str:
-        """Words, when a run that said `done` used more processors on the clock than its slot has; else empty."""
-        cores = self.spec.get("cores")
-        if not cores or self.clock_end is None:
-            return ""
-        seconds = self.clock_end - self.clock
-        if self.cpu <= cores * (seconds * CORES_FACTOR + CORES_SECONDS):
-            return ""
-        return f"used {self.cpu:.1f} processor seconds in {seconds:.1f} s, where its slot has {cores:g} processors"
+    def look_at_processors(self, pids: list[int], now: float) -> tuple[str, str] | None:
+        """The end of a run that has used more than it may use by the end of its budget already."""
+        if self.phase != "saving":
+            self.processors.look(pids, now)
+        if self.phase != "training":
+            return None
+        words = self.processors.too_many(now - self.clock, self.spec["seconds"] or 0.0)
+        return ("resources", f"was killed: it {words}") if words else None
 
     def asked_to_stop(self) -> tuple[str, str] | None:
         try:
@@ -236,7 +232,10 @@ class Shim:
     def natural_end(self) -> tuple[str, str]:
         code = self.exit_code
         if code == 0:
-            return ("resources", words) if (words := self.too_many_cores()) else ("done", "")
+            if self.phase == "training":  # it never said that it was done
+                self.processors.look(self.pids(), time.monotonic())
+            words = self.processors.too_many(self.seconds())
+            return ("resources", words) if words else ("done", "")
         if code == -signal.SIGXFSZ:
             return "resources", f"wrote a file of more than {self.spec['disk_limit'] >> 20} MB"
         if code == -signal.SIGKILL:
@@ -293,7 +292,7 @@ class Shim:
                     self.go()
             elif message.get("type") == "done" and self.phase == "training":
                 self.clock_end = time.monotonic()
-                self.cpu = self.cpu_seconds() - self.cpu
+                self.processors.look(self.pids(), self.clock_end)
                 self.phase = "saving"
                 self.said.update({key: count(message.get(key)) for key in ("steps", "tokens")})
                 self.said["sha256"] = sha256(message.get("sha256"))
@@ -328,7 +327,7 @@ class Shim:
         now = time.monotonic()
         if self.phase in ("starting", "ready") or now - self.started <= self.spec["startup_seconds"]:
             self.clock, self.clock_wall = now, time.time()
-            self.cpu = self.cpu_seconds()
+            self.processors.start(self.pids(), now)
             self.phase = "training"
             self.curve.restart()
         self.write_status()
@@ -372,7 +371,7 @@ class Shim:
             "tokens": self.said.get("tokens"), "params": count(self.said.get("params")), "log_tail": tail,
             "saving_seconds": round(ended_mono - self.clock_end, 4) if self.clock_end else None,
             "ended_at": time.time() - (time.monotonic() - ended_mono), "clock_started": self.clock_wall,
-            "cpu_seconds": round(self.cpu, 3) if self.clock_end else None, "boot_id": boot_id(),
+            "cpu_seconds": round(self.processors.used, 3) if self.spec.get("cores") else None, "boot_id": boot_id(),
             "weights_sha256": self.said.get("sha256"), **self.watch.peaks(),
         }  # fmt: skip
         self.phase = "ended"

@@ -1,0 +1,69 @@
+"""How much of the processors a job uses on its clock: more than its slot has would be training for nothing.
+
+Standard library only and few imports: the shim of every job loads this.
+"""
+
+from __future__ import annotations
+
+import resource
+
+from core.lab.proctree import process_stat, running_threads, tree_cpu
+
+FACTOR, SECONDS = 1.1, 0.5  # of a slot's processors, for what is not training
+
+
+class Processors:
+    """Processor seconds of a job's whole tree. `cores` is what it may keep busy on its clock, None for any number.
+
+    Two counts, and the larger holds. The kernel's own is exact, but it forgets a process whose parent ignores its end
+    (SIGCHLD), so looks at the tree are added up as well: a process seen for the first time is charged with the whole
+    time since the last look for each of its threads that runs. That is too much for one process and right on average
+    for many, however short they live, as long as nobody can tell when the next look comes.
+    """
+
+    def __init__(self, cores: float | None) -> None:
+        self._cores = cores
+        self._seen: dict[tuple[int, int], float] = {}
+        self._looked = 0.0  # sum over all looks
+        self._last: float | None = None
+        self._from: tuple[float, float] | None = None  # both counts at the start of the clock
+        self.used = 0.0  # on the clock so far, at the last look
+
+    def look(self, pids: list[int], now: float) -> None:
+        """Take in the tree as it is at `now` (monotonic seconds)."""
+        if not self._cores:
+            return
+        since = now - self._last if self._last is not None else 0.0
+        self._last = now
+        seen: dict[tuple[int, int], float] = {}
+        for pid in pids:
+            stat = process_stat(pid)
+            if stat is None:
+                continue
+            known = self._seen.get((pid, stat.start))
+            seen[pid, stat.start] = stat.cpu
+            if known is None:
+                self._looked += max(stat.cpu, since * running_threads(pid)) if since else stat.cpu
+            else:
+                self._looked += max(0.0, stat.cpu - known)
+        self._seen = seen
+        if self._from is not None:
+            counted, looked = self._from
+            self.used = max(self._counted(pids) - counted, self._looked - looked)
+
+    def start(self, pids: list[int], now: float) -> None:
+        """The clock starts: what was used until now is free."""
+        self.look(pids, now)
+        self._from = (self._counted(pids), self._looked) if self._cores else None
+
+    def too_many(self, seconds: float, budget: float = 0.0) -> str:
+        """Words, when in `seconds` of the clock more was used than is allowed in all of its `budget`; else empty."""
+        if not self._cores or self.used <= self._cores * (max(seconds, budget) * FACTOR + SECONDS):
+            return ""
+        cores = f"{self._cores:g} processor{'s' * (self._cores != 1)}"
+        return f"used {self.used:.1f} processor seconds in {seconds:.1f} s, where its slot has {cores}"
+
+    @staticmethod
+    def _counted(pids: list[int]) -> float:
+        gone = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return gone.ru_utime + gone.ru_stime + tree_cpu(pids)
