@@ -7,15 +7,17 @@ read-only files first; then the editable files (they change when the best does);
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from core.record.metric import format_delta, format_metric
 from core.record.proposal import KINDS
 from core.record.state import BASELINE, Experiment, State
+from core.research import recall
+from core.research.fence import bounded as bounded
+from core.research.fence import fenced as fenced
 from core.research.protocol import Brief
-from core.views.text import clean, one_line
+from core.views.text import one_line
 
 FILE_LIMIT = 200_000  # characters of one editable file
 READ_LIMIT = 60_000  # of one read-only file
@@ -23,7 +25,6 @@ READ_TOTAL = 240_000  # of all of them together
 PROGRAM_LIMIT = 60_000
 DIFF_LIMIT = 4_000
 LOG_LIMIT = 2_500
-LINE_LIMIT = 300  # of one experiment in the history
 SHOWN = 10  # experiments in each list of the history
 
 RULES = """\
@@ -91,24 +92,6 @@ PROPOSE: Mapping[str, Any] = {
 }
 
 NUDGE = "That was no proposal: nothing runs until you call the tool `propose`. Call it now, once, with your best idea."
-
-
-def bounded(text: str, limit: int, *, end: bool = False) -> str:
-    """Clean text of at most `limit` characters: the head and the tail, or with `end` only the tail."""
-    text = clean(text)
-    if len(text) <= limit:
-        return text
-    if end:
-        return "…" + text[len(text) - limit :]
-    half = limit // 2
-    return f"{text[:half]}\n… {len(text) - 2 * half:,} characters left out …\n{text[len(text) - half :]}"
-
-
-def fenced(tag: str, text: str, **attributes: object) -> str:
-    """`text` between tags that it cannot close itself."""
-    safe = re.sub(rf"<(/?\s*{re.escape(tag)}\b)", r"<\\\1", text, flags=re.IGNORECASE)
-    names = "".join(f' {k}="{one_line(str(v), 200).replace(chr(34), "")}"' for k, v in attributes.items())
-    return f"<{tag}{names}>\n{safe}\n</{tag}>"
 
 
 def stable(brief: Brief) -> str:
@@ -189,16 +172,8 @@ def _judged(state: State) -> list[Experiment]:
 
 
 def _listed(title: str, experiments: Iterable[Experiment]) -> str:
-    lines = [_line(x) for x in experiments]
+    lines = [recall.line(x) for x in experiments]
     return f"{title}:\n" + "\n".join(lines) if lines else ""
-
-
-def _line(x: Experiment) -> str:
-    result = f"{format_metric(x.metric)} ({format_delta(x.delta)})" if x.metric is not None else "no result"
-    expected = f", expected {format_delta(x.expected)}" if x.expected is not None else ""
-    why = f" — {one_line(x.reason, 140)}" if x.reason and x.metric is None else ""
-    head = f"#{x.number} on #{x.parent} {x.verdict or x.phase}: {result}{expected} [{x.kind}] "
-    return head + one_line(x.hypothesis, LINE_LIMIT) + why
 
 
 def _digest(state: State, judged: list[Experiment]) -> str:

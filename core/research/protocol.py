@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from core.program import Program
 from core.record.proposal import Proposal, Usage
 from core.record.state import State
+from core.research.notebook import Notebook
+
+
+def _no_text(experiment: int) -> str:
+    return ""
+
+
+def _no_curve(experiment: int) -> Sequence[tuple[float, float]]:
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +43,10 @@ class Brief:
     device: str = "cpu"
     run_budget: str = ""
     info: Mapping[str, object] = field(default_factory=dict)  # what `prepare` said of the data
+    ideas: tuple[str, ...] = ()  # the person's, to be tried as the next experiment
+    rationale_of: Callable[[int], str] = _no_text  # an earlier experiment's reasoning, as proposed
+    curve_of: Callable[[int], Sequence[tuple[float, float]]] = _no_curve  # (step, loss) of its last run, as printed
+    notebook: Notebook = field(default_factory=Notebook)
 
 
 class Stream(Protocol):

@@ -1,0 +1,28 @@
+"""Text from outside (files, run output, papers, notes) made harmless for a prompt: bounded, clean, fenced.
+
+It is data. A fence cannot be closed by what stands in it, and nothing that acts on a terminal gets through.
+"""
+
+from __future__ import annotations
+
+import re
+
+from core.views.text import clean, one_line
+
+
+def bounded(text: str, limit: int, *, end: bool = False) -> str:
+    """Clean text of at most `limit` characters: the head and the tail, or with `end` only the tail."""
+    text = clean(text)
+    if len(text) <= limit:
+        return text
+    if end:
+        return "…" + text[len(text) - limit :]
+    half = limit // 2
+    return f"{text[:half]}\n… {len(text) - 2 * half:,} characters left out …\n{text[len(text) - half :]}"
+
+
+def fenced(tag: str, text: str, **attributes: object) -> str:
+    """`text` between tags that it cannot close itself."""
+    safe = re.sub(rf"<(/?\s*{re.escape(tag)}\b)", r"<\\\1", text, flags=re.IGNORECASE)
+    names = "".join(f' {k}="{one_line(str(v), 200).replace(chr(34), "")}"' for k, v in attributes.items())
+    return f"<{tag}{names}>\n{safe}\n</{tag}>"

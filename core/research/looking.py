@@ -1,0 +1,93 @@
+"""What a researcher may look at in the code: the editable and the read-only files, by lines or by search."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
+
+from core.record.edits import clean_path
+from core.record.errors import EditError
+from core.research import finder
+from core.research.protocol import Brief
+from core.views.text import clean, one_line, plural
+
+LINES = 400  # of a file, shown at once
+WIDTH = 500  # characters of a line
+PLACES = 60  # of one search, shown at once
+PATTERN = 500  # characters
+SEARCH_SECONDS = 5.0  # that a search by expression may take, the start of its process included
+
+
+def readable(brief: Brief) -> dict[str, str]:
+    """Every file that may be read, path -> text: the editable ones as they stand in the parent, and the read-only."""
+    return {**brief.read_files, **brief.files}
+
+
+def read_lines(brief: Brief, path: str, first: int, last: int | None) -> tuple[str, str, str]:
+    """(path, lines with their numbers, a word on what part that is). Raises EditError for what may not be read."""
+    files = readable(brief)
+    path = clean_path(path)
+    if path not in files:
+        raise EditError(
+            f"{one_line(path, 200)} cannot be read here", mend=f"what may be read: {', '.join(sorted(files)) or 'none'}"
+        )
+    lines = files[path].split("\n")
+    if lines and not lines[-1]:
+        lines.pop()
+    if first > max(1, len(lines)):
+        raise EditError(f"{path} has only {plural(len(lines), 'line')}", mend="ask for lines that it has")
+    end = min(len(lines), first + LINES - 1, last if last is not None else len(lines))
+    if end < first <= len(lines):
+        raise EditError(f"line {last} comes before line {first}", mend="give the first line, then the last")
+    shown = "\n".join(f"{n:5d} | {clean(lines[n - 1])[:WIDTH]}" for n in range(first, end + 1))
+    return path, shown, f"lines {first}-{end} of {len(lines):,}"
+
+
+async def search(
+    brief: Brief, text: str, *, regex: bool = False, path: str = "", seconds: float = SEARCH_SECONDS
+) -> tuple[list[tuple[str, int, str]], bool]:
+    """(path, line number, line) of each place, and whether there are more. Raises EditError: bad or slow pattern."""
+    if not text.strip() or len(text) > PATTERN:
+        raise EditError(f"a search is 1 to {PATTERN} characters long", mend="search for a name or a short phrase")
+    files = readable(brief)
+    if path:
+        folder = path.rstrip("/") + "/"
+        files = {name: body for name, body in files.items() if name == path or name.startswith(folder)}
+        if not files:
+            known = ", ".join(sorted(readable(brief))) or "none"
+            raise EditError(f"nothing that may be read is called {one_line(path, 200)}", mend=f"the files: {known}")
+    if regex:
+        places = await _by_expression(files, text, seconds)
+    else:
+        matches = finder.containing(text)
+        places = await asyncio.to_thread(lambda: list(islice(finder.found(files, matches), PLACES + 1)))
+    return places[:PLACES], len(places) > PLACES
+
+
+async def _by_expression(files: Mapping[str, str], pattern: str, seconds: float) -> list[tuple[str, int, str]]:
+    asked = json.dumps({"files": files, "pattern": pattern, "limit": PLACES + 1}).encode()
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-I", "-S", str(Path(finder.__file__)),
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, env={},
+    )  # fmt: skip
+    try:
+        out, _ = await asyncio.wait_for(child.communicate(asked), seconds)
+        answer = json.loads(out)
+    except TimeoutError:
+        raise EditError(
+            f"the search took longer than {seconds:g} s and was ended",
+            mend="use a simpler expression (no nested repeats), or search for plain text",
+        ) from None
+    except ValueError:
+        raise EditError("the search failed", mend="use a simpler expression, or search for plain text") from None
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+    if "wrong" in answer:
+        raise EditError(f"no regular expression: {answer['wrong']}", mend="mend it, or search for plain text")
+    return [(str(path), int(number), str(line)) for path, number, line in answer["places"]]

@@ -1,0 +1,203 @@
+"""The tools of a language-model researcher: looking things up. What they return is data, fenced and bounded.
+
+No tool acts on anything but the researcher's own notebook: edits come only from `propose`, which goes through every
+check, so nothing that a file, a paper or a run's output says can change what is edited, kept or sent.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from core.record.errors import EditError
+from core.record.events import VERDICTS
+from core.record.proposal import KINDS
+from core.research import looking, recall
+from core.research.fence import bounded, fenced
+from core.research.prompt import PROPOSE
+from core.research.protocol import Brief, Stream
+from core.views.text import one_line, plural
+
+RESULT = 16_000  # characters of one tool's answer
+
+
+def _tool(name: str, description: str, required: tuple[str, ...] = (), **properties: Any) -> Mapping[str, Any]:
+    schema = {"type": "object", "properties": properties, "required": list(required)}
+    return {"name": name, "description": description, "input_schema": schema}
+
+
+def _text(description: str, *choices: str) -> dict[str, Any]:
+    return {"type": "string", "description": description, **({"enum": list(choices)} if choices else {})}
+
+
+def _whole(description: str) -> dict[str, Any]:
+    return {"type": "integer", "description": description}
+
+
+READ_FILE = _tool(
+    "read_file", "Lines of an editable or read-only file, numbered (the numbers are not part of it).", ("path",),
+    path=_text("As shown in the list of files."), first=_whole("First line, from 1."), last=_whole("Last line."),
+)  # fmt: skip
+SEARCH_CODE = _tool(
+    "search_code", "Lines of the editable and read-only files that hold a text, or match a regular expression.",
+    ("text",),
+    text=_text("What to look for, within a line."),
+    regex={"type": "boolean", "description": "Whether `text` is a regular expression."},
+    path=_text("Only in this file or folder."),
+)  # fmt: skip
+LIST_EXPERIMENTS = _tool(
+    "list_experiments", "Earlier experiments of this session, one line each, by filter.", (),
+    verdict=_text("Only with this verdict.", *VERDICTS), kind=_text("Only of this kind of change.", *KINDS),
+    text=_text("Only whose hypothesis holds this text."), file=_text("Only that changed this file."),
+    sort=_text("Order: newest first (default), oldest first, or best metric first.", *recall.ORDERS),
+    limit=_whole(f"How many, at most {recall.LISTED}."),
+)  # fmt: skip
+READ_EXPERIMENT = _tool(
+    "read_experiment",
+    "One earlier experiment: hypothesis, reasoning, diff, runs, loss curve, verdict with its reason, end of a crash.",
+    ("experiment",),
+    experiment=_whole("Its number."),
+)  # fmt: skip
+NOTES = _tool(
+    "notes",
+    "Your own notebook, which lasts as long as the session and is shown with every request. Keep in it what should "
+    "guide later choices: what was learnt, ideas not yet tried, what to combine. Rewrite it when it grows stale.",
+    ("action",),
+    action=_text("What to do with it.", "read", "add", "replace"),
+    text=_text("To add below, or to replace all of it with."),
+)  # fmt: skip
+GIVE_UP = _tool(
+    "give_up",
+    "Drop the idea you are working on, when it cannot be made to work. You are then asked for another one.",
+    ("reason",),
+    reason=_text("Why, in one sentence: it is put on record."),
+)  # fmt: skip
+
+TOOLS: tuple[Mapping[str, Any], ...] = (
+    READ_FILE, SEARCH_CODE, LIST_EXPERIMENTS, READ_EXPERIMENT, NOTES, GIVE_UP, PROPOSE,
+)  # fmt: skip
+
+
+class Toolbox:
+    """The tools of one proposal. `propose` and `give_up` end a conversation and are answered by whoever leads it."""
+
+    def __init__(self, brief: Brief) -> None:
+        self._brief = brief
+        self._tools: Mapping[str, Callable[[Mapping[str, Any]], Awaitable[tuple[str, str]]]] = {
+            "read_file": self._read_file,
+            "search_code": self._search_code,
+            "list_experiments": self._list_experiments,
+            "read_experiment": self._read_experiment,
+            "notes": self._notes,
+        }
+
+    async def call(self, name: str, input: Mapping[str, Any], stream: Stream) -> str:
+        """Use one tool: its answer as fenced text of bounded length. One line of it goes to `stream`.
+
+        Raises EditError with what to answer the model: no such tool, wrong input, or nothing found.
+        """
+        tool = self._tools.get(name)
+        if tool is None:
+            known = ", ".join([*self._tools, "give_up", "propose"])
+            stream.tool(f"{one_line(str(name), 60)}: there is no such tool")
+            raise EditError(f"there is no tool {one_line(str(name), 60)!r}", mend=f"the tools: {known}")
+        try:
+            if not isinstance(input, Mapping):
+                raise EditError("the tool's input is no JSON object", mend=f"call {name} again")
+            said, answer = await tool(input)
+        except EditError as error:
+            stream.tool(f"{name}: {one_line(error.what, 200)}")
+            raise
+        stream.tool(f"{name} {said}")
+        return answer
+
+    async def _read_file(self, input: Mapping[str, Any]) -> tuple[str, str]:
+        first = whole(input, "first", 1) or 1
+        path, lines, part = looking.read_lines(self._brief, text(input, "path"), first, whole(input, "last", 1))
+        access = "editable" if path in self._brief.files else "read-only"
+        return f"{path}, {part}", fenced("file", bounded(lines, RESULT), path=path, part=part, access=access)
+
+    async def _search_code(self, input: Mapping[str, Any]) -> tuple[str, str]:
+        wanted, regex = text(input, "text"), flag(input, "regex")
+        places, more = await looking.search(self._brief, wanted, regex=regex, path=text(input, "path", ""))
+        count = f"{'more than ' * more}{plural(len(places), 'line')}"
+        lines = "\n".join(f"{path}:{number}: {line}" for path, number, line in places) or "nothing found"
+        said = f"{'/' if regex else chr(34)}{one_line(wanted, 80)}{'/' if regex else chr(34)}: {count}"
+        return said, fenced("found", bounded(lines, RESULT), count=count)
+
+    async def _list_experiments(self, input: Mapping[str, Any]) -> tuple[str, str]:
+        chosen = recall.Filter(
+            verdict=choice(input, "verdict", VERDICTS), kind=choice(input, "kind", KINDS), text=text(input, "text", ""),
+            file=text(input, "file", ""), sort=choice(input, "sort", recall.ORDERS) or recall.ORDERS[0],
+            limit=min(recall.LISTED, whole(input, "limit", 1) or recall.LISTED),
+        )  # fmt: skip
+        lines, total = recall.listed(self._brief.state, chosen)
+        count = f"{len(lines)} of {plural(total, 'experiment')}"
+        answer = fenced("experiments", bounded("\n".join(lines) or "none matches", RESULT), count=count)
+        return f"{chosen.words()}: {count}", answer
+
+    async def _read_experiment(self, input: Mapping[str, Any]) -> tuple[str, str]:
+        number = whole(input, "experiment", 0)
+        if number is None:
+            raise EditError('"experiment" is missing', mend="give the experiment's number")
+        return f"#{number}", fenced("experiment", bounded(recall.told(self._brief, number), RESULT), number=number)
+
+    async def _notes(self, input: Mapping[str, Any]) -> tuple[str, str]:
+        action, notebook = choice(input, "action", ("read", "add", "replace")), self._brief.notebook
+        if action == "add":
+            said, kept = f"add: {one_line(text(input, 'text'), 160)}", notebook.add(text(input, "text"))
+        elif action == "replace":
+            said, kept = f"replace: {one_line(text(input, 'text'), 160)}", notebook.replace(text(input, "text"))
+        elif action == "read":
+            said, kept = "read", notebook.read()
+        else:
+            raise EditError('"action" is missing', mend="give read, add or replace")
+        return said, fenced("notebook", kept or "(empty)", characters=len(kept))
+
+
+# --- reading a tool's input, in words where it is wrong -------------------------------------------
+
+
+def text(input: Mapping[str, Any], name: str, default: str | None = None) -> str:
+    """A string; `default` where it is left out. Raises EditError."""
+    value = input.get(name)
+    if value is None:
+        if default is None:
+            raise EditError(f'"{name}" is missing', mend="give it as text")
+        return default
+    if not isinstance(value, str):
+        raise EditError(f'"{name}" is {type(value).__name__}, not text', mend="give it as text")
+    return value
+
+
+def whole(input: Mapping[str, Any], name: str, least: int) -> int | None:
+    """A whole number of at least `least`, None where it is left out. Numbers in text are taken. Raises EditError."""
+    value = input.get(name)
+    if value is None:
+        return None
+    try:
+        number = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else math.nan
+    except (ValueError, OverflowError):
+        number = math.nan
+    if not number.is_integer() or number < least:
+        raise EditError(f'"{name}" is no whole number of at least {least}', mend="give a whole number")
+    return int(number)
+
+
+def flag(input: Mapping[str, Any], name: str) -> bool:
+    """True or false, false where it is left out. Raises EditError."""
+    value = input.get(name)
+    if value in (None, True, False, "true", "false"):
+        return value in (True, "true")
+    raise EditError(f'"{name}" is neither true nor false', mend="give true or false")
+
+
+def choice(input: Mapping[str, Any], name: str, choices: tuple[str, ...]) -> str | None:
+    """One of `choices`, None where it is left out. Raises EditError."""
+    value = input.get(name)
+    if value is None or value == "":
+        return None
+    if value not in choices:
+        raise EditError(f'"{name}" is {one_line(str(value), 60)!r}', mend=f"choose one of: {', '.join(choices)}")
+    return str(value)
