@@ -62,7 +62,7 @@ class Loop:
         """Prepare, recover what an earlier engine left, and go on until something ends the session."""
         if not await prepare_session(self.setup, self.journal, self.runs.place, self._hold, self._end.done):
             return self._end.result()
-        self.thinker.info = self.runs.place.prepared.info
+        self.thinker.briefing.info = self.runs.place.prepared.info
         await self.journal.write(e.StateChanged("running"))
         self.slots.open()
         self._begin_errand()
