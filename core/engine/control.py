@@ -86,7 +86,7 @@ class Control:
             run.end("skip")
         thought = loop.thinker.now
         if thought is not None and thought.experiment == number:
-            loop.cancel_thinking()
+            loop.ahead.cancel()
         elif not live and number not in loop.judge.busy:
             await loop.abandon(number, "skipped before it ran", "skipped")
         return f"experiment {number} is being skipped"
@@ -105,7 +105,7 @@ class Control:
             raise CommandRefused("the session is stopping already; stop --now does not wait for running jobs")
         loop.stopping = "stopped by a person" + (", running jobs killed" if command.now else "")
         loop.slots.drain()
-        loop.cancel_thinking()
+        loop.ahead.cancel()
         if loop.state.state != "stopping":
             await loop.journal.write(e.StateChanged("stopping", loop.stopping))
         running = list(loop.runs.live.values())
@@ -132,8 +132,8 @@ class Control:
         await loop.journal.write(e.GuidanceQueued(number, text, command.standing))
         if command.now and loop.thinker.now is not None:
             experiment = loop.thinker.now.experiment
-            loop.rethink = True
-            loop.cancel_thinking()
+            loop.ahead.rethink = True
+            loop.ahead.cancel()
             return f"guidance {number} interrupts the thinking about experiment {experiment}"
         waiting = sum(g.taken_by is None for g in loop.state.guidance.values())
         kept = ", and stays in force" if command.standing else ""

@@ -14,6 +14,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
+from core.engine.ahead import Ahead
 from core.engine.errands import Errands
 from core.engine.journal import Journal
 from core.engine.judging import Judge
@@ -21,10 +22,10 @@ from core.engine.preparing import prepare_session
 from core.engine.runs import Runs
 from core.engine.setup import Setup
 from core.engine.slots import Slots, Urgency
-from core.engine.thinking import Thinker, back_off
+from core.engine.thinking import Thinker
 from core.record import events as e
 from core.record.decide import calibrate
-from core.record.errors import CommandRefused, EditError, ProposalFailed, ResearcherMisconfigured, ScriptEnded
+from core.record.errors import CommandRefused
 from core.record.state import BASELINE, State
 
 TAIL_LINES = 12  # of a crashed baseline's output in the reason
@@ -42,17 +43,15 @@ class Loop:
         self.runs = Runs(setup, journal, self.slots)
         self.thinker = Thinker(setup, journal)
         self.judge = Judge(setup, journal)
-        self.thinking: asyncio.Task[None] | None = None
-        self.rethink = False  # the thinking was cancelled to be begun again with new guidance
+        self.ahead = Ahead(self)
         self.skipped: set[int] = set()
         self.stopping = ""
-        self.proposed = 0  # by this engine
         self.exhausted = ""  # why no more experiments begin
         self.errands = Errands(setup, journal, self.runs)
         self._errands: set[asyncio.Task[None]] = set()
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._end: asyncio.Future[tuple[e.SessionState, str]] = asyncio.get_running_loop().create_future()
-        self._awake = asyncio.Event()
+        self.awake = asyncio.Event()
 
     @property
     def state(self) -> State:
@@ -60,14 +59,14 @@ class Loop:
 
     async def run(self) -> tuple[e.SessionState, str]:
         """Prepare, recover what an earlier engine left, and go on until something ends the session."""
-        if not await prepare_session(self.setup, self.journal, self.runs.place, self._hold, self._end.done):
+        if not await prepare_session(self.setup, self.journal, self.runs.place, self.hold, self._end.done):
             return self._end.result()
         self.thinker.briefing.info = self.runs.place.prepared.info
         await self.journal.write(e.StateChanged("running"))
         self.slots.open()
         self._begin_errand()
         self._carry_on()
-        thinker = self._watch(self._think_on())
+        thinker = self._watch(self.ahead.think_on())
         try:
             return await asyncio.shield(self._end)
         finally:
@@ -111,7 +110,7 @@ class Loop:
         task.add_done_callback(done)
         return task
 
-    async def _hold(self, reason: str) -> None:
+    async def hold(self, reason: str) -> None:
         """Pause for a person: what is wrong touches every verdict."""
         self.slots.close()
         if self.state.state == "running":
@@ -125,12 +124,16 @@ class Loop:
             self._carry(BASELINE, self._baseline())
         for number in state.live:
             if number != BASELINE and state.experiments[number].commit:
-                self._carry(number, self._experiment(number))
+                self.carry(number)
         judged = {n for n in state.running.values() if n not in state.live}
         if state.best not in state.live and self.judge.wants_repeat(state.best):
             judged.add(state.best)
         for number in judged:
             self._carry(number, self._lead(number))
+
+    def carry(self, number: int) -> None:
+        """Take a committed experiment to its verdict."""
+        self._carry(number, self._experiment(number))
 
     def _carry(self, number: int, work: Coroutine[Any, Any, None]) -> None:
         task = self._watch(work)
@@ -168,13 +171,13 @@ class Loop:
 
     def wake(self) -> None:
         """Look again at whether to think, and at whether anything is left to do."""
-        self._awake.set()
+        self.awake.set()
         if self._end.done():
             return
         busy = [n for n in self._tasks if not self._tasks[n].done()] or self._errands
         if self.stopping and not self.runs.live and not self.judge.busy:
             self.end("stopped", self.stopping)
-        elif self.exhausted and not (self.stopping or busy or self._unproposed() or self.thinking):
+        elif self.exhausted and not (self.stopping or busy or self.ahead.busy):
             self.end("finished", self.exhausted)
 
     async def _baseline(self) -> None:
@@ -295,122 +298,13 @@ class Loop:
             if x.verdict != "kept":
                 shutil.rmtree(self.setup.paths.run(run.run) / "out", ignore_errors=True)
 
-    # Thinking
-
-    async def _think_on(self) -> None:
-        failures = 0
-        while True:
-            await self._may_think()
-            number = self._next_number()
-            if not await self._affordable(number):
-                self.wake()
-                await self.journal.changed()
-                continue
-            self.thinking = asyncio.create_task(self._think(number))
-            try:
-                await asyncio.wait({self.thinking})
-                failures = await self._after_thinking(number, self.thinking, failures)
-            finally:
-                self.thinking.cancel()
-                await asyncio.gather(self.thinking, return_exceptions=True)
-                self.thinking = None
-                self.wake()
-
-    async def _affordable(self, number: int) -> bool:
-        """Whether the budget allows `number`; one that is to be mended belongs to an experiment already counted."""
-        x = self.state.experiments.get(number)
-        if x is None or not x.mends:
-            self.exhausted = self.exhausted or self.spent() or self.setup.researcher.ended(self.state, number) or ""
-            return not self.exhausted
-        if spent := self.spent(counting=False):
-            await self.judge.settle(number, "crashed", f"{x.reason} (not mended: {spent})")
-        return not spent
-
-    async def _after_thinking(self, number: int, thought: asyncio.Task[None], failures: int) -> int:
-        """Deal with how a thought ended. Returns how many in a row have come to nothing."""
-        if thought.cancelled():
-            await self._thinking_cancelled(number)
-            return failures
-        error = thought.exception()
-        if error is None:
-            return 0
-        if isinstance(error, ScriptEnded):
-            self.exhausted = error.what
-            await self.abandon(number, error.what)
-        elif isinstance(error, (EditError, ProposalFailed)):
-            where = f"{error.where}: " if error.where else ""
-            await self.judge.settle(number, "rejected", where + error.what)
-            if self.setup.researcher.mends:
-                await back_off(self.journal, failures + 1)
-            return failures + 1
-        elif isinstance(error, ResearcherMisconfigured):
-            await self._misconfigured(error)
-        else:
-            raise error
-        return failures
-
-    async def _think(self, number: int) -> None:
-        await self.thinker.propose(number)
-        self.proposed += 1
-        self._carry(number, self._experiment(number))
-
-    def _next_number(self) -> int:
-        """The experiment that was being thought about when an engine ended, or a new one."""
-        unproposed = self._unproposed()
-        return unproposed[0] if unproposed else max(1, self.state.next_experiment)
-
-    def _unproposed(self) -> list[int]:
-        """Live experiments without a proposal: cut off in thought, or to be mended."""
-        return [n for n in self.state.live if n != BASELINE and not self.state.experiments[n].commit]
-
-    async def _may_think(self) -> None:
-        """Wait until the session runs and fewer than one proposal waits for a slot."""
-        while self.state.state != "running" or self._backlog() >= 1 or self.stopping:
-            self._awake.clear()
-            changed = asyncio.create_task(self.journal.changed())
-            awake = asyncio.create_task(self._awake.wait())
-            try:
-                await asyncio.wait({changed, awake}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                changed.cancel()
-                awake.cancel()
-
-    def _backlog(self) -> int:
-        """Experiments with a commit that hold no slot and are not being judged."""
-        holding = {live.experiment for live in self.runs.live.values()} | self.judge.busy
-        return sum(n not in holding for n in self._tasks if n != BASELINE)
-
-    async def _thinking_cancelled(self, number: int) -> None:
-        if self.rethink:
-            self.rethink = False
-        elif number in self.skipped:
-            await self.judge.settle(number, "skipped", "skipped while it was being thought about")
-
-    async def _misconfigured(self, error: ResearcherMisconfigured) -> None:
-        """Nobody but a person can mend this. Before anything was ever proposed it ends the engine, else it pauses."""
-        reason = str(error)
-        if not self.proposed:
-            self.end("crashed", f"the researcher {self.setup.researcher.name} cannot work: {reason}")
-            await asyncio.get_running_loop().create_future()  # until the engine winds up
-        await self._hold(reason)
-
-    # Budgets
-
-    def spent(self, *, counting: bool = True) -> str | None:
-        """Why no further experiment may begin, or None. Without `counting`: hours and dollars only."""
-        state = self.state
-        begun = state.total - sum(n != BASELINE and not state.experiments[n].commit for n in state.live)
-        return self.setup.program.budget.exhausted(
-            seconds=state.seconds(time.time()), experiments=begun if counting else -1, usd=state.usd
-        )
-
     async def budget_watch(self) -> None:
         """Called each second: when the hours are over, thinking and waiting end, and what runs is still judged."""
         hours = self.setup.program.budget.hours
         if hours is None or self.exhausted or self.state.seconds(time.time()) < hours * 3600:
             return
         self.exhausted = f"the budget of {hours:g} hours is spent"
-        self.cancel_thinking()
+        self.ahead.cancel()
         for number in list(self._tasks):
             if number != BASELINE and not self.holds(number):
                 await self.abandon(number, "the session's hours were over before it ran")
@@ -418,13 +312,14 @@ class Loop:
 
     # What commands need
 
+    def backlog(self) -> int:
+        """Experiments with a commit that hold no slot and are not being judged."""
+        holding = {live.experiment for live in self.runs.live.values()} | self.judge.busy
+        return sum(n not in holding for n in self._tasks if n != BASELINE)
+
     def holds(self, number: int) -> bool:
         """Whether the experiment is in a slot, or being judged."""
         return number in self.judge.busy or any(live.experiment == number for live in self.runs.live.values())
-
-    def cancel_thinking(self) -> None:
-        if self.thinking is not None:
-            self.thinking.cancel()
 
     async def abandon(self, number: int, reason: str, verdict: e.Verdict = "abandoned") -> None:
         """End an experiment that holds no slot."""

@@ -1,0 +1,139 @@
+"""Thinking ahead: while the slots are busy the next proposal is asked for, and at most one waits."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+from core.engine.thinking import back_off
+from core.record.errors import EditError, ProposalFailed, ResearcherMisconfigured, ScriptEnded
+from core.record.state import BASELINE
+
+if TYPE_CHECKING:
+    from core.engine.loop import Loop
+
+
+class Ahead:
+    """The loop's one thinking task."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._thought: asyncio.Task[None] | None = None
+        self.rethink = False  # the thought was cancelled to be begun again with new guidance
+        self.proposed = 0  # by this engine
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is thought of, or has still to be."""
+        return self._thought is not None or bool(self._unproposed())
+
+    def cancel(self) -> None:
+        if self._thought is not None:
+            self._thought.cancel()
+
+    async def think_on(self) -> None:
+        """For as long as the session lasts."""
+        loop, failures = self._loop, 0
+        while True:
+            await self._may_think()
+            number = self._next_number()
+            if not await self._affordable(number):
+                loop.wake()
+                await loop.journal.changed()
+                continue
+            self._thought = asyncio.create_task(self._think(number))
+            try:
+                await asyncio.wait({self._thought})
+                failures = await self._after(number, self._thought, failures)
+            finally:
+                self._thought.cancel()
+                await asyncio.gather(self._thought, return_exceptions=True)
+                self._thought = None
+                loop.wake()
+
+    async def _may_think(self) -> None:
+        """Wait until the session runs and fewer than one proposal waits for a slot."""
+        loop = self._loop
+        while loop.state.state != "running" or loop.backlog() >= 1 or loop.stopping:
+            loop.awake.clear()
+            changed = asyncio.create_task(loop.journal.changed())
+            awake = asyncio.create_task(loop.awake.wait())
+            try:
+                await asyncio.wait({changed, awake}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                changed.cancel()
+                awake.cancel()
+
+    def _next_number(self) -> int:
+        """The experiment that was being thought about when an engine ended, or a new one."""
+        unproposed = self._unproposed()
+        return unproposed[0] if unproposed else max(1, self._loop.state.next_experiment)
+
+    def _unproposed(self) -> list[int]:
+        """Live experiments without a proposal: cut off in thought, or to be mended."""
+        state = self._loop.state
+        return [n for n in state.live if n != BASELINE and not state.experiments[n].commit]
+
+    async def _affordable(self, number: int) -> bool:
+        """Whether the budget allows `number`; one that is to be mended belongs to an experiment already counted."""
+        loop = self._loop
+        x = loop.state.experiments.get(number)
+        if x is None or not x.mends:
+            ended = loop.setup.researcher.ended(loop.state, number)
+            loop.exhausted = loop.exhausted or self._spent() or ended or ""
+            return not loop.exhausted
+        if spent := self._spent(counting=False):
+            await loop.judge.settle(number, "crashed", f"{x.reason} (not mended: {spent})")
+        return not spent
+
+    def _spent(self, *, counting: bool = True) -> str | None:
+        """Why no further experiment may begin, or None. Without `counting`: hours and dollars only."""
+        loop, state = self._loop, self._loop.state
+        begun = state.total - sum(n != BASELINE and not state.experiments[n].commit for n in state.live)
+        return loop.setup.program.budget.exhausted(
+            seconds=state.seconds(time.time()), experiments=begun if counting else -1, usd=state.usd
+        )
+
+    async def _think(self, number: int) -> None:
+        await self._loop.thinker.propose(number)
+        self.proposed += 1
+        self._loop.carry(number)
+
+    async def _after(self, number: int, thought: asyncio.Task[None], failures: int) -> int:
+        """Deal with how a thought ended. Returns how many in a row have come to nothing."""
+        loop = self._loop
+        if thought.cancelled():
+            await self._cancelled(number)
+            return failures
+        error = thought.exception()
+        if error is None:
+            return 0
+        if isinstance(error, ScriptEnded):
+            loop.exhausted = error.what
+            await loop.abandon(number, error.what)
+        elif isinstance(error, (EditError, ProposalFailed)):
+            where = f"{error.where}: " if error.where else ""
+            await loop.judge.settle(number, "rejected", where + error.what)
+            if loop.setup.researcher.mends:
+                await back_off(loop.journal, failures + 1)
+            return failures + 1
+        elif isinstance(error, ResearcherMisconfigured):
+            await self._misconfigured(error)
+        else:
+            raise error
+        return failures
+
+    async def _cancelled(self, number: int) -> None:
+        if self.rethink:
+            self.rethink = False
+        elif number in self._loop.skipped:
+            await self._loop.judge.settle(number, "skipped", "skipped while it was being thought about")
+
+    async def _misconfigured(self, error: ResearcherMisconfigured) -> None:
+        """Nobody but a person can mend this. Before anything was ever proposed it ends the engine, else it pauses."""
+        loop, reason = self._loop, str(error)
+        if not self.proposed:
+            loop.end("crashed", f"the researcher {loop.setup.researcher.name} cannot work: {reason}")
+            await asyncio.get_running_loop().create_future()  # until the engine winds up
+        await loop.hold(reason)
