@@ -6,21 +6,25 @@ Keys, footer, help, command palette and docs/keys.md all come from this list; a 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import difflib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
+from textual.keys import _character_to_key
+
+from core.record.errors import UsageError
+from tui import reasons as why
 from tui.model import Model
-
-Reason = str | None
+from tui.reasons import Reason
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """`keys` as Textual names them, `shown` as a person reads the first. `places`: the screens where it works."""
+    """`keys` as Textual names them, the first is what the footer shows. `places`: the screens where it works."""
 
     name: str
     keys: tuple[str, ...]
-    shown: str
     title: str
     description: str
     group: str
@@ -28,6 +32,12 @@ class Action:
     footer: int = 0  # order in the footer; 0: not there
     why_not: Callable[[Model], Reason] | None = None
     retitle: Callable[[Model], str] | None = None
+    played: bool | None = None  # of a recording only, of a live session only, or of both
+
+    @property
+    def shown(self) -> str:
+        """The first key, as a person reads it."""
+        return spell(self.keys[0]) if self.keys else ""
 
     def reason(self, model: Model) -> Reason:
         """Why it cannot be done now, or None."""
@@ -37,134 +47,205 @@ class Action:
         return self.retitle(model) if self.retitle else self.title
 
 
-def _engine(model: Model) -> Reason:
-    return model.why_no_command
-
-
-def _pausable(model: Model) -> Reason:
-    if (reason := model.why_no_command) is not None:
-        return reason
-    return None if model.state.state in ("running", "paused") else f"the session is {model.state.state}"
-
-
-def _skippable(model: Model) -> Reason:
-    if (reason := model.why_no_command) is not None:
-        return reason
-    return None if any(n for n in model.state.live) else "no experiment is under way"
-
-
-def _resumable(model: Model) -> Reason:
-    if model.connection.status != "dead":
-        return "an engine holds this session already"
-    return None
-
-
-def _approval(model: Model) -> Reason:
-    return None if model.state.approvals else "no proposal waits for you"
-
-
-def _selection(model: Model) -> Reason:
-    return None if model.shown is not None else "there is no experiment yet"
-
-
-def _selected(model: Model) -> Reason:
-    return None if model.selected is not None else "no experiment is selected"
-
-
-def _guidance(model: Model) -> Reason:
-    if (reason := model.why_no_command) is not None:
-        return reason
-    return None if model.state.in_force() else "no guidance is queued"
-
-
 def _paused_title(model: Model) -> str:
     return "resume" if model.state.state == "paused" else "pause"
 
 
-def _commit(model: Model) -> Reason:
-    shown = model.shown
-    return None if shown and shown.commit else "this experiment has no commit"
+def _fork_title(model: Model) -> str:
+    found = model.subject
+    return "back to the best" if found and model.state.base == found.number else "fork from here"
 
 
-S, L, P, X = "Session", "Look", "Panes", "An experiment's page"
+def _pin_title(model: Model) -> str:
+    found = model.subject
+    return "unpin" if found and found.number in model.state.pinned else "pin"
+
+
+def _approve_mode_title(model: Model) -> str:
+    return "approve mode off" if model.state.approve else "approve mode on"
+
+
+def _play_title(model: Model) -> str:
+    return "hold" if getattr(model.source, "playing", False) else "play"
+
+
+S, E, L, P = "Session", "Experiments", "Look", "Panes"
+X, T, R = "An experiment's page", "Coming and going", "A recording"
 BOTH = ("main", "detail")
 
 ACTIONS: tuple[Action, ...] = (
-    Action("pause", ("space",), "space", "pause", "Start nothing new; what runs ends and is judged. Again: go on.", S,
-           BOTH, footer=1, why_not=_pausable, retitle=_paused_title),
-    Action("steer", ("i", "colon"), "i", "steer", "Write guidance, which the researcher heeds at its next proposal.",
-           S, BOTH, footer=2, why_not=_engine),
-    Action("skip", ("x",), "x", "skip", "End the selected live experiment now, or the one that runs longest.", S, BOTH,
-           footer=3, why_not=_skippable),
-    Action("approve", ("a",), "a", "approve", "Open the proposal that waits for you: y runs it, n turns it down.", S,
-           why_not=_approval),
-    Action("withdraw", ("W",), "W", "withdraw", "Take back the newest guidance that is still in force.", S,
-           why_not=_guidance),
-    Action("stop", ("S",), "S", "stop", "End the session's engine once running experiments have ended (asks first).", S,
-           BOTH, why_not=_engine),
-    Action("resume_engine", ("R",), "R", "resume session", "Start the engine of a session that has none, and go on.", S,
-           why_not=_resumable),
-    Action("detach", ("q",), "q", "detach", "Leave the screen; the engine goes on. Prints how to come back.", S, BOTH,
+    Action("pause", ("space",), "pause", "Start nothing new; what runs ends and is judged. Again: go on.", S, BOTH,
+           footer=1, why_not=why.pausable, retitle=_paused_title, played=False),
+    Action("pause_now", ("P",), "pause now", "Cut off what runs (asks first); it is run again when you resume.", S,
+           BOTH, why_not=why.pausable_now, played=False),
+    Action("steer", ("i", "colon"), "steer", "Write guidance for the researcher: queued, now, or standing.", S, BOTH,
+           footer=2, why_not=why.running, played=False),
+    Action("withdraw", ("W",), "withdraw", "Take back the newest guidance that is still in force.", S, BOTH,
+           why_not=why.guidance, played=False),
+    Action("approve", ("a",), "approve", "Open the proposal that waits for you: run it, turn it down, or edit it.", S,
+           BOTH, why_not=why.approval, played=False),
+    Action("approve_mode", ("M",), "approve mode", "Whether each proposal waits for you before it runs.", S, BOTH,
+           why_not=why.running, retitle=_approve_mode_title, played=False),
+    Action("stop", ("S",), "stop", "End the session's engine: now, or after what runs (asks first).", S, BOTH,
+           why_not=why.engine, played=False),
+    Action("stop_after", ("T",), "stop after", "End it when so many more experiments have their verdict.", S, BOTH,
+           why_not=why.running, played=False),
+    Action("stop_now", ("exclamation_mark",), "stop now", "End it at once, and abandon what runs (asks first).", S,
+           BOTH, why_not=why.engine, played=False),
+    Action("resume_engine", ("R",), "resume session", "Start the engine of a session that has none, and go on.", S,
+           BOTH, why_not=why.resumable, played=False),
+    Action("idea", ("n",), "idea", "Queue an idea in words: the researcher tries it as its next experiment.", E, BOTH,
+           why_not=why.running, played=False),
+    Action("skip", ("x",), "skip", "End the selected live experiment now, or the one that runs longest.", E, BOTH,
+           footer=3, why_not=why.skippable, played=False),
+    Action("fork", ("f",), "fork from here", "Build on the shown experiment, kept or not. Again: on the best.", E, BOTH,
+           footer=5, why_not=why.buildable, retitle=_fork_title, played=False),
+    Action("pin", ("p",), "pin", "Never build on the shown experiment. Again: let it go.", E, BOTH,
+           why_not=why.pinnable, retitle=_pin_title, played=False),
+    Action("repeat", ("r",), "re-run", "Run the shown experiment once more with a fresh seed; results are pooled.", E,
+           BOTH, why_not=why.repeatable, played=False),
+    Action("certify", ("C",), "certify", "Test the chosen experiment (or the best) against the baseline.", E, BOTH,
+           why_not=why.certifiable, played=False),
+    Action("reproduce", ("V",), "reproduce", "Run the shown experiment again with its recorded seed.", E, BOTH,
+           why_not=why.repeatable, played=False),
+    Action("open", ("enter",), "open", "The page of the selected experiment: idea, diff, runs, output.", L,
+           footer=4, why_not=why.subject),
+    Action("notes", ("e",), "notes", "Warnings, errors and answers so far, newest last.", L, BOTH),
+    Action("filter", ("slash",), "filter", "Filter the leaderboard, or the focused stream.", L, footer=6),
+    Action("sort", ("s",), "sort", "Sort the leaderboard: by metric, newest, change, verdict.", L, footer=7),
+    Action("reverse", ("o",), "other way", "Turn the leaderboard's order round.", L),
+    Action("verdicts", ("v",), "verdicts", "Show all, only kept, waiting, discarded, or failed experiments.", L),
+    Action("columns", ("w",), "columns", "Choose the leaderboard's columns.", L),
+    Action("mark", ("m",), "mark", "Mark the shown experiment, or take its mark away; two marked ones compare.", L,
+           BOTH, why_not=why.subject),
+    Action("earlier", ("left", "h"), "earlier", "Select the experiment before: the chart's cursor.", L,
+           why_not=why.subject),
+    Action("later", ("right", "l"), "later", "Select the experiment after: the chart's cursor.", L,
+           why_not=why.subject),
+    Action("copy_commit", ("y",), "copy commit", "Copy the shown experiment's commit.", L, BOTH, why_not=why.committed),
+    Action("help", ("question_mark", "f1"), "help", "This list.", L, BOTH, footer=18),
+    Action("palette", ("ctrl+p",), "all", "Every action, experiment, theme and setting by name.", L, BOTH, footer=19),
+    Action("escape", ("escape",), "back", "Close; else clear the filter, unzoom, or let go of the selection.", L, BOTH),
+    Action("detach", ("q",), "detach", "Leave the screen; the engine goes on. Prints how to come back.", T, BOTH,
            footer=20),
-    Action("open", ("enter",), "enter", "open", "The page of the selected experiment: idea, diff, runs, output.", L,
-           footer=4, why_not=_selection),
-    Action("away", ("A",), "A", "while away", "What happened since you last left.", L),
-    Action("notes", ("e",), "e", "notes", "Warnings and errors so far, newest last.", L, BOTH),
-    Action("filter", ("slash",), "/", "filter", "Filter the leaderboard, or the focused stream.", L, footer=6),
-    Action("sort", ("s",), "s", "sort", "Sort the leaderboard: by metric, newest, change, verdict.", L, footer=7),
-    Action("copy_commit", ("y",), "y", "copy commit", "Copy the shown experiment's commit (OSC 52).", L, BOTH,
-           why_not=_commit),
-    Action("help", ("question_mark", "f1"), "?", "help", "This list.", L, BOTH, footer=18),
-    Action("palette", ("ctrl+p",), "ctrl+p", "all", "Every action and experiment by name.", L, BOTH, footer=19),
-    Action("escape", ("escape",), "esc", "back", "Close; else clear the filter, unzoom, or let go of the selection.", L,
-           BOTH),
-    Action("zoom", ("z",), "z", "zoom", "Give the focused pane the whole screen, and back.", P, footer=8),
-    Action("next_pane", ("tab",), "tab", "next pane", "Focus the next pane.", P, BOTH),
-    Action("previous_pane", ("shift+tab",), "shift+tab", "previous pane", "Focus the previous pane.", P, BOTH),
-    Action("pane_1", ("1",), "1", "reasoning", "Focus the reasoning.", P),
-    Action("pane_2", ("2",), "2", "diff", "Focus the diff.", P),
-    Action("pane_3", ("3",), "3", "progress", "Focus the progress chart.", P),
-    Action("pane_4", ("4",), "4", "leaderboard", "Focus the leaderboard.", P),
-    Action("pane_5", ("5",), "5", "slots", "Focus slots and devices.", P),
-    Action("pane_6", ("6",), "6", "output", "Focus the live output and loss curve.", P),
-    Action("down", ("j", "down"), "j", "down", "One line down; on the leaderboard, the next experiment.", P, BOTH),
-    Action("up", ("k", "up"), "k", "up", "One line up.", P, BOTH),
-    Action("page_down", ("pagedown", "ctrl+d"), "pgdn", "page down", "One page down.", P, BOTH),
-    Action("page_up", ("pageup", "ctrl+u"), "pgup", "page up", "One page up.", P, BOTH),
-    Action("top", ("g", "home"), "g", "top", "To the first line.", P, BOTH),
-    Action("bottom", ("G", "end"), "G", "end", "To the last line; a stream is followed again.", P, BOTH),
-    Action("previous", ("left", "h"), "←", "previous", "The experiment before this one.", X, ("detail",),
+    Action("away", ("A",), "while away", "What happened since you last left.", T, BOTH, why_not=why.no_recording),
+    Action("zoom", ("z",), "zoom", "Give the focused pane the whole screen, and back.", P, footer=8),
+    Action("next_pane", ("tab",), "next pane", "Focus the next pane.", P, BOTH),
+    Action("previous_pane", ("shift+tab",), "previous pane", "Focus the previous pane.", P, BOTH),
+    Action("pane_1", ("1",), "reasoning", "Focus the reasoning.", P),
+    Action("pane_2", ("2",), "diff", "Focus the diff.", P),
+    Action("pane_3", ("3",), "progress", "Focus the progress chart.", P),
+    Action("pane_4", ("4",), "leaderboard", "Focus the leaderboard.", P),
+    Action("pane_5", ("5",), "slots", "Focus slots and devices.", P),
+    Action("pane_6", ("6",), "output", "Focus the live output and loss curve.", P),
+    Action("down", ("j", "down"), "down", "One line down; on the leaderboard, the next experiment.", P, BOTH),
+    Action("up", ("k", "up"), "up", "One line up.", P, BOTH),
+    Action("page_down", ("pagedown", "ctrl+d"), "page down", "One page down.", P, BOTH),
+    Action("page_up", ("pageup", "ctrl+u"), "page up", "One page up.", P, BOTH),
+    Action("top", ("g", "home"), "top", "To the first line.", P, BOTH),
+    Action("bottom", ("G", "end"), "end", "To the last line; a stream is followed again.", P, BOTH),
+    Action("previous", ("left", "h"), "previous", "The experiment before this one.", X, ("detail",),
            footer=5),
-    Action("next", ("right", "l"), "→", "next", "The experiment after this one.", X, ("detail",), footer=6),
-    Action("tab_1", ("1",), "1", "idea", "Hypothesis, rationale, verdict and its reason.", X, ("detail",)),
-    Action("tab_2", ("2",), "2", "diff", "The change.", X, ("detail",)),
-    Action("tab_3", ("3",), "3", "runs", "Each run: seed, slot, seconds, how it ended, metric, probes.",
+    Action("next", ("right", "l"), "next", "The experiment after this one.", X, ("detail",), footer=6),
+    Action("tab_1", ("1",), "idea", "Hypothesis, rationale, verdict and its reason.", X, ("detail",)),
+    Action("tab_2", ("2",), "diff", "The change.", X, ("detail",)),
+    Action("tab_3", ("3",), "runs", "Each run: seed, slot, seconds, how it ended, metric, probes.",
            X, ("detail",)),
-    Action("tab_4", ("4",), "4", "output", "The last run's output and loss curve.", X, ("detail",)),
-    Action("tab_5", ("5",), "5", "reasoning", "What was thought before it was proposed.", X, ("detail",)),
+    Action("tab_4", ("4",), "output", "The last run's output and loss curve.", X, ("detail",)),
+    Action("tab_5", ("5",), "reasoning", "What was thought before it was proposed.", X, ("detail",)),
 )  # fmt: skip
 
 
-def for_place(place: str) -> Iterator[Action]:
-    return (action for action in ACTIONS if place in action.places)
+class Registry:
+    """The actions with the keys that hold for this person."""
+
+    def __init__(self, listed: tuple[Action, ...] = ACTIONS) -> None:
+        self.actions = listed
+
+    def for_place(self, place: str, played: bool = False) -> Iterator[Action]:
+        """The actions of a screen, of a live session or of a recording."""
+        return (a for a in self.actions if place in a.places and a.played in (None, played))
+
+    def for_key(self, place: str, key: str, played: bool = False) -> Action | None:
+        """The action that `key` means on a screen."""
+        return next((action for action in self.for_place(place, played) if key in action.keys), None)
+
+    def named(self, name: str) -> Action:
+        """Raises StopIteration for a name that is none: names are written in the code."""
+        return next(action for action in self.actions if action.name == name)
+
+    def remapped(self, keys: Mapping[str, tuple[str, ...]]) -> Registry:
+        """With other keys for some actions, written as a person writes them.
+
+        Raises UsageError for a name or a key that is none, and for a key that would mean two things: with both names.
+        The error's `where` is `keys.NAME`.
+        """
+        known = {action.name for action in self.actions}
+        for name in keys:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                mend = f"did you mean `{near[0]}`?" if near else "the names are those of docs/keys.md"
+                raise UsageError(f"there is no action {name!r}", where=f"keys.{name}", mend=mend)
+        changed = tuple(
+            replace(a, keys=tuple(_key(a.name, key) for key in keys[a.name])) if a.name in keys else a
+            for a in self.actions
+        )
+        made = Registry(changed)
+        made._check(set(keys))
+        return made
+
+    def _check(self, chosen: set[str]) -> None:
+        for first in (a for a in self.actions if a.name in chosen):
+            for second in self.actions:
+                if first.name == second.name or not set(first.places) & set(second.places):
+                    continue
+                if first.played is not None and second.played is not None and first.played != second.played:
+                    continue
+                if both := set(first.keys) & set(second.keys):
+                    key = spell(sorted(both)[0])
+                    raise UsageError(
+                        f"the key {key} would mean both {first.name!r} ({first.title}) and {second.name!r} "
+                        f"({second.title})",
+                        where=f"keys.{first.name}",
+                        mend="choose another key, or give the other action one of its own first",
+                    )
 
 
-def for_key(place: str, key: str) -> Action | None:
-    """The action that `key` means on a screen."""
-    return next((action for action in for_place(place) if key in action.keys), None)
+_SPELLING = {
+    "escape": "esc", "pagedown": "pgdn", "pageup": "pgup", "left": "←", "right": "→", "up": "↑", "down": "↓",
+    **{_character_to_key(c): c for c in "?:/,!<>[].;-+=@#$%^&*()~'\"|\\{}_`"},
+}  # fmt: skip
+_WRITTEN = {spelled: key for key, spelled in _SPELLING.items()} | {"pagedown": "pagedown", "escape": "escape"}
+_NAMED = re.compile(
+    r"(?:(?:ctrl|shift|alt)\+)*(?:space|tab|enter|escape|backspace|delete|insert|home|end|pageup|pagedown|up|down|left"
+    r"|right|f\d{1,2}|[a-z0-9])"
+)
+OURS = ("ctrl+c",)  # asks how to leave, whatever is set
 
 
-def named(name: str) -> Action:
-    return next(action for action in ACTIONS if action.name == name)
-
-
-_SPELLING = {"question_mark": "?", "colon": ":", "slash": "/", "escape": "esc", "pagedown": "pgdn", "pageup": "pgup"}
-_SPELLING |= {"left": "←", "right": "→", "up": "↑", "down": "↓"}
+def spell(key: str) -> str:
+    """A key of Textual's as a person reads it: `question_mark` is `?`."""
+    return _SPELLING.get(key, key)
 
 
 def all_keys(action: Action) -> str:
     """Every key of an action as a person reads them: `i :`."""
-    return " ".join(_SPELLING.get(key, key) for key in action.keys)
+    return " ".join(spell(key) for key in action.keys)
+
+
+def _key(name: str, written: str) -> str:
+    """A key as a person writes it, as Textual names it. Raises UsageError."""
+    found = _WRITTEN.get(written) or (written if len(written) == 1 and written.isprintable() else "")
+    if found and len(found) == 1:
+        found = _character_to_key(found)
+    found = found or (written.lower() if _NAMED.fullmatch(written.lower()) else "")
+    if not found or found in OURS:
+        raise UsageError(
+            f"{written!r} is no key that can be set",
+            where=f"keys.{name}",
+            mend="write one sign (P, ?), or a name: space, enter, tab, f5, ctrl+x, alt+x, pgup, home",
+        )
+    return found
 
 
 def keys_page() -> str:
@@ -177,28 +258,50 @@ def keys_page() -> str:
         "An action that cannot be done now says why.",
     ]
     for group in dict.fromkeys(action.group for action in ACTIONS):
-        lines += ["", f"## {group}", "", "| keys | action | what it does |", "|---|---|---|"]
+        lines += ["", f"## {group}", "", "| keys | action | name | what it does |", "|---|---|---|---|"]
         for action in (a for a in ACTIONS if a.group == group):
-            keys = " ".join(f"`{key}`" for key in all_keys(action).split())
-            lines.append(f"| {keys} | {action.title} | {action.description} |")
-    lines += [
-        "",
-        "## While you write",
-        "",
-        "| keys | what it does |",
-        "|---|---|",
-        "| `enter` | send: guidance is queued for the next proposal |",
-        "| `ctrl+s` | send now: what is being thought is interrupted |",
-        "| `ctrl+t` | send as standing guidance, in force until withdrawn |",
-        "| `up` | bring back what was sent last |",
-        "| `esc` | leave without sending |",
-        "",
-        "The mouse works too: the wheel scrolls, a click focuses or selects, a double click opens an experiment;",
-        "with shift held down the terminal selects text as usual.",
-        "",
-    ]
-    return "\n".join(lines)
+            keys = " ".join(f"`{key}`" for key in all_keys(action).split()).replace("`|`", r"`\|`")
+            lines.append(f"| {keys} | {action.title} | `{action.name}` | {action.description} |")
+    return "\n".join(lines) + _MORE
 
+
+_MORE = """
+
+## While you write
+
+| keys | what it does |
+|---|---|
+| `enter` | send: guidance is queued for the next proposal |
+| `ctrl+s` | send now: what is being thought is interrupted |
+| `ctrl+t` | send as standing guidance, in force until withdrawn |
+| `↑` | guidance that is queued, to change its words; then what was sent before |
+| `esc` | leave without sending |
+
+## Keys of your own
+
+In the settings (`,`), or in `~/.config/autoresearch-tui/config.toml`, by the action's name:
+
+```
+[keys]
+pause = ["P", "space"]
+pause_now = "ctrl+k"
+```
+
+A key that would mean two things on one screen is refused with both names, and the app starts with the keys above and
+says so.
+
+## Mouse and clipboard
+
+The mouse works everywhere and is needed nowhere: the wheel scrolls, a click focuses or selects, a double click opens an
+experiment, a click on a key in the lowest line does what the key does. With shift held down the terminal selects text
+as usual.
+
+What is copied goes to the terminal by OSC 52 (through GNU screen too), into tmux's own buffer inside tmux, and into a
+file that is named each time, for terminals that take none of these.
+"""
+
+
+REGISTRY = Registry()
 
 if __name__ == "__main__":
     print(keys_page(), end="")

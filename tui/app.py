@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -23,8 +23,10 @@ from core.record.errors import AutoresearchError
 from core.record.events import Noted
 from core.session import SessionPaths, read_json, write_json
 from core.views import clean
+from tui.actions import REGISTRY
 from tui.keyboard import KeyScreen
 from tui.model import Model, Source
+from tui.steering import Steering
 from tui.theme import COCKPIT_DARK, AsciiFilter, Look, choose_look
 
 if TYPE_CHECKING:
@@ -60,6 +62,8 @@ class Cockpit(App[int]):
         self.farewell = ""  # said after the terminal is restored
         self._ascii = AsciiFilter(enabled=self.look.ascii)
         self._carded: set[int] = set()
+        self.registry = REGISTRY
+        self.steering = Steering(self)
         self._source = source or (Client(paths) if paths else None)
         self.animation_level = "none"
         self.register_theme(COCKPIT_DARK)
@@ -194,7 +198,15 @@ class Cockpit(App[int]):
     def action_help_quit(self) -> None:
         self.tell("q detaches; the engine goes on", "accent")
 
-    # -- asking the engine --------------------------------------------------------------------------------------
+    # -- answering ----------------------------------------------------------------------------------------------
+
+    def doing(self, name: str) -> Callable[[], Awaitable[None]]:
+        """What does the action `name` when its screen does not. Raises LookupError."""
+        for place in (self, self.steering):
+            if (method := getattr(place, f"act_{name}", None)) is not None:
+                found: Callable[[], Awaitable[None]] = method
+                return found
+        raise LookupError(name)
 
     def tell(self, text: str, role: str = "text") -> None:
         from tui.screens.base import ActionScreen
@@ -203,43 +215,6 @@ class Cockpit(App[int]):
             if isinstance(screen, ActionScreen):
                 screen.say(text, role)
                 return
-
-    def ask_engine(self, command: commands.Command) -> None:
-        """Send a command without blocking the screen; the answer appears in the footer."""
-        self.run_worker(self._ask(command))
-
-    async def _ask(self, command: commands.Command) -> None:
-        try:
-            reply = await self.model.source.send(command)
-        except AutoresearchError as error:
-            self.tell(f"{self.look.glyph('no')} {error.what}", "bad")
-            return
-        sign = self.look.glyph("ok" if reply.accepted else "no")
-        self.tell(f"{sign} {reply.message}", "good" if reply.accepted else "warn")
-
-    async def act_pause(self) -> None:
-        paused = self.model.state.state == "paused"
-        self.ask_engine(commands.Resume() if paused else commands.Pause())
-
-    async def act_skip(self) -> None:
-        chosen = self.model.experiment(self.model.selected)
-        live = chosen is not None and chosen.number in self.model.state.live
-        self.ask_engine(commands.Skip(chosen.number if chosen and live else None))
-
-    async def act_withdraw(self) -> None:
-        self.ask_engine(commands.Withdraw(self.model.state.in_force()[-1].id))
-
-    def steer(self, text: str, *, now: bool, standing: bool) -> None:
-        self.ask_engine(commands.Steer(text, now=now, standing=standing))
-
-    async def act_stop(self) -> None:
-        from tui.screens.cards import ConfirmStop
-
-        self.push_screen(ConfirmStop(self.model), self._stop)
-
-    def _stop(self, how: str | None) -> None:
-        if how in ("stop", "now"):
-            self.ask_engine(commands.Stop(now=how == "now"))
 
     def heard(self) -> None:
         """Say what a person should notice, wherever they look: warnings, errors, a proposal that waits."""
@@ -271,7 +246,7 @@ class Cockpit(App[int]):
         def answered(answer: tuple[bool, str] | None) -> None:
             if answer is not None:
                 yes, reason = answer
-                self.ask_engine(commands.Approve(experiment) if yes else commands.Reject(experiment, reason))
+                self.steering.ask(commands.Approve(experiment) if yes else commands.Reject(experiment, reason))
 
         self.push_screen(ApprovalCard(self.model, experiment), answered)
 
@@ -285,7 +260,7 @@ class Cockpit(App[int]):
     async def act_help(self) -> None:
         from tui.screens.help import HelpScreen
 
-        self.push_screen(HelpScreen(self.model, getattr(self.screen, "PLACE", "main")))
+        self.push_screen(HelpScreen(self.model, self.registry, getattr(self.screen, "PLACE", "main")))
 
     async def act_notes(self) -> None:
         from tui.screens.help import NotesScreen

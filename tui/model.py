@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from core import views
 from core.client import Connection
@@ -19,6 +19,7 @@ from core.record.events import Event
 from core.record.pulse import Pulse, SlotReading
 from core.record.state import BASELINE, Experiment, Run, State
 from core.session import SessionPaths, read_json
+from tui.changes import Changes
 from tui.theme import Look
 
 T = TypeVar("T")
@@ -37,6 +38,14 @@ class Source(Protocol):
     async def send(self, command: commands.Command) -> commands.Reply: ...
     def take_events(self) -> list[Event]: ...
     def events_of(self, experiment: int) -> list[Event]: ...
+
+
+@runtime_checkable
+class Played(Protocol):
+    """A source that plays what was recorded, at a speed."""
+
+    speed: float
+    playing: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +69,9 @@ class Model:
         self.look = look
         self.clock = clock
         self.selected: int | None = None  # chosen on the leaderboard; None follows the newest
+        self.page: int | None = None  # the experiment whose page is open
+        self.changes = Changes(source.paths.project, lambda: self.state, lambda number: self.details(number).diff)
+        self.marks: list[int] = []  # marked experiments, the newest mark last
         self._baseline_runs: int | None = 0  # 0: not read yet
         self._memo: dict[str, Any] = {}
         self._memo_of: tuple[int, int] = (-1, -1)
@@ -100,11 +112,30 @@ class Model:
     @property
     def why_no_command(self) -> str | None:
         """Why the engine cannot be asked anything just now."""
+        if self.replaying:
+            return "this is a recording"
         if self.connection.status == "dead":
             return "no engine runs this session: R resumes it"
         if self.connection.status == "lost":
             return "the engine does not answer; trying again"
         return None if self.live else "still connecting"
+
+    @property
+    def replaying(self) -> bool:
+        """Whether a recording is played: there is nobody to ask."""
+        return isinstance(self.source, Played)
+
+    @property
+    def subject(self) -> Experiment | None:
+        """What a command on an experiment is about: the open page's, else the one that is shown."""
+        return self.experiment(self.page) or self.shown
+
+    @property
+    def certified_next(self) -> int | None:
+        """What `certify` would test: the chosen experiment, else the best; None: there is none but the baseline."""
+        chosen = self.experiment(self.page) or self.experiment(self.selected)
+        number = chosen.number if chosen else self.state.best
+        return None if number == BASELINE else number
 
     def once(self, name: str, make: Callable[[], T]) -> T:
         """What `make` gives, worked out once for each state of the log: a session may hold ten thousand experiments."""
@@ -141,6 +172,14 @@ class Model:
 
     def experiment(self, number: int | None) -> Experiment | None:
         return None if number is None else self.state.experiments.get(number)
+
+    def toggle_mark(self, number: int) -> bool:
+        """Mark an experiment, or take its mark away; whether it is marked now."""
+        if number in self.marks:
+            self.marks.remove(number)
+            return False
+        self.marks.append(number)
+        return True
 
     @property
     def thinking(self) -> int | None:

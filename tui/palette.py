@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
-from tui import actions
-from tui.actions import Action
+from tui.actions import Action, all_keys
 from tui.text import brief
 
 if TYPE_CHECKING:
@@ -27,11 +26,11 @@ class RegistryProvider(Provider):
 
     def _actions(self) -> list[Action]:
         hidden = ("palette", "up", "down", "page_up", "page_down", "top", "bottom")
-        return [a for a in actions.for_place(self._screen.PLACE) if a.name not in hidden]
+        return [a for a in self._screen.listed() if a.name not in hidden]
 
     def _help(self, action: Action) -> str:
         reason = action.reason(cast("Cockpit", self.app).model)
-        return f"{actions.all_keys(action)}   {action.description}" + (f" Not now: {reason}." if reason else "")
+        return f"{all_keys(action)}   {action.description}" + (f" Not now: {reason}." if reason else "")
 
     async def discover(self) -> Hits:
         for action in self._actions():

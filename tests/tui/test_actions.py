@@ -15,10 +15,11 @@ from tests.tui.conftest import Show, text_of, until
 from tui import actions
 from tui.app import Cockpit
 from tui.screens.base import ActionScreen
-from tui.screens.cards import ApprovalCard, AwayCard, ConfirmStop
+from tui.screens.cards import ApprovalCard, AwayCard, Confirm
 from tui.screens.detail import DetailScreen
 from tui.screens.help import HelpScreen, NotesScreen
 from tui.screens.main import MainScreen
+from tui.steering import Steering
 from tui.widgets.prompt import Prompt
 from tui.widgets.status import Footer
 
@@ -32,15 +33,16 @@ def test_the_page_of_keys_is_up_to_date() -> None:
 
 @pytest.mark.parametrize("place", ["main", "detail"])
 def test_no_key_means_two_things_on_one_screen(place: str) -> None:
-    keys = [key for action in actions.for_place(place) for key in action.keys]
-    assert len(keys) == len(set(keys))
+    for played in (False, True):
+        keys = [key for action in actions.REGISTRY.for_place(place, played) for key in action.keys]
+        assert sorted(keys) == sorted(set(keys))
 
 
 @pytest.mark.parametrize("place", ["main", "detail"])
 def test_every_action_can_be_done(place: str) -> None:
-    for action in actions.for_place(place):
+    for action in actions.REGISTRY.for_place(place):
         name = f"act_{action.name}"
-        assert hasattr(SCREENS[place], name) or hasattr(Cockpit, name), action.name
+        assert any(hasattr(where, name) for where in (SCREENS[place], Cockpit, Steering)), action.name
 
 
 def test_every_footer_key_is_a_key_of_its_action() -> None:
@@ -121,7 +123,7 @@ async def test_stop_asks_and_no_is_the_default(show: Show) -> None:
     async with show() as (pilot, app, source):
         for answer, sent in (("enter", None), ("n", None), ("escape", None), ("y", False), ("exclamation_mark", True)):
             await pilot.press("S")
-            await until(pilot, lambda: isinstance(app.screen, ConfirmStop))
+            await until(pilot, lambda: isinstance(app.screen, Confirm))
             app.screen._shown_at -= 1  # type: ignore[attr-defined]
             await pilot.press(answer)
             await until(pilot, lambda: isinstance(app.screen, MainScreen))
@@ -169,7 +171,7 @@ async def test_filter_and_sort(show: Show) -> None:
         await pilot.press("s")
         live = set(source.state.live)  # what is under way stands first
         newest = sorted(everything, key=lambda n: (n in live, n), reverse=True)
-        assert board.sort == "newest" and board.order == newest
+        assert board.sort == "number" and board.order == newest
 
 
 async def test_filter_of_a_stream(show: Show) -> None:
@@ -213,7 +215,7 @@ async def test_help_lists_every_action_and_says_why_not(show: Show) -> None:
         await pilot.press("question_mark")
         await until(pilot, lambda: isinstance(app.screen, HelpScreen))
         shown = " ".join(text_of(app).split())
-        for action in actions.for_place("main"):
+        for action in actions.REGISTRY.for_place("main"):
             assert action.titled(app.model) in shown
         assert "no proposal waits for you" in shown
         app.screen._shown_at -= 1  # type: ignore[attr-defined]

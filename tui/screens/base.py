@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, ClassVar, Literal, cast
 from textual import events
 from textual.widgets import Input
 
-from tui import actions
 from tui.actions import Action
 from tui.keyboard import KeyScreen
 from tui.widgets.canvas import Pane
@@ -94,14 +93,20 @@ class ActionScreen(KeyScreen[None]):
             await super().write(line, event)
 
     def written(self, purpose: str, text: str, how: How, pane: Pane | None) -> None:
-        """A person has sent or left the line."""
-        if purpose == "steer" and text.strip():
-            self.cockpit.steer(text.strip(), now=how == "now", standing=how == "standing")
+        """A person has sent or left a line that nobody else waits for."""
+
+    @property
+    def page(self) -> int | None:
+        """The experiment that this screen is about, if it is about one."""
+        return None
+
+    def listed(self) -> list[Action]:
+        """The actions of this screen, for a live session or for a recording."""
+        return list(self.cockpit.registry.for_place(self.PLACE, self.cockpit.model.replaying))
 
     async def command(self, event: events.Key) -> None:
-        action = actions.for_key(self.PLACE, event.key)
-        if action is None and event.character:
-            action = actions.for_key(self.PLACE, event.character)
+        keys = {event.key, event.character}
+        action = next((a for a in self.listed() if keys & set(a.keys)), None)
         if action is not None:
             await self.do(action)
         else:
@@ -109,11 +114,12 @@ class ActionScreen(KeyScreen[None]):
 
     async def do(self, action: Action) -> None:
         """Do it, or say why not."""
+        self.cockpit.model.page = self.page
         reason = action.reason(self.cockpit.model)
         if reason is not None:
             self.say(f"{action.title}: {reason}", "warn")
             return
-        method = getattr(self, f"act_{action.name}", None) or getattr(self.app, f"act_{action.name}")
+        method = getattr(self, f"act_{action.name}", None) or self.cockpit.doing(action.name)
         await method()
 
     def say(self, text: str, role: str = "text", seconds: float = 4.0) -> None:
@@ -124,5 +130,6 @@ class ActionScreen(KeyScreen[None]):
     def hints(self) -> Sequence[Hint]:
         """The footer: what works here, in its order."""
         model = self.cockpit.model
-        listed = sorted((a for a in actions.for_place(self.PLACE) if a.footer), key=lambda a: a.footer)
+        model.page = self.page
+        listed = sorted((a for a in self.listed() if a.footer), key=lambda a: a.footer)
         return [(a.shown, a.titled(model), a.reason(model) is None) for a in listed]

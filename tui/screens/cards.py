@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
 from textual import events
@@ -17,7 +18,7 @@ from core.record.metric import format_delta, format_metric
 from core.views import Away, clean, plural
 from tui.keyboard import KeyScreen
 from tui.model import Model
-from tui.text import Part, brief
+from tui.text import Part, brief, left
 from tui.theme import Look
 from tui.widgets.diff import paint_line, parse_diff
 from tui.widgets.page import Lines, Page, paragraphs
@@ -116,30 +117,66 @@ class Question(ModalScreen[bool]):
             self.dismiss(False)
 
 
-class ConfirmStop(Card[str]):
-    """Stopping is asked for, and No is the default."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question: its title, what it is about, and answers as (key, words). `n` is always there, and the default."""
 
-    TITLE_TEXT = "stop the session?"
-    WIDTH = 66
+    title: str
+    words: str
+    answers: tuple[tuple[str, str], ...]
+    no: str = "no, go on"
+
+
+PAUSE_NOW = Asked(
+    "pause now?",
+    "What runs is cut off, and run again from its beginning when you resume. (space pauses after the runs.)",
+    (("y", "pause now"),),
+)
+STOP_NOW = Asked(
+    "stop now?",
+    "The engine ends at once. What runs is abandoned, and run again when the session is resumed.",
+    (("y", "stop now"),),
+)
+
+
+def stop_question(model: Model) -> Asked:
+    """Stopping, with what each way of it would cost."""
+    live = len(model.state.live_runs())
+    running = f"after {'the run' if live == 1 else f'the {live} runs'} that train now" if live else "at once"
+    return Asked(
+        "stop the session?",
+        "Leaving (q) keeps the engine at work. Stopping ends it; the session can be resumed.",
+        (
+            ("y", f"stop {running}"),
+            ("a", "stop after so many more experiments"),
+            ("!", "stop now: what runs is abandoned, and run again later"),
+        ),
+    )
+
+
+class Confirm(Card[str]):
+    """Something that cannot be undone is asked for, and No is the default. Dismissed with the key of the answer."""
+
+    WIDTH = 72
+
+    def __init__(self, model: Model, asked: Asked) -> None:
+        self.asked = asked
+        self.TITLE_TEXT = asked.title
+        super().__init__(model)
 
     def lines(self, width: int) -> Lines:
         look = self.model.look
-        live = len(self.model.state.live_runs())
-        out: Lines = [
-            *paragraphs("Leaving (q) keeps the engine at work. Stopping ends it; the session can be resumed.", width,
-                        look["text"]),
-            [],
-        ]  # fmt: skip
-        running = f"after {'the run' if live == 1 else f'the {live} runs'} that train now" if live else "at once"
-        out.append([("n", look["key"]), ("  no, go on            ", look["bright"]), ("(enter, esc)", look["dim"])])
-        out.append([("y", look["key"]), (f"  stop {running}", look["text"])])
-        out.append([("!", look["key"]), ("  stop now: what runs is abandoned, and run again later", look["text"])])
-        return out
+        out: Lines = [*paragraphs(self.asked.words, width, look["text"]), []]
+        out.append(
+            [("n", look["key"]), (f"  {left(self.asked.no, 22)}", look["bright"]), ("(enter, esc)", look["dim"])]
+        )
+        return [*out, *[[(key, look["key"]), (f"  {words}", look["text"])] for key, words in self.asked.answers]]
 
     def pressed(self, character: str, key: str) -> None:
-        answers = {"y": "stop", "!": "now", "n": "no", "enter": "no", "escape": "no", "\x1b": "no"}
-        if (answer := answers.get(character) or answers.get(key)) is not None:
-            self.dismiss(answer)
+        if character in [key for key, _ in self.asked.answers]:
+            self.dismiss(character)
+        elif character == "n" or key in ("enter", "escape"):
+            self.dismiss(None)
 
 
 class ApprovalCard(Card[tuple[bool, str]]):

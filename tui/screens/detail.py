@@ -86,6 +86,10 @@ class DetailScreen(ActionScreen):
         self.curves = Curves(model.paths)
         self.prompt = Prompt(self.written)
 
+    @property
+    def page(self) -> int | None:
+        return self.experiment
+
     def compose(self) -> ComposeResult:
         model, number = self.model, self.experiment
         yield StatusLine(model, id="status")
@@ -264,8 +268,10 @@ class DetailScreen(ActionScreen):
     def on_tab_line_picked(self, message: TabLine.Picked) -> None:
         self.show_tab(message.index)
 
-    async def act_steer(self) -> None:
-        self.prompt.ask("steer", "steer", "", None)
+    async def act_mark(self) -> None:
+        marked = self.model.toggle_mark(self.experiment)
+        words = "marked" if marked else "no longer marked"
+        self.say(f"#{self.experiment} {words}; {len(self.model.marks)} marked", "accent", 3.0)
 
     async def act_escape(self) -> None:
         self.dismiss()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from tui import actions
-from tui.actions import Action
+from tui.actions import Action, Registry, all_keys
 from tui.model import Model
 from tui.screens.cards import Card
 from tui.text import brief, left, width_of, wrap
@@ -19,15 +18,15 @@ class HelpScreen(Card[None]):
     TITLE_TEXT = "help"
     WIDTH = 96
 
-    def __init__(self, model: Model, place: str) -> None:
-        self.place = place
+    def __init__(self, model: Model, registry: Registry, place: str) -> None:
+        self.listed = list(registry.for_place(place, model.replaying))
         super().__init__(model)
 
     def lines(self, width: int) -> Lines:
         look = self.model.look
         out: Lines = []
-        listed = list(actions.for_place(self.place))
-        keys = max(width_of(actions.all_keys(a)) for a in listed) + 2
+        listed = self.listed
+        keys = max(width_of(all_keys(a)) for a in listed) + 2
         names = max(len(a.titled(self.model)) for a in listed) + 2
         for group in dict.fromkeys(a.group for a in listed):
             out += [[], [(group, look["title_focus"])]]
@@ -42,7 +41,7 @@ class HelpScreen(Card[None]):
         words = action.description if reason is None else f"{action.description} Not now: {reason}."
         first, *rest = wrap(words, max(10, width - keys - names))
         return [
-            [(left(actions.all_keys(action), keys), look["key" if reason is None else "faint"]),
+            [(left(all_keys(action), keys), look["key" if reason is None else "faint"]),
              (left(action.titled(self.model), names), style), (first, look["dim" if reason is None else "faint"])],
             *[[(" " * (keys + names) + more, look["dim" if reason is None else "faint"])] for more in rest],
         ]  # fmt: skip

@@ -1,8 +1,9 @@
-"""One line to write in, above the footer: guidance for the researcher, or a filter."""
+"""One line to write in, above the footer: guidance, an idea, a number, or a filter."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from textual.app import ComposeResult
@@ -17,9 +18,22 @@ from tui.widgets.status import Footer
 How = Literal["queue", "now", "standing", "cancel"]
 Written = Callable[[str, str, How, Pane | None], None]  # purpose, text, how, pane
 HELP = {
-    "steer": "enter queue   ctrl+s now   ctrl+t standing   ↑ last   esc cancel",
+    "steer": "enter queue   ctrl+s now   ctrl+t standing   ↑ queued, last   esc cancel",
+    "edit": "enter change   empty withdraws   ↑ more   esc cancel",
     "filter": "enter keep   esc clear",
 }
+USUAL = "enter send   esc cancel"
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """Something that `up` brings back: its words, and the guidance they are while nobody has taken it."""
+
+    text: str
+    guidance: int | None = None
+
+
+Then = Callable[[str, How, Recalled | None], None]  # the text, how it was sent, and what it was before
 
 
 class Prompt(Horizontal):
@@ -39,9 +53,12 @@ class Prompt(Horizontal):
         """`written` is called at once when the line is sent or left (`how` is cancel, and the text empty)."""
         super().__init__(id="prompt")
         self._written = written
+        self._then: Then | None = None
         self.purpose = ""
+        self._label = ""
         self._pane: Pane | None = None
-        self._last = ""
+        self._recall: Sequence[Recalled] = ()
+        self._at = -1  # which of them is in the line; -1: a person's own new words
         self.line = Input(compact=True, id="prompt-input")
         self._before: Widget | None = None  # what had the focus
 
@@ -50,15 +67,38 @@ class Prompt(Horizontal):
         yield self.line
         yield Static("", id="prompt-help", markup=False)
 
-    def ask(self, purpose: str, label: str, text: str, pane: Pane | None) -> None:
-        self.purpose, self._pane = purpose, pane
-        self.query_one("#prompt-label", Static).update(f"{label} ▸")
-        self.query_one("#prompt-help", Static).update(HELP[purpose] if self.app.size.width >= 90 else "")
-        self._before = self.screen.focused
+    def ask(
+        self,
+        purpose: str,
+        label: str,
+        text: str,
+        pane: Pane | None,
+        then: Then | None = None,
+        recall: Sequence[Recalled] = (),
+    ) -> None:
+        """Open the line. `then` takes the answer instead of `written`; `recall` is what `up` brings back, in order."""
+        if not self.display:
+            self._before = self.screen.focused
+        self.purpose, self._label, self._pane, self._then, self._recall = purpose, label, pane, then, recall
+        self._at = -1
         self.line.cursor_blink = False
         self.line.value = text
+        self.line.cursor_position = len(text)
+        self._tell()
         self._show(True)
         self.screen.set_focus(self.line)  # at once: `focus()` would be a message, and the next key come before it
+
+    @property
+    def _recalled(self) -> Recalled | None:
+        return self._recall[self._at] if self._at >= 0 else None
+
+    def _tell(self) -> None:
+        recalled = self._recalled
+        queued = recalled is not None and recalled.guidance is not None
+        label = f"change guidance {recalled.guidance}" if recalled and queued else self._label
+        words = HELP["edit"] if queued else HELP.get(self.purpose, USUAL)
+        self.query_one("#prompt-label", Static).update(f"{label} ▸")
+        self.query_one("#prompt-help", Static).update(words if self.app.size.width >= 100 else "")
 
     def _show(self, shown: bool) -> None:
         """In the footer's place, so that nothing else moves."""
@@ -77,19 +117,31 @@ class Prompt(Horizontal):
             self._close("now")
         elif key == "ctrl+t" and self.purpose == "steer":
             self._close("standing")
-        elif key == "up" and self.purpose == "steer":
-            self.line.value = self._last
+        elif key in ("up", "down"):
+            self._turn(1 if key == "up" else -1)
         else:
             return False
         return True
 
+    def _turn(self, step: int) -> None:
+        """To what was written earlier (`up`), and back."""
+        if not self._recall:
+            return
+        self._at = max(-1, min(len(self._recall) - 1, self._at + step))
+        recalled = self._recalled
+        self.line.value = recalled.text if recalled else ""
+        self.line.cursor_position = len(self.line.value)
+        self._tell()
+
     def _close(self, how: How) -> None:
-        text = self.line.value
-        if self.purpose == "steer" and how != "cancel":
-            self._last = text
+        text, recalled, then = self.line.value, self._recalled, self._then
+        self._then = None
         self._show(False)
         self.screen.set_focus(self._before)
-        self._written(self.purpose, "" if how == "cancel" else text, how, self._pane)
+        if then is None:
+            self._written(self.purpose, "" if how == "cancel" else text, how, self._pane)
+        elif how != "cancel":
+            then(text.strip(), how, recalled)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
