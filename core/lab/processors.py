@@ -10,6 +10,8 @@ import resource
 from core.lab.proctree import process_stat, running_threads, tree_cpu
 
 FACTOR, SECONDS = 1.1, 0.5  # of a slot's processors, for what is not training
+AT_ONCE, LOOKS = 1.3, 5.0  # of running threads, on average over the looks; honest helpers blink
+LOOK_SECONDS = 0.2  # between two looks, on average
 
 
 class Processors:
@@ -19,6 +21,9 @@ class Processors:
     (SIGCHLD), so looks at the tree are added up as well: a process seen for the first time is charged with the whole
     time since the last look for each of its threads that runs. That is too much for one process and right on average
     for many, however short they live, as long as nobody can tell when the next look comes.
+
+    On a machine that is busy with other things more threads get a larger share of it without ever reaching the limit
+    on seconds. So threads that run, or wait only for a processor, are counted at each look too.
     """
 
     def __init__(self, cores: float | None) -> None:
@@ -28,6 +33,7 @@ class Processors:
         self._last: float | None = None
         self._from: tuple[float, float] | None = None  # both counts at the start of the clock
         self.used = 0.0  # on the clock so far, at the last look
+        self._looks = self._running = 0  # on the clock: how many looks, and running threads over all of them
 
     def look(self, pids: list[int], now: float) -> None:
         """Take in the tree as it is at `now` (monotonic seconds)."""
@@ -36,20 +42,22 @@ class Processors:
         since = now - self._last if self._last is not None else 0.0
         self._last = now
         seen: dict[tuple[int, int], float] = {}
+        running = 0
         for pid in pids:
             stat = process_stat(pid)
             if stat is None:
                 continue
             known = self._seen.get((pid, stat.start))
             seen[pid, stat.start] = stat.cpu
-            if known is None:
-                self._looked += max(stat.cpu, since * running_threads(pid)) if since else stat.cpu
-            else:
-                self._looked += max(0.0, stat.cpu - known)
+            threads = running_threads(pid)
+            running += threads
+            self._looked += max(0.0, stat.cpu - known) if known is not None else max(stat.cpu, since * threads)
         self._seen = seen
         if self._from is not None:
             counted, looked = self._from
             self.used = max(self._counted(pids) - counted, self._looked - looked)
+            self._looks += 1
+            self._running += running
 
     def start(self, pids: list[int], now: float) -> None:
         """The clock starts: what was used until now is free."""
@@ -58,10 +66,18 @@ class Processors:
 
     def too_many(self, seconds: float, budget: float = 0.0) -> str:
         """Words, when in `seconds` of the clock more was used than is allowed in all of its `budget`; else empty."""
-        if not self._cores or self.used <= self._cores * (max(seconds, budget) * FACTOR + SECONDS):
+        if not self._cores:
             return ""
+        allowed = self._cores * (max(seconds, budget) * FACTOR + SECONDS)
+        at_once = self._cores * AT_ONCE * max(self._looks, budget / LOOK_SECONDS) + LOOKS
+        if self.used <= allowed and self._running <= at_once:
+            return ""
+        at_work = self._running / max(1, self._looks)
         cores = f"{self._cores:g} processor{'s' * (self._cores != 1)}"
-        return f"used {self.used:.1f} processor seconds in {seconds:.1f} s, where its slot has {cores}"
+        return (
+            f"used {self.used:.1f} processor seconds in {seconds:.1f} s, with {at_work:.1f} threads at work at once, "
+            f"where its slot has {cores}"
+        )
 
     @staticmethod
     def _counted(pids: list[int]) -> float:

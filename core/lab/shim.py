@@ -30,11 +30,10 @@ if not __package__:
 
 from core.lab.detach import detach, last_word, leave_the_keys, raise_oom_score, reserve, tell
 from core.lab.output import Cleaner, Curve, OutputLog, clean, count, last_line, sha256
-from core.lab.processors import Processors
+from core.lab.processors import LOOK_SECONDS, Processors
 from core.lab.proctree import boot_id, descendants, kill_children, process_identity
 from core.lab.watch import GitFile, Watch
 
-TICK = 0.2  # seconds between looks at the tree, give or take a half
 HELD_TICK = 0.03  # seconds between looks for the word to go, while a job is held
 OVERTIME_FACTOR, OVERTIME_SECONDS = 1.02, 2.0  # what a run may be late: training on would pay otherwise
 HELD_SECONDS = 3600.0  # a held job whose engine never comes back is not held for ever
@@ -136,7 +135,7 @@ class Shim:
             now = time.monotonic()
             if now >= next_tick:
                 # Nobody can tell when: what is done between two looks only would not be seen.
-                next_tick = now + TICK * (0.5 + os.urandom(1)[0] / 255)
+                next_tick = now + LOOK_SECONDS * (0.5 + os.urandom(1)[0] / 255)
                 pids = self.pids()
                 if verdict := self.asked_to_stop() or self.watch.look(pids) or self.look_at_processors(pids, now):
                     return verdict

@@ -34,10 +34,14 @@ def _scoring(paths: SessionPaths) -> dict[int, tuple[float, float]]:
 
 def test_the_number_is_the_scorers_and_a_rejection_is_a_verdict(tmp_path: Path) -> None:
     project = make_scored_project(tmp_path / "p")
-    script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.4"), rate("0.5", "7.0")])
+    busy = "until = time.monotonic() + 1.5\n[os.fork() for _ in range(3)]\nwhile time.monotonic() < until: pass\n"
+    edit = {"path": "train.py", "search": "time.sleep(SECONDS)\n", "replace": busy}
+    many = {"hypothesis": "more processes learn more", "kind": "other", "edits": [edit]}
+    script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.4"), rate("0.5", "7.0"), many])
     with engine(project, researcher="scripted", script=str(script), slots="cpu:1") as paths:
         state = wait_end(paths)
     assert state.state == "finished", state.reason
+    assert state.experiments[3].verdict == "crashed" and "slot has 1 processor" in state.experiments[3].reason
     assert state.baseline is not None and state.baseline.metric == pytest.approx(1.04)
     assert state.experiments[1].verdict == "kept" and state.experiments[1].metric == pytest.approx(1.01)
     assert state.experiments[2].verdict == "rejected" and "out of this world" in state.experiments[2].reason

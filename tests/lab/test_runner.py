@@ -426,6 +426,25 @@ async def test_a_run_that_uses_more_processors_than_its_slot_has_is_ended(job: M
     assert result.ended == "resources" and "was killed" not in result.reason, result
 
 
+async def test_more_processes_are_seen_where_the_machine_is_busy(job: Make) -> None:
+    """They get a larger share of it without ever using the seconds of a whole processor; here they share one."""
+    program = """
+    ready()
+    os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])
+    end = time.monotonic() + 2
+    for _ in range(COUNT):
+        if os.fork() == 0:
+            while time.monotonic() < end: pass
+            os._exit(0)
+    while time.monotonic() < end: time.sleep(0.01)
+    done(steps=1)
+    """
+    for count, ended in ((1, "done"), (4, "resources")):
+        result = await run(job(program.replace("COUNT", str(count)), channel=True, cores=1.0, seconds=2.0))
+        assert result.ended == ended and result.cpu_seconds and result.cpu_seconds < 2.5, result
+    assert "threads at work at once" in result.reason
+
+
 async def test_processes_that_nobody_waits_for_are_counted(job: Make) -> None:
     """The kernel's own count forgets a child whose parent ignores its end; these live shorter than a look lasts."""
     program = """
