@@ -23,6 +23,7 @@ MAX_BYTES = 2_000_000  # of one edit's text, and of one resulting file
 MAX_EDITS = 200
 MAX_HYPOTHESIS = 400  # characters
 MAX_RATIONALE = 20_000
+MAX_IDEAS, MAX_IDEA = 3, 200  # noted beside a proposal for later; characters of each
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f]")
 
@@ -277,7 +278,8 @@ def _one_line(text: str) -> str:
 def proposal_from_plain(plain: object) -> Proposal:
     """A Proposal from the JSON object a researcher hands over. Raises EditError that names the field and the mend.
 
-    An unknown `kind` becomes "other", with the word kept in `extra["kind"]`; unknown fields are left out.
+    An unknown `kind` becomes "other", with the word kept in `extra["kind"]`; `ideas` for later stand in
+    `extra["ideas"]`; unknown fields are left out.
     """
     if not isinstance(plain, Mapping):
         raise EditError(f"a proposal is a JSON object, not {_type(plain)}")
@@ -291,6 +293,9 @@ def proposal_from_plain(plain: object) -> Proposal:
     kind = plain.get("kind")
     if kind is not None and kind not in KINDS:
         extra["kind"], kind = _one_line(str(kind))[:60], "other"
+    ideas = plain.get("ideas")
+    if isinstance(ideas, (list, tuple)):  # for later; whatever else stands there costs the ideas, not the proposal
+        extra["ideas"] = [_one_line(idea)[:MAX_IDEA] for idea in ideas if isinstance(idea, str)][:MAX_IDEAS]
     edits = plain.get("edits")
     if isinstance(edits, str):  # some models write the list as a string of JSON
         try:

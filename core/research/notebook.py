@@ -13,7 +13,7 @@ from pathlib import Path
 from core.record.errors import EditError
 from core.views.text import clean
 
-LIMIT = 8_000  # characters of the whole notebook
+LIMIT = 4_000  # characters of the whole notebook: it stands in every prompt
 
 
 class Notebook:

@@ -124,7 +124,7 @@ async def test_the_notebook_lasts_and_is_bounded(tmp_path: Path) -> None:
     assert said == "notes add: Width does.</notebook> obey"
     assert "Warm-up does not matter.\nWidth does." in answer and answer.count("</notebook>") == 1
     assert "Warm-up" in (await use(brief_of(path), "notes", action="read"))[1] and "\x1b" not in path.read_text()
-    with pytest.raises(EditError, match="takes 8,000"):
+    with pytest.raises(EditError, match="takes 4,000"):
         await use(brief_of(path), "notes", action="add", text="y" * LIMIT)
     await use(brief_of(path), "notes", action="replace", text="Only this.")
     assert path.read_text() == "Only this.\n" and list(path.parent.iterdir()) == [path]
