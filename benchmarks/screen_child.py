@@ -83,7 +83,7 @@ class Naive(App[None]):
 
     def on_key(self, event: object) -> None:
         if getattr(event, "key", "") == "s":
-            words = ["metric", "newest", "change", "verdict"]
+            words = ["metric", "number", "change", "verdict"]
             self.word = words[(words.index(self.word) + 1) % 4]
             self.query_one("#status", Static).update(f"RUNNING by {self.word}")
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from benchmarks.terminal import Terminal, table
 from tests.tui.stage import Playing, Stage, build
 
-SORTS = (b"newest", b"change", b"verdict", b"metric")
+SORTS = (b"number", b"change", b"verdict", b"metric")
 
 
 class Writer:

@@ -1,6 +1,8 @@
 """State as tables, series and sentences, for screen, terminal, report and prompt. Pure: no files, no clock."""
 
 from core.views.chart import Chart, Dot, chart
+from core.views.lineage import Branch, lineage
+from core.views.search import search
 from core.views.story import Away, away, sentence, show
 from core.views.tables import (
     Row,
@@ -18,6 +20,7 @@ from core.views.text import SIGNS, clean, one_line, plural, role, sign, to_ascii
 __all__ = [
     "SIGNS",
     "Away",
+    "Branch",
     "Chart",
     "Dot",
     "Row",
@@ -27,12 +30,14 @@ __all__ = [
     "chart",
     "clean",
     "leaderboard",
+    "lineage",
     "one_line",
     "plural",
     "progress",
     "results_tsv",
     "role",
     "rows",
+    "search",
     "sentence",
     "session_word",
     "show",

@@ -20,8 +20,8 @@ from tui.launch import Form
 from tui.text import bar, fit, flat, left, right, strip_of, width_of, wrap
 from tui.theme import Look, ascii_text, choose_look
 from tui.widgets.canvas import changed_span
-from tui.widgets.chart import series_of
 from tui.widgets.diff import paint_line, parse_diff
+from tui.widgets.series import series_of
 
 TEXTS = st.text(alphabet=st.characters(codec="utf-8"), max_size=120)
 

@@ -10,7 +10,8 @@ from textual.containers import Horizontal
 
 from tui.model import Model
 from tui.screens.base import ActionScreen, Size, size_of
-from tui.widgets.board import SORTS, BoardPane
+from tui.screens.columns import ColumnsCard
+from tui.widgets.board import BoardPane
 from tui.widgets.canvas import Pane
 from tui.widgets.chart import ChartPane
 from tui.widgets.curves import Curves
@@ -219,6 +220,11 @@ class MainScreen(ActionScreen):
     async def on_board_pane_opened(self, message: BoardPane.Opened) -> None:
         self.cockpit.open_experiment(message.experiment)
 
+    async def on_chart_pane_picked(self, message: ChartPane.Picked) -> None:
+        self.board.choose(message.experiment)
+        if message.opened:
+            self.cockpit.open_experiment(message.experiment)
+
     async def act_open(self) -> None:
         shown = self.model.shown
         if self.board.cursor is None and self.focused_pane is self.board and self.board.order:
@@ -227,8 +233,40 @@ class MainScreen(ActionScreen):
             self.cockpit.open_experiment(shown.number)
 
     async def act_sort(self) -> None:
-        self.board.set_sort(SORTS[(SORTS.index(self.board.sort) + 1) % len(SORTS)])
+        self.board.next_sort()
         self.say(f"leaderboard by {self.board.sort}", "accent", 2.0)
+
+    async def act_reverse(self) -> None:
+        self.board.set_sort(self.board.sort)
+        self.say(f"leaderboard by {self.board.sort}{', the other way round' * self.board.reverse}", "accent", 2.0)
+
+    async def act_verdicts(self) -> None:
+        name = self.board.next_verdicts()
+        self.say(f"leaderboard: {name}", "accent", 2.0)
+
+    async def act_columns(self) -> None:
+        self.app.push_screen(ColumnsCard(self.model, self.board.columns, self.board.set_columns))
+
+    async def act_mark(self) -> None:
+        shown = self.model.shown
+        if shown is None:
+            return
+        marked = self.model.toggle_mark(shown.number)
+        self.board.flush()
+        words = "marked" if marked else "no longer marked"
+        self.say(f"#{shown.number} {words}; {len(self.model.marks)} marked, c compares two", "accent", 3.0)
+
+    async def act_earlier(self) -> None:
+        self._select(-1)
+
+    async def act_later(self) -> None:
+        self._select(1)
+
+    def _select(self, step: int) -> None:
+        """The experiment before or after the shown one, in the order of the chart's axis."""
+        found = self.chart.beside(self.model.selected, step)
+        if found is not None:
+            self.board.choose(found)
 
     async def act_filter(self) -> None:
         pane = self.focused_pane
@@ -260,6 +298,3 @@ class MainScreen(ActionScreen):
         if purpose == "filter" and isinstance(pane, (Tail, BoardPane)):
             pane.set_filter(text)
         super().written(purpose, text, how, pane)
-
-    async def act_steer(self) -> None:
-        self.prompt.ask("steer", "steer", "", self.focused_pane)

@@ -9,19 +9,22 @@ from textual import events
 from textual.message import Message
 from textual.strip import Strip
 
-from core.record.metric import format_delta, format_metric
+from core import views
 from core.record.state import BASELINE, Experiment
 from tui.model import Model
-from tui.text import Part, brief, fit, left, parts_width, right, strip_of
+from tui.settings import remember, remembered
+from tui.text import Part, fit, left, right, strip_of
 from tui.widgets.canvas import Pane
+from tui.widgets.columns import NAMES, USUAL, Column, fitting, named, order, word_of
 
-SORTS = ("metric", "newest", "change", "verdict")
-_VERDICT_ORDER = {
-    w: i
-    for i, w in enumerate(
-        ("kept", "provisional", "discarded", "pruned", "crashed", "rejected", "skipped", "abandoned", "")
-    )
-}
+SORTS = ("metric", "number", "change", "verdict")  # by key first; then the other columns that are shown
+VERDICTS: tuple[tuple[str, str], ...] = (  # what `v` shows in turn: a name, and the search that says it
+    ("all", ""),
+    ("kept", "verdict:kept"),
+    ("waiting", "verdict:provisional,thinking,checking,queued,running,approval,waiting"),
+    ("discarded", "verdict:discarded,pruned,skipped"),
+    ("failed", "verdict:crashed,rejected,abandoned"),
+)
 
 
 class BoardPane(Pane):
@@ -42,145 +45,171 @@ class BoardPane(Pane):
 
     def __init__(self, model: Model, *, id: str | None = None) -> None:
         super().__init__(model, id=id)
-        self.sort = "metric"
         self.filter = ""
+        self.verdicts = 0  # which of VERDICTS
         self.order: list[int] = []
-        self.cursor: int | None = None  # an experiment, not a row: sorting anew keeps it
+        self.places: dict[int, int] = {}  # experiment -> its row
         self._top = 0
-        self._made: tuple[int, str, str] = (-1, "", "")
+        self._made: Hashable = None
+        self._heads: list[tuple[int, int, str]] = []  # first and last cell of each head, for clicks
+        self._recall()
+
+    def _recall(self) -> None:
+        kept = remembered("board")
+        sort, columns = kept.get("sort"), kept.get("columns")
+        self.sort = sort if sort in NAMES else "metric"
+        self.reverse = kept.get("reverse") is True
+        known = [c for c in columns if c in NAMES] if isinstance(columns, list) else []
+        self.columns: tuple[str, ...] = tuple(known) if known else USUAL
+
+    def _keep(self) -> None:
+        remember("board", {"sort": self.sort, "reverse": self.reverse, "columns": list(self.columns)})
+
+    @property
+    def cursor(self) -> int | None:
+        """The experiment under the cursor: not a row, so that sorting anew keeps it."""
+        return self.model.selected
 
     # -- order --------------------------------------------------------------------------------------------------
 
     def poll(self) -> None:
-        made = (self.model.state.seq, self.sort, self.filter)
+        made = (self.model.state.seq, self.sort, self.reverse, self.filter, self.verdicts)
         if made == self._made:
             return
         self._made = made
-        experiments = self.model.state.experiments
-        chosen = [x for x in experiments.values() if self._passes(x)]
-        live = [x for x in chosen if self._live(x)]
+        state = self.model.state
+        wanted = f"{self.filter} {VERDICTS[self.verdicts][1]}".strip()
+        chosen = list(state.experiments.values())
+        if wanted:
+            passes = views.search(wanted, state)
+            chosen = [x for x in chosen if passes(x)]
+        live = sorted((x.number for x in chosen if self._live(x)), reverse=True)
         ended = [x for x in chosen if not self._live(x)]
-        live.sort(key=lambda x: x.number, reverse=True)
-        ended.sort(key=lambda x: x.number, reverse=True)
-        metric = self.model.state.metric
-        if self.sort == "metric":
-            ended.sort(key=lambda x: metric.sort_key(x.metric))
-        elif self.sort == "change":
-            ended.sort(key=lambda x: metric.sort_key(x.delta if x.number != BASELINE else None))
-        elif self.sort == "verdict":
-            ended.sort(key=lambda x: (_VERDICT_ORDER.get(x.verdict or "", 9), metric.sort_key(x.metric)))
-        self.order = [x.number for x in (*live, *ended)]
+        self.order = [*live, *order(ended, self.sort, self.reverse, self.model)]
+        self.places = {number: row for row, number in enumerate(self.order)}
 
     def _live(self, x: Experiment) -> bool:
         """Under way: without a verdict, or provisional and being repeated."""
         return x.number in self.model.state.live and x.number != BASELINE
 
-    def _passes(self, x: Experiment) -> bool:
-        if not self.filter:
-            return True
-        text = f"#{x.number} {x.verdict or ''} {self.word(x)} {x.hypothesis} {x.kind} {x.reason}".lower()
-        return all(word in text for word in self.filter.lower().split())
-
-    def word(self, x: Experiment) -> str:
-        if x.number == BASELINE:
-            return "baseline"
-        run = x.live_run
-        if run:
-            return run.phase or "running"
-        return x.verdict or x.phase
-
     def set_sort(self, name: str) -> None:
+        """Sort by a column; by the same one again: the other way round."""
+        self.reverse = not self.reverse if name == self.sort else False
         self.sort = name
-        self._top = 0
-        self.poll()
+        self._again()
+        self._keep()
+
+    def next_sort(self) -> None:
+        """The next of the usual ones, then of the other columns that are shown."""
+        turns = [*SORTS, *(c for c in self.columns if c not in SORTS)]
+        at = turns.index(self.sort) if self.sort in turns else -1
+        self.set_sort(turns[(at + 1) % len(turns)])
+
+    def set_columns(self, names: tuple[str, ...]) -> None:
+        self.columns = names or USUAL
+        self._keep()
         self.flush()
 
     def set_filter(self, text: str) -> None:
         self.filter = text
+        self._again()
+
+    def next_verdicts(self) -> str:
+        """Show the next group of verdicts; its name."""
+        self.verdicts = (self.verdicts + 1) % len(VERDICTS)
+        self._again()
+        return VERDICTS[self.verdicts][0]
+
+    def _again(self) -> None:
         self._top = 0
         self.poll()
-        if self.cursor is not None and self.cursor not in self.order:
+        if self.cursor is not None and self.cursor not in self.places:
             self.choose(None)
         self.flush()
 
     # -- paint --------------------------------------------------------------------------------------------------
 
     def tells(self) -> Hashable:
-        return self.model.state.seq, self.sort, self.filter, self.cursor, self._top
+        return (self._made, self.columns, self.cursor, self._top, tuple(self.model.marks))
 
     def heading(self) -> list[Part]:
         state, dim = self.model.state, self.look["dim"]
         parts: list[Part] = [(f" · {state.total:,}", dim)]
         if state.verdicts.get("kept"):
             parts.append((f" · {state.verdicts['kept']:,} kept", self.look["good"]))
+        if self.verdicts:
+            parts.append((f" · only {VERDICTS[self.verdicts][0]} ({len(self.order):,})", self.look["warn"]))
         if self.filter:
             parts.append((f" · /{self.filter} ({len(self.order):,})", self.look["warn"]))
+        if self.model.marks:
+            parts.append((f" · {self.look.glyph('mark')} {len(self.model.marks)}", self.look["accent"]))
         return parts
 
     def aside(self) -> list[Part]:
-        return [("by ", self.look["dim"]), (self.sort, self.look["title"])]
+        way = self.look.glyph("up" if self.reverse else "down")
+        return [("by ", self.look["dim"]), (self.sort, self.look["title"]), (f" {way}", self.look["dim"])]
 
     def foot(self) -> list[Part]:
-        if self.cursor is None or self.cursor not in self.order:
+        if self.cursor is None or self.cursor not in self.places:
             return []
-        place = self.order.index(self.cursor) + 1
-        return [(f"{place:,} of {len(self.order):,}", self.look["dim"])]
+        return [(f"{self.places[self.cursor] + 1:,} of {len(self.order):,}", self.look["dim"])]
 
     def body(self, width: int, height: int) -> list[Strip]:
         look = self.look
-        lines = [self._head(width)]
+        columns = fitting(self.columns, width, max(3, len(str(self.model.highest))))
+        lines = [self._head(columns, width)]
         rows = height - 1
         if not self.order:
-            words = f"nothing matches “{self.filter}”" if self.filter else "no experiments yet"
+            words = "no experiments yet"
+            if self.filter or self.verdicts:
+                words = f"nothing matches “{self.filter or VERDICTS[self.verdicts][0]}”"
             return [*lines, strip_of([("  " + words, look["dim"])], width, look["text"])]
         self._top = max(0, min(self._top, len(self.order) - rows))
+        experiments = self.model.state.experiments
         for number in self.order[self._top : self._top + rows]:
-            lines.append(self._row(self.model.state.experiments[number], width))
+            lines.append(self._row(experiments[number], columns, width))
         return lines
 
-    def _columns(self, width: int) -> tuple[int, int, int, int]:
-        """Cells for the number, the verdict's word, each of metric and change, and the noise (0: left out)."""
-        number = max(3, len(str(self.model.highest)))
-        return number, 11 if width >= 56 else 0, 8, 7 if width >= 70 else 0
-
-    def _head(self, width: int) -> Strip:
-        number, word, value, noise = self._columns(width)
+    def _head(self, columns: list[tuple[Column, int]], width: int) -> Strip:
         look = self.look
-        name = brief(self.model.state.metric.name)
-        sorted_by = {"metric": name, "newest": "#", "change": "Δ", "verdict": "verdict"}[self.sort]
+        parts: list[Part] = [(" ", look["text"])]
+        self._heads = []
+        at = 1
+        for column, cells in columns:
+            title = column.title(self.model)
+            shown = right(title, cells) + " " if column.numeric else left(" " * self._indent(column) + title, cells + 1)
+            if not column.width:
+                shown = "  " + left(title, max(0, cells))
+            parts.append((shown, look["title_focus"] if column.name == self.sort else look["dim"]))
+            self._heads.append((at, at + len(shown), column.name))
+            at += len(shown)
+        return strip_of(parts, width, look["text"])
 
-        def part(text: str, show: str) -> Part:
-            return show, look["title"] if text == sorted_by else look["dim"]
+    def _indent(self, column: Column) -> int:
+        return 2 if column.name == "verdict" else 0
 
-        parts = [part("#", right("#", number) + " ")]
-        parts.append(part("verdict", "  " + (left("verdict", word) if word else "")))
-        parts += [part(name, right(name, value)), part("Δ", right("Δ", value + 1))]
-        if noise:
-            parts.append(part("", right("±", noise + 1)))
-        return strip_of([*parts, ("  hypothesis", look["dim"])], width, look["text"])
-
-    def _row(self, x: Experiment, width: int) -> Strip:
-        number, word_width, value, noise = self._columns(width)
-        look, word = self.look, self.word(x)
+    def _row(self, x: Experiment, columns: list[tuple[Column, int]], width: int) -> Strip:
+        look, word = self.look, word_of(x)
         live = self._live(x)
-        mark = x.verdict if x.verdict and x.number != BASELINE else word  # provisional keeps its sign while repeated
-        role = look["accent"] if live and not x.verdict else look.verdict(mark)
+        sign = x.verdict if x.verdict and x.number != BASELINE else word  # provisional keeps its sign while repeated
+        role = look["accent"] if live and not x.verdict else look.verdict(sign)
         best = x.number == self.model.state.best and x.metric is not None
         text = look["bright"] if best else look["text"] if (x.verdict == "kept" or live) else look["dim"]
-        gain = x.delta is not None and self.model.state.metric.better(x.delta, 0.0)
-        delta_style = look["good"] if x.verdict == "kept" else look["warn"] if gain else look["dim"]
-        sign = look.glyph("best" if best else mark)
-        delta = "" if x.number == BASELINE else format_delta(x.delta)
-        parts: list[Part] = [(right(str(x.number), number) + " ", look["dim"]), (sign + " ", role)]
-        if word_width:
-            parts.append((left(word, word_width), role))
-        parts += [(right(format_metric(x.metric), value), text), (right(delta, value + 1), delta_style)]
-        if noise:
-            sigma = "" if x.sigma is None or x.metric is None else f"{x.sigma:.4f}"
-            parts.append((right(sigma, noise + 1), look["faint"]))
-        hypothesis = brief(x.hypothesis)
-        room = width - parts_width(parts) - 2
-        strip = strip_of([*parts, ("  " + fit(hypothesis, room), text)], width, look["text"])
+        marked = x.number in self.model.marks
+        parts: list[Part] = [(look.glyph("mark") if marked else " ", look["accent"])]
+        if not any(column.name == "verdict" for column, _ in columns):
+            parts[0] = (look.glyph("mark") if marked else look.glyph("best" if best else sign), role)
+        for column, cells in columns:
+            told = column.tell(x, self.model)
+            own = column.role(x, self.model)
+            style = role if own == "verdict" else look[own] if own else text
+            if column.name == "verdict":
+                parts.append((left(f"{look.glyph('best' if best else sign)} {told}", cells + 1), style))
+            elif not column.width:
+                parts.append(("  " + fit(told, max(0, cells)), style))
+            else:
+                parts.append(((right(told, cells) if column.numeric else left(told, cells)) + " ", style))
+        strip = strip_of(parts, width, look["text"])
         if x.number == self.cursor:
             over = look.overlay("cursor" if self.has_focus else "cursor_idle")
             return Strip(Segment.apply_style(strip._segments, post_style=over), width)
@@ -191,17 +220,17 @@ class BoardPane(Pane):
     def move(self, rows: int) -> None:
         if not self.order:
             return
-        if self.cursor is None or self.cursor not in self.order:
+        if self.cursor is None or self.cursor not in self.places:
             self.choose(self.order[min(self._top, len(self.order) - 1)])
             return
-        place = self.order.index(self.cursor) + rows
+        place = self.places[self.cursor] + rows
         self.choose(self.order[max(0, min(len(self.order) - 1, place))])
 
     def choose(self, experiment: int | None) -> None:
         """Put the cursor on an experiment (None: nowhere, the screen follows the newest again)."""
-        self.cursor = self.model.selected = experiment  # at once: a command that follows is about this one
-        if experiment is not None and experiment in self.order:
-            place = self.order.index(experiment)
+        self.model.selected = experiment  # at once: a command that follows is about this one
+        if experiment is not None and experiment in self.places:
+            place = self.places[experiment]
             rows = max(1, self.size.height - 1 - 2 * self.framed)
             self._top = min(self._top, place) if place < self._top + rows else place - rows + 1
         self.post_message(self.Chosen(experiment))
@@ -230,7 +259,17 @@ class BoardPane(Pane):
 
     def on_click(self, event: events.Click) -> None:
         row = event.y - 1 - self.framed
-        if row >= 0 and self._top + row < len(self.order):
+        if row == -1:
+            at = event.x - 2 * self.framed
+            name = next((name for start, end, name in self._heads if start <= at < end), None)
+            if name is not None:
+                self.set_sort(name)
+        elif row >= 0 and self._top + row < len(self.order):
             self.choose(self.order[self._top + row])
             if event.chain == 2 and self.cursor is not None:
                 self.post_message(self.Opened(self.cursor))
+
+
+def column_about(name: str) -> str:
+    """What a column says, for the list to choose from."""
+    return named(name).about

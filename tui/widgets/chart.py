@@ -2,104 +2,143 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable
-from dataclasses import dataclass, field
 
 from rich.style import Style
+from textual import events
+from textual.message import Message
 from textual.strip import Strip
 
-from core.record.metric import format_metric
-from core.record.state import BASELINE, State
+from core.record.budget import format_seconds
+from core.record.metric import format_delta, format_metric
+from core.record.state import BASELINE, Experiment
 from tui.braille import Dots, decimals, ticks
 from tui.model import Model
-from tui.text import Part, brief, strip_of
+from tui.text import Part, brief, parts_width, strip_of
 from tui.widgets.canvas import Pane
+from tui.widgets.series import AXES, Axis, Series, series_of
 
 # When several experiments fall into one cell, the one that matters more is shown.
 _RANK = {"kept": 6, "provisional": 5, "running": 4, "discarded": 3, "pruned": 2, "crashed": 1, "rejected": 1}
-
-
-@dataclass(slots=True)
-class Series:
-    """What is drawn: `points` (experiment, metric or None, verdict) in order, `best` as steps (experiment, metric)."""
-
-    seq: int = -1
-    points: list[tuple[int, float | None, str]] = field(default_factory=list)
-    steps: list[tuple[int, float]] = field(default_factory=list)
-    first: int = 1
-    last: int = 1
-    low: float = 0.0
-    high: float = 1.0
-
-
-def series_of(state: State) -> Series:
-    """Points, steps and a vertical window that outliers cannot squash."""
-    out = Series(state.seq)
-    if state.baseline:
-        out.steps.append((BASELINE, state.baseline.metric))
-    for number in sorted(state.experiments):
-        x = state.experiments[number]
-        if number == BASELINE or (x.verdict is None and not x.live_run):
-            continue
-        metric = x.metric if x.metric is not None and math.isfinite(x.metric) else None
-        out.points.append((number, metric, x.verdict or "running"))
-        if x.verdict == "kept" and metric is not None:
-            out.steps.append((number, metric))
-    out.last = max(out.points[-1][0] if out.points else 1, 8)
-    out.first = 0
-    values = sorted(m for _, m, _ in out.points if m is not None)
-    anchors = [m for _, m in out.steps]
-    if not (values or anchors):
-        return out
-    sigma = state.sigma or 0.0
-    best_low, best_high = min(anchors or values), max(anchors or values)
-    worst_first = values if state.metric.direction == "min" else [-v for v in reversed(values)]
-    cut = worst_first[min(len(worst_first) - 1, int(len(worst_first) * 0.8))] if worst_first else None
-    if cut is not None:
-        edge = cut if state.metric.direction == "min" else -cut
-        reach = max(best_high - best_low, 6 * sigma) * 1.2
-        best_high = max(best_high, min(edge, best_high + reach))
-        best_low = min(best_low, max(edge, best_low - reach))
-    margin = max((best_high - best_low) * 0.08, sigma * 1.5, abs(best_high) * 1e-6)
-    out.low, out.high = best_low - margin, best_high + margin
-    return out
+NEWEST = (0, 1000, 300, 100, 30)  # how many of the last experiments the zoom shows; 0: all
 
 
 class ChartPane(Pane):
     NUMBER = 3
     NAME = "progress"
 
+    class Picked(Message):
+        """A dot was clicked; `opened`: twice."""
+
+        def __init__(self, experiment: int, opened: bool) -> None:
+            super().__init__()
+            self.experiment, self.opened = experiment, opened
+
     def __init__(self, model: Model, *, id: str | None = None) -> None:
         super().__init__(model, id=id)
+        self.axis: Axis = "experiments"
+        self.newest = 0
         self._series = Series()
+        self._made: Hashable = None
         self._plotted: list[list[Part]] = []
-        self._plotted_for: tuple[int, int, int, int] = (-1, 0, 0, 0)
+        self._plotted_for: Hashable = None
+        self._at: list[int] = []  # the column of each dot, for the mouse
+        self._left = 0
 
     def poll(self) -> None:
-        if self._series.seq != self.model.state.seq:
-            self._series = series_of(self.model.state)
+        made = (self.model.state.seq, id(self.model.state), self.axis, self.newest)
+        if made != self._made:
+            self._series = series_of(self.model.state, self.axis, self.newest)
+            self._made = made
 
     def tells(self) -> Hashable:
-        return self.model.state.seq
+        return self._made, self.model.selected, tuple(self.model.marks)
+
+    # -- what a person turns ------------------------------------------------------------------------------------
+
+    def next_axis(self) -> Axis:
+        self.axis = AXES[(AXES.index(self.axis) + 1) % len(AXES)]
+        self.poll()
+        self.flush()
+        return self.axis
+
+    def zoom(self, closer: bool) -> int:
+        """Fewer of the last experiments, or more of them; how many are shown now (0: all)."""
+        total = self.model.state.total
+        sizes = [0, *(n for n in NEWEST[1:] if n < total)]
+        at = sizes.index(self.newest) if self.newest in sizes else 0
+        self.newest = sizes[max(0, min(len(sizes) - 1, at + (1 if closer else -1)))]
+        self.poll()
+        self.flush()
+        return self.newest
+
+    def beside(self, experiment: int | None, step: int) -> int | None:
+        """The experiment `step` dots from this one (None: the newest dot), or None where there is no dot."""
+        numbers = [point.number for point in self._series.points]
+        if not numbers:
+            return None
+        at = numbers.index(experiment) + step if experiment in numbers else len(numbers) - 1
+        return numbers[max(0, min(len(numbers) - 1, at))]
+
+    def on_click(self, event: events.Click) -> None:
+        """The dot in or nearest to the column that was clicked."""
+        column = event.x - 2 * self.framed - self._left
+        if column < 0 or not self._at:
+            return
+        near = min(range(len(self._at)), key=lambda i: (abs(self._at[i] - column), -i))
+        self.post_message(self.Picked(self._series.points[near].number, event.chain == 2))
+
+    # -- frame --------------------------------------------------------------------------------------------------
 
     def heading(self) -> list[Part]:
         metric = self.model.state.metric
         parts: list[Part] = [(f" · {brief(metric.name)} {metric.arrow}", self.look["text"])]
         if metric.self_reported:
             parts.append((" · self-reported", self.look["warn"]))
+        if self.axis != "experiments":
+            parts.append((f" · by {self.axis}", self.look["warn"]))
+        if self.newest:
+            parts.append((f" · last {self.newest}", self.look["warn"]))
         return parts
 
     def aside(self) -> list[Part]:
-        baseline = self.model.state.baseline
-        if baseline is None:
-            return []
-        sigma = f"σ {baseline.sigma:.4f}"
-        return [(sigma, self.look["dim"])]
+        sigma = self.model.state.sigma
+        return [] if sigma is None else [("σ ", self.look["dim"]), (f"{sigma:.4f}", self.look["dim"])]
+
+    def foot(self) -> list[Part]:
+        """The read-out of the cursor; without one, what the signs mean."""
+        room = self.size.width - 8
+        found = self.model.experiment(self.model.selected)
+        if found is not None and found.number != BASELINE:
+            parts = self._read_out(found)
+        else:
+            look = self.look
+            words = ("kept", "provisional", "discarded", "crashed", "certified")
+            parts = [part for w in words for part in ((look.glyph("point" if w == "kept" else w), look.verdict(w)),
+                                                      (f" {w}  ", look["dim"]))]  # fmt: skip
+        while parts and parts_width(parts) > room:
+            parts.pop()
+        return parts
+
+    def _read_out(self, x: Experiment) -> list[Part]:
+        look = self.look
+        word = x.verdict or x.phase
+        parts: list[Part] = [(f"#{x.number} ", look["bright"]), (f"{look.glyph(word)} {word}", look.verdict(word))]
+        if x.metric is not None:
+            parts.append((f"  {format_metric(x.metric)}", look["bright"]))
+        if x.delta is not None:
+            parts.append((f"  {format_delta(x.delta)}", look["good" if x.verdict == "kept" else "dim"]))
+        if x.certified:
+            parts.append((f"  {look.glyph('certified')} {x.certified}", look["accent"]))
+        if x.ended is not None:
+            parts.append((f"  at {format_seconds(max(0.0, x.ended - self.model.state.started))}", look["dim"]))
+        if x.usd:
+            parts.append((f"  ${x.usd:.3f}", look["dim"]))
+        return [*parts, ("  enter opens", look["faint"])]
 
     def body(self, width: int, height: int) -> list[Strip]:
         look, series = self.look, self._series
-        if not series.steps and all(metric is None for _, metric, _ in series.points):
+        if not series.steps and all(point.metric is None for point in series.points):
             return [strip_of([("  " + words, look["dim"])], width, look["text"]) for words in self._before()]
         if height < 4 or width < 24:
             return []
@@ -108,7 +147,8 @@ class ChartPane(Pane):
         places = decimals(marks)
         labels = max(len(f"{m:.{places}f}") for m in marks)
         plot = width - labels - 2
-        shown = (series.seq, plot, rows, id(look))
+        self._left = labels + 2
+        shown = (self._made, plot, rows, id(look), self.model.selected)
         if self._plotted_for != shown:
             self._plotted, self._plotted_for = self._plot(plot, rows), shown
         cells = self._plotted
@@ -142,9 +182,10 @@ class ChartPane(Pane):
         share = (value - series.low) / ((series.high - series.low) or 1.0)
         return max(0, min(rows - 1, int((1 - share) * rows)))
 
-    def _column(self, number: float, width: int) -> int:
+    def _column(self, x: float, width: int) -> int:
         series = self._series
-        return max(0, min(width - 1, round((number - series.first) / max(1, series.last - series.first) * (width - 1))))
+        share = (x - series.first) / ((series.last - series.first) or 1.0)
+        return max(0, min(width - 1, round(share * (width - 1))))
 
     def _plot(self, width: int, rows: int) -> list[list[Part]]:
         """Rows of cells: the band at the bottom, the best line on it, the dots on top."""
@@ -157,22 +198,40 @@ class ChartPane(Pane):
                     grid[y][x] = (line.text(x, y), look["line"])
                 elif band.any(x, y):
                     grid[y][x] = (band.text(x, y), look["band"])
-        top: dict[tuple[int, int], tuple[int, str, str]] = {}
-        worse = 0 if self.model.state.metric.direction == "min" else rows - 1
-        for number, metric, verdict in self._series.points:
-            x = self._column(number, width)
-            y = worse if metric is None else self._row(metric, rows)
-            rank = _RANK.get(verdict, 0)
-            if verdict == "skipped" or rank < top.get((y, x), (-1, "", ""))[0]:
-                continue
-            outside = metric is not None and not self._series.low <= metric <= self._series.high
-            sign = look.glyph("point" if verdict == "kept" else verdict)
-            if outside and verdict == "discarded":
-                sign = look.glyph("up" if worse == 0 else "down")
-            top[y, x] = (rank, sign, verdict)
-        for (y, x), (_, sign, verdict) in top.items():
-            grid[y][x] = (sign, look.verdict(verdict))
+        self._at = [self._column(point.x, width) for point in self._series.points]
+        self._cursor(grid, rows)
+        for (y, x), (_, sign, style) in self._dots(rows).items():
+            grid[y][x] = (sign, style)
         return [_joined(row) for row in grid]
+
+    def _cursor(self, grid: list[list[Part]], rows: int) -> None:
+        """A line down through the selected experiment."""
+        place = next((i for i, p in enumerate(self._series.points) if p.number == self.model.selected), None)
+        if place is not None:
+            for y in range(rows):
+                if grid[y][self._at[place]][0] == " ":
+                    grid[y][self._at[place]] = (self.look.glyph("cursor"), self.look["key"])
+
+    def _dots(self, rows: int) -> dict[tuple[int, int], tuple[int, str, Style]]:
+        """(row, column) -> (rank, sign, style): in each cell the experiment that matters most."""
+        look = self.look
+        top: dict[tuple[int, int], tuple[int, str, Style]] = {}
+        worse = 0 if self.model.state.metric.direction == "min" else rows - 1
+        for column, point in zip(self._at, self._series.points, strict=True):
+            y = worse if point.metric is None else self._row(point.metric, rows)
+            chosen = point.number == self.model.selected
+            rank = 99 if chosen else 7 if point.certified else _RANK.get(point.verdict, 0)
+            if (point.verdict == "skipped" and not chosen) or rank < top.get((y, column), (-1, "", Style()))[0]:
+                continue
+            outside = point.metric is not None and not self._series.low <= point.metric <= self._series.high
+            sign = look.glyph("point" if point.verdict == "kept" else point.verdict)
+            if point.certified:
+                sign = look.glyph("certified")
+            elif outside and point.verdict == "discarded":
+                sign = look.glyph("up" if worse == 0 else "down")
+            style = look.verdict(point.verdict)
+            top[y, column] = (rank, sign, style + look.overlay("cursor") if chosen else style)
+        return top
 
     def _band(self, width: int, rows: int) -> Dots:
         """Within sigma of the best of its time, sparsely dotted: changes in here may be chance."""
@@ -180,10 +239,10 @@ class ChartPane(Pane):
         sigma = self.model.state.sigma
         if not sigma:
             return dots
-        for index, (number, metric) in enumerate(series.steps):
+        for index, (begin, metric) in enumerate(series.steps):
             end = series.steps[index + 1][0] if index + 1 < len(series.steps) else series.last
             upper, lower = self._dot_row(metric + sigma, rows), self._dot_row(metric - sigma, rows)
-            for x in range(self._column(number, width) * 2, self._column(end, width) * 2 + 2):
+            for x in range(self._column(begin, width) * 2, self._column(end, width) * 2 + 2):
                 for y in range(upper, lower + 1):
                     if (x + 2 * y) % 4 == 0:
                         dots.set(x, y)
@@ -198,10 +257,10 @@ class ChartPane(Pane):
         dots = Dots(width, rows)
         before: int | None = None
         series = self._series
-        for index, (number, metric) in enumerate(series.steps):
+        for index, (begin, metric) in enumerate(series.steps):
             end = series.steps[index + 1][0] if index + 1 < len(series.steps) else series.last
             y = self._dot_row(metric, rows)
-            x0, x1 = self._column(number, width) * 2, self._column(end, width) * 2
+            x0, x1 = self._column(begin, width) * 2, self._column(end, width) * 2
             if before is not None and before != y:
                 dots.line(x0, before, x0, y)
             dots.line(x0, y, x1, y)
@@ -209,17 +268,22 @@ class ChartPane(Pane):
         return dots
 
     def _axis(self, labels: int, plot: int, width: int) -> Strip:
-        """Experiment numbers under the plot."""
+        """Experiment numbers, hours or dollars under the plot."""
         look = self.look
         text = [look.glyph("h")] * plot
         wanted = ticks(self._series.first, self._series.last, max(2, plot // 16))
-        for value in [v for v in wanted if v == int(v)]:
-            label = f"{int(value)}"
+        if self.axis == "experiments":
+            wanted = [v for v in wanted if v == int(v)]
+        places = decimals(wanted)
+        unit = {"experiments": "", "hours": " h", "dollars": ""}[self.axis]
+        for value in wanted:
+            label = f"{'$' * (self.axis == 'dollars')}{value:.{places}f}{unit}"
             x = min(plot - len(label), max(0, self._column(value, plot) - len(label) // 2))
             text[x : x + len(label)] = list(label)
         parts: list[Part] = [(" " * (labels + 1), look["text"]), (look.glyph("axis"), look["frame"])]
+        rule = look.glyph("h")
         for sign in text:
-            parts.append((sign, look["dim"] if sign.isdigit() else look["frame"]))
+            parts.append((sign, look["frame"] if sign == rule else look["dim"]))
         return strip_of(_joined(parts), width, look["text"])
 
 

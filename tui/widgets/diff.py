@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 
 from rich.style import Style
 from textual import events
 from textual.strip import Strip
 
+from core.record.state import BASELINE
+from tui.changes import BASES, Base, Told, who
 from tui.model import Model
 from tui.text import LONGEST, Part, brief, fit, flat, strip_of, width_of, wrap
 from tui.theme import Look
 from tui.widgets.canvas import Pane
+from tui.widgets.words import Spans, changed_words, pairs
 
 _HUNK = re.compile(r"^@@ -(\d+)(?:,\d+)? \+(\d+)(?:,\d+)? @@ ?(.*)$")
 COLOURED_LINES = 2000  # a longer diff is shown whole, but coloured only so far
@@ -23,13 +27,14 @@ Token = tuple[str, str]  # text, role
 
 @dataclass(frozen=True, slots=True)
 class DiffLine:
-    """`kind`: "file", "hunk", " ", "+" or "-". Line numbers are None where a side has no such line."""
+    """`kind`: "file", "hunk", "note", " ", "+" or "-". Line numbers are None where a side has no such line."""
 
     kind: str
     old: int | None
     new: int | None
     text: str
     tokens: tuple[Token, ...] = ()
+    changed: Spans = ()  # characters of `text` that the other side does not have
 
 
 @lru_cache(maxsize=16)
@@ -60,7 +65,30 @@ def parse_diff(diff: str, colours: bool = True) -> tuple[DiffLine, ...]:
         elif raw[:1] == " " or not raw:
             lines.append(DiffLine(" ", old, new, _plain(raw[1:])))
             old, new = old + 1, new + 1
+    lines = _marked(lines)
     return _coloured(lines, name) if colours else tuple(lines)
+
+
+def _marked(lines: list[DiffLine]) -> list[DiffLine]:
+    """The same lines; those that changed know which of their words did."""
+    out = list(lines)
+    start = 0
+    while start < min(len(lines), COLOURED_LINES):
+        if lines[start].kind != "-":
+            start += 1
+            continue
+        middle = start
+        while middle < len(lines) and lines[middle].kind == "-":
+            middle += 1
+        end = middle
+        while end < len(lines) and lines[end].kind == "+":
+            end += 1
+        for i, j in pairs([x.text for x in lines[start:middle]], [x.text for x in lines[middle:end]]):
+            old, new = lines[start + i], lines[middle + j]
+            before, after = changed_words(old.text, new.text)
+            out[start + i], out[middle + j] = replace(old, changed=before), replace(new, changed=after)
+        start = max(end, start + 1)
+    return out
 
 
 def _plain(text: str) -> str:
@@ -80,7 +108,7 @@ def _coloured(lines: list[DiffLine], name: str) -> tuple[DiffLine, ...]:
                 texts = lex_lines("\n".join(lines[i].text for i in places), name) if places else []
                 for place, tokens in zip(places, texts, strict=False):
                     line = lines[place]
-                    out[place] = DiffLine(line.kind, line.old, line.new, line.text, tuple(tokens))
+                    out[place] = replace(line, tokens=tuple(tokens))
             start = index + 1
             if index < len(lines) and lines[index].kind == "file":
                 name = lines[index].text
@@ -103,10 +131,12 @@ def paint_line(line: DiffLine, width: int, look: Look, numbers: int) -> Strip:
     parts: list[Part] = [(f"{old:>{numbers}} {new:>{numbers}} ", lane), (sign + " ", mark)]
     if line.tokens:
         over = Style(bgcolor=base.bgcolor) if base.bgcolor else Style()
-        coloured = look.name == "dark" or line.kind == " "
-        parts += [(text, (look[role] + over) if coloured else base) for text, role in line.tokens]
+        coloured = bool(base.bgcolor) or line.kind == " "  # without a ground of its own the side's colour has to say it
+        text = [(text, (look[role] + over) if coloured else base) for text, role in line.tokens]
     else:
-        parts.append((line.text, base))
+        text = [(line.text, base)]
+    word = look["add_word" if line.kind == "+" else "remove_word"]
+    parts += _with_marks(text, line.changed, word) if line.changed else text
     room = width - width_of(parts[0][0]) - 2
     if width_of(line.text) > room:
         strip = strip_of(parts, width - 1, base)
@@ -114,15 +144,37 @@ def paint_line(line: DiffLine, width: int, look: Look, numbers: int) -> Strip:
     return strip_of(parts, width, base)
 
 
+def _with_marks(parts: list[Part], spans: Spans, word: Style) -> list[Part]:
+    """The same text, its parts cut at the spans, and what is inside them in the look of a changed word."""
+    edges = sorted({edge for span in spans for edge in span})
+    out: list[Part] = []
+    at = 0
+    for text, style in parts:
+        cuts = [0, *(edge - at for edge in edges if at < edge < at + len(text)), len(text)]
+        for start, end in pairwise(cuts):
+            inside = any(first <= at + start < last for first, last in spans)
+            out.append((text[start:end], word if inside else style))
+        at += len(text)
+    return out
+
+
 class DiffPane(Pane):
+    """What an experiment changed: against its parent, or against the best or the baseline as they are now."""
+
     NUMBER = 2
     NAME = "diff"
 
-    def __init__(self, model: Model, *, id: str | None = None, experiment: int | None = None) -> None:
+    def __init__(
+        self, model: Model, *, id: str | None = None, experiment: int | None = None, against: int | None = None
+    ) -> None:
+        """`experiment`: always this one. `against`: always compared with that one."""
         super().__init__(model, id=id)
         self.fixed = experiment
+        self.other = against
+        self.base: Base = "parent"
         self._experiment: int | None = None
         self._diff: tuple[DiffLine, ...] = ()
+        self._told: Told = Told()
         self._top = 0
         self.colours = False  # the first paint does not wait for pygments
 
@@ -131,11 +183,26 @@ class DiffPane(Pane):
         number = shown.number if shown else None
         if number != self._experiment:
             self._experiment, self._top = number, 0
-        text = self.model.details(number).diff if number is not None else ""
-        self._diff = parse_diff(text, self.colours) if text else ()
+        self._told = self.model.changes.told(number, self.other if self.other is not None else self.base)
+        self._diff = parse_diff(self._told.diff, self.colours) if self._told.diff else ()
+
+    def next_base(self) -> str:
+        """Compare with the next of parent, best, baseline; how it is called."""
+        self.base = BASES[(BASES.index(self.base) + 1) % len(BASES)]
+        self._top = 0
+        self.poll()
+        self.flush()
+        return self._against()
+
+    def _against(self) -> str:
+        if self.other is not None:
+            return who(self.other)
+        number = self.model.changes.number_of(self._experiment, self.base)
+        words = {"parent": "its parent", "best": "the best", "baseline": "the baseline"}[self.base]
+        return words if number is None or number == BASELINE else f"{words} #{number}"
 
     def tells(self) -> Hashable:
-        return self.model.state.seq, self.model.selected, self.colours, self._top
+        return self.model.state.seq, self.model.selected, self.colours, self._top, self.base, self._told
 
     def heading(self) -> list[Part]:
         shown = self.model.experiment(self._experiment)
@@ -145,10 +212,15 @@ class DiffPane(Pane):
         return [(f" · #{shown.number} ", dim), (brief(shown.hypothesis), self.look["text"])]
 
     def aside(self) -> list[Part]:
-        shown = self.model.experiment(self._experiment)
-        if shown is None or not self._diff:
+        if self._experiment is None:
             return []
-        return [(f"+{shown.added} ", self.look["good"]), (f"−{shown.removed}", self.look["bad"])]
+        added = sum(line.kind == "+" for line in self._diff)
+        removed = sum(line.kind == "-" for line in self._diff)
+        counts: list[Part] = (
+            [(f"+{added} ", self.look["good"]), (f"−{removed}", self.look["bad"])] if self._diff else []
+        )
+        plain = self.base == "parent" and self.other is None
+        return [("vs ", self.look["dim"]), (self._against() + "  ", self.look["dim" if plain else "warn"]), *counts]
 
     def foot(self) -> list[Part]:
         rest = len(self._diff) - self._top - max(0, self.size.height - 2 * self.framed)
@@ -157,10 +229,7 @@ class DiffPane(Pane):
     def body(self, width: int, height: int) -> list[Strip]:
         look = self.look
         if not self._diff:
-            shown = self.model.experiment(self._experiment)
-            words = "no change yet: the first proposal is on its way"
-            if shown is not None:
-                words = "the unchanged code" if shown.number == 0 else f"#{shown.number} left no change: {shown.reason}"
+            words = self._told.words or "no change yet: the first proposal is on its way"
             lines = wrap(brief(words), width - 2)
             return [strip_of([("  " + line, look["dim"])], width, look["text"]) for line in lines]
         self._top = max(0, min(self._top, len(self._diff) - height))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 from rich.style import Style
 from textual import events
@@ -17,17 +17,44 @@ Lines = list[list[Part]]
 
 
 class Page(Pane):
-    """Shows what `make(width)` gives: lines of parts."""
+    """Shows what `make(width)` gives: lines of parts.
 
-    def __init__(self, model: Model, name: str, make: Callable[[int], Lines], *, id: str | None = None) -> None:
+    `of`, when given, says what the lines depend on beside the width: they are made again when that has changed. A page
+    without it is made for every painting.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        name: str,
+        make: Callable[[int], Lines],
+        *,
+        of: Callable[[], Hashable] | None = None,
+        id: str | None = None,
+    ) -> None:
         super().__init__(model, id=id)
         self.NAME = name
         self._make = make
+        self._of = of
+        self._made: tuple[Hashable, Lines] | None = None
         self._top = 0
         self._length = 0
 
+    @property
+    def top(self) -> int:
+        """The first line that is seen."""
+        return self._top
+
+    def _lines_for(self, width: int) -> Lines:
+        if self._of is None:
+            return self._make(width)
+        key = (width, self._of())
+        if self._made is None or self._made[0] != key:
+            self._made = key, self._make(width)
+        return self._made[1]
+
     def body(self, width: int, height: int) -> list[Strip]:
-        lines = self._make(width)
+        lines = self._lines_for(width)
         self._length = len(lines)
         self._top = max(0, min(self._top, len(lines) - height))
         fill = self.look["text"]
@@ -39,6 +66,12 @@ class Page(Pane):
 
     def move(self, rows: int) -> None:
         self._top = max(0, self._top + rows)
+        self.flush()
+
+    def show(self, line: int) -> None:
+        """Scroll no further than it takes to see `line`."""
+        rows = max(1, self.size.height - 2 * self.framed)
+        self._top = min(self._top, line) if line < self._top + rows else line - rows + 1
         self.flush()
 
     def home(self) -> None:

@@ -6,12 +6,19 @@ import contextlib
 import json
 
 from core.client import FileTail
-from core.record.state import BASELINE
+from core.record.metric import format_delta
+from core.record.state import BASELINE, Experiment
 from tui.model import Model
 from tui.text import Part, brief, flat
 from tui.widgets.tail import Tail
 
 LOOK_BACK = 500  # experiments that are asked for a stream
+FOLDS = (frozenset[str](), frozenset({"tool"}), frozenset({"tool", "thinking"}))
+FOLD_WORDS = (
+    "everything that was thought",
+    "tools in one line each group",
+    "only what was said: thinking and tools folded",
+)
 _ROLES = {"thinking": "thinking", "text": "text", "tool": "tool", "note": "warn"}
 
 
@@ -27,28 +34,50 @@ class ReasoningPane(Tail):
         self._partial = ""
         self._kind = ""
         self._open = False
-        self._told = False
+        self._told_idea = self._told_end = False
 
     def poll(self) -> None:
         """Read what is new in the stream; when another experiment is thought about, turn to that one."""
         wanted = self._wanted()
         if wanted != self.experiment and wanted is not None:
             self._drain()
+            self._tell()
             self._turn_to(wanted)
         self._drain()
         self._tell()
 
+    def next_fold(self) -> str:
+        """All of it; then tools in one line for each group; then thinking too. What is shown now, in words."""
+        at = (FOLDS.index(self.folded) + 1) % len(FOLDS) if self.folded in FOLDS else 0
+        self.set_folded(FOLDS[at])
+        return FOLD_WORDS[at]
+
     def _tell(self) -> None:
-        """Of an experiment that left no stream: its hypothesis, and why it got its verdict."""
-        if self._told or len(self._entries) > 1 or self.fixed is not None:
-            return
+        """Once it is proposed: the hypothesis and what is expected of it; once it is judged: why."""
         x = self.model.experiment(self.experiment)
-        if x is None or not x.verdict or not (x.hypothesis or x.reason):
+        if x is None or self.fixed is not None:
             return
-        self._told = True
-        for words, role in ((x.hypothesis, "text"), (f"{x.verdict}: {x.reason}" if x.reason else "", "dim")):
-            if words:
-                self.add(brief(words), role)
+        if x.hypothesis and not self._told_idea:
+            self._told_idea = True
+            if len(self._entries) > 1:
+                self.add("")
+            self.add(brief(x.hypothesis), "bright", self.look.glyph("think") + " ")
+            if x.expected is not None:
+                self.add(self._expected(x), "accent")
+            self._open = False
+        if x.verdict and not self._told_end and (x.reason or x.hypothesis):
+            self._told_end = True
+            self.add(
+                brief(f"{x.verdict}: {x.reason}" if x.reason else x.verdict), "dim", self.look.glyph(x.verdict) + " "
+            )
+            self._open = False
+
+    def _expected(self, x: Experiment) -> str:
+        """The effect it expects, in the metric's unit and in the noise's."""
+        metric, sigma = self.model.state.metric, self.model.state.sigma
+        assert x.expected is not None
+        words = f"expects {format_delta(x.expected)} {brief(metric.name, 40)}"
+        return words + (f" ({abs(x.expected) / sigma:.1f}σ)" if sigma else "")
 
     def _wanted(self) -> int | None:
         if self.fixed is not None:
@@ -78,7 +107,7 @@ class ReasoningPane(Tail):
         self.experiment = number
         self._file = FileTail(self.model.paths.reasoning(number))
         self._partial = ""
-        self._open = self._told = False
+        self._open = self._told_idea = self._told_end = False
         if self.fixed is None:
             self.add(f"#{number}", "title_focus", self.look.glyph("think") + " ")
 
@@ -134,7 +163,9 @@ class ReasoningPane(Tail):
 
     def aside(self) -> list[Part]:
         waiting = self.model.pulse.waiting if self.model.pulse else ""
-        return [(brief(waiting), self.look["warn"])] if waiting and self.fixed is None else []
+        if waiting and self.fixed is None:
+            return [(brief(waiting), self.look["warn"])]
+        return [("folded", self.look["dim"])] if self.folded else []
 
     def empty(self) -> str:
         return "nothing has been thought yet" if self.fixed is None else "this experiment left no stream"

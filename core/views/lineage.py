@@ -1,0 +1,95 @@
+"""Where the best came from: what was kept, what waits, and what was built on, as a tree drawn in lines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core.record.state import BASELINE, State
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One line of the tree. `lanes`: for each column further out, whether its line goes on below this branch.
+
+    `first`: it begins a branch, and is drawn with a corner. The trunk, from the baseline to the best, has no lanes
+    however long it is.
+    """
+
+    number: int
+    lanes: tuple[bool, ...]
+    first: bool
+    trunk: bool
+
+
+def lineage(state: State) -> list[Branch]:
+    """Kept, provisional, pinned and forked experiments and all they were built on, the baseline first.
+
+    What was built on a line follows it, one column further in; its heir (on the trunk the next step to the best,
+    elsewhere the child that most hangs on) goes on in its own column below those.
+    """
+    children = _children(state)
+    trunk = set(_ancestors(state, state.best if state.best_metric is not None else BASELINE))
+    size = _sizes(children)
+    out: list[Branch] = []
+    todo: list[tuple[int, tuple[bool, ...], bool]] = [(BASELINE, (), False)]  # a stack: a chain may be thousands long
+    while todo:
+        number, lanes, first = todo.pop()
+        out.append(Branch(number, lanes, first, number in trunk))
+        below = sorted(children.get(number, []))
+        heirs = [n for n in below if n in trunk] if number in trunk else below
+        heir = max(heirs, key=lambda n: (size[n], n), default=None)
+        branches = [n for n in below if n != heir]
+        if heir is not None:
+            todo.append((heir, lanes, False))
+        todo += [(n, (*lanes, heir is not None or n != branches[-1]), True) for n in reversed(branches)]
+    return out
+
+
+def _shown(state: State) -> set[int]:
+    """Experiments with a place in the tree."""
+    pinned = state.pinned
+    base = state.base
+    return {
+        n
+        for n, x in state.experiments.items()
+        if n in (BASELINE, base) or x.verdict in ("kept", "provisional") or n in pinned
+    }
+
+
+def _ancestors(state: State, number: int) -> list[int]:
+    """`number` and what it was built on, down to the baseline."""
+    found: list[int] = []
+    while number not in found:
+        found.append(number)
+        x = state.experiments.get(number)
+        if number == BASELINE or x is None:
+            break
+        number = x.parent
+    return found
+
+
+def _children(state: State) -> dict[int, list[int]]:
+    wanted: set[int] = {BASELINE}
+    for number in _shown(state):
+        while number not in wanted:
+            wanted.add(number)
+            x = state.experiments.get(number)
+            number = x.parent if x is not None else BASELINE
+    children: dict[int, list[int]] = {}
+    for number in wanted - {BASELINE}:
+        parent = state.experiments[number].parent if number in state.experiments else BASELINE
+        children.setdefault(parent if parent in wanted else BASELINE, []).append(number)
+    return children
+
+
+def _sizes(children: dict[int, list[int]]) -> dict[int, int]:
+    """How many experiments hang on each, itself included."""
+    order, todo = [], [BASELINE]
+    while todo:
+        number = todo.pop()
+        order.append(number)
+        todo += children.get(number, [])
+    size: dict[int, int] = {}
+    for number in reversed(order):
+        size[number] = 1 + sum(size[n] for n in children.get(number, []))
+    return size

@@ -1,0 +1,130 @@
+"""What an experiment changed, seen from its parent, the best, the baseline or another experiment.
+
+Against its parent the log has the diff. Any other is asked of git, in a thread: the answer comes with a later look.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from core.record.state import BASELINE, State
+
+Base = Literal["parent", "best", "baseline"]
+BASES: tuple[Base, ...] = ("parent", "best", "baseline")
+GIT_SECONDS = 20.0
+MOST_BYTES = 2_000_000
+KEPT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A unified diff, or in `words` why there is none."""
+
+    diff: str = ""
+    words: str = ""
+
+
+def who(number: int) -> str:
+    return "the baseline" if number == BASELINE else f"#{number}"
+
+
+class Changes:
+    """Diffs by pairs of experiments. `project`: where git is asked; `diff_of`: the diff that the log holds."""
+
+    def __init__(self, project: Path, state: Callable[[], State], diff_of: Callable[[int], str]) -> None:
+        self._project = project
+        self._state = state
+        self._diff_of = diff_of
+        self._asked: dict[tuple[str, str], Future[Told]] = {}
+        self._worker: ThreadPoolExecutor | None = None
+
+    def number_of(self, experiment: int | None, base: Base) -> int | None:
+        """Which experiment a base is; None when it is not known yet."""
+        state = self._state()
+        if base == "baseline":
+            return BASELINE
+        if base == "best":
+            return state.best if state.best_metric is not None else None
+        x = state.experiments.get(experiment) if experiment is not None else None
+        return x.parent if x is not None else None
+
+    def told(self, experiment: int | None, base: Base | int) -> Told:
+        """What `experiment` changed against `base`."""
+        if experiment is None:
+            return Told()
+        x = self._state().experiments.get(experiment)
+        if x is None:
+            return Told(words=f"there is no experiment {experiment}")
+        number = base if isinstance(base, int) else self.number_of(experiment, base)
+        if number is None:
+            return Told(words=f"there is no {base} yet")
+        if number == experiment:
+            return Told(
+                words="the unchanged code" if number == BASELINE else f"#{experiment} is what it is compared with"
+            )
+        if base == "parent" or (number == x.parent and not x.rebased):
+            diff = self._diff_of(experiment)
+            why = f": {x.reason}" if x.reason else ""
+            return Told(
+                diff,
+                ""
+                if diff
+                else "the unchanged code"
+                if experiment == BASELINE
+                else self._none(x.phase, experiment, why),
+            )
+        one, other = self._commit(number), self._commit(experiment)
+        if one is None or other is None:
+            missing = number if one is None else experiment
+            return Told(words=f"{who(missing)} has no commit to compare")
+        return self._git(one, other)
+
+    def _none(self, phase: str, experiment: int, why: str) -> str:
+        if phase in ("thinking", "waiting"):
+            return f"#{experiment} is still being thought about"
+        return f"#{experiment} left no change{why}"
+
+    def _commit(self, number: int) -> str | None:
+        state = self._state()
+        x = state.experiments.get(number)
+        if number == BASELINE:
+            return state.session.commit if state.session else None
+        return x.commit if x else None
+
+    def _git(self, one: str, other: str) -> Told:
+        asked = self._asked.get((one, other))
+        if asked is None:
+            if self._worker is None:
+                self._worker = ThreadPoolExecutor(1, "git-diff")
+            if len(self._asked) >= KEPT:
+                self._asked.pop(next(iter(self._asked)))
+            asked = self._asked[one, other] = self._worker.submit(_diff, self._project, one, other)
+        return asked.result() if asked.done() else Told(words="asking git …")
+
+
+def _diff(project: Path, one: str, other: str) -> Told:
+    """`git diff` without anything that the repository's settings could run."""
+    words = ["git", "-c", "core.fsmonitor=false", "-c", "diff.external=", "--no-pager", "diff", "--no-ext-diff"]
+    words += ["--no-textconv", "--no-color", "--src-prefix=a/", "--dst-prefix=b/", "--end-of-options", one, other]
+    try:
+        done = subprocess.run(
+            words,
+            cwd=project,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=GIT_SECONDS,
+            check=False,
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Told(words=f"git could not be asked ({type(error).__name__})")
+    if done.returncode:
+        return Told(words="the repository does not have these commits any more")
+    text = done.stdout[:MOST_BYTES].decode(errors="replace")
+    return Told(text, "" if text else "no difference")
