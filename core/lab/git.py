@@ -18,6 +18,7 @@ from typing import Any
 
 from core.lab.gitshell import IDENTITY, GitShell, cannot_open, last_line, scrub_environment
 from core.lab.patience import outlasting
+from core.lab.tree import Tree
 from core.lab.trees import remove_tree
 from core.record.edits import matches
 from core.record.errors import EditError, GitConflict, LabError, ProjectError
@@ -151,6 +152,35 @@ class Repository:
         names = [os.fsdecode(name) for name in self._git.bytes_(*args).split(b"\0") if name]
         own = [name for name in map(self._outward, names) if name is not None]
         return sorted(name for name in own if matches(name, patterns))
+
+    def tree(self, commit: str) -> Tree:
+        """Everything in `commit`, by name."""
+        return Tree(self._git.bytes_("ls-tree", "-r", "-t", "-z", "--full-tree", commit), self.prefix)
+
+    def trees(self, commits: Iterable[str]) -> dict[str, str]:
+        """Commit → the name of its tree, of those that are here. One process, however many."""
+        wanted = list(dict.fromkeys(commits))
+        asked = "".join(f"{commit}^{{tree}}\n" for commit in wanted).encode()
+        lines = self._git.bytes_("cat-file", "--batch-check=%(objectname)", stdin=asked).decode().splitlines()
+        return {commit: name for commit, name in zip(wanted, lines, strict=True) if " " not in name}
+
+    def blobs(self, names: Iterable[str], largest: int) -> dict[str, bytes]:
+        """Object name → its bytes, of those of at most `largest` bytes. Two processes, however many."""
+        wanted = "".join(f"{name}\n" for name in dict.fromkeys(names)).encode()
+        if not wanted:
+            return {}
+        sizes = (
+            self._git.bytes_("cat-file", "--batch-check=%(objectname) %(objectsize)", stdin=wanted).decode().split("\n")
+        )
+        small = [line.split()[0] for line in sizes if line and int(line.split()[1]) <= largest]
+        out = self._git.bytes_("cat-file", "--batch", stdin="".join(f"{name}\n" for name in small).encode())
+        found, at = {}, 0
+        for name in small:
+            start = out.index(b"\n", at) + 1
+            size = int(out[at:start].split()[2])
+            found[name] = out[start : start + size]
+            at = start + size + 1
+        return found
 
     def diff(self, a: str, b: str) -> str:
         """Unified diff from `a` to `b`, restricted to the project and with its paths."""
