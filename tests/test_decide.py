@@ -168,7 +168,7 @@ def test_pooled_never_maxed(old: tuple[float, ...], new: tuple[float, ...]) -> N
 
 
 def test_the_leaders_number_takes_in_fresh_runs() -> None:
-    leader = Sample((7.0,), 1, Claim(8.0, 1.0))
+    leader = Sample((7.0,), 1, Claim(8.0, 1.0, 1))
     assert (leader.number, leader.mean, leader.weight, leader.fresh) == (8.0, 7.0, 1.0, ())
     again = replace(leader, values=(7.0, 9.0))
     assert again.number == pytest.approx(8.5) and again.weight == 2.0 and again.fresh == (9.0,)
@@ -176,11 +176,51 @@ def test_the_leaders_number_takes_in_fresh_runs() -> None:
 
 
 def test_a_leader_that_stands_long_runs_again() -> None:
-    policy, leader = Policy(refresh=12), Sample((7.0,), 1, Claim(8.0, 1.0))
+    policy, leader = Policy(refresh=12), Sample((7.0,), 1, Claim(8.0, 1.0, 1))
     assert not refresh_due(leader, 11, policy) and refresh_due(leader, 12, policy)
     again = replace(leader, values=(7.0, 9.0))
     assert not refresh_due(again, 23, policy) and refresh_due(again, 24, policy)
     assert not refresh_due(leader, 10**6, replace(policy, refresh=0))
+
+
+def test_candidates_that_do_nothing_correct_their_leader() -> None:
+    lucky = Sample((7.0,), 1, Claim(8.0, 2.0, 1))
+    for value in (9.2, 8.9, 9.4, 9.0):
+        decision = judge(LOSS, lucky, Sample((value,)), QUIET, Policy())
+        assert decision.verdict == "discarded" and decision.leader is not None
+        assert lucky.number < decision.leader.number < value and decision.leader.runs > lucky.weight * 0.9
+        lucky = replace(lucky, claim=decision.leader)
+    assert lucky.number > 8.3 and lucky.weight > 2.5
+    # What a change far off says is that it is bad, not that its leader is.
+    ruin = judge(LOSS, lucky, Sample((60.0,)), QUIET, Policy()).leader
+    assert ruin is not None and ruin.number == pytest.approx(lucky.number, abs=1e-6)
+    # The baseline was not chosen for its results, and the kept and the undecided say nothing of a leader.
+    assert judge(LOSS, Sample((8.0, 8.1)), Sample((9.0,)), QUIET, Policy()).leader is None
+    assert judge(LOSS, lucky, Sample((2.0,)), QUIET, Policy()).leader is None
+    # Its own later runs are in it too, once.
+    again = replace(lucky, values=(7.0, 9.0))
+    after = judge(LOSS, again, Sample((9.5,)), QUIET, Policy()).leader
+    assert after is not None and after.results == 2 and replace(again, claim=after).fresh == ()
+
+
+def test_each_parameter_does_what_it_says() -> None:
+    baseline = Sample((10.0, 10.5, 9.5, 10.0))
+
+    def verdict(value: float | tuple[float, ...], saved: int = 0, **parameters: float) -> str:
+        values = value if isinstance(value, tuple) else (value,)
+        policy = replace(Policy(), **parameters)  # type: ignore[arg-type]
+        return judge(LOSS, baseline, Sample(values), QUIET, policy, lines_saved=saved).verdict
+
+    assert verdict(6.8) == "kept" and verdict(6.8, keep=4.0) == "provisional"
+    assert verdict(7.9) == "provisional" and verdict(7.9, keep=2.0) == "kept"
+    assert verdict(-0.5) == "quarantined" and verdict(-0.5, quarantine=12.0) == "kept"
+    assert verdict(8.0) == "provisional" and verdict(8.0, repeats=0) == "kept"
+    near = next(v for v in (8.6, 8.7, 8.8, 8.9, 9.0) if verdict((v, v), alpha=0.1, beta=0.5) == "provisional")
+    assert verdict((near,) * 2, alpha=0.1, beta=0.5, repeats=1) in ("kept", "discarded")
+    assert verdict((7.5, 7.6)) == "kept" and verdict((7.5, 7.6), min_effect=2.6) == "discarded"
+    assert verdict(8.8, alpha=0.1, beta=0.6) == "provisional" and verdict(8.8, alpha=0.1, beta=0.11) == "discarded"
+    assert verdict((8.3, 8.4)) == "kept" and verdict((8.3, 8.4), alpha=0.001) != "kept"
+    assert verdict((10.0, 10.1), saved=2) == "kept" and verdict((10.0, 10.1), saved=2, simplicity=0.0) == "discarded"
 
 
 @given(st.floats(-300, 300), st.floats(0.01, 3), st.floats(0.01, 3), st.floats(-2, 2))
@@ -206,6 +246,7 @@ def test_belief_agrees_with_counting() -> None:
     assert belief.level == pytest.approx(fmean(level for level, _ in found), abs=0.06)
     assert belief.idle == pytest.approx(fmean(idle for _, idle in found), abs=0.03)
     assert belief.variance == pytest.approx(stdev(level for level, _ in found) ** 2, rel=0.12)
+    assert belief.leader > 0 and belief.leader_variance < 0.55  # a good result speaks for its leader too
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from core.record import events as e
 from core.record.decide import Decision, judge, refresh_due
 from core.record.errors import GitConflict
 from core.record.noise import Noise, estimate
-from core.record.state import BASELINE, Experiment, Run, State
+from core.record.state import BASELINE, HUMAN, Experiment, Run, State
 
 # What an experiment's task does next: nothing more, run the change on the new best, repeat it (alone or with the
 # incumbent beside it), repeat it as the new leader, or let the researcher mend it.
@@ -60,7 +60,7 @@ class Judge:
         """No number came of it. A crash goes back to a researcher that can mend it, twice at most."""
         if rejected:
             await self.settle(x.number, "rejected", reason)
-        elif self._setup.researcher.mends and x.mends < MENDS and len(x.values) == 0:
+        elif x.researcher != HUMAN and self._setup.researcher.mends and x.mends < MENDS and len(x.values) == 0:
             await self._journal.write(e.MendAsked(x.number, x.mends + 1, reason))
             return "mend"
         else:
@@ -70,7 +70,8 @@ class Judge:
 
     async def _compare(self, x: Experiment, run: Run) -> Next:
         state = self._journal.state
-        moved = x.parent != state.best
+        # What a person forked from is no claim to be beaten: a fork leads when it beats the best, as everything else.
+        moved = x.parent != state.best and not x.forked
         incumbent = state.experiments[x.parent if moved else state.best]
         noise = self.noise(state)
         off = slot_is_off(state, run.slot)
@@ -80,20 +81,34 @@ class Judge:
             x.sample,
             noise,
             self._setup.program.policy,
-            lines_saved=-x.lines,
+            lines_saved=0 if x.forked else -x.lines,  # counted against the parent
             drift=bool(off),
         )
         if moved and decision.verdict != "discarded":
             return await self._rebase(x, decision)
         if off and len(x.values) == 1 and noise.sigma > 0:
             decision = Decision("provisional", decision.delta, f"{off}: repeated, not judged", "both")
-        return await self._log(x, decision, noise, "" if x.parent == BASELINE else f" (against #{x.parent})")
+        against = "" if incumbent.number == BASELINE else f" (against #{incumbent.number})"
+        then = await self._log(x, decision, noise, against)
+        if x.forked and then == "done" and decision.verdict == "discarded":
+            await self._go_on_from(x, noise)
+        return then
+
+    async def _go_on_from(self, x: Experiment, noise: Noise) -> None:
+        """A fork that does not lead yet goes on from what is better than what it stands on."""
+        state = self._journal.state
+        base = state.experiments[x.parent]
+        if x.parent != state.base:
+            return
+        policy = self._setup.program.policy
+        if not base.values or judge(state.metric, base.sample, x.sample, noise, policy).verdict == "kept":
+            await self._journal.write(e.BaseChanged(x.number))
 
     async def _log(self, x: Experiment, decision: Decision, noise: Noise, against: str) -> Next:
         state = self._journal.state
         verdict: e.Verdict = "provisional" if decision.verdict == "quarantined" else decision.verdict
         word = "quarantined: " if decision.verdict == "quarantined" else ""
-        claim = decision.claim
+        claim, leader = decision.claim, None if x.parent != state.best else decision.leader
         number = claim.number if claim else x.sample.mean
         facts: list[e.Body] = [
             e.Judged(
@@ -106,6 +121,7 @@ class Judge:
                 len(x.values),
                 claim.number if claim else None,
                 claim.runs if claim else 0.0,
+                *((leader.number, leader.runs, leader.results) if leader else ()),
             )
         ]
         if state.noise is None or state.noise.df != noise.df:

@@ -2,7 +2,8 @@
 
 `judge` weighs all runs of a candidate against the leader. Its first run may keep it at once, quarantine it, discard it
 or leave it provisional; every repeat is pooled with the runs before and judged again, by a sequential rule on the
-chance that the change gains nothing. `Sample.number` is what a leader may claim: shrunk by the luck that chose it.
+chance that the change gains nothing. `Sample.number` is what a leader may claim: shrunk by the luck that chose it, and
+corrected by the candidates that came after it, since a change that does next to nothing is a repeat of its leader.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from core.record.noise import NORMAL, Noise
 Ruling = Literal["kept", "provisional", "quarantined", "discarded"]
 Repeat = Literal["candidate", "both"]
 
-# What changes do, in sigmas, before anything was run (share, mean, standard deviation): three in four next to nothing,
-# one in four something, more often harm. The figures of docs/decisions.md say what it costs when this is wrong.
-EFFECTS: tuple[tuple[float, float, float], ...] = ((0.75, 0.0, 0.8), (0.25, -1.0, 2.5))
+# What changes do, in sigmas, before anything was run (share, mean, standard deviation): half do next to nothing, half
+# do something, more often harm. The first kind is the one that also measures its leader: what the others do is too
+# wide to say where it stands. The figures of docs/decisions.md say what it costs when this is wrong.
+EFFECTS: tuple[tuple[float, float, float], ...] = ((0.5, 0.0, 0.4), (0.5, -2.0, 4.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,23 +34,26 @@ class Policy:
     repeats: int = 3  # at most so many extra runs of a provisional candidate
     min_effect: float = 0.0  # a gain must exceed this, in the metric's unit
     simplicity: float = 1.0  # sigmas a result from fewer lines may be worse and still count as equal; 0: off
-    alpha: float = 0.24  # a repeated one is kept when the chance that it gains nothing is at most this
+    alpha: float = 0.25  # a repeated one is kept when the chance that it gains nothing is at most this
     beta: float = 0.3  # discarded when that chance is at least this; both meet in the middle at the last repeat
-    refresh: int = 12  # a leader is run again after standing against so many candidates for each fresh run it has
+    refresh: int = 24  # a leader is run again after standing against so many candidates for each fresh run it has
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """An honest number for code that was chosen by its own results, worth `runs` runs of it."""
+    """An honest number for code that was chosen by its own results, worth `runs` runs of it. It holds the first
+    `results` of them, and what the candidates that ran since say of it.
+    """
 
     number: float
     runs: float
+    results: int
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
     """All finite results of one piece of code, in the order of its runs. For a leader that was chosen by its results:
-    `chosen_on`, how many of them (the first so many), and the `claim` of the decision that kept it.
+    `chosen_on`, how many of them (the first so many), and what it may `claim` by now.
     Raises ValueError without results, or with one that is not finite.
     """
 
@@ -71,8 +76,8 @@ class Sample:
 
     @property
     def fresh(self) -> tuple[float, ...]:
-        """The results that had no part in choosing it."""
-        return self.values[self.chosen_on :] if self.claim else self.values
+        """The results that its claim does not hold yet."""
+        return self.values[self.claim.results :] if self.claim else self.values
 
     @property
     def weight(self) -> float:
@@ -96,7 +101,8 @@ def mean(values: Sequence[float]) -> float:
 @dataclass(frozen=True, slots=True)
 class Decision:
     """`verdict` with the change of the metric as seen (`delta`, signed), its reason in words, what to run next if it
-    is not settled (the candidate once more, or leader and candidate side by side), and what a kept one may claim.
+    is not settled (the candidate once more, or leader and candidate side by side), what a kept one may claim, and what
+    its leader may claim in the light of a discarded one.
     """
 
     verdict: Ruling
@@ -104,6 +110,7 @@ class Decision:
     reason: str
     repeat: Repeat | None = None
     claim: Claim | None = None
+    leader: Claim | None = None
 
 
 def judge(
@@ -129,7 +136,7 @@ def judge(
     if noise.df == 0 and policy.repeats > 0 and gain > policy.min_effect:
         return Decision("provisional", delta, f"{said}: better, but nothing was repeated yet; run again", repeat)
     if sigma == 0:
-        return _exact(said, gain, delta, policy, saved, Claim(candidate.mean, candidate.n))
+        return _exact(said, gain, delta, policy, saved, Claim(candidate.mean, candidate.n, candidate.n))
     suspect = metric.gain(incumbent.number, candidate.values[0]) > policy.quarantine * sigma
     if suspect and candidate.n == 1:
         reason = f"{said}: over {policy.quarantine:g}σ is too good to believe; to be repeated before it may lead"
@@ -142,13 +149,16 @@ def judge(
     ruling, why = _sequential(gain, sigma, belief.idle, len(judged), policy)
     if ruling == "provisional":
         return Decision(ruling, delta, f"{said}: {why}", repeat)
+    upwards = math.copysign(sigma, metric.gain(0.0, 1.0))
     if ruling == "discarded":
-        return Decision(ruling, delta, f"{said}: {'no better' if gain <= 0 and not saved else why}")
-    number = incumbent.number + math.copysign(sigma, metric.gain(0.0, 1.0)) * belief.level
+        # Only a leader that was chosen for its results is corrected: nothing flatters the baseline's own runs.
+        leader = belief.of_leader(incumbent, upwards) if incumbent.claim else None
+        return Decision(ruling, delta, f"{said}: {'no better' if gain <= 0 and not saved else why}", leader=leader)
+    number = incumbent.number + upwards * belief.level
     if saved and gain <= policy.keep * sigma:
         why += f", from {saved} fewer {'line' if saved == 1 else 'lines'} ({policy.simplicity:g}σ allowed for them)"
     why += f"; counts as {format_metric(number)}"
-    return Decision("kept", delta, f"{said}: {why}", claim=Claim(number, 1 / belief.variance))
+    return Decision("kept", delta, f"{said}: {why}", claim=Claim(number, 1 / belief.variance, candidate.n))
 
 
 def refresh_due(leader: Sample, stood: int, policy: Policy) -> bool:
@@ -161,30 +171,41 @@ def refresh_due(leader: Sample, stood: int, policy: Policy) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Belief:
-    """In sigmas: where a candidate stands above the leader's number (`level`, with its `variance`), and the chance
-    that its change does not gain what was asked (`idle`).
+    """In sigmas: where a candidate stands above the leader's number (`level`, with its `variance`), the chance that its
+    change does not gain what was asked (`idle`), and where the leader itself stands above its number.
     """
 
     level: float
     variance: float
     idle: float
+    leader: float
+    leader_variance: float
+
+    def of_leader(self, leader: Sample, sigma: float) -> Claim:
+        """What the leader may claim by now; `sigma` has the sign of what is better."""
+        return Claim(leader.number + sigma * self.leader, 1 / self.leader_variance, leader.n)
 
 
 def believe(gain: float, leader: float, own: float, asked: float = 0.0) -> Belief:
     """What a difference of means says, in sigmas, when changes do what EFFECTS says.
 
     `leader` and `own`: variances of the two means, in sigmas squared. Bayes' rule for a mixture of normals: each of
-    EFFECTS explains the gain in its own way, and counts as far as it does.
+    EFFECTS explains the gain in its own way, and counts as far as it does. As far as the change did next to nothing
+    (the first of them) the result is a measurement of the leader, and moves it; else it says nothing of the leader.
     """
     parts = []
-    for share, centre, spread in EFFECTS:
+    for place, (share, centre, spread) in enumerate(EFFECTS):
         before = leader + spread**2  # variance of where the candidate stands, were this the kind of change it is
         total = before + own
         log = math.log(share) - ((gain - centre) ** 2 / total + math.log(total)) / 2
         pull = before / total
         effect = centre + (gain - centre) * spread**2 / total
         width = spread * math.sqrt(1 - spread**2 / total)
-        parts.append((log, centre + pull * (gain - centre), pull * own, NORMAL.cdf((asked - effect) / width)))
+        learnt = leader / total if place == 0 else 0.0
+        parts.append((
+            log, centre + pull * (gain - centre), pull * own, NORMAL.cdf((asked - effect) / width),
+            learnt * (gain - centre), leader * (1 - learnt),
+        ))  # fmt: skip
     most = max(part[0] for part in parts)
     weights = [math.exp(part[0] - most) for part in parts]
     whole = math.fsum(weights)
@@ -192,9 +213,11 @@ def believe(gain: float, leader: float, own: float, asked: float = 0.0) -> Belie
     def average(values: Sequence[float]) -> float:
         return math.fsum(w * v for w, v in zip(weights, values, strict=True)) / whole
 
-    level = average([part[1] for part in parts])
-    variance = average([part[2] + (part[1] - level) ** 2 for part in parts])
-    return Belief(level, variance, average([part[3] for part in parts]))
+    def moments(centre: int, width: int) -> tuple[float, float]:
+        middle = average([part[centre] for part in parts])
+        return middle, average([part[width] + (part[centre] - middle) ** 2 for part in parts])
+
+    return Belief(*moments(1, 2), average([part[3] for part in parts]), *moments(4, 5))
 
 
 def _sequential(gain: float, sigma: float, idle: float, runs: int, policy: Policy) -> tuple[Ruling, str]:

@@ -311,6 +311,9 @@ class Judged:
     runs: int = 0  # how many results it rests on
     claim: float | None = None  # of a kept one: the number it may claim, free of the luck that chose it ...
     claim_runs: float = 0.0  # ... and how many runs that is worth
+    leader: float | None = None  # of a discarded one: what the best may claim in its light ...
+    leader_runs: float = 0.0  # ... how many runs that is worth ...
+    leader_results: int = 0  # ... and how many of the best's results it holds
 
 
 @dataclass(frozen=True, slots=True)

@@ -246,7 +246,7 @@ def _judged(state: State, b: e.Judged, time: float) -> None:
     _change(
         state, b.experiment, verdict=b.verdict, metric=b.metric, delta=b.delta, reason=b.reason, phase="judged",
         ended=time, commit=b.commit or old.commit, chosen_on=b.runs,
-        claim=b.claim, claim_runs=b.claim_runs,
+        claim=b.claim, claim_runs=b.claim_runs, claim_results=b.runs,
         sigma=state.sigma if b.metric is not None else None,
     )  # fmt: skip
     if old.verdict:
@@ -264,6 +264,11 @@ def _judged(state: State, b: e.Judged, time: float) -> None:
         state.best_commit = b.commit or old.commit
         if old.forked and old.parent == state.base:
             state.base = None  # the fork leads: the best and what it builds on are one again
+    if b.leader is not None:  # what comes after a leader corrects what it may claim
+        held = {"claim": b.leader, "claim_runs": b.leader_runs, "claim_results": b.leader_results}
+        number = _change(state, state.best, **held).sample.number
+        _change(state, state.best, metric=number)
+        state.best_metric = number
 
 
 def _guidance_queued(state: State, b: e.GuidanceQueued, time: float) -> None:

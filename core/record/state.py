@@ -16,6 +16,7 @@ from core.record.events import SessionState, Verdict
 from core.record.metric import Metric
 
 BASELINE = 0  # the experiment number of the unchanged code
+HUMAN = "human"  # the researcher of a person's own experiments
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +73,9 @@ class Experiment:
     forked: bool = False  # built on what a person chose; judged against the best all the same
     mends: int = 0
     chosen_on: int = 0  # how many of its results made it lead; the later ones are free of that luck
-    claim: float | None = None  # what it may claim on those, and how many runs that is worth
+    claim: float | None = None  # what it may claim, how many runs that is worth, and how many of its results it holds
     claim_runs: float = 0.0
+    claim_results: int = 0
     lines: int = 0  # change in lines of code against the parent
     hidden: float | None = None  # the metric on the hidden slice, which decides nothing
     hidden_gap: float | None = None
@@ -102,7 +104,7 @@ class Experiment:
     @property
     def sample(self) -> Sample:
         """Those results as the decision rule takes them. Raises ValueError without any."""
-        claim = None if self.claim is None else Claim(self.claim, self.claim_runs)
+        claim = None if self.claim is None else Claim(self.claim, self.claim_runs, self.claim_results)
         return Sample(self.values, self.chosen_on, claim)
 
     @property
@@ -261,6 +263,11 @@ class State:
         return max(self.experiments, default=BASELINE) + 1
 
     @property
+    def judged(self) -> int:
+        """Experiments with their last word."""
+        return sum(n for verdict, n in self.verdicts.items() if verdict != "provisional")
+
+    @property
     def total(self) -> int:
         """Experiments begun, the baseline not counted."""
         return len(self.experiments) - (BASELINE in self.experiments)
@@ -276,5 +283,10 @@ class State:
         ]
 
     def in_force(self) -> list[Guidance]:
-        """Guidance that the next proposal must heed: queued, or standing."""
-        return [g for g in self.guidance.values() if g.taken_by is None or g.standing]
+        """What the next proposal must heed: guidance that is queued or standing, and the oldest idea not tried yet.
+
+        Ideas go one at a time: each is an experiment of its own.
+        """
+        heard = [g for g in self.guidance.values() if g.taken_by is None or g.standing]
+        first = next((g.id for g in heard if g.idea), None)
+        return [g for g in heard if not g.idea or g.id == first]
