@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from core.record.budget import format_seconds
+from core.research.faults import Transient
 from core.research.protocol import Stream
+
+T = TypeVar("T")
+
+SLOW = 15.0  # how much longer the longest wait is for what takes hours: a usage cap, a model that only talks
 
 
 @dataclass(slots=True)
@@ -26,6 +33,10 @@ class Backoff:
         wait = min(self.cap, self.base * 2.0 ** min(attempt - 1, 30))
         return max(wait * self.rng.uniform(0.75, 1.25), at_least)
 
+    def slowly(self) -> Backoff:
+        """For what will not change soon: the same start, a longest wait SLOW times as long."""
+        return replace(self, cap=self.cap * SLOW)
+
     async def pause(self, stream: Stream, reason: str, attempt: int, at_least: float = 0.0) -> None:
         """Wait through `stream`, so that it is seen and can be cancelled."""
         left = self.seconds(attempt, at_least)
@@ -33,3 +44,14 @@ class Backoff:
             await stream.wait(f"{reason}; {format_seconds(left)} left", self.slice, attempt)
             left -= self.slice
         await stream.wait(reason, left, attempt)
+
+    async def patiently(self, stream: Stream, ask: Callable[[], Awaitable[T]]) -> T:
+        """What `ask` returns, asked again for ever while it raises Transient, each wait in sight."""
+        failures = 0
+        while True:
+            try:
+                return await ask()
+            except Transient as error:
+                failures += 1
+                how = self.slowly() if error.slow else self
+                await how.pause(stream, error.reason, failures, error.at_least)

@@ -1,34 +1,30 @@
-"""Claude as the researcher: streams its thinking, proposes through the tool `propose`, is answered and mends.
+"""Claude as the researcher: streams its thinking, uses tools, proposes, is answered and mends.
 
-The SDK is imported when the first experiment is asked for, off the event loop, and only here. Its own retries are off:
-waiting is ours, because it must be seen and cancelled.
+The SDK's own retries are off: waiting is ours, because it must be seen and cancelled.
 """
 
 from __future__ import annotations
 
-import asyncio
-import json
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from core.record.edits import proposal_from_plain
-from core.record.errors import EditError, ProposalFailed, ResearcherMisconfigured
-from core.record.proposal import Proposal, Usage
-from core.record.state import State
-from core.research import prices, prompt
-from core.research.backoff import Backoff
-from core.research.claude_turn import BadRequest, Transient, Turn, ask, classify, sendable
+from core.record.errors import ResearcherMisconfigured
+from core.research import keys, prompt, textform
+from core.research.claude_turn import Turn, ask, sendable
+from core.research.dialogue import Answer, Result, Way
+from core.research.faults import BadRequest, Server, TooLong, classify
 from core.research.protocol import Brief, Stream
+from core.research.provider import ModelResearcher, cannot_connect, too_long
+from core.research.tools import TOOLS
 from core.views.text import one_line
 
 NAME = "claude"
-RETRIES = 3  # answers that are no proposal, or one that does not apply, before the experiment is given up
 MAX_TOKENS = 32_000  # of one answer, thinking included
 THINKING_TOKENS = 12_000  # where a model wants a fixed budget for thinking
-CACHED = {"type": "ephemeral"}
+NO_THINKING = 2  # index into _THINKING
 
 # The ways to ask for thinking, best first. A model that refuses one is asked the next way.
 _THINKING: tuple[dict[str, Any] | None, ...] = (
@@ -45,220 +41,199 @@ class _Model:
     id: str
     thinking: int = 0  # index into _THINKING
     max_tokens: int = MAX_TOKENS
+    hour: bool = True  # whether the cache may be asked to keep the stable part for an hour
 
 
-class ClaudeResearcher:
-    """Proposes with a Claude model. `model` None: chosen from the models the key can use (see `choose`).
-
-    `read_seconds`: how long a stream may be silent (the API sends pings) before it counts as dropped.
-    """
+class ClaudeResearcher(ModelResearcher):
+    """Proposes with a Claude model. `model` None: chosen from the models the key can use (see `choose`)."""
 
     name = NAME
-    mends = True
+    asked: _Model | None = None
 
-    def __init__(
-        self, model: str | None = None, *, backoff: Backoff | None = None, read_seconds: float = 120.0
-    ) -> None:
-        self.model = model
-        self._backoff = backoff or Backoff()
-        self._read_seconds = read_seconds
-        self._client: Any = None
-        self._asked: _Model | None = None
-        self._prices: Mapping[str, prices.Price] = {}
-        self._said_unpriced = False
+    def connect(self, read_seconds: float) -> tuple[Any, Server, keys.Key | None]:
+        """Raises ResearcherMisconfigured."""
+        import anthropic
 
-    async def propose(self, brief: Brief, stream: Stream) -> Proposal:
-        """Raises ProposalFailed after RETRIES answers that could not be used, ResearcherMisconfigured."""
-        if self._client is None:
-            self._prices = await asyncio.to_thread(prices.load)
-            self._client = await asyncio.to_thread(_connect, self._read_seconds)
-        if self._asked is None:
-            self._asked = await self._find_model(stream)
-            self.model = self._asked.id
-        first = _opening(brief)
-        messages: list[dict[str, Any]] = [first]
-        reason = ""
-        for attempt in range(1, RETRIES + 2):
-            turn = await self._turn(brief, messages, stream)
-            try:
-                return self._proposal(turn, brief, stream)
-            except EditError as error:
-                reason = error.what
-                stream.refused(attempt, f"{error.where}: {reason}" if error.where else reason)
-                messages = _answered(messages, first, turn, str(error))
-        raise ProposalFailed(f"{RETRIES + 1} answers held no proposal that could be used; the last: {reason}")
+        key = keys.find("ANTHROPIC_API_KEY")
+        token = None if key else keys.find("ANTHROPIC_AUTH_TOKEN")
+        found = key or token
+        if found is None:
+            raise ResearcherMisconfigured(
+                "no key for Claude", where="ANTHROPIC_API_KEY",
+                mend=f"set it, write it into {keys.user_file()}, or choose --researcher control (needs no key)",
+            )  # fmt: skip
+        base = self.base_url("ANTHROPIC_BASE_URL", os.environ)
+        timeout = anthropic.Timeout(read_seconds, connect=min(10.0, read_seconds))
+        credentials: dict[str, Any] = {"api_key": found.value} if key else {"auth_token": found.value}
+        try:
+            client = anthropic.AsyncAnthropic(**credentials, base_url=base, max_retries=0, timeout=timeout)
+            _ = client.messages, client.models  # imported on first use: do it here
+        except Exception as error:
+            raise cannot_connect(error, "anthropic", "ANTHROPIC_BASE_URL") from error
+        return client, Server(str(client.base_url), anthropic, "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"), found
 
-    def ended(self, state: State, experiment: int) -> str | None:
-        return None
+    def voice(self, brief: Brief) -> ClaudeVoice:
+        return ClaudeVoice(self, brief)
 
-    async def close(self) -> None:
-        if self._client is not None:
-            await self._client.close()
-            self._client = None
+    # --- one answer ---
 
-    # --- asking ---
+    async def turn(self, request: Any, stream: Stream) -> Turn:
+        """One whole answer to `request(model)`, however many tries it takes.
 
-    async def _turn(self, brief: Brief, messages: Sequence[dict[str, Any]], stream: Stream) -> Turn:
-        """One whole answer, however many tries it takes."""
-        assert self._asked is not None
-        failures = 0
+        Raises TooLong, ResearcherMisconfigured.
+        """
+        assert self.asked is not None
         while True:
-            turn = Turn()
             try:
-                await ask(self._client, _request(self._asked, brief, messages), stream, turn)
-                return turn
-            except Transient as error:
-                failures += 1
-                await self._backoff.pause(stream, error.reason, failures, error.at_least)
+                return await self.backoff.patiently(stream, lambda: self._once(request(self.asked), stream))
             except BadRequest as error:
-                self._ask_otherwise(str(error), stream)
+                self._ask_otherwise(error, stream)
             except ResearcherMisconfigured as error:
-                raise await self._with_models(error) from error
-            finally:
-                self._charge(turn, stream)
+                raise await self.with_models(error) from error
 
-    def _ask_otherwise(self, said: str, stream: Stream) -> None:
-        """Ask in a way that this model may take. Raises ResearcherMisconfigured when there is none left."""
-        asked, low = self._asked, said.lower()
+    async def _once(self, request: dict[str, Any], stream: Stream) -> Turn:
+        turn = Turn()
+        assert self.server is not None
+        try:
+            await ask(self.client, self.server, request, stream, turn)
+            return turn
+        finally:
+            if turn.begun:  # one that broke off has cost something too
+                self.charge(
+                    stream, fresh=turn.fresh, output=turn.output, cache_read=turn.cache_read,
+                    cache_write=turn.cache_write, cache_hour=turn.cache_hour,
+                )  # fmt: skip
+
+    def _ask_otherwise(self, error: BadRequest, stream: Stream) -> None:
+        """Ask in a way that this model may take. Raises TooLong, or ResearcherMisconfigured when there is none left."""
+        asked, said = self.asked, str(error)
+        low = said.lower()
         assert asked is not None
-        if any(w in low for w in ("thinking", "adaptive", "display")) and asked.thinking + 1 < len(_THINKING):
+        if asked.hour and ("ttl" in low or "cache_control" in low):
+            asked.hour = False
+            stream.note(f"the cache keeps the prompt for five minutes only: {said}")
+        elif any(w in low for w in ("thinking", "adaptive", "display")) and asked.thinking + 1 < len(_THINKING):
             asked.thinking += 1
             stream.note(f"{asked.id} does not take this way of thinking: {said}")
         elif "max_tokens" in low and asked.max_tokens > 4096:
             asked.max_tokens //= 2
             stream.note(f"asking for answers of at most {asked.max_tokens:,} tokens: {said}")
+        elif isinstance(error, TooLong):
+            raise error
         else:
-            mend = "fewer or smaller `read` files if the prompt is too long; else another model with --model"
+            mend = "choose another model with --model"
             raise ResearcherMisconfigured(f"the request is refused: {said}", where=asked.id, mend=mend)
-
-    async def _with_models(self, error: ResearcherMisconfigured) -> ResearcherMisconfigured:
-        """A "not found" with the models that would be found, when the server tells."""
-        if not error.what.startswith("not found"):
-            return error
-        try:
-            known = [m.id async for m in self._client.models.list(limit=100)]
-        except Exception:  # whatever is wrong here, the first error is the one to tell
-            return error
-        names = ", ".join(one_line(str(name), 60) for name in known[:12])
-        mend = f"choose one of these with --model: {names}" if names else error.mend
-        return ResearcherMisconfigured(error.what, where=error.where, mend=mend)
-
-    def _charge(self, turn: Turn, stream: Stream) -> None:
-        """What the answer cost, a broken-off one too."""
-        if not turn.begun or self._asked is None:
-            return
-        price = prices.find(self._prices, self._asked.id)
-        if price is None and not self._said_unpriced:
-            self._said_unpriced = True
-            stream.note(f"the price of {self._asked.id} is not known; write it into {prices.user_file()}")
-        usd = None
-        if price:
-            usd = price.usd(
-                fresh=turn.fresh, output=turn.output, cache_read=turn.cache_read, cache_write=turn.cache_write
-            )
-        stream.usage(Usage(turn.fresh + turn.cache_write, turn.output, turn.cache_read, usd))
 
     # --- the model ---
 
-    async def _find_model(self, stream: Stream) -> _Model:
+    async def find_model(self, stream: Stream) -> None:
         """The model to ask: the one given, or the default of what the key can use."""
-        failures = 0
-        while True:
-            try:
-                known = await _list(self._client)
-                break
-            except Transient as error:
-                failures += 1
-                await self._backoff.pause(stream, error.reason, failures, error.at_least)
-            except BadRequest as error:
-                known = []
-                stream.note(f"the list of models cannot be had: {error}")
-                break
-            except ResearcherMisconfigured as error:
-                if not self.model or not error.what.startswith("not found"):
-                    raise
-                known = []  # a server without that list may well know the model
-                break
+        if self.asked is not None:
+            return
+        try:
+            known = await self.backoff.patiently(stream, self._list)
+        except BadRequest as error:
+            known = []
+            stream.note(f"the list of models cannot be had: {error}")
+        except ResearcherMisconfigured as error:
+            if not self.model or not error.what.startswith("not found"):
+                raise
+            known = []  # a server without that list may well know the model
         if self.model:
-            info = next((m for m in known if m.id == self.model), None)
-            return _described(self.model, info)
+            self.asked = _described(self.model, next((m for m in known if m.id == self.model), None))
+            return
         info = choose(known)
         if info is None:
             raise ResearcherMisconfigured(
-                "the key's account lists no model", where=str(self._client.base_url), mend="name one with --model"
+                "the key's account lists no model", where=str(self.client.base_url), mend="name one with --model"
             )
         stream.note(f"model: {one_line(info.id, 80)}, the newest of its line that this key can use")
-        return _described(info.id, info)
+        self.asked, self.model = _described(info.id, info), info.id
 
-    # --- understanding ---
-
-    def _proposal(self, turn: Turn, brief: Brief, stream: Stream) -> Proposal:
-        """The turn's proposal, checked. Raises EditError with what to answer."""
-        if turn.stop == "refusal":
-            raise EditError(f"the model declined to answer{': ' + turn.stop_detail if turn.stop_detail else ''}")
-        uses = turn.uses()
-        if turn.stop in ("max_tokens", "model_context_window_exceeded"):
-            raise EditError(
-                "the answer was cut off: it grew too long", mend="think shorter and make smaller edits, not whole files"
-            )
-        if not uses:
-            raise EditError("the answer was only words", mend=prompt.NUDGE)
-        use = uses[0]
-        if use["name"] != prompt.PROPOSE["name"]:
-            raise EditError(f"there is no tool {one_line(str(use['name']), 60)!r}", mend="call propose")
-        if use["json"]:
-            try:
-                use["input"] = json.loads(use["json"])
-            except (ValueError, RecursionError) as error:
-                use["input"] = {}
-                raise EditError(f"the tool's input is no JSON: {error}", mend="call propose again") from None
-        if not isinstance(use["input"], dict):
-            use["input"] = {}
-            raise EditError("the tool's input is no JSON object", mend="call propose again")
-        proposal = proposal_from_plain(use["input"])
-        stream.tool(f"propose: {proposal.hypothesis}")
-        brief.check(proposal)
-        return replace(proposal, extra={**proposal.extra, "model": self.model})
+    async def _list(self) -> list[Any]:
+        """The models that the key can use. Raises Transient, BadRequest or ResearcherMisconfigured."""
+        assert self.server is not None
+        try:
+            return [m async for m in self.client.models.list(limit=100) if isinstance(getattr(m, "id", None), str)]
+        except Exception as error:
+            raise classify(error, self.server) from error
 
 
-def _connect(read_seconds: float) -> Any:
-    """Import the SDK and make the client: some seconds, so never on the event loop."""
-    import anthropic
+class ClaudeVoice:
+    """The messages of one conversation, laid out so that the cache holds all but what is new.
 
-    key = os.environ.get("ANTHROPIC_API_KEY", "").strip()
-    token = os.environ.get("ANTHROPIC_AUTH_TOKEN", "").strip()
-    if not (key or token):
-        raise ResearcherMisconfigured(
-            "no key for Claude", where="ANTHROPIC_API_KEY", mend="set it, or choose --researcher control (needs no key)"
-        )
-    if not (key or token).isascii() or not (key or token).isprintable():
-        raise ResearcherMisconfigured(
-            "the key holds characters that no key has", where="ANTHROPIC_API_KEY", mend="copy the key again"
-        )
-    base = os.environ.get("ANTHROPIC_BASE_URL", "").strip() or None
-    if base and not base.startswith(("http://", "https://")):
-        raise ResearcherMisconfigured(
-            f"{base!r} is no address", where="ANTHROPIC_BASE_URL", mend="start it with https://"
-        )
-    timeout = anthropic.Timeout(read_seconds, connect=min(10.0, read_seconds))
-    credentials: dict[str, Any] = {"api_key": key} if key else {"auth_token": token}
-    try:
-        client = anthropic.AsyncAnthropic(**credentials, base_url=base, max_retries=0, timeout=timeout)
-        _ = client.messages, client.models  # imported on first use: do it here
-    except Exception as error:  # a broken proxy setting or certificate file, told in the library's words
-        raise ResearcherMisconfigured(
-            f"the client cannot be made: {one_line(str(error), 300)}", where="anthropic",
-            mend="check ANTHROPIC_BASE_URL, the proxy and the certificate settings of this shell",
-        ) from error  # fmt: skip
-    return client
+    Tools, rules, program.md and read-only files come first and are kept for an hour, the editable files behind them
+    too; then what is new for this experiment, and the conversation, which is marked at its end each time.
+    """
+
+    tools = True
+
+    def __init__(self, researcher: ClaudeResearcher, brief: Brief) -> None:
+        self._researcher = researcher
+        self._brief = brief
+        self._way = Way("")
+        self._messages: list[dict[str, Any]] = []
+        self._turn = Turn()
+        self._stable = prompt.stable(brief)
+        self._files, self._task = prompt.current_files(brief), prompt.task(brief)
+
+    def begin(self, way: Way, more: str) -> None:
+        self._way, self._turn = way, Turn()
+        texts = [self._files, self._task, *([] if way.tools else [textform.RULES]), *([more] if more else [])]
+        self._messages = [{"role": "user", "content": [_text(text) for text in texts]}]
+
+    async def ask(self, stream: Stream) -> Answer:
+        try:
+            self._turn = await self._researcher.turn(self._request, stream)
+        except TooLong as error:
+            if len(self._messages) == 1:
+                raise too_long(error, self._researcher.model) from error
+            stream.note(f"the conversation has grown too long and begins afresh: {error}")
+            self.begin(self._way, "You have looked things up before and the talk grew too long: propose soon.")
+            return await self.ask(stream)
+        return self._turn.answer()
+
+    def tell(self, results: Sequence[Result], words: str) -> None:
+        blocks = sendable(self._turn)
+        if not blocks:  # an empty answer cannot be sent back
+            self.begin(self._way, words)
+            return
+        content: list[dict[str, Any]] = [
+            {
+                "type": "tool_result",
+                "tool_use_id": r.use.id,
+                "content": r.text,
+                **({"is_error": True} if r.refused else {}),
+            }
+            for r in results
+        ]
+        content += [_text(words)] if words else []
+        self._messages += [{"role": "assistant", "content": blocks}, {"role": "user", "content": content}]
+
+    def _request(self, model: _Model) -> dict[str, Any]:
+        kept = {"type": "ephemeral", "ttl": "1h"} if model.hour else {"type": "ephemeral"}
+        first, *later = self._messages
+        files, *rest = first["content"]
+        messages = [{**first, "content": [{**files, "cache_control": kept}, *rest]}, *later]
+        last = messages[-1]
+        end = {**last["content"][-1], "cache_control": {"type": "ephemeral"}}
+        messages[-1] = {**last, "content": [*last["content"][:-1], end]}
+        request: dict[str, Any] = {
+            "model": model.id, "max_tokens": model.max_tokens, "messages": messages,
+            "system": [_text(prompt.RULES), {**_text(self._stable), "cache_control": kept}],
+        }  # fmt: skip
+        if self._way.tools:
+            request["tools"] = [dict(tool) for tool in TOOLS]
+        thinking = _THINKING[model.thinking if self._way.think else NO_THINKING]
+        if thinking is not None:
+            room = model.max_tokens // 2
+            fixed = {**thinking, "budget_tokens": min(THINKING_TOKENS, room)}
+            request["thinking"] = fixed if "budget_tokens" in thinking else thinking
+        return request
 
 
-async def _list(client: Any) -> list[Any]:
-    """The models that the key can use. Raises Transient, BadRequest or ResearcherMisconfigured."""
-    try:
-        return [m async for m in client.models.list(limit=100) if isinstance(getattr(m, "id", None), str)]
-    except Exception as error:
-        raise classify(error, str(client.base_url)) from error
+def _text(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
 
 
 def choose(known: Sequence[Any]) -> Any | None:
@@ -291,47 +266,3 @@ def _described(id: str, info: Any | None) -> _Model:
         elif not getattr(getattr(kinds, "adaptive", None), "supported", True):
             model.thinking = 1
     return model
-
-
-def _opening(brief: Brief) -> dict[str, Any]:
-    files = {"type": "text", "text": prompt.current_files(brief), "cache_control": CACHED}
-    return {"role": "user", "content": [files, {"type": "text", "text": prompt.task(brief)}]}
-
-
-def _request(model: _Model, brief: Brief, messages: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The request with its cache marks: behind the stable part, the files, and the conversation so far."""
-    rules = {"type": "text", "text": prompt.RULES}
-    stable = {"type": "text", "text": prompt.stable(brief), "cache_control": CACHED}
-    last = messages[-1]
-    if len(messages) > 1 and isinstance(last["content"], list) and last["role"] == "user":
-        marked = {**last["content"][-1], "cache_control": CACHED}
-        messages = [*messages[:-1], {**last, "content": [*last["content"][:-1], marked]}]
-    request: dict[str, Any] = {
-        "model": model.id, "max_tokens": model.max_tokens, "system": [rules, stable], "messages": list(messages),
-        "tools": [dict(prompt.PROPOSE)],
-    }  # fmt: skip
-    thinking = _THINKING[model.thinking]
-    if thinking is not None:
-        room = model.max_tokens // 2
-        request["thinking"] = {**thinking, "budget_tokens": min(THINKING_TOKENS, room)} if model.thinking else thinking
-    return request
-
-
-def _answered(
-    messages: Sequence[dict[str, Any]], first: dict[str, Any], turn: Turn, reason: str
-) -> list[dict[str, Any]]:
-    """The conversation with the answer and what is wrong with it. A declined or empty answer is not sent back."""
-    blocks = sendable(turn)
-    if turn.stop == "refusal" or not blocks:
-        again = {"type": "text", "text": f"An earlier answer could not be used ({reason}). {prompt.NUDGE}"}
-        return [{**first, "content": [*first["content"], again]}]
-    results: list[dict[str, Any]] = [
-        {"type": "tool_result", "tool_use_id": use["id"], "is_error": True, "content": prompt.bounded(reason, 8000)}
-        for use in turn.uses()
-    ]
-    words = "Mend the proposal and call `propose` again." if results else reason
-    return [
-        *messages,
-        {"role": "assistant", "content": blocks},
-        {"role": "user", "content": [*results, {"type": "text", "text": words}]},
-    ]

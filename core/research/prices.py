@@ -29,7 +29,10 @@ FILE_NAME = "prices.toml"
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Dollars per million tokens. Above `long_prompt` tokens of prompt every rate is `long_factor` times as high."""
+    """Dollars per million tokens.
+
+    Above `long_prompt` tokens of prompt every rate is `long_factor` times as high, output `long_output` times.
+    """
 
     input: float
     output: float
@@ -37,17 +40,33 @@ class Price:
     cache_write: float
     long_prompt: int | None = None
     long_factor: float = 1.0
+    long_output: float | None = None  # None: as all else
 
-    def usd(self, *, fresh: int, output: int, cache_read: int, cache_write: int) -> float:
-        """Dollars for one answer. `fresh` are input tokens neither read from nor written to the cache."""
-        factor = self.long_factor if self.long_prompt and fresh + cache_read + cache_write > self.long_prompt else 1.0
-        total = fresh * self.input + output * self.output
-        total += cache_read * self.cache_read + cache_write * self.cache_write
-        return total * factor / 1e6
+    def usd(self, *, fresh: int, output: int, cache_read: int, cache_write: int, cache_hour: int = 0) -> float:
+        """Dollars for one answer. `fresh` are input tokens neither read from nor written to the cache; `cache_hour`
+        those written to be kept for an hour, which cost twice the input.
+        """
+        long = self.long_prompt is not None and fresh + cache_read + cache_write + cache_hour > self.long_prompt
+        given = fresh * self.input + cache_read * self.cache_read
+        given += cache_write * self.cache_write + cache_hour * 2 * self.input
+        told = output * self.output
+        if long:
+            given, told = given * self.long_factor, told * (self.long_output or self.long_factor)
+        return (given + told) / 1e6
 
 
 def _price(input: float, output: float, read: float) -> Price:
     return Price(input, output, read, input * 1.25)
+
+
+def _gpt(input: float, output: float, read: float) -> Price:
+    """A GPT from 5.4 on: writing to the cache costs a quarter more, prompts beyond 272,000 tokens twice."""
+    return Price(input, output, read, input * 1.25, long_prompt=272_000, long_factor=2.0, long_output=1.5)
+
+
+def _plain(input: float, output: float, read: float) -> Price:
+    """An older GPT: writing to the cache costs nothing of its own."""
+    return Price(input, output, read, input)
 
 
 _TABLE: Mapping[str, Price] = {
@@ -67,6 +86,25 @@ _TABLE: Mapping[str, Price] = {
     "claude-sonnet-4-5": _price(3, 15, 0.3),
     "claude-haiku-5-5": Price(0.1, 0.5, 0.01, 0.125, long_prompt=100_000, long_factor=5.0),
     "claude-haiku-4-5": _price(1, 5, 0.1),
+    "gpt-6.2-astra": _gpt(8, 40, 0.4),
+    "gpt-6.2-sol": _gpt(2, 10, 0.1),
+    "gpt-6.1-sol": _gpt(2, 10, 0.1),
+    "gpt-6-astra": _gpt(10, 50, 1.0),
+    "gpt-6-sol": _gpt(2, 10, 0.2),
+    "gpt-6-luna": _gpt(0.1, 0.5, 0.01),
+    "gpt-5.6-terra": _gpt(2, 12, 0.2),
+    "gpt-5.6-luna": _gpt(0.2, 1.2, 0.02),
+    "gpt-5.5": _gpt(5, 30, 0.5),
+    "gpt-5.4": _gpt(2.5, 15, 0.25),
+    "gpt-5.4-mini": _gpt(0.75, 4.5, 0.075),
+    "gpt-5.4-nano": _gpt(0.2, 1.25, 0.02),
+    "gpt-5.2": _plain(1.75, 14, 0.175),
+    "gpt-5.1": _plain(1.25, 10, 0.125),
+    "gpt-5": _plain(1.25, 10, 0.125),
+    "gpt-5-mini": _plain(0.25, 2, 0.025),
+    "gpt-5-nano": _plain(0.05, 0.4, 0.005),
+    "gpt-4.1": _plain(2, 8, 0.5),
+    "gpt-4.1-mini": _plain(0.4, 1.6, 0.1),
 }
 
 
@@ -104,5 +142,9 @@ def _read(model: str, entry: object, path: Path) -> Price:
 
 
 def find(table: Mapping[str, Price], model: str) -> Price | None:
-    """The price of `model`; a dated or `-latest` name counts as its undated one. None: unknown."""
-    return table.get(model) or table.get(re.sub(r"(?:[-@]20\d{6}|-latest|\[1m\])$", "", model))
+    """The price of `model`; a dated or `-latest` name, and one behind a maker's, counts as its own. None: unknown."""
+    return table.get(model) or table.get(_undated(model)) or table.get(_undated(model.rpartition("/")[2]))
+
+
+def _undated(model: str) -> str:
+    return re.sub(r"(?:[-@]20\d{6}|-20\d\d-\d\d-\d\d|-latest|\[1m\])$", "", model)

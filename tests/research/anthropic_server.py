@@ -10,8 +10,8 @@ As a program, for tests that start other programs (one turn a line of FILE; the 
     python tests/research/anthropic_server.py --script FILE.jsonl --port-file PORT [--key KEY] [--repeat]
 
 A turn, all fields optional: `thinking`, `text`, `tool` (the input of the tool `propose`), `tool_name`, `raw_json` (sent
-in place of the tool's input), `stop_reason`, `stop_details`, `usage`, `pieces` (deltas a block), `delay` (seconds
-between events), `pings`. A fault: `{"fault": "status", "status", "error_type", "message", "retry_after"}`,
+in place of the tool's input), `tools` (calls that come before it: a list of [name, input]), `stop_reason`,
+`stop_details`, `usage`, `pieces` (deltas a block), `delay` (seconds between events), `pings`. A fault: `{"fault": "status", "status", "error_type", "message", "retry_after"}`,
 `{"fault": "cut", "after": EVENTS}` (the connection is closed), `{"fault": "end", "after"}` (the body ends properly, too
 early), `{"fault": "error", "after", "error_type"}`, `{"fault": "html"}`, `{"fault": "garbage", "after"}`,
 `{"fault": "hang", "after", "seconds"}`. A fault with `after` may carry the fields of a turn, which is then cut short.
@@ -229,7 +229,8 @@ def events(turn: Any, model_id: str = MODEL) -> Iterator[tuple[str, Any]]:
             if turn.get("pings"):
                 yield "ping", {"type": "ping"}
         yield "content_block_stop", {"type": "content_block_stop", "index": index}
-    stop = turn.get("stop_reason") or ("tool_use" if "tool" in turn or "raw_json" in turn else "end_turn")
+    called = any(name in turn for name in ("tool", "raw_json", "tools"))
+    stop = turn.get("stop_reason") or ("tool_use" if called else "end_turn")
     delta = {"stop_reason": stop, "stop_sequence": None, "stop_details": turn.get("stop_details")}
     yield "message_delta", {"type": "message_delta", "delta": delta, "usage": usage}
     yield "message_stop", {"type": "message_stop"}
@@ -243,10 +244,18 @@ def _blocks(turn: Any) -> Iterator[tuple[Any, list[Any]]]:
         yield {"type": "thinking", "thinking": "", "signature": ""}, deltas
     if "text" in turn:
         yield {"type": "text", "text": ""}, [{"type": "text_delta", "text": p} for p in _cut(turn["text"], pieces)]
+    for number, (name, raw) in enumerate(calls_of(turn), 1):
+        deltas = [{"type": "input_json_delta", "partial_json": p} for p in ["", *_cut(raw, pieces)]]
+        yield {"type": "tool_use", "id": f"toolu_{number}", "name": name, "input": {}}, deltas
+
+
+def calls_of(turn: Any) -> list[tuple[str, str]]:
+    """The turn's tool calls: (name, input as JSON)."""
+    calls = [(name, json.dumps(input)) for name, input in turn.get("tools", [])]
     if "tool" in turn or "raw_json" in turn:
         raw = turn["raw_json"] if "raw_json" in turn else json.dumps(turn["tool"])
-        deltas = [{"type": "input_json_delta", "partial_json": p} for p in ["", *_cut(raw, pieces)]]
-        yield {"type": "tool_use", "id": "toolu_1", "name": turn.get("tool_name", "propose"), "input": {}}, deltas
+        calls.append((turn.get("tool_name", "propose"), raw))
+    return calls
 
 
 def _cut(text: str, pieces: int) -> list[str]:

@@ -81,12 +81,12 @@ async def test_the_request_is_laid_out_for_the_cache() -> None:
     with Server([ANSWER]) as server:
         await ask(server, Heard(), session, read_files={"README.md": "about\x1b[31m red"}, guidance=("try less",))
     request = server.requests[0]
-    assert [t["name"] for t in request["tools"]] == ["propose"] and "tool_choice" not in request
-    assert "cache_control" in request["system"][-1] and "Lower it." in request["system"][-1]["text"]
+    assert request["tools"][-1]["name"] == "propose" and "tool_choice" not in request
+    assert request["system"][-1]["cache_control"]["ttl"] == "1h" and "Lower it." in request["system"][-1]["text"]
     assert "about red" in request["system"][-1]["text"] and "\x1b" not in json.dumps(request)
     files, task = request["messages"][0]["content"]
-    assert "LR = 0.1" in files["text"] and "cache_control" in files
-    assert "try less" in task["text"] and "cache_control" not in task
+    assert "LR = 0.1" in files["text"] and files["cache_control"]["ttl"] == "1h"
+    assert "try less" in task["text"] and task["cache_control"] == {"type": "ephemeral"}
     assert request["thinking"] == {"type": "adaptive", "display": "summarized"}
 
 
@@ -104,30 +104,119 @@ async def test_edits_that_do_not_apply_are_answered_with_the_nearest_lines_and_m
     assert last[1]["content"][0]["signature"]  # thinking goes back with its signature
 
 
-@pytest.mark.parametrize(
-    ("turn", "words"),
-    [
-        ({"text": "I would raise the learning rate."}, "only words"),
-        ({}, "only words"),
-        ({**ANSWER, "tool_name": "run_bash"}, "no tool"),
-        ({**ANSWER, "raw_json": "[1, 2]"}, "no JSON object"),
-        ({**ANSWER, "tool": {**GOOD, "hypothesis": ""}}, "hypothesis"),
-        ({**ANSWER, "tool": {**GOOD, "edits": [{"path": "../x.py", "content": "X"}]}}, "outside the project"),
-        ({"thinking": "long", "raw_json": '{"hypo', "stop_reason": "max_tokens"}, "cut off"),
-        ({"text": "No.", "stop_reason": "refusal", "stop_details": {"type": "refusal", "explanation": "why"}},
-         "declined to answer: why"),
-    ],
-)  # fmt: skip
-async def test_an_answer_of_no_use_is_asked_again_and_at_last_given_up(turn: dict[str, Any], words: str) -> None:
+async def test_it_looks_things_up_and_each_answer_has_all_its_results_together() -> None:
+    heard, session = Heard(), ready()
+    calls = [["read_file", {"path": "train.py"}], ["search_code", {"text": "WD"}], ["no_such", {}]]
+    usage = {"input_tokens": 10, "cache_read_input_tokens": 990}
+    turns = [
+        {"thinking": "Let me look.", "tools": calls, "usage": usage},
+        {"tools": [["notes", {"action": "add", "text": "LR is small"}]], **ANSWER, "tool": WRONG},
+        ANSWER,
+    ]
+    with Server(turns) as server:
+        proposal = await ask(server, heard, session)
+    assert proposal.hypothesis == GOOD["hypothesis"] and len(server.requests) == 3
+    assert not any("refused" in request for request in server.requests)
+    first, second, third = (request["messages"] for request in server.requests)
+    results = second[2]["content"]
+    assert [r["tool_use_id"] for r in results] == ["toolu_1", "toolu_2", "toolu_3"]
+    assert "WD = 0.5" in results[0]["content"] and "train.py:2" in results[1]["content"]
+    assert results[2]["is_error"] and "there is no tool" in results[2]["content"]
+    # What was sent before stays as it was, so that the cache holds it; only the mark moves to the end.
+    assert plain(second)[: len(first)] == plain(first) and plain(third)[: len(second)] == plain(second)
+    assert "cache_control" in results[-1] and "cache_control" in third[-1]["content"][-1]
+    # A look-up beside a proposal that does not stand is answered too.
+    assert "LR is small" in third[4]["content"][0]["content"] and third[4]["content"][1]["is_error"]
+    assert [t.split()[0] for t in heard.tools] == [
+        "read_file",
+        "search_code",
+        "no_such:",
+        "propose:",
+        "notes",
+        "propose:",
+    ]
+    assert heard.usages[0] == Usage(10, 200, 990, pytest.approx((10 * 4 + 200 * 20 + 990 * 0.2) / 1e6))
+
+
+def plain(messages: Any) -> Any:
+    """Messages without their cache marks."""
+    if isinstance(messages, dict):
+        return {k: plain(v) for k, v in messages.items() if k != "cache_control"}
+    return [plain(m) for m in messages] if isinstance(messages, list) else messages
+
+
+async def test_an_idea_is_given_up_and_looking_without_end_is_ended() -> None:
+    heard, session = Heard(), ready()
+    look = {"tools": [["search_code", {"text": "LR"}]]}
+    given_up = {"tools": [["give_up", {"reason": "WD has no effect here"}]]}
+    with Server([given_up, *[look] * 23, look, ANSWER]) as server:
+        brief = session.brief(1)
+        os.environ["ANTHROPIC_BASE_URL"] = server.url
+        researcher = ClaudeResearcher(backoff=FAST)
+        assert (await researcher.propose(brief, heard)).edits
+        await researcher.close()
+    assert "WD has no effect here" in brief.notebook.read() and heard.tools[0] == "give_up: WD has no effect here"
+    assert "looked enough" in server.requests[24]["messages"][-1]["content"][-1]["text"]
+    assert "no more look-ups" in server.requests[25]["messages"][-1]["content"][0]["content"]
+
+
+NO_USE: list[tuple[dict[str, Any], str]] = [
+    ({"text": "I would raise the learning rate."}, "only words"),
+    ({}, "empty"),
+    ({**ANSWER, "raw_json": "[1, 2]"}, "no JSON object"),
+    ({**ANSWER, "tool": {**GOOD, "hypothesis": ""}}, "hypothesis"),
+    ({**ANSWER, "tool": {"hypothesis": "h"}}, "edits"),
+    ({**ANSWER, "tool": {**GOOD, "edits": [{"path": "../x.py", "content": "X"}]}}, "outside the project"),
+    ({**ANSWER, "tool": {**GOOD, "edits": [{"path": "train.py", "content": "x = 1\n" * 400_000}]}}, "more than 2,000,000"),
+    ({"thinking": "long", "raw_json": '{"hypo', "stop_reason": "max_tokens"}, "cut off"),
+    ({"text": "No.", "stop_reason": "refusal", "stop_details": {"type": "refusal", "explanation": "why"}},
+     "declined to answer: why"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("turn", "words"), NO_USE)
+async def test_an_answer_of_no_use_is_asked_again(turn: dict[str, Any], words: str) -> None:
     heard = Heard()
     with Server([turn, ANSWER]) as server:
         assert (await ask(server, heard)).hypothesis == GOOD["hypothesis"]
     assert len(heard.refusals) == 1 and words in heard.refusals[0][1]
-    heard = Heard()
-    with Server([turn], repeat=True) as server, pytest.raises(ProposalFailed, match="4 answers"):
-        await ask(server, heard)
-    assert len(heard.refusals) == 4 and len(server.requests) == 4
     assert not any("refused" in request for request in server.requests)
+
+
+@pytest.mark.parametrize("turn", [{"text": "Let us consider the learning rate."}, {}, NO_USE[-1][0]])
+async def test_a_model_that_only_talks_is_asked_in_every_way_and_then_for_ever(turn: dict[str, Any]) -> None:
+    """The third time round it does propose."""
+    heard = Heard()
+    with Server([turn] * 29 + [ANSWER]) as server:
+        assert (await ask(server, heard)).hypothesis == GOOD["hypothesis"]
+    asked = server.requests
+    assert len(asked) == 30 and not any("refused" in request for request in asked)
+    assert [bool(r.get("thinking")) for r in asked[:12]] == [True] * 4 + [False] * 4 + [True] * 4
+    assert all("tools" in r for r in asked[:8]) and not any("tools" in r for r in asked[8:12])
+    assert "SEARCH" in json.dumps(asked[8]["messages"])
+    assert {turn for _, _, turn in heard.waits} == set(range(1, 8)) and "next: in plain text" in heard.waits[1][0]
+    assert [attempt for attempt, _ in heard.refusals] == list(range(1, 30))
+
+
+async def test_proposals_that_never_stand_are_put_on_record_at_last() -> None:
+    heard = Heard()
+    with (
+        Server([{**ANSWER, "tool": WRONG}], repeat=True) as server,
+        pytest.raises(ProposalFailed, match="could be used"),
+    ):
+        await ask(server, heard)
+    # A model that repeats itself is asked in another way the sooner.
+    assert len(server.requests) == len(heard.refusals) < 12 and "the same proposal again" in heard.refusals[1][1]
+
+
+async def test_a_proposal_in_plain_text_is_taken() -> None:
+    heard = Heard()
+    text = (
+        "HYPOTHESIS: LR up\nEXPECTED: -0.02\nKIND: optimiser\n\ntrain.py\n<<<<<<< SEARCH\nLR = 0.1\n=======\nLR = 0.2\n"
+    )
+    with Server([{"text": text + ">>>>>>> REPLACE\n"}]) as server:
+        proposal = await ask(server, heard)
+    assert (proposal.hypothesis, proposal.expected, proposal.kind) == ("LR up", -0.02, "optimiser")
 
 
 @pytest.mark.parametrize(
@@ -138,13 +227,16 @@ async def test_an_answer_of_no_use_is_asked_again_and_at_last_given_up(turn: dic
         ({"fault": "status", "status": 500}, "api"),
         ({"fault": "status", "status": 503}, "api"),
         ({"fault": "status", "status": 408, "error_type": "timeout_error"}, "timeout"),
+        ({"fault": "status", "status": 400, "error_type": "invalid_request_error",
+          "message": "You have reached your specified API usage limits. You will regain access on 2026-01-01 at 00:00 UTC."},
+         "used up"),
         ({"fault": "html"}, "text/html"),
         ({"fault": "error", "after": 4, **ANSWER}, "overloaded"),
         ({"fault": "error", "after": 0, "error_type": "api_error"}, "api"),
         ({"fault": "garbage", "after": 3, **ANSWER}, "garbled"),
         ({"fault": "hang", "after": 5, "seconds": 10, **ANSWER}, "timed out"),
     ],
-)
+)  # fmt: skip
 async def test_a_passing_fault_is_waited_out_in_sight(fault: dict[str, Any], words: str) -> None:
     heard = Heard()
     with Server([fault, fault, ANSWER]) as server:
@@ -216,7 +308,7 @@ async def test_retry_after_is_honoured_in_visible_slices() -> None:
         ({"status": 403, "error_type": "permission_error"}, "not allowed", "--model"),
         ({"status": 404, "error_type": "not_found_error"}, "not found", "claude-sonnet-5-5"),
         ({"status": 402, "error_type": "billing_error"}, "cannot pay", "credit"),
-        ({"status": 400, "error_type": "invalid_request_error", "message": "prompt is too long"}, "too long", "read"),
+        ({"status": 400, "error_type": "invalid_request_error", "message": "prompt is too long"}, "too long", "`read`"),
         ({"status": 400, "error_type": "invalid_request_error", "message": "Your credit balance is too low"},
          "cannot pay", "credit"),
     ],
@@ -235,6 +327,27 @@ async def test_a_wrong_key_an_unknown_model_and_a_revoked_key() -> None:
     with Server([ANSWER]) as server, pytest.raises(ResearcherMisconfigured, match="not found") as caught:
         await ask(server, Heard(), model="claude-opus-9")
     assert "claude-opus-5-5" in caught.value.mend and "sk-" not in str(caught.value)
+
+
+async def test_a_key_revoked_in_mid_session_is_mended_by_a_file(tmp_path: Path) -> None:
+    session, heard = ready(), Heard()
+    with Server([ANSWER, ANSWER]) as server:
+        os.environ["ANTHROPIC_BASE_URL"] = server.url
+        researcher = ClaudeResearcher(backoff=FAST)
+        assert (await researcher.propose(session.brief(1), heard)).edits
+        server.key = "sk-new"
+        with pytest.raises(ResearcherMisconfigured, match="not accepted") as caught:
+            await researcher.propose(session.brief(1), heard)
+        file = tmp_path / "config" / "autoresearch-tui" / "keys.toml"
+        assert str(file) in caught.value.mend and "sk-" not in str(caught.value)
+        file.parent.mkdir(parents=True)
+        file.write_text('ANTHROPIC_API_KEY = "sk-new"\n')
+        with pytest.raises(ResearcherMisconfigured, match="others can read") as caught:
+            await researcher.propose(session.brief(1), heard)
+        assert "chmod 600" in caught.value.mend
+        file.chmod(0o600)
+        assert (await researcher.propose(session.brief(1), heard)).edits
+        await researcher.close()
 
 
 @pytest.mark.parametrize("key", ["", " ", "sk-ключ", "sk-a\nb"])
