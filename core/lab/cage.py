@@ -39,8 +39,8 @@ _INSTALLATION = ("bin", "lib", "lib64", "include", "share", "etc", "pyvenv.cfg")
 
 NOTES: dict[Tier, str] = {
     "A": "covers files, network, processes and sockets; not covered: flaws of the kernel and of the GPU driver",
-    "B": "covers files, network and other processes; not covered: /dev/shm and process names are shared, "
-    "the worktree's .git file is put right only after a run, no local sockets (data loader workers fail)",
+    "B": "covers files, network, other processes and their sockets; not covered: /dev/shm and process names are "
+    "shared, the worktree's .git file is put right only after a run",
     "C": "NOT a sandbox: only time, memory, process and disk limits; the code under test can read and change "
     "whatever you can, and reach the network",
 }
@@ -62,6 +62,7 @@ class CageSpec:
     read_only: bool = False
     tmp: Path | None = None
     shm_bytes: int | None = None
+    local: bool = False  # the shim answers for local sockets, where the tier asks for that
     tier: Tier | None = None  # None: the best that works here
 
 
@@ -166,6 +167,7 @@ def _rules(spec: CageSpec) -> dict[str, object]:
         "devices": ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", *shared, *_devices()],
         "hidden": _hidden(spec),
         "network": spec.network,
+        "local": spec.local,
     }
 
 

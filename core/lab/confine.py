@@ -4,6 +4,9 @@ RULES is the JSON that `core.lab.cage` makes: paths to read, to write, devices, 
 Landlock grants files (and, by kernel version, TCP, signals and abstract sockets), seccomp refuses what Landlock
 does not know (sockets, ptrace, namespaces …), capabilities are given up for good. It fails closed.
 
+Local sockets need the shim's help (`core/lab/sockets.py`): with RULES' `local` the filter's listener goes to it as the
+first packet on the control channel, and every `connect` of the job is the shim's to answer.
+
 Started as a file with `-I -S`: standard library only, and nothing of this package.
 """
 # pathlib costs as much as the rest of the start:
@@ -11,6 +14,7 @@ Started as a file with `-I -S`: standard library only, and nothing of this packa
 
 from __future__ import annotations
 
+import _socket  # the module around it takes longer than all the rest here
 import ctypes
 import errno
 import json
@@ -152,7 +156,7 @@ _X86 = {
     "reboot": 169, "swapon": 167, "swapoff": 168, "acct": 163, "quotactl": 179, "syslog": 103, "iopl": 172,
     "ioperm": 173, "settimeofday": 164, "clock_settime": 227, "sethostname": 170, "setdomainname": 171,
     "personality": 135, "modify_ldt": 154, "vhangup": 153, "nfsservctl": 180, "lookup_dcookie": 212,
-    "shmget": 29, "semget": 64, "msgget": 68, "mq_open": 240,
+    "shmget": 29, "semget": 64, "msgget": 68, "mq_open": 240, "seccomp": 317,
 }  # fmt: skip
 _ARM = {
     "socket": 198, "connect": 203, "bind": 200, "listen": 201, "socketpair": 199, "sendto": 206, "clone": 220,
@@ -163,6 +167,7 @@ _ARM = {
     "reboot": 142, "swapon": 224, "swapoff": 225, "acct": 89, "quotactl": 60, "syslog": 116, "settimeofday": 170,
     "clock_settime": 112, "sethostname": 161, "setdomainname": 162, "personality": 92, "vhangup": 58,
     "nfsservctl": 42, "lookup_dcookie": 18, "shmget": 194, "semget": 190, "msgget": 186, "mq_open": 180,
+    "seccomp": 277,
 }  # fmt: skip
 # Numbers since 2019 are the same everywhere.
 _COMMON = {
@@ -171,32 +176,46 @@ _COMMON = {
     "fspick": 433, "mount_setattr": 442,
 }  # fmt: skip
 _ABSENT = ("clone3", "io_uring_setup", "io_uring_enter", "io_uring_register")  # callers fall back when told "no such"
-_NETWORK = ("socket", "connect", "bind", "listen")
-_CONDITIONAL = ("socketpair", "sendto", "clone", "prlimit64")
+_NETWORK = ("connect", "bind", "listen")
+_CONDITIONAL = ("socket", "socketpair", "sendto", "clone", "prlimit64", "seccomp")
 _AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-_ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
+_ALLOW, _ASK, _ERRNO, _KILL = 0x7FFF0000, 0x7FC00000, 0x00050000, 0x80000000
 _LOAD, _JEQ, _JGE, _JSET, _AND, _RET = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
 _NEW_NAMESPACES = 0x7E020000  # CLONE_NEW*
-_AF_UNIX, _STREAM, _SEQPACKET = 1, 1, 5
+_SECCOMP_SET_FILTER, _NEW_LISTENER = 1, 8
+_AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK, _STREAM, _SEQPACKET = 1, 2, 10, 16, 1, 5
 
 
-def seccomp_program(machine: str, *, network: bool) -> bytes:
-    """The filter as BPF. Raises OSError for a machine whose system calls are not known here."""
+def seccomp_program(machine: str, *, network: bool, local: bool = False) -> bytes:
+    """The filter as BPF. Raises OSError for a machine whose system calls are not known here.
+
+    `local`: local stream sockets may be made, and whoever holds the filter's listener is asked about each `connect`.
+    With `network` there are none: the engine's and docker's could be reached by their paths.
+    """
     if machine not in _AUDIT:
         raise OSError(errno.ENOSYS, f"there is no system call table for {machine} here")
     table = {**(_X86 if machine == "x86_64" else _ARM), **_COMMON}
     denied = _ERRNO | errno.EPERM
+    local = local and not network
     code = [_op(_LOAD, 4), _op(_JEQ, _AUDIT[machine], 1, 0), _op(_RET, _KILL), _op(_LOAD, 0)]
     if machine == "x86_64":  # the x32 calls, a way around every number below
         code += [_op(_JGE, 0x40000000, 0, 1), _op(_RET, denied)]
     for name, number in table.items():
-        if name in _CONDITIONAL or (network and name in _NETWORK):
+        if name in _CONDITIONAL or ((network or local) and name in _NETWORK):
             continue
         answer = _ERRNO | errno.ENOSYS if name in _ABSENT else denied
         code += [_op(_JEQ, number, 0, 1), _op(_RET, answer)]
     code += _when(table["clone"], [_op(_LOAD, 16), _op(_JSET, _NEW_NAMESPACES, 0, 1), _op(_RET, denied)])
     # Limits of others may not be changed; pid 0 is oneself.
     code += _when(table["prlimit64"], [_op(_LOAD, 16), _op(_JEQ, 0, 1, 0), _op(_RET, denied)])
+    if local:
+        code += [_op(_JEQ, table["connect"], 0, 1), _op(_RET, _ASK)]
+        code += _when(table["socket"], _only(_AF_UNIX, _STREAM, denied))
+    elif network:
+        families = [_op(_LOAD, 16), _op(_JEQ, _AF_INET, 3, 0), _op(_JEQ, _AF_INET6, 2, 0), _op(_JEQ, _AF_NETLINK, 1, 0)]
+        code += _when(table["socket"], [*families, _op(_RET, denied)])
+    else:
+        code += [_op(_JEQ, table["socket"], 0, 1), _op(_RET, denied)]
     if not network:
         # A pair can reach nobody, if it is of a kind that cannot be pointed elsewhere.
         pair = [_op(_LOAD, 16), _op(_JEQ, _AF_UNIX, 0, 4), _op(_LOAD, 24), _op(_AND, 0xF),
@@ -205,6 +224,12 @@ def seccomp_program(machine: str, *, network: bool) -> bytes:
         named = [_op(_LOAD, 48), _op(_JEQ, 0, 0, 2), _op(_LOAD, 52), _op(_JEQ, 0, 1, 0), _op(_RET, denied)]
         code += _when(table["sendto"], named)
     return b"".join([*code, _op(_RET, _ALLOW)])
+
+
+def _only(family: int, kind: int, otherwise: int) -> list[bytes]:
+    """For `socket`: this family and this kind of it, whatever the flags beside the kind."""
+    return [_op(_LOAD, 16), _op(_JEQ, family, 0, 3), _op(_LOAD, 24), _op(_AND, 0xF), _op(_JEQ, kind, 1, 0),
+            _op(_RET, otherwise)]  # fmt: skip
 
 
 # Tier A has namespaces for the rest. Of sockets, only these families live in a network namespace: vsock, for one,
@@ -241,10 +266,35 @@ def _when(number: int, body: list[bytes]) -> list[bytes]:
     return [_op(_JEQ, number, 0, len(body) + 1), *body, _op(_RET, _ALLOW)]
 
 
-def restrict_calls(*, network: bool) -> None:
-    program = ctypes.create_string_buffer(seccomp_program(os.uname().machine, network=network))
-    header = ctypes.create_string_buffer(struct.pack("HxxxxxxQ", (len(program) - 1) // 8, ctypes.addressof(program)))
-    _checked(libc.prctl(_PR_SET_SECCOMP, 2, ctypes.addressof(header), 0, 0), "put the system call filter on")
+def restrict_calls(*, network: bool, channel: int | None = None) -> None:
+    """Put the filter on for good. `channel`: whoever reads this socket will answer for local sockets."""
+    machine = os.uname().machine
+    program = _loaded(seccomp_program(machine, network=network, local=channel is not None))
+    if channel is None:
+        _checked(libc.prctl(_PR_SET_SECCOMP, 2, ctypes.addressof(program[0]), 0, 0), "put the system call filter on")
+        return
+    number = (_X86 if machine == "x86_64" else _ARM)["seccomp"]
+    listener = _call(number, _SECCOMP_SET_FILTER, _NEW_LISTENER, ctypes.addressof(program[0]))
+    if listener < 0:  # another supervisor is there already, or the kernel is too old: no local sockets
+        _tell(channel, None)
+        restrict_calls(network=network)
+    else:
+        _tell(channel, listener)
+        os.close(listener)
+
+
+def _loaded(code: bytes) -> tuple[ctypes.Array[ctypes.c_char], ctypes.Array[ctypes.c_char]]:
+    """A filter as the kernel takes it: its header, and the code that this points at."""
+    program = ctypes.create_string_buffer(code)
+    return ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(code) // 8, ctypes.addressof(program))), program
+
+
+def _tell(channel: int, listener: int | None) -> None:
+    """The first packet on the control channel: the listener, or that there is none."""
+    link = _socket.socket(fileno=os.dup(channel))
+    rights = [] if listener is None else [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", listener))]
+    link.sendmsg([b'{"type": "confined"}'], rights)
+    link.close()
 
 
 def _checked(result: int, what: str) -> int:
@@ -259,7 +309,8 @@ def main() -> None:
     try:
         drop_capabilities()
         restrict_files(rules, network=rules["network"])
-        restrict_calls(network=rules["network"])
+        channel = os.environ.get("AUTORESEARCH_CONTROL_FD", "") if rules["local"] else ""
+        restrict_calls(network=rules["network"], channel=int(channel) if channel else None)
         os.execvp(argv[0], argv)
     except OSError as error:
         sys.stderr.write(f"sandbox: {argv[0]}: {error.strerror or error}\n")

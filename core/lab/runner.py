@@ -11,21 +11,26 @@ import contextlib
 import fcntl
 import json
 import os
+import secrets
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
+from core.lab import leftovers
 from core.lab.cage import CageSpec, command, tier_of
 from core.lab.proctree import Identity, boot_id, hunt, same_process
+from core.lab.trees import remove_tree
 from core.record.errors import LabError
 from core.record.events import Ended
 
 _POLL = 0.04  # seconds between looks at a run's status
 _CLOSER_LOOK = 8  # of these looks, one is at the exit file and the lock
+_LONGEST_NAME = 64  # bytes of TMPDIR; a local socket's path has 107
 _KILL_PATIENCE = 15.0  # seconds a shim has to end its job before it is ended itself
 _SHIM = str(Path(__file__).with_name("shim.py"))
 
@@ -225,14 +230,15 @@ def adopt(folder: Path) -> Job | None:
 
 def _shim_spec(spec: JobSpec) -> dict[str, Any]:
     folder = spec.folder
-    cage, temporary = spec.cage, folder / "tmp"
+    cage, temporary = spec.cage, str(folder / "tmp")
+    tier = tier_of(cage) if cage is not None else "C"
     if cage is not None:
         own = (spec.out, folder / "home", folder / "tmp")
-        cage = replace(cage, writable=(*cage.writable, *own), tmp=folder / "tmp")
-        if tier_of(cage) == "A":
-            temporary = Path("/tmp")  # the same folder by a short name: a local socket's path has 107 bytes
+        cage = replace(cage, writable=(*cage.writable, *own), tmp=folder / "tmp", local=not cage.network)
+        # The same folder by a short name: a local socket's path has 107 bytes.
+        temporary = "/tmp" if tier == "A" else _short_name(folder / "tmp")
     env = {
-        **spec.env, "HOME": str(folder / "home"), "TMPDIR": str(temporary), "AUTORESEARCH_RUN_DIR": str(spec.out),
+        **spec.env, "HOME": str(folder / "home"), "TMPDIR": temporary, "AUTORESEARCH_RUN_DIR": str(spec.out),
     }  # fmt: skip
     plain = {key: value for key, value in asdict(replace(spec, cage=None)).items() if key != "cage"}
     return {
@@ -240,8 +246,18 @@ def _shim_spec(spec: JobSpec) -> dict[str, Any]:
         "folder": str(folder), "cwd": str(spec.cwd), "env": env, "train_files": dict(spec.train_files),
         "argv": list(spec.argv) if cage is None else command(cage, spec.argv),
         "private": [str(folder / "home"), str(folder / "tmp")], "watched": [str(spec.out)],
-        "cwd_top": str(cage.worktree if cage else spec.cwd),
+        "link": temporary, "cwd_top": str(cage.worktree if cage else spec.cwd),
+        "local": bool(tier == "B" and cage and cage.local),
     }  # fmt: skip
+
+
+def _short_name(folder: Path) -> str:
+    """A link to the folder that leaves room for a socket's name after it; the shim removes it with the folder."""
+    if len(os.fsencode(folder)) <= _LONGEST_NAME:
+        return str(folder)
+    link = Path(tempfile.gettempdir(), f"{leftovers.LINK}{secrets.token_hex(6)}")
+    link.symlink_to(folder)
+    return str(link)
 
 
 def _locked(folder: Path) -> bool:
@@ -286,12 +302,16 @@ def _abandon(folder: Path, status: Mapping[str, Any]) -> JobResult:
 
 
 def _hunt(folder: Path, status: Mapping[str, Any]) -> int:
+    """End what is left of a job whose shim is gone, and remove its private folders. Returns how many it ended."""
     job = _identity(status.get("job"))
     known = [one for one in map(_identity, status.get("tree") or ()) if one]
     if job:
         known.append(job)
     session = job[1] if job and job[0] == boot_id() else None
-    return hunt(str(folder / "home"), known, session)
+    ended = hunt(str(folder / "home"), known, session)
+    for name in ("home", "tmp"):
+        remove_tree(folder / name)
+    return ended
 
 
 def _identity(value: Any) -> Identity | None:

@@ -64,6 +64,8 @@ class Shim:
         self.job_identity: Any = None
         self.processors = Processors(spec.get("cores"))
         self.terminated = False
+        self.sockets: Any = None  # who answers for the job's local sockets, in tier B
+        self.confined: bool = not spec["local"]  # the cage's first packet comes before the job's code
         signal.signal(signal.SIGTERM, self._on_signal)  # from before anybody knows of this process
         # A job that gets its data by descriptor cannot train before it asks; one that needs none may never ask.
         self.plain: bool = spec["plain"] or not spec["train_files"]
@@ -127,7 +129,7 @@ class Shim:
         signal.set_wakeup_fd(wakee, warn_on_full_buffer=False)
         for number in (signal.SIGCHLD, signal.SIGTERM):
             signal.signal(number, self._on_signal)
-        poll = select.poll()
+        self.poll = poll = select.poll()
         for fd in (waker, self.pipe, self.control.fileno() if self.control else -1):
             poll.register(fd, select.POLLIN)
         next_tick = next_status = time.monotonic()
@@ -154,6 +156,11 @@ class Shim:
                 if fd == self.pipe:
                     if not self.read_output(16):
                         poll.unregister(self.pipe)
+                elif self.sockets is not None and fd == self.sockets.fd:
+                    if not self.sockets.serve():
+                        poll.unregister(fd)
+                        self.sockets.close()
+                        self.sockets = None
                 elif self.control is not None and fd == self.control.fileno():
                     if not self.read_control():
                         poll.unregister(self.control.fileno())
@@ -164,6 +171,7 @@ class Shim:
             if self.said.get("no_data"):
                 return "crashed", self.said["no_data"]
             if self.reap():
+                self.hear_the_rest()
                 return self.natural_end()
             if self.terminated and (verdict := self.asked_to_stop()):
                 return verdict
@@ -270,6 +278,8 @@ class Shim:
         """One packet from the job. False when the channel is closed. What is not understood is ignored."""
         assert self.control is not None
         try:
+            if not self.confined:
+                return self.meet_the_cage()
             packet = self.control.recv(65536)
         except BlockingIOError:
             return True
@@ -297,6 +307,24 @@ class Shim:
                 self.said["sha256"] = sha256(message.get("sha256"))
                 self.write_status()
         return True
+
+    def hear_the_rest(self) -> None:
+        """What a job said just before it ended."""
+        for _ in range(64):  # whoever it left behind may go on talking
+            if self.control is None or not select.select([self.control], [], [], 0)[0] or not self.read_control():
+                return
+
+    def meet_the_cage(self) -> bool:
+        """The cage's packet, from before any of the job's code runs: its filter's listener, where there is one."""
+        from core.lab.sockets import LocalSockets
+
+        assert self.control is not None
+        packet, listeners, _, _ = socket.recv_fds(self.control, 100, 1)
+        self.confined = True
+        if listeners:
+            self.sockets = LocalSockets(listeners[0], self.spec["link"], self.spec["private"][1])
+            self.poll.register(self.sockets.fd, select.POLLIN)
+        return bool(packet)
 
     def may_go(self) -> bool:
         return os.path.exists(self.path("go"))

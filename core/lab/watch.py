@@ -30,6 +30,7 @@ class Watch:
         self._disk_limit: int = spec["disk_limit"] or 0
         self._private: list[str] = spec["private"]
         self._folders: list[str] = spec["private"] + spec["watched"]
+        self._link: str = spec["link"]
         self._worktree: str = spec["cwd_top"]
         self._grown_from: int | None = None
         self._walk: Iterator[int] | None = None
@@ -115,6 +116,9 @@ class Watch:
         """Remove the job's private home and temporary files."""
         for folder in self._private:
             shutil.rmtree(folder, ignore_errors=True)
+        if os.path.islink(self._link):
+            with suppress(OSError):
+                os.unlink(self._link)
 
 
 class GitFile:

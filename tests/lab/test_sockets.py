@@ -1,0 +1,199 @@
+"""Local sockets in a cage: a run's own work, and everybody else's are out of reach."""
+
+from __future__ import annotations
+
+import glob
+import os
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from core.lab import leftovers
+from core.lab.cage import Tier
+from core.lab.runner import JobResult, JobSpec, start
+
+Make = Callable[..., JobSpec]
+
+WORKERS = """
+import multiprocessing, multiprocessing.connection, multiprocessing.managers, multiprocessing.reduction, socket
+import tempfile, threading
+
+def double(items, results):
+    while (item := items.get()) is not None:
+        results.put(item * 2)
+
+def through(where, numbers):  # a descriptor handed from one process to another by name, as data loaders do
+    handle = numbers.recv()
+    os.write(handle.detach(), b"handed over")
+
+items, results = multiprocessing.Queue(), multiprocessing.Queue()
+workers = [multiprocessing.Process(target=double, args=(items, results)) for _ in range(2)]
+[w.start() for w in workers]
+[items.put(n) for n in (1, 2, 3, None, None)]
+print("queue", sorted(results.get(timeout=20) for _ in range(3)))
+[w.join() for w in workers]
+
+ours, theirs = multiprocessing.Pipe()
+reader, writer = os.pipe()
+worker = multiprocessing.Process(target=through, args=(None, theirs))
+worker.start()
+ours.send(multiprocessing.reduction.DupFd(writer))
+print("descriptor", os.read(reader, 100).decode())
+worker.join()
+
+with multiprocessing.managers.SyncManager() as manager:
+    shared = manager.list([1])
+    shared.append(2)
+    print("manager", list(shared))
+
+path = os.environ["TMPDIR"] + "/plain"
+server = socket.socket(socket.AF_UNIX)
+server.bind(path)
+server.listen()
+client = socket.socket(socket.AF_UNIX)
+client.setblocking(False)
+client.connect(path)
+assert not client.getblocking() and not os.get_inheritable(client.fileno())
+client.send(b"hello")
+print("plain", server.accept()[0].recv(10))
+try: socket.socket(socket.AF_UNIX).connect(os.environ["TMPDIR"] + "/nobody")
+except FileNotFoundError: print("nobody there")
+"""
+
+
+async def run(spec: JobSpec) -> JobResult:
+    return await (await start(spec)).wait()
+
+
+async def test_workers_talk_to_each_other(job: Make, tier: Tier, tmp_path: Path) -> None:
+    spec = job(WORKERS, cage=tier, seconds=60.0)
+    result = await run(spec)
+    output = (spec.folder / "output.log").read_text()
+    assert result.ended == "done", output
+    assert output.splitlines() == [
+        "queue [2, 4, 6]", "descriptor handed over", "manager [1, 2]", "plain b'hello'", "nobody there",
+    ]  # fmt: skip
+    names = map(Path, glob.glob(f"{tempfile.gettempdir()}/{leftovers.LINK}*"))  # noqa: PTH207
+    links = [name for name in names if name.readlink() == spec.folder / "tmp"]
+    assert links == [], "the folder's short name goes with it"
+
+
+@pytest.fixture
+def others(tmp_path: Path) -> Iterator[list[str]]:
+    """Sockets of the engine, an ssh agent, docker, X and dbus, as they lie about a machine; abstract ones with an @."""
+    names = (tmp_path / "engine.sock", tmp_path / "ssh-agent", tmp_path / "docker.sock")
+    # In a cage of tier A /tmp is the run's own; a socket there is out of sight.
+    with ExitStack() as stack, tempfile.TemporaryDirectory(prefix="autoresearch-test-") as folder:
+        addresses = [*map(str, names), f"{folder}/X0", f"@autoresearch-dbus-{os.getpid()}"]
+        for address in addresses:
+            server = stack.enter_context(socket.socket(socket.AF_UNIX))
+            server.bind(address.replace("@", "\0"))
+            server.listen()
+        yield addresses
+
+
+async def test_nobody_elses_sockets_can_be_reached(job: Make, tier: Tier, others: list[str]) -> None:
+    program = f"""
+    import ctypes, errno, socket, threading
+    libc = ctypes.CDLL(None, use_errno=True)
+    tmp = os.environ["TMPDIR"]
+    def attempt(what, do):
+        try: do()
+        except OSError as error: print("refused", what, error.errno)
+        else: print("STOLEN", what)
+    def connect(address, kind=socket.SOCK_STREAM):
+        with socket.socket(socket.AF_UNIX, kind) as s: s.connect(address)
+    def linked(path, how):
+        name = tmp + "/link"
+        try: how(path, name); connect(name)
+        finally: os.path.lexists(name) and os.unlink(name)
+    for number, address in enumerate({others!r}):
+        name = address.replace("@", "\\0")
+        for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_SEQPACKET):
+            attempt(f"{{number}} {{kind}}", lambda: connect(name, kind))
+        if "@" in address: continue
+        attempt(f"{{number}} dots", lambda: connect(tmp + "/" + os.path.relpath(address, os.path.realpath(tmp))))
+        attempt(f"{{number}} symlink", lambda: linked(address, os.symlink))
+        attempt(f"{{number}} folder symlink", lambda: (os.symlink(os.path.dirname(address), tmp + f"/d{{number}}"),
+                                                     connect(tmp + f"/d{{number}}/" + os.path.basename(address))))
+        attempt(f"{{number}} hard link", lambda: linked(address, os.link))
+        attempt(f"{{number}} rename", lambda: linked(address, os.rename))
+        attempt(f"{{number}} by descriptor", lambda: connect(f"/proc/self/fd/{{os.open(address, os.O_PATH)}}"))
+        def beside():
+            os.chdir(os.path.dirname(address))
+            connect(os.path.basename(address))
+        attempt(f"{{number}} relative", beside)
+        def by_datagram():
+            a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+            a.sendto(b"x", address)
+        attempt(f"{{number}} datagram", by_datagram)
+        def by_message():
+            with socket.socket(socket.AF_UNIX) as s: s.sendmsg([b"x"], [], 0, address)
+        attempt(f"{{number}} message", by_message)
+
+    # An address that changes while it is looked at.
+    os.chdir(tmp)
+    with socket.socket(socket.AF_UNIX) as own:
+        own.bind(tmp + "/own")
+        own.listen(100)
+        target = {others[0]!r}
+        good, bad = (b"\\1\\0" + path.encode().ljust(108, b"\\0") for path in (tmp + "/own", target))
+        address, going = ctypes.create_string_buffer(good, 110), True
+        def change():
+            while going:
+                ctypes.memmove(address, bad, 110)
+                ctypes.memmove(address, good, 110)
+        thread = threading.Thread(target=change)
+        thread.start()
+        for _ in range(300):
+            with socket.socket(socket.AF_UNIX) as s:
+                if libc.connect(s.fileno(), address, 110) == 0:
+                    if s.getpeername() != tmp + "/own": print("STOLEN by a race", s.getpeername())
+                    own.accept()[0].close()
+        going = False
+        thread.join()
+    """
+    spec = job(program, cage=tier, seconds=60.0)
+    result = await run(spec)
+    output = (spec.folder / "output.log").read_text()
+    assert result.ended == "done", output
+    assert "STOLEN" not in output and output.count("refused") == 5 * 3 + 4 * 9, output
+
+
+async def test_with_the_network_there_are_no_local_sockets(job: Make, tier: Tier, others: list[str]) -> None:
+    program = f"""
+    import socket
+    for address in {[a for a in others if "@" not in a]!r}:
+        try: socket.socket(socket.AF_UNIX).connect(address)
+        except OSError: continue
+        print("STOLEN", address)
+    server = socket.create_server(("127.0.0.1", 0))
+    socket.create_connection(server.getsockname()).close()
+    print("network")
+    """
+    spec = job(program, cage=tier, network=True)
+    await run(spec)
+    assert (spec.folder / "output.log").read_text() == "network\n"
+
+
+def test_leftovers_of_killed_processes_are_swept(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / f"{leftovers.LINK}1").symlink_to(tmp_path / "gone")
+    (tmp_path / f"{leftovers.LINK}2").symlink_to(tmp_path / "there")
+    sockets = f"{leftovers.SOCKETS}{os.getuid()}-"
+    for prefix in (*leftovers.FOLDERS, f"{sockets}full-", f"{sockets}empty-"):
+        for age in ("new", "old"):
+            folder = tmp_path / f"{prefix}{age}"
+            folder.mkdir()
+            if "empty" not in prefix:
+                (folder / "index").write_text("x")
+            when = folder.stat().st_mtime - 2 * leftovers.OLD_SECONDS * (age == "old")
+            os.utime(folder, (when, when))
+    expected = {f"{leftovers.LINK}1", f"{sockets}empty-old", *(f"{prefix}old" for prefix in leftovers.FOLDERS)}
+    before = {path.name for path in tmp_path.iterdir()}
+    assert set(leftovers.sweep(tmp_path)) == expected
+    assert {path.name for path in tmp_path.iterdir()} == before - expected
