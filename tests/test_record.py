@@ -10,7 +10,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 import types
 import typing
 from pathlib import Path
@@ -382,13 +381,3 @@ def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
     log = Log.read(path)
     assert [event.seq for event in log.events()] == list(range(1, said["after"] + 1))
     log.close()
-
-
-@pytest.mark.slow
-def test_ten_thousand_experiments_open_quickly(tmp_path: Path) -> None:
-    paths = make_session(tmp_path, experiments=10_000, files=False)
-    begun = time.perf_counter()
-    state = Log.read(paths.database).load()
-    seconds = time.perf_counter() - begun
-    assert state.total == 10_000
-    assert seconds < 1.5, f"{seconds:.2f} s"
