@@ -25,10 +25,10 @@ lint: setup-dev
 	.venv/bin/lint-imports
 
 test: lint
-	.venv/bin/pytest -m "not redteam"
+	.venv/bin/pytest -n 2 --dist loadfile -m "not redteam"
 
 test-fast: setup-dev
-	.venv/bin/pytest
+	.venv/bin/pytest -n 2 --dist loadfile
 
 redteam: setup-dev
 	.venv/bin/pytest -m "not redteam" tests/redteam/test_escapes.py
