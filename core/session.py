@@ -78,6 +78,11 @@ class SessionPaths:
         return self.folder / "reasoning" / f"{experiment}.jsonl"
 
     @property
+    def notebook(self) -> Path:
+        """The researcher's own notes, Markdown: shown to it with every request. A person may read and edit them."""
+        return self.folder / "notebook.md"
+
+    @property
     def seen(self) -> Path:
         """Where a client notes the last event a person saw, for "while you were away"."""
         return self.folder / "seen.json"

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from core.engine.journal import Journal
 from core.engine.judging import MENDS, TAIL_LINES
+from core.engine.novelty import Novelty
 from core.engine.setup import Setup
+from core.lab.tree import Tree
 from core.record import events as e
-from core.record.edits import apply_edits, matches
+from core.record.edits import MAX_BYTES, apply_edits, clean_path, matches
+from core.record.errors import EditError
 from core.record.proposal import Proposal
-from core.record.state import Guidance
+from core.record.state import Guidance, State
+from core.research.notebook import Notebook
 from core.research.protocol import Brief
+
+CURVE_BYTES = 1_000_000  # of a run's curve that are read, from its end
 
 
 class Briefing:
@@ -22,52 +29,116 @@ class Briefing:
     def __init__(self, setup: Setup, journal: Journal) -> None:
         self._setup = setup
         self._journal = journal
+        self._novelty = Novelty(setup.repo)
+        self._notebook = Notebook(setup.paths.notebook)
+        self._texts: dict[str, str | None] = {}  # object name -> text, of the last brief; None: not to be shown
         self.info: Mapping[str, object] = {}
 
     async def brief(self, experiment: int, parent: int, commit: str) -> tuple[Brief, list[Guidance]]:
         """The Brief for `experiment` on `parent`, whose code is `commit`, and the guidance that is told in it."""
-        setup, state = self._setup, self._journal.state
-        program = setup.program
-        files = await asyncio.to_thread(self._read, commit, program.edit)
-        read_files = await asyncio.to_thread(self._read, commit, program.read)
-        guidance = state.in_force()
-
-        def check(proposal: Proposal) -> Mapping[str, str]:
-            return apply_edits(files, proposal.edits, may_edit=lambda path: matches(path, program.edit))
-
-        snapshot = copy.copy(state)
-        snapshot.experiments = dict(state.experiments)
+        setup, program = self._setup, self._setup.program
+        snapshot = _snapshot(self._journal.state)
+        files = await asyncio.to_thread(self._gather, snapshot, commit, program.edit, program.read)
+        words = _persons_words(snapshot, experiment)
         brief = Brief(
             experiment=experiment,
             parent=parent,
             program=program,
-            files=files,
-            read_files={k: v for k, v in read_files.items() if k not in files},
+            files=files.editable,
+            read_files=files.read_only,
             state=snapshot,
-            check=check,
+            check=self._check(files, experiment, snapshot),
             diff_of=self._diff_of,
             log_tail_of=self._log_tail_of,
-            guidance=tuple(g.text for g in guidance),
+            guidance=tuple(g.text for g in words if not g.idea),
             feedback=self._feedback(experiment),
             device=setup.kind,
             run_budget=str(program.run_budget(setup.kind)),
             info=self.info,
+            ideas=tuple(g.text for g in words if g.idea),
+            rationale_of=self._rationale_of,
+            curve_of=self._curve_of,
+            notebook=self._notebook,
         )
-        return brief, guidance
+        return brief, words
 
-    def _read(self, commit: str, patterns: tuple[str, ...]) -> dict[str, str]:
-        if not patterns:
-            return {}
-        texts = {path: self._setup.repo.read(commit, path) for path in self._setup.repo.files(commit, patterns)}
-        return {path: text for path, text in texts.items() if text is not None}
+    # --- what a proposal must be ---
+
+    def _check(self, files: _Files, experiment: int, state: State) -> Callable[[Proposal], Mapping[str, str]]:
+        """The Brief's `check`: applies a proposal, and refuses what ran before. A hypothesis that was tested before is
+        questioned once, where the researcher can answer: handed over again, it is taken.
+        """
+        program, questioned = self._setup.program, not self._setup.researcher.mends
+
+        def check(proposal: Proposal) -> Mapping[str, str]:
+            nonlocal questioned
+            for edit in proposal.edits:
+                if clean_path(edit.path) in files.unreadable:
+                    raise EditError("is not UTF-8 text, or too large, and cannot be edited", where=edit.path)
+            changed = apply_edits(files.editable, proposal.edits, may_edit=lambda path: matches(path, program.edit))
+            files.tree.refuse_links(changed)
+            self._novelty.refuse_repeat(files.tree.named_with(changed), experiment, state)
+            if not questioned:
+                questioned = True
+                if question := self._novelty.question(proposal.hypothesis, experiment, state):
+                    raise EditError(
+                        question,
+                        mend="propose something else; or hand it over once more, with what is different now in its "
+                        "rationale, and it is taken",
+                    )
+            return changed
+
+        return check
+
+    # --- what is read for it ---
+
+    def _gather(self, state: State, commit: str, edit: tuple[str, ...], read: tuple[str, ...]) -> _Files:
+        """The parent's files, and what of the session is new since the last brief. Asks git."""
+        self._novelty.learn(state)
+        tree = self._setup.repo.tree(commit)
+        entries = tree.files()
+        wanted = {path: entries[path].name for path in entries if matches(path, edit) or matches(path, read)}
+        missing = [name for name in wanted.values() if name not in self._texts]
+        blobs = self._setup.repo.blobs(missing, MAX_BYTES)
+        new = {name: _text(blobs.get(name)) for name in missing}
+        self._texts = {name: new[name] if name in new else self._texts[name] for name in wanted.values()}
+        texts = {path: self._texts[name] for path, name in wanted.items()}
+        readable = {path: text for path, text in texts.items() if text is not None}
+        editable = {path: text for path, text in readable.items() if matches(path, edit)}
+        read_only = {path: text for path, text in readable.items() if path not in editable}
+        return _Files(tree, editable, read_only, frozenset(texts.keys() - readable.keys()))
+
+    def _told(self, experiment: int) -> Iterator[e.Body]:
+        """What the log holds of one experiment, newest first."""
+        return reversed([event.body for event in self._journal.log.events_of(experiment)])
 
     def _diff_of(self, experiment: int) -> str:
-        bodies = [event.body for event in self._journal.log.events_of(experiment)]
-        return next((b.diff for b in reversed(bodies) if isinstance(b, (e.Proposed, e.Rebased)) and b.diff), "")
+        told = self._told(experiment)
+        return next((b.diff for b in told if isinstance(b, (e.Proposed, e.Rebased)) and b.diff), "")
 
     def _log_tail_of(self, experiment: int) -> str:
-        bodies = [event.body for event in self._journal.log.events_of(experiment)]
-        return next((b.log_tail for b in reversed(bodies) if isinstance(b, e.RunFinished) and b.log_tail), "")
+        return next((b.log_tail for b in self._told(experiment) if isinstance(b, e.RunFinished) and b.log_tail), "")
+
+    def _rationale_of(self, experiment: int) -> str:
+        return next((b.rationale for b in self._told(experiment) if isinstance(b, e.Proposed)), "")
+
+    def _curve_of(self, experiment: int) -> Sequence[tuple[float, float]]:
+        x = self._journal.state.experiments.get(experiment)
+        if x is None or not x.runs:
+            return ()
+        try:
+            with (self._setup.paths.run(x.runs[-1].run) / "curve.tsv").open("rb") as file:
+                file.seek(max(0, file.seek(0, 2) - CURVE_BYTES))
+                lines = file.read(CURVE_BYTES).decode("ascii", "replace").splitlines()
+        except OSError:
+            return ()
+        points = []
+        for fields in (line.split("\t") for line in lines):
+            try:
+                points.append((float(fields[1]), float(fields[2])))
+            except (ValueError, IndexError):
+                continue  # cut off at the beginning, or still being written at the end
+        return points
 
     def _feedback(self, experiment: int) -> str:
         """What a researcher is told whose proposal crashed: the reason, the end of the output, and its own change."""
@@ -80,3 +151,36 @@ class Briefing:
             f"The change was (the files you see are without it):\n{self._diff_of(experiment)}\n"
             f"Mend it, keeping the idea (attempt {x.mends} of {MENDS})."
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """A commit's files as a researcher sees them: path -> text. `unreadable`: those that are no text, or too large."""
+
+    tree: Tree
+    editable: Mapping[str, str]
+    read_only: Mapping[str, str]
+    unreadable: frozenset[str]
+
+
+def _snapshot(state: State) -> State:
+    """A State that does not change any more."""
+    snapshot = copy.copy(state)
+    snapshot.experiments = dict(state.experiments)
+    snapshot.guidance = dict(state.guidance)
+    return snapshot
+
+
+def _persons_words(state: State, experiment: int) -> list[Guidance]:
+    """Guidance in force, and the oldest idea in the queue: one experiment tries one idea, and none that is mended."""
+    words = state.in_force()
+    begun = state.experiments.get(experiment)
+    first = next((g for g in words if g.idea and g.taken_by is None and not (begun and begun.mends)), None)
+    return [g for g in words if not g.idea or g is first]
+
+
+def _text(raw: bytes | None) -> str | None:
+    try:
+        return None if raw is None else raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return None

@@ -28,8 +28,8 @@ ALIKE = 0.8  # share of words that two hypotheses have in common, from which the
 UNTRIED = ("abandoned", "skipped", "rejected")  # verdicts that say nothing about the idea
 _NOISE_WORDS = frozenset(
     ("a", "an", "and", "as", "at", "be", "but", "by", "can", "does", "for", "from", "help", "helps", "if", "in", "into",
-     "is", "it", "its", "of", "on", "or", "should", "so", "than", "that", "the", "then", "this", "to", "we", "which", "will",
-     "with", "would")
+     "is", "it", "its", "of", "on", "or", "should", "so", "than", "that", "the", "then", "this", "to", "we", "which",
+     "will", "with", "would")
 )  # fmt: skip
 
 

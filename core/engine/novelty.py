@@ -1,0 +1,68 @@
+"""Whether a proposal is something new: files that already ran are refused, a hypothesis said before is questioned."""
+
+from __future__ import annotations
+
+from core.lab.git import Repository
+from core.record.errors import EditError
+from core.record.metric import format_metric
+from core.record.state import BASELINE, Experiment, State
+from core.research.memory import Hypotheses
+from core.views.text import one_line
+
+
+class Novelty:
+    """What this session has run, by the names of its trees, and what it has supposed. Made anew from the State."""
+
+    def __init__(self, repo: Repository) -> None:
+        self._repo = repo
+        self._learnt: dict[int, Experiment] = {}
+        self._ran: dict[str, int] = {}  # tree -> the first experiment that ran it
+        self._commits: set[str] = set()
+        self._hypotheses = Hypotheses()
+
+    def learn(self, state: State) -> None:
+        """Take in what is new in `state`. Asks git, so not on the event loop."""
+        new: dict[str, int] = {}
+        for number, x in state.experiments.items():
+            if self._learnt.get(number) is x:
+                continue
+            self._learnt[number] = x
+            commits = {run.commit for run in x.runs if run.ended != "abandoned"}
+            if x.commit and number in state.live:
+                commits.add(x.commit)  # it waits for its run
+            for commit in commits - self._commits:
+                new.setdefault(commit, number)
+        if new:
+            for commit, tree in self._repo.trees(new).items():
+                self._ran.setdefault(tree, new[commit])
+            self._commits.update(new)
+        self._hypotheses.learn(state)
+
+    def refuse_repeat(self, tree: str, experiment: int, state: State) -> None:
+        """Raises EditError when files that make up `tree` have run already, or are about to."""
+        number = self._ran.get(tree)
+        if number is None:
+            return
+        if number == experiment:
+            raise EditError(
+                "the files would be exactly those that have just crashed", mend="change what the crash came from"
+            )
+        which = "the unchanged code" if number == BASELINE else f"experiment {number} ({_outcome(state, number)})"
+        raise EditError(
+            f"this was run already: the files would be exactly those of {which}",
+            mend="propose a change that has not been run; it costs nothing to propose another",
+        )
+
+    def question(self, hypothesis: str, experiment: int, state: State) -> str:
+        """What to ask back about a hypothesis that was tested before in nearly the same words; "" for a new one."""
+        number = self._hypotheses.nearest(hypothesis, but=experiment)
+        if number is None:
+            return ""
+        said = one_line(state.experiments[number].hypothesis, 300)
+        return f"experiment {number} ({_outcome(state, number)}) tested nearly the same hypothesis: {said!r}"
+
+
+def _outcome(state: State, number: int) -> str:
+    x = state.experiments[number]
+    result = f" with {format_metric(x.metric)}" if x.metric is not None else ""
+    return f"{x.verdict or 'not judged yet'}{result}"
