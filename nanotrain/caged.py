@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 import select
 import signal
@@ -24,6 +25,10 @@ from nanotrain import host, leash
 from nanotrain.weights import Rejected
 
 PIPE_BYTES = 1 << 20
+# Processor seconds that a model may compute before its first answer, and for each one after it: the larger of a share
+# of what its run trained and a share of what starting Python with torch cost, which tells how slow the machine is.
+READY_OF_RUN, READY_OF_START = 0.05, 0.75
+ANSWER_OF_RUN, ANSWER_OF_START = 0.02, 0.25
 KEPT_LINES = 200  # of what the code under test prints while it is scored
 KEPT_CHARACTERS = 500  # a line
 PASSED_ON = (
@@ -41,9 +46,12 @@ class Caged:
 
     alive: ClassVar[set[int]] = set()  # the processes of every model not ended yet
 
-    def __init__(self, cage: list[str], order: dict[str, Any], vocab: int) -> None:
-        self.vocab, self.order = vocab, order
+    def __init__(self, cage: list[str], order: dict[str, Any], vocab: int, trained: float) -> None:
+        """`trained`: seconds for which its run trained."""
+        self.vocab, self.order, self.trained = vocab, order, trained
         self.deadline = float("inf")
+        self.answers = 0
+        self.started = self.primed = self.first = 0.0  # processor seconds used up to here
         env = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         env |= {"OMP_WAIT_POLICY": "PASSIVE", "AUTORESEARCH_DEVICE": order["device"]}
         command = [*cage, sys.executable, "-P", "-B", "-c", Path(host.__file__).read_text(encoding="utf-8")]
@@ -111,15 +119,32 @@ class Caged:
             raise Fault(f"the model's process did not start: {error}; {' / '.join(list(self.printed)[-3:])}") from error
         if hello.get("type") != "hello":
             raise Fault(f"the model's process said {hello} where it should greet")
+        self.started = self.leash.spent()
         self._ask(self.order)
-        digest = str(self._expect("ready")["hash"])
+        self._expect("primed")
+        self.primed = self.leash.spent()
+        self._ask({"type": "load"})
+        digest = str(self._expect("ready").get("hash"))
         self.deadline = time.monotonic() + limit
         return digest
 
     def hash(self) -> str:
         """The parameters' hash now."""
         self._ask({"type": "hash"})
-        return str(self._expect("hash")["hash"])
+        return str(self._expect("hash").get("hash"))
+
+    def settle(self) -> None:
+        """Raises Rejected when it computed more than its answers take: the clock had stopped for all else."""
+        more = self.answers - 1
+        allowed = more * max(ANSWER_OF_RUN * self.trained, ANSWER_OF_START * self.started)
+        self._within(self.leash.spent() - self.first, allowed, f"for {more} answers")
+
+    def _within(self, used: float, allowed: float, what: str) -> None:
+        if used > allowed:
+            raise Rejected(
+                f"the model computed for {used:.1f} processor seconds {what}, {allowed:.1f} are allowed: "
+                "what is learned is learned on the run's clock"
+            )
 
     def ask(self, tokens: NDArray[np.uint16]) -> None:
         """Send rows (B, T); `answer` must follow. One request may be under way while another is answered."""
@@ -129,11 +154,18 @@ class Caged:
         """The logits (B, T, V) of the oldest request of shape (B, T). Raises Rejected unless they are that, finite."""
         header = self._expect("logits")
         wanted = [*shape, self.vocab]
-        if header.get("shape") != wanted or header.get("bytes") != 4 * int(np.prod(wanted)):
-            raise Rejected(f"the model returned logits of shape {header.get('shape')}, {wanted} expected")
-        logits = np.frombuffer(self._read(header["bytes"]), dtype="<f4").reshape(wanted)
+        size = 4 * math.prod(wanted)
+        if header.get("shape") != wanted or header.get("bytes") != size:
+            said = clean(str(header.get("shape")))[:60]
+            raise Rejected(f"the model returned logits of shape {said}, {wanted} expected")
+        logits = np.frombuffer(self._read(size), dtype="<f4").reshape(wanted)
         if not np.isfinite(logits).all():
             raise Rejected("the model returned logits that are not finite")
+        self.answers += 1
+        if self.answers == 1:
+            self.first = self.leash.spent()
+            allowed = max(READY_OF_RUN * self.trained, READY_OF_START * self.started)
+            self._within(self.first - self.primed, allowed, "before its first answer")
         return logits
 
     def logits(self, tokens: NDArray[np.uint16]) -> NDArray[np.float32]:

@@ -1,5 +1,6 @@
 """Keeps the processes of the code under test on a leash while they are scored: counted, weighed, and ended to the last.
 
+Their processor seconds are counted as well: whoever trains on while he is scored computes more than answers need.
 Linux only, by /proc. Where a cage has a PID namespace its end is the end of all in it; where it has none, a process
 may leave its group, but never its ancestors: the scorer takes in orphans (subreaper), so it finds them here.
 """
@@ -92,18 +93,51 @@ def memory_limit() -> int:
 class Leash(threading.Thread):
     """Looks at a process and all below it five times a second, and calls `broken` with words when it takes too much."""
 
+    ticks = os.sysconf("SC_CLK_TCK")  # a second
+
     def __init__(self, root: int, broken: Callable[[str], None]) -> None:
         super().__init__(daemon=True)
         self.root, self.broken = root, broken
         self.limit = memory_limit()
         self.over = threading.Event()
+        self.known: dict[tuple[int, int], int] = {}  # ticks of each process, by its number and start
+        self.looked = 0  # ticks, added up from look to look
         self.start()
 
     def run(self) -> None:
         while not self.over.wait(LOOK_SECONDS):
             family = below(self.root)
+            self.count(family)
             if len(family) > PROCESSES_MAX:
                 return self.broken(f"the model started more than {PROCESSES_MAX} processes while it was scored")
             if memory(family) > self.limit:
                 return self.broken(f"the model took more than {self.limit >> 20} MB of memory while it was scored")
         return None
+
+    def spent(self) -> float:
+        """Processor seconds of the process and all below it, up to now.
+
+        The larger of two counts. The kernel's is exact, but forgets whoever ends unseen by its parent; the looks charge
+        a process that is met running for the first time with the whole time since the last one, for each thread.
+        """
+        return max(sum(ticks[1] for ticks in map(processor, below(self.root)) if ticks), self.looked) / self.ticks
+
+    def count(self, family: Collection[int]) -> None:
+        """Add what each process used since the last look."""
+        seen: dict[tuple[int, int], int] = {}
+        for pid in family:
+            if found := processor(pid):
+                own, _, start, threads = found
+                seen[pid, start] = own
+                fresh = max(own, int(LOOK_SECONDS * self.ticks) * threads) if self.known else own
+                self.looked += own - self.known[pid, start] if (pid, start) in self.known else fresh
+        self.known = seen
+
+
+def processor(pid: int) -> tuple[int, int, int, int] | None:
+    """Of a process: its own ticks, those with its dead children's, its start, and its threads, 0 when it sleeps."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        own, gone = int(fields[11]) + int(fields[12]), int(fields[13]) + int(fields[14])
+        return own, own + gone, int(fields[19]), int(fields[17]) if fields[0] == b"R" else 0
+    return None

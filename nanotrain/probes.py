@@ -226,7 +226,13 @@ class Examiner:
 
 
 def cross_entropy(logits: NDArray[np.float32], targets: Tokens) -> NDArray[np.float64]:
-    """Nats of each target: logits (T, V), targets (T,) -> (T,). The scorer's own softmax, whatever the model claims."""
+    """Nats of each target: logits (T, V), targets (T,) -> (T,). The scorer's own softmax, whatever the model claims.
+
+    Logits are set against their row's largest before anything is added up: beside a logit of 1e17 the normaliser's
+    own few nats would vanish, and a thousand equal tokens would all be certain.
+    """
     top = logits.max(axis=1, keepdims=True)
-    total = np.log(np.exp(logits - top).sum(axis=1, dtype=np.float64)) + top[:, 0]
-    return np.asarray(total - logits[np.arange(len(targets)), targets], dtype=np.float64)
+    with np.errstate(over="ignore"):  # the spread of two huge logits: minus infinity, whose exponential is 0
+        total = np.log(np.exp(logits - top).sum(axis=1, dtype=np.float64))
+    chosen = logits[np.arange(len(targets)), targets].astype(np.float64)
+    return np.asarray(total + (top[:, 0].astype(np.float64) - chosen), dtype=np.float64)

@@ -11,16 +11,17 @@ docs/run-protocol.md, section 3.
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from nanotrain import handover, leash, prepare, weights
+from nanotrain import code, handover, leash, prepare, weights
 from nanotrain.caged import Caged, Fault, clean
 from nanotrain.corpus import PrepareError
 from nanotrain.probes import Examiner, Judgement, rows_of, strangers_of
@@ -39,12 +40,16 @@ def score(worktree: Path, run: Path, device: str, seed: int, cage: list[str], pa
     vocab = int(ready.manifest["vocab"])
     leash.take_in_orphans()
     leash.leave_the_keys()
-    weights.only_these(run)
-    order = {"worktree": str(worktree), "run": str(run), "device": device, "seed": seed}
     judgement = Judgement()
     try:
+        weights.only_these(run, device)
+        text, base = code.read(worktree / "nanotrain"), code.read(Path(__file__).parent)
+        code.holds_no_knowledge(text, base)
+        order = {"worktree": str(worktree), "run": str(run), "device": device, "seed": seed}
+        order["imports"] = code.imports(text, base)
+        trained = float(os.environ.get("AUTORESEARCH_SECONDS") or prepare.BUDGET_SECONDS[device])
         # Both import torch at once; the code under test is loaded by the second when the first is dead and gone.
-        with Caged(cage, order, vocab) as first, Caged(cage, order, vocab) as witness:
+        with Caged(cage, order, vocab, trained) as first, Caged(cage, order, vocab, trained) as witness:
             config = weights.check(run, device)
             weights.same_as_announced(run, os.environ.get("AUTORESEARCH_WEIGHTS_SHA256"))
             same_data(config, ready)
@@ -59,6 +64,7 @@ def score(worktree: Path, run: Path, device: str, seed: int, cage: list[str], pa
                 work(model)
                 changed = float(model.hash() != before)
                 judgement.record("parameters", changed, 0.0, "the parameters changed while the model was scored")
+                model.settle()
                 model.close()
     except Rejected as reason:
         return {"rejected": clean(str(reason)), "probes": judgement.probes}
@@ -95,6 +101,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--hidden", action="store_true", help="score the second, hidden slice")
     options = parser.parse_args(argv)
     env = os.environ
+    for stream in (sys.stdout, sys.stderr):  # what a model prints may hold letters that this terminal does not know
+        cast(io.TextIOWrapper, stream).reconfigure(errors="backslashreplace")
     try:
         cage = json.loads(env.get("AUTORESEARCH_CAGE") or "[]")
         worktree = Path(env.get("AUTORESEARCH_WORKTREE") or Path.cwd()).resolve()

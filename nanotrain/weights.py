@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -60,10 +61,17 @@ def check(folder: Path, device: str) -> dict[str, Any]:
     return config
 
 
-def only_these(folder: Path) -> None:
-    """Remove whatever else lies in the run's folder: its model could read there what training after the clock left."""
+def only_these(folder: Path, device: str) -> None:
+    """Leave in the run's folder the contents of its two files, and nothing else that training after the clock wrote.
+
+    Other files go, and these two are written anew: attributes, times and holes of a file could hold weights, too.
+    Raises Rejected when one of them is no plain file or oversized.
+    """
     if not folder.is_dir():
         return
+    for name in os.listxattr(folder) if hasattr(os, "listxattr") else ():
+        with contextlib.suppress(OSError):  # not ours to remove, so not the run's to set
+            os.removexattr(folder, name)
     for path in folder.iterdir():
         if path.name in FILES:
             continue
@@ -71,6 +79,16 @@ def only_these(folder: Path) -> None:
             shutil.rmtree(path, onerror=_open_and_retry)
         else:
             path.unlink()
+    for name in FILES:
+        if os.path.lexists(folder / name):
+            _rewrite(folder / name, MAX_BYTES[device])
+
+
+def _rewrite(path: Path, limit: int) -> None:
+    fresh = path.with_name(f"{path.name}.fresh")
+    with os.fdopen(_open(path, limit), "rb") as old, fresh.open("xb") as new:
+        shutil.copyfileobj(old, new, 1 << 20)
+    fresh.replace(path)
 
 
 def _open_and_retry(again: Callable[..., Any], path: str, _: object) -> None:

@@ -70,12 +70,17 @@ class Workplace:
         """A worktree of `commit` at `path` with the project's inputs linked in. Returns the project's folder in it."""
         self._setup.repo.add_worktree(path, commit)
         top = path / self._setup.repo.prefix
-        for name in self._setup.program.inputs:
-            source, link = self._setup.project / name.rstrip("/"), top / name.rstrip("/")
-            if source.exists() and not link.exists():
+        for name, source in self._inputs().items():
+            link = top / name
+            if not link.exists():
                 link.parent.mkdir(parents=True, exist_ok=True)
                 link.symlink_to(source)
         return top
+
+    def _inputs(self) -> dict[str, Path]:
+        """The project's inputs that are there, by the name of their link in a worktree."""
+        named = {name.rstrip("/"): self._setup.project / name.rstrip("/") for name in self._setup.program.inputs}
+        return {name: source for name, source in named.items() if source.exists()}
 
     def spec(self, run: int, slot: str, seed: int) -> runner.JobSpec:
         """The training command for `run`, whose worktree stands. Raises ProjectError when it is not found there."""
@@ -148,7 +153,9 @@ class Workplace:
         env = {**setup.trusted_environment, **device.slot_environment(slot), **self._readable()}
         env["AUTORESEARCH_SEED"] = str(seed)
         if self.overlaps:  # it had its data from us, so it said what weights it had when its clock stopped
-            env["AUTORESEARCH_WEIGHTS_SHA256"] = str(read_json(folder / "exit.json").get("weights_sha256") or "")
+            ended = read_json(folder / "exit.json")
+            env["AUTORESEARCH_WEIGHTS_SHA256"] = str(ended.get("weights_sha256") or "")
+            env["AUTORESEARCH_SECONDS"] = str(ended.get("seconds") or "")
         cwd = setup.paths.pristine / setup.repo.prefix
         spec = scorer.ScoreSpec(
             argv=tuple(environment.resolve_command(command, env, cwd)),
@@ -160,6 +167,7 @@ class Workplace:
             env=env,
             timeout=SCORE_TIMEOUT,
             metric=setup.program.metric.name,
+            inputs=self._inputs(),
         )
         try:
             return await scorer.score(spec)

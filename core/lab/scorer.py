@@ -24,7 +24,7 @@ _NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?|[-+]?nan|[-+]?inf"
 @dataclass(frozen=True, slots=True)
 class ScoreSpec:
     """One scoring. `cwd` is the pristine checkout; `out` the folder with the run's weights; `cage` the prefix that
-    starts a command in the sandbox; `timeout` in seconds."""
+    starts a command in the sandbox; `timeout` in seconds; `inputs` what is laid in the worktree as links, by name."""
 
     argv: tuple[str, ...]
     cwd: Path
@@ -35,6 +35,7 @@ class ScoreSpec:
     metric: str
     cage: tuple[str, ...] = ()
     timeout: float = 600.0
+    inputs: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ async def score(spec: ScoreSpec) -> Score:
     The worktree is put back as committed first: what a run changed or left in it is not scored.
     """
     try:
-        await asyncio.to_thread(committed.restore, spec.worktree)
+        await asyncio.to_thread(committed.restore, spec.worktree, spec.inputs)
     except (LabError, OSError) as error:
         raise ScorerFault(f"the worktree cannot be put back as it was committed: {error}") from None
     env = {

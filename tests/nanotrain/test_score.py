@@ -203,6 +203,11 @@ def test_a_changed_future_differs_at_its_cut_and_nowhere_before() -> None:
 def test_cross_entropy_normalises_whatever_it_is_given() -> None:
     logits = np.array([[1000.0, 1000.0, -1000.0], [0.0, 0.0, 0.0]], dtype=np.float32)
     assert probes.cross_entropy(logits, np.array([1, 2], dtype=np.uint16)) == pytest.approx([math.log(2), math.log(3)])
+    for huge in (1e6, 1e17, 3e38, -3e38):  # beside them a double would not see the few nats of the normaliser
+        same = probes.cross_entropy(np.full((2, 1024), huge, dtype=np.float32), np.array([0, 9], dtype=np.uint16))
+        assert same == pytest.approx([math.log(1024)] * 2)
+    far = np.array([[3e38, -3e38]], dtype=np.float32)
+    assert probes.cross_entropy(far, np.array([1], dtype=np.uint16)) == pytest.approx([6e38])
 
 
 def test_rows_of_a_long_slice_are_spread_and_enough() -> None:

@@ -96,7 +96,10 @@ def test_nothing_but_the_model_stays_in_the_runs_folder(tmp_path: Path) -> None:
     (folder / "deep").chmod(0)
     (folder / "link").symlink_to("/etc")
     (folder / ".hidden").write_text("x")
-    weights.only_these(folder)
+    os.utime(folder / "model.json", ns=(1, 1))  # times and holes of a file could hold weights, too
+    (folder / "weights.safetensors.fresh").write_text("in the way")
+    weights.only_these(folder, "cpu")
+    assert (folder / "model.json").stat().st_mtime_ns > 1
     assert sorted(path.name for path in folder.iterdir()) == ["model.json", "weights.safetensors"]
     weights.same_as_announced(folder, announced)
     weights.same_as_announced(folder, None)

@@ -143,7 +143,8 @@ class Arena:
         self, variant: Variant, tree: Path, folder: Path, seed: int, result: runner.JobResult, output: str
     ) -> Outcome:
         env = {**self.trusted, **device.slot_environment(SLOT), **self.readable(), "AUTORESEARCH_SEED": str(seed),
-               "AUTORESEARCH_WEIGHTS_SHA256": result.weights_sha256 or ""}  # fmt: skip
+               "AUTORESEARCH_WEIGHTS_SHA256": result.weights_sha256 or "",
+               "AUTORESEARCH_SECONDS": str(result.seconds)}  # fmt: skip
         cage_spec = self.cage(tree)
         readable = (*cage_spec.readable, folder / "out", self.pristine)
         prefix = tuple(cage.command(replace(cage_spec, readable=readable, read_only=True)))
