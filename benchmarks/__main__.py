@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
     "memory": ("engine_memory", "the engine's memory at rest, and its growth over 1,000 experiments (minutes)"),
     "idle": ("engine_idle", "processor time of the engine and the app while nothing happens"),
     "gap": ("engine_gap", "seconds between one run's end and the next run's clock (minutes)"),
+    "cage_start": ("cage_start", "what the sandbox adds to the start of a run, in every tier"),
     "start": ("screen_start", "first paint of the app, opening a long session, cost at rest"),
     "stream": ("screen_stream", "bytes a second and key-to-paint while streaming at 160x48"),
     "decide": ("decide_simulation", "the decision rule beside simpler ones, on simulated sessions"),

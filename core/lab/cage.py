@@ -10,7 +10,6 @@ A tier counts only after a probe has run in it and was refused what it must be r
 from __future__ import annotations
 
 import functools
-import json
 import os
 import shutil
 import subprocess
@@ -21,12 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from core.lab.detach import bare_python
 from core.record.errors import LabError
 
 Tier = Literal["A", "B", "C"]
 TIERS: tuple[Tier, ...] = ("A", "B", "C")
 
-_CONFINE = str(Path(__file__).with_name("confine.py"))
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/opt", "/nix", "/gnu", "/sys")
 # Within what is readable, and nobody's business: readable by root, and in a container everybody is root.
 SECRETS = ("/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/ssh", "/etc/ssl/private",
@@ -94,7 +93,7 @@ def command(spec: CageSpec, argv: Sequence[str] = ()) -> list[str]:
     if tier == "A":
         return [*_bubblewrap(spec), "--", *argv]
     if tier == "B":
-        return [sys.executable, "-I", "-S", _CONFINE, json.dumps(_rules(spec)), *argv]
+        return [*bare_python("core.lab.confine"), repr(_rules(spec)), *argv]
     return list(argv)
 
 
@@ -105,7 +104,7 @@ def _bubblewrap(spec: CageSpec) -> list[str]:
     bwrap = shutil.which("bwrap")
     if bwrap is None:
         raise LabError("bubblewrap is not installed", mend="apt-get install bubblewrap")
-    seccomp = Path(_CONFINE).with_name(f"bubblewrap.{os.uname().machine}.bpf")
+    seccomp = Path(__file__).with_name(f"bubblewrap.{os.uname().machine}.bpf")
     # bubblewrap wants the filter in an open descriptor, and who starts this has only its words.
     filtered = ["/bin/sh", "-c", 'exec 9<"$0"; exec "$@"', str(seccomp), bwrap, "--seccomp", "9"]
     args = [*(filtered if seccomp.exists() else [bwrap]), "--unshare-user", "--unshare-pid", "--unshare-ipc",

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # to load typing takes 3 ms
+    from typing import Any
 
 HEAD_BYTES = 8 << 20
 TAIL_BYTES = 2 << 20

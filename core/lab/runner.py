@@ -13,7 +13,6 @@ import json
 import os
 import secrets
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -23,6 +22,7 @@ from typing import Any, cast
 
 from core.lab import leftovers
 from core.lab.cage import CageSpec, command, tier_of
+from core.lab.detach import bare_python
 from core.lab.proctree import Identity, boot_id, hunt, same_process
 from core.lab.trees import remove_tree
 from core.record.errors import LabError
@@ -32,7 +32,6 @@ _POLL = 0.04  # seconds between looks at a run's status
 _CLOSER_LOOK = 8  # of these looks, one is at the exit file and the lock
 _LONGEST_NAME = 64  # bytes of TMPDIR; a local socket's path has 107
 _KILL_PATIENCE = 15.0  # seconds a shim has to end its job before it is ended itself
-_SHIM = str(Path(__file__).with_name("shim.py"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +202,7 @@ async def start(spec: JobSpec) -> Job:
                        mend="free some space on that disk, or mend its permissions") from None  # fmt: skip
     # The shim never holds more of our environment than the job may see: it can be read in /proc.
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-I", "-S", _SHIM, str(path),
+        *bare_python("core.lab.shim"), str(path),
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
         env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"}, cwd="/",
     )  # fmt: skip

@@ -1,17 +1,16 @@
-"""One process beside each job: it starts it, owns its clock, and ends the whole of it. `shim.py SPEC.json`
+"""One process beside each job: it starts it, owns its clock, and ends the whole of it.
 
 It is nobody's child (double fork, setsid), so the engine may die and be born again: the deadline holds, and a new
 engine finds the job by the lock that this process keeps on `<run folder>/lock` for life. It talks to the job over
 the control channel of docs/run-protocol.md and to the engine by files: `status.json` and `exit.json` out, `kill` in.
 
-Started as a file with `-I -S`, so it must load nothing but the standard library and its neighbours, and little of it.
+Started with `-I -S`, so it must load nothing but the standard library and its neighbours, and little of it.
 """
 # pathlib costs as much as the rest of the start:
-# ruff: noqa: PTH100, PTH104, PTH110, PTH118, PTH120, PTH123
+# ruff: noqa: PTH104, PTH110, PTH118, PTH123
 
 from __future__ import annotations
 
-import array
 import ctypes
 import fcntl
 import json
@@ -20,19 +19,20 @@ import resource
 import select
 import signal
 import socket
+import struct
 import sys
 import time
 from contextlib import suppress
-from typing import Any
-
-if not __package__:
-    sys.path.append(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from core.lab.detach import detach, last_word, leave_the_keys, raise_oom_score, reserve, tell
 from core.lab.output import Cleaner, Curve, OutputLog, clean, count, last_line, sha256
 from core.lab.processors import LOOK_SECONDS, Processors
 from core.lab.proctree import boot_id, descendants, kill_children, process_identity
 from core.lab.watch import GitFile, Watch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # to load typing takes 3 ms
+    from typing import Any
 
 HELD_TICK = 0.03  # seconds between looks for the word to go, while a job is held
 OVERTIME_FACTOR, OVERTIME_SECONDS = 1.02, 2.0  # what a run may be late: training on would pay otherwise
@@ -343,7 +343,7 @@ class Shim:
         for key in ("seconds", "steps"):
             if self.spec[key] is not None:
                 message[key] = self.spec[key]
-        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds))] if fds else []
         try:
             self.control.sendmsg([json.dumps(message).encode()], ancillary)
         except OSError:
@@ -423,7 +423,3 @@ def main() -> None:
         ended, reason = "crashed", f"the harness could not go on with this run: {type(error).__name__}: {error}"
     shim.finish(ended, reason)
     shim.watch.clean_up()
-
-
-if __name__ == "__main__":
-    main()

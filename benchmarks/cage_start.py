@@ -1,0 +1,79 @@
+"""What the cage adds to the start of a run: from the call that starts it to the first line of its own code.
+
+    python -m benchmarks cage_start [ROUNDS]
+
+Each round starts the same run without a cage and in each tier that works here, one after the other, so that what else
+the machine does touches all alike; a tier's cost is the difference within a round. The run is a bare Python that says
+when it was there, its files and settings those of a real run (an interpreter's packages readable, a file hidden in
+them). "Start" is all of it: the process beside the run, the cage and the interpreter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from core.lab import cage
+from core.lab.cage import CageSpec, Tier
+from core.lab.environment import readable_roots, resolve_command, run_environment
+from core.lab.runner import JobSpec, start
+
+ROUNDS = 40
+PROGRAM = "import time; print(time.monotonic())"
+
+
+def spec(base: Path, number: int, tier: Tier) -> JobSpec:
+    """The same run in each tier; C is none."""
+    env = run_environment(base)
+    argv = tuple(resolve_command("python -I -S job.py", env, base / "tree"))
+    hidden = Path(os.__file__).with_name("this.py")  # a file among the interpreter's own, as a corpus package's text is
+    spec = CageSpec(base / "tree", readable=readable_roots(env, argv), hidden=(hidden,), tier=tier)
+    return JobSpec(1, base / f"run{number}", argv, base / "tree", env, cage=spec, plain=True, seconds=30.0)
+
+
+async def one(base: Path, number: int, tier: Tier) -> float:
+    """Seconds until the run's first line."""
+    job = spec(base, number, tier)
+    begun = time.monotonic()
+    result = await (await start(job)).wait()
+    if result.ended != "done":
+        raise SystemExit(f"the run in tier {tier} ended as {result.ended}: {result.reason}")
+    return float(result.log_tail) - begun
+
+
+async def measure(rounds: int) -> None:
+    tiers: list[Tier] = [tier for tier, ok, _ in cage.probe().tiers if ok]
+    times: dict[Tier, list[float]] = {tier: [] for tier in tiers}
+    with tempfile.TemporaryDirectory(prefix="autoresearch-bench-", dir="/var/tmp") as folder:
+        base = Path(folder)
+        (base / "tree").mkdir()
+        (base / "tree" / "job.py").write_text(PROGRAM)
+        for number in range(rounds + 1):
+            for place, tier in enumerate(tiers):
+                seconds = await one(base, 3 * number + place, tier)
+                if number:  # the first round warms the caches
+                    times[tier].append(seconds * 1000)
+    load = os.getloadavg()[0]
+    print(f"{rounds} rounds, load {load:.1f}, {os.cpu_count()} cores, Linux {os.uname().release}\n")
+    print("| ms                   | start, median | start, p90 | the cage, median | the cage, p90 |")
+    print("|----------------------|---------------|------------|------------------|---------------|")
+    for tier in reversed(tiers):
+        name = {"A": "A: bubblewrap", "B": "B: Landlock, seccomp", "C": "no cage"}[tier]
+        more = [with_it - without for with_it, without in zip(times[tier], times["C"], strict=True)]
+        of_cage = [f"{statistics.median(more):.0f}", f"{_p90(more):.0f}"] if tier != "C" else ["", ""]
+        row = [f"{statistics.median(times[tier]):.0f}", f"{_p90(times[tier]):.0f}", *of_cage]
+        print(f"| {name:<20} | {row[0]:<13} | {row[1]:<10} | {row[2]:<16} | {row[3]:<13} |")
+    print("\nTarget: at most 60 ms for the cage.")
+
+
+def _p90(values: list[float]) -> float:
+    return sorted(values)[int(len(values) * 0.9)]
+
+
+if __name__ == "__main__":
+    asyncio.run(measure(int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS))
