@@ -198,7 +198,30 @@ class Log:
         """The events of one experiment, in order: where its diff, rationale and log tails are."""
         return self._events("experiment = ? ORDER BY seq", (experiment,))
 
-    def _events(self, where: str, parameters: tuple[int, ...]) -> Iterator[Event]:
+    def of_type(self, name: str) -> Iterator[Event]:
+        """The events of one type ("judged"), in order."""
+        return self._events("json_extract(body, '$.type') = ? ORDER BY seq", (name,))
+
+    def moments(self) -> list[tuple[int, float]]:
+        """(number, time) of every event, in order."""
+        try:
+            return list(self._db.execute("SELECT seq, time FROM events ORDER BY seq"))
+        except sqlite3.DatabaseError as error:
+            raise _unreadable(self.path, error) from error
+
+    def head(self) -> State:
+        """The State without its experiments: what a list of sessions needs, in no time however long the log is."""
+        try:
+            row = self._db.execute("SELECT body FROM head").fetchone()
+            state = State() if row is None else wire.from_plain(State, _table(row[0]))
+        except _MISREAD as error:
+            raise _unreadable(self.path, sqlite3.DatabaseError(str(error))) from error
+        except sqlite3.DatabaseError as error:
+            raise _unreadable(self.path, error) from error
+        assert isinstance(state, State)
+        return state
+
+    def _events(self, where: str, parameters: tuple[int | str, ...]) -> Iterator[Event]:
         try:
             cursor = self._db.execute(f"SELECT seq, time, body FROM events WHERE {where}", parameters)
             for seq, stamp, body in cursor:

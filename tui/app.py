@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gc
 import os
@@ -19,24 +20,30 @@ from textual.filter import LineFilter, NoColor
 
 from core.client import Client
 from core.record import commands
-from core.record.errors import AutoresearchError
+from core.record.errors import AutoresearchError, UsageError
 from core.record.events import Noted
 from core.session import SessionPaths, read_json, write_json
 from core.views import clean
 from tui.actions import REGISTRY
+from tui.going import Going
+from tui.handwork import Handwork
+from tui.herald import Herald
 from tui.keyboard import KeyScreen
 from tui.model import Model, Source
+from tui.replay import Recording
+from tui.settings import Settings, config_path, read
 from tui.steering import Steering
-from tui.theme import COCKPIT_DARK, AsciiFilter, Look, choose_look
+from tui.theme import TEXTUAL_THEMES, AsciiFilter, Look, choose_look
 
 if TYPE_CHECKING:
     from textual.screen import Screen
+    from textual.worker import Worker
 
 SEEN_SECONDS = 30.0
 
 
 class Cockpit(App[int]):
-    """`source` and `clock` are what the screens see of the world; `look` how they show it."""
+    """`source` and `clock` are what the screens see of the world; `look` how they show it (None: as it is set)."""
 
     CSS_PATH = "cockpit.tcss"
     BINDINGS: ClassVar[list[BindingType]] = []
@@ -53,27 +60,69 @@ class Cockpit(App[int]):
         look: Look | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self.settings, self.settings_trouble = Settings(), ""
+        self._given_look = look
         self.look = look or choose_look(os.environ)
+        self.registry = REGISTRY
         super().__init__()
         self.project = project
         self.clock = clock
         self.session: SessionPaths | None = None
         self.failure: Exception | None = None
         self.farewell = ""  # said after the terminal is restored
-        self._ascii = AsciiFilter(enabled=self.look.ascii)
+        self._ascii = AsciiFilter()
+        self._no_colour = NoColor()  # what Textual colours itself: inputs, cards, the launch screen
         self._carded: set[int] = set()
-        self.registry = REGISTRY
+        self._following: Worker[None] | None = None
+        self._seen_before: dict[str, object] = {}
         self.steering = Steering(self)
+        self.handwork = Handwork(self)
+        self.going = Going(self)
+        self.herald = Herald(self)
         self._source = source or (Client(paths) if paths else None)
         self.animation_level = "none"
-        self.register_theme(COCKPIT_DARK)
+        for theme in TEXTUAL_THEMES:
+            self.register_theme(theme)
+        self.read_settings()
+
+    # -- settings -----------------------------------------------------------------------------------------------
+
+    def read_settings(self) -> None:
+        """Take over what config.toml says; of a broken one nothing, and `settings_trouble` says why."""
+        try:
+            self.settings, file = read(config_path())
+            self.settings_trouble = ""
+            try:
+                self.registry = REGISTRY.remapped(self.settings.keys)
+            except UsageError as error:
+                file.refuse(error.where, error.what, error.mend)
+        except AutoresearchError as error:
+            self.settings, self.registry = Settings(), REGISTRY
+            self.settings_trouble = f"{error}\n  until then the usual settings and keys hold"
+        if self._given_look is None:
+            chosen = choose_look(os.environ, self.settings.theme, self.settings.ascii)
+            self.look.become(chosen.name, chosen.ascii)
+        self._dress()
+
+    def _dress(self) -> None:
+        """Everything in the colours and signs of the look as it is now."""
         self.theme = self.look.theme
+        if not self._running:
+            return
+        from tui.widgets.canvas import Canvas
+
+        for screen in self.screen_stack:
+            for canvas in screen.query(Canvas):
+                canvas.forget()
+            screen.refresh(layout=True)
 
     def get_line_filters(self) -> Sequence[LineFilter]:
         filters = list(super().get_line_filters())
         if self.look.name == "plain":
-            filters.append(NoColor())  # what Textual colours itself: inputs, cards, the launch screen
+            filters.append(self._no_colour)
         return [*filters, self._ascii] if self.look.ascii else filters
+
+    # -- which session ------------------------------------------------------------------------------------------
 
     def get_default_screen(self) -> Screen[None]:
         if self._source is None:
@@ -85,7 +134,8 @@ class Cockpit(App[int]):
     def _enter(self, source: Source) -> Screen[None]:
         from tui.screens.main import MainScreen
 
-        self.model = Model(source, self.look, self.clock)
+        clock = source.now if isinstance(source, Recording) else self.clock
+        self.model = Model(source, self.look, clock)
         self.session = source.paths
         return MainScreen(self.model)
 
@@ -93,31 +143,59 @@ class Cockpit(App[int]):
         for number in (signal.SIGTERM, signal.SIGHUP):
             with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
                 self._loop_signal(number)
+        self.set_interval(SEEN_SECONDS, self.mark_seen)
         if self._source is not None:
             self._follow(self._source)
+        if self.settings_trouble:
+            self.steering.remember(self.settings_trouble, accepted=False)
+            self.set_timer(0.3, lambda: self.tell(" ".join(self.settings_trouble.split()), "bad", 20.0))
 
     def _loop_signal(self, number: signal.Signals) -> None:
-        import asyncio
-
         asyncio.get_running_loop().add_signal_handler(number, self._leave)
 
     def _leave(self) -> None:
         """SIGTERM or SIGHUP: the engine goes on, the terminal is left clean."""
-        self._mark_seen()
+        self.handwork.editor.end()
+        self.mark_seen()
         self.exit(0)
 
     def attach(self, paths: SessionPaths) -> None:
-        """From the launch screen into a session."""
-        source = Client(paths)
-        self._source = source
-        self.push_screen(self._enter(source))
+        """Into another session, from the launch screen or from one."""
+        self.run_worker(self.open(Client(paths)))
+
+    async def open(self, source: Source) -> None:
+        """Show another source in place of all that is shown now."""
+        self.mark_seen()
+        if self._following is not None:
+            self._following.cancel()
+        self._carded.clear()
+        await self._replace_all(self._enter(source))
         self._follow(source)
 
+    async def _replace_all(self, screen: Screen[None]) -> None:
+        """One screen in place of the whole stack."""
+        while len(self.screen_stack) > 1:
+            await self.pop_screen()
+        if not self.screen._result_callbacks:  # the app's first screen has none, and switching would trip over that
+            self.screen._push_result_callback(self.screen, None)
+        await self.switch_screen(screen)
+
+    async def show_again(self) -> None:
+        """The same source on a screen made anew: a recording jumped back, and files begin again."""
+        from tui.screens.main import MainScreen
+
+        new = MainScreen(self.model)
+        self.session = self.model.paths
+        for old in self.screen_stack:
+            if isinstance(old, MainScreen):
+                new.active, new.zoomed = old.active, old.zoomed
+        await self._replace_all(new)
+
     def _follow(self, source: Source) -> None:
-        self.run_worker(self._keep_up(source))
-        self.set_interval(SEEN_SECONDS, self._mark_seen)
+        self._following = self.run_worker(self._keep_up(source))
         self._seen_before = read_json(source.paths.seen)
-        self.set_timer(1.0, self._offer_away)
+        if not self.model.replaying:
+            self.set_timer(1.0, self._offer_away)
 
     async def _keep_up(self, source: Source) -> None:
         try:
@@ -150,9 +228,9 @@ class Cockpit(App[int]):
 
     # -- coming and going ---------------------------------------------------------------------------------------
 
-    def _mark_seen(self) -> None:
+    def mark_seen(self) -> None:
         """Note what a person has seen, for "while you were away"."""
-        if self.session is None or not self.session.folder.is_dir():
+        if self.session is None or self.model.replaying or not self.session.folder.is_dir():
             return
         state = self.model.state
         if state.seq:
@@ -168,7 +246,7 @@ class Cockpit(App[int]):
         if not state.seq or not isinstance(since, (int, float)) or self._seen_before.get("seq") == state.seq:
             return
         told = away(state, float(since), self.clock())
-        if told.worth_saying and told.seconds >= 60:
+        if told.worth_saying and told.seconds >= 60 and not self.model.replaying:
             from tui.screens.cards import AwayCard
 
             self.push_screen(AwayCard(self.model, told))
@@ -182,13 +260,17 @@ class Cockpit(App[int]):
         self.push_screen(AwayCard(self.model, away(self.model.state, start, self.clock())))
 
     async def act_detach(self) -> None:
-        self._mark_seen()
-        if self.session is not None and self.model.connection.status != "dead":
+        self.mark_seen()
+        if self.session is None:
+            pass
+        elif self.model.replaying:
+            self.farewell = "The recording is over. A session of your own:  autoresearch-tui"
+        elif self.model.connection.status != "dead":
             self.farewell = (
                 f"Detached: the engine of session {clean(self.session.name)!r} goes on.\n"
                 f"Come back with:  autoresearch-tui attach {self.session.name}"
             )
-        elif self.session is not None:
+        else:
             self.farewell = f"Look again with:  autoresearch-tui attach {self.session.name}"
         self.exit(0)
 
@@ -202,27 +284,31 @@ class Cockpit(App[int]):
 
     def doing(self, name: str) -> Callable[[], Awaitable[None]]:
         """What does the action `name` when its screen does not. Raises LookupError."""
-        for place in (self, self.steering):
+        for place in (self, self.steering, self.handwork, self.going):
             if (method := getattr(place, f"act_{name}", None)) is not None:
                 found: Callable[[], Awaitable[None]] = method
                 return found
         raise LookupError(name)
 
-    def tell(self, text: str, role: str = "text") -> None:
+    def tell(self, text: str, role: str = "text", seconds: float = 4.0) -> None:
+        """Say something in the footer of the screen in front."""
         from tui.screens.base import ActionScreen
 
         for screen in reversed(self.screen_stack):
             if isinstance(screen, ActionScreen):
-                screen.say(text, role)
+                screen.say(text, role, seconds)
                 return
 
     def heard(self) -> None:
         """Say what a person should notice, wherever they look: warnings, errors, a proposal that waits."""
-        for event in self.model.source.take_events():
+        new = self.model.source.take_events()
+        self.herald.hear(new)
+        for event in new:
             body = event.body
             if isinstance(body, Noted) and body.level != "info":
                 self.tell(body.text, "bad" if body.level == "error" else "warn")
-        self.offer_approval()
+        if not self.model.replaying:
+            self.offer_approval()
 
     # -- approvals ----------------------------------------------------------------------------------------------
 
@@ -239,14 +325,19 @@ class Cockpit(App[int]):
         self._open_approval(self.model.state.approvals[0])
 
     def _open_approval(self, experiment: int) -> None:
-        from tui.screens.cards import ApprovalCard
+        from tui.screens.cards import ApprovalCard, Decision
 
         self._carded.add(experiment)
 
-        def answered(answer: tuple[bool, str] | None) -> None:
-            if answer is not None:
-                yes, reason = answer
-                self.steering.ask(commands.Approve(experiment) if yes else commands.Reject(experiment, reason))
+        def answered(answer: Decision | None) -> None:
+            if answer is None:
+                return
+            if answer.how == "edit":
+                self.handwork.edit_proposal(experiment)
+            elif answer.how == "reject":
+                self.steering.ask(commands.Reject(experiment, answer.reason))
+            else:
+                self.steering.ask(commands.Approve(experiment, all=answer.how == "all"))
 
         self.push_screen(ApprovalCard(self.model, experiment), answered)
 
@@ -265,7 +356,7 @@ class Cockpit(App[int]):
     async def act_notes(self) -> None:
         from tui.screens.help import NotesScreen
 
-        self.push_screen(NotesScreen(self.model))
+        self.push_screen(NotesScreen(self.model, list(self.steering.answers)))
 
     async def act_palette(self) -> None:
         from textual.command import CommandPalette
@@ -275,12 +366,6 @@ class Cockpit(App[int]):
         self.push_screen(
             CommandPalette(providers=[RegistryProvider], placeholder="an action, or an experiment by number or words")
         )
-
-    async def act_copy_commit(self) -> None:
-        shown = self.model.shown
-        if shown and shown.commit:
-            self.copy_to_clipboard(shown.commit)
-            self.tell(f"copied {shown.commit[:12]} (commit of #{shown.number})", "good")
 
     async def act_resume_engine(self) -> None:
         if self.session is not None:
@@ -299,15 +384,18 @@ class Cockpit(App[int]):
             self.call_from_thread(self.tell, f"{self.look.glyph('ok')} the engine goes on", "good")
 
 
-def run_app(project: Path, paths: SessionPaths | None) -> int:
-    """Run the app on a session, or on the launch screen (`paths` None). Returns the exit code.
+def run_app(project: Path, paths: SessionPaths | None, source: Source | None = None) -> int:
+    """Run the app on a session, on another `source`, or on the launch screen. Returns the exit code.
 
     What there is to say afterwards (how to come back, why it ended) is printed once the terminal is restored.
     """
     # Ten thousand experiments are many objects that stay: the collector's default pace costs 0.3 s at opening.
     gc.set_threshold(50_000, 20, 50)
-    app = Cockpit(project, paths)
+    for name in ("COLUMNS", "LINES"):  # exported by some shells and libraries; they would hide every resize from us
+        os.environ.pop(name, None)
+    app = Cockpit(project, paths, source=source)
     code = app.run()
+    app.herald.end(sys.stdout)
     if app.failure is not None:
         raise app.failure
     if app.farewell:

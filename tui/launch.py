@@ -120,7 +120,7 @@ class Form:
                 parse_run_budget(budget)
             except ValueError as error:
                 raise UsageError(str(error), where="time budget") from error
-        experiments = _number("experiments", self.experiments)
+        experiments = number("experiments", self.experiments)
         script = self.script.strip()
         if self.researcher == "scripted":
             if not Path(script).expanduser().is_file():
@@ -132,14 +132,15 @@ class Form:
             script=script if self.researcher == "scripted" else None,
             slots=self.slots.strip().replace(" ", "") or None,
             experiments=None if experiments is None else int(experiments),
-            hours=_number("hours", self.hours),
-            usd=_number("dollars", self.usd),
+            hours=number("hours", self.hours),
+            usd=number("dollars", self.usd),
             run_budget=budget,
             from_head=from_head,
         )
 
 
-def _number(name: str, text: str) -> float | None:
+def number(name: str, text: str) -> float | None:
+    """A number above zero, None for an empty text. Raises UsageError that names the field."""
     text = text.strip().lstrip("$")
     if not text:
         return None

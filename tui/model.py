@@ -5,7 +5,7 @@ Widgets never talk to the client; they ask the Model. It holds no widget and pai
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -14,6 +14,7 @@ from core.client import Connection
 from core.program import load
 from core.record import commands
 from core.record import events as e
+from core.record.budget import parse_run_budget
 from core.record.errors import AutoresearchError
 from core.record.events import Event
 from core.record.pulse import Pulse, SlotReading
@@ -59,6 +60,9 @@ class Details:
     refusals: tuple[e.ProposalRefused, ...] = ()
     checks: tuple[e.Checked, ...] = ()
     judged: e.Judged | None = None
+    hidden: e.HiddenScored | None = None
+    certified: e.Certified | None = None
+    mends: tuple[e.MendAsked, ...] = ()
 
 
 class Model:
@@ -230,6 +234,31 @@ class Model:
                 return found.runs[-1]
         return None
 
+    def finished_run(self, number: int) -> Run | None:
+        """The run of an experiment that its curve is shown by: the first that ended well."""
+        x = self.state.experiments.get(number)
+        runs = [r for r in x.runs if r.ended == "done" and r.metric is not None] if x else []
+        return runs[0] if runs else None
+
+    def references(self, run: Run | None) -> list[tuple[str, Run]]:
+        """What a run's curve is laid over: ("baseline", its run) and ("best", its run), where they are others."""
+        found: list[tuple[str, Run]] = []
+        for name, number in (("baseline", BASELINE), ("best", self.state.best)):
+            other = self.finished_run(number)
+            taken = [r.run for _, r in found]
+            if other is not None and other.run not in taken and (run is None or number != run.experiment):
+                found.append((name, other))
+        return found
+
+    def length_of(self, run: Run, curves: Iterable[Sequence[tuple[float, float]]] = ()) -> float:
+        """Seconds that a run's clock is expected to show at its end: its budget, else as long as `curves` are."""
+        try:
+            budget = parse_run_budget(run.budget).seconds
+        except ValueError:
+            budget = None
+        longest = max((curve[-1][0] for curve in curves if curve), default=0.0)
+        return longest if budget is None or (longest and longest < 0.9 * budget and run.phase is None) else budget
+
     def details(self, number: int) -> Details:
         """The long texts of experiment `number`, read from the log once per change of it."""
         experiment = self.state.experiments.get(number)
@@ -270,6 +299,8 @@ def _details(number: int, events: list[Event]) -> Details:
     proposals = [b for b in bodies if isinstance(b, e.Proposed)]
     rebased = [b for b in bodies if isinstance(b, e.Rebased) and b.diff]
     judged = [b for b in bodies if isinstance(b, e.Judged)]
+    hidden = [b for b in bodies if isinstance(b, e.HiddenScored)]
+    certified = [b for b in bodies if isinstance(b, e.Certified)]
     proposal = proposals[-1] if proposals else None
     return Details(
         number,
@@ -279,4 +310,7 @@ def _details(number: int, events: list[Event]) -> Details:
         tuple(b for b in bodies if isinstance(b, e.ProposalRefused)),
         tuple(b for b in bodies if isinstance(b, e.Checked)),
         judged[-1] if judged else None,
+        hidden[-1] if hidden else None,
+        certified[-1] if certified else None,
+        tuple(b for b in bodies if isinstance(b, e.MendAsked)),
     )

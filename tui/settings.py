@@ -22,7 +22,7 @@ from core.frontmatter import Reader, kind
 from core.record.errors import AutoresearchError, SettingsError
 from core.session import read_json, state_home, write_json
 
-THEMES = ("auto", "dark", "light", "contrast", "blue-orange", "red-free", "ansi", "plain")
+THEMES = ("auto", "dark", "light", "contrast", "blue-orange", "tritan", "ansi", "plain")
 ON_OFF_AUTO = ("auto", "on", "off")
 NOTIFY = ("off", "osc9", "osc777")
 CHOICES: Mapping[str, tuple[str, ...]] = {

@@ -57,11 +57,15 @@ class Steering:
             reply = await self.model.source.send(command)
         except AutoresearchError as error:
             reply = Reply(False, error.what)
-        self.answers.append(Answered(time.time(), reply.accepted, one_line(reply.message)))
+        self.remember(reply.message, reply.accepted)
         sign = self._app.look.glyph("ok" if reply.accepted else "no")
         self._app.tell(f"{sign} {reply.message}", "good" if reply.accepted else "warn")
         if then is not None:
             then(reply)
+
+    def remember(self, words: str, accepted: bool) -> None:
+        """Keep something that was said for the list of notes."""
+        self.answers.append(Answered(time.time(), accepted, one_line(words)))
 
     def write(
         self, purpose: str, label: str, then: Callable[[str, How, Recalled | None], None], text: str = "",

@@ -1,8 +1,8 @@
-"""How things look: colours by role, glyphs, and the two Textual themes behind them.
+"""How things look: colours by role, glyphs, and the Textual themes behind them.
 
-Widgets name a role ("dim", "good", "cursor"), never a colour. Three looks exist: `dark` (24-bit colour), `ansi`
-(the terminal's own sixteen colours and background, half the bytes: the default over SSH) and `plain` (NO_COLOR, or
-TERM=dumb).
+Widgets name a role ("dim", "good", "cursor"), never a colour. `dark` is the 24-bit look from which tui/palettes.py
+derives the others; `ansi` takes the terminal's own sixteen colours and background (half the bytes: the default over
+SSH), `plain` none (NO_COLOR, or TERM=dumb).
 Nothing is said by colour alone: every verdict has a glyph and a word beside it.
 """
 
@@ -20,8 +20,7 @@ from textual.filter import LineFilter
 from textual.theme import Theme
 
 from core.views import role, sign, to_ascii
-
-BACKGROUND = "#11151a"
+from tui.palettes import PALETTES, Palette, derive
 
 DARK: Mapping[str, str] = {
     "text": "#d3d7dd",
@@ -138,7 +137,8 @@ PLAIN: Mapping[str, str] = {
 # What the views' table of signs does not have.
 _GLYPHS: Mapping[str, str] = {
     "judged": "·", "crashed": "✗", "lost": "⚠", "dead": "■", "ok": "✓", "no": "✗", "note": "⚠", "tool": "⚙",
-    "training": "●", "saving": "◕", "scoring": "◕", "think": "▸", "best": "★", "up": "▲", "down": "▼", "point": "•", "mark": "◈", "certified": "◎", "cursor": "┆",
+    "training": "●", "saving": "◕", "scoring": "◕", "think": "▸", "best": "★", "up": "▲", "down": "▼", "point": "•",
+    "mark": "◈", "certified": "◎", "cursor": "┆",
     "bar_full": "━", "bar_half": "╸", "bar_rest": "─", "block": "▇", "block_rest": "▁", "ellipsis": "…", "cut": "┄",
     "tl": "╭", "tr": "╮", "bl": "╰", "br": "╯", "h": "─", "v": "│", "tick": "┤", "axis": "└",
 }  # fmt: skip
@@ -179,16 +179,25 @@ class AsciiFilter(LineFilter):
 
 @dataclass(slots=True)
 class Look:
-    """What every widget paints with: `look["dim"]` is a style, `look.glyph("kept")` a sign of one cell."""
+    """What every widget paints with: `look["dim"]` is a style, `look.glyph("kept")` a sign of one cell.
 
-    name: str = "dark"  # dark, ansi or plain
+    It is one object for a whole app, so that a change of theme reaches everybody who holds it.
+    """
+
+    name: str = "dark"  # dark, light, contrast, blue-orange, tritan, ansi or plain
     ascii: bool = False
     _styles: dict[str, Style] = field(default_factory=dict)
     _overlays: dict[str, Style] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        roles = {"dark": DARK, "ansi": ANSI, "plain": PLAIN}[self.name]
-        base = Style.parse(f"{roles['text']} on {BACKGROUND}") if self.name == "dark" else Style.parse(roles["text"])
+        self.become(self.name, self.ascii)
+
+    def become(self, name: str, ascii_only: bool) -> None:
+        """Take on another look."""
+        self.name, self.ascii = name, ascii_only
+        palette = PALETTES.get(name)
+        roles = {"ansi": ANSI, "plain": PLAIN}.get(name) or derive(DARK, PALETTES[name])
+        base = Style.parse(f"{roles['text']} on {palette.background}") if palette else Style.parse(roles["text"])
         self._overlays = {role: Style.parse(text) for role, text in roles.items()}
         self._styles = {role: base + own for role, own in self._overlays.items()}
 
@@ -212,43 +221,49 @@ class Look:
     @property
     def theme(self) -> str:
         """The name of the Textual theme that goes with this look."""
-        return "cockpit-dark" if self.name == "dark" else "ansi-dark"
+        return f"cockpit-{self.name}" if self.name in PALETTES else "ansi-dark"
 
 
-def choose_look(environment: Mapping[str, str]) -> Look:
-    """The look for a terminal, from its environment: NO_COLOR, SSH, `TERM`, the locale's encoding.
+def choose_look(environment: Mapping[str, str], theme: str = "auto", ascii_only: str = "auto") -> Look:
+    """The look for a terminal: what is set, and by its environment (NO_COLOR, SSH, `TERM`, the locale) what is not.
 
-    `AUTORESEARCH_LOOK` (`dark`, `ansi`, `plain`, each also with `-ascii`) overrides.
+    `theme` and `ascii_only` are the settings of these names. `AUTORESEARCH_LOOK` (a theme, also with `-ascii`)
+    overrides them for one start.
     """
     wish = environment.get("AUTORESEARCH_LOOK", "").lower()
-    name, _, suffix = wish.partition("-")
+    bare = wish.removesuffix("ascii").removesuffix("-")
     locale = environment.get("LC_ALL") or environment.get("LC_CTYPE") or environment.get("LANG") or ""
     upper = locale.upper().replace("-", "")
-    only_ascii = suffix == "ascii" or wish == "ascii" or ("UTF8" not in upper and upper in ("C", "POSIX"))
-    only_ascii = only_ascii or environment.get("TERM") in ("linux", "dumb")
+    few_signs = ("UTF8" not in upper and upper in ("C", "POSIX")) or environment.get("TERM") in ("linux", "dumb")
+    in_ascii = wish.endswith("ascii") or (few_signs if ascii_only == "auto" else ascii_only == "on")
     if "NO_COLOR" in environment or environment.get("TERM") == "dumb":
-        return Look("plain", only_ascii)
-    if name in ("dark", "ansi", "plain"):
-        return Look(name, only_ascii)
+        return Look("plain", in_ascii)
+    for name in (bare, theme):
+        if name in (*PALETTES, "ansi", "plain"):
+            return Look(name, in_ascii)
     remote = any(k in environment for k in ("SSH_CONNECTION", "SSH_TTY", "SSH_CLIENT", "MOSH_CONNECTION"))
     many_colours = environment.get("COLORTERM", "") in ("truecolor", "24bit") or "256color" in environment.get(
         "TERM", ""
     )
-    return Look("ansi" if remote or not many_colours else "dark", only_ascii)
+    return Look("ansi" if remote or not many_colours else "dark", in_ascii)
 
 
-COCKPIT_DARK = Theme(
-    name="cockpit-dark",
-    primary="#7fb4e6",
-    secondary="#b79be0",
-    warning="#e0b354",
-    error="#e8825a",
-    success="#4fc3a1",
-    accent="#7fb4e6",
-    foreground="#d3d7dd",
-    background=BACKGROUND,
-    surface=BACKGROUND,
-    panel="#1a212a",
-    boost="#1a212a",
-    dark=True,
-)
+def _theme(name: str, palette: Palette) -> Theme:
+    return Theme(
+        name=f"cockpit-{name}",
+        primary=palette.accent,
+        secondary=palette.violet,
+        warning=palette.warn,
+        error=palette.bad,
+        success=palette.good,
+        accent=palette.accent,
+        foreground=palette.text,
+        background=palette.background,
+        surface=palette.background,
+        panel=palette.panel,
+        boost=palette.panel,
+        dark=palette.dark,
+    )
+
+
+TEXTUAL_THEMES = tuple(_theme(name, palette) for name, palette in PALETTES.items())

@@ -14,6 +14,8 @@ from core.record import events as e
 from tests.tui.conftest import Show, text_of, until
 from tui import actions
 from tui.app import Cockpit
+from tui.going import Going
+from tui.handwork import Handwork
 from tui.screens.base import ActionScreen
 from tui.screens.cards import ApprovalCard, AwayCard, Confirm
 from tui.screens.detail import DetailScreen
@@ -42,7 +44,7 @@ def test_no_key_means_two_things_on_one_screen(place: str) -> None:
 def test_every_action_can_be_done(place: str) -> None:
     for action in actions.REGISTRY.for_place(place):
         name = f"act_{action.name}"
-        assert any(hasattr(where, name) for where in (SCREENS[place], Cockpit, Steering)), action.name
+        assert any(hasattr(where, name) for where in (SCREENS[place], Cockpit, Steering, Going, Handwork)), action.name
 
 
 def test_every_footer_key_is_a_key_of_its_action() -> None:

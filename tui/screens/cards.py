@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 from textual import events
 from textual.app import ComposeResult
@@ -24,7 +24,7 @@ from tui.widgets.diff import paint_line, parse_diff
 from tui.widgets.page import Lines, Page, paragraphs
 
 Answer = TypeVar("Answer")
-DEAF_SECONDS = 0.4  # keys that were meant for the screen behind are not taken for an answer
+DEAF_SECONDS = 0.4  # keys that were meant for the screen behind are not taken for an answer to a question
 
 
 class Card(KeyScreen[Answer], ModalScreen[Answer]):
@@ -33,6 +33,7 @@ class Card(KeyScreen[Answer], ModalScreen[Answer]):
     BINDINGS: ClassVar[list[BindingType]] = []
     TITLE_TEXT = ""
     WIDTH = 76
+    DEAF: ClassVar[float] = DEAF_SECONDS
 
     def __init__(self, model: Model, clock: Callable[[], float] | None = None) -> None:
         super().__init__()
@@ -67,7 +68,7 @@ class Card(KeyScreen[Answer], ModalScreen[Answer]):
 
     @property
     def deaf(self) -> bool:
-        return self._clock() - self._shown_at < DEAF_SECONDS
+        return self._clock() - self._shown_at < self.DEAF
 
     def line(self) -> Input | None:
         return self.focused if isinstance(self.focused, Input) else None
@@ -179,8 +180,39 @@ class Confirm(Card[str]):
             self.dismiss(None)
 
 
-class ApprovalCard(Card[tuple[bool, str]]):
-    """A proposal that waits for a person: y runs it, n turns it down with a reason, esc decides later."""
+def diff_lines(diff: str, width: int, look: Look) -> Lines:
+    """A unified diff as lines of a card."""
+    parsed = parse_diff(diff) if diff else ()
+    numbers = max([3, *(len(str(max(d.old or 0, d.new or 0))) for d in parsed)])
+    painted = (paint_line(line, width, look, numbers)._segments for line in parsed)
+    return [[(s.text, s.style) for s in segments if s.style is not None] for segments in painted]
+
+
+class DiffCard(Confirm):
+    """What a person wrote, as a diff, before it takes effect; or why it cannot."""
+
+    WIDTH = 110
+
+    def __init__(self, model: Model, asked: Asked, diff: str, trouble: str = "") -> None:
+        super().__init__(model, asked)
+        self._diff, self._trouble = diff, trouble
+
+    def lines(self, width: int) -> Lines:
+        look = self.model.look
+        told = [line for part in self._trouble.split("\n") if part for line in paragraphs(part, width, look["bad"])]
+        return [*told, *([[]] if told else []), *super().lines(width), [], *diff_lines(self._diff, width, look)]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a person said to a proposal."""
+
+    how: Literal["run", "all", "reject", "edit"]
+    reason: str = ""
+
+
+class ApprovalCard(Card[Decision]):
+    """A proposal that waits for a person: run it, run all, turn it down with a reason, edit it; esc decides later."""
 
     TITLE_TEXT = "run this?"
     WIDTH = 110
@@ -204,7 +236,7 @@ class ApprovalCard(Card[tuple[bool, str]]):
 
     def _still_there(self) -> None:
         """Somebody else may have answered."""
-        if self.experiment not in self.model.state.approvals:
+        if self.experiment not in self.model.state.approvals and self.is_current:
             self.dismiss(None)
 
     def lines(self, width: int) -> Lines:
@@ -213,24 +245,23 @@ class ApprovalCard(Card[tuple[bool, str]]):
         if x is None:
             return []
         details = self.model.details(x.number)
+        keys = (("y", "run it"), ("n", "turn it down"), ("e", "edit it"), ("a", "run all from here"), ("esc", "later"))
+        offered: list[Part] = []
+        for key, words in keys:
+            offered += [(key, look["key"]), (f" {words}   ", look["dim" if key == "esc" else "text"])]
+        others = len(self.model.state.approvals) - 1
+        waiting = f"   {plural(others, 'other')} waiting" if others > 0 else ""
         out: Lines = [
-            [("y", look["key"]), (" run it   ", look["text"]), ("n", look["key"]), (" turn it down   ", look["text"]),
-             ("esc", look["key"]), (" later", look["dim"])],
+            offered,
             [],
-            [(f"#{x.number}  ", look["bright"]), (brief(x.kind), look["dim"])],
+            [(f"#{x.number}  ", look["bright"]), (brief(x.kind), look["dim"]), (waiting, look["warn"])],
             *paragraphs(x.hypothesis, width, look["bright"]),
-        ]  # fmt: skip
+        ]
         if details.proposal and details.proposal.rationale:
             out += [[], *paragraphs(details.proposal.rationale, width, look["text"])]
         if x.expected is not None:
             out.append([("expected ", look["dim"]), (format_delta(x.expected), look["text"])])
-        out.append([])
-        diff = parse_diff(details.diff) if details.diff else ()
-        numbers = max([3, *(len(str(max(d.old or 0, d.new or 0))) for d in diff)])
-        for line in diff:
-            segments = paint_line(line, width, look, numbers)._segments
-            out.append([(s.text, s.style) for s in segments if s.style is not None])
-        return out
+        return [*out, [], *diff_lines(details.diff, width, look)]
 
     @property
     def scrolls(self) -> bool:
@@ -239,13 +270,14 @@ class ApprovalCard(Card[tuple[bool, str]]):
     def pressed(self, character: str, key: str) -> None:
         if self._writing:
             self._write(False)
-            return
-        if character == "y":
-            self.dismiss((True, ""))
         elif character == "n":
             self._write(True)
         elif key == "escape":
             self.dismiss(None)
+        else:
+            answers: dict[str, Literal["run", "all", "edit"]] = {"y": "run", "a": "all", "e": "edit"}
+            if (how := answers.get(character)) is not None:
+                self.dismiss(Decision(how))
 
     def _write(self, writing: bool) -> None:
         self._writing = writing
@@ -255,7 +287,7 @@ class ApprovalCard(Card[tuple[bool, str]]):
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
-        self.dismiss((False, event.value.strip()))
+        self.dismiss(Decision("reject", event.value.strip()))
 
 
 class AwayCard(Card[None]):

@@ -1,9 +1,10 @@
-"""Help, made from the action registry, and the list of notes."""
+"""Help, made from the action registry, and the list of notes and answers."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 from tui.actions import Action, Registry, all_keys
 from tui.model import Model
@@ -11,12 +12,16 @@ from tui.screens.cards import Card
 from tui.text import brief, left, width_of, wrap
 from tui.widgets.page import Lines
 
+if TYPE_CHECKING:
+    from tui.steering import Answered
+
 
 class HelpScreen(Card[None]):
     """Every action of the screen behind, with its keys; what cannot be done now says why."""
 
     TITLE_TEXT = "help"
     WIDTH = 96
+    DEAF: ClassVar[float] = 0.0
 
     def __init__(self, model: Model, registry: Registry, place: str) -> None:
         self.listed = list(registry.for_place(place, model.replaying))
@@ -52,29 +57,31 @@ class HelpScreen(Card[None]):
 
 
 class NotesScreen(Card[None]):
-    """Warnings, errors and what the engine mended: the newest last."""
+    """Warnings, errors, what the engine mended, and what it answered here: the newest last."""
 
     TITLE_TEXT = "notes"
     WIDTH = 110
 
+    def __init__(self, model: Model, answers: Sequence[Answered]) -> None:
+        self.answers = answers
+        super().__init__(model)
+
     def lines(self, width: int) -> Lines:
         look = self.model.look
-        notes: Sequence[object] = self.model.state.notes
-        if not notes:
-            return [[("no warnings and no errors so far", look["dim"])]]
+        roles = {"error": "bad", "warning": "warn"}
+        told = [
+            (n.time, roles.get(n.level, "dim"), (f"#{n.experiment} " if n.experiment else "") + brief(n.text))
+            for n in self.model.state.notes
+        ]
+        told += [(a.time, "good" if a.accepted else "warn", f"answered you: {brief(a.words)}") for a in self.answers]
+        if not told:
+            return [[("no warnings, no errors and no answers so far", look["dim"])]]
         out: Lines = []
-        for note in self.model.state.notes:
-            role = {"error": "bad", "warning": "warn"}.get(note.level, "dim")
-            stamp = time.strftime("%d %b %H:%M:%S", time.localtime(note.time))
-            who = f"#{note.experiment} " if note.experiment else ""
-            first, *rest = wrap(who + brief(note.text), max(10, width - 20))
-            out.append(
-                [
-                    (f"{stamp}  ", look["dim"]),
-                    (look.glyph("note") if role != "dim" else "·", look[role]),
-                    (f" {first}", look["text"]),
-                ]
-            )
+        for moment, role, text in sorted(told):
+            stamp = time.strftime("%d %b %H:%M:%S", time.localtime(moment))
+            first, *rest = wrap(text, max(10, width - 20))
+            sign = {"dim": "·", "good": look.glyph("ok")}.get(role, look.glyph("note"))
+            out.append([(f"{stamp}  ", look["dim"]), (sign, look[role]), (f" {first}", look["text"])])
             out += [[(" " * 19 + more, look["text"])] for more in rest]
         return out
 

@@ -84,6 +84,11 @@ class Canvas(Widget):
         if regions:
             self.refresh(*regions)
 
+    def forget(self) -> None:
+        """What is shown was painted with another look: paint all of it again."""
+        self._lines, self._told_last = [], None
+        self.refresh()
+
     def _painted(self, width: int, height: int) -> list[Strip]:
         lines = self.paint(width, height)[:height]
         if self.DIMS and self.model.connection.status == "lost":
@@ -124,6 +129,22 @@ def _common(a: list[Segment], b: list[Segment]) -> int:
             break
         cells += one.cell_length
     return cells
+
+
+def joined(cells: list[Part]) -> list[Part]:
+    """Neighbouring cells of one style as one part: fewer escape sequences on the wire."""
+    out: list[Part] = []
+    run: list[str] = []
+    style: Style | None = None
+    for text, own in cells:
+        if own is not style and run and style is not None:
+            out.append(("".join(run), style))
+            run = []
+        run.append(text)
+        style = own
+    if run and style is not None:
+        out.append(("".join(run), style))
+    return out
 
 
 class Pane(Canvas, can_focus=True):

@@ -1,0 +1,137 @@
+"""The project's sessions, each with how it stands by now."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from core import views
+from core.log import Log
+from core.record.errors import AutoresearchError
+from core.record.metric import format_metric
+from core.record.state import State
+from core.session import SessionPaths, engine_alive, list_sessions
+from core.views import one_line, plural
+from tui.model import Model
+from tui.screens.rows import Row, RowsCard
+
+LOOK_SECONDS = 1.0
+MOST = 200  # sessions that are listed
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """One session in a line. `word`: its state; `words`: experiments, keeps, best and gain."""
+
+    paths: SessionPaths
+    word: str
+    words: str
+    alive: bool
+
+
+def glances(project: Path, known: dict[Path, tuple[object, Glance]] | None = None) -> list[Glance]:
+    """Every session, newest first. `known` keeps what was read, so that only what changed is read again."""
+    known = {} if known is None else known
+    found = []
+    for paths in list_sessions(project)[:MOST]:
+        alive = engine_alive(paths)
+        stamp = (alive, *(_stamp(paths.database.with_name(f"session.db{end}")) for end in ("", "-wal")))
+        if paths.database not in known or known[paths.database][0] != stamp:
+            known[paths.database] = stamp, _glance(paths, alive)
+        found.append(known[paths.database][1])
+    return found
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        info = path.stat()
+    except OSError:
+        return 0, 0
+    return info.st_mtime_ns, info.st_size
+
+
+def _glance(paths: SessionPaths, alive: bool) -> Glance:
+    try:
+        log = Log.read(paths.database)
+        try:
+            state = log.head()
+        finally:
+            log.close()
+    except AutoresearchError as error:
+        return Glance(paths, "unreadable", one_line(error.what, 80), alive)
+    return Glance(paths, views.session_word(state, alive), one_liner(state), alive)
+
+
+def one_liner(state: State) -> str:
+    """What a head tells: `46 experiments · 8 kept · loss 0.9731 (−2.5%) · #47 runs`."""
+    judged = sum(state.verdicts.values())
+    parts = [plural(judged, "experiment")]
+    if kept := state.verdicts.get("kept"):
+        parts.append(f"{kept:,} kept")
+    if state.best_metric is not None:
+        gain = ""
+        if state.baseline is not None and state.baseline.metric and state.best:
+            share = (state.best_metric - state.baseline.metric) / abs(state.baseline.metric)
+            gain = f" ({'−' if share < 0 else '+'}{abs(share):.1%})"
+        parts.append(f"{one_line(state.metric.name, 16)} {format_metric(state.best_metric)}{gain}")
+    if state.approvals:
+        parts.append(f"{plural(len(state.approvals), 'proposal')} for you to decide")
+    elif state.running:
+        parts.append(
+            ", ".join("baseline" if n == 0 else f"#{n}" for n in sorted(set(state.running.values()))) + " runs"
+        )
+    return " · ".join(parts)
+
+
+class SessionsCard(RowsCard[tuple[str, SessionPaths]]):
+    """Enter opens a session, `w` plays it; dismissed with what to do and with which."""
+
+    TITLE_TEXT = "sessions of this project"
+    WIDTH = 110
+    HELP: ClassVar[str] = "enter opens   w plays it from its beginning   n a new one   esc closes"
+    EMPTY: ClassVar[str] = "there is no session here yet: n begins one"
+
+    def __init__(self, model: Model, project: Path) -> None:
+        self._project = project
+        self._known: dict[Path, tuple[object, Glance]] = {}
+        self._found: list[Glance] = glances(project, self._known)
+        super().__init__(model)
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        self.run_worker(self._keep_looking())
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            self._found = await asyncio.to_thread(glances, self._project, self._known)
+            self.again()
+
+    def rows(self) -> list[Row]:
+        look = self.model.look
+        here = self.model.paths.folder
+        rows = []
+        for g in self._found:
+            mark = "this one" if g.paths.folder == here else ""
+            sign = (look.glyph("no" if g.word == "unreadable" else g.word), look["bad"] if g.word == "unreadable" else
+                    look.state(g.word))  # fmt: skip
+            rows.append(Row(g.paths.name, g.paths.name, g.word, f"{g.words}   {mark}".rstrip(), "text", sign=sign))
+        return rows
+
+    def _glance(self, row: Row) -> Glance | None:
+        return next((g for g in self._found if g.paths.name == row.name), None)
+
+    def chosen(self, row: Row) -> None:
+        found = self._glance(row)
+        if found is not None and found.word == "unreadable":
+            self.say(found.words, "warn")
+        elif found is not None:
+            self.dismiss(("open", found.paths))
+
+    def key(self, row: Row | None, character: str, key: str) -> None:
+        if character == "n":
+            self.dismiss(("new", self.model.paths))
+        elif character in ("w", "B") and row is not None and (found := self._glance(row)) is not None:
+            self.dismiss(("replay", found.paths))

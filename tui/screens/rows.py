@@ -1,0 +1,174 @@
+"""A card of rows to move on: what is queued, what can be changed, what is set, which sessions there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from textual import events
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.widgets import Input
+
+from tui.model import Model
+from tui.screens.cards import Answer, Card
+from tui.text import Part, brief, left, width_of
+from tui.widgets.page import Lines, paragraphs
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """`label` and `value` stand in columns; `hint` says what the value means; `group` begins a new block."""
+
+    name: str
+    label: str
+    value: str = ""
+    hint: str = ""
+    role: str = "text"
+    group: str = ""
+    sign: Part | None = None
+
+
+class RowsCard(Card[Answer]):
+    """Up and down move, enter does `chosen`; other keys go to `key`. `ask` takes a line of text at the foot."""
+
+    DEAF: ClassVar[float] = 0.0
+    WIDTH = 96
+    HELP: ClassVar[str] = "enter changes   esc closes"
+    EMPTY: ClassVar[str] = "nothing here"
+
+    def __init__(self, model: Model) -> None:
+        self.at = 0
+        self.said: tuple[str, str] = ("", "dim")
+        self._then: Callable[[str], None] | None = None
+        self._shown: list[Row] = []
+        super().__init__(model)
+
+    def compose(self) -> ComposeResult:
+        with Vertical(id="card"):
+            yield self._page
+            line = Input(compact=True, id="row-line")
+            line.cursor_blink = False
+            line.display = False
+            yield line
+
+    # -- what a kind of card says ---------------------------------------------------------------------------------
+
+    def rows(self) -> list[Row]:
+        raise NotImplementedError
+
+    def chosen(self, row: Row) -> None:
+        """Enter, or a double click."""
+
+    def key(self, row: Row | None, character: str, key: str) -> None:
+        """Any other key."""
+
+    # -- shown ----------------------------------------------------------------------------------------------------
+
+    def lines(self, width: int) -> Lines:
+        look = self.model.look
+        self._shown = rows = self.rows()
+        self.at = max(0, min(self.at, len(rows) - 1))
+        labels = min(24, max([0, *(width_of(r.label) for r in rows)])) + 2
+        values = min(38, max([0, *(width_of(brief(r.value)) for r in rows)])) + 2
+        self._places: list[int] = []
+        out: Lines = []
+        for index, row in enumerate(rows):
+            if row.group:
+                out += [[], [(row.group, look["title_focus"])]] if out else [[(row.group, look["title_focus"])]]
+            here = index == self.at
+            self._places.append(len(out))
+            mark = f"{look.glyph('think')} " if here else "  "
+            parts: list[Part] = [(mark, look["key"])]
+            if row.sign:
+                parts += [row.sign, (" ", look["text"])]
+            parts.append((left(brief(row.label), labels), look["title_focus" if here else "text"]))
+            parts.append((left(brief(row.value), values), look["bright" if here else row.role]))
+            parts.append((brief(row.hint), look["dim"]))
+            out.append(parts)
+        if not rows:
+            out.append([(f"  {self.EMPTY}", look["dim"])])
+        text, role = self.said
+        said = paragraphs(text, width, look[role]) if text else []
+        return [*out, [], *said, [(self.HELP, look["dim"])]]
+
+    def again(self) -> None:
+        """Paint what may have changed, and fit the card to it."""
+        if self.is_mounted:
+            self._fit()
+            self._page.flush()
+
+    def say(self, text: str, role: str = "dim") -> None:
+        self.said = text, role
+        self.again()
+
+    @property
+    def row(self) -> Row | None:
+        return self._shown[self.at] if 0 <= self.at < len(self._shown) else None
+
+    @property
+    def scrolls(self) -> bool:
+        return False  # up and down move the cursor
+
+    # -- keys -----------------------------------------------------------------------------------------------------
+
+    def pressed(self, character: str, key: str) -> None:
+        if self._then is not None:
+            self._close_line()
+            return
+        last = len(self._shown) - 1
+        steps = {"down": 1, "j": 1, "tab": 1, "up": -1, "k": -1, "shift+tab": -1, "pagedown": 10, "pageup": -10}
+        if (step := steps.get(key)) is not None:
+            self.move_to(self.at + step)
+        elif key in ("home", "g", "end", "G"):
+            self.move_to(0 if key in ("home", "g") else last)
+        elif key in ("escape", "q"):
+            self.dismiss(None)
+        elif key == "enter" and self.row is not None:
+            self.chosen(self.row)
+        else:
+            self.key(self.row, character, key)
+
+    def move_to(self, at: int) -> None:
+        self.at = max(0, min(at, len(self._shown) - 1))
+        self._page.flush()
+        if self._shown:
+            self._page.show(0 if self.at == 0 else self._places[self.at])
+
+    def ask(self, label: str, text: str, then: Callable[[str], None]) -> None:
+        """Take a line of text at the foot of the card; esc leaves it."""
+        self._then = then
+        line = self.query_one(Input)
+        line.placeholder = label
+        line.value = text
+        line.cursor_position = len(text)
+        line.display = True
+        self.set_focus(line)
+
+    def _close_line(self) -> None:
+        self._then = None
+        self.query_one(Input).display = False
+        self.set_focus(self._page)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        then, text = self._then, event.value.strip()
+        self._close_line()
+        if then is not None:
+            then(text)
+
+    def on_click(self, event: events.Click) -> None:
+        line = event.screen_y - self._page.region.y - 1 + self._page.top
+        if event.widget is self._page and line in self._places:
+            self.move_to(self._places.index(line))
+            if event.chain == 2 and self.row is not None:
+                self.chosen(self.row)
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        event.stop()
+        self.move_to(self.at + 3)
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        event.stop()
+        self.move_to(self.at - 3)

@@ -1,0 +1,150 @@
+"""The settings, and the keys: each change is written to config.toml at once and takes effect at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar
+
+from textual import events
+
+from core.record.errors import AutoresearchError
+from tui import settings as config
+from tui.actions import REGISTRY, Registry, spell
+from tui.model import Model
+from tui.screens.rows import Row, RowsCard
+from tui.settings import CHOICES, Settings
+
+if TYPE_CHECKING:
+    from tui.app import Cockpit
+
+Value = str | bool | float | tuple[str, ...] | None
+ROWS: tuple[tuple[str, str, str], ...] = (
+    ("screen.theme", "Theme", "auto: ansi over SSH, else dark; plain: no colour"),
+    ("screen.ascii", "ASCII only", "auto: where the terminal has no UTF-8"),
+    ("screen.title", "Title", "the terminal's title says state and gain"),
+    ("screen.bell", "Bell", "rings when something needs you"),
+    ("screen.notify", "Notifications", "on your desktop, by OSC 9 or OSC 777, when something needs you"),
+    ("replay.speed", "Replay speed", "seconds of the session for each second"),
+    ("edit.editor", "Editor", "empty: $VISUAL, $EDITOR, or what is there"),
+)
+
+
+class SettingsCard(RowsCard[None]):
+    """Left and right choose; enter writes a text, or takes the next key for an action."""
+
+    TITLE_TEXT = "settings"
+    WIDTH = 112
+    HELP: ClassVar[str] = "←→ choose   enter changes   + one more key   del the usual   esc closes"
+
+    def __init__(self, model: Model, app: Cockpit) -> None:
+        super().__init__(model)
+        self._cockpit = app
+        self._capture: Callable[[str], None] | None = None
+        where = str(config.config_path())
+        self.said = (app.settings_trouble or where, "bad" if app.settings_trouble else "dim")
+
+    def rows(self) -> list[Row]:
+        settings = self._cockpit.settings
+        rows = []
+        for index, (name, label, hint) in enumerate(ROWS):
+            arrows = name in CHOICES or name in config.FLAGS
+            value = _shown(settings, name)
+            shown = f"◂ {value} ▸" if arrows else value
+            rows.append(Row(name, label, shown, hint, group="Screen" if index == 0 else ""))
+        group = "Keys"
+        for action in self._cockpit.registry.actions:
+            keys = " ".join(spell(key) for key in action.keys)
+            usual = " ".join(spell(key) for key in REGISTRY.named(action.name).keys)
+            changed = f"usually {usual}   " if keys != usual else ""
+            only = "recording: " * (action.played is True)
+            rows.append(
+                Row(f"keys.{action.name}", only + action.title, keys or "none", f"{changed}{action.description}",
+                    "warn" if changed else "text", group)
+            )  # fmt: skip
+            group = ""
+        return rows
+
+    # -- changing -------------------------------------------------------------------------------------------------
+
+    def chosen(self, row: Row) -> None:
+        if row.name.startswith("keys."):
+            self._take_key(row, lambda key: self._set(row.name, (key,)))
+        elif row.name in CHOICES or row.name in config.FLAGS:
+            self._turn(row.name, 1)
+        else:
+            old = _shown(self._cockpit.settings, row.name)
+            self.ask(f"{row.label.lower()}: {row.hint}", old, lambda text: self._write(row.name, text))
+
+    def key(self, row: Row | None, character: str, key: str) -> None:
+        if row is None:
+            return
+        if key in ("left", "right", "space") and (row.name in CHOICES or row.name in config.FLAGS):
+            self._turn(row.name, -1 if key == "left" else 1)
+        elif key in ("delete", "backspace"):
+            self._set(row.name, None)
+        elif character == "+" and row.name.startswith("keys."):
+            action = self._cockpit.registry.named(row.name.removeprefix("keys."))
+            had = tuple(spell(key) for key in action.keys)
+            self._take_key(row, lambda key: self._set(row.name, (*had, key)))
+
+    def _turn(self, name: str, step: int) -> None:
+        if name in config.FLAGS:
+            self._set(name, _shown(self._cockpit.settings, name) == "no")
+            return
+        words = CHOICES[name]
+        at = words.index(_shown(self._cockpit.settings, name))
+        self._set(name, words[(at + step) % len(words)])
+
+    def _write(self, name: str, text: str) -> None:
+        if name != "replay.speed":
+            self._set(name, text or None)
+            return
+        try:
+            self._set(name, float(text))
+        except ValueError:
+            self.say(f"{text!r} is no number", "warn")
+
+    def _set(self, name: str, value: Value) -> None:
+        """Write one value; a key that would mean two things is refused with both names before it is written."""
+        try:
+            if name.startswith("keys."):
+                self._check(name.removeprefix("keys."), value)
+            config.change(config.config_path(), name, value)
+        except AutoresearchError as error:
+            self.say(str(error), "bad")
+            return
+        self._cockpit.read_settings()
+        trouble = self._cockpit.settings_trouble
+        self.say(trouble or f"written to {config.config_path()}", "bad" if trouble else "good")
+
+    def _check(self, action: str, value: Value) -> None:
+        keys = dict(self._cockpit.settings.keys)
+        if isinstance(value, tuple):
+            keys[action] = value
+        else:
+            keys.pop(action, None)
+        Registry().remapped(keys)
+
+    # -- a key for an action --------------------------------------------------------------------------------------
+
+    def _take_key(self, row: Row, then: Callable[[str], None]) -> None:
+        self._capture = then
+        self.say(f"press the key for {row.label!r}; esc leaves it as it is", "accent")
+
+    async def command(self, event: events.Key) -> None:
+        if self._capture is None:
+            await super().command(event)
+            return
+        then, self._capture = self._capture, None
+        if event.key == "escape":
+            self.say("left as it was", "dim")
+        else:
+            then(spell(event.key))
+
+
+def _shown(settings: Settings, name: str) -> str:
+    field = {"replay.speed": "replay_speed"}.get(name, name.rpartition(".")[2])
+    value = getattr(settings, field)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)

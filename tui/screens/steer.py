@@ -1,0 +1,182 @@
+"""Cards of a session that runs: the guidance in force, and what can be changed on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
+
+from core.record import commands
+from core.record.commands import Command, Reply
+from core.record.errors import UsageError
+from tui.launch import Readiness, examine, number
+from tui.model import Model
+from tui.screens.rows import Row, RowsCard
+
+Ask = Callable[[Command, Callable[[Reply], None]], None]  # sends a command, and hands on its answer
+
+
+class GuidanceCard(RowsCard[None]):
+    """What waits for the next proposal, and what stands: its words can be changed until they are taken."""
+
+    TITLE_TEXT = "guidance"
+    HELP: ClassVar[str] = "enter changes the words   d withdraws   i more   esc closes"
+    EMPTY: ClassVar[str] = "no guidance is queued and none stands: i writes some"
+
+    def __init__(self, model: Model, ask: Ask, more: Callable[[], None]) -> None:
+        super().__init__(model)
+        self._ask, self._more = ask, more
+        self._version = -1
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        self.set_interval(0.2, self._look_again)
+
+    def _look_again(self) -> None:
+        if self.model.source.version != self._version:
+            self._version = self.model.source.version
+            self.again()
+
+    def rows(self) -> list[Row]:
+        found = []
+        for place, g in enumerate(sorted(self.model.state.in_force(), key=lambda g: (g.taken_by is not None, g.id)), 1):
+            kind = "idea" if g.idea else "standing" if g.standing else "once"
+            where = f"{kind}, number {place} in the queue" if g.taken_by is None else f"{kind}, since #{g.taken_by}"
+            found.append(Row(str(g.id), f"{g.id}", where, g.text, "warn" if g.taken_by is None else "dim"))
+        return found
+
+    def _told(self, reply: Reply) -> None:
+        self.say(reply.message, "good" if reply.accepted else "warn")
+
+    def chosen(self, row: Row) -> None:
+        number = int(row.name)
+        guidance = self.model.state.guidance.get(number)
+        if guidance is None:
+            return
+        if guidance.taken_by is not None:
+            self.say(f"#{guidance.taken_by} has taken it: withdraw it (d) and write it anew (i)", "warn")
+            return
+        self.ask("other words; enter changes, esc leaves them", guidance.text, lambda text: self._reword(number, text))
+
+    def _reword(self, number: int, text: str) -> None:
+        self._ask(commands.EditGuidance(number, text) if text else commands.Withdraw(number), self._told)
+
+    def key(self, row: Row | None, character: str, key: str) -> None:
+        if character in ("d", "W") or key == "delete":
+            if row is not None:
+                self._ask(commands.Withdraw(int(row.name)), self._told)
+        elif character in ("i", ":"):
+            self.dismiss(None)
+            self._more()
+
+
+class ChangeCard(RowsCard[None]):
+    """Researcher, model, budgets and slots of a session that runs. Each takes effect from the next experiment on."""
+
+    TITLE_TEXT = "change this session"
+    HELP: ClassVar[str] = "enter changes   ←→ another researcher   esc closes"
+
+    def __init__(self, model: Model, ask: Ask) -> None:
+        super().__init__(model)
+        self._ask = ask
+        self._ready: Readiness | None = None
+        self._picked = ""
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        self.run_worker(self._examine())
+        self.set_interval(0.5, self.again)
+
+    async def _examine(self) -> None:
+        self._ready = await examine(self.model.paths.project)
+        self.again()
+
+    def rows(self) -> list[Row]:
+        state = self.model.state
+        budget = state.budget
+        shown = self._picked or state.researcher
+        words = "enter changes it" if not self._picked else "not yet: enter makes it so"
+
+        def limit(name: str) -> str:
+            value = budget.get(name)
+            return "no limit" if value is None else f"{value:g}"
+
+        rows = [
+            Row("researcher", "Researcher", shown, self._about(shown) or words, "warn" if self._picked else "text"),
+            Row("model", "Model", state.model or "its default", "of the researcher, by its own name"),
+            Row("slots", "Slots", ",".join(state.slots), self._offered() or "such as cpu:2 or gpu:0,1"),
+            Row("experiments", "Experiments", limit("experiments"), f"{state.total} begun so far"),
+            Row("hours", "Hours", limit("hours"), f"{self.model.elapsed / 3600:.1f} so far"),
+            Row("usd", "Dollars", limit("usd"), f"${state.usd:.2f} so far" + " or more" * state.usd_unknown),
+        ]
+        return rows
+
+    def _about(self, name: str) -> str:
+        known = {n: (ok, note) for n, ok, note in self._ready.researchers} if self._ready else {}
+        if self._ready is None:
+            return "asking what is ready here …"
+        ok, note = known.get(name, (True, ""))
+        return note if ok else f"not ready: {note}"
+
+    def _offered(self) -> str:
+        return f"here: {', '.join(self._ready.slots)}" if self._ready and self._ready.slots else ""
+
+    def key(self, row: Row | None, character: str, key: str) -> None:
+        step = {"left": -1, "right": 1, "space": 1}.get(key)
+        if step is None or row is None or row.name != "researcher":
+            return
+        names = [name for name, _, _ in self._ready.researchers] if self._ready else []
+        if names:
+            now = self._picked or self.model.state.researcher
+            at = names.index(now) if now in names else 0
+            self._picked = names[(at + step) % len(names)]
+            self.again()
+
+    def chosen(self, row: Row) -> None:
+        if row.name == "researcher":
+            name = self._picked or self.model.state.researcher
+            if name == "scripted":
+                self.ask("the script: a file of JSON lines", "", lambda text: self._scripted(text))
+            else:
+                self._send(commands.ChangeResearcher(name))
+            return
+        texts = {"model": self.model.state.model or "", "slots": ",".join(self.model.state.slots)}
+        value = self.model.state.budget.get(row.name)
+        text = texts.get(row.name, "" if value is None else f"{value:g}")
+        self.ask(f"{row.label.lower()}: enter changes it, esc leaves it", text, lambda new: self._new(row.name, new))
+
+    def _scripted(self, text: str) -> None:
+        path = Path(text).expanduser().absolute()
+        if not text or not path.is_file():
+            self.say(f"there is no file {text!r}", "warn")
+            return
+        self._send(commands.ChangeResearcher("scripted", script=str(path)))
+
+    def _new(self, name: str, text: str) -> None:
+        if not text:
+            self.say("nothing was changed", "dim")
+            return
+        if name == "model":
+            self._send(commands.ChangeResearcher(self.model.state.researcher, model=text))
+        elif name == "slots":
+            self._send(commands.ChangeSlots(text.replace(" ", "")))
+        else:
+            try:
+                value = number(name, text)
+            except UsageError as error:
+                self.say(str(error), "warn")
+                return
+            if name == "experiments":
+                self._send(commands.ChangeBudget(experiments=None if value is None else int(value)))
+            elif name == "hours":
+                self._send(commands.ChangeBudget(hours=value))
+            else:
+                self._send(commands.ChangeBudget(usd=value))
+
+    def _send(self, command: Command) -> None:
+        self._ask(command, self._told)
+
+    def _told(self, reply: Reply) -> None:
+        if reply.accepted:
+            self._picked = ""
+        self.say(reply.message, "good" if reply.accepted else "warn")
