@@ -47,9 +47,11 @@ class Novelty:
             raise EditError(
                 "the files would be exactly those that have just crashed", mend="change what the crash came from"
             )
+        x = state.experiments[number]
+        when = "was run already" if x.verdict or number == BASELINE else "is about to run already"
         which = "the unchanged code" if number == BASELINE else f"experiment {number} ({_outcome(state, number)})"
         raise EditError(
-            f"this was run already: the files would be exactly those of {which}",
+            f"this {when}: the files would be exactly those of {which}",
             mend="propose a change that has not been run; it costs nothing to propose another",
         )
 

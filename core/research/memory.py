@@ -185,15 +185,15 @@ def _alike(a: _Essence, b: _Essence) -> bool:
 
 @dataclass(slots=True)
 class Hypotheses:
-    """The hypotheses that were measured, for finding one that says nearly the same. Grows with the session's State."""
+    """The hypotheses that were tested, for finding one that says nearly the same. Grows with the session's State."""
 
     _by_numbers: dict[frozenset[str], dict[int, frozenset[str]]] = field(default_factory=dict)
     _known: dict[int, str] = field(default_factory=dict)
 
     def learn(self, state: State) -> None:
-        """Take in what is new in `state`: experiments with a run. Those that never ran may be proposed again."""
+        """Take in what is new in `state`: what ran or is about to. What never ran may be proposed again."""
         for number, x in state.experiments.items():
-            if number == BASELINE or not x.runs or x.verdict in UNTRIED or self._known.get(number) == x.hypothesis:
+            if number == BASELINE or not x.commit or x.verdict in UNTRIED or self._known.get(number) == x.hypothesis:
                 continue
             self._known[number] = x.hypothesis
             words, numbers = _essence(x.hypothesis)

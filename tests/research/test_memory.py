@@ -10,7 +10,7 @@ import pytest
 
 from core.record.events import Verdict
 from core.record.proposal import Edit, Proposal
-from core.record.state import Run, State
+from core.record.state import State
 from core.research import memory, prompt
 from tests.research.support import Session
 
@@ -142,10 +142,9 @@ def test_ten_thousand_hypotheses_are_searched_at_once() -> None:
     state = told(*missed(1, "data")).state
     x = state.experiments[1]
     draw = random.Random(1)
-    run = Run(1, 1, "candidate", "cpu0", 1, "c", "20s", 0.0)
     for n in range(1, 10_001):
         text = " ".join(f"word{draw.randrange(2000)}" for _ in range(9))
-        state.experiments[n] = replace(x, number=n, hypothesis=text, runs=(run,))
+        state.experiments[n] = replace(x, number=n, hypothesis=text, commit="c")
     known.learn(state)
     started = time.perf_counter()
     assert known.nearest(state.experiments[777].hypothesis.upper(), but=10_001) == 777
