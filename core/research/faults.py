@@ -84,7 +84,7 @@ def classify(error: Exception, server: Server, *, begun: bool = False) -> Except
     if isinstance(error, sdk.APIResponseValidationError):
         return Transient("the answer cannot be read")
     if isinstance(error, sdk.APIError):  # an error event in mid-stream
-        return by_kind(_kind(error), one_line(error.message, 300), server)
+        return by_kind(_kind(error), _said(error), server)
     if type(error).__module__.partition(".")[0] in _TRANSPORTS or isinstance(error, (OSError, EOFError)):
         return Transient(f"the stream broke off: {one_line(str(error), 200) or type(error).__name__}")
     if isinstance(error, (ValueError, AttributeError, TypeError)) and not isinstance(error, UnicodeEncodeError):
@@ -99,6 +99,13 @@ def classify(error: Exception, server: Server, *, begun: bool = False) -> Except
 def _kind(error: Any) -> str:
     """The server's own word for an error: Anthropic's `type`, OpenAI's `code` or `type`."""
     return str(getattr(error, "code", None) or getattr(error, "type", None) or "")
+
+
+def _said(error: Any) -> str:
+    """The server's own sentence, without what the SDK puts around it."""
+    body = error.body if isinstance(error.body, Mapping) else {}
+    inner = body.get("error") if isinstance(body.get("error"), Mapping) else body
+    return one_line(str((inner or {}).get("message") or getattr(error, "api_message", None) or error.message), 300)
 
 
 def by_kind(kind: str, said: str, server: Server) -> Exception:
@@ -119,7 +126,7 @@ def _worded(kind: str) -> str:
 
 def _by_status(error: Any, server: Server) -> Exception:
     status, kind = error.status_code, _kind(error)
-    said = one_line(str(getattr(error, "api_message", None) or error.message), 300)
+    said = _said(error)
     endpoint = server.endpoint
     at_least = retry_after(error.response.headers)
     if capped := _capped(said, kind):

@@ -26,6 +26,7 @@ async def ask(client: Any, server: Server, request: Mapping[str, Any], stream: S
     try:
         async with await client.chat.completions.create(**request, stream=True) as chunks:
             stream_only(chunks.response.headers.get("content-type", ""))
+            turn.begun = True
             async for chunk in chunks:
                 _take(chunk, turn, thoughts, stream)
                 if turn.size and turn.ended and turn.stop == "cut" and turn.counted:
@@ -41,7 +42,6 @@ async def ask(client: Any, server: Server, request: Mapping[str, Any], stream: S
 
 
 def _take(chunk: Any, turn: Turn, thoughts: Thoughts, stream: Stream) -> None:
-    turn.begun = True
     usage = getattr(chunk, "usage", None)
     if usage is not None:
         _count(turn, usage)

@@ -21,6 +21,7 @@ async def ask(client: Any, server: Server, request: Mapping[str, Any], stream: S
     try:
         async with await client.responses.create(**request, stream=True) as events:
             stream_only(events.response.headers.get("content-type", ""))
+            turn.begun = True
             async for event in events:
                 _take(event, turn, stream, server)
                 if turn.ended:
@@ -32,7 +33,6 @@ async def ask(client: Any, server: Server, request: Mapping[str, Any], stream: S
 
 
 def _take(event: Any, turn: Turn, stream: Stream, server: Server) -> None:
-    turn.begun = True
     kind = event.type
     if kind in _THINKING:
         turn.think(event.delta, stream)

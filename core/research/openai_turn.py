@@ -61,7 +61,7 @@ class Thoughts:
 
     def __init__(self) -> None:
         self._held = ""
-        self._state = "start"  # start, thinking, text
+        self._state = "start"  # start, thinking, after, text
 
     def feed(self, piece: str) -> tuple[str, str]:
         """(thinking, text) of one more piece. A tag that is split between two pieces is held back until it is whole."""
@@ -79,7 +79,10 @@ class Thoughts:
                 kept = next((n for n in range(len(CLOSE) - 1, 0, -1) if self._held.endswith(CLOSE[:n])), 0)
                 thinking, self._held = self._held[: len(self._held) - kept], self._held[len(self._held) - kept :]
                 return thinking, ""
-            self._state, self._held = "text", rest.lstrip()
+            self._state, self._held = "after", rest
+        if self._state == "after":  # the empty lines between thinking and text belong to neither
+            self._held = self._held.lstrip()
+            self._state = "text" if self._held else "after"
         text, self._held = self._held, ""
         return thinking, text
 

@@ -11,7 +11,8 @@ As a program, for tests that start other programs (one turn a line of FILE; the 
 
 A turn, all fields optional: `thinking`, `text`, `tool` (the input of the tool `propose`), `tool_name`, `raw_json` (sent
 in place of the tool's input), `tools` (calls that come before it: a list of [name, input]), `stop_reason`,
-`stop_details`, `usage`, `pieces` (deltas a block), `delay` (seconds between events), `pings`. A fault: `{"fault": "status", "status", "error_type", "message", "retry_after"}`,
+`stop_details`, `usage`, `pieces` (deltas a block), `delay` (seconds between events), `pings`.
+A fault: `{"fault": "status", "status", "error_type", "message", "retry_after"}`,
 `{"fault": "cut", "after": EVENTS}` (the connection is closed), `{"fault": "end", "after"}` (the body ends properly, too
 early), `{"fault": "error", "after", "error_type"}`, `{"fault": "html"}`, `{"fault": "garbage", "after"}`,
 `{"fault": "hang", "after", "seconds"}`. A fault with `after` may carry the fields of a turn, which is then cut short.

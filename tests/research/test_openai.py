@@ -1,0 +1,318 @@
+"""GPT and compatible servers, through the real SDK against a local server that speaks both protocols."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from core.record.errors import ResearcherMisconfigured
+from core.record.proposal import Usage
+from core.research import openai as module
+from core.research.backoff import Backoff
+from core.research.openai import OpenAIResearcher, choose
+from core.research.openai_turn import Thoughts
+from tests.research.openai_server import Manners, Server, chat_events, responses_events
+from tests.research.support import Heard, Session, until
+
+FILES = {"train.py": "LR = 0.1\nWD = 0.5\n"}
+GOOD = {
+    "hypothesis": "LR up: more per step", "rationale": "short run", "expected": -0.01, "kind": "optimiser",
+    "edits": [{"path": "train.py", "search": "LR = 0.1", "replace": "LR = 0.2"}],
+}  # fmt: skip
+WRONG = {**GOOD, "edits": [{"path": "train.py", "search": "LR = 0.3", "replace": "LR = 0.2"}]}
+ANSWER = {"thinking": "Let me think about the step size.", "text": "I will raise it.", "tool": GOOD}
+LOOK: dict[str, Any] = {"thinking": "Let me look.", "tools": [["read_file", {"path": "train.py"}], ["search_code", {"text": "WD"}]]}
+TEXT = "HYPOTHESIS: LR up\nKIND: optimiser\n\ntrain.py\n<<<<<<< SEARCH\nLR = 0.1\n=======\nLR = 0.2\n>>>>>>> REPLACE\n"
+FAST = Backoff(base=0.005, cap=0.02, slice=1.0)
+DIALECTS = pytest.mark.parametrize("dialect", ["chat", "responses"])
+
+
+@pytest.fixture(autouse=True)
+def environment(tmp_path: Path) -> Iterator[None]:
+    """The variables that the product reads, as a person would set them, and put back afterwards."""
+    names = ("OPENAI_API_KEY", "OPENAI_API_KEY_FILE", "OPENAI_BASE_URL", "XDG_CONFIG_HOME")
+    before = {name: os.environ.pop(name, None) for name in names}
+    os.environ["XDG_CONFIG_HOME"] = str(tmp_path / "config")
+    yield
+    for name, value in before.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+
+
+@pytest.fixture
+def dialect(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """For `responses` the local server's address counts as OpenAI's own."""
+    if request.param == "responses":
+        monkeypatch.setattr(module, "HOSTS", ("127.0.0.1",))
+    return str(request.param)
+
+
+def ready() -> Session:
+    session = Session(FILES)
+    session.calibrate(2.0)
+    session.start(1, "openai")
+    return session
+
+
+async def ask(
+    server: Server | str, heard: Heard, session: Session | None = None, *, model: str | None = None,
+    read_seconds: float = 20.0, times: int = 1,
+) -> Any:  # fmt: skip
+    os.environ["OPENAI_BASE_URL"] = server if isinstance(server, str) else server.url
+    researcher = OpenAIResearcher(model, backoff=FAST, read_seconds=read_seconds)
+    try:
+        for _ in range(times):
+            proposal = await researcher.propose((session or ready()).brief(1), heard)
+        return proposal
+    finally:
+        await researcher.close()
+
+
+@pytest.mark.parametrize("dialect", ["chat", "responses"], indirect=True)
+async def test_thinking_tools_and_the_proposal(dialect: str) -> None:
+    heard = Heard()
+    usage = {"prompt_tokens": 3000, "prompt_tokens_details": {"cached_tokens": 2000}, "input_tokens": 3000,
+             "input_tokens_details": {"cached_tokens": 2000, "cache_write_tokens": 500}}  # fmt: skip
+    wrong = {**ANSWER, "tools": [["notes", {"action": "read"}]], "tool": WRONG}
+    with Server([{**LOOK, "usage": usage}, wrong, ANSWER], models=["gpt-5.5"]) as server:
+        proposal = await ask(server, heard)
+    assert proposal.hypothesis == GOOD["hypothesis"] and proposal.extra["model"] == "gpt-5.5"
+    assert "".join(heard.thoughts) == LOOK["thinking"] + 2 * str(ANSWER["thinking"])
+    assert "".join(heard.texts) == 2 * str(ANSWER["text"])
+    assert [t.split()[0] for t in heard.tools] == ["read_file", "search_code", "propose:", "notes", "propose:"]
+    assert "1 | LR = 0.1" in heard.refusals[0][1] and not heard.waits
+    first, second, third = server.requests
+    assert len(server.requests) == 3 and first["path"].endswith(dialect if dialect == "responses" else "completions")
+    key = "input" if dialect == "responses" else "messages"
+    assert third[key][: len(second[key])] == second[key] and second[key][: len(first[key])] == first[key]  # is cached
+    sent = json.dumps(second[key])
+    assert "WD = 0.5" in sent and ("c2VjcmV0" in sent) == (dialect == "responses")
+    written = 500 if dialect == "responses" else 0
+    usd = ((1000 - written) * 5 + written * 6.25 + 2000 * 0.5 + 200 * 30) / 1e6
+    assert replace(heard.usages[0], usd=None) == Usage(1000, 200, 2000) and len(heard.usages) == 3
+    assert heard.usages[0].usd == pytest.approx(usd)
+
+
+@pytest.mark.parametrize("dialect", ["chat", "responses"], indirect=True)
+@pytest.mark.parametrize("fault", ["cut", "end"])
+async def test_a_stream_cut_at_every_boundary_is_asked_for_again(dialect: str, fault: str) -> None:
+    """Only the count of the tokens comes after the answer's end: lost, it costs no second answer."""
+    made = list(responses_events(ANSWER) if dialect == "responses" else chat_events(ANSWER, Manners()))
+    last = len(made) if dialect == "responses" else len(made) - 1
+    turns = [{**ANSWER, "fault": fault, "after": n} for n in range(last)]
+    heard = Heard()
+    with Server([*turns, ANSWER]) as server:
+        proposal = await ask(server, heard)
+    assert proposal.hypothesis == GOOD["hypothesis"] and not heard.refusals
+    assert len(heard.waits) == last and all("broke off" in reason for reason, _, _ in heard.waits), heard.waits
+    heard = Heard()
+    if dialect == "chat":
+        with Server([{**ANSWER, "fault": fault, "after": last}]) as server:
+            assert (await ask(server, heard)).hypothesis == GOOD["hypothesis"]
+        assert not heard.waits and heard.usages == [Usage(0, 0, 0, None)]
+
+
+@pytest.mark.parametrize("dialect", ["chat", "responses"], indirect=True)
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ({"fault": "status", "status": 429, "code": "rate_limit_exceeded", "retry_after": 0.01}, "rate limit"),
+        ({"fault": "status", "status": 429, "code": "insufficient_quota", "message": "You exceeded your current quota"},
+         "used up"),
+        ({"fault": "status", "status": 529}, "overloaded"),
+        ({"fault": "status", "status": 503}, "server: as scripted"),
+        ({"fault": "html"}, "text/html"),
+        ({"fault": "error", "after": 4, **ANSWER}, "ended with an error"),
+        ({"fault": "garbage", "after": 3, **ANSWER}, "garbled"),
+        ({"fault": "hang", "after": 3, "seconds": 10, **ANSWER}, "silent"),
+    ],
+)  # fmt: skip
+async def test_a_passing_fault_is_waited_out_in_sight(dialect: str, fault: dict[str, Any], words: str) -> None:
+    heard = Heard()
+    with Server([fault, fault, ANSWER]) as server:
+        proposal = await ask(server, heard, read_seconds=0.4 if fault["fault"] == "hang" else 20.0)
+    assert proposal.hypothesis == GOOD["hypothesis"]
+    assert [attempt for _, _, attempt in heard.waits] == [1, 2]
+    assert all(words in reason for reason, _, _ in heard.waits), heard.waits
+
+
+async def test_hours_of_retry_after_are_honoured() -> None:
+    heard = Heard()
+    with Server([{"fault": "status", "status": 429, "code": "rate_limit_exceeded", "retry_after": 7200}]) as server:
+        task = asyncio.create_task(ask(server, heard))
+        await until(lambda: heard.waits)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert "left" in heard.waits[0][0] and "2h00m" in heard.waits[0][0] and heard.waits[0][1] == 1.0
+
+
+@pytest.mark.parametrize("dialect", ["chat", "responses"], indirect=True)
+@pytest.mark.parametrize(
+    ("turn", "words"),
+    [
+        ({"text": "I would raise the learning rate."}, "only words"),
+        ({}, "empty"),
+        ({**ANSWER, "tool_name": "run_bash"}, ""),
+        ({**ANSWER, "raw_json": '{"hypothesis": '}, "no JSON"),
+        ({**ANSWER, "tool": {"hypothesis": "h"}}, "edits"),
+        ({**ANSWER, "tool": {**GOOD, "edits": [{"path": "train.py", "content": "x=1\n" * 600_000}]}}, "2,000,000"),
+        ({"thinking": "long", "raw_json": '{"hypo', "finish": "length"}, "cut off"),
+        ({"text": "No.", "finish": "content_filter"}, "declined"),
+    ],
+)
+async def test_an_answer_of_no_use_is_asked_again(dialect: str, turn: dict[str, Any], words: str) -> None:
+    heard = Heard()
+    with Server([turn, ANSWER]) as server:
+        assert (await ask(server, heard)).hypothesis == GOOD["hypothesis"]
+    assert not any("refused" in request for request in server.requests)
+    assert len(heard.refusals) == bool(words) and (not words or words in heard.refusals[0][1])
+
+
+@pytest.mark.parametrize(
+    "manners",
+    [
+        Manners(thinking="reasoning"),
+        Manners(thinking="tags"),
+        Manners(whole_calls=True),
+        Manners(usage=False),
+        Manners(refused={"stream_options": "unknown field stream_options"}),
+        Manners(refused={"max_tokens": "Unsupported parameter: use max_completion_tokens instead"}),
+        Manners(chat_tools=False),
+    ],
+)
+async def test_servers_have_their_ways(manners: Manners) -> None:
+    heard = Heard()
+    with Server([LOOK, ANSWER], manners=manners) as server:
+        proposal = await ask(server, heard)
+    assert proposal.hypothesis == GOOD["hypothesis"] and len(heard.tools) == 3
+    assert "".join(heard.thoughts).replace("\n", "") == LOOK["thinking"] + str(ANSWER["thinking"])
+    assert "think>" not in "".join(heard.texts) and not heard.waits and not heard.refusals
+    assert len([r for r in server.requests if "refused" in r]) == (
+        1 if manners.refused or not manners.chat_tools else 0
+    )
+
+
+@pytest.mark.parametrize(
+    "complaint",
+    ["registry.ollama.ai/library/tiny does not support tools",
+     '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set'],
+)  # fmt: skip
+async def test_a_model_without_tools_is_asked_for_plain_text(complaint: str) -> None:
+    heard = Heard()
+    with Server([{"text": TEXT}], repeat=True, manners=Manners(tools=complaint)) as server:
+        proposal = await ask(server, heard, times=2)
+    assert proposal.hypothesis == "LR up" and proposal.edits[0].replace == "LR = 0.2\n"
+    asked = [r for r in server.requests if "refused" not in r]
+    assert len(asked) == 2 and len(server.requests) == 3 and not any("tools" in r for r in asked)
+    assert "SEARCH" in asked[0]["messages"][1]["content"] and complaint in " ".join(heard.notes)
+
+
+async def test_a_model_that_ignores_its_tools_is_found_out() -> None:
+    heard = Heard()
+    with Server([{"text": "Well."}] * 8 + [{"text": TEXT}], repeat=True) as server:
+        assert (await ask(server, heard, times=2)).hypothesis == "LR up"
+    assert len(server.requests) == 10 and "tools" not in server.requests[9]
+    assert any("calls no tools" in note for note in heard.notes)
+
+
+@pytest.mark.parametrize(
+    ("refused", "left"),
+    [("reasoning", "Unsupported parameter: 'reasoning.summary' is not supported with this model."),
+     ("include", "Encrypted content is not supported with this model."),
+     ("prompt_cache_key", "Unrecognized request argument supplied: prompt_cache_key")],
+)  # fmt: skip
+async def test_what_openai_does_not_take_is_left_out(refused: str, left: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HOSTS", ("127.0.0.1",))
+    with Server([ANSWER], manners=Manners(refused={refused: left})) as server:
+        assert (await ask(server, Heard())).edits
+    assert refused not in server.requests[-1] and len(server.requests) == 2
+
+
+async def test_a_talk_that_grows_too_long_begins_afresh_and_a_brief_that_is_too_long_is_said() -> None:
+    heard = Heard()
+    long = {"fault": "status", "status": 400, "code": "context_length_exceeded",
+            "message": "This model's maximum context length is 8192 tokens."}  # fmt: skip
+    with Server([LOOK, long, ANSWER]) as server:
+        assert (await ask(server, heard)).edits
+    assert len(server.requests[2]["messages"]) == 2 and any("begins afresh" in note for note in heard.notes)
+    with Server([long]) as server, pytest.raises(ResearcherMisconfigured, match="maximum context") as caught:
+        await ask(server, Heard())
+    assert "`read`" in caught.value.mend
+
+
+async def test_a_stream_can_be_interrupted_at_once() -> None:
+    session, heard = ready(), Heard()
+    with Server([{**ANSWER, "delay": 0.2, "pieces": 50}, ANSWER]) as server:
+        os.environ["OPENAI_BASE_URL"] = server.url
+        researcher = OpenAIResearcher(backoff=FAST)
+        task = asyncio.create_task(researcher.propose(session.brief(1), heard))
+        await until(lambda: heard.thoughts)
+        started = time.monotonic()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert time.monotonic() - started < 0.1
+        assert (await researcher.propose(session.brief(1), Heard())).edits
+        await researcher.close()
+
+
+async def test_keys() -> None:
+    with pytest.raises(ResearcherMisconfigured, match="no key") as caught:
+        await ask("", Heard())
+    assert "OPENAI_BASE_URL" in caught.value.mend
+    with Server([ANSWER], key="sk-good") as server:
+        with pytest.raises(ResearcherMisconfigured, match="not accepted"):
+            await ask(server, Heard())  # a server of one's own may still want a key
+        os.environ["OPENAI_API_KEY"] = "sk-good"
+        assert (await ask(server, Heard())).edits
+    with (
+        Server([ANSWER], models=["a", "b"]) as server,
+        pytest.raises(ResearcherMisconfigured, match="not found") as caught,
+    ):
+        await ask(server, Heard(), model="c")
+    assert "--model: a, b" in caught.value.mend
+
+
+@pytest.mark.parametrize(
+    ("models", "chosen"),
+    [
+        (
+            ["gpt-5.5", "gpt-6.2-sol", "gpt-6.2-astra", "gpt-6-luna", "text-embedding-3", "gpt-5.5-2026-04-01"],
+            "gpt-6.2-sol",
+        ),
+        (["gpt-4.1-mini", "gpt-4.1", "whisper-1"], "gpt-4.1"),
+        (["nomic-embed-text", "qwen3-coder:30b", "llama4"], "qwen3-coder:30b"),
+    ],
+)
+def test_the_default_model(models: list[str], chosen: str) -> None:
+    assert choose([SimpleNamespace(id=id, created=100 - n) for n, id in enumerate(models)], "here") == chosen
+
+
+def test_a_market_of_models_is_not_chosen_from() -> None:
+    for models, words in (([f"maker/m{n}" for n in range(300)], "300 models"), (["tts-1"], "no model")):
+        with pytest.raises(ResearcherMisconfigured, match=words):
+            choose([SimpleNamespace(id=id, created=1) for id in models], "here")
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 3, 7, 40])
+def test_thinking_within_the_text_is_split_off_wherever_it_is_cut(pieces: int) -> None:
+    for whole, wanted in (
+        ("<think>a < b</th></think>\n\nDone.", ("a < b</th>", "Done.")),
+        ("Plain <think> text", ("", "Plain <think> text")),
+        ("<think>never closed", ("never closed", "")),
+        ("<thin", ("", "<thin")),
+    ):
+        split, step = Thoughts(), max(1, -(-len(whole) // pieces))
+        found = [split.feed(whole[i : i + step]) for i in range(0, len(whole), step)] + [split.rest()]
+        assert tuple("".join(part) for part in zip(*found, strict=True)) == wanted
