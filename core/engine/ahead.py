@@ -7,11 +7,14 @@ import time
 from typing import TYPE_CHECKING
 
 from core.engine.thinking import back_off
+from core.record import events as e
 from core.record.errors import EditError, ProposalFailed, ResearcherMisconfigured, ScriptEnded
-from core.record.state import BASELINE
+from core.record.state import BASELINE, HUMAN, State
 
 if TYPE_CHECKING:
     from core.engine.loop import Loop
+
+RECENT = 5  # experiments whose cost says what the next may cost
 
 
 class Ahead:
@@ -22,6 +25,9 @@ class Ahead:
         self._thought: asyncio.Task[None] | None = None
         self.rethink = False  # the thought was cancelled to be begun again with new guidance
         self.proposed = 0  # by this engine
+        self.stuck = False  # the researcher cannot work until a person has mended something
+        self.patient = False  # a researcher chosen while the session runs is waited for
+        self._said_unknown = False
 
     @property
     def busy(self) -> bool:
@@ -37,11 +43,14 @@ class Ahead:
         loop, failures = self._loop, 0
         while True:
             await self._may_think()
+            await loop.changes.before_next()
             number = self._next_number()
             if not await self._affordable(number):
                 loop.wake()
                 await loop.journal.changed()
                 continue
+            number = await loop.thinker.begin(self._next_number)
+            self.rethink = False
             self._thought = asyncio.create_task(self._think(number))
             try:
                 await asyncio.wait({self._thought})
@@ -53,9 +62,15 @@ class Ahead:
                 loop.wake()
 
     async def _may_think(self) -> None:
-        """Wait until the session runs and fewer than one proposal waits for a slot."""
+        """Wait until the session runs and fewer than one proposal waits for a slot.
+
+        Proposals that wait for a person do not count, so that other slots go on; there are as many as slots at most.
+        """
         loop = self._loop
-        while loop.state.state != "running" or loop.backlog() >= 1 or loop.stopping:
+        while (
+            loop.state.state != "running" or loop.stopping or loop.backlog() >= 1
+            or len(loop.state.approvals) >= len(loop.setup.slots) or self._enough()
+        ):  # fmt: skip
             loop.awake.clear()
             changed = asyncio.create_task(loop.journal.changed())
             awake = asyncio.create_task(loop.awake.wait())
@@ -64,6 +79,12 @@ class Ahead:
             finally:
                 changed.cancel()
                 awake.cancel()
+
+    def _enough(self) -> bool:
+        """Whether a person asked to stop once as many are judged as are under way already."""
+        state, stop_at = self._loop.state, self._loop.stop_at
+        under_way = sum(n != BASELINE for n in state.live)
+        return stop_at is not None and state.judged + under_way >= stop_at and not self._unproposed()
 
     def _next_number(self) -> int:
         """The experiment that was being thought about when an engine ended, or a new one."""
@@ -92,13 +113,26 @@ class Ahead:
         loop, state = self._loop, self._loop.state
         begun = state.total - sum(n != BASELINE and not state.experiments[n].commit for n in state.live)
         return loop.setup.program.budget.exhausted(
-            seconds=state.seconds(time.time()), experiments=begun if counting else -1, usd=state.usd
-        )
+            seconds=state.seconds(time.time()), experiments=begun if counting else -1, usd=state.usd,
+            next_usd=costs_about(state),
+        )  # fmt: skip
 
     async def _think(self, number: int) -> None:
         await self._loop.thinker.propose(number)
         self.proposed += 1
         self._loop.carry(number)
+        await self._say_unknown_price()
+
+    async def _say_unknown_price(self) -> None:
+        """A budget in dollars that cannot be held is said, once."""
+        loop = self._loop
+        budget = loop.setup.program.budget.usd
+        if budget is None or not loop.state.usd_unknown or self._said_unknown:
+            return
+        self._said_unknown = True
+        model = loop.setup.researcher.model or loop.setup.researcher.name
+        text = f"the price of {model} is not known: what it costs is not counted in the budget of ${budget:.2f}"
+        await loop.journal.write(e.Noted("warning", text))
 
     async def _after(self, number: int, thought: asyncio.Task[None], failures: int) -> int:
         """Deal with how a thought ended. Returns how many in a row have come to nothing."""
@@ -133,7 +167,14 @@ class Ahead:
     async def _misconfigured(self, error: ResearcherMisconfigured) -> None:
         """Nobody but a person can mend this. Before anything was ever proposed it ends the engine, else it pauses."""
         loop, reason = self._loop, str(error)
-        if not self.proposed:
+        self.stuck = True
+        if not (self.proposed or self.patient):
             loop.end("crashed", f"the researcher {loop.setup.researcher.name} cannot work: {reason}")
             await asyncio.get_running_loop().create_future()  # until the engine winds up
         await loop.hold(reason)
+
+
+def costs_about(state: State) -> float:
+    """Dollars that one more proposal may cost: the most that one of the last few did."""
+    recent = [x.usd for n, x in state.experiments.items() if n != BASELINE and x.researcher != HUMAN][-RECENT:]
+    return max(recent, default=0.0)

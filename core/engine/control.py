@@ -6,12 +6,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from core.engine.loop import Loop
+from core.engine.steering import Steering
 from core.record import commands as c
 from core.record import events as e
 from core.record.commands import Command, Reply
 from core.record.errors import CommandRefused
-
-TEXT_LIMIT = 20_000
 
 
 class Control:
@@ -24,12 +23,10 @@ class Control:
             c.Resume: self._resume,
             c.Skip: self._skip,
             c.Stop: self._stop,
-            c.Steer: self._steer,
-            c.Withdraw: self._withdraw,
-            c.Approve: self._approve,
-            c.Reject: self._reject,
             c.Certify: self._certify,
             c.Reproduce: self._reproduce,
+            **Steering(loop).handlers,
+            **loop.changes.handlers,
         }
 
     async def handle(self, command: Command) -> Reply:
@@ -43,32 +40,39 @@ class Control:
             raise CommandRefused("this engine does not do that", mend="stop it and start it again with this version")
         return Reply(True, await handler(command))
 
-    def _refuse_when_ending(self) -> None:
-        if self._loop.stopping:
-            raise CommandRefused("the session is stopping")
-
-    async def _pause(self, _: c.Pause) -> str:
-        self._refuse_when_ending()
+    async def _pause(self, command: c.Pause) -> str:
         loop = self._loop
-        if loop.state.state == "paused":
+        loop.refuse_when_ending()
+        running = list(loop.runs.live.values())
+        if loop.state.state == "paused" and not (command.now and running):
             raise CommandRefused("the session is paused already")
         loop.slots.close()
-        await loop.journal.write(e.StateChanged("paused", "asked by a person"))
-        running = len(loop.runs.live)
-        return f"paused: {running} running job{'s' * (running != 1)} will end and be judged, nothing new starts"
+        if loop.state.state != "paused":
+            await loop.journal.write(e.StateChanged("paused", "asked by a person"))
+        jobs = f"{len(running)} running job{'s' * (len(running) != 1)}"
+        if not command.now:
+            return f"paused: {jobs} will end and be judged, nothing new starts"
+        for live in running:
+            live.end("pause")
+        return f"paused: {jobs} cut off, to be run again when the session goes on"
 
     async def _resume(self, _: c.Resume) -> str:
-        self._refuse_when_ending()
         loop = self._loop
+        loop.refuse_when_ending()
         if loop.state.state == "running":
-            raise CommandRefused("the session is running already")
+            if loop.stop_at is None:
+                raise CommandRefused("the session is running already")
+            loop.stop_at = None
+            await loop.journal.write(e.StateChanged("running"))
+            return "it goes on: it will not stop by itself"
+        await loop.changes.mend()
         await loop.journal.write(e.StateChanged("running"))
         loop.slots.open()
         loop.wake()
         return "resumed"
 
     async def _skip(self, command: c.Skip) -> str:
-        self._refuse_when_ending()
+        self._loop.refuse_when_ending()
         loop = self._loop
         number = command.experiment if command.experiment is not None else self._longest()
         if number is None:
@@ -103,16 +107,14 @@ class Control:
         loop = self._loop
         if loop.stopping and not command.now:
             raise CommandRefused("the session is stopping already; stop --now does not wait for running jobs")
-        loop.stopping = "stopped by a person" + (", running jobs killed" if command.now else "")
-        loop.slots.drain()
-        loop.ahead.cancel()
-        if loop.state.state != "stopping":
-            await loop.journal.write(e.StateChanged("stopping", loop.stopping))
+        if command.after is not None and not command.now:
+            return await self._stop_after(command.after)
         running = list(loop.runs.live.values())
+        await loop.stop("stopped by a person" + (", running jobs killed" if command.now else ""))
         if command.now:
             for live in running:
                 live.end("stop")
-        loop.wake()
+            loop.wake()
         if not running:
             return "stopping now: nothing is running"
         jobs = f"{len(running)} running job{'s' * (len(running) != 1)}"
@@ -120,61 +122,24 @@ class Control:
             return f"stopping now: {jobs} killed, to be run again when the session is resumed"
         return f"stopping after {jobs}"
 
-    async def _steer(self, command: c.Steer) -> str:
-        self._refuse_when_ending()
-        text = command.text.strip()
-        if not text:
-            raise CommandRefused("there are no words to pass on")
-        if len(text) > TEXT_LIMIT:
-            raise CommandRefused(f"that is {len(text)} characters; at most {TEXT_LIMIT} are passed on")
+    async def _stop_after(self, more: int) -> str:
         loop = self._loop
-        number = loop.state.next_guidance
-        await loop.journal.write(e.GuidanceQueued(number, text, command.standing))
-        if command.now and loop.thinker.now is not None:
-            experiment = loop.thinker.now.experiment
-            loop.ahead.rethink = True
-            loop.ahead.cancel()
-            return f"guidance {number} interrupts the thinking about experiment {experiment}"
-        waiting = sum(g.taken_by is None for g in loop.state.guidance.values())
-        kept = ", and stays in force" if command.standing else ""
-        return f"guidance {number} is queued for the next experiment{kept} ({waiting} in the queue)"
-
-    async def _withdraw(self, command: c.Withdraw) -> str:
-        guidance = self._loop.state.guidance.get(command.guidance)
-        if guidance is None:
-            raise CommandRefused(f"there is no guidance {command.guidance}")
-        if guidance.taken_by is not None and not guidance.standing:
-            raise CommandRefused(f"guidance {command.guidance} was taken by experiment {guidance.taken_by} already")
-        await self._loop.journal.write(e.GuidanceWithdrawn(command.guidance))
-        return f"guidance {command.guidance} is withdrawn"
-
-    async def _approve(self, command: c.Approve) -> str:
-        self._refuse_unasked(command.experiment)
-        await self._loop.journal.write(e.ApprovalGiven(command.experiment, True))
-        return f"experiment {command.experiment} is approved"
-
-    async def _reject(self, command: c.Reject) -> str:
-        self._refuse_unasked(command.experiment)
-        reason = command.reason.strip() or "no reason given"
-        await self._loop.journal.write(
-            e.ApprovalGiven(command.experiment, False, reason),
-            e.Judged(command.experiment, "rejected", None, None, f"turned down by a person: {reason}"),
-        )
-        return f"experiment {command.experiment} is rejected"
+        if more < 1:
+            raise CommandRefused(f"after {more} experiments is now", mend="stop without --after, or after at least 1")
+        loop.stop_at = loop.state.judged + more
+        reason = f"stops once {loop.stop_at} experiment{'s' * (loop.stop_at != 1)} have their verdict"
+        await loop.journal.write(e.StateChanged(loop.state.state, reason))
+        loop.wake()
+        return f"the session stops after {more} more experiment{'s' * (more != 1)}; resume takes this back"
 
     async def _certify(self, command: c.Certify) -> str:
-        self._refuse_when_ending()
+        self._loop.refuse_when_ending()
         number = self._loop.errands.may_certify(command.experiment)
         self._loop.run_errand(self._loop.errands.certify(number))
         return f"experiment {number} is tested against the baseline on fresh seeds"
 
     async def _reproduce(self, command: c.Reproduce) -> str:
-        self._refuse_when_ending()
+        self._loop.refuse_when_ending()
         self._loop.errands.may_reproduce(command.experiment)
         self._loop.run_errand(self._loop.errands.reproduce(command.experiment))
         return f"experiment {command.experiment} is run again with its recorded seed"
-
-    def _refuse_unasked(self, number: int) -> None:
-        if number not in self._loop.state.approvals:
-            waiting = ", ".join(map(str, self._loop.state.approvals)) or "none"
-            raise CommandRefused(f"experiment {number} does not wait for approval (waiting: {waiting})")

@@ -95,13 +95,13 @@ class Judge:
         return then
 
     async def _go_on_from(self, x: Experiment, noise: Noise) -> None:
-        """A fork that does not lead yet goes on from what is better than what it stands on."""
+        """A fork that does not lead yet goes on from what is clearly better than its base: no claim is made."""
         state = self._journal.state
         base = state.experiments[x.parent]
         if x.parent != state.base:
             return
-        policy = self._setup.program.policy
-        if not base.values or judge(state.metric, base.sample, x.sample, noise, policy).verdict == "kept":
+        enough = self._setup.program.policy.keep * noise.sigma
+        if not base.values or state.metric.gain(base.sample.number, x.sample.mean) > enough:
             await self._journal.write(e.BaseChanged(x.number))
 
     async def _log(self, x: Experiment, decision: Decision, noise: Noise, against: str) -> Next:

@@ -15,6 +15,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from core.engine.ahead import Ahead
+from core.engine.changes import Changes
 from core.engine.errands import Errands
 from core.engine.journal import Journal
 from core.engine.judging import Judge
@@ -26,7 +27,7 @@ from core.engine.thinking import Thinker
 from core.record import events as e
 from core.record.decide import calibrate
 from core.record.errors import CommandRefused
-from core.record.state import BASELINE, State
+from core.record.state import BASELINE, HUMAN, State
 
 TAIL_LINES = 12  # of a crashed baseline's output in the reason
 BASELINE_TRIES = 3
@@ -47,11 +48,13 @@ class Loop:
         self.skipped: set[int] = set()
         self.stopping = ""
         self.exhausted = ""  # why no more experiments begin
+        self.stop_at: int | None = None  # stop once so many experiments have their verdict
         self.errands = Errands(setup, journal, self.runs)
         self._errands: set[asyncio.Task[None]] = set()
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._end: asyncio.Future[tuple[e.SessionState, str]] = asyncio.get_running_loop().create_future()
         self.awake = asyncio.Event()
+        self.changes = Changes(self)
 
     @property
     def state(self) -> State:
@@ -174,11 +177,30 @@ class Loop:
         self.awake.set()
         if self._end.done():
             return
+        if self.stop_at is not None and self.state.judged >= self.stop_at and not self.stopping:
+            self._wind_down(f"stopped after {self.stop_at} experiments, as asked")
+            if self.runs.live:
+                self.run_errand(self._say_stopping())
         busy = [n for n in self._tasks if not self._tasks[n].done()] or self._errands
         if self.stopping and not self.runs.live and not self.judge.busy:
             self.end("stopped", self.stopping)
         elif self.exhausted and not (self.stopping or busy or self.ahead.busy):
             self.end("finished", self.exhausted)
+
+    async def stop(self, reason: str) -> None:
+        """Start nothing more; the session ends once what runs has ended."""
+        self._wind_down(reason)
+        await self._say_stopping()
+        self.wake()
+
+    def _wind_down(self, reason: str) -> None:
+        self.stopping = reason
+        self.slots.drain()
+        self.ahead.cancel()
+
+    async def _say_stopping(self) -> None:
+        if self.state.state != "stopping":
+            await self.journal.write(e.StateChanged("stopping", self.stopping))
 
     async def _baseline(self) -> None:
         if BASELINE not in self.state.experiments:
@@ -224,7 +246,7 @@ class Loop:
     async def _experiment(self, number: int) -> None:
         """Carry one committed experiment to its verdict: checks, approval, run, judgement, again if the best moved."""
         await self._adopt(number)
-        if not await self._checked(number) or not await self._approved(number):
+        if not await self._ready(number):
             return
         while not self.stopping:
             x = self.state.experiments[number]
@@ -235,7 +257,7 @@ class Loop:
                     continue
             then = await self.judge.judge(number, skipped=number in self.skipped)
             if then in ("done", "mend"):
-                self._clean(number)
+                self.clean(number)
                 self._refresh_leader()
                 return
             if then == "leader":
@@ -265,33 +287,53 @@ class Loop:
         while self.judge.wants_repeat(number) and not self.stopping:
             await self._repeat(number)
 
+    async def _ready(self, number: int) -> bool:
+        """Whether the checks and, where one is asked, a person let the experiment run as it is now."""
+        while True:
+            commit = self.state.experiments[number].commit
+            if not await self._checked(number) or not await self._approved(number):
+                return False
+            if self.state.experiments[number].commit == commit:
+                return True  # else a person approved it with other edits, which are checked too
+
+    def _said_of(self, number: int) -> list[e.Body]:
+        """What the log says of the experiment's present proposal."""
+        bodies = [event.body for event in self.journal.log.events_of(number)]
+        proposed = max((i for i, body in enumerate(bodies) if isinstance(body, e.Committed)), default=-1)
+        return bodies[proposed + 1 :]
+
     async def _checked(self, number: int) -> bool:
         x = self.state.experiments[number]
-        if any(r.commit == x.commit for r in x.runs) or x.phase in ("approval", "queued"):
+        if x.rebased or any(r.commit == x.commit for r in x.runs):
             return True
+        done = {body.name for body in self._said_of(number) if isinstance(body, e.Checked) and body.ok}
         for name, command in self.setup.program.checks.items():
+            if name in done:
+                continue
             checked = await self.runs.place.check(number, name, command, x.commit or "")
             await self.journal.write(checked)
             if not checked.ok:
                 reason = f"the check {name!r} failed: {checked.output.strip() or 'no output'}"
                 await self.judge.failed(x, False, reason)
                 return False
-        if not self.setup.program.checks:
+        if not self.setup.program.checks and not done:
             await self.journal.write(e.Checked(number, "parse", True, 0.0))
         return True
 
     async def _approved(self, number: int) -> bool:
         x = self.state.experiments[number]
-        if not self.setup.program.approve or x.runs:
+        if x.rebased or x.researcher == HUMAN or any(r.commit == x.commit for r in x.runs):
             return True
-        answered = any(isinstance(event.body, e.ApprovalGiven) for event in self.journal.log.events_of(number))
-        if not answered and number not in self.state.approvals:
+        if number not in self.state.approvals:
+            if not self.state.approve or any(isinstance(b, e.ApprovalGiven) for b in self._said_of(number)):
+                return True
             await self.journal.write(e.ApprovalRequested(number))
+            self.wake()  # it waits for a person: another may be thought about for the other slots
         while number in self.state.approvals:
             await self.journal.changed()
         return self.state.experiments[number].verdict is None
 
-    def _clean(self, number: int) -> None:
+    def clean(self, number: int) -> None:
         """Weights are kept for kept experiments only; logs and curves stay."""
         x = self.state.experiments[number]
         for run in x.runs:
@@ -312,9 +354,14 @@ class Loop:
 
     # What commands need
 
+    def refuse_when_ending(self) -> None:
+        """Raises CommandRefused when it is too late to ask for anything."""
+        if self.stopping:
+            raise CommandRefused("the session is stopping")
+
     def backlog(self) -> int:
-        """Experiments with a commit that hold no slot and are not being judged."""
-        holding = {live.experiment for live in self.runs.live.values()} | self.judge.busy
+        """Experiments with a commit that wait for a slot, and for nobody else."""
+        holding = {live.experiment for live in self.runs.live.values()} | self.judge.busy | set(self.state.approvals)
         return sum(n not in holding for n in self._tasks if n != BASELINE)
 
     def holds(self, number: int) -> bool:

@@ -22,7 +22,7 @@ GAP_SIGMAS = 3.0  # a gain that shrinks by more than this on the hidden slice is
 
 @dataclass(slots=True)
 class Live:
-    """A run in a slot just now. `wanted_end` says why the engine itself ends it ("skip" or "stop")."""
+    """A run in a slot just now. `wanted_end` says why the engine itself ends it ("skip", "stop" or "pause")."""
 
     run: int
     experiment: int
@@ -42,7 +42,8 @@ class Live:
         """Kill the run's process tree, or the scoring of it."""
         self.wanted_end = why
         if self.job is not None:
-            killing = asyncio.create_task(self.job.kill("was skipped" if why == "skip" else "was stopped"))
+            words = {"skip": "was skipped", "pause": "was cut off by a pause"}.get(why, "was stopped")
+            killing = asyncio.create_task(self.job.kill(words))
             self.killing.add(killing)
             killing.add_done_callback(self.killing.discard)
         if self.scoring is not None:
@@ -64,7 +65,18 @@ class Runs:
     async def execute(
         self, experiment: int, kind: e.RunKind, commit: str, urgency: Urgency, *, seed: int | None = None
     ) -> e.RunFinished:
-        """Wait for a slot, run, score, and log how it ended. `seed` None: a fresh one."""
+        """Wait for a slot, run, score, and log how it ended. `seed` None: a fresh one.
+
+        A run that a pause cuts off is run again when the session goes on.
+        """
+        while True:
+            finished, cut_off = await self._execute(experiment, kind, commit, urgency, seed)
+            if not cut_off:
+                return finished
+
+    async def _execute(
+        self, experiment: int, kind: e.RunKind, commit: str, urgency: Urgency, seed: int | None
+    ) -> tuple[e.RunFinished, bool]:
         slot = await self._slots.acquire(urgency)
         run = self._next_run
         self._next_run += 1
@@ -74,17 +86,18 @@ class Runs:
             budget = self._setup.program.run_budget(self._setup.kind)
             await self._journal.write(e.RunStarted(run, experiment, kind, slot, seed, commit, str(budget)))
             if broken := await self.place.broken_seal():
-                return await self._finish(live, e.RunFinished(run, experiment, "abandoned", None, 0, 0, reason=broken))
+                abandoned = e.RunFinished(run, experiment, "abandoned", None, 0, 0, reason=broken)
+                return await self._finish(live, abandoned), False
             try:
                 await asyncio.to_thread(self.place.checkout, self._setup.paths.worktree(run), commit)
                 live.job = await start(self.place.spec(run, slot, seed))
             except AutoresearchError as error:
-                return await self._finish(
-                    live, e.RunFinished(run, experiment, "crashed", None, 0, 0, reason=str(error))
-                )
+                crashed = e.RunFinished(run, experiment, "crashed", None, 0, 0, reason=str(error))
+                return await self._finish(live, crashed), False
             if live.wanted_end:
                 live.end(live.wanted_end)
-            return await self._see_through(live, seed)
+            finished = await self._see_through(live, seed)
+            return finished, live.wanted_end == "pause"
         finally:
             self._end(live)
 
@@ -151,8 +164,9 @@ class Runs:
             finished = await self._measure(live, seed, finished)
             if finished.metric is not None and (broken := await self.place.broken_seal()):
                 finished = replace(finished, ended="abandoned", metric=None, reason=broken)
-        if live.wanted_end == "stop":
-            finished = replace(finished, ended="abandoned", metric=None, reason="stopped before its end")
+        if live.wanted_end in ("stop", "pause"):
+            word = "stopped" if live.wanted_end == "stop" else "cut off by a pause"
+            finished = replace(finished, ended="abandoned", metric=None, reason=f"{word} before its end")
         elif live.wanted_end == "skip":
             finished = replace(finished, ended="killed", metric=None, reason="skipped")
         return await self._finish(live, finished)
@@ -260,7 +274,8 @@ class Runs:
         """What each slot does just now."""
         now = time.time()
         by_slot = {live.slot: live for live in self.live.values()}
-        return tuple(_reading(name, by_slot.get(name), now) for name in self._slots.names)
+        names = dict.fromkeys((*self._slots.names, *by_slot))  # a slot that is going is shown until its job has ended
+        return tuple(_reading(name, by_slot.get(name), now) for name in names)
 
 
 def _reading(name: str, live: Live | None, now: float) -> SlotReading:

@@ -17,6 +17,7 @@ from core.log import Log
 from core.program import Program, check_files, load
 from core.record import events as e
 from core.record.errors import ProjectError, SessionError, UncommittedChanges
+from core.record.state import State
 from core.research import registry
 from core.research.protocol import Researcher
 from core.session import (
@@ -30,9 +31,13 @@ from core.session import (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Setup:
-    """All that the loop stands on. `environment` is what runs get, already scrubbed of secrets."""
+    """All that the loop stands on. `environment` is what runs get, already scrubbed of secrets.
+
+    `program`, `options`, `slots` and `researcher` are replaced when a person changes them (`core.engine.changes`);
+    the rest stays as it was found.
+    """
 
     paths: SessionPaths
     program: Program
@@ -121,7 +126,7 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Setup:
             "consent with: --set sandbox.limits_only=true",
         )
     programs = _programs(program, env, paths.project)
-    researcher = _researcher(options, program)
+    researcher = make_researcher(options, program.seed)
     return Setup(
         paths, program, options, repo, commit, slots, researcher, cage.probe(), env,
         environment.trusted_environment(paths.project),
@@ -149,10 +154,11 @@ def _programs(program: Program, env: Mapping[str, str], cwd: Path) -> list[str]:
     return [environment.resolve_command(command, env, cwd)[0] for command in commands]
 
 
-def _researcher(options: EngineOptions, program: Program) -> Researcher:
+def make_researcher(options: EngineOptions, seed: int) -> Researcher:
+    """The researcher that `options` ask for. Raises UsageError or ResearcherMisconfigured."""
     name = options.researcher or ("scripted" if options.script else registry.default_researcher(os.environ))
     return registry.create(
-        name, model=options.model, script=Path(options.script) if options.script else None, seed=program.seed
+        name, model=options.model, script=Path(options.script) if options.script else None, seed=seed
     )
 
 
@@ -199,7 +205,7 @@ def _started_at(paths: SessionPaths) -> str:
 def open_log(setup: Setup) -> Log:
     """Create the session's folder and log, or open them again; either way this engine has taken the session."""
     paths, program = setup.paths, setup.program
-    write_json(paths.settings, {"options": {**asdict(setup.options), "errand": None}})
+    remember(setup)
     if paths.database.exists():
         log = Log.append_to(paths.database)
     else:
@@ -223,10 +229,27 @@ def open_log(setup: Setup) -> Log:
                 setup.cage.note,
                 f"{platform.node()}: {setup.device}",
                 versions(),
-            )
+            ),
+            *in_force(setup, log.state),
         ]
     )
     return log
+
+
+def remember(setup: Setup) -> None:
+    """Keep the options beside the log, so that the next engine goes on with them."""
+    write_json(setup.paths.settings, {"options": {**asdict(setup.options), "errand": None}})
+
+
+def in_force(setup: Setup, state: State) -> list[e.Body]:
+    """What the log does not say yet of the budget and the approval mode as this engine starts."""
+    budget = {f.name: getattr(setup.program.budget, f.name) for f in fields(setup.program.budget)}
+    facts: list[e.Body] = []
+    if dict(state.budget) != budget:
+        facts.append(e.BudgetChanged(budget))
+    if state.approve != setup.program.approve:
+        facts.append(e.ApprovalModeChanged(setup.program.approve))
+    return facts
 
 
 def _session_started(setup: Setup) -> e.SessionStarted:

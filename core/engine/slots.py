@@ -25,6 +25,7 @@ class Slots:
         # A run may start up while the last one of its slot is scored, but its clock waits for the slot to be quiet.
         self.clocks = {name: asyncio.Lock() for name in names}
         self._free = list(names)
+        self._held: set[str] = set()
         self._waiting: list[tuple[Urgency, int, asyncio.Future[str]]] = []
         self._order = itertools.count()
         self._open = False
@@ -35,6 +36,18 @@ class Slots:
 
     def close(self) -> None:
         self._open = False
+
+    def change(self, names: tuple[str, ...]) -> None:
+        """Other slots from now on. What holds a slot that goes keeps it to its end."""
+        self.names = names
+        for name in names:
+            self.clocks.setdefault(name, asyncio.Lock())
+        self._free = [name for name in names if name not in self._held]
+        self._grant()
+
+    @property
+    def held(self) -> frozenset[str]:
+        return frozenset(self._held)
 
     def drain(self) -> None:
         """Close for good: whoever waits is cancelled, whoever holds a slot keeps it to the end."""
@@ -61,16 +74,20 @@ class Slots:
         """Claim a slot by name for a run that already occupies it. False when this engine has no such free slot."""
         if name in self._free:
             self._free.remove(name)
+            self._held.add(name)
             return True
         return False
 
     def release(self, name: str) -> None:
-        self._free.append(name)
-        self._free.sort(key=self.names.index)
-        self._grant()
+        self._held.discard(name)
+        if name in self.names:
+            self._free.append(name)
+            self._free.sort(key=self.names.index)
+            self._grant()
 
     def _grant(self) -> None:
         while self._open and self._free and self._waiting:
             _, _, future = heapq.heappop(self._waiting)
             if not future.done():
+                self._held.add(self._free[0])
                 future.set_result(self._free.pop(0))

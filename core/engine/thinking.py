@@ -6,18 +6,21 @@ import ast
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from core.engine.briefing import Briefing
 from core.engine.journal import Journal
 from core.engine.setup import Setup
 from core.engine.stream import ThinkingStream
 from core.record import events as e
-from core.record.edits import proposal_to_plain, unified
+from core.record.commands import Propose
+from core.record.edits import proposal_from_plain, proposal_to_plain, unified
 from core.record.errors import EditError
+from core.record.patch import edits_from_patch
 from core.record.proposal import Proposal
-from core.research.protocol import Brief
+from core.record.state import HUMAN, Guidance
 
 LONGEST_BACK_OFF = 60.0  # seconds
 
@@ -32,27 +35,40 @@ class Thought:
 
 
 class Thinker:
-    """Turns one experiment's number into a logged proposal with a commit."""
+    """Turns an experiment into a logged proposal with a commit, a researcher's or a person's own."""
 
     def __init__(self, setup: Setup, journal: Journal) -> None:
         self._setup = setup
         self._journal = journal
         self.briefing = Briefing(setup, journal)
         self.now: Thought | None = None
+        self._numbering = asyncio.Lock()  # experiments are numbered one at a time, whoever proposes them
+
+    async def begin(self, number: Callable[[], int]) -> int:
+        """Log that an experiment is being thought about; `number` says which when its turn has come."""
+        researcher = self._setup.researcher
+        async with self._numbering:
+            experiment = number()
+            parent, commit, forked = self._parent()
+            await self._journal.write(
+                e.ExperimentStarted(experiment, parent, commit, researcher.name, researcher.model, forked)
+            )
+        return experiment
+
+    def _parent(self) -> tuple[int, str, bool]:
+        """What is built on: the experiment, its commit, and whether a person chose it over the best."""
+        state = self._journal.state
+        if state.base is None or state.base == state.best:
+            return state.best, state.best_commit or self._setup.commit, False
+        return state.base, state.experiments[state.base].commit or self._setup.commit, True
 
     async def propose(self, experiment: int) -> None:
-        """Log Proposed and Committed for `experiment`, which has been started.
+        """Log Proposed and Committed for `experiment`, which has been begun.
 
         Raises EditError or ProposalFailed (to be judged as rejected), ScriptEnded, ResearcherMisconfigured.
         """
-        state = self._journal.state
-        parent, parent_commit = state.best, state.best_commit or self._setup.commit
-        await self._journal.write(
-            e.ExperimentStarted(
-                experiment, parent, parent_commit, self._setup.researcher.name, self._setup.researcher.model
-            )
-        )
-        brief, guidance = await self.briefing.brief(experiment, parent, parent_commit)
+        x = self._journal.state.experiments[experiment]
+        brief, guidance = await self.briefing.brief(experiment, x.parent, x.parent_commit)
         stream = ThinkingStream(experiment, self._setup.paths.reasoning(experiment), self._journal)
         started = time.monotonic()
         self.now = Thought(experiment, time.time(), stream)
@@ -61,40 +77,85 @@ class Thinker:
                 proposal = await self._setup.researcher.propose(brief, stream)
         finally:
             self.now = None
-        seconds = round(time.monotonic() - started, 2)
+        seconds, model = round(time.monotonic() - started, 2), self._setup.researcher.model
         try:
             changed = brief.check(proposal)
         except EditError:
             # What was turned down is on record too: its hypothesis belongs beside the reason.
-            await self._journal.write(self._proposed(experiment, proposal, _Change(), seconds))
+            await self._journal.write(_proposed(experiment, proposal, _Change(), seconds, model))
             raise
-        await self._commit(experiment, parent_commit, brief, proposal, changed, seconds)
-        await self._journal.write(*(e.GuidanceTaken(g.id, experiment) for g in guidance if g.taken_by is None))
-
-    async def _commit(
-        self,
-        experiment: int,
-        parent_commit: str,
-        brief: Brief,
-        proposal: Proposal,
-        changed: Mapping[str, str],
-        seconds: float,
-    ) -> None:
-        change = _change(brief.files, changed)
-        message = commit_message(self._setup.paths.name, experiment, proposal)
-        commit = await asyncio.to_thread(self._setup.repo.commit_files, parent_commit, dict(changed), message)
+        commit = await self._commit(experiment, x.parent_commit, proposal, changed)
         await self._journal.write(
-            self._proposed(experiment, proposal, change, seconds),
-            e.Committed(experiment, commit, parent_commit),
+            _proposed(experiment, proposal, _change(brief.files, changed), seconds, model),
+            e.Committed(experiment, commit, x.parent_commit),
         )
+        await self._keep(experiment, commit)
+        await self._journal.write(*(e.GuidanceTaken(g.id, experiment) for g in guidance if self._still_queued(g)))
+
+    def _still_queued(self, told: Guidance) -> bool:
+        """Guidance that was changed or withdrawn while it was being thought about has not been taken."""
+        now = self._journal.state.guidance.get(told.id)
+        return now is not None and now.taken_by is None and now.text == told.text
+
+    async def own(self, words: Propose) -> int:
+        """Make a person's own experiment stand in git and in the log. Returns its number. Raises EditError."""
+        parent, parent_commit, forked = self._parent()
+        brief, _ = await self.briefing.brief(self._journal.state.next_experiment, parent, parent_commit)
+        edits: Any = words.edits
+        if words.patch:
+            found = edits_from_patch(words.patch, brief.files, self._setup.repo.prefix)
+            edits = proposal_to_plain(Proposal(words.hypothesis, found))["edits"]
+        proposal = proposal_from_plain({"hypothesis": words.hypothesis, "kind": words.kind, "edits": edits})
+        changed = brief.check(proposal)
+        change = _change(brief.files, changed)
+        async with self._numbering:
+            number = self._journal.state.next_experiment
+            commit = await self._commit(number, parent_commit, proposal, changed)
+            await self._journal.write(
+                e.ExperimentStarted(number, parent, parent_commit, HUMAN, None, forked),
+                _proposed(number, proposal, change, 0.0, None),
+                e.Committed(number, commit, parent_commit),
+            )
+        await self._keep(number, commit)
+        return number
+
+    async def amend(self, experiment: int, edits: Sequence[Mapping[str, Any]]) -> None:
+        """Approve a proposal with a person's edits in place of its own, on the same parent. Raises EditError."""
+        x = self._journal.state.experiments[experiment]
+        before = next(
+            event.body
+            for event in reversed(list(self._journal.log.events_of(experiment)))
+            if isinstance(event.body, e.Proposed)
+        )
+        brief, _ = await self.briefing.brief(experiment, x.parent, x.parent_commit)
+        plain = {"hypothesis": before.hypothesis, "edits": list(edits)}
+        proposal = replace(
+            proposal_from_plain(plain), rationale=before.rationale, expected=before.expected, kind=before.kind,
+            extra={**before.extra, "edited": "by a person"},
+        )  # fmt: skip
+        changed = brief.check(proposal)
+        commit = await self._commit(experiment, x.parent_commit, proposal, changed)
+        await self._journal.write(
+            _proposed(experiment, proposal, _change(brief.files, changed), before.seconds, before.model),
+            e.Committed(experiment, commit, x.parent_commit),
+            e.ApprovalGiven(experiment, True, "with a person's edits"),
+        )
+        await self._keep(experiment, commit)
+
+    async def _commit(self, experiment: int, parent: str, proposal: Proposal, changed: Mapping[str, str]) -> str:
+        message = commit_message(self._setup.paths.name, experiment, proposal)
+        return await asyncio.to_thread(self._setup.repo.commit_files, parent, dict(changed), message)
+
+    async def _keep(self, experiment: int, commit: str) -> None:
         await asyncio.to_thread(self._setup.repo.keep_ref, self._setup.paths.name, experiment, commit)
 
-    def _proposed(self, experiment: int, p: Proposal, change: _Change, seconds: float) -> e.Proposed:
-        edits = tuple(proposal_to_plain(p)["edits"])
-        return e.Proposed(
-            experiment, p.hypothesis, p.rationale, p.expected, p.kind, change.diff, change.files, change.added,
-            change.removed, seconds, dict(p.extra), edits, self._setup.researcher.model, change.lines,
-        )  # fmt: skip
+
+def _proposed(experiment: int, p: Proposal, change: _Change, seconds: float, model: str | None) -> e.Proposed:
+    edits = tuple(proposal_to_plain(p)["edits"])
+    return e.Proposed(
+        experiment, p.hypothesis, p.rationale, p.expected, p.kind, change.diff, change.files, change.added,
+        change.removed, seconds, dict(p.extra), edits, model, change.lines,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,174 @@
+"""What a person changes while a session runs: researcher, budgets, slots, approval; and program.md, by editing it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from core.engine.following import ProgramFile
+from core.engine.setup import make_researcher, remember
+from core.lab import device
+from core.record import commands as c
+from core.record import events as e
+from core.record.budget import SessionBudget
+from core.record.errors import AutoresearchError, CommandRefused
+from core.research.protocol import Researcher
+
+if TYPE_CHECKING:
+    from core.engine.loop import Loop
+
+
+class Changes:
+    """Carries out these commands on the loop. What was changed holds for the next engine too."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._next: Researcher | None = None  # takes over when the next experiment begins
+        self._program = ProgramFile(loop.setup, loop.journal)
+        self.handlers: Mapping[type, Callable[[Any], Awaitable[str]]] = {
+            c.ChangeResearcher: self._researcher,
+            c.ChangeBudget: self._budget,
+            c.ChangeSlots: self._slots,
+            c.ApproveMode: self._approve_mode,
+        }
+
+    async def before_next(self) -> None:
+        """Called before each experiment begins: what was asked for meanwhile takes effect."""
+        if self._next is not None:
+            old, self._loop.setup.researcher, self._next = self._loop.setup.researcher, self._next, None
+            with contextlib.suppress(Exception):
+                await old.close()
+        if await self._program.look():
+            await self._follow_program()
+
+    async def _follow_program(self) -> None:
+        """Budget and approval as the edited program.md has them."""
+        state, program = self._loop.state, self._loop.setup.program
+        if dict(state.budget) != asdict(program.budget):
+            await self._loop.journal.write(e.BudgetChanged(asdict(program.budget)))
+        if state.approve != program.approve:
+            await self.approve_mode(program.approve)
+
+    def _remember(self, **options: Any) -> None:
+        setup = self._loop.setup
+        setup.options = replace(setup.options, **options)
+        remember(setup)
+
+    # Who proposes
+
+    async def _researcher(self, command: c.ChangeResearcher) -> str:
+        loop = self._loop
+        loop.refuse_when_ending()
+        setup = loop.setup
+        script = command.script
+        if script is not None and not Path(script).is_absolute():
+            raise CommandRefused(f"{script!r} is no whole path", mend="name the script from / on")
+        name = command.researcher or loop.state.researcher
+        options = replace(setup.options, researcher=name, model=command.model, script=script)
+        made = await self._make(options.researcher, options.model, options.script)
+        if self._next is not None:
+            await self._next.close()
+        self._next = made
+        self._remember(researcher=name, model=command.model, script=script)
+        loop.ahead.patient, loop.exhausted = True, ""
+        await loop.journal.write(e.ResearcherChanged(made.name, made.model))
+        loop.wake()
+        model = f" ({made.model})" if made.model else ""
+        return f"from the next experiment on {made.name}{model} proposes"
+
+    async def _make(self, name: str | None, model: str | None, script: str | None) -> Researcher:
+        setup = self._loop.setup
+        options = replace(setup.options, researcher=name, model=model, script=script)
+        try:
+            return await asyncio.to_thread(make_researcher, options, setup.seed)
+        except AutoresearchError as error:
+            raise CommandRefused(error.what, where=error.where, mend=error.mend) from error
+
+    async def mend(self) -> None:
+        """Before a session goes on that paused because its researcher could not work: connect it anew.
+
+        Raises CommandRefused while it still cannot.
+        """
+        ahead, options = self._loop.ahead, self._loop.setup.options
+        if not ahead.stuck:
+            return
+        if self._next is None:
+            self._next = await self._make(options.researcher, options.model, options.script)
+        ahead.stuck = False
+
+    # What may be spent
+
+    async def _budget(self, command: c.ChangeBudget) -> str:
+        loop = self._loop
+        loop.refuse_when_ending()
+        given = {key: value for key, value in asdict(command).items() if value is not None}
+        if not given:
+            raise CommandRefused("nothing to change", mend="name hours, experiments or usd")
+        for key, value in given.items():
+            whole = key != "experiments" or float(value).is_integer()
+            if not 0 < value < 1e9 or not whole:
+                kind = "a whole number" if key == "experiments" else "a number"
+                mend = "to end the session: stop, or stop --after N"
+                raise CommandRefused(f"{key}={value:g} is not {kind} above 0", mend=mend)
+        if "experiments" in given:
+            given["experiments"] = int(given["experiments"])
+        setup = loop.setup
+        budget: SessionBudget = replace(setup.program.budget, **given)
+        setup.program = replace(setup.program, budget=budget)
+        self._remember(**given)
+        loop.exhausted = ""
+        await loop.journal.write(e.BudgetChanged(asdict(budget)))
+        loop.wake()
+        words = {"hours": "{:g} hours", "experiments": "{} experiments", "usd": "${:.2f}"}
+        return f"the session may spend {', '.join(words[key].format(value) for key, value in given.items())}"
+
+    # Where runs go
+
+    async def _slots(self, command: c.ChangeSlots) -> str:
+        loop = self._loop
+        loop.refuse_when_ending()
+        setup = loop.setup
+        try:
+            names = await asyncio.to_thread(device.parse_slots, command.slots)
+        except AutoresearchError as error:
+            raise CommandRefused(error.what, mend=error.mend) from error
+        if names == setup.slots:
+            raise CommandRefused(f"runs go to {' '.join(names)} already")
+        if names[0][:3] != setup.slots[0][:3]:
+            mend = "start another session with --slots"
+            raise CommandRefused("results of a GPU and of a processor cannot be compared", mend=mend)
+        setup.slots = names
+        self._remember(slots=command.slots)
+        loop.slots.change(names)
+        await loop.journal.write(e.SlotsChanged(names))
+        loop.wake()
+        ending = sorted(loop.slots.held - set(names))
+        return f"runs go to {' '.join(names)}" + (f"; the job on {' '.join(ending)} ends first" if ending else "")
+
+    # Whether proposals wait
+
+    async def _approve_mode(self, command: c.ApproveMode) -> str:
+        self._loop.refuse_when_ending()
+        if command.on == self._loop.state.approve:
+            raise CommandRefused(f"approve mode is {'on' if command.on else 'off'} already")
+        said = await self.approve_mode(command.on)
+        return "from now on each proposal waits for you" if command.on else f"approve mode is off: {said} runs"
+
+    async def approve_mode(self, on: bool) -> str:
+        """Turn it on, or off: then what waits is approved. Says what runs without being asked about."""
+        loop = self._loop
+        setup = loop.setup
+        waiting = () if on else loop.state.approvals
+        setup.program = replace(setup.program, approve=on)
+        others = (o for o in setup.options.overrides if o.partition("=")[0].strip() != "approve")
+        self._remember(overrides=(*others, f"approve={'true' if on else 'false'}"))
+        facts: list[e.Body] = [e.ApprovalGiven(n, True) for n in waiting]
+        if loop.state.approve != on:
+            facts.append(e.ApprovalModeChanged(on))
+        await loop.journal.write(*facts)
+        loop.wake()
+        return f"what waits (#{', #'.join(map(str, waiting))}) and what comes" if waiting else "what comes"
