@@ -38,6 +38,10 @@ class Dots:
     def any(self, column: int, row: int) -> bool:
         return self._cells[row][column] != 0
 
+    def bits(self, column: int, row: int) -> int:
+        """The dots of one cell as braille numbers them."""
+        return self._cells[row][column]
+
     def text(self, column: int, row: int) -> str:
         """The sign of one cell; a blank where nothing is drawn."""
         bits = self._cells[row][column]

@@ -1,6 +1,8 @@
 """State as tables, series and sentences, for screen, terminal, report and prompt. Pure: no files, no clock."""
 
 from core.views.chart import Chart, Dot, chart
+from core.views.costs import Costs, Share, SlotTime, costs
+from core.views.curves import Forecast, difference, forecast, loss_at, speed
 from core.views.lineage import Branch, lineage
 from core.views.search import search
 from core.views.story import Away, away, sentence, show
@@ -22,15 +24,23 @@ __all__ = [
     "Away",
     "Branch",
     "Chart",
+    "Costs",
     "Dot",
+    "Forecast",
     "Row",
+    "Share",
+    "SlotTime",
     "away",
     "baseline_failed",
     "busy_share",
     "chart",
     "clean",
+    "costs",
+    "difference",
+    "forecast",
     "leaderboard",
     "lineage",
+    "loss_at",
     "one_line",
     "plural",
     "progress",
@@ -42,6 +52,7 @@ __all__ = [
     "session_word",
     "show",
     "sign",
+    "speed",
     "status",
     "to_ascii",
 ]

@@ -32,7 +32,9 @@ def _because(reason: str) -> str:
 def _session_started(b: e.SessionStarted, m: Metric) -> str:
     better = "lower" if b.direction == "min" else "higher"
     own = ", self-reported" if b.self_reported else ""
-    return f"session {b.session} on branch {b.branch}: {b.metric} ({better} is better{own}), {b.run_budget} a run"
+    return f"session {b.session} on branch {b.branch}: {b.metric} ({better} is better{own}), {b.run_budget} a run" + (
+        f"; noise at first as in {b.prior_from}: σ {format_metric(b.prior_sigma)}" if b.prior_from else ""
+    )
 
 
 def _engine_started(b: e.EngineStarted, m: Metric) -> str:

@@ -17,6 +17,7 @@ from tests.tui.conftest import Clock, Show, text_of, until
 from tests.tui.stage import Playing, Stage, build, gpu_readings
 from tui import actions
 from tui.app import Cockpit
+from tui.panes import TALL
 from tui.screens.base import size_of
 from tui.screens.cards import AwayCard
 from tui.screens.main import MainScreen
@@ -38,7 +39,7 @@ async def test_every_size_shows_the_session(show: Show, size: tuple[int, int]) -
         if size[0] >= 20:
             assert "nov23" in shown and "running" in shown.lower()
         if size_of(*size) == "full":
-            for name in ("reasoning", "diff", "progress", "leaderboard", "slots", "output"):
+            for name in ("reasoning", "diff", "progress", "leaderboard", "slots", *["run"] * (size[1] >= TALL)):
                 assert name in shown
         await pilot.press("tab", "z", "4", "j", "enter", "escape", "question_mark")
 

@@ -9,6 +9,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal
 
 from tui.model import Model
+from tui.panes import STEP, Panes, row_of
 from tui.screens.base import ActionScreen, Size, size_of
 from tui.screens.columns import ColumnsCard
 from tui.widgets.board import BoardPane
@@ -16,6 +17,7 @@ from tui.widgets.canvas import Pane
 from tui.widgets.chart import ChartPane
 from tui.widgets.curves import Curves
 from tui.widgets.diff import DiffPane
+from tui.widgets.edges import Edges
 from tui.widgets.output import OutputPane
 from tui.widgets.prompt import How, Prompt
 from tui.widgets.reasoning import ReasoningPane
@@ -38,13 +40,16 @@ class MainScreen(ActionScreen):
         self.chart = ChartPane(model, id="chart")
         self.board = BoardPane(model, id="board")
         self.slots = SlotsPane(model, id="slots")
-        self.output = OutputPane(model, id="output")
+        self.output = OutputPane(model, id="run")
         self.slots.curves = self.output.curves = self.curves
         self.panes: list[Pane] = [self.reasoning, self.diff, self.chart, self.board, self.slots, self.output]
         self.tabs = TabLine(model, [p.NAME for p in self.panes], id="tabs")
         self.words = Words(model, id="words")
         self.prompt = Prompt(self.written)
+        self.layout_of = Panes.recalled()
+        self.edges = Edges(self)
         self.zoomed = False
+        self.peeking = False  # zoomed only because the pane has no place beside the others
         self.active = 0
 
     def compose(self) -> ComposeResult:
@@ -59,8 +64,9 @@ class MainScreen(ActionScreen):
             yield self.chart
             yield self.board
         with Horizontal(id="lower"):
-            yield self.slots
             yield self.output
+        with Horizontal(id="strip"):
+            yield self.slots
         yield self.prompt
         yield Footer(self.model, self.hints, id="footer")
 
@@ -69,7 +75,7 @@ class MainScreen(ActionScreen):
         self.lay_out()
         self.set_timer(0.4, self._warm)
         self.call_after_refresh(self.flush)
-        self.set_focus(self.panes[0])
+        self.set_focus(next((p for p in self.panes if p.display), None))
 
     def _warm(self) -> None:
         """What the first paint does not wait for."""
@@ -81,44 +87,122 @@ class MainScreen(ActionScreen):
     def on_resize(self, event: events.Resize) -> None:
         self.lay_out()
 
+    @property
+    def single(self) -> bool:
+        """Whether one pane has the whole screen."""
+        return size_of(*self.app.size) == "tabs" or self.zoomed
+
     def lay_out(self) -> None:
-        """Show the panes that the size, the zoom and the active tab call for."""
+        """Show the panes that the size, the zoom, the active tab and the person call for."""
         size = size_of(*self.app.size)
-        single = size == "tabs" or self.zoomed
         self.words.display = size == "words"
         self.query_one(Footer).display = size != "words" and not self.prompt.display
         if size == "words":
             for widget in (*self.panes, self.tabs, self.status, self.now_line):
                 widget.display = False
-            self._rows(False, False, False)
+            self._rows()
             return
+        shown = self.layout_of.shown(self.app.size.height)
         for index, pane in enumerate(self.panes):
-            pane.display = not single or index == self.active
+            pane.display = index == self.active if self.single else pane.id in shown
             pane.framed = size == "full"
         self.status.display = True
         self.tabs.display = size == "tabs"
         self.tabs.active = self.active
-        self._rows(*[not single or self.active in pair for pair in ((0, 1), (2, 3), (4, 5))])
-        self._heights(single)
+        self._rows()
+        self._sizes()
         self._lines(size)
         self.refresh(layout=True)
 
-    def _rows(self, *shown: bool) -> None:
-        for name, display in zip(("#upper", "#middle", "#lower"), shown, strict=True):
-            self.query_one(name).display = display
+    def _rows(self) -> None:
+        pairs = ((self.reasoning, self.diff), (self.chart, self.board), (self.output,), (self.slots,))
+        for name, panes in zip(("#upper", "#middle", "#lower", "#strip"), pairs, strict=True):
+            self.query_one(name).display = any(pane.display for pane in panes)
 
-    def _heights(self, single: bool) -> None:
-        """The lower row takes what its slots need, within reason; the others share the rest."""
-        lower = self.query_one("#lower", Horizontal)
-        if single:
-            lower.styles.height = "1fr"
-            return
-        height = self.app.size.height
-        wanted = min(self.slots.rows_wanted() + 2, height // 4)
-        lower.styles.height = max(wanted, min(9, height // 5))
+    def rows_shown(self) -> list[int]:
+        """Which of the rows that share the height are seen."""
+        found = [row_of(pane.id or "") for pane in self.panes if pane.display]
+        return sorted({row for row in found if row is not None})
+
+    def _sizes(self) -> None:
+        """Widths and heights by the shares that a person gave; the strip of slots takes what its rows need."""
+        layout = self.layout_of
+        for share, left, right in zip(layout.split, (self.reasoning, self.chart), (self.diff, self.board), strict=True):
+            left.styles.width = f"{share * 100:.1f}fr"
+            right.styles.width = f"{(1 - share) * 100:.1f}fr"
+        for share, name in zip(layout.heights, ("#upper", "#middle", "#lower"), strict=True):
+            self.query_one(name).styles.height = "1fr" if self.single else f"{share * 100:.1f}fr"
+        strip = self.query_one("#strip")
+        width, height = self.app.size
+        if self.single or not self.rows_shown():
+            strip.styles.height = "1fr"
+        else:
+            strip.styles.height = min(self.slots.rows_wanted(width - 4) + 2, max(4, height // 4))
 
     def _lines(self, size: Size) -> None:
         self.now_line.display = size == "full" or (size == "tabs" and self.now_line.urgent())
+
+    def changed_layout(self) -> None:
+        """After a person moved, hid or brought back something."""
+        self.layout_of.keep()
+        self.lay_out()
+
+    def _focused_name(self) -> str:
+        return self.focused_pane.id or ""
+
+    async def act_wider(self) -> None:
+        self._widen(STEP)
+
+    async def act_narrower(self) -> None:
+        self._widen(-STEP)
+
+    def _widen(self, step: float) -> None:
+        if self.single or not self.layout_of.widen(self._focused_name(), step):
+            self.say("nothing stands beside this pane", "warn", 2.0)
+            return
+        self.changed_layout()
+
+    async def act_taller(self) -> None:
+        self._heighten(STEP)
+
+    async def act_lower(self) -> None:
+        self._heighten(-STEP)
+
+    def _heighten(self, step: float) -> None:
+        row = row_of(self._focused_name())
+        if self.single or row is None or not self.layout_of.heighten(row, step, self.rows_shown()):
+            self.say("the height of this pane is fixed", "warn", 2.0)
+            return
+        self.changed_layout()
+
+    async def act_hide(self) -> None:
+        pane = self.focused_pane
+        if size_of(*self.app.size) == "tabs":
+            self.say("hide: a screen of this size shows one pane already", "warn")
+            return
+        if not self.layout_of.hide(pane.id or ""):
+            self.say("hide: it is the last pane", "warn")
+            return
+        self.zoomed = False
+        self.lay_out()
+        left = next((p for p in self.panes if p.display), None)
+        self.set_focus(left)
+        self.say(f"{pane.NAME} is hidden: {self.panes.index(pane) + 1} shows it, Z brings all back", "accent")
+
+    async def act_panes(self) -> None:
+        self.layout_of = Panes()
+        self.zoomed = False
+        self.changed_layout()
+        self.say("the panes stand as at first", "accent", 2.0)
+
+    def on_mouse_down(self, event: events.MouseDown) -> None:
+        self.edges.grasp(event.screen_x, event.screen_y)
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        self.edges.pull(event.screen_x, event.screen_y)
+
+    def on_mouse_up(self, event: events.MouseUp) -> None:
+        self.edges.let_go()
 
     # -- data ---------------------------------------------------------------------------------------------------
 
@@ -137,7 +221,8 @@ class MainScreen(ActionScreen):
 
     def _poll_curves(self) -> None:
         shown = self.model.shown_run
-        self.curves.poll({r.run for r in self.model.state.live_runs()} | ({shown.run} if shown else set()))
+        runs = [*self.model.state.live_runs(), *([shown] if shown else [])]
+        self.curves.poll({r.run for r in runs} | {r.run for _, r in self.model.references(None)})
 
     def flush_streams(self) -> None:
         self._poll_curves()
@@ -150,7 +235,13 @@ class MainScreen(ActionScreen):
         return self.focused if isinstance(self.focused, Pane) else self.panes[self.active]
 
     def show_pane(self, index: int) -> None:
+        """Focus a pane; one that is not shown beside the others gets the whole screen."""
         self.active = index
+        hidden = self.panes[index].id not in self.layout_of.shown(self.app.size.height)
+        if hidden and not self.zoomed:
+            self.zoomed = self.peeking = True
+        elif self.peeking and not hidden:
+            self.zoomed = self.peeking = False
         self.lay_out()
         self.panes[index].poll()
         self.set_focus(self.panes[index])
@@ -182,17 +273,30 @@ class MainScreen(ActionScreen):
         self.show_pane(5)
 
     async def act_next_pane(self) -> None:
-        self.show_pane((self.active + 1) % len(self.panes))
+        self._turn(1)
 
     async def act_previous_pane(self) -> None:
-        self.show_pane((self.active - 1) % len(self.panes))
+        self._turn(-1)
+
+    def _turn(self, step: int) -> None:
+        """The next pane of those that are shown; of all, where only one is."""
+        names = self.layout_of.shown(self.app.size.height)
+        turns = [i for i, pane in enumerate(self.panes) if self.single or pane.id in names]
+        after = [i for i in turns if (i > self.active if step > 0 else i < self.active)]
+        self.show_pane((after or turns)[0 if step > 0 else -1])
 
     async def act_zoom(self) -> None:
         if size_of(*self.app.size) == "tabs":
             self.say("zoom: a screen of this size shows one pane already", "warn")
             return
-        self.zoomed = not self.zoomed
+        self.zoomed, self.peeking = not self.zoomed, False
         self.lay_out()
+        self._focus_shown()
+
+    def _focus_shown(self) -> None:
+        """A pane that was only seen zoomed gives the focus back."""
+        if not self.panes[self.active].display:
+            self.set_focus(next((p for p in self.panes if p.display), None))
 
     async def act_down(self) -> None:
         self.focused_pane.move(1)
@@ -247,6 +351,25 @@ class MainScreen(ActionScreen):
     async def act_columns(self) -> None:
         self.app.push_screen(ColumnsCard(self.model, self.board.columns, self.board.set_columns))
 
+    async def act_diff_base(self) -> None:
+        self.say(f"the diff is against {self.diff.next_base()}", "accent", 2.0)
+
+    async def act_fold(self) -> None:
+        self.say(f"reasoning: {self.reasoning.next_fold()}", "accent", 2.0)
+
+    async def act_axis(self) -> None:
+        self.say(f"the chart goes by {self.chart.next_axis()}", "accent", 2.0)
+
+    async def act_closer(self) -> None:
+        self._zoom_chart(closer=True)
+
+    async def act_further(self) -> None:
+        self._zoom_chart(closer=False)
+
+    def _zoom_chart(self, *, closer: bool) -> None:
+        count = self.chart.zoom(closer)
+        self.say(f"the chart shows the last {count}" if count else "the chart shows all", "accent", 2.0)
+
     async def act_mark(self) -> None:
         shown = self.model.shown
         if shown is None:
@@ -282,9 +405,13 @@ class MainScreen(ActionScreen):
         if filtered:
             for pane in filtered:
                 pane.set_filter("")
+        elif self.board.verdicts:
+            while self.board.verdicts:
+                self.board.next_verdicts()
         elif self.zoomed:
             self.zoomed = False
             self.lay_out()
+            self._focus_shown()
         elif self.model.selected is not None:
             self.board.choose(None)
 

@@ -179,7 +179,7 @@ class BoardPane(Pane):
             title = column.title(self.model)
             shown = right(title, cells) + " " if column.numeric else left(" " * self._indent(column) + title, cells + 1)
             if not column.width:
-                shown = "  " + left(title, max(0, cells))
+                shown = " " + left(title, max(0, cells))
             parts.append((shown, look["title_focus"] if column.name == self.sort else look["dim"]))
             self._heads.append((at, at + len(shown), column.name))
             at += len(shown)
@@ -206,7 +206,7 @@ class BoardPane(Pane):
             if column.name == "verdict":
                 parts.append((left(f"{look.glyph('best' if best else sign)} {told}", cells + 1), style))
             elif not column.width:
-                parts.append(("  " + fit(told, max(0, cells)), style))
+                parts.append((" " + fit(told, max(0, cells)), style))
             else:
                 parts.append(((right(told, cells) if column.numeric else left(told, cells)) + " ", style))
         strip = strip_of(parts, width, look["text"])
@@ -264,7 +264,7 @@ class BoardPane(Pane):
             name = next((name for start, end, name in self._heads if start <= at < end), None)
             if name is not None:
                 self.set_sort(name)
-        elif row >= 0 and self._top + row < len(self.order):
+        elif 0 <= row < self.size.height - 1 - 2 * self.framed and self._top + row < len(self.order):
             self.choose(self.order[self._top + row])
             if event.chain == 2 and self.cursor is not None:
                 self.post_message(self.Opened(self.cursor))

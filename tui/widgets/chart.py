@@ -15,7 +15,7 @@ from core.record.state import BASELINE, Experiment
 from tui.braille import Dots, decimals, ticks
 from tui.model import Model
 from tui.text import Part, brief, parts_width, strip_of
-from tui.widgets.canvas import Pane
+from tui.widgets.canvas import Pane, joined
 from tui.widgets.series import AXES, Axis, Series, series_of
 
 # When several experiments fall into one cell, the one that matters more is shown.
@@ -117,7 +117,7 @@ class ChartPane(Pane):
             parts = [part for w in words for part in ((look.glyph("point" if w == "kept" else w), look.verdict(w)),
                                                       (f" {w}  ", look["dim"]))]  # fmt: skip
         while parts and parts_width(parts) > room:
-            parts.pop()
+            del parts[-(2 if found is None else 1) :]
         return parts
 
     def _read_out(self, x: Experiment) -> list[Part]:
@@ -202,7 +202,7 @@ class ChartPane(Pane):
         self._cursor(grid, rows)
         for (y, x), (_, sign, style) in self._dots(rows).items():
             grid[y][x] = (sign, style)
-        return [_joined(row) for row in grid]
+        return [joined(row) for row in grid]
 
     def _cursor(self, grid: list[list[Part]], rows: int) -> None:
         """A line down through the selected experiment."""
@@ -284,20 +284,4 @@ class ChartPane(Pane):
         rule = look.glyph("h")
         for sign in text:
             parts.append((sign, look["frame"] if sign == rule else look["dim"]))
-        return strip_of(_joined(parts), width, look["text"])
-
-
-def _joined(cells: list[Part]) -> list[Part]:
-    """Neighbouring cells of one style as one part: fewer escape sequences on the wire."""
-    out: list[Part] = []
-    run: list[str] = []
-    style: Style | None = None
-    for text, own in cells:
-        if own is not style and run and style is not None:
-            out.append(("".join(run), style))
-            run = []
-        run.append(text)
-        style = own
-    if run and style is not None:
-        out.append(("".join(run), style))
-    return out
+        return strip_of(joined(parts), width, look["text"])

@@ -93,9 +93,9 @@ COLUMNS: tuple[Column, ...] = (
     Column("number", "its number", 5, 99, lambda x, m: str(x.number), lambda x, m: x.number, lambda x, m: "dim"),
     Column("verdict", "the verdict, or what goes on now", 13, 60, lambda x, m: word_of(x), _verdict_key,
            lambda x, m: "verdict", numeric=False, tall=False),
-    Column("metric", "the metric, pooled over its runs", 9, 98, lambda x, m: format_metric(x.metric),
+    Column("metric", "the metric, pooled over its runs", 8, 98, lambda x, m: format_metric(x.metric),
            lambda x, m: _good_first(x, x.metric, m), tall=False),
-    Column("change", "change against what it was judged by", 9, 97, _change,
+    Column("change", "change against what it was judged by", 8, 97, _change,
            lambda x, m: _good_first(x, x.delta if x.number != BASELINE else None, m), _change_role, tall=False),
     Column("noise", "standard error of the metric", 8, 40, _noise, lambda x, m: x.sigma, lambda x, m: "faint",
            tall=False),
@@ -149,8 +149,8 @@ def fitting(wanted: Sequence[str], width: int, number_width: int) -> list[tuple[
     while True:
         used = sum(cells(c) + 1 for c in chosen if c.width)
         text = any(not c.width for c in chosen)
-        if used + (LEAST_TEXT + 3 if text else 0) <= width or len(chosen) <= 3:
-            rest = max(0, width - used - 3)
+        if used + (LEAST_TEXT + 2 if text else 0) <= width or len(chosen) <= 3:
+            rest = max(0, width - used - 2)
             return [(c, cells(c) if c.width else rest) for c in chosen]
         chosen.remove(min(chosen, key=lambda c: c.worth))
 
@@ -161,5 +161,5 @@ def order(experiments: Sequence[Experiment], by: str, reverse: bool, model: Mode
     with_key = [(key, x.number) for x in experiments if (key := column.key(x, model)) is not None]
     without = sorted((x.number for x in experiments if column.key(x, model) is None), reverse=True)
     with_key.sort(key=lambda pair: pair[1], reverse=True)
-    with_key.sort(key=lambda pair: pair[0], reverse=column.tall != reverse)  # type: ignore[arg-type,return-value]
+    with_key.sort(key=lambda pair: pair[0], reverse=column.tall != reverse)
     return [number for _, number in with_key] + without

@@ -1,19 +1,52 @@
-"""Loss curves, read from the files that the engine writes beside the log."""
+"""Loss curves, read from the files that the engine writes beside the log, and drawn over one another."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from rich.style import Style
+from textual.strip import Strip
+
 from core.client import FileTail
+from core.record.budget import format_seconds
 from core.session import SessionPaths
+from tui.braille import Dots, curve
+from tui.text import Part, strip_of
+from tui.theme import Look
+from tui.widgets.canvas import joined
 
 KEPT_POINTS = 4000
+Points = list[tuple[float, float]]
+
+
+class _Known:
+    """One run's file as far as it was read."""
+
+    def __init__(self, paths: SessionPaths, run: int) -> None:
+        self.tail = FileTail(paths.run(run) / "curve.tsv", limit=4_000_000)
+        self.losses: Points = []
+        self.steps: Points = []
+        self.partial = ""
+
+    def poll(self) -> None:
+        *lines, self.partial = (self.partial + self.tail.read()).split("\n")
+        for line in lines:
+            found = _point(line)
+            if found:
+                seconds, step, loss = found
+                self.losses.append((seconds, loss))
+                self.steps.append((seconds, step))
+        while len(self.losses) > KEPT_POINTS:  # every other one of the older half: the newest stay dense
+            half = len(self.losses) // 2
+            del self.losses[1:half:2], self.steps[1:half:2]
 
 
 class Curves:
-    """The loss curves of the runs somebody looks at: (seconds, loss) pairs, read as they grow."""
+    """The loss curves of the runs somebody looks at, read as they grow."""
 
     def __init__(self, paths: SessionPaths) -> None:
         self._paths = paths
-        self._known: dict[int, tuple[FileTail, list[tuple[float, float]], list[str]]] = {}
+        self._known: dict[int, _Known] = {}
 
     def poll(self, runs: set[int]) -> None:
         """Read what is new for `runs`, and forget all others."""
@@ -21,22 +54,59 @@ class Curves:
             del self._known[run]
         for run in runs:
             if run not in self._known:
-                self._known[run] = (FileTail(self._paths.run(run) / "curve.tsv"), [], [""])
-            tail, points, partial = self._known[run]
-            *lines, partial[0] = (partial[0] + tail.read()).split("\n")
-            points += [p for line in lines if (p := _point(line))]
-            if len(points) > KEPT_POINTS:
-                del points[: len(points) - KEPT_POINTS : 2]
+                self._known[run] = _Known(self._paths, run)
+            self._known[run].poll()
 
-    def of(self, run: int) -> list[tuple[float, float]]:
-        return self._known[run][1] if run in self._known else []
+    def of(self, run: int | None) -> Points:
+        """(seconds, loss) pairs."""
+        return self._known[run].losses if run in self._known else []
+
+    def steps_of(self, run: int | None) -> Points:
+        """(seconds, step) pairs."""
+        return self._known[run].steps if run in self._known else []
 
 
-def _point(line: str) -> tuple[float, float] | None:
+def _point(line: str) -> tuple[float, float, float] | None:
     """`seconds<TAB>step<TAB>loss`, or None for anything else."""
     fields = line.split("\t")
     try:
-        x, loss = float(fields[0]), float(fields[-1])
+        seconds, step, loss = float(fields[0]), float(fields[1]), float(fields[-1])
     except (ValueError, IndexError):
         return None
-    return (x, loss) if len(fields) >= 2 and abs(loss) < 1e9 else None
+    return (seconds, step, loss) if len(fields) >= 3 and abs(loss) < 1e9 and 0 <= seconds < 1e9 else None
+
+
+def overlay(lines: Sequence[tuple[Points, str]], end: float, width: int, height: int, look: Look) -> list[Strip]:
+    """Curves over one another in one window, the last one on top; (points, role) each; x from 0 to `end` seconds."""
+    shown = [(points, role) for points, role in lines if len(points) >= 2]
+    rows, cells = height - 1, width - 8
+    if not shown or rows < 2 or cells < 8:
+        return []
+    low, high = window([points for points, _ in shown])
+    drawn = [(curve(points, cells, rows, low, high, 0.0, end or 1.0), look[role]) for points, role in shown]
+    out = []
+    for y in range(rows):
+        label = high if y == 0 else low if y == rows - 1 else None
+        text = f"{label:7.4g} " if label is not None else " " * 8
+        parts: list[Part] = [(text, look["dim"]), *joined([_cell(drawn, x, y, look["text"]) for x in range(cells)])]
+        out.append(strip_of(parts, width, look["text"]))
+    right = format_seconds(end)
+    axis = " " * 8 + "0" + " " * max(1, cells - 1 - len(right)) + right
+    return [*out, strip_of([(axis, look["faint"])], width, look["text"])]
+
+
+def window(curves: Sequence[Points]) -> tuple[float, float]:
+    """Lowest and highest loss worth showing: the first steps' fall would flatten all that follows."""
+    values = sorted(y for points in curves for _, y in points)
+    low, high = values[0], values[min(len(values) - 1, int(len(values) * 0.9))]
+    return low, high if high > low else low + (abs(low) * 0.01 or 1.0)
+
+
+def _cell(drawn: Sequence[tuple[Dots, Style]], x: int, y: int, blank: Style) -> Part:
+    bits = 0
+    style = blank
+    for dots, own in drawn:
+        if dots.any(x, y):
+            bits |= dots.bits(x, y)
+            style = own
+    return (chr(0x2800 + bits) if bits else " ", style)

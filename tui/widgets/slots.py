@@ -1,18 +1,23 @@
-"""One row per slot: what it runs, how far it is, its loss; and the device's readings below."""
+"""One row per slot: what it runs, how far it is, its loss, and the readings of its device."""
 
 from __future__ import annotations
 
 from textual.strip import Strip
 
 from core.record.budget import format_seconds
+from core.record.metric import format_delta
 from core.record.pulse import DeviceReading
-from core.record.state import Run
+from core.record.state import BASELINE, Run
 from tui.braille import curve
-from tui.text import Part, bar, brief, left, right, strip_of
+from tui.text import Part, bar, brief, left, parts_width, right, strip_of
 from tui.widgets.canvas import Pane
-from tui.widgets.curves import Curves
+from tui.widgets.curves import Curves, window
+from tui.widgets.output import standing
 
 GIB = 2**30
+WIDE = 112  # cells in which a slot and its device share a row
+HOT = 85.0  # °C
+NAME = 6
 
 
 class SlotsPane(Pane):
@@ -20,11 +25,26 @@ class SlotsPane(Pane):
     NAME = "slots"
     curves: Curves
 
-    def rows_wanted(self) -> int:
-        """Lines of content: one per slot and per device, and one for the queue."""
-        engine = self.model.state.engine
+    def rows_wanted(self, width: int) -> int:
+        """Lines of content: one per slot (with its device beside it where that fits, else below), and the queue."""
+        slots = self._slots()
         devices = self.model.pulse.devices if self.model.pulse else ()
-        return (len(engine.slots) if engine else 1) + max(1, len(devices)) + 1
+        if width >= WIDE:
+            known = {device.name for name in slots if (device := self._device_of(name)) is not None}
+            return max(1, len(slots)) + sum(device.name not in known for device in devices) + 1
+        return max(1, len(slots)) + max(1, len(devices)) + 1
+
+    def _slots(self) -> tuple[str, ...]:
+        """The slots there are, and those that still end a run."""
+        engine = self.model.state.engine
+        named = engine.slots if engine else ()
+        return (*named, *dict.fromkeys(r.slot for r in self.model.state.live_runs() if r.slot not in named))
+
+    def _device_of(self, slot: str) -> DeviceReading | None:
+        """The device that a slot is on: `gpu0` on gpu0, `cpu1` on cpu."""
+        devices = self.model.pulse.devices if self.model.pulse else ()
+        same = next((d for d in devices if d.name == slot), None)
+        return same or next((d for d in devices if d.name == slot.rstrip("0123456789.")), None)
 
     def heading(self) -> list[Part]:
         engine = self.model.state.engine
@@ -41,86 +61,132 @@ class SlotsPane(Pane):
         if state.engine is None:
             return [strip_of([("  no engine has run yet", look["dim"])], width, look["text"])]
         runs = {r.slot: r for r in state.live_runs()}
-        lines = [self._slot(name, runs.get(name), width) for name in state.engine.slots[: max(1, height - 2)]]
-        devices = self.model.pulse.devices if self.model.pulse else ()
-        for device in devices[: max(1, height - len(lines))]:
-            lines.append(self._device(device, width))
-        if not devices and height > len(lines):
-            words = "no readings: no engine runs" if not self.model.live else "waiting for readings"
-            lines.append(strip_of([(words, look["faint"])], width, look["text"]))
+        wide = width >= WIDE
+        names, told = self._slots(), set[str]()
+        room = max(1, height - 1)
+        hidden = len(names) - room if len(names) > room else 0
+        lines: list[Strip] = []
+        for name in names[: room - (hidden > 0)]:
+            parts = self._slot(name, runs.get(name), width, wide)
+            device = self._device_of(name) if wide else None
+            if device is not None and device.name not in told:
+                told.add(device.name)
+                parts += [("  ", look["text"]), *self._reading(device, width - parts_width(parts) - 2)]
+            lines.append(strip_of(parts, width, look["text"]))
+        if hidden:
+            busy = sum(name in runs for name in names[room - 1 :])
+            lines.append(strip_of([(f"and {hidden + 1} more slots, {busy} at work", look["dim"])], width, look["text"]))
+        lines += self._devices(told, width, height - len(lines))
         if height > len(lines):
             lines.append(strip_of(self._queue(), width, look["text"]))
         return lines
 
-    def _slot(self, name: str, run: Run | None, width: int) -> Strip:
+    def _devices(self, told: set[str], width: int, room: int) -> list[Strip]:
+        """Devices that no slot's row has told of."""
         look = self.look
-        label: Part = (left(brief(name), 6), look["title"])
+        devices = [d for d in (self.model.pulse.devices if self.model.pulse else ()) if d.name not in told]
+        out = []
+        for device in devices[: max(0, room)]:
+            label: Part = (left(brief(device.name), NAME), look["title"])
+            more: Part = ("   " + brief(device.label), look["faint"])
+            out.append(strip_of([label, *self._reading(device, width - NAME), more], width, look["text"]))
+        if not devices and not told and room > 1:
+            words = "no readings: no engine runs" if not self.model.live else "waiting for readings"
+            out.append(strip_of([(words, look["faint"])], width, look["text"]))
+        return out
+
+    def _slot(self, name: str, run: Run | None, width: int, wide: bool) -> list[Part]:
+        look = self.look
+        label: Part = (left(brief(name), NAME), look["title"])
         if run is None:
             word = "idle" if self.model.live else "–"
-            return strip_of([label, (word, look["faint"])], width, look["text"])
-        what = "baseline" if run.experiment == 0 else f"#{run.experiment}"
-        phase = run.phase or ""
+            rest = left(word, self._cells(width, wide) - NAME) if wide else word
+            return [label, (rest, look["faint"])]
+        what = "baseline" if run.experiment == BASELINE else f"#{run.experiment}"
+        what += {"repeat": " again", "certify": " cert."}.get(run.kind, "")
         share = self.model.progress(run)
-        # what (9) phase (9) bar percent (4) time (6) curve loss (7)
-        wide = width >= 70
-        curve_cells = 10 if wide else 0
-        room = width - 6 - 10 - 9 - 5 - 7 - (curve_cells + 9 if wide else 0)
-        full, rest = bar(share, max(4, min(24, room)), look.glyph("bar_full"), look.glyph("bar_half"),
-                         look.glyph("bar_rest"))  # fmt: skip
+        cells = self._bar(width, wide)
+        full, rest = bar(share, cells, look.glyph("bar_full"), look.glyph("bar_half"), look.glyph("bar_rest"))
         percent = "" if share is None else f"{share:.0%}"
         since = run.clock_started if run.phase == "training" and run.clock_started else run.started
         parts: list[Part] = [
             label,
-            (left(what, 9) + " ", look["accent"]),
-            (left(phase, 9), look["text"]),
+            (left(what, 11) + " ", look["accent"]),
+            (left(f"{look.glyph(run.phase or '')} {run.phase or ''}", 11), look["text"]),
             (full, look["bar"]),
             (rest, look["bar_rest"]),
             (right(percent, 5), look["text"]),
             (right(format_seconds(self.model.now - since), 7), look["dim"]),
         ]
-        return strip_of(parts + (self._loss(run, curve_cells) if wide else []), width, look["text"])
+        if width >= 76:
+            parts += self._loss(run, 10, width >= 100)
+            short = self._cells(width, wide) - parts_width(parts)
+            if wide and short > 0:
+                parts.append((" " * short, look["text"]))
+        return parts
 
-    def _loss(self, run: Run, cells: int) -> list[Part]:
-        points = self.curves.of(run.run)
+    def _bar(self, width: int, wide: bool) -> int:
+        """Cells of the progress bar: what the columns beside it leave."""
+        if wide:
+            return 20 if width >= 150 else 8
+        return max(4, min(24, width - NAME - 12 - 11 - 12 - (19 if width >= 76 else 0) - (14 if width >= 100 else 0)))
+
+    def _cells(self, width: int, wide: bool) -> int:
+        """Cells of a slot's own part of the row."""
+        return NAME + 12 + 11 + self._bar(width, wide) + 12 + 19 + 11
+
+    def _loss(self, run: Run, cells: int, beside: bool) -> list[Part]:
+        """The curve so far, the loss, and how far it is from the best's at equal time."""
+        look, points = self.look, self.curves.of(run.run)
         if len(points) < 2:
             return []
-        values = [v for _, v in points]
-        low, high = min(values), max(values)
+        low, high = window([points])
         dots = curve(points, cells, 1, low, high, points[0][0], points[-1][0])
         text = "".join(dots.text(x, 0) for x in range(cells))
-        return [("  " + text, self.look["curve"]), (f"{values[-1]:7.3f}", self.look["text"])]
+        parts: list[Part] = [("  " + text, look["curve"]), (f"{points[-1][1]:7.3f}", look["text"])]
+        found = standing(self.model, self.curves, run) if beside else None
+        if found is not None and found.difference is not None:
+            good = found.difference < 0
+            sign = look.glyph("down" if good else "up")
+            parts.append((left(f" {sign} {format_delta(found.difference)}", 11), look["good" if good else "warn"]))
+        return parts
 
-    def _device(self, device: DeviceReading, width: int) -> Strip:
+    def _reading(self, device: DeviceReading, room: int) -> list[Part]:
+        """Utilisation, memory, power, temperature; clocks when they are held back. What does not fit is left out."""
         look = self.look
-        parts: list[Part] = [(left(brief(device.name), 6), look["title"])]
+        tight = room < 50
+        gap = 2 if tight else 3
+        groups: list[list[Part]] = []
+        if device.throttle:
+            clock = f" {device.clock_mhz:.0f} MHz" if device.clock_mhz else ""
+            groups.append([(f"{look.glyph('note')} throttled{clock}: {brief(device.throttle)}", look["warn"])])
         if device.utilisation is not None:
-            full, rest = bar(device.utilisation, 8, look.glyph("block"), look.glyph("block"), look.glyph("block_rest"))
-            parts += [(full, look["bar"]), (rest, look["bar_rest"])]
-            parts.append((right(f"{device.utilisation:.0%}", 5), look["text"]))
+            full, rest = bar(device.utilisation, 7, look.glyph("block"), look.glyph("block"), look.glyph("block_rest"))
+            drawn: list[Part] = [] if tight else [(full, look["bar"]), (rest, look["bar_rest"]), (" ", look["text"])]
+            groups.append([("util ", look["dim"]), *drawn, (f"{device.utilisation:.0%}", look["text"])])
         if device.memory_used is not None:
             total = f"/{device.memory_total / GIB:.0f}" if device.memory_total else ""
             used = device.memory_used / GIB
-            parts += [
-                ("   mem ", look["dim"]),
-                (f"{used:.1f}{total} GiB" if used < 10 else f"{used:.0f}{total} GiB", look["text"]),
-            ]
+            text = f"{used:.1f}{total} GiB" if used < 10 else f"{used:.0f}{total} GiB"
+            groups.append([("" if tight else "mem ", look["dim"]), (text, look["text"])])
         if device.power is not None:
-            parts.append((f"   {device.power:.0f} W", look["text"]))
+            groups.append([(f"{device.power:.0f} W", look["text"])])
         if device.temperature is not None:
-            hot = look["warn"] if device.temperature >= 85 else look["text"]
-            parts.append((f"   {device.temperature:.0f} °C", hot))
-        if device.throttle:
-            parts.append((f"   {look.glyph('note')} {brief(device.throttle)}", look["warn"]))
-        parts.append(("   " + brief(device.label), look["faint"]))
-        return strip_of(parts, width, look["text"])
+            hot = look["warn"] if device.temperature >= HOT else look["text"]
+            groups.append([(f"{device.temperature:.0f} °C", hot)])
+        parts: list[Part] = []
+        for group in groups:
+            if parts_width(parts) + parts_width(group) + gap <= room:
+                parts += [(" " * gap if parts else "", look["text"]), *group]
+        return parts
 
     def _queue(self) -> list[Part]:
         """Experiments on their way, not on a slot: thinking, checking, queued, or to be repeated."""
         look, state = self.look, self.model.state
-        waiting = [state.experiments[n] for n in state.live if not state.experiments[n].live_run and n != 0]
+        waiting = [state.experiments[n] for n in state.live if not state.experiments[n].live_run and n != BASELINE]
         if not waiting:
             return []
-        parts: list[Part] = [(left("next", 6), look["title"])]
+        parts: list[Part] = [(left("next", NAME), look["title"])]
         for x in waiting:
             parts += [
                 (f"#{x.number} ", look["accent"]),

@@ -13,7 +13,7 @@ from textual.strip import Strip
 from core.record.budget import format_seconds
 from core.record.metric import format_delta, format_metric
 from core.record.state import Run
-from tui.model import Model
+from tui.model import Model, Played
 from tui.text import Part, bar, brief, cut_parts, fit, left, parts_width, right, strip_of, width_of, wrap
 from tui.widgets.canvas import Canvas
 
@@ -51,7 +51,7 @@ class StatusLine(Canvas):
 
     def _state(self) -> list[Part]:
         word = self.model.word
-        return [(f"{self.look.glyph(word)} {word.upper()}", self.look.state(word))]
+        return [(f" {self.look.glyph(word)} {word.upper()} ", self.look.state(word) + Style(reverse=True, bold=True))]
 
     def _work(self, width: int) -> list[Part]:
         """The run that trains (else one that starts, else one that is scored), with its bar and time; or what else."""
@@ -137,14 +137,34 @@ class NowLine(Canvas):
     DEFAULT_CSS = "NowLine { height: 1; width: 1fr; }"
 
     def urgent(self) -> bool:
-        return self._trouble() is not None or bool(self.model.state.approvals)
+        return self._trouble() is not None or self.model.replaying or bool(self.model.state.approvals)
 
     def paint(self, width: int, height: int) -> list[Strip]:
+        played = self.model.source
+        if isinstance(played, Played):
+            parts = cut_parts([(" ", self.look["text"]), *self._recording(played, width)], width)
+            return [strip_of(parts, width, self.look["text"])]
         trouble = self._trouble()
         if trouble:
             text, style = trouble
             return [strip_of([(" " + text, style)], width, style)]
         return [strip_of(cut_parts([(" ", self.look["text"]), *self._calm()], width), width, self.look["text"])]
+
+    def _recording(self, played: Played, width: int) -> list[Part]:
+        """Where a recording stands: held or at which speed, how far, and its newest verdict."""
+        look = self.look
+        share = played.position / played.length if played.length else 1.0
+        cells = max(8, min(40, width // 5))
+        full, rest = bar(share, cells, look.glyph("bar_full"), look.glyph("bar_half"), look.glyph("bar_rest"))
+        word = f"playing ×{played.speed:g}" if played.playing else "at its end" if share >= 1 else "held"
+        return [
+            (f"{look.glyph('think')} recording {word}", look["warn"]),
+            (f"   {format_seconds(played.position)} of {format_seconds(played.length)} ", look["text"]),
+            (full, look["bar"]),
+            (rest, look["bar_rest"]),
+            ("   ", look["text"]),
+            *self._last(),
+        ]
 
     def _trouble(self) -> tuple[str, Style] | None:
         look, link = self.look, self.model.connection
@@ -180,7 +200,16 @@ class NowLine(Canvas):
             return [(f"{state.state}: nothing new starts", look["warn"]), (f"   {words}", look["dim"])]
         if state.preparing:
             return [(f"preparing: {brief(state.preparing)}", look["accent"])]
-        return self._guidance() or self._last()
+        return [*self._choices(), *(self._guidance() or self._last())]
+
+    def _choices(self) -> list[Part]:
+        """What a person has set and might forget."""
+        state, out = self.model.state, []
+        if state.base is not None:
+            out.append(f"building on {'the baseline' if state.base == 0 else f'#{state.base}'}, as you chose   ")
+        if state.approve:
+            out.append("approve mode   ")
+        return [(text, self.look["warn"]) for text in out]
 
     def _guidance(self) -> list[Part]:
         look = self.look
@@ -265,20 +294,26 @@ class TabLine(Canvas):
                 return
 
 
-Hint = tuple[str, str, bool]  # key, title, whether it can be done now
+Hint = tuple[str, str, bool, str]  # key, title, whether it can be done now, the action's name
 
 
 class Footer(Canvas):
-    """The keys that work here and now; for a few seconds, the answer to the last one."""
+    """The keys that work here and now; for a few seconds, the answer to the last one. A click does what a key does."""
 
     DIMS = False
     DEFAULT_CSS = "Footer { height: 1; width: 1fr; }"
+
+    class Picked(Message):
+        def __init__(self, action: str) -> None:
+            super().__init__()
+            self.action = action
 
     def __init__(self, model: Model, hints: Callable[[], Sequence[Hint]], *, id: str | None = None) -> None:
         super().__init__(model, id=id)
         self._hints = hints
         self._message: Part | None = None
         self._until = 0.0
+        self._spans: list[tuple[int, str]] = []  # the cell after each hint, and its action
 
     def say(self, text: str, role: str, seconds: float, now: float) -> None:
         self._message = (brief(text), self.look[role])
@@ -298,10 +333,22 @@ class Footer(Canvas):
             text, style = self._message
             return [strip_of([(" " + fit(text, width - 2), style)], width, look["text"])]
         hints = list(self._hints())
-        while len(hints) > 4 and sum(width_of(k) + len(t) + 1 + len(GAP) for k, t, _ in hints) > width:
+        while len(hints) > 4 and sum(width_of(k) + len(t) + 1 + len(GAP) for k, t, *_ in hints) > width:
             del hints[-4]  # the last three (help, everything, detach) always stay
         parts: list[Part] = [(" ", look["text"])]
-        for key, title, enabled in hints:
+        self._spans, at = [], 1
+        for key, title, enabled, action in hints:
             parts.append((key, look["key" if enabled else "faint"]))
             parts.append((f" {title}{GAP}", look["dim" if enabled else "faint"]))
+            at += width_of(key) + width_of(title) + 1 + len(GAP)
+            self._spans.append((at, action))
         return [strip_of(parts, width, look["text"])]
+
+    def on_click(self, event: events.Click) -> None:
+        if self._message:
+            self._message = None
+            self.flush()
+            return
+        found = next((action for end, action in self._spans if event.x < end), None)
+        if found is not None:
+            self.post_message(self.Picked(found))

@@ -1,0 +1,106 @@
+"""Where a session's time and money went, from the State alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from core.record.events import VERDICTS
+from core.record.state import BASELINE, Experiment, Run, State
+
+
+@dataclass(slots=True)
+class SlotTime:
+    """Seconds of one slot. `waiting` is what is left of the time that engines held the session."""
+
+    starting: float = 0.0
+    training: float = 0.0
+    scoring: float = 0.0  # saving and scoring, until the result was there
+    waiting: float = 0.0
+    runs: int = 0
+
+    @property
+    def total(self) -> float:
+        return self.starting + self.training + self.scoring + self.waiting
+
+
+@dataclass(slots=True)
+class Share:
+    """What one group of experiments (a verdict, a researcher, a kind of run) took."""
+
+    count: int = 0
+    kept: int = 0
+    seconds: float = 0.0  # on the clock of their runs
+    thinking: float = 0.0
+    usd: float = 0.0
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(slots=True)
+class Costs:
+    """`verdicts` and `researchers` count experiments, `kinds` runs. `usd_unknown`: some prices are not known."""
+
+    seconds: float = 0.0
+    slots: dict[str, SlotTime] = field(default_factory=dict)
+    verdicts: dict[str, Share] = field(default_factory=dict)
+    researchers: dict[str, Share] = field(default_factory=dict)
+    kinds: dict[str, Share] = field(default_factory=dict)
+    all: Share = field(default_factory=Share)
+    usd_unknown: bool = False
+
+    def per_kept(self, read: Callable[[Share], float]) -> float | None:
+        """Something of the whole session for each change that was kept; None before the first."""
+        return read(self.all) / self.all.kept if self.all.kept else None
+
+
+def costs(state: State, now: float) -> Costs:
+    """The split of a State. `now`: Unix seconds up to which a live run counts."""
+    out = Costs(seconds=state.seconds(now), usd_unknown=state.usd_unknown)
+    names = state.engine.slots if state.engine else ()
+    out.slots = {name: SlotTime() for name in names}
+    for x in state.experiments.values():
+        for run in x.runs:
+            _add_run(out, run, now)
+        if x.number != BASELINE:
+            verdict = x.verdict or "under way"
+            who = x.researcher + (f" · {x.model}" if x.model else "")
+            for share in (out.all, out.verdicts.setdefault(verdict, Share()), out.researchers.setdefault(who, Share())):
+                _add(share, x)
+    for slot in out.slots.values():
+        slot.waiting = max(0.0, out.seconds - slot.starting - slot.training - slot.scoring)
+    order = [*VERDICTS, "under way"]
+    out.verdicts = {word: out.verdicts[word] for word in order if word in out.verdicts}
+    return out
+
+
+def _add_run(out: Costs, run: Run, now: float) -> None:
+    slot = out.slots.setdefault(run.slot, SlotTime())
+    clock = run.seconds
+    if run.phase is None:
+        wall = max(run.wall_seconds, clock)
+        before = min(wall - clock, max(0.0, run.clock_started - run.started)) if run.clock_started else wall - clock
+        after = max(0.0, wall - clock - before)
+    else:
+        before = max(0.0, (run.clock_started or now) - run.started)
+        clock = max(0.0, now - run.clock_started) if run.clock_started else 0.0
+        after = 0.0
+    slot.starting += before
+    slot.training += clock
+    slot.scoring += after
+    slot.runs += 1
+    kind = out.kinds.setdefault(run.kind, Share())
+    kind.count += 1
+    kind.seconds += clock
+
+
+def _add(share: Share, x: Experiment) -> None:
+    share.count += 1
+    share.kept += x.verdict == "kept"
+    share.seconds += x.run_seconds
+    share.thinking += x.thinking_seconds
+    share.usd += x.usd
+    share.input_tokens += x.input_tokens
+    share.cached_tokens += x.cached_tokens
+    share.output_tokens += x.output_tokens

@@ -1,0 +1,104 @@
+"""What a loss curve says while it is drawn: how it stands beside another at equal time, where it ends, how fast it is.
+
+Curves are (seconds of the run's clock, loss) pairs in order of time. Nothing here decides anything: the metric is the
+scorer's, and a training loss is what the run prints of itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+Curve = Sequence[tuple[float, float]]
+
+LEAST_POINTS = 6
+LEAST_SHARE = 0.1  # of the run's time before its end is guessed
+RECENT = 0.2  # share of the time so far over which two curves are compared
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """The loss that a run is likely to end with, and by what reasoning."""
+
+    loss: float
+    method: str
+
+
+def loss_at(curve: Curve, seconds: float) -> float | None:
+    """The loss at a moment, on the straight line between its neighbours; None outside the curve."""
+    if not curve or not curve[0][0] <= seconds <= curve[-1][0]:
+        return None
+    low, high = 0, len(curve) - 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        if curve[middle][0] <= seconds:
+            low = middle
+        else:
+            high = middle
+    (x0, y0), (x1, y1) = curve[low], curve[high]
+    return y0 if x1 == x0 else y0 + (y1 - y0) * min(1.0, max(0.0, (seconds - x0) / (x1 - x0)))
+
+
+def difference(curve: Curve, other: Curve) -> float | None:
+    """How far `curve` lies above `other` at equal time, as the mean over the last fifth of its time so far.
+
+    None when they share too few points.
+    """
+    if len(curve) < LEAST_POINTS:
+        return None
+    now = curve[-1][0]
+    start = curve[0][0] + (now - curve[0][0]) * (1 - RECENT)
+    recent = [(x, y) for x, y in curve if x >= start] or list(curve[-1:])
+    found = [y - at for x, y in recent[-500:] if (at := loss_at(other, x)) is not None]
+    return sum(found) / len(found) if len(found) >= 2 else None
+
+
+def forecast(curve: Curve, end: float, other: Curve = (), name: str = "the best") -> Forecast | None:
+    """Where a run that lasts `end` seconds is going; None while too little of it is known.
+
+    Beside a curve that reached the end: that curve's end, shifted by the difference at equal time (`difference`).
+    Alone: the straight line through the loss over the logarithm of time, fitted to the second half so far.
+    """
+    if len(curve) < LEAST_POINTS or end <= 0 or not LEAST_SHARE * end <= curve[-1][0] < end * 0.995:
+        return None
+    if other and other[-1][0] >= 0.9 * end:
+        shift = difference(curve, other)
+        if shift is not None:
+            tail = [y for x, y in other if x >= other[-1][0] * 0.95]
+            return Forecast(sum(tail) / len(tail) + shift, f"as {name} ended, shifted by the difference now")
+    late = [(math.log(x), y) for x, y in curve[len(curve) // 2 :] if x > 0]
+    fit = _line(late)
+    if fit is None:
+        return None
+    slope, base = fit
+    return Forecast(base + slope * math.log(end), "a straight line over log time")
+
+
+def _line(points: Curve) -> tuple[float, float] | None:
+    """Slope and value at 0 of the line of least squares."""
+    if len(points) < 3:
+        return None
+    mean_x = sum(x for x, _ in points) / len(points)
+    mean_y = sum(y for _, y in points) / len(points)
+    spread = sum((x - mean_x) ** 2 for x, _ in points)
+    if spread <= 0:
+        return None
+    slope = sum((x - mean_x) * (y - mean_y) for x, y in points) / spread
+    return slope, mean_y - slope * mean_x
+
+
+def speed(steps: Curve, usual: Curve) -> tuple[float, float | None] | None:
+    """Steps a second so far, and its ratio to another run's steps in the same time. `steps`: (seconds, step) pairs.
+
+    None while it is too early to tell.
+    """
+    if len(steps) < 3 or steps[-1][0] <= steps[0][0]:
+        return None
+    (x0, y0), (x1, y1) = steps[0], steps[-1]
+    rate = (y1 - y0) / (x1 - x0)
+    first, last = loss_at(usual, x0), loss_at(usual, min(x1, usual[-1][0])) if usual else None
+    if first is None or last is None or last <= first or rate <= 0:
+        return rate, None
+    reached = loss_at(steps, min(x1, usual[-1][0]))
+    return rate, None if reached is None else (reached - y0) / (last - first)

@@ -1,0 +1,246 @@
+"""The pages of one experiment in lines: what it is and why it got its verdict, its runs, and how they failed."""
+
+from __future__ import annotations
+
+import json
+
+from core.record import events as e
+from core.record.budget import format_seconds
+from core.record.metric import format_delta, format_metric
+from core.record.state import BASELINE, Experiment, Run
+from core.views import plural
+from tui.changes import who
+from tui.model import Model
+from tui.text import Part, brief, flat, left, right
+from tui.widgets.page import Lines, paragraphs
+
+TAIL_LINES = 12  # of a failed run's output, beside other runs
+LABEL = 12
+
+
+def result(model: Model, x: Experiment) -> list[Part]:
+    """Number, verdict, metric, change and commit in one line."""
+    look, metric = model.look, model.state.metric
+    word = "baseline" if x.number == BASELINE else x.verdict or x.phase
+    run = x.live_run if x.verdict else None
+    dim, text = look["dim"], look["text"]
+    style = look.verdict(word)
+    parts: list[Part] = [(f" #{x.number}  ", look["bright"]), (f"{look.glyph(word)} {word}", style)]
+    if run:
+        parts.append((f" · {run.kind} {run.phase}", look["accent"]))
+    if x.certified:
+        parts.append((f" · {look.glyph('certified')} {x.certified}", look["accent"]))
+    if x.number == model.state.best and x.metric is not None:
+        parts.append((f" · {look.glyph('best')} best", look["good"]))
+    if x.metric is not None:
+        parts += [("   " + brief(metric.name) + " ", dim), (format_metric(x.metric), look["bright"])]
+        if x.sigma is not None:
+            parts.append((f" ± {format_metric(x.sigma)}", dim))
+    if x.delta is not None and x.number != BASELINE:
+        better = metric.better(x.delta, 0.0)
+        parts.append((f"   {format_delta(x.delta)}", look["good" if better else "dim"]))
+        parts.append((f" vs {who(x.parent)}", dim))
+    if x.commit:
+        parts += [("   commit ", dim), (brief(x.commit)[:10], text)]
+    if x.usd or x.usd_unknown:
+        parts.append((f"   ${x.usd:.3f}" if not x.usd_unknown else "   cost unknown", dim))
+    return parts
+
+
+def idea(model: Model, number: int, width: int) -> Lines:
+    """Hypothesis, why, what was expected, the verdict in words, what stood in its way, facts, commands."""
+    look = model.look
+    x = model.experiment(number)
+    if x is None:
+        return []
+    details = model.details(number)
+    out: Lines = []
+
+    def section(title: str, text: str) -> None:
+        if text.strip():
+            out.extend([[(title, look["title_focus"])], *paragraphs(text, width, look["text"], 2), []])
+
+    section("Hypothesis", x.hypothesis)
+    section("Why", details.proposal.rationale if details.proposal else "")
+    section("Expected", expected(model, x))
+    section("Verdict", verdict(model, x))
+    section("On the hidden slice, which decides nothing", hidden(model, x))
+    section("Certificate", certificate(model, number))
+    for refusal in details.refusals:
+        section(f"Turned down before it ran (try {refusal.attempt})", refusal.reason)
+    for mend in details.mends:
+        section(f"Went back to be mended ({mend.attempt})", mend.reason)
+    for check in details.checks:
+        if not check.ok:
+            section(f"Failed its check {check.name}", check.output)
+    out += [[(left(name, LABEL), look["dim"]), (flat(value), look["text"])] for name, value in facts(model, x)]
+    if x.commit and number != BASELINE:
+        out += [[], [("To look at it and to repeat it", look["title_focus"])]]
+        out += [[("  " + line, look["accent"])] for line in commands(model, x)]
+    return out
+
+
+def expected(model: Model, x: Experiment) -> str:
+    if x.expected is None:
+        return ""
+    met = ""
+    if x.delta is not None:
+        met = f"; measured {format_delta(x.delta)}"
+    sigma = model.state.sigma
+    noise = f" ({abs(x.expected) / sigma:.1f}σ)" if sigma else ""
+    return f"{format_delta(x.expected)} {model.state.metric.name}{noise}{met}"
+
+
+def verdict(model: Model, x: Experiment) -> str:
+    if x.verdict is None:
+        return "the unchanged code, which everything is compared with" if x.number == BASELINE else ""
+    more = " It is being repeated." if x.number in model.state.live else ""
+    return (f"{x.verdict}: {x.reason}" if x.reason else x.verdict) + more
+
+
+def hidden(model: Model, x: Experiment) -> str:
+    """The score on the slice nobody optimises for, and how much of the gain is missing there."""
+    if x.hidden is None:
+        return ""
+    found = model.details(x.number).hidden
+    words = f"{model.state.metric.name} {format_metric(x.hidden)}"
+    if x.hidden_gap is not None:
+        words += f"; its gain is {abs(x.hidden_gap):.1f}σ {'smaller' if x.hidden_gap > 0 else 'larger'} there"
+    return f"{words}. {found.warning}" if found and found.warning else words
+
+
+def certificate(model: Model, number: int) -> str:
+    found = model.details(number).certified
+    if found is None:
+        return ""
+    words = f"{found.outcome} after {plural(found.runs, 'run')} of each"
+    if found.p is not None and found.z is not None:
+        words += f": z {found.z:.2f}, p {found.p:.2g}"
+    if found.gain is not None and found.low is not None and found.high is not None:
+        words += f", gain {format_metric(found.gain)} ({format_metric(found.low)} to {format_metric(found.high)})"
+    return words + (f". {found.reason}" if found.reason else "") + (f"\n{found.file}" if found.file else "")
+
+
+def facts(model: Model, x: Experiment) -> list[tuple[str, str]]:
+    """Short facts by name: who, what kind, from where, what it took."""
+    told = [("researcher", x.researcher + (f" · {x.model}" if x.model else "")), ("kind", x.kind)]
+    if x.number != BASELINE:
+        told.append(("parent", f"{who(x.parent)} at {x.parent_commit[:10]}"))
+    if x.files:
+        lines = f", {x.lines:+d} lines of code".replace("-", "−") if x.lines else ""
+        told.append(("files", f"{', '.join(x.files)}  +{x.added} −{x.removed}{lines}"))
+    if x.commit and x.number != BASELINE:
+        told.append(("commit", f"{x.commit[:10]}  kept at {ref(model, x.number)}"))
+    if x.rebased:
+        told.append(("re-applied", f"{plural(x.rebased, 'time')} on a best that had moved"))
+    told.append(("time", f"thinking {format_seconds(x.thinking_seconds)}, running {format_seconds(x.run_seconds)}"))
+    if x.input_tokens or x.output_tokens:
+        cost = "price unknown" if x.usd_unknown else f"${x.usd:.4f}"
+        told.append(("tokens", f"{x.input_tokens:,} in ({x.cached_tokens:,} cached), {x.output_tokens:,} out · {cost}"))
+    told += [(key, brief(json.dumps(value, ensure_ascii=False), 200)) for key, value in x.extra.items()]
+    return told
+
+
+def ref(model: Model, number: int) -> str:
+    return f"refs/autoresearch/{model.paths.name}/{number}"
+
+
+def commands(model: Model, x: Experiment) -> list[str]:
+    """What a person types in the project to have it, to see its change, and to run it again."""
+    return [
+        f"git switch --detach {ref(model, x.number)}",
+        f"git diff {x.parent_commit[:10]} {ref(model, x.number)}",
+        f"autoresearch-tui reproduce {x.number} --session {model.paths.name}",
+    ]
+
+
+# -- runs ---------------------------------------------------------------------------------------------------
+
+
+def runs(model: Model, number: int, width: int) -> Lines:
+    """Each run in a row: where, how long, its score, how it ended; below it why, probes, and the end of its log."""
+    look = model.look
+    x = model.experiment(number)
+    if x is None or not x.runs:
+        return [[("  it has not run", look["dim"])]]
+    name = right(brief(model.state.metric.name), 9)
+    heads = f"{'run':>4}  {'kind':<10}{'slot':<7}{'seed':>8}{'clock':>8}{'wall':>8}{'steps':>8}{name}  {'ended':<10}"
+    out: Lines = [[(heads, look["dim"])]]
+    finished = {f.run: f for f in model.details(number).finished}
+    for run in x.runs:
+        out.append(run_row(model, run))
+        out += _run_more(model, run, finished.get(run.run), width)
+    return out
+
+
+def run_row(model: Model, r: Run) -> list[Part]:
+    look = model.look
+    steps = f"{r.steps:,}" if r.steps is not None else "–"
+    ended = r.ended or r.phase or ""
+    style = look["text"] if r.ended == "done" else look["accent"] if r.phase else look["bad"]
+    left_part = f"{r.run:>4}  {r.kind:<10}{left(brief(r.slot), 6)} {r.seed:>8}"
+    times = f"{format_seconds(r.seconds):>8}{format_seconds(r.wall_seconds):>8}{steps:>8}"
+    return [
+        (left_part + times, look["text"]),
+        (right(format_metric(r.metric), 9), look["bright"]),
+        (f"  {ended.replace('_', ' ')}", style),
+    ]
+
+
+def _run_more(model: Model, run: Run, finished: e.RunFinished | None, width: int) -> Lines:
+    look = model.look
+    out: Lines = []
+    if run.reason:
+        out += paragraphs(run.reason, width, look["warn"], 6)
+    if finished is None:
+        return out
+    probes = [
+        f"{look.glyph('ok' if isinstance(probe, dict) and probe.get('ok') else 'no')} {name}"
+        for name, probe in finished.probes.items()
+    ]
+    if probes:
+        out.append([(" " * 6 + "probes  " + flat("   ".join(probes)), look["dim"])])
+    memory = f"peak memory {run.peak_memory / 2**30:.2f} GiB" if run.peak_memory else ""
+    gap = f"device idle before {format_seconds(run.gap)}" if run.gap is not None else ""
+    words = "   ".join(w for w in (f"budget {run.budget}", memory, gap) if w)
+    out.append([(" " * 6 + flat(words), look["faint"])])
+    if run.ended not in ("done", None) and finished.log_tail.strip():
+        out += log_tail(model, finished.log_tail, TAIL_LINES)
+    return [*out, []]
+
+
+def log_tail(model: Model, text: str, most: int) -> Lines:
+    """The end of a run's output, as it was printed."""
+    look = model.look
+    lines = [flat(line, 8) for line in text.rstrip().split("\n")[-most:]]
+    return [[("      " + look.glyph("v") + " ", look["frame"]), (line, look["dim"])] for line in lines]
+
+
+def failure(model: Model, number: int | None, width: int) -> Lines:
+    """How an experiment failed: its idea, the reason, what turned it down, and the end of the output."""
+    look = model.look
+    x = model.experiment(number)
+    if x is None or number is None:
+        return []
+    details = model.details(number)
+    out: Lines = [result(model, x), []]
+    out += paragraphs(x.hypothesis or "not proposed", width, look["bright"], 1)
+    if x.reason:
+        out += paragraphs(x.reason, width, look["bad"], 1)
+    for refusal in details.refusals:
+        out += [[], [(f" turned down before it ran (try {refusal.attempt})", look["dim"])]]
+        out += paragraphs(refusal.reason, width, look["warn"], 3)
+    for check in (c for c in details.checks if not c.ok):
+        out += [[], [(f" failed its check {flat(check.name)}", look["dim"])], *log_tail(model, check.output, 40)]
+    for finished in details.finished:
+        if finished.ended == "done" and x.verdict != "rejected":
+            continue
+        words = f" run {finished.run} {finished.ended.replace('_', ' ')} after {format_seconds(finished.seconds)}"
+        if finished.exit_code is not None:
+            words += f", exit code {finished.exit_code}"
+        out += [[], [(words, look["dim"])]]
+        if finished.reason:
+            out += paragraphs(finished.reason, width, look["warn"], 3)
+        if finished.log_tail.strip():
+            out += log_tail(model, finished.log_tail, 60)
+    return out

@@ -1,0 +1,71 @@
+"""Dragging the edges between panes."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from textual.widget import Widget
+
+from tui.panes import PAIRS
+
+if TYPE_CHECKING:
+    from tui.screens.main import MainScreen
+
+Edge = tuple[str, int, int]  # ("split", pair, 0), or ("rows", the upper row, the one below it)
+
+
+class Edges:
+    """What the mouse holds: an edge from button down to button up."""
+
+    def __init__(self, screen: MainScreen) -> None:
+        self.screen = screen
+        self.held: Edge | None = None
+        self.moved = False
+
+    def grasp(self, x: int, y: int) -> None:
+        self.held = None if self.screen.single else self.edge_at(x, y)
+        self.moved = False
+
+    def edge_at(self, x: int, y: int) -> Edge | None:
+        """The edge under a cell of the screen, or None."""
+        for place, (left, right) in enumerate(PAIRS):
+            one, other = self.screen.query_one(f"#{left}"), self.screen.query_one(f"#{right}")
+            inside = one.display and other.display and one.region.y < y < one.region.bottom - 1
+            if inside and x in (one.region.right - 1, other.region.x):
+                return ("split", place, 0)
+        rows = self.screen.rows_shown()
+        for upper, lower in pairwise(rows):
+            edge = self._row(upper).region.bottom
+            if y in (edge - 1, edge):
+                return ("rows", upper, lower)
+        return None
+
+    def _row(self, row: int) -> Widget:
+        return self.screen.query_one(("#upper", "#middle", "#lower")[row])
+
+    def pull(self, x: int, y: int) -> None:
+        if self.held is None:
+            return
+        kind, one, other = self.held
+        layout = self.screen.layout_of
+        if kind == "split":
+            left, right = (self.screen.query_one(f"#{name}").region for name in PAIRS[one])
+            share = (x + 1 - left.x) / max(1, right.right - left.x)
+            if abs(share - layout.split[one]) * (right.right - left.x) < 1:
+                return
+            layout.set_split(one, share)
+        else:
+            upper, lower = self._row(one).region, self._row(other).region
+            rows = y + 1 - upper.bottom
+            if not rows:
+                return
+            both = layout.heights[one] + layout.heights[other]
+            layout.move_edge(one, other, rows / max(1, upper.height + lower.height) * both)
+        self.moved = True
+        self.screen.lay_out()
+
+    def let_go(self) -> None:
+        if self.held is not None and self.moved:
+            self.screen.layout_of.keep()
+        self.held = None
