@@ -17,6 +17,7 @@ from core.research import registry
 from core.session import kills_user_processes, socket_folder, state_home
 
 LOW_DISK = 5 * 2**30
+LOW_SHARED_MEMORY = 256 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ def examine(project: Path) -> dict[str, Any]:
     findings.append(
         Finding("sandbox", True if report.tier in "AB" else None, f"tier {report.tier}. {report.note}".strip())
     )
+    findings += _shared_memory(report.tier)
     findings += _project(project)
     researchers = [{"name": n, "ready": ready, "note": note} for n, ready, note in registry.available(os.environ)]
     findings += [Finding(f"researcher {r['name']}", True if r["ready"] else None, str(r["note"])) for r in researchers]
@@ -76,6 +78,23 @@ def _disk(project: Path) -> Finding:
     free = shutil.disk_usage(there).free
     mend = "" if free > LOW_DISK else "free some space: runs write weights and logs"
     return Finding("disk", free > LOW_DISK or None, f"{free / 2**30:.0f} GB free", mend)
+
+
+def _shared_memory(tier: cage.Tier, place: Path = Path("/dev/shm")) -> list[Finding]:
+    """A word where data loader workers would fail for want of it; in tier A every run has its own."""
+    if tier == "A":
+        return []
+    mend = "docker run --shm-size=2g (or mount a tmpfs there), install bubblewrap, or use num_workers=0"
+    try:
+        size = shutil.disk_usage(place).total
+    except OSError:
+        size = 0
+    if not os.access(place, os.W_OK):
+        return [Finding("shared memory", None, f"no {place} that can be written: data loader workers will fail", mend)]
+    if size < LOW_SHARED_MEMORY:
+        detail = f"{place} has {size >> 20} MB, shared by all: data loader workers may run out of it"
+        return [Finding("shared memory", None, detail, mend)]
+    return []
 
 
 def _project(project: Path) -> list[Finding]:

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from core.engine.setup import Setup
-from core.lab import cage, device, environment, runner, scorer
+from core.lab import caches, cage, device, environment, runner, scorer
 from core.lab.prepare import Prepared
 from core.lab.seal import Seal
 from core.record import events as e
@@ -35,6 +35,8 @@ class Workplace:
         self._seal: Seal | None = None
         self._stop: Callable[[str], Awaitable[None]] | None = None
         self.prepared = Prepared()
+        self._caches = caches.Seeds(setup.paths.folder / "cache")
+        self._commits: dict[Path, str] = {}  # what each worktree was made of
 
     def close_seal(self, stop: Callable[[str], Awaitable[None]]) -> None:
         """Hash what must not change from here on; `stop` is called with the reason when one does."""
@@ -69,6 +71,7 @@ class Workplace:
     def checkout(self, path: Path, commit: str) -> Path:
         """A worktree of `commit` at `path` with the project's inputs linked in. Returns the project's folder in it."""
         self._setup.repo.add_worktree(path, commit)
+        self._commits[path] = commit
         top = path / self._setup.repo.prefix
         for name, source in self._inputs().items():
             link = top / name
@@ -85,12 +88,19 @@ class Workplace:
     def spec(self, run: int, slot: str, seed: int) -> runner.JobSpec:
         """The training command for `run`, whose worktree stands. Raises ProjectError when it is not found there."""
         program, kind = self._setup.program, self._setup.kind
+        folder, top = self._setup.paths.run(run), self._setup.paths.worktree(run)
         budget = program.run_budget(kind)
+        cache = self._caches.seed()
+        first = cache is None and self._commits.get(top) == self._setup.commit
+        if first:
+            self._caches.offer(folder)
         return self._job(
             run=run,
-            folder=self._setup.paths.run(run),
+            folder=folder,
             command=program.run,
-            top=self._setup.paths.worktree(run),
+            top=top,
+            cache=cache,
+            keep_cache=first,
             env={**device.slot_environment(slot), "AUTORESEARCH_SEED": str(seed)},
             seconds=budget.seconds,
             steps=budget.steps,

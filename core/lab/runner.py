@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
-from core.lab import leftovers
+from core.lab import caches, leftovers
 from core.lab.cage import CageSpec, command, tier_of
 from core.lab.detach import bare_python
 from core.lab.proctree import Identity, boot_id, hunt, same_process
@@ -59,6 +59,8 @@ class JobSpec:
     process_limit: int | None = 512
     cores: float | None = None  # processors that the run may keep busy on the clock, on average
     disk_limit: int | None = 20 << 30
+    cache: Path | None = None  # what its compile cache begins with; see core/lab/caches.py
+    keep_cache: bool = False  # the cache stays in the run's folder after its end
 
     @property
     def out(self) -> Path:
@@ -195,6 +197,7 @@ async def start(spec: JobSpec) -> Job:
     try:
         for name in ("out", "home", "tmp"):
             (folder / name).mkdir(parents=True, exist_ok=True)
+        await asyncio.to_thread(caches.begin, folder / caches.NAME, spec.cache)
         path.touch(0o600)
         path.write_text(json.dumps(_shim_spec(replace(spec, folder=folder))))
     except OSError as error:
@@ -232,19 +235,22 @@ def _shim_spec(spec: JobSpec) -> dict[str, Any]:
     cage, temporary = spec.cage, str(folder / "tmp")
     tier = tier_of(cage) if cage is not None else "C"
     if cage is not None:
-        own = (spec.out, folder / "home", folder / "tmp")
+        own = (spec.out, folder / "home", folder / "tmp", folder / caches.NAME)
         cage = replace(cage, writable=(*cage.writable, *own), tmp=folder / "tmp", local=not cage.network)
         # The same folder by a short name: a local socket's path has 107 bytes.
         temporary = "/tmp" if tier == "A" else _short_name(folder / "tmp")
     env = {
-        **spec.env, "HOME": str(folder / "home"), "TMPDIR": temporary, "AUTORESEARCH_RUN_DIR": str(spec.out),
+        **spec.env, **caches.variables(folder / caches.NAME), "HOME": str(folder / "home"), "TMPDIR": temporary,
+        "AUTORESEARCH_RUN_DIR": str(spec.out),
     }  # fmt: skip
-    plain = {key: value for key, value in asdict(replace(spec, cage=None)).items() if key != "cage"}
+    cache_folder = str(folder / caches.NAME)
+    plain = {key: value for key, value in asdict(replace(spec, cage=None)).items() if key not in ("cage", "cache")}
     return {
         **plain,
         "folder": str(folder), "cwd": str(spec.cwd), "env": env, "train_files": dict(spec.train_files),
         "argv": list(spec.argv) if cage is None else command(cage, spec.argv),
-        "private": [str(folder / "home"), str(folder / "tmp")], "watched": [str(spec.out)],
+        "private": [str(folder / "home"), str(folder / "tmp"), *([] if spec.keep_cache else [cache_folder])],
+        "watched": [str(spec.out), *([cache_folder] if spec.keep_cache else [])],
         "link": temporary, "cwd_top": str(cage.worktree if cage else spec.cwd),
         "local": bool(tier == "B" and cage and cage.local),
     }  # fmt: skip
@@ -308,7 +314,7 @@ def _hunt(folder: Path, status: Mapping[str, Any]) -> int:
         known.append(job)
     session = job[1] if job and job[0] == boot_id() else None
     ended = hunt(str(folder / "home"), known, session)
-    for name in ("home", "tmp"):
+    for name in ("home", "tmp", caches.NAME):
         remove_tree(folder / name)
     return ended
 

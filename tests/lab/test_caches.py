@@ -1,0 +1,73 @@
+"""Compile caches: one a run, begun from what unchanged code compiled, and no way from one run into the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from core.lab import caches
+from core.lab.cage import Tier
+from core.lab.runner import JobResult, JobSpec, start
+from tests.lab.conftest import until
+
+Make = Callable[..., JobSpec]
+
+COMPILE = """
+for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH"):
+    place = os.environ[name] + "/kernel"
+    print(name, open(place).read() if os.path.exists(place) else "cold")
+    os.makedirs(os.path.dirname(place), exist_ok=True)
+    open(place, "w").write("WORD")
+"""
+
+
+async def run(spec: JobSpec) -> JobResult:
+    return await (await start(spec)).wait()
+
+
+def said(spec: JobSpec) -> set[str]:
+    return {line.split()[1] for line in (spec.folder / "output.log").read_text().splitlines()}
+
+
+async def test_what_a_run_compiles_is_its_own(job: Make, tier: Tier, tmp_path: Path) -> None:
+    seeds = caches.Seeds(tmp_path / "seed")
+    unchanged = job(COMPILE.replace("WORD", "unchanged"), cage=tier, keep_cache=True)
+    seeds.offer(unchanged.folder)
+    assert seeds.seed() is None, "it has not run yet"
+    await run(unchanged)
+    assert said(unchanged) == {"cold"}
+    seed = seeds.seed()
+    assert seed == tmp_path / "seed" and not (unchanged.folder / caches.NAME).exists()
+
+    planting = (
+        COMPILE.replace("WORD", "planted")
+        + f"""
+place = {str(seed)!r}
+for name in ("inductor", "triton", "cuda"):
+    try: open(f"{{place}}/{{name}}/kernel", "w").write("planted")
+    except OSError: continue
+    print("x STOLEN")
+"""
+    )
+    spec = job(planting, cage=tier, cache=seed)
+    await run(spec)
+    assert said(spec) == {"unchanged"}
+    await until(lambda: not (spec.folder / caches.NAME).exists())
+    again = job(COMPILE.replace("WORD", "again"), cage=tier, cache=seed)
+    await run(again)
+    assert said(again) == {"unchanged"}, "what another run put into its cache"
+
+
+async def test_only_a_good_run_of_unchanged_code_gives_a_seed(job: Make, tmp_path: Path) -> None:
+    seeds = caches.Seeds(tmp_path / "seed")
+    for program in (COMPILE + "\nraise SystemExit(3)", ""):
+        spec = job(program, keep_cache=True)
+        seeds.offer(spec.folder)
+        await run(spec)
+        assert seeds.seed() is None and not (spec.folder / caches.NAME).exists()
+    for word in ("1", "2"):
+        spec = job(COMPILE.replace("WORD", word), keep_cache=True)
+        seeds.offer(spec.folder)
+        await run(spec)
+    assert seeds.seed() and (tmp_path / "seed" / "triton" / "kernel").read_text() == "1"
+    assert not (spec.folder / caches.NAME).exists(), "one is enough"
