@@ -279,7 +279,7 @@ def test_a_prior_counts_while_repeats_are_few() -> None:
     assert estimate([], prior).sigma == pytest.approx(2.0)
     assert estimate([(3.0, 3.0)], prior).exact  # deterministic now, whatever was before
     assert estimate([]).as_prior() is None and estimate([(1.0, 1.0)]).as_prior() is None
-    assert many.as_prior() == Prior(many.sigma, 4.0)
+    assert many.as_prior() == Prior(many.sigma, 2.0)
 
 
 @given(st.lists(results, max_size=5), st.floats(0.1, 10), values)

@@ -142,9 +142,9 @@ class Judge:
 
     @staticmethod
     def noise(state: State) -> Noise:
-        """σ from every piece of code that ran more than once."""
+        """σ from every piece of code that ran more than once, and from an earlier session while those are few."""
         groups = [x.values for x in state.experiments.values() if len(x.runs) > 1 and len(x.values) > 1]
-        return estimate(groups)
+        return estimate(groups, state.prior)
 
     async def _rebase(self, x: Experiment, decision: Decision) -> Next:
         """The best moved while this ran: put the change on it, to be run again before it may be kept."""

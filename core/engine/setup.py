@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import Any
 
+from core.engine.earlier import with_prior
 from core.lab import cage, device, environment
 from core.lab.git import Repository
 from core.log import Log
@@ -216,7 +217,7 @@ def open_log(setup: Setup) -> Log:
             inside = "" if setup.repo.prefix == "." else f"{setup.repo.prefix}/"
             setup.repo.exclude(f"/{inside}sessions/")
         log = Log.create(paths.database)
-        log.append([_session_started(setup)])
+        log.append([with_prior(_session_started(setup), paths, setup.slots, setup.device)])
     log.append(
         [
             e.EngineStarted(

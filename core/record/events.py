@@ -52,6 +52,9 @@ class SessionStarted:
     seed: int
     version: str
     program: str = ""  # program.md as started
+    prior_sigma: float = 0.0  # of one run in the earlier session `prior_from`, taken for `prior_df` repeats of this one
+    prior_df: float = 0.0
+    prior_from: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ COVERAGE = 0.9  # of the interval that `Noise.low` and `Noise.high` enclose
 class Prior:
     """What is known of sigma before this session's repeats: `sigma` in the metric's unit, worth `df` repeats.
 
-    A good one is an earlier session's `Noise` of the same code on the same kind of slot (`Noise.as_prior`).
+    It is an earlier session's `Noise` on the same kind of slot (`Noise.as_prior`), or the session's for a certificate.
     """
 
     sigma: float
@@ -40,8 +40,8 @@ class Noise:
         """Runs of the same code agree to the last digit (or nothing is known of how far they do not)."""
         return self.sigma == 0
 
-    def as_prior(self, most: float = 4.0) -> Prior | None:
-        """For the next session of this code; its weight is capped at `most` repeats, so that a new machine shows."""
+    def as_prior(self, most: float = 2.0) -> Prior | None:
+        """For the next session: worth `most` repeats at most, so that a new machine or other code soon shows."""
         return Prior(self.sigma, min(self.df, most)) if self.df > 0 and self.sigma > 0 else None
 
 

@@ -14,6 +14,7 @@ from core.record import events as e
 from core.record.decide import Claim, Sample
 from core.record.events import SessionState, Verdict
 from core.record.metric import Metric
+from core.record.noise import Prior
 
 BASELINE = 0  # the experiment number of the unchanged code
 HUMAN = "human"  # the researcher of a person's own experiments
@@ -257,6 +258,12 @@ class State:
         if self.noise is not None:
             return self.noise.sigma
         return self.baseline.sigma if self.baseline else None
+
+    @property
+    def prior(self) -> Prior | None:
+        """What an earlier session knew of the noise."""
+        known = self.session is not None and self.session.prior_df > 0
+        return Prior(self.session.prior_sigma, self.session.prior_df) if self.session and known else None
 
     @property
     def next_experiment(self) -> int:

@@ -50,7 +50,18 @@ def test_a_gain_within_the_noise_is_repeated_and_the_runs_are_pooled(tmp_path: P
         judged = [r.metric for r in x.runs if r.metric is not None]
         assert x.metric is not None and min(judged) <= x.metric
         assert x.verdict == "kept" or x.metric == pytest.approx(sum(judged) / len(judged))
-    assert state.noise is not None and state.noise.df >= 2 and state.noise.low <= state.noise.sigma <= state.noise.high
+    noise = state.noise
+    assert noise is not None and noise.df >= 2 and noise.low <= noise.sigma <= noise.high
+    # The next session starts from what this one knows of the noise, as worth two repeats; another budget does not.
+    worse = write_script(tmp_path / "w.jsonl", [rate("0.5", "0.9")])
+    for name, budget, known in (("t", None, True), ("u", "11s", False)):
+        options = {"researcher": "scripted", "script": str(worse), "slots": "cpu:1", "run_budget": budget}
+        with engine(project, name, **options) as later:
+            new = wait_end(later)
+        assert new.session is not None and new.noise is not None and new.baseline is not None
+        assert new.session.prior_from == ("s" if known else "") and new.noise.df == (4.0 if known else 2.0)
+        pooled = (2 * new.baseline.sigma**2 + 2 * noise.sigma**2) / 4 if known else new.baseline.sigma**2
+        assert new.noise.sigma == pytest.approx(pooled**0.5)
 
 
 def test_a_gain_beyond_belief_is_quarantined_first_and_the_leader_claims_no_luck(tmp_path: Path) -> None:

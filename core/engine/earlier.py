@@ -1,0 +1,50 @@
+"""What earlier sessions of the project know of the noise: where a new one starts from. (docs/decisions.md)"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from core.log import Log
+from core.record import events as e
+from core.record.errors import AutoresearchError
+from core.record.noise import Noise
+from core.record.state import State
+from core.session import SessionPaths, engine_alive, list_sessions
+
+LOOK_BACK = 20  # sessions
+
+
+def with_prior(started: e.SessionStarted, paths: SessionPaths, slots: tuple[str, ...], device: str) -> e.SessionStarted:
+    """`started` with the sigma of the newest ended session of this project that measured the same thing: the same
+    metric, run budget and device. Sessions that do not read are passed over.
+    """
+    for other in list_sessions(paths.project)[:LOOK_BACK]:
+        if other.name == paths.name or engine_alive(other):
+            continue
+        try:
+            log = Log.read(other.database)
+            try:
+                state = log.head()
+            finally:
+                log.close()
+        except AutoresearchError:
+            continue
+        if not _same(state, started, slots, device) or state.noise is None:
+            continue
+        prior = Noise(state.noise.sigma, state.noise.df, state.noise.low, state.noise.high).as_prior()
+        if prior is None:
+            return started  # its runs agreed to the last digit: what is new will show
+        return replace(started, prior_sigma=prior.sigma, prior_df=prior.df, prior_from=other.name)
+    return started
+
+
+def _same(state: State, started: e.SessionStarted, slots: tuple[str, ...], device: str) -> bool:
+    session, engine = state.session, state.engine
+    if session is None or engine is None or state.state not in ("finished", "stopped"):
+        return False
+    measured = ("metric", "direction", "self_reported", "run_budget", "edit")
+    return (
+        all(getattr(session, name) == getattr(started, name) for name in measured)
+        and engine.device.partition(": ")[2] == device
+        and [name.partition(":")[0] for name in engine.slots[:1]] == [name.partition(":")[0] for name in slots[:1]]
+    )
