@@ -1,8 +1,9 @@
 # make run    set up on the first call, then open the app      (args="run --headless" passes other words)
 # make test   lint, types and every test                       make test-fast: without the slow ones
 # make redteam  every cheat and every honest oddity against the scorer and the cage (10 to 20 minutes)
+# make demo   record again the session that `replay demo` plays (about ten minutes)
 # make bench  the measurements of docs/benchmarks.md (args=NAME: one)  make clean: caches and .venv; never sessions/
-.PHONY: help run test test-fast redteam lint bench clean setup setup-dev
+.PHONY: help run test test-fast redteam demo lint bench clean setup setup-dev
 .DEFAULT_GOAL := help
 args ?=
 
@@ -33,6 +34,9 @@ test-fast: setup-dev
 redteam: setup-dev
 	.venv/bin/pytest -m "not redteam" tests/redteam/test_escapes.py
 	.venv/bin/python -m tests.redteam --write $(args)
+
+demo: setup-dev
+	.venv/bin/python -m benchmarks.record_demo $(args)
 
 bench: setup-dev
 	.venv/bin/python -m benchmarks $(or $(args),all)

@@ -23,6 +23,7 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
     "start": ("screen_start", "first paint of the app, opening a long session, cost at rest"),
     "stream": ("screen_stream", "bytes a second and key-to-paint while streaming at 160x48"),
     "decide": ("decide_simulation", "the decision rule beside simpler ones, on simulated sessions"),
+    "planted": ("planted", "what is kept of planted improvements and non-improvements, on nanotrain (twenty minutes)"),
     "nanotrain": ("nanotrain_vs_karpathy", "nanotrain beside karpathy's settings at equal time (minutes)"),
 }
 

@@ -22,6 +22,7 @@ HANDLERS = {
     "open": ("start", "open_app"),
     "run": ("start", "run"),
     "attach": ("start", "attach"),
+    "replay": ("replay", "replay"),
     "sessions": ("look", "sessions"),
     "status": ("look", "status"),
     "leaderboard": ("look", "leaderboard"),
@@ -170,7 +171,11 @@ def _command(name: str) -> argparse.ArgumentParser:
 
 
 def _own_arguments(parser: argparse.ArgumentParser, name: str) -> None:
-    if name == "show":
+    if name == "replay":
+        parser.add_argument("name", metavar="NAME", nargs="?", help="a session (default: the newest), or `demo`")
+        parser.add_argument("--speed", metavar="N", type=_positive, help="seconds of the session each second")
+        parser.add_argument("--at", metavar="PLACE", help="begin at #12, 1h20m or 40%%, and hold there")
+    elif name == "show":
         parser.add_argument("experiment", metavar="EXPERIMENT", type=_number, help="its number; 0 is the baseline")
         parser.add_argument("name", metavar="NAME", nargs="?", help="a session (default: the newest)")
     elif name == "events":

@@ -16,7 +16,8 @@ come back.
   autoresearch-tui stop                   end it in order; `run` goes on from there
 """
 MORE = """\
-look          attach [NAME]  sessions  status [NAME]  leaderboard [NAME]  events [NAME]  show EXPERIMENT [NAME]
+look          attach [NAME]  replay [NAME]  sessions  status [NAME]  leaderboard [NAME]  events [NAME]
+              show EXPERIMENT [NAME]
 steer         pause  resume  skip [EXPERIMENT]  stop  steer TEXT  approve N  reject N
 trust         certify [EXPERIMENT]  reproduce EXPERIMENT
 take away     export [NAME]  report [NAME]
@@ -48,6 +49,12 @@ TEXTS: dict[str, tuple[str, str]] = {
     "attach": (
         "Open the app on a session, running or not. With no engine it shows the session as its log has it.",
         "  autoresearch-tui attach\n  autoresearch-tui attach nov23",
+    ),
+    "replay": (
+        "Play a session through the same screens as it happened, faster: space holds, n jumps to the next keep,\n"
+        "[ and ] seek, > and < change the speed. `demo` is a recorded session that comes with the program.",
+        "  autoresearch-tui replay\n  autoresearch-tui replay nov23 --speed 120\n"
+        "  autoresearch-tui replay nov23 --at '#12'\n  autoresearch-tui replay demo",
     ),
     "sessions": ("List this project's sessions, newest first.", "  autoresearch-tui sessions --json"),
     "status": (

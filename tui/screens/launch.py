@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import events
@@ -14,12 +15,14 @@ from textual.widgets import Input, Static
 
 from core.program import Program
 from core.record.errors import AutoresearchError, SessionBusy, UncommittedChanges
-from core.session import EngineOptions, SessionPaths, engine_alive, list_sessions
+from core.session import EngineOptions, SessionPaths
 from core.views import clean, one_line
 from tui.cli.names import fresh_name
+from tui.demo import ARCHIVE, unpacked
 from tui.launch import Form, Readiness, examine, read_program
 from tui.screens.base import size_of
 from tui.screens.cards import Question
+from tui.screens.picker import LOOK_SECONDS, Glance, glances
 from tui.theme import Look
 from tui.widgets.choice import Choice, Menu
 
@@ -39,6 +42,9 @@ FIELDS: tuple[tuple[str, str, str], ...] = (
 
 
 TOO_SMALL = "autoresearch: this terminal is too small to start from. q quits."
+DEMO = "Watch the demo"
+MOST_SESSIONS = 6
+GOES_ON = ("stopped", "crashed", "paused")  # what an engine may go on with
 NEEDED = ("python", "git", "program.md", "repository")  # findings without which nothing starts
 
 
@@ -55,7 +61,7 @@ class LaunchScreen(Screen[None]):
         self.starting = False
         self.small = False
         self.faults: tuple[str, ...] = ()
-        self._sessions: list[SessionPaths] = []
+        self._glances: list[Glance] = []
 
     @property
     def cockpit(self) -> Cockpit:
@@ -64,7 +70,8 @@ class LaunchScreen(Screen[None]):
     def compose(self) -> ComposeResult:
         project = self.cockpit.project
         self._program = read_program(project)
-        self._sessions = list_sessions(project)[:6]
+        self._known: dict[Path, tuple[object, Glance]] = {}
+        self._glances = glances(project, self._known)[:MOST_SESSIONS]
         yield Static(TOO_SMALL, id="launch-words", markup=False)
         yield Static("", id="launch-head", markup=False)
         with VerticalScroll(id="launch-form", can_focus=False):
@@ -88,6 +95,9 @@ class LaunchScreen(Screen[None]):
         if isinstance(self._program, str):
             self._forbid("program.md")
         self._fit()
+        self.run_worker(self._keep_looking())
+        if self.cockpit.settings_trouble:
+            self.say(f"{self.look.glyph('no')} {self.cockpit.settings_trouble}")
         # No worker: Textual would cancel it a second time, in the midst of ending the doctor's process.
         self._examining = asyncio.create_task(self._examine())
         self._examining.add_done_callback(self._examined)
@@ -140,10 +150,23 @@ class LaunchScreen(Screen[None]):
 
     def _menu(self) -> list[tuple[str, str]]:
         rows = [("Start", "a new session with the settings above")]
-        for paths in self._sessions:
-            alive = "an engine is at work on it" if engine_alive(paths) else "look, or resume it with R"
-            rows.append((f"Open {one_line(paths.name)}", alive))
+        rows += [(f"Open {one_line(g.paths.name)}", self._line_of(g)) for g in self._glances]
+        if ARCHIVE.is_file():
+            rows.append((DEMO, "a session of nanotrain as it was recorded, faster"))
         return [*rows, ("Quit", "")]
+
+    def _line_of(self, g: Glance) -> str:
+        sign = self.look.glyph("no" if g.word == "unreadable" else g.word)
+        return f"{sign} {g.word}   {g.words}{'' if g.alive else '   (R resumes it)' * (g.word in GOES_ON)}"
+
+    async def _keep_looking(self) -> None:
+        """The sessions in the list tell how they stand while it is looked at."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            if self.is_current:
+                found = await asyncio.to_thread(glances, self.cockpit.project, self._known)
+                lines = {f"Open {one_line(g.paths.name)}": self._line_of(g) for g in found}
+                self.query_one(Menu).tell(lines)
 
     def _forbid(self, *faults: str) -> None:
         """Nothing can be started; what is wrong stands on the screen, in full and once, elsewhere."""
@@ -211,7 +234,7 @@ class LaunchScreen(Screen[None]):
             event.prevent_default()
         elif event.key in ("escape", "ctrl+c") or (event.key == "q" and not isinstance(self.focused, Input)):
             event.stop()
-            self.app.exit(0)
+            self._leave()
         elif event.key in ("down", "tab"):
             event.stop()
             event.prevent_default()
@@ -233,9 +256,28 @@ class LaunchScreen(Screen[None]):
         if row == "Start":
             self._start()
         elif row == "Quit":
-            self.app.exit(0)
+            self._leave()
+        elif row == DEMO:
+            self.run_worker(self._demo())
         else:
-            self.cockpit.attach(self._sessions[message.index - 1])
+            self.cockpit.attach(self._glances[message.index - 1].paths)
+
+    async def _demo(self) -> None:
+        self.say("unpacking the demo …")
+        try:
+            paths = await asyncio.to_thread(unpacked)
+        except AutoresearchError as error:
+            self.say(f"{self.look.glyph('no')} {error}")
+            return
+        if paths is not None:
+            self.cockpit.going.watch(paths)
+
+    def _leave(self) -> None:
+        """Back to where it was opened from, or out."""
+        if len(self.app.screen_stack) > 1:
+            self.app.pop_screen()
+        else:
+            self.app.exit(0)
 
     # -- starting -----------------------------------------------------------------------------------------------
 

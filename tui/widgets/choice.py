@@ -90,6 +90,13 @@ class Menu(Widget, can_focus=True):
             self._at = self._next(1)
         self.refresh()
 
+    def tell(self, notes: dict[str, str]) -> None:
+        """Other notes for rows, by their names."""
+        new = [(name, notes.get(name, note)) for name, note in self.rows]
+        if new != self.rows:
+            self.rows = new
+            self.refresh()
+
     def _next(self, step: int) -> int:
         """The row to which a step leads, those that cannot be chosen passed over; this one when there is none."""
         at = self._at + step

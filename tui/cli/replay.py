@@ -1,0 +1,53 @@
+"""`replay`: a session played through the app's screens, or the demo that comes with it."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+
+from core.record.errors import AutoresearchError, NoSuchSession, SessionError
+from core.session import SessionPaths
+from tui.cli.names import session_of
+from tui.cli.output import Output
+
+DEMO = "demo"
+
+
+def replay(arguments: Namespace, out: Output) -> int:
+    """Raises NoSuchSession (exit 3), and AutoresearchError where there is no terminal."""
+    origin = _origin(arguments)
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise AutoresearchError(
+            "this is not a terminal, and a recording needs one",
+            mend="read it without a screen with: autoresearch-tui events",
+        )
+    from tui.app import run_app
+    from tui.replay import Recording
+    from tui.settings import Settings, config_path, read
+
+    try:
+        usual = read(config_path())[0].replay_speed
+    except AutoresearchError:  # the app says what is wrong with the file
+        usual = Settings().replay_speed
+    recording = Recording(origin, arguments.speed or usual)
+    if arguments.at:
+        recording.seek(recording.place_of(arguments.at))
+        recording.playing = False
+    return run_app(origin.project, None, recording)
+
+
+def _origin(arguments: Namespace) -> SessionPaths:
+    """The session that is meant; `demo` is the packaged one unless a session here has that name."""
+    try:
+        return session_of(arguments)
+    except (NoSuchSession, AutoresearchError) as error:
+        if arguments.name != DEMO:
+            if isinstance(error, NoSuchSession):
+                error.mend = f"{error.mend}; or watch the demo with: autoresearch-tui replay demo"
+            raise
+    from tui.demo import unpacked
+
+    found = unpacked()
+    if found is None:
+        raise SessionError("the demo is not part of this installation", mend="install autoresearch-tui from its wheel")
+    return found

@@ -1,0 +1,41 @@
+"""The demo: a session of nanotrain as the product recorded it; `make demo` records and packs it again."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tarfile
+import tempfile
+from pathlib import Path
+
+from core.record.errors import SessionError
+from core.session import SessionPaths, cache_home
+
+ARCHIVE = Path(__file__).with_name("demo.tar.xz")
+PROJECT, NAME = "nanotrain", "demo"
+
+
+def unpacked() -> SessionPaths | None:
+    """The demo's session, unpacked once into the cache; None where it is not installed. Raises SessionError."""
+    if not ARCHIVE.is_file():
+        return None
+    digest = hashlib.sha256(ARCHIVE.read_bytes()).hexdigest()[:12]
+    paths = SessionPaths(cache_home() / f"demo-{digest}" / PROJECT, NAME)
+    if paths.database.is_file():
+        return paths
+    folder = paths.project.parent
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".demo-"))
+        try:
+            with tarfile.open(ARCHIVE) as archive:
+                archive.extractall(made, filter="data")
+            if not folder.exists():
+                made.replace(folder)
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
+    except (OSError, tarfile.TarError) as error:
+        raise SessionError(
+            f"the demo could not be unpacked ({error})", where=str(folder), mend="make room there, or mend its folder"
+        ) from error
+    return paths
