@@ -12,12 +12,12 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from core import clock
 from core.record import wire
 from core.record.errors import LogCorrupt, LogTooNew, SessionError
 from core.record.events import Body, Event
@@ -117,7 +117,7 @@ class Log:
         """
         if not self._writable:
             raise SessionError("this log was opened for reading", where=str(self.path))
-        stamp = time.time() if now is None else now
+        stamp = clock.now() if now is None else now
         seq = self._state.seq
         events = [Event(seq + i, stamp, body) for i, body in enumerate(bodies, 1)]
         if not events:

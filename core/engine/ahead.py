@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING
 
+from core.clock import now
 from core.engine.thinking import back_off
 from core.record import events as e
 from core.record.errors import EditError, ProposalFailed, ResearcherMisconfigured, ScriptEnded
@@ -113,7 +113,7 @@ class Ahead:
         loop, state = self._loop, self._loop.state
         begun = state.total - sum(n != BASELINE and not state.experiments[n].commit for n in state.live)
         return loop.setup.program.budget.exhausted(
-            seconds=state.seconds(time.time()), experiments=begun if counting else -1, usd=state.usd,
+            seconds=state.seconds(now()), experiments=begun if counting else -1, usd=state.usd,
             next_usd=costs_about(state),
         )  # fmt: skip
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from core.clock import now
 from core.engine import recover, setup
 from core.engine.control import Control
 from core.engine.journal import Journal
@@ -179,11 +180,11 @@ class _Engine:
     async def _pulse(self) -> Pulse:
         thought = self.loop.thinker.now
         return Pulse(
-            time=time.time(),
+            time=now(),
             slots=self.loop.runs.readings(),
             devices=await asyncio.to_thread(self.devices.read),
             thinking=thought.experiment if thought else None,
-            thinking_seconds=time.time() - thought.started if thought else 0.0,
+            thinking_seconds=now() - thought.started if thought else 0.0,
             waiting=thought.stream.waiting if thought else "",
             engine_memory=self.process.memory_info().rss,
             trouble=self.journal.trouble,

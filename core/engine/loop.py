@@ -10,10 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-import time
 from collections.abc import Coroutine
 from typing import Any
 
+from core.clock import now
 from core.engine.ahead import Ahead
 from core.engine.changes import Changes
 from core.engine.errands import Errands
@@ -343,7 +343,7 @@ class Loop:
     async def budget_watch(self) -> None:
         """Called each second: when the hours are over, thinking and waiting end, and what runs is still judged."""
         hours = self.setup.program.budget.hours
-        if hours is None or self.exhausted or self.state.seconds(time.time()) < hours * 3600:
+        if hours is None or self.exhausted or self.state.seconds(now()) < hours * 3600:
             return
         self.exhausted = f"the budget of {hours:g} hours is spent"
         self.ahead.cancel()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from core.clock import now
 from core.engine.journal import Journal
 from core.engine.setup import Setup
 from core.engine.slots import Slots, Urgency
@@ -80,7 +80,7 @@ class Runs:
         slot = await self._slots.acquire(urgency)
         run = self._next_run
         self._next_run += 1
-        live = self.live[run] = Live(run, experiment, slot, time.time(), phase_since=time.time())
+        live = self.live[run] = Live(run, experiment, slot, now(), phase_since=now())
         try:
             seed = self._seed(run) if seed is None else seed
             budget = self._setup.program.run_budget(self._setup.kind)
@@ -104,7 +104,7 @@ class Runs:
     async def adopt(self, run: int, experiment: int, slot: str, seed: int) -> e.RunFinished | None:
         """Go on with a run that an earlier engine left in flight, or log it as abandoned."""
         job = runner.adopt(self._setup.paths.run(run))
-        live = Live(run, experiment, slot, time.time(), job, phase_since=time.time(), owns_slot=False)
+        live = Live(run, experiment, slot, now(), job, phase_since=now(), owns_slot=False)
         if job is None:
             reason = "left unfinished when the engine ended"
             await self._journal.write(e.RunFinished(run, experiment, "abandoned", None, 0, 0, reason=reason))
@@ -179,7 +179,7 @@ class Runs:
     async def _log_phases(self, live: Live, phases: asyncio.Queue[str | None]) -> None:
         logged = {"starting", "ready"}
         while (phase := await phases.get()) is not None:
-            live.phase, live.phase_since = phase, time.time()
+            live.phase, live.phase_since = phase, now()
             if phase in ("ready", "training"):
                 await self._take_clock(live)
             if phase not in logged:
@@ -197,7 +197,7 @@ class Runs:
             if said.value is None:
                 return replace(finished, ended="crashed", reason=said.reason)
             return _number(finished, said.value)
-        live.phase, live.phase_since = "scoring", time.time()
+        live.phase, live.phase_since = "scoring", now()
         await self._journal.write(e.RunPhaseChanged(live.run, live.experiment, "scoring"))
         live.scoring = asyncio.create_task(self.place.score(program.score, live.run, live.slot, seed))
         try:
@@ -215,7 +215,7 @@ class Runs:
             return replace(finished, ended="abandoned", reason=reason)
         finally:
             live.scoring = None
-        wall = time.time() - live.started
+        wall = now() - live.started
         finished = replace(finished, probes=dict(score.probes), wall_seconds=wall)
         if score.rejected is not None:
             return replace(finished, ended="rejected", reason=score.rejected)
@@ -272,10 +272,10 @@ class Runs:
 
     def readings(self) -> tuple[SlotReading, ...]:
         """What each slot does just now."""
-        now = time.time()
+        moment = now()
         by_slot = {live.slot: live for live in self.live.values()}
         names = dict.fromkeys((*self._slots.names, *by_slot))  # a slot that is going is shown until its job has ended
-        return tuple(_reading(name, by_slot.get(name), now) for name in names)
+        return tuple(_reading(name, by_slot.get(name), moment) for name in names)
 
 
 def _reading(name: str, live: Live | None, now: float) -> SlotReading:

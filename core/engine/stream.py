@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from pathlib import Path
 from typing import IO
 
+from core.clock import now
 from core.engine.journal import Journal
 from core.record import events as e
 from core.record.proposal import Usage
@@ -66,7 +66,7 @@ class ThinkingStream:
             self._timer = None
         if not self._pieces:
             return
-        line = {"t": round(time.time(), 2), "k": self._kind, "s": "".join(self._pieces)}
+        line = {"t": round(now(), 2), "k": self._kind, "s": "".join(self._pieces)}
         self._pieces.clear()
         try:
             if self._file is None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from core.clock import now
 from core.engine.briefing import Briefing
 from core.engine.journal import Journal
 from core.engine.setup import Setup
@@ -71,7 +72,7 @@ class Thinker:
         brief, guidance = await self.briefing.brief(experiment, x.parent, x.parent_commit)
         stream = ThinkingStream(experiment, self._setup.paths.reasoning(experiment), self._journal)
         started = time.monotonic()
-        self.now = Thought(experiment, time.time(), stream)
+        self.now = Thought(experiment, now(), stream)
         try:
             async with stream:
                 proposal = await self._setup.researcher.propose(brief, stream)

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
+from core import clock
 from core.lab import caches, leftovers
 from core.lab.cage import CageSpec, command, tier_of
 from core.lab.detach import bare_python
@@ -251,7 +252,7 @@ def _shim_spec(spec: JobSpec) -> dict[str, Any]:
         "argv": list(spec.argv) if cage is None else command(cage, spec.argv),
         "private": [str(folder / "home"), str(folder / "tmp"), *([] if spec.keep_cache else [cache_folder])],
         "watched": [str(spec.out), *([cache_folder] if spec.keep_cache else [])],
-        "link": temporary, "cwd_top": str(cage.worktree if cage else spec.cwd),
+        "epoch": clock.now() - time.monotonic(), "link": temporary, "cwd_top": str(cage.worktree if cage else spec.cwd),
         "local": bool(tier == "B" and cage and cage.local),
     }  # fmt: skip
 
@@ -291,18 +292,14 @@ def _read_exit(folder: Path) -> JobResult | None:
 
 def _abandon(folder: Path, status: Mapping[str, Any]) -> JobResult:
     killed = _hunt(folder, status)
-    begun, clock = status.get("started"), status.get("clock")
-    try:
-        seen = (folder / "status.json").stat().st_mtime
-    except OSError:
-        seen = time.time()
-    alive = max(0.0, time.monotonic() - (time.time() - seen) - float(begun)) if begun else 0.0
+    begun, started, last = status.get("started"), status.get("clock"), status.get("now")
+    alive = max(0.0, float(last) - float(begun)) if begun and last else 0.0
     left = f"; {killed} of its processes were left, and were ended" if killed else ""
     return JobResult(
         ended="abandoned", reason=f"the process beside the run was killed{left}",
-        seconds=max(0.0, alive - (float(clock) - float(begun))) if begun and clock else 0.0, wall_seconds=alive,
+        seconds=max(0.0, alive - (float(started) - float(begun))) if begun and started else 0.0, wall_seconds=alive,
         peak_memory=status.get("peak_memory"), clock_started=cast("float | None", status.get("clock_started")),
-        ended_at=time.time(),
+        ended_at=clock.now(),
     )  # fmt: skip
 
 

@@ -73,6 +73,10 @@ class Shim:
     def path(self, name: str) -> str:
         return os.path.join(self.folder, name)
 
+    def time_of_day(self, moment: float) -> float:
+        """Unix seconds of a monotonic time, by the engine's clock: the machine's may be set while a run trains."""
+        return float(self.spec["epoch"]) + moment
+
     # --- start --------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
@@ -92,7 +96,7 @@ class Shim:
         ours.setblocking(False)
         self.job_identity = process_identity(self.job)
         if self.plain:
-            self.phase, self.clock_wall = "training", time.time()
+            self.phase, self.clock_wall = "training", self.time_of_day(self.clock)
         self.write_status()
 
     def _become_job(self, control: socket.socket, writer: int) -> None:
@@ -353,7 +357,7 @@ class Shim:
                 os.close(fd)
         now = time.monotonic()
         if self.phase in ("starting", "ready") or now - self.started <= self.spec["startup_seconds"]:
-            self.clock, self.clock_wall = now, time.time()
+            self.clock, self.clock_wall = now, self.time_of_day(now)
             self.processors.start(self.pids(), now)
             self.phase = "training"
             self.curve.restart()
@@ -364,7 +368,8 @@ class Shim:
     def write_status(self) -> None:
         status = {
             "phase": self.phase, "plain": self.plain, "shim": process_identity(os.getpid()), "job": self.job_identity,
-            "started": self.started, "clock": None if self.phase in ("starting", "ready") else self.clock,
+            "now": time.monotonic(), "started": self.started,
+            "clock": None if self.phase in ("starting", "ready") else self.clock,
             "clock_started": self.clock_wall, "clock_end": self.clock_end, "budget_seconds": self.spec["seconds"],
             "budget_steps": self.spec["steps"], "params": count(self.said.get("params")), "step": self.curve.step,
             "loss": self.curve.loss, "tree": self.watch.tree, **self.watch.peaks(),
@@ -397,7 +402,7 @@ class Shim:
             "wall_seconds": round(ended_mono - self.started, 4), "steps": self.curve.step if steps is None else steps,
             "tokens": self.said.get("tokens"), "params": count(self.said.get("params")), "log_tail": tail,
             "saving_seconds": round(ended_mono - self.clock_end, 4) if self.clock_end else None,
-            "ended_at": time.time() - (time.monotonic() - ended_mono), "clock_started": self.clock_wall,
+            "ended_at": self.time_of_day(ended_mono), "clock_started": self.clock_wall,
             "cpu_seconds": round(self.processors.used, 3) if self.spec.get("cores") else None, "boot_id": boot_id(),
             "weights_sha256": self.said.get("sha256"), **self.watch.peaks(),
         }  # fmt: skip
