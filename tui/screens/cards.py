@@ -245,7 +245,7 @@ class ApprovalCard(Card[Decision]):
         if x is None:
             return []
         details = self.model.details(x.number)
-        keys = (("y", "run it"), ("n", "turn it down"), ("e", "edit it"), ("a", "run all from here"), ("esc", "later"))
+        keys = (("y", "run it"), ("n", "turn it down"), ("e", "edit it"), ("A", "run all from here"), ("esc", "later"))
         offered: list[Part] = []
         for key, words in keys:
             offered += [(key, look["key"]), (f" {words}   ", look["dim" if key == "esc" else "text"])]
@@ -275,7 +275,7 @@ class ApprovalCard(Card[Decision]):
         elif key == "escape":
             self.dismiss(None)
         else:
-            answers: dict[str, Literal["run", "all", "edit"]] = {"y": "run", "a": "all", "e": "edit"}
+            answers: dict[str, Literal["run", "all", "edit"]] = {"y": "run", "A": "all", "e": "edit"}
             if (how := answers.get(character)) is not None:
                 self.dismiss(Decision(how))
 
