@@ -182,6 +182,8 @@ class Workplace:
         try:
             return await scorer.score(spec)
         except ScorerFault:
+            if broken := await self.broken_seal():  # whatever went wrong, that is why
+                raise ScorerFault(f"{broken}: put it back, then resume") from None
             return await scorer.score(spec)
 
     async def check(self, experiment: int, name: str, command: str, commit: str) -> e.Checked:

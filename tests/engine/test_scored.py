@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import os
 import signal
 from pathlib import Path
 
 import pytest
 
+from core.client import request
+from core.record import commands as c
 from core.record import events as e
 from core.session import SessionPaths
-from tests.engine.support import engine, events_named, final_verdicts, kill_engine, wait_end, wait_state
-from tests.projects import make_scored_project, rate, write_script
+from tests.engine.support import engine, events_named, final_verdicts, kill_engine, wait_end, wait_for, wait_state
+from tests.projects import SCORED_PROGRAM, SCORED_TRAIN, make_project, make_scored_project, rate, write_script
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +68,59 @@ def test_a_run_starts_up_while_the_last_one_is_scored_and_its_clock_waits(tmp_pa
         overlaps += after.started < ended
     assert overlaps >= 2, "no run started up while another was scored"
     assert all(r.gap is not None and r.gap > 0 for r in runs[1:])
+
+
+SEALED = {
+    "prepare.py": """\
+import json, pathlib
+home = pathlib.Path(HOME)
+for name in ("train.txt", "tokenizer.json", "val.txt"):
+    (home / name).write_text(name)
+print(json.dumps({"train": {"data.txt": str(home / "train.txt")}, "readable": [str(home / "tokenizer.json")],
+                  "hidden": [str(home / "val.txt")]}))
+""",
+    "evaluate.py": "def evaluate(rate):\n    return 1.0 + (rate - 0.3) ** 2\n",
+    "score.py": """\
+import json, os, pathlib, sys
+from evaluate import evaluate
+once = pathlib.Path(HOME, "fail once")
+if once.exists():
+    once.unlink()
+    sys.exit("out of luck")
+print(json.dumps({"metric": evaluate(json.loads(pathlib.Path(os.environ["AUTORESEARCH_RUN_DIR"],
+                                                              "weights.json").read_text())["rate"])}))
+""",
+}
+
+
+@pytest.mark.slow
+def test_what_is_sealed_and_a_scorer_that_fails_once(tmp_path: Path) -> None:
+    """Evaluation, scorer, data, tokenizer, validation text: whatever changes in mid-session stops the verdicts."""
+    data = tmp_path / "data"
+    data.mkdir()
+    train = SCORED_TRAIN.replace("time.sleep(0.5)  # starting up", "")
+    more = {name: text.replace("HOME", repr(str(data))) for name, text in SEALED.items()}
+    project = make_project(tmp_path / "p", train=train, program=SCORED_PROGRAM, more=more)
+    script = write_script(tmp_path / "s.jsonl", [rate("0.5", f"0.6{n}") for n in range(9)])
+    with engine(project, researcher="scripted", script=str(script), slots="cpu:1") as paths:
+        wait_state(paths, lambda s: s.verdicts.get("discarded"), "a first verdict")
+        (data / "fail once").touch()
+        wait_for(lambda: not (data / "fail once").exists(), "the scorer to fail once")
+        places = (paths.pristine / "evaluate.py", paths.pristine / "score.py", *map(data.joinpath, (
+            "train.txt", "tokenizer.json", "val.txt")))  # fmt: skip
+        for place in places:
+            honest = place.read_text()
+            stamp = place.stat().st_mtime_ns
+            place.write_text(honest.swapcase())  # of the same length: a linter's work, or a person's
+            os.utime(place, ns=(stamp, stamp + 1))
+            state = wait_state(paths, lambda s: s.state == "paused" and not s.live_runs(), f"a pause for {place}")
+            assert f"{place} was changed: put it back, then resume" in state.reason
+            place.write_text(honest)
+            assert request(paths, c.Resume()).accepted
+            wait_state(paths, lambda s: s.state != "paused", "the session to go on")
+        state = wait_end(paths)
+    assert state.state == "finished" and state.verdicts == {"discarded": 9}
+    assert all(x.metric is not None for x in state.experiments.values()), "a single failure costs nothing"
 
 
 @pytest.mark.parametrize("phase", ["starting", "training", "scoring"])
