@@ -17,8 +17,11 @@ from core.record.edits import MAX_BYTES, apply_edits, clean_path, matches
 from core.record.errors import EditError
 from core.record.proposal import Proposal
 from core.record.state import Guidance, State
+from core.research.arxiv import Arxiv
 from core.research.notebook import Notebook
+from core.research.papers import Library
 from core.research.protocol import Brief
+from core.session import cache_home
 
 CURVE_BYTES = 1_000_000  # of a run's curve that are read, from its end
 
@@ -31,6 +34,9 @@ class Briefing:
         self._journal = journal
         self._novelty = Novelty(setup.repo)
         self._notebook = Notebook(setup.paths.notebook)
+        self._papers = Library(
+            setup.project / "papers", setup.paths.folder / "papers.db", Arxiv(cache_home() / "arxiv")
+        )
         self._texts: dict[str, str | None] = {}  # object name -> text, of the last brief; None: not to be shown
         self.info: Mapping[str, object] = {}
 
@@ -59,6 +65,7 @@ class Briefing:
             rationale_of=self._rationale_of,
             curve_of=self._curve_of,
             notebook=self._notebook,
+            papers=self._papers,
         )
         return brief, words
 

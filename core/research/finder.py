@@ -1,7 +1,7 @@
 """Finding text in files, in a process of its own where the pattern is a regular expression.
 
 A regular expression can take longer than the universe is old, and Python cannot stop one: the search is made by a
-child process that is ended when its time is over. `python -I -S finder.py` reads {"files": {path: text}, "pattern",
+child process that is ended when its time is over. `python -I finder.py` reads {"files": {path: text}, "pattern",
 "limit"} as JSON and answers {"places": [[path, line number, line], ...]}, at most `limit` of them, or {"wrong": why}.
 """
 

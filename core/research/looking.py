@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import Mapping
 from itertools import islice
-from pathlib import Path
 
 from core.record.edits import clean_path
 from core.record.errors import EditError
-from core.research import finder
+from core.research import child, finder
 from core.research.protocol import Brief
 from core.views.text import clean, one_line, plural
 
@@ -69,25 +67,16 @@ async def search(
 
 
 async def _by_expression(files: Mapping[str, str], pattern: str, seconds: float) -> list[tuple[str, int, str]]:
-    asked = json.dumps({"files": files, "pattern": pattern, "limit": PLACES + 1}).encode()
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-I", "-S", str(Path(finder.__file__)),
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, env={},
-    )  # fmt: skip
+    asked = json.dumps({"files": dict(files), "pattern": pattern, "limit": PLACES + 1}).encode()
     try:
-        out, _ = await asyncio.wait_for(child.communicate(asked), seconds)
-        answer = json.loads(out)
+        answer = await child.ask(finder.__file__, stdin=asked, seconds=seconds)
     except TimeoutError:
         raise EditError(
             f"the search took longer than {seconds:g} s and was ended",
             mend="use a simpler expression (no nested repeats), or search for plain text",
         ) from None
-    except ValueError:
-        raise EditError("the search failed", mend="use a simpler expression, or search for plain text") from None
-    finally:
-        if child.returncode is None:
-            child.kill()
-            await child.wait()
+    except child.ChildFailed as error:
+        raise EditError(f"the search failed: it {error}", mend="use a simpler expression, or plain text") from None
     if "wrong" in answer:
         raise EditError(f"no regular expression: {answer['wrong']}", mend="mend it, or search for plain text")
     return [(str(path), int(number), str(line)) for path, number, line in answer["places"]]

@@ -10,6 +10,7 @@ from core.program import Program
 from core.record.proposal import Proposal, Usage
 from core.record.state import State
 from core.research.notebook import Notebook
+from core.research.papers import Library
 
 
 def _no_text(experiment: int) -> str:
@@ -47,6 +48,7 @@ class Brief:
     rationale_of: Callable[[int], str] = _no_text  # an earlier experiment's reasoning, as proposed
     curve_of: Callable[[int], Sequence[tuple[float, float]]] = _no_curve  # (step, loss) of its last run, as printed
     notebook: Notebook = field(default_factory=Notebook)
+    papers: Library | None = None  # the project's folder of papers, and arXiv
 
 
 class Stream(Protocol):

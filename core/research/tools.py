@@ -13,7 +13,8 @@ from typing import Any
 from core.record.errors import EditError
 from core.record.events import VERDICTS
 from core.record.proposal import KINDS
-from core.research import looking, recall
+from core.research import looking, papers, recall
+from core.research.arxiv import Entry
 from core.research.fence import bounded, fenced
 from core.research.prompt import PROPOSE
 from core.research.protocol import Brief, Stream
@@ -67,6 +68,17 @@ NOTES = _tool(
     action=_text("What to do with it.", "read", "add", "replace"),
     text=_text("To add below, or to replace all of it with."),
 )  # fmt: skip
+SEARCH_PAPERS = _tool(
+    "search_papers", "Papers about a topic: the full text of the project's own folder, and arXiv's catalogue.",
+    ("query",),
+    query=_text("A few technical keywords."),
+    where=_text("Where to look; both where left out.", "local", "arxiv", "both"),
+    limit=_whole(f"How many from each, at most {papers.HITS}."),
+)  # fmt: skip
+READ_PAPER = _tool(
+    "read_paper", "One page of a paper: of the project's folder, or of arXiv (page 0: its abstract).", ("paper",),
+    paper=_text("As search_papers named it: a file, or arxiv:2401.00001."), page=_whole("From 1."),
+)  # fmt: skip
 GIVE_UP = _tool(
     "give_up",
     "Drop the idea you are working on, when it cannot be made to work. You are then asked for another one.",
@@ -75,7 +87,7 @@ GIVE_UP = _tool(
 )  # fmt: skip
 
 TOOLS: tuple[Mapping[str, Any], ...] = (
-    READ_FILE, SEARCH_CODE, LIST_EXPERIMENTS, READ_EXPERIMENT, NOTES, GIVE_UP, PROPOSE,
+    READ_FILE, SEARCH_CODE, LIST_EXPERIMENTS, READ_EXPERIMENT, SEARCH_PAPERS, READ_PAPER, NOTES, GIVE_UP, PROPOSE,
 )  # fmt: skip
 
 
@@ -89,6 +101,8 @@ class Toolbox:
             "search_code": self._search_code,
             "list_experiments": self._list_experiments,
             "read_experiment": self._read_experiment,
+            "search_papers": self._search_papers,
+            "read_paper": self._read_paper,
             "notes": self._notes,
         }
 
@@ -143,6 +157,46 @@ class Toolbox:
             raise EditError('"experiment" is missing', mend="give the experiment's number")
         return f"#{number}", fenced("experiment", bounded(recall.told(self._brief, number), RESULT), number=number)
 
+    async def _search_papers(self, input: Mapping[str, Any]) -> tuple[str, str]:
+        query, library = text(input, "query"), self._library()
+        where = choice(input, "where", ("local", "arxiv", "both")) or "both"
+        limit = min(papers.HITS, whole(input, "limit", 1) or papers.HITS)
+        lines: list[str] = []
+        count = 0
+        if where != "arxiv":
+            hits, remarks = await library.search(query, limit)
+            lines += [f"{one_line(h.name)} ({one_line(h.title)}), page {h.page}: {h.words}" for h in hits]
+            lines += [f"({one_line(remark)})" for remark in remarks]
+            count += len(hits)
+        if where != "local":
+            try:
+                entries, age = await library.arxiv.search(query, limit)
+                lines += [_entry_line(entry) for entry in entries] + ([f"({age})"] if age else [])
+                count += len(entries)
+            except EditError as error:
+                if where == "arxiv":
+                    raise
+                lines.append(f"({error.what})")
+        answer = fenced("found", bounded("\n\n".join(lines) or "nothing found", RESULT), query=query)
+        return f'"{one_line(query, 80)}" ({where}): {plural(count, "place")}', answer
+
+    async def _read_paper(self, input: Mapping[str, Any]) -> tuple[str, str]:
+        name, number, library = text(input, "paper"), whole(input, "page", 0), self._library()
+        if number == 0:
+            entry = await library.abstract(name)
+            return f"arxiv:{entry.id}, abstract", fenced(
+                "paper", _entry_line(entry, whole=True), name=f"arxiv:{entry.id}"
+            )
+        page = await library.page(name, number or 1)
+        part = f"page {page.number} of {page.total}" + (f" (and {page.cut} that were not read)" if page.cut else "")
+        answer = fenced("paper", bounded(page.text, RESULT), name=page.name, title=page.title, part=part)
+        return f"{one_line(page.name, 100)}, {part}", answer
+
+    def _library(self) -> papers.Library:
+        if self._brief.papers is None:
+            raise EditError("there are no papers here", mend="go on without")
+        return self._brief.papers
+
     async def _notes(self, input: Mapping[str, Any]) -> tuple[str, str]:
         action, notebook = choice(input, "action", ("read", "add", "replace")), self._brief.notebook
         if action == "add":
@@ -154,6 +208,13 @@ class Toolbox:
         else:
             raise EditError('"action" is missing', mend="give read, add or replace")
         return said, fenced("notebook", kept or "(empty)", characters=len(kept))
+
+
+def _entry_line(entry: Entry, whole: bool = False) -> str:
+    """One paper of arXiv: its name, date, title, authors and abstract, which is cut unless `whole`."""
+    authors = ", ".join(one_line(a) for a in entry.authors[:4]) + (" and others" if len(entry.authors) > 4 else "")
+    abstract = one_line(entry.abstract, 0 if whole else 500)
+    return f"arxiv:{entry.id} ({entry.published[:10]}) {one_line(entry.title)} — {authors}: {abstract}"
 
 
 # --- reading a tool's input, in words where it is wrong -------------------------------------------
