@@ -43,7 +43,7 @@ def examine(project: Path) -> dict[str, Any]:
     findings.append(
         Finding("sandbox", True if report.tier in "AB" else None, f"tier {report.tier}. {report.note}".strip())
     )
-    findings += _shared_memory(report.tier)
+    findings += shared_memory(report.tier)
     findings += _project(project)
     researchers = [{"name": n, "ready": ready, "note": note} for n, ready, note in registry.available(os.environ)]
     findings += [Finding(f"researcher {r['name']}", True if r["ready"] else None, str(r["note"])) for r in researchers]
@@ -80,7 +80,7 @@ def _disk(project: Path) -> Finding:
     return Finding("disk", free > LOW_DISK or None, f"{free / 2**30:.0f} GB free", mend)
 
 
-def _shared_memory(tier: cage.Tier, place: Path = Path("/dev/shm")) -> list[Finding]:
+def shared_memory(tier: cage.Tier, place: Path = Path("/dev/shm")) -> list[Finding]:
     """A word where data loader workers would fail for want of it; in tier A every run has its own."""
     if tier == "A":
         return []
