@@ -110,6 +110,28 @@ def leave_the_keys() -> None:
         ctypes.CDLL(None).syscall(ctypes.c_long(number), ctypes.c_long(_KEYCTL_JOIN), None)
 
 
+def join_group(number: int | None) -> None:
+    """Have a group of its own, where one may: what is left in shared memory is known by it, and removed."""
+    if number is not None:
+        os.setgroups([])
+        os.setgid(number)
+
+
+def free_group() -> int | None:
+    """A group that nobody else has, for a job; None where this process may not choose one."""
+    if os.geteuid() != 0:
+        return None
+    number = 0x4000_0000 | int.from_bytes(os.urandom(3))
+    pid = os.fork()
+    if pid == 0:
+        try:
+            join_group(number)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return number if os.waitpid(pid, 0)[1] == 0 else None
+
+
 def raise_oom_score() -> None:
     """When memory ends, the kernel should take the job, not the engine or the shell beside it."""
     try:

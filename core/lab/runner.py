@@ -254,6 +254,7 @@ def _shim_spec(spec: JobSpec) -> dict[str, Any]:
         "watched": [str(spec.out), *([cache_folder] if spec.keep_cache else [])],
         "epoch": clock.now() - time.monotonic(), "link": temporary, "cwd_top": str(cage.worktree if cage else spec.cwd),
         "local": bool(tier == "B" and cage and cage.local),
+        "shares_memory": tier == "B",
     }  # fmt: skip
 
 

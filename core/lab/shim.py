@@ -24,7 +24,7 @@ import sys
 import time
 from contextlib import suppress
 
-from core.lab.detach import detach, last_word, leave_the_keys, raise_oom_score, reserve, tell
+from core.lab.detach import detach, free_group, join_group, last_word, leave_the_keys, raise_oom_score, reserve, tell
 from core.lab.output import Cleaner, Curve, OutputLog, clean, count, last_line, sha256
 from core.lab.processors import LOOK_SECONDS, Processors
 from core.lab.proctree import boot_id, descendants, kill_children, process_identity
@@ -63,6 +63,7 @@ class Shim:
         self.job = 0
         self.job_identity: Any = None
         self.processors = Processors(spec.get("cores"))
+        self.group = free_group() if spec["shares_memory"] else None
         self.terminated = False
         self.sockets: Any = None  # who answers for the job's local sockets, in tier B
         self.confined: bool = not spec["local"]  # the cage's first packet comes before the job's code
@@ -105,6 +106,7 @@ class Shim:
             _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             os.setsid()
             leave_the_keys()
+            join_group(self.group)
             null = os.open(os.devnull, os.O_RDONLY)
             for source, target in ((null, 0), (writer, 1), (writer, 2)):
                 os.dup2(source, target, inheritable=True)
@@ -427,4 +429,4 @@ def main() -> None:
     except Exception as error:  # our own fault, and still the job must end and its end be told
         ended, reason = "crashed", f"the harness could not go on with this run: {type(error).__name__}: {error}"
     shim.finish(ended, reason)
-    shim.watch.clean_up()
+    shim.watch.clean_up(shim.group)

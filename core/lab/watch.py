@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # to load typing takes 3 ms
 
 _ENTRIES_PER_LOOK = 2000  # of the disk walk: a look never holds up the deadline
 _HELD_SECONDS = 0.5  # between two looks for files without a name
+_SHARED_MEMORY = "/dev/shm"
 _DISK_SECONDS = 1.0  # at least this long between two walks
 
 
@@ -114,8 +115,8 @@ class Watch:
             self._grown_from = tree  # what was checked out is not the job's doing
         yield own + max(0, tree - self._grown_from)
 
-    def clean_up(self) -> None:
-        """Remove the job's private home and temporary files."""
+    def clean_up(self, group: int | None) -> None:
+        """Remove the job's private home and temporary files, and what its own `group` has in shared memory."""
         import shutil  # late: a start need not wait for it
 
         for folder in self._private:
@@ -123,6 +124,14 @@ class Watch:
         if os.path.islink(self._link):
             with suppress(OSError):
                 os.unlink(self._link)
+        for entry in _entries(_SHARED_MEMORY) if group is not None else ():
+            with suppress(OSError):
+                if entry.stat(follow_symlinks=False).st_gid != group:
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+                else:
+                    os.unlink(entry.path)
 
 
 class GitFile:

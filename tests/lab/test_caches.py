@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 from core.lab import caches
 from core.lab.cage import Tier
@@ -71,3 +74,22 @@ async def test_only_a_good_run_of_unchanged_code_gives_a_seed(job: Make, tmp_pat
         await run(spec)
     assert seeds.seed() and (tmp_path / "seed" / "triton" / "kernel").read_text() == "1"
     assert not (spec.folder / caches.NAME).exists(), "one is enough"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a run a group of its own")
+async def test_what_a_run_leaves_in_shared_memory_goes_with_it(job: Make, tier: Tier) -> None:
+    program = """
+    name = "/dev/shm/autoresearch-test-left"
+    print("before", os.path.exists(name))
+    open(name, "w").write("weights")
+    os.makedirs(name + "-folder/deep", exist_ok=True)
+    open(name + "-folder/deep/more", "w").write("weights")
+    for group in (0, 1) if TIER == "B" else ():
+        try: os.chown(name, -1, group)
+        except OSError: continue
+        print("STOLEN", group)
+    """
+    spec = job(program.replace("TIER", repr(tier)), cage=tier)
+    await run(spec)
+    assert (spec.folder / "output.log").read_text() == "before False\n"
+    await until(lambda: not list(Path("/dev/shm").glob("autoresearch-test-left*")))
