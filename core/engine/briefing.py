@@ -21,6 +21,7 @@ from core.research.arxiv import Arxiv
 from core.research.notebook import Notebook
 from core.research.papers import Library
 from core.research.protocol import Brief
+from core.research.workshop import Workshop
 from core.session import cache_home
 
 CURVE_BYTES = 1_000_000  # of a run's curve that are read, from its end
@@ -39,6 +40,7 @@ class Briefing:
         )
         self._texts: dict[str, str | None] = {}  # object name -> text, of the last brief; None: not to be shown
         self.info: Mapping[str, object] = {}
+        self.workshop: Callable[[int, str], Workshop] | None = None  # of an experiment and a commit
 
     async def brief(self, experiment: int, parent: int, commit: str) -> tuple[Brief, list[Guidance]]:
         """The Brief for `experiment` on `parent`, whose code is `commit`, and the guidance that is told in it."""
@@ -65,6 +67,7 @@ class Briefing:
             rationale_of=self._rationale_of,
             curve_of=self._curve_of,
             notebook=self._notebook,
+            workshop=self.workshop(experiment, commit) if self.workshop else None,
             papers=self._papers,
         )
         return brief, words

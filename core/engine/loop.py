@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import shutil
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 from core.clock import now
@@ -24,6 +25,7 @@ from core.engine.runs import Runs
 from core.engine.setup import Setup
 from core.engine.slots import Slots, Urgency
 from core.engine.thinking import Thinker
+from core.engine.workshop import EngineWorkshop
 from core.record import events as e
 from core.record.decide import calibrate
 from core.record.errors import CommandRefused
@@ -43,6 +45,7 @@ class Loop:
         self.slots = Slots(setup.slots)
         self.runs = Runs(setup, journal, self.slots)
         self.thinker = Thinker(setup, journal)
+        self.thinker.briefing.workshop = partial(EngineWorkshop, setup, self.runs.place)
         self.judge = Judge(setup, journal)
         self.ahead = Ahead(self)
         self.skipped: set[int] = set()

@@ -129,7 +129,7 @@ class Workplace:
             argv=tuple(environment.resolve_command(command, env, cwd)),
             cwd=cwd,
             env=env,
-            cage=self._cage(top),
+            cage=self.cage_of(top),
             memory_limit=self._memory_limit,
             process_limit=PROCESS_LIMIT,
             disk_limit=DISK_LIMIT,
@@ -139,7 +139,8 @@ class Workplace:
     def _readable(self) -> dict[str, str]:
         return {"AUTORESEARCH_READABLE": os.pathsep.join(self.prepared.readable)} if self.prepared.readable else {}
 
-    def _cage(self, top: Path) -> cage.CageSpec:
+    def cage_of(self, top: Path) -> cage.CageSpec:
+        """What a command that works in `top` may touch."""
         program = self._setup.program
         inputs = [(self._setup.project / name).resolve() for name in program.inputs]
         return cage.CageSpec(
@@ -152,7 +153,7 @@ class Workplace:
     def _scoring_cage(self, run: int) -> cage.CageSpec:
         """For the process that holds the edited model while it is scored: it may read, and nothing else."""
         folder = self._setup.paths.run(run)
-        spec = self._cage(self._setup.paths.worktree(run))
+        spec = self.cage_of(self._setup.paths.worktree(run))
         readable = (*spec.readable, folder / "out", self._setup.paths.pristine)
         return replace(spec, readable=readable, read_only=True, network=False)
 

@@ -11,6 +11,7 @@ from core.record.proposal import Proposal, Usage
 from core.record.state import State
 from core.research.notebook import Notebook
 from core.research.papers import Library
+from core.research.workshop import Workshop
 
 
 def _no_text(experiment: int) -> str:
@@ -48,6 +49,7 @@ class Brief:
     rationale_of: Callable[[int], str] = _no_text  # an earlier experiment's reasoning, as proposed
     curve_of: Callable[[int], Sequence[tuple[float, float]]] = _no_curve  # (step, loss) of its last run, as printed
     notebook: Notebook = field(default_factory=Notebook)
+    workshop: Workshop | None = None  # where a command-line program can work
     papers: Library | None = None  # the project's folder of papers, and arXiv
 
 

@@ -4,47 +4,120 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from core.record.errors import ResearcherMisconfigured, UsageError
+from core.research import command_profiles, keys
 from core.research.backoff import Backoff
 from core.research.protocol import Researcher
 
-NAMES: tuple[str, ...] = ("claude", "control", "scripted")
+NAMES: tuple[str, ...] = ("claude", "openai", "command", "human", "control", "scripted")
 
 
 def default_researcher(environ: Mapping[str, str]) -> str:
-    """Claude when there is a key for it, else the control."""
-    return "claude" if environ.get("ANTHROPIC_API_KEY", "").strip() else "control"
+    """Claude when there is a key for it, else GPT when there is one for that, else the control."""
+    if _has_key("ANTHROPIC_API_KEY", environ):
+        return "claude"
+    if _has_key("OPENAI_API_KEY", environ) and _installed("openai"):
+        return "openai"
+    return "control"
 
 
 def available(environ: Mapping[str, str]) -> list[tuple[str, bool, str]]:
     """Each researcher's name, whether it is ready to use, and a note for the launch screen and `doctor`."""
-    has_sdk = importlib.util.find_spec("anthropic") is not None
-    has_optuna = importlib.util.find_spec("optuna") is not None
-    key = bool(environ.get("ANTHROPIC_API_KEY", "").strip() or environ.get("ANTHROPIC_AUTH_TOKEN", "").strip())
-    claude = "a key is set" if key else "needs ANTHROPIC_API_KEY"
-    return [
-        ("claude", key and has_sdk, claude if has_sdk else "the package anthropic is not installed"),
-        ("control", has_optuna, "Optuna over the constants of the code; no language model, needs no key"),
-        ("scripted", True, "plays a file of proposals, given with --script"),
-    ]
+    looks: Mapping[str, Callable[[Mapping[str, str]], tuple[bool, str]]] = {
+        "claude": _claude, "openai": _openai, "command": _command, "human": _human, "control": _control,
+        "scripted": _scripted,
+    }  # fmt: skip
+    return [(name, *looks[name](environ)) for name in NAMES]
+
+
+def _installed(package: str) -> bool:
+    return importlib.util.find_spec(package) is not None
+
+
+def _key(name: str, environ: Mapping[str, str]) -> tuple[str, str]:
+    """(where a key was found, what is wrong with it); both empty when there is none."""
+    try:
+        found = keys.find(name, environ)
+    except ResearcherMisconfigured as error:
+        return "", f"{error.where}: {error.what}"
+    return (found.where if found else ""), ""
+
+
+def _has_key(name: str, environ: Mapping[str, str]) -> bool:
+    return bool(_key(name, environ)[0])
+
+
+def _claude(environ: Mapping[str, str]) -> tuple[bool, str]:
+    if not _installed("anthropic"):
+        return False, "the package anthropic is not installed"
+    for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
+        where, wrong = _key(name, environ)
+        if where or wrong:
+            return bool(where), wrong or f"a key is set ({where})"
+    return False, f"needs ANTHROPIC_API_KEY, or a key in {keys.user_file()}"
+
+
+def _openai(environ: Mapping[str, str]) -> tuple[bool, str]:
+    if not _installed("openai"):
+        return False, "the package openai is not installed: pip install 'autoresearch-tui[openai]'"
+    where, wrong = _key("OPENAI_API_KEY", environ)
+    base = environ.get("OPENAI_BASE_URL", "").strip()
+    if wrong:
+        return False, wrong
+    if base:
+        return True, f"a compatible server at {base}{'' if where else ', without a key'}"
+    if where:
+        return True, f"a key is set ({where})"
+    return False, "needs OPENAI_API_KEY, or OPENAI_BASE_URL for a server of your own (Ollama, vLLM, llama.cpp …)"
+
+
+def _command(environ: Mapping[str, str]) -> tuple[bool, str]:
+    found = command_profiles.installed(environ.get("PATH"))
+    known = ", ".join(profile.name for profile in command_profiles.KNOWN)
+    if found:
+        return True, f"a coding agent, named with --model: {', '.join(found)} found here, or a command line of your own"
+    return True, f"a coding agent, named with --model: none of {known} is installed, but any command line will do"
+
+
+def _human(environ: Mapping[str, str]) -> tuple[bool, str]:
+    return True, "you: only experiments that you queue are run"
+
+
+def _control(environ: Mapping[str, str]) -> tuple[bool, str]:
+    return _installed("optuna"), "Optuna over the constants of the code; no language model, needs no key"
+
+
+def _scripted(environ: Mapping[str, str]) -> tuple[bool, str]:
+    return True, "plays a file of proposals, given with --script"
 
 
 def create(name: str, *, model: str | None = None, script: Path | None = None, seed: int | None = None) -> Researcher:
     """The researcher called `name`. Raises UsageError for an unknown name, ResearcherMisconfigured for what it lacks.
 
-    A script is read and checked here; a key is asked for here, and tried with the first experiment.
+    A script and a command are read and checked here; a key is asked for here, and tried with the first experiment.
     """
+    backoff = Backoff(base=_seconds("AUTORESEARCH_BACKOFF", 1.0))
     if name == "claude":
         from core.research.claude import ClaudeResearcher
 
-        if not available(os.environ)[0][1]:
-            note = available(os.environ)[0][2]
-            mend = "set ANTHROPIC_API_KEY, or choose --researcher control (needs no key)"
-            raise ResearcherMisconfigured(f"claude is not ready: {note}", mend=mend)
-        return ClaudeResearcher(model, backoff=Backoff(base=_seconds("AUTORESEARCH_BACKOFF", 1.0)))
+        _need(name)
+        return ClaudeResearcher(model, backoff=backoff)
+    if name == "openai":
+        from core.research.openai import OpenAIResearcher
+
+        _need(name)
+        return OpenAIResearcher(model, backoff=backoff)
+    if name == "command":
+        from core.research.command import CommandResearcher
+
+        return CommandResearcher(model, backoff=backoff)
+    if name == "human":
+        from core.research.human import HumanResearcher
+
+        return HumanResearcher()
     if name == "control":
         from core.research.control import ControlResearcher
 
@@ -58,6 +131,14 @@ def create(name: str, *, model: str | None = None, script: Path | None = None, s
         scripted.check()
         return scripted
     raise UsageError(f"there is no researcher {name!r}", mend=f"choose one of: {', '.join(NAMES)}")
+
+
+def _need(name: str) -> None:
+    """Raises ResearcherMisconfigured when the researcher is not ready."""
+    ready, note = next((ready, note) for known, ready, note in available(os.environ) if known == name)
+    if not ready:
+        mend = f"mend that, write a key into {keys.user_file()}, or choose --researcher control (needs no key)"
+        raise ResearcherMisconfigured(f"{name} is not ready: {note}", mend=mend)
 
 
 def _seconds(variable: str, default: float) -> float:

@@ -10,20 +10,36 @@ from pathlib import Path
 import pytest
 
 from core.record.errors import ResearcherMisconfigured, UsageError
-from core.research import prices, registry
+from core.research import keys, prices, registry
 
 
 def test_the_default_follows_the_key() -> None:
     assert registry.default_researcher({}) == "control"
     assert registry.default_researcher({"ANTHROPIC_API_KEY": " "}) == "control"
     assert registry.default_researcher({"ANTHROPIC_API_KEY": "sk"}) == "claude"
+    assert registry.default_researcher({"OPENAI_API_KEY": "sk"}) == "openai"
+    assert registry.default_researcher({"OPENAI_API_KEY": "sk", "ANTHROPIC_API_KEY": "sk"}) == "claude"
 
 
 def test_what_is_ready() -> None:
     without = {name: (ready, note) for name, ready, note in registry.available({})}
     assert list(without) == list(registry.NAMES)
-    assert without["claude"] == (False, "needs ANTHROPIC_API_KEY") and without["control"][0]
+    assert not without["claude"][0] and "needs ANTHROPIC_API_KEY" in without["claude"][1] and without["control"][0]
+    assert not without["openai"][0] and without["command"][0] and without["human"][0]
     assert registry.available({"ANTHROPIC_API_KEY": "sk"})[0][1]
+    own = {name: note for name, _, note in registry.available({"OPENAI_BASE_URL": "http://localhost:11434/v1"})}
+    assert own["openai"] == "a compatible server at http://localhost:11434/v1, without a key"
+
+
+def test_a_key_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("sk-file\n")
+    found = keys.find("OPENAI_API_KEY", {"OPENAI_API_KEY_FILE": str(file)})
+    assert found is not None and found.value == "sk-file" and str(file) in found.where and "sk-file" not in repr(found)
+    with pytest.raises(ResearcherMisconfigured, match="cannot be read"):
+        keys.find("OPENAI_API_KEY", {"OPENAI_API_KEY_FILE": str(tmp_path / "none")})
+    _, ready, note = registry.available({"ANTHROPIC_API_KEY": "sk-\u043a"})[0]
+    assert not ready and "no key has" in note
 
 
 def test_each_by_name(tmp_path: Path) -> None:
@@ -31,6 +47,11 @@ def test_each_by_name(tmp_path: Path) -> None:
     script.write_text('{"hypothesis": "h", "edits": [{"path": "a", "content": "b"}]}\n')
     assert registry.create("control", seed=3).name == "control"
     assert registry.create("scripted", script=script).name == "scripted"
+    assert registry.create("human").name == "human"
+    assert registry.create("command", model="codex:gpt-9").model == "codex:gpt-9"
+    with pytest.raises(ResearcherMisconfigured, match="not said") as caught:
+        registry.create("command")
+    assert "claude, codex, gemini, aider, opencode" in caught.value.mend
     with pytest.raises(UsageError, match="no script"):
         registry.create("scripted")
     with pytest.raises(ResearcherMisconfigured):
@@ -40,7 +61,7 @@ def test_each_by_name(tmp_path: Path) -> None:
 
 
 def run(code: str, **environ: str) -> str:
-    names = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
+    names = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "OPENAI_API_KEY", "OPENAI_BASE_URL")
     env = {**{k: v for k, v in os.environ.items() if k not in names}, **environ}
     return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
 
@@ -51,10 +72,10 @@ def test_claude_needs_a_key_and_nothing_heavy_is_imported_before_it_is_asked() -
     light = (
         "import sys\nfrom core.research import registry\n"
         "registry.available({})\nprint(registry.create('claude').name)\n"
-        "registry.create('control')\n"
-        "print([m for m in ('anthropic', 'optuna', 'httpx2', 'pydantic', 'numpy', 'textual') if m in sys.modules])"
+        "registry.create('control')\nregistry.create('openai')\nregistry.create('command', model='claude')\n"
+        "print([m for m in ('anthropic', 'openai', 'optuna', 'httpx2', 'pydantic', 'numpy', 'textual') if m in sys.modules])"
     )
-    assert run(light, ANTHROPIC_API_KEY="sk").split("\n")[:2] == ["claude", "[]"]
+    assert run(light, ANTHROPIC_API_KEY="sk", OPENAI_API_KEY="sk").split("\n")[:2] == ["claude", "[]"]
 
 
 def test_prices_of_dated_names_and_long_prompts(tmp_path: Path) -> None:

@@ -1,0 +1,284 @@
+"""Where the researcher `command` works: a copy of the parent's code, in a cage with the network, with nothing of ours.
+
+The copy is no worktree of the user's repository but has a git repository of its own, so that whatever a coding agent
+does with git stays there. Files that may not be edited are mounted read-only where the sandbox can do that (tier A);
+everywhere they are compared afterwards, and what was changed is put back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import shutil
+import stat
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from core.engine.setup import Setup
+from core.engine.workplace import Workplace
+from core.lab import cage, environment
+from core.lab.attended import attend
+from core.lab.trees import remove_tree
+from core.record.edits import MAX_BYTES, matches
+from core.record.errors import LabError, ResearcherMisconfigured
+from core.research.workshop import Bench, Changes, Done, Order
+from core.session import state_home
+
+SAYS = "HYPOTHESIS"  # the file in which an agent says what it did
+SAID_BYTES = 20_000
+FROZEN = 400  # paths that are mounted read-only one by one; a project with more is only compared
+WALKED = 20_000  # files looked at for new ones
+HASHED = 4 << 20  # bytes up to which a file is compared by what is in it, else by its size and time
+GIT_SECONDS = 60.0
+_GIT = ("git", "-c", "user.name=researcher", "-c", "user.email=researcher@localhost", "-c", "core.hooksPath=/dev/null",
+        "-c", "commit.gpgSign=false", "-c", "init.defaultBranch=main", "-c", "gc.auto=0")  # fmt: skip
+
+
+class EngineWorkshop:
+    """Makes benches for one experiment, with the code of `commit`."""
+
+    def __init__(self, setup: Setup, place: Workplace, experiment: int, commit: str) -> None:
+        self._setup = setup
+        self._place = place
+        self._base = setup.paths.worktrees / f"bench-{experiment}"
+        self._commit = commit
+
+    async def open(self) -> Bench:
+        bench = _Bench(self._setup, self._place, self._base, self._commit)
+        await asyncio.to_thread(bench.lay)
+        return bench
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A tracked file as it was laid out."""
+
+    size: int
+    time: int
+    sha: str  # empty for a file too large to be read
+
+
+class _Bench:
+    def __init__(self, setup: Setup, place: Workplace, base: Path, commit: str) -> None:
+        self._setup, self._place, self._base, self._commit = setup, place, base, commit
+        self._top = base / "tree" / setup.repo.prefix
+        self._known: dict[str, _Known] = {}
+
+    @property
+    def prompt_file(self) -> Path:
+        return self._base / "prompt.md"
+
+    # --- laying it out ---
+
+    def lay(self) -> None:
+        """The code of the commit in `tree`, the inputs linked in, a repository of its own, and what is in it noted."""
+        repo, checkout = self._setup.repo, self._base / "checkout"
+        repo.remove_worktree(checkout)
+        remove_tree(self._base)
+        self._place.checkout(checkout, self._commit)
+        checkout.rename(self._base / "tree")
+        repo.remove_worktree(checkout)  # git's record of it
+        remove_tree(self._base / "tree" / ".git")
+        (self._base / "tmp").mkdir()
+        self._known = {path: _known(self._top / path) for path in self._plain_files()}
+        self._own_repository()
+
+    def _plain_files(self) -> Iterator[str]:
+        for folder, folders, names in os.walk(self._top):
+            folders[:] = [name for name in folders if name != ".git"]
+            for name in names:
+                path = Path(folder, name)
+                if stat.S_ISREG(path.lstat().st_mode):
+                    yield path.relative_to(self._top).as_posix()
+
+    def _own_repository(self) -> None:
+        """Best effort: an agent that wants git has one, and one that commits commits there."""
+        env = {**self._setup.environment, "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
+        for words in (("init", "-q", "--template="), ("add", "-A"), ("commit", "-q", "-m", "as it stands")):
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                subprocess.run(
+                    [*_GIT, *words], cwd=self._base / "tree", env=env, stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=GIT_SECONDS,
+                )  # fmt: skip
+
+    # --- running ---
+
+    async def run(self, order: Order, prompt: str, hear: Callable[[bytes], None]) -> Done:
+        """Raises ResearcherMisconfigured when the program is not there, LabError when it cannot be started."""
+        env = await asyncio.to_thread(self._environment, order)
+        argv = self._found(order, env)
+        self.prompt_file.write_text(prompt, encoding="utf-8", errors="replace")
+        spec = self._cage(argv, env)
+        try:
+            done = await attend(
+                cage.command(spec, argv), cwd=self._top, env=env, hear=hear, silence=order.silence, limit=order.limit,
+                stdin=self.prompt_file if order.stdin is not None else None, mark=str(self._base),
+            )  # fmt: skip
+        except OSError as error:
+            raise LabError(f"{argv[0]}: {error.strerror or error}") from error
+        return Done(done.exit_code, done.ended, done.seconds)
+
+    def _found(self, order: Order, env: dict[str, str]) -> list[str]:
+        """argv with the program's full path. Raises ResearcherMisconfigured."""
+        name = order.argv[0]
+        own = self._setup.project / name
+        found = str(own) if "/" in name and os.access(own, os.X_OK) else shutil.which(name, path=env["PATH"])
+        if found is None:
+            raise ResearcherMisconfigured(
+                f"the program {name!r} is not found", where="command",
+                mend=f"install it so that `which {name}` finds it, or choose another with --model",
+            )  # fmt: skip
+        return [found, *order.argv[1:]]
+
+    def _environment(self, order: Order) -> dict[str, str]:
+        """Without secrets but for what the order gives, with a home of its own, and with no device to take away."""
+        home = state_home() / "homes" / order.home.replace("/", "_")
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in order.home_files:
+            _carry(Path.home() / name, home / name)
+        identity = {f"GIT_{who}_{what}": value for who in ("AUTHOR", "COMMITTER")
+                    for what, value in (("NAME", "researcher"), ("EMAIL", "researcher@localhost"))}  # fmt: skip
+        return {
+            **self._setup.environment, **identity, "CUDA_VISIBLE_DEVICES": "", **order.env, "HOME": str(home),
+            "TMPDIR": "/tmp" if self._setup.cage.tier == "A" else str(self._base / "tmp"), "CI": "1", "TERM": "dumb",
+        }  # fmt: skip
+
+    def _cage(self, argv: list[str], env: dict[str, str]) -> cage.CageSpec:
+        roots = [*environment.readable_roots(env, argv), *_packages(Path(argv[0]))]
+        roots += [Path(word) for word in argv[1:] if word.startswith("/") and Path(word).is_file()]
+        spec = self._place.cage_of(self._base)
+        return replace(
+            spec, network=True, readable=(*spec.readable, *roots, *self._frozen()), writable=(Path(env["HOME"]),),
+            tmp=self._base / "tmp",
+        )  # fmt: skip
+
+    def _frozen(self) -> list[Path]:
+        """What may not be changed, whole folders where nothing in them may be. Empty when it is too much."""
+        edit, found = self._setup.program.edit, list[Path]()
+        starts = [_fixed_start(pattern) for pattern in edit]
+
+        def visit(folder: str) -> None:
+            for entry in os.scandir(self._top / folder):
+                path = f"{folder}/{entry.name}" if folder else entry.name
+                if entry.is_symlink() or entry.name == ".git":
+                    continue
+                if entry.is_dir():
+                    inside = any(start.startswith(f"{path}/") or f"{path}/".startswith(start) for start in starts)
+                    if inside or any(matches(known, edit) for known in self._known if known.startswith(f"{path}/")):
+                        visit(path)
+                    else:
+                        found.append(self._top / path)
+                elif path in self._known and not matches(path, edit):
+                    found.append(self._top / path)
+
+        visit("")
+        return found if len(found) <= FROZEN else []
+
+    # --- what it left ---
+
+    async def changes(self) -> Changes:
+        return await asyncio.to_thread(self._changes)
+
+    def _changes(self) -> Changes:
+        edit = self._setup.program.edit
+        files: dict[str, str] = {}
+        wrong: dict[str, str] = {}
+        outside: list[str] = []
+        for path, known in self._known.items():
+            now = _known(self._top / path) if _is_plain(self._top, path) else None
+            if now is not None and (now == known or (now.sha and now.sha == known.sha)):
+                continue
+            if not matches(path, edit):
+                outside.append(path)
+            elif now is None:
+                wrong[path] = "was removed, or is no plain file any more"
+            elif (text := _text(self._top / path)) is None:
+                wrong[path] = "is not UTF-8 text any more, or too large"
+            else:
+                files[path] = text
+        for path in self._new():
+            if matches(path, edit) and (text := _text(self._top / path)) is not None:
+                files[path] = text
+        said = _text(self._top / SAYS) if _is_plain(self._top, SAYS) else None
+        if wrong or outside:
+            self.lay()
+        else:
+            remove_tree(self._top / SAYS)
+        return Changes(files, wrong, tuple(sorted(outside)), (said or "")[:SAID_BYTES])
+
+    def _new(self) -> Iterator[str]:
+        """Files that were not there before: an agent's own litter, caches and the like, left out."""
+        seen = 0
+        for folder, folders, names in os.walk(self._top):
+            folders[:] = sorted(n for n in folders if not n.startswith((".", "__pycache__", "node_modules")))
+            for name in sorted(names):
+                seen += 1
+                path = Path(folder, name).relative_to(self._top).as_posix()
+                litter = name.startswith(".") or path == SAYS or path in self._known
+                if not litter and _is_plain(self._top, path):
+                    yield path
+            if seen > WALKED:
+                return
+
+    async def close(self) -> None:
+        await asyncio.shield(asyncio.to_thread(remove_tree, self._base))
+
+
+def _known(path: Path) -> _Known:
+    status = path.lstat()
+    sha = hashlib.sha256(path.read_bytes()).hexdigest() if status.st_size <= HASHED else ""
+    return _Known(status.st_size, status.st_mtime_ns, sha)
+
+
+def _is_plain(top: Path, path: str) -> bool:
+    """Whether it is a plain file behind no symbolic link."""
+    try:
+        parts = Path(path).parts
+        above = [top.joinpath(*parts[:n]).lstat().st_mode for n in range(1, len(parts))]
+        return all(map(stat.S_ISDIR, above)) and stat.S_ISREG((top / path).lstat().st_mode)
+    except OSError:
+        return False
+
+
+def _text(path: Path) -> str | None:
+    """A file's text, None when it is none, or too large for an edit."""
+    try:
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+        return raw.decode("utf-8") if len(raw) <= MAX_BYTES else None
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _fixed_start(pattern: str) -> str:
+    """The part of a glob before its first sign."""
+    plain = pattern.lstrip("!").removeprefix("./")
+    cut = min((plain.find(sign) for sign in "*?[" if sign in plain), default=len(plain))
+    return plain[:cut]
+
+
+def _carry(source: Path, target: Path) -> None:
+    """Copy a person's file into the private home, unless what stands there is newer: a login that was renewed there."""
+    with contextlib.suppress(OSError):
+        if not source.is_file() or (target.exists() and target.stat().st_mtime >= source.stat().st_mtime):
+            return
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        shutil.copy2(source, target)
+        target.chmod(0o600)
+
+
+def _packages(program: Path) -> list[Path]:
+    """The folder of Node packages that a program belongs to, through every link."""
+    found = []
+    for _ in range(16):
+        parts = program.parts
+        if "node_modules" in parts:
+            found.append(Path(*parts[: parts.index("node_modules") + 1]))
+        if not program.is_symlink():
+            break
+        program = Path(os.path.normpath(program.parent / program.readlink()))
+    return found

@@ -1,0 +1,182 @@
+"""What a coding agent prints, made fit for the reasoning pane: plain text, or the JSON lines of the known ones."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from core.record.proposal import Usage
+from core.research.protocol import Stream
+from core.views.text import clean, one_line
+
+SHOWN = 2_000_000  # characters of one run that are shown
+LONGEST = 1_000_000  # of one line
+KEPT = 8_000  # of the end, for what it said last
+
+
+class Transcript:
+    """Hears the bytes of one run and tells the stream. `last` is the last line with words in it."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._line = ""
+        self._shown = 0
+        self._drowned = False
+        self._tail = ""
+
+    @property
+    def last(self) -> str:
+        lines = [one_line(line) for line in clean(self._tail).splitlines()]
+        return next((line for line in reversed(lines) if line), "")
+
+    def feed(self, data: bytes) -> None:
+        """One more piece, cut anywhere."""
+        self._line += self._decoder.decode(data)
+        if self._drowned and not self._line.lstrip().startswith("{"):
+            self._tail, self._line = (self._tail + self._line)[-KEPT:], ""
+            return
+        *whole, self._line = self._line.split("\n")
+        if len(self._line) > LONGEST:
+            whole, self._line = [*whole, self._line], ""
+        for line in whole:
+            self._take(line)
+
+    def end(self) -> None:
+        self._line += self._decoder.decode(b"", final=True)
+        if self._line:
+            self._take(self._line)
+            self._line = ""
+
+    def _take(self, line: str) -> None:
+        stripped = line.strip()
+        if stripped.startswith("{") and stripped.endswith("}"):
+            try:
+                value = json.loads(stripped)
+            except (ValueError, RecursionError):
+                value = None
+            if isinstance(value, Mapping):
+                for kind, text in told(value):
+                    self._tell(kind, text)
+                if (usage := used(value)) is not None:
+                    self._stream.usage(usage)
+                return
+        self._tell("text", line + "\n")
+
+    def _tell(self, kind: str, text: str) -> None:
+        if kind == "text":
+            self._tail = (self._tail + text)[-KEPT:]
+        if self._drowned:
+            return
+        self._shown += len(text)
+        if self._shown > SHOWN:
+            self._drowned = True
+            self._stream.note(f"more than {SHOWN:,} characters of output: the rest is not shown")
+            return
+        text = clean(text)
+        if kind == "tool":
+            self._stream.tool(one_line(text, 300))
+        elif kind == "thinking":
+            self._stream.thinking(text)
+        elif kind == "note":
+            self._stream.note(one_line(text, 600))
+        else:
+            self._stream.text(text)
+
+
+def told(event: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(kind, text) of an event as claude, codex, gemini or opencode print it; nothing for one that says nothing."""
+    kind, part = str(event.get("type", "")), _map(event.get("part"))
+    if kind == "assistant":  # claude
+        for block in _list(_map(event.get("message")).get("content")):
+            yield from _block(_map(block))
+    elif kind == "result" and isinstance(event.get("result"), str) and event.get("is_error"):
+        yield "note", event["result"]
+        yield "text", event["result"] + "\n"
+    elif kind == "item.completed":  # codex
+        yield from _codex(_map(event.get("item")))
+    elif kind == "message" and event.get("role") == "assistant":  # gemini, in pieces
+        yield "text", str(event.get("content", ""))
+    elif kind == "tool_use":  # gemini, opencode
+        name = event.get("tool_name") or part.get("tool") or "tool"
+        given = event.get("parameters") or _map(part.get("state")).get("input") or {}
+        yield "tool", f"{name} {_brief(given)}"
+    elif kind in ("text", "reasoning") and isinstance(part.get("text"), str):  # opencode
+        yield ("thinking" if kind == "reasoning" else "text"), part["text"] + "\n"
+    elif kind in ("error", "turn.failed"):
+        error = event.get("error")
+        words = _map(error).get("message") or _map(_map(error).get("data")).get("message") or event.get("message")
+        yield "note", str(words or error)
+        yield "text", f"{words or error}\n"
+
+
+def _block(block: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if isinstance(block.get("thinking"), str):
+        yield "thinking", block["thinking"]
+    elif isinstance(block.get("text"), str):
+        yield "text", block["text"] + "\n"
+    elif block.get("type") == "tool_use":
+        yield "tool", f"{block.get('name')} {_brief(block.get('input'))}"
+
+
+def _codex(item: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    match item.get("type"):
+        case "agent_message":
+            yield "text", f"{item.get('text', '')}\n"
+        case "reasoning":
+            yield "thinking", f"{item.get('text', '')}\n"
+        case "command_execution":
+            yield "tool", str(item.get("command", ""))
+        case "file_change":
+            yield "tool", "edit " + ", ".join(str(_map(c).get("path", "")) for c in _list(item.get("changes")))
+        case "error":
+            yield "note", str(item.get("message", ""))
+
+
+def used(event: Mapping[str, Any]) -> Usage | None:
+    """What an event says of tokens and dollars: claude's result, codex's turn, gemini's result, opencode's step."""
+    kind, usage, part = event.get("type"), _map(event.get("usage")), _map(event.get("part"))
+    if kind == "result" and usage:
+        written = _int(usage, "cache_creation_input_tokens")
+        return Usage(
+            _int(usage, "input_tokens") + written, _int(usage, "output_tokens"), _int(usage, "cache_read_input_tokens"),
+            _dollars(event.get("total_cost_usd")),
+        )  # fmt: skip
+    if kind == "turn.completed" and usage:
+        cached = _int(usage, "cached_input_tokens")
+        return Usage(max(0, _int(usage, "input_tokens") - cached), _int(usage, "output_tokens"), cached)
+    if kind == "result" and (stats := _map(event.get("stats"))):
+        cached = _int(stats, "cached")
+        return Usage(max(0, _int(stats, "input_tokens") - cached), _int(stats, "output_tokens"), cached)
+    if kind == "step_finish" and (tokens := _map(part.get("tokens"))):
+        cache = _map(tokens.get("cache"))
+        out = _int(tokens, "output") + _int(tokens, "reasoning")
+        return Usage(_int(tokens, "input") + _int(cache, "write"), out, _int(cache, "read"), _dollars(part.get("cost")))
+    return None
+
+
+def _brief(value: Any) -> str:
+    inner = _map(value)
+    for name in ("file_path", "path", "filePath", "command", "pattern", "query"):
+        if isinstance(inner.get(name), str):
+            return one_line(inner[name], 200)
+    return one_line(json.dumps(value, ensure_ascii=False, default=str), 200) if value else ""
+
+
+def _map(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _int(holder: Mapping[str, Any], name: str) -> int:
+    value = holder.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
+
+
+def _dollars(value: Any) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None

@@ -1,0 +1,151 @@
+"""The researcher `command` through the real engine and cage, with a coding agent that behaves as badly as it can."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from core.lab import cage
+from core.record import events as e
+from core.session import SessionPaths
+from tests.engine.support import engine, events_named, wait_end, wait_state
+from tests.projects import git, make_project
+
+AGENT = Path(__file__).parents[1] / "research" / "agent.py"
+PROFILES = """
+[bad]
+run = "{python} {agent} {behaviours}"
+silence = 2.5
+[keyed]
+run = "{python} {agent} {{prompt_file}} {{files}} environment"
+keys = ["MY_API_KEY"]
+home = [".agent/login"]
+"""
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    home = tmp_path / "home"
+    config = home / ".config" / "autoresearch-tui"
+    config.mkdir(parents=True)
+    (config / "commands.toml").write_text(
+        PROFILES.format(python=sys.executable, agent=AGENT, behaviours=" ".join(BEHAVIOURS))
+    )
+    (home / ".agent").mkdir()
+    (home / ".agent" / "login").write_text("mine")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setenv("AUTORESEARCH_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("AUTORESEARCH_BACKOFF", "0.01")
+    monkeypatch.setenv("SECRET_TOKEN", "s3cret")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-s3cret")
+    monkeypatch.setenv("MY_API_KEY", "sk-agent")
+    return home
+
+
+def agent(behaviour: str, *more: str) -> str:
+    return f"{sys.executable} {AGENT} {' '.join((behaviour, *more))}"
+
+
+def pane(paths: SessionPaths, experiment: int = 1) -> list[tuple[str, str]]:
+    lines = [json.loads(line) for line in paths.reasoning(experiment).read_text().splitlines()]
+    return [(line["k"], line["s"]) for line in lines]
+
+
+def test_its_edits_are_the_proposal_and_its_output_the_reasoning(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p")
+    with engine(
+        project, experiments=3, researcher="command", model=agent("good", "stream_json", "environment")
+    ) as paths:
+        state = wait_end(paths)
+    x, y, z = (state.experiments[n] for n in (1, 2, 3))
+    assert x.verdict == "kept" and x.researcher == "command", x.reason
+    assert (y.input_tokens, y.output_tokens, y.cached_tokens, y.usd) == (120, 50, 900, 0.25)
+    assert ("tool", "Edit train.py") in pane(paths, 2) and ("thinking", "The loss is quadratic.") in pane(paths, 2)
+    assert z.hypothesis == "sees nothing; login none; argv 4"
+    assert not list(paths.worktrees.glob("bench-*"))
+    assert (x.hypothesis, x.expected, x.kind) == ("RATE 0.4 is nearer the minimum", -0.03, "optimiser")
+    said = "".join(text for kind, text in pane(paths) if kind == "text")
+    assert "I will move RATE." in said and "\x1b" not in said and "\x07" not in said
+    assert not any(b"s3cret" in path.read_bytes() for path in paths.folder.rglob("*") if path.is_file())
+    assert git(project, "status", "--short") == "" and "worktrees" not in git(project, "worktree", "list")
+
+
+BEHAVIOURS = {  # what it does, and what is then said in the pane or while it is waited for
+    "last_line": "RATE 0.4, said in the last line",
+    "password": "ended with 1: Password: no password was given",
+    "deletes": "train.py: was removed",
+    "commits": "propose: RATE 0.4 is nearer the minimum",
+    "fails": "429 usage limit",
+    "nothing": "no file was changed",
+    "links": "no plain file",
+    "floods": "not shown",
+    "hang": "silent",
+    "outside": "refused: ",
+    "read_only": "refused: " if cage.probe().tier == "A" else "put back: program.md",
+    "daemon": "propose: ",
+}
+
+
+@pytest.mark.slow  # a session of a dozen experiments, one of which is silent for too long
+@pytest.mark.skipif(cage.probe().tier == "C", reason="no sandbox works here")
+def test_however_badly_it_behaves_the_session_goes_on(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p")
+    before = git(project, "rev-parse", "main")
+    with engine(project, experiments=len(BEHAVIOURS), researcher="command", model="bad") as paths:
+        state = wait_end(paths)
+    assert state.state == "finished", state.reason
+    for number, (behaviour, words) in enumerate(BEHAVIOURS.items(), 1):
+        x = state.experiments[number]
+        assert x.verdict in ("kept", "discarded", "provisional") and x.commit, (behaviour, x.verdict, x.reason)
+        assert "said in the last line" in x.hypothesis or "RATE 0.4" in x.hypothesis
+        waited = [b for b in (event.body for event in events_named(paths, e.ResearcherWaiting))]
+        reasons = [b.reason for b in waited if isinstance(b, e.ResearcherWaiting) and b.experiment == number]
+        assert words in json.dumps([*pane(paths, number), *reasons], ensure_ascii=False), behaviour
+        assert paths.reasoning(number).stat().st_size < 4_000_000
+    assert git(project, "rev-parse", "main") == before and git(project, "branch", "--list", "other") == ""
+    assert git(project, "status", "--short") == "" and (project / "program.md").read_text().startswith("+++")
+    assert not Path("/escaped").exists() and not Path("/etc/escaped").exists()
+    assert not list(tmp_path.rglob("escaped"))
+    mark = f"AUTORESEARCH_BENCH={paths.worktrees}".encode()
+    assert not [pid for pid in psutil.pids() if mark in environ(pid)]
+
+
+def environ(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return b""
+
+
+def test_it_sees_its_own_key_and_login_and_no_other_secret(tmp_path: Path, own_home: Path) -> None:
+    project = make_project(tmp_path / "p")
+    with engine(project, experiments=1, researcher="command", model="keyed") as paths:
+        x = wait_end(paths).experiments[1]
+    assert x.hypothesis == "sees MY_API_KEY; login mine; argv 4", x.hypothesis
+    assert (own_home / ".agent" / "login").read_text() == "mine"
+
+
+def test_what_is_not_there_is_said_with_the_mend(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p")
+    with engine(project, experiments=1, researcher="command", model="codex") as paths:
+        state = wait_end(paths)
+    assert state.state == "crashed" and "'codex' is not found" in state.reason and "--model" in state.reason
+    command = [sys.executable, "-m", "tui.main", "run", str(project), "--headless", "--researcher", "command"]
+    for model in ("no-such-agent", None):
+        words = [*command, "--session", "t", *(["--model", model] if model else [])]
+        done = subprocess.run(words, capture_output=True, text=True, env=os.environ)
+        assert done.returncode == 1 and "claude, codex, gemini, aider, opencode" in done.stderr, done.stderr
+
+
+def test_one_that_never_changes_anything_is_waited_for_in_sight(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p")
+    with engine(project, experiments=1, researcher="command", model="/bin/true") as paths:
+        state = wait_state(paths, lambda s: 1 in s.experiments and s.experiments[1].phase == "waiting", "waiting")
+        assert "changes nothing" in state.experiments[1].reason and len(events_named(paths, e.ProposalRefused)) >= 4
