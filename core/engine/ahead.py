@@ -163,6 +163,8 @@ class Ahead:
             self.rethink = False
         elif number in self._loop.skipped:
             await self._loop.judge.settle(number, "skipped", "skipped while it was being thought about")
+        elif self._loop.exhausted and not self._loop.state.experiments[number].mends:
+            await self._loop.abandon(number, self._loop.exhausted)  # or the session would wait for it for ever
 
     async def _misconfigured(self, error: ResearcherMisconfigured) -> None:
         """Nobody but a person can mend this. Before anything was ever proposed it ends the engine, else it pauses."""

@@ -344,8 +344,15 @@ class Loop:
                 shutil.rmtree(self.setup.paths.run(run.run) / "out", ignore_errors=True)
 
     async def budget_watch(self) -> None:
-        """Called each second: when the hours are over, thinking and waiting end, and what runs is still judged."""
-        hours = self.setup.program.budget.hours
+        """Called each second: when the hours are over, thinking and waiting end, and what runs is still judged.
+
+        When the dollars are spent in the middle of a thought (a model may talk for ever), that thought ends.
+        """
+        hours, usd = self.setup.program.budget.hours, self.setup.program.budget.usd
+        if usd is not None and self.state.usd >= usd and not self.exhausted and self.ahead.busy:
+            self.exhausted = f"the budget of ${usd:g} is spent"
+            self.ahead.cancel()
+            self.wake()
         if hours is None or self.exhausted or self.state.seconds(now()) < hours * 3600:
             return
         self.exhausted = f"the budget of {hours:g} hours is spent"

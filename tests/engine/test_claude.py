@@ -108,3 +108,16 @@ def test_steering_now_interrupts_the_thinking(tmp_path: Path, monkeypatch: pytes
         asked = json.dumps(server.requests[-1])
     assert state.experiments[1].verdict == "kept"
     assert state.guidance[1].taken_by == 1 and "only touch RATE" in asked
+
+
+def test_a_budget_spent_in_the_middle_of_a_talk_that_never_ends_finishes_the_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = make_project(tmp_path / "p")
+    dear = {"text": "Let us talk.", "usage": {"input_tokens": 100_000}}
+    with Server([dear], repeat=True) as server:
+        _serve(monkeypatch, server)
+        with engine(project, experiments=5, usd=1.0) as paths:
+            state = wait_end(paths)
+    assert state.state == "finished" and "$1 is spent" in state.reason
+    assert state.experiments[1].verdict == "abandoned" and 1.0 <= state.usd < 10
