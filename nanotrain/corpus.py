@@ -68,7 +68,9 @@ def kjv() -> Corpus:
         )
     start = raw.index(b'"""') + 3
     text = raw[start : raw.index(b'"""', start)].strip()  # the first literal of the file is the whole text
-    copies = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "__init__.py")
+    # Other translations, which that package brings along, say the same in nearly the same words.
+    packages = [folder, *(place for place in folder.parent.glob("pythonbible_*") if place.name.isidentifier())]
+    copies = sorted({p for package in packages for p in package.rglob("*") if p.is_file() and p.name != "__init__.py"})
     return Corpus("kjv", digest, len(text), tuple(copies), lambda: iter([text.decode("utf-8")]))
 
 

@@ -28,7 +28,7 @@ from typing import Any
 from nanotrain import corpus as sources
 from nanotrain.corpus import Corpus, PrepareError, write_atomically
 
-VERSION = 1  # raise it when the split, the tokenizer or a file format changes: caches are then made anew
+VERSION = 2  # raise it when the split, the tokenizer, a file format or what is hidden changes: caches are made anew
 BUDGET_SECONDS = {"cpu": 20.0, "cuda": 300.0}  # time budget of one run when no harness sets one
 EVAL_CONTEXT = {"cpu": 64, "cuda": 2048}  # tokens a row the scorer feeds, so the most context a model can use
 EVAL_BYTES = {"cpu": 65_536, "cuda": 524_288}  # text scored, where the slice holds that much
