@@ -22,8 +22,10 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
     "cage_start": ("cage_start", "what the sandbox adds to the start of a run, in every tier"),
     "start": ("screen_start", "first paint of the app, opening a long session, cost at rest"),
     "stream": ("screen_stream", "bytes a second and key-to-paint while streaming at 160x48"),
+    "prompt": ("prompt_size", "tokens of what a researcher is told, and the time to put it together"),
+    "keys": ("random_keys", "random keys, clicks and resizes on a live session (ten minutes; MINUTES SEED)"),
     "decide": ("decide_simulation", "the decision rule beside simpler ones, on simulated sessions"),
-    "planted": ("planted", "what is kept of planted improvements and non-improvements, on nanotrain (twenty minutes)"),
+    "planted": ("planted", "what is kept of planted improvements and non-improvements, on nanotrain (fifteen minutes)"),
     "nanotrain": ("nanotrain_vs_karpathy", "nanotrain beside karpathy's settings at equal time (minutes)"),
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from dataclasses import asdict
 from typing import Any
@@ -16,8 +17,11 @@ from core.record import events as e
 from core.record.certify import Look, certificate_test, most_pairs
 from core.record.errors import CommandRefused
 from core.record.metric import format_metric
-from core.record.state import BASELINE, Experiment
+from core.record.noise import Noise
+from core.record.state import BASELINE, Experiment, Run
 from core.session import write_json
+
+GAP_SIGMAS = 3.0  # a gain that shrinks by more than this on the hidden slice is not certified
 
 
 class Errands:
@@ -27,6 +31,7 @@ class Errands:
         self._setup = setup
         self._journal = journal
         self._runs = runs
+        self._under_way: set[tuple[str, int]] = set()
 
     def may_certify(self, number: int | None) -> int:
         """The experiment that will be certified. Raises CommandRefused with the reason."""
@@ -34,15 +39,20 @@ class Errands:
         chosen = state.best if number is None else number
         x = state.experiments.get(chosen)
         if state.baseline is None:
-            raise CommandRefused("the baseline is not known yet")
+            raise CommandRefused("the baseline is not known yet: there is nothing to compare with")
         if chosen == BASELINE:
             raise CommandRefused("there is nothing to certify yet: the best is the baseline itself")
-        if x is None or not x.values or not x.commit:
-            raise CommandRefused(f"experiment {chosen} has no result to certify")
+        if x is None:
+            raise CommandRefused(f"there is no experiment {chosen}: there are 1 to {max(state.experiments)}")
+        if x.verdict != "kept" or not x.values or not x.commit:
+            word = f"was {x.verdict}" if x.verdict and chosen not in state.live else "has no verdict yet"
+            raise CommandRefused(f"experiment {chosen} {word}: only what is kept is certified")
         if state.metric.gain(state.baseline.metric, x.metric or 0.0) <= 0:
             raise CommandRefused(f"experiment {chosen} is no better than the baseline: there is no gain to certify")
-        if x.hidden_gap is not None and x.hidden_gap > 3:
-            raise CommandRefused(f"experiment {chosen} gains {x.hidden_gap:.1f}σ less on the hidden slice")
+        if x.hidden_gap is not None and x.hidden_gap > GAP_SIGMAS:
+            raise CommandRefused(f"experiment {chosen} {_gap(x.hidden_gap)} on the hidden slice")
+        if any(what == "certify" for what, _ in self._under_way):
+            raise CommandRefused("a certification is under way already; it says how it ends")
         return chosen
 
     def may_reproduce(self, number: int) -> Experiment:
@@ -52,102 +62,187 @@ class Errands:
             raise CommandRefused(f"there is no experiment {number}")
         if not x.commit or not x.values:
             raise CommandRefused(f"experiment {number} has no result to reproduce")
+        budget = str(self._setup.program.run_budget(self._setup.kind))
+        if _recorded(x).budget != budget:
+            raise CommandRefused(f"experiment {number} ran for {_recorded(x).budget}, and a run here is now {budget}")
+        if ("reproduce", number) in self._under_way:
+            raise CommandRefused(f"experiment {number} is being reproduced already")
         return x
 
     async def certify(self, number: int) -> None:
         """Best against baseline on fresh seeds, pair by pair, until the sequential test says stop."""
+        self._under_way.add(("certify", number))
+        try:
+            await self._certify(number)
+        finally:
+            self._under_way.discard(("certify", number))
+
+    async def _certify(self, number: int) -> None:
         state = self._journal.state
-        x, noise = state.experiments[number], Judge.noise(state)
+        x, noise = state.experiments[number], Judge.noise(state, prior=False)
         assert state.baseline is not None and x.metric is not None
         expected = state.metric.gain(state.baseline.metric, x.metric)
         planned = most_pairs(expected, noise.sigma)
-        await self._journal.write(e.CertificationStarted(number, planned))
-        first = state.next_run
+        size = f" ({expected / noise.sigma:.1f}σ)" if noise.sigma else ""
+        own = ", of a metric that the code reports itself" if state.metric.self_reported else ""
+        words = f"for a gain of {format_metric(expected)}{size}{own}"
+        await self._journal.write(e.CertificationStarted(number, planned, words))
+        first, pairs = state.next_run, 0
         look: Look | None = None
         while look is None or look.decision == "continue":
-            pair = await asyncio.gather(
-                self._runs.execute(BASELINE, "certify", self._setup.commit, Urgency.REPEAT),
-                self._runs.execute(number, "certify", x.commit or "", Urgency.REPEAT),
-            )
-            if any(run.metric is None for run in pair):
-                reason = next(run.reason for run in pair if run.metric is None)
-                await self._journal.write(
-                    e.Certified(number, "undecided", None, None, None, None, None, 0, reason=reason)
-                )
+            broken = await self._pair(number, x.commit or "", turned=pairs % 2 == 1)
+            if broken:
+                failed = e.Certified(number, "undecided", None, None, None, None, None, 2 * pairs, reason=broken)
+                await self._journal.write(failed)
                 return
+            pairs += 1
             arms = [self._fresh(n, first) for n in (BASELINE, number)]
             look = certificate_test(
                 state.metric, arms[0], arms[1], planned, expected=expected, sigma=noise.sigma, df=noise.df
             )
+        await self._conclude(number, look, noise, first)
+
+    async def _pair(self, number: int, commit: str, *, turned: bool) -> str:
+        """One run of each. Returns why there is no number, or "". They take turns at going first, so that a machine
+        that slows down over the day favours neither.
+        """
+        pair = [(BASELINE, self._setup.commit), (number, commit)]
+        runs = await asyncio.gather(
+            *(self._runs.execute(n, "certify", c, Urgency.REPEAT) for n, c in (pair[::-1] if turned else pair))
+        )
+        return next((run.reason or "a run gave no number" for run in runs if run.metric is None), "")
+
+    async def _conclude(self, number: int, look: Look, noise: Noise, first: int) -> None:
         file = self._setup.paths.folder / "certificates" / f"{number}.json"
-        await asyncio.to_thread(write_json, file, self._certificate(number, look, planned, first))
-        outcome = "certified" if look.decision == "certified" else "refuted"
+        certificate = await asyncio.to_thread(self._certificate, number, look, noise, first)
+        await asyncio.to_thread(write_json, file, certificate)
         interval = f"{format_metric(look.low)} to {format_metric(look.high)}"
-        reason = f"{look.reason}; gain {format_metric(look.gain)} ({interval})"
-        known: Any = outcome
+        own = "; self-reported by the code" if self._journal.state.metric.self_reported else ""
         await self._journal.write(
             e.Certified(
-                number, known, look.p, look.z, look.gain, look.low, look.high, sum(map(len, arms)), str(file), reason
+                number, "certified" if look.decision == "certified" else "refuted", look.p, look.z, look.gain,
+                look.low, look.high, 2 * look.pairs, str(file),
+                f"{look.reason}; gain {format_metric(look.gain)} ({interval}){own}",
             )
-        )
+        )  # fmt: skip
 
     def _fresh(self, number: int, first: int) -> tuple[float, ...]:
         """Results of certificate runs since `first`, which nothing was chosen on."""
-        runs = self._journal.state.experiments[number].runs
-        return tuple(r.metric for r in runs if r.kind == "certify" and r.run >= first and r.metric is not None)
+        return tuple(r.metric for r in self._runs_of(number, first) if r.metric is not None)
 
-    def _certificate(self, number: int, look: Look, planned: int, first: int) -> dict[str, Any]:
+    def _runs_of(self, number: int, first: int) -> list[Run]:
+        return [r for r in self._journal.state.experiments[number].runs if r.kind == "certify" and r.run >= first]
+
+    def _certificate(self, number: int, look: Look, noise: Noise, first: int) -> dict[str, Any]:
+        """All that it takes to judge the claim, and to make it again."""
         state, setup = self._journal.state, self._setup
-        x = state.experiments[number]
+        x, base = state.experiments[number], state.experiments[BASELINE]
+        devices = {
+            event.body.run: dict(event.body.device)
+            for n in (BASELINE, number)
+            for event in self._journal.log.events_of(n)
+            if isinstance(event.body, e.RunFinished)
+        }
         runs = [
             {
-                "experiment": n,
-                "seed": r.seed,
-                "metric": r.metric,
-                "seconds": r.seconds,
-                "steps": r.steps,
-                "slot": r.slot,
+                "experiment": r.experiment, "run": r.run, "commit": r.commit, "seed": r.seed, "metric": r.metric,
+                "budget": r.budget, "seconds": r.seconds, "steps": r.steps, "slot": r.slot,
+                "device": {k: v for k, v in devices.get(r.run, {}).items() if k not in ("versions", "sealed")},
             }
-            for n in (BASELINE, number)
-            for r in state.experiments[n].runs
-            if r.kind == "certify" and r.run >= first
-        ]
-        return {
+            for r in sorted(self._runs_of(BASELINE, first) + self._runs_of(number, first), key=lambda r: r.run)
+        ]  # fmt: skip
+        slice_known = x.hidden is not None and base.hidden is not None
+        plain: dict[str, Any] = _plain({
             "session": setup.paths.name,
             "experiment": number,
             "hypothesis": x.hypothesis,
-            "outcome": look.decision,
+            "outcome": "certified" if look.decision == "certified" else "refuted",
+            "statement": look.reason,
             "test": asdict(look),
-            "planned": planned,
+            "planned": look.planned,
             "metric": asdict(state.metric),
-            "sigma": state.sigma,
+            "self_reported": state.metric.self_reported,
+            "noise": asdict(noise),
+            "sigma": noise.sigma,
+            "claimed": {"baseline": state.baseline.metric if state.baseline else None, "experiment": x.metric},
+            "hidden_slice": {"baseline": base.hidden, "experiment": x.hidden, "gap_in_sigmas": x.hidden_gap}
+            if slice_known
+            else None,
             "runs": runs,
             "baseline_commit": setup.commit,
             "commit": x.commit,
+            "branch": setup.paths.branch,
+            "run": setup.program.run,
             "run_budget": str(setup.program.run_budget(setup.kind)),
             "sealed_sha256": self._runs.place.seal_digest,
             "hardware": setup.device,
+            "slots": list(setup.slots),
             "sandbox": setup.cage.tier,
-            "versions": versions(),
+            "versions": {**versions(), **self._runs.versions()},
             "made": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "repeat_it_with": f"autoresearch-tui certify {number} --session {setup.paths.name}",
-        }
+        })  # fmt: skip
+        return plain
 
     async def reproduce(self, number: int) -> None:
         """Run the recorded commit again with its recorded seed, and say whether the result is within the noise."""
+        self._under_way.add(("reproduce", number))
+        try:
+            await self._reproduce(number)
+        finally:
+            self._under_way.discard(("reproduce", number))
+
+    async def _reproduce(self, number: int) -> None:
         state = self._journal.state
         x = state.experiments[number]
-        recorded = next(r for r in x.runs if r.commit == x.commit and r.metric is not None)
+        recorded = _recorded(x)
         run = await self._runs.execute(number, "reproduce", x.commit or "", Urgency.REPEAT, seed=recorded.seed)
-        sigma = state.sigma or 0.0
         if run.metric is None or recorded.metric is None:
             reason = f"#{number} was not reproduced: {run.reason}"
             await self._journal.write(e.Reproduced(number, None, recorded.metric, False, reason))
             return
         apart = abs(run.metric - recorded.metric)
         # Two single runs differ by √2 σ; three of those are beyond chance.
-        within = apart <= 3 * 2**0.5 * sigma
+        within = apart <= 3 * 2**0.5 * (state.sigma or 0.0)
         same = "to the last digit" if apart == 0 else f"{format_metric(apart)} apart"
         word = "reproduced" if within else "NOT reproduced: the difference is beyond the noise"
         reason = f"#{number} {word}: {format_metric(run.metric)} against {format_metric(recorded.metric)}, {same}"
-        await self._journal.write(e.Reproduced(number, run.metric, recorded.metric, within, reason))
+        changed = self._changed(number, recorded.run, run)
+        await self._journal.write(e.Reproduced(number, run.metric, recorded.metric, within, reason + changed))
+
+    def _changed(self, number: int, recorded: int, now: e.RunFinished) -> str:
+        """What the number may depend on beside its code and is no longer what it was, in words."""
+        bodies = [event.body for event in self._journal.log.events_of(number)]
+        old = next((dict(b.device) for b in bodies if isinstance(b, e.RunFinished) and b.run == recorded), {})
+        before, after = _facts(old), _facts(dict(now.device))
+        words = [
+            f"{name} is {after.get(name, 'gone')}, was {before[name]}"
+            for name in before
+            if after.get(name) != before[name]
+        ]
+        return f"; but {', '.join(words)}" if words else ""
+
+
+def _recorded(x: Experiment) -> Run:
+    """The run of its present commit that counts first."""
+    return next(r for r in x.runs if r.commit == x.commit and r.metric is not None)
+
+
+def _facts(device: dict[str, Any]) -> dict[str, str]:
+    versions = device.get("versions")
+    named = {"the device": str(device["name"])} if device.get("name") else {}
+    sealed = {"what scores it": str(device["sealed"])} if device.get("sealed") else {}
+    return {**named, **sealed, **({str(k): str(v) for k, v in versions.items()} if isinstance(versions, dict) else {})}
+
+
+def _gap(gap: float) -> str:
+    return "was rejected" if math.isinf(gap) else f"gains {gap:.1f}σ less"
+
+
+def _plain(value: Any) -> Any:
+    """The same with null for what JSON has no number for."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

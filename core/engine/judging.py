@@ -141,10 +141,10 @@ class Judge:
         return refresh_due(x.sample, state.stood, self._setup.program.policy)
 
     @staticmethod
-    def noise(state: State) -> Noise:
-        """σ from every piece of code that ran more than once, and from an earlier session while those are few."""
+    def noise(state: State, *, prior: bool = True) -> Noise:
+        """σ from every piece of code that ran more than once; with `prior`, an earlier session's too."""
         groups = [x.values for x in state.experiments.values() if len(x.runs) > 1 and len(x.values) > 1]
-        return estimate(groups, state.prior)
+        return estimate(groups, state.prior if prior else None)
 
     async def _rebase(self, x: Experiment, decision: Decision) -> Next:
         """The best moved while this ran: put the change on it, to be run again before it may be kept."""

@@ -187,7 +187,8 @@ class Loop:
         busy = [n for n in self._tasks if not self._tasks[n].done()] or self._errands
         if self.stopping and not self.runs.live and not self.judge.busy:
             self.end("stopped", self.stopping)
-        elif self.exhausted and not (self.stopping or busy or self.ahead.busy):
+        # An engine started for an errand leaves what was being thought about to the next one.
+        elif self.exhausted and not (self.stopping or busy or (self.ahead.busy and not self.setup.options.errand)):
             self.end("finished", self.exhausted)
 
     async def stop(self, reason: str) -> None:

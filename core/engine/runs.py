@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from core.clock import now
 from core.engine.journal import Journal
+from core.engine.readings import Readings, Watch
 from core.engine.setup import Setup
 from core.engine.slots import Slots, Urgency
 from core.engine.workplace import Workplace, start
-from core.lab import device, runner, scorer
+from core.lab import environment, runner, scorer
+from core.lab.libraries import versions_for
 from core.record import events as e
 from core.record.errors import AutoresearchError, ScorerFault
 from core.record.pulse import SlotReading
@@ -59,7 +62,7 @@ class Runs:
         self._slots = slots
         self._next_run = journal.state.next_run
         self.place = Workplace(setup)
-        self._devices = device.Devices()
+        self._watch = Watch()
         self.live: dict[int, Live] = {}
 
     async def execute(
@@ -149,9 +152,12 @@ class Runs:
         assert job is not None
         phases: asyncio.Queue[str | None] = asyncio.Queue()
         writer = asyncio.create_task(self._log_phases(live, phases))
+        readings = Readings()
+        watching = asyncio.create_task(self._watch.follow(live.slot, readings, lambda: live.phase == "training"))
         try:
             result = await job.wait(phases.put_nowait)
         finally:
+            watching.cancel()
             if live.clock is not None and not live.clock.done():
                 live.clock.cancel()
             phases.put_nowait(None)
@@ -159,7 +165,7 @@ class Runs:
         if self.place.overlaps:
             self._leave_slot(live)
         finished = self._as_event(live, result)
-        finished = replace(finished, device=await asyncio.to_thread(self._facts, live.slot))
+        finished = replace(finished, device=await asyncio.to_thread(self._facts, live.slot, readings))
         if result.ended == "done" and not live.wanted_end:
             finished = await self._measure(live, seed, finished)
             if finished.metric is not None and (broken := await self.place.broken_seal()):
@@ -221,19 +227,20 @@ class Runs:
             return replace(finished, ended="rejected", reason=score.rejected)
         return _number(finished, score.metric)
 
-    def _facts(self, slot: str) -> dict[str, Any]:
-        """What the device said as the run ended, and the seal: what a number may depend on beside its code."""
-        readings = {reading.name: reading for reading in self._devices.read()}
-        reading = readings.get(slot) or next(iter(readings.values()), None)
-        facts: dict[str, Any] = {"sealed": self.place.seal_digest[:16]}
-        if reading is not None:
-            facts |= {
-                "name": reading.label,
-                "clock_mhz": reading.clock_mhz,
-                "temperature": reading.temperature,
-                "throttle": reading.throttle,
-            }
-        return facts
+    def _facts(self, slot: str, readings: Readings) -> dict[str, Any]:
+        """What a number may depend on beside its code: the seal, the device while it ran, the driver, libraries."""
+        if not readings.taken:
+            readings.taken.append(self._watch.read(slot))
+        return {"sealed": self.place.seal_digest[:16], **readings.facts(), "versions": self.versions()}
+
+    def versions(self) -> dict[str, str]:
+        """Of the training command's Python and libraries, and of the driver. Takes a moment the first time."""
+        setup = self._setup
+        try:
+            command = environment.resolve_command(setup.program.run, setup.environment, setup.project)
+        except AutoresearchError:
+            return {}
+        return versions_for(command[0], setup.environment)
 
     def _as_event(self, live: Live, result: runner.JobResult) -> e.RunFinished:
         before = self._slots.ended.get(live.slot)
@@ -288,7 +295,7 @@ def _reading(name: str, live: Live | None, now: float) -> SlotReading:
 def hidden_scored(state: State, x: Experiment, run: Run, score: scorer.Score) -> e.HiddenScored:
     """How the score on the hidden slice compares with the visible one, next to the baseline's own difference."""
     if score.metric is None or run.metric is None:
-        return e.HiddenScored(x.number, None, None, f"rejected on the hidden slice: {score.rejected}")
+        return e.HiddenScored(x.number, None, math.inf, f"rejected on the hidden slice: {score.rejected}")
     base = state.experiments[BASELINE]
     of_base = next((r.metric for r in base.runs if r.metric is not None), None)
     sigma = state.sigma

@@ -105,6 +105,18 @@ def _nvml() -> Any:
 
 
 @cache
+def driver() -> str:
+    """The NVIDIA driver's version with the newest CUDA it serves, "" without one."""
+    nvml = _nvml()
+    version = _tell(lambda: nvml.nvmlSystemGetDriverVersion()) if nvml else None
+    if not version:
+        return ""
+    cuda = _tell(lambda: int(nvml.nvmlSystemGetCudaDriverVersion()))
+    text = version.decode() if isinstance(version, bytes) else str(version)
+    return f"{text} (CUDA {cuda // 1000}.{cuda % 1000 // 10})" if cuda else text
+
+
+@cache
 def gpu_count() -> int:
     """GPUs that the NVIDIA driver shows here."""
     nvml = _nvml()

@@ -7,7 +7,6 @@ from argparse import Namespace
 from core.record import commands
 from core.record import events as e
 from core.record.errors import CommandRefused, EngineError
-from core.record.state import State
 from core.session import EngineOptions, SessionPaths, engine_alive
 from core.views import sentence
 from tui.cli.names import session_of
@@ -51,12 +50,13 @@ def _carry_out(
         words = None if as_json else sentence(event, state.metric)
         if words and isinstance(event.body, (e.CertificationStarted, e.RunFinished, e.Certified, e.Reproduced)):
             out.line(words)
-        if isinstance(event.body, wanted) and _is_ours(event.body, command, state):
+        if isinstance(event.body, wanted) and _is_ours(event.body, command):
             if as_json:
                 out.json(wire.event_to_plain(event))
             return event.body
     raise EngineError(f"no answer came: {read_state(paths).reason}", where=str(paths.engine_log))
 
 
-def _is_ours(outcome: Outcome, command: commands.Certify | commands.Reproduce, state: State) -> bool:
-    return outcome.experiment == (state.best if command.experiment is None else command.experiment)
+def _is_ours(outcome: Outcome, command: commands.Certify | commands.Reproduce) -> bool:
+    """The best may be another by the time it is asked for, so that any will do where none was named."""
+    return command.experiment is None or outcome.experiment == command.experiment

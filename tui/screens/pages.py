@@ -113,7 +113,7 @@ def certificate(model: Model, number: int) -> str:
     found = model.details(number).certified
     if found is None:
         return ""
-    words = f"{found.outcome} after {plural(found.runs, 'run')} of each"
+    words = f"{found.outcome} after {plural(found.runs, 'run')}"
     if found.p is not None and found.z is not None:
         words += f": z {found.z:.2f}, p {found.p:.2g}"
     if found.gain is not None and found.low is not None and found.high is not None:
