@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -16,15 +16,17 @@ from core.record.decide import Policy
 from core.record.edits import matches
 from core.record.errors import ProgramError, ProjectError
 from core.record.metric import Metric
+from core.record.rules import Rules, defines
 
 DEVICES = ("cuda", "cpu")
 DEFAULT_RUN_BUDGET = "5m"
 KEYS: frontmatter.Keys = {
     "": ("edit", "read", "inputs", "run", "prepare", "score", "score_hidden", "approve", "seed",
-         "metric", "budget", "checks", "decide", "sandbox"),
+         "metric", "budget", "checks", "rules", "decide", "sandbox"),
     "metric": ("name", "direction", "pattern"),
     "budget": ("run", "hours", "experiments", "usd", "startup", "saving", "limit", "check"),
     "checks": None,
+    "rules": ("max_diff_lines", "forbid", "require", "freeze_dependencies"),
     "decide": ("keep", "baseline", "repeats", "min_effect", "simplicity", "quarantine", "alpha", "beta", "refresh"),
     "sandbox": ("network", "memory_gb", "limits_only"),
 }  # fmt: skip
@@ -45,6 +47,10 @@ EXAMPLES: Mapping[str, str] = {
     "budget.experiments": "write experiments = 700",
     "budget.usd": "write usd = 25.0",
     "score_hidden": 'write score_hidden = "python score.py --hidden"',
+    "rules.max_diff_lines": "write max_diff_lines = 40 (lines added and removed)",
+    "rules.forbid": "write forbid = ['torch\\.compile'] (regular expressions, in single quotes)",
+    "rules.require": 'write require = ["train.py:main", "train.py:GPT.forward"]',
+    "rules.freeze_dependencies": "write freeze_dependencies = true",
     "decide.keep": "write keep = 3.0 (how many sigma of gain are kept at once)",
     "decide.repeats": "write repeats = 3 (how often a smaller gain is run again at most)",
     "decide.min_effect": "write min_effect = 0.001 (the gain, in the metric's unit, that is worth keeping)",
@@ -84,6 +90,7 @@ class Program:
     limit_seconds: float = 1800.0  # of a run with a step budget
     checks: Mapping[str, str] = field(default_factory=dict)
     check_seconds: float = 120.0
+    rules: Rules = field(default_factory=Rules)
     network: bool = False
     limits_only: bool = False  # consent to run where no sandbox works: only time, memory, processes and disk are held
     memory_gb: float | None = None  # per run; None: a share of the machine
@@ -177,6 +184,7 @@ def parse(text: str, overrides: Sequence[str] = ()) -> Program:
         run_budgets=_run_budgets(reader),
         budget=budget,
         checks={name: reader.required(f"checks.{name}") for name in reader.table("checks")},
+        rules=_rules(reader, edit),
         network=reader.flag("sandbox.network"),
         limits_only=reader.flag("sandbox.limits_only"),
         memory_gb=reader.number("sandbox.memory_gb"),
@@ -185,6 +193,65 @@ def parse(text: str, overrides: Sequence[str] = ()) -> Program:
         score_hidden=reader.text("score_hidden"),
         **{key: value for key, value in given.items() if value is not None},  # type: ignore[arg-type]
     )
+
+
+def _rules(reader: Reader, edit: tuple[str, ...]) -> Rules:
+    """What every change must keep to. Raises ProgramError for what cannot be checked."""
+    forbid, require = _texts(reader, "rules.forbid"), _texts(reader, "rules.require")
+    for pattern in forbid:
+        try:
+            re.compile(pattern)
+        except (re.error, OverflowError, RecursionError) as error:
+            reader.refuse("rules.forbid", f"{pattern!r} is no regular expression ({error})")
+    for entry in require:
+        path, colon, name = entry.partition(":")
+        if not colon or not all(part.isidentifier() for part in name.split(".")):
+            reader.refuse("rules.require", f"{entry!r} is not FILE:NAME")
+        if not matches(path, edit):
+            reader.refuse("rules.require", f"{path!r} is not among the files that may be edited: it stays as it is")
+    return Rules(reader.integer("rules.max_diff_lines", 1), forbid, require, reader.flag("rules.freeze_dependencies"))
+
+
+def _texts(reader: Reader, key: str) -> tuple[str, ...]:
+    value = reader.get(key)
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(v, str) and v.strip() for v in value):
+        reader.refuse(key, f"`{key}` is {kind(value)}, not a list of texts")
+    return tuple(value)
+
+
+def check_required(program: Program, read: Callable[[str], str | None]) -> None:
+    """Refuse a `rules.require` that the code does not meet. `read`: a file's text by path, None when it is not there.
+
+    Raises ProgramError.
+    """
+    for entry in program.rules.require:
+        path, _, name = entry.partition(":")
+        text = read(path)
+        if text is None or not defines(path, text, name):
+            what = "there is no such file" if text is None else f"`{name}` is not defined there"
+            front, _ = frontmatter.split(program.text)
+            Reader(front, KEYS, EXAMPLES).refuse("rules.require", f"{entry!r}: {what}")
+
+
+# What the numbers of a session rest on: other values need another session.
+FIXED: Mapping[str, str] = {
+    "run": "run", "metric": "[metric]", "pattern": "[metric] pattern", "score": "score", "score_hidden": "score_hidden",
+    "prepare": "prepare", "inputs": "inputs", "run_budgets": "[budget] run", "baseline_runs": "[decide] baseline",
+    "network": "[sandbox] network", "limits_only": "[sandbox] limits_only", "memory_gb": "[sandbox] memory_gb",
+    "seed": "seed",
+}  # fmt: skip
+
+
+def check_change(old: Program, new: Program) -> None:
+    """Refuse an edited program.md that a running session cannot take over. Raises ProgramError."""
+    changed = [word for name, word in FIXED.items() if getattr(old, name) != getattr(new, name)]
+    if changed:
+        raise ProgramError(
+            f"{', '.join(changed)} cannot change in a running session: its results could not be compared any more",
+            where=NAME, mend="start a new session, or put it back",
+        )  # fmt: skip
 
 
 def _policy(reader: Reader) -> Policy:

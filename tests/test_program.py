@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.program import EXAMPLES, KEYS, Program, check_files, find_project, load, parse
+from core.program import (
+    EXAMPLES,
+    FIXED,
+    KEYS,
+    Program,
+    check_change,
+    check_files,
+    check_required,
+    find_project,
+    load,
+    parse,
+)
 from core.record.budget import RunBudget
 from core.record.decide import Policy
 from core.record.errors import AutoresearchError, ProgramError, ProjectError, UsageError
+from core.record.rules import Rules
 from tests.recorded import PROGRAM
 
 LINES = [
@@ -74,6 +87,11 @@ limit = "1h"
 check = "5s"
 [checks]
 smoke = "python -m x --smoke"
+[rules]
+max_diff_lines = 40
+forbid = ['torch\\.compile']
+require = ["src/a.py:GPT.forward"]
+freeze_dependencies = true
 [decide]
 keep = 0
 baseline = 5
@@ -88,6 +106,7 @@ memory_gb = 2.5
     assert program.startup_seconds == {"cpu": 120.0, "cuda": 600.0}
     assert (program.saving_seconds, program.limit_seconds, program.check_seconds) == (30, 3600, 5)
     assert program.checks == {"smoke": "python -m x --smoke"}
+    assert program.rules == Rules(40, ("torch\\.compile",), ("src/a.py:GPT.forward",), True)
     assert (program.policy.keep, program.baseline_runs, program.approve, program.seed) == (0, 5, True, 7)
     assert program.network and program.memory_gb == 2.5
 
@@ -135,6 +154,11 @@ memory_gb = 2.5
         (9, "hours = 3\n[decide]\nbaseline = 0", "from 1", "baseline ="),
         (9, "hours = 3\n[sandbox]\nnetwork = 'yes'", "not true or false", "without quotes"),
         (9, "hours = 3\n[checks]\nsmoke = 1", "`checks.smoke` is 1", ""),
+        (9, "hours = 3\n[rules]\nmax_diff_lines = 0", "from 1", "max_diff_lines ="),
+        (9, "hours = 3\n[rules]\nforbid = ['(']", "no regular expression", "single quotes"),
+        (9, "hours = 3\n[rules]\nforbid = 'x'", "not a list", "forbid ="),
+        (9, "hours = 3\n[rules]\nrequire = ['train.py']", "is not FILE:NAME", "require ="),
+        (9, "hours = 3\n[rules]\nrequire = ['score.py:main']", "stays as it is", "require ="),
         (9, "hours = 3\nhours = 4", "not TOML", "mend that line"),
         (10, "", "not closed", "+++"),
     ],
@@ -261,6 +285,34 @@ def test_the_programs_that_ship_are_good() -> None:
     template = (ROOT / "core/templates/program.md").read_text().replace("@CODE@", "main.py")
     assert parse(template).edit == ("main.py",)
     assert parse(PROGRAM.format(experiments=3)).budget.experiments == 3
+
+
+def test_what_may_change_while_a_session_runs() -> None:
+    """Each field was thought about: it rests a number's comparison on it, or it does not."""
+    free = {
+        "edit", "read", "text", "prose", "budget", "startup_seconds", "saving_seconds", "limit_seconds", "checks",
+        "check_seconds", "rules", "policy", "approve",
+    }  # fmt: skip
+    assert free | FIXED.keys() == {f.name for f in fields(Program)} and not free & FIXED.keys()
+    check_change(parse(TEXT), parse(changed(9, "hours = 4\n[rules]\nmax_diff_lines = 3\n[decide]\nkeep = 2")))
+    for line, new, word in (
+        (3, 'run = "python other.py"', "run"),
+        (5, 'name = "loss"', "metric"),
+        (8, 'run = "9s"', "run"),
+    ):
+        with pytest.raises(ProgramError, match=word) as caught:
+            check_change(parse(TEXT), parse(changed(line, new)))
+        assert "new session" in caught.value.mend
+
+
+def test_what_is_required_must_be_there() -> None:
+    program = parse(changed(9, 'hours = 4\n[rules]\nrequire = ["train.py:main"]'))
+    check_required(program, lambda path: "def main(): pass\n")
+    with pytest.raises(ProgramError, match="no such file"):
+        check_required(program, lambda path: None)
+    with pytest.raises(ProgramError, match="not defined") as caught:
+        check_required(program, lambda path: "main()\n")
+    assert caught.value.where == "program.md:11"
 
 
 def test_every_key_is_documented() -> None:

@@ -117,6 +117,12 @@ class Ahead:
             next_usd=costs_about(state),
         )  # fmt: skip
 
+    def spent_for_own(self) -> str | None:
+        """Why no experiment of a person's own may begin, or None. It costs no dollars."""
+        loop = self._loop
+        seconds = loop.state.seconds(now())
+        return loop.setup.program.budget.exhausted(seconds=seconds, experiments=loop.state.total, usd=-1.0)
+
     async def _think(self, number: int) -> None:
         await self._loop.thinker.propose(number)
         self.proposed += 1

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from core.engine.journal import Journal
 from core.engine.judging import MENDS, TAIL_LINES
 from core.engine.novelty import Novelty
+from core.engine.ruling import Ruling
 from core.engine.setup import Setup
 from core.lab.tree import Tree
 from core.record import events as e
@@ -34,6 +35,7 @@ class Briefing:
         self._setup = setup
         self._journal = journal
         self._novelty = Novelty(setup.repo)
+        self._ruling = Ruling(setup)
         self._notebook = Notebook(setup.paths.notebook)
         self._papers = Library(
             setup.project / "papers", setup.paths.folder / "papers.db", Arxiv(cache_home() / "arxiv")
@@ -42,8 +44,13 @@ class Briefing:
         self.info: Mapping[str, object] = {}
         self.workshop: Callable[[int, str], Workshop] | None = None  # of an experiment and a commit
 
-    async def brief(self, experiment: int, parent: int, commit: str) -> tuple[Brief, list[Guidance]]:
-        """The Brief for `experiment` on `parent`, whose code is `commit`, and the guidance that is told in it."""
+    async def brief(
+        self, experiment: int, parent: int, commit: str, *, question: bool = True
+    ) -> tuple[Brief, list[Guidance]]:
+        """The Brief for `experiment` on `parent`, whose code is `commit`, and the guidance that is told in it.
+
+        Without `question` a hypothesis that was tested before is taken as it is: a person means it.
+        """
         setup, program = self._setup, self._setup.program
         snapshot = _snapshot(self._journal.state)
         files = await asyncio.to_thread(self._gather, snapshot, commit, program.edit, program.read)
@@ -55,7 +62,7 @@ class Briefing:
             files=files.editable,
             read_files=files.read_only,
             state=snapshot,
-            check=self._check(files, experiment, snapshot),
+            check=self._check(files, experiment, snapshot, question=question and setup.researcher.mends),
             diff_of=self._diff_of,
             log_tail_of=self._log_tail_of,
             guidance=tuple(g.text for g in words if not g.idea),
@@ -74,11 +81,13 @@ class Briefing:
 
     # --- what a proposal must be ---
 
-    def _check(self, files: _Files, experiment: int, state: State) -> Callable[[Proposal], Mapping[str, str]]:
+    def _check(
+        self, files: _Files, experiment: int, state: State, *, question: bool
+    ) -> Callable[[Proposal], Mapping[str, str]]:
         """The Brief's `check`: applies a proposal, and refuses what ran before. A hypothesis that was tested before is
         questioned once, where the researcher can answer: handed over again, it is taken.
         """
-        program, questioned = self._setup.program, not self._setup.researcher.mends
+        program, questioned = self._setup.program, not question
 
         def check(proposal: Proposal) -> Mapping[str, str]:
             nonlocal questioned
@@ -87,12 +96,13 @@ class Briefing:
                     raise EditError("is not UTF-8 text, or too large, and cannot be edited", where=edit.path)
             changed = apply_edits(files.editable, proposal.edits, may_edit=lambda path: matches(path, program.edit))
             files.tree.refuse_links(changed)
+            self._ruling.check(files.editable, changed)
             self._novelty.refuse_repeat(files.tree.named_with(changed), experiment, state)
             if not questioned:
                 questioned = True
-                if question := self._novelty.question(proposal.hypothesis, experiment, state):
+                if asked := self._novelty.question(proposal.hypothesis, experiment, state):
                     raise EditError(
-                        question,
+                        asked,
                         mend="propose something else; or hand it over once more, with what is different now in its "
                         "rationale, and it is taken",
                     )
@@ -105,6 +115,7 @@ class Briefing:
     def _gather(self, state: State, commit: str, edit: tuple[str, ...], read: tuple[str, ...]) -> _Files:
         """The parent's files, and what of the session is new since the last brief. Asks git."""
         self._novelty.learn(state)
+        self._ruling.learn()
         tree = self._setup.repo.tree(commit)
         entries = tree.files()
         wanted = {path: entries[path].name for path in entries if matches(path, edit) or matches(path, read)}

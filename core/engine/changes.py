@@ -29,6 +29,7 @@ class Changes:
         self._loop = loop
         self._next: Researcher | None = None  # takes over when the next experiment begins
         self._program = ProgramFile(loop.setup, loop.journal)
+        self._looking = asyncio.Lock()
         self.handlers: Mapping[type, Callable[[Any], Awaitable[str]]] = {
             c.ChangeResearcher: self._researcher,
             c.ChangeBudget: self._budget,
@@ -42,11 +43,13 @@ class Changes:
             old, self._loop.setup.researcher, self._next = self._loop.setup.researcher, self._next, None
             with contextlib.suppress(Exception):
                 await old.close()
-        if await self._program.look():
-            await self._follow_program()
+        await self.follow_program()
 
-    async def _follow_program(self) -> None:
-        """Budget and approval as the edited program.md has them."""
+    async def follow_program(self) -> None:
+        """Go by program.md as it is now, where it was edited: budget and approval too."""
+        async with self._looking:
+            if not await self._program.look():
+                return
         state, program = self._loop.state, self._loop.setup.program
         if dict(state.budget) != asdict(program.budget):
             await self._loop.journal.write(e.BudgetChanged(asdict(program.budget)))
@@ -68,8 +71,9 @@ class Changes:
         if script is not None and not Path(script).is_absolute():
             raise CommandRefused(f"{script!r} is no whole path", mend="name the script from / on")
         name = command.researcher or loop.state.researcher
-        options = replace(setup.options, researcher=name, model=command.model, script=script)
-        made = await self._make(options.researcher, options.model, options.script)
+        if script is None and name == loop.state.researcher:
+            script = setup.options.script
+        made = await self._make(name, command.model, script)
         if self._next is not None:
             await self._next.close()
         self._next = made

@@ -8,17 +8,9 @@ import difflib
 from core.engine.journal import Journal
 from core.engine.setup import Setup, overrides_of
 from core.frontmatter import NAME
-from core.program import Program, check_files, load
+from core.program import Program, check_change, check_files, check_required, load
 from core.record import events as e
-from core.record.errors import AutoresearchError, ProgramError
-
-# What a session's numbers rest on: other values need another session.
-FIXED = {
-    "run": "run", "metric": "[metric]", "pattern": "[metric] pattern", "score": "score", "score_hidden": "score_hidden",
-    "prepare": "prepare", "inputs": "inputs", "run_budgets": "[budget] run", "baseline_runs": "[decide] baseline",
-    "network": "[sandbox] network", "limits_only": "[sandbox] limits_only", "memory_gb": "[sandbox] memory_gb",
-    "seed": "seed",
-}  # fmt: skip
+from core.record.errors import AutoresearchError
 
 
 class ProgramFile:
@@ -70,17 +62,13 @@ class ProgramFile:
             return ""
 
     def _check(self, old: Program, new: Program) -> None:
-        """Raises ProgramError for what cannot change under a session's feet."""
-        changed = [word for name, word in FIXED.items() if getattr(old, name) != getattr(new, name)]
-        if changed:
-            raise ProgramError(
-                f"{', '.join(changed)} cannot change in a running session: its results could not be compared any more",
-                where=NAME, mend="start a new session, or put it back",
-            )  # fmt: skip
+        """Raises ProgramError for what cannot change under a session's feet, or does not fit the code."""
+        check_change(old, new)
         repo, state = self._setup.repo, self._journal.state
         commit = state.best_commit or self._setup.commit
         tracked = repo.files(commit, ("**",))
         check_files(new, self._setup.project, tracked)
+        check_required(new, lambda path: repo.read(commit, path))
 
 
 def _diff(old: str, new: str) -> str:

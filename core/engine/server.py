@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -13,13 +14,13 @@ from pathlib import Path
 from core.engine.journal import Journal
 from core.record import wire
 from core.record.commands import Command, Reply
-from core.record.errors import CommandRefused, EngineError
+from core.record.errors import AutoresearchError, EngineError
 from core.record.events import Event
 from core.record.pulse import Pulse
 
 OUTBOX_LIMIT = 2000  # events a slow client may lag behind before it is told to read the log
 TAIL_LIMIT = 5000  # events sent on connecting; a client further behind reads the log
-LINE_LIMIT = 1024 * 1024
+LINE_LIMIT = 32 * 1024 * 1024  # a request may carry a person's edits of whole files
 
 Handler = Callable[[Command], Awaitable[Reply]]
 
@@ -117,8 +118,11 @@ class Server:
     async def _answer(self, command: Command) -> Reply:
         try:
             return await self._handler(command)
-        except CommandRefused as refusal:
+        except AutoresearchError as refusal:
             return Reply(False, str(refusal))
+        except Exception as fault:  # never a client left without an answer
+            traceback.print_exc()
+            return Reply(False, f"a fault of the engine's own: {fault!r}; see its engine.log")
 
     def _greet(self, outbox: _Outbox, hello: wire.Hello) -> None:
         state = self._journal.state

@@ -15,7 +15,7 @@ from core.engine.earlier import with_prior
 from core.lab import cage, device, environment
 from core.lab.git import Repository
 from core.log import Log
-from core.program import Program, check_files, load
+from core.program import Program, check_files, check_required, load
 from core.record import events as e
 from core.record.errors import ProjectError, SessionError, UncommittedChanges
 from core.record.state import State
@@ -178,6 +178,7 @@ def _fresh_commit(paths: SessionPaths, repo: Repository, program: Program, optio
             where=str(paths.project),
             mend="git add them and commit: every experiment starts from a commit",
         )
+    check_required(program, lambda path: repo.read(commit, path))
     if repo.branch_commit(paths.branch):
         raise SessionError(
             f"the branch {paths.branch} is already there, from an earlier session of this name",

@@ -112,8 +112,9 @@ class Steering:
         self._words(command.hypothesis)
         if bool(command.edits) == bool(command.patch.strip()):
             raise CommandRefused("an experiment needs edits or a patch, and not both")
-        if loop.exhausted:
-            raise CommandRefused(f"no more experiments begin: {loop.exhausted}", mend="raise the budget first")
+        await loop.changes.follow_program()
+        if spent := loop.exhausted or loop.ahead.spent_for_own():
+            raise CommandRefused(f"no more experiments begin: {spent}", mend="raise the budget first")
         try:
             number = await loop.thinker.own(command)
         except AutoresearchError as error:

@@ -101,7 +101,7 @@ class Thinker:
     async def own(self, words: Propose) -> int:
         """Make a person's own experiment stand in git and in the log. Returns its number. Raises EditError."""
         parent, parent_commit, forked = self._parent()
-        brief, _ = await self.briefing.brief(self._journal.state.next_experiment, parent, parent_commit)
+        brief, _ = await self.briefing.brief(self._journal.state.next_experiment, parent, parent_commit, question=False)
         edits: Any = words.edits
         if words.patch:
             found = edits_from_patch(words.patch, brief.files, self._setup.repo.prefix)
@@ -128,7 +128,7 @@ class Thinker:
             for event in reversed(list(self._journal.log.events_of(experiment)))
             if isinstance(event.body, e.Proposed)
         )
-        brief, _ = await self.briefing.brief(experiment, x.parent, x.parent_commit)
+        brief, _ = await self.briefing.brief(experiment, x.parent, x.parent_commit, question=False)
         plain = {"hypothesis": before.hypothesis, "edits": list(edits)}
         proposal = replace(
             proposal_from_plain(plain), rationale=before.rationale, expected=before.expected, kind=before.kind,

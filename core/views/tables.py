@@ -91,9 +91,16 @@ def status(state: State, alive: bool, now: float) -> dict[str, Any]:
             "input_tokens": state.input_tokens,
             "output_tokens": state.output_tokens,
             "cached_tokens": state.cached_tokens,
+            "usd_per_kept": _usd_per_kept(state),
         },
         "engine": {"pid": engine.pid if engine else None, "alive": alive},
     }
+
+
+def _usd_per_kept(state: State) -> float | None:
+    """Dollars for each change that was kept; None before the first, or while no price is known."""
+    kept = state.verdicts.get("kept", 0)
+    return round(state.usd / kept, 6) if kept and (state.usd or not state.usd_unknown) else None
 
 
 def _baseline(state: State) -> dict[str, Any]:

@@ -31,6 +31,10 @@ def _read(paths: SessionPaths) -> tuple[State, bool]:
 
 def status(arguments: Namespace, out: Output) -> int:
     paths = session_of(arguments)
+    if arguments.follow:
+        from tui.cli.aloud import follow_aloud
+
+        return follow_aloud(paths, out, arguments.json)
     state, alive = _read(paths)
     now = time.time()
     table = views.status(state, alive, now)
@@ -85,6 +89,10 @@ def _status_lines(state: State, s: dict[str, Any], out: Output) -> list[tuple[st
         lines.append(("waits", f"for you: {', '.join(f'#{n}' for n in state.approvals)} (autoresearch-tui approve N)"))
     who = f"{s['researcher'] or '–'}{' (' + s['model'] + ')' if s['model'] else ''}"
     usd = "" if s["cost"]["usd"] is None else f"   ${s['cost']['usd']:.2f}"
+    if s["cost"]["usd_per_kept"]:
+        usd += f" (${s['cost']['usd_per_kept']:.2f} for each kept)"
+    if state.usd_unknown:
+        usd += "   price unknown" if s["cost"]["usd"] is None else " and what has no known price"
     busy = s["device"]["busy_share"]
     took = f"{format_seconds(s['seconds'])}{usd}{'' if busy is None else f'   busy {100 * busy:.0f}%'}"
     lines.append(("researcher", out.paint(f"{who}   sandbox {s['sandbox'] or '–'}", "text")))

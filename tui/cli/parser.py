@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import re
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
     Handler = Callable[[argparse.Namespace, Output], int]
 
 PROGRAM = "autoresearch-tui"
-_STEERING = ("pause", "resume", "skip", "stop", "steer", "approve", "reject", "certify", "reproduce")
+_STEERING = (
+    "pause", "resume", "skip", "stop", "steer", "idea", "propose", "approve", "reject", "approve-mode", "fork", "pin",
+    "repeat", "set", "certify", "reproduce",
+)  # fmt: skip
 # command -> (module, function) in tui.cli
 HANDLERS = {
     "open": ("start", "open_app"),
@@ -33,8 +37,16 @@ HANDLERS = {
     "skip": ("steer", "skip"),
     "stop": ("steer", "stop"),
     "steer": ("steer", "steer"),
+    "idea": ("steer", "idea"),
+    "propose": ("steer", "propose"),
     "approve": ("steer", "approve"),
     "reject": ("steer", "reject"),
+    "approve-mode": ("steer", "approve_mode"),
+    "fork": ("steer", "fork"),
+    "pin": ("steer", "pin"),
+    "repeat": ("steer", "repeat"),
+    "set": ("change", "change"),
+    "program": ("change", "program"),
     "certify": ("errand", "certify"),
     "reproduce": ("errand", "reproduce"),
     "export": ("takeaway", "export"),
@@ -60,7 +72,7 @@ class _Parser(argparse.ArgumentParser):
 def parse(words: list[str]) -> argparse.Namespace:
     """Arguments with `command` set. Exits (SystemExit 0 or 2) after --help, --version or a usage error."""
     if words and words[0] in COMMANDS:
-        arguments = _command(words[0]).parse_args(words[1:])
+        arguments = _command(words[0]).parse_args(words_as_meant(words[0], words[1:]))
         arguments.command = words[0]
         return arguments
     parser = _Parser(
@@ -83,6 +95,39 @@ def parse(words: list[str]) -> argparse.Namespace:
         parser.error(f"{arguments.directory!r} is neither a command nor a folder; {guess}")
     arguments.command = "open"
     return arguments
+
+
+# Options that take a text, and options with a value of the commands whose words are a text.
+_TEXTS_OF = {"reject": ("--reason",), "propose": ("--hypothesis",)}
+_VALUES_OF = {
+    "steer": ("--session", "-C", "--project", "--edit", "--withdraw"),
+    "idea": ("--session", "-C", "--project"),
+}
+_OPTION = re.compile(r"--[a-z][a-z-]*(=.*)?|-[Ch].*|--", re.DOTALL)
+
+
+def words_as_meant(command: str, words: list[str]) -> list[str]:
+    """A person's text may begin with a dash: `steer "-5%"`, `reject 3 --reason -5%`."""
+    joined: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        value = next(rest, None) if word in _TEXTS_OF.get(command, ()) else None
+        joined.append(word if value is None else f"{word}={value}")
+    if command not in _VALUES_OF:
+        return joined
+    options: list[str] = []
+    text: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if word == "--":
+            text += rest
+        elif not _OPTION.fullmatch(word) or " " in word:
+            text.append(word)
+        else:
+            options.append(word)
+            if word in _VALUES_OF[command]:
+                options += [value for value in (next(rest, None),) if value is not None]
+    return [*options, "--", *text] if text else options
 
 
 def _is_folder(word: str) -> bool:
@@ -154,7 +199,9 @@ def _command(name: str) -> argparse.ArgumentParser:
         parser.add_argument("name", metavar="NAME", nargs="?", help="a session (default: the newest)")
     if name in _STEERING:
         parser.add_argument("--session", metavar="NAME", help="a session (default: the newest)")
-    if name in ("sessions", "status", "leaderboard", "events", "show", "doctor", *_STEERING):
+    if name == "program":
+        parser.add_argument("name", metavar="NAME", nargs="?", help="a session (default: the newest)")
+    if name in ("sessions", "status", "leaderboard", "events", "show", "doctor", "program", *_STEERING):
         parser.add_argument("--json", action="store_true", help="for scripts")
     if name == "init":
         parser.add_argument("directory", metavar="DIR", nargs="?", default=".", help="where (default: here)")
@@ -185,16 +232,23 @@ def _own_arguments(parser: argparse.ArgumentParser, name: str) -> None:
         parser.add_argument(
             "experiment", metavar="EXPERIMENT", type=_number, nargs="?", help="default: the longest running"
         )
+    elif name == "status":
+        parser.add_argument("--follow", "-f", action="store_true", help="go on in sentences, one for each change")
     elif name in ("approve", "reject"):
         parser.add_argument("experiment", metavar="N", type=_number, help="the experiment that waits for you")
     elif name == "certify":
         parser.add_argument("experiment", metavar="EXPERIMENT", type=_number, nargs="?", help="default: the best")
     elif name == "reproduce":
         parser.add_argument("experiment", metavar="EXPERIMENT", type=_number, help="its number; 0 is the baseline")
+    elif name == "pause":
+        parser.add_argument("--now", action="store_true", help="cut off what runs; it is run again when you resume")
     elif name == "stop":
         parser.add_argument("--now", action="store_true", help="kill what runs; it is run again when you go on")
+        parser.add_argument("--after", metavar="N", type=_count, help="once N more experiments have their verdict")
     elif name == "steer":
-        parser.add_argument("text", metavar="TEXT", nargs="+", help="what the researcher should know or do")
+        parser.add_argument("text", metavar="TEXT", nargs="*", help="what the researcher should know or do")
+        parser.add_argument("--edit", metavar="ID", type=_count, help="give queued guidance ID the words of TEXT")
+        parser.add_argument("--withdraw", metavar="ID", type=_count, help="take back guidance ID")
         parser.add_argument("--standing", action="store_true", help="holds for every experiment from now on")
         parser.add_argument("--now", action="store_true", help="interrupt the thinking that goes on")
     elif name == "export":
@@ -203,8 +257,38 @@ def _own_arguments(parser: argparse.ArgumentParser, name: str) -> None:
         parser.add_argument("--json", metavar="FILE", help="status and every experiment with its diff")
     elif name == "report":
         parser.add_argument("-o", "--output", metavar="FILE.html", required=True, help="the page to write")
+    _hands_on_arguments(parser, name)
+    if name == "approve":
+        parser.add_argument("--all", action="store_true", help="this one, what else waits, and all that come")
+        parser.add_argument("--patch", metavar="FILE", help="with these edits instead (a diff against its parent)")
     if name == "reject":
         parser.add_argument("--reason", metavar="TEXT", default="", help="told to the researcher")
+
+
+def _hands_on_arguments(parser: argparse.ArgumentParser, name: str) -> None:
+    add = parser.add_argument
+    if name == "idea":
+        add("text", metavar="TEXT", nargs="*", help="what the next researcher should try as its experiment")
+    elif name == "propose":
+        add("patch", metavar="FILE.patch", help="a unified diff, as git diff writes it; - reads standard input")
+        add("--hypothesis", metavar="TEXT", required=True, help="one sentence: what changes and why it should help")
+        add("--kind", metavar="KIND", default="other", help="architecture, optimiser, schedule, … (default: other)")
+    elif name == "approve-mode":
+        add("mode", metavar="on|off", choices=["on", "off"], help="whether each proposal waits for you")
+    elif name == "fork":
+        add("experiment", metavar="N|best", type=_number_or_best, help="what proposals build on from now on")
+    elif name == "pin":
+        add("experiment", metavar="N", type=_number, help="the experiment that is never built on")
+        add("--off", action="store_true", help="take the pin off")
+    elif name == "repeat":
+        add("experiment", metavar="N", type=_number, help="its number; 0 is the baseline")
+    elif name == "set":
+        add("settings", metavar="KEY=VALUE", nargs="+",
+            help="researcher, model, script, hours, experiments, usd, slots")  # fmt: skip
+
+
+def _number_or_best(text: str) -> int | None:
+    return None if text == "best" else _number(text)
 
 
 def _run_arguments(parser: argparse.ArgumentParser) -> None:

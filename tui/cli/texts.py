@@ -18,7 +18,8 @@ come back.
 MORE = """\
 look          attach [NAME]  replay [NAME]  sessions  status [NAME]  leaderboard [NAME]  events [NAME]
               show EXPERIMENT [NAME]
-steer         pause  resume  skip [EXPERIMENT]  stop  steer TEXT  approve N  reject N
+steer         pause  resume  skip [EXPERIMENT]  stop  steer TEXT  idea TEXT  propose FILE.patch  set KEY=VALUE …
+              approve N  reject N  approve-mode on|off  fork N|best  pin N  repeat N  program [NAME]
 trust         certify [EXPERIMENT]  reproduce EXPERIMENT
 take away     export [NAME]  report [NAME]
 set up        init [DIR]  doctor
@@ -59,7 +60,8 @@ TEXTS: dict[str, tuple[str, str]] = {
     "sessions": ("List this project's sessions, newest first.", "  autoresearch-tui sessions --json"),
     "status": (
         "Say how a session stands: state, best against baseline, counts, what runs, cost. Works without an engine.",
-        "  autoresearch-tui status\n  autoresearch-tui status --json | jq .best.metric",
+        "  autoresearch-tui status\n  autoresearch-tui status --json | jq .best.metric\n"
+        "  autoresearch-tui status --follow     the same, then a plain sentence for each change: for screen readers",
     ),
     "leaderboard": (
         "List what was tried, best first: kept, then provisional, then discarded, then what gave no result.",
@@ -73,23 +75,76 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Show one experiment in full: hypothesis, reasoning, diff, runs, verdict and its reason.",
         "  autoresearch-tui show 12\n  autoresearch-tui show 12 nov23 --json",
     ),
-    "pause": ("Start nothing new; what runs is finished and judged." + _STEER, "  autoresearch-tui pause"),
-    "resume": ("Go on after a pause." + _STEER, "  autoresearch-tui resume"),
+    "pause": (
+        "Start nothing new; what runs is finished and judged. --now cuts it off, to be run again later." + _STEER,
+        "  autoresearch-tui pause\n  autoresearch-tui pause --now",
+    ),
+    "resume": (
+        "Go on after a pause; on a running session: take back `stop --after`. A researcher that could not work (a key\n"
+        "was revoked) is connected anew, with the key as it is now in its file." + _STEER,
+        "  autoresearch-tui resume",
+    ),
     "skip": ("End an experiment now, thinking or running, as skipped." + _STEER, "  autoresearch-tui skip 12"),
     "stop": (
         "End the session's engine once its runs have ended. `autoresearch-tui run` goes on later." + _STEER,
-        "  autoresearch-tui stop\n  autoresearch-tui stop --now",
+        "  autoresearch-tui stop\n  autoresearch-tui stop --after 3\n  autoresearch-tui stop --now",
     ),
     "steer": (
-        "Tell the researcher something: it reads it before its next proposal." + _STEER,
+        "Tell the researcher something: it reads it before its next proposal. Until an experiment has taken it, it\n"
+        "can be given other words or withdrawn; what is --standing stays in force until withdrawn." + _STEER,
         '  autoresearch-tui steer "the loss is batch-limited early: try smaller batches"\n'
-        '  autoresearch-tui steer --standing "never touch the tokenizer"',
+        '  autoresearch-tui steer --standing "never touch the tokenizer"\n'
+        '  autoresearch-tui steer --now "-5% is enough"\n'
+        '  autoresearch-tui steer --edit 3 "try larger batches"\n'
+        "  autoresearch-tui steer --withdraw 3",
+    ),
+    "idea": (
+        "Queue an idea in words: the next researcher tries it as its experiment. One idea goes to one experiment."
+        + _STEER,
+        '  autoresearch-tui idea "replace the learning-rate warm-up by a constant"',
+    ),
+    "propose": (
+        "Run an experiment of your own as it is: a patch on what proposals build on now. It is checked, run and\n"
+        "judged like every other; one that does not apply or touches read-only files is refused with the place."
+        + _STEER,
+        '  autoresearch-tui propose wider.patch --hypothesis "width 96 pays for its slower steps"\n'
+        '  git diff | autoresearch-tui propose - --hypothesis "no bias terms"',
     ),
     "approve": (
-        "Let a proposal that waits for you run (approve = true in program.md)." + _STEER,
-        "  autoresearch-tui approve 12",
+        "Let a proposal that waits for you run (approve-mode on, or approve = true in program.md)." + _STEER,
+        "  autoresearch-tui approve 12\n  autoresearch-tui approve 12 --all\n"
+        "  autoresearch-tui approve 12 --patch mine.patch",
     ),
     "reject": ("Turn down a proposal that waits for you." + _STEER, '  autoresearch-tui reject 12 --reason "too slow"'),
+    "approve-mode": (
+        "Let each proposal wait for you before it runs, or no longer: then what waits runs." + _STEER,
+        "  autoresearch-tui approve-mode on",
+    ),
+    "fork": (
+        "Build on another experiment from now on, kept or not; `best`: on the best again. What is proposed is judged\n"
+        "against the best all the same, and the fork goes on from what is clearly better than its base." + _STEER,
+        "  autoresearch-tui fork 12\n  autoresearch-tui fork best",
+    ),
+    "pin": (
+        "Never build on an experiment. A pinned best does not lead: the best of the others does." + _STEER,
+        "  autoresearch-tui pin 12\n  autoresearch-tui pin 12 --off",
+    ),
+    "repeat": (
+        "Run an experiment once more with a fresh seed; its results are pooled, its verdict stays." + _STEER,
+        "  autoresearch-tui repeat 12",
+    ),
+    "set": (
+        "Change a running session: researcher, model and script from the next experiment on; hours, experiments and\n"
+        "usd (what the session may spend); slots (the job of one that goes ends first). The next engine keeps to it."
+        + _STEER,
+        "  autoresearch-tui set experiments=200 usd=40\n  autoresearch-tui set researcher=claude model=ID\n"
+        "  autoresearch-tui set slots=gpu:0,1",
+    ),
+    "program": (
+        "Show what was edited in program.md and takes effect at the next experiment, or why it will not. Works\n"
+        "without an engine. Exit 1: it will be refused.",
+        "  autoresearch-tui program",
+    ),
     "certify": (
         "Test an experiment (default: the best) against the baseline on fresh seeds, the two run side by side, until\n"
         "a one-sided sequential test is sure either way. Writes a certificate to sessions/NAME/certificates/.\n"

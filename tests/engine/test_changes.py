@@ -1,0 +1,118 @@
+"""What a person changes in a running session: budgets, slots, researcher, program.md; pausing and stopping; money."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core.client import request
+from core.record import commands as c
+from core.record import events as e
+from tests.engine.support import engine, events_named, kill_engine, wait_end, wait_state
+from tests.engine.test_steering import FOREVER, accepted, judged, patch, refused
+from tests.projects import PROGRAM, TRAIN, make_project, rate, write_script
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTORESEARCH_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+
+
+def test_budgets_slots_and_researcher_change_and_stay_changed(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p")
+    script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.45"), rate("0.45", "0.4", seconds=FOREVER)])
+    with engine(project, researcher="scripted", script=str(script), slots="cpu:1", experiments=50) as paths:
+        wait_state(paths, lambda s: 2 in s.experiments and s.experiments[1].phase == "judged", "a second thought")
+        for bad in (c.ChangeBudget(hours=0), c.ChangeBudget(experiments=-3), c.ChangeBudget(usd=float("nan"))):
+            assert "mend:" in refused(paths, bad)
+        refused(paths, c.ChangeBudget())
+        assert "4 experiments" in accepted(paths, c.ChangeBudget(experiments=4))
+        assert "already" in refused(paths, c.ChangeSlots("cpu:1"))
+        assert "mend:" in refused(paths, c.ChangeSlots("tpu:1"))
+        accepted(paths, c.ChangeSlots("cpu:2"))
+        assert "telepath" in refused(paths, c.ChangeResearcher("telepath"))
+        assert "ANTHROPIC_API_KEY" in refused(paths, c.ChangeResearcher("claude"))
+        assert "control proposes" in accepted(paths, c.ChangeResearcher("control"))
+        state = wait_state(paths, lambda s: s.researcher == "control", "the new researcher")
+        assert state.slots == ("cpu0", "cpu1") and state.budget["experiments"] == 4
+        assert state.experiments[2].researcher == "scripted", "a thought that goes on is not cut off"
+        kill_engine(paths)
+        with engine(project):  # with nothing asked for again
+            state = wait_end(paths)
+    assert state.state == "finished" and state.total == 4 and "4 experiments" in state.reason
+    assert (state.researcher, state.slots) == ("control", ("cpu0", "cpu1"))
+    assert {state.experiments[n].researcher for n in (3, 4)} == {"control"}
+
+
+def test_pause_now_cuts_off_and_stop_after_counts(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p", train=TRAIN.replace("SECONDS = 0.05", "SECONDS = 0.5"))
+    script = write_script(tmp_path / "s.jsonl", [rate("0.5", f"0.9{n}") for n in range(1, 9)])
+    with engine(project, researcher="scripted", script=str(script), slots="cpu:1") as paths:
+        for _ in range(4):  # more often than a baseline is tried
+            wait_state(paths, lambda s: s.state == "running" and s.live_runs(), "a run")
+            if request(paths, c.Pause(now=True)).message.startswith("paused: 0"):
+                accepted(paths, c.Resume())
+                continue
+            wait_state(paths, lambda s: s.state == "paused" and not s.live_runs(), "a pause with nothing running")
+            refused(paths, c.Pause(now=True))
+            accepted(paths, c.Resume())
+        state = wait_state(paths, lambda s: s.baseline, "a baseline all the same")
+        ended = [run.ended for x in state.experiments.values() for run in x.runs]
+        assert "abandoned" in ended and state.baseline is not None and state.baseline.n == 3
+        refused(paths, c.Stop(after=0))
+        before = wait_state(paths, lambda s: s.judged >= 1, "a verdict").judged
+        assert "2 more experiments" in accepted(paths, c.Stop(after=2))
+        assert "will not stop" in accepted(paths, c.Resume())
+        accepted(paths, c.Stop(after=2))
+        state = wait_end(paths)
+    assert state.state == "stopped" and "as asked" in state.reason
+    assert before + 2 <= state.judged <= before + 3, "a verdict may have fallen before the request"
+    assert state.total == state.judged, "nothing was begun in vain"
+
+
+EDITED = PROGRAM.replace('run = "10s"\n', 'run = "10s"\nexperiments = 3\n[rules]\nmax_diff_lines = 2\n')
+
+
+def test_program_md_is_edited_while_it_runs(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p")
+    script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.4", seconds=FOREVER)])
+    with engine(project, researcher="scripted", script=str(script), slots="cpu:1") as paths:
+        wait_state(paths, lambda s: s.baseline and 1 in s.experiments, "a baseline, and a thought")
+        (project / "program.md").write_text(EDITED)
+        long = patch("0.5", "0.45\n+# why\n+# and how").replace("+5 @@", "+5,3 @@")
+        assert "allows 2" in refused(paths, c.Propose("too long", patch=long))
+        state = wait_state(paths, lambda s: s.program_changes == 1, "the edited program")
+        assert state.program == EDITED and state.budget["experiments"] == 3
+        (change,) = [event.body for event in events_named(paths, e.ProgramChanged)]
+        assert isinstance(change, e.ProgramChanged) and "+max_diff_lines = 2" in change.diff
+
+        # What cannot change, and what does not read, is refused in words once, and the old one holds.
+        (project / "program.md").write_text(EDITED.replace('name = "loss"', 'name = "error"'))
+        accepted(paths, c.Propose("nearer", patch=patch("0.5", "0.45")))
+        assert judged(paths, 2).experiments[2].verdict == "kept"
+        (project / "program.md").write_text(EDITED.replace("edit = [", "edit = "))
+        accepted(paths, c.Propose("nearer still", patch=patch("0.45", "0.4")))
+        state = judged(paths, 3)
+        said = [b.refused for b in (event.body for event in events_named(paths, e.ProgramChanged)) if b.refused]  # type: ignore[union-attr]
+        assert "new session" in said[0] and "program.md:2" in said[1] and len(said) == 2
+        assert state.program == EDITED and state.metric.name == "loss"
+        assert any("not in force" in note.text for note in state.notes)
+        assert "3 experiments" in refused(paths, c.Propose("one too many", patch=patch("0.4", "0.3")))
+        accepted(paths, c.Stop(now=True))
+        wait_end(paths)
+    assert (paths.folder / "program.md").read_text() == EDITED, "the next engine goes by it"
+
+
+def test_dollars_end_before_they_are_passed(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p")
+    costs = ({"input_tokens": 5}, {"usd": 1.0}, {"usd": 0.8}, {"usd": 1.0}, {"usd": 1.0})
+    lines = [rate("0.5", f"0.{n}", usage=usage) for n, usage in zip(range(9, 4, -1), costs, strict=True)]
+    lines[-1] = rate("0.5", "0.55", usage=costs[-1])
+    script = write_script(tmp_path / "s.jsonl", lines)
+    with engine(project, researcher="scripted", script=str(script), slots="cpu:1", usd=3.5) as paths:
+        state = wait_end(paths)
+    assert state.state == "finished" and state.total == 4 and state.usd == pytest.approx(2.8)
+    assert "one more proposal costs about $1.00" in state.reason
+    assert any("the price of scripted is not known" in note.text for note in state.notes)
