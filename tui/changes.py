@@ -30,6 +30,9 @@ class Told:
     words: str = ""
 
 
+ASKING = Told(words="asking git …")
+
+
 def who(number: int) -> str:
     return "the baseline" if number == BASELINE else f"#{number}"
 
@@ -105,7 +108,7 @@ class Changes:
             if len(self._asked) >= KEPT:
                 self._asked.pop(next(iter(self._asked)))
             asked = self._asked[one, other] = self._worker.submit(_diff, self._project, one, other)
-        return asked.result() if asked.done() else Told(words="asking git …")
+        return asked.result() if asked.done() else ASKING
 
 
 def _diff(project: Path, one: str, other: str) -> Told:

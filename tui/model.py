@@ -45,8 +45,12 @@ class Source(Protocol):
 class Played(Protocol):
     """A source that plays what was recorded, at a speed."""
 
-    speed: float
+    speed: float  # of the session's seconds for each second
     playing: bool
+    position: float  # played seconds since its beginning
+
+    @property
+    def length(self) -> float: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +188,17 @@ class Model:
             return False
         self.marks.append(number)
         return True
+
+    def compared(self) -> tuple[int, int] | None:
+        """What `c` compares: the two newest marks; else the one mark, or the best, with what is shown."""
+        marks = [n for n in self.marks if n in self.state.experiments]
+        if len(marks) >= 2:
+            return marks[-1], marks[-2]
+        subject = self.subject
+        other = marks[0] if marks else self.state.best
+        if subject is None or subject.number == other:
+            return None if not marks or marks[0] == self.state.best else (marks[0], self.state.best)
+        return subject.number, other
 
     @property
     def thinking(self) -> int | None:

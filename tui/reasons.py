@@ -118,3 +118,7 @@ def recording(model: Model) -> Reason:
 
 def no_recording(model: Model) -> Reason:
     return "this is a recording" if model.replaying else None
+
+
+def comparable(model: Model) -> Reason:
+    return None if model.compared() is not None else "mark two experiments first (m)"

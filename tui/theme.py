@@ -138,7 +138,7 @@ PLAIN: Mapping[str, str] = {
 _GLYPHS: Mapping[str, str] = {
     "judged": "·", "crashed": "✗", "lost": "⚠", "dead": "■", "ok": "✓", "no": "✗", "note": "⚠", "tool": "⚙",
     "training": "●", "saving": "◕", "scoring": "◕", "think": "▸", "best": "★", "up": "▲", "down": "▼", "point": "•",
-    "mark": "◈", "certified": "◎", "cursor": "┆",
+    "mark": "◈", "certified": "◎", "cursor": "┆", "tee": "├",
     "bar_full": "━", "bar_half": "╸", "bar_rest": "─", "block": "▇", "block_rest": "▁", "ellipsis": "…", "cut": "┄",
     "tl": "╭", "tr": "╮", "bl": "╰", "br": "╯", "h": "─", "v": "│", "tick": "┤", "axis": "└",
 }  # fmt: skip

@@ -10,6 +10,7 @@ from textual.widgets import Input
 
 from tui.actions import Action
 from tui.keyboard import KeyScreen
+from tui.screens.opening import open_reading
 from tui.widgets.canvas import Pane
 from tui.widgets.prompt import How, Prompt
 from tui.widgets.status import Footer, Hint
@@ -122,6 +123,21 @@ class ActionScreen(KeyScreen[None]):
         method = getattr(self, f"act_{action.name}", None) or self.cockpit.doing(action.name)
         await method()
 
+    async def act_lineage(self) -> None:
+        await open_reading(self, "lineage")
+
+    async def act_failures(self) -> None:
+        await open_reading(self, "failures")
+
+    async def act_costs(self) -> None:
+        await open_reading(self, "costs")
+
+    async def act_logs(self) -> None:
+        await open_reading(self, "logs")
+
+    async def act_compare(self) -> None:
+        await open_reading(self, "compare")
+
     def say(self, text: str, role: str = "text", seconds: float = 4.0) -> None:
         """Answer in the footer for some seconds."""
         footer = self.query_one(Footer)
@@ -132,4 +148,9 @@ class ActionScreen(KeyScreen[None]):
         model = self.cockpit.model
         model.page = self.page
         listed = sorted((a for a in self.listed() if a.footer), key=lambda a: a.footer)
-        return [(a.shown, a.titled(model), a.reason(model) is None) for a in listed]
+        return [(a.shown, a.titled(model), a.reason(model) is None, a.name) for a in listed]
+
+    async def on_footer_picked(self, message: Footer.Picked) -> None:
+        found = next((a for a in self.listed() if a.name == message.action), None)
+        if found is not None:
+            await self.do(found)

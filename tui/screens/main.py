@@ -226,7 +226,8 @@ class MainScreen(ActionScreen):
 
     def flush_streams(self) -> None:
         self._poll_curves()
-        self.poll_and_flush([p for p in (self.reasoning, self.output) if p.display])
+        waiting = [self.diff] if self.diff.pending else []
+        self.poll_and_flush([p for p in (self.reasoning, self.output, *waiting) if p.display])
 
     # -- panes --------------------------------------------------------------------------------------------------
 

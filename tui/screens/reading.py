@@ -13,7 +13,7 @@ from tui.model import Model
 from tui.screens.base import ActionScreen, size_of
 from tui.widgets.canvas import Canvas, Pane
 from tui.widgets.prompt import Prompt
-from tui.widgets.status import Footer, NowLine, StatusLine, TabLine
+from tui.widgets.status import Footer, Hint, NowLine, StatusLine, TabLine
 
 
 class ReadingScreen(ActionScreen):
@@ -95,6 +95,9 @@ class ReadingScreen(ActionScreen):
     def flush_streams(self) -> None:
         self.poll_and_flush([pane for pane in self.panes if pane.display])
 
+    def hints(self) -> Sequence[Hint]:
+        return [("esc", "back", True, "escape"), *super().hints()]
+
     # -- actions ------------------------------------------------------------------------------------------------
 
     def on_tab_line_picked(self, message: TabLine.Picked) -> None:
@@ -124,6 +127,8 @@ class ReadingScreen(ActionScreen):
 
     async def act_tab_6(self) -> None:
         self._to_tab(5)
+
+    act_part_1, act_part_2, act_part_3 = act_tab_1, act_tab_2, act_tab_3
 
     async def act_next_pane(self) -> None:
         self._turn(1)

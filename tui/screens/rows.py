@@ -160,7 +160,7 @@ class RowsCard(Card[Answer]):
 
     def on_click(self, event: events.Click) -> None:
         line = event.screen_y - self._page.region.y - 1 + self._page.top
-        if event.widget is self._page and line in self._places:
+        if self._page.region.contains(event.screen_x, event.screen_y) and line in self._places:
             self.move_to(self._places.index(line))
             if event.chain == 2 and self.row is not None:
                 self.chosen(self.row)

@@ -13,7 +13,7 @@ from textual import events
 from textual.strip import Strip
 
 from core.record.state import BASELINE
-from tui.changes import BASES, Base, Told, who
+from tui.changes import ASKING, BASES, Base, Told, who
 from tui.model import Model
 from tui.text import LONGEST, Part, brief, fit, flat, strip_of, width_of, wrap
 from tui.theme import Look
@@ -175,6 +175,7 @@ class DiffPane(Pane):
         self._experiment: int | None = None
         self._diff: tuple[DiffLine, ...] = ()
         self._told: Told = Told()
+        self._revision = 0
         self._top = 0
         self.colours = False  # the first paint does not wait for pygments
 
@@ -183,8 +184,19 @@ class DiffPane(Pane):
         number = shown.number if shown else None
         if number != self._experiment:
             self._experiment, self._top = number, 0
-        self._told = self.model.changes.told(number, self.other if self.other is not None else self.base)
+        told = self.model.changes.told(number, self.other if self.other is not None else self.base)
+        if told != self._told:
+            self._told = told
+            self._revision += 1
         self._diff = parse_diff(self._told.diff, self.colours) if self._told.diff else ()
+
+    def revision(self) -> int:
+        return self._revision
+
+    @property
+    def pending(self) -> bool:
+        """Whether git has not answered yet."""
+        return self._told == ASKING
 
     def next_base(self) -> str:
         """Compare with the next of parent, best, baseline; how it is called."""

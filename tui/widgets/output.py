@@ -13,11 +13,12 @@ from core.record.metric import format_delta, format_metric
 from core.record.state import BASELINE, Run
 from tui.changes import who
 from tui.model import Model
-from tui.text import Part, flat, strip_of
+from tui.text import Part, flat, strip_of, wrap
 from tui.widgets.curves import Curves, Points, overlay
 from tui.widgets.tail import Tail
 
 LINES_A_POLL = 400  # a run that prints gigabytes is followed at its end
+LEGEND = 30  # cells beside a plot
 ROLES = {"best": "curve_best", "baseline": "curve_base", "other": "curve_best"}
 
 
@@ -156,7 +157,7 @@ def run_plot(
     words = _words(model, curves, run, others)
     drawn = [*lines, (curves.of(run.run), "curve")]
     if width >= 64:
-        room = 30
+        room = LEGEND
         plot = overlay(drawn, end, width - room - 2, height, look)
         plot += [strip_of([], width - room - 2, look["text"])] * (height - len(plot))
         legend = [strip_of([("  ", look["text"]), *parts], room + 2, look["text"]) for parts in words[:height]]
@@ -186,7 +187,7 @@ def _words(model: Model, curves: Curves, run: Run, others: list[tuple[str, Run]]
     if found_standing and found_standing.forecast:
         guess = found_standing.forecast
         out.append([("ends near ", look["dim"]), (format_metric(guess.loss), look["accent"])])
-        out.append([(guess.method, look["faint"])])
+        out += [[(line, look["dim"])] for line in wrap(guess.method, LEGEND)]
     elif run.metric is not None:
         out.append([("scored ", look["dim"]), (format_metric(run.metric), look["bright"])])
     if found_standing and found_standing.rate:

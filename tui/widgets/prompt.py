@@ -21,6 +21,7 @@ HELP = {
     "steer": "enter queue   ctrl+s now   ctrl+t standing   ↑ queued, last   esc cancel",
     "edit": "enter change   empty withdraws   ↑ more   esc cancel",
     "filter": "enter keep   esc clear",
+    "search": "enter keep   esc clear   then n, N",
 }
 USUAL = "enter send   esc cancel"
 

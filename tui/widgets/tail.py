@@ -135,6 +135,11 @@ class Tail(Pane):
         self._rewrap(self._wrapped_for)
         self.flush()
 
+    def set_wraps(self, wraps: bool) -> None:
+        self.wraps = wraps
+        self._rewrap(self._wrapped_for)
+        self.flush()
+
     def set_folded(self, roles: frozenset[str]) -> None:
         self.folded = roles
         self._rewrap(self._wrapped_for)

@@ -1,0 +1,161 @@
+"""Two experiments side by side: what they say and scored, their curves, and the difference between their code."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+from rich.style import Style
+
+from core.record.budget import format_seconds
+from core.record.metric import format_delta, format_metric
+from core.record.state import BASELINE, Experiment, Run
+from core.views import clean
+from tui.changes import who
+from tui.model import Model
+from tui.screens.reading import ReadingScreen
+from tui.text import Part, brief, fit, left, right, wrap
+from tui.widgets.canvas import Pane
+from tui.widgets.curves import Curves
+from tui.widgets.diff import DiffPane
+from tui.widgets.losses import LossPane, Picked
+from tui.widgets.page import Lines, Page
+
+LABEL = 13
+
+
+class CompareScreen(ReadingScreen):
+    PLACE: ClassVar[str] = "compare"
+    TABS = ("side by side", "curves", "diff")
+
+    def __init__(self, model: Model, one: int, other: int) -> None:
+        """`one` is compared with `other`: the diff shows what `one` has that `other` has not."""
+        super().__init__(model)
+        self.one, self.other = one, other
+        self.curves = Curves(model.paths)
+
+    @property
+    def page(self) -> int | None:
+        return self.one
+
+    def make_panes(self) -> list[Pane]:
+        model = self.model
+        self.losses = LossPane(model, self.curves, self._picked)
+        self.diff = DiffPane(model, experiment=self.one, against=self.other)
+        self.diff.colours = True
+        name = f"{who(self.one)} and {who(self.other)}"
+        return [
+            Page(model, name, self._table, of=lambda: (self.one, self.other, model.state.seq)),
+            self.losses,
+            self.diff,
+        ]
+
+    def _picked(self) -> Picked:
+        run = self._run(self.one)
+        others: list[tuple[str, Run]] = []
+        base, other = self.model.finished_run(BASELINE), self._run(self.other)
+        if base is not None and BASELINE not in (self.one, self.other):
+            others.append(("baseline", base))
+        if other is not None:
+            others.append(("baseline" if self.other == BASELINE else "other", other))
+        return run, others
+
+    def _run(self, number: int) -> Run | None:
+        x = self.model.experiment(number)
+        return (self.model.finished_run(number) or (x.runs[-1] if x.runs else None)) if x else None
+
+    def follow_files(self) -> None:
+        self.curves.poll(self.losses.wanted())
+
+    # -- the table ----------------------------------------------------------------------------------------------
+
+    def _table(self, width: int) -> Lines:
+        look = self.model.look
+        a, b = self.model.experiment(self.one), self.model.experiment(self.other)
+        if a is None or b is None:
+            return [[("one of them is not there", look["warn"])]]
+        cells = max(10, (width - LABEL - 3) // 2)
+        out: Lines = []
+        facts_a, facts_b = dict(self._facts(a)), dict(self._facts(b))
+        for name in facts_a:
+            if facts_a[name] or facts_b[name]:
+                same = facts_a[name] == facts_b[name] and name not in ("", "experiment")
+                out += _beside(name, facts_a[name], facts_b[name], cells, look["dim"], look["dim" if same else "text"])
+        out += [[], [(left("difference", LABEL), look["dim"]), *self._difference(a, b)], []]
+        out.append(
+            [
+                (left("runs", LABEL), look["dim"]),
+                (_RUN_HEAD, look["faint"]),
+                *self._pad(cells),
+                (_RUN_HEAD, look["faint"]),
+            ]
+        )
+        for place in range(max(len(a.runs), len(b.runs))):
+            one = self._run_line(a.runs[place]) if place < len(a.runs) else ""
+            two = self._run_line(b.runs[place]) if place < len(b.runs) else ""
+            out.append([(" " * LABEL + left(fit(one, cells), cells) + "   " + fit(two, cells), look["text"])])
+        return out
+
+    def _pad(self, cells: int) -> list[Part]:
+        return [(" " * max(3, cells + 3 - len(_RUN_HEAD)), self.model.look["text"])]
+
+    def _facts(self, x: Experiment) -> list[tuple[str, str]]:
+        metric = self.model.state.metric
+        word = "baseline" if x.number == BASELINE else x.verdict or x.phase
+        sigma = f" ± {format_metric(x.sigma)}" if x.sigma is not None and x.metric is not None else ""
+        gain = "" if x.delta is None or x.number == BASELINE else f"{format_delta(x.delta)} vs {who(x.parent)}"
+        cost = "unknown" if x.usd_unknown else f"${x.usd:.4f}" if x.usd else ""
+        return [
+            (
+                "experiment",
+                f"{who(x.number)}  {self.model.look.glyph(word)} {word}{' · ' + x.certified if x.certified else ''}",
+            ),
+            (brief(metric.name, 12), "" if x.metric is None else format_metric(x.metric) + sigma),
+            ("change", gain),
+            ("expected", "" if x.expected is None else format_delta(x.expected)),
+            ("hidden", "" if x.hidden is None else format_metric(x.hidden)),
+            ("hypothesis", "the unchanged code" if x.number == BASELINE else x.hypothesis),
+            ("reason", x.reason),
+            ("kind", x.kind if x.number != BASELINE else ""),
+            ("researcher", x.researcher + (f" · {x.model}" if x.model else "")),
+            ("parent", "" if x.number == BASELINE else who(x.parent)),
+            ("files", f"{', '.join(x.files)}  +{x.added} −{x.removed}" if x.files else ""),
+            ("commit", (x.commit or "")[:10]),
+            ("time", f"{format_seconds(x.run_seconds)} in {len(x.runs)} run{'s' * (len(x.runs) != 1)}"),
+            ("thinking", format_seconds(x.thinking_seconds) if x.thinking_seconds else ""),
+            ("cost", cost),
+        ]
+
+    def _difference(self, a: Experiment, b: Experiment) -> list[Part]:
+        """Their metrics' distance, in the metric's unit and in the noise of a difference of two means."""
+        look, metric = self.model.look, self.model.state.metric
+        if a.metric is None or b.metric is None:
+            return [("one of them has no number", look["dim"])]
+        gain = metric.gain(b.metric, a.metric)
+        words = f"{who(a.number)} is {format_metric(abs(gain))} {'better' if gain > 0 else 'worse'}" if gain else "none"
+        parts: list[Part] = [(words, look["good" if gain > 0 else "warn" if gain < 0 else "text"])]
+        if a.sigma and b.sigma:
+            parts.append((f"   {abs(gain) / math.hypot(a.sigma, b.sigma):.1f}σ of such a difference", look["dim"]))
+        return parts
+
+    def _run_line(self, r: Run) -> str:
+        ended = (r.ended or r.phase or "").replace("_", " ")
+        return f"{r.kind:<10}{r.seed:>8}{format_seconds(r.seconds):>8}{right(format_metric(r.metric), 9)}  {ended}"
+
+    async def act_swap(self) -> None:
+        self.app.switch_screen(CompareScreen(self.model, self.other, self.one))
+
+
+_RUN_HEAD = f"{'kind':<10}{'seed':>8}{'clock':>8}{'score':>9}  ended"
+
+
+def _beside(name: str, one: str, other: str, cells: int, dim: Style, style: Style) -> Lines:
+    """A fact of both, wrapped in two columns."""
+    first, second = wrap(clean(one).replace("\n", " "), cells)[:6], wrap(clean(other).replace("\n", " "), cells)[:6]
+    out: Lines = []
+    for place in range(max(len(first), len(second))):
+        a = first[place] if place < len(first) else ""
+        b = second[place] if place < len(second) else ""
+        label = left(name if place == 0 else "", LABEL)
+        out.append([(label, dim), (left(a, cells) + "   " + fit(b, cells), style)])
+    return out

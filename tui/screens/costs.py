@@ -1,0 +1,155 @@
+"""Where time and money went: by slot, by verdict, by kind of run, by researcher, and for each change that was kept."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from core import views
+from core.record.budget import format_seconds
+from core.views import Costs, Share
+from tui.screens.reading import ReadingScreen
+from tui.text import Part, bar, brief, left, right
+from tui.widgets.canvas import Pane
+from tui.widgets.page import Lines, Page
+
+
+class CostsScreen(ReadingScreen):
+    PLACE: ClassVar[str] = "costs"
+
+    def make_panes(self) -> list[Pane]:
+        model = self.model
+        return [Page(model, "where time and money went", self._lines, of=lambda: (model.state.seq, int(model.now)))]
+
+    def _lines(self, width: int) -> Lines:
+        found = views.costs(self.model.state, self.model.now)
+        look = self.model.look
+        out: Lines = [*self._total(found), []]
+        for title, lines in (
+            ("Slots", self._slots(found, width)),
+            ("By verdict", self._shares(found.verdicts, found.all, width)),
+            ("By researcher", self._shares(found.researchers, found.all, width)),
+            ("By kind of run", self._kinds(found, width)),
+            ("For each change that was kept", self._per_kept(found)),
+        ):
+            out += [[(title, look["title_focus"])], *lines, []]
+        return out
+
+    # -- parts --------------------------------------------------------------------------------------------------
+
+    def _total(self, found: Costs) -> Lines:
+        """The whole session against what it may spend."""
+        look, budget = self.model.look, self.model.state.budget
+        judged = found.all.count - found.verdicts.get("under way", Share()).count
+        spent: list[tuple[str, str, float, float | int | None]] = [
+            ("time", format_seconds(found.seconds), found.seconds / 3600, budget.get("hours")),
+            ("experiments", f"{judged:,}", judged, budget.get("experiments")),
+            ("dollars", self._usd(found.all.usd, found.usd_unknown), found.all.usd, budget.get("usd")),
+        ]
+        out: Lines = []
+        for name, told, used, limit in spent:
+            parts: list[Part] = [(left(f"  {name}", 16), look["dim"]), (right(told, 12), look["bright"])]
+            if limit:
+                unit = {"time": f"{limit:g} h", "experiments": f"{limit:,.0f}", "dollars": f"${limit:g}"}[name]
+                full, rest = self._bar(used / limit, 20)
+                parts += [("   ", look["text"]), full, rest, (f"  {used / limit:4.0%} of {unit}", look["text"])]
+            else:
+                parts.append(("   no limit", look["faint"]))
+            out.append(parts)
+        tokens = found.all
+        words = f"{tokens.input_tokens:,} in ({tokens.cached_tokens:,} cached), {tokens.output_tokens:,} out"
+        out.append([(left("  tokens", 16), look["dim"]), (words if tokens.input_tokens else "none", look["text"])])
+        thinking = f"{format_seconds(tokens.thinking)} by the researchers, while runs went on"
+        out.append([(left("  thinking", 16), look["dim"]), (thinking, look["text"])])
+        return out
+
+    def _slots(self, found: Costs, width: int) -> Lines:
+        look = self.model.look
+        if not found.slots:
+            return [[("  no engine has run yet", look["dim"])]]
+        heads = ("starting", "training", "scoring", "waiting")
+        out: Lines = [[(" " * 12 + "".join(right(h, 16) for h in heads) + right("runs", 8), look["dim"])]]
+        for name, slot in found.slots.items():
+            whole = slot.total or 1.0
+            parts: list[Part] = [(left(f"  {brief(name)}", 12), look["title"])]
+            for head in heads:
+                seconds: float = getattr(slot, head)
+                role = "good" if head == "training" else "warn" if head == "waiting" and seconds > whole / 5 else "text"
+                parts.append((right(f"{format_seconds(seconds)} {seconds / whole:4.0%}", 16), look[role]))
+            parts.append((right(f"{slot.runs:,}", 8), look["dim"]))
+            if width >= 110:
+                full, rest = self._bar(slot.training / whole, 24)
+                parts += [("   ", look["text"]), full, rest]
+            out.append(parts)
+        return out
+
+    def _shares(self, shares: dict[str, Share], whole: Share, width: int) -> Lines:
+        look = self.model.look
+        if not shares:
+            return [[("  no experiment yet", look["dim"])]]
+        names = max(14, min(36, width - 70))
+        head = (
+            f"{'':<{names}}{'experiments':>12}{'kept':>7}{'running':>10}{'thinking':>10}{'tokens':>12}{'dollars':>10}"
+        )
+        out: Lines = [[(head, look["dim"])]]
+        for name, share in shares.items():
+            tokens = share.input_tokens + share.output_tokens
+            style = look.verdict(name) if name in views.SIGNS else look["text"]
+            out.append(
+                [
+                    (left(f"  {brief(name)}", names), style),
+                    (right(f"{share.count:,}", 12), look["text"]),
+                    (right(f"{share.kept:,}" if share.kept else "", 7), look["good"]),
+                    (right(format_seconds(share.seconds), 10), look["text"]),
+                    (right(format_seconds(share.thinking), 10), look["dim"]),
+                    (right(f"{tokens:,}" if tokens else "", 12), look["dim"]),
+                    (right(f"${share.usd:.2f}" if share.usd else "", 10), look["text"]),
+                ]
+            )
+            if width >= 112 and whole.seconds:
+                out[-1] += [("   ", look["text"]), *self._bar(share.seconds / whole.seconds, 12)]
+        return out
+
+    def _kinds(self, found: Costs, width: int) -> Lines:
+        look = self.model.look
+        whole = sum(kind.seconds for kind in found.kinds.values()) or 1.0
+        return [
+            [
+                (left(f"  {name}", 14), look["text"]),
+                (right(f"{kind.count:,} run{'s' * (kind.count != 1)}", 12), look["text"]),
+                (right(format_seconds(kind.seconds), 12), look["text"]),
+                (right(f"{kind.seconds / whole:.0%}", 7) + "   ", look["dim"]),
+                *self._bar(kind.seconds / whole, 20),
+            ]
+            for name, kind in found.kinds.items()
+        ] or [[("  nothing has run yet", look["dim"])]]
+
+    def _per_kept(self, found: Costs) -> Lines:
+        look = self.model.look
+        if not found.all.kept:
+            return [[("  nothing is kept yet", look["dim"])]]
+        usd = found.per_kept(lambda s: s.usd) or 0.0
+        told = [
+            ("experiments", f"{found.per_kept(lambda s: s.count) or 0:.1f}"),
+            ("running", format_seconds(found.per_kept(lambda s: s.seconds) or 0.0)),
+            ("thinking", format_seconds(found.per_kept(lambda s: s.thinking) or 0.0)),
+            ("tokens", f"{found.per_kept(lambda s: s.input_tokens + s.output_tokens) or 0:,.0f}"),
+            ("dollars", self._usd(usd, found.usd_unknown)),
+        ]
+        gain = self._gain_per_kept(found.all.kept)
+        return [
+            [(left(f"  {name}", 16), look["dim"]), (right(text, 12), look["text"])] for name, text in [*told, *gain]
+        ]
+
+    def _gain_per_kept(self, kept: int) -> list[tuple[str, str]]:
+        state = self.model.state
+        if state.best_metric is None or state.baseline is None:
+            return []
+        return [("gain", f"{state.metric.gain(state.baseline.metric, state.best_metric) / kept:.4f}")]
+
+    def _usd(self, usd: float, unknown: bool) -> str:
+        return "unknown" if unknown and not usd else f"${usd:.2f}{' and more' if unknown else ''}"
+
+    def _bar(self, share: float, cells: int) -> tuple[Part, Part]:
+        look = self.model.look
+        full, rest = bar(share, cells, look.glyph("bar_full"), look.glyph("bar_half"), look.glyph("bar_rest"))
+        return (full, look["bar"]), (rest, look["bar_rest"])
