@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
     "stream": ("screen_stream", "bytes a second and key-to-paint while streaming at 160x48"),
     "prompt": ("prompt_size", "tokens of what a researcher is told, and the time to put it together"),
     "keys": ("random_keys", "random keys, clicks and resizes on a live session (ten minutes; MINUTES SEED)"),
+    "soak": ("soak", "500 experiments with a model whose server is at fault one time in five (minutes)"),
     "decide": ("decide_simulation", "the decision rule beside simpler ones, on simulated sessions"),
     "planted": ("planted", "what is kept of planted improvements and non-improvements, on nanotrain (fifteen minutes)"),
     "nanotrain": ("nanotrain_vs_karpathy", "nanotrain beside karpathy's settings at equal time (minutes)"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from core.record.errors import AutoresearchError, UsageError
 from core.session import SessionPaths
 from tui.replay import SPEEDS, Recording
+from tui.settings import change, config_path
 from tui.terminal import Clipboard
 
 if TYPE_CHECKING:
@@ -60,6 +61,16 @@ class Going:
         from tui.screens.settings import SettingsCard
 
         self._app.push_screen(SettingsCard(self._app.model, self._app))
+
+    def set(self, name: str, value: str | bool) -> None:
+        """Write one setting, and take it over."""
+        try:
+            change(config_path(), name, value)
+        except AutoresearchError as error:
+            self._app.tell(" ".join(str(error).split()), "bad", 8.0)
+            return
+        self._app.read_settings()
+        self._app.tell(f"{self._app.look.glyph('ok')} {name.rpartition('.')[2]}: {value}", "good")
 
     async def act_guidance(self) -> None:
         from tui.screens.steer import GuidanceCard

@@ -1,13 +1,15 @@
-"""The command palette's source: every action of the registry, and every experiment."""
+"""The command palette's source: every action of the registry, every experiment, every theme and setting."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from textual.command import DiscoveryHit, Hit, Hits, Provider
 
 from tui.actions import Action, all_keys
+from tui.settings import CHOICES
 from tui.text import brief
 
 if TYPE_CHECKING:
@@ -43,8 +45,28 @@ class RegistryProvider(Provider):
             score = matcher.match(f"{title} {action.description}")
             if score > 0:
                 yield Hit(score + 0.1, title, partial(self._do, action), help=self._help(action))
+        for title, words, name, value in self._settings():
+            score = matcher.match(title)
+            if score > 0:
+                yield Hit(score, title, partial(self._set, name, value), text=title, help=words)
         async for hit in self._experiments(query):
             yield hit
+
+    def _settings(self) -> Iterator[tuple[str, str, str, str | bool]]:
+        """(title, what it means, setting, value) of everything that can be set to one of several words."""
+        settings = cast("Cockpit", self.app).settings
+        for theme in CHOICES["screen.theme"]:
+            now = "as it is now" if theme == settings.theme else "written to your settings"
+            yield f"theme: {theme}", now, "screen.theme", theme
+        for word in CHOICES["screen.ascii"]:
+            yield f"ASCII only: {word}", "written to your settings", "screen.ascii", word
+        for word in CHOICES["screen.notify"]:
+            yield f"notifications: {word}", "on your desktop, when something needs you", "screen.notify", word
+        for name, on in (("bell", settings.bell), ("title", settings.title)):
+            yield f"{name}: {'off' if on else 'on'}", "written to your settings", f"screen.{name}", not on
+
+    async def _set(self, name: str, value: str | bool) -> None:
+        cast("Cockpit", self.app).going.set(name, value)
 
     async def _experiments(self, query: str) -> Hits:
         """By number, or by words of the hypothesis: plain substring search, since there may be ten thousand."""

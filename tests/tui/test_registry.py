@@ -1,0 +1,227 @@
+"""Every action of the registry: by its key, in the palette, in the help, and with its reason when it cannot be done.
+
+One app for each screen; an action without an expectation of its own must at least change what is seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from textual import events
+from textual.pilot import Pilot
+from textual.screen import Screen
+
+from core.client import Connection
+from core.record import commands as c
+from core.record import events as e
+from tests.tui.conftest import Show, text_of, until
+from tests.tui.stage import Playing
+from tests.tui.test_actions import proposal
+from tui.actions import REGISTRY, Action
+from tui.app import Cockpit
+from tui.palette import RegistryProvider
+from tui.screens.base import ActionScreen
+from tui.screens.cards import ApprovalCard, AwayCard, Confirm
+from tui.screens.detail import DetailScreen
+from tui.screens.help import HelpScreen, NotesScreen
+from tui.screens.main import MainScreen
+from tui.screens.picker import SessionsCard
+from tui.screens.settings import SettingsCard
+from tui.screens.steer import ChangeCard, GuidanceCard
+
+Expected = Callable[[Cockpit, Playing], bool]
+
+
+def sends(*wanted: type[c.Command]) -> Expected:
+    return lambda app, source: [type(sent) for sent in source.sent] == list(wanted)
+
+
+def opens(screen: type[Screen[object]]) -> Expected:
+    return lambda app, source: isinstance(app.screen, screen)
+
+
+def asks(purpose: str) -> Expected:
+    def asked(app: Cockpit, source: Playing) -> bool:
+        prompt = app.screen.prompt  # type: ignore[attr-defined]
+        return bool(prompt.display and prompt.purpose == purpose)
+
+    return asked
+
+
+EXPECTED: dict[str, Expected] = {
+    "pause": sends(c.Pause), "pause_now": opens(Confirm), "steer": asks("steer"), "guidance": opens(GuidanceCard),
+    "withdraw": sends(c.Withdraw), "approve": opens(ApprovalCard), "approve_mode": sends(c.ApproveMode),
+    "change": opens(ChangeCard), "stop": opens(Confirm), "stop_after": asks("after"), "stop_now": opens(Confirm),
+    "idea": asks("idea"), "own": asks("own"), "skip": sends(c.Skip), "fork": sends(c.Fork), "pin": sends(c.Pin),
+    "repeat": sends(c.Repeat), "certify": sends(c.Certify), "reproduce": sends(c.Reproduce),
+    "notes": opens(NotesScreen), "help": opens(HelpScreen), "away": opens(AwayCard), "sessions": opens(SessionsCard),
+    "settings": opens(SettingsCard),
+}  # fmt: skip
+ELSEWHERE = {  # not here, but in tests of their own
+    "detach", "palette", "escape", "program", "resume_engine", "replay", "earlier", "compare", "next_pane", "lower",
+    "previous_pane", "further",
+}  # fmt: skip
+ON_A_PAGE = ("skip", "fork", "pin", "copy_commit", "help")
+PAGE_ONLY = tuple(a.name for a in REGISTRY.for_place("detail") if "main" not in a.places)
+PREPARED: dict[str, tuple[str, ...]] = {  # what is pressed before, so that there is something to change
+    "up": ("j", "j"), "page_up": ("G",), "top": ("G",), "bottom": ("g",), "page_down": ("g",), "later": ("g", "j", "j"),
+    "closer": ("3",), "further": ("3", "plus"), "pane_4": ("1",), "narrower": ("4",), "wider": ("4",), "taller": ("4",),
+    "tab_1": ("2",),
+}  # fmt: skip
+
+
+def seen(app: Cockpit, source: Playing) -> tuple[object, ...]:
+    """All that an action could change."""
+    return text_of(app), [type(s) for s in app.screen_stack], list(source.sent), app.screen.focused
+
+
+async def key_of(pilot: Pilot[int], key: str) -> None:
+    """One key, taken in to its end: what `pilot.press` does, without its waiting."""
+    app = pilot.app
+    await app.on_event(_event(app, key))
+
+
+def _event(app: object, key: str) -> events.Key:
+    from textual.keys import _get_key_aliases, key_to_character
+
+    assert _get_key_aliases(key)
+    return events.Key(key, key_to_character(key))
+
+
+async def came(pilot: Pilot[int], app: Cockpit, source: Playing, wanted: Expected, name: str) -> None:
+    """Wait for what an action must bring."""
+    for _ in range(1000):
+        if wanted(app, source):
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"{name} did not do what it should:\n{text_of(app)}")
+
+
+async def begin(pilot: Pilot[int], app: Cockpit, source: Playing, place: str) -> None:
+    """The screen `place` alone, an experiment selected that has a commit and a result, nothing sent."""
+    while len(app.screen_stack) > 1:
+        await app.pop_screen()
+    main = app.screen
+    assert isinstance(main, MainScreen)
+    if main.prompt.display:
+        main.prompt.special("escape")
+    source.sent.clear()
+    main.board.poll()
+    main.show_pane(3)
+    app.steering.answers.clear()
+    kept = next(n for n in main.board.order if source.state.experiments[n].verdict == "kept")
+    main.board.choose(kept)
+    app._carded = set(source.state.approvals)
+    if place == "detail":
+        app.open_experiment(kept)
+        page: Expected = lambda app, source: isinstance(app.screen, DetailScreen) and app.screen.is_mounted  # noqa: E731
+        await came(pilot, app, source, page, "open")
+
+
+@pytest.mark.parametrize("place", ["main", "detail"])
+async def test_each_action_by_its_key(show: Show, place: str) -> None:
+    async with show(size=(110, 32)) as (pilot, app, source):
+        number = max(source.state.live)
+        source.happen(proposal(number), e.ApprovalRequested(number), e.GuidanceQueued(7, "be brief"))
+        app._carded = {number}
+        for action in REGISTRY.for_place(place):
+            if action.name in ELSEWHERE or (place == "detail" and action.name not in (*ON_A_PAGE, *PAGE_ONLY)):
+                continue
+            await begin(pilot, app, source, place)
+            for key in PREPARED.get(action.name, ()):
+                await key_of(pilot, key)
+            reason = action.reason(app.model)
+            assert reason is None, f"{action.name} is not prepared: {reason}"
+            before = () if action.name in EXPECTED else seen(app, source)
+            await key_of(pilot, action.keys[0])
+            wanted = EXPECTED.get(action.name, lambda app, source, before=before: seen(app, source) != before)
+            await came(pilot, app, source, wanted, action.name)
+
+
+async def test_each_action_is_in_the_palette_and_does_the_same(show: Show) -> None:
+    async with show(size=(110, 32)) as (pilot, app, source):
+        number = max(source.state.live)
+        source.happen(proposal(number), e.ApprovalRequested(number), e.GuidanceQueued(7, "be brief"))
+        app._carded = {number}
+        for action in REGISTRY.for_place("main"):
+            if action.name not in EXPECTED:
+                continue
+            await begin(pilot, app, source, "main")
+            provider = RegistryProvider(app.screen)
+            hits = [hit async for hit in provider.search(action.titled(app.model))]
+            hit = next(h for h in hits if str(h.text or h.match_display) == action.titled(app.model))
+            assert action.shown in str(hit.help) and action.description in str(hit.help)
+            found = hit.command()
+            assert found is not None
+            await found  # type: ignore[misc]
+            await came(pilot, app, source, EXPECTED[action.name], action.name)
+
+
+def reasons(app: Cockpit, place: str) -> list[tuple[Action, str]]:
+    return [(a, reason) for a in REGISTRY.for_place(place) if (reason := a.reason(app.model)) is not None]
+
+
+@pytest.mark.parametrize("place", ["main", "detail"])
+async def test_what_cannot_be_done_says_why_by_key_and_in_the_help(show: Show, place: str) -> None:
+    """With no engine, and before there is anything to act on."""
+    async with show(size=(160, 150)) as (pilot, app, source):
+        for nothing in (False, True):
+            await begin(pilot, app, source, place)
+            source.connection = Connection("dead", source.state.time, None, "no engine runs this session")
+            if nothing:
+                source.state.guidance.clear()
+                source.connection = Connection("live", source.state.time)
+                source.state.state = "stopping"
+            listed = reasons(app, place)
+            assert {"steer", "idea", "own", "change"} <= {a.name for a, _ in listed}
+            screen = app.screen
+            assert isinstance(screen, ActionScreen)
+            for action, reason in listed:
+                await key_of(pilot, action.keys[0])
+                told = f"{action.title}: {reason}"[:100]
+                await came(pilot, app, source, lambda app, source, told=told: told in text_of(app), action.name)
+                assert app.screen is screen and not source.sent
+            await screen.do(REGISTRY.named("help"))
+            await until(pilot, lambda: isinstance(app.screen, HelpScreen))
+            shown = " ".join(text_of(app).replace("│", " ").split())
+            for action, reason in listed:
+                assert f"Not now: {reason}." in shown, action.name
+
+
+async def test_a_click_on_the_footer_does_what_its_key_does(show: Show) -> None:
+    async with show(size=(160, 48)) as (pilot, app, source):
+        footer = text_of(app).splitlines()[-1]
+        await pilot.click(offset=(footer.index("steer"), 47))
+        await until(pilot, lambda: asks("steer")(app, source))
+        await pilot.press("escape")
+        await pilot.click(offset=(footer.index("pause"), 47))
+        await until(pilot, lambda: source.sent == [c.Pause()])
+
+
+async def test_the_wheel_and_clicks_reach_every_card_of_rows(show: Show) -> None:
+    async with show(size=(120, 40)) as (pilot, app, _source):
+        await pilot.press("comma")
+        await until(pilot, lambda: isinstance(app.screen, SettingsCard))
+        card = app.screen
+        assert isinstance(card, SettingsCard)
+        await until(pilot, lambda: card._page.region.y > 0)
+        page = card._page.region
+        await pilot.click(offset=(page.x + 6, page.y + 1 + card._places[3]))
+        assert card.at == 3
+        card.on_mouse_scroll_down(
+            events.MouseScrollDown(None, 5, 5, 0, 1, 0, False, False, False)  # as the driver makes it
+        )
+        assert card.at == 6
+
+
+async def test_other_keys_hold_once_they_are_set(show: Show) -> None:
+    async with show(size=(120, 40)) as (pilot, app, source):
+        app.registry = REGISTRY.remapped({"pause": ("P", "f5"), "pause_now": ("ctrl+k",)})
+        await pilot.press("f5")
+        await until(pilot, lambda: source.sent == [c.Pause()])
+        await pilot.press("space")
+        await pilot.pause()
+        assert source.sent == [c.Pause()]
+        assert isinstance(app.screen, MainScreen) and ("P", "pause", True, "pause") in app.screen.hints()
