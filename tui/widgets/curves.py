@@ -82,8 +82,10 @@ def overlay(lines: Sequence[tuple[Points, str]], end: float, width: int, height:
     rows, cells = height - 1, width - 8
     if not shown or rows < 2 or cells < 8:
         return []
-    low, high = window([points for points, _ in shown])
-    drawn = [(curve(points, cells, rows, low, high, 0.0, end or 1.0), look[role]) for points, role in shown]
+    low, high = window([points for points, _ in shown], 0.9 if rows > 12 else 0.75)
+    drawn = [
+        (curve(_below(points, high), cells, rows, low, high, 0.0, end or 1.0), look[role]) for points, role in shown
+    ]
     out = []
     for y in range(rows):
         label = high if y == 0 else low if y == rows - 1 else None
@@ -95,10 +97,16 @@ def overlay(lines: Sequence[tuple[Points, str]], end: float, width: int, height:
     return [*out, strip_of([(axis, look["faint"])], width, look["text"])]
 
 
-def window(curves: Sequence[Points]) -> tuple[float, float]:
+def _below(points: Points, high: float) -> Points:
+    """Without what lies above the window, but for the last point before the curve enters it."""
+    first = next((i for i, (_, y) in enumerate(points) if y <= high), 0)
+    return points[max(0, first - 1) :]
+
+
+def window(curves: Sequence[Points], share: float = 0.9) -> tuple[float, float]:
     """Lowest and highest loss worth showing: the first steps' fall would flatten all that follows."""
     values = sorted(y for points in curves for _, y in points)
-    low, high = values[0], values[min(len(values) - 1, int(len(values) * 0.9))]
+    low, high = values[0], values[min(len(values) - 1, int(len(values) * share))]
     return low, high if high > low else low + (abs(low) * 0.01 or 1.0)
 
 

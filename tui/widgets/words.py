@@ -8,7 +8,7 @@ from difflib import SequenceMatcher
 
 Spans = tuple[tuple[int, int], ...]  # first and last character of what changed, in order
 
-_TOKENS = re.compile(r"\w+|\s+|[^\w\s]")
+_TOKENS = re.compile(r"\d[\w.]*(?:[eE][-+]\d+)?|\w+|\s+|[^\w\s]")  # a number is one word: 0.6, 2e-4, 10_000
 LEAST_ALIKE = 0.4  # lines with less in common than that are new lines, not changed ones
 LONGEST = 400  # characters of a line that are compared
 MOST_LINES = 60  # of one side of a change
