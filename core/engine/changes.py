@@ -16,6 +16,7 @@ from core.record import commands as c
 from core.record import events as e
 from core.record.budget import SessionBudget
 from core.record.errors import AutoresearchError, CommandRefused
+from core.record.state import HUMAN
 from core.research.protocol import Researcher
 
 if TYPE_CHECKING:
@@ -80,6 +81,9 @@ class Changes:
         self._remember(researcher=name, model=command.model, script=script)
         loop.ahead.patient, loop.exhausted = True, ""
         await loop.journal.write(e.ResearcherChanged(made.name, made.model))
+        if setup.researcher.name == HUMAN:  # who waits for a person would do so for ever
+            loop.ahead.rethink = True
+            loop.ahead.cancel()
         loop.wake()
         model = f" ({made.model})" if made.model else ""
         return f"from the next experiment on {made.name}{model} proposes"

@@ -134,7 +134,8 @@ class _Work:
         transcript = Transcript(self.stream)
         text = self._prompt()
         order = self._order(bench, text)
-        self.stream.tool(f"{self.profile.name}: {one_line(' '.join(self.profile.argv), 200)}")
+        shown = " ".join(word.replace("{model}", self.model) for word in self.profile.argv)
+        self.stream.tool(f"{self.profile.name}: {one_line(shown, 200)}")
         try:
             done = await bench.run(order, text, transcript.feed)
         except LabError as error:

@@ -66,8 +66,8 @@ class Transcript:
         self._tell("text", line + "\n")
 
     def _tell(self, kind: str, text: str) -> None:
-        if kind == "text":
-            self._tail = (self._tail + text)[-KEPT:]
+        if kind in ("text", "note"):
+            self._tail = (self._tail + text + "\n" * (kind == "note"))[-KEPT:]
         if self._drowned:
             return
         self._shown += len(text)
@@ -94,7 +94,6 @@ def told(event: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield from _block(_map(block))
     elif kind == "result" and isinstance(event.get("result"), str) and event.get("is_error"):
         yield "note", event["result"]
-        yield "text", event["result"] + "\n"
     elif kind == "item.completed":  # codex
         yield from _codex(_map(event.get("item")))
     elif kind == "message" and event.get("role") == "assistant":  # gemini, in pieces
@@ -109,7 +108,6 @@ def told(event: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         error = event.get("error")
         words = _map(error).get("message") or _map(_map(error).get("data")).get("message") or event.get("message")
         yield "note", str(words or error)
-        yield "text", f"{words or error}\n"
 
 
 def _block(block: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -31,7 +31,7 @@ from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 MODEL = "claude-opus-5-5"
 HTML = b"<!doctype html><title>Sign in</title><p>Welcome to the wireless network"
@@ -93,7 +93,7 @@ class Server:
                 return self.turns[-1]
             return {"fault": "status", "status": 500, "message": f"the script has only {len(self.turns)} turns"}
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 HTML = b"<!doctype html><title>Sign in</title><p>Welcome to the wireless network"
 
@@ -88,7 +88,7 @@ class Server:
                 return self.turns[-1]
             return {"fault": "status", "status": 500, "message": f"the script has only {len(self.turns)} turns"}
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

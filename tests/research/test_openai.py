@@ -30,7 +30,10 @@ GOOD = {
 }  # fmt: skip
 WRONG = {**GOOD, "edits": [{"path": "train.py", "search": "LR = 0.3", "replace": "LR = 0.2"}]}
 ANSWER = {"thinking": "Let me think about the step size.", "text": "I will raise it.", "tool": GOOD}
-LOOK: dict[str, Any] = {"thinking": "Let me look.", "tools": [["read_file", {"path": "train.py"}], ["search_code", {"text": "WD"}]]}
+LOOK: dict[str, Any] = {
+    "thinking": "Let me look.",
+    "tools": [["read_file", {"path": "train.py"}], ["search_code", {"text": "WD"}]],
+}
 TEXT = "HYPOTHESIS: LR up\nKIND: optimiser\n\ntrain.py\n<<<<<<< SEARCH\nLR = 0.1\n=======\nLR = 0.2\n>>>>>>> REPLACE\n"
 FAST = Backoff(base=0.005, cap=0.02, slice=1.0)
 DIALECTS = pytest.mark.parametrize("dialect", ["chat", "responses"])
