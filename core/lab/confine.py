@@ -156,6 +156,12 @@ _X86 = {
     "ioperm": 173, "settimeofday": 164, "clock_settime": 227, "sethostname": 170, "setdomainname": 171,
     "personality": 135, "modify_ldt": 154, "vhangup": 153, "nfsservctl": 180, "lookup_dcookie": 212,
     "shmget": 29, "semget": 64, "msgget": 68, "mq_open": 240, "seccomp": 317,
+    "chmod": 90, "fchmod": 91, "fchmodat": 268, "chown": 92, "fchown": 93, "lchown": 94, "fchownat": 260,
+    "utime": 132, "utimes": 235, "futimesat": 261, "utimensat": 280, "setxattr": 188, "lsetxattr": 189,
+    "fsetxattr": 190, "removexattr": 197, "lremovexattr": 198, "fremovexattr": 199, "setpriority": 141,
+    "ioprio_set": 251, "sched_setaffinity": 203, "sched_setscheduler": 144, "sched_setparam": 142, "sched_setattr": 314,
+    "inotify_add_watch": 254, "fanotify_init": 300, "migrate_pages": 256, "move_pages": 279, "memfd_secret": 447,
+    "name_to_handle_at": 303, "truncate": 76, "open": 2, "openat": 257, "ioctl": 16,
 }  # fmt: skip
 _ARM = {
     "socket": 198, "connect": 203, "bind": 200, "listen": 201, "socketpair": 199, "sendto": 206, "clone": 220,
@@ -166,17 +172,37 @@ _ARM = {
     "reboot": 142, "swapon": 224, "swapoff": 225, "acct": 89, "quotactl": 60, "syslog": 116, "settimeofday": 170,
     "clock_settime": 112, "sethostname": 161, "setdomainname": 162, "personality": 92, "vhangup": 58,
     "nfsservctl": 42, "lookup_dcookie": 18, "shmget": 194, "semget": 190, "msgget": 186, "mq_open": 180,
-    "seccomp": 277,
+    "seccomp": 277, "fchmod": 52, "fchmodat": 53, "fchown": 55, "fchownat": 54, "utimensat": 88, "setxattr": 5,
+    "lsetxattr": 6, "fsetxattr": 7, "removexattr": 14, "lremovexattr": 15, "fremovexattr": 16, "setpriority": 140,
+    "ioprio_set": 30, "sched_setaffinity": 122, "sched_setscheduler": 119, "sched_setparam": 118, "sched_setattr": 274,
+    "inotify_add_watch": 27, "fanotify_init": 262, "migrate_pages": 238, "move_pages": 239, "memfd_secret": 447,
+    "name_to_handle_at": 264, "truncate": 45, "openat": 56, "ioctl": 29,
 }  # fmt: skip
 # Numbers since 2019 are the same everywhere.
 _COMMON = {
     "clone3": 435, "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "pidfd_getfd": 438,
     "process_madvise": 440, "move_mount": 429, "open_tree": 428, "fsopen": 430, "fsconfig": 431, "fsmount": 432,
-    "fspick": 433, "mount_setattr": 442,
+    "fspick": 433, "mount_setattr": 442, "openat2": 437, "process_mrelease": 448, "fchmodat2": 452, "setxattrat": 463,
+    "removexattrat": 466, "file_setattr": 469, "open_tree_attr": 467, "quotactl_fd": 443,
 }  # fmt: skip
-_ABSENT = ("clone3", "io_uring_setup", "io_uring_enter", "io_uring_register")  # callers fall back when told "no such"
+# Landlock does not rule over what a file is called, owned and dated like, and its owner is who started all this: what
+# lies outside could be closed to others, or carry a word to the next run. Programs that copy files with their modes
+# and times go on when they are told that it is done.
+_PRETENDED = ("chmod", "fchmod", "fchmodat", "fchmodat2", "utime", "utimes", "futimesat", "utimensat")
+# The same by ioctl: a file's flags and version.
+_FILE_IOCTLS = (0x40086602, 0x40046602, 0x401C5820, 0x40087602, 0x40047602, 0x40086604)
+# Of another process they would change the speed: done for oneself (0), else pretended, as thread libraries insist.
+_ONESELF = ("sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr")
+_ABSENT = (
+    "clone3",
+    "openat2",
+    "io_uring_setup",
+    "io_uring_enter",
+    "io_uring_register",
+)  # callers fall back
 _NETWORK = ("connect", "bind", "listen")
-_CONDITIONAL = ("socket", "socketpair", "sendto", "clone", "prlimit64", "seccomp")
+_CONDITIONAL = ("socket", "socketpair", "sendto", "clone", "prlimit64", "seccomp", "setpriority", "ioprio_set",
+                "open", "openat", "ioctl", *_ONESELF)  # fmt: skip
 _AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _ALLOW, _ASK, _ERRNO, _KILL = 0x7FFF0000, 0x7FC00000, 0x00050000, 0x80000000
 _LOAD, _JEQ, _JGE, _JSET, _AND, _RET = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
@@ -202,11 +228,23 @@ def seccomp_program(machine: str, *, network: bool, local: bool = False) -> byte
     for name, number in table.items():
         if name in _CONDITIONAL or ((network or local) and name in _NETWORK):
             continue
-        answer = _ERRNO | errno.ENOSYS if name in _ABSENT else denied
+        answer = _ERRNO | (errno.ENOSYS if name in _ABSENT else 0 if name in _PRETENDED else errno.EPERM)
         code += [_op(_JEQ, number, 0, 1), _op(_RET, answer)]
     code += _when(table["clone"], [_op(_LOAD, 16), _op(_JSET, _NEW_NAMESPACES, 0, 1), _op(_RET, denied)])
-    # Limits of others may not be changed; pid 0 is oneself.
-    code += _when(table["prlimit64"], [_op(_LOAD, 16), _op(_JEQ, 0, 1, 0), _op(_RET, denied)])
+    # Limits and priorities of others may not be changed; pid 0 is oneself.
+    for name in ("prlimit64", *_ONESELF):
+        otherwise = denied if name == "prlimit64" else _ERRNO
+        code += _when(table[name], [_op(_LOAD, 16), _op(_JEQ, 0, 1, 0), _op(_RET, otherwise)])
+    for name, kind in (("setpriority", 0), ("ioprio_set", 1)):  # the kind that is a process
+        one = [_op(_LOAD, 16), _op(_JEQ, kind, 0, 2), _op(_LOAD, 24), _op(_JEQ, 0, 1, 0), _op(_RET, denied)]
+        code += _when(table[name], one)
+    # Landlock before Linux 6.2 lets a file that may only be read be emptied.
+    for name, flags in (("open", 24), ("openat", 32)):
+        if name in table:
+            emptied = [_op(_LOAD, flags), _op(_JSET, os.O_ACCMODE, 2, 0), _op(_JSET, os.O_TRUNC, 0, 1)]
+            code += _when(table[name], [*emptied, _op(_RET, denied)])
+    called = [_op(_JEQ, number, len(_FILE_IOCTLS) - place, 0) for place, number in enumerate(_FILE_IOCTLS)]
+    code += _when(table["ioctl"], [_op(_LOAD, 24), *called, _op(_RET, _ALLOW), _op(_RET, denied)])
     if local:
         code += [_op(_JEQ, table["connect"], 0, 1), _op(_RET, _ASK)]
         code += _when(table["socket"], _only(_AF_UNIX, _STREAM, denied))

@@ -391,6 +391,26 @@ def test_the_filter_is_sound_for_every_machine(machine: str, network: bool) -> N
     assert ask("clone", 17) == allow and ask("clone", 0x10000000 | 17) == refuse
     assert ask("prlimit64", 0) == allow and ask("prlimit64", 1) == refuse
     assert ask("socket", 2, 1) == (allow if network else refuse)
+    assert ask("socket", 1, 1) == refuse and ask("socket", 40, 1) == refuse
+    pretend = 0x00050000
+    assert ask("fchmodat") == ask("utimensat") == pretend and ask("setxattr") == ask("fchownat") == refuse
+    assert ask("sched_setaffinity", 0) == allow and ask("sched_setaffinity", 7) == pretend
+    assert ask("setpriority", 0, 0) == allow and ask("setpriority", 0, 7) == ask("setpriority", 2, 0) == refuse
+    assert ask("ioprio_set", 1, 0) == allow and ask("ioprio_set", 1, 7) == ask("ioprio_set", 3, 0) == refuse
+    assert ask("openat", 0, 0, os.O_RDONLY) == ask("openat", 0, 0, os.O_WRONLY | os.O_TRUNC) == allow
+    assert ask("openat", 0, 0, os.O_RDONLY | os.O_TRUNC) == refuse and ask("openat2") == 0x00050000 | 38
+    assert ask("ioctl", 3, 0x5401) == allow and {ask("ioctl", 3, n) for n in confine._FILE_IOCTLS} == {refuse}
+    local = confine.seccomp_program(machine, network=network, local=True)
+
+    def ask_local(name: str, *args: int) -> int:
+        return interpret(local, table[name], confine._AUDIT[machine], args)
+
+    if not network:  # every connection is asked for, of the one kind of socket that there may be
+        assert ask_local("connect", 3) == 0x7FC00000 and ask_local("bind", 3) == allow
+        assert ask_local("socket", 1, 1 | 0o2004000) == allow
+        assert {ask_local("socket", *kind) for kind in ((1, 2), (1, 5), (2, 1), (16, 3))} == {refuse}
+    else:
+        assert local == program
     assert ask("connect", 3) == (allow if network else refuse)
     assert ask("socketpair", 1, 1 | 0o2000000) == allow and ask("socketpair", 1, 5) == allow
     assert ask("socketpair", 1, 2) == (allow if network else refuse)
