@@ -31,8 +31,9 @@ keys          In the app: space pauses, i steers, x skips, enter opens an experi
 where         PROJECT is a folder with a program.md inside a git repository (default: here).
               Sessions: PROJECT/sessions/NAME/. Kept changes: branch autoresearch/NAME. Your checkout is never touched.
               Sockets and crash notes: ~/.local/state/autoresearch-tui (or $AUTORESEARCH_HOME).
-environment   ANTHROPIC_API_KEY makes Claude the researcher; without it the control researcher (Optuna) works.
-              ANTHROPIC_BASE_URL, OPENAI_API_KEY, OPENAI_BASE_URL, AUTORESEARCH_HOME, NO_COLOR.
+environment   ANTHROPIC_API_KEY makes Claude the researcher, else OPENAI_API_KEY GPT; without a key the control (Optuna)
+              works. Keys may stand in ~/.config/autoresearch-tui/keys.toml (chmod 600) instead.
+              ANTHROPIC_BASE_URL, OPENAI_BASE_URL (Ollama, vLLM, llama.cpp …), AUTORESEARCH_HOME, NO_COLOR.
 exit codes    0 done   1 refused or failed   2 wrong words   3 no such session
 """
 _STEER = " Answered accepted or refused, with the reason. --session NAME picks another session than the newest."

@@ -183,9 +183,9 @@ class LaunchScreen(Screen[None]):
     def _show_fields(self) -> None:
         """Only the fields that mean something to the chosen researcher."""
         chosen = self.query_one("#researcher", Choice).value
-        self.query_one("#field-model").display = chosen not in ("control", "scripted", "")
+        self.query_one("#field-model").display = chosen not in ("control", "scripted", "human", "")
         self.query_one("#field-script").display = chosen == "scripted"
-        self.query_one("#field-usd").display = chosen not in ("control", "scripted", "")
+        self.query_one("#field-usd").display = chosen not in ("control", "scripted", "human", "")
 
     async def _examine(self) -> None:
         self.ready = ready = await examine(self.cockpit.project)
