@@ -183,4 +183,5 @@ class Going:
 
     async def _jump(self, place: float) -> None:
         if self._played.seek(place):
-            await self._app.show_again()
+            # In a worker: waiting here for a screen to be gone would hold up the messages that let it go.
+            self._app.run_worker(self._app.show_again())

@@ -6,6 +6,7 @@ import asyncio
 from typing import ClassVar
 
 from textual import events
+from textual.await_complete import AwaitComplete
 from textual.binding import BindingType
 from textual.screen import Screen, ScreenResultType
 from textual.widgets import Input
@@ -13,7 +14,16 @@ from textual.widgets import Input
 MOUNT_SECONDS = 5.0  # a screen that takes longer to appear loses the keys that were typed meanwhile
 
 
-class KeyScreen(Screen[ScreenResultType]):
+class Once(Screen[ScreenResultType]):
+    """A screen that is left once: of two clicks, or a click and a key, the second would take the screen behind it."""
+
+    def dismiss(self, result: ScreenResultType | None = None) -> AwaitComplete:
+        if self.app.screen is not self:
+            return AwaitComplete()
+        return super().dismiss(result)
+
+
+class KeyScreen(Once[ScreenResultType]):
     """A screen that is handed every key and paste by the app, and is done with it when `take` returns."""
 
     BINDINGS: ClassVar[list[BindingType]] = []

@@ -18,7 +18,7 @@ from core.record import events as e
 from tests.recorded import make_session
 from tests.tui.conftest import Show, text_of, until
 from tests.tui.test_actions import proposal
-from tui.screens.cards import ApprovalCard
+from tui.screens.cards import ApprovalCard, AwayCard
 from tui.screens.detail import DetailScreen
 from tui.screens.main import MainScreen
 from tui.widgets.prompt import Prompt
@@ -92,6 +92,19 @@ async def test_a_proposal_that_comes_while_a_person_writes_waits(show: Show) -> 
         await until(pilot, lambda: source.sent == [commands.Steer("slowly y", now=False, standing=False)])
         source.version += 1
         await until(pilot, lambda: isinstance(app.screen, ApprovalCard))
+
+
+async def test_a_card_is_left_once(show: Show) -> None:
+    """A double click on it, or a click and a key: the second is not taken for the screen behind."""
+    async with show() as (pilot, app, _source):
+        await pilot.press("A")
+        await until(pilot, lambda: isinstance(app.screen, AwayCard))
+        card = app.screen
+        for _ in range(2):
+            card.post_message(events.Click(card, 5, 5, 0, 0, 1, False, False, False, 5, 5))
+        card.dismiss(None)
+        await pilot.pause(0.1)
+        assert isinstance(app.screen, MainScreen) and app.failure is None
 
 
 def test_type_ahead_in_a_real_terminal(tmp_path: Path) -> None:

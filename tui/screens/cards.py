@@ -16,7 +16,7 @@ from textual.widgets import Input, Static
 from core.record.budget import format_seconds
 from core.record.metric import format_delta, format_metric
 from core.views import Away, clean, plural
-from tui.keyboard import KeyScreen
+from tui.keyboard import KeyScreen, Once
 from tui.model import Model
 from tui.text import Part, brief, left
 from tui.theme import Look
@@ -96,7 +96,7 @@ class Card(KeyScreen[Answer], ModalScreen[Answer]):
         raise NotImplementedError
 
 
-class Question(ModalScreen[bool]):
+class Question(Once[bool], ModalScreen[bool]):
     """Yes or no, before there is a session. No is the default."""
 
     BINDINGS: ClassVar[list[BindingType]] = []
