@@ -18,6 +18,7 @@ from core.views.tables import (
     status,
 )
 from core.views.text import SIGNS, clean, one_line, plural, role, sign, to_ascii
+from core.views.trust import noise_words, trust_lines
 
 __all__ = [
     "SIGNS",
@@ -41,6 +42,7 @@ __all__ = [
     "leaderboard",
     "lineage",
     "loss_at",
+    "noise_words",
     "one_line",
     "plural",
     "progress",
@@ -55,4 +57,5 @@ __all__ = [
     "speed",
     "status",
     "to_ascii",
+    "trust_lines",
 ]

@@ -60,9 +60,10 @@ def chart(state: State) -> Chart:
             failed.append((number, x.verdict or ""))
             continue
         dots.append(Dot(number, x.metric, x.verdict or ""))
-        if x.verdict == "kept" and (not best or metric.better(x.metric, best[-1][1])):
+        leads = number == state.best  # simpler code may lead with a number that is no better
+        if x.verdict == "kept" and (leads or not best or metric.better(x.metric, best[-1][1])):
             best.append((number, x.metric))
     return Chart(
         metric.name, metric.direction, tuple(dots), tuple(best), tuple(failed), baseline,
-        state.baseline.sigma if state.baseline else None, max(numbers, default=0),
+        state.sigma, max(numbers, default=0),
     )  # fmt: skip

@@ -66,7 +66,7 @@ def forecast(curve: Curve, end: float, other: Curve = (), name: str = "the best"
         shift = difference(curve, other)
         if shift is not None:
             tail = [y for x, y in other if x >= other[-1][0] * 0.95]
-            return Forecast(sum(tail) / len(tail) + shift, f"as {name} ended, shifted by the difference now")
+            return Forecast(sum(tail) / len(tail) + shift, f"where {name} ended, shifted by the present difference")
     late = [(math.log(x), y) for x, y in curve[len(curve) // 2 :] if x > 0]
     fit = _line(late)
     if fit is None:
@@ -97,8 +97,13 @@ def speed(steps: Curve, usual: Curve) -> tuple[float, float | None] | None:
         return None
     (x0, y0), (x1, y1) = steps[0], steps[-1]
     rate = (y1 - y0) / (x1 - x0)
-    first, last = loss_at(usual, x0), loss_at(usual, min(x1, usual[-1][0])) if usual else None
-    if first is None or last is None or last <= first or rate <= 0:
+    if not usual or rate <= 0:
         return rate, None
-    reached = loss_at(steps, min(x1, usual[-1][0]))
-    return rate, None if reached is None else (reached - y0) / (last - first)
+    start, end = max(x0, usual[0][0]), min(x1, usual[-1][0])
+    theirs = (loss_at(usual, start), loss_at(usual, end))
+    ours = (loss_at(steps, start), loss_at(steps, end))
+    if end <= start or None in theirs or None in ours:
+        return rate, None
+    (a, b), (c, d) = theirs, ours
+    assert a is not None and b is not None and c is not None and d is not None
+    return rate, (d - c) / (b - a) if b > a else None

@@ -13,6 +13,7 @@ from core.record.metric import Metric, format_metric
 from core.record.state import BASELINE, Note, State
 from core.views.tables import experiment_table
 from core.views.text import clean, one_line, plural
+from core.views.trust import trust_table
 
 
 def sentence(event: Event, metric: Metric | None = None) -> str | None:
@@ -161,7 +162,6 @@ _SENTENCES: dict[type, Callable[[Any, Metric], str | None]] = {
     e.BudgetChanged: _budget_changed,
     e.SlotsChanged: lambda b, m: f"runs go to {' '.join(b.slots)}",
     e.ProgramChanged: _program_changed,
-    e.NoteKept: lambda b, m: f"{_who(b.experiment)} notes: {b.text}",
     e.Noted: lambda b, m: f"{'' if b.level == 'info' else b.level + ': '}{b.text}",
 }
 
@@ -173,11 +173,15 @@ def show(state: State, number: int, events: Iterable[Event], stream: str = "") -
     """
     x = state.experiments[number]
     diff = rationale = ""
-    for event in events:
+    devices: dict[int, dict[str, Any]] = {}
+    own = list(events)
+    for event in own:
         if isinstance(event.body, e.Proposed):
             diff, rationale = event.body.diff, event.body.rationale
         elif isinstance(event.body, e.Rebased) and event.body.diff:
             diff = event.body.diff
+        elif isinstance(event.body, e.RunFinished):
+            devices[event.body.run] = dict(event.body.device)
     reasoning = "\n\n".join(part for part in (clean(stream).strip(), clean(rationale).strip()) if part)
     return {
         **experiment_table(x),
@@ -192,10 +196,16 @@ def show(state: State, number: int, events: Iterable[Event], stream: str = "") -
                 "steps": r.steps,
                 "seed": r.seed,
                 "ended": r.ended,
+                "run": r.run,
+                "commit": r.commit,
+                "budget": r.budget,
+                "slot": r.slot,
+                "device": devices.get(r.run),
             }
             for r in x.runs
         ],
         "reason": x.reason,
+        **trust_table(state, x, own),
     }
 
 

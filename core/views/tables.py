@@ -9,6 +9,7 @@ from core.record.budget import parse_run_budget
 from core.record.events import VERDICTS
 from core.record.state import BASELINE, Experiment, Run, State
 from core.views.text import one_line
+from core.views.trust import trust_in_best
 
 # Where a verdict stands in the leaderboard: what was kept leads, whatever a discarded result within the noise says.
 _RANK = {"kept": 0, "provisional": 1, "discarded": 2, "pruned": 3, "crashed": 4, "rejected": 5, "skipped": 6}
@@ -81,6 +82,7 @@ def status(state: State, alive: bool, now: float) -> dict[str, Any]:
             "metric": state.best_metric,
             "commit": (state.best_commit or (started.commit if started else None)) if best else None,
         },
+        "trust": trust_in_best(state),
         "running": [
             {"experiment": r.experiment, "slot": r.slot, "phase": r.phase, "progress": progress(r, now)}
             for r in (state.live_runs() if alive else [])
@@ -139,7 +141,8 @@ def rows(state: State, *, live: bool = True) -> list[Row]:
     """
     key = state.metric.sort_key
     judged = [x for x in state.experiments.values() if x.verdict is not None and x.number != BASELINE]
-    judged.sort(key=lambda x: (_RANK.get(x.verdict or "", 9), key(x.metric), x.number))
+    # The best leads whatever an earlier one says: only a leader's number is corrected by what comes after it.
+    judged.sort(key=lambda x: (_RANK.get(x.verdict or "", 9), x.number != state.best, key(x.metric), x.number))
     found = [_row(x, state.best) for x in judged]
     if live:
         found += [

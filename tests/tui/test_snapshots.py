@@ -1,4 +1,6 @@
-"""The screens to the cell and the colour. After a wanted change: `pytest tests/tui --snapshot-update`, and look."""
+"""The screens to the cell, and two of them to the colour. After a wanted change: `pytest tests/tui --snapshot-update`,
+and look at what changed.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +10,11 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from core.client import Connection
+from core.client import Client, Connection
+from core.record import events as e
+from tests.recorded import make_session
 from tests.tui.conftest import Clock, text_of
-from tests.tui.stage import Playing, Stage, build
+from tests.tui.stage import Playing, Stage, build, realistic_diff
 from tui.app import Cockpit
 from tui.theme import Look
 
@@ -26,7 +30,7 @@ async def settled(pilot: Pilot[Any]) -> None:
     app = pilot.app
     assert isinstance(app, Cockpit)
     same, before = 0, ""
-    for _ in range(400):
+    for _ in range(600):
         await pilot.pause(0.05)
         coloured = getattr(getattr(app.screen, "diff", None), "colours", True)
         shown = text_of(app)
@@ -37,36 +41,84 @@ async def settled(pilot: Pilot[Any]) -> None:
     raise AssertionError("the screen never came to rest")
 
 
-@pytest.mark.parametrize(
-    "size,look,ascii_only",
-    [((160, 48), "dark", False), ((120, 36), "ansi", False), ((80, 24), "dark", False), ((120, 36), "plain", True)],
-)
+@pytest.mark.parametrize("size,look,ascii_only", [((160, 48), "dark", False), ((120, 36), "ansi", False)])
 def test_main(snap_compare: Any, stage: Stage, size: tuple[int, int], look: str, ascii_only: bool) -> None:
     assert snap_compare(cockpit(stage, look, ascii_only), terminal_size=size, run_before=settled)
 
 
-def test_empty(snap_compare: Any, tmp_path: Path) -> None:
-    stage = build(tmp_path, experiments=0, live=False)
-    assert snap_compare(cockpit(stage), terminal_size=(120, 36), run_before=settled)
-
-
-def test_disconnected(snap_compare: Any, stage: Stage) -> None:
+async def test_a_session_in_every_state(stage: Stage, snapshot: Any) -> None:
+    """One app, walked from state to state."""
     app = cockpit(stage)
+    source = app._source
+    assert isinstance(source, Playing)
+    async with app.run_test(size=(160, 48)) as pilot:
 
-    async def lose(pilot: Pilot[Any]) -> None:
-        source = app.model.source
-        assert isinstance(source, Playing)
-        source.connection = Connection("lost", stage.now - 17, stage.now + 4, "nothing heard from the engine for 15 s")
+        async def same(name: str) -> None:
+            await settled(pilot)
+            assert text_of(app) == snapshot(name=name)
+
+        await same("running 160x48")
+        await pilot.resize_terminal(120, 36)
+        await same("running 120x36")
+        await pilot.resize_terminal(80, 24)
+        await same("running 80x24")
+        await pilot.resize_terminal(39, 9)
+        await same("running 39x9")
+        await pilot.resize_terminal(120, 36)
+        source.happen(e.StateChanged("paused", "by you"))
+        await same("paused")
+        number = max(source.state.live)
+        proposal = e.Proposed(number, "Rotary base 20k: the context is short", "A slower base wastes pairs.", -0.0015,
+                              "architecture", realistic_diff(5), ("nanotrain/train.py",), 3, 2, 22.0)  # fmt: skip
+        source.happen(e.StateChanged("running"), proposal, e.ApprovalRequested(number))
+        await same("approval")
+        app.clock.now += 1  # type: ignore[attr-defined]
+        await pilot.press("escape")
+        source.connection = Connection("lost", stage.now - 17, stage.now + 5, "nothing heard from the engine for 15 s")
         source.version += 1
+        await same("disconnected")
+
+
+async def test_the_screens_for_reading(stage: Stage, snapshot: Any) -> None:
+    app = cockpit(stage)
+    async with app.run_test(size=(120, 36)) as pilot:
         await settled(pilot)
+        for name, keys in (
+            ("lineage", "L"), ("failures", "X j"), ("costs", "dollar_sign"), ("compare", "m 4 j j j m c"),
+            ("experiment", "enter"), ("curves", "4"),
+        ):  # fmt: skip
+            for key in keys.split():
+                await pilot.press(key)
+            await settled(pilot)
+            assert text_of(app) == snapshot(name=name)
+            if name != "experiment":
+                await pilot.press("escape")
 
-    assert snap_compare(app, terminal_size=(120, 36), run_before=lose)
 
-
-def test_experiment(snap_compare: Any, stage: Stage) -> None:
-    async def opened(pilot: Pilot[Any]) -> None:
-        await pilot.pause(0.3)
-        await pilot.press("4", "j", "j", "j", "enter")
+@pytest.mark.parametrize("look,ascii_only", [("plain", True), ("plain", False)])
+async def test_without_colours(stage: Stage, snapshot: Any, look: str, ascii_only: bool) -> None:
+    app = cockpit(stage, look, ascii_only)
+    async with app.run_test(size=(120, 36)) as pilot:
         await settled(pilot)
+        assert text_of(app) == snapshot
 
-    assert snap_compare(cockpit(stage), terminal_size=(120, 36), run_before=opened)
+
+@pytest.mark.parametrize("name,experiments,live", [("empty", 0, False), ("crashed", 7, True), ("finished", 12, False)])
+async def test_without_an_engine(tmp_path: Path, snapshot: Any, name: str, experiments: int, live: bool) -> None:
+    if name == "empty":
+        app = cockpit(build(tmp_path, experiments=0, live=False))
+    else:
+        paths = make_session(tmp_path / "project", experiments, live=live)
+        app = Cockpit(tmp_path, paths, source=Client(paths), look=Look())
+    async with app.run_test(size=(120, 36)) as pilot:
+        await settled(pilot)
+        assert text_of(app) == snapshot(name=name)
+
+
+@pytest.mark.slow
+async def test_ten_thousand_experiments(tmp_path: Path, snapshot: Any) -> None:
+    paths = make_session(tmp_path / "project", 10_000, files=False)
+    app = Cockpit(tmp_path, paths, source=Client(paths), look=Look())
+    async with app.run_test(size=(160, 48)) as pilot:
+        await settled(pilot)
+        assert text_of(app) == snapshot

@@ -111,6 +111,8 @@ class ChartPane(Pane):
         found = self.model.experiment(self.model.selected)
         if found is not None and found.number != BASELINE:
             parts = self._read_out(found)
+        elif not self.framed:
+            return []  # the axis stands there
         else:
             look = self.look
             words = ("kept", "provisional", "discarded", "crashed", "certified")

@@ -179,10 +179,19 @@ def _words(model: Model, curves: Curves, run: Run, others: list[tuple[str, Run]]
     rule = look.glyph("h") * 2
     out: list[list[Part]] = [[(rule, look["curve"]), (f" {name:<9}", look["text"]), (f"{loss:.4f}", look["bright"])]]
     for kind, found in reversed(others):
-        at = views.loss_at(curves.of(found.run), now)
+        theirs = curves.of(found.run)
+        at = views.loss_at(theirs, now)
         label = "baseline" if kind == "baseline" else f"{'best ' * (kind == 'best')}#{found.experiment}"
-        told = f"{at:.4f}" if at is not None else "ended"
-        out.append([(rule, look[ROLES[kind]]), (f" {label:<9}", look["dim"]), (told, look["text"])])
+        value = at if at is not None else theirs[-1][1]
+        ended = "" if at is not None or now <= theirs[-1][0] else "  its end"
+        out.append(
+            [
+                (rule, look[ROLES[kind]]),
+                (f" {label:<9}", look["dim"]),
+                (f"{value:.4f}", look["text"]),
+                (ended, look["dim"]),
+            ]
+        )
     found_standing = standing(model, curves, run)
     if found_standing and found_standing.forecast:
         guess = found_standing.forecast
