@@ -297,7 +297,7 @@ def _run_arguments(parser: argparse.ArgumentParser) -> None:
     add("--headless", action="store_true", help="no screen: wait for the end, a line for each event")
     add("--json", action="store_true", help="with --headless: one JSON event a line")
     add("--session", metavar="NAME", help="name of the session; an existing one goes on (default: today's date)")
-    add("--researcher", metavar="NAME", help="claude, openai, command, human, control, scripted (default: one with a key)")
+    add("--researcher", metavar="NAME", help="claude, openai, command, human, control, scripted (default: by key)")
     add("--model", metavar="ID", help="the researcher's model; for command: claude, codex … or a command line")
     add("--script", metavar="FILE.jsonl", help="proposals for --researcher scripted, one JSON object a line")
     add("--experiments", metavar="N", type=_count, help="stop after N experiments")
