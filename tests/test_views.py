@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import typing
 
 import pytest
@@ -27,8 +28,9 @@ STATUS = {
     "best": {"experiment", "metric", "commit"},
     "running": None,
     "device": {"busy_share"},
-    "cost": {"usd", "input_tokens", "output_tokens", "cached_tokens"},
+    "cost": {"usd", "input_tokens", "output_tokens", "cached_tokens", "usd_per_kept"},
     "engine": {"pid", "alive"},
+    "trust": {"noise", "runs", "hidden_gap", "certified"},
 }  # fmt: skip
 LEADERBOARD = [
     "experiment", "verdict", "metric", "sigma", "delta", "hypothesis", "researcher", "commit", "parent", "runs",
@@ -60,6 +62,44 @@ def test_status_has_the_contracts_keys_at_every_moment() -> None:
             for run in status["running"]:
                 assert run.keys() == {"experiment", "slot", "phase", "progress"}
             json.loads(wire.dumps(status))
+
+
+def test_how_far_a_number_can_be_trusted_is_said() -> None:
+    state = session(experiments=12)
+    best = state.best
+    own = [
+        Event(0, 0.0, e.HiddenScored(best, 1.5, 4.2, "#5 gains 4.2σ less on the hidden slice than on the visible one")),
+        Event(
+            0, 0.0, e.Certified(best, "refuted", 0.2, 0.8, 0.01, -0.1, math.inf, 8, "c.json", "z 0.80 is under 2.33")
+        ),
+    ]
+    shown = views.show(state, best, own)
+    assert shown["hidden"]["gap"] == 4.2 and shown["certificate"]["high"] is None
+    json.loads(wire.dumps(shown))
+    said = dict(views.trust_lines(shown))
+    assert "4.2σ smaller there; #5 gains" in said["hidden"] and "refuted (p 0.2)" in said["certified"]
+    assert "from 1 run" in said["number"] or "runs" in said["number"]
+    for fact in (*(event.body for event in own), e.NoiseEstimated(0.004, 0.002, math.inf, 1.0)):
+        fold(state, Event(state.seq + 1, state.time, fact))
+    trust = views.status(state, False, state.time)["trust"]
+    assert trust["noise"] == {"sigma": 0.004, "low": 0.002, "high": None, "df": 1.0}
+    assert trust["hidden_gap"] == 4.2 and trust["certified"] == "refuted" and trust["runs"] >= 1
+    assert dict(views.trust_lines(views.show(state, best, own)))["sigma"] == "0.0040 a run (0.0020 to unknown)"
+
+
+def test_the_best_leads_its_table_though_what_came_after_corrected_it() -> None:
+    state = session(experiments=12)
+    best, earlier = state.best, state.experiments[state.best].metric
+    assert earlier is not None
+    late = max(n for n, x in state.experiments.items() if x.verdict == "discarded")
+    worse = e.Judged(late, "discarded", 9.9, 7.9, "no better", runs=1, leader=1.999, leader_runs=3.0, leader_results=1)
+    fold(state, Event(state.seq + 1, state.time, worse))
+    assert state.best_metric == state.experiments[best].metric == 1.999 != earlier
+    assert views.leaderboard(state)[0]["experiment"] == best
+    assert views.status(state, False, state.time)["best"]["metric"] == 1.999
+    assert views.chart(state).best[-1] == (best, 1.999)
+    tsv = {line.split("\t")[1] for line in views.results_tsv(state).splitlines()}
+    assert "1.999000" in tsv
 
 
 def test_status_in_numbers() -> None:
@@ -133,12 +173,26 @@ def test_show_takes_the_last_diff_and_both_kinds_of_reasoning() -> None:
     own = [event for event in events if getattr(event.body, "experiment", None) == 1]
     state = state_of(events)
     shown = views.show(state, 1, own, "thought \x1b]0;title\x07aloud")
-    assert list(shown) == [*LEADERBOARD, "diff", "reasoning", "reason"] and isinstance(shown["runs"], list)
+    trust = ["noise", "claim", "hidden", "certificate"]
+    assert list(shown) == [*LEADERBOARD, "diff", "reasoning", "reason", *trust] and isinstance(shown["runs"], list)
     assert (
         shown["diff"].startswith("diff --git") and shown["reasoning"] == "thought aloud\n\nBecause of what #0 showed."
     )
     assert [list(run) for run in shown["runs"]] == [
-        ["kind", "metric", "self_reported", "seconds", "steps", "seed", "ended"]
+        [
+            "kind",
+            "metric",
+            "self_reported",
+            "seconds",
+            "steps",
+            "seed",
+            "ended",
+            "run",
+            "commit",
+            "budget",
+            "slot",
+            "device",
+        ]
     ]
     rebased = Event(999, 0.0, e.Rebased(1, 0, "a", "b", "diff --git a/x b/x\n+new\n"))
     assert "+new" in views.show(state, 1, [*own, rebased])["diff"]

@@ -15,13 +15,12 @@ from core.engine.setup import Setup, versions
 from core.engine.slots import Urgency
 from core.record import events as e
 from core.record.certify import Look, certificate_test, most_pairs
+from core.record.decide import HIDDEN_GAP
 from core.record.errors import CommandRefused
 from core.record.metric import format_metric
 from core.record.noise import Noise
 from core.record.state import BASELINE, Experiment, Run
 from core.session import write_json
-
-GAP_SIGMAS = 3.0  # a gain that shrinks by more than this on the hidden slice is not certified
 
 
 class Errands:
@@ -49,7 +48,7 @@ class Errands:
             raise CommandRefused(f"experiment {chosen} {word}: only what is kept is certified")
         if state.metric.gain(state.baseline.metric, x.metric or 0.0) <= 0:
             raise CommandRefused(f"experiment {chosen} is no better than the baseline: there is no gain to certify")
-        if x.hidden_gap is not None and x.hidden_gap > GAP_SIGMAS:
+        if x.hidden_gap is not None and x.hidden_gap > HIDDEN_GAP:
             raise CommandRefused(f"experiment {chosen} {_gap(x.hidden_gap)} on the hidden slice")
         if any(what == "certify" for what, _ in self._under_way):
             raise CommandRefused("a certification is under way already; it says how it ends")

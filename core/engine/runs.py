@@ -16,11 +16,10 @@ from core.engine.workplace import Workplace, start
 from core.lab import environment, runner, scorer
 from core.lab.libraries import versions_for
 from core.record import events as e
+from core.record.decide import HIDDEN_GAP
 from core.record.errors import AutoresearchError, ScorerFault
 from core.record.pulse import SlotReading
 from core.record.state import BASELINE, Experiment, Run, State
-
-GAP_SIGMAS = 3.0  # a gain that shrinks by more than this on the hidden slice is warned of
 
 
 @dataclass(slots=True)
@@ -303,7 +302,7 @@ def hidden_scored(state: State, x: Experiment, run: Run, score: scorer.Score) ->
         return e.HiddenScored(x.number, score.metric, None)
     gap = (state.metric.gain(of_base, run.metric) - state.metric.gain(base.hidden, score.metric)) / sigma
     warning = (
-        f"#{x.number} gains {gap:.1f}σ less on the hidden slice than on the visible one" if gap > GAP_SIGMAS else ""
+        f"#{x.number} gains {gap:.1f}σ less on the hidden slice than on the visible one" if gap > HIDDEN_GAP else ""
     )
     return e.HiddenScored(x.number, score.metric, gap, warning)
 

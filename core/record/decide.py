@@ -25,6 +25,9 @@ Repeat = Literal["candidate", "both"]
 EFFECTS: tuple[tuple[float, float, float], ...] = ((0.5, 0.0, 0.4), (0.5, -2.0, 4.0))
 
 
+HIDDEN_GAP = 3.0  # sigmas that a gain may shrink by on the hidden slice before it is warned of and not certified
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """The rule's parameters, from `[decide]` in program.md. Sigmas are those of a single run."""

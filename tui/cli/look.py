@@ -10,6 +10,7 @@ from typing import Any
 
 from core import views
 from core.record.budget import format_seconds
+from core.record.decide import HIDDEN_GAP
 from core.record.errors import AutoresearchError, SessionError
 from core.record.events import VERDICTS, Event
 from core.record.metric import Metric, format_delta, format_metric
@@ -73,6 +74,13 @@ def _status_lines(state: State, s: dict[str, Any], out: Output) -> list[tuple[st
         lines.append(("best", f"{text}  {name}" if best["experiment"] else f"the baseline still  {name}"))
         sigma = f"±{format_metric(baseline['sigma'])} ({views.plural(baseline['n'], 'run')})"
         lines.append(("baseline", f"{format_metric(baseline['metric'])} {sigma}"))
+        trust = s["trust"]
+        if trust["noise"] is not None:
+            lines.append(("sigma", views.noise_words(trust["noise"])))
+        gap, certified = trust["hidden_gap"], trust["certified"]
+        if certified or (gap is not None and gap > HIDDEN_GAP):
+            doubt = f"gains {gap:.1f}σ less on the hidden slice" if gap is not None and gap > HIDDEN_GAP else ""
+            lines.append(("trust", "; ".join(filter(None, (certified, out.paint(doubt, "warn") if doubt else "")))))
     counts = s["experiments"]
     parts = [f"{counts[v]} {v}" for v in VERDICTS if counts[v]]
     lines.append(("experiments", f"{counts['total']}" + (f": {', '.join(parts)}" if parts else "")))
@@ -256,6 +264,7 @@ def _print_experiment(x: dict[str, Any], state: State, out: Output) -> None:
         ("researcher", x["researcher"]),
         ("commit", x["commit"] or "–"),
         ("parent", parent if x["experiment"] else ""),
+        *views.trust_lines(x),
     ):
         if text:
             out.line(f"  {out.paint(label.ljust(10), 'dim')}  {views.one_line(str(text))}")
