@@ -95,7 +95,7 @@ def _called(text: str) -> Mapping[str, Any] | None:
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:
     """Every JSON object in the text that may hold a hypothesis."""
-    decoder, at, last = json.JSONDecoder(), 0, text.rfind('"hypothesis"')
+    decoder, at, last = json.JSONDecoder(), 0, text.rfind("hypothesis")
     while 0 <= (at := text.find("{", at)) < last:
         try:
             value, end = decoder.raw_decode(text, at)
