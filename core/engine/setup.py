@@ -78,6 +78,8 @@ def merge(old: Mapping[str, Any], new: EngineOptions) -> EngineOptions:
     base = EngineOptions(**kept)
     changes = {k: v for k, v in asdict(new).items() if v not in (None, (), [], False)}
     changes["overrides"] = (*base.overrides, *new.overrides)
+    if new.researcher not in (None, base.researcher):
+        changes["model"] = new.model  # the old one's model is not the new one's
     return replace(base, **changes)
 
 
