@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.client import EngineOptions, request, start_engine
+from core.engine.setup import merge
 from core.record import commands as c
 from core.record import events as e
 from core.record.errors import EngineError
@@ -61,6 +62,29 @@ def test_a_wrong_key_ends_the_session_with_the_mend(tmp_path: Path, monkeypatch:
         with engine(project, experiments=1) as paths:
             state = wait_end(paths)
     assert state.state == "crashed" and "key" in state.reason.lower()
+
+
+def test_a_key_revoked_in_mid_session_pauses_it_until_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    project = make_project(tmp_path / "p")
+    again = {"tool": {**GOOD["tool"], "edits": [{**EDIT, "search": "RATE = 0.4", "replace": "RATE = 0.35"}]}}  # type: ignore[dict-item]
+    with Server([GOOD, again]) as server:
+        _serve(monkeypatch, server)
+        with engine(project, slots="cpu:1", experiments=2, overrides=("approve=true",)) as paths:
+            wait_state(paths, lambda s: s.approvals, "a first proposal")
+            server.key = "sk-another"
+            assert request(paths, c.Approve(1, all=True)).accepted
+            state = wait_state(paths, lambda s: s.state == "paused", "a pause")
+            assert "key" in state.reason.lower() and 2 in state.live
+            assert request(paths, c.Resume()).accepted  # nothing is mended yet
+            wait_state(paths, lambda s: s.state == "paused" and s.seq > state.seq + 1, "the same pause again")
+            keys = tmp_path / "config" / "autoresearch-tui" / "keys.toml"
+            keys.parent.mkdir(parents=True)
+            keys.write_text('ANTHROPIC_API_KEY = "sk-another"\n')
+            keys.chmod(0o600)
+            assert request(paths, c.Resume()).accepted
+            state = wait_end(paths)
+    assert state.state == "finished" and [state.experiments[n].verdict for n in (1, 2)] == ["kept", "kept"]
 
 
 def test_an_unknown_model_ends_the_session_with_the_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,3 +145,14 @@ def test_a_budget_spent_in_the_middle_of_a_talk_that_never_ends_finishes_the_ses
             state = wait_end(paths)
     assert state.state == "finished" and "$1 is spent" in state.reason
     assert state.experiments[1].verdict == "abandoned" and 1.0 <= state.usd < 10
+
+
+def test_another_researcher_does_not_inherit_the_model() -> None:
+    before = {"researcher": "command", "model": "codex", "usd": 3.0}
+    assert merge(before, EngineOptions(researcher="claude")).model is None
+    assert (
+        merge(before, EngineOptions(hours=1.0)).model
+        == merge(before, EngineOptions(researcher="command")).model
+        == "codex"
+    )
+    assert merge(before, EngineOptions(researcher="openai", model="gpt")).model == "gpt"
