@@ -52,6 +52,7 @@ class Caged:
         self.deadline = float("inf")
         self.answers = 0
         self.started = self.primed = self.first = 0.0  # processor seconds used up to here
+        self.effort = 0.0  # processor time as a share of what is allowed, the larger of both
         env = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         env |= {"OMP_WAIT_POLICY": "PASSIVE", "AUTORESEARCH_DEVICE": order["device"]}
         command = [*cage, sys.executable, "-P", "-B", "-c", Path(host.__file__).read_text(encoding="utf-8")]
@@ -140,6 +141,7 @@ class Caged:
         self._within(self.leash.spent() - self.first, allowed, f"for {more} answers")
 
     def _within(self, used: float, allowed: float, what: str) -> None:
+        self.effort = max(self.effort, used / max(allowed, 1e-9))
         if used > allowed:
             raise Rejected(
                 f"the model computed for {used:.1f} processor seconds {what}, {allowed:.1f} are allowed: "

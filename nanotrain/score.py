@@ -47,7 +47,8 @@ def score(worktree: Path, run: Path, device: str, seed: int, cage: list[str], pa
         code.holds_no_knowledge(text, base)
         order = {"worktree": str(worktree), "run": str(run), "device": device, "seed": seed}
         order["imports"] = code.imports(text, base)
-        trained = float(os.environ.get("AUTORESEARCH_SECONDS") or prepare.BUDGET_SECONDS[device])
+        # By hand nobody says for how long it was trained, and nobody cheats himself.
+        trained = float(os.environ.get("AUTORESEARCH_SECONDS") or "inf")
         # Both import torch at once; the code under test is loaded by the second when the first is dead and gone.
         with Caged(cage, order, vocab, trained) as first, Caged(cage, order, vocab, trained) as witness:
             config = weights.check(run, device)
@@ -65,6 +66,7 @@ def score(worktree: Path, run: Path, device: str, seed: int, cage: list[str], pa
                 changed = float(model.hash() != before)
                 judgement.record("parameters", changed, 0.0, "the parameters changed while the model was scored")
                 model.settle()
+                judgement.record("effort", model.effort, 1.0, "the model computed for too long")
                 model.close()
     except Rejected as reason:
         return {"rejected": clean(str(reason)), "probes": judgement.probes}

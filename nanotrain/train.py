@@ -643,8 +643,9 @@ def train(machine: Machine, run: handover.Run) -> None:
 
 
 def packed(model: nn.Module) -> bytes:
-    """The weights as the content of a safetensors file."""
-    return save({name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()})
+    """The weights as the content of a safetensors file; a tensor with two names is saved under both."""
+    values = {name: value.detach().cpu() for name, value in model.state_dict().items()}
+    return save({name: value.clone(memory_format=torch.contiguous_format) for name, value in values.items()})
 
 
 def peak_memory_mb() -> float:

@@ -166,7 +166,7 @@ class Workplace:
         if self.overlaps:  # it had its data from us, so it said what weights it had when its clock stopped
             ended = read_json(folder / "exit.json")
             env["AUTORESEARCH_WEIGHTS_SHA256"] = str(ended.get("weights_sha256") or "")
-            env["AUTORESEARCH_SECONDS"] = str(ended.get("seconds") or "")
+            env["AUTORESEARCH_SECONDS"] = str(ended.get("seconds") or 0.0)
         cwd = setup.paths.pristine / setup.repo.prefix
         spec = scorer.ScoreSpec(
             argv=tuple(environment.resolve_command(command, env, cwd)),

@@ -45,7 +45,7 @@ def test_an_honest_model_gets_the_loss_of_its_logits(home: Path, tmp_path: Path,
     run = worlds.left_behind(tmp_path / "run")
     found = judged(worlds.REPOSITORY, run, home)
     assert all(probe["ok"] for probe in found["probes"].values()), found
-    assert set(found["probes"]) == {"deterministic", "rows", "causal", "witness", "glance", "parameters"}
+    assert set(found["probes"]) == {"deterministic", "rows", "causal", "witness", "glance", "parameters", "effort"}
     assert found["bytes"] >= 65_536 and found["tokens"] > 20_000
 
     torch.manual_seed(0)  # the same model in this process, judged by torch's own cross-entropy
