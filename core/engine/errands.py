@@ -15,7 +15,7 @@ from core.engine.setup import Setup, versions
 from core.engine.slots import Urgency
 from core.record import events as e
 from core.record.certify import Look, certificate_test, most_pairs
-from core.record.decide import HIDDEN_GAP
+from core.record.errands import certifiable, reproducible
 from core.record.errors import CommandRefused
 from core.record.metric import format_metric
 from core.record.noise import Noise
@@ -34,33 +34,14 @@ class Errands:
 
     def may_certify(self, number: int | None) -> int:
         """The experiment that will be certified. Raises CommandRefused with the reason."""
-        state = self._journal.state
-        chosen = state.best if number is None else number
-        x = state.experiments.get(chosen)
-        if state.baseline is None:
-            raise CommandRefused("the baseline is not known yet: there is nothing to compare with")
-        if chosen == BASELINE:
-            raise CommandRefused("there is nothing to certify yet: the best is the baseline itself")
-        if x is None:
-            raise CommandRefused(f"there is no experiment {chosen}: there are 1 to {max(state.experiments)}")
-        if x.verdict != "kept" or not x.values or not x.commit:
-            word = f"was {x.verdict}" if x.verdict and chosen not in state.live else "has no verdict yet"
-            raise CommandRefused(f"experiment {chosen} {word}: only what is kept is certified")
-        if state.metric.gain(state.baseline.metric, x.metric or 0.0) <= 0:
-            raise CommandRefused(f"experiment {chosen} is no better than the baseline: there is no gain to certify")
-        if x.hidden_gap is not None and x.hidden_gap > HIDDEN_GAP:
-            raise CommandRefused(f"experiment {chosen} {_gap(x.hidden_gap)} on the hidden slice")
+        chosen = certifiable(self._journal.state, number)
         if any(what == "certify" for what, _ in self._under_way):
             raise CommandRefused("a certification is under way already; it says how it ends")
         return chosen
 
     def may_reproduce(self, number: int) -> Experiment:
         """Raises CommandRefused with the reason."""
-        x = self._journal.state.experiments.get(number)
-        if x is None:
-            raise CommandRefused(f"there is no experiment {number}")
-        if not x.commit or not x.values:
-            raise CommandRefused(f"experiment {number} has no result to reproduce")
+        x = reproducible(self._journal.state, number)
         budget = str(self._setup.program.run_budget(self._setup.kind))
         if _recorded(x).budget != budget:
             raise CommandRefused(f"experiment {number} ran for {_recorded(x).budget}, and a run here is now {budget}")
@@ -232,10 +213,6 @@ def _facts(device: dict[str, Any]) -> dict[str, str]:
     named = {"the device": str(device["name"])} if device.get("name") else {}
     sealed = {"what scores it": str(device["sealed"])} if device.get("sealed") else {}
     return {**named, **sealed, **({str(k): str(v) for k, v in versions.items()} if isinstance(versions, dict) else {})}
-
-
-def _gap(gap: float) -> str:
-    return "was rejected" if math.isinf(gap) else f"gains {gap:.1f}σ less"
 
 
 def _plain(value: Any) -> Any:

@@ -6,6 +6,7 @@ from argparse import Namespace
 
 from core.record import commands
 from core.record import events as e
+from core.record.errands import certifiable, reproducible
 from core.record.errors import CommandRefused, EngineError
 from core.session import EngineOptions, SessionPaths, engine_alive
 from core.views import sentence
@@ -44,6 +45,11 @@ def _carry_out(
             raise CommandRefused(reply.message)
         out.say(reply.message)
     else:
+        # Refused here where it can be, so that no engine is started for nothing.
+        if isinstance(command, commands.Certify):
+            certifiable(state, command.experiment)
+        else:
+            reproducible(state, command.experiment)
         start_engine(paths, EngineOptions(errand=errand))
     wanted = e.Certified if isinstance(command, commands.Certify) else e.Reproduced
     for event in follow(paths, state.seq):
