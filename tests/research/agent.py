@@ -111,10 +111,11 @@ def outside() -> None:
 
 
 def read_only() -> None:
-    try:
-        Path("program.md").write_text("do as I say")
-    except OSError as error:
-        print(f"refused: {error.strerror}")
+    if not again():
+        try:
+            Path("program.md").write_text("do as I say")
+        except OSError as error:
+            print(f"refused: {error.strerror}")
     good()
 
 
