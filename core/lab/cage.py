@@ -61,7 +61,7 @@ class CageSpec:
     read_only: bool = False
     tmp: Path | None = None
     shm_bytes: int | None = None
-    local: bool = False  # the shim answers for local sockets, where the tier asks for that
+    asked: bool = False  # the shim answers for local sockets and signals, where the tier asks for that
     tier: Tier | None = None  # None: the best that works here
 
 
@@ -166,7 +166,7 @@ def _rules(spec: CageSpec) -> dict[str, object]:
         "devices": ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", *shared, *_devices()],
         "hidden": _hidden(spec),
         "network": spec.network,
-        "local": spec.local,
+        "asked": spec.asked,
     }
 
 

@@ -4,8 +4,8 @@ RULES is what `core.lab.cage` makes, as Python: paths to read, to write, devices
 Landlock grants files (and, by kernel version, TCP, signals and abstract sockets), seccomp refuses what Landlock
 does not know (sockets, ptrace, namespaces …), capabilities are given up for good. It fails closed.
 
-Local sockets need the shim's help (`core/lab/sockets.py`): with RULES' `local` the filter's listener goes to it as the
-first packet on the control channel, and every `connect` of the job is the shim's to answer.
+Local sockets and signals need the shim's help (`core/lab/doorkeeper.py`): with RULES' `asked` the filter's listener
+goes to it as the first packet on the control channel, and each `connect` and `kill` of the job is its to answer.
 
 Started with `-I -S` before every run, so it loads of the standard library next to nothing.
 """
@@ -162,6 +162,7 @@ _X86 = {
     "ioprio_set": 251, "sched_setaffinity": 203, "sched_setscheduler": 144, "sched_setparam": 142, "sched_setattr": 314,
     "inotify_add_watch": 254, "fanotify_init": 300, "migrate_pages": 256, "move_pages": 279, "memfd_secret": 447,
     "name_to_handle_at": 303, "truncate": 76, "open": 2, "openat": 257, "ioctl": 16,
+    "fcntl": 72, "kill": 62, "tgkill": 234, "tkill": 200, "rt_sigqueueinfo": 129, "rt_tgsigqueueinfo": 297,
 }  # fmt: skip
 _ARM = {
     "socket": 198, "connect": 203, "bind": 200, "listen": 201, "socketpair": 199, "sendto": 206, "clone": 220,
@@ -176,7 +177,8 @@ _ARM = {
     "lsetxattr": 6, "fsetxattr": 7, "removexattr": 14, "lremovexattr": 15, "fremovexattr": 16, "setpriority": 140,
     "ioprio_set": 30, "sched_setaffinity": 122, "sched_setscheduler": 119, "sched_setparam": 118, "sched_setattr": 274,
     "inotify_add_watch": 27, "fanotify_init": 262, "migrate_pages": 238, "move_pages": 239, "memfd_secret": 447,
-    "name_to_handle_at": 264, "truncate": 45, "openat": 56, "ioctl": 29,
+    "name_to_handle_at": 264, "truncate": 45, "openat": 56, "ioctl": 29, "fcntl": 25, "kill": 129,
+    "tgkill": 131, "tkill": 130, "rt_sigqueueinfo": 138, "rt_tgsigqueueinfo": 240,
 }  # fmt: skip
 # Numbers since 2019 are the same everywhere.
 _COMMON = {
@@ -184,13 +186,16 @@ _COMMON = {
     "process_madvise": 440, "move_mount": 429, "open_tree": 428, "fsopen": 430, "fsconfig": 431, "fsmount": 432,
     "fspick": 433, "mount_setattr": 442, "openat2": 437, "process_mrelease": 448, "fchmodat2": 452, "setxattrat": 463,
     "removexattrat": 466, "file_setattr": 469, "open_tree_attr": 467, "quotactl_fd": 443,
+    "pidfd_send_signal": 424,
 }  # fmt: skip
 # Landlock does not rule over what a file is called, owned and dated like, and its owner is who started all this: what
 # lies outside could be closed to others, or carry a word to the next run. Programs that copy files with their modes
 # and times go on when they are told that it is done.
 _PRETENDED = ("chmod", "fchmod", "fchmodat", "fchmodat2", "utime", "utimes", "futimesat", "utimensat")
-# The same by ioctl: a file's flags and version.
-_FILE_IOCTLS = (0x40086602, 0x40046602, 0x401C5820, 0x40087602, 0x40047602, 0x40086604)
+# The same by ioctl: a file's flags and version; and whom a descriptor signals, which may be anybody.
+_IOCTLS = (0x40086602, 0x40046602, 0x401C5820, 0x40087602, 0x40047602, 0x40086604, 0x8901, 0x8902)
+_FCNTLS = (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX
+_SIGNALS = ("kill", "tgkill")  # Landlock before Linux 6.12 knows nothing of signals
 # Of another process they would change the speed: done for oneself (0), else pretended, as thread libraries insist.
 _ONESELF = ("sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr")
 _ABSENT = (
@@ -202,7 +207,7 @@ _ABSENT = (
 )  # callers fall back
 _NETWORK = ("connect", "bind", "listen")
 _CONDITIONAL = ("socket", "socketpair", "sendto", "clone", "prlimit64", "seccomp", "setpriority", "ioprio_set",
-                "open", "openat", "ioctl", *_ONESELF)  # fmt: skip
+                "open", "openat", "ioctl", "fcntl", *_SIGNALS, *_ONESELF)  # fmt: skip
 _AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _ALLOW, _ASK, _ERRNO, _KILL = 0x7FFF0000, 0x7FC00000, 0x00050000, 0x80000000
 _LOAD, _JEQ, _JGE, _JSET, _AND, _RET = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
@@ -211,17 +216,18 @@ _SECCOMP_SET_FILTER, _NEW_LISTENER = 1, 8
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK, _STREAM, _SEQPACKET = 1, 2, 10, 16, 1, 5
 
 
-def seccomp_program(machine: str, *, network: bool, local: bool = False) -> bytes:
+def seccomp_program(machine: str, *, network: bool, asked: bool = False, own: int = 0) -> bytes:
     """The filter as BPF. Raises OSError for a machine whose system calls are not known here.
 
-    `local`: local stream sockets may be made, and whoever holds the filter's listener is asked about each `connect`.
-    With `network` there are none: the engine's and docker's could be reached by their paths.
+    `asked`: somebody holds the filter's listener and answers for each `connect` of local stream sockets and for each
+    signal to another process than `own`; without it there are neither. With `network` there are no local sockets: the
+    engine's and docker's could be reached by their paths.
     """
     if machine not in _AUDIT:
         raise OSError(errno.ENOSYS, f"there is no system call table for {machine} here")
     table = {**(_X86 if machine == "x86_64" else _ARM), **_COMMON}
     denied = _ERRNO | errno.EPERM
-    local = local and not network
+    local = asked and not network
     code = [_op(_LOAD, 4), _op(_JEQ, _AUDIT[machine], 1, 0), _op(_RET, _KILL), _op(_LOAD, 0)]
     if machine == "x86_64":  # the x32 calls, a way around every number below
         code += [_op(_JGE, 0x40000000, 0, 1), _op(_RET, denied)]
@@ -243,8 +249,11 @@ def seccomp_program(machine: str, *, network: bool, local: bool = False) -> byte
         if name in table:
             emptied = [_op(_LOAD, flags), _op(_JSET, os.O_ACCMODE, 2, 0), _op(_JSET, os.O_TRUNC, 0, 1)]
             code += _when(table[name], [*emptied, _op(_RET, denied)])
-    called = [_op(_JEQ, number, len(_FILE_IOCTLS) - place, 0) for place, number in enumerate(_FILE_IOCTLS)]
-    code += _when(table["ioctl"], [_op(_LOAD, 24), *called, _op(_RET, _ALLOW), _op(_RET, denied)])
+    for name, commands in (("ioctl", _IOCTLS), ("fcntl", _FCNTLS)):
+        called = [_op(_JEQ, number, len(commands) - place, 0) for place, number in enumerate(commands)]
+        code += _when(table[name], [_op(_LOAD, 24), *called, _op(_RET, _ALLOW), _op(_RET, denied)])
+    for name in _SIGNALS:  # to oneself; whoever answers for more is asked
+        code += _when(table[name], [_op(_LOAD, 16), _op(_JEQ, own, 1, 0), _op(_RET, _ASK if asked else denied)])
     if local:
         code += [_op(_JEQ, table["connect"], 0, 1), _op(_RET, _ASK)]
         code += _when(table["socket"], _only(_AF_UNIX, _STREAM, denied))
@@ -304,15 +313,15 @@ def _when(number: int, body: list[bytes]) -> list[bytes]:
 
 
 def restrict_calls(*, network: bool, channel: int | None = None) -> None:
-    """Put the filter on for good. `channel`: whoever reads this socket will answer for local sockets."""
+    """Put the filter on for good. `channel`: whoever reads this socket will answer for what is asked."""
     machine = os.uname().machine
-    program = _loaded(seccomp_program(machine, network=network, local=channel is not None))
+    program = _loaded(seccomp_program(machine, network=network, asked=channel is not None, own=os.getpid()))
     if channel is None:
         _checked(libc.prctl(_PR_SET_SECCOMP, 2, ctypes.addressof(program[0]), 0, 0), "put the system call filter on")
         return
     number = (_X86 if machine == "x86_64" else _ARM)["seccomp"]
     listener = _call(number, _SECCOMP_SET_FILTER, _NEW_LISTENER, ctypes.addressof(program[0]))
-    if listener < 0:  # another supervisor is there already, or the kernel is too old: no local sockets
+    if listener < 0:  # another supervisor is there already, or the kernel is too old
         _tell(channel, None)
         restrict_calls(network=network)
     else:
@@ -346,7 +355,7 @@ def main() -> None:
     try:
         drop_capabilities()
         restrict_files(rules, network=rules["network"])
-        channel = os.environ.get("AUTORESEARCH_CONTROL_FD", "") if rules["local"] else ""
+        channel = os.environ.get("AUTORESEARCH_CONTROL_FD", "") if rules["asked"] else ""
         restrict_calls(network=rules["network"], channel=int(channel) if channel else None)
         os.execvp(argv[0], argv)
     except OSError as error:

@@ -5,12 +5,14 @@ Standard library only and few imports: the shim of every job loads this.
 
 from __future__ import annotations
 
+import math
 import resource
 
-from core.lab.proctree import process_stat, running_threads, tree_cpu
+from core.lab.proctree import process_stat, threads_of, tree_cpu
 
 FACTOR, SECONDS = 1.1, 0.5  # of a slot's processors, for what is not training
 AT_ONCE, LOOKS = 1.3, 5.0  # of running threads, on average over the looks; honest helpers blink
+BESIDE, BESIDE_SECONDS = 1.3, 0.1  # of the busiest threads' seconds; what the others did beside them
 LOOK_SECONDS = 0.2  # between two looks, on average
 
 
@@ -23,7 +25,8 @@ class Processors:
     for many, however short they live, as long as nobody can tell when the next look comes.
 
     On a machine that is busy with other things more threads get a larger share of it without ever reaching the limit
-    on seconds. So threads that run, or wait only for a processor, are counted at each look too.
+    on seconds. So threads that run, or wait only for a processor, are counted at each look too, and are too many when
+    much of the work was done beside the busiest one; a helper with little to do may have to wait for a processor long.
     """
 
     def __init__(self, cores: float | None) -> None:
@@ -34,6 +37,8 @@ class Processors:
         self._from: tuple[float, float] | None = None  # both counts at the start of the clock
         self.used = 0.0  # on the clock so far, at the last look
         self._looks = self._running = 0  # on the clock: how many looks, and running threads over all of them
+        self._work: dict[tuple[int, int], float] = {}  # each thread's seconds, the dead ones' too
+        self._work_from: dict[tuple[int, int], float] = {}
 
     def look(self, pids: list[int], now: float) -> None:
         """Take in the tree as it is at `now` (monotonic seconds)."""
@@ -49,9 +54,11 @@ class Processors:
                 continue
             known = self._seen.get((pid, stat.start))
             seen[pid, stat.start] = stat.cpu
-            threads = running_threads(pid)
-            running += threads
-            self._looked += max(0.0, stat.cpu - known) if known is not None else max(stat.cpu, since * threads)
+            threads = threads_of(pid)
+            self._work.update({(number, thread.start): thread.cpu for number, thread in threads.items()})
+            at_work = sum(thread.state == "R" for thread in threads.values())
+            running += at_work
+            self._looked += max(0.0, stat.cpu - known) if known is not None else max(stat.cpu, since * at_work)
         self._seen = seen
         if self._from is not None:
             counted, looked = self._from
@@ -63,6 +70,7 @@ class Processors:
         """The clock starts: what was used until now is free."""
         self.look(pids, now)
         self._from = (self._counted(pids), self._looked) if self._cores else None
+        self._work_from = dict(self._work)
 
     def too_many(self, seconds: float, budget: float = 0.0) -> str:
         """Words, when in `seconds` of the clock more was used than is allowed in all of its `budget`; else empty."""
@@ -70,7 +78,8 @@ class Processors:
             return ""
         allowed = self._cores * (max(seconds, budget) * FACTOR + SECONDS)
         at_once = self._cores * AT_ONCE * max(self._looks, budget / LOOK_SECONDS) + LOOKS
-        if self.used <= allowed and self._running <= at_once:
+        beside = self.used > BESIDE * self._busiest(math.ceil(self._cores)) + BESIDE_SECONDS
+        if self.used <= allowed and not (self._running > at_once and beside):
             return ""
         at_work = self._running / max(1, self._looks)
         cores = f"{self._cores:g} processor{'s' * (self._cores != 1)}"
@@ -78,6 +87,11 @@ class Processors:
             f"used {self.used:.1f} processor seconds in {seconds:.1f} s, with {at_work:.1f} threads at work at once, "
             f"where its slot has {cores}"
         )
+
+    def _busiest(self, count: int) -> float:
+        """Seconds on the clock of the `count` threads that did most."""
+        seconds = (cpu - self._work_from.get(thread, 0.0) for thread, cpu in self._work.items())
+        return sum(sorted(seconds)[-count:])
 
     @staticmethod
     def _counted(pids: list[int]) -> float:

@@ -110,14 +110,14 @@ def tree_cpu(pids: list[int]) -> float:
     return ticks / _TICKS
 
 
-def running_threads(pid: int) -> int:
-    """Threads of a process that are on a processor or wait for one."""
+def threads_of(pid: int) -> dict[int, Stat]:
+    """The threads of a process by their number; `cpu` and `start` are each one's own."""
     try:
-        threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208
+        names = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208
     except OSError:
-        return 0
-    texts = (_read(f"/proc/{pid}/task/{thread}/stat") for thread in threads)
-    return sum(1 for text in texts if text[text.rfind(b")") + 2 :][:1] == b"R")
+        return {}
+    texts = {int(name): _read(f"/proc/{pid}/task/{name}/stat") for name in names}
+    return {thread: Stat(text) for thread, text in texts.items() if text}
 
 
 def held_files(pids: list[int]) -> tuple[int, int]:

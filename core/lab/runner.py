@@ -237,7 +237,7 @@ def _shim_spec(spec: JobSpec) -> dict[str, Any]:
     tier = tier_of(cage) if cage is not None else "C"
     if cage is not None:
         own = (spec.out, folder / "home", folder / "tmp", folder / caches.NAME)
-        cage = replace(cage, writable=(*cage.writable, *own), tmp=folder / "tmp", local=not cage.network)
+        cage = replace(cage, writable=(*cage.writable, *own), tmp=folder / "tmp", asked=True)
         # The same folder by a short name: a local socket's path has 107 bytes.
         temporary = "/tmp" if tier == "A" else _short_name(folder / "tmp")
     env = {
@@ -253,8 +253,7 @@ def _shim_spec(spec: JobSpec) -> dict[str, Any]:
         "private": [str(folder / "home"), str(folder / "tmp"), *([] if spec.keep_cache else [cache_folder])],
         "watched": [str(spec.out), *([cache_folder] if spec.keep_cache else [])],
         "epoch": clock.now() - time.monotonic(), "link": temporary, "cwd_top": str(cage.worktree if cage else spec.cwd),
-        "local": bool(tier == "B" and cage and cage.local),
-        "shares_memory": tier == "B",
+        "tier": tier,
     }  # fmt: skip
 
 

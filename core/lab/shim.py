@@ -63,10 +63,10 @@ class Shim:
         self.job = 0
         self.job_identity: Any = None
         self.processors = Processors(spec.get("cores"))
-        self.group = free_group() if spec["shares_memory"] else None
+        self.group = free_group() if spec["tier"] == "B" else None
         self.terminated = False
-        self.sockets: Any = None  # who answers for the job's local sockets, in tier B
-        self.confined: bool = not spec["local"]  # the cage's first packet comes before the job's code
+        self.doorkeeper: Any = None  # who answers for the job's local sockets and signals, in tier B
+        self.confined: bool = spec["tier"] != "B"  # the cage's first packet comes before the job's code
         signal.signal(signal.SIGTERM, self._on_signal)  # from before anybody knows of this process
         # A job that gets its data by descriptor cannot train before it asks; one that needs none may never ask.
         self.plain: bool = spec["plain"] or not spec["train_files"]
@@ -162,11 +162,11 @@ class Shim:
                 if fd == self.pipe:
                     if not self.read_output(16):
                         poll.unregister(self.pipe)
-                elif self.sockets is not None and fd == self.sockets.fd:
-                    if not self.sockets.serve():
+                elif self.doorkeeper is not None and fd == self.doorkeeper.fd:
+                    if not self.doorkeeper.serve(self.pids()):
                         poll.unregister(fd)
-                        self.sockets.close()
-                        self.sockets = None
+                        self.doorkeeper.close()
+                        self.doorkeeper = None
                 elif self.control is not None and fd == self.control.fileno():
                     if not self.read_control():
                         poll.unregister(self.control.fileno())
@@ -322,14 +322,14 @@ class Shim:
 
     def meet_the_cage(self) -> bool:
         """The cage's packet, from before any of the job's code runs: its filter's listener, where there is one."""
-        from core.lab.sockets import LocalSockets
+        from core.lab.doorkeeper import Doorkeeper
 
         assert self.control is not None
         packet, listeners, _, _ = socket.recv_fds(self.control, 100, 1)
         self.confined = True
         if listeners:
-            self.sockets = LocalSockets(listeners[0], self.spec["link"], self.spec["private"][1])
-            self.poll.register(self.sockets.fd, select.POLLIN)
+            self.doorkeeper = Doorkeeper(listeners[0], self.spec["link"], self.spec["private"][1])
+            self.poll.register(self.doorkeeper.fd, select.POLLIN)
         return bool(packet)
 
     def may_go(self) -> bool:

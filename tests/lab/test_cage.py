@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
@@ -202,9 +201,7 @@ def test_other_processes(yard: Yard, tier: Tier) -> None:
     allowed = {name for name, became in got.items() if became.startswith("ALLOWED")}
     # `kill(-1, 0)` reaches the cage's own processes at most.
     expected = {"everybody"}
-    if tier == "B" and confine.landlock_abi() < 6:
-        expected.add("signal")  # docs/sandbox.md says so
-    assert allowed <= expected and (alive or "signal" in expected), got
+    assert allowed <= expected and alive, got
 
 
 def test_privileges(yard: Yard, tier: Tier) -> None:
@@ -372,87 +369,3 @@ def test_carving_leaves_out_exactly_what_is_hidden(tmp_path: Path) -> None:
     assert confine.carve(root, [f"{root}x"]) == ([], [root])
     assert confine.carve(root, [root]) == ([], [])
     assert confine.carve(f"{root}/a/b", [root]) == ([], [])
-
-
-@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-@pytest.mark.parametrize("network", [True, False])
-def test_the_filter_is_sound_for_every_machine(machine: str, network: bool) -> None:
-    """Interpreted here: the call table's answers, whatever processor the test runs on."""
-    program = confine.seccomp_program(machine, network=network)
-    table = {**(confine._X86 if machine == "x86_64" else confine._ARM), **confine._COMMON}
-
-    def ask(name: str | int, *args: int) -> int:
-        number = table[name] if isinstance(name, str) else name
-        return interpret(program, number, confine._AUDIT[machine], args)
-
-    allow, refuse = 0x7FFF0000, 0x00050001
-    assert ask("ptrace") == refuse and ask("bpf") == refuse and ask("clone3") == 0x00050000 | 38
-    assert ask(0xFFFF0 if machine == "aarch64" else 0) == allow
-    assert ask("clone", 17) == allow and ask("clone", 0x10000000 | 17) == refuse
-    assert ask("prlimit64", 0) == allow and ask("prlimit64", 1) == refuse
-    assert ask("socket", 2, 1) == (allow if network else refuse)
-    assert ask("socket", 1, 1) == refuse and ask("socket", 40, 1) == refuse
-    pretend = 0x00050000
-    assert ask("fchmodat") == ask("utimensat") == pretend and ask("setxattr") == ask("fchownat") == refuse
-    assert ask("sched_setaffinity", 0) == allow and ask("sched_setaffinity", 7) == pretend
-    assert ask("setpriority", 0, 0) == allow and ask("setpriority", 0, 7) == ask("setpriority", 2, 0) == refuse
-    assert ask("ioprio_set", 1, 0) == allow and ask("ioprio_set", 1, 7) == ask("ioprio_set", 3, 0) == refuse
-    assert ask("openat", 0, 0, os.O_RDONLY) == ask("openat", 0, 0, os.O_WRONLY | os.O_TRUNC) == allow
-    assert ask("openat", 0, 0, os.O_RDONLY | os.O_TRUNC) == refuse and ask("openat2") == 0x00050000 | 38
-    assert ask("ioctl", 3, 0x5401) == allow and {ask("ioctl", 3, n) for n in confine._FILE_IOCTLS} == {refuse}
-    local = confine.seccomp_program(machine, network=network, local=True)
-
-    def ask_local(name: str, *args: int) -> int:
-        return interpret(local, table[name], confine._AUDIT[machine], args)
-
-    if not network:  # every connection is asked for, of the one kind of socket that there may be
-        assert ask_local("connect", 3) == 0x7FC00000 and ask_local("bind", 3) == allow
-        assert ask_local("socket", 1, 1 | 0o2004000) == allow
-        assert {ask_local("socket", *kind) for kind in ((1, 2), (1, 5), (2, 1), (16, 3))} == {refuse}
-    else:
-        assert local == program
-    assert ask("connect", 3) == (allow if network else refuse)
-    assert ask("socketpair", 1, 1 | 0o2000000) == allow and ask("socketpair", 1, 5) == allow
-    assert ask("socketpair", 1, 2) == (allow if network else refuse)
-    assert ask("sendto", 3, 0, 0, 0, 0) == allow
-    for address in (1, 1 << 32):
-        assert ask("sendto", 3, 0, 0, 0, address) == (allow if network else refuse)
-    assert interpret(program, 0, 0x40000003, ()) == 0x80000000
-    with pytest.raises(OSError, match="riscv64"):
-        confine.seccomp_program("riscv64", network=False)
-
-
-@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-def test_the_filter_of_tier_a_is_as_generated_and_sound(machine: str) -> None:
-    program = confine.contained_program(machine)
-    assert Path(confine.__file__).with_name(f"bubblewrap.{machine}.bpf").read_bytes() == program
-    table = {**(confine._X86 if machine == "x86_64" else confine._ARM), **confine._COMMON}
-
-    def ask(name: str, *args: int) -> int:
-        return interpret(program, table[name], confine._AUDIT[machine], args)
-
-    assert [ask("socket", family, 1) for family in (1, 2, 10, 16)] == [0x7FFF0000] * 4
-    assert [ask("socket", family, 1) for family in (0, 15, 17, 38, 40)] == [0x00050000 | errno.EAFNOSUPPORT] * 5
-    assert ask("keyctl") == ask("bpf") == 0x00050001 and ask("io_uring_setup") == 0x00050000 | 38
-    assert ask("connect") == ask("clone", 17) == ask("socketpair", 1, 2) == 0x7FFF0000
-
-
-def interpret(program: bytes, number: int, arch: int, args: tuple[int, ...]) -> int:
-    """A seccomp filter's answer to one call: the few instructions that ours uses, as the kernel runs them."""
-    import struct
-
-    data = struct.pack("IIQ6Q", number, arch, 0, *args, *[0] * (6 - len(args)))
-    code = list(struct.iter_unpack("HBBI", program))
-    at = value = 0
-    while True:
-        op, yes, no, k = code[at]
-        at += 1
-        if op == 0x20:
-            (value,) = struct.unpack_from("I", data, k)
-        elif op == 0x54:
-            value &= k
-        elif op == 0x06:
-            return int(k)
-        else:
-            true = {0x15: value == k, 0x35: value >= k, 0x45: bool(value & k)}[op]
-            at += yes if true else no

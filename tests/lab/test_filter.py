@@ -1,0 +1,102 @@
+"""The filters on system calls, interpreted here: their answers, whatever processor the test runs on."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from pathlib import Path
+
+import pytest
+
+from core.lab import confine
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+@pytest.mark.parametrize("network", [True, False])
+def test_the_filter_is_sound_for_every_machine(machine: str, network: bool) -> None:
+    """Interpreted here: the call table's answers, whatever processor the test runs on."""
+    program = confine.seccomp_program(machine, network=network, own=99)
+    table = {**(confine._X86 if machine == "x86_64" else confine._ARM), **confine._COMMON}
+
+    def ask(name: str | int, *args: int) -> int:
+        number = table[name] if isinstance(name, str) else name
+        return interpret(program, number, confine._AUDIT[machine], args)
+
+    allow, refuse = 0x7FFF0000, 0x00050001
+    assert ask("ptrace") == refuse and ask("bpf") == refuse and ask("clone3") == 0x00050000 | 38
+    assert ask(0xFFFF0 if machine == "aarch64" else 0) == allow
+    assert ask("clone", 17) == allow and ask("clone", 0x10000000 | 17) == refuse
+    assert ask("prlimit64", 0) == allow and ask("prlimit64", 1) == refuse
+    assert ask("socket", 2, 1) == (allow if network else refuse)
+    assert ask("socket", 1, 1) == refuse and ask("socket", 40, 1) == refuse
+    pretend = 0x00050000
+    assert ask("fchmodat") == ask("utimensat") == pretend and ask("setxattr") == ask("fchownat") == refuse
+    assert ask("sched_setaffinity", 0) == allow and ask("sched_setaffinity", 7) == pretend
+    assert ask("setpriority", 0, 0) == allow and ask("setpriority", 0, 7) == ask("setpriority", 2, 0) == refuse
+    assert ask("ioprio_set", 1, 0) == allow and ask("ioprio_set", 1, 7) == ask("ioprio_set", 3, 0) == refuse
+    assert ask("openat", 0, 0, os.O_RDONLY) == ask("openat", 0, 0, os.O_WRONLY | os.O_TRUNC) == allow
+    assert ask("openat", 0, 0, os.O_RDONLY | os.O_TRUNC) == refuse and ask("openat2") == 0x00050000 | 38
+    assert ask("ioctl", 3, 0x5401) == allow and {ask("ioctl", 3, n) for n in confine._IOCTLS} == {refuse}
+    assert ask("fcntl", 3, 4) == allow and {ask("fcntl", 3, n) for n in confine._FCNTLS} == {refuse}
+    assert (
+        ask("kill", 99, 9) == ask("tgkill", 99, 99, 6) == allow and ask("kill", 98, 0) == ask("kill", -1, 9) == refuse
+    )
+    assert ask("tkill", 99, 9) == ask("rt_sigqueueinfo", 99, 9) == ask("pidfd_send_signal", 3, 9) == refuse
+    local = confine.seccomp_program(machine, network=network, asked=True, own=99)
+
+    def ask_local(name: str, *args: int) -> int:
+        return interpret(local, table[name], confine._AUDIT[machine], args)
+
+    assert (
+        ask_local("kill", 99, 9) == allow and ask_local("kill", 98, 9) == ask_local("tgkill", 98, 97, 9) == 0x7FC00000
+    )
+    if not network:  # every connection is asked for, of the one kind of socket that there may be
+        assert ask_local("connect", 3) == 0x7FC00000 and ask_local("bind", 3) == allow
+        assert ask_local("socket", 1, 1 | 0o2004000) == allow
+        assert {ask_local("socket", *kind) for kind in ((1, 2), (1, 5), (2, 1), (16, 3))} == {refuse}
+    else:
+        assert ask_local("connect", 3) == allow and ask_local("socket", 1, 1) == refuse
+    assert ask("connect", 3) == (allow if network else refuse)
+    assert ask("socketpair", 1, 1 | 0o2000000) == allow and ask("socketpair", 1, 5) == allow
+    assert ask("socketpair", 1, 2) == (allow if network else refuse)
+    assert ask("sendto", 3, 0, 0, 0, 0) == allow
+    for address in (1, 1 << 32):
+        assert ask("sendto", 3, 0, 0, 0, address) == (allow if network else refuse)
+    assert interpret(program, 0, 0x40000003, ()) == 0x80000000
+    with pytest.raises(OSError, match="riscv64"):
+        confine.seccomp_program("riscv64", network=False)
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_the_filter_of_tier_a_is_as_generated_and_sound(machine: str) -> None:
+    program = confine.contained_program(machine)
+    assert Path(confine.__file__).with_name(f"bubblewrap.{machine}.bpf").read_bytes() == program
+    table = {**(confine._X86 if machine == "x86_64" else confine._ARM), **confine._COMMON}
+
+    def ask(name: str, *args: int) -> int:
+        return interpret(program, table[name], confine._AUDIT[machine], args)
+
+    assert [ask("socket", family, 1) for family in (1, 2, 10, 16)] == [0x7FFF0000] * 4
+    assert [ask("socket", family, 1) for family in (0, 15, 17, 38, 40)] == [0x00050000 | errno.EAFNOSUPPORT] * 5
+    assert ask("keyctl") == ask("bpf") == 0x00050001 and ask("io_uring_setup") == 0x00050000 | 38
+    assert ask("connect") == ask("clone", 17) == ask("socketpair", 1, 2) == 0x7FFF0000
+
+
+def interpret(program: bytes, number: int, arch: int, args: tuple[int, ...]) -> int:
+    """A seccomp filter's answer to one call: the few instructions that ours uses, as the kernel runs them."""
+    data = struct.pack("IIQ6Q", number, arch, 0, *(a % 2**64 for a in args), *[0] * (6 - len(args)))
+    code = list(struct.iter_unpack("HBBI", program))
+    at = value = 0
+    while True:
+        op, yes, no, k = code[at]
+        at += 1
+        if op == 0x20:
+            (value,) = struct.unpack_from("I", data, k)
+        elif op == 0x54:
+            value &= k
+        elif op == 0x06:
+            return int(k)
+        else:
+            true = {0x15: value == k, 0x35: value >= k, 0x45: bool(value & k)}[op]
+            at += yes if true else no
