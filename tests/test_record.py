@@ -102,8 +102,8 @@ def test_what_a_person_changes_is_in_the_state() -> None:
     before = state.program
     state = _more(state, e.ProgramChanged("-a\n+b\n", "new", "not TOML"))
     assert (state.program, state.program_changes) == (before, 0) and "not TOML" in state.notes[-1].text
-    state = _more(state, e.ProgramChanged("-a\n+b\n", "new"), e.NoteKept(7, "depth matters more than width"))
-    assert (state.program, state.program_changes, state.notebook[-1].experiment) == ("new", 1, 7)
+    state = _more(state, e.ProgramChanged("-a\n+b\n", "new"))
+    assert (state.program, state.program_changes) == ("new", 1)
     state = _more(state, e.Judged(7, "kept", 1.0, -0.5, "better"))
     assert state.best == 7 and state.base is None, "a fork that leads is what proposals build on anyway"
 
@@ -235,7 +235,7 @@ def test_the_log_gives_back_what_was_folded(tmp_path: Path) -> None:
 
 def test_a_log_from_before_steering_opens(tmp_path: Path) -> None:
     paths = make_session(tmp_path, experiments=3, files=False)
-    added = {"approve", "base", "pinned", "program_changes", "notebook"}
+    added = {"approve", "base", "pinned", "program_changes"}
     with sqlite3.connect(paths.database) as db:
         head = json.loads(db.execute("SELECT body FROM head").fetchone()[0])
         db.execute("UPDATE head SET body = ?", (json.dumps({k: v for k, v in head.items() if k not in added}),))

@@ -19,7 +19,6 @@ from core.record.steering import GuidanceEdited as GuidanceEdited
 from core.record.steering import GuidanceQueued as GuidanceQueued
 from core.record.steering import GuidanceTaken as GuidanceTaken
 from core.record.steering import GuidanceWithdrawn as GuidanceWithdrawn
-from core.record.steering import NoteKept as NoteKept
 from core.record.steering import PinChanged as PinChanged
 from core.record.steering import ProgramChanged as ProgramChanged
 from core.record.steering import ResearcherChanged as ResearcherChanged
@@ -333,7 +332,7 @@ Body = (
     | ResearcherWaiting | ProposalRefused | Proposed | Spent | Committed | Checked | RunStarted | RunPhaseChanged
     | RunFinished | Calibrated | NoiseEstimated | MendAsked | HiddenScored | CertificationStarted | Certified
     | Reproduced | Rebased | Judged | ApprovalGiven | ApprovalModeChanged | ApprovalRequested | BaseChanged
-    | BudgetChanged | GuidanceEdited | GuidanceQueued | GuidanceTaken | GuidanceWithdrawn | NoteKept | PinChanged
+    | BudgetChanged | GuidanceEdited | GuidanceQueued | GuidanceTaken | GuidanceWithdrawn | PinChanged
     | ProgramChanged | ResearcherChanged | SlotsChanged | Noted
 )  # fmt: skip
 

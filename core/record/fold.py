@@ -13,7 +13,6 @@ from core.record import events as e
 from core.record.events import Event
 from core.record.state import (
     BASELINE,
-    NOTEBOOK_KEPT,
     NOTES_KEPT,
     Baseline,
     EngineInfo,
@@ -340,10 +339,6 @@ def _program_changed(state: State, b: e.ProgramChanged, time: float) -> None:
         state.program_changes += 1
 
 
-def _note_kept(state: State, b: e.NoteKept, time: float) -> None:
-    state.notebook = (*state.notebook[-(NOTEBOOK_KEPT - 1) :], Note(time, "note", b.text, b.experiment))
-
-
 def _noted(state: State, b: e.Noted, time: float) -> None:
     _note(state, Note(time, b.level, b.text, b.experiment))
 
@@ -391,6 +386,5 @@ _HANDLERS: dict[type, Any] = {
     e.BudgetChanged: _budget_changed,
     e.SlotsChanged: _slots_changed,
     e.ProgramChanged: _program_changed,
-    e.NoteKept: _note_kept,
     e.Noted: _noted,
 }

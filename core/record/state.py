@@ -173,7 +173,6 @@ class EngineInfo:
 
 
 NOTES_KEPT = 100
-NOTEBOOK_KEPT = 60  # lines of the researcher's own notebook; older ones are in the log
 
 
 @dataclass(slots=True)
@@ -203,7 +202,6 @@ class State:
     base: int | None = None  # what proposals build on by a person's choice; None: on the best
     pinned: frozenset[int] = frozenset()  # never built on
     program_changes: int = 0
-    notebook: tuple[Note, ...] = ()  # the researcher's, oldest first
     notes: tuple[Note, ...] = ()
     next_run: int = 1
     next_guidance: int = 1

@@ -97,11 +97,3 @@ class ProgramChanged:
     diff: str
     program: str
     refused: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class NoteKept:
-    """A line of the researcher's own notebook."""
-
-    experiment: int
-    text: str
