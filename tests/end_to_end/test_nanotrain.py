@@ -39,3 +39,6 @@ def test_the_control_researcher_takes_nanotrain_to_its_first_verdict(tmp_path: P
     baseline = json.loads(_run(project, env, "show", "0", "--json").stdout)
     assert [run["steps"] for run in baseline["runs"]] == [60, 60, 60]
     assert len({run["seed"] for run in baseline["runs"]}) == 3
+    # A budget in steps and a recorded seed give the same number to the last digit.
+    again = json.loads(_run(project, env, "reproduce", "0", "--json").stdout)
+    assert again["metric"] == again["recorded"] == baseline["runs"][0]["metric"] and again["within_noise"]
