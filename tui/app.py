@@ -359,12 +359,10 @@ class Cockpit(App[int]):
         self.push_screen(NotesScreen(self.model, list(self.steering.answers)))
 
     async def act_palette(self) -> None:
-        from textual.command import CommandPalette
-
-        from tui.palette import RegistryProvider
+        from tui.palette import Palette, RegistryProvider
 
         self.push_screen(
-            CommandPalette(providers=[RegistryProvider], placeholder="an action, or an experiment by number or words")
+            Palette(providers=[RegistryProvider], placeholder="an action, a theme, or an experiment by number or words")
         )
 
     async def act_resume_engine(self) -> None:

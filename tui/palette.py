@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from textual.command import DiscoveryHit, Hit, Hits, Provider
+from textual import events
+from textual.command import CommandPalette, DiscoveryHit, Hit, Hits, Provider
+from textual.errors import NoWidget
 
 from tui.actions import Action, all_keys
 from tui.settings import CHOICES
@@ -17,6 +19,17 @@ if TYPE_CHECKING:
     from tui.screens.base import ActionScreen
 
 MOST_EXPERIMENTS = 20
+
+
+class Palette(CommandPalette):
+    """Textual's own, which falls over a click on a spot where, since the terminal shrank, nothing is."""
+
+    def _on_click(self, event: events.Click) -> None:
+        try:
+            self.get_widget_at(event.screen_x, event.screen_y)
+        except NoWidget:
+            event.prevent_default()
+            event.stop()
 
 
 class RegistryProvider(Provider):

@@ -7,6 +7,7 @@ that every pane shows what it would have shown. Long pauses in which nothing hap
 from __future__ import annotations
 
 import asyncio
+import re
 import tempfile
 import time
 from bisect import bisect_right
@@ -30,6 +31,7 @@ from tui.replay_files import PlayedFiles
 TICK = 0.1  # seconds between two looks at the clock
 LONGEST_GAP = 120.0  # of the session's seconds between two events that are played; more is left out
 SNAPSHOT_EVERY = 4000  # events, so that a jump back folds no more than that
+_MOMENT = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s?)?")
 SPEEDS = (1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
 
 
@@ -157,8 +159,6 @@ class Recording:
 
     def place_of(self, wish: str) -> float:
         """`#12`, `40%`, `1h20m` or `90` (seconds) as a position. Raises UsageError with the mend."""
-        from core.record.budget import parse_duration
-
         text = wish.strip()
         try:
             if text.startswith("#"):
@@ -169,9 +169,13 @@ class Recording:
                 return self._place(first.seq)
             if text.endswith("%"):
                 return self.length * float(text[:-1]) / 100
-            return float(text) if text.replace(".", "", 1).isdigit() else parse_duration(text)
+            found = _MOMENT.fullmatch(text)
+            if text and found is not None:
+                hours, minutes, seconds = (float(part or 0) for part in found.groups())
+                return hours * 3600 + minutes * 60 + seconds
         except ValueError:
-            raise UsageError(f"{wish!r} is no place in a recording", mend="write #12, 40% or 1h20m") from None
+            pass
+        raise UsageError(f"{wish!r} is no place in a recording", mend="write #12, 40% or 1h20m")
 
     def _apply_to(self, wanted: int) -> None:
         """Fold events until `wanted` are applied."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar, cast
 
 from textual import events
 from textual.app import ComposeResult
@@ -23,6 +23,9 @@ from tui.theme import Look
 from tui.widgets.diff import paint_line, parse_diff
 from tui.widgets.page import Lines, Page, paragraphs
 
+if TYPE_CHECKING:
+    from tui.app import Cockpit
+
 Answer = TypeVar("Answer")
 DEAF_SECONDS = 0.4  # keys that were meant for the screen behind are not taken for an answer to a question
 
@@ -35,10 +38,9 @@ class Card(KeyScreen[Answer], ModalScreen[Answer]):
     WIDTH = 76
     DEAF: ClassVar[float] = DEAF_SECONDS
 
-    def __init__(self, model: Model, clock: Callable[[], float] | None = None) -> None:
+    def __init__(self, model: Model) -> None:
         super().__init__()
         self.model = model
-        self._clock = clock or model.clock
         self._shown_at = 0.0
         self._page = Page(model, self.TITLE_TEXT, self.lines)
         self._page.NUMBER = 0
@@ -62,6 +64,10 @@ class Card(KeyScreen[Answer], ModalScreen[Answer]):
         extra = 1 if self.query(Input) else 0
         box.styles.width = max(10, width)
         box.styles.height = max(4, min(self.app.size.height - 2, len(self.lines(width - 4)) + 2 + extra))
+
+    def _clock(self) -> float:
+        """The app's: that of a recording may be held."""
+        return cast("Cockpit", self.app).clock()
 
     def lines(self, width: int) -> Lines:
         raise NotImplementedError

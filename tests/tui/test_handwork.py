@@ -1,0 +1,149 @@
+"""What a person writes in $EDITOR: seen as a diff, taken or dropped, and never lost when it is refused."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+
+from core.record import commands as c
+from core.record import events as e
+from core.record.errors import UsageError
+from tests.projects import PROGRAM, git, make_project
+from tests.recorded import make_session
+from tests.tui.conftest import Clock, text_of, until
+from tests.tui.stage import Playing, Stage
+from tui.app import Cockpit
+from tui.editor import Copy, editor_command
+from tui.screens.cards import ApprovalCard, DiffCard
+from tui.screens.main import MainScreen
+from tui.theme import Look
+
+Shown = tuple[Pilot[int], Cockpit, Playing, Path]
+
+
+@asynccontextmanager
+async def at_work(folder: Path, editor: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Shown]:
+    """The app on a session of a real repository, whose commits are this repository's own, and an editor: a script."""
+    project = make_project(folder / "project")
+    paths = make_session(project, 4, name="night")
+    script = folder / "editor.sh"
+    script.write_text(f"#!/bin/sh\n{editor}\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("VISUAL", "")
+    monkeypatch.setenv("EDITOR", str(script))
+    source = Playing(Stage(paths, 2e9))
+    head = git(project, "rev-parse", "HEAD")
+    session = source.state.session
+    assert session is not None
+    source.state.state = "running"
+    source.state.session = replace(session, edit=("train.py",), commit=head)
+    for number, x in source.state.experiments.items():
+        source.state.experiments[number] = replace(x, commit=head, files=("train.py",))
+    app = Cockpit(project, paths, source=source, look=Look(), clock=Clock(2e9))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        yield pilot, app, source, project
+
+
+def awake(app: Cockpit) -> None:
+    app.clock.now += 1.0  # type: ignore[attr-defined]
+
+
+async def test_an_experiment_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    editor = "sed -i 's/RATE = 0.5/RATE = 0.4/' train.py; echo 'K = 1' > extra.py"
+    async with at_work(tmp_path, editor, monkeypatch) as (pilot, app, source, project):
+        source.answer = c.Reply(False, "the session is stopping")
+        await pilot.press("N", *"less is more", "enter")
+        await until(pilot, lambda: isinstance(app.screen, DiffCard) and "RATE = 0.4" in text_of(app), 20.0)
+        awake(app)
+        await pilot.press("e")
+        await until(pilot, lambda: isinstance(app.screen, DiffCard), 20.0)
+        awake(app)
+        await pilot.press("y")
+        await until(pilot, lambda: bool(source.sent))
+        [sent] = source.sent
+        assert isinstance(sent, c.Propose) and sent.hypothesis == "less is more"
+        assert [edit["path"] for edit in sent.edits] == ["train.py"], "a file that nobody may change was sent"
+        assert "RATE = 0.4" in sent.edits[0]["content"]
+        await until(pilot, lambda: "refused.patch" in text_of(app))
+        assert "+RATE = 0.4" in app.handwork._kept.read_text()
+        assert "RATE = 0.5" in (project / "train.py").read_text(), "the checkout was touched"
+
+
+async def test_nothing_changed_and_an_editor_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with at_work(tmp_path, "test -f train.py && exit ${FAIL:-0}", monkeypatch) as (pilot, app, source, _):
+        await pilot.press("N", *"idle", "enter")
+        await until(pilot, lambda: "nothing was changed" in text_of(app), 20.0)
+        monkeypatch.setenv("FAIL", "3")
+        await pilot.press("N", *"idle", "enter")
+        await until(pilot, lambda: "ended with 3" in text_of(app), 20.0)
+        monkeypatch.setenv("EDITOR", "no-such-editor")
+        await pilot.press("N", *"idle", "enter")
+        await until(pilot, lambda: "no program 'no-such-editor'" in text_of(app), 20.0)
+        assert isinstance(app.screen, MainScreen) and not source.sent
+
+
+async def test_a_proposal_is_edited_before_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with at_work(tmp_path, "sed -i 's/RATE = 0.5/RATE = 0.2/' \"$1\"", monkeypatch) as (pilot, app, source, _):
+        source.happen(e.ApprovalRequested(2))
+        await until(pilot, lambda: isinstance(app.screen, ApprovalCard) and "run this?" in text_of(app))
+        awake(app)
+        await pilot.press("e")
+        await until(pilot, lambda: isinstance(app.screen, DiffCard) and "RATE = 0.2" in text_of(app), 20.0)
+        awake(app)
+        await pilot.press("y")
+        await until(pilot, lambda: bool(source.sent))
+        [sent] = source.sent
+        assert isinstance(sent, c.Approve) and sent.experiment == 2 and "RATE = 0.2" in sent.edits[0]["content"]
+
+
+async def test_program_is_changed_only_when_it_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    editor = "if [ -f ../ok ] || [ -f $HOME/ok ]; then sed -i 's/dirction/direction/; s/better/best/' program.md; else "
+    editor += "sed -i 's/direction/dirction/' program.md; fi"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    async with at_work(tmp_path, editor, monkeypatch) as (pilot, app, _source, project):
+        await pilot.press("E")
+        await until(pilot, lambda: isinstance(app.screen, DiffCard) and "program.md:6" in text_of(app), 20.0)
+        assert "did you mean" in text_of(app) and "write it" not in text_of(app)
+        awake(app)
+        await pilot.press("y")
+        assert isinstance(app.screen, DiffCard), "a program that does not read was taken"
+        (tmp_path / "ok").touch()
+        await pilot.press("e")
+        await until(pilot, lambda: isinstance(app.screen, DiffCard) and "write it" in text_of(app), 20.0)
+        assert (project / "program.md").read_text() == PROGRAM
+        awake(app)
+        await pilot.press("y")
+        await until(pilot, lambda: "program.md is written" in text_of(app))
+        assert (project / "program.md").read_text() == PROGRAM.replace("better", "best")
+
+
+def test_the_editor_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {"PATH": "/usr/bin:/bin"}
+    assert editor_command("cat -n", {**there, "EDITOR": "ls"}) == ["cat", "-n"]
+    assert editor_command("", {**there, "VISUAL": "ls -l", "EDITOR": "cat"}) == ["ls", "-l"]
+    for wrong in ("no-such 'thing", "no-such-thing"):
+        with pytest.raises(UsageError):
+            editor_command(wrong, there)
+    with pytest.raises(UsageError, match="no editor"):
+        editor_command("", {"PATH": "/nowhere"})
+
+
+def test_a_copy_knows_what_changed() -> None:
+    with Copy({"a/b.py": "1\r\n2\r\n", "c.py": "x"}) as copy:
+        assert copy.words == ["a/b.py", "c.py"] and copy.changed(["*.py"]) == {}
+        (copy.folder / "a/b.py").write_bytes(b"1\r\n3\r\n")
+        (copy.folder / "new.py").write_text("y = 1\n")
+        (copy.folder / "other.txt").write_text("z")
+        changed = copy.changed(["**/*.py", "*.py"])
+        assert changed == {"a/b.py": "1\r\n3\r\n", "new.py": "y = 1\n"}
+        assert "+y = 1" in copy.diff(changed) and "--- a/a/b.py" in copy.diff(changed)
+        (copy.folder / "c.py").unlink()
+        with pytest.raises(UsageError, match="is gone"):
+            copy.changed()
+    assert not copy.folder.exists()

@@ -1,0 +1,170 @@
+"""A recording: the same State as at the time, files that grow as they grew, and every way to move in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core.log import Log
+from core.record.errors import EngineError, UsageError
+from core.record.fold import fold
+from core.record.state import State
+from core.session import SessionPaths
+from tests.tui.conftest import text_of, until
+from tests.tui.stage import Stage, build
+from tui.actions import REGISTRY
+from tui.app import Cockpit
+from tui.demo import ARCHIVE, unpacked
+from tui.replay import LONGEST_GAP, Recording
+from tui.screens.main import MainScreen
+from tui.theme import Look
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Stage:
+    return build(tmp_path_factory.mktemp("told"), experiments=12, live=False)
+
+
+@pytest.fixture
+def recording(told: Stage) -> Recording:
+    return Recording(told.paths, 10.0)
+
+
+def folded(stage: Stage, seq: int) -> State:
+    log, state = Log.read(stage.paths.database), State()
+    for event in log.events(0, seq):
+        fold(state, event)
+    log.close()
+    return state
+
+
+def test_at_every_moment_the_state_is_what_it_was(told: Stage, recording: Recording) -> None:
+    for share in (0.0, 0.2, 0.5, 0.3, 0.9, 0.1, 1.0):
+        recording.seek(recording.length * share)
+        assert recording.state == folded(told, recording.state.seq), share
+    assert recording.ended and recording.now() == recording.state.time
+    assert recording.take_events() == [], "what a jump passes over is no news"
+
+
+def test_files_grow_and_begin_again_after_a_jump_back(told: Stage, recording: Recording) -> None:
+    sizes = []
+    place = 0.0
+    while not recording.state.running or 0 in recording.state.running.values():
+        place += 0.5
+        recording.advance(place)
+    run, number = next(iter(recording.state.running.items()))
+    curve = recording.paths.run(run) / "curve.tsv"
+    while run in recording.state.running:
+        sizes.append(curve.stat().st_size if curve.exists() else 0)
+        place += 0.5
+        recording.advance(place)
+    whole = (told.paths.run(run) / "curve.tsv").read_bytes()
+    assert len(set(sizes)) > 3 and sizes == sorted(sizes) and curve.read_bytes() == whole
+    assert recording.paths.reasoning(number).read_bytes() == told.paths.reasoning(number).read_bytes()
+    assert recording.seek(0.0) and not (recording.paths.run(run) / "curve.tsv").exists()
+    recording.seek(recording.length)
+    assert (recording.paths.run(run) / "curve.tsv").read_bytes() == whole
+
+
+def test_it_steps_and_jumps_from_keep_to_keep(recording: Recording) -> None:
+    kept = []
+    while (place := recording.keep_after()) is not None:
+        recording.seek(place)
+        kept.append(recording.state.verdicts["kept"])
+    assert kept == list(range(1, len(kept) + 1)) and kept
+    recording.speed = 1.0
+    back = recording.keep_before()
+    assert back is not None and back < recording.position
+    seq = recording.state.seq
+    recording.seek(0.0)
+    for wanted in range(recording.state.seq + 1, 6):
+        recording.step()
+        assert recording.state.seq >= wanted and not recording.playing
+    assert recording.state.seq < seq
+
+
+def test_places_as_a_person_writes_them(recording: Recording) -> None:
+    recording.seek(recording.place_of("#3"))
+    assert max(recording.state.experiments) == 3
+    assert recording.place_of("50%") == recording.length / 2
+    assert recording.place_of("90") == 90 and recording.place_of("1m30s") == 90
+    assert recording.place_of("1h20m") == 4800
+    for wrong in ("soon", "#x", "#999", "", "%"):
+        with pytest.raises(UsageError):
+            recording.place_of(wrong)
+
+
+def test_a_night_in_which_nothing_happened_is_short(tmp_path: Path, told: Stage) -> None:
+    events = list(Log.read(told.paths.database).events())
+    log = Log.create(tmp_path / "session.db")
+    for at, event in enumerate(events):
+        log.append([event.body], 1000.0 + at + (36_000 if at > len(events) // 2 else 0))
+    log.close()
+    played = Recording(SessionPaths(_project(tmp_path), "night"))
+    assert played.length < len(events) + LONGEST_GAP + 1
+    played.seek(played.length)
+    assert played.now() == played.state.time > 36_000
+
+
+def _project(folder: Path) -> Path:
+    sessions = folder / "project" / "sessions" / "night"
+    sessions.mkdir(parents=True)
+    (folder / "session.db").rename(sessions / "session.db")
+    return folder / "project"
+
+
+async def test_nobody_can_be_asked(recording: Recording) -> None:
+    from core.record.commands import Pause
+
+    with pytest.raises(EngineError, match="recording"):
+        await recording.send(Pause())
+
+
+async def test_the_keys_of_a_recording(told: Stage) -> None:
+    now = [0.0]
+    played = Recording(told.paths, 10.0, clock=lambda: now[0])
+    app = Cockpit(told.paths.project, None, source=played, look=Look())
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, lambda: "recording playing ×10" in text_of(app))
+        await pilot.press("space")
+        await until(pilot, lambda: "recording held" in text_of(app))
+        await pilot.press("greater_than_sign", "greater_than_sign", "less_than_sign")
+        assert played.speed == 20.0
+        before = played.state.seq
+        await pilot.press("full_stop")
+        assert played.state.seq > before
+        await pilot.press("n", "n")
+        assert played.state.verdicts["kept"] == 2
+        await pilot.press("T", *"#2", "enter")
+        await until(pilot, lambda: max(played.state.experiments) == 2)
+        await until(pilot, lambda: isinstance(app.screen, MainScreen) and "2" in text_of(app))
+        await pilot.press("right_square_bracket")
+        at = played.position
+        await pilot.press("left_square_bracket")
+        await until(pilot, lambda: played.position < at)
+        await pilot.press("T", *"nonsense", "enter")
+        await until(pilot, lambda: "is no place in a recording" in text_of(app))
+        await pilot.press("0")
+        await until(pilot, lambda: played.position == 0.0)
+        live = {a.name for a in REGISTRY.for_place("main", played=False) if a.played is False}
+        assert live.isdisjoint(a.name for a in app.screen.listed())  # type: ignore[attr-defined]
+        await pilot.press("space")
+        now[0] += 10_000.0
+        await until(pilot, lambda: "at its end" in text_of(app))
+        await pilot.press("q")
+    assert app.return_code == 0 and not told.paths.seen.exists()
+
+
+def test_the_demo_is_there_small_and_whole(state_folder: Path) -> None:
+    assert ARCHIVE.stat().st_size < 200_000
+    paths = unpacked()
+    assert paths is not None and paths == unpacked(), "unpacked twice"
+    played = Recording(paths)
+    played.seek(played.length)
+    state = played.state
+    assert state.state == "finished" and state.verdicts["kept"] >= 2
+    assert state.verdicts["rejected"] and state.verdicts["crashed"] and state.verdicts["discarded"]
+    for x in state.experiments.values():
+        for run in x.runs:
+            assert (paths.run(run.run) / "output.log").is_file() and (paths.run(run.run) / "curve.tsv").is_file()
