@@ -50,6 +50,7 @@ class Yard:
         libc.syscall(
             number, b"user", b"autoresearch-red", b"sk-red", ctypes.c_size_t(6), ctypes.c_long(_SESSION_KEYRING)
         )
+        self.marks = self.look_at_marks()
         self.neighbour: Job | None = None
         self.spec: JobSpec | None = None
 
@@ -78,6 +79,17 @@ class Yard:
     def intact(self) -> bool:
         files = [path for path in self.session.rglob("*") if path.is_file()]
         return len(files) == 5 and all(path.read_text() == str(path.relative_to(self.session)) for path in files)
+
+    def look_at_marks(self) -> list[tuple[object, ...]]:
+        """What stands beside the content of files that are not the run's: mode, owner, time, attributes."""
+        paths = [self.session, self.session / "session.db", self.base / "repo" / "model.py", Path(os.__file__),
+                 Path("/usr/bin/env")]  # fmt: skip
+        infos = [(path, path.stat()) for path in paths]
+        return [(str(p), i.st_mode, i.st_uid, i.st_gid, i.st_mtime, i.st_size, *os.listxattr(p)) for p, i in infos]
+
+    def unmarked(self) -> str:
+        now = self.look_at_marks()
+        return "" if now == self.marks and self.intact() else f"it was {self.marks} and is {now}"
 
     def look_with_git(self) -> str:
         committed.restore(self.tree)
