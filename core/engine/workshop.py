@@ -21,7 +21,7 @@ from pathlib import Path
 from core.engine.setup import Setup
 from core.engine.workplace import Workplace
 from core.lab import cage, environment
-from core.lab.attended import attend
+from core.lab.attended import attend, sweep
 from core.lab.trees import remove_tree
 from core.record.edits import MAX_BYTES, matches
 from core.record.errors import LabError, ResearcherMisconfigured
@@ -77,6 +77,7 @@ class _Bench:
     def lay(self) -> None:
         """The code of the commit in `tree`, the inputs linked in, a repository of its own, and what is in it noted."""
         repo, checkout = self._setup.repo, self._base / "checkout"
+        sweep(str(self._base))
         repo.remove_worktree(checkout)
         remove_tree(self._base)
         self._place.checkout(checkout, self._commit)

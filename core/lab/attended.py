@@ -46,7 +46,7 @@ async def attend(
 ) -> Attended:
     """Run `argv` and hand on what it prints. Cancelling kills its whole tree. Raises OSError when it cannot be started.
 
-    `silence` and `limit`: seconds without output, and at all. `mark`: a path that is in no other process's environment.
+    `silence` and `limit`: seconds without output, and at all. `mark`: a word that no other command's is; see `sweep`.
     """
     begun = time.monotonic()
     source = stdin.open("rb") if stdin else None
@@ -81,6 +81,11 @@ async def attend(
     return Attended(code if code is not None else -signal.SIGKILL, ended, time.monotonic() - begun)
 
 
+def sweep(mark: str) -> None:
+    """Kill whatever a command with this mark has left behind, an engine that was killed meanwhile included."""
+    hunt(f"{MARK}={mark}\0", [], None, seconds=5.0)
+
+
 async def _pump(stream: asyncio.StreamReader, hear: Callable[[bytes], None], heard: list[float]) -> None:
     while data := await stream.read(CHUNK):
         heard[0] = time.monotonic()
@@ -96,7 +101,7 @@ async def _end(process: asyncio.subprocess.Process, pump: asyncio.Task[None], ma
     for pid in family:
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGKILL)
-    await asyncio.shield(asyncio.to_thread(hunt, mark, [], None, seconds=5.0))
+    await asyncio.shield(asyncio.to_thread(sweep, mark))
     await asyncio.wait({pump}, timeout=LEFT_BEHIND_SECONDS)
     pump.cancel()
     with contextlib.suppress(asyncio.CancelledError, OSError):

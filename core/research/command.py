@@ -62,8 +62,8 @@ class CommandResearcher:
     mends = True
 
     def __init__(self, model: str | None, *, backoff: Backoff | None = None) -> None:
-        self.model: str | None = model
         self._profile, self._model = command_profiles.find(model or "")
+        self.model: str | None = model or self._profile.name
         self._backoff = backoff or Backoff()
 
     def ended(self, state: State, experiment: int) -> str | None:

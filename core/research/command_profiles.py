@@ -115,11 +115,12 @@ def installed(path: str | None = None) -> list[str]:
 
 
 def find(wanted: str) -> tuple[Profile, str]:
-    """The profile and the model that `wanted` means: `claude`, `claude:opus`, or a command line of one's own.
+    """The profile and the model that `wanted` means: `claude`, `claude:opus`, or a command line of one's own. When
+    nothing is said, the first of the known ones that is installed.
 
     Raises ResearcherMisconfigured when it is neither, or when the person's own profiles are not right.
     """
-    wanted = wanted.strip()
+    wanted = wanted.strip() or next(iter(installed()), "")
     profiles = {profile.name: profile for profile in (*KNOWN, *_own())}
     name, _, model = wanted.partition(":")
     if name in profiles:
