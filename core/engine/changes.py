@@ -62,6 +62,11 @@ class Changes:
         setup.options = replace(setup.options, **options)
         remember(setup)
 
+    def _reopen(self) -> None:
+        """What had ended the session may not hold any more; an engine started for an errand does only that."""
+        if not self._loop.setup.options.errand:
+            self._loop.exhausted = ""
+
     # Who proposes
 
     async def _researcher(self, command: c.ChangeResearcher) -> str:
@@ -79,7 +84,8 @@ class Changes:
             await self._next.close()
         self._next = made
         self._remember(researcher=name, model=command.model, script=script)
-        loop.ahead.patient, loop.exhausted = True, ""
+        loop.ahead.patient = True
+        self._reopen()
         await loop.journal.write(e.ResearcherChanged(made.name, made.model))
         if setup.researcher.name == HUMAN:  # who waits for a person would do so for ever
             loop.ahead.rethink = True
@@ -128,7 +134,7 @@ class Changes:
         budget: SessionBudget = replace(setup.program.budget, **given)
         setup.program = replace(setup.program, budget=budget)
         self._remember(**given)
-        loop.exhausted = ""
+        self._reopen()
         await loop.journal.write(e.BudgetChanged(asdict(budget)))
         loop.wake()
         words = {"hours": "{:g} hours", "experiments": "{} experiments", "usd": "${:.2f}"}

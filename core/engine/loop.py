@@ -138,8 +138,9 @@ class Loop:
             self._carry(number, self._lead(number))
 
     def carry(self, number: int) -> None:
-        """Take a committed experiment to its verdict."""
-        self._carry(number, self._experiment(number))
+        """Take a committed experiment to its verdict; one that is under way is left alone."""
+        if number not in self._tasks:
+            self._carry(number, self._experiment(number))
 
     def _carry(self, number: int, work: Coroutine[Any, Any, None]) -> None:
         task = self._watch(work)

@@ -31,7 +31,6 @@ class Workplace:
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
-        self._memory_limit = _memory_limit(setup)
         self._seal: Seal | None = None
         self._stop: Callable[[str], Awaitable[None]] | None = None
         self.prepared = Prepared()
@@ -130,7 +129,7 @@ class Workplace:
             cwd=cwd,
             env=env,
             cage=self.cage_of(top),
-            memory_limit=self._memory_limit,
+            memory_limit=_memory_limit(self._setup),
             process_limit=PROCESS_LIMIT,
             disk_limit=DISK_LIMIT,
             **limits,

@@ -95,6 +95,14 @@ def _status_lines(state: State, s: dict[str, Any], out: Output) -> list[tuple[st
             lines.append(("thinking", f"#{number}{out.paint(why, 'warn')}"))
     if state.approvals:
         lines.append(("waits", f"for you: {', '.join(f'#{n}' for n in state.approvals)} (autoresearch-tui approve N)"))
+    if state.base is not None:
+        lines.append(("builds on", f"#{state.base}, not on the best (autoresearch-tui fork best)"))
+    if state.pinned:
+        lines.append(("pinned", ", ".join(f"#{n}" for n in sorted(state.pinned))))
+    for g in state.guidance.values():
+        if g.taken_by is None or g.standing:
+            word = "idea" if g.idea else "standing" if g.taken_by is not None else "queued"
+            lines.append(("guidance", f"{g.id} {word}: {out.paint(views.one_line(g.text, 160), 'text')}"))
     who = f"{s['researcher'] or '–'}{' (' + s['model'] + ')' if s['model'] else ''}"
     usd = "" if s["cost"]["usd"] is None else f"   ${s['cost']['usd']:.2f}"
     if s["cost"]["usd_per_kept"]:
