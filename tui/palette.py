@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, cast
@@ -22,14 +23,19 @@ MOST_EXPERIMENTS = 20
 
 
 class Palette(CommandPalette):
-    """Textual's own, which falls over a click on a spot where, since the terminal shrank, nothing is."""
+    """Textual's own, kept from falling where a terminal that shrank leaves it no room to paint or to be clicked."""
 
-    def _on_click(self, event: events.Click) -> None:
+    async def _on_click(self, event: events.Click) -> None:
         try:
             self.get_widget_at(event.screen_x, event.screen_y)
         except NoWidget:
             event.prevent_default()
             event.stop()
+
+    def _action_command_list(self, action: str) -> None:
+        """Paging counts the lines of options that were painted; without room none was."""
+        with contextlib.suppress(KeyError):
+            super()._action_command_list(action)
 
 
 class RegistryProvider(Provider):

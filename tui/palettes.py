@@ -42,7 +42,7 @@ PALETTES: Mapping[str, Palette] = {
         "#000000", "#1c1c1c", "#ffffff", "#8fd0ff", "#5dffc8", "#ffe14d", "#ff9a70", "#e0c4ff", True, 7.0
     ),
     "blue-orange": Palette(
-        "#10141a", "#1a212a", "#d8dbe0", "#9fb4c8", "#56b4e9", "#f0e442", "#ff8c1a", "#cc9fd6", True, 4.5
+        "#10141a", "#1a212a", "#d8dbe0", "#9fb4c8", "#56b4e9", "#f0e442", "#ea5f0a", "#cc9fd6", True, 4.5
     ),
     "tritan": Palette(
         "#14141a", "#20202a", "#dcdcdf", "#b9bccb", "#2fd0c8", "#ffb3be", "#ff5a5a", "#9a9aa6", True, 4.5

@@ -13,8 +13,8 @@ from textual.widgets import Input
 
 from tui.model import Model
 from tui.screens.cards import Answer, Card
-from tui.text import Part, brief, left, width_of
-from tui.widgets.page import Lines, paragraphs
+from tui.text import Part, brief, fit, left, width_of
+from tui.widgets.page import Lines, Page, paragraphs
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,18 @@ class Row:
     sign: Part | None = None
 
 
+class _Told(Page):
+    """A page in whose lower frame stands what was said last, or which keys there are: however far it is scrolled."""
+
+    def __init__(self, model: Model, name: str, make: Callable[[int], Lines], foot: Callable[[], Part]) -> None:
+        super().__init__(model, name, make)
+        self._foot = foot
+
+    def foot(self) -> list[Part]:
+        text, style = self._foot()
+        return [(fit(text, max(0, self.size.width - 8), self.look.glyph("ellipsis")), style)]
+
+
 class RowsCard(Card[Answer]):
     """Up and down move, enter does `chosen`; other keys go to `key`. `ask` takes a line of text at the foot."""
 
@@ -43,7 +55,10 @@ class RowsCard(Card[Answer]):
         self.said: tuple[str, str] = ("", "dim")
         self._then: Callable[[str], None] | None = None
         self._shown: list[Row] = []
+        self._places: list[int] = []  # the line of each row
         super().__init__(model)
+        self._page = _Told(model, self.TITLE_TEXT, self.lines, self._foot)
+        self._page.NUMBER = 0
 
     def compose(self) -> ComposeResult:
         with Vertical(id="card"):
@@ -72,11 +87,13 @@ class RowsCard(Card[Answer]):
         self.at = max(0, min(self.at, len(rows) - 1))
         labels = min(24, max([0, *(width_of(r.label) for r in rows)])) + 2
         values = min(38, max([0, *(width_of(brief(r.value)) for r in rows)])) + 2
-        self._places: list[int] = []
-        out: Lines = []
+        self._places = []
+        text, role = self.said
+        long = width_of(text) > width - 4  # the frame's foot has no room for it
+        out: Lines = [*paragraphs(" ".join(text.split()), width, look[role]), []] if long else []
         for index, row in enumerate(rows):
             if row.group:
-                out += [[], [(row.group, look["title_focus"])]] if out else [[(row.group, look["title_focus"])]]
+                out += [*([[]] if index else []), [(row.group, look["title_focus"])]]
             here = index == self.at
             self._places.append(len(out))
             mark = f"{look.glyph('think')} " if here else "  "
@@ -89,9 +106,11 @@ class RowsCard(Card[Answer]):
             out.append(parts)
         if not rows:
             out.append([(f"  {self.EMPTY}", look["dim"])])
+        return out
+
+    def _foot(self) -> Part:
         text, role = self.said
-        said = paragraphs(text, width, look[role]) if text else []
-        return [*out, [], *said, [(self.HELP, look["dim"])]]
+        return (" ".join(text.split()), self.model.look[role]) if text else (self.HELP, self.model.look["dim"])
 
     def again(self) -> None:
         """Paint what may have changed, and fit the card to it."""
