@@ -17,6 +17,7 @@ class Novelty:
         self._repo = repo
         self._learnt: dict[int, Experiment] = {}
         self._ran: dict[str, int] = {}  # tree -> the first experiment that ran it
+        self._waiting: dict[str, int] = {}  # tree -> the experiment that is about to run it
         self._commits: set[str] = set()
         self._hypotheses = Hypotheses()
 
@@ -24,24 +25,23 @@ class Novelty:
         """Take in what is new in `state`. Asks git, so not on the event loop."""
         new: dict[str, int] = {}
         for number, x in state.experiments.items():
-            if self._learnt.get(number) is x:
-                continue
-            self._learnt[number] = x
-            commits = {run.commit for run in x.runs if run.ended != "abandoned"}
-            if x.commit and number in state.live:
-                commits.add(x.commit)  # it waits for its run
-            for commit in commits - self._commits:
-                new.setdefault(commit, number)
-        if new:
-            for commit, tree in self._repo.trees(new).items():
-                self._ran.setdefault(tree, new[commit])
-            self._commits.update(new)
+            if self._learnt.get(number) is not x:
+                self._learnt[number] = x
+                for commit in {run.commit for run in x.runs if run.ended != "abandoned"} - self._commits:
+                    new.setdefault(commit, number)
+        live = {state.experiments[n].commit: n for n in state.live}
+        waiting = {commit: n for commit, n in live.items() if commit and commit not in self._commits | new.keys()}
+        trees = self._repo.trees([*new, *waiting]) if new or waiting else {}
+        for commit, number in new.items():
+            self._ran.setdefault(trees.get(commit, ""), number)
+        self._commits.update(new)
+        self._waiting = {trees.get(commit, ""): number for commit, number in waiting.items()}
         self._hypotheses.learn(state)
 
     def refuse_repeat(self, tree: str, experiment: int, state: State) -> None:
         """Raises EditError when files that make up `tree` have run already, or are about to."""
-        number = self._ran.get(tree)
-        if number is None:
+        number = self._ran.get(tree, self._waiting.get(tree))
+        if number is None or (number == experiment and not state.experiments[number].runs):
             return
         if number == experiment:
             raise EditError(

@@ -17,7 +17,8 @@ from core.engine.setup import Setup
 from core.engine.stream import ThinkingStream
 from core.record import events as e
 from core.record.commands import Propose
-from core.record.edits import proposal_from_plain, proposal_to_plain, unified
+from core.record.diff import unified
+from core.record.edits import proposal_from_plain, proposal_to_plain
 from core.record.errors import EditError
 from core.record.patch import edits_from_patch
 from core.record.proposal import Proposal
@@ -80,14 +81,14 @@ class Thinker:
             self.now = None
         seconds, model = round(time.monotonic() - started, 2), self._setup.researcher.model
         try:
-            changed = brief.check(proposal)
+            changed = await asyncio.to_thread(brief.check, proposal)
         except EditError:
             # What was turned down is on record too: its hypothesis belongs beside the reason.
             await self._journal.write(_proposed(experiment, proposal, _Change(), seconds, model))
             raise
         commit = await self._commit(experiment, x.parent_commit, proposal, changed)
         await self._journal.write(
-            _proposed(experiment, proposal, _change(brief.files, changed), seconds, model),
+            _proposed(experiment, proposal, await asyncio.to_thread(_change, brief.files, changed), seconds, model),
             e.Committed(experiment, commit, x.parent_commit),
         )
         await self._keep(experiment, commit)
@@ -107,8 +108,8 @@ class Thinker:
             found = edits_from_patch(words.patch, brief.files, self._setup.repo.prefix)
             edits = proposal_to_plain(Proposal(words.hypothesis, found))["edits"]
         proposal = proposal_from_plain({"hypothesis": words.hypothesis, "kind": words.kind, "edits": edits})
-        changed = brief.check(proposal)
-        change = _change(brief.files, changed)
+        changed = await asyncio.to_thread(brief.check, proposal)
+        change = await asyncio.to_thread(_change, brief.files, changed)
         async with self._numbering:
             number = self._journal.state.next_experiment
             commit = await self._commit(number, parent_commit, proposal, changed)
@@ -134,10 +135,16 @@ class Thinker:
             proposal_from_plain(plain), rationale=before.rationale, expected=before.expected, kind=before.kind,
             extra={**before.extra, "edited": "by a person"},
         )  # fmt: skip
-        changed = brief.check(proposal)
+        changed = await asyncio.to_thread(brief.check, proposal)
         commit = await self._commit(experiment, x.parent_commit, proposal, changed)
         await self._journal.write(
-            _proposed(experiment, proposal, _change(brief.files, changed), before.seconds, before.model),
+            _proposed(
+                experiment,
+                proposal,
+                await asyncio.to_thread(_change, brief.files, changed),
+                before.seconds,
+                before.model,
+            ),
             e.Committed(experiment, commit, x.parent_commit),
             e.ApprovalGiven(experiment, True, "with a person's edits"),
         )

@@ -6,7 +6,6 @@ Pure: nothing is read or written. Whether a path is a symlink on disk is for who
 from __future__ import annotations
 
 import ast
-import difflib
 import json
 import math
 import re
@@ -16,7 +15,7 @@ from functools import cache
 from typing import Any
 
 from core.record.errors import EditError
-from core.record.locate import indented, line_number, lines_of, nearest, numbered, places
+from core.record.locate import MOST_PLACES, indented, line_number, lines_of, nearest, numbered, places
 from core.record.proposal import KINDS, Edit, Proposal
 
 MAX_BYTES = 2_000_000  # of one edit's text, and of one resulting file
@@ -80,7 +79,7 @@ def _glob(pattern: str) -> re.Pattern[str]:
 def clean_path(path: str) -> str:
     """`path` without a leading `./`. Raises EditError when it leaves the project or reaches into git's own files."""
     shown = _one_line(path)[:200]
-    if not path or path != path.strip() or _CONTROL.search(path) or "\n" in path:
+    if not path or path != path.strip() or not path.isprintable():  # what cannot be seen could hide another name
         raise EditError(f"{shown!r} is no path of a file", mend="give the path as shown in the list of files")
     plain = path
     while plain.startswith("./"):
@@ -166,10 +165,11 @@ def _replace_once(text: str, search: str, replacement: str, label: str) -> str:
         )  # fmt: skip
     if len(found) > 1:
         lines = lines_of(text)
-        spots = [line_number(text, p.start) for p in found]
+        spots = [line_number(text, p.start) for p in found[:12]]
+        many = f"{len(found)} times" if len(found) < MOST_PLACES else f"{len(found)} times or more"
         shown = "\n".join(numbered(lines, n, n) for n in spots[:6]) + ("\n      …" if len(spots) > 6 else "")
         raise EditError(
-            f"the search text occurs {len(found)} times, at lines {', '.join(map(str, spots[:12]))}:\n{shown}",
+            f"the search text occurs {many}, at lines {', '.join(map(str, spots))}:\n{shown}",
             where=label, mend="add lines before or after it until it occurs only once",
         )  # fmt: skip
     place = found[0]
@@ -236,36 +236,6 @@ def _check_python(path: str, text: str) -> None:
     except (ValueError, RecursionError, MemoryError) as error:
         reason = str(error) or "nested too deeply"
         raise EditError(f"would not parse: {reason}", where=path, mend="write simpler code") from None
-
-
-# --- showing -------------------------------------------------------------------------------------
-
-
-def unified(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[str, int, int]:
-    """A git-style unified diff of the files in `after`, with how many lines it adds and removes.
-
-    A file that is not in `before` is shown as new.
-    """
-    parts: list[str] = []
-    added = removed = 0
-    for path in sorted(after):
-        old, new = before.get(path), after[path]
-        if old == new:
-            continue
-        head = f"diff --git a/{path} b/{path}\n" + ("new file mode 100644\n" if old is None else "")
-        source = "/dev/null" if old is None else f"a/{path}"
-        body = list(difflib.unified_diff(_ended(old or ""), _ended(new), source, f"b/{path}"))
-        added += sum(line.startswith("+") for line in body[2:])
-        removed += sum(line.startswith("-") for line in body[2:])
-        parts.append(head)
-        parts.extend(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in body)
-    return "".join(parts), added, removed
-
-
-def _ended(text: str) -> list[str]:
-    lines = [line + "\n" for line in lines_of(text)]
-    lines[-1] = lines[-1][:-1]
-    return lines if lines[-1] else lines[:-1]
 
 
 def _one_line(text: str) -> str:

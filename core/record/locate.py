@@ -13,6 +13,8 @@ from dataclasses import dataclass
 SHOWN_LINES = 24  # of a file, in one message to a researcher
 SHOWN_WIDTH = 200  # characters of such a line
 CLOSE_LINES = 20_000  # lines of a file that are compared when looking for the nearest
+MOST_PLACES = 50  # after which nobody needs to know how many more there are
+COMPARISONS = 1_000_000  # of lines, when looking line by line: beyond that a search counts as not found
 
 # The indentation to (add, drop) when the lines there are the lines wanted, else None.
 _Comparison = Callable[[Sequence[str], Sequence[str]], tuple[str, str] | None]
@@ -44,7 +46,7 @@ def places(text: str, search: str) -> list[Place]:
 def _exact(text: str, search: str) -> list[Place]:
     found: list[Place] = []
     at = text.find(search)
-    while at >= 0:
+    while at >= 0 and len(found) < MOST_PLACES:
         found.append(Place(at, at + len(search)))
         at = text.find(search, at + 1)  # overlapping ones too: they are just as ambiguous
     return found
@@ -58,17 +60,26 @@ def _by_lines(text: str, search: str, same: _Comparison) -> list[Place]:
         wanted.pop()
     lines = lines_of(text)
     trimmed = [line.rstrip() for line in lines]
-    starts = [0]
-    for line in lines:
-        starts.append(starts[-1] + len(line) + 1)
-    found: list[Place] = []
-    for first in range(len(lines) - len(wanted) + 1):
-        shift = same(trimmed[first : first + len(wanted)], wanted)
-        if shift is not None:
-            last = first + len(wanted) - 1
-            end = starts[last] + len(lines[last].removesuffix("\r"))  # the line's end stays the file's
-            found.append(Place(starts[first], end, *shift))
-    return found
+    left, count = COMPARISONS, len(wanted)
+    begin, end = wanted[0].lstrip(), wanted[-1].lstrip()
+    found: list[tuple[int, tuple[str, str]]] = []
+    for first in range(len(lines) - count + 1):
+        if trimmed[first].lstrip() != begin or trimmed[first + count - 1].lstrip() != end:
+            continue
+        left -= count
+        if left < 0:
+            return []
+        shift = same(trimmed[first : first + count], wanted)
+        if shift is not None and len(found) < MOST_PLACES:
+            found.append((first, shift))
+    return [_place(lines, first, first + count - 1, shift) for first, shift in found]
+
+
+def _place(lines: Sequence[str], first: int, last: int, shift: tuple[str, str]) -> Place:
+    """Lines `first` to `last` of a file as a stretch of its text; the last line's end stays the file's."""
+    start = sum(len(line) + 1 for line in lines[:first])
+    end = start + sum(len(line) + 1 for line in lines[first:last]) + len(lines[last].removesuffix("\r"))
+    return Place(start, end, *shift)
 
 
 def _same_line_ends(there: Sequence[str], wanted: Sequence[str]) -> tuple[str, str] | None:

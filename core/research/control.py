@@ -98,7 +98,7 @@ class ControlResearcher:
             for thought in draw.thoughts:
                 stream.thinking(thought + "\n")
             try:
-                brief.check(proposal)
+                await asyncio.to_thread(brief.check, proposal)
             except AutoresearchError as error:
                 stream.refused(len(self._proposed[brief.experiment]), str(error))
                 continue

@@ -8,6 +8,7 @@ be used, in every way, end it: they are a result, and are put on record.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -166,7 +167,7 @@ class _Dialogue:
             self.answers += 1
             self.called = self.called or bool(answer.uses)
             try:
-                found = self._proposed(answer, way)
+                found = await self._proposed(answer, way)
                 if found is not None:
                     return found
                 looked += 1
@@ -182,7 +183,7 @@ class _Dialogue:
 
     # --- an answer that proposes ---
 
-    def _proposed(self, answer: Answer, way: Way) -> Proposal | None:
+    async def _proposed(self, answer: Answer, way: Way) -> Proposal | None:
         """The answer's proposal, checked; None when it asks for tools. Raises EditError with what to answer."""
         if answer.stop == "declined":
             raise EditError(f"the model declined to answer{': ' + answer.detail if answer.detail else ''}")
@@ -203,15 +204,15 @@ class _Dialogue:
                 self.last = None
                 what = "the answer was empty" if answer.empty else "the answer was only words"
                 raise EditError(what, mend=prompt.NUDGE if way.tools else textform.NUDGE)
-        return self._checked(plain)
+        return await self._checked(plain)
 
-    def _checked(self, plain: Mapping[str, Any]) -> Proposal:
+    async def _checked(self, plain: Mapping[str, Any]) -> Proposal:
         self.proposed = True
         proposal = proposal_from_plain(plain)
         self.stream.tool(f"propose: {proposal.hypothesis}")
         again, self.last = self.last == proposal.edits, proposal.edits
         try:
-            self.brief.check(proposal)
+            await asyncio.to_thread(self.brief.check, proposal)
         except EditError as error:
             if again:
                 mend = "do not send it again: change the edits, or propose another experiment"

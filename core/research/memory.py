@@ -6,6 +6,7 @@ are reached with the tools `list_experiments` and `read_experiment`.
 
 from __future__ import annotations
 
+import heapq
 import re
 import statistics
 from collections.abc import Iterable, Sequence
@@ -41,9 +42,8 @@ def judged(state: State) -> list[Experiment]:
 def best(state: State, past: Sequence[Experiment]) -> list[Experiment]:
     """The SHOWN with the best numbers: what was kept first, since a lucky discarded run is no achievement."""
     key = state.metric.sort_key
-    numbered = [x for x in past if x.metric is not None]
-    numbered.sort(key=lambda x: (x.verdict != "kept", key(x.metric), x.number))
-    return numbered[:SHOWN]
+    numbered = (x for x in past if x.metric is not None)
+    return heapq.nsmallest(SHOWN, numbered, key=lambda x: (x.verdict != "kept", key(x.metric), x.number))
 
 
 def near_misses(state: State, past: Sequence[Experiment]) -> list[Experiment]:
@@ -81,9 +81,11 @@ def open_ideas(past: Sequence[Experiment]) -> list[tuple[int, str]]:
 
 def digest(state: State, past: Sequence[Experiment]) -> list[str]:
     """A line for each kind of change: tried, kept, best gain, and how many misses since the last keep."""
+    by_kind: dict[str, list[Experiment]] = {kind: [] for kind in KINDS}
+    for x in past:
+        by_kind.setdefault(x.kind, []).append(x)
     lines = []
-    for kind in KINDS:
-        tried = [x for x in past if x.kind == kind]
+    for kind, tried in by_kind.items():
         if not tried:
             continue
         kept = sum(x.verdict == "kept" for x in tried)

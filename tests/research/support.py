@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 
 from core.program import Program
 from core.record import events as e
-from core.record.edits import apply_edits, matches, unified
+from core.record.diff import unified
+from core.record.edits import apply_edits, matches
 from core.record.events import Event
 from core.record.fold import fold
 from core.record.metric import Metric

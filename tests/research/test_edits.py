@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.record.diff import PAIRS, unified
 from core.record.edits import (
     MAX_BYTES,
+    MAX_EDITS,
     apply_edits,
     matches,
     proposal_from_plain,
     proposal_to_plain,
-    unified,
 )
 from core.record.errors import EditError
 from core.record.proposal import Edit
@@ -122,7 +123,8 @@ def test_refusals_say_what_and_the_mend(edit: Edit, words: list[str]) -> None:
 @pytest.mark.parametrize(
     "path",
     ["/etc/passwd", "../x.py", "a/../../x.py", "~/x.py", "C:\\x.py", "a\\b.py", ".git/config", "a/.GIT/hooks/x.py",
-     ".gitmodules", "", "a//b.py", "a/./b.py", "x.py\n", "x\x1b.py", " train.py"],
+     ".gitmodules", "", "a//b.py", "a/./b.py", "x.py\n", "x\x1b.py", " train.py",
+     ".g\u200cit/config", "tr\u202eain.py"],
 )  # fmt: skip
 def test_paths_outside_the_project_are_refused(path: str) -> None:
     with pytest.raises(EditError):
@@ -227,6 +229,45 @@ def test_git_applies_the_unified_diff(old: str, new: str, tmp_path_factory: pyte
     (folder / "d" / "f.txt").write_bytes(old.encode())
     subprocess.run(["git", "apply", "--unidiff-zero", "-"], input=diff.encode(), cwd=folder, check=True)
     assert (folder / "d" / "f.txt").read_bytes() == new.encode()
+
+
+def test_a_change_too_large_to_be_compared_is_one_hunk_that_git_applies(tmp_path: Path) -> None:
+    lines = [f"value_{n} = {n % 7}\n" for n in range(3000)]
+    old = "# head\n" * 5 + "".join(lines) + "# tail\n" * 5
+    new = "# head\n" * 5 + "".join(reversed(lines)) + "# tail\n" * 4 + "# tail"
+    diff, added, removed = unified({"f.txt": old}, {"f.txt": new})
+    assert len(lines) ** 2 > PAIRS and diff.count("\n@@ ") == 1 and added > 2900 < removed
+    (tmp_path / "f.txt").write_text(old)
+    done = subprocess.run(["git", "apply", "-"], cwd=tmp_path, input=diff, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "f.txt").read_text() == new
+
+
+@pytest.mark.parametrize(
+    ("text", "search", "words"),
+    [
+        ("x\n" * 200_000, "x\n" * 50_000 + "y\nx", "was not found"),  # a match at every line, up to the last but one
+        ("a" * 1_500_000, "a", "50 times or more"),
+        ("".join(f"v{n} = 1\n" for n in range(90_000)), "\n".join(f"v{n}  = 1" for n in range(5000)), "was not found"),
+    ],
+)
+def test_a_search_that_could_take_for_ever_does_not(text: str, search: str, words: str) -> None:
+    with pytest.raises(EditError, match=words):
+        apply_edits({"f.txt": text}, [Edit("f.txt", search, "z")], may_edit=lambda path: True)
+
+
+def test_too_many_edits_are_refused_and_many_are_not() -> None:
+    text = "".join(f"v{n} = 1\n" for n in range(MAX_EDITS + 1))
+    edits = [Edit("f.py", f"v{n} = 1\n", f"v{n} = 2\n") for n in range(MAX_EDITS + 1)]
+    assert apply_edits({"f.py": text}, edits[1:], may_edit=lambda path: True)["f.py"].count("= 2") == MAX_EDITS
+    with pytest.raises(EditError, match="201 edits"):
+        apply_edits({"f.py": text}, edits, may_edit=lambda path: True)
+
+
+def test_an_edit_that_was_applied_already_does_not_apply_again() -> None:
+    edits = [Edit("f.py", "a = 1", "a = 2"), Edit("f.py", "a = 1", "a = 2")]
+    with pytest.raises(EditError, match="not found"):
+        apply_edits({"f.py": "a = 1\n"}, edits, may_edit=lambda path: True)
 
 
 def test_the_diff_of_a_new_file() -> None:

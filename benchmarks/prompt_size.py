@@ -1,0 +1,138 @@
+"""The size of what a researcher is told, and the time to put it together, as a session grows.
+
+    python -m benchmarks prompt [EXPERIMENT ...]
+
+nanotrain's own program.md and files, and a session in memory in which one experiment in twenty-five is kept, one in
+twelve crashes and the researcher keeps a notebook. A request is the tools, the rules, program.md, the files and the
+task, in that order. Tokens are counted as UTF-8 bytes / 4. "same as before": the share of the request for experiment
+N that is, from its beginning on, byte for byte the request for N - 1 where the best has not changed; what a provider
+can keep in its cache.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import statistics
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.terminal import table
+from core.program import load
+from core.record import events as e
+from core.record.events import Event
+from core.record.fold import fold
+from core.record.proposal import KINDS
+from core.record.state import State
+from core.research import prompt
+from core.research.notebook import Notebook
+from core.research.protocol import Brief
+from core.research.tools import TOOLS
+
+AT = (1, 30, 100, 700, 10_000)
+TIMES = 15
+NAMES = ("warm-up", "weight decay", "head size", "batch size", "rotary base", "embedding scale", "momentum", "window")
+DIFF = "diff --git a/nanotrain/train.py b/nanotrain/train.py\n" + "".join(
+    f"-OLD_{n} = {n}\n+NEW_{n} = {n}\n" for n in range(20)
+)
+CRASH = "Traceback (most recent call last):\n" + '  File "train.py", line 300, in forward\n    x = self.block(x)\n' * 30
+NOTES = "".join(
+    f"- experiment {n}: the effect was within the noise; what is left to try is the opposite\n" for n in range(20)
+)
+
+
+def session(count: int, seed: int = 1) -> State:
+    """The State after `count` experiments, each proposed with a forecast and judged."""
+    draw, state, best, time_ = random.Random(seed), State(), 2.0, 0.0
+
+    def say(body: e.Body) -> None:
+        nonlocal time_
+        time_ += 1.0
+        fold(state, Event(state.seq + 1, time_, body))
+
+    budget: dict[str, float | int | None] = {}
+    say(
+        e.SessionStarted(
+            "bench", "/p", "b", "c0", "val_bpb", "min", False, "5m", budget, ("nanotrain/train.py",), 1, ""
+        )
+    )
+    say(e.ExperimentStarted(0, 0, "c0", "baseline"))
+    say(e.Calibrated(best, 0.002, (1.998, 2.0, 2.002)))
+    for n in range(1, count + 1):
+        say(e.ExperimentStarted(n, state.best, "c", "claude", "model"))
+        what = draw.choice(NAMES)
+        words = (
+            f"Change the {what} by a factor of {draw.uniform(0.3, 3):.2f}: what #{max(0, n - 3)} showed of it "
+            "says that the run is limited by it in its second half, so the loss should be lower by some thousandths."
+        )
+        extra = {"ideas": [f"Tie the {draw.choice(NAMES)} to {n} steps"]} if n % 9 == 0 else {}
+        kind = draw.choice(KINDS)
+        say(e.Proposed(n, words, "why", -0.004, kind, "", ("nanotrain/train.py",), 2, 2, 60.0, extra, (), "model"))
+        say(e.Committed(n, f"c{n}", "c"))
+        if n % 12 == 0:
+            say(e.Judged(n, "crashed", None, None, "ValueError: shapes do not match: (64, 128) and (128, 64)"))
+        elif n % 25 == 1 and n > 1:
+            say(e.Judged(n, "kept", best - 0.003, -0.003, "over 3 sigma"))
+            best -= 0.003
+        else:
+            delta = draw.uniform(-0.003, 0.05)
+            say(e.Judged(n, "discarded", best + delta, delta, "no better"))
+    return state
+
+
+def brief_of(state: State, number: int, root: Path) -> Brief:
+    """The Brief for experiment `number` on the nanotrain of this repository."""
+    program = load(root / "program.md")
+    files = {path: (root / path).read_text() for path in program.edit}
+    read = {path: (root / path).read_text() for path in program.read if (root / path).is_file()}
+    notebook = Notebook()
+    notebook.replace(NOTES if number > 20 else "")
+    return Brief(
+        number, state.best, program, files, read, state, lambda _: {}, lambda _: DIFF, lambda _: CRASH,
+        guidance=("Only touch the optimiser.",), run_budget="5m", notebook=notebook,
+    )  # fmt: skip
+
+
+def request(brief: Brief) -> bytes:
+    """Everything that is sent for one proposal before the model answers, in the order in which it is sent."""
+    tools = json.dumps([dict(tool) for tool in TOOLS])
+    return "\n".join(
+        [tools, prompt.RULES, prompt.stable(brief), prompt.current_files(brief), prompt.task(brief)]
+    ).encode()
+
+
+def common(a: bytes, b: bytes) -> int:
+    """How many bytes two requests share from their beginning on."""
+    low, high = 0, min(len(a), len(b))
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if a[:middle] == b[:middle] else (low, middle - 1)
+    return low
+
+
+def main(numbers: list[int]) -> None:
+    root = Path(__file__).parent.parent
+    rows = []
+    for number in numbers:
+        brief = brief_of(session(number - 1), number, root)
+        spans = []
+        for _ in range(TIMES):
+            began = time.perf_counter()
+            asked = request(brief)
+            spans.append((time.perf_counter() - began) * 1000)
+        before = brief_of(session(max(0, number - 2)), max(1, number - 1), root)
+        before = replace(before, parent=brief.parent)
+        share = f"{common(asked, request(before)) / len(asked):.0%}" if number > 1 else "–"
+        task = len(prompt.task(brief).encode())
+        rows.append([
+            f"{number:,}", f"{len(asked) / 4:,.0f}", f"{task / 4:,.0f}", share,
+            f"{statistics.median(spans):.1f}", f"{max(spans):.1f}",
+        ])  # fmt: skip
+    head = ["experiment", "tokens", "of them history and task", "same as before", "median ms", "worst ms"]
+    print(table(head, rows))
+
+
+if __name__ == "__main__":
+    main([int(word) for word in sys.argv[1:]] or list(AT))

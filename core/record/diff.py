@@ -1,0 +1,69 @@
+"""Changes of files as git shows them, at a cost that stays bounded whatever the files hold."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+
+from core.record.locate import lines_of
+
+CONTEXT = 3  # lines around a change
+PAIRS = 1_000_000  # lines before times lines after that are compared line by line
+
+
+def unified(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[str, int, int]:
+    """A git-style unified diff of the files in `after`, with how many lines it adds and removes.
+
+    A file that is not in `before` is shown as new.
+    """
+    parts: list[str] = []
+    added = removed = 0
+    for path in sorted(after):
+        old, new = before.get(path), after[path]
+        if old == new:
+            continue
+        head = f"diff --git a/{path} b/{path}\n" + ("new file mode 100644\n" if old is None else "")
+        source = "/dev/null" if old is None else f"a/{path}"
+        body = [f"--- {source}\n", f"+++ b/{path}\n", *_hunks(_ended(old or ""), _ended(new))]
+        added += sum(line.startswith("+") for line in body[2:])
+        removed += sum(line.startswith("-") for line in body[2:])
+        parts.append(head)
+        parts.extend(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in body)
+    return "".join(parts), added, removed
+
+
+def _hunks(old: list[str], new: list[str]) -> list[str]:
+    """The hunks of a unified diff. Only what stands between the first and the last difference is compared line by line,
+    and when even that is too much it becomes one hunk: the cost stays bounded whatever the files hold.
+    """
+    start = 0
+    while start < min(len(old), len(new)) and old[start] == new[start]:
+        start += 1
+    tail = 0
+    while tail < min(len(old), len(new)) - start and old[-1 - tail] == new[-1 - tail]:
+        tail += 1
+    above, below = min(CONTEXT, start), min(CONTEXT, tail)
+    a = old[start - above : len(old) - tail + below]
+    b = new[start - above : len(new) - tail + below]
+    first = start - above
+    if len(a) * len(b) > PAIRS:
+        removed, added = (f"{first + 1 if lines else first},{len(lines)}" for lines in (a, b))
+        changed = [
+            *(f"-{line}" for line in a[above : len(a) - below]),
+            *(f"+{line}" for line in b[above : len(b) - below]),
+        ]
+        same = [[f" {line}" for line in part] for part in (a[:above], a[len(a) - below :])]
+        return [f"@@ -{removed} +{added} @@\n", *same[0], *changed, *same[1]]
+    hunks = list(difflib.unified_diff(a, b))[2:]
+    return [_moved(line, first) if line.startswith("@@") else line for line in hunks]
+
+
+def _moved(header: str, lines: int) -> str:
+    return re.sub(r"([-+])(\d+)", lambda m: f"{m[1]}{int(m[2]) + lines}", header)
+
+
+def _ended(text: str) -> list[str]:
+    lines = [line + "\n" for line in lines_of(text)]
+    lines[-1] = lines[-1][:-1]
+    return lines if lines[-1] else lines[:-1]
