@@ -83,8 +83,8 @@ class Naive(App[None]):
 
     def on_key(self, event: object) -> None:
         if getattr(event, "key", "") == "s":
-            words = ["metric", "number", "change", "verdict"]
-            self.word = words[(words.index(self.word) + 1) % 4]
+            words = ["metric", "number", "change", "verdict", "noise", "hypothesis"]
+            self.word = words[(words.index(self.word) + 1) % len(words)]
             self.query_one("#status", Static).update(f"RUNNING by {self.word}")
 
 

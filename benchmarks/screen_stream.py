@@ -1,9 +1,11 @@
 """Streaming: bytes a second, CPU and key-to-paint at 160x48, beside a naive Textual screen of the same content.
 
-    python -m benchmarks.screen_stream [SECONDS]
+    python -m benchmarks.screen_stream [SECONDS [EXPERIMENTS]]
 
-Reasoning at 50 lines a second and a run's output at 20 lines a second are written to the session's files; keys are
-pressed all the while. The naive screen uses RichLog, DataTable and Sparkline, a write per line.
+The session has 10,000 experiments. Reasoning at 50 lines a second and a run's output at 20 lines a second are written
+to its files; keys are pressed all the while, each of which sorts the leaderboard anew. The naive screen uses RichLog,
+DataTable and Sparkline, a write per line. One row is over a link of 32 KB a second. The last lines are a soak: as many
+lines as two hours bring, in two minutes, and the memory before and after.
 """
 
 from __future__ import annotations
@@ -18,13 +20,17 @@ from pathlib import Path
 from benchmarks.terminal import Terminal, table
 from tests.tui.stage import Playing, Stage, build
 
-SORTS = (b"number", b"change", b"verdict", b"metric")
+SORTS = (b"number", b"change", b"verdict", b"noise", b"hypothesis", b"metric")
+SLOW = 32_000  # bytes a second
+SOAK_LINES = 360_000  # of reasoning: two hours
+SOAK_SECONDS = 120
 
 
 class Writer:
     """Writes the streams at their pace whenever it is asked."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, pace: float = 1.0) -> None:
+        self._pace = pace
         state = Playing(stage).state
         run = stage.paths.run(state.live_runs()[0].run)
         self._thoughts = stage.paths.reasoning(max(state.live)).open("a", buffering=1)
@@ -34,7 +40,7 @@ class Writer:
         self._written = [0, 0]
 
     def __call__(self) -> None:
-        elapsed = time.perf_counter() - self._began
+        elapsed = (time.perf_counter() - self._began) * self._pace
         while self._written[0] < elapsed * 50:
             n = self._written[0] = self._written[0] + 1
             words = (
@@ -48,37 +54,63 @@ class Writer:
             self._curve.write(f"{n / 20:.2f}\t{n}\t{loss:.4f}\n")
 
 
-def measure(kind: str, seconds: float) -> list[str]:
-    with tempfile.TemporaryDirectory() as folder:
-        stage = build(Path(folder))
-        writer = Writer(stage)
-        argv = [sys.executable, "-m", "benchmarks.screen_child", kind, str(stage.paths.project), str(stage.now)]
-        terminal = Terminal(argv)
-        try:
-            terminal.wait_for(b"RUNNING", 30, writer)
-            terminal.run(3, writer)
-            rate, cpu = terminal.run(seconds, writer)
-            times = []
-            for n in range(40):
-                terminal.run(0.13 + 0.011 * (n % 7), writer)
-                times.append(terminal.press(b"s", SORTS[n % 4], 10, writer))
-            memory = terminal.memory() / 2**20
-        finally:
-            terminal.close()
+def started(kind: str, stage: Stage, link: float | None = None) -> Terminal:
+    argv = [sys.executable, "-m", "benchmarks.screen_child", kind, str(stage.paths.project), str(stage.now)]
+    return Terminal(argv, link=link)
+
+
+def measure(kind: str, stage: Stage, seconds: float, link: float | None = None) -> list[str]:
+    writer = Writer(stage)
+    terminal = started(kind, stage, link)
+    try:
+        terminal.wait_for(b"RUNNING", 60, writer)
+        terminal.run(5, writer)
+        rate, cpu = terminal.run(seconds, writer)
+        times = []
+        for n in range(42):
+            terminal.run(0.13 + 0.011 * (n % 7), writer)
+            times.append(terminal.press(b"s", SORTS[n % len(SORTS)], 20, writer))
+        memory = terminal.memory() / 2**20
+    finally:
+        terminal.close()
     times.sort()
     p95 = times[int(len(times) * 0.95) - 1]
     return [f"{rate / 1000:.1f}", f"{cpu:.1f}", f"{statistics.median(times):.1f}", f"{p95:.1f}", f"{memory:.0f}"]
 
 
-def main(seconds: float) -> None:
-    names = {
-        "ours": "this screen, 24-bit colour",
-        "ansi": "this screen, ANSI (over SSH)",
-        "naive": "RichLog and DataTable",
-    }
-    rows = [[name, *measure(kind, seconds)] for kind, name in names.items()]
-    print(table(["160x48, 50 + 20 lines/s", "KB/s", "CPU %", "key to paint, median ms", "p95 ms", "memory MB"], rows))
+def soak(stage: Stage) -> None:
+    """The memory of this screen after many lines, each of which it has to take in."""
+    terminal = started("ours", stage)
+    try:
+        terminal.wait_for(b"RUNNING", 60)
+        terminal.run(5)
+        before = terminal.memory() / 2**20
+        terminal.run(SOAK_SECONDS, Writer(stage, SOAK_LINES / SOAK_SECONDS / 50))
+        after = terminal.memory() / 2**20
+    finally:
+        terminal.close()
+    print(
+        f"\nSoak: {SOAK_LINES:,} lines of reasoning in {SOAK_SECONDS} s: {before:.0f} MB before, {after:.0f} MB after"
+    )
+
+
+def main(seconds: float, experiments: int) -> None:
+    kinds = (
+        ("ours", "this screen, 24-bit colour", None),
+        ("ansi", "this screen, ANSI (over SSH)", None),
+        ("ansi", "the same on a link of 32 KB/s", SLOW),
+        ("naive", "RichLog and DataTable", None),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        stage = build(Path(folder), experiments, files=40)
+        rows = []
+        for kind, name, link in kinds:
+            rows.append([name, *measure(kind, stage, seconds, link)])
+            print(*rows[-1], sep="   ", file=sys.stderr, flush=True)
+        head = f"160x48, {experiments:,} experiments, 50 + 20 lines/s"
+        print(table([head, "KB/s", "CPU %", "key to paint, median ms", "p95 ms", "memory MB"], rows))
+        soak(stage)
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]) if len(sys.argv) > 1 else 15.0)
+    main(float(sys.argv[1]) if len(sys.argv) > 1 else 15.0, int(sys.argv[2]) if len(sys.argv) > 2 else 10_000)

@@ -18,7 +18,12 @@ import psutil
 class Terminal:
     """Runs `argv` in a terminal of `size` (columns, rows) and answers the questions that Textual asks of it."""
 
-    def __init__(self, argv: Sequence[str], size: tuple[int, int] = (160, 48), cwd: str | None = None) -> None:
+    def __init__(
+        self, argv: Sequence[str], size: tuple[int, int] = (160, 48), cwd: str | None = None, link: float | None = None
+    ) -> None:
+        """`link`: bytes a second that get through, as over a slow line; None: all."""
+        self.link = link
+        self._credit, self._asked = 0.0, time.perf_counter()
         self.began = time.perf_counter()
         self.bytes = 0
         self.tail = b""
@@ -35,8 +40,12 @@ class Terminal:
         """What comes within `seconds`; returns at the first piece."""
         if not select.select([self.fd], [], [], max(0.0, seconds))[0]:
             return b""
+        room = self._room()
+        if not room:
+            time.sleep(0.002)
+            return b""
         try:
-            data = os.read(self.fd, 1 << 16)
+            data = os.read(self.fd, room)
         except OSError:
             return b""
         if b"\x1b[?2026$p" in data:
@@ -44,6 +53,17 @@ class Terminal:
         self.bytes += len(data)
         self.tail = (self.tail + data)[-(1 << 18) :]
         return data
+
+    def _room(self) -> int:
+        """How many bytes the link lets through now; what it saves up while idle is a twentieth of a second's."""
+        if self.link is None:
+            return 1 << 16
+        now = time.perf_counter()
+        self._credit = min(self.link / 20, self._credit + (now - self._asked) * self.link)
+        self._asked = now
+        room = int(self._credit)
+        self._credit -= room
+        return room
 
     def run(self, seconds: float, meanwhile: Callable[[], None] | None = None) -> tuple[float, float]:
         """Let it go on. Returns (bytes a second, share of a core in percent)."""

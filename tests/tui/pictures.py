@@ -99,6 +99,12 @@ PICTURES: dict[str, tuple[tuple[int, int], str, Step]] = {
     "experiment": ((120, 36), "dark", keys("4", "j", "j", "j", "enter")),
     "experiment-diff": ((120, 36), "dark", keys("4", "j", "j", "j", "enter", "2")),
     "experiment-runs": ((120, 36), "dark", keys("4", "j", "j", "j", "enter", "3")),
+    "experiment-curves": ((120, 36), "dark", keys("4", "j", "j", "j", "j", "enter", "4")),
+    "lineage": ((120, 36), "dark", keys("L", "m", "k", "k", "m")),
+    "failures": ((120, 36), "dark", keys("X", "j")),
+    "costs": ((120, 36), "dark", keys("dollar_sign")),
+    "compare": ((120, 36), "dark", keys("4", "j", "j", "j", "j", "m", "j", "j", "m", "c")),
+    "logs": ((120, 36), "dark", keys("J", "slash", *"2.9", "enter")),
     "help": ((120, 36), "dark", keys("question_mark")),
     "stop": ((120, 36), "dark", keys("S")),
     "palette": ((120, 36), "dark", keys("ctrl+p")),
@@ -110,7 +116,10 @@ PICTURES: dict[str, tuple[tuple[int, int], str, Step]] = {
 }
 
 
-IN_THE_DOCS = ["main", "experiment", "main-80x24", "launch"]
+IN_THE_DOCS = [
+    "main", "main-120x36", "main-80x24", "experiment", "experiment-curves", "lineage", "failures", "costs", "compare",
+    "launch",
+]  # fmt: skip
 
 
 async def take(stage: Stage, size: tuple[int, int], look: str, step: Step) -> str:

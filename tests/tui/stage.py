@@ -90,8 +90,10 @@ class Stage:
     now: float
 
 
-def build(folder: Path, experiments: int = 46, live: bool = True, extra: Sequence[Body] = ()) -> Stage:
-    """Write the session to disk. Deterministic."""
+def build(
+    folder: Path, experiments: int = 46, live: bool = True, extra: Sequence[Body] = (), files: int | None = None
+) -> Stage:
+    """Write the session to disk. Deterministic. `files`: streams and curves of only so many of the last experiments."""
     paths = SessionPaths(folder / "nanotrain", "nov23")
     paths.folder.mkdir(parents=True)
     verdicts: tuple[e.Verdict, ...] = (
@@ -108,6 +110,8 @@ def build(folder: Path, experiments: int = 46, live: bool = True, extra: Sequenc
         clock += 1
         log.append(list(extra), clock)
     for number, x in log.state.experiments.items():
+        if files is not None and 0 < number < experiments - files:
+            continue
         _write(paths.reasoning(number), "".join(json.dumps(t) + "\n" for t in thoughts(number, x.started)))
         for run in x.runs:
             gain = 0.08 * ((x.metric or 1.95) - 1.98) / 0.02 if run.experiment else 0.1

@@ -16,6 +16,7 @@ from tui.braille import Dots, decimals, ticks
 from tui.model import Model
 from tui.text import Part, brief, parts_width, strip_of
 from tui.widgets.canvas import Pane, joined
+from tui.widgets.columns import small
 from tui.widgets.series import AXES, Axis, Series, series_of
 
 # When several experiments fall into one cell, the one that matters more is shown.
@@ -103,7 +104,7 @@ class ChartPane(Pane):
 
     def aside(self) -> list[Part]:
         sigma = self.model.state.sigma
-        return [] if sigma is None else [("σ ", self.look["dim"]), (f"{sigma:.4f}", self.look["dim"])]
+        return [] if sigma is None else [("σ ", self.look["dim"]), (small(sigma), self.look["dim"])]
 
     def foot(self) -> list[Part]:
         """The read-out of the cursor; without one, what the signs mean."""

@@ -61,7 +61,12 @@ def _change(x: Experiment, model: Model) -> str:
 
 
 def _noise(x: Experiment, model: Model) -> str:
-    return "" if x.sigma is None or x.metric is None else f"{x.sigma:.4f}"
+    return "" if x.sigma is None or x.metric is None else small(x.sigma)
+
+
+def small(sigma: float) -> str:
+    """A noise: four decimals, or two digits where those would be zeros."""
+    return f"{sigma:.4f}" if sigma >= 5e-4 or sigma == 0 else f"{sigma:.1e}".replace("e-0", "e-")
 
 
 def _good_first(x: Experiment, value: float | None, model: Model) -> SortKey:

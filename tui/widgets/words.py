@@ -39,8 +39,15 @@ def _starts(tokens: Sequence[str]) -> list[int]:
 
 
 def _trimmed(text: str, spans: list[tuple[int, int]]) -> Spans:
-    """Without spaces alone, which say nothing (`a  = 1` against `a = 1` keeps its colour, not a mark)."""
-    return tuple((start, end) for start, end in spans if text[start:end].strip())
+    """Without the spaces at their ends, which say nothing; a span of spaces alone is none."""
+    out = []
+    for start, end in spans:
+        inside = text[start:end]
+        first = start + len(inside) - len(inside.lstrip())
+        last = end - len(inside) + len(inside.rstrip())
+        if first < last:
+            out.append((first, last))
+    return tuple(out)
 
 
 def pairs(removed: Sequence[str], added: Sequence[str]) -> list[tuple[int, int]]:
