@@ -43,7 +43,7 @@ class Control:
     async def _pause(self, command: c.Pause) -> str:
         loop = self._loop
         loop.refuse_when_ending()
-        running = list(loop.runs.live.values())
+        running = [live for live in loop.runs.live.values() if not live.wanted_end]
         if loop.state.state == "paused" and not (command.now and running):
             raise CommandRefused("the session is paused already")
         loop.slots.close()

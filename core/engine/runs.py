@@ -99,7 +99,7 @@ class Runs:
             if live.wanted_end:
                 live.end(live.wanted_end)
             finished = await self._see_through(live, seed)
-            return finished, live.wanted_end == "pause"
+            return finished, live.wanted_end == "pause" and finished.ended == "abandoned"
         finally:
             self._end(live)
 

@@ -57,6 +57,7 @@ def test_wrong_words_are_a_usage_error(words: list[str], tmp_path: Path) -> None
     assert done.returncode == 2 and done.stderr.startswith("autoresearch-tui") and done.stdout == "", done
 
 
+@pytest.mark.slow
 def test_steering_a_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTORESEARCH_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)

@@ -20,6 +20,7 @@ def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
 
 
+@pytest.mark.slow
 def test_budgets_slots_and_researcher_change_and_stay_changed(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p")
     script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.45"), rate("0.45", "0.4", seconds=FOREVER)])
@@ -46,6 +47,7 @@ def test_budgets_slots_and_researcher_change_and_stay_changed(tmp_path: Path) ->
     assert {state.experiments[n].researcher for n in (3, 4)} == {"control"}
 
 
+@pytest.mark.slow
 def test_pause_now_cuts_off_and_stop_after_counts(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p", train=TRAIN.replace("SECONDS = 0.05", "SECONDS = 0.5"))
     script = write_script(tmp_path / "s.jsonl", [rate("0.5", f"0.9{n}") for n in range(1, 9)])

@@ -48,6 +48,7 @@ def judged(paths: SessionPaths, number: int) -> State:
     )
 
 
+@pytest.mark.slow
 def test_words_and_experiments_of_ones_own(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p")
     script = write_script(
@@ -128,6 +129,7 @@ def _started(paths: SessionPaths, number: int) -> list[e.Event]:
     ]
 
 
+@pytest.mark.slow
 def test_approvals_survive_and_other_slots_go_on(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p")
     script = write_script(tmp_path / "s.jsonl", [rate("0.5", f"0.{n}") for n in (45, 9, 8, 7, 65, 6)])
