@@ -84,13 +84,14 @@ def digest(state: State, past: Sequence[Experiment]) -> list[str]:
     by_kind: dict[str, list[Experiment]] = {kind: [] for kind in KINDS}
     for x in past:
         by_kind.setdefault(x.kind, []).append(x)
+    best_of = min if state.metric.direction == "min" else max
     lines = []
     for kind, tried in by_kind.items():
         if not tried:
             continue
         kept = sum(x.verdict == "kept" for x in tried)
-        deltas = [x.delta for x in tried if x.delta is not None]
-        gain = f", best change {format_delta(min(deltas, key=state.metric.sort_key))}" if deltas else ""
+        deltas = [x.delta for x in tried if x.delta is not None and x.delta - x.delta == 0]  # finite ones
+        gain = f", best change {format_delta(best_of(deltas))}" if deltas else ""
         since = next((i for i, x in enumerate(reversed(tried)) if x.verdict == "kept"), len(tried))
         lines.append(f"{kind}: {len(tried)} tried, {kept} kept{gain}, {since} since the last kept")
     return lines

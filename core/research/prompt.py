@@ -23,6 +23,7 @@ from core.views.text import one_line
 FILE_LIMIT = 200_000  # characters of one editable file
 READ_LIMIT = 60_000  # of one read-only file
 READ_TOTAL = 240_000  # of all of them together
+NAMED = 200  # read-only files that are only named
 PROGRAM_LIMIT = 60_000
 DIFF_LIMIT = 3_000
 LOG_LIMIT = 2_000
@@ -113,13 +114,19 @@ NUDGE = "That was no proposal: nothing runs until you call the tool `propose`. C
 
 
 def stable(brief: Brief) -> str:
-    """program.md and the read-only files: the same for every experiment of a session."""
+    """program.md and the read-only files: the same for every experiment of a session. What is too much is named."""
     parts = [fenced("program", bounded(brief.program.text, PROGRAM_LIMIT))]
-    left = READ_TOTAL
+    left, named = READ_TOTAL, []
     for path, text in sorted(brief.read_files.items()):
-        shown = bounded(text, min(READ_LIMIT, max(left, 200)))
+        if left <= 0:
+            named.append(one_line(path, 200))
+            continue
+        shown = bounded(text, min(READ_LIMIT, left))
         left -= len(shown)
         parts.append(fenced("file", shown, path=path, access="read-only"))
+    if named:
+        more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
+        parts.append(f"Read-only files that are not shown: {', '.join(named[:NAMED])}{more}.")
     return "\n\n".join(parts)
 
 
