@@ -98,7 +98,8 @@ def _present(state: State, name: str, alive: bool) -> str:
     if state.best != BASELINE:
         parts.append(f"the best is experiment {state.best} with {_number(state, state.best_metric)}")
     elif state.baseline is not None:
-        parts.append(f"nothing beats the baseline yet, {_number(state, state.baseline.metric)}")
+        others = " but what is pinned" if state.pinned else ""
+        parts.append(f"nothing{others} beats the baseline yet, {_number(state, state.baseline.metric)}")
     if alive:
         parts += [f"{_who(n)} is {state.experiments[n].phase}" for n in state.live]
     return "; ".join(parts) + "."

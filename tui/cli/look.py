@@ -95,7 +95,7 @@ def _status_lines(state: State, s: dict[str, Any], out: Output) -> list[tuple[st
             lines.append(("thinking", f"#{number}{out.paint(why, 'warn')}"))
     if state.approvals:
         lines.append(("waits", f"for you: {', '.join(f'#{n}' for n in state.approvals)} (autoresearch-tui approve N)"))
-    if state.base is not None:
+    if state.base not in (None, state.best):
         lines.append(("builds on", f"#{state.base}, not on the best (autoresearch-tui fork best)"))
     if state.pinned:
         lines.append(("pinned", ", ".join(f"#{n}" for n in sorted(state.pinned))))
