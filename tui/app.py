@@ -180,15 +180,21 @@ class Cockpit(App[int]):
             self.screen._push_result_callback(self.screen, None)
         await self.switch_screen(screen)
 
-    async def show_again(self) -> None:
-        """The same source on a screen made anew: a recording jumped back, and files begin again."""
+    async def show_again(self, change: Callable[[], object]) -> None:
+        """Do `change` (a recording jumps back: its files begin again) and show the same source on a screen made anew.
+
+        Nothing that was made before paints between the two: what it knows of may be gone.
+        """
         from tui.screens.main import MainScreen
 
+        while len(self.screen_stack) > 1:
+            await self.pop_screen()
+        old = self.screen
+        change()
         new = MainScreen(self.model)
         self.session = self.model.paths
-        for old in self.screen_stack:
-            if isinstance(old, MainScreen):
-                new.active, new.zoomed = old.active, old.zoomed
+        if isinstance(old, MainScreen):
+            new.active, new.zoomed = old.active, old.zoomed
         await self._replace_all(new)
 
     def _follow(self, source: Source) -> None:

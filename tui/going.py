@@ -182,6 +182,9 @@ class Going:
         self._app.run_worker(self._jump(place))
 
     async def _jump(self, place: float) -> None:
-        if self._played.seek(place):
+        played = self._played
+        if place >= played.position:
+            played.seek(place)
+        else:
             # In a worker: waiting here for a screen to be gone would hold up the messages that let it go.
-            self._app.run_worker(self._app.show_again())
+            self._app.run_worker(self._app.show_again(lambda: played.seek(place)))

@@ -25,7 +25,7 @@ MOST_EXPERIMENTS = 20
 class Palette(CommandPalette):
     """Textual's own, kept from falling where a terminal that shrank leaves it no room to paint or to be clicked."""
 
-    async def _on_click(self, event: events.Click) -> None:
+    def _on_click(self, event: events.Click) -> None:  # type: ignore[override]
         try:
             self.get_widget_at(event.screen_x, event.screen_y)
         except NoWidget:

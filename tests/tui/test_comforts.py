@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import colorsys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.style import Style
+from textual.screen import Screen
 
 from core.record import events as e
 from core.record.errors import UsageError
@@ -196,6 +198,11 @@ async def test_the_palette_changes_the_theme(stage: Stage) -> None:
 # -- other sessions -------------------------------------------------------------------------------------------------
 
 
+def move_to(card: Screen[Any], name: str) -> None:
+    assert isinstance(card, SessionsCard)
+    card.move_to([row.name for row in card.rows()].index(name))
+
+
 async def test_other_sessions_are_listed_opened_and_played(tmp_path: Path) -> None:
     project = tmp_path / "project"
     for name, count in (("first", 4), ("second", 7)):
@@ -211,10 +218,10 @@ async def test_other_sessions_are_listed_opened_and_played(tmp_path: Path) -> No
         await until(pilot, lambda: isinstance(app.screen, SessionsCard) and "this one" in text_of(app))
         card = app.screen
         assert isinstance(card, SessionsCard)
-        card.move_to([r.name for r in card.rows()].index("broken"))
+        move_to(card, "broken")
         await pilot.press("enter")
         assert app.screen is card, "a session that does not read was opened"
-        card.move_to([r.name for r in card.rows()].index("second"))
+        move_to(card, "second")
         await pilot.press("enter")
         await until(pilot, lambda: app.session == SessionPaths(project, "second") and "second" in text_of(app))
         assert len(app.screen_stack) == 1
@@ -244,7 +251,7 @@ def test_what_is_worth_a_word_on_the_desktop() -> None:
     from core.record.metric import Metric
 
     metric = Metric("loss")
-    told = {
+    told: dict[str, e.Body] = {
         "#3 kept": e.Judged(3, "kept", 1.0, -0.1, "better"),
         "#4 waits for you": e.ApprovalRequested(4),
         "paused: a key was revoked": e.StateChanged("paused", "a key was revoked"),
@@ -252,5 +259,8 @@ def test_what_is_worth_a_word_on_the_desktop() -> None:
     }
     for words, body in told.items():
         assert words in (news(Event(1, 0.0, body), metric) or ""), words
-    for body in (e.Judged(3, "discarded", 1.0, 0.1, "no"), e.StateChanged("running"), e.Noted("info", "x")):
+    silent: list[e.Body] = [
+        e.Judged(3, "discarded", 1.0, 0.1, "no"), e.StateChanged("running"), e.Noted("info", "x"),
+    ]  # fmt: skip
+    for body in silent:
         assert news(Event(1, 0.0, body), metric) is None
