@@ -324,6 +324,13 @@ class AwayCard(Card[None]):
             ])  # fmt: skip
         if len(told.kept) > 8:
             out.append([(f"  … {len(told.kept) - 8} more kept", dim)])
+        state = self.model.state
+        if state.state in ("paused", "crashed", "finished", "stopped"):
+            word = self.model.word
+            out.append([
+                (f"{look.glyph(word)} ", look.state(word)), (f"session {word}", text),
+                (f": {brief(state.reason)}" if state.reason else "", text),
+            ])  # fmt: skip
         for note in told.notes[-5:]:
             out.append([(f"{look.glyph('note')} ", look["warn"]), (brief(note.text), text)])
         if told.waiting:
