@@ -167,7 +167,8 @@ class BoardPane(Pane):
         self._top = max(0, min(self._top, len(self.order) - rows))
         experiments = self.model.state.experiments
         for number in self.order[self._top : self._top + rows]:
-            lines.append(self._row(experiments[number], columns, width))
+            if number in experiments:  # a recording that jumped back knows fewer than this order does
+                lines.append(self._row(experiments[number], columns, width))
         return lines
 
     def _head(self, columns: list[tuple[Column, int]], width: int) -> Strip:
