@@ -49,7 +49,7 @@ class Seal:
             if path not in now:
                 return f"{path} is gone"
             try:
-                info = path.stat()
+                info = _info(path)
                 if (info.st_size, info.st_mtime_ns, info.st_ino) == (mark.size, mark.modified, mark.inode):
                     continue
                 fresh = _mark(path)
@@ -79,5 +79,10 @@ def _mark(path: Path) -> _Mark:
         with path.open("rb") as file:
             while piece := file.read(_CHUNK):
                 digest.update(piece)
-    info = path.stat() if path.exists() else path.lstat()
+    info = _info(path)
     return _Mark(info.st_size, info.st_mtime_ns, info.st_ino, digest.hexdigest())
+
+
+def _info(path: Path) -> os.stat_result:
+    """Of the file, or of the link itself where it leads nowhere. Raises OSError."""
+    return path.stat() if path.exists() else path.lstat()

@@ -16,6 +16,7 @@ BAD: tuple[tuple[dict[str, Any], str], ...] = (
     ({"path": "/tmp/escaped.py", "content": "X = 1\n"}, "outside the project"),
     ({"path": ".git/hooks/post-checkout.py", "content": "X = 1\n"}, "belongs to git"),
     ({"path": "link.py", "content": "X = 1\n"}, "symbolic link"),
+    ({"path": "nowhere.py", "content": "X = 1\n"}, "symbolic link"),
     ({"path": "away/escaped.py", "content": "X = 1\n"}, "symbolic link"),
     ({"path": "train.py/x.py", "content": "X = 1\n"}, "is a file, not a folder"),
     ({"path": "latin.py", "content": "X = 1\n"}, "not UTF-8"),
@@ -39,6 +40,7 @@ def test_none_of_them_runs_and_windows_line_ends_stay(tmp_path: Path) -> None:
     (outside / "target.py").write_text("X = 0\n")
     project = make_project(tmp_path / "p", program=PROGRAM.replace('"train.py"', '"**/*.py"'))
     (project / "link.py").symlink_to(outside / "target.py")
+    (project / "nowhere.py").symlink_to(outside / "nothing")
     (project / "away").symlink_to(outside)
     (project / "latin.py").write_bytes(b"# caf\xe9\n")
     (project / "crlf.py").write_bytes(b"A = 1\r\nB = 2\r\n")
