@@ -104,8 +104,14 @@ def build(
                   researcher="claude", model="claude-opus-5-5", usd=0.068)  # fmt: skip
     log = Log.create(paths.database)
     clock = story.start
+    pending: list[Body] = []
     for clock, bodies in story.moments():
-        log.append([_dressed(body) for body in bodies], clock)
+        pending += [_dressed(body) for body in bodies]
+        if experiments <= 500 or len(pending) >= 400:  # many are logged some at a time, with coarser times
+            log.append(pending, clock)
+            pending = []
+    if pending:
+        log.append(pending, clock)
     if extra:
         clock += 1
         log.append(list(extra), clock)

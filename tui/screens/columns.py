@@ -29,6 +29,10 @@ class ColumnsCard(Card[None]):
     def scrolls(self) -> bool:
         return False  # up and down move the cursor
 
+    @property
+    def deaf(self) -> bool:
+        return False  # nothing here does harm
+
     def lines(self, width: int) -> Lines:
         look = self.model.look
         out: Lines = []
