@@ -45,13 +45,13 @@ class Going:
     async def act_replay(self) -> None:
         self.watch(self._app.model.paths)
 
-    def watch(self, origin: SessionPaths) -> None:
-        """Play a session from its beginning."""
-        self._app.run_worker(self._watch(origin))
+    def watch(self, origin: SessionPaths, speed: float | None = None) -> None:
+        """Play a session from its beginning, at the speed that is set unless another is given."""
+        self._app.run_worker(self._watch(origin, speed or self._app.settings.replay_speed))
 
-    async def _watch(self, origin: SessionPaths) -> None:
+    async def _watch(self, origin: SessionPaths, speed: float) -> None:
         try:
-            recording = await asyncio.to_thread(Recording, origin, self._app.settings.replay_speed)
+            recording = await asyncio.to_thread(Recording, origin, speed)
         except AutoresearchError as error:
             self._app.tell(error.what, "bad")
             return

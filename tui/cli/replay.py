@@ -22,6 +22,7 @@ def replay(arguments: Namespace, out: Output) -> int:
             mend="read it without a screen with: autoresearch-tui events",
         )
     from tui.app import run_app
+    from tui.demo import SPEED as DEMO_SPEED
     from tui.replay import Recording
     from tui.settings import Settings, config_path, read
 
@@ -29,6 +30,8 @@ def replay(arguments: Namespace, out: Output) -> int:
         usual = read(config_path())[0].replay_speed
     except AutoresearchError:  # the app says what is wrong with the file
         usual = Settings().replay_speed
+    if origin.name == DEMO and origin.project.parent.name.startswith("demo-"):
+        usual = DEMO_SPEED
     recording = Recording(origin, arguments.speed or usual)
     if arguments.at:
         recording.seek(recording.place_of(arguments.at))

@@ -18,7 +18,7 @@ from core.record.errors import AutoresearchError, SessionBusy, UncommittedChange
 from core.session import EngineOptions, SessionPaths
 from core.views import clean, one_line
 from tui.cli.names import fresh_name
-from tui.demo import ARCHIVE, unpacked
+from tui.demo import ARCHIVE, SPEED, unpacked
 from tui.launch import Form, Readiness, examine, read_program
 from tui.screens.base import size_of
 from tui.screens.cards import Question
@@ -270,7 +270,7 @@ class LaunchScreen(Screen[None]):
             self.say(f"{self.look.glyph('no')} {error}")
             return
         if paths is not None:
-            self.cockpit.going.watch(paths)
+            self.cockpit.going.watch(paths, SPEED)
 
     def _leave(self) -> None:
         """Back to where it was opened from, or out."""
