@@ -299,9 +299,10 @@ class Cockpit(App[int]):
     def tell(self, text: str, role: str = "text", seconds: float = 4.0) -> None:
         """Say something in the footer of the screen in front."""
         from tui.screens.base import ActionScreen
+        from tui.widgets.status import Footer
 
         for screen in reversed(self.screen_stack):
-            if isinstance(screen, ActionScreen):
+            if isinstance(screen, ActionScreen) and screen.query(Footer):  # else it is only being made
                 screen.say(text, role, seconds)
                 return
 

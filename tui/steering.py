@@ -73,7 +73,7 @@ class Steering:
     ) -> None:  # fmt: skip
         """Ask for a line on the screen in front."""
         for screen in reversed(self._app.screen_stack):
-            if isinstance(screen, ActionScreen):
+            if isinstance(screen, ActionScreen) and screen.is_mounted:
                 screen.prompt.ask(purpose, label, text, None, then, recall)
                 return
 

@@ -205,6 +205,27 @@ async def test_a_click_on_the_footer_does_what_its_key_does(show: Show) -> None:
         await until(pilot, lambda: source.sent == [c.Pause()])
 
 
+async def test_a_click_answers_a_card(show: Show) -> None:
+    async with show(size=(120, 40)) as (pilot, app, source):
+        for key, words, sent in (("S", "stop now", [c.Stop(now=True)]), ("P", "pause now  ", []), ("P", "", [])):
+            await pilot.press(key)
+            await until(pilot, lambda: isinstance(app.screen, Confirm) and "(enter, esc)" in text_of(app))
+            app.clock.now += 1.0  # type: ignore[attr-defined]
+            card = app.screen
+            assert isinstance(card, Confirm)
+            lines = [
+                i
+                for i, line in enumerate(card.lines(card._page.size.width - 4))
+                if words and any(words in part[0] for part in line)
+            ]
+            page = card._page.region
+            await pilot.click(offset=(page.x + 4, page.y + 1 + lines[-1]) if lines else (0, 0))
+            await until(pilot, lambda: isinstance(app.screen, MainScreen))
+            await pilot.pause()
+            assert source.sent == sent, words
+            source.sent.clear()
+
+
 async def test_the_wheel_and_clicks_reach_every_card_of_rows(show: Show) -> None:
     async with show(size=(120, 40)) as (pilot, app, _source):
         await pilot.press("comma")

@@ -94,6 +94,24 @@ class Card(KeyScreen[Answer], ModalScreen[Answer]):
             return
         self.pressed(event.character or event.key if event.key != "enter" else "enter", event.key)
 
+    def spots(self) -> list[tuple[int, int, int, str]]:
+        """What a click means: (line, first cell, cell after the last, the key that it stands for)."""
+        return []
+
+    def on_click(self, event: events.Click) -> None:
+        """A click on an answer gives it; one beside the card is an escape."""
+        if self.deaf:
+            return
+        if not self.query_one("#card").region.contains(event.screen_x, event.screen_y):
+            self.pressed("", "escape")
+            return
+        line = event.screen_y - self._page.region.y - 1 + self._page.top
+        x = event.screen_x - self._page.region.x - 2
+        for at, start, end, key in self.spots():
+            if line == at and start <= x < end:
+                self.pressed(key, key)
+                return
+
     @property
     def scrolls(self) -> bool:
         return True
@@ -168,16 +186,22 @@ class Confirm(Card[str]):
 
     def __init__(self, model: Model, asked: Asked) -> None:
         self.asked = asked
+        self._first = 0  # the line of the first answer
         self.TITLE_TEXT = asked.title
         super().__init__(model)
 
     def lines(self, width: int) -> Lines:
         look = self.model.look
         out: Lines = [*paragraphs(self.asked.words, width, look["text"]), []]
+        self._first = len(out)
         out.append(
             [("n", look["key"]), (f"  {left(self.asked.no, 22)}", look["bright"]), ("(enter, esc)", look["dim"])]
         )
         return [*out, *[[(key, look["key"]), (f"  {words}", look["text"])] for key, words in self.asked.answers]]
+
+    def spots(self) -> list[tuple[int, int, int, str]]:
+        keys = ["n", *(key for key, _ in self.asked.answers)]
+        return [(self._first + at, 0, self.WIDTH, key) for at, key in enumerate(keys)]
 
     def pressed(self, character: str, key: str) -> None:
         if character in [key for key, _ in self.asked.answers]:
@@ -206,7 +230,13 @@ class DiffCard(Confirm):
     def lines(self, width: int) -> Lines:
         look = self.model.look
         told = [line for part in self._trouble.split("\n") if part for line in paragraphs(part, width, look["bad"])]
-        return [*told, *([[]] if told else []), *super().lines(width), [], *diff_lines(self._diff, width, look)]
+        told += [[]] if told else []
+        asked = super().lines(width)
+        self._first += len(told)
+        return [*told, *asked, [], *diff_lines(self._diff, width, look)]
+
+
+APPROVAL_KEYS = (("y", "run it"), ("n", "turn it down"), ("e", "edit it"), ("A", "run all from here"), ("esc", "later"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,9 +281,8 @@ class ApprovalCard(Card[Decision]):
         if x is None:
             return []
         details = self.model.details(x.number)
-        keys = (("y", "run it"), ("n", "turn it down"), ("e", "edit it"), ("A", "run all from here"), ("esc", "later"))
         offered: list[Part] = []
-        for key, words in keys:
+        for key, words in APPROVAL_KEYS:
             offered += [(key, look["key"]), (f" {words}   ", look["dim" if key == "esc" else "text"])]
         others = len(self.model.state.approvals) - 1
         waiting = f"   {plural(others, 'other')} waiting" if others > 0 else ""
@@ -272,6 +301,14 @@ class ApprovalCard(Card[Decision]):
     @property
     def scrolls(self) -> bool:
         return not self._writing
+
+    def spots(self) -> list[tuple[int, int, int, str]]:
+        found, at = [], 0
+        for key, words in APPROVAL_KEYS:
+            end = at + len(key) + len(words) + 4
+            found.append((0, at, end, "escape" if key == "esc" else key))
+            at = end
+        return found
 
     def pressed(self, character: str, key: str) -> None:
         if self._writing:
