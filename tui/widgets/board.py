@@ -83,8 +83,9 @@ class BoardPane(Pane):
         if wanted:
             passes = views.search(wanted, state)
             chosen = [x for x in chosen if passes(x)]
-        live = sorted((x.number for x in chosen if self._live(x)), reverse=True)
-        ended = [x for x in chosen if not self._live(x)]
+        under_way = set(state.live) - {BASELINE}  # of ten thousand, hundreds may wait for a repeat
+        live = sorted((x.number for x in chosen if x.number in under_way), reverse=True)
+        ended = [x for x in chosen if x.number not in under_way]
         self.order = [*live, *order(ended, self.sort, self.reverse, self.model)]
         self.places = {number: row for row, number in enumerate(self.order)}
 

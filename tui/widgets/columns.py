@@ -163,8 +163,9 @@ def fitting(wanted: Sequence[str], width: int, number_width: int) -> list[tuple[
 def order(experiments: Sequence[Experiment], by: str, reverse: bool, model: Model) -> list[int]:
     """Their numbers sorted by a column; equals by number, newest first; those without a value last."""
     column = named(by)
-    with_key = [(key, x.number) for x in experiments if (key := column.key(x, model)) is not None]
-    without = sorted((x.number for x in experiments if column.key(x, model) is None), reverse=True)
+    keys = [(column.key(x, model), x.number) for x in experiments]
+    without = sorted((number for key, number in keys if key is None), reverse=True)
+    with_key = [(key, number) for key, number in keys if key is not None]
     with_key.sort(key=lambda pair: pair[1], reverse=True)
     with_key.sort(key=lambda pair: pair[0], reverse=column.tall != reverse)
     return [number for _, number in with_key] + without
