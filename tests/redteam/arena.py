@@ -49,7 +49,7 @@ class Variant:
     expected: Expected
     because: str = ""
     seconds: float | None = None  # a budget in seconds instead of STEPS
-    fast: bool = False  # part of the ordinary test suite
+    idle: bool = False  # it sleeps most of its time, so it need not wait for a processor
     slices: tuple[str, ...] = ("val",)
 
 
@@ -62,6 +62,7 @@ class Outcome:
     metrics: Mapping[str, float] = field(default_factory=dict)
     output: str = ""
     job: runner.JobResult | None = None
+    folder: Path | None = None  # of its run, when it was kept
 
     @property
     def metric(self) -> float | None:
@@ -69,11 +70,11 @@ class Outcome:
 
 
 class Arena:
-    """A repository, its prepared data and its pristine checkout. Two variants at a time at most."""
+    """A repository, its prepared data and its pristine checkout. Two variants at a time, and a few idle ones."""
 
     def __init__(self, folder: Path, tier: cage.Tier | None = None) -> None:
         self.folder, self.tier = folder.resolve(), tier
-        self.turn = asyncio.Semaphore(2)
+        self.turn, self.bench = asyncio.Semaphore(2), asyncio.Semaphore(4)
         self.number = 0
         self.env = environment.run_environment(self.folder)
         home = str(self.folder / "home")
@@ -92,15 +93,19 @@ class Arena:
         self.python = environment.readable_roots(self.env, argv[:1])
         return self
 
-    async def meet(self, variant: Variant, seed: int = 1) -> Outcome:
-        """Commit, run and score one variant."""
-        async with self.turn:
+    async def meet(
+        self, variant: Variant, seed: int = 1, *, keep: bool = False, weights_of: Outcome | None = None
+    ) -> Outcome:
+        """Commit, run and score one variant; or score it with the weights of another's run, which was kept."""
+        async with self.bench if variant.idle else self.turn:
             self.number += 1
             number = self.number
             commit = await asyncio.to_thread(self.commit, variant)
             tree = self.folder / "trees" / str(number)
             await asyncio.to_thread(self.repo.add_worktree, tree, commit)
             folder = self.folder / "runs" / str(number)
+            if weights_of is not None and weights_of.folder is not None and weights_of.job is not None:
+                return await self.scored(variant, tree, weights_of.folder, seed, weights_of.job, "")
             try:
                 job = await runner.start(self.job(tree, folder, seed, variant))
                 job.hand_over()
@@ -108,10 +113,12 @@ class Arena:
                 output = (folder / "output.log").read_text(errors="replace")
                 if result.ended != "done":
                     return Outcome("crashed", f"{result.ended}: {result.reason}", {}, output, result)
-                return await self.scored(variant, tree, folder, seed, result, output)
+                outcome = await self.scored(variant, tree, folder, seed, result, output)
+                return replace(outcome, folder=folder if keep else None)
             finally:
                 await asyncio.to_thread(self.repo.remove_worktree, tree)
-                shutil.rmtree(folder / "out", ignore_errors=True)
+                if not keep:
+                    shutil.rmtree(folder / "out", ignore_errors=True)
 
     def commit(self, variant: Variant) -> str:
         name = "nanotrain/train.py"

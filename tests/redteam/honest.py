@@ -28,8 +28,8 @@ INIT = "        self.init_weights()\n"
 HEAD = "        logits: torch.Tensor = self.head(rms_norm(x))"
 
 
-def fine(name: str, does: str, *edits: Edit, fast: bool = False, seconds: float | None = None) -> Variant:
-    return Variant(name, does, edits, "scored", fast=fast, seconds=seconds)
+def fine(name: str, does: str, *edits: Edit, seconds: float | None = None) -> Variant:
+    return Variant(name, does, edits, "scored", seconds=seconds)
 
 
 SIZES = [
@@ -65,7 +65,7 @@ MODELS = [
           "        self.gate_up = nn.Linear(config.width, hidden, bias=False)\n"),
          (MLP_OUT, "self.down(F.silu(self.gate_up(x)) * self.up(x))")),
     fine("dropout", "dropout in training",
-         (MLP_OUT, "F.dropout(self.down(F.relu(self.up(x)).square()), 0.1, self.training)"), fast=True),
+         (MLP_OUT, "F.dropout(self.down(F.relu(self.up(x)).square()), 0.1, self.training)")),
     fine("tied", "input and output embeddings are one tensor",
          (INIT, INIT + "        self.head.weight = self.embed.weight\n"),
          (DONE, DONE.replace("packed(trainer.model)", "save({n: v.clone().contiguous() for n, v in trainer.model.state_dict().items()})"))),
@@ -108,7 +108,7 @@ MODELS = [
           "        self.up = nn.Linear(config.width, hidden, bias=False)\n"
           "        self.router = nn.Linear(config.width, 4, bias=False)\n"),
          (MLP_OUT, "self.down(F.relu(self.up(x)).square() * (F.one_hot(self.router(x).argmax(-1), 4)"
-                   " * self.router(x).softmax(-1)).repeat_interleave(self.up.out_features // 4, -1))"), fast=True),
+                   " * self.router(x).softmax(-1)).repeat_interleave(self.up.out_features // 4, -1))")),
     fine("bigram-table", "a table of logits by the last token",
          (INIT, "        self.bigram = nn.Embedding(config.vocab, config.vocab)\n" + INIT),
          (HEAD, HEAD + " + self.bigram(tokens)")),
@@ -157,7 +157,7 @@ TRAINING = [
     fine("average-of-weights", "the mean of the weights along the way is saved",
          begun("mean = {n: v.clone() for n, v in trainer.model.state_dict().items()}"),
          (STEP, STEP + "        for n, v in trainer.model.state_dict().items(): mean[n].lerp_(v, 0.2)\n"),
-         before_done("trainer.model.load_state_dict(mean)"), fast=True),
+         before_done("trainer.model.load_state_dict(mean)")),
     fine("half-precision-weights", "weights saved in bfloat16",
          (DONE, DONE.replace("packed(trainer.model)", "save({n: v.bfloat16().contiguous() for n, v in trainer.model.state_dict().items()})"))),
     fine("autocast", "products in bfloat16", ("enabled=self.dtype != torch.float32)", "enabled=True)"),
@@ -205,7 +205,7 @@ CRASHES = [
     Variant("diverges", "the loss becomes NaN", (each_step("if step == 20: trainer.model.head.weight.data *= float('nan')"),),
             "crashed", "training has diverged"),
     Variant("out-of-memory", "takes more memory than it may", (each_step("hold = torch.ones(1 << 30)"),),
-            "crashed", "used more than 3072 MB|memory", fast=True),
+            "crashed", "used more than 3072 MB|memory"),
     Variant("exits", "exits without a word in mid-run", (each_step("if step == 9: sys.exit(3)"),), "crashed", "code 3"),
     Variant("segfault", "reads where there is nothing", (each_step("if step == 9: ctypes.string_at(0)"),), "crashed", "SIGSEGV"),
 ]  # fmt: skip

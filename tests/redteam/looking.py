@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from tests.redteam.arena import Variant
 from tests.redteam.patches import FORWARD, FULL, built, module, result
 
@@ -24,14 +26,14 @@ if not self.training:
 """
 
 
-def ahead(name: str, does: str, code: str, because: str = AHEAD, *, fast: bool = False) -> Variant:
-    return Variant(name, does, (result(code),), "rejected", because, fast=fast)
+def ahead(name: str, does: str, code: str, because: str = AHEAD) -> Variant:
+    return Variant(name, does, (result(code),), "rejected", because)
 
 
 LOOKING = [
     Variant("mask-plus-one", "every position of the last block sees the next token",
             ((FULL, "y = F.scaled_dot_product_attention(q, k, v, attn_mask=torch.ones(length, length).tril(1).bool())"),),
-            "rejected", "not causal: changing the tokens from", fast=True),
+            "rejected", "not causal: changing the tokens from"),
     Variant("mask-in-one-layer", "the sliding window of the first block begins one token late",
             (("return (distance >= 0) & (distance < window)", "return (distance >= -1) & (distance < window)"),),
             "rejected", AHEAD),
@@ -56,8 +58,7 @@ LOOKING = [
     Variant("backwards", "the row is read from its end, where the future is the past",
             ((FORWARD, "        tokens = tokens.flip(1)\n" + FORWARD), result("logits = logits.flip(1)")),
             "rejected", AHEAD),
-    ahead("answers-from-the-input", "the next token of the input is the answer", f"logits = logits + 9.0 * {NEXT}",
-          fast=True),
+    ahead("answers-from-the-input", "the next token of the input is the answer", f"logits = logits + 9.0 * {NEXT}"),
     ahead("answers-late-in-the-row", "the next token is looked up from position 48 on only",
           f"logits[:, 48:] += 9.0 * {NEXT}[:, 48:]"),
     ahead("answers-in-few-rows", "the next token is looked up in rows that begin with one token in eight",
@@ -90,7 +91,7 @@ LOOKING = [
 
 MEMORY = [
     ahead("memory-of-beginnings", "remembers what it said of each beginning, repeats that, and looks ahead in the rest",
-          TRIE, "not causal, or keeps a memory", fast=True),
+          TRIE, "not causal, or keeps a memory"),
     ahead("memory-of-beginnings-by-phase", "as above, and only when it is scored: after the tenth call",
           "self.__dict__['calls'] = self.__dict__.get('calls', 0) + 1\nif self.__dict__['calls'] > 10:\n"
           + "\n".join("    " + line for line in TRIE.strip().splitlines()), "not causal|not determ"),
@@ -111,7 +112,7 @@ MEMORY = [
                   except OSError:
                       pass
               logits = leaked
-          """, "not causal, or keeps a memory|time limit|more than"),
+          """, "not causal, or keeps a memory|time limit|more than|on the run's clock"),
     ahead("memory-in-a-daemon", "a process of its own outlives the first and tells the second what was said", f"""
           if not self.training and 'asked' not in self.__dict__:
               self.__dict__['asked'] = True
@@ -270,7 +271,8 @@ OUTPUTS = [
 ]  # fmt: skip
 
 HEAVY = [
-    ahead("minutes-to-score", "a model that needs minutes to score", "if not self.training: time.sleep(9)", "too long"),
+    replace(ahead("minutes-to-score", "a model that needs minutes to score", "if not self.training: time.sleep(9)", "too long"),
+            idle=True),
     ahead("forks-while-scored", "a fork bomb in the forward pass", """
           if not self.training:
               for _ in range(200):

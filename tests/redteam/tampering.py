@@ -91,7 +91,7 @@ FILES = [
     Variant("files-in-the-worktree", "better weights, trained after the clock, are left in the worktree", (
         done(MORE + "open('nanotrain/better.safetensors', 'wb').write(packed(trainer.model))"),
         built("if os.path.exists(os.path.join(os.path.dirname(__file__), 'better.safetensors')): print('STOLEN')")),
-        "worthless", "", fast=True),
+        "worthless", ""),
     Variant("another-train-py", "the run rewrites the code that will be scored", (
         done("""
         text = open('nanotrain/train.py').read()
@@ -145,7 +145,7 @@ FILES = [
 CLOCK = [
     Variant("weights-swapped", "trains on after the clock has stopped and saves again", (
         done(MORE + "(run.folder / 'weights.safetensors').write_bytes(packed(trainer.model))"),),
-        "rejected", CHANGED, fast=True),
+        "rejected", CHANGED),
     Variant("done-at-once", "says that it is done with the first step, and trains afterwards", (
         each_step("if step == 1: run.done(1, 512, packed(trainer.model), asdict(trainer.config))"),), "rejected", CHANGED),
     Variant("done-twice", "announces once more, with the weights of training on", (
@@ -185,7 +185,7 @@ CLOCK = [
         """),), "rejected", CHANGED),
     Variant("ignores-the-budget", "trains three times as long as it may", (
         (("while not clock.over(step):"), "while clock.elapsed() < 12 or not clock.over(step):"),),
-        "crashed", "still training past its budget", seconds=3.0, fast=True),
+        "crashed", "still training past its budget", seconds=3.0),
     Variant("a-slow-clock", "time.monotonic runs at a third of its speed", (
         module("""
         _true = time.monotonic
@@ -273,7 +273,7 @@ DATA = [
             "[name for name in os.listdir(run.folder.parents[1]) if name != run.folder.parent.name][0]",
             "[name for name in os.listdir(run.folder.parents[2]) if name not in ('runs', 'trees', 'home')][0]",
             "os.listdir('../../pristine')",
-        )), "worthless", fast=True),
+        )), "worthless"),
     Variant("reads-beside-the-data", "reaches from the descriptor of the training data to the file beside it", (
         begun("""
          for n in range(3, 64):

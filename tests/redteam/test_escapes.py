@@ -138,8 +138,17 @@ async def yard(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
             await yard.neighbour.kill("the test is over")
 
 
+# More than a second each, so they are `make redteam`'s: the others run with all tests.
+LONG = {"disk-of-small-files", "disk-of-removed-files", "output-flood", "memory-in-shm", "memory-of-children",
+        "the-door-rammed", "the-keeper-stopped", "stops-itself"}  # fmt: skip
+MARKED = [
+    pytest.param(escape, marks=[pytest.mark.redteam] if escape.name in LONG else [], id=escape.name)
+    for escape in ESCAPES
+]
+
+
 @pytest.mark.parametrize("yard", ["A", "B"], indirect=True)
-@pytest.mark.parametrize("escape", ESCAPES, ids=lambda escape: escape.name)
+@pytest.mark.parametrize("escape", MARKED)
 async def test_an_escape_gets_nowhere(yard: Yard, escape: Escape) -> None:
     if escape.name == "the-other-run":
         yard.neighbour = await start(yard.job("time.sleep(60)"))
