@@ -97,7 +97,7 @@ async def test_a_broken_program_is_shown_with_its_line(project: Path) -> None:
         await until(pilot, lambda: "ready: python, git" in text_of(app), 60.0)
         shown = text_of(app)
         assert shown.count("program.md:2") == 1 and "not yet: mend program.md first" in shown
-        assert "▸ Quit" in shown and "▸ Start" not in shown
+        assert "▸ Watch the demo" in shown and "▸ Start" not in shown
         await pilot.press("up", "enter")
         assert isinstance(app.screen, LaunchScreen) and not (project / "sessions").exists()
         await pilot.press("escape")

@@ -398,5 +398,5 @@ class AwayCard(Card[None]):
     def pressed(self, character: str, key: str) -> None:
         self.dismiss(None)
 
-    def on_click(self) -> None:
+    def on_click(self, event: events.Click) -> None:
         self.dismiss(None)
