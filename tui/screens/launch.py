@@ -166,7 +166,8 @@ class LaunchScreen(Screen[None]):
             if self.is_current:
                 found = await asyncio.to_thread(glances, self.cockpit.project, self._known)
                 lines = {f"Open {one_line(g.paths.name)}": self._line_of(g) for g in found}
-                self.query_one(Menu).tell(lines)
+                for menu in self.query(Menu):  # none once it is left
+                    menu.tell(lines)
 
     def _forbid(self, *faults: str) -> None:
         """Nothing can be started; what is wrong stands on the screen, in full and once, elsewhere."""
@@ -189,6 +190,8 @@ class LaunchScreen(Screen[None]):
 
     async def _examine(self) -> None:
         self.ready = ready = await examine(self.cockpit.project)
+        if not self.query("#launch-findings"):
+            return  # left meanwhile
         findings = self.query_one("#launch-findings", Static)
         if ready.error:
             findings.update(f"{self.look.glyph('no')} {ready.error}")
