@@ -11,11 +11,13 @@ from core.record.errors import EngineError, UsageError
 from core.record.fold import fold
 from core.record.state import State
 from core.session import SessionPaths
+from tests.projects import PROGRAM, git
 from tests.tui.conftest import text_of, until
 from tests.tui.stage import Stage, build
 from tui.actions import REGISTRY
 from tui.app import Cockpit
 from tui.demo import ARCHIVE, unpacked
+from tui.main import main
 from tui.replay import LONGEST_GAP, Recording
 from tui.screens.main import MainScreen
 from tui.theme import Look
@@ -168,3 +170,17 @@ def test_the_demo_is_there_small_and_whole(state_folder: Path) -> None:
     for x in state.experiments.values():
         for run in x.runs:
             assert (paths.run(run.run) / "output.log").is_file() and (paths.run(run.run) / "curve.tsv").is_file()
+
+
+def test_the_command_says_what_it_needs(
+    tmp_path: Path, told: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["replay", "demo"]) == 1
+    assert "a recording needs" in capsys.readouterr().err, "the demo is not found outside a project"
+    assert main(["replay", "nothing"]) != 0
+    git(tmp_path, "init", "-q")
+    (tmp_path / "program.md").write_text(PROGRAM)
+    assert main(["replay", "nothing"]) == 3
+    assert "replay demo" in capsys.readouterr().err
+    assert main(["replay", "demo", "--speed", "0"]) == 2
