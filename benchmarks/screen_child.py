@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -72,7 +73,8 @@ class Naive(App[None]):
 
     def follow(self) -> None:
         for line in self.thoughts.read().splitlines():
-            self.query_one("#reasoning", RichLog).write(clean(json.loads(line)["s"]).rstrip())
+            with contextlib.suppress(ValueError):  # the first line of a long file may be half a line
+                self.query_one("#reasoning", RichLog).write(clean(json.loads(line)["s"]).rstrip())
         for line in self.lines.read().splitlines():
             self.query_one("#output", RichLog).write(clean(line))
             self.losses.append(float(line.split("loss ")[1].split()[0]))
