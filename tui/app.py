@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import os
 import signal
@@ -27,6 +28,7 @@ from core.views import clean
 from tui.actions import REGISTRY
 from tui.going import Going
 from tui.handwork import Handwork
+from tui.hangup import watch_terminal
 from tui.herald import Herald
 from tui.keyboard import KeyScreen
 from tui.model import Model, Source
@@ -143,6 +145,8 @@ class Cockpit(App[int]):
         for number in (signal.SIGTERM, signal.SIGHUP):
             with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
                 self._loop_signal(number)
+        if not self.is_headless:
+            watch_terminal(functools.partial(asyncio.get_running_loop().call_soon_threadsafe, self._leave))
         self.set_interval(SEEN_SECONDS, self.mark_seen)
         if self._source is not None:
             self._follow(self._source)

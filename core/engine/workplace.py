@@ -179,12 +179,15 @@ class Workplace:
             metric=setup.program.metric.name,
             inputs=self._inputs(),
         )
-        try:
-            return await scorer.score(spec)
-        except ScorerFault:
-            if broken := await self.broken_seal():  # whatever went wrong, that is why
-                raise ScorerFault(f"{broken}: put it back, then resume") from None
-            return await scorer.score(spec)
+        for last in (False, True):
+            try:
+                return await scorer.score(spec)
+            except ScorerFault:
+                if broken := await self.broken_seal():  # whatever went wrong, that is why
+                    raise ScorerFault(f"{broken}: put it back, then resume") from None
+                if last:
+                    raise
+        raise AssertionError("unreachable")
 
     async def check(self, experiment: int, name: str, command: str, commit: str) -> e.Checked:
         """One of program.md's checks, in the cage, before any slot is asked for."""

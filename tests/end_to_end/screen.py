@@ -92,6 +92,11 @@ class Screen:
         self._screen.resize(lines, columns)
         os.killpg(self.process.pid, signal.SIGWINCH)
 
+    def vanish(self) -> None:
+        """The terminal goes, as when its window is closed or its multiplexer is killed."""
+        os.close(self._master)
+        self._master = os.open(os.devnull, os.O_RDONLY)
+
     def end(self, patience: float = 30.0) -> int:
         """Read to the end of the command and return its exit code."""
         deadline = time.monotonic() + patience

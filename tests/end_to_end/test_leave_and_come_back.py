@@ -96,6 +96,12 @@ def test_a_hang_up_and_a_termination_leave_the_engine_and_a_clean_terminal(
         screen.process.send_signal(signal.SIGHUP)
         screen.end()
     assert engine_alive(paths)
+    with Screen(paths.project, env) as screen:
+        screen.wait("RUNNING")
+        screen.press("?")
+        screen.vanish()
+        assert screen.process.wait(30) == 0, "the app outlives its terminal"
+    assert engine_alive(paths)
     assert read_state(paths).state == "running"
 
 
