@@ -222,6 +222,10 @@ class Loop:
                     self.end("crashed", said)
                 if finished.metric is None:
                     return
+        except asyncio.CancelledError:
+            for task in runs:
+                task.cancel()
+            raise
         finally:
             await asyncio.gather(*runs, return_exceptions=True)
         values = self._values()

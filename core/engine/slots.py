@@ -29,6 +29,7 @@ class Slots:
         self._waiting: list[tuple[Urgency, int, asyncio.Future[str]]] = []
         self._order = itertools.count()
         self._open = False
+        self._drained = False
 
     def open(self) -> None:
         self._open = True
@@ -50,14 +51,16 @@ class Slots:
         return frozenset(self._held)
 
     def drain(self) -> None:
-        """Close for good: whoever waits is cancelled, whoever holds a slot keeps it to the end."""
-        self._open = False
+        """Close for good: whoever waits, or comes later, is cancelled; whoever holds a slot keeps it to the end."""
+        self._open, self._drained = False, True
         for _, _, future in self._waiting:
             future.cancel()
         self._waiting.clear()
 
     async def acquire(self, urgency: Urgency) -> str:
-        """Wait for a free slot. Cancelling gives it back."""
+        """Wait for a free slot. Cancelling gives it back. Raises CancelledError once the slots are drained."""
+        if self._drained:
+            raise asyncio.CancelledError
         future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting, (urgency, next(self._order), future))
         self._grant()

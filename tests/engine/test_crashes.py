@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import time
 from pathlib import Path
 
 import pytest
 
-from core.client import EngineOptions, read_events, start_engine
+from core.client import EngineOptions, read_events, read_state, start_engine
 from core.record import events as e
 from core.record.errors import SessionBusy
 from core.session import SessionPaths, engine_alive, lock_holder
@@ -56,6 +57,18 @@ def test_a_run_in_flight_is_adopted(tmp_path: Path) -> None:
     assert any("adopted" in action for body in recovered for action in getattr(body, "actions", ()))
     assert state.state == "finished"
     _check_whole(paths)
+
+
+def test_an_engine_that_adopted_a_baseline_run_ends_when_it_is_asked_to(tmp_path: Path) -> None:
+    """What was still to begin when the slots were closed for good must not be waited for."""
+    project, script = _project(tmp_path, 30.0)
+    with engine(project, researcher="scripted", script=str(script), slots="cpu:2") as paths:
+        wait_state(paths, lambda s: sum(r.phase == "training" for r in s.live_runs()) == 2, "two runs with a clock")
+        kill_engine(paths)
+        with engine(project):
+            wait_state(paths, lambda s: s.state == "running" and s.live_runs(), "the runs to be adopted")
+            kill_engine(paths, signal.SIGTERM)
+    assert read_state(paths).state == "stopped"
 
 
 def test_a_run_whose_shim_died_too_is_abandoned_and_run_again(tmp_path: Path) -> None:
