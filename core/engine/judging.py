@@ -156,7 +156,8 @@ class Judge:
             new = await asyncio.to_thread(repo.reapply, commit, x.parent_commit, onto, message)
             diff = await asyncio.to_thread(repo.diff, onto, new)
         except GitConflict as conflict:
-            reason = f"better than its parent #{x.parent}, but in conflict with the new best #{best}: {conflict.what}"
+            parent = f"#{x.parent}" if x.parent != BASELINE else "the baseline"
+            reason = f"better than its parent {parent}, but in conflict with the new best #{best}: {conflict.what}"
             await self._journal.write(e.Judged(x.number, "discarded", value, decision.delta, reason, commit))
             return "done"
         if not diff.strip():

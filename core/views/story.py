@@ -27,7 +27,9 @@ def _who(experiment: int) -> str:
 
 
 def _because(reason: str) -> str:
-    return f": {reason}" if reason else ""
+    """The first line of a reason: what follows it (lines of code, a traceback's end) has its place in `show`."""
+    first = reason.strip().partition("\n")[0].partition("; the nearest lines are")[0].rstrip(": ")
+    return f": {first}" if first else ""
 
 
 def _session_started(b: e.SessionStarted, m: Metric) -> str:

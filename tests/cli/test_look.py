@@ -49,6 +49,29 @@ def test_status_is_quick(session: SessionPaths) -> None:
     assert min(costs) < 0.5, costs
 
 
+def test_a_reason_of_many_lines_keeps_them(tmp_path: Path) -> None:
+    """One line where there is one (events); all of them, as they were, in status and show."""
+    paths = make_session(tmp_path, experiments=1)
+    rejected = e.Judged(2, "rejected", None, None, "train.py:5: would not parse:\n  5 | RATE = =\x1b[31m 1")
+    log = Log.append_to(paths.database)
+    log.append([e.ExperimentStarted(2, 0, "0" * 40, "scripted"), rejected], 1_790_001_000.0)
+    log.append([e.ProposalRefused(1, 1, "a.py: not found; the nearest lines are\n  3 | x")])
+    log.append([e.StateChanged("crashed", "exited with code 1\nTraceback:\n  ValueError: x")], 1_790_001_001.0)
+    log.close()
+    status = run(tmp_path, "status").stdout
+    assert "✗ crashed  exited with code 1\n" in status and "\n  |   ValueError: x\n" in status
+    finished = make_session(tmp_path / "done", experiments=1)
+    log = Log.append_to(finished.database)
+    log.append([e.GuidanceQueued(1, "hm")])
+    log.close()
+    assert "go on with" not in run(tmp_path / "done", "status").stdout  # words that wait change nothing about that
+    shown = run(tmp_path, "show", "2").stdout
+    assert "train.py:5: would not parse:\n" in shown and "  5 | RATE = = 1\n" in shown
+    said = run(tmp_path, "events").stdout
+    assert "turned down: a.py: not found\n" in said and "#2 rejected: train.py:5: would not parse\n" in said
+    assert "session crashed: exited with code 1\n" in said
+
+
 def test_a_session_whose_engine_died(tmp_path: Path) -> None:
     paths = make_session(tmp_path, experiments=5, live=True)
     status = json.loads(run(tmp_path, "status", "--json").stdout)
@@ -105,6 +128,8 @@ def test_show(session: SessionPaths) -> None:
     text = run(session.project, "show", "#5", "nov23").stdout
     assert "#5  ✓ kept" in text and "+B = 10" in text and "better by more than 2σ" in text
     assert "baseline" in run(session.project, "show", "0").stdout
+    crashed = run(session.project, "show", "4").stdout
+    assert "the end of its output" in crashed and crashed.endswith("loss 2.2955\n") and "the end of" not in text
     missing = run(session.project, "show", "99")
     assert missing.returncode == 1 and "no experiment 99" in missing.stderr and "1 to 12" in missing.stderr
 

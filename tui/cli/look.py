@@ -19,6 +19,9 @@ from core.session import SessionPaths, disk_trouble, engine_alive, list_sessions
 from tui.cli.names import project_of, session_of
 from tui.cli.output import Output
 
+OUTPUT_END = 8_000  # bytes from the end of a failed run's output that `show` looks at
+OUTPUT_LINES = 15  # lines of them that it prints
+
 
 def _read(paths: SessionPaths) -> tuple[State, bool]:
     """The State, and whether an engine holds the session (asked twice: it may begin or end meanwhile)."""
@@ -60,8 +63,10 @@ def _status_lines(state: State, s: dict[str, Any], out: Output) -> list[tuple[st
     head = f"{out.paint(s['session'], 'bold')}  {out.paint(out.sign(word) + ' ' + word, views.role(word))}"
     if state.preparing and s["engine"]["alive"]:
         head += f"  preparing {out.paint(views.one_line(state.preparing), 'dim')}"
-    reason = views.one_line(state.reason) if word == state.state else "its engine ended without a word"
-    lines = [("", head + (f"  {out.paint(reason, 'dim')}" if reason else ""))]
+    reason = state.reason if word == state.state else "its engine ended without a word"
+    first, *more = views.clean(reason).strip().splitlines() or [""]
+    lines = [("", head + (f"  {out.paint(views.one_line(first), 'dim')}" if first else ""))]
+    lines += [("", out.paint(f"  | {line}", "dim")) for line in more]
     best, baseline = s["best"], s["baseline"]
     own = ", self-reported" if metric.self_reported else ""
     name = out.paint(f"{metric.name} {metric.arrow}{own}", "dim")
@@ -101,8 +106,8 @@ def _status_lines(state: State, s: dict[str, Any], out: Output) -> list[tuple[st
         lines.append(("pinned", ", ".join(f"#{n}" for n in sorted(state.pinned))))
     for g in state.guidance.values():
         if g.taken_by is None or g.standing:
-            word = "idea" if g.idea else "standing" if g.taken_by is not None else "queued"
-            lines.append(("guidance", f"{g.id} {word}: {out.paint(views.one_line(g.text, 160), 'text')}"))
+            how = "idea" if g.idea else "standing" if g.taken_by is not None else "queued"
+            lines.append(("guidance", f"{g.id} {how}: {out.paint(views.one_line(g.text, 160), 'text')}"))
     who = f"{s['researcher'] or '–'}{' (' + s['model'] + ')' if s['model'] else ''}"
     usd = "" if s["cost"]["usd"] is None else f"   ${s['cost']['usd']:.2f}"
     if s["cost"]["usd_per_kept"]:
@@ -219,7 +224,7 @@ def print_event(event: Event, metric: Metric, as_json: bool, out: Output) -> Non
 
 
 def show(arguments: Namespace, out: Output) -> int:
-    from core.client import read_events
+    from core.client import FileTail, read_events
 
     paths = session_of(arguments)
     state, _ = _read(paths)
@@ -232,6 +237,10 @@ def show(arguments: Namespace, out: Output) -> int:
         out.json(found)
         return 0
     _print_experiment(found, state, out)
+    failed = [r["run"] for r in found["runs"] if r["ended"] not in (None, "done", "abandoned")]
+    if failed and found["metric"] is None:
+        said = views.clean(FileTail(paths.run(failed[-1]) / "output.log", OUTPUT_END).read())
+        _print_lines("the end of its output", said.strip().splitlines()[-OUTPUT_LINES:], out)
     return 0
 
 
@@ -259,6 +268,8 @@ def reasoning(paths: SessionPaths, number: int) -> str:
 
 def _print_experiment(x: dict[str, Any], state: State, out: Output) -> None:
     verdict = x["verdict"] or state.experiments[x["experiment"]].phase
+    if not x["experiment"] and views.baseline_failed(state):
+        verdict = "crashed"
     name = f"#{x['experiment']}" if x["experiment"] else "baseline"
     out.line(
         f"{out.paint(name, 'bold')}  {out.paint(out.sign(verdict) + ' ' + verdict, views.role(verdict))}  "
@@ -275,7 +286,11 @@ def _print_experiment(x: dict[str, Any], state: State, out: Output) -> None:
         *views.trust_lines(x),
     ):
         if text:
-            out.line(f"  {out.paint(label.ljust(10), 'dim')}  {views.one_line(str(text))}")
+            more = views.clean(text).strip().splitlines()[1:] if label == "reason" else []
+            first = text.strip().partition("\n")[0] if more else text
+            out.line(f"  {out.paint(label.ljust(10), 'dim')}  {views.one_line(first)}")
+            for line in more:
+                out.line(f"  {' ' * 10}  {line}")
     if x["runs"]:
         out.line()
         body = [
@@ -284,13 +299,18 @@ def _print_experiment(x: dict[str, Any], state: State, out: Output) -> None:
             for r in x["runs"]
         ]  # fmt: skip
         out.table(["run", "ended", views.one_line(state.metric.name), "time", "steps", "seed"], body, "llrrrr")
-    if x["reasoning"]:
-        out.line()
-        out.line(out.paint("reasoning", "dim"))
-        for line in x["reasoning"].splitlines():
-            out.line(f"  {line}")
+    _print_lines("reasoning", x["reasoning"].splitlines(), out)
     if x["diff"]:
         out.line()
         for line in x["diff"].splitlines():
             role = "add" if line.startswith("+") else "remove" if line.startswith("-") else "text"
             out.line(out.paint(line, role))
+
+
+def _print_lines(title: str, lines: list[str], out: Output) -> None:
+    """A paragraph of its own, under its title; nothing when there is nothing."""
+    if lines:
+        out.line()
+        out.line(out.paint(title, "dim"))
+        for line in lines:
+            out.line(f"  {line}")
