@@ -126,7 +126,10 @@ def create(name: str, *, model: str | None = None, script: Path | None = None, s
         from core.research.scripted import ScriptedResearcher
 
         if script is None:
-            raise UsageError("the scripted researcher has no script", mend="give one with --script FILE.jsonl")
+            raise UsageError(
+                "the scripted researcher has no script",
+                mend="give one with --script FILE.jsonl, or set script=FILE.jsonl",
+            )
         scripted = ScriptedResearcher(script)
         scripted.check()
         return scripted

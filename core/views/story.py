@@ -27,9 +27,11 @@ def _who(experiment: int) -> str:
 
 
 def _because(reason: str) -> str:
-    """The first line of a reason: what follows it (lines of code, a traceback's end) has its place in `show`."""
-    first = reason.strip().partition("\n")[0].partition("; the nearest lines are")[0].rstrip(": ")
-    return f": {first}" if first else ""
+    """The first line of a reason, and its mend: other lines (of code, of output) have their place in `show`."""
+    first, *more = reason.strip().splitlines() or [""]
+    first = first.partition("; the nearest lines are")[0].rstrip(": ")
+    mend = next((f"; {line.strip()}" for line in more if line.strip().startswith("mend: ")), "")
+    return f": {first}{mend}" if first else ""
 
 
 def _session_started(b: e.SessionStarted, m: Metric) -> str:

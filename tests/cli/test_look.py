@@ -56,7 +56,8 @@ def test_a_reason_of_many_lines_keeps_them(tmp_path: Path) -> None:
     log = Log.append_to(paths.database)
     log.append([e.ExperimentStarted(2, 0, "0" * 40, "scripted"), rejected], 1_790_001_000.0)
     log.append([e.ProposalRefused(1, 1, "a.py: not found; the nearest lines are\n  3 | x")])
-    log.append([e.StateChanged("crashed", "exited with code 1\nTraceback:\n  ValueError: x")], 1_790_001_001.0)
+    why = "exited with code 1\nTraceback:\n  ValueError: x\n  mend: mend it"
+    log.append([e.StateChanged("crashed", why)], 1_790_001_001.0)
     log.close()
     status = run(tmp_path, "status").stdout
     assert "✗ crashed  exited with code 1\n" in status and "\n  |   ValueError: x\n" in status
@@ -69,7 +70,7 @@ def test_a_reason_of_many_lines_keeps_them(tmp_path: Path) -> None:
     assert "train.py:5: would not parse:\n" in shown and "  5 | RATE = = 1\n" in shown
     said = run(tmp_path, "events").stdout
     assert "turned down: a.py: not found\n" in said and "#2 rejected: train.py:5: would not parse\n" in said
-    assert "session crashed: exited with code 1\n" in said
+    assert "session crashed: exited with code 1; mend: mend it\n" in said
 
 
 def test_a_session_whose_engine_died(tmp_path: Path) -> None:
@@ -95,12 +96,14 @@ def test_the_kinds_of_a_reasoning_begin_lines_of_their_own(session: SessionPaths
         ("thinking", "I th"),
         ("thinking", "ink"),
         ("text", "So."),
+        ("tool", "read_file train.py"),
+        ("text", "Next."),
     ]
     session.reasoning(5).parent.mkdir(parents=True, exist_ok=True)
     lines = (json.dumps({"t": 1.0, "k": kind, "s": words}) + "\n" for kind, words in said)
     session.reasoning(5).write_text("".join(lines))
     shown = json.loads(run(session.project, "show", "5", "--json").stdout)["reasoning"]
-    assert shown.splitlines()[:4] == ["waiting 1 s", "refused (1)", "I think", "So."]
+    assert shown.splitlines()[:5] == ["waiting 1 s", "refused (1)", "I think", "So.", "Next."]
 
 
 def test_sessions(session: SessionPaths) -> None:

@@ -254,6 +254,7 @@ def reasoning(paths: SessionPaths, number: int) -> str:
                 try:
                     piece = json.loads(line)
                     if piece["k"] not in ("thinking", "text", "note"):
+                        kind = piece["k"]  # a tool's call: what is said next is said anew
                         continue
                     if pieces and (piece["k"] != kind or kind == "note") and not pieces[-1].endswith("\n"):
                         pieces.append("\n")
