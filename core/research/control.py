@@ -25,6 +25,7 @@ from core.record.proposal import Proposal
 from core.record.state import BASELINE, Experiment, State
 from core.research.constants import Constant, Value, edits_for, find_constants, rounded, written
 from core.research.protocol import Brief, Stream
+from core.views.text import plural
 
 NAME = "control"
 STARTS = 6  # first experiments that each take one step with one constant: TPE has nothing to learn from yet
@@ -326,7 +327,8 @@ def _opening(state: State, constants: Mapping[str, Constant], trials: Sequence[T
     pending = sum(t.state == "pending" for t in trials)
     failed = sum(t.state == "failed" for t in trials)
     lines = [
-        f"{len(constants)} constants may be turned. Known: {len(done)} results, {pending} pending, {failed} failed."
+        f"{plural(len(constants), 'constant')} may be turned. "
+        f"Known: {plural(len(done), 'result')}, {pending} pending, {failed} failed."
     ]
     for t in done[:3]:
         what = ", ".join(f"{k}={_shown(constants, k, t.values)}" for k in t.changed) or "as the code stood"

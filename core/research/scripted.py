@@ -131,7 +131,7 @@ class ScriptedResearcher:
     def ended(self, state: State, experiment: int) -> str | None:
         """A script has an end: said before an experiment is begun in vain."""
         count = self.check() if self._lines is None else len(self._lines)
-        return None if position(state, experiment) < count else f"the script's {count} proposals are all played"
+        return None if position(state, experiment) < count else _played(count)
 
     async def propose(self, brief: Brief, stream: Stream) -> Proposal:
         """The next proposal. One that does not apply is handed over as it is: the engine turns it down.
@@ -143,7 +143,7 @@ class ScriptedResearcher:
         lines = self._lines or ()
         index = self._line_for(brief)
         if index >= len(lines):
-            raise ScriptEnded(f"the script's {len(lines)} proposals are all played", where=str(self.path))
+            raise ScriptEnded(_played(len(lines)), where=str(self.path))
         line = lines[index]
         if brief.feedback:  # a script has no other answer
             raise ProposalFailed(brief.feedback, where=f"{self.path}:{line.number}", mend="correct this line")
@@ -177,3 +177,9 @@ async def _think(stream: Stream, line: Line) -> None:
             await asyncio.sleep(line.seconds / len(groups))
         if line.thinking:
             stream.thinking(" ".join(group) + (" " if n + 1 < len(groups) else ""))
+
+
+def _played(count: int) -> str:
+    if count < 2:
+        return "the script's one proposal is played" if count else "the script holds no proposal"
+    return f"the script's {count} proposals are all played"
