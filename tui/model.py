@@ -106,6 +106,12 @@ class Model:
         return self.connection.status == "live"
 
     @property
+    def at_rest(self) -> bool:
+        """Connected, and nothing is thought about or running."""
+        quiet = self.live and self.state.state in ("paused", "stopped", "finished", "crashed")
+        return quiet and not self.state.running and not (self.pulse and self.pulse.thinking is not None)
+
+    @property
     def now(self) -> float:
         """The present; of a session whose engine is gone, the moment of its last word."""
         return self.state.time if self.connection.status == "dead" else self.clock()

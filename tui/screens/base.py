@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tui.app import Cockpit
 
 MOST_UNWRITTEN = 3  # paintings on their way to the terminal; Textual blocks at thirty
+REST_SECONDS = 60.0  # how often the clock and the readings of a session at rest are painted
 FLUSH_SECONDS = 0.2  # data travels five times a second; keys paint at once
 
 
@@ -38,7 +39,7 @@ class ActionScreen(KeyScreen[None]):
     PLACE: ClassVar[str] = ""
     AUTO_FOCUS = None
     prompt: Prompt
-    _seen: tuple[int, int] = (-1, -1)
+    _seen: tuple[object, ...] = ()
 
     @property
     def cockpit(self) -> Cockpit:
@@ -61,13 +62,17 @@ class ActionScreen(KeyScreen[None]):
     def follow(self) -> None:
         """Read what is new; paint only where something is."""
         model = self.cockpit.model
-        second = 0 if model.connection.status == "dead" else int(self.cockpit.clock())
-        seen = (model.source.version, second)
+        seen: tuple[object, ...] = (model.source.version, int(self.cockpit.clock()))
+        if model.connection.status == "dead":
+            seen = (model.source.version, 0)
+        elif model.at_rest:  # readings flicker; a screen left open over a link for the night need not
+            trouble = model.pulse.trouble if model.pulse else ""
+            seen = (model.state.seq, trouble, int(self.cockpit.clock() / REST_SECONDS))
         if seen != self._seen:
             self.flush()
         else:
             self.flush_streams()
-        self._seen = (model.source.version, second)
+        self._seen = seen
 
     def flush(self) -> None:
         """Read what is new and paint all that changed."""

@@ -99,7 +99,7 @@ class OutputPane(Tail):
         if run is None:
             return []
         what = "baseline" if run.experiment == BASELINE else f"#{run.experiment}"
-        more = "" if self.fixed is None and run.kind == "candidate" else f" {run.kind}"
+        more = "" if self.fixed is None and run.kind in ("candidate", "baseline") else f" {run.kind}"
         return [(f" · {what}{more} run {run.run}", self.look["dim"])]
 
     def aside(self) -> list[Part]:
