@@ -148,7 +148,14 @@ async def test_open_and_walk_an_experiment(show: Show) -> None:
         first = app.model.selected
         shown = text_of(app)
         assert f"#{first}" in shown and "Hypothesis" in shown and "Verdict" in shown
-        for key, words in (("2", "train.py"), ("3", "seed"), ("4", "step 0"), ("5", "Two levers"), ("1", "Why")):
+        for key, words in (
+            ("2", "train.py"),
+            ("3", "seed"),
+            ("4", "steps/s"),
+            ("5", "step 0"),
+            ("6", "Two levers"),
+            ("1", "Why"),
+        ):
             await pilot.press(key)
             await until(pilot, lambda words=words: words in text_of(app))  # type: ignore[misc]
         await pilot.press("right")
