@@ -333,9 +333,9 @@ class Cockpit(App[int]):
             self._open_approval(waiting[0])
 
     async def act_approve(self) -> None:
-        self._open_approval(self.model.state.approvals[0])
+        self._open_approval(self.model.state.approvals[0], asked=True)
 
-    def _open_approval(self, experiment: int) -> None:
+    def _open_approval(self, experiment: int, *, asked: bool = False) -> None:
         from tui.screens.cards import ApprovalCard, Decision
 
         self._carded.add(experiment)
@@ -350,7 +350,7 @@ class Cockpit(App[int]):
             else:
                 self.steering.ask(commands.Approve(experiment, all=answer.how == "all"))
 
-        self.push_screen(ApprovalCard(self.model, experiment), answered)
+        self.push_screen(ApprovalCard(self.model, experiment, asked=asked), answered)
 
     # -- other screens ------------------------------------------------------------------------------------------
 

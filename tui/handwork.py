@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from tui.app import Cockpit
 
 LARGEST = 900_000  # characters of edits that one command carries
+AT_ONCE = 1.5  # seconds; an editor that is back sooner has likely not waited for its window
 
 
 class Handwork:
@@ -106,14 +108,17 @@ class Handwork:
     ) -> Mapping[str, str] | None:
         """What was changed, once the person says yes to it; None when nothing was, or they dropped it."""
         while True:
+            opened = time.monotonic()
             await self.editor.edit(self._app.settings.editor, copy.words, copy.folder)
+            at_once = time.monotonic() - opened < AT_ONCE
             trouble, changed = "", {}
             try:
                 changed = dict(taken())
             except AutoresearchError as error:
                 trouble = str(error)
             if not changed and not trouble:
-                self._app.tell(f"{what}: nothing was changed (a graphical editor needs its waiting option)", "warn")
+                why = " (it came back at once: a graphical editor needs its waiting option)" if at_once else ""
+                self._app.tell(f"{what}: nothing was changed{why}", "warn")
                 return None
             again = ("e", "edit again")
             answers = (again,) if trouble else (*asked.answers, again)

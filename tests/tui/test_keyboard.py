@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,9 +10,10 @@ from textual.keys import _character_to_key
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-from benchmarks.terminal import Terminal
 from core.record import commands
 from core.record import events as e
+from tests.end_to_end.screen import Screen
+from tests.projects import own_home
 from tests.recorded import make_session
 from tests.tui.conftest import Show, text_of, until
 from tests.tui.test_actions import proposal
@@ -109,17 +108,11 @@ async def test_a_card_is_left_once(show: Show) -> None:
 
 def test_type_ahead_in_a_real_terminal(tmp_path: Path) -> None:
     """One write of everything: `q` in the words is no command, and the page opens where the last keys say."""
-    make_session(tmp_path / "project", 12)
-    argv = [sys.executable, "-m", "tui.main", "attach", "-C", str(tmp_path / "project"), "nov23"]
-    terminal = Terminal(argv, (120, 36))
-    try:
-        terminal.wait_for(b"FINISHED")
-        os.write(terminal.fd, b"/qqSxGq\r")
-        terminal.wait_for("“qqSxGq”".encode())
-        os.write(terminal.fd, b"\x1b")
-        terminal.run(0.5)
-        terminal.tail = b""
-        os.write(terminal.fd, b"4jj\r3")
-        terminal.wait_for(b"budget")
-    finally:
-        terminal.close()
+    paths = make_session(tmp_path / "project", 12)
+    with Screen(paths.project, own_home(tmp_path), "attach", "nov23", columns=120, lines=36) as screen:
+        screen.wait("FINISHED")
+        screen.press("/qqSxGq\r")
+        screen.wait("“qqSxGq”")
+        screen.answer("\x1b", "“qqSxGq”")
+        screen.press("4jj\r3")
+        screen.wait("budget")

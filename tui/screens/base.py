@@ -149,11 +149,19 @@ class ActionScreen(KeyScreen[None]):
         footer.say(text, role, seconds, self.cockpit.clock())
 
     def hints(self) -> Sequence[Hint]:
-        """The footer: what works here, in its order."""
+        """The footer: what works here, in its order. Nothing does while a card is in front."""
+        if self.app.screen.is_modal:
+            return []
         model = self.cockpit.model
         model.page = self.page
         listed = sorted((a for a in self.listed() if a.footer), key=lambda a: a.footer)
         return [(a.shown, a.titled(model), a.reason(model) is None, a.name) for a in listed]
+
+    def on_screen_suspend(self) -> None:
+        self.query_one(Footer).flush()
+
+    def on_screen_resume(self) -> None:
+        self.query_one(Footer).flush()
 
     async def on_footer_picked(self, message: Footer.Picked) -> None:
         found = next((a for a in self.listed() if a.name == message.action), None)

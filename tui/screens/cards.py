@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tui.app import Cockpit
 
 Answer = TypeVar("Answer")
-DEAF_SECONDS = 0.4  # keys that were meant for the screen behind are not taken for an answer to a question
+DEAF_SECONDS = 0.4  # of a card that nobody asked for: keys that were meant for the screen behind are no answer to it
 
 
 class Card(KeyScreen[Answer], ModalScreen[Answer]):
@@ -36,7 +36,7 @@ class Card(KeyScreen[Answer], ModalScreen[Answer]):
     BINDINGS: ClassVar[list[BindingType]] = []
     TITLE_TEXT = ""
     WIDTH = 76
-    DEAF: ClassVar[float] = DEAF_SECONDS
+    DEAF: ClassVar[float] = 0.0
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -252,9 +252,12 @@ class ApprovalCard(Card[Decision]):
 
     TITLE_TEXT = "run this?"
     WIDTH = 110
+    DEAF = DEAF_SECONDS
 
-    def __init__(self, model: Model, experiment: int) -> None:
+    def __init__(self, model: Model, experiment: int, *, asked: bool = False) -> None:
+        """`asked`: a person opened it, so that the next key is meant for it."""
         self.experiment = experiment
+        self._asked = asked
         self._writing = False
         super().__init__(model)
 
@@ -270,9 +273,13 @@ class ApprovalCard(Card[Decision]):
         super().on_mount()
         self.set_interval(0.2, self._still_there)
 
+    @property
+    def deaf(self) -> bool:
+        return not self._asked and super().deaf
+
     def _still_there(self) -> None:
-        """Somebody else may have answered."""
-        if self.experiment not in self.model.state.approvals and self.is_current:
+        """Somebody else may have answered, or the engine that asks may be gone."""
+        if (self.experiment not in self.model.state.approvals or not self.model.live) and self.is_current:
             self.dismiss(None)
 
     def lines(self, width: int) -> Lines:
@@ -338,6 +345,7 @@ class AwayCard(Card[None]):
 
     TITLE_TEXT = "while you were away"
     WIDTH = 92
+    DEAF = DEAF_SECONDS
 
     def __init__(self, model: Model, told: Away) -> None:
         self.told = told

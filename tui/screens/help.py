@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from tui.actions import Action, Registry, all_keys
 from tui.model import Model
@@ -21,7 +21,6 @@ class HelpScreen(Card[None]):
 
     TITLE_TEXT = "help"
     WIDTH = 96
-    DEAF: ClassVar[float] = 0.0
 
     def __init__(self, model: Model, registry: Registry, place: str) -> None:
         self.listed = list(registry.for_place(place, model.replaying))

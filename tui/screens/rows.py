@@ -45,7 +45,6 @@ class _Told(Page):
 class RowsCard(Card[Answer]):
     """Up and down move, enter does `chosen`; other keys go to `key`. `ask` takes a line of text at the foot."""
 
-    DEAF: ClassVar[float] = 0.0
     WIDTH = 96
     HELP: ClassVar[str] = "enter changes   esc closes"
     EMPTY: ClassVar[str] = "nothing here"

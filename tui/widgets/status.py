@@ -58,6 +58,8 @@ class StatusLine(Canvas):
         look, state = self.look, self.model.state
         runs = state.live_runs()
         if not runs:
+            if state.approvals and self.model.live:  # nothing goes on before a person has looked
+                return [(" NEEDS YOU: a ", look["warn"] + Style(reverse=True, bold=True))]
             thinking = self.model.thinking
             if thinking is not None and self.model.live:
                 return [(f"#{thinking} ", look["accent"]), ("thinking", look["text"])]
