@@ -342,6 +342,8 @@ class Cockpit(App[int]):
 
         def answered(answer: Decision | None) -> None:
             if answer is None:
+                if not self.model.live:  # it left with its engine: it comes back with the next one
+                    self._carded.discard(experiment)
                 return
             if answer.how == "edit":
                 self.handwork.edit_proposal(experiment)

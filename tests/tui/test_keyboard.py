@@ -10,6 +10,7 @@ from textual.keys import _character_to_key
 from textual.pilot import Pilot
 from textual.widgets import Input
 
+from core.client.live import Connection
 from core.record import commands
 from core.record import events as e
 from tests.end_to_end.screen import Screen
@@ -91,6 +92,27 @@ async def test_a_proposal_that_comes_while_a_person_writes_waits(show: Show) -> 
         await until(pilot, lambda: source.sent == [commands.Steer("slowly y", now=False, standing=False)])
         source.version += 1
         await until(pilot, lambda: isinstance(app.screen, ApprovalCard))
+
+
+async def test_a_card_that_a_person_opens_hears_the_first_key_and_leaves_with_its_engine(show: Show) -> None:
+    async with show() as (pilot, app, source):
+        number = max(source.state.live)
+        source.happen(proposal(number), e.ApprovalRequested(number))
+        await until(pilot, lambda: isinstance(app.screen, ApprovalCard) and "run this?" in text_of(app))
+        await pilot.press("y")  # the clock stands still: a card that came by itself is deaf yet
+        assert source.sent == []
+        source.lose(app.clock.now, app.clock.now + 5)  # type: ignore[attr-defined]
+        await until(pilot, lambda: isinstance(app.screen, MainScreen))
+        source.connection = Connection("live", app.clock.now)  # type: ignore[attr-defined]
+        source.version += 1
+        await until(pilot, lambda: isinstance(app.screen, ApprovalCard) and "run this?" in text_of(app))
+        app.clock.now += 0.5  # type: ignore[attr-defined]
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, MainScreen))
+        await pilot.press("a")
+        await until(pilot, lambda: isinstance(app.screen, ApprovalCard) and "run this?" in text_of(app))
+        await pilot.press("y")
+        await until(pilot, lambda: source.sent == [commands.Approve(number)])
 
 
 async def test_a_card_is_left_once(show: Show) -> None:
