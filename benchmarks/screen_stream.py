@@ -1,11 +1,12 @@
 """Streaming: bytes a second, CPU and key-to-paint at 160x48, beside a naive Textual screen of the same content.
 
     python -m benchmarks.screen_stream [SECONDS [EXPERIMENTS]]
+    python -m benchmarks.screen_stream soak [HOURS [SECONDS]]
 
 The session has 10,000 experiments. Reasoning at 50 lines a second and a run's output at 20 lines a second are written
 to its files; keys are pressed all the while, each of which sorts the leaderboard anew. The naive screen uses RichLog,
-DataTable and Sparkline, a write per line. One row is over a link of 32 KB a second. The last lines are a soak: as many
-lines as an hour brings, in one minute, and the memory before and after.
+DataTable and Sparkline, a write per line. One row is over a link of 32 KB a second. `soak` writes as many lines as
+HOURS bring (default 24) in SECONDS (default 240), and tells the memory before and after.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from tests.tui.stage import Playing, Stage, build
 
 SORTS = (b"number", b"change", b"verdict", b"noise", b"hypothesis", b"metric")
 SLOW = 32_000  # bytes a second
-SOAK_LINES = 180_000  # of reasoning: an hour
-SOAK_SECONDS = 60
+SOAK_HOURS = 24.0
+SOAK_SECONDS = 240.0
 
 
 class Writer:
@@ -37,18 +38,18 @@ class Writer:
         self._output = (run / "output.log").open("a", buffering=1)
         self._curve = (run / "curve.tsv").open("a", buffering=1)
         self._began = time.perf_counter()
-        self._written = [0, 0]
+        self.written = [0, 0]
 
     def __call__(self) -> None:
         elapsed = (time.perf_counter() - self._began) * self._pace
-        while self._written[0] < elapsed * 50:
-            n = self._written[0] = self._written[0] + 1
+        while self.written[0] < elapsed * 50:
+            n = self.written[0] = self.written[0] + 1
             words = (
                 f"{n}: the gradient noise scale at this width is {n * 37 % 91} tokens; a smaller batch should help\n"
             )
             self._thoughts.write(json.dumps({"t": n, "k": "text", "s": words}) + "\n")
-        while self._written[1] < elapsed * 20:
-            n = self._written[1] = self._written[1] + 1
+        while self.written[1] < elapsed * 20:
+            n = self.written[1] = self.written[1] + 1
             loss = 1.9 + 2 / (1 + n / 50)
             self._output.write(f"step {n:05d} | loss {loss:.4f} | rate 0.01000 | {18000 + n % 77} tok/s\n")
             self._curve.write(f"{n / 20:.2f}\t{n}\t{loss:.4f}\n")
@@ -78,20 +79,23 @@ def measure(kind: str, stage: Stage, seconds: float, link: float | None = None) 
     return [f"{rate / 1000:.1f}", f"{cpu:.1f}", f"{statistics.median(times):.1f}", f"{p95:.1f}", f"{memory:.0f}"]
 
 
-def soak(stage: Stage) -> None:
-    """The memory of this screen after many lines, each of which it has to take in."""
-    terminal = started("ours", stage)
-    try:
-        terminal.wait_for(b"RUNNING", 60)
-        terminal.run(5)
-        before = terminal.memory() / 2**20
-        terminal.run(SOAK_SECONDS, Writer(stage, SOAK_LINES / SOAK_SECONDS / 50))
-        after = terminal.memory() / 2**20
-    finally:
-        terminal.close()
-    print(
-        f"\nSoak: {SOAK_LINES:,} lines of reasoning in {SOAK_SECONDS} s: {before:.0f} MB before, {after:.0f} MB after"
-    )
+def soak(hours: float, seconds: float) -> None:
+    """The memory of this screen after many lines, each of which it has to take in or to pass over."""
+    with tempfile.TemporaryDirectory() as folder:
+        stage = build(Path(folder), 10_000, files=40)
+        terminal = started("ours", stage)
+        try:
+            terminal.wait_for(b"RUNNING", 60)
+            terminal.run(5)
+            before = terminal.memory() / 2**20
+            writer = Writer(stage, hours * 3600 / seconds)
+            terminal.run(seconds, writer)
+            terminal.run(5)
+            after = terminal.memory() / 2**20
+        finally:
+            terminal.close()
+    lines = f"{writer.written[0]:,} lines of reasoning and {writer.written[1]:,} of output"
+    print(f"\n{lines} in {seconds:g} s: {before:.0f} MB before, {after:.0f} MB after")
 
 
 def main(seconds: float, experiments: int) -> None:
@@ -109,8 +113,12 @@ def main(seconds: float, experiments: int) -> None:
             print(*rows[-1], sep="   ", file=sys.stderr, flush=True)
         head = f"160x48, {experiments:,} experiments, 50 + 20 lines/s"
         print(table([head, "KB/s", "CPU %", "key to paint, median ms", "p95 ms", "memory MB"], rows))
-        soak(stage)
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["soak"]:
+        given = [float(word) for word in sys.argv[2:4]]
+        hours, seconds = [*given, *[SOAK_HOURS, SOAK_SECONDS][len(given) :]]
+        soak(hours, seconds)
+        sys.exit()
     main(float(sys.argv[1]) if len(sys.argv) > 1 else 15.0, int(sys.argv[2]) if len(sys.argv) > 2 else 10_000)

@@ -342,10 +342,10 @@ class Cockpit(App[int]):
 
         def answered(answer: Decision | None) -> None:
             if answer is None:
-                if not self.model.live:  # it left with its engine: it comes back with the next one
-                    self._carded.discard(experiment)
                 return
-            if answer.how == "edit":
+            if answer.how == "gone":  # it comes back with the engine
+                self._carded.discard(experiment)
+            elif answer.how == "edit":
                 self.handwork.edit_proposal(experiment)
             elif answer.how == "reject":
                 self.steering.ask(commands.Reject(experiment, answer.reason))

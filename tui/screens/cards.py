@@ -243,7 +243,7 @@ APPROVAL_KEYS = (("y", "run it"), ("n", "turn it down"), ("e", "edit it"), ("A",
 class Decision:
     """What a person said to a proposal."""
 
-    how: Literal["run", "all", "reject", "edit"]
+    how: Literal["run", "all", "reject", "edit", "gone"]  # gone: the engine that asks does not answer
     reason: str = ""
 
 
@@ -279,7 +279,9 @@ class ApprovalCard(Card[Decision]):
 
     def _still_there(self) -> None:
         """Somebody else may have answered, or the engine that asks may be gone."""
-        if (self.experiment not in self.model.state.approvals or not self.model.live) and self.is_current:
+        if self.is_current and not self.model.live:
+            self.dismiss(Decision("gone"))
+        elif self.is_current and self.experiment not in self.model.state.approvals:
             self.dismiss(None)
 
     def lines(self, width: int) -> Lines:
