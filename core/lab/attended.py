@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from core.lab.proctree import descendants, hunt
+from core.lab.command import LEFT_BEHIND_SECONDS, collect, kill
+from core.lab.proctree import hunt
 
 CHUNK = 65536
 LOOK_SECONDS = 0.25  # between two looks at the clock
-LEFT_BEHIND_SECONDS = 0.5  # for output after the command's own end
 MARK = "AUTORESEARCH_BENCH"  # by which the environment of its processes is known
 
 
@@ -76,7 +75,9 @@ async def attend(
         if ended == "done":
             await asyncio.wait({pump}, timeout=LEFT_BEHIND_SECONDS)
     finally:
-        await _end(process, pump, mark)
+        kill(process)
+        await asyncio.shield(asyncio.to_thread(sweep, mark))  # what has left its tree
+        await collect(process, pump)
     code = process.returncode
     return Attended(code if code is not None else -signal.SIGKILL, ended, time.monotonic() - begun)
 
@@ -91,20 +92,3 @@ async def _pump(stream: asyncio.StreamReader, hear: Callable[[bytes], None], hea
         heard[0] = time.monotonic()
         hear(data)
         await asyncio.sleep(0)  # a flood of output must not starve the loop
-
-
-async def _end(process: asyncio.subprocess.Process, pump: asyncio.Task[None], mark: str) -> None:
-    """Kill the command's tree and what has left it, then collect it."""
-    family = descendants(process.pid) if process.returncode is None else []
-    with contextlib.suppress(OSError):
-        os.killpg(process.pid, signal.SIGKILL)
-    for pid in family:
-        with contextlib.suppress(OSError):
-            os.kill(pid, signal.SIGKILL)
-    await asyncio.shield(asyncio.to_thread(sweep, mark))
-    await asyncio.wait({pump}, timeout=LEFT_BEHIND_SECONDS)
-    pump.cancel()
-    with contextlib.suppress(asyncio.CancelledError, OSError):
-        await pump
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(process.wait(), 5)

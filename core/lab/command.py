@@ -19,7 +19,7 @@ from core.lab.output import Cleaner, OutputLog
 from core.lab.proctree import descendants
 
 _KEPT_LINES = 40
-_LEFT_BEHIND_SECONDS = 0.5
+LEFT_BEHIND_SECONDS = 0.5  # for output after the command's own end
 _LONGEST_LINE = 1 << 20
 
 
@@ -63,7 +63,8 @@ async def run_command(
     except TimeoutError:
         timed_out = True
     finally:
-        await _end(process, pumps)
+        kill(process)
+        await collect(process, pumps)
         if sink:
             sink.close()
     code = process.returncode
@@ -115,22 +116,26 @@ async def _pump(stream: asyncio.StreamReader, *sinks: _Lines) -> None:
 async def _finish(process: asyncio.subprocess.Process, pumps: asyncio.Future[Any]) -> None:
     """Wait for the end of the output; a child left behind with the pipe in hand is not waited for."""
     while not pumps.done():
-        await asyncio.wait({pumps}, timeout=_LEFT_BEHIND_SECONDS)
+        await asyncio.wait({pumps}, timeout=LEFT_BEHIND_SECONDS)
         if process.returncode is not None and not pumps.done():
-            await asyncio.wait({pumps}, timeout=_LEFT_BEHIND_SECONDS)
+            await asyncio.wait({pumps}, timeout=LEFT_BEHIND_SECONDS)
             return
     await process.wait()
 
 
-async def _end(process: asyncio.subprocess.Process, pumps: asyncio.Future[Any]) -> None:
-    """Kill what is left of the command's tree, then collect it."""
+def kill(process: asyncio.subprocess.Process) -> None:
+    """SIGKILL a command's process group and everything below it, wherever in the tree it went."""
     family = descendants(process.pid) if process.returncode is None else []
     with contextlib.suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)
     for pid in family:
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGKILL)
-    await asyncio.wait({pumps}, timeout=_LEFT_BEHIND_SECONDS)
+
+
+async def collect(process: asyncio.subprocess.Process, pumps: asyncio.Future[Any]) -> None:
+    """After `kill`: take what output is left, without waiting long for it, and the exit code."""
+    await asyncio.wait({pumps}, timeout=LEFT_BEHIND_SECONDS)
     pumps.cancel()
     with contextlib.suppress(asyncio.CancelledError, OSError):
         await pumps
