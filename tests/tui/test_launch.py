@@ -122,6 +122,15 @@ async def test_an_earlier_session_is_opened(project: Path) -> None:
         assert "older" in text_of(app)
 
 
+async def test_a_session_that_was_cut_off_is_what_enter_opens(project: Path) -> None:
+    make_session(project, 5, name="older", live=True)
+    app = launch(project)
+    async with app.run_test(size=(120, 40)) as pilot:
+        assert "crashed (R resumes it)" in text_of(app)
+        await pilot.press("enter")
+        await until(pilot, lambda: isinstance(app.screen, MainScreen) and "CRASHED" in text_of(app))
+
+
 @pytest.mark.slow
 async def test_uncommitted_changes_are_a_question_and_then_it_runs(project: Path, tmp_path: Path) -> None:
     (project / "train.py").write_text("RATE = 9.0\nprint('loss:', 1.0 + RATE)\n")

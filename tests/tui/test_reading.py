@@ -296,3 +296,9 @@ async def test_hostile_text_breaks_no_screen(tmp_path: Path) -> None:
             for strip in app.screen._compositor.render_strips():
                 assert strip.cell_length == sum(s.cell_length for s in strip) == size[0], (size, strip.text)
         assert app.failure is None
+
+
+async def test_the_strip_grows_with_the_slots(show: Show) -> None:
+    async with show(size=(160, 48)) as (pilot, app, source):
+        source.happen(e.SlotsChanged(("cpu0", "cpu1", "cpu2", "cpu3")))
+        await until(pilot, lambda: all(f"cpu{n}" in text_of(app) for n in range(4)))

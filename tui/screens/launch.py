@@ -84,7 +84,9 @@ class LaunchScreen(Screen[None]):
                     line.cursor_blink = False
                     yield line
                     yield Static(hint, classes="hint", markup=False)
-            yield Menu(self.look, self._menu(), id="menu")
+            # Whoever comes back to a session that was cut off wants that one, not another beside it.
+            cut_off = bool(self._glances) and self._glances[0].word == "crashed"
+            yield Menu(self.look, self._menu(), at=int(cut_off), id="menu")
             yield Static("", id="launch-message", markup=False)
             yield Static("looking at what is ready here …", id="launch-findings", markup=False)
         yield Static(" enter start or open   ↑↓ move   ←→ researcher   esc quit", id="launch-foot", markup=False)
@@ -157,7 +159,8 @@ class LaunchScreen(Screen[None]):
 
     def _line_of(self, g: Glance) -> str:
         sign = self.look.glyph("no" if g.word == "unreadable" else g.word)
-        return f"{sign} {g.word}   {g.words}{'' if g.alive else '   (R resumes it)' * (g.word in GOES_ON)}"
+        more = "" if g.alive or g.word not in GOES_ON else " (R resumes it)"
+        return f"{sign} {g.word}{more}   {g.words}"
 
     async def _keep_looking(self) -> None:
         """The sessions in the list tell how they stand while it is looked at."""

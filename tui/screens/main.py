@@ -132,12 +132,14 @@ class MainScreen(ActionScreen):
             right.styles.width = f"{(1 - share) * 100:.1f}fr"
         for share, name in zip(layout.heights, ("#upper", "#middle", "#lower"), strict=True):
             self.query_one(name).styles.height = "1fr" if self.single else f"{share * 100:.1f}fr"
-        strip = self.query_one("#strip")
+        self._fit_strip()
+
+    def _fit_strip(self) -> None:
+        """The strip's rows come with the engine, its devices with the first reading, and slots can be changed."""
         width, height = self.app.size
-        if self.single or not self.rows_shown():
-            strip.styles.height = "1fr"
-        else:
-            strip.styles.height = min(self.slots.rows_wanted(width - 4) + 2, max(4, height // 4))
+        alone = self.single or not self.rows_shown()
+        wanted = min(self.slots.rows_wanted(width - 4) + 2, max(4, height // 4))
+        self.query_one("#strip").styles.height = "1fr" if alone else wanted
 
     def _lines(self, size: Size) -> None:
         self.now_line.display = size == "full" or (size == "tabs" and self.now_line.urgent())
@@ -213,6 +215,7 @@ class MainScreen(ActionScreen):
             if pane.display:
                 pane.poll()
         self._lines(size_of(*self.app.size))
+        self._fit_strip()
         footer = self.query_one(Footer)
         footer.expire(self.cockpit.clock())
         for canvas in (self.words, self.status, self.now_line, self.tabs, footer, *self.panes):
@@ -273,12 +276,6 @@ class MainScreen(ActionScreen):
     async def act_pane_6(self) -> None:
         self.show_pane(5)
 
-    async def act_next_pane(self) -> None:
-        self._turn(1)
-
-    async def act_previous_pane(self) -> None:
-        self._turn(-1)
-
     def _turn(self, step: int) -> None:
         """The next pane of those that are shown; of all, where only one is."""
         names = self.layout_of.shown(self.app.size.height)
@@ -298,24 +295,6 @@ class MainScreen(ActionScreen):
         """A pane that was only seen zoomed gives the focus back."""
         if not self.panes[self.active].display:
             self.set_focus(next((p for p in self.panes if p.display), None))
-
-    async def act_down(self) -> None:
-        self.focused_pane.move(1)
-
-    async def act_up(self) -> None:
-        self.focused_pane.move(-1)
-
-    async def act_page_down(self) -> None:
-        self.focused_pane.page(1)
-
-    async def act_page_up(self) -> None:
-        self.focused_pane.page(-1)
-
-    async def act_top(self) -> None:
-        self.focused_pane.home()
-
-    async def act_bottom(self) -> None:
-        self.focused_pane.end()
 
     # -- leaderboard --------------------------------------------------------------------------------------------
 

@@ -75,12 +75,12 @@ class Menu(Widget, can_focus=True):
             super().__init__()
             self.index = index
 
-    def __init__(self, look: Look, rows: list[tuple[str, str]], *, id: str | None = None) -> None:
+    def __init__(self, look: Look, rows: list[tuple[str, str]], *, at: int = 0, id: str | None = None) -> None:
         super().__init__(id=id)
         self.look = look
         self.rows = rows
         self._off: set[int] = set()
-        self._at = 0
+        self._at = at
 
     def forbid(self, index: int, note: str) -> None:
         """Row `index` cannot be chosen; `note` says why."""
