@@ -128,6 +128,43 @@ class ActionScreen(KeyScreen[None]):
         method = getattr(self, f"act_{action.name}", None) or self.cockpit.doing(action.name)
         await method()
 
+    # -- panes --------------------------------------------------------------------------------------------------
+
+    @property
+    def focused_pane(self) -> Pane:
+        """The one that keys move in."""
+        raise NotImplementedError
+
+    def _turn(self, step: int) -> None:
+        """To the next pane (1) or the one before (-1), round the end."""
+        raise NotImplementedError
+
+    async def act_next_pane(self) -> None:
+        self._turn(1)
+
+    async def act_previous_pane(self) -> None:
+        self._turn(-1)
+
+    async def act_down(self) -> None:
+        self.focused_pane.move(1)
+
+    async def act_up(self) -> None:
+        self.focused_pane.move(-1)
+
+    async def act_page_down(self) -> None:
+        self.focused_pane.page(1)
+
+    async def act_page_up(self) -> None:
+        self.focused_pane.page(-1)
+
+    async def act_top(self) -> None:
+        self.focused_pane.home()
+
+    async def act_bottom(self) -> None:
+        self.focused_pane.end()
+
+    # -- the screens for reading --------------------------------------------------------------------------------
+
     async def act_lineage(self) -> None:
         await open_reading(self, "lineage")
 
@@ -142,6 +179,8 @@ class ActionScreen(KeyScreen[None]):
 
     async def act_compare(self) -> None:
         await open_reading(self, "compare")
+
+    # -- the footer ---------------------------------------------------------------------------------------------
 
     def say(self, text: str, role: str = "text", seconds: float = 4.0) -> None:
         """Answer in the footer for some seconds."""

@@ -58,8 +58,7 @@ class ReadingScreen(ActionScreen):
             self.show_tab(self.tab)
 
     @property
-    def pane(self) -> Pane:
-        """The one that keys move in."""
+    def focused_pane(self) -> Pane:
         focused = self.focused
         return focused if isinstance(focused, Pane) and focused.display else self.panes[self.tab if self.TABS else 0]
 
@@ -130,32 +129,8 @@ class ReadingScreen(ActionScreen):
 
     act_part_1, act_part_2, act_part_3 = act_tab_1, act_tab_2, act_tab_3
 
-    async def act_next_pane(self) -> None:
-        self._turn(1)
-
-    async def act_previous_pane(self) -> None:
-        self._turn(-1)
-
     def _turn(self, step: int) -> None:
         if self.TABS:
             self.show_tab((self.tab + step) % len(self.panes))
         else:
-            self.set_focus(self.panes[(self.panes.index(self.pane) + step) % len(self.panes)])
-
-    async def act_down(self) -> None:
-        self.pane.move(1)
-
-    async def act_up(self) -> None:
-        self.pane.move(-1)
-
-    async def act_page_down(self) -> None:
-        self.pane.page(1)
-
-    async def act_page_up(self) -> None:
-        self.pane.page(-1)
-
-    async def act_top(self) -> None:
-        self.pane.home()
-
-    async def act_bottom(self) -> None:
-        self.pane.end()
+            self.set_focus(self.panes[(self.panes.index(self.focused_pane) + step) % len(self.panes)])
