@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import sys
 import tempfile
@@ -21,12 +22,15 @@ from benchmarks.tmux import Tmux, environment
 from core.session import SessionPaths, engine_alive, lock_holder
 from tests.projects import TRAIN, make_project, rate, write_script
 from tui.actions import REGISTRY
+from tui.screens.cards import DEAF_SECONDS, ApprovalCard
 
 COMMAND = str(Path(sys.executable).with_name("autoresearch-tui"))
 SIZES = ((160, 48), (120, 36), (100, 30), (80, 24), (60, 20), (20, 5), (200, 60))
 WORDS = ("try less", "#3", "40%", "0.5", "ümläut ☂", "kept", "\t", "999999999999")
 PACE = 0.02  # seconds between two of them: faster than anybody types
 CHECK_EVERY = 60  # how many are pressed between two looks
+HELP = re.compile("[─-] help [─-]")  # what is pressed may also choose the look without box drawing
+CARD = ApprovalCard.TITLE_TEXT
 
 
 class Walk:
@@ -102,15 +106,29 @@ class Walk:
         self.looks += 1
         tmux.resize(120, 36)
         deadline = time.monotonic() + 60.0
-        while "─ help ─" not in tmux.whole():
+        while not self._helps(tmux):
             if tmux.code is not None:
                 assert tmux.code == 0, f"it ended with {tmux.code}:\n{tmux.text}"
                 return False
             assert time.monotonic() < deadline, f"the screen is stuck:\n{tmux.text}"
-            for key in ("escape", "escape", "question_mark"):
-                tmux.press(key)
-                time.sleep(0.15)  # an escape with a key at its heels would be another key
         tmux.press("escape")
+        return True
+
+    def _helps(self, tmux: Tmux) -> bool:
+        """Leave what is in front and ask for the help once. A card that comes up by itself just then is left first."""
+        for _ in range(2):
+            tmux.press("escape")
+            time.sleep(0.15)  # an escape with a key at its heels would be another key
+        text = tmux.whole()
+        if HELP.search(text) or CARD in text:  # a card is deaf at first
+            time.sleep(DEAF_SECONDS)
+            return False
+        tmux.press("question_mark")
+        patience = time.monotonic() + 3.0
+        while not HELP.search(text := tmux.whole()):
+            if CARD in text or tmux.code is not None or time.monotonic() > patience:
+                return False
+            time.sleep(0.05)
         return True
 
 
