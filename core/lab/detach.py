@@ -21,7 +21,6 @@ if TYPE_CHECKING:  # to load typing takes 3 ms
     from typing import Any
 
 _PR_SET_CHILD_SUBREAPER = 36
-_KEYCTL_JOIN = 1
 
 
 def bare_python(module: str) -> list[str]:
@@ -101,41 +100,3 @@ def last_word(fd: int, part: str, path: str, last: dict[str, Any]) -> None:
     folder = os.open(os.path.dirname(path), os.O_RDONLY)
     os.fsync(folder)
     os.close(folder)
-
-
-def leave_the_keys() -> None:
-    """Take an empty session keyring: the one we came with may hold the keys of whoever started the engine."""
-    number = {"x86_64": 250, "aarch64": 219}.get(os.uname().machine)
-    if number is not None:
-        ctypes.CDLL(None).syscall(ctypes.c_long(number), ctypes.c_long(_KEYCTL_JOIN), None)
-
-
-def join_group(number: int | None) -> None:
-    """Have a group of its own, where one may: what is left in shared memory is known by it, and removed."""
-    if number is not None:
-        os.setgroups([])
-        os.setgid(number)
-
-
-def free_group() -> int | None:
-    """A group that nobody else has, for a job; None where this process may not choose one."""
-    if os.geteuid() != 0:
-        return None
-    number = 0x4000_0000 | int.from_bytes(os.urandom(3))
-    pid = os.fork()
-    if pid == 0:
-        try:
-            join_group(number)
-            os._exit(0)
-        finally:
-            os._exit(1)
-    return number if os.waitpid(pid, 0)[1] == 0 else None
-
-
-def raise_oom_score() -> None:
-    """When memory ends, the kernel should take the job, not the engine or the shell beside it."""
-    try:
-        with open("/proc/self/oom_score_adj", "w") as file:  # noqa: PTH123 - pathlib costs a start too much
-            file.write("500")
-    except OSError:
-        return

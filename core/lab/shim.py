@@ -11,11 +11,9 @@ Started with `-I -S`, so it must load nothing but the standard library and its n
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import json
 import os
-import resource
 import select
 import signal
 import socket
@@ -24,7 +22,8 @@ import sys
 import time
 from contextlib import suppress
 
-from core.lab.detach import detach, free_group, join_group, last_word, leave_the_keys, raise_oom_score, reserve, tell
+from core.lab.become import become_job, free_group
+from core.lab.detach import detach, last_word, reserve, tell
 from core.lab.output import Cleaner, Curve, OutputLog, clean, count, last_line, sha256
 from core.lab.processors import LOOK_SECONDS, Processors
 from core.lab.proctree import boot_id, descendants, kill_children, process_identity
@@ -37,9 +36,6 @@ if TYPE_CHECKING:  # to load typing takes 3 ms
 HELD_TICK = 0.03  # seconds between looks for the word to go, while a job is held
 OVERTIME_FACTOR, OVERTIME_SECONDS = 1.02, 2.0  # what a run may be late: training on would pay otherwise
 HELD_SECONDS = 3600.0  # a held job whose engine never comes back is not held for ever
-
-_PR_SET_PDEATHSIG = 1
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Shim:
@@ -90,7 +86,7 @@ class Shim:
         self.started = self.clock = time.monotonic()
         self.job = os.fork()
         if self.job == 0:
-            self._become_job(theirs, writer)
+            become_job(self.spec, theirs.fileno(), writer, self.group)
         theirs.close()
         os.close(writer)
         os.set_blocking(self.pipe, False)
@@ -99,33 +95,6 @@ class Shim:
         if self.plain:
             self.phase, self.clock_wall = "training", self.time_of_day(self.clock)
         self.write_status()
-
-    def _become_job(self, control: socket.socket, writer: int) -> None:
-        """In the child: never returns."""
-        try:
-            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-            os.setsid()
-            leave_the_keys()
-            join_group(self.group)
-            null = os.open(os.devnull, os.O_RDONLY)
-            for source, target in ((null, 0), (writer, 1), (writer, 2)):
-                os.dup2(source, target, inheritable=True)
-            # Out of the way of the numbers that a cage's own start may use.
-            channel = fcntl.fcntl(control.fileno(), fcntl.F_DUPFD, 20)
-            for number in (signal.SIGPIPE, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGCHLD):
-                signal.signal(number, signal.SIG_DFL)
-            signal.set_wakeup_fd(-1)
-            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            if self.spec["disk_limit"]:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (self.spec["disk_limit"],) * 2)
-            raise_oom_score()
-            os.chdir(self.spec["cwd"])
-            env = dict(self.spec["env"], AUTORESEARCH_CONTROL_FD=str(channel))
-            os.execvpe(self.spec["argv"][0], self.spec["argv"], env)
-        except BaseException as error:
-            os.write(2, f"cannot start {self.spec['argv'][0]}: {error}\n".encode(errors="replace"))
-        finally:
-            os._exit(127)
 
     # --- life ---------------------------------------------------------------------------------------------------
 
