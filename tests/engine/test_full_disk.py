@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,33 +10,25 @@ import pytest
 from core.client import request
 from core.record import commands as c
 from core.session import disk_trouble
+from tests.disks import fill, small_disk
 from tests.engine.support import engine, wait_end, wait_state
 from tests.projects import TRAIN, make_project, rate, write_script
 
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 8 MB."""
-    disk = tmp_path / "small"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(disk)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("needs the right to mount")
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    with small_disk(tmp_path / "small", 8) as disk:
+        yield disk
 
 
 @pytest.mark.slow
 def test_a_session_outlasts_a_full_disk(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTORESEARCH_HOME", str(tmp_path / "home"))
     project = make_project(small / "p", train=TRAIN.replace("SECONDS = 0.05", "SECONDS = 2.0"))
-    filler = small / "filler"
     script = write_script(tmp_path / "script.jsonl", [rate("0.5", "0.4"), rate("0.5", "0.45")])
     with engine(project, researcher="scripted", script=str(script), slots="cpu:2") as paths:
         wait_state(paths, lambda s: sum(r.phase == "training" for r in s.live_runs()) == 2, "two runs that train")
-        with pytest.raises(OSError), filler.open("wb", buffering=0) as file:
-            while True:
-                file.write(b"x" * 4096)
+        filler = fill(small)
         assert disk_trouble(small)
         refused = request(paths, c.Steer("hello"))
         assert not refused.accepted and "the disk is full" in refused.message and "free some space" in refused.message

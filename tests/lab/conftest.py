@@ -16,7 +16,9 @@ import pytest
 from core.lab.cage import CageSpec, Tier
 from core.lab.confine import landlock_abi
 from core.lab.environment import readable_roots, resolve_command, run_environment
-from core.lab.runner import JobSpec
+from core.lab.runner import JobResult, JobSpec, start
+
+Make = Callable[..., JobSpec]
 
 # A job's half of the control channel, as docs/run-protocol.md has it.
 CHANNEL = """
@@ -50,6 +52,18 @@ async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
         await asyncio.sleep(0.01)
 
 
+async def run(spec: JobSpec) -> JobResult:
+    """See a job through to its end, which leaves no process of it."""
+    result = await (await start(spec)).wait()
+    assert marked(spec) == []
+    return result
+
+
+def log(spec: JobSpec) -> str:
+    """What it printed."""
+    return (spec.folder / "output.log").read_text()
+
+
 def needs(tier: Tier) -> Tier:
     if tier == "A" and shutil.which("bwrap") is None:
         pytest.skip("bubblewrap is not installed")
@@ -65,7 +79,7 @@ def tier(request: pytest.FixtureRequest) -> Tier:
 
 
 @pytest.fixture
-def job(tmp_path: Path) -> Callable[..., JobSpec]:
+def job(tmp_path: Path) -> Make:
     """A job spec for a program's text: plain and uncaged unless told otherwise."""
 
     def build(program: str, *, cage: Tier | None = None, channel: bool = False, **more: Any) -> JobSpec:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from core.lab import caches
 from core.lab.cage import Tier
-from core.lab.runner import JobResult, JobSpec, start
-from tests.lab.conftest import until
-
-Make = Callable[..., JobSpec]
+from core.lab.runner import JobSpec
+from tests.lab.conftest import Make, run, until
 
 COMPILE = """
 for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH"):
@@ -22,10 +19,6 @@ for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH"):
     os.makedirs(os.path.dirname(place), exist_ok=True)
     open(place, "w").write("WORD")
 """
-
-
-async def run(spec: JobSpec) -> JobResult:
-    return await (await start(spec)).wait()
 
 
 def said(spec: JobSpec) -> set[str]:

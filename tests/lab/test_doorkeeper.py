@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -17,10 +17,7 @@ from core.lab import leftovers
 from core.lab.cage import Tier
 from core.lab.doorkeeper import may_signal
 from core.lab.proctree import process_stat
-from core.lab.runner import JobResult, JobSpec, start
-from tests.lab.conftest import until
-
-Make = Callable[..., JobSpec]
+from tests.lab.conftest import Make, run, until
 
 WORKERS = """
 import multiprocessing, multiprocessing.connection, multiprocessing.managers, multiprocessing.reduction, socket
@@ -67,10 +64,6 @@ print("plain", server.accept()[0].recv(10))
 try: socket.socket(socket.AF_UNIX).connect(os.environ["TMPDIR"] + "/nobody")
 except FileNotFoundError: print("nobody there")
 """
-
-
-async def run(spec: JobSpec) -> JobResult:
-    return await (await start(spec)).wait()
 
 
 async def test_workers_talk_to_each_other(job: Make, tier: Tier, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,35 +12,20 @@ import pytest
 from core.lab.git import Repository
 from core.record.errors import LabError
 from core.session import disk_trouble
+from tests.disks import fill, small_disk
 from tests.projects import make_project
 
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 4 MB."""
-    disk = tmp_path / "small"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("needs the right to mount")
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
-
-
-def _fill(disk: Path) -> Path:
-    filler = disk / "filler"
-    try:
-        with filler.open("wb", buffering=0) as file:
-            while True:
-                file.write(b"x" * 4096)
-    except OSError:
-        return filler
+    with small_disk(tmp_path / "small", 4) as disk:
+        yield disk
 
 
 def test_what_a_full_disk_refuses_is_done_when_there_is_space(small: Path) -> None:
     repo = Repository.open(make_project(small / "p"))
     head = repo.head()
-    filler = _fill(small)
+    filler = fill(small)
     assert disk_trouble(small).startswith("the disk is full: 0.0 MB are free")
     with pytest.raises(LabError):
         repo.commit_files(head, {"train.py": "print(1)\n"}, "impatient")
@@ -67,7 +51,7 @@ def test_what_a_full_disk_refuses_is_done_when_there_is_space(small: Path) -> No
 def test_patience_ends_when_it_is_withdrawn(small: Path) -> None:
     repo = Repository.open(make_project(small / "p"))
     head = repo.head()
-    _fill(small)
+    fill(small)
     repo.patient = True
     failed = _failure(lambda: repo.commit_files(head, {"train.py": "print(3)\n"}, "never"))
     repo.patient = False

@@ -9,34 +9,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from core.lab.cage import Tier
 from core.lab.proctree import descendants, same_process
-from core.lab.runner import Job, JobResult, JobSpec, adopt, start
-from core.record.errors import LabError
-from tests.lab.conftest import marked, until
-
-Make = Callable[..., JobSpec]
+from core.lab.runner import Job, JobSpec, adopt, start
+from tests.lab.conftest import Make, log, marked, run, until
 
 
 def environ(pid: int) -> str:
     return Path(f"/proc/{pid}/environ").read_text()
-
-
-async def run(spec: JobSpec) -> JobResult:
-    result = await (await start(spec)).wait()
-    assert marked(spec) == []
-    return result
-
-
-def log(spec: JobSpec) -> str:
-    return (spec.folder / "output.log").read_text()
 
 
 HONEST = """
@@ -218,65 +202,6 @@ async def test_escape_sequences_never_reach_the_log(job: Make) -> None:
     assert raw == b"aredbc\nd\x9b1me2mfg\nsplithere \xe2\x9c\x93\n10%\n20%\n30%\n"
 
 
-async def test_memory_is_limited(job: Make) -> None:
-    spec = job(
-        "held = []\nwhile True:\n    held.append(bytearray(b'x') * (8 << 20)); time.sleep(0.01)", memory_limit=200 << 20
-    )
-    result = await run(spec)
-    assert result.ended == "resources" and result.reason == "was killed: it used more than 200 MB of memory"
-    assert result.peak_memory is not None and 200 << 20 < result.peak_memory < 2 << 30
-
-
-async def test_memory_shared_by_a_fork_counts_once(job: Make) -> None:
-    program = """
-    held = bytearray(b"x") * (60 << 20)
-    for _ in range(5):
-        if os.fork() == 0:
-            time.sleep(1.2); os._exit(0)
-    time.sleep(1.0)
-    """
-    spec = job(program, memory_limit=200 << 20)
-    result = await run(spec)
-    assert result.ended == "done", result.reason
-
-
-async def test_processes_are_limited(job: Make) -> None:
-    program = """
-    for _ in range(500):
-        if os.fork() == 0:
-            time.sleep(60); os._exit(0)
-    time.sleep(60)
-    """
-    spec = job(program, process_limit=64)
-    result = await run(spec)
-    assert result.ended == "resources" and "more than 64 processes" in result.reason and result.wall_seconds < 10
-
-
-@pytest.mark.slow
-async def test_a_fork_bomb_is_put_out(job: Make, tier: Tier) -> None:
-    spec = job("while True:\n    try: os.fork()\n    except OSError: pass", cage=tier, process_limit=256)
-    result = await run(spec)
-    assert result.ended == "resources" and "more than 256 processes" in result.reason and result.wall_seconds < 60
-
-
-@pytest.mark.parametrize("where", ["AUTORESEARCH_RUN_DIR", "TMPDIR", "HOME", "."])
-async def test_disk_is_limited(job: Make, where: str) -> None:
-    program = f"""
-    folder = os.environ.get({where!r}, ".")
-    for i in range(10_000):
-        open(f"{{folder}}/{{i}}", "wb").write(bytes(1 << 20)); time.sleep(0.02)
-    """
-    spec = job(program, disk_limit=30 << 20)
-    result = await run(spec)
-    assert result.ended == "resources" and "more than 30 MB to disk" in result.reason
-
-
-async def test_one_file_too_large(job: Make) -> None:
-    spec = job("f = open('big', 'wb')\nwhile True: f.write(bytes(1 << 20))", disk_limit=30 << 20)
-    result = await run(spec)
-    assert result.ended in ("resources", "crashed") and (spec.cwd / "big").stat().st_size <= 30 << 20
-
-
 async def test_no_secret_of_ours_in_the_shim_or_the_job(job: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-very-secret")
     spec = job("print(sorted(os.environ), flush=True)\ntime.sleep(60)")
@@ -371,32 +296,6 @@ async def test_twenty_waits_cost_little(job: Make) -> None:
     assert time.process_time() - before < 0.1
 
 
-async def test_the_last_word_is_written_on_a_full_disk(job: Make, tmp_path: Path) -> None:
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(disk)], capture_output=True).returncode:  # noqa: ASYNC221
-        pytest.skip("a small disk cannot be mounted here")
-    try:
-        program = """
-        with open(os.environ["AUTORESEARCH_RUN_DIR"] + "/fill", "wb", buffering=0) as file:
-            try:
-                while True: file.write(bytes(4096))
-            except OSError as error: print("x" * 100_000, error)
-        time.sleep(1.5)
-        raise SystemExit("no room for the weights")
-        """
-        spec = replace(job(program), folder=disk / "run")
-        result = await run(spec)
-        assert result.ended == "crashed" and "no room for the weights" in result.reason
-        with suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
-            while True:
-                filler.write(bytes(4096))
-        with pytest.raises(LabError, match="free some space"):
-            await start(replace(spec, folder=disk / "next"))
-    finally:
-        subprocess.run(["umount", "-l", str(disk)], check=True)  # noqa: ASYNC221
-
-
 async def test_the_first_done_seals_the_weights(job: Make) -> None:
     spec = job("ready(); done(steps=1, sha256='a' * 64); done(steps=2, sha256='b' * 64)", channel=True)
     result = await (await start(spec)).wait()
@@ -404,61 +303,3 @@ async def test_the_first_done_seals_the_weights(job: Make) -> None:
     for odd in ("'A' * 64", "'a' * 63", "['a']", "7", "None"):
         result = await (await start(job(f"ready(); done(steps=1, sha256={odd})", channel=True))).wait()
         assert (result.ended, result.weights_sha256) == ("done", None), odd
-
-
-async def test_a_run_that_uses_more_processors_than_its_slot_has_is_ended(job: Make) -> None:
-    program = """
-    ready()
-    if os.fork() == 0:  # a child that is gone by the end counts, too
-        while time.process_time() < 0.7: pass
-        os._exit(0)
-    while time.process_time() < 0.7: pass
-    os.wait()
-    done(steps=1)
-    """
-    result = await run(job(program, channel=True, cores=0.05, seconds=1.0))
-    assert result.ended == "resources" and "where its slot has 0.05 processors" in result.reason
-    assert "was killed" in result.reason, "it need not be let go on to its end"
-    result = await run(job(program, channel=True, cores=2.0))
-    assert result.ended == "done" and result.cpu_seconds is not None and 1.3 < result.cpu_seconds < 2.5
-    # To exit without a word is no way around it.
-    result = await run(job(program.replace("done(steps=1)", ""), channel=True, cores=0.3, seconds=60.0))
-    assert result.ended == "resources" and "was killed" not in result.reason, result
-
-
-async def test_more_processes_are_seen_where_the_machine_is_busy(job: Make) -> None:
-    """They get a larger share of it without ever using the seconds of a whole processor; here they share one."""
-    program = """
-    ready()
-    os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])
-    end = time.monotonic() + 3
-    for _ in range(COUNT):
-        if os.fork() == 0:
-            while time.monotonic() < end: pass
-            os._exit(0)
-    while time.monotonic() < end: time.sleep(0.01)
-    done(steps=1)
-    """
-    for count, ended in ((1, "done"), (4, "resources")):
-        result = await run(job(program.replace("COUNT", str(count)), channel=True, cores=1.0, seconds=3.0))
-        assert result.ended == ended and result.cpu_seconds and result.cpu_seconds < 3.5, result
-    assert "threads at work at once" in result.reason
-
-
-async def test_processes_that_nobody_waits_for_are_counted(job: Make) -> None:
-    """The kernel's own count forgets a child whose parent ignores its end; these live shorter than a look lasts."""
-    program = """
-    import signal
-    ready()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    end = time.monotonic() + 3
-    while time.monotonic() < end:
-        if os.fork() == 0:
-            until = time.monotonic() + 0.1
-            while time.monotonic() < until: pass
-            os._exit(0)
-        time.sleep(0.1)
-    done(steps=1)
-    """
-    result = await run(job(program, channel=True, cores=0.3, seconds=3.0))
-    assert result.ended == "resources" and "processor seconds in" in result.reason, result

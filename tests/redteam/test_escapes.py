@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-import shutil
 import socket
 import subprocess
 import tempfile
@@ -17,11 +16,10 @@ import pytest
 
 from core.lab import committed
 from core.lab.cage import CageSpec, Tier
-from core.lab.confine import landlock_abi
 from core.lab.environment import readable_roots, resolve_command, run_environment
 from core.lab.runner import Job, JobSpec, start
 from core.lab.trees import remove_tree
-from tests.lab.conftest import marked, until
+from tests.lab.conftest import marked, needs, until
 from tests.redteam.arena import STOLEN
 from tests.redteam.escapes import ESCAPES, PRELUDE, Escape
 
@@ -124,11 +122,7 @@ class Yard:
 async def yard(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Yard]:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-red")
     monkeypatch.setenv("RED_HERRING", "sk-red")
-    tier: Tier = request.param
-    if tier == "A" and shutil.which("bwrap") is None:
-        pytest.skip("bubblewrap is not installed")
-    if tier == "B" and landlock_abi() == 0:
-        pytest.skip("this kernel has no Landlock")
+    tier = needs(request.param)
     with tempfile.TemporaryDirectory(prefix="autoresearch-yard-", dir="/var/tmp") as base:
         yard = Yard(Path(base), tier)
         yield yard
