@@ -32,9 +32,9 @@ FAULTY = 0.2  # share of the answers
 KILL_EVERY = 100  # experiments
 PATIENCE = 300.0  # seconds without a verdict, after which the session counts as stuck
 FAULTS: dict[str, dict[str, Any]] = {
-    "rate limit (429)": {"fault": "status", "status": 429, "error_type": "rate_limit_error", "retry_after": 0.02},
+    "rate limit (429)": {"fault": "status", "status": 429, "code": "rate_limit_error", "retry_after": 0.02},
     "server error (500)": {"fault": "status", "status": 500},
-    "overloaded (529)": {"fault": "status", "status": 529, "error_type": "overloaded_error"},
+    "overloaded (529)": {"fault": "status", "status": 529, "code": "overloaded_error"},
     "stream cut": {"fault": "cut"},
     "stream ends early": {"fault": "end"},
     "error event": {"fault": "error"},

@@ -40,7 +40,7 @@ def _serve(monkeypatch: pytest.MonkeyPatch, server: Server, key: str = "sk-test"
 
 def test_claude_proposes_mends_its_edit_and_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project = make_project(tmp_path / "p")
-    overloaded = {"fault": "status", "status": 529, "error_type": "overloaded_error", "message": "Overloaded"}
+    overloaded = {"fault": "status", "status": 529, "code": "overloaded_error", "message": "Overloaded"}
     with Server([overloaded, BAD, GOOD]) as server:
         _serve(monkeypatch, server)
         with engine(project, experiments=1) as paths:

@@ -7,33 +7,20 @@ In a test:
 
 As a program, for tests that start other programs (one turn a line of FILE; the port is written when it listens):
 
-    python tests/research/openai_server.py --script FILE.jsonl --port-file PORT [--key KEY] [--repeat]
+    python -m tests.research.openai_server --script FILE.jsonl --port-file PORT [--key KEY] [--repeat]
 
-A turn, all fields optional: `thinking`, `text`, `tool` (the input of the tool `propose`), `tool_name`, `raw_json` (sent
-in place of the tool's input), `tools` (calls that come before it: a list of [name, input]), `finish`, `usage`,
-`pieces`, `delay` (seconds between events). A fault: `{"fault": "status", "status", "code", "message", "retry_after"}`,
-`{"fault": "cut", "after": EVENTS}` (the connection is closed), `{"fault": "end", "after"}` (the body ends properly, too
-early), `{"fault": "error", "after", "code"}`, `{"fault": "html"}`, `{"fault": "garbage", "after"}`,
-`{"fault": "hang", "after", "seconds"}`. A fault with `after` may carry the fields of a turn, which is then cut short.
-
+Turns and faults are those of `local_server`; a turn may have `finish` besides.
 `Manners` say which kind of server it is: how thinking is sent, and what is refused.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import socket
-import threading
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-HTML = b"<!doctype html><title>Sign in</title><p>Welcome to the wireless network"
+from tests.research.local_server import ModelHandler, ModelServer, calls_of, cut, serve
 
 
 @dataclass
@@ -49,111 +36,54 @@ class Manners:
     usage: bool = True
 
 
-class Server:
-    """Serves on a free port of 127.0.0.1 while entered. `requests` holds the bodies received, in order."""
+class Server(ModelServer):
+    """Speaks both protocols, as its `manners` have it. `models`: the names that it lists."""
 
     def __init__(
         self, turns: Sequence[Any], *, key: str = "", models: Sequence[str] = ("tiny-coder",), repeat: bool = False,
         manners: Manners | None = None,
     ) -> None:  # fmt: skip
-        self.turns = list(turns)
-        self.key = key
-        self.models = list(models)
-        self.repeat = repeat
+        super().__init__(_Handler, turns, key=key, models=models, repeat=repeat)
         self.manners = manners or Manners()
-        self.requests: list[Any] = []
-        self._served = 0
-        self._lock = threading.Lock()
-        self.closing = threading.Event()
-        self._http = _Http(("127.0.0.1", 0), _Handler)
-        self._http.owner = self
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-
-    @property
-    def port(self) -> int:
-        return int(self._http.server_address[1])
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
-
-    def next_turn(self, request: Any) -> Any:
-        with self._lock:
-            self.requests.append(request)
-            n = self._served
-            self._served += 1
-            if n < len(self.turns):
-                return self.turns[n]
-            if self.repeat and self.turns:
-                return self.turns[-1]
-            return {"fault": "status", "status": 500, "message": f"the script has only {len(self.turns)} turns"}
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, a: type[BaseException] | None, b: BaseException | None, c: TracebackType | None) -> None:
-        self.closing.set()
-        self._http.shutdown()
-        self._http.server_close()
+        return f"{super().url}/v1"
 
 
-class _Http(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
+class _Handler(ModelHandler):
     owner: Server
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is no news."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: _Http
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing is logged."""
 
     def do_GET(self) -> None:
         if not self._allowed():
             return
         if self.path.partition("?")[0] != "/v1/models":
-            return self._refuse(404, "not_found", self.path)
+            return self.refuse(404, "not_found", self.path)
         made = [
-            {"id": id, "object": "model", "created": 1000 - n, "owned_by": "us"} for n, id in enumerate(self._models)
+            {"id": id, "object": "model", "created": 1000 - n, "owned_by": "us"}
+            for n, id in enumerate(self.owner.models)
         ]
-        self._json(200, {"object": "list", "data": made})
-
-    @property
-    def _models(self) -> list[str]:
-        return self.server.owner.models
+        self.answer(200, {"object": "list", "data": made})
 
     def do_POST(self) -> None:
-        owner = self.server.owner
-        request = json.loads(self.rfile.read(int(self.headers.get("content-length", 0))) or b"{}")
+        owner, request = self.owner, self.body()
         if not self._allowed():
             return
         responses = self.path == "/v1/responses"
         if (responses and not owner.manners.responses) or self.path not in ("/v1/responses", "/v1/chat/completions"):
-            return self._refuse(404, "not_found", f"Invalid URL (POST {self.path})")
+            return self.refuse(404, "not_found", f"Invalid URL (POST {self.path})")
         if request.get("model") not in owner.models:
-            return self._refuse(404, "model_not_found", f"The model {request.get('model')!r} does not exist")
+            return self.refuse(404, "model_not_found", f"The model {request.get('model')!r} does not exist")
         wrong = self._complaint(request, responses)
         if wrong:
             owner.requests.append({**request, "refused": wrong})
-            return self._refuse(400, "invalid_request_error", wrong)
+            return self.refuse(400, "invalid_request_error", wrong)
         turn = owner.next_turn({**request, "path": self.path})
-        if turn.get("fault") == "status":
-            headers = {"retry-after": str(turn["retry_after"])} if "retry_after" in turn else {}
-            return self._refuse(
-                turn["status"], turn.get("code", "server_error"), turn.get("message", "as scripted"), headers
-            )
-        if turn.get("fault") == "html":
-            return self._send(200, "text/html", HTML)
-        self._stream(turn, request, responses)
+        if not self.failed(turn, "server_error"):
+            self._play(turn, request, responses)
 
     def _complaint(self, request: Any, responses: bool) -> str:
-        manners = self.server.owner.manners
+        manners = self.owner.manners
         if request.get("tools") and manners.tools:
             return manners.tools
         if request.get("tools") and not responses and not manners.chat_tools:
@@ -167,86 +97,33 @@ class _Handler(BaseHTTPRequestHandler):
         return responses_complaint(request) if responses else chat_complaint(request)
 
     def _allowed(self) -> bool:
-        given = (self.headers.get("authorization") or "").removeprefix("Bearer ")
-        if not self.server.owner.key or given == self.server.owner.key:
+        if not self.owner.key or self.bearer() == self.owner.key:
             return True
-        self._refuse(401, "invalid_api_key", "Incorrect API key provided")
+        self.refuse(401, "invalid_api_key", "Incorrect API key provided")
         return False
 
-    def _refuse(self, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> None:
+    def refuse(self, status: int, code: str, message: str, headers: dict[str, str] | None = None) -> None:
         error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
-        self._json(status, {"error": error}, headers)
+        self.answer(status, {"error": error}, headers)
 
-    def _json(self, status: int, value: Any, headers: dict[str, str] | None = None) -> None:
-        self._send(status, "application/json", json.dumps(value).encode(), headers)
-
-    def _send(self, status: int, kind: str, body: bytes, headers: dict[str, str] | None = None) -> None:
-        self.send_response(status)
-        for name, value in {"content-type": kind, "content-length": str(len(body)), **(headers or {})}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def _stream(self, turn: Any, request: Any, responses: bool) -> None:
-        self.send_response(200)
-        self.send_header("content-type", "text/event-stream; charset=utf-8")
-        self.send_header("transfer-encoding", "chunked")
-        self.end_headers()
-        manners = self.server.owner.manners
+    def _play(self, turn: Any, request: Any, responses: bool) -> None:
+        manners = self.owner.manners
         usage = manners.usage and bool((request.get("stream_options") or {}).get("include_usage"))
         made = responses_events(turn) if responses else chat_events(turn, manners, usage)
-        fault, after = turn.get("fault"), turn.get("after", 0)
-        for n, data in enumerate(made):
-            if fault and n >= after:
-                return self._break(turn, fault, responses)
-            self._event(data, responses)
-            if turn.get("delay"):
-                self.server.owner.closing.wait(turn["delay"])
-        if not responses:
-            self._chunk(b"data: [DONE]\n\n")
-        self._chunk(b"")
+        said = {"code": turn.get("code", "server_error"), "message": "as scripted", "param": None}
+        error = {"type": "error", "sequence_number": 99, **said} if responses else {"error": said}
+        self.stream(
+            turn, (_sent(data, responses) for data in made), error=_sent(error, responses),
+            garbage=b'data: {"id": "chatcmpl-1", "choi\n\n', last=b"" if responses else b"data: [DONE]\n\n",
+        )  # fmt: skip
 
-    def _event(self, data: Any, responses: bool) -> None:
-        name = f"event: {data['type']}\n" if responses else ""
-        self._chunk(f"{name}data: {json.dumps(data)}\n\n".encode())
 
-    def _break(self, turn: Any, fault: str, responses: bool) -> None:
-        if fault == "error":
-            code = turn.get("code", "server_error")
-            said = {"code": code, "message": "as scripted", "param": None}
-            self._event({"type": "error", "sequence_number": 99, **said} if responses else {"error": said}, responses)
-            self._chunk(b"")
-        elif fault == "garbage":
-            self._chunk(b'data: {"id": "chatcmpl-1", "choi\n\n')
-            self._chunk(b"")
-        elif fault == "end":
-            self._chunk(b"")
-        else:
-            if fault == "hang":
-                self.server.owner.closing.wait(turn.get("seconds", 60.0))
-            self.close_connection = True
-            self.connection.shutdown(socket.SHUT_RDWR)
-
-    def _chunk(self, data: bytes) -> None:
-        self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
-        self.wfile.flush()
+def _sent(data: Any, responses: bool) -> bytes:
+    name = f"event: {data['type']}\n" if responses else ""
+    return f"{name}data: {json.dumps(data)}\n\n".encode()
 
 
 # --- what a turn looks like ----------------------------------------------------------------------
-
-
-def calls_of(turn: Any) -> list[tuple[str, str]]:
-    """The turn's tool calls: (name, input as JSON)."""
-    calls = [(name, json.dumps(input)) for name, input in turn.get("tools", [])]
-    if "tool" in turn or "raw_json" in turn:
-        raw = turn["raw_json"] if "raw_json" in turn else json.dumps(turn["tool"])
-        calls.append((turn.get("tool_name", "propose"), raw))
-    return calls
-
-
-def _cut(text: str, pieces: int) -> list[str]:
-    step = max(1, -(-len(text) // pieces))
-    return [text[i : i + step] for i in range(0, len(text), step)]
 
 
 def chat_events(turn: Any, manners: Manners, usage: bool = True) -> Iterator[Any]:
@@ -264,9 +141,9 @@ def chat_events(turn: Any, manners: Manners, usage: bool = True) -> Iterator[Any
     if manners.thinking == "tags" and "thinking" in turn:
         text = f"<think>\n{turn['thinking']}</think>\n\n{text}"
     else:
-        for piece in _cut(turn.get("thinking", ""), pieces):
+        for piece in cut(turn.get("thinking", ""), pieces):
             yield chunk({manners.thinking: piece})
-    for piece in _cut(text, pieces):
+    for piece in cut(text, pieces):
         yield chunk({"content": piece})
     for number, (name, raw) in enumerate(calls):
         function = {"name": name, "arguments": raw if manners.whole_calls else ""}
@@ -275,7 +152,7 @@ def chat_events(turn: Any, manners: Manners, usage: bool = True) -> Iterator[Any
             {"tool_calls": [{"index": index, "id": f"call_{number}", "type": "function", "function": function}]}
         )
         if not manners.whole_calls:
-            for piece in _cut(raw, pieces):
+            for piece in cut(raw, pieces):
                 yield chunk({"tool_calls": [{"index": number, "function": {"arguments": piece}}]})
     yield chunk({}, turn.get("finish") or ("tool_calls" if calls else "stop"))
     if usage:
@@ -301,19 +178,19 @@ def responses_events(turn: Any) -> Iterator[Any]:
     yield event("created", response=shell)
     place = {"item_id": "i", "output_index": 0, "content_index": 0, "summary_index": 0}
     if "thinking" in turn:
-        for piece in _cut(turn["thinking"], pieces):
+        for piece in cut(turn["thinking"], pieces):
             yield event("reasoning_summary_text.delta", delta=piece, **place)
         summary = [{"type": "summary_text", "text": turn["thinking"]}]
         items.append({"type": "reasoning", "id": "rs_1", "summary": summary, "encrypted_content": "c2VjcmV0"})
         yield event("output_item.done", item=items[-1], output_index=0)
     if "text" in turn:
-        for piece in _cut(turn["text"], pieces):
+        for piece in cut(turn["text"], pieces):
             yield event("output_text.delta", delta=piece, logprobs=[], **place)
         content = [{"type": "output_text", "text": turn["text"], "annotations": []}]
         items.append({"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": content})
         yield event("output_item.done", item=items[-1], output_index=1)
     for n, (name, raw) in enumerate(calls_of(turn)):
-        for piece in _cut(raw, pieces):
+        for piece in cut(raw, pieces):
             yield event("function_call_arguments.delta", delta=piece, **place)
         call = {"type": "function_call", "id": f"fc_{n}", "call_id": f"call_{n}", "name": name, "arguments": raw}
         items.append({**call, "status": "completed"})
@@ -377,21 +254,5 @@ def responses_complaint(request: Any) -> str:
     return f"no tool output found for function call {waiting[0]}" if waiting else ""
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="A local server that speaks OpenAI's streaming protocols.")
-    parser.add_argument("--script", type=Path, required=True, help="one turn a line, as JSON")
-    parser.add_argument("--port-file", type=Path, required=True, help="where the port is written once it listens")
-    parser.add_argument("--key", default="")
-    parser.add_argument("--repeat", action="store_true", help="play the last turn again and again")
-    options = parser.parse_args()
-    turns = [json.loads(line) for line in options.script.read_text().splitlines() if line.strip()]
-    with Server(turns, key=options.key, repeat=options.repeat) as server:
-        part = options.port_file.with_suffix(".part")
-        part.write_text(str(server.port))
-        part.replace(options.port_file)  # whoever waits for the file finds it whole
-        while True:
-            time.sleep(3600)
-
-
 if __name__ == "__main__":
-    main()
+    serve(Server, "A local server that speaks OpenAI's streaming protocols.", key="")

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
 
 from core.program import Program
 from core.record import events as e
@@ -17,6 +22,15 @@ from core.record.metric import Metric
 from core.record.proposal import Proposal, Usage
 from core.record.state import State
 from core.research.protocol import Brief
+from core.research.provider import ModelResearcher
+
+FILES = {"train.py": "LR = 0.1\nWD = 0.5\n"}
+GOOD = {
+    "hypothesis": "LR up: more per step", "rationale": "short run", "expected": -0.01, "kind": "optimiser",
+    "edits": [{"path": "train.py", "search": "LR = 0.1", "replace": "LR = 0.2"}],
+}  # fmt: skip
+WRONG = {**GOOD, "edits": [{"path": "train.py", "search": "LR = 0.3", "replace": "LR = 0.2"}]}
+ANSWER = {"thinking": "Let me think about the step size.", "text": "I will raise it.", "tool": GOOD}
 
 
 @dataclass
@@ -111,3 +125,36 @@ class Session:
             lambda n: self.diffs.get(n, ""), lambda n: self.logs.get(n, ""), run_budget="20s",
         )  # fmt: skip
         return replace(brief, **changes)  # type: ignore[arg-type]
+
+
+def ready(researcher: str) -> Session:
+    """A session over FILES with a baseline, whose first experiment is the researcher's."""
+    session = Session(FILES)
+    session.calibrate(2.0)
+    session.start(1, researcher)
+    return session
+
+
+@contextmanager
+def variables(*unset: str, **values: str) -> Iterator[None]:
+    """The variables that the product reads, as a person would set them, and put back afterwards."""
+    before = {name: os.environ.pop(name, None) for name in (*unset, *values)}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+async def interrupted(researcher: ModelResearcher, session: Session, heard: Heard) -> None:
+    """Asks, and takes it back at the first thought: it ends within a tenth of a second."""
+    task: asyncio.Task[Any] = asyncio.create_task(researcher.propose(session.brief(1), heard))
+    await until(lambda: heard.thoughts)
+    started = time.monotonic()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert time.monotonic() - started < 0.1

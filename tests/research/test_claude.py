@@ -20,36 +20,17 @@ from core.record.proposal import Usage
 from core.research.backoff import Backoff
 from core.research.claude import ClaudeResearcher
 from tests.research.anthropic_server import MODELS, Server, events, model
-from tests.research.support import Heard, Session, until
+from tests.research.support import ANSWER, GOOD, WRONG, Heard, Session, interrupted, ready, until, variables
 
-FILES = {"train.py": "LR = 0.1\nWD = 0.5\n"}
-GOOD = {
-    "hypothesis": "LR up: more per step", "rationale": "short run", "expected": -0.01, "kind": "optimiser",
-    "edits": [{"path": "train.py", "search": "LR = 0.1", "replace": "LR = 0.2"}],
-}  # fmt: skip
-WRONG = {**GOOD, "edits": [{"path": "train.py", "search": "LR = 0.3", "replace": "LR = 0.2"}]}
-ANSWER = {"thinking": "Let me think about the step size.", "text": "I will raise it.", "tool": GOOD}
+ROOT = Path(__file__).parents[2]
 FAST = Backoff(base=0.005, cap=0.02, slice=0.1)
 
 
 @pytest.fixture(autouse=True)
 def environment(tmp_path: Path) -> Iterator[None]:
-    """The variables that the product reads, as a person would set them, and put back afterwards."""
-    names = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL", "XDG_CONFIG_HOME")
-    before = {name: os.environ.pop(name, None) for name in names}
-    os.environ.update(ANTHROPIC_API_KEY="sk-test", XDG_CONFIG_HOME=str(tmp_path / "config"))
-    yield
-    for name, value in before.items():
-        os.environ.pop(name, None)
-        if value is not None:
-            os.environ[name] = value
-
-
-def ready() -> Session:
-    session = Session(FILES)
-    session.calibrate(2.0)
-    session.start(1, "claude")
-    return session
+    config = str(tmp_path / "config")
+    with variables("ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL", ANTHROPIC_API_KEY="sk-test", XDG_CONFIG_HOME=config):
+        yield
 
 
 async def ask(
@@ -59,7 +40,7 @@ async def ask(
     os.environ["ANTHROPIC_BASE_URL"] = server if isinstance(server, str) else server.url
     researcher = ClaudeResearcher(model, backoff=backoff, read_seconds=read_seconds)
     try:
-        return await researcher.propose((session or ready()).brief(1, **brief), heard)
+        return await researcher.propose((session or ready("claude")).brief(1, **brief), heard)
     finally:
         await researcher.close()
 
@@ -77,7 +58,7 @@ async def test_thinking_and_text_stream_in_and_the_tool_is_the_proposal() -> Non
 
 
 async def test_the_request_is_laid_out_for_the_cache() -> None:
-    session = ready()
+    session = ready("claude")
     with Server([ANSWER]) as server:
         await ask(server, Heard(), session, read_files={"README.md": "about\x1b[31m red"}, guidance=("try less",))
     request = server.requests[0]
@@ -105,7 +86,7 @@ async def test_edits_that_do_not_apply_are_answered_with_the_nearest_lines_and_m
 
 
 async def test_it_looks_things_up_and_each_answer_has_all_its_results_together() -> None:
-    heard, session = Heard(), ready()
+    heard, session = Heard(), ready("claude")
     calls = [["read_file", {"path": "train.py"}], ["search_code", {"text": "WD"}], ["no_such", {}]]
     usage = {"input_tokens": 10, "cache_read_input_tokens": 990}
     turns = [
@@ -127,14 +108,7 @@ async def test_it_looks_things_up_and_each_answer_has_all_its_results_together()
     assert "cache_control" in results[-1] and "cache_control" in third[-1]["content"][-1]
     # A look-up beside a proposal that does not stand is answered too.
     assert "LR is small" in third[4]["content"][0]["content"] and third[4]["content"][1]["is_error"]
-    assert [t.split()[0] for t in heard.tools] == [
-        "read_file",
-        "search_code",
-        "no_such:",
-        "propose:",
-        "notes",
-        "propose:",
-    ]
+    assert " ".join(t.split()[0] for t in heard.tools) == "read_file search_code no_such: propose: notes propose:"
     charged = heard.usages[0]
     assert (charged.input_tokens, charged.output_tokens, charged.cached_tokens) == (10, 200, 990)
     assert charged.usd == pytest.approx((10 * 4 + 200 * 20 + 990 * 0.2) / 1e6)
@@ -148,7 +122,7 @@ def plain(messages: Any) -> Any:
 
 
 async def test_an_idea_is_given_up_and_looking_without_end_is_ended() -> None:
-    heard, session = Heard(), ready()
+    heard, session = Heard(), ready("claude")
     look = {"tools": [["search_code", {"text": "LR"}]]}
     given_up = {"tools": [["give_up", {"reason": "WD has no effect here"}]]}
     with Server([given_up, *[look] * 23, look, ANSWER]) as server:
@@ -224,17 +198,17 @@ async def test_a_proposal_in_plain_text_is_taken() -> None:
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ({"fault": "status", "status": 429, "error_type": "rate_limit_error", "retry_after": 0}, "rate limit"),
-        ({"fault": "status", "status": 529, "error_type": "overloaded_error"}, "overloaded"),
+        ({"fault": "status", "status": 429, "code": "rate_limit_error", "retry_after": 0}, "rate limit"),
+        ({"fault": "status", "status": 529, "code": "overloaded_error"}, "overloaded"),
         ({"fault": "status", "status": 500}, "api"),
         ({"fault": "status", "status": 503}, "api"),
-        ({"fault": "status", "status": 408, "error_type": "timeout_error"}, "timeout"),
-        ({"fault": "status", "status": 400, "error_type": "invalid_request_error",
+        ({"fault": "status", "status": 408, "code": "timeout_error"}, "timeout"),
+        ({"fault": "status", "status": 400, "code": "invalid_request_error",
           "message": "You have reached your API usage limits. You will regain access on 2026-01-01 at 00:00 UTC."},
          "used up"),
         ({"fault": "html"}, "text/html"),
         ({"fault": "error", "after": 4, **ANSWER}, "overloaded"),
-        ({"fault": "error", "after": 0, "error_type": "api_error"}, "api"),
+        ({"fault": "error", "after": 0, "code": "api_error"}, "api"),
         ({"fault": "garbage", "after": 3, **ANSWER}, "garbled"),
         ({"fault": "hang", "after": 5, "seconds": 10, **ANSWER}, "timed out"),
     ],
@@ -251,7 +225,7 @@ async def test_a_passing_fault_is_waited_out_in_sight(fault: dict[str, Any], wor
 @pytest.mark.parametrize("fault", ["cut", "end"])
 async def test_a_stream_cut_at_every_boundary_is_asked_for_again(fault: str) -> None:
     count = len(list(events(ANSWER)))
-    session = ready()
+    session = ready("claude")
     turns = [{**ANSWER, "fault": fault, "after": n} for n in range(count)]
     heard = Heard()
     with Server([*turns, ANSWER]) as server:
@@ -275,18 +249,12 @@ async def test_an_endpoint_that_is_not_there_is_waited_for_and_the_wait_can_be_c
 
 
 async def test_a_stream_can_be_interrupted_at_once_and_asked_anew() -> None:
-    session = ready()
+    session = ready("claude")
     with Server([{**ANSWER, "delay": 0.2, "pieces": 50}, ANSWER]) as server:
         os.environ["ANTHROPIC_BASE_URL"] = server.url
         researcher = ClaudeResearcher(backoff=FAST)
         heard = Heard()
-        task = asyncio.create_task(researcher.propose(session.brief(1), heard))
-        await until(lambda: heard.thoughts)
-        started = time.monotonic()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert time.monotonic() - started < 0.1
+        await interrupted(researcher, session, heard)
         assert heard.usages[0].input_tokens == 1000  # what was begun is charged
         assert (await researcher.propose(session.brief(1, guidance=("now this",)), Heard())).edits
         await researcher.close()
@@ -295,7 +263,7 @@ async def test_a_stream_can_be_interrupted_at_once_and_asked_anew() -> None:
 
 async def test_retry_after_is_honoured_in_visible_slices() -> None:
     heard, started = Heard(), time.monotonic()
-    fault = {"fault": "status", "status": 429, "error_type": "rate_limit_error", "retry_after": 0.35}
+    fault = {"fault": "status", "status": 429, "code": "rate_limit_error", "retry_after": 0.35}
     with Server([fault, ANSWER]) as server:
         await ask(server, heard)
     assert time.monotonic() - started >= 0.35
@@ -306,12 +274,12 @@ async def test_retry_after_is_honoured_in_visible_slices() -> None:
 @pytest.mark.parametrize(
     ("fault", "what", "mend"),
     [
-        ({"status": 401, "error_type": "authentication_error"}, "key is not accepted", "ANTHROPIC_API_KEY"),
-        ({"status": 403, "error_type": "permission_error"}, "not allowed", "--model"),
-        ({"status": 404, "error_type": "not_found_error"}, "not found", "claude-sonnet-5-5"),
-        ({"status": 402, "error_type": "billing_error"}, "cannot pay", "credit"),
-        ({"status": 400, "error_type": "invalid_request_error", "message": "prompt is too long"}, "too long", "`read`"),
-        ({"status": 400, "error_type": "invalid_request_error", "message": "Your credit balance is too low"},
+        ({"status": 401, "code": "authentication_error"}, "key is not accepted", "ANTHROPIC_API_KEY"),
+        ({"status": 403, "code": "permission_error"}, "not allowed", "--model"),
+        ({"status": 404, "code": "not_found_error"}, "not found", "claude-sonnet-5-5"),
+        ({"status": 402, "code": "billing_error"}, "cannot pay", "credit"),
+        ({"status": 400, "code": "invalid_request_error", "message": "prompt is too long"}, "too long", "`read`"),
+        ({"status": 400, "code": "invalid_request_error", "message": "Your credit balance is too low"},
          "cannot pay", "credit"),
     ],
 )  # fmt: skip
@@ -332,7 +300,7 @@ async def test_a_wrong_key_an_unknown_model_and_a_revoked_key() -> None:
 
 
 async def test_a_key_revoked_in_mid_session_is_mended_by_a_file(tmp_path: Path) -> None:
-    session, heard = ready(), Heard()
+    session, heard = ready("claude"), Heard()
     with Server([ANSWER, ANSWER]) as server:
         os.environ["ANTHROPIC_BASE_URL"] = server.url
         researcher = ClaudeResearcher(backoff=FAST)
@@ -431,15 +399,15 @@ async def test_what_it_cost_and_a_price_that_is_not_known(tmp_path: Path) -> Non
 
 def test_the_server_as_a_program(tmp_path: Path) -> None:
     """As other tests start it: one turn a line, the port in a file."""
-    (tmp_path / "turns.jsonl").write_text(json.dumps(ANSWER) + "\n")
-    server = Path(__file__).with_name("anthropic_server.py")
-    command = [sys.executable, str(server), "--script", str(tmp_path / "turns.jsonl"), "--port-file"]
-    process = subprocess.Popen([*command, str(tmp_path / "port")])
+    script, port = tmp_path / "turns.jsonl", tmp_path / "port"
+    script.write_text(json.dumps(ANSWER) + "\n")
+    options = ["--script", str(script), "--port-file", str(port)]
+    process = subprocess.Popen([sys.executable, "-m", "tests.research.anthropic_server", *options], cwd=ROOT)
     try:
         deadline = time.monotonic() + 20
-        while not (tmp_path / "port").exists() and time.monotonic() < deadline:
+        while not port.exists() and time.monotonic() < deadline:
             time.sleep(0.02)
-        proposal = asyncio.run(ask(f"http://127.0.0.1:{(tmp_path / 'port').read_text()}", Heard()))
+        proposal = asyncio.run(ask(f"http://127.0.0.1:{port.read_text()}", Heard()))
         assert proposal.hypothesis == GOOD["hypothesis"]
     finally:
         process.terminate()

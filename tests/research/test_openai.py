@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,35 +20,22 @@ from core.research.backoff import Backoff
 from core.research.openai import OpenAIResearcher, choose
 from core.research.openai_turn import Thoughts
 from tests.research.openai_server import Manners, Server, chat_events, responses_events
-from tests.research.support import Heard, Session, until
+from tests.research.support import ANSWER, GOOD, WRONG, Heard, Session, interrupted, ready, until, variables
 
-FILES = {"train.py": "LR = 0.1\nWD = 0.5\n"}
-GOOD = {
-    "hypothesis": "LR up: more per step", "rationale": "short run", "expected": -0.01, "kind": "optimiser",
-    "edits": [{"path": "train.py", "search": "LR = 0.1", "replace": "LR = 0.2"}],
-}  # fmt: skip
-WRONG = {**GOOD, "edits": [{"path": "train.py", "search": "LR = 0.3", "replace": "LR = 0.2"}]}
-ANSWER = {"thinking": "Let me think about the step size.", "text": "I will raise it.", "tool": GOOD}
 LOOK: dict[str, Any] = {
     "thinking": "Let me look.",
     "tools": [["read_file", {"path": "train.py"}], ["search_code", {"text": "WD"}]],
 }
 TEXT = "HYPOTHESIS: LR up\nKIND: optimiser\n\ntrain.py\n<<<<<<< SEARCH\nLR = 0.1\n=======\nLR = 0.2\n>>>>>>> REPLACE\n"
 FAST = Backoff(base=0.005, cap=0.02, slice=1.0)
-DIALECTS = pytest.mark.parametrize("dialect", ["chat", "responses"])
+DIALECTS = pytest.mark.parametrize("dialect", ["chat", "responses"], indirect=True)
 
 
 @pytest.fixture(autouse=True)
 def environment(tmp_path: Path) -> Iterator[None]:
-    """The variables that the product reads, as a person would set them, and put back afterwards."""
-    names = ("OPENAI_API_KEY", "OPENAI_API_KEY_FILE", "OPENAI_BASE_URL", "XDG_CONFIG_HOME")
-    before = {name: os.environ.pop(name, None) for name in names}
-    os.environ["XDG_CONFIG_HOME"] = str(tmp_path / "config")
-    yield
-    for name, value in before.items():
-        os.environ.pop(name, None)
-        if value is not None:
-            os.environ[name] = value
+    config = str(tmp_path / "config")
+    with variables("OPENAI_API_KEY", "OPENAI_API_KEY_FILE", "OPENAI_BASE_URL", XDG_CONFIG_HOME=config):
+        yield
 
 
 @pytest.fixture
@@ -60,13 +46,6 @@ def dialect(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     return str(request.param)
 
 
-def ready() -> Session:
-    session = Session(FILES)
-    session.calibrate(2.0)
-    session.start(1, "openai")
-    return session
-
-
 async def ask(
     server: Server | str, heard: Heard, session: Session | None = None, *, model: str | None = None,
     read_seconds: float = 20.0, times: int = 1,
@@ -75,13 +54,13 @@ async def ask(
     researcher = OpenAIResearcher(model, backoff=FAST, read_seconds=read_seconds)
     try:
         for _ in range(times):
-            proposal = await researcher.propose((session or ready()).brief(1), heard)
+            proposal = await researcher.propose((session or ready("openai")).brief(1), heard)
         return proposal
     finally:
         await researcher.close()
 
 
-@pytest.mark.parametrize("dialect", ["chat", "responses"], indirect=True)
+@DIALECTS
 async def test_thinking_tools_and_the_proposal(dialect: str) -> None:
     heard = Heard()
     usage = {"prompt_tokens": 3000, "prompt_tokens_details": {"cached_tokens": 2000}, "input_tokens": 3000,
@@ -106,7 +85,7 @@ async def test_thinking_tools_and_the_proposal(dialect: str) -> None:
     assert heard.usages[0].usd == pytest.approx(usd)
 
 
-@pytest.mark.parametrize("dialect", ["chat", "responses"], indirect=True)
+@DIALECTS
 @pytest.mark.parametrize("fault", ["cut", "end"])
 async def test_a_stream_cut_at_every_boundary_is_asked_for_again(dialect: str, fault: str) -> None:
     """Only the count of the tokens comes after the answer's end: lost, it costs no second answer."""
@@ -125,7 +104,7 @@ async def test_a_stream_cut_at_every_boundary_is_asked_for_again(dialect: str, f
         assert not heard.waits and heard.usages == [Usage(0, 0, 0, None)]
 
 
-@pytest.mark.parametrize("dialect", ["chat", "responses"], indirect=True)
+@DIALECTS
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
@@ -160,7 +139,7 @@ async def test_hours_of_retry_after_are_honoured() -> None:
     assert "left" in heard.waits[0][0] and "2h00m" in heard.waits[0][0] and heard.waits[0][1] == 1.0
 
 
-@pytest.mark.parametrize("dialect", ["chat", "responses"], indirect=True)
+@DIALECTS
 @pytest.mark.parametrize(
     ("turn", "words"),
     [
@@ -255,17 +234,11 @@ async def test_a_talk_that_grows_too_long_begins_afresh_and_a_brief_that_is_too_
 
 
 async def test_a_stream_can_be_interrupted_at_once() -> None:
-    session, heard = ready(), Heard()
+    session, heard = ready("openai"), Heard()
     with Server([{**ANSWER, "delay": 0.2, "pieces": 50}, ANSWER]) as server:
         os.environ["OPENAI_BASE_URL"] = server.url
         researcher = OpenAIResearcher(backoff=FAST)
-        task = asyncio.create_task(researcher.propose(session.brief(1), heard))
-        await until(lambda: heard.thoughts)
-        started = time.monotonic()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert time.monotonic() - started < 0.1
+        await interrupted(researcher, session, heard)
         assert (await researcher.propose(session.brief(1), Heard())).edits
         await researcher.close()
 
