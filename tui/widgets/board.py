@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from rich.segment import Segment
 from textual import events
 from textual.message import Message
 from textual.strip import Strip
@@ -14,8 +13,8 @@ from core.record.state import BASELINE, Experiment
 from tui.model import Model
 from tui.settings import remember, remembered
 from tui.text import Part, fit, left, right, strip_of
-from tui.widgets.canvas import Pane
 from tui.widgets.columns import NAMES, USUAL, Column, fitting, named, order, word_of
+from tui.widgets.listing import Rows
 
 SORTS = ("metric", "number", "change", "verdict")  # by key first; then the other columns that are shown
 VERDICTS: tuple[tuple[str, str], ...] = (  # what `v` shows in turn: a name, and the search that says it
@@ -27,9 +26,10 @@ VERDICTS: tuple[tuple[str, str], ...] = (  # what `v` shows in turn: a name, and
 )
 
 
-class BoardPane(Pane):
+class BoardPane(Rows):
     NUMBER = 4
     NAME = "leaderboard"
+    HEAD = 1
 
     class Chosen(Message):
         """A person moved the cursor (or clicked): `experiment` is under it."""
@@ -47,9 +47,7 @@ class BoardPane(Pane):
         super().__init__(model, id=id)
         self.filter = ""
         self.verdicts = 0  # which of VERDICTS
-        self.order: list[int] = []
         self.places: dict[int, int] = {}  # experiment -> its row
-        self._top = 0
         self._made: Hashable = None
         self._heads: list[tuple[int, int, str]] = []  # first and last cell of each head, for clicks
         self._recall()
@@ -212,10 +210,7 @@ class BoardPane(Pane):
             else:
                 parts.append(((right(told, cells) if column.numeric else left(told, cells)) + " ", style))
         strip = strip_of(parts, width, look["text"])
-        if x.number == self.cursor:
-            over = look.overlay("cursor" if self.has_focus else "cursor_idle")
-            return Strip(Segment.apply_style(strip._segments, post_style=over), width)
-        return strip
+        return self.under_cursor(strip, width) if x.number == self.cursor else strip
 
     # -- movement -----------------------------------------------------------------------------------------------
 
@@ -232,42 +227,18 @@ class BoardPane(Pane):
         """Put the cursor on an experiment (None: nowhere, the screen follows the newest again)."""
         self.model.selected = experiment  # at once: a command that follows is about this one
         if experiment is not None and experiment in self.places:
-            place = self.places[experiment]
-            rows = max(1, self.size.height - 1 - 2 * self.framed)
-            self._top = min(self._top, place) if place < self._top + rows else place - rows + 1
+            self.reveal(self.places[experiment])
         self.post_message(self.Chosen(experiment))
         self.flush()
 
-    def page(self, pages: int) -> None:
-        self.move(pages * max(1, self.size.height - 4))
-
-    def home(self) -> None:
-        if self.order:
-            self.choose(self.order[0])
-
-    def end(self) -> None:
-        if self.order:
-            self.choose(self.order[-1])
-
-    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
-        event.stop()
-        self._top -= 3
-        self.flush()
-
-    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
-        event.stop()
-        self._top += 3
-        self.flush()
-
     def on_click(self, event: events.Click) -> None:
-        row = event.y - 1 - self.framed
-        if row == -1:
+        if event.y == self.framed:
             at = event.x - 2 * self.framed
             name = next((name for start, end, name in self._heads if start <= at < end), None)
             if name is not None:
                 self.set_sort(name)
-        elif 0 <= row < self.size.height - 1 - 2 * self.framed and self._top + row < len(self.order):
-            self.choose(self.order[self._top + row])
+        elif (place := self.place_at(event.y)) is not None:
+            self.choose(self.order[place])
             if event.chain == 2 and self.cursor is not None:
                 self.post_message(self.Opened(self.cursor))
 

@@ -1,4 +1,4 @@
-"""A list of experiments to move in: only the lines in view are painted; enter opens the one under the cursor."""
+"""Experiments in rows, to move in: only the rows in view are painted; enter opens the one under the cursor."""
 
 from __future__ import annotations
 
@@ -17,7 +17,59 @@ Make = Callable[[], list[int]]
 Paint = Callable[[int, int], list[Part]]  # place in the list, width -> parts
 
 
-class Listing(Pane):
+class Rows(Pane):
+    """`order` holds the experiments, one in each row below HEAD lines; the subclass says which has the cursor."""
+
+    HEAD = 0
+
+    def __init__(self, model: Model, *, id: str | None = None) -> None:
+        super().__init__(model, id=id)
+        self.order: list[int] = []
+        self._top = 0
+
+    def choose(self, experiment: int) -> None:
+        """Put the cursor on an experiment."""
+        raise NotImplementedError
+
+    def reveal(self, place: int) -> None:
+        """Scroll no further than it takes to see a row."""
+        rows = max(1, self.size.height - self.HEAD - 2 * self.framed)
+        self._top = min(self._top, place) if place < self._top + rows else place - rows + 1
+
+    def place_at(self, y: int) -> int | None:
+        """The row that is painted on line `y` of the pane, or None."""
+        line = y - self.framed - self.HEAD
+        inside = 0 <= line < self.size.height - self.HEAD - 2 * self.framed
+        return self._top + line if inside and self._top + line < len(self.order) else None
+
+    def under_cursor(self, row: Strip, width: int) -> Strip:
+        """A row as it looks with the cursor on it."""
+        over = self.look.overlay("cursor" if self.has_focus else "cursor_idle")
+        return Strip(Segment.apply_style(row._segments, post_style=over), width)
+
+    def page(self, pages: int) -> None:
+        self.move(pages * max(1, self.size.height - 3 - self.HEAD))
+
+    def home(self) -> None:
+        if self.order:
+            self.choose(self.order[0])
+
+    def end(self) -> None:
+        if self.order:
+            self.choose(self.order[-1])
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        event.stop()
+        self._top = max(0, self._top - 3)
+        self.flush()
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        event.stop()
+        self._top += 3
+        self.flush()
+
+
+class Listing(Rows):
     """`make()` gives the experiments in order; `line(place, width)` paints one; `of()` says what both depend on."""
 
     class Moved(Message):
@@ -32,9 +84,7 @@ class Listing(Pane):
         self.NAME = name
         self._make, self._paint_line, self._of, self._empty = make, line, of, empty
         self._made: Hashable = None
-        self.order: list[int] = []
         self.cursor: int | None = None
-        self._top = 0
 
     def poll(self) -> None:
         of = self._of()
@@ -63,19 +113,14 @@ class Listing(Pane):
             number = self.order[place]
             mark: Part = (look.glyph("mark") if number in self.model.marks else " ", look["accent"])
             strip = strip_of([mark, *self._paint_line(place, width - 1)], width, look["text"])
-            if number == self.cursor:
-                over = look.overlay("cursor" if self.has_focus else "cursor_idle")
-                strip = Strip(Segment.apply_style(strip._segments, post_style=over), width)
-            lines.append(strip)
+            lines.append(self.under_cursor(strip, width) if number == self.cursor else strip)
         return lines
 
     def choose(self, experiment: int) -> None:
         if experiment not in self.order:
             return
         self.cursor = experiment
-        place = self.order.index(experiment)
-        rows = max(1, self.size.height - 2 * self.framed)
-        self._top = min(self._top, place) if place < self._top + rows else place - rows + 1
+        self.reveal(self.order.index(experiment))
         self.post_message(self.Moved(experiment))
         self.flush()
 
@@ -84,27 +129,9 @@ class Listing(Pane):
             at = self.order.index(self.cursor) if self.cursor in self.order else 0
             self.choose(self.order[max(0, min(len(self.order) - 1, at + rows))])
 
-    def home(self) -> None:
-        if self.order:
-            self.choose(self.order[0])
-
-    def end(self) -> None:
-        if self.order:
-            self.choose(self.order[-1])
-
-    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
-        event.stop()
-        self._top = max(0, self._top - 3)
-        self.flush()
-
-    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
-        event.stop()
-        self._top += 3
-        self.flush()
-
     def on_click(self, event: events.Click) -> None:
-        place = event.y - self.framed + self._top
-        if 0 <= event.y - self.framed < self.size.height - 2 * self.framed and place < len(self.order):
+        place = self.place_at(event.y)
+        if place is not None:
             self.choose(self.order[place])
             if event.chain == 2:
                 self.post_message(self.Moved(self.order[place], opened=True))
