@@ -92,7 +92,7 @@ class Runs:
                 return await self._finish(live, abandoned), False
             try:
                 await asyncio.to_thread(self.place.checkout, self._setup.paths.worktree(run), commit)
-                live.job = await start(self.place.spec(run, slot, seed))
+                live.job = await start(self.place.spec(run, slot, seed, commit))
             except AutoresearchError as error:
                 crashed = e.RunFinished(run, experiment, "crashed", None, 0, 0, reason=str(error))
                 return await self._finish(live, crashed), False

@@ -15,6 +15,7 @@ import psutil
 
 from core.engine.setup import Setup
 from core.lab import caches, cage, device, environment, runner, scorer
+from core.lab.committed import lay_inputs
 from core.lab.prepare import Prepared
 from core.lab.seal import Seal
 from core.record import events as e
@@ -35,7 +36,6 @@ class Workplace:
         self._stop: Callable[[str], Awaitable[None]] | None = None
         self.prepared = Prepared()
         self._caches = caches.Seeds(setup.paths.folder / "cache")
-        self._commits: dict[Path, str] = {}  # what each worktree was made of
 
     def close_seal(self, stop: Callable[[str], Awaitable[None]]) -> None:
         """Hash what must not change from here on; `stop` is called with the reason when one does."""
@@ -70,13 +70,8 @@ class Workplace:
     def checkout(self, path: Path, commit: str) -> Path:
         """A worktree of `commit` at `path` with the project's inputs linked in. Returns the project's folder in it."""
         self._setup.repo.add_worktree(path, commit)
-        self._commits[path] = commit
         top = path / self._setup.repo.prefix
-        for name, source in self._inputs().items():
-            link = top / name
-            if not link.exists():
-                link.parent.mkdir(parents=True, exist_ok=True)
-                link.symlink_to(source)
+        lay_inputs(top, self._inputs())
         return top
 
     def _inputs(self) -> dict[str, Path]:
@@ -84,13 +79,16 @@ class Workplace:
         named = {name.rstrip("/"): self._setup.project / name.rstrip("/") for name in self._setup.program.inputs}
         return {name: source for name, source in named.items() if source.exists()}
 
-    def spec(self, run: int, slot: str, seed: int) -> runner.JobSpec:
-        """The training command for `run`, whose worktree stands. Raises ProjectError when it is not found there."""
+    def spec(self, run: int, slot: str, seed: int, commit: str) -> runner.JobSpec:
+        """The training command for `run`, whose worktree stands, at `commit`.
+
+        Raises ProjectError when the command is not found there.
+        """
         program, kind = self._setup.program, self._setup.kind
         folder, top = self._setup.paths.run(run), self._setup.paths.worktree(run)
         budget = program.run_budget(kind)
         cache = self._caches.seed()
-        first = cache is None and self._commits.get(top) == self._setup.commit
+        first = cache is None and commit == self._setup.commit
         if first:
             self._caches.offer(folder)
         return self._job(

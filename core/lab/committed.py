@@ -34,7 +34,12 @@ def restore(worktree: Path, inputs: Mapping[str, Path] | None = None) -> None:
         _git(top, "read-tree", "HEAD", index=index)
         _sweep(top)
         _git(top, "checkout-index", "--all", "--force", "--quiet", index=index)
-    for name, source in (inputs or {}).items():
+    lay_inputs(worktree, inputs or {})
+
+
+def lay_inputs(worktree: Path, inputs: Mapping[str, Path]) -> None:
+    """Link what is not in git but belongs to the project into `worktree`; what stands there by that name stays."""
+    for name, source in inputs.items():
         link = worktree / name
         if not os.path.lexists(link):
             link.parent.mkdir(parents=True, exist_ok=True)
