@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from importlib.metadata import PackageNotFoundError, distributions, version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from core.engine.earlier import with_prior
 from core.lab import cage, device, environment
 from core.lab.git import Repository
+from core.lab.libraries import own_versions
 from core.log import Log
 from core.program import Program, check_files, check_required, load
 from core.record import events as e
@@ -247,7 +247,7 @@ def remember(setup: Setup) -> None:
 
 def in_force(setup: Setup, state: State) -> list[e.Body]:
     """What the log does not say yet of the budget and the approval mode as this engine starts."""
-    budget = {f.name: getattr(setup.program.budget, f.name) for f in fields(setup.program.budget)}
+    budget = asdict(setup.program.budget)
     facts: list[e.Body] = []
     if dict(state.budget) != budget:
         facts.append(e.BudgetChanged(budget))
@@ -258,7 +258,6 @@ def in_force(setup: Setup, state: State) -> list[e.Body]:
 
 def _session_started(setup: Setup) -> e.SessionStarted:
     program = setup.program
-    budget = program.budget
     return e.SessionStarted(
         session=setup.paths.name,
         project=str(setup.paths.project),
@@ -268,7 +267,7 @@ def _session_started(setup: Setup) -> e.SessionStarted:
         direction=program.metric.direction,
         self_reported=program.metric.self_reported,
         run_budget=str(program.run_budget(setup.kind)),
-        budget={"hours": budget.hours, "experiments": budget.experiments, "usd": budget.usd},
+        budget=asdict(program.budget),
         edit=program.edit,
         seed=setup.seed,
         version=product_version(),
@@ -279,10 +278,4 @@ def _session_started(setup: Setup) -> e.SessionStarted:
 def versions() -> dict[str, str]:
     """Of what a number may depend on."""
     wanted = ("torch", "numpy", "safetensors", "tokenizers", "triton")
-    found = {d.metadata["Name"].lower(): d.version for d in distributions() if d.metadata["Name"]}
-    return {
-        "autoresearch-tui": product_version(),
-        "python": sys.version.split()[0],
-        "system": platform.platform(),
-        **{name: found[name] for name in wanted if name in found},
-    }
+    return {"autoresearch-tui": product_version(), "system": platform.platform(), **own_versions(wanted)}

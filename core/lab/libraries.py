@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
@@ -40,11 +40,16 @@ def versions_for(program: str, env: Mapping[str, str]) -> dict[str, str]:
     return {**found, "driver": card} if card else dict(found)
 
 
+def own_versions(names: Collection[str]) -> dict[str, str]:
+    """Of the Python that runs this, and of those of its libraries that are there."""
+    found = {d.metadata["Name"].lower(): d.version for d in distributions() if d.metadata["Name"]}
+    return {"python": sys.version.split()[0], **{name: found[name] for name in names if name in found}}
+
+
 @cache
 def _libraries(python: str, env: tuple[tuple[str, str], ...]) -> dict[str, str]:
     if Path(python) == Path(sys.executable):
-        known = {d.metadata["Name"].lower(): d.version for d in distributions() if d.metadata["Name"]}
-        return {"python": sys.version.split()[0], **{name: known[name] for name in LIBRARIES if name in known}}
+        return own_versions(LIBRARIES)
     try:
         told = subprocess.run(
             [python, "-I", "-c", _ASK], env=dict(env), capture_output=True, text=True, timeout=PATIENCE, check=True
