@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from core.record.state import BASELINE, State
+from core.views.text import who
 
 Base = Literal["parent", "best", "baseline"]
 BASES: tuple[Base, ...] = ("parent", "best", "baseline")
@@ -31,10 +32,6 @@ class Told:
 
 
 ASKING = Told(words="asking git …")
-
-
-def who(number: int) -> str:
-    return "the baseline" if number == BASELINE else f"#{number}"
 
 
 class Changes:

@@ -15,6 +15,7 @@ from core.record import commands
 from core.record.commands import Reply
 from core.record.errors import AutoresearchError, UsageError
 from core.session import read_json, state_home
+from core.views.text import who
 from tui.editor import Copy, Editor
 from tui.screens.cards import Asked, DiffCard
 
@@ -50,9 +51,11 @@ class Handwork:
         if session is None or commit is None:
             raise UsageError("there is no code to edit yet: the baseline comes first")
         texts = await asyncio.to_thread(committed_files, self._app.model.paths.project, commit, session.edit)
-        what = "the baseline" if state.parent == 0 else f"#{state.parent}"
         asked = Asked(
-            "run this?", f"{hypothesis}   (edited from {what}; it runs as it is)", (("y", "run it"),), "drop it"
+            "run this?",
+            f"{hypothesis}   (edited from {who(state.parent)}; it runs as it is)",
+            (("y", "run it"),),
+            "drop it",
         )
         await self._edited(
             texts, session.edit, asked, lambda edits: commands.Propose(hypothesis, edits), "your experiment"

@@ -13,6 +13,7 @@ from core.record.decide import Decision, judge, refresh_due
 from core.record.errors import GitConflict
 from core.record.noise import Noise, estimate
 from core.record.state import BASELINE, HUMAN, Experiment, Run, State
+from core.views.text import who
 
 # What an experiment's task does next: nothing more, run the change on the new best, repeat it (alone or with the
 # incumbent beside it), repeat it as the new leader, or let the researcher mend it.
@@ -156,8 +157,9 @@ class Judge:
             new = await asyncio.to_thread(repo.reapply, commit, x.parent_commit, onto, message)
             diff = await asyncio.to_thread(repo.diff, onto, new)
         except GitConflict as conflict:
-            parent = f"#{x.parent}" if x.parent != BASELINE else "the baseline"
-            reason = f"better than its parent {parent}, but in conflict with the new best #{best}: {conflict.what}"
+            reason = (
+                f"better than its parent {who(x.parent)}, but in conflict with the new best #{best}: {conflict.what}"
+            )
             await self._journal.write(e.Judged(x.number, "discarded", value, decision.delta, reason, commit))
             return "done"
         if not diff.strip():

@@ -13,13 +13,10 @@ from core.record import events as e
 from core.record.errors import AutoresearchError, CommandRefused
 from core.record.metric import format_metric
 from core.record.state import BASELINE, Experiment, Guidance
+from core.views.text import who
 
 TEXT_LIMIT = 20_000  # characters
 READS_NO_WORDS = ("control", "scripted")  # researchers
-
-
-def who(number: int) -> str:
-    return "the baseline" if number == BASELINE else f"#{number}"
 
 
 class Steering:

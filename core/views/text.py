@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from core.record.state import BASELINE
+
 # Escape sequences first, as wholes: CSI, then the string kinds (OSC, DCS, APC, PM, SOS), then the short ones.
 # A string left open ends at its line's end, so that one stray byte cannot swallow everything after it.
 _ESCAPES = re.compile(
@@ -35,6 +37,11 @@ def one_line(text: str, limit: int = 0) -> str:
     """`clean`, on one line with single spaces; with `limit`, cut to so many characters with an ellipsis."""
     text = _SPACES.sub(" ", clean(text)).strip()
     return text if not limit or len(text) <= limit else text[: limit - 1].rstrip() + "…"
+
+
+def who(experiment: int) -> str:
+    """An experiment as sentences name it."""
+    return "the baseline" if experiment == BASELINE else f"#{experiment}"
 
 
 def plural(count: int, noun: str) -> str:

@@ -11,7 +11,7 @@ from core.record.budget import format_seconds
 from core.record.metric import format_delta, format_metric
 from core.record.state import BASELINE, Experiment, Run
 from core.views import clean
-from tui.changes import who
+from core.views.text import who
 from tui.model import Model
 from tui.screens.reading import ReadingScreen
 from tui.text import Part, brief, fit, left, right, wrap

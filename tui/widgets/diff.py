@@ -13,7 +13,8 @@ from textual import events
 from textual.strip import Strip
 
 from core.record.state import BASELINE
-from tui.changes import ASKING, BASES, Base, Told, who
+from core.views.text import who
+from tui.changes import ASKING, BASES, Base, Told
 from tui.model import Model
 from tui.text import LONGEST, Part, brief, fit, flat, strip_of, width_of, wrap
 from tui.theme import Look

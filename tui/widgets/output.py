@@ -11,11 +11,11 @@ from core import views
 from core.client import FileTail
 from core.record.metric import format_delta, format_metric
 from core.record.state import BASELINE, Run
-from tui.changes import who
+from core.views.text import who
 from tui.model import Model
 from tui.text import Part, flat, strip_of, wrap
 from tui.widgets.curves import Curves, Points, overlay
-from tui.widgets.tail import Tail
+from tui.widgets.tail import LONGEST, Tail, last_state
 
 LINES_A_POLL = 400  # a run that prints gigabytes is followed at its end
 LEGEND = 30  # cells beside a plot
@@ -62,7 +62,6 @@ class OutputPane(Tail):
         self.plotted = plotted
         self._run: int | None = None
         self._file: FileTail | None = None
-        self._partial = ""
 
     def shown(self) -> Run | None:
         if self.fixed is None:
@@ -76,21 +75,15 @@ class OutputPane(Tail):
         if number != self._run:
             self._run = number
             self.clear()
-            self._partial = ""
             self._file = FileTail(self.model.paths.run(number) / "output.log") if number is not None else None
         if self._file is None:
             return
-        data = self._partial + self._file.read()
-        *lines, self._partial = data.split("\n")
-        if len(self._partial) > 8000:
-            lines.append(self._partial)
-            self._partial = ""
+        lines = self._file.lines(LONGEST)
         if len(lines) > LINES_A_POLL:
             self.add(f"{len(lines) - LINES_A_POLL:,} lines passed", "faint")
             lines = lines[-LINES_A_POLL:]
         for line in lines:
-            last = line.rstrip("\r").rpartition("\r")[2]  # a progress bar overwrites its line: keep its last state
-            self.add(flat(last, 8), "dim" if line.startswith("step ") else "text", "")
+            self.add(flat(last_state(line), 8), "dim" if line.startswith("step ") else "text", "")
 
     # -- frame --------------------------------------------------------------------------------------------------
 
