@@ -29,7 +29,7 @@ time.time = jumping
 from core.engine.__main__ import main
 sys.exit(main())
 """
-# Ages of files are measured by the clock that stamps them, and dates of web pages by the world's.
+# Ages of files are measured by the clock that stamps them.
 BY_THE_WALL = {"core/lab/leftovers.py"}
 
 

@@ -48,8 +48,9 @@ def test_the_number_is_the_scorers_and_a_rejection_is_a_verdict(tmp_path: Path) 
     assert state.baseline is not None and state.baseline.metric == pytest.approx(1.04)
     assert state.experiments[1].verdict == "kept" and state.experiments[1].metric == pytest.approx(1.01)
     assert state.experiments[2].verdict == "rejected" and "out of this world" in state.experiments[2].reason
-    runs = [r for x in state.experiments.values() for r in x.runs]
-    assert all(r.steps == 1 and r.tokens == 13 for r in runs)
+    # The third may be ended before it has said so: more looks than usual can fall into its 1.5 s.
+    runs = [r for n, x in state.experiments.items() if n != 3 for r in x.runs]
+    assert all(r.steps == 1 and r.tokens == 13 for r in runs), runs
     assert (paths.run(state.experiments[1].runs[0].run) / "out" / "weights.json").exists(), "weights of a kept run"
     assert not (paths.run(state.experiments[2].runs[0].run) / "out").exists()
 
