@@ -15,9 +15,9 @@ from core.record.errors import ResearcherMisconfigured
 from core.research import keys, prompt, textform
 from core.research.claude_turn import Turn, ask, sendable
 from core.research.dialogue import Answer, Result, Way
-from core.research.faults import BadRequest, Server, TooLong, classify
+from core.research.faults import BadRequest, Server, classify
 from core.research.protocol import Brief, Stream
-from core.research.provider import ModelResearcher, cannot_connect, too_long
+from core.research.provider import ModelResearcher, cannot_connect
 from core.research.tools import TOOLS
 from core.views.text import one_line
 
@@ -82,14 +82,10 @@ class ClaudeResearcher(ModelResearcher):
 
         Raises TooLong, ResearcherMisconfigured.
         """
-        assert self.asked is not None
-        while True:
-            try:
-                return await self.backoff.patiently(stream, lambda: self._once(request(self.asked), stream))
-            except BadRequest as error:
-                self._ask_otherwise(error, stream)
-            except ResearcherMisconfigured as error:
-                raise await self.with_models(error) from error
+        try:
+            return await self.patiently(stream, lambda: self._once(request(self.asked), stream))
+        except ResearcherMisconfigured as error:
+            raise await self.with_models(error) from error
 
     async def _once(self, request: dict[str, Any], stream: Stream) -> Turn:
         turn = Turn()
@@ -104,25 +100,19 @@ class ClaudeResearcher(ModelResearcher):
                     cache_write=turn.cache_write, cache_hour=turn.cache_hour,
                 )  # fmt: skip
 
-    def _ask_otherwise(self, error: BadRequest, stream: Stream) -> None:
-        """Ask in a way that this model may take. Raises TooLong, or ResearcherMisconfigured when there is none left."""
-        asked, said = self.asked, str(error)
-        low = said.lower()
+    def otherwise(self, said: str, long: bool) -> str:
+        asked, low = self.asked, said.lower()
         assert asked is not None
         if asked.hour and ("ttl" in low or "cache_control" in low):
             asked.hour = False
-            stream.note(f"the cache keeps the prompt for five minutes only: {said}")
-        elif any(w in low for w in ("thinking", "adaptive", "display")) and asked.thinking + 1 < len(_THINKING):
+            return "the cache keeps the prompt for five minutes only"
+        if any(w in low for w in ("thinking", "adaptive", "display")) and asked.thinking + 1 < len(_THINKING):
             asked.thinking += 1
-            stream.note(f"{asked.id} does not take this way of thinking: {said}")
-        elif "max_tokens" in low and asked.max_tokens > 4096:
+            return f"{asked.id} does not take this way of thinking"
+        if "max_tokens" in low and asked.max_tokens > 4096:
             asked.max_tokens //= 2
-            stream.note(f"asking for answers of at most {asked.max_tokens:,} tokens: {said}")
-        elif isinstance(error, TooLong):
-            raise error
-        else:
-            mend = "choose another model with --model"
-            raise ResearcherMisconfigured(f"the request is refused: {said}", where=asked.id, mend=mend)
+            return f"asking for answers of at most {asked.max_tokens:,} tokens"
+        return ""
 
     # --- the model ---
 
@@ -182,15 +172,12 @@ class ClaudeVoice:
         texts = [self._files, self._task, *([] if way.tools else [textform.RULES]), *([more] if more else [])]
         self._messages = [{"role": "user", "content": [_text(text) for text in texts]}]
 
+    @property
+    def fresh(self) -> bool:
+        return len(self._messages) == 1
+
     async def ask(self, stream: Stream) -> Answer:
-        try:
-            self._turn = await self._researcher.turn(self._request, stream)
-        except TooLong as error:
-            if len(self._messages) == 1:
-                raise too_long(error, self._researcher.model) from error
-            stream.note(f"the conversation has grown too long and begins afresh: {error}")
-            self.begin(self._way, "You have looked things up before and the talk grew too long: propose soon.")
-            return await self.ask(stream)
+        self._turn = await self._researcher.turn(self._request, stream)
         return self._turn.answer()
 
     def tell(self, results: Sequence[Result], words: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core.research.dialogue import Answer, Use
-from core.research.faults import Server, Transient, classify, stream_only
+from core.research.faults import Server, stream_only, streaming
 from core.research.protocol import Stream
 from core.views.text import one_line
 
@@ -49,7 +49,7 @@ async def ask(client: Any, server: Server, request: Mapping[str, Any], stream: S
 
     Raises Transient, BadRequest or ResearcherMisconfigured. `turn` then holds what came before the failure.
     """
-    try:
+    with streaming(server, turn):
         async with await client.messages.create(**request, stream=True) as events:
             stream_only(events.response.headers.get("content-type", ""))
             async for event in events:
@@ -58,10 +58,6 @@ async def ask(client: Any, server: Server, request: Mapping[str, Any], stream: S
                     turn.stop, turn.ended = "max_tokens", True
                 if turn.ended:
                     break
-        if not turn.ended:
-            raise Transient("the stream broke off")
-    except Exception as error:
-        raise classify(error, server, begun=turn.begun) from error
 
 
 def _take(event: Any, turn: Turn, stream: Stream) -> None:

@@ -19,6 +19,7 @@ from core.record.errors import EditError, ProposalFailed
 from core.record.proposal import Proposal
 from core.research import prompt, textform
 from core.research.backoff import Backoff
+from core.research.faults import TooLong
 from core.research.fence import bounded
 from core.research.protocol import Brief, Stream
 from core.research.tools import Toolbox
@@ -99,11 +100,16 @@ class Voice(Protocol):
 
     tools: bool  # whether the model can call tools, as far as is known; may be set
 
+    @property
+    def fresh(self) -> bool:
+        """Whether the conversation holds nothing but its beginning."""
+        ...
+
     def begin(self, way: Way, more: str) -> None:
         """A conversation with nothing but the brief in it, and `more` words behind it."""
 
     async def ask(self, stream: Stream) -> Answer:
-        """The next answer, however many tries it takes. Raises ResearcherMisconfigured."""
+        """The next answer, however many tries it takes. Raises TooLong, ResearcherMisconfigured."""
         ...
 
     def tell(self, results: Sequence[Result], words: str) -> None:
@@ -113,7 +119,8 @@ class Voice(Protocol):
 async def converse(voice: Voice, brief: Brief, stream: Stream, backoff: Backoff) -> Proposal:
     """A proposal that `brief.check` accepts.
 
-    Raises ProposalFailed when proposals were made in every way and none could be used, ResearcherMisconfigured.
+    Raises ProposalFailed when proposals were made in every way and none could be used, TooLong when the brief alone is
+    more than the model can read, ResearcherMisconfigured.
     """
     return await _Dialogue(voice, brief, stream, backoff).run()
 
@@ -163,7 +170,7 @@ class _Dialogue:
         while wasted <= RETRIES:
             if way.tools and not self.voice.tools:
                 return None  # the server has just said so
-            answer = await self.voice.ask(self.stream)
+            answer = await self._answer(way)
             self.answers += 1
             self.called = self.called or bool(answer.uses)
             try:
@@ -180,6 +187,17 @@ class _Dialogue:
             wasted += looked > TOOL_ROUNDS
             self.voice.tell(results, words)
         return None
+
+    async def _answer(self, way: Way) -> Answer:
+        """The next answer; a talk that has grown too long for the model begins afresh."""
+        try:
+            return await self.voice.ask(self.stream)
+        except TooLong as error:
+            if self.voice.fresh:
+                raise
+            self.stream.note(f"the conversation has grown too long and begins afresh: {error}")
+            self.voice.begin(way, "You have looked things up before and the talk grew too long: propose soon.")
+            return await self.voice.ask(self.stream)
 
     # --- an answer that proposes ---
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import email.utils
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from core.record.errors import ResearcherMisconfigured
 from core.views.text import one_line
@@ -199,3 +200,25 @@ def stream_only(content_type: str) -> None:
     """Raises Transient when what answers is no stream of events."""
     if "event-stream" not in content_type:
         raise Transient(f"the answer is no stream but {one_line(content_type, 60) or 'of no type'} (a proxy's page?)")
+
+
+class Progress(Protocol):
+    """How far one streamed answer has come."""
+
+    begun: bool
+    ended: bool
+
+
+@contextmanager
+def streaming(server: Server, answer: Progress) -> Iterator[None]:
+    """Around the reading of one answer. Raises Transient, BadRequest or ResearcherMisconfigured when it breaks off.
+
+    Once the answer is whole, a fault costs the count of its tokens at most, and is no reason to ask for it again.
+    """
+    try:
+        yield
+        if not answer.ended:
+            raise Transient("the stream broke off")
+    except Exception as error:
+        if not answer.ended:
+            raise classify(error, server, begun=answer.begun) from error

@@ -16,10 +16,10 @@ from typing import Any, Literal
 from core.record.errors import ResearcherMisconfigured
 from core.research import keys, openai_chat, openai_responses, prompt, textform
 from core.research.dialogue import Answer, Result, Way
-from core.research.faults import BadRequest, Server, TooLong, classify
+from core.research.faults import BadRequest, Server, classify
 from core.research.openai_turn import Turn
 from core.research.protocol import Brief, Stream
-from core.research.provider import ModelResearcher, cannot_connect, too_long
+from core.research.provider import ModelResearcher, cannot_connect
 from core.research.tools import TOOLS
 from core.views.text import one_line
 
@@ -91,15 +91,12 @@ class OpenAIResearcher(ModelResearcher):
 
     async def turn(self, voice: OpenAIVoice, stream: Stream) -> Turn:
         """One whole answer, however many tries it takes. Raises TooLong, ResearcherMisconfigured."""
-        while True:
-            try:
-                return await self.backoff.patiently(stream, lambda: self._once(voice, stream))
-            except BadRequest as error:
-                self._ask_otherwise(error, stream)
-            except ResearcherMisconfigured as error:
-                if error.what.startswith("not found") and self._other_dialect(stream):
-                    continue
-                raise await self.with_models(error) from error
+        try:
+            return await self.patiently(stream, lambda: self._once(voice, stream))
+        except ResearcherMisconfigured as error:
+            if error.what.startswith("not found") and self._other_dialect():
+                return await self.turn(voice, stream)
+            raise await self.with_models(error) from error
 
     async def _once(self, voice: OpenAIVoice, stream: Stream) -> Turn:
         assert self.asked is not None and self.server is not None
@@ -118,7 +115,7 @@ class OpenAIResearcher(ModelResearcher):
 
     answered = False  # whether this model has ever answered by its present dialect
 
-    def _other_dialect(self, stream: Stream) -> bool:
+    def _other_dialect(self) -> bool:
         """A server that has no Responses protocol says "not found": chat completions then, once."""
         assert self.asked is not None
         if self.asked.dialect != "responses" or self.answered:
@@ -126,17 +123,10 @@ class OpenAIResearcher(ModelResearcher):
         self.asked.dialect = "chat"
         return True
 
-    def _ask_otherwise(self, error: BadRequest, stream: Stream) -> None:
-        """Ask in a way that this model may take. Raises TooLong, or ResearcherMisconfigured when there is none left."""
-        asked, said = self.asked, str(error)
-        assert asked is not None
-        if how := _otherwise(asked, said.lower(), isinstance(error, TooLong)):
-            stream.note(f"{asked.id}: {how}: {said}")
-        elif isinstance(error, TooLong):
-            raise error
-        else:
-            mend = "another model with --model, or another server"
-            raise ResearcherMisconfigured(f"the request is refused: {said}", where=asked.id, mend=mend)
+    def otherwise(self, said: str, long: bool) -> str:
+        assert self.asked is not None
+        how = _otherwise(self.asked, said.lower(), long)
+        return how and f"{self.asked.id}: {how}"
 
     # --- the model ---
 
@@ -263,15 +253,12 @@ class OpenAIVoice:
         self._way, self._more, self._turn = way, more, Turn()
         self._exchanges.clear()
 
+    @property
+    def fresh(self) -> bool:
+        return not self._exchanges
+
     async def ask(self, stream: Stream) -> Answer:
-        try:
-            self._turn = await self._researcher.turn(self, stream)
-        except TooLong as error:
-            if not self._exchanges:
-                raise too_long(error, self._researcher.model) from error
-            stream.note(f"the conversation has grown too long and begins afresh: {error}")
-            self.begin(self._way, "You have looked things up before and the talk grew too long: propose soon.")
-            return await self.ask(stream)
+        self._turn = await self._researcher.turn(self, stream)
         return self._turn.answer()
 
     def tell(self, results: Sequence[Result], words: str) -> None:

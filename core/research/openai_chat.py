@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from core.research.faults import Server, Transient, classify, stream_only
+from core.research.faults import Server, Transient, stream_only, streaming
 from core.research.openai_turn import Thoughts, Turn, number
 from core.research.protocol import Stream
 
@@ -23,7 +23,7 @@ async def ask(client: Any, server: Server, request: Mapping[str, Any], stream: S
     Raises Transient, BadRequest or ResearcherMisconfigured. `turn` then holds what came before the failure.
     """
     thoughts = Thoughts()
-    try:
+    with streaming(server, turn):
         async with await client.chat.completions.create(**request, stream=True) as chunks:
             stream_only(chunks.response.headers.get("content-type", ""))
             turn.begun = True
@@ -31,11 +31,6 @@ async def ask(client: Any, server: Server, request: Mapping[str, Any], stream: S
                 _take(chunk, turn, thoughts, stream)
                 if turn.size and turn.ended and turn.stop == "cut" and turn.counted:
                     break
-        if not turn.ended:
-            raise Transient("the stream broke off")
-    except Exception as error:
-        if not turn.ended:  # once the answer is whole, only the count of its tokens is lost
-            raise classify(error, server, begun=turn.begun) from error
     thinking, text = thoughts.rest()
     turn.think(thinking, stream)
     turn.say(text, stream)

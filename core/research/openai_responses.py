@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from core.research.faults import Server, Transient, by_kind, classify, stream_only
+from core.research.faults import Server, by_kind, stream_only, streaming
 from core.research.openai_turn import Turn, number
 from core.research.protocol import Stream
 from core.views.text import one_line
@@ -18,7 +18,7 @@ _THINKING = ("response.reasoning_summary_text.delta", "response.reasoning_text.d
 
 async def ask(client: Any, server: Server, request: Mapping[str, Any], stream: Stream, turn: Turn) -> None:
     """As `openai_chat.ask`, by the other protocol."""
-    try:
+    with streaming(server, turn):
         async with await client.responses.create(**request, stream=True) as events:
             stream_only(events.response.headers.get("content-type", ""))
             turn.begun = True
@@ -26,10 +26,6 @@ async def ask(client: Any, server: Server, request: Mapping[str, Any], stream: S
                 _take(event, turn, stream, server)
                 if turn.ended:
                     break
-        if not turn.ended:
-            raise Transient("the stream broke off")
-    except Exception as error:
-        raise classify(error, server, begun=turn.begun) from error
 
 
 def _take(event: Any, turn: Turn, stream: Stream, server: Server) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
 
 from core.record.errors import ResearcherMisconfigured
 from core.record.proposal import Proposal, Usage
@@ -13,9 +13,11 @@ from core.record.state import State
 from core.research import keys, prices
 from core.research.backoff import Backoff
 from core.research.dialogue import Voice, converse, with_model
-from core.research.faults import KeyRefused, Server, TooLong
+from core.research.faults import BadRequest, KeyRefused, Server, TooLong
 from core.research.protocol import Brief, Stream
 from core.views.text import one_line
+
+T = TypeVar("T")
 
 
 class ModelResearcher(ABC):
@@ -46,12 +48,21 @@ class ModelResearcher(ABC):
                 self._prices = await asyncio.to_thread(prices.load)
                 self.client, self.server, self._key = await asyncio.to_thread(self.connect, self._read_seconds)
             await self.find_model(stream)
-            return with_model(await converse(self.voice(brief), brief, stream, self.backoff), self.model)
+            return with_model(await self._converse(brief, stream), self.model)
         except ResearcherMisconfigured as error:
             if isinstance(error, KeyRefused):
                 keys.refuse(self._key)
             await self.close()  # the next try reads keys and settings anew
             raise
+
+    async def _converse(self, brief: Brief, stream: Stream) -> Proposal:
+        try:
+            return await converse(self.voice(brief), brief, stream, self.backoff)
+        except TooLong as error:  # the brief alone: only a person can make it shorter
+            raise ResearcherMisconfigured(
+                f"the request is refused: {error}", where=self.model or "",
+                mend="fewer or smaller `read` files in program.md, or another model with --model",
+            ) from error  # fmt: skip
 
     def ended(self, state: State, experiment: int) -> str | None:
         return None
@@ -72,7 +83,31 @@ class ModelResearcher(ABC):
     @abstractmethod
     def voice(self, brief: Brief) -> Voice: ...
 
+    @abstractmethod
+    def otherwise(self, said: str, long: bool) -> str:
+        """Leave out what the server complains of in `said`, from the next request on; in words, empty when there is
+        nothing left to leave out. `long`: it complains of the length of the whole.
+        """
+
     # --- for those who stand on this ---
+
+    async def patiently(self, stream: Stream, once: Callable[[], Awaitable[T]]) -> T:
+        """One whole answer, however many tries it takes, asked for in ways that the model takes.
+
+        Raises TooLong, ResearcherMisconfigured.
+        """
+        while True:
+            try:
+                return await self.backoff.patiently(stream, once)
+            except BadRequest as error:
+                if how := self.otherwise(str(error), isinstance(error, TooLong)):
+                    stream.note(f"{how}: {error}")
+                elif isinstance(error, TooLong):
+                    raise
+                else:
+                    mend = "choose another model with --model, or another server"
+                    what = f"the request is refused: {error}"
+                    raise ResearcherMisconfigured(what, where=self.model or "", mend=mend) from error
 
     def charge(
         self, stream: Stream, *, fresh: int, output: int, cache_read: int, cache_write: int = 0, cache_hour: int = 0,
@@ -115,12 +150,4 @@ def cannot_connect(error: Exception, sdk: str, base: str) -> ResearcherMisconfig
     return ResearcherMisconfigured(
         f"the client cannot be made: {one_line(str(error), 300)}", where=sdk,
         mend=f"check {base}, the proxy and the certificate settings of this shell",
-    )  # fmt: skip
-
-
-def too_long(error: TooLong, model: str | None) -> ResearcherMisconfigured:
-    """The brief alone is more than the model can read: only a person can make it shorter."""
-    return ResearcherMisconfigured(
-        f"the request is refused: {error}", where=model or "",
-        mend="fewer or smaller `read` files in program.md, or another model with --model",
     )  # fmt: skip
