@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import random
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -91,7 +92,7 @@ class Tally:
     claims: list[float] = field(default_factory=list)
 
 
-class Rule:
+class Rule(ABC):
     """One way of deciding. `consider` runs a candidate of true value `truth`, and returns it if it now leads."""
 
     def start(self, bench: Bench) -> Leader:
@@ -99,8 +100,8 @@ class Rule:
         self.sigma = stdev(values)
         return Leader(0.0, fmean(values), values)
 
-    def consider(self, bench: Bench, leader: Leader, truth: float) -> Leader | None:
-        raise NotImplementedError
+    @abstractmethod
+    def consider(self, bench: Bench, leader: Leader, truth: float) -> Leader | None: ...
 
 
 class Fixed(Rule):
