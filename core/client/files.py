@@ -21,6 +21,7 @@ class FileTail:
     def _restart(self, inode: int | None) -> None:
         self._inode = inode
         self._offset = 0
+        self._partial = ""
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def read(self) -> str:
@@ -42,3 +43,12 @@ class FileTail:
             return ""
         self._offset += len(data)
         return self._decoder.decode(data)
+
+    def lines(self, longest: int | None = None) -> list[str]:
+        """New lines that are complete. One without its end waits for it, unless it is over `longest` characters."""
+        data = self.read()
+        *found, self._partial = (self._partial + data).split("\n")
+        if longest is not None and len(self._partial) > longest:
+            found.append(self._partial)
+            self._partial = ""
+        return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
+from core.client import FileTail
 from core.record.fold import fold
 from core.record.state import State
 from core.views import SIGNS
@@ -220,3 +223,20 @@ def test_the_form_says_which_field_is_wrong() -> None:
         Form("a", researcher="scripted", script="/nowhere").options()
     options = Form("a", "control", slots="cpu:2", usd="$3", experiments="7", run_budget="20s").options(from_head=True)
     assert (options.slots, options.usd, options.experiments, options.from_head) == ("cpu:2", 3.0, 7, True)
+
+
+def test_lines_of_a_growing_file_come_whole(tmp_path: Path) -> None:
+    path = tmp_path / "output.log"
+    tail = FileTail(path)
+    assert tail.lines() == [], "a file that is not there has no lines"
+    path.write_bytes(b"one\ntw" + "ö".encode()[:1])
+    assert tail.lines() == ["one"]
+    with path.open("ab") as handle:
+        handle.write("ö".encode()[1:] + b"\nthree")
+    assert tail.lines() == ["twö"]
+    assert tail.lines(longest=4) == ["three"], "a line that does not end was held back for ever"
+    with path.open("ab") as handle:
+        handle.write(b"four")
+    assert tail.lines() == []
+    path.write_text("new\n")
+    assert tail.lines() == ["new"], "the rest of a file that was replaced stands before the new one"

@@ -26,11 +26,9 @@ class _Known:
         self.tail = FileTail(paths.run(run) / "curve.tsv", limit=4_000_000)
         self.losses: Points = []
         self.steps: Points = []
-        self.partial = ""
 
     def poll(self) -> None:
-        *lines, self.partial = (self.partial + self.tail.read()).split("\n")
-        for line in lines:
+        for line in self.tail.lines():
             found = _point(line)
             if found:
                 seconds, step, loss = found

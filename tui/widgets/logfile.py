@@ -8,11 +8,10 @@ from pathlib import Path
 from core.client import FileTail
 from tui.model import Model
 from tui.text import Part, flat
-from tui.widgets.tail import Tail
+from tui.widgets.tail import LONGEST, Tail, last_state
 
 LIMIT = 4_000_000  # bytes of its end that are read
 KEPT = 20_000  # lines
-LONGEST = 8000  # characters of a line that does not end
 
 
 class LogPane(Tail):
@@ -24,7 +23,6 @@ class LogPane(Tail):
         self._path = path
         self._empty = empty
         self._file: FileTail | None = None
-        self._partial = ""
 
     def poll(self) -> None:
         path = self._path()
@@ -32,15 +30,9 @@ class LogPane(Tail):
             return
         if self._file is None or self._file.path != path:
             self.clear()
-            self._partial = ""
             self._file = FileTail(path, limit=LIMIT)
-        data = self._partial + self._file.read()
-        *lines, self._partial = data.split("\n")
-        if len(self._partial) > LONGEST:
-            lines.append(self._partial)
-            self._partial = ""
-        for line in lines[-KEPT:]:
-            last = line.rstrip("\r").rpartition("\r")[2]  # a progress bar overwrites its line: keep its last state
+        for line in self._file.lines(LONGEST)[-KEPT:]:
+            last = last_state(line)
             self.add(flat(last, 8), _role(last), "")
 
     def heading(self) -> list[Part]:

@@ -31,7 +31,6 @@ class ReasoningPane(Tail):
         self.fixed = experiment
         self.experiment: int | None = None
         self._file: FileTail | None = None
-        self._partial = ""
         self._kind = ""
         self._open = False
         self._told_idea = self._told_end = False
@@ -106,7 +105,6 @@ class ReasoningPane(Tail):
             self.add("")
         self.experiment = number
         self._file = FileTail(self.model.paths.reasoning(number))
-        self._partial = ""
         self._open = self._told_idea = self._told_end = False
         if self.fixed is None:
             self.add(f"#{number}", "title_focus", self.look.glyph("think") + " ")
@@ -114,9 +112,7 @@ class ReasoningPane(Tail):
     def _drain(self) -> None:
         if self._file is None:
             return
-        data = self._partial + self._file.read()
-        *lines, self._partial = data.split("\n")
-        for line in lines:
+        for line in self._file.lines():
             self._piece(line)
 
     def _piece(self, line: str) -> None:

@@ -11,6 +11,7 @@ from tui.text import Part, fit, strip_of, wrap
 from tui.widgets.canvas import Pane
 
 KEPT_ENTRIES = 3000
+LONGEST = 8000  # characters of a line in a file that does not end
 Entry = tuple[str, str, str]  # mark (of one-cell signs), text, role
 Row = tuple[str, str, str, int]  # the same for one line of the screen, and the number of its entry
 GROUPED = 6  # names of folded tools that are told
@@ -254,6 +255,11 @@ class Tail(Pane):
     def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
         event.stop()
         self.move(3)
+
+
+def last_state(line: str) -> str:
+    """What a terminal would show of a line at last: a progress bar overwrites itself."""
+    return line.rstrip("\r").rpartition("\r")[2]
 
 
 def _folded(role: str, texts: list[str]) -> str:
