@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -51,6 +52,17 @@ def test_what_is_forbidden_is_looked_for_in_added_lines_only() -> None:
     check_rules(rules, {"train.py": CODE + "os.nice(1)\n"}, {"train.py": CODE.replace("0.5", "1") + "os.nice(1)\n"})
     said = refused(rules, CODE.replace("        return x", '        os.system("x")\n        return x'))
     assert said.where == "train.py:15" and "os.system" in said.what and r"\bos\." in said.what
+
+
+def test_a_change_of_any_size_is_measured_at_once() -> None:
+    same = "x = 1\n" * 20_000
+    changed = "y = 2\n" + same + "z = 3\n" + same + "w = 4\n"
+    begun = time.process_time()
+    check_rules(Rules(), {"train.py": same}, {"train.py": changed})
+    said = refused(Rules(max_diff_lines=50_000), changed, same)
+    assert "60003 lines (+40003 −20000)" in said.what
+    assert refused(Rules(forbid=("z =",)), changed, same).where == "train.py:20002"
+    assert time.process_time() - begun < 5
 
 
 @pytest.mark.parametrize("name", ["main", "GPT", "GPT.forward", "GPT.depth", "RATE", "A", "nn", "os"])

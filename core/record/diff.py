@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from core.record.locate import lines_of
 
@@ -33,16 +33,22 @@ def unified(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[str, i
     return "".join(parts), added, removed
 
 
+def added_lines(old: Sequence[str], new: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """The lines of `new` that `old` does not have, with their numbers from 1; bounded like `unified`."""
+    start, tail = _same_ends(old, new)
+    a, b = old[start : len(old) - tail], new[start : len(new) - tail]
+    changed = [(0, len(b))]  # too much to be compared line by line: all that stands between the ends
+    if len(a) * len(b) <= PAIRS:
+        codes = difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes()
+        changed = [(first, end) for tag, _, _, first, end in codes if tag in ("replace", "insert")]
+    yield from ((start + number + 1, b[number]) for first, end in changed for number in range(first, end))
+
+
 def _hunks(old: list[str], new: list[str]) -> list[str]:
     """The hunks of a unified diff. Only what stands between the first and the last difference is compared line by line,
     and when even that is too much it becomes one hunk: the cost stays bounded whatever the files hold.
     """
-    start = 0
-    while start < min(len(old), len(new)) and old[start] == new[start]:
-        start += 1
-    tail = 0
-    while tail < min(len(old), len(new)) - start and old[-1 - tail] == new[-1 - tail]:
-        tail += 1
+    start, tail = _same_ends(old, new)
     above, below = min(CONTEXT, start), min(CONTEXT, tail)
     a = old[start - above : len(old) - tail + below]
     b = new[start - above : len(new) - tail + below]
@@ -57,6 +63,16 @@ def _hunks(old: list[str], new: list[str]) -> list[str]:
         return [f"@@ -{removed} +{added} @@\n", *same[0], *changed, *same[1]]
     hunks = list(difflib.unified_diff(a, b))[2:]
     return [_moved(line, first) if line.startswith("@@") else line for line in hunks]
+
+
+def _same_ends(old: Sequence[str], new: Sequence[str]) -> tuple[int, int]:
+    """How many lines are the same at the beginning, and how many of the others at the end."""
+    start = tail = 0
+    while start < min(len(old), len(new)) and old[start] == new[start]:
+        start += 1
+    while tail < min(len(old), len(new)) - start and old[-1 - tail] == new[-1 - tail]:
+        tail += 1
+    return start, tail
 
 
 def _moved(header: str, lines: int) -> str:

@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import re
 import sys
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from core.record.diff import added_lines
 from core.record.errors import EditError
 
 # What says which packages are there: closed while dependencies are frozen.
@@ -46,10 +46,14 @@ def check_rules(
     """
     if rules.freeze_dependencies:
         _check_manifests(changed)
-    added = {path: list(_added(before.get(path, ""), text)) for path, text in changed.items()}
-    _check_size(rules, before, changed, added)
-    for path, lines in added.items():
-        _check_forbidden(rules, path, lines)
+    if rules.max_diff_lines is not None or rules.forbid:
+        added = {
+            path: list(added_lines(before.get(path, "").splitlines(), text.splitlines()))
+            for path, text in changed.items()
+        }
+        _check_size(rules, before, changed, added)
+        for path, lines in added.items():
+            _check_forbidden(rules, path, lines)
     for entry in rules.require:
         path, _, name = entry.partition(":")
         if path in changed and not defines(path, changed[path], name):
@@ -59,14 +63,6 @@ def check_rules(
             )  # fmt: skip
     if rules.freeze_dependencies:
         _check_imports(before, changed, known)
-
-
-def _added(old: str, new: str) -> Iterator[tuple[int, str]]:
-    """The lines of `new` that `old` does not have, with their numbers."""
-    a, b = old.splitlines(), new.splitlines()
-    for tag, _, _, start, end in difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
-        if tag in ("replace", "insert"):
-            yield from ((number + 1, b[number]) for number in range(start, end))
 
 
 def _check_size(
