@@ -59,7 +59,7 @@ def status(arguments: Namespace, out: Output) -> int:
 
 
 def _status_lines(state: State, s: dict[str, Any], out: Output) -> list[tuple[str, str]]:
-    word, metric = s["state"], state.metric
+    word = s["state"]
     head = f"{out.paint(s['session'], 'bold')}  {out.paint(out.sign(word) + ' ' + word, views.role(word))}"
     if state.preparing and s["engine"]["alive"]:
         head += f"  preparing {out.paint(views.one_line(state.preparing), 'dim')}"
@@ -67,25 +67,7 @@ def _status_lines(state: State, s: dict[str, Any], out: Output) -> list[tuple[st
     first, *more = views.clean(reason).strip().splitlines() or [""]
     lines = [("", head + (f"  {out.paint(views.one_line(first), 'dim')}" if first else ""))]
     lines += [("", out.paint(f"  | {line}", "dim")) for line in more]
-    best, baseline = s["best"], s["baseline"]
-    own = ", self-reported" if metric.self_reported else ""
-    name = out.paint(f"{metric.name} {metric.arrow}{own}", "dim")
-    if best["metric"] is not None and baseline["metric"] is not None:
-        change = best["metric"] - baseline["metric"]
-        share = f" ({100 * change / abs(baseline['metric']):+.1f}%)" if baseline["metric"] else ""
-        text = (
-            f"{format_metric(best['metric'])}  {format_delta(change)}{share.replace('-', '−')}  #{best['experiment']}"
-        )
-        lines.append(("best", f"{text}  {name}" if best["experiment"] else f"the baseline still  {name}"))
-        sigma = f"±{format_metric(baseline['sigma'])} ({views.plural(baseline['n'], 'run')})"
-        lines.append(("baseline", f"{format_metric(baseline['metric'])} {sigma}"))
-        trust = s["trust"]
-        if trust["noise"] is not None:
-            lines.append(("sigma", views.noise_words(trust["noise"])))
-        gap, certified = trust["hidden_gap"], trust["certified"]
-        if certified or (gap is not None and gap > HIDDEN_GAP):
-            doubt = f"gains {gap:.1f}σ less on the hidden slice" if gap is not None and gap > HIDDEN_GAP else ""
-            lines.append(("trust", "; ".join(filter(None, (certified, out.paint(doubt, "warn") if doubt else "")))))
+    lines += _best_lines(s, state.metric, out)
     counts = s["experiments"]
     parts = [f"{counts[v]} {v}" for v in VERDICTS if counts[v]]
     lines.append(("experiments", f"{counts['total']}" + (f": {', '.join(parts)}" if parts else "")))
@@ -124,6 +106,31 @@ def _status_lines(state: State, s: dict[str, Any], out: Output) -> list[tuple[st
         if not views.baseline_failed(state):
             again = f"go on with: autoresearch-tui run --session {s['session']}"
         lines.append(("", out.paint(f"  {again}", "dim")))
+    return lines
+
+
+def _best_lines(s: dict[str, Any], metric: Metric, out: Output) -> list[tuple[str, str]]:
+    """The best against the baseline, and how far both can be trusted; nothing before there is a baseline."""
+    best, baseline = s["best"], s["baseline"]
+    if best["metric"] is None or baseline["metric"] is None:
+        return []
+    own = ", self-reported" if metric.self_reported else ""
+    name = out.paint(f"{metric.name} {metric.arrow}{own}", "dim")
+    change = best["metric"] - baseline["metric"]
+    share = f" ({100 * change / abs(baseline['metric']):+.1f}%)" if baseline["metric"] else ""
+    text = f"{format_metric(best['metric'])}  {format_delta(change)}{share.replace('-', '−')}  #{best['experiment']}"
+    sigma = f"±{format_metric(baseline['sigma'])} ({views.plural(baseline['n'], 'run')})"
+    lines = [
+        ("best", f"{text}  {name}" if best["experiment"] else f"the baseline still  {name}"),
+        ("baseline", f"{format_metric(baseline['metric'])} {sigma}"),
+    ]
+    trust = s["trust"]
+    if trust["noise"] is not None:
+        lines.append(("sigma", views.noise_words(trust["noise"])))
+    gap, certified = trust["hidden_gap"], trust["certified"]
+    if certified or (gap is not None and gap > HIDDEN_GAP):
+        doubt = f"gains {gap:.1f}σ less on the hidden slice" if gap is not None and gap > HIDDEN_GAP else ""
+        lines.append(("trust", "; ".join(filter(None, (certified, out.paint(doubt, "warn") if doubt else "")))))
     return lines
 
 
