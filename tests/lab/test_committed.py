@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from core.lab.committed import restore
+from tests.projects import git
 
 
 @pytest.fixture
@@ -20,14 +20,10 @@ def tree(tmp_path: Path) -> Path:
         (repo / name).write_text(name)
     (repo / ".gitignore").write_text("*.pyc\nruns/\n")
 
-    def git(*args: str) -> None:
-        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *args], cwd=repo, check=True,
-                       capture_output=True)  # fmt: skip
-
-    git("init", "-q")
-    git("add", "-A")
-    git("commit", "-qm", "first")
-    git("worktree", "add", "-q", "--detach", str(tmp_path / "tree"))
+    git(repo, "init", "-q")
+    git(repo, "add", "-A")
+    git(repo, "commit", "-qm", "first")
+    git(repo, "worktree", "add", "-q", "--detach", str(tmp_path / "tree"))
     return tmp_path / "tree"
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from core.lab.git import Repository
 from core.record.errors import EditError, GitConflict, LabError, ProjectError
+from tests.projects import git
 
 TRAIN = "import math\nLR = 0.1\nDEPTH = 2\nWIDTH = 64\n\n\ndef main():\n    pass\n"
 
@@ -19,15 +20,6 @@ OURS = tuple(
     f".git/{name}"
     for name in ("objects", "worktrees", "refs/autoresearch", "refs/heads/autoresearch", "logs/refs/heads/autoresearch")
 )
-
-
-def git(folder: Path, *args: str, **env: str) -> str:
-    identity = ["-c", "user.name=u", "-c", "user.email=u@u", "-c", "commit.gpgsign=false"]
-    done = subprocess.run(
-        ["git", *identity, *args], cwd=folder, capture_output=True, text=True, env={**os.environ, **env}
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 def fingerprint(root: Path) -> dict[str, str]:

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from core.lab.git import Repository
 from core.record.errors import EditError
-
-
-def git(folder: Path, *args: str) -> str:
-    identity = ["-c", "user.name=u", "-c", "user.email=u@u", "-c", "commit.gpgsign=false"]
-    done = subprocess.run(["git", *identity, *args], cwd=folder, capture_output=True, text=True, env=dict(os.environ))
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+from tests.projects import git
 
 
 def project(folder: Path, fmt: str, sub: str) -> Path:

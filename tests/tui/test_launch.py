@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from textual.widgets import Input
 from core.client import request
 from core.record.commands import Stop
 from core.session import SessionPaths, engine_alive
+from tests.projects import git
 from tests.recorded import make_session
 from tests.tui.conftest import text_of, until
 from tui.app import Cockpit
@@ -37,11 +37,6 @@ experiments = 2
 +++
 A small project.
 """
-
-
-def git(project: Path, *words: str) -> None:
-    own = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
-    subprocess.run(["git", *own, *words], cwd=project, check=True, capture_output=True)
 
 
 @pytest.fixture
