@@ -23,7 +23,7 @@ from core.client import Client
 from core.record import commands
 from core.record.errors import AutoresearchError, UsageError
 from core.record.events import Noted
-from core.session import SessionPaths, read_json, write_json
+from core.session import SessionPaths
 from core.views import clean
 from tui.actions import REGISTRY
 from tui.going import Going
@@ -33,6 +33,7 @@ from tui.herald import Herald
 from tui.keyboard import KeyScreen
 from tui.model import Model, Source
 from tui.replay import Recording
+from tui.seen import MARK_SECONDS, Seen
 from tui.settings import Settings, config_path, read
 from tui.steering import Steering
 from tui.theme import TEXTUAL_THEMES, AsciiFilter, Look, choose_look
@@ -40,8 +41,6 @@ from tui.theme import TEXTUAL_THEMES, AsciiFilter, Look, choose_look
 if TYPE_CHECKING:
     from textual.screen import Screen
     from textual.worker import Worker
-
-SEEN_SECONDS = 30.0
 
 
 class Cockpit(App[int]):
@@ -76,11 +75,11 @@ class Cockpit(App[int]):
         self._no_colour = NoColor()  # what Textual colours itself: inputs, cards, the launch screen
         self._carded: set[int] = set()
         self._following: Worker[None] | None = None
-        self._seen_before: dict[str, object] = {}
         self.steering = Steering(self)
         self.handwork = Handwork(self)
         self.going = Going(self)
         self.herald = Herald(self)
+        self.seen = Seen(self)
         self._source = source or (Client(paths) if paths else None)
         self.animation_level = "none"
         for theme in TEXTUAL_THEMES:
@@ -147,7 +146,7 @@ class Cockpit(App[int]):
                 self._loop_signal(number)
         if not self.is_headless:
             watch_terminal(functools.partial(asyncio.get_running_loop().call_soon_threadsafe, self._leave))
-        self.set_interval(SEEN_SECONDS, self.mark_seen)
+        self.set_interval(MARK_SECONDS, self.seen.mark)
         if self._source is not None:
             self._follow(self._source)
         if self.settings_trouble:
@@ -160,7 +159,7 @@ class Cockpit(App[int]):
     def _leave(self) -> None:
         """SIGTERM or SIGHUP: the engine goes on, the terminal is left clean."""
         self.handwork.editor.end()
-        self.mark_seen()
+        self.seen.mark()
         self.exit(0)
 
     def attach(self, paths: SessionPaths) -> None:
@@ -169,7 +168,7 @@ class Cockpit(App[int]):
 
     async def open(self, source: Source) -> None:
         """Show another source in place of all that is shown now."""
-        self.mark_seen()
+        self.seen.mark()
         if self._following is not None:
             self._following.cancel()
         self._carded.clear()
@@ -203,9 +202,7 @@ class Cockpit(App[int]):
 
     def _follow(self, source: Source) -> None:
         self._following = self.run_worker(self._keep_up(source))
-        self._seen_before = read_json(source.paths.seen)
-        if not self.model.replaying:
-            self.set_timer(1.0, self._offer_away)
+        self.seen.begin(source.paths)
 
     async def _keep_up(self, source: Source) -> None:
         try:
@@ -238,39 +235,8 @@ class Cockpit(App[int]):
 
     # -- coming and going ---------------------------------------------------------------------------------------
 
-    def mark_seen(self) -> None:
-        """Note what a person has seen, for "while you were away"."""
-        if self.session is None or self.model.replaying or not self.session.folder.is_dir():
-            return
-        state = self.model.state
-        if state.seq:
-            seen = {"seq": state.seq, "time": self.clock(), "best": state.best, "best_metric": state.best_metric}
-            with contextlib.suppress(OSError):
-                write_json(self.session.seen, seen)
-
-    def _offer_away(self) -> None:
-        from core.views import away
-
-        since = self._seen_before.get("time")
-        state = self.model.state
-        if not state.seq or not isinstance(since, (int, float)) or self._seen_before.get("seq") == state.seq:
-            return
-        told = away(state, float(since), self.clock())
-        if told.worth_saying and told.seconds >= 60 and not self.model.replaying:
-            from tui.screens.cards import AwayCard
-
-            self.push_screen(AwayCard(self.model, told))
-
-    async def act_away(self) -> None:
-        from core.views import away
-        from tui.screens.cards import AwayCard
-
-        since = self._seen_before.get("time")
-        start = float(since) if isinstance(since, (int, float)) else self.model.state.started
-        self.push_screen(AwayCard(self.model, away(self.model.state, start, self.clock())))
-
     async def act_detach(self) -> None:
-        self.mark_seen()
+        self.seen.mark()
         if self.session is None:
             pass
         elif self.model.replaying:
@@ -294,7 +260,7 @@ class Cockpit(App[int]):
 
     def doing(self, name: str) -> Callable[[], Awaitable[None]]:
         """What does the action `name` when its screen does not. Raises LookupError."""
-        for place in (self, self.steering, self.handwork, self.going):
+        for place in (self, self.steering, self.handwork, self.going, self.seen):
             if (method := getattr(place, f"act_{name}", None)) is not None:
                 found: Callable[[], Awaitable[None]] = method
                 return found

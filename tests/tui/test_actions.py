@@ -21,6 +21,7 @@ from tui.screens.cards import ApprovalCard, AwayCard, Confirm
 from tui.screens.detail import DetailScreen
 from tui.screens.help import HelpScreen, NotesScreen
 from tui.screens.main import MainScreen
+from tui.seen import Seen
 from tui.steering import Steering
 from tui.widgets.prompt import Prompt
 from tui.widgets.status import Footer
@@ -44,7 +45,9 @@ def test_no_key_means_two_things_on_one_screen(place: str) -> None:
 def test_every_action_can_be_done(place: str) -> None:
     for action in actions.REGISTRY.for_place(place):
         name = f"act_{action.name}"
-        assert any(hasattr(where, name) for where in (SCREENS[place], Cockpit, Steering, Going, Handwork)), action.name
+        assert any(hasattr(where, name) for where in (SCREENS[place], Cockpit, Steering, Going, Handwork, Seen)), (
+            action.name
+        )
 
 
 def test_every_footer_key_is_a_key_of_its_action() -> None:
