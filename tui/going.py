@@ -156,16 +156,14 @@ class Going:
         await self._jump(0.0)
 
     async def act_next_keep(self) -> None:
-        place = self._played.keep_after()
-        if place is None:
-            self._app.tell("nothing more is kept in this recording", "warn")
-        else:
-            await self._jump(place)
+        await self._to_keep(self._played.keep_after(), "nothing more is kept in this recording")
 
     async def act_previous_keep(self) -> None:
-        place = self._played.keep_before()
+        await self._to_keep(self._played.keep_before(), "nothing was kept before this")
+
+    async def _to_keep(self, place: float | None, none: str) -> None:
         if place is None:
-            self._app.tell("nothing was kept before this", "warn")
+            self._app.tell(none, "warn")
         else:
             await self._jump(place)
 
