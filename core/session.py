@@ -257,12 +257,24 @@ def hold(paths: SessionPaths) -> Iterator[None]:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Replace a small file as a whole, so that no reader ever sees half of it."""
+    """Replace a small file, so that no reader ever sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, json.dumps(value).encode())
+
+
+def replace_file(path: Path, data: bytes, *, mode: int = 0o600, durable: bool = False) -> None:
+    """Put `data` in place of the file as a whole: whoever reads it, finds the old bytes or the new ones.
+
+    `durable`: a crash of the machine too leaves one or the other. Raises OSError; the file then is as it was.
+    """
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(descriptor, "w") as handle:
-            json.dump(value, handle)
+        with os.fdopen(descriptor, "wb") as handle:
+            handle.write(data)
+            os.fchmod(descriptor, mode)
+            if durable:
+                handle.flush()
+                os.fsync(descriptor)
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)

@@ -7,6 +7,7 @@ as data and goes through the same checks as every proposal.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 from dataclasses import dataclass, field
@@ -143,9 +144,9 @@ class _Work:
         transcript.end()
         self.runs += 1
         changes = await bench.changes()
-        return self._proposal(done, changes, transcript.last)
+        return await self._proposal(done, changes, transcript.last)
 
-    def _proposal(self, done: Done, changes: Changes, last: str) -> Proposal:
+    async def _proposal(self, done: Done, changes: Changes, last: str) -> Proposal:
         name = self.profile.name
         how = {
             "silent": f"was silent for {self.profile.silence:.0f} s and was ended",
@@ -167,7 +168,7 @@ class _Work:
         edits = [{"path": path, "content": text} for path, text in sorted(changes.files.items())]
         proposal = proposal_from_plain({**_said(changes.said, last), "edits": edits})
         self.stream.tool(f"propose: {proposal.hypothesis}")
-        self.brief.check(proposal)
+        await asyncio.to_thread(self.brief.check, proposal)
         return proposal
 
     # --- what it is given ---

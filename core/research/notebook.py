@@ -6,11 +6,10 @@ what the researcher makes of it. A person may read and edit `sessions/<name>/not
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 from core.record.errors import EditError
+from core.session import replace_file
 from core.views.text import clean
 
 LIMIT = 4_000  # characters of the whole notebook: it stands in every prompt
@@ -54,22 +53,8 @@ class Notebook:
         self._text = text
         if self._path is not None:
             try:
-                _put(self._path, text + "\n" if text else "")
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                replace_file(self._path, (text + "\n" if text else "").encode(), durable=True)
             except OSError as error:
                 raise EditError(f"the notebook could not be written ({error.strerror}); go on without it") from error
         return text
-
-
-def _put(path: Path, text: str) -> None:
-    """Replace the file as a whole, on disk when this returns: a crash leaves the old notes or the new ones."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

@@ -43,7 +43,7 @@ def _origin(arguments: Namespace) -> SessionPaths:
     """The session that is meant; `demo` is the packaged one unless a session here has that name."""
     try:
         return session_of(arguments)
-    except (NoSuchSession, AutoresearchError) as error:
+    except AutoresearchError as error:
         if arguments.name != DEMO:
             if isinstance(error, NoSuchSession):
                 error.mend = f"{error.mend}; or watch the demo with: autoresearch-tui replay demo"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import tempfile
 import time
 from argparse import Namespace
 from pathlib import Path
@@ -16,7 +15,7 @@ from core.record import wire
 from core.record.errors import UsageError
 from core.record.events import Event
 from core.record.state import State
-from core.session import SessionPaths, engine_alive
+from core.session import SessionPaths, engine_alive, replace_file
 from tui.cli.look import reasoning
 from tui.cli.names import session_of
 from tui.cli.output import Output
@@ -82,17 +81,9 @@ def write(name: str, content: str | bytes, out: Output) -> None:
         return
     if not path.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(path.parent))
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(temporary).chmod(0o666 & ~mask)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    mask = os.umask(0)
+    os.umask(mask)
+    replace_file(path, data, mode=0o666 & ~mask)
     out.say(f"wrote {path} ({len(data):,} bytes)")
 
 
