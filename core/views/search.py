@@ -46,7 +46,6 @@ _TEXTS: dict[str, Callable[[Experiment], tuple[str, ...]]] = {
     "slot": lambda x: tuple(run.slot for run in x.runs),
     "ended": lambda x: tuple(run.ended or "" for run in x.runs),
 }
-FIELDS = (*_TEXTS, "file", "is", *_NUMBERS)
 
 
 def search(text: str, state: State) -> Passes:
