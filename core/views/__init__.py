@@ -1,6 +1,6 @@
 """State as tables, series and sentences, for screen, terminal, report and prompt. Pure: no files, no clock."""
 
-from core.views.chart import Chart, Dot, chart
+from core.views.chart import Chart, Dot, chart, leaders
 from core.views.costs import Costs, Share, SlotTime, costs
 from core.views.curves import Forecast, difference, forecast, loss_at, speed
 from core.views.lineage import Branch, lineage
@@ -40,6 +40,7 @@ __all__ = [
     "difference",
     "forecast",
     "leaderboard",
+    "leaders",
     "lineage",
     "loss_at",
     "noise_words",

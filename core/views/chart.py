@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from core.record.state import BASELINE, State
+from core.record.state import BASELINE, Experiment, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +54,32 @@ def chart(state: State) -> Chart:
     dots: list[Dot] = []
     failed: list[tuple[int, str]] = []
     baseline = state.baseline.metric if state.baseline else None
-    best: list[tuple[int, float]] = [] if baseline is None else [(BASELINE, baseline)]
+    best = [] if baseline is None else [(BASELINE, baseline)]
     for number in numbers:
         x = state.experiments[number]
         if x.metric is None or not math.isfinite(x.metric):
             failed.append((number, x.verdict or ""))
             continue
         dots.append(Dot(number, x.metric, x.verdict or ""))
-        leads = number == state.best  # simpler code may lead with a number that is no better
-        if x.verdict == "kept" and (leads or not best or metric.better(x.metric, best[-1][1])):
-            best.append((number, x.metric))
+    best += leaders(state, (state.experiments[number] for number in numbers))
     return Chart(
         metric.name, metric.direction, tuple(dots), tuple(best), tuple(failed), baseline,
         state.sigma, max(numbers, default=0),
     )  # fmt: skip
+
+
+def leaders(state: State, order: Iterable[Experiment]) -> list[tuple[int, float]]:
+    """(experiment, metric) of those kept that beat the baseline and all kept before them in `order`.
+
+    That order need not be the one in which they were judged, so that one that led once may be no step. The best is one
+    always: simpler code may lead with a number that is no better.
+    """
+    found: list[tuple[int, float]] = []
+    held = state.baseline.metric if state.baseline else None
+    for x in order:
+        if x.verdict != "kept" or x.metric is None or not math.isfinite(x.metric):
+            continue
+        if x.number == state.best or held is None or state.metric.better(x.metric, held):
+            found.append((x.number, x.metric))
+            held = x.metric
+    return found

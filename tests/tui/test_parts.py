@@ -12,7 +12,10 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
+from core import views
 from core.client import FileTail
+from core.record import events as e
+from core.record.events import Event
 from core.record.fold import fold
 from core.record.state import State
 from core.views import SIGNS
@@ -24,7 +27,7 @@ from tui.text import bar, fit, flat, left, right, strip_of, width_of, wrap
 from tui.theme import Look, ascii_text, choose_look
 from tui.widgets.canvas import changed_span
 from tui.widgets.diff import paint_line, parse_diff
-from tui.widgets.series import series_of
+from tui.widgets.series import AXES, series_of
 
 TEXTS = st.text(alphabet=st.characters(codec="utf-8"), max_size=120)
 
@@ -183,6 +186,17 @@ def test_the_chart_follows_the_best_and_ignores_outliers() -> None:
     assert [m for _, m in up.steps] == sorted(m for _, m in up.steps)
     assert up.high > max(m for _, m in up.steps)
     assert series_of(State()).points == []
+
+
+def test_what_is_judged_out_of_its_turn_does_not_take_the_best_back() -> None:
+    state = state_of(experiments=6)
+    number = max(state.experiments)
+    for at, metric in ((number + 2, 1.2), (number + 1, 1.1)):  # the later one first
+        fold(state, Event(state.seq + 1, state.time, e.ExperimentStarted(at, state.best, "c", "x")))
+        fold(state, Event(state.seq + 1, state.time + 60, e.Judged(at, "kept", metric, -0.1, "better")))
+    assert state.best == number + 1
+    for axis in AXES:
+        assert series_of(state, axis).steps[-1][1] == views.chart(state).best[-1][1] == 1.1
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from core.record.state import BASELINE, Experiment, State
+from core.views import leaders
 
 Axis = Literal["experiments", "hours", "dollars"]
 AXES: tuple[Axis, ...] = ("experiments", "hours", "dollars")
@@ -49,12 +50,8 @@ def series_of(state: State, axis: Axis = "experiments", newest: int = 0) -> Seri
         out.points.append(Point(x.number, place, metric, x.verdict or "running", x.certified == "certified"))
     if state.baseline:
         out.steps.append((0.0, state.baseline.metric))
-    better = state.metric.better
-    for point in out.points:
-        if point.verdict == "kept" and point.metric is not None:
-            if axis != "experiments" and out.steps and not better(point.metric, out.steps[-1][1]):
-                continue  # judged late: it led by number, not by time
-            out.steps.append((point.x, point.metric))
+    places = {point.number: point.x for point in out.points}
+    out.steps += [(places[number], metric) for number, metric in leaders(state, chosen)]
     end = out.points[-1].x if out.points else 0.0
     if newest and len(out.points) > newest:
         out.points = out.points[-newest:]
