@@ -46,6 +46,7 @@ class Loop:
         self.runs = Runs(setup, journal, self.slots)
         self.thinker = Thinker(setup, journal)
         self.thinker.briefing.workshop = partial(EngineWorkshop, setup, self.runs.place)
+        self.thinker.counted = self.dollar_watch
         self.judge = Judge(setup, journal)
         self.ahead = Ahead(self)
         self.skipped: set[int] = set()
@@ -349,16 +350,18 @@ class Loop:
             if x.verdict != "kept":
                 shutil.rmtree(self.setup.paths.run(run.run) / "out", ignore_errors=True)
 
-    async def budget_watch(self) -> None:
-        """Called each second: when the hours are over, thinking and waiting end, and what runs is still judged.
-
-        When the dollars are spent in the middle of a thought (a model may talk for ever), that thought ends.
-        """
-        hours, usd = self.setup.program.budget.hours, self.setup.program.budget.usd
+    def dollar_watch(self) -> None:
+        """When the dollars are spent in the middle of a thought (a model may talk for ever), that thought ends."""
+        usd = self.setup.program.budget.usd
         if usd is not None and self.state.usd >= usd and not self.exhausted and self.ahead.busy:
             self.exhausted = f"the budget of ${usd:g} is spent"
             self.ahead.cancel()
             self.wake()
+
+    async def budget_watch(self) -> None:
+        """Called each second: when the hours are over, thinking and waiting end, and what runs is still judged."""
+        self.dollar_watch()
+        hours = self.setup.program.budget.hours
         if hours is None or self.exhausted or self.state.seconds(now()) < hours * 3600:
             return
         self.exhausted = f"the budget of {hours:g} hours is spent"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
@@ -18,7 +19,9 @@ FLUSH_SECONDS = 0.15
 class ThinkingStream:
     """The Stream of one experiment. Pieces are joined and flushed a few times a second, so that calls are cheap."""
 
-    def __init__(self, experiment: int, path: Path, journal: Journal) -> None:
+    def __init__(self, experiment: int, path: Path, journal: Journal, counted: Callable[[], None]) -> None:
+        """`counted` is called between two answers, when all that was spent on those before is in the log."""
+        self._counted = counted
         self._experiment = experiment
         self._journal = journal
         self._path = path
@@ -46,7 +49,10 @@ class ThinkingStream:
 
     async def _write_facts(self) -> None:
         while (fact := await self._facts.get()) is not None:
-            await self._journal.write(fact)
+            try:
+                await self._journal.write(fact)
+            finally:
+                self._facts.task_done()
 
     def _say(self, kind: str, text: str, whole: bool = False) -> None:
         if not text:
@@ -94,6 +100,13 @@ class ThinkingStream:
         self._facts.put_nowait(
             e.Spent(self._experiment, usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.usd)
         )
+
+    async def before_asking(self) -> None:
+        await self._facts.join()
+        if self._writer and self._writer.done():
+            await self._writer  # raises what the log could not take
+        self._counted()
+        await asyncio.sleep(0)  # where a cancellation by it takes hold
 
     def refused(self, attempt: int, reason: str) -> None:
         self.note(f"refused ({attempt}): {reason}")

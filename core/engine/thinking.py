@@ -44,6 +44,7 @@ class Thinker:
         self._journal = journal
         self.briefing = Briefing(setup, journal)
         self.now: Thought | None = None
+        self.counted: Callable[[], None] = lambda: None  # called between two answers: what they cost is in the log
         self._numbering = asyncio.Lock()  # experiments are numbered one at a time, whoever proposes them
 
     async def begin(self, number: Callable[[], int]) -> int:
@@ -71,7 +72,7 @@ class Thinker:
         """
         x = self._journal.state.experiments[experiment]
         brief, guidance = await self.briefing.brief(experiment, x.parent, x.parent_commit)
-        stream = ThinkingStream(experiment, self._setup.paths.reasoning(experiment), self._journal)
+        stream = ThinkingStream(experiment, self._setup.paths.reasoning(experiment), self._journal, self.counted)
         started = time.monotonic()
         self.now = Thought(experiment, now(), stream)
         try:

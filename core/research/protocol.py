@@ -61,6 +61,10 @@ class Stream(Protocol):
     def tool(self, text: str) -> None: ...
     def note(self, text: str) -> None: ...
     def usage(self, usage: Usage) -> None: ...
+
+    async def before_asking(self) -> None:
+        """Awaited before every further answer is asked for: the thought ends here when the budget is spent."""
+
     def refused(self, attempt: int, reason: str) -> None:
         """A proposal was turned down by `check` and is being mended."""
 

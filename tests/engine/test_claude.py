@@ -147,7 +147,8 @@ def test_a_budget_spent_in_the_middle_of_a_talk_that_never_ends_finishes_the_ses
         with engine(project, experiments=5, usd=1.0) as paths:
             state = wait_end(paths)
     assert state.state == "finished" and "$1 is spent" in state.reason
-    assert state.experiments[1].verdict == "abandoned" and 1.0 <= state.usd < 10
+    assert state.experiments[1].verdict == "abandoned"
+    assert 1.0 <= state.usd < 1.5  # $0.404 an answer: the one that spent it was the last
 
 
 def test_another_researcher_does_not_inherit_the_model() -> None:

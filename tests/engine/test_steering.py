@@ -12,7 +12,7 @@ from core.record import commands as c
 from core.record import events as e
 from core.record.state import State
 from core.session import SessionPaths
-from tests.engine.support import engine, events_named, kill_engine, wait_end, wait_state
+from tests.engine.support import engine, events_named, kill_engine, wait_end, wait_for, wait_state
 from tests.projects import git, make_project, rate, write_script
 
 FOREVER = 3600.0  # seconds of a thought that somebody else ends
@@ -38,6 +38,11 @@ def refused(paths: SessionPaths, command: c.Command) -> str:
 
 def patch(old: str, new: str) -> str:
     return f"--- a/train.py\n+++ b/train.py\n@@ -5 +5 @@\n-RATE = {old}  # best at 0.3\n+RATE = {new}  # best at 0.3\n"
+
+
+def branch_at(project: Path, commit: str | None) -> None:
+    """Git follows the log: the branch is there a moment after the event."""
+    wait_for(lambda: git(project, "rev-parse", "autoresearch/s") == commit, f"the branch at {commit}")
 
 
 def judged(paths: SessionPaths, number: int) -> State:
@@ -94,7 +99,7 @@ def test_words_and_experiments_of_ones_own(tmp_path: Path) -> None:
         accepted(paths, c.Propose("a leap", patch=patch("0.8", "0.32")))
         state = wait_state(paths, lambda s: s.best == 5, "a fork that leads")
         assert state.base is None and state.experiments[5].parent == 4 and not state.experiments[5].rebased
-        assert git(project, "rev-parse", "autoresearch/s") == state.best_commit
+        branch_at(project, state.best_commit)
 
         # Pinned: the next best leads, the branch follows, and what is proposed builds on that.
         refused(paths, c.Pin(0))
@@ -102,7 +107,7 @@ def test_words_and_experiments_of_ones_own(tmp_path: Path) -> None:
         refused(paths, c.Pin(5))
         refused(paths, c.Fork(5))
         state = wait_state(paths, lambda s: s.best == 2, "the next best leading")
-        assert git(project, "rev-parse", "autoresearch/s") == state.experiments[2].commit
+        branch_at(project, state.experiments[2].commit)
         accepted(paths, c.Pin(5, pinned=False))
 
         # Once more with a fresh seed, pooled.

@@ -60,6 +60,9 @@ class Heard:
     def usage(self, usage: Usage) -> None:
         self.usages.append(usage)
 
+    async def before_asking(self) -> None:
+        pass
+
     def refused(self, attempt: int, reason: str) -> None:
         self.refusals.append((attempt, reason))
 
