@@ -212,7 +212,13 @@ class Cockpit(App[int]):
             self.exit(1)
 
     def _handle_exception(self, error: Exception) -> None:
-        """A fault of ours: end, and let the command line say so in words and keep the traceback in a file."""
+        """A fault of ours: end, and let the command line say so in words and keep the traceback in a file.
+
+        Once the app is leaving, a screen that was being made may find itself without its widgets: no fault.
+        """
+        if self._exit:
+            self._close_messages_no_wait()
+            return
         self.failure = error
         super()._handle_exception(error)
 

@@ -21,6 +21,7 @@ from tui.app import Cockpit
 from tui.screens.cards import Question
 from tui.screens.launch import LaunchScreen
 from tui.screens.main import MainScreen
+from tui.settings import config_path
 from tui.theme import Look
 from tui.widgets.choice import Choice
 
@@ -97,6 +98,22 @@ async def test_a_broken_program_is_shown_with_its_line(project: Path) -> None:
         assert isinstance(app.screen, LaunchScreen) and not (project / "sessions").exists()
         await pilot.press("escape")
     assert app.return_code == 0
+
+
+async def test_settings_are_a_key_away_and_take_effect_at_once(project: Path) -> None:
+    app = launch(project)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("comma")
+        await until(pilot, lambda: "◂ auto ▸" in text_of(app))
+        await pilot.press("right")
+        await until(pilot, lambda: f"◂ {app.settings.theme} ▸" in text_of(app) and app.settings.theme != "auto")
+        assert app.settings.theme in config_path().read_text()
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, LaunchScreen))
+        app.screen.query_one("#session", Input).focus()
+        await pilot.press("comma")  # written, not commanded
+        assert isinstance(app.screen, LaunchScreen) and app.screen.query_one("#session", Input).value.endswith(",")
+    assert app.failure is None
 
 
 async def test_small_terminals(project: Path) -> None:

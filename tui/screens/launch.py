@@ -13,6 +13,7 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.screen import Screen
 from textual.widgets import Input, Static
 
+from core.client import Client
 from core.program import Program
 from core.record.errors import AutoresearchError, SessionBusy, UncommittedChanges
 from core.session import EngineOptions, SessionPaths
@@ -20,9 +21,11 @@ from core.views import clean, one_line
 from tui.cli.names import fresh_name
 from tui.demo import ARCHIVE, SPEED, unpacked
 from tui.launch import Form, Readiness, examine, read_program
+from tui.model import Model
 from tui.screens.base import size_of
 from tui.screens.cards import Question
 from tui.screens.picker import LOOK_SECONDS, Glance, glances
+from tui.screens.settings import SettingsCard
 from tui.theme import Look
 from tui.widgets.choice import Choice, Menu
 
@@ -89,7 +92,9 @@ class LaunchScreen(Screen[None]):
             yield Menu(self.look, self._menu(), at=int(cut_off), id="menu")
             yield Static("", id="launch-message", markup=False)
             yield Static("looking at what is ready here …", id="launch-findings", markup=False)
-        yield Static(" enter start or open   ↑↓ move   ←→ researcher   esc quit", id="launch-foot", markup=False)
+        yield Static(
+            " enter start or open   ↑↓ move   ←→ researcher   , settings   esc quit", id="launch-foot", markup=False
+        )
 
     def on_mount(self) -> None:
         self._show_fields()
@@ -241,6 +246,11 @@ class LaunchScreen(Screen[None]):
         elif event.key in ("escape", "ctrl+c") or (event.key == "q" and not isinstance(self.focused, Input)):
             event.stop()
             self._leave()
+        elif event.key == "comma" and not isinstance(self.focused, Input):
+            event.stop()
+            # No session is open yet: one that nobody follows lends the card its look.
+            nobody = Client(SessionPaths(self.cockpit.project, "none"))
+            self.app.push_screen(SettingsCard(Model(nobody, self.look, self.cockpit.clock), self.cockpit))
         elif event.key in ("down", "tab"):
             event.stop()
             event.prevent_default()

@@ -13,7 +13,7 @@ from textual.widgets import Input
 
 from tui.model import Model
 from tui.screens.cards import Answer, Card
-from tui.text import Part, brief, fit, left, width_of
+from tui.text import Part, brief, cut_parts, fit, left, width_of
 from tui.widgets.page import Lines, Page, paragraphs
 
 
@@ -102,7 +102,7 @@ class RowsCard(Card[Answer]):
             parts.append((left(brief(row.label), labels), look["title_focus" if here else "text"]))
             parts.append((left(brief(row.value), values), look["bright" if here else row.role]))
             parts.append((brief(row.hint), look["dim"]))
-            out.append(parts)
+            out.append(cut_parts(parts, width, look.glyph("ellipsis")))
         if not rows:
             out.append([(f"  {self.EMPTY}", look["dim"])])
         return out

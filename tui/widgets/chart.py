@@ -17,10 +17,11 @@ from tui.model import Model
 from tui.text import Part, brief, parts_width, strip_of
 from tui.widgets.canvas import Pane, joined
 from tui.widgets.columns import small
-from tui.widgets.series import AXES, Axis, Series, series_of
+from tui.widgets.series import AXES, Axis, Point, Series, series_of
 
 # When several experiments fall into one cell, the one that matters more is shown.
 _RANK = {"kept": 6, "provisional": 5, "running": 4, "discarded": 3, "pruned": 2, "crashed": 1, "rejected": 1}
+OFF = "off the scale"
 NEWEST = (0, 1000, 300, 100, 30)  # how many of the last experiments the zoom shows; 0: all
 
 
@@ -40,6 +41,7 @@ class ChartPane(Pane):
         self.axis: Axis = "experiments"
         self.newest = 0
         self._series = Series()
+        self._there: set[str] = set()  # whose signs are in the chart
         self._made: Hashable = None
         self._plotted: list[list[Part]] = []
         self._plotted_for: Hashable = None
@@ -50,6 +52,9 @@ class ChartPane(Pane):
         made = (self.model.state.seq, id(self.model.state), self.axis, self.newest)
         if made != self._made:
             self._series = series_of(self.model.state, self.axis, self.newest)
+            points = self._series.points
+            self._there = {point.verdict for point in points} | {"certified" for point in points if point.certified}
+            self._there |= {OFF for point in points if point.verdict == "discarded" and self._off(point)}
             self._made = made
 
     def tells(self) -> Hashable:
@@ -116,19 +121,30 @@ class ChartPane(Pane):
             return []  # the axis stands there
         else:
             look = self.look
-            words = ("kept", "provisional", "discarded", "crashed", "certified")
-            parts = [part for w in words for part in ((look.glyph("point" if w == "kept" else w), look.verdict(w)),
-                                                      (f" {w}  ", look["dim"]))]  # fmt: skip
+            parts = [part for sign, style, word in self._legend() for part in ((sign, style), (word, look["dim"]))]
         while parts and parts_width(parts) > room:
             del parts[-(2 if found is None else 1) :]
         return parts
+
+    def _legend(self) -> list[tuple[str, Style, str]]:
+        """What the signs mean that are in the chart."""
+        look, there = self.look, self._there
+        out = [
+            (look.glyph("point" if word == "kept" else word), look.verdict(word), f" {word}  ")
+            for word in ("kept", "certified", "provisional", "discarded", "crashed", "rejected", "pruned")
+            if word in there
+        ]
+        if OFF in there:
+            out.append((self._beyond, look.verdict("discarded"), f" {OFF}  "))
+        return out
 
     def _read_out(self, x: Experiment) -> list[Part]:
         look = self.look
         word = x.verdict or x.phase
         parts: list[Part] = [(f"#{x.number} ", look["bright"]), (f"{look.glyph(word)} {word}", look.verdict(word))]
         if x.metric is not None:
-            parts.append((f"  {format_metric(x.metric)}", look["bright"]))
+            off = self._off(Point(x.number, 0.0, x.metric, word, False))
+            parts.append((f"  {format_metric(x.metric)}{f', {OFF}' * off}", look["bright"]))
         if x.delta is not None:
             parts.append((f"  {format_delta(x.delta)}", look["good" if x.verdict == "kept" else "dim"]))
         if x.certified:
@@ -215,6 +231,15 @@ class ChartPane(Pane):
                 if grid[y][self._at[place]][0] == " ":
                     grid[y][self._at[place]] = (self.look.glyph("cursor"), self.look["key"])
 
+    def _off(self, point: Point) -> bool:
+        """Whether its metric lies outside the chart, so that its sign stands at the edge."""
+        return point.metric is not None and not self._series.low <= point.metric <= self._series.high
+
+    @property
+    def _beyond(self) -> str:
+        """The sign of a discarded one that is too bad for the scale: it points to where it would be."""
+        return self.look.glyph("up" if self.model.state.metric.direction == "min" else "down")
+
     def _dots(self, rows: int) -> dict[tuple[int, int], tuple[int, str, Style]]:
         """(row, column) -> (rank, sign, style): in each cell the experiment that matters most."""
         look = self.look
@@ -226,12 +251,11 @@ class ChartPane(Pane):
             rank = 99 if chosen else 7 if point.certified else _RANK.get(point.verdict, 0)
             if (point.verdict == "skipped" and not chosen) or rank < top.get((y, column), (-1, "", Style()))[0]:
                 continue
-            outside = point.metric is not None and not self._series.low <= point.metric <= self._series.high
             sign = look.glyph("point" if point.verdict == "kept" else point.verdict)
             if point.certified:
                 sign = look.glyph("certified")
-            elif outside and point.verdict == "discarded":
-                sign = look.glyph("up" if worse == 0 else "down")
+            elif self._off(point) and point.verdict == "discarded":
+                sign = self._beyond
             style = look.verdict(point.verdict)
             top[y, column] = (rank, sign, style + look.overlay("cursor") if chosen else style)
         return top

@@ -277,20 +277,23 @@ class TabLine(Canvas):
     def paint(self, width: int, height: int) -> list[Strip]:
         look = self.look
         parts: list[Part] = [(" ", look["text"])]
-        short = sum(len(n) + 5 for n in self.names) > width
-        for index, name in enumerate(self.names):
-            shown = name[:5].rstrip() if short and index != self.active else name
+        for index, shown in enumerate(self._shown(width)):
             if index == self.active:
                 parts.append((f"[{index + 1} {shown}]", look["title_focus"]))
             else:
                 parts += [(f" {index + 1}", look["key"]), (f" {shown} ", look["dim"])]
         return [strip_of(parts, width, look["text"])]
 
+    def _shown(self, width: int) -> list[str]:
+        """The names; where all of them have no room, the beginnings of those that are not in front."""
+        short = sum(len(n) + 5 for n in self.names) > width
+        cut = self.look.glyph("ellipsis")
+        return [fit(n, 5, cut) if short and i != self.active else n for i, n in enumerate(self.names)]
+
     def on_click(self, event: events.Click) -> None:
         x, at = event.x, 1
-        short = sum(len(n) + 5 for n in self.names) > self.size.width
-        for index, name in enumerate(self.names):
-            at += 4 + len(name[:5].rstrip() if short and index != self.active else name)
+        for index, shown in enumerate(self._shown(self.size.width)):
+            at += 4 + len(shown)
             if x < at:
                 self.post_message(self.Picked(index))
                 return
