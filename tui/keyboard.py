@@ -11,6 +11,8 @@ from textual.binding import BindingType
 from textual.screen import Screen, ScreenResultType
 from textual.widgets import Input
 
+from tui.painting import TightCompositor
+
 MOUNT_SECONDS = 5.0  # a screen that takes longer to appear loses the keys that were typed meanwhile
 
 
@@ -27,6 +29,10 @@ class KeyScreen(Once[ScreenResultType]):
     """A screen that is handed every key and paste by the app, and is done with it when `take` returns."""
 
     BINDINGS: ClassVar[list[BindingType]] = []
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._compositor = TightCompositor()
 
     async def take(self, event: events.Key | events.Paste) -> None:
         """Do what the key means here, now."""

@@ -113,8 +113,11 @@ class Model:
 
     @property
     def now(self) -> float:
-        """The present; of a session whose engine is gone, the moment of its last word."""
-        return self.state.time if self.connection.status == "dead" else self.clock()
+        """The present; of a session at rest, or whose engine is gone, the moment of its last word.
+
+        So that a screen left open over a link for the night sends nothing.
+        """
+        return self.state.time if self.connection.status == "dead" or self.at_rest else self.clock()
 
     @property
     def word(self) -> str:

@@ -18,6 +18,7 @@ from tests.projects import own_home
 from tests.recorded import make_session
 from tests.tui.conftest import Show, text_of, until
 from tests.tui.test_actions import proposal
+from tui.screens.base import FLUSH_SECONDS
 from tui.screens.cards import ApprovalCard, AwayCard
 from tui.screens.detail import DetailScreen
 from tui.screens.main import MainScreen
@@ -126,6 +127,13 @@ async def test_a_card_is_left_once(show: Show) -> None:
         card.dismiss(None)
         await pilot.pause(0.1)
         assert isinstance(app.screen, MainScreen) and app.failure is None
+
+
+async def test_a_screen_looks_for_what_is_new_by_one_timer(show: Show) -> None:
+    """Textual calls a handler of every class of a screen: one that calls its parent's too has it done twice."""
+    async with show() as (pilot, app, _source):
+        await until(pilot, lambda: isinstance(app.screen, MainScreen))
+        assert [timer._interval for timer in app.screen._timers].count(FLUSH_SECONDS) == 1
 
 
 def test_type_ahead_in_a_real_terminal(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
+from rich.console import Console
 from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
@@ -23,6 +25,7 @@ from tests.recorded import story_events
 from tui import theme
 from tui.braille import Dots, curve, decimals, ticks
 from tui.launch import Form
+from tui.painting import Spans
 from tui.text import bar, fit, flat, left, right, strip_of, width_of, wrap
 from tui.theme import Look, ascii_text, choose_look
 from tui.widgets.canvas import changed_span
@@ -254,3 +257,12 @@ def test_lines_of_a_growing_file_come_whole(tmp_path: Path) -> None:
     assert tail.lines() == []
     path.write_text("new\n")
     assert tail.lines() == ["new"], "the rest of a file that was replaced stands before the new one"
+
+
+def test_of_a_changed_line_only_the_changed_cells_are_sent() -> None:
+    style = Style(color="red")
+    line = Strip([Segment("abc", style), Segment("defg", style), Segment("字字", style)])
+    update = Spans([{0: line, 11: Strip([Segment("right")])}], [(0, 3, 7), (0, 7, 13)], [[11, 16]])
+    sent = update.render_segments(Console(force_terminal=True, color_system="truecolor"))
+    words = re.sub(r"\x1b\[[\d;]*m", "", sent)
+    assert words == "\x1b[1;4Hdefg\x1b[1;8H字字\x1b[1;12Hri"

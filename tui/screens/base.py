@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from tui.app import Cockpit
 
 MOST_UNWRITTEN = 3  # paintings on their way to the terminal; Textual blocks at thirty
-REST_SECONDS = 60.0  # how often the clock and the readings of a session at rest are painted
+REST_SECONDS = 60.0  # how often the readings of a session at rest are looked at
+RESTING = 5  # of so many looks at a session at rest one is taken: only its files could have grown
 FLUSH_SECONDS = 0.2  # data travels five times a second; keys paint at once
 
 
@@ -40,6 +41,8 @@ class ActionScreen(KeyScreen[None]):
     AUTO_FOCUS = None
     prompt: Prompt
     _seen: tuple[object, ...] = ()
+    _ticks = 0
+    _seq = -1
 
     @property
     def cockpit(self) -> Cockpit:
@@ -49,6 +52,12 @@ class ActionScreen(KeyScreen[None]):
         self.set_interval(FLUSH_SECONDS, self._tick)
 
     def _tick(self) -> None:
+        self._ticks += 1
+        model = self.cockpit.model
+        seq, still = model.state.seq, model.at_rest or model.connection.status == "dead"
+        if seq == self._seq and still and self._ticks % RESTING:
+            return
+        self._seq = seq
         if self._clogged():
             return  # a slow link: let what is on its way arrive before more is painted
         if self.is_current or (self.app.screen.is_modal and self.app.screen_stack[-2:-1] == [self]):

@@ -270,7 +270,6 @@ class ApprovalCard(Card[Decision]):
             yield line
 
     def on_mount(self) -> None:
-        super().on_mount()
         self.set_interval(0.2, self._still_there)
 
     @property

@@ -85,7 +85,6 @@ class NotesScreen(Card[None]):
         return out
 
     def on_mount(self) -> None:
-        super().on_mount()
         self._page.end()
 
     def pressed(self, character: str, key: str) -> None:

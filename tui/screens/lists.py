@@ -64,7 +64,6 @@ class LineageScreen(ListScreen):
         return [self.listing]
 
     def on_mount(self) -> None:
-        super().on_mount()
         self.call_after_refresh(self._reveal)
 
     def _reveal(self) -> None:

@@ -71,7 +71,6 @@ class MainScreen(ActionScreen):
         yield Footer(self.model, self.hints, id="footer")
 
     def on_mount(self) -> None:
-        super().on_mount()
         self.lay_out()
         self.set_timer(0.4, self._warm)
         self.call_after_refresh(self.flush)

@@ -100,7 +100,6 @@ class SessionsCard(RowsCard[tuple[str, SessionPaths]]):
         super().__init__(model)
 
     def on_mount(self) -> None:
-        super().on_mount()
         self.run_worker(self._keep_looking())
 
     async def _keep_looking(self) -> None:

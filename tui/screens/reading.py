@@ -50,7 +50,6 @@ class ReadingScreen(ActionScreen):
         yield Footer(self.model, self.hints, id="footer")
 
     def on_mount(self) -> None:
-        super().on_mount()
         self.show_tab(self.tab)
 
     def on_resize(self, event: events.Resize) -> None:

@@ -182,8 +182,6 @@ class RowsCard(Card[Answer]):
             self.move_to(self._places.index(line))
             if event.chain == 2 and self.row is not None:
                 self.chosen(self.row)
-        else:
-            super().on_click(event)
 
     def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
         event.stop()

@@ -29,7 +29,6 @@ class GuidanceCard(RowsCard[None]):
         self._version = -1
 
     def on_mount(self) -> None:
-        super().on_mount()
         self.set_interval(0.2, self._look_again)
 
     def _look_again(self) -> None:
@@ -83,7 +82,6 @@ class ChangeCard(RowsCard[None]):
         self._picked = ""
 
     def on_mount(self) -> None:
-        super().on_mount()
         self.run_worker(self._examine())
         self.set_interval(0.5, self.again)
 

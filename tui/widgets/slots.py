@@ -152,8 +152,11 @@ class SlotsPane(Pane):
         return parts
 
     def _reading(self, device: DeviceReading, room: int) -> list[Part]:
-        """Utilisation, memory, power, temperature; clocks when they are held back. What does not fit is left out."""
-        look = self.look
+        """Utilisation, memory, power, temperature; clocks when they are held back. What does not fit is left out.
+
+        Of a session at rest in coarse steps: what only flickers is not worth a painting over a link, all night.
+        """
+        look, rest = self.look, self.model.at_rest
         tight = room < 50
         gap = 2 if tight else 3
         groups: list[list[Part]] = []
@@ -161,19 +164,22 @@ class SlotsPane(Pane):
             clock = f" {device.clock_mhz:.0f} MHz" if device.clock_mhz else ""
             groups.append([(f"{look.glyph('note')} throttled{clock}: {brief(device.throttle)}", look["warn"])])
         if device.utilisation is not None:
-            full, rest = bar(device.utilisation, 7, look.glyph("block"), look.glyph("block"), look.glyph("block_rest"))
-            drawn: list[Part] = [] if tight else [(full, look["bar"]), (rest, look["bar_rest"]), (" ", look["text"])]
-            groups.append([("util ", look["dim"]), *drawn, (f"{device.utilisation:.0%}", look["text"])])
+            share = _rough(device.utilisation, 0.1) if rest else device.utilisation
+            full, free = bar(share, 7, look.glyph("block"), look.glyph("block"), look.glyph("block_rest"))
+            drawn: list[Part] = [] if tight else [(full, look["bar"]), (free, look["bar_rest"]), (" ", look["text"])]
+            groups.append([("util ", look["dim"]), *drawn, (f"{share:.0%}", look["text"])])
         if device.memory_used is not None:
             total = f"/{device.memory_total / GIB:.0f}" if device.memory_total else ""
             used = device.memory_used / GIB
-            text = f"{used:.1f}{total} GiB" if used < 10 else f"{used:.0f}{total} GiB"
+            text = f"{used:.1f}{total} GiB" if used < 10 and not rest else f"{used:.0f}{total} GiB"
             groups.append([("" if tight else "mem ", look["dim"]), (text, look["text"])])
         if device.power is not None:
-            groups.append([(f"{device.power:.0f} W", look["text"])])
+            power = _rough(device.power, 20.0) if rest else device.power
+            groups.append([(f"{power:.0f} W", look["text"])])
         if device.temperature is not None:
             hot = look["warn"] if device.temperature >= HOT else look["text"]
-            groups.append([(f"{device.temperature:.0f} °C", hot)])
+            temperature = _rough(device.temperature, 5.0) if rest else device.temperature
+            groups.append([(f"{temperature:.0f} °C", hot)])
         parts: list[Part] = []
         for group in groups:
             if parts_width(parts) + parts_width(group) + gap <= room:
@@ -193,3 +199,8 @@ class SlotsPane(Pane):
                 (f"{x.verdict}, to be repeated   " if x.verdict else f"{x.phase}   ", look["dim"]),
             ]
         return parts
+
+
+def _rough(value: float, step: float) -> float:
+    """The nearest multiple of `step`."""
+    return round(value / step) * step
