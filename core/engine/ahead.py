@@ -82,9 +82,9 @@ class Ahead:
 
     def _enough(self) -> bool:
         """Whether a person asked to stop once as many are judged as are under way already."""
-        state, stop_at = self._loop.state, self._loop.stop_at
+        state = self._loop.state
         under_way = sum(n != BASELINE for n in state.live)
-        return stop_at is not None and state.judged + under_way >= stop_at and not self._unproposed()
+        return state.stop_at is not None and state.judged + under_way >= state.stop_at and not self._unproposed()
 
     def _next_number(self) -> int:
         """The experiment that was being thought about when an engine ended, or a new one."""

@@ -60,10 +60,9 @@ class Control:
         loop = self._loop
         loop.refuse_when_ending()
         if loop.state.state == "running":
-            if loop.stop_at is None:
+            if loop.state.stop_at is None:
                 raise CommandRefused("the session is running already")
-            loop.stop_at = None
-            await loop.journal.write(e.StateChanged("running"))
+            await loop.journal.write(e.StateChanged("running", stop_at=0))
             return "it goes on: it will not stop by itself"
         await loop.changes.mend()
         await loop.journal.write(e.StateChanged("running"))
@@ -126,9 +125,9 @@ class Control:
         loop = self._loop
         if more < 1:
             raise CommandRefused(f"after {more} experiments is now", mend="stop without --after, or after at least 1")
-        loop.stop_at = loop.state.judged + more
-        reason = f"stops once {loop.stop_at} experiment{'s' * (loop.stop_at != 1)} have their verdict"
-        await loop.journal.write(e.StateChanged(loop.state.state, reason))
+        stop_at = loop.state.judged + more
+        reason = f"stops once {stop_at} experiment{'s' * (stop_at != 1)} have their verdict"
+        await loop.journal.write(e.StateChanged(loop.state.state, reason, stop_at))
         loop.wake()
         return f"the session stops after {more} more experiment{'s' * (more != 1)}; resume takes this back"
 

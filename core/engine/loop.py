@@ -52,7 +52,6 @@ class Loop:
         self.skipped: set[int] = set()
         self.stopping = ""
         self.exhausted = ""  # why no more experiments begin
-        self.stop_at: int | None = None  # stop once so many experiments have their verdict
         self.errands = Errands(setup, journal, self.runs)
         self._errands: set[asyncio.Task[None]] = set()
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -182,8 +181,9 @@ class Loop:
         self.awake.set()
         if self._end.done():
             return
-        if self.stop_at is not None and self.state.judged >= self.stop_at and not self.stopping:
-            self._wind_down(f"stopped after {self.stop_at} experiments, as asked")
+        stop_at = self.state.stop_at
+        if stop_at is not None and self.state.judged >= stop_at and not self.stopping:
+            self._wind_down(f"stopped after {stop_at} experiments, as asked")
             if self.runs.live:
                 self.run_errand(self._say_stopping())
         busy = [n for n in self._tasks if not self._tasks[n].done()] or self._errands

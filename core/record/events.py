@@ -85,8 +85,11 @@ class Recovered:
 
 @dataclass(frozen=True, slots=True)
 class StateChanged:
+    """`stop_at`: the session stops once so many experiments have their last word; 0 takes that back, None leaves it."""
+
     state: SessionState
     reason: str = ""
+    stop_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,6 +81,8 @@ def _recovered(state: State, b: e.Recovered, time: float) -> None:
 
 def _state_changed(state: State, b: e.StateChanged, time: float) -> None:
     state.state, state.reason, state.preparing = b.state, b.reason, ""
+    if b.stop_at is not None or b.state in ("stopped", "finished"):
+        state.stop_at = b.stop_at or None
 
 
 def _preparing(state: State, b: e.Preparing, time: float) -> None:

@@ -186,6 +186,7 @@ class State:
     state: SessionState = "starting"
     reason: str = ""
     preparing: str = ""
+    stop_at: int | None = None  # a person wants it to stop once so many experiments have their last word
     engine: EngineInfo | None = None  # the engine that last held the session; alive or not is asked of its lock
     engine_seconds: float = 0.0  # of engines that ended
     engine_open: bool = False  # started, and no stop was logged

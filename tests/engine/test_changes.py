@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from core.client import request
+from core.client import request, start_engine
 from core.record import commands as c
 from core.record import events as e
 from tests.engine.support import engine, events_named, kill_engine, wait_end, wait_state
@@ -67,7 +67,10 @@ def test_pause_now_cuts_off_and_stop_after_counts(tmp_path: Path) -> None:
         before = wait_state(paths, lambda s: s.judged >= 1, "a verdict").judged
         assert "2 more experiments" in accepted(paths, c.Stop(after=2))
         assert "will not stop" in accepted(paths, c.Resume())
+        before = wait_state(paths, lambda s: s.live_runs(), "a run").judged
         accepted(paths, c.Stop(after=2))
+        kill_engine(paths)  # what was asked for outlives the engine that was asked
+        start_engine(paths)
         state = wait_end(paths)
     assert state.state == "stopped" and "as asked" in state.reason
     assert before + 2 <= state.judged <= before + 3, "a verdict may have fallen before the request"

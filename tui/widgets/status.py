@@ -211,6 +211,9 @@ class NowLine(Canvas):
             out.append(f"building on {'the baseline' if state.base == 0 else f'#{state.base}'}, as you chose   ")
         if state.approve:
             out.append("approve mode   ")
+        if state.stop_at is not None:
+            rest = max(0, state.stop_at - state.judged)
+            out.append(f"stops after {rest} more   ")
         return [(text, self.look["warn"]) for text in out]
 
     def _guidance(self) -> list[Part]:
