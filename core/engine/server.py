@@ -106,6 +106,8 @@ class Server:
                     outbox.message(wire.Response(request.id, await self._answer(request.command)))
         except (OSError, ValueError, TimeoutError, asyncio.IncompleteReadError):
             pass  # a client that left, or that speaks something else: its own affair
+        except asyncio.CancelledError:
+            pass  # the engine ends; of a handler that is cancelled asyncio would print a traceback into its log
         finally:
             self._clients.discard(outbox)
             if pump:

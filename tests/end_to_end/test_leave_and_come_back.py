@@ -145,6 +145,7 @@ def test_stopping_is_confirmed_and_nothing_of_a_run_reaches_the_terminal(
         screen.wait("stop the session?")
         screen.answer("y", "stop the session?")
         wait_for(lambda: read_state(paths).state in ("stopping", "stopped"), "an answer")
-    if engine_alive(paths):
-        os.kill(lock_holder(paths), signal.SIGTERM)
-        wait_end(paths)
+        if engine_alive(paths):
+            os.kill(lock_holder(paths), signal.SIGTERM)
+            wait_end(paths)
+    assert "Traceback" not in paths.engine_log.read_text(), "an engine with an app attached ends quietly"

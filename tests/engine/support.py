@@ -68,6 +68,8 @@ def engine(project: Path, name: str = "s", **options: object) -> Iterator[Sessio
                 time.sleep(0.03)
             if engine_alive(paths):
                 os.kill(lock_holder(paths), signal.SIGKILL)
+    said = paths.engine_log.read_text(errors="replace") if paths.engine_log.exists() else ""
+    assert "core/engine/" not in said, said  # a traceback of its own
 
 
 def events_named(paths: SessionPaths, kind: type) -> list[Event]:
