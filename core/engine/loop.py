@@ -27,6 +27,7 @@ from core.engine.slots import Slots, Urgency
 from core.engine.thinking import Thinker
 from core.engine.workshop import EngineWorkshop
 from core.record import events as e
+from core.record.budget import SessionBudget
 from core.record.decide import calibrate
 from core.record.errors import CommandRefused
 from core.record.state import BASELINE, HUMAN, State
@@ -350,11 +351,15 @@ class Loop:
             if x.verdict != "kept":
                 shutil.rmtree(self.setup.paths.run(run.run) / "out", ignore_errors=True)
 
-    def dollar_watch(self) -> None:
-        """When the dollars are spent in the middle of a thought (a model may talk for ever), that thought ends."""
-        usd = self.setup.program.budget.usd
-        if usd is not None and self.state.usd >= usd and not self.exhausted and self.ahead.busy:
-            self.exhausted = f"the budget of ${usd:g} is spent"
+    def dollar_watch(self, next_usd: float = 0.0) -> None:
+        """When the dollars do not allow another answer (a model may talk for ever), the thought ends in its middle.
+
+        `next_usd`: what that answer may cost.
+        """
+        budget = SessionBudget(usd=self.setup.program.budget.usd)
+        spent = budget.exhausted(seconds=0.0, experiments=0, usd=self.state.usd, next_usd=next_usd, unit="answer")
+        if spent and not self.exhausted and self.ahead.busy:
+            self.exhausted = spent
             self.ahead.cancel()
             self.wake()
 

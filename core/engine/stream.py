@@ -19,9 +19,12 @@ FLUSH_SECONDS = 0.15
 class ThinkingStream:
     """The Stream of one experiment. Pieces are joined and flushed a few times a second, so that calls are cheap."""
 
-    def __init__(self, experiment: int, path: Path, journal: Journal, counted: Callable[[], None]) -> None:
-        """`counted` is called between two answers, when all that was spent on those before is in the log."""
+    def __init__(self, experiment: int, path: Path, journal: Journal, counted: Callable[[float], None]) -> None:
+        """`counted` is called between two answers, when all that was spent on those before is in the log, with the
+        dollars of the latest: the next costs about as much.
+        """
         self._counted = counted
+        self._latest = 0.0
         self._experiment = experiment
         self._journal = journal
         self._path = path
@@ -97,6 +100,7 @@ class ThinkingStream:
         self._say("note", text, whole=True)
 
     def usage(self, usage: Usage) -> None:
+        self._latest = usage.usd or 0.0
         self._facts.put_nowait(
             e.Spent(self._experiment, usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.usd)
         )
@@ -105,7 +109,7 @@ class ThinkingStream:
         await self._facts.join()
         if self._writer and self._writer.done():
             await self._writer  # raises what the log could not take
-        self._counted()
+        self._counted(self._latest)
         await asyncio.sleep(0)  # where a cancellation by it takes hold
 
     def refused(self, attempt: int, reason: str) -> None:

@@ -44,7 +44,7 @@ class Thinker:
         self._journal = journal
         self.briefing = Briefing(setup, journal)
         self.now: Thought | None = None
-        self.counted: Callable[[], None] = lambda: None  # called between two answers: what they cost is in the log
+        self.counted: Callable[[float], None] = lambda usd: None  # called between two answers: see ThinkingStream
         self._numbering = asyncio.Lock()  # experiments are numbered one at a time, whoever proposes them
 
     async def begin(self, number: Callable[[], int]) -> int:

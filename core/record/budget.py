@@ -31,10 +31,12 @@ class SessionBudget:
     experiments: int | None = None
     usd: float | None = None
 
-    def exhausted(self, *, seconds: float, experiments: int, usd: float, next_usd: float = 0.0) -> str | None:
+    def exhausted(
+        self, *, seconds: float, experiments: int, usd: float, next_usd: float = 0.0, unit: str = "proposal"
+    ) -> str | None:
         """Why the session is finished, or None while something is left.
 
-        `next_usd`: what one more proposal is expected to cost; the dollars end before they are passed.
+        `next_usd`: what one more `unit` is expected to cost; the dollars end before they are passed.
         """
         if self.experiments is not None and experiments >= self.experiments:
             return f"the budget of {self.experiments} experiment{'s' * (self.experiments != 1)} is spent"
@@ -43,7 +45,7 @@ class SessionBudget:
         if self.usd is not None and usd >= self.usd:
             return f"the budget of ${self.usd:.2f} is spent (${usd:.2f})"
         if self.usd is not None and usd + next_usd > self.usd:
-            return f"${usd:.2f} of ${self.usd:.2f} is spent, and one more proposal costs about ${next_usd:.2f}"
+            return f"${usd:.2f} of ${self.usd:.2f} is spent, and one more {unit} costs about ${next_usd:.2f}"
         return None
 
 

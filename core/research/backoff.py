@@ -46,9 +46,13 @@ class Backoff:
         await stream.wait(reason, left, attempt)
 
     async def patiently(self, stream: Stream, ask: Callable[[], Awaitable[T]]) -> T:
-        """What `ask` returns, asked again for ever while it raises Transient, each wait in sight."""
+        """What `ask` returns, asked again for ever while it raises Transient, each wait in sight.
+
+        Each try may cost something, so the budget is looked at before it.
+        """
         failures = 0
         while True:
+            await stream.before_asking()
             try:
                 return await ask()
             except Transient as error:

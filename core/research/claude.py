@@ -17,7 +17,7 @@ from core.research.claude_turn import Turn, ask, sendable
 from core.research.dialogue import Answer, Result, Way
 from core.research.faults import BadRequest, Server, classify
 from core.research.protocol import Brief, Stream
-from core.research.provider import ModelResearcher, cannot_connect
+from core.research.provider import ModelResearcher, cannot_connect, listed
 from core.research.tools import TOOLS
 from core.views.text import one_line
 
@@ -144,7 +144,7 @@ class ClaudeResearcher(ModelResearcher):
         """The models that the key can use. Raises Transient, BadRequest or ResearcherMisconfigured."""
         assert self.server is not None
         try:
-            return [m async for m in self.client.models.list(limit=100) if isinstance(getattr(m, "id", None), str)]
+            return await listed(self.client.models.list(limit=100))
         except Exception as error:
             raise classify(error, self.server) from error
 

@@ -126,7 +126,9 @@ def _int(usage: Any, name: str, default: int) -> int:
 
 
 def sendable(turn: Turn) -> list[dict[str, Any]]:
-    """The turn's blocks as an assistant message takes them: thinking with its signature, no empty text."""
+    """The turn's blocks as an assistant message takes them: thinking with its signature and not at the end, no empty
+    text.
+    """
     out = []
     for block in turn.blocks:
         empty = (block["type"] == "text" and not block["text"].strip()) or (
@@ -134,4 +136,6 @@ def sendable(turn: Turn) -> list[dict[str, Any]]:
         )
         if block["type"] != "unknown" and not empty:
             out.append({k: v for k, v in block.items() if k != "json"})
+    while out and out[-1]["type"].endswith("thinking"):
+        out.pop()
     return out

@@ -136,6 +136,7 @@ class _Work:
         text = self._prompt()
         order = self._order(bench, text)
         shown = " ".join(word.replace("{model}", self.model) for word in self.profile.argv)
+        await self.stream.before_asking()
         self.stream.tool(f"{self.profile.name}: {one_line(shown, 200)}")
         try:
             done = await bench.run(order, text, transcript.feed)

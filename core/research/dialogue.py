@@ -190,7 +190,6 @@ class _Dialogue:
 
     async def _answer(self, way: Way) -> Answer:
         """The next answer; a talk that has grown too long for the model begins afresh."""
-        await self.stream.before_asking()
         try:
             return await self.voice.ask(self.stream)
         except TooLong as error:

@@ -90,7 +90,8 @@ def classify(error: Exception, server: Server, *, begun: bool = False) -> Except
         return Transient(f"the stream broke off: {one_line(str(error), 200) or type(error).__name__}")
     if isinstance(error, (ValueError, AttributeError, TypeError)) and not isinstance(error, UnicodeEncodeError):
         # The SDKs build their objects without checking them: what is not the protocol shows here.
-        return Transient(f"the answer is garbled: {one_line(str(error), 200)}")
+        what = "it is not what the protocol says" if isinstance(error, (AttributeError, TypeError)) else str(error)
+        return Transient(f"the answer is garbled: {one_line(what, 200)}")
     if type(error).__module__.partition(".")[0] == sdk.__name__:
         mend = "check the key and its settings"
         return ResearcherMisconfigured(one_line(str(error), 300), where=server.endpoint, mend=mend)

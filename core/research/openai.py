@@ -19,7 +19,7 @@ from core.research.dialogue import Answer, Result, Way
 from core.research.faults import BadRequest, Server, classify
 from core.research.openai_turn import Turn
 from core.research.protocol import Brief, Stream
-from core.research.provider import ModelResearcher, cannot_connect
+from core.research.provider import ModelResearcher, cannot_connect, listed
 from core.research.tools import TOOLS
 from core.views.text import one_line
 
@@ -154,7 +154,7 @@ class OpenAIResearcher(ModelResearcher):
     async def _list(self) -> list[Any]:
         assert self.server is not None
         try:
-            return [m async for m in self.client.models.list() if isinstance(getattr(m, "id", None), str)]
+            return await listed(self.client.models.list())
         except Exception as error:
             raise classify(error, self.server) from error
 

@@ -63,7 +63,7 @@ class Stream(Protocol):
     def usage(self, usage: Usage) -> None: ...
 
     async def before_asking(self) -> None:
-        """Awaited before every further answer is asked for: the thought ends here when the budget is spent."""
+        """Awaited before every try at an answer: the thought ends here when the budget does not allow another."""
 
     def refused(self, attempt: int, reason: str) -> None:
         """A proposal was turned down by `check` and is being mended."""

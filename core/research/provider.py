@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from core.record.errors import ResearcherMisconfigured
@@ -18,6 +18,8 @@ from core.research.protocol import Brief, Stream
 from core.views.text import one_line
 
 T = TypeVar("T")
+
+REPEATED = 100  # models of a list that may be there twice
 
 
 class ModelResearcher(ABC):
@@ -137,12 +139,25 @@ class ModelResearcher(ABC):
         if not error.what.startswith("not found"):
             return error
         try:
-            known = [m.id async for m in self.client.models.list()]
+            known = [m.id for m in await listed(self.client.models.list())]
         except Exception:  # whatever is wrong here, the first error is the one to tell
             return error
         names = ", ".join(one_line(str(name), 60) for name in known[:12])
         mend = f"choose one of these with --model: {names}" if names else error.mend
         return ResearcherMisconfigured(error.what, where=error.where, mend=mend)
+
+
+async def listed(models: AsyncIterable[Any]) -> list[Any]:
+    """Each model with a name, once. A server that gives the same page again and again has given all it has."""
+    known: dict[str, Any] = {}
+    again = 0
+    async for model in models:
+        if isinstance(getattr(model, "id", None), str):
+            again += model.id in known
+            known.setdefault(model.id, model)
+        if again > REPEATED:
+            break
+    return list(known.values())
 
 
 def cannot_connect(error: Exception, sdk: str, base: str) -> ResearcherMisconfigured:

@@ -162,6 +162,8 @@ def _messages_complaint(messages: Sequence[Any]) -> str:
         blocks = message["content"] if isinstance(message["content"], list) else []
         if isinstance(message["content"], list) and not blocks:
             return f"messages.{n}: content is empty"
+        if blocks and blocks[-1]["type"].endswith("thinking"):
+            return f"messages.{n}: the final block in an assistant message cannot be `thinking`"
         if any(b["type"] == "text" and not b["text"].strip() for b in blocks):
             return f"messages.{n}: text content blocks must be non-empty"
         if any(b["type"] == "thinking" and not b.get("signature") for b in blocks):

@@ -9,8 +9,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from core.record.errors import ProposalFailed, ResearcherMisconfigured
 from core.record.proposal import Usage
 from core.research.backoff import Backoff
 from core.research.claude import ClaudeResearcher
+from core.research.provider import listed
 from tests.research.anthropic_server import MODELS, Server, events, model
 from tests.research.support import ANSWER, GOOD, WRONG, Heard, Session, interrupted, ready, until, variables
 
@@ -139,6 +141,7 @@ async def test_an_idea_is_given_up_and_looking_without_end_is_ended() -> None:
 NO_USE: list[tuple[dict[str, Any], str]] = [
     ({"text": "I would raise the learning rate."}, "only words"),
     ({}, "empty"),
+    ({"thinking": "Let me see."}, "empty"),
     ({**ANSWER, "raw_json": "[1, 2]"}, "no JSON object"),
     ({**ANSWER, "tool": {**GOOD, "hypothesis": ""}}, "hypothesis"),
     ({**ANSWER, "tool": {"hypothesis": "h"}}, "edits"),
@@ -347,6 +350,15 @@ async def test_the_default_model_is_chosen_from_what_the_key_can_use(models: Any
     with Server([ANSWER], models=models) as server:
         await ask(server, Heard())
     assert server.requests[0]["model"] == chosen
+
+
+async def test_a_list_of_models_that_never_ends_is_known_after_all() -> None:
+    async def pages() -> AsyncIterator[SimpleNamespace]:
+        while True:
+            for name in ("a", None, "b"):
+                yield SimpleNamespace(id=name)
+
+    assert [m.id for m in await listed(pages())] == ["a", "b"]
 
 
 async def test_no_model_at_all() -> None:
