@@ -72,13 +72,17 @@ def only_these(folder: Path, device: str) -> None:
     for name in os.listxattr(folder) if hasattr(os, "listxattr") else ():
         with contextlib.suppress(OSError):  # not ours to remove, so not the run's to set
             os.removexattr(folder, name)
-    for path in folder.iterdir():
-        if path.name in FILES:
-            continue
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, onerror=_open_and_retry)
-        else:
-            path.unlink()
+    folder.chmod(0o700 | folder.stat().st_mode & 0o777)
+    try:
+        for path in folder.iterdir():
+            if path.name in FILES:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, onerror=_open_and_retry)
+            else:
+                path.unlink()
+    except RecursionError:
+        raise Rejected("the run left folders in its folder that are too deep to be looked into") from None
     for name in FILES:
         if os.path.lexists(folder / name):
             _rewrite(folder / name, MAX_BYTES[device])

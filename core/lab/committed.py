@@ -50,6 +50,9 @@ def _top(worktree: Path) -> Path | None:
     """The linked worktree that holds the folder; the folder itself may be gone."""
     for folder in (worktree, *worktree.parents):
         git = folder / ".git"
+        if not os.access(folder, os.X_OK) and os.path.lexists(folder):
+            with suppress(OSError):  # closed by the run: where it is not ours to open, git will say so
+                folder.chmod(0o700 | folder.stat().st_mode & 0o777)
         if git.is_file() and not git.is_symlink():
             return folder
         if os.path.lexists(git):

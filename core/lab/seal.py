@@ -16,7 +16,7 @@ class _Mark:
     """A file as it was: what a look at its inode tells, and its SHA-256."""
 
     size: int
-    modified: int
+    changed: int  # of the inode, in nanoseconds: unlike the time of writing, nobody can set it
     inode: int
     digest: str
 
@@ -24,8 +24,8 @@ class _Mark:
 class Seal:
     """A set of files and what was in them. Folders are taken with all that is below them, `.git` left out.
 
-    A file whose size, time of change and inode are as they were is not read again: a run's sandbox cannot reach these
-    files at all; the seal is for everybody else, a formatter in an editor included.
+    A file whose size, inode and time of its last change are as they were is not read again: a run's sandbox cannot
+    reach these files at all; the seal is for everybody else, a formatter in an editor included.
     """
 
     def __init__(self, paths: Iterable[Path]) -> None:
@@ -50,7 +50,7 @@ class Seal:
                 return f"{path} is gone"
             try:
                 info = _info(path)
-                if (info.st_size, info.st_mtime_ns, info.st_ino) == (mark.size, mark.modified, mark.inode):
+                if (info.st_size, info.st_ctime_ns, info.st_ino) == (mark.size, mark.changed, mark.inode):
                     continue
                 fresh = _mark(path)
             except OSError as error:
@@ -80,7 +80,7 @@ def _mark(path: Path) -> _Mark:
             while piece := file.read(_CHUNK):
                 digest.update(piece)
     info = _info(path)
-    return _Mark(info.st_size, info.st_mtime_ns, info.st_ino, digest.hexdigest())
+    return _Mark(info.st_size, info.st_ctime_ns, info.st_ino, digest.hexdigest())
 
 
 def _info(path: Path) -> os.stat_result:

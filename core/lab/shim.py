@@ -24,6 +24,7 @@ from contextlib import suppress
 
 from core.lab.become import become_job, free_group
 from core.lab.detach import detach, last_word, reserve, tell
+from core.lab.handed import open_read_only
 from core.lab.output import Cleaner, Curve, OutputLog, clean, count, last_line, sha256
 from core.lab.processors import LOOK_SECONDS, Processors
 from core.lab.proctree import boot_id, descendants, kill_children, process_identity
@@ -307,10 +308,8 @@ class Shim:
     def go(self) -> None:
         """Hand over the data; the clock starts here. A plain command that asks late keeps the clock it has."""
         assert self.control is not None
-        fds: list[int] = []
         try:
-            for path in self.spec["train_files"].values():
-                fds.append(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+            fds = open_read_only(list(self.spec["train_files"].values()), self.spec["tier"])
         except OSError as error:
             self.said["no_data"] = f"the training data cannot be opened: {error.strerror}: {error.filename}"
             return

@@ -3,7 +3,7 @@
 Standard library only: the shim of every job loads this.
 """
 # pathlib costs as much as the rest of the start:
-# ruff: noqa: PTH108, PTH112, PTH113, PTH114, PTH118, PTH123
+# ruff: noqa: PTH108, PTH113, PTH114, PTH118, PTH123
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ class Watch:
         self._link: str = spec["link"]
         self._worktree: str = spec["cwd_top"]
         self._grown_from: int | None = None
+        self._unseen = ""  # a folder that was closed to us, or is deeper than a path is long
         self._walk: Iterator[int] | None = None
         self._next_walk = self._next_held = 0.0
         self._held_memory = self._held_disk = 0  # in files without a name
@@ -84,6 +85,8 @@ class Watch:
             self.disk = used
         self._walk = None
         self._next_walk = now + _DISK_SECONDS
+        if self._unseen:
+            return "resources", "was killed: it made a folder that nobody can look into, to see what it writes"
         self.disk += self._held_disk
         if self._disk_limit and self.disk > self._disk_limit:
             return "resources", f"was killed: it wrote more than {self._disk_limit >> 20} MB to disk"
@@ -96,7 +99,11 @@ class Watch:
             stack = [top] if top else []
             while stack:
                 size = 0
-                for entry in _entries(stack.pop()):
+                entries = _entries(folder := stack.pop())
+                if entries is None:
+                    self._unseen = folder
+                    continue
+                for entry in entries:
                     seen += 1
                     if seen % _ENTRIES_PER_LOOK == 0:
                         yield -1
@@ -117,21 +124,18 @@ class Watch:
 
     def clean_up(self, group: int | None) -> None:
         """Remove the job's private home and temporary files, and what its own `group` has in shared memory."""
-        import shutil  # late: a start need not wait for it
+        from core.lab.trees import remove_tree  # late: a start need not wait for it
 
         for folder in self._private:
-            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):
+                remove_tree(folder)
         if os.path.islink(self._link):
             with suppress(OSError):
                 os.unlink(self._link)
-        for entry in _entries(_SHARED_MEMORY) if group is not None else ():
+        for entry in (_entries(_SHARED_MEMORY) or ()) if group is not None else ():
             with suppress(OSError):
-                if entry.stat(follow_symlinks=False).st_gid != group:
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    shutil.rmtree(entry.path, ignore_errors=True)
-                else:
-                    os.unlink(entry.path)
+                if entry.stat(follow_symlinks=False).st_gid == group:
+                    remove_tree(entry.path)
 
 
 class GitFile:
@@ -151,20 +155,20 @@ class GitFile:
         """Undo what the run did to it. Does nothing in a folder that was no linked worktree."""
         if self._text is None or self._read() == self._text:
             return
-        import shutil
+        from core.lab.trees import remove_tree
 
         with suppress(OSError):
-            if os.path.isdir(self._path) and not os.path.islink(self._path):
-                shutil.rmtree(self._path, ignore_errors=True)
-            elif os.path.lexists(self._path):
-                os.unlink(self._path)
+            remove_tree(self._path)
             with open(self._path, "xb") as file:
                 file.write(self._text)
 
 
-def _entries(folder: str) -> list[os.DirEntry[str]]:
+def _entries(folder: str) -> list[os.DirEntry[str]] | None:
+    """What is in a folder: nothing when it has gone, None when it is there and cannot be looked into."""
     try:
         with os.scandir(folder) as found:
             return list(found)
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError:
+        return None

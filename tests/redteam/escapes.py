@@ -299,4 +299,41 @@ ESCAPES = [
         for _ in range(16): threading.Thread(target=ram, daemon=True).start()
         time.sleep(60)
         """, ("overtime",), "past its budget", {"seconds": 1.0}),
+    Escape("letters-in-the-data", "writes to the training data by their descriptor, and what stands beside their content, and sets their time back", """
+        channel = socket.socket(fileno=int(os.environ["AUTORESEARCH_CONTROL_FD"]))
+        channel.send(b'{"type": "ready", "params": 1}')
+        fd = socket.recv_fds(channel, 65536, 1)[1][0]
+        here, info = f"/proc/self/fd/{fd}", os.fstat(fd)
+        attempt("open again", lambda: os.pwrite(os.open(here, os.O_RDWR), b"evil", 0))
+        attempt("empty", lambda: os.truncate(here, 0))
+        for path in (fd, here):
+            attempt("attribute", lambda: os.setxattr(path, "user.note", b"weights"))
+            for do in (lambda: os.chmod(path, 0o606), lambda: os.chown(path, -1, -1), lambda: os.utime(path, (1, 1))):
+                try: do()
+                except OSError as error: print("refused", error)
+        """, limits={"plain": False, "train_files": {"train.bin": "session.db"}}, check=lambda yard: yard.unmarked()),
+    Escape("folders-without-end", "leaves folders deeper than the longest path, and closes them, where the harness will tidy up", """
+        for place in (os.environ["HOME"], os.environ["AUTORESEARCH_RUN_DIR"], os.path.dirname(os.path.abspath(__file__))):
+            os.chdir(place)
+            for _ in range(1200):
+                os.mkdir("d")
+                os.chdir("d")
+            os.chdir(place)
+            os.chmod("d", 0)
+            os.chmod(place, 0)
+        """, ("done", "resources"), "look into", check=lambda yard: yard.tidy()),
+    Escape("disk-out-of-sight", "fills the disk where nobody can look: in a closed folder, and below the longest path", """
+        os.chdir(os.environ["TMPDIR"])
+        os.mkdir("closed")
+        held = [open(f"closed/{n}", "wb") for n in range(2)]
+        os.chmod("closed", 0)
+        for _ in range(30):
+            os.mkdir("d" * 200)
+            os.chdir("d" * 200)
+        held += [open(f"{n}", "wb") for n in range(2)]
+        for file in held:
+            for _ in range(20): file.write(bytes(1 << 20))
+            file.flush()
+        time.sleep(60)
+        """, ("resources",), "more than 32 MB to disk|look into", {"disk_limit": 32 << 20}),
 ]  # fmt: skip
