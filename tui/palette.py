@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from textual import events
+from textual import events, work
 from textual.command import CommandPalette, DiscoveryHit, Hit, Hits, Provider
+from textual.css.query import NoMatches
 from textual.errors import NoWidget
 
 from tui.actions import Action, all_keys
@@ -36,6 +37,21 @@ class Palette(CommandPalette):
         """Paging counts the lines of options that were painted; without room none was."""
         with contextlib.suppress(KeyError):
             super()._action_command_list(action)
+
+    # Left while a search is about to begin or to end, it has no list any more.
+
+    @work(exclusive=True, group=CommandPalette._GATHER_COMMANDS_GROUP)
+    async def _gather_commands(self, search_value: str) -> None:
+        with contextlib.suppress(NoMatches):
+            await getattr(CommandPalette._gather_commands, "__wrapped__")(self, search_value)  # noqa: B009
+
+    def _watch__list_visible(self) -> None:
+        with contextlib.suppress(NoMatches):
+            super()._watch__list_visible()
+
+    async def _watch__show_busy(self) -> None:
+        with contextlib.suppress(NoMatches):
+            await super()._watch__show_busy()
 
 
 class RegistryProvider(Provider):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from textual.command import CommandPalette
+from textual.command import CommandList, CommandPalette
 from textual.widgets import Input
 
 from core.client import Connection
@@ -258,6 +258,20 @@ async def test_copy_commit(show: Show) -> None:
     async with show() as (pilot, app, _source):
         await pilot.press("4", "j", "j", "j", "y")
         assert app.model.shown is not None and app.clipboard == app.model.shown.commit
+
+
+async def test_a_palette_that_is_left_in_the_midst_of_a_search_takes_nothing_with_it(show: Show) -> None:
+    async with show() as (pilot, app, _source):
+        await pilot.press("ctrl+p")
+        await until(pilot, lambda: isinstance(app.screen, CommandPalette))
+        palette = app.screen
+        assert isinstance(palette, CommandPalette)
+        await palette.query_one(CommandList).remove()
+        palette._gather_commands("steer")
+        palette._list_visible, palette._show_busy = True, True
+        await pilot.press("escape")
+        await until(pilot, lambda: isinstance(app.screen, MainScreen))
+        assert app.failure is None
 
 
 async def test_palette_finds_actions_and_experiments(show: Show) -> None:
