@@ -137,7 +137,7 @@ class Ahead:
             return
         self._said_unknown = True
         model = loop.setup.researcher.model or loop.setup.researcher.name
-        text = f"the price of {model} is not known: what it costs is not counted in the budget of ${budget:.2f}"
+        text = f"what {model} costs is not known, and is not counted in the budget of ${budget:.2f}"
         await loop.journal.write(e.Noted("warning", text))
 
     async def _after(self, number: int, thought: asyncio.Task[None], failures: int) -> int:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import email.utils
+import json
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,7 @@ _TRANSIENT_KINDS = (
     "server_error", "rate_limit_exceeded", "service_unavailable", "tokens", "requests",  # OpenAI
 )  # fmt: skip
 _TRANSIENT_STATUS = (408, 409, 425, 429)
+_BAD_STATUS = (400, 413, 422)  # the request is wrong, whatever kind of error a server of one's own calls it
 _LONGEST_WAIT = 32 * 86400.0  # seconds that are believed: a monthly cap begins anew within that
 _CAPPED = re.compile(r"usage limits?|insufficient_quota|exceeded your current quota|spend(?:ing)? (?:limit|cap)", re.I)
 _TOO_LONG = re.compile(
@@ -32,6 +34,7 @@ _TOO_LONG = re.compile(
 )
 # What a server says of a model that cannot call tools, with statuses that mean something else elsewhere.
 _NO_TOOLS = re.compile(r"\btools?\b.*(?:support|requires?|flag)|support.*\btools?\b", re.I)
+_PAGE = re.compile(r"<html\b.*?<title>(.*?)</title>", re.I | re.S)
 _REGAIN = re.compile(r"(20\d\d-\d\d-\d\d)(?:(?: at |T| )(\d\d:\d\d)(?::\d\d)?)?")
 
 
@@ -104,14 +107,23 @@ def _kind(error: Any) -> str:
 
 
 def _said(error: Any) -> str:
-    """The server's own sentence, without what the SDK puts around it."""
-    body = error.body if isinstance(error.body, Mapping) else {}
-    inner = body.get("error") if isinstance(body.get("error"), Mapping) else body
-    return one_line(str((inner or {}).get("message") or getattr(error, "api_message", None) or error.message), 300)
+    """The server's own sentence, without what the SDK puts around it; of a web page its title."""
+    body: Any = error.body
+    for name in ("error", "message", "detail"):
+        if isinstance(body, Mapping) and body.get(name):
+            body = body[name]
+    if not isinstance(body, str):
+        told = getattr(error, "api_message", None) or error.message
+        body = json.dumps(body, default=str) if isinstance(body, list) and body else str(told)
+    if page := _PAGE.search(body):
+        body = f"a web page ({page[1].strip()})"
+    return one_line(body, 300)
 
 
 def by_kind(kind: str, said: str, server: Server) -> Exception:
-    """An error that came within a stream: only its kind tells what it is."""
+    """An error that came within a stream: only its kind tells what it is, which may be a status in words."""
+    if kind.isdecimal() and 400 <= int(kind) < 500:
+        return _judged(int(kind), "", said, server)
     if capped := _capped(said, kind):
         return capped
     if kind in ("authentication_error", "invalid_api_key"):
@@ -127,16 +139,17 @@ def _worded(kind: str) -> str:
 
 
 def _by_status(error: Any, server: Server) -> Exception:
-    status, kind = error.status_code, _kind(error)
-    said = _said(error)
+    return _judged(error.status_code, _kind(error), _said(error), server, retry_after(error.response.headers))
+
+
+def _judged(status: int, kind: str, said: str, server: Server, at_least: float = 0.0) -> Exception:
     endpoint = server.endpoint
-    at_least = retry_after(error.response.headers)
     if capped := _capped(said, kind):
         return Transient(capped.reason, max(at_least, capped.at_least), slow=True)
     if status in (404, 500, 501) and _NO_TOOLS.search(said):
         return BadRequest(said)
     # An error event in mid-stream comes with the stream's own status 200: its kind decides.
-    if status in _TRANSIENT_STATUS or status >= 500 or kind in _TRANSIENT_KINDS:
+    if status in _TRANSIENT_STATUS or status >= 500 or (kind in _TRANSIENT_KINDS and status not in _BAD_STATUS):
         what = {429: "rate limit", 529: "overloaded"}.get(status) or _worded(kind).removesuffix(": ")
         return Transient(f"{what or f'HTTP {status}'}: {said}", at_least)
     if status == 401 or kind in ("authentication_error", "invalid_api_key"):

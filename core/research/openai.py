@@ -30,6 +30,7 @@ CHOSEN_FROM = 12  # more models than these are a market: the user must name one
 HOSTS = ("api.openai.com",)
 _GPT = re.compile(r"^gpt-(\d+(?:\.\d+)?)(?:-([a-z]+))?$")
 _LINES = {"": 0, "sol": 0, "astra": 1, "terra": 1}  # everyday models first, then the costly ones, then the small
+_UNKNOWN = ("unrecognized", "unknown", "unexpected", "not permitted", "extra_forbidden", "extra inputs")
 _NO_CHAT = re.compile(
     r"embed|whisper|tts|audio|realtime|image|dall-e|moderation|transcri|rerank|guard|clip|instruct-\d{4}$", re.I
 )
@@ -42,7 +43,7 @@ class Asking:
     id: str
     dialect: Literal["responses", "chat"]
     max_tokens: int = MAX_TOKENS
-    limit: str = "max_completion_tokens"
+    limit: str = "max_completion_tokens"  # the field that bounds an answer; empty: none does
     tools: bool = True
     usage: bool = True  # whether the stream may be asked to tell the tokens
     summary: bool = True  # of the reasoning
@@ -109,7 +110,7 @@ class OpenAIResearcher(ModelResearcher):
             if turn.counted or turn.ended:
                 self.charge(
                     stream, fresh=max(0, turn.prompt - turn.cached - turn.written), output=turn.output,
-                    cache_read=turn.cached, cache_write=turn.written, usd=turn.usd,
+                    cache_read=turn.cached, cache_write=turn.written, usd=turn.usd, told=turn.counted,
                 )  # fmt: skip
                 self.answered = True
 
@@ -187,8 +188,11 @@ def _otherwise(asked: Asking, said: str, long: bool) -> str:
     if chat and "max_completion_tokens" in said and asked.limit == "max_tokens":
         asked.limit = "max_completion_tokens"
         return "asked with max_completion_tokens"
+    if asked.limit and asked.limit in said and any(word in said for word in _UNKNOWN):
+        asked.limit = ""
+        return "asked for answers of any length"
     limited = any(word in said for word in ("max_tokens", "max_completion_tokens", "max_output_tokens", "completion"))
-    if limited and asked.max_tokens // 2 >= LEAST_TOKENS:
+    if asked.limit and limited and asked.max_tokens // 2 >= LEAST_TOKENS:
         asked.max_tokens //= 2
         return f"asked for answers of at most {asked.max_tokens:,} tokens"
     if long:
@@ -284,7 +288,9 @@ class OpenAIVoice:
             messages.append(openai_chat.assistant(exchange.turn, asked.echo))
             messages += [openai_chat.result(r.use.id, r.text) for r in exchange.results]
             messages += [{"role": "user", "content": exchange.words}] if exchange.words else []
-        request: dict[str, Any] = {"model": asked.id, "messages": messages, asked.limit: asked.max_tokens}
+        request: dict[str, Any] = {"model": asked.id, "messages": messages}
+        if asked.limit:
+            request[asked.limit] = asked.max_tokens
         if with_tools:
             request["tools"] = openai_chat.tools(TOOLS)
         if asked.usage:

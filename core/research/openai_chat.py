@@ -6,13 +6,15 @@ pieces or whole, with or without an index of their own.
 
 from __future__ import annotations
 
+import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from core.research.faults import Server, Transient, stream_only, streaming
-from core.research.openai_turn import Thoughts, Turn, number
+from core.research.faults import Server, Transient, by_kind, stream_only, streaming
+from core.research.openai_turn import Thoughts, Turn, number, without_thinking
 from core.research.protocol import Stream
+from core.views.text import one_line
 
 _STOPS = {"length": "cut", "content_filter": "declined"}
 
@@ -25,8 +27,12 @@ async def ask(client: Any, server: Server, request: Mapping[str, Any], stream: S
     thoughts = Thoughts()
     with streaming(server, turn):
         async with await client.chat.completions.create(**request, stream=True) as chunks:
-            stream_only(chunks.response.headers.get("content-type", ""))
-            turn.begun = True
+            kind = chunks.response.headers.get("content-type", "")
+            if kind.startswith("application/json"):
+                _take(_at_once(await chunks.response.aread(), server), turn, thoughts, stream)
+            else:
+                stream_only(kind)
+                turn.begun = True
             async for chunk in chunks:
                 _take(chunk, turn, thoughts, stream)
                 if turn.size and turn.ended and turn.stop == "cut" and turn.counted:
@@ -34,22 +40,40 @@ async def ask(client: Any, server: Server, request: Mapping[str, Any], stream: S
     thinking, text = thoughts.rest()
     turn.think(thinking, stream)
     turn.say(text, stream)
+    turn.text = without_thinking(turn.text)
+
+
+def _at_once(body: bytes, server: Server) -> Any:
+    """The answer of a server that does not stream, as one piece. Raises what an error in its place means."""
+    from openai.types.chat import ChatCompletionChunk
+
+    said = json.loads(body)
+    error = said.get("error")
+    if error:
+        words = error if isinstance(error, Mapping) else {"message": str(error)}
+        kind = str(words.get("code") or words.get("type") or "")
+        raise by_kind(kind, one_line(str(words.get("message")), 300), server)
+    choices = [{**choice, "delta": choice["message"]} for choice in said["choices"]]
+    return ChatCompletionChunk.construct(**{**said, "choices": choices})
 
 
 def _take(chunk: Any, turn: Turn, thoughts: Thoughts, stream: Stream) -> None:
     usage = getattr(chunk, "usage", None)
     if usage is not None:
         _count(turn, usage)
-    for choice in (getattr(chunk, "choices", None) or [])[:1]:
+    choices = getattr(chunk, "choices", None) or []
+    if usage is not None and not choices and (turn.size or turn.calls):
+        turn.ended = True  # the tokens come last, also from a server that names no reason to end
+    for choice in choices[:1]:
         delta = choice.delta
         if delta is not None:
-            for name in ("reasoning_content", "reasoning"):
+            for name in ("reasoning_content", "reasoning", "thinking"):
                 thought = getattr(delta, name, None)
                 if isinstance(thought, str) and thought:
                     turn.think(thought, stream)
                     break
-            if delta.content:
-                thinking, text = thoughts.feed(delta.content)
+            for thought, words in _parts(delta.content):
+                thinking, text = (words, "") if thought else thoughts.feed(words)
                 turn.think(thinking, stream)
                 turn.say(text, stream)
             if getattr(delta, "refusal", None):
@@ -63,11 +87,23 @@ def _take(chunk: Any, turn: Turn, thoughts: Thoughts, stream: Stream) -> None:
             turn.stop = _STOPS.get(choice.finish_reason, turn.stop)
 
 
+def _parts(content: Any) -> Iterator[tuple[bool, str]]:
+    """(whether it is thinking, text) of what a delta holds: a text, or a list of parts, as Mistral sends it."""
+    for part in content if isinstance(content, list) else [content]:
+        if isinstance(part, str):
+            yield False, part
+        elif isinstance(part, Mapping) and part.get("thinking"):
+            yield from ((True, words) for _, words in _parts(part["thinking"]))
+        elif isinstance(part, Mapping) and isinstance(part.get("text"), str):
+            yield False, part["text"]
+
+
 def _call(turn: Turn, piece: Any) -> None:
     """A piece of a tool call, or a whole one. Another id means another call, whatever the index says."""
     function, calls = piece.function, turn.calls
     name = (function.name if function else None) or ""
     given = (function.arguments if function else None) or ""
+    given = given if isinstance(given, str) else json.dumps(given)  # some send the object itself
     place = piece.index if isinstance(piece.index, int) else len(calls) - (not name)
     found = next((c for c in reversed(calls) if c["place"] == str(place)), None)
     if (
@@ -78,7 +114,7 @@ def _call(turn: Turn, piece: Any) -> None:
         found = {"id": piece.id or f"call_{uuid.uuid4().hex[:12]}", "name": "", "json": "", "place": str(place)}
         calls.append(found)
     found["name"] += name
-    found["json"] += turn.grow(given if isinstance(given, str) else "")
+    found["json"] += turn.grow(given)
 
 
 def _count(turn: Turn, usage: Any) -> None:

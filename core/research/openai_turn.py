@@ -92,6 +92,12 @@ class Thoughts:
         return (held, "") if self._state == "thinking" else ("", held)
 
 
+def without_thinking(text: str) -> str:
+    """`text` without thinking that only has an end: its beginning stood in the prompt's own template."""
+    rest = text.rpartition(CLOSE)[2].lstrip()
+    return rest or text
+
+
 def number(holder: Any, name: str) -> int:
     """A count that a server may leave out; 0 then."""
     value = getattr(holder, name, None)

@@ -113,18 +113,22 @@ class ModelResearcher(ABC):
 
     def charge(
         self, stream: Stream, *, fresh: int, output: int, cache_read: int, cache_write: int = 0, cache_hour: int = 0,
-        usd: float | None = None,
+        usd: float | None = None, told: bool = True,
     ) -> None:  # fmt: skip
-        """Put on record what an answer cost. `usd`: as the server itself says it; else by the table of prices."""
+        """Put on record what an answer cost. `usd`: as the server itself says it; else by the table of prices.
+
+        `told`: whether the server said what was used. Where it did not, the cost is unknown, unless nothing costs.
+        """
         if usd is None and self.model is not None:
             price = prices.find(self._prices, self.model)
-            if price is not None:
+            if price is not None and (told or price.input == price.output == 0):
                 usd = price.usd(
                     fresh=fresh, output=output, cache_read=cache_read, cache_write=cache_write, cache_hour=cache_hour
                 )
             elif not self._said_unpriced:
                 self._said_unpriced = True
-                stream.note(f"the price of {self.model} is not known; write it into {prices.user_file()}")
+                why = f"the price of {self.model} is not known; write it into {prices.user_file()}"
+                stream.note("the server does not tell the tokens used: what they cost is not known" if price else why)
         stream.usage(Usage(fresh + cache_write + cache_hour, output, cache_read, usd))
 
     def base_url(self, variable: str, environ: Mapping[str, str]) -> str | None:

@@ -120,4 +120,4 @@ def test_dollars_end_before_they_are_passed(tmp_path: Path) -> None:
         state = wait_end(paths)
     assert state.state == "finished" and state.total == 4 and state.usd == pytest.approx(2.8)
     assert "one more proposal costs about $1.00" in state.reason
-    assert any("the price of scripted is not known" in note.text for note in state.notes)
+    assert any("what scripted costs is not known" in note.text for note in state.notes)

@@ -3,6 +3,7 @@
 A turn, all fields optional: `thinking`, `text`, `tool` (the input of the tool `propose`), `tool_name`, `raw_json` (sent
 in place of the tool's input), `tools` (calls that come before it: a list of [name, input]), `usage`, `pieces` (deltas a
 block), `delay` (seconds between events). A fault: `{"fault": "status", "status", "code", "message", "retry_after"}`,
+`{"fault": "raw", "status", "raw"}` (that body),
 `{"fault": "cut", "after": EVENTS}` (the connection is closed), `{"fault": "end", "after"}` (the body ends properly, too
 early), `{"fault": "error", "after", "code"}`, `{"fault": "html"}`, `{"fault": "garbage", "after"}`,
 `{"fault": "hang", "after", "seconds"}`. A fault with `after` may carry the fields of a turn, which is then cut short.
@@ -132,6 +133,11 @@ class ModelHandler(Handler, ABC):
         if turn.get("fault") == "status":
             headers = {"retry-after": str(turn["retry_after"])} if "retry_after" in turn else {}
             self.refuse(turn["status"], turn.get("code", code), turn.get("message", "as scripted"), headers)
+            return True
+        if turn.get("fault") == "raw":
+            raw = turn["raw"]
+            text, kind = (raw, "text/html") if isinstance(raw, str) else (json.dumps(raw), "application/json")
+            self.send(turn["status"], kind, text.encode())
             return True
         if turn.get("fault") == "html":
             self.send(200, "text/html", HTML)

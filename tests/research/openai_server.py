@@ -27,8 +27,11 @@ from tests.research.local_server import ModelHandler, ModelServer, calls_of, cut
 class Manners:
     """What kind of server it is."""
 
-    thinking: str = "reasoning_content"  # the field it comes in: reasoning_content, reasoning, or tags in the text
+    thinking: str = "reasoning_content"  # the field it comes in; or `tags`, or `parts` of a list, in the text
     whole_calls: bool = False  # tool calls in one piece, all with index 0, as Ollama sends them
+    objects: bool = False  # their arguments as objects, not as text
+    streams: bool = True  # False: the answer comes at once, whatever was asked for
+    finishes: bool = True  # whether it says why an answer ends
     tools: str = ""  # the complaint about tools, where they are not taken
     refused: dict[str, str] = field(default_factory=dict)  # field of a request -> the complaint about it
     responses: bool = True  # whether the Responses protocol is there
@@ -109,6 +112,8 @@ class _Handler(ModelHandler):
     def _play(self, turn: Any, request: Any, responses: bool) -> None:
         manners = self.owner.manners
         usage = manners.usage and bool((request.get("stream_options") or {}).get("include_usage"))
+        if not manners.streams:
+            return self.answer(200, at_once(chat_events(turn, manners)))
         made = responses_events(turn) if responses else chat_events(turn, manners, usage)
         said = {"code": turn.get("code", "server_error"), "message": "as scripted", "param": None}
         error = {"type": "error", "sequence_number": 99, **said} if responses else {"error": said}
@@ -142,11 +147,13 @@ def chat_events(turn: Any, manners: Manners, usage: bool = True) -> Iterator[Any
         text = f"<think>\n{turn['thinking']}</think>\n\n{text}"
     else:
         for piece in cut(turn.get("thinking", ""), pieces):
-            yield chunk({manners.thinking: piece})
+            parts = {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": piece}]}]}
+            yield chunk(parts if manners.thinking == "parts" else {manners.thinking: piece})
     for piece in cut(text, pieces):
         yield chunk({"content": piece})
     for number, (name, raw) in enumerate(calls):
-        function = {"name": name, "arguments": raw if manners.whole_calls else ""}
+        whole = json.loads(raw) if manners.objects else raw
+        function = {"name": name, "arguments": whole if manners.whole_calls else ""}
         index = 0 if manners.whole_calls else number
         yield chunk(
             {"tool_calls": [{"index": index, "id": f"call_{number}", "type": "function", "function": function}]}
@@ -154,10 +161,24 @@ def chat_events(turn: Any, manners: Manners, usage: bool = True) -> Iterator[Any
         if not manners.whole_calls:
             for piece in cut(raw, pieces):
                 yield chunk({"tool_calls": [{"index": number, "function": {"arguments": piece}}]})
-    yield chunk({}, turn.get("finish") or ("tool_calls" if calls else "stop"))
+    if manners.finishes:
+        yield chunk({}, turn.get("finish") or ("tool_calls" if calls else "stop"))
     if usage:
         told = {"prompt_tokens": 1000, "completion_tokens": 200, "total_tokens": 1200, **turn.get("usage", {})}
         yield {**chunk({}), "choices": [], "usage": told}
+
+
+def at_once(chunks: Iterator[Any]) -> Any:
+    """The same turn as one chat completion."""
+    message: dict[str, Any] = {"role": "assistant", "content": "", "tool_calls": []}
+    answer: dict[str, Any] = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m"}
+    for made in chunks:
+        answer.update({"usage": made["usage"]} if "usage" in made else {})
+        for choice in made["choices"]:
+            delta = choice["delta"]
+            message["tool_calls"] += [{k: v for k, v in c.items() if k != "index"} for c in delta.pop("tool_calls", [])]
+            message.update({k: message.get(k, "") + v for k, v in delta.items() if k != "role"})
+    return {**answer, "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
 
 
 def responses_events(turn: Any) -> Iterator[Any]:

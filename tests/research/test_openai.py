@@ -18,7 +18,7 @@ from core.record.proposal import Usage
 from core.research import openai as module
 from core.research.backoff import Backoff
 from core.research.openai import OpenAIResearcher, choose
-from core.research.openai_turn import Thoughts
+from core.research.openai_turn import Thoughts, without_thinking
 from tests.research.openai_server import Manners, Server, chat_events, responses_events
 from tests.research.support import ANSWER, GOOD, WRONG, Heard, Session, interrupted, ready, until, variables
 
@@ -166,10 +166,15 @@ async def test_an_answer_of_no_use_is_asked_again(dialect: str, turn: dict[str, 
     [
         Manners(thinking="reasoning"),
         Manners(thinking="tags"),
+        Manners(thinking="parts"),
         Manners(whole_calls=True),
+        Manners(whole_calls=True, objects=True),
+        Manners(whole_calls=True, streams=False),
+        Manners(finishes=False),
         Manners(usage=False),
         Manners(refused={"stream_options": "unknown field stream_options"}),
         Manners(refused={"max_tokens": "Unsupported parameter: use max_completion_tokens instead"}),
+        Manners(refused={"max_tokens": '[{"type": "extra_forbidden", "loc": ["body", "max_tokens"]}]'}),
         Manners(chat_tools=False),
     ],
 )
@@ -279,6 +284,41 @@ def test_a_market_of_models_is_not_chosen_from() -> None:
     for models, words in (([f"maker/m{n}" for n in range(300)], "300 models"), (["tts-1"], "no model")):
         with pytest.raises(ResearcherMisconfigured, match=words):
             choose([SimpleNamespace(id=id, created=1) for id in models], "here")
+
+
+def test_thinking_whose_beginning_stood_in_the_prompt_is_no_part_of_the_answer() -> None:
+    assert without_thinking("A draft.</think>\n\nDone.") == "Done."
+    assert without_thinking("Nothing behind it</think>") == "Nothing behind it</think>"
+
+
+async def test_errors_in_many_shapes_are_told_in_the_servers_words() -> None:
+    """As a server of one's own writes them: in a field of another name, as a page, and with status 200."""
+    fields = {"detail": [{"type": "extra_forbidden", "loc": ["body", "stream_options"], "msg": "not permitted"}]}
+    page = {"raw": "<html><head><title>502 Bad Gateway</title></head></html>", "status": 502}
+    late = {"raw": {"error": {"message": "Provider is down", "code": 502}}, "status": 200}
+    heard = Heard()
+    with Server([{"fault": "raw", "status": 422, "raw": fields}, {"fault": "raw", **page}, {"fault": "raw", **late},
+                 ANSWER]) as server:  # fmt: skip
+        assert (await ask(server, heard)).edits
+    assert "stream_options" not in server.requests[-1]
+    assert [reason for reason, _, _ in heard.waits] == [
+        "HTTP 502: a web page (502 Bad Gateway)", "the stream ended with an error: Provider is down",
+    ]  # fmt: skip
+    unpaid = {"raw": {"error": {"message": "Insufficient credits", "code": 402}}, "status": 200}
+    with Server([{"fault": "raw", **unpaid}]) as server, pytest.raises(ResearcherMisconfigured, match="cannot pay"):
+        await ask(server, Heard())
+
+
+async def test_tokens_that_are_not_told_cost_what_is_not_known(tmp_path: Path) -> None:
+    prices = tmp_path / "config" / "autoresearch-tui" / "prices.toml"
+    prices.parent.mkdir(parents=True)
+    for rate, cost in ((1.0, None), (0.0, 0.0)):
+        prices.write_text(f'["tiny-coder"]\ninput = {rate}\noutput = {rate}\n')
+        heard = Heard()
+        with Server([ANSWER], manners=Manners(usage=False)) as server:
+            await ask(server, heard)
+        assert [usage.usd for usage in heard.usages] == [cost]
+        assert any("does not tell the tokens" in note for note in heard.notes) == (cost is None)
 
 
 @pytest.mark.parametrize("pieces", [1, 2, 3, 7, 40])
