@@ -249,6 +249,12 @@ def test_belief_agrees_with_counting() -> None:
     assert belief.leader > 0 and belief.leader_variance < 0.55  # a good result speaks for its leader too
 
 
+@given(st.floats(12, 400))
+def test_a_giant_gain_counts_for_itself(gain: float) -> None:
+    """Else the leader's number stays behind its runs, and the next run of the same code is kept as better."""
+    assert gain - 0.6 < believe(gain, 1 / 3, 1.0).level <= gain + 0.01
+
+
 @pytest.mark.slow
 def test_the_rule_in_the_long_run() -> None:
     """Few bogus keeps, most of the greedy rule's gain, an honest number; bounds are loose, the run is short."""
