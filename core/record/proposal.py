@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 Kind = Literal["architecture", "optimiser", "schedule", "regularisation", "data", "numerics", "simplification", "other"]
 KINDS: tuple[str, ...] = get_args(Kind)
+MOST_TOKENS, MOST_USD = 10**10, 1e5  # of one exchange: what is more is no count
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +45,9 @@ class Usage:
     output_tokens: int = 0
     cached_tokens: int = 0
     usd: float | None = None
+
+    @classmethod
+    def told(cls, input_tokens: int, output_tokens: int, cached_tokens: int, usd: float | None = None) -> Usage:
+        """As somebody else's program tells it: counts that cannot be are 0, dollars that cannot be unknown."""
+        counts = [n if 0 <= n <= MOST_TOKENS else 0 for n in (input_tokens, output_tokens, cached_tokens)]
+        return cls(counts[0], counts[1], counts[2], usd if usd is not None and 0 <= usd <= MOST_USD else None)

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 
 from core.record.edits import MAX_HYPOTHESIS, proposal_from_plain
 from core.record.errors import EditError, LabError, ProposalFailed, ResearcherMisconfigured
-from core.record.proposal import Proposal
+from core.record.proposal import Proposal, Usage
 from core.record.state import State
-from core.research import command_profiles, keys, prompt
+from core.research import command_profiles, keys, prices, prompt
 from core.research.backoff import Backoff
 from core.research.command_output import Transcript
 from core.research.dialogue import with_model
@@ -77,7 +77,8 @@ class CommandResearcher:
         """Raises ProposalFailed when no change could be used, ResearcherMisconfigured when the program is not there."""
         if brief.workshop is None:
             raise ResearcherMisconfigured("there is no place for a command-line program to work in", where=NAME)
-        work = _Work(self._profile, self._model, brief, stream)
+        table = await asyncio.to_thread(prices.load)
+        work = _Work(self._profile, self._model, brief, stream, prices.find(table, self._model))
         idle = self._backoff.slowly()
         while True:
             bench = await brief.workshop.open()
@@ -90,7 +91,7 @@ class CommandResearcher:
             if work.changed:
                 what = f"{work.runs} runs of {self._profile.name} brought no change that could be used"
                 raise ProposalFailed(f"{what}; the last: {work.reason}")
-            await idle.pause(stream, f"{self._profile.name} changes nothing ({work.reason})", work.runs)
+            await idle.pause(stream, f"{self._profile.name} brings no change ({work.reason})", work.runs)
 
     async def _one_bench(self, work: _Work, bench: Bench, stream: Stream) -> Proposal | None:
         """Up to RETRIES + 1 runs in one copy of the code. None when none of them brought a change that stands."""
@@ -118,6 +119,7 @@ class _Work:
     model: str
     brief: Brief
     stream: Stream
+    price: prices.Price | None
     runs: int = 0
     refusals: int = 0
     changed: bool = False  # whether any run changed a file
@@ -132,7 +134,7 @@ class _Work:
 
     async def once(self, bench: Bench) -> Proposal:
         """One run. Raises _Failed, EditError with what to tell it, or ResearcherMisconfigured."""
-        transcript = Transcript(self.stream)
+        transcript = Transcript(self.stream, self.price)
         text = self._prompt()
         order = self._order(bench, text)
         shown = " ".join(word.replace("{model}", self.model) for word in self.profile.argv)
@@ -145,6 +147,8 @@ class _Work:
         transcript.end()
         self.runs += 1
         changes = await bench.changes()
+        if not transcript.counted and (done.ended != "done" or not done.exit_code or changes.files):
+            self.stream.usage(Usage())  # it cost something, and does not say what
         return await self._proposal(done, changes, transcript.last)
 
     async def _proposal(self, done: Done, changes: Changes, last: str) -> Proposal:

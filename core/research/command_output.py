@@ -5,9 +5,11 @@ from __future__ import annotations
 import codecs
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from core.record.proposal import Usage
+from core.research.prices import Price
 from core.research.protocol import Stream
 from core.views.text import clean, one_line
 
@@ -17,15 +19,20 @@ KEPT = 8_000  # of the end, for what it said last
 
 
 class Transcript:
-    """Hears the bytes of one run and tells the stream. `last` is the last line with words in it."""
+    """Hears the bytes of one run and tells the stream. `last` is the last line with words in it.
 
-    def __init__(self, stream: Stream) -> None:
+    `price`: of the model that was named, for a program that tells its tokens and not what they cost.
+    """
+
+    def __init__(self, stream: Stream, price: Price | None = None) -> None:
         self._stream = stream
+        self._price = price
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._line = ""
         self._shown = 0
         self._drowned = False
         self._tail = ""
+        self.counted = False  # whether it told what it used
 
     @property
     def last(self) -> str:
@@ -61,9 +68,16 @@ class Transcript:
                 for kind, text in told(value):
                     self._tell(kind, text)
                 if (usage := used(value)) is not None:
-                    self._stream.usage(usage)
+                    self.counted = True
+                    self._stream.usage(self._priced(usage))
                 return
         self._tell("text", line + "\n")
+
+    def _priced(self, usage: Usage) -> Usage:
+        if self._price is None or usage.usd is not None:
+            return usage
+        fresh, output, read = usage.input_tokens, usage.output_tokens, usage.cached_tokens
+        return replace(usage, usd=self._price.usd(fresh=fresh, output=output, cache_read=read, cache_write=0))
 
     def _tell(self, kind: str, text: str) -> None:
         if kind in ("text", "note"):
@@ -138,20 +152,22 @@ def used(event: Mapping[str, Any]) -> Usage | None:
     kind, usage, part = event.get("type"), _map(event.get("usage")), _map(event.get("part"))
     if kind == "result" and usage:
         written = _int(usage, "cache_creation_input_tokens")
-        return Usage(
+        return Usage.told(
             _int(usage, "input_tokens") + written, _int(usage, "output_tokens"), _int(usage, "cache_read_input_tokens"),
             _dollars(event.get("total_cost_usd")),
         )  # fmt: skip
     if kind == "turn.completed" and usage:
         cached = _int(usage, "cached_input_tokens")
-        return Usage(max(0, _int(usage, "input_tokens") - cached), _int(usage, "output_tokens"), cached)
+        return Usage.told(max(0, _int(usage, "input_tokens") - cached), _int(usage, "output_tokens"), cached)
     if kind == "result" and (stats := _map(event.get("stats"))):
         cached = _int(stats, "cached")
-        return Usage(max(0, _int(stats, "input_tokens") - cached), _int(stats, "output_tokens"), cached)
+        return Usage.told(max(0, _int(stats, "input_tokens") - cached), _int(stats, "output_tokens"), cached)
     if kind == "step_finish" and (tokens := _map(part.get("tokens"))):
         cache = _map(tokens.get("cache"))
         out = _int(tokens, "output") + _int(tokens, "reasoning")
-        return Usage(_int(tokens, "input") + _int(cache, "write"), out, _int(cache, "read"), _dollars(part.get("cost")))
+        return Usage.told(
+            _int(tokens, "input") + _int(cache, "write"), out, _int(cache, "read"), _dollars(part.get("cost"))
+        )
     return None
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from core.record.errors import EditError, ResearcherMisconfigured
 from core.record.proposal import Usage
-from core.research import command_profiles, textform
+from core.research import command_profiles, prices, textform
 from core.research.backoff import Backoff
 from core.research.command_output import SHOWN, Transcript
 from core.research.faults import Transient, retry_after
@@ -111,6 +111,16 @@ def test_what_known_agents_print() -> None:
     )
     assert opencode.tools == ["edit train.py"] and opencode.usages == [Usage(7, 4, 9, 0.02)]
     assert opencode.notes == ["no key"]
+
+
+def test_what_an_agent_says_of_its_cost() -> None:
+    """By the table where it tells tokens only; numbers that cannot be are none."""
+    stream, turn = Heard(), {"type": "turn.completed", "usage": {"input_tokens": 1_000_000, "output_tokens": 0}}
+    Transcript(stream, prices.Price(2.0, 10.0, 0.2, 2.5)).feed(json.dumps(turn).encode() + b"\n")
+    assert stream.usages == [Usage(1_000_000, 0, 0, 2.0)]
+    for usd in (float("nan"), -5, 1e308, "1"):
+        said = heard({"type": "result", "usage": {"input_tokens": 10**30, "output_tokens": 5}, "total_cost_usd": usd})
+        assert said.usages == [Usage(0, 5, 0, None)]
 
 
 def test_a_flood_is_bounded_and_its_last_words_are_known() -> None:
