@@ -49,7 +49,9 @@ def read_toml(
     try:
         return tomli.loads(front)
     except RecursionError:
-        raise fault("the settings are nested too deeply", where=f"{name}:{first}") from None
+        raise fault(
+            "the settings are nested too deeply", where=f"{name}:{first}", mend="no key needs a list in a list"
+        ) from None
     except ValueError as error:
         line = min(_open_quote(front, error) or int(getattr(error, "lineno", 1)), front.count("\n") + 1)
         what = str(getattr(error, "msg", error))
@@ -57,7 +59,9 @@ def read_toml(
         raise fault(
             f"the settings are not TOML: {what[:1].lower()}{what[1:]}" + _shown(at, front.split("\n")[line - 1]),
             where=f"{name}:{at}",
-            mend="mend that line: text stands in quotes, lists in [ ], and every line is key = value",
+            mend="it stands above already: a key and a table may be given once"
+            if re.search("twice|overwrite|expand", what)
+            else "mend that line: text stands in quotes, lists in [ ], and every line is key = value",
         ) from error
 
 
@@ -190,7 +194,10 @@ class Reader:
         ]
         what = f"unknown key {CONTROL.sub('?', key)!r}" + (f" in [{table}]" if table else "")
         mend = f"did you mean `{meant[0]}`?" if meant else f"known here: {', '.join(names)}"
-        self.refuse(f"{table}.{key}".lstrip("."), what, mend)
+        full = f"{table}.{key}".lstrip(".")
+        if self._line_of(full) < self.FIRST:  # not in the file: an override has made a table of that name
+            full = next((given for given in self._overridden if given.startswith(f"{full}.")), full)
+        self.refuse(full, what, mend)
 
     def text(self, key: str) -> str | None:
         """One line of text, or None when the key is not there."""

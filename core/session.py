@@ -117,17 +117,31 @@ class EngineOptions:
 
 
 def state_home() -> Path:
-    """`$AUTORESEARCH_HOME`, or the platform's state folder (`~/.local/state/autoresearch-tui`)."""
-    override = os.environ.get("AUTORESEARCH_HOME")
-    return Path(override).expanduser() if override else Path(platformdirs.user_state_dir("autoresearch-tui"))
+    """`$AUTORESEARCH_HOME`, or the platform's state folder (`~/.local/state/autoresearch-tui`). Raises SessionError."""
+    return _own_home() or _absolute(platformdirs.user_state_dir("autoresearch-tui"))
 
 
 def cache_home() -> Path:
-    """`$AUTORESEARCH_HOME/cache`, or the platform's cache folder (`~/.cache/autoresearch-tui`)."""
-    override = os.environ.get("AUTORESEARCH_HOME")
-    if override:
-        return Path(override).expanduser() / "cache"
-    return Path(platformdirs.user_cache_dir("autoresearch-tui"))
+    """`$AUTORESEARCH_HOME/cache`, or the platform's cache folder (`~/.cache/autoresearch-tui`). Raises SessionError."""
+    own = _own_home()
+    return own / "cache" if own else _absolute(platformdirs.user_cache_dir("autoresearch-tui"))
+
+
+def _own_home() -> Path | None:
+    value = os.environ.get("AUTORESEARCH_HOME")
+    return _absolute(os.path.expanduser(value)) if value else None  # noqa: PTH111 - Path's raises where there is no home
+
+
+def _absolute(place: str) -> Path:
+    """Raises SessionError for a relative path: engine and clients, each in its own folder, would never meet there."""
+    path = Path(place)
+    if path.is_absolute():
+        return path
+    full = "/a/folder" if place.startswith("~") else f'"$PWD/{os.path.normpath(place)}"'
+    raise SessionError(
+        "the folder for state and caches is a relative path: it would be another one in each folder",
+        where=place, mend=f"give it in full: export AUTORESEARCH_HOME={full}",
+    )  # fmt: skip
 
 
 def socket_folder() -> Path:

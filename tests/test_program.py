@@ -159,7 +159,7 @@ memory_gb = 2.5
         (9, "hours = 3\n[rules]\nforbid = 'x'", "not a list", "forbid ="),
         (9, "hours = 3\n[rules]\nrequire = ['train.py']", "is not FILE:NAME", "require ="),
         (9, "hours = 3\n[rules]\nrequire = ['score.py:main']", "stays as it is", "require ="),
-        (9, "hours = 3\nhours = 4", "not TOML", "mend that line"),
+        (9, "hours = 3\nhours = 4", "not TOML", "may be given once"),
         (10, "", "not closed", "+++"),
     ],
 )
@@ -209,6 +209,7 @@ def test_overrides() -> None:
     ("override", "says"),
     [
         ("budget.rnu=20s", "unknown key 'rnu'"),
+        ("bugdet.run=20s", "unknown key 'bugdet'"),
         ("budget.run=soon", "no run budget"),
         ("run.x=1", "nothing can be set inside"),
         ("decide.keep=many", "not a number"),

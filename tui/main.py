@@ -49,10 +49,32 @@ def _failed(error: Exception, out: Output) -> int:
         return error.exit_code
     if isinstance(error, OSError) and error.strerror and not isinstance(error, ConnectionError):
         where = f"{error.filename}: " if error.filename else ""
-        out.error(f"{where}{error.strerror.lower()}")
+        out.error(f"{where}{error.strerror.lower()}\n  mend: {_mend_of(error)}")
+        return 1
+    if isinstance(error, RuntimeError) and "home directory" in str(error):  # of Path.expanduser
+        out.error("whose home folder a ~ means is not known\n  mend: write the path in full")
         return 1
     out.error(f"something went wrong that should not have: {type(error).__name__}: {error}\n{_keep_traceback(error)}")
     return 1
+
+
+def _mend_of(error: OSError) -> str:
+    """What to do when the system refused a file."""
+    import errno
+
+    mends = {
+        errno.EACCES: "choose a place that you may read and write, or change its mode",
+        errno.EPERM: "choose a place that you may read and write, or change its mode",
+        errno.EROFS: "choose a place on a disk that can be written",
+        errno.ENOENT: "make that folder first, or name another",
+        errno.ENOTDIR: "name a folder: a part of that path is a file",
+        errno.EISDIR: "name a file: that is a folder",
+        errno.ENOSPC: "free some space on this disk",
+        errno.EDQUOT: "free some space: your quota is used up",
+        errno.ENAMETOOLONG: "choose a shorter name",
+        errno.EMFILE: "raise the limit of open files: ulimit -n 4096",
+    }
+    return mends.get(error.errno or 0, "see to what the system says, then try again")
 
 
 def _keep_traceback(error: Exception) -> str:

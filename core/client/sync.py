@@ -11,7 +11,7 @@ from core.record import commands, wire
 from core.record.errors import EngineError, NoSuchSession
 from core.record.events import Event
 from core.record.state import State
-from core.session import SessionPaths, engine_alive
+from core.session import SessionPaths, engine_alive, lock_holder
 
 POLL_SECONDS = 0.1
 
@@ -66,7 +66,12 @@ def request(paths: SessionPaths, command: commands.Command, timeout: float = 10.
                 if time.monotonic() > deadline:
                     break
     except (OSError, ValueError) as error:
-        raise EngineError(f"the engine could not be reached ({error})", where=str(paths.socket)) from error
+        raise EngineError(
+            f"the engine could not be reached ({error})",
+            where=str(paths.socket),
+            mend="if it was started with another HOME or AUTORESEARCH_HOME, set the same; "
+            f"else end it in order with: kill {lock_holder(paths)}, and go on with: autoresearch-tui run",
+        ) from error
     raise EngineError("the engine gave no answer", mend=f"look into {paths.engine_log}")
 
 

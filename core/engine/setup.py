@@ -181,6 +181,12 @@ def _fresh_commit(paths: SessionPaths, repo: Repository, program: Program, optio
             mend="git add them and commit: every experiment starts from a commit",
         )
     check_required(program, lambda path: repo.read(commit, path))
+    if repo.branch_commit("autoresearch"):
+        raise ProjectError(
+            "a branch named autoresearch is in the way: git cannot hold it beside autoresearch/NAME",
+            where=str(paths.project),
+            mend="give it another name: git branch -m autoresearch other-name",
+        )
     if repo.branch_commit(paths.branch):
         raise SessionError(
             f"the branch {paths.branch} is already there, from an earlier session of this name",

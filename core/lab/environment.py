@@ -109,11 +109,21 @@ def resolve_command(command: str, env: Mapping[str, str], cwd: Path) -> list[str
         return ["/bin/sh", "-c", text]
     found = _program(words[0], env, cwd)
     if found is None:
+        if "/" in words[0]:
+            raise _no_program(words[0], text, cwd / words[0])
         raise ProjectError(
             f"the command {words[0]!r} is not found", where=text,
             mend=f"install {words[0]}, or give its full path; looked in {env.get('PATH', os.defpath)}",
         )  # fmt: skip
     return [found, *words[1:]]
+
+
+def _no_program(name: str, command: str, path: Path) -> ProjectError:
+    if not path.is_file():
+        mend = "mend the path in program.md, or add the file"
+        return ProjectError(f"there is no program {name}", where=command, mend=mend)
+    mend = f"chmod +x {name}, and commit; or say what runs it, such as: sh {name}"
+    return ProjectError(f"{name} may not be executed", where=command, mend=mend)
 
 
 def _program(name: str, env: Mapping[str, str], cwd: Path) -> str | None:

@@ -81,6 +81,11 @@ class Repository:
         common, git_dir = (project / tell("--git-common-dir")).resolve(), Path(tell("--absolute-git-dir")).resolve()
         repository = cls(git.Repo(str(root)), root, prefix, common, git_dir)
         if repository._git.resolve("HEAD^{commit}") is None:
+            if repository._git.resolve("HEAD") is not None:
+                raise ProjectError(
+                    "the commit that HEAD names cannot be read: git's objects are damaged",
+                    where=str(root), mend="look with: git fsck; then fetch what is missing, or clone again",
+                )  # fmt: skip
             raise ProjectError(
                 "the git repository has no commits yet",
                 where=str(root), mend="git add -A && git commit -m 'first'",

@@ -47,7 +47,11 @@ class GitShell:
         status, out, error = self.run(*args, env=env, stdin=stdin)
         if status:
             verb = next(arg for arg in args if not arg.startswith("-"))
-            raise LabError(f"git {verb} failed: {last_line(error)}", where=str(self.root))
+            raise LabError(
+                f"git {verb} failed: {last_line(error)}",
+                where=str(self.root),
+                mend=f"mend what git says there, until `git status` and `git fsck` in {self.root} are content",
+            )
         return out
 
     def run(
@@ -84,6 +88,13 @@ def cannot_open(project: Path, stderr: str) -> ProjectError:
             "the git repository belongs to another user, and git will not use it",
             where=place, mend=f"git config --global --add safe.directory '{place}'",
         )  # fmt: skip
+    broken = next((place for place in (project, *project.parents) if (place / ".git" / "objects").is_dir()), None)
+    if "not a git repository" in text and broken is not None:
+        return ProjectError(
+            "git does not know the repository here for one: its HEAD or configuration is broken",
+            where=str(broken / ".git"),
+            mend="put .git/HEAD right (it holds a line such as `ref: refs/heads/main`), or clone again",
+        )
     if "not a git repository" in text:
         return ProjectError(
             "this is not a git repository: every experiment is a commit, so there must be one",
@@ -91,7 +102,11 @@ def cannot_open(project: Path, stderr: str) -> ProjectError:
         )  # fmt: skip
     if "must be run in a work tree" in text:
         return ProjectError("this folder is git's own", where=str(project), mend="start in the project's folder")
-    return ProjectError(f"git cannot open the repository: {last_line(text)}", where=str(project))
+    said = last_line(text.removeprefix("stderr:").strip())
+    return ProjectError(
+        f"git cannot open the repository: {said}",
+        where=str(project), mend=f"mend what git says, until it is content with: git -C '{project}' status",
+    )  # fmt: skip
 
 
 def last_line(text: str) -> str:

@@ -34,7 +34,7 @@ def reproducible(state: State, number: int) -> Experiment:
     """The experiment, which has a run to repeat. Raises CommandRefused with the reason."""
     x = state.experiments.get(number)
     if x is None:
-        raise CommandRefused(f"there is no experiment {number}")
+        raise CommandRefused(f"there is no experiment {number}: there are {max(state.experiments, default=0)}")
     if not x.commit or not x.values:
         raise CommandRefused(f"experiment {number} has no result to reproduce")
     return x

@@ -224,6 +224,15 @@ def test_a_home_that_cannot_be_written_refuses_before_anything_is_made(project: 
     assert not (project / "sessions").exists()
 
 
+def test_a_home_that_is_relative_is_refused_since_no_engine_would_be_found_there(project: Path) -> None:
+    words = ("run", "--headless", "--script", script(project, rate("0.5", "0.4")))
+    done = run(project, *words, env={"AUTORESEARCH_HOME": "./state"})
+    assert done.returncode == 1 and 'export AUTORESEARCH_HOME="$PWD/state"' in done.stderr
+    assert not (project / "sessions").exists() and not (project / "state").exists()
+    stranger = run(project, "export", "--json", "~nobody-of-that-name/x.json", env={"AUTORESEARCH_HOME": "./state"})
+    assert stranger.returncode == 3 and "mend:" in stranger.stderr
+
+
 def test_a_number_that_is_none(project: Path) -> None:
     (project / "train.py").write_text("print('loss: soon')\n")
     git(project, "commit", "-aqm", "soon")

@@ -221,8 +221,10 @@ def test_commands(tmp_path: Path) -> None:
         assert resolve_command(shell, env, tmp_path) == ["/bin/sh", "-c", shell]
     assert resolve_command("python -c 'print(1 > 0)'", env, tmp_path)[2] == "print(1 > 0)"
     (tmp_path / "run.sh").write_text("#!/bin/sh\n")
-    with pytest.raises(ProjectError, match="not found"):
+    with pytest.raises(ProjectError, match=r"may not be executed(.|\n)*chmod \+x \./run\.sh"):
         resolve_command("./run.sh", env, tmp_path)
+    with pytest.raises(ProjectError, match=r"no program \./walk\.sh(.|\n)*add the file"):
+        resolve_command("./walk.sh", env, tmp_path)
     (tmp_path / "run.sh").chmod(0o755)
     assert resolve_command("./run.sh x", env, tmp_path) == ["./run.sh", "x"]
     for bad, why in (("nonesuch-trainer --x", "nonesuch-trainer"), ("", "empty"), ("python 'x", "quotes")):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -208,8 +209,24 @@ def test_what_cannot_be_opened(make: Callable[..., Path], tmp_path: Path) -> Non
     git(tmp_path, "init", "-q", "--bare", "bare")
     with pytest.raises(ProjectError, match="bare"):
         Repository.open(tmp_path / "bare")
+    project = make()
     with pytest.raises(ProjectError, match=r"git's own|bare"):
-        Repository.open(make() / ".git")
+        Repository.open(project / ".git")
+    head = (project / ".git/HEAD").read_text()
+    (project / ".git/index").write_text("junk")
+    with pytest.raises(LabError, match=r"index(.|\n)*git fsck"):
+        Repository.open(project).dirty(["train.py"])
+    (project / ".git/HEAD").write_text("junk")
+    with pytest.raises(ProjectError, match=r"\.git/HEAD right"):
+        Repository.open(project)
+    (project / ".git/HEAD").write_text(head)
+    shutil.rmtree(project / ".git/objects")
+    (project / ".git/objects").mkdir()
+    with pytest.raises(ProjectError, match=r"damaged(.|\n)*git fsck"):
+        Repository.open(project)
+    (project / ".git/config").write_text("[[[")
+    with pytest.raises(ProjectError, match=r"fatal: bad config(.|\n)*git -C"):
+        Repository.open(project)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")

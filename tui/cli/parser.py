@@ -173,7 +173,7 @@ def _number(text: str) -> int:
 
 def _whole(text: str) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 12:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 0 and at most 12 digits")
     return int(text)
 
 

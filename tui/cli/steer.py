@@ -116,7 +116,10 @@ def _patch(name: str) -> str:
     try:
         text = sys.stdin.buffer.read() if name == "-" else Path(name).expanduser().read_bytes()
     except OSError as error:
-        raise UsageError(f"the patch cannot be read ({(error.strerror or 'unknown').lower()})", where=name) from error
+        raise UsageError(
+            f"the patch cannot be read ({(error.strerror or 'unknown').lower()})",
+            where=name, mend="name a file that git diff wrote, or - for standard input",
+        ) from error  # fmt: skip
     try:
         patch = text.decode("utf-8")
     except UnicodeDecodeError:
