@@ -36,9 +36,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(words: list[str], out: Output) -> int:
     from tui.cli import parser
 
+    _settle_home()
     arguments = parser.parse(words)
     handler = parser.handler(arguments.command)
     return handler(arguments, out)
+
+
+def _settle_home() -> None:
+    """Where no home is known (a container that runs under a bare number), / is it, as containers have it themselves.
+
+    It cannot be written, and what needs to says so, and that AUTORESEARCH_HOME mends it.
+    """
+    import os
+
+    if os.path.expanduser("~") == "~":  # noqa: PTH111 - Path's raises
+        os.environ["HOME"] = "/"
 
 
 def _failed(error: Exception, out: Output) -> int:

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -231,6 +232,16 @@ def test_a_home_that_is_relative_is_refused_since_no_engine_would_be_found_there
     assert not (project / "sessions").exists() and not (project / "state").exists()
     stranger = run(project, "export", "--json", "~nobody-of-that-name/x.json", env={"AUTORESEARCH_HOME": "./state"})
     assert stranger.returncode == 3 and "mend:" in stranger.stderr
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become a user that no list knows")
+def test_a_user_without_a_home_has_that_of_containers() -> None:
+    code = (
+        "import os, pwd; from tui.main import _settle_home; os.environ.pop('HOME', None); os.setuid(54321);"
+        "_settle_home(); print(os.environ['HOME'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "/\n", done.stderr
 
 
 def test_a_number_that_is_none(project: Path) -> None:
