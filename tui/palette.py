@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
+from rich.text import Text
 from textual import events, work
-from textual.command import CommandPalette, DiscoveryHit, Hit, Hits, Provider
+from textual.command import CommandInput, CommandPalette, DiscoveryHit, Hit, Hits, Provider
 from textual.css.query import NoMatches
 from textual.errors import NoWidget
+from textual.markup import escape
 
 from tui.actions import Action, all_keys
 from tui.settings import CHOICES
@@ -25,6 +27,9 @@ MOST_EXPERIMENTS = 20
 
 class Palette(CommandPalette):
     """Textual's own, kept from falling where a terminal that shrank leaves it no room to paint or to be clicked."""
+
+    def on_mount(self) -> None:
+        self.query_one(CommandInput).cursor_blink = False
 
     def _on_click(self, event: events.Click) -> None:  # type: ignore[override]
         try:
@@ -55,7 +60,10 @@ class Palette(CommandPalette):
 
 
 class RegistryProvider(Provider):
-    """Actions of the screen that the palette was opened on; a disabled one says why when it is chosen."""
+    """Actions of the screen that the palette was opened on; a disabled one says why when it is chosen.
+
+    Plain strings would be read as markup: a hypothesis may hold any brackets.
+    """
 
     @property
     def _screen(self) -> ActionScreen:
@@ -67,11 +75,12 @@ class RegistryProvider(Provider):
 
     def _help(self, action: Action) -> str:
         reason = action.reason(cast("Cockpit", self.app).model)
-        return f"{all_keys(action)}   {action.description}" + (f" Not now: {reason}." if reason else "")
+        return escape(f"{all_keys(action)}   {action.description}" + (f" Not now: {reason}." if reason else ""))
 
     async def discover(self) -> Hits:
         for action in self._actions():
-            yield DiscoveryHit(self._title(action), partial(self._do, action), help=self._help(action))
+            title = self._title(action)
+            yield DiscoveryHit(Text(title), partial(self._do, action), text=title, help=self._help(action))
 
     async def search(self, query: str) -> Hits:
         matcher = self.matcher(query)
@@ -79,11 +88,11 @@ class RegistryProvider(Provider):
             title = self._title(action)
             score = matcher.match(f"{title} {action.description}")
             if score > 0:
-                yield Hit(score + 0.1, title, partial(self._do, action), help=self._help(action))
+                yield Hit(score + 0.1, Text(title), partial(self._do, action), text=title, help=self._help(action))
         for title, words, name, value in self._settings():
             score = matcher.match(title)
             if score > 0:
-                yield Hit(score, title, partial(self._set, name, value), text=title, help=words)
+                yield Hit(score, Text(title), partial(self._set, name, value), text=title, help=words)
         async for hit in self._experiments(query):
             yield hit
 
@@ -113,9 +122,8 @@ class RegistryProvider(Provider):
             text = f"#{number} {x.verdict or x.phase} {brief(x.hypothesis)}"
             if wanted and all(word in text.lower() for word in wanted):
                 exact = wanted == [str(number)]
-                yield Hit(
-                    2.0 if exact else 0.3, text, partial(self._open, number), text=text, help="open this experiment"
-                )
+                score = 2.0 if exact else 0.3
+                yield Hit(score, Text(text), partial(self._open, number), text=text, help="open this experiment")
                 found += 1
                 if found >= MOST_EXPERIMENTS:
                     return

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
@@ -22,12 +24,33 @@ def flat(text: str, tab: int = 4) -> str:
 
 def brief(text: str, limit: int = 600) -> str:
     """The beginning of `text` on one line, with single spaces: for names and sentences of any length."""
-    return one_line(text[: limit * 2], limit)
+    return visible(one_line(text[: limit * 2], limit))
 
 
 def visible(text: str) -> str:
-    """`text` without what takes no cell or an unknown number of them: joiners, selectors, anything unprintable."""
-    return "".join(c if c.isprintable() and c not in "\ufe0e\ufe0f" else " " if c == "\xa0" else "" for c in text)
+    """`text` of signs whose width all terminals agree on: one that is off by a cell pushes the frame beside it away.
+
+    Gone are joiners, selectors, fillers, skin tones, anything unprintable, and the marks of Indic scripts that take a
+    cell of their own in some terminals; a few symbols that are wide in some become a square.
+    """
+    return text if text.isascii() and text.isprintable() else "".join(map(_agreed, text))
+
+
+@lru_cache(maxsize=8192)
+def _agreed(sign: str) -> str:
+    if sign == "\xa0":
+        return " "
+    if not sign.isprintable() or sign in _UNSURE or unicodedata.category(sign) == "Mc":
+        return ""
+    return "□" if sign in _WIDE_OR_NOT else sign
+
+
+_UNSURE = frozenset("\u115f\u1160\u3164\uffa0\ufe0e\ufe0f\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff")
+_WIDE_OR_NOT = frozenset(
+    chr(code)
+    for first, last in ((0x2630, 0x2637), (0x268A, 0x268F), (0x3248, 0x324F), (0x1D300, 0x1D376))
+    for code in range(first, last + 1)
+)
 
 
 def width_of(text: str) -> int:
@@ -121,8 +144,7 @@ def strip_of(parts: Iterable[Part], width: int, fill: Style) -> Strip:
     segments: list[Segment] = []
     used = 0
     for text, style in parts:
-        if not text.isascii() or not text.isprintable():
-            text = visible(text)
+        text = visible(text)
         if not text:
             continue
         size = width_of(text)

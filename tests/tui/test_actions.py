@@ -12,6 +12,7 @@ from core.client import Connection
 from core.record import commands
 from core.record import events as e
 from tests.tui.conftest import Show, text_of, until
+from tests.tui.stage import build
 from tui import actions
 from tui.app import Cockpit
 from tui.going import Going
@@ -289,6 +290,29 @@ async def test_palette_finds_actions_and_experiments(show: Show) -> None:
         await pilot.pause(0.5)
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, DetailScreen) and app.screen.experiment == 5)
+
+
+async def test_the_palette_shows_brackets_as_they_are(tmp_path: Path, show: Show) -> None:
+    """`[/]` in a hypothesis is no markup: it once took the app with it."""
+    words = "[/] [red]gates[/] [@click=app.quit]x"
+    extra = (e.ExperimentStarted(90, 0, "c" * 40, "claude"), e.Proposed(90, words, "", -0.1, "x", "", (), 0, 0, 1.0))
+    async with show(at=build(tmp_path, experiments=2, extra=extra)) as (pilot, app, _source):
+        await pilot.press("ctrl+p")
+        await until(pilot, lambda: isinstance(app.screen, CommandPalette))
+        await pilot.press(*"gates")
+        await until(pilot, lambda: words in text_of(app))
+        assert not app.screen.query_one(Input).cursor_blink
+
+
+async def test_each_pane_shows_at_once_whether_it_has_the_focus(show: Show) -> None:
+    async with show() as (pilot, app, _source):
+        screen = app.screen
+        assert isinstance(screen, MainScreen)
+        for key in ("4", "slash", "escape", "2", "tab", "ctrl+p", "escape", "1"):
+            await pilot.press(key)
+            await pilot.pause()
+            for pane in (p for p in screen.panes if p.display):
+                assert pane._lines[0] == pane._painted(*pane.size)[0], (key, pane.NAME)
 
 
 async def test_disabled_actions_say_why(show: Show) -> None:

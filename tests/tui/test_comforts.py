@@ -20,6 +20,7 @@ from tui.actions import REGISTRY
 from tui.app import Cockpit
 from tui.herald import news, title_words
 from tui.palettes import PALETTES, contrast, luminance
+from tui.screens.main import MainScreen
 from tui.screens.picker import SessionsCard, glances
 from tui.screens.settings import ROWS, SettingsCard
 from tui.settings import THEMES, config_path
@@ -193,6 +194,12 @@ async def test_the_palette_changes_the_theme(stage: Stage) -> None:
         await pilot.press("enter")
         await until(pilot, lambda: app.look.name == "contrast")
         assert app.theme == "cockpit-contrast"
+        await pilot.pause()
+        assert isinstance(app.screen, MainScreen)
+        grounds = {Look(name)["text"].bgcolor for name in ("dark", "contrast")}
+        for pane in (p for p in app.screen.panes if p.display):
+            seen = {s.style.bgcolor for line in pane._lines for s in line if s.style} & grounds
+            assert seen == {Look("contrast")["text"].bgcolor}, pane.NAME
 
 
 # -- other sessions -------------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import locale
 import re
 from pathlib import Path
 
@@ -26,7 +28,7 @@ from tui import theme
 from tui.braille import Dots, curve, decimals, ticks
 from tui.launch import Form
 from tui.painting import Spans
-from tui.text import bar, fit, flat, left, right, strip_of, width_of, wrap
+from tui.text import bar, brief, fit, flat, left, right, strip_of, visible, width_of, wrap
 from tui.theme import Look, ascii_text, choose_look
 from tui.widgets.canvas import changed_span
 from tui.widgets.diff import paint_line, parse_diff
@@ -50,6 +52,24 @@ def test_wrapped_lines_fit_and_lose_nothing_but_spaces(text: str, width: int) ->
     lines = wrap(text, width)
     assert all(cell_len(line) <= width for line in lines)
     assert "".join("".join(lines).split()) == "".join(text.split())
+
+
+def test_no_sign_is_shown_whose_width_terminals_do_not_agree_on() -> None:
+    """They would push what stands beside them away. `wcwidth` of the C library is what tmux and many others go by."""
+    library = ctypes.CDLL(None)
+    library.wcwidth.argtypes = [ctypes.c_wchar]
+    before = locale.setlocale(locale.LC_CTYPE)
+    try:
+        locale.setlocale(locale.LC_CTYPE, "C.UTF-8")
+        shown = {visible(chr(code)) for code in range(0x21, 0x1FFFF) if not 0xD800 <= code < 0xE000} - {""}
+        apart = [sign for sign in shown if 0 <= library.wcwidth(sign) != cell_len(sign)]
+    except locale.Error:
+        pytest.skip("no UTF-8 locale")
+    finally:
+        locale.setlocale(locale.LC_CTYPE, before)
+    assert not apart
+    assert brief("a\u3164b 👍🏽 ok") == "ab 👍 ok"
+    assert "漢" in shown and "é" in shown and "☂" in shown
 
 
 def test_a_line_of_a_hundred_kilobytes_is_cut_and_said_so() -> None:

@@ -239,8 +239,7 @@ class Pane(Canvas, can_focus=True):
         parts: list[Part] = [(start + rule, frame), *head, (rule * gap, frame), *tail, (rule + end, frame)]
         return strip_of(parts, width, frame)
 
-    def on_focus(self) -> None:
-        self.flush()
-
-    def on_blur(self) -> None:
+    def watch_has_focus(self, has_focus: bool) -> None:
+        """The frame tells where the focus is: at once, since a session at rest is not painted again of itself."""
+        super().watch_has_focus(has_focus)
         self.flush()

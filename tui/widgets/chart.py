@@ -167,7 +167,7 @@ class ChartPane(Pane):
         labels = max(len(f"{m:.{places}f}") for m in marks)
         plot = width - labels - 2
         self._left = labels + 2
-        shown = (self._made, plot, rows, id(look), self.model.selected)
+        shown = (self._made, plot, rows, look.name, look.ascii, self.model.selected)
         if self._plotted_for != shown:
             self._plotted, self._plotted_for = self._plot(plot, rows), shown
         cells = self._plotted
