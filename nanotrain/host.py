@@ -66,9 +66,9 @@ class Host:
         self.half = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
 
     def fingerprint(self) -> str:
-        """sha256 over every parameter and buffer, so that a change of them is seen."""
+        """sha256 over all that was loaded, so that a change of it is seen. Masks and tables may be made when needed."""
         digest = hashlib.sha256()
-        for name, value in sorted([*self.model.named_parameters(), *self.model.named_buffers()]):
+        for name, value in sorted(self.model.state_dict().items()):
             digest.update(name.encode() + str(tuple(value.shape)).encode())
             digest.update(value.detach().cpu().reshape(-1).view(self.torch.uint8).numpy().tobytes())
         return digest.hexdigest()

@@ -29,6 +29,7 @@ from nanotrain.weights import Rejected
 
 STARTUP_SECONDS = {"cpu": 90.0, "cuda": 180.0}  # imports and rebuilding the model
 LIMIT_SECONDS = {"cpu": 90.0, "cuda": 240.0}  # all probes and the scoring
+REASON_CHARACTERS = 600
 
 
 def score(worktree: Path, run: Path, device: str, seed: int, cage: list[str], part: str) -> dict[str, Any]:
@@ -43,10 +44,10 @@ def score(worktree: Path, run: Path, device: str, seed: int, cage: list[str], pa
     judgement = Judgement()
     try:
         weights.only_these(run, device)
-        text, base = code.read(worktree / "nanotrain"), code.read(Path(__file__).parent)
-        code.holds_no_knowledge(text, base)
+        now, before = code.changed(worktree, Path(__file__).parents[1])
+        code.holds_no_knowledge(now, before)
         order = {"worktree": str(worktree), "run": str(run), "device": device, "seed": seed}
-        order["imports"] = code.imports(text, base)
+        order["imports"] = code.imports(now, before)
         # By hand nobody says for how long it was trained, and nobody cheats himself.
         trained = float(os.environ.get("AUTORESEARCH_SECONDS") or "inf")
         # Both import torch at once; the code under test is loaded by the second when the first is dead and gone.
@@ -61,15 +62,15 @@ def score(worktree: Path, run: Path, device: str, seed: int, cage: list[str], pa
             examiner = Examiner(rows, strangers, lengths, device)
             judgement = examiner.result
             for model, work in ((first, examiner.score), (witness, examiner.examine)):
-                before = model.load(STARTUP_SECONDS[device], LIMIT_SECONDS[device])
+                loaded = model.load(STARTUP_SECONDS[device], LIMIT_SECONDS[device])
                 work(model)
-                changed = float(model.hash() != before)
+                changed = float(model.hash() != loaded)
                 judgement.record("parameters", changed, 0.0, "the parameters changed while the model was scored")
                 model.settle()
                 judgement.record("effort", model.effort, 1.0, "the model computed for too long")
                 model.close()
     except Rejected as reason:
-        return {"rejected": clean(str(reason)), "probes": judgement.probes}
+        return {"rejected": clean(str(reason))[:REASON_CHARACTERS], "probes": judgement.probes}
     except ValueError as error:
         raise Fault(str(error)) from error
     return {

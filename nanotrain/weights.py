@@ -24,8 +24,15 @@ EXPONENTS = {  # the bits that are all set in NaN and infinity
     "F32": ("<u4", 0xFF << 23),
     "F16": ("<u2", 0x1F << 10),
     "BF16": ("<u2", 0xFF << 7),
+    "C64": ("<u4", 0xFF << 23),  # two F32
+    "F8_E5M2": ("<u1", 0x1F << 2),
+    "F8_E4M3": ("<u1", 0x7F),
 }
-SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+SIZES = {
+    **{"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E5M2": 1, "F8_E4M3": 1, "C64": 8, "BOOL": 1},
+    **{"I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1},
+}
+MAX_DIMENSIONS = 64
 CHUNK = 1 << 22  # numbers looked at a time
 FILES = ("weights.safetensors", "model.json")  # all that a run may leave to its model
 # Whatever a header of somebody else's making can do to code that reads it.
@@ -56,8 +63,11 @@ def check(folder: Path, device: str) -> dict[str, Any]:
             raise Rejected("weights.safetensors holds no weights")
         if 8 + length + end != size:
             raise Rejected(f"weights.safetensors is truncated: {size:,} bytes, {8 + length + end:,} expected")
-        for name, entry in tensors.items():
-            _tensor(file.fileno(), 8 + length, name, entry)
+        kinds = [_tensor(name, entry) for name, entry in tensors.items()]
+        if sum(stop - start for _, start, stop in kinds) != end:
+            raise Rejected("weights.safetensors is malformed: its entries do not lie side by side")
+        for name, (kind, start, stop) in zip(tensors, kinds, strict=True):
+            _finite(file.fileno(), name, kind, 8 + length + start, 8 + length + stop)
     return config
 
 
@@ -152,19 +162,32 @@ def _config(descriptor: int) -> dict[str, Any]:
     return config
 
 
-def _tensor(descriptor: int, base: int, name: str, entry: dict[str, Any]) -> None:
+def _tensor(name: str, entry: dict[str, Any]) -> tuple[str, int, int]:
+    """An entry's type, and where its bytes begin and end. Raises Rejected when it is not one."""
     try:
         kind, shape, (start, end) = entry["dtype"], [int(n) for n in entry["shape"]], map(int, entry["data_offsets"])
         size = SIZES[kind]
     except MALFORMED as error:
-        raise Rejected(f"weights.safetensors: the entry of {name!r} is malformed or of an unknown type") from error
-    if start < 0 or end - start != size * math.prod(shape):
-        raise Rejected(f"weights.safetensors: {name!r} does not have the bytes its shape {shape} needs")
+        raise Rejected(
+            f"weights.safetensors: the entry of {_short(name)} is malformed or of an unknown type"
+        ) from error
+    sane = len(shape) <= MAX_DIMENSIONS and all(0 <= n <= max(MAX_BYTES.values()) for n in shape)
+    if start < 0 or not sane or end - start != size * math.prod(shape):
+        said = f"{shape}"[:60] if sane else "said"
+        raise Rejected(f"weights.safetensors: {_short(name)} does not have the bytes its shape {said} needs")
+    return kind, start, end
+
+
+def _short(name: str) -> str:
+    return repr(name[:60])
+
+
+def _finite(descriptor: int, name: str, kind: str, start: int, end: int) -> None:
     if kind not in EXPONENTS:
         return
     number, mask = EXPONENTS[kind]
-    for offset in range(start, end, CHUNK * size):
-        raw = os.pread(descriptor, min(CHUNK * size, end - offset), base + offset)
+    for offset in range(start, end, CHUNK * SIZES[kind]):
+        raw = os.pread(descriptor, min(CHUNK * SIZES[kind], end - offset), offset)
         bits = np.frombuffer(raw, dtype=number)
         if bool(((bits & bits.dtype.type(mask)) == mask).any()):
-            raise Rejected(f"the weights are not finite: {name!r} holds NaN or infinity")
+            raise Rejected(f"the weights are not finite: {_short(name)} holds NaN or infinity")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 from collections.abc import Coroutine
 from functools import partial
 from typing import Any
@@ -26,6 +25,7 @@ from core.engine.setup import Setup
 from core.engine.slots import Slots, Urgency
 from core.engine.thinking import Thinker
 from core.engine.workshop import EngineWorkshop
+from core.lab.trees import remove_tree
 from core.record import events as e
 from core.record.budget import SessionBudget
 from core.record.decide import calibrate
@@ -349,7 +349,8 @@ class Loop:
         x = self.state.experiments[number]
         for run in x.runs:
             if x.verdict != "kept":
-                shutil.rmtree(self.setup.paths.run(run.run) / "out", ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    remove_tree(self.setup.paths.run(run.run) / "out")
 
     def dollar_watch(self, next_usd: float = 0.0) -> None:
         """When the dollars do not allow another answer (a model may talk for ever), the thought ends in its middle.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import shutil
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,13 +15,16 @@ from core.engine.readings import Readings, Watch
 from core.engine.setup import Setup
 from core.engine.slots import Slots, Urgency
 from core.engine.workplace import Workplace, start
-from core.lab import environment, runner, scorer
+from core.lab import committed, environment, runner, scorer
 from core.lab.libraries import versions_for
+from core.lab.trees import remove_tree
 from core.record import events as e
 from core.record.decide import HIDDEN_GAP
-from core.record.errors import AutoresearchError, ScorerFault
+from core.record.errors import AutoresearchError, LabError, ScorerFault
 from core.record.pulse import SlotReading
 from core.record.state import BASELINE, Experiment, Run, State
+
+LITTLE_ROOM = 64 << 20  # bytes free, under which what a run left in its worktree goes at once
 
 
 @dataclass(slots=True)
@@ -155,6 +160,7 @@ class Runs:
         watching = asyncio.create_task(self._watch.follow(live.slot, readings, lambda: live.phase == "training"))
         try:
             result = await job.wait(phases.put_nowait)
+            await asyncio.to_thread(self._make_room, live.run, result.ended == "done")
         finally:
             watching.cancel()
             if live.clock is not None and not live.clock.done():
@@ -175,6 +181,16 @@ class Runs:
         elif live.wanted_end == "skip":
             finished = replace(finished, ended="killed", metric=None, reason="skipped")
         return await self._finish(live, finished)
+
+    def _make_room(self, run: int, scored: bool) -> None:
+        """Before anything is written of its end: a run that has filled the disk would keep its end from being told."""
+        paths = self._setup.paths
+        with suppress(OSError, LabError):
+            if not scored:
+                self._setup.repo.remove_worktree(paths.worktree(run))
+                remove_tree(paths.run(run) / "out")
+            elif shutil.disk_usage(paths.folder).free < LITTLE_ROOM:
+                committed.restore(paths.worktree(run))
 
     async def _finish(self, live: Live, finished: e.RunFinished) -> e.RunFinished:
         await self._journal.write(finished)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,12 @@ from core.lab import caches, cage, device, environment, runner, scorer
 from core.lab.committed import lay_inputs
 from core.lab.prepare import Prepared
 from core.lab.seal import Seal
+from core.lab.trees import remove_tree
 from core.record import events as e
 from core.record.errors import AutoresearchError, ScorerFault
 from core.session import read_json
 
-SCORE_TIMEOUT = 600.0  # seconds; a scorer that is slower than this is at fault
+SCORE_TIMEOUT = 900.0  # seconds; a scorer that is slower than this is at fault, as nanotrain's may not be on CUDA
 PROCESS_LIMIT = 256
 DISK_LIMIT = 20 * 2**30
 
@@ -192,7 +193,8 @@ class Workplace:
         setup = self._setup
         path = setup.paths.worktrees / f"check-{experiment}"
         folder = setup.paths.folder / "checks" / f"{experiment}-{name}"
-        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            remove_tree(folder)
         started = time.monotonic()
         try:
             await asyncio.to_thread(self.checkout, path, commit)
@@ -214,7 +216,8 @@ class Workplace:
         seconds = time.monotonic() - started
         ok = result.ended == "done"
         if ok:
-            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):
+                remove_tree(folder)
         return e.Checked(experiment, name, ok, round(seconds, 2), "" if ok else f"{result.reason}\n{result.log_tail}")
 
 

@@ -12,8 +12,13 @@ from nanotrain import code
 from nanotrain.weights import Rejected
 from tests.nanotrain.worlds import REPOSITORY
 
-BASE = code.read(REPOSITORY / "nanotrain")
+FILES = sorted((REPOSITORY / "nanotrain").glob("*.py"))
+BASE = "\n".join(path.read_text() for path in FILES)
 NOISE = random.Random(0).randbytes(6000)
+
+
+def holds(text: str, base: str = BASE, name: str = "a.py") -> None:
+    code.holds_no_knowledge({name: text}, {name: base})
 
 
 def test_knowledge_in_the_code_is_told_by_its_size_however_it_is_written() -> None:
@@ -26,30 +31,49 @@ def test_knowledge_in_the_code_is_told_by_its_size_however_it_is_written() -> No
         f'"""{words}',  # no end: what cannot be read as Python is read as data
     ):
         with pytest.raises(Rejected, match="learned on the run's clock"):
-            code.holds_no_knowledge(BASE + told, BASE)
+            holds(BASE + told)
+    with pytest.raises(Rejected, match="learned on the run's clock"):
+        holds(words, "", "table.txt")
     names = base64.b32encode(random.Random(1).randbytes(20_000)).decode().lower().rstrip("=")
     with pytest.raises(Rejected, match="bytes more of code"):
-        code.holds_no_knowledge(BASE + "".join(f"_{names[i : i + 60]} = 0\n" for i in range(0, len(names), 60)), BASE)
+        holds(BASE + "".join(f"_{names[i : i + 60]} = 0\n" for i in range(0, len(names), 60)))
 
 
 def test_code_may_grow_shrink_and_be_rewritten() -> None:
     optimiser = BASE[BASE.index("class Muon") : BASE.index("class Optimiser")]
-    code.holds_no_knowledge(BASE + optimiser.replace("Muon", "Shampoo").replace("momentum", "preconditioner"), BASE)
-    code.holds_no_knowledge("\n\n\n".join(reversed(BASE.split("\n\n\n"))), BASE)
-    code.holds_no_knowledge("", BASE)
+    holds(BASE + optimiser.replace("Muon", "Shampoo").replace("momentum", "preconditioner"))
+    holds("\n\n\n".join(reversed(BASE.split("\n\n\n"))))
+    holds("")
 
 
-def test_code_that_is_oversized_or_no_text_is_told_in_words(tmp_path: Path) -> None:
-    (tmp_path / "a.py").write_bytes(b"\xff\x00 x = 1\n")
-    (tmp_path / "link.py").symlink_to("/etc/passwd")
-    code.holds_no_knowledge(code.read(tmp_path), BASE)
-    (tmp_path / "b.py").write_text("#" * (1 << 20))
+def test_what_is_new_is_read_whatever_it_is_called(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    for folder in (old, new):
+        (folder / "pkg").mkdir(parents=True)
+        (folder / "pkg" / "same.py").write_text("x = 1\n")
+        (folder / "pkg" / "other.py").write_text(folder.name)
+    (new / "pkg" / "a.py").write_bytes(b"\xff\x00 x = 1\n")
+    (new / "link.py").symlink_to("/etc/passwd")
+    (new / "folder").symlink_to("/etc")
+    now, before = code.changed(new, old)
+    assert set(now) == set(before) == {"pkg/other.py", "pkg/a.py", "link.py", "folder"}
+    assert now["link.py"] == "/etc/passwd" and before["pkg/other.py"] == "old" and before["link.py"] == ""
+    code.holds_no_knowledge(now, before)
+    assert code.changed(old, old) == ({}, {})
+    (new / "table.bin").write_bytes(bytes(range(128, 256)) * 10 + NOISE)
+    with pytest.raises(Rejected, match="text, strings and numbers"):
+        code.holds_no_knowledge(*code.changed(new, old))
+    (new / "b.txt").write_text("#" * (1 << 20))
     with pytest.raises(Rejected, match="oversized"):
-        code.read(tmp_path)
+        code.changed(new, old)
 
 
 def test_new_imports_are_known_before_the_code_runs() -> None:
     text = BASE + "\nimport scipy.linalg as s\nfrom torch.linalg import norm\n    from nanotrain import train\n"
-    assert code.imports(BASE, BASE) == []
-    assert code.imports(text, BASE) == ["scipy.linalg", "torch.linalg"]
-    assert code.imports(BASE + "f = torch.compile(f)", BASE) == ["torch._dynamo"]
+
+    def imports(text: str) -> list[str]:
+        return code.imports({"a.py": text, "b.md": "import this"}, {"a.py": BASE, "b.md": ""})
+
+    assert imports(BASE) == []
+    assert imports(text) == ["scipy.linalg", "torch.linalg"]
+    assert imports(BASE + "f = torch.compile(f)") == ["torch._dynamo"]

@@ -22,6 +22,7 @@ import nanotrain
 from core.lab import cage, device, environment, runner, scorer
 from core.lab.git import Repository
 from core.lab.prepare import Prepared, prepare
+from core.lab.trees import remove_tree
 from core.record.errors import ScorerFault
 
 SOURCE = Path(nanotrain.__file__).parent
@@ -118,7 +119,7 @@ class Arena:
             finally:
                 await asyncio.to_thread(self.repo.remove_worktree, tree)
                 if not keep:
-                    shutil.rmtree(folder / "out", ignore_errors=True)
+                    await asyncio.to_thread(remove_tree, folder / "out")
 
     def commit(self, variant: Variant) -> str:
         name = "nanotrain/train.py"

@@ -10,14 +10,16 @@ from core.lab.prepare import Prepared
 from nanotrain.probes import Tokens
 from tests.redteam.arena import Expected, Variant
 from tests.redteam.cunning import CUNNING
+from tests.redteam.further import CHEATS as FURTHER
+from tests.redteam.further import HONEST as EVERYDAY
 from tests.redteam.honest import HONEST as USUAL
 from tests.redteam.looking import MODEL_CHEATS
 from tests.redteam.oddities import ODDITIES
 from tests.redteam.patches import module, result
 from tests.redteam.tampering import TAMPERING
 
-CHEATS = [*MODEL_CHEATS, *TAMPERING, *CUNNING]
-HONEST = [*USUAL, *ODDITIES]
+CHEATS = [*MODEL_CHEATS, *TAMPERING, *CUNNING, *FURTHER]
+HONEST = [*USUAL, *ODDITIES, *EVERYDAY]
 PAGE_TOKENS = 2600  # of validation text: as much as goes unseen beside honest code
 
 
