@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from core.lab import cage, device, environment
 from core.lab.git import Repository
+from core.lab.libraries import versions_for
 from core.program import Program, check_files, load
 from core.record.errors import AutoresearchError
 from core.research import registry
@@ -123,9 +125,20 @@ def _project(project: Path) -> list[Finding]:
             try:
                 argv = environment.resolve_command(command, env, project)
                 findings.append(Finding(f"{name} command", True, " ".join(argv)))
+                findings += _packages(command, argv[0], env) if name == "run" else []
             except AutoresearchError as error:
                 findings.append(_failed(f"{name} command", error))
     return findings
+
+
+def _packages(command: str, python: str, env: Mapping[str, str]) -> list[Finding]:
+    """What nanotrain cannot do without and `python` does not have. What other projects need is theirs to know."""
+    found = versions_for(python, env) if "nanotrain" in command else {}
+    missing = [name for name in ("torch", "numpy", "safetensors", "tokenizers") if name not in found]
+    if "python" not in found or not missing:
+        return []
+    mend = f"{python} -m pip install 'autoresearch-tui[nanotrain]' (from a clone: '.[nanotrain]')"
+    return [Finding("packages", False, f"nanotrain's are missing: {', '.join(missing)}", mend)]
 
 
 def _survival() -> list[Finding]:

@@ -13,7 +13,7 @@ import pytest
 
 from core.program import check_files, load
 from tests.cli.command import COMMAND, run
-from tests.projects import git, make_project
+from tests.projects import PROGRAM, git, make_project
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -81,6 +81,15 @@ def test_doctor(tmp_path: Path) -> None:
     empty.mkdir()
     missing = run(empty, "doctor")
     assert missing.returncode == 1 and "program.md" in missing.stdout and "Traceback" not in missing.stderr
+
+
+def test_doctor_sees_that_nanotrain_would_not_run(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")], check=True, timeout=60)
+    run_line = f'run = "{tmp_path / "bare/bin/python"} -m nanotrain.train"'
+    folder = make_project(tmp_path / "p", program=PROGRAM.replace('run = "python train.py"', run_line))
+    done = run(folder, "doctor")
+    assert done.returncode == 1 and "missing: torch, numpy, safetensors, tokenizers" in done.stdout
+    assert "autoresearch-tui[nanotrain]" in done.stdout and done.stdout.endswith("not ready: packages\n")
 
 
 def test_the_last_resort_keeps_the_traceback_to_itself(tmp_path: Path, state_folder: Path) -> None:
