@@ -68,6 +68,17 @@ def test_the_template_leaves_a_repository_that_is_there_alone(tmp_path: Path) ->
     assert git(folder, "status", "--porcelain") == "A  staged.txt"
 
 
+def test_the_template_where_git_does_not_commit(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q")
+    hook = tmp_path / ".git/hooks/pre-commit"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\necho 'no commits on Mondays' >&2; exit 1\n")
+    hook.chmod(0o755)
+    done = run(tmp_path, "init", "--template", "nanotrain")
+    assert done.returncode == 1 and "git commit failed: no commits on Mondays" in done.stderr
+    assert "the files are written" in done.stderr and "git commit -m nanotrain" in done.stderr
+
+
 def test_doctor(tmp_path: Path) -> None:
     folder = make_project(tmp_path / "p")
     good = run(folder, "doctor")

@@ -80,8 +80,13 @@ def _nanotrain(folder: Path, out: Output) -> None:
     if own and not (folder / ".gitignore").exists():
         (folder / ".gitignore").write_text(_IGNORED)
         written.append(".gitignore")
-    _git(folder, "add", "--", *written)
-    _git(folder, *_identity(folder), "commit", "--quiet", "-m", "nanotrain, to be researched", "--", *written)
+    try:
+        _git(folder, "add", "--", *written)
+        _git(folder, *_identity(folder), "commit", "--quiet", "-m", "nanotrain, to be researched", "--", *written)
+    except ProjectError as error:
+        error.mend = "the files are written: mend what git says, then commit them: "
+        error.mend += f"git add {' '.join(written)} && git commit -m nanotrain"
+        raise
     out.line(f"wrote and committed nanotrain and program.md in {out.paint(str(folder), 'bold')}")
     missing = [name for name in ("torch", "safetensors", "tokenizers") if importlib.util.find_spec(name) is None]
     if missing:
@@ -97,11 +102,10 @@ def _git(folder: Path, *words: str) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ProjectError(f"git could not be run ({error})", mend="apt install git") from error
     if done.returncode != 0:
-        said = (done.stderr or done.stdout).strip().splitlines()
-        what = (
-            f"git {next(w for w in words if not w.startswith('-') and '=' not in w)} failed: {said[-1] if said else ''}"
-        )
-        raise ProjectError(what, where=str(folder))
+        lines = [line.strip() for line in (done.stderr or done.stdout).splitlines()]
+        said = " ".join(line for line in lines if line and not line.startswith("hint:"))
+        verb = next(w for w in words if not w.startswith("-") and "=" not in w)
+        raise ProjectError(f"git {verb} failed: {said[:400]}", where=str(folder))
     return done.stdout.strip()
 
 
