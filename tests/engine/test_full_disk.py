@@ -38,3 +38,24 @@ def test_a_session_outlasts_a_full_disk(small: Path, tmp_path: Path, monkeypatch
     assert state.state == "finished", state.reason
     assert state.baseline is not None and state.seq > before.seq
     assert state.experiments[1].verdict == "kept"
+
+
+@pytest.mark.slow  # two runs that fill eight megabytes, and the engine's look at the disk after each
+def test_a_run_that_fills_the_disk_does_not_stop_the_session(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that dies of it, and one that does not mind: what they left makes room for the word of their end."""
+    monkeypatch.setenv("AUTORESEARCH_HOME", str(tmp_path / "home"))
+    project = make_project(small / "p")
+    filling = "open('big', 'ab', 0).write(bytes(1 << 26))"
+    while_one_can = f"try:\n    while {filling}: pass\nexcept OSError: pass\n"
+    proposals = [
+        {"hypothesis": why, "kind": "other", "edits": [{"path": "train.py", "content": code + TRAIN}]}
+        for why, code in (("dies", f"while {filling}: pass\n"), ("does not mind", while_one_can))
+    ]
+    script = write_script(tmp_path / "script.jsonl", [*proposals, rate("0.5", "0.4")])
+    with engine(project, researcher="scripted", script=str(script), slots="cpu:1") as paths:
+        state = wait_end(paths)
+    assert state.state == "finished", state.reason
+    assert [state.experiments[n].verdict for n in (1, 2, 3)] == ["crashed", "discarded", "kept"]
+    assert not disk_trouble(small)
