@@ -7,6 +7,7 @@ that every pane shows what it would have shown. Long pauses in which nothing hap
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import tempfile
 import time
@@ -168,7 +169,8 @@ class Recording:
                     raise UsageError(f"there is no experiment {number} in this recording")
                 return self._place(first.seq)
             if text.endswith("%"):
-                return self.length * float(text[:-1]) / 100
+                if math.isfinite(share := float(text[:-1])):
+                    return self.length * share / 100
             found = _MOMENT.fullmatch(text)
             if text and found is not None:
                 hours, minutes, seconds = (float(part or 0) for part in found.groups())

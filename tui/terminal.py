@@ -21,14 +21,18 @@ TMUX_SECONDS = 2.0
 
 
 def multiplexer(environment: Mapping[str, str]) -> str:
-    """`tmux`, `screen` or "" by the environment."""
+    """`tmux`, `screen`, `both` (one in the other, and nobody can say which is the inner) or "" by the environment."""
+    screen = bool(environment.get("STY"))
     if environment.get("TMUX"):
-        return "tmux"
-    return "screen" if environment.get("STY") or environment.get("TERM", "").startswith("screen") else ""
+        return "both" if screen else "tmux"
+    return "screen" if screen or environment.get("TERM", "").startswith("screen") else ""
 
 
 def through(sequence: str, environment: Mapping[str, str]) -> str:
-    """A sequence for the outer terminal, wrapped so that tmux or screen lets it pass."""
+    """A sequence for the outer terminal, wrapped so that tmux or screen lets it pass.
+
+    As it is where both are: a wrapping for the wrong one would be printed, or would scroll the other's screen.
+    """
     inside = multiplexer(environment)
     if inside == "tmux":
         return f"{ESC}Ptmux;{sequence.replace(ESC, ESC + ESC)}{ST}"
@@ -87,7 +91,7 @@ class Clipboard:
         """
         if sequence := osc52(text, self._environment):
             self._write(sequence)
-        if multiplexer(self._environment) == "tmux":
+        if multiplexer(self._environment) in ("tmux", "both"):
             _tell_tmux(text)
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)

@@ -61,7 +61,7 @@ DARK: Mapping[str, str] = {
     "code_keyword": "#c792b8",
     "code_string": "#a5c27a",
     "code_number": "#e0a66a",
-    "code_comment": "italic #6f7a87",
+    "code_comment": "#6f7a87",  # no italics: GNU screen shows them as a block
     "code_name": "#8fc3f0",
     "code_operator": "#a9b1bc",
 }

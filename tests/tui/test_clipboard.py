@@ -19,6 +19,8 @@ TMUX = {"TERM": "tmux-256color", "TMUX": "/tmp/t,1,0"}
 
 def test_the_multiplexer_is_known_by_the_environment() -> None:
     assert [multiplexer(e) for e in (PLAIN, SCREEN, TMUX, {})] == ["", "screen", "tmux", ""]
+    both = {**TMUX, **SCREEN}  # one in the other: nothing is wrapped, since who must not see a wrapping prints it
+    assert multiplexer(both) == "both" and osc52("a", both) == osc52("a", PLAIN)
 
 
 def test_the_sequences_are_wrapped_for_those_in_between() -> None:
