@@ -168,9 +168,8 @@ class Recording:
                 if first is None:
                     raise UsageError(f"there is no experiment {number} in this recording")
                 return self._place(first.seq)
-            if text.endswith("%"):
-                if math.isfinite(share := float(text[:-1])):
-                    return self.length * share / 100
+            if text.endswith("%") and math.isfinite(share := float(text[:-1])):
+                return self.length * share / 100
             found = _MOMENT.fullmatch(text)
             if text and found is not None:
                 hours, minutes, seconds = (float(part or 0) for part in found.groups())
