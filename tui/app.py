@@ -75,6 +75,7 @@ class Cockpit(App[int]):
         self._no_colour = NoColor()  # what Textual colours itself: inputs, cards, the launch screen
         self._carded: set[int] = set()
         self._following: Worker[None] | None = None
+        self._moving = asyncio.Lock()  # all that is shown is replaced by one hand at a time
         self.steering = Steering(self)
         self.handwork = Handwork(self)
         self.going = Going(self)
@@ -168,12 +169,13 @@ class Cockpit(App[int]):
 
     async def open(self, source: Source) -> None:
         """Show another source in place of all that is shown now."""
-        self.seen.mark()
-        if self._following is not None:
-            self._following.cancel()
-        self._carded.clear()
-        await self._replace_all(self._enter(source))
-        self._follow(source)
+        async with self._moving:
+            self.seen.mark()
+            if self._following is not None:
+                self._following.cancel()
+            self._carded.clear()
+            await self._replace_all(self._enter(source))
+            self._follow(source)
 
     async def _replace_all(self, screen: Screen[None]) -> None:
         """One screen in place of the whole stack."""
@@ -190,15 +192,16 @@ class Cockpit(App[int]):
         """
         from tui.screens.main import MainScreen
 
-        while len(self.screen_stack) > 1:
-            await self.pop_screen()
-        old = self.screen
-        change()
-        new = MainScreen(self.model)
-        self.session = self.model.paths
-        if isinstance(old, MainScreen):
-            new.active, new.zoomed = old.active, old.zoomed
-        await self._replace_all(new)
+        async with self._moving:
+            while len(self.screen_stack) > 1:
+                await self.pop_screen()
+            old = self.screen
+            change()
+            new = MainScreen(self.model)
+            self.session = self.model.paths
+            if isinstance(old, MainScreen):
+                new.active, new.zoomed = old.active, old.zoomed
+            await self._replace_all(new)
 
     def _follow(self, source: Source) -> None:
         self._following = self.run_worker(self._keep_up(source))

@@ -20,7 +20,7 @@ class Once(Screen[ScreenResultType]):
     """A screen that is left once: of two clicks, or a click and a key, the second would take the screen behind it."""
 
     def dismiss(self, result: ScreenResultType | None = None) -> AwaitComplete:
-        if self.app.screen is not self:
+        if self.app.screen is not self or len(self.app.screen_stack) == 1:
             return AwaitComplete()
         return super().dismiss(result)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from tui.app import Cockpit
 from tui.demo import ARCHIVE, unpacked
 from tui.main import main
 from tui.replay import LONGEST_GAP, Recording
+from tui.screens.lists import LineageScreen
 from tui.screens.main import MainScreen
 from tui.theme import Look
 
@@ -92,7 +94,7 @@ def test_places_as_a_person_writes_them(recording: Recording) -> None:
     assert recording.place_of("50%") == recording.length / 2
     assert recording.place_of("90") == 90 and recording.place_of("1m30s") == 90
     assert recording.place_of("1h20m") == 4800
-    for wrong in ("soon", "#x", "#999", "", "%"):
+    for wrong in ("soon", "#x", "#999", "", "%", "nan%", "inf%"):
         with pytest.raises(UsageError):
             recording.place_of(wrong)
 
@@ -156,6 +158,26 @@ async def test_the_keys_of_a_recording(told: Stage) -> None:
         await until(pilot, lambda: "at its end" in text_of(app))
         await pilot.press("q")
     assert app.return_code == 0 and not told.paths.seen.exists()
+
+
+async def test_what_a_screen_that_was_replaced_still_wants_is_not_done(told: Stage) -> None:
+    app = Cockpit(told.paths.project, None, source=Recording(told.paths, 10.0), look=Look())
+    async with app.run_test(size=(120, 36)) as pilot:
+        await pilot.press("L")
+        await until(pilot, lambda: isinstance(app.screen, LineageScreen))
+        page = app.screen
+        assert isinstance(page, LineageScreen)
+        opening = [asyncio.create_task(app.open(Recording(told.paths, 10.0))) for _ in range(2)]  # one after the other
+        await asyncio.gather(*opening)
+        shown = app.screen
+        assert isinstance(shown, MainScreen) and app.screen_stack == [shown]
+        await page.act_costs()
+        await page.do(app.registry.named("help"))
+        page.dismiss(None)
+        shown.dismiss(None)
+        await pilot.pause()
+        assert app.screen_stack == [shown] and app.failure is None
+        await pilot.press("q")
 
 
 def test_the_demo_is_there_small_and_whole(state_folder: Path) -> None:

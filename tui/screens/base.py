@@ -128,7 +128,9 @@ class ActionScreen(KeyScreen[None]):
             await self.app._check_bindings(event.key)
 
     async def do(self, action: Action) -> None:
-        """Do it, or say why not."""
+        """Do it, or say why not. A screen that was left meanwhile (all was replaced) does nothing more."""
+        if self not in self.app.screen_stack:
+            return
         self.cockpit.model.page = self.page
         reason = action.reason(self.cockpit.model)
         if reason is not None:

@@ -18,7 +18,8 @@ async def open_reading(screen: ActionScreen, name: str) -> None:
     if made is None:
         return
     if isinstance(screen, ReadingScreen) and screen.PLACE not in ("detail", "compare"):
-        screen.app.switch_screen(made)
+        if screen.is_current:  # else it has been left, and what stands in its place is no page to be replaced
+            screen.app.switch_screen(made)
     else:
         screen.app.push_screen(made)
 
