@@ -9,6 +9,7 @@ import socket
 import subprocess
 import tempfile
 import textwrap
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,10 @@ class Yard:
         assert self.spec is not None
         remove_tree(self.spec.out)
         committed.restore(self.tree)
-        left = [path for path in (self.spec.folder / "home", self.spec.folder / "tmp", self.spec.out) if path.exists()]
+        places = [self.spec.folder / "home", self.spec.folder / "tmp", self.spec.out]
+        until = time.monotonic() + 30.0
+        while (left := [path for path in places if path.exists()]) and time.monotonic() < until:
+            time.sleep(0.05)  # the keeper tidies up when it has told the end
         return "" if self.intact() and not left else f"left: {left}, session intact: {self.intact()}"
 
     def nobody_left(self) -> str:
