@@ -276,6 +276,21 @@ def _reader(path: Path, how: str) -> sqlite3.Connection:
     return db
 
 
+def is_blank(path: Path) -> bool:
+    """Whether the file is a log in the making: SQLite's, with no row in any table. False for what does not read."""
+    if not path.is_file():
+        return False
+    try:
+        db = _reader(path, "mode=ro")
+        try:
+            names = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            return not any(db.execute(f'SELECT 1 FROM "{name}" LIMIT 1').fetchone() for name in names)
+        finally:
+            db.close()
+    except (sqlite3.Error, SessionError):
+        return False
+
+
 def _quote(path: Path) -> str:
     return str(path.resolve()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
 

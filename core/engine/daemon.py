@@ -24,7 +24,7 @@ from core.engine.loop import Loop
 from core.engine.server import Server
 from core.engine.setup import Setup
 from core.lab.device import Devices
-from core.log import Log
+from core.log import Log, is_blank
 from core.record import events as e
 from core.record.errors import AutoresearchError, SessionError
 from core.record.pulse import Pulse
@@ -42,6 +42,7 @@ def serve(project: Path, session: str, options: EngineOptions, ready: int) -> in
     try:
         with hold(paths):
             try:
+                _forget_blank(paths)
                 found = setup.prepare(paths, options)
                 log = setup.open_log(found)
             except BaseException:
@@ -60,6 +61,13 @@ def serve(project: Path, session: str, options: EngineOptions, ready: int) -> in
     except AutoresearchError as refusal:
         error = refusal
     return _refuse(ready, error)
+
+
+def _forget_blank(paths: SessionPaths) -> None:
+    """Remove a log in which nothing was ever written: an engine was killed while it made it."""
+    if is_blank(paths.database):
+        for end in ("", "-wal", "-shm"):
+            paths.database.with_name(f"session.db{end}").unlink(missing_ok=True)
 
 
 def _begun(paths: SessionPaths) -> bool:

@@ -234,6 +234,15 @@ def test_a_home_that_is_relative_is_refused_since_no_engine_would_be_found_there
     assert stranger.returncode == 3 and "mend:" in stranger.stderr
 
 
+def test_a_log_that_an_engine_was_killed_over_before_its_first_line_is_begun_again(project: Path) -> None:
+    words = ("run", "--headless", "--session", "s", "--script", script(project, rate("0.5", "0.4")))
+    (project / "sessions/s").mkdir(parents=True)
+    (project / "sessions/s/session.db").touch()
+    done = run(project, *words)
+    assert done.returncode == 0, done.stderr
+    assert "kept" in run(project, "leaderboard", "s").stdout
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become a user that no list knows")
 def test_a_user_without_a_home_has_that_of_containers() -> None:
     code = (

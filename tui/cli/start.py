@@ -125,8 +125,9 @@ def _unfinished(project: Path) -> SessionPaths | None:
 
 def _last_seq(paths: SessionPaths) -> int:
     from core.client import read_state
+    from core.log import is_blank
 
-    return read_state(paths).seq if paths.database.exists() else 0
+    return read_state(paths).seq if paths.database.exists() and not is_blank(paths.database) else 0
 
 
 def _start(paths: SessionPaths, options: EngineOptions, out: Output) -> None:
