@@ -11,6 +11,7 @@ from core.frontmatter import NAME
 from core.program import Program, check_change, check_files, check_required, load
 from core.record import events as e
 from core.record.errors import AutoresearchError
+from core.session import replace_file
 
 
 class ProgramFile:
@@ -44,7 +45,7 @@ class ProgramFile:
                 await self._journal.write(e.ProgramChanged(_diff(old.text, text), text, str(error)))
             return False
         setup.program, self._refused = program, ""
-        await asyncio.to_thread(setup.paths.program.write_text, text, encoding="utf-8")
+        await asyncio.to_thread(replace_file, setup.paths.program, text.encode("utf-8"), mode=0o644)
         await self._journal.write(e.ProgramChanged(_diff(old.text, text), text))
         return True
 

@@ -15,7 +15,7 @@ from core.lab import cage, device, environment
 from core.lab.git import Repository
 from core.lab.libraries import own_versions
 from core.log import Log
-from core.program import Program, check_files, check_required, load
+from core.program import Program, check_files, check_required, load, parse
 from core.record import events as e
 from core.record.errors import ProjectError, SessionError, UncommittedChanges
 from core.record.state import State
@@ -105,8 +105,10 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Setup:
     _check_folders(paths)
     resumed = paths.database.exists()
     options = merge(_stored(paths), asked) if resumed else asked
-    program_path = paths.program if resumed else paths.project / "program.md"
-    program = load(program_path, overrides_of(options))
+    if resumed and not paths.program.exists():
+        program = parse(_as_started(paths), overrides_of(options))
+    else:
+        program = load(paths.program if resumed else paths.project / "program.md", overrides_of(options))
     repo = Repository.open(paths.project)
     if resumed:
         commit = _started_at(paths)
@@ -199,6 +201,19 @@ def _fresh_commit(paths: SessionPaths, repo: Repository, program: Program, optio
 def _stored(paths: SessionPaths) -> Mapping[str, Any]:
     stored = read_json(paths.settings).get("options", {})
     return stored if isinstance(stored, dict) else {}
+
+
+def _as_started(paths: SessionPaths) -> str:
+    """The text of program.md that the log holds. Raises SessionError where it holds none."""
+    log = Log.read(paths.database)
+    try:
+        begun = next((event.body for event in log.of_type("session_started")), None)
+    finally:
+        log.close()
+    text = begun.program if isinstance(begun, e.SessionStarted) else ""
+    if not text:
+        raise SessionError("the session's program.md is gone", where=str(paths.program), mend="put it back")
+    return text
 
 
 def _started_at(paths: SessionPaths) -> str:

@@ -294,10 +294,10 @@ class Repository:
     def _update_ref(self, ref: str, commit: str) -> None:
         status, _, error = self._git.run("update-ref", "-m", "autoresearch", ref, commit, env=IDENTITY)
         if status:
-            raise LabError(
-                f"git cannot move {ref}: {last_line(error)}",
-                where=str(self.root), mend="see `git branch -a`; another branch may be in the way of the name",
-            )  # fmt: skip
+            mend = "see `git branch -a`; another branch may be in the way of the name"
+            if not self.commit_exists(commit):
+                mend = "its commit is gone: fetch it back, or start another session with --session NAME"
+            raise LabError(f"git cannot move {ref}: {last_line(error)}", where=str(self.root), mend=mend)
 
     # --- worktrees --------------------------------------------------------------------------------------------------
 

@@ -252,6 +252,8 @@ def test_a_branch_in_the_way(make: Callable[..., Path]) -> None:
     git(repository.root, "branch", "autoresearch")
     with pytest.raises(LabError, match="autoresearch/x"):
         repository.set_branch("autoresearch/x", repository.head())
+    with pytest.raises(LabError, match="commit is gone"):
+        repository.keep_ref("x", 1, "1" * 40)
 
 
 def test_text_that_is_not_utf8(make: Callable[..., Path]) -> None:
