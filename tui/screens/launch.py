@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from tui.app import Cockpit
 
 FIELDS: tuple[tuple[str, str, str], ...] = (
-    ("session", "Session", "its name, and its branch autoresearch/NAME"),
-    ("model", "Model", "empty: the researcher's own default"),
-    ("script", "Script", "a file of proposals, one JSON object a line"),
-    ("slots", "Slots", "where runs go, such as cpu:2 or gpu:0,1"),
-    ("run_budget", "Time budget", "of one run: 20s, 5m or 400 steps"),
-    ("experiments", "Experiments", "stop after so many; empty: no limit"),
+    ("session", "Session", "branch autoresearch/NAME"),
+    ("model", "Model", "empty: its own default"),
+    ("script", "Script", "proposals, one JSON a line"),
+    ("slots", "Slots", "such as cpu:2 or gpu:0,1"),
+    ("run_budget", "Time budget", "of a run: 5m or 400 steps"),
+    ("experiments", "Experiments", "at most; empty: no limit"),
     ("hours", "Hours", "stop after so many"),
     ("usd", "Dollars", "stop when so much is spent"),
 )
