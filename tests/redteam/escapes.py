@@ -336,4 +336,16 @@ ESCAPES = [
             file.flush()
         time.sleep(60)
         """, ("resources",), "more than 32 MB to disk|look into", {"disk_limit": 32 << 20}),
+    Escape("letters-in-the-page-cache", "asks which pages of a system file are in memory, and chooses them, to leave a word in them", """
+        fd = os.open(os.__file__, os.O_RDONLY)
+        attempt("ask by preadv2", lambda: os.preadv(fd, [bytearray(1)], 0, os.RWF_NOWAIT))
+        attempt("ask by cachestat", lambda: call(451, fd, (ctypes.c_uint64 * 2)(0, 4096), (ctypes.c_uint64 * 5)(), 0))
+        import mmap
+        place = mmap.mmap(fd, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE, flags=mmap.MAP_PRIVATE)
+        found = ctypes.create_string_buffer(1)
+        number = {"x86_64": 27, "aarch64": 232}[os.uname().machine]
+        attempt("ask by mincore", lambda: call(number, ctypes.c_void_p(ctypes.addressof(ctypes.c_char.from_buffer(place))), 4096, found))
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        if os.preadv(fd, [bytearray(4)], 0) != 4: print("STOLEN: an honest read")
+        """),
 ]  # fmt: skip
