@@ -26,6 +26,7 @@ from core.record.events import Noted
 from core.session import SessionPaths
 from core.views import clean
 from tui.actions import REGISTRY
+from tui.faults import left_behind
 from tui.going import Going
 from tui.handwork import Handwork
 from tui.hangup import watch_terminal
@@ -221,6 +222,8 @@ class Cockpit(App[int]):
         """
         if self._exit:
             self._close_messages_no_wait()
+            return
+        if left_behind(error, self.screen_stack):
             return
         self.failure = error
         super()._handle_exception(error)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from textual import events
+from textual.css.query import NoMatches
 from textual.keys import _character_to_key
 from textual.pilot import Pilot
 from textual.widgets import Input
@@ -18,6 +19,7 @@ from tests.projects import own_home
 from tests.recorded import make_session
 from tests.tui.conftest import Show, text_of, until
 from tests.tui.test_actions import proposal
+from tui.faults import left_behind
 from tui.screens.base import FLUSH_SECONDS
 from tui.screens.cards import ApprovalCard, AwayCard
 from tui.screens.detail import DetailScreen
@@ -127,6 +129,27 @@ async def test_a_card_is_left_once(show: Show) -> None:
         card.dismiss(None)
         await pilot.pause(0.1)
         assert isinstance(app.screen, MainScreen) and app.failure is None
+
+
+async def test_a_screen_that_is_left_while_it_is_made_is_no_fault(show: Show) -> None:
+    async with show() as (pilot, app, _source):
+        await until(pilot, lambda: isinstance(app.screen, MainScreen))
+        for name in (
+            "help",
+            "palette",
+            "notes",
+            "settings",
+            "sessions",
+            "guidance",
+            "change",
+        ):
+            await app.doing(name)()
+            app.pop_screen()  # in the same moment
+            await pilot.pause()
+        assert app.failure is None and isinstance(app.screen, MainScreen)
+        with pytest.raises(NoMatches) as missed:
+            app.screen.query_one("#nothing")
+        assert not left_behind(missed.value, app.screen_stack), "of a screen that is there it is one"
 
 
 async def test_a_screen_looks_for_what_is_new_by_one_timer(show: Show) -> None:

@@ -264,7 +264,9 @@ class ApprovalCard(Card[Decision]):
     def compose(self) -> ComposeResult:
         with Vertical(id="card"):
             yield self._page
-            line = Input(placeholder="why not? enter sends, esc goes back", compact=True, id="reason")
+            line = Input(
+                placeholder="why not? enter sends, esc goes back", compact=True, select_on_focus=False, id="reason"
+            )
             line.cursor_blink = False
             line.display = False
             yield line

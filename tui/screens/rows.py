@@ -62,7 +62,7 @@ class RowsCard(Card[Answer]):
     def compose(self) -> ComposeResult:
         with Vertical(id="card"):
             yield self._page
-            line = Input(compact=True, id="row-line")
+            line = Input(compact=True, select_on_focus=False, id="row-line")
             line.cursor_blink = False
             line.display = False
             yield line

@@ -60,7 +60,8 @@ class Prompt(Horizontal):
         self._pane: Pane | None = None
         self._recall: Sequence[Recalled] = ()
         self._at = -1  # which of them is in the line; -1: a person's own new words
-        self.line = Input(compact=True, id="prompt-input")
+        # The focus is told late: it would select what is written by then, and the next letter take its place.
+        self.line = Input(compact=True, select_on_focus=False, id="prompt-input")
         self._before: Widget | None = None  # what had the focus
 
     def compose(self) -> ComposeResult:

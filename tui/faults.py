@@ -1,0 +1,26 @@
+"""Which exceptions are no fault: of screens that were left while they were being made."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Sequence
+
+from textual.css.query import NoMatches
+from textual.screen import Screen
+from textual.widget import Widget
+from textual.worker import WorkerFailed
+
+
+def left_behind(error: BaseException, shown: Sequence[Screen[object]]) -> bool:
+    """Whether a widget was looked for on a screen that is no longer `shown`: it was left before it had its widgets.
+
+    A key may leave a card in the very moment in which another opened it; Textual then makes it without what it holds.
+    """
+    if isinstance(error, WorkerFailed):
+        error = error.error
+    if not isinstance(error, NoMatches):
+        return False
+    nodes = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    screens = [node for node in nodes if isinstance(node, Screen)]
+    widgets = [node for node in nodes if isinstance(node, Widget) and not isinstance(node, Screen)]
+    return any(node not in shown for node in screens) or any(not node.is_attached for node in widgets)
