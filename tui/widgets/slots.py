@@ -104,6 +104,9 @@ class SlotsPane(Pane):
             return [label, (rest, look["faint"])]
         what = "baseline" if run.experiment == BASELINE else f"#{run.experiment}"
         what += {"repeat": " again", "certify": " cert."}.get(run.kind, "")
+        if self.model.connection.status == "dead":  # the next engine adopts it, or runs it again
+            words = left("cut off", self._cells(width, wide) - NAME - 12) if wide else "cut off"
+            return [label, (left(what, 11) + " ", look["accent"]), (words, look["warn"])]
         share = self.model.progress(run)
         cells = self._bar(width, wide)
         full, rest = bar(share, cells, look.glyph("bar_full"), look.glyph("bar_half"), look.glyph("bar_rest"))

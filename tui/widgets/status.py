@@ -68,6 +68,8 @@ class StatusLine(Canvas):
             return []
         run = min(runs, key=lambda r: (_PHASES.index(r.phase) if r.phase in _PHASES else len(_PHASES), r.run))
         what = "baseline" if run.experiment == 0 else f"#{run.experiment}"
+        if self.model.connection.status == "dead":
+            return [(what + " ", look["accent"]), ("cut off", look["warn"])]
         if run.phase not in ("training", "starting"):  # its clock has stopped: no share of a budget is left to tell
             return [(what + " ", look["accent"]), (run.phase or "", look["text"])]
         share = self.model.progress(run)
