@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from core.record.state import BASELINE, State
+from core.views import in_short
 from core.views.text import who
 
 Base = Literal["parent", "best", "baseline"]
@@ -70,7 +71,7 @@ class Changes:
             )
         if base == "parent" or (number == x.parent and not x.rebased):
             diff = self._diff_of(experiment)
-            why = f": {x.reason}" if x.reason else ""
+            why = f": {in_short(x.reason)}" if x.reason else ""
             return Told(
                 diff,
                 ""

@@ -5,7 +5,7 @@ from core.views.costs import Costs, Share, SlotTime, costs
 from core.views.curves import Forecast, difference, forecast, loss_at, speed
 from core.views.lineage import Branch, lineage
 from core.views.search import search
-from core.views.story import Away, away, sentence, show
+from core.views.story import Away, away, in_short, sentence, show
 from core.views.tables import (
     Row,
     baseline_failed,
@@ -39,6 +39,7 @@ __all__ = [
     "costs",
     "difference",
     "forecast",
+    "in_short",
     "leaderboard",
     "leaders",
     "lineage",

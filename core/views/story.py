@@ -26,12 +26,17 @@ def _who(experiment: int) -> str:
     return "baseline" if experiment == BASELINE else f"#{experiment}"
 
 
-def _because(reason: str) -> str:
-    """The first line of a reason, and its mend: other lines (of code, of output) have their place in `show`."""
+def in_short(reason: str) -> str:
+    """The first line of a reason, and its mend: other lines (of code, of output) have their place on the page."""
     first, *more = reason.strip().splitlines() or [""]
     first = first.partition("; the nearest lines are")[0].rstrip(": ")
     mend = next((f"; {line.strip()}" for line in more if line.strip().startswith("mend: ")), "")
-    return f": {first}{mend}" if first else ""
+    return first + mend if first else ""
+
+
+def _because(reason: str) -> str:
+    short = in_short(reason)
+    return f": {short}" if short else ""
 
 
 def _session_started(b: e.SessionStarted, m: Metric) -> str:

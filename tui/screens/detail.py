@@ -7,6 +7,7 @@ from typing import ClassVar
 from textual.strip import Strip
 from textual.widget import Widget
 
+from core.views import in_short
 from tui.model import Model
 from tui.screens import pages
 from tui.screens.reading import ReadingScreen
@@ -39,7 +40,7 @@ class Head(Canvas):
         return [
             strip_of(pages.result(self.model, x), width, text),
             strip_of([(" ", text), (title, look["bright"])], width, text),
-            strip_of([(" ", text), (brief(x.reason), look["dim"])], width, text),
+            strip_of([(" ", text), (brief(in_short(x.reason)), look["dim"])], width, text),
         ]
 
 

@@ -150,7 +150,7 @@ class FailuresScreen(ListScreen):
             (left((ended or ("before it ran" if not x.runs else "")).replace("_", " "), 16), look["dim"]),
         ]
         room = max(0, width - parts_width(parts))
-        reason = fit(brief(x.reason) or "turned down, tried again", room * 3 // 5)
+        reason = fit(brief(views.in_short(x.reason)) or "turned down, tried again", room * 3 // 5)
         parts.append((reason, look["text"]))
         return [*parts, ("   " + fit(brief(x.hypothesis), max(0, width - parts_width(parts) - 3)), look["dim"])]
 

@@ -8,6 +8,7 @@ import json
 from core.client import FileTail
 from core.record.metric import format_delta
 from core.record.state import BASELINE, Experiment
+from core.views import in_short
 from tui.model import Model
 from tui.text import Part, brief, flat
 from tui.widgets.tail import Tail
@@ -67,7 +68,9 @@ class ReasoningPane(Tail):
         if x.verdict and not self._told_end and (x.reason or x.hypothesis):
             self._told_end = True
             self.add(
-                brief(f"{x.verdict}: {x.reason}" if x.reason else x.verdict), "dim", self.look.glyph(x.verdict) + " "
+                brief(f"{x.verdict}: {in_short(x.reason)}" if x.reason else x.verdict),
+                "dim",
+                self.look.glyph(x.verdict) + " ",
             )
             self._open = False
 

@@ -13,6 +13,7 @@ from textual.strip import Strip
 from core.record.budget import format_seconds
 from core.record.metric import format_delta, format_metric
 from core.record.state import Run
+from core.views import in_short
 from tui.model import Model, Played
 from tui.text import Part, bar, brief, cut_parts, fit, left, parts_width, right, strip_of, width_of, wrap
 from tui.widgets.canvas import Canvas
@@ -238,7 +239,7 @@ class NowLine(Canvas):
         word = x.verdict or ""
         return [
             (f"{look.glyph(word)} #{x.number} {word}", look.verdict(word)),
-            (f"  {brief(x.reason)}", look["dim"]),
+            (f"  {brief(in_short(x.reason))}", look["dim"]),
             (f"   {brief(x.hypothesis)}", look["faint"]),
         ]
 
