@@ -1,0 +1,155 @@
+"""Claude's keys, models and prices against the local server: what a person must mend is said, the rest is found out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from core.record.errors import ResearcherMisconfigured
+from core.record.proposal import Usage
+from core.research.claude import ClaudeResearcher
+from core.research.provider import listed
+from tests.research.anthropic_server import MODELS, Server, model
+from tests.research.support import ANSWER, WRONG, Heard, ready
+from tests.research.test_claude import FAST, ask
+from tests.research.test_claude import environment as environment
+
+
+@pytest.mark.parametrize(
+    ("fault", "what", "mend"),
+    [
+        ({"status": 401, "code": "authentication_error"}, "key is not accepted", "ANTHROPIC_API_KEY"),
+        ({"status": 403, "code": "permission_error"}, "not allowed", "--model"),
+        ({"status": 404, "code": "not_found_error"}, "not found", "claude-sonnet-5-5"),
+        ({"status": 402, "code": "billing_error"}, "cannot pay", "credit"),
+        ({"status": 400, "code": "invalid_request_error", "message": "prompt is too long"}, "too long", "`read`"),
+        ({"status": 400, "code": "invalid_request_error", "message": "Your credit balance is too low"},
+         "cannot pay", "credit"),
+    ],
+)  # fmt: skip
+async def test_what_a_person_must_mend_is_said_at_once(fault: dict[str, Any], what: str, mend: str) -> None:
+    heard = Heard()
+    with Server([{"fault": "status", **fault}]) as server, pytest.raises(ResearcherMisconfigured) as caught:
+        await ask(server, heard)
+    assert what in caught.value.what and mend in caught.value.mend and caught.value.where
+    assert not heard.waits
+
+
+async def test_a_wrong_key_an_unknown_model_and_a_revoked_key() -> None:
+    with Server([ANSWER], key="sk-other") as server, pytest.raises(ResearcherMisconfigured, match="not accepted"):
+        await ask(server, Heard())
+    with Server([ANSWER]) as server, pytest.raises(ResearcherMisconfigured, match="not found") as caught:
+        await ask(server, Heard(), model="claude-opus-9")
+    assert "claude-opus-5-5" in caught.value.mend and "sk-" not in str(caught.value)
+
+
+async def test_a_key_revoked_in_mid_session_is_mended_by_a_file(tmp_path: Path) -> None:
+    session, heard = ready("claude"), Heard()
+    with Server([ANSWER, ANSWER]) as server:
+        os.environ["ANTHROPIC_BASE_URL"] = server.url
+        researcher = ClaudeResearcher(backoff=FAST)
+        assert (await researcher.propose(session.brief(1), heard)).edits
+        server.key = "sk-new"
+        with pytest.raises(ResearcherMisconfigured, match="not accepted") as caught:
+            await researcher.propose(session.brief(1), heard)
+        file = tmp_path / "config" / "autoresearch-tui" / "keys.toml"
+        assert str(file) in caught.value.mend and "sk-" not in str(caught.value)
+        file.parent.mkdir(parents=True)
+        file.write_text('ANTHROPIC_API_KEY = "sk-new"\n')
+        with pytest.raises(ResearcherMisconfigured, match="others can read") as caught:
+            await researcher.propose(session.brief(1), heard)
+        assert "chmod 600" in caught.value.mend
+        file.chmod(0o600)
+        assert (await researcher.propose(session.brief(1), heard)).edits
+        await researcher.close()
+
+
+@pytest.mark.parametrize("key", ["", " ", "sk-ключ", "sk-a\nb"])
+async def test_a_key_that_is_none(key: str) -> None:
+    os.environ["ANTHROPIC_API_KEY"] = key
+    with pytest.raises(ResearcherMisconfigured) as caught:
+        await ask("http://127.0.0.1:9", Heard())
+    assert caught.value.where == "ANTHROPIC_API_KEY" and caught.value.mend
+
+
+async def test_an_address_that_is_none() -> None:
+    with pytest.raises(ResearcherMisconfigured, match="no address"):
+        await ask("localhost:80", Heard())
+
+
+@pytest.mark.parametrize(
+    ("models", "chosen"),
+    [
+        (MODELS, "claude-opus-5-5"),
+        (MODELS[2:3] + MODELS[:1], "claude-sonnet-5-5"),
+        (MODELS[:1], "claude-haiku-5-5"),
+        ([model("x-opus-7", None, "2026-01-01T00:00:00Z"), model("y-9", None, "2026-10-01T00:00:00Z")], "x-opus-7"),
+        ([model("a", "opus", "2026-10-01T00:00:00Z", lifecycle="deprecated"), MODELS[3]], "claude-opus-4-5"),
+    ],
+)
+async def test_the_default_model_is_chosen_from_what_the_key_can_use(models: Any, chosen: str) -> None:
+    with Server([ANSWER], models=models) as server:
+        await ask(server, Heard())
+    assert server.requests[0]["model"] == chosen
+
+
+async def test_a_list_of_models_that_never_ends_is_known_after_all() -> None:
+    async def pages() -> AsyncIterator[SimpleNamespace]:
+        while True:
+            for name in ("a", None, "b"):
+                yield SimpleNamespace(id=name)
+
+    assert [m.id for m in await listed(pages())] == ["a", "b"]
+
+
+async def test_no_model_at_all() -> None:
+    with Server([ANSWER], models=[]) as server, pytest.raises(ResearcherMisconfigured, match="lists no model"):
+        await ask(server, Heard())
+
+
+async def test_each_model_is_asked_for_thinking_in_a_way_it_takes() -> None:
+    with Server([ANSWER]) as server:
+        await ask(server, Heard(), model="claude-opus-4-5")
+    thinking = server.requests[0]["thinking"]
+    assert thinking["type"] == "enabled" and thinking["budget_tokens"] >= 1024
+    silent = model("m", None, "2026-01-01T00:00:00Z", thinking=())
+    silent["capabilities"]["thinking"]["supported"] = True  # the list is wrong: the model refuses every kind
+    for kind in silent["capabilities"]["thinking"]["types"].values():
+        kind["supported"] = False
+    heard = Heard()
+    with Server([ANSWER], models=[silent]) as server:
+        await ask(server, heard)
+    assert "refused" in server.requests[0] and "thinking" not in server.requests[-1]
+    assert any("does not take this way of thinking" in note for note in heard.notes)
+
+
+async def test_what_it_cost_and_a_price_that_is_not_known(tmp_path: Path) -> None:
+    usage = {"input_tokens": 1000, "output_tokens": 500, "cache_read_input_tokens": 9000,
+             "cache_creation_input_tokens": 2000}  # fmt: skip
+    heard = Heard()
+    with Server([{**ANSWER, "usage": usage}]) as server:
+        await ask(server, heard)
+    [charged] = heard.usages
+    assert (charged.input_tokens, charged.output_tokens, charged.cached_tokens) == (3000, 500, 9000)
+    assert charged.usd == pytest.approx((1000 * 4 + 500 * 20 + 9000 * 0.2 + 2000 * 5) / 1e6)
+    unknown = [model("new-opus", "opus", "2026-01-01T00:00:00Z")]
+    heard = Heard()
+    with Server([{**ANSWER, "tool": WRONG}, ANSWER], models=unknown) as server:
+        await ask(server, heard)
+    assert heard.usages == [Usage(1000, 200, 0, None)] * 2
+    assert sum("price of new-opus is not known" in note for note in heard.notes) == 1
+    prices = tmp_path / "config" / "autoresearch-tui" / "prices.toml"
+    prices.parent.mkdir(parents=True)
+    prices.write_text('["new-opus"]\ninput = 1.0\noutput = 10.0\n')
+    heard = Heard()
+    with Server([ANSWER], models=unknown) as server:
+        await ask(server, heard)
+    assert heard.usages[0].usd == pytest.approx(0.003)
+    prices.write_text('["new-opus"]\ninput = "cheap"\n')
+    with pytest.raises(ResearcherMisconfigured, match="prices of 'new-opus'"):
+        await ask("http://127.0.0.1:9", Heard())
