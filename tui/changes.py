@@ -5,14 +5,14 @@ Against its parent the log has the diff. Any other is asked of git, in a thread:
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from core.git import Git
+from core.record.errors import GitError
 from core.record.state import BASELINE, State
 from core.views import in_short
 from core.views.text import who
@@ -110,22 +110,11 @@ class Changes:
 
 
 def _diff(project: Path, one: str, other: str) -> Told:
-    """`git diff` without anything that the repository's settings could run."""
-    words = ["git", "-c", "core.fsmonitor=false", "-c", "diff.external=", "--no-pager", "diff", "--no-ext-diff"]
-    words += ["--no-textconv", "--no-color", "--src-prefix=a/", "--dst-prefix=b/", "--end-of-options", one, other]
+    git = Git(project, seconds=GIT_SECONDS)
     try:
-        done = subprocess.run(
-            words,
-            cwd=project,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=GIT_SECONDS,
-            check=False,
-            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return Told(words=f"git could not be asked ({type(error).__name__})")
-    if done.returncode:
-        return Told(words="the repository does not have these commits any more")
-    text = done.stdout[:MOST_BYTES].decode(errors="replace")
+        if not all(git.resolve(f"{commit}^{{commit}}") for commit in (one, other)):
+            return Told(words="the repository does not have these commits any more")
+        text = git.diff(one, other, "-p", "--relative")[:MOST_BYTES].decode(errors="replace")
+    except GitError as error:
+        return Told(words=error.what)
     return Told(text, "" if text else "no difference")

@@ -13,18 +13,18 @@ import hashlib
 import os
 import shutil
 import stat
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.engine.setup import Setup
 from core.engine.workplace import Workplace
+from core.git import Git
 from core.lab import cage, environment
 from core.lab.attended import attend, sweep
 from core.lab.trees import remove_tree
 from core.record.edits import MAX_BYTES, matches
-from core.record.errors import LabError, ResearcherMisconfigured
+from core.record.errors import GitError, LabError, ResearcherMisconfigured
 from core.research.workshop import Bench, Changes, Done, Order
 from core.session import state_home
 
@@ -34,8 +34,11 @@ FROZEN = 400  # paths that are mounted read-only one by one; a project with more
 WALKED = 20_000  # files looked at for new ones
 HASHED = 4 << 20  # bytes up to which a file is compared by what is in it, else by its size and time
 GIT_SECONDS = 60.0
-_GIT = ("git", "-c", "user.name=researcher", "-c", "user.email=researcher@localhost", "-c", "core.hooksPath=/dev/null",
-        "-c", "commit.gpgSign=false", "-c", "init.defaultBranch=main", "-c", "gc.auto=0")  # fmt: skip
+_IDENTITY = {
+    f"GIT_{role}_{what}": value
+    for role in ("AUTHOR", "COMMITTER")
+    for what, value in (("NAME", "researcher"), ("EMAIL", "researcher@localhost"))
+}
 
 
 class EngineWorkshop:
@@ -98,13 +101,12 @@ class _Bench:
 
     def _own_repository(self) -> None:
         """Best effort: an agent that wants git has one, and one that commits commits there."""
-        env = {**self._setup.environment, "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
-        for words in (("init", "-q", "--template="), ("add", "-A"), ("commit", "-q", "-m", "as it stands")):
-            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-                subprocess.run(
-                    [*_GIT, *words], cwd=self._base / "tree", env=env, stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=GIT_SECONDS,
-                )  # fmt: skip
+        git = Git(self._base / "tree", seconds=GIT_SECONDS)
+        env = {**_IDENTITY, "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
+        with contextlib.suppress(GitError):
+            git.bytes_("init", "-q", "--template=", "--initial-branch=main", env=env)
+            git.bytes_("add", "-A", env=env)
+            git.bytes_("commit", "-q", "-m", "as it stands", env=env)
 
     # --- running ---
 
@@ -141,10 +143,8 @@ class _Bench:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in order.home_files:
             _carry(Path.home() / name, home / name)
-        identity = {f"GIT_{who}_{what}": value for who in ("AUTHOR", "COMMITTER")
-                    for what, value in (("NAME", "researcher"), ("EMAIL", "researcher@localhost"))}  # fmt: skip
         return {
-            **self._setup.environment, **identity, "CUDA_VISIBLE_DEVICES": "", **order.env, "HOME": str(home),
+            **self._setup.environment, **_IDENTITY, "CUDA_VISIBLE_DEVICES": "", **order.env, "HOME": str(home),
             "TMPDIR": "/tmp" if self._setup.cage.tier == "A" else str(self._base / "tmp"), "CI": "1", "TERM": "dumb",
         }  # fmt: skip
 

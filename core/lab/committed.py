@@ -8,32 +8,29 @@ hold data, too. So nothing that was there stays.
 from __future__ import annotations
 
 import os
-import subprocess
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from core.git import Git
 from core.lab.trees import remove_tree
-from core.record.errors import LabError
-
-_GIT = ("git", "--no-optional-locks", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false")
 
 
 def restore(worktree: Path, inputs: Mapping[str, Path] | None = None) -> None:
     """Empty the worktree around `worktree` and check its commit out again; `inputs` are links to lay in `worktree`.
 
-    A folder that is no linked worktree (a user's own checkout, no repository at all) is left alone. Raises LabError
+    A folder that is no linked worktree (a user's own checkout, no repository at all) is left alone. Raises GitError
     when git cannot do it, OSError when a file cannot be removed.
     """
     top = _top(worktree)
     if top is None:
         return
     with tempfile.TemporaryDirectory(prefix="autoresearch-index-") as folder:
-        index = str(Path(folder) / "index")
-        _git(top, "read-tree", "HEAD", index=index)
+        git, env = Git(top), {"GIT_INDEX_FILE": str(Path(folder) / "index")}
+        git.bytes_("read-tree", "HEAD", env=env)
         _sweep(top)
-        _git(top, "checkout-index", "--all", "--force", "--quiet", index=index)
+        git.bytes_("checkout-index", "--all", "--force", "--quiet", env=env)
     lay_inputs(worktree, inputs or {})
 
 
@@ -70,11 +67,3 @@ def _sweep(top: Path) -> None:
         for name in os.listxattr(path) if hasattr(os, "listxattr") else ():
             with suppress(OSError):  # not ours to remove, so not the run's to set
                 os.removexattr(path, name)
-
-
-def _git(top: Path, *args: str, index: str) -> None:
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    done = subprocess.run([*_GIT, *args], cwd=top, env={**clean, "GIT_INDEX_FILE": index}, capture_output=True)
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise LabError(f"git {args[0]} failed: {said[-1] if said else 'no reason given'}", where=str(top))

@@ -8,15 +8,14 @@ project (the folder that holds program.md), which may be a subfolder of the repo
 from __future__ import annotations
 
 import os
-import shutil
+import re
 import tempfile
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
-from core.lab.gitshell import IDENTITY, GitShell, cannot_open, last_line, scrub_environment
+from core.git import IDENTITY, Git, reason
 from core.lab.patience import outlasting
 from core.lab.tree import Tree
 from core.lab.trees import remove_tree
@@ -42,8 +41,8 @@ class _Entry:
 class Repository:
     """A repository and the project in it. Safe to use from several threads."""
 
-    def __init__(self, repo: Any, root: Path, prefix: str, common_dir: Path, git_dir: Path) -> None:
-        self._git = GitShell(repo.git, root)
+    def __init__(self, root: Path, prefix: str, common_dir: Path, git_dir: Path) -> None:
+        self._git = Git(root)
         self.root = root
         self.prefix = prefix
         self.common_dir = common_dir
@@ -57,29 +56,19 @@ class Repository:
         project = project.resolve()
         if not project.is_dir():
             raise ProjectError("there is no such folder", where=str(project))
-        if shutil.which("git") is None:
-            raise ProjectError("git is not installed", mend="install git, for example: apt-get install git")
-        scrub_environment()
-        import git  # heavy, and fails to import where git is missing
-
-        shell = git.Git(str(project))
+        git = Git(project)
 
         def tell(option: str) -> str:
             # One at a time: a path may hold a line break.
-            try:
-                return str(shell.execute(["git", "rev-parse", option]))
-            except git.GitCommandError as error:
-                raise cannot_open(project, str(error.stderr)) from None
+            status, out, error = git.run("rev-parse", option)
+            if status:
+                raise _cannot_open(project, error)
+            return os.fsdecode(out.removesuffix(b"\n"))
 
-        if tell("--is-bare-repository") == "true":
-            raise ProjectError(
-                "this is a bare git repository: it has no files to work on",
-                where=str(project), mend="clone it, and start in the clone",
-            )  # fmt: skip
         root = Path(tell("--show-toplevel")).resolve()
         prefix = project.relative_to(root).as_posix()
         common, git_dir = (project / tell("--git-common-dir")).resolve(), Path(tell("--absolute-git-dir")).resolve()
-        repository = cls(git.Repo(str(root)), root, prefix, common, git_dir)
+        repository = cls(root, prefix, common, git_dir)
         if repository._git.resolve("HEAD^{commit}") is None:
             if repository._git.resolve("HEAD") is not None:
                 raise ProjectError(
@@ -189,13 +178,10 @@ class Repository:
 
     def diff(self, a: str, b: str) -> str:
         """Unified diff from `a` to `b`, restricted to the project and with its paths."""
-        out = self._git.bytes_("diff-tree", "-r", "-p", "--no-ext-diff", "--no-textconv", "--no-renames", "--no-color",
-                          "--src-prefix=a/", "--dst-prefix=b/", *self._relative(), a, b)  # fmt: skip
-        return out.decode("utf-8", "replace")
+        return self._git.diff(a, b, "-p", *self._relative()).decode("utf-8", "replace")
 
     def numstat(self, a: str, b: str) -> Numstat:
-        out = self._git.bytes_("diff-tree", "-r", "-z", "--numstat", "--no-ext-diff", "--no-textconv", "--no-renames",
-                          *self._relative(), a, b)  # fmt: skip
+        out = self._git.diff(a, b, "-z", "--numstat", *self._relative())
         files, added, removed = [], 0, 0
         for record in filter(None, out.split(b"\0")):
             plus, minus, name = record.split(b"\t", 2)
@@ -243,7 +229,7 @@ class Repository:
 
         Raises GitConflict, naming the file, when it does not apply, and when nothing of it is left to apply.
         """
-        out = self._git.bytes_("diff-tree", "-r", "-z", "--no-renames", "--name-only", old_parent, commit)
+        out = self._git.diff(old_parent, commit, "-z", "--name-only")
         paths = [os.fsdecode(name) for name in out.split(b"\0") if name]
         base, mine, theirs = (self._entries(c, paths) for c in (old_parent, commit, new_parent))
         changes: dict[str, _Entry | None] = {}
@@ -269,7 +255,7 @@ class Repository:
                 name.write_bytes(self._blob(entry) if entry else b"")
             status, merged, error = self._git.run("merge-file", "-p", *map(str, names))
         if status < 0 or status > 127:
-            raise GitConflict(f"cannot be merged: {last_line(error)}", where=shown)
+            raise GitConflict(f"cannot be merged: {reason(error)}", where=shown)
         if status > 0:
             places = "one place" if status == 1 else f"{status} places"
             raise GitConflict(f"the change does not apply on the new parent: they differ in {places}", where=shown)
@@ -297,7 +283,7 @@ class Repository:
             mend = "see `git branch -a`; another branch may be in the way of the name"
             if not self.commit_exists(commit):
                 mend = "its commit is gone: fetch it back, or start another session with --session NAME"
-            raise LabError(f"git cannot move {ref}: {last_line(error)}", where=str(self.root), mend=mend)
+            raise LabError(f"git cannot move {ref}: {reason(error)}", where=str(self.root), mend=mend)
 
     # --- worktrees --------------------------------------------------------------------------------------------------
 
@@ -314,7 +300,7 @@ class Repository:
             path.parent.mkdir(parents=True, exist_ok=True)
             status, _, error = self._git.run("worktree", "add", "--force", "--detach", str(path), commit)
             if status:
-                raise LabError(f"git cannot check out {commit[:10]}: {last_line(error)}", where=str(path))
+                raise LabError(f"git cannot check out {commit[:10]}: {reason(error)}", where=str(path))
         return path / self.prefix
 
     def remove_worktree(self, path: Path) -> None:
@@ -413,3 +399,37 @@ class Repository:
 
     def _write_blob(self, data: bytes) -> str:
         return self._git.bytes_("hash-object", "-w", "--no-filters", "--stdin", stdin=data).decode().strip()
+
+
+def _cannot_open(project: Path, stderr: str) -> ProjectError:
+    text = stderr.strip()
+    if "dubious ownership" in text:
+        match = re.search(r"repository at '([^']+)'", text)
+        place = match[1] if match else str(project)
+        return ProjectError(
+            "the git repository belongs to another user, and git will not use it",
+            where=place, mend=f"git config --global --add safe.directory '{place}'",
+        )  # fmt: skip
+    broken = next((place for place in (project, *project.parents) if (place / ".git" / "objects").is_dir()), None)
+    if "not a git repository" in text and broken is not None:
+        return ProjectError(
+            "git does not know the repository here for one: its HEAD or configuration is broken",
+            where=str(broken / ".git"),
+            mend="put .git/HEAD right (it holds a line such as `ref: refs/heads/main`), or clone again",
+        )
+    if "not a git repository" in text:
+        return ProjectError(
+            "this is not a git repository: every experiment is a commit, so there must be one",
+            where=str(project), mend="git init && git add -A && git commit -m 'first'",
+        )  # fmt: skip
+    if "must be run in a work tree" in text or "cannot use bare repository" in text:
+        if ".git" in project.parts:
+            return ProjectError("this folder is git's own", where=str(project), mend="start in the project's folder")
+        return ProjectError(
+            "this is a bare git repository: it has no files to work on",
+            where=str(project), mend="clone it, and start in the clone",
+        )  # fmt: skip
+    return ProjectError(
+        f"git cannot open the repository: {reason(text)}",
+        where=str(project), mend=f"mend what git says, until it is content with: git -C '{project}' status",
+    )  # fmt: skip

@@ -19,7 +19,8 @@ AutoresearchError            what went wrong, where, and the mend
 │   ├── ProposalFailed       answered, but nothing usable came of it
 │   └── ScriptEnded          nothing more to propose: the session is finished
 └── LabError                 git, sandbox, runner or scorer
-    ├── GitConflict          a change does not apply on the new best
+    ├── GitError             git failed, did not end in time, or is not installed
+    │   └── GitConflict      a change does not apply on the new best
     └── ScorerFault          the scorer itself failed
 """
 
@@ -118,7 +119,11 @@ class LabError(AutoresearchError):
     pass
 
 
-class GitConflict(LabError):
+class GitError(LabError):
+    pass
+
+
+class GitConflict(GitError):
     pass
 
 

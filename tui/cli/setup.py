@@ -12,7 +12,8 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from core.record.errors import EngineError, ProjectError
+from core.git import Git, require_git
+from core.record.errors import EngineError, GitError, ProjectError
 from tui.cli.output import Output
 
 ESSENTIAL_TIMEOUT = 120.0  # seconds for doctor's probes: a sandbox probe on a busy machine is slow
@@ -68,12 +69,12 @@ def _nanotrain(folder: Path, out: Output) -> None:
     program = _nanotrain_program()
     if (folder / "nanotrain").exists():
         raise ProjectError("there is a nanotrain here already", where=str(folder), mend="choose another folder")
-    if shutil.which("git") is None:
-        raise ProjectError("git is not installed", mend="apt install git")
+    require_git()
+    git = Git(folder, seconds=60.0, hooks=True)  # the commit is the user's own, and his hooks hold for it
     folder.mkdir(parents=True, exist_ok=True)
     own = not _in_git(folder)
     if own:
-        _git(folder, "init", "--quiet")
+        git.bytes_("init", "--quiet")
     shutil.copytree(source, folder / "nanotrain", ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
     (folder / "program.md").write_text(program, encoding="utf-8")
     written = ["nanotrain", "program.md"]
@@ -81,9 +82,9 @@ def _nanotrain(folder: Path, out: Output) -> None:
         (folder / ".gitignore").write_text(_IGNORED)
         written.append(".gitignore")
     try:
-        _git(folder, "add", "--", *written)
-        _git(folder, *_identity(folder), "commit", "--quiet", "-m", "nanotrain, to be researched", "--", *written)
-    except ProjectError as error:
+        git.bytes_("add", "--", *written)
+        git.bytes_(*_identity(git), "commit", "--quiet", "-m", "nanotrain, to be researched", "--", *written)
+    except GitError as error:
         error.mend = "the files are written: mend what git says, then commit them: "
         error.mend += f"git add {' '.join(written)} && git commit -m nanotrain"
         raise
@@ -94,29 +95,14 @@ def _nanotrain(folder: Path, out: Output) -> None:
     out.line(f"  next: cd {out.paint(shlex.quote(str(folder)), 'text')} && autoresearch-tui")
 
 
-def _git(folder: Path, *words: str) -> str:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=60, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ProjectError(f"git could not be run ({error})", mend="apt install git") from error
-    if done.returncode != 0:
-        lines = [line.strip() for line in (done.stderr or done.stdout).splitlines()]
-        said = " ".join(line for line in lines if line and not line.startswith("hint:"))
-        verb = next(w for w in words if not w.startswith("-") and "=" not in w)
-        raise ProjectError(f"git {verb} failed: {said[:400]}", where=str(folder))
-    return done.stdout.strip()
-
-
 def _in_git(folder: Path) -> bool:
     return any((place / ".git").exists() for place in (folder, *folder.parents))
 
 
-def _identity(folder: Path) -> tuple[str, ...]:
+def _identity(git: Git) -> tuple[str, ...]:
     """A name to commit by, where the person has told git none."""
-    done = subprocess.run(["git", "-C", str(folder), "config", "user.email"], capture_output=True, check=False)
-    return () if done.stdout.strip() else ("-c", "user.name=autoresearch", "-c", "user.email=autoresearch@localhost")
+    known = git.run("config", "user.email").out.strip()
+    return () if known else ("-c", "user.name=autoresearch", "-c", "user.email=autoresearch@localhost")
 
 
 def doctor(arguments: Namespace, out: Output) -> int:

@@ -1,0 +1,149 @@
+"""The one runner of git, for the lab, the client, the screen and the command line.
+
+It runs on GitPython, which is imported at the first command, since that takes longer than a status. Whatever the
+caller's environment and the repository's configuration hold, a command obeys the same rules: no hook, no fsmonitor,
+no external diff, no textconv, no pager, no prompt, no terminal, no inherited GIT_* variable, no repository that lies
+as plain files inside a work tree, the C locale, the folder it was given or none, and an end after a time limit.
+Configured filters (git-lfs) do run: without them a checkout would not hold the user's files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from core.record.errors import GitError
+
+MAX_SECONDS = 600.0  # of one command, where the caller sets no limit
+MAX_REASON = 400  # characters of what git says where it names no fatal line
+IDENTITY = {
+    "GIT_AUTHOR_NAME": "autoresearch",
+    "GIT_AUTHOR_EMAIL": "autoresearch@localhost",
+    "GIT_COMMITTER_NAME": "autoresearch",
+    "GIT_COMMITTER_EMAIL": "autoresearch@localhost",
+}
+# What the environment may say about git without turning a command to another repository, index or identity.
+_KEPT_VARIABLES = {
+    "GIT_EXEC_PATH", "GIT_CEILING_DIRECTORIES", "GIT_DISCOVERY_ACROSS_FILESYSTEM",
+    "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM",
+}  # fmt: skip
+# No refresh of the user's index, and file names as they are.
+_SAFE = (
+    "--no-pager", "--no-optional-locks", "-c", "core.fsmonitor=false", "-c", "safe.bareRepository=explicit",
+    "-c", "core.quotePath=false", "-c", "color.ui=false", "-c", "gc.auto=0", "-c", "maintenance.auto=false",
+    "-c", "advice.detachedHead=false", "-c", "credential.interactive=false",
+)  # fmt: skip
+_NO_HOOKS = ("-c", "core.hooksPath=/dev/null", "-c", "commit.gpgSign=false")
+_NO_PROMPTS = {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "SSH_ASKPASS": "true"}
+_DIFF = (
+    "diff-tree", "-r", "--no-ext-diff", "--no-textconv", "--no-renames", "--no-color",
+    "--src-prefix=a/", "--dst-prefix=b/",
+)  # fmt: skip
+
+
+class Answer(NamedTuple):
+    status: int
+    out: bytes
+    error: str
+
+
+class Git:
+    """git in one folder. Safe to use from several threads.
+
+    `seconds`: limit for a command that names none. `hooks`: run the user's hooks and sign as he does, for a commit
+    that is made in his name.
+    """
+
+    def __init__(self, folder: Path, *, seconds: float = MAX_SECONDS, hooks: bool = False) -> None:
+        self.folder = folder
+        self._seconds = seconds
+        self._options = ("-C", str(folder), *_SAFE, *(() if hooks else _NO_HOOKS))
+
+    def run(
+        self, *args: str, env: Mapping[str, str] | None = None, stdin: bytes | None = None, seconds: float | None = None
+    ) -> Answer:
+        """Exit status, standard output and standard error of one command. Raises GitError when it does not end."""
+        limit = self._seconds if seconds is None else seconds
+        variables = {**_NO_PROMPTS, **(env or {})}
+        kept = {*variables, *_KEPT_VARIABLES}
+        dropped = [name for name in os.environ if name.startswith("GIT_") and name not in kept]
+        # GitPython can only add to the environment, and os.environ belongs to the whole process.
+        command = ["env", *(word for name in dropped for word in ("-u", name))] if dropped else []
+        with contextlib.ExitStack() as stack:
+            source = stack.enter_context(tempfile.TemporaryFile()) if stdin is not None else None
+            if source is not None and stdin is not None:
+                source.write(stdin)
+                source.seek(0)
+            process = _start([*command, "git", *self._options, *args], source, variables)
+            try:
+                out, error = process.communicate(timeout=limit)
+            except BaseException as fault:
+                with contextlib.suppress(OSError):  # the whole group: a helper would hold the pipes open
+                    os.killpg(process.pid, signal.SIGKILL)
+                if not isinstance(fault, subprocess.TimeoutExpired):
+                    raise
+                raise GitError(
+                    f"git {_verb(args)} did not end within {limit:g} s",
+                    where=str(self.folder), mend="check that the disk answers and that no other git holds a lock",
+                ) from None  # fmt: skip
+        return Answer(process.returncode, out, error.decode("utf-8", "replace"))
+
+    def bytes_(self, *args: str, **more: Any) -> bytes:
+        """Standard output of a command that succeeds. Raises GitError with what git says when it does not."""
+        status, out, error = self.run(*args, **more)
+        if status:
+            raise GitError(
+                f"git {_verb(args)} failed: {reason(error or out.decode(errors='replace'))}",
+                where=str(self.folder),
+                mend=f"mend what git says there, until `git status` and `git fsck` in {self.folder} are content",
+            )
+        return out
+
+    def text(self, *args: str, **more: Any) -> str:
+        return self.bytes_(*args, **more).decode("utf-8", "surrogateescape").strip()
+
+    def resolve(self, name: str) -> str | None:
+        """The object that `name` names, if there is one."""
+        status, out, _ = self.run("rev-parse", "--verify", "--quiet", "--end-of-options", name)
+        return out.decode().strip() if status == 0 else None
+
+    def diff(self, one: str, other: str, *how: str) -> bytes:
+        """What differs between two commits, as `how` says it (`-p`, `--numstat`, …)."""
+        return self.bytes_(*_DIFF, *how, "--end-of-options", one, other)
+
+
+def require_git() -> None:
+    """Raises GitError where git is not installed."""
+    if shutil.which("git") is None:
+        raise GitError("git is not installed", mend="install git, for example: apt-get install git")
+
+
+def _start(command: list[str], source: Any, variables: Mapping[str, str]) -> Any:
+    """The process, through GitPython."""
+    require_git()
+    try:
+        import git  # heavy
+
+        return git.Git().execute(command, istream=source, env=variables, as_process=True, start_new_session=True)
+    except ImportError as error:  # GitPython tries git as it is imported
+        raise GitError(f"git does not work: {reason(str(error))}", mend="try: git --version") from None
+    except OSError as error:
+        raise GitError(f"git could not be started: {error.strerror or error}") from None
+
+
+def _verb(args: tuple[str, ...]) -> str:
+    return next((arg for arg, before in zip(args, ("", *args), strict=False) if arg[:1] != "-" and before != "-c"), "")
+
+
+def reason(said: str) -> str:
+    """Why git failed, from what it says: its last fatal line, else all lines but its hints."""
+    lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith("hint:")]
+    last = next((line for line in reversed(lines) if line.startswith(("fatal:", "error:"))), None)
+    return last or " ".join(lines)[:MAX_REASON] or "no reason given"
