@@ -22,7 +22,7 @@ from textual.filter import LineFilter, NoColor
 from core.client import Client
 from core.record import commands
 from core.record.errors import AutoresearchError, UsageError
-from core.record.events import Noted
+from core.record.events import BranchHeld, Noted
 from core.session import SessionPaths
 from core.views import clean
 from tui.actions import REGISTRY
@@ -296,6 +296,8 @@ class Cockpit(App[int]):
             body = event.body
             if isinstance(body, Noted) and body.level != "info":
                 self.tell(body.text, "bad" if body.level == "error" else "warn")
+            elif isinstance(body, BranchHeld) and body.words:
+                self.tell(body.words, "warn")
         if not self.model.replaying:
             self.offer_approval()
 

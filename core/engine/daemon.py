@@ -26,11 +26,12 @@ from core.engine.setup import Setup
 from core.lab.device import Devices
 from core.log import Log, is_blank
 from core.record import events as e
-from core.record.errors import AutoresearchError, SessionError
+from core.record.errors import AutoresearchError, GitError, SessionError
 from core.record.pulse import Pulse
 from core.session import EngineOptions, SessionPaths, hold
 
 PULSE_SECONDS = 1.0
+BRANCH_SECONDS = 3.0  # between two looks at whether the user has let go of the session's branch
 LAST_WORD_SECONDS = 20.0  # that an ending engine waits for room on the disk
 LOG_LIMIT = 5_000_000  # bytes of engine.log kept from earlier engines
 
@@ -134,9 +135,10 @@ class _Engine:
         self.setup.repo.patient = True  # until now a full disk was a refusal
         _answer(ready, {"ok": True, "pid": os.getpid()})
         say(f"engine {os.getpid()} serves {self.setup.paths.name} with {self.setup.researcher.name}")
-        ticker = asyncio.create_task(self._tick())
+        ticker, follower = asyncio.create_task(self._tick()), None
         try:
             await recover.recover(loop)
+            follower = asyncio.create_task(self._follow_branch())
             state, reason = await loop.run()
         except AutoresearchError as error:
             state, reason = "crashed", str(error)
@@ -145,6 +147,8 @@ class _Engine:
             state, reason = "crashed", f"a fault of the engine's own: {error!r}; see {self.setup.paths.engine_log}"
         finally:
             ticker.cancel()
+            if follower is not None:
+                follower.cancel()
         return await self._close(state, reason)
 
     async def _close(self, state: e.SessionState, reason: str) -> int:
@@ -152,6 +156,7 @@ class _Engine:
         self.setup.repo.patient = False
         try:
             async with asyncio.timeout(LAST_WORD_SECONDS):
+                await self._catch_up()
                 await self.journal.write(
                     e.StateChanged(state, reason), e.EngineStopped("" if state == "crashed" else reason)
                 )
@@ -184,6 +189,17 @@ class _Engine:
                 self.server.pulse(await self._pulse())
             await self.loop.budget_watch()
             await asyncio.sleep(PULSE_SECONDS)
+
+    async def _follow_branch(self) -> None:
+        while True:
+            await asyncio.sleep(BRANCH_SECONDS)
+            await self._catch_up()
+
+    async def _catch_up(self) -> None:
+        """Move a branch that the user had checked out, now or at a later try."""
+        if self.journal.state.branch_held:
+            with contextlib.suppress(GitError):
+                await self.loop.judge.follow()
 
     async def _pulse(self) -> Pulse:
         thought = self.loop.thinker.now

@@ -29,6 +29,8 @@ class Judge:
         self._setup = setup
         self._journal = journal
         self._turn = asyncio.Lock()
+        self._moving = asyncio.Lock()
+        self._held = ""  # why the branch was not moved
         self.busy: set[int] = set()
 
     async def settle(self, experiment: int, verdict: e.Verdict, reason: str) -> None:
@@ -129,7 +131,7 @@ class Judge:
             facts.append(e.NoiseEstimated(noise.sigma, noise.low, noise.high, noise.df))
         await self._journal.write(*facts)
         if verdict == "kept":
-            await asyncio.to_thread(self.move_branch)
+            await self.follow()
             return "leader"
         return decision.repeat or "candidate" if verdict == "provisional" else "done"
 
@@ -170,19 +172,42 @@ class Judge:
         await asyncio.to_thread(repo.keep_ref, self._setup.paths.name, x.number, new)
         return "rebased"
 
-    def move_branch(self) -> list[str]:
-        """Put the session's branch at the best, as the log says. Idempotent. Returns what was done, in words."""
+    async def follow(self) -> None:
+        """Make the branch follow the best, as the log says. One that the user has checked out stays: that is logged."""
+        async with self._moving:
+            done = await asyncio.to_thread(self._move_branch)
+            for words in done[:-1]:  # beside the move itself
+                await self._journal.write(e.Noted("warning", words))
+            if self._held != self._journal.state.branch_held:
+                await self._journal.write(e.BranchHeld(self._held))
+
+    def _move_branch(self) -> list[str]:
+        """Put the session's branch at the best, unless `_held` says why not. Returns what was done, in words."""
         setup, state = self._setup, self._journal.state
-        best = state.best_commit or setup.commit
-        if setup.repo.branch_commit(setup.paths.branch) == best:
+        repo, branch, best = setup.repo, setup.paths.branch, state.best_commit or setup.commit
+        self._held = ""
+        at = repo.branch_commit(branch)
+        if at == best:
             return []
-        setup.repo.set_branch(setup.paths.branch, best)
-        return [f"moved the branch {setup.paths.branch} to {best[:10]} (best #{state.best})"]
+        if checkout := repo.checked_out_at(branch, apart_from=setup.paths.worktrees):
+            self._held = (
+                f"the branch {branch} is checked out at {checkout.path}: it stays where it is, "
+                f"and an engine moves it to the best once it is free, with: {checkout.release}"
+            )
+            return []
+        done = []
+        if at is not None and at not in {setup.commit, *(x.commit for x in state.experiments.values())}:
+            repo.keep_ref(setup.paths.name, f"own-{at[:10]}", at)  # a commit of the user's
+            done.append(
+                f"kept {at[:10]}, which is no experiment's, at refs/autoresearch/{setup.paths.name}/own-{at[:10]}"
+            )
+        repo.set_branch(branch, best)
+        return [*done, f"moved the branch {branch} to {best[:10]} (best #{state.best})"]
 
     def agree(self) -> list[str]:
         """Make all of git say what the log says: the branch, and a ref at every experiment. For a starting engine."""
         setup, state = self._setup, self._journal.state
-        done = self.move_branch()
+        done = self._move_branch()
         refs = setup.repo.refs(setup.paths.name)
         for number, x in state.experiments.items():
             if x.commit and number != BASELINE and refs.get(number) != x.commit:

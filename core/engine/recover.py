@@ -29,6 +29,7 @@ async def recover(loop: Loop) -> None:
         elif number and not x.runs:
             actions.append(f"experiment {number} was proposed and not run: it goes on")
     actions += await asyncio.to_thread(loop.judge.agree)
+    await loop.judge.follow()
     keep = {setup.paths.worktree(run.run) for run in state.live_runs()}
     actions += await asyncio.to_thread(_sweep, loop, keep)
     first = not any(x.runs for x in state.experiments.values())

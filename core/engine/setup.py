@@ -121,6 +121,13 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Setup:
     else:
         check_files(program, paths.project)
         commit = _fresh_commit(paths, repo, program, options)
+    checkout = repo.checked_out_at(paths.branch, apart_from=paths.worktrees)
+    if checkout and not asked.errand:  # an errand moves no branch
+        raise SessionError(
+            f"the branch {paths.branch} is checked out here, and a session moves its branch",
+            where=str(checkout.path),
+            mend=f"free it with: {checkout.release}",
+        )
     slots = device.parse_slots(options.slots) if options.slots else device.default_slots()
     env = environment.run_environment(paths.project)
     tier = cage.probe().tier
@@ -190,10 +197,12 @@ def _fresh_commit(paths: SessionPaths, repo: Repository, program: Program, optio
             mend="give it another name: git branch -m autoresearch other-name",
         )
     if repo.branch_commit(paths.branch):
+        checkout = repo.checked_out_at(paths.branch)
+        release = f"{checkout.release} && " if checkout else ""
         raise SessionError(
             f"the branch {paths.branch} is already there, from an earlier session of this name",
             where=str(paths.project),
-            mend=f"choose another name with --session, or delete it with: git branch -D {paths.branch}",
+            mend=f"choose another name with --session, or delete it with: {release}git branch -D {paths.branch}",
         )
     return commit
 

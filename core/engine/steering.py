@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -187,7 +186,7 @@ class Steering:
             raise CommandRefused(f"experiment {number} is {'pinned already' if command.pinned else 'not pinned'}")
         before = loop.state.parent
         await loop.journal.write(e.PinChanged(number, command.pinned))
-        await asyncio.to_thread(loop.judge.move_branch)
+        await loop.judge.follow()
         said = f"experiment {number} is " + ("never built on" if command.pinned else "no longer pinned")
         after = loop.state.parent
         return said if after == before else f"{said}; proposals now build on {who(after)}"

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from core.git import IDENTITY, Git, reason
+from core.lab.checkout import Checkout, find_checkout
 from core.lab.patience import outlasting
 from core.lab.tree import Tree
 from core.lab.trees import remove_tree
@@ -106,13 +107,15 @@ class Repository:
     def branch_commit(self, branch: str) -> str | None:
         return self._git.resolve(f"refs/heads/{branch}^{{commit}}")
 
-    def checked_out_at(self, branch: str) -> Path | None:
-        """The checkout that has `branch` checked out, if any: moving it there would look like an edit to its user."""
-        for record in self._git.text("worktree", "list", "--porcelain").split("\n\n"):
-            lines = record.split("\n")
-            if f"branch refs/heads/{branch}" in lines:
-                return Path(lines[0].removeprefix("worktree "))
-        return None
+    def checked_out_at(self, branch: str, *, apart_from: Path | None = None) -> Checkout | None:
+        """The checkout that has `branch`, if any: moving it would look like an edit to its user.
+
+        A branch that is being rebased or bisected there counts, a detached HEAD at its commit does not. Checkouts
+        under `apart_from` are left out.
+        """
+        admins = {path: admin for admin, path in self._worktree_records()}
+        own = self.root if self.git_dir == self.common_dir else None
+        return find_checkout(self._git, branch, admins, self.common_dir, main=own, apart_from=apart_from)
 
     def refs(self, session: str) -> dict[int, str]:
         """Experiment number → commit, of every experiment kept reachable."""
@@ -219,8 +222,8 @@ class Repository:
             self._update_ref(f"refs/heads/{branch}", commit)
 
     @outlasting
-    def keep_ref(self, session: str, experiment: int, commit: str) -> None:
-        """Keep an experiment's commit reachable for ever, at refs/autoresearch/<session>/<experiment>."""
+    def keep_ref(self, session: str, experiment: int | str, commit: str) -> None:
+        """Keep a commit reachable for ever, at refs/autoresearch/<session>/<experiment>."""
         self._update_ref(f"refs/autoresearch/{session}/{experiment}", commit)
 
     @outlasting

@@ -14,6 +14,7 @@ from core.record.steering import ApprovalGiven as ApprovalGiven
 from core.record.steering import ApprovalModeChanged as ApprovalModeChanged
 from core.record.steering import ApprovalRequested as ApprovalRequested
 from core.record.steering import BaseChanged as BaseChanged
+from core.record.steering import BranchHeld as BranchHeld
 from core.record.steering import BudgetChanged as BudgetChanged
 from core.record.steering import GuidanceEdited as GuidanceEdited
 from core.record.steering import GuidanceQueued as GuidanceQueued
@@ -336,7 +337,7 @@ Body = (
     | RunFinished | Calibrated | NoiseEstimated | MendAsked | HiddenScored | CertificationStarted | Certified
     | Reproduced | Rebased | Judged | ApprovalGiven | ApprovalModeChanged | ApprovalRequested | BaseChanged
     | BudgetChanged | GuidanceEdited | GuidanceQueued | GuidanceTaken | GuidanceWithdrawn | PinChanged
-    | ProgramChanged | ResearcherChanged | SlotsChanged | Noted
+    | ProgramChanged | ResearcherChanged | SlotsChanged | BranchHeld | Noted
 )  # fmt: skip
 
 

@@ -341,6 +341,12 @@ def _program_changed(state: State, b: e.ProgramChanged, time: float) -> None:
         state.program_changes += 1
 
 
+def _branch_held(state: State, b: e.BranchHeld, time: float) -> None:
+    state.branch_held = b.words
+    if b.words:
+        _note(state, Note(time, "warning", b.words))
+
+
 def _noted(state: State, b: e.Noted, time: float) -> None:
     _note(state, Note(time, b.level, b.text, b.experiment))
 
@@ -388,5 +394,6 @@ _HANDLERS: dict[type, Any] = {
     e.BudgetChanged: _budget_changed,
     e.SlotsChanged: _slots_changed,
     e.ProgramChanged: _program_changed,
+    e.BranchHeld: _branch_held,
     e.Noted: _noted,
 }

@@ -202,6 +202,7 @@ class State:
     approve: bool = False  # each proposal waits for a person
     base: int | None = None  # what proposals build on by a person's choice; None: on the best
     pinned: frozenset[int] = frozenset()  # never built on
+    branch_held: str = ""  # why the session's branch is not at the best
     program_changes: int = 0
     notes: tuple[Note, ...] = ()
     next_run: int = 1

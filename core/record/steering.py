@@ -71,6 +71,13 @@ class PinChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class BranchHeld:
+    """The session's branch stays behind the best while the user has it checked out."""
+
+    words: str  # where, and how to let it go; "" once it is at the best again
+
+
+@dataclass(frozen=True, slots=True)
 class ResearcherChanged:
     """Who proposes from the next experiment on."""
 

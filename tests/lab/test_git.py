@@ -191,7 +191,8 @@ def test_a_linked_worktree_is_a_project(make: Callable[..., Path], tmp_path: Pat
     assert repository.root == linked and repository.common_dir == main / ".git"
     tree = repository.add_worktree(tmp_path / "e1", repository.head())
     assert (tree / "train.py").exists()
-    assert repository.checked_out_at("side") == linked and repository.checked_out_at("none") is None
+    found = repository.checked_out_at("side")
+    assert found is not None and found.path == linked and repository.checked_out_at("none") is None
     repository.exclude("sessions/")
     repository.exclude("sessions/")
     assert (main / ".git/info/exclude").read_text().count("sessions/") == 1

@@ -178,6 +178,7 @@ _SAYS: dict[type, Callable[[State, Any], str | None]] = {
     e.Rebased: _plain,
     e.ApprovalModeChanged: _plain,
     e.BaseChanged: _plain,
+    e.BranchHeld: _plain,
     e.PinChanged: _plain,
     e.ResearcherChanged: _plain,
     e.BudgetChanged: _plain,

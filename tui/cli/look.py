@@ -84,6 +84,8 @@ def _status_lines(state: State, s: dict[str, Any], out: Output) -> list[tuple[st
         lines.append(("waits", f"for you: {', '.join(f'#{n}' for n in state.approvals)} (autoresearch-tui approve N)"))
     if state.base not in (None, state.best):
         lines.append(("builds on", f"#{state.base}, not on the best (autoresearch-tui fork best)"))
+    if state.branch_held:
+        lines.append(("branch", out.paint(views.one_line(state.branch_held), "warn")))
     if state.pinned:
         lines.append(("pinned", ", ".join(f"#{n}" for n in sorted(state.pinned))))
     for g in state.guidance.values():

@@ -208,12 +208,14 @@ class NowLine(Canvas):
         return [*self._choices(), *(self._guidance() or self._last())]
 
     def _choices(self) -> list[Part]:
-        """What a person has set and might forget."""
+        """What a person has set or done, and might forget."""
         state, out = self.model.state, []
         if state.base is not None:
             out.append(f"building on {'the baseline' if state.base == 0 else f'#{state.base}'}, as you chose   ")
         if state.approve:
             out.append("approve mode   ")
+        if state.branch_held:
+            out.append("branch not moved: it is checked out   ")
         if state.stop_at is not None:
             rest = max(0, state.stop_at - state.judged)
             out.append(f"stops after {rest} more   ")

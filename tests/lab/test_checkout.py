@@ -1,0 +1,109 @@
+"""Which checkout has a branch, and that the command it names makes the checkout let go of it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from core.lab.git import Repository
+from tests.projects import SOMEBODY, git
+
+BRANCH = "autoresearch/s"
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    """Four commits on main and on the branch, with the user on main."""
+    folder = tmp_path / "a user's repo"
+    folder.mkdir()
+    git(folder, "init", "-q", "-b", "main")
+    for text in ("one", "two", "three", "four"):
+        (folder / "a.txt").write_text(text)
+        git(folder, "add", "-A")
+        git(folder, "commit", "-qm", text)
+    git(folder, "branch", BRANCH)
+    return folder
+
+
+def let_go(repo: Path, where: Path) -> None:
+    """The branch is found at `where`; the command frees it and leaves HEAD's commit and the branch where they are."""
+    repository = Repository.open(repo)
+    found = repository.checked_out_at(BRANCH)
+    assert found is not None and found.path == where
+    before = git(repo, "rev-parse", BRANCH)
+    done = subprocess.run(["sh", "-c", found.release], cwd="/", capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert repository.checked_out_at(BRANCH) is None and git(repo, "rev-parse", BRANCH) == before
+
+
+def test_nothing_has_it(repo: Path) -> None:
+    assert Repository.open(repo).checked_out_at(BRANCH) is None
+    git(repo, "checkout", "-q", "--detach", BRANCH)
+    assert Repository.open(repo).checked_out_at(BRANCH) is None
+
+
+def test_the_users_checkout(repo: Path) -> None:
+    git(repo, "checkout", "-q", BRANCH)
+    (repo / "a.txt").write_text("edited")
+    let_go(repo, repo)
+    assert (repo / "a.txt").read_text() == "edited"
+
+
+def test_another_worktree(repo: Path, tmp_path: Path) -> None:
+    tree = tmp_path / "w t" / "x"
+    git(repo, "worktree", "add", "-q", str(tree), BRANCH)
+    assert Repository.open(repo).checked_out_at(BRANCH, apart_from=tmp_path / "w t") is None
+    assert Repository.open(tree).checked_out_at(BRANCH) == Repository.open(repo).checked_out_at(BRANCH)
+    let_go(repo, tree)
+
+
+def test_a_worktree_that_is_gone(repo: Path, tmp_path: Path) -> None:
+    git(repo, "worktree", "add", "-q", str(tmp_path / "tree"), BRANCH)
+    (tmp_path / "tree").rename(tmp_path / "moved")
+    let_go(repo, repo)
+
+
+@pytest.mark.parametrize("started_from", [BRANCH, "main"])
+def test_a_bisect(repo: Path, started_from: str) -> None:
+    git(repo, "checkout", "-q", BRANCH)
+    git(repo, "bisect", "start")
+    if started_from == BRANCH:
+        git(repo, "bisect", "bad")
+        git(repo, "bisect", "good", "HEAD~3")
+        assert git(repo, "rev-parse", "--abbrev-ref", "HEAD") == "HEAD"
+    let_go(repo, repo)
+
+
+def test_a_rebase(repo: Path, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    git(repo, "worktree", "add", "-q", str(tree), BRANCH)
+    (tree / "a.txt").write_text("mine")
+    git(tree, "commit", "-qam", "mine")
+    (repo / "a.txt").write_text("theirs")
+    git(repo, "commit", "-qam", "theirs")
+    done = subprocess.run(["git", *SOMEBODY, "rebase", "main"], cwd=tree, capture_output=True, check=False)
+    assert done.returncode != 0 and git(tree, "rev-parse", "--abbrev-ref", "HEAD") == "HEAD"
+    let_go(repo, tree)
+
+
+def test_a_merge_that_is_not_finished(repo: Path) -> None:
+    git(repo, "checkout", "-q", BRANCH)
+    (repo / "a.txt").write_text("mine")
+    git(repo, "commit", "-qam", "mine")
+    git(repo, "checkout", "-q", "main")
+    (repo / "a.txt").write_text("theirs")
+    git(repo, "commit", "-qam", "theirs")
+    git(repo, "checkout", "-q", BRANCH)
+    subprocess.run(["git", *SOMEBODY, "merge", "main"], cwd=repo, capture_output=True, check=False)
+    let_go(repo, repo)
+
+
+def test_a_submodule(repo: Path, tmp_path: Path) -> None:
+    outer = tmp_path / "outer"
+    outer.mkdir()
+    git(outer, "init", "-q")
+    git(outer, "-c", "protocol.file.allow=always", "submodule", "add", "-q", str(repo), "inner")
+    git(outer / "inner", "checkout", "-q", "-b", BRANCH)
+    let_go(outer / "inner", outer / "inner")
