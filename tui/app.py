@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from textual.screen import Screen
     from textual.worker import Worker
 
+    from tui.cli.output import Output
+
 
 class Cockpit(App[int]):
     """`source` and `clock` are what the screens see of the world; `look` how they show it (None: as it is set)."""
@@ -375,7 +377,7 @@ class Cockpit(App[int]):
             self.call_from_thread(self.tell, f"{self.look.glyph('ok')} the engine goes on", "good")
 
 
-def run_app(project: Path, paths: SessionPaths | None, source: Source | None = None) -> int:
+def run_app(project: Path, paths: SessionPaths | None, out: Output, source: Source | None = None) -> int:
     """Run the app on a session, on another `source`, or on the launch screen. Returns the exit code.
 
     What there is to say afterwards (how to come back, why it ended) is printed once the terminal is restored.
@@ -390,5 +392,5 @@ def run_app(project: Path, paths: SessionPaths | None, source: Source | None = N
     if app.failure is not None:
         raise app.failure
     if app.farewell:
-        print(app.farewell, file=sys.stderr if code else sys.stdout)
+        (out.say if code else out.line)(app.farewell)
     return 0 if code is None else code

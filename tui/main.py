@@ -20,17 +20,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = Output()
     try:
         code = _run(list(sys.argv[1:] if argv is None else argv), out)
-        out.flush()
-        return code
     except SystemExit as end:  # argparse: 0 after --help, 2 after a usage error
-        return end.code if isinstance(end.code, int) else 2
+        code = end.code if isinstance(end.code, int) else 2
     except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        out.swallow()  # whoever read us has left; nothing is wrong here
-        return 1
+        code = 130
     except Exception as error:
-        return _failed(error, out)
+        code = _failed(error, out)
+    try:
+        out.close()
+    except OSError as error:
+        code = _failed(error, out)
+    return code
 
 
 def _run(words: list[str], out: Output) -> int:
@@ -56,6 +56,8 @@ def _settle_home() -> None:
 def _failed(error: Exception, out: Output) -> int:
     from core.record.errors import AutoresearchError
 
+    if isinstance(error, BrokenPipeError):
+        return 1  # the reader of a pipe has what it wants: nothing to report
     if isinstance(error, AutoresearchError):
         out.error(str(error))
         return error.exit_code
@@ -84,6 +86,8 @@ def _mend_of(error: OSError) -> str:
         errno.ENOSPC: "free some space on this disk",
         errno.EDQUOT: "free some space: your quota is used up",
         errno.ENAMETOOLONG: "choose a shorter name",
+        errno.EBADF: "it is closed: run the command without >&-",
+        errno.EIO: "look at the terminal or the disk behind it",
         errno.EMFILE: "raise the limit of open files: ulimit -n 4096",
     }
     return mends.get(error.errno or 0, "see to what the system says, then try again")

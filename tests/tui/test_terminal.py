@@ -57,6 +57,27 @@ def test_q_says_how_to_come_back_on_the_restored_terminal(tmp_path: Path) -> Non
     assert b"autoresearch-tui attach nov23" in after
 
 
+def test_a_terminal_that_vanishes_is_no_fault_of_the_app(tmp_path: Path) -> None:
+    make_session(tmp_path / "project", 4)
+    terminal = attach(tmp_path / "project")
+    os.close(terminal.fd)
+    deadline = time.perf_counter() + 20
+    while not (left := os.waitpid(terminal.pid, os.WNOHANG))[0]:
+        assert time.perf_counter() < deadline, "it outlives its terminal"
+        time.sleep(0.05)
+    assert os.waitstatus_to_exitcode(left[1]) == 0
+
+
+def test_a_screen_that_would_not_be_seen_is_refused(tmp_path: Path) -> None:
+    """Textual draws on standard error: redirected to a file, the terminal would stay empty."""
+    make_session(tmp_path / "project", 4)
+    command = f"{sys.executable} -m tui.main attach -C {tmp_path / 'project'} nov23"
+    for lost in (tmp_path / "said", "&-"):
+        terminal = Terminal(["sh", "-c", f"{command} 2>{lost}"], (120, 36))
+        assert ended(terminal) == 1 and terminal.tail == b""
+    assert (tmp_path / "said").read_text().startswith("autoresearch-tui: standard error is not the terminal")
+
+
 def test_twenty_by_five(tmp_path: Path) -> None:
     make_session(tmp_path / "project", 4)
     terminal = attach(tmp_path / "project", (20, 5))

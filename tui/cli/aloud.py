@@ -57,7 +57,7 @@ class _Said:
         self._last = sentence
         if self._json:
             table = {"time": state.time, "says": sentence, "status": views.status(state, alive, time.time())}
-            print(self._out.safe_json(json.dumps(json.loads(wire.dumps(table)), ensure_ascii=False)))
+            self._out.write(self._out.safe_json(json.dumps(json.loads(wire.dumps(table)), ensure_ascii=False)) + "\n")
         else:
             self._out.line(self._out.paint(sentence, "text"))
         self._out.flush()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from argparse import Namespace
 from typing import Any
@@ -223,13 +222,14 @@ def print_event(event: Event, metric: Metric, as_json: bool, out: Output) -> Non
     if as_json:
         from core.record.wire import encode_event
 
-        print(out.safe_json(encode_event(event)), flush=True)
+        out.write(out.safe_json(encode_event(event)) + "\n")
+        out.flush()
         return
     text = views.sentence(event, metric)
     if text is not None:
         clock = time.strftime("%H:%M:%S", time.localtime(event.time))
         out.line(f"{out.paint(clock, 'dim')}  {text}")
-        sys.stdout.flush()
+        out.flush()
 
 
 def show(arguments: Namespace, out: Output) -> int:

@@ -9,9 +9,10 @@ import re
 import sys
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 from core.record import wire
+from core.record.errors import AutoresearchError
 from core.views.text import clean, sign, to_ascii
 
 _SGR = {"good": "36", "warn": "33", "bad": "31", "dim": "2", "accent": "34", "bold": "1", "add": "36", "remove": "31"}
@@ -24,6 +25,7 @@ class Output:
     """Standard output and error, as far as this terminal can show them."""
 
     def __init__(self) -> None:
+        _open_what_is_closed()
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="replace")
@@ -44,7 +46,18 @@ class Output:
 
     def line(self, text: str = "") -> None:
         """One line or several, already built with `paint`: only characters outside those paints must be clean."""
-        print(to_ascii(text) if self.ascii else text)
+        self.write((to_ascii(text) if self.ascii else text) + "\n")
+
+    def write(self, text: str) -> None:
+        """Text as it is, with no end of line added. Raises OSError with the name of the stream."""
+        write(text)
+
+    def flush(self) -> None:
+        """Hand over what is buffered. Raises OSError with the name of the stream."""
+        try:
+            sys.stdout.flush()
+        except OSError as error:
+            _lost(error)
 
     def paint(self, text: str, role: str) -> str:
         """`text`, cleaned, in the colour of a role."""
@@ -57,7 +70,7 @@ class Output:
     def json(self, value: Any) -> None:
         """A JSON document on several lines."""
         text = json.dumps(json.loads(wire.dumps(value)), ensure_ascii=False, indent=2)
-        print(self.safe_json(text))
+        self.write(self.safe_json(text) + "\n")
 
     def safe_json(self, text: str) -> str:
         """JSON text with escapes for what a terminal would act on, or cannot show. It means the same."""
@@ -85,23 +98,76 @@ class Output:
 
     def error(self, text: str) -> None:
         """Say on standard error what went wrong."""
-        text = clean(f"autoresearch-tui: {text}")
-        self.flush()
-        print(text if _speaks_unicode(sys.stderr) else to_ascii(text), file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):  # the error comes first; its exit code says enough of the output
+            self.flush()
+        self._complain(f"autoresearch-tui: {text}")
 
     def say(self, text: str) -> None:
         """A remark for the person, on standard error so that it never mixes with what is asked for."""
-        text = clean(text)
         self.flush()
-        print(text if _speaks_unicode(sys.stderr) else to_ascii(text), file=sys.stderr, flush=True)
+        self._complain(text)
 
-    def flush(self) -> None:
-        sys.stdout.flush()
+    def _complain(self, text: str) -> None:
+        text = clean(text)
+        with contextlib.suppress(OSError):  # there is no other place to say it
+            print(text if _speaks_unicode(sys.stderr) else to_ascii(text), file=sys.stderr, flush=True)
 
-    def swallow(self) -> None:
-        """Point standard output at nothing, so that Python's own flush at exit does not complain."""
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    def close(self) -> None:
+        """Flush both streams, so that nothing is left for Python's own end, which would fail with code 120.
+
+        What standard error does not take is lost. Raises OSError when standard output takes not all.
+        """
+        try:
+            sys.stderr.flush()
+        except OSError:
+            _to_nowhere(sys.stderr)
+        self.flush()
+
+
+def write(text: str) -> None:
+    """Text on standard output. Raises OSError with the name of the stream, once: what is buffered then is dropped."""
+    try:
+        sys.stdout.write(text)
+    except OSError as error:
+        _lost(error)
+
+
+def need_terminal(what: str, mend: str) -> None:
+    """Raises AutoresearchError unless all streams are a terminal: Textual reads the first and draws on the third."""
+    if not (_is_tty(sys.stdin) and _is_tty(sys.stdout)):
+        raise AutoresearchError(f"this is not a terminal, and {what} needs one", mend=mend)
+    if not _is_tty(sys.stderr):
+        raise AutoresearchError(
+            f"standard error is not the terminal, and {what} draws on it", mend="run it without a redirection (2>)"
+        )
+
+
+def _open_what_is_closed() -> None:
+    """Put a stream where the starter closed one (`>&-`), so that no file of ours gets its number.
+
+    Reading ends at once, writing to standard output fails as on the closed one, and standard error takes all.
+    """
+    for name, flags in (("stdin", os.O_RDONLY), ("stdout", os.O_RDONLY), ("stderr", os.O_WRONLY)):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, flags)  # the lowest free number, which is the stream's own
+            os.set_inheritable(descriptor, True)
+            stream = os.fdopen(descriptor, "r" if name == "stdin" else "w", encoding="utf-8")
+            setattr(sys, name, stream)
+            setattr(sys, f"__{name}__", stream)
+
+
+def _lost(error: OSError) -> NoReturn:
+    """Standard output takes nothing more: what is buffered goes nowhere, or each later flush would fail again."""
+    _to_nowhere(sys.stdout)
+    error.filename = "standard output"
+    raise error
+
+
+def _to_nowhere(stream: TextIO) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import importlib
 import re
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
+from tui.cli.output import write
 from tui.cli.texts import HELP, MORE, TEXTS
 
 if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
+
     from tui.cli.output import Output
 
     Handler = Callable[[argparse.Namespace, Output], int]
@@ -68,6 +70,10 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}\n  see: {self.prog} --help\n")
 
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
+        """Help that cannot be written is an error; argparse's own way drops it in silence."""
+        write(self.format_help())
+
 
 def parse(words: list[str]) -> argparse.Namespace:
     """Arguments with `command` set. Exits (SystemExit 0 or 2) after --help, --version or a usage error."""
@@ -83,7 +89,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--version", action="store_true", help="print the version")
     arguments, rest = parser.parse_known_args(words)
     if arguments.version:
-        sys.stdout.write(f"{PROGRAM} {_version()}\n")
+        write(f"{PROGRAM} {_version()}\n")
         parser.exit(0)
     if rest:
         parser.error(f"unknown option {rest[0]!r}; options belong to commands, such as: {PROGRAM} run {rest[0]}")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 
 from core.record.errors import AutoresearchError, NoSuchSession, SessionError
 from core.session import SessionPaths
 from tui.cli.names import session_of
-from tui.cli.output import Output
+from tui.cli.output import Output, need_terminal
 
 DEMO = "demo"
 
@@ -16,11 +15,7 @@ DEMO = "demo"
 def replay(arguments: Namespace, out: Output) -> int:
     """Raises NoSuchSession (exit 3), and AutoresearchError where there is no terminal."""
     origin = _origin(arguments)
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise AutoresearchError(
-            "this is not a terminal, and a recording needs one",
-            mend="read it without a screen with: autoresearch-tui events",
-        )
+    need_terminal("a recording", "read it without a screen with: autoresearch-tui events")
     from tui.app import run_app
     from tui.demo import SPEED as DEMO_SPEED
     from tui.replay import Recording
@@ -36,7 +31,7 @@ def replay(arguments: Namespace, out: Output) -> int:
     if arguments.at:
         recording.seek(recording.place_of(arguments.at))
         recording.playing = False
-    return run_app(origin.project, None, recording)
+    return run_app(origin.project, None, out, recording)
 
 
 def _origin(arguments: Namespace) -> SessionPaths:

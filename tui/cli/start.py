@@ -19,33 +19,29 @@ from core.session import (
     lock_holder,
 )
 from tui.cli.names import fresh_name, project_of, running_session, session_of
-from tui.cli.output import Output
+from tui.cli.output import Output, need_terminal
 
 
 def open_app(arguments: Namespace, out: Output) -> int:
     """Attach to what runs here, else the launch screen."""
     project = project_of(arguments)
-    _need_terminal(
-        "watch without a screen with: autoresearch-tui status, or start with: autoresearch-tui run --headless"
+    need_terminal(
+        "the app",
+        "watch without a screen with: autoresearch-tui status, or start with: autoresearch-tui run --headless",
     )
-    return _app(project, running_session(project))
+    return _app(project, running_session(project), out)
 
 
 def attach(arguments: Namespace, out: Output) -> int:
     paths = session_of(arguments)
-    _need_terminal("look without a screen with: autoresearch-tui status, or autoresearch-tui events --follow")
-    return _app(paths.project, paths)
+    need_terminal("the app", "look without a screen with: autoresearch-tui status, or autoresearch-tui events --follow")
+    return _app(paths.project, paths, out)
 
 
-def _app(project: Path, paths: SessionPaths | None) -> int:
+def _app(project: Path, paths: SessionPaths | None, out: Output) -> int:
     from tui.app import run_app
 
-    return run_app(project, paths)
-
-
-def _need_terminal(mend: str) -> None:
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise AutoresearchError("this is not a terminal, and the app needs one", mend=mend)
+    return run_app(project, paths, out)
 
 
 def run(arguments: Namespace, out: Output) -> int:
@@ -54,12 +50,12 @@ def run(arguments: Namespace, out: Output) -> int:
     project = project_of(arguments)
     options = _options(arguments)
     if not arguments.headless:
-        _need_terminal("add --headless to run without a screen")
+        need_terminal("the app", "add --headless to run without a screen")
     paths = _choose(project, arguments.session, out)
     since = _last_seq(paths)
     _start(paths, options, out)
     if not arguments.headless:
-        return _app(project, paths)
+        return _app(project, paths, out)
     return _headless(paths, since, arguments.json, out)
 
 
@@ -170,12 +166,14 @@ def _headless(paths: SessionPaths, since: int, as_json: bool, out: Output) -> in
         for event in follow(paths, since, idle=_Waiting(paths, out).look):
             metric = metric or read_state(paths).metric
             print_event(event, metric, as_json, out)
-    except KeyboardInterrupt:
-        if engine_alive(paths):
+    except (KeyboardInterrupt, OSError) as end:
+        if engine_alive(paths) and not isinstance(end, BrokenPipeError):
             out.say(
                 f"\nthe engine goes on without you: attach with autoresearch-tui attach {name}, "
                 f"end it with autoresearch-tui stop --session {name}"
             )
+        if isinstance(end, OSError):
+            raise
         return 130
     state = read_state(paths)
     if state.session is None:

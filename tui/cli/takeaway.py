@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 import time
 from argparse import Namespace
 from pathlib import Path
@@ -72,18 +71,22 @@ def events_by_experiment(paths: SessionPaths) -> dict[int, list[Event]]:
 def write(name: str, content: str | bytes, out: Output) -> None:
     """Replace a file as a whole, or print for `-`. Raises OSError when it cannot be written."""
     if name == "-" and isinstance(content, str):
-        sys.stdout.write(out.safe_json(content) if content.startswith("{") else content)
+        out.write(out.safe_json(content) if content.startswith("{") else content)
         return
     path = Path(name).expanduser()
     data = content if isinstance(content, bytes) else content.encode("utf-8", "replace")
-    if path.exists() and not path.is_file():  # /dev/stdout, a pipe
-        path.write_bytes(data)
-        return
     if not path.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(path.parent))
     mask = os.umask(0)
     os.umask(mask)
-    replace_file(path, data, mode=0o666 & ~mask)
+    try:
+        if path.exists() and not path.is_file():  # /dev/stdout, a pipe
+            path.write_bytes(data)
+            return
+        replace_file(path, data, mode=0o666 & ~mask)
+    except OSError as error:
+        error.filename = str(path)  # of a failed write the system names none
+        raise
     out.say(f"wrote {path} ({len(data):,} bytes)")
 
 

@@ -1,0 +1,119 @@
+"""Every way out, with standard streams that cannot be written, in the environment of a clean machine."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from core.session import SessionPaths, engine_alive
+from tests.cli.command import COMMAND
+from tests.cli.test_run import project, script, until
+from tests.projects import rate
+from tests.recorded import make_session
+
+__all__ = ["project"]
+
+# What is printed on standard output, with the exit code when all is well.
+PRINTS = [
+    ("--help", 0), ("--version", 0), ("run --help", 0), ("status", 0), ("status --follow --json", 0), ("sessions", 0),
+    ("leaderboard --json", 0), ("events", 0), ("events --follow --json", 0), ("show 1", 0), ("program --json", 0),
+    ("export --results - --json -", 0), ("report -o -", 0), ("pause --json", 1), ("init DIR/new", 0),
+    ("doctor --json DIR", 1),
+]  # fmt: skip
+# What is said on standard error alone.
+COMPLAINS = [
+    ("stauts", 2), ("status --nope", 2), ("set nope=1", 2), ("status nope", 3), ("show 99", 1), ("pause", 1),
+    ("certify", 1), ("export", 2), ("attach", 1), ("replay", 1), ("program", 0), ("report -o DIR/page.html", 0),
+]  # fmt: skip
+REPORT = re.compile(r"autoresearch-tui: standard output: [a-z ]+\n  mend: [^\n]+\n")
+
+
+def scrubbed() -> dict[str, str]:
+    """The environment of a clean machine, and the state folder of this test."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "AUTORESEARCH_HOME")}
+    return {**kept, "LANG": "C.UTF-8", "TERM": "xterm"}
+
+
+def run(paths: SessionPaths, words: str, redirection: str = "") -> subprocess.CompletedProcess[str]:
+    """A command under a shell's `redirection`. DIR in `words` is a folder to write in."""
+    return subprocess.run(
+        ["bash", "-c", f'exec "{COMMAND}" {words.replace("DIR", str(paths.project.parent))} {redirection}'],
+        cwd=paths.project, capture_output=True, text=True, timeout=60, check=False, env=scrubbed(),
+        stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def to_no_reader(paths: SessionPaths, words: str) -> subprocess.CompletedProcess[str]:
+    """A command on a pipe whose reader has left, as `| head -1` does."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        return subprocess.run(
+            [COMMAND, *words.replace("DIR", str(paths.project.parent)).split()], cwd=paths.project, stdout=writer,
+            stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, timeout=60, check=False, env=scrubbed(),
+        )  # fmt: skip
+    finally:
+        os.close(writer)
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> SessionPaths:
+    """A session whose events are more than a buffer holds."""
+    return make_session(tmp_path / "project", experiments=30)
+
+
+@pytest.mark.parametrize(("words", "code"), PRINTS)
+def test_output_that_is_lost_is_reported_once(session: SessionPaths, words: str, code: int) -> None:
+    for number, redirection in enumerate(("> /dev/full", "<&- >&-")):
+        done = run(session, words.replace("new", f"new{number}"), redirection)
+        assert done.returncode == 1, (redirection, done.stderr)
+        assert REPORT.fullmatch(done.stderr), (redirection, done.stderr)
+    left = to_no_reader(session, words)
+    assert (left.returncode, left.stderr) == (1, "")
+
+
+@pytest.mark.parametrize(("words", "code"), PRINTS + COMPLAINS)
+def test_a_complaint_that_is_lost_changes_nothing_else(session: SessionPaths, words: str, code: int) -> None:
+    lost = [run(session, words.replace("new", f"new{i}"), to) for i, to in enumerate(("2>&-", "2> /dev/full"))]
+    assert [done.returncode for done in lost] == [code, code]
+    assert all(bool(done.stdout) == ((words, code) in PRINTS) for done in lost)
+    assert not any("Traceback" in done.stdout or "mend:" in done.stdout for done in lost if "json" not in words)
+
+
+@pytest.mark.parametrize(("words", "code"), COMPLAINS)
+def test_a_complaint_needs_no_output(session: SessionPaths, words: str, code: int) -> None:
+    for redirection in ("> /dev/full", ">&-"):
+        done = run(session, words, redirection)
+        assert done.returncode == code and done.stderr.strip(), redirection
+        assert "Traceback" not in done.stderr and "standard output" not in done.stderr
+
+
+def test_no_file_of_ours_is_written_to_by_mistake(session: SessionPaths) -> None:
+    """With all three streams closed, what is opened next has their numbers, unless they are taken."""
+    before = session.database.read_bytes()
+    done = run(session, "report -o DIR/page.html", "<&- >&- 2>&-")
+    assert done.returncode == 0
+    assert (session.project.parent / "page.html").read_text().startswith("<!doctype html>")
+    assert session.database.read_bytes() == before
+
+
+def test_a_file_that_cannot_be_written_is_named(session: SessionPaths) -> None:
+    done = run(session, "report -o /dev/full")
+    assert done.returncode == 1 and done.stderr.startswith(
+        "autoresearch-tui: /dev/full: no space left on device\n  mend:"
+    )
+
+
+def test_a_headless_run_whose_output_is_lost_leaves_its_engine(project: Path) -> None:
+    paths = SessionPaths(project, "one")
+    words = f"run --headless --session one --script {script(project, rate('0.5', '0.4', seconds=60.0))}"
+    done = run(paths, words, "> /dev/full")
+    assert done.returncode == 1 and "the engine goes on" in done.stderr and "Traceback" not in done.stderr
+    assert REPORT.search(done.stderr)
+    assert until(lambda: engine_alive(paths))
+    assert run(paths, "stop --now").returncode == 0
+    until(lambda: not engine_alive(paths))
