@@ -327,6 +327,7 @@ class Cockpit(App[int]):
                 return
             if answer.how == "gone":  # it comes back with the engine
                 self._carded.discard(experiment)
+                self.offer_approval()  # the engine may be back already, with nothing new to tell
             elif answer.how == "edit":
                 self.handwork.edit_proposal(experiment)
             elif answer.how == "reject":

@@ -21,7 +21,7 @@ from tests.tui.conftest import Show, text_of, until
 from tests.tui.test_actions import proposal
 from tui.faults import left_behind
 from tui.screens.base import FLUSH_SECONDS
-from tui.screens.cards import ApprovalCard, AwayCard
+from tui.screens.cards import ApprovalCard, AwayCard, Decision
 from tui.screens.detail import DetailScreen
 from tui.screens.main import MainScreen
 from tui.widgets.prompt import Prompt
@@ -116,6 +116,17 @@ async def test_a_card_that_a_person_opens_hears_the_first_key_and_leaves_with_it
         await until(pilot, lambda: isinstance(app.screen, ApprovalCard) and "run this?" in text_of(app))
         await pilot.press("y")
         await until(pilot, lambda: source.sent == [commands.Approve(number)])
+
+
+async def test_a_card_that_left_with_its_engine_comes_back_though_the_engine_was_quicker(show: Show) -> None:
+    """The engine answers again before the app is done with the card's leaving, and has nothing new to tell."""
+    async with show() as (pilot, app, source):
+        number = max(source.state.live)
+        source.happen(proposal(number), e.ApprovalRequested(number))
+        await until(pilot, lambda: isinstance(app.screen, ApprovalCard) and "run this?" in text_of(app))
+        first = app.screen
+        first.dismiss(Decision("gone"))
+        await until(pilot, lambda: isinstance(app.screen, ApprovalCard) and app.screen is not first)
 
 
 async def test_a_card_is_left_once(show: Show) -> None:
