@@ -30,7 +30,9 @@ def unpacked() -> SessionPaths | None:
         made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".demo-"))
         try:
             with tarfile.open(ARCHIVE) as archive:
-                archive.extractall(made, filter="data")
+                # What refuses odd members, where there is it: Python 3.11.4 brought it, Debian 12 has 3.11.2.
+                archive.extraction_filter = getattr(tarfile, "data_filter", None)
+                archive.extractall(made)
             if not folder.exists():
                 made.replace(folder)
         finally:
