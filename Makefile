@@ -2,7 +2,7 @@
 # make test   lint, types and every test                       make test-fast: without the slow ones
 # make redteam  every cheat and every honest oddity against the scorer and the cage (20 to 45 minutes)
 # make demo   record again the session that `replay demo` plays (about ten minutes)
-# make bench  the measurements of docs/benchmarks.md (args=NAME: one)  make clean: caches and .venv; never sessions/
+# make bench  the measurements of docs/benchmarks.md (args=NAME: one)  make clean: caches and every .venv; never sessions/
 .PHONY: help run test test-fast redteam demo lint bench clean setup setup-dev
 .DEFAULT_GOAL := help
 args ?=
@@ -42,5 +42,5 @@ bench: setup-dev
 	.venv/bin/python -m benchmarks $(or $(args),all)
 
 clean:
-	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-oldest .venv-newest build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -not -path './sessions/*' -prune -exec rm -rf {} +
