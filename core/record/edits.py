@@ -12,11 +12,14 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.record.errors import EditError
 from core.record.locate import MOST_PLACES, indented, line_number, lines_of, nearest, numbered, places
 from core.record.proposal import KINDS, Edit, Proposal
+
+if TYPE_CHECKING:
+    from pathspec import Pattern
 
 MAX_BYTES = 2_000_000  # of one edit's text, and of one resulting file
 MAX_EDITS = 200
@@ -31,49 +34,55 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f]")
 
 
 def matches(path: str, patterns: Iterable[str]) -> bool:
-    """Whether `path` (relative, with `/`) is meant by git-style glob `patterns`; the last one that matches decides.
+    """Whether `path` (relative, with `/`) is meant by git's glob `patterns`; the last one that matches decides.
 
-    `*` and `?` stay within a folder, `**` crosses folders, a plain name of a folder means all that is below it, and a
-    leading `!` takes out again. Patterns count from the folder of program.md.
+    Each pattern means what it means to `git ls-files ':(glob)PATTERN'`: `*` and `?` stay within a folder, `**` crosses
+    folders, a name stands for that file or for all that is below that folder, whatever characters it has. Two things
+    differ: a character is one character, not a byte, and classes such as `[[:alpha:]]` are not known. A leading `!`
+    takes out again. Patterns count from the folder of program.md.
     """
     meant = False
     for pattern in patterns:
         negative = pattern.startswith("!")
-        if _glob(pattern[1:] if negative else pattern).match(path):
+        if _means(pattern[1:] if negative else pattern, path):
             meant = not negative
     return meant
 
 
-@cache
-def _glob(pattern: str) -> re.Pattern[str]:
+# Ends each file's name, and no folder's: a gitignore pattern means what is below a folder that matches too, and a glob
+# with `*` does not.
+_END = "\x00"
+
+
+def _means(pattern: str, path: str) -> bool:
     plain = pattern.removeprefix("./").lstrip("/")
-    folder = plain.endswith("/") or not re.search(r"[*?\[]", plain)
-    out = ""
-    rest = plain.rstrip("/")
-    if rest in ("", "."):
-        return re.compile("", re.DOTALL)  # the whole project
-    while rest:
-        token = re.match(r"\*\*/|\*\*|\*|\?|\[[!^]?\]?[^\]/]*\]|.", rest, re.DOTALL)
-        assert token is not None  # the last alternative takes any character
-        word, rest = token[0], rest[token.end() :]
-        if word == "**/":
-            out += "(?:.*/)?"
-        elif word == "**":
-            out += ".*"
-        elif word == "*":
-            out += "[^/]*"
-        elif word == "?":
-            out += "[^/]"
-        elif len(word) > 2 and word[0] == "[":
-            inner = word[1:-1].replace("\\", "\\\\")
-            out += f"(?!/)[{'^' + inner[1:] if inner[0] in '!^' else inner}]"
-        else:
-            out += re.escape(word)
-    tail = "(?:/.*)?" if folder else ""
+    name = plain.rstrip("/")
+    if name in ("", "."):
+        return True  # the whole project
+    if path.startswith(f"{name}/") or path == plain:
+        return True
+    if not _WILD.search(plain):
+        return False
+    if "**" not in plain and not plain.endswith("/") and plain.count("/") != path.count("/"):
+        return False  # pathspec's [!x] takes a / too
+    glob = _glob(plain)
+    return glob is not None and glob.match_file(path + _END) is not None
+
+
+_WILD = re.compile(r"[*?\[]")
+
+
+@cache
+def _glob(plain: str) -> Pattern | None:
+    from pathspec import lookup_pattern  # tens of milliseconds, and only what edits or starts a session needs it
+
+    below = plain.endswith("/") or plain.split("/")[-1] == "**"
     try:
-        return re.compile(rf"{out}{tail}\Z", re.DOTALL)
-    except re.error:  # a bracket that is no set, such as [z-a], stands for itself
-        return re.compile(re.escape(plain.rstrip("/")) + rf"{tail}\Z", re.DOTALL)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of re, about [[
+            return lookup_pattern("gitignore")(f"/{plain}" if below else f"/{plain}{_END}")
+    except re.error:  # a bracket that is no set, such as [z-a], matches nothing but the name itself
+        return None
 
 
 def clean_path(path: str) -> str:

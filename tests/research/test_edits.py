@@ -162,6 +162,39 @@ def test_glob_patterns(path: str, patterns: list[str], meant: bool) -> None:
     assert matches(path, patterns) is meant
 
 
+GLOB_NAMES = (
+    "a.py", "b1.py", "]x.py", "-.py", "[z-a]", "[id]/page.ts", "i/page.ts", "d", "e.py/inner.py", "e.py/in.txt",
+    "s/a.py", "s/t/a.py", "s/t/u/a.py", "st/a.py", "S.py", "a b.py", "#h.py", "!n.py", "{x}.py", "x^.py",
+)  # fmt: skip
+GLOBS = (
+    "*.py", "**/*.py", "**", "s/**", "s/**/a.py", "s/*", "s/*/*", "**/t/*", "*", "?", "?.py", "[a-c].py", "[!a].py",
+    "[]a]x.py", "[a-]*.py", "[z-a]", "[id]", "[id]/page.ts", "d", "d/", "s",
+    "s/", "s/t", "s/a**", "**a.py", "a *", "#*", "{x}.py", "{*}.py", "x[\\^].py", "[^a]*.py", "nothing*",
+    "*.PY", "[unclosed*", "e.py", "e*",
+)  # fmt: skip
+
+
+def test_globs_mean_what_they_mean_to_git(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    for name in GLOB_NAMES:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    subprocess.run(["git", "-C", str(tmp_path), "add", "-A"], check=True)
+    wrong = {}
+    for pattern in GLOBS:
+        command = ["git", "-C", str(tmp_path), "ls-files", "-z", "--", f":(glob){pattern}"]
+        meant = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split("\0")[:-1]
+        found = [name for name in GLOB_NAMES if matches(name, [pattern])]
+        if sorted(found) != sorted(meant):
+            wrong[pattern] = (found, meant)
+    assert not wrong
+
+
+def test_globs_where_git_differs() -> None:
+    assert matches("é.py", ["?.py"])
+    assert matches("e.py/in.txt", ["e*/"]) and matches("s/t/a.py", ["*/t/"]) and not matches("e.py", ["e*/"])
+
+
 LINES = st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\x00\r\n"), max_size=12), max_size=12)
 
 
