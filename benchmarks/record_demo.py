@@ -59,7 +59,7 @@ PROPOSALS = (
         "Each matrix moves by its rate at every step, whatever the gradient's size. With 150 steps and a rate of "
         "0.01 a matrix of norm one is hardly turned over once.\nTwice that should still be stable: the blocks are "
         "normed on both sides.\nHypothesis: MATRIX_LR 0.01 to 0.02; expect −0.03.",
-        "optimiser", -0.03, ("MATRIX_LR_CPU = 0.01 ", "MATRIX_LR_CPU = 0.02 "),
+        "optimizer", -0.03, ("MATRIX_LR_CPU = 0.01 ", "MATRIX_LR_CPU = 0.02 "),
     ),
     idea(
         "Mix the next token's embedding into the stream: the model then sees where it is going",
@@ -74,25 +74,25 @@ PROPOSALS = (
         "Embeddings learn six times faster: rare tokens see few steps and need large ones",
         "AdamW's rate for the embeddings is 0.1. A token that occurs every thousand tokens is updated twice a step, "
         "a rare one hardly ever, and all rows share one rate.\nHypothesis: EMBED_LR 0.1 to 0.6; expect −0.08.",
-        "optimiser", -0.08, ("EMBED_LR_CPU = 0.1 ", "EMBED_LR_CPU = 0.6 "),
+        "optimizer", -0.08, ("EMBED_LR_CPU = 0.1 ", "EMBED_LR_CPU = 0.6 "),
     ),
     idea(
         "A thousand times the step size of gates and scalars: if slow is bad, fast must be good",
         "A bold one, to see where the edge is: rate 20. I expect it to diverge; then the bound above is known.",
-        "optimiser", 0.0, ("SCALAR_LR = 0.02 ", "SCALAR_LR = 20.0 "),
+        "optimizer", 0.0, ("SCALAR_LR = 0.02 ", "SCALAR_LR = 20.0 "),
     ),
     idea(
         "The head ten times faster: it has to find the unigram distribution before anything else",
         "The head starts at nearly nothing. Its rate decides how many steps go by before the first thing there is "
         "to learn, how often each token occurs, is learnt: the first forty steps of every curve are just that.\n"
         "Hypothesis: HEAD_LR 0.002 to 0.02; expect −0.1.",
-        "optimiser", -0.1, ("HEAD_LR_CPU = 0.002", "HEAD_LR_CPU = 0.02 "),
+        "optimizer", -0.1, ("HEAD_LR_CPU = 0.002", "HEAD_LR_CPU = 0.02 "),
     ),
     idea(
         "Muon at 0.04: the step up to 0.02 should not have been the last",
         "Between 0.01 and 0.02 the curve only gained. The optimum lies further up, and the last run shows no sign "
         "of unrest.\nHypothesis: MATRIX_LR to 0.04; expect −0.02.",
-        "optimiser", -0.02, ("MATRIX_LR_CPU = 0.02 ", "MATRIX_LR_CPU = 0.04 "),
+        "optimizer", -0.02, ("MATRIX_LR_CPU = 0.02 ", "MATRIX_LR_CPU = 0.04 "),
     ),
     idea(
         "Name the width of the MLP after what it is",
@@ -117,7 +117,7 @@ PROPOSALS = (
         "Clip the gradient at 1: the spikes of the first steps throw the second moments off",
         "Clipping costs a norm a step. Muon's updates are normed as they are, so only the embeddings and the head "
         "can gain from it.\nHypothesis: GRAD_CLIP 0 to 1; expect nothing, which would be good to know.",
-        "optimiser", 0.0, ("GRAD_CLIP = 0.0 ", "GRAD_CLIP = 1.0 "),
+        "optimizer", 0.0, ("GRAD_CLIP = 0.0 ", "GRAD_CLIP = 1.0 "),
     ),
     idea(
         "Without value embeddings: fewer parameters, a simpler block",

@@ -71,7 +71,7 @@ def make_project(
 def rate(old: str, new: str, **more: Any) -> dict[str, Any]:
     """A proposal that changes RATE, as a line of a script."""
     edits = [{"path": "train.py", "search": f"RATE = {old}", "replace": f"RATE = {new}"}]
-    return {"hypothesis": f"RATE {old} to {new} lowers the loss", "kind": "optimiser", "edits": edits, **more}
+    return {"hypothesis": f"RATE {old} to {new} lowers the loss", "kind": "optimizer", "edits": edits, **more}
 
 
 def write_script(path: Path, proposals: Sequence[Mapping[str, Any]]) -> Path:

@@ -29,11 +29,11 @@ VERDICT_CYCLE: tuple[e.Verdict, ...] = (
 )  # fmt: skip
 ENDINGS: dict[e.Verdict, e.Ended] = {"crashed": "crashed", "pruned": "killed", "abandoned": "abandoned"}
 HYPOTHESES: tuple[tuple[str, str], ...] = (
-    ("Halve the batch: the first fifth of the run is batch-limited", "optimiser"),
+    ("Halve the batch: the first fifth of the run is batch-limited", "optimizer"),
     ("QK-norm scale 1.2 sharpens attention early", "architecture"),
     ("Warm down from 40% of the budget", "schedule"),
     ("Depth 12 at the same width", "architecture"),
-    ("Weight decay to the embeddings", "regularisation"),
+    ("Weight decay to the embeddings", "regularization"),
     ("Rotary base 20k", "architecture"),
     ("GeLU in place of squared ReLU", "architecture"),
     ("Drop the value gates: fewer lines, equal loss", "simplification"),

@@ -97,3 +97,28 @@ def test_a_session_on_a_disk_that_cannot_be_written_is_read(tmp_path: Path) -> N
         assert not engine_alive(paths)
     finally:
         subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_kinds_of_an_older_spelling_count_with_those_of_today(tmp_path: Path) -> None:
+    paths = make_session(tmp_path, experiments=12)
+    log = Log.read(paths.database)
+    whole = log.load()
+    log.close()
+    assert {x.kind for x in whole.experiments.values()} >= {"optimizer", "regularization"}
+    for table in ("events", "experiments"):
+        db = sqlite3.connect(paths.database)
+        for new, old in (("optimizer", "optimiser"), ("regularization", "regularisation")):
+            db.execute(f"UPDATE {table} SET body = replace(body, ?, ?)", (f'"kind":"{new}"', f'"kind":"{old}"'))
+        db.commit()
+        assert db.execute(f"SELECT count(*) FROM {table} WHERE body LIKE '%\"optimiser\"%'").fetchone()[0]
+        db.close()
+        log = Log.read(paths.database)
+        assert log.load() == whole
+        log.close()
+    db = sqlite3.connect(paths.database)
+    db.execute("DELETE FROM head")  # folded again from the events
+    db.commit()
+    db.close()
+    log = Log.read(paths.database)
+    assert log.load() == whole
+    log.close()

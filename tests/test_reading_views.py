@@ -39,6 +39,7 @@ def found(text: str, state: State) -> set[int]:
     [
         ("verdict:kept", lambda x: x.verdict == "kept"),
         ("verdict:kept,prov", lambda x: x.verdict in ("kept", "provisional")),
+        *((words, lambda x: x.kind == "optimizer") for words in ("kind:optimiser", "kind:Optimis", "kind:lr")),
         ("-verdict:kept kind:arch", lambda x: x.verdict != "kept" and x.kind == "architecture"),
         ("metric<1.99 runs>=1", lambda x: x.metric is not None and x.metric < 1.99 and len(x.runs) >= 1),
         ("change<-0.001", lambda x: x.number and x.delta is not None and x.delta < -0.001),

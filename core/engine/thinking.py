@@ -133,7 +133,7 @@ class Thinker:
         brief, _ = await self.briefing.brief(experiment, x.parent, x.parent_commit, question=False)
         plain = {"hypothesis": before.hypothesis, "edits": list(edits)}
         proposal = replace(
-            proposal_from_plain(plain), rationale=before.rationale, expected=before.expected, kind=before.kind,
+            proposal_from_plain(plain), rationale=before.rationale, expected=before.expected, kind=x.kind,
             extra={**before.extra, "edited": "by a person"},
         )  # fmt: skip
         changed = await asyncio.to_thread(brief.check, proposal)

@@ -199,17 +199,17 @@ def believe(gain: float, leader: float, own: float, asked: float = 0.0) -> Belie
     (the first of them) the result is a measurement of the leader, and moves it; else it says nothing of the leader.
     """
     parts = []
-    for place, (share, centre, spread) in enumerate(EFFECTS):
+    for place, (share, center, spread) in enumerate(EFFECTS):
         before = leader + spread**2  # variance of where the candidate stands, were this the kind of change it is
         total = before + own
-        log = math.log(share) - ((gain - centre) ** 2 / total + math.log(total)) / 2
+        log = math.log(share) - ((gain - center) ** 2 / total + math.log(total)) / 2
         pull = before / total
-        effect = centre + (gain - centre) * spread**2 / total
+        effect = center + (gain - center) * spread**2 / total
         width = spread * math.sqrt(1 - spread**2 / total)
         learnt = leader / total if place == 0 else 0.0
         parts.append((
-            log, centre + pull * (gain - centre), pull * own, NORMAL.cdf((asked - effect) / width),
-            learnt * (gain - centre), leader * (1 - learnt),
+            log, center + pull * (gain - center), pull * own, NORMAL.cdf((asked - effect) / width),
+            learnt * (gain - center), leader * (1 - learnt),
         ))  # fmt: skip
     most = max(part[0] for part in parts)
     weights = [math.exp(part[0] - most) for part in parts]
@@ -218,9 +218,9 @@ def believe(gain: float, leader: float, own: float, asked: float = 0.0) -> Belie
     def average(values: Sequence[float]) -> float:
         return math.fsum(w * v for w, v in zip(weights, values, strict=True)) / whole
 
-    def moments(centre: int, width: int) -> tuple[float, float]:
-        middle = average([part[centre] for part in parts])
-        return middle, average([part[width] + (part[centre] - middle) ** 2 for part in parts])
+    def moments(center: int, width: int) -> tuple[float, float]:
+        middle = average([part[center] for part in parts])
+        return middle, average([part[width] + (part[center] - middle) ** 2 for part in parts])
 
     return Belief(*moments(1, 2), average([part[3] for part in parts]), *moments(4, 5))
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.record.errors import EditError
 from core.record.locate import MOST_PLACES, indented, line_number, lines_of, nearest, numbered, places
-from core.record.proposal import KINDS, Edit, Proposal
+from core.record.proposal import Edit, Proposal, kind_of
 
 if TYPE_CHECKING:
     from pathspec import Pattern
@@ -257,8 +257,8 @@ def _one_line(text: str) -> str:
 def proposal_from_plain(plain: object) -> Proposal:
     """A Proposal from the JSON object a researcher hands over. Raises EditError that names the field and the mend.
 
-    An unknown `kind` becomes "other", with the word kept in `extra["kind"]`; `ideas` for later stand in
-    `extra["ideas"]`; unknown fields are left out.
+    `kind` may be any word that `kind_of` knows; an unknown one becomes "other", with the word kept in
+    `extra["kind"]`; `ideas` for later stand in `extra["ideas"]`; unknown fields are left out.
     """
     if not isinstance(plain, Mapping):
         raise EditError(f"a proposal is a JSON object, not {_type(plain)}")
@@ -270,8 +270,11 @@ def proposal_from_plain(plain: object) -> Proposal:
         )
     extra: dict[str, Any] = {}
     kind = plain.get("kind")
-    if kind is not None and kind not in KINDS:
-        extra["kind"], kind = _one_line(str(kind))[:60], "other"
+    if kind is not None:
+        named = _one_line(str(kind))[:60]
+        kind = kind_of(named)
+        if kind is None and named:
+            extra["kind"] = named
     ideas = plain.get("ideas")
     if isinstance(ideas, (list, tuple)):  # for later; whatever else stands there costs the ideas, not the proposal
         extra["ideas"] = [_one_line(idea)[:MAX_IDEA] for idea in ideas if isinstance(idea, str)][:MAX_IDEAS]

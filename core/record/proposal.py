@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-Kind = Literal["architecture", "optimiser", "schedule", "regularisation", "data", "numerics", "simplification", "other"]
+Kind = Literal["architecture", "optimizer", "schedule", "regularization", "data", "numerics", "simplification", "other"]
 KINDS: tuple[str, ...] = get_args(Kind)
+# Other words for a kind, as `_forms` leaves them.
+_ALIASES = {
+    "architecture": "arch, architectural, model, model architecture, model size, network, layer, attention, "
+    "activation, embedding, normalization, initialization, init, width, depth",
+    "optimizer": "opt, optim, optimize, optimization, learning rate, lr, momentum, batch, batch size, "
+    "gradient clipping, hyperparameter, hyper parameter, hyperparam, hparam, hp",
+    "schedule": "scheduler, scheduling, lr schedule, lr scheduler, learning rate schedule, learning rate scheduler, "
+    "lr decay, learning rate decay, warmup, warm up, warmdown, warm down, cooldown, cool down, annealing",
+    "regularization": "regularizer, regularize, regularizing, reg, weight decay, wd, dropout, label smoothing",
+    "data": "dataset, data set, dataloader, data loader, data loading, data pipeline, preprocessing, augmentation, "
+    "data augmentation, curriculum, tokenizer, tokenization",
+    "numerics": "numeric, numerical, numerical stability, stability, precision, mixed precision, dtype, quantization",
+    "simplification": "simplify, simplifying, simplicity, cleanup, clean up, refactor, refactoring",
+    "other": "misc, miscellaneous",
+}
+_KIND_OF = {word: kind for kind in KINDS for word in (kind, *_ALIASES[kind].split(", "))}
 MOST_TOKENS, MOST_USD = 10**10, 1e5  # of one exchange: what is more is no count
 
 
@@ -51,3 +68,24 @@ class Usage:
         """As somebody else's program tells it: counts that cannot be are 0, dollars that cannot be unknown."""
         counts = [n if 0 <= n <= MOST_TOKENS else 0 for n in (input_tokens, output_tokens, cached_tokens)]
         return cls(counts[0], counts[1], counts[2], usd if usd is not None and 0 <= usd <= MOST_USD else None)
+
+
+def kind_of(words: str) -> str | None:
+    """The kind of change that `words` name, in either spelling, any case, plural, or by an alias; None for no kind.
+
+    Of several ("Optimiser / LR schedule") the first that is known counts.
+    """
+    parts = [words, *re.split(r"[/,;:&+|()]|\band\b", words)]
+    known = (_KIND_OF.get(word) for part in parts for word in _forms(part))
+    return next((kind for kind in known if kind), None)
+
+
+def american(words: str) -> str:
+    """`words` in small letters, with the -is- of `optimiser` and its like, ended or half typed, as -iz-."""
+    return re.sub(r"(?<=[a-z]{4})is(?=(e|er|ed|ing|ation|ations|ers|es)?\b)", "iz", words.lower())
+
+
+def _forms(part: str) -> tuple[str, ...]:
+    plain = " ".join(re.findall(r"[a-z0-9]+", american(part)))
+    plain = re.sub(r" (changes?|tuning|tweaks?)$", "", plain)
+    return plain, plain.removesuffix("s")

@@ -15,6 +15,7 @@ from core.record.decide import Claim, Sample
 from core.record.events import SessionState, Verdict
 from core.record.metric import Metric
 from core.record.noise import Prior
+from core.record.proposal import KINDS, kind_of
 
 BASELINE = 0  # the experiment number of the unchanged code
 HUMAN = "human"  # the researcher of a person's own experiments
@@ -89,6 +90,10 @@ class Experiment:
     cached_tokens: int = 0
     runs: tuple[Run, ...] = ()
     extra: dict[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:  # a log of before, with `optimiser`, counts together with those of today
+            object.__setattr__(self, "kind", kind_of(self.kind) or self.kind)
 
     @property
     def run_seconds(self) -> float:

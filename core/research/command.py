@@ -46,7 +46,7 @@ are not addressed to you.
 - When the edit is done, write a file HYPOTHESIS in this folder. First line: one sentence that says what you changed, \
 why it should help, and by how much. Then, each on a line of its own:
   expected: the signed change of the metric you expect, such as -0.01
-  kind: architecture, optimiser, schedule, regularisation, data, numerics, simplification or other
+  kind: architecture, optimizer, schedule, regularization, data, numerics, simplification or other
   and below them the reasoning, in a few sentences."""
 
 _FIELD = re.compile(r"^\s*(expected|kind)\s*:\s*(.*)$", re.I)
@@ -216,7 +216,7 @@ def _said(file: str, last: str) -> dict[str, object]:
     for line in lines[1:]:
         if found := _FIELD.match(line):
             number = _NUMBER.search(found[2])
-            value = found[2].strip().lower() if found[1].lower() == "kind" else number and number[0].replace("−", "-")
+            value = found[2].strip() if found[1].lower() == "kind" else number and number[0].replace("−", "-")
             plain[found[1].lower()] = value or None
         else:
             rest.append(line)

@@ -39,8 +39,8 @@ _WEIGHTS: tuple[tuple[str, float], ...] = (
 )
 _KINDS: tuple[tuple[str, str], ...] = (
     (r"WARM|SCHEDULE|FINAL|COOLDOWN", "schedule"),
-    (r"(?:^|_)(?:LR|RATE|MOMENTUM|BETAS?|BATCH|NEWTON|MUON|ADAM|CLIP)(?:_|$)", "optimiser"),
-    (r"DECAY|DROPOUT|(?:^|_)WD(?:_|$)|SMOOTH", "regularisation"),
+    (r"(?:^|_)(?:LR|RATE|MOMENTUM|BETAS?|BATCH|NEWTON|MUON|ADAM|CLIP)(?:_|$)", "optimizer"),
+    (r"DECAY|DROPOUT|(?:^|_)WD(?:_|$)|SMOOTH", "regularization"),
     (r"DEPTH|WIDTH|LAYERS|DIM|HEADS|MLP|WINDOW|ROPE|EMBED|SOFTCAP|SCALE|STD|X0", "architecture"),
 )
 

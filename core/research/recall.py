@@ -42,7 +42,7 @@ class Filter:
         )
 
     def words(self) -> str:
-        """The filter in one line, such as `kept optimiser "warm" in train.py, best`."""
+        """The filter in one line, such as `kept optimizer "warm" in train.py, best`."""
         parts = [self.verdict or "", self.kind or "", f'"{one_line(self.text, 40)}"' if self.text else ""]
         parts.append(f"in {one_line(self.file, 80)}" if self.file else "")
         return " ".join(part for part in parts if part) + f"{', ' if any(parts) else ''}{self.sort}"

@@ -20,7 +20,7 @@ How to answer here: in plain text, without any tool, exactly in this form.
 
 HYPOTHESIS: one sentence: what changes, why it should help, and by how much
 EXPECTED: the signed change of the metric you expect, such as -0.01
-KIND: architecture, optimiser, schedule, regularisation, data, numerics, simplification or other
+KIND: architecture, optimizer, schedule, regularization, data, numerics, simplification or other
 RATIONALE: the reasoning, in a few sentences
 
 then each change of a file: its path on a line of its own, and below it
@@ -67,7 +67,7 @@ def read(text: str, files: Iterable[str]) -> Mapping[str, Any] | None:
     return {
         "hypothesis": hypothesis,
         "rationale": fields.get("rationale", ""),
-        "kind": fields.get("kind", "").lower() or None,
+        "kind": fields.get("kind") or None,
         "expected": expected[0].replace("−", "-") if expected else None,
         "edits": edits,
     }

@@ -12,7 +12,7 @@ from typing import Any
 
 from core.record.errors import EditError
 from core.record.events import VERDICTS
-from core.record.proposal import KINDS
+from core.record.proposal import KINDS, kind_of
 from core.research import looking, papers, recall
 from core.research.arxiv import Entry
 from core.research.fence import bounded, fenced
@@ -141,8 +141,10 @@ class Toolbox:
         return said, fenced("found", bounded(lines, RESULT), count=count)
 
     async def _list_experiments(self, input: Mapping[str, Any]) -> tuple[str, str]:
+        kind = input.get("kind")
+        named = {"kind": kind_of(kind) or kind} if isinstance(kind, str) else input
         chosen = recall.Filter(
-            verdict=choice(input, "verdict", VERDICTS), kind=choice(input, "kind", KINDS), text=text(input, "text", ""),
+            verdict=choice(input, "verdict", VERDICTS), kind=choice(named, "kind", KINDS), text=text(input, "text", ""),
             file=text(input, "file", ""), sort=choice(input, "sort", recall.ORDERS) or recall.ORDERS[0],
             limit=min(recall.LISTED, whole(input, "limit", 1) or recall.LISTED),
         )  # fmt: skip

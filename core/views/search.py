@@ -3,7 +3,7 @@
 warm-up                      these letters anywhere in number, verdict, kind, hypothesis, reason or files
 "warm up"                    a phrase
 verdict:kept,provisional     one of several; the beginning of a word is enough
-kind:optimiser researcher:claude model:opus file:train.py parent:12 commit:3fa9
+kind:optimizer researcher:claude model:opus file:train.py parent:12 commit:3fa9
 is:best is:certified is:live is:pinned is:forked
 metric<0.98  change<-0.002  seconds>30  runs>=2  usd>0.1
 -kind:schedule               not
@@ -15,6 +15,7 @@ import operator
 import re
 from collections.abc import Callable
 
+from core.record.proposal import american, kind_of
 from core.record.state import BASELINE, Experiment, State
 
 Passes = Callable[[Experiment], bool]
@@ -66,7 +67,8 @@ def _test(word: str, state: State) -> Passes | None:
         values = [v for v in value.strip('"').split(",") if v]
         return _field(name, values, state) if values else None  # `verdict:` half typed hides nothing
     plain = word.strip('"')
-    return (lambda x: plain in told(x)) if plain else None
+    kind = american(plain)
+    return (lambda x: plain in told(x) or kind in x.kind) if plain else None
 
 
 def _number(name: str, sign: str, digits: str) -> Passes | None:
@@ -86,6 +88,8 @@ def _field(name: str, values: list[str], state: State) -> Passes:
     read = _TEXTS[name]
     if name == "parent":
         return lambda x: x.number != BASELINE and str(x.parent) in values
+    if name == "kind":
+        values = [kind_of(value) or american(value) for value in values]
     return lambda x: any(found.lower().startswith(value) for found in read(x) for value in values)
 
 

@@ -87,7 +87,7 @@ def test_steering_a_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         does("idea", "no warm-up")
         (project / "nearer.patch").write_text(patch("0.5", "0.45"))
         assert "your experiment is #2" in does(
-            "propose", "nearer.patch", "--hypothesis", "nearer", "--kind", "optimiser"
+            "propose", "nearer.patch", "--hypothesis", "nearer", "--kind", "Optimiser"
         )
         judged(paths, 2)
         assert "does not apply" in fails("propose", "nearer.patch", "--hypothesis", "again")

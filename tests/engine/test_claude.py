@@ -21,7 +21,7 @@ EDIT = {"path": "train.py", "search": "RATE = 0.5", "replace": "RATE = 0.4"}
 GOOD = {
     "thinking": "The loss is quadratic in RATE.",
     "text": "I will move RATE.",
-    "tool": {"hypothesis": "RATE 0.4 is nearer the minimum", "kind": "optimiser", "edits": [EDIT], "expected": -0.03},
+    "tool": {"hypothesis": "RATE 0.4 is nearer the minimum", "kind": "optimizer", "edits": [EDIT], "expected": -0.03},
     "usage": {"input_tokens": 1200, "output_tokens": 300},
 }
 BAD = {"tool": {**GOOD["tool"], "edits": [{**EDIT, "search": "RATE = 7"}]}}  # type: ignore[dict-item]

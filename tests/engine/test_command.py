@@ -70,7 +70,7 @@ def test_its_edits_are_the_proposal_and_its_output_the_reasoning(tmp_path: Path)
     assert ("tool", "Edit train.py") in pane(paths, 2) and ("thinking", "The loss is quadratic.") in pane(paths, 2)
     assert z.hypothesis == "sees nothing; login none; argv 4"
     assert not list(paths.worktrees.glob("bench-*"))
-    assert (x.hypothesis, x.expected, x.kind) == ("RATE 0.4 is nearer the minimum", -0.03, "optimiser")
+    assert (x.hypothesis, x.expected, x.kind) == ("RATE 0.4 is nearer the minimum", -0.03, "optimizer")
     said = "".join(text for kind, text in pane(paths) if kind == "text")
     assert "I will move RATE." in said and "\x1b" not in said and "\x07" not in said
     assert not any(b"s3cret" in path.read_bytes() for path in paths.folder.rglob("*") if path.is_file())

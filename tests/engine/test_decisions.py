@@ -94,7 +94,7 @@ def test_a_deterministic_metric_needs_no_repeats(tmp_path: Path) -> None:
 def test_a_crash_goes_back_to_the_researcher_who_may_mend_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     edit = {"path": "train.py", "search": "RATE = 0.5", "replace": "RATE = 0.4"}
     crash = {**edit, "replace": "RATE = 0.4 + undefined_name"}
-    tool = {"hypothesis": "RATE 0.4 is nearer", "kind": "optimiser"}
+    tool = {"hypothesis": "RATE 0.4 is nearer", "kind": "optimizer"}
     project = make_project(tmp_path / "p")
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
     with Server([{"tool": {**tool, "edits": [crash]}}, {"tool": {**tool, "edits": [edit]}}]) as server:

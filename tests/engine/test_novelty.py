@@ -29,7 +29,7 @@ def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def whole(words: str, rate: float, **more: Any) -> dict[str, Any]:
     """A proposal that gives the whole file: the same from whatever parent."""
     edits = [{"path": "train.py", "content": TRAIN.replace("RATE = 0.5", f"RATE = {rate}")}]
-    return {"hypothesis": words, "kind": "optimiser", "edits": edits, **more}
+    return {"hypothesis": words, "kind": "optimizer", "edits": edits, **more}
 
 
 def tool(words: str, rate: float) -> dict[str, Any]:

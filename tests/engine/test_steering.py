@@ -85,7 +85,7 @@ def test_words_and_experiments_of_ones_own(tmp_path: Path) -> None:
         assert "may not be edited" in refused(paths, c.Propose("elsewhere", edits))
         assert "not both" in refused(paths, c.Propose("nothing"))
         edits = ({"path": "train.py", "search": "RATE = 0.45", "replace": "RATE = 0.9"},)
-        accepted(paths, c.Propose("farther", edits, kind="optimiser"))
+        accepted(paths, c.Propose("farther", edits, kind="optimizer"))
         state = judged(paths, 3)
         assert (state.experiments[3].verdict, state.experiments[3].researcher) == ("discarded", "human")
 

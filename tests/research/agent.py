@@ -26,7 +26,7 @@ def edit() -> None:
 
 
 def say() -> None:
-    Path("HYPOTHESIS").write_text("RATE 0.4 is nearer the minimum\nexpected: about −0.03\nkind: optimiser\nBecause.\n")
+    Path("HYPOTHESIS").write_text("RATE 0.4 is nearer the minimum\nexpected: about −0.03\nkind: optimizer\nBecause.\n")
 
 
 def again() -> bool:

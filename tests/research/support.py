@@ -26,7 +26,7 @@ from core.research.provider import ModelResearcher
 
 FILES = {"train.py": "LR = 0.1\nWD = 0.5\n"}
 GOOD = {
-    "hypothesis": "LR up: more per step", "rationale": "short run", "expected": -0.01, "kind": "optimiser",
+    "hypothesis": "LR up: more per step", "rationale": "short run", "expected": -0.01, "kind": "optimizer",
     "edits": [{"path": "train.py", "search": "LR = 0.1", "replace": "LR = 0.2"}],
 }  # fmt: skip
 WRONG = {**GOOD, "edits": [{"path": "train.py", "search": "LR = 0.3", "replace": "LR = 0.2"}]}

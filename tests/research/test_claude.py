@@ -48,7 +48,7 @@ async def test_thinking_and_text_stream_in_and_the_tool_is_the_proposal() -> Non
     heard = Heard()
     with Server([{**ANSWER, "pings": True, "pieces": 7}]) as server:
         proposal = await ask(server, heard)
-    assert proposal.hypothesis == GOOD["hypothesis"] and proposal.expected == -0.01 and proposal.kind == "optimiser"
+    assert proposal.hypothesis == GOOD["hypothesis"] and proposal.expected == -0.01 and proposal.kind == "optimizer"
     assert proposal.extra["model"] == "claude-opus-5-5"
     assert "".join(heard.thoughts) == ANSWER["thinking"] and len(heard.thoughts) > 3
     assert "".join(heard.texts) == ANSWER["text"]
@@ -188,11 +188,11 @@ async def test_proposals_that_never_stand_are_put_on_record_at_last() -> None:
 async def test_a_proposal_in_plain_text_is_taken() -> None:
     heard = Heard()
     text = (
-        "HYPOTHESIS: LR up\nEXPECTED: -0.02\nKIND: optimiser\n\ntrain.py\n<<<<<<< SEARCH\nLR = 0.1\n=======\nLR = 0.2\n"
+        "HYPOTHESIS: LR up\nEXPECTED: -0.02\nKIND: optimizer\n\ntrain.py\n<<<<<<< SEARCH\nLR = 0.1\n=======\nLR = 0.2\n"
     )
     with Server([{"text": text + ">>>>>>> REPLACE\n"}]) as server:
         proposal = await ask(server, heard)
-    assert (proposal.hypothesis, proposal.expected, proposal.kind) == ("LR up", -0.02, "optimiser")
+    assert (proposal.hypothesis, proposal.expected, proposal.kind) == ("LR up", -0.02, "optimizer")
 
 
 @pytest.mark.parametrize(

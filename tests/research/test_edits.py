@@ -20,7 +20,7 @@ from core.record.edits import (
     proposal_to_plain,
 )
 from core.record.errors import EditError
-from core.record.proposal import Edit
+from core.record.proposal import KINDS, Edit, kind_of
 
 TRAIN = """\
 import math
@@ -310,9 +310,32 @@ def test_the_diff_of_a_new_file() -> None:
 
 
 PLAIN = {
-    "hypothesis": "LR up: faster", "rationale": "r", "expected": -0.01, "kind": "optimiser",
+    "hypothesis": "LR up: faster", "rationale": "r", "expected": -0.01, "kind": "optimizer",
     "edits": [{"path": "train.py", "search": "a", "replace": "b"}, {"path": "n.py", "content": ""}],
 }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ("optimizer", "optimizer"), ("Optimiser", "optimizer"), ("OPTIMISATION", "optimizer"),
+        ("learning-rate", "optimizer"),
+        ("LR", "optimizer"), ("hyperparameters", "optimizer"), ("hyper-parameter tuning", "optimizer"),
+        ("lr schedule", "schedule"), ("learning_rate_schedule", "schedule"), ("warm-up", "schedule"),
+        ("schedules", "schedule"), ("arch", "architecture"), ("Architectural change", "architecture"),
+        ("Regularisation", "regularization"), ("Regularization", "regularization"), ("weight decay", "regularization"),
+        ("numeric", "numerics"), ("Numerics", "numerics"), ("data", "data"), ("Simplify", "simplification"),
+        ("optimiser / LR schedule", "optimizer"), ("model architecture (attention)", "architecture"),
+        ("Other.", "other"),
+        ("tea", None), ("", None), ("is", None), ("/", None),
+    ],
+)  # fmt: skip
+def test_every_spelling_of_a_kind_is_that_kind(words: str, kind: str | None) -> None:
+    assert kind_of(words) == kind
+
+
+def test_a_kind_has_no_alias_of_another() -> None:
+    assert sorted(kind_of(kind) or "" for kind in KINDS) == sorted(KINDS)
 
 
 def test_the_plain_shape_there_and_back() -> None:
@@ -345,10 +368,12 @@ def test_a_wrong_shape_is_named(change: dict[str, object], words: str) -> None:
 
 def test_what_models_get_slightly_wrong_is_taken() -> None:
     proposal = proposal_from_plain(
-        {**PLAIN, "kind": "optimizer", "expected": "−0.02", "hypothesis": "a\nb\x1b[2J",
+        {**PLAIN, "kind": "Optimisers", "expected": "−0.02", "hypothesis": "a\nb\x1b[2J",
          "edits": '[{"path": "a", "search": "b", "replace": "c"}]'}
     )  # fmt: skip
-    assert (proposal.kind, proposal.extra["kind"], proposal.expected) == ("other", "optimizer", -0.02)
+    assert (proposal.kind, proposal.extra, proposal.expected) == ("optimizer", {}, -0.02)
+    strange = proposal_from_plain({**PLAIN, "kind": "tea\nleaves"})
+    assert (strange.kind, strange.extra) == ("other", {"kind": "tea leaves"})
     assert proposal.hypothesis == "a b[2J" and proposal.edits == (Edit("a", "b", "c"),)
     assert proposal_from_plain({**PLAIN, "expected": float("nan")}).expected is None
     wrongs: tuple[object, ...] = (None, [], "x", 3)

@@ -33,14 +33,14 @@ def missed(count: int, kind: str, start: int = 0) -> list[Told]:
 
 
 def test_after_five_misses_of_one_kind_another_is_asked_for() -> None:
-    four = told(*missed(4, "optimiser"))
+    four = told(*missed(4, "optimizer"))
     assert not memory.advice(memory.judged(four.state))
-    five = told(*missed(5, "optimiser"))
+    five = told(*missed(5, "optimizer"))
     text = prompt.task(five.brief(6))
-    assert "5 experiments in a row of the kind optimiser" in text and "must not be optimiser" in text
-    mixed = told(*missed(3, "optimiser"), *missed(1, "data", 3), *missed(2, "optimiser", 4))
-    assert "of the kind optimiser" in prompt.task(mixed.brief(7))
-    turned = told(*missed(5, "optimiser"), *missed(1, "data", 5))
+    assert "5 experiments in a row of the kind optimizer" in text and "must not be optimizer" in text
+    mixed = told(*missed(3, "optimizer"), *missed(1, "data", 3), *missed(2, "optimizer", 4))
+    assert "of the kind optimizer" in prompt.task(mixed.brief(7))
+    turned = told(*missed(5, "optimizer"), *missed(1, "data", 5))
     assert "Change the kind" not in prompt.task(turned.brief(7))
     kept = told(*missed(4, "data"), ("Good", "data", "kept", 1.9), *missed(3, "data", 5))
     assert not memory.advice(memory.judged(kept.state))
@@ -52,7 +52,7 @@ def test_what_never_ran_is_no_miss() -> None:
 
 
 def test_after_twelve_without_a_keep_reading_and_combining_are_asked_for() -> None:
-    kinds = ("optimiser", "data", "schedule", "numerics")
+    kinds = ("optimizer", "data", "schedule", "numerics")
     dry = [missed(1, kinds[n % 4], n)[0] for n in range(12)]
     assert "search_papers" not in prompt.task(told(*dry[:11]).brief(12)).split("</history>")[-1]
     text = prompt.task(told(("Good", "data", "kept", 1.9), *dry).brief(14))

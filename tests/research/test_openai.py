@@ -26,7 +26,7 @@ LOOK: dict[str, Any] = {
     "thinking": "Let me look.",
     "tools": [["read_file", {"path": "train.py"}], ["search_code", {"text": "WD"}]],
 }
-TEXT = "HYPOTHESIS: LR up\nKIND: optimiser\n\ntrain.py\n<<<<<<< SEARCH\nLR = 0.1\n=======\nLR = 0.2\n>>>>>>> REPLACE\n"
+TEXT = "HYPOTHESIS: LR up\nKIND: optimizer\n\ntrain.py\n<<<<<<< SEARCH\nLR = 0.1\n=======\nLR = 0.2\n>>>>>>> REPLACE\n"
 FAST = Backoff(base=0.005, cap=0.02, slice=1.0)
 DIALECTS = pytest.mark.parametrize("dialect", ["chat", "responses"], indirect=True)
 

@@ -13,7 +13,7 @@ from tests.research.support import Session
 def session_of(count: int) -> Session:
     session = Session({"train.py": "LR = 0.1\n"})
     session.calibrate(2.0)
-    kinds = ("optimiser", "schedule", "architecture")
+    kinds = ("optimizer", "schedule", "architecture")
     for n in range(1, count + 1):
         session.start(n, "claude")
         edit = Edit("train.py", content=f"LR = 0.1 + {n}\n")
@@ -42,7 +42,7 @@ def test_the_history_has_the_best_the_latest_and_a_digest() -> None:
     text = prompt.task(session.brief(62))
     assert "Baseline: 2.0000, sigma 0.0100 over 1 runs." in text and "Best: " in text
     assert "#60 " in text and "#51 " in text and "#61 on #40 checking: no result" in text
-    assert "optimiser: 20 tried" in text and "ValueError: 55" in text and "Propose experiment 62 now." in text
+    assert "optimizer: 20 tried" in text and "ValueError: 55" in text and "Propose experiment 62 now." in text
 
 
 def test_ten_thousand_experiments_in_fifty_milliseconds() -> None:

@@ -23,8 +23,8 @@ def brief_of(notebook: Path | None = None) -> Brief:
     session = Session({"train.py": CODE})
     session.calibrate(2.0)
     what = (
-        (1, "Halve the step", "optimiser", "kept", 1.9), (2, "Warm up longer", "schedule", "discarded", 2.1),
-        (3, "Wider layers", "architecture", "crashed", None), (4, "Decay the step", "optimiser", "discarded", 1.95),
+        (1, "Halve the step", "optimizer", "kept", 1.9), (2, "Warm up longer", "schedule", "discarded", 2.1),
+        (3, "Wider layers", "architecture", "crashed", None), (4, "Decay the step", "optimizer", "discarded", 1.95),
     )  # fmt: skip
     for number, words, kind, verdict, metric in what:
         session.start(number, "claude")
@@ -96,8 +96,11 @@ async def test_an_expression_without_end_is_ended() -> None:
 
 async def test_experiments_are_listed_by_filter() -> None:
     brief = brief_of()
-    said, answer = await use(brief, "list_experiments", kind="optimiser", sort="best")
-    assert said == "list_experiments optimiser, best: 2 of 2 experiments"
+    said, answer = await use(brief, "list_experiments", kind="optimizer", sort="best")
+    assert said == "list_experiments optimizer, best: 2 of 2 experiments"
+    assert (said, answer) == await use(brief, "list_experiments", kind="Optimiser", sort="best")
+    with pytest.raises(EditError, match="'tea'"):
+        await use(brief, "list_experiments", kind="tea")
     assert answer.index("#1 on #0 kept: 1.9000") < answer.index("#4 on #1 discarded")
     assert "#3 on #1 crashed: no result" in (await use(brief, "list_experiments", verdict="crashed"))[1]
     assert "1 of 4 experiments" in (await use(brief, "list_experiments", limit=1, file="train.py"))[0]

@@ -25,18 +25,18 @@ from tests.recorded import Story
 
 GIB = 2**30
 HYPOTHESES: tuple[tuple[str, str], ...] = (
-    ("Halve the batch: the first fifth of the run is batch-limited", "optimiser"),
+    ("Halve the batch: the first fifth of the run is batch-limited", "optimizer"),
     ("QK-norm scale 1.2 sharpens attention early", "architecture"),
     ("Warm down from 40% of the budget instead of 60%", "schedule"),
     ("Depth 3 at the same width: more capacity per step", "architecture"),
-    ("Weight decay on the embeddings: rare tokens drift", "regularisation"),
+    ("Weight decay on the embeddings: rare tokens drift", "regularization"),
     ("Read the loss inside forward to save one pass", "numerics"),
     ("Rotary base 20k: the context is only 64 tokens", "architecture"),
-    ("Muon momentum 0.95 to 0.92 while the rate is high", "optimiser"),
+    ("Muon momentum 0.95 to 0.92 while the rate is high", "optimizer"),
     ("Drop the value gates: fewer lines, equal loss", "simplification"),
     ("Untie the head and start it at zero", "architecture"),
     ("GeLU in place of squared ReLU", "architecture"),
-    ("Embedding rate 0.3 to 0.45", "optimiser"),
+    ("Embedding rate 0.3 to 0.45", "optimizer"),
 )
 CHANGES: tuple[tuple[str, str, int], ...] = (
     ("TOTAL_BATCH = 2048      # tokens per optimiser step", "TOTAL_BATCH = 1024      # tokens per optimiser step", 47),

@@ -278,7 +278,7 @@ def _hands_on_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     elif name == "propose":
         add("patch", metavar="FILE.patch", help="a unified diff, as git diff writes it; - reads standard input")
         add("--hypothesis", metavar="TEXT", required=True, help="one sentence: what changes and why it should help")
-        add("--kind", metavar="KIND", default="other", help="architecture, optimiser, schedule, … (default: other)")
+        add("--kind", metavar="KIND", default="other", help="architecture, optimizer, schedule, … (default: other)")
     elif name == "approve-mode":
         add("mode", metavar="on|off", choices=["on", "off"], help="whether each proposal waits for you")
     elif name == "fork":

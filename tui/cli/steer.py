@@ -84,11 +84,12 @@ def idea(arguments: Namespace, out: Output) -> int:
 
 
 def propose(arguments: Namespace, out: Output) -> int:
-    from core.record.proposal import KINDS
+    from core.record.proposal import KINDS, kind_of
 
-    if arguments.kind not in KINDS:
+    kind = kind_of(arguments.kind)
+    if kind is None:
         raise UsageError(f"{arguments.kind!r} is no kind of change", mend=f"one of: {', '.join(KINDS)}")
-    command = commands.Propose(arguments.hypothesis, kind=arguments.kind, patch=_patch(arguments.patch))
+    command = commands.Propose(arguments.hypothesis, kind=kind, patch=_patch(arguments.patch))
     return _ask(arguments, out, command)
 
 
