@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanotrain import prepare
-from nanotrain.caged import Caged
+from nanotrain.model_process import Caged
 from nanotrain.weights import Rejected
 
 Tokens = NDArray[np.uint16]

@@ -3,7 +3,7 @@
     python -m nanotrain.score                 # the run that $AUTORESEARCH_RUN_DIR names, or the last one by hand
     python -m nanotrain.score --hidden        # on the second, never shown, slice
 
-This process holds the validation text and never imports the code under test: caged.py starts two others for
+This process holds the validation text and never imports the code under test: model_process.py starts two others for
 that, one after the other, which see inputs only (probes.py says which). The last line of stdout is the JSON of
 docs/run-protocol.md, section 3.
 """
@@ -21,9 +21,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from nanotrain import code, handover, leash, prepare, weights
-from nanotrain.caged import Caged, Fault, clean
+from nanotrain import harness, prepare, process_limits, source_checks, weights
 from nanotrain.corpus import PrepareError
+from nanotrain.model_process import Caged, Fault, clean
 from nanotrain.probes import Examiner, Judgement, rows_of, strangers_of
 from nanotrain.weights import Rejected
 
@@ -39,15 +39,15 @@ def score(worktree: Path, run: Path, device: str, seed: int, cage: list[str], pa
     if ready is None:
         raise PrepareError("the validation data are not prepared", prepare.MEND)
     vocab = int(ready.manifest["vocab"])
-    leash.take_in_orphans()
-    leash.leave_the_keys()
+    process_limits.take_in_orphans()
+    process_limits.leave_the_keys()
     judgement = Judgement()
     try:
         weights.only_these(run, device)
-        now, before = code.changed(worktree, Path(__file__).parents[1])
-        code.holds_no_knowledge(now, before)
+        now, before = source_checks.changed(worktree, Path(__file__).parents[1])
+        source_checks.holds_no_knowledge(now, before)
         order = {"worktree": str(worktree), "run": str(run), "device": device, "seed": seed}
-        order["imports"] = code.imports(now, before)
+        order["imports"] = source_checks.imports(now, before)
         # By hand nobody says for how long it was trained, and nobody cheats himself.
         trained = float(os.environ.get("AUTORESEARCH_SECONDS") or "inf")
         # Both import torch at once; the code under test is loaded by the second when the first is dead and gone.
@@ -87,7 +87,7 @@ def same_data(config: dict[str, Any], ready: prepare.Prepared) -> None:
     mark = config.get("data")
     with ready.train.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        expected = handover.mark_of(size, file.read(handover.MARK_BYTES))
+        expected = harness.mark_of(size, file.read(harness.MARK_BYTES))
     if mark is None or mark == expected:
         return
     if "AUTORESEARCH_WEIGHTS_SHA256" in os.environ:  # the harness handed the data over, and they were these

@@ -33,7 +33,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from safetensors.torch import save
 
-from nanotrain import handover
+from nanotrain import harness
 from nanotrain.corpus import PrepareError
 
 # =================================================================================================
@@ -589,7 +589,7 @@ class Trainer:
         self.machine.wait()
 
 
-def smoke(machine: Machine, run: handover.Run) -> None:
+def smoke(machine: Machine, run: harness.Run) -> None:
     """Two steps on random tokens at the real size of the model: does it build, learn and stay finite?"""
     torch.manual_seed(run.seed)
     trainer = Trainer(machine, configure(machine, run.vocab))
@@ -601,7 +601,7 @@ def smoke(machine: Machine, run: handover.Run) -> None:
     print(f"smoke: two steps done, loss {losses[0]:.4f} then {losses[1]:.4f}, ln V = {math.log(run.vocab):.4f}")
 
 
-def train(machine: Machine, run: handover.Run) -> None:
+def train(machine: Machine, run: harness.Run) -> None:
     torch.manual_seed(run.seed)
     started = time.monotonic()
     trainer = Trainer(machine, configure(machine, run.vocab))
@@ -661,10 +661,10 @@ def main() -> int:
     parser.add_argument("--steps", type=int, help="by hand: a number of steps instead")
     options = parser.parse_args()
     machine = find_machine(os.environ.get("AUTORESEARCH_DEVICE"))
-    run = handover.connect(options.seconds, options.steps, machine.device.type)
+    run = harness.connect(options.seconds, options.steps, machine.device.type)
     try:
         (smoke if options.smoke else train)(machine, run)
-    except (handover.HandoverError, PrepareError) as error:
+    except (harness.HandoverError, PrepareError) as error:
         print(f"error: {error}\n mend: {getattr(error, 'mend', 'run it again')}", file=sys.stderr)
         return 1
     return 0

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from nanotrain import handover, prepare, probes, train
+from nanotrain import harness, prepare, probes, train
 from tests.nanotrain import worlds
 
 FORWARD = "        length = tokens.size(1)\n        cos, sin"  # where GPT.forward begins
@@ -179,7 +179,7 @@ def test_a_cage_that_does_not_start_is_the_scorers_fault(home: Path, tmp_path: P
 
 
 def test_a_run_on_another_corpus_is_not_judged(home: Path, tmp_path: Path, prepared: prepare.Prepared) -> None:
-    mark = handover.mark_of(prepared.train.stat().st_size, prepared.train.read_bytes()[: handover.MARK_BYTES])
+    mark = harness.mark_of(prepared.train.stat().st_size, prepared.train.read_bytes()[: harness.MARK_BYTES])
     other = worlds.left_behind(tmp_path / "run", data="0" * len(mark))
     result = worlds.command("nanotrain.score", AUTORESEARCH_HOME=str(home), AUTORESEARCH_RUN_DIR=str(other))
     assert result.returncode == 1 and "not trained on the corpus chosen now" in result.stderr

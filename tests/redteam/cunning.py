@@ -399,7 +399,7 @@ AGAINST_THE_SCORER = [
         from nanotrain import prepare as _p
         _p.BUDGET_SECONDS = {'cpu': 9e9, 'cuda': 9e9}
         type(clock).over = lambda self, step: step >= 40
-        handover.Clock.progress = lambda self, step: min(1.0, step / 40)
+        harness.Clock.progress = lambda self, step: min(1.0, step / 40)
         """), each_step("pass")), "worthless"),
 ]  # fmt: skip
 

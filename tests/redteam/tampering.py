@@ -111,7 +111,7 @@ FILES = [
         done("""
         evil = 'print("STOLEN by", __name__)\\n'
         for name in ('json', 'sitecustomize', 'usercustomize', 'conftest', 'safetensors', 'struct', 'nanotrain/score',
-                     'nanotrain/host', 'nanotrain/probes'):
+                     'nanotrain/model_host', 'nanotrain/probes'):
             with open(name + '.py', 'w') as file: file.write(evil)
         for name in ('numpy', 'torch'):
             os.makedirs(name, exist_ok=True)

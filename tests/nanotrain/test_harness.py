@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from nanotrain import handover, prepare, weights
+from nanotrain import harness, prepare, weights
 from tests.nanotrain import worlds
 
 
@@ -65,24 +65,24 @@ class Harness:
 
 
 def test_a_run_by_steps_says_ready_and_done_and_leaves_its_model(tmp_path: Path, prepared: prepare.Prepared) -> None:
-    harness = Harness(tmp_path / "run", prepared)
-    ready = harness.heard()
+    peer = Harness(tmp_path / "run", prepared)
+    ready = peer.heard()
     assert ready["type"] == "ready" and ready["params"] > 100_000
-    harness.go(steps=3)
-    done = harness.heard()
-    code, out, err = harness.end()
+    peer.go(steps=3)
+    done = peer.heard()
+    code, out, err = peer.end()
     digest = weights.digest(tmp_path / "run")
-    assert done == {"type": "done", "steps": 3, "tokens": 3 * ready_tokens(harness), "sha256": digest}
+    assert done == {"type": "done", "steps": 3, "tokens": 3 * ready_tokens(peer), "sha256": digest}
     assert code == 0, err
     assert "step 00003 | loss " in out
     left = json.loads((tmp_path / "run" / "model.json").read_text())
     with prepared.train.open("rb") as file:
         data = memoryview(file.read())
-    assert left["vocab"] == 1024 and left["data"] == handover.data_mark(data)
+    assert left["vocab"] == 1024 and left["data"] == harness.data_mark(data)
     assert (tmp_path / "run" / "weights.safetensors").stat().st_size > 400_000
 
 
-def ready_tokens(harness: Harness) -> int:
+def ready_tokens(peer: Harness) -> int:
     from nanotrain import train
 
     return train.BATCH_TOKENS_CPU
@@ -90,13 +90,13 @@ def ready_tokens(harness: Harness) -> int:
 
 @pytest.mark.slow
 def test_a_run_by_time_stops_by_itself_and_ends_its_schedule_there(tmp_path: Path, prepared: prepare.Prepared) -> None:
-    harness = Harness(tmp_path / "run", prepared)
-    harness.heard()
-    harness.go(seconds=2.0)
+    peer = Harness(tmp_path / "run", prepared)
+    peer.heard()
+    peer.go(seconds=2.0)
     start = time.monotonic()
-    done = harness.heard()
+    done = peer.heard()
     took = time.monotonic() - start
-    code, out, err = harness.end()
+    code, out, err = peer.end()
     assert code == 0, err
     assert done["type"] == "done" and done["steps"] > 5
     assert 1.9 < took < 3.0, "the clock starts when the data arrive"
@@ -106,20 +106,20 @@ def test_a_run_by_time_stops_by_itself_and_ends_its_schedule_there(tmp_path: Pat
 
 
 def test_a_harness_that_hangs_up_is_no_traceback(tmp_path: Path, prepared: prepare.Prepared) -> None:
-    harness = Harness(tmp_path / "run", prepared)
-    harness.heard()
-    harness.near.close()
-    _, err = harness.process.communicate(timeout=60)
-    assert harness.process.returncode == 1
+    peer = Harness(tmp_path / "run", prepared)
+    peer.heard()
+    peer.near.close()
+    _, err = peer.process.communicate(timeout=60)
+    assert peer.process.returncode == 1
     assert "closed the control channel" in err and "Traceback" not in err
 
 
 def test_the_clock_counts_steps_or_seconds() -> None:
-    steps = handover.Clock(None, 4)
+    steps = harness.Clock(None, 4)
     assert [steps.progress(n) for n in range(5)] == [0, 0.25, 0.5, 0.75, 1.0] and not steps.over(3) and steps.over(4)
-    running = handover.Clock(10.0, None, start=time.monotonic() - 5)
+    running = harness.Clock(10.0, None, start=time.monotonic() - 5)
     assert 0.5 <= running.progress(0) < 0.6 and not running.over(10**6)
-    assert handover.Clock(1.0, None, start=time.monotonic() - 5).progress(0) == 1.0
+    assert harness.Clock(1.0, None, start=time.monotonic() - 5).progress(0) == 1.0
 
 
 def test_by_hand_unprepared_is_refused_with_the_mend(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nanotrain import code
+from nanotrain import source_checks
 from nanotrain.weights import Rejected
 from tests.nanotrain.worlds import REPOSITORY
 
@@ -18,7 +18,7 @@ NOISE = random.Random(0).randbytes(6000)
 
 
 def holds(text: str, base: str = BASE, name: str = "a.py") -> None:
-    code.holds_no_knowledge({name: text}, {name: base})
+    source_checks.holds_no_knowledge({name: text}, {name: base})
 
 
 def test_knowledge_in_the_code_is_told_by_its_size_however_it_is_written() -> None:
@@ -55,24 +55,24 @@ def test_what_is_new_is_read_whatever_it_is_called(tmp_path: Path) -> None:
     (new / "pkg" / "a.py").write_bytes(b"\xff\x00 x = 1\n")
     (new / "link.py").symlink_to("/etc/passwd")
     (new / "folder").symlink_to("/etc")
-    now, before = code.changed(new, old)
+    now, before = source_checks.changed(new, old)
     assert set(now) == set(before) == {"pkg/other.py", "pkg/a.py", "link.py", "folder"}
     assert now["link.py"] == "/etc/passwd" and before["pkg/other.py"] == "old" and before["link.py"] == ""
-    code.holds_no_knowledge(now, before)
-    assert code.changed(old, old) == ({}, {})
+    source_checks.holds_no_knowledge(now, before)
+    assert source_checks.changed(old, old) == ({}, {})
     (new / "table.bin").write_bytes(bytes(range(128, 256)) * 10 + NOISE)
     with pytest.raises(Rejected, match="text, strings and numbers"):
-        code.holds_no_knowledge(*code.changed(new, old))
+        source_checks.holds_no_knowledge(*source_checks.changed(new, old))
     (new / "b.txt").write_text("#" * (1 << 20))
     with pytest.raises(Rejected, match="oversized"):
-        code.changed(new, old)
+        source_checks.changed(new, old)
 
 
 def test_new_imports_are_known_before_the_code_runs() -> None:
     text = BASE + "\nimport scipy.linalg as s\nfrom torch.linalg import norm\n    from nanotrain import train\n"
 
     def imports(text: str) -> list[str]:
-        return code.imports({"a.py": text, "b.md": "import this"}, {"a.py": BASE, "b.md": ""})
+        return source_checks.imports({"a.py": text, "b.md": "import this"}, {"a.py": BASE, "b.md": ""})
 
     assert imports(BASE) == []
     assert imports(text) == ["scipy.linalg", "torch.linalg"]

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, ClassVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from nanotrain import host, leash
+from nanotrain import model_host, process_limits
 from nanotrain.weights import Rejected
 
 PIPE_BYTES = 1 << 20
@@ -55,7 +55,7 @@ class Caged:
         self.effort = 0.0  # processor time as a share of what is allowed, the larger of both
         env = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         env |= {"OMP_WAIT_POLICY": "PASSIVE", "AUTORESEARCH_DEVICE": order["device"]}
-        command = [*cage, sys.executable, "-P", "-B", "-c", Path(host.__file__).read_text(encoding="utf-8")]
+        command = [*cage, sys.executable, "-P", "-B", "-c", Path(model_host.__file__).read_text(encoding="utf-8")]
         try:
             self.process = subprocess.Popen(
                 command,
@@ -70,7 +70,7 @@ class Caged:
             raise Fault(f"cannot start the model's process: {error}") from error
         Caged.alive.add(self.process.pid)
         self.broken = ""  # the limit that it broke, in words
-        self.leash = leash.Leash(self.process.pid, self._pull)
+        self.leash = process_limits.Leash(self.process.pid, self._pull)
         assert self.process.stdin and self.process.stdout and self.process.stderr
         self.stdin = cast(BinaryIO, self.process.stdin)
         self.stdout, self.stderr = self.process.stdout, self.process.stderr
@@ -94,7 +94,7 @@ class Caged:
         self.leash.over.set()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        leash.end(self.process.pid, Caged.alive)
+        process_limits.end(self.process.pid, Caged.alive)
         self.process.wait()
         self.reader.join(2)
         for line in self.printed:
@@ -104,7 +104,7 @@ class Caged:
         self.broken = broken
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        for pid in leash.below(self.process.pid):
+        for pid in process_limits.below(self.process.pid):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
 
@@ -179,7 +179,7 @@ class Caged:
 
     def _ask(self, header: dict[str, Any], payload: bytes = b"") -> None:
         try:
-            host.send(self.stdin, header, payload)
+            model_host.send(self.stdin, header, payload)
         except OSError as error:
             raise self._gone() from error
 
@@ -193,7 +193,7 @@ class Caged:
 
     def _header(self) -> dict[str, Any]:
         length = struct.unpack(">I", self._read(4))[0]
-        if length > host.HEADER_MAX:
+        if length > model_host.HEADER_MAX:
             raise Rejected("the model's process wrote to the scorer's pipe")
         try:
             header = json.loads(self._read(length))

@@ -1,6 +1,6 @@
 """The run's side of the control channel (docs/run-protocol.md, section 2), and the same for a person at the shell.
 
-    run = handover.connect()                  # who am I: device, seed, vocabulary, where to write
+    run = harness.connect()                   # who am I: device, seed, vocabulary, where to write
     clock, tokens = run.ready(params=123456)  # the data arrive and the clock starts
     while not clock.over(step): ...           # train
     run.done(step, count, weights, config)    # the clock stops, the model is saved into run.folder
