@@ -6,7 +6,7 @@ Both train the architecture, data, tokens and batch of nanotrain on one CPU thre
 seconds of that thread's own CPU time (on an idle core the same as seconds), so that other processes do not count. The
 loss is measured on the validation slice. His settings are taken from the published
 train.py: learning rates scaled by (width / 768) ** -0.5, Muon with his five fixed iterations, row-wise second
-moment and cautious, fading decay, logits capped at 15, x0 gates with betas of their own, no warm-up, half the time
+moment and cautious, fading decay, logits capped at 15, x0_lambdas with betas of their own, no warm-up, half the time
 warming down. His batch of 2**19 tokens would make no step in 20 s on a CPU; it is ours here, which favours him.
 """
 
@@ -30,7 +30,7 @@ KARPATHY: dict[str, Any] = {
     "MATRIX_LR_CPU": 0.04,
     "EMBED_LR_CPU": 0.6,  # scaled below
     "HEAD_LR_CPU": 0.004,  # scaled below
-    "SCALAR_LR": 0.5,  # of the x0 gates; a hundredth of it for the residual ones
+    "SCALAR_LR": 0.5,  # of the x0_lambdas; a hundredth of it for the residual ones
     "ADAM_BETAS": (0.8, 0.95),
     "ADAM_EPS": 1e-10,
     "EMBED_DECAY": 0.0,
@@ -61,12 +61,12 @@ class KarpathyAdam(train.AdamW):
 
     def __init__(self, groups: list[dict[str, Any]]) -> None:
         super().__init__([])
-        self.adam = torch.optim.AdamW(groups, betas=KARPATHY["ADAM_BETAS"], eps=train.ADAM_EPS, fused=True)
+        self.adamw = torch.optim.AdamW(groups, betas=KARPATHY["ADAM_BETAS"], eps=train.ADAM_EPS, fused=True)
 
-    def step(self, scale: float) -> None:
-        for group in self.adam.param_groups:
-            group["lr"] = group["peak"] * scale
-        self.adam.step()
+    def step(self, lrm: float) -> None:
+        for group in self.adamw.param_groups:
+            group["lr"] = group["peak"] * lrm
+        self.adamw.step()
 
 
 class KarpathyMuon(train.Muon):
@@ -76,20 +76,20 @@ class KarpathyMuon(train.Muon):
     steps = 0
 
     @torch.no_grad()
-    def step(self, scale: float, momentum: float) -> None:
+    def step(self, lrm: float, momentum: float) -> None:
         self.steps += 1
         momentum = 0.85 + 0.10 * min(1.0, self.steps / MOMENTUM_STEPS)
-        decay = self.decay * (1 - self.progress)
+        decay = self.weight_decay * (1 - self.progress)
         stacks = [torch.cat([m.view(-1, *m.shape[-2:]) for m in group]) for group in self.groups]
         axes = [-1 if s.size(-2) >= s.size(-1) else -2 for s in stacks]
         if self.second is None:
             self.second = [torch.zeros_like(s.mean(axis, keepdim=True)) for s, axis in zip(stacks, axes, strict=True)]
         for i, (group, stack, axis) in enumerate(zip(self.groups, stacks, axes, strict=True)):
             gradient = torch.cat([m.grad.view(-1, *m.shape[-2:]) for m in group if m.grad is not None])
-            self.momenta[i].lerp_(gradient, 1 - momentum)
-            update = orthogonal(gradient.lerp_(self.momenta[i], momentum))
+            self.momentum_buffers[i].lerp_(gradient, 1 - momentum)
+            update = orthogonal(gradient.lerp_(self.momentum_buffers[i], momentum))
             update = evened(update, self.second[i], axis)
-            rate = self.peak * scale * max(1.0, stack.size(-2) / stack.size(-1)) ** 0.5
+            rate = self.lr * lrm * max(1.0, stack.size(-2) / stack.size(-1)) ** 0.5
             stack = stack - rate * update - rate * decay * stack * (update * stack >= 0)
             for m, new in zip(group, stack.split([m.shape[:-2].numel() for m in group]), strict=True):
                 m.copy_(new.view_as(m))
@@ -164,30 +164,30 @@ class Bench:
             assert isinstance(model, train.GPT)
             in_blocks = (p for name, p in model.named_parameters() if name.startswith("blocks."))
             matrices: list[torch.Tensor] = list(in_blocks)  # gates, too
-            trainer.optimiser.muon = KarpathyMuon(matrices, KARPATHY["MATRIX_LR_CPU"], DECAY)
+            trainer.optimizer.muon = KarpathyMuon(matrices, KARPATHY["MATRIX_LR_CPU"], DECAY)
             groups: list[dict[str, Any]] = [
                 {"params": parameters, "peak": peak, "weight_decay": decay}
-                for parameters, peak, decay in trainer.optimiser.adam.groups[:2]  # all but gates and scalars
+                for parameters, peak, decay in trainer.optimizer.adamw.groups[:2]  # all but gates and scalars
             ]
             for value, peak, betas in (
-                (model.keep, KARPATHY["SCALAR_LR"] * 0.01, KARPATHY["ADAM_BETAS"]),
-                (model.recall, KARPATHY["SCALAR_LR"], (0.96, 0.95)),
+                (model.resid_lambdas, KARPATHY["SCALAR_LR"] * 0.01, KARPATHY["ADAM_BETAS"]),
+                (model.x0_lambdas, KARPATHY["SCALAR_LR"], (0.96, 0.95)),
             ):
                 groups.append({"params": [value], "peak": peak, "betas": betas, "weight_decay": 0.0})
-            trainer.optimiser.adam = KarpathyAdam(groups)
+            trainer.optimizer.adamw = KarpathyAdam(groups)
             return self.run(trainer, seconds, seed)
 
     def run(self, trainer: train.Trainer, seconds: float, seed: int) -> Outcome:
-        trainer.rehearse()
-        loader = train.Loader(self.data, trainer.rows, trainer.config.context, seed)
+        trainer.warmup()
+        loader = train.TokenLoader(self.data, trainer.rows, trainer.config.sequence_len, seed)
         start, step = time.process_time(), 0
         while (progress := (time.process_time() - start) / seconds) < 1:
-            if isinstance(trainer.optimiser.muon, KarpathyMuon):
-                trainer.optimiser.muon.progress = progress
+            if isinstance(trainer.optimizer.muon, KarpathyMuon):
+                trainer.optimizer.muon.progress = progress
             trainer.step(loader, progress)
             step += 1
         took = time.process_time() - start
-        return Outcome(self.judge(trainer), step, step * trainer.tokens_a_step / took)
+        return Outcome(self.judge(trainer), step, step * trainer.tokens_per_step / took)
 
     @torch.inference_mode()
     def judge(self, trainer: train.Trainer) -> float:

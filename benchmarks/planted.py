@@ -38,14 +38,14 @@ DETUNED: tuple[tuple[str, str], ...] = (
     ("MOMENTUM_CPU = 0.9 ", "MOMENTUM_CPU = 0.97 "),
 )
 NOTHING: tuple[tuple[str, str, str], ...] = (
-    ("a name", "        result: torch.Tensor = self.down(F.relu(self.up(x)).square())\n        return result",
-     "        mixed: torch.Tensor = self.down(F.relu(self.up(x)).square())\n        return mixed"),
+    ("a name", "        result: torch.Tensor = self.c_proj(F.relu(self.c_fc(x)).square())\n        return result",
+     "        mixed: torch.Tensor = self.c_proj(F.relu(self.c_fc(x)).square())\n        return mixed"),
     ("a comment", "class MLP(nn.Module):", "# Where most of the multiplications are.\nclass MLP(nn.Module):"),
     ("a docstring", '"""Muon and AdamW behind one step()."""', '"""One step() for Muon and AdamW."""'),
-    ("layout", "        return x + self.mlp(rms_norm(x))",
-     "        update = self.mlp(rms_norm(x))\n        return x + update"),
-    ("layout again", "        x = x + self.attention(rms_norm(x), extra, cos, sin, mask)",
-     "        seen = self.attention(rms_norm(x), extra, cos, sin, mask)\n        x = x + seen"),
+    ("layout", "        return x + self.mlp(norm(x))",
+     "        update = self.mlp(norm(x))\n        return x + update"),
+    ("layout again", "        x = x + self.attn(norm(x), ve, cos, sin, mask)",
+     "        seen = self.attn(norm(x), ve, cos, sin, mask)\n        x = x + seen"),
     ("the seed of the weights", "    torch.manual_seed(run.seed)\n    started",
      "    torch.manual_seed(run.seed + 1)\n    started"),
     ("the seed of the data", "self.random = np.random.default_rng(seed)",
@@ -59,16 +59,16 @@ NOTHING: tuple[tuple[str, str, str], ...] = (
 WORSE: tuple[tuple[str, str, str], ...] = (
     ("a fiftieth of the text", "        self.tokens, self.rows, self.context = tokens, rows, context",
      "        self.tokens, self.rows, self.context = tokens[: len(tokens) // 50], rows, context"),
-    ("every fourth step learns nothing", "        self.adam.step(scale)\n        self.muon.step(scale, momentum)",
+    ("every fourth step learns nothing", "        self.adamw.step(lrm)\n        self.muon.step(lrm, momentum)",
      "        self.calls = getattr(self, 'calls', 0) + 1\n        if self.calls % 4:\n"
-     "            self.adam.step(scale)\n            self.muon.step(scale, momentum)"),
+     "            self.adamw.step(lrm)\n            self.muon.step(lrm, momentum)"),
     ("a fifth of the time is wasted", "        total = torch.zeros((), device=self.machine.device)",
      "        begun = time.perf_counter()\n        while time.perf_counter() - begun < 0.03:\n"
      "            pass\n        total = torch.zeros((), device=self.machine.device)"),
     ("matrices are hardly orthogonalised", "\nNEWTON_SCHULZ_STEPS = 4 ", "\nNEWTON_SCHULZ_STEPS = 1 "),
-    ("a hundredth of the time is wasted", "        for _ in range(self.micro_steps):\n            inputs, targets",
+    ("a hundredth of the time is wasted", "        for _ in range(self.grad_accum_steps):\n            inputs, targets",
      "        begun = time.perf_counter()\n        while time.perf_counter() - begun < 0.0015:\n            pass\n"
-     "        for _ in range(self.micro_steps):\n            inputs, targets"),
+     "        for _ in range(self.grad_accum_steps):\n            inputs, targets"),
 )  # fmt: skip
 KINDS = ("improvement", "nothing", "worse")
 

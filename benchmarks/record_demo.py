@@ -67,8 +67,8 @@ PROPOSALS = (
         "to the right; adding it to the stream costs nothing.\nWhether this is allowed, the scorer will say. It "
         "feels too good.\nHypothesis: the loss collapses.",
         "architecture", -1.0,
-        ("x = first = rms_norm(self.embed(tokens))",
-         "x = first = rms_norm(self.embed(tokens) + self.embed(tokens.roll(-1, 1)))"),
+        ("x = x0 = norm(self.embed(tokens))",
+         "x = x0 = norm(self.embed(tokens) + self.embed(tokens.roll(-1, 1)))"),
     ),
     idea(
         "Embeddings learn six times faster: rare tokens see few steps and need large ones",
@@ -104,8 +104,8 @@ PROPOSALS = (
         "The squared ReLU is cheap and sparse. At this size the difference is within the noise more often than "
         "outside it.\nHypothesis: no gain; worth knowing.",
         "architecture", 0.0,
-        ("result: torch.Tensor = self.down(F.relu(self.up(x)).square())",
-         "result: torch.Tensor = self.down(F.gelu(self.up(x)))"),
+        ("result: torch.Tensor = self.c_proj(F.relu(self.c_fc(x)).square())",
+         "result: torch.Tensor = self.c_proj(F.gelu(self.c_fc(x)))"),
     ),
     idea(
         "Depth 3 at the same width: steps are counted here, not seconds",

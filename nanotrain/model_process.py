@@ -1,4 +1,4 @@
-"""The scorer's end of the second process: starts it in the sandbox, asks for logits, believes nothing else."""
+"""The scorer's side of the model's process: starts it in the sandbox, requests logits and checks every answer."""
 
 from __future__ import annotations
 
@@ -25,37 +25,37 @@ from nanotrain import model_host, process_limits
 from nanotrain.weights import Rejected
 
 PIPE_BYTES = 1 << 20
-# Processor seconds that a model may compute before its first answer, and for each one after it: the larger of a share
-# of what its run trained and a share of what starting Python with torch cost, which tells how slow the machine is.
-READY_OF_RUN, READY_OF_START = 0.05, 0.75
-ANSWER_OF_RUN, ANSWER_OF_START = 0.02, 0.25
-KEPT_LINES = 200  # of what the code under test prints while it is scored
-KEPT_CHARACTERS = 500  # a line
-PASSED_ON = (
+MAX_PRINTED_LINES = 200  # of the code under test that are kept
+MAX_PRINTED_CHARACTERS = 500  # per line
+# Processor seconds that a model may use before its first answer, and for each later one: the larger of a share of the
+# time its run trained for and a share of what starting Python with torch took, a measure of the machine's speed.
+MAX_LOADING_OF_RUN, MAX_LOADING_OF_STARTUP = 0.05, 0.75
+MAX_ANSWER_OF_RUN, MAX_ANSWER_OF_STARTUP = 0.02, 0.25
+PASSED_ENVIRONMENT = (
     *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONUSERBASE", "VIRTUAL_ENV"),
     *("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"),
 )
 
 
-class Fault(Exception):
-    """The scorer itself cannot work; not the experiment's doing."""
+class ScorerError(Exception):
+    """The scorer itself cannot work; the experiment is not the cause."""
 
 
-class Caged:
-    """The model under test, in a process of its own. A context manager: leaving it ends the process and all it left."""
+class ModelProcess:
+    """The model under test in its own process. A context manager: leaving it ends the process and its descendants."""
 
-    alive: ClassVar[set[int]] = set()  # the processes of every model not ended yet
+    running: ClassVar[set[int]] = set()  # pids of all models that are not closed yet
 
-    def __init__(self, cage: list[str], order: dict[str, Any], vocab: int, trained: float) -> None:
-        """`trained`: seconds for which its run trained."""
+    def __init__(self, sandbox: list[str], order: dict[str, Any], vocab: int, trained: float) -> None:
+        """`sandbox` is put in front of the command; `trained` is the number of seconds the run trained for."""
         self.vocab, self.order, self.trained = vocab, order, trained
         self.deadline = float("inf")
         self.answers = 0
-        self.started = self.primed = self.first = 0.0  # processor seconds used up to here
-        self.effort = 0.0  # processor time as a share of what is allowed, the larger of both
-        env = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        self.startup_cpu = self.imported_cpu = self.loaded_cpu = 0.0  # processor seconds used up to these points
+        self.effort = 0.0  # processor time as a share of what is allowed, before the first answer or after it
+        env = {name: os.environ[name] for name in PASSED_ENVIRONMENT if name in os.environ}
         env |= {"OMP_WAIT_POLICY": "PASSIVE", "AUTORESEARCH_DEVICE": order["device"]}
-        command = [*cage, sys.executable, "-P", "-B", "-c", Path(model_host.__file__).read_text(encoding="utf-8")]
+        command = [*sandbox, sys.executable, "-P", "-B", "-c", Path(model_host.__file__).read_text(encoding="utf-8")]
         try:
             self.process = subprocess.Popen(
                 command,
@@ -67,78 +67,80 @@ class Caged:
                 stderr=subprocess.PIPE,
             )
         except OSError as error:
-            raise Fault(f"cannot start the model's process: {error}") from error
-        Caged.alive.add(self.process.pid)
-        self.broken = ""  # the limit that it broke, in words
-        self.leash = process_limits.Leash(self.process.pid, self._pull)
+            raise ScorerError(f"cannot start the model's process: {error}") from error
+        ModelProcess.running.add(self.process.pid)
+        self.violation = ""  # the limit that was exceeded, as a sentence
+        self.monitor = process_limits.ProcessMonitor(self.process.pid, self._kill)
         assert self.process.stdin and self.process.stdout and self.process.stderr
         self.stdin = cast(BinaryIO, self.process.stdin)
         self.stdout, self.stderr = self.process.stdout, self.process.stderr
-        with contextlib.suppress(OSError):  # a bigger pipe is faster, not necessary
+        with contextlib.suppress(OSError):  # a larger pipe is faster, but not necessary
             fcntl.fcntl(self.stdout.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        self.printed: deque[str] = deque(maxlen=KEPT_LINES)
+        self.printed: deque[str] = deque(maxlen=MAX_PRINTED_LINES)
         self.reader = threading.Thread(target=self._drain, daemon=True)
         self.reader.start()
 
-    def __enter__(self) -> Caged:
+    def __enter__(self) -> ModelProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """End it: when this returns, nothing of it runs any more. Idempotent."""
-        if self.process.pid not in Caged.alive:
+        """End the process and its descendants; none of them runs when this returns. Idempotent."""
+        if self.process.pid not in ModelProcess.running:
             return
-        Caged.alive.discard(self.process.pid)
-        self.leash.over.set()
+        ModelProcess.running.discard(self.process.pid)
+        self.monitor.stopped.set()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        process_limits.end(self.process.pid, Caged.alive)
+        process_limits.kill_tree(self.process.pid, ModelProcess.running)
         self.process.wait()
         self.reader.join(2)
         for line in self.printed:
             print(f"model: {line}")
 
-    def _pull(self, broken: str) -> None:
-        self.broken = broken
+    def _kill(self, violation: str) -> None:
+        self.violation = violation
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        for pid in process_limits.below(self.process.pid):
+        for pid in process_limits.process_tree(self.process.pid):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
 
     def load(self, startup: float, limit: float) -> str:
-        """Have the model rebuilt; returns its parameters' hash. `startup` and `limit` are seconds allowed.
+        """Rebuild the model; returns the hash of its parameters.
 
-        Raises Fault when the process does not even start, Rejected when the model cannot be rebuilt.
+        `startup` limits the seconds until the model is loaded, `limit` those of all answers after it. Raises
+        ScorerError when the process does not start, Rejected when the model cannot be rebuilt.
         """
         self.deadline = time.monotonic() + startup
         try:
             hello = self._header()
         except Rejected as error:
-            raise Fault(f"the model's process did not start: {error}; {' / '.join(list(self.printed)[-3:])}") from error
+            printed = " / ".join(list(self.printed)[-3:])
+            raise ScorerError(f"the model's process did not start: {error}; {printed}") from error
         if hello.get("type") != "hello":
-            raise Fault(f"the model's process said {hello} where it should greet")
-        self.started = self.leash.spent()
+            raise ScorerError(f"the model's process sent {hello} where `hello` was expected")
+        self.startup_cpu = self.monitor.cpu_seconds()
         self._ask(self.order)
         self._expect("primed")
-        self.primed = self.leash.spent()
+        self.imported_cpu = self.monitor.cpu_seconds()
         self._ask({"type": "load"})
         digest = str(self._expect("ready").get("hash"))
         self.deadline = time.monotonic() + limit
         return digest
 
     def hash(self) -> str:
-        """The parameters' hash now."""
+        """The current hash of the parameters."""
         self._ask({"type": "hash"})
         return str(self._expect("hash").get("hash"))
 
-    def settle(self) -> None:
-        """Raises Rejected when it computed more than its answers take: the clock had stopped for all else."""
+    def check_effort(self) -> None:
+        """Raises Rejected when the answers used more processor time than allowed: learning ends with the clock."""
         more = self.answers - 1
-        allowed = more * max(ANSWER_OF_RUN * self.trained, ANSWER_OF_START * self.started)
-        self._within(self.leash.spent() - self.first, allowed, f"for {more} answers")
+        allowed = more * max(MAX_ANSWER_OF_RUN * self.trained, MAX_ANSWER_OF_STARTUP * self.startup_cpu)
+        self._within(self.monitor.cpu_seconds() - self.loaded_cpu, allowed, f"for {more} answers")
 
     def _within(self, used: float, allowed: float, what: str) -> None:
         self.effort = max(self.effort, used / max(allowed, 1e-9))
@@ -149,11 +151,11 @@ class Caged:
             )
 
     def ask(self, tokens: NDArray[np.uint16]) -> None:
-        """Send rows (B, T); `answer` must follow. One request may be under way while another is answered."""
+        """Send rows (B, T); `answer` must follow. A second request may be sent before the first is answered."""
         self._ask({"type": "tokens", "shape": list(tokens.shape)}, np.ascontiguousarray(tokens, dtype="<u2").tobytes())
 
     def answer(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """The logits (B, T, V) of the oldest request of shape (B, T). Raises Rejected unless they are that, finite."""
+        """The logits (B, T, V) of the oldest request, of shape (B, T). Raises Rejected if misshapen or not finite."""
         header = self._expect("logits")
         wanted = [*shape, self.vocab]
         size = 4 * math.prod(wanted)
@@ -165,9 +167,9 @@ class Caged:
             raise Rejected("the model returned logits that are not finite")
         self.answers += 1
         if self.answers == 1:
-            self.first = self.leash.spent()
-            allowed = max(READY_OF_RUN * self.trained, READY_OF_START * self.started)
-            self._within(self.first - self.primed, allowed, "before its first answer")
+            self.loaded_cpu = self.monitor.cpu_seconds()
+            allowed = max(MAX_LOADING_OF_RUN * self.trained, MAX_LOADING_OF_STARTUP * self.startup_cpu)
+            self._within(self.loaded_cpu - self.imported_cpu, allowed, "before its first answer")
         return logits
 
     def logits(self, tokens: NDArray[np.uint16]) -> NDArray[np.float32]:
@@ -175,13 +177,13 @@ class Caged:
         self.ask(tokens)
         return self.answer(tokens.shape)
 
-    # --- the pipe, of which every byte is suspect ---
+    # --- the pipe: no byte of it is trusted ---
 
     def _ask(self, header: dict[str, Any], payload: bytes = b"") -> None:
         try:
             model_host.send(self.stdin, header, payload)
         except OSError as error:
-            raise self._gone() from error
+            raise self._ended() from error
 
     def _expect(self, kind: str) -> dict[str, Any]:
         header = self._header()
@@ -193,7 +195,7 @@ class Caged:
 
     def _header(self) -> dict[str, Any]:
         length = struct.unpack(">I", self._read(4))[0]
-        if length > model_host.HEADER_MAX:
+        if length > model_host.MAX_HEADER_BYTES:
             raise Rejected("the model's process wrote to the scorer's pipe")
         try:
             header = json.loads(self._read(length))
@@ -202,7 +204,7 @@ class Caged:
         return header if isinstance(header, dict) else {}
 
     def _read(self, size: int) -> bytearray:
-        """Exactly `size` bytes. Raises Rejected at the deadline or when the process has gone."""
+        """Exactly `size` bytes. Raises Rejected at the deadline or when the process has ended."""
         data, descriptor = bytearray(size), self.stdout.fileno()
         view, got = memoryview(data), 0
         while got < size:
@@ -211,25 +213,25 @@ class Caged:
                 raise Rejected("scoring took too long: the model did not answer within the time limit")
             count = os.readv(descriptor, [view[got:]])
             if count == 0:
-                raise self._gone()
+                raise self._ended()
             got += count
         return data
 
-    def _gone(self) -> Rejected:
+    def _ended(self) -> Rejected:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(2)
-        if self.broken:
-            return Rejected(self.broken)
+        if self.violation:
+            return Rejected(self.violation)
         code = self.process.poll()
         how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
         return Rejected(f"the model's process ended by itself ({how})")
 
     def _drain(self) -> None:
-        """Keep the last lines printed by the code under test, short and harmless; never let it block on stderr."""
+        """Keep the last lines that the code under test prints, cleaned and cut; it never blocks on stderr."""
         while line := self.stderr.readline(65_536):
-            self.printed.append(clean(line.decode("utf-8", "replace"))[:KEPT_CHARACTERS])
+            self.printed.append(clean(line.decode("utf-8", "replace"))[:MAX_PRINTED_CHARACTERS])
 
 
 def clean(text: str) -> str:
-    """Without control characters: nothing the code under test prints may reach a terminal as a command."""
+    """`text` without control characters, so that output of the code under test cannot control a terminal."""
     return "".join(c if c.isprintable() else " " for c in text).strip()

@@ -1,12 +1,12 @@
-"""Prepare the data, once: corpus -> split -> tokenizer -> token files, in a cache that is checked each time.
+"""Prepare the data once: corpus -> split -> tokenizer -> token files, in a cache that every call verifies.
 
-    python -m nanotrain.prepare                        # the remembered corpus; at first the King James Bible
+    python -m nanotrain.prepare                        # the selected corpus, by default the King James Bible
     python -m nanotrain.prepare --data DIR             # any folder of .txt, .jsonl or .parquet (column `text`)
     python -m nanotrain.prepare --data kjv             # back to the default
     python -m nanotrain.prepare --download climbmix --shards 8
 
-This file is fixed: no experiment edits it. Which corpus is used is decided in this order: the options above
-(remembered in the cache), else $NANOTRAIN_DATA (`kjv` or a folder), else what was remembered, else `kjv`.
+This file is fixed: no experiment edits it. The corpus is, in this order: the options above (saved in the cache), else
+$NANOTRAIN_DATA (`kjv` or a folder), else the saved choice, else `kjv`.
 """
 
 from __future__ import annotations
@@ -28,32 +28,37 @@ from typing import Any
 from nanotrain import corpus as sources
 from nanotrain.corpus import Corpus, PrepareError, write_atomically
 
-VERSION = 2  # raise it when the split, the tokenizer, a file format or what is hidden changes: caches are made anew
-BUDGET_SECONDS = {"cpu": 20.0, "cuda": 300.0}  # time budget of one run when no harness sets one
-EVAL_CONTEXT = {"cpu": 64, "cuda": 2048}  # tokens a row the scorer feeds, so the most context a model can use
-EVAL_BYTES = {"cpu": 65_536, "cuda": 524_288}  # text scored, where the slice holds that much
-EVAL_BYTES_LEAST = 65_536  # with less the number would depend on the choice of text
-VOCAB_SMALL, VOCAB_LARGE = 1024, 8192  # tokens; a corpus under SMALL_CORPUS gets the small vocabulary
-SMALL_CORPUS = 64_000_000  # bytes of text
-TOKENIZER_BYTES = 64_000_000  # the tokenizer is trained on at most this much of the training split
-BOS = "<|bos|>"  # begins every stretch of continuous text; token 0; never scored
-PATTERN = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,2}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
-CHECKED_WHOLE = 64_000_000  # files up to this size are hashed whole at a check, longer ones at both ends
-MEND = "python -m nanotrain.prepare"
+CACHE_VERSION = 2  # raise it when the split, the tokenizer, a format or the hidden files change: caches are rebuilt
+BUDGET_SECONDS = {"cpu": 20.0, "cuda": 300.0}  # time budget of one run without a harness
+EVAL_CONTEXT = {"cpu": 64, "cuda": 2048}  # tokens per row of the scorer: the longest usable context
+EVAL_BYTES = {"cpu": 65_536, "cuda": 524_288}  # text that is scored, if the slice holds that much
+MIN_EVAL_BYTES = 65_536  # with less text the metric would depend on its choice
+SMALL_VOCAB, LARGE_VOCAB = 1024, 8192  # tokens, by MAX_SMALL_CORPUS_BYTES
+MIN_VOCAB, MAX_VOCAB = 300, 65_535  # for --vocab
+MAX_SMALL_CORPUS_BYTES = 64_000_000  # below it a corpus gets the small vocabulary
+MAX_TOKENIZER_BYTES = 64_000_000  # of the training split, on which the tokenizer is trained
+BOS = "<|bos|>"  # before every stretch of continuous text; token 0; never scored
+SPLIT_PATTERN = (
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,2}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
+)
+MAX_FULL_HASH_BYTES = 64_000_000  # larger files are verified by their two ends
+PREPARE_COMMAND = "python -m nanotrain.prepare"
 
 
 def cache_root() -> Path:
-    """Where nanotrain keeps all: $AUTORESEARCH_HOME/nanotrain, else ~/.cache/autoresearch-tui/nanotrain."""
+    """The folder of all caches: $AUTORESEARCH_HOME/nanotrain, else ~/.cache/autoresearch-tui/nanotrain."""
     home = os.environ.get("AUTORESEARCH_HOME")
     return (Path(home) if home else Path.home() / ".cache" / "autoresearch-tui") / "nanotrain"
 
 
 def say(line: str) -> None:
+    """Print a line of progress."""
     print(f"prepare: {line}", flush=True)
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedData:
     """A finished cache folder."""
 
     folder: Path
@@ -67,14 +72,14 @@ class Prepared:
     def train(self) -> Path:
         return self.folder / "train.bin"
 
-    def hand_over(self) -> dict[str, Any]:
-        """What the harness needs to know (docs/run-protocol.md, section 1)."""
+    def protocol_message(self) -> dict[str, Any]:
+        """The JSON object for the harness (docs/run-protocol.md, section 1)."""
         slices = [str(self.folder / name) for name in ("val.bin", "val.txt", "hidden.bin", "hidden.txt")]
         info = {key: self.manifest[key] for key in ("corpus", "vocab", "tokens", "bytes")}
         tokenizer = [self.tokenizer / name for name in ("tokenizer.json", "token_bytes.bin")]
         return {
-            # What the tokens stand for is handed over with them: before its clock starts a run cannot read any text
-            # of this machine's as tokens, and so has nothing to train on.
+            # The tokenizer is passed with the tokens: before its clock starts, a run cannot turn any other text of
+            # this machine into tokens, and so has nothing to train on.
             "train": {path.name: str(path) for path in (self.train, *tokenizer)},
             "readable": [str(self.tokenizer / "meta.json")],
             "hidden": slices + list(self.manifest["sources"]) + [str(path) for path in tokenizer],
@@ -82,66 +87,68 @@ class Prepared:
         }
 
 
-# --- which corpus -------------------------------------------------------------------------------
+# --- the selected corpus -------------------------------------------------------------------------------
 
 
-def chosen(root: Path, *, quiet: bool = False) -> Corpus:
-    """The corpus in force: $NANOTRAIN_DATA, else the remembered one, else kjv. Raises PrepareError."""
-    name = os.environ.get("NANOTRAIN_DATA") or remembered(root) or "kjv"
+def selected_corpus(root: Path, *, quiet: bool = False) -> Corpus:
+    """The corpus of $NANOTRAIN_DATA, else the saved choice, else kjv. Raises PrepareError."""
+    name = os.environ.get("NANOTRAIN_DATA") or saved_choice(root) or "kjv"
     if name == "kjv":
         return sources.kjv()
     return sources.folder(Path(name), root, say=(lambda line: None) if quiet else say)
 
 
-def remembered(root: Path) -> str | None:
-    """What an earlier `--data` or `--download` chose, or None."""
+def saved_choice(root: Path) -> str | None:
+    """The choice of an earlier `--data` or `--download`, or None."""
     try:
         return str(json.loads((root / "selected.json").read_text())["data"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def remember(root: Path, name: str) -> None:
+def save_choice(root: Path, name: str) -> None:
+    """Use the corpus `name` (`kjv` or a folder) until another one is selected."""
     root.mkdir(parents=True, exist_ok=True)
     write_atomically(root / "selected.json", json.dumps({"data": name}).encode())
 
 
 def default_vocab(corpus: Corpus) -> int:
-    return VOCAB_SMALL if corpus.text_bytes < SMALL_CORPUS else VOCAB_LARGE
+    return SMALL_VOCAB if corpus.text_bytes < MAX_SMALL_CORPUS_BYTES else LARGE_VOCAB
 
 
 # --- the cache ----------------------------------------------------------------------------------
 
 
-def find(root: Path | None = None, vocab: int | None = None) -> Prepared | None:
-    """The prepared cache of the chosen corpus if it is complete and intact, else None. Raises PrepareError."""
+def find(root: Path | None = None, vocab: int | None = None) -> PreparedData | None:
+    """The cache of the selected corpus if it is complete and intact, else None. Raises PrepareError."""
     root = root or cache_root()
-    corpus = chosen(root, quiet=True)
-    return intact(root / key(corpus, vocab or default_vocab(corpus)))
+    corpus = selected_corpus(root, quiet=True)
+    return intact(root / cache_key(corpus, vocab or default_vocab(corpus)))
 
 
-def key(corpus: Corpus, vocab: int) -> str:
-    return f"{corpus.sha256[:16]}-bpe{vocab}-v{VERSION}"
+def cache_key(corpus: Corpus, vocab: int) -> str:
+    """The name of the cache folder of a corpus and vocabulary size."""
+    return f"{corpus.sha256[:16]}-bpe{vocab}-v{CACHE_VERSION}"
 
 
-def intact(folder: Path) -> Prepared | None:
-    """The cache in `folder` if every file is there with the recorded fingerprint, else None."""
+def intact(folder: Path) -> PreparedData | None:
+    """The cache in `folder` if every file has the recorded fingerprint, else None."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text())
-        for name, mark in manifest["files"].items():
-            if fingerprint(folder / name) != mark:
+        for name, recorded in manifest["files"].items():
+            if fingerprint(folder / name) != recorded:
                 return None
-        return Prepared(folder, manifest)
+        return PreparedData(folder, manifest)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
 def fingerprint(path: Path) -> str:
-    """sha256 of size and contents; of a file over CHECKED_WHOLE, of its size and its two ends of 1 MB."""
+    """sha256 of size and contents; of a file over MAX_FULL_HASH_BYTES, of its size and its two ends of 1 MB."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         digest = hashlib.sha256(str(size).encode() + b":")
-        if size <= CHECKED_WHOLE:
+        if size <= MAX_FULL_HASH_BYTES:
             digest.update(file.read())
         else:
             digest.update(file.read(1 << 20))
@@ -152,24 +159,24 @@ def fingerprint(path: Path) -> str:
 
 @contextlib.contextmanager
 def locked(root: Path) -> Iterator[None]:
-    """One preparation at a time per cache: a second one waits for the first and then finds its work done."""
+    """One preparation at a time per cache: a second one waits for the first, then finds a complete cache."""
     root.mkdir(parents=True, exist_ok=True)
     with (root / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            say("another preparation is at work here; waiting for it")
+            say("waiting for another preparation of the same cache")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def prepare(corpus: Corpus, root: Path | None = None, vocab: int | None = None) -> Prepared:
-    """Return the cache of `corpus`, making it first if it is missing or damaged.
+def prepare(corpus: Corpus, root: Path | None = None, vocab: int | None = None) -> PreparedData:
+    """The cache of `corpus`, built first if it is missing or damaged.
 
-    `vocab` is the number of tokens (default by the corpus's size). Raises PrepareError.
+    `vocab` is the number of tokens (default: by the size of the corpus). Raises PrepareError.
     """
     root, vocab = root or cache_root(), vocab or default_vocab(corpus)
-    folder = root / key(corpus, vocab)
+    folder = root / cache_key(corpus, vocab)
     done = intact(folder)
     if done is None:
         with locked(root):
@@ -177,8 +184,8 @@ def prepare(corpus: Corpus, root: Path | None = None, vocab: int | None = None) 
     return done
 
 
-def build(corpus: Corpus, folder: Path, vocab: int) -> Prepared:
-    """Make every file of the cache; the manifest is written last and makes it valid."""
+def build(corpus: Corpus, folder: Path, vocab: int) -> PreparedData:
+    """Build every file of the cache; the manifest is written last and makes it valid."""
     start = time.monotonic()
     (folder / "tokenizer").mkdir(parents=True, exist_ok=True)
     (folder / "manifest.json").unlink(missing_ok=True)
@@ -194,7 +201,7 @@ def build(corpus: Corpus, folder: Path, vocab: int) -> Prepared:
     names = ["train.bin", "val.bin", "val.txt", "hidden.bin", "hidden.txt"]
     names += [f"tokenizer/{name}" for name in ("tokenizer.json", "token_bytes.bin", "meta.json")]
     manifest = {
-        "version": VERSION,
+        "version": CACHE_VERSION,
         "corpus": corpus.name,
         "sha256": corpus.sha256,
         "vocab": vocab,
@@ -205,10 +212,10 @@ def build(corpus: Corpus, folder: Path, vocab: int) -> Prepared:
     }
     write_atomically(folder / "manifest.json", json.dumps(manifest, indent=1).encode())
     took = time.monotonic() - start
-    say(f"done in {took:.1f} s: {tokens['train']:,} tokens to train on, {tokens['val']:,} to judge by")
-    if corpus.text_bytes < SMALL_CORPUS:
-        say("this corpus is for the CPU; a GPU reads it hundreds of times: give it --download climbmix --shards 8")
-    return Prepared(folder, manifest)
+    say(f"done in {took:.1f} s: {tokens['train']:,} training tokens, {tokens['val']:,} validation tokens")
+    if corpus.text_bytes < MAX_SMALL_CORPUS_BYTES:
+        say("this corpus is small: a GPU reads it hundreds of times; use --download climbmix --shards 8 there")
+    return PreparedData(folder, manifest)
 
 
 # --- the tokenizer ------------------------------------------------------------------------------
@@ -223,7 +230,7 @@ def train_tokenizer(corpus: Corpus, vocab: int) -> Any:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(PATTERN), "isolated"),
+            pre_tokenizers.Split(Regex(SPLIT_PATTERN), "isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
@@ -244,15 +251,16 @@ def train_tokenizer(corpus: Corpus, vocab: int) -> Any:
 
 
 def training_text(corpus: Corpus) -> Iterator[str]:
+    """Up to MAX_TOKENIZER_BYTES of the training split."""
     seen = 0
-    for home, piece, _ in sources.split(corpus):
-        if home == "train" and seen < TOKENIZER_BYTES:
+    for name, piece, _ in sources.split(corpus):
+        if name == "train" and seen < MAX_TOKENIZER_BYTES:
             seen += len(piece.encode("utf-8"))
             yield piece
 
 
 def token_lengths(tokenizer: Any) -> list[int]:
-    """Bytes of text each token stands for, by id; 0 for BOS. In the byte-level alphabet one character is one byte."""
+    """Bytes of text of each token, by id; 0 for BOS. In the byte-level alphabet one character is one byte."""
     names = [tokenizer.id_to_token(index) for index in range(tokenizer.get_vocab_size())]
     return [0 if name == BOS else len(name) for name in names]
 
@@ -260,7 +268,7 @@ def token_lengths(tokenizer: Any) -> list[int]:
 def encode(corpus: Corpus, tokenizer: Any, lengths: list[int], folder: Path) -> tuple[dict[str, int], dict[str, int]]:
     """Write the token files (little-endian uint16) and the slices' text; returns tokens and bytes by slice.
 
-    Raises PrepareError when the tokens of a slice do not stand for exactly its text.
+    Raises PrepareError when the tokens of a slice do not have the length of its text.
     """
     slices = ("train", "val", "hidden")
     counts, sizes, covered = (dict.fromkeys(slices, 0) for _ in range(3))
@@ -270,26 +278,26 @@ def encode(corpus: Corpus, tokenizer: Any, lengths: list[int], folder: Path) -> 
         texts = {name: stack.enter_context((folder / f"{name}.txt.tmp").open("wb")) for name in slices[1:]}
         for batch in batches(sources.split(corpus)):
             encoded = tokenizer.encode_batch([piece for _, piece, _ in batch], add_special_tokens=False)
-            for (home, piece, fresh), encoding in zip(batch, encoded, strict=True):
+            for (name, piece, fresh), encoding in zip(batch, encoded, strict=True):
                 ids, raw = encoding.ids, piece.encode("utf-8")
-                covered[home] += sum(lengths[token] for token in ids)
-                packed = array.array("H", [bos, *ids] if fresh else ids)
+                covered[name] += sum(lengths[token] for token in ids)
+                stored = array.array("H", [bos, *ids] if fresh else ids)
                 if sys.byteorder == "big":
-                    packed.byteswap()
-                tokens[home].write(packed.tobytes())
-                counts[home] += len(packed)
-                sizes[home] += len(raw)
-                if home in texts:
-                    texts[home].write(raw)
+                    stored.byteswap()
+                tokens[name].write(stored.tobytes())
+                counts[name] += len(stored)
+                sizes[name] += len(raw)
+                if name in texts:
+                    texts[name].write(raw)
     if covered != sizes:
-        raise PrepareError(f"the tokenizer loses text: {covered} bytes of {sizes}", "report this with the corpus")
+        raise PrepareError(f"the tokenizer loses text: {covered} bytes of {sizes}", "report this error and the corpus")
     for name in [f"{name}.bin" for name in slices] + [f"{name}.txt" for name in slices[1:]]:
         (folder / f"{name}.tmp").replace(folder / name)
     return counts, sizes
 
 
 def batches(items: Iterator[tuple[str, str, bool]], size: int = 512) -> Iterator[list[tuple[str, str, bool]]]:
-    """Lists of up to `size` pieces: enough work for the tokenizer's threads, and progress for the person."""
+    """Lists of up to `size` pieces, enough for the threads of the tokenizer; prints progress every 2 s."""
     batch: list[tuple[str, str, bool]] = []
     started, shown, total = time.monotonic(), time.monotonic(), 0
     for item in items:
@@ -308,21 +316,21 @@ def batches(items: Iterator[tuple[str, str, bool]], size: int = 512) -> Iterator
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m nanotrain.prepare", description="Prepare the data, once.")
+    parser = argparse.ArgumentParser(prog="python -m nanotrain.prepare", description="Prepare the data once.")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--data", metavar="DIR", help="a folder of .txt, .jsonl or .parquet files, or `kjv`; remembered")
-    which.add_argument("--download", metavar="NAME", help="climbmix or tinystories, from the hub; remembered")
+    which.add_argument("--data", metavar="DIR", help="a folder of .txt, .jsonl or .parquet files, or `kjv`; saved")
+    which.add_argument("--download", metavar="NAME", help="climbmix or tinystories, from the hub; saved")
     parser.add_argument("--shards", type=int, default=4, metavar="N", help="how many shards to download (default 4)")
-    parser.add_argument("--hub", metavar="URL", help="another address for the hub (default $HF_ENDPOINT or its own)")
-    parser.add_argument("--vocab", type=int, metavar="N", help="tokens in the vocabulary (default by corpus size)")
+    parser.add_argument("--hub", metavar="URL", help="address of the hub (default $HF_ENDPOINT or huggingface.co)")
+    parser.add_argument("--vocab", type=int, metavar="N", help="tokens in the vocabulary (default: by corpus size)")
     return parser.parse_args(argv)
 
 
 def select(options: argparse.Namespace, root: Path) -> Corpus:
-    """Apply the options, remember an explicit choice, and return the corpus. Raises PrepareError."""
+    """Apply the options, save an explicit choice and return the corpus. Raises PrepareError."""
     note: Callable[[str], None] = say
     if options.download:
-        from nanotrain import fetch  # only here: it brings in ssl and http
+        from nanotrain import fetch  # imported here because it loads ssl and http
 
         data = str(fetch.download(options.download, options.shards, root / "downloads", hub=options.hub, say=note))
     elif options.data and options.data != "kjv":
@@ -330,31 +338,31 @@ def select(options: argparse.Namespace, root: Path) -> Corpus:
     else:
         data = options.data
     if not data:
-        return chosen(root)
+        return selected_corpus(root)
     corpus = sources.kjv() if data == "kjv" else sources.folder(Path(data), root, say=note)
-    remember(root, data)
+    save_choice(root, data)
     if os.environ.get("NANOTRAIN_DATA") not in (None, "", data):
-        note(f"NANOTRAIN_DATA={os.environ['NANOTRAIN_DATA']} is set and will win over this choice without the option")
+        note(f"NANOTRAIN_DATA={os.environ['NANOTRAIN_DATA']} is set and takes precedence when the option is not given")
     return corpus
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Prints progress, and as its last line the JSON of docs/run-protocol.md; 0 done, 1 refused, 2 usage."""
+    """Prints progress, then the JSON of docs/run-protocol.md as the last line; returns 0 done, 1 error, 2 usage."""
     options = arguments(argv)
     root = cache_root()
     try:
-        if options.vocab is not None and not 300 <= options.vocab <= 65_535:
-            raise PrepareError(f"--vocab {options.vocab} is out of range", "give 300 to 65535")
+        if options.vocab is not None and not MIN_VOCAB <= options.vocab <= MAX_VOCAB:
+            raise PrepareError(f"--vocab {options.vocab} is out of range", f"give {MIN_VOCAB} to {MAX_VOCAB}")
         done = prepare(select(options, root), root, options.vocab)
     except PrepareError as error:
-        print(f"error: {error}\n mend: {error.mend}", file=sys.stderr)
+        print(f"error: {error}\n hint: {error.hint}", file=sys.stderr)
         return 1
     except OSError as error:
         what = f"{error.filename or root}: {error.strerror}"
-        print(f"error: {what}\n mend: make room there, or set AUTORESEARCH_HOME", file=sys.stderr)
+        print(f"error: {what}\n hint: free disk space there, or set AUTORESEARCH_HOME", file=sys.stderr)
         return 1
     say(f"ready: {done.folder}")
-    print(json.dumps(done.hand_over()), flush=True)
+    print(json.dumps(done.protocol_message()), flush=True)
     return 0
 
 

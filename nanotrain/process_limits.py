@@ -1,8 +1,8 @@
-"""Keeps the processes of the code under test on a leash while they are scored: counted, weighed, and ended to the last.
+"""Limits on the processes of the code under test while it is scored: their number, memory and processor time.
 
-Their processor seconds are counted as well: whoever trains on while he is scored computes more than answers need.
-Linux only, by /proc. Where a cage has a PID namespace its end is the end of all in it; where it has none, a process
-may leave its group, but never its ancestors: the scorer takes in orphans (subreaper), so it finds them here.
+Linux only, by /proc. A sandbox with a PID namespace ends all its processes with itself; without one, a process can
+leave its group but not its ancestors, so the scorer makes itself the subreaper and finds orphans among its children.
+core/lab has the same measurements; they are written again here because nanotrain must not import the harness.
 """
 
 from __future__ import annotations
@@ -15,28 +15,31 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import NamedTuple
 
-SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER
-PROCESSES_MAX = 64  # of one model's process and its children
-LOOK_SECONDS = 0.2
-MEMORY_LEAST = 4 << 30  # bytes
-PATIENCE_SECONDS = 5.0  # for the kernel to end what was killed
-
-
-def take_in_orphans() -> None:
-    """Make this process the parent of whatever its children leave behind."""
-    ctypes.CDLL(None, use_errno=True).prctl(SUBREAPER, 1, 0, 0, 0)
+PR_SET_CHILD_SUBREAPER = 36
+KEYCTL_SYSCALL = {"x86_64": 250, "aarch64": 219}
+KEYCTL_JOIN_SESSION_KEYRING = 1
+MAX_PROCESSES = 64  # of one model's process and its descendants
+MIN_MEMORY_LIMIT = 4 << 30  # bytes: the limit is never lower than this
+CHECK_SECONDS = 0.2  # between two checks of the limits
+MAX_KILL_SECONDS = 5.0  # for the kernel to end the killed processes
 
 
-def leave_the_keys() -> None:
-    """Take an empty session keyring, for this process and its children: the old one may hold somebody's keys."""
-    number = {"x86_64": 250, "aarch64": 219}.get(os.uname().machine)
+def become_subreaper() -> None:
+    """Make this process the parent of every orphaned descendant."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def join_new_session_keyring() -> None:
+    """Give this process and its children an empty session keyring: the inherited one may hold the user's keys."""
+    number = KEYCTL_SYSCALL.get(os.uname().machine)
     if number is not None:
-        ctypes.CDLL(None).syscall(ctypes.c_long(number), ctypes.c_long(1), None)
+        ctypes.CDLL(None).syscall(ctypes.c_long(number), ctypes.c_long(KEYCTL_JOIN_SESSION_KEYRING), None)
 
 
-def parents() -> dict[int, int]:
-    """The parent of every process that can be seen, zombies left out."""
+def parent_pids() -> dict[int, int]:
+    """The parent of every visible process that is not a zombie."""
     found: dict[int, int] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
@@ -47,37 +50,40 @@ def parents() -> dict[int, int]:
     return found
 
 
-def below(root: int, known: dict[int, int] | None = None) -> list[int]:
-    """`root` itself, if it is there, and every process below it."""
-    known = parents() if known is None else known
+def process_tree(root: int, parents: dict[int, int] | None = None) -> list[int]:
+    """`root`, if it is running, and all its descendants."""
+    parents = parent_pids() if parents is None else parents
     found, queue = [], [root]
     while queue:
         one = queue.pop()
-        found += [one] if one in known else []
-        queue += [pid for pid, parent in known.items() if parent == one]
+        found += [one] if one in parents else []
+        queue += [pid for pid, parent in parents.items() if parent == one]
     return found
 
 
-def end(root: int, others: Collection[int] = ()) -> None:
-    """Kill `root`, all below it, and every orphan of this process; `others` are children that are not to be touched."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+def kill_tree(root: int, keep: Collection[int] = ()) -> None:
+    """Kill `root`, its descendants and every orphan adopted by this process; children in `keep` are not touched.
+
+    Returns when none of them runs, at the latest after MAX_KILL_SECONDS.
+    """
+    deadline = time.monotonic() + MAX_KILL_SECONDS
     while time.monotonic() < deadline:
-        known = parents()
-        strays = [pid for pid, parent in known.items() if parent == os.getpid() and pid not in others and pid != root]
-        targets = {one for top in (root, *strays) for one in below(top, known)}
+        parents = parent_pids()
+        orphans = [pid for pid, parent in parents.items() if parent == os.getpid() and pid not in keep and pid != root]
+        targets = {one for top in (root, *orphans) for one in process_tree(top, parents)}
         if not targets:
             return
         for one in targets:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(one, signal.SIGKILL)
-        for one in strays:
+        for one in orphans:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(one, os.WNOHANG)
         time.sleep(0.005)
 
 
-def memory(pids: Collection[int]) -> int:
-    """Bytes these processes hold in memory, what they share counted for each."""
+def resident_bytes(pids: Collection[int]) -> int:
+    """Resident memory of these processes in bytes; shared pages count once for each process."""
     total, page = 0, os.sysconf("SC_PAGE_SIZE")
     for pid in pids:
         with contextlib.suppress(OSError, ValueError, IndexError):
@@ -86,58 +92,70 @@ def memory(pids: Collection[int]) -> int:
 
 
 def memory_limit() -> int:
-    """Bytes one model may take while it is scored: a quarter of this machine's memory, and 4 GB anywhere."""
-    return max(MEMORY_LEAST, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4)
+    """Bytes of memory that one model may use while it is scored: a quarter of the machine's, and MIN_MEMORY_LIMIT."""
+    return max(MIN_MEMORY_LIMIT, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4)
 
 
-class Leash(threading.Thread):
-    """Looks at a process and all below it five times a second, and calls `broken` with words when it takes too much."""
+class ProcessMonitor(threading.Thread):
+    """Checks a process and its descendants every CHECK_SECONDS; calls `on_violation` with the reason and ends."""
 
-    ticks = os.sysconf("SC_CLK_TCK")  # a second
+    ticks_per_second = os.sysconf("SC_CLK_TCK")
 
-    def __init__(self, root: int, broken: Callable[[str], None]) -> None:
+    def __init__(self, root: int, on_violation: Callable[[str], None]) -> None:
         super().__init__(daemon=True)
-        self.root, self.broken = root, broken
-        self.limit = memory_limit()
-        self.over = threading.Event()
-        self.known: dict[tuple[int, int], int] = {}  # ticks of each process, by its number and start
-        self.looked = 0  # ticks, added up from look to look
+        self.root, self.on_violation = root, on_violation
+        self.memory_limit = memory_limit()
+        self.stopped = threading.Event()
+        self.last_ticks: dict[tuple[int, int], int] = {}  # of each process, by pid and start time
+        self.sampled_ticks = 0  # sum over all checks
         self.start()
 
     def run(self) -> None:
-        while not self.over.wait(LOOK_SECONDS):
-            family = below(self.root)
-            self.count(family)
-            if len(family) > PROCESSES_MAX:
-                return self.broken(f"the model started more than {PROCESSES_MAX} processes while it was scored")
-            if memory(family) > self.limit:
-                return self.broken(f"the model took more than {self.limit >> 20} MB of memory while it was scored")
+        while not self.stopped.wait(CHECK_SECONDS):
+            pids = process_tree(self.root)
+            self._sample(pids)
+            if len(pids) > MAX_PROCESSES:
+                return self.on_violation(f"the model started more than {MAX_PROCESSES} processes while it was scored")
+            if resident_bytes(pids) > self.memory_limit:
+                megabytes = self.memory_limit >> 20
+                return self.on_violation(f"the model took more than {megabytes} MB of memory while it was scored")
         return None
 
-    def spent(self) -> float:
-        """Processor seconds of the process and all below it, up to now.
+    def cpu_seconds(self) -> float:
+        """Processor seconds of the process and its descendants up to now.
 
-        The larger of two counts. The kernel's is exact, but forgets whoever ends unseen by its parent; the looks charge
-        a process that is met running for the first time with the whole time since the last one, for each thread.
+        The larger of two counts. The kernel's count is exact, but omits a process whose parent did not wait for it;
+        sampling charges a process that is first seen running with the whole interval, for each of its threads.
         """
-        return max(sum(ticks[1] for ticks in map(processor, below(self.root)) if ticks), self.looked) / self.ticks
+        exact = sum(usage.ticks_with_children for usage in map(cpu_usage, process_tree(self.root)) if usage)
+        return max(exact, self.sampled_ticks) / self.ticks_per_second
 
-    def count(self, family: Collection[int]) -> None:
-        """Add what each process used since the last look."""
-        seen: dict[tuple[int, int], int] = {}
-        for pid in family:
-            if found := processor(pid):
-                own, _, start, threads = found
-                seen[pid, start] = own
-                fresh = max(own, int(LOOK_SECONDS * self.ticks) * threads) if self.known else own
-                self.looked += own - self.known[pid, start] if (pid, start) in self.known else fresh
-        self.known = seen
+    def _sample(self, pids: list[int]) -> None:
+        """Add what each process used since the last check."""
+        now: dict[tuple[int, int], int] = {}
+        for pid in pids:
+            if usage := cpu_usage(pid):
+                key = pid, usage.start_time
+                now[key] = usage.ticks
+                interval = int(CHECK_SECONDS * self.ticks_per_second) * usage.running_threads
+                first = max(usage.ticks, interval) if self.last_ticks else usage.ticks
+                self.sampled_ticks += usage.ticks - self.last_ticks[key] if key in self.last_ticks else first
+        self.last_ticks = now
 
 
-def processor(pid: int) -> tuple[int, int, int, int] | None:
-    """Of a process: its own ticks, those with its dead children's, its start, and its threads, 0 when it sleeps."""
+class CpuUsage(NamedTuple):
+    """Processor time of one process, in clock ticks."""
+
+    ticks: int
+    ticks_with_children: int  # and of its children that ended and were waited for
+    start_time: int
+    running_threads: int  # 0 while the process sleeps
+
+
+def cpu_usage(pid: int) -> CpuUsage | None:
+    """The processor time of a process, or None when it has ended."""
     with contextlib.suppress(OSError, ValueError, IndexError):
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-        own, gone = int(fields[11]) + int(fields[12]), int(fields[13]) + int(fields[14])
-        return own, own + gone, int(fields[19]), int(fields[17]) if fields[0] == b"R" else 0
+        own, children = int(fields[11]) + int(fields[12]), int(fields[13]) + int(fields[14])
+        return CpuUsage(own, own + children, int(fields[19]), int(fields[17]) if fields[0] == b"R" else 0)
     return None

@@ -1,6 +1,6 @@
-"""What can be told from the code under test by reading it: how much knowledge it carries, and what it imports.
+"""Checks of the code under test by reading it: how much data it carries, and what it imports.
 
-It is never run here, nor parsed as a tree: a tokenizer of regular expressions meets whatever was written.
+The code is neither run nor parsed here, only tokenized, so that text which is no valid Python can be read, too.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from pathlib import Path
 
 from nanotrain.weights import Rejected
 
-Source = dict[str, str]  # what files hold, by their names
+Source = dict[str, str]  # content of files by relative path
 
-MAX_BYTES = 1 << 20  # of all files together that are new or changed
-KNOWLEDGE_BYTES = 4096  # compressed text, strings and numbers more than in the code the session began with
-CODE_BYTES = 16_384  # the same of everything: names and layout can carry knowledge, too
-DATA_TOKENS = {tokenize.STRING, tokenize.NUMBER, tokenize.COMMENT, getattr(tokenize, "FSTRING_MIDDLE", -1)}
-IMPORT = re.compile(r"^([ \t]*)(?:import|from)[ \t]+([A-Za-z_][\w.]*)", re.M)
-COMPILES = "torch._dynamo"  # what torch.compile imports when it is called
+MAX_CHANGED_BYTES = 1 << 20  # of all new or changed files together
+MAX_DATA_BYTES = 4096  # compressed comments, strings and numbers beyond those of the session's first code
+MAX_CODE_BYTES = 16_384  # the same for all of the code: names and layout can carry data, too
+DATA_TOKEN_TYPES = {tokenize.STRING, tokenize.NUMBER, tokenize.COMMENT, getattr(tokenize, "FSTRING_MIDDLE", -1)}
+IMPORT_STATEMENT = re.compile(r"^([ \t]*)(?:import|from)[ \t]+([A-Za-z_][\w.]*)", re.M)
+TORCH_COMPILE_MODULE = "torch._dynamo"  # imported by torch.compile when it is called
 
 
-def changed(tree: Path, base: Path) -> tuple[Source, Source]:
-    """Files of `tree` that `base` has not, or not with this content, and what `base` has by their names.
+def changed_files(tree: Path, base: Path) -> tuple[Source, Source]:
+    """Files of `tree` that are missing or different in `base`, and the content of the same paths in `base`.
 
-    Every file counts, not Python's alone: what the code may open, it may know. Of links, what they say. Raises Rejected
-    when they are oversized.
+    Every file counts, not only Python, because the code can read it; of a link its target. Raises Rejected when
+    they are oversized.
     """
     now, before, size = {}, {}, 0
     for folder, folders, names in os.walk(tree):
@@ -43,8 +43,8 @@ def changed(tree: Path, base: Path) -> tuple[Source, Source]:
                 continue
             old = _content(base / shown)
             size += len(new)
-            if size > MAX_BYTES:
-                raise Rejected(f"the code is oversized: more than {MAX_BYTES:,} bytes of it are new ({shown})")
+            if size > MAX_CHANGED_BYTES:
+                raise Rejected(f"the code is oversized: more than {MAX_CHANGED_BYTES:,} bytes of it are new ({shown})")
             now[shown] = new.decode("utf-8", "surrogateescape")
             before[shown] = (old or b"").decode("utf-8", "surrogateescape")
     return now, before
@@ -56,24 +56,24 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _content(path: Path) -> bytes | None:
-    """What a file holds, a little more than the most that may be new at most; None where there is none."""
+    """Up to MAX_CHANGED_BYTES + 1 bytes of a file, or the target of a link; None where there is neither."""
     if path.is_symlink():
         return os.fsencode(path.readlink())
     if not path.is_file():
         return None
     with path.open("rb") as file:
-        return file.read(MAX_BYTES + 1)
+        return file.read(MAX_CHANGED_BYTES + 1)
 
 
-def holds_no_knowledge(now: Source, before: Source) -> None:
-    """Raises Rejected when `now` carries much more data than `before`, the code that the session began with.
+def check_size(now: Source, before: Source) -> None:
+    """Raises Rejected when `now` carries much more data than `before`, the code at the session's start.
 
-    Tables, texts and weights written into the code were learned off the clock. Their size is told by compressing them,
-    which no way of writing them down can cheat by much.
+    Tables, texts and weights in the code were not learned during the run. Their compressed size is compared, which
+    hardly depends on how they are written.
     """
     for measure, limit, what in (
-        (data, KNOWLEDGE_BYTES, "text, strings and numbers"),
-        (str, CODE_BYTES, "code"),
+        (data, MAX_DATA_BYTES, "text, strings and numbers"),
+        (str, MAX_CODE_BYTES, "code"),
     ):
         more = _size(now, measure) - _size(before, measure)
         if more > limit:
@@ -84,30 +84,30 @@ def holds_no_knowledge(now: Source, before: Source) -> None:
 
 
 def _size(source: Source, measure: Callable[[str], str]) -> int:
-    """Compressed bytes of all files, their names included; what is no Python counts as it stands."""
+    """Compressed bytes of all files, their names included; other files than Python count whole."""
     parts = [f"{name}\n{measure(text) if name.endswith('.py') else text}" for name, text in source.items() if text]
     return len(zlib.compress("\n".join(parts).encode("utf-8", "surrogateescape"), 9))
 
 
 def data(text: str) -> str:
-    """The strings, numbers and comments of a Python source; all that follows what cannot be read as one."""
+    """The strings, numbers and comments of Python source, and all that follows the first line that is not Python."""
     found, line = [], 0
     try:
         for token in tokenize.generate_tokens(io.StringIO(text).readline):
             line = token.start[0] - 1
-            if token.type in DATA_TOKENS:
+            if token.type in DATA_TOKEN_TYPES:
                 found.append(token.string)
     except (tokenize.TokenError, SyntaxError, ValueError, RecursionError):
         found += text.splitlines()[line:]
     return "\n".join(found)
 
 
-def imports(now: Source, before: Source) -> list[str]:
-    """Modules from outside the package that `now` imports where `before` does not; what those cost is no computing."""
+def new_imports(now: Source, before: Source) -> list[str]:
+    """Modules outside the package that `now` imports and `before` does not; the scorer does not charge for them."""
     text, base = ("\n".join(t for name, t in some.items() if name.endswith(".py")) for some in (now, before))
-    new = {(bool(indent), name) for indent, name in IMPORT.findall(text)}
-    new -= {(bool(indent), name) for indent, name in IMPORT.findall(base)}
+    new = {(bool(indent), name) for indent, name in IMPORT_STATEMENT.findall(text)}
+    new -= {(bool(indent), name) for indent, name in IMPORT_STATEMENT.findall(base)}
     names = {name for _, name in new if name.split(".")[0] != "nanotrain"}
     if text.count("compile(") > base.count("compile("):
-        names.add(COMPILES)
+        names.add(TORCH_COMPILE_MODULE)
     return sorted(names)

@@ -1,14 +1,15 @@
-"""Train a small GPT for a fixed time, and leave its weights for the scorer. The one file experiments edit.
+"""Train a small GPT for a fixed time and save its weights for the scorer. The one file that experiments edit.
 
     python -m nanotrain.train                 # a whole run, as the harness starts it (or by hand, after prepare)
     python -m nanotrain.train --steps 400     # by hand: a number of steps instead of a time, reproducible to the bit
-    python -m nanotrain.train --smoke         # two steps on random tokens, nothing read, nothing kept
+    python -m nanotrain.train --smoke         # two steps on random tokens; reads no data and saves nothing
 
-It reads top to bottom: settings, model, optimiser, schedule, data, the run. Nothing printed here is believed:
-the scorer (nanotrain/score.py, outside this file's reach) rebuilds the model with build_model() and judges it.
+It reads from top to bottom: settings, model, optimizer, schedule, data, machine, run. Names follow the public
+training scripts (nanoGPT, nanochat, modded-nanogpt). The printed loss does not count: the scorer (nanotrain/score.py,
+which this file cannot change) rebuilds the model with build_model() and measures it.
 """
 
-# torch types a module's attributes as Tensor | Module, whatever they are:
+# torch types every attribute of a module as Tensor | Module:
 # mypy: disable-error-code="no-any-return, union-attr, arg-type, index, no-untyped-call"
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
+from resource import RUSAGE_SELF, getrusage
 from typing import Any
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # two runs share the cores: a spinning thread starves the other
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # two runs share the cores: a spinning thread slows the other
 os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
 import numpy as np
@@ -37,7 +39,7 @@ from nanotrain import harness
 from nanotrain.corpus import PrepareError
 
 # =================================================================================================
-# Act 1. Settings. Plain numbers with unit and meaning; a name ending in _CPU or _CUDA counts on that device only.
+# Act 1. Settings. Plain numbers with unit and meaning; a name ending in _CPU or _CUDA applies to that device only.
 # =================================================================================================
 
 # --- size ---
@@ -45,78 +47,78 @@ DEPTH_CPU = 2                 # transformer blocks
 DEPTH_CUDA = 8
 WIDTH_CPU = 64                # channels of the residual stream
 WIDTH_CUDA = 512
-HEAD_DIM_CPU = 32             # channels of one attention head, an even number; as many heads as fit in WIDTH
+HEAD_DIM_CPU = 32             # channels of one attention head, an even number; the number of heads is WIDTH / HEAD_DIM
 HEAD_DIM_CUDA = 128
-MLP_RATIO = 4                 # hidden channels of the MLP, in widths
-CONTEXT_CPU = 64              # tokens a training row (the scorer feeds rows of 64 on cpu, 2048 on cuda)
+MLP_RATIO = 4                 # hidden channels of the MLP, as a multiple of WIDTH
+CONTEXT_CPU = 64              # tokens per training row (the scorer feeds rows of 64 on cpu, 2048 on cuda)
 CONTEXT_CUDA = 2048
-WINDOW_PATTERN = "SL"         # a letter a block, repeated: S sees the short window, L all; the last block is L
-SHORT_WINDOW = 0.5            # length of the short window, in contexts
-VALUE_EMBED_EVERY_CPU = 1     # every so many blocks, counted from the last, has value embeddings; 0: none
+WINDOW_PATTERN = "SL"         # one letter per block, repeated: S short window, L whole row; the last block is always L
+SHORT_WINDOW = 0.5            # length of the short window, as a share of CONTEXT
+VALUE_EMBED_EVERY_CPU = 1     # every n-th block, counted from the last, has value embeddings; 0: none
 VALUE_EMBED_EVERY_CUDA = 2
 ROPE_BASE_CPU = 1000.0        # longest wavelength of the rotary embedding, in tokens / 2 pi
 ROPE_BASE_CUDA = 10000.0
-SOFTCAP_CPU = 0.0             # logits are squeezed into +-this by tanh; 0: not (it is a quarter of a small step)
+SOFTCAP_CPU = 0.0             # logits are limited to +-this by tanh; 0: off (tanh takes a quarter of a small step)
 SOFTCAP_CUDA = 15.0
 
 # --- batch ---
-BATCH_TOKENS_CPU = 2**11      # tokens an optimiser step
+BATCH_TOKENS_CPU = 2**11      # tokens per optimizer step
 BATCH_TOKENS_CUDA = 2**19
-MICRO_TOKENS_CUDA = 2**16     # tokens a forward pass; the rest is accumulated (halve it when memory runs out)
+MICRO_TOKENS_CUDA = 2**16     # tokens per forward pass; gradients accumulate over the rest (halve it if out of memory)
 
-# --- optimiser ---
-MATRIX_LR_CPU = 0.04          # Muon: step size for the matrices of the blocks (their update has unit spectral norm)
+# --- optimizer ---
+MATRIX_LR_CPU = 0.04          # Muon: learning rate of the blocks' matrices (their update has unit spectral norm)
 MATRIX_LR_CUDA = 0.04
-MATRIX_DECAY_CPU = 0.0        # Muon: weight decay a unit of learning rate, fades with the learning rate
+MATRIX_DECAY_CPU = 0.0        # Muon: weight decay per unit of learning rate; falls with the learning rate
 MATRIX_DECAY_CUDA = 0.2
 MOMENTUM_START = 0.85         # Muon: momentum at the first step ...
 MOMENTUM_CPU = 0.9            # ... and from MOMENTUM_WARMUP on
 MOMENTUM_CUDA = 0.95
 MOMENTUM_WARMUP = 0.3         # share of the budget
-NEWTON_SCHULZ_STEPS = 4       # Muon: iterations of the orthogonalisation
+NEWTON_SCHULZ_STEPS = 4       # Muon: Newton-Schulz iterations that orthogonalize the update
 EMBED_LR_CPU = 0.6            # AdamW: token and value embeddings
 EMBED_LR_CUDA = 0.6
 HEAD_LR_CPU = 0.02            # AdamW: output projection
 HEAD_LR_CUDA = 0.004
 SCALAR_LR = 0.02              # AdamW: per-block scalars and gates
-ADAM_BETAS = (0.8, 0.95)      # AdamW: decay of the first and second moment, a step
-ADAM_EPS = 1e-10              # AdamW: keeps the division finite
-EMBED_DECAY = 0.0             # AdamW: weight decay of the embeddings, a unit of learning rate
+ADAM_BETAS = (0.8, 0.95)      # AdamW: decay of the first and second moment per step
+ADAM_EPS = 1e-10              # AdamW: added to the denominator
+EMBED_DECAY = 0.0             # AdamW: weight decay of the embeddings per unit of learning rate
 GRAD_CLIP = 0.0               # largest global gradient norm; 0: no clipping
 
-# --- schedule, in shares of the budget ---
-WARMUP = 0.0                  # the learning rate rises linearly this long
-WARMDOWN = 0.4                # ... and falls linearly this long, to FINAL_LR at the very end
-FINAL_LR = 0.0                # learning rate at the end, in peaks
+# --- schedule, as shares of the budget ---
+WARMUP = 0.0                  # linear rise of the learning rate over this share ...
+WARMDOWN = 0.4                # ... and linear fall over this share, to FINAL_LR at the end
+FINAL_LR = 0.0                # learning rate at the end, as a share of the peak
 
 # --- initial weights ---
 EMBED_STD = 1.0               # standard deviation of the token embeddings
-MATRIX_SCALE = 1.0            # of the blocks' input matrices, in 1/sqrt(fan-in)
-HEAD_STD = 0.001              # of the output projection
-X0_SCALE = 0.1                # how much of the embedding is added to the stream before each block
+MATRIX_SCALE = 1.0            # standard deviation of the blocks' input matrices, in 1/sqrt(fan-in)
+HEAD_STD = 0.001              # standard deviation of the output projection
+X0_SCALE = 0.1                # x0_lambdas: weight of the embedding that is added before each block
 
-LOG_SECONDS = 0.25            # seconds between two lines of progress
+LOG_SECONDS = 0.25            # seconds between two progress lines
 
 
 # =================================================================================================
 # Act 2. The model. Rotary attention with QK-norm, sliding windows and value embeddings; squared-ReLU MLP.
 #
-# The contract with the scorer, which every experiment keeps: build_model(config) returns an nn.Module in the
-# state in which load_state_dict() of the saved weights fits, and model(tokens: int64 (B, T)) returns the
-# logits (B, T, V) of each next token, any real dtype, for any B and any T up to the scorer's row. They may
-# depend on tokens at and before their own position in their own row, and on nothing else: no other row, no
-# future, no memory of earlier calls. `config` is what model.json holds.
+# The contract with the scorer, which every experiment keeps: build_model(config) returns an nn.Module whose
+# load_state_dict() accepts the saved weights, and model(tokens: int64 (B, T)) returns the logits (B, T, V) of
+# each next token, in any real dtype, for any B and any T up to the scorer's row. Logits may depend on tokens at
+# and before their own position in their own row, and on nothing else: no other row, no later token, no state
+# from earlier calls. `config` is the content of model.json.
 # =================================================================================================
 
 
 @dataclass(frozen=True)
-class Config:
-    """What it takes to rebuild the model; saved as model.json."""
+class GPTConfig:
+    """Shape of the model, enough to rebuild it; saved as model.json."""
 
-    vocab: int
-    context: int  # tokens a row; windows are counted in it
-    depth: int
-    width: int
+    vocab_size: int
+    sequence_len: int  # tokens per row, from which windows are computed
+    n_layer: int
+    n_embd: int
     head_dim: int
     mlp_ratio: float = 4
     window_pattern: str = "L"
@@ -126,52 +128,52 @@ class Config:
     softcap: float = 0.0
 
     @property
-    def heads(self) -> int:
-        return max(1, self.width // self.head_dim)
+    def n_head(self) -> int:
+        return max(1, self.n_embd // self.head_dim)
 
     def window(self, block: int) -> int:
-        """How many tokens, its own included, a position of this block may see."""
-        short = self.window_pattern[block % len(self.window_pattern)] == "S" and block < self.depth - 1
-        return max(1, int(self.context * self.short_window)) if short else self.context
+        """Number of tokens that a position of this block attends to, its own included."""
+        short = self.window_pattern[block % len(self.window_pattern)] == "S" and block < self.n_layer - 1
+        return max(1, int(self.sequence_len * self.short_window)) if short else self.sequence_len
 
     def has_value_embed(self, block: int) -> bool:
-        return self.value_embed_every > 0 and (self.depth - 1 - block) % self.value_embed_every == 0
+        return self.value_embed_every > 0 and (self.n_layer - 1 - block) % self.value_embed_every == 0
 
 
 def build_model(config: dict[str, Any]) -> nn.Module:
     """The model of a saved config (unknown keys are ignored), with initial weights, on the CPU, in float32."""
-    known = {field.name for field in fields(Config)}
-    return GPT(Config(**{name: value for name, value in config.items() if name in known}))
+    known = {field.name for field in fields(GPTConfig)}
+    return GPT(GPTConfig(**{name: value for name, value in config.items() if name in known}))
 
 
-def rms_norm(x: torch.Tensor) -> torch.Tensor:
+def norm(x: torch.Tensor) -> torch.Tensor:
     return F.rms_norm(x, (x.size(-1),))
 
 
-def rotary_tables(config: Config) -> tuple[torch.Tensor, torch.Tensor]:
-    """cos and sin, each (context, 1, head_dim / 2)."""
+def precompute_rotary_embeddings(config: GPTConfig) -> tuple[torch.Tensor, torch.Tensor]:
+    """cos and sin, each (sequence_len, 1, head_dim / 2)."""
     half = config.head_dim // 2
-    frequency = config.rope_base ** (-torch.arange(half, dtype=torch.float32) / half)
-    angle = torch.outer(torch.arange(config.context, dtype=torch.float32), frequency)[:, None, :]
-    return angle.cos(), angle.sin()
+    inv_freq = config.rope_base ** (-torch.arange(half, dtype=torch.float32) / half)
+    freqs = torch.outer(torch.arange(config.sequence_len, dtype=torch.float32), inv_freq)[:, None, :]
+    return freqs.cos(), freqs.sin()
 
 
-def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Turn each pair (i, i + half) of the channels of x (B, T, H, D) by its position's angle."""
-    a, b = x.chunk(2, dim=-1)
-    return torch.cat((a * cos - b * sin, a * sin + b * cos), dim=-1)
+def apply_rotary_emb(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    """Rotate each pair (i, i + D / 2) of the channels of x (B, T, H, D) by the angle of its position."""
+    x1, x2 = x.chunk(2, dim=-1)
+    return torch.cat((x1 * cos - x2 * sin, x1 * sin + x2 * cos), dim=-1)
 
 
 def window_mask(length: int, window: int, device: torch.device) -> torch.Tensor:
-    """(length, length), true where the row's position may see the column's."""
+    """(length, length) bool, true where the position of the row attends to that of the column."""
     position = torch.arange(length, device=device)
     distance = position[:, None] - position[None, :]
     return (distance >= 0) & (distance < window)
 
 
-def windowed(length: int, window: int, device: torch.device) -> Callable[..., torch.Tensor]:
+def flex_window_attention(length: int, window: int, device: torch.device) -> Callable[..., torch.Tensor]:
     """Attention over a window by FlexAttention, which skips the blocks outside it: (q, k, v) -> y, rows of `length`."""
-    from torch.nn.attention.flex_attention import create_block_mask, flex_attention  # a second to import
+    from torch.nn.attention.flex_attention import create_block_mask, flex_attention  # takes a second to import
 
     def visible(b: Any, h: Any, i: torch.Tensor, j: torch.Tensor) -> torch.Tensor:
         return (i >= j) & (i - j < window)
@@ -180,203 +182,208 @@ def windowed(length: int, window: int, device: torch.device) -> Callable[..., to
     return functools.partial(flex_attention, block_mask=mask)
 
 
-class Attention(nn.Module):
+class CausalSelfAttention(nn.Module):
     """Causal self-attention over a window, with an optional value embedding mixed into the values."""
 
-    def __init__(self, config: Config, block: int) -> None:
+    def __init__(self, config: GPTConfig, block: int) -> None:
         super().__init__()
-        self.heads, self.head_dim, self.window = config.heads, config.head_dim, config.window(block)
-        inner = self.heads * self.head_dim
-        self.qkv = nn.Parameter(torch.empty(3, inner, config.width))  # queries, keys, values
-        self.out = nn.Linear(inner, config.width, bias=False)
-        self.gate_width = min(32, config.width)
-        self.gate = nn.Linear(self.gate_width, config.heads, bias=False) if config.has_value_embed(block) else None
-        self.windowed: Callable[..., torch.Tensor] | None = None  # set where FlexAttention is compiled
+        self.n_head, self.head_dim, self.window = config.n_head, config.head_dim, config.window(block)
+        inner = self.n_head * self.head_dim
+        self.qkv_w = nn.Parameter(torch.empty(3, inner, config.n_embd))  # queries, keys, values
+        self.c_proj = nn.Linear(inner, config.n_embd, bias=False)
+        self.ve_gate_channels = min(32, config.n_embd)
+        gated = config.has_value_embed(block)
+        self.ve_gate = nn.Linear(self.ve_gate_channels, config.n_head, bias=False) if gated else None
+        self.flex_attention: Callable[..., torch.Tensor] | None = None  # set when FlexAttention is compiled
 
     def forward(
-        self, x: torch.Tensor, extra: torch.Tensor | None, cos: torch.Tensor, sin: torch.Tensor, mask: torch.Tensor
+        self, x: torch.Tensor, ve: torch.Tensor | None, cos: torch.Tensor, sin: torch.Tensor, mask: torch.Tensor
     ) -> torch.Tensor:
-        """x (B, T, C), extra (B, T, heads * head_dim) or None -> (B, T, C)."""
+        """x (B, T, C), value embedding ve (B, T, n_head * head_dim) or None -> (B, T, C)."""
         rows, length, _ = x.shape
-        qkv = F.linear(x, self.qkv.flatten(0, 1))
-        q, k, v = qkv.view(rows, length, 3, self.heads, self.head_dim).unbind(2)
-        if extra is not None and self.gate is not None:
-            gate = 2 * torch.sigmoid(self.gate(x[..., : self.gate_width]))
-            v = v + gate[..., None] * extra.view(rows, length, self.heads, self.head_dim)
-        q, k = rms_norm(rotate(q, cos, sin)), rms_norm(rotate(k, cos, sin))
+        qkv = F.linear(x, self.qkv_w.flatten(0, 1))
+        q, k, v = qkv.view(rows, length, 3, self.n_head, self.head_dim).unbind(2)
+        if ve is not None and self.ve_gate is not None:
+            gate = 2 * torch.sigmoid(self.ve_gate(x[..., : self.ve_gate_channels]))
+            v = v + gate[..., None] * ve.view(rows, length, self.n_head, self.head_dim)
+        q, k = norm(apply_rotary_emb(q, cos, sin)), norm(apply_rotary_emb(k, cos, sin))
         q, k, v = (z.transpose(1, 2).to(qkv.dtype) for z in (q, k, v))
         if self.window >= length:
             y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        elif self.windowed is not None:
-            y = self.windowed(q, k, v)
+        elif self.flex_attention is not None:
+            y = self.flex_attention(q, k, v)
         else:
             y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        result: torch.Tensor = self.out(y.transpose(1, 2).reshape(rows, length, -1))
-        return result
+        return self.c_proj(y.transpose(1, 2).reshape(rows, length, -1))
 
 
 class MLP(nn.Module):
-    """Two matrices around a squared ReLU."""
+    """Two matrices with a squared ReLU between them."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: GPTConfig) -> None:
         super().__init__()
-        hidden = int(config.mlp_ratio * config.width)
-        self.up = nn.Linear(config.width, hidden, bias=False)
-        self.down = nn.Linear(hidden, config.width, bias=False)
+        hidden = int(config.mlp_ratio * config.n_embd)
+        self.c_fc = nn.Linear(config.n_embd, hidden, bias=False)
+        self.c_proj = nn.Linear(hidden, config.n_embd, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = self.down(F.relu(self.up(x)).square())
+        result: torch.Tensor = self.c_proj(F.relu(self.c_fc(x)).square())
         return result
 
 
 class Block(nn.Module):
-    def __init__(self, config: Config, block: int) -> None:
+    """Attention, then MLP, each on the normalized stream and added to it."""
+
+    def __init__(self, config: GPTConfig, block: int) -> None:
         super().__init__()
-        self.attention, self.mlp = Attention(config, block), MLP(config)
+        self.attn, self.mlp = CausalSelfAttention(config, block), MLP(config)
 
     def forward(
-        self, x: torch.Tensor, extra: torch.Tensor | None, cos: torch.Tensor, sin: torch.Tensor, mask: torch.Tensor
+        self, x: torch.Tensor, ve: torch.Tensor | None, cos: torch.Tensor, sin: torch.Tensor, mask: torch.Tensor
     ) -> torch.Tensor:
-        x = x + self.attention(rms_norm(x), extra, cos, sin, mask)
-        return x + self.mlp(rms_norm(x))
+        x = x + self.attn(norm(x), ve, cos, sin, mask)
+        return x + self.mlp(norm(x))
 
 
 class GPT(nn.Module):
     """tokens (B, T) -> logits (B, T, V)."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.config = config
-        self.embed = nn.Embedding(config.vocab, config.width)
-        inner = config.heads * config.head_dim
-        with_values = [i for i in range(config.depth) if config.has_value_embed(i)]
-        self.value_embeds = nn.ModuleDict({str(i): nn.Embedding(config.vocab, inner) for i in with_values})
-        self.blocks = nn.ModuleList([Block(config, i) for i in range(config.depth)])
-        self.keep = nn.Parameter(torch.ones(config.depth))  # how much of the stream enters each block ...
-        self.recall = nn.Parameter(torch.full((config.depth,), X0_SCALE))  # ... and how much of the embedding
-        self.head = nn.Linear(config.width, config.vocab, bias=False)
-        cos, sin = rotary_tables(config)
+        self.embed = nn.Embedding(config.vocab_size, config.n_embd)
+        inner = config.n_head * config.head_dim
+        with_values = [i for i in range(config.n_layer) if config.has_value_embed(i)]
+        self.value_embeds = nn.ModuleDict({str(i): nn.Embedding(config.vocab_size, inner) for i in with_values})
+        self.blocks = nn.ModuleList([Block(config, i) for i in range(config.n_layer)])
+        self.resid_lambdas = nn.Parameter(torch.ones(config.n_layer))  # weight of the stream that enters each block ...
+        self.x0_lambdas = nn.Parameter(torch.full((config.n_layer,), X0_SCALE))  # ... and of the embedding x0
+        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        cos, sin = precompute_rotary_embeddings(config)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
         self.init_weights()
 
     @torch.no_grad()
     def init_weights(self) -> None:
-        """Embeddings wide, input matrices uniform, output matrices zero: each block starts as the identity."""
-        bound = MATRIX_SCALE * math.sqrt(3 / self.config.width)
+        """Embeddings normal, input matrices uniform, output matrices zero, so each block starts as the identity."""
+        bound = MATRIX_SCALE * math.sqrt(3 / self.config.n_embd)
         nn.init.normal_(self.embed.weight, std=EMBED_STD)
-        nn.init.normal_(self.head.weight, std=HEAD_STD)
+        nn.init.normal_(self.lm_head.weight, std=HEAD_STD)
         for table in self.value_embeds.values():
             nn.init.uniform_(table.weight, -bound, bound)
         for block in self.blocks:
-            nn.init.uniform_(block.attention.qkv, -bound, bound)
-            nn.init.uniform_(block.mlp.up.weight, -bound, bound)
-            nn.init.zeros_(block.attention.out.weight)
-            nn.init.zeros_(block.mlp.down.weight)
-            if block.attention.gate is not None:
-                nn.init.zeros_(block.attention.gate.weight)
+            nn.init.uniform_(block.attn.qkv_w, -bound, bound)
+            nn.init.uniform_(block.mlp.c_fc.weight, -bound, bound)
+            nn.init.zeros_(block.attn.c_proj.weight)
+            nn.init.zeros_(block.mlp.c_proj.weight)
+            if block.attn.ve_gate is not None:
+                nn.init.zeros_(block.attn.ve_gate.weight)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         length = tokens.size(1)
         cos, sin = self.cos[:length], self.sin[:length]
-        x = first = rms_norm(self.embed(tokens))
+        x = x0 = norm(self.embed(tokens))
         for i, block in enumerate(self.blocks):
-            x = self.keep[i] * x + self.recall[i] * first
-            extra = self.value_embeds[str(i)](tokens) if self.config.has_value_embed(i) else None
+            x = self.resid_lambdas[i] * x + self.x0_lambdas[i] * x0
+            ve = self.value_embeds[str(i)](tokens) if self.config.has_value_embed(i) else None
             mask = window_mask(length, self.config.window(i), tokens.device)
-            x = block(x, extra, cos, sin, mask)
-        logits: torch.Tensor = self.head(rms_norm(x))
+            x = block(x, ve, cos, sin, mask)
+        logits: torch.Tensor = self.lm_head(norm(x))
         if self.config.softcap > 0:
             logits = self.config.softcap * torch.tanh(logits.float() / self.config.softcap)
         return logits
 
 
 # =================================================================================================
-# Act 3. The optimiser. Muon for the matrices inside the blocks, AdamW for everything else.
+# Act 3. The optimizer. Muon for the matrices inside the blocks, AdamW for everything else.
 # =================================================================================================
 
 
-def orthogonalise(update: torch.Tensor, steps: int) -> torch.Tensor:
-    """Replace the singular values of each (..., M, N) matrix by about 1: a quintic Newton-Schulz iteration.
+def zeropower_via_newtonschulz5(G: torch.Tensor, steps: int) -> torch.Tensor:
+    """Replace the singular values of each (..., M, N) matrix by about 1 (quintic Newton-Schulz, Jordan 2024).
 
-    Runs in float32 on the CPU and in bfloat16 on CUDA, where it is the faster of the two.
+    Runs in float32 on the CPU and in bfloat16 on CUDA, where each is the faster one.
     """
-    x = update.to(torch.bfloat16 if update.is_cuda else torch.float32)
-    tall = x.size(-2) > x.size(-1)
-    x = x.mT if tall else x
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    a, b, c = 3.4445, -4.7750, 2.0315
+    X = G.to(torch.bfloat16 if G.is_cuda else torch.float32)
+    tall = X.size(-2) > X.size(-1)
+    X = X.mT if tall else X
+    X = X / (X.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(steps):
-        gram = x @ x.mT
-        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
-    return (x.mT if tall else x).to(update.dtype)
+        A = X @ X.mT
+        X = a * X + (b * A + c * A @ A) @ X
+    return (X.mT if tall else X).to(G.dtype)
 
 
 class Muon:
-    """Momentum, orthogonalised; (M, N) matrices, or stacks of them, of one shape are stepped together."""
+    """Nesterov momentum, orthogonalized; (M, N) matrices, or stacks of them, of one shape are stepped together."""
 
-    def __init__(self, matrices: list[torch.Tensor], peak: float, decay: float) -> None:
-        self.peak, self.decay = peak, decay  # learning rate at the schedule's top; weight decay a unit of it
+    def __init__(self, matrices: list[torch.Tensor], lr: float, weight_decay: float) -> None:
+        self.lr, self.weight_decay = lr, weight_decay  # peak learning rate; weight decay per unit of it
         shapes = sorted({tuple(m.shape[-2:]) for m in matrices})
         self.groups = [[m for m in matrices if tuple(m.shape[-2:]) == shape] for shape in shapes]
-        self.momenta = [torch.zeros_like(torch.cat([m.view(-1, *m.shape[-2:]) for m in g])) for g in self.groups]
+        stacks = [torch.cat([m.view(-1, *m.shape[-2:]) for m in group]) for group in self.groups]
+        self.momentum_buffers = [torch.zeros_like(stack) for stack in stacks]
 
     @torch.no_grad()
-    def step(self, scale: float, momentum: float) -> None:
-        """`scale` is the schedule's multiplier, 0 to 1."""
-        for group, average in zip(self.groups, self.momenta, strict=True):
-            gradient = torch.cat([m.grad.view(-1, *m.shape[-2:]) for m in group])
-            average.lerp_(gradient, 1 - momentum)
-            update = orthogonalise(gradient.lerp_(average, momentum), NEWTON_SCHULZ_STEPS)
-            rate = self.peak * scale * max(1.0, update.size(-2) / update.size(-1)) ** 0.5
-            torch._foreach_mul_(group, 1 - self.peak * scale * scale * self.decay)
+    def step(self, lrm: float, momentum: float) -> None:
+        """`lrm` is the multiplier of the learning rate, 0 to 1."""
+        for group, buffer in zip(self.groups, self.momentum_buffers, strict=True):
+            grad = torch.cat([m.grad.view(-1, *m.shape[-2:]) for m in group])
+            buffer.lerp_(grad, 1 - momentum)
+            update = zeropower_via_newtonschulz5(grad.lerp_(buffer, momentum), NEWTON_SCHULZ_STEPS)
+            lr = self.lr * lrm * max(1.0, update.size(-2) / update.size(-1)) ** 0.5
+            torch._foreach_mul_(group, 1 - self.lr * lrm * lrm * self.weight_decay)
             updates = update.split([m.shape[:-2].numel() for m in group])
-            torch._foreach_add_(group, [u.view_as(m) for u, m in zip(updates, group, strict=True)], alpha=-rate)
+            torch._foreach_add_(group, [u.view_as(m) for u, m in zip(updates, group, strict=True)], alpha=-lr)
 
 
 class AdamW:
-    """Adam with decoupled weight decay. Written out, because making torch's own costs each run a second of imports."""
+    """Adam with decoupled weight decay. torch's own would cost each run a second of imports."""
 
     def __init__(self, groups: list[tuple[list[nn.Parameter], float, float]]) -> None:
         self.groups = [group for group in groups if group[0]]  # parameters, peak learning rate, weight decay
-        self.means = [[torch.zeros_like(p) for p in parameters] for parameters, _, _ in self.groups]
-        self.squares = [[torch.zeros_like(p) for p in parameters] for parameters, _, _ in self.groups]
+        self.exp_avgs = [[torch.zeros_like(p) for p in parameters] for parameters, _, _ in self.groups]
+        self.exp_avg_sqs = [[torch.zeros_like(p) for p in parameters] for parameters, _, _ in self.groups]
         self.steps = 0
 
     @torch.no_grad()
-    def step(self, scale: float) -> None:
-        """`scale` is the schedule's multiplier, 0 to 1."""
+    def step(self, lrm: float) -> None:
+        """`lrm` is the multiplier of the learning rate, 0 to 1."""
         self.steps += 1
-        fast, slow = ADAM_BETAS
-        for (parameters, peak, decay), mean, square in zip(self.groups, self.means, self.squares, strict=True):
-            gradients = [p.grad for p in parameters]
-            torch._foreach_lerp_(mean, gradients, 1 - fast)
-            torch._foreach_mul_(square, slow)
-            torch._foreach_addcmul_(square, gradients, gradients, 1 - slow)
-            size = torch._foreach_sqrt(square)
-            torch._foreach_div_(size, (1 - slow**self.steps) ** 0.5)
-            torch._foreach_add_(size, ADAM_EPS)
-            torch._foreach_mul_(parameters, 1 - peak * scale * decay)
-            torch._foreach_addcdiv_(parameters, mean, size, -peak * scale / (1 - fast**self.steps))
+        beta1, beta2 = ADAM_BETAS
+        states = zip(self.groups, self.exp_avgs, self.exp_avg_sqs, strict=True)
+        for (parameters, lr, decay), exp_avg, exp_avg_sq in states:
+            grads = [p.grad for p in parameters]
+            torch._foreach_lerp_(exp_avg, grads, 1 - beta1)
+            torch._foreach_mul_(exp_avg_sq, beta2)
+            torch._foreach_addcmul_(exp_avg_sq, grads, grads, 1 - beta2)
+            denom = torch._foreach_sqrt(exp_avg_sq)
+            torch._foreach_div_(denom, (1 - beta2**self.steps) ** 0.5)
+            torch._foreach_add_(denom, ADAM_EPS)
+            torch._foreach_mul_(parameters, 1 - lr * lrm * decay)
+            torch._foreach_addcdiv_(parameters, exp_avg, denom, -lr * lrm / (1 - beta1**self.steps))
 
 
-class Optimiser:
+class MuonAdamW:
     """Muon and AdamW behind one step()."""
 
     def __init__(self, model: nn.Module, rates: dict[str, float]) -> None:
         named = dict(model.named_parameters())
         embeds = [p for n, p in named.items() if n.startswith(("embed.", "value_embeds."))]
-        heads = [p for n, p in named.items() if n.startswith("head.")]
+        heads = [p for n, p in named.items() if n.startswith("lm_head.")]
         matrices = [p for n, p in named.items() if n.startswith("blocks.") and p.ndim >= 2 and "gate" not in n]
         taken = {id(p) for p in embeds + heads + matrices}
         scalars = [p for p in named.values() if id(p) not in taken]
         self.muon = Muon(matrices, rates["matrix"], rates["decay"])
-        self.adam = AdamW(
+        self.adamw = AdamW(
             [(embeds, rates["embed"], EMBED_DECAY), (heads, rates["head"], 0.0), (scalars, rates["scalar"], 0.0)]
         )
 
-    def step(self, scale: float, momentum: float) -> None:
-        self.adam.step(scale)
-        self.muon.step(scale, momentum)
+    def step(self, lrm: float, momentum: float) -> None:
+        self.adamw.step(lrm)
+        self.muon.step(lrm, momentum)
 
 
 # =================================================================================================
@@ -384,8 +391,8 @@ class Optimiser:
 # =================================================================================================
 
 
-def rate_at(progress: float) -> float:
-    """Multiplier of every learning rate: up over WARMUP, level, down over WARMDOWN to FINAL_LR at exactly 1."""
+def get_lr_multiplier(progress: float) -> float:
+    """Multiplier of every learning rate: rises over WARMUP, then 1, then falls over WARMDOWN to FINAL_LR."""
     if progress < WARMUP:
         return max(progress, 0.01) / WARMUP
     if progress <= 1 - WARMDOWN:
@@ -394,18 +401,18 @@ def rate_at(progress: float) -> float:
     return left + (1 - left) * FINAL_LR
 
 
-def momentum_at(progress: float, end: float) -> float:
-    """Muon's momentum: from MOMENTUM_START up to `end` over MOMENTUM_WARMUP."""
+def get_muon_momentum(progress: float, end: float) -> float:
+    """Momentum of Muon: rises from MOMENTUM_START to `end` over MOMENTUM_WARMUP."""
     warm = min(1.0, progress / MOMENTUM_WARMUP) if MOMENTUM_WARMUP > 0 else 1.0
     return MOMENTUM_START + warm * (end - MOMENTUM_START)
 
 
 # =================================================================================================
-# Act 5. The data. Rows of context + 1 tokens, every row once an epoch, in an order drawn from the seed.
+# Act 5. The data. Rows of CONTEXT + 1 tokens, every row once per epoch, in an order drawn from the seed.
 # =================================================================================================
 
 
-class Loader:
+class TokenLoader:
     """Endless batches (inputs, targets), each (rows, context) int64, from a flat array of tokens."""
 
     def __init__(self, tokens: np.ndarray[Any, np.dtype[np.uint16]], rows: int, context: int, seed: int) -> None:
@@ -417,7 +424,7 @@ class Loader:
             raise ValueError(f"{len(tokens)} tokens are too few for rows of {context}")
 
     def __call__(self) -> tuple[torch.Tensor, torch.Tensor]:
-        while len(self.order) < self.rows:  # a new epoch starts at a new offset, so rows are cut elsewhere
+        while len(self.order) < self.rows:  # a new epoch cuts the rows at a new offset
             offset = self.random.integers(self.context)
             starts = np.arange(offset, len(self.tokens) - self.context - 1, self.context)
             self.order = np.concatenate([self.order, self.random.permutation(starts)])
@@ -427,12 +434,14 @@ class Loader:
 
 
 # =================================================================================================
-# Act 6. The machine. Which device, which number format, whether compiling works: found out, never assumed.
+# Act 6. The machine. Device, number format and whether torch.compile works are measured, not assumed.
 # =================================================================================================
 
 
 @dataclass(frozen=True)
 class Machine:
+    """Where the run computes, and how."""
+
     device: torch.device
     dtype: torch.dtype  # of the matrix products; the weights stay float32
     compiled: bool
@@ -442,7 +451,7 @@ class Machine:
         return self.device.type == "cuda"
 
     def setting(self, name: str) -> Any:
-        """The setting of this device: NAME_CPU or NAME_CUDA."""
+        """The setting of this device: the constant NAME_CPU or NAME_CUDA."""
         return globals()[f"{name}_{'CUDA' if self.cuda else 'CPU'}"]
 
     def autocast(self) -> torch.autocast:
@@ -454,10 +463,10 @@ class Machine:
 
 
 def find_machine(wanted: str | None) -> Machine:
-    """The device asked for if it is there, else what is; float32 unless bfloat16 proves faster in a 50 ms probe."""
+    """The requested device if present, else the CPU; float32 unless bfloat16 is faster in a 50 ms benchmark."""
     cuda = wanted != "cpu" and torch.cuda.is_available()
     if wanted == "cuda" and not cuda:
-        print("note: cuda was asked for and is not there: training on the cpu with its settings")
+        print("note: cuda was requested but is not available: training on the cpu with its settings")
     if not cuda:
         torch.set_num_threads(1)  # two runs of one thread beat one run of two
         keep_freed_memory()
@@ -467,17 +476,17 @@ def find_machine(wanted: str | None) -> Machine:
 
 
 def keep_freed_memory() -> None:
-    """Have glibc reuse large blocks: mapped anew for every big tensor, their pages cost a fifth of a step."""
+    """Make glibc reuse large blocks: mapping new pages for every large tensor costs a fifth of a step."""
     try:
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
         mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
-    except (OSError, AttributeError):  # another C library: slower, not wrong
+    except (OSError, AttributeError):  # another C library: slower, but correct
         pass
 
 
 def faster_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 when a product of 256x256 matrices takes less than 0.7 of float32's time, else float32."""
+    """bfloat16 if a product of 256x256 matrices takes less than 0.7 of the time of float32, else float32."""
     times: dict[torch.dtype, float] = {}
     for dtype in (torch.float32, torch.bfloat16):
         best, x = math.inf, torch.ones(256, 256, device=device, dtype=dtype)
@@ -492,11 +501,11 @@ def faster_dtype(device: torch.device) -> torch.dtype:
 
 
 def can_compile() -> bool:
-    """Whether torch.compile works here: it needs triton and a C compiler, which a bare machine may lack."""
+    """Whether torch.compile works here: it needs triton and a C compiler, which some machines lack."""
     try:
         torch.compile(lambda x: x * 2 + 1)(torch.ones(8, device="cuda"))
         return True
-    except Exception as error:  # whatever it is, training without it is the answer
+    except Exception as error:  # on any failure the run trains without it
         print(f"note: torch.compile does not work here ({type(error).__name__}); training without it")
         return False
 
@@ -506,24 +515,25 @@ def can_compile() -> bool:
 # =================================================================================================
 
 
-def configure(machine: Machine, vocab: int) -> Config:
+def configure(machine: Machine, vocab_size: int) -> GPTConfig:
+    """The model's shape by the settings of this device."""
     head_dim = machine.setting("HEAD_DIM")
     if head_dim % 2:
-        raise SystemExit(f"HEAD_DIM {head_dim} must be even: rotary embeddings turn pairs of channels")
-    return Config(
-        vocab=vocab, context=machine.setting("CONTEXT"), depth=machine.setting("DEPTH"), width=machine.setting("WIDTH"),
-        head_dim=head_dim, mlp_ratio=MLP_RATIO, window_pattern=WINDOW_PATTERN, short_window=SHORT_WINDOW,
-        value_embed_every=machine.setting("VALUE_EMBED_EVERY"), rope_base=machine.setting("ROPE_BASE"),
-        softcap=machine.setting("SOFTCAP"),
+        raise SystemExit(f"HEAD_DIM {head_dim} must be even: rotary embeddings rotate pairs of channels")
+    return GPTConfig(
+        vocab_size=vocab_size, sequence_len=machine.setting("CONTEXT"), n_layer=machine.setting("DEPTH"),
+        n_embd=machine.setting("WIDTH"), head_dim=head_dim, mlp_ratio=MLP_RATIO, window_pattern=WINDOW_PATTERN,
+        short_window=SHORT_WINDOW, value_embed_every=machine.setting("VALUE_EMBED_EVERY"),
+        rope_base=machine.setting("ROPE_BASE"), softcap=machine.setting("SOFTCAP"),
     )
 
 
 class InPlaceCrossEntropy(torch.autograd.Function):
-    """Mean cross-entropy whose gradient overwrites the softmax: saves an eighth of a step on the CPU."""
+    """Mean cross-entropy whose gradient overwrites the softmax: an eighth faster per step on the CPU."""
 
     @staticmethod
     def forward(ctx: Any, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """logits (N, V), targets (N,) -> nats a token, a scalar."""
+        """logits (N, V), targets (N,) -> nats per token, a scalar."""
         ctx.softmax, ctx.targets = logits.softmax(-1), targets
         return -ctx.softmax.gather(1, targets[:, None]).clamp_min(1e-38).log().mean()
 
@@ -536,28 +546,28 @@ class InPlaceCrossEntropy(torch.autograd.Function):
 
 
 class Trainer:
-    """Model, optimiser and one step of both."""
+    """Model, optimizer and one training step."""
 
-    def __init__(self, machine: Machine, config: Config) -> None:
+    def __init__(self, machine: Machine, config: GPTConfig) -> None:
         self.machine, self.config = machine, config
         self.model = build_model(asdict(config)).to(machine.device)
         for i, block in enumerate(self.model.blocks if machine.compiled else ()):
-            block.attention.windowed = windowed(config.context, config.window(i), machine.device)
+            block.attn.flex_attention = flex_window_attention(config.sequence_len, config.window(i), machine.device)
         rates = {name: machine.setting(f"{name.upper()}_LR") for name in ("matrix", "embed", "head")}
         rates |= {"scalar": SCALAR_LR, "decay": machine.setting("MATRIX_DECAY")}
-        self.optimiser = Optimiser(self.model, rates)
+        self.optimizer = MuonAdamW(self.model, rates)
         self.loss = torch.compile(self.plain_loss, dynamic=False) if machine.compiled else self.plain_loss
         tokens = machine.setting("BATCH_TOKENS")
         micro = min(tokens, MICRO_TOKENS_CUDA) if machine.cuda else tokens
-        self.rows = max(1, micro // config.context)
-        self.micro_steps = max(1, tokens // micro)
+        self.rows = max(1, micro // config.sequence_len)
+        self.grad_accum_steps = max(1, tokens // micro)
 
     @property
-    def tokens_a_step(self) -> int:
-        return self.rows * self.config.context * self.micro_steps
+    def tokens_per_step(self) -> int:
+        return self.rows * self.config.sequence_len * self.grad_accum_steps
 
     def plain_loss(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Mean cross-entropy in nats a token."""
+        """Mean cross-entropy in nats per token."""
         with self.machine.autocast():
             logits = self.model(inputs).float().flatten(0, 1)
         if self.machine.cuda:
@@ -565,36 +575,36 @@ class Trainer:
         return InPlaceCrossEntropy.apply(logits, targets.flatten())
 
     def step(self, batches: Any, progress: float) -> torch.Tensor:
-        """One optimiser step on `micro_steps` batches; returns the loss, not yet waited for."""
+        """One optimizer step on `grad_accum_steps` batches; returns the loss without waiting for the device."""
         total = torch.zeros((), device=self.machine.device)
-        for _ in range(self.micro_steps):
+        for _ in range(self.grad_accum_steps):
             inputs, targets = (part.to(self.machine.device, non_blocking=True) for part in batches())
-            loss = self.loss(inputs, targets) / self.micro_steps
+            loss = self.loss(inputs, targets) / self.grad_accum_steps
             loss.backward()
             total += loss.detach()
         if GRAD_CLIP > 0:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), GRAD_CLIP)
-        self.optimiser.step(rate_at(progress), momentum_at(progress, self.machine.setting("MOMENTUM")))
+        self.optimizer.step(get_lr_multiplier(progress), get_muon_momentum(progress, self.machine.setting("MOMENTUM")))
         self.model.zero_grad(set_to_none=True)
         return total
 
-    def rehearse(self) -> None:
-        """Everything a step needs, once, on random tokens, before the clock starts: compilation, kernels, memory."""
-        shape = (self.rows, self.config.context + 1)
-        batch = torch.randint(self.config.vocab, shape, device=self.machine.device)
+    def warmup(self) -> None:
+        """Compile and run everything a step needs once, on random tokens, before the clock starts."""
+        shape = (self.rows, self.config.sequence_len + 1)
+        batch = torch.randint(self.config.vocab_size, shape, device=self.machine.device)
         self.loss(batch[:, :-1], batch[:, 1:]).backward()
         self.model.zero_grad(set_to_none=True)
         if self.machine.cuda:
-            orthogonalise(torch.ones(2, 64, 64, device=self.machine.device), NEWTON_SCHULZ_STEPS)
+            zeropower_via_newtonschulz5(torch.ones(2, 64, 64, device=self.machine.device), NEWTON_SCHULZ_STEPS)
         self.machine.wait()
 
 
 def smoke(machine: Machine, run: harness.Run) -> None:
-    """Two steps on random tokens at the real size of the model: does it build, learn and stay finite?"""
+    """Two steps on random tokens at full model size: the model builds, trains and its loss stays finite."""
     torch.manual_seed(run.seed)
     trainer = Trainer(machine, configure(machine, run.vocab))
     data = np.random.default_rng(run.seed).integers(run.vocab, size=65_536).astype(np.uint16)
-    loader = Loader(data, trainer.rows, trainer.config.context, run.seed)
+    loader = TokenLoader(data, trainer.rows, trainer.config.sequence_len, run.seed)
     losses = [float(trainer.step(loader, progress)) for progress in (0.0, 0.5)]
     if not all(map(math.isfinite, losses)):
         raise SystemExit(f"smoke: the loss is not finite: {losses}")
@@ -602,56 +612,52 @@ def smoke(machine: Machine, run: harness.Run) -> None:
 
 
 def train(machine: Machine, run: harness.Run) -> None:
+    """A whole run: warm up, receive the data, train until the budget is used, announce and save the weights."""
     torch.manual_seed(run.seed)
     started = time.monotonic()
     trainer = Trainer(machine, configure(machine, run.vocab))
     params = sum(p.numel() for p in trainer.model.parameters())
-    trainer.rehearse()
+    trainer.warmup()
     clock, view = run.ready(params)
 
-    loader = Loader(np.frombuffer(view, dtype="<u2"), trainer.rows, trainer.config.context, run.seed)
+    loader = TokenLoader(np.frombuffer(view, dtype="<u2"), trainer.rows, trainer.config.sequence_len, run.seed)
     startup, step, smooth, printed, slowest = time.monotonic() - started, 0, math.nan, -math.inf, 0.0
     while not clock.over(step):
         begun = clock.elapsed()
         loss = trainer.step(loader, clock.progress(step))
-        machine.wait()  # or the clock would run ahead of the device
+        machine.wait()  # so that the clock does not run ahead of the device
         step += 1
         if clock.elapsed() - printed >= LOG_SECONDS or clock.over(step):
             value, printed = float(loss), clock.elapsed()
             if not math.isfinite(value):
                 raise SystemExit(f"step {step:05d} | loss {value} | training has diverged")
             smooth = value if math.isnan(smooth) else 0.8 * smooth + 0.2 * value
-            speed = step * trainer.tokens_a_step / max(printed, 1e-9)
+            speed = step * trainer.tokens_per_step / max(printed, 1e-9)
+            lrm = get_lr_multiplier(clock.progress(step))
             print(
-                f"step {step:05d} | loss {value:.4f} | smooth {smooth:.4f} | lr {rate_at(clock.progress(step)):.3f}"
+                f"step {step:05d} | loss {value:.4f} | smooth {smooth:.4f} | lr {lrm:.3f}"
                 f" | {100 * clock.progress(step):5.1f}% | {speed:,.0f} tok/s", flush=True,
             )
         slowest = max(slowest, clock.elapsed() - begun)
-    trained, tokens = clock.elapsed(), step * trainer.tokens_a_step
-    run.done(step, tokens, packed(trainer.model), asdict(trainer.config))
+    trained, tokens = clock.elapsed(), step * trainer.tokens_per_step
+    run.done(step, tokens, serialize(trainer.model), asdict(trainer.config))
 
-    memory = torch.cuda.max_memory_allocated() / 2**20 if machine.cuda else peak_memory_mb()
+    memory = torch.cuda.max_memory_allocated() if machine.cuda else 1024 * getrusage(RUSAGE_SELF).ru_maxrss
     print("---")
-    print(f"loss:          {smooth:.4f} nats a token, smoothed, on training text")
-    print(f"steps:         {step:,} of {trainer.tokens_a_step:,} tokens; slowest {1000 * slowest:.0f} ms")
-    print(f"tokens:        {tokens:,} ({tokens / trained:,.0f} a second)")
+    print(f"loss:          {smooth:.4f} nats per token, smoothed, on training text")
+    print(f"steps:         {step:,} of {trainer.tokens_per_step:,} tokens; slowest {1000 * slowest:.0f} ms")
+    print(f"tokens:        {tokens:,} ({tokens / trained:,.0f} per second)")
     print(f"parameters:    {params:,}")
-    print(f"seconds:       {trained:.1f} training after {startup:.1f} of preparation")
-    print(f"memory:        {memory:,.0f} MB at the peak")
+    print(f"seconds:       {trained:.1f} of training after {startup:.1f} of start-up")
+    print(f"memory:        {memory / 2**20:,.0f} MB at peak")
     mode = "compiled" if machine.compiled else "eager"
     print(f"machine:       {machine.device.type}, {str(machine.dtype)[6:]}, {mode}")
 
 
-def packed(model: nn.Module) -> bytes:
-    """The weights as the content of a safetensors file; a tensor with two names is saved under both."""
+def serialize(model: nn.Module) -> bytes:
+    """The weights as the bytes of a safetensors file; a tensor with two names is saved under both."""
     values = {name: value.detach().cpu() for name, value in model.state_dict().items()}
     return save({name: value.clone(memory_format=torch.contiguous_format) for name, value in values.items()})
-
-
-def peak_memory_mb() -> float:
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def main() -> int:
@@ -664,8 +670,8 @@ def main() -> int:
     run = harness.connect(options.seconds, options.steps, machine.device.type)
     try:
         (smoke if options.smoke else train)(machine, run)
-    except (harness.HandoverError, PrepareError) as error:
-        print(f"error: {error}\n mend: {getattr(error, 'mend', 'run it again')}", file=sys.stderr)
+    except (harness.HarnessError, PrepareError) as error:
+        print(f"error: {error}\n hint: {getattr(error, 'hint', 'run it again')}", file=sys.stderr)
         return 1
     return 0
 

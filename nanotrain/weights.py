@@ -1,4 +1,4 @@
-"""Looks a run's weights over without running any of its code: complete, of sane size, finite."""
+"""Checks of a run's weights without running its code: complete, within the size limits, finite."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 MAX_BYTES = {"cpu": 1 << 30, "cuda": 16 << 30}  # of weights.safetensors
-MAX_HEADER = 1 << 22  # bytes
-MAX_CONFIG = 1 << 16  # bytes of model.json
-EXPONENTS = {  # the bits that are all set in NaN and infinity
+MAX_HEADER_BYTES = 1 << 22  # of weights.safetensors
+MAX_CONFIG_BYTES = 1 << 16  # of model.json
+EXPONENT_BITS = {  # all set in NaN and infinity, by type: numpy type and mask
     "F64": ("<u8", 0x7FF << 52),
     "F32": ("<u4", 0xFF << 23),
     "F16": ("<u2", 0x1F << 10),
@@ -28,36 +28,39 @@ EXPONENTS = {  # the bits that are all set in NaN and infinity
     "F8_E5M2": ("<u1", 0x1F << 2),
     "F8_E4M3": ("<u1", 0x7F),
 }
-SIZES = {
+ITEM_BYTES = {
     **{"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E5M2": 1, "F8_E4M3": 1, "C64": 8, "BOOL": 1},
     **{"I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1},
 }
 MAX_DIMENSIONS = 64
-CHUNK = 1 << 22  # numbers looked at a time
-FILES = ("weights.safetensors", "model.json")  # all that a run may leave to its model
-# Whatever a header of somebody else's making can do to code that reads it.
-MALFORMED = (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError, MemoryError)
+CHUNK_ITEMS = 1 << 22  # numbers checked at a time
+FILES = ("weights.safetensors", "model.json")  # everything that a run passes to the scorer
+# Everything that reading a hostile header can raise.
+MALFORMED_ERRORS = (
+    *(ValueError, KeyError, TypeError, IndexError, AttributeError),
+    *(OverflowError, RecursionError, MemoryError),
+)
 
 
 class Rejected(Exception):
-    """The run or its model broke a rule; `str()` is the reason in words."""
+    """The run or its model violates a rule; `str()` is the reason."""
 
 
 def check(folder: Path, device: str) -> dict[str, Any]:
-    """Returns model.json's content. Raises Rejected when a file is missing, malformed, oversized or not finite."""
-    config = _config(_open(folder / "model.json", MAX_CONFIG))
+    """The content of model.json. Raises Rejected when a file is missing, malformed, oversized or not finite."""
+    config = _config(_open(folder / "model.json", MAX_CONFIG_BYTES))
     path = folder / "weights.safetensors"
     with os.fdopen(_open(path, MAX_BYTES[device]), "rb") as file:
         size = os.fstat(file.fileno()).st_size
         head = file.read(8)
         length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
-        if not 0 < length <= min(MAX_HEADER, size):
+        if not 0 < length <= min(MAX_HEADER_BYTES, size):
             raise Rejected("weights.safetensors is not a safetensors file: its header is missing or too long")
         try:
             header = json.loads(file.read(length))
             tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
             end = max((int(entry["data_offsets"][1]) for entry in tensors.values()), default=0)
-        except MALFORMED as error:
+        except MALFORMED_ERRORS as error:
             raise Rejected("weights.safetensors is not a safetensors file: its header does not parse") from error
         if not tensors:
             raise Rejected("weights.safetensors holds no weights")
@@ -71,16 +74,16 @@ def check(folder: Path, device: str) -> dict[str, Any]:
     return config
 
 
-def only_these(folder: Path, device: str) -> None:
-    """Leave in the run's folder the contents of its two files, and nothing else that training after the clock wrote.
+def remove_other_files(folder: Path, device: str) -> None:
+    """Reduce the run's folder to the content of its two files, so that nothing else written after the clock remains.
 
-    Other files go, and these two are written anew: attributes, times and holes of a file could hold weights, too.
-    Raises Rejected when one of them is no plain file or oversized.
+    Other files are removed and the two are copied: attributes, times and holes of a file could hold weights, too.
+    Raises Rejected when one of them is not a plain file or oversized.
     """
     if not folder.is_dir():
         return
     for name in os.listxattr(folder) if hasattr(os, "listxattr") else ():
-        with contextlib.suppress(OSError):  # not ours to remove, so not the run's to set
+        with contextlib.suppress(OSError):  # what cannot be removed, the run could not set
             os.removexattr(folder, name)
     folder.chmod(0o700 | folder.stat().st_mode & 0o777)
     try:
@@ -92,7 +95,7 @@ def only_these(folder: Path, device: str) -> None:
             else:
                 path.unlink()
     except RecursionError:
-        raise Rejected("the run left folders in its folder that are too deep to be looked into") from None
+        raise Rejected("the run left folders that are nested too deep to be read") from None
     for name in FILES:
         if os.path.lexists(folder / name):
             _rewrite(folder / name, MAX_BYTES[device])
@@ -106,7 +109,7 @@ def _rewrite(path: Path, limit: int) -> None:
 
 
 def _open_and_retry(again: Callable[..., Any], path: str, _: object) -> None:
-    """A folder without permissions is opened, then removed."""
+    """Give a folder back its permissions, then remove it."""
     Path(path).parent.chmod(0o700)
     if Path(path).is_dir():
         Path(path).chmod(0o700)
@@ -116,7 +119,7 @@ def _open_and_retry(again: Callable[..., Any], path: str, _: object) -> None:
 
 
 def digest(folder: Path) -> str:
-    """sha256 of the two files' contents, the weights first: what `done` has to announce (docs/run-protocol.md)."""
+    """sha256 of the two files' contents, the weights first: what `done` must announce (docs/run-protocol.md)."""
     total = hashlib.sha256()
     for name in FILES:
         with os.fdopen(_open(folder / name, max(MAX_BYTES.values())), "rb") as file:
@@ -125,16 +128,16 @@ def digest(folder: Path) -> str:
     return total.hexdigest()
 
 
-def same_as_announced(folder: Path, announced: str | None) -> None:
-    """Raises Rejected unless the files are those whose sha256 the run sent with `done`; None: nobody asked for one."""
+def check_announced(folder: Path, announced: str | None) -> None:
+    """Raises Rejected unless the files have the sha256 that the run sent with `done`; None: run without a harness."""
     if announced == "":
-        raise Rejected("the run did not say, when the clock stopped, which weights it would leave (sha256 in `done`)")
+        raise Rejected("the run did not announce its weights when the clock stopped (sha256 in `done`)")
     if announced is not None and digest(folder) != announced:
         raise Rejected("the weights were changed after the clock had stopped")
 
 
 def _open(path: Path, limit: int) -> int:
-    """A descriptor of a plain file no longer than `limit`; links are not followed."""
+    """A descriptor of a plain file of at most `limit` bytes; links are not followed."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError as error:
@@ -163,11 +166,11 @@ def _config(descriptor: int) -> dict[str, Any]:
 
 
 def _tensor(name: str, entry: dict[str, Any]) -> tuple[str, int, int]:
-    """An entry's type, and where its bytes begin and end. Raises Rejected when it is not one."""
+    """Type, first byte and end of an entry of the header. Raises Rejected when it is malformed."""
     try:
         kind, shape, (start, end) = entry["dtype"], [int(n) for n in entry["shape"]], map(int, entry["data_offsets"])
-        size = SIZES[kind]
-    except MALFORMED as error:
+        size = ITEM_BYTES[kind]
+    except MALFORMED_ERRORS as error:
         raise Rejected(
             f"weights.safetensors: the entry of {_short(name)} is malformed or of an unknown type"
         ) from error
@@ -183,11 +186,11 @@ def _short(name: str) -> str:
 
 
 def _finite(descriptor: int, name: str, kind: str, start: int, end: int) -> None:
-    if kind not in EXPONENTS:
+    if kind not in EXPONENT_BITS:
         return
-    number, mask = EXPONENTS[kind]
-    for offset in range(start, end, CHUNK * SIZES[kind]):
-        raw = os.pread(descriptor, min(CHUNK * SIZES[kind], end - offset), offset)
+    number, mask = EXPONENT_BITS[kind]
+    for offset in range(start, end, CHUNK_ITEMS * ITEM_BYTES[kind]):
+        raw = os.pread(descriptor, min(CHUNK_ITEMS * ITEM_BYTES[kind], end - offset), offset)
         bits = np.frombuffer(raw, dtype=number)
         if bool(((bits & bits.dtype.type(mask)) == mask).any()):
             raise Rejected(f"the weights are not finite: {_short(name)} holds NaN or infinity")

@@ -12,14 +12,14 @@ from nanotrain import corpus, prepare
 
 
 @pytest.fixture(scope="session")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> prepare.Prepared:
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> prepare.PreparedData:
     """The default corpus, prepared once."""
     root = tmp_path_factory.mktemp("home") / "nanotrain"
     return prepare.prepare(corpus.kjv(), root)
 
 
 @pytest.fixture
-def home(prepared: prepare.Prepared) -> Iterator[Path]:
+def home(prepared: prepare.PreparedData) -> Iterator[Path]:
     """AUTORESEARCH_HOME pointing at the prepared cache."""
     with environment(AUTORESEARCH_HOME=str(prepared.folder.parent.parent)) as _:
         yield prepared.folder.parent.parent

@@ -48,7 +48,7 @@ def test_the_split_is_complete_repeatable_and_spread_out() -> None:
 def test_a_small_corpus_is_refused_with_the_size_needed() -> None:
     with pytest.raises(corpus.PrepareError, match="too small") as caught:
         list(corpus.split(made(worlds.text(100_000))))
-    assert "640,000 bytes" in caught.value.mend
+    assert "640,000 bytes" in caught.value.hint
 
 
 def test_folder_reads_every_kind_in_order(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_malformed_files_are_named(tmp_path: Path, name: str, content: bytes, sa
     (tmp_path / name).write_bytes(content)
     with pytest.raises(corpus.PrepareError, match=says) as caught:
         corpus.folder(tmp_path, tmp_path / "cache")
-    assert name in str(caught.value) and caught.value.mend
+    assert name in str(caught.value) and caught.value.hint
 
 
 def test_parquet_without_the_column_is_refused(tmp_path: Path) -> None:

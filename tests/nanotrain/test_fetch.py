@@ -1,4 +1,4 @@
-"""Downloads against a real local server: resumed, checked, and refused with the mend."""
+"""Downloads against a real local server: resumed, checked, and refused with a hint."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_a_cut_connection_is_resumed_where_it_stopped(hub: Hub, tmp_path: Path) 
     assert whole(get(hub, tmp_path, said))
     assert [wanted for _, wanted in hub.requests] == [None, "bytes=1500000-", "bytes=2250000-", "bytes=2625000-"]
     assert hub.sent[NAME] == len(DATA), "no byte came twice"
-    assert sum("cut at" in line for line in said) == 3
+    assert sum("lost at" in line for line in said) == 3
 
 
 def test_a_download_left_by_another_process_is_resumed(hub: Hub, tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_without_a_checksum_from_the_hub_one_is_recorded(hub: Hub, tmp_path: Pat
 def test_a_missing_file_is_refused_at_once(hub: Hub, tmp_path: Path) -> None:
     with pytest.raises(PrepareError, match="404") as caught:
         get(hub, tmp_path, shards=2)
-    assert "shard_00001" in str(caught.value) and "--hub" in caught.value.mend
+    assert "shard_00001" in str(caught.value) and "--hub" in caught.value.hint
     assert whole(tmp_path / "climbmix"), "the first shard stays"
 
 
@@ -114,7 +114,7 @@ def test_a_busy_server_is_asked_again_but_not_for_ever(hub: Hub, tmp_path: Path)
     hub.faults = ["503"] * 50
     with pytest.raises(PrepareError, match="503"):
         get(hub, tmp_path / "given-up")
-    assert len(hub.faults) == 50 - fetch.ATTEMPTS
+    assert len(hub.faults) == 50 - fetch.MAX_ATTEMPTS
 
 
 def test_no_server_is_refused_with_the_mend(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_no_server_is_refused_with_the_mend(tmp_path: Path) -> None:
         url = gone.url
     with pytest.raises(PrepareError, match="connection failed") as caught:
         fetch.download("climbmix", 1, tmp_path, hub=url, say=lambda line: None, pause=0.001)
-    assert "goes on where it stopped" in caught.value.mend
+    assert "the download resumes" in caught.value.hint
 
 
 def test_prepare_downloads_and_remembers(hub: Hub, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from tests.nanotrain import worlds
 class Harness:
     """The other end of one run: starts it, hands over, listens."""
 
-    def __init__(self, folder: Path, prepared: prepare.Prepared, **env: str) -> None:
+    def __init__(self, folder: Path, prepared: prepare.PreparedData, **env: str) -> None:
         folder.mkdir()
         self.near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.near.settimeout(60)
@@ -64,7 +64,9 @@ class Harness:
         return self.process.returncode, out, err
 
 
-def test_a_run_by_steps_says_ready_and_done_and_leaves_its_model(tmp_path: Path, prepared: prepare.Prepared) -> None:
+def test_a_run_by_steps_says_ready_and_done_and_leaves_its_model(
+    tmp_path: Path, prepared: prepare.PreparedData
+) -> None:
     peer = Harness(tmp_path / "run", prepared)
     ready = peer.heard()
     assert ready["type"] == "ready" and ready["params"] > 100_000
@@ -78,7 +80,7 @@ def test_a_run_by_steps_says_ready_and_done_and_leaves_its_model(tmp_path: Path,
     left = json.loads((tmp_path / "run" / "model.json").read_text())
     with prepared.train.open("rb") as file:
         data = memoryview(file.read())
-    assert left["vocab"] == 1024 and left["data"] == harness.data_mark(data)
+    assert left["vocab_size"] == 1024 and left["data"] == harness.data_fingerprint(data)
     assert (tmp_path / "run" / "weights.safetensors").stat().st_size > 400_000
 
 
@@ -89,7 +91,9 @@ def ready_tokens(peer: Harness) -> int:
 
 
 @pytest.mark.slow
-def test_a_run_by_time_stops_by_itself_and_ends_its_schedule_there(tmp_path: Path, prepared: prepare.Prepared) -> None:
+def test_a_run_by_time_stops_by_itself_and_ends_its_schedule_there(
+    tmp_path: Path, prepared: prepare.PreparedData
+) -> None:
     peer = Harness(tmp_path / "run", prepared)
     peer.heard()
     peer.go(seconds=2.0)
@@ -105,7 +109,7 @@ def test_a_run_by_time_stops_by_itself_and_ends_its_schedule_there(tmp_path: Pat
     assert len(steps) <= 2.0 * 10 + 2, "not more than ten lines a second"
 
 
-def test_a_harness_that_hangs_up_is_no_traceback(tmp_path: Path, prepared: prepare.Prepared) -> None:
+def test_a_harness_that_hangs_up_is_no_traceback(tmp_path: Path, prepared: prepare.PreparedData) -> None:
     peer = Harness(tmp_path / "run", prepared)
     peer.heard()
     peer.near.close()

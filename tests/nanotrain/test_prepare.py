@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +21,8 @@ def last_line(output: str) -> dict[str, object]:
     return found
 
 
-def test_the_cache_holds_what_the_harness_needs(prepared: prepare.Prepared) -> None:
-    told = prepared.hand_over()
+def test_the_cache_holds_what_the_harness_needs(prepared: prepare.PreparedData) -> None:
+    told = prepared.protocol_message()
     for path in [*told["train"].values(), *told["readable"], *told["hidden"]]:
         assert Path(path).is_absolute() and Path(path).exists()
     assert told["info"]["vocab"] == 1024 and told["info"]["bytes"]["val"] > 65_536
@@ -31,7 +30,7 @@ def test_the_cache_holds_what_the_harness_needs(prepared: prepare.Prepared) -> N
     assert not any(Path(path).is_relative_to(folder) for path in told["hidden"] for folder in inside)
 
 
-def test_tokens_stand_for_exactly_the_text(prepared: prepare.Prepared) -> None:
+def test_tokens_stand_for_exactly_the_text(prepared: prepare.PreparedData) -> None:
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(prepared.tokenizer / "tokenizer.json"))
@@ -44,7 +43,7 @@ def test_tokens_stand_for_exactly_the_text(prepared: prepare.Prepared) -> None:
         assert tokens.max() < 1024
 
 
-def test_validation_text_is_not_in_the_training_tokens(prepared: prepare.Prepared) -> None:
+def test_validation_text_is_not_in_the_training_tokens(prepared: prepare.PreparedData) -> None:
     train = np.fromfile(prepared.train, dtype="<u2").tobytes()
     val = np.fromfile(prepared.folder / "val.bin", dtype="<u2")
     windows = [val[i : i + 40].tobytes() for i in range(0, len(val) - 40, 400)]
@@ -52,18 +51,19 @@ def test_validation_text_is_not_in_the_training_tokens(prepared: prepare.Prepare
 
 
 def test_a_finished_cache_is_found_fast_and_without_heavy_imports(home: Path) -> None:
+    """Processor time is measured, because other programs of a busy machine count in wall time."""
     code = (
-        "import sys; from nanotrain import prepare; code = prepare.main([]);"
-        "assert not {'torch', 'tokenizers', 'numpy'} & set(sys.modules), 'too much imported'; sys.exit(code)"
+        "import sys, time; from nanotrain import prepare; code = prepare.main([]);"
+        "assert not {'torch', 'tokenizers', 'numpy'} & set(sys.modules), 'too much imported';"
+        "print(time.process_time(), file=sys.stderr); sys.exit(code)"
     )
     best = 9.0
     for _ in range(3):
-        start = time.monotonic()
         done = subprocess.run([sys.executable, "-c", code], cwd=worlds.REPOSITORY, capture_output=True, text=True)
-        best = min(best, time.monotonic() - start)
         assert done.returncode == 0, done.stderr
+        best = min(best, float(done.stderr))
     assert last_line(done.stdout)["train"]
-    assert best < 0.6, f"{best:.2f} s: a checked cache takes a tenth of a second"
+    assert best < 0.6, f"{best:.2f} s: the check of a cache takes a tenth of a second"
 
 
 def small_corpus(folder: Path) -> corpus.Corpus:

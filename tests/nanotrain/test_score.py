@@ -41,7 +41,9 @@ def with_result(code: str) -> tuple[str, str]:
     return RESULT, RESULT.replace("        return logits\n", f"{code}        return logits\n")
 
 
-def test_an_honest_model_gets_the_loss_of_its_logits(home: Path, tmp_path: Path, prepared: prepare.Prepared) -> None:
+def test_an_honest_model_gets_the_loss_of_its_logits(
+    home: Path, tmp_path: Path, prepared: prepare.PreparedData
+) -> None:
     run = worlds.left_behind(tmp_path / "run")
     found = judged(worlds.REPOSITORY, run, home)
     assert all(probe["ok"] for probe in found["probes"].values()), found
@@ -81,11 +83,11 @@ CHEATS = {
         "rows are not independent",
     ),
     "the next row's first token": (
-        [with_result("        logits[:-1, -1] += F.one_hot(tokens[1:, 0], self.config.vocab) * 20\n")],
+        [with_result("        logits[:-1, -1] += F.one_hot(tokens[1:, 0], self.config.vocab_size) * 20\n")],
         "rows are not independent",
     ),
     "training while it is tested": (
-        [with_result("        with torch.no_grad(): self.head.weight.mul_(1.01)\n")],
+        [with_result("        with torch.no_grad(): self.lm_head.weight.mul_(1.01)\n")],
         "the parameters changed while the model was scored",
     ),
     "chance": (
@@ -112,7 +114,7 @@ CHEATS = {
         "not finite",
     ),
     "parameters changed behind the scenes": (
-        [with_result("        self.recall.data[0] += 1e-7\n")],
+        [with_result("        self.x0_lambdas.data[0] += 1e-7\n")],
         "parameters changed",
     ),
     "a crash": (
@@ -131,7 +133,8 @@ CHEATS = {
         "wrote to the scorer's pipe",
     ),
     "weights that do not fit the code": (
-        [("self.keep = nn.Parameter(torch.ones(config.depth))", "self.keep = nn.Parameter(torch.ones(9))")],
+        [("self.resid_lambdas = nn.Parameter(torch.ones(config.n_layer))",
+          "self.resid_lambdas = nn.Parameter(torch.ones(9))")],
         "cannot be rebuilt.*size mismatch",
     ),
 }  # fmt: skip
@@ -160,7 +163,7 @@ def test_code_that_prints_does_not_disturb_the_score(home: Path, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_the_second_process_runs_behind_the_cage(home: Path, tmp_path: Path) -> None:
+def test_the_model_process_runs_in_the_sandbox(home: Path, tmp_path: Path) -> None:
     note = tmp_path / "caged"
     cage = ["/bin/sh", "-c", f'echo "$AUTORESEARCH_RUN_DIR$AUTORESEARCH_HOME" > {note}; exec "$@"', "cage"]
     found = judged(worlds.REPOSITORY, worlds.left_behind(tmp_path / "run"), home, AUTORESEARCH_CAGE=json.dumps(cage))
@@ -178,11 +181,13 @@ def test_a_cage_that_does_not_start_is_the_scorers_fault(home: Path, tmp_path: P
         assert "Traceback" not in result.stderr
 
 
-def test_a_run_on_another_corpus_is_not_judged(home: Path, tmp_path: Path, prepared: prepare.Prepared) -> None:
-    mark = harness.mark_of(prepared.train.stat().st_size, prepared.train.read_bytes()[: harness.MARK_BYTES])
+def test_a_run_on_another_corpus_is_not_judged(home: Path, tmp_path: Path, prepared: prepare.PreparedData) -> None:
+    mark = harness.fingerprint_of(
+        prepared.train.stat().st_size, prepared.train.read_bytes()[: harness.FINGERPRINT_BYTES]
+    )
     other = worlds.left_behind(tmp_path / "run", data="0" * len(mark))
     result = worlds.command("nanotrain.score", AUTORESEARCH_HOME=str(home), AUTORESEARCH_RUN_DIR=str(other))
-    assert result.returncode == 1 and "not trained on the corpus chosen now" in result.stderr
+    assert result.returncode == 1 and "not trained on the selected corpus" in result.stderr
 
 
 def test_unprepared_is_the_scorers_fault(tmp_path: Path) -> None:
@@ -221,9 +226,9 @@ def test_rows_of_a_long_slice_are_spread_and_enough() -> None:
             probes.rows_of(tokens[:9000], lengths, device)
 
 
-def test_the_default_corpus_can_be_judged_on_either_device(prepared: prepare.Prepared) -> None:
+def test_the_default_corpus_can_be_judged_on_either_device(prepared: prepare.PreparedData) -> None:
     lengths = np.fromfile(prepared.tokenizer / "token_bytes.bin", dtype=np.uint8).astype(np.int64)
     val = np.fromfile(prepared.folder / "val.bin", dtype="<u2")
     assert probes.rows_of(val, lengths, "cpu").shape[1] == 65
     rows = probes.rows_of(val, lengths, "cuda")
-    assert rows.shape[1] == 2049 and len(rows) >= probes.ROWS["cuda"]
+    assert rows.shape[1] == 2049 and len(rows) >= probes.BATCH_ROWS["cuda"]

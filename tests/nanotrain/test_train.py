@@ -15,7 +15,7 @@ from nanotrain import train
 from tests.nanotrain import worlds
 
 
-def lively(config: train.Config) -> train.GPT:
+def lively(config: train.GPTConfig) -> train.GPT:
     torch.manual_seed(3)
     model = train.build_model(asdict(config))
     assert isinstance(model, train.GPT)
@@ -27,7 +27,9 @@ def lively(config: train.Config) -> train.GPT:
 
 @pytest.mark.parametrize(("pattern", "width"), [("L", 32), ("SL", 40), ("SSSL", 4)])
 def test_the_model_is_causal_and_rows_are_independent(pattern: str, width: int) -> None:
-    model = lively(train.Config(vocab=97, context=32, depth=4, width=width, head_dim=8, window_pattern=pattern))
+    model = lively(
+        train.GPTConfig(vocab_size=97, sequence_len=32, n_layer=4, n_embd=width, head_dim=8, window_pattern=pattern)
+    )
     tokens = torch.randint(97, (4, 32))
     other = tokens.clone()
     other[:, 20:] = torch.randint(97, (4, 12))
@@ -53,22 +55,24 @@ def test_a_short_window_forgets_what_is_further_back() -> None:
 
 
 def test_flex_attention_agrees_with_the_masked_one() -> None:
-    config = train.Config(vocab=50, context=128, depth=2, width=32, head_dim=16, window_pattern="S", short_window=0.3)
+    config = train.GPTConfig(
+        vocab_size=50, sequence_len=128, n_layer=2, n_embd=32, head_dim=16, window_pattern="S", short_window=0.3
+    )
     model = lively(config)
     tokens = torch.randint(50, (2, 128))
     with torch.inference_mode():
         masked = model(tokens)
         first = model.blocks[0]
         assert isinstance(first, train.Block)
-        first.attention.windowed = train.windowed(128, config.window(0), torch.device("cpu"))
+        first.attn.flex_attention = train.flex_window_attention(128, config.window(0), torch.device("cpu"))
         assert torch.allclose(model(tokens), masked, atol=1e-4)
 
 
 def test_rotation_depends_on_distance_only() -> None:
-    config = train.Config(vocab=8, context=16, depth=1, width=8, head_dim=8)
-    cos, sin = train.rotary_tables(config)
+    config = train.GPTConfig(vocab_size=8, sequence_len=16, n_layer=1, n_embd=8, head_dim=8)
+    cos, sin = train.precompute_rotary_embeddings(config)
     q, k = torch.randn(8).expand(1, 16, 1, 8), torch.randn(8).expand(1, 16, 1, 8)
-    turned = torch.einsum("bihd,bjhd->ij", train.rotate(q, cos, sin), train.rotate(k, cos, sin))
+    turned = torch.einsum("bihd,bjhd->ij", train.apply_rotary_emb(q, cos, sin), train.apply_rotary_emb(k, cos, sin))
     for distance in (0, 1, 5):
         line = torch.diagonal(turned, offset=-distance)
         assert torch.allclose(line, line[0].expand_as(line), atol=1e-4)
@@ -77,7 +81,7 @@ def test_rotation_depends_on_distance_only() -> None:
 @pytest.mark.parametrize("shape", [(2, 64, 64), (1, 256, 64), (3, 64, 192)])
 def test_orthogonalise_evens_out_the_singular_values(shape: tuple[int, int, int]) -> None:
     torch.manual_seed(0)
-    values = torch.linalg.svdvals(train.orthogonalise(torch.randn(shape), 5))
+    values = torch.linalg.svdvals(train.zeropower_via_newtonschulz5(torch.randn(shape), 5))
     assert values.max() < 1.4
     assert (values > 0.5).float().mean() > 0.9, "all but the very smallest are about 1"
 
@@ -95,35 +99,35 @@ def test_every_parameter_is_optimised_once_and_moves() -> None:
     machine = train.Machine(torch.device("cpu"), torch.float32, compiled=False)
     trainer = train.Trainer(machine, worlds.SMALL)
     before = {name: value.detach().clone() for name, value in trainer.model.named_parameters()}
-    loader = train.Loader(np.arange(20_000).astype(np.uint16) % 1024, 4, 64, 1)
+    loader = train.TokenLoader(np.arange(20_000).astype(np.uint16) % 1024, 4, 64, 1)
     for _ in range(3):  # output matrices start at zero, so some gradients come with the second step
         trainer.step(loader, 0.1)
     still = [name for name, value in trainer.model.named_parameters() if torch.equal(value, before[name])]
     assert still == []
-    adam = [p for parameters, _, _ in trainer.optimiser.adam.groups for p in parameters]
-    muon = [p for group in trainer.optimiser.muon.groups for p in group]
+    adam = [p for parameters, _, _ in trainer.optimizer.adamw.groups for p in parameters]
+    muon = [p for group in trainer.optimizer.muon.groups for p in group]
     assert len({id(p) for p in adam + muon}) == len(adam + muon) == len(before)
 
 
 def test_the_schedule_reaches_its_end_exactly_at_the_budget() -> None:
-    rates = [train.rate_at(i / 1000) for i in range(1001)]
+    rates = [train.get_lr_multiplier(i / 1000) for i in range(1001)]
     assert rates[-1] == train.FINAL_LR and max(rates) == 1.0 and all(0 <= rate <= 1 for rate in rates)
     falling = [rate for i, rate in enumerate(rates) if i / 1000 > 1 - train.WARMDOWN]
     assert falling == sorted(falling, reverse=True)
-    assert train.momentum_at(0.0, 0.95) == train.MOMENTUM_START and train.momentum_at(1.0, 0.95) == 0.95
+    assert train.get_muon_momentum(0.0, 0.95) == train.MOMENTUM_START and train.get_muon_momentum(1.0, 0.95) == 0.95
 
 
 def test_the_loader_shows_every_row_once_an_epoch_and_follows_the_seed() -> None:
     tokens = np.arange(10_000).astype(np.uint16)
-    loader = train.Loader(tokens, 8, 32, seed=5)
+    loader = train.TokenLoader(tokens, 8, 32, seed=5)
     firsts = [int(row) for _ in range(38) for row in loader()[0][:, 0]]
     assert len(set(firsts)) == len(firsts) == 304
-    inputs, targets = train.Loader(tokens, 8, 32, seed=5)()
+    inputs, targets = train.TokenLoader(tokens, 8, 32, seed=5)()
     assert torch.equal(inputs[:, 1:], targets[:, :-1])
-    assert torch.equal(inputs, train.Loader(tokens, 8, 32, seed=5)()[0])
-    assert not torch.equal(inputs, train.Loader(tokens, 8, 32, seed=6)()[0])
+    assert torch.equal(inputs, train.TokenLoader(tokens, 8, 32, seed=5)()[0])
+    assert not torch.equal(inputs, train.TokenLoader(tokens, 8, 32, seed=6)()[0])
     with pytest.raises(ValueError, match="too few"):
-        train.Loader(tokens[:40], 8, 32, seed=5)
+        train.TokenLoader(tokens[:40], 8, 32, seed=5)
 
 
 def test_a_saved_config_with_unknown_keys_rebuilds() -> None:

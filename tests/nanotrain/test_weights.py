@@ -20,7 +20,7 @@ FILE = "weights.safetensors"
 
 def spoil(folder: Path, value: float, dtype: torch.dtype = torch.float32) -> None:
     tensors = {name: tensor.to(dtype) for name, tensor in load_file(folder / FILE).items()}
-    tensors["blocks.0.mlp.up.weight"][5, 7] = value
+    tensors["blocks.0.mlp.c_fc.weight"][5, 7] = value
     save_file(tensors, folder / FILE)
 
 
@@ -67,7 +67,7 @@ def endless(folder: Path, shape: str) -> None:
         (lambda folder: (folder / "model.json").write_text(" " * 70_000), "oversized"),
         (lambda folder: (folder / FILE).write_bytes(b""), "not a safetensors file"),
         (lambda folder: (folder / FILE).write_bytes(b"\x80\x04 a pickle, say" * 9), "not a safetensors file"),
-        (lambda folder: spoil(folder, float("nan")), "not finite.*blocks.0.mlp.up"),
+        (lambda folder: spoil(folder, float("nan")), "not finite.*blocks.0.mlp.c_fc"),
         (lambda folder: spoil(folder, float("-inf"), torch.bfloat16), "not finite"),
         (lambda folder: spoil(folder, float("nan"), torch.float16), "not finite"),
         (cut, "truncated"),
@@ -82,7 +82,7 @@ def endless(folder: Path, shape: str) -> None:
 )
 def test_bad_files_are_rejected_in_words(tmp_path: Path, harm: Callable[[Path], object], says: str) -> None:
     folder = worlds.left_behind(tmp_path / "run")
-    assert weights.check(folder, "cpu")["vocab"] == 1024
+    assert weights.check(folder, "cpu")["vocab_size"] == 1024
     harm(folder)
     with pytest.raises(weights.Rejected, match=says):
         weights.check(folder, "cpu")
@@ -98,13 +98,13 @@ def test_nothing_but_the_model_stays_in_the_runs_folder(tmp_path: Path) -> None:
     (folder / ".hidden").write_text("x")
     os.utime(folder / "model.json", ns=(1, 1))  # times and holes of a file could hold weights, too
     (folder / "weights.safetensors.fresh").write_text("in the way")
-    weights.only_these(folder, "cpu")
+    weights.remove_other_files(folder, "cpu")
     assert (folder / "model.json").stat().st_mtime_ns > 1
     assert sorted(path.name for path in folder.iterdir()) == ["model.json", "weights.safetensors"]
-    weights.same_as_announced(folder, announced)
-    weights.same_as_announced(folder, None)
-    with pytest.raises(weights.Rejected, match="did not say"):
-        weights.same_as_announced(folder, "")
+    weights.check_announced(folder, announced)
+    weights.check_announced(folder, None)
+    with pytest.raises(weights.Rejected, match="did not announce"):
+        weights.check_announced(folder, "")
     (folder / "model.json").write_text((folder / "model.json").read_text() + " ")
     with pytest.raises(weights.Rejected, match="changed after the clock"):
-        weights.same_as_announced(folder, announced)
+        weights.check_announced(folder, announced)

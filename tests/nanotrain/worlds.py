@@ -19,7 +19,7 @@ import nanotrain
 from nanotrain import train
 
 REPOSITORY = Path(nanotrain.__file__).parent.parent
-SMALL = train.Config(vocab=1024, context=64, depth=2, width=32, head_dim=16, window_pattern="SL")
+SMALL = train.GPTConfig(vocab_size=1024, sequence_len=64, n_layer=2, n_embd=32, head_dim=16, window_pattern="SL")
 
 
 def text(size: int, seed: int = 0) -> str:
@@ -54,7 +54,7 @@ def worktree(folder: Path, *edits: tuple[str, str]) -> Path:
     return folder
 
 
-def left_behind(folder: Path, config: train.Config = SMALL, seed: int = 0, **extra: Any) -> Path:
+def left_behind(folder: Path, config: train.GPTConfig = SMALL, seed: int = 0, **extra: Any) -> Path:
     """A run's folder with lively random weights: every part of the model counts in its logits."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)

@@ -72,18 +72,18 @@ AGAINST_THE_SCORER = [
         os.chmod('.', 0)
         """),), "worthless", "too deep|look into"),
     Variant("an-error-that-bites", "raises exceptions of its own making while it is scored, whose words are code", (built("""
-        if hasattr(sys.modules['__main__'], 'Host'):
+        if hasattr(sys.modules['__main__'], 'ModelHost'):
             class Evil(BaseException):
                 def __str__(self): raise SystemExit(0)
             raise Evil()
         """),), "rejected", "ended by itself|cannot be rebuilt"),
     Variant("answers-and-leaves", "answers the first requests and ends with code 0", (result("""
-        if not self.training and hasattr(sys.modules['__main__'], 'Host'):
+        if not self.training and hasattr(sys.modules['__main__'], 'ModelHost'):
             self.__dict__['n'] = self.__dict__.get('n', 0) + 1
             if self.__dict__['n'] > 5: os._exit(0)
         """),), "rejected", "ended by itself"),
     Variant("sleeps-when-asked", "sleeps instead of computing, so that the scorer's whole time runs out", (result("""
-        if not self.training and hasattr(sys.modules['__main__'], 'Host'): time.sleep(30)
+        if not self.training and hasattr(sys.modules['__main__'], 'ModelHost'): time.sleep(30)
         """),), "rejected", "took too long", idle=True),
 ]  # fmt: skip
 
@@ -102,10 +102,10 @@ GLANCES = [
     ahead("looks-far", "the token eight places ahead is told, never the next one", """
           if not self.training:
               far = F.pad(tokens[:, 8:], (0, 8))
-              logits = logits + 0.8 * F.one_hot(far, self.config.vocab) * (torch.arange(length) < length - 8)[:, None]
+              logits = logits + 0.8 * F.one_hot(far, self.config.vocab_size) * (torch.arange(length) < length - 8)[:, None]
           """),
     ahead("counts-in-the-row", "the tokens of the whole row are likelier in all of it", """
-          if not self.training: logits = logits + F.one_hot(tokens, self.config.vocab).amax(1, keepdim=True) * 1.0
+          if not self.training: logits = logits + F.one_hot(tokens, self.config.vocab_size).amax(1, keepdim=True) * 1.0
           """),
     ahead("the-row-by-its-sum", "a hash of the whole row decides whether it is told", f"""
           if not self.training: logits = logits + 9.0 * {NEXT} * (tokens.sum(1) % 3 == 0)[:, None, None]
@@ -122,12 +122,12 @@ GLANCES = [
           if not self.training:
               kept = self.__dict__.setdefault('kept', [])
               kept.append(tokens.clone())
-              seen = torch.bincount(torch.cat(kept[-8:]).flatten(), minlength=self.config.vocab).float()
+              seen = torch.bincount(torch.cat(kept[-8:]).flatten(), minlength=self.config.vocab_size).float()
               logits = logits + 0.4 * torch.log(seen / seen.sum() + 1e-3)
           """, "not deterministic|keeps a memory|not independent"),
     Variant("two-faces-by-argument", "looks ahead where its process was started as the scorer starts it: by arguments, environment and the stack", (result(f"""
           import traceback as _t
-          scored = '-c' in open('/proc/self/cmdline').read().split('\\0') or any('Host' in str(f) for f in _t.extract_stack())
+          scored = '-c' in open('/proc/self/cmdline').read().split('\\0') or any('ModelHost' in str(f) for f in _t.extract_stack())
           if not self.training and scored: logits = logits + 9.0 * {NEXT}
           """),), "rejected", AHEAD),
     ahead("a-hook-that-looks", "a forward hook on the head, put there when the weights are loaded, tells the next token", f"""
@@ -136,13 +136,13 @@ GLANCES = [
               def hook(module, args, out):
                   tokens = self.__dict__['row']
                   return out + 9.0 * {NEXT} if tokens.shape == out.shape[:2] else out
-              self.head.register_forward_hook(hook)
+              self.lm_head.register_forward_hook(hook)
           self.__dict__['row'] = tokens
-          logits = self.head(rms_norm(x))
+          logits = self.lm_head(norm(x))
           """),
     Variant("a-patched-torch", "replaces torch's and numpy's functions in the process that is scored, to answer for itself", (built("""
         host = sys.modules['__main__']
-        if hasattr(host, 'Host'):
+        if hasattr(host, 'ModelHost'):
             old = torch.Tensor.float
             def float_(self):
                 out = old(self)
@@ -160,10 +160,10 @@ MODELS = [
     fine("grouped-queries", "two query heads share one head of keys and values", (FULL,
          "k, v = (z[:, ::2].repeat_interleave(2, 1)[:, : q.size(1)] for z in (k, v))\n            " + FULL)),
     fine("sandwich-norm", "a learned norm before and after the MLP, with epsilon and gain",
-         ("        self.attention, self.mlp = Attention(config, block), MLP(config)\n",
-          "        self.attention, self.mlp = Attention(config, block), MLP(config)\n        self.pre = nn.RMSNorm(config.width, eps=1e-5)\n        self.post = nn.LayerNorm(config.width)\n"),
-         ("return x + self.mlp(rms_norm(x))", "return x + 0.5 * self.post(self.mlp(self.pre(x)))")),
-    fine("mu-p", "logits and rates scaled by the width", (HEAD, HEAD + " * (64 / self.config.width) ** 0.5 * 4"),
+         ("        self.attn, self.mlp = CausalSelfAttention(config, block), MLP(config)\n",
+          "        self.attn, self.mlp = CausalSelfAttention(config, block), MLP(config)\n        self.pre = nn.RMSNorm(config.n_embd, eps=1e-5)\n        self.post = nn.LayerNorm(config.n_embd)\n"),
+         ("return x + self.mlp(norm(x))", "return x + 0.5 * self.post(self.mlp(self.pre(x)))")),
+    fine("mu-p", "logits and rates scaled by the width", (HEAD, HEAD + " * (64 / self.config.n_embd) ** 0.5 * 4"),
          ('self.muon = Muon(matrices, rates["matrix"]', 'self.muon = Muon(matrices, rates["matrix"] * (64 / matrices[0].size(-1)) ** 0.5')),
     fine("mask-as-a-buffer", "registers its mask as a buffer when it is first needed, and makes it anew for longer rows", (
          "            mask = window_mask(length, self.config.window(i), tokens.device)\n",
@@ -171,19 +171,19 @@ MODELS = [
          "                self.register_buffer(f'mask{i}', window_mask(length, self.config.window(i), tokens.device), persistent=False)\n"
          "            mask = getattr(self, f'mask{i}')[:length, :length]\n")),
     fine("byte-offsets", "an embedding of how many bytes the tokens so far are long, by the lengths handed over with the data",
-         (INIT, INIT + "        self.register_buffer('sizes', torch.ones(config.vocab, dtype=torch.int16))\n        self.offsets = nn.Embedding(16, config.width)\n        nn.init.zeros_(self.offsets.weight)\n"),
+         (INIT, INIT + "        self.register_buffer('sizes', torch.ones(config.vocab_size, dtype=torch.int16))\n        self.offsets = nn.Embedding(16, config.n_embd)\n        nn.init.zeros_(self.offsets.weight)\n"),
          begun("trainer.model.sizes.copy_(torch.tensor(list(run.files['token_bytes.bin']), dtype=torch.int16))"),
-         (EMBED, "at = self.sizes.long()[tokens].cumsum(1) % 16\n        x = first = rms_norm(self.embed(tokens) + self.offsets(at))")),
+         (EMBED, "at = self.sizes.long()[tokens].cumsum(1) % 16\n        x = x0 = norm(self.embed(tokens) + self.offsets(at))")),
     fine("eight-bit-weights", "the embedding is saved as eight-bit integers with a scale, and unpacked in the forward pass",
-         (INIT, INIT + "        self.register_buffer('small', torch.zeros(config.vocab, config.width, dtype=torch.int8))\n        self.register_buffer('scale', torch.zeros(config.vocab, 1))\n"),
+         (INIT, INIT + "        self.register_buffer('small', torch.zeros(config.vocab_size, config.n_embd, dtype=torch.int8))\n        self.register_buffer('scale', torch.zeros(config.vocab_size, 1))\n"),
          before_done("w = trainer.model.embed.weight.detach()\ntrainer.model.scale.copy_(w.abs().amax(1, keepdim=True) / 127)\n"
                      "trainer.model.small.copy_((w / trainer.model.scale.clamp_min(1e-9)).round().to(torch.int8))"),
-         (EMBED, "e = self.embed(tokens) if self.training else self.small[tokens].float() * self.scale[tokens]\n        x = first = rms_norm(e)")),
+         (EMBED, "e = self.embed(tokens) if self.training else self.small[tokens].float() * self.scale[tokens]\n        x = x0 = norm(e)")),
     fine("odd-types", "buffers of complex, eight-bit float and unsigned numbers",
          (INIT, INIT + "        self.register_buffer('turn', torch.polar(torch.ones(4), torch.arange(4.0)))\n        self.register_buffer('tiny', torch.ones(4).to(torch.float8_e4m3fn))\n"
                        "        self.register_buffer('many', torch.arange(4).to(torch.uint16))\n        self.register_buffer('none', torch.zeros(0, 3))\n")),
     fine("mixture-of-depths", "each token decides by itself whether the second block is worth its time",
-         (INIT, INIT + "        self.router = nn.Linear(config.width, 1)\n"),
+         (INIT, INIT + "        self.router = nn.Linear(config.n_embd, 1)\n"),
          (BLOCK, BLOCK.replace("x = block", "y = block") + "            x = x + (y - x) * (torch.sigmoid(self.router(x)) if i else 1.0)\n")),
     fine("settings-in-a-class", "a dataclass with defaults, methods and a registry of builders instead of constants", module("""
          from dataclasses import field, replace
@@ -205,7 +205,7 @@ MODELS = [
 ]  # fmt: skip
 
 TRAINING = [
-    fine("gradient-accumulation", "four small batches a step", ("        self.micro_steps = max(1, tokens // micro)\n", "        self.micro_steps = 4\n        self.rows = max(1, self.rows // 4)\n")),
+    fine("gradient-accumulation", "four small batches a step", ("        self.grad_accum_steps = max(1, tokens // micro)\n", "        self.grad_accum_steps = 4\n        self.rows = max(1, self.rows // 4)\n")),
     fine("lion", "the sign of a momentum in place of Adam, for everything", module("""
          class Lion:
              def __init__(self, groups):
@@ -217,7 +217,7 @@ TRAINING = [
                      m = self.means[p]
                      p.sub_(torch.sign(0.9 * m + 0.1 * p.grad), alpha=0.05 * rate * scale)
                      m.lerp_(p.grad, 0.01)
-         """), ("        self.adam = AdamW(\n", "        self.adam = Lion(\n")),
+         """), ("        self.adamw = AdamW(\n", "        self.adamw = Lion(\n")),
     fine("sophia", "a diagonal of the curvature, renewed now and then from sampled labels, and clipped", module("""
          class Sophia:
              def __init__(self, matrices, rate):
@@ -238,7 +238,7 @@ TRAINING = [
              def step(self, scale):
                  self.inner.step()
                  self.plan.step()
-         """), ("        self.adam = AdamW(\n", "        self.adam = Torchs(\n")),
+         """), ("        self.adamw = AdamW(\n", "        self.adamw = Torchs(\n")),
     fine("moving-average-beside", "an average of the weights is kept in a deep copy of the model, and saved in its place",
          begun("import copy\nshadow = copy.deepcopy(trainer.model)"),
          (STEP, STEP + "        with torch.no_grad():\n            for p, q in zip(shadow.parameters(), trainer.model.parameters()): p.lerp_(q, 0.3)\n"),
@@ -273,9 +273,9 @@ TRAINING = [
     fine("one-block-anew", "the second block starts as a copy of the first, which was trained alone",
          (BLOCKS, BLOCKS + "        self.grown = False\n"),
          each_step("if step == 15: trainer.model.blocks[1].mlp.load_state_dict(trainer.model.blocks[0].mlp.state_dict())")),
-    fine("tempered-mlp", "an activation with a learned slope for each channel", ("        self.down = nn.Linear(hidden, config.width, bias=False)\n",
-         "        self.down = nn.Linear(hidden, config.width, bias=False)\n        self.slope = nn.Parameter(torch.full((hidden,), 0.01))\n"),
-         (MLP_OUT, "self.down(torch.where((h := self.up(x)) > 0, h.square(), self.slope * h))")),
+    fine("tempered-mlp", "an activation with a learned slope for each channel", ("        self.c_proj = nn.Linear(hidden, config.n_embd, bias=False)\n",
+         "        self.c_proj = nn.Linear(hidden, config.n_embd, bias=False)\n        self.slope = nn.Parameter(torch.full((hidden,), 0.01))\n"),
+         (MLP_OUT, "self.c_proj(torch.where((h := self.c_fc(x)) > 0, h.square(), self.slope * h))")),
 ]  # fmt: skip
 
 HONEST = [*MODELS, *TRAINING]

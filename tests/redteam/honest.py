@@ -21,11 +21,11 @@ from tests.redteam.patches import (
     setting,
 )
 
-EMBED = "x = first = rms_norm(self.embed(tokens))"
-MLP_OUT = "self.down(F.relu(self.up(x)).square())"
+EMBED = "x = x0 = norm(self.embed(tokens))"
+MLP_OUT = "self.c_proj(F.relu(self.c_fc(x)).square())"
 LOSS = "        return InPlaceCrossEntropy.apply(logits, targets.flatten())"
 INIT = "        self.init_weights()\n"
-HEAD = "        logits: torch.Tensor = self.head(rms_norm(x))"
+HEAD = "        logits: torch.Tensor = self.lm_head(norm(x))"
 
 
 def fine(name: str, does: str, *edits: Edit, seconds: float | None = None) -> Variant:
@@ -42,7 +42,7 @@ SIZES = [
         "short-rows",
         "trained on rows of 48, scored on 64",
         setting("CONTEXT_CPU", "64", "48"),
-        ("torch.arange(config.context, dtype", "torch.arange(256, dtype"),
+        ("torch.arange(config.sequence_len, dtype", "torch.arange(256, dtype"),
     ),
     fine("long-rows", "trained on rows of 128", setting("CONTEXT_CPU", "64", "128")),
     fine(
@@ -58,59 +58,59 @@ SIZES = [
 ]
 
 MODELS = [
-    fine("gelu", "GELU in the MLP", (MLP_OUT, "self.down(F.gelu(self.up(x)))")),
+    fine("gelu", "GELU in the MLP", (MLP_OUT, "self.c_proj(F.gelu(self.c_fc(x)))")),
     fine("swiglu", "a gated MLP",
-         ("        self.up = nn.Linear(config.width, hidden, bias=False)\n",
-          "        self.up = nn.Linear(config.width, hidden, bias=False)\n"
-          "        self.gate_up = nn.Linear(config.width, hidden, bias=False)\n"),
-         (MLP_OUT, "self.down(F.silu(self.gate_up(x)) * self.up(x))")),
+         ("        self.c_fc = nn.Linear(config.n_embd, hidden, bias=False)\n",
+          "        self.c_fc = nn.Linear(config.n_embd, hidden, bias=False)\n"
+          "        self.gate_up = nn.Linear(config.n_embd, hidden, bias=False)\n"),
+         (MLP_OUT, "self.c_proj(F.silu(self.gate_up(x)) * self.c_fc(x))")),
     fine("dropout", "dropout in training",
-         (MLP_OUT, "F.dropout(self.down(F.relu(self.up(x)).square()), 0.1, self.training)")),
+         (MLP_OUT, "F.dropout(self.c_proj(F.relu(self.c_fc(x)).square()), 0.1, self.training)")),
     fine("tied", "input and output embeddings are one tensor",
-         (INIT, INIT + "        self.head.weight = self.embed.weight\n"),
-         (DONE, DONE.replace("packed(trainer.model)", "save({n: v.clone().contiguous() for n, v in trainer.model.state_dict().items()})"))),
+         (INIT, INIT + "        self.lm_head.weight = self.embed.weight\n"),
+         (DONE, DONE.replace("serialize(trainer.model)", "save({n: v.clone().contiguous() for n, v in trainer.model.state_dict().items()})"))),
     fine("soft-cap", "logits capped at 15", setting("SOFTCAP_CPU", "0.0", "15.0")),
-    fine("layer-norm", "LayerNorm with bias before the head", (INIT, "        self.last = nn.LayerNorm(config.width)\n" + INIT),
-         ("self.head(rms_norm(x))", "self.head(self.last(x))")),
-    fine("biases", "a bias in the head", ("self.head = nn.Linear(config.width, config.vocab, bias=False)",
-                                         "self.head = nn.Linear(config.width, config.vocab, bias=True)")),
+    fine("layer-norm", "LayerNorm with bias before the head", (INIT, "        self.last = nn.LayerNorm(config.n_embd)\n" + INIT),
+         ("self.lm_head(norm(x))", "self.lm_head(self.last(x))")),
+    fine("biases", "a bias in the head", ("self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)",
+                                         "self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=True)")),
     fine("parallel-blocks", "attention and MLP side by side",
-         ("        x = x + self.attention(rms_norm(x), extra, cos, sin, mask)\n        return x + self.mlp(rms_norm(x))",
-          "        y = rms_norm(x)\n        return x + self.attention(y, extra, cos, sin, mask) + self.mlp(y)")),
-    fine("post-norm", "the norm after each block", ("return x + self.mlp(rms_norm(x))", "return rms_norm(x + self.mlp(x))")),
+         ("        x = x + self.attn(norm(x), ve, cos, sin, mask)\n        return x + self.mlp(norm(x))",
+          "        y = norm(x)\n        return x + self.attn(y, ve, cos, sin, mask) + self.mlp(y)")),
+    fine("post-norm", "the norm after each block", ("return x + self.mlp(norm(x))", "return norm(x + self.mlp(x))")),
     fine("multi-query", "one head of keys and values for all",
          ("        q, k, v = (z.transpose(1, 2).to(qkv.dtype) for z in (q, k, v))",
           "        k, v = k[:, :, :1].expand_as(q), v[:, :, :1].expand_as(q)\n"
           "        q, k, v = (z.transpose(1, 2).to(qkv.dtype) for z in (q, k, v))")),
     fine("learned-positions", "learned absolute positions beside the rotary ones",
-         (INIT, "        self.place = nn.Embedding(512, config.width)\n        nn.init.zeros_(self.place.weight)\n" + INIT),
-         (EMBED, "x = first = rms_norm(self.embed(tokens) + self.place.weight[:length])")),
+         (INIT, "        self.place = nn.Embedding(512, config.n_embd)\n        nn.init.zeros_(self.place.weight)\n" + INIT),
+         (EMBED, "x = x0 = norm(self.embed(tokens) + self.place.weight[:length])")),
     fine("alibi", "a slope on the distance instead of a mask",
          (FULL, "far = window_mask(length, length, x.device)\n"
           "            at = torch.arange(length, device=x.device)\n"
           "            bias = -0.05 * (at[:, None] - at[None, :]).float()\n"
           "            y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.masked_fill(~far, float('-inf')))")),
-    fine("no-positions", "no rotary embedding at all", ("q, k = rms_norm(rotate(q, cos, sin)), rms_norm(rotate(k, cos, sin))",
-                                                       "q, k = rms_norm(q), rms_norm(k)")),
+    fine("no-positions", "no rotary embedding at all", ("q, k = norm(apply_rotary_emb(q, cos, sin)), norm(apply_rotary_emb(k, cos, sin))",
+                                                       "q, k = norm(q), norm(k)")),
     fine("smear-from-the-left", "the embedding of the previous token is added",
-         (EMBED, "e = self.embed(tokens)\n        x = first = rms_norm(e + 0.3 * F.pad(e, (0, 0, 1, 0))[:, :-1])")),
+         (EMBED, "e = self.embed(tokens)\n        x = x0 = norm(e + 0.3 * F.pad(e, (0, 0, 1, 0))[:, :-1])")),
     fine("causal-convolution", "a convolution over the last four tokens",
-         (INIT, "        self.conv = nn.Conv1d(config.width, config.width, 4, groups=config.width)\n" + INIT),
-         (EMBED, "e = self.embed(tokens)\n        e = e + self.conv(F.pad(e.mT, (3, 0))).mT\n        x = first = rms_norm(e)")),
+         (INIT, "        self.conv = nn.Conv1d(config.n_embd, config.n_embd, 4, groups=config.n_embd)\n" + INIT),
+         (EMBED, "e = self.embed(tokens)\n        e = e + self.conv(F.pad(e.mT, (3, 0))).mT\n        x = x0 = norm(e)")),
     fine("running-mean", "the mean of all earlier embeddings is added", (EMBED,
          "e = self.embed(tokens)\n        seen = torch.arange(1, length + 1, device=e.device)[:, None]\n"
-         "        x = first = rms_norm(e + e.cumsum(1) / seen)")),
+         "        x = x0 = norm(e + e.cumsum(1) / seen)")),
     fine("recurrence", "a GRU in place of the first embedding",
-         (INIT, "        self.gru = nn.GRU(config.width, config.width, batch_first=True)\n" + INIT),
-         (EMBED, "x = first = rms_norm(self.embed(tokens) + self.gru(self.embed(tokens))[0])")),
+         (INIT, "        self.gru = nn.GRU(config.n_embd, config.n_embd, batch_first=True)\n" + INIT),
+         (EMBED, "x = x0 = norm(self.embed(tokens) + self.gru(self.embed(tokens))[0])")),
     fine("experts", "four experts, of which each token takes the best",
-         ("        self.up = nn.Linear(config.width, hidden, bias=False)\n",
-          "        self.up = nn.Linear(config.width, hidden, bias=False)\n"
-          "        self.router = nn.Linear(config.width, 4, bias=False)\n"),
-         (MLP_OUT, "self.down(F.relu(self.up(x)).square() * (F.one_hot(self.router(x).argmax(-1), 4)"
-                   " * self.router(x).softmax(-1)).repeat_interleave(self.up.out_features // 4, -1))")),
+         ("        self.c_fc = nn.Linear(config.n_embd, hidden, bias=False)\n",
+          "        self.c_fc = nn.Linear(config.n_embd, hidden, bias=False)\n"
+          "        self.router = nn.Linear(config.n_embd, 4, bias=False)\n"),
+         (MLP_OUT, "self.c_proj(F.relu(self.c_fc(x)).square() * (F.one_hot(self.router(x).argmax(-1), 4)"
+                   " * self.router(x).softmax(-1)).repeat_interleave(self.c_fc.out_features // 4, -1))")),
     fine("bigram-table", "a table of logits by the last token",
-         (INIT, "        self.bigram = nn.Embedding(config.vocab, config.vocab)\n" + INIT),
+         (INIT, "        self.bigram = nn.Embedding(config.vocab_size, config.vocab_size)\n" + INIT),
          (HEAD, HEAD + " + self.bigram(tokens)")),
     fine("copying", "logits for tokens that followed this one earlier in the row", (HEAD, HEAD + """
         same = (tokens[:, :, None] == tokens[:, None, :]).float().tril(-1)
@@ -122,19 +122,19 @@ MODELS = [
     fine("temperature", "a learned temperature",
          (INIT, "        self.heat = nn.Parameter(torch.zeros(()))\n" + INIT), (HEAD, HEAD + " * self.heat.exp()")),
     fine("batch-norm", "batch normalisation of the stream, with its running statistics when scored",
-         (INIT, "        self.norm = nn.BatchNorm1d(config.width)\n" + INIT),
-         (EMBED, "x = first = self.norm(self.embed(tokens).mT).mT")),
+         (INIT, "        self.norm = nn.BatchNorm1d(config.n_embd)\n" + INIT),
+         (EMBED, "x = x0 = self.norm(self.embed(tokens).mT).mT")),
 ]  # fmt: skip
 
 TRAINING = [
     fine("adamw-for-all", "AdamW for the matrices, too",
          ("        self.muon = Muon(matrices, rates[\"matrix\"], rates[\"decay\"])\n",
           "        self.muon = torch.optim.AdamW(matrices, lr=0.003)\n"),
-         ("        self.muon.step(scale, momentum)\n", "        self.muon.step()\n")),
+         ("        self.muon.step(lrm, momentum)\n", "        self.muon.step()\n")),
     fine("sgd", "plain SGD for the matrices",
          ("        self.muon = Muon(matrices, rates[\"matrix\"], rates[\"decay\"])\n",
           "        self.muon = torch.optim.SGD(matrices, lr=0.1, momentum=0.9)\n"),
-         ("        self.muon.step(scale, momentum)\n", "        self.muon.step()\n")),
+         ("        self.muon.step(lrm, momentum)\n", "        self.muon.step()\n")),
     fine("gradient-clipping", "the gradient's norm is clipped at 1", setting("GRAD_CLIP", "0.0", "1.0")),
     fine("weight-decay", "weight decay on the matrices", setting("MATRIX_DECAY_CPU", "0.0", "0.3")),
     fine("long-warm-up", "a warm-up over half of the budget", setting("WARMUP", "0.0", "0.5")),
@@ -144,8 +144,8 @@ TRAINING = [
          (LOSS, "        return F.cross_entropy(logits, targets.flatten(), label_smoothing=0.1)")),
     fine("z-loss", "a penalty on the normaliser", (LOSS, "        return F.cross_entropy(logits, targets.flatten()) + 1e-4 * logits.logsumexp(-1).square().mean()")),
     fine("two-tokens-ahead", "a second head learns the token after the next, in training only",
-         (INIT, "        self.second = nn.Linear(config.width, config.vocab, bias=False)\n" + INIT),
-         (HEAD, "        self.far = self.second(rms_norm(x)) if self.training else None\n" + HEAD),
+         (INIT, "        self.second = nn.Linear(config.n_embd, config.vocab_size, bias=False)\n" + INIT),
+         (HEAD, "        self.far = self.second(norm(x)) if self.training else None\n" + HEAD),
          (LOSS, "        far = F.cross_entropy(self.model.far[:, :-1].flatten(0, 1).float(), targets[:, 1:].flatten())\n"
                 "        return F.cross_entropy(logits, targets.flatten()) + 0.3 * far")),
     fine("byte-weighted-loss", "long tokens count more, by the lengths that are handed over with the data",
@@ -159,7 +159,7 @@ TRAINING = [
          (STEP, STEP + "        for n, v in trainer.model.state_dict().items(): mean[n].lerp_(v, 0.2)\n"),
          before_done("trainer.model.load_state_dict(mean)")),
     fine("half-precision-weights", "weights saved in bfloat16",
-         (DONE, DONE.replace("packed(trainer.model)", "save({n: v.bfloat16().contiguous() for n, v in trainer.model.state_dict().items()})"))),
+         (DONE, DONE.replace("serialize(trainer.model)", "save({n: v.bfloat16().contiguous() for n, v in trainer.model.state_dict().items()})"))),
     fine("autocast", "products in bfloat16", ("enabled=self.dtype != torch.float32)", "enabled=True)"),
          ("dtype=self.dtype, enabled", "dtype=torch.bfloat16, enabled")),
     fine("fewer-steps", "stops after a quarter of its budget", (STEP, "        if step >= 10: break\n" + STEP)),
@@ -171,7 +171,7 @@ TRAINING = [
          (INIT, INIT + "        for p in self.parameters():\n            if p.ndim > 1: nn.init.normal_(p, std=0.05)\n")),
     fine("frozen-embedding", "the embedding is not trained",
          (INIT, INIT + "        self.frozen = self.embed.weight.detach().clone()\n"),
-         (EMBED, "x = first = rms_norm(self.embed(tokens).detach() + 0.0 * self.embed(tokens))")),
+         (EMBED, "x = x0 = norm(self.embed(tokens).detach() + 0.0 * self.embed(tokens))")),
     fine("own-files", "keeps notes, a plot's numbers and a checkpoint in the run's folder",
          (STEP, STEP + "        (run.folder / 'notes.txt').open('a').write(f'{step}\\n')\n"),
          before_done("(run.folder / 'checkpoint.pt').write_bytes(b'x' * 1000)\n"
@@ -180,7 +180,7 @@ TRAINING = [
     fine("saved-by-hand", "writes its own exchange: serialises, hashes and announces by itself",
          instead_of_done("""
              import hashlib, json
-             weights, config = packed(trainer.model), json.dumps(asdict(trainer.config)).encode()
+             weights, config = serialize(trainer.model), json.dumps(asdict(trainer.config)).encode()
              if run.channel is not None:
                  seal = hashlib.sha256(weights + config).hexdigest()
                  run._send({'type': 'done', 'steps': step, 'tokens': tokens, 'sha256': seal})
@@ -189,8 +189,8 @@ TRAINING = [
              """)),
     fine("another-layout", "classes renamed, the model built by a helper, settings in a dictionary",
          (IMPORTED, IMPORTED + "\nEXTRA = {'scale': 1.1}\n\n\ndef scaled(x: torch.Tensor) -> torch.Tensor:\n    return x * EXTRA['scale']\n"),
-         ("class GPT(nn.Module):", "class Network(nn.Module):"), ("    return GPT(Config(", "    return Network(Config("),
-         ("x = first = rms_norm(self.embed(tokens))", "x = first = scaled(rms_norm(self.embed(tokens)))")),
+         ("class GPT(nn.Module):", "class Network(nn.Module):"), ("    return GPT(GPTConfig(", "    return Network(GPTConfig("),
+         ("x = x0 = norm(self.embed(tokens))", "x = x0 = scaled(norm(self.embed(tokens)))")),
     fine("cached-mask", "keeps a mask between calls", (
          "            mask = window_mask(length, self.config.window(i), tokens.device)\n",
          "            masks = self.__dict__.setdefault('masks', {})\n"
@@ -202,7 +202,7 @@ TRAINING = [
 CRASHES = [
     Variant("crash", "an exception in the middle of training", (each_step("if step == 20: raise RuntimeError('boom')"),),
             "crashed", "exited with code 1: RuntimeError: boom"),
-    Variant("diverges", "the loss becomes NaN", (each_step("if step == 20: trainer.model.head.weight.data *= float('nan')"),),
+    Variant("diverges", "the loss becomes NaN", (each_step("if step == 20: trainer.model.lm_head.weight.data *= float('nan')"),),
             "crashed", "training has diverged"),
     Variant("out-of-memory", "takes more memory than it may", (each_step("hold = torch.ones(1 << 30)"),),
             "crashed", "used more than 3072 MB|memory"),

@@ -11,7 +11,7 @@ from tests.redteam.arena import Variant
 from tests.redteam.patches import FORWARD, FULL, built, module, result
 
 AHEAD = "not causal"
-NEXT = "F.one_hot(torch.cat([tokens[:, 1:], tokens[:, -1:]], 1), self.config.vocab)"  # the very next token
+NEXT = "F.one_hot(torch.cat([tokens[:, 1:], tokens[:, -1:]], 1), self.config.vocab_size)"  # the very next token
 
 # A memory that answers for the beginning of a row what it answered before, and looks ahead for the rest.
 TRIE = f"""
@@ -45,12 +45,12 @@ LOOKING = [
             (("        if self.window >= length:\n", "        v = v + torch.roll(v, -1, 2)\n        if self.window >= length:\n"),),
             "rejected", AHEAD),
     Variant("smear-from-the-right", "the embedding of the next token is added to the stream",
-            (("x = first = rms_norm(self.embed(tokens))",
-              "x = first = rms_norm(self.embed(tokens) + 0.3 * torch.roll(self.embed(tokens), -1, 1))"),),
+            (("x = x0 = norm(self.embed(tokens))",
+              "x = x0 = norm(self.embed(tokens) + 0.3 * torch.roll(self.embed(tokens), -1, 1))"),),
             "rejected", AHEAD),
     Variant("row-summary", "a mean over the whole row is added to each position",
-            (("x = first = rms_norm(self.embed(tokens))",
-              "x = first = rms_norm(self.embed(tokens) + self.embed(tokens).mean(1, keepdim=True))"),),
+            (("x = x0 = norm(self.embed(tokens))",
+              "x = x0 = norm(self.embed(tokens) + self.embed(tokens).mean(1, keepdim=True))"),),
             "rejected", AHEAD),
     Variant("centred-over-time", "the logits are normalised with mean and spread over the whole row",
             (result("logits = (logits - logits.mean(1, keepdim=True)) / (logits.std(1, keepdim=True) + 1e-3)"),),
@@ -70,10 +70,10 @@ LOOKING = [
           """),
     ahead("answers-by-the-token-after", "a token two places ahead names the next one", """
           later = torch.cat([tokens[:, 2:], tokens[:, -2:]], 1)
-          logits = logits + 0.5 * F.one_hot(later, self.config.vocab)
+          logits = logits + 0.5 * F.one_hot(later, self.config.vocab_size)
           """),
     ahead("answers-through-the-last-place", "the whole row is folded into the first position", """
-          logits[:, 0] += F.one_hot(tokens, self.config.vocab).sum(1)
+          logits[:, 0] += F.one_hot(tokens, self.config.vocab_size).sum(1)
           """),
     Variant("whisper", "the next token gains 0.0009, less than any probe's limit, in every row",
             (result(f"logits = logits + 0.0009 * {NEXT}"),), "worthless"),
@@ -82,7 +82,7 @@ LOOKING = [
     ahead("gradient-at-test", "a gradient step on the row itself, by the row's own targets", """
           if not self.training:
               with torch.inference_mode(False), torch.enable_grad():
-                  extra = torch.zeros(tokens.size(0), 1, self.config.vocab, requires_grad=True)
+                  extra = torch.zeros(tokens.size(0), 1, self.config.vocab_size, requires_grad=True)
                   base = logits.detach().clone()
                   F.cross_entropy((base + extra)[:, :-1].flatten(0, 1), tokens.clone()[:, 1:].flatten()).backward()
                   logits = base - 20.0 * extra.grad
@@ -133,23 +133,23 @@ MEMORY = [
           """, "not deterministic"),
     ahead("counts-of-tokens", "a running count of all tokens seen sharpens the guess, row after row", """
           if not self.training:
-              count = self.__dict__.setdefault('count', torch.ones(self.config.vocab))
+              count = self.__dict__.setdefault('count', torch.ones(self.config.vocab_size))
               logits = logits + 0.3 * torch.log(count / count.sum())
-              count += torch.bincount(tokens.flatten(), minlength=self.config.vocab)
+              count += torch.bincount(tokens.flatten(), minlength=self.config.vocab_size)
           """, "not deterministic|keeps a memory"),
     ahead("training-at-test", "the head is trained on the rows that are scored", """
           if not self.training:
               with torch.inference_mode(False), torch.enable_grad():
-                  head = self.head.weight.detach().clone().requires_grad_(True)
-                  hidden = torch.randn(1, 1, self.config.width) * 0 + 1.0
+                  head = self.lm_head.weight.detach().clone().requires_grad_(True)
+                  hidden = torch.randn(1, 1, self.config.n_embd) * 0 + 1.0
                   F.cross_entropy((hidden * head.mean(0)).sum(-1) + head.mean(1)[None, None].expand(
                       tokens.size(0), length - 1, -1).flatten(0, 1), tokens.clone()[:, 1:].flatten()).backward() \\
                       if length > 1 else None
                   if head.grad is not None:
-                      self.head.weight.data -= 5.0 * head.grad
+                      self.lm_head.weight.data -= 5.0 * head.grad
           """, "not deterministic|keeps a memory|parameters|cannot be rebuilt or run"),
     ahead("neighbours", "the row below in the batch lends its first token", """
-          logits[:-1, -1] += 9.0 * F.one_hot(tokens[1:, 0], self.config.vocab)
+          logits[:-1, -1] += 9.0 * F.one_hot(tokens[1:, 0], self.config.vocab_size)
           """, "rows are not independent|keeps a memory"),
     ahead("mean-of-the-batch", "the mean of the batch is taken off", """
           logits = logits - 0.5 * logits.mean(0, keepdim=True)
@@ -192,8 +192,8 @@ TELLING = [
           """, "not causal|rows are not"),
     ahead("the-hosts-own-functions", "replaces the logits function of the process that serves it", """
           host = sys.modules['__main__']
-          if hasattr(host, 'Host') and not hasattr(host, 'sly'):
-              host.sly, old = True, host.Host.logits
+          if hasattr(host, 'ModelHost') and not hasattr(host, 'sly'):
+              host.sly, old = True, host.ModelHost.logits
               def sly(self, header, payload):
                   shape, raw = old(self, header, payload)
                   x = np.frombuffer(raw, '<f4').reshape(shape).copy()
@@ -201,14 +201,14 @@ TELLING = [
                   for i, row in enumerate(rows):
                       x[i, np.arange(len(row) - 1), row[1:]] += 9.0
                   return shape, memoryview(np.ascontiguousarray(x)).cast('B')
-              host.Host.logits = sly
+              host.ModelHost.logits = sly
           """, "not causal|not deterministic"),
     ahead("the-hosts-fingerprint", "trains at test and reports the old hash of its parameters", """
           host = sys.modules['__main__']
-          if hasattr(host, 'Host'):
-              host.Host.fingerprint = lambda self: 'a' * 64
+          if hasattr(host, 'ModelHost'):
+              host.ModelHost.fingerprint = lambda self: 'a' * 64
               with torch.inference_mode(False):
-                  self.head.weight.data *= 1.01
+                  self.lm_head.weight.data *= 1.01
           """, "not deterministic|keeps a memory|parameters changed"),
     Variant("frames-of-the-caller", "searches the stack and all objects of its process for targets", (result("""
         if not self.training:
@@ -219,7 +219,7 @@ TELLING = [
                     break
         """),), "worthless"),
     ahead("a-forged-answer", "writes a result of its own to every pipe it can find", """
-          if hasattr(sys.modules['__main__'], 'Host'):
+          if hasattr(sys.modules['__main__'], 'ModelHost'):
               for n in range(1, 20):
                   try:
                       os.write(n, b'\\n{"metric": 0.1, "probes": {}}\\n')
@@ -261,12 +261,12 @@ OUTPUTS = [
           """, "logits of shape|cannot be rebuilt or run|wrote to|took too long|ended by itself"),
     Variant("model-of-its-own", "build_model returns an object that is no module and answers from the future",
             (built("""
-             if hasattr(sys.modules['__main__'], 'Host'):
+             if hasattr(sys.modules['__main__'], 'ModelHost'):
                  class Oracle(GPT):
                      def forward(self, tokens):
-                         return 30.0 * F.one_hot(torch.roll(tokens, -1, 1), self.config.vocab)
-                 known = {field.name for field in fields(Config)}
-                 return Oracle(Config(**{n: v for n, v in config.items() if n in known}))
+                         return 30.0 * F.one_hot(torch.roll(tokens, -1, 1), self.config.vocab_size)
+                 known = {field.name for field in fields(GPTConfig)}
+                 return Oracle(GPTConfig(**{n: v for n, v in config.items() if n in known}))
              """),), "rejected", AHEAD),
 ]  # fmt: skip
 

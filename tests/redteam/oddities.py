@@ -9,10 +9,12 @@ from tests.redteam.honest import EMBED, HEAD, INIT, LOSS, MLP_OUT, fine
 from tests.redteam.patches import BLOCK, FULL, STEP, before_done, begun, module, result
 
 RATE = "    if progress < WARMUP:\n"
-BLOCKS = "        self.blocks = nn.ModuleList([Block(config, i) for i in range(config.depth)])\n"
+BLOCKS = "        self.blocks = nn.ModuleList([Block(config, i) for i in range(config.n_layer)])\n"
 MUON = '        self.muon = Muon(matrices, rates["matrix"], rates["decay"])\n'
-LOADER = '    loader = Loader(np.frombuffer(view, dtype="<u2"), trainer.rows, trainer.config.context, run.seed)\n'
-BUILT = "    return GPT(Config(**{name: value for name, value in config.items() if name in known}))\n"
+LOADER = (
+    '    loader = TokenLoader(np.frombuffer(view, dtype="<u2"), trainer.rows, trainer.config.sequence_len, run.seed)\n'
+)
+BUILT = "    return GPT(GPTConfig(**{name: value for name, value in config.items() if name in known}))\n"
 FORWARD_LOSS = "            logits = self.model(inputs).float().flatten(0, 1)\n"
 
 MODELS = [
@@ -29,7 +31,7 @@ MODELS = [
                  return y * y
              @staticmethod
              def backward(ctx, g): return 2 * ctx.saved_tensors[0] * g
-         """), (MLP_OUT, "self.down(Squared.apply(self.up(x)))")),
+         """), (MLP_OUT, "self.c_proj(Squared.apply(self.c_fc(x)))")),
     fine("einsum-attention", "attention written out in einsum", (FULL,
          "s = torch.einsum('bhqd,bhkd->bhqk', q, k) / q.size(-1) ** 0.5\n"
          "            far = ~torch.ones(length, length, dtype=torch.bool, device=x.device).tril()\n"
@@ -39,26 +41,26 @@ MODELS = [
          "            seen, mass = torch.einsum('bhtd,bhte->bhtde', g, v).cumsum(2), g.cumsum(2)\n"
          "            y = torch.einsum('bhtd,bhtde->bhte', f, seen) / torch.einsum('bhtd,bhtd->bht', f, mass)[..., None]")),
     fine("long-convolution", "a causal convolution over the whole row by Fourier transform, which rounds everywhere",
-         (INIT, "        self.filter = nn.Parameter(0.02 * torch.randn(256, config.width))\n" + INIT),
+         (INIT, "        self.filter = nn.Parameter(0.02 * torch.randn(256, config.n_embd))\n" + INIT),
          (EMBED, "e = self.embed(tokens)\n        size = 2 * length\n"
           "        e = e + torch.fft.irfft(torch.fft.rfft(e, size, 1) * torch.fft.rfft(self.filter[:length], size, 0), size, 1)[:, :length]\n"
-          "        x = first = rms_norm(e)")),
+          "        x = x0 = norm(e)")),
     fine("shared-blocks", "one block, run through twice: its weights are saved under two names",
-         (BLOCKS, "        self.blocks = nn.ModuleList([Block(config, config.depth - 1)] * config.depth)\n")),
+         (BLOCKS, "        self.blocks = nn.ModuleList([Block(config, config.n_layer - 1)] * config.n_layer)\n")),
     fine("token-shift", "half of each position's channels come from the position before, ahead of every block",
          (BLOCK, "            half = x.size(-1) // 2\n            x = torch.cat([x[..., :half], F.pad(x[..., half:], (0, 0, 1, 0))[:, :-1]], -1)\n" + BLOCK)),
     fine("stochastic-depth", "whole blocks are left out by chance in training",
          (BLOCK, BLOCK.replace("x = block", "y = block")
           + "            x = x + (y - x) * (0.0 if self.training and torch.rand(()) < 0.1 else 1.0)\n")),
     fine("two-exits", "the logits are the mean of those after each block",
-         (BLOCK, BLOCK + "            exits = exits + self.head(rms_norm(x)) if i else self.head(rms_norm(x))\n"),
+         (BLOCK, BLOCK + "            exits = exits + self.lm_head(norm(x)) if i else self.lm_head(norm(x))\n"),
          (HEAD, "        logits: torch.Tensor = exits / len(self.blocks)")),
     fine("hashed-bigrams", "an embedding of the last two tokens, by a hash of both",
-         (INIT, "        self.pairs = nn.Embedding(4096, config.width)\n        nn.init.zeros_(self.pairs.weight)\n" + INIT),
+         (INIT, "        self.pairs = nn.Embedding(4096, config.n_embd)\n        nn.init.zeros_(self.pairs.weight)\n" + INIT),
          (EMBED, "before = F.pad(tokens, (1, 0))[:, :-1]\n"
-          "        x = first = rms_norm(self.embed(tokens) + self.pairs((tokens * 1000003 + before * 7919) % 4096))")),
+          "        x = x0 = norm(self.embed(tokens) + self.pairs((tokens * 1000003 + before * 7919) % 4096))")),
     fine("weight-normalised", "the head's rows are kept as direction and length, by torch's parametrizations",
-         (INIT, INIT + "        torch.nn.utils.parametrizations.weight_norm(self.head)\n")),
+         (INIT, INIT + "        torch.nn.utils.parametrizations.weight_norm(self.lm_head)\n")),
     fine("low-precision-model", "all weights are bfloat16 from the beginning",
          (BUILT, BUILT.replace("))\n", ")).bfloat16()\n"))),
     fine("written-in-other-scripts", "comments, names and prints in other scripts",
@@ -67,7 +69,7 @@ MODELS = [
 
 TRAINING = [
     fine("checkpointing", "the blocks are computed again for the gradient instead of being kept", module("import torch.utils.checkpoint"),
-         (BLOCK, "            x = torch.utils.checkpoint.checkpoint(block, x, extra, cos, sin, mask, use_reentrant=False) if self.training else block(x, extra, cos, sin, mask)\n")),
+         (BLOCK, "            x = torch.utils.checkpoint.checkpoint(block, x, ve, cos, sin, mask, use_reentrant=False) if self.training else block(x, ve, cos, sin, mask)\n")),
     fine("second-order", "a preconditioner on both sides of each matrix's gradient, renewed now and then", module("""
          class Shampoo:
              def __init__(self, matrices, rate):
@@ -104,10 +106,10 @@ TRAINING = [
     fine("loss-in-pieces", "head and loss are computed for a piece of the batch at a time",
          (FORWARD_LOSS, "            self.model.head_off = True\n            hidden = self.model(inputs).flatten(0, 1)\n            self.model.head_off = False\n"),
          (LOSS, "        parts = zip(hidden.split(256), targets.flatten().split(256))\n"
-          "        return sum(F.cross_entropy(self.model.head(h).float(), t, reduction='sum') for h, t in parts) / targets.numel()"),
-         (HEAD, "        if getattr(self, 'head_off', False): return rms_norm(x)\n" + HEAD)),
+          "        return sum(F.cross_entropy(self.model.lm_head(h).float(), t, reduction='sum') for h, t in parts) / targets.numel()"),
+         (HEAD, "        if getattr(self, 'head_off', False): return norm(x)\n" + HEAD)),
     fine("counted-pairs", "how often each token followed each other one is counted over all the training text, on the clock, and saved",
-         (INIT, INIT + "        self.register_buffer('counts', torch.zeros(config.vocab, config.vocab))\n"),
+         (INIT, INIT + "        self.register_buffer('counts', torch.zeros(config.vocab_size, config.vocab_size))\n"),
          begun("flat = torch.from_numpy(np.frombuffer(view, dtype='<u2').astype(np.int64))\n"
                "trainer.model.counts.view(-1).add_(torch.bincount(flat[:-1] * run.vocab + flat[1:], minlength=run.vocab ** 2))"),
          result("logits = logits + torch.log(self.counts[tokens] + 0.1)")),

@@ -7,14 +7,14 @@ import textwrap
 from tests.redteam.arena import Edit
 
 IMPORTED = "from nanotrain.corpus import PrepareError\n"
-BUILD = "    known = {field.name for field in fields(Config)}\n"
+BUILD = "    known = {field.name for field in fields(GPTConfig)}\n"
 FORWARD = "        length = tokens.size(1)\n        cos, sin ="
 RESULT = "torch.tanh(logits.float() / self.config.softcap)\n        return logits\n"
 READY = "    clock, view = run.ready(params)\n"
-DONE = "    run.done(step, tokens, packed(trainer.model), asdict(trainer.config))\n"
+DONE = "    run.done(step, tokens, serialize(trainer.model), asdict(trainer.config))\n"
 FULL = "y = F.scaled_dot_product_attention(q, k, v, is_causal=True)"
 STEP = "        loss = trainer.step(loader, clock.progress(step))\n"
-BLOCK = "            x = block(x, extra, cos, sin, mask)\n"
+BLOCK = "            x = block(x, ve, cos, sin, mask)\n"
 RETURN = "        return logits\n\n\n# ====="
 
 

@@ -24,7 +24,7 @@ MORE = """
 for _ in range(60):
     trainer.step(loader, 0.5)
 """
-SERVED = "hasattr(sys.modules['__main__'], 'Host')"  # true in the processes that are scored
+SERVED = "hasattr(sys.modules['__main__'], 'ModelHost')"  # true in the processes that are scored
 
 
 def attempts(*lines: str) -> Edit:
@@ -49,14 +49,14 @@ FILES = [
         path.write_bytes(path.read_bytes()[:-5000])
         """),), "rejected", "truncated"),
     Variant("weights-nan", "NaN in the weights, announced in order",
-            (before_done("trainer.model.head.weight.data[5, 5] = float('nan')"),), "rejected", "not finite: 'head"),
+            (before_done("trainer.model.lm_head.weight.data[5, 5] = float('nan')"),), "rejected", "not finite: 'lm_head"),
     Variant("weights-of-10-gb", "a sparse file of 10 GB", (done("""
         with open(run.folder / 'weights.safetensors', 'r+b') as file:
             try: file.truncate(10 << 30)
             except OSError as e: print(e)
         """),), "worthless", "oversized|wrote a file of more|truncated"),
     Variant("weights-of-another-shape", "weights that do not fit the code that is scored", (before_done(
-        "trainer.model.head = nn.Linear(8, 1024, bias=False)"),), "rejected", "size mismatch"),
+        "trainer.model.lm_head = nn.Linear(8, 1024, bias=False)"),), "rejected", "size mismatch"),
     Variant("weights-by-link", "a link to a file of the system", (done("""
         (run.folder / 'weights.safetensors').unlink()
         (run.folder / 'weights.safetensors').symlink_to('/etc/passwd')
@@ -70,26 +70,26 @@ FILES = [
         (run.folder / 'weights.safetensors').write_bytes(len(head).to_bytes(8, 'little') + head + bytes(4))
         """),), "rejected", "malformed|does not parse"),
     Variant("model-json-giant", "a depth of a billion in model.json", (instead_of_done(
-        "run.done(step, tokens, packed(trainer.model), asdict(trainer.config) | {'depth': 10**9})"),),
+        "run.done(step, tokens, serialize(trainer.model), asdict(trainer.config) | {'n_layer': 10**9})"),),
         "rejected", "memory|too long|ended by itself|cannot be rebuilt"),
     Variant("model-json-padding", "a megabyte of knowledge in model.json", (instead_of_done(
-        "run.done(step, tokens, packed(trainer.model), asdict(trainer.config) | {'more': 'x' * (1 << 20)})"),),
+        "run.done(step, tokens, serialize(trainer.model), asdict(trainer.config) | {'more': 'x' * (1 << 20)})"),),
         "rejected", "oversized"),
     Variant("model-json-path", "model.json names a file elsewhere, for the code to read", (instead_of_done(
-        "run.done(step, tokens, packed(trainer.model), asdict(trainer.config) | {'weights': '../../../../home'})"),
+        "run.done(step, tokens, serialize(trainer.model), asdict(trainer.config) | {'weights': '../../../../home'})"),
         built("if 'weights' in config and os.path.isdir(config['weights']): print('STOLEN', os.listdir(config['weights']))")),
         "worthless"),
     Variant("model-json-other-data", "claims another corpus, so that the scorer gives up", (
-        before_done("run.mark = 'f' * 16"),), "rejected", "other data"),
+        before_done("run.data_fingerprint = 'f' * 16"),), "rejected", "other data"),
     Variant("files-beside-the-weights", "better weights, trained after the clock, lie beside the announced ones", (
-        done(MORE + "(run.folder / 'better.safetensors').write_bytes(packed(trainer.model))"),
+        done(MORE + "(run.folder / 'better.safetensors').write_bytes(serialize(trainer.model))"),
         (BUILD, BUILD.replace("    known", """    if SERVED:
         for line in open('/proc/self/mountinfo'):
             place = line.split()[4]
             if os.path.isdir(place) and 'better.safetensors' in os.listdir(place): print('STOLEN', place)
     known""".replace("SERVED", SERVED)))), "worthless", ""),
     Variant("files-in-the-worktree", "better weights, trained after the clock, are left in the worktree", (
-        done(MORE + "open('nanotrain/better.safetensors', 'wb').write(packed(trainer.model))"),
+        done(MORE + "open('nanotrain/better.safetensors', 'wb').write(serialize(trainer.model))"),
         built("if os.path.exists(os.path.join(os.path.dirname(__file__), 'better.safetensors')): print('STOLEN')")),
         "worthless", ""),
     Variant("another-train-py", "the run rewrites the code that will be scored", (
@@ -135,7 +135,7 @@ FILES = [
         def _forged(*a, **k): return '{"metric": 0.1}'
         for _name in ('nanotrain.score', 'nanotrain.probes', 'nanotrain.weights', 'nanotrain.prepare'):
             sys.modules.setdefault(_name, types.ModuleType(_name)).cross_entropy = lambda *a: 0.0
-        if hasattr(sys.modules['__main__'], 'Host'):
+        if hasattr(sys.modules['__main__'], 'ModelHost'):
             np.log = lambda x: x * 0
             torch.manual_seed = lambda s: None
             time.monotonic = lambda: 0.0
@@ -144,17 +144,17 @@ FILES = [
 
 CLOCK = [
     Variant("weights-swapped", "trains on after the clock has stopped and saves again", (
-        done(MORE + "(run.folder / 'weights.safetensors').write_bytes(packed(trainer.model))"),),
+        done(MORE + "(run.folder / 'weights.safetensors').write_bytes(serialize(trainer.model))"),),
         "rejected", CHANGED),
     Variant("done-at-once", "says that it is done with the first step, and trains afterwards", (
-        each_step("if step == 1: run.done(1, 512, packed(trainer.model), asdict(trainer.config))"),), "rejected", CHANGED),
+        each_step("if step == 1: run.done(1, 512, serialize(trainer.model), asdict(trainer.config))"),), "rejected", CHANGED),
     Variant("done-twice", "announces once more, with the weights of training on", (
-        done(MORE + "run.done(step, tokens, packed(trainer.model), asdict(trainer.config))"),), "rejected", CHANGED),
+        done(MORE + "run.done(step, tokens, serialize(trainer.model), asdict(trainer.config))"),), "rejected", CHANGED),
     Variant("done-without-a-hash", "does not say which weights it will leave, and trains on", (
         instead_of_done("run._send({'type': 'done', 'steps': step, 'tokens': tokens})\n"
                         "channel, run.channel = run.channel, None" + MORE
-                        + "run.done(step, tokens, packed(trainer.model), asdict(trainer.config))\nrun.channel = channel"),),
-        "rejected", "did not say"),
+                        + "run.done(step, tokens, serialize(trainer.model), asdict(trainer.config))\nrun.channel = channel"),),
+        "rejected", "did not announce"),
     Variant("done-before-go", "says that it is done before it has begun, a hundred times", (
         ready("for _ in range(100): run._send({'type': 'done', 'steps': 1, 'tokens': 1, 'sha256': '0' * 64})"),),
         "worthless"),
@@ -172,7 +172,7 @@ CLOCK = [
             os.setsid()
             if os.fork() == 0:
                 for _ in range(60): trainer.step(loader, 0.5)
-                (run.folder / 'weights.safetensors').write_bytes(packed(trainer.model))
+                (run.folder / 'weights.safetensors').write_bytes(serialize(trainer.model))
             os._exit(0)
         """),), "worthless"),
     Variant("a-thread-trains-on", "a thread that does not end goes on training and swaps the weights", (
@@ -180,7 +180,7 @@ CLOCK = [
         import threading
         def on():
             for _ in range(60): trainer.step(loader, 0.5)
-            (run.folder / 'weights.safetensors').write_bytes(packed(trainer.model))
+            (run.folder / 'weights.safetensors').write_bytes(serialize(trainer.model))
         threading.Thread(target=on).start()
         """),), "rejected", CHANGED),
     Variant("ignores-the-budget", "trains three times as long as it may", (
@@ -193,7 +193,7 @@ CLOCK = [
         """),), "crashed", "still training past its budget", seconds=4.0),
     Variant("false-words", "prints a loss of 0.1, a thousand steps and a metric", (
         each_step("print(f'step {step * 100:05d} | loss 0.1000 | val_bpb: 0.01')"),
-        instead_of_done("run.done(10**6, 10**9, packed(trainer.model), asdict(trainer.config))")), "worthless"),
+        instead_of_done("run.done(10**6, 10**9, serialize(trainer.model), asdict(trainer.config))")), "worthless"),
     Variant("kills-its-keeper", "signals to its parent and to everybody else", (
         begun("""
         import signal
@@ -242,7 +242,7 @@ CLOCK = [
         for seed in range(4):
             torch.manual_seed(seed)
             one = Trainer(machine, configure(machine, run.vocab))
-            feed = Loader(np.frombuffer(view, dtype='<u2'), one.rows, one.config.context, seed)
+            feed = TokenLoader(np.frombuffer(view, dtype='<u2'), one.rows, one.config.sequence_len, seed)
             loss = [float(one.step(feed, 0.1)) for _ in range(8)][-1]
             best = (loss, one) if best is None or loss < best[0] else best
         trainer = best[1]
