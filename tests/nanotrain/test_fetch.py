@@ -48,7 +48,7 @@ def test_a_cut_connection_is_resumed_where_it_stopped(hub: Hub, tmp_path: Path) 
     said: list[str] = []
     assert whole(get(hub, tmp_path, said))
     assert [wanted for _, wanted in hub.requests] == [None, "bytes=1500000-", "bytes=2250000-", "bytes=2625000-"]
-    assert hub.sent[NAME] == len(DATA), "no byte came twice"
+    assert hub.sent[NAME] == len(DATA), "no byte is sent twice"
     assert sum("lost at" in line for line in said) == 3
 
 
@@ -59,12 +59,12 @@ def test_a_download_left_by_another_process_is_resumed(hub: Hub, tmp_path: Path)
     assert hub.sent[NAME] == 2_000_000
 
 
-def test_a_server_that_cannot_resume_sends_it_all(hub: Hub, tmp_path: Path) -> None:
+def test_a_server_without_ranges_sends_the_whole_file(hub: Hub, tmp_path: Path) -> None:
     hub.faults = ["cut", "ignore-range"]
     assert whole(get(hub, tmp_path))
 
 
-def test_a_wrong_range_is_not_glued_on(hub: Hub, tmp_path: Path) -> None:
+def test_a_wrong_range_is_not_appended(hub: Hub, tmp_path: Path) -> None:
     hub.faults = ["cut", "wrong-range"]
     assert whole(get(hub, tmp_path))
 
@@ -76,13 +76,13 @@ def test_416_on_a_complete_part_finishes_it(hub: Hub, tmp_path: Path) -> None:
     assert hub.sent[NAME] == 0
 
 
-def test_416_on_a_part_that_is_too_long_starts_afresh(hub: Hub, tmp_path: Path) -> None:
+def test_416_on_a_part_that_is_too_long_starts_again(hub: Hub, tmp_path: Path) -> None:
     (tmp_path / "climbmix").mkdir()
     (tmp_path / "climbmix" / f"{NAME}.part").write_bytes(DATA + b"more")
     assert whole(get(hub, tmp_path))
 
 
-def test_a_wrong_checksum_is_fetched_afresh_once(hub: Hub, tmp_path: Path) -> None:
+def test_a_wrong_checksum_causes_one_new_download(hub: Hub, tmp_path: Path) -> None:
     hub.faults = ["corrupt"]
     said: list[str] = []
     assert whole(get(hub, tmp_path, said))
@@ -105,10 +105,10 @@ def test_a_missing_file_is_refused_at_once(hub: Hub, tmp_path: Path) -> None:
     with pytest.raises(PrepareError, match="404") as caught:
         get(hub, tmp_path, shards=2)
     assert "shard_00001" in str(caught.value) and "--hub" in caught.value.hint
-    assert whole(tmp_path / "climbmix"), "the first shard stays"
+    assert whole(tmp_path / "climbmix"), "the first shard is kept"
 
 
-def test_a_busy_server_is_asked_again_but_not_for_ever(hub: Hub, tmp_path: Path) -> None:
+def test_a_busy_server_is_retried_up_to_a_limit(hub: Hub, tmp_path: Path) -> None:
     hub.faults = ["503", "429", "500"]
     assert whole(get(hub, tmp_path / "patient"))
     hub.faults = ["503"] * 50
@@ -117,7 +117,7 @@ def test_a_busy_server_is_asked_again_but_not_for_ever(hub: Hub, tmp_path: Path)
     assert len(hub.faults) == 50 - fetch.MAX_ATTEMPTS
 
 
-def test_no_server_is_refused_with_the_mend(tmp_path: Path) -> None:
+def test_an_unreachable_server_is_an_error_with_a_hint(tmp_path: Path) -> None:
     with serving() as gone:
         url = gone.url
     with pytest.raises(PrepareError, match="connection failed") as caught:
@@ -125,7 +125,7 @@ def test_no_server_is_refused_with_the_mend(tmp_path: Path) -> None:
     assert "the download resumes" in caught.value.hint
 
 
-def test_prepare_downloads_and_remembers(hub: Hub, tmp_path: Path) -> None:
+def test_prepare_downloads_and_saves_the_choice(hub: Hub, tmp_path: Path) -> None:
     arrow = pytest.importorskip("pyarrow")
     import pyarrow.parquet as parquet
 

@@ -1,4 +1,4 @@
-"""The control channel, spoken with real training processes over a real socket pair."""
+"""The control channel, with real training processes over a real socket pair."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.nanotrain import worlds
 
 
 class Harness:
-    """The other end of one run: starts it, hands over, listens."""
+    """The harness's end of the channel of one run: starts it, passes the data, receives."""
 
     def __init__(self, folder: Path, prepared: prepare.PreparedData, **env: str) -> None:
         folder.mkdir()
@@ -46,9 +46,9 @@ class Harness:
         far.close()
         self.data = prepared.train
 
-    def heard(self) -> dict[str, Any]:
+    def receive(self) -> dict[str, Any]:
         packet = self.near.recv(65_536)
-        assert packet, f"the run hung up: {self.process.communicate()[1]}"
+        assert packet, f"the run closed the channel: {self.process.communicate()[1]}"
         found = json.loads(packet)
         assert isinstance(found, dict)
         return found
@@ -64,14 +64,14 @@ class Harness:
         return self.process.returncode, out, err
 
 
-def test_a_run_by_steps_says_ready_and_done_and_leaves_its_model(
+def test_a_run_by_steps_sends_ready_and_done_and_saves_its_model(
     tmp_path: Path, prepared: prepare.PreparedData
 ) -> None:
     peer = Harness(tmp_path / "run", prepared)
-    ready = peer.heard()
+    ready = peer.receive()
     assert ready["type"] == "ready" and ready["params"] > 100_000
     peer.go(steps=3)
-    done = peer.heard()
+    done = peer.receive()
     code, out, err = peer.end()
     digest = weights.digest(tmp_path / "run")
     assert done == {"type": "done", "steps": 3, "tokens": 3 * ready_tokens(peer), "sha256": digest}
@@ -91,14 +91,14 @@ def ready_tokens(peer: Harness) -> int:
 
 
 @pytest.mark.slow
-def test_a_run_by_time_stops_by_itself_and_ends_its_schedule_there(
+def test_a_run_by_time_stops_by_itself_at_the_end_of_its_schedule(
     tmp_path: Path, prepared: prepare.PreparedData
 ) -> None:
     peer = Harness(tmp_path / "run", prepared)
-    peer.heard()
+    peer.receive()
     peer.go(seconds=2.0)
     start = time.monotonic()
-    done = peer.heard()
+    done = peer.receive()
     took = time.monotonic() - start
     code, out, err = peer.end()
     assert code == 0, err
@@ -109,9 +109,9 @@ def test_a_run_by_time_stops_by_itself_and_ends_its_schedule_there(
     assert len(steps) <= 2.0 * 10 + 2, "not more than ten lines a second"
 
 
-def test_a_harness_that_hangs_up_is_no_traceback(tmp_path: Path, prepared: prepare.PreparedData) -> None:
+def test_a_closed_channel_is_an_error_without_traceback(tmp_path: Path, prepared: prepare.PreparedData) -> None:
     peer = Harness(tmp_path / "run", prepared)
-    peer.heard()
+    peer.receive()
     peer.near.close()
     _, err = peer.process.communicate(timeout=60)
     assert peer.process.returncode == 1
@@ -126,7 +126,7 @@ def test_the_clock_counts_steps_or_seconds() -> None:
     assert harness.Clock(1.0, None, start=time.monotonic() - 5).progress(0) == 1.0
 
 
-def test_by_hand_unprepared_is_refused_with_the_mend(tmp_path: Path) -> None:
+def test_a_run_by_hand_without_data_is_an_error_with_a_hint(tmp_path: Path) -> None:
     result = worlds.command("nanotrain.train", "--steps", "1", AUTORESEARCH_HOME=str(tmp_path))
     assert result.returncode == 1
     assert "not prepared" in result.stderr and "python -m nanotrain.prepare" in result.stderr

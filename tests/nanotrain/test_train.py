@@ -1,4 +1,4 @@
-"""The trainer: its parts, and whole runs by hand."""
+"""The training code: its parts, and whole runs by hand."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nanotrain import train
 from tests.nanotrain import worlds
 
 
-def lively(config: train.GPTConfig) -> train.GPT:
+def random_model(config: train.GPTConfig) -> train.GPT:
     torch.manual_seed(3)
     model = train.build_model(asdict(config))
     assert isinstance(model, train.GPT)
@@ -27,7 +27,7 @@ def lively(config: train.GPTConfig) -> train.GPT:
 
 @pytest.mark.parametrize(("pattern", "width"), [("L", 32), ("SL", 40), ("SSSL", 4)])
 def test_the_model_is_causal_and_rows_are_independent(pattern: str, width: int) -> None:
-    model = lively(
+    model = random_model(
         train.GPTConfig(vocab_size=97, sequence_len=32, n_layer=4, n_embd=width, head_dim=8, window_pattern=pattern)
     )
     tokens = torch.randint(97, (4, 32))
@@ -42,7 +42,7 @@ def test_the_model_is_causal_and_rows_are_independent(pattern: str, width: int) 
     assert before.shape == (4, 32, 97)
 
 
-def test_a_short_window_forgets_what_is_further_back() -> None:
+def test_a_short_window_masks_earlier_tokens() -> None:
     mask = train.window_mask(6, 3, torch.device("cpu"))
     assert mask.int().tolist() == [
         [1, 0, 0, 0, 0, 0],
@@ -54,11 +54,11 @@ def test_a_short_window_forgets_what_is_further_back() -> None:
     ]
 
 
-def test_flex_attention_agrees_with_the_masked_one() -> None:
+def test_flex_attention_agrees_with_masked_attention() -> None:
     config = train.GPTConfig(
         vocab_size=50, sequence_len=128, n_layer=2, n_embd=32, head_dim=16, window_pattern="S", short_window=0.3
     )
-    model = lively(config)
+    model = random_model(config)
     tokens = torch.randint(50, (2, 128))
     with torch.inference_mode():
         masked = model(tokens)
@@ -68,25 +68,25 @@ def test_flex_attention_agrees_with_the_masked_one() -> None:
         assert torch.allclose(model(tokens), masked, atol=1e-4)
 
 
-def test_rotation_depends_on_distance_only() -> None:
+def test_rotary_embeddings_depend_on_distance_only() -> None:
     config = train.GPTConfig(vocab_size=8, sequence_len=16, n_layer=1, n_embd=8, head_dim=8)
     cos, sin = train.precompute_rotary_embeddings(config)
     q, k = torch.randn(8).expand(1, 16, 1, 8), torch.randn(8).expand(1, 16, 1, 8)
-    turned = torch.einsum("bihd,bjhd->ij", train.apply_rotary_emb(q, cos, sin), train.apply_rotary_emb(k, cos, sin))
+    scores = torch.einsum("bihd,bjhd->ij", train.apply_rotary_emb(q, cos, sin), train.apply_rotary_emb(k, cos, sin))
     for distance in (0, 1, 5):
-        line = torch.diagonal(turned, offset=-distance)
+        line = torch.diagonal(scores, offset=-distance)
         assert torch.allclose(line, line[0].expand_as(line), atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(2, 64, 64), (1, 256, 64), (3, 64, 192)])
-def test_orthogonalise_evens_out_the_singular_values(shape: tuple[int, int, int]) -> None:
+def test_newton_schulz_makes_the_singular_values_about_one(shape: tuple[int, int, int]) -> None:
     torch.manual_seed(0)
     values = torch.linalg.svdvals(train.zeropower_via_newtonschulz5(torch.randn(shape), 5))
     assert values.max() < 1.4
-    assert (values > 0.5).float().mean() > 0.9, "all but the very smallest are about 1"
+    assert (values > 0.5).float().mean() > 0.9, "all but the smallest are about 1"
 
 
-def test_the_in_place_cross_entropy_is_torchs() -> None:
+def test_the_in_place_cross_entropy_equals_torchs() -> None:
     logits, targets = (10 * torch.randn(30, 50)).requires_grad_(), torch.randint(50, (30,))
     expected = torch.nn.functional.cross_entropy(logits, targets)
     (gradient,) = torch.autograd.grad(3 * expected, logits)
@@ -95,15 +95,15 @@ def test_the_in_place_cross_entropy_is_torchs() -> None:
     assert torch.allclose(torch.autograd.grad(3 * found, logits)[0], gradient, atol=1e-6)
 
 
-def test_every_parameter_is_optimised_once_and_moves() -> None:
+def test_every_parameter_is_optimized_once_and_changes() -> None:
     machine = train.Machine(torch.device("cpu"), torch.float32, compiled=False)
     trainer = train.Trainer(machine, worlds.SMALL)
     before = {name: value.detach().clone() for name, value in trainer.model.named_parameters()}
     loader = train.TokenLoader(np.arange(20_000).astype(np.uint16) % 1024, 4, 64, 1)
     for _ in range(3):  # output matrices start at zero, so some gradients come with the second step
         trainer.step(loader, 0.1)
-    still = [name for name, value in trainer.model.named_parameters() if torch.equal(value, before[name])]
-    assert still == []
+    unchanged = [name for name, value in trainer.model.named_parameters() if torch.equal(value, before[name])]
+    assert unchanged == []
     adam = [p for parameters, _, _ in trainer.optimizer.adamw.groups for p in parameters]
     muon = [p for group in trainer.optimizer.muon.groups for p in group]
     assert len({id(p) for p in adam + muon}) == len(adam + muon) == len(before)
@@ -117,7 +117,7 @@ def test_the_schedule_reaches_its_end_exactly_at_the_budget() -> None:
     assert train.get_muon_momentum(0.0, 0.95) == train.MOMENTUM_START and train.get_muon_momentum(1.0, 0.95) == 0.95
 
 
-def test_the_loader_shows_every_row_once_an_epoch_and_follows_the_seed() -> None:
+def test_the_loader_yields_every_row_once_per_epoch_in_the_order_of_the_seed() -> None:
     tokens = np.arange(10_000).astype(np.uint16)
     loader = train.TokenLoader(tokens, 8, 32, seed=5)
     firsts = [int(row) for _ in range(38) for row in loader()[0][:, 0]]
@@ -135,7 +135,7 @@ def test_a_saved_config_with_unknown_keys_rebuilds() -> None:
 
 
 def test_settings_are_plain_assignments_with_a_meaning() -> None:
-    """The control researcher finds them by reading the file; a person, by their comments."""
+    """The control researcher finds them by parsing the file; a person reads the comments."""
     import ast
 
     source = Path(train.__file__).read_text()
@@ -147,7 +147,7 @@ def test_settings_are_plain_assignments_with_a_meaning() -> None:
             name = node.targets[0].id
             found[name] = node
             paired = name.endswith("_CUDA") and f"{name[:-5]}_CPU" in source
-            assert "#" in lines[node.lineno - 1] or paired, f"{name} says neither unit nor meaning"
+            assert "#" in lines[node.lineno - 1] or paired, f"{name} has no comment with unit and meaning"
     assert len(found) >= 30
     assert all(isinstance(getattr(train, name), int | float | bool | tuple | str) for name in found)
 
@@ -159,7 +159,7 @@ def test_smoke_takes_two_steps_without_any_data(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_cuda_asked_for_where_there_is_none_trains_on_the_cpu(tmp_path: Path) -> None:
+def test_a_request_for_missing_cuda_trains_on_the_cpu(tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     result = worlds.command("nanotrain.train", "--smoke", AUTORESEARCH_HOME=str(tmp_path), AUTORESEARCH_DEVICE="cuda")
@@ -186,7 +186,7 @@ def test_training_lowers_the_loss(home: Path, tmp_path: Path) -> None:
     assert float(summary.split()[1]) < math.log(1024) - 1.5
 
 
-def test_adamw_is_torchs_own_to_the_last_bit() -> None:
+def test_adamw_equals_torchs() -> None:
     torch.manual_seed(0)
     ours = [torch.nn.Parameter(torch.randn(50, 8)), torch.nn.Parameter(torch.randn(7))]
     theirs = [torch.nn.Parameter(p.detach().clone()) for p in ours]

@@ -1,4 +1,4 @@
-"""Weights are looked over without running any code of the run."""
+"""The checks of a run's weights that do not run its code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.nanotrain import worlds
 FILE = "weights.safetensors"
 
 
-def spoil(folder: Path, value: float, dtype: torch.dtype = torch.float32) -> None:
+def set_weight(folder: Path, value: float, dtype: torch.dtype = torch.float32) -> None:
     tensors = {name: tensor.to(dtype) for name, tensor in load_file(folder / FILE).items()}
     tensors["blocks.0.mlp.c_fc.weight"][5, 7] = value
     save_file(tensors, folder / FILE)
@@ -28,9 +28,9 @@ def cut(folder: Path) -> None:
     os.truncate(folder / FILE, (folder / FILE).stat().st_size - 100)
 
 
-def longer(folder: Path) -> None:
+def extended(folder: Path) -> None:
     with (folder / FILE).open("ab") as file:
-        file.write(b"smuggled")
+        file.write(b"appended")
 
 
 def oversized(folder: Path) -> None:
@@ -58,7 +58,7 @@ def endless(folder: Path, shape: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "says"),
+    ("damage", "reason"),
     [
         (lambda folder: (folder / FILE).unlink(), "left no weights.safetensors"),
         (lambda folder: (folder / "model.json").unlink(), "left no model.json"),
@@ -67,11 +67,11 @@ def endless(folder: Path, shape: str) -> None:
         (lambda folder: (folder / "model.json").write_text(" " * 70_000), "oversized"),
         (lambda folder: (folder / FILE).write_bytes(b""), "not a safetensors file"),
         (lambda folder: (folder / FILE).write_bytes(b"\x80\x04 a pickle, say" * 9), "not a safetensors file"),
-        (lambda folder: spoil(folder, float("nan")), "not finite.*blocks.0.mlp.c_fc"),
-        (lambda folder: spoil(folder, float("-inf"), torch.bfloat16), "not finite"),
-        (lambda folder: spoil(folder, float("nan"), torch.float16), "not finite"),
+        (lambda folder: set_weight(folder, float("nan")), "not finite.*blocks.0.mlp.c_fc"),
+        (lambda folder: set_weight(folder, float("-inf"), torch.bfloat16), "not finite"),
+        (lambda folder: set_weight(folder, float("nan"), torch.float16), "not finite"),
         (cut, "truncated"),
-        (longer, "truncated"),
+        (extended, "truncated"),
         (oversized, "oversized"),
         (linked, "cannot be read"),
         (fifo, "not a plain file"),
@@ -80,16 +80,16 @@ def endless(folder: Path, shape: str) -> None:
         (lambda folder: endless(folder, "[" * 50_000), "does not parse"),
     ],
 )
-def test_bad_files_are_rejected_in_words(tmp_path: Path, harm: Callable[[Path], object], says: str) -> None:
-    folder = worlds.left_behind(tmp_path / "run")
+def test_bad_files_are_rejected_with_a_reason(tmp_path: Path, damage: Callable[[Path], object], reason: str) -> None:
+    folder = worlds.saved_run(tmp_path / "run")
     assert weights.check(folder, "cpu")["vocab_size"] == 1024
-    harm(folder)
-    with pytest.raises(weights.Rejected, match=says):
+    damage(folder)
+    with pytest.raises(weights.Rejected, match=reason):
         weights.check(folder, "cpu")
 
 
-def test_nothing_but_the_model_stays_in_the_runs_folder(tmp_path: Path) -> None:
-    folder = worlds.left_behind(tmp_path / "run")
+def test_only_the_model_remains_in_the_runs_folder(tmp_path: Path) -> None:
+    folder = worlds.saved_run(tmp_path / "run")
     announced = weights.digest(folder)
     (folder / "deep" / "er").mkdir(parents=True)
     (folder / "deep" / "er" / "better.bin").write_bytes(b"x")

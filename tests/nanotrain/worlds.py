@@ -1,4 +1,4 @@
-"""Small worlds for the tests: a corpus with enough variety, a worktree with an edited train.py, a run's folder."""
+"""Test data: a varied corpus, a worktree with an edited train.py, the folder of a run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SMALL = train.GPTConfig(vocab_size=1024, sequence_len=64, n_layer=2, n_embd=32, 
 
 
 def text(size: int, seed: int = 0) -> str:
-    """At least `size` characters of made-up sentences, a line each."""
+    """At least `size` characters of generated sentences, one per line."""
     rng = random.Random(seed)
     syllables = ["ba", "co", "di", "fu", "ga", "he", "li", "mo", "nu", "pra", "sti", "tro", "vel", "wex", "yon", "zé"]
     words = ["".join(rng.choices(syllables, k=rng.randint(1, 4))) for _ in range(3000)]
@@ -54,8 +54,8 @@ def worktree(folder: Path, *edits: tuple[str, str]) -> Path:
     return folder
 
 
-def left_behind(folder: Path, config: train.GPTConfig = SMALL, seed: int = 0, **extra: Any) -> Path:
-    """A run's folder with lively random weights: every part of the model counts in its logits."""
+def saved_run(folder: Path, config: train.GPTConfig = SMALL, seed: int = 0, **extra: Any) -> Path:
+    """A run's folder with random weights that are large enough for every part of the model to change the logits."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     model = train.build_model(asdict(config))
