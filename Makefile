@@ -16,6 +16,7 @@ setup:
 setup-dev:
 	@sh .ci/setup nanotrain,dev
 
+run: export AUTORESEARCH_MADE_FROM := $(value PWD)
 run: setup
 	@.venv/bin/autoresearch-tui $(args)
 

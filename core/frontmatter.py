@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import tomli
 
+from core import invocation
 from core.record.budget import parse_duration
 from core.record.errors import AutoresearchError, ProgramError, UsageError
 
@@ -30,7 +31,7 @@ def split(text: str) -> tuple[str, str]:
             f"the file does not begin with a line {FENCE}" + _shown(1, lines[0]),
             where=f"{NAME}:1",
             mend=f"begin it with a line {FENCE}, then the settings, then another line {FENCE}; "
-            "`autoresearch-tui init` writes an example",
+            "an example is written by: " + invocation.call("init", "DIR"),
         )
     for number, line in enumerate(lines[1:], 1):
         if line.rstrip() == FENCE:

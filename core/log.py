@@ -232,7 +232,7 @@ class Log:
             raise LogTooNew(
                 f"this log holds something this version does not know ({error})",
                 where=str(self.path),
-                mend="upgrade autoresearch-tui to the version that wrote it",
+                mend="upgrade this program to the version that wrote it",
             ) from error
 
     def last_seq(self) -> int:
@@ -301,7 +301,7 @@ def _check_format(db: sqlite3.Connection, path: Path) -> None:
         raise LogTooNew(
             f"this session was written by a newer version (format {version}, this one reads {FORMAT})",
             where=str(path),
-            mend="upgrade autoresearch-tui, or start another session with --session NAME",
+            mend="upgrade this program, or start another session with --session NAME",
         )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from core import frontmatter
+from core import frontmatter, invocation
 from core.frontmatter import CONTROL, NAME, Reader, kind
 from core.record.budget import RunBudget, SessionBudget, parse_run_budget
 from core.record.decide import Policy
@@ -125,7 +125,8 @@ def find_project(start: Path) -> Path:
     raise ProjectError(
         "there is no program.md here, nor above in this repository",
         where=str(folder),
-        mend="write one with: autoresearch-tui init (or, for a ready project: init DIR --template nanotrain)",
+        mend=f"write one with: {invocation.call('init', project=folder)}; or a ready project with: "
+        + invocation.call("init", "DIR", "--template", "nanotrain"),
     )
 
 
@@ -135,7 +136,9 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Program:
         raw = path.read_bytes()
     except OSError as error:
         raise ProgramError(
-            f"cannot be read ({error.strerror})", where=str(path), mend="write one with: autoresearch-tui init"
+            f"cannot be read ({error.strerror})",
+            where=str(path),
+            mend=f"write one with: {invocation.call('init', project=path.parent)}",
         ) from error
     try:
         text = raw.decode("utf-8-sig")

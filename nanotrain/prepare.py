@@ -226,7 +226,7 @@ def train_tokenizer(corpus: Corpus, vocab: int) -> Any:
     try:
         from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     except ImportError as error:
-        raise PrepareError("the package tokenizers is not installed", "python -m pip install tokenizers") from error
+        raise PrepareError("the package tokenizers is not installed", f"{sources.PIP} tokenizers") from error
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [

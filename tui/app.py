@@ -19,6 +19,7 @@ from textual.app import App, ScreenStackError
 from textual.binding import BindingType
 from textual.filter import LineFilter, NoColor
 
+from core import invocation
 from core.client import Client
 from core.record import commands
 from core.record.errors import AutoresearchError, UsageError
@@ -254,14 +255,14 @@ class Cockpit(App[int]):
         if self.session is None:
             pass
         elif self.model.replaying:
-            self.farewell = "The recording is over. A session of your own:  autoresearch-tui"
+            self.farewell = f"The recording is over. A session of your own:  {invocation.call()}"
         elif self.model.connection.status != "dead":
             self.farewell = (
                 f"Detached: the engine of session {clean(self.session.name)!r} goes on.\n"
-                f"Come back with:  autoresearch-tui attach {self.session.name}"
+                f"Come back with:  {_attach(self.session)}"
             )
         else:
-            self.farewell = f"Look again with:  autoresearch-tui attach {self.session.name}"
+            self.farewell = f"Look again with:  {_attach(self.session)}"
         self.exit(0)
 
     async def action_quit(self) -> None:
@@ -395,3 +396,7 @@ def run_app(project: Path, paths: SessionPaths | None, out: Output, source: Sour
     if app.farewell:
         (out.say if code else out.line)(app.farewell)
     return 0 if code is None else code
+
+
+def _attach(paths: SessionPaths) -> str:
+    return invocation.call("attach", paths.name, project=paths.project)

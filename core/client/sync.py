@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 
+from core import invocation
 from core.log import Log
 from core.record import commands, wire
 from core.record.errors import EngineError, NoSuchSession
@@ -47,7 +48,7 @@ def request(paths: SessionPaths, command: commands.Command, timeout: float = 10.
             f"session {paths.name!r} has no running engine",
             mend="there is nothing to stop"
             if isinstance(command, commands.Stop)
-            else f"start it again with: autoresearch-tui run --session {paths.name}",
+            else "start it again with: " + invocation.call("run", "--session", paths.name, project=paths.project),
         )
     deadline = time.monotonic() + timeout
     try:
@@ -70,7 +71,8 @@ def request(paths: SessionPaths, command: commands.Command, timeout: float = 10.
             f"the engine could not be reached ({error})",
             where=str(paths.socket),
             mend="if it was started with another HOME or AUTORESEARCH_HOME, set the same; "
-            f"else end it in order with: kill {lock_holder(paths)}, and go on with: autoresearch-tui run",
+            f"else end it in order with: kill {lock_holder(paths)}, and go on with: "
+            + invocation.call("run", project=paths.project),
         ) from error
     raise EngineError("the engine gave no answer", mend=f"look into {paths.engine_log}")
 

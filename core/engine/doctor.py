@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from core import invocation
 from core.lab import cage, device, environment
 from core.lab.git import Repository
 from core.lab.libraries import versions_for
@@ -137,7 +138,7 @@ def _packages(command: str, python: str, env: Mapping[str, str]) -> list[Finding
     missing = [name for name in ("torch", "numpy", "safetensors", "tokenizers") if name not in found]
     if "python" not in found or not missing:
         return []
-    mend = f"{python} -m pip install 'autoresearch-tui[nanotrain]' (from a clone: '.[nanotrain]')"
+    mend = invocation.install(*invocation.requirements("nanotrain", missing), python=python)
     return [Finding("packages", False, f"nanotrain's are missing: {', '.join(missing)}", mend)]
 
 

@@ -91,7 +91,7 @@ KNOWN: tuple[Profile, ...] = (
         keys=("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "OPENAI_API_BASE", "GEMINI_API_KEY", "DEEPSEEK_API_KEY",
               "OPENROUTER_API_KEY", "OLLAMA_API_BASE"),
         home=(".aider.conf.yml",),
-        install="pip install aider-chat",
+        install="pipx install aider-chat",
     ),
     Profile(
         "opencode",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from core import invocation
 from core.record.proposal import Proposal
 from core.record.state import HUMAN, State
 from core.research.protocol import Brief, Stream
@@ -9,9 +10,8 @@ from core.views.text import one_line
 
 NAME = HUMAN
 SLICE = 3600.0  # seconds of one visible wait
-WAITING = (
-    "waiting for an experiment of yours: make one in the app, or with: "
-    "autoresearch-tui propose FILE.patch --hypothesis TEXT"
+WAITING = "waiting for an experiment of yours: make one in the app, or with: " + invocation.call(
+    "propose", "FILE.patch", "--hypothesis", "TEXT"
 )
 
 
@@ -29,8 +29,8 @@ class HumanResearcher:
         """Never returns; ends by being cancelled."""
         for idea in brief.ideas:
             stream.note(
-                f"an idea in words waits for a researcher that writes code ({one_line(idea, 200)}): choose one with "
-                "autoresearch-tui set researcher=claude, or hand over a patch"
+                f"an idea in words waits for a researcher that writes code ({one_line(idea, 200)}): choose one with: "
+                f"{invocation.call('set', 'researcher=claude')}; or hand over a patch"
             )
         turn = 0
         while True:

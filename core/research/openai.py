@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from core import invocation
 from core.record.errors import ResearcherMisconfigured
 from core.research import keys, openai_chat, openai_responses, prompt, textform
 from core.research.dialogue import Answer, Result, Way
@@ -72,7 +73,8 @@ class OpenAIResearcher(ModelResearcher):
             import openai
         except ImportError:
             raise ResearcherMisconfigured(
-                "the package openai is not installed", mend="pip install 'autoresearch-tui[openai]'"
+                "the package openai is not installed",
+                mend=f"install it with: {invocation.install(*invocation.requirements('openai'))}",
             ) from None
         timeout = openai.Timeout(read_seconds, connect=min(10.0, read_seconds))
         try:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from core import invocation
 from core.record.errors import ResearcherMisconfigured, UsageError
 from core.research import command_profiles, keys
 from core.research.backoff import Backoff
@@ -50,9 +51,14 @@ def _has_key(name: str, environ: Mapping[str, str]) -> bool:
     return bool(_key(name, environ)[0])
 
 
+def _missing(package: str, extra: str) -> str:
+    line = invocation.install(*invocation.requirements(extra, [package]))
+    return f"the package {package} is not installed; install it with: {line}"
+
+
 def _claude(environ: Mapping[str, str]) -> tuple[bool, str]:
     if not _installed("anthropic"):
-        return False, "the package anthropic is not installed"
+        return False, _missing("anthropic", "")
     for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
         where, wrong = _key(name, environ)
         if where or wrong:
@@ -62,7 +68,7 @@ def _claude(environ: Mapping[str, str]) -> tuple[bool, str]:
 
 def _openai(environ: Mapping[str, str]) -> tuple[bool, str]:
     if not _installed("openai"):
-        return False, "the package openai is not installed: pip install 'autoresearch-tui[openai]'"
+        return False, _missing("openai", "openai")
     where, wrong = _key("OPENAI_API_KEY", environ)
     base = environ.get("OPENAI_BASE_URL", "").strip()
     if wrong:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from core import invocation
 from core.record import events as e
 from core.record.budget import format_seconds
 from core.record.events import Event
@@ -140,7 +141,7 @@ _SENTENCES: dict[type, Callable[[Any, Metric], str | None]] = {
     e.Spent: lambda b, m: None,
     e.Committed: lambda b, m: None,
     e.Checked: _checked,
-    e.ApprovalRequested: lambda b, m: f"#{b.experiment} waits for you: autoresearch-tui approve {b.experiment}",
+    e.ApprovalRequested: lambda b, m: f"#{b.experiment} waits for you: {invocation.call('approve', str(b.experiment))}",
     e.ApprovalGiven: _approval_given,
     e.RunStarted: _run_started,
     e.RunPhaseChanged: lambda b, m: f"{_who(b.experiment)} run {b.run} {b.phase}" if b.phase == "training" else None,

@@ -100,7 +100,9 @@ def test_doctor_sees_that_nanotrain_would_not_run(tmp_path: Path) -> None:
     folder = make_project(tmp_path / "p", program=PROGRAM.replace('run = "python train.py"', run_line))
     done = run(folder, "doctor")
     assert done.returncode == 1 and "missing: torch, numpy, safetensors, tokenizers" in done.stdout
-    assert "autoresearch-tui[nanotrain]" in done.stdout and done.stdout.endswith("not ready: packages\n")
+    assert (
+        "-m pip install " in done.stdout and "torch==" in done.stdout and done.stdout.endswith("not ready: packages\n")
+    )
 
 
 def test_the_last_resort_keeps_the_traceback_to_itself(tmp_path: Path, state_folder: Path) -> None:

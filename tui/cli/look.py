@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import time
 from argparse import Namespace
+from pathlib import Path
 from typing import Any
 
-from core import views
+from core import invocation, views
 from core.record.budget import format_seconds
 from core.record.decide import HIDDEN_GAP
 from core.record.errors import AutoresearchError, SessionError
@@ -58,7 +59,7 @@ def status(arguments: Namespace, out: Output) -> int:
 
 
 def _status_lines(state: State, s: dict[str, Any], out: Output) -> list[tuple[str, str]]:
-    word = s["state"]
+    word, project, named = s["state"], Path(s["project"]), ("--session", s["session"])
     head = f"{out.paint(s['session'], 'bold')}  {out.paint(out.sign(word) + ' ' + word, views.role(word))}"
     if state.preparing and s["engine"]["alive"]:
         head += f"  preparing {out.paint(views.one_line(state.preparing), 'dim')}"
@@ -80,9 +81,16 @@ def _status_lines(state: State, s: dict[str, Any], out: Output) -> list[tuple[st
             why = f": waits, {views.one_line(x.reason)}" if x.phase == "waiting" and x.reason else ""
             lines.append(("thinking", f"#{number}{out.paint(why, 'warn')}"))
     if state.approvals:
-        lines.append(("waits", f"for you: {', '.join(f'#{n}' for n in state.approvals)} (autoresearch-tui approve N)"))
+        lines.append(
+            ("waits", f"for you: {', '.join(f'#{n}' for n in state.approvals)} ({invocation.call('approve', 'N')})")
+        )
     if state.base not in (None, state.best):
-        lines.append(("builds on", f"#{state.base}, not on the best (autoresearch-tui fork best)"))
+        lines.append(
+            (
+                "builds on",
+                f"#{state.base}, not on the best ({invocation.call('fork', 'best', *named, project=project)})",
+            )
+        )
     if state.branch_held:
         lines.append(("branch", out.paint(views.one_line(state.branch_held), "warn")))
     if state.pinned:
@@ -103,9 +111,9 @@ def _status_lines(state: State, s: dict[str, Any], out: Output) -> list[tuple[st
     lines.append(("spent", took))
     lines.append(("engine", f"pid {s['engine']['pid']}" if s["engine"]["alive"] else "not running"))
     if not s["engine"]["alive"] and word != "finished":
-        again = "mend it, then start anew with: autoresearch-tui run"
+        again = f"mend it, then start anew with: {invocation.call('run', project=project)}"
         if not views.baseline_failed(state):
-            again = f"go on with: autoresearch-tui run --session {s['session']}"
+            again = f"go on with: {invocation.call('run', '--session', s['session'], project=project)}"
         lines.append(("", out.paint(f"  {again}", "dim")))
     return lines
 
@@ -136,12 +144,13 @@ def _best_lines(s: dict[str, Any], metric: Metric, out: Output) -> list[tuple[st
 
 
 def sessions(arguments: Namespace, out: Output) -> int:
-    found = [_session_entry(paths) for paths in list_sessions(project_of(arguments))]
+    project = project_of(arguments)
+    found = [_session_entry(paths) for paths in list_sessions(project)]
     if arguments.json:
         out.json(found)
         return 0
     if not found:
-        out.line("no session here yet; start one with: autoresearch-tui run")
+        out.line(f"no session here yet; start one with: {invocation.call('run', project=project)}")
         return 0
     body = [
         [

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
+from core import invocation
 from tui.cli.output import write
 from tui.cli.texts import HELP, MORE, TEXTS
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     Handler = Callable[[argparse.Namespace, Output], int]
 
-PROGRAM = "autoresearch-tui"
 _STEERING = (
     "pause", "resume", "skip", "stop", "steer", "idea", "propose", "approve", "reject", "approve-mode", "fork", "pin",
     "repeat", "set", "certify", "reproduce",
@@ -68,7 +68,8 @@ def handler(command: str) -> Handler:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\n  see: {self.prog} --help\n")
+        name = self.prog.replace(invocation.program(), invocation.NAME, 1)
+        self.exit(2, f"{name}: {message}\n  see: {self.prog} --help\n")
 
     def print_help(self, file: SupportsWrite[str] | None = None) -> None:
         """Help that cannot be written is an error; argparse's own way drops it in silence."""
@@ -82,17 +83,18 @@ def parse(words: list[str]) -> argparse.Namespace:
         arguments.command = words[0]
         return arguments
     parser = _Parser(
-        PROGRAM, usage="autoresearch-tui [PROJECT]\n       autoresearch-tui COMMAND …", description=HELP, epilog=MORE,
+        invocation.program(), usage=_here("autoresearch-tui [PROJECT]\n       autoresearch-tui COMMAND …"),
+        description=_here(HELP), epilog=_here(MORE),
         formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
     )  # fmt: skip
     parser.add_argument("directory", metavar="PROJECT", nargs="?", help="folder of a program.md (default: here)")
     parser.add_argument("--version", action="store_true", help="print the version")
     arguments, rest = parser.parse_known_args(words)
     if arguments.version:
-        write(f"{PROGRAM} {_version()}\n")
+        write(f"{invocation.NAME} {_version()}\n")
         parser.exit(0)
     if rest:
-        parser.error(f"unknown option {rest[0]!r}; options belong to commands, such as: {PROGRAM} run {rest[0]}")
+        parser.error(f"unknown option {rest[0]!r}; options belong to commands, such as: {parser.prog} run {rest[0]}")
     if arguments.directory and not _is_folder(arguments.directory):
         import difflib
 
@@ -192,10 +194,16 @@ def _run_budget(text: str) -> str:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def _here(text: str) -> str:
+    """`text` with the word by which the program is found from the current folder, in place of its name."""
+    return re.sub(r"(?<![/\w-])autoresearch-tui(?![\w/.-])", lambda _: invocation.program(), text)
+
+
 def _command(name: str) -> argparse.ArgumentParser:
     what, examples = TEXTS[name]
     parser = _Parser(
-        f"{PROGRAM} {name}", description=what, epilog=f"examples:\n{examples}" if examples else None,
+        f"{invocation.program()} {name}", description=_here(what),
+        epilog=_here(f"examples:\n{examples}") if examples else None,
         formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
     )  # fmt: skip
     if name == "run":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 
+from core import invocation
 from core.record.errors import AutoresearchError, NoSuchSession, SessionError
 from core.session import SessionPaths
 from tui.cli.names import session_of
@@ -15,7 +16,7 @@ DEMO = "demo"
 def replay(arguments: Namespace, out: Output) -> int:
     """Raises NoSuchSession (exit 3), and AutoresearchError where there is no terminal."""
     origin = _origin(arguments)
-    need_terminal("a recording", "read it without a screen with: autoresearch-tui events")
+    need_terminal("a recording", f"read it without a screen with: {invocation.call('events')}")
     from tui.app import run_app
     from tui.demo import SPEED as DEMO_SPEED
     from tui.replay import Recording
@@ -41,11 +42,14 @@ def _origin(arguments: Namespace) -> SessionPaths:
     except AutoresearchError as error:
         if arguments.name != DEMO:
             if isinstance(error, NoSuchSession):
-                error.mend = f"{error.mend}; or watch the demo with: autoresearch-tui replay demo"
+                error.mend = f"{error.mend}; or watch the demo with: {invocation.call('replay', 'demo')}"
             raise
     from tui.demo import unpacked
 
     found = unpacked()
     if found is None:
-        raise SessionError("the demo is not part of this installation", mend="install autoresearch-tui from its wheel")
+        raise SessionError(
+            "the demo is not part of this installation",
+            mend="replay a session of your own, or install this program anew",
+        )
     return found

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import shlex
 import shutil
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from core import invocation
 from core.git import Git, require_git
 from core.record.errors import EngineError, GitError, ProjectError
 from tui.cli.output import Output
@@ -39,7 +39,8 @@ def init(arguments: Namespace, out: Output) -> int:
         out.line("  no train.py or main.py was found here: say in it what may be edited and what to run")
     if not _in_git(folder):
         out.line("  this is no git repository yet: git init && git add -A && git commit -m 'First commit'")
-    out.line("  next: read it, mend the metric's pattern, commit, and look with: autoresearch-tui doctor")
+    look = invocation.call("doctor", project=folder)
+    out.line(f"  next: read it, mend the metric's pattern, commit, and look with: {look}")
     return 0
 
 
@@ -57,14 +58,14 @@ def _nanotrain_program() -> str:
     for path in (home / "templates" / "nanotrain" / "program.md", home.parent / "program.md"):
         if path.is_file():
             return path.read_text(encoding="utf-8")
-    raise ProjectError("the nanotrain template is missing", where=str(home), mend="install autoresearch-tui again")
+    raise ProjectError("the nanotrain template is missing", where=str(home), mend="install this program again")
 
 
 def _nanotrain(folder: Path, out: Output) -> None:
     """Copy the installed nanotrain and its program.md into `folder`, and commit them. Raises ProjectError."""
     found = importlib.util.find_spec("nanotrain")
     if found is None or found.origin is None:
-        raise ProjectError("the package nanotrain is not installed", mend="install autoresearch-tui again")
+        raise ProjectError("the package nanotrain is not installed", mend="install this program again")
     source = Path(found.origin).parent
     program = _nanotrain_program()
     if (folder / "nanotrain").exists():
@@ -89,10 +90,13 @@ def _nanotrain(folder: Path, out: Output) -> None:
         error.mend += f"git add {' '.join(written)} && git commit -m nanotrain"
         raise
     out.line(f"wrote and committed nanotrain and program.md in {out.paint(str(folder), 'bold')}")
-    missing = [name for name in ("torch", "safetensors", "tokenizers") if importlib.util.find_spec(name) is None]
+    missing = [
+        name for name in ("torch", "numpy", "safetensors", "tokenizers") if importlib.util.find_spec(name) is None
+    ]
     if missing:
-        out.line(f"  still missing here: {', '.join(missing)}; install with: pip install 'autoresearch-tui[nanotrain]'")
-    out.line(f"  next: cd {out.paint(shlex.quote(str(folder)), 'text')} && autoresearch-tui")
+        line = invocation.install(*invocation.requirements("nanotrain", missing))
+        out.line(f"  still missing here: {', '.join(missing)}; install with: {line}")
+    out.line(f"  next: {out.paint(invocation.call(project=folder), 'text')}")
 
 
 def _in_git(folder: Path) -> bool:

@@ -6,7 +6,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from core import views
+from core import invocation, views
 from core.record.errors import AutoresearchError, NoSuchSession, SessionBusy, UncommittedChanges, UsageError
 from core.record.state import State
 from core.session import (
@@ -27,14 +27,19 @@ def open_app(arguments: Namespace, out: Output) -> int:
     project = project_of(arguments)
     need_terminal(
         "the app",
-        "watch without a screen with: autoresearch-tui status, or start with: autoresearch-tui run --headless",
+        f"watch without a screen with: {invocation.call('status', project=project)}; "
+        f"or start with: {invocation.call('run', '--headless', project=project)}",
     )
     return _app(project, running_session(project), out)
 
 
 def attach(arguments: Namespace, out: Output) -> int:
     paths = session_of(arguments)
-    need_terminal("the app", "look without a screen with: autoresearch-tui status, or autoresearch-tui events --follow")
+    need_terminal(
+        "the app",
+        f"look without a screen with: {invocation.call('status', paths.name, project=paths.project)}; "
+        f"or follow with: {invocation.call('events', '--follow', paths.name, project=paths.project)}",
+    )
     return _app(paths.project, paths, out)
 
 
@@ -46,7 +51,9 @@ def _app(project: Path, paths: SessionPaths | None, out: Output) -> int:
 
 def run(arguments: Namespace, out: Output) -> int:
     if arguments.json and not arguments.headless:
-        raise UsageError("--json goes with --headless", mend="add --headless, or use: autoresearch-tui events --json")
+        raise UsageError(
+            "--json goes with --headless", mend=f"add --headless, or use: {invocation.call('events', '--json')}"
+        )
     project = project_of(arguments)
     options = _options(arguments)
     if not arguments.headless:
@@ -101,7 +108,8 @@ def _choose(project: Path, name: str | None, out: Output) -> SessionPaths:
         raise SessionBusy(
             f"session {paths.name!r} runs already, in the engine with pid {pid}",
             pid=pid,
-            mend=f"attach to it with: autoresearch-tui attach {paths.name}, or start another one with --session NAME",
+            mend=f"attach to it with: {invocation.call('attach', paths.name, project=project)}; "
+            "or start another one with --session NAME",
         )
     return paths
 
@@ -169,8 +177,9 @@ def _headless(paths: SessionPaths, since: int, as_json: bool, out: Output) -> in
     except (KeyboardInterrupt, OSError) as end:
         if engine_alive(paths) and not isinstance(end, BrokenPipeError):
             out.say(
-                f"\nthe engine goes on without you: attach with autoresearch-tui attach {name}, "
-                f"end it with autoresearch-tui stop --session {name}"
+                "\nthe engine goes on without you\n"
+                f"  attach with: {invocation.call('attach', name, project=paths.project)}\n"
+                f"  end it with: {invocation.call('stop', '--session', name, project=paths.project)}"
             )
         if isinstance(end, OSError):
             raise
@@ -198,11 +207,12 @@ class _Waiting:
 
 
 def _verdict(paths: SessionPaths, state: State, out: Output) -> int:
-    again = f"go on with: autoresearch-tui run --session {paths.name}"
+    again = f"go on with: {invocation.call('run', '--session', paths.name, project=paths.project)}"
     if state.state == "crashed":
         mend = again
         if views.baseline_failed(state):
-            mend = "put the code or program.md right, commit, and start anew with: autoresearch-tui run"
+            mend = "put the code or program.md right, commit, and start anew with: "
+            mend += invocation.call("run", project=paths.project)
         out.error(f"session {paths.name} crashed: {state.reason or 'no reason was given'}\n  mend: {mend}")
         return 1
     if state.state not in ("finished", "stopped") or state.engine_open:

@@ -7,6 +7,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+from core import invocation
 from core.record import commands
 from core.record.errors import CommandRefused, EngineError, UsageError
 from core.session import SessionPaths
@@ -55,9 +56,12 @@ def stop(arguments: Namespace, out: Output) -> int:
 def steer(arguments: Namespace, out: Output) -> int:
     if arguments.withdraw is not None:
         if arguments.text:
-            raise UsageError("withdrawing takes no words", mend=f"write steer --withdraw {arguments.withdraw}")
+            raise UsageError(
+                "withdrawing takes no words",
+                mend=f"write: {invocation.call('steer', '--withdraw', str(arguments.withdraw))}",
+            )
         return _ask(arguments, out, commands.Withdraw(arguments.withdraw))
-    text = _said(arguments, 'write autoresearch-tui steer "try a smaller batch"')
+    text = _said(arguments, f"write: {invocation.call('steer', 'try a smaller batch')}")
     if arguments.edit is not None:
         return _ask(arguments, out, commands.EditGuidance(arguments.edit, text))
     return _ask(arguments, out, commands.Steer(text, now=arguments.now, standing=arguments.standing))
@@ -79,7 +83,7 @@ def approve_mode(arguments: Namespace, out: Output) -> int:
 
 
 def idea(arguments: Namespace, out: Output) -> int:
-    text = _said(arguments, 'write autoresearch-tui idea "no warm-up"')
+    text = _said(arguments, f"write: {invocation.call('idea', 'no warm-up')}")
     return _ask(arguments, out, commands.Idea(text))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from core import invocation
 from core.record import events as e
 from core.record.budget import format_seconds
 from core.record.metric import format_delta, format_metric
@@ -150,7 +151,7 @@ def commands(model: Model, x: Experiment) -> list[str]:
     return [
         f"git switch --detach {ref(model, x.number)}",
         f"git diff {x.parent_commit[:10]} {ref(model, x.number)}",
-        f"autoresearch-tui reproduce {x.number} --session {model.paths.name}",
+        invocation.call("reproduce", str(x.number), "--session", model.paths.name, project=model.paths.project),
     ]
 
 
