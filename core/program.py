@@ -247,10 +247,14 @@ FIXED: Mapping[str, str] = {
 }  # fmt: skip
 
 
+def changed_basis(old: Program, new: Program) -> list[str]:
+    """The keys on which the numbers rest and in which the two differ."""
+    return [word for name, word in FIXED.items() if getattr(old, name) != getattr(new, name)]
+
+
 def check_change(old: Program, new: Program) -> None:
     """Refuse an edited program.md that a running session cannot take over. Raises ProgramError."""
-    changed = [word for name, word in FIXED.items() if getattr(old, name) != getattr(new, name)]
-    if changed:
+    if changed := changed_basis(old, new):
         raise ProgramError(
             f"{', '.join(changed)} cannot change in a running session: its results could not be compared any more",
             where=NAME, mend="start a new session, or put it back",

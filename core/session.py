@@ -55,7 +55,7 @@ class SessionPaths:
 
     @property
     def settings(self) -> Path:
-        """The resolved options an engine was started with, so that a later start can go on with them."""
+        """Its options, which `core.options` alone reads and writes."""
         return self.folder / "settings.json"
 
     @property
@@ -97,24 +97,6 @@ class SessionPaths:
         """A short path, since a Unix socket's is limited to 108 bytes however deep the project lies."""
         key = hashlib.sha256(os.fsencode(self.folder.resolve())).hexdigest()[:16]
         return socket_folder() / f"{key}.sock"
-
-
-@dataclass(frozen=True, slots=True)
-class EngineOptions:
-    """What the command line and the launch screen may ask. None leaves it to program.md or to the earlier start."""
-
-    researcher: str | None = None
-    model: str | None = None
-    script: str | None = None  # path of a scripted researcher's file
-    slots: str | None = None
-    seed: int | None = None
-    experiments: int | None = None
-    hours: float | None = None
-    usd: float | None = None
-    run_budget: str | None = None
-    overrides: tuple[str, ...] = ()  # KEY=VALUE, of program.md's front matter
-    errand: str | None = None  # "certify:5", "reproduce:3": do this one thing and end; for this start only
-    from_head: bool = False  # run from HEAD though the files that may be edited have uncommitted changes
 
 
 def state_home() -> Path:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.client.committed import committed_files
+from core.options import session_overrides
 from core.program import parse
 from core.record import commands
 from core.record.commands import Reply
 from core.record.errors import AutoresearchError, UsageError
-from core.session import read_json, state_home
+from core.session import state_home
 from core.views.text import who
 from tui.editor import Copy, Editor
 from tui.screens.cards import Asked, DiffCard
@@ -150,7 +151,7 @@ class Handwork:
             def taken() -> Mapping[str, str]:
                 changed = copy.changed()
                 for text in changed.values():
-                    parse(text, self._overrides())
+                    parse(text, session_overrides(self._app.model.paths))
                 return changed
 
             changed = await self._until_answered(copy, taken, asked, "program.md")
@@ -161,10 +162,6 @@ class Handwork:
                 raise UsageError(f"program.md was changed by somebody else meanwhile; yours is in {self._kept}")
             _replace(path, changed["program.md"])
         self._app.tell(f"{self._app.look.glyph('ok')} program.md is written. {when}", "good")
-
-    def _overrides(self) -> list[str]:
-        found = read_json(self._app.model.paths.settings).get("overrides")
-        return [str(text) for text in found] if isinstance(found, list) else []
 
     # -- shared -------------------------------------------------------------------------------------------------
 

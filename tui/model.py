@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from core import views
 from core.client import Connection
+from core.options import session_overrides
 from core.program import load
 from core.record import commands
 from core.record import events as e
@@ -19,7 +20,7 @@ from core.record.errors import AutoresearchError
 from core.record.events import Event
 from core.record.pulse import Pulse, SlotReading
 from core.record.state import BASELINE, Experiment, Run, State
-from core.session import SessionPaths, read_json
+from core.session import SessionPaths
 from tui.changes import Changes
 from tui.theme import Look
 
@@ -169,9 +170,7 @@ class Model:
         """How many times the session's program wants the baseline to run; None when that cannot be read."""
         if self._baseline_runs == 0:
             try:
-                overrides = read_json(self.paths.settings).get("overrides")
-                asked = [str(text) for text in overrides] if isinstance(overrides, list) else []
-                self._baseline_runs = load(self.paths.program, asked).baseline_runs
+                self._baseline_runs = load(self.paths.program, session_overrides(self.paths)).baseline_runs
             except AutoresearchError:
                 self._baseline_runs = None
         return self._baseline_runs

@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+from core.options import load_options, save_options
 from core.record import events as e
 from core.record.events import Event
 from core.record.state import Run, State
@@ -44,9 +45,11 @@ class PlayedFiles:
         self._runs: dict[int, tuple[_Growing, _Growing]] = {}
         self._ended: dict[int, float] = {}  # run -> seconds it took, read ahead from the log by its end
         copy.folder.mkdir(parents=True, exist_ok=True)
-        for name in ("program.md", "settings.json"):
+        with contextlib.suppress(OSError):
+            shutil.copyfile(origin.program, copy.program)
+        if options := load_options(origin):
             with contextlib.suppress(OSError):
-                shutil.copyfile(origin.folder / name, copy.folder / name)
+                save_options(copy, options)
 
     def heard(self, event: Event) -> None:
         """An event of the log was applied: what it ends is complete."""

@@ -13,6 +13,7 @@ import time
 from dataclasses import asdict
 from typing import IO, Any
 
+from core.options import EngineOptions
 from core.record.errors import (
     AutoresearchError,
     EngineError,
@@ -24,7 +25,7 @@ from core.record.errors import (
     UncommittedChanges,
     UsageError,
 )
-from core.session import EngineOptions, SessionPaths, kills_user_processes
+from core.session import SessionPaths, kills_user_processes
 
 START_TIMEOUT = 60.0  # seconds: git on a cold network disk can be slow
 

@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from core.session import EngineOptions
+from core.options import options_from
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -29,9 +29,7 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     from core.engine.daemon import serve as run
 
-    options = json.loads(asked.options)
-    options["overrides"] = tuple(options.get("overrides", ()))
-    return run(asked.project, asked.session, EngineOptions(**options), asked.ready_fd)
+    return run(asked.project, asked.session, options_from(json.loads(asked.options)), asked.ready_fd)
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ class Ahead:
         loop = self._loop
         while (
             loop.state.state != "running" or loop.stopping or loop.backlog() >= 1
-            or len(loop.state.approvals) >= len(loop.setup.slots) or self._enough()
+            or len(loop.state.approvals) >= len(loop.settings.slots) or self._enough()
         ):  # fmt: skip
             loop.awake.clear()
             changed = asyncio.create_task(loop.journal.changed())
@@ -101,7 +101,7 @@ class Ahead:
         loop = self._loop
         x = loop.state.experiments.get(number)
         if x is None or not x.mends:
-            ended = loop.setup.researcher.ended(loop.state, number)
+            ended = loop.settings.researcher.ended(loop.state, number)
             loop.exhausted = loop.exhausted or self._spent() or ended or ""
             return not loop.exhausted
         if spent := self._spent(counting=False):
@@ -112,7 +112,7 @@ class Ahead:
         """Why no further experiment may begin, or None. Without `counting`: hours and dollars only."""
         loop, state = self._loop, self._loop.state
         begun = state.total - sum(n != BASELINE and not state.experiments[n].commit for n in state.live)
-        return loop.setup.program.budget.exhausted(
+        return loop.settings.budget.exhausted(
             seconds=state.seconds(now()), experiments=begun if counting else -1, usd=state.usd,
             next_usd=costs_about(state),
         )  # fmt: skip
@@ -121,7 +121,7 @@ class Ahead:
         """Why no experiment of a person's own may begin, or None. It costs no dollars."""
         loop = self._loop
         seconds = loop.state.seconds(now())
-        return loop.setup.program.budget.exhausted(seconds=seconds, experiments=loop.state.total, usd=-1.0)
+        return loop.settings.budget.exhausted(seconds=seconds, experiments=loop.state.total, usd=-1.0)
 
     async def _think(self, number: int) -> None:
         await self._loop.thinker.propose(number)
@@ -132,11 +132,11 @@ class Ahead:
     async def _say_unknown_price(self) -> None:
         """A budget in dollars that cannot be held is said, once."""
         loop = self._loop
-        budget = loop.setup.program.budget.usd
+        budget = loop.settings.budget.usd
         if budget is None or not loop.state.usd_unknown or self._said_unknown:
             return
         self._said_unknown = True
-        model = loop.setup.researcher.model or loop.setup.researcher.name
+        model = loop.settings.researcher.model or loop.settings.researcher.name
         text = f"what {model} costs is not known, and is not counted in the budget of ${budget:.2f}"
         await loop.journal.write(e.Noted("warning", text))
 
@@ -155,7 +155,7 @@ class Ahead:
         elif isinstance(error, (EditError, ProposalFailed)):
             where = f"{error.where}: " if error.where else ""
             await loop.judge.settle(number, "rejected", where + error.what)
-            if loop.setup.researcher.mends:
+            if loop.settings.researcher.mends:
                 await back_off(loop.journal, failures + 1)
             return failures + 1
         elif isinstance(error, ResearcherMisconfigured):
@@ -177,7 +177,7 @@ class Ahead:
         loop, reason = self._loop, str(error)
         self.stuck = True
         if not (self.proposed or self.patient):
-            loop.end("crashed", f"the researcher {loop.setup.researcher.name} cannot work: {reason}")
+            loop.end("crashed", f"the researcher {loop.settings.researcher.name} cannot work: {reason}")
             await asyncio.get_running_loop().create_future()  # until the engine winds up
         await loop.hold(reason)
 

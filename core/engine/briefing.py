@@ -11,6 +11,7 @@ from core.engine.journal import Journal
 from core.engine.judging import MENDS, TAIL_LINES
 from core.engine.novelty import Novelty
 from core.engine.ruling import Ruling
+from core.engine.session_settings import SessionSettings
 from core.engine.setup import Setup
 from core.lab.tree import Tree
 from core.record import events as e
@@ -31,11 +32,12 @@ CURVE_BYTES = 1_000_000  # of a run's curve that are read, from its end
 class Briefing:
     """Makes the Brief of each experiment. `info` is what the project's `prepare` said of its data."""
 
-    def __init__(self, setup: Setup, journal: Journal) -> None:
+    def __init__(self, setup: Setup, settings: SessionSettings, journal: Journal) -> None:
         self._setup = setup
+        self._settings = settings
         self._journal = journal
         self._novelty = Novelty(setup.repo)
-        self._ruling = Ruling(setup)
+        self._ruling = Ruling(setup, settings)
         self._notebook = Notebook(setup.paths.notebook)
         self._papers = Library(
             setup.project / "papers", setup.paths.folder / "papers.db", Arxiv(cache_home() / "arxiv")
@@ -51,7 +53,7 @@ class Briefing:
 
         Without `question` a hypothesis that was tested before is taken as it is: a person means it.
         """
-        setup, program = self._setup, self._setup.program
+        setup, program = self._setup, self._settings.program
         snapshot = _snapshot(self._journal.state)
         files = await asyncio.to_thread(self._gather, snapshot, commit, program.edit, program.read)
         words = _persons_words(snapshot, experiment)
@@ -62,7 +64,7 @@ class Briefing:
             files=files.editable,
             read_files=files.read_only,
             state=snapshot,
-            check=self._check(files, experiment, snapshot, question=question and setup.researcher.mends),
+            check=self._check(files, experiment, snapshot, question=question and self._settings.researcher.mends),
             diff_of=self._diff_of,
             log_tail_of=self._log_tail_of,
             guidance=tuple(g.text for g in words if not g.idea),
@@ -87,7 +89,7 @@ class Briefing:
         """The Brief's `check`: applies a proposal, and refuses what ran before. A hypothesis that was tested before is
         questioned once, where the researcher can answer: handed over again, it is taken.
         """
-        program, questioned = self._setup.program, not question
+        program, questioned = self._settings.program, not question
 
         def check(proposal: Proposal) -> Mapping[str, str]:
             nonlocal questioned

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.engine.following import ProgramFile
-from core.engine.setup import make_researcher, remember
+from core.engine.session_settings import approval_mode
+from core.engine.setup import make_researcher
 from core.lab import device
 from core.record import commands as c
 from core.record import events as e
-from core.record.budget import SessionBudget
 from core.record.errors import AutoresearchError, CommandRefused
 from core.record.state import HUMAN
 from core.research.protocol import Researcher
@@ -29,7 +29,7 @@ class Changes:
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._next: Researcher | None = None  # takes over when the next experiment begins
-        self._program = ProgramFile(loop.setup, loop.journal)
+        self._program = ProgramFile(loop.setup, loop.settings, loop.journal)
         self._looking = asyncio.Lock()
         self.handlers: Mapping[type, Callable[[Any], Awaitable[str]]] = {
             c.ChangeResearcher: self._researcher,
@@ -41,7 +41,8 @@ class Changes:
     async def before_next(self) -> None:
         """Called before each experiment begins: what was asked for meanwhile takes effect."""
         if self._next is not None:
-            old, self._loop.setup.researcher, self._next = self._loop.setup.researcher, self._next, None
+            settings = self._loop.settings
+            old, settings.researcher, self._next = settings.researcher, self._next, None
             with contextlib.suppress(Exception):
                 await old.close()
         await self.follow_program()
@@ -49,22 +50,11 @@ class Changes:
     async def follow_program(self) -> None:
         """Go by program.md as it is now, where it was edited: budget and approval too."""
         async with self._looking:
-            if not await self._program.look():
-                return
-        state, program = self._loop.state, self._loop.setup.program
-        if dict(state.budget) != asdict(program.budget):
-            await self._loop.journal.write(e.BudgetChanged(asdict(program.budget)))
-        if state.approve != program.approve:
-            await self.approve_mode(program.approve)
-
-    def _remember(self, **options: Any) -> None:
-        setup = self._loop.setup
-        setup.options = replace(setup.options, **options)
-        remember(setup)
+            await self._program.look()
 
     def _reopen(self) -> None:
         """What had ended the session may not hold any more; an engine started for an errand does only that."""
-        if not self._loop.setup.options.errand:
+        if not self._loop.setup.errand:
             self._loop.exhausted = ""
 
     # Who proposes
@@ -72,22 +62,21 @@ class Changes:
     async def _researcher(self, command: c.ChangeResearcher) -> str:
         loop = self._loop
         loop.refuse_when_ending()
-        setup = loop.setup
-        script = command.script
+        settings, script = loop.settings, command.script
         if script is not None and not Path(script).is_absolute():
             raise CommandRefused(f"{script!r} is no whole path", mend="name the script from / on")
         name = command.researcher or loop.state.researcher
         if script is None and name == loop.state.researcher:
-            script = setup.options.script
+            script = settings.options.script
         made = await self._make(name, command.model, script)
         if self._next is not None:
             await self._next.close()
         self._next = made
-        self._remember(researcher=name, model=command.model, script=script)
+        settings.keep(researcher=name, model=command.model, script=script)
         loop.ahead.patient = True
         self._reopen()
         await loop.journal.write(e.ResearcherChanged(made.name, made.model))
-        if setup.researcher.name == HUMAN:  # who waits for a person would do so for ever
+        if settings.researcher.name == HUMAN:  # who waits for a person would do so for ever
             loop.ahead.rethink = True
             loop.ahead.cancel()
         loop.wake()
@@ -95,10 +84,9 @@ class Changes:
         return f"from the next experiment on {made.name}{model} proposes"
 
     async def _make(self, name: str | None, model: str | None, script: str | None) -> Researcher:
-        setup = self._loop.setup
-        options = replace(setup.options, researcher=name, model=model, script=script)
+        options = replace(self._loop.settings.options, researcher=name, model=model, script=script)
         try:
-            return await asyncio.to_thread(make_researcher, options, setup.seed)
+            return await asyncio.to_thread(make_researcher, options, self._loop.setup.seed)
         except AutoresearchError as error:
             raise CommandRefused(error.what, where=error.where, mend=error.mend) from error
 
@@ -107,7 +95,7 @@ class Changes:
 
         Raises CommandRefused while it still cannot.
         """
-        ahead, options = self._loop.ahead, self._loop.setup.options
+        ahead, options = self._loop.ahead, self._loop.settings.options
         if not ahead.stuck:
             return
         if self._next is None:
@@ -130,12 +118,8 @@ class Changes:
                 raise CommandRefused(f"{key}={value:g} is not {kind} above 0", mend=mend)
         if "experiments" in given:
             given["experiments"] = int(given["experiments"])
-        setup = loop.setup
-        budget: SessionBudget = replace(setup.program.budget, **given)
-        setup.program = replace(setup.program, budget=budget)
-        self._remember(**given)
+        await loop.journal.write(e.BudgetChanged(asdict(replace(loop.settings.budget, **given))))
         self._reopen()
-        await loop.journal.write(e.BudgetChanged(asdict(budget)))
         loop.wake()
         words = {"hours": "{:g} hours", "experiments": "{} experiments", "usd": "${:.2f}"}
         return f"the session may spend {', '.join(words[key].format(value) for key, value in given.items())}"
@@ -145,18 +129,17 @@ class Changes:
     async def _slots(self, command: c.ChangeSlots) -> str:
         loop = self._loop
         loop.refuse_when_ending()
-        setup = loop.setup
+        settings = loop.settings
         try:
             names = await asyncio.to_thread(device.parse_slots, command.slots)
         except AutoresearchError as error:
             raise CommandRefused(error.what, mend=error.mend) from error
-        if names == setup.slots:
+        if names == settings.slots:
             raise CommandRefused(f"runs go to {' '.join(names)} already")
-        if names[0][:3] != setup.slots[0][:3]:
+        if names[0][:3] != settings.slots[0][:3]:
             mend = "start another session with --slots"
             raise CommandRefused("results of a GPU and of a processor cannot be compared", mend=mend)
-        setup.slots = names
-        self._remember(slots=command.slots)
+        settings.keep(slots=command.slots)
         loop.slots.change(names)
         await loop.journal.write(e.SlotsChanged(names))
         loop.wake()
@@ -175,14 +158,7 @@ class Changes:
     async def approve_mode(self, on: bool) -> str:
         """Turn it on, or off: then what waits is approved. Says what runs without being asked about."""
         loop = self._loop
-        setup = loop.setup
         waiting = () if on else loop.state.approvals
-        setup.program = replace(setup.program, approve=on)
-        others = (o for o in setup.options.overrides if o.partition("=")[0].strip() != "approve")
-        self._remember(overrides=(*others, f"approve={'true' if on else 'false'}"))
-        facts: list[e.Body] = [e.ApprovalGiven(n, True) for n in waiting]
-        if loop.state.approve != on:
-            facts.append(e.ApprovalModeChanged(on))
-        await loop.journal.write(*facts)
+        await loop.journal.write(*approval_mode(loop.state, on))
         loop.wake()
         return f"what waits (#{', #'.join(map(str, waiting))}) and what comes" if waiting else "what comes"

@@ -22,13 +22,15 @@ from core.engine.control import Control
 from core.engine.journal import Journal
 from core.engine.loop import Loop
 from core.engine.server import Server
-from core.engine.setup import Setup
+from core.engine.session_settings import SessionSettings
+from core.engine.setup import Start
 from core.lab.device import Devices
 from core.log import Log, is_blank
+from core.options import EngineOptions
 from core.record import events as e
 from core.record.errors import AutoresearchError, GitError, SessionError
 from core.record.pulse import Pulse
-from core.session import EngineOptions, SessionPaths, hold
+from core.session import SessionPaths, hold
 
 PULSE_SECONDS = 1.0
 BRANCH_SECONDS = 3.0  # between two looks at whether the user has let go of the session's branch
@@ -120,21 +122,22 @@ def say(text: str) -> None:
 
 
 class _Engine:
-    def __init__(self, found: Setup, log: Log) -> None:
-        self.setup = found
+    def __init__(self, found: Start, log: Log) -> None:
+        self.setup = found.setup
         self.journal = Journal(log)
+        self.settings = SessionSettings(found.setup.paths, self.journal, found.program, found.options, found.researcher)
         self.devices = Devices()
         self.process = psutil.Process()
 
     async def run(self, ready: int) -> int:
-        loop = Loop(self.setup, self.journal)
+        loop = Loop(self.setup, self.settings, self.journal)
         self.loop = loop
         self.server = Server(self.setup.paths.name, self.journal, Control(loop).handle, self.setup.paths.socket)
         await self.server.start()
         self._signals(loop)
         self.setup.repo.patient = True  # until now a full disk was a refusal
         _answer(ready, {"ok": True, "pid": os.getpid()})
-        say(f"engine {os.getpid()} serves {self.setup.paths.name} with {self.setup.researcher.name}")
+        say(f"engine {os.getpid()} serves {self.setup.paths.name} with {self.settings.researcher.name}")
         ticker, follower = asyncio.create_task(self._tick()), None
         try:
             await recover.recover(loop)
@@ -165,7 +168,7 @@ class _Engine:
             say(f"the end could not be logged: {self.journal.trouble or error}")
         await self.server.close(reason)
         with contextlib.suppress(Exception):
-            await self.setup.researcher.close()
+            await self.settings.researcher.close()
         await asyncio.to_thread(self.setup.repo.prune, self.setup.paths.worktrees)
         self.journal.log.close()
         return 1 if state == "crashed" else 0

@@ -11,6 +11,7 @@ from typing import Any
 from core.engine.journal import Journal
 from core.engine.judging import Judge
 from core.engine.runs import Runs
+from core.engine.session_settings import SessionSettings
 from core.engine.setup import Setup, versions
 from core.engine.slots import Urgency
 from core.record import events as e
@@ -26,8 +27,9 @@ from core.session import write_json
 class Errands:
     """Runs of their own, interleaved with the loop's; they move no best."""
 
-    def __init__(self, setup: Setup, journal: Journal, runs: Runs) -> None:
+    def __init__(self, setup: Setup, settings: SessionSettings, journal: Journal, runs: Runs) -> None:
         self._setup = setup
+        self._settings = settings
         self._journal = journal
         self._runs = runs
         self._under_way: set[tuple[str, int]] = set()
@@ -42,7 +44,7 @@ class Errands:
     def may_reproduce(self, number: int) -> Experiment:
         """Raises CommandRefused with the reason."""
         x = reproducible(self._journal.state, number)
-        budget = str(self._setup.program.run_budget(self._setup.kind))
+        budget = str(self._settings.program.run_budget(self._setup.kind))
         if _recorded(x).budget != budget:
             raise CommandRefused(f"experiment {number} ran for {_recorded(x).budget}, and a run here is now {budget}")
         if ("reproduce", number) in self._under_way:
@@ -152,11 +154,11 @@ class Errands:
             "baseline_commit": setup.commit,
             "commit": x.commit,
             "branch": setup.paths.branch,
-            "run": setup.program.run,
-            "run_budget": str(setup.program.run_budget(setup.kind)),
+            "run": self._settings.program.run,
+            "run_budget": str(self._settings.program.run_budget(setup.kind)),
             "sealed_sha256": self._runs.place.seal_digest,
             "hardware": setup.device,
-            "slots": list(setup.slots),
+            "slots": list(self._settings.slots),
             "sandbox": setup.cage.tier,
             "versions": {**versions(), **self._runs.versions()},
             "made": time.strftime("%Y-%m-%dT%H:%M:%S%z"),

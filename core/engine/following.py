@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 
 from core.engine.journal import Journal
-from core.engine.setup import Setup, overrides_of
+from core.engine.session_settings import SessionSettings, program_diff
+from core.engine.setup import Setup
 from core.frontmatter import NAME
+from core.options import overrides_of
 from core.program import Program, check_change, check_files, check_required, load
 from core.record import events as e
 from core.record.errors import AutoresearchError
@@ -17,37 +18,37 @@ from core.session import replace_file
 class ProgramFile:
     """Looks at the project's program.md before each experiment."""
 
-    def __init__(self, setup: Setup, journal: Journal) -> None:
+    def __init__(self, setup: Setup, settings: SessionSettings, journal: Journal) -> None:
         self._setup = setup
+        self._settings = settings
         self._journal = journal
         self._path = setup.project / NAME
         self._stamp: tuple[int, int] | None = None  # of the file as last read
         self._refused = ""  # the text that was refused last
 
-    async def look(self) -> bool:
-        """Take over an edited program.md; True when it is in force now. What is refused is said once."""
+    async def look(self) -> None:
+        """Take over an edited program.md. What is refused is said once."""
         stamp = await asyncio.to_thread(self._look_at)
         if stamp is not None and stamp == self._stamp:
-            return False
+            return
         self._stamp = stamp
-        setup, old = self._setup, self._setup.program
+        old = self._settings.program
         text = ""
         try:
-            program = await asyncio.to_thread(load, self._path, overrides_of(setup.options))
+            program = await asyncio.to_thread(load, self._path, overrides_of(self._settings.options))
             text = program.text
             if text in (old.text, self._refused):
-                return False
+                return
             self._check(old, program)
         except AutoresearchError as error:
             text = text or await asyncio.to_thread(self._text)
             if text and text != self._refused:
                 self._refused = text
-                await self._journal.write(e.ProgramChanged(_diff(old.text, text), text, str(error)))
-            return False
-        setup.program, self._refused = program, ""
-        await asyncio.to_thread(replace_file, setup.paths.program, text.encode("utf-8"), mode=0o644)
-        await self._journal.write(e.ProgramChanged(_diff(old.text, text), text))
-        return True
+                await self._journal.write(e.ProgramChanged(program_diff(old.text, text), text, str(error)))
+            return
+        self._refused = ""
+        await asyncio.to_thread(replace_file, self._setup.paths.program, text.encode("utf-8"), mode=0o644)
+        await self._settings.adopt(program)
 
     def _look_at(self) -> tuple[int, int] | None:
         try:
@@ -70,10 +71,3 @@ class ProgramFile:
         tracked = repo.files(commit, ("**",))
         check_files(new, self._setup.project, tracked)
         check_required(new, lambda path: repo.read(commit, path))
-
-
-def _diff(old: str, new: str) -> str:
-    lines = difflib.unified_diff(
-        old.splitlines(keepends=True), new.splitlines(keepends=True), f"a/{NAME}", f"b/{NAME}", n=2
-    )
-    return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from core.engine.drift import slot_is_off
 from core.engine.journal import Journal
+from core.engine.session_settings import SessionSettings
 from core.engine.setup import Setup
 from core.record import events as e
 from core.record.decide import Decision, judge, refresh_due
@@ -25,8 +26,9 @@ TAIL_LINES = 30  # of a crash, for the researcher
 class Judge:
     """Judges experiments that have a run. `busy` holds those being judged now."""
 
-    def __init__(self, setup: Setup, journal: Journal) -> None:
+    def __init__(self, setup: Setup, settings: SessionSettings, journal: Journal) -> None:
         self._setup = setup
+        self._settings = settings
         self._journal = journal
         self._turn = asyncio.Lock()
         self._moving = asyncio.Lock()
@@ -63,7 +65,7 @@ class Judge:
         """No number came of it. A crash goes back to a researcher that can mend it, twice at most."""
         if rejected:
             await self.settle(x.number, "rejected", reason)
-        elif x.researcher != HUMAN and self._setup.researcher.mends and x.mends < MENDS and len(x.values) == 0:
+        elif x.researcher != HUMAN and self._settings.researcher.mends and x.mends < MENDS and len(x.values) == 0:
             await self._journal.write(e.MendAsked(x.number, x.mends + 1, reason))
             return "mend"
         else:
@@ -83,7 +85,7 @@ class Judge:
             incumbent.sample,
             x.sample,
             noise,
-            self._setup.program.policy,
+            self._settings.program.policy,
             lines_saved=0 if x.forked else -x.lines,  # counted against the parent
             drift=bool(off),
         )
@@ -103,7 +105,7 @@ class Judge:
         base = state.experiments[x.parent]
         if x.parent != state.base:
             return
-        enough = self._setup.program.policy.keep * noise.sigma
+        enough = self._settings.program.policy.keep * noise.sigma
         if not base.values or state.metric.gain(base.sample.number, x.sample.mean) > enough:
             await self._journal.write(e.BaseChanged(x.number))
 
@@ -141,7 +143,7 @@ class Judge:
         x = state.experiments.get(experiment)
         if x is None or state.best != experiment or not x.values or state.baseline is None or not state.sigma:
             return False
-        return refresh_due(x.sample, state.stood, self._setup.program.policy)
+        return refresh_due(x.sample, state.stood, self._settings.program.policy)
 
     @staticmethod
     def noise(state: State, *, prior: bool = True) -> Noise:

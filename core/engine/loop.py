@@ -21,6 +21,7 @@ from core.engine.journal import Journal
 from core.engine.judging import Judge
 from core.engine.preparing import prepare_session
 from core.engine.runs import Runs
+from core.engine.session_settings import SessionSettings
 from core.engine.setup import Setup
 from core.engine.slots import Slots, Urgency
 from core.engine.thinking import Thinker
@@ -40,20 +41,21 @@ WIND_UP_SECONDS = 30.0  # for killed jobs to be gone
 class Loop:
     """One session's loop under one engine. `run` returns the state the session ends in and why."""
 
-    def __init__(self, setup: Setup, journal: Journal) -> None:
+    def __init__(self, setup: Setup, settings: SessionSettings, journal: Journal) -> None:
         self.setup = setup
+        self.settings = settings
         self.journal = journal
-        self.slots = Slots(setup.slots)
-        self.runs = Runs(setup, journal, self.slots)
-        self.thinker = Thinker(setup, journal)
-        self.thinker.briefing.workshop = partial(EngineWorkshop, setup, self.runs.place)
+        self.slots = Slots(settings.slots)
+        self.runs = Runs(setup, settings, journal, self.slots)
+        self.thinker = Thinker(setup, settings, journal)
+        self.thinker.briefing.workshop = partial(EngineWorkshop, setup, settings, self.runs.place)
         self.thinker.counted = self.dollar_watch
-        self.judge = Judge(setup, journal)
+        self.judge = Judge(setup, settings, journal)
         self.ahead = Ahead(self)
         self.skipped: set[int] = set()
         self.stopping = ""
         self.exhausted = ""  # why no more experiments begin
-        self.errands = Errands(setup, journal, self.runs)
+        self.errands = Errands(setup, settings, journal, self.runs)
         self._errands: set[asyncio.Task[None]] = set()
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._end: asyncio.Future[tuple[e.SessionState, str]] = asyncio.get_running_loop().create_future()
@@ -66,7 +68,9 @@ class Loop:
 
     async def run(self) -> tuple[e.SessionState, str]:
         """Prepare, recover what an earlier engine left, and go on until something ends the session."""
-        if not await prepare_session(self.setup, self.journal, self.runs.place, self.hold, self._end.done):
+        if not await prepare_session(
+            self.setup, self.settings, self.journal, self.runs.place, self.hold, self._end.done
+        ):
             return self._end.result()
         self.thinker.briefing.info = self.runs.place.prepared.info
         await self.journal.write(e.StateChanged("running"))
@@ -161,7 +165,7 @@ class Loop:
 
     def _begin_errand(self) -> None:
         """An engine started for one errand thinks of nothing and goes when it is done."""
-        name, _, number = (self.setup.options.errand or "").partition(":")
+        name, _, number = (self.setup.errand or "").partition(":")
         if not name:
             return
         self.exhausted = f"{name} is done"
@@ -191,7 +195,7 @@ class Loop:
         if self.stopping and not self.runs.live and not self.judge.busy:
             self.end("stopped", self.stopping)
         # An engine started for an errand leaves what was being thought about to the next one.
-        elif self.exhausted and not (self.stopping or busy or (self.ahead.busy and not self.setup.options.errand)):
+        elif self.exhausted and not (self.stopping or busy or (self.ahead.busy and not self.setup.errand)):
             self.end("finished", self.exhausted)
 
     async def stop(self, reason: str) -> None:
@@ -213,7 +217,7 @@ class Loop:
         if BASELINE not in self.state.experiments:
             await self.journal.write(e.ExperimentStarted(BASELINE, BASELINE, self.setup.commit, "baseline"))
         await self._adopt(BASELINE)
-        missing = self.setup.program.baseline_runs - len(self._values())
+        missing = self.settings.program.baseline_runs - len(self._values())
         runs = [asyncio.create_task(self._baseline_run()) for _ in range(missing)]
         try:
             for run in asyncio.as_completed(runs):
@@ -318,7 +322,7 @@ class Loop:
         if x.rebased or any(r.commit == x.commit for r in x.runs):
             return True
         done = {body.name for body in self._said_of(number) if isinstance(body, e.Checked) and body.ok}
-        for name, command in self.setup.program.checks.items():
+        for name, command in self.settings.program.checks.items():
             if name in done:
                 continue
             checked = await self.runs.place.check(number, name, command, x.commit or "")
@@ -327,7 +331,7 @@ class Loop:
                 reason = f"the check {name!r} failed: {checked.output.strip() or 'no output'}"
                 await self.judge.failed(x, False, reason)
                 return False
-        if not self.setup.program.checks and not done:
+        if not self.settings.program.checks and not done:
             await self.journal.write(e.Checked(number, "parse", True, 0.0))
         return True
 
@@ -357,7 +361,7 @@ class Loop:
 
         `next_usd`: what that answer may cost.
         """
-        budget = SessionBudget(usd=self.setup.program.budget.usd)
+        budget = SessionBudget(usd=self.settings.budget.usd)
         spent = budget.exhausted(seconds=0.0, experiments=0, usd=self.state.usd, next_usd=next_usd, unit="answer")
         if spent and not self.exhausted and self.ahead.busy:
             self.exhausted = spent
@@ -367,7 +371,7 @@ class Loop:
     async def budget_watch(self) -> None:
         """Called each second: when the hours are over, thinking and waiting end, and what runs is still judged."""
         self.dollar_watch()
-        hours = self.setup.program.budget.hours
+        hours = self.settings.budget.hours
         if hours is None or self.exhausted or self.state.seconds(now()) < hours * 3600:
             return
         self.exhausted = f"the budget of {hours:g} hours is spent"

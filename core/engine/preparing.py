@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from core.engine.journal import Journal
+from core.engine.session_settings import SessionSettings
 from core.engine.setup import Setup
 from core.engine.workplace import Workplace
 from core.lab import environment, prepare
@@ -14,6 +15,7 @@ from core.record import events as e
 
 async def prepare_session(
     setup: Setup,
+    settings: SessionSettings,
     journal: Journal,
     place: Workplace,
     hold: Callable[[str], Awaitable[None]],
@@ -25,10 +27,10 @@ async def prepare_session(
     """
     await journal.write(e.Preparing("checking out the pristine code"))
     top = await asyncio.to_thread(place.checkout, setup.paths.pristine, setup.commit)
-    if setup.program.prepare:
-        await journal.write(e.Preparing(f"preparing data: {setup.program.prepare}"))
+    if command := settings.program.prepare:
+        await journal.write(e.Preparing(f"preparing data: {command}"))
         said: list[str] = []
-        argv = environment.resolve_command(setup.program.prepare, setup.trusted_environment, top)
+        argv = environment.resolve_command(command, setup.trusted_environment, top)
         work = asyncio.create_task(prepare.prepare(argv, top, setup.trusted_environment, said.append))
         while not work.done():
             await asyncio.wait({work}, timeout=1.0)

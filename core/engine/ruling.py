@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from core.engine.session_settings import SessionSettings
 from core.engine.setup import Setup
 from core.record.edits import MAX_BYTES
 from core.record.rules import check_rules, imported, modules
@@ -14,13 +15,14 @@ MOST_FILES = 5000  # of a project's Python files that are looked into
 class Ruling:
     """Applies the rules that hold now: program.md may change while a session runs."""
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: Setup, settings: SessionSettings) -> None:
         self._setup = setup
+        self._settings = settings
         self._known: frozenset[str] | None = None
 
     def learn(self) -> None:
         """Find out what the project imports, once, where a rule asks for it. Asks git, so not on the event loop."""
-        if self._known is None and self._setup.program.rules.freeze_dependencies:
+        if self._known is None and self._settings.program.rules.freeze_dependencies:
             repo = self._setup.repo
             files = repo.tree(self._setup.commit).files()
             python = [path for path in sorted(files) if path.endswith((".py", ".pyi"))][:MOST_FILES]
@@ -31,4 +33,4 @@ class Ruling:
 
     def check(self, before: Mapping[str, str], changed: Mapping[str, str]) -> None:
         """Raises EditError, in words for whoever proposed it."""
-        check_rules(self._setup.program.rules, before, changed, self._known or ())
+        check_rules(self._settings.program.rules, before, changed, self._known or ())

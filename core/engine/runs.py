@@ -12,6 +12,7 @@ from typing import Any
 from core.clock import now
 from core.engine.journal import Journal
 from core.engine.readings import Readings, Watch
+from core.engine.session_settings import SessionSettings
 from core.engine.setup import Setup
 from core.engine.slots import Slots, Urgency
 from core.engine.workplace import Workplace, start
@@ -60,12 +61,13 @@ class Live:
 class Runs:
     """Executes runs for the loop. One call of `execute` is one run in one slot."""
 
-    def __init__(self, setup: Setup, journal: Journal, slots: Slots) -> None:
+    def __init__(self, setup: Setup, settings: SessionSettings, journal: Journal, slots: Slots) -> None:
         self._setup = setup
+        self._settings = settings
         self._journal = journal
         self._slots = slots
         self._next_run = journal.state.next_run
-        self.place = Workplace(setup)
+        self.place = Workplace(setup, settings)
         self._watch = Watch()
         self.live: dict[int, Live] = {}
 
@@ -90,7 +92,7 @@ class Runs:
         live = self.live[run] = Live(run, experiment, slot, now(), phase_since=now())
         try:
             seed = self._seed(run) if seed is None else seed
-            budget = self._setup.program.run_budget(self._setup.kind)
+            budget = self._settings.program.run_budget(self._setup.kind)
             await self._journal.write(e.RunStarted(run, experiment, kind, slot, seed, commit, str(budget)))
             if broken := await self.place.broken_seal():
                 abandoned = e.RunFinished(run, experiment, "abandoned", None, 0, 0, reason=broken)
@@ -210,7 +212,7 @@ class Runs:
 
     async def _measure(self, live: Live, seed: int, finished: e.RunFinished) -> e.RunFinished:
         """The number: by the scorer, or parsed from the output of a project that has none."""
-        program, paths = self._setup.program, self._setup.paths
+        program, paths = self._settings.program, self._setup.paths
         folder = paths.run(live.run)
         if program.score is None:
             output, pattern = folder / "output.log", program.pattern or ""
@@ -252,7 +254,7 @@ class Runs:
         """Of the training command's Python and libraries, and of the driver. Takes a moment the first time."""
         setup = self._setup
         try:
-            command = environment.resolve_command(setup.program.run, setup.environment, setup.project)
+            command = environment.resolve_command(self._settings.program.run, setup.environment, setup.project)
         except AutoresearchError:
             return {}
         return versions_for(command[0], setup.environment)
@@ -269,7 +271,7 @@ class Runs:
 
     async def score_hidden(self, experiment: int) -> None:
         """Score a finished run of `experiment` on the hidden slice, and log how its gain there compares."""
-        program, state = self._setup.program, self._journal.state
+        program, state = self._settings.program, self._journal.state
         x = state.experiments[experiment]
         run = next((r for r in x.runs if r.commit == x.commit and r.metric is not None), None)
         if program.score_hidden is None or run is None or not (self._setup.paths.run(run.run) / "out").is_dir():

@@ -5,63 +5,61 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from core.engine.earlier import with_prior
+from core.engine.session_settings import following
 from core.lab import cage, device, environment
 from core.lab.git import Repository
 from core.lab.libraries import own_versions
 from core.log import Log
-from core.program import Program, check_files, check_required, load, parse
+from core.options import EngineOptions, load_options, merge, overrides_of, save_options
+from core.program import Program, changed_basis, check_files, check_required, load, parse
 from core.record import events as e
-from core.record.errors import ProjectError, SessionError, UncommittedChanges
+from core.record.errors import AutoresearchError, ProjectError, SessionError, UncommittedChanges, UsageError
 from core.record.state import State
 from core.research import registry
 from core.research.protocol import Researcher
-from core.session import (
-    EngineOptions,
-    SessionPaths,
-    check_name,
-    disk_trouble,
-    read_json,
-    socket_folder,
-    write_json,
-)
+from core.session import SessionPaths, check_name, disk_trouble, socket_folder
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """All that the loop stands on. `environment` is what runs get, already scrubbed of secrets.
+    """What does not change while an engine runs; what may change is in `SessionSettings`.
 
-    `program`, `options`, `slots` and `researcher` are replaced when a person changes them (`core.engine.changes`);
-    the rest stays as it was found.
+    `environment` is what runs get, already scrubbed of secrets.
     """
 
     paths: SessionPaths
-    program: Program
-    options: EngineOptions
     repo: Repository
     commit: str  # where the session's branch starts
-    slots: tuple[str, ...]
-    researcher: Researcher
+    kind: str  # `cuda` or `cpu`: which of program.md's budgets holds
     cage: cage.CageReport
     environment: Mapping[str, str]
     trusted_environment: Mapping[str, str]  # of the project's own `prepare` and `score`, which run outside the cage
     python: tuple[Path, ...]  # what must be readable for the commands' own Python to start
     seed: int
     device: str  # in words
+    errand: str | None  # the one thing that the engine was started for
 
     @property
     def project(self) -> Path:
         return self.paths.project
 
-    @property
-    def kind(self) -> str:
-        """`cuda` or `cpu`: which of program.md's budgets holds."""
-        return "cuda" if self.slots[0].startswith("gpu") else "cpu"
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """A checked start of an engine: its setup, and the settings that it begins with."""
+
+    setup: Setup
+    program: Program
+    options: EngineOptions
+    slots: tuple[str, ...]
+    researcher: Researcher
+    asked: tuple[str, ...]  # the overrides that this start asks for
+    before: Program | None  # program.md as the session's last engine went by it; None when that does not read any more
 
 
 def product_version() -> str:
@@ -71,31 +69,7 @@ def product_version() -> str:
         return "0"
 
 
-def merge(old: Mapping[str, Any], new: EngineOptions) -> EngineOptions:
-    """Options of an earlier start with what was asked now laid over them."""
-    known = {f.name for f in fields(EngineOptions)}
-    kept: dict[str, Any] = {k: tuple(v) if k == "overrides" else v for k, v in old.items() if k in known}
-    base = EngineOptions(**kept)
-    changes = {k: v for k, v in asdict(new).items() if v not in (None, (), [], False)}
-    changes["overrides"] = (*base.overrides, *new.overrides)
-    if new.researcher not in (None, base.researcher):
-        changes["model"] = new.model  # the old one's model is not the new one's
-    return replace(base, **changes)
-
-
-def overrides_of(options: EngineOptions) -> tuple[str, ...]:
-    """The command line's shorthands as the front-matter keys they stand for."""
-    pairs = {
-        "budget.run": f'"{options.run_budget}"' if options.run_budget else None,
-        "budget.experiments": options.experiments,
-        "budget.hours": options.hours,
-        "budget.usd": options.usd,
-        "seed": options.seed,
-    }
-    return (*options.overrides, *(f"{key}={value}" for key, value in pairs.items() if value is not None))
-
-
-def prepare(paths: SessionPaths, asked: EngineOptions) -> Setup:
+def prepare(paths: SessionPaths, asked: EngineOptions) -> Start:
     """Check the project, the program, the repository, the devices and the researcher.
 
     Raises ProgramError, ProjectError (UncommittedChanges when the editable files differ from HEAD), UsageError,
@@ -103,15 +77,10 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Setup:
     """
     check_name(paths.name)
     _check_folders(paths)
-    resumed = paths.database.exists()
-    options = merge(_stored(paths), asked) if resumed else asked
-    if resumed and not paths.program.exists():
-        program = parse(_as_started(paths), overrides_of(options))
-    else:
-        program = load(paths.program if resumed else paths.project / "program.md", overrides_of(options))
-    repo = Repository.open(paths.project)
-    if resumed:
-        commit = _started_at(paths)
+    if paths.database.exists():
+        begun = _state(paths)
+        options, program, before = _going_on(paths, begun, asked)
+        repo, commit = Repository.open(paths.project), begun.session.commit if begun.session else ""
         if not repo.commit_exists(commit):
             raise SessionError(
                 f"the commit {commit[:10]} this session started from is gone from the repository",
@@ -119,6 +88,8 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Setup:
                 mend="fetch it back, or start another session with --session NAME",
             )
     else:
+        options, program, before = asked, load(paths.project / "program.md", overrides_of(asked)), None
+        repo = Repository.open(paths.project)
         check_files(program, paths.project)
         commit = _fresh_commit(paths, repo, program, options)
     checkout = repo.checked_out_at(paths.branch, apart_from=paths.worktrees)
@@ -139,12 +110,55 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Setup:
         )
     programs = _programs(program, env, paths.project)
     researcher = make_researcher(options, program.seed)
-    return Setup(
-        paths, program, options, repo, commit, slots, researcher, cage.probe(), env,
-        environment.trusted_environment(paths.project),
-        environment.readable_roots(env, programs), program.seed,
-        device.Devices().describe(),
+    setup = Setup(
+        paths=paths,
+        repo=repo,
+        commit=commit,
+        kind="cuda" if slots[0].startswith("gpu") else "cpu",
+        cage=cage.probe(),
+        environment=env,
+        trusted_environment=environment.trusted_environment(paths.project),
+        python=environment.readable_roots(env, programs),
+        seed=program.seed,
+        device=device.Devices().describe(),
+        errand=asked.errand,
+    )
+    return Start(
+        setup=setup, program=program, options=options, slots=slots, researcher=researcher,
+        asked=overrides_of(asked), before=before,
     )  # fmt: skip
+
+
+def _going_on(paths: SessionPaths, begun: State, asked: EngineOptions) -> tuple[EngineOptions, Program, Program | None]:
+    """A begun session's options and program.md, and the latter as the last engine went by it (`Start.before`).
+
+    Raises UsageError for an option with which new results could not be compared with the session's own.
+    """
+    kept = load_options(paths)
+    was = overrides_of(kept or EngineOptions())
+    options = merge(kept or EngineOptions(), asked)
+    if paths.program.exists():
+        program = load(paths.program, overrides_of(options))
+    elif begun.program:
+        program = parse(begun.program, overrides_of(options))
+    else:
+        raise SessionError("the session's program.md is gone", where=str(paths.program), mend="put it back")
+    same = _readable(program.text, was) if kept else None
+    # Another machine may have no sandbox that works: the consent to that is not part of what the numbers rest on.
+    words = changed_basis(same, replace(program, limits_only=same.limits_only)) if same else []
+    if words:
+        raise UsageError(
+            f"{', '.join(words)} cannot change in a session that has begun: its results could not be compared any more",
+            mend="leave that option out, or start another session with --session NAME",
+        )
+    return options, program, _readable(begun.program, was)
+
+
+def _readable(text: str, overrides: tuple[str, ...]) -> Program | None:
+    try:
+        return parse(text, overrides)
+    except AutoresearchError:
+        return None
 
 
 def _check_folders(paths: SessionPaths) -> None:
@@ -207,40 +221,24 @@ def _fresh_commit(paths: SessionPaths, repo: Repository, program: Program, optio
     return commit
 
 
-def _stored(paths: SessionPaths) -> Mapping[str, Any]:
-    stored = read_json(paths.settings).get("options", {})
-    return stored if isinstance(stored, dict) else {}
-
-
-def _as_started(paths: SessionPaths) -> str:
-    """The text of program.md that the log holds. Raises SessionError where it holds none."""
+def _state(paths: SessionPaths) -> State:
+    """The session as its log has it. Raises SessionError for a log without a beginning."""
     log = Log.read(paths.database)
     try:
-        begun = next((event.body for event in log.of_type("session_started")), None)
+        state = log.load()
     finally:
         log.close()
-    text = begun.program if isinstance(begun, e.SessionStarted) else ""
-    if not text:
-        raise SessionError("the session's program.md is gone", where=str(paths.program), mend="put it back")
-    return text
-
-
-def _started_at(paths: SessionPaths) -> str:
-    log = Log.read(paths.database)
-    try:
-        session = log.load().session
-    finally:
-        log.close()
-    if session is None:
+    if state.session is None:
         raise SessionError("the session's log has no beginning", where=str(paths.database))
-    return session.commit
+    return state
 
 
-def open_log(setup: Setup) -> Log:
+def open_log(start: Start) -> Log:
     """Create the session's folder and log, or open them again; either way this engine has taken the session."""
-    paths, program = setup.paths, setup.program
-    remember(setup)
-    if paths.database.exists():
+    setup, program, paths = start.setup, start.program, start.setup.paths
+    save_options(paths, start.options)
+    begun = paths.database.exists()
+    if begun:
         log = Log.append_to(paths.database)
     else:
         for folder in (paths.worktrees, paths.folder / "runs", paths.folder / "reasoning"):
@@ -250,44 +248,29 @@ def open_log(setup: Setup) -> Log:
             inside = "" if setup.repo.prefix == "." else f"{setup.repo.prefix}/"
             setup.repo.exclude(f"/{inside}sessions/")
         log = Log.create(paths.database)
-        log.append([with_prior(_session_started(setup), paths, setup.slots, setup.device)])
-    log.append(
-        [
-            e.EngineStarted(
-                os.getpid(),
-                device.boot_id(),
-                setup.researcher.name,
-                setup.researcher.model,
-                setup.slots,
-                setup.cage.tier,
-                setup.cage.note,
-                f"{platform.node()}: {setup.device}",
-                versions(),
-            ),
-            *in_force(setup, log.state),
-        ]
-    )
+        log.append([with_prior(_session_started(start), paths, start.slots, setup.device)])
+    facts = following(log.state, start.before if begun else program, program, start.asked)
+    log.append([_engine_started(start), *facts])
     return log
 
 
-def remember(setup: Setup) -> None:
-    """Keep the options beside the log, so that the next engine goes on with them."""
-    write_json(setup.paths.settings, {"options": {**asdict(setup.options), "errand": None}})
+def _engine_started(start: Start) -> e.EngineStarted:
+    setup, researcher = start.setup, start.researcher
+    return e.EngineStarted(
+        pid=os.getpid(),
+        boot_id=device.boot_id(),
+        researcher=researcher.name,
+        model=researcher.model,
+        slots=start.slots,
+        sandbox=setup.cage.tier,
+        sandbox_note=setup.cage.note,
+        device=f"{platform.node()}: {setup.device}",
+        versions=versions(),
+    )
 
 
-def in_force(setup: Setup, state: State) -> list[e.Body]:
-    """What the log does not say yet of the budget and the approval mode as this engine starts."""
-    budget = asdict(setup.program.budget)
-    facts: list[e.Body] = []
-    if dict(state.budget) != budget:
-        facts.append(e.BudgetChanged(budget))
-    if state.approve != setup.program.approve:
-        facts.append(e.ApprovalModeChanged(setup.program.approve))
-    return facts
-
-
-def _session_started(setup: Setup) -> e.SessionStarted:
-    program = setup.program
+def _session_started(start: Start) -> e.SessionStarted:
+    setup, program = start.setup, start.program
     return e.SessionStarted(
         session=setup.paths.name,
         project=str(setup.paths.project),

@@ -13,6 +13,7 @@ from typing import Any
 from core.clock import now
 from core.engine.briefing import Briefing
 from core.engine.journal import Journal
+from core.engine.session_settings import SessionSettings
 from core.engine.setup import Setup
 from core.engine.stream import ThinkingStream
 from core.record import events as e
@@ -39,17 +40,18 @@ class Thought:
 class Thinker:
     """Turns an experiment into a logged proposal with a commit, a researcher's or a person's own."""
 
-    def __init__(self, setup: Setup, journal: Journal) -> None:
+    def __init__(self, setup: Setup, settings: SessionSettings, journal: Journal) -> None:
         self._setup = setup
+        self._settings = settings
         self._journal = journal
-        self.briefing = Briefing(setup, journal)
+        self.briefing = Briefing(setup, settings, journal)
         self.now: Thought | None = None
         self.counted: Callable[[float], None] = lambda usd: None  # called between two answers: see ThinkingStream
         self._numbering = asyncio.Lock()  # experiments are numbered one at a time, whoever proposes them
 
     async def begin(self, number: Callable[[], int]) -> int:
         """Log that an experiment is being thought about; `number` says which when its turn has come."""
-        researcher = self._setup.researcher
+        researcher = self._settings.researcher
         async with self._numbering:
             experiment = number()
             parent, commit, forked = self._parent()
@@ -77,10 +79,10 @@ class Thinker:
         self.now = Thought(experiment, now(), stream)
         try:
             async with stream:
-                proposal = await self._setup.researcher.propose(brief, stream)
+                proposal = await self._settings.researcher.propose(brief, stream)
         finally:
             self.now = None
-        seconds, model = round(time.monotonic() - started, 2), self._setup.researcher.model
+        seconds, model = round(time.monotonic() - started, 2), self._settings.researcher.model
         try:
             changed = await asyncio.to_thread(brief.check, proposal)
         except EditError:

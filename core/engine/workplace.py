@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 
+from core.engine.session_settings import SessionSettings
 from core.engine.setup import Setup
 from core.lab import caches, cage, device, environment, runner, scorer
 from core.lab.committed import lay_inputs
@@ -31,8 +32,9 @@ DISK_LIMIT = 20 * 2**30
 class Workplace:
     """Builds what a run, a check or a scoring needs. Knows no log and no slots."""
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: Setup, settings: SessionSettings) -> None:
         self._setup = setup
+        self._settings = settings
         self._seal: Seal | None = None
         self._stop: Callable[[str], Awaitable[None]] | None = None
         self.prepared = Prepared()
@@ -66,7 +68,7 @@ class Workplace:
     @property
     def overlaps(self) -> bool:
         """Whether a run's start-up and its clock can be told apart: it then starts up while the last one is scored."""
-        return self._setup.program.score is not None and bool(self.prepared.train)
+        return self._settings.program.score is not None and bool(self.prepared.train)
 
     def checkout(self, path: Path, commit: str) -> Path:
         """A worktree of `commit` at `path` with the project's inputs linked in. Returns the project's folder in it."""
@@ -77,7 +79,7 @@ class Workplace:
 
     def _inputs(self) -> dict[str, Path]:
         """The project's inputs that are there, by the name of their link in a worktree."""
-        named = {name.rstrip("/"): self._setup.project / name.rstrip("/") for name in self._setup.program.inputs}
+        named = {name.rstrip("/"): self._setup.project / name.rstrip("/") for name in self._settings.program.inputs}
         return {name: source for name, source in named.items() if source.exists()}
 
     def spec(self, run: int, slot: str, seed: int, commit: str) -> runner.JobSpec:
@@ -85,7 +87,7 @@ class Workplace:
 
         Raises ProjectError when the command is not found there.
         """
-        program, kind = self._setup.program, self._setup.kind
+        program, kind = self._settings.program, self._setup.kind
         folder, top = self._setup.paths.run(run), self._setup.paths.worktree(run)
         budget = program.run_budget(kind)
         cache = self._caches.seed()
@@ -128,7 +130,7 @@ class Workplace:
             cwd=cwd,
             env=env,
             cage=self.cage_of(top),
-            memory_limit=_memory_limit(self._setup),
+            memory_limit=_memory_limit(self._settings),
             process_limit=PROCESS_LIMIT,
             disk_limit=DISK_LIMIT,
             **limits,
@@ -139,7 +141,7 @@ class Workplace:
 
     def cage_of(self, top: Path) -> cage.CageSpec:
         """What a command that works in `top` may touch."""
-        program = self._setup.program
+        program = self._settings.program
         inputs = [(self._setup.project / name).resolve() for name in program.inputs]
         return cage.CageSpec(
             worktree=top,
@@ -175,7 +177,7 @@ class Workplace:
             cage=tuple(cage.command(self._scoring_cage(run))),
             env=env,
             timeout=SCORE_TIMEOUT,
-            metric=setup.program.metric.name,
+            metric=self._settings.program.metric.name,
             inputs=self._inputs(),
         )
         for last in (False, True):
@@ -198,7 +200,7 @@ class Workplace:
         started = time.monotonic()
         try:
             await asyncio.to_thread(self.checkout, path, commit)
-            limit = setup.program.check_seconds
+            limit = self._settings.program.check_seconds
             spec = self._job(
                 run=0, folder=folder, command=command, top=path, env=device.slot_environment("cpu0"), seconds=limit,
                 limit_seconds=limit, startup_seconds=limit, saving_seconds=limit, plain=True,
@@ -232,7 +234,8 @@ async def start(spec: runner.JobSpec) -> runner.Job:
         raise
 
 
-def _memory_limit(setup: Setup) -> int:
-    if setup.program.memory_gb is not None:
-        return int(setup.program.memory_gb * 2**30)
-    return int(psutil.virtual_memory().total * 0.9 / len(setup.slots))
+def _memory_limit(settings: SessionSettings) -> int:
+    gigabytes = settings.program.memory_gb
+    if gigabytes is not None:
+        return int(gigabytes * 2**30)
+    return int(psutil.virtual_memory().total * 0.9 / len(settings.slots))

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from core.engine.session_settings import SessionSettings
 from core.engine.setup import Setup
 from core.engine.workplace import Workplace
 from core.git import Git
@@ -44,14 +45,15 @@ _IDENTITY = {
 class EngineWorkshop:
     """Makes benches for one experiment, with the code of `commit`."""
 
-    def __init__(self, setup: Setup, place: Workplace, experiment: int, commit: str) -> None:
+    def __init__(self, setup: Setup, settings: SessionSettings, place: Workplace, experiment: int, commit: str) -> None:
         self._setup = setup
+        self._settings = settings
         self._place = place
         self._base = setup.paths.worktrees / f"bench-{experiment}"
         self._commit = commit
 
     async def open(self) -> Bench:
-        bench = _Bench(self._setup, self._place, self._base, self._commit)
+        bench = _Bench(self._setup, self._settings, self._place, self._base, self._commit)
         await asyncio.to_thread(bench.lay)
         return bench
 
@@ -66,8 +68,8 @@ class _Known:
 
 
 class _Bench:
-    def __init__(self, setup: Setup, place: Workplace, base: Path, commit: str) -> None:
-        self._setup, self._place, self._base, self._commit = setup, place, base, commit
+    def __init__(self, setup: Setup, settings: SessionSettings, place: Workplace, base: Path, commit: str) -> None:
+        self._setup, self._settings, self._place, self._base, self._commit = setup, settings, place, base, commit
         self._top = base / "tree" / setup.repo.prefix
         self._known: dict[str, _Known] = {}
 
@@ -159,7 +161,7 @@ class _Bench:
 
     def _frozen(self) -> list[Path]:
         """What may not be changed, whole folders where nothing in them may be. Empty when it is too much."""
-        edit, found = self._setup.program.edit, list[Path]()
+        edit, found = self._settings.program.edit, list[Path]()
         starts = [_fixed_start(pattern) for pattern in edit]
 
         def visit(folder: str) -> None:
@@ -185,7 +187,7 @@ class _Bench:
         return await asyncio.to_thread(self._changes)
 
     def _changes(self) -> Changes:
-        edit = self._setup.program.edit
+        edit = self._settings.program.edit
         files: dict[str, str] = {}
         wrong: dict[str, str] = {}
         outside: list[str] = []

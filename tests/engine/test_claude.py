@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.client import EngineOptions, request, start_engine
-from core.engine.setup import merge
+from core.options import merge
 from core.record import commands as c
 from core.record import events as e
 from core.record.errors import EngineError
@@ -152,7 +152,7 @@ def test_a_budget_is_not_passed_by_a_talk_that_never_ends_nor_by_streams_that_br
 
 
 def test_another_researcher_does_not_inherit_the_model() -> None:
-    before = {"researcher": "command", "model": "codex", "usd": 3.0}
+    before = EngineOptions(researcher="command", model="codex", usd=3.0)
     assert merge(before, EngineOptions(researcher="claude")).model is None
     assert (
         merge(before, EngineOptions(hours=1.0)).model

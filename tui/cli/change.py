@@ -80,15 +80,16 @@ def program(arguments: Namespace, out: Output) -> int:
     """What program.md will change at the next experiment; 1 when it will be refused."""
     from core.client import read_state
     from core.frontmatter import NAME
+    from core.options import session_overrides
     from core.program import check_change, load, parse
 
     paths = session_of(arguments)
-    old, path = read_state(paths).program, paths.project / NAME
+    old, path, overrides = read_state(paths).program, paths.project / NAME, session_overrides(paths)
     trouble = ""
     try:
-        new = load(path)
+        new = load(path, overrides)
         if new.text != old:
-            check_change(parse(old), new)
+            check_change(parse(old, overrides), new)
     except AutoresearchError as error:
         trouble = str(error)
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""

@@ -7,10 +7,10 @@ from argparse import Namespace
 from pathlib import Path
 
 from core import invocation, views
+from core.options import EngineOptions
 from core.record.errors import AutoresearchError, NoSuchSession, SessionBusy, UncommittedChanges, UsageError
 from core.record.state import State
 from core.session import (
-    EngineOptions,
     SessionPaths,
     check_name,
     disk_trouble,

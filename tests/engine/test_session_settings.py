@@ -1,0 +1,208 @@
+"""What a session's options and changes come to: the engine, the log and every screen agree, after a restart too."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from core.client import EngineOptions, read_state, start_engine
+from core.engine.session_settings import following
+from core.options import load_options
+from core.program import Program, parse
+from core.record import commands as c
+from core.record import events as e
+from core.record.errors import UsageError
+from core.record.events import Body, Event
+from core.record.fold import fold
+from core.record.state import State
+from core.session import SessionPaths
+from tests.cli.command import run
+from tests.engine.support import engine, events_named, kill_engine, wait_for, wait_state
+from tests.engine.test_steering import accepted, patch
+from tests.projects import PROGRAM, make_project
+from tests.tui.stage import Playing, Stage
+from tui.model import Model
+from tui.screens.steer import ChangeCard
+from tui.theme import Look
+
+# --- the rule ---
+
+
+def state_of(program: Program, *more: Body) -> State:
+    budget = {"hours": program.budget.hours, "experiments": program.budget.experiments, "usd": program.budget.usd}
+    started = e.SessionStarted(
+        "s", "/p", "autoresearch/s", "abc", "loss", "min", True, "10s", budget, ("train.py",), 1, "0", program.text
+    )
+    state = State()
+    for seq, body in enumerate((started, e.ApprovalModeChanged(program.approve), *more), 1):
+        fold(state, Event(seq, 1.0, body))
+    return state
+
+
+def edited(**keys: str) -> Program:
+    """The program with these keys of [budget], and `approve` on top."""
+    approve = keys.pop("approve", None)
+    lines = "".join(f"{key} = {value}\n" for key, value in keys.items())
+    text = PROGRAM.replace('run = "10s"\n', f'run = "10s"\n{lines}')
+    return parse(text.replace("+++\n", f"+++\napprove = {approve}\n", 1) if approve else text)
+
+
+SET_HOURS = e.BudgetChanged({"hours": 5.0, "experiments": None, "usd": None})
+
+
+def test_an_edited_value_comes_into_force() -> None:
+    before, after = edited(hours="2"), edited(hours="3", usd="1.5", approve="true")
+    facts = following(state_of(before), before, after)
+    assert [type(fact) for fact in facts] == [e.ProgramChanged, e.BudgetChanged, e.ApprovalModeChanged]
+    assert facts[1] == e.BudgetChanged({"hours": 3.0, "experiments": None, "usd": 1.5})
+    assert following(state_of(before), before, before) == []
+
+
+def test_what_a_person_set_stays_whatever_the_file_says() -> None:
+    before = edited(hours="2")
+    after = edited(hours="3", experiments="7", approve="true")
+    state = state_of(before, SET_HOURS, e.ApprovalModeChanged(True))
+    facts = following(state, before, after)
+    assert e.BudgetChanged({"hours": 5.0, "experiments": 7, "usd": None}) in facts
+    assert not any(isinstance(fact, e.ApprovalModeChanged) for fact in facts)
+
+
+def test_what_is_asked_for_at_a_start_goes_before_it() -> None:
+    before = edited(hours="2")
+    state = state_of(before, SET_HOURS, e.ApprovalModeChanged(True))
+    for asked in (("budget.hours=2",), ("budget={hours=2}",)):
+        facts = following(state, before, before, asked)
+        assert facts == [e.BudgetChanged({"hours": 2.0, "experiments": None, "usd": None})], asked
+    assert following(state, before, before, ("approve=false",)) == [e.ApprovalModeChanged(False)]
+    assert following(state, before, before, ("decide.keep=2",)) == []
+
+
+def test_of_what_is_not_known_any_more_the_log_decides() -> None:
+    program = edited(hours="2")
+    assert following(state_of(program, SET_HOURS), None, program) == []
+
+
+def test_turning_approval_off_lets_run_what_waits() -> None:
+    before, after = edited(approve="true"), edited()
+    waiting = (e.ExperimentStarted(1, 0, "abc", "human"), e.ApprovalRequested(1))
+    facts = following(state_of(before, *waiting), before, after)
+    assert facts[1:] == [e.ApprovalGiven(1, True), e.ApprovalModeChanged(False)]
+
+
+# --- on a real engine ---
+
+OPTIONS = EngineOptions(
+    researcher="human", slots="cpu:2", seed=7, experiments=30, hours=2.0, usd=5.0, run_budget="8s",
+    overrides=("decide.baseline=5", "approve=true"),
+)  # fmt: skip
+RESTED = EngineOptions()  # a restart with nothing asked for
+
+
+def model_of(paths: SessionPaths) -> Model:
+    source = Playing(Stage(paths, 0.0))
+    return Model(source, Look(), lambda: 0.0)
+
+
+def restarted(paths: SessionPaths, options: EngineOptions = RESTED) -> State:
+    """The State once another engine has taken the session."""
+    kill_engine(paths)
+    before = len(events_named(paths, e.EngineStarted))
+    start_engine(paths, options)
+    wait_for(lambda: len(events_named(paths, e.EngineStarted)) > before, "the next engine")
+    return wait_state(paths, lambda s: s.state == "running", "the session going on")
+
+
+def status(paths: SessionPaths) -> dict[str, object]:
+    found: dict[str, object] = json.loads(run(paths.project, "status", "--json").stdout)
+    return found
+
+
+def shown(paths: SessionPaths) -> dict[str, str]:
+    """What the app's card for changing a session says."""
+    rows = ChangeCard(model_of(paths), lambda *_: None).rows()
+    return {row.name: row.value for row in rows if row.name != "model"}
+
+
+@pytest.mark.slow
+def test_what_is_shown_is_what_the_engine_uses(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p")
+    options = {name: getattr(OPTIONS, name) for name in EngineOptions.__dataclass_fields__}
+    with engine(project, **options) as paths:
+        wait_state(paths, lambda s: s.experiments.get(0) and s.experiments[0].runs, "a run")
+        assert model_of(paths).baseline_runs == 5, "the screen says another number of runs than the engine makes"
+        state = wait_state(paths, lambda s: s.baseline and s.state == "running", "the baseline")
+        assert state.baseline is not None and state.baseline.n == 5 and status(paths)["baseline"]["n"] == 5  # type: ignore[index]
+        assert state.session is not None and (state.session.seed, state.session.run_budget) == (7, "8s")
+        assert {r.budget for r in state.experiments[0].runs} == {"8s"}
+        assert state.budget == {"hours": 2.0, "experiments": 30, "usd": 5.0}
+        assert state.slots == ("cpu0", "cpu1") and state.approve and state.researcher == "human"
+
+        accepted(paths, c.ChangeBudget(hours=3.0))
+        accepted(paths, c.ApproveMode(False))
+        accepted(paths, c.ChangeSlots("cpu:1"))
+        kept = load_options(paths)
+        assert kept == replace(OPTIONS, slots="cpu:1"), "the budget has two homes"
+        assert shown(paths) == {"researcher": "human", "slots": "cpu0", "experiments": "30", "hours": "3", "usd": "5"}
+        state = restarted(paths)
+        assert state.budget == {"hours": 3.0, "experiments": 30, "usd": 5.0}
+        assert state.slots == ("cpu0",) and not state.approve and model_of(paths).baseline_runs == 5
+        assert shown(paths) == {"researcher": "human", "slots": "cpu0", "experiments": "30", "hours": "3", "usd": "5"}
+
+        # An edit of the file: what the command line and a person gave goes before it.
+        edit = PROGRAM.replace('run = "10s"', 'run = "9s"\nhours = 9\nusd = 1').replace("Make RATE", "Please make RATE")
+        (project / "program.md").write_text(edit)
+        pending = run(project, "program")
+        assert pending.returncode == 0 and "hours = 9" in pending.stdout, "checked without the session's overrides"
+        accepted(paths, c.Propose("nearer", patch=patch("0.5", "0.45")))
+        state = wait_state(paths, lambda s: s.program_changes == 1 and s.judged == 1, "the edit and a verdict")
+        assert state.program == edit and state.budget["hours"] == 3.0 and state.budget["usd"] == 5.0
+        [tried] = [x.runs[0] for x in state.experiments.values() if x.number and x.runs]
+        assert (tried.budget, tried.slot) == ("8s", "cpu0")
+        assert restarted(paths).budget["hours"] == 3.0
+
+        state = restarted(paths, EngineOptions(hours=4.0, overrides=("approve=true",)))
+        assert state.budget["hours"] == 4.0 and state.approve, "a start that asks is heard"
+        assert restarted(paths).approve and read_state(paths).budget["hours"] == 4.0
+
+
+@pytest.mark.slow
+def test_a_restart_cannot_change_what_the_numbers_rest_on(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p")
+    with engine(project, researcher="human", slots="cpu:1", run_budget="8s") as paths:
+        wait_state(paths, lambda s: s.baseline, "the baseline")
+        kill_engine(paths)
+        for asked, word in (
+            (EngineOptions(run_budget="9s"), "[budget] run"),
+            (EngineOptions(seed=9), "seed"),
+            (EngineOptions(seed=0), "seed"),
+            (EngineOptions(overrides=("decide.baseline=4", "sandbox.network=true")), "[decide] baseline, [sandbox]"),
+        ):
+            with pytest.raises(UsageError, match="cannot change in a session that has begun") as refusal:
+                start_engine(paths, asked)
+            assert word in str(refusal.value) and refusal.value.mend
+        assert load_options(paths) == EngineOptions(researcher="human", slots="cpu:1", run_budget="8s")
+        start_engine(paths, EngineOptions(run_budget="8s", overrides=("sandbox.limits_only=true",)))
+        wait_state(paths, lambda s: s.state == "running", "the session going on with the same again")
+
+
+@pytest.mark.slow
+def test_lost_options_and_a_lost_program_stop_no_session(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p")
+    with engine(project, researcher="human", slots="cpu:1", hours=2.0) as paths:
+        wait_state(paths, lambda s: s.baseline, "the baseline")
+        edit = PROGRAM.replace("Make RATE", "Please make RATE")
+        (project / "program.md").write_text(edit)
+        accepted(paths, c.Propose("nearer", patch=patch("0.5", "0.45")))
+        wait_state(paths, lambda s: s.program_changes == 1, "the edit")
+        paths.settings.write_text("junk")
+        paths.program.unlink()
+        state = restarted(paths, EngineOptions(researcher="human"))
+        assert state.budget["hours"] == 2.0 and state.program == edit and state.program_changes == 1
+        paths.settings.unlink()
+        assert restarted(paths, EngineOptions(researcher="human", run_budget="10s")).budget["hours"] == 2.0
+        # A copy that was edited by hand is in force, and the log says so.
+        paths.program.write_text(edit.replace("Please", "Kindly"))
+        assert "Kindly" in restarted(paths).program
