@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
+from core.options import EngineOptions, save_options
 from core.record import commands as c
 from core.record import events as e
 from core.record.errors import UsageError
@@ -121,6 +122,18 @@ async def test_program_is_changed_only_when_it_reads(tmp_path: Path, monkeypatch
         await pilot.press("y")
         await until(pilot, lambda: "program.md is written" in text_of(app))
         assert (project / "program.md").read_text() == PROGRAM.replace("better", "best")
+
+
+async def test_program_is_checked_with_the_sessions_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    editor = 'sed -i \'s/run = "10s"/run = "soon"/\' program.md'
+    async with at_work(tmp_path, editor, monkeypatch) as (pilot, app, source, _):
+        await pilot.press("E")
+        await until(pilot, lambda: isinstance(app.screen, DiffCard) and "'soon' is no run budget" in text_of(app), 20.0)
+        awake(app)
+        await pilot.press("escape")
+        save_options(source.paths, EngineOptions(run_budget="20s"))
+        await pilot.press("E")
+        await until(pilot, lambda: isinstance(app.screen, DiffCard) and "write it" in text_of(app), 20.0)
 
 
 def test_the_editor_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
