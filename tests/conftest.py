@@ -6,6 +6,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,17 +21,26 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 _NOT_OURS = (
     "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "OPENAI_API_KEY", "OPENAI_BASE_URL", "NO_COLOR", "AUTORESEARCH_LOOK",
-    "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "PYTHONIOENCODING", "PYTHONUNBUFFERED",
+    "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "PYTHONIOENCODING", "PYTHONUNBUFFERED", "AUTORESEARCH_KEYS", "AUTORESEARCH_BACKOFF",
+    "PYTHONDONTWRITEBYTECODE",  # hundreds of processes would compile the same modules
 )  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def state_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """`AUTORESEARCH_HOME` for this test alone; in /tmp itself, since a socket's path must be short."""
+@contextmanager
+def own_state() -> Iterator[Path]:
+    """`AUTORESEARCH_HOME` of its own and no key; in /tmp itself, since a socket's path must be short."""
     folder = Path(tempfile.mkdtemp(prefix="ar-", dir="/tmp"))
-    monkeypatch.setenv("AUTORESEARCH_HOME", str(folder))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
-    for name in _NOT_OURS:
-        monkeypatch.delenv(name, raising=False)
-    yield folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUTORESEARCH_HOME", str(folder))
+        patch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
+        for name in _NOT_OURS:
+            patch.delenv(name, raising=False)
+        yield folder
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def state_folder() -> Iterator[Path]:
+    """The state folder of this test alone. A file whose tests share an engine has one fixture for all of them."""
+    with own_state() as folder:
+        yield folder

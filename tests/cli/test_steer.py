@@ -58,9 +58,7 @@ def test_wrong_words_are_a_usage_error(words: list[str], tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_steering_a_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTORESEARCH_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+def test_steering_a_session(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p")
     script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.4", seconds=FOREVER), rate("0.45", "0.4")])
 

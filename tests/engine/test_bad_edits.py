@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from core.record import events as e
 from tests.engine.support import engine, events_named, wait_end
 from tests.projects import PROGRAM, git, make_project, rate, write_script
@@ -27,11 +25,6 @@ BAD: tuple[tuple[dict[str, Any], str], ...] = (
     ({"path": "train.py", "content": "#" * 2_000_001}, "more than 2,000,000"),
     ({"path": "train.py", "search": "RATE = 0.5", "replace": "RATE = 0.5"}, "no effect"),
 )
-
-
-@pytest.fixture(autouse=True)
-def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTORESEARCH_HOME", str(tmp_path / "home"))
 
 
 def test_none_of_them_runs_and_windows_line_ends_stay(tmp_path: Path) -> None:

@@ -14,12 +14,6 @@ from tests.engine.test_steering import FOREVER, accepted, judged, patch, refused
 from tests.projects import PROGRAM, TRAIN, make_project, rate, write_script
 
 
-@pytest.fixture(autouse=True)
-def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTORESEARCH_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
-
-
 @pytest.mark.slow
 def test_budgets_slots_and_researcher_change_and_stay_changed(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p")

@@ -27,12 +27,6 @@ GOOD = {
 BAD = {"tool": {**GOOD["tool"], "edits": [{**EDIT, "search": "RATE = 7"}]}}  # type: ignore[dict-item]
 
 
-@pytest.fixture(autouse=True)
-def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTORESEARCH_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("AUTORESEARCH_BACKOFF", "0.01")
-
-
 def _serve(monkeypatch: pytest.MonkeyPatch, server: Server, key: str = "sk-test") -> None:
     monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
     monkeypatch.setenv("ANTHROPIC_API_KEY", key)

@@ -10,8 +10,6 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-import pytest
-
 import core
 from core.client import EngineOptions, read_events, read_state
 from core.record import events as e
@@ -33,8 +31,7 @@ sys.exit(main())
 BY_THE_WALL = {"core/lab/leftovers.py"}
 
 
-def test_the_clock_is_set_while_a_session_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTORESEARCH_HOME", str(tmp_path / "home"))
+def test_the_clock_is_set_while_a_session_runs(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p")
     script = write_script(tmp_path / "s.jsonl", [rate("0.5", f"0.6{n}", seconds=0.3) for n in range(4)])
     options = EngineOptions(researcher="scripted", script=str(script), slots="cpu:1", hours=1.0)

@@ -41,8 +41,6 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (home / ".agent" / "login").write_text("mine")
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
-    monkeypatch.setenv("AUTORESEARCH_HOME", str(tmp_path / "state"))
-    monkeypatch.setenv("AUTORESEARCH_BACKOFF", "0.01")
     monkeypatch.setenv("SECRET_TOKEN", "s3cret")
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-s3cret")
     monkeypatch.setenv("MY_API_KEY", "sk-agent")

@@ -18,12 +18,6 @@ from tests.engine.support import engine, events_named, final_verdicts, kill_engi
 from tests.projects import TRAIN, git, make_project, rate, write_script
 
 
-@pytest.fixture(autouse=True)
-def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTORESEARCH_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
-
-
 def _project(tmp_path: Path, seconds: float) -> tuple[Path, Path]:
     project = make_project(tmp_path / "p", train=TRAIN.replace("SECONDS = 0.05", f"SECONDS = {seconds}"))
     script = write_script(tmp_path / "s.jsonl", [rate("0.5", f"0.{n}") for n in (45, 9, 40, 8, 35, 7)])

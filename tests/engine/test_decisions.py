@@ -23,12 +23,6 @@ NOISY = TRAIN.replace(
 )
 
 
-@pytest.fixture(autouse=True)
-def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTORESEARCH_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
-
-
 def _verdicts(paths: SessionPaths, experiment: int) -> list[str]:
     bodies = [event.body for event in events_named(paths, e.Judged)]
     return [b.verdict for b in bodies if isinstance(b, e.Judged) and b.experiment == experiment]

@@ -22,8 +22,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.slow
-def test_a_session_outlasts_a_full_disk(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTORESEARCH_HOME", str(tmp_path / "home"))
+def test_a_session_outlasts_a_full_disk(small: Path, tmp_path: Path) -> None:
     project = make_project(small / "p", train=TRAIN.replace("SECONDS = 0.05", "SECONDS = 2.0"))
     script = write_script(tmp_path / "script.jsonl", [rate("0.5", "0.4"), rate("0.5", "0.45")])
     with engine(project, researcher="scripted", script=str(script), slots="cpu:2") as paths:
@@ -41,11 +40,8 @@ def test_a_session_outlasts_a_full_disk(small: Path, tmp_path: Path, monkeypatch
 
 
 @pytest.mark.slow  # two runs that fill eight megabytes, and the engine's look at the disk after each
-def test_a_run_that_fills_the_disk_does_not_stop_the_session(
-    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_fills_the_disk_does_not_stop_the_session(small: Path, tmp_path: Path) -> None:
     """One that dies of it, and one that does not mind: what they left makes room for the word of their end."""
-    monkeypatch.setenv("AUTORESEARCH_HOME", str(tmp_path / "home"))
     project = make_project(small / "p")
     filling = "open('big', 'ab', 0).write(bytes(1 << 26))"
     while_one_can = f"try:\n    while {filling}: pass\nexcept OSError: pass\n"

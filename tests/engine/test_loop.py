@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from core.client import read_events, request
 from core.record import commands as c
 from core.record import events as e
 from core.session import SessionPaths
 from tests.engine.support import engine, events_named, wait_end, wait_state
 from tests.projects import TRAIN, git, make_project, rate, write_script
-
-
-@pytest.fixture(autouse=True)
-def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTORESEARCH_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
 
 
 def test_a_script_is_played_judged_and_kept_in_git(tmp_path: Path) -> None:

@@ -38,9 +38,7 @@ def test_a_person_then_a_model_then_a_key_that_is_revoked_and_mended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = make_project(tmp_path / "p")
-    monkeypatch.setenv("AUTORESEARCH_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("AUTORESEARCH_BACKOFF", "0.01")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-first")
     with Provider([], key="sk-first") as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)

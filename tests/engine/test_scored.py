@@ -17,12 +17,6 @@ from tests.engine.support import engine, events_named, final_verdicts, kill_engi
 from tests.projects import SCORED_PROGRAM, SCORED_TRAIN, make_project, make_scored_project, rate, write_script
 
 
-@pytest.fixture(autouse=True)
-def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTORESEARCH_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
-
-
 def _scoring(paths: SessionPaths) -> dict[int, tuple[float, float]]:
     """From when to when each run was scored."""
     begun = {

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from core.client import request
+from core.client import read_state, request
 from core.record import commands as c
 from core.record import events as e
 from core.record.state import State
 from core.session import SessionPaths
+from tests.conftest import own_state
 from tests.engine.support import engine, events_named, kill_engine, wait_end, wait_for, wait_state
-from tests.projects import git, make_project, rate, write_script
+from tests.projects import TRAIN, git, make_project, rate, write_script
 
 FOREVER = 3600.0  # seconds of a thought that somebody else ends
-
-
-@pytest.fixture(autouse=True)
-def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AUTORESEARCH_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
 
 
 def accepted(paths: SessionPaths, command: c.Command) -> str:
@@ -53,77 +50,142 @@ def judged(paths: SessionPaths, number: int) -> State:
     )
 
 
-@pytest.mark.slow
-def test_words_and_experiments_of_ones_own(tmp_path: Path) -> None:
-    project = make_project(tmp_path / "p")
-    script = write_script(
-        tmp_path / "s.jsonl", [rate("0.5", "0.4", seconds=FOREVER, thinking="long " * 9), rate("0.32", "0.36")]
-    )
-    with engine(project, researcher="scripted", script=str(script), slots="cpu:1") as paths:
+@pytest.fixture(autouse=True, scope="module")
+def state_folder() -> Iterator[Path]:
+    """One for all of these tests: they share an engine."""
+    with own_state() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def session(state_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SessionPaths]:
+    """A session with a baseline whose researcher thinks about experiment 1 until it is skipped."""
+    folder = tmp_path_factory.mktemp("steering")
+    edits = [{"path": "train.py", "content": TRAIN.replace("RATE = 0.5", "RATE = 0.95")}]  # whatever it builds on
+    thought = rate("0.5", "0.96", seconds=FOREVER, thinking="long " * 9)
+    script = write_script(folder / "s.jsonl", [thought, {"hypothesis": "much higher", "edits": edits}, thought])
+    with engine(make_project(folder / "p"), researcher="scripted", script=str(script), slots="cpu:1") as paths:
         wait_state(paths, lambda s: s.baseline and 1 in s.experiments, "a baseline, and a thought")
-        # Words: queued, changed, withdrawn, and one that interrupts the thinking at once.
-        assert "guidance 1" in accepted(paths, c.Steer("use a smaler rate"))
-        accepted(paths, c.EditGuidance(1, "use a smaller rate"))
-        assert "no guidance 9" in refused(paths, c.EditGuidance(9, "x"))
-        refused(paths, c.EditGuidance(1, "  "))
-        accepted(paths, c.Steer("never mind"))
-        accepted(paths, c.Withdraw(2))
-        assert "idea 3" in accepted(paths, c.Idea("try a rate of a third"))
-        assert "1 earlier idea" in accepted(paths, c.Idea("try a rate of a quarter"))
-        begun = time.monotonic()
-        assert "interrupts the thinking about experiment 1" in accepted(paths, c.Steer("only RATE", now=True))
-        wait_state(paths, lambda s: len(_started(paths, 1)) == 2, "the thought begun again")
-        assert _started(paths, 1)[1].time - events_named(paths, e.GuidanceQueued)[-1].time < 1.0
-        assert time.monotonic() - begun < 30
+        yield paths
 
-        # Experiments of one's own, by patch and by edits; each refusal says what, where and the mend.
-        assert "your experiment is #2" in accepted(paths, c.Propose("nearer", patch=patch("0.5", "0.45")))
-        assert judged(paths, 2).best == 2
-        said = refused(paths, c.Propose("stale", patch=patch("0.5", "0.44")))
-        assert "train.py, hunk 1 of 1" in said and "RATE = 0.5" in said and "mend:" in said
-        edits = ({"path": "program.md", "search": "A test", "replace": "x"},)
-        assert "may not be edited" in refused(paths, c.Propose("elsewhere", edits))
-        assert "not both" in refused(paths, c.Propose("nothing"))
-        edits = ({"path": "train.py", "search": "RATE = 0.45", "replace": "RATE = 0.9"},)
-        accepted(paths, c.Propose("farther", edits, kind="optimizer"))
-        state = judged(paths, 3)
-        assert (state.experiments[3].verdict, state.experiments[3].researcher) == ("discarded", "human")
 
-        # What is built on: a fork goes on from what is better than its base, and ends where a person says.
-        refused(paths, c.Fork(77))
-        assert "already" in refused(paths, c.Fork(None))
-        accepted(paths, c.Fork(3))
-        accepted(paths, c.Propose("less far", patch=patch("0.9", "0.8")))
-        state = wait_state(paths, lambda s: s.base == 4, "the fork going on")
-        assert (state.experiments[4].parent, state.experiments[4].verdict, state.best) == (3, "discarded", 2)
-        accepted(paths, c.Propose("a leap", patch=patch("0.8", "0.32")))
-        state = wait_state(paths, lambda s: s.best == 5, "a fork that leads")
-        assert state.base is None and state.experiments[5].parent == 4 and not state.experiments[5].rebased
-        branch_at(project, state.best_commit)
+def rate_of(paths: SessionPaths, commit: str | None) -> str:
+    """RATE in train.py as it stands in `commit`."""
+    assert commit is not None
+    return git(paths.project, "show", f"{commit}:train.py").split("RATE = ")[1].split()[0]
 
-        # Pinned: the next best leads, the branch follows, and what is proposed builds on that.
-        refused(paths, c.Pin(0))
-        assert "build on #2" in accepted(paths, c.Pin(5))
-        refused(paths, c.Pin(5))
-        refused(paths, c.Fork(5))
-        state = wait_state(paths, lambda s: s.best == 2, "the next best leading")
-        branch_at(project, state.experiments[2].commit)
-        accepted(paths, c.Pin(5, pinned=False))
 
-        # Once more with a fresh seed, pooled.
-        before = judged(paths, 3).experiments[3]
-        accepted(paths, c.Repeat(3))
-        refused(paths, c.Repeat(1))
-        state = wait_state(paths, lambda s: len(s.experiments[3].values) == 2, "a repeat")
-        x = state.experiments[3]
-        assert x.verdict == "discarded" and len({r.seed for r in x.runs}) == 2
-        assert x.metric == pytest.approx(sum(x.values) / 2) and x.metric != before.metric
+def proposed(paths: SessionPaths, hypothesis: str, new: str, by_edits: bool = False) -> int:
+    """The number of an experiment of a person's own that sets RATE to `new`, once it is judged."""
+    state = read_state(paths)
+    on = state.experiments[state.best if state.base is None else state.base]
+    old = rate_of(paths, on.commit)
+    edit = {"path": "train.py", "search": f"RATE = {old}", "replace": f"RATE = {new}"}
+    command = c.Propose(hypothesis, (edit,)) if by_edits else c.Propose(hypothesis, patch=patch(old, new))
+    said = re.search(r"your experiment is #(\d+)", accepted(paths, command))
+    assert said is not None
+    number = int(said[1])
+    judged(paths, number)
+    return number
 
-        accepted(paths, c.Skip(1))
-        state = wait_end(paths)
-    assert state.guidance[1].taken_by == state.guidance[3].taken_by == 6, "who took it is on record"
+
+@pytest.fixture(scope="module")
+def nearer(session: SessionPaths) -> int:
+    """The number of an experiment that is kept."""
+    return proposed(session, "nearer", "0.45")
+
+
+@pytest.fixture(scope="module")
+def leader(session: SessionPaths, nearer: int) -> int:
+    """One that is better still."""
+    return proposed(session, "nearer still", "0.4")
+
+
+@pytest.fixture(scope="module")
+def farther(session: SessionPaths, leader: int) -> int:
+    """One that is discarded."""
+    return proposed(session, "farther", "0.9", by_edits=True)
+
+
+@pytest.mark.slow
+def test_words_are_queued_changed_withdrawn_and_taken(session: SessionPaths) -> None:
+    assert "guidance 1" in accepted(session, c.Steer("use a smaler rate"))
+    accepted(session, c.EditGuidance(1, "use a smaller rate"))
+    assert "no guidance 9" in refused(session, c.EditGuidance(9, "x"))
+    refused(session, c.EditGuidance(1, "  "))
+    accepted(session, c.Steer("never mind"))
+    accepted(session, c.Withdraw(2))
+    assert "idea 3" in accepted(session, c.Idea("try a rate of a third"))
+    assert "1 earlier idea" in accepted(session, c.Idea("try a rate of a quarter"))
+    begun = time.monotonic()
+    assert "interrupts the thinking about experiment 1" in accepted(session, c.Steer("only RATE", now=True))
+    wait_state(session, lambda s: len(_started(session, 1)) == 2, "the thought begun again")
+    assert _started(session, 1)[1].time - events_named(session, e.GuidanceQueued)[-1].time < 10
+    assert time.monotonic() - begun < 30
+    accepted(session, c.Skip(1))
+    state = wait_state(session, lambda s: s.guidance[3].taken_by, "the words taken")
+    taker = state.experiments[state.guidance[3].taken_by or 0]
+    assert state.guidance[1].taken_by == taker.number and taker.researcher == "scripted", "who took it is on record"
     assert state.guidance[4].taken_by is None, "one idea at a time"
     assert 2 not in state.guidance
+
+
+@pytest.mark.slow
+def test_an_experiment_of_ones_own_is_judged_and_a_wrong_one_refused(
+    session: SessionPaths, nearer: int, leader: int, farther: int
+) -> None:
+    state = read_state(session)
+    assert [state.experiments[n].verdict for n in (nearer, leader, farther)] == ["kept", "kept", "discarded"]
+    assert {state.experiments[n].researcher for n in (nearer, leader, farther)} == {"human"}
+    assert state.experiments[farther].parent == leader
+    said = refused(session, c.Propose("stale", patch=patch("0.5", "0.44")))
+    assert "train.py, hunk 1 of 1" in said and "RATE = 0.5" in said and "mend:" in said
+    edits = ({"path": "program.md", "search": "A test", "replace": "x"},)
+    assert "may not be edited" in refused(session, c.Propose("elsewhere", edits))
+    assert "not both" in refused(session, c.Propose("nothing"))
+
+
+@pytest.mark.slow
+def test_a_pinned_best_leaves_the_lead_to_the_next(session: SessionPaths, nearer: int, leader: int) -> None:
+    """The branch follows, and what is proposed builds on that."""
+    refused(session, c.Pin(0))
+    assert f"build on #{nearer}" in accepted(session, c.Pin(leader))
+    refused(session, c.Pin(leader))
+    refused(session, c.Fork(leader))
+    state = wait_state(session, lambda s: s.best == nearer, "the next best leading")
+    branch_at(session.project, state.experiments[nearer].commit)
+    accepted(session, c.Pin(leader, pinned=False))
+    state = wait_state(session, lambda s: s.best == leader, "the best leading again")
+    branch_at(session.project, state.experiments[leader].commit)
+
+
+@pytest.mark.slow
+def test_a_repeat_has_a_fresh_seed_and_is_pooled(session: SessionPaths, farther: int) -> None:
+    before = read_state(session).experiments[farther]
+    accepted(session, c.Repeat(farther))
+    refused(session, c.Repeat(1))
+    state = wait_state(session, lambda s: len(s.experiments[farther].values) == 2, "a repeat")
+    x = state.experiments[farther]
+    assert x.verdict == "discarded" and len({r.seed for r in x.runs}) == 2
+    assert x.metric == pytest.approx(sum(x.values) / 2) and x.metric != before.metric
+
+
+@pytest.mark.slow
+def test_a_fork_goes_on_from_what_is_better_than_its_base_and_may_lead(
+    session: SessionPaths, leader: int, farther: int
+) -> None:
+    """The last of those that share an engine: it ends with another best."""
+    refused(session, c.Fork(77))
+    assert "already" in refused(session, c.Fork(None))
+    accepted(session, c.Fork(farther))
+    less = proposed(session, "less far", "0.8")
+    state = wait_state(session, lambda s: s.base == less, "the fork going on")
+    x = state.experiments[less]
+    assert (x.parent, x.verdict, state.best) == (farther, "discarded", leader)
+    leap = proposed(session, "a leap", "0.32")
+    state = wait_state(session, lambda s: s.best == leap, "a fork that leads")
+    assert state.base is None and state.experiments[leap].parent == less and not state.experiments[leap].rebased
+    branch_at(session.project, state.best_commit)
 
 
 def _started(paths: SessionPaths, number: int) -> list[e.Event]:

@@ -41,8 +41,7 @@ A small project.
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setenv("AUTORESEARCH_HOME", str(tmp_path / "home"))
+def project(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "small"
     folder.mkdir()
     (folder / "program.md").write_text(PROGRAM)
@@ -144,7 +143,9 @@ async def test_a_session_that_was_cut_off_is_what_enter_opens(project: Path) -> 
 
 
 @pytest.mark.slow
-async def test_uncommitted_changes_are_a_question_and_then_it_runs(project: Path, tmp_path: Path) -> None:
+async def test_uncommitted_changes_are_a_question_and_then_it_runs(
+    project: Path, tmp_path: Path, state_folder: Path
+) -> None:
     (project / "train.py").write_text("RATE = 9.0\nprint('loss:', 1.0 + RATE)\n")
     script = tmp_path / "script.jsonl"
     script.write_text(
@@ -168,7 +169,7 @@ async def test_uncommitted_changes_are_a_question_and_then_it_runs(project: Path
         await until(pilot, lambda: "FINISHED" in text_of(app), 120.0)
         assert app.model.state.verdicts.get("kept") == 1
         assert (project / "train.py").read_text().startswith("RATE = 9.0")
-    assert os.environ["AUTORESEARCH_HOME"].startswith(str(tmp_path))
+    assert os.environ["AUTORESEARCH_HOME"] == str(state_folder)
 
 
 async def test_without_a_repository_nothing_can_be_started_and_the_reason_stands_once(tmp_path: Path) -> None:
