@@ -23,6 +23,7 @@ class Ahead:
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
         self._thought: asyncio.Task[None] | None = None
+        self.about: int | None = None  # the experiment that is thought about, from its briefing on
         self.rethink = False  # the thought was cancelled to be begun again with new guidance
         self.proposed = 0  # by this engine
         self.stuck = False  # the researcher cannot work until a person has mended something
@@ -50,7 +51,9 @@ class Ahead:
                 await loop.journal.changed()
                 continue
             number = await loop.thinker.begin(self._next_number)
-            self.rethink = False
+            if loop.state.experiments[number].verdict is not None:
+                continue  # skipped as soon as it was begun
+            self.rethink, self.about = False, number
             self._thought = asyncio.create_task(self._think(number))
             try:
                 await asyncio.wait({self._thought})
@@ -58,7 +61,7 @@ class Ahead:
             finally:
                 self._thought.cancel()
                 await asyncio.gather(self._thought, return_exceptions=True)
-                self._thought = None
+                self._thought = self.about = None
                 loop.wake()
 
     async def _may_think(self) -> None:
@@ -165,11 +168,10 @@ class Ahead:
         return failures
 
     async def _cancelled(self, number: int) -> None:
-        if self.rethink:
-            self.rethink = False
-        elif number in self._loop.skipped:
+        again, self.rethink = self.rethink, False
+        if number in self._loop.skipped:
             await self._loop.judge.settle(number, "skipped", "skipped while it was being thought about")
-        elif self._loop.exhausted and not self._loop.state.experiments[number].mends:
+        elif not again and self._loop.exhausted and not self._loop.state.experiments[number].mends:
             await self._loop.abandon(number, self._loop.exhausted)  # or the session would wait for it for ever
 
     async def _misconfigured(self, error: ResearcherMisconfigured) -> None:

@@ -87,8 +87,7 @@ class Control:
         live = [live for live in loop.runs.live.values() if live.experiment == number]
         for run in live:
             run.end("skip")
-        thought = loop.thinker.now
-        if thought is not None and thought.experiment == number:
+        if loop.ahead.about == number:
             loop.ahead.cancel()
         elif not live and number not in loop.judge.busy:
             await loop.abandon(number, "skipped before it ran", "skipped")

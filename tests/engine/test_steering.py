@@ -15,7 +15,7 @@ from core.record import events as e
 from core.record.state import State
 from core.session import SessionPaths
 from tests.conftest import own_state
-from tests.engine.support import engine, events_named, kill_engine, wait_end, wait_for, wait_state
+from tests.engine.support import PATIENCE, engine, events_named, kill_engine, wait_end, wait_for, wait_state
 from tests.projects import TRAIN, git, make_project, rate, write_script
 
 FOREVER = 3600.0  # seconds of a thought that somebody else ends
@@ -186,6 +186,20 @@ def test_a_fork_goes_on_from_what_is_better_than_its_base_and_may_lead(
     state = wait_state(session, lambda s: s.best == leap, "a fork that leads")
     assert state.base is None and state.experiments[leap].parent == less and not state.experiments[leap].rebased
     branch_at(session.project, state.best_commit)
+
+
+@pytest.mark.slow
+def test_an_experiment_skipped_as_soon_as_it_is_begun_is_not_thought_about(tmp_path: Path) -> None:
+    """Whatever the moment: also while the researcher is still being briefed."""
+    script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.4", seconds=FOREVER)] * 20)
+    with engine(make_project(tmp_path / "p"), researcher="scripted", script=str(script), slots="cpu:1") as paths:
+        wait_state(paths, lambda s: s.engine_open, "the session")
+        deadline = time.monotonic() + PATIENCE
+        for number in range(1, 20):
+            while number not in read_state(paths).experiments:  # without a pause: the moment is short
+                assert time.monotonic() < deadline, f"experiment {number} never began"
+            accepted(paths, c.Skip(number))
+            assert judged(paths, number).experiments[number].verdict == "skipped"
 
 
 def _started(paths: SessionPaths, number: int) -> list[e.Event]:
