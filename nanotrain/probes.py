@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanotrain import prepare
+from nanotrain.corpus import PrepareError
 from nanotrain.model_process import ModelProcess
 from nanotrain.weights import Rejected
 
@@ -49,14 +50,15 @@ def rows_of(tokens: Tokens, lengths: NDArray[np.int64], device: str) -> Tokens:
     """Cut a slice into rows of context + 1 tokens (the last one is the target of the last input).
 
     `lengths` are the bytes of each token. All rows of a short slice, else evenly spaced rows with EVAL_BYTES of
-    targets for the device. Returns (rows, context + 1). Raises ValueError when there is too little text.
+    targets for the device. Returns (rows, context + 1). Raises PrepareError when there is too little text.
     """
     context, enough, least = prepare.EVAL_CONTEXT[device], prepare.EVAL_BYTES[device], prepare.MIN_EVAL_BYTES
     count = (len(tokens) - 1) // context
     rows = np.stack([tokens[i * context : (i + 1) * context + 1] for i in range(max(1, count))])
     size = int(lengths[rows[:, 1:]].sum())
     if size < least:
-        raise ValueError(f"the slice holds {size} bytes of text, {least} are needed")
+        what = f"the slice holds {size} bytes of text, {least} are needed"
+        raise PrepareError(what, "prepare a larger corpus: python -m nanotrain.prepare --data DIR")
     if size > 2 * enough:
         wanted = math.ceil(1.1 * count * enough / size)
         rows = rows[np.linspace(0, count - 1, wanted).round().astype(int)]

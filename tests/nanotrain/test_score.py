@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from nanotrain import harness, prepare, probes, train
+from nanotrain import corpus, harness, prepare, probes, train
 from tests.nanotrain import worlds
 
 FORWARD = "        length = tokens.size(1)\n        cos, sin"  # where GPT.forward begins
@@ -223,8 +223,9 @@ def test_rows_of_a_long_slice_are_evenly_spaced_and_sufficient() -> None:
     assert rows.shape[1] == 65 and 65_536 <= int(lengths[rows[:, 1:]].sum()) < 75_000
     assert rows[0, 0] == 0 and rows[-1, -1] > 59_900
     for device in ("cpu", "cuda"):
-        with pytest.raises(ValueError, match="needed"):
+        with pytest.raises(corpus.PrepareError, match="needed") as caught:
             probes.rows_of(tokens[:9000], lengths, device)
+        assert "larger corpus" in caught.value.hint
 
 
 def test_the_default_corpus_can_be_scored_on_either_device(prepared: prepare.PreparedData) -> None:
