@@ -18,9 +18,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from statistics import fmean, stdev
 
-from core.record.decide import Claim, Policy, Sample, judge, refresh_due
+from core.record.evidence import Claim, Sample
 from core.record.metric import Metric
-from core.record.noise import Noise, estimate
+from core.stats.decide import Policy, judge, refresh_due
+from core.stats.noise import Noise, estimate
 
 METRIC = Metric("score", "max")
 BASELINE_RUNS = 3
@@ -136,7 +137,7 @@ class RepeatOnce(Rule):
 
 
 class Ours(Rule):
-    """The product's own rule: `core.record.decide`."""
+    """The product's own rule: `core.stats.decide`."""
 
     def __init__(self, policy: Policy | None = None) -> None:
         self.policy = policy or Policy()

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import NoReturn
 
 from core import frontmatter, invocation
+from core.edits.apply import matches
+from core.edits.rules import Rules, defines
 from core.frontmatter import CONTROL, NAME, Reader, kind
 from core.record.budget import RunBudget, SessionBudget, parse_run_budget
-from core.record.decide import Policy
-from core.record.edits import matches
 from core.record.errors import ProgramError, ProjectError
 from core.record.metric import Metric
-from core.record.rules import Rules, defines
+from core.stats.decide import Policy
 
 DEVICES = ("cuda", "cpu")
 DEFAULT_RUN_BUDGET = "5m"
@@ -69,7 +69,7 @@ _MORE_IS_BETTER = re.compile(r"acc|reward|score|auc|\bf1|bleu|mfu|throughput|per
 @dataclass(frozen=True, slots=True)
 class Program:
     """A program.md, checked. Paths are relative to the folder that holds it; patterns are git-style globs
-    (`core.record.edits.matches`).
+    (`core.edits.apply.matches`).
     """
 
     edit: tuple[str, ...]

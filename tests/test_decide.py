@@ -16,11 +16,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.decide_simulation import NAMES, Fixed, Ours, measure
-from core.record import certify
-from core.record.certify import certificate_test, most_pairs, plan
-from core.record.decide import EFFECTS, Claim, Decision, Policy, Sample, believe, judge, refresh_due
+from core.record.evidence import Claim, Prior, Sample
 from core.record.metric import Metric
-from core.record.noise import Noise, Prior, estimate, from_normal, to_normal
+from core.stats import certify
+from core.stats.certify import certificate_test, most_pairs, plan
+from core.stats.decide import EFFECTS, Decision, Policy, believe, judge, refresh_due
+from core.stats.noise import Noise, estimate, from_normal, to_normal
 
 LOSS = Metric("loss")
 QUIET = Noise(1.0, 50, 0.9, 1.1)  # sigma 1, well known

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.edits.rules import Rules
 from core.program import (
     EXAMPLES,
     FIXED,
@@ -22,9 +23,8 @@ from core.program import (
     parse,
 )
 from core.record.budget import RunBudget
-from core.record.decide import Policy
 from core.record.errors import AutoresearchError, ProgramError, ProjectError, UsageError
-from core.record.rules import Rules
+from core.stats.decide import Policy
 from tests.recorded import PROGRAM
 
 LINES = [

@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from core.log import FORMAT, Log
 from core.record import commands, wire
 from core.record import events as e
-from core.record.decide import calibrate
 from core.record.errors import LogCorrupt, LogTooNew, SessionError
 from core.record.events import Event
 from core.record.fold import fold
 from core.record.state import State
+from core.stats.decide import calibrate
 from tests.recorded import Story, make_session, story_events
 
 stories = st.builds(

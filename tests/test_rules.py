@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.edits.patch import edits_from_patch
+from core.edits.rules import Rules, check_rules, defines, imported
 from core.record.errors import EditError
-from core.record.patch import edits_from_patch
-from core.record.rules import Rules, check_rules, defines, imported
 
 CODE = """\
 import os

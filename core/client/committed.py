@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from core.edits.apply import matches
 from core.git import Git
-from core.record.edits import matches
 
 SECONDS = 30.0
 LARGEST = 2 * 1024 * 1024  # bytes of one file that a person is handed to edit

@@ -7,6 +7,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from core.edits.apply import MAX_BYTES, apply_edits, clean_path, matches
 from core.engine.journal import Journal
 from core.engine.judging import MENDS, TAIL_LINES
 from core.engine.novelty import Novelty
@@ -15,7 +16,6 @@ from core.engine.session_settings import SessionSettings
 from core.engine.setup import Setup
 from core.lab.tree import Tree
 from core.record import events as e
-from core.record.edits import MAX_BYTES, apply_edits, clean_path, matches
 from core.record.errors import EditError
 from core.record.proposal import Proposal
 from core.record.state import Guidance, State

@@ -7,9 +7,9 @@ from dataclasses import replace
 from core.log import Log
 from core.record import events as e
 from core.record.errors import AutoresearchError
-from core.record.noise import Noise
 from core.record.state import State
 from core.session import SessionPaths, engine_alive, list_sessions
+from core.stats.noise import Noise
 
 LOOK_BACK = 20  # sessions
 

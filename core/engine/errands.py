@@ -15,13 +15,13 @@ from core.engine.session_settings import SessionSettings
 from core.engine.setup import Setup, versions
 from core.engine.slots import Urgency
 from core.record import events as e
-from core.record.certify import Look, certificate_test, most_pairs
-from core.record.errands import certifiable, reproducible
 from core.record.errors import CommandRefused
 from core.record.metric import format_metric
-from core.record.noise import Noise
 from core.record.state import BASELINE, Experiment, Run
 from core.session import write_json
+from core.stats.certify import Look, certificate_test, most_pairs
+from core.stats.eligible import certifiable, reproducible
+from core.stats.noise import Noise
 
 
 class Errands:

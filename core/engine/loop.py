@@ -29,9 +29,9 @@ from core.engine.workshop import EngineWorkshop
 from core.lab.trees import remove_tree
 from core.record import events as e
 from core.record.budget import SessionBudget
-from core.record.decide import calibrate
 from core.record.errors import CommandRefused
 from core.record.state import BASELINE, HUMAN, State
+from core.stats.decide import calibrate
 
 TAIL_LINES = 12  # of a crashed baseline's output in the reason
 BASELINE_TRIES = 3

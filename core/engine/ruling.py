@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from core.edits.apply import MAX_BYTES
+from core.edits.rules import check_rules, imported, modules
 from core.engine.session_settings import SessionSettings
 from core.engine.setup import Setup
-from core.record.edits import MAX_BYTES
-from core.record.rules import check_rules, imported, modules
 
 MOST_FILES = 5000  # of a project's Python files that are looked into
 

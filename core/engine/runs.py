@@ -20,10 +20,10 @@ from core.lab import committed, environment, runner, scorer
 from core.lab.libraries import versions_for
 from core.lab.trees import remove_tree
 from core.record import events as e
-from core.record.decide import HIDDEN_GAP
 from core.record.errors import AutoresearchError, LabError, ScorerFault
 from core.record.pulse import SlotReading
 from core.record.state import BASELINE, Experiment, Run, State
+from core.stats.decide import HIDDEN_GAP
 
 LITTLE_ROOM = 64 << 20  # bytes free, under which what a run left in its worktree goes at once
 

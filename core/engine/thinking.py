@@ -11,6 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from core.clock import now
+from core.edits.apply import proposal_from_plain, proposal_to_plain
+from core.edits.diff import unified
+from core.edits.patch import edits_from_patch
 from core.engine.briefing import Briefing
 from core.engine.journal import Journal
 from core.engine.session_settings import SessionSettings
@@ -18,10 +21,7 @@ from core.engine.setup import Setup
 from core.engine.stream import ThinkingStream
 from core.record import events as e
 from core.record.commands import Propose
-from core.record.diff import unified
-from core.record.edits import proposal_from_plain, proposal_to_plain
 from core.record.errors import EditError
-from core.record.patch import edits_from_patch
 from core.record.proposal import Proposal
 from core.record.state import HUMAN, Guidance
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from core.edits.apply import MAX_BYTES, matches
 from core.engine.session_settings import SessionSettings
 from core.engine.setup import Setup
 from core.engine.workplace import Workplace
@@ -24,7 +25,6 @@ from core.git import Git
 from core.lab import cage, environment
 from core.lab.attended import attend, sweep
 from core.lab.trees import remove_tree
-from core.record.edits import MAX_BYTES, matches
 from core.record.errors import GitError, LabError, ResearcherMisconfigured
 from core.research.workshop import Bench, Changes, Done, Order
 from core.session import state_home

@@ -15,12 +15,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from core.edits.apply import matches
 from core.git import IDENTITY, Git, reason
 from core.lab.checkout import Checkout, find_checkout
 from core.lab.patience import outlasting
 from core.lab.tree import Tree
 from core.lab.trees import remove_tree
-from core.record.edits import matches
 from core.record.errors import EditError, GitConflict, LabError, ProjectError
 
 

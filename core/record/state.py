@@ -11,10 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core.record import events as e
-from core.record.decide import Claim, Sample
 from core.record.events import SessionState, Verdict
+from core.record.evidence import Claim, Prior, Sample
 from core.record.metric import Metric
-from core.record.noise import Prior
 from core.record.proposal import KINDS, kind_of
 
 BASELINE = 0  # the experiment number of the unchanged code

@@ -12,7 +12,7 @@ import os
 import re
 from dataclasses import dataclass, field
 
-from core.record.edits import MAX_HYPOTHESIS, proposal_from_plain
+from core.edits.apply import MAX_HYPOTHESIS, proposal_from_plain
 from core.record.errors import EditError, LabError, ProposalFailed, ResearcherMisconfigured
 from core.record.proposal import Proposal, Usage
 from core.record.state import State

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
-from core.record.edits import proposal_from_plain
+from core.edits.apply import proposal_from_plain
 from core.record.errors import EditError, ProposalFailed
 from core.record.proposal import Proposal
 from core.research import prompt, textform

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from itertools import islice
 
-from core.record.edits import clean_path
+from core.edits.apply import clean_path
 from core.record.errors import EditError
 from core.research import child, finder
 from core.research.protocol import Brief

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from core.record.edits import proposal_from_plain
+from core.edits.apply import proposal_from_plain
 from core.record.errors import AutoresearchError, ProposalFailed, ResearcherMisconfigured, ScriptEnded
 from core.record.proposal import Proposal, Usage
 from core.record.state import BASELINE, State

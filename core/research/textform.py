@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from core.edits.match import lines_of
 from core.record.errors import EditError
-from core.record.locate import lines_of
 from core.views.text import one_line
 
 RULES = """\

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from core.engine.drift import slot_is_off
 from core.record.state import Experiment, Run, State
+from core.stats.drift import slot_is_off
 
 BASE = Run(1, 0, "baseline", "cpu0", 1, "c0", "20s", 0.0, None, ended="done", metric=1.0, seconds=20.0, steps=1000)
 

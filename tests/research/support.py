@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from core.edits.apply import apply_edits, matches
+from core.edits.diff import unified
 from core.program import Program
 from core.record import events as e
-from core.record.diff import unified
-from core.record.edits import apply_edits, matches
 from core.record.events import Event
 from core.record.fold import fold
 from core.record.metric import Metric

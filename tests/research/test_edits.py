@@ -10,15 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.record.diff import PAIRS, unified
-from core.record.edits import (
-    MAX_BYTES,
-    MAX_EDITS,
-    apply_edits,
-    matches,
-    proposal_from_plain,
-    proposal_to_plain,
-)
+from core.edits.apply import MAX_BYTES, MAX_EDITS, apply_edits, matches, proposal_from_plain, proposal_to_plain
+from core.edits.diff import PAIRS, unified
 from core.record.errors import EditError
 from core.record.proposal import KINDS, Edit, kind_of
 

@@ -7,9 +7,9 @@ from argparse import Namespace
 from core.options import EngineOptions
 from core.record import commands
 from core.record import events as e
-from core.record.errands import certifiable, reproducible
 from core.record.errors import CommandRefused, EngineError
 from core.session import SessionPaths, engine_alive
+from core.stats.eligible import certifiable, reproducible
 from core.views import sentence
 from tui.cli.names import session_of
 from tui.cli.output import Output

@@ -10,12 +10,12 @@ from typing import Any
 
 from core import invocation, views
 from core.record.budget import format_seconds
-from core.record.decide import HIDDEN_GAP
 from core.record.errors import AutoresearchError, SessionError
 from core.record.events import VERDICTS, Event
 from core.record.metric import Metric, format_delta, format_metric
 from core.record.state import State
 from core.session import SessionPaths, disk_trouble, engine_alive, list_sessions, lock_holder
+from core.stats.decide import HIDDEN_GAP
 from tui.cli.names import project_of, session_of
 from tui.cli.output import Output
 

@@ -138,7 +138,7 @@ def _edits(paths: SessionPaths, experiment: int, patch: str) -> tuple[dict[str, 
     """What `patch` makes of the parent's files of a proposal that waits. Raises EditError or CommandRefused."""
     from core.client import read_state
     from core.client.committed import committed_files
-    from core.record.patch import edits_from_patch
+    from core.edits.patch import edits_from_patch
 
     state = read_state(paths)
     x = state.experiments.get(experiment)

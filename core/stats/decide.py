@@ -3,8 +3,7 @@
 `judge` weighs all runs of a candidate against the leader. Its first run may keep it at once, quarantine it, discard it
 or leave it provisional; every repeat is pooled with the runs before and judged again, by a sequential rule on the
 chance that the change gains nothing. `Sample.number` is what a leader may claim: shrunk by the luck that chose it, and
-corrected by the candidates that came after it, since a change that does next to nothing is a repeat of its leader.
-"""
+corrected by the candidates that came after it, since a change that does next to nothing is a repeat of its leader."""
 
 from __future__ import annotations
 
@@ -13,11 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from core.record.evidence import Claim, Sample, mean
 from core.record.metric import Metric, format_delta, format_metric
-from core.record.noise import NORMAL, Noise
+from core.stats.noise import NORMAL, Noise
 
 Ruling = Literal["kept", "provisional", "quarantined", "discarded"]
+
+
 Repeat = Literal["candidate", "both"]
+
 
 # What changes do, in sigmas, before anything was run (share, mean, standard deviation): half do next to nothing, half
 # do something, more often harm, and one in a hundred does what has no scale: without that kind a true gain of 40 sigma
@@ -42,65 +45,6 @@ class Policy:
     alpha: float = 0.25  # a repeated one is kept when the chance that it gains nothing is at most this
     beta: float = 0.3  # discarded when that chance is at least this; both meet in the middle at the last repeat
     refresh: int = 24  # a leader is run again after standing against so many candidates for each fresh run it has
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """An honest number for code that was chosen by its own results, worth `runs` runs of it. It holds the first
-    `results` of them, and what the candidates that ran since say of it.
-    """
-
-    number: float
-    runs: float
-    results: int
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """All finite results of one piece of code, in the order of its runs. For a leader that was chosen by its results:
-    `chosen_on`, how many of them (the first so many), and what it may `claim` by now.
-    Raises ValueError without results, or with one that is not finite.
-    """
-
-    values: tuple[float, ...]
-    chosen_on: int = 0
-    claim: Claim | None = None
-
-    def __post_init__(self) -> None:
-        if not self.values or not all(map(math.isfinite, self.values)):
-            raise ValueError("a sample needs finite results")
-
-    @property
-    def n(self) -> int:
-        return len(self.values)
-
-    @property
-    def mean(self) -> float:
-        """The pooled mean of every run."""
-        return mean(self.values)
-
-    @property
-    def fresh(self) -> tuple[float, ...]:
-        """The results that its claim does not hold yet."""
-        return self.values[self.claim.results :] if self.claim else self.values
-
-    @property
-    def weight(self) -> float:
-        """How many runs `number` is worth."""
-        return len(self.fresh) + (self.claim.runs if self.claim else 0.0)
-
-    @property
-    def number(self) -> float:
-        """The pooled estimate, free of the luck of the runs that chose it: what may be claimed."""
-        if self.claim is None:
-            return self.mean
-        start = self.claim.number
-        return start + math.fsum(v - start for v in self.fresh) / self.weight
-
-
-def mean(values: Sequence[float]) -> float:
-    # From the first value on: equal numbers then have exactly their own mean.
-    return values[0] + math.fsum(v - values[0] for v in values) / len(values)
 
 
 @dataclass(frozen=True, slots=True)

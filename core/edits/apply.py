@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from core.edits.match import MOST_PLACES, indented, line_number, lines_of, nearest, numbered, places
 from core.record.errors import EditError
-from core.record.locate import MOST_PLACES, indented, line_number, lines_of, nearest, numbered, places
 from core.record.proposal import Edit, Proposal, kind_of
 
 if TYPE_CHECKING:

@@ -7,19 +7,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
+from core.record.evidence import Prior
+
 NORMAL = NormalDist()
+
+
 COVERAGE = 0.9  # of the interval that `Noise.low` and `Noise.high` enclose
-
-
-@dataclass(frozen=True, slots=True)
-class Prior:
-    """What is known of sigma before this session's repeats: `sigma` in the metric's unit, worth `df` repeats.
-
-    It is an earlier session's `Noise` on the same kind of slot (`Noise.as_prior`), or the session's for a certificate.
-    """
-
-    sigma: float
-    df: float
 
 
 @dataclass(frozen=True, slots=True)

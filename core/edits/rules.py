@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from core.record.diff import added_lines
+from core.edits.diff import added_lines
 from core.record.errors import EditError
 
 # What says which packages are there: closed while dependencies are frozen.

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from core.record.decide import mean
+from core.record.evidence import Prior, mean
 from core.record.metric import Metric
-from core.record.noise import NORMAL, Prior, estimate, from_normal, to_normal
+from core.stats.noise import NORMAL, estimate, from_normal, to_normal
 
 Ruling = Literal["certified", "refuted", "continue"]
 

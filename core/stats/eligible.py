@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from core.record.decide import HIDDEN_GAP
 from core.record.errors import CommandRefused
 from core.record.state import BASELINE, Experiment, State
+from core.stats.decide import HIDDEN_GAP
 
 
 def certifiable(state: State, number: int | None) -> int:

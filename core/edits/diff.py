@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from core.record.locate import lines_of
+from core.edits.match import lines_of
 
 CONTEXT = 3  # lines around a change
 PAIRS = 1_000_000  # lines before times lines after that are compared line by line

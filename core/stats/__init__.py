@@ -1,0 +1,1 @@
+"""Statistics of runs: noise, the decision rule, certification and drift. Pure."""
