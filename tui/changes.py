@@ -13,9 +13,8 @@ from typing import Literal
 
 from core.git import Git
 from core.record.errors import GitError
-from core.record.state import BASELINE, State
+from core.record.state import BASELINE, State, who
 from core.views import in_short
-from core.views.text import who
 
 Base = Literal["parent", "best", "baseline"]
 BASES: tuple[Base, ...] = ("parent", "best", "baseline")

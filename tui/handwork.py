@@ -15,8 +15,8 @@ from core.program import parse
 from core.record import commands
 from core.record.commands import Reply
 from core.record.errors import AutoresearchError, UsageError
+from core.record.state import who
 from core.session import state_home
-from core.views.text import who
 from tui.editor import Copy, Editor
 from tui.screens.cards import Asked, DiffCard
 

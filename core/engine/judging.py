@@ -10,11 +10,10 @@ from core.engine.session_settings import SessionSettings
 from core.engine.setup import Setup
 from core.record import events as e
 from core.record.errors import GitConflict
-from core.record.state import BASELINE, HUMAN, Experiment, Run, State
+from core.record.state import BASELINE, HUMAN, Experiment, Run, State, who
 from core.stats.decide import Decision, judge, refresh_due
 from core.stats.drift import slot_is_off
 from core.stats.noise import Noise, estimate
-from core.views.text import who
 
 # What an experiment's task does next: nothing more, run the change on the new best, repeat it (alone or with the
 # incumbent beside it), repeat it as the new leader, or let the researcher mend it.

@@ -7,7 +7,7 @@ from core.record.errors import EditError
 from core.record.metric import format_metric
 from core.record.state import BASELINE, Experiment, State
 from core.research.memory import Hypotheses
-from core.views.text import one_line
+from core.text import one_line
 
 
 class Novelty:

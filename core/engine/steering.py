@@ -11,8 +11,7 @@ from core.record import commands as c
 from core.record import events as e
 from core.record.errors import AutoresearchError, CommandRefused
 from core.record.metric import format_metric
-from core.record.state import BASELINE, Experiment, Guidance
-from core.views.text import who
+from core.record.state import BASELINE, Experiment, Guidance, who
 
 TEXT_LIMIT = 20_000  # characters
 READS_NO_WORDS = ("control", "scripted")  # researchers

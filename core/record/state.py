@@ -301,3 +301,8 @@ class State:
         heard = [g for g in self.guidance.values() if g.taken_by is None or g.standing]
         first = next((g.id for g in heard if g.idea), None)
         return [g for g in heard if not g.idea or g.id == first]
+
+
+def who(experiment: int) -> str:
+    """An experiment as sentences name it."""
+    return "the baseline" if experiment == BASELINE else f"#{experiment}"

@@ -23,7 +23,7 @@ from xml.parsers import expat
 
 from core.record.errors import EditError
 from core.research import child, paper_child
-from core.views.text import one_line
+from core.text import one_line
 
 ADDRESS = "https://export.arxiv.org"
 DELAY = 3.0  # seconds between two requests, as arXiv asks for

@@ -19,7 +19,7 @@ from core.research.faults import BadRequest, Server, classify
 from core.research.protocol import Brief, Stream
 from core.research.provider import ModelResearcher, cannot_connect, listed
 from core.research.tools import TOOLS
-from core.views.text import one_line
+from core.text import one_line
 
 NAME = "claude"
 MAX_TOKENS = 32_000  # of one answer, thinking included

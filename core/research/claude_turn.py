@@ -9,7 +9,7 @@ from typing import Any
 from core.research.dialogue import Answer, Use
 from core.research.faults import Server, stream_only, streaming
 from core.research.protocol import Stream
-from core.views.text import one_line
+from core.text import one_line
 
 LONGEST = 8_000_000  # characters of one answer, whatever the server says of its limits
 

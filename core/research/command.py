@@ -23,7 +23,7 @@ from core.research.dialogue import with_model
 from core.research.fence import bounded
 from core.research.protocol import Brief, Stream
 from core.research.workshop import Bench, Changes, Done, Order
-from core.views.text import one_line
+from core.text import one_line
 
 NAME = "command"
 RETRIES = 3  # runs without a usable change, beyond the first, before the experiment is given up

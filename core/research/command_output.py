@@ -11,7 +11,7 @@ from typing import Any
 from core.record.proposal import Usage
 from core.research.prices import Price
 from core.research.protocol import Stream
-from core.views.text import clean, one_line
+from core.text import clean, one_line
 
 SHOWN = 2_000_000  # characters of one run that are shown
 LONGEST = 1_000_000  # of one line

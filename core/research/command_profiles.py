@@ -22,7 +22,7 @@ import platformdirs
 import tomli
 
 from core.record.errors import ResearcherMisconfigured
-from core.views.text import one_line
+from core.text import one_line
 
 FILE_NAME = "commands.toml"
 PROXIES = (

@@ -25,7 +25,7 @@ from core.record.proposal import Proposal
 from core.record.state import BASELINE, Experiment, State
 from core.research.constants import Constant, Value, edits_for, find_constants, rounded, written
 from core.research.protocol import Brief, Stream
-from core.views.text import plural
+from core.text import plural
 
 NAME = "control"
 STARTS = 6  # first experiments that each take one step with one constant: TPE has nothing to learn from yet

@@ -23,7 +23,7 @@ from core.research.faults import TooLong
 from core.research.fence import bounded
 from core.research.protocol import Brief, Stream
 from core.research.tools import Toolbox
-from core.views.text import one_line
+from core.text import one_line
 
 RETRIES = 3  # answers without a usable proposal, beyond the first, before the next way is tried
 TOOL_ROUNDS = 24  # answers that only look things up, before it is told to propose now

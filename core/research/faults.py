@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from core.record.errors import ResearcherMisconfigured
-from core.views.text import one_line
+from core.text import one_line
 
 # Where an exception that an SDK lets through in mid-stream comes from. The HTTP library's name changes with versions.
 _TRANSPORTS = ("httpx", "httpx2", "httpcore", "httpcore2", "h11", "h2", "anyio", "ssl", "zlib")

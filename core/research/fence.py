@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from core.views.text import clean, one_line
+from core.text import clean, one_line
 
 
 def bounded(text: str, limit: int, *, end: bool = False) -> str:

@@ -6,7 +6,7 @@ from core import invocation
 from core.record.proposal import Proposal
 from core.record.state import HUMAN, State
 from core.research.protocol import Brief, Stream
-from core.views.text import one_line
+from core.text import one_line
 
 NAME = HUMAN
 SLICE = 3600.0  # seconds of one visible wait

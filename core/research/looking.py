@@ -11,7 +11,7 @@ from core.edits.apply import clean_path
 from core.record.errors import EditError
 from core.research import child, finder
 from core.research.protocol import Brief
-from core.views.text import clean, one_line, plural
+from core.text import clean, one_line, plural
 
 LINES = 400  # of a file, shown at once
 WIDTH = 500  # characters of a line

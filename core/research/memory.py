@@ -16,7 +16,7 @@ from functools import lru_cache
 from core.record.metric import format_delta
 from core.record.proposal import KINDS
 from core.record.state import BASELINE, Experiment, State
-from core.views.text import one_line, plural
+from core.text import one_line, plural
 
 SHOWN = 10  # experiments in each list
 NEAR = 5  # near misses

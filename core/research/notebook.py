@@ -10,7 +10,7 @@ from pathlib import Path
 
 from core.record.errors import EditError
 from core.session import replace_file
-from core.views.text import clean
+from core.text import clean
 
 LIMIT = 4_000  # characters of the whole notebook: it stands in every prompt
 

@@ -22,7 +22,7 @@ from core.research.openai_turn import Turn
 from core.research.protocol import Brief, Stream
 from core.research.provider import ModelResearcher, cannot_connect, listed
 from core.research.tools import TOOLS
-from core.views.text import one_line
+from core.text import one_line
 
 NAME = "openai"
 MAX_TOKENS = 32_000  # of one answer, reasoning included

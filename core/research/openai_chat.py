@@ -14,7 +14,7 @@ from typing import Any
 from core.research.faults import Server, Transient, by_kind, stream_only, streaming
 from core.research.openai_turn import Thoughts, Turn, number, without_thinking
 from core.research.protocol import Stream
-from core.views.text import one_line
+from core.text import one_line
 
 _STOPS = {"length": "cut", "content_filter": "declined"}
 

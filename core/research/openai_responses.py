@@ -11,7 +11,7 @@ from typing import Any
 from core.research.faults import Server, by_kind, stream_only, streaming
 from core.research.openai_turn import Turn, number
 from core.research.protocol import Stream
-from core.views.text import one_line
+from core.text import one_line
 
 _THINKING = ("response.reasoning_summary_text.delta", "response.reasoning_text.delta")
 

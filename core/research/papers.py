@@ -22,7 +22,7 @@ from pathlib import Path
 from core.record.errors import EditError
 from core.research import child, paper_child
 from core.research.arxiv import Arxiv, Entry, paper_id
-from core.views.text import clean, one_line
+from core.text import clean, one_line
 
 PDF, TEXT = (".pdf",), (".md", ".markdown", ".txt", ".rst", ".tex")
 FILES = 1_000  # that are looked at

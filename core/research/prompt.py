@@ -18,7 +18,7 @@ from core.research import memory, recall
 from core.research.fence import bounded as bounded
 from core.research.fence import fenced as fenced
 from core.research.protocol import Brief
-from core.views.text import one_line
+from core.text import one_line
 
 FILE_LIMIT = 200_000  # characters of one editable file
 READ_LIMIT = 60_000  # of one read-only file

@@ -15,7 +15,7 @@ from core.research.backoff import Backoff
 from core.research.dialogue import Voice, converse, with_model
 from core.research.faults import BadRequest, KeyRefused, Server, TooLong
 from core.research.protocol import Brief, Stream
-from core.views.text import one_line
+from core.text import one_line
 
 T = TypeVar("T")
 

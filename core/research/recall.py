@@ -11,7 +11,7 @@ from core.record.metric import format_delta, format_metric
 from core.record.state import BASELINE, Experiment, Run, State
 from core.research.fence import bounded
 from core.research.protocol import Brief
-from core.views.text import one_line, plural
+from core.text import one_line, plural
 
 LISTED = 40  # experiments in one list
 LINE = 300  # characters of a hypothesis in a list

@@ -13,7 +13,7 @@ from typing import Any
 
 from core.edits.match import lines_of
 from core.record.errors import EditError
-from core.views.text import one_line
+from core.text import one_line
 
 RULES = """\
 How to answer here: in plain text, without any tool, exactly in this form.

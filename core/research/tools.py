@@ -18,7 +18,7 @@ from core.research.arxiv import Entry
 from core.research.fence import bounded, fenced
 from core.research.prompt import PROPOSE
 from core.research.protocol import Brief, Stream
-from core.views.text import one_line, plural
+from core.text import one_line, plural
 
 RESULT = 16_000  # characters of one tool's answer
 

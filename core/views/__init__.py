@@ -1,10 +1,12 @@
 """State as tables, series and sentences, for screen, terminal, report and prompt. Pure: no files, no clock."""
 
+from core.text import clean, one_line, plural
 from core.views.chart import Chart, Dot, chart, leaders
 from core.views.costs import Costs, Share, SlotTime, costs
 from core.views.curves import Forecast, difference, forecast, loss_at, speed
 from core.views.lineage import Branch, lineage
 from core.views.search import search
+from core.views.signs import SIGNS, role, sign, to_ascii
 from core.views.story import Away, away, in_short, sentence, show
 from core.views.tables import (
     Row,
@@ -17,7 +19,6 @@ from core.views.tables import (
     session_word,
     status,
 )
-from core.views.text import SIGNS, clean, one_line, plural, role, sign, to_ascii
 from core.views.trust import noise_words, trust_lines
 
 __all__ = [

@@ -12,8 +12,8 @@ from core.record.budget import format_seconds
 from core.record.events import Event
 from core.record.metric import Metric, format_metric
 from core.record.state import BASELINE, Note, State
+from core.text import clean, one_line, plural
 from core.views.tables import experiment_table
-from core.views.text import clean, one_line, plural
 from core.views.trust import trust_table
 
 

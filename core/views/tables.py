@@ -8,7 +8,7 @@ from typing import Any
 from core.record.budget import parse_run_budget
 from core.record.events import VERDICTS
 from core.record.state import BASELINE, Experiment, Run, State
-from core.views.text import one_line
+from core.text import one_line
 from core.views.trust import trust_in_best
 
 # Where a verdict stands in the leaderboard: what was kept leads, whatever a discarded result within the noise says.

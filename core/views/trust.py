@@ -10,7 +10,7 @@ from core.record import events as e
 from core.record.events import Event
 from core.record.metric import format_metric
 from core.record.state import Experiment, State
-from core.views.text import plural
+from core.text import plural
 
 
 def noise_table(state: State) -> dict[str, Any] | None:

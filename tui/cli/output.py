@@ -13,7 +13,8 @@ from typing import Any, NoReturn, TextIO
 
 from core.record import wire
 from core.record.errors import AutoresearchError
-from core.views.text import clean, sign, to_ascii
+from core.text import clean
+from core.views.signs import sign, to_ascii
 
 _SGR = {"good": "36", "warn": "33", "bad": "31", "dim": "2", "accent": "34", "bold": "1", "add": "36", "remove": "31"}
 _UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\U000e0000-\U000e007f]")

@@ -9,9 +9,8 @@ from rich.style import Style
 
 from core.record.budget import format_seconds
 from core.record.metric import format_delta, format_metric
-from core.record.state import BASELINE, Experiment, Run
+from core.record.state import BASELINE, Experiment, Run, who
 from core.views import clean
-from core.views.text import who
 from tui.model import Model
 from tui.screens.reading import ReadingScreen
 from tui.text import Part, brief, fit, left, right, wrap

@@ -8,9 +8,8 @@ from core import invocation
 from core.record import events as e
 from core.record.budget import format_seconds
 from core.record.metric import format_delta, format_metric
-from core.record.state import BASELINE, Experiment, Run
+from core.record.state import BASELINE, Experiment, Run, who
 from core.views import plural
-from core.views.text import who
 from tui.model import Model
 from tui.text import Part, brief, flat, left, right
 from tui.widgets.page import Lines, paragraphs

@@ -12,8 +12,7 @@ from rich.style import Style
 from textual import events
 from textual.strip import Strip
 
-from core.record.state import BASELINE
-from core.views.text import who
+from core.record.state import BASELINE, who
 from tui.changes import ASKING, BASES, Base, Told
 from tui.model import Model
 from tui.text import LONGEST, Part, brief, fit, flat, strip_of, width_of, wrap

@@ -10,8 +10,7 @@ from textual.strip import Strip
 from core import views
 from core.client import FileTail
 from core.record.metric import format_delta, format_metric
-from core.record.state import BASELINE, Run
-from core.views.text import who
+from core.record.state import BASELINE, Run, who
 from tui.model import Model
 from tui.text import Part, flat, strip_of, wrap
 from tui.widgets.curves import Curves, Points, overlay
