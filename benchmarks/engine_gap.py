@@ -21,7 +21,7 @@ from benchmarks.engine_support import engine, product, row_of, time_command, wai
 from benchmarks.terminal import table
 from core.client import read_events
 from core.record import events as e
-from core.session import SessionPaths
+from core.session.paths import SessionPaths
 from tests.projects import TRAIN, make_project, rate, write_script
 
 TOY_SECONDS = 2.0

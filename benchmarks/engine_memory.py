@@ -22,7 +22,7 @@ from benchmarks.engine_support import engine, instant_project, pause, resume, wa
 from benchmarks.terminal import table
 from core.client import read_events
 from core.record import events as e
-from core.session import SessionPaths
+from core.session.paths import SessionPaths
 from tests.projects import make_project
 
 SETTLED = 10  # experiments after which everything the engine loads on first use is loaded

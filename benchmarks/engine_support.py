@@ -20,7 +20,8 @@ import psutil
 from core.client import EngineOptions, read_state, request, start_engine
 from core.record import commands
 from core.record.state import State
-from core.session import SessionPaths, engine_alive
+from core.session.lock import engine_alive
+from core.session.paths import SessionPaths
 from tests.projects import make_project, own_home, write_script
 
 PATIENCE = 600.0  # seconds

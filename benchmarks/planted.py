@@ -24,7 +24,8 @@ from benchmarks.engine_support import engine, workplace
 from core.client import read_state
 from core.record.metric import format_delta, format_metric
 from core.record.state import BASELINE, Experiment, State
-from core.session import SessionPaths, engine_alive
+from core.session.lock import engine_alive
+from core.session.paths import SessionPaths
 from tests.projects import write_script
 
 TRAIN = "nanotrain/train.py"

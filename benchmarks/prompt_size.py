@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.terminal import table
-from core.program import load
+from core.program.program import load
 from core.record import events as e
 from core.record.events import Event
 from core.record.fold import fold

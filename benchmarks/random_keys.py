@@ -19,7 +19,8 @@ from collections import deque
 from pathlib import Path
 
 from benchmarks.tmux import Tmux, environment
-from core.session import SessionPaths, engine_alive, lock_holder
+from core.session.lock import engine_alive, lock_holder
+from core.session.paths import SessionPaths
 from tests.projects import TRAIN, make_project, rate, write_script
 from tui.actions import REGISTRY
 from tui.screens.cards import DEAF_SECONDS, ApprovalCard

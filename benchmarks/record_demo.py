@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from core.client import follow, read_state, start_engine
-from core.options import EngineOptions
-from core.session import SessionPaths
+from core.session.options import EngineOptions
+from core.session.paths import SessionPaths
 from core.views import sentence
 from tui.demo import ARCHIVE, NAME, PROJECT
 

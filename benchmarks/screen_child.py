@@ -91,7 +91,7 @@ class Naive(App[None]):
 
 
 def main(kind: str, folder: Path, now: float) -> None:
-    from core.session import SessionPaths
+    from core.session.paths import SessionPaths
 
     source = Ticking(Stage(SessionPaths(folder, "nov23"), now))
     if kind == "ours":

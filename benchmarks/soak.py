@@ -25,7 +25,8 @@ from benchmarks.engine_support import instant_project, workplace
 from benchmarks.terminal import table
 from core.client import EngineOptions, read_events, read_state, start_engine
 from core.record import events as e
-from core.session import SessionPaths, engine_alive, lock_holder
+from core.session.lock import engine_alive, lock_holder
+from core.session.paths import SessionPaths
 from tests.research.anthropic_server import Server
 
 FAULTY = 0.2  # share of the answers

@@ -15,10 +15,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.log import Log
 from core.record import events as e
 from core.record.events import Body, Event
-from core.session import SessionPaths
+from core.session.log import Log
+from core.session.paths import SessionPaths
 
 START = 1_790_000_000.0  # Unix seconds; every recorded session begins here
 BASELINE_METRIC = 2.0

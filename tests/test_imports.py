@@ -36,7 +36,7 @@ def loaded_by(statement: str) -> set[str]:
         ("import tui.cli.parser; tui.cli.parser.parse(['status'])", f"{HEAVY} textual rich PIL sqlite3"),
         ("import tui.app", HEAVY),
         ("import core.engine.daemon", "textual rich torch anthropic openai nanotrain tui"),
-        ("import core.views, core.log, core.program, core.session", f"{HEAVY} textual asyncio"),
+        ("import core.views, core.session.log, core.program.program, core.session.paths", f"{HEAVY} textual asyncio"),
     ],
 )
 def test_what_an_entry_never_loads(statement: str, never: str) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from core.log import Log
 from core.record.errors import LogCorrupt
-from core.session import engine_alive
+from core.session.lock import engine_alive
+from core.session.log import Log
 from tests.recorded import make_session, story_events
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.edits.rules import Rules
-from core.program import (
+from core.program.program import (
     EXAMPLES,
     FIXED,
     KEYS,

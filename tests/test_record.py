@@ -18,13 +18,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.log import FORMAT, Log
 from core.record import commands, wire
 from core.record import events as e
 from core.record.errors import LogCorrupt, LogTooNew, SessionError
 from core.record.events import Event
 from core.record.fold import fold
 from core.record.state import State
+from core.session.log import FORMAT, Log
 from core.stats.decide import calibrate
 from tests.recorded import Story, make_session, story_events
 
@@ -263,7 +263,7 @@ def test_reading_goes_on_while_another_writes(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from core.log import Log
+from core.session.log import Log
 from tests.recorded import Story
 log = Log.create(Path(sys.argv[1]))
 for time, bodies in Story(experiments=100_000).moments():
@@ -346,7 +346,7 @@ def test_a_log_damaged_in_the_middle_is_refused_in_words(tmp_path: Path) -> None
 DISK_FULL = """
 import json, resource, signal, sys
 from pathlib import Path
-from core.log import Log
+from core.session.log import Log
 from core.record.errors import SessionError
 from core.record.events import Noted
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -24,7 +24,7 @@ from core.client import Client
 from core.record import commands
 from core.record.errors import AutoresearchError, UsageError
 from core.record.events import BranchHeld, Noted
-from core.session import SessionPaths
+from core.session.paths import SessionPaths
 from core.views import clean
 from tui.actions import REGISTRY
 from tui.faults import left_behind

@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from core.record.errors import AutoresearchError, UsageError
-from core.session import SessionPaths
+from core.session.paths import SessionPaths
 from tui.replay import SPEEDS, Recording
 from tui.settings import change, config_path
 from tui.terminal import Clipboard

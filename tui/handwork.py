@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.client.committed import committed_files
-from core.options import session_overrides
-from core.program import parse
+from core.program.program import parse
 from core.record import commands
 from core.record.commands import Reply
 from core.record.errors import AutoresearchError, UsageError
 from core.record.state import who
-from core.session import state_home
+from core.session.homes import state_home
+from core.session.options import session_overrides
 from tui.editor import Copy, Editor
 from tui.screens.cards import Asked, DiffCard
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.options import EngineOptions
-from core.program import Program, load
+from core.program.program import Program, load
 from core.record.budget import parse_run_budget
 from core.record.errors import AutoresearchError, UsageError
-from core.session import check_name
+from core.session.options import EngineOptions
+from core.session.paths import check_name
 from core.views import clean
 
 DOCTOR_SECONDS = 60.0

@@ -99,7 +99,7 @@ def _keep_traceback(error: Exception) -> str:
     import traceback
 
     try:
-        from core.session import state_home
+        from core.session.homes import state_home
 
         folder = state_home() / "crashes"
         folder.mkdir(parents=True, exist_ok=True)

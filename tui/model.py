@@ -11,8 +11,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from core import views
 from core.client import Connection
-from core.options import session_overrides
-from core.program import load
+from core.program.program import load
 from core.record import commands
 from core.record import events as e
 from core.record.budget import parse_run_budget
@@ -20,7 +19,8 @@ from core.record.errors import AutoresearchError
 from core.record.events import Event
 from core.record.pulse import Pulse, SlotReading
 from core.record.state import BASELINE, Experiment, Run, State
-from core.session import SessionPaths
+from core.session.options import session_overrides
+from core.session.paths import SessionPaths
 from tui.changes import Changes
 from tui.theme import Look
 

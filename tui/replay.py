@@ -18,14 +18,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from core.client import Connection
-from core.log import Log
 from core.record import commands
 from core.record.errors import EngineError, UsageError
 from core.record.events import Event
 from core.record.fold import fold
 from core.record.pulse import Pulse, SlotReading
 from core.record.state import State
-from core.session import SessionPaths
+from core.session.log import Log
+from core.session.paths import SessionPaths
 from core.views import progress
 from tui.replay_files import PlayedFiles
 

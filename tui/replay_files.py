@@ -7,11 +7,11 @@ import json
 import shutil
 from pathlib import Path
 
-from core.options import load_options, save_options
 from core.record import events as e
 from core.record.events import Event
 from core.record.state import Run, State
-from core.session import SessionPaths
+from core.session.options import load_options, save_options
+from core.session.paths import SessionPaths
 
 LARGEST = 8 * 1024 * 1024  # bytes of one file that are played; of a longer one, its end
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from core.session import SessionPaths, read_json, write_json
+from core.session.disk import read_json, write_json
+from core.session.paths import SessionPaths
 
 if TYPE_CHECKING:
     from tui.app import Cockpit

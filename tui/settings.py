@@ -18,9 +18,10 @@ from typing import Any, Final
 import platformdirs
 import tomli
 
-from core.frontmatter import Reader, kind
+from core.program.toml_reader import Reader, kind
 from core.record.errors import AutoresearchError, SettingsError
-from core.session import read_json, state_home, write_json
+from core.session.disk import read_json, write_json
+from core.session.homes import state_home
 
 THEMES = ("auto", "dark", "light", "contrast", "blue-orange", "tritan", "ansi", "plain")
 ON_OFF_AUTO = ("auto", "on", "off")

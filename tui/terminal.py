@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from core.session import state_home
+from core.session.homes import state_home
 from core.views import one_line
 
 ESC, BEL, ST = "\x1b", "\x07", "\x1b\\"

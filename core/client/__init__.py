@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from core.client.files import FileTail
 from core.client.start import start_engine
 from core.client.sync import follow, read_events, read_state, request
-from core.options import EngineOptions
+from core.session.options import EngineOptions
 
 if TYPE_CHECKING:
     from core.client.live import Client, Connection

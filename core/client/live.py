@@ -9,14 +9,15 @@ from collections import deque
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from core.log import Log
 from core.record import commands, wire
 from core.record.errors import AutoresearchError, EngineError, SessionError
 from core.record.events import Event
 from core.record.fold import fold
 from core.record.pulse import Pulse
 from core.record.state import State
-from core.session import SessionPaths, engine_alive
+from core.session.lock import engine_alive
+from core.session.log import Log
+from core.session.paths import SessionPaths
 
 HEARTBEAT_LOST = 15.0  # seconds without a word from the engine
 ANSWER_TIMEOUT = 10.0

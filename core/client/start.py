@@ -13,7 +13,6 @@ import time
 from dataclasses import asdict
 from typing import IO, Any
 
-from core.options import EngineOptions
 from core.record.errors import (
     AutoresearchError,
     EngineError,
@@ -25,7 +24,9 @@ from core.record.errors import (
     UncommittedChanges,
     UsageError,
 )
-from core.session import SessionPaths, kills_user_processes
+from core.session.homes import kills_user_processes
+from core.session.options import EngineOptions
+from core.session.paths import SessionPaths
 
 START_TIMEOUT = 60.0  # seconds: git on a cold network disk can be slow
 

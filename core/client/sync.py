@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Iterator
 
 from core import invocation
-from core.log import Log
 from core.record import commands, wire
 from core.record.errors import EngineError, NoSuchSession
 from core.record.events import Event
 from core.record.state import State
-from core.session import SessionPaths, engine_alive, lock_holder
+from core.session.lock import engine_alive, lock_holder
+from core.session.log import Log
+from core.session.paths import SessionPaths
 
 POLL_SECONDS = 0.1
 

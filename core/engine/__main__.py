@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from core.options import options_from
+from core.session.options import options_from
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -24,7 +24,7 @@ from core.research.notebook import Notebook
 from core.research.papers import Library
 from core.research.protocol import Brief
 from core.research.workshop import Workshop
-from core.session import cache_home
+from core.session.homes import cache_home
 
 CURVE_BYTES = 1_000_000  # of a run's curve that are read, from its end
 

@@ -25,12 +25,13 @@ from core.engine.server import Server
 from core.engine.session_settings import SessionSettings
 from core.engine.setup import Start
 from core.lab.device import Devices
-from core.log import Log, is_blank
-from core.options import EngineOptions
 from core.record import events as e
 from core.record.errors import AutoresearchError, GitError, SessionError
 from core.record.pulse import Pulse
-from core.session import SessionPaths, hold
+from core.session.lock import hold
+from core.session.log import Log, is_blank
+from core.session.options import EngineOptions
+from core.session.paths import SessionPaths
 
 PULSE_SECONDS = 1.0
 BRANCH_SECONDS = 3.0  # between two looks at whether the user has let go of the session's branch

@@ -14,10 +14,10 @@ from core import invocation
 from core.lab import cage, device, environment
 from core.lab.git import Repository
 from core.lab.libraries import versions_for
-from core.program import Program, check_files, load
+from core.program.program import Program, check_files, load
 from core.record.errors import AutoresearchError
 from core.research import registry
-from core.session import kills_user_processes, socket_folder, state_home
+from core.session.homes import kills_user_processes, socket_folder, state_home
 
 LOW_DISK = 5 * 2**30
 LOW_SHARED_MEMORY = 256 * 2**20

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from core.log import Log
 from core.record import events as e
 from core.record.errors import AutoresearchError
 from core.record.state import State
-from core.session import SessionPaths, engine_alive, list_sessions
+from core.session.lock import engine_alive
+from core.session.log import Log
+from core.session.paths import SessionPaths, list_sessions
 from core.stats.noise import Noise
 
 LOOK_BACK = 20  # sessions

@@ -18,7 +18,7 @@ from core.record import events as e
 from core.record.errors import CommandRefused
 from core.record.metric import format_metric
 from core.record.state import BASELINE, Experiment, Run
-from core.session import write_json
+from core.session.disk import write_json
 from core.stats.certify import Look, certificate_test, most_pairs
 from core.stats.eligible import certifiable, reproducible
 from core.stats.noise import Noise

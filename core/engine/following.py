@@ -7,12 +7,12 @@ import asyncio
 from core.engine.journal import Journal
 from core.engine.session_settings import SessionSettings, program_diff
 from core.engine.setup import Setup
-from core.frontmatter import NAME
-from core.options import overrides_of
-from core.program import Program, check_change, check_files, check_required, load
+from core.program.program import Program, check_change, check_files, check_required, load
+from core.program.toml_reader import NAME
 from core.record import events as e
 from core.record.errors import AutoresearchError
-from core.session import replace_file
+from core.session.disk import replace_file
+from core.session.options import overrides_of
 
 
 class ProgramFile:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from core.log import Log
 from core.record.errors import LogCorrupt, SessionError
 from core.record.events import Body, Event
 from core.record.state import State
-from core.session import disk_trouble
+from core.session.disk import disk_trouble
+from core.session.log import Log
 
 RETRY_SECONDS = 2.0
 

@@ -8,14 +8,14 @@ from dataclasses import asdict, fields, replace
 from typing import Any
 
 from core.engine.journal import Journal
-from core.frontmatter import NAME
-from core.options import EngineOptions, key_of, save_options
-from core.program import Program
+from core.program.program import Program
+from core.program.toml_reader import NAME
 from core.record import events as e
 from core.record.budget import SessionBudget
 from core.record.state import State
 from core.research.protocol import Researcher
-from core.session import SessionPaths
+from core.session.options import EngineOptions, key_of, save_options
+from core.session.paths import SessionPaths
 
 
 class SessionSettings:

@@ -14,15 +14,17 @@ from core.engine.session_settings import following
 from core.lab import cage, device, environment
 from core.lab.git import Repository
 from core.lab.libraries import own_versions
-from core.log import Log
-from core.options import EngineOptions, load_options, merge, overrides_of, save_options
-from core.program import Program, changed_basis, check_files, check_required, load, parse
+from core.program.program import Program, changed_basis, check_files, check_required, load, parse
 from core.record import events as e
 from core.record.errors import AutoresearchError, ProjectError, SessionError, UncommittedChanges, UsageError
 from core.record.state import State
 from core.research import registry
 from core.research.protocol import Researcher
-from core.session import SessionPaths, check_name, disk_trouble, socket_folder
+from core.session.disk import disk_trouble
+from core.session.homes import socket_folder
+from core.session.log import Log
+from core.session.options import EngineOptions, load_options, merge, overrides_of, save_options
+from core.session.paths import SessionPaths, check_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

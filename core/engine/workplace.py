@@ -22,7 +22,7 @@ from core.lab.seal import Seal
 from core.lab.trees import remove_tree
 from core.record import events as e
 from core.record.errors import AutoresearchError, ScorerFault
-from core.session import read_json
+from core.session.disk import read_json
 
 SCORE_TIMEOUT = 900.0  # seconds; a scorer that is slower than this is at fault, as nanotrain's may not be on CUDA
 PROCESS_LIMIT = 256

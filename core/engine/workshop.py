@@ -27,7 +27,7 @@ from core.lab.attended import attend, sweep
 from core.lab.trees import remove_tree
 from core.record.errors import GitError, LabError, ResearcherMisconfigured
 from core.research.workshop import Bench, Changes, Done, Order
-from core.session import state_home
+from core.session.homes import state_home
 
 SAYS = "HYPOTHESIS"  # the file in which an agent says what it did
 SAID_BYTES = 20_000

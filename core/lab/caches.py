@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 
 from core.lab.trees import remove_tree
-from core.session import read_json
+from core.session.disk import read_json
 
 NAME = "cache"  # in a run's folder
 VARIABLES = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton", "CUDA_CACHE_PATH": "cuda"}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from core.record.errors import LabError
-from core.session import disk_trouble
+from core.session.disk import disk_trouble
 
 RETRY_SECONDS = 1.0
 TRIES = 3  # where nothing is short of space any more by the time one looks

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from core.record.errors import EditError
-from core.session import replace_file
+from core.session.disk import replace_file
 from core.text import clean
 
 LIMIT = 4_000  # characters of the whole notebook: it stands in every prompt

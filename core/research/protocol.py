@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from core.program import Program
+from core.program.program import Program
 from core.record.proposal import Proposal, Usage
 from core.record.state import State
 from core.research.notebook import Notebook

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from core.session import SessionPaths, engine_alive
+from core.session.lock import engine_alive
+from core.session.paths import SessionPaths
 from tests.cli.command import COMMAND
 from tests.cli.test_run import project, script, until
 from tests.projects import rate

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from core.log import FORMAT, Log
 from core.record import events as e
 from core.record.wire import decode_event
-from core.session import SessionPaths
+from core.session.log import FORMAT, Log
+from core.session.paths import SessionPaths
 from tests.cli.command import COMMAND, run, terminal
 from tests.recorded import make_session
 

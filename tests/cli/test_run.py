@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 from core.record.wire import decode_event
-from core.session import SessionPaths, engine_alive, lock_holder
+from core.session.lock import engine_alive, lock_holder
+from core.session.paths import SessionPaths
 from tests.cli.command import COMMAND, run, terminal
 from tests.projects import git, make_project, rate, write_script
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from core.program import check_files, load
+from core.program.program import check_files, load
 from tests.cli.command import COMMAND, run
 from tests.projects import PROGRAM, git, make_project
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from core.session import SessionPaths
+from core.session.paths import SessionPaths
 from tests.cli.command import COMMAND, run
 from tests.engine.support import engine, wait_end, wait_for, wait_state
 from tests.engine.test_steering import FOREVER, judged, patch
@@ -147,6 +147,6 @@ def test_following_without_an_engine_and_with_ctrl_c(tmp_path: Path) -> None:
 
 
 def _locked(paths: SessionPaths) -> bool:
-    from core.session import engine_alive
+    from core.session.lock import engine_alive
 
     return engine_alive(paths)

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from core.session import SessionPaths
+from core.session.paths import SessionPaths
 from tests.cli.command import COMMAND, run
 from tests.recorded import make_session
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from core.client import read_state
-from core.session import SessionPaths, engine_alive, lock_holder
+from core.session.lock import engine_alive, lock_holder
+from core.session.paths import SessionPaths
 from tests.end_to_end.screen import Screen
 from tests.engine.support import kill_engine, wait_end, wait_for, wait_state
 from tests.projects import TRAIN, make_project, own_home, rate, write_script

@@ -12,7 +12,8 @@ import pytest
 
 from benchmarks.random_keys import COMMAND, walk
 from benchmarks.tmux import Tmux, environment, have_tmux
-from core.session import SessionPaths, engine_alive
+from core.session.lock import engine_alive
+from core.session.paths import SessionPaths
 from tests.engine.support import kill_engine
 from tests.projects import TRAIN, make_project, write_script
 from tui.actions import REGISTRY

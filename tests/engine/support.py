@@ -13,7 +13,8 @@ from core.client import EngineOptions, read_events, read_state, start_engine
 from core.record import events as e
 from core.record.events import Event
 from core.record.state import State
-from core.session import SessionPaths, engine_alive, lock_holder
+from core.session.lock import engine_alive, lock_holder
+from core.session.paths import SessionPaths
 
 PATIENCE = 90.0  # seconds; the machines are shared and slow at times
 

@@ -11,7 +11,7 @@ from core.client import EngineOptions, read_state, start_engine
 from core.record import commands as c
 from core.record import events as e
 from core.record.errors import SessionError
-from core.session import SessionPaths
+from core.session.paths import SessionPaths
 from tests.cli.command import run
 from tests.engine.support import engine, events_named, wait_end, wait_for, wait_state
 from tests.engine.test_steering import accepted

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from core.client import EngineOptions, request, start_engine
-from core.options import merge
 from core.record import commands as c
 from core.record import events as e
 from core.record.errors import EngineError
-from core.session import SessionPaths
+from core.session.options import merge
+from core.session.paths import SessionPaths
 from tests.engine.support import engine, events_named, wait_end, wait_state
 from tests.projects import make_project
 from tests.research.anthropic_server import Server

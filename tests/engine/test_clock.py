@@ -13,7 +13,7 @@ from pathlib import Path
 import core
 from core.client import EngineOptions, read_events, read_state
 from core.record import events as e
-from core.session import SessionPaths
+from core.session.paths import SessionPaths
 from tests.projects import make_project, rate, write_script
 
 # An engine whose time of day is set a day ahead soon after its start, and a year back a little later.

@@ -13,7 +13,7 @@ import pytest
 
 from core.lab import cage
 from core.record import events as e
-from core.session import SessionPaths
+from core.session.paths import SessionPaths
 from tests.engine.support import engine, events_named, wait_end, wait_state
 from tests.projects import git, make_project
 

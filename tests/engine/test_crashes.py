@@ -13,7 +13,8 @@ import pytest
 from core.client import EngineOptions, read_events, read_state, start_engine
 from core.record import events as e
 from core.record.errors import SessionBusy
-from core.session import SessionPaths, engine_alive, lock_holder
+from core.session.lock import engine_alive, lock_holder
+from core.session.paths import SessionPaths
 from tests.engine.support import engine, events_named, final_verdicts, kill_engine, wait_end, wait_for, wait_state
 from tests.projects import TRAIN, git, make_project, rate, write_script
 

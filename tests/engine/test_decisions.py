@@ -11,7 +11,7 @@ import pytest
 from core.client import read_state, request
 from core.record import commands as c
 from core.record import events as e
-from core.session import SessionPaths
+from core.session.paths import SessionPaths
 from tests.engine.support import engine, events_named, final_verdicts, wait_end, wait_state
 from tests.projects import PROGRAM, SCORED_FILES, SCORED_PROGRAM, SCORED_TRAIN, TRAIN, make_project, rate, write_script
 from tests.research.anthropic_server import Server

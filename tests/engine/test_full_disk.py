@@ -9,7 +9,7 @@ import pytest
 
 from core.client import request
 from core.record import commands as c
-from core.session import disk_trouble
+from core.session.disk import disk_trouble
 from tests.disks import fill, small_disk
 from tests.engine.support import engine, wait_end, wait_state
 from tests.projects import TRAIN, make_project, rate, write_script

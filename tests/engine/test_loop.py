@@ -7,7 +7,7 @@ from pathlib import Path
 from core.client import read_events, request
 from core.record import commands as c
 from core.record import events as e
-from core.session import SessionPaths
+from core.session.paths import SessionPaths
 from tests.engine.support import engine, events_named, wait_end, wait_state
 from tests.projects import TRAIN, git, make_project, rate, write_script
 

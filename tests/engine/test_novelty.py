@@ -11,7 +11,7 @@ import pytest
 from core.client import EngineOptions, request, start_engine
 from core.record import commands as c
 from core.record import events as e
-from core.session import engine_alive
+from core.session.lock import engine_alive
 from tests.engine.support import engine, events_named, wait_end, wait_for
 from tests.projects import TRAIN, make_project, write_script
 from tests.research.anthropic_server import Server

@@ -12,7 +12,7 @@ import pytest
 from core.client import request
 from core.record import commands as c
 from core.record import events as e
-from core.session import SessionPaths
+from core.session.paths import SessionPaths
 from tests.engine.support import engine, events_named, final_verdicts, kill_engine, wait_end, wait_for, wait_state
 from tests.projects import SCORED_PROGRAM, SCORED_TRAIN, make_project, make_scored_project, rate, write_script
 

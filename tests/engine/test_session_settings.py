@@ -10,15 +10,15 @@ import pytest
 
 from core.client import EngineOptions, read_state, start_engine
 from core.engine.session_settings import following
-from core.options import load_options
-from core.program import Program, parse
+from core.program.program import Program, parse
 from core.record import commands as c
 from core.record import events as e
 from core.record.errors import UsageError
 from core.record.events import Body, Event
 from core.record.fold import fold
 from core.record.state import State
-from core.session import SessionPaths
+from core.session.options import load_options
+from core.session.paths import SessionPaths
 from tests.cli.command import run
 from tests.engine.support import engine, events_named, kill_engine, wait_for, wait_state
 from tests.engine.test_steering import accepted, patch

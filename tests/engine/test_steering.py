@@ -13,7 +13,7 @@ from core.client import read_state, request
 from core.record import commands as c
 from core.record import events as e
 from core.record.state import State
-from core.session import SessionPaths
+from core.session.paths import SessionPaths
 from tests.conftest import own_state
 from tests.engine.support import PATIENCE, engine, events_named, kill_engine, wait_end, wait_for, wait_state
 from tests.projects import TRAIN, git, make_project, rate, write_script

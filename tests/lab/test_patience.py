@@ -11,7 +11,7 @@ import pytest
 
 from core.lab.git import Repository
 from core.record.errors import LabError
-from core.session import disk_trouble
+from core.session.disk import disk_trouble
 from tests.disks import fill, small_disk
 from tests.projects import make_project
 

@@ -14,7 +14,7 @@ import pytest
 
 from core.edits.apply import apply_edits, matches
 from core.edits.diff import unified
-from core.program import Program
+from core.program.program import Program
 from core.record import events as e
 from core.record.events import Event
 from core.record.fold import fold

@@ -13,14 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.client import Connection
-from core.log import Log
 from core.record import commands
 from core.record import events as e
 from core.record.events import Body, Event
 from core.record.fold import fold
 from core.record.pulse import DeviceReading, Pulse, SlotReading
 from core.record.state import State
-from core.session import SessionPaths
+from core.session.log import Log
+from core.session.paths import SessionPaths
 from tests.recorded import Story
 
 GIB = 2**30

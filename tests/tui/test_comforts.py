@@ -12,7 +12,7 @@ from textual.screen import Screen
 
 from core.record import events as e
 from core.record.errors import UsageError
-from core.session import SessionPaths
+from core.session.paths import SessionPaths
 from tests.recorded import make_session
 from tests.tui.conftest import Clock, Show, text_of, until
 from tests.tui.stage import Playing, Stage

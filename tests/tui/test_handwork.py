@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
-from core.options import EngineOptions, save_options
 from core.record import commands as c
 from core.record import events as e
 from core.record.errors import UsageError
+from core.session.options import EngineOptions, save_options
 from tests.projects import PROGRAM, git, make_project
 from tests.recorded import make_session
 from tests.tui.conftest import Clock, text_of, until

@@ -13,7 +13,8 @@ from textual.widgets import Input
 
 from core.client import request
 from core.record.commands import Stop
-from core.session import SessionPaths, engine_alive
+from core.session.lock import engine_alive
+from core.session.paths import SessionPaths
 from tests.projects import git
 from tests.recorded import make_session
 from tests.tui.conftest import text_of, until

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from core.log import Log
 from core.record.errors import EngineError, UsageError
 from core.record.fold import fold
 from core.record.state import State
-from core.session import SessionPaths
+from core.session.log import Log
+from core.session.paths import SessionPaths
 from tests.projects import PROGRAM, git
 from tests.tui.conftest import text_of, until
 from tests.tui.stage import Stage, build

@@ -10,7 +10,7 @@ import pytest
 
 from core.client import Client, Connection
 from core.record import events as e
-from core.session import write_json
+from core.session.disk import write_json
 from tests.recorded import make_session
 from tests.tui.conftest import Clock, Show, text_of, until
 from tests.tui.stage import Playing, Stage, build, gpu_readings

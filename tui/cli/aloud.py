@@ -15,7 +15,9 @@ from core.record.events import Event
 from core.record.fold import fold
 from core.record.metric import format_metric
 from core.record.state import BASELINE, HUMAN, State
-from core.session import SessionPaths, disk_trouble, engine_alive
+from core.session.disk import disk_trouble
+from core.session.lock import engine_alive
+from core.session.paths import SessionPaths
 from tui.cli.output import Output
 
 

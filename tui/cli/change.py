@@ -79,9 +79,9 @@ def _number(key: str, text: str) -> float | int:
 def program(arguments: Namespace, out: Output) -> int:
     """What program.md will change at the next experiment; 1 when it will be refused."""
     from core.client import read_state
-    from core.frontmatter import NAME
-    from core.options import session_overrides
-    from core.program import check_change, load, parse
+    from core.program.program import check_change, load, parse
+    from core.program.toml_reader import NAME
+    from core.session.options import session_overrides
 
     paths = session_of(arguments)
     old, path, overrides = read_state(paths).program, paths.project / NAME, session_overrides(paths)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from core.options import EngineOptions
 from core.record import commands
 from core.record import events as e
 from core.record.errors import CommandRefused, EngineError
-from core.session import SessionPaths, engine_alive
+from core.session.lock import engine_alive
+from core.session.options import EngineOptions
+from core.session.paths import SessionPaths
 from core.stats.eligible import certifiable, reproducible
 from core.views import sentence
 from tui.cli.names import session_of

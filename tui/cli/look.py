@@ -14,7 +14,9 @@ from core.record.errors import AutoresearchError, SessionError
 from core.record.events import VERDICTS, Event
 from core.record.metric import Metric, format_delta, format_metric
 from core.record.state import State
-from core.session import SessionPaths, disk_trouble, engine_alive, list_sessions, lock_holder
+from core.session.disk import disk_trouble
+from core.session.lock import engine_alive, lock_holder
+from core.session.paths import SessionPaths, list_sessions
 from core.stats.decide import HIDDEN_GAP
 from tui.cli.names import project_of, session_of
 from tui.cli.output import Output

@@ -6,12 +6,13 @@ import time
 from argparse import Namespace
 from pathlib import Path
 
-from core.session import SessionPaths, check_name, engine_alive, find_session, list_sessions
+from core.session.lock import engine_alive
+from core.session.paths import SessionPaths, check_name, find_session, list_sessions
 
 
 def project_of(arguments: Namespace) -> Path:
     """The project that a command is about: `-C DIR`, a PROJECT word, or the current folder. Raises ProjectError."""
-    from core.program import find_project
+    from core.program.program import find_project
 
     wanted = getattr(arguments, "project", None) or getattr(arguments, "directory", None)
     return find_project(Path(wanted) if wanted else Path())

@@ -11,7 +11,8 @@ from core.record.budget import format_seconds
 from core.record.events import VERDICTS, Event
 from core.record.metric import format_delta, format_metric
 from core.record.state import BASELINE, State
-from core.session import SessionPaths, engine_alive
+from core.session.lock import engine_alive
+from core.session.paths import SessionPaths
 from tui.cli import plot
 
 STYLE = """

@@ -6,7 +6,7 @@ from argparse import Namespace
 
 from core import invocation
 from core.record.errors import AutoresearchError, NoSuchSession, SessionError
-from core.session import SessionPaths
+from core.session.paths import SessionPaths
 from tui.cli.names import session_of
 from tui.cli.output import Output, need_terminal
 

@@ -111,7 +111,7 @@ def _identity(git: Git) -> tuple[str, ...]:
 
 def doctor(arguments: Namespace, out: Output) -> int:
     """Print what is ready and the mend for what is not. Exits 0 when nothing essential fails."""
-    from core.program import find_project
+    from core.program.program import find_project
 
     wanted = Path(arguments.directory).expanduser() if arguments.directory else Path()
     try:

@@ -7,17 +7,12 @@ from argparse import Namespace
 from pathlib import Path
 
 from core import invocation, views
-from core.options import EngineOptions
 from core.record.errors import AutoresearchError, NoSuchSession, SessionBusy, UncommittedChanges, UsageError
 from core.record.state import State
-from core.session import (
-    SessionPaths,
-    check_name,
-    disk_trouble,
-    engine_alive,
-    list_sessions,
-    lock_holder,
-)
+from core.session.disk import disk_trouble
+from core.session.lock import engine_alive, lock_holder
+from core.session.options import EngineOptions
+from core.session.paths import SessionPaths, check_name, list_sessions
 from tui.cli.names import fresh_name, project_of, running_session, session_of
 from tui.cli.output import Output, need_terminal
 
@@ -129,7 +124,7 @@ def _unfinished(project: Path) -> SessionPaths | None:
 
 def _last_seq(paths: SessionPaths) -> int:
     from core.client import read_state
-    from core.log import is_blank
+    from core.session.log import is_blank
 
     return read_state(paths).seq if paths.database.exists() and not is_blank(paths.database) else 0
 

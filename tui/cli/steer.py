@@ -10,7 +10,7 @@ from typing import Any
 from core import invocation
 from core.record import commands
 from core.record.errors import CommandRefused, EngineError, UsageError
-from core.session import SessionPaths
+from core.session.paths import SessionPaths
 from tui.cli.names import session_of
 from tui.cli.output import Output
 

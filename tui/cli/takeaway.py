@@ -14,7 +14,9 @@ from core.record import wire
 from core.record.errors import UsageError
 from core.record.events import Event
 from core.record.state import State
-from core.session import SessionPaths, engine_alive, replace_file
+from core.session.disk import replace_file
+from core.session.lock import engine_alive
+from core.session.paths import SessionPaths
 from tui.cli.look import reasoning
 from tui.cli.names import session_of
 from tui.cli.output import Output

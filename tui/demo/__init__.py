@@ -9,7 +9,8 @@ import tempfile
 from pathlib import Path
 
 from core.record.errors import SessionError
-from core.session import SessionPaths, cache_home
+from core.session.homes import cache_home
+from core.session.paths import SessionPaths
 
 ARCHIVE = Path(__file__).with_name("demo.tar.xz")
 PROJECT, NAME = "nanotrain", "demo"

@@ -14,10 +14,10 @@ from textual.screen import Screen
 from textual.widgets import Input, Static
 
 from core.client import Client
-from core.options import EngineOptions
-from core.program import Program
+from core.program.program import Program
 from core.record.errors import AutoresearchError, SessionBusy, UncommittedChanges
-from core.session import SessionPaths
+from core.session.options import EngineOptions
+from core.session.paths import SessionPaths
 from core.views import clean, one_line
 from tui.cli.names import fresh_name
 from tui.demo import ARCHIVE, SPEED, unpacked

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import ClassVar
 
 from core import views
-from core.log import Log
 from core.record.errors import AutoresearchError
 from core.record.metric import format_metric
 from core.record.state import State
-from core.session import SessionPaths, engine_alive, list_sessions
+from core.session.lock import engine_alive
+from core.session.log import Log
+from core.session.paths import SessionPaths, list_sessions
 from core.views import one_line, plural
 from tui.model import Model
 from tui.screens.rows import Row, RowsCard

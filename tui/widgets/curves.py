@@ -9,7 +9,7 @@ from textual.strip import Strip
 
 from core.client import FileTail
 from core.record.budget import format_seconds
-from core.session import SessionPaths
+from core.session.paths import SessionPaths
 from tui.braille import Dots, curve
 from tui.text import Part, strip_of
 from tui.theme import Look

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from core import frontmatter, invocation
+from core import invocation
 from core.edits.apply import matches
 from core.edits.rules import Rules, defines
-from core.frontmatter import CONTROL, NAME, Reader, kind
+from core.program import toml_reader
+from core.program.toml_reader import CONTROL, NAME, Reader, kind
 from core.record.budget import RunBudget, SessionBudget, parse_run_budget
 from core.record.errors import ProgramError, ProjectError
 from core.record.metric import Metric
@@ -20,7 +21,7 @@ from core.stats.decide import Policy
 
 DEVICES = ("cuda", "cpu")
 DEFAULT_RUN_BUDGET = "5m"
-KEYS: frontmatter.Keys = {
+KEYS: toml_reader.Keys = {
     "": ("edit", "read", "inputs", "run", "prepare", "score", "score_hidden", "approve", "seed",
          "metric", "budget", "checks", "rules", "decide", "sandbox"),
     "metric": ("name", "direction", "pattern"),
@@ -153,7 +154,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Program:
 def parse(text: str, overrides: Sequence[str] = ()) -> Program:
     """Check the text of a program.md. Raises ProgramError (line, reason, mend), or UsageError for a bad override."""
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
-    front, prose = frontmatter.split(text)
+    front, prose = toml_reader.split(text)
     reader = Reader(front, KEYS, EXAMPLES)
     for override in overrides:
         reader.override(override)
@@ -234,7 +235,7 @@ def check_required(program: Program, read: Callable[[str], str | None]) -> None:
         text = read(path)
         if text is None or not defines(path, text, name):
             what = "there is no such file" if text is None else f"`{name}` is not defined there"
-            front, _ = frontmatter.split(program.text)
+            front, _ = toml_reader.split(program.text)
             Reader(front, KEYS, EXAMPLES).refuse("rules.require", f"{entry!r}: {what}")
 
 
@@ -401,7 +402,7 @@ def check_files(program: Program, project: Path, tracked: Collection[str] | None
 
 
 def _refuse_file(program: Program, key: str, path: str, what: str, mend: str) -> NoReturn:
-    front, _ = frontmatter.split(program.text)
+    front, _ = toml_reader.split(program.text)
     reader = Reader(front, KEYS, EXAMPLES)
     given = reader.get(key)
     if not isinstance(given, list) or path not in [str(p).removeprefix("./") for p in given]:

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, get_type_hints
 
-from core.session import SessionPaths, read_json, write_json
+from core.session.disk import read_json, write_json
+from core.session.paths import SessionPaths
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ ONE_START = ("errand", "from_head")  # options that no later start inherits
 
 
 def overrides_of(options: EngineOptions) -> tuple[str, ...]:
-    """Every KEY=VALUE that overrides program.md, the shorthands last; for `core.program.load` and `parse`."""
+    """Every KEY=VALUE that overrides program.md, the shorthands last; for `core.program.program.load` and `parse`."""
     given = ((key, getattr(options, name)) for name, key in SHORTHANDS.items())
     texts = [f'{key}="{v}"' if isinstance(v, str) else f"{key}={v}" for key, v in given if v is not None]
     return (*options.overrides, *texts)

@@ -1,0 +1,1 @@
+"""program.md: read, checked, and refused with line, reason and hint."""

@@ -1,0 +1,57 @@
+"""The lock of a session: an flock that its engine holds for life."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from core import invocation
+from core.record.errors import SessionBusy
+from core.session.paths import SessionPaths
+
+
+def engine_alive(paths: SessionPaths) -> bool:
+    """Whether an engine holds the session, by its lock. Never creates anything."""
+    try:
+        descriptor = os.open(paths.lock, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def lock_holder(paths: SessionPaths) -> int:
+    """The pid that the holder wrote into the lock; 0 when unknown. For messages only."""
+    try:
+        return int(paths.lock.read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+@contextmanager
+def hold(paths: SessionPaths) -> Iterator[None]:
+    """Hold the session for life. Raises SessionBusy with the first engine's pid."""
+    paths.folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = lock_holder(paths)
+            raise SessionBusy(
+                f"session {paths.name!r} is held by the engine with pid {pid}",
+                pid=pid,
+                mend=f"attach to it with: {invocation.call('attach', paths.name, project=paths.project)}",
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
