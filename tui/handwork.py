@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.client.committed import committed_files
+from core.client.committed_files import committed_files
 from core.program.program import parse
 from core.record import commands
 from core.record.commands import Reply

@@ -5,9 +5,9 @@ Looking needs no engine: State is read from the log on disk, and the socket only
 
 from typing import TYPE_CHECKING
 
-from core.client.files import FileTail
 from core.client.start import start_engine
 from core.client.sync import follow, read_events, read_state, request
+from core.client.tail import FileTail
 from core.session.options import EngineOptions
 
 if TYPE_CHECKING:

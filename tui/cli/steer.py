@@ -137,7 +137,7 @@ def _patch(name: str) -> str:
 def _edits(paths: SessionPaths, experiment: int, patch: str) -> tuple[dict[str, Any], ...]:
     """What `patch` makes of the parent's files of a proposal that waits. Raises EditError or CommandRefused."""
     from core.client import read_state
-    from core.client.committed import committed_files
+    from core.client.committed_files import committed_files
     from core.edits.patch import edits_from_patch
 
     state = read_state(paths)
