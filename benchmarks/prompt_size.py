@@ -26,10 +26,10 @@ from core.record.events import Event
 from core.record.fold import fold
 from core.record.proposal import KINDS
 from core.record.state import State
-from core.research import prompt
+from core.research.llm import prompt
+from core.research.llm.tools import TOOLS
 from core.research.notebook import Notebook
 from core.research.protocol import Brief
-from core.research.tools import TOOLS
 
 AT = (1, 30, 100, 700, 10_000)
 TIMES = 15

@@ -19,11 +19,11 @@ from core.record import events as e
 from core.record.errors import EditError
 from core.record.proposal import Proposal
 from core.record.state import Guidance, State
-from core.research.arxiv import Arxiv
+from core.research.agent.workspace import Workshop
 from core.research.notebook import Notebook
-from core.research.papers import Library
 from core.research.protocol import Brief
-from core.research.workshop import Workshop
+from core.research.reading.arxiv import Arxiv
+from core.research.reading.papers import Library
 from core.session.homes import cache_home
 
 CURVE_BYTES = 1_000_000  # of a run's curve that are read, from its end

@@ -6,7 +6,7 @@ from core.lab.git import Repository
 from core.record.errors import EditError
 from core.record.metric import format_metric
 from core.record.state import BASELINE, Experiment, State
-from core.research.memory import Hypotheses
+from core.research.llm.history import Hypotheses
 from core.text import one_line
 
 

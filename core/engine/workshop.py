@@ -26,7 +26,7 @@ from core.lab import cage, environment
 from core.lab.attended import attend, sweep
 from core.lab.trees import remove_tree
 from core.record.errors import GitError, LabError, ResearcherMisconfigured
-from core.research.workshop import Bench, Changes, Done, Order
+from core.research.agent.workspace import Bench, Changes, Done, Order
 from core.session.homes import state_home
 
 SAYS = "HYPOTHESIS"  # the file in which an agent says what it did

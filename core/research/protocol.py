@@ -9,9 +9,9 @@ from typing import Protocol
 from core.program.program import Program
 from core.record.proposal import Proposal, Usage
 from core.record.state import State
+from core.research.agent.workspace import Workshop
 from core.research.notebook import Notebook
-from core.research.papers import Library
-from core.research.workshop import Workshop
+from core.research.reading.papers import Library
 
 
 def _no_text(experiment: int) -> str:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from core import invocation
 from core.record.errors import ResearcherMisconfigured, UsageError
-from core.research import command_profiles, keys
-from core.research.backoff import Backoff
+from core.research.agent import profiles
+from core.research.llm import keys
+from core.research.llm.retry import Backoff
 from core.research.protocol import Researcher
 
 NAMES: tuple[str, ...] = ("claude", "openai", "command", "human", "control", "scripted")
@@ -81,8 +82,8 @@ def _openai(environ: Mapping[str, str]) -> tuple[bool, str]:
 
 
 def _command(environ: Mapping[str, str]) -> tuple[bool, str]:
-    found = command_profiles.installed(environ.get("PATH"))
-    known = ", ".join(profile.name for profile in command_profiles.KNOWN)
+    found = profiles.installed(environ.get("PATH"))
+    known = ", ".join(profile.name for profile in profiles.KNOWN)
     if found:
         return True, f"a coding agent, named with --model: {', '.join(found)} found here, or a command line of your own"
     return True, f"a coding agent, named with --model: none of {known} is installed, but any command line will do"
@@ -107,17 +108,17 @@ def create(name: str, *, model: str | None = None, script: Path | None = None, s
     """
     backoff = Backoff(base=_seconds("AUTORESEARCH_BACKOFF", 1.0))
     if name == "claude":
-        from core.research.claude import ClaudeResearcher
+        from core.research.llm.providers.anthropic import ClaudeResearcher
 
         _need(name)
         return ClaudeResearcher(model, backoff=backoff)
     if name == "openai":
-        from core.research.openai import OpenAIResearcher
+        from core.research.llm.providers.openai import OpenAIResearcher
 
         _need(name)
         return OpenAIResearcher(model, backoff=backoff)
     if name == "command":
-        from core.research.command import CommandResearcher
+        from core.research.agent.researcher import CommandResearcher
 
         return CommandResearcher(model, backoff=backoff)
     if name == "human":
@@ -125,7 +126,7 @@ def create(name: str, *, model: str | None = None, script: Path | None = None, s
 
         return HumanResearcher()
     if name == "control":
-        from core.research.control import ControlResearcher
+        from core.research.control.tpe import ControlResearcher
 
         return ControlResearcher(seed)
     if name == "scripted":

@@ -21,8 +21,8 @@ from core.record.fold import fold
 from core.record.metric import Metric
 from core.record.proposal import Proposal, Usage
 from core.record.state import State
+from core.research.llm.providers.client import ModelResearcher
 from core.research.protocol import Brief
-from core.research.provider import ModelResearcher
 
 FILES = {"train.py": "LR = 0.1\nWD = 0.5\n"}
 GOOD = {

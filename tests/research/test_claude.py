@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from core.record.errors import ProposalFailed
-from core.research.backoff import Backoff
-from core.research.claude import ClaudeResearcher
+from core.research.llm.providers.anthropic import ClaudeResearcher
+from core.research.llm.retry import Backoff
 from tests.research.anthropic_server import Server, events
 from tests.research.support import ANSWER, GOOD, WRONG, Heard, Session, interrupted, ready, until, variables
 

@@ -12,8 +12,8 @@ import pytest
 
 from core.record.errors import ResearcherMisconfigured
 from core.record.proposal import Usage
-from core.research.claude import ClaudeResearcher
-from core.research.provider import listed
+from core.research.llm.providers.anthropic import ClaudeResearcher
+from core.research.llm.providers.client import listed
 from tests.research.anthropic_server import MODELS, Server, model
 from tests.research.support import ANSWER, WRONG, Heard, ready
 from tests.research.test_claude import FAST, ask

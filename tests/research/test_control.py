@@ -9,8 +9,8 @@ import pytest
 
 from core.record.errors import ResearcherMisconfigured, ScriptEnded
 from core.record.proposal import Proposal
-from core.research.constants import Constant, edits_for, find_constants, rounded, written
-from core.research.control import ControlResearcher
+from core.research.control.constants import Constant, edits_for, find_constants, rounded, written
+from core.research.control.tpe import ControlResearcher
 from tests.research.support import Heard, Session
 
 NANOTRAIN = Path(__file__).parents[2] / "nanotrain" / "train.py"
@@ -201,7 +201,7 @@ async def test_feedback_brings_another_proposal() -> None:
 
 async def test_a_rebased_experiment_counts_with_its_new_parents_values() -> None:
     from core.record import events as e
-    from core.research.control import history
+    from core.research.control.tpe import history
 
     session = ready()
     await play(session, 2)

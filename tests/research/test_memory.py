@@ -11,7 +11,7 @@ import pytest
 from core.record.events import Verdict
 from core.record.proposal import Edit, Proposal
 from core.record.state import State
-from core.research import memory, prompt
+from core.research.llm import history, prompt
 from tests.research.support import Session
 
 Told = tuple[str, str, Verdict, float | None]  # hypothesis, kind, verdict, metric
@@ -34,7 +34,7 @@ def missed(count: int, kind: str, start: int = 0) -> list[Told]:
 
 def test_after_five_misses_of_one_kind_another_is_asked_for() -> None:
     four = told(*missed(4, "optimizer"))
-    assert not memory.advice(memory.judged(four.state))
+    assert not history.advice(history.judged(four.state))
     five = told(*missed(5, "optimizer"))
     text = prompt.task(five.brief(6))
     assert "5 experiments in a row of the kind optimizer" in text and "must not be optimizer" in text
@@ -43,12 +43,12 @@ def test_after_five_misses_of_one_kind_another_is_asked_for() -> None:
     turned = told(*missed(5, "optimizer"), *missed(1, "data", 5))
     assert "Change the kind" not in prompt.task(turned.brief(7))
     kept = told(*missed(4, "data"), ("Good", "data", "kept", 1.9), *missed(3, "data", 5))
-    assert not memory.advice(memory.judged(kept.state))
+    assert not history.advice(history.judged(kept.state))
 
 
 def test_what_never_ran_is_no_miss() -> None:
-    unheard: list[Told] = [(f"Idea {n}", "data", verdict, None) for n, verdict in enumerate(memory.UNTRIED * 2)]  # type: ignore[misc]
-    assert not memory.advice(memory.judged(told(*missed(4, "data"), *unheard).state))
+    unheard: list[Told] = [(f"Idea {n}", "data", verdict, None) for n, verdict in enumerate(history.UNTRIED * 2)]  # type: ignore[misc]
+    assert not history.advice(history.judged(told(*missed(4, "data"), *unheard).state))
 
 
 def test_after_twelve_without_a_keep_reading_and_combining_are_asked_for() -> None:
@@ -97,7 +97,7 @@ def test_near_misses_and_open_ideas() -> None:
 
 def test_the_best_are_those_that_were_kept() -> None:
     session = told(("Lucky", "data", "discarded", 1.5), ("Real", "data", "kept", 1.9))
-    assert [x.number for x in memory.best(session.state, memory.judged(session.state))] == [2, 1]
+    assert [x.number for x in history.best(session.state, history.judged(session.state))] == [2, 1]
 
 
 def test_forks_pins_ideas_and_guidance_are_told() -> None:
@@ -134,11 +134,11 @@ def test_the_notebook_stands_in_the_prompt_in_a_fence() -> None:
     ],
 )
 def test_hypotheses_that_say_nearly_the_same(a: str, b: str, same: bool) -> None:
-    assert memory.alike(a, b) is same and memory.alike(b, a) is same
+    assert history.alike(a, b) is same and history.alike(b, a) is same
 
 
 def test_ten_thousand_hypotheses_are_searched_at_once() -> None:
-    known = memory.Hypotheses()
+    known = history.Hypotheses()
     state = told(*missed(1, "data")).state
     x = state.experiments[1]
     draw = random.Random(1)

@@ -15,10 +15,10 @@ import pytest
 
 from core.record.errors import ResearcherMisconfigured
 from core.record.proposal import Usage
-from core.research import openai as module
-from core.research.backoff import Backoff
-from core.research.openai import OpenAIResearcher, choose
-from core.research.openai_turn import Thoughts, without_thinking
+from core.research.llm.providers import openai as module
+from core.research.llm.providers.openai import OpenAIResearcher, choose
+from core.research.llm.providers.openai_stream import Thoughts, without_thinking
+from core.research.llm.retry import Backoff
 from tests.research.openai_server import Manners, Server, chat_events, responses_events
 from tests.research.support import ANSWER, GOOD, WRONG, Heard, Session, interrupted, ready, until, variables
 

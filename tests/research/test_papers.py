@@ -14,9 +14,9 @@ from pypdf import PdfWriter
 from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
 
 from core.record.errors import EditError
-from core.research.arxiv import Arxiv, paper_id
-from core.research.papers import Library
-from core.research.tools import Toolbox
+from core.research.llm.tools import Toolbox
+from core.research.reading.arxiv import Arxiv, paper_id
+from core.research.reading.papers import Library
 from tests.research.arxiv_server import ArxivServer, feed, paper
 from tests.research.support import Heard, Session
 

@@ -9,10 +9,11 @@ import pytest
 
 from core.record.errors import EditError, ResearcherMisconfigured
 from core.record.proposal import Usage
-from core.research import command_profiles, prices, textform
-from core.research.backoff import Backoff
-from core.research.command_output import SHOWN, Transcript
-from core.research.faults import Transient, retry_after
+from core.research.agent import profiles
+from core.research.agent.transcript import SHOWN, Transcript
+from core.research.llm import prices, text_format
+from core.research.llm.api_errors import Transient, retry_after
+from core.research.llm.retry import Backoff
 from tests.research.support import Heard
 
 FILES = ["train.py", "model/net.py"]
@@ -34,20 +35,22 @@ BLOCK = "<<<<<<< SEARCH\nLR = 0.1\n=======\nLR = 0.2\n>>>>>>> REPLACE\n"
     ],
 )
 def test_many_shapes_of_the_same_edit(text: str) -> None:
-    found = textform.read(text, FILES)
+    found = text_format.read(text, FILES)
     assert found is not None and found["hypothesis"] == "LR up" and found["edits"] == [EDIT]
 
 
 def test_whole_files_several_blocks_and_the_only_file() -> None:
-    found = textform.read("HYPOTHESIS: h\nKIND: Data\nEXPECTED: about −1e-3\n\nmodel/net.py:\n```\nA = 1\n```", FILES)
+    found = text_format.read(
+        "HYPOTHESIS: h\nKIND: Data\nEXPECTED: about −1e-3\n\nmodel/net.py:\n```\nA = 1\n```", FILES
+    )
     assert found is not None and found["edits"] == [{"path": "model/net.py", "content": "A = 1\n"}]
     assert (found["kind"], found["expected"]) == ("data", "-1e-3")
-    found = textform.read(f"HYPOTHESIS: h\n\ntrain.py\n{BLOCK}\nand\n{BLOCK}\n./model/net.py\n{BLOCK}", FILES)
+    found = text_format.read(f"HYPOTHESIS: h\n\ntrain.py\n{BLOCK}\nand\n{BLOCK}\n./model/net.py\n{BLOCK}", FILES)
     assert found is not None and [e["path"] for e in found["edits"]] == ["train.py", "train.py", "model/net.py"]
-    found = textform.read(f"I raise the step size a lot.\n{BLOCK}", ["train.py"])
+    found = text_format.read(f"I raise the step size a lot.\n{BLOCK}", ["train.py"])
     assert found is not None and found["hypothesis"] == "I raise the step size a lot." and len(found["edits"]) == 1
     new = "<<<<<<< SEARCH\n=======\nX = 1\n>>>>>>> REPLACE\n"
-    found = textform.read(f"HYPOTHESIS: h\n\nnew.py\n{new}", FILES)
+    found = text_format.read(f"HYPOTHESIS: h\n\nnew.py\n{new}", FILES)
     assert found is not None and found["edits"] == [{"path": "new.py", "search": "", "replace": "X = 1\n"}]
 
 
@@ -55,7 +58,7 @@ def test_whole_files_several_blocks_and_the_only_file() -> None:
     "text", ["", "I would raise LR.", "```python\nprint(1)\n```", "{" * 100_000, '{"hypothesis": 1']
 )
 def test_what_holds_no_proposal(text: str) -> None:
-    assert textform.read(text, FILES) is None
+    assert text_format.read(text, FILES) is None
 
 
 @pytest.mark.parametrize(
@@ -68,7 +71,7 @@ def test_what_holds_no_proposal(text: str) -> None:
 )
 def test_what_is_half_a_proposal_is_told(text: str, words: str) -> None:
     with pytest.raises(EditError, match=words):
-        textform.read(text, FILES)
+        text_format.read(text, FILES)
 
 
 def heard(*events: object) -> Heard:
@@ -140,14 +143,14 @@ def test_profiles_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     file = tmp_path / "autoresearch-tui" / "commands.toml"
     file.parent.mkdir()
     file.write_text('[my]\nrun = "my --go {prompt}"\nmodel = "-m {model}"\nkeys = ["K"]\nsilence = 5\n')
-    profile, model = command_profiles.find("my:big")
+    profile, model = profiles.find("my:big")
     assert profile.argv == ("my", "-m", "{model}", "--go", "{prompt}") and model == "big" and profile.silence == 5.0
-    assert not profile.on_stdin and command_profiles.find("claude")[0].on_stdin
-    assert command_profiles.find("claude:opus")[0].argv[:4] == ("claude", "-p", "--model", "{model}")
-    assert command_profiles.find("sh -c 'x {prompt}'")[0].argv == ("sh", "-c", "x {prompt}")
+    assert not profile.on_stdin and profiles.find("claude")[0].on_stdin
+    assert profiles.find("claude:opus")[0].argv[:4] == ("claude", "-p", "--model", "{model}")
+    assert profiles.find("sh -c 'x {prompt}'")[0].argv == ("sh", "-c", "x {prompt}")
     for wrong in ("my --go 'x", "", "no-such-program"):
         with pytest.raises(ResearcherMisconfigured):
-            command_profiles.find(wrong)
+            profiles.find(wrong)
     for text, words in (
         ("[my", "cannot be read"), ('my = "x"', "no table"), ("[my]\nrunn = 1", "unknown"),
         ("[my]\nrun = 3", "not right"), ('[my]\nrun = ""', "missing"), ('[my]\nrun = "a"\nkeys = [1]', "no text"),
@@ -155,7 +158,7 @@ def test_profiles_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     ):  # fmt: skip
         file.write_text(text)
         with pytest.raises(ResearcherMisconfigured, match=words) as caught:
-            command_profiles.find("my")
+            profiles.find("my")
         assert caught.value.where == str(file) and caught.value.mend
 
 

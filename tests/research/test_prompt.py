@@ -6,7 +6,7 @@ import re
 import time
 
 from core.record.proposal import Edit, Proposal
-from core.research import prompt
+from core.research.llm import prompt
 from tests.research.support import Session
 
 

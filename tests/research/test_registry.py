@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from core.record.errors import ResearcherMisconfigured, UsageError
-from core.research import keys, prices, registry
+from core.research import registry
+from core.research.llm import keys, prices
 
 
 def test_the_default_follows_the_key() -> None:

@@ -10,10 +10,11 @@ import pytest
 
 from core.record.errors import EditError
 from core.record.proposal import Edit, Proposal
-from core.research import looking, tools
+from core.research.llm import tools
+from core.research.llm.tools import TOOLS, Toolbox
 from core.research.notebook import LIMIT, Notebook
 from core.research.protocol import Brief
-from core.research.tools import TOOLS, Toolbox
+from core.research.reading import code_files
 from tests.research.support import Heard, Session
 
 CODE = "".join(f"line_{n} = {n}\n" for n in range(1, 1001)) + "Adam = 3  # the optimiser\n"
@@ -80,7 +81,7 @@ async def test_the_code_is_searched_as_text_and_by_expression() -> None:
     assert "nothing found" in (await use(brief, "search_code", text="aDAM"))[1]
     assert "train.py:9: line_8 = 8\n" in (await use(brief, "search_code", text=r"^line_\d = 8", regex=True))[1]
     said, answer = await use(brief, "search_code", text="=", path="train.py")
-    assert "more than 60 lines" in said and answer.count("train.py:") == looking.PLACES
+    assert "more than 60 lines" in said and answer.count("train.py:") == code_files.PLACES
     for wrong, words in (({"text": "("}, "no regular expression"), ({"text": " "}, "characters long")):
         with pytest.raises(EditError, match=words):
             await use(brief, "search_code", **wrong, regex=True)
@@ -91,7 +92,7 @@ async def test_the_code_is_searched_as_text_and_by_expression() -> None:
 async def test_an_expression_without_end_is_ended() -> None:
     brief = replace(brief_of(), files={"train.py": "a" * 60 + "b\n"})
     with pytest.raises(EditError, match="took longer"):
-        await looking.search(brief, "(a+)+$", regex=True, seconds=0.5)
+        await code_files.search(brief, "(a+)+$", regex=True, seconds=0.5)
 
 
 async def test_experiments_are_listed_by_filter() -> None:

@@ -23,7 +23,7 @@ from core.record.errors import AutoresearchError, ProposalFailed, ResearcherMisc
 from core.record.metric import format_metric
 from core.record.proposal import Proposal
 from core.record.state import BASELINE, Experiment, State
-from core.research.constants import Constant, Value, edits_for, find_constants, rounded, written
+from core.research.control.constants import Constant, Value, edits_for, find_constants, rounded, written
 from core.research.protocol import Brief, Stream
 from core.text import plural
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.research.dialogue import Answer, Use
+from core.research.llm.conversation import Answer, Use
 from core.research.protocol import Stream
 
 LONGEST = 8_000_000  # characters of one answer, whatever the server says of its limits

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.record.errors import EditError
-from core.research import child, paper_child
-from core.research.arxiv import Arxiv, Entry, paper_id
+from core.research.reading import pdf_worker, worker
+from core.research.reading.arxiv import Arxiv, Entry, paper_id
 from core.text import clean, one_line
 
 PDF, TEXT = (".pdf",), (".md", ".markdown", ".txt", ".rst", ".tex")
@@ -126,10 +126,10 @@ class Library:
         if path.suffix.lower() in PDF:
             words = ("pdf", str(path), str(self._pages), str(CHARACTERS))
             try:
-                answer = await child.ask(paper_child.__file__, *words, seconds=self._seconds)
+                answer = await worker.ask(pdf_worker.__file__, *words, seconds=self._seconds)
             except TimeoutError:
                 answer = {"wrong": f"reading it takes longer than {self._seconds:g} s"}
-            except (child.ChildFailed, OSError) as error:
+            except (worker.ChildFailed, OSError) as error:
                 answer = {"wrong": f"it cannot be read: the reader {error}"}
         else:
             answer = await asyncio.to_thread(_plain, path)

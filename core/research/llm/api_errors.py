@@ -175,7 +175,7 @@ def _bad(said: str) -> BadRequest:
 
 
 def _refused_key(said: str, server: Server) -> KeyRefused:
-    from core.research import keys
+    from core.research.llm import keys
 
     mend = f'write a valid one into {keys.user_file()} as {server.key} = "…" (chmod 600), then resume'
     return KeyRefused(f"the key is not accepted: {said}", where=server.endpoint, mend=mend)

@@ -13,11 +13,12 @@ from typing import Any
 from core.record.errors import EditError
 from core.record.events import VERDICTS
 from core.record.proposal import KINDS, kind_of
-from core.research import looking, papers, recall
-from core.research.arxiv import Entry
-from core.research.fence import bounded, fenced
-from core.research.prompt import PROPOSE
+from core.research.llm import lookup
+from core.research.llm.prompt import PROPOSE
 from core.research.protocol import Brief, Stream
+from core.research.quoting import bounded, fenced
+from core.research.reading import code_files, papers
+from core.research.reading.arxiv import Entry
 from core.text import one_line, plural
 
 RESULT = 16_000  # characters of one tool's answer
@@ -51,8 +52,8 @@ LIST_EXPERIMENTS = _tool(
     "list_experiments", "Earlier experiments of this session, one line each, by filter.", (),
     verdict=_text("Only with this verdict.", *VERDICTS), kind=_text("Only of this kind of change.", *KINDS),
     text=_text("Only whose hypothesis holds this text."), file=_text("Only that changed this file."),
-    sort=_text("Order: newest first (default), oldest first, or best metric first.", *recall.ORDERS),
-    limit=_whole(f"How many, at most {recall.LISTED}."),
+    sort=_text("Order: newest first (default), oldest first, or best metric first.", *lookup.ORDERS),
+    limit=_whole(f"How many, at most {lookup.LISTED}."),
 )  # fmt: skip
 READ_EXPERIMENT = _tool(
     "read_experiment",
@@ -128,13 +129,13 @@ class Toolbox:
 
     async def _read_file(self, input: Mapping[str, Any]) -> tuple[str, str]:
         first = whole(input, "first", 1) or 1
-        path, lines, part = looking.read_lines(self._brief, text(input, "path"), first, whole(input, "last", 1))
+        path, lines, part = code_files.read_lines(self._brief, text(input, "path"), first, whole(input, "last", 1))
         access = "editable" if path in self._brief.files else "read-only"
         return f"{path}, {part}", fenced("file", bounded(lines, RESULT), path=path, part=part, access=access)
 
     async def _search_code(self, input: Mapping[str, Any]) -> tuple[str, str]:
         wanted, regex = text(input, "text"), flag(input, "regex")
-        places, more = await looking.search(self._brief, wanted, regex=regex, path=text(input, "path", ""))
+        places, more = await code_files.search(self._brief, wanted, regex=regex, path=text(input, "path", ""))
         count = f"{'more than ' * more}{plural(len(places), 'line')}"
         lines = "\n".join(f"{path}:{number}: {line}" for path, number, line in places) or "nothing found"
         said = f"{'/' if regex else chr(34)}{one_line(wanted, 80)}{'/' if regex else chr(34)}: {count}"
@@ -143,12 +144,12 @@ class Toolbox:
     async def _list_experiments(self, input: Mapping[str, Any]) -> tuple[str, str]:
         kind = input.get("kind")
         named = {"kind": kind_of(kind) or kind} if isinstance(kind, str) else input
-        chosen = recall.Filter(
+        chosen = lookup.Filter(
             verdict=choice(input, "verdict", VERDICTS), kind=choice(named, "kind", KINDS), text=text(input, "text", ""),
-            file=text(input, "file", ""), sort=choice(input, "sort", recall.ORDERS) or recall.ORDERS[0],
-            limit=min(recall.LISTED, whole(input, "limit", 1) or recall.LISTED),
+            file=text(input, "file", ""), sort=choice(input, "sort", lookup.ORDERS) or lookup.ORDERS[0],
+            limit=min(lookup.LISTED, whole(input, "limit", 1) or lookup.LISTED),
         )  # fmt: skip
-        lines, total = recall.listed(self._brief.state, chosen)
+        lines, total = lookup.listed(self._brief.state, chosen)
         count = f"{len(lines)} of {plural(total, 'experiment')}"
         answer = fenced("experiments", bounded("\n".join(lines) or "none matches", RESULT), count=count)
         return f"{chosen.words()}: {count}", answer
@@ -157,7 +158,7 @@ class Toolbox:
         number = whole(input, "experiment", 0)
         if number is None:
             raise EditError('"experiment" is missing', mend="give the experiment's number")
-        return f"#{number}", fenced("experiment", bounded(recall.told(self._brief, number), RESULT), number=number)
+        return f"#{number}", fenced("experiment", bounded(lookup.told(self._brief, number), RESULT), number=number)
 
     async def _search_papers(self, input: Mapping[str, Any]) -> tuple[str, str]:
         query, library = text(input, "query"), self._library()

@@ -16,13 +16,14 @@ from core.edits.apply import MAX_HYPOTHESIS, proposal_from_plain
 from core.record.errors import EditError, LabError, ProposalFailed, ResearcherMisconfigured
 from core.record.proposal import Proposal, Usage
 from core.record.state import State
-from core.research import command_profiles, keys, prices, prompt
-from core.research.backoff import Backoff
-from core.research.command_output import Transcript
-from core.research.dialogue import with_model
-from core.research.fence import bounded
+from core.research.agent import profiles
+from core.research.agent.transcript import Transcript
+from core.research.agent.workspace import Bench, Changes, Done, Order
+from core.research.llm import keys, prices, prompt
+from core.research.llm.conversation import with_model
+from core.research.llm.retry import Backoff
 from core.research.protocol import Brief, Stream
-from core.research.workshop import Bench, Changes, Done, Order
+from core.research.quoting import bounded
 from core.text import one_line
 
 NAME = "command"
@@ -63,7 +64,7 @@ class CommandResearcher:
     mends = True
 
     def __init__(self, model: str | None, *, backoff: Backoff | None = None) -> None:
-        self._profile, self._model = command_profiles.find(model or "")
+        self._profile, self._model = profiles.find(model or "")
         self.model: str | None = model or self._profile.name
         self._backoff = backoff or Backoff()
 
@@ -115,7 +116,7 @@ class _Failed(Exception):
 
 @dataclass(slots=True)
 class _Work:
-    profile: command_profiles.Profile
+    profile: profiles.Profile
     model: str
     brief: Brief
     stream: Stream
@@ -198,7 +199,7 @@ class _Work:
             else:
                 word = word.replace("{prompt_file}", str(bench.prompt_file)).replace("{model}", self.model)
                 argv.append(word.replace("{prompt}", said))
-        env = {name: os.environ[name] for name in command_profiles.PROXIES if name in os.environ}
+        env = {name: os.environ[name] for name in profiles.PROXIES if name in os.environ}
         for name in profile.keys:
             if (key := keys.find(name)) is not None:
                 env[name] = key.value

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.research.dialogue import Answer, Use
-from core.research.faults import Server, stream_only, streaming
+from core.research.llm.api_errors import Server, stream_only, streaming
+from core.research.llm.conversation import Answer, Use
 from core.research.protocol import Stream
 from core.text import one_line
 

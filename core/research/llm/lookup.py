@@ -9,8 +9,8 @@ from core.record.budget import format_seconds
 from core.record.errors import EditError
 from core.record.metric import format_delta, format_metric
 from core.record.state import BASELINE, Experiment, Run, State
-from core.research.fence import bounded
 from core.research.protocol import Brief
+from core.research.quoting import bounded
 from core.text import one_line, plural
 
 LISTED = 40  # experiments in one list

@@ -9,8 +9,8 @@ from itertools import islice
 
 from core.edits.apply import clean_path
 from core.record.errors import EditError
-from core.research import child, finder
 from core.research.protocol import Brief
+from core.research.reading import regex_worker, worker
 from core.text import clean, one_line, plural
 
 LINES = 400  # of a file, shown at once
@@ -61,21 +61,21 @@ async def search(
     if regex:
         places = await _by_expression(files, text, seconds)
     else:
-        matches = finder.containing(text)
-        places = await asyncio.to_thread(lambda: list(islice(finder.found(files, matches), PLACES + 1)))
+        matches = regex_worker.containing(text)
+        places = await asyncio.to_thread(lambda: list(islice(regex_worker.found(files, matches), PLACES + 1)))
     return places[:PLACES], len(places) > PLACES
 
 
 async def _by_expression(files: Mapping[str, str], pattern: str, seconds: float) -> list[tuple[str, int, str]]:
     asked = json.dumps({"files": dict(files), "pattern": pattern, "limit": PLACES + 1}).encode()
     try:
-        answer = await child.ask(finder.__file__, stdin=asked, seconds=seconds)
+        answer = await worker.ask(regex_worker.__file__, stdin=asked, seconds=seconds)
     except TimeoutError:
         raise EditError(
             f"the search took longer than {seconds:g} s and was ended",
             mend="use a simpler expression (no nested repeats), or search for plain text",
         ) from None
-    except child.ChildFailed as error:
+    except worker.ChildFailed as error:
         raise EditError(f"the search failed: it {error}", mend="use a simpler expression, or plain text") from None
     if "wrong" in answer:
         raise EditError(f"no regular expression: {answer['wrong']}", mend="mend it, or search for plain text")

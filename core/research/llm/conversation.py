@@ -17,12 +17,12 @@ from typing import Any, Literal, Protocol
 from core.edits.apply import proposal_from_plain
 from core.record.errors import EditError, ProposalFailed
 from core.record.proposal import Proposal
-from core.research import prompt, textform
-from core.research.backoff import Backoff
-from core.research.faults import TooLong
-from core.research.fence import bounded
+from core.research.llm import prompt, text_format
+from core.research.llm.api_errors import TooLong
+from core.research.llm.retry import Backoff
+from core.research.llm.tools import Toolbox
 from core.research.protocol import Brief, Stream
-from core.research.tools import Toolbox
+from core.research.quoting import bounded
 from core.text import one_line
 
 RETRIES = 3  # answers without a usable proposal, beyond the first, before the next way is tried
@@ -217,11 +217,11 @@ class _Dialogue:
         elif answer.uses and way.tools:
             return None
         else:
-            plain = textform.read(answer.text, self.brief.files)
+            plain = text_format.read(answer.text, self.brief.files)
             if plain is None:
                 self.last = None
                 what = "the answer was empty" if answer.empty else "the answer was only words"
-                raise EditError(what, mend=prompt.NUDGE if way.tools else textform.NUDGE)
+                raise EditError(what, mend=prompt.NUDGE if way.tools else text_format.NUDGE)
         return await self._checked(plain)
 
     async def _checked(self, plain: Mapping[str, Any]) -> Proposal:

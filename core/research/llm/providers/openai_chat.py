@@ -11,8 +11,8 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from core.research.faults import Server, Transient, by_kind, stream_only, streaming
-from core.research.openai_turn import Thoughts, Turn, number, without_thinking
+from core.research.llm.api_errors import Server, Transient, by_kind, stream_only, streaming
+from core.research.llm.providers.openai_stream import Thoughts, Turn, number, without_thinking
 from core.research.protocol import Stream
 from core.text import one_line
 

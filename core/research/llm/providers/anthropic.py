@@ -12,13 +12,13 @@ from datetime import datetime
 from typing import Any
 
 from core.record.errors import ResearcherMisconfigured
-from core.research import keys, prompt, textform
-from core.research.claude_turn import Turn, ask, sendable
-from core.research.dialogue import Answer, Result, Way
-from core.research.faults import BadRequest, Server, classify
+from core.research.llm import keys, prompt, text_format
+from core.research.llm.api_errors import BadRequest, Server, classify
+from core.research.llm.conversation import Answer, Result, Way
+from core.research.llm.providers.anthropic_stream import Turn, ask, sendable
+from core.research.llm.providers.client import ModelResearcher, cannot_connect, listed
+from core.research.llm.tools import TOOLS
 from core.research.protocol import Brief, Stream
-from core.research.provider import ModelResearcher, cannot_connect, listed
-from core.research.tools import TOOLS
 from core.text import one_line
 
 NAME = "claude"
@@ -169,7 +169,7 @@ class ClaudeVoice:
 
     def begin(self, way: Way, more: str) -> None:
         self._way, self._turn = way, Turn()
-        texts = [self._files, self._task, *([] if way.tools else [textform.RULES]), *([more] if more else [])]
+        texts = [self._files, self._task, *([] if way.tools else [text_format.RULES]), *([more] if more else [])]
         self._messages = [{"role": "user", "content": [_text(text) for text in texts]}]
 
     @property

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 from core.record.errors import ResearcherMisconfigured
 from core.record.proposal import Proposal, Usage
 from core.record.state import State
-from core.research import keys, prices
-from core.research.backoff import Backoff
-from core.research.dialogue import Voice, converse, with_model
-from core.research.faults import BadRequest, KeyRefused, Server, TooLong
+from core.research.llm import keys, prices
+from core.research.llm.api_errors import BadRequest, KeyRefused, Server, TooLong
+from core.research.llm.conversation import Voice, converse, with_model
+from core.research.llm.retry import Backoff
 from core.research.protocol import Brief, Stream
 from core.text import one_line
 

@@ -22,7 +22,7 @@ from urllib.parse import urlencode
 from xml.parsers import expat
 
 from core.record.errors import EditError
-from core.research import child, paper_child
+from core.research.reading import pdf_worker, worker
 from core.text import one_line
 
 ADDRESS = "https://export.arxiv.org"
@@ -139,10 +139,10 @@ class Arxiv:
             try:
                 await asyncio.to_thread(_make_room, target.parent)
                 words = ("fetch", address, str(target), str(most), str(self._timeout))
-                answer = await child.ask(paper_child.__file__, *words, seconds=self._timeout + 10)
+                answer = await worker.ask(pdf_worker.__file__, *words, seconds=self._timeout + 10)
             except TimeoutError:
                 answer = {"wrong": f"has not answered within {self._timeout:g} s"}
-            except (child.ChildFailed, OSError) as error:
+            except (worker.ChildFailed, OSError) as error:
                 answer = {"wrong": f"cannot be asked ({error})"}
             finally:
                 self._last = time.monotonic()

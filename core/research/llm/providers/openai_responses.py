@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from core.research.faults import Server, by_kind, stream_only, streaming
-from core.research.openai_turn import Turn, number
+from core.research.llm.api_errors import Server, by_kind, stream_only, streaming
+from core.research.llm.providers.openai_stream import Turn, number
 from core.research.protocol import Stream
 from core.text import one_line
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from core.record.proposal import Usage
-from core.research.prices import Price
+from core.research.llm.prices import Price
 from core.research.protocol import Stream
 from core.text import clean, one_line
 

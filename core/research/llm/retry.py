@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from core.record.budget import format_seconds
-from core.research.faults import Transient
+from core.research.llm.api_errors import Transient
 from core.research.protocol import Stream
 
 T = TypeVar("T")

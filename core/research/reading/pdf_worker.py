@@ -1,4 +1,4 @@
-"""The text of a PDF, and what stands at an address: done by a process of its own. (core.research.child)
+"""The text of a PDF, and what stands at an address: done by a process of its own. (core.research.reading.worker)
 
 `paper_child.py pdf FILE PAGES CHARACTERS` answers {"pages": [text, ...], "total": N, "title": T}.
 `paper_child.py fetch ADDRESS FILE BYTES SECONDS` writes FILE and answers {"type": content type}.

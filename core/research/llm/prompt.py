@@ -14,10 +14,10 @@ from typing import Any
 from core.record.metric import format_metric
 from core.record.proposal import KINDS
 from core.record.state import BASELINE, Experiment
-from core.research import memory, recall
-from core.research.fence import bounded as bounded
-from core.research.fence import fenced as fenced
+from core.research.llm import history, lookup
 from core.research.protocol import Brief
+from core.research.quoting import bounded as bounded
+from core.research.quoting import fenced as fenced
 from core.text import one_line
 
 FILE_LIMIT = 200_000  # characters of one editable file
@@ -140,13 +140,13 @@ def current_files(brief: Brief) -> str:
 
 def task(brief: Brief) -> str:
     """The history, the person's words and the request: what is new each time. Bounded, however long the session."""
-    past = memory.judged(brief.state)
+    past = history.judged(brief.state)
     parts = [_standing(brief), history(brief, past)]
     if notes := brief.notebook.read():
         parts.append("Your notebook:\n" + fenced("notebook", notes))
     if brief.parent != BASELINE and (diff := brief.diff_of(brief.parent)):
         parts.append(fenced("diff", bounded(diff, DIFF_LIMIT), of=f"experiment {brief.parent}, which you build on"))
-    crashed = [x for x in past[-memory.SHOWN :] if x.verdict == "crashed"]
+    crashed = [x for x in past[-history.SHOWN :] if x.verdict == "crashed"]
     if crashed and (log := brief.log_tail_of(crashed[-1].number)):
         parts.append(fenced("log", bounded(log, LOG_LIMIT, end=True), of=f"experiment {crashed[-1].number}, crashed"))
     parts += [*_advice(brief, past), *_persons_words(brief)]
@@ -188,20 +188,20 @@ def history(brief: Brief, past: list[Experiment]) -> str:
     if not past:
         return "No experiment has been judged yet."
     running = [state.experiments[n] for n in state.live if state.experiments[n].hypothesis and n != BASELINE]
-    ideas = "\n".join(f"from #{number}: {idea}" for number, idea in memory.open_ideas(past))
+    ideas = "\n".join(f"from #{number}: {idea}" for number, idea in history.open_ideas(past))
     parts = [
-        _listed("best first", memory.best(state, past)),
-        _listed("latest", past[-memory.SHOWN :]),
-        _listed("running now", [x for x in running if x.number != brief.experiment][: memory.SHOWN]),
-        _listed("near misses, not kept but worth combining", memory.near_misses(state, past)),
+        _listed("best first", history.best(state, past)),
+        _listed("latest", past[-history.SHOWN :]),
+        _listed("running now", [x for x in running if x.number != brief.experiment][: history.SHOWN]),
+        _listed("near misses, not kept but worth combining", history.near_misses(state, past)),
         f"open ideas, noted and not tried yet:\n{ideas}" if ideas else "",
-        "by kind of change:\n" + "\n".join(memory.digest(state, past)),
+        "by kind of change:\n" + "\n".join(history.digest(state, past)),
     ]
     return fenced("history", "\n\n".join(part for part in parts if part), experiments=len(past))
 
 
 def _listed(title: str, experiments: Iterable[Experiment]) -> str:
-    lines = [recall.line(x) for x in experiments]
+    lines = [lookup.line(x) for x in experiments]
     return f"{title}:\n" + "\n".join(lines) if lines else ""
 
 
@@ -209,8 +209,8 @@ def _advice(brief: Brief, past: list[Experiment]) -> list[str]:
     """What the harness has counted for the researcher: its forecasts, and that it is stuck."""
     begun = brief.state.experiments.get(brief.experiment)
     who = begun or (past[-1] if past else None)
-    forecasts = memory.expectations(brief.state, past, who.researcher) if who else ""
-    stuck = memory.advice(past)
+    forecasts = history.expectations(brief.state, past, who.researcher) if who else ""
+    stuck = history.advice(past)
     return [*([forecasts] if forecasts else []), *(["\n".join(f"- {words}" for words in stuck)] if stuck else [])]
 
 

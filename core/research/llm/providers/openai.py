@@ -15,13 +15,14 @@ from typing import Any, Literal
 
 from core import invocation
 from core.record.errors import ResearcherMisconfigured
-from core.research import keys, openai_chat, openai_responses, prompt, textform
-from core.research.dialogue import Answer, Result, Way
-from core.research.faults import BadRequest, Server, classify
-from core.research.openai_turn import Turn
+from core.research.llm import keys, prompt, text_format
+from core.research.llm.api_errors import BadRequest, Server, classify
+from core.research.llm.conversation import Answer, Result, Way
+from core.research.llm.providers import openai_chat, openai_responses
+from core.research.llm.providers.client import ModelResearcher, cannot_connect, listed
+from core.research.llm.providers.openai_stream import Turn
+from core.research.llm.tools import TOOLS
 from core.research.protocol import Brief, Stream
-from core.research.provider import ModelResearcher, cannot_connect, listed
-from core.research.tools import TOOLS
 from core.text import one_line
 
 NAME = "openai"
@@ -276,7 +277,7 @@ class OpenAIVoice:
     def request(self, asked: Asking) -> dict[str, Any]:
         """The whole request by the server's protocol."""
         with_tools = self._way.tools and asked.tools
-        opening = [self._files, self._task, *([] if with_tools else [textform.RULES]), *filter(None, [self._more])]
+        opening = [self._files, self._task, *([] if with_tools else [text_format.RULES]), *filter(None, [self._more])]
         first = {"role": "user", "content": "\n\n".join(opening)}
         build = self._chat if asked.dialect == "chat" else self._responses
         request = build(asked, first, with_tools)

@@ -1,0 +1,1 @@
+"""The control: classical optimisation over the constants of the code."""

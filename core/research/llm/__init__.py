@@ -1,0 +1,1 @@
+"""What all language-model researchers share: conversation, prompt, tools, prices."""

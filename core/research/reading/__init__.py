@@ -1,0 +1,1 @@
+"""What a researcher may read: code, papers and arXiv."""
