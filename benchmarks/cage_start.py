@@ -18,10 +18,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from core.lab import cage
-from core.lab.cage import CageSpec, Tier
 from core.lab.environment import readable_roots, resolve_command, run_environment
 from core.lab.runner import JobSpec, start
+from core.lab.sandbox import tiers
+from core.lab.sandbox.tiers import CageSpec, Tier
 
 ROUNDS = 40
 PROGRAM = "import time; print(time.monotonic())"
@@ -47,8 +47,8 @@ async def one(base: Path, number: int, tier: Tier) -> float:
 
 
 async def measure(rounds: int) -> None:
-    tiers: list[Tier] = [tier for tier, ok, _ in cage.probe().tiers if ok]
-    times: dict[Tier, list[float]] = {tier: [] for tier in tiers}
+    working: list[Tier] = [tier for tier, ok, _ in tiers.probe().tiers if ok]
+    times: dict[Tier, list[float]] = {tier: [] for tier in working}
     with tempfile.TemporaryDirectory(prefix="autoresearch-bench-", dir="/var/tmp") as folder:
         base = Path(folder)
         (base / "tree").mkdir()

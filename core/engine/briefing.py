@@ -14,7 +14,7 @@ from core.engine.novelty import Novelty
 from core.engine.ruling import Ruling
 from core.engine.session_settings import SessionSettings
 from core.engine.setup import Setup
-from core.lab.tree import Tree
+from core.lab.git.tree_hash import Tree
 from core.record import events as e
 from core.record.errors import EditError
 from core.record.proposal import Proposal

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from core import invocation
-from core.lab import cage, device, environment
-from core.lab.git import Repository
-from core.lab.libraries import versions_for
+from core.lab import device, environment
+from core.lab.git.repository import Repository
+from core.lab.sandbox import tiers
+from core.lab.versions import versions_for
 from core.program.program import Program, check_files, load
 from core.record.errors import AutoresearchError
 from core.research import registry
@@ -42,7 +43,7 @@ def examine(project: Path) -> dict[str, Any]:
         findings.append(Finding("device", True, f"{device.Devices().describe()}: slots {', '.join(slots)}"))
     except AutoresearchError as error:
         findings.append(_failed("device", error))
-    report = cage.probe()
+    report = tiers.probe()
     findings.append(
         Finding("sandbox", True if report.tier in "AB" else None, f"tier {report.tier}. {report.note}".strip())
     )
@@ -83,7 +84,7 @@ def _disk(project: Path) -> Finding:
     return Finding("disk", free > LOW_DISK or None, f"{free / 2**30:.0f} GB free", mend)
 
 
-def shared_memory(tier: cage.Tier, place: Path = Path("/dev/shm")) -> list[Finding]:
+def shared_memory(tier: tiers.Tier, place: Path = Path("/dev/shm")) -> list[Finding]:
     """A word where data loader workers would fail for want of it; in tier A every run has its own."""
     if tier == "A":
         return []

@@ -26,7 +26,7 @@ from core.engine.setup import Setup
 from core.engine.slots import Slots, Urgency
 from core.engine.thinking import Thinker
 from core.engine.workshop import EngineWorkshop
-from core.lab.trees import remove_tree
+from core.lab.shim.rmtree import remove_tree
 from core.record import events as e
 from core.record.budget import SessionBudget
 from core.record.errors import CommandRefused

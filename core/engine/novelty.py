@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.lab.git import Repository
+from core.lab.git.repository import Repository
 from core.record.errors import EditError
 from core.record.metric import format_metric
 from core.record.state import BASELINE, Experiment, State

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 from core.engine.loop import Loop
-from core.lab import leftovers, runner
+from core.lab import runner, stale_tmp
 from core.record import events as e
 
 
@@ -16,7 +16,7 @@ async def recover(loop: Loop) -> None:
     The runs themselves are adopted or abandoned by the experiments that own them; this says which it will be.
     """
     setup, state = loop.setup, loop.state
-    await asyncio.to_thread(leftovers.sweep)
+    await asyncio.to_thread(stale_tmp.sweep)
     actions: list[str] = []
     for run in state.live_runs():
         job = runner.adopt(setup.paths.run(run.run))

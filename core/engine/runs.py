@@ -16,9 +16,10 @@ from core.engine.session_settings import SessionSettings
 from core.engine.setup import Setup
 from core.engine.slots import Slots, Urgency
 from core.engine.workplace import Workplace, start
-from core.lab import committed, environment, runner, scorer
-from core.lab.libraries import versions_for
-from core.lab.trees import remove_tree
+from core.lab import environment, runner, scorer
+from core.lab.git import restore
+from core.lab.shim.rmtree import remove_tree
+from core.lab.versions import versions_for
 from core.record import events as e
 from core.record.errors import AutoresearchError, LabError, ScorerFault
 from core.record.pulse import SlotReading
@@ -192,7 +193,7 @@ class Runs:
                 self._setup.repo.remove_worktree(paths.worktree(run))
                 remove_tree(paths.run(run) / "out")
             elif shutil.disk_usage(paths.folder).free < LITTLE_ROOM:
-                committed.restore(paths.worktree(run))
+                restore.restore(paths.worktree(run))
 
     async def _finish(self, live: Live, finished: e.RunFinished) -> e.RunFinished:
         await self._journal.write(finished)

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from core.engine.earlier import with_prior
 from core.engine.session_settings import following
-from core.lab import cage, device, environment
-from core.lab.git import Repository
-from core.lab.libraries import own_versions
+from core.lab import device, environment
+from core.lab.git.repository import Repository
+from core.lab.sandbox import tiers
+from core.lab.versions import own_versions
 from core.program.program import Program, changed_basis, check_files, check_required, load, parse
 from core.record import events as e
 from core.record.errors import AutoresearchError, ProjectError, SessionError, UncommittedChanges, UsageError
@@ -38,7 +39,7 @@ class Setup:
     repo: Repository
     commit: str  # where the session's branch starts
     kind: str  # `cuda` or `cpu`: which of program.md's budgets holds
-    cage: cage.CageReport
+    cage: tiers.CageReport
     environment: Mapping[str, str]
     trusted_environment: Mapping[str, str]  # of the project's own `prepare` and `score`, which run outside the cage
     python: tuple[Path, ...]  # what must be readable for the commands' own Python to start
@@ -103,7 +104,7 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Start:
         )
     slots = device.parse_slots(options.slots) if options.slots else device.default_slots()
     env = environment.run_environment(paths.project)
-    tier = cage.probe().tier
+    tier = tiers.probe().tier
     if tier == "C" and not program.limits_only:
         raise ProjectError(
             "no sandbox works here: the code that a researcher writes could read and change whatever you can",
@@ -117,7 +118,7 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Start:
         repo=repo,
         commit=commit,
         kind="cuda" if slots[0].startswith("gpu") else "cpu",
-        cage=cage.probe(),
+        cage=tiers.probe(),
         environment=env,
         trusted_environment=environment.trusted_environment(paths.project),
         python=environment.readable_roots(env, programs),

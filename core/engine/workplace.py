@@ -15,11 +15,12 @@ import psutil
 
 from core.engine.session_settings import SessionSettings
 from core.engine.setup import Setup
-from core.lab import caches, cage, device, environment, runner, scorer
-from core.lab.committed import lay_inputs
+from core.lab import compile_cache, device, environment, runner, scorer
+from core.lab.git.restore import lay_inputs
+from core.lab.integrity import Seal
 from core.lab.prepare import Prepared
-from core.lab.seal import Seal
-from core.lab.trees import remove_tree
+from core.lab.sandbox import tiers
+from core.lab.shim.rmtree import remove_tree
 from core.record import events as e
 from core.record.errors import AutoresearchError, ScorerFault
 from core.session.disk import read_json
@@ -38,7 +39,7 @@ class Workplace:
         self._seal: Seal | None = None
         self._stop: Callable[[str], Awaitable[None]] | None = None
         self.prepared = Prepared()
-        self._caches = caches.Seeds(setup.paths.folder / "cache")
+        self._caches = compile_cache.Seeds(setup.paths.folder / "cache")
 
     def close_seal(self, stop: Callable[[str], Awaitable[None]]) -> None:
         """Hash what must not change from here on; `stop` is called with the reason when one does."""
@@ -139,18 +140,18 @@ class Workplace:
     def _readable(self) -> dict[str, str]:
         return {"AUTORESEARCH_READABLE": os.pathsep.join(self.prepared.readable)} if self.prepared.readable else {}
 
-    def cage_of(self, top: Path) -> cage.CageSpec:
+    def cage_of(self, top: Path) -> tiers.CageSpec:
         """What a command that works in `top` may touch."""
         program = self._settings.program
         inputs = [(self._setup.project / name).resolve() for name in program.inputs]
-        return cage.CageSpec(
+        return tiers.CageSpec(
             worktree=top,
             readable=(*map(Path, self.prepared.readable), *inputs, *self._setup.python),
             hidden=tuple(map(Path, self.prepared.hidden)),
             network=program.network,
         )
 
-    def _scoring_cage(self, run: int) -> cage.CageSpec:
+    def _scoring_cage(self, run: int) -> tiers.CageSpec:
         """For the process that holds the edited model while it is scored: it may read, and nothing else."""
         folder = self._setup.paths.run(run)
         spec = self.cage_of(self._setup.paths.worktree(run))
@@ -174,7 +175,7 @@ class Workplace:
             worktree=worktree,
             out=folder / "out",
             log=folder / log,
-            cage=tuple(cage.command(self._scoring_cage(run))),
+            cage=tuple(tiers.command(self._scoring_cage(run))),
             env=env,
             timeout=SCORE_TIMEOUT,
             metric=self._settings.program.metric.name,

@@ -22,9 +22,10 @@ from core.engine.session_settings import SessionSettings
 from core.engine.setup import Setup
 from core.engine.workplace import Workplace
 from core.git import Git
-from core.lab import cage, environment
-from core.lab.attended import attend, sweep
-from core.lab.trees import remove_tree
+from core.lab import environment
+from core.lab.agent_process import attend, sweep
+from core.lab.sandbox import tiers
+from core.lab.shim.rmtree import remove_tree
 from core.record.errors import GitError, LabError, ResearcherMisconfigured
 from core.research.agent.workspace import Bench, Changes, Done, Order
 from core.session.homes import state_home
@@ -120,7 +121,7 @@ class _Bench:
         spec = self._cage(argv, env)
         try:
             done = await attend(
-                cage.command(spec, argv), cwd=self._top, env=env, hear=hear, silence=order.silence, limit=order.limit,
+                tiers.command(spec, argv), cwd=self._top, env=env, hear=hear, silence=order.silence, limit=order.limit,
                 stdin=self.prompt_file if order.stdin is not None else None, mark=str(self._base),
             )  # fmt: skip
         except OSError as error:
@@ -150,7 +151,7 @@ class _Bench:
             "TMPDIR": "/tmp" if self._setup.cage.tier == "A" else str(self._base / "tmp"), "CI": "1", "TERM": "dumb",
         }  # fmt: skip
 
-    def _cage(self, argv: list[str], env: dict[str, str]) -> cage.CageSpec:
+    def _cage(self, argv: list[str], env: dict[str, str]) -> tiers.CageSpec:
         roots = [*environment.readable_roots(env, argv), *_packages(Path(argv[0]))]
         roots += [Path(word) for word in argv[1:] if word.startswith("/") and Path(word).is_file()]
         spec = self._place.cage_of(self._base)

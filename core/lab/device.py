@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from core.lab.proctree import boot_id, process_identity
+from core.lab.shim.proctree import boot_id, process_identity
 from core.record.errors import UsageError
 from core.record.pulse import DeviceReading
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from core.lab.command import Finished, run_command
+from core.lab.harness_command import Finished, run_command
 from core.record.errors import ProjectError
 
 

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from core import clock
-from core.lab import caches, leftovers
-from core.lab.cage import CageSpec, command, tier_of
-from core.lab.detach import bare_python
-from core.lab.proctree import Identity, boot_id, hunt, same_process
-from core.lab.trees import remove_tree
+from core.lab import compile_cache, stale_tmp
+from core.lab.sandbox.tiers import CageSpec, command, tier_of
+from core.lab.shim.daemonize import bare_python
+from core.lab.shim.proctree import Identity, boot_id, hunt, same_process
+from core.lab.shim.rmtree import remove_tree
 from core.record.errors import LabError
 from core.record.events import Ended
 
@@ -60,7 +60,7 @@ class JobSpec:
     process_limit: int | None = 512
     cores: float | None = None  # processors that the run may keep busy on the clock, on average
     disk_limit: int | None = 20 << 30
-    cache: Path | None = None  # what its compile cache begins with; see core/lab/caches.py
+    cache: Path | None = None  # what its compile cache begins with; see core/lab/compile_cache.py
     keep_cache: bool = False  # the cache stays in the run's folder after its end
 
     @property
@@ -198,7 +198,7 @@ async def start(spec: JobSpec) -> Job:
     try:
         for name in ("out", "home", "tmp"):
             (folder / name).mkdir(parents=True, exist_ok=True)
-        await asyncio.to_thread(caches.begin, folder / caches.NAME, spec.cache)
+        await asyncio.to_thread(compile_cache.begin, folder / compile_cache.NAME, spec.cache)
         path.touch(0o600)
         path.write_text(json.dumps(_shim_spec(replace(spec, folder=folder))))
     except OSError as error:
@@ -206,7 +206,7 @@ async def start(spec: JobSpec) -> Job:
                        mend="free some space on that disk, or mend its permissions") from None  # fmt: skip
     # The shim never holds more of our environment than the job may see: it can be read in /proc.
     process = await asyncio.create_subprocess_exec(
-        *bare_python("core.lab.shim"), str(path),
+        *bare_python("core.lab.shim.shim"), str(path),
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
         env={"PATH": os.defpath, "LC_ALL": "C.UTF-8"}, cwd="/",
     )  # fmt: skip
@@ -236,15 +236,15 @@ def _shim_spec(spec: JobSpec) -> dict[str, Any]:
     cage, temporary = spec.cage, str(folder / "tmp")
     tier = tier_of(cage) if cage is not None else "C"
     if cage is not None:
-        own = (spec.out, folder / "home", folder / "tmp", folder / caches.NAME)
+        own = (spec.out, folder / "home", folder / "tmp", folder / compile_cache.NAME)
         cage = replace(cage, writable=(*cage.writable, *own), tmp=folder / "tmp", asked=True)
         # The same folder by a short name: a local socket's path has 107 bytes.
         temporary = "/tmp" if tier == "A" else _short_name(folder / "tmp")
     env = {
-        **spec.env, **caches.variables(folder / caches.NAME), "HOME": str(folder / "home"), "TMPDIR": temporary,
+        **spec.env, **compile_cache.variables(folder / compile_cache.NAME), "HOME": str(folder / "home"), "TMPDIR": temporary,
         "AUTORESEARCH_RUN_DIR": str(spec.out),
     }  # fmt: skip
-    cache_folder = str(folder / caches.NAME)
+    cache_folder = str(folder / compile_cache.NAME)
     plain = {key: value for key, value in asdict(replace(spec, cage=None)).items() if key not in ("cage", "cache")}
     return {
         **plain,
@@ -261,7 +261,7 @@ def _short_name(folder: Path) -> str:
     """A link to the folder that leaves room for a socket's name after it; the shim removes it with the folder."""
     if len(os.fsencode(folder)) <= _LONGEST_NAME:
         return str(folder)
-    link = Path(tempfile.gettempdir(), f"{leftovers.LINK}{secrets.token_hex(6)}")
+    link = Path(tempfile.gettempdir(), f"{stale_tmp.LINK}{secrets.token_hex(6)}")
     link.symlink_to(folder)
     return str(link)
 
@@ -311,7 +311,7 @@ def _hunt(folder: Path, status: Mapping[str, Any]) -> int:
         known.append(job)
     session = job[1] if job and job[0] == boot_id() else None
     ended = hunt(str(folder / "home"), known, session)
-    for name in ("home", "tmp", caches.NAME):
+    for name in ("home", "tmp", compile_cache.NAME):
         remove_tree(folder / name)
     return ended
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from core.lab import committed
-from core.lab.command import Finished, run_command
-from core.lab.output import clean
+from core.lab.git import restore
+from core.lab.harness_command import Finished, run_command
+from core.lab.shim.output import clean
 from core.record.errors import LabError, ScorerFault
 
 _WHOLE = 2048  # characters; a remembered end that is longer may begin in the middle of a line
@@ -56,7 +56,7 @@ async def score(spec: ScoreSpec) -> Score:
     The worktree is put back as committed first: what a run changed or left in it is not scored.
     """
     try:
-        await asyncio.to_thread(committed.restore, spec.worktree, spec.inputs)
+        await asyncio.to_thread(restore.restore, spec.worktree, spec.inputs)
     except (LabError, OSError) as error:
         raise ScorerFault(f"the worktree cannot be put back as it was committed: {error}") from None
     env = {

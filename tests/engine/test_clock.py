@@ -28,7 +28,7 @@ from core.engine.__main__ import main
 sys.exit(main())
 """
 # Ages of files are measured by the clock that stamps them.
-BY_THE_WALL = {"core/lab/leftovers.py"}
+BY_THE_WALL = {"core/lab/stale_tmp.py"}
 
 
 def test_the_clock_is_set_while_a_session_runs(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from core.lab import cage
+from core.lab.sandbox import tiers
 from core.record import events as e
 from core.session.paths import SessionPaths
 from tests.engine.support import engine, events_named, wait_end, wait_state
@@ -86,13 +86,13 @@ BEHAVIOURS = {  # what it does, and what is then said in the pane or while it is
     "floods": "not shown",
     "hang": "silent",
     "outside": "refused: ",
-    "read_only": "refused: " if cage.probe().tier == "A" else "put back: program.md",
+    "read_only": "refused: " if tiers.probe().tier == "A" else "put back: program.md",
     "daemon": "propose: ",
 }
 
 
 @pytest.mark.slow  # a session of a dozen experiments, one of which is silent for too long
-@pytest.mark.skipif(cage.probe().tier == "C", reason="no sandbox works here")
+@pytest.mark.skipif(tiers.probe().tier == "C", reason="no sandbox works here")
 def test_however_badly_it_behaves_the_session_goes_on(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p")
     before = git(project, "rev-parse", "main")

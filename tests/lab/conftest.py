@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from core.lab.cage import CageSpec, Tier
-from core.lab.confine import landlock_abi
 from core.lab.environment import readable_roots, resolve_command, run_environment
 from core.lab.runner import JobResult, JobSpec, start
+from core.lab.sandbox.landlock import landlock_abi
+from core.lab.sandbox.tiers import CageSpec, Tier
 
 Make = Callable[..., JobSpec]
 

@@ -37,7 +37,7 @@ os.execvp(sys.argv[1], sys.argv[1:])
 TRY = """
 import asyncio, json, sys, tempfile
 from pathlib import Path
-from core.lab.cage import CageSpec, probe
+from core.lab.sandbox.tiers import CageSpec, probe
 from core.lab.environment import readable_roots, resolve_command, run_environment
 from core.lab.runner import JobSpec, start
 async def go(tier, base):

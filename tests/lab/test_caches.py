@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from core.lab import caches
-from core.lab.cage import Tier
+from core.lab import compile_cache
 from core.lab.runner import JobSpec
+from core.lab.sandbox.tiers import Tier
 from tests.lab.conftest import Make, run, until
 
 COMPILE = """
@@ -26,14 +26,14 @@ def said(spec: JobSpec) -> set[str]:
 
 
 async def test_what_a_run_compiles_is_its_own(job: Make, tier: Tier, tmp_path: Path) -> None:
-    seeds = caches.Seeds(tmp_path / "seed")
+    seeds = compile_cache.Seeds(tmp_path / "seed")
     unchanged = job(COMPILE.replace("WORD", "unchanged"), cage=tier, keep_cache=True)
     seeds.offer(unchanged.folder)
     assert seeds.seed() is None, "it has not run yet"
     await run(unchanged)
     assert said(unchanged) == {"cold"}
     seed = seeds.seed()
-    assert seed == tmp_path / "seed" and not (unchanged.folder / caches.NAME).exists()
+    assert seed == tmp_path / "seed" and not (unchanged.folder / compile_cache.NAME).exists()
 
     planting = (
         COMPILE.replace("WORD", "planted")
@@ -48,25 +48,25 @@ for name in ("inductor", "triton", "cuda"):
     spec = job(planting, cage=tier, cache=seed)
     await run(spec)
     assert said(spec) == {"unchanged"}
-    await until(lambda: not (spec.folder / caches.NAME).exists())
+    await until(lambda: not (spec.folder / compile_cache.NAME).exists())
     again = job(COMPILE.replace("WORD", "again"), cage=tier, cache=seed)
     await run(again)
     assert said(again) == {"unchanged"}, "what another run put into its cache"
 
 
 async def test_only_a_good_run_of_unchanged_code_gives_a_seed(job: Make, tmp_path: Path) -> None:
-    seeds = caches.Seeds(tmp_path / "seed")
+    seeds = compile_cache.Seeds(tmp_path / "seed")
     for program in (COMPILE + "\nraise SystemExit(3)", ""):
         spec = job(program, keep_cache=True)
         seeds.offer(spec.folder)
         await run(spec)
-        assert seeds.seed() is None and not (spec.folder / caches.NAME).exists()
+        assert seeds.seed() is None and not (spec.folder / compile_cache.NAME).exists()
     for word in ("1", "2"):
         spec = job(COMPILE.replace("WORD", word), keep_cache=True)
         seeds.offer(spec.folder)
         await run(spec)
     assert seeds.seed() and (tmp_path / "seed" / "triton" / "kernel").read_text() == "1"
-    assert not (spec.folder / caches.NAME).exists(), "one is enough"
+    assert not (spec.folder / compile_cache.NAME).exists(), "one is enough"
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a run a group of its own")

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from core.lab import confine
-from core.lab.cage import NOTES, CageSpec, Tier, command, probe
 from core.lab.environment import readable_roots, run_environment
 from core.lab.runner import JobResult, JobSpec, start
+from core.lab.sandbox import landlock
+from core.lab.sandbox.tiers import NOTES, CageSpec, Tier, command, probe
 from tests.lab.conftest import marked, needs, until
 
 Make = Callable[..., JobSpec]
@@ -263,10 +263,10 @@ def test_as_another_user(tmp_path: Path, tier: Tier) -> None:
     # Root's own home is closed to others: a copy of the lab where everybody may read.
     base = Path("/tmp") / f"autoresearch-nobody-{os.getpid()}"
     try:
-        shutil.copytree(Path(confine.__file__).parents[1], base / "core", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(Path(landlock.__file__).parents[1], base / "core", ignore=shutil.ignore_patterns("__pycache__"))
         subprocess.run(["chmod", "-R", "a+rX", str(base)], check=True)
         program = f"import sys; sys.path.insert(0, {str(base)!r})\n"
-        program += f"from core.lab.cage import probe; print({{t: ok for t, ok, _ in probe().tiers}}[{tier!r}])"
+        program += f"from core.lab.sandbox.tiers import probe; print({{t: ok for t, ok, _ in probe().tiers}}[{tier!r}])"
         done = subprocess.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", python, "-c", program],
                               capture_output=True, text=True, cwd="/")  # fmt: skip
         assert done.stdout == "True\n", done.stdout + done.stderr
@@ -363,9 +363,9 @@ def test_carving_leaves_out_exactly_what_is_hidden(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     (tmp_path / "a/link").symlink_to("b/c")
     root = str(tmp_path)
-    listed, granted = confine.carve(root, [f"{root}/a/b/c"])
+    listed, granted = landlock.carve(root, [f"{root}/a/b/c"])
     assert sorted(listed) == [root, f"{root}/a", f"{root}/a/b"]
     assert sorted(granted) == [f"{root}/a/b/d", f"{root}/a/e"]
-    assert confine.carve(root, [f"{root}x"]) == ([], [root])
-    assert confine.carve(root, [root]) == ([], [])
-    assert confine.carve(f"{root}/a/b", [root]) == ([], [])
+    assert landlock.carve(root, [f"{root}x"]) == ([], [root])
+    assert landlock.carve(root, [root]) == ([], [])
+    assert landlock.carve(f"{root}/a/b", [root]) == ([], [])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core.lab.git import Repository
+from core.lab.git.repository import Repository
 from tests.projects import SOMEBODY, git
 
 BRANCH = "autoresearch/s"

@@ -16,8 +16,8 @@ import pytest
 
 from core.lab.environment import readable_roots, resolve_command, run_environment, trusted_environment
 from core.lab.prepare import prepare
-from core.lab.proctree import process_stat
 from core.lab.scorer import Reported, ScoreSpec, score, self_reported
+from core.lab.shim.proctree import process_stat
 from core.record.errors import ProjectError, ScorerFault
 from tests.lab.conftest import until
 

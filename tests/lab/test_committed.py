@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core.lab.committed import restore
+from core.lab.git.restore import restore
 from tests.projects import git
 
 

@@ -9,19 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from core.lab import confine
+from core.lab.sandbox import landlock
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 @pytest.mark.parametrize("network", [True, False])
 def test_the_filter_is_sound_for_every_machine(machine: str, network: bool) -> None:
     """Interpreted here: the call table's answers, whatever processor the test runs on."""
-    program = confine.seccomp_program(machine, network=network, own=99)
-    table = {**(confine._X86 if machine == "x86_64" else confine._ARM), **confine._COMMON}
+    program = landlock.seccomp_program(machine, network=network, own=99)
+    table = {**(landlock._X86 if machine == "x86_64" else landlock._ARM), **landlock._COMMON}
 
     def ask(name: str | int, *args: int) -> int:
         number = table[name] if isinstance(name, str) else name
-        return interpret(program, number, confine._AUDIT[machine], args)
+        return interpret(program, number, landlock._AUDIT[machine], args)
 
     allow, refuse = 0x7FFF0000, 0x00050001
     assert ask("ptrace") == refuse and ask("bpf") == refuse and ask("clone3") == 0x00050000 | 38
@@ -37,16 +37,16 @@ def test_the_filter_is_sound_for_every_machine(machine: str, network: bool) -> N
     assert ask("ioprio_set", 1, 0) == allow and ask("ioprio_set", 1, 7) == ask("ioprio_set", 3, 0) == refuse
     assert ask("openat", 0, 0, os.O_RDONLY) == ask("openat", 0, 0, os.O_WRONLY | os.O_TRUNC) == allow
     assert ask("openat", 0, 0, os.O_RDONLY | os.O_TRUNC) == refuse and ask("openat2") == 0x00050000 | 38
-    assert ask("ioctl", 3, 0x5401) == allow and {ask("ioctl", 3, n) for n in confine._IOCTLS} == {refuse}
-    assert ask("fcntl", 3, 4) == allow and {ask("fcntl", 3, n) for n in confine._FCNTLS} == {refuse}
+    assert ask("ioctl", 3, 0x5401) == allow and {ask("ioctl", 3, n) for n in landlock._IOCTLS} == {refuse}
+    assert ask("fcntl", 3, 4) == allow and {ask("fcntl", 3, n) for n in landlock._FCNTLS} == {refuse}
     assert (
         ask("kill", 99, 9) == ask("tgkill", 99, 99, 6) == allow and ask("kill", 98, 0) == ask("kill", -1, 9) == refuse
     )
     assert ask("tkill", 99, 9) == ask("rt_sigqueueinfo", 99, 9) == ask("pidfd_send_signal", 3, 9) == refuse
-    local = confine.seccomp_program(machine, network=network, asked=True, own=99)
+    local = landlock.seccomp_program(machine, network=network, asked=True, own=99)
 
     def ask_local(name: str, *args: int) -> int:
-        return interpret(local, table[name], confine._AUDIT[machine], args)
+        return interpret(local, table[name], landlock._AUDIT[machine], args)
 
     assert (
         ask_local("kill", 99, 9) == allow and ask_local("kill", 98, 9) == ask_local("tgkill", 98, 97, 9) == 0x7FC00000
@@ -65,17 +65,17 @@ def test_the_filter_is_sound_for_every_machine(machine: str, network: bool) -> N
         assert ask("sendto", 3, 0, 0, 0, address) == (allow if network else refuse)
     assert interpret(program, 0, 0x40000003, ()) == 0x80000000
     with pytest.raises(OSError, match="riscv64"):
-        confine.seccomp_program("riscv64", network=False)
+        landlock.seccomp_program("riscv64", network=False)
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_the_filter_of_tier_a_is_as_generated_and_sound(machine: str) -> None:
-    program = confine.contained_program(machine)
-    assert Path(confine.__file__).with_name(f"bubblewrap.{machine}.bpf").read_bytes() == program
-    table = {**(confine._X86 if machine == "x86_64" else confine._ARM), **confine._COMMON}
+    program = landlock.contained_program(machine)
+    assert Path(landlock.__file__).with_name(f"bubblewrap.{machine}.bpf").read_bytes() == program
+    table = {**(landlock._X86 if machine == "x86_64" else landlock._ARM), **landlock._COMMON}
 
     def ask(name: str, *args: int) -> int:
-        return interpret(program, table[name], confine._AUDIT[machine], args)
+        return interpret(program, table[name], landlock._AUDIT[machine], args)
 
     assert [ask("socket", family, 1) for family in (1, 2, 10, 16)] == [0x7FFF0000] * 4
     assert [ask("socket", family, 1) for family in (0, 15, 17, 38, 40)] == [0x00050000 | errno.EAFNOSUPPORT] * 5

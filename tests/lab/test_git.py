@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from core.lab.git import Repository
+from core.lab.git.repository import Repository
 from core.record.errors import EditError, GitConflict, LabError, ProjectError
 from tests.projects import git
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from core.lab.cage import Tier
 from core.lab.runner import start
+from core.lab.sandbox.tiers import Tier
 from core.record.errors import LabError
 from tests.disks import fill, small_disk
 from tests.lab.conftest import Make, run

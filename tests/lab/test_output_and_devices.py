@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.lab.device import Devices, cores, default_slots, gpu_count, parse_slots, slot_environment
-from core.lab.output import Cleaner, Curve, OutputLog, clean
-from core.lab.proctree import boot_id, process_identity, same_process
+from core.lab.shim.output import Cleaner, Curve, OutputLog, clean
+from core.lab.shim.proctree import boot_id, process_identity, same_process
 from core.record.errors import UsageError
 
 PIECES = [

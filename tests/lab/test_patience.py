@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from core.lab.git import Repository
+from core.lab.git.repository import Repository
 from core.record.errors import LabError
 from core.session.disk import disk_trouble
 from tests.disks import fill, small_disk

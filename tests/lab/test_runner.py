@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from core.lab.cage import Tier
-from core.lab.proctree import descendants, same_process
 from core.lab.runner import Job, JobSpec, adopt, start
+from core.lab.sandbox.tiers import Tier
+from core.lab.shim.proctree import descendants, same_process
 from tests.lab.conftest import Make, log, marked, run, until
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from core.lab.git import Repository
+from core.lab.git.repository import Repository
 from core.record.errors import EditError
 from tests.projects import git
 

@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Literal
 
 import nanotrain
-from core.lab import cage, device, environment, runner, scorer
-from core.lab.git import Repository
+from core.lab import device, environment, runner, scorer
+from core.lab.git.repository import Repository
 from core.lab.prepare import Prepared, prepare
-from core.lab.trees import remove_tree
+from core.lab.sandbox import tiers
+from core.lab.shim.rmtree import remove_tree
 from core.record.errors import ScorerFault
 
 SOURCE = Path(nanotrain.__file__).parent
@@ -73,7 +74,7 @@ class Outcome:
 class Arena:
     """A repository, its prepared data and its pristine checkout. Two variants at a time, and a few idle ones."""
 
-    def __init__(self, folder: Path, tier: cage.Tier | None = None) -> None:
+    def __init__(self, folder: Path, tier: tiers.Tier | None = None) -> None:
         self.folder, self.tier = folder.resolve(), tier
         self.turn, self.bench = asyncio.Semaphore(2), asyncio.Semaphore(4)
         self.number = 0
@@ -143,9 +144,9 @@ class Arena:
     def readable(self) -> dict[str, str]:
         return {"AUTORESEARCH_READABLE": os.pathsep.join(self.prepared.readable)}
 
-    def cage(self, tree: Path) -> cage.CageSpec:
+    def cage(self, tree: Path) -> tiers.CageSpec:
         readable = (*map(Path, self.prepared.readable), *self.python)
-        return cage.CageSpec(tree, readable=readable, hidden=tuple(map(Path, self.prepared.hidden)), tier=self.tier)
+        return tiers.CageSpec(tree, readable=readable, hidden=tuple(map(Path, self.prepared.hidden)), tier=self.tier)
 
     async def scored(
         self, variant: Variant, tree: Path, folder: Path, seed: int, result: runner.JobResult, output: str
@@ -155,7 +156,7 @@ class Arena:
                "AUTORESEARCH_SECONDS": str(result.seconds)}  # fmt: skip
         cage_spec = self.cage(tree)
         readable = (*cage_spec.readable, folder / "out", self.pristine)
-        prefix = tuple(cage.command(replace(cage_spec, readable=readable, read_only=True)))
+        prefix = tuple(tiers.command(replace(cage_spec, readable=readable, read_only=True)))
         metrics: dict[str, float] = {}
         for part in variant.slices:
             command = "python -m nanotrain.score" + (" --hidden" if part == "hidden" else "")

@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from core.lab import committed
-from core.lab.cage import CageSpec, Tier
 from core.lab.environment import readable_roots, resolve_command, run_environment
+from core.lab.git import restore
 from core.lab.runner import Job, JobSpec, start
-from core.lab.trees import remove_tree
+from core.lab.sandbox.tiers import CageSpec, Tier
+from core.lab.shim.rmtree import remove_tree
 from tests.lab.conftest import marked, needs, until
 from tests.redteam.arena import STOLEN
 from tests.redteam.escapes import ESCAPES, PRELUDE, Escape
@@ -93,14 +93,14 @@ class Yard:
         return "" if now == self.marks and self.intact() else f"it was {self.marks} and is {now}"
 
     def look_with_git(self) -> str:
-        committed.restore(self.tree)
+        restore.restore(self.tree)
         left = sorted(path.name for path in self.tree.iterdir())
         return "" if left == [".git", "model.py"] and not (self.base / "pwned").exists() else f"it left {left}"
 
     def tidy(self) -> str:
         assert self.spec is not None
         remove_tree(self.spec.out)
-        committed.restore(self.tree)
+        restore.restore(self.tree)
         places = [self.spec.folder / "home", self.spec.folder / "tmp", self.spec.out]
         until = time.monotonic() + 30.0
         while (left := [path for path in places if path.exists()]) and time.monotonic() < until:

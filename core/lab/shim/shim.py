@@ -22,13 +22,13 @@ import sys
 import time
 from contextlib import suppress
 
-from core.lab.become import become_job, free_group
-from core.lab.detach import detach, last_word, reserve, tell
-from core.lab.handed import open_read_only
-from core.lab.output import Cleaner, Curve, OutputLog, clean, count, last_line, sha256
-from core.lab.processors import LOOK_SECONDS, Processors
-from core.lab.proctree import boot_id, descendants, kill_children, process_identity
-from core.lab.watch import GitFile, Watch
+from core.lab.sandbox.readonly_fd import open_read_only
+from core.lab.shim.child import become_job, free_group
+from core.lab.shim.cpu_limit import LOOK_SECONDS, Processors
+from core.lab.shim.daemonize import detach, last_word, reserve, tell
+from core.lab.shim.limits import GitFile, Watch
+from core.lab.shim.output import Cleaner, Curve, OutputLog, clean, count, last_line, sha256
+from core.lab.shim.proctree import boot_id, descendants, kill_children, process_identity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # to load typing takes 3 ms
@@ -292,7 +292,7 @@ class Shim:
 
     def meet_the_cage(self) -> bool:
         """The cage's packet, from before any of the job's code runs: its filter's listener, where there is one."""
-        from core.lab.doorkeeper import Doorkeeper
+        from core.lab.sandbox.supervisor import Doorkeeper
 
         assert self.control is not None
         packet, listeners, _, _ = socket.recv_fds(self.control, 100, 1)

@@ -12,7 +12,7 @@ import os
 import shutil
 from pathlib import Path
 
-from core.lab.trees import remove_tree
+from core.lab.shim.rmtree import remove_tree
 from core.session.disk import read_json
 
 NAME = "cache"  # in a run's folder

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from core.git import Git
-from core.lab.trees import remove_tree
+from core.lab.shim.rmtree import remove_tree
 
 
 def restore(worktree: Path, inputs: Mapping[str, Path] | None = None) -> None:

@@ -12,7 +12,7 @@ import time
 from _collections_abc import Iterator  # the module by the public name loads more
 from contextlib import suppress
 
-from core.lab.proctree import boot_id, exact_memory, held_files, process_stat, tree_memory
+from core.lab.shim.proctree import boot_id, exact_memory, held_files, process_stat, tree_memory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # to load typing takes 3 ms
@@ -124,7 +124,7 @@ class Watch:
 
     def clean_up(self, group: int | None) -> None:
         """Remove the job's private home and temporary files, and what its own `group` has in shared memory."""
-        from core.lab.trees import remove_tree  # late: a start need not wait for it
+        from core.lab.shim.rmtree import remove_tree  # late: a start need not wait for it
 
         for folder in self._private:
             with suppress(OSError):
@@ -155,7 +155,7 @@ class GitFile:
         """Undo what the run did to it. Does nothing in a folder that was no linked worktree."""
         if self._text is None or self._read() == self._text:
             return
-        from core.lab.trees import remove_tree
+        from core.lab.shim.rmtree import remove_tree
 
         with suppress(OSError):
             remove_tree(self._path)

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from core.lab.command import LEFT_BEHIND_SECONDS, collect, kill
-from core.lab.proctree import hunt
+from core.lab.harness_command import LEFT_BEHIND_SECONDS, collect, kill
+from core.lab.shim.proctree import hunt
 
 CHUNK = 65536
 LOOK_SECONDS = 0.25  # between two looks at the clock

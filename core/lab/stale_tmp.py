@@ -7,7 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from core.lab.trees import remove_tree
+from core.lab.shim.rmtree import remove_tree
 
 LINK = "autoresearch-tmp-"  # short names of runs' temporary folders
 FOLDERS = ("autoresearch-index-", "autoresearch-merge-", "autoresearch-probe-")  # each is needed for seconds only

@@ -28,7 +28,7 @@ def bare_python(module: str) -> list[str]:
 
     Not as a file: that would be compiled anew each time.
     """
-    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
     code = f"import sys; sys.path.append(sys.argv.pop(1)); from {module} import main; main()"
     return [sys.executable, "-I", "-S", "-c", code, root]
 

@@ -22,7 +22,7 @@ import socket
 import stat as modes
 import struct
 
-from core.lab.proctree import process_stat
+from core.lab.shim.proctree import process_stat
 
 _RECEIVE, _SEND, _ADD_FD = 0xC0502100, 0xC0182101, 0x40182103  # ioctls of a seccomp listener
 _NOTICE = struct.Struct("QIIiIQ6Q")  # struct seccomp_notif

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.lab.output import Cleaner, OutputLog
-from core.lab.proctree import descendants
+from core.lab.shim.output import Cleaner, OutputLog
+from core.lab.shim.proctree import descendants
 
 _KEPT_LINES = 40
 LEFT_BEHIND_SECONDS = 0.5  # for output after the command's own end

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import resource
 
-from core.lab.proctree import process_stat, threads_of, tree_cpu
+from core.lab.shim.proctree import process_stat, threads_of, tree_cpu
 
 FACTOR, SECONDS = 1.1, 0.5  # of a slot's processors, for what is not training
 AT_ONCE, LOOKS = 1.3, 5.0  # of running threads, on average over the looks; honest helpers blink

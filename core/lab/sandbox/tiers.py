@@ -1,7 +1,7 @@
 """The sandbox: three tiers, the best that really works here, and what each leaves open.
 
 A  bubblewrap: namespaces of its own; what is not mounted is not there.
-B  Landlock, seccomp and no capabilities: what is not granted cannot be opened (`core/lab/confine.py`).
+B  Landlock, seccomp and no capabilities: what is not granted cannot be opened (`core/lab/sandbox/landlock.py`).
 C  nothing but the limits that the shim keeps.
 
 A tier counts only after a probe has run in it and was refused what it must be refused. docs/sandbox.md says it all.
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from core.lab.detach import bare_python
+from core.lab.shim.daemonize import bare_python
 from core.record.errors import LabError
 
 Tier = Literal["A", "B", "C"]
@@ -93,7 +93,7 @@ def command(spec: CageSpec, argv: Sequence[str] = ()) -> list[str]:
     if tier == "A":
         return [*_bubblewrap(spec), "--", *argv]
     if tier == "B":
-        return [*bare_python("core.lab.confine"), repr(_rules(spec)), *argv]
+        return [*bare_python("core.lab.sandbox.landlock"), repr(_rules(spec)), *argv]
     return list(argv)
 
 

@@ -17,10 +17,10 @@ from pathlib import Path, PurePosixPath
 
 from core.edits.apply import matches
 from core.git import IDENTITY, Git, reason
-from core.lab.checkout import Checkout, find_checkout
-from core.lab.patience import outlasting
-from core.lab.tree import Tree
-from core.lab.trees import remove_tree
+from core.lab.git.checkout import Checkout, find_checkout
+from core.lab.git.disk_full import outlasting
+from core.lab.git.tree_hash import Tree
+from core.lab.shim.rmtree import remove_tree
 from core.record.errors import EditError, GitConflict, LabError, ProjectError
 
 

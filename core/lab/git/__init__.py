@@ -1,0 +1,1 @@
+"""The project's git repository, worked on by plumbing alone."""

@@ -1,0 +1,1 @@
+"""What a run is confined by: tiers A, B and C."""

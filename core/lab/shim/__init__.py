@@ -1,0 +1,1 @@
+"""The process beside each run: standard library only, started in milliseconds."""
