@@ -17,13 +17,13 @@ from pathlib import Path
 import psutil
 
 from core.clock import now
-from core.engine import recover, setup
-from core.engine.control import Control
+from core.engine.commands.dispatch import Control
 from core.engine.journal import Journal
 from core.engine.loop import Loop
 from core.engine.server import Server
 from core.engine.session_settings import SessionSettings
-from core.engine.setup import Start
+from core.engine.startup import recovery, setup
+from core.engine.startup.setup import Start
 from core.lab.device import Devices
 from core.record import events as e
 from core.record.errors import AutoresearchError, GitError, SessionError
@@ -141,7 +141,7 @@ class _Engine:
         say(f"engine {os.getpid()} serves {self.setup.paths.name} with {self.settings.researcher.name}")
         ticker, follower = asyncio.create_task(self._tick()), None
         try:
-            await recover.recover(loop)
+            await recovery.recover(loop)
             follower = asyncio.create_task(self._follow_branch())
             state, reason = await loop.run()
         except AutoresearchError as error:

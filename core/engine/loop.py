@@ -14,18 +14,18 @@ from functools import partial
 from typing import Any
 
 from core.clock import now
-from core.engine.ahead import Ahead
-from core.engine.changes import Changes
-from core.engine.errands import Errands
+from core.engine.commands.certification import Errands
+from core.engine.commands.change_settings import Changes
 from core.engine.journal import Journal
-from core.engine.judging import Judge
-from core.engine.preparing import prepare_session
-from core.engine.runs import Runs
+from core.engine.proposing.agent_workspace import EngineWorkshop
+from core.engine.proposing.lookahead import Ahead
+from core.engine.proposing.proposer import Thinker
+from core.engine.runs.run import Runs
+from core.engine.runs.slots import Slots, Urgency
 from core.engine.session_settings import SessionSettings
-from core.engine.setup import Setup
-from core.engine.slots import Slots, Urgency
-from core.engine.thinking import Thinker
-from core.engine.workshop import EngineWorkshop
+from core.engine.startup.preparation import prepare_session
+from core.engine.startup.setup import Setup
+from core.engine.verdict import Judge
 from core.lab.shim.rmtree import remove_tree
 from core.record import events as e
 from core.record.budget import SessionBudget

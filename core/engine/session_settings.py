@@ -1,4 +1,4 @@
-"""The settings that may change while a session runs. Those that cannot are in `core.engine.setup.Setup`."""
+"""The settings that may change while a session runs. Those that cannot are in `core.engine.startup.setup.Setup`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Where a coding agent works: a copy of the code in a cage, made and run by whoever owns git and the sandbox.
 
-The researcher `command` knows only these shapes; the engine fills them (`core/engine/workshop.py`).
+The researcher `command` knows only these shapes; the engine fills them (`core/engine/proposing/agent_workspace.py`).
 """
 
 from __future__ import annotations

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from core.edits.apply import MAX_BYTES, apply_edits, clean_path, matches
 from core.engine.journal import Journal
-from core.engine.judging import MENDS, TAIL_LINES
-from core.engine.novelty import Novelty
-from core.engine.ruling import Ruling
+from core.engine.proposing.novelty import Novelty
+from core.engine.proposing.ruling import Ruling
 from core.engine.session_settings import SessionSettings
-from core.engine.setup import Setup
+from core.engine.startup.setup import Setup
+from core.engine.verdict import MENDS, TAIL_LINES
 from core.lab.git.tree_hash import Tree
 from core.record import events as e
 from core.record.errors import EditError

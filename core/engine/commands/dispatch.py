@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from core.engine.commands.guidance import Steering
 from core.engine.loop import Loop
-from core.engine.steering import Steering
 from core.record import commands as c
 from core.record import events as e
 from core.record.commands import Command, Reply

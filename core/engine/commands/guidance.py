@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from core.engine.loop import Loop
-from core.engine.slots import Urgency
+from core.engine.runs.slots import Urgency
 from core.record import commands as c
 from core.record import events as e
 from core.record.errors import AutoresearchError, CommandRefused

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from core.engine.earlier import with_prior
 from core.engine.session_settings import following
+from core.engine.startup.noise_prior import with_prior
 from core.lab import device, environment
 from core.lab.git.repository import Repository
 from core.lab.sandbox import tiers

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from core.engine.journal import Journal
+from core.engine.runs.workplace import Workplace
 from core.engine.session_settings import SessionSettings
-from core.engine.setup import Setup
-from core.engine.workplace import Workplace
+from core.engine.startup.setup import Setup
 from core.lab import environment, prepare
 from core.record import events as e
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from core.engine.journal import Journal
 from core.engine.session_settings import SessionSettings
-from core.engine.setup import Setup
+from core.engine.startup.setup import Setup
 from core.record import events as e
 from core.record.errors import GitConflict
 from core.record.state import BASELINE, HUMAN, Experiment, Run, State, who

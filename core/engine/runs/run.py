@@ -11,11 +11,11 @@ from typing import Any
 
 from core.clock import now
 from core.engine.journal import Journal
-from core.engine.readings import Readings, Watch
+from core.engine.runs.slots import Slots, Urgency
+from core.engine.runs.telemetry import Readings, Watch
+from core.engine.runs.workplace import Workplace, start
 from core.engine.session_settings import SessionSettings
-from core.engine.setup import Setup
-from core.engine.slots import Slots, Urgency
-from core.engine.workplace import Workplace, start
+from core.engine.startup.setup import Setup
 from core.lab import environment, runner, scorer
 from core.lab.git import restore
 from core.lab.shim.rmtree import remove_tree

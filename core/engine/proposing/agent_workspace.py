@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from core.edits.apply import MAX_BYTES, matches
+from core.engine.runs.workplace import Workplace
 from core.engine.session_settings import SessionSettings
-from core.engine.setup import Setup
-from core.engine.workplace import Workplace
+from core.engine.startup.setup import Setup
 from core.git import Git
 from core.lab import environment
 from core.lab.agent_process import attend, sweep

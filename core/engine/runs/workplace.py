@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from core.engine.session_settings import SessionSettings
-from core.engine.setup import Setup
+from core.engine.startup.setup import Setup
 from core.lab import compile_cache, device, environment, runner, scorer
 from core.lab.git.restore import lay_inputs
 from core.lab.integrity import Seal

@@ -14,11 +14,11 @@ from core.clock import now
 from core.edits.apply import proposal_from_plain, proposal_to_plain
 from core.edits.diff import unified
 from core.edits.patch import edits_from_patch
-from core.engine.briefing import Briefing
 from core.engine.journal import Journal
+from core.engine.proposing.brief import Briefing
+from core.engine.proposing.stream import ThinkingStream
 from core.engine.session_settings import SessionSettings
-from core.engine.setup import Setup
-from core.engine.stream import ThinkingStream
+from core.engine.startup.setup import Setup
 from core.record import events as e
 from core.record.commands import Propose
 from core.record.errors import EditError

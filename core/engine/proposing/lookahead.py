@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from core.clock import now
-from core.engine.thinking import back_off
+from core.engine.proposing.proposer import back_off
 from core.record import events as e
 from core.record.errors import EditError, ProposalFailed, ResearcherMisconfigured, ScriptEnded
 from core.record.state import BASELINE, HUMAN, State

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from core.edits.apply import MAX_BYTES
 from core.edits.rules import check_rules, imported, modules
 from core.engine.session_settings import SessionSettings
-from core.engine.setup import Setup
+from core.engine.startup.setup import Setup
 
 MOST_FILES = 5000  # of a project's Python files that are looked into
 

@@ -6,7 +6,7 @@ import asyncio
 
 from core.engine.journal import Journal
 from core.engine.session_settings import SessionSettings, program_diff
-from core.engine.setup import Setup
+from core.engine.startup.setup import Setup
 from core.program.program import Program, check_change, check_files, check_required, load
 from core.program.toml_reader import NAME
 from core.record import events as e

@@ -9,9 +9,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.engine.following import ProgramFile
 from core.engine.session_settings import approval_mode
-from core.engine.setup import make_researcher
+from core.engine.startup.program_file import ProgramFile
+from core.engine.startup.setup import make_researcher
 from core.lab import device
 from core.record import commands as c
 from core.record import events as e

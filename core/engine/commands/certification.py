@@ -9,11 +9,11 @@ from dataclasses import asdict
 from typing import Any
 
 from core.engine.journal import Journal
-from core.engine.judging import Judge
-from core.engine.runs import Runs
+from core.engine.runs.run import Runs
+from core.engine.runs.slots import Urgency
 from core.engine.session_settings import SessionSettings
-from core.engine.setup import Setup, versions
-from core.engine.slots import Urgency
+from core.engine.startup.setup import Setup, versions
+from core.engine.verdict import Judge
 from core.record import events as e
 from core.record.errors import CommandRefused
 from core.record.metric import format_metric

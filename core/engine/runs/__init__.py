@@ -1,0 +1,1 @@
+"""From a commit to a number: slots, runs and their readings."""
