@@ -25,7 +25,7 @@ from core.client import follow, read_state, start_engine
 from core.session.options import EngineOptions
 from core.session.paths import SessionPaths
 from core.views import sentence
-from tui.demo import ARCHIVE, NAME, PROJECT
+from tui.replay.demo import ARCHIVE, NAME, PROJECT
 
 ROOT = Path(__file__).resolve().parents[1]
 TRAIN = "nanotrain/train.py"

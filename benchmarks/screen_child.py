@@ -16,7 +16,7 @@ from core.client import FileTail
 from core.views import clean
 from tests.tui.stage import Playing, Stage, readings
 from tui.app import Cockpit
-from tui.theme import choose_look
+from tui.paint.theme import choose_look
 
 
 class Ticking(Playing):

@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 from textual.keys import _character_to_key
 
 from core.record.errors import UsageError
-from tui import reasons as why
-from tui.model import Model
-from tui.reasons import Reason
+from tui import availability as why
+from tui.availability import Reason
+from tui.session_view import Model
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,18 +27,18 @@ from core.record.events import BranchHeld, Noted
 from core.session.paths import SessionPaths
 from core.views import clean
 from tui.actions import REGISTRY
-from tui.faults import left_behind
-from tui.going import Going
-from tui.handwork import Handwork
-from tui.hangup import watch_terminal
-from tui.herald import Herald
-from tui.keyboard import KeyScreen
-from tui.model import Model, Source
-from tui.replay import Recording
-from tui.seen import MARK_SECONDS, Seen
-from tui.settings import Settings, config_path, read
-from tui.steering import Steering
-from tui.theme import TEXTUAL_THEMES, AsciiFilter, Look, choose_look
+from tui.control.away import MARK_SECONDS, Seen
+from tui.control.commands import Steering
+from tui.control.editing import Handwork
+from tui.control.navigation import Going
+from tui.control.notify import Herald
+from tui.paint.keyboard import KeyScreen
+from tui.paint.theme import TEXTUAL_THEMES, AsciiFilter, Look, choose_look
+from tui.replay.recording import Recording
+from tui.session_view import Model, Source
+from tui.terminal.hangup import watch_terminal
+from tui.terminal.late_errors import left_behind
+from tui.user_settings import Settings, config_path, read
 
 if TYPE_CHECKING:
     from textual.screen import Screen
@@ -115,7 +115,7 @@ class Cockpit(App[int]):
         self.theme = self.look.theme
         if not self._running:
             return
-        from tui.widgets.canvas import Canvas
+        from tui.paint.canvas import Canvas
 
         for screen in self.screen_stack:
             for canvas in screen.query(Canvas):
@@ -356,7 +356,7 @@ class Cockpit(App[int]):
         self.push_screen(NotesScreen(self.model, list(self.steering.answers)))
 
     async def act_palette(self) -> None:
-        from tui.palette import Palette, RegistryProvider
+        from tui.control.command_palette import Palette, RegistryProvider
 
         self.push_screen(
             Palette(providers=[RegistryProvider], placeholder="an action, a theme, or an experiment by number or words")

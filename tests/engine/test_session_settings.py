@@ -24,9 +24,9 @@ from tests.engine.support import engine, events_named, kill_engine, wait_for, wa
 from tests.engine.test_steering import accepted, patch
 from tests.projects import PROGRAM, make_project
 from tests.tui.stage import Playing, Stage
-from tui.model import Model
+from tui.paint.theme import Look
 from tui.screens.steer import ChangeCard
-from tui.theme import Look
+from tui.session_view import Model
 
 # --- the rule ---
 

@@ -11,7 +11,7 @@ from textual.pilot import Pilot
 
 from tests.tui.stage import Playing, Stage, build
 from tui.app import Cockpit
-from tui.theme import Look
+from tui.paint.theme import Look
 
 Shown = tuple[Pilot[int], Cockpit, Playing]
 Show = Callable[..., AbstractAsyncContextManager[Shown]]

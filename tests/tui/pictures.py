@@ -21,7 +21,7 @@ from textual.pilot import Pilot
 from core.record import events as e
 from tests.tui.stage import Playing, Stage, build, realistic_diff
 from tui.app import Cockpit
-from tui.theme import Look
+from tui.paint.theme import Look
 
 CELL = 12.2  # width of a cell in Textual's export
 FONT = "'DejaVu Sans Mono', Menlo, Consolas, monospace"

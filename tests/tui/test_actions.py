@@ -16,15 +16,15 @@ from tests.tui.conftest import Show, text_of, until
 from tests.tui.stage import build
 from tui import actions
 from tui.app import Cockpit
-from tui.going import Going
-from tui.handwork import Handwork
+from tui.control.away import Seen
+from tui.control.commands import Steering
+from tui.control.editing import Handwork
+from tui.control.navigation import Going
 from tui.screens.base import ActionScreen
 from tui.screens.cards import ApprovalCard, AwayCard, Confirm
 from tui.screens.detail import DetailScreen
 from tui.screens.help import HelpScreen, NotesScreen
 from tui.screens.main import MainScreen
-from tui.seen import Seen
-from tui.steering import Steering
 from tui.widgets.prompt import Prompt
 from tui.widgets.status import Footer
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tui.terminal import Clipboard, multiplexer, notification, osc52, through, title
+from tui.terminal.escape_codes import Clipboard, multiplexer, notification, osc52, through, title
 
 PLAIN = {"TERM": "xterm-256color"}
 SCREEN = {"TERM": "screen.xterm", "STY": "1.pts"}

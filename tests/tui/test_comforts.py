@@ -18,13 +18,13 @@ from tests.tui.conftest import Clock, Show, text_of, until
 from tests.tui.stage import Playing, Stage
 from tui.actions import REGISTRY
 from tui.app import Cockpit
-from tui.herald import news, title_words
-from tui.palettes import PALETTES, contrast, luminance
+from tui.control.notify import news, title_words
+from tui.paint.color_schemes import PALETTES, contrast, luminance
+from tui.paint.theme import DARK, Look, choose_look
 from tui.screens.main import MainScreen
 from tui.screens.picker import SessionsCard, glances
 from tui.screens.settings import ROWS, SettingsCard
-from tui.settings import THEMES, config_path
-from tui.theme import DARK, Look, choose_look
+from tui.user_settings import THEMES, config_path
 
 TEXT = ("text", "bright", "dim", "title", "accent", "good", "warn", "bad", "violet", "thinking", "tool", "key",
         "code_keyword", "code_string", "code_number", "code_name", "add_mark", "remove_mark")  # fmt: skip
@@ -102,7 +102,7 @@ async def test_a_broken_file_is_told_and_the_usual_holds(stage: Stage) -> None:
 
 
 def test_every_setting_is_on_the_screen() -> None:
-    from tui.settings import _KEYS
+    from tui.user_settings import _KEYS
 
     named = {f"{table}.{key}" for table, keys in _KEYS.items() if table and keys for key in keys}
     assert named == {name for name, _, _ in ROWS}

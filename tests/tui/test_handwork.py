@@ -19,10 +19,10 @@ from tests.recorded import make_session
 from tests.tui.conftest import Clock, text_of, until
 from tests.tui.stage import Playing, Stage
 from tui.app import Cockpit
-from tui.editor import Copy, editor_command
+from tui.control.external_editor import Copy, editor_command
+from tui.paint.theme import Look
 from tui.screens.cards import ApprovalCard, DiffCard
 from tui.screens.main import MainScreen
-from tui.theme import Look
 
 Shown = tuple[Pilot[int], Cockpit, Playing, Path]
 

@@ -19,11 +19,11 @@ from tests.projects import own_home
 from tests.recorded import make_session
 from tests.tui.conftest import Show, text_of, until
 from tests.tui.test_actions import proposal
-from tui.faults import left_behind
 from tui.screens.base import FLUSH_SECONDS
 from tui.screens.cards import ApprovalCard, AwayCard, Decision
 from tui.screens.detail import DetailScreen
 from tui.screens.main import MainScreen
+from tui.terminal.late_errors import left_behind
 from tui.widgets.prompt import Prompt
 
 

@@ -19,11 +19,11 @@ from tests.projects import git
 from tests.recorded import make_session
 from tests.tui.conftest import text_of, until
 from tui.app import Cockpit
+from tui.paint.theme import Look
 from tui.screens.cards import Question
 from tui.screens.launch import LaunchScreen
 from tui.screens.main import MainScreen
-from tui.settings import config_path
-from tui.theme import Look
+from tui.user_settings import config_path
 from tui.widgets.choice import Choice
 
 PROGRAM = """+++

@@ -24,13 +24,13 @@ from core.record.fold import fold
 from core.record.state import State
 from core.views import SIGNS
 from tests.recorded import story_events
-from tui import theme
-from tui.braille import Dots, curve, decimals, ticks
-from tui.launch import Form
-from tui.painting import Spans
-from tui.text import bar, brief, fit, flat, left, right, strip_of, visible, width_of, wrap
-from tui.theme import Look, ascii_text, choose_look
-from tui.widgets.canvas import changed_span
+from tui.launch_form import Form
+from tui.paint import theme
+from tui.paint.braille import Dots, curve, decimals, ticks
+from tui.paint.canvas import changed_span
+from tui.paint.cells import bar, brief, fit, flat, left, right, strip_of, visible, width_of, wrap
+from tui.paint.delta import Spans
+from tui.paint.theme import Look, ascii_text, choose_look
 from tui.widgets.diff import paint_line, parse_diff
 from tui.widgets.series import AXES, series_of
 

@@ -14,14 +14,14 @@ from tests.tui.conftest import Clock, Show, text_of, until
 from tests.tui.stage import Playing, build
 from tui import actions
 from tui.app import Cockpit
-from tui.panes import Panes
+from tui.paint.layout import Panes
+from tui.paint.theme import Look
 from tui.screens.base import ActionScreen
 from tui.screens.compare import CompareScreen
 from tui.screens.costs import CostsScreen
 from tui.screens.lists import FailuresScreen, LineageScreen
 from tui.screens.logs import LogsScreen
 from tui.screens.main import MainScreen
-from tui.theme import Look
 from tui.widgets.listing import Listing
 
 READING: dict[str, type[ActionScreen]] = {

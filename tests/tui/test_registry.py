@@ -23,7 +23,7 @@ from tests.tui.stage import Playing
 from tests.tui.test_actions import proposal
 from tui.actions import REGISTRY, Action
 from tui.app import Cockpit
-from tui.palette import RegistryProvider
+from tui.control.command_palette import RegistryProvider
 from tui.screens.cards import ApprovalCard, AwayCard, Confirm
 from tui.screens.detail import DetailScreen
 from tui.screens.help import HelpScreen, NotesScreen

@@ -17,12 +17,12 @@ from tests.tui.conftest import text_of, until
 from tests.tui.stage import Stage, build
 from tui.actions import REGISTRY
 from tui.app import Cockpit
-from tui.demo import ARCHIVE, unpacked
 from tui.main import main
-from tui.replay import LONGEST_GAP, Recording
+from tui.paint.theme import Look
+from tui.replay.demo import ARCHIVE, unpacked
+from tui.replay.recording import LONGEST_GAP, Recording
 from tui.screens.lists import LineageScreen
 from tui.screens.main import MainScreen
-from tui.theme import Look
 
 
 @pytest.fixture(scope="module")

@@ -16,11 +16,11 @@ from tests.tui.conftest import Clock, Show, text_of, until
 from tests.tui.stage import Playing, Stage, build, gpu_readings
 from tui import actions
 from tui.app import Cockpit
-from tui.panes import TALL
+from tui.paint.layout import TALL
+from tui.paint.theme import Look
 from tui.screens.base import size_of
 from tui.screens.cards import AwayCard
 from tui.screens.main import MainScreen
-from tui.theme import Look
 from tui.widgets.status import Footer
 
 SIZES = [(200, 60), (160, 48), (120, 36), (100, 30), (99, 30), (80, 24), (60, 15), (40, 10), (39, 9), (20, 5), (5, 2)]

@@ -8,7 +8,7 @@ import pytest
 import tomli
 
 from core.record.errors import SettingsError
-from tui.settings import Settings, change, config_path, read, remember, remembered
+from tui.user_settings import Settings, change, config_path, read, remember, remembered
 
 MINE = """\
 # my own

@@ -16,7 +16,7 @@ from tests.recorded import make_session
 from tests.tui.conftest import Clock, text_of
 from tests.tui.stage import Playing, Stage, build, realistic_diff
 from tui.app import Cockpit
-from tui.theme import Look
+from tui.paint.theme import Look
 
 
 def cockpit(stage: Stage, look: str = "dark", ascii_only: bool = False) -> Cockpit:

@@ -16,7 +16,7 @@ from tests.tui.conftest import Clock, Show, text_of, until
 from tests.tui.stage import Playing, Stage, build
 from tui.app import Cockpit
 from tui.cli.output import Output, _cells
-from tui.theme import Look, choose_look
+from tui.paint.theme import Look, choose_look
 
 
 def cockpit(stage: Stage, source: Playing) -> Cockpit:

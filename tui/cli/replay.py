@@ -18,9 +18,9 @@ def replay(arguments: Namespace, out: Output) -> int:
     origin = _origin(arguments)
     need_terminal("a recording", f"read it without a screen with: {invocation.call('events')}")
     from tui.app import run_app
-    from tui.demo import SPEED as DEMO_SPEED
-    from tui.replay import Recording
-    from tui.settings import Settings, config_path, read
+    from tui.replay.demo import SPEED as DEMO_SPEED
+    from tui.replay.recording import Recording
+    from tui.user_settings import Settings, config_path, read
 
     try:
         usual = read(config_path())[0].replay_speed
@@ -44,7 +44,7 @@ def _origin(arguments: Namespace) -> SessionPaths:
             if isinstance(error, NoSuchSession):
                 error.mend = f"{error.mend}; or watch the demo with: {invocation.call('replay', 'demo')}"
             raise
-    from tui.demo import unpacked
+    from tui.replay.demo import unpacked
 
     found = unpacked()
     if found is None:

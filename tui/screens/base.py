@@ -9,9 +9,9 @@ from textual import events
 from textual.widgets import Input
 
 from tui.actions import Action
-from tui.keyboard import KeyScreen
+from tui.paint.canvas import Pane
+from tui.paint.keyboard import KeyScreen
 from tui.screens.opening import open_reading
-from tui.widgets.canvas import Pane
 from tui.widgets.prompt import How, Prompt
 from tui.widgets.status import Footer, Hint
 

@@ -16,10 +16,10 @@ from textual.widgets import Input, Static
 from core.record.budget import format_seconds
 from core.record.metric import format_delta, format_metric
 from core.views import Away, clean, plural
-from tui.keyboard import KeyScreen, Once
-from tui.model import Model
-from tui.text import Part, brief, left
-from tui.theme import Look
+from tui.paint.cells import Part, brief, left
+from tui.paint.keyboard import KeyScreen, Once
+from tui.paint.theme import Look
+from tui.session_view import Model
 from tui.widgets.diff import paint_line, parse_diff
 from tui.widgets.page import Lines, Page, paragraphs
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from textual import events
 
-from tui.model import Model
+from tui.paint.cells import left
 from tui.screens.cards import Card
-from tui.text import left
+from tui.session_view import Model
 from tui.widgets.columns import COLUMNS, NAMES, USUAL
 from tui.widgets.page import Lines
 

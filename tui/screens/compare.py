@@ -11,10 +11,10 @@ from core.record.budget import format_seconds
 from core.record.metric import format_delta, format_metric
 from core.record.state import BASELINE, Experiment, Run, who
 from core.views import clean
-from tui.model import Model
+from tui.paint.canvas import Pane
+from tui.paint.cells import Part, brief, fit, left, right, wrap
 from tui.screens.reading import ReadingScreen
-from tui.text import Part, brief, fit, left, right, wrap
-from tui.widgets.canvas import Pane
+from tui.session_view import Model
 from tui.widgets.curves import Curves
 from tui.widgets.diff import DiffPane
 from tui.widgets.losses import LossPane, Picked

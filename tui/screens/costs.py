@@ -7,9 +7,9 @@ from typing import ClassVar
 from core import views
 from core.record.budget import format_seconds
 from core.views import Costs, Share
+from tui.paint.canvas import Pane
+from tui.paint.cells import Part, bar, brief, left, right
 from tui.screens.reading import ReadingScreen
-from tui.text import Part, bar, brief, left, right
-from tui.widgets.canvas import Pane
 from tui.widgets.page import Lines, Page
 
 

@@ -8,11 +8,11 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from core.views import in_short
-from tui.model import Model
+from tui.paint.canvas import Canvas, Pane
+from tui.paint.cells import brief, strip_of
 from tui.screens import pages
 from tui.screens.reading import ReadingScreen
-from tui.text import brief, strip_of
-from tui.widgets.canvas import Canvas, Pane
+from tui.session_view import Model
 from tui.widgets.curves import Curves
 from tui.widgets.diff import DiffPane
 from tui.widgets.losses import LossPane, Picked

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tui.actions import Action, Registry, all_keys
-from tui.model import Model
+from tui.paint.cells import brief, left, width_of, wrap
 from tui.screens.cards import Card
-from tui.text import brief, left, width_of, wrap
+from tui.session_view import Model
 from tui.widgets.page import Lines
 
 if TYPE_CHECKING:
-    from tui.steering import Answered
+    from tui.control.commands import Answered
 
 
 class HelpScreen(Card[None]):

@@ -20,14 +20,14 @@ from core.session.options import EngineOptions
 from core.session.paths import SessionPaths
 from core.views import clean, one_line
 from tui.cli.names import fresh_name
-from tui.demo import ARCHIVE, SPEED, unpacked
-from tui.launch import Form, Readiness, examine, read_program
-from tui.model import Model
+from tui.launch_form import Form, Readiness, examine, read_program
+from tui.paint.theme import Look
+from tui.replay.demo import ARCHIVE, SPEED, unpacked
 from tui.screens.base import size_of
 from tui.screens.cards import Question
 from tui.screens.picker import LOOK_SECONDS, Glance, glances
 from tui.screens.settings import SettingsCard
-from tui.theme import Look
+from tui.session_view import Model
 from tui.widgets.choice import Choice, Menu
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ from core import views
 from core.record.metric import format_delta, format_metric
 from core.record.state import BASELINE
 from core.views import Branch
+from tui.paint.canvas import Pane
+from tui.paint.cells import Part, brief, fit, left, parts_width, right
 from tui.screens import pages
 from tui.screens.reading import ReadingScreen
-from tui.text import Part, brief, fit, left, parts_width, right
-from tui.widgets.canvas import Pane
 from tui.widgets.listing import Listing
 from tui.widgets.page import Page
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
+from tui.paint.canvas import Pane
 from tui.screens.reading import ReadingScreen
-from tui.widgets.canvas import Pane
 from tui.widgets.logfile import LogPane
 from tui.widgets.prompt import How, Prompt
 

@@ -8,12 +8,12 @@ from textual import events
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 
-from tui.model import Model
-from tui.panes import STEP, Panes, row_of
+from tui.paint.canvas import Pane
+from tui.paint.layout import STEP, Panes, row_of
 from tui.screens.base import ActionScreen, Size, size_of
 from tui.screens.columns import ColumnsCard
+from tui.session_view import Model
 from tui.widgets.board import BoardPane
-from tui.widgets.canvas import Pane
 from tui.widgets.chart import ChartPane
 from tui.widgets.curves import Curves
 from tui.widgets.diff import DiffPane

@@ -10,8 +10,8 @@ from core.record.budget import format_seconds
 from core.record.metric import format_delta, format_metric
 from core.record.state import BASELINE, Experiment, Run, who
 from core.views import plural
-from tui.model import Model
-from tui.text import Part, brief, flat, left, right
+from tui.paint.cells import Part, brief, flat, left, right
+from tui.session_view import Model
 from tui.widgets.page import Lines, paragraphs
 
 TAIL_LINES = 12  # of a failed run's output, beside other runs

@@ -9,9 +9,9 @@ from textual import events
 from textual.app import ComposeResult
 from textual.widget import Widget
 
-from tui.model import Model
+from tui.paint.canvas import Canvas, Pane
 from tui.screens.base import ActionScreen, size_of
-from tui.widgets.canvas import Canvas, Pane
+from tui.session_view import Model
 from tui.widgets.prompt import Prompt
 from tui.widgets.status import Footer, Hint, NowLine, StatusLine, TabLine
 

@@ -11,9 +11,9 @@ from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.widgets import Input
 
-from tui.model import Model
+from tui.paint.cells import Part, brief, cut_parts, fit, left, width_of
 from tui.screens.cards import Answer, Card
-from tui.text import Part, brief, cut_parts, fit, left, width_of
+from tui.session_view import Model
 from tui.widgets.page import Lines, Page, paragraphs
 
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, ClassVar
 from textual import events
 
 from core.record.errors import AutoresearchError
-from tui import settings as config
+from tui import user_settings as config
 from tui.actions import REGISTRY, Registry, spell
-from tui.model import Model
 from tui.screens.rows import Row, RowsCard
-from tui.settings import CHOICES, Settings
+from tui.session_view import Model
+from tui.user_settings import CHOICES, Settings
 
 if TYPE_CHECKING:
     from tui.app import Cockpit

@@ -10,9 +10,9 @@ from textual.strip import Strip
 
 from core import views
 from core.record.state import BASELINE, Experiment
-from tui.model import Model
-from tui.settings import remember, remembered
-from tui.text import Part, fit, left, right, strip_of
+from tui.paint.cells import Part, fit, left, right, strip_of
+from tui.session_view import Model
+from tui.user_settings import remember, remembered
 from tui.widgets.columns import NAMES, USUAL, Column, fitting, named, order, word_of
 from tui.widgets.listing import Rows
 

@@ -12,10 +12,10 @@ from textual.strip import Strip
 from core.record.budget import format_seconds
 from core.record.metric import format_delta, format_metric
 from core.record.state import BASELINE, Experiment
-from tui.braille import Dots, decimals, ticks
-from tui.model import Model
-from tui.text import Part, brief, parts_width, strip_of
-from tui.widgets.canvas import Pane, joined
+from tui.paint.braille import Dots, decimals, ticks
+from tui.paint.canvas import Pane, joined
+from tui.paint.cells import Part, brief, parts_width, strip_of
+from tui.session_view import Model
 from tui.widgets.columns import small
 from tui.widgets.series import AXES, Axis, Point, Series, series_of
 

@@ -7,8 +7,8 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tui.text import Part, left, strip_of, width_of
-from tui.theme import Look
+from tui.paint.cells import Part, left, strip_of, width_of
+from tui.paint.theme import Look
 
 
 class Choice(Widget, can_focus=True):

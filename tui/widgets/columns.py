@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from core.record.budget import format_seconds
 from core.record.metric import format_delta, format_metric
 from core.record.state import BASELINE, Experiment
-from tui.model import Model
-from tui.text import brief
+from tui.paint.cells import brief
+from tui.session_view import Model
 
 SortKey = float | str | None
 VERDICT_ORDER = ("kept", "provisional", "discarded", "pruned", "crashed", "rejected", "skipped", "abandoned")

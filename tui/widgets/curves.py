@@ -10,10 +10,10 @@ from textual.strip import Strip
 from core.client import FileTail
 from core.record.budget import format_seconds
 from core.session.paths import SessionPaths
-from tui.braille import Dots, curve
-from tui.text import Part, strip_of
-from tui.theme import Look
-from tui.widgets.canvas import joined
+from tui.paint.braille import Dots, curve
+from tui.paint.canvas import joined
+from tui.paint.cells import Part, strip_of
+from tui.paint.theme import Look
 
 KEPT_POINTS = 4000
 Points = list[tuple[float, float]]

@@ -13,11 +13,11 @@ from textual import events
 from textual.strip import Strip
 
 from core.record.state import BASELINE, who
-from tui.changes import ASKING, BASES, Base, Told
-from tui.model import Model
-from tui.text import LONGEST, Part, brief, fit, flat, strip_of, width_of, wrap
-from tui.theme import Look
-from tui.widgets.canvas import Pane
+from tui.control.diffs import ASKING, BASES, Base, Told
+from tui.paint.canvas import Pane
+from tui.paint.cells import LONGEST, Part, brief, fit, flat, strip_of, width_of, wrap
+from tui.paint.theme import Look
+from tui.session_view import Model
 from tui.widgets.words import Spans, changed_words, pairs
 
 _HUNK = re.compile(r"^@@ -(\d+)(?:,\d+)? \+(\d+)(?:,\d+)? @@ ?(.*)$")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from textual.widget import Widget
 
-from tui.panes import PAIRS
+from tui.paint.layout import PAIRS
 
 if TYPE_CHECKING:
     from tui.screens.main import MainScreen

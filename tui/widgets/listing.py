@@ -9,9 +9,9 @@ from textual import events
 from textual.message import Message
 from textual.strip import Strip
 
-from tui.model import Model
-from tui.text import Part, strip_of
-from tui.widgets.canvas import Pane
+from tui.paint.canvas import Pane
+from tui.paint.cells import Part, strip_of
+from tui.session_view import Model
 
 Make = Callable[[], list[int]]
 Paint = Callable[[int, int], list[Part]]  # place in the list, width -> parts

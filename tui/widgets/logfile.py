@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from core.client import FileTail
-from tui.model import Model
-from tui.text import Part, flat
+from tui.paint.cells import Part, flat
+from tui.session_view import Model
 from tui.widgets.tail import LONGEST, Tail, last_state
 
 LIMIT = 4_000_000  # bytes of its end that are read

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from textual.strip import Strip
 
 from core.record.state import Run
-from tui.model import Model
-from tui.text import strip_of
-from tui.widgets.canvas import Pane
+from tui.paint.canvas import Pane
+from tui.paint.cells import strip_of
+from tui.session_view import Model
 from tui.widgets.curves import Curves
 from tui.widgets.output import run_plot
 

@@ -11,8 +11,8 @@ from core import views
 from core.client import FileTail
 from core.record.metric import format_delta, format_metric
 from core.record.state import BASELINE, Run, who
-from tui.model import Model
-from tui.text import Part, flat, strip_of, wrap
+from tui.paint.cells import Part, flat, strip_of, wrap
+from tui.session_view import Model
 from tui.widgets.curves import Curves, Points, overlay
 from tui.widgets.tail import LONGEST, Tail, last_state
 

@@ -9,9 +9,9 @@ from textual import events
 from textual.strip import Strip
 
 from core.views import clean
-from tui.model import Model
-from tui.text import Part, strip_of, wrap
-from tui.widgets.canvas import Pane
+from tui.paint.canvas import Pane
+from tui.paint.cells import Part, strip_of, wrap
+from tui.session_view import Model
 
 Lines = list[list[Part]]
 

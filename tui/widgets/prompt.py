@@ -12,7 +12,7 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
-from tui.widgets.canvas import Pane
+from tui.paint.canvas import Pane
 from tui.widgets.status import Footer
 
 How = Literal["queue", "now", "standing", "cancel"]

@@ -9,8 +9,8 @@ from core.client import FileTail
 from core.record.metric import format_delta
 from core.record.state import BASELINE, Experiment
 from core.views import in_short
-from tui.model import Model
-from tui.text import Part, brief, flat
+from tui.paint.cells import Part, brief, flat
+from tui.session_view import Model
 from tui.widgets.tail import Tail
 
 LOOK_BACK = 500  # experiments that are asked for a stream

@@ -8,9 +8,9 @@ from core.record.budget import format_seconds
 from core.record.metric import format_delta
 from core.record.pulse import DeviceReading
 from core.record.state import BASELINE, Run
-from tui.braille import curve
-from tui.text import Part, bar, brief, left, parts_width, right, strip_of
-from tui.widgets.canvas import Pane
+from tui.paint.braille import curve
+from tui.paint.canvas import Pane
+from tui.paint.cells import Part, bar, brief, left, parts_width, right, strip_of
 from tui.widgets.curves import Curves, window
 from tui.widgets.output import standing
 

@@ -14,9 +14,9 @@ from core.record.budget import format_seconds
 from core.record.metric import format_delta, format_metric
 from core.record.state import Run
 from core.views import in_short
-from tui.model import Model, Played
-from tui.text import Part, bar, brief, cut_parts, fit, left, parts_width, right, strip_of, width_of, wrap
-from tui.widgets.canvas import Canvas
+from tui.paint.canvas import Canvas
+from tui.paint.cells import Part, bar, brief, cut_parts, fit, left, parts_width, right, strip_of, width_of, wrap
+from tui.session_view import Model, Played
 
 GAP = "  "
 _PHASES = ("training", "starting", "saving", "scoring")  # which of the live runs the status line tells of

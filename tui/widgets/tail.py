@@ -6,9 +6,9 @@ from textual import events
 from textual.strip import Strip
 
 from core.views import plural
-from tui.model import Model
-from tui.text import Part, fit, strip_of, wrap
-from tui.widgets.canvas import Pane
+from tui.paint.canvas import Pane
+from tui.paint.cells import Part, fit, strip_of, wrap
+from tui.session_view import Model
 
 KEPT_ENTRIES = 3000
 LONGEST = 8000  # characters of a line in a file that does not end

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from core.record.state import BASELINE
-from tui.model import Model
+from tui.session_view import Model
 
 Reason = str | None
 

@@ -11,9 +11,9 @@ from core.record import events as e
 from core.record.events import Event
 from core.record.metric import Metric, format_delta
 from core.views import one_line
-from tui.model import Model
-from tui.terminal import BEL, TITLE_BACK, TITLE_KEEP, notification, title
-from tui.theme import ascii_text
+from tui.paint.theme import ascii_text
+from tui.session_view import Model
+from tui.terminal.escape_codes import BEL, TITLE_BACK, TITLE_KEEP, notification, title
 
 if TYPE_CHECKING:
     from tui.app import Cockpit

@@ -27,7 +27,7 @@ from core.record.state import State
 from core.session.log import Log
 from core.session.paths import SessionPaths
 from core.views import progress
-from tui.replay_files import PlayedFiles
+from tui.replay.recorded_files import PlayedFiles
 
 TICK = 0.1  # seconds between two looks at the clock
 LONGEST_GAP = 120.0  # of the session's seconds between two events that are played; more is left out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from tui.settings import remember, remembered
+from tui.user_settings import remember, remembered
 
 PAIRS = (("reasoning", "diff"), ("chart", "board"))  # beside each other
 ROWS = ("upper", "middle", "run")  # those whose heights a person sets; the strip of slots takes what it needs

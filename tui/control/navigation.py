@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from core.record.errors import AutoresearchError, UsageError
 from core.session.paths import SessionPaths
-from tui.replay import SPEEDS, Recording
-from tui.settings import change, config_path
-from tui.terminal import Clipboard
+from tui.replay.recording import SPEEDS, Recording
+from tui.terminal.escape_codes import Clipboard
+from tui.user_settings import change, config_path
 
 if TYPE_CHECKING:
     from tui.app import Cockpit

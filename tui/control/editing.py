@@ -17,7 +17,7 @@ from core.record.errors import AutoresearchError, UsageError
 from core.record.state import who
 from core.session.homes import state_home
 from core.session.options import session_overrides
-from tui.editor import Copy, Editor
+from tui.control.external_editor import Copy, Editor
 from tui.screens.cards import Asked, DiffCard
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from textual.errors import NoWidget
 from textual.markup import escape
 
 from tui.actions import Action, all_keys
-from tui.settings import CHOICES
-from tui.text import brief
+from tui.paint.cells import brief
+from tui.user_settings import CHOICES
 
 if TYPE_CHECKING:
     from tui.app import Cockpit

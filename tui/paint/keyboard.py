@@ -11,7 +11,7 @@ from textual.binding import BindingType
 from textual.screen import Screen, ScreenResultType
 from textual.widgets import Input
 
-from tui.painting import TightCompositor
+from tui.paint.delta import TightCompositor
 
 MOUNT_SECONDS = 5.0  # a screen that takes longer to appear loses the keys that were typed meanwhile
 

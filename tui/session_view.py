@@ -21,8 +21,8 @@ from core.record.pulse import Pulse, SlotReading
 from core.record.state import BASELINE, Experiment, Run, State
 from core.session.options import session_overrides
 from core.session.paths import SessionPaths
-from tui.changes import Changes
-from tui.theme import Look
+from tui.control.diffs import Changes
+from tui.paint.theme import Look
 
 T = TypeVar("T")
 

@@ -16,11 +16,11 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tui.text import Part, cut_parts, parts_width, strip_of
-from tui.theme import Look
+from tui.paint.cells import Part, cut_parts, parts_width, strip_of
+from tui.paint.theme import Look
 
 if TYPE_CHECKING:
-    from tui.model import Model
+    from tui.session_view import Model
 
 
 STALE = Style(dim=True)

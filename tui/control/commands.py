@@ -13,8 +13,8 @@ from core.record.commands import Command, Reply
 from core.record.errors import AutoresearchError
 from core.record.state import Experiment, Guidance
 from core.views import one_line
-from tui.model import Model
 from tui.screens.base import ActionScreen
+from tui.session_view import Model
 from tui.widgets.prompt import How, Recalled
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""How things are drawn: cells, colours, keys and the changed cells that travel."""

@@ -1,0 +1,1 @@
+"""The terminal itself: escape codes, hang-up, late errors."""
