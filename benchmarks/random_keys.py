@@ -23,7 +23,7 @@ from core.session.lock import engine_alive, lock_holder
 from core.session.paths import SessionPaths
 from tests.projects import TRAIN, make_project, rate, write_script
 from tui.actions import REGISTRY
-from tui.screens.cards import DEAF_SECONDS, ApprovalCard
+from tui.screens.dialogs import DEAF_SECONDS, ApprovalCard
 
 COMMAND = str(Path(sys.executable).with_name("autoresearch-tui"))
 SIZES = ((160, 48), (120, 36), (100, 30), (80, 24), (60, 20), (20, 5), (200, 60))

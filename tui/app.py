@@ -138,7 +138,7 @@ class Cockpit(App[int]):
         return self._enter(self._source)
 
     def _enter(self, source: Source) -> Screen[None]:
-        from tui.screens.main import MainScreen
+        from tui.screens.main_screen import MainScreen
 
         clock = source.now if isinstance(source, Recording) else self.clock
         self.model = Model(source, self.look, clock)
@@ -194,7 +194,7 @@ class Cockpit(App[int]):
 
         Nothing that was made before paints between the two: what it knows of may be gone.
         """
-        from tui.screens.main import MainScreen
+        from tui.screens.main_screen import MainScreen
 
         async with self._moving:
             while len(self.screen_stack) > 1:
@@ -308,7 +308,7 @@ class Cockpit(App[int]):
 
     def offer_approval(self) -> None:
         """Show the card of a proposal that waits, once, when nothing else is in front and nobody writes."""
-        from tui.screens.main import MainScreen
+        from tui.screens.main_screen import MainScreen
 
         waiting = [n for n in self.model.state.approvals if n not in self._carded]
         screen = self.screen
@@ -319,7 +319,7 @@ class Cockpit(App[int]):
         self._open_approval(self.model.state.approvals[0], asked=True)
 
     def _open_approval(self, experiment: int, *, asked: bool = False) -> None:
-        from tui.screens.cards import ApprovalCard, Decision
+        from tui.screens.dialogs import ApprovalCard, Decision
 
         self._carded.add(experiment)
 
@@ -341,7 +341,7 @@ class Cockpit(App[int]):
     # -- other screens ------------------------------------------------------------------------------------------
 
     def open_experiment(self, number: int) -> None:
-        from tui.screens.detail import DetailScreen
+        from tui.screens.reading.experiment import DetailScreen
 
         self.push_screen(DetailScreen(self.model, number))
 

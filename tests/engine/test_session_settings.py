@@ -25,7 +25,7 @@ from tests.engine.test_steering import accepted, patch
 from tests.projects import PROGRAM, make_project
 from tests.tui.stage import Playing, Stage
 from tui.paint.theme import Look
-from tui.screens.steer import ChangeCard
+from tui.screens.steering_dialogs import ChangeCard
 from tui.session_view import Model
 
 # --- the rule ---

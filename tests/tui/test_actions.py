@@ -21,10 +21,10 @@ from tui.control.commands import Steering
 from tui.control.editing import Handwork
 from tui.control.navigation import Going
 from tui.screens.base import ActionScreen
-from tui.screens.cards import ApprovalCard, AwayCard, Confirm
-from tui.screens.detail import DetailScreen
+from tui.screens.dialogs import ApprovalCard, AwayCard, Confirm
 from tui.screens.help import HelpScreen, NotesScreen
-from tui.screens.main import MainScreen
+from tui.screens.main_screen import MainScreen
+from tui.screens.reading.experiment import DetailScreen
 from tui.widgets.prompt import Prompt
 from tui.widgets.status import Footer
 

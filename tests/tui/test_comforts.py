@@ -21,8 +21,8 @@ from tui.app import Cockpit
 from tui.control.notify import news, title_words
 from tui.paint.color_schemes import PALETTES, contrast, luminance
 from tui.paint.theme import DARK, Look, choose_look
-from tui.screens.main import MainScreen
-from tui.screens.picker import SessionsCard, glances
+from tui.screens.main_screen import MainScreen
+from tui.screens.session_picker import SessionsCard, glances
 from tui.screens.settings import ROWS, SettingsCard
 from tui.user_settings import THEMES, config_path
 

@@ -21,8 +21,8 @@ from tests.tui.stage import Playing, Stage
 from tui.app import Cockpit
 from tui.control.external_editor import Copy, editor_command
 from tui.paint.theme import Look
-from tui.screens.cards import ApprovalCard, DiffCard
-from tui.screens.main import MainScreen
+from tui.screens.dialogs import ApprovalCard, DiffCard
+from tui.screens.main_screen import MainScreen
 
 Shown = tuple[Pilot[int], Cockpit, Playing, Path]
 

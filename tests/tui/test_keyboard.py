@@ -20,9 +20,9 @@ from tests.recorded import make_session
 from tests.tui.conftest import Show, text_of, until
 from tests.tui.test_actions import proposal
 from tui.screens.base import FLUSH_SECONDS
-from tui.screens.cards import ApprovalCard, AwayCard, Decision
-from tui.screens.detail import DetailScreen
-from tui.screens.main import MainScreen
+from tui.screens.dialogs import ApprovalCard, AwayCard, Decision
+from tui.screens.main_screen import MainScreen
+from tui.screens.reading.experiment import DetailScreen
 from tui.terminal.late_errors import left_behind
 from tui.widgets.prompt import Prompt
 

@@ -20,9 +20,9 @@ from tests.recorded import make_session
 from tests.tui.conftest import text_of, until
 from tui.app import Cockpit
 from tui.paint.theme import Look
-from tui.screens.cards import Question
+from tui.screens.dialogs import Question
 from tui.screens.launch import LaunchScreen
-from tui.screens.main import MainScreen
+from tui.screens.main_screen import MainScreen
 from tui.user_settings import config_path
 from tui.widgets.choice import Choice
 

@@ -17,11 +17,11 @@ from tui.app import Cockpit
 from tui.paint.layout import Panes
 from tui.paint.theme import Look
 from tui.screens.base import ActionScreen
-from tui.screens.compare import CompareScreen
-from tui.screens.costs import CostsScreen
-from tui.screens.lists import FailuresScreen, LineageScreen
-from tui.screens.logs import LogsScreen
-from tui.screens.main import MainScreen
+from tui.screens.main_screen import MainScreen
+from tui.screens.reading.compare import CompareScreen
+from tui.screens.reading.costs import CostsScreen
+from tui.screens.reading.experiment_lists import FailuresScreen, LineageScreen
+from tui.screens.reading.logs import LogsScreen
 from tui.widgets.listing import Listing
 
 READING: dict[str, type[ActionScreen]] = {

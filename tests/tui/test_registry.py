@@ -24,13 +24,13 @@ from tests.tui.test_actions import proposal
 from tui.actions import REGISTRY, Action
 from tui.app import Cockpit
 from tui.control.command_palette import RegistryProvider
-from tui.screens.cards import ApprovalCard, AwayCard, Confirm
-from tui.screens.detail import DetailScreen
+from tui.screens.dialogs import ApprovalCard, AwayCard, Confirm
 from tui.screens.help import HelpScreen, NotesScreen
-from tui.screens.main import MainScreen
-from tui.screens.picker import SessionsCard
+from tui.screens.main_screen import MainScreen
+from tui.screens.reading.experiment import DetailScreen
+from tui.screens.session_picker import SessionsCard
 from tui.screens.settings import SettingsCard
-from tui.screens.steer import ChangeCard, GuidanceCard
+from tui.screens.steering_dialogs import ChangeCard, GuidanceCard
 
 Expected = Callable[[Cockpit, Playing], bool]
 

@@ -21,8 +21,8 @@ from tui.main import main
 from tui.paint.theme import Look
 from tui.replay.demo import ARCHIVE, unpacked
 from tui.replay.recording import LONGEST_GAP, Recording
-from tui.screens.lists import LineageScreen
-from tui.screens.main import MainScreen
+from tui.screens.main_screen import MainScreen
+from tui.screens.reading.experiment_lists import LineageScreen
 
 
 @pytest.fixture(scope="module")

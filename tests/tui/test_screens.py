@@ -19,8 +19,8 @@ from tui.app import Cockpit
 from tui.paint.layout import TALL
 from tui.paint.theme import Look
 from tui.screens.base import size_of
-from tui.screens.cards import AwayCard
-from tui.screens.main import MainScreen
+from tui.screens.dialogs import AwayCard
+from tui.screens.main_screen import MainScreen
 from tui.widgets.status import Footer
 
 SIZES = [(200, 60), (160, 48), (120, 36), (100, 30), (99, 30), (80, 24), (60, 15), (40, 10), (39, 9), (20, 5), (5, 2)]

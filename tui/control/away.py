@@ -49,13 +49,13 @@ class Seen:
             return
         told = away(model.state, float(since), self._app.clock())
         if told.worth_saying and told.seconds >= LEAST_SECONDS and not model.replaying:
-            from tui.screens.cards import AwayCard
+            from tui.screens.dialogs import AwayCard
 
             self._app.push_screen(AwayCard(model, told))
 
     async def act_away(self) -> None:
         from core.views import away
-        from tui.screens.cards import AwayCard
+        from tui.screens.dialogs import AwayCard
 
         since = self._before.get("time")
         model = self._app.model

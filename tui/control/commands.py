@@ -84,7 +84,7 @@ class Steering:
         self.ask(commands.Resume() if paused else commands.Pause())
 
     async def act_pause_now(self) -> None:
-        from tui.screens.cards import PAUSE_NOW, Confirm
+        from tui.screens.dialogs import PAUSE_NOW, Confirm
 
         def answered(answer: str | None) -> None:
             if answer == "y":
@@ -98,12 +98,12 @@ class Steering:
         self.ask(commands.Skip(chosen.number if chosen and live else None))
 
     async def act_stop(self) -> None:
-        from tui.screens.cards import Confirm, stop_question
+        from tui.screens.dialogs import Confirm, stop_question
 
         self._app.push_screen(Confirm(self.model, stop_question(self.model)), self._stop)
 
     async def act_stop_now(self) -> None:
-        from tui.screens.cards import STOP_NOW, Confirm
+        from tui.screens.dialogs import STOP_NOW, Confirm
 
         self._app.push_screen(Confirm(self.model, STOP_NOW), lambda answer: self._stop("!" if answer == "y" else None))
 

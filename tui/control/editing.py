@@ -18,7 +18,7 @@ from core.record.state import who
 from core.session.homes import state_home
 from core.session.options import session_overrides
 from tui.control.external_editor import Copy, Editor
-from tui.screens.cards import Asked, DiffCard
+from tui.screens.dialogs import Asked, DiffCard
 
 if TYPE_CHECKING:
     from tui.app import Cockpit

@@ -25,7 +25,7 @@ class Going:
     # -- other places -------------------------------------------------------------------------------------------
 
     async def act_sessions(self) -> None:
-        from tui.screens.picker import SessionsCard
+        from tui.screens.session_picker import SessionsCard
 
         self._app.push_screen(SessionsCard(self._app.model, self._app.project), self._chosen)
 
@@ -73,7 +73,7 @@ class Going:
         self._app.tell(f"{self._app.look.glyph('ok')} {name.rpartition('.')[2]}: {value}", "good")
 
     async def act_guidance(self) -> None:
-        from tui.screens.steer import GuidanceCard
+        from tui.screens.steering_dialogs import GuidanceCard
 
         steering = self._app.steering
 
@@ -83,7 +83,7 @@ class Going:
         self._app.push_screen(GuidanceCard(self._app.model, steering.ask, more))
 
     async def act_change(self) -> None:
-        from tui.screens.steer import ChangeCard
+        from tui.screens.steering_dialogs import ChangeCard
 
         self._app.push_screen(ChangeCard(self._app.model, self._app.steering.ask))
 

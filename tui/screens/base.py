@@ -11,7 +11,7 @@ from textual.widgets import Input
 from tui.actions import Action
 from tui.paint.canvas import Pane
 from tui.paint.keyboard import KeyScreen
-from tui.screens.opening import open_reading
+from tui.screens.reading.opener import open_reading
 from tui.widgets.prompt import How, Prompt
 from tui.widgets.status import Footer, Hint
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tui.actions import Action, Registry, all_keys
 from tui.paint.cells import brief, left, width_of, wrap
-from tui.screens.cards import Card
+from tui.screens.dialogs import Card
 from tui.session_view import Model
 from tui.widgets.page import Lines
 

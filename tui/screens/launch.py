@@ -24,8 +24,8 @@ from tui.launch_form import Form, Readiness, examine, read_program
 from tui.paint.theme import Look
 from tui.replay.demo import ARCHIVE, SPEED, unpacked
 from tui.screens.base import size_of
-from tui.screens.cards import Question
-from tui.screens.picker import LOOK_SECONDS, Glance, glances
+from tui.screens.dialogs import Question
+from tui.screens.session_picker import LOOK_SECONDS, Glance, glances
 from tui.screens.settings import SettingsCard
 from tui.session_view import Model
 from tui.widgets.choice import Choice, Menu

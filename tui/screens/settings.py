@@ -10,7 +10,7 @@ from textual import events
 from core.record.errors import AutoresearchError
 from tui import user_settings as config
 from tui.actions import REGISTRY, Registry, spell
-from tui.screens.rows import Row, RowsCard
+from tui.screens.row_dialog import Row, RowsCard
 from tui.session_view import Model
 from tui.user_settings import CHOICES, Settings
 

@@ -10,7 +10,7 @@ from textual.widget import Widget
 from tui.paint.layout import PAIRS
 
 if TYPE_CHECKING:
-    from tui.screens.main import MainScreen
+    from tui.screens.main_screen import MainScreen
 
 Edge = tuple[str, int, int]  # ("split", pair, 0), or ("rows", the upper row, the one below it)
 

@@ -12,7 +12,7 @@ from textual.containers import Vertical
 from textual.widgets import Input
 
 from tui.paint.cells import Part, brief, cut_parts, fit, left, width_of
-from tui.screens.cards import Answer, Card
+from tui.screens.dialogs import Answer, Card
 from tui.session_view import Model
 from tui.widgets.page import Lines, Page, paragraphs
 

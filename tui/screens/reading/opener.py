@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 async def open_reading(screen: ActionScreen, name: str) -> None:
     """Show a screen by its place's name; from one for reading to another, in its stead."""
-    from tui.screens.reading import ReadingScreen
+    from tui.screens.reading.reader import ReadingScreen
 
     made = _made(screen, name)
     if made is None:
@@ -27,19 +27,19 @@ async def open_reading(screen: ActionScreen, name: str) -> None:
 def _made(screen: ActionScreen, name: str) -> Screen[None] | None:
     model = screen.cockpit.model
     if name == "lineage":
-        from tui.screens.lists import LineageScreen
+        from tui.screens.reading.experiment_lists import LineageScreen
 
         return LineageScreen(model)
     if name == "failures":
-        from tui.screens.lists import FailuresScreen
+        from tui.screens.reading.experiment_lists import FailuresScreen
 
         return FailuresScreen(model)
     if name == "costs":
-        from tui.screens.costs import CostsScreen
+        from tui.screens.reading.costs import CostsScreen
 
         return CostsScreen(model)
     if name == "logs":
-        from tui.screens.logs import LogsScreen
+        from tui.screens.reading.logs import LogsScreen
 
         return LogsScreen(model)
     return _compared(screen)
@@ -47,7 +47,7 @@ def _made(screen: ActionScreen, name: str) -> Screen[None] | None:
 
 def _compared(screen: ActionScreen) -> Screen[None] | None:
     """The two newest marks; one mark and what is shown; or what is shown and the best."""
-    from tui.screens.compare import CompareScreen
+    from tui.screens.reading.compare import CompareScreen
 
     model = screen.cockpit.model
     pair = model.compared()

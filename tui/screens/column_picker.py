@@ -7,7 +7,7 @@ from collections.abc import Callable
 from textual import events
 
 from tui.paint.cells import left
-from tui.screens.cards import Card
+from tui.screens.dialogs import Card
 from tui.session_view import Model
 from tui.widgets.columns import COLUMNS, NAMES, USUAL
 from tui.widgets.page import Lines

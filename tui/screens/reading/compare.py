@@ -13,7 +13,7 @@ from core.record.state import BASELINE, Experiment, Run, who
 from core.views import clean
 from tui.paint.canvas import Pane
 from tui.paint.cells import Part, brief, fit, left, right, wrap
-from tui.screens.reading import ReadingScreen
+from tui.screens.reading.reader import ReadingScreen
 from tui.session_view import Model
 from tui.widgets.curves import Curves
 from tui.widgets.diff import DiffPane

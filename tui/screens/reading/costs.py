@@ -9,7 +9,7 @@ from core.record.budget import format_seconds
 from core.views import Costs, Share
 from tui.paint.canvas import Pane
 from tui.paint.cells import Part, bar, brief, left, right
-from tui.screens.reading import ReadingScreen
+from tui.screens.reading.reader import ReadingScreen
 from tui.widgets.page import Lines, Page
 
 

@@ -15,7 +15,7 @@ from core.session.lock import engine_alive
 from core.session.log import Log
 from core.session.paths import SessionPaths, list_sessions
 from core.views import one_line, plural
-from tui.screens.rows import Row, RowsCard
+from tui.screens.row_dialog import Row, RowsCard
 from tui.session_view import Model
 
 LOOK_SECONDS = 1.0

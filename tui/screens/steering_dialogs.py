@@ -10,7 +10,7 @@ from core.record import commands
 from core.record.commands import Command, Reply
 from core.record.errors import UsageError
 from tui.launch_form import Readiness, examine, number
-from tui.screens.rows import Row, RowsCard
+from tui.screens.row_dialog import Row, RowsCard
 from tui.session_view import Model
 
 Ask = Callable[[Command, Callable[[Reply], None]], None]  # sends a command, and hands on its answer

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from tui.paint.canvas import Pane
-from tui.screens.reading import ReadingScreen
+from tui.screens.reading.reader import ReadingScreen
 from tui.widgets.logfile import LogPane
 from tui.widgets.prompt import How, Prompt
 

@@ -10,8 +10,8 @@ from core.record.state import BASELINE
 from core.views import Branch
 from tui.paint.canvas import Pane
 from tui.paint.cells import Part, brief, fit, left, parts_width, right
-from tui.screens import pages
-from tui.screens.reading import ReadingScreen
+from tui.screens.reading import experiment_text
+from tui.screens.reading.reader import ReadingScreen
 from tui.widgets.listing import Listing
 from tui.widgets.page import Page
 
@@ -155,4 +155,4 @@ class FailuresScreen(ListScreen):
         return [*parts, ("   " + fit(brief(x.hypothesis), max(0, width - parts_width(parts) - 3)), look["dim"])]
 
     def _told(self, width: int) -> list[list[Part]]:
-        return pages.failure(self.model, self.listing.cursor, width)
+        return experiment_text.failure(self.model, self.listing.cursor, width)

@@ -10,8 +10,8 @@ from textual.widget import Widget
 from core.views import in_short
 from tui.paint.canvas import Canvas, Pane
 from tui.paint.cells import brief, strip_of
-from tui.screens import pages
-from tui.screens.reading import ReadingScreen
+from tui.screens.reading import experiment_text
+from tui.screens.reading.reader import ReadingScreen
 from tui.session_view import Model
 from tui.widgets.curves import Curves
 from tui.widgets.diff import DiffPane
@@ -38,7 +38,7 @@ class Head(Canvas):
         text = look["text"]
         title = brief(x.hypothesis) or "not proposed yet"
         return [
-            strip_of(pages.result(self.model, x), width, text),
+            strip_of(experiment_text.result(self.model, x), width, text),
             strip_of([(" ", text), (title, look["bright"])], width, text),
             strip_of([(" ", text), (brief(in_short(x.reason)), look["dim"])], width, text),
         ]
@@ -70,9 +70,9 @@ class DetailScreen(ReadingScreen):
         self.losses = LossPane(model, self.curves, self._picked)
         self.reasoning = ReasoningPane(model, experiment=number)
         return [
-            Page(model, "idea", lambda width: pages.idea(model, number, width)),
+            Page(model, "idea", lambda width: experiment_text.idea(model, number, width)),
             self.diff,
-            Page(model, "runs", lambda width: pages.runs(model, number, width)),
+            Page(model, "runs", lambda width: experiment_text.runs(model, number, width)),
             self.losses,
             self.output,
             self.reasoning,

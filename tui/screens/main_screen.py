@@ -11,7 +11,7 @@ from textual.containers import Horizontal
 from tui.paint.canvas import Pane
 from tui.paint.layout import STEP, Panes, row_of
 from tui.screens.base import ActionScreen, Size, size_of
-from tui.screens.columns import ColumnsCard
+from tui.screens.column_picker import ColumnsCard
 from tui.session_view import Model
 from tui.widgets.board import BoardPane
 from tui.widgets.chart import ChartPane
