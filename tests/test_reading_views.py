@@ -16,7 +16,7 @@ from core.record.events import Event
 from core.record.fold import fold
 from core.record.state import Experiment, State
 from tests.recorded import story_events
-from tui.widgets.words import changed_words, pairs
+from tui.widgets.diff.changed_words import changed_words, pairs
 
 
 def state_of(experiments: int = 40, live: bool = False) -> State:

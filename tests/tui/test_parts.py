@@ -31,8 +31,8 @@ from tui.paint.canvas import changed_span
 from tui.paint.cells import bar, brief, fit, flat, left, right, strip_of, visible, width_of, wrap
 from tui.paint.delta import Spans
 from tui.paint.theme import Look, ascii_text, choose_look
-from tui.widgets.diff import paint_line, parse_diff
-from tui.widgets.series import AXES, series_of
+from tui.widgets.diff.diff_pane import paint_line, parse_diff
+from tui.widgets.progress.series import AXES, series_of
 
 TEXTS = st.text(alphabet=st.characters(codec="utf-8"), max_size=120)
 

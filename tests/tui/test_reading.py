@@ -22,7 +22,7 @@ from tui.screens.reading.compare import CompareScreen
 from tui.screens.reading.costs import CostsScreen
 from tui.screens.reading.experiment_lists import FailuresScreen, LineageScreen
 from tui.screens.reading.logs import LogsScreen
-from tui.widgets.listing import Listing
+from tui.widgets.leaderboard.listing import Listing
 
 READING: dict[str, type[ActionScreen]] = {
     "lineage": LineageScreen, "failures": FailuresScreen, "costs": CostsScreen, "logs": LogsScreen,

@@ -99,7 +99,7 @@ def test_a_corrupt_log_is_said_in_words(tmp_path: Path) -> None:
 
 def test_the_screen_loads_nothing_heavy() -> None:
     code = (
-        "import sys, tui.app, tui.control.command_palette, tui.widgets.syntax\n"
+        "import sys, tui.app, tui.control.command_palette, tui.widgets.diff.syntax\n"
         "import tui.screens.main_screen, tui.screens.reading.experiment, tui.screens.launch\n"
         "heavy = {'torch', 'git', 'anthropic', 'optuna', 'numpy', 'core.engine', 'core.lab', 'core.research'}\n"
         "print(sorted(heavy & set(sys.modules)))"

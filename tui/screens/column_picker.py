@@ -9,7 +9,7 @@ from textual import events
 from tui.paint.cells import left
 from tui.screens.dialogs import Card
 from tui.session_view import Model
-from tui.widgets.columns import COLUMNS, NAMES, USUAL
+from tui.widgets.leaderboard.columns import COLUMNS, NAMES, USUAL
 from tui.widgets.page import Lines
 
 

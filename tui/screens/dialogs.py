@@ -20,7 +20,7 @@ from tui.paint.cells import Part, brief, left
 from tui.paint.keyboard import KeyScreen, Once
 from tui.paint.theme import Look
 from tui.session_view import Model
-from tui.widgets.diff import paint_line, parse_diff
+from tui.widgets.diff.diff_pane import paint_line, parse_diff
 from tui.widgets.page import Lines, Page, paragraphs
 
 if TYPE_CHECKING:

@@ -13,14 +13,14 @@ from tui.paint.layout import STEP, Panes, row_of
 from tui.screens.base import ActionScreen, Size, size_of
 from tui.screens.column_picker import ColumnsCard
 from tui.session_view import Model
-from tui.widgets.board import BoardPane
-from tui.widgets.chart import ChartPane
-from tui.widgets.curves import Curves
-from tui.widgets.diff import DiffPane
-from tui.widgets.edges import Edges
-from tui.widgets.output import OutputPane
+from tui.widgets.diff.diff_pane import DiffPane
+from tui.widgets.leaderboard.board import BoardPane
+from tui.widgets.pane_edges import Edges
+from tui.widgets.progress.chart import ChartPane
 from tui.widgets.prompt import How, Prompt
 from tui.widgets.reasoning import ReasoningPane
+from tui.widgets.run.loss_curves import Curves
+from tui.widgets.run.run_output import OutputPane
 from tui.widgets.slots import SlotsPane
 from tui.widgets.status import Footer, NowLine, StatusLine, TabLine, Words
 from tui.widgets.tail import Tail

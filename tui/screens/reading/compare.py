@@ -15,10 +15,10 @@ from tui.paint.canvas import Pane
 from tui.paint.cells import Part, brief, fit, left, right, wrap
 from tui.screens.reading.reader import ReadingScreen
 from tui.session_view import Model
-from tui.widgets.curves import Curves
-from tui.widgets.diff import DiffPane
-from tui.widgets.losses import LossPane, Picked
+from tui.widgets.diff.diff_pane import DiffPane
 from tui.widgets.page import Lines, Page
+from tui.widgets.run.loss_curves import Curves
+from tui.widgets.run.loss_pane import LossPane, Picked
 
 LABEL = 13
 

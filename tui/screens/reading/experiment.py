@@ -13,12 +13,12 @@ from tui.paint.cells import brief, strip_of
 from tui.screens.reading import experiment_text
 from tui.screens.reading.reader import ReadingScreen
 from tui.session_view import Model
-from tui.widgets.curves import Curves
-from tui.widgets.diff import DiffPane
-from tui.widgets.losses import LossPane, Picked
-from tui.widgets.output import OutputPane
+from tui.widgets.diff.diff_pane import DiffPane
 from tui.widgets.page import Page
 from tui.widgets.reasoning import ReasoningPane
+from tui.widgets.run.loss_curves import Curves
+from tui.widgets.run.loss_pane import LossPane, Picked
+from tui.widgets.run.run_output import OutputPane
 
 
 class Head(Canvas):

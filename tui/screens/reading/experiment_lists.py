@@ -12,7 +12,7 @@ from tui.paint.canvas import Pane
 from tui.paint.cells import Part, brief, fit, left, parts_width, right
 from tui.screens.reading import experiment_text
 from tui.screens.reading.reader import ReadingScreen
-from tui.widgets.listing import Listing
+from tui.widgets.leaderboard.listing import Listing
 from tui.widgets.page import Page
 
 FAILED = ("crashed", "rejected", "abandoned", "pruned")

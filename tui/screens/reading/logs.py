@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from tui.paint.canvas import Pane
 from tui.screens.reading.reader import ReadingScreen
-from tui.widgets.logfile import LogPane
+from tui.widgets.log_file import LogPane
 from tui.widgets.prompt import How, Prompt
 
 

@@ -13,8 +13,8 @@ from core.record.state import BASELINE, Experiment
 from tui.paint.cells import Part, fit, left, right, strip_of
 from tui.session_view import Model
 from tui.user_settings import remember, remembered
-from tui.widgets.columns import NAMES, USUAL, Column, fitting, named, order, word_of
-from tui.widgets.listing import Rows
+from tui.widgets.leaderboard.columns import NAMES, USUAL, Column, fitting, named, order, word_of
+from tui.widgets.leaderboard.listing import Rows
 
 SORTS = ("metric", "number", "change", "verdict")  # by key first; then the other columns that are shown
 VERDICTS: tuple[tuple[str, str], ...] = (  # what `v` shows in turn: a name, and the search that says it

@@ -10,8 +10,8 @@ from core.record.state import Run
 from tui.paint.canvas import Pane
 from tui.paint.cells import strip_of
 from tui.session_view import Model
-from tui.widgets.curves import Curves
-from tui.widgets.output import run_plot
+from tui.widgets.run.loss_curves import Curves
+from tui.widgets.run.run_output import run_plot
 
 Picked = tuple[Run | None, list[tuple[str, Run]]]
 

@@ -16,8 +16,8 @@ from tui.paint.braille import Dots, decimals, ticks
 from tui.paint.canvas import Pane, joined
 from tui.paint.cells import Part, brief, parts_width, strip_of
 from tui.session_view import Model
-from tui.widgets.columns import small
-from tui.widgets.series import AXES, Axis, Point, Series, series_of
+from tui.widgets.leaderboard.columns import small
+from tui.widgets.progress.series import AXES, Axis, Point, Series, series_of
 
 # When several experiments fall into one cell, the one that matters more is shown.
 _RANK = {"kept": 6, "provisional": 5, "running": 4, "discarded": 3, "pruned": 2, "crashed": 1, "rejected": 1}

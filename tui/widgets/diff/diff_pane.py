@@ -18,7 +18,7 @@ from tui.paint.canvas import Pane
 from tui.paint.cells import LONGEST, Part, brief, fit, flat, strip_of, width_of, wrap
 from tui.paint.theme import Look
 from tui.session_view import Model
-from tui.widgets.words import Spans, changed_words, pairs
+from tui.widgets.diff.changed_words import Spans, changed_words, pairs
 
 _HUNK = re.compile(r"^@@ -(\d+)(?:,\d+)? \+(\d+)(?:,\d+)? @@ ?(.*)$")
 COLOURED_LINES = 2000  # a longer diff is shown whole, but coloured only so far
@@ -97,7 +97,7 @@ def _plain(text: str) -> str:
 
 def _coloured(lines: list[DiffLine], name: str) -> tuple[DiffLine, ...]:
     """Each side of each hunk is lexed as a whole, so that strings over several lines keep their colour."""
-    from tui.widgets.syntax import lex_lines
+    from tui.widgets.diff.syntax import lex_lines
 
     out = list(lines)
     start = 0

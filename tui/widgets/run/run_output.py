@@ -13,7 +13,7 @@ from core.record.metric import format_delta, format_metric
 from core.record.state import BASELINE, Run, who
 from tui.paint.cells import Part, flat, strip_of, wrap
 from tui.session_view import Model
-from tui.widgets.curves import Curves, Points, overlay
+from tui.widgets.run.loss_curves import Curves, Points, overlay
 from tui.widgets.tail import LONGEST, Tail, last_state
 
 LINES_A_POLL = 400  # a run that prints gigabytes is followed at its end

@@ -1,0 +1,1 @@
+"""The run pane: output and loss curves."""
