@@ -8,8 +8,8 @@ from pathlib import Path
 
 from core.record import commands
 from core.record.errors import AutoresearchError, CommandRefused, EngineError, UsageError
-from tui.cli.names import session_of
 from tui.cli.output import Output
+from tui.cli.session_names import session_of
 
 KEYS = ("researcher", "model", "script", "hours", "experiments", "usd", "slots")
 _BUDGET = ("hours", "experiments", "usd")

@@ -18,8 +18,8 @@ from core.session.disk import disk_trouble
 from core.session.lock import engine_alive, lock_holder
 from core.session.paths import SessionPaths, list_sessions
 from core.stats.decide import HIDDEN_GAP
-from tui.cli.names import project_of, session_of
 from tui.cli.output import Output
+from tui.cli.session_names import project_of, session_of
 
 OUTPUT_END = 8_000  # bytes from the end of a failed run's output that `show` looks at
 OUTPUT_LINES = 15  # lines of them that it prints
@@ -38,7 +38,7 @@ def _read(paths: SessionPaths) -> tuple[State, bool]:
 def status(arguments: Namespace, out: Output) -> int:
     paths = session_of(arguments)
     if arguments.follow:
-        from tui.cli.aloud import follow_aloud
+        from tui.cli.follow import follow_aloud
 
         return follow_aloud(paths, out, arguments.json)
     state, alive = _read(paths)

@@ -7,8 +7,8 @@ from argparse import Namespace
 from core import invocation
 from core.record.errors import AutoresearchError, NoSuchSession, SessionError
 from core.session.paths import SessionPaths
-from tui.cli.names import session_of
 from tui.cli.output import Output, need_terminal
+from tui.cli.session_names import session_of
 
 DEMO = "demo"
 

@@ -11,8 +11,8 @@ from core import invocation
 from core.record import commands
 from core.record.errors import CommandRefused, EngineError, UsageError
 from core.session.paths import SessionPaths
-from tui.cli.names import session_of
 from tui.cli.output import Output
+from tui.cli.session_names import session_of
 
 
 def _ask(arguments: Namespace, out: Output, command: commands.Command) -> int:

@@ -19,7 +19,7 @@ from core.record.errors import AutoresearchError, SessionBusy, UncommittedChange
 from core.session.options import EngineOptions
 from core.session.paths import SessionPaths
 from core.views import clean, one_line
-from tui.cli.names import fresh_name
+from tui.cli.session_names import fresh_name
 from tui.launch_form import Form, Readiness, examine, read_program
 from tui.paint.theme import Look
 from tui.replay.demo import ARCHIVE, SPEED, unpacked

@@ -13,8 +13,8 @@ from core.session.disk import disk_trouble
 from core.session.lock import engine_alive, lock_holder
 from core.session.options import EngineOptions
 from core.session.paths import SessionPaths, check_name, list_sessions
-from tui.cli.names import fresh_name, project_of, running_session, session_of
 from tui.cli.output import Output, need_terminal
+from tui.cli.session_names import fresh_name, project_of, running_session, session_of
 
 
 def open_app(arguments: Namespace, out: Output) -> int:

@@ -12,8 +12,8 @@ from core.session.options import EngineOptions
 from core.session.paths import SessionPaths
 from core.stats.eligible import certifiable, reproducible
 from core.views import sentence
-from tui.cli.names import session_of
 from tui.cli.output import Output
+from tui.cli.session_names import session_of
 
 Outcome = e.Certified | e.Reproduced
 

@@ -13,7 +13,7 @@ from core.record.metric import format_delta, format_metric
 from core.record.state import BASELINE, State
 from core.session.lock import engine_alive
 from core.session.paths import SessionPaths
-from tui.cli import plot
+from tui.cli.export import plot
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1f2933; --dim: #6b7683; --line: #d5dae0; --paper: #fff; --good: #1b7f6b; --bad: #c8552d }

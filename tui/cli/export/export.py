@@ -18,8 +18,8 @@ from core.session.disk import replace_file
 from core.session.lock import engine_alive
 from core.session.paths import SessionPaths
 from tui.cli.look import reasoning
-from tui.cli.names import session_of
 from tui.cli.output import Output
+from tui.cli.session_names import session_of
 
 
 def export(arguments: Namespace, out: Output) -> int:
@@ -36,7 +36,7 @@ def export(arguments: Namespace, out: Output) -> int:
     if arguments.results:
         write(arguments.results, views.results_tsv(state), out)
     if arguments.plot:
-        from tui.cli import plot
+        from tui.cli.export import plot
 
         shapes = plot.shapes(views.chart(state))
         svg = Path(arguments.plot).suffix.lower() == ".svg"
@@ -94,7 +94,7 @@ def write(name: str, content: str | bytes, out: Output) -> None:
 
 def report(arguments: Namespace, out: Output) -> int:
     from core.client import read_state
-    from tui.cli.page import page
+    from tui.cli.export.html_page import page
 
     paths = session_of(arguments)
     state = read_state(paths)
