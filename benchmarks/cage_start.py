@@ -54,15 +54,15 @@ async def measure(rounds: int) -> None:
         (base / "tree").mkdir()
         (base / "tree" / "job.py").write_text(PROGRAM)
         for number in range(rounds + 1):
-            for place, tier in enumerate(tiers):
+            for place, tier in enumerate(working):
                 seconds = await one(base, 3 * number + place, tier)
                 if number:  # the first round warms the caches
                     times[tier].append(seconds * 1000)
     load = os.getloadavg()[0]
     print(f"{rounds} rounds, load {load:.1f}, {os.cpu_count()} cores, Linux {os.uname().release}\n")
-    print("| ms                   | start, median | start, p90 | the cage, median | the cage, p90 |")
+    print("| ms                   | start, median | start, p90 | the sandbox, median | the sandbox, p90 |")
     print("|----------------------|---------------|------------|------------------|---------------|")
-    for tier in reversed(tiers):
+    for tier in reversed(working):
         name = {"A": "A: bubblewrap", "B": "B: Landlock, seccomp", "C": "no cage"}[tier]
         more = [with_it - without for with_it, without in zip(times[tier], times["C"], strict=True)]
         of_cage = [f"{statistics.median(more):.0f}", f"{_p90(more):.0f}"] if tier != "C" else ["", ""]

@@ -241,7 +241,8 @@ def _shim_spec(spec: JobSpec) -> dict[str, Any]:
         # The same folder by a short name: a local socket's path has 107 bytes.
         temporary = "/tmp" if tier == "A" else _short_name(folder / "tmp")
     env = {
-        **spec.env, **compile_cache.variables(folder / compile_cache.NAME), "HOME": str(folder / "home"), "TMPDIR": temporary,
+        **spec.env, **compile_cache.variables(folder / compile_cache.NAME),
+        "HOME": str(folder / "home"), "TMPDIR": temporary,
         "AUTORESEARCH_RUN_DIR": str(spec.out),
     }  # fmt: skip
     cache_folder = str(folder / compile_cache.NAME)

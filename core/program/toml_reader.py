@@ -1,7 +1,7 @@
 """Reading TOML front matter so that every refusal names the line, the reason and the mend.
 
-`Reader` knows nothing of what the keys mean beyond their types; `core.program.program` does. Another TOML file is read by a
-subclass that says its name, its first line and its error.
+`Reader` knows nothing of what the keys mean beyond their types; `core.program.program` does. Another TOML file is read
+by a subclass that says its name, its first line and its error.
 """
 
 from __future__ import annotations

@@ -141,7 +141,7 @@ def current_files(brief: Brief) -> str:
 def task(brief: Brief) -> str:
     """The history, the person's words and the request: what is new each time. Bounded, however long the session."""
     past = history.judged(brief.state)
-    parts = [_standing(brief), history(brief, past)]
+    parts = [_standing(brief), history_section(brief, past)]
     if notes := brief.notebook.read():
         parts.append("Your notebook:\n" + fenced("notebook", notes))
     if brief.parent != BASELINE and (diff := brief.diff_of(brief.parent)):
@@ -182,7 +182,7 @@ def _standing(brief: Brief) -> str:
     return "\n".join(lines)
 
 
-def history(brief: Brief, past: list[Experiment]) -> str:
+def history_section(brief: Brief, past: list[Experiment]) -> str:
     """Best ten, last ten, what is running, near misses, open ideas, and a digest by kind of change."""
     state = brief.state
     if not past:
