@@ -1,11 +1,11 @@
-"""What the cage adds to the start of a run: from the call that starts it to the first line of its own code.
+"""What the sandbox adds to the start of a run: from the call that starts it to the first line of its own code.
 
     python -m benchmarks cage_start [ROUNDS]
 
-Each round starts the same run without a cage and in each tier that works here, one after the other, so that what else
-the machine does touches all alike; a tier's cost is the difference within a round. The run is a bare Python that says
-when it was there, its files and settings those of a real run (an interpreter's packages readable, a file hidden in
-them). "Start" is all of it: the process beside the run, the cage and the interpreter.
+Each round starts the same run without a sandbox and in each tier that works here, one after the other, so that what
+else the machine does touches all alike; a tier's cost is the difference within a round. The run is a bare Python that
+says when it was there, its files and settings those of a real run (an interpreter's packages readable, a file hidden in
+them). "Start" is all of it: the process beside the run, the sandbox and the interpreter.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from core.lab.environment import readable_roots, resolve_command, run_environment
 from core.lab.runner import JobSpec, start
 from core.lab.sandbox import tiers
-from core.lab.sandbox.tiers import CageSpec, Tier
+from core.lab.sandbox.tiers import SandboxSpec, Tier
 
 ROUNDS = 40
 PROGRAM = "import time; print(time.monotonic())"
@@ -32,8 +32,8 @@ def spec(base: Path, number: int, tier: Tier) -> JobSpec:
     env = run_environment(base)
     argv = tuple(resolve_command("python -I -S job.py", env, base / "tree"))
     hidden = Path(os.__file__).with_name("this.py")  # a file among the interpreter's own, as a corpus package's text is
-    spec = CageSpec(base / "tree", readable=readable_roots(env, argv), hidden=(hidden,), tier=tier)
-    return JobSpec(1, base / f"run{number}", argv, base / "tree", env, cage=spec, plain=True, seconds=30.0)
+    spec = SandboxSpec(base / "tree", readable=readable_roots(env, argv), hidden=(hidden,), tier=tier)
+    return JobSpec(1, base / f"run{number}", argv, base / "tree", env, sandbox=spec, plain=True, seconds=30.0)
 
 
 async def one(base: Path, number: int, tier: Tier) -> float:
@@ -63,12 +63,12 @@ async def measure(rounds: int) -> None:
     print("| ms                   | start, median | start, p90 | the sandbox, median | the sandbox, p90 |")
     print("|----------------------|---------------|------------|------------------|---------------|")
     for tier in reversed(working):
-        name = {"A": "A: bubblewrap", "B": "B: Landlock, seccomp", "C": "no cage"}[tier]
+        name = {"A": "A: bubblewrap", "B": "B: Landlock, seccomp", "C": "no sandbox"}[tier]
         more = [with_it - without for with_it, without in zip(times[tier], times["C"], strict=True)]
-        of_cage = [f"{statistics.median(more):.0f}", f"{_p90(more):.0f}"] if tier != "C" else ["", ""]
-        row = [f"{statistics.median(times[tier]):.0f}", f"{_p90(times[tier]):.0f}", *of_cage]
+        of_sandbox = [f"{statistics.median(more):.0f}", f"{_p90(more):.0f}"] if tier != "C" else ["", ""]
+        row = [f"{statistics.median(times[tier]):.0f}", f"{_p90(times[tier]):.0f}", *of_sandbox]
         print(f"| {name:<20} | {row[0]:<13} | {row[1]:<10} | {row[2]:<16} | {row[3]:<13} |")
-    print("\nTarget: at most 60 ms for the cage.")
+    print("\nTarget: at most 60 ms for the sandbox.")
 
 
 def _p90(values: list[float]) -> float:

@@ -91,7 +91,7 @@ class Git:
                     raise
                 raise GitError(
                     f"git {_verb(args)} did not end within {limit:g} s",
-                    where=str(self.folder), mend="check that the disk answers and that no other git holds a lock",
+                    where=str(self.folder), hint="check that the disk answers and that no other git holds a lock",
                 ) from None  # fmt: skip
         return Answer(process.returncode, out, error.decode("utf-8", "replace"))
 
@@ -102,7 +102,7 @@ class Git:
             raise GitError(
                 f"git {_verb(args)} failed: {reason(error or out.decode(errors='replace'))}",
                 where=str(self.folder),
-                mend=f"mend what git says there, until `git status` and `git fsck` in {self.folder} are content",
+                hint=f"mend what git says there, until `git status` and `git fsck` in {self.folder} are content",
             )
         return out
 
@@ -122,7 +122,7 @@ class Git:
 def require_git() -> None:
     """Raises GitError where git is not installed."""
     if shutil.which("git") is None:
-        raise GitError("git is not installed", mend="install git, for example: apt-get install git")
+        raise GitError("git is not installed", hint="install git, for example: apt-get install git")
 
 
 def _start(command: list[str], source: Any, variables: Mapping[str, str]) -> Any:
@@ -133,7 +133,7 @@ def _start(command: list[str], source: Any, variables: Mapping[str, str]) -> Any
 
         return git.Git().execute(command, istream=source, env=variables, as_process=True, start_new_session=True)
     except ImportError as error:  # GitPython tries git as it is imported
-        raise GitError(f"git does not work: {reason(str(error))}", mend="try: git --version") from None
+        raise GitError(f"git does not work: {reason(str(error))}", hint="try: git --version") from None
     except OSError as error:
         raise GitError(f"git could not be started: {error.strerror or error}") from None
 

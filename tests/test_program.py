@@ -1,4 +1,4 @@
-"""program.md: what is read, and that every refusal names the line, the reason and the mend."""
+"""program.md: what is read, and that every refusal names the line, the reason and the hint."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ memory_gb = 2.5
 
 
 @pytest.mark.parametrize(
-    ("line", "new", "says", "mend"),
+    ("line", "new", "says", "hint"),
     [
         (1, "---", "does not begin", "begin it"),
         (2, 'edits = ["train.py"]', "unknown key 'edits'", "`edit`"),
@@ -163,11 +163,11 @@ memory_gb = 2.5
         (10, "", "not closed", "+++"),
     ],
 )
-def test_refusals(line: int, new: str, says: str, mend: str) -> None:
+def test_refusals(line: int, new: str, says: str, hint: str) -> None:
     with pytest.raises(ProgramError) as caught:
         parse(changed(line, new))
     assert says in caught.value.what
-    assert mend in caught.value.mend
+    assert hint in caught.value.hint
     assert caught.value.where.startswith("program.md:")
     number = int(caught.value.where.partition(":")[2])
     shown = caught.value.what.partition("\n")[2]
@@ -269,7 +269,7 @@ def test_find_project(tmp_path: Path) -> None:
     (repo / ".git").mkdir()
     with pytest.raises(ProjectError, match=r"no program\.md") as caught:
         find_project(deep)
-    assert "autoresearch-tui init" in caught.value.mend
+    assert "autoresearch-tui init" in caught.value.hint
     (tmp_path / "program.md").touch()  # above the repository: not meant
     with pytest.raises(ProjectError):
         find_project(deep)
@@ -303,7 +303,7 @@ def test_what_may_change_while_a_session_runs() -> None:
     ):
         with pytest.raises(ProgramError, match=word) as caught:
             check_change(parse(TEXT), parse(changed(line, new)))
-        assert "new session" in caught.value.mend
+        assert "new session" in caught.value.hint
 
 
 def test_what_is_required_must_be_there() -> None:

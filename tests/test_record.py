@@ -307,7 +307,7 @@ def test_a_newer_log_is_refused_with_the_mend(tmp_path: Path) -> None:
     for open_log in (Log.read, Log.append_to):
         with pytest.raises(LogTooNew, match="newer version") as caught:
             open_log(paths.database)
-        assert "upgrade" in caught.value.mend
+        assert "upgrade" in caught.value.hint
 
 
 def test_an_event_of_the_future_is_refused_with_the_mend(tmp_path: Path) -> None:
@@ -327,7 +327,7 @@ def test_a_corrupt_log_is_refused_in_words(tmp_path: Path, damage: str) -> None:
     with pytest.raises(LogCorrupt) as caught:
         log = Log.read(path)
         log.load()
-    assert str(path) in caught.value.where and "--session" in caught.value.mend
+    assert str(path) in caught.value.where and "--session" in caught.value.hint
 
 
 def test_a_log_damaged_in_the_middle_is_refused_in_words(tmp_path: Path) -> None:
@@ -364,7 +364,7 @@ assert failed is not None
 seq = log.state.seq
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 after = log.append([Noted("info", "space again")])[0].seq
-print(json.dumps({"what": failed.what, "mend": failed.mend, "wrote": wrote, "seq": seq, "after": after}))
+print(json.dumps({"what": failed.what, "hint": failed.mend, "wrote": wrote, "seq": seq, "after": after}))
 """
 
 
@@ -376,7 +376,7 @@ def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
-    assert "could not be written" in said["what"] and "space" in said["mend"]
+    assert "could not be written" in said["what"] and "space" in said["hint"]
     assert said["seq"] == said["wrote"] and said["after"] == said["wrote"] + 1
     log = Log.read(path)
     assert [event.seq for event in log.events()] == list(range(1, said["after"] + 1))

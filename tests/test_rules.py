@@ -35,7 +35,7 @@ class GPT(nn.Module):
 def refused(rules: Rules, new: str, before: str = CODE, known: tuple[str, ...] = ()) -> EditError:
     with pytest.raises(EditError) as caught:
         check_rules(rules, {"train.py": before}, {"train.py": new}, known)
-    assert caught.value.where and caught.value.mend
+    assert caught.value.where and caught.value.hint
     return caught.value
 
 

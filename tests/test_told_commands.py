@@ -171,7 +171,7 @@ def test_other_programs_in_hints_are_called_as_they_are() -> None:
             for n in ast.walk(tree)
             if isinstance(n, ast.Call)
             for k in n.keywords
-            if k.arg in ("mend", "install")
+            if k.arg in ("hint", "install")
         ]
         for hint in hints:
             for line, text in literals(hint):

@@ -293,5 +293,5 @@ def test_signs_have_a_stand_in_of_ascii() -> None:
 
 def test_a_reason_in_short_has_no_lines_of_code() -> None:
     told = "train.py: the search text was not found; the nearest lines are\n 3 | import time\nmend: copy it"
-    assert views.in_short(told) == "train.py: the search text was not found; mend: copy it"
+    assert views.in_short(told) == "train.py: the search text was not found; hint: copy it"
     assert views.in_short("no better") == "no better" and views.in_short("") == ""

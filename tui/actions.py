@@ -248,8 +248,8 @@ class Registry:
         for name in keys:
             if name not in known:
                 near = difflib.get_close_matches(name, known, 1)
-                mend = f"did you mean `{near[0]}`?" if near else "the names are those of docs/keys.md"
-                raise UsageError(f"there is no action {name!r}", where=f"keys.{name}", mend=mend)
+                hint = f"did you mean `{near[0]}`?" if near else "the names are those of docs/keys.md"
+                raise UsageError(f"there is no action {name!r}", where=f"keys.{name}", hint=hint)
         changed = tuple(
             replace(a, keys=tuple(_key(a.name, key) for key in keys[a.name])) if a.name in keys else a
             for a in self.actions
@@ -271,7 +271,7 @@ class Registry:
                         f"the key {key} would mean both {first.name!r} ({first.title}) and {second.name!r} "
                         f"({second.title})",
                         where=f"keys.{first.name}",
-                        mend="choose another key, or give the other action one of its own first",
+                        hint="choose another key, or give the other action one of its own first",
                     )
 
 
@@ -307,7 +307,7 @@ def _key(name: str, written: str) -> str:
         raise UsageError(
             f"{written!r} is no key that can be set",
             where=f"keys.{name}",
-            mend="write one sign (P, ?), or a name: space, enter, tab, f5, ctrl+x, alt+x, pgup, home",
+            hint="write one sign (P, ?), or a name: space, enter, tab, f5, ctrl+x, alt+x, pgup, home",
         )
     return found
 

@@ -101,7 +101,7 @@ class Cockpit(App[int]):
             try:
                 self.registry = REGISTRY.remapped(self.settings.keys)
             except UsageError as error:
-                file.refuse(error.where, error.what, error.mend)
+                file.refuse(error.where, error.what, error.hint)
         except AutoresearchError as error:
             self.settings, self.registry = Settings(), REGISTRY
             self.settings_trouble = f"{error}\n  until then the usual settings and keys hold"

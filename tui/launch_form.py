@@ -29,7 +29,7 @@ class Finding:
     name: str
     ok: bool | None
     detail: str
-    mend: str
+    hint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 def readiness(told: Mapping[str, Any]) -> Readiness:
     """The doctor's JSON. Raises KeyError or TypeError when it is something else."""
     return Readiness(
-        tuple(Finding(str(f["name"]), f["ok"], str(f["detail"]), str(f.get("mend", ""))) for f in told["findings"]),
+        tuple(Finding(str(f["name"]), f["ok"], str(f["detail"]), str(f.get("hint", ""))) for f in told["findings"]),
         tuple(str(s) for s in told["slots"]),
         tuple((str(r["name"]), bool(r["ready"]), str(r["note"])) for r in told["researchers"]),
         str(told.get("default_researcher") or ""),
@@ -113,7 +113,7 @@ class Form:
     usd: str = ""
 
     def options(self, from_head: bool = False) -> EngineOptions:
-        """Raises UsageError that names the field and the mend."""
+        """Raises UsageError that names the field and the hint."""
         check_name(self.session.strip())
         budget = self.run_budget.strip() or None
         if budget is not None:
@@ -125,7 +125,7 @@ class Form:
         script = self.script.strip()
         if self.researcher == "scripted":
             if not Path(script).expanduser().is_file():
-                raise UsageError(f"there is no file {script!r}", where="script", mend="name a file of JSON lines")
+                raise UsageError(f"there is no file {script!r}", where="script", hint="name a file of JSON lines")
             script = str(Path(script).expanduser().absolute())
         return EngineOptions(
             researcher=self.researcher or None,
@@ -151,6 +151,6 @@ def number(name: str, text: str) -> float | None:
         value = -1.0
     if not 0 < value < 1e9:
         raise UsageError(
-            f"{text!r} is no number above zero", where=name, mend="or leave it empty for no limit of your own"
+            f"{text!r} is no number above zero", where=name, hint="or leave it empty for no limit of your own"
         )
     return value

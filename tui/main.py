@@ -63,16 +63,16 @@ def _failed(error: Exception, out: Output) -> int:
         return error.exit_code
     if isinstance(error, OSError) and error.strerror and not isinstance(error, ConnectionError):
         where = f"{error.filename}: " if error.filename else ""
-        out.error(f"{where}{error.strerror.lower()}\n  mend: {_mend_of(error)}")
+        out.error(f"{where}{error.strerror.lower()}\n  hint: {_hint_of(error)}")
         return 1
     if isinstance(error, RuntimeError) and "home directory" in str(error):  # of Path.expanduser
-        out.error("whose home folder a ~ means is not known\n  mend: write the path in full")
+        out.error("whose home folder a ~ means is not known\n  hint: write the path in full")
         return 1
     out.error(f"something went wrong that should not have: {type(error).__name__}: {error}\n{_keep_traceback(error)}")
     return 1
 
 
-def _mend_of(error: OSError) -> str:
+def _hint_of(error: OSError) -> str:
     """What to do when the system refused a file."""
     import errno
 
@@ -106,8 +106,8 @@ def _keep_traceback(error: Exception) -> str:
         path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}.txt"
         path.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="replace")
     except Exception:
-        return "  mend: none known; the details could not be written either"
-    return f"  mend: please report it with the details in {path}"
+        return "  hint: none known; the details could not be written either"
+    return f"  hint: please report it with the details in {path}"
 
 
 if __name__ == "__main__":

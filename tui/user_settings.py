@@ -95,13 +95,13 @@ def config_path() -> Path:
 def read(path: Path) -> tuple[Settings, Reader]:
     """The file's settings, and its reader to refuse a value at its line. No file: the defaults.
 
-    Raises SettingsError with the line, the reason and the mend.
+    Raises SettingsError with the line, the reason and the hint.
     """
     try:
         text = path.read_text(encoding="utf-8") if path.exists() else ""
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise SettingsError(f"the settings cannot be read ({why})", where=str(path), mend="mend or remove it") from None
+        raise SettingsError(f"the settings cannot be read ({why})", where=str(path), hint="mend or remove it") from None
     file = _File(text, _KEYS, _EXAMPLES)
     file.check_keys()
     plain = Settings()
@@ -128,7 +128,7 @@ def change(path: Path, key: str, value: str | bool | float | tuple[str, ...] | N
     new = _with(text, key, value)
     if not _says(new, key, value):
         raise SettingsError(
-            f"`{key}` is written in a way that cannot be changed from here", where=str(path), mend="edit the file"
+            f"`{key}` is written in a way that cannot be changed from here", where=str(path), hint="edit the file"
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -142,7 +142,7 @@ def change(path: Path, key: str, value: str | bool | float | tuple[str, ...] | N
             Path(made).unlink(missing_ok=True)
     except OSError as error:
         raise SettingsError(
-            f"the settings cannot be written ({error.strerror})", where=str(path), mend="make its folder writable"
+            f"the settings cannot be written ({error.strerror})", where=str(path), hint="make its folder writable"
         ) from error
 
 

@@ -181,7 +181,7 @@ class Client:
     async def send(self, command: commands.Command) -> commands.Reply:
         """Ask the engine. Raises EngineError when there is none, or it does not answer in time."""
         if self._writer is None:
-            raise EngineError("no engine runs this session", mend="resume it first")
+            raise EngineError("no engine runs this session", hint="resume it first")
         number = self._next_request
         self._next_request += 1
         future: asyncio.Future[commands.Reply] = asyncio.get_running_loop().create_future()

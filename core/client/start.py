@@ -98,7 +98,7 @@ def _read_answer(reader: int, process: subprocess.Popen[bytes], timeout: float) 
         left = deadline - time.monotonic()
         if left <= 0:
             process.kill()
-            raise EngineError(f"the engine did not answer within {timeout:g} s", mend="look into its engine.log")
+            raise EngineError(f"the engine did not answer within {timeout:g} s", hint="look into its engine.log")
         if select.select([reader], [], [], min(left, 1.0))[0]:
             piece = os.read(reader, 65536)
             if not piece:
@@ -122,12 +122,12 @@ def _error_from(answer: dict[str, Any], paths: SessionPaths) -> AutoresearchErro
     ]
     kinds = {kind.__name__: kind for kind in known}
     what = str(answer.get("what") or "the engine could not start")
-    where, mend = str(answer.get("where") or ""), str(answer.get("mend") or "")
+    where, hint = str(answer.get("where") or ""), str(answer.get("hint") or "")
     if answer.get("kind") == "SessionBusy":
-        return SessionBusy(what, pid=int(str(answer.get("pid") or 0)), where=where, mend=mend)
+        return SessionBusy(what, pid=int(str(answer.get("pid") or 0)), where=where, hint=hint)
     if not answer.get("kind"):
-        mend = mend or f"look into {paths.engine_log}"
-    return kinds.get(str(answer.get("kind")), EngineError)(what, where=where, mend=mend)
+        hint = hint or f"look into {paths.engine_log}"
+    return kinds.get(str(answer.get("kind")), EngineError)(what, where=where, hint=hint)
 
 
 def _outlive_logout() -> list[str]:

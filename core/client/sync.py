@@ -47,7 +47,7 @@ def request(paths: SessionPaths, command: commands.Command, timeout: float = 10.
     if not engine_alive(paths):
         raise EngineError(
             f"session {paths.name!r} has no running engine",
-            mend="there is nothing to stop"
+            hint="there is nothing to stop"
             if isinstance(command, commands.Stop)
             else "start it again with: " + invocation.call("run", "--session", paths.name, project=paths.project),
         )
@@ -71,11 +71,11 @@ def request(paths: SessionPaths, command: commands.Command, timeout: float = 10.
         raise EngineError(
             f"the engine could not be reached ({error})",
             where=str(paths.socket),
-            mend="if it was started with another HOME or AUTORESEARCH_HOME, set the same; "
+            hint="if it was started with another HOME or AUTORESEARCH_HOME, set the same; "
             f"else end it in order with: kill {lock_holder(paths)}, and go on with: "
             + invocation.call("run", project=paths.project),
         ) from error
-    raise EngineError("the engine gave no answer", mend=f"look into {paths.engine_log}")
+    raise EngineError("the engine gave no answer", hint=f"look into {paths.engine_log}")
 
 
 def _lines(link: socket.socket) -> Iterator[bytes]:

@@ -89,17 +89,17 @@ def clean_path(path: str) -> str:
     """`path` without a leading `./`. Raises EditError when it leaves the project or reaches into git's own files."""
     shown = _one_line(path)[:200]
     if not path or path != path.strip() or not path.isprintable():  # what cannot be seen could hide another name
-        raise EditError(f"{shown!r} is no path of a file", mend="give the path as shown in the list of files")
+        raise EditError(f"{shown!r} is no path of a file", hint="give the path as shown in the list of files")
     plain = path
     while plain.startswith("./"):
         plain = plain[2:]
     parts = plain.split("/")
     if plain.startswith(("/", "~")) or "\\" in plain or re.match(r"^[A-Za-z]:", plain) or ".." in parts:
         raise EditError(
-            f"{shown} is outside the project", mend="give a path relative to the project, without .., ~ or a drive"
+            f"{shown} is outside the project", hint="give a path relative to the project, without .., ~ or a drive"
         )
     if "" in parts or "." in parts:
-        raise EditError(f"{shown!r} is no path of a file", mend="give the path as shown in the list of files")
+        raise EditError(f"{shown!r} is no path of a file", hint="give the path as shown in the list of files")
     if any(part.lower() in (".git", ".gitmodules", ".gitattributes") for part in parts):
         raise EditError(f"{shown} belongs to git and may not be edited")
     return plain
@@ -116,9 +116,9 @@ def apply_edits(files: Mapping[str, str], edits: Sequence[Edit], *, may_edit: Ca
     than once (with where); no effect; too large; not text; Python that does not parse.
     """
     if not edits:
-        raise EditError("the list of edits is empty", mend="give at least one edit")
+        raise EditError("the list of edits is empty", hint="give at least one edit")
     if len(edits) > MAX_EDITS:
-        raise EditError(f"{len(edits)} edits, more than {MAX_EDITS}", mend='give the whole file as "content"')
+        raise EditError(f"{len(edits)} edits, more than {MAX_EDITS}", hint='give the whole file as "content"')
     now = dict(files)
     touched: dict[str, None] = {}
     for number, edit in enumerate(edits, 1):
@@ -126,14 +126,14 @@ def apply_edits(files: Mapping[str, str], edits: Sequence[Edit], *, may_edit: Ca
         path = clean_path(edit.path)
         if not may_edit(path):
             allowed = ", ".join(sorted(p for p in files if may_edit(p))[:20]) or "none"
-            raise EditError("this file may not be edited", where=label, mend=f"the files that may: {allowed}")
+            raise EditError("this file may not be edited", where=label, hint=f"the files that may: {allowed}")
         _check_text(label, *(t for t in (edit.search, edit.replace, edit.content) if t is not None))
         now[path] = _apply_one(now, path, edit, label)
         touched[path] = None
     changed = {path: now[path] for path in touched if now[path] != files.get(path)}
     if not changed:
         raise EditError(
-            "the edits have no effect: every file is exactly as before", mend="change something that the run will use"
+            "the edits have no effect: every file is exactly as before", hint="change something that the run will use"
         )
     for path, text in changed.items():
         _check_result(path, text, files.get(path, ""))
@@ -143,22 +143,22 @@ def apply_edits(files: Mapping[str, str], edits: Sequence[Edit], *, may_edit: Ca
 def _apply_one(files: Mapping[str, str], path: str, edit: Edit, label: str) -> str:
     if edit.content is not None:
         if edit.search is not None or edit.replace is not None:
-            raise EditError("both content and search/replace", where=label, mend="give one or the other")
+            raise EditError("both content and search/replace", where=label, hint="give one or the other")
         return edit.content
     if edit.search is None or edit.replace is None:
         missing = "search" if edit.search is None else "replace"
-        raise EditError(f"no {missing}", where=label, mend="give search and replace, or content for the whole file")
+        raise EditError(f"no {missing}", where=label, hint="give search and replace, or content for the whole file")
     if path not in files:
         if edit.search == "":
             return edit.replace
         known = ", ".join(sorted(files)[:20]) or "none"
         raise EditError(
-            "there is no such file", where=label, mend=f"the files: {known}. An empty search creates a new file"
+            "there is no such file", where=label, hint=f"the files: {known}. An empty search creates a new file"
         )
     if edit.search == "":
         raise EditError(
             "an empty search creates a file, and this one exists already", where=label,
-            mend='give the text to be replaced as "search", or the whole file as "content"',
+            hint='give the text to be replaced as "search", or the whole file as "content"',
         )  # fmt: skip
     return _replace_once(files[path], edit.search, edit.replace, label)
 
@@ -170,7 +170,7 @@ def _replace_once(text: str, search: str, replacement: str, label: str) -> str:
         shown = f"the nearest lines are\n{near}" if near else "nothing in the file is like it"
         raise EditError(
             f"the search text was not found; {shown}", where=label,
-            mend="copy the search text from the file as it is now (line numbers are not part of it)",
+            hint="copy the search text from the file as it is now (line numbers are not part of it)",
         )  # fmt: skip
     if len(found) > 1:
         lines = lines_of(text)
@@ -179,7 +179,7 @@ def _replace_once(text: str, search: str, replacement: str, label: str) -> str:
         shown = "\n".join(numbered(lines, n, n) for n in spots[:6]) + ("\n      …" if len(spots) > 6 else "")
         raise EditError(
             f"the search text occurs {many}, at lines {', '.join(map(str, spots))}:\n{shown}",
-            where=label, mend="add lines before or after it until it occurs only once",
+            where=label, hint="add lines before or after it until it occurs only once",
         )  # fmt: skip
     place = found[0]
     if text[place.start : place.end] != search:
@@ -194,7 +194,7 @@ def _replace_once(text: str, search: str, replacement: str, label: str) -> str:
         if moved is None:
             raise EditError(
                 "the search text was found with another indentation, which the replacement cannot follow", where=label,
-                mend="copy the search text with the indentation that the file has:\n"
+                hint="copy the search text with the indentation that the file has:\n"
                 + numbered(lines_of(text), line_number(text, place.start), line_number(text, place.end)),
             )  # fmt: skip
         replacement = moved
@@ -214,18 +214,18 @@ def _check_text(label: str, *texts: str) -> None:
         except UnicodeEncodeError:
             raise EditError("is not valid Unicode (a lone surrogate): only text can be edited", where=label) from None
         if size > MAX_BYTES:
-            raise EditError(f"is {size:,} bytes, more than {MAX_BYTES:,}", where=label, mend="make a smaller change")
+            raise EditError(f"is {size:,} bytes, more than {MAX_BYTES:,}", where=label, hint="make a smaller change")
 
 
 def _check_result(path: str, text: str, before: str) -> None:
     if len(text.encode()) > MAX_BYTES:
-        raise EditError(f"would be more than {MAX_BYTES:,} bytes", where=path, mend="make a smaller change")
+        raise EditError(f"would be more than {MAX_BYTES:,} bytes", where=path, hint="make a smaller change")
     control = _CONTROL.search(text)
     if control and control[0] not in before:
         where = f"{path}:{line_number(text, control.start())}"
         raise EditError(
             f"holds the control character {control[0]!r}: only text can be edited", where=where,
-            mend="write it as an escape",
+            hint="write it as an escape",
         )  # fmt: skip
     if path.endswith((".py", ".pyi")):
         _check_python(path, text)
@@ -240,11 +240,11 @@ def _check_python(path: str, text: str) -> None:
         line = error.lineno or 1
         raise EditError(
             f"would not parse: {error.msg}\n{numbered(lines_of(text), line - 2, line + 1)}", where=f"{path}:{line}",
-            mend="mend the syntax; the lines shown are of the file with all edits applied",
+            hint="mend the syntax; the lines shown are of the file with all edits applied",
         ) from None  # fmt: skip
     except (ValueError, RecursionError, MemoryError) as error:
         reason = str(error) or "nested too deeply"
-        raise EditError(f"would not parse: {reason}", where=path, mend="write simpler code") from None
+        raise EditError(f"would not parse: {reason}", where=path, hint="write simpler code") from None
 
 
 def _one_line(text: str) -> str:
@@ -255,7 +255,7 @@ def _one_line(text: str) -> str:
 
 
 def proposal_from_plain(plain: object) -> Proposal:
-    """A Proposal from the JSON object a researcher hands over. Raises EditError that names the field and the mend.
+    """A Proposal from the JSON object a researcher hands over. Raises EditError that names the field and the hint.
 
     `kind` may be any word that `kind_of` knows; an unknown one becomes "other", with the word kept in
     `extra["kind"]`; `ideas` for later stand in `extra["ideas"]`; unknown fields are left out.
@@ -266,7 +266,7 @@ def proposal_from_plain(plain: object) -> Proposal:
     if not isinstance(hypothesis, str) or not _one_line(hypothesis):
         what = "is missing" if hypothesis is None else "is empty" if isinstance(hypothesis, str) else "is not text"
         raise EditError(
-            f'"hypothesis" {what}', mend="say in one sentence what changes, why it should help, and by how much"
+            f'"hypothesis" {what}', hint="say in one sentence what changes, why it should help, and by how much"
         )
     extra: dict[str, Any] = {}
     kind = plain.get("kind")
@@ -283,13 +283,13 @@ def proposal_from_plain(plain: object) -> Proposal:
         try:
             edits = json.loads(edits)
         except ValueError:
-            raise EditError('"edits" is text, not a list', mend="give a list of objects") from None
+            raise EditError('"edits" is text, not a list', hint="give a list of objects") from None
     if edits is None:
-        raise EditError('"edits" is missing', mend='give a list of {"path", "search", "replace"}')
+        raise EditError('"edits" is missing', hint='give a list of {"path", "search", "replace"}')
     if not isinstance(edits, (list, tuple)):
-        raise EditError(f'"edits" is {_type(edits)}, not a list', mend='give a list of {"path", "search", "replace"}')
+        raise EditError(f'"edits" is {_type(edits)}, not a list', hint='give a list of {"path", "search", "replace"}')
     if not edits:
-        raise EditError('"edits" is empty', mend="give at least one edit")
+        raise EditError('"edits" is empty', hint="give at least one edit")
     return Proposal(
         hypothesis=_one_line(hypothesis)[:MAX_HYPOTHESIS],
         edits=tuple(_edit_from_plain(edit, n) for n, edit in enumerate(edits, 1)),
@@ -315,7 +315,7 @@ def _edit_from_plain(plain: object, number: int) -> Edit:
         missing = "search" if search is None else "replace"
         raise EditError(
             f'edit {number} has no "{missing}"', where=_one_line(path)[:200],
-            mend='give "search" and "replace", or "content" for the whole file',
+            hint='give "search" and "replace", or "content" for the whole file',
         )  # fmt: skip
     return Edit(path, search, replacement, content)
 
@@ -351,11 +351,11 @@ def _number(plain: Mapping[str, Any], name: str) -> float | None:
         try:
             value = float(value.strip().replace("−", "-"))
         except ValueError:
-            raise EditError(f'"{name}" is text, not a number', mend="give a signed number or leave it out") from None
+            raise EditError(f'"{name}" is text, not a number', hint="give a signed number or leave it out") from None
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise EditError(f'"{name}" is {_type(value)}, not a number', mend="give a signed number or leave it out")
+        raise EditError(f'"{name}" is {_type(value)}, not a number', hint="give a signed number or leave it out")
     try:
         number = float(value)
     except OverflowError:

@@ -11,7 +11,7 @@ from core.record.proposal import Edit
 
 LARGEST = 2_000_000  # characters of a whole patch
 _HUNK = re.compile(r"^@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
-_MEND = "make the patch from the files of the experiment that it is to stand on (git diff of a checkout of its commit)"
+_HINT = "make the patch from the files of the experiment that it is to stand on (git diff of a checkout of its commit)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,27 +39,27 @@ def edits_from_patch(patch: str, files: Mapping[str, str], prefix: str = "") -> 
 
     `prefix`: the project's folder in its repository, which a patch made at the repository's top begins its paths with.
     Lines are looked for where the patch has them, then above and below. Raises EditError with the file, the hunk and
-    the mend.
+    the hint.
     """
     if len(patch) > LARGEST:
-        raise EditError(f"the patch has {len(patch):,} characters, more than {LARGEST:,}", mend="make a smaller change")
+        raise EditError(f"the patch has {len(patch):,} characters, more than {LARGEST:,}", hint="make a smaller change")
     parts = _parse(patch.replace("\r\n", "\n").split("\n"))
     if not parts:
-        raise EditError("this is no unified diff: it has no line that begins with @@", mend="write it with: git diff")
+        raise EditError("this is no unified diff: it has no line that begins with @@", hint="write it with: git diff")
     edits: dict[str, Edit] = {}
     for part in parts:
         if part.new is None:
-            raise EditError("the patch removes this file", where=part.old or "", mend="empty it instead of removing it")
+            raise EditError("the patch removes this file", where=part.old or "", hint="empty it instead of removing it")
         path = _own(part.new, files, prefix)
         if part.old is not None and _own(part.old, files, prefix) != path:
-            raise EditError(f"the patch renames {part.old}", where=path, mend="keep the file's name")
+            raise EditError(f"the patch renames {part.old}", where=path, hint="keep the file's name")
         if part.old is not None and path not in files:
             known = ", ".join(sorted(files)[:20]) or "none"
-            raise EditError("this file may not be edited, or is not there", where=path, mend=f"the files: {known}")
+            raise EditError("this file may not be edited, or is not there", where=path, hint=f"the files: {known}")
         if part.old is None and path in files:
-            raise EditError("the patch makes this file, and it exists already", where=path, mend=_MEND)
+            raise EditError("the patch makes this file, and it exists already", where=path, hint=_HINT)
         if path in edits:
-            raise EditError("the patch changes this file in two places of its own", where=path, mend="join them")
+            raise EditError("the patch changes this file in two places of its own", where=path, hint="join them")
         edits[path] = Edit(path, content=_apply(files.get(path, ""), part.hunks, path))
     return tuple(edits.values())
 
@@ -86,7 +86,7 @@ def _refuse_unreadable(line: str) -> None:
     if line.startswith(("GIT binary patch", "Binary files ")):
         raise EditError("the patch holds a binary file: only text can be edited")
     if line.startswith("rename from "):
-        raise EditError("the patch renames this file", where=line[12:], mend="keep the file's name")
+        raise EditError("the patch renames this file", where=line[12:], hint="keep the file's name")
 
 
 def _name(text: str, mark: str) -> str | None:
@@ -143,7 +143,7 @@ def _apply(text: str, hunks: Sequence[_Hunk], path: str) -> str:
             shown = next((line.strip()[:160] for line in old if line.strip()), "")
             raise EditError(
                 f"the patch does not apply: around line {hunk.start} the file has no such lines as\n  {shown}",
-                where=f"{path}, hunk {number} of {len(hunks)}", mend=_MEND,
+                where=f"{path}, hunk {number} of {len(hunks)}", hint=_HINT,
             )  # fmt: skip
         lines[at : at + len(old)] = new
         floor, shift = at + len(new), at - (hunk.start - (1 if old else 0)) + len(new) - len(old)

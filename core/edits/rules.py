@@ -1,6 +1,6 @@
 """Rules of program.md that a machine can check: applied to every change before anything is run.
 
-`[rules]` in the front matter. Each refusal is written for whoever proposed the change: what, where and the mend.
+`[rules]` in the front matter. Each refusal is written for whoever proposed the change: what, where and the hint.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def check_rules(
         if path in changed and not defines(path, changed[path], name):
             raise EditError(
                 f"`{name}` must stay in this file, and is gone", where=path,
-                mend="keep it under its name: program.md requires it ([rules] require)",
+                hint="keep it under its name: program.md requires it ([rules] require)",
             )  # fmt: skip
     if rules.freeze_dependencies:
         _check_imports(before, changed, known)
@@ -81,7 +81,7 @@ def _check_size(
     if plus + removed > rules.max_diff_lines:
         raise EditError(
             f"the change is {plus + removed} lines (+{plus} −{removed}), and program.md allows {rules.max_diff_lines}",
-            where=", ".join(changed), mend="make a smaller change: one idea, nothing else moved or reformatted",
+            where=", ".join(changed), hint="make a smaller change: one idea, nothing else moved or reformatted",
         )  # fmt: skip
 
 
@@ -92,7 +92,7 @@ def _check_forbidden(rules: Rules, path: str, lines: list[tuple[int, str]]) -> N
             if found.search(line):
                 raise EditError(
                     f"this line holds what program.md forbids ({pattern}):\n  {number} | {line.strip()[:160]}",
-                    where=f"{path}:{number}", mend="do without it ([rules] forbid)",
+                    where=f"{path}:{number}", hint="do without it ([rules] forbid)",
                 )  # fmt: skip
 
 
@@ -101,7 +101,7 @@ def _check_manifests(changed: Mapping[str, str]) -> None:
         if _MANIFESTS.search(path):
             raise EditError(
                 "this file says which packages are installed, and they are frozen", where=path,
-                mend="do with what is there (program.md: [rules] freeze_dependencies)",
+                hint="do with what is there (program.md: [rules] freeze_dependencies)",
             )  # fmt: skip
 
 
@@ -115,7 +115,7 @@ def _check_imports(before: Mapping[str, str], changed: Mapping[str, str], known:
                 raise EditError(
                     f"`{name}` is imported nowhere in this project, and its dependencies are frozen",
                     where=f"{path}:{line}",
-                    mend="use the standard library and what the project imports already "
+                    hint="use the standard library and what the project imports already "
                     "(program.md: [rules] freeze_dependencies)",
                 )
 

@@ -60,7 +60,7 @@ def serve(project: Path, session: str, options: EngineOptions, ready: int) -> in
         error: AutoresearchError = SessionError(
             f"the session could not be opened ({str(fault.strerror or fault).lower()})",
             where=str(fault.filename or paths.folder),
-            mend="look at the free space (df -h) and at who may write there",
+            hint="look at the free space (df -h) and at who may write there",
         )
     except AutoresearchError as refusal:
         error = refusal
@@ -97,7 +97,7 @@ def _leave_nothing(paths: SessionPaths) -> None:
 
 def _refuse(ready: int, error: AutoresearchError) -> int:
     answer = {"ok": False, "kind": type(error).__name__, "what": error.what, "where": error.where}
-    _answer(ready, {**answer, "mend": error.mend, "pid": getattr(error, "pid", None)})
+    _answer(ready, {**answer, "hint": error.hint, "pid": getattr(error, "pid", None)})
     return error.exit_code
 
 

@@ -1,4 +1,4 @@
-"""What is ready on this machine and in this project, and the mend for what is not."""
+"""What is ready on this machine and in this project, and the hint for what is not."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Finding:
     name: str
     ok: bool | None
     detail: str
-    mend: str = ""
+    hint: str = ""
 
 
 def examine(project: Path) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def examine(project: Path) -> dict[str, Any]:
 
 
 def _failed(name: str, error: AutoresearchError) -> Finding:
-    return Finding(name, False, f"{error.where}: {error.what}" if error.where else error.what, error.mend)
+    return Finding(name, False, f"{error.where}: {error.what}" if error.where else error.what, error.hint)
 
 
 def _python() -> Finding:
@@ -80,24 +80,24 @@ def _disk(project: Path) -> Finding:
         return Finding("disk", False, f"{project} cannot be written", "work in a copy that you can write: git clone")
     there = project if project.exists() else Path("/")
     free = shutil.disk_usage(there).free
-    mend = "" if free > LOW_DISK else "free some space: runs write weights and logs"
-    return Finding("disk", free > LOW_DISK or None, f"{free / 2**30:.0f} GB free", mend)
+    hint = "" if free > LOW_DISK else "free some space: runs write weights and logs"
+    return Finding("disk", free > LOW_DISK or None, f"{free / 2**30:.0f} GB free", hint)
 
 
 def shared_memory(tier: tiers.Tier, place: Path = Path("/dev/shm")) -> list[Finding]:
     """A word where data loader workers would fail for want of it; in tier A every run has its own."""
     if tier == "A":
         return []
-    mend = "docker run --shm-size=2g (or mount a tmpfs there), install bubblewrap, or use num_workers=0"
+    hint = "docker run --shm-size=2g (or mount a tmpfs there), install bubblewrap, or use num_workers=0"
     try:
         size = shutil.disk_usage(place).total
     except OSError:
         size = 0
     if not os.access(place, os.W_OK):
-        return [Finding("shared memory", None, f"no {place} that can be written: data loader workers will fail", mend)]
+        return [Finding("shared memory", None, f"no {place} that can be written: data loader workers will fail", hint)]
     if size < LOW_SHARED_MEMORY:
         detail = f"{place} has {size >> 20} MB, shared by all: data loader workers may run out of it"
-        return [Finding("shared memory", None, detail, mend)]
+        return [Finding("shared memory", None, detail, hint)]
     return []
 
 
@@ -139,8 +139,8 @@ def _packages(command: str, python: str, env: Mapping[str, str]) -> list[Finding
     missing = [name for name in ("torch", "numpy", "safetensors", "tokenizers") if name not in found]
     if "python" not in found or not missing:
         return []
-    mend = invocation.install(*invocation.requirements("nanotrain", missing), python=python)
-    return [Finding("packages", False, f"nanotrain's are missing: {', '.join(missing)}", mend)]
+    hint = invocation.install(*invocation.requirements("nanotrain", missing), python=python)
+    return [Finding("packages", False, f"nanotrain's are missing: {', '.join(missing)}", hint)]
 
 
 def _survival() -> list[Finding]:

@@ -1,4 +1,4 @@
-"""A command that works for minutes and is listened to meanwhile: a coding agent in its cage.
+"""A command that works for minutes and is listened to meanwhile: a coding agent in its sandbox.
 
 It has no terminal and nobody to ask: what waits for an answer gets none, and is ended when it has been silent too long.
 However it ends, everything it has started ends with it.

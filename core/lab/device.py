@@ -160,24 +160,24 @@ def _visible_gpus() -> list[int]:
 def parse_slots(text: str) -> tuple[str, ...]:
     """`cpu:2` → cpu0, cpu1; `gpu:0,1` → gpu0, gpu1; `gpu` and `cpu` alone: all, two. Raises UsageError."""
     kind, _, rest = text.strip().lower().partition(":")
-    mend = "write cpu:2 for two CPU slots, or gpu:0,1 for the cards 0 and 1"
+    hint = "write cpu:2 for two CPU slots, or gpu:0,1 for the cards 0 and 1"
     if kind == "cpu" and (rest.isdecimal() or not rest):
         count = int(rest or max(1, min(2, cores())))
         if not 1 <= count <= 64:
-            raise UsageError(f"{count} CPU slots are not possible: between 1 and 64", where="--slots", mend=mend)
+            raise UsageError(f"{count} CPU slots are not possible: between 1 and 64", where="--slots", hint=hint)
         return tuple(f"cpu{i}" for i in range(count))
     if kind == "gpu":
         there = gpu_count()
         if there == 0:
-            raise UsageError("there is no NVIDIA GPU here (or no driver)", where="--slots", mend="use --slots cpu:2")
+            raise UsageError("there is no NVIDIA GPU here (or no driver)", where="--slots", hint="use --slots cpu:2")
         parts = [part.strip() for part in rest.split(",")] if rest else [str(i) for i in _visible_gpus()]
         if all(part.isdecimal() for part in parts):
             cards = list(dict.fromkeys(int(part) for part in parts))
             if missing := [card for card in cards if card >= there]:
                 last = "there is only gpu 0" if there == 1 else f"the cards are 0 to {there - 1}"
-                raise UsageError(f"there is no gpu {missing[0]}: {last}", where="--slots", mend=mend)
+                raise UsageError(f"there is no gpu {missing[0]}: {last}", where="--slots", hint=hint)
             return tuple(f"gpu{card}" for card in cards)
-    raise UsageError(f"{text!r} names no slots", where="--slots", mend=mend)
+    raise UsageError(f"{text!r} names no slots", where="--slots", hint=hint)
 
 
 def slot_environment(slot: str) -> dict[str, str]:

@@ -100,11 +100,11 @@ def resolve_command(command: str, env: Mapping[str, str], cwd: Path) -> list[str
     """
     text = command.strip()
     if not text:
-        raise ProjectError("the command is empty", mend="say in program.md what to run, such as: python train.py")
+        raise ProjectError("the command is empty", hint="say in program.md what to run, such as: python train.py")
     try:
         words = shlex.split(text)
     except ValueError as error:
-        raise ProjectError(f"the command cannot be read: {error}", where=text, mend="close the quotes") from None
+        raise ProjectError(f"the command cannot be read: {error}", where=text, hint="close the quotes") from None
     if _SHELL_SIGNS.search(re.sub(r"'[^']*'", "", text)) or re.match(r"\w+=", words[0]):
         return ["/bin/sh", "-c", text]
     found = _program(words[0], env, cwd)
@@ -113,17 +113,17 @@ def resolve_command(command: str, env: Mapping[str, str], cwd: Path) -> list[str
             raise _no_program(words[0], text, cwd / words[0])
         raise ProjectError(
             f"the command {words[0]!r} is not found", where=text,
-            mend=f"install {words[0]}, or give its full path; looked in {env.get('PATH', os.defpath)}",
+            hint=f"install {words[0]}, or give its full path; looked in {env.get('PATH', os.defpath)}",
         )  # fmt: skip
     return [found, *words[1:]]
 
 
 def _no_program(name: str, command: str, path: Path) -> ProjectError:
     if not path.is_file():
-        mend = "mend the path in program.md, or add the file"
-        return ProjectError(f"there is no program {name}", where=command, mend=mend)
-    mend = f"chmod +x {name}, and commit; or say what runs it, such as: sh {name}"
-    return ProjectError(f"{name} may not be executed", where=command, mend=mend)
+        hint = "mend the path in program.md, or add the file"
+        return ProjectError(f"there is no program {name}", where=command, hint=hint)
+    hint = f"chmod +x {name}, and commit; or say what runs it, such as: sh {name}"
+    return ProjectError(f"{name} may not be executed", where=command, hint=hint)
 
 
 def _program(name: str, env: Mapping[str, str], cwd: Path) -> str | None:

@@ -22,7 +22,7 @@ from typing import Any, cast
 
 from core import clock
 from core.lab import compile_cache, stale_tmp
-from core.lab.sandbox.tiers import CageSpec, command, tier_of
+from core.lab.sandbox.tiers import SandboxSpec, command, tier_of
 from core.lab.shim.daemonize import bare_python
 from core.lab.shim.proctree import Identity, boot_id, hunt, same_process
 from core.lab.shim.rmtree import remove_tree
@@ -47,7 +47,7 @@ class JobSpec:
     argv: tuple[str, ...]
     cwd: Path
     env: Mapping[str, str]
-    cage: CageSpec | None = None
+    sandbox: SandboxSpec | None = None
     seconds: float | None = None
     steps: int | None = None
     limit_seconds: float = 1800.0  # of a step budget; a budget of seconds has its overtime in the shim
@@ -203,7 +203,7 @@ async def start(spec: JobSpec) -> Job:
         path.write_text(json.dumps(_shim_spec(replace(spec, folder=folder))))
     except OSError as error:
         raise LabError(f"the run's folder cannot be written: {error.strerror}", where=str(folder),
-                       mend="free some space on that disk, or mend its permissions") from None  # fmt: skip
+                       hint="free some space on that disk, or mend its permissions") from None  # fmt: skip
     # The shim never holds more of our environment than the job may see: it can be read in /proc.
     process = await asyncio.create_subprocess_exec(
         *bare_python("core.lab.shim.shim"), str(path),
@@ -213,7 +213,7 @@ async def start(spec: JobSpec) -> Job:
     _, errors = await process.communicate()
     if process.returncode:
         raise LabError(f"the run could not be started: {errors.decode(errors='replace').strip()[-500:]}",
-                       where=str(folder), mend="see shim.log in that folder")  # fmt: skip
+                       where=str(folder), hint="see shim.log in that folder")  # fmt: skip
     return Job(folder)
 
 
@@ -233,11 +233,11 @@ def adopt(folder: Path) -> Job | None:
 
 def _shim_spec(spec: JobSpec) -> dict[str, Any]:
     folder = spec.folder
-    cage, temporary = spec.cage, str(folder / "tmp")
-    tier = tier_of(cage) if cage is not None else "C"
-    if cage is not None:
+    sandbox, temporary = spec.sandbox, str(folder / "tmp")
+    tier = tier_of(sandbox) if sandbox is not None else "C"
+    if sandbox is not None:
         own = (spec.out, folder / "home", folder / "tmp", folder / compile_cache.NAME)
-        cage = replace(cage, writable=(*cage.writable, *own), tmp=folder / "tmp", asked=True)
+        sandbox = replace(sandbox, writable=(*sandbox.writable, *own), tmp=folder / "tmp", asked=True)
         # The same folder by a short name: a local socket's path has 107 bytes.
         temporary = "/tmp" if tier == "A" else _short_name(folder / "tmp")
     env = {
@@ -246,14 +246,17 @@ def _shim_spec(spec: JobSpec) -> dict[str, Any]:
         "AUTORESEARCH_RUN_DIR": str(spec.out),
     }  # fmt: skip
     cache_folder = str(folder / compile_cache.NAME)
-    plain = {key: value for key, value in asdict(replace(spec, cage=None)).items() if key not in ("cage", "cache")}
+    plain = {
+        key: value for key, value in asdict(replace(spec, sandbox=None)).items() if key not in ("sandbox", "cache")
+    }
     return {
         **plain,
         "folder": str(folder), "cwd": str(spec.cwd), "env": env, "train_files": dict(spec.train_files),
-        "argv": list(spec.argv) if cage is None else command(cage, spec.argv),
+        "argv": list(spec.argv) if sandbox is None else command(sandbox, spec.argv),
         "private": [str(folder / "home"), str(folder / "tmp"), *([] if spec.keep_cache else [cache_folder])],
         "watched": [str(spec.out), *([cache_folder] if spec.keep_cache else [])],
-        "epoch": clock.now() - time.monotonic(), "link": temporary, "cwd_top": str(cage.worktree if cage else spec.cwd),
+        "epoch": clock.now() - time.monotonic(), "link": temporary,
+        "cwd_top": str(sandbox.worktree if sandbox else spec.cwd),
         "tier": tier,
     }  # fmt: skip
 

@@ -23,7 +23,7 @@ _NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?|[-+]?nan|[-+]?inf"
 
 @dataclass(frozen=True, slots=True)
 class ScoreSpec:
-    """One scoring. `cwd` is the pristine checkout; `out` the folder with the run's weights; `cage` the prefix that
+    """One scoring. `cwd` is the pristine checkout; `out` the folder with the run's weights; `sandbox` the prefix that
     starts a command in the sandbox; `timeout` in seconds; `inputs` what is laid in the worktree as links, by name."""
 
     argv: tuple[str, ...]
@@ -33,7 +33,7 @@ class ScoreSpec:
     log: Path
     env: Mapping[str, str]
     metric: str
-    cage: tuple[str, ...] = ()
+    sandbox: tuple[str, ...] = ()
     timeout: float = 600.0
     inputs: Mapping[str, Path] = field(default_factory=dict)
 
@@ -63,7 +63,7 @@ async def score(spec: ScoreSpec) -> Score:
         **spec.env,
         "AUTORESEARCH_WORKTREE": str(spec.worktree),
         "AUTORESEARCH_RUN_DIR": str(spec.out),
-        "AUTORESEARCH_CAGE": json.dumps(list(spec.cage)),
+        "AUTORESEARCH_CAGE": json.dumps(list(spec.sandbox)),
     }
     try:
         done = await run_command(spec.argv, cwd=spec.cwd, env=env, seconds=spec.timeout, log=spec.log)
@@ -109,7 +109,7 @@ def _score(answer: dict[str, Any], spec: ScoreSpec, done: Finished) -> Score:
 
 def _fault(what: str, spec: ScoreSpec, done: Finished) -> ScorerFault:
     tail = "\n".join(done.tail.splitlines()[-12:])
-    return ScorerFault(f"{what}\n{tail}" if tail else what, mend=f"see {spec.log}")
+    return ScorerFault(f"{what}\n{tail}" if tail else what, hint=f"see {spec.log}")
 
 
 @dataclass(frozen=True, slots=True)

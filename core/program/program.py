@@ -108,15 +108,15 @@ class Program:
 def find_project(start: Path) -> Path:
     """The folder that holds program.md: `start` or one above it, up to the top of the git repository.
 
-    Raises ProjectError with the mend.
+    Raises ProjectError with the hint.
     """
     folder = start.expanduser().absolute()
     if folder.name == NAME and folder.is_file():
         folder = folder.parent
     if folder.is_file():
-        raise ProjectError("this is a file", where=str(start), mend="name the folder that holds program.md")
+        raise ProjectError("this is a file", where=str(start), hint="name the folder that holds program.md")
     if not folder.is_dir():
-        raise ProjectError("there is no such folder", where=str(start), mend="name a folder that holds a program.md")
+        raise ProjectError("there is no such folder", where=str(start), hint="name a folder that holds a program.md")
     folder = folder.resolve()
     for candidate in (folder, *folder.parents):
         if (candidate / NAME).is_file():
@@ -126,7 +126,7 @@ def find_project(start: Path) -> Path:
     raise ProjectError(
         "there is no program.md here, nor above in this repository",
         where=str(folder),
-        mend=f"write one with: {invocation.call('init', project=folder)}; or a ready project with: "
+        hint=f"write one with: {invocation.call('init', project=folder)}; or a ready project with: "
         + invocation.call("init", "DIR", "--template", "nanotrain"),
     )
 
@@ -139,14 +139,14 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Program:
         raise ProgramError(
             f"cannot be read ({error.strerror})",
             where=str(path),
-            mend=f"write one with: {invocation.call('init', project=path.parent)}",
+            hint=f"write one with: {invocation.call('init', project=path.parent)}",
         ) from error
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         raise ProgramError(
-            f"byte {raw[error.start]:#04x} is not UTF-8", where=f"{NAME}:{line}", mend="save the file as UTF-8"
+            f"byte {raw[error.start]:#04x} is not UTF-8", where=f"{NAME}:{line}", hint="save the file as UTF-8"
         ) from error
     return parse(text, overrides)
 
@@ -258,7 +258,7 @@ def check_change(old: Program, new: Program) -> None:
     if changed := changed_basis(old, new):
         raise ProgramError(
             f"{', '.join(changed)} cannot change in a running session: its results could not be compared any more",
-            where=NAME, mend="start a new session, or put it back",
+            where=NAME, hint="start a new session, or put it back",
         )  # fmt: skip
 
 
@@ -392,22 +392,22 @@ def check_files(program: Program, project: Path, tracked: Collection[str] | None
             if pattern.startswith("!") or any(matches(path, (pattern,)) for path in files):
                 continue
             if (project / pattern).is_file():
-                what, mend = "is not known to git", f"commit it: git add {pattern} && git commit"
+                what, hint = "is not known to git", f"commit it: git add {pattern} && git commit"
             else:
-                what, mend = f"in `{key}` matches no file", "mend the path, or create and commit the file"
-            _refuse_file(program, key, pattern, what, mend)
+                what, hint = f"in `{key}` matches no file", "mend the path, or create and commit the file"
+            _refuse_file(program, key, pattern, what, hint)
     for path in program.inputs:
         if not (project / path).exists():
             _refuse_file(program, "inputs", path, "in `inputs` does not exist", "put the data there, or mend the path")
 
 
-def _refuse_file(program: Program, key: str, path: str, what: str, mend: str) -> NoReturn:
+def _refuse_file(program: Program, key: str, path: str, what: str, hint: str) -> NoReturn:
     front, _ = toml_reader.split(program.text)
     reader = Reader(front, KEYS, EXAMPLES)
     given = reader.get(key)
     if not isinstance(given, list) or path not in [str(p).removeprefix("./") for p in given]:
-        raise ProgramError(f"{path!r} {what}", where=f"--set {key}", mend=mend)
-    reader.refuse(key, f"{path!r} {what}", mend)
+        raise ProgramError(f"{path!r} {what}", where=f"--set {key}", hint=hint)
+    reader.refuse(key, f"{path!r} {what}", hint)
 
 
 def _walk(project: Path) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Reading TOML front matter so that every refusal names the line, the reason and the mend.
+"""Reading TOML front matter so that every refusal names the line, the reason and the hint.
 
 `Reader` knows nothing of what the keys mean beyond their types; `core.program.program` does. Another TOML file is read
 by a subclass that says its name, its first line and its error.
@@ -30,7 +30,7 @@ def split(text: str) -> tuple[str, str]:
         raise ProgramError(
             f"the file does not begin with a line {FENCE}" + _shown(1, lines[0]),
             where=f"{NAME}:1",
-            mend=f"begin it with a line {FENCE}, then the settings, then another line {FENCE}; "
+            hint=f"begin it with a line {FENCE}, then the settings, then another line {FENCE}; "
             "an example is written by: " + invocation.call("init", "DIR"),
         )
     for number, line in enumerate(lines[1:], 1):
@@ -39,7 +39,7 @@ def split(text: str) -> tuple[str, str]:
     raise ProgramError(
         f"the front matter is not closed by a second line {FENCE}",
         where=f"{NAME}:1",
-        mend=f"add a line {FENCE} after the settings",
+        hint=f"add a line {FENCE} after the settings",
     )
 
 
@@ -51,7 +51,7 @@ def read_toml(
         return tomli.loads(front)
     except RecursionError:
         raise fault(
-            "the settings are nested too deeply", where=f"{name}:{first}", mend="no key needs a list in a list"
+            "the settings are nested too deeply", where=f"{name}:{first}", hint="no key needs a list in a list"
         ) from None
     except ValueError as error:
         line = min(_open_quote(front, error) or int(getattr(error, "lineno", 1)), front.count("\n") + 1)
@@ -60,7 +60,7 @@ def read_toml(
         raise fault(
             f"the settings are not TOML: {what[:1].lower()}{what[1:]}" + _shown(at, front.split("\n")[line - 1]),
             where=f"{name}:{at}",
-            mend="it stands above already: a key and a table may be given once"
+            hint="it stands above already: a key and a table may be given once"
             if re.search("twice|overwrite|expand", what)
             else "mend that line: text stands in quotes, lists in [ ], and every line is key = value",
         ) from error
@@ -116,7 +116,7 @@ class Reader:
         key, equals, value = text.partition("=")
         key = key.strip()
         if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+){0,2}", key):
-            raise UsageError(f"--set {text!r} is not KEY=VALUE", mend="write for example --set budget.run=20s")
+            raise UsageError(f"--set {text!r} is not KEY=VALUE", hint="write for example --set budget.run=20s")
         self._overridden[key] = text
         table = self._data
         *parents, last = key.split(".")
@@ -129,15 +129,15 @@ class Reader:
         else:
             table.pop(last, None)
 
-    def refuse(self, key: str, what: str, mend: str = "") -> NoReturn:
+    def refuse(self, key: str, what: str, hint: str = "") -> NoReturn:
         """Raises `FAULT` at the line where `key` is given, at its table, or at the override that set it."""
-        mend = mend or self._examples.get(key, "")
+        hint = hint or self._examples.get(key, "")
         for name in (key, key.rpartition(".")[0]):
             if name in self._overridden:
-                raise self.FAULT(what, where=f"--set {self._overridden[name]}", mend=mend)
+                raise self.FAULT(what, where=f"--set {self._overridden[name]}", hint=hint)
         line = self._line_of(key)
         shown = _shown(line, self._lines[line - self.FIRST]) if line >= self.FIRST else ""
-        raise self.FAULT(what + shown, where=f"{self.NAME}:{line}", mend=mend)
+        raise self.FAULT(what + shown, where=f"{self.NAME}:{line}", hint=hint)
 
     def _line_of(self, key: str) -> int:
         """The file's line where `key` is given, else its table's, else the one before the text (1 at least)."""
@@ -194,11 +194,11 @@ class Reader:
             *(f"{t}.{key}" if t else f"{key}` above the first [table], not `{table}.{key}" for t in elsewhere),
         ]
         what = f"unknown key {CONTROL.sub('?', key)!r}" + (f" in [{table}]" if table else "")
-        mend = f"did you mean `{meant[0]}`?" if meant else f"known here: {', '.join(names)}"
+        hint = f"did you mean `{meant[0]}`?" if meant else f"known here: {', '.join(names)}"
         full = f"{table}.{key}".lstrip(".")
         if self._line_of(full) < self.FIRST:  # not in the file: an override has made a table of that name
             full = next((given for given in self._overridden if given.startswith(f"{full}.")), full)
-        self.refuse(full, what, mend)
+        self.refuse(full, what, hint)
 
     def text(self, key: str) -> str | None:
         """One line of text, or None when the key is not there."""

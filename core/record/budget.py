@@ -50,7 +50,7 @@ class SessionBudget:
 
 
 def parse_duration(text: str) -> float:
-    """Seconds in `20s`, `5m`, `1.5h`, `2d`. Raises ValueError with the mend."""
+    """Seconds in `20s`, `5m`, `1.5h`, `2d`. Raises ValueError with the hint."""
     match = _DURATION.match(text)
     if not match:
         raise ValueError(f"{text!r} is no duration: write a number and s, m, h or d, such as 20s or 5m")
@@ -59,7 +59,7 @@ def parse_duration(text: str) -> float:
 
 
 def parse_run_budget(text: str) -> RunBudget:
-    """`20s`, `5m` or `400 steps`. Raises ValueError with the mend."""
+    """`20s`, `5m` or `400 steps`. Raises ValueError with the hint."""
     match = _STEPS.match(text)
     if match:
         steps = int(match[1])

@@ -1,8 +1,8 @@
 """Every error a person can meet, as one tree.
 
-AutoresearchError            what went wrong, where, and the mend
+AutoresearchError            what went wrong, where, and the hint
 ├── UsageError               the words of a command line (exit 2)
-├── ProgramError             program.md: the line, the reason, the mend
+├── ProgramError             program.md: the line, the reason, the hint
 ├── SettingsError            config.toml: the same
 ├── ProjectError             the repository or its files
 │   └── UncommittedChanges   in the files that may be edited: run from HEAD, or stop
@@ -32,16 +32,16 @@ class AutoresearchError(Exception):
 
     exit_code = 1
 
-    def __init__(self, what: str, *, where: str = "", mend: str = "") -> None:
+    def __init__(self, what: str, *, where: str = "", hint: str = "") -> None:
         super().__init__(what)
         self.what = what
         self.where = where
-        self.mend = mend
+        self.hint = hint
 
     def __str__(self) -> str:
         parts = [f"{self.where}: {self.what}" if self.where else self.what]
-        if self.mend:
-            parts.append(f"  mend: {self.mend}")
+        if self.hint:
+            parts.append(f"  hint: {self.hint}")
         return "\n".join(parts)
 
 
@@ -74,8 +74,8 @@ class NoSuchSession(SessionError):
 
 
 class SessionBusy(SessionError):
-    def __init__(self, what: str, *, pid: int, where: str = "", mend: str = "") -> None:
-        super().__init__(what, where=where, mend=mend)
+    def __init__(self, what: str, *, pid: int, where: str = "", hint: str = "") -> None:
+        super().__init__(what, where=where, hint=hint)
         self.pid = pid
 
 

@@ -48,7 +48,7 @@ class Notebook:
         if len(text) > LIMIT:
             raise EditError(
                 f"the notebook would hold {len(text):,} characters, and takes {LIMIT:,}{there}",
-                mend='rewrite all of it shorter with the action "replace": keep what still guides a choice',
+                hint='rewrite all of it shorter with the action "replace": keep what still guides a choice',
             )
         self._text = text
         if self._path is not None:

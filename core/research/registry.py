@@ -135,20 +135,20 @@ def create(name: str, *, model: str | None = None, script: Path | None = None, s
         if script is None:
             raise UsageError(
                 "the scripted researcher has no script",
-                mend="give one with --script FILE.jsonl, or set script=FILE.jsonl",
+                hint="give one with --script FILE.jsonl, or set script=FILE.jsonl",
             )
         scripted = ScriptedResearcher(script)
         scripted.check()
         return scripted
-    raise UsageError(f"there is no researcher {name!r}", mend=f"choose one of: {', '.join(NAMES)}")
+    raise UsageError(f"there is no researcher {name!r}", hint=f"choose one of: {', '.join(NAMES)}")
 
 
 def _need(name: str) -> None:
     """Raises ResearcherMisconfigured when the researcher is not ready."""
     ready, note = next((ready, note) for known, ready, note in available(os.environ) if known == name)
     if not ready:
-        mend = f"mend that, write a key into {keys.user_file()}, or choose --researcher control (needs no key)"
-        raise ResearcherMisconfigured(f"{name} is not ready: {note}", mend=mend)
+        hint = f"mend that, write a key into {keys.user_file()}, or choose --researcher control (needs no key)"
+        raise ResearcherMisconfigured(f"{name} is not ready: {note}", hint=hint)
 
 
 def _seconds(variable: str, default: float) -> float:

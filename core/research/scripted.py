@@ -26,7 +26,7 @@ from core.research.protocol import Brief, Stream
 NAME = "scripted"
 ORDINAL = "script"  # key in a proposal's `extra`: which proposal of the script it is, counted from 0
 PIECE_SECONDS = 0.1  # between two pieces of streamed thinking
-MEND = 'each line is one JSON object: {"hypothesis", "edits": [{"path", "search", "replace"}], …}'
+HINT = 'each line is one JSON object: {"hypothesis", "edits": [{"path", "search", "replace"}], …}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def read_script(path: Path) -> tuple[Line, ...]:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         raise ResearcherMisconfigured(
-            f"the script cannot be read: {reason}", where=str(path), mend="give a readable file with --script"
+            f"the script cannot be read: {reason}", where=str(path), hint="give a readable file with --script"
         ) from None
     lines: list[Line] = []
     for number, raw in enumerate(text.split("\n"), 1):
@@ -60,16 +60,16 @@ def _parse(raw: str, number: int, where: str) -> Line:
     try:
         plain = json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise ResearcherMisconfigured(f"this line is no JSON: {error}", where=where, mend=MEND) from None
+        raise ResearcherMisconfigured(f"this line is no JSON: {error}", where=where, hint=HINT) from None
     try:
         proposal = proposal_from_plain(plain)
     except AutoresearchError as error:
-        raise ResearcherMisconfigured(error.what, where=where, mend=error.mend or MEND) from None
+        raise ResearcherMisconfigured(error.what, where=where, hint=error.hint or HINT) from None
     thinking, seconds = plain.get("thinking", ""), plain.get("seconds", 0.0)
     if not isinstance(thinking, str):
-        raise ResearcherMisconfigured('"thinking" is not text', where=where, mend=MEND)
+        raise ResearcherMisconfigured('"thinking" is not text', where=where, hint=HINT)
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < math.inf:
-        raise ResearcherMisconfigured('"seconds" is not a number of seconds', where=where, mend=MEND)
+        raise ResearcherMisconfigured('"seconds" is not a number of seconds', where=where, hint=HINT)
     return Line(number, proposal, thinking, float(seconds), _usage(plain.get("usage"), where))
 
 
@@ -82,8 +82,8 @@ def _usage(plain: object, where: str) -> Usage | None:
         for name, value in plain.items()
     )
     if not good or not isinstance(plain, Mapping):
-        mend = f"write any of {', '.join(names)} with a number"
-        raise ResearcherMisconfigured('"usage" is not as it should be', where=where, mend=mend)
+        hint = f"write any of {', '.join(names)} with a number"
+        raise ResearcherMisconfigured('"usage" is not as it should be', where=where, hint=hint)
     tokens = {name: int(plain.get(name) or 0) for name in names[:3]}
     usd = plain.get("usd")
     return Usage(**tokens, usd=None if usd is None else float(usd))
@@ -146,7 +146,7 @@ class ScriptedResearcher:
             raise ScriptEnded(_played(len(lines)), where=str(self.path))
         line = lines[index]
         if brief.feedback:  # a script has no other answer
-            raise ProposalFailed(brief.feedback, where=f"{self.path}:{line.number}", mend="correct this line")
+            raise ProposalFailed(brief.feedback, where=f"{self.path}:{line.number}", hint="correct this line")
         await _think(stream, line)
         if line.usage:
             stream.usage(line.usage)

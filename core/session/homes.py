@@ -35,7 +35,7 @@ def _absolute(place: str) -> Path:
     full = "/a/folder" if place.startswith("~") else f'"$PWD/{os.path.normpath(place)}"'
     raise SessionError(
         "the folder for state and caches is a relative path: it would be another one in each folder",
-        where=place, mend=f"give it in full: export AUTORESEARCH_HOME={full}",
+        where=place, hint=f"give it in full: export AUTORESEARCH_HOME={full}",
     )  # fmt: skip
 
 
@@ -53,11 +53,11 @@ def socket_folder() -> Path:
         raise SessionError(
             f"the folder for the engine's socket cannot be made ({str(error.strerror).lower()})",
             where=str(folder),
-            mend="set AUTORESEARCH_HOME to a folder you can write",
+            hint="set AUTORESEARCH_HOME to a folder you can write",
         ) from error
     info = folder.stat()
     if info.st_uid != os.getuid():
-        raise SessionError("the socket folder belongs to another user", where=str(folder), mend="remove it")
+        raise SessionError("the socket folder belongs to another user", where=str(folder), hint="remove it")
     if info.st_mode & 0o077:
         folder.chmod(0o700)
     return folder

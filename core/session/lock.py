@@ -48,7 +48,7 @@ def hold(paths: SessionPaths) -> Iterator[None]:
             raise SessionBusy(
                 f"session {paths.name!r} is held by the engine with pid {pid}",
                 pid=pid,
-                mend=f"attach to it with: {invocation.call('attach', paths.name, project=paths.project)}",
+                hint=f"attach to it with: {invocation.call('attach', paths.name, project=paths.project)}",
             ) from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)

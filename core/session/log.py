@@ -139,7 +139,7 @@ class Log:
             raise SessionError(
                 f"the log could not be written ({error})",
                 where=str(self.path),
-                mend="free some space on this disk, then resume; nothing that was acknowledged is lost",
+                hint="free some space on this disk, then resume; nothing that was acknowledged is lost",
             ) from error
         return events
 
@@ -232,7 +232,7 @@ class Log:
             raise LogTooNew(
                 f"this log holds something this version does not know ({error})",
                 where=str(self.path),
-                mend="upgrade this program to the version that wrote it",
+                hint="upgrade this program to the version that wrote it",
             ) from error
 
     def last_seq(self) -> int:
@@ -301,7 +301,7 @@ def _check_format(db: sqlite3.Connection, path: Path) -> None:
         raise LogTooNew(
             f"this session was written by a newer version (format {version}, this one reads {FORMAT})",
             where=str(path),
-            mend="upgrade this program, or start another session with --session NAME",
+            hint="upgrade this program, or start another session with --session NAME",
         )
 
 
@@ -313,11 +313,11 @@ def _unreadable(path: Path, error: Exception) -> SessionError:
         return SessionError(
             f"the session's log could not be read ({error})",
             where=str(path),
-            mend="look at the free space (df -h .) and at who owns the session's folder; the log itself may be whole",
+            hint="look at the free space (df -h .) and at who owns the session's folder; the log itself may be whole",
         )
     return LogCorrupt(
         f"the session's log does not read ({error})",
         where=str(path),
-        mend="restore session.db from a backup, or start another session with --session NAME; "
+        hint="restore session.db from a backup, or start another session with --session NAME; "
         "every experiment's commit is still at refs/autoresearch/",
     )

@@ -89,11 +89,11 @@ class SessionPaths:
 
 
 def check_name(name: str) -> str:
-    """A session's name, which is also part of a branch name and a folder. Raises UsageError with the mend."""
+    """A session's name, which is also part of a branch name and a folder. Raises UsageError with the hint."""
     if not _NAME.match(name) or name.endswith(".lock") or ".." in name:
         raise UsageError(
             f"{name!r} is no session name",
-            mend="use 1 to 64 letters, digits, dots, dashes and underscores; first and last a letter or a digit",
+            hint="use 1 to 64 letters, digits, dots, dashes and underscores; first and last a letter or a digit",
         )
     return name
 
@@ -121,7 +121,7 @@ def find_session(project: Path, name: str | None) -> SessionPaths:
         raise NoSuchSession(
             "there is no session here yet",
             where=str(project),
-            mend=f"start one with: {invocation.call('run', project=project)}",
+            hint=f"start one with: {invocation.call('run', project=project)}",
         )
     for paths in sessions:
         if paths.name == name:
@@ -130,5 +130,5 @@ def find_session(project: Path, name: str | None) -> SessionPaths:
     raise NoSuchSession(
         f"there is no session {name!r} (known: {known})",
         where=str(project),
-        mend="name one of these, or start it with: " + invocation.call("run", "--session", name, project=project),
+        hint="name one of these, or start it with: " + invocation.call("run", "--session", name, project=project),
     )

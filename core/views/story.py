@@ -28,11 +28,11 @@ def _who(experiment: int) -> str:
 
 
 def in_short(reason: str) -> str:
-    """The first line of a reason, and its mend: other lines (of code, of output) have their place on the page."""
+    """The first line of a reason, and its hint (`mend:` in logs of version 0.1): other lines (of code, of output) have their place on the page."""
     first, *more = reason.strip().splitlines() or [""]
     first = first.partition("; the nearest lines are")[0].rstrip(": ")
-    mend = next((f"; {line.strip()}" for line in more if line.strip().startswith("mend: ")), "")
-    return first + mend if first else ""
+    hint = next((f"; {line.strip()}" for line in more if line.strip().startswith(("hint: ", "mend: "))), "")
+    return first + hint if first else ""
 
 
 def _because(reason: str) -> str:

@@ -30,7 +30,7 @@ COMPLAINS = [
     ("stauts", 2), ("status --nope", 2), ("set nope=1", 2), ("status nope", 3), ("show 99", 1), ("pause", 1),
     ("certify", 1), ("export", 2), ("attach", 1), ("replay", 1), ("program", 0), ("report -o DIR/page.html", 0),
 ]  # fmt: skip
-REPORT = re.compile(r"autoresearch-tui: standard output: [a-z ]+\n  mend: [^\n]+\n")
+REPORT = re.compile(r"autoresearch-tui: standard output: [a-z ]+\n  hint: [^\n]+\n")
 
 
 def scrubbed() -> dict[str, str]:
@@ -82,7 +82,7 @@ def test_a_complaint_that_is_lost_changes_nothing_else(session: SessionPaths, wo
     lost = [run(session, words.replace("new", f"new{i}"), to) for i, to in enumerate(("2>&-", "2> /dev/full"))]
     assert [done.returncode for done in lost] == [code, code]
     assert all(bool(done.stdout) == ((words, code) in PRINTS) for done in lost)
-    assert not any("Traceback" in done.stdout or "mend:" in done.stdout for done in lost if "json" not in words)
+    assert not any("Traceback" in done.stdout or "hint:" in done.stdout for done in lost if "json" not in words)
 
 
 @pytest.mark.parametrize(("words", "code"), COMPLAINS)
@@ -105,7 +105,7 @@ def test_no_file_of_ours_is_written_to_by_mistake(session: SessionPaths) -> None
 def test_a_file_that_cannot_be_written_is_named(session: SessionPaths) -> None:
     done = run(session, "report -o /dev/full")
     assert done.returncode == 1 and done.stderr.startswith(
-        "autoresearch-tui: /dev/full: no space left on device\n  mend:"
+        "autoresearch-tui: /dev/full: no space left on device\n  hint:"
     )
 
 

@@ -56,7 +56,7 @@ def test_a_reason_of_many_lines_keeps_them(tmp_path: Path) -> None:
     log = Log.append_to(paths.database)
     log.append([e.ExperimentStarted(2, 0, "0" * 40, "scripted"), rejected], 1_790_001_000.0)
     log.append([e.ProposalRefused(1, 1, "a.py: not found; the nearest lines are\n  3 | x")])
-    why = "exited with code 1\nTraceback:\n  ValueError: x\n  mend: mend it"
+    why = "exited with code 1\nTraceback:\n  ValueError: x\n  hint: mend it"
     log.append([e.StateChanged("crashed", why)], 1_790_001_001.0)
     log.close()
     status = run(tmp_path, "status").stdout
@@ -70,7 +70,7 @@ def test_a_reason_of_many_lines_keeps_them(tmp_path: Path) -> None:
     assert "train.py:5: would not parse:\n" in shown and "  5 | RATE = = 1\n" in shown
     said = run(tmp_path, "events").stdout
     assert "turned down: a.py: not found\n" in said and "#2 rejected: train.py:5: would not parse\n" in said
-    assert "session crashed: exited with code 1; mend: mend it\n" in said
+    assert "session crashed: exited with code 1; hint: mend it\n" in said
 
 
 def test_a_session_whose_engine_died(tmp_path: Path) -> None:
@@ -188,12 +188,12 @@ def test_a_log_that_does_not_read_or_is_newer(session: SessionPaths, command: li
     with sqlite3.connect(session.database) as db:
         db.execute(f"PRAGMA user_version={FORMAT + 1}")
     newer = run(session.project, *command)
-    assert newer.returncode == 1 and "newer version" in newer.stderr and "mend:" in newer.stderr
+    assert newer.returncode == 1 and "newer version" in newer.stderr and "hint:" in newer.stderr
     for side in ("-wal", "-shm"):
         session.database.with_name(f"session.db{side}").unlink(missing_ok=True)
     session.database.write_bytes(os.urandom(9000))
     corrupt = run(session.project, *command)
-    assert corrupt.returncode == 1 and "does not read" in corrupt.stderr and "mend:" in corrupt.stderr
+    assert corrupt.returncode == 1 and "does not read" in corrupt.stderr and "hint:" in corrupt.stderr
     assert "Traceback" not in newer.stderr + corrupt.stderr
 
 

@@ -209,7 +209,7 @@ def test_program_md_that_is_broken(project: Path) -> None:
     (project / "program.md").write_text((project / "program.md").read_text().replace('run = "10s"', 'run = "10s'))
     done = run(project, "run", "--headless")
     assert done.returncode == 1 and "program.md:" in done.stderr and 'run = "10s' in done.stderr
-    assert "mend:" in done.stderr
+    assert "hint:" in done.stderr
 
 
 def test_no_repository(tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_a_home_that_is_relative_is_refused_since_no_engine_would_be_found_there
     assert done.returncode == 1 and 'export AUTORESEARCH_HOME="$PWD/state"' in done.stderr
     assert not (project / "sessions").exists() and not (project / "state").exists()
     stranger = run(project, "export", "--json", "~nobody-of-that-name/x.json", env={"AUTORESEARCH_HOME": "./state"})
-    assert stranger.returncode == 3 and "mend:" in stranger.stderr
+    assert stranger.returncode == 3 and "hint:" in stranger.stderr
 
 
 def test_a_log_that_an_engine_was_killed_over_before_its_first_line_is_begun_again(project: Path) -> None:

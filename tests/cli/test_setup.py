@@ -87,7 +87,7 @@ def test_doctor(tmp_path: Path) -> None:
     assert {"findings", "slots", "sandbox", "researchers", "device"} <= report.keys()
     (folder / "program.md").write_text("no fence\n")
     bad = run(folder, "doctor")
-    assert bad.returncode == 1 and "not ready" in bad.stdout and "mend:" in bad.stdout
+    assert bad.returncode == 1 and "not ready" in bad.stdout and "hint:" in bad.stdout
     empty = tmp_path / "empty"
     empty.mkdir()
     missing = run(empty, "doctor")

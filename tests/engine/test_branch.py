@@ -49,7 +49,7 @@ def test_a_branch_that_is_checked_out_stays_and_catches_up(tmp_path: Path) -> No
     with pytest.raises(SessionError) as refused:
         start_engine(paths, EngineOptions(experiments=2))
     assert refused.value.where == str(project)
-    subprocess.run(["sh", "-c", refused.value.mend.partition(": ")[2]], cwd="/", check=True, capture_output=True)
+    subprocess.run(["sh", "-c", refused.value.hint.partition(": ")[2]], cwd="/", check=True, capture_output=True)
     assert git(project, "rev-parse", "HEAD") == start
     with engine(project, experiments=2):
         state = wait_end(paths)
@@ -95,7 +95,7 @@ def test_a_new_session_names_the_way_past_a_branch_that_is_checked_out(tmp_path:
         start_engine(paths, options)
     assert not paths.folder.exists()
     subprocess.run(
-        ["sh", "-c", refused.value.mend.partition("delete it with: ")[2]], cwd=project, check=True, capture_output=True
+        ["sh", "-c", refused.value.hint.partition("delete it with: ")[2]], cwd=project, check=True, capture_output=True
     )
     with engine(project, researcher="scripted", script=str(script), slots="cpu:1", experiments=1):
         assert wait_end(paths).state == "finished"

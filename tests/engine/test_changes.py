@@ -21,11 +21,11 @@ def test_budgets_slots_and_researcher_change_and_stay_changed(tmp_path: Path) ->
     with engine(project, researcher="scripted", script=str(script), slots="cpu:1", experiments=50) as paths:
         wait_state(paths, lambda s: 2 in s.experiments and s.experiments[1].phase == "judged", "a second thought")
         for bad in (c.ChangeBudget(hours=0), c.ChangeBudget(experiments=-3), c.ChangeBudget(usd=float("nan"))):
-            assert "mend:" in refused(paths, bad)
+            assert "hint:" in refused(paths, bad)
         refused(paths, c.ChangeBudget())
         assert "4 experiments" in accepted(paths, c.ChangeBudget(experiments=4))
         assert "already" in refused(paths, c.ChangeSlots("cpu:1"))
-        assert "mend:" in refused(paths, c.ChangeSlots("tpu:1"))
+        assert "hint:" in refused(paths, c.ChangeSlots("tpu:1"))
         accepted(paths, c.ChangeSlots("cpu:2"))
         assert "telepath" in refused(paths, c.ChangeResearcher("telepath"))
         assert "ANTHROPIC_API_KEY" in refused(paths, c.ChangeResearcher("claude"))

@@ -1,4 +1,4 @@
-"""The researcher `command` through the real engine and cage, with a coding agent that behaves as badly as it can."""
+"""The researcher `command` through the real engine and sandbox, with a coding agent that behaves as badly as it can."""
 
 from __future__ import annotations
 

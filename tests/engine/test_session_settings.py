@@ -182,7 +182,7 @@ def test_a_restart_cannot_change_what_the_numbers_rest_on(tmp_path: Path) -> Non
         ):
             with pytest.raises(UsageError, match="cannot change in a session that has begun") as refusal:
                 start_engine(paths, asked)
-            assert word in str(refusal.value) and refusal.value.mend
+            assert word in str(refusal.value) and refusal.value.hint
         assert load_options(paths) == EngineOptions(researcher="human", slots="cpu:1", run_budget="8s")
         start_engine(paths, EngineOptions(run_budget="8s", overrides=("sandbox.limits_only=true",)))
         wait_state(paths, lambda s: s.state == "running", "the session going on with the same again")

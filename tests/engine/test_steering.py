@@ -139,7 +139,7 @@ def test_an_experiment_of_ones_own_is_judged_and_a_wrong_one_refused(
     assert {state.experiments[n].researcher for n in (nearer, leader, farther)} == {"human"}
     assert state.experiments[farther].parent == leader
     said = refused(session, c.Propose("stale", patch=patch("0.5", "0.44")))
-    assert "train.py, hunk 1 of 1" in said and "RATE = 0.5" in said and "mend:" in said
+    assert "train.py, hunk 1 of 1" in said and "RATE = 0.5" in said and "hint:" in said
     edits = ({"path": "program.md", "search": "A test", "replace": "x"},)
     assert "may not be edited" in refused(session, c.Propose("elsewhere", edits))
     assert "not both" in refused(session, c.Propose("nothing"))

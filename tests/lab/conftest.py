@@ -16,7 +16,7 @@ import pytest
 from core.lab.environment import readable_roots, resolve_command, run_environment
 from core.lab.runner import JobResult, JobSpec, start
 from core.lab.sandbox.landlock import landlock_abi
-from core.lab.sandbox.tiers import CageSpec, Tier
+from core.lab.sandbox.tiers import SandboxSpec, Tier
 
 Make = Callable[..., JobSpec]
 
@@ -82,7 +82,7 @@ def tier(request: pytest.FixtureRequest) -> Tier:
 def job(tmp_path: Path) -> Make:
     """A job spec for a program's text: plain and uncaged unless told otherwise."""
 
-    def build(program: str, *, cage: Tier | None = None, channel: bool = False, **more: Any) -> JobSpec:
+    def build(program: str, *, sandbox: Tier | None = None, channel: bool = False, **more: Any) -> JobSpec:
         worktree = tmp_path / "work tree 🚀"
         worktree.mkdir(exist_ok=True)
         text = (CHANNEL if channel else "import os, sys, time\n") + textwrap.dedent(program)
@@ -90,11 +90,11 @@ def job(tmp_path: Path) -> Make:
         env = run_environment(worktree)
         argv = tuple(resolve_command("python -S job.py", env, worktree))
         defaults: dict[str, Any] = {"seconds": 20.0, "plain": not channel}
-        if cage:
+        if sandbox:
             hidden = more.pop("hidden", ())
             readable = (*readable_roots(env, argv), *more.pop("readable", ()))
             network = more.pop("network", False)
-            defaults["cage"] = CageSpec(worktree, readable=readable, hidden=hidden, tier=cage, network=network)
+            defaults["sandbox"] = SandboxSpec(worktree, readable=readable, hidden=hidden, tier=sandbox, network=network)
         if channel and "train_files" not in more:
             train = tmp_path / "train.bin"
             train.write_text("training data")

@@ -37,7 +37,7 @@ os.execvp(sys.argv[1], sys.argv[1:])
 TRY = """
 import asyncio, json, sys, tempfile
 from pathlib import Path
-from core.lab.sandbox.tiers import CageSpec, probe
+from core.lab.sandbox.tiers import SandboxSpec, probe
 from core.lab.environment import readable_roots, resolve_command, run_environment
 from core.lab.runner import JobSpec, start
 async def go(tier, base):
@@ -46,7 +46,8 @@ async def go(tier, base):
     (tree / "job.py").write_text(PROGRAM)
     env = run_environment(tree)
     argv = tuple(resolve_command("python -S job.py", env, tree))
-    spec = JobSpec(1, base / tier, argv, tree, env, cage=CageSpec(tree, readable=readable_roots(env, argv), tier=tier),
+    spec = JobSpec(1, base / tier, argv, tree, env, 
+                   sandbox=SandboxSpec(tree, readable=readable_roots(env, argv), tier=tier),
                    plain=True, seconds=30.0)
     result = await (await start(spec)).wait()
     return [result.ended, result.log_tail]
@@ -104,7 +105,7 @@ print("trained")
 def test_doctor_has_a_word_for_small_shared_memory(tmp_path: Path) -> None:
     assert shared_memory("A", tmp_path / "none") == []
     (missing,) = shared_memory("B", tmp_path / "none")
-    assert "data loader workers will fail" in missing.detail and "--shm-size" in missing.mend
+    assert "data loader workers will fail" in missing.detail and "--shm-size" in missing.hint
     small = tmp_path / "small"
     small.mkdir()
     size = f"mount -t tmpfs -o size={LOW_SHARED_MEMORY >> 1} none '{small}'"

@@ -27,7 +27,7 @@ def said(spec: JobSpec) -> set[str]:
 
 async def test_what_a_run_compiles_is_its_own(job: Make, tier: Tier, tmp_path: Path) -> None:
     seeds = compile_cache.Seeds(tmp_path / "seed")
-    unchanged = job(COMPILE.replace("WORD", "unchanged"), cage=tier, keep_cache=True)
+    unchanged = job(COMPILE.replace("WORD", "unchanged"), sandbox=tier, keep_cache=True)
     seeds.offer(unchanged.folder)
     assert seeds.seed() is None, "it has not run yet"
     await run(unchanged)
@@ -45,11 +45,11 @@ for name in ("inductor", "triton", "cuda"):
     print("x STOLEN")
 """
     )
-    spec = job(planting, cage=tier, cache=seed)
+    spec = job(planting, sandbox=tier, cache=seed)
     await run(spec)
     assert said(spec) == {"unchanged"}
     await until(lambda: not (spec.folder / compile_cache.NAME).exists())
-    again = job(COMPILE.replace("WORD", "again"), cage=tier, cache=seed)
+    again = job(COMPILE.replace("WORD", "again"), sandbox=tier, cache=seed)
     await run(again)
     assert said(again) == {"unchanged"}, "what another run put into its cache"
 
@@ -82,7 +82,7 @@ async def test_what_a_run_leaves_in_shared_memory_goes_with_it(job: Make, tier: 
         except OSError: continue
         print("STOLEN", group)
     """
-    spec = job(program.replace("TIER", repr(tier)), cage=tier)
+    spec = job(program.replace("TIER", repr(tier)), sandbox=tier)
     await run(spec)
     assert (spec.folder / "output.log").read_text() == "before False\n"
     await until(lambda: not list(Path("/dev/shm").glob("autoresearch-test-left*")))

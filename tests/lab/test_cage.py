@@ -19,7 +19,7 @@ import pytest
 from core.lab.environment import readable_roots, run_environment
 from core.lab.runner import JobResult, JobSpec, start
 from core.lab.sandbox import landlock
-from core.lab.sandbox.tiers import NOTES, CageSpec, Tier, command, probe
+from core.lab.sandbox.tiers import NOTES, SandboxSpec, Tier, command, probe
 from tests.lab.conftest import marked, needs, until
 
 Make = Callable[..., JobSpec]
@@ -37,7 +37,7 @@ def attempt(name, do):
 
 
 class Yard:
-    """What lies around a cage: a home with keys, the engine's socket, another worktree, hidden data, a repository."""
+    """Around a sandbox: a home with keys, the engine's socket, another worktree, hidden data, a repository."""
 
     def __init__(self, base: Path) -> None:
         self.base = base
@@ -62,12 +62,12 @@ class Yard:
         (self.secret_folder / "x").write_text("SECRET")
         self.env = run_environment(base)
 
-    def spec(self, tier: Tier, **more: Any) -> CageSpec:
+    def spec(self, tier: Tier, **more: Any) -> SandboxSpec:
         readable = (*readable_roots(self.env), self.base / "site-packages")
-        return CageSpec(self.worktree, writable=(self.base / "out",), readable=readable, tmp=self.base / "tmp",
+        return SandboxSpec(self.worktree, writable=(self.base / "out",), readable=readable, tmp=self.base / "tmp",
                         hidden=(self.hidden, self.secret_folder), tier=tier, **more)  # fmt: skip
 
-    def run(self, spec: CageSpec, program: str, *args: object, user: int | None = None) -> dict[str, str]:
+    def run(self, spec: SandboxSpec, program: str, *args: object, user: int | None = None) -> dict[str, str]:
         """What became of each attempt, by name."""
         text = TRY + textwrap.dedent(program)
         argv = command(spec, [sys.executable, "-S", "-c", text, *map(str, args)])
@@ -79,7 +79,7 @@ class Yard:
 
 @pytest.fixture
 def yard() -> Iterator[Yard]:
-    # Not under /tmp: there a cage of tier A has a folder of its own, and writing "outside" is only writing to that.
+    # Not under /tmp: there a sandbox of tier A has a folder of its own, and writing "outside" is only writing to that.
     with tempfile.TemporaryDirectory(prefix="autoresearch-test-", dir="/var/tmp") as base:
         yield Yard(Path(base).resolve() / "ya rd 🚀")
 
@@ -199,7 +199,7 @@ def test_other_processes(yard: Yard, tier: Tier) -> None:
         alive = victim.poll() is None
         victim.kill()
     allowed = {name for name, became in got.items() if became.startswith("ALLOWED")}
-    # `kill(-1, 0)` reaches the cage's own processes at most.
+    # `kill(-1, 0)` reaches the sandbox's own processes at most.
     expected = {"everybody"}
     assert allowed <= expected and alive, got
 
@@ -233,7 +233,7 @@ def test_privileges(yard: Yard, tier: Tier) -> None:
 
 
 def test_read_only_for_scoring(yard: Yard, tier: Tier) -> None:
-    spec = CageSpec(yard.worktree, readable=(*readable_roots(yard.env), yard.base / "out"), hidden=(yard.hidden,),
+    spec = SandboxSpec(yard.worktree, readable=(*readable_roots(yard.env), yard.base / "out"), hidden=(yard.hidden,),
                     read_only=True, tier=tier)  # fmt: skip
     (yard.worktree / "model.py").write_text("x = 1\n")
     (yard.base / "out" / "weights").write_text("W")
@@ -294,7 +294,7 @@ async def test_a_whole_run_in_the_cage(job: Make, tier: Tier, tmp_path: Path) ->
     except OSError: print("train closed")
     done(steps=1)
     """
-    spec = job(program, channel=True, cage=tier)
+    spec = job(program, channel=True, sandbox=tier)
     result = await caged(spec)
     assert result.ended == "done", result
     assert (spec.folder / "output.log").read_text() == "training data\ntrain closed\n"
@@ -313,7 +313,7 @@ async def test_a_caged_run_is_ended_to_the_last_process(job: Make, tier: Tier) -
     print("up", flush=True)
     while True: time.sleep(1)
     """
-    spec = job(program, cage=tier)
+    spec = job(program, sandbox=tier)
     one = await start(spec)
     await until(lambda: "up" in (spec.folder / "output.log").read_text())
     result = await one.kill("enough")
@@ -328,7 +328,7 @@ async def test_the_worktrees_git_file_is_as_it_was(job: Make, tier: Tier) -> Non
     except OSError:
         print("kept")
     """
-    spec = job(program, cage=tier)
+    spec = job(program, sandbox=tier)
     (spec.cwd / ".git").write_text("gitdir: /somewhere\n")
     await caged(spec)
     assert (spec.cwd / ".git").read_text() == "gitdir: /somewhere\n"
@@ -338,7 +338,7 @@ def test_an_environment_around_the_worktree_does_not_open_it(yard: Yard, tier: T
     (yard.base / "lib").mkdir()
     (yard.base / "lib" / "module").write_text("m")
     got = yard.run(
-        CageSpec(yard.worktree, readable=(*readable_roots(yard.env), yard.base), tier=tier),
+        SandboxSpec(yard.worktree, readable=(*readable_roots(yard.env), yard.base), tier=tier),
         """
         attempt("library", lambda: open(sys.argv[1] + "/lib/module").read())
         attempt("other", lambda: open(sys.argv[1] + "/trees/2/notes").read())
@@ -354,7 +354,7 @@ def test_the_report_is_honest() -> None:
     assert ok["C"] and report.tier == next(t for t in ("A", "B", "C") if ok[t])
     assert report.note == NOTES[report.tier] and all(why for _, _, why in report.tiers)
     assert "not covered" in NOTES["A"] and "NOT a sandbox" in NOTES["C"]
-    assert command(CageSpec(Path("/"), tier="C"), ["x"]) == ["x"]
+    assert command(SandboxSpec(Path("/"), tier="C"), ["x"]) == ["x"]
 
 
 def test_carving_leaves_out_exactly_what_is_hidden(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def scoring(tmp_path: Path) -> Callable[..., ScoreSpec]:
         (tmp_path / "score.py").write_text("import json, os, sys, time\n" + textwrap.dedent(program))
         return ScoreSpec(
             (sys.executable, "-S", "score.py"), tmp_path, tmp_path / "wt", tmp_path / "out", tmp_path / "score.log",
-            {"PATH": os.defpath, "AUTORESEARCH_SEED": "7"}, "val_bpb", cage=("env", "cage 1"), **more,
+            {"PATH": os.defpath, "AUTORESEARCH_SEED": "7"}, "val_bpb", sandbox=("env", "sandbox 1"), **more,
         )  # fmt: skip
 
     return build
@@ -44,7 +44,7 @@ async def test_a_score(scoring: Callable[..., ScoreSpec], tmp_path: Path) -> Non
     assert (got.metric, got.rejected, got.tokens) == (1.5, None, 10) and got.probes == {"causal": {"ok": True}}
     assert got.raw["bytes"] == 40 and 0 < got.seconds < 10
     text = (tmp_path / "score.log").read_text()
-    assert "looking ['env', 'cage 1'] wt" in text and "also here" in text
+    assert "looking ['env', 'sandbox 1'] wt" in text and "also here" in text
 
 
 @pytest.mark.parametrize(

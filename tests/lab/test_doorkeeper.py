@@ -1,4 +1,4 @@
-"""Local sockets and signals in a cage: a run's own work, and everybody else's are out of reach."""
+"""Local sockets and signals in a sandbox: a run's own work, and everybody else's are out of reach."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ except FileNotFoundError: print("nobody there")
 
 
 async def test_workers_talk_to_each_other(job: Make, tier: Tier, tmp_path: Path) -> None:
-    spec = job(WORKERS, cage=tier, seconds=60.0)
+    spec = job(WORKERS, sandbox=tier, seconds=60.0)
     result = await run(spec)
     output = (spec.folder / "output.log").read_text()
     assert result.ended == "done", output
@@ -86,7 +86,7 @@ def short_names(folder: Path) -> list[Path]:
 def others(tmp_path: Path) -> Iterator[list[str]]:
     """Sockets of the engine, an ssh agent, docker, X and dbus, as they lie about a machine; abstract ones with an @."""
     names = (tmp_path / "engine.sock", tmp_path / "ssh-agent", tmp_path / "docker.sock")
-    # In a cage of tier A /tmp is the run's own; a socket there is out of sight.
+    # In a sandbox of tier A /tmp is the run's own; a socket there is out of sight.
     with ExitStack() as stack, tempfile.TemporaryDirectory(prefix="autoresearch-test-") as folder:
         addresses = [*map(str, names), f"{folder}/X0", f"@autoresearch-dbus-{os.getpid()}"]
         for address in addresses:
@@ -157,7 +157,7 @@ async def test_nobody_elses_sockets_can_be_reached(job: Make, tier: Tier, others
         going = False
         thread.join()
     """
-    spec = job(program, cage=tier, seconds=60.0)
+    spec = job(program, sandbox=tier, seconds=60.0)
     result = await run(spec)
     output = (spec.folder / "output.log").read_text()
     assert result.ended == "done", output
@@ -175,7 +175,7 @@ async def test_with_the_network_there_are_no_local_sockets(job: Make, tier: Tier
     socket.create_connection(server.getsockname()).close()
     print("network")
     """
-    spec = job(program, cage=tier, network=True)
+    spec = job(program, sandbox=tier, network=True)
     await run(spec)
     assert (spec.folder / "output.log").read_text() == "network\n"
 
@@ -220,7 +220,7 @@ async def test_signals_go_to_its_own_processes_only(job: Make, tier: Tier) -> No
     os.kill(os.getpid(), signal.SIGUSR1)
     """
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as victim:  # noqa: ASYNC220
-        spec = job(program.replace("TIER", repr(tier)), cage=tier)
+        spec = job(program.replace("TIER", repr(tier)), sandbox=tier)
         result = await run(replace(spec, argv=(*spec.argv, str(victim.pid))))
         state = process_stat(victim.pid)
         victim.kill()

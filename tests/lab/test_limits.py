@@ -50,7 +50,7 @@ async def test_processes_are_limited(job: Make) -> None:
 
 @pytest.mark.slow
 async def test_a_fork_bomb_is_put_out(job: Make, tier: Tier) -> None:
-    spec = job("while True:\n    try: os.fork()\n    except OSError: pass", cage=tier, process_limit=256)
+    spec = job("while True:\n    try: os.fork()\n    except OSError: pass", sandbox=tier, process_limit=256)
     result = await run(spec)
     assert result.ended == "resources" and "more than 256 processes" in result.reason and result.wall_seconds < 60
 

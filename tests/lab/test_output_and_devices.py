@@ -100,7 +100,7 @@ def test_slots() -> None:
     for bad in ("cpu:0", "cpu:-1", "cpu:x", "tpu:1", "", "2", "gpu:99", "gpu:x", "gpu:0,,1", "cpu:999"):
         with pytest.raises(UsageError) as caught:
             parse_slots(bad)
-        assert caught.value.mend and caught.value.exit_code == 2
+        assert caught.value.hint and caught.value.exit_code == 2
     env = slot_environment("cpu1")
     assert env["AUTORESEARCH_DEVICE"] == "cpu" and env["OMP_NUM_THREADS"] == "1" and env["CUDA_VISIBLE_DEVICES"] == ""
     env = slot_environment("gpu3")

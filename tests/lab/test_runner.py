@@ -220,7 +220,7 @@ async def test_the_shim_is_killed(job: Make, tier: Tier) -> None:
     print("up", flush=True)
     while True: time.sleep(1)
     """
-    spec = job(program, cage=tier)
+    spec = job(program, sandbox=tier)
     one = await start(spec)
     await until(lambda: log(spec).count("up") == 2 and one.status.get("tree"))
     job_identity = tuple(one.status["job"])

@@ -1,1 +1,1 @@
-"""Attacks on the number and on the cage, made for real (`make redteam`). docs/integrity.md has the results."""
+"""Attacks on the number and on the sandbox, made for real (`make redteam`). docs/integrity.md has the results."""

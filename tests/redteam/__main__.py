@@ -90,7 +90,7 @@ def written(name: str) -> dict[str, str]:
 
 
 def attacks() -> str:
-    """The attacks on the cage; that each gets nowhere is asserted by test_escapes.py, run just before."""
+    """The attacks on the sandbox; that each gets nowhere is asserted by test_escapes.py, run just before."""
     lines = ["| attack | what it does | how its run ends |", "|---|---|---|"]
     for one in ESCAPES:
         how = "gets nothing, and ends by itself" if one.ended == ("done",) else " or ".join(one.ended)
@@ -126,7 +126,7 @@ async def main(options: argparse.Namespace) -> int:
         print(table(some), end="\n\n")
     print(f"{sum(map(len, rows.values()))} variants in {took:.0f} s; {len(broken)} not as they must be")
     if options.write:
-        counts = f"{len(cheats)} cheats, {len(HONEST)} honest variants, {len(ESCAPES)} attacks on the cage."
+        counts = f"{len(cheats)} cheats, {len(HONEST)} honest variants, {len(ESCAPES)} attacks on the sandbox."
         scale = f"The unchanged code scores {honest.metric:.3f} here, sigma {honest.sigma:.4f}"
         write("figures", f"{counts} {scale}; a gain under {honest.margin:.3f} is noise.")
         for (name, some), known in zip(rows.items(), (cheats, HONEST), strict=True):
@@ -139,7 +139,7 @@ async def main(options: argparse.Namespace) -> int:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.redteam", description="Attack the number.")
     parser.add_argument("names", nargs="*", help="only these variants")
-    parser.add_argument("--tier", choices=["A", "B"], help="the cage's tier (default: the best that works here)")
+    parser.add_argument("--tier", choices=["A", "B"], help="the sandbox's tier (default: the best that works here)")
     parser.add_argument("--write", action="store_true", help="write the tables of docs/integrity.md")
     return parser.parse_args()
 

@@ -1,7 +1,7 @@
-"""Where a variant of train.py meets the product: its cage, its runner, its channel and its sealed scorer.
+"""Where a variant of train.py meets the product: its sandbox, runner, channel and sealed scorer.
 
-A variant is the committed train.py with a few edits. It is committed, checked out in a worktree, run in the best cage
-that works here, put back as committed, and scored from a pristine checkout, with the same calls and the same
+A variant is the committed train.py with a few edits. It is committed, checked out in a worktree, run in the best
+sandbox that works here, put back as committed, and scored from a pristine checkout, with the same calls and the same
 environment as the engine's. Runs are short (40 steps of 512 tokens), so that a hundred take minutes.
 """
 
@@ -135,8 +135,8 @@ class Arena:
                "AUTORESEARCH_SEED": str(seed)}  # fmt: skip
         argv = environment.resolve_command("python -m nanotrain.train", env, tree)
         return runner.JobSpec(
-            run=1, folder=folder, argv=tuple(argv), cwd=tree, env=env, cage=self.cage(tree), seconds=variant.seconds,
-            steps=None if variant.seconds else STEPS, limit_seconds=90, startup_seconds=90, saving_seconds=20,
+            run=1, folder=folder, argv=tuple(argv), cwd=tree, env=env, sandbox=self.sandbox(tree),
+            seconds=variant.seconds, steps=None if variant.seconds else STEPS, limit_seconds=90, startup_seconds=90, saving_seconds=20,
             train_files=self.prepared.train, hold=True, memory_limit=3 << 30, process_limit=256,
             disk_limit=256 << 20, cores=1.0,
         )  # fmt: skip
@@ -144,9 +144,9 @@ class Arena:
     def readable(self) -> dict[str, str]:
         return {"AUTORESEARCH_READABLE": os.pathsep.join(self.prepared.readable)}
 
-    def cage(self, tree: Path) -> tiers.CageSpec:
+    def sandbox(self, tree: Path) -> tiers.SandboxSpec:
         readable = (*map(Path, self.prepared.readable), *self.python)
-        return tiers.CageSpec(tree, readable=readable, hidden=tuple(map(Path, self.prepared.hidden)), tier=self.tier)
+        return tiers.SandboxSpec(tree, readable=readable, hidden=tuple(map(Path, self.prepared.hidden)), tier=self.tier)
 
     async def scored(
         self, variant: Variant, tree: Path, folder: Path, seed: int, result: runner.JobResult, output: str
@@ -154,15 +154,15 @@ class Arena:
         env = {**self.trusted, **device.slot_environment(SLOT), **self.readable(), "AUTORESEARCH_SEED": str(seed),
                "AUTORESEARCH_WEIGHTS_SHA256": result.weights_sha256 or "",
                "AUTORESEARCH_SECONDS": str(result.seconds)}  # fmt: skip
-        cage_spec = self.cage(tree)
-        readable = (*cage_spec.readable, folder / "out", self.pristine)
-        prefix = tuple(tiers.command(replace(cage_spec, readable=readable, read_only=True)))
+        sandbox_spec = self.sandbox(tree)
+        readable = (*sandbox_spec.readable, folder / "out", self.pristine)
+        prefix = tuple(tiers.command(replace(sandbox_spec, readable=readable, read_only=True)))
         metrics: dict[str, float] = {}
         for part in variant.slices:
             command = "python -m nanotrain.score" + (" --hidden" if part == "hidden" else "")
             spec = scorer.ScoreSpec(
                 argv=tuple(environment.resolve_command(command, env, self.pristine)), cwd=self.pristine, worktree=tree,
-                out=folder / "out", log=folder / "score.log", env=env, metric="val_bpb", cage=prefix, timeout=240,
+                out=folder / "out", log=folder / "score.log", env=env, metric="val_bpb", sandbox=prefix, timeout=240,
             )  # fmt: skip
             try:
                 score = await scorer.score(spec)

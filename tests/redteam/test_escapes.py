@@ -1,4 +1,4 @@
-"""Every attack on the cage, through a run, in every tier that this machine has."""
+"""Every attack on the sandbox, through a run, in every tier that this machine has."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pytest
 from core.lab.environment import readable_roots, resolve_command, run_environment
 from core.lab.git import restore
 from core.lab.runner import Job, JobSpec, start
-from core.lab.sandbox.tiers import CageSpec, Tier
+from core.lab.sandbox.tiers import SandboxSpec, Tier
 from core.lab.shim.rmtree import remove_tree
 from tests.lab.conftest import marked, needs, until
 from tests.redteam.arena import STOLEN
@@ -70,10 +70,10 @@ class Yard:
             env["RED_VICTIM"] = str(self.neighbour.status["job"][1])
         (self.tree / f"job{number}.py").write_text(PRELUDE + textwrap.dedent(program))
         argv = tuple(resolve_command(f"python -S job{number}.py", env, self.tree))
-        cage = CageSpec(self.tree, readable=readable_roots(env, argv), tier=self.tier)
+        sandbox = SandboxSpec(self.tree, readable=readable_roots(env, argv), tier=self.tier)
         known: dict[str, Any] = {"seconds": 30.0, "plain": True, **limits}
         known["train_files"] = {name: str(self.session / path) for name, path in known.get("train_files", {}).items()}
-        return JobSpec(1, self.base / f"run {number}", argv, self.tree, env, cage=cage, **known)
+        return JobSpec(1, self.base / f"run {number}", argv, self.tree, env, sandbox=sandbox, **known)
 
     # --- what must be as it was ---
 

@@ -21,7 +21,7 @@ from tests.research.test_claude import environment as environment
 
 
 @pytest.mark.parametrize(
-    ("fault", "what", "mend"),
+    ("fault", "what", "hint"),
     [
         ({"status": 401, "code": "authentication_error"}, "key is not accepted", "ANTHROPIC_API_KEY"),
         ({"status": 403, "code": "permission_error"}, "not allowed", "--model"),
@@ -32,11 +32,11 @@ from tests.research.test_claude import environment as environment
          "cannot pay", "credit"),
     ],
 )  # fmt: skip
-async def test_what_a_person_must_mend_is_said_at_once(fault: dict[str, Any], what: str, mend: str) -> None:
+async def test_what_a_person_must_mend_is_said_at_once(fault: dict[str, Any], what: str, hint: str) -> None:
     heard = Heard()
     with Server([{"fault": "status", **fault}]) as server, pytest.raises(ResearcherMisconfigured) as caught:
         await ask(server, heard)
-    assert what in caught.value.what and mend in caught.value.mend and caught.value.where
+    assert what in caught.value.what and hint in caught.value.hint and caught.value.where
     assert not heard.waits
 
 
@@ -45,7 +45,7 @@ async def test_a_wrong_key_an_unknown_model_and_a_revoked_key() -> None:
         await ask(server, Heard())
     with Server([ANSWER]) as server, pytest.raises(ResearcherMisconfigured, match="not found") as caught:
         await ask(server, Heard(), model="claude-opus-9")
-    assert "claude-opus-5-5" in caught.value.mend and "sk-" not in str(caught.value)
+    assert "claude-opus-5-5" in caught.value.hint and "sk-" not in str(caught.value)
 
 
 async def test_a_key_revoked_in_mid_session_is_mended_by_a_file(tmp_path: Path) -> None:
@@ -58,12 +58,12 @@ async def test_a_key_revoked_in_mid_session_is_mended_by_a_file(tmp_path: Path) 
         with pytest.raises(ResearcherMisconfigured, match="not accepted") as caught:
             await researcher.propose(session.brief(1), heard)
         file = tmp_path / "config" / "autoresearch-tui" / "keys.toml"
-        assert str(file) in caught.value.mend and "sk-" not in str(caught.value)
+        assert str(file) in caught.value.hint and "sk-" not in str(caught.value)
         file.parent.mkdir(parents=True)
         file.write_text('ANTHROPIC_API_KEY = "sk-new"\n')
         with pytest.raises(ResearcherMisconfigured, match="others can read") as caught:
             await researcher.propose(session.brief(1), heard)
-        assert "chmod 600" in caught.value.mend
+        assert "chmod 600" in caught.value.hint
         file.chmod(0o600)
         assert (await researcher.propose(session.brief(1), heard)).edits
         await researcher.close()
@@ -74,7 +74,7 @@ async def test_a_key_that_is_none(key: str) -> None:
     os.environ["ANTHROPIC_API_KEY"] = key
     with pytest.raises(ResearcherMisconfigured) as caught:
         await ask("http://127.0.0.1:9", Heard())
-    assert caught.value.where == "ANTHROPIC_API_KEY" and caught.value.mend
+    assert caught.value.where == "ANTHROPIC_API_KEY" and caught.value.hint
 
 
 async def test_an_address_that_is_none() -> None:

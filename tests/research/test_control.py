@@ -220,7 +220,7 @@ async def test_nothing_to_turn_is_told_with_the_mend() -> None:
     session.start(1, "control")
     with pytest.raises(ResearcherMisconfigured) as caught:
         await ControlResearcher().propose(session.brief(1), Heard())
-    assert "UPPERCASE" in caught.value.mend and "train.py" in caught.value.where
+    assert "UPPERCASE" in caught.value.hint and "train.py" in caught.value.where
 
 
 async def test_it_ends_when_everything_has_been_tried() -> None:

@@ -90,7 +90,7 @@ def test_a_new_file_and_a_whole_file() -> None:
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
-        (Edit("train.py", "LR = 0.3", "LR = 1"), ["not found", "3 | LR = 0.1  # step size", "mend: copy"]),
+        (Edit("train.py", "LR = 0.3", "LR = 1"), ["not found", "3 | LR = 0.1  # step size", "hint: copy"]),
         (Edit("train.py", "    x = x + j\n    x = x * 2", "pass"), ["not found", "9 |         x = x + i"]),
         (Edit("train.py", "= 0.1", "= 1"), ["occurs 2 times, at lines 3, 4", "4 | WD = 0.1", "add lines"]),
         (Edit("train.py", "return x", "return 1"), ["occurs 2 times, at lines 11, 15"]),

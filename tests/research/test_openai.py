@@ -235,7 +235,7 @@ async def test_a_talk_that_grows_too_long_begins_afresh_and_a_brief_that_is_too_
     assert len(server.requests[2]["messages"]) == 2 and any("begins afresh" in note for note in heard.notes)
     with Server([long]) as server, pytest.raises(ResearcherMisconfigured, match="maximum context") as caught:
         await ask(server, Heard())
-    assert "`read`" in caught.value.mend
+    assert "`read`" in caught.value.hint
 
 
 async def test_a_stream_can_be_interrupted_at_once() -> None:
@@ -251,7 +251,7 @@ async def test_a_stream_can_be_interrupted_at_once() -> None:
 async def test_keys() -> None:
     with pytest.raises(ResearcherMisconfigured, match="no key") as caught:
         await ask("", Heard())
-    assert "OPENAI_BASE_URL" in caught.value.mend
+    assert "OPENAI_BASE_URL" in caught.value.hint
     with Server([ANSWER], key="sk-good") as server:
         with pytest.raises(ResearcherMisconfigured, match="not accepted"):
             await ask(server, Heard())  # a server of one's own may still want a key
@@ -262,7 +262,7 @@ async def test_keys() -> None:
         pytest.raises(ResearcherMisconfigured, match="not found") as caught,
     ):
         await ask(server, Heard(), model="c")
-    assert "--model: a, b" in caught.value.mend
+    assert "--model: a, b" in caught.value.hint
 
 
 @pytest.mark.parametrize(

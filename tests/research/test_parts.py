@@ -159,7 +159,7 @@ def test_profiles_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         file.write_text(text)
         with pytest.raises(ResearcherMisconfigured, match=words) as caught:
             profiles.find("my")
-        assert caught.value.where == str(file) and caught.value.mend
+        assert caught.value.where == str(file) and caught.value.hint
 
 
 async def test_waiting_is_visible_grows_and_is_slower_for_a_cap() -> None:

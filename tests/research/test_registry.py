@@ -52,7 +52,7 @@ def test_each_by_name(tmp_path: Path) -> None:
     assert registry.create("command", model="codex:gpt-9").model == "codex:gpt-9"
     with pytest.raises(ResearcherMisconfigured, match="not said") as caught:
         registry.create("command")
-    assert "claude, codex, gemini, aider, opencode" in caught.value.mend
+    assert "claude, codex, gemini, aider, opencode" in caught.value.hint
     with pytest.raises(UsageError, match="no script"):
         registry.create("scripted")
     with pytest.raises(ResearcherMisconfigured):
@@ -99,4 +99,4 @@ def test_prices_that_are_not_right(tmp_path: Path, text: str) -> None:
     (tmp_path / "prices.toml").write_text(text)
     with pytest.raises(ResearcherMisconfigured) as caught:
         prices.load(tmp_path / "prices.toml")
-    assert caught.value.where.endswith("prices.toml") and caught.value.mend
+    assert caught.value.where.endswith("prices.toml") and caught.value.hint

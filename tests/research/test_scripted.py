@@ -118,7 +118,7 @@ def test_a_bad_line_is_told_with_file_and_line(tmp_path: Path, bad: str, words: 
     researcher = script(tmp_path, line("one"), "", bad)
     with pytest.raises(ResearcherMisconfigured) as caught:
         researcher.check()
-    assert caught.value.where.endswith("script.jsonl:3") and words in caught.value.what and caught.value.mend
+    assert caught.value.where.endswith("script.jsonl:3") and words in caught.value.what and caught.value.hint
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])

@@ -90,7 +90,7 @@ async def test_a_broken_file_is_told_and_the_usual_holds(stage: Stage) -> None:
     async with app.run_test(size=(150, 40)) as pilot:
         await until(pilot, lambda: "config.toml:2" in text_of(app))
         await pilot.press("comma")
-        await until(pilot, lambda: isinstance(app.screen, SettingsCard) and "mend:" in text_of(app))
+        await until(pilot, lambda: isinstance(app.screen, SettingsCard) and "hint:" in text_of(app))
         await pilot.press("right")
         assert config_path().read_text() == text, "a file that does not read was written"
         await pilot.press("escape", "space")

@@ -65,7 +65,7 @@ async def test_what_is_ready_is_shown(project: Path) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await until(pilot, lambda: "ready: python, git" in text_of(app), 60.0)
         shown = text_of(app)
-        assert "train.py" in shown and "loss ↓" in shown and "cage" in shown and "Start" in shown
+        assert "train.py" in shown and "loss ↓" in shown and "sandbox" in shown and "Start" in shown
         choice = app.screen.query_one(Choice)
         assert choice.value in ("control", "claude")
         choice.focus()

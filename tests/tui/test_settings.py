@@ -55,7 +55,7 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, text: str, line: i
     with pytest.raises(SettingsError) as caught:
         read(path)
     said = str(caught.value)
-    assert f"config.toml:{line}:" in said and "mend:" in said
+    assert f"config.toml:{line}:" in said and "hint:" in said
     assert all(word in said for word in words), said
     with pytest.raises(SettingsError):
         change(path, "screen.bell", True)

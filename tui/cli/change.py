@@ -46,10 +46,10 @@ def _pairs(words: list[str]) -> dict[str, str]:
         key, equals, value = word.partition("=")
         if key not in KEYS:
             near = difflib.get_close_matches(key, KEYS, 1)
-            mend = f"did you mean {near[0]}?" if near else f"the keys are: {', '.join(KEYS)}"
-            raise UsageError(f"{key!r} is nothing that can be set in a running session", mend=mend)
+            hint = f"did you mean {near[0]}?" if near else f"the keys are: {', '.join(KEYS)}"
+            raise UsageError(f"{key!r} is nothing that can be set in a running session", hint=hint)
         if not equals or not value.strip():
-            raise UsageError(f"{word!r} is not KEY=VALUE", mend=f"write {key}=…")
+            raise UsageError(f"{word!r} is not KEY=VALUE", hint=f"write {key}=…")
         pairs[key] = value.strip()
     return pairs
 
@@ -73,7 +73,7 @@ def _number(key: str, text: str) -> float | int:
         return int(text) if key == "experiments" else float(text.removeprefix("$"))
     except ValueError:
         kind = "a whole number" if key == "experiments" else "a number"
-        raise UsageError(f"{key}={text} is not {kind}", mend=f"write {key}=20") from None
+        raise UsageError(f"{key}={text} is not {kind}", hint=f"write {key}=20") from None
 
 
 def program(arguments: Namespace, out: Output) -> int:

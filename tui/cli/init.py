@@ -24,10 +24,10 @@ _IGNORED = "__pycache__/\n*.pyc\nsessions/\n"
 def init(arguments: Namespace, out: Output) -> int:
     folder = Path(arguments.directory).expanduser().absolute()
     if folder.is_file():
-        raise ProjectError("this is a file", where=str(folder), mend="name a folder: what is missing is made")
+        raise ProjectError("this is a file", where=str(folder), hint="name a folder: what is missing is made")
     target = folder / "program.md"
     if target.exists() or target.is_symlink():
-        raise ProjectError("there is a program.md already", where=str(target), mend="edit it, or choose another folder")
+        raise ProjectError("there is a program.md already", where=str(target), hint="edit it, or choose another folder")
     if arguments.template:
         _nanotrain(folder, out)
         return 0
@@ -58,18 +58,18 @@ def _nanotrain_program() -> str:
     for path in (home / "templates" / "nanotrain" / "program.md", home.parent / "program.md"):
         if path.is_file():
             return path.read_text(encoding="utf-8")
-    raise ProjectError("the nanotrain template is missing", where=str(home), mend="install this program again")
+    raise ProjectError("the nanotrain template is missing", where=str(home), hint="install this program again")
 
 
 def _nanotrain(folder: Path, out: Output) -> None:
     """Copy the installed nanotrain and its program.md into `folder`, and commit them. Raises ProjectError."""
     found = importlib.util.find_spec("nanotrain")
     if found is None or found.origin is None:
-        raise ProjectError("the package nanotrain is not installed", mend="install this program again")
+        raise ProjectError("the package nanotrain is not installed", hint="install this program again")
     source = Path(found.origin).parent
     program = _nanotrain_program()
     if (folder / "nanotrain").exists():
-        raise ProjectError("there is a nanotrain here already", where=str(folder), mend="choose another folder")
+        raise ProjectError("there is a nanotrain here already", where=str(folder), hint="choose another folder")
     require_git()
     git = Git(folder, seconds=60.0, hooks=True)  # the commit is the user's own, and his hooks hold for it
     folder.mkdir(parents=True, exist_ok=True)
@@ -86,8 +86,8 @@ def _nanotrain(folder: Path, out: Output) -> None:
         git.bytes_("add", "--", *written)
         git.bytes_(*_identity(git), "commit", "--quiet", "-m", "nanotrain, to be researched", "--", *written)
     except GitError as error:
-        error.mend = "the files are written: mend what git says, then commit them: "
-        error.mend += f"git add {' '.join(written)} && git commit -m nanotrain"
+        error.hint = "the files are written: mend what git says, then commit them: "
+        error.hint += f"git add {' '.join(written)} && git commit -m nanotrain"
         raise
     out.line(f"wrote and committed nanotrain and program.md in {out.paint(str(folder), 'bold')}")
     missing = [
@@ -110,7 +110,7 @@ def _identity(git: Git) -> tuple[str, ...]:
 
 
 def doctor(arguments: Namespace, out: Output) -> int:
-    """Print what is ready and the mend for what is not. Exits 0 when nothing essential fails."""
+    """Print what is ready and the hint for what is not. Exits 0 when nothing essential fails."""
     from core.program.program import find_project
 
     wanted = Path(arguments.directory).expanduser() if arguments.directory else Path()
@@ -128,8 +128,8 @@ def doctor(arguments: Namespace, out: Output) -> int:
         role = {True: "good", False: "bad", None: "warn"}[finding["ok"]]
         name, detail = str(finding["name"]).ljust(18), str(finding["detail"]).replace("\n", "\n" + " " * 23)
         out.line(f"  {out.paint(out.sign(word), role)} {out.paint(name, 'bold')}  {out.paint(detail, 'text')}")
-        if finding["mend"] and finding["ok"] is not True:
-            out.line(f"    {' ' * 18}  {out.paint('mend: ' + str(finding['mend']), 'warn')}")
+        if finding["hint"] and finding["ok"] is not True:
+            out.line(f"    {' ' * 18}  {out.paint('hint: ' + str(finding['hint']), 'warn')}")
     out.line()
     out.line("ready" if not failed else f"not ready: {', '.join(str(f['name']) for f in failed)}")
     return 1 if failed else 0

@@ -251,7 +251,7 @@ def show(arguments: Namespace, out: Output) -> int:
     number = arguments.experiment
     if number not in state.experiments:
         known = f"there are 1 to {max(state.experiments)}" if state.total else "there is none yet"
-        raise SessionError(f"session {paths.name!r} has no experiment {number}", mend=f"{known}; 0 is the baseline")
+        raise SessionError(f"session {paths.name!r} has no experiment {number}", hint=f"{known}; 0 is the baseline")
     found = views.show(state, number, read_events(paths, experiment=number), reasoning(paths, number))
     if arguments.json:
         out.json(found)

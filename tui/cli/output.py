@@ -133,13 +133,13 @@ def write(text: str) -> None:
         _lost(error)
 
 
-def need_terminal(what: str, mend: str) -> None:
+def need_terminal(what: str, hint: str) -> None:
     """Raises AutoresearchError unless all streams are a terminal: Textual reads the first and draws on the third."""
     if not (_is_tty(sys.stdin) and _is_tty(sys.stdout)):
-        raise AutoresearchError(f"this is not a terminal, and {what} needs one", mend=mend)
+        raise AutoresearchError(f"this is not a terminal, and {what} needs one", hint=hint)
     if not _is_tty(sys.stderr):
         raise AutoresearchError(
-            f"standard error is not the terminal, and {what} draws on it", mend="run it without a redirection (2>)"
+            f"standard error is not the terminal, and {what} draws on it", hint="run it without a redirection (2>)"
         )
 
 

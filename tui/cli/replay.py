@@ -42,7 +42,7 @@ def _origin(arguments: Namespace) -> SessionPaths:
     except AutoresearchError as error:
         if arguments.name != DEMO:
             if isinstance(error, NoSuchSession):
-                error.mend = f"{error.mend}; or watch the demo with: {invocation.call('replay', 'demo')}"
+                error.hint = f"{error.hint}; or watch the demo with: {invocation.call('replay', 'demo')}"
             raise
     from tui.replay.demo import unpacked
 
@@ -50,6 +50,6 @@ def _origin(arguments: Namespace) -> SessionPaths:
     if found is None:
         raise SessionError(
             "the demo is not part of this installation",
-            mend="replay a session of your own, or install this program anew",
+            hint="replay a session of your own, or install this program anew",
         )
     return found

@@ -47,7 +47,7 @@ def _app(project: Path, paths: SessionPaths | None, out: Output) -> int:
 def run(arguments: Namespace, out: Output) -> int:
     if arguments.json and not arguments.headless:
         raise UsageError(
-            "--json goes with --headless", mend=f"add --headless, or use: {invocation.call('events', '--json')}"
+            "--json goes with --headless", hint=f"add --headless, or use: {invocation.call('events', '--json')}"
         )
     project = project_of(arguments)
     options = _options(arguments)
@@ -66,10 +66,10 @@ def _options(arguments: Namespace) -> EngineOptions:
     if arguments.script is not None:
         path = Path(arguments.script).expanduser().absolute()
         if not path.is_file():
-            raise UsageError("there is no such file", where=str(path), mend="--script names a file of JSON lines")
+            raise UsageError("there is no such file", where=str(path), hint="--script names a file of JSON lines")
         script = str(path)
     if arguments.researcher == "scripted" and script is None:
-        raise UsageError("the scripted researcher needs its script", mend="add --script FILE.jsonl")
+        raise UsageError("the scripted researcher needs its script", hint="add --script FILE.jsonl")
     return EngineOptions(
         researcher=arguments.researcher,
         model=arguments.model,
@@ -103,7 +103,7 @@ def _choose(project: Path, name: str | None, out: Output) -> SessionPaths:
         raise SessionBusy(
             f"session {paths.name!r} runs already, in the engine with pid {pid}",
             pid=pid,
-            mend=f"attach to it with: {invocation.call('attach', paths.name, project=project)}; "
+            hint=f"attach to it with: {invocation.call('attach', paths.name, project=project)}; "
             "or start another one with --session NAME",
         )
     return paths
@@ -181,7 +181,7 @@ def _headless(paths: SessionPaths, since: int, as_json: bool, out: Output) -> in
         return 130
     state = read_state(paths)
     if state.session is None:
-        raise NoSuchSession(f"session {name!r} ended before it began", mend=f"look into {paths.engine_log}")
+        raise NoSuchSession(f"session {name!r} ended before it began", hint=f"look into {paths.engine_log}")
     return _verdict(paths, state, out)
 
 
@@ -204,15 +204,15 @@ class _Waiting:
 def _verdict(paths: SessionPaths, state: State, out: Output) -> int:
     again = f"go on with: {invocation.call('run', '--session', paths.name, project=paths.project)}"
     if state.state == "crashed":
-        mend = again
+        hint = again
         if views.baseline_failed(state):
-            mend = "put the code or program.md right, commit, and start anew with: "
-            mend += invocation.call("run", project=paths.project)
-        out.error(f"session {paths.name} crashed: {state.reason or 'no reason was given'}\n  mend: {mend}")
+            hint = "put the code or program.md right, commit, and start anew with: "
+            hint += invocation.call("run", project=paths.project)
+        out.error(f"session {paths.name} crashed: {state.reason or 'no reason was given'}\n  hint: {hint}")
         return 1
     if state.state not in ("finished", "stopped") or state.engine_open:
         out.error(
-            f"the engine of session {paths.name} died without a word; look into {paths.engine_log}\n  mend: {again}"
+            f"the engine of session {paths.name} died without a word; look into {paths.engine_log}\n  hint: {again}"
         )
         return 1
     return 0

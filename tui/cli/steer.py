@@ -58,7 +58,7 @@ def steer(arguments: Namespace, out: Output) -> int:
         if arguments.text:
             raise UsageError(
                 "withdrawing takes no words",
-                mend=f"write: {invocation.call('steer', '--withdraw', str(arguments.withdraw))}",
+                hint=f"write: {invocation.call('steer', '--withdraw', str(arguments.withdraw))}",
             )
         return _ask(arguments, out, commands.Withdraw(arguments.withdraw))
     text = _said(arguments, f"write: {invocation.call('steer', 'try a smaller batch')}")
@@ -92,7 +92,7 @@ def propose(arguments: Namespace, out: Output) -> int:
 
     kind = kind_of(arguments.kind)
     if kind is None:
-        raise UsageError(f"{arguments.kind!r} is no kind of change", mend=f"one of: {', '.join(KINDS)}")
+        raise UsageError(f"{arguments.kind!r} is no kind of change", hint=f"one of: {', '.join(KINDS)}")
     command = commands.Propose(arguments.hypothesis, kind=kind, patch=_patch(arguments.patch))
     return _ask(arguments, out, command)
 
@@ -109,10 +109,10 @@ def repeat(arguments: Namespace, out: Output) -> int:
     return _ask(arguments, out, commands.Repeat(arguments.experiment))
 
 
-def _said(arguments: Namespace, mend: str) -> str:
+def _said(arguments: Namespace, hint: str) -> str:
     text = " ".join(arguments.text).strip()
     if not text:
-        raise UsageError("there is nothing to say", mend=mend)
+        raise UsageError("there is nothing to say", hint=hint)
     return text
 
 
@@ -123,14 +123,14 @@ def _patch(name: str) -> str:
     except OSError as error:
         raise UsageError(
             f"the patch cannot be read ({(error.strerror or 'unknown').lower()})",
-            where=name, mend="name a file that git diff wrote, or - for standard input",
+            where=name, hint="name a file that git diff wrote, or - for standard input",
         ) from error  # fmt: skip
     try:
         patch = text.decode("utf-8")
     except UnicodeDecodeError:
         raise UsageError("the patch is not UTF-8 text", where=name) from None
     if not patch.strip():
-        raise UsageError("the patch is empty", where=name, mend="write one with: git diff > mine.patch")
+        raise UsageError("the patch is empty", where=name, hint="write one with: git diff > mine.patch")
     return patch
 
 

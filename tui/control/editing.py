@@ -176,8 +176,8 @@ class Handwork:
         try:
             await work
         except AutoresearchError as error:
-            mend = f"   mend: {error.mend}" if error.mend else ""
-            self._app.tell(f"{self._app.look.glyph('no')} {error.what}{mend}", "bad")
+            hint = f"   hint: {error.hint}" if error.hint else ""
+            self._app.tell(f"{self._app.look.glyph('no')} {error.what}{hint}", "bad")
 
     @property
     def _kept(self) -> Path:

@@ -26,20 +26,20 @@ LARGEST = 2 * 1024 * 1024  # bytes
 
 def editor_command(chosen: str, environment: Mapping[str, str]) -> list[str]:
     """The words that start the editor: the setting, $VISUAL, $EDITOR, or what is there. Raises UsageError."""
-    mend = "set $EDITOR, or `editor` in the settings, such as: vim"
+    hint = "set $EDITOR, or `editor` in the settings, such as: vim"
     for text in (chosen, environment.get("VISUAL", ""), environment.get("EDITOR", "")):
         try:
             words = shlex.split(text)
         except ValueError as error:
-            raise UsageError(f"the editor {text!r} cannot be read ({error})", mend=mend) from error
+            raise UsageError(f"the editor {text!r} cannot be read ({error})", hint=hint) from error
         if words:
             if shutil.which(words[0], path=environment.get("PATH")) is None:
-                raise UsageError(f"there is no program {words[0]!r} to edit with", mend=mend)
+                raise UsageError(f"there is no program {words[0]!r} to edit with", hint=hint)
             return words
     for text in USUAL:
         if shutil.which(text.split()[0], path=environment.get("PATH")):
             return text.split()
-    raise UsageError("there is no editor here", mend=mend)
+    raise UsageError("there is no editor here", hint=hint)
 
 
 class Editor:
@@ -119,7 +119,7 @@ class Copy:
             path = self.folder / name
             if not path.is_file() or path.is_symlink():
                 raise UsageError(
-                    f"{name} is gone", mend="empty a file that should hold nothing; files stay where they are"
+                    f"{name} is gone", hint="empty a file that should hold nothing; files stay where they are"
                 )
             new = _read(path, name)
             if new != text:

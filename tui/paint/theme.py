@@ -1,8 +1,8 @@
 """How things look: colours by role, glyphs, and the Textual themes behind them.
 
 Widgets name a role ("dim", "good", "cursor"), never a colour. `dark` is the 24-bit look from which
-tui/paint/color_schemes.py derives the others; `ansi` takes the terminal's own sixteen colours and background (half the bytes: the default over
-SSH), `plain` none (NO_COLOR, or TERM=dumb).
+tui/paint/color_schemes.py derives the others; `ansi` takes the terminal's own sixteen colours and background (half the
+bytes: the default over SSH), `plain` none (NO_COLOR, or TERM=dumb).
 Nothing is said by colour alone: every verdict has a glyph and a word beside it.
 """
 

@@ -159,7 +159,7 @@ class Recording:
         return self._places[bisect_right(self._seqs, seq) - 1]
 
     def place_of(self, wish: str) -> float:
-        """`#12`, `40%`, `1h20m` or `90` (seconds) as a position. Raises UsageError with the mend."""
+        """`#12`, `40%`, `1h20m` or `90` (seconds) as a position. Raises UsageError with the hint."""
         text = wish.strip()
         try:
             if text.startswith("#"):
@@ -176,7 +176,7 @@ class Recording:
                 return hours * 3600 + minutes * 60 + seconds
         except ValueError:
             pass
-        raise UsageError(f"{wish!r} is no place in a recording", mend="write #12, 40% or 1h20m")
+        raise UsageError(f"{wish!r} is no place in a recording", hint="write #12, 40% or 1h20m")
 
     def _apply_to(self, wanted: int) -> None:
         """Fold events until `wanted` are applied."""

@@ -187,7 +187,7 @@ class LaunchScreen(Screen[None]):
         ready = self.ready
         parts = [" autoresearch"]
         if ready and not ready.error:
-            parts += [one_line(ready.device), f"cage {ready.sandbox}"]
+            parts += [one_line(ready.device), f"sandbox {ready.sandbox}"]
         self.query_one("#launch-head", Static).update("     ".join(parts))
 
     def _show_fields(self) -> None:
@@ -230,8 +230,8 @@ class LaunchScreen(Screen[None]):
         shown = [f for f in shown if not (told and f.name == "program.md")]
         for finding in [f for f in shown if f.ok is not True]:
             sign = self.look.glyph("no" if finding.ok is False else "note")
-            mend = f"   mend: {one_line(finding.mend)}" if finding.mend else ""
-            lines.append(f"{sign} {one_line(finding.name)}: {one_line(finding.detail)}{mend}")
+            hint = f"   hint: {one_line(finding.hint)}" if finding.hint else ""
+            lines.append(f"{sign} {one_line(finding.name)}: {one_line(finding.detail)}{hint}")
         well = ", ".join(one_line(f.name) for f in shown if f.ok)
         return [*lines, f"{self.look.glyph('ok')} ready: {well}"]
 

@@ -125,7 +125,7 @@ class StatusLine(Canvas):
 
     def _sandbox(self) -> list[Part]:
         engine = self.model.state.engine
-        return [("cage ", self.look["dim"]), (brief(engine.sandbox), self.look["text"])] if engine else []
+        return [("sandbox ", self.look["dim"]), (brief(engine.sandbox), self.look["text"])] if engine else []
 
 
 def format_percent(share: float) -> str:

@@ -159,7 +159,7 @@ class Errands:
             "sealed_sha256": self._runs.place.seal_digest,
             "hardware": setup.device,
             "slots": list(self._settings.slots),
-            "sandbox": setup.cage.tier,
+            "sandbox": setup.sandbox.tier,
             "versions": {**versions(), **self._runs.versions()},
             "made": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "repeat_it_with": f"autoresearch-tui certify {number} --session {setup.paths.name}",

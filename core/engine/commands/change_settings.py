@@ -64,7 +64,7 @@ class Changes:
         loop.refuse_when_ending()
         settings, script = loop.settings, command.script
         if script is not None and not Path(script).is_absolute():
-            raise CommandRefused(f"{script!r} is no whole path", mend="name the script from / on")
+            raise CommandRefused(f"{script!r} is no whole path", hint="name the script from / on")
         name = command.researcher or loop.state.researcher
         if script is None and name == loop.state.researcher:
             script = settings.options.script
@@ -88,7 +88,7 @@ class Changes:
         try:
             return await asyncio.to_thread(make_researcher, options, self._loop.setup.seed)
         except AutoresearchError as error:
-            raise CommandRefused(error.what, where=error.where, mend=error.mend) from error
+            raise CommandRefused(error.what, where=error.where, hint=error.hint) from error
 
     async def mend(self) -> None:
         """Before a session goes on that paused because its researcher could not work: connect it anew.
@@ -109,13 +109,13 @@ class Changes:
         loop.refuse_when_ending()
         given = {key: value for key, value in asdict(command).items() if value is not None}
         if not given:
-            raise CommandRefused("nothing to change", mend="name hours, experiments or usd")
+            raise CommandRefused("nothing to change", hint="name hours, experiments or usd")
         for key, value in given.items():
             whole = key != "experiments" or float(value).is_integer()
             if not 0 < value < 1e9 or not whole:
                 kind = "a whole number" if key == "experiments" else "a number"
-                mend = "to end the session: stop, or stop --after N"
-                raise CommandRefused(f"{key}={value:g} is not {kind} above 0", mend=mend)
+                hint = "to end the session: stop, or stop --after N"
+                raise CommandRefused(f"{key}={value:g} is not {kind} above 0", hint=hint)
         if "experiments" in given:
             given["experiments"] = int(given["experiments"])
         await loop.journal.write(e.BudgetChanged(asdict(replace(loop.settings.budget, **given))))
@@ -133,12 +133,12 @@ class Changes:
         try:
             names = await asyncio.to_thread(device.parse_slots, command.slots)
         except AutoresearchError as error:
-            raise CommandRefused(error.what, mend=error.mend) from error
+            raise CommandRefused(error.what, hint=error.hint) from error
         if names == settings.slots:
             raise CommandRefused(f"runs go to {' '.join(names)} already")
         if names[0][:3] != settings.slots[0][:3]:
-            mend = "start another session with --slots"
-            raise CommandRefused("results of a GPU and of a processor cannot be compared", mend=mend)
+            hint = "start another session with --slots"
+            raise CommandRefused("results of a GPU and of a processor cannot be compared", hint=hint)
         settings.keep(slots=command.slots)
         loop.slots.change(names)
         await loop.journal.write(e.SlotsChanged(names))

@@ -33,11 +33,11 @@ class Control:
         """Raises CommandRefused with the reason."""
         trouble = self._loop.journal.held_up()
         if trouble:
-            mend = "free some space: the engine then goes on by itself, and nothing is lost"
-            raise CommandRefused(trouble, mend=mend)
+            hint = "free some space: the engine then goes on by itself, and nothing is lost"
+            raise CommandRefused(trouble, hint=hint)
         handler = self._handlers.get(type(command))
         if handler is None:
-            raise CommandRefused("this engine does not do that", mend="stop it and start it again with this version")
+            raise CommandRefused("this engine does not do that", hint="stop it and start it again with this version")
         return Reply(True, await handler(command))
 
     async def _pause(self, command: c.Pause) -> str:
@@ -123,7 +123,7 @@ class Control:
     async def _stop_after(self, more: int) -> str:
         loop = self._loop
         if more < 1:
-            raise CommandRefused(f"after {more} experiments is now", mend="stop without --after, or after at least 1")
+            raise CommandRefused(f"after {more} experiments is now", hint="stop without --after, or after at least 1")
         stop_at = loop.state.judged + more
         reason = f"stops once {stop_at} experiment{'s' * (stop_at != 1)} have their verdict"
         await loop.journal.write(e.StateChanged(loop.state.state, reason, stop_at))

@@ -81,8 +81,8 @@ class Steering:
         if guidance is None:
             raise CommandRefused(f"there is no guidance {number}")
         if guidance.taken_by is not None:
-            mend = "withdraw it, and steer again" if guidance.standing else "steer again"
-            raise CommandRefused(f"guidance {number} was taken by experiment {guidance.taken_by} already", mend=mend)
+            hint = "withdraw it, and steer again" if guidance.standing else "steer again"
+            raise CommandRefused(f"guidance {number} was taken by experiment {guidance.taken_by} already", hint=hint)
         return guidance
 
     async def _withdraw(self, command: c.Withdraw) -> str:
@@ -109,11 +109,11 @@ class Steering:
             raise CommandRefused("an experiment needs edits or a patch, and not both")
         await loop.changes.follow_program()
         if spent := loop.exhausted or loop.ahead.spent_for_own():
-            raise CommandRefused(f"no more experiments begin: {spent}", mend="raise the budget first")
+            raise CommandRefused(f"no more experiments begin: {spent}", hint="raise the budget first")
         try:
             number = await loop.thinker.own(command)
         except AutoresearchError as error:
-            raise CommandRefused(error.what, where=error.where, mend=error.mend) from error
+            raise CommandRefused(error.what, where=error.where, hint=error.hint) from error
         loop.carry(number)
         x = loop.state.experiments[number]
         return f"your experiment is #{number}, on {who(x.parent)}: +{x.added} −{x.removed} in {', '.join(x.files)}"
@@ -133,7 +133,7 @@ class Steering:
             try:
                 await loop.thinker.amend(number, command.edits)
             except AutoresearchError as error:
-                raise CommandRefused(error.what, where=error.where, mend=error.mend) from error
+                raise CommandRefused(error.what, where=error.where, hint=error.hint) from error
         else:
             await loop.journal.write(e.ApprovalGiven(number, True))
         said = f"experiment {number} is approved" + (" with your edits" if command.edits else "")
@@ -169,7 +169,7 @@ class Steering:
         if number == state.base:
             raise CommandRefused(f"proposals build on {who(number)} already")
         if number in state.pinned:
-            raise CommandRefused(f"{who(number)} is pinned, never to be built on", mend="take the pin off first")
+            raise CommandRefused(f"{who(number)} is pinned, never to be built on", hint="take the pin off first")
         if not x.commit and number != BASELINE:
             raise CommandRefused(f"experiment {number} changed nothing that could be built on ({x.verdict or x.phase})")
         await loop.journal.write(e.BaseChanged(number))

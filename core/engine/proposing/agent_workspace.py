@@ -1,4 +1,4 @@
-"""Where the researcher `command` works: a copy of the parent's code, in a cage with the network, with nothing of ours.
+"""Where the researcher `command` works: a copy of the parent's code, in a sandbox with the network.
 
 The copy is no worktree of the user's repository but has a git repository of its own, so that whatever a coding agent
 does with git stays there. Files that may not be edited are mounted read-only where the sandbox can do that (tier A);
@@ -118,7 +118,7 @@ class _Bench:
         env = await asyncio.to_thread(self._environment, order)
         argv = self._found(order, env)
         self.prompt_file.write_text(prompt, encoding="utf-8", errors="replace")
-        spec = self._cage(argv, env)
+        spec = self._sandbox(argv, env)
         try:
             done = await attend(
                 tiers.command(spec, argv), cwd=self._top, env=env, hear=hear, silence=order.silence, limit=order.limit,
@@ -136,7 +136,7 @@ class _Bench:
         if found is None:
             raise ResearcherMisconfigured(
                 f"the program {name!r} is not found", where="command",
-                mend=f"install it so that `which {name}` finds it, or choose another with --model",
+                hint=f"install it so that `which {name}` finds it, or choose another with --model",
             )  # fmt: skip
         return [found, *order.argv[1:]]
 
@@ -148,13 +148,13 @@ class _Bench:
             _carry(Path.home() / name, home / name)
         return {
             **self._setup.environment, **_IDENTITY, "CUDA_VISIBLE_DEVICES": "", **order.env, "HOME": str(home),
-            "TMPDIR": "/tmp" if self._setup.cage.tier == "A" else str(self._base / "tmp"), "CI": "1", "TERM": "dumb",
+            "TMPDIR": "/tmp" if self._setup.sandbox.tier == "A" else str(self._base / "tmp"), "CI": "1", "TERM": "dumb",
         }  # fmt: skip
 
-    def _cage(self, argv: list[str], env: dict[str, str]) -> tiers.CageSpec:
+    def _sandbox(self, argv: list[str], env: dict[str, str]) -> tiers.SandboxSpec:
         roots = [*environment.readable_roots(env, argv), *_packages(Path(argv[0]))]
         roots += [Path(word) for word in argv[1:] if word.startswith("/") and Path(word).is_file()]
-        spec = self._place.cage_of(self._base)
+        spec = self._place.sandbox_of(self._base)
         return replace(
             spec, network=True, readable=(*spec.readable, *roots, *self._frozen()), writable=(Path(env["HOME"]),),
             tmp=self._base / "tmp",

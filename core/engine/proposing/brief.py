@@ -105,7 +105,7 @@ class Briefing:
                 if asked := self._novelty.question(proposal.hypothesis, experiment, state):
                     raise EditError(
                         asked,
-                        mend="propose something else; or hand it over once more, with what is different now in its "
+                        hint="propose something else; or hand it over once more, with what is different now in its "
                         "rationale, and it is taken",
                     )
             return changed

@@ -45,14 +45,14 @@ class Novelty:
             return
         if number == experiment:
             raise EditError(
-                "the files would be exactly those that have just crashed", mend="change what the crash came from"
+                "the files would be exactly those that have just crashed", hint="change what the crash came from"
             )
         x = state.experiments[number]
         when = "was run already" if x.verdict or number == BASELINE else "is about to run already"
         which = "the unchanged code" if number == BASELINE else f"experiment {number} ({_outcome(state, number)})"
         raise EditError(
             f"this {when}: the files would be exactly those of {which}",
-            mend="propose a change that has not been run; it costs nothing to propose another",
+            hint="propose a change that has not been run; it costs nothing to propose another",
         )
 
     def question(self, hypothesis: str, experiment: int, state: State) -> str:

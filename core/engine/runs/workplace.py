@@ -1,4 +1,4 @@
-"""Where runs are made and scored: worktrees, cages, job specifications, and the seal on what must not change."""
+"""Where runs are made and scored: worktrees, sandboxes, job specifications, and the seal on what must not change."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class Workplace:
         return 1.0 if self.overlaps and slot.startswith("cpu") else None
 
     def _job(self, *, folder: Path, command: str, top: Path, env: dict[str, str], **limits: Any) -> runner.JobSpec:
-        """A command in the worktree `top`, in the cage, with nothing of ours in its environment."""
+        """A command in the worktree `top`, in the sandbox, with nothing of ours in its environment."""
         cwd = top / self._setup.repo.prefix
         env = {**self._setup.environment, **env, **self._readable(), "PYTHONDONTWRITEBYTECODE": "1"}
         return runner.JobSpec(
@@ -130,7 +130,7 @@ class Workplace:
             argv=tuple(environment.resolve_command(command, env, cwd)),
             cwd=cwd,
             env=env,
-            cage=self.cage_of(top),
+            sandbox=self.sandbox_of(top),
             memory_limit=_memory_limit(self._settings),
             process_limit=PROCESS_LIMIT,
             disk_limit=DISK_LIMIT,
@@ -140,21 +140,21 @@ class Workplace:
     def _readable(self) -> dict[str, str]:
         return {"AUTORESEARCH_READABLE": os.pathsep.join(self.prepared.readable)} if self.prepared.readable else {}
 
-    def cage_of(self, top: Path) -> tiers.CageSpec:
+    def sandbox_of(self, top: Path) -> tiers.SandboxSpec:
         """What a command that works in `top` may touch."""
         program = self._settings.program
         inputs = [(self._setup.project / name).resolve() for name in program.inputs]
-        return tiers.CageSpec(
+        return tiers.SandboxSpec(
             worktree=top,
             readable=(*map(Path, self.prepared.readable), *inputs, *self._setup.python),
             hidden=tuple(map(Path, self.prepared.hidden)),
             network=program.network,
         )
 
-    def _scoring_cage(self, run: int) -> tiers.CageSpec:
+    def _scoring_sandbox(self, run: int) -> tiers.SandboxSpec:
         """For the process that holds the edited model while it is scored: it may read, and nothing else."""
         folder = self._setup.paths.run(run)
-        spec = self.cage_of(self._setup.paths.worktree(run))
+        spec = self.sandbox_of(self._setup.paths.worktree(run))
         readable = (*spec.readable, folder / "out", self._setup.paths.pristine)
         return replace(spec, readable=readable, read_only=True, network=False)
 
@@ -175,7 +175,7 @@ class Workplace:
             worktree=worktree,
             out=folder / "out",
             log=folder / log,
-            cage=tuple(tiers.command(self._scoring_cage(run))),
+            sandbox=tuple(tiers.command(self._scoring_sandbox(run))),
             env=env,
             timeout=SCORE_TIMEOUT,
             metric=self._settings.program.metric.name,
@@ -192,7 +192,7 @@ class Workplace:
         raise AssertionError("unreachable")
 
     async def check(self, experiment: int, name: str, command: str, commit: str) -> e.Checked:
-        """One of program.md's checks, in the cage, before any slot is asked for."""
+        """One of program.md's checks, in the sandbox, before any slot is asked for."""
         setup = self._setup
         path = setup.paths.worktrees / f"check-{experiment}"
         folder = setup.paths.folder / "checks" / f"{experiment}-{name}"

@@ -39,9 +39,9 @@ class Setup:
     repo: Repository
     commit: str  # where the session's branch starts
     kind: str  # `cuda` or `cpu`: which of program.md's budgets holds
-    cage: tiers.CageReport
+    sandbox: tiers.SandboxReport
     environment: Mapping[str, str]
-    trusted_environment: Mapping[str, str]  # of the project's own `prepare` and `score`, which run outside the cage
+    trusted_environment: Mapping[str, str]  # of the project's own `prepare` and `score`, which run outside the sandbox
     python: tuple[Path, ...]  # what must be readable for the commands' own Python to start
     seed: int
     device: str  # in words
@@ -88,7 +88,7 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Start:
             raise SessionError(
                 f"the commit {commit[:10]} this session started from is gone from the repository",
                 where=str(paths.project),
-                mend="fetch it back, or start another session with --session NAME",
+                hint="fetch it back, or start another session with --session NAME",
             )
     else:
         options, program, before = asked, load(paths.project / "program.md", overrides_of(asked)), None
@@ -100,7 +100,7 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Start:
         raise SessionError(
             f"the branch {paths.branch} is checked out here, and a session moves its branch",
             where=str(checkout.path),
-            mend=f"free it with: {checkout.release}",
+            hint=f"free it with: {checkout.release}",
         )
     slots = device.parse_slots(options.slots) if options.slots else device.default_slots()
     env = environment.run_environment(paths.project)
@@ -108,7 +108,7 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Start:
     if tier == "C" and not program.limits_only:
         raise ProjectError(
             "no sandbox works here: the code that a researcher writes could read and change whatever you can",
-            mend="install bubblewrap (apt install bubblewrap); or, if that is what you want, "
+            hint="install bubblewrap (apt install bubblewrap); or, if that is what you want, "
             "consent with: --set sandbox.limits_only=true",
         )
     programs = _programs(program, env, paths.project)
@@ -118,7 +118,7 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Start:
         repo=repo,
         commit=commit,
         kind="cuda" if slots[0].startswith("gpu") else "cpu",
-        cage=tiers.probe(),
+        sandbox=tiers.probe(),
         environment=env,
         trusted_environment=environment.trusted_environment(paths.project),
         python=environment.readable_roots(env, programs),
@@ -145,14 +145,14 @@ def _going_on(paths: SessionPaths, begun: State, asked: EngineOptions) -> tuple[
     elif begun.program:
         program = parse(begun.program, overrides_of(options))
     else:
-        raise SessionError("the session's program.md is gone", where=str(paths.program), mend="put it back")
+        raise SessionError("the session's program.md is gone", where=str(paths.program), hint="put it back")
     same = _readable(program.text, was) if kept else None
     # Another machine may have no sandbox that works: the consent to that is not part of what the numbers rest on.
     words = changed_basis(same, replace(program, limits_only=same.limits_only)) if same else []
     if words:
         raise UsageError(
             f"{', '.join(words)} cannot change in a session that has begun: its results could not be compared any more",
-            mend="leave that option out, or start another session with --session NAME",
+            hint="leave that option out, or start another session with --session NAME",
         )
     return options, program, _readable(begun.program, was)
 
@@ -170,11 +170,11 @@ def _check_folders(paths: SessionPaths) -> None:
     if not os.access(sockets, os.W_OK | os.X_OK):
         raise SessionError(
             "the folder for the engine's socket cannot be written",
-            where=str(sockets), mend="set AUTORESEARCH_HOME to a folder you can write",
+            where=str(sockets), hint="set AUTORESEARCH_HOME to a folder you can write",
         )  # fmt: skip
     trouble = disk_trouble(paths.folder)
     if trouble:
-        raise SessionError(trouble, where=str(paths.folder), mend="free some space on this disk")
+        raise SessionError(trouble, where=str(paths.folder), hint="free some space on this disk")
 
 
 def _programs(program: Program, env: Mapping[str, str], cwd: Path) -> list[str]:
@@ -197,21 +197,21 @@ def _fresh_commit(paths: SessionPaths, repo: Repository, program: Program, optio
         raise UncommittedChanges(
             f"uncommitted changes in {', '.join(dirty[:5])}{' …' if len(dirty) > 5 else ''}",
             where=str(paths.project),
-            mend="commit them, or run from HEAD without them: --from-head",
+            hint="commit them, or run from HEAD without them: --from-head",
         )
     commit = repo.head()
     if not repo.files(commit, program.edit):
         raise ProjectError(
             f"none of the files to edit ({', '.join(program.edit)}) is committed",
             where=str(paths.project),
-            mend="git add them and commit: every experiment starts from a commit",
+            hint="git add them and commit: every experiment starts from a commit",
         )
     check_required(program, lambda path: repo.read(commit, path))
     if repo.branch_commit("autoresearch"):
         raise ProjectError(
             "a branch named autoresearch is in the way: git cannot hold it beside autoresearch/NAME",
             where=str(paths.project),
-            mend="give it another name: git branch -m autoresearch other-name",
+            hint="give it another name: git branch -m autoresearch other-name",
         )
     if repo.branch_commit(paths.branch):
         checkout = repo.checked_out_at(paths.branch)
@@ -219,7 +219,7 @@ def _fresh_commit(paths: SessionPaths, repo: Repository, program: Program, optio
         raise SessionError(
             f"the branch {paths.branch} is already there, from an earlier session of this name",
             where=str(paths.project),
-            mend=f"choose another name with --session, or delete it with: {release}git branch -D {paths.branch}",
+            hint=f"choose another name with --session, or delete it with: {release}git branch -D {paths.branch}",
         )
     return commit
 
@@ -265,8 +265,8 @@ def _engine_started(start: Start) -> e.EngineStarted:
         researcher=researcher.name,
         model=researcher.model,
         slots=start.slots,
-        sandbox=setup.cage.tier,
-        sandbox_note=setup.cage.note,
+        sandbox=setup.sandbox.tier,
+        sandbox_note=setup.sandbox.note,
         device=f"{platform.node()}: {setup.device}",
         versions=versions(),
     )

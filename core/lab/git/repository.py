@@ -53,7 +53,7 @@ class Repository:
 
     @classmethod
     def open(cls, project: Path) -> Repository:
-        """The repository around `project`. Raises ProjectError, with the mend, when it cannot be worked with."""
+        """The repository around `project`. Raises ProjectError, with the hint, when it cannot be worked with."""
         project = project.resolve()
         if not project.is_dir():
             raise ProjectError("there is no such folder", where=str(project))
@@ -74,11 +74,11 @@ class Repository:
             if repository._git.resolve("HEAD") is not None:
                 raise ProjectError(
                     "the commit that HEAD names cannot be read: git's objects are damaged",
-                    where=str(root), mend="look with: git fsck; then fetch what is missing, or clone again",
+                    where=str(root), hint="look with: git fsck; then fetch what is missing, or clone again",
                 )  # fmt: skip
             raise ProjectError(
                 "the git repository has no commits yet",
-                where=str(root), mend="git add -A && git commit -m 'first'",
+                where=str(root), hint="git add -A && git commit -m 'first'",
             )  # fmt: skip
         return repository
 
@@ -138,7 +138,7 @@ class Repository:
             return self._blob(entry).decode("utf-8")
         except UnicodeDecodeError:
             raise ProjectError(
-                "is not UTF-8 text, and cannot be shown or edited", where=path, mend="convert it, or leave it out"
+                "is not UTF-8 text, and cannot be shown or edited", where=path, hint="convert it, or leave it out"
             ) from None
 
     def files(self, commit: str, patterns: Sequence[str]) -> list[str]:
@@ -283,10 +283,10 @@ class Repository:
     def _update_ref(self, ref: str, commit: str) -> None:
         status, _, error = self._git.run("update-ref", "-m", "autoresearch", ref, commit, env=IDENTITY)
         if status:
-            mend = "see `git branch -a`; another branch may be in the way of the name"
+            hint = "see `git branch -a`; another branch may be in the way of the name"
             if not self.commit_exists(commit):
-                mend = "its commit is gone: fetch it back, or start another session with --session NAME"
-            raise LabError(f"git cannot move {ref}: {reason(error)}", where=str(self.root), mend=mend)
+                hint = "its commit is gone: fetch it back, or start another session with --session NAME"
+            raise LabError(f"git cannot move {ref}: {reason(error)}", where=str(self.root), hint=hint)
 
     # --- worktrees --------------------------------------------------------------------------------------------------
 
@@ -411,28 +411,28 @@ def _cannot_open(project: Path, stderr: str) -> ProjectError:
         place = match[1] if match else str(project)
         return ProjectError(
             "the git repository belongs to another user, and git will not use it",
-            where=place, mend=f"git config --global --add safe.directory '{place}'",
+            where=place, hint=f"git config --global --add safe.directory '{place}'",
         )  # fmt: skip
     broken = next((place for place in (project, *project.parents) if (place / ".git" / "objects").is_dir()), None)
     if "not a git repository" in text and broken is not None:
         return ProjectError(
             "git does not know the repository here for one: its HEAD or configuration is broken",
             where=str(broken / ".git"),
-            mend="put .git/HEAD right (it holds a line such as `ref: refs/heads/main`), or clone again",
+            hint="put .git/HEAD right (it holds a line such as `ref: refs/heads/main`), or clone again",
         )
     if "not a git repository" in text:
         return ProjectError(
             "this is not a git repository: every experiment is a commit, so there must be one",
-            where=str(project), mend="git init && git add -A && git commit -m 'first'",
+            where=str(project), hint="git init && git add -A && git commit -m 'first'",
         )  # fmt: skip
     if "must be run in a work tree" in text or "cannot use bare repository" in text:
         if ".git" in project.parts:
-            return ProjectError("this folder is git's own", where=str(project), mend="start in the project's folder")
+            return ProjectError("this folder is git's own", where=str(project), hint="start in the project's folder")
         return ProjectError(
             "this is a bare git repository: it has no files to work on",
-            where=str(project), mend="clone it, and start in the clone",
+            where=str(project), hint="clone it, and start in the clone",
         )  # fmt: skip
     return ProjectError(
         f"git cannot open the repository: {reason(text)}",
-        where=str(project), mend=f"mend what git says, until it is content with: git -C '{project}' status",
+        where=str(project), hint=f"mend what git says, until it is content with: git -C '{project}' status",
     )  # fmt: skip

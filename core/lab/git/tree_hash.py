@@ -57,7 +57,7 @@ class Tree:
                     continue
                 if entry.mode not in _FILES:
                     raise EditError("is a symbolic link or a submodule, or lies behind one, and cannot be edited",
-                                    where=path, mend="edit the file itself, by its own path")  # fmt: skip
+                                    where=path, hint="edit the file itself, by its own path")  # fmt: skip
                 if depth < len(parts):
                     raise EditError(f"{'/'.join(parts[:depth])} is a file, not a folder", where=path)
             if "/".join(parts) in self._folders:

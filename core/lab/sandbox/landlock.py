@@ -5,7 +5,8 @@ Landlock grants files (and, by kernel version, TCP, signals and abstract sockets
 does not know (sockets, ptrace, namespaces …), capabilities are given up for good. It fails closed.
 
 Local sockets and signals need the shim's help (`core/lab/sandbox/supervisor.py`): with RULES' `asked` the filter's
-listener goes to it as the first packet on the control channel, and each `connect` and `kill` of the job is its to answer.
+listener goes to it as the first packet on the control channel, and it answers
+each `connect` and `kill` of the job.
 
 Started with `-I -S` before every run, so it loads of the standard library next to nothing.
 """

@@ -46,8 +46,8 @@ NOTES: dict[Tier, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class CageSpec:
-    """What a command in the cage may touch. Everything not listed here and not the system's is out of its reach.
+class SandboxSpec:
+    """What a command in the sandbox may touch. Everything not listed here and not the system's is out of its reach.
 
     `worktree` is writable but for its `.git`, unless `read_only`. `hidden` wins over all else. `tmp` is what /tmp
     becomes where the tier can do that.
@@ -66,7 +66,7 @@ class CageSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class CageReport:
+class SandboxReport:
     """What this machine can do: the tier used, what it does not cover in words, and every tier's (name, ok, why)."""
 
     tier: Tier
@@ -75,20 +75,20 @@ class CageReport:
 
 
 @functools.cache
-def probe() -> CageReport:
+def probe() -> SandboxReport:
     """Run the probe in each tier, once a process (about 0.1 s)."""
     tiers = tuple((tier, *_try_tier(tier)) for tier in TIERS)
     best = next(tier for tier, ok, _ in tiers if ok)
-    return CageReport(best, NOTES[best], tiers)
+    return SandboxReport(best, NOTES[best], tiers)
 
 
-def tier_of(spec: CageSpec) -> Tier:
+def tier_of(spec: SandboxSpec) -> Tier:
     """The tier that the spec asks for, or the best that works here."""
     return spec.tier or probe().tier
 
 
-def command(spec: CageSpec, argv: Sequence[str] = ()) -> list[str]:
-    """`argv` with what starts it in the cage put in front; with no `argv`, the prefix alone (AUTORESEARCH_CAGE)."""
+def command(spec: SandboxSpec, argv: Sequence[str] = ()) -> list[str]:
+    """`argv` with what starts it in the sandbox put in front; with no `argv`, the prefix alone (AUTORESEARCH_CAGE)."""
     tier = tier_of(spec)
     if tier == "A":
         return [*_bubblewrap(spec), "--", *argv]
@@ -100,10 +100,10 @@ def command(spec: CageSpec, argv: Sequence[str] = ()) -> list[str]:
 # --- tier A -----------------------------------------------------------------------------------------------------------
 
 
-def _bubblewrap(spec: CageSpec) -> list[str]:
+def _bubblewrap(spec: SandboxSpec) -> list[str]:
     bwrap = shutil.which("bwrap")
     if bwrap is None:
-        raise LabError("bubblewrap is not installed", mend="apt-get install bubblewrap")
+        raise LabError("bubblewrap is not installed", hint="apt-get install bubblewrap")
     seccomp = Path(__file__).with_name(f"bubblewrap.{os.uname().machine}.bpf")
     # bubblewrap wants the filter in an open descriptor, and who starts this has only its words.
     filtered = ["/bin/sh", "-c", 'exec 9<"$0"; exec "$@"', str(seccomp), bwrap, "--seccomp", "9"]
@@ -156,7 +156,7 @@ def _can_disable_userns(bwrap: str) -> bool:
 # --- tier B -----------------------------------------------------------------------------------------------------------
 
 
-def _rules(spec: CageSpec) -> dict[str, object]:
+def _rules(spec: SandboxSpec) -> dict[str, object]:
     """What `confine.py` grants, as plain data."""
     # What is scored has no use for /dev/shm but to leave a note there for the next process.
     shared = [] if spec.read_only else ["/dev/shm"]
@@ -177,7 +177,7 @@ def _existing(paths: Sequence[str]) -> list[str]:
     return [path for path in paths if os.path.lexists(path)]
 
 
-def _readable(spec: CageSpec) -> list[str]:
+def _readable(spec: SandboxSpec) -> list[str]:
     paths = [*([spec.worktree] if spec.read_only else [])]
     for root in spec.readable:
         # A virtual environment made in the project's own folder must not open the sessions in it.
@@ -188,12 +188,12 @@ def _readable(spec: CageSpec) -> list[str]:
     return _real(paths)
 
 
-def _writable(spec: CageSpec) -> list[str]:
+def _writable(spec: SandboxSpec) -> list[str]:
     paths = [*([] if spec.read_only else [spec.worktree]), *spec.writable, *([spec.tmp] if spec.tmp else [])]
     return _real(paths)
 
 
-def _hidden(spec: CageSpec) -> list[str]:
+def _hidden(spec: SandboxSpec) -> list[str]:
     """Hidden paths that exist, by their real names: a link to one hides what it points at."""
     return _real((*map(Path, SECRETS), *spec.hidden))
 
@@ -253,7 +253,7 @@ def _try_tier(tier: Tier) -> tuple[bool, str]:
         secret = base / "data" / "secret"
         for path in (secret, base / "data" / "open"):
             path.write_text("text")
-        spec = CageSpec(base / "tree", hidden=(secret,), tmp=base / "tmp", tier=tier,
+        spec = SandboxSpec(base / "tree", hidden=(secret,), tmp=base / "tmp", tier=tier,
                         readable=(base / "data", Path(sys.prefix), Path(sys.base_prefix)))  # fmt: skip
         argv = [sys.executable, "-I", "-S", "-c", _PROBE, str(base / "tree"), str(secret), str(base / "outside"),
                 str(s.getsockname()[1]), str(os.getpid())]  # fmt: skip

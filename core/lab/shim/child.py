@@ -31,7 +31,7 @@ def become_job(spec: dict[str, Any], channel: int, output: int, group: int | Non
         null = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((null, 0), (output, 1), (output, 2)):
             os.dup2(source, target, inheritable=True)
-        # Out of the way of the numbers that a cage's own start may use.
+        # Out of the way of the numbers that a sandbox's own start may use.
         channel = fcntl.fcntl(channel, fcntl.F_DUPFD, 20)
         for number in (signal.SIGPIPE, signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)

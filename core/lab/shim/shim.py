@@ -63,7 +63,7 @@ class Shim:
         self.group = free_group() if spec["tier"] == "B" else None
         self.terminated = False
         self.doorkeeper: Any = None  # who answers for the job's local sockets and signals, in tier B
-        self.confined: bool = spec["tier"] != "B"  # the cage's first packet comes before the job's code
+        self.confined: bool = spec["tier"] != "B"  # the sandbox's first packet comes before the job's code
         signal.signal(signal.SIGTERM, self._on_signal)  # from before anybody knows of this process
         # A job that gets its data by descriptor cannot train before it asks; one that needs none may never ask.
         self.plain: bool = spec["plain"] or not spec["train_files"]
@@ -291,7 +291,7 @@ class Shim:
                 return
 
     def meet_the_cage(self) -> bool:
-        """The cage's packet, from before any of the job's code runs: its filter's listener, where there is one."""
+        """The sandbox's packet, from before any of the job's code runs: its filter's listener, where there is one."""
         from core.lab.sandbox.supervisor import Doorkeeper
 
         assert self.control is not None

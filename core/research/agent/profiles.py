@@ -53,7 +53,7 @@ class Profile:
         return not any("{prompt}" in word or "{prompt_file}" in word for word in self.argv)
 
 
-# Every one of them is told to ask for no permission: the cage is what holds it, not its own good will.
+# Every one of them is told to ask for no permission: the sandbox is what holds it, not its own good will.
 KNOWN: tuple[Profile, ...] = (
     Profile(
         "claude",
@@ -134,17 +134,17 @@ def find(wanted: str) -> tuple[Profile, str]:
         words = shlex.split(wanted)
     except ValueError as error:
         raise ResearcherMisconfigured(
-            f"the command cannot be read: {error}", where=one_line(wanted, 200), mend="close the quotes"
+            f"the command cannot be read: {error}", where=one_line(wanted, 200), hint="close the quotes"
         ) from None
     if not words:
         raise ResearcherMisconfigured(
             "which coding agent is not said", where="command",
-            mend=f"add --model with one of {names}, or with a command line such as 'mycli --yolo {{prompt}}'",
+            hint=f"add --model with one of {names}, or with a command line such as 'mycli --yolo {{prompt}}'",
         )  # fmt: skip
     if len(words) == 1 and not shutil.which(words[0]):
         raise ResearcherMisconfigured(
             f"there is no coding agent {one_line(wanted, 80)!r}", where="--model",
-            mend=f"name one of {names}, or give a command line such as 'mycli --yolo {{prompt}}'",
+            hint=f"name one of {names}, or give a command line such as 'mycli --yolo {{prompt}}'",
         )  # fmt: skip
     return Profile(Path(words[0]).name, tuple(words)), ""
 
@@ -157,15 +157,15 @@ def _own() -> list[Profile]:
         return []
     except (OSError, UnicodeDecodeError, tomli.TOMLDecodeError) as error:
         raise ResearcherMisconfigured(
-            f"the commands cannot be read: {error}", where=str(path), mend="correct the file, or remove it"
+            f"the commands cannot be read: {error}", where=str(path), hint="correct the file, or remove it"
         ) from None
     return [_read(name, entry, path) for name, entry in data.items()]
 
 
 def _read(name: str, entry: Any, path: Path) -> Profile:
     def wrong(what: str) -> ResearcherMisconfigured:
-        mend = 'write run = "mycli --yolo {prompt}" below [name]; docs/researchers.md has the other keys'
-        return ResearcherMisconfigured(f"command {one_line(str(name), 60)!r}: {what}", where=str(path), mend=mend)
+        hint = 'write run = "mycli --yolo {prompt}" below [name]; docs/researchers.md has the other keys'
+        return ResearcherMisconfigured(f"command {one_line(str(name), 60)!r}: {what}", where=str(path), hint=hint)
 
     if not isinstance(entry, Mapping):
         raise wrong("is no table")

@@ -1,6 +1,6 @@
 """Any coding agent with a command line as the researcher: it edits a copy of the code, and its edits are taken.
 
-It gets the prompt on standard input, as a word or as a file, works in a cage where only the editable files can be
+It gets the prompt on standard input, as a word or as a file, works in a sandbox where only the editable files can be
 changed, and says its hypothesis in a file HYPOTHESIS, or in its last line. It is never trusted: what it leaves is read
 as data and goes through the same checks as every proposal.
 """
@@ -33,7 +33,7 @@ REFUSAL = 8_000
 
 RULES = """\
 You are the researcher of an autonomous research session. You make one experiment at a time: one hypothesis, and the \
-edits of the code that test it. You stand in a copy of the code, in a cage: edit the files in place. Nobody answers \
+edits of the code that test it. You stand in a copy of the code, in a sandbox: edit the files in place. Nobody answers \
 questions. When you end, a harness takes your edits, trains for a fixed budget, computes the metric itself, and keeps \
 the change or reverts it.
 
@@ -165,12 +165,12 @@ class _Work:
         self.changed = self.changed or bool(changes.files)
         if changes.wrong:
             path, why = next(iter(changes.wrong.items()))
-            raise EditError(f"{why}; it is put back", where=path, mend="edit the file in place")
+            raise EditError(f"{why}; it is put back", where=path, hint="edit the file in place")
         if changes.outside:
             named = ", ".join(changes.outside[:5])
-            raise EditError(f"only editable files may be changed; put back: {named}", mend="keep to the editable files")
+            raise EditError(f"only editable files may be changed; put back: {named}", hint="keep to the editable files")
         if not changes.files:
-            raise EditError("no file was changed", mend="edit the code, then write HYPOTHESIS")
+            raise EditError("no file was changed", hint="edit the code, then write HYPOTHESIS")
         edits = [{"path": path, "content": text} for path, text in sorted(changes.files.items())]
         proposal = proposal_from_plain({**_said(changes.said, last), "edits": edits})
         self.stream.tool(f"propose: {proposal.hypothesis}")

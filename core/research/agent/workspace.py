@@ -1,4 +1,4 @@
-"""Where a coding agent works: a copy of the code in a cage, made and run by whoever owns git and the sandbox.
+"""Where a coding agent works: a copy of the code in a sandbox, made and run by whoever owns git and the sandbox.
 
 The researcher `command` knows only these shapes; the engine fills them (`core/engine/proposing/agent_workspace.py`).
 """
@@ -56,13 +56,13 @@ class Bench(Protocol):
 
     @property
     def prompt_file(self) -> Path:
-        """Where `write_prompt` puts the prompt; readable in the cage."""
+        """Where `write_prompt` puts the prompt; readable in the sandbox."""
         ...
 
     async def run(self, order: Order, prompt: str, hear: Callable[[bytes], None]) -> Done:
-        """Run a program in it, caged, with the network. Cancelling ends all that it started.
+        """Run a program in it, sandboxed, with the network. Cancelling ends all that it started.
 
-        Raises ResearcherMisconfigured when the program is not there, LabError when the cage cannot be made.
+        Raises ResearcherMisconfigured when the program is not there, LabError when the sandbox cannot be made.
         """
         ...
 

@@ -83,7 +83,7 @@ class ControlResearcher:
         if not constants:
             raise ResearcherMisconfigured(
                 "the control researcher found no constants to turn", where=", ".join(sorted(brief.files)),
-                mend="write the numbers to try as UPPERCASE constants at the top of an editable Python file, such as "
+                hint="write the numbers to try as UPPERCASE constants at the top of an editable Python file, such as "
                 "LEARNING_RATE = 0.01, or choose another researcher",
             )  # fmt: skip
         stream.note("control: Optuna's TPE over the constants of the code; no language model is asked")

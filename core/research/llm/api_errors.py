@@ -96,8 +96,8 @@ def classify(error: Exception, server: Server, *, begun: bool = False) -> Except
         what = "it is not what the protocol says" if isinstance(error, (AttributeError, TypeError)) else str(error)
         return Transient(f"the answer is garbled: {one_line(what, 200)}")
     if type(error).__module__.partition(".")[0] == sdk.__name__:
-        mend = "check the key and its settings"
-        return ResearcherMisconfigured(one_line(str(error), 300), where=server.endpoint, mend=mend)
+        hint = "check the key and its settings"
+        return ResearcherMisconfigured(one_line(str(error), 300), where=server.endpoint, hint=hint)
     return error
 
 
@@ -155,18 +155,18 @@ def _judged(status: int, kind: str, said: str, server: Server, at_least: float =
     if status == 401 or kind in ("authentication_error", "invalid_api_key"):
         return _refused_key(said, server)
     if status == 402 or kind == "billing_error" or "credit balance" in said.lower():
-        mend = "add credit to the account of this key, then resume"
-        return ResearcherMisconfigured(f"the account cannot pay: {said}", where=endpoint, mend=mend)
+        hint = "add credit to the account of this key, then resume"
+        return ResearcherMisconfigured(f"the account cannot pay: {said}", where=endpoint, hint=hint)
     if status == 403 or kind == "permission_error":
-        mend = "use a key that is allowed to use this model, or choose another with --model"
-        return ResearcherMisconfigured(f"the key is not allowed to do this: {said}", where=endpoint, mend=mend)
+        hint = "use a key that is allowed to use this model, or choose another with --model"
+        return ResearcherMisconfigured(f"the key is not allowed to do this: {said}", where=endpoint, hint=hint)
     if status == 404 or kind == "not_found_error":
-        mend = f"choose a model that this key can use with --model, and check {server.base}"
-        return ResearcherMisconfigured(f"not found: {said}", where=endpoint, mend=mend)
+        hint = f"choose a model that this key can use with --model, and check {server.base}"
+        return ResearcherMisconfigured(f"not found: {said}", where=endpoint, hint=hint)
     if 200 <= status < 300:
         return Transient(f"the stream ended with an error: {_worded(kind)}{said}")
     if 300 <= status < 400:
-        return ResearcherMisconfigured(f"answers with HTTP {status}", where=endpoint, mend=f"check {server.base}")
+        return ResearcherMisconfigured(f"answers with HTTP {status}", where=endpoint, hint=f"check {server.base}")
     return _bad(said)
 
 
@@ -177,8 +177,8 @@ def _bad(said: str) -> BadRequest:
 def _refused_key(said: str, server: Server) -> KeyRefused:
     from core.research.llm import keys
 
-    mend = f'write a valid one into {keys.user_file()} as {server.key} = "…" (chmod 600), then resume'
-    return KeyRefused(f"the key is not accepted: {said}", where=server.endpoint, mend=mend)
+    hint = f'write a valid one into {keys.user_file()} as {server.key} = "…" (chmod 600), then resume'
+    return KeyRefused(f"the key is not accepted: {said}", where=server.endpoint, hint=hint)
 
 
 def _capped(said: str, kind: str) -> Transient | None:

@@ -206,13 +206,13 @@ class _Dialogue:
         if answer.stop == "declined":
             raise EditError(f"the model declined to answer{': ' + answer.detail if answer.detail else ''}")
         if answer.stop == "cut":
-            mend = "think shorter and make smaller edits, not whole files"
-            raise EditError("the answer was cut off: it grew too long", mend=mend)
+            hint = "think shorter and make smaller edits, not whole files"
+            raise EditError("the answer was cut off: it grew too long", hint=hint)
         use = next((u for u in answer.uses if u.name == prompt.PROPOSE["name"]), None)
         plain: Mapping[str, Any] | None
         if use is not None:
             if use.fault:
-                raise EditError(use.fault, mend="call propose again")
+                raise EditError(use.fault, hint="call propose again")
             plain = use.input
         elif answer.uses and way.tools:
             return None
@@ -221,7 +221,7 @@ class _Dialogue:
             if plain is None:
                 self.last = None
                 what = "the answer was empty" if answer.empty else "the answer was only words"
-                raise EditError(what, mend=prompt.NUDGE if way.tools else text_format.NUDGE)
+                raise EditError(what, hint=prompt.NUDGE if way.tools else text_format.NUDGE)
         return await self._checked(plain)
 
     async def _checked(self, plain: Mapping[str, Any]) -> Proposal:
@@ -233,9 +233,9 @@ class _Dialogue:
             await asyncio.to_thread(self.brief.check, proposal)
         except EditError as error:
             if again:
-                mend = "do not send it again: change the edits, or propose another experiment"
+                hint = "do not send it again: change the edits, or propose another experiment"
                 raise EditError(
-                    f"the same proposal again, and still: {error.what}", where=error.where, mend=mend
+                    f"the same proposal again, and still: {error.what}", where=error.where, hint=hint
                 ) from None
             raise
         return proposal
@@ -248,9 +248,9 @@ class _Dialogue:
         for number, use in enumerate(uses, 1):
             try:
                 if number > CALLS or looked > TOOL_ROUNDS:
-                    raise EditError("no more look-ups", mend="call propose now, with your best idea")
+                    raise EditError("no more look-ups", hint="call propose now, with your best idea")
                 if use.fault:
-                    raise EditError(use.fault, mend=f"call {one_line(use.name, 60)} again")
+                    raise EditError(use.fault, hint=f"call {one_line(use.name, 60)} again")
                 text = (
                     self._give_up(use)
                     if use.name == "give_up"
@@ -272,7 +272,7 @@ class _Dialogue:
             self.stream.note(error.what)
         if self.given_up >= GIVE_UPS:
             raise EditError(
-                "no more ideas may be dropped here", mend="call propose, with the simplest change you believe in"
+                "no more ideas may be dropped here", hint="call propose, with the simplest change you believe in"
             )
         return "It is noted. Choose another idea and call `propose`."
 

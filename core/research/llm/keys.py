@@ -53,7 +53,7 @@ def find(name: str, environ: Mapping[str, str] | None = None) -> Key | None:
     for key in found:
         if not (key.value.isascii() and key.value.isprintable() and len(key.value) <= LONGEST):
             raise ResearcherMisconfigured(
-                "the key holds characters that no key has", where=key.where, mend="copy the key again"
+                "the key holds characters that no key has", where=key.where, hint="copy the key again"
             )
     return next((key for key in found if key.value not in _refused), found[0] if found else None)
 
@@ -83,16 +83,16 @@ def _read(path: Path, *, private: bool) -> str:
             raw = file.read(65536)
     except OSError as error:
         raise ResearcherMisconfigured(
-            f"the file of the key cannot be read ({error.strerror})", where=str(path), mend="name a readable file"
+            f"the file of the key cannot be read ({error.strerror})", where=str(path), hint="name a readable file"
         ) from None
     if private and status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise ResearcherMisconfigured(
-            "others can read this file of keys", where=str(path), mend=f"close it with: chmod 600 {path}"
+            "others can read this file of keys", where=str(path), hint=f"close it with: chmod 600 {path}"
         )
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise ResearcherMisconfigured("is not UTF-8 text", where=str(path), mend="save it as UTF-8") from None
+        raise ResearcherMisconfigured("is not UTF-8 text", where=str(path), hint="save it as UTF-8") from None
 
 
 def _own(name: str) -> str:
@@ -103,9 +103,9 @@ def _own(name: str) -> str:
         data = tomli.loads(_read(path, private=True))
     except tomli.TOMLDecodeError as error:
         raise ResearcherMisconfigured(
-            f"the file of keys is no TOML: {error}", where=str(path), mend=f'write lines such as {name} = "…"'
+            f"the file of keys is no TOML: {error}", where=str(path), hint=f'write lines such as {name} = "…"'
         ) from None
     value = data.get(name, "")
     if not isinstance(value, str):
-        raise ResearcherMisconfigured(f"{name} is no text", where=str(path), mend=f'write {name} = "…"')
+        raise ResearcherMisconfigured(f"{name} is no text", where=str(path), hint=f'write {name} = "…"')
     return value.strip()

@@ -73,7 +73,7 @@ def told(brief: Brief, number: int) -> str:
     x = brief.state.experiments.get(number)
     if x is None or not x.hypothesis:
         last = max((n for n, y in brief.state.experiments.items() if y.hypothesis), default=BASELINE)
-        raise EditError(f"there is no experiment {number}", mend=f"give a number from {BASELINE} to {last}")
+        raise EditError(f"there is no experiment {number}", hint=f"give a number from {BASELINE} to {last}")
     parts = [line(x), f"hypothesis: {one_line(x.hypothesis)}"]
     if rationale := brief.rationale_of(number):
         parts.append(f"reasoning: {bounded(rationale, RATIONALE).strip()}")

@@ -121,7 +121,7 @@ def load(path: Path | None = None) -> Mapping[str, Price]:
         return _TABLE
     except (OSError, UnicodeDecodeError, tomli.TOMLDecodeError) as error:
         raise ResearcherMisconfigured(
-            f"the prices cannot be read: {error}", where=str(path), mend="correct the file, or remove it"
+            f"the prices cannot be read: {error}", where=str(path), hint="correct the file, or remove it"
         ) from None
     return {**_TABLE, **{model: _read(model, entry, path) for model, entry in data.items()}}
 
@@ -134,7 +134,7 @@ def _read(model: str, entry: object, path: Path) -> Price:
         what = f"{bad[0]!r} is not right" if bad else "input or output is missing"
         raise ResearcherMisconfigured(
             f"prices of {model!r}: {what}", where=str(path),
-            mend='write ["model-id"] and below it input = 4.0, output = 20.0 (dollars per million tokens)',
+            hint='write ["model-id"] and below it input = 4.0, output = 20.0 (dollars per million tokens)',
         )  # fmt: skip
     fresh, output = float(rates["input"]), float(rates["output"])
     read, write = rates.get("cache_read", fresh / 10), rates.get("cache_write", fresh * 1.25)

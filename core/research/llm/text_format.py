@@ -62,7 +62,7 @@ def read(text: str, files: Iterable[str]) -> Mapping[str, Any] | None:
     fields = _fields(text)
     hypothesis = fields.get("hypothesis") or _first_sentence(text)
     if not hypothesis:
-        raise EditError("there is a change, but no hypothesis", mend="write a line HYPOTHESIS: what changes and why")
+        raise EditError("there is a change, but no hypothesis", hint="write a line HYPOTHESIS: what changes and why")
     expected = _NUMBER.search(fields.get("expected", ""))
     return {
         "hypothesis": hypothesis,
@@ -120,9 +120,9 @@ def _blocks(text: str, known: list[str]) -> Iterator[dict[str, str]]:
         middle = _next(lines, at + 1, _MIDDLE)
         end = _next(lines, (middle or at) + 1, _REPLACE)
         if middle is None or end is None:
-            raise EditError("a SEARCH block is not closed", mend="end it with ======= and >>>>>>> REPLACE")
+            raise EditError("a SEARCH block is not closed", hint="end it with ======= and >>>>>>> REPLACE")
         if not path:
-            raise EditError("a SEARCH block has no path", mend="write the file's path on the line above it")
+            raise EditError("a SEARCH block has no path", hint="write the file's path on the line above it")
         search, replace = lines[at + 1 : middle], lines[middle + 1 : end]
         yield {"path": path, "search": _joined(search), "replace": _joined(replace)}
         at = end + 1

@@ -116,10 +116,10 @@ class Toolbox:
         if tool is None:
             known = ", ".join([*self._tools, "give_up", "propose"])
             stream.tool(f"{one_line(str(name), 60)}: there is no such tool")
-            raise EditError(f"there is no tool {one_line(str(name), 60)!r}", mend=f"the tools: {known}")
+            raise EditError(f"there is no tool {one_line(str(name), 60)!r}", hint=f"the tools: {known}")
         try:
             if not isinstance(input, Mapping):
-                raise EditError("the tool's input is no JSON object", mend=f"call {name} again")
+                raise EditError("the tool's input is no JSON object", hint=f"call {name} again")
             said, answer = await tool(input)
         except EditError as error:
             stream.tool(f"{name}: {one_line(error.what, 200)}")
@@ -157,7 +157,7 @@ class Toolbox:
     async def _read_experiment(self, input: Mapping[str, Any]) -> tuple[str, str]:
         number = whole(input, "experiment", 0)
         if number is None:
-            raise EditError('"experiment" is missing', mend="give the experiment's number")
+            raise EditError('"experiment" is missing', hint="give the experiment's number")
         return f"#{number}", fenced("experiment", bounded(lookup.told(self._brief, number), RESULT), number=number)
 
     async def _search_papers(self, input: Mapping[str, Any]) -> tuple[str, str]:
@@ -197,7 +197,7 @@ class Toolbox:
 
     def _library(self) -> papers.Library:
         if self._brief.papers is None:
-            raise EditError("there are no papers here", mend="go on without")
+            raise EditError("there are no papers here", hint="go on without")
         return self._brief.papers
 
     async def _notes(self, input: Mapping[str, Any]) -> tuple[str, str]:
@@ -209,7 +209,7 @@ class Toolbox:
         elif action == "read":
             said, kept = "read", notebook.read()
         else:
-            raise EditError('"action" is missing', mend="give read, add or replace")
+            raise EditError('"action" is missing', hint="give read, add or replace")
         return said, fenced("notebook", kept or "(empty)", characters=len(kept))
 
 
@@ -228,10 +228,10 @@ def text(input: Mapping[str, Any], name: str, default: str | None = None) -> str
     value = input.get(name)
     if value is None:
         if default is None:
-            raise EditError(f'"{name}" is missing', mend="give it as text")
+            raise EditError(f'"{name}" is missing', hint="give it as text")
         return default
     if not isinstance(value, str):
-        raise EditError(f'"{name}" is {type(value).__name__}, not text', mend="give it as text")
+        raise EditError(f'"{name}" is {type(value).__name__}, not text', hint="give it as text")
     return value
 
 
@@ -245,7 +245,7 @@ def whole(input: Mapping[str, Any], name: str, least: int) -> int | None:
     except (ValueError, OverflowError):
         number = math.nan
     if not number.is_integer() or number < least:
-        raise EditError(f'"{name}" is no whole number of at least {least}', mend="give a whole number")
+        raise EditError(f'"{name}" is no whole number of at least {least}', hint="give a whole number")
     return int(number)
 
 
@@ -254,7 +254,7 @@ def flag(input: Mapping[str, Any], name: str) -> bool:
     value = input.get(name)
     if value in (None, True, False, "true", "false"):
         return value in (True, "true")
-    raise EditError(f'"{name}" is neither true nor false', mend="give true or false")
+    raise EditError(f'"{name}" is neither true nor false', hint="give true or false")
 
 
 def choice(input: Mapping[str, Any], name: str, choices: tuple[str, ...]) -> str | None:
@@ -263,5 +263,5 @@ def choice(input: Mapping[str, Any], name: str, choices: tuple[str, ...]) -> str
     if value is None or value == "":
         return None
     if value not in choices:
-        raise EditError(f'"{name}" is {one_line(str(value), 60)!r}', mend=f"choose one of: {', '.join(choices)}")
+        raise EditError(f'"{name}" is {one_line(str(value), 60)!r}', hint=f"choose one of: {', '.join(choices)}")
     return str(value)

@@ -81,7 +81,7 @@ class Arxiv:
         """
         words = [w[:LETTERS] for w in re.findall(r"(?:(?:ti|au|abs|cat|all):)?[\w.-]*\w", query, re.ASCII)[:WORDS]]
         if not words:
-            raise EditError("the query holds no word that arXiv could look for", mend="use a few technical keywords")
+            raise EditError("the query holds no word that arXiv could look for", hint="use a few technical keywords")
         terms = [word if _FIELD.match(word) else f"all:{word}" for word in words]
         found: list[Entry] = []
         for glue in (" AND ", " OR ") if len(terms) > 1 else (" AND ",):
@@ -94,7 +94,7 @@ class Arxiv:
         """What arXiv says of one paper."""
         found, _ = await self._ask({"id_list": id})
         if not found:
-            raise EditError(f"arXiv has no paper {id}", mend="look for it with search_papers")
+            raise EditError(f"arXiv has no paper {id}", hint="look for it with search_papers")
         return found[0]
 
     async def pdf(self, id: str) -> Path:
@@ -130,7 +130,7 @@ class Arxiv:
     async def _fetch(self, address: str, target: Path, most: int) -> None:
         """One request, `delay` after the last one. Raises EditError; at once while arXiv is known to be offline."""
         if not self._address.startswith(("http://", "https://")):
-            raise EditError(f"arXiv cannot be asked: {self._address!r} is no address", mend="work without it")
+            raise EditError(f"arXiv cannot be asked: {self._address!r} is no address", hint="work without it")
         async with self._turn:
             why, when = self._offline
             if time.monotonic() - when < OFFLINE:
@@ -150,7 +150,7 @@ class Arxiv:
                 return
             why = one_line(str(answer["wrong"]), 200)
             if answer.get("status") in (400, 404):
-                raise EditError(f"arXiv does not find that: {why}", mend="look for it with search_papers")
+                raise EditError(f"arXiv does not find that: {why}", hint="look for it with search_papers")
             self._offline = (why, time.monotonic())
             raise _unreachable(why)
 
@@ -162,7 +162,7 @@ def _is_pdf(path: Path) -> bool:
 
 def _unreachable(why: str) -> EditError:
     return EditError(
-        f"arXiv is offline for us: it {why}", mend="search the local papers (where: local), or go on without; try later"
+        f"arXiv is offline for us: it {why}", hint="search the local papers (where: local), or go on without; try later"
     )
 
 
@@ -182,7 +182,7 @@ def _read(path: Path) -> list[Entry]:
     for item in feed.iter(f"{_ATOM}entry"):
         name = _said(item, "id")
         if "/api/errors" in name:
-            raise EditError(f"arXiv does not take the query: {_said(item, 'summary')[:200]}", mend="use plain keywords")
+            raise EditError(f"arXiv does not take the query: {_said(item, 'summary')[:200]}", hint="use plain keywords")
         id = paper_id(name.partition("/abs/")[2])
         if id:
             authors = tuple(one_line(_said(author, "name"), 80) for author in item.findall(f"{_ATOM}author"))

@@ -31,16 +31,16 @@ def read_lines(brief: Brief, path: str, first: int, last: int | None) -> tuple[s
     path = clean_path(path)
     if path not in files:
         raise EditError(
-            f"{one_line(path, 200)} cannot be read here", mend=f"what may be read: {', '.join(sorted(files)) or 'none'}"
+            f"{one_line(path, 200)} cannot be read here", hint=f"what may be read: {', '.join(sorted(files)) or 'none'}"
         )
     lines = files[path].split("\n")
     if lines and not lines[-1]:
         lines.pop()
     if first > max(1, len(lines)):
-        raise EditError(f"{path} has only {plural(len(lines), 'line')}", mend="ask for lines that it has")
+        raise EditError(f"{path} has only {plural(len(lines), 'line')}", hint="ask for lines that it has")
     end = min(len(lines), first + LINES - 1, last if last is not None else len(lines))
     if end < first <= len(lines):
-        raise EditError(f"line {last} comes before line {first}", mend="give the first line, then the last")
+        raise EditError(f"line {last} comes before line {first}", hint="give the first line, then the last")
     shown = "\n".join(f"{n:5d} | {clean(lines[n - 1])[:WIDTH]}" for n in range(first, end + 1))
     return path, shown, f"lines {first}-{end} of {len(lines):,}"
 
@@ -50,14 +50,14 @@ async def search(
 ) -> tuple[list[tuple[str, int, str]], bool]:
     """(path, line number, line) of each place, and whether there are more. Raises EditError: bad or slow pattern."""
     if not text.strip() or len(text) > PATTERN:
-        raise EditError(f"a search is 1 to {PATTERN} characters long", mend="search for a name or a short phrase")
+        raise EditError(f"a search is 1 to {PATTERN} characters long", hint="search for a name or a short phrase")
     files = readable(brief)
     if path:
         folder = path.rstrip("/") + "/"
         files = {name: body for name, body in files.items() if name == path or name.startswith(folder)}
         if not files:
             known = ", ".join(sorted(readable(brief))) or "none"
-            raise EditError(f"nothing that may be read is called {one_line(path, 200)}", mend=f"the files: {known}")
+            raise EditError(f"nothing that may be read is called {one_line(path, 200)}", hint=f"the files: {known}")
     if regex:
         places = await _by_expression(files, text, seconds)
     else:
@@ -73,10 +73,10 @@ async def _by_expression(files: Mapping[str, str], pattern: str, seconds: float)
     except TimeoutError:
         raise EditError(
             f"the search took longer than {seconds:g} s and was ended",
-            mend="use a simpler expression (no nested repeats), or search for plain text",
+            hint="use a simpler expression (no nested repeats), or search for plain text",
         ) from None
     except worker.ChildFailed as error:
-        raise EditError(f"the search failed: it {error}", mend="use a simpler expression, or plain text") from None
+        raise EditError(f"the search failed: it {error}", hint="use a simpler expression, or plain text") from None
     if "wrong" in answer:
-        raise EditError(f"no regular expression: {answer['wrong']}", mend="mend it, or search for plain text")
+        raise EditError(f"no regular expression: {answer['wrong']}", hint="mend it, or search for plain text")
     return [(str(path), int(number), str(line)) for path, number, line in answer["places"]]

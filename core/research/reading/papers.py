@@ -79,7 +79,7 @@ class Library:
         """Places in the local papers, best first, and what a reader should know of them (unreadable files)."""
         words = re.findall(r"\w+", query)[:20]
         if not words:
-            raise EditError("the query holds no word", mend="use a few technical keywords")
+            raise EditError("the query holds no word", hint="use a few technical keywords")
         known = await self._refresh()
         return await asyncio.to_thread(self._find, words, limit), known
 
@@ -99,7 +99,7 @@ class Library:
         """What arXiv says of one of its papers. Raises EditError."""
         id = paper_id(name)
         if id is None:
-            raise EditError(f"{one_line(name, 100)!r} is no arXiv identifier", mend="such as arxiv:2401.00001")
+            raise EditError(f"{one_line(name, 100)!r} is no arXiv identifier", hint="such as arxiv:2401.00001")
         return await self.arxiv.entry(id)
 
     # --- the index ---
@@ -184,14 +184,14 @@ class Library:
             if row is None:
                 names = [n for (n,) in db.execute("SELECT name FROM papers ORDER BY name LIMIT 40")]
                 known = ", ".join(names) or "none"
-                raise EditError(f"there is no paper {one_line(name, 100)!r}", mend=f"the papers: {known}")
+                raise EditError(f"there is no paper {one_line(name, 100)!r}", hint=f"the papers: {known}")
             title, total, read, wrong = row
             if wrong:
-                raise EditError(f"{name} cannot be read: {wrong}", mend="read another one")
+                raise EditError(f"{name} cannot be read: {wrong}", hint="read another one")
             found = db.execute("SELECT text FROM pages WHERE name = ? AND page = ?", (name, number)).fetchone()
         if found is None:
             limit = f" (of {total}; the others were not read)" if total > read else ""
-            raise EditError(f"{name} has {read} pages that can be read{limit}", mend="ask for one of them")
+            raise EditError(f"{name} has {read} pages that can be read{limit}", hint="ask for one of them")
         return Page(name, title, number, read, found[0], max(0, total - read))
 
     @contextmanager
@@ -206,13 +206,13 @@ class Library:
             except sqlite3.DatabaseError as error:
                 db.close()
                 if attempt == 2 or isinstance(error, sqlite3.OperationalError):
-                    raise EditError(f"the index of papers cannot be used ({error})", mend="go on without") from error
+                    raise EditError(f"the index of papers cannot be used ({error})", hint="go on without") from error
                 self._index.unlink(missing_ok=True)
         try:
             with db:
                 yield db
         except sqlite3.Error as error:
-            raise EditError(f"the index of papers cannot be used ({error})", mend="go on without papers") from error
+            raise EditError(f"the index of papers cannot be used ({error})", hint="go on without papers") from error
         finally:
             db.close()
 

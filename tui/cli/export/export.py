@@ -27,10 +27,10 @@ def export(arguments: Namespace, out: Output) -> int:
 
     if not (arguments.results or arguments.plot or arguments.json):
         raise UsageError(
-            "nothing to export", mend="name a file: --results results.tsv, --plot progress.png, --json session.json"
+            "nothing to export", hint="name a file: --results results.tsv, --plot progress.png, --json session.json"
         )
     if arguments.plot and Path(arguments.plot).suffix.lower() not in (".png", ".svg"):
-        raise UsageError(f"{arguments.plot!r} is neither .png nor .svg", mend="write --plot progress.png")
+        raise UsageError(f"{arguments.plot!r} is neither .png nor .svg", hint="write --plot progress.png")
     paths = session_of(arguments)
     state = read_state(paths)
     if arguments.results:

@@ -40,6 +40,6 @@ def unpacked() -> SessionPaths | None:
             shutil.rmtree(made, ignore_errors=True)
     except (OSError, tarfile.TarError) as error:
         raise SessionError(
-            f"the demo could not be unpacked ({error})", where=str(folder), mend="make room there, or mend its folder"
+            f"the demo could not be unpacked ({error})", where=str(folder), hint="make room there, or mend its folder"
         ) from error
     return paths

@@ -68,8 +68,8 @@ def idea(model: Model, number: int, width: int) -> Lines:
     section("Certificate", certificate(model, number))
     for refusal in details.refusals:
         section(f"Turned down before it ran (try {refusal.attempt})", refusal.reason)
-    for mend in details.mends:
-        section(f"Went back to be mended ({mend.attempt})", mend.reason)
+    for hint in details.mends:
+        section(f"Went back to be mended ({hint.attempt})", hint.reason)
     for check in details.checks:
         if not check.ok:
             section(f"Failed its check {check.name}", check.output)

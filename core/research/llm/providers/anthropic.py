@@ -60,7 +60,7 @@ class ClaudeResearcher(ModelResearcher):
         if found is None:
             raise ResearcherMisconfigured(
                 "no key for Claude", where="ANTHROPIC_API_KEY",
-                mend=f"set it, write it into {keys.user_file()}, or choose --researcher control (needs no key)",
+                hint=f"set it, write it into {keys.user_file()}, or choose --researcher control (needs no key)",
             )  # fmt: skip
         base = self.base_url("ANTHROPIC_BASE_URL", os.environ)
         timeout = anthropic.Timeout(read_seconds, connect=min(10.0, read_seconds))
@@ -135,7 +135,7 @@ class ClaudeResearcher(ModelResearcher):
         info = choose(known)
         if info is None:
             raise ResearcherMisconfigured(
-                "the key's account lists no model", where=str(self.client.base_url), mend="name one with --model"
+                "the key's account lists no model", where=str(self.client.base_url), hint="name one with --model"
             )
         stream.note(f"model: {one_line(info.id, 80)}, the newest of its line that this key can use")
         self.asked, self.model = _described(info.id, info), info.id

@@ -63,7 +63,7 @@ class ModelResearcher(ABC):
         except TooLong as error:  # the brief alone: only a person can make it shorter
             raise ResearcherMisconfigured(
                 f"the request is refused: {error}", where=self.model or "",
-                mend="fewer or smaller `read` files in program.md, or another model with --model",
+                hint="fewer or smaller `read` files in program.md, or another model with --model",
             ) from error  # fmt: skip
 
     def ended(self, state: State, experiment: int) -> str | None:
@@ -107,9 +107,9 @@ class ModelResearcher(ABC):
                 elif isinstance(error, TooLong):
                     raise
                 else:
-                    mend = "choose another model with --model, or another server"
+                    hint = "choose another model with --model, or another server"
                     what = f"the request is refused: {error}"
-                    raise ResearcherMisconfigured(what, where=self.model or "", mend=mend) from error
+                    raise ResearcherMisconfigured(what, where=self.model or "", hint=hint) from error
 
     def charge(
         self, stream: Stream, *, fresh: int, output: int, cache_read: int, cache_write: int = 0, cache_hour: int = 0,
@@ -135,7 +135,7 @@ class ModelResearcher(ABC):
         """The address in an environment variable. Raises ResearcherMisconfigured when it is none."""
         base = environ.get(variable, "").strip() or None
         if base and not base.startswith(("http://", "https://")):
-            raise ResearcherMisconfigured(f"{base!r} is no address", where=variable, mend="start it with https://")
+            raise ResearcherMisconfigured(f"{base!r} is no address", where=variable, hint="start it with https://")
         return base
 
     async def with_models(self, error: ResearcherMisconfigured) -> ResearcherMisconfigured:
@@ -147,8 +147,8 @@ class ModelResearcher(ABC):
         except Exception:  # whatever is wrong here, the first error is the one to tell
             return error
         names = ", ".join(one_line(str(name), 60) for name in known[:12])
-        mend = f"choose one of these with --model: {names}" if names else error.mend
-        return ResearcherMisconfigured(error.what, where=error.where, mend=mend)
+        hint = f"choose one of these with --model: {names}" if names else error.hint
+        return ResearcherMisconfigured(error.what, where=error.where, hint=hint)
 
 
 async def listed(models: AsyncIterable[Any]) -> list[Any]:
@@ -168,5 +168,5 @@ def cannot_connect(error: Exception, sdk: str, base: str) -> ResearcherMisconfig
     """A broken proxy setting or certificate file, told in the library's words."""
     return ResearcherMisconfigured(
         f"the client cannot be made: {one_line(str(error), 300)}", where=sdk,
-        mend=f"check {base}, the proxy and the certificate settings of this shell",
+        hint=f"check {base}, the proxy and the certificate settings of this shell",
     )  # fmt: skip

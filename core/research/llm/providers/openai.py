@@ -68,14 +68,14 @@ class OpenAIResearcher(ModelResearcher):
         if key is None and base is None:
             raise ResearcherMisconfigured(
                 "no key for OpenAI", where="OPENAI_API_KEY",
-                mend=f"set it, write it into {keys.user_file()}, or name a server of your own with OPENAI_BASE_URL",
+                hint=f"set it, write it into {keys.user_file()}, or name a server of your own with OPENAI_BASE_URL",
             )  # fmt: skip
         try:
             import openai
         except ImportError:
             raise ResearcherMisconfigured(
                 "the package openai is not installed",
-                mend=f"install it with: {invocation.install(*invocation.requirements('openai'))}",
+                hint=f"install it with: {invocation.install(*invocation.requirements('openai'))}",
             ) from None
         timeout = openai.Timeout(read_seconds, connect=min(10.0, read_seconds))
         try:
@@ -152,7 +152,7 @@ class OpenAIResearcher(ModelResearcher):
         except BadRequest as error:
             raise ResearcherMisconfigured(
                 f"the list of models cannot be had: {error}", where=str(self.client.base_url),
-                mend="name a model with --model",
+                hint="name a model with --model",
             ) from error  # fmt: skip
 
     async def _list(self) -> list[Any]:
@@ -174,11 +174,11 @@ def choose(known: Sequence[Any], endpoint: str) -> str:
         return str(min(gpts, key=lambda g: (_LINES.get(g[0][2] or "", 2), -float(g[0][1])))[1])
     chats = [m for m in known if not _NO_CHAT.search(m.id)]
     if not chats:
-        raise ResearcherMisconfigured("the server lists no model", where=endpoint, mend="name one with --model")
+        raise ResearcherMisconfigured("the server lists no model", where=endpoint, hint="name one with --model")
     if len(chats) > CHOSEN_FROM:
         some = ", ".join(one_line(m.id, 60) for m in chats[:6])
-        mend = f"name one with --model, such as {some}"
-        raise ResearcherMisconfigured(f"the server offers {len(chats)} models", where=endpoint, mend=mend)
+        hint = f"name one with --model, such as {some}"
+        raise ResearcherMisconfigured(f"the server offers {len(chats)} models", where=endpoint, hint=hint)
     return str(max(chats, key=lambda m: getattr(m, "created", None) or 0).id)
 
 
