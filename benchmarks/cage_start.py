@@ -32,8 +32,17 @@ def spec(base: Path, number: int, tier: Tier) -> JobSpec:
     env = run_environment(base)
     argv = tuple(resolve_command("python -I -S job.py", env, base / "tree"))
     hidden = Path(os.__file__).with_name("this.py")  # a file among the interpreter's own, as a corpus package's text is
-    spec = SandboxSpec(base / "tree", readable=readable_roots(env, argv), hidden=(hidden,), tier=tier)
-    return JobSpec(1, base / f"run{number}", argv, base / "tree", env, sandbox=spec, plain=True, seconds=30.0)
+    spec = SandboxSpec(worktree=base / "tree", readable=readable_roots(env, argv), hidden=(hidden,), tier=tier)
+    return JobSpec(
+        run=1,
+        folder=base / f"run{number}",
+        argv=argv,
+        cwd=base / "tree",
+        env=env,
+        sandbox=spec,
+        plain=True,
+        seconds=30.0,
+    )
 
 
 async def one(base: Path, number: int, tier: Tier) -> float:

@@ -345,7 +345,9 @@ def errors(times: int) -> None:
             verdict = "provisional"
             while verdict in ("provisional", "quarantined"):
                 values = (*values, dice.gauss(effect, 1))
-                verdict = judge(METRIC, leader, Sample(values), Noise(sigma, 8, sigma, sigma), Policy()).verdict
+                verdict = judge(
+                    METRIC, leader, Sample(values), Noise(sigma=sigma, df=8, low=sigma, high=sigma), Policy()
+                ).verdict
             kept += verdict == "kept"
             once += verdict == "kept" and len(values) == 1
             runs += len(values)

@@ -55,13 +55,24 @@ def session(count: int, seed: int = 1) -> State:
     budget: dict[str, float | int | None] = {}
     say(
         e.SessionStarted(
-            "bench", "/p", "b", "c0", "val_bpb", "min", False, "5m", budget, ("nanotrain/train.py",), 1, ""
+            session="bench",
+            project="/p",
+            branch="b",
+            commit="c0",
+            metric="val_bpb",
+            direction="min",
+            self_reported=False,
+            run_budget="5m",
+            budget=budget,
+            edit=("nanotrain/train.py",),
+            seed=1,
+            version="",
         )
     )
-    say(e.ExperimentStarted(0, 0, "c0", "baseline"))
+    say(e.ExperimentStarted(experiment=0, parent=0, parent_commit="c0", researcher="baseline"))
     say(e.Calibrated(best, 0.002, (1.998, 2.0, 2.002)))
     for n in range(1, count + 1):
-        say(e.ExperimentStarted(n, state.best, "c", "claude", "model"))
+        say(e.ExperimentStarted(experiment=n, parent=state.best, parent_commit="c", researcher="claude", model="model"))
         what = draw.choice(NAMES)
         words = (
             f"Change the {what} by a factor of {draw.uniform(0.3, 3):.2f}: what #{max(0, n - 3)} showed of it "
@@ -69,16 +80,40 @@ def session(count: int, seed: int = 1) -> State:
         )
         extra = {"ideas": [f"Tie the {draw.choice(NAMES)} to {n} steps"]} if n % 9 == 0 else {}
         kind = draw.choice(KINDS)
-        say(e.Proposed(n, words, "why", -0.004, kind, "", ("nanotrain/train.py",), 2, 2, 60.0, extra, (), "model"))
+        say(
+            e.Proposed(
+                experiment=n,
+                hypothesis=words,
+                rationale="why",
+                expected=-0.004,
+                kind=kind,
+                diff="",
+                files=("nanotrain/train.py",),
+                added=2,
+                removed=2,
+                seconds=60.0,
+                extra=extra,
+                edits=(),
+                model="model",
+            )
+        )
         say(e.Committed(n, f"c{n}", "c"))
         if n % 12 == 0:
-            say(e.Judged(n, "crashed", None, None, "ValueError: shapes do not match: (64, 128) and (128, 64)"))
+            say(
+                e.Judged(
+                    experiment=n,
+                    verdict="crashed",
+                    metric=None,
+                    delta=None,
+                    reason="ValueError: shapes do not match: (64, 128) and (128, 64)",
+                )
+            )
         elif n % 25 == 1 and n > 1:
-            say(e.Judged(n, "kept", best - 0.003, -0.003, "over 3 sigma"))
+            say(e.Judged(experiment=n, verdict="kept", metric=best - 0.003, delta=-0.003, reason="over 3 sigma"))
             best -= 0.003
         else:
             delta = draw.uniform(-0.003, 0.05)
-            say(e.Judged(n, "discarded", best + delta, delta, "no better"))
+            say(e.Judged(experiment=n, verdict="discarded", metric=best + delta, delta=delta, reason="no better"))
     return state
 
 

@@ -84,7 +84,13 @@ class Story:
         clock += 0.5
         yield clock, [e.Preparing("the data")]
         clock += 2.0
-        yield clock, [e.StateChanged("running"), e.ExperimentStarted(0, 0, commit_name(0), "baseline")]
+        yield (
+            clock,
+            [
+                e.StateChanged("running"),
+                e.ExperimentStarted(experiment=0, parent=0, parent_commit=commit_name(0), researcher="baseline"),
+            ],
+        )
         values = tuple(round(BASELINE_METRIC + self.sigma * step, 6) for step in (-1.0, 0.0, 1.0))
         for run, value in enumerate(values, 1):
             yield from self._run(run, 0, "baseline", commit_name(0), clock, value, "done")
@@ -121,13 +127,24 @@ class Story:
 
     def _started(self) -> e.SessionStarted:
         return e.SessionStarted(
-            self.name, self.project, f"autoresearch/{self.name}", commit_name(0), "val_bpb", self.direction, False,
-            "20s", {"hours": None, "experiments": self.experiments, "usd": None}, ("train.py",), self.seed,
-            "0.1.0", PROGRAM.format(experiments=self.experiments),
+            session=self.name, project=self.project, branch=f"autoresearch/{self.name}", commit=commit_name(0),
+            metric="val_bpb", direction=self.direction, self_reported=False,
+            run_budget="20s", budget={"hours": None, "experiments": self.experiments, "usd": None},
+            edit=("train.py",), seed=self.seed,
+            version="0.1.0", program=PROGRAM.format(experiments=self.experiments),
         )  # fmt: skip
 
     def _engine(self) -> e.EngineStarted:
-        return e.EngineStarted(4321, "boot", self.researcher, self.model, ("cpu0", "cpu1"), "A", "", "cpu, 2 cores")
+        return e.EngineStarted(
+            pid=4321,
+            boot_id="boot",
+            researcher=self.researcher,
+            model=self.model,
+            slots=("cpu0", "cpu1"),
+            sandbox="A",
+            sandbox_note="",
+            device="cpu, 2 cores",
+        )
 
     def _metric(self, verdict: e.Verdict, best: float, draw: random.Random) -> float | None:
         better = -1.0 if self.direction == "min" else 1.0
@@ -140,25 +157,41 @@ class Story:
         return None
 
     def _thinking(self, number: int, parent: int) -> e.ExperimentStarted:
-        return e.ExperimentStarted(number, parent, commit_name(parent), self.researcher, self.model)
+        return e.ExperimentStarted(
+            experiment=number,
+            parent=parent,
+            parent_commit=commit_name(parent),
+            researcher=self.researcher,
+            model=self.model,
+        )
 
     def _experiment(self, number: int, parent: int, clock: float, verdict: e.Verdict) -> Iterator[Moment]:
         hypothesis, kind = self.hypotheses[(number - 1) % len(self.hypotheses)]
         proposed = e.Proposed(
-            number, hypothesis, f"Because of what #{parent} showed.", -0.005, kind, diff_text(number), ("train.py",),
-            2, 1, 3.0, edits=({"path": "train.py", "search": "A = 1", "replace": f"A = {number}"},),
+            experiment=number, hypothesis=hypothesis, rationale=f"Because of what #{parent} showed.", expected=-0.005,
+            kind=kind, diff=diff_text(number), files=("train.py",),
+            added=2, removed=1, seconds=3.0, edits=({"path": "train.py", "search": "A = 1",
+            "replace": f"A = {number}"},),
         )  # fmt: skip
-        spent = e.Spent(number, 12_000, 800, 9_000, self.usd)
+        spent = e.Spent(experiment=number, input_tokens=12_000, output_tokens=800, cached_tokens=9_000, usd=self.usd)
         yield clock, [self._thinking(number, parent)]
         if verdict == "rejected":
             yield clock + 1, [e.ProposalRefused(number, 1, "README.md is not among the editable files")]
             yield clock + 3, [proposed, spent]
             return
         commit = e.Committed(number, commit_name(number), commit_name(parent))
-        yield clock + 3, [proposed, spent, commit, e.Checked(number, "smoke", True, 0.4)]
+        yield clock + 3, [proposed, spent, commit, e.Checked(experiment=number, name="smoke", ok=True, seconds=0.4)]
 
     def _run_started(self, run: int, number: int, kind: e.RunKind, commit: str) -> e.RunStarted:
-        return e.RunStarted(run, number, kind, f"cpu{run % 2}", self.seed + run, commit, "20s")
+        return e.RunStarted(
+            run=run,
+            experiment=number,
+            kind=kind,
+            slot=f"cpu{run % 2}",
+            seed=self.seed + run,
+            commit=commit,
+            budget="20s",
+        )
 
     def _run(
         self, run: int, number: int, kind: e.RunKind, commit: str, clock: float, metric: float | None, ended: e.Ended
@@ -171,8 +204,10 @@ class Story:
             clock + 1 + seconds,
             [
                 e.RunFinished(
-                    run, number, ended, metric, seconds, seconds + 1.4, 0 if ended == "done" else 1, 800, 819_200,
-                    "" if ended == "done" else "ValueError: shapes", tail, 400_000_000, gap=0.3 if run > 2 else None,
+                    run=run, experiment=number, ended=ended, metric=metric, seconds=seconds,
+                    wall_seconds=seconds + 1.4, exit_code=0 if ended == "done" else 1, steps=800, tokens=819_200,
+                    reason="" if ended == "done" else "ValueError: shapes", log_tail=tail, peak_memory=400_000_000,
+                    gap=0.3 if run > 2 else None,
                 )
             ],
         )  # fmt: skip
@@ -190,7 +225,7 @@ class Story:
             "abandoned": "the engine ended while it ran",
         }[verdict]
         commit = None if verdict in ("rejected", "skipped") else commit_name(number)
-        return e.Judged(number, verdict, metric, delta, reason, commit)
+        return e.Judged(experiment=number, verdict=verdict, metric=metric, delta=delta, reason=reason, commit=commit)
 
 
 def commit_name(experiment: int) -> str:

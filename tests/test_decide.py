@@ -24,7 +24,7 @@ from core.stats.decide import EFFECTS, Decision, Policy, believe, judge, refresh
 from core.stats.noise import Noise, estimate, from_normal, to_normal
 
 LOSS = Metric("loss")
-QUIET = Noise(1.0, 50, 0.9, 1.1)  # sigma 1, well known
+QUIET = Noise(sigma=1.0, df=50, low=0.9, high=1.1)  # sigma 1, well known
 values = st.floats(-50, 50)
 results = st.lists(values, min_size=1, max_size=4).map(tuple)
 policies = st.builds(
@@ -120,7 +120,7 @@ def test_unit_zero_and_direction_do_not_matter(
         def moved(sample: tuple[float, ...]) -> Sample:
             return Sample(tuple(sign * unit * v + zero for v in sample))
 
-        noise = Noise(unit, 9, unit, unit)
+        noise = Noise(sigma=unit, df=9, low=unit, high=unit)
         there = replace(policy, min_effect=policy.min_effect * unit)
         return judge(Metric("m", towards), moved(old), moved(new), noise, there, lines_saved=saved).verdict
 

@@ -80,8 +80,8 @@ def test_a_fork_of_a_discarded_experiment_has_a_branch() -> None:
     number = state.next_experiment
     for body in (
         e.BaseChanged(discarded),
-        e.ExperimentStarted(number, discarded, "abc", "scripted"),
-        e.Judged(number, "provisional", 1.9, -0.1, "maybe"),
+        e.ExperimentStarted(experiment=number, parent=discarded, parent_commit="abc", researcher="scripted"),
+        e.Judged(experiment=number, verdict="provisional", metric=1.9, delta=-0.1, reason="maybe"),
     ):
         fold(state, Event(state.seq + 1, state.time, body))
     lanes = {b.number: b for b in views.lineage(state)}
@@ -91,7 +91,10 @@ def test_a_fork_of_a_discarded_experiment_has_a_branch() -> None:
 def test_a_chain_of_thousands_is_no_recursion() -> None:
     state = state_of(1)
     for number in range(2, 2002):
-        for body in (e.ExperimentStarted(number, number - 1, "abc", "x"), e.Judged(number, "kept", 2.0, 0.0, "")):
+        for body in (
+            e.ExperimentStarted(experiment=number, parent=number - 1, parent_commit="abc", researcher="x"),
+            e.Judged(experiment=number, verdict="kept", metric=2.0, delta=0.0, reason=""),
+        ):
             fold(state, Event(state.seq + 1, state.time, body))
     assert len(views.lineage(state)) == 2002
 

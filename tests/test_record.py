@@ -91,10 +91,15 @@ def _more(state: State, *bodies: e.Body) -> State:
 
 def test_what_a_person_changes_is_in_the_state() -> None:
     state = folded(story_events(experiments=6))  # 1 and 5 are kept
-    state = _more(state, e.GuidanceQueued(1, "try a smaller batch", idea=True), e.GuidanceEdited(1, "try less"))
+    state = _more(
+        state, e.GuidanceQueued(guidance=1, text="try a smaller batch", idea=True), e.GuidanceEdited(1, "try less")
+    )
     assert (state.guidance[1].text, state.guidance[1].idea) == ("try less", True)
     state = _more(
-        state, e.ApprovalModeChanged(True), e.BaseChanged(3), e.ExperimentStarted(7, 3, "c", "x", forked=True)
+        state,
+        e.ApprovalModeChanged(True),
+        e.BaseChanged(3),
+        e.ExperimentStarted(experiment=7, parent=3, parent_commit="c", researcher="x", forked=True),
     )
     assert state.approve and state.parent == 3 and state.best == 5 and state.experiments[7].forked
     state = _more(state, e.ResearcherChanged("claude", "m"), e.SlotsChanged(("cpu0",)), e.BudgetChanged({"usd": 3.0}))
@@ -104,7 +109,7 @@ def test_what_a_person_changes_is_in_the_state() -> None:
     assert (state.program, state.program_changes) == (before, 0) and "not TOML" in state.notes[-1].text
     state = _more(state, e.ProgramChanged("-a\n+b\n", "new"))
     assert (state.program, state.program_changes) == ("new", 1)
-    state = _more(state, e.Judged(7, "kept", 1.0, -0.5, "better"))
+    state = _more(state, e.Judged(experiment=7, verdict="kept", metric=1.0, delta=-0.5, reason="better"))
     assert state.best == 7 and state.base is None, "a fork that leads is what proposals build on anyway"
 
 

@@ -68,9 +68,31 @@ def test_how_far_a_number_can_be_trusted_is_said() -> None:
     state = session(experiments=12)
     best = state.best
     own = [
-        Event(0, 0.0, e.HiddenScored(best, 1.5, 4.2, "#5 gains 4.2σ less on the hidden slice than on the visible one")),
         Event(
-            0, 0.0, e.Certified(best, "refuted", 0.2, 0.8, 0.01, -0.1, math.inf, 8, "c.json", "z 0.80 is under 2.33")
+            0,
+            0.0,
+            e.HiddenScored(
+                experiment=best,
+                metric=1.5,
+                gap=4.2,
+                warning="#5 gains 4.2σ less on the hidden slice than on the visible one",
+            ),
+        ),
+        Event(
+            0,
+            0.0,
+            e.Certified(
+                experiment=best,
+                outcome="refuted",
+                p=0.2,
+                z=0.8,
+                gain=0.01,
+                low=-0.1,
+                high=math.inf,
+                runs=8,
+                file="c.json",
+                reason="z 0.80 is under 2.33",
+            ),
         ),
     ]
     shown = views.show(state, best, own)
@@ -79,7 +101,7 @@ def test_how_far_a_number_can_be_trusted_is_said() -> None:
     said = dict(views.trust_lines(shown))
     assert "4.2σ smaller there; #5 gains" in said["hidden"] and "refuted (p 0.2)" in said["certified"]
     assert "from 1 run" in said["number"] or "runs" in said["number"]
-    for fact in (*(event.body for event in own), e.NoiseEstimated(0.004, 0.002, math.inf, 1.0)):
+    for fact in (*(event.body for event in own), e.NoiseEstimated(sigma=0.004, low=0.002, high=math.inf, df=1.0)):
         fold(state, Event(state.seq + 1, state.time, fact))
     trust = views.status(state, False, state.time)["trust"]
     assert trust["noise"] == {"sigma": 0.004, "low": 0.002, "high": None, "df": 1.0}
@@ -92,7 +114,17 @@ def test_the_best_leads_its_table_though_what_came_after_corrected_it() -> None:
     best, earlier = state.best, state.experiments[state.best].metric
     assert earlier is not None
     late = max(n for n, x in state.experiments.items() if x.verdict == "discarded")
-    worse = e.Judged(late, "discarded", 9.9, 7.9, "no better", runs=1, leader=1.999, leader_runs=3.0, leader_results=1)
+    worse = e.Judged(
+        experiment=late,
+        verdict="discarded",
+        metric=9.9,
+        delta=7.9,
+        reason="no better",
+        runs=1,
+        leader=1.999,
+        leader_runs=3.0,
+        leader_results=1,
+    )
     fold(state, Event(state.seq + 1, state.time, worse))
     assert state.best_metric == state.experiments[best].metric == 1.999 != earlier
     assert views.leaderboard(state)[0]["experiment"] == best
@@ -194,7 +226,9 @@ def test_show_takes_the_last_diff_and_both_kinds_of_reasoning() -> None:
             "device",
         ]
     ]
-    rebased = Event(999, 0.0, e.Rebased(1, 0, "a", "b", "diff --git a/x b/x\n+new\n"))
+    rebased = Event(
+        999, 0.0, e.Rebased(experiment=1, parent=0, parent_commit="a", commit="b", diff="diff --git a/x b/x\n+new\n")
+    )
     assert "+new" in views.show(state, 1, [*own, rebased])["diff"]
     with pytest.raises(KeyError):
         views.show(state, 77, [])
@@ -214,7 +248,13 @@ def test_every_kind_of_event_is_known_to_the_sentences() -> None:
 
 
 def test_a_check_that_failed_shows_the_end_of_its_output() -> None:
-    event = Event(1, 0.0, e.Checked(3, "smoke", False, 1.0, "Traceback\n\x1b[1mValueError: bad\x1b[0m\n"))
+    event = Event(
+        1,
+        0.0,
+        e.Checked(
+            experiment=3, name="smoke", ok=False, seconds=1.0, output="Traceback\n\x1b[1mValueError: bad\x1b[0m\n"
+        ),
+    )
     assert views.sentence(event) == "#3 failed its check smoke: ValueError: bad"
 
 
@@ -247,8 +287,8 @@ def test_the_chart() -> None:
 def test_one_explosion_does_not_flatten_the_chart() -> None:
     events = story_events(experiments=3)
     events += [
-        Event(1000, 0.0, e.ExperimentStarted(50, 0, "a", "x")),
-        Event(1001, 0.0, e.Judged(50, "discarded", 1e9, 1e9, "exploded")),
+        Event(1000, 0.0, e.ExperimentStarted(experiment=50, parent=0, parent_commit="a", researcher="x")),
+        Event(1001, 0.0, e.Judged(experiment=50, verdict="discarded", metric=1e9, delta=1e9, reason="exploded")),
     ]
     low, high = views.chart(state_of(events)).range()
     assert high - low < 1.0

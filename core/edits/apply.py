@@ -310,14 +310,14 @@ def _edit_from_plain(plain: object, number: int) -> Edit:
         raise EditError(f'edit {number} has no "path"')
     search, replacement, content = plain.get("search"), plain.get("replace"), plain.get("content")
     if content is not None and not search and not replacement:
-        return Edit(path, content=content)
+        return Edit(path=path, content=content)
     if content is None and (search is None or replacement is None):
         missing = "search" if search is None else "replace"
         raise EditError(
             f'edit {number} has no "{missing}"', where=_one_line(path)[:200],
             hint='give "search" and "replace", or "content" for the whole file',
         )  # fmt: skip
-    return Edit(path, search, replacement, content)
+    return Edit(path=path, search=search, replace=replacement, content=content)
 
 
 def proposal_to_plain(proposal: Proposal) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def edits_from_patch(patch: str, files: Mapping[str, str], prefix: str = "") -> 
             raise EditError("the patch makes this file, and it exists already", where=path, hint=_HINT)
         if path in edits:
             raise EditError("the patch changes this file in two places of its own", where=path, hint="join them")
-        edits[path] = Edit(path, content=_apply(files.get(path, ""), part.hunks, path))
+        edits[path] = Edit(path=path, content=_apply(files.get(path, ""), part.hunks, path))
     return tuple(edits.values())
 
 

@@ -215,7 +215,11 @@ class Loop:
 
     async def _baseline(self) -> None:
         if BASELINE not in self.state.experiments:
-            await self.journal.write(e.ExperimentStarted(BASELINE, BASELINE, self.setup.commit, "baseline"))
+            await self.journal.write(
+                e.ExperimentStarted(
+                    experiment=BASELINE, parent=BASELINE, parent_commit=self.setup.commit, researcher="baseline"
+                )
+            )
         await self._adopt(BASELINE)
         missing = self.settings.program.baseline_runs - len(self._values())
         runs = [asyncio.create_task(self._baseline_run()) for _ in range(missing)]
@@ -238,7 +242,7 @@ class Loop:
         mean, sigma = calibrate(values)
         await self.journal.write(e.Calibrated(mean, sigma, tuple(values)))
         noise = self.judge.noise(self.state)
-        await self.journal.write(e.NoiseEstimated(noise.sigma, noise.low, noise.high, noise.df))
+        await self.journal.write(e.NoiseEstimated(sigma=noise.sigma, low=noise.low, high=noise.high, df=noise.df))
         await self.runs.score_hidden(BASELINE)
 
     async def _baseline_run(self) -> e.RunFinished:
@@ -332,7 +336,7 @@ class Loop:
                 await self.judge.failed(x, False, reason)
                 return False
         if not self.settings.program.checks and not done:
-            await self.journal.write(e.Checked(number, "parse", True, 0.0))
+            await self.journal.write(e.Checked(experiment=number, name="parse", ok=True, seconds=0.0))
         return True
 
     async def _approved(self, number: int) -> bool:

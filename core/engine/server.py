@@ -128,7 +128,7 @@ class Server:
 
     def _greet(self, outbox: _Outbox, hello: wire.Hello) -> None:
         state = self._journal.state
-        outbox.message(wire.Welcome(wire.PROTOCOL, self._session, os.getpid(), state.seq))
+        outbox.message(wire.Welcome(protocol=wire.PROTOCOL, session=self._session, pid=os.getpid(), seq=state.seq))
         if state.seq - hello.since > TAIL_LIMIT:
             outbox.message(wire.Resync(hello.since))
         elif state.seq > hello.since:

@@ -36,7 +36,9 @@ class Judge:
 
     async def settle(self, experiment: int, verdict: e.Verdict, reason: str) -> None:
         """A verdict that needs no comparison."""
-        await self._journal.write(e.Judged(experiment, verdict, None, None, reason))
+        await self._journal.write(
+            e.Judged(experiment=experiment, verdict=verdict, metric=None, delta=None, reason=reason)
+        )
 
     async def judge(self, experiment: int, *, skipped: bool = False) -> Next:
         """The verdict on all runs so far, logged and in git, and what is to be done next."""
@@ -91,7 +93,9 @@ class Judge:
         if moved and decision.verdict != "discarded":
             return await self._rebase(x, decision)
         if off and len(x.values) == 1 and noise.sigma > 0:
-            decision = Decision("provisional", decision.delta, f"{off}: repeated, not judged", "both")
+            decision = Decision(
+                verdict="provisional", delta=decision.delta, reason=f"{off}: repeated, not judged", repeat="both"
+            )
         against = "" if incumbent.number == BASELINE else f" (against #{incumbent.number})"
         then = await self._log(x, decision, noise, against)
         if x.forked and then == "done" and decision.verdict == "discarded":
@@ -116,20 +120,22 @@ class Judge:
         number = claim.number if claim else x.sample.mean
         facts: list[e.Body] = [
             e.Judged(
-                x.number,
-                verdict,
-                number,
-                decision.delta,
-                word + decision.reason + against,
-                x.commit,
-                len(x.values),
-                claim.number if claim else None,
-                claim.runs if claim else 0.0,
-                *((leader.number, leader.runs, leader.results) if leader else ()),
+                experiment=x.number,
+                verdict=verdict,
+                metric=number,
+                delta=decision.delta,
+                reason=word + decision.reason + against,
+                commit=x.commit,
+                runs=len(x.values),
+                claim=claim.number if claim else None,
+                claim_runs=claim.runs if claim else 0.0,
+                leader=leader.number if leader else None,
+                leader_runs=leader.runs if leader else 0.0,
+                leader_results=leader.results if leader else 0,
             )
         ]
         if state.noise is None or state.noise.df != noise.df:
-            facts.append(e.NoiseEstimated(noise.sigma, noise.low, noise.high, noise.df))
+            facts.append(e.NoiseEstimated(sigma=noise.sigma, low=noise.low, high=noise.high, df=noise.df))
         await self._journal.write(*facts)
         if verdict == "kept":
             await self.follow()
@@ -163,13 +169,28 @@ class Judge:
             reason = (
                 f"better than its parent {who(x.parent)}, but in conflict with the new best #{best}: {conflict.what}"
             )
-            await self._journal.write(e.Judged(x.number, "discarded", value, decision.delta, reason, commit))
+            await self._journal.write(
+                e.Judged(
+                    experiment=x.number,
+                    verdict="discarded",
+                    metric=value,
+                    delta=decision.delta,
+                    reason=reason,
+                    commit=commit,
+                )
+            )
             return "done"
         if not diff.strip():
             reason = f"the new best #{best} already holds this change"
-            await self._journal.write(e.Judged(x.number, "discarded", value, None, reason, commit))
+            await self._journal.write(
+                e.Judged(
+                    experiment=x.number, verdict="discarded", metric=value, delta=None, reason=reason, commit=commit
+                )
+            )
             return "done"
-        await self._journal.write(e.Rebased(x.number, best, onto, new, diff))
+        await self._journal.write(
+            e.Rebased(experiment=x.number, parent=best, parent_commit=onto, commit=new, diff=diff)
+        )
         await asyncio.to_thread(repo.keep_ref, self._setup.paths.name, x.number, new)
         return "rebased"
 

@@ -35,7 +35,7 @@ _LONGEST_NAME = 64  # bytes of TMPDIR; a local socket's path has 107
 _KILL_PATIENCE = 15.0  # seconds a shim has to end its job before it is ended itself
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
     """One run to make. Limits in bytes and counts, 0 or None for none; `seconds` or `steps` is its budget.
 
@@ -69,7 +69,7 @@ class JobSpec:
         return self.folder / "out"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobResult:
     """How a run ended. `seconds` is its clock, `wall_seconds` from process start, both as the harness measured them;
     `steps` and `tokens` are what it said, and `weights_sha256` what it had in hand when its clock stopped. Times of

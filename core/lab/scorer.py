@@ -21,7 +21,7 @@ _LOOKED_AT = 1 << 20  # bytes at each end of an output log
 _NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?|[-+]?nan|[-+]?inf"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreSpec:
     """One scoring. `cwd` is the pristine checkout; `out` the folder with the run's weights; `sandbox` the prefix that
     starts a command in the sandbox; `timeout` in seconds; `inputs` what is laid in the worktree as links, by name."""
@@ -38,7 +38,7 @@ class ScoreSpec:
     inputs: Mapping[str, Path] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
     """The verdict of the scorer: a metric, or why the model is rejected."""
 
@@ -98,13 +98,13 @@ def _score(answer: dict[str, Any], spec: ScoreSpec, done: Finished) -> Score:
         "raw": answer,
     }
     if answer.get("rejected"):
-        return Score(None, str(answer["rejected"]), **common)
+        return Score(metric=None, rejected=str(answer["rejected"]), **common)
     value = answer.get("metric", answer.get(spec.metric))
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise _fault(f'the scorer\'s answer has no number under "metric" or "{spec.metric}"', spec, done)
     if not math.isfinite(value):
-        return Score(None, f"the metric is {value}: not a finite number", **common)
-    return Score(float(value), None, **common)
+        return Score(metric=None, rejected=f"the metric is {value}: not a finite number", **common)
+    return Score(metric=float(value), rejected=None, **common)
 
 
 def _fault(what: str, spec: ScoreSpec, done: Finished) -> ScorerFault:

@@ -67,7 +67,7 @@ EXAMPLES: Mapping[str, str] = {
 _MORE_IS_BETTER = re.compile(r"acc|reward|score|auc|\bf1|bleu|mfu|throughput|per_sec", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
     """A program.md, checked. Paths are relative to the folder that holds it; patterns are git-style globs
     (`core.edits.apply.matches`).

@@ -91,7 +91,7 @@ class Idea:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Propose:
     """A person's own experiment, run as it is: by `edits` (as in a proposal) or by `patch`, a unified diff."""
 

@@ -35,7 +35,7 @@ RunPhase = Literal["starting", "training", "saving", "scoring"]
 Ended = Literal["done", "crashed", "overtime", "killed", "startup_timeout", "resources", "rejected", "abandoned"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SessionStarted:
     """The first event: what the session is, as resolved from program.md, the command line and the repository."""
 
@@ -57,7 +57,7 @@ class SessionStarted:
     prior_from: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineStarted:
     """An engine took the session. `sandbox` is the tier's letter; `sandbox_note` what it does not cover."""
 
@@ -100,7 +100,7 @@ class Preparing:
     what: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExperimentStarted:
     """A researcher began to think. Experiment 0 is the baseline."""
 
@@ -112,7 +112,7 @@ class ExperimentStarted:
     forked: bool = False  # it builds on what a person chose, and is judged against the best all the same
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResearcherWaiting:
     """Thinking is held up (rate limit, network): visible, cancellable; `seconds` until the next try."""
 
@@ -131,7 +131,7 @@ class ProposalRefused:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Proposed:
     experiment: int
     hypothesis: str
@@ -149,7 +149,7 @@ class Proposed:
     lines: int = 0  # change in lines of code, counted on the syntax tree; negative: simpler
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Spent:
     """Tokens and dollars used for an experiment. `usd` None: price unknown."""
 
@@ -169,7 +169,7 @@ class Committed:
     parent_commit: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
     """A cheap check before the run (parse, smoke, one of [checks]). A failure ends in a verdict."""
 
@@ -180,7 +180,7 @@ class Checked:
     output: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunStarted:
     run: int
     experiment: int
@@ -198,7 +198,7 @@ class RunPhaseChanged:
     phase: RunPhase
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunFinished:
     """A run ended. `seconds` is its clock, `wall_seconds` from process start to score. `steps` is self-reported."""
 
@@ -228,7 +228,7 @@ class Calibrated:
     values: tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NoiseEstimated:
     """What is known of the noise by now: pooled over every repeat, with its interval and degrees of freedom."""
 
@@ -247,7 +247,7 @@ class MendAsked:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HiddenScored:
     """A kept experiment's score on the slice that decides nothing. `gap`: how much smaller its gain is there, in σ."""
 
@@ -266,7 +266,7 @@ class CertificationStarted:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Certified:
     """The outcome, with its one-sided p, z and the gain's interval; `file` is the certificate."""
 
@@ -282,7 +282,7 @@ class Certified:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reproduced:
     """A recorded experiment was run again from its commit, seed and budget."""
 
@@ -293,7 +293,7 @@ class Reproduced:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rebased:
     """The best moved while this ran: the change was re-applied on the new best and will run again."""
 
@@ -304,7 +304,7 @@ class Rebased:
     diff: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
     """The verdict. `delta` is the signed change of the metric against the incumbent it was judged by."""
 

@@ -54,7 +54,15 @@ def _engine_started(state: State, b: e.EngineStarted, time: float) -> None:
         # The last engine died without a word: it is credited up to the last thing it said.
         state.engine_seconds += max(0.0, state_last_word(state) - state.engine.started)
     state.engine = EngineInfo(
-        b.pid, b.boot_id, b.researcher, b.model, b.slots, b.sandbox, b.sandbox_note, b.device, time
+        pid=b.pid,
+        boot_id=b.boot_id,
+        researcher=b.researcher,
+        model=b.model,
+        slots=b.slots,
+        sandbox=b.sandbox,
+        sandbox_note=b.sandbox_note,
+        device=b.device,
+        started=time,
     )
     state.engine_open, state.state, state.reason = True, "starting", ""
 
@@ -76,7 +84,7 @@ def _engine_stopped(state: State, b: e.EngineStopped, time: float) -> None:
 
 def _recovered(state: State, b: e.Recovered, time: float) -> None:
     for action in b.actions:
-        _note(state, Note(time, "info", action))
+        _note(state, Note(time=time, level="info", text=action))
 
 
 def _state_changed(state: State, b: e.StateChanged, time: float) -> None:
@@ -96,7 +104,16 @@ def _experiment_started(state: State, b: e.ExperimentStarted, time: float) -> No
         return
     phase = "running" if b.experiment == BASELINE else "thinking"
     hypothesis = "the unchanged code" if b.experiment == BASELINE else ""
-    x = Experiment(b.experiment, b.parent, b.parent_commit, b.researcher, b.model, time, phase, hypothesis=hypothesis)
+    x = Experiment(
+        number=b.experiment,
+        parent=b.parent,
+        parent_commit=b.parent_commit,
+        researcher=b.researcher,
+        model=b.model,
+        started=time,
+        phase=phase,
+        hypothesis=hypothesis,
+    )
     _put(state, replace(x, forked=b.forked))
     if b.experiment not in state.live:
         state.live = (*state.live, b.experiment)
@@ -158,7 +175,16 @@ def _approval_given(state: State, b: e.ApprovalGiven, time: float) -> None:
 
 
 def _run_started(state: State, b: e.RunStarted, time: float) -> None:
-    run = Run(b.run, b.experiment, b.kind, b.slot, b.seed, b.commit, b.budget, time)
+    run = Run(
+        run=b.run,
+        experiment=b.experiment,
+        kind=b.kind,
+        slot=b.slot,
+        seed=b.seed,
+        commit=b.commit,
+        budget=b.budget,
+        started=time,
+    )
     changes: dict[str, object] = {"phase": "running"} if b.experiment in state.live else {}
     _change(state, b.experiment, runs=(*state.experiments[b.experiment].runs, run), **changes)
     state.running[b.run] = b.experiment
@@ -210,7 +236,7 @@ def _calibrated(state: State, b: e.Calibrated, time: float) -> None:
 
 
 def _noise_estimated(state: State, b: e.NoiseEstimated, time: float) -> None:
-    state.noise = NoiseLevel(b.sigma, b.low, b.high, b.df)
+    state.noise = NoiseLevel(sigma=b.sigma, low=b.low, high=b.high, df=b.df)
 
 
 def _mend_asked(state: State, b: e.MendAsked, time: float) -> None:
@@ -220,20 +246,30 @@ def _mend_asked(state: State, b: e.MendAsked, time: float) -> None:
 def _hidden_scored(state: State, b: e.HiddenScored, time: float) -> None:
     _change(state, b.experiment, hidden=b.metric, hidden_gap=b.gap)
     if b.warning:
-        _note(state, Note(time, "warning", b.warning, b.experiment))
+        _note(state, Note(time=time, level="warning", text=b.warning, experiment=b.experiment))
 
 
 def _certification_started(state: State, b: e.CertificationStarted, time: float) -> None:
-    _note(state, Note(time, "info", f"certifying #{b.experiment}: {b.planned} runs of each planned", b.experiment))
+    _note(
+        state,
+        Note(
+            time=time,
+            level="info",
+            text=f"certifying #{b.experiment}: {b.planned} runs of each planned",
+            experiment=b.experiment,
+        ),
+    )
 
 
 def _certified(state: State, b: e.Certified, time: float) -> None:
     _change(state, b.experiment, certified=b.outcome)
-    _note(state, Note(time, "info", f"#{b.experiment} {b.outcome}: {b.reason}", b.experiment))
+    _note(
+        state, Note(time=time, level="info", text=f"#{b.experiment} {b.outcome}: {b.reason}", experiment=b.experiment)
+    )
 
 
 def _reproduced(state: State, b: e.Reproduced, time: float) -> None:
-    _note(state, Note(time, "info" if b.within_noise else "warning", b.reason, b.experiment))
+    _note(state, Note(time=time, level="info" if b.within_noise else "warning", text=b.reason, experiment=b.experiment))
 
 
 def _rebased(state: State, b: e.Rebased, time: float) -> None:
@@ -273,7 +309,7 @@ def _judged(state: State, b: e.Judged, time: float) -> None:
 
 
 def _guidance_queued(state: State, b: e.GuidanceQueued, time: float) -> None:
-    state.guidance[b.guidance] = Guidance(b.guidance, b.text, b.standing, time, idea=b.idea)
+    state.guidance[b.guidance] = Guidance(id=b.guidance, text=b.text, standing=b.standing, queued=time, idea=b.idea)
     state.next_guidance = max(state.next_guidance, b.guidance + 1)
 
 
@@ -335,7 +371,7 @@ def _slots_changed(state: State, b: e.SlotsChanged, time: float) -> None:
 
 def _program_changed(state: State, b: e.ProgramChanged, time: float) -> None:
     if b.refused:
-        _note(state, Note(time, "warning", f"the edited program.md is not in force: {b.refused}"))
+        _note(state, Note(time=time, level="warning", text=f"the edited program.md is not in force: {b.refused}"))
     elif state.session:
         state.session = replace(state.session, program=b.program)
         state.program_changes += 1
@@ -344,11 +380,11 @@ def _program_changed(state: State, b: e.ProgramChanged, time: float) -> None:
 def _branch_held(state: State, b: e.BranchHeld, time: float) -> None:
     state.branch_held = b.words
     if b.words:
-        _note(state, Note(time, "warning", b.words))
+        _note(state, Note(time=time, level="warning", text=b.words))
 
 
 def _noted(state: State, b: e.Noted, time: float) -> None:
-    _note(state, Note(time, b.level, b.text, b.experiment))
+    _note(state, Note(time=time, level=b.level, text=b.text, experiment=b.experiment))
 
 
 def _note(state: State, note: Note) -> None:

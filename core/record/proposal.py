@@ -28,7 +28,7 @@ _KIND_OF = {word: kind for kind in KINDS for word in (kind, *_ALIASES[kind].spli
 MOST_TOKENS, MOST_USD = 10**10, 1e5  # of one exchange: what is more is no count
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Edit:
     """One change of one file.
 
@@ -42,7 +42,7 @@ class Edit:
     content: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
     """One experiment as proposed. `expected` is the signed change of the metric; `extra` is the researcher's own."""
 
@@ -54,7 +54,7 @@ class Proposal:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
     """Tokens and dollars of one exchange with a language model. `usd` is None when the price is unknown."""
 
@@ -67,7 +67,12 @@ class Usage:
     def told(cls, input_tokens: int, output_tokens: int, cached_tokens: int, usd: float | None = None) -> Usage:
         """As somebody else's program tells it: counts that cannot be are 0, dollars that cannot be unknown."""
         counts = [n if 0 <= n <= MOST_TOKENS else 0 for n in (input_tokens, output_tokens, cached_tokens)]
-        return cls(counts[0], counts[1], counts[2], usd if usd is not None and 0 <= usd <= MOST_USD else None)
+        return cls(
+            input_tokens=counts[0],
+            output_tokens=counts[1],
+            cached_tokens=counts[2],
+            usd=usd if usd is not None and 0 <= usd <= MOST_USD else None,
+        )
 
 
 def kind_of(words: str) -> str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceReading:
     """One device. Shares are 0..1, memory in bytes, power in watts, temperature in °C; None: not known here."""
 
@@ -23,7 +23,7 @@ class DeviceReading:
     throttle: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SlotReading:
     """What a slot is doing. `fraction` 0..1 of the run's budget (None while it has no clock), `seconds` in phase."""
 
@@ -35,7 +35,7 @@ class SlotReading:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pulse:
     time: float
     slots: tuple[SlotReading, ...] = ()

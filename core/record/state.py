@@ -20,7 +20,7 @@ BASELINE = 0  # the experiment number of the unchanged code
 HUMAN = "human"  # the researcher of a person's own experiments
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """One execution of the training command. `phase` is None once it has ended."""
 
@@ -45,7 +45,7 @@ class Run:
     gap: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
     """One hypothesis, its change, its runs and its verdict. `phase` is a word for the screen until a verdict falls."""
 
@@ -130,7 +130,7 @@ class Baseline:
     n: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NoiseLevel:
     """σ with its interval and degrees of freedom, pooled over every repeat so far."""
 
@@ -140,7 +140,7 @@ class NoiseLevel:
     df: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Guidance:
     """Words from the person. Taken guidance that is `standing` stays in force until withdrawn.
 
@@ -155,7 +155,7 @@ class Guidance:
     idea: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Note:
     time: float
     level: str
@@ -163,7 +163,7 @@ class Note:
     experiment: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineInfo:
     pid: int
     boot_id: str
@@ -179,7 +179,7 @@ class EngineInfo:
 NOTES_KEPT = 100
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class State:
     """Everything a screen, a prompt or the loop may ask about a session. Times are Unix seconds."""
 

@@ -28,7 +28,7 @@ class ApprovalModeChanged:
     on: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GuidanceQueued:
     """Words for the next researcher. `idea`: something of the person's to be tried as the next experiment."""
 

@@ -31,7 +31,7 @@ class Hello:
     client: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Welcome:
     protocol: int
     session: str

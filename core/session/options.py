@@ -15,7 +15,7 @@ from core.session.disk import read_json, write_json
 from core.session.paths import SessionPaths
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions:
     """What the command line and the launch screen may ask. None leaves it to program.md or to the earlier start."""
 

@@ -29,7 +29,7 @@ _STEP = 0.2  # of the grid on which the test's chances are summed; one pair adds
 _REACH = 8.0  # standard deviations beyond which nothing happens
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
     """What the runs so far say. `gain` and the interval are in the metric's unit, positive being better; the
     interval is a repeated confidence interval of level 1 - 2 alpha: it holds at every look at once. `p` is one-sided
@@ -101,12 +101,34 @@ def certificate_test(
         reach = 0.0 if known else math.inf
         p = (0.0 if gain > 0 else 1.0) if known else 1.0
         why = "runs of the same code agree exactly" if known else "nothing was run twice yet"
-        return Look(certain, gain, gain - reach, gain + reach, z, bound, p, pairs, planned, why)
+        return Look(
+            decision=certain,
+            gain=gain,
+            low=gain - reach,
+            high=gain + reach,
+            z=z,
+            bound=bound,
+            p=p,
+            pairs=pairs,
+            planned=planned,
+            reason=why,
+        )
     z = to_normal(gain / error, noise.df)
     p = min(1.0, spent[pairs - 1] + crossing(planned, alpha, pairs, z))
     half = from_normal(bound, noise.df) * error if math.isfinite(bound) else math.inf
     decision, reason = _decide(z, bound, bounds[-1], pairs, planned, expected / (noise.sigma * math.sqrt(2 / planned)))
-    return Look(decision, gain, gain - half, gain + half, z, bound, p, pairs, planned, reason)
+    return Look(
+        decision=decision,
+        gain=gain,
+        low=gain - half,
+        high=gain + half,
+        z=z,
+        bound=bound,
+        p=p,
+        pairs=pairs,
+        planned=planned,
+        reason=reason,
+    )
 
 
 def _decide(z: float, bound: float, last: float, pairs: int, planned: int, drift: float) -> tuple[Ruling, str]:

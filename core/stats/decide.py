@@ -33,7 +33,7 @@ EFFECTS: tuple[tuple[float, float, float], ...] = ((0.5, 0.0, 0.4), (0.49, -2.0,
 HIDDEN_GAP = 3.0  # sigmas that a gain may shrink by on the hidden slice before it is warned of and not certified
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """The rule's parameters, from `[decide]` in program.md. Sigmas are those of a single run."""
 
@@ -47,7 +47,7 @@ class Policy:
     refresh: int = 24  # a leader is run again after standing against so many candidates for each fresh run it has
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """`verdict` with the change of the metric as seen (`delta`, signed), its reason in words, what to run next if it
     is not settled (the candidate once more, or leader and candidate side by side), what a kept one may claim, and what
@@ -83,13 +83,18 @@ def judge(
     saved = max(0, lines_saved) if policy.simplicity > 0 else 0
     said = _said(metric, delta, sigma, candidate.n)
     if noise.df == 0 and policy.repeats > 0 and gain > policy.min_effect:
-        return Decision("provisional", delta, f"{said}: better, but nothing was repeated yet; run again", repeat)
+        return Decision(
+            verdict="provisional",
+            delta=delta,
+            reason=f"{said}: better, but nothing was repeated yet; run again",
+            repeat=repeat,
+        )
     if sigma == 0:
         return _exact(said, gain, delta, policy, saved, Claim(candidate.mean, candidate.n, candidate.n))
     suspect = metric.gain(incumbent.number, candidate.values[0]) > policy.quarantine * sigma
     if suspect and candidate.n == 1:
         reason = f"{said}: over {policy.quarantine:g}σ is too good to believe; to be repeated before it may lead"
-        return Decision("quarantined", delta, reason, repeat)
+        return Decision(verdict="quarantined", delta=delta, reason=reason, repeat=repeat)
     # A first run that good is judged by its repeats alone: one freak number must not carry the mean.
     judged = candidate.values[1:] if suspect else candidate.values
     gain = metric.gain(incumbent.number, mean(judged))
@@ -97,17 +102,24 @@ def judge(
     belief = believe(gain / sigma, 1 / incumbent.weight, 1 / len(judged), asked)
     ruling, why = _sequential(gain, sigma, belief.idle, len(judged), policy)
     if ruling == "provisional":
-        return Decision(ruling, delta, f"{said}: {why}", repeat)
+        return Decision(verdict=ruling, delta=delta, reason=f"{said}: {why}", repeat=repeat)
     upwards = math.copysign(sigma, metric.gain(0.0, 1.0))
     if ruling == "discarded":
         # Only a leader that was chosen for its results is corrected: nothing flatters the baseline's own runs.
         leader = belief.of_leader(incumbent, upwards) if incumbent.claim else None
-        return Decision(ruling, delta, f"{said}: {'no better' if gain <= 0 and not saved else why}", leader=leader)
+        return Decision(
+            verdict=ruling,
+            delta=delta,
+            reason=f"{said}: {'no better' if gain <= 0 and not saved else why}",
+            leader=leader,
+        )
     number = incumbent.number + upwards * belief.level
     if saved and gain <= policy.keep * sigma:
         why += f", from {saved} fewer {'line' if saved == 1 else 'lines'} ({policy.simplicity:g}σ allowed for them)"
     why += f"; counts as {format_metric(number)}"
-    return Decision("kept", delta, f"{said}: {why}", claim=Claim(number, 1 / belief.variance, candidate.n))
+    return Decision(
+        verdict="kept", delta=delta, reason=f"{said}: {why}", claim=Claim(number, 1 / belief.variance, candidate.n)
+    )
 
 
 def refresh_due(leader: Sample, stood: int, policy: Policy) -> bool:
@@ -118,7 +130,7 @@ def refresh_due(leader: Sample, stood: int, policy: Policy) -> bool:
     return policy.refresh > 0 and stood >= policy.refresh * (1 + fresh)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Belief:
     """In sigmas: where a candidate stands above the leader's number (`level`, with its `variance`), the chance that its
     change does not gain what was asked (`idle`), and where the leader itself stands above its number.
@@ -166,7 +178,10 @@ def believe(gain: float, leader: float, own: float, asked: float = 0.0) -> Belie
         middle = average([part[center] for part in parts])
         return middle, average([part[width] + (part[center] - middle) ** 2 for part in parts])
 
-    return Belief(*moments(1, 2), average([part[3] for part in parts]), *moments(4, 5))
+    level, variance = moments(1, 2)
+    leader_level, leader_variance = moments(4, 5)
+    idle = average([part[3] for part in parts])
+    return Belief(level=level, variance=variance, idle=idle, leader=leader_level, leader_variance=leader_variance)
 
 
 def _sequential(gain: float, sigma: float, idle: float, runs: int, policy: Policy) -> tuple[Ruling, str]:
@@ -188,11 +203,13 @@ def _sequential(gain: float, sigma: float, idle: float, runs: int, policy: Polic
 def _exact(said: str, gain: float, delta: float, policy: Policy, saved: int, claim: Claim) -> Decision:
     """Without noise any gain is a gain."""
     if gain > policy.min_effect:
-        return Decision("kept", delta, f"{said}: better, and runs of the same code agree exactly", claim=claim)
+        return Decision(
+            verdict="kept", delta=delta, reason=f"{said}: better, and runs of the same code agree exactly", claim=claim
+        )
     if gain >= 0 and saved > 0:
-        return Decision("kept", delta, f"{said}: equal, from {saved} fewer lines", claim=claim)
+        return Decision(verdict="kept", delta=delta, reason=f"{said}: equal, from {saved} fewer lines", claim=claim)
     word = "worse" if gain < 0 else "equal" if gain == 0 else f"better, but by no more than {policy.min_effect:g}"
-    return Decision("discarded", delta, f"{said}: {word}")
+    return Decision(verdict="discarded", delta=delta, reason=f"{said}: {word}")
 
 
 def _said(metric: Metric, delta: float, sigma: float, runs: int) -> str:

@@ -15,7 +15,7 @@ NORMAL = NormalDist()
 COVERAGE = 0.9  # of the interval that `Noise.low` and `Noise.high` enclose
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Noise:
     """The standard deviation of a single run, in the metric's unit, with a 90% interval.
 
@@ -60,11 +60,14 @@ def estimate(groups: Iterable[Sequence[float]], prior: Prior | None = None) -> N
         squares.append(prior.df * prior.sigma**2)
         df += prior.df
     if df == 0:
-        return Noise(0.0, 0.0, 0.0, math.inf)
+        return Noise(sigma=0.0, df=0.0, low=0.0, high=math.inf)
     sigma = math.sqrt(math.fsum(squares) / df)
     tail = (1 - COVERAGE) / 2
     return Noise(
-        sigma, df, sigma / math.sqrt(chi_square(1 - tail, df) / df), sigma / math.sqrt(chi_square(tail, df) / df)
+        sigma=sigma,
+        df=df,
+        low=sigma / math.sqrt(chi_square(1 - tail, df) / df),
+        high=sigma / math.sqrt(chi_square(tail, df) / df),
     )
 
 

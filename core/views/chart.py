@@ -16,7 +16,7 @@ class Dot:
     verdict: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
     """`dots`: every experiment with a number. `best`: where the best changed, as (experiment, metric), for a step line
     that begins at the baseline. `failed`: (experiment, verdict) of those without a number.
@@ -63,8 +63,9 @@ def chart(state: State) -> Chart:
         dots.append(Dot(number, x.metric, x.verdict or ""))
     best += leaders(state, (state.experiments[number] for number in numbers))
     return Chart(
-        metric.name, metric.direction, tuple(dots), tuple(best), tuple(failed), baseline,
-        state.sigma, max(numbers, default=0),
+        name=metric.name, direction=metric.direction, dots=tuple(dots), best=tuple(best), failed=tuple(failed),
+        baseline=baseline,
+        sigma=state.sigma, last=max(numbers, default=0),
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from core.record.events import VERDICTS
 from core.record.state import BASELINE, Experiment, Run, State
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class SlotTime:
     """Seconds of one slot. `waiting` is what is left of the time that engines held the session."""
 
@@ -24,7 +24,7 @@ class SlotTime:
         return self.starting + self.training + self.scoring + self.waiting
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Share:
     """What one group of experiments (a verdict, a researcher, a kind of run) took."""
 
@@ -38,7 +38,7 @@ class Share:
     output_tokens: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Costs:
     """`verdicts` and `researchers` count experiments, `kinds` runs. `usd_unknown`: some prices are not known."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from core.record.state import BASELINE, State
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Branch:
     """One line of the tree. `lanes`: for each column further out, whether its line goes on below this branch.
 
@@ -34,7 +34,7 @@ def lineage(state: State) -> list[Branch]:
     todo: list[tuple[int, tuple[bool, ...], bool]] = [(BASELINE, (), False)]  # a stack: a chain may be thousands long
     while todo:
         number, lanes, first = todo.pop()
-        out.append(Branch(number, lanes, first, number in trunk))
+        out.append(Branch(number=number, lanes=lanes, first=first, trunk=number in trunk))
         below = sorted(children.get(number, []))
         heirs = [n for n in below if n in trunk] if number in trunk else below
         heir = max(heirs, key=lambda n: (size[n], n), default=None)

@@ -28,7 +28,7 @@ def _who(experiment: int) -> str:
 
 
 def in_short(reason: str) -> str:
-    """The first line of a reason, and its hint (`mend:` in logs of version 0.1): other lines (of code, of output) have their place on the page."""
+    """The first line of a reason, and its hint (`mend:` in logs of version 0.1); the page shows the other lines."""
     first, *more = reason.strip().splitlines() or [""]
     first = first.partition("; the nearest lines are")[0].rstrip(": ")
     hint = next((f"; {line.strip()}" for line in more if line.strip().startswith(("hint: ", "mend: "))), "")
@@ -220,7 +220,7 @@ def show(state: State, number: int, events: Iterable[Event], stream: str = "") -
     }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Away:
     """What happened between two moments. `kept` are (experiment, hypothesis, delta), best gain first."""
 

@@ -112,7 +112,7 @@ def _baseline(state: State) -> dict[str, Any]:
     return {"metric": None, "sigma": None, "n": sum(r.ended == "done" for r in runs)}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One line of the leaderboard. `word` is the verdict, or the phase of an experiment that has none yet."""
 
@@ -155,8 +155,10 @@ def rows(state: State, *, live: bool = True) -> list[Row]:
 
 def _row(x: Experiment, best: int) -> Row:
     return Row(
-        x.number, x.verdict or x.phase, x.verdict, x.metric, x.sigma, x.delta, x.hypothesis, x.kind, x.researcher,
-        x.commit, x.parent, len(x.runs), x.run_seconds, x.usd, x.ended, x.number == best,
+        number=x.number, word=x.verdict or x.phase, verdict=x.verdict, metric=x.metric, sigma=x.sigma, delta=x.delta,
+        hypothesis=x.hypothesis, kind=x.kind, researcher=x.researcher,
+        commit=x.commit, parent=x.parent, runs=len(x.runs), seconds=x.run_seconds, usd=x.usd, ended=x.ended,
+        is_best=x.number == best,
     )  # fmt: skip
 
 

@@ -52,9 +52,18 @@ def test_status_is_quick(session: SessionPaths) -> None:
 def test_a_reason_of_many_lines_keeps_them(tmp_path: Path) -> None:
     """One line where there is one (events); all of them, as they were, in status and show."""
     paths = make_session(tmp_path, experiments=1)
-    rejected = e.Judged(2, "rejected", None, None, "train.py:5: would not parse:\n  5 | RATE = =\x1b[31m 1")
+    rejected = e.Judged(
+        experiment=2,
+        verdict="rejected",
+        metric=None,
+        delta=None,
+        reason="train.py:5: would not parse:\n  5 | RATE = =\x1b[31m 1",
+    )
     log = Log.append_to(paths.database)
-    log.append([e.ExperimentStarted(2, 0, "0" * 40, "scripted"), rejected], 1_790_001_000.0)
+    log.append(
+        [e.ExperimentStarted(experiment=2, parent=0, parent_commit="0" * 40, researcher="scripted"), rejected],
+        1_790_001_000.0,
+    )
     log.append([e.ProposalRefused(1, 1, "a.py: not found; the nearest lines are\n  3 | x")])
     why = "exited with code 1\nTraceback:\n  ValueError: x\n  hint: mend it"
     log.append([e.StateChanged("crashed", why)], 1_790_001_001.0)
@@ -63,7 +72,7 @@ def test_a_reason_of_many_lines_keeps_them(tmp_path: Path) -> None:
     assert "✗ crashed  exited with code 1\n" in status and "\n  |   ValueError: x\n" in status
     finished = make_session(tmp_path / "done", experiments=1)
     log = Log.append_to(finished.database)
-    log.append([e.GuidanceQueued(1, "hm")])
+    log.append([e.GuidanceQueued(guidance=1, text="hm")])
     log.close()
     assert "go on with" not in run(tmp_path / "done", "status").stdout  # words that wait change nothing about that
     shown = run(tmp_path, "show", "2").stdout

@@ -81,7 +81,7 @@ def test_program_md_is_edited_while_it_runs(tmp_path: Path) -> None:
         wait_state(paths, lambda s: s.baseline and 1 in s.experiments, "a baseline, and a thought")
         (project / "program.md").write_text(EDITED)
         long = patch("0.5", "0.45\n+# why\n+# and how").replace("+5 @@", "+5,3 @@")
-        assert "allows 2" in refused(paths, c.Propose("too long", patch=long))
+        assert "allows 2" in refused(paths, c.Propose(hypothesis="too long", patch=long))
         state = wait_state(paths, lambda s: s.program_changes == 1, "the edited program")
         assert state.program == EDITED and state.budget["experiments"] == 3
         (change,) = [event.body for event in events_named(paths, e.ProgramChanged)]
@@ -89,16 +89,16 @@ def test_program_md_is_edited_while_it_runs(tmp_path: Path) -> None:
 
         # What cannot change, and what does not read, is refused in words once, and the old one holds.
         (project / "program.md").write_text(EDITED.replace('name = "loss"', 'name = "error"'))
-        accepted(paths, c.Propose("nearer", patch=patch("0.5", "0.45")))
+        accepted(paths, c.Propose(hypothesis="nearer", patch=patch("0.5", "0.45")))
         assert judged(paths, 2).experiments[2].verdict == "kept"
         (project / "program.md").write_text(EDITED.replace("edit = [", "edit = "))
-        accepted(paths, c.Propose("nearer still", patch=patch("0.45", "0.4")))
+        accepted(paths, c.Propose(hypothesis="nearer still", patch=patch("0.45", "0.4")))
         state = judged(paths, 3)
         said = [b.refused for b in (event.body for event in events_named(paths, e.ProgramChanged)) if b.refused]  # type: ignore[union-attr]
         assert "new session" in said[0] and "program.md:2" in said[1] and len(said) == 2
         assert state.program == EDITED and state.metric.name == "loss"
         assert any("not in force" in note.text for note in state.notes)
-        assert "3 experiments" in refused(paths, c.Propose("one too many", patch=patch("0.4", "0.3")))
+        assert "3 experiments" in refused(paths, c.Propose(hypothesis="one too many", patch=patch("0.4", "0.3")))
         accepted(paths, c.Stop(now=True))
         wait_end(paths)
     assert (paths.folder / "program.md").read_text() == EDITED, "the next engine goes by it"

@@ -7,7 +7,21 @@ from dataclasses import replace
 from core.record.state import Experiment, Run, State
 from core.stats.drift import slot_is_off
 
-BASE = Run(1, 0, "baseline", "cpu0", 1, "c0", "20s", 0.0, None, ended="done", metric=1.0, seconds=20.0, steps=1000)
+BASE = Run(
+    run=1,
+    experiment=0,
+    kind="baseline",
+    slot="cpu0",
+    seed=1,
+    commit="c0",
+    budget="20s",
+    started=0.0,
+    phase=None,
+    ended="done",
+    metric=1.0,
+    seconds=20.0,
+    steps=1000,
+)
 
 
 def state_of(*steps: tuple[str, int], seconds: float = 20.0) -> State:
@@ -15,7 +29,20 @@ def state_of(*steps: tuple[str, int], seconds: float = 20.0) -> State:
     runs = tuple(
         replace(BASE, run=n, slot=slot, steps=count, seconds=seconds) for n, (slot, count) in enumerate(steps, 1)
     )
-    return State(experiments={0: Experiment(0, 0, "c0", "baseline", None, 0.0, commit="c0", runs=runs)})
+    return State(
+        experiments={
+            0: Experiment(
+                number=0,
+                parent=0,
+                parent_commit="c0",
+                researcher="baseline",
+                model=None,
+                started=0.0,
+                commit="c0",
+                runs=runs,
+            )
+        }
+    )
 
 
 def test_a_slot_whose_unchanged_code_ran_at_another_speed_is_off() -> None:

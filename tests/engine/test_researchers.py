@@ -47,7 +47,7 @@ def test_a_person_then_a_model_then_a_key_that_is_revoked_and_mended(
                 paths, lambda s: 1 in s.experiments and s.experiments[1].phase == "waiting", "waiting for a person"
             )
             edit = {"path": "train.py", "search": "RATE = 0.5", "replace": "RATE = 0.45"}
-            assert request(paths, c.Propose("RATE 0.45, says a person", (edit,))).accepted
+            assert request(paths, c.Propose(hypothesis="RATE 0.45, says a person", edits=(edit,))).accepted
             state = wait_state(
                 paths, lambda s: any(x.verdict == "kept" for x in s.experiments.values()), "his own kept"
             )

@@ -34,7 +34,19 @@ from tui.session_view import Model
 def state_of(program: Program, *more: Body) -> State:
     budget = {"hours": program.budget.hours, "experiments": program.budget.experiments, "usd": program.budget.usd}
     started = e.SessionStarted(
-        "s", "/p", "autoresearch/s", "abc", "loss", "min", True, "10s", budget, ("train.py",), 1, "0", program.text
+        session="s",
+        project="/p",
+        branch="autoresearch/s",
+        commit="abc",
+        metric="loss",
+        direction="min",
+        self_reported=True,
+        run_budget="10s",
+        budget=budget,
+        edit=("train.py",),
+        seed=1,
+        version="0",
+        program=program.text,
     )
     state = State()
     for seq, body in enumerate((started, e.ApprovalModeChanged(program.approve), *more), 1):
@@ -87,7 +99,10 @@ def test_of_what_is_not_known_any_more_the_log_decides() -> None:
 
 def test_turning_approval_off_lets_run_what_waits() -> None:
     before, after = edited(approve="true"), edited()
-    waiting = (e.ExperimentStarted(1, 0, "abc", "human"), e.ApprovalRequested(1))
+    waiting = (
+        e.ExperimentStarted(experiment=1, parent=0, parent_commit="abc", researcher="human"),
+        e.ApprovalRequested(1),
+    )
     facts = following(state_of(before, *waiting), before, after)
     assert facts[1:] == [e.ApprovalGiven(1, True), e.ApprovalModeChanged(False)]
 
@@ -156,7 +171,7 @@ def test_what_is_shown_is_what_the_engine_uses(tmp_path: Path) -> None:
         (project / "program.md").write_text(edit)
         pending = run(project, "program")
         assert pending.returncode == 0 and "hours = 9" in pending.stdout, "checked without the session's overrides"
-        accepted(paths, c.Propose("nearer", patch=patch("0.5", "0.45")))
+        accepted(paths, c.Propose(hypothesis="nearer", patch=patch("0.5", "0.45")))
         state = wait_state(paths, lambda s: s.program_changes == 1 and s.judged == 1, "the edit and a verdict")
         assert state.program == edit and state.budget["hours"] == 3.0 and state.budget["usd"] == 5.0
         [tried] = [x.runs[0] for x in state.experiments.values() if x.number and x.runs]
@@ -195,7 +210,7 @@ def test_lost_options_and_a_lost_program_stop_no_session(tmp_path: Path) -> None
         wait_state(paths, lambda s: s.baseline, "the baseline")
         edit = PROGRAM.replace("Make RATE", "Please make RATE")
         (project / "program.md").write_text(edit)
-        accepted(paths, c.Propose("nearer", patch=patch("0.5", "0.45")))
+        accepted(paths, c.Propose(hypothesis="nearer", patch=patch("0.5", "0.45")))
         wait_state(paths, lambda s: s.program_changes == 1, "the edit")
         paths.settings.write_text("junk")
         paths.program.unlink()

@@ -81,7 +81,11 @@ def proposed(paths: SessionPaths, hypothesis: str, new: str, by_edits: bool = Fa
     on = state.experiments[state.best if state.base is None else state.base]
     old = rate_of(paths, on.commit)
     edit = {"path": "train.py", "search": f"RATE = {old}", "replace": f"RATE = {new}"}
-    command = c.Propose(hypothesis, (edit,)) if by_edits else c.Propose(hypothesis, patch=patch(old, new))
+    command = (
+        c.Propose(hypothesis=hypothesis, edits=(edit,))
+        if by_edits
+        else c.Propose(hypothesis=hypothesis, patch=patch(old, new))
+    )
     said = re.search(r"your experiment is #(\d+)", accepted(paths, command))
     assert said is not None
     number = int(said[1])
@@ -138,11 +142,11 @@ def test_an_experiment_of_ones_own_is_judged_and_a_wrong_one_refused(
     assert [state.experiments[n].verdict for n in (nearer, leader, farther)] == ["kept", "kept", "discarded"]
     assert {state.experiments[n].researcher for n in (nearer, leader, farther)} == {"human"}
     assert state.experiments[farther].parent == leader
-    said = refused(session, c.Propose("stale", patch=patch("0.5", "0.44")))
+    said = refused(session, c.Propose(hypothesis="stale", patch=patch("0.5", "0.44")))
     assert "train.py, hunk 1 of 1" in said and "RATE = 0.5" in said and "hint:" in said
     edits = ({"path": "program.md", "search": "A test", "replace": "x"},)
-    assert "may not be edited" in refused(session, c.Propose("elsewhere", edits))
-    assert "not both" in refused(session, c.Propose("nothing"))
+    assert "may not be edited" in refused(session, c.Propose(hypothesis="elsewhere", edits=edits))
+    assert "not both" in refused(session, c.Propose(hypothesis="nothing"))
 
 
 @pytest.mark.slow
@@ -224,7 +228,7 @@ def test_approvals_survive_and_other_slots_go_on(tmp_path: Path) -> None:
         with engine(project):
             state = wait_state(paths, lambda s: s.engine_open and s.state == "running", "the session going on")
             assert state.approve and state.approvals == (first, second)
-            accepted(paths, c.Propose("not asked about", patch=patch("0.5", "0.31")))
+            accepted(paths, c.Propose(hypothesis="not asked about", patch=patch("0.5", "0.31")))
             edits = ({"path": "train.py", "search": "RATE = 7", "replace": "RATE = 8"},)
             assert "not found" in refused(paths, c.Approve(first, edits=edits))
             edits = ({"path": "train.py", "search": "RATE = 0.5", "replace": "RATE = 0.55"},)

@@ -94,12 +94,16 @@ def job(tmp_path: Path) -> Make:
             hidden = more.pop("hidden", ())
             readable = (*readable_roots(env, argv), *more.pop("readable", ()))
             network = more.pop("network", False)
-            defaults["sandbox"] = SandboxSpec(worktree, readable=readable, hidden=hidden, tier=sandbox, network=network)
+            defaults["sandbox"] = SandboxSpec(
+                worktree=worktree, readable=readable, hidden=hidden, tier=sandbox, network=network
+            )
         if channel and "train_files" not in more:
             train = tmp_path / "train.bin"
             train.write_text("training data")
             defaults["train_files"] = {"train.bin": str(train)}
         number = len(list(tmp_path.glob("run *")))
-        return JobSpec(1, tmp_path / f"run {number}", argv, worktree, env, **{**defaults, **more})
+        return JobSpec(
+            run=1, folder=tmp_path / f"run {number}", argv=argv, cwd=worktree, env=env, **{**defaults, **more}
+        )
 
     return build

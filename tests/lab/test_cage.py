@@ -64,7 +64,8 @@ class Yard:
 
     def spec(self, tier: Tier, **more: Any) -> SandboxSpec:
         readable = (*readable_roots(self.env), self.base / "site-packages")
-        return SandboxSpec(self.worktree, writable=(self.base / "out",), readable=readable, tmp=self.base / "tmp",
+        return SandboxSpec(worktree=self.worktree, writable=(self.base / "out",), readable=readable,
+        tmp=self.base / "tmp",
                         hidden=(self.hidden, self.secret_folder), tier=tier, **more)  # fmt: skip
 
     def run(self, spec: SandboxSpec, program: str, *args: object, user: int | None = None) -> dict[str, str]:
@@ -233,7 +234,8 @@ def test_privileges(yard: Yard, tier: Tier) -> None:
 
 
 def test_read_only_for_scoring(yard: Yard, tier: Tier) -> None:
-    spec = SandboxSpec(yard.worktree, readable=(*readable_roots(yard.env), yard.base / "out"), hidden=(yard.hidden,),
+    spec = SandboxSpec(worktree=yard.worktree, readable=(*readable_roots(yard.env), yard.base / "out"),
+    hidden=(yard.hidden,),
                     read_only=True, tier=tier)  # fmt: skip
     (yard.worktree / "model.py").write_text("x = 1\n")
     (yard.base / "out" / "weights").write_text("W")
@@ -338,7 +340,7 @@ def test_an_environment_around_the_worktree_does_not_open_it(yard: Yard, tier: T
     (yard.base / "lib").mkdir()
     (yard.base / "lib" / "module").write_text("m")
     got = yard.run(
-        SandboxSpec(yard.worktree, readable=(*readable_roots(yard.env), yard.base), tier=tier),
+        SandboxSpec(worktree=yard.worktree, readable=(*readable_roots(yard.env), yard.base), tier=tier),
         """
         attempt("library", lambda: open(sys.argv[1] + "/lib/module").read())
         attempt("other", lambda: open(sys.argv[1] + "/trees/2/notes").read())
@@ -354,7 +356,7 @@ def test_the_report_is_honest() -> None:
     assert ok["C"] and report.tier == next(t for t in ("A", "B", "C") if ok[t])
     assert report.note == NOTES[report.tier] and all(why for _, _, why in report.tiers)
     assert "not covered" in NOTES["A"] and "NOT a sandbox" in NOTES["C"]
-    assert command(SandboxSpec(Path("/"), tier="C"), ["x"]) == ["x"]
+    assert command(SandboxSpec(worktree=Path("/"), tier="C"), ["x"]) == ["x"]
 
 
 def test_carving_leaves_out_exactly_what_is_hidden(tmp_path: Path) -> None:

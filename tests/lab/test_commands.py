@@ -27,8 +27,9 @@ def scoring(tmp_path: Path) -> Callable[..., ScoreSpec]:
     def build(program: str, **more: Any) -> ScoreSpec:
         (tmp_path / "score.py").write_text("import json, os, sys, time\n" + textwrap.dedent(program))
         return ScoreSpec(
-            (sys.executable, "-S", "score.py"), tmp_path, tmp_path / "wt", tmp_path / "out", tmp_path / "score.log",
-            {"PATH": os.defpath, "AUTORESEARCH_SEED": "7"}, "val_bpb", sandbox=("env", "sandbox 1"), **more,
+            argv=(sys.executable, "-S", "score.py"), cwd=tmp_path, worktree=tmp_path / "wt", out=tmp_path / "out",
+            log=tmp_path / "score.log",
+            env={"PATH": os.defpath, "AUTORESEARCH_SEED": "7"}, metric="val_bpb", sandbox=("env", "sandbox 1"), **more,
         )  # fmt: skip
 
     return build

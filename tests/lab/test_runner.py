@@ -151,7 +151,11 @@ async def test_a_crash_says_how(job: Make) -> None:
 
 async def test_a_program_that_cannot_start(job: Make) -> None:
     spec = job("")
-    result = await run(JobSpec(1, spec.folder, ("/no/such program",), spec.cwd, spec.env, seconds=1.0, plain=True))
+    result = await run(
+        JobSpec(
+            run=1, folder=spec.folder, argv=("/no/such program",), cwd=spec.cwd, env=spec.env, seconds=1.0, plain=True
+        )
+    )
     assert result.ended == "crashed" and result.exit_code == 127 and "cannot start /no/such program" in result.reason
 
 

@@ -136,7 +136,8 @@ class Arena:
         argv = environment.resolve_command("python -m nanotrain.train", env, tree)
         return runner.JobSpec(
             run=1, folder=folder, argv=tuple(argv), cwd=tree, env=env, sandbox=self.sandbox(tree),
-            seconds=variant.seconds, steps=None if variant.seconds else STEPS, limit_seconds=90, startup_seconds=90, saving_seconds=20,
+            seconds=variant.seconds, steps=None if variant.seconds else STEPS, limit_seconds=90, startup_seconds=90,
+            saving_seconds=20,
             train_files=self.prepared.train, hold=True, memory_limit=3 << 30, process_limit=256,
             disk_limit=256 << 20, cores=1.0,
         )  # fmt: skip
@@ -146,7 +147,9 @@ class Arena:
 
     def sandbox(self, tree: Path) -> tiers.SandboxSpec:
         readable = (*map(Path, self.prepared.readable), *self.python)
-        return tiers.SandboxSpec(tree, readable=readable, hidden=tuple(map(Path, self.prepared.hidden)), tier=self.tier)
+        return tiers.SandboxSpec(
+            worktree=tree, readable=readable, hidden=tuple(map(Path, self.prepared.hidden)), tier=self.tier
+        )
 
     async def scored(
         self, variant: Variant, tree: Path, folder: Path, seed: int, result: runner.JobResult, output: str

@@ -70,10 +70,12 @@ class Yard:
             env["RED_VICTIM"] = str(self.neighbour.status["job"][1])
         (self.tree / f"job{number}.py").write_text(PRELUDE + textwrap.dedent(program))
         argv = tuple(resolve_command(f"python -S job{number}.py", env, self.tree))
-        sandbox = SandboxSpec(self.tree, readable=readable_roots(env, argv), tier=self.tier)
+        sandbox = SandboxSpec(worktree=self.tree, readable=readable_roots(env, argv), tier=self.tier)
         known: dict[str, Any] = {"seconds": 30.0, "plain": True, **limits}
         known["train_files"] = {name: str(self.session / path) for name, path in known.get("train_files", {}).items()}
-        return JobSpec(1, self.base / f"run {number}", argv, self.tree, env, sandbox=sandbox, **known)
+        return JobSpec(
+            run=1, folder=self.base / f"run {number}", argv=argv, cwd=self.tree, env=env, sandbox=sandbox, **known
+        )
 
     # --- what must be as it was ---
 

@@ -91,9 +91,11 @@ class Session:
             edit=tuple(edit), run="true", metric=Metric(metric), text="+++\n+++\nLower it.", prose="Lower it."
         )
         budget: dict[str, float | int | None] = {}
-        what = (metric, "min", False, "20s", budget, tuple(edit), 1, "0")
-        self.add(e.SessionStarted("s", "/p", "autoresearch/s", "c0", *what))
-        self.add(e.ExperimentStarted(0, 0, "c0", "baseline"))
+        self.add(e.SessionStarted(
+            session="s", project="/p", branch="autoresearch/s", commit="c0", metric=metric, direction="min",
+            self_reported=False, run_budget="20s", budget=budget, edit=tuple(edit), seed=1, version="0",
+        ))  # fmt: skip
+        self.add(e.ExperimentStarted(experiment=0, parent=0, parent_commit="c0", researcher="baseline"))
 
     def add(self, body: e.Body) -> None:
         fold(self.state, Event(self.state.seq + 1, float(self.state.seq), body))
@@ -102,7 +104,9 @@ class Session:
         self.add(e.Calibrated(value, sigma, (value,)))
 
     def start(self, number: int, researcher: str) -> None:
-        self.add(e.ExperimentStarted(number, self.state.best, "c", researcher))
+        self.add(
+            e.ExperimentStarted(experiment=number, parent=self.state.best, parent_commit="c", researcher=researcher)
+        )
 
     def propose(self, number: int, proposal: Proposal) -> None:
         parent = self.state.experiments[number].parent
@@ -110,13 +114,15 @@ class Session:
         self.files[number] = {**self.files[parent], **new}
         diff, added, removed = unified(self.files[parent], new)
         self.diffs[number] = diff
-        p = proposal
-        what = (p.hypothesis, p.rationale, p.expected, p.kind, diff, tuple(new))
-        self.add(e.Proposed(number, *what, added, removed, 1.0, p.extra))
+        self.add(e.Proposed(
+            experiment=number, hypothesis=proposal.hypothesis, rationale=proposal.rationale, expected=proposal.expected,
+            kind=proposal.kind, diff=diff, files=tuple(new), added=added, removed=removed, seconds=1.0,
+            extra=proposal.extra,
+        ))  # fmt: skip
 
     def judge(self, number: int, verdict: e.Verdict, metric: float | None = None, reason: str = "") -> None:
         delta = None if metric is None or self.state.best_metric is None else metric - self.state.best_metric
-        self.add(e.Judged(number, verdict, metric, delta, reason))
+        self.add(e.Judged(experiment=number, verdict=verdict, metric=metric, delta=delta, reason=reason))
 
     def apply(self, parent: int, proposal: Proposal) -> dict[str, str]:
         return apply_edits(self.files[parent], proposal.edits, may_edit=lambda path: matches(path, self.program.edit))

@@ -141,7 +141,7 @@ async def test_what_it_cost_and_a_price_that_is_not_known(tmp_path: Path) -> Non
     heard = Heard()
     with Server([{**ANSWER, "tool": WRONG}, ANSWER], models=unknown) as server:
         await ask(server, heard)
-    assert heard.usages == [Usage(1000, 200, 0, None)] * 2
+    assert heard.usages == [Usage(input_tokens=1000, output_tokens=200, cached_tokens=0, usd=None)] * 2
     assert sum("price of new-opus is not known" in note for note in heard.notes) == 1
     prices = tmp_path / "config" / "autoresearch-tui" / "prices.toml"
     prices.parent.mkdir(parents=True)

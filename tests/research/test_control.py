@@ -80,7 +80,7 @@ def test_edits_are_one_a_line_unique_and_keep_the_comment_in_its_column() -> Non
     session = Session(files)
     edits = edits_for(files, constants, {"BATCH": 2**15, "BETAS[0]": 0.8, "BETAS[1]": 0.999, "LR": 0.05})
     assert len(edits) == 3
-    new = session.apply(0, Proposal("h", tuple(edits)))["train.py"]
+    new = session.apply(0, Proposal(hypothesis="h", edits=tuple(edits)))["train.py"]
     assert "BATCH = 2**15                 # tokens\n" in new
     assert "BETAS = (0.8, 0.999, 1e-8)    # decay\n" in new
     assert "\nLR = 0.05  # step size\nMATRIX_LR = 0.1 " in new
@@ -210,7 +210,7 @@ async def test_a_rebased_experiment_counts_with_its_new_parents_values() -> None
     changed = session.state.experiments[3].extra["changed"]
     assert isinstance(changed, dict)
     parent = 1 if session.state.experiments[3].parent != 1 else 2
-    session.add(e.Rebased(3, parent, "c", "c"))
+    session.add(e.Rebased(experiment=3, parent=parent, parent_commit="c", commit="c"))
     trials = {t.experiment: t for t in history(session.state, find_constants(session.files[0]), session.state.best)}
     assert trials[3].values == {**trials[parent].values, **{k: v[1] for k, v in changed.items()}}
 

@@ -46,66 +46,83 @@ def refusal(*edits: Edit, files: dict[str, str] | None = None) -> str:
 
 
 def test_an_exact_edit_changes_only_its_file() -> None:
-    assert apply(Edit("train.py", "LR = 0.1", "LR = 0.2")) == {"train.py": TRAIN.replace("LR = 0.1", "LR = 0.2")}
+    assert apply(Edit(path="train.py", search="LR = 0.1", replace="LR = 0.2")) == {
+        "train.py": TRAIN.replace("LR = 0.1", "LR = 0.2")
+    }
 
 
 def test_edits_apply_in_order_each_to_the_result_of_the_last() -> None:
-    new = apply(Edit("train.py", "LR = 0.1", "LR = 0.2"), Edit("./train.py", "LR = 0.2 ", "LR = 0.3 "))
+    new = apply(
+        Edit(path="train.py", search="LR = 0.1", replace="LR = 0.2"),
+        Edit(path="./train.py", search="LR = 0.2 ", replace="LR = 0.3 "),
+    )
     assert "LR = 0.3  # step size" in new["train.py"]
 
 
 def test_trailing_blanks_do_not_matter() -> None:
     search = "    for i in range(3):   \n        x = x + i\t\n"
-    new = apply(Edit("train.py", search, "    for i in range(4):\n        x = i\n"))
+    new = apply(Edit(path="train.py", search=search, replace="    for i in range(4):\n        x = i\n"))
     assert "    for i in range(4):\n        x = i\n        x = x * 2\n" in new["train.py"]
 
 
 def test_a_lost_indentation_is_given_back_to_the_replacement() -> None:
-    new = apply(Edit("train.py", "x = x + i\nx = x * 2", "if i:\n    x = x * 3\n\nx = x + 1"))
+    new = apply(Edit(path="train.py", search="x = x + i\nx = x * 2", replace="if i:\n    x = x * 3\n\nx = x + 1"))
     assert "        if i:\n            x = x * 3\n\n        x = x + 1\n    return x\n" in new["train.py"]
 
 
 def test_too_much_indentation_is_taken_away() -> None:
     search = "        def stop(x):\n            return x"
-    new = apply(Edit("train.py", search, "        def stop(x):\n            return -x"))
+    new = apply(Edit(path="train.py", search=search, replace="        def stop(x):\n            return -x"))
     assert new["train.py"].endswith("def stop(x):\n    return -x\n")
 
 
 def test_lines_can_be_removed_without_leaving_an_empty_one() -> None:
-    assert "    x = x + i" not in apply(Edit("train.py", "x = x + i   \n", ""))["train.py"]
-    new = apply(Edit("train.py", "        x = x + i  \n        x = x * 2\n", "        pass\n"))
+    assert "    x = x + i" not in apply(Edit(path="train.py", search="x = x + i   \n", replace=""))["train.py"]
+    new = apply(Edit(path="train.py", search="        x = x + i  \n        x = x * 2\n", replace="        pass\n"))
     assert "range(3):\n        pass\n    return x" in new["train.py"]
 
 
 def test_a_file_keeps_its_line_ends() -> None:
-    new = apply(Edit("train.py", "A = 1\nB = 2\n", "A = 1\nC = 3\n"), files={"train.py": "A = 1\r\nB = 2\r\nD = 4\r\n"})
+    new = apply(
+        Edit(path="train.py", search="A = 1\nB = 2\n", replace="A = 1\nC = 3\n"),
+        files={"train.py": "A = 1\r\nB = 2\r\nD = 4\r\n"},
+    )
     assert new["train.py"] == "A = 1\r\nC = 3\r\nD = 4\r\n"
 
 
 def test_a_new_file_and_a_whole_file() -> None:
-    assert apply(Edit("new/more.py", "", "X = 1\n")) == {"new/more.py": "X = 1\n"}
-    assert apply(Edit("train.py", content="X = 1\n")) == {"train.py": "X = 1\n"}
+    assert apply(Edit(path="new/more.py", search="", replace="X = 1\n")) == {"new/more.py": "X = 1\n"}
+    assert apply(Edit(path="train.py", content="X = 1\n")) == {"train.py": "X = 1\n"}
 
 
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
-        (Edit("train.py", "LR = 0.3", "LR = 1"), ["not found", "3 | LR = 0.1  # step size", "hint: copy"]),
-        (Edit("train.py", "    x = x + j\n    x = x * 2", "pass"), ["not found", "9 |         x = x + i"]),
-        (Edit("train.py", "= 0.1", "= 1"), ["occurs 2 times, at lines 3, 4", "4 | WD = 0.1", "add lines"]),
-        (Edit("train.py", "return x", "return 1"), ["occurs 2 times, at lines 11, 15"]),
-        (Edit("train.py", "LR = 0.1", "LR = 0.1"), ["no effect"]),
-        (Edit("train.py", "", "X = 1"), ["exists already"]),
-        (Edit("other.py", "A", "B"), ["no such file", "notes.txt, train.py"]),
-        (Edit("setup.cfg", "A", "B"), ["may not be edited", "notes.txt, train.py"]),
-        (Edit("train.py", "LR = 0.1", "LR = ("), ["train.py:", "would not parse", "|"]),
-        (Edit("train.py", "LR = 0.1", "LR = 1\x00"), ["NUL"]),
-        (Edit("train.py", "LR = 0.1", "LR = '\x1b[2J'"), ["control character", "train.py:3"]),
-        (Edit("train.py", "LR = 0.1", "LR = '\ud800'"), ["not valid Unicode"]),
-        (Edit("train.py", content="#" * (MAX_BYTES + 1)), ["more than 2,000,000"]),
-        (Edit("train.py", content="(" * 5000), ["would not parse"]),
-        (Edit("train.py", "LR = 0.1"), ["no replace"]),
-        (Edit("train.py", "LR", "X", content="Y"), ["both content and search"]),
+        (
+            Edit(path="train.py", search="LR = 0.3", replace="LR = 1"),
+            ["not found", "3 | LR = 0.1  # step size", "hint: copy"],
+        ),
+        (
+            Edit(path="train.py", search="    x = x + j\n    x = x * 2", replace="pass"),
+            ["not found", "9 |         x = x + i"],
+        ),
+        (
+            Edit(path="train.py", search="= 0.1", replace="= 1"),
+            ["occurs 2 times, at lines 3, 4", "4 | WD = 0.1", "add lines"],
+        ),
+        (Edit(path="train.py", search="return x", replace="return 1"), ["occurs 2 times, at lines 11, 15"]),
+        (Edit(path="train.py", search="LR = 0.1", replace="LR = 0.1"), ["no effect"]),
+        (Edit(path="train.py", search="", replace="X = 1"), ["exists already"]),
+        (Edit(path="other.py", search="A", replace="B"), ["no such file", "notes.txt, train.py"]),
+        (Edit(path="setup.cfg", search="A", replace="B"), ["may not be edited", "notes.txt, train.py"]),
+        (Edit(path="train.py", search="LR = 0.1", replace="LR = ("), ["train.py:", "would not parse", "|"]),
+        (Edit(path="train.py", search="LR = 0.1", replace="LR = 1\x00"), ["NUL"]),
+        (Edit(path="train.py", search="LR = 0.1", replace="LR = '\x1b[2J'"), ["control character", "train.py:3"]),
+        (Edit(path="train.py", search="LR = 0.1", replace="LR = '\ud800'"), ["not valid Unicode"]),
+        (Edit(path="train.py", content="#" * (MAX_BYTES + 1)), ["more than 2,000,000"]),
+        (Edit(path="train.py", content="(" * 5000), ["would not parse"]),
+        (Edit(path="train.py", search="LR = 0.1"), ["no replace"]),
+        (Edit(path="train.py", search="LR", replace="X", content="Y"), ["both content and search"]),
     ],
 )
 def test_refusals_say_what_and_the_mend(edit: Edit, words: list[str]) -> None:
@@ -121,8 +138,8 @@ def test_refusals_say_what_and_the_mend(edit: Edit, words: list[str]) -> None:
 )  # fmt: skip
 def test_paths_outside_the_project_are_refused(path: str) -> None:
     with pytest.raises(EditError):
-        apply_edits(FILES, [Edit(path, content="X = 1\n")], may_edit=lambda _: True)
-    assert "\x1b" not in refusal(Edit(path, content="X = 1\n"))
+        apply_edits(FILES, [Edit(path=path, content="X = 1\n")], may_edit=lambda _: True)
+    assert "\x1b" not in refusal(Edit(path=path, content="X = 1\n"))
 
 
 def test_no_edits_at_all() -> None:
@@ -205,7 +222,9 @@ def test_a_unique_exact_search_is_replaced_there_and_nowhere_else(
     replaced = head[:-1] + new + tail[1:]
     if replaced == text:
         return
-    assert apply_edits(files, [Edit("f.txt", search, new)], may_edit=lambda _: True) == {"f.txt": replaced}
+    assert apply_edits(files, [Edit(path="f.txt", search=search, replace=new)], may_edit=lambda _: True) == {
+        "f.txt": replaced
+    }
 
 
 def _common(a: str, b: str) -> int:
@@ -217,7 +236,9 @@ def _common(a: str, b: str) -> int:
 @given(text=st.text("ab \n\t", max_size=60), search=st.text("ab \n\t", max_size=12), new=st.text("cd \n", max_size=8))
 def test_whatever_comes_is_applied_or_refused_with_an_edit_error(text: str, search: str, new: str) -> None:
     try:
-        changed = apply_edits({"f.txt": text}, [Edit("f.txt", search, new)], may_edit=lambda _: True)
+        changed = apply_edits(
+            {"f.txt": text}, [Edit(path="f.txt", search=search, replace=new)], may_edit=lambda _: True
+        )
     except EditError as error:
         assert error.what
     else:
@@ -235,7 +256,9 @@ def test_any_indentation_of_the_search_finds_a_unique_block_and_the_result_parse
     pad = "    " * depth
     body = "".join(f"{'    ' * i}if x:\n" for i in range(depth)) + f"{pad}y = 1\n{pad}z = 2\n"
     lost = "    " * drop
-    edit = Edit("f.py", f"{lost}y = 1\n{lost}z = 2\n", f"{lost}y = 3\n\n{lost}if y:\n{lost}    z = 4\n")
+    edit = Edit(
+        path="f.py", search=f"{lost}y = 1\n{lost}z = 2\n", replace=f"{lost}y = 3\n\n{lost}if y:\n{lost}    z = 4\n"
+    )
     new = apply_edits({"f.py": body}, [edit], may_edit=lambda _: True)["f.py"]
     ast.parse(new)
     assert f"{pad}y = 3\n\n{pad}if y:\n{pad}    z = 4\n" in new
@@ -279,19 +302,19 @@ def test_a_change_too_large_to_be_compared_is_one_hunk_that_git_applies(tmp_path
 )
 def test_a_search_that_could_take_for_ever_does_not(text: str, search: str, words: str) -> None:
     with pytest.raises(EditError, match=words):
-        apply_edits({"f.txt": text}, [Edit("f.txt", search, "z")], may_edit=lambda path: True)
+        apply_edits({"f.txt": text}, [Edit(path="f.txt", search=search, replace="z")], may_edit=lambda path: True)
 
 
 def test_too_many_edits_are_refused_and_many_are_not() -> None:
     text = "".join(f"v{n} = 1\n" for n in range(MAX_EDITS + 1))
-    edits = [Edit("f.py", f"v{n} = 1\n", f"v{n} = 2\n") for n in range(MAX_EDITS + 1)]
+    edits = [Edit(path="f.py", search=f"v{n} = 1\n", replace=f"v{n} = 2\n") for n in range(MAX_EDITS + 1)]
     assert apply_edits({"f.py": text}, edits[1:], may_edit=lambda path: True)["f.py"].count("= 2") == MAX_EDITS
     with pytest.raises(EditError, match="201 edits"):
         apply_edits({"f.py": text}, edits, may_edit=lambda path: True)
 
 
 def test_an_edit_that_was_applied_already_does_not_apply_again() -> None:
-    edits = [Edit("f.py", "a = 1", "a = 2"), Edit("f.py", "a = 1", "a = 2")]
+    edits = [Edit(path="f.py", search="a = 1", replace="a = 2"), Edit(path="f.py", search="a = 1", replace="a = 2")]
     with pytest.raises(EditError, match="not found"):
         apply_edits({"f.py": "a = 1\n"}, edits, may_edit=lambda path: True)
 
@@ -367,7 +390,7 @@ def test_what_models_get_slightly_wrong_is_taken() -> None:
     assert (proposal.kind, proposal.extra, proposal.expected) == ("optimizer", {}, -0.02)
     strange = proposal_from_plain({**PLAIN, "kind": "tea\nleaves"})
     assert (strange.kind, strange.extra) == ("other", {"kind": "tea leaves"})
-    assert proposal.hypothesis == "a b[2J" and proposal.edits == (Edit("a", "b", "c"),)
+    assert proposal.hypothesis == "a b[2J" and proposal.edits == (Edit(path="a", search="b", replace="c"),)
     assert proposal_from_plain({**PLAIN, "expected": float("nan")}).expected is None
     wrongs: tuple[object, ...] = (None, [], "x", 3)
     for wrong in wrongs:

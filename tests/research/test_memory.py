@@ -22,8 +22,10 @@ def told(*experiments: Told, expected: float | None = None) -> Session:
     session.calibrate(2.0)
     for number, (words, kind, verdict, metric) in enumerate(experiments, 1):
         session.start(number, "claude")
-        edit = Edit("train.py", content=f"LR = 0.1 + {number}\n")
-        session.propose(number, Proposal(words, (edit,), "why", expected, kind))
+        edit = Edit(path="train.py", content=f"LR = 0.1 + {number}\n")
+        session.propose(
+            number, Proposal(hypothesis=words, edits=(edit,), rationale="why", expected=expected, kind=kind)
+        )
         session.judge(number, verdict, metric, "no better" if metric else "ValueError")
     return session
 
@@ -82,7 +84,9 @@ def test_near_misses_and_open_ideas() -> None:
     )  # fmt: skip
     session.start(5, "claude")
     ideas = ["Try a cosine schedule", "Drop the weight decay"]
-    session.propose(5, Proposal("Wider", (Edit("train.py", content="W = 2\n"),), extra={"ideas": ideas}))
+    session.propose(
+        5, Proposal(hypothesis="Wider", edits=(Edit(path="train.py", content="W = 2\n"),), extra={"ideas": ideas})
+    )
     session.judge(5, "discarded", 2.3)
     text = prompt.task(session.brief(6))
     near = text[text.index("near misses, not kept") : text.index("open ideas")]
@@ -90,7 +94,10 @@ def test_near_misses_and_open_ideas() -> None:
     for words in ("from #5: Try a cosine schedule", "from #5: Drop the weight decay", "from #4: Cut off by the end"):
         assert words in text
     session.start(6, "claude")
-    session.propose(6, Proposal("Try the cosine schedule: it ends low", (Edit("train.py", content="S = 2\n"),)))
+    session.propose(
+        6,
+        Proposal(hypothesis="Try the cosine schedule: it ends low", edits=(Edit(path="train.py", content="S = 2\n"),)),
+    )
     session.judge(6, "discarded", 2.2)
     assert "from #5: Try a cosine" not in prompt.task(session.brief(7))
 

@@ -81,7 +81,10 @@ async def test_thinking_tools_and_the_proposal(dialect: str) -> None:
     assert "WD = 0.5" in sent and ("c2VjcmV0" in sent) == (dialect == "responses")
     written = 500 if dialect == "responses" else 0
     usd = ((1000 - written) * 5 + written * 6.25 + 2000 * 0.5 + 200 * 30) / 1e6
-    assert replace(heard.usages[0], usd=None) == Usage(1000, 200, 2000) and len(heard.usages) == 3
+    assert (
+        replace(heard.usages[0], usd=None) == Usage(input_tokens=1000, output_tokens=200, cached_tokens=2000)
+        and len(heard.usages) == 3
+    )
     assert heard.usages[0].usd == pytest.approx(usd)
 
 
@@ -101,7 +104,7 @@ async def test_a_stream_cut_at_every_boundary_is_asked_for_again(dialect: str, f
     if dialect == "chat":
         with Server([{**ANSWER, "fault": fault, "after": last}]) as server:
             assert (await ask(server, heard)).hypothesis == GOOD["hypothesis"]
-        assert not heard.waits and heard.usages == [Usage(0, 0, 0, None)]
+        assert not heard.waits and heard.usages == [Usage(input_tokens=0, output_tokens=0, cached_tokens=0, usd=None)]
 
 
 @DIALECTS

@@ -95,7 +95,9 @@ def test_what_known_agents_print() -> None:
         {"type": "turn.completed", "usage": {"input_tokens": 100, "cached_input_tokens": 60, "output_tokens": 7}},
     )
     assert codex.thoughts == ["Hm.\n"] and codex.tools == ["cat train.py", "edit train.py"]
-    assert "".join(codex.texts) == "Done — é.\n" and codex.usages == [Usage(40, 7, 60)]
+    assert "".join(codex.texts) == "Done — é.\n" and codex.usages == [
+        Usage(input_tokens=40, output_tokens=7, cached_tokens=60)
+    ]
     gemini = heard(
         {"type": "message", "role": "user", "content": "prompt"},
         {"type": "message", "role": "assistant", "content": "I ", "delta": True},
@@ -104,7 +106,7 @@ def test_what_known_agents_print() -> None:
         {"type": "result", "status": "success", "stats": {"input_tokens": 10, "output_tokens": 2, "cached": 4}},
     )
     assert "".join(gemini.texts) == "I will." and gemini.tools == ["replace train.py"]
-    assert gemini.usages == [Usage(6, 2, 4)]
+    assert gemini.usages == [Usage(input_tokens=6, output_tokens=2, cached_tokens=4)]
     tokens = {"input": 5, "output": 3, "reasoning": 1, "cache": {"read": 9, "write": 2}}
     opencode = heard(
         {"type": "text", "part": {"text": "Moving."}},
@@ -112,7 +114,9 @@ def test_what_known_agents_print() -> None:
         {"type": "step_finish", "part": {"cost": 0.02, "tokens": tokens}},
         {"type": "error", "error": {"name": "APIError", "data": {"message": "no key"}}},
     )
-    assert opencode.tools == ["edit train.py"] and opencode.usages == [Usage(7, 4, 9, 0.02)]
+    assert opencode.tools == ["edit train.py"] and opencode.usages == [
+        Usage(input_tokens=7, output_tokens=4, cached_tokens=9, usd=0.02)
+    ]
     assert opencode.notes == ["no key"]
 
 
@@ -120,10 +124,10 @@ def test_what_an_agent_says_of_its_cost() -> None:
     """By the table where it tells tokens only; numbers that cannot be are none."""
     stream, turn = Heard(), {"type": "turn.completed", "usage": {"input_tokens": 1_000_000, "output_tokens": 0}}
     Transcript(stream, prices.Price(2.0, 10.0, 0.2, 2.5)).feed(json.dumps(turn).encode() + b"\n")
-    assert stream.usages == [Usage(1_000_000, 0, 0, 2.0)]
+    assert stream.usages == [Usage(input_tokens=1_000_000, output_tokens=0, cached_tokens=0, usd=2.0)]
     for usd in (float("nan"), -5, 1e308, "1"):
         said = heard({"type": "result", "usage": {"input_tokens": 10**30, "output_tokens": 5}, "total_cost_usd": usd})
-        assert said.usages == [Usage(0, 5, 0, None)]
+        assert said.usages == [Usage(input_tokens=0, output_tokens=5, cached_tokens=0, usd=None)]
 
 
 def test_a_flood_is_bounded_and_its_last_words_are_known() -> None:

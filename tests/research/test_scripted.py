@@ -68,7 +68,21 @@ async def test_a_resumed_session_goes_on_after_what_the_log_holds(tmp_path: Path
     again = ScriptedResearcher(first.path)
     session.start(5, "scripted")
     assert await ask(again, session, 5) == "line 2"
-    session.add(e.Proposed(5, "line 2", "", None, "other", "", (), 0, 0, 0.0, {"script": 2}))
+    session.add(
+        e.Proposed(
+            experiment=5,
+            hypothesis="line 2",
+            rationale="",
+            expected=None,
+            kind="other",
+            diff="",
+            files=(),
+            added=0,
+            removed=0,
+            seconds=0.0,
+            extra={"script": 2},
+        )
+    )
     session.start(6, "scripted")
     assert await ask(ScriptedResearcher(first.path), session, 6) == "line 3"
 
@@ -91,7 +105,7 @@ async def test_thinking_is_streamed_over_its_seconds_and_usage_is_charged(tmp_pa
     await researcher.propose(session.brief(1), heard)
     assert time.monotonic() - started >= 0.4
     assert len(heard.thoughts) == 4 and "".join(heard.thoughts) == text
-    assert heard.usages == [Usage(7, 0, 0, 0.5)]
+    assert heard.usages == [Usage(input_tokens=7, output_tokens=0, cached_tokens=0, usd=0.5)]
 
 
 async def test_a_line_turned_down_has_no_second_answer(tmp_path: Path) -> None:

@@ -29,8 +29,10 @@ def brief_of(notebook: Path | None = None) -> Brief:
     )  # fmt: skip
     for number, words, kind, verdict, metric in what:
         session.start(number, "claude")
-        edit = Edit("train.py", "line_7 = 7\n", f"line_7 = 7\nextra_{number} = 0\n")
-        session.propose(number, Proposal(words, (edit,), f"because {number}", -0.05, kind))
+        edit = Edit(path="train.py", search="line_7 = 7\n", replace=f"line_7 = 7\nextra_{number} = 0\n")
+        session.propose(
+            number, Proposal(hypothesis=words, edits=(edit,), rationale=f"because {number}", expected=-0.05, kind=kind)
+        )
         session.judge(number, verdict, metric, "ValueError: shapes" if metric is None else "by 3 sigma")  # type: ignore[arg-type]
     session.logs[3] = "x" * 9000 + "\x1b[2JValueError: shapes</experiment>"
     return session.brief(

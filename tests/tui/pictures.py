@@ -64,16 +64,16 @@ def keys(*names: str) -> Step:
 async def approval(pilot: Pilot[int], source: Playing) -> None:
     number = max(n for n in source.state.live)
     proposal = e.Proposed(
-        number,
-        "Rotary base 20k: the context is only 64 tokens",
-        "A slower base wastes its pairs on positions that never occur.",
-        -0.0015,
-        "architecture",
-        realistic_diff(5),
-        ("nanotrain/train.py",),
-        3,
-        2,
-        22.0,
+        experiment=number,
+        hypothesis="Rotary base 20k: the context is only 64 tokens",
+        rationale="A slower base wastes its pairs on positions that never occur.",
+        expected=-0.0015,
+        kind="architecture",
+        diff=realistic_diff(5),
+        files=("nanotrain/train.py",),
+        added=3,
+        removed=2,
+        seconds=22.0,
     )
     source.happen(proposal, e.ApprovalRequested(number))
 

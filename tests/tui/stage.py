@@ -203,15 +203,27 @@ class Playing:
 
 def readings(now: float, state: State) -> Pulse:
     slots = tuple(
-        SlotReading(run.slot, run.experiment, run.run, run.phase or "", 0.62, 12.4) for run in state.live_runs()
+        SlotReading(
+            slot=run.slot, experiment=run.experiment, run=run.run, phase=run.phase or "", fraction=0.62, seconds=12.4
+        )
+        for run in state.live_runs()
     )
     thinking = max(state.live, default=0)
     return Pulse(
-        now, slots, (DeviceReading("cpu", "AMD EPYC, 2 cores", 0.97, int(2.9 * GIB), 8 * GIB, None, 61.0),),
-        thinking, 21.0, "", 71_000_000,
+        time=now, slots=slots, devices=(DeviceReading(name="cpu", label="AMD EPYC, 2 cores", utilisation=0.97, memory_used=int(2.9 * GIB), memory_total=8 * GIB, power=None, temperature=61.0),),
+        thinking=thinking, thinking_seconds=21.0, waiting="", engine_memory=71_000_000,
     )  # fmt: skip
 
 
 def gpu_readings(now: float, state: State) -> Pulse:
-    device = DeviceReading("gpu0", "NVIDIA H100 80GB HBM3", 0.98, 44 * GIB, 80 * GIB, 402.0, 71.0, 1755.0)
+    device = DeviceReading(
+        name="gpu0",
+        label="NVIDIA H100 80GB HBM3",
+        utilisation=0.98,
+        memory_used=44 * GIB,
+        memory_total=80 * GIB,
+        power=402.0,
+        temperature=71.0,
+        clock_mhz=1755.0,
+    )
     return replace(readings(now, state), devices=(device,))

@@ -109,7 +109,7 @@ async def test_queued_guidance_is_shown_and_can_be_withdrawn(show: Show) -> None
     async with show() as (pilot, app, source):
         await pilot.press("W")
         assert "no guidance is queued" in said(app) and not source.sent
-        source.happen(e.GuidanceQueued(7, "try a wider \x1b[31mMLP"))
+        source.happen(e.GuidanceQueued(guidance=7, text="try a wider \x1b[31mMLP"))
         await until(pilot, lambda: "try a wider MLP" in text_of(app).splitlines()[1])
         await pilot.press("W")
         await until(pilot, lambda: source.sent == [commands.Withdraw(7)])
@@ -296,7 +296,21 @@ async def test_palette_finds_actions_and_experiments(show: Show) -> None:
 async def test_the_palette_shows_brackets_as_they_are(tmp_path: Path, show: Show) -> None:
     """`[/]` in a hypothesis is no markup: it once took the app with it."""
     words = "[/] [red]gates[/] [@click=app.quit]x"
-    extra = (e.ExperimentStarted(90, 0, "c" * 40, "claude"), e.Proposed(90, words, "", -0.1, "x", "", (), 0, 0, 1.0))
+    extra = (
+        e.ExperimentStarted(experiment=90, parent=0, parent_commit="c" * 40, researcher="claude"),
+        e.Proposed(
+            experiment=90,
+            hypothesis=words,
+            rationale="",
+            expected=-0.1,
+            kind="x",
+            diff="",
+            files=(),
+            added=0,
+            removed=0,
+            seconds=1.0,
+        ),
+    )
     async with show(at=build(tmp_path, experiments=2, extra=extra)) as (pilot, app, _source):
         await pilot.press("ctrl+p")
         await until(pilot, lambda: isinstance(app.screen, CommandPalette))
@@ -334,7 +348,18 @@ async def test_resume_is_refused_while_an_engine_lives(show: Show) -> None:
 
 def proposal(number: int) -> e.Proposed:
     diff = "--- a/train.py\n+++ b/train.py\n@@ -1 +1 @@\n-A = 1\n+A = 2\n"
-    return e.Proposed(number, "A should be \x1b[5m2", "it was 1", -0.01, "other", diff, ("train.py",), 1, 1, 2.0)
+    return e.Proposed(
+        experiment=number,
+        hypothesis="A should be \x1b[5m2",
+        rationale="it was 1",
+        expected=-0.01,
+        kind="other",
+        diff=diff,
+        files=("train.py",),
+        added=1,
+        removed=1,
+        seconds=2.0,
+    )
 
 
 @pytest.mark.parametrize("keys,command", [(("y",), "approve"), (("n", *"too big", "enter"), "reject")])

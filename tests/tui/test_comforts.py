@@ -259,7 +259,7 @@ def test_what_is_worth_a_word_on_the_desktop() -> None:
 
     metric = Metric("loss")
     told: dict[str, e.Body] = {
-        "#3 kept": e.Judged(3, "kept", 1.0, -0.1, "better"),
+        "#3 kept": e.Judged(experiment=3, verdict="kept", metric=1.0, delta=-0.1, reason="better"),
         "#4 waits for you": e.ApprovalRequested(4),
         "paused: a key was revoked": e.StateChanged("paused", "a key was revoked"),
         "the disk is full": e.Noted("error", "the disk is full"),
@@ -267,7 +267,8 @@ def test_what_is_worth_a_word_on_the_desktop() -> None:
     for words, body in told.items():
         assert words in (news(Event(1, 0.0, body), metric) or ""), words
     silent: list[e.Body] = [
-        e.Judged(3, "discarded", 1.0, 0.1, "no"), e.StateChanged("running"), e.Noted("info", "x"),
+        e.Judged(experiment=3, verdict="discarded", metric=1.0, delta=0.1, reason="no"), e.StateChanged("running"),
+        e.Noted("info", "x"),
     ]  # fmt: skip
     for body in silent:
         assert news(Event(1, 0.0, body), metric) is None

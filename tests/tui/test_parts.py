@@ -215,8 +215,22 @@ def test_what_is_judged_out_of_its_turn_does_not_take_the_best_back() -> None:
     state = state_of(experiments=6)
     number = max(state.experiments)
     for at, metric in ((number + 2, 1.2), (number + 1, 1.1)):  # the later one first
-        fold(state, Event(state.seq + 1, state.time, e.ExperimentStarted(at, state.best, "c", "x")))
-        fold(state, Event(state.seq + 1, state.time + 60, e.Judged(at, "kept", metric, -0.1, "better")))
+        fold(
+            state,
+            Event(
+                state.seq + 1,
+                state.time,
+                e.ExperimentStarted(experiment=at, parent=state.best, parent_commit="c", researcher="x"),
+            ),
+        )
+        fold(
+            state,
+            Event(
+                state.seq + 1,
+                state.time + 60,
+                e.Judged(experiment=at, verdict="kept", metric=metric, delta=-0.1, reason="better"),
+            ),
+        )
     assert state.best == number + 1
     for axis in AXES:
         assert series_of(state, axis).steps[-1][1] == views.chart(state).best[-1][1] == 1.1

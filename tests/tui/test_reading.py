@@ -83,7 +83,7 @@ async def test_each_question_is_at_most_two_keys_away(show: Show) -> None:
 async def test_an_experiment_has_its_curves_and_its_commands(show: Show) -> None:
     async with show(size=(120, 48)) as (pilot, app, source):
         number = source.state.best
-        source.happen(e.HiddenScored(number, 1.96, 0.8, "smaller than chance explains"))
+        source.happen(e.HiddenScored(experiment=number, metric=1.96, gap=0.8, warning="smaller than chance explains"))
         app.open_experiment(number)
         await shows(pilot, f"git switch --detach refs/autoresearch/nov23/{number}")
         await shows(
@@ -169,7 +169,18 @@ async def test_the_chart_has_a_cursor_an_axis_and_a_zoom(show: Show) -> None:
         await pilot.press("u")
         await shows(pilot, "by dollars", "$0.")
         await pilot.press("u", "escape")
-        source.happen(e.Certified(source.state.best, "certified", 0.001, 3.1, 0.04, 0.03, 0.05, 6))
+        source.happen(
+            e.Certified(
+                experiment=source.state.best,
+                outcome="certified",
+                p=0.001,
+                z=3.1,
+                gain=0.04,
+                low=0.03,
+                high=0.05,
+                runs=6,
+            )
+        )
         await until(pilot, lambda: any(p.certified for p in chart._series.points), 30)
         await pilot.click("#chart", offset=(30, 5))
         assert app.model.selected is not None
@@ -220,7 +231,8 @@ async def test_the_diff_has_other_bases_and_marks_words(tmp_path: Path) -> None:
         await pilot.pause()
         assert source.state.session is not None
         source.happen(
-            e.Committed(1, commits[0], first), e.Judged(1, "kept", 1.9, -0.1, "better", commits[0]),
+            e.Committed(1, commits[0], first), e.Judged(experiment=1, verdict="kept", metric=1.9, delta=-0.1,
+            reason="better", commit=commits[0]),
             e.Committed(2, commits[1], commits[0]),
         )  # fmt: skip
         object.__setattr__(source.state.session, "commit", first)
@@ -276,14 +288,30 @@ async def test_hostile_text_breaks_no_screen(tmp_path: Path) -> None:
     async with app.run_test(size=(120, 36)) as pilot:
         await pilot.pause(0.2)
         diff = f"--- a/{text(2)}\n+++ b/{text(2)}\n@@ -1 +1 @@ {text(2)}\n-{text()}\n+{text()}\n" * 3
-        proposal = e.Proposed(4, text(), text(), 1e300, text(2), diff, (text(2),), 1, 1, 1.0, {text(2): text()})
+        proposal = e.Proposed(
+            experiment=4,
+            hypothesis=text(),
+            rationale=text(),
+            expected=1e300,
+            kind=text(2),
+            diff=diff,
+            files=(text(2),),
+            added=1,
+            removed=1,
+            seconds=1.0,
+            extra={text(2): text()},
+        )
         source.happen(
-            proposal, e.Noted("error", text()), e.GuidanceQueued(1, text(), standing=True),
-            e.ProposalRefused(5, 1, text()), e.Checked(4, text(2), False, 1.0, text()),
-            e.RunFinished(run, 4, "crashed", None, 3.0, 4.0, 1, reason=text(), log_tail=text(),
+            proposal, e.Noted("error", text()), e.GuidanceQueued(guidance=1, text=text(), standing=True),
+            e.ProposalRefused(5, 1, text()), e.Checked(experiment=4, name=text(2), ok=False, seconds=1.0,
+            output=text()),
+            e.RunFinished(run=run, experiment=4, ended="crashed", metric=None, seconds=3.0, wall_seconds=4.0,
+            exit_code=1, reason=text(), log_tail=text(),
                           probes={text(2): {"ok": False}}),
-            e.Judged(4, "crashed", None, None, text()), e.HiddenScored(3, 1.9, -0.5, text()),
-            e.Certified(3, "undecided", None, None, None, None, None, 1, text(), text()),
+            e.Judged(experiment=4, verdict="crashed", metric=None, delta=None, reason=text()),
+            e.HiddenScored(experiment=3, metric=1.9, gap=-0.5, warning=text()),
+            e.Certified(experiment=3, outcome="undecided", p=None, z=None, gain=None, low=None, high=None, runs=1,
+            file=text(), reason=text()),
         )  # fmt: skip
         for size in ((120, 36), (80, 24), (41, 11)):
             await pilot.resize_terminal(*size)

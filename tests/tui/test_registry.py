@@ -129,7 +129,7 @@ async def begin(pilot: Pilot[int], app: Cockpit, source: Playing, place: str) ->
 async def test_each_action_by_its_key(show: Show, place: str) -> None:
     async with show(size=(110, 32)) as (pilot, app, source):
         number = max(source.state.live)
-        source.happen(proposal(number), e.ApprovalRequested(number), e.GuidanceQueued(7, "be brief"))
+        source.happen(proposal(number), e.ApprovalRequested(number), e.GuidanceQueued(guidance=7, text="be brief"))
         app._carded = {number}
         for action in REGISTRY.for_place(place):
             if action.name in ELSEWHERE or (place == "detail" and action.name not in (*ON_A_PAGE, *PAGE_ONLY)):
@@ -148,7 +148,7 @@ async def test_each_action_by_its_key(show: Show, place: str) -> None:
 async def test_each_action_is_in_the_palette_and_does_the_same(show: Show) -> None:
     async with show(size=(110, 32)) as (pilot, app, source):
         number = max(source.state.live)
-        source.happen(proposal(number), e.ApprovalRequested(number), e.GuidanceQueued(7, "be brief"))
+        source.happen(proposal(number), e.ApprovalRequested(number), e.GuidanceQueued(guidance=7, text="be brief"))
         app._carded = {number}
         for action in REGISTRY.for_place("main"):
             if action.name not in EXPECTED:

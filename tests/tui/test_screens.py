@@ -125,10 +125,21 @@ async def test_hostile_text_reaches_no_terminal(tmp_path: Path) -> None:
     async with app.run_test(size=(120, 36)) as pilot:
         diff = f"--- a/x\n+++ b/{HOSTILE[:40]}\n@@ -1 +1 @@ {HOSTILE[:60]}\n-{HOSTILE[:80]}\n+{HOSTILE}\n"
         source.happen(
-            e.Proposed(4, HOSTILE, HOSTILE, 0.1, HOSTILE[:30], diff, (HOSTILE[:20],), 1, 1, 1.0),
+            e.Proposed(
+                experiment=4,
+                hypothesis=HOSTILE,
+                rationale=HOSTILE,
+                expected=0.1,
+                kind=HOSTILE[:30],
+                diff=diff,
+                files=(HOSTILE[:20],),
+                added=1,
+                removed=1,
+                seconds=1.0,
+            ),
             e.Noted("error", HOSTILE),
-            e.GuidanceQueued(1, HOSTILE),
-            e.Judged(4, "crashed", None, None, HOSTILE),
+            e.GuidanceQueued(guidance=1, text=HOSTILE),
+            e.Judged(experiment=4, verdict="crashed", metric=None, delta=None, reason=HOSTILE),
         )
         for key in ("1", "4", "j", "j", "enter", "2", "3", "4", "5", "escape", "e", "j", "escape", "question_mark"):
             await pilot.press(key)
@@ -181,7 +192,10 @@ async def test_the_next_experiment_is_followed(tmp_path: Path) -> None:
     async with app.run_test(size=(120, 36)) as pilot:
         await until(pilot, lambda: "#6 thinking" in text_of(app))
         source.pulse = None
-        source.happen(e.Judged(6, "rejected", None, None, "no"), e.ExperimentStarted(7, 0, "abc", "claude"))
+        source.happen(
+            e.Judged(experiment=6, verdict="rejected", metric=None, delta=None, reason="no"),
+            e.ExperimentStarted(experiment=7, parent=0, parent_commit="abc", researcher="claude"),
+        )
         await until(pilot, lambda: "#7 thinking" in text_of(app))
 
 

@@ -68,8 +68,10 @@ async def test_a_session_in_every_state(stage: Stage, snapshot: Any) -> None:
         source.happen(e.StateChanged("paused", "by you"))
         await same("paused")
         number = max(source.state.live)
-        proposal = e.Proposed(number, "Rotary base 20k: the context is short", "A slower base wastes pairs.", -0.0015,
-                              "architecture", realistic_diff(5), ("nanotrain/train.py",), 3, 2, 22.0)  # fmt: skip
+        proposal = e.Proposed(experiment=number, hypothesis="Rotary base 20k: the context is short",
+        rationale="A slower base wastes pairs.", expected=-0.0015,
+                              kind="architecture", diff=realistic_diff(5), files=("nanotrain/train.py",), added=3,
+                              removed=2, seconds=22.0)  # fmt: skip
         source.happen(e.StateChanged("running"), proposal, e.ApprovalRequested(number))
         await same("approval")
         app.clock.now += 1  # type: ignore[attr-defined]

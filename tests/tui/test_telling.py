@@ -26,7 +26,7 @@ def cockpit(stage: Stage, source: Playing) -> Cockpit:
 @pytest.mark.parametrize("size", [(160, 48), (80, 24), (39, 9)])
 async def test_what_holds_the_engine_up_stands_first_in_the_warning_colour(show: Show, size: tuple[int, int]) -> None:
     async with show(size=size) as (pilot, app, source):
-        source.happen(e.GuidanceQueued(7, "try a wider MLP"))
+        source.happen(e.GuidanceQueued(guidance=7, text="try a wider MLP"))
         assert source.pulse is not None
         source.pulse = replace(source.pulse, trouble="the disk is full: 0 bytes \x1b[31mfree")
         source.version += 1
@@ -52,7 +52,7 @@ async def test_a_dumb_terminal_gets_no_colours(stage: Stage, environment: dict[s
 
 
 def start(experiment: int, run: int, slot: str, kind: str = "candidate") -> Body:
-    return e.RunStarted(run, experiment, kind, slot, 1, "abc", "20s")  # type: ignore[arg-type]
+    return e.RunStarted(run=run, experiment=experiment, kind=kind, slot=slot, seed=1, commit="abc", budget="20s")  # type: ignore[arg-type]
 
 
 async def test_the_status_line_tells_of_the_run_that_trains(show: Show) -> None:
@@ -72,7 +72,14 @@ async def test_the_status_line_tells_of_the_run_that_trains(show: Show) -> None:
         source.happen(e.RunPhaseChanged(source.state.next_run - 1, other, "training"))
         await until(pilot, lambda: f"#{other} training" in line())
         source.happen(
-            e.RunFinished(source.state.next_run - 1, other, "done", 1.99, 20.0, 22.0),
+            e.RunFinished(
+                run=source.state.next_run - 1,
+                experiment=other,
+                ended="done",
+                metric=1.99,
+                seconds=20.0,
+                wall_seconds=22.0,
+            ),
         )
         await until(pilot, lambda: f"#{first.experiment} scoring" in line())
         assert "100%" not in line() and "━" not in line()
@@ -93,9 +100,9 @@ async def test_before_the_baseline_is_known_its_runs_are_told(tmp_path: Path) ->
         source.happen(start(0, 1, "cpu0", "baseline"))
         await until(pilot, lambda: "the baseline is running (1 of 4)" in text_of(app))
         source.happen(
-            e.RunFinished(1, 0, "done", 1.9876, 20.0, 22.0),
+            e.RunFinished(run=1, experiment=0, ended="done", metric=1.9876, seconds=20.0, wall_seconds=22.0),
             start(0, 2, "cpu0", "baseline"),
-            e.ExperimentStarted(1, 0, "abc", "claude"),
+            e.ExperimentStarted(experiment=1, parent=0, parent_commit="abc", researcher="claude"),
             start(1, 3, "cpu1"),
         )
         await until(pilot, lambda: "the baseline is running (2 of 4)" in text_of(app))
@@ -109,8 +116,8 @@ async def test_a_provisional_experiment_that_is_repeated_is_live(show: Show) -> 
         number = state.live_runs()[0].experiment
         run = state.live_runs()[0].run
         source.happen(
-            e.RunFinished(run, number, "done", 1.9, 20.0, 22.0),
-            e.Judged(number, "provisional", 1.9, -0.002, "better by 1.2 sigma"),
+            e.RunFinished(run=run, experiment=number, ended="done", metric=1.9, seconds=20.0, wall_seconds=22.0),
+            e.Judged(experiment=number, verdict="provisional", metric=1.9, delta=-0.002, reason="better by 1.2 sigma"),
         )
         if number not in state.live:  # what an engine that repeats leaves in place
             state.live = (number, *state.live)

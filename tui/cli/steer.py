@@ -93,7 +93,7 @@ def propose(arguments: Namespace, out: Output) -> int:
     kind = kind_of(arguments.kind)
     if kind is None:
         raise UsageError(f"{arguments.kind!r} is no kind of change", hint=f"one of: {', '.join(KINDS)}")
-    command = commands.Propose(arguments.hypothesis, kind=kind, patch=_patch(arguments.patch))
+    command = commands.Propose(hypothesis=arguments.hypothesis, kind=kind, patch=_patch(arguments.patch))
     return _ask(arguments, out, command)
 
 

@@ -59,7 +59,11 @@ class Handwork:
             "drop it",
         )
         await self._edited(
-            texts, session.edit, asked, lambda edits: commands.Propose(hypothesis, edits), "your experiment"
+            texts,
+            session.edit,
+            asked,
+            lambda edits: commands.Propose(hypothesis=hypothesis, edits=edits),
+            "your experiment",
         )
 
     # -- a proposal that waits ----------------------------------------------------------------------------------

@@ -195,15 +195,26 @@ class Recording:
         now, state = self.now(), self.state
         self._files.grow(state, now)
         slots = [
-            SlotReading(r.slot, r.experiment, r.run, r.phase or "", progress(r, now), now - r.started)
+            SlotReading(
+                slot=r.slot,
+                experiment=r.experiment,
+                run=r.run,
+                phase=r.phase or "",
+                fraction=progress(r, now),
+                seconds=now - r.started,
+            )
             for r in state.live_runs()
         ]
         busy = {s.slot for s in slots}
-        idle = [SlotReading(slot) for slot in state.slots if slot not in busy]
+        idle = [SlotReading(slot=slot) for slot in state.slots if slot not in busy]
         thinking = [n for n in state.live if n and state.experiments[n].phase in ("thinking", "waiting")]
         seconds = now - state.experiments[thinking[-1]].started if thinking else 0.0
         self.pulse = Pulse(
-            now, tuple(sorted([*slots, *idle], key=lambda s: s.slot)), (), thinking[-1] if thinking else None, seconds
+            time=now,
+            slots=tuple(sorted([*slots, *idle], key=lambda s: s.slot)),
+            devices=(),
+            thinking=thinking[-1] if thinking else None,
+            thinking_seconds=seconds,
         )
 
 

@@ -74,7 +74,17 @@ class Errands:
         while look is None or look.decision == "continue":
             broken = await self._pair(number, x.commit or "", turned=pairs % 2 == 1)
             if broken:
-                failed = e.Certified(number, "undecided", None, None, None, None, None, 2 * pairs, reason=broken)
+                failed = e.Certified(
+                    experiment=number,
+                    outcome="undecided",
+                    p=None,
+                    z=None,
+                    gain=None,
+                    low=None,
+                    high=None,
+                    runs=2 * pairs,
+                    reason=broken,
+                )
                 await self._journal.write(failed)
                 return
             pairs += 1
@@ -102,9 +112,10 @@ class Errands:
         own = "; self-reported by the code" if self._journal.state.metric.self_reported else ""
         await self._journal.write(
             e.Certified(
-                number, "certified" if look.decision == "certified" else "refuted", look.p, look.z, look.gain,
-                look.low, look.high, 2 * look.pairs, str(file),
-                f"{look.reason}; gain {format_metric(look.gain)} ({interval}){own}",
+                experiment=number, outcome="certified" if look.decision == "certified" else "refuted", p=look.p,
+                z=look.z, gain=look.gain,
+                low=look.low, high=look.high, runs=2 * look.pairs, file=str(file),
+                reason=f"{look.reason}; gain {format_metric(look.gain)} ({interval}){own}",
             )
         )  # fmt: skip
 
@@ -181,7 +192,11 @@ class Errands:
         run = await self._runs.execute(number, "reproduce", x.commit or "", Urgency.REPEAT, seed=recorded.seed)
         if run.metric is None or recorded.metric is None:
             reason = f"#{number} was not reproduced: {run.reason}"
-            await self._journal.write(e.Reproduced(number, None, recorded.metric, False, reason))
+            await self._journal.write(
+                e.Reproduced(
+                    experiment=number, metric=None, recorded=recorded.metric, within_noise=False, reason=reason
+                )
+            )
             return
         apart = abs(run.metric - recorded.metric)
         # Two single runs differ by √2 σ; three of those are beyond chance.
@@ -190,7 +205,15 @@ class Errands:
         word = "reproduced" if within else "NOT reproduced: the difference is beyond the noise"
         reason = f"#{number} {word}: {format_metric(run.metric)} against {format_metric(recorded.metric)}, {same}"
         changed = self._changed(number, recorded.run, run)
-        await self._journal.write(e.Reproduced(number, run.metric, recorded.metric, within, reason + changed))
+        await self._journal.write(
+            e.Reproduced(
+                experiment=number,
+                metric=run.metric,
+                recorded=recorded.metric,
+                within_noise=within,
+                reason=reason + changed,
+            )
+        )
 
     def _changed(self, number: int, recorded: int, now: e.RunFinished) -> str:
         """What the number may depend on beside its code and is no longer what it was, in words."""

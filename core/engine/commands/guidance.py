@@ -54,7 +54,7 @@ class Steering:
     async def _steer(self, command: c.Steer) -> str:
         text, loop = self._words(command.text), self._loop
         number = loop.state.next_guidance
-        await loop.journal.write(e.GuidanceQueued(number, text, command.standing))
+        await loop.journal.write(e.GuidanceQueued(guidance=number, text=text, standing=command.standing))
         if command.now and (experiment := self._rethink()) is not None:
             return f"guidance {number} interrupts the thinking about experiment {experiment}{self._deaf()}"
         waiting = sum(g.taken_by is None for g in loop.state.guidance.values())
@@ -96,7 +96,7 @@ class Steering:
         text, loop = self._words(command.text), self._loop
         number = loop.state.next_guidance
         ahead = sum(g.idea and g.taken_by is None for g in loop.state.guidance.values())
-        await loop.journal.write(e.GuidanceQueued(number, text, idea=True))
+        await loop.journal.write(e.GuidanceQueued(guidance=number, text=text, idea=True))
         place = "the next experiment" if not ahead else f"an experiment after {ahead} earlier idea{'s' * (ahead != 1)}"
         return f"idea {number} is to be tried as {place}{self._deaf()}"
 
@@ -144,7 +144,13 @@ class Steering:
         reason = command.reason.strip() or "no reason given"
         await self._loop.journal.write(
             e.ApprovalGiven(command.experiment, False, reason),
-            e.Judged(command.experiment, "rejected", None, None, f"turned down by a person: {reason}"),
+            e.Judged(
+                experiment=command.experiment,
+                verdict="rejected",
+                metric=None,
+                delta=None,
+                reason=f"turned down by a person: {reason}",
+            ),
         )
         return f"experiment {command.experiment} is rejected"
 
@@ -212,5 +218,5 @@ class Steering:
             pooled = f"{format_metric(x.metric)} over {len(x.values)} runs"
             facts.append(e.Noted("info", f"{who(number)} repeated: {format_metric(run.metric)}, {pooled}", number))
         if loop.state.noise is not None and loop.state.noise.df != noise.df:
-            facts.append(e.NoiseEstimated(noise.sigma, noise.low, noise.high, noise.df))
+            facts.append(e.NoiseEstimated(sigma=noise.sigma, low=noise.low, high=noise.high, df=noise.df))
         await loop.journal.write(*facts)

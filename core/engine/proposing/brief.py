@@ -129,7 +129,9 @@ class Briefing:
         readable = {path: text for path, text in texts.items() if text is not None}
         editable = {path: text for path, text in readable.items() if matches(path, edit)}
         read_only = {path: text for path, text in readable.items() if path not in editable}
-        return _Files(tree, editable, read_only, frozenset(texts.keys() - readable.keys()))
+        return _Files(
+            tree=tree, editable=editable, read_only=read_only, unreadable=frozenset(texts.keys() - readable.keys())
+        )
 
     def _told(self, experiment: int) -> Iterator[e.Body]:
         """What the log holds of one experiment, newest first."""
@@ -176,7 +178,7 @@ class Briefing:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Files:
     """A commit's files as a researcher sees them: path -> text. `unreadable`: those that are no text, or too large."""
 

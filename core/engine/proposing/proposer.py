@@ -56,7 +56,14 @@ class Thinker:
             experiment = number()
             parent, commit, forked = self._parent()
             await self._journal.write(
-                e.ExperimentStarted(experiment, parent, commit, researcher.name, researcher.model, forked)
+                e.ExperimentStarted(
+                    experiment=experiment,
+                    parent=parent,
+                    parent_commit=commit,
+                    researcher=researcher.name,
+                    model=researcher.model,
+                    forked=forked,
+                )
             )
         return experiment
 
@@ -109,7 +116,7 @@ class Thinker:
         edits: Any = words.edits
         if words.patch:
             found = edits_from_patch(words.patch, brief.files, self._setup.repo.prefix)
-            edits = proposal_to_plain(Proposal(words.hypothesis, found))["edits"]
+            edits = proposal_to_plain(Proposal(hypothesis=words.hypothesis, edits=found))["edits"]
         proposal = proposal_from_plain({"hypothesis": words.hypothesis, "kind": words.kind, "edits": edits})
         changed = await asyncio.to_thread(brief.check, proposal)
         change = await asyncio.to_thread(_change, brief.files, changed)
@@ -117,7 +124,14 @@ class Thinker:
             number = self._journal.state.next_experiment
             commit = await self._commit(number, parent_commit, proposal, changed)
             await self._journal.write(
-                e.ExperimentStarted(number, parent, parent_commit, HUMAN, None, forked),
+                e.ExperimentStarted(
+                    experiment=number,
+                    parent=parent,
+                    parent_commit=parent_commit,
+                    researcher=HUMAN,
+                    model=None,
+                    forked=forked,
+                ),
                 _proposed(number, proposal, change, 0.0, None),
                 e.Committed(number, commit, parent_commit),
             )
@@ -164,12 +178,13 @@ class Thinker:
 def _proposed(experiment: int, p: Proposal, change: _Change, seconds: float, model: str | None) -> e.Proposed:
     edits = tuple(proposal_to_plain(p)["edits"])
     return e.Proposed(
-        experiment, p.hypothesis, p.rationale, p.expected, p.kind, change.diff, change.files, change.added,
-        change.removed, seconds, dict(p.extra), edits, model, change.lines,
+        experiment=experiment, hypothesis=p.hypothesis, rationale=p.rationale, expected=p.expected, kind=p.kind,
+        diff=change.diff, files=change.files, added=change.added,
+        removed=change.removed, seconds=seconds, extra=dict(p.extra), edits=edits, model=model, lines=change.lines,
     )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Change:
     """A change of files in numbers and as a diff. `lines`: of code, on the syntax tree."""
 
@@ -185,7 +200,7 @@ def _change(before: Mapping[str, str], changed: Mapping[str, str]) -> _Change:
     diff, added, removed = unified(old, changed)
     lines = sum(code_lines(path, text) for path, text in changed.items())
     lines -= sum(code_lines(path, text) for path, text in old.items())
-    return _Change(diff, tuple(changed), added, removed, lines)
+    return _Change(diff=diff, files=tuple(changed), added=added, removed=removed, lines=lines)
 
 
 def code_lines(path: str, text: str) -> int:

@@ -102,7 +102,13 @@ class ThinkingStream:
     def usage(self, usage: Usage) -> None:
         self._latest = usage.usd or 0.0
         self._facts.put_nowait(
-            e.Spent(self._experiment, usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.usd)
+            e.Spent(
+                experiment=self._experiment,
+                input_tokens=usage.input_tokens,
+                output_tokens=usage.output_tokens,
+                cached_tokens=usage.cached_tokens,
+                usd=usage.usd,
+            )
         )
 
     async def before_asking(self) -> None:
@@ -119,7 +125,9 @@ class ThinkingStream:
     async def wait(self, reason: str, seconds: float, attempt: int) -> None:
         self.waiting = reason
         self.note(f"waiting {seconds:.0f} s: {reason} (try {attempt})")
-        self._facts.put_nowait(e.ResearcherWaiting(self._experiment, reason, seconds, attempt))
+        self._facts.put_nowait(
+            e.ResearcherWaiting(experiment=self._experiment, reason=reason, seconds=seconds, attempt=attempt)
+        )
         try:
             await asyncio.sleep(seconds)
         finally:

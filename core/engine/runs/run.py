@@ -29,7 +29,7 @@ from core.stats.decide import HIDDEN_GAP
 LITTLE_ROOM = 64 << 20  # bytes free, under which what a run left in its worktree goes at once
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Live:
     """A run in a slot just now. `wanted_end` says why the engine itself ends it ("skip", "stop" or "pause")."""
 
@@ -90,19 +90,39 @@ class Runs:
         slot = await self._slots.acquire(urgency)
         run = self._next_run
         self._next_run += 1
-        live = self.live[run] = Live(run, experiment, slot, now(), phase_since=now())
+        live = self.live[run] = Live(run=run, experiment=experiment, slot=slot, started=now(), phase_since=now())
         try:
             seed = self._seed(run) if seed is None else seed
             budget = self._settings.program.run_budget(self._setup.kind)
-            await self._journal.write(e.RunStarted(run, experiment, kind, slot, seed, commit, str(budget)))
+            await self._journal.write(
+                e.RunStarted(
+                    run=run, experiment=experiment, kind=kind, slot=slot, seed=seed, commit=commit, budget=str(budget)
+                )
+            )
             if broken := await self.place.broken_seal():
-                abandoned = e.RunFinished(run, experiment, "abandoned", None, 0, 0, reason=broken)
+                abandoned = e.RunFinished(
+                    run=run,
+                    experiment=experiment,
+                    ended="abandoned",
+                    metric=None,
+                    seconds=0,
+                    wall_seconds=0,
+                    reason=broken,
+                )
                 return await self._finish(live, abandoned), False
             try:
                 await asyncio.to_thread(self.place.checkout, self._setup.paths.worktree(run), commit)
                 live.job = await start(self.place.spec(run, slot, seed, commit))
             except AutoresearchError as error:
-                crashed = e.RunFinished(run, experiment, "crashed", None, 0, 0, reason=str(error))
+                crashed = e.RunFinished(
+                    run=run,
+                    experiment=experiment,
+                    ended="crashed",
+                    metric=None,
+                    seconds=0,
+                    wall_seconds=0,
+                    reason=str(error),
+                )
                 return await self._finish(live, crashed), False
             if live.wanted_end:
                 live.end(live.wanted_end)
@@ -114,10 +134,22 @@ class Runs:
     async def adopt(self, run: int, experiment: int, slot: str, seed: int) -> e.RunFinished | None:
         """Go on with a run that an earlier engine left in flight, or log it as abandoned."""
         job = runner.adopt(self._setup.paths.run(run))
-        live = Live(run, experiment, slot, now(), job, phase_since=now(), owns_slot=False)
+        live = Live(
+            run=run, experiment=experiment, slot=slot, started=now(), job=job, phase_since=now(), owns_slot=False
+        )
         if job is None:
             reason = "left unfinished when the engine ended"
-            await self._journal.write(e.RunFinished(run, experiment, "abandoned", None, 0, 0, reason=reason))
+            await self._journal.write(
+                e.RunFinished(
+                    run=run,
+                    experiment=experiment,
+                    ended="abandoned",
+                    metric=None,
+                    seconds=0,
+                    wall_seconds=0,
+                    reason=reason,
+                )
+            )
             await asyncio.to_thread(self._setup.repo.remove_worktree, self._setup.paths.worktree(run))
             return None
         live.owns_slot = self._slots.take(slot)
@@ -265,7 +297,8 @@ class Runs:
         self._slots.ended[live.slot] = result.ended_at
         gap = result.clock_started - before if before and result.clock_started else None
         return e.RunFinished(
-            live.run, live.experiment, result.ended, None, round(result.seconds, 3), round(result.wall_seconds, 3),
+            run=live.run, experiment=live.experiment, ended=result.ended, metric=None, seconds=round(result.seconds,
+            3), wall_seconds=round(result.wall_seconds, 3),
             exit_code=result.exit_code, steps=result.steps, tokens=result.tokens, reason=result.reason,
             log_tail=result.log_tail, peak_memory=result.peak_memory, gap=None if gap is None else round(gap, 3),
         )  # fmt: skip
@@ -305,25 +338,34 @@ class Runs:
 
 def _reading(name: str, live: Live | None, now: float) -> SlotReading:
     if live is None:
-        return SlotReading(name)
+        return SlotReading(slot=name)
     fraction = live.job.fraction if live.job is not None and live.phase == "training" else None
-    return SlotReading(name, live.experiment, live.run, live.phase, fraction, now - live.phase_since)
+    return SlotReading(
+        slot=name,
+        experiment=live.experiment,
+        run=live.run,
+        phase=live.phase,
+        fraction=fraction,
+        seconds=now - live.phase_since,
+    )
 
 
 def hidden_scored(state: State, x: Experiment, run: Run, score: scorer.Score) -> e.HiddenScored:
     """How the score on the hidden slice compares with the visible one, next to the baseline's own difference."""
     if score.metric is None or run.metric is None:
-        return e.HiddenScored(x.number, None, math.inf, f"rejected on the hidden slice: {score.rejected}")
+        return e.HiddenScored(
+            experiment=x.number, metric=None, gap=math.inf, warning=f"rejected on the hidden slice: {score.rejected}"
+        )
     base = state.experiments[BASELINE]
     of_base = next((r.metric for r in base.runs if r.metric is not None), None)
     sigma = state.sigma
     if x.number == BASELINE or base.hidden is None or of_base is None or not sigma:
-        return e.HiddenScored(x.number, score.metric, None)
+        return e.HiddenScored(experiment=x.number, metric=score.metric, gap=None)
     gap = (state.metric.gain(of_base, run.metric) - state.metric.gain(base.hidden, score.metric)) / sigma
     warning = (
         f"#{x.number} gains {gap:.1f}σ less on the hidden slice than on the visible one" if gap > HIDDEN_GAP else ""
     )
-    return e.HiddenScored(x.number, score.metric, gap, warning)
+    return e.HiddenScored(experiment=x.number, metric=score.metric, gap=gap, warning=warning)
 
 
 def _number(finished: e.RunFinished, value: float | None) -> e.RunFinished:

@@ -213,7 +213,13 @@ class Workplace:
                 await job.kill("was skipped")
                 raise
         except AutoresearchError as error:
-            return e.Checked(experiment, name, False, round(time.monotonic() - started, 2), str(error))
+            return e.Checked(
+                experiment=experiment,
+                name=name,
+                ok=False,
+                seconds=round(time.monotonic() - started, 2),
+                output=str(error),
+            )
         finally:
             await asyncio.to_thread(setup.repo.remove_worktree, path)
         seconds = time.monotonic() - started
@@ -221,7 +227,13 @@ class Workplace:
         if ok:
             with suppress(OSError):
                 remove_tree(folder)
-        return e.Checked(experiment, name, ok, round(seconds, 2), "" if ok else f"{result.reason}\n{result.log_tail}")
+        return e.Checked(
+            experiment=experiment,
+            name=name,
+            ok=ok,
+            seconds=round(seconds, 2),
+            output="" if ok else f"{result.reason}\n{result.log_tail}",
+        )
 
 
 async def start(spec: runner.JobSpec) -> runner.Job:

@@ -32,7 +32,7 @@ def with_prior(started: e.SessionStarted, paths: SessionPaths, slots: tuple[str,
             continue
         if not _same(state, started, slots, device) or state.noise is None:
             continue
-        prior = Noise(state.noise.sigma, state.noise.df, state.noise.low, state.noise.high).as_prior()
+        prior = Noise(sigma=state.noise.sigma, df=state.noise.df, low=state.noise.low, high=state.noise.high).as_prior()
         if prior is None:
             return started  # its runs agreed to the last digit: what is new will show
         return replace(started, prior_sigma=prior.sigma, prior_df=prior.df, prior_from=other.name)

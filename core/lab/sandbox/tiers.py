@@ -45,7 +45,7 @@ NOTES: dict[Tier, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxSpec:
     """What a command in the sandbox may touch. Everything not listed here and not the system's is out of its reach.
 
@@ -253,7 +253,7 @@ def _try_tier(tier: Tier) -> tuple[bool, str]:
         secret = base / "data" / "secret"
         for path in (secret, base / "data" / "open"):
             path.write_text("text")
-        spec = SandboxSpec(base / "tree", hidden=(secret,), tmp=base / "tmp", tier=tier,
+        spec = SandboxSpec(worktree=base / "tree", hidden=(secret,), tmp=base / "tmp", tier=tier,
                         readable=(base / "data", Path(sys.prefix), Path(sys.base_prefix)))  # fmt: skip
         argv = [sys.executable, "-I", "-S", "-c", _PROBE, str(base / "tree"), str(secret), str(base / "outside"),
                 str(s.getsockname()[1]), str(os.getpid())]  # fmt: skip

@@ -251,7 +251,7 @@ def edits_for(files: Mapping[str, str], constants: Mapping[str, Constant], new: 
             line = line[: c.start] + written(c, value) + line[c.end :]
         line = _aligned(old, line, max(c.end for c, _ in changes))
         search, replace = _unique(lines, number, line)
-        edits.append(Edit(path, search, replace))
+        edits.append(Edit(path=path, search=search, replace=replace))
     return edits
 
 
