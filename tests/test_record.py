@@ -369,7 +369,7 @@ assert failed is not None
 seq = log.state.seq
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 after = log.append([Noted("info", "space again")])[0].seq
-print(json.dumps({"what": failed.what, "hint": failed.mend, "wrote": wrote, "seq": seq, "after": after}))
+print(json.dumps({"what": failed.what, "hint": failed.hint, "wrote": wrote, "seq": seq, "after": after}))
 """
 
 

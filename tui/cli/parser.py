@@ -25,9 +25,9 @@ _STEERING = (
 )  # fmt: skip
 # command -> (module, function) in tui.cli
 HANDLERS = {
-    "open": ("start", "open_app"),
-    "run": ("start", "run"),
-    "attach": ("start", "attach"),
+    "open": ("run", "open_app"),
+    "run": ("run", "run"),
+    "attach": ("run", "attach"),
     "replay": ("replay", "replay"),
     "sessions": ("look", "sessions"),
     "status": ("look", "status"),
@@ -49,12 +49,12 @@ HANDLERS = {
     "repeat": ("steer", "repeat"),
     "set": ("change", "change"),
     "program": ("change", "program"),
-    "certify": ("errand", "certify"),
-    "reproduce": ("errand", "reproduce"),
-    "export": ("takeaway", "export"),
-    "report": ("takeaway", "report"),
-    "init": ("setup", "init"),
-    "doctor": ("setup", "doctor"),
+    "certify": ("certify", "certify"),
+    "reproduce": ("certify", "reproduce"),
+    "export": ("export.export", "export"),
+    "report": ("export.export", "report"),
+    "init": ("init", "init"),
+    "doctor": ("init", "doctor"),
 }
 COMMANDS = tuple(name for name in HANDLERS if name != "open")
 
