@@ -12,7 +12,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests import ROOT
+
 TOPS = ("core", "tui", "nanotrain")
 BEGIN, END = "<!-- map: made by python -m tests.house_map -->", "<!-- end of map -->"
 NAME_COLUMN = 30  # where captions begin

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import house_map
+from tests import ROOT, house_map
 
-ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("core", "tui", "nanotrain")
 MAX_MODULES = 12  # of one folder
 MAX_FUNCTION_LINES = 65

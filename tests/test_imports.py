@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests import ROOT
+
 HEAVY = "torch git anthropic openai optuna"
 SOURCES = sorted(path for top in ("core", "tui", "nanotrain") for path in (ROOT / top).rglob("*.py"))
 

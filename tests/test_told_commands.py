@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from core import invocation
+from tests import ROOT
 from tests.cli.command import COMMAND, run
 from tui.actions import REGISTRY
 from tui.cli import parser
 
-ROOT = Path(__file__).resolve().parent.parent
 SOURCES = [path for top in ("core", "tui", "nanotrain") for path in sorted((ROOT / top).rglob("*.py"))]
 PAGES = [
     ROOT / "README.md",

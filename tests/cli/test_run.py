@@ -20,6 +20,7 @@ import pytest
 from core.record.wire import decode_event
 from core.session.lock import engine_alive, lock_holder
 from core.session.paths import SessionPaths
+from tests import ROOT
 from tests.cli.command import COMMAND, run, terminal
 from tests.projects import git, make_project, rate, write_script
 
@@ -282,7 +283,7 @@ def test_help_teaches() -> None:
     for name in COMMANDS:
         one = run(Path("/"), name, "--help")
         assert one.returncode == 0 and f"autoresearch-tui {name}" in one.stdout and "examples:" in one.stdout
-    page = (Path(__file__).resolve().parent.parent.parent / "docs/cli.md").read_text()
+    page = (ROOT / "docs/cli.md").read_text()
     assert all(name in page for name in COMMANDS)
     for option in re.findall(r"--[a-z-]+", run(Path("/"), "run", "--help").stdout):
         assert option in page or option == "--help", option

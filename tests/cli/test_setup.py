@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 
 from core.program.program import check_files, load
+from tests import ROOT
 from tests.cli.command import COMMAND, run
 from tests.projects import PROGRAM, git, make_project
-
-ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.mark.parametrize("code", ["train.py", "main.py"])

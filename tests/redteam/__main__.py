@@ -11,11 +11,12 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests import ROOT
 from tests.redteam.arena import Arena, Honest, Outcome, Variant, fault_of, progress
 from tests.redteam.escapes import ESCAPES
 from tests.redteam.variants import CHEATS, HONEST, memorised
 
-DOCS = Path(__file__).parents[2] / "docs" / "integrity.md"
+DOCS = ROOT / "docs" / "integrity.md"
 REFERENCE = Variant("reference", "the unchanged code", (), "scored", slices=("val", "hidden"))
 SHOWN = 110  # characters of a reason
 Row = tuple[Variant, Outcome, str]

@@ -1,6 +1,6 @@
 """Attacks on the sandbox and the keeper, each a program that a run executes; in every tier that works here.
 
-tests/lab/test_cage.py tries files, network, processes and privileges one by one; these go through a whole run.
+tests/lab/sandbox/test_tiers.py tries files, network, processes and privileges one by one; these go through a whole run.
 """
 
 # Code in a table is wide:

@@ -26,6 +26,7 @@ from core.record.fold import fold
 from core.record.state import State
 from core.session.log import FORMAT, Log
 from core.stats.decide import calibrate
+from tests import ROOT
 from tests.recorded import Story, make_session, story_events
 
 stories = st.builds(
@@ -276,7 +277,6 @@ for time, bodies in Story(experiments=100_000).moments():
     sys.stdout.write(f"{log.state.seq}\\n")
     sys.stdout.flush()
 """
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.mark.parametrize("after", [1, 40, 200])

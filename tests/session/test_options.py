@@ -18,8 +18,8 @@ from core.session.options import (
     session_overrides,
 )
 from core.session.paths import SessionPaths
+from tests import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 ALL = EngineOptions(
     researcher="claude", model="opus", script="/s.jsonl", slots="cpu:2", seed=0, experiments=3, hours=1.5, usd=2.0,
     run_budget="20s", overrides=("decide.baseline=5", "read=[]"),

@@ -14,10 +14,11 @@ import pytest
 from core.lab.sandbox import tiers
 from core.record import events as e
 from core.session.paths import SessionPaths
+from tests import ROOT
 from tests.engine.support import engine, events_named, wait_end, wait_state
 from tests.projects import git, make_project
 
-AGENT = Path(__file__).parents[1] / "research" / "agent.py"
+AGENT = ROOT / "tests/research/agent/coding_agent.py"
 PROFILES = """
 [bad]
 run = "{python} {agent} {behaviours}"

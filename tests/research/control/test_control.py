@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import pytest
 
@@ -11,9 +10,10 @@ from core.record.errors import ResearcherMisconfigured, ScriptEnded
 from core.record.proposal import Proposal
 from core.research.control.constants import Constant, edits_for, find_constants, rounded, written
 from core.research.control.tpe import ControlResearcher
+from tests import ROOT
 from tests.research.support import Heard, Session
 
-NANOTRAIN = Path(__file__).parents[2] / "nanotrain" / "train.py"
+NANOTRAIN = ROOT / "nanotrain" / "train.py"
 
 CODE = '''\
 """Some code. LR = 0.1 in words."""

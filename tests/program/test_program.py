@@ -25,6 +25,7 @@ from core.program.program import (
 from core.record.budget import RunBudget
 from core.record.errors import AutoresearchError, ProgramError, ProjectError, UsageError
 from core.stats.decide import Policy
+from tests import ROOT
 from tests.recorded import PROGRAM
 
 LINES = [
@@ -42,7 +43,6 @@ LINES = [
     "prose",
 ]
 TEXT = "\n".join(LINES)
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def changed(line: int, new: str) -> str:

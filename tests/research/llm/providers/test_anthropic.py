@@ -18,10 +18,10 @@ import pytest
 from core.record.errors import ProposalFailed
 from core.research.llm.providers.anthropic import ClaudeResearcher
 from core.research.llm.retry import Backoff
+from tests import ROOT
 from tests.research.anthropic_server import Server, events
 from tests.research.support import ANSWER, GOOD, WRONG, Heard, Session, interrupted, ready, until, variables
 
-ROOT = Path(__file__).parents[2]
 FAST = Backoff(base=0.005, cap=0.02, slice=0.1)
 
 

@@ -15,9 +15,9 @@ from core.record.proposal import Usage
 from core.research.llm.providers.anthropic import ClaudeResearcher
 from core.research.llm.providers.client import listed
 from tests.research.anthropic_server import MODELS, Server, model
+from tests.research.llm.providers.test_anthropic import FAST, ask
+from tests.research.llm.providers.test_anthropic import environment as environment
 from tests.research.support import ANSWER, WRONG, Heard, ready
-from tests.research.test_claude import FAST, ask
-from tests.research.test_claude import environment as environment
 
 
 @pytest.mark.parametrize(

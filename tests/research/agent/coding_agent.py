@@ -1,6 +1,6 @@
 """A coding agent for tests: a command-line program that does as its arguments say, in the folder it stands in.
 
-    python tests/research/agent.py BEHAVIOUR [BEHAVIOUR …] < prompt
+    python tests/research/agent/coding_agent.py BEHAVIOUR [BEHAVIOUR …] < prompt
 
 Of several behaviours it takes the first for experiment 1, the second for experiment 2, and so on, as the prompt says.
 """

@@ -12,6 +12,7 @@ from textual.widgets import Input
 from core.client import Connection
 from core.record import commands
 from core.record import events as e
+from tests import ROOT
 from tests.tui.conftest import Show, text_of, until
 from tests.tui.stage import build
 from tui import actions
@@ -32,7 +33,7 @@ SCREENS: dict[str, type[ActionScreen]] = {"main": MainScreen, "detail": DetailSc
 
 
 def test_the_page_of_keys_is_up_to_date() -> None:
-    page = Path(__file__).parents[2] / "docs" / "keys.md"
+    page = ROOT / "docs" / "keys.md"
     assert page.read_text() == actions.keys_page(), "run: python -m tui.actions > docs/keys.md"
 
 
