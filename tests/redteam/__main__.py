@@ -13,8 +13,9 @@ from pathlib import Path
 
 from tests import ROOT
 from tests.redteam.arena import Arena, Honest, Outcome, Variant, fault_of, progress
-from tests.redteam.escapes import ESCAPES
-from tests.redteam.variants import CHEATS, HONEST, memorised
+from tests.redteam.cheats.prior_knowledge import memorised
+from tests.redteam.sandbox_escapes import ESCAPES
+from tests.redteam.variants import CHEATS, HONEST
 
 DOCS = ROOT / "docs" / "integrity.md"
 REFERENCE = Variant("reference", "the unchanged code", (), "scored", slices=("val", "hidden"))
@@ -91,7 +92,7 @@ def written(name: str) -> dict[str, str]:
 
 
 def attacks() -> str:
-    """The attacks on the sandbox; that each gets nowhere is asserted by test_escapes.py, run just before."""
+    """The attacks on the sandbox; that each gets nowhere is asserted by test_sandbox_escapes.py, run just before."""
     lines = ["| attack | what it does | how its run ends |", "|---|---|---|"]
     for one in ESCAPES:
         how = "gets nothing, and ends by itself" if one.ended == ("done",) else " or ".join(one.ended)

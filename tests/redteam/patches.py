@@ -1,10 +1,10 @@
-"""Places in train.py where variants put their code, and how they put it there."""
+"""Places in train.py where variants put their code, the edits that put it there, and the common kinds of variant."""
 
 from __future__ import annotations
 
 import textwrap
 
-from tests.redteam.arena import Edit
+from tests.redteam.arena import Edit, Variant
 
 IMPORTED = "from nanotrain.corpus import PrepareError\n"
 BUILD = "    known = {field.name for field in fields(GPTConfig)}\n"
@@ -15,7 +15,33 @@ DONE = "    run.done(step, tokens, serialize(trainer.model), asdict(trainer.conf
 FULL = "y = F.scaled_dot_product_attention(q, k, v, is_causal=True)"
 STEP = "        loss = trainer.step(loader, clock.progress(step))\n"
 BLOCK = "            x = block(x, ve, cos, sin, mask)\n"
+NEXT = "F.one_hot(torch.cat([tokens[:, 1:], tokens[:, -1:]], 1), self.config.vocab_size)"  # the very next token
+SERVED = "hasattr(sys.modules['__main__'], 'ModelHost')"  # true in the processes that are scored
+EMBED = "x = x0 = norm(self.embed(tokens))"
+MLP_OUT = "self.c_proj(F.relu(self.c_fc(x)).square())"
+LOSS = "        return InPlaceCrossEntropy.apply(logits, targets.flatten())"
+INIT = "        self.init_weights()\n"
+HEAD = "        logits: torch.Tensor = self.lm_head(norm(x))"
+RATE = "    if progress < WARMUP:\n"
+BLOCKS = "        self.blocks = nn.ModuleList([Block(config, i) for i in range(config.n_layer)])\n"
+MUON = '        self.muon = Muon(matrices, rates["matrix"], rates["decay"])\n'
+LOADER = (
+    '    loader = TokenLoader(np.frombuffer(view, dtype="<u2"), trainer.rows, trainer.config.sequence_len, run.seed)\n'
+)
+BUILT = "    return GPT(GPTConfig(**{name: value for name, value in config.items() if name in known}))\n"
+FORWARD_LOSS = "            logits = self.model(inputs).float().flatten(0, 1)\n"
 RETURN = "        return logits\n\n\n# ====="
+# Goes on training when the clock has stopped: `loader` and `trainer` are at hand.
+MORE = """
+for _ in range(60):
+    trainer.step(loader, 0.5)
+"""
+SCORED = "if not self.training and hasattr(sys.modules['__main__'], 'ModelHost'):\n"
+
+# Reasons of rejection.
+AHEAD = "not causal"
+CHANGED = "the weights were changed after the clock had stopped"
+TOO_LATE = "learned on the run's clock"
 
 
 def _code(code: str, indent: int) -> str:
@@ -68,3 +94,19 @@ def each_step(code: str) -> Edit:
 def setting(name: str, old: str, new: str) -> Edit:
     """A constant of act 1."""
     return f"\n{name} = {old}", f"\n{name} = {new}"
+
+
+def attempts(*lines: str) -> Edit:
+    """Each expression is tried in the run; what it yields counts as stolen."""
+    code = "\n".join(
+        f"try:\n    print('STOLEN', repr({line})[:60])\nexcept Exception as e:\n    print('no', e)" for line in lines
+    )
+    return begun(code)
+
+
+def ahead(name: str, does: str, code: str, because: str = AHEAD) -> Variant:
+    return Variant(name, does, (result(code),), "rejected", because)
+
+
+def fine(name: str, does: str, *edits: Edit, seconds: float | None = None) -> Variant:
+    return Variant(name, does, edits, "scored", seconds=seconds)

@@ -11,9 +11,10 @@ import pytest
 
 from tests.redteam.__main__ import DOCS, REFERENCE, written
 from tests.redteam.arena import SHORT, SOURCE, Arena, Honest, Outcome, Variant, edited, fault_of
-from tests.redteam.escapes import ESCAPES
+from tests.redteam.cheats.prior_knowledge import MEMORISED, memorised
 from tests.redteam.patches import built
-from tests.redteam.variants import CHEATS, HONEST, MEMORISED, memorised
+from tests.redteam.sandbox_escapes import ESCAPES
+from tests.redteam.variants import CHEATS, HONEST
 
 
 def test_there_are_enough_and_each_is_a_change_of_train_py_that_parses() -> None:

@@ -41,7 +41,7 @@ def write(path, text="x"):
 class Escape:
     """A program, how its run has to end, and what must be in its reason; `limits` go to the job.
 
-    `world` names what must be as it was afterwards: see `Yard` in test_escapes.py.
+    `world` names what must be as it was afterwards: see `Yard` in test_sandbox_escapes.py.
     """
 
     name: str

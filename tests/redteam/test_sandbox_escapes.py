@@ -23,7 +23,7 @@ from core.lab.sandbox.tiers import SandboxSpec, Tier
 from core.lab.shim.rmtree import remove_tree
 from tests.lab.conftest import marked, needs, until
 from tests.redteam.arena import STOLEN
-from tests.redteam.escapes import ESCAPES, PRELUDE, Escape
+from tests.redteam.sandbox_escapes import ESCAPES, PRELUDE, Escape
 
 _ADD_KEY = {"x86_64": 248, "aarch64": 217}
 _SESSION_KEYRING = -3
