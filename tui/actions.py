@@ -16,7 +16,7 @@ from textual.keys import _character_to_key
 from core.record.errors import UsageError
 from tui import availability as why
 from tui.availability import Reason
-from tui.session_view import Model
+from tui.session_view import SessionView
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,8 @@ class Action:
     group: str
     places: tuple[str, ...] = ("main",)
     footer: int = 0  # order in the footer; 0: not there
-    why_not: Callable[[Model], Reason] | None = None
-    retitle: Callable[[Model], str] | None = None
+    why_not: Callable[[SessionView], Reason] | None = None
+    retitle: Callable[[SessionView], str] | None = None
     played: bool | None = None  # of a recording only, of a live session only, or of both
 
     @property
@@ -39,33 +39,33 @@ class Action:
         """The first key, as a person reads it."""
         return spell(self.keys[0]) if self.keys else ""
 
-    def reason(self, model: Model) -> Reason:
+    def reason(self, model: SessionView) -> Reason:
         """Why it cannot be done now, or None."""
         return self.why_not(model) if self.why_not else None
 
-    def titled(self, model: Model) -> str:
+    def titled(self, model: SessionView) -> str:
         return self.retitle(model) if self.retitle else self.title
 
 
-def _paused_title(model: Model) -> str:
+def _paused_title(model: SessionView) -> str:
     return "resume" if model.state.state == "paused" else "pause"
 
 
-def _fork_title(model: Model) -> str:
+def _fork_title(model: SessionView) -> str:
     found = model.subject
     return "back to the best" if found and model.state.base == found.number else "fork from here"
 
 
-def _pin_title(model: Model) -> str:
+def _pin_title(model: SessionView) -> str:
     found = model.subject
     return "unpin" if found and found.number in model.state.pinned else "pin"
 
 
-def _approve_mode_title(model: Model) -> str:
+def _approve_mode_title(model: SessionView) -> str:
     return "approve mode off" if model.state.approve else "approve mode on"
 
 
-def _play_title(model: Model) -> str:
+def _play_title(model: SessionView) -> str:
     return "hold" if getattr(model.source, "playing", False) else "play"
 
 

@@ -28,14 +28,14 @@ from core.session.paths import SessionPaths
 from core.views import clean
 from tui.actions import REGISTRY
 from tui.control.away import MARK_SECONDS, Seen
-from tui.control.commands import Steering
+from tui.control.commands import EngineCommands
 from tui.control.editing import Handwork
 from tui.control.navigation import Going
 from tui.control.notify import Herald
 from tui.paint.keyboard import KeyScreen
 from tui.paint.theme import TEXTUAL_THEMES, AsciiFilter, Look, choose_look
 from tui.replay.recording import Recording
-from tui.session_view import Model, Source
+from tui.session_view import SessionView, Source
 from tui.terminal.hangup import watch_terminal
 from tui.terminal.late_errors import left_behind
 from tui.user_settings import Settings, config_path, read
@@ -54,7 +54,7 @@ class Cockpit(App[int]):
     BINDINGS: ClassVar[list[BindingType]] = []
     ENABLE_COMMAND_PALETTE = False  # opened by our own action, with our own provider
     TITLE = "autoresearch"
-    model: Model
+    model: SessionView
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Cockpit(App[int]):
         self._carded: set[int] = set()
         self._following: Worker[None] | None = None
         self._moving = asyncio.Lock()  # all that is shown is replaced by one hand at a time
-        self.steering = Steering(self)
+        self.steering = EngineCommands(self)
         self.handwork = Handwork(self)
         self.going = Going(self)
         self.herald = Herald(self)
@@ -141,7 +141,7 @@ class Cockpit(App[int]):
         from tui.screens.main_screen import MainScreen
 
         clock = source.now if isinstance(source, Recording) else self.clock
-        self.model = Model(source, self.look, clock)
+        self.model = SessionView(source, self.look, clock)
         self.session = source.paths
         return MainScreen(self.model)
 
@@ -319,11 +319,11 @@ class Cockpit(App[int]):
         self._open_approval(self.model.state.approvals[0], asked=True)
 
     def _open_approval(self, experiment: int, *, asked: bool = False) -> None:
-        from tui.screens.dialogs import ApprovalCard, Decision
+        from tui.screens.dialogs import ApprovalAnswer, ApprovalCard
 
         self._carded.add(experiment)
 
-        def answered(answer: Decision | None) -> None:
+        def answered(answer: ApprovalAnswer | None) -> None:
             if answer is None:
                 return
             if answer.how == "gone":  # it comes back with the engine
@@ -356,10 +356,12 @@ class Cockpit(App[int]):
         self.push_screen(NotesScreen(self.model, list(self.steering.answers)))
 
     async def act_palette(self) -> None:
-        from tui.control.command_palette import Palette, RegistryProvider
+        from tui.control.command_palette import ActionPalette, RegistryProvider
 
         self.push_screen(
-            Palette(providers=[RegistryProvider], placeholder="an action, a theme, or an experiment by number or words")
+            ActionPalette(
+                providers=[RegistryProvider], placeholder="an action, a theme, or an experiment by number or words"
+            )
         )
 
     async def act_resume_engine(self) -> None:

@@ -23,7 +23,7 @@ KILLED_SECONDS = 2.0  # a killed doctor's own children may hold its pipes a litt
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ReadinessFinding:
     """One thing the doctor looked at. `ok` None: a remark."""
 
     name: str
@@ -36,7 +36,7 @@ class Finding:
 class Readiness:
     """What is ready here. `researchers` are (name, ready, note)."""
 
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[ReadinessFinding, ...] = ()
     slots: tuple[str, ...] = ()
     researchers: tuple[tuple[str, bool, str], ...] = ()
     default: str = ""
@@ -80,7 +80,10 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 def readiness(told: Mapping[str, Any]) -> Readiness:
     """The doctor's JSON. Raises KeyError or TypeError when it is something else."""
     return Readiness(
-        tuple(Finding(str(f["name"]), f["ok"], str(f["detail"]), str(f.get("hint", ""))) for f in told["findings"]),
+        tuple(
+            ReadinessFinding(str(f["name"]), f["ok"], str(f["detail"]), str(f.get("hint", "")))
+            for f in told["findings"]
+        ),
         tuple(str(s) for s in told["slots"]),
         tuple((str(r["name"]), bool(r["ready"]), str(r["note"])) for r in told["researchers"]),
         str(told.get("default_researcher") or ""),

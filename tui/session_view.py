@@ -1,6 +1,6 @@
 """What the panes read: the session as the client keeps it, the person's selection, and answers worked out from both.
 
-Widgets never talk to the client; they ask the Model. It holds no widget and paints nothing.
+Widgets never talk to the client; they ask the SessionView. It holds no widget and paints nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from core.record.pulse import Pulse, SlotReading
 from core.record.state import BASELINE, Experiment, Run, State
 from core.session.options import session_overrides
 from core.session.paths import SessionPaths
-from tui.control.diffs import Changes
+from tui.diff_source import DiffSource
 from tui.paint.theme import Look
 
 T = TypeVar("T")
@@ -70,7 +70,7 @@ class Details:
     mends: tuple[e.MendAsked, ...] = ()
 
 
-class Model:
+class SessionView:
     """One session on one screen. Times are Unix seconds from `clock`."""
 
     def __init__(self, source: Source, look: Look, clock: Callable[[], float]) -> None:
@@ -79,7 +79,7 @@ class Model:
         self.clock = clock
         self.selected: int | None = None  # chosen on the leaderboard; None follows the newest
         self.page: int | None = None  # the experiment whose page is open
-        self.changes = Changes(source.paths.project, lambda: self.state, lambda number: self.details(number).diff)
+        self.changes = DiffSource(source.paths.project, lambda: self.state, lambda number: self.details(number).diff)
         self.marks: list[int] = []  # marked experiments, the newest mark last
         self._baseline_runs: int | None = 0  # 0: not read yet
         self._memo: dict[str, Any] = {}

@@ -26,7 +26,7 @@ from tests.projects import PROGRAM, make_project
 from tests.tui.stage import Playing, Stage
 from tui.paint.theme import Look
 from tui.screens.steering_dialogs import ChangeCard
-from tui.session_view import Model
+from tui.session_view import SessionView
 
 # --- the rule ---
 
@@ -116,9 +116,9 @@ OPTIONS = EngineOptions(
 RESTED = EngineOptions()  # a restart with nothing asked for
 
 
-def model_of(paths: SessionPaths) -> Model:
+def model_of(paths: SessionPaths) -> SessionView:
     source = Playing(Stage(paths, 0.0))
-    return Model(source, Look(), lambda: 0.0)
+    return SessionView(source, Look(), lambda: 0.0)
 
 
 def restarted(paths: SessionPaths, options: EngineOptions = RESTED) -> State:

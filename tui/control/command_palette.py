@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MOST_EXPERIMENTS = 20
 
 
-class Palette(CommandPalette):
+class ActionPalette(CommandPalette):
     """Textual's own, kept from falling where a terminal that shrank leaves it no room to paint or to be clicked."""
 
     def on_mount(self) -> None:

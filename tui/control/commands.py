@@ -14,7 +14,7 @@ from core.record.errors import AutoresearchError
 from core.record.state import Experiment, Guidance
 from core.views import one_line
 from tui.screens.base import ActionScreen
-from tui.session_view import Model
+from tui.session_view import SessionView
 from tui.widgets.prompt import How, Recalled
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Answered:
     words: str
 
 
-class Steering:
+class EngineCommands:
     """The actions of the groups Session and Experiments that need no screen of their own."""
 
     def __init__(self, app: Cockpit) -> None:
@@ -43,7 +43,7 @@ class Steering:
         self._sent: deque[str] = deque(maxlen=REMEMBERED)
 
     @property
-    def model(self) -> Model:
+    def model(self) -> SessionView:
         return self._app.model
 
     # -- asking -------------------------------------------------------------------------------------------------

@@ -17,8 +17,8 @@ from core.record.errors import AutoresearchError, UsageError
 from core.record.state import who
 from core.session.homes import state_home
 from core.session.options import session_overrides
-from tui.control.external_editor import Copy, Editor
 from tui.screens.dialogs import Asked, DiffCard
+from tui.terminal.external_editor import Copy, Editor
 
 if TYPE_CHECKING:
     from tui.app import Cockpit

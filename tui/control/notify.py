@@ -12,7 +12,7 @@ from core.record.events import Event
 from core.record.metric import Metric, format_delta
 from core.views import one_line
 from tui.paint.theme import ascii_text
-from tui.session_view import Model
+from tui.session_view import SessionView
 from tui.terminal.escape_codes import BEL, TITLE_BACK, TITLE_KEEP, notification, title
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _STATES = ("paused", "crashed", "finished", "stopped")
 
 
-def title_words(model: Model) -> str:
+def title_words(model: SessionView) -> str:
     """State and gain, most important first: `● nov23 running −2.5% #47`."""
     state = model.state
     words = [model.look.glyph(model.word), one_line(model.paths.name), model.word]

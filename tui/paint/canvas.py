@@ -20,7 +20,7 @@ from tui.paint.cells import Part, cut_parts, parts_width, strip_of
 from tui.paint.theme import Look
 
 if TYPE_CHECKING:
-    from tui.session_view import Model
+    from tui.session_view import SessionView
 
 
 STALE = Style(dim=True)
@@ -32,9 +32,9 @@ class Canvas(Widget):
     ALLOW_SELECT = False
     DIMS = True  # what it shows grows stale when the engine is lost
     DEFAULT_CSS = "Canvas { height: 1fr; width: 1fr; }"
-    model: Model
+    model: SessionView
 
-    def __init__(self, model: Model, *, id: str | None = None) -> None:
+    def __init__(self, model: SessionView, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self.model = model
         self._lines: list[Strip] = []
@@ -156,7 +156,7 @@ class Pane(Canvas, can_focus=True):
     NUMBER = 0
     NAME = ""
 
-    def __init__(self, model: Model, *, id: str | None = None) -> None:
+    def __init__(self, model: SessionView, *, id: str | None = None) -> None:
         super().__init__(model, id=id)
         self.framed = True
 

@@ -8,7 +8,7 @@ from textual import events
 
 from tui.paint.cells import left
 from tui.screens.dialogs import Card
-from tui.session_view import Model
+from tui.session_view import SessionView
 from tui.widgets.leaderboard.columns import COLUMNS, NAMES, USUAL
 from tui.widgets.page import Lines
 
@@ -19,7 +19,7 @@ class ColumnsCard(Card[None]):
     TITLE_TEXT = "columns of the leaderboard"
     WIDTH = 72
 
-    def __init__(self, model: Model, chosen: tuple[str, ...], changed: Callable[[tuple[str, ...]], None]) -> None:
+    def __init__(self, model: SessionView, chosen: tuple[str, ...], changed: Callable[[tuple[str, ...]], None]) -> None:
         self.chosen = set(chosen)
         self.at = 0
         self._changed = changed

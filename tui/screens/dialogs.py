@@ -19,7 +19,7 @@ from core.views import Away, clean, plural
 from tui.paint.cells import Part, brief, left
 from tui.paint.keyboard import KeyScreen, Once
 from tui.paint.theme import Look
-from tui.session_view import Model
+from tui.session_view import SessionView
 from tui.widgets.diff.diff_pane import paint_line, parse_diff
 from tui.widgets.page import Lines, Page, paragraphs
 
@@ -38,7 +38,7 @@ class Card(KeyScreen[Answer], ModalScreen[Answer]):
     WIDTH = 76
     DEAF: ClassVar[float] = 0.0
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: SessionView) -> None:
         super().__init__()
         self.model = model
         self._shown_at = 0.0
@@ -164,7 +164,7 @@ STOP_NOW = Asked(
 )
 
 
-def stop_question(model: Model) -> Asked:
+def stop_question(model: SessionView) -> Asked:
     """Stopping, with what each way of it would cost."""
     live = len(model.state.live_runs())
     running = f"after {'the run' if live == 1 else f'the {live} runs'} that train now" if live else "at once"
@@ -184,7 +184,7 @@ class Confirm(Card[str]):
 
     WIDTH = 72
 
-    def __init__(self, model: Model, asked: Asked) -> None:
+    def __init__(self, model: SessionView, asked: Asked) -> None:
         self.asked = asked
         self._first = 0  # the line of the first answer
         self.TITLE_TEXT = asked.title
@@ -223,7 +223,7 @@ class DiffCard(Confirm):
 
     WIDTH = 110
 
-    def __init__(self, model: Model, asked: Asked, diff: str, trouble: str = "") -> None:
+    def __init__(self, model: SessionView, asked: Asked, diff: str, trouble: str = "") -> None:
         super().__init__(model, asked)
         self._diff, self._trouble = diff, trouble
 
@@ -240,21 +240,21 @@ APPROVAL_KEYS = (("y", "run it"), ("n", "turn it down"), ("e", "edit it"), ("A",
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class ApprovalAnswer:
     """What a person said to a proposal."""
 
     how: Literal["run", "all", "reject", "edit", "gone"]  # gone: the engine that asks does not answer
     reason: str = ""
 
 
-class ApprovalCard(Card[Decision]):
+class ApprovalCard(Card[ApprovalAnswer]):
     """A proposal that waits for a person: run it, run all, turn it down with a reason, edit it; esc decides later."""
 
     TITLE_TEXT = "run this?"
     WIDTH = 110
     DEAF = DEAF_SECONDS
 
-    def __init__(self, model: Model, experiment: int, *, asked: bool = False) -> None:
+    def __init__(self, model: SessionView, experiment: int, *, asked: bool = False) -> None:
         """`asked`: a person opened it, so that the next key is meant for it."""
         self.experiment = experiment
         self._asked = asked
@@ -281,7 +281,7 @@ class ApprovalCard(Card[Decision]):
     def _still_there(self) -> None:
         """Somebody else may have answered, or the engine that asks may be gone."""
         if self.is_current and not self.model.live:
-            self.dismiss(Decision("gone"))
+            self.dismiss(ApprovalAnswer("gone"))
         elif self.is_current and self.experiment not in self.model.state.approvals:
             self.dismiss(None)
 
@@ -330,7 +330,7 @@ class ApprovalCard(Card[Decision]):
         else:
             answers: dict[str, Literal["run", "all", "edit"]] = {"y": "run", "A": "all", "e": "edit"}
             if (how := answers.get(character)) is not None:
-                self.dismiss(Decision(how))
+                self.dismiss(ApprovalAnswer(how))
 
     def _write(self, writing: bool) -> None:
         self._writing = writing
@@ -340,7 +340,7 @@ class ApprovalCard(Card[Decision]):
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
-        self.dismiss(Decision("reject", event.value.strip()))
+        self.dismiss(ApprovalAnswer("reject", event.value.strip()))
 
 
 class AwayCard(Card[None]):
@@ -350,7 +350,7 @@ class AwayCard(Card[None]):
     WIDTH = 92
     DEAF = DEAF_SECONDS
 
-    def __init__(self, model: Model, told: Away) -> None:
+    def __init__(self, model: SessionView, told: Away) -> None:
         self.told = told
         super().__init__(model)
 

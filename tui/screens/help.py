@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from tui.actions import Action, Registry, all_keys
 from tui.paint.cells import brief, left, width_of, wrap
 from tui.screens.dialogs import Card
-from tui.session_view import Model
+from tui.session_view import SessionView
 from tui.widgets.page import Lines
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class HelpScreen(Card[None]):
     TITLE_TEXT = "help"
     WIDTH = 96
 
-    def __init__(self, model: Model, registry: Registry, place: str) -> None:
+    def __init__(self, model: SessionView, registry: Registry, place: str) -> None:
         self.listed = list(registry.for_place(place, model.replaying))
         super().__init__(model)
 
@@ -61,7 +61,7 @@ class NotesScreen(Card[None]):
     TITLE_TEXT = "notes"
     WIDTH = 110
 
-    def __init__(self, model: Model, answers: Sequence[Answered]) -> None:
+    def __init__(self, model: SessionView, answers: Sequence[Answered]) -> None:
         self.answers = answers
         super().__init__(model)
 

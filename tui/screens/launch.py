@@ -27,7 +27,7 @@ from tui.screens.base import size_of
 from tui.screens.dialogs import Question
 from tui.screens.session_picker import LOOK_SECONDS, Glance, glances
 from tui.screens.settings import SettingsCard
-from tui.session_view import Model
+from tui.session_view import SessionView
 from tui.widgets.choice import Choice, Menu
 
 if TYPE_CHECKING:
@@ -251,7 +251,7 @@ class LaunchScreen(Screen[None]):
             event.stop()
             # No session is open yet: one that nobody follows lends the card its look.
             nobody = Client(SessionPaths(self.cockpit.project, "none"))
-            self.app.push_screen(SettingsCard(Model(nobody, self.look, self.cockpit.clock), self.cockpit))
+            self.app.push_screen(SettingsCard(SessionView(nobody, self.look, self.cockpit.clock), self.cockpit))
         elif event.key in ("down", "tab"):
             event.stop()
             event.prevent_default()

@@ -12,7 +12,7 @@ from tui.paint.canvas import Pane
 from tui.paint.layout import STEP, Panes, row_of
 from tui.screens.base import ActionScreen, Size, size_of
 from tui.screens.column_picker import ColumnsCard
-from tui.session_view import Model
+from tui.session_view import SessionView
 from tui.widgets.diff.diff_pane import DiffPane
 from tui.widgets.leaderboard.board import BoardPane
 from tui.widgets.pane_edges import Edges
@@ -29,7 +29,7 @@ from tui.widgets.tail import Tail
 class MainScreen(ActionScreen):
     PLACE: ClassVar[str] = "main"
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: SessionView) -> None:
         super().__init__()
         self.model = model
         self.curves = Curves(model.paths)

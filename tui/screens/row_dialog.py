@@ -13,12 +13,12 @@ from textual.widgets import Input
 
 from tui.paint.cells import Part, brief, cut_parts, fit, left, width_of
 from tui.screens.dialogs import Answer, Card
-from tui.session_view import Model
+from tui.session_view import SessionView
 from tui.widgets.page import Lines, Page, paragraphs
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class DialogRow:
     """`label` and `value` stand in columns; `hint` says what the value means; `group` begins a new block."""
 
     name: str
@@ -30,10 +30,10 @@ class Row:
     sign: Part | None = None
 
 
-class _Told(Page):
+class _FootedPage(Page):
     """A page in whose lower frame stands what was said last, or which keys there are: however far it is scrolled."""
 
-    def __init__(self, model: Model, name: str, make: Callable[[int], Lines], foot: Callable[[], Part]) -> None:
+    def __init__(self, model: SessionView, name: str, make: Callable[[int], Lines], foot: Callable[[], Part]) -> None:
         super().__init__(model, name, make)
         self._foot = foot
 
@@ -49,14 +49,14 @@ class RowsCard(Card[Answer]):
     HELP: ClassVar[str] = "enter changes   esc closes"
     EMPTY: ClassVar[str] = "nothing here"
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: SessionView) -> None:
         self.at = 0
         self.said: tuple[str, str] = ("", "dim")
         self._then: Callable[[str], None] | None = None
-        self._shown: list[Row] = []
+        self._shown: list[DialogRow] = []
         self._places: list[int] = []  # the line of each row
         super().__init__(model)
-        self._page = _Told(model, self.TITLE_TEXT, self.lines, self._foot)
+        self._page = _FootedPage(model, self.TITLE_TEXT, self.lines, self._foot)
         self._page.NUMBER = 0
 
     def compose(self) -> ComposeResult:
@@ -69,13 +69,13 @@ class RowsCard(Card[Answer]):
 
     # -- what a kind of card says ---------------------------------------------------------------------------------
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[DialogRow]:
         raise NotImplementedError
 
-    def chosen(self, row: Row) -> None:
+    def chosen(self, row: DialogRow) -> None:
         """Enter, or a double click."""
 
-    def key(self, row: Row | None, character: str, key: str) -> None:
+    def key(self, row: DialogRow | None, character: str, key: str) -> None:
         """Any other key."""
 
     # -- shown ----------------------------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ class RowsCard(Card[Answer]):
         self.again()
 
     @property
-    def row(self) -> Row | None:
+    def row(self) -> DialogRow | None:
         return self._shown[self.at] if 0 <= self.at < len(self._shown) else None
 
     @property

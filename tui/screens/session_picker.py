@@ -15,8 +15,8 @@ from core.session.lock import engine_alive
 from core.session.log import Log
 from core.session.paths import SessionPaths, list_sessions
 from core.views import one_line, plural
-from tui.screens.row_dialog import Row, RowsCard
-from tui.session_view import Model
+from tui.screens.row_dialog import DialogRow, RowsCard
+from tui.session_view import SessionView
 
 LOOK_SECONDS = 1.0
 MOST = 200  # sessions that are listed
@@ -94,7 +94,7 @@ class SessionsCard(RowsCard[tuple[str, SessionPaths]]):
     HELP: ClassVar[str] = "enter opens   w plays it from its beginning   n a new one   esc closes"
     EMPTY: ClassVar[str] = "there is no session here yet: n begins one"
 
-    def __init__(self, model: Model, project: Path) -> None:
+    def __init__(self, model: SessionView, project: Path) -> None:
         self._project = project
         self._known: dict[Path, tuple[object, Glance]] = {}
         self._found: list[Glance] = glances(project, self._known)
@@ -109,7 +109,7 @@ class SessionsCard(RowsCard[tuple[str, SessionPaths]]):
             self._found = await asyncio.to_thread(glances, self._project, self._known)
             self.again()
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[DialogRow]:
         look = self.model.look
         here = self.model.paths.folder
         rows = []
@@ -117,20 +117,22 @@ class SessionsCard(RowsCard[tuple[str, SessionPaths]]):
             mark = "this one" if g.paths.folder == here else ""
             sign = (look.glyph("no" if g.word == "unreadable" else g.word), look["bad"] if g.word == "unreadable" else
                     look.state(g.word))  # fmt: skip
-            rows.append(Row(g.paths.name, g.paths.name, g.word, f"{g.words}   {mark}".rstrip(), "text", sign=sign))
+            rows.append(
+                DialogRow(g.paths.name, g.paths.name, g.word, f"{g.words}   {mark}".rstrip(), "text", sign=sign)
+            )
         return rows
 
-    def _glance(self, row: Row) -> Glance | None:
+    def _glance(self, row: DialogRow) -> Glance | None:
         return next((g for g in self._found if g.paths.name == row.name), None)
 
-    def chosen(self, row: Row) -> None:
+    def chosen(self, row: DialogRow) -> None:
         found = self._glance(row)
         if found is not None and found.word == "unreadable":
             self.say(found.words, "warn")
         elif found is not None:
             self.dismiss(("open", found.paths))
 
-    def key(self, row: Row | None, character: str, key: str) -> None:
+    def key(self, row: DialogRow | None, character: str, key: str) -> None:
         if character == "n":
             self.dismiss(("new", self.model.paths))
         elif character in ("w", "B") and row is not None and (found := self._glance(row)) is not None:

@@ -10,8 +10,8 @@ from textual import events
 from core.record.errors import AutoresearchError
 from tui import user_settings as config
 from tui.actions import REGISTRY, Registry, spell
-from tui.screens.row_dialog import Row, RowsCard
-from tui.session_view import Model
+from tui.screens.row_dialog import DialogRow, RowsCard
+from tui.session_view import SessionView
 from tui.user_settings import CHOICES, Settings
 
 if TYPE_CHECKING:
@@ -36,21 +36,21 @@ class SettingsCard(RowsCard[None]):
     WIDTH = 112
     HELP: ClassVar[str] = "←→ choose   enter changes   + one more key   del the usual   esc closes"
 
-    def __init__(self, model: Model, app: Cockpit) -> None:
+    def __init__(self, model: SessionView, app: Cockpit) -> None:
         super().__init__(model)
         self._cockpit = app
         self._capture: Callable[[str], None] | None = None
         where = str(config.config_path())
         self.said = (app.settings_trouble or where, "bad" if app.settings_trouble else "dim")
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[DialogRow]:
         settings = self._cockpit.settings
         rows = []
         for index, (name, label, hint) in enumerate(ROWS):
             arrows = name in CHOICES or name in config.FLAGS
             value = _shown(settings, name)
             shown = f"◂ {value} ▸" if arrows else value
-            rows.append(Row(name, label, shown, hint, group="Screen" if index == 0 else ""))
+            rows.append(DialogRow(name, label, shown, hint, group="Screen" if index == 0 else ""))
         group = "Keys"
         for action in self._cockpit.registry.actions:
             keys = " ".join(spell(key) for key in action.keys)
@@ -58,7 +58,7 @@ class SettingsCard(RowsCard[None]):
             changed = f"usually {usual}   " if keys != usual else ""
             only = "recording: " * (action.played is True)
             rows.append(
-                Row(f"keys.{action.name}", only + action.title, keys or "none", f"{changed}{action.description}",
+                DialogRow(f"keys.{action.name}", only + action.title, keys or "none", f"{changed}{action.description}",
                     "warn" if changed else "text", group)
             )  # fmt: skip
             group = ""
@@ -66,7 +66,7 @@ class SettingsCard(RowsCard[None]):
 
     # -- changing -------------------------------------------------------------------------------------------------
 
-    def chosen(self, row: Row) -> None:
+    def chosen(self, row: DialogRow) -> None:
         if row.name.startswith("keys."):
             self._take_key(row, lambda key: self._set(row.name, (key,)))
         elif row.name in CHOICES or row.name in config.FLAGS:
@@ -75,7 +75,7 @@ class SettingsCard(RowsCard[None]):
             old = _shown(self._cockpit.settings, row.name)
             self.ask(f"{row.label.lower()}: {row.hint}", old, lambda text: self._write(row.name, text))
 
-    def key(self, row: Row | None, character: str, key: str) -> None:
+    def key(self, row: DialogRow | None, character: str, key: str) -> None:
         if row is None:
             return
         if key in ("left", "right", "space") and (row.name in CHOICES or row.name in config.FLAGS):
@@ -127,7 +127,7 @@ class SettingsCard(RowsCard[None]):
 
     # -- a key for an action --------------------------------------------------------------------------------------
 
-    def _take_key(self, row: Row, then: Callable[[str], None]) -> None:
+    def _take_key(self, row: DialogRow, then: Callable[[str], None]) -> None:
         self._capture = then
         self.say(f"press the key for {row.label!r}; esc leaves it as it is", "accent")
 

@@ -10,8 +10,8 @@ from core.record import commands
 from core.record.commands import Command, Reply
 from core.record.errors import UsageError
 from tui.launch_form import Readiness, examine, number
-from tui.screens.row_dialog import Row, RowsCard
-from tui.session_view import Model
+from tui.screens.row_dialog import DialogRow, RowsCard
+from tui.session_view import SessionView
 
 Ask = Callable[[Command, Callable[[Reply], None]], None]  # sends a command, and hands on its answer
 
@@ -23,7 +23,7 @@ class GuidanceCard(RowsCard[None]):
     HELP: ClassVar[str] = "enter changes the words   d withdraws   i more   esc closes"
     EMPTY: ClassVar[str] = "no guidance is queued and none stands: i writes some"
 
-    def __init__(self, model: Model, ask: Ask, more: Callable[[], None]) -> None:
+    def __init__(self, model: SessionView, ask: Ask, more: Callable[[], None]) -> None:
         super().__init__(model)
         self._ask, self._more = ask, more
         self._version = -1
@@ -36,18 +36,18 @@ class GuidanceCard(RowsCard[None]):
             self._version = self.model.source.version
             self.again()
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[DialogRow]:
         found = []
         for place, g in enumerate(sorted(self.model.state.in_force(), key=lambda g: (g.taken_by is not None, g.id)), 1):
             kind = "idea" if g.idea else "standing" if g.standing else "once"
             where = f"{kind}, number {place} in the queue" if g.taken_by is None else f"{kind}, since #{g.taken_by}"
-            found.append(Row(str(g.id), f"{g.id}", where, g.text, "warn" if g.taken_by is None else "dim"))
+            found.append(DialogRow(str(g.id), f"{g.id}", where, g.text, "warn" if g.taken_by is None else "dim"))
         return found
 
     def _told(self, reply: Reply) -> None:
         self.say(reply.message, "good" if reply.accepted else "warn")
 
-    def chosen(self, row: Row) -> None:
+    def chosen(self, row: DialogRow) -> None:
         number = int(row.name)
         guidance = self.model.state.guidance.get(number)
         if guidance is None:
@@ -60,7 +60,7 @@ class GuidanceCard(RowsCard[None]):
     def _reword(self, number: int, text: str) -> None:
         self._ask(commands.EditGuidance(number, text) if text else commands.Withdraw(number), self._told)
 
-    def key(self, row: Row | None, character: str, key: str) -> None:
+    def key(self, row: DialogRow | None, character: str, key: str) -> None:
         if character in ("d", "W") or key == "delete":
             if row is not None:
                 self._ask(commands.Withdraw(int(row.name)), self._told)
@@ -75,7 +75,7 @@ class ChangeCard(RowsCard[None]):
     TITLE_TEXT = "change this session"
     HELP: ClassVar[str] = "enter changes   ←→ another researcher   esc closes"
 
-    def __init__(self, model: Model, ask: Ask) -> None:
+    def __init__(self, model: SessionView, ask: Ask) -> None:
         super().__init__(model)
         self._ask = ask
         self._ready: Readiness | None = None
@@ -89,7 +89,7 @@ class ChangeCard(RowsCard[None]):
         self._ready = await examine(self.model.paths.project)
         self.again()
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[DialogRow]:
         state = self.model.state
         budget = state.budget
         shown = self._picked or state.researcher
@@ -100,12 +100,14 @@ class ChangeCard(RowsCard[None]):
             return "no limit" if value is None else f"{value:g}"
 
         rows = [
-            Row("researcher", "Researcher", shown, self._about(shown) or words, "warn" if self._picked else "text"),
-            Row("model", "Model", state.model or "its default", "of the researcher, by its own name"),
-            Row("slots", "Slots", ",".join(state.slots), self._offered() or "such as cpu:2 or gpu:0,1"),
-            Row("experiments", "Experiments", limit("experiments"), f"{state.total} begun so far"),
-            Row("hours", "Hours", limit("hours"), f"{self.model.elapsed / 3600:.1f} so far"),
-            Row("usd", "Dollars", limit("usd"), f"${state.usd:.2f} so far" + " or more" * state.usd_unknown),
+            DialogRow(
+                "researcher", "Researcher", shown, self._about(shown) or words, "warn" if self._picked else "text"
+            ),
+            DialogRow("model", "Model", state.model or "its default", "of the researcher, by its own name"),
+            DialogRow("slots", "Slots", ",".join(state.slots), self._offered() or "such as cpu:2 or gpu:0,1"),
+            DialogRow("experiments", "Experiments", limit("experiments"), f"{state.total} begun so far"),
+            DialogRow("hours", "Hours", limit("hours"), f"{self.model.elapsed / 3600:.1f} so far"),
+            DialogRow("usd", "Dollars", limit("usd"), f"${state.usd:.2f} so far" + " or more" * state.usd_unknown),
         ]
         return rows
 
@@ -119,7 +121,7 @@ class ChangeCard(RowsCard[None]):
     def _offered(self) -> str:
         return f"here: {', '.join(self._ready.slots)}" if self._ready and self._ready.slots else ""
 
-    def key(self, row: Row | None, character: str, key: str) -> None:
+    def key(self, row: DialogRow | None, character: str, key: str) -> None:
         step = {"left": -1, "right": 1, "space": 1}.get(key)
         if step is None or row is None or row.name != "researcher":
             return
@@ -130,7 +132,7 @@ class ChangeCard(RowsCard[None]):
             self._picked = names[(at + step) % len(names)]
             self.again()
 
-    def chosen(self, row: Row) -> None:
+    def chosen(self, row: DialogRow) -> None:
         if row.name == "researcher":
             name = self._picked or self.model.state.researcher
             if name == "scripted":

@@ -1,1 +1,1 @@
-"""The panes and lines that screens are made of. None of them knows the client; they read the Model."""
+"""The panes and lines that screens are made of. None of them knows the client; they read the SessionView."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from core.client import FileTail
 from tui.paint.cells import Part, flat
-from tui.session_view import Model
+from tui.session_view import SessionView
 from tui.widgets.tail import LONGEST, Tail, last_state
 
 LIMIT = 4_000_000  # bytes of its end that are read
@@ -17,7 +17,7 @@ KEPT = 20_000  # lines
 class LogPane(Tail):
     """The lines of `path()`; when that names another file, those of the other."""
 
-    def __init__(self, model: Model, name: str, path: Callable[[], Path | None], empty: str) -> None:
+    def __init__(self, model: SessionView, name: str, path: Callable[[], Path | None], empty: str) -> None:
         super().__init__(model, kept=KEPT)
         self.NAME = name
         self._path = path

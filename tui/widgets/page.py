@@ -11,7 +11,7 @@ from textual.strip import Strip
 from core.views import clean
 from tui.paint.canvas import Pane
 from tui.paint.cells import Part, strip_of, wrap
-from tui.session_view import Model
+from tui.session_view import SessionView
 
 Lines = list[list[Part]]
 
@@ -25,7 +25,7 @@ class Page(Pane):
 
     def __init__(
         self,
-        model: Model,
+        model: SessionView,
         name: str,
         make: Callable[[int], Lines],
         *,

@@ -10,7 +10,7 @@ from core.record.metric import format_delta
 from core.record.state import BASELINE, Experiment
 from core.views import in_short
 from tui.paint.cells import Part, brief, flat
-from tui.session_view import Model
+from tui.session_view import SessionView
 from tui.widgets.tail import Tail
 
 LOOK_BACK = 500  # experiments that are asked for a stream
@@ -27,7 +27,7 @@ class ReasoningPane(Tail):
     NUMBER = 1
     NAME = "reasoning"
 
-    def __init__(self, model: Model, *, id: str | None = None, experiment: int | None = None) -> None:
+    def __init__(self, model: SessionView, *, id: str | None = None, experiment: int | None = None) -> None:
         super().__init__(model, id=id)
         self.fixed = experiment
         self.experiment: int | None = None

@@ -16,7 +16,7 @@ from core.record.state import Run
 from core.views import in_short
 from tui.paint.canvas import Canvas
 from tui.paint.cells import Part, bar, brief, cut_parts, fit, left, parts_width, right, strip_of, width_of, wrap
-from tui.session_view import Model, Played
+from tui.session_view import Played, SessionView
 
 GAP = "  "
 _PHASES = ("training", "starting", "saving", "scoring")  # which of the live runs the status line tells of
@@ -277,7 +277,7 @@ class TabLine(Canvas):
             super().__init__()
             self.index = index
 
-    def __init__(self, model: Model, names: Sequence[str], *, id: str | None = None) -> None:
+    def __init__(self, model: SessionView, names: Sequence[str], *, id: str | None = None) -> None:
         super().__init__(model, id=id)
         self.names = list(names)
         self.active = 0
@@ -321,7 +321,7 @@ class Footer(Canvas):
             super().__init__()
             self.action = action
 
-    def __init__(self, model: Model, hints: Callable[[], Sequence[Hint]], *, id: str | None = None) -> None:
+    def __init__(self, model: SessionView, hints: Callable[[], Sequence[Hint]], *, id: str | None = None) -> None:
         super().__init__(model, id=id)
         self._hints = hints
         self._message: Part | None = None

@@ -8,7 +8,7 @@ from textual.strip import Strip
 from core.views import plural
 from tui.paint.canvas import Pane
 from tui.paint.cells import Part, fit, strip_of, wrap
-from tui.session_view import Model
+from tui.session_view import SessionView
 
 KEPT_ENTRIES = 3000
 LONGEST = 8000  # characters of a line in a file that does not end
@@ -20,7 +20,7 @@ GROUPED = 6  # names of folded tools that are told
 class Tail(Pane):
     """Entries of (mark, text, role). Entries whose role is in `folded` take one line for each group of neighbours."""
 
-    def __init__(self, model: Model, *, id: str | None = None, kept: int = KEPT_ENTRIES) -> None:
+    def __init__(self, model: SessionView, *, id: str | None = None, kept: int = KEPT_ENTRIES) -> None:
         super().__init__(model, id=id)
         self.kept = kept
         self._entries: list[Entry] = []

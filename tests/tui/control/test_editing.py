@@ -19,10 +19,10 @@ from tests.recorded import make_session
 from tests.tui.conftest import Clock, text_of, until
 from tests.tui.stage import Playing, Stage
 from tui.app import Cockpit
-from tui.control.external_editor import Copy, editor_command
 from tui.paint.theme import Look
 from tui.screens.dialogs import ApprovalCard, DiffCard
 from tui.screens.main_screen import MainScreen
+from tui.terminal.external_editor import Copy, editor_command
 
 Shown = tuple[Pilot[int], Cockpit, Playing, Path]
 

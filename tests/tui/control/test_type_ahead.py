@@ -20,7 +20,7 @@ from tests.recorded import make_session
 from tests.tui.conftest import Show, text_of, until
 from tests.tui.control.test_actions import proposal
 from tui.screens.base import FLUSH_SECONDS
-from tui.screens.dialogs import ApprovalCard, AwayCard, Decision
+from tui.screens.dialogs import ApprovalAnswer, ApprovalCard, AwayCard
 from tui.screens.main_screen import MainScreen
 from tui.screens.reading.experiment import DetailScreen
 from tui.terminal.late_errors import left_behind
@@ -125,7 +125,7 @@ async def test_a_card_that_left_with_its_engine_comes_back_though_the_engine_was
         source.happen(proposal(number), e.ApprovalRequested(number))
         await until(pilot, lambda: isinstance(app.screen, ApprovalCard) and "run this?" in text_of(app))
         first = app.screen
-        first.dismiss(Decision("gone"))
+        first.dismiss(ApprovalAnswer("gone"))
         await until(pilot, lambda: isinstance(app.screen, ApprovalCard) and app.screen is not first)
 
 

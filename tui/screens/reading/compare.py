@@ -14,7 +14,7 @@ from core.views import clean
 from tui.paint.canvas import Pane
 from tui.paint.cells import Part, brief, fit, left, right, wrap
 from tui.screens.reading.reader import ReadingScreen
-from tui.session_view import Model
+from tui.session_view import SessionView
 from tui.widgets.diff.diff_pane import DiffPane
 from tui.widgets.page import Lines, Page
 from tui.widgets.run.loss_curves import Curves
@@ -27,7 +27,7 @@ class CompareScreen(ReadingScreen):
     PLACE: ClassVar[str] = "compare"
     TABS = ("side by side", "curves", "diff")
 
-    def __init__(self, model: Model, one: int, other: int) -> None:
+    def __init__(self, model: SessionView, one: int, other: int) -> None:
         """`one` is compared with `other`: the diff shows what `one` has that `other` has not."""
         super().__init__(model)
         self.one, self.other = one, other

@@ -12,7 +12,7 @@ from tui.paint.canvas import Canvas, Pane
 from tui.paint.cells import brief, strip_of
 from tui.screens.reading import experiment_text
 from tui.screens.reading.reader import ReadingScreen
-from tui.session_view import Model
+from tui.session_view import SessionView
 from tui.widgets.diff.diff_pane import DiffPane
 from tui.widgets.page import Page
 from tui.widgets.reasoning import ReasoningPane
@@ -26,7 +26,7 @@ class Head(Canvas):
 
     DEFAULT_CSS = "Head { height: 3; width: 1fr; }"
 
-    def __init__(self, model: Model, experiment: int) -> None:
+    def __init__(self, model: SessionView, experiment: int) -> None:
         super().__init__(model)
         self.experiment = experiment
 
@@ -48,7 +48,7 @@ class DetailScreen(ReadingScreen):
     PLACE: ClassVar[str] = "detail"
     TABS = ("idea", "diff", "runs", "curves", "output", "reasoning")
 
-    def __init__(self, model: Model, experiment: int, tab: int = 0) -> None:
+    def __init__(self, model: SessionView, experiment: int, tab: int = 0) -> None:
         super().__init__(model, tab)
         self.experiment = experiment
         self.curves = Curves(model.paths)

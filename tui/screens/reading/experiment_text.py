@@ -11,14 +11,14 @@ from core.record.metric import format_delta, format_metric
 from core.record.state import BASELINE, Experiment, Run, who
 from core.views import plural
 from tui.paint.cells import Part, brief, flat, left, right
-from tui.session_view import Model
+from tui.session_view import SessionView
 from tui.widgets.page import Lines, paragraphs
 
 TAIL_LINES = 12  # of a failed run's output, beside other runs
 LABEL = 12
 
 
-def result(model: Model, x: Experiment) -> list[Part]:
+def result(model: SessionView, x: Experiment) -> list[Part]:
     """Number, verdict, metric, change and commit in one line."""
     look, metric = model.look, model.state.metric
     word = "baseline" if x.number == BASELINE else x.verdict or x.phase
@@ -47,7 +47,7 @@ def result(model: Model, x: Experiment) -> list[Part]:
     return parts
 
 
-def idea(model: Model, number: int, width: int) -> Lines:
+def idea(model: SessionView, number: int, width: int) -> Lines:
     """Hypothesis, why, what was expected, the verdict in words, what stood in its way, facts, commands."""
     look = model.look
     x = model.experiment(number)
@@ -80,7 +80,7 @@ def idea(model: Model, number: int, width: int) -> Lines:
     return out
 
 
-def expected(model: Model, x: Experiment) -> str:
+def expected(model: SessionView, x: Experiment) -> str:
     if x.expected is None:
         return ""
     met = ""
@@ -91,14 +91,14 @@ def expected(model: Model, x: Experiment) -> str:
     return f"{format_delta(x.expected)} {model.state.metric.name}{noise}{met}"
 
 
-def verdict(model: Model, x: Experiment) -> str:
+def verdict(model: SessionView, x: Experiment) -> str:
     if x.verdict is None:
         return "the unchanged code, which everything is compared with" if x.number == BASELINE else ""
     more = " It is being repeated." if x.number in model.state.live else ""
     return (f"{x.verdict}: {x.reason}" if x.reason else x.verdict) + more
 
 
-def hidden(model: Model, x: Experiment) -> str:
+def hidden(model: SessionView, x: Experiment) -> str:
     """The score on the slice nobody optimises for, and how much of the gain is missing there."""
     if x.hidden is None:
         return ""
@@ -109,7 +109,7 @@ def hidden(model: Model, x: Experiment) -> str:
     return f"{words}. {found.warning}" if found and found.warning else words
 
 
-def certificate(model: Model, number: int) -> str:
+def certificate(model: SessionView, number: int) -> str:
     found = model.details(number).certified
     if found is None:
         return ""
@@ -121,7 +121,7 @@ def certificate(model: Model, number: int) -> str:
     return words + (f". {found.reason}" if found.reason else "") + (f"\n{found.file}" if found.file else "")
 
 
-def facts(model: Model, x: Experiment) -> list[tuple[str, str]]:
+def facts(model: SessionView, x: Experiment) -> list[tuple[str, str]]:
     """Short facts by name: who, what kind, from where, what it took."""
     told = [("researcher", x.researcher + (f" · {x.model}" if x.model else "")), ("kind", x.kind)]
     if x.number != BASELINE:
@@ -141,11 +141,11 @@ def facts(model: Model, x: Experiment) -> list[tuple[str, str]]:
     return told
 
 
-def ref(model: Model, number: int) -> str:
+def ref(model: SessionView, number: int) -> str:
     return f"refs/autoresearch/{model.paths.name}/{number}"
 
 
-def commands(model: Model, x: Experiment) -> list[str]:
+def commands(model: SessionView, x: Experiment) -> list[str]:
     """What a person types in the project to have it, to see its change, and to run it again."""
     return [
         f"git switch --detach {ref(model, x.number)}",
@@ -157,7 +157,7 @@ def commands(model: Model, x: Experiment) -> list[str]:
 # -- runs ---------------------------------------------------------------------------------------------------
 
 
-def runs(model: Model, number: int, width: int) -> Lines:
+def runs(model: SessionView, number: int, width: int) -> Lines:
     """Each run in a row: where, how long, its score, how it ended; below it why, probes, and the end of its log."""
     look = model.look
     x = model.experiment(number)
@@ -173,7 +173,7 @@ def runs(model: Model, number: int, width: int) -> Lines:
     return out
 
 
-def run_row(model: Model, r: Run) -> list[Part]:
+def run_row(model: SessionView, r: Run) -> list[Part]:
     look = model.look
     steps = f"{r.steps:,}" if r.steps is not None else "–"
     ended = r.ended or r.phase or ""
@@ -187,7 +187,7 @@ def run_row(model: Model, r: Run) -> list[Part]:
     ]
 
 
-def _run_more(model: Model, run: Run, finished: e.RunFinished | None, width: int) -> Lines:
+def _run_more(model: SessionView, run: Run, finished: e.RunFinished | None, width: int) -> Lines:
     look = model.look
     out: Lines = []
     if run.reason:
@@ -209,14 +209,14 @@ def _run_more(model: Model, run: Run, finished: e.RunFinished | None, width: int
     return [*out, []]
 
 
-def log_tail(model: Model, text: str, most: int) -> Lines:
+def log_tail(model: SessionView, text: str, most: int) -> Lines:
     """The end of a run's output, as it was printed."""
     look = model.look
     lines = [flat(line, 8) for line in text.rstrip().split("\n")[-most:]]
     return [[("      " + look.glyph("v") + " ", look["frame"]), (line, look["dim"])] for line in lines]
 
 
-def failure(model: Model, number: int | None, width: int) -> Lines:
+def failure(model: SessionView, number: int | None, width: int) -> Lines:
     """How an experiment failed: its idea, the reason, what turned it down, and the end of the output."""
     look = model.look
     x = model.experiment(number)

@@ -11,7 +11,7 @@ from textual.widget import Widget
 
 from tui.paint.canvas import Canvas, Pane
 from tui.screens.base import ActionScreen, size_of
-from tui.session_view import Model
+from tui.session_view import SessionView
 from tui.widgets.prompt import Prompt
 from tui.widgets.status import Footer, Hint, NowLine, StatusLine, TabLine
 
@@ -21,7 +21,7 @@ class ReadingScreen(ActionScreen):
 
     TABS: ClassVar[Sequence[str]] = ()
 
-    def __init__(self, model: Model, tab: int = 0) -> None:
+    def __init__(self, model: SessionView, tab: int = 0) -> None:
         super().__init__()
         self.model = model
         self.tab = tab

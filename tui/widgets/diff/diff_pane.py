@@ -13,11 +13,11 @@ from textual import events
 from textual.strip import Strip
 
 from core.record.state import BASELINE, who
-from tui.control.diffs import ASKING, BASES, Base, Told
+from tui.diff_source import ASKING, BASES, Base, DiffResult
 from tui.paint.canvas import Pane
 from tui.paint.cells import LONGEST, Part, brief, fit, flat, strip_of, width_of, wrap
 from tui.paint.theme import Look
-from tui.session_view import Model
+from tui.session_view import SessionView
 from tui.widgets.diff.changed_words import Spans, changed_words, pairs
 
 _HUNK = re.compile(r"^@@ -(\d+)(?:,\d+)? \+(\d+)(?:,\d+)? @@ ?(.*)$")
@@ -165,7 +165,7 @@ class DiffPane(Pane):
     NAME = "diff"
 
     def __init__(
-        self, model: Model, *, id: str | None = None, experiment: int | None = None, against: int | None = None
+        self, model: SessionView, *, id: str | None = None, experiment: int | None = None, against: int | None = None
     ) -> None:
         """`experiment`: always this one. `against`: always compared with that one."""
         super().__init__(model, id=id)
@@ -174,7 +174,7 @@ class DiffPane(Pane):
         self.base: Base = "parent"
         self._experiment: int | None = None
         self._diff: tuple[DiffLine, ...] = ()
-        self._told: Told = Told()
+        self._told: DiffResult = DiffResult()
         self._revision = 0
         self._top = 0
         self.colours = False  # the first paint does not wait for pygments

@@ -11,7 +11,7 @@ from textual.strip import Strip
 from core import views
 from core.record.state import BASELINE, Experiment
 from tui.paint.cells import Part, fit, left, right, strip_of
-from tui.session_view import Model
+from tui.session_view import SessionView
 from tui.user_settings import remember, remembered
 from tui.widgets.leaderboard.columns import NAMES, USUAL, Column, fitting, named, order, word_of
 from tui.widgets.leaderboard.listing import Rows
@@ -43,7 +43,7 @@ class BoardPane(Rows):
             super().__init__()
             self.experiment = experiment
 
-    def __init__(self, model: Model, *, id: str | None = None) -> None:
+    def __init__(self, model: SessionView, *, id: str | None = None) -> None:
         super().__init__(model, id=id)
         self.filter = ""
         self.verdicts = 0  # which of VERDICTS

@@ -9,7 +9,7 @@ from core.record.budget import format_seconds
 from core.record.metric import format_delta, format_metric
 from core.record.state import BASELINE, Experiment
 from tui.paint.cells import brief
-from tui.session_view import Model
+from tui.session_view import SessionView
 
 SortKey = float | str | None
 VERDICT_ORDER = ("kept", "provisional", "discarded", "pruned", "crashed", "rejected", "skipped", "abandoned")
@@ -27,13 +27,13 @@ class Column:
     about: str
     width: int
     worth: int
-    tell: Callable[[Experiment, Model], str]
-    key: Callable[[Experiment, Model], SortKey]
-    role: Callable[[Experiment, Model], str] = lambda x, m: ""
+    tell: Callable[[Experiment, SessionView], str]
+    key: Callable[[Experiment, SessionView], SortKey]
+    role: Callable[[Experiment, SessionView], str] = lambda x, m: ""
     numeric: bool = True
     tall: bool = True
 
-    def title(self, model: Model) -> str:
+    def title(self, model: SessionView) -> str:
         """What stands above it."""
         return brief(model.state.metric.name, 40) if self.name == "metric" else _TITLES.get(self.name, self.name)
 
@@ -51,16 +51,16 @@ def word_of(x: Experiment) -> str:
     return x.verdict or x.phase
 
 
-def _change_role(x: Experiment, model: Model) -> str:
+def _change_role(x: Experiment, model: SessionView) -> str:
     gain = x.delta is not None and model.state.metric.better(x.delta, 0.0)
     return "good" if x.verdict == "kept" else "warn" if gain else "dim"
 
 
-def _change(x: Experiment, model: Model) -> str:
+def _change(x: Experiment, model: SessionView) -> str:
     return "" if x.number == BASELINE else format_delta(x.delta)
 
 
-def _noise(x: Experiment, model: Model) -> str:
+def _noise(x: Experiment, model: SessionView) -> str:
     return "" if x.sigma is None or x.metric is None else small(x.sigma)
 
 
@@ -69,12 +69,12 @@ def small(sigma: float) -> str:
     return f"{sigma:.4f}" if sigma >= 5e-4 or sigma == 0 else f"{sigma:.1e}".replace("e-0", "e-")
 
 
-def _good_first(x: Experiment, value: float | None, model: Model) -> SortKey:
+def _good_first(x: Experiment, value: float | None, model: SessionView) -> SortKey:
     """Better first, whichever way the metric goes."""
     return None if value is None or value != value else model.state.metric.sort_key(value)
 
 
-def _ended(x: Experiment, model: Model) -> str:
+def _ended(x: Experiment, model: SessionView) -> str:
     return "" if x.ended is None else format_seconds(max(0.0, x.ended - model.state.started))
 
 
@@ -82,7 +82,7 @@ def _memory(x: Experiment) -> int | None:
     return max((r.peak_memory for r in x.runs if r.peak_memory), default=None)
 
 
-def _cost(x: Experiment, model: Model) -> str:
+def _cost(x: Experiment, model: SessionView) -> str:
     return "?" if x.usd_unknown else f"{x.usd:.3f}" if x.usd else ""
 
 
@@ -90,7 +90,7 @@ def _compact(count: int) -> str:
     return "" if not count else f"{count:,}" if count < 10_000 else f"{count / 1000:,.0f}k"
 
 
-def _verdict_key(x: Experiment, model: Model) -> SortKey:
+def _verdict_key(x: Experiment, model: SessionView) -> SortKey:
     return float(VERDICT_ORDER.index(x.verdict)) if x.verdict in VERDICT_ORDER else None
 
 
@@ -160,7 +160,7 @@ def fitting(wanted: Sequence[str], width: int, number_width: int) -> list[tuple[
         chosen.remove(min(chosen, key=lambda c: c.worth))
 
 
-def order(experiments: Sequence[Experiment], by: str, reverse: bool, model: Model) -> list[int]:
+def order(experiments: Sequence[Experiment], by: str, reverse: bool, model: SessionView) -> list[int]:
     """Their numbers sorted by a column; equals by number, newest first; those without a value last."""
     column = named(by)
     keys = [(column.key(x, model), x.number) for x in experiments]

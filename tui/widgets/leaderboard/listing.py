@@ -11,7 +11,7 @@ from textual.strip import Strip
 
 from tui.paint.canvas import Pane
 from tui.paint.cells import Part, strip_of
-from tui.session_view import Model
+from tui.session_view import SessionView
 
 Make = Callable[[], list[int]]
 Paint = Callable[[int, int], list[Part]]  # place in the list, width -> parts
@@ -22,7 +22,7 @@ class Rows(Pane):
 
     HEAD = 0
 
-    def __init__(self, model: Model, *, id: str | None = None) -> None:
+    def __init__(self, model: SessionView, *, id: str | None = None) -> None:
         super().__init__(model, id=id)
         self.order: list[int] = []
         self._top = 0
@@ -78,7 +78,7 @@ class Listing(Rows):
             self.experiment, self.opened = experiment, opened
 
     def __init__(
-        self, model: Model, name: str, make: Make, line: Paint, of: Callable[[], Hashable], empty: str
+        self, model: SessionView, name: str, make: Make, line: Paint, of: Callable[[], Hashable], empty: str
     ) -> None:
         super().__init__(model)
         self.NAME = name

@@ -15,7 +15,7 @@ from core.record.state import BASELINE, Experiment
 from tui.paint.braille import Dots, decimals, ticks
 from tui.paint.canvas import Pane, joined
 from tui.paint.cells import Part, brief, parts_width, strip_of
-from tui.session_view import Model
+from tui.session_view import SessionView
 from tui.widgets.leaderboard.columns import small
 from tui.widgets.progress.series import AXES, Axis, Point, Series, series_of
 
@@ -36,7 +36,7 @@ class ChartPane(Pane):
             super().__init__()
             self.experiment, self.opened = experiment, opened
 
-    def __init__(self, model: Model, *, id: str | None = None) -> None:
+    def __init__(self, model: SessionView, *, id: str | None = None) -> None:
         super().__init__(model, id=id)
         self.axis: Axis = "experiments"
         self.newest = 0

@@ -9,7 +9,7 @@ from textual.strip import Strip
 from core.record.state import Run
 from tui.paint.canvas import Pane
 from tui.paint.cells import strip_of
-from tui.session_view import Model
+from tui.session_view import SessionView
 from tui.widgets.run.loss_curves import Curves
 from tui.widgets.run.run_output import run_plot
 
@@ -21,7 +21,7 @@ class LossPane(Pane):
 
     NAME = "curves"
 
-    def __init__(self, model: Model, curves: Curves, pick: Callable[[], Picked]) -> None:
+    def __init__(self, model: SessionView, curves: Curves, pick: Callable[[], Picked]) -> None:
         super().__init__(model)
         self.curves = curves
         self.pick = pick

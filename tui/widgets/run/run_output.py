@@ -12,7 +12,7 @@ from core.client import FileTail
 from core.record.metric import format_delta, format_metric
 from core.record.state import BASELINE, Run, who
 from tui.paint.cells import Part, flat, strip_of, wrap
-from tui.session_view import Model
+from tui.session_view import SessionView
 from tui.widgets.run.loss_curves import Curves, Points, overlay
 from tui.widgets.tail import LONGEST, Tail, last_state
 
@@ -33,7 +33,7 @@ class Standing:
     share: float | None = None  # of the other's steps in the same time
 
 
-def standing(model: Model, curves: Curves, run: Run) -> Standing | None:
+def standing(model: SessionView, curves: Curves, run: Run) -> Standing | None:
     """What the curves say of a run so far, or None before there is a curve."""
     own = curves.of(run.run)
     if len(own) < 2:
@@ -54,7 +54,9 @@ class OutputPane(Tail):
     NAME = "run"
     curves: Curves
 
-    def __init__(self, model: Model, *, id: str | None = None, run: int | None = None, plotted: bool = True) -> None:
+    def __init__(
+        self, model: SessionView, *, id: str | None = None, run: int | None = None, plotted: bool = True
+    ) -> None:
         """`run`: always this one. `plotted`: with its curve beside it."""
         super().__init__(model, id=id)
         self.fixed = run
@@ -136,7 +138,7 @@ class OutputPane(Tail):
 
 
 def run_plot(
-    model: Model, curves: Curves, run: Run, beside: list[tuple[str, Run]], width: int, height: int
+    model: SessionView, curves: Curves, run: Run, beside: list[tuple[str, Run]], width: int, height: int
 ) -> list[Strip]:
     """A run's curve over those `beside` it ("best", "baseline" or "other", and its run), and what they say."""
     look = model.look
@@ -160,7 +162,7 @@ def run_plot(
     return [*plot, *(strip_of(parts, width, look["text"]) for parts in below)]
 
 
-def _words(model: Model, curves: Curves, run: Run, others: list[tuple[str, Run]]) -> list[list[Part]]:
+def _words(model: SessionView, curves: Curves, run: Run, others: list[tuple[str, Run]]) -> list[list[Part]]:
     """The legend: each curve at the present moment; then where this one goes, and how fast."""
     look = model.look
     own = curves.of(run.run)

@@ -24,24 +24,24 @@ KEPT = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class DiffResult:
     """A unified diff, or in `words` why there is none."""
 
     diff: str = ""
     words: str = ""
 
 
-ASKING = Told(words="asking git …")
+ASKING = DiffResult(words="asking git …")
 
 
-class Changes:
+class DiffSource:
     """Diffs by pairs of experiments. `project`: where git is asked; `diff_of`: the diff that the log holds."""
 
     def __init__(self, project: Path, state: Callable[[], State], diff_of: Callable[[int], str]) -> None:
         self._project = project
         self._state = state
         self._diff_of = diff_of
-        self._asked: dict[tuple[str, str], Future[Told]] = {}
+        self._asked: dict[tuple[str, str], Future[DiffResult]] = {}
         self._worker: ThreadPoolExecutor | None = None
 
     def number_of(self, experiment: int | None, base: Base) -> int | None:
@@ -54,24 +54,24 @@ class Changes:
         x = state.experiments.get(experiment) if experiment is not None else None
         return x.parent if x is not None else None
 
-    def told(self, experiment: int | None, base: Base | int) -> Told:
+    def told(self, experiment: int | None, base: Base | int) -> DiffResult:
         """What `experiment` changed against `base`."""
         if experiment is None:
-            return Told()
+            return DiffResult()
         x = self._state().experiments.get(experiment)
         if x is None:
-            return Told(words=f"there is no experiment {experiment}")
+            return DiffResult(words=f"there is no experiment {experiment}")
         number = base if isinstance(base, int) else self.number_of(experiment, base)
         if number is None:
-            return Told(words=f"there is no {base} yet")
+            return DiffResult(words=f"there is no {base} yet")
         if number == experiment:
-            return Told(
+            return DiffResult(
                 words="the unchanged code" if number == BASELINE else f"#{experiment} is what it is compared with"
             )
         if base == "parent" or (number == x.parent and not x.rebased):
             diff = self._diff_of(experiment)
             why = f": {in_short(x.reason)}" if x.reason else ""
-            return Told(
+            return DiffResult(
                 diff,
                 ""
                 if diff
@@ -82,7 +82,7 @@ class Changes:
         one, other = self._commit(number), self._commit(experiment)
         if one is None or other is None:
             missing = number if one is None else experiment
-            return Told(words=f"{who(missing)} has no commit to compare")
+            return DiffResult(words=f"{who(missing)} has no commit to compare")
         return self._git(one, other)
 
     def _none(self, phase: str, experiment: int, why: str) -> str:
@@ -97,7 +97,7 @@ class Changes:
             return state.session.commit if state.session else None
         return x.commit if x else None
 
-    def _git(self, one: str, other: str) -> Told:
+    def _git(self, one: str, other: str) -> DiffResult:
         asked = self._asked.get((one, other))
         if asked is None:
             if self._worker is None:
@@ -108,12 +108,12 @@ class Changes:
         return asked.result() if asked.done() else ASKING
 
 
-def _diff(project: Path, one: str, other: str) -> Told:
+def _diff(project: Path, one: str, other: str) -> DiffResult:
     git = Git(project, seconds=GIT_SECONDS)
     try:
         if not all(git.resolve(f"{commit}^{{commit}}") for commit in (one, other)):
-            return Told(words="the repository does not have these commits any more")
+            return DiffResult(words="the repository does not have these commits any more")
         text = git.diff(one, other, "-p", "--relative")[:MOST_BYTES].decode(errors="replace")
     except GitError as error:
-        return Told(words=error.what)
-    return Told(text, "" if text else "no difference")
+        return DiffResult(words=error.what)
+    return DiffResult(text, "" if text else "no difference")
