@@ -242,7 +242,8 @@ from core.lab.runner import JobSpec, start
 async def main():
     raw = json.loads(sys.argv[1])
     place, argv = Path(raw["folder"]), tuple(raw["argv"])
-    spec = JobSpec(1, place, argv, Path(raw["cwd"]), raw["env"], plain=True, seconds=raw["seconds"])
+    spec = JobSpec(run=1, folder=place, argv=argv, cwd=Path(raw["cwd"]), env=raw["env"],
+                   plain=True, seconds=raw["seconds"])
     await start(spec)
     print("started", flush=True)
     await asyncio.sleep(60)

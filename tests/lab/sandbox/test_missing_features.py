@@ -46,8 +46,8 @@ async def go(tier, base):
     (tree / "job.py").write_text(PROGRAM)
     env = run_environment(tree)
     argv = tuple(resolve_command("python -S job.py", env, tree))
-    spec = JobSpec(1, base / tier, argv, tree, env, 
-                   sandbox=SandboxSpec(tree, readable=readable_roots(env, argv), tier=tier),
+    spec = JobSpec(run=1, folder=base / tier, argv=argv, cwd=tree, env=env,
+                   sandbox=SandboxSpec(worktree=tree, readable=readable_roots(env, argv), tier=tier),
                    plain=True, seconds=30.0)
     result = await (await start(spec)).wait()
     return [result.ended, result.log_tail]

@@ -265,7 +265,7 @@ def test_as_another_user(tmp_path: Path, tier: Tier) -> None:
     # Root's own home is closed to others: a copy of the lab where everybody may read.
     base = Path("/tmp") / f"autoresearch-nobody-{os.getpid()}"
     try:
-        shutil.copytree(Path(landlock.__file__).parents[1], base / "core", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(Path(landlock.__file__).parents[2], base / "core", ignore=shutil.ignore_patterns("__pycache__"))
         subprocess.run(["chmod", "-R", "a+rX", str(base)], check=True)
         program = f"import sys; sys.path.insert(0, {str(base)!r})\n"
         program += f"from core.lab.sandbox.tiers import probe; print({{t: ok for t, ok, _ in probe().tiers}}[{tier!r}])"
