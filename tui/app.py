@@ -37,7 +37,7 @@ from tui.paint.theme import TEXTUAL_THEMES, AsciiFilter, Look, choose_look
 from tui.replay.recording import Recording
 from tui.session_view import SessionView, Source
 from tui.terminal.hangup import watch_terminal
-from tui.terminal.late_errors import left_behind
+from tui.terminal.late_errors import is_late_error
 from tui.user_settings import Settings, config_path, read
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ class Cockpit(App[int]):
             self.settings_trouble = f"{error}\n  until then the usual settings and keys hold"
         if self._given_look is None:
             chosen = choose_look(os.environ, self.settings.theme, self.settings.ascii)
-            self.look.become(chosen.name, chosen.ascii)
+            self.look.change_to(chosen.name, chosen.ascii)
         self._dress()
 
     def _dress(self) -> None:
@@ -119,7 +119,7 @@ class Cockpit(App[int]):
 
         for screen in self.screen_stack:
             for canvas in screen.query(Canvas):
-                canvas.forget()
+                canvas.repaint()
             screen.refresh(layout=True)
 
     def get_line_filters(self) -> Sequence[LineFilter]:
@@ -226,7 +226,7 @@ class Cockpit(App[int]):
         if self._exit:
             self._close_messages_no_wait()
             return
-        if left_behind(error, self.screen_stack):
+        if is_late_error(error, self.screen_stack):
             return
         self.failure = error
         super()._handle_exception(error)

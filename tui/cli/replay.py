@@ -30,7 +30,7 @@ def replay(arguments: Namespace, out: Output) -> int:
         usual = DEMO_SPEED
     recording = Recording(origin, arguments.speed or usual)
     if arguments.at:
-        recording.seek(recording.place_of(arguments.at))
+        recording.seek(recording.position_of(arguments.at))
         recording.playing = False
     return run_app(origin.project, None, out, recording)
 
@@ -44,9 +44,9 @@ def _origin(arguments: Namespace) -> SessionPaths:
             if isinstance(error, NoSuchSession):
                 error.hint = f"{error.hint}; or watch the demo with: {invocation.call('replay', 'demo')}"
             raise
-    from tui.replay.demo import unpacked
+    from tui.replay.demo import unpack_demo
 
-    found = unpacked()
+    found = unpack_demo()
     if found is None:
         raise SessionError(
             "the demo is not part of this installation",

@@ -156,10 +156,10 @@ class Going:
         await self._jump(0.0)
 
     async def act_next_keep(self) -> None:
-        await self._to_keep(self._played.keep_after(), "nothing more is kept in this recording")
+        await self._to_keep(self._played.next_keep(), "nothing more is kept in this recording")
 
     async def act_previous_keep(self) -> None:
-        await self._to_keep(self._played.keep_before(), "nothing was kept before this")
+        await self._to_keep(self._played.previous_keep(), "nothing was kept before this")
 
     async def _to_keep(self, place: float | None, none: str) -> None:
         if place is None:
@@ -173,7 +173,7 @@ class Going:
 
     def _seek(self, text: str) -> None:
         try:
-            place = self._played.place_of(text)
+            place = self._played.position_of(text)
         except UsageError as error:
             self._app.tell(str(error).replace("\n", " "), "warn")
             return

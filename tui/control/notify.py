@@ -13,7 +13,7 @@ from core.record.metric import Metric, format_delta
 from core.views import one_line
 from tui.paint.theme import ascii_text
 from tui.session_view import SessionView
-from tui.terminal.escape_codes import BEL, TITLE_BACK, TITLE_KEEP, notification, title
+from tui.terminal.escape_codes import BEL, RESTORE_TITLE, SAVE_TITLE, notification, title
 
 if TYPE_CHECKING:
     from tui.app import Cockpit
@@ -63,7 +63,7 @@ class Herald:
         """Look at the state and at new events, and say what is to be said."""
         model, settings = self._app.model, self._app.settings
         if settings.title and (words := title_words(model)) != self._title:
-            self._write(("" if self._kept else TITLE_KEEP) + title(words))
+            self._write(("" if self._kept else SAVE_TITLE) + title(words))
             self._title, self._kept = words, True
         if model.replaying or (settings.notify == "off" and not settings.bell):
             return
@@ -85,5 +85,5 @@ class Herald:
     def end(self, terminal: TextIO) -> None:
         """Give the terminal its own title back."""
         if self._kept and terminal is sys.stdout and terminal.isatty():
-            terminal.write(TITLE_BACK)
+            terminal.write(RESTORE_TITLE)
             terminal.flush()

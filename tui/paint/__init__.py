@@ -1,1 +1,1 @@
-"""How things are drawn: cells, colours, keys and the changed cells that travel."""
+"""Painting: cells, looks, canvases, pane layout, the order of keys."""

@@ -1,14 +1,15 @@
-"""Plotting in braille: two by four dots a cell, drawn by hand."""
+"""Plots in braille characters, two by four dots in a cell; tick marks of axes."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 _DOTS = ((0x01, 0x02, 0x04, 0x40), (0x08, 0x10, 0x20, 0x80))
 
 
 class Dots:
-    """A grid of `width` × `height` cells, that is 2·width × 4·height dots; (0, 0) is the upper left dot."""
+    """A grid of `width` × `height` cells with 2·width × 4·height dots; (0, 0) is the upper left dot."""
 
     def __init__(self, width: int, height: int) -> None:
         self.width, self.height = width, height
@@ -39,18 +40,18 @@ class Dots:
         return self._cells[row][column] != 0
 
     def bits(self, column: int, row: int) -> int:
-        """The dots of one cell as braille numbers them."""
+        """The dots of one cell, numbered as in Unicode braille."""
         return self._cells[row][column]
 
     def text(self, column: int, row: int) -> str:
-        """The sign of one cell; a blank where nothing is drawn."""
+        """The character of one cell, a space where no dot is set."""
         bits = self._cells[row][column]
         return chr(0x2800 + bits) if bits else " "
 
 
 def curve(values: Sequence[tuple[float, float]], width: int, height: int, low: float, high: float,
           left: float, right: float) -> Dots:  # fmt: skip
-    """(x, y) pairs as a connected line in the window left..right, low..high (low at the bottom)."""
+    """A connected line through (x, y) pairs, in the window left..right, low..high (low at the bottom)."""
     dots = Dots(width, height)
     across, down = width * 2 - 1, height * 4 - 1
     wide, tall = (right - left) or 1.0, (high - low) or 1.0
@@ -67,12 +68,12 @@ def curve(values: Sequence[tuple[float, float]], width: int, height: int, low: f
 
 
 def ticks(low: float, high: float, count: int) -> list[float]:
-    """About `count` round numbers inside low..high."""
+    """About `count` round numbers in low..high."""
     span = high - low
     if span <= 0 or count < 1:
         return [low]
     rough = span / count
-    power = 10.0 ** _floor_log10(rough)
+    power = 10.0 ** math.floor(math.log10(rough))
     step = next((m * power for m in (1, 2, 2.5, 5, 10) if m * power >= rough), 10 * power)
     first = -(-low // step) * step
     out, value = [], first
@@ -82,18 +83,6 @@ def ticks(low: float, high: float, count: int) -> list[float]:
     return out or [low]
 
 
-def _floor_log10(value: float) -> int:
-    power = 0
-    while value < 1:
-        value, power = value * 10, power - 1
-    while value >= 10:
-        value, power = value / 10, power + 1
-    return power
-
-
 def decimals(values: Sequence[float]) -> int:
-    """How many decimals tell these ticks apart."""
-    for places in range(7):
-        if all(abs(round(v, places) - v) < 1e-9 for v in values):
-            return places
-    return 6
+    """Decimals that show these ticks exactly, at most 6."""
+    return next((n for n in range(6) if all(abs(round(v, n) - v) < 1e-9 for v in values)), 6)

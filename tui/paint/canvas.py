@@ -1,7 +1,7 @@
-"""The base of every pane: it paints lines, and only the cells that changed travel to the terminal.
+"""Base widgets: a canvas that sends only changed cells, and a framed pane on it.
 
-Textual repaints the whole region of a dirty widget. A Canvas keeps the lines it showed last, compares, and marks
-only the changed spans dirty; that is what keeps a screen of streams inside a slow link.
+Textual repaints the whole region of a dirty widget. A Canvas compares each line with the one painted last and marks
+only the changed spans dirty, so that streaming text fits a slow link.
 """
 
 from __future__ import annotations
@@ -22,15 +22,14 @@ from tui.paint.theme import Look
 if TYPE_CHECKING:
     from tui.session_view import SessionView
 
-
-STALE = Style(dim=True)
+WHEEL_ROWS = 3  # for each notch of the mouse wheel
 
 
 class Canvas(Widget):
-    """Paints `paint(width, height)`. Call `flush()` when what it shows may have changed."""
+    """A widget that shows the lines of `paint(width, height)`. Call `flush()` when they may have changed."""
 
     ALLOW_SELECT = False
-    DIMS = True  # what it shows grows stale when the engine is lost
+    DIMS_WHEN_LOST = True  # its content is out of date while the engine does not answer
     DEFAULT_CSS = "Canvas { height: 1fr; width: 1fr; }"
     model: SessionView
 
@@ -38,36 +37,36 @@ class Canvas(Widget):
         super().__init__(id=id)
         self.model = model
         self._lines: list[Strip] = []
-        self._told_last: Hashable = None
+        self._last_key: Hashable = None
 
     @property
     def look(self) -> Look:
         return self.model.look
 
     def paint(self, width: int, height: int) -> list[Strip]:
-        """The lines to show, each `width` cells; missing ones are blank."""
+        """The lines to show, each `width` cells wide; missing lines are blank."""
         raise NotImplementedError
 
-    def tells(self) -> Hashable:
-        """What it shows depends on beside size and focus; when equal, painting again gives the same. None: unknown.
+    def paint_key(self) -> Hashable:
+        """All that the lines depend on beside size, focus and connection: equal keys mean equal lines. None: unknown.
 
-        Chart, board and diff change with the log and not with the second: without this, half of an idle app's time.
+        Chart, leaderboard and diff change with the log and not every second: this halves the work of an idle app.
         """
         return None
 
-    def flush_if_told(self) -> None:
-        """`flush`, unless nothing that is shown here has changed since the last time."""
-        told = self.tells()
-        if told is None:
+    def flush_if_changed(self) -> None:
+        """`flush`, unless `paint_key`, size, focus and connection are those of the last time."""
+        key = self.paint_key()
+        if key is None:
             self.flush()
             return
-        seen = (told, self.size, self.has_focus, self.model.connection.status)
-        if seen != self._told_last:
+        full_key = (key, self.size, self.has_focus, self.model.connection.status)
+        if full_key != self._last_key:
             self.flush()
-            self._told_last = seen
+            self._last_key = full_key
 
     def flush(self) -> None:
-        """Paint again and mark the spans that differ. Costs no bytes when nothing changed."""
+        """Paint again and mark the changed spans. Sends nothing when nothing changed."""
         width, height = self.size
         if not (width and height) or not self.is_attached:
             return
@@ -84,17 +83,20 @@ class Canvas(Widget):
         if regions:
             self.refresh(*regions)
 
-    def forget(self) -> None:
-        """What is shown was painted with another look: paint all of it again."""
-        self._lines, self._told_last = [], None
+    def repaint(self) -> None:
+        """Paint everything again, after a change of the look."""
+        self._lines, self._last_key = [], None
         self.refresh()
 
     def _painted(self, width: int, height: int) -> list[Strip]:
         lines = self.paint(width, height)[:height]
-        if self.DIMS and self.model.connection.status == "lost":
-            lines = [line.apply_style(STALE) for line in lines]
-        blank = Strip([Segment(" " * width, self.look["text"])], width)
-        return lines + [blank] * (height - len(lines))
+        if self.DIMS_WHEN_LOST and self.model.connection.status == "lost":
+            lines = [line.apply_style(Style(dim=True)) for line in lines]
+        return self.filled(lines, width, height)
+
+    def filled(self, lines: list[Strip], width: int, height: int) -> list[Strip]:
+        """`lines` with blank ones after them, `height` lines in all."""
+        return lines + [strip_of([], width, self.look["text"])] * (height - len(lines))
 
     def render_line(self, y: int) -> Strip:
         width, height = self.size
@@ -108,7 +110,7 @@ class Canvas(Widget):
 
 
 def changed_span(before: Strip, after: Strip) -> tuple[int, int] | None:
-    """The cells [x1, x2) in which two lines of equal width differ, or None."""
+    """The cells [x1, x2) in which two lines of one width differ; None: they are equal."""
     if before is after:
         return None
     width = after.cell_length
@@ -122,7 +124,7 @@ def changed_span(before: Strip, after: Strip) -> tuple[int, int] | None:
 
 
 def _common(a: list[Segment], b: list[Segment]) -> int:
-    """Cells that two lists of segments share from their beginning, counted in whole segments."""
+    """Number of cells in the equal segments at the start of both lists."""
     cells = 0
     for one, other in zip(a, b, strict=False):
         if one != other:
@@ -132,7 +134,7 @@ def _common(a: list[Segment], b: list[Segment]) -> int:
 
 
 def joined(cells: list[Part]) -> list[Part]:
-    """Neighbouring cells of one style as one part: fewer escape sequences on the wire."""
+    """Adjacent cells of one style as one part: fewer escape sequences."""
     out: list[Part] = []
     run: list[str] = []
     style: Style | None = None
@@ -148,9 +150,9 @@ def joined(cells: list[Part]) -> list[Part]:
 
 
 class Pane(Canvas, can_focus=True):
-    """A Canvas with a frame of its own, a number to jump to it, titles on both sides, and a note at its foot.
+    """A focusable Canvas with a frame: number, name and titles in the upper edge, a note in the lower edge.
 
-    Without a frame (`framed` False: one pane fills a small screen) the whole area is the body.
+    Without a frame (`framed` False, on a small screen) the body takes the whole area.
     """
 
     NUMBER = 0
@@ -161,34 +163,51 @@ class Pane(Canvas, can_focus=True):
         self.framed = True
 
     def poll(self) -> None:
-        """Take in what is new; painting comes after."""
+        """Read new data, without painting."""
 
     def revision(self) -> int:
-        """Grows when `poll` took something in that the session's State does not tell."""
+        """Counter of the changes that `poll` found outside the session's State."""
         return 0
 
+    @property
+    def body_rows(self) -> int:
+        """Lines of the body."""
+        return max(1, self.size.height - 2 * self.framed)
+
     def move(self, rows: int) -> None:
-        """Scroll by lines, positive downwards. A pane that shows all it has stays where it is."""
+        """Scroll by `rows`, positive downwards. A pane that does not scroll ignores it."""
+
+    def wheel(self, rows: int) -> None:
+        """Scroll by the mouse wheel."""
+        self.move(rows)
 
     def page(self, pages: int) -> None:
         self.move(pages * max(1, self.size.height - 3))
 
     def home(self) -> None:
-        """To the first line."""
+        """Scroll to the first line."""
 
     def end(self) -> None:
-        """To the last line."""
+        """Scroll to the last line."""
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        event.stop()
+        self.wheel(-WHEEL_ROWS)
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        event.stop()
+        self.wheel(WHEEL_ROWS)
 
     def heading(self) -> list[Part]:
-        """What stands in the frame on the left, after the pane's number and name."""
+        """Text in the upper edge on the left, after the pane's number and name."""
         return []
 
     def aside(self) -> list[Part]:
-        """What stands in the frame on the right."""
+        """Text in the upper edge on the right."""
         return []
 
     def foot(self) -> list[Part]:
-        """What stands in the lower frame on the right: "37 new  G"."""
+        """Text in the lower edge on the right: "37 new  G"."""
         return []
 
     def body(self, width: int, height: int) -> list[Strip]:
@@ -200,8 +219,7 @@ class Pane(Canvas, can_focus=True):
             foot = self.foot()
             lines = self.body(width, height)[:height]
             if foot and lines:
-                blank = Strip([Segment(" " * width, look["text"])], width)
-                lines += [blank] * (height - len(lines))
+                lines = self.filled(lines, width, height)
                 lines[-1] = self._with_foot(lines[-1], foot, width)
             return lines
         if width < 8 or height < 3:
@@ -209,9 +227,7 @@ class Pane(Canvas, can_focus=True):
         frame = look["frame_focus"] if self.has_focus else look["frame"]
         top = self._edge(self._titles(), self.aside(), width, frame, look.glyph("tl"), look.glyph("tr"))
         inner = width - 4
-        body = self.body(inner, height - 2)[: height - 2]
-        blank = Strip([Segment(" " * inner, look["text"])], inner)
-        body += [blank] * (height - 2 - len(body))
+        body = self.filled(self.body(inner, height - 2)[: height - 2], inner, height - 2)
         left, right = Segment(look.glyph("v") + " ", frame), Segment(" " + look.glyph("v"), frame)
         middle = [Strip([left, *line._segments, right], width) for line in body]
         return [top, *middle, self._edge([], self.foot(), width, frame, look.glyph("bl"), look.glyph("br"))]
@@ -227,7 +243,7 @@ class Pane(Canvas, can_focus=True):
         return [*number, (self.NAME, style), *self.heading()]
 
     def _edge(self, titles: list[Part], aside: list[Part], width: int, frame: Style, start: str, end: str) -> Strip:
-        """A horizontal frame line with titles in it; the left title gives way when both do not fit."""
+        """A horizontal edge of the frame with titles in it; the left title is cut when both do not fit."""
         rule = self.look.glyph("h")
         room = width - 4
         if aside and parts_width(aside) + 3 > room:
@@ -240,6 +256,6 @@ class Pane(Canvas, can_focus=True):
         return strip_of(parts, width, frame)
 
     def watch_has_focus(self, has_focus: bool) -> None:
-        """The frame tells where the focus is: at once, since a session at rest is not painted again of itself."""
+        """Paint the frame in its focus style at once: a session at rest is not painted every second."""
         super().watch_has_focus(has_focus)
         self.flush()

@@ -1,7 +1,8 @@
-"""Text in cells: cut, padded and wrapped by what a terminal shows, not by what Python counts."""
+"""Text measured in terminal cells: cutting, padding, wrapping, progress bars."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -14,39 +15,40 @@ from textual.strip import Strip
 from core.views import clean, one_line
 
 Part = tuple[str, Style]
-LONGEST = 4000  # cells of one line that are worth wrapping; the rest is cut and said so
+MAX_LINE_CHARACTERS = 4000  # of a line that is wrapped; a note replaces the rest
+_WORDS = re.compile(r"[^ ]+ *| +")  # a word with the spaces after it; leading spaces (indentation) are one word
 
 
 def flat(text: str, tab: int = 4) -> str:
-    """`text` on one line that cannot act on a terminal, its spaces kept, tabs as spaces."""
+    """`text` on one line without control characters; spaces are kept, tabs become spaces."""
     return clean(text.expandtabs(tab)).replace("\n", " ")
 
 
 def brief(text: str, limit: int = 600) -> str:
-    """The beginning of `text` on one line, with single spaces: for names and sentences of any length."""
+    """The first `limit` characters of `text` on one line, with single spaces: for names and sentences."""
     return visible(one_line(text[: limit * 2], limit))
 
 
 def visible(text: str) -> str:
-    """`text` of signs whose width all terminals agree on: one that is off by a cell pushes the frame beside it away.
+    """`text` in characters of the same width in every terminal: a wrong width would displace the frame beside it.
 
-    Gone are joiners, selectors, fillers, skin tones, anything unprintable, and the marks of Indic scripts that take a
-    cell of their own in some terminals; a few symbols that are wide in some become a square.
+    Removed: joiners, selectors, fillers, skin tones, unprintable characters, and the marks of Indic scripts that take
+    a cell in some terminals. A few symbols that are wide in some terminals become a square.
     """
-    return text if text.isascii() and text.isprintable() else "".join(map(_agreed, text))
+    return text if text.isascii() and text.isprintable() else "".join(map(_visible_character, text))
 
 
 @lru_cache(maxsize=8192)
-def _agreed(sign: str) -> str:
-    if sign == "\xa0":
+def _visible_character(c: str) -> str:
+    if c == "\xa0":
         return " "
-    if not sign.isprintable() or sign in _UNSURE or unicodedata.category(sign) == "Mc":
+    if not c.isprintable() or c in _REMOVED or unicodedata.category(c) == "Mc":
         return ""
-    return "□" if sign in _WIDE_OR_NOT else sign
+    return "□" if c in _AMBIGUOUS else c
 
 
-_UNSURE = frozenset("\u115f\u1160\u3164\uffa0\ufe0e\ufe0f\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff")
-_WIDE_OR_NOT = frozenset(
+_REMOVED = frozenset("\u115f\u1160\u3164\uffa0\ufe0e\ufe0f\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff")
+_AMBIGUOUS = frozenset(
     chr(code)
     for first, last in ((0x2630, 0x2637), (0x268A, 0x268F), (0x3248, 0x324F), (0x1D300, 0x1D376))
     for code in range(first, last + 1)
@@ -54,12 +56,12 @@ _WIDE_OR_NOT = frozenset(
 
 
 def width_of(text: str) -> int:
-    """How many cells `text` takes."""
+    """Width of `text` in cells."""
     return len(text) if text.isascii() else cell_len(text)
 
 
 def fit(text: str, width: int, ellipsis: str = "…") -> str:
-    """`text` in at most `width` cells, ending with `ellipsis` when something was cut."""
+    """`text` in at most `width` cells; a cut text ends with `ellipsis`."""
     if width <= 0:
         return ""
     if width_of(text) <= width:
@@ -69,28 +71,28 @@ def fit(text: str, width: int, ellipsis: str = "…") -> str:
 
 
 def left(text: str, width: int, ellipsis: str = "…") -> str:
-    """`text` in exactly `width` cells, flush left."""
+    """`text` in exactly `width` cells, aligned left."""
     text = fit(text, width, ellipsis)
     return text + " " * (width - width_of(text))
 
 
 def right(text: str, width: int, ellipsis: str = "…") -> str:
-    """`text` in exactly `width` cells, flush right: for numbers."""
+    """`text` in exactly `width` cells, aligned right: for numbers."""
     text = fit(text, width, ellipsis)
     return " " * (width - width_of(text)) + text
 
 
 def wrap(text: str, width: int) -> list[str]:
-    """`text` (one line) broken at spaces into lines of at most `width` cells; words longer than a line are cut."""
+    """`text` (one line) broken at spaces into lines of at most `width` cells; longer words are cut."""
     if width <= 0:
         return []
-    if len(text) > LONGEST:
-        text = f"{text[:LONGEST]} … {len(text) - LONGEST:,} more characters"
+    if len(text) > MAX_LINE_CHARACTERS:
+        text = f"{text[:MAX_LINE_CHARACTERS]} … {len(text) - MAX_LINE_CHARACTERS:,} more characters"
     if width_of(text) <= width:
         return [text]
     lines: list[str] = []
     current, used = "", 0
-    for word in _words(text):
+    for word in _WORDS.findall(text):
         size = width_of(word)
         if used + len(word.rstrip(" ")) <= width and used + size <= width:
             current, used = current + word, used + size
@@ -103,10 +105,9 @@ def wrap(text: str, width: int) -> list[str]:
         if current:
             lines.append(current.rstrip(" "))
         while width_of(bare) > width:
-            head = set_cell_size(bare, width) if not bare.isascii() else bare[:width]
-            taken = _taken(bare, width)
-            lines.append(head)
-            bare, word = bare[taken:], word[taken:]
+            fitting = _fitting_characters(bare, width)
+            lines.append(set_cell_size(bare, width))
+            bare, word = bare[fitting:], word[fitting:]
         current, used = word, width_of(word)
         if used > width:
             current, used = bare, width_of(bare)
@@ -115,22 +116,8 @@ def wrap(text: str, width: int) -> list[str]:
     return lines or [""]
 
 
-def _words(text: str) -> Iterable[str]:
-    """Words, each with the spaces that follow it; leading spaces (indentation) are a word of their own."""
-    start = 0
-    length = len(text)
-    while start < length:
-        end = start
-        while end < length and text[end] != " ":
-            end += 1
-        while end < length and text[end] == " ":
-            end += 1
-        yield text[start:end]
-        start = end
-
-
-def _taken(text: str, width: int) -> int:
-    """How many characters fit in `width` cells: at least one, so that cutting always ends."""
+def _fitting_characters(text: str, width: int) -> int:
+    """Number of characters that fit in `width` cells, at least one."""
     used = 0
     for index, character in enumerate(text):
         used += cell_len(character)
@@ -140,7 +127,7 @@ def _taken(text: str, width: int) -> int:
 
 
 def strip_of(parts: Iterable[Part], width: int, fill: Style) -> Strip:
-    """Parts as one line of exactly `width` cells; what is too long is cut, the rest filled with `fill`."""
+    """Parts as one line of exactly `width` cells, cut or filled with spaces of the style `fill`."""
     segments: list[Segment] = []
     used = 0
     for text, style in parts:
@@ -166,7 +153,7 @@ def parts_width(parts: Sequence[Part]) -> int:
 
 
 def cut_parts(parts: list[Part], width: int, ellipsis: str = "…") -> list[Part]:
-    """Parts in at most `width` cells; the one that is cut ends with an ellipsis."""
+    """Parts in at most `width` cells; a cut part ends with `ellipsis`."""
     out: list[Part] = []
     used = 0
     for text, style in parts:
@@ -182,7 +169,7 @@ def cut_parts(parts: list[Part], width: int, ellipsis: str = "…") -> list[Part
 
 
 def bar(fraction: float | None, width: int, full: str, half: str, rest: str) -> tuple[str, str]:
-    """A progress bar as its full and its remaining text, together `width` cells. None: nothing is known."""
+    """A progress bar of `width` cells as its full and its remaining text; None: unknown, an empty bar."""
     if width <= 0:
         return "", ""
     if fraction is None:

@@ -1,4 +1,4 @@
-"""Keys in the order in which they were typed, to a screen's commands or to the line in which a person writes."""
+"""Screens that handle keys in the order typed, as commands or as text of an input line."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from textual.binding import BindingType
 from textual.screen import Screen, ScreenResultType
 from textual.widgets import Input
 
-from tui.paint.delta import TightCompositor
+from tui.paint.compositor import TightCompositor
 
-MOUNT_SECONDS = 5.0  # a screen that takes longer to appear loses the keys that were typed meanwhile
+MAX_MOUNT_SECONDS = 5.0  # a screen that takes longer to appear loses the keys typed meanwhile
 
 
-class Once(Screen[ScreenResultType]):
-    """A screen that is left once: of two clicks, or a click and a key, the second would take the screen behind it."""
+class OnceScreen(Screen[ScreenResultType]):
+    """A screen that is dismissed once: a second click or key would otherwise dismiss the screen behind it."""
 
     def dismiss(self, result: ScreenResultType | None = None) -> AwaitComplete:
         if self.app.screen is not self or len(self.app.screen_stack) == 1:
@@ -25,8 +25,8 @@ class Once(Screen[ScreenResultType]):
         return super().dismiss(result)
 
 
-class KeyScreen(Once[ScreenResultType]):
-    """A screen that is handed every key and paste by the app, and is done with it when `take` returns."""
+class KeyScreen(OnceScreen[ScreenResultType]):
+    """A screen that gets every key and paste from the app; `take` returns when the event has been handled."""
 
     BINDINGS: ClassVar[list[BindingType]] = []
 
@@ -35,10 +35,10 @@ class KeyScreen(Once[ScreenResultType]):
         self._compositor = TightCompositor()
 
     async def take(self, event: events.Key | events.Paste) -> None:
-        """Do what the key means here, now."""
-        if not self.is_mounted:  # typed while the screen was being built
+        """Handle an event."""
+        if not self.is_mounted:  # typed while Textual builds the screen
             try:
-                await asyncio.wait_for(self._mounted_event.wait(), MOUNT_SECONDS)
+                await asyncio.wait_for(self._mounted_event.wait(), MAX_MOUNT_SECONDS)
             except TimeoutError:
                 return
         line = self.line()
@@ -53,15 +53,15 @@ class KeyScreen(Once[ScreenResultType]):
             await self.command(event)
 
     def line(self) -> Input | None:
-        """Where a person writes just now, if anywhere."""
+        """The input line that is open, or None."""
         raise NotImplementedError
 
     async def command(self, event: events.Key) -> None:
-        """A key while nobody writes."""
+        """Handle a key while no input line is open."""
         raise NotImplementedError
 
     async def write(self, line: Input, event: events.Key) -> None:
-        """A key for the line: a sign to insert, or one of the keys that edit (left, backspace, …)."""
+        """Handle a key for the line: insert a character, or edit (left, backspace, …)."""
         if event.is_printable:
             await line._on_key(event)
         else:

@@ -1,9 +1,8 @@
-"""How things look: colours by role, glyphs, and the Textual themes behind them.
+"""Looks of the screen: styles by role, glyphs, ASCII stand-ins, Textual themes.
 
-Widgets name a role ("dim", "good", "cursor"), never a colour. `dark` is the 24-bit look from which
-tui/paint/color_schemes.py derives the others; `ansi` takes the terminal's own sixteen colours and background (half the
-bytes: the default over SSH), `plain` none (NO_COLOR, or TERM=dumb).
-Nothing is said by colour alone: every verdict has a glyph and a word beside it.
+A widget names a role ("dim", "good", "cursor"), never a color. `dark` is the 24-bit look from which `color_schemes`
+derives the others; `ansi` uses the terminal's own sixteen colors and background (half the bytes: the default over
+SSH), `plain` no color (NO_COLOR, or TERM=dumb). No meaning depends on color alone: a verdict has a glyph and a word.
 """
 
 from __future__ import annotations
@@ -20,121 +19,56 @@ from textual.filter import LineFilter
 from textual.theme import Theme
 
 from core.views import role, sign, to_ascii
-from tui.paint.color_schemes import PALETTES, Palette, derive
+from tui.paint.cells import Part, bar
+from tui.paint.color_schemes import COLOR_SCHEMES, ColorScheme, derive
 
-DARK: Mapping[str, str] = {
-    "text": "#d3d7dd",
-    "bright": "bold #f2f4f7",
-    "dim": "#8b94a1",
-    "faint": "#4a5462",
-    "frame": "#323a45",
-    "frame_focus": "#6ea8d9",
-    "title": "#9aa4b1",
-    "title_focus": "bold #8fc3f0",
-    "accent": "#7fb4e6",
-    "good": "#4fc3a1",
-    "good_bold": "bold #4fc3a1",
-    "warn": "#e0b354",
-    "bad": "#e8825a",
-    "bad_bold": "bold #e8825a",
-    "violet": "#b79be0",
-    "thinking": "#a9b1bc",
-    "tool": "#7fb4e6",
-    "band": "#343d49",
-    "line": "#4fc3a1",
-    "curve": "#7fb4e6",
-    "bar": "#7fb4e6",
-    "bar_rest": "#323a45",
-    "add": "on #12302a",
-    "remove": "on #3a211b",
-    "add_mark": "bold #4fc3a1 on #12302a",
-    "remove_mark": "bold #e8825a on #3a211b",
-    "add_word": "bold #e8fff6 on #1f5b4b",
-    "remove_word": "bold #fff0ea on #6b3727",
-    "curve_best": "#3f9a80",
-    "curve_base": "#7d68a6",
-    "cursor": "on #243040",
-    "cursor_idle": "on #1a212a",
-    "key": "bold #8fc3f0",
-    "banner_bad": "bold #11151a on #e8825a",
-    "banner_warn": "bold #11151a on #e0b354",
-    "code_keyword": "#c792b8",
-    "code_string": "#a5c27a",
-    "code_number": "#e0a66a",
-    "code_comment": "#6f7a87",  # no italics: GNU screen shows them as a block
-    "code_name": "#8fc3f0",
-    "code_operator": "#a9b1bc",
+# Role: its style in the dark look, in the sixteen colors of a terminal, and without color.
+_STYLES: Mapping[str, tuple[str, str, str]] = {
+    "text": ("#d3d7dd", "default", ""),
+    "bright": ("bold #f2f4f7", "bold default", "bold"),
+    "dim": ("#8b94a1", "bright_black", "dim"),
+    "faint": ("#4a5462", "bright_black", "dim"),
+    "frame": ("#323a45", "bright_black", "dim"),
+    "frame_focus": ("#6ea8d9", "blue", "bold"),
+    "title": ("#9aa4b1", "default", ""),
+    "title_focus": ("bold #8fc3f0", "bold blue", "bold"),
+    "accent": ("#7fb4e6", "blue", ""),
+    "good": ("#4fc3a1", "cyan", ""),
+    "good_bold": ("bold #4fc3a1", "bold cyan", "bold"),
+    "warn": ("#e0b354", "yellow", ""),
+    "bad": ("#e8825a", "red", ""),
+    "bad_bold": ("bold #e8825a", "bold red", "bold"),
+    "violet": ("#b79be0", "magenta", ""),
+    "thinking": ("#a9b1bc", "default", ""),
+    "tool": ("#7fb4e6", "blue", ""),
+    "band": ("#343d49", "bright_black", ""),
+    "line": ("#4fc3a1", "cyan", ""),
+    "curve": ("#7fb4e6", "blue", ""),
+    "bar": ("#7fb4e6", "blue", ""),
+    "bar_rest": ("#323a45", "bright_black", ""),
+    "add": ("on #12302a", "cyan", ""),
+    "remove": ("on #3a211b", "red", ""),
+    "add_mark": ("bold #4fc3a1 on #12302a", "bold cyan", "bold"),
+    "remove_mark": ("bold #e8825a on #3a211b", "bold red", "bold"),
+    "add_word": ("bold #e8fff6 on #1f5b4b", "bold underline cyan", "bold underline"),
+    "remove_word": ("bold #fff0ea on #6b3727", "bold underline red", "bold underline"),
+    "curve_best": ("#3f9a80", "cyan", "dim"),
+    "curve_base": ("#7d68a6", "magenta", "dim"),
+    "cursor": ("on #243040", "reverse", "reverse"),
+    "cursor_idle": ("on #1a212a", "underline", "underline"),
+    "key": ("bold #8fc3f0", "bold blue", "bold"),
+    "banner_bad": ("bold #11151a on #e8825a", "reverse red", "reverse bold"),
+    "banner_warn": ("bold #11151a on #e0b354", "reverse yellow", "reverse"),
+    "code_keyword": ("#c792b8", "magenta", ""),
+    "code_string": ("#a5c27a", "green", ""),
+    "code_number": ("#e0a66a", "yellow", ""),
+    "code_comment": ("#6f7a87", "bright_black", "dim"),  # no italics: GNU screen shows them as a block
+    "code_name": ("#8fc3f0", "blue", ""),
+    "code_operator": ("#a9b1bc", "default", ""),
 }
+DARK, ANSI, PLAIN = ({role: styles[look] for role, styles in _STYLES.items()} for look in range(3))
 
-ANSI: Mapping[str, str] = {
-    "text": "default",
-    "bright": "bold default",
-    "dim": "bright_black",
-    "faint": "bright_black",
-    "frame": "bright_black",
-    "frame_focus": "blue",
-    "title": "default",
-    "title_focus": "bold blue",
-    "accent": "blue",
-    "good": "cyan",
-    "good_bold": "bold cyan",
-    "warn": "yellow",
-    "bad": "red",
-    "bad_bold": "bold red",
-    "violet": "magenta",
-    "thinking": "default",
-    "tool": "blue",
-    "band": "bright_black",
-    "line": "cyan",
-    "curve": "blue",
-    "bar": "blue",
-    "bar_rest": "bright_black",
-    "add": "cyan",
-    "remove": "red",
-    "add_mark": "bold cyan",
-    "remove_mark": "bold red",
-    "add_word": "bold underline cyan",
-    "remove_word": "bold underline red",
-    "curve_best": "cyan",
-    "curve_base": "magenta",
-    "cursor": "reverse",
-    "cursor_idle": "underline",
-    "key": "bold blue",
-    "banner_bad": "reverse red",
-    "banner_warn": "reverse yellow",
-    "code_keyword": "magenta",
-    "code_string": "green",
-    "code_number": "yellow",
-    "code_comment": "bright_black",
-    "code_name": "blue",
-    "code_operator": "default",
-}
-
-PLAIN: Mapping[str, str] = {
-    **{role: "" for role in ANSI},
-    "bright": "bold",
-    "dim": "dim",
-    "faint": "dim",
-    "frame": "dim",
-    "frame_focus": "bold",
-    "title_focus": "bold",
-    "good_bold": "bold",
-    "bad_bold": "bold",
-    "add_mark": "bold",
-    "remove_mark": "bold",
-    "add_word": "bold underline",
-    "remove_word": "bold underline",
-    "curve_best": "dim",
-    "curve_base": "dim",
-    "cursor": "reverse",
-    "cursor_idle": "underline",
-    "key": "bold",
-    "banner_bad": "reverse bold",
-    "banner_warn": "reverse",
-    "code_comment": "dim",
-}
-
-# What the views' table of signs does not have.
+# Glyphs that `core.views.SIGNS` does not have.
 _GLYPHS: Mapping[str, str] = {
     "judged": "·", "crashed": "✗", "lost": "⚠", "dead": "■", "ok": "✓", "no": "✗", "note": "⚠", "tool": "⚙",
     "training": "●", "saving": "◕", "scoring": "◕", "think": "▸", "best": "★", "up": "▲", "down": "▼", "point": "•",
@@ -155,7 +89,7 @@ _ASCII = dict(
 
 
 def ascii_text(text: str) -> str:
-    """`text` in ASCII, cell for cell: our own signs by stand-ins, braille by how full it is, the rest as `?`."""
+    """`text` in ASCII and of the same width: stand-ins for glyphs, dots for braille, `?` for any other character."""
     return text if text.isascii() else "".join(_ascii_sign(c) for c in text)
 
 
@@ -171,7 +105,7 @@ def _ascii_sign(c: str) -> str:
 
 
 class AsciiFilter(LineFilter):
-    """Everything that reaches a terminal without UTF-8, in ASCII."""
+    """Line filter for a terminal without UTF-8: all text in ASCII."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
         return [Segment(ascii_text(text), style, control) for text, style, control in segments]
@@ -179,9 +113,9 @@ class AsciiFilter(LineFilter):
 
 @dataclass(slots=True)
 class Look:
-    """What every widget paints with: `look["dim"]` is a style, `look.glyph("kept")` a sign of one cell.
+    """Styles and glyphs for painting: `look["dim"]` is a style, `look.glyph("kept")` a character of one cell.
 
-    It is one object for a whole app, so that a change of theme reaches everybody who holds it.
+    The app and its widgets share one object, so that a change of theme reaches all of them.
     """
 
     name: str = "dark"  # dark, light, contrast, blue-orange, tritan, ansi or plain
@@ -190,14 +124,13 @@ class Look:
     _overlays: dict[str, Style] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.become(self.name, self.ascii)
+        self.change_to(self.name, self.ascii)
 
-    def become(self, name: str, ascii_only: bool) -> None:
-        """Take on another look."""
+    def change_to(self, name: str, ascii_only: bool) -> None:
         self.name, self.ascii = name, ascii_only
-        palette = PALETTES.get(name)
-        roles = {"ansi": ANSI, "plain": PLAIN}.get(name) or derive(DARK, PALETTES[name])
-        base = Style.parse(f"{roles['text']} on {palette.background}") if palette else Style.parse(roles["text"])
+        scheme = COLOR_SCHEMES.get(name)
+        roles = {"ansi": ANSI, "plain": PLAIN}.get(name) or derive(DARK, COLOR_SCHEMES[name])
+        base = Style.parse(f"{roles['text']} on {scheme.background}") if scheme else Style.parse(roles["text"])
         self._overlays = {role: Style.parse(text) for role, text in roles.items()}
         self._styles = {role: base + own for role, own in self._overlays.items()}
 
@@ -205,12 +138,17 @@ class Look:
         return self._styles[role]
 
     def overlay(self, role: str) -> Style:
-        """Only what the role changes, to be laid over text that has its own colours."""
+        """The role's attributes without the base style, to combine with text that has its own colors."""
         return self._overlays[role]
 
     def glyph(self, name: str) -> str:
-        """One cell for a verdict, a phase, a state or a part of the drawing."""
+        """The one-cell character for a verdict, a phase, a state or a part of a drawing."""
         return _GLYPHS.get(name) or sign(name)
+
+    def bar(self, share: float | None, width: int) -> list[Part]:
+        """A progress bar of `width` cells; of an unknown share (None) an empty one."""
+        full, rest = bar(share, width, self.glyph("bar_full"), self.glyph("bar_half"), self.glyph("bar_rest"))
+        return [(full, self["bar"]), (rest, self["bar_rest"])]
 
     def verdict(self, word: str) -> Style:
         return self["violet" if word == "baseline" else role(word)]
@@ -220,50 +158,49 @@ class Look:
 
     @property
     def theme(self) -> str:
-        """The name of the Textual theme that goes with this look."""
-        return f"cockpit-{self.name}" if self.name in PALETTES else "ansi-dark"
+        """Name of the Textual theme for this look."""
+        return f"cockpit-{self.name}" if self.name in COLOR_SCHEMES else "ansi-dark"
 
 
 def choose_look(environment: Mapping[str, str], theme: str = "auto", ascii_only: str = "auto") -> Look:
-    """The look for a terminal: what is set, and by its environment (NO_COLOR, SSH, `TERM`, the locale) what is not.
+    """The look for a terminal, by the settings `theme` and `ascii_only`.
 
-    `theme` and `ascii_only` are the settings of these names. `AUTORESEARCH_LOOK` (a theme, also with `-ascii`)
-    overrides them for one start.
+    A setting of "auto" follows the environment (SSH, `TERM`, the locale). NO_COLOR and `AUTORESEARCH_LOOK` (a theme,
+    also with `-ascii`) override the settings.
     """
-    wish = environment.get("AUTORESEARCH_LOOK", "").lower()
-    bare = wish.removesuffix("ascii").removesuffix("-")
+    override = environment.get("AUTORESEARCH_LOOK", "").lower()
+    bare = override.removesuffix("ascii").removesuffix("-")
     locale = environment.get("LC_ALL") or environment.get("LC_CTYPE") or environment.get("LANG") or ""
     upper = locale.upper().replace("-", "")
-    few_signs = ("UTF8" not in upper and upper in ("C", "POSIX")) or environment.get("TERM") in ("linux", "dumb")
-    in_ascii = wish.endswith("ascii") or (few_signs if ascii_only == "auto" else ascii_only == "on")
-    if "NO_COLOR" in environment or environment.get("TERM") == "dumb":
+    term = environment.get("TERM", "")
+    no_glyphs = upper in ("C", "POSIX") or term in ("linux", "dumb")
+    in_ascii = override.endswith("ascii") or (no_glyphs if ascii_only == "auto" else ascii_only == "on")
+    if "NO_COLOR" in environment or term == "dumb":
         return Look("plain", in_ascii)
     for name in (bare, theme):
-        if name in (*PALETTES, "ansi", "plain"):
+        if name in (*COLOR_SCHEMES, "ansi", "plain"):
             return Look(name, in_ascii)
     remote = any(k in environment for k in ("SSH_CONNECTION", "SSH_TTY", "SSH_CLIENT", "MOSH_CONNECTION"))
-    many_colours = environment.get("COLORTERM", "") in ("truecolor", "24bit") or "256color" in environment.get(
-        "TERM", ""
-    )
-    return Look("ansi" if remote or not many_colours else "dark", in_ascii)
+    many_colors = environment.get("COLORTERM", "") in ("truecolor", "24bit") or "256color" in term
+    return Look("ansi" if remote or not many_colors else "dark", in_ascii)
 
 
-def _theme(name: str, palette: Palette) -> Theme:
+def _theme(name: str, scheme: ColorScheme) -> Theme:
     return Theme(
         name=f"cockpit-{name}",
-        primary=palette.accent,
-        secondary=palette.violet,
-        warning=palette.warn,
-        error=palette.bad,
-        success=palette.good,
-        accent=palette.accent,
-        foreground=palette.text,
-        background=palette.background,
-        surface=palette.background,
-        panel=palette.panel,
-        boost=palette.panel,
-        dark=palette.dark,
+        primary=scheme.accent,
+        secondary=scheme.violet,
+        warning=scheme.warn,
+        error=scheme.bad,
+        success=scheme.good,
+        accent=scheme.accent,
+        foreground=scheme.text,
+        background=scheme.background,
+        surface=scheme.background,
+        panel=scheme.panel,
+        boost=scheme.panel,
+        dark=scheme.dark,
     )
 
 
-TEXTUAL_THEMES = tuple(_theme(name, palette) for name, palette in PALETTES.items())
+TEXTUAL_THEMES = tuple(_theme(name, scheme) for name, scheme in COLOR_SCHEMES.items())

@@ -1,1 +1,1 @@
-"""Recorded sessions, played."""
+"""Replay of a recorded session in the app."""

@@ -1,4 +1,4 @@
-"""The files beside a log (reasoning, output, curves), growing in a copy as they grew while it was recorded."""
+"""Files of a replayed session (reasoning, output, curves), growing in a copy as they grew when recorded."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from core.record.state import Run, State
 from core.session.options import load_options, save_options
 from core.session.paths import SessionPaths
 
-LARGEST = 8 * 1024 * 1024  # bytes of one file that are played; of a longer one, its end
+MAX_FILE_BYTES = 8 * 1024 * 1024  # of one file that are replayed; of a longer file, the end
 
 
-class _Growing:
-    """One file: its lines with the moment each appeared."""
+class _GrowingFile:
+    """One file: its lines, each with the time at which it appeared."""
 
     def __init__(self, target: Path, lines: list[tuple[float, bytes]]) -> None:
         self._target = target
@@ -37,13 +37,12 @@ class _Growing:
 
 
 class PlayedFiles:
-    """Lets the files of `origin` appear in `copy`."""
+    """Copies the files of the session `origin` to `copy`, line by line, as time passes."""
 
     def __init__(self, origin: SessionPaths, copy: SessionPaths) -> None:
         self._origin, self._copy = origin, copy
-        self._thinking: dict[int, _Growing] = {}
-        self._runs: dict[int, tuple[_Growing, _Growing]] = {}
-        self._ended: dict[int, float] = {}  # run -> seconds it took, read ahead from the log by its end
+        self._reasoning: dict[int, _GrowingFile] = {}  # by experiment
+        self._runs: dict[int, tuple[_GrowingFile, _GrowingFile]] = {}  # curve and output by run
         copy.folder.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(OSError):
             shutil.copyfile(origin.program, copy.program)
@@ -51,17 +50,17 @@ class PlayedFiles:
             with contextlib.suppress(OSError):
                 save_options(copy, options)
 
-    def heard(self, event: Event) -> None:
-        """An event of the log was applied: what it ends is complete."""
+    def apply(self, event: Event) -> None:
+        """Complete the files of what an event of the log ends."""
         body = event.body
         if isinstance(body, (e.Proposed, e.Judged)):
-            self._complete(self._thinking.pop(body.experiment, None), self._origin.reasoning(body.experiment))
+            self._complete(self._reasoning.pop(body.experiment, None), self._origin.reasoning(body.experiment))
         elif isinstance(body, e.RunFinished):
             for growing, name in zip(self._runs.pop(body.run, (None, None)), ("curve.tsv", "output.log"), strict=True):
                 self._complete(growing, self._origin.run(body.run) / name)
 
-    def _complete(self, growing: _Growing | None, origin: Path) -> None:
-        """All of it: what grew goes on to its end; what nobody has seen grow is linked as a whole."""
+    def _complete(self, growing: _GrowingFile | None, origin: Path) -> None:
+        """Append the rest of a growing file; link a file of which no line was shown."""
         if growing is not None:
             growing.grow(float("inf"))
             return
@@ -72,13 +71,12 @@ class PlayedFiles:
                 target.symlink_to(origin)
 
     def grow(self, state: State, now: float) -> None:
-        """Let what is under way at `now` (Unix seconds) reach where it was then."""
+        """Append the lines that appeared until `now` (Unix seconds) to the files of live experiments and runs."""
         for number in state.live:
-            x = state.experiments[number]
-            if x.phase in ("thinking", "waiting"):
-                if number not in self._thinking:
-                    self._thinking[number] = self._stream(number)
-                self._thinking[number].grow(now)
+            if state.experiments[number].phase in ("thinking", "waiting"):
+                if number not in self._reasoning:
+                    self._reasoning[number] = self._stream(number)
+                self._reasoning[number].grow(now)
         for run in state.live_runs():
             if run.run not in self._runs:
                 self._runs[run.run] = self._of_run(run)
@@ -86,7 +84,7 @@ class PlayedFiles:
             for growing in self._runs[run.run]:
                 growing.grow(seconds)
 
-    def _stream(self, experiment: int) -> _Growing:
+    def _stream(self, experiment: int) -> _GrowingFile:
         lines: list[tuple[float, bytes]] = []
         for line in _lines(self._origin.reasoning(experiment)):
             try:
@@ -94,10 +92,10 @@ class PlayedFiles:
             except (ValueError, KeyError, TypeError):
                 moment = lines[-1][0] if lines else 0.0
             lines.append((moment, line))
-        return _Growing(self._copy.reasoning(experiment), lines)
+        return _GrowingFile(self._copy.reasoning(experiment), lines)
 
-    def _of_run(self, run: Run) -> tuple[_Growing, _Growing]:
-        """Curve and output of a run; the output has no times of its own and comes as evenly as the curve does."""
+    def _of_run(self, run: Run) -> tuple[_GrowingFile, _GrowingFile]:
+        """Curve and output of a run; the lines of the output have no times and are spread evenly over the curve's."""
         curve: list[tuple[float, bytes]] = []
         for line in _lines(self._origin.run(run.run) / "curve.tsv"):
             try:
@@ -106,16 +104,16 @@ class PlayedFiles:
                 continue
         length = curve[-1][0] if curve else 0.0
         output = _lines(self._origin.run(run.run) / "output.log")
-        told = [(length * i / max(1, len(output)), line) for i, line in enumerate(output)]
+        timed = [(length * i / max(1, len(output)), line) for i, line in enumerate(output)]
         folder = self._copy.run(run.run)
-        return _Growing(folder / "curve.tsv", curve), _Growing(folder / "output.log", told)
+        return _GrowingFile(folder / "curve.tsv", curve), _GrowingFile(folder / "output.log", timed)
 
 
 def _lines(path: Path) -> list[bytes]:
     try:
         with path.open("rb") as handle:
             size = handle.seek(0, 2)
-            handle.seek(max(0, size - LARGEST))
+            handle.seek(max(0, size - MAX_FILE_BYTES))
             return handle.read().splitlines(keepends=True)
     except OSError:
         return []

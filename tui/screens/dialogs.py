@@ -17,7 +17,7 @@ from core.record.budget import format_seconds
 from core.record.metric import format_delta, format_metric
 from core.views import Away, clean, plural
 from tui.paint.cells import Part, brief, left
-from tui.paint.keyboard import KeyScreen, Once
+from tui.paint.keyboard import KeyScreen, OnceScreen
 from tui.paint.theme import Look
 from tui.session_view import SessionView
 from tui.widgets.diff.diff_pane import paint_line, parse_diff
@@ -120,7 +120,7 @@ class Card(KeyScreen[Answer], ModalScreen[Answer]):
         raise NotImplementedError
 
 
-class Question(Once[bool], ModalScreen[bool]):
+class Question(OnceScreen[bool], ModalScreen[bool]):
     """Yes or no, before there is a session. No is the default."""
 
     BINDINGS: ClassVar[list[BindingType]] = []

@@ -22,7 +22,7 @@ from core.views import clean, one_line
 from tui.cli.session_names import fresh_name
 from tui.launch_form import Form, Readiness, examine, read_program
 from tui.paint.theme import Look
-from tui.replay.demo import ARCHIVE, SPEED, unpacked
+from tui.replay.demo import ARCHIVE, SPEED, unpack_demo
 from tui.screens.base import size_of
 from tui.screens.dialogs import Question
 from tui.screens.session_picker import LOOK_SECONDS, Glance, glances
@@ -282,7 +282,7 @@ class LaunchScreen(Screen[None]):
     async def _demo(self) -> None:
         self.say("unpacking the demo …")
         try:
-            paths = await asyncio.to_thread(unpacked)
+            paths = await asyncio.to_thread(unpack_demo)
         except AutoresearchError as error:
             self.say(f"{self.look.glyph('no')} {error}")
             return

@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal
 
 from tui.paint.canvas import Pane
-from tui.paint.layout import STEP, Panes, row_of
+from tui.paint.layout import KEY_STEP, PaneLayout, row_of
 from tui.screens.base import ActionScreen, Size, size_of
 from tui.screens.column_picker import ColumnsCard
 from tui.session_view import SessionView
@@ -46,7 +46,7 @@ class MainScreen(ActionScreen):
         self.tabs = TabLine(model, [p.NAME for p in self.panes], id="tabs")
         self.words = Words(model, id="words")
         self.prompt = Prompt(self.written)
-        self.layout_of = Panes.recalled()
+        self.layout_of = PaneLayout.saved()
         self.edges = Edges(self)
         self.zoomed = False
         self.peeking = False  # zoomed only because the pane has no place beside the others
@@ -145,17 +145,17 @@ class MainScreen(ActionScreen):
 
     def changed_layout(self) -> None:
         """After a person moved, hid or brought back something."""
-        self.layout_of.keep()
+        self.layout_of.save()
         self.lay_out()
 
     def _focused_name(self) -> str:
         return self.focused_pane.id or ""
 
     async def act_wider(self) -> None:
-        self._widen(STEP)
+        self._widen(KEY_STEP)
 
     async def act_narrower(self) -> None:
-        self._widen(-STEP)
+        self._widen(-KEY_STEP)
 
     def _widen(self, step: float) -> None:
         if self.single or not self.layout_of.widen(self._focused_name(), step):
@@ -164,10 +164,10 @@ class MainScreen(ActionScreen):
         self.changed_layout()
 
     async def act_taller(self) -> None:
-        self._heighten(STEP)
+        self._heighten(KEY_STEP)
 
     async def act_lower(self) -> None:
-        self._heighten(-STEP)
+        self._heighten(-KEY_STEP)
 
     def _heighten(self, step: float) -> None:
         row = row_of(self._focused_name())
@@ -191,7 +191,7 @@ class MainScreen(ActionScreen):
         self.say(f"{pane.NAME} is hidden: {self.panes.index(pane) + 1} shows it, Z brings all back", "accent")
 
     async def act_panes(self) -> None:
-        self.layout_of = Panes()
+        self.layout_of = PaneLayout()
         self.zoomed = False
         self.changed_layout()
         self.say("the panes stand as at first", "accent", 2.0)
@@ -219,7 +219,7 @@ class MainScreen(ActionScreen):
         footer.expire(self.cockpit.clock())
         for canvas in (self.words, self.status, self.now_line, self.tabs, footer, *self.panes):
             if canvas.display:
-                canvas.flush_if_told()
+                canvas.flush_if_changed()
 
     def _poll_curves(self) -> None:
         shown = self.model.shown_run

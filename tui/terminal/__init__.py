@@ -1,1 +1,1 @@
-"""The terminal itself: escape codes, hang-up, late errors."""
+"""The terminal outside the screen: escape codes, hang-up, errors of closed screens."""

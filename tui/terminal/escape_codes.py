@@ -1,6 +1,6 @@
-"""What is said to the terminal itself: clipboard, title, notifications. Pure text, but for `Clipboard.copy`.
+"""Escape codes for the clipboard, the terminal's title and desktop notifications.
 
-Nothing here paints: the sequences are written between Textual's frames, or not at all when nobody asked for them.
+Pure text, except for `Clipboard.copy`. The app writes the sequences between Textual's frames.
 """
 
 from __future__ import annotations
@@ -15,66 +15,66 @@ from core.session.homes import state_home
 from core.views import one_line
 
 ESC, BEL, ST = "\x1b", "\x07", "\x1b\\"
-OSC52_LIMIT = 74_994  # bytes of base64: what xterm takes in one sequence; longer goes to the file alone
-SCREEN_PIECE = 240  # GNU screen passes strings through up to 256 bytes
-TMUX_SECONDS = 2.0
+MAX_OSC52_BYTES = 74_994  # of base64: the limit of xterm for one sequence; a longer text goes only to the file
+MAX_SCREEN_BYTES = 240  # of one string: GNU screen passes up to 256 bytes
+MAX_TMUX_SECONDS = 2.0
 
 
 def multiplexer(environment: Mapping[str, str]) -> str:
-    """`tmux`, `screen`, `both` (one in the other, and nobody can say which is the inner) or "" by the environment."""
+    """`tmux`, `screen`, `both` (nested, the order is unknown) or "", from the environment variables."""
     screen = bool(environment.get("STY"))
     if environment.get("TMUX"):
         return "both" if screen else "tmux"
     return "screen" if screen or environment.get("TERM", "").startswith("screen") else ""
 
 
-def through(sequence: str, environment: Mapping[str, str]) -> str:
-    """A sequence for the outer terminal, wrapped so that tmux or screen lets it pass.
+def passthrough(sequence: str, environment: Mapping[str, str]) -> str:
+    """A sequence for the outer terminal, wrapped so that tmux or screen passes it on.
 
-    As it is where both are: a wrapping for the wrong one would be printed, or would scroll the other's screen.
+    Under both it stays as it is: a wrapping for the wrong multiplexer would be printed, or would scroll the screen.
     """
     inside = multiplexer(environment)
     if inside == "tmux":
         return f"{ESC}Ptmux;{sequence.replace(ESC, ESC + ESC)}{ST}"
     if inside == "screen":
-        pieces = [sequence[i : i + SCREEN_PIECE] for i in range(0, len(sequence), SCREEN_PIECE)]
+        pieces = [sequence[i : i + MAX_SCREEN_BYTES] for i in range(0, len(sequence), MAX_SCREEN_BYTES)]
         return "".join(f"{ESC}P{piece}{ST}" for piece in pieces)
     return sequence
 
 
 def osc52(text: str, environment: Mapping[str, str]) -> str:
-    """`text` for the clipboard of the terminal at the other end; "" when it is too long for one.
+    """Sequence that copies `text` to the clipboard of the user's terminal; "" when it is too long for one sequence.
 
-    Inside tmux the sequence is given twice: plain, for `set-clipboard on`, and wrapped, for `allow-passthrough on`.
+    Inside tmux it stands twice: plain, for `set-clipboard on`, and wrapped, for `allow-passthrough on`.
     """
     data = base64.b64encode(text.encode("utf-8", "replace")).decode()
-    if len(data) > OSC52_LIMIT:
+    if len(data) > MAX_OSC52_BYTES:
         return ""
     plain = f"{ESC}]52;c;{data}{BEL}"
-    wrapped = through(plain, environment)
+    wrapped = passthrough(plain, environment)
     return plain + wrapped if multiplexer(environment) == "tmux" else wrapped
 
 
 def title(words: str) -> str:
-    """The terminal's title (tmux and screen take it as the pane's)."""
+    """Sequence that sets the terminal's title (in tmux and screen: the pane's)."""
     return f"{ESC}]2;{one_line(words, 120)}{BEL}"
 
 
-TITLE_KEEP, TITLE_BACK = f"{ESC}[22;2t", f"{ESC}[23;2t"  # the title that was there, kept on the terminal's stack
+SAVE_TITLE, RESTORE_TITLE = f"{ESC}[22;2t", f"{ESC}[23;2t"  # on the stack of the terminal
 
 
 def notification(how: str, head: str, words: str, environment: Mapping[str, str]) -> str:
-    """A desktop notification by OSC 9 (iTerm2, Windows Terminal, kitty) or 777 (foot, urxvt, WezTerm); "": none."""
+    """Desktop notification by OSC 9 (iTerm2, Windows Terminal, kitty) or 777 (foot, urxvt, WezTerm); else ""."""
     head, words = (one_line(text, 160).replace(";", ",") for text in (head, words))
     if how == "osc9":
-        return through(f"{ESC}]9;{head}: {words}{BEL}", environment)
+        return passthrough(f"{ESC}]9;{head}: {words}{BEL}", environment)
     if how == "osc777":
-        return through(f"{ESC}]777;notify;{head};{words}{BEL}", environment)
+        return passthrough(f"{ESC}]777;notify;{head};{words}{BEL}", environment)
     return ""
 
 
 class Clipboard:
-    """Copying where nobody can say whether the terminal took it: by OSC 52, through tmux itself, and into a file."""
+    """Copies a text by OSC 52, by tmux, and to a file: no terminal reports whether it accepted OSC 52."""
 
     def __init__(self, write: Callable[[str], None], environment: Mapping[str, str]) -> None:
         self._write = write
@@ -85,14 +85,14 @@ class Clipboard:
         return state_home() / "clipboard.txt"
 
     def copy(self, text: str) -> Path | None:
-        """Copy, and return the file that holds the text too (None when the disk refuses).
+        """Copy `text`, and return the file that holds it (None when it cannot be written).
 
-        Up to TMUX_SECONDS inside tmux: call it in a thread.
+        May take 2 x MAX_TMUX_SECONDS inside tmux: call it in a thread.
         """
         if sequence := osc52(text, self._environment):
             self._write(sequence)
         if multiplexer(self._environment) in ("tmux", "both"):
-            _tell_tmux(text)
+            _load_tmux_buffer(text)
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
@@ -103,12 +103,12 @@ class Clipboard:
         return self.file
 
 
-def _tell_tmux(text: str) -> None:
-    """tmux's own buffer, and with `-w` (3.2) the clipboard of its terminal: works with its default settings."""
+def _load_tmux_buffer(text: str) -> None:
+    """Load tmux's buffer, with `-w` (3.2) also the clipboard of its terminal: works with tmux's default settings."""
     for words in (["tmux", "load-buffer", "-w", "-"], ["tmux", "load-buffer", "-"]):
         try:
             done = subprocess.run(
-                words, input=text.encode("utf-8", "replace"), capture_output=True, timeout=TMUX_SECONDS, check=False
+                words, input=text.encode("utf-8", "replace"), capture_output=True, timeout=MAX_TMUX_SECONDS, check=False
             )
         except (OSError, subprocess.TimeoutExpired):
             return

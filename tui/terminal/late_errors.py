@@ -1,4 +1,4 @@
-"""Which exceptions are no fault: of screens that were left while they were being made."""
+"""Filter for errors of screens that closed while Textual built them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from textual.widget import Widget
 from textual.worker import WorkerFailed
 
 
-def left_behind(error: BaseException, shown: Sequence[Screen[object]]) -> bool:
-    """Whether a widget was looked for on a screen that is no longer `shown`: it was left before it had its widgets.
+def is_late_error(error: BaseException, shown: Sequence[Screen[object]]) -> bool:
+    """Whether a widget was not found because its screen is no longer `shown`.
 
-    A key may leave a card in the very moment in which another opened it; Textual then makes it without what it holds.
+    One key may open a dialog and the next one close it while Textual still builds it, without its widgets.
     """
     if isinstance(error, WorkerFailed):
         error = error.error

@@ -67,5 +67,5 @@ class Edges:
 
     def let_go(self) -> None:
         if self.held is not None and self.moved:
-            self.screen.layout_of.keep()
+            self.screen.layout_of.save()
         self.held = None

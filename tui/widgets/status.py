@@ -138,7 +138,7 @@ def format_percent(share: float) -> str:
 class NowLine(Canvas):
     """The one thing a person should know now: trouble first, then what waits for them, then what goes on."""
 
-    DIMS = False
+    DIMS_WHEN_LOST = False
     DEFAULT_CSS = "NowLine { height: 1; width: 1fr; }"
 
     def urgent(self) -> bool:
@@ -313,7 +313,7 @@ Hint = tuple[str, str, bool, str]  # key, title, whether it can be done now, the
 class Footer(Canvas):
     """The keys that work here and now; for a few seconds, the answer to the last one. A click does what a key does."""
 
-    DIMS = False
+    DIMS_WHEN_LOST = False
     DEFAULT_CSS = "Footer { height: 1; width: 1fr; }"
 
     class Picked(Message):

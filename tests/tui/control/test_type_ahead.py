@@ -23,7 +23,7 @@ from tui.screens.base import FLUSH_SECONDS
 from tui.screens.dialogs import ApprovalAnswer, ApprovalCard, AwayCard
 from tui.screens.main_screen import MainScreen
 from tui.screens.reading.experiment import DetailScreen
-from tui.terminal.late_errors import left_behind
+from tui.terminal.late_errors import is_late_error
 from tui.widgets.prompt import Prompt
 
 
@@ -160,7 +160,7 @@ async def test_a_screen_that_is_left_while_it_is_made_is_no_fault(show: Show) ->
         assert app.failure is None and isinstance(app.screen, MainScreen)
         with pytest.raises(NoMatches) as missed:
             app.screen.query_one("#nothing")
-        assert not left_behind(missed.value, app.screen_stack), "of a screen that is there it is one"
+        assert not is_late_error(missed.value, app.screen_stack), "of a screen that is there it is one"
 
 
 async def test_a_screen_looks_for_what_is_new_by_one_timer(show: Show) -> None:

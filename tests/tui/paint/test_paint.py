@@ -29,7 +29,7 @@ from tui.paint import theme
 from tui.paint.braille import Dots, curve, decimals, ticks
 from tui.paint.canvas import changed_span
 from tui.paint.cells import bar, brief, fit, flat, left, right, strip_of, visible, width_of, wrap
-from tui.paint.delta import Spans
+from tui.paint.compositor import SpanUpdate
 from tui.paint.theme import Look, ascii_text, choose_look
 from tui.widgets.diff.diff_pane import paint_line, parse_diff
 from tui.widgets.progress.series import AXES, series_of
@@ -296,7 +296,7 @@ def test_lines_of_a_growing_file_come_whole(tmp_path: Path) -> None:
 def test_of_a_changed_line_only_the_changed_cells_are_sent() -> None:
     style = Style(color="red")
     line = Strip([Segment("abc", style), Segment("defg", style), Segment("字字", style)])
-    update = Spans([{0: line, 11: Strip([Segment("right")])}], [(0, 3, 7), (0, 7, 13)], [[11, 16]])
+    update = SpanUpdate([{0: line, 11: Strip([Segment("right")])}], [(0, 3, 7), (0, 7, 13)], [[11, 16]])
     sent = update.render_segments(Console(force_terminal=True, color_system="truecolor"))
     words = re.sub(r"\x1b\[[\d;]*m", "", sent)
     assert words == "\x1b[1;4Hdefg\x1b[1;8H字字\x1b[1;12Hri"

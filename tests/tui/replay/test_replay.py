@@ -19,8 +19,8 @@ from tui.actions import REGISTRY
 from tui.app import Cockpit
 from tui.main import main
 from tui.paint.theme import Look
-from tui.replay.demo import ARCHIVE, unpacked
-from tui.replay.recording import LONGEST_GAP, Recording
+from tui.replay.demo import ARCHIVE, unpack_demo
+from tui.replay.recording import MAX_GAP_SECONDS, Recording
 from tui.screens.main_screen import MainScreen
 from tui.screens.reading.experiment_lists import LineageScreen
 
@@ -66,19 +66,20 @@ def test_files_grow_and_begin_again_after_a_jump_back(told: Stage, recording: Re
     whole = (told.paths.run(run) / "curve.tsv").read_bytes()
     assert len(set(sizes)) > 3 and sizes == sorted(sizes) and curve.read_bytes() == whole
     assert recording.paths.reasoning(number).read_bytes() == told.paths.reasoning(number).read_bytes()
-    assert recording.seek(0.0) and not (recording.paths.run(run) / "curve.tsv").exists()
+    recording.seek(0.0)
+    assert not (recording.paths.run(run) / "curve.tsv").exists()
     recording.seek(recording.length)
     assert (recording.paths.run(run) / "curve.tsv").read_bytes() == whole
 
 
 def test_it_steps_and_jumps_from_keep_to_keep(recording: Recording) -> None:
     kept = []
-    while (place := recording.keep_after()) is not None:
+    while (place := recording.next_keep()) is not None:
         recording.seek(place)
         kept.append(recording.state.verdicts["kept"])
     assert kept == list(range(1, len(kept) + 1)) and kept
     recording.speed = 1.0
-    back = recording.keep_before()
+    back = recording.previous_keep()
     assert back is not None and back < recording.position
     seq = recording.state.seq
     recording.seek(0.0)
@@ -89,14 +90,14 @@ def test_it_steps_and_jumps_from_keep_to_keep(recording: Recording) -> None:
 
 
 def test_places_as_a_person_writes_them(recording: Recording) -> None:
-    recording.seek(recording.place_of("#3"))
+    recording.seek(recording.position_of("#3"))
     assert max(recording.state.experiments) == 3
-    assert recording.place_of("50%") == recording.length / 2
-    assert recording.place_of("90") == 90 and recording.place_of("1m30s") == 90
-    assert recording.place_of("1h20m") == 4800
+    assert recording.position_of("50%") == recording.length / 2
+    assert recording.position_of("90") == 90 and recording.position_of("1m30s") == 90
+    assert recording.position_of("1h20m") == 4800
     for wrong in ("soon", "#x", "#999", "", "%", "nan%", "inf%"):
         with pytest.raises(UsageError):
-            recording.place_of(wrong)
+            recording.position_of(wrong)
 
 
 def test_a_night_in_which_nothing_happened_is_short(tmp_path: Path, told: Stage) -> None:
@@ -106,7 +107,7 @@ def test_a_night_in_which_nothing_happened_is_short(tmp_path: Path, told: Stage)
         log.append([event.body], 1000.0 + at + (36_000 if at > len(events) // 2 else 0))
     log.close()
     played = Recording(SessionPaths(_project(tmp_path), "night"))
-    assert played.length < len(events) + LONGEST_GAP + 1
+    assert played.length < len(events) + MAX_GAP_SECONDS + 1
     played.seek(played.length)
     assert played.now() == played.state.time > 36_000
 
@@ -148,7 +149,7 @@ async def test_the_keys_of_a_recording(told: Stage) -> None:
         await pilot.press("left_square_bracket")
         await until(pilot, lambda: played.position < at)
         await pilot.press("T", *"nonsense", "enter")
-        await until(pilot, lambda: "is no place in a recording" in text_of(app))
+        await until(pilot, lambda: "is not a position in a recording" in text_of(app))
         await pilot.press("0")
         await until(pilot, lambda: played.position == 0.0)
         live = {a.name for a in REGISTRY.for_place("main", played=False) if a.played is False}
@@ -182,8 +183,8 @@ async def test_what_a_screen_that_was_replaced_still_wants_is_not_done(told: Sta
 
 def test_the_demo_is_there_small_and_whole(state_folder: Path) -> None:
     assert ARCHIVE.stat().st_size < 200_000
-    paths = unpacked()
-    assert paths is not None and paths == unpacked(), "unpacked twice"
+    paths = unpack_demo()
+    assert paths is not None and paths == unpack_demo(), "unpacked twice"
     played = Recording(paths)
     played.seek(played.length)
     state = played.state

@@ -16,7 +16,7 @@ from tests.tui.conftest import Clock, Show, text_of, until
 from tests.tui.stage import Playing, Stage, build, gpu_readings
 from tui import actions
 from tui.app import Cockpit
-from tui.paint.layout import TALL
+from tui.paint.layout import MIN_RUN_ROWS
 from tui.paint.theme import Look
 from tui.screens.base import size_of
 from tui.screens.dialogs import AwayCard
@@ -38,7 +38,14 @@ async def test_every_size_shows_the_session(show: Show, size: tuple[int, int]) -
         if size[0] >= 20:
             assert "nov23" in shown and "running" in shown.lower()
         if size_of(*size) == "full":
-            for name in ("reasoning", "diff", "progress", "leaderboard", "slots", *["run"] * (size[1] >= TALL)):
+            for name in (
+                "reasoning",
+                "diff",
+                "progress",
+                "leaderboard",
+                "slots",
+                *["run"] * (size[1] >= MIN_RUN_ROWS),
+            ):
                 assert name in shown
         await pilot.press("tab", "z", "4", "j", "enter", "escape", "question_mark")
 

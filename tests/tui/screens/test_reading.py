@@ -14,7 +14,7 @@ from tests.tui.conftest import Clock, Show, text_of, until
 from tests.tui.stage import Playing, build
 from tui import actions
 from tui.app import Cockpit
-from tui.paint.layout import Panes
+from tui.paint.layout import PaneLayout
 from tui.paint.theme import Look
 from tui.screens.base import ActionScreen
 from tui.screens.main_screen import MainScreen
@@ -207,7 +207,7 @@ async def test_panes_are_sized_hidden_and_remembered(show: Show) -> None:
         await pilot.hover("#reasoning", offset=(40, 5))
         await pilot.mouse_up("#reasoning", offset=(40, 5))
         await until(pilot, lambda: screen.diff.region.x < edge - 10)
-        kept = Panes.recalled()
+        kept = PaneLayout.saved()
         assert kept.hidden == {"chart"} and kept.split[0] < 0.4
     async with show() as (pilot, app, _source):
         assert not app.screen.chart.display  # type: ignore[attr-defined]

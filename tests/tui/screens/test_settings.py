@@ -19,7 +19,7 @@ from tests.tui.stage import Playing, Stage
 from tui.actions import REGISTRY
 from tui.app import Cockpit
 from tui.control.notify import news, title_words
-from tui.paint.color_schemes import PALETTES, contrast, luminance
+from tui.paint.color_schemes import COLOR_SCHEMES, contrast, luminance
 from tui.paint.theme import DARK, Look, choose_look
 from tui.screens.main_screen import MainScreen
 from tui.screens.session_picker import SessionsCard, glances
@@ -117,7 +117,7 @@ def hex_of(style: Style, which: str) -> str:
     return str(colour.triplet.hex)
 
 
-@pytest.mark.parametrize("name", PALETTES)
+@pytest.mark.parametrize("name", COLOR_SCHEMES)
 def test_text_stands_out_from_its_ground(name: str) -> None:
     look = Look(name)
     least = {"contrast": 7.0, "dark": 4.0}.get(name, 4.4)
@@ -155,21 +155,21 @@ def apart(one: str, other: str, kind: str) -> float:
 
 @pytest.mark.parametrize("name,kind", [("blue-orange", "protan"), ("blue-orange", "deutan"), ("tritan", "tritan")])
 def test_the_colour_blind_safe_themes_keep_good_warn_and_bad_apart(name: str, kind: str) -> None:
-    palette = PALETTES[name]
+    palette = COLOR_SCHEMES[name]
     for one, other in (("good", "bad"), ("good", "warn"), ("warn", "bad")):
         found = apart(getattr(palette, one), getattr(palette, other), kind)
         assert found >= 20, f"{name}: {one} and {other} are {found:.0f} apart"
 
 
 def test_every_theme_has_every_role_and_light_is_light() -> None:
-    for name in (*PALETTES, "ansi", "plain"):
+    for name in (*COLOR_SCHEMES, "ansi", "plain"):
         look = Look(name)
         for role in DARK:
             assert isinstance(look[role], Style)
-    assert luminance(PALETTES["light"].background) > 0.8 and colorsys is not None
+    assert luminance(COLOR_SCHEMES["light"].background) > 0.8 and colorsys is not None
     look = Look("dark")
     before = look["good"]
-    look.become("light", True)
+    look.change_to("light", True)
     assert look["good"] != before and look.ascii and look.theme == "cockpit-light"
 
 
@@ -249,7 +249,7 @@ async def test_the_title_says_state_and_gain(show: Show) -> None:
         assert "nov23 running" in words and "−" in words and "%" in words
         source.happen(e.StateChanged("paused", "by you"))
         assert "paused" in title_words(app.model)
-        app.look.become("ansi", True)
+        app.look.change_to("ansi", True)
         assert title_words(app.model).isascii()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tui.terminal.escape_codes import Clipboard, multiplexer, notification, osc52, through, title
+from tui.terminal.escape_codes import Clipboard, multiplexer, notification, osc52, passthrough, title
 
 PLAIN = {"TERM": "xterm-256color"}
 SCREEN = {"TERM": "screen.xterm", "STY": "1.pts"}
@@ -32,7 +32,7 @@ def test_the_sequences_are_wrapped_for_those_in_between() -> None:
     assert all(piece.startswith("\x1bP") and len(piece) < 256 for piece in pieces)
     assert "".join(piece.removeprefix("\x1bP") for piece in pieces) == osc52("x" * 3000, PLAIN)
     assert osc52("x" * 200_000, PLAIN) == ""
-    assert through("a", PLAIN) == "a"
+    assert passthrough("a", PLAIN) == "a"
 
 
 def test_no_title_and_no_notification_can_act_on_the_terminal() -> None:

@@ -1,4 +1,4 @@
-"""The demo: a session of nanotrain as the product recorded it; `make demo` records and packs it again."""
+"""Demo recording, a session of nanotrain; `make demo` records and packs it again."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from core.session.paths import SessionPaths
 
 ARCHIVE = Path(__file__).with_name("demo.tar.xz")
 PROJECT, NAME = "nanotrain", "demo"
-SPEED = 10.0  # of the recording's seconds for each second: it took six minutes
+SPEED = 10.0  # recorded seconds in each second; the recording has six minutes
 
 
-def unpacked() -> SessionPaths | None:
-    """The demo's session, unpacked once into the cache; None where it is not installed. Raises SessionError."""
+def unpack_demo() -> SessionPaths | None:
+    """Unpack the demo's session into the cache, once; None when it is not installed. Raises SessionError."""
     if not ARCHIVE.is_file():
         return None
     digest = hashlib.sha256(ARCHIVE.read_bytes()).hexdigest()[:12]
@@ -31,7 +31,7 @@ def unpacked() -> SessionPaths | None:
         made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".demo-"))
         try:
             with tarfile.open(ARCHIVE) as archive:
-                # What refuses odd members, where there is it: Python 3.11.4 brought it, Debian 12 has 3.11.2.
+                # The filter refuses unsafe members. Python 3.11.4 has it, 3.11.2 (Debian 12) does not.
                 archive.extraction_filter = getattr(tarfile, "data_filter", None)
                 archive.extractall(made)
             if not folder.exists():
@@ -40,6 +40,6 @@ def unpacked() -> SessionPaths | None:
             shutil.rmtree(made, ignore_errors=True)
     except (OSError, tarfile.TarError) as error:
         raise SessionError(
-            f"the demo could not be unpacked ({error})", where=str(folder), hint="make room there, or mend its folder"
+            f"could not unpack the demo ({error})", where=str(folder), hint="free disk space, or repair that folder"
         ) from error
     return paths

@@ -15,7 +15,7 @@ from textual.strip import Strip
 from core.record.state import BASELINE, who
 from tui.diff_source import ASKING, BASES, Base, DiffResult
 from tui.paint.canvas import Pane
-from tui.paint.cells import LONGEST, Part, brief, fit, flat, strip_of, width_of, wrap
+from tui.paint.cells import MAX_LINE_CHARACTERS, Part, brief, fit, flat, strip_of, width_of, wrap
 from tui.paint.theme import Look
 from tui.session_view import SessionView
 from tui.widgets.diff.changed_words import Spans, changed_words, pairs
@@ -92,7 +92,7 @@ def _marked(lines: list[DiffLine]) -> list[DiffLine]:
 
 
 def _plain(text: str) -> str:
-    return flat(text[:LONGEST], 4)
+    return flat(text[:MAX_LINE_CHARACTERS], 4)
 
 
 def _coloured(lines: list[DiffLine], name: str) -> tuple[DiffLine, ...]:
@@ -213,7 +213,7 @@ class DiffPane(Pane):
         words = {"parent": "its parent", "best": "the best", "baseline": "the baseline"}[self.base]
         return words if number is None or number == BASELINE else f"{words} #{number}"
 
-    def tells(self) -> Hashable:
+    def paint_key(self) -> Hashable:
         return self.model.state.seq, self.model.selected, self.colours, self._top, self.base, self._told
 
     def heading(self) -> list[Part]:

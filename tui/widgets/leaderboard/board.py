@@ -128,7 +128,7 @@ class BoardPane(Rows):
 
     # -- paint --------------------------------------------------------------------------------------------------
 
-    def tells(self) -> Hashable:
+    def paint_key(self) -> Hashable:
         return (self._made, self.columns, self.cursor, self._top, tuple(self.model.marks))
 
     def heading(self) -> list[Part]:

@@ -95,7 +95,7 @@ class Listing(Rows):
         if self.cursor not in self.order:
             self.cursor = self.order[0] if self.order else None
 
-    def tells(self) -> Hashable:
+    def paint_key(self) -> Hashable:
         return self._made, self.cursor, self._top, tuple(self.model.marks)
 
     def foot(self) -> list[Part]:

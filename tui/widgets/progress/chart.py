@@ -57,7 +57,7 @@ class ChartPane(Pane):
             self._there |= {OFF for point in points if point.verdict == "discarded" and self._off(point)}
             self._made = made
 
-    def tells(self) -> Hashable:
+    def paint_key(self) -> Hashable:
         return self._made, self.model.selected, tuple(self.model.marks)
 
     # -- what a person turns ------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
-"""What goes to the terminal of a painting: the changed cells, and no more.
+"""Compositor that sends only the changed cells of a line.
 
-Textual 8 sends of every changed span also what stands to the left of it in the same widget's line. Over a slow link,
-and with a colour for every word, that is half of all bytes.
+For a changed span, Textual 8 also sends the part of the widget's line to the left of it. With a color for every word
+that is half of all bytes, which matters over a slow link.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from rich.control import Control
 from textual._compositor import ChopsUpdate, Compositor
 
 
-class Spans(ChopsUpdate):
-    """The spans of a partial update, each cut on both sides."""
+class SpanUpdate(ChopsUpdate):
+    """A partial update that renders each span cut on both sides."""
 
     def render_segments(self, console: Console) -> str:
         out: list[str] = []
@@ -25,8 +25,8 @@ class Spans(ChopsUpdate):
 
 
 class TightCompositor(Compositor):
-    """A compositor whose partial updates are `Spans`."""
+    """A compositor whose partial updates are `SpanUpdate`s."""
 
     def render_partial_update(self) -> ChopsUpdate | None:
         update = super().render_partial_update()
-        return None if update is None else Spans(update.chops, update.spans, update.chop_ends)
+        return None if update is None else SpanUpdate(update.chops, update.spans, update.chop_ends)
