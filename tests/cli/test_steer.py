@@ -12,8 +12,7 @@ import pytest
 
 from core.session.paths import SessionPaths
 from tests.cli.command import COMMAND, run
-from tests.engine.commands.test_steering import FOREVER, judged, patch
-from tests.engine.support import engine, wait_end, wait_for, wait_state
+from tests.engine.support import FOREVER, engine, judged, patch, wait_end, wait_for, wait_state
 from tests.projects import make_project, rate, write_script
 from tests.recorded import make_session
 from tui.cli.parser import parse

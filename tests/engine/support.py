@@ -9,13 +9,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from core.client import EngineOptions, read_events, read_state, start_engine
+from core.client import EngineOptions, read_events, read_state, request, start_engine
+from core.record import commands as c
 from core.record import events as e
 from core.record.events import Event
 from core.record.state import State
 from core.session.lock import engine_alive, lock_holder
 from core.session.paths import SessionPaths
 
+FOREVER = 3600.0  # seconds of a thought that somebody else ends
 PATIENCE = 90.0  # seconds; the machines are shared and slow at times
 
 
@@ -81,3 +83,27 @@ def final_verdicts(paths: SessionPaths) -> list[int]:
     """The experiments judged, in order, each as often as it was; a provisional verdict is not a last word."""
     bodies = [event.body for event in events_named(paths, e.Judged)]
     return [b.experiment for b in bodies if isinstance(b, e.Judged) and b.verdict != "provisional"]
+
+
+def accepted(paths: SessionPaths, command: c.Command) -> str:
+    reply = request(paths, command)
+    assert reply.accepted, reply.message
+    return reply.message
+
+
+def refused(paths: SessionPaths, command: c.Command) -> str:
+    reply = request(paths, command)
+    assert not reply.accepted, reply.message
+    return reply.message
+
+
+def patch(old: str, new: str) -> str:
+    return f"--- a/train.py\n+++ b/train.py\n@@ -5 +5 @@\n-RATE = {old}  # best at 0.3\n+RATE = {new}  # best at 0.3\n"
+
+
+def judged(paths: SessionPaths, number: int) -> State:
+    return wait_state(
+        paths,
+        lambda s: number in s.experiments and s.experiments[number].phase == "judged",
+        f"the last word on {number}",
+    )

@@ -13,8 +13,7 @@ from core.record import events as e
 from core.record.errors import SessionError
 from core.session.paths import SessionPaths
 from tests.cli.command import run
-from tests.engine.commands.test_steering import accepted
-from tests.engine.support import engine, events_named, wait_end, wait_for, wait_state
+from tests.engine.support import accepted, engine, events_named, wait_end, wait_for, wait_state
 from tests.projects import git, make_project, rate, write_script
 
 BRANCH = "autoresearch/s"

@@ -20,8 +20,7 @@ from core.record.state import State
 from core.session.options import load_options
 from core.session.paths import SessionPaths
 from tests.cli.command import run
-from tests.engine.commands.test_steering import accepted, patch
-from tests.engine.support import engine, events_named, kill_engine, wait_for, wait_state
+from tests.engine.support import accepted, engine, events_named, kill_engine, patch, wait_for, wait_state
 from tests.projects import PROGRAM, make_project
 from tests.tui.stage import Playing, Stage
 from tui.paint.theme import Look

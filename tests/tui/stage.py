@@ -227,3 +227,19 @@ def gpu_readings(now: float, state: State) -> Pulse:
         clock_mhz=1755.0,
     )
     return replace(readings(now, state), devices=(device,))
+
+
+def proposal(number: int) -> e.Proposed:
+    diff = "--- a/train.py\n+++ b/train.py\n@@ -1 +1 @@\n-A = 1\n+A = 2\n"
+    return e.Proposed(
+        experiment=number,
+        hypothesis="A should be \x1b[5m2",
+        rationale="it was 1",
+        expected=-0.01,
+        kind="other",
+        diff=diff,
+        files=("train.py",),
+        added=1,
+        removed=1,
+        seconds=2.0,
+    )

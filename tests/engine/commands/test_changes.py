@@ -9,8 +9,18 @@ import pytest
 from core.client import request, start_engine
 from core.record import commands as c
 from core.record import events as e
-from tests.engine.commands.test_steering import FOREVER, accepted, judged, patch, refused
-from tests.engine.support import engine, events_named, kill_engine, wait_end, wait_state
+from tests.engine.support import (
+    FOREVER,
+    accepted,
+    engine,
+    events_named,
+    judged,
+    kill_engine,
+    patch,
+    refused,
+    wait_end,
+    wait_state,
+)
 from tests.projects import PROGRAM, TRAIN, make_project, rate, write_script
 
 

@@ -9,45 +9,31 @@ from pathlib import Path
 
 import pytest
 
-from core.client import read_state, request
+from core.client import read_state
 from core.record import commands as c
 from core.record import events as e
-from core.record.state import State
 from core.session.paths import SessionPaths
 from tests.conftest import own_state
-from tests.engine.support import PATIENCE, engine, events_named, kill_engine, wait_end, wait_for, wait_state
+from tests.engine.support import (
+    FOREVER,
+    PATIENCE,
+    accepted,
+    engine,
+    events_named,
+    judged,
+    kill_engine,
+    patch,
+    refused,
+    wait_end,
+    wait_for,
+    wait_state,
+)
 from tests.projects import TRAIN, git, make_project, rate, write_script
-
-FOREVER = 3600.0  # seconds of a thought that somebody else ends
-
-
-def accepted(paths: SessionPaths, command: c.Command) -> str:
-    reply = request(paths, command)
-    assert reply.accepted, reply.message
-    return reply.message
-
-
-def refused(paths: SessionPaths, command: c.Command) -> str:
-    reply = request(paths, command)
-    assert not reply.accepted, reply.message
-    return reply.message
-
-
-def patch(old: str, new: str) -> str:
-    return f"--- a/train.py\n+++ b/train.py\n@@ -5 +5 @@\n-RATE = {old}  # best at 0.3\n+RATE = {new}  # best at 0.3\n"
 
 
 def branch_at(project: Path, commit: str | None) -> None:
     """Git follows the log: the branch is there a moment after the event."""
     wait_for(lambda: git(project, "rev-parse", "autoresearch/s") == commit, f"the branch at {commit}")
-
-
-def judged(paths: SessionPaths, number: int) -> State:
-    return wait_state(
-        paths,
-        lambda s: number in s.experiments and s.experiments[number].phase == "judged",
-        f"the last word on {number}",
-    )
 
 
 @pytest.fixture(autouse=True, scope="module")

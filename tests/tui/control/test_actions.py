@@ -14,7 +14,7 @@ from core.record import commands
 from core.record import events as e
 from tests import ROOT
 from tests.tui.conftest import Show, text_of, until
-from tests.tui.stage import build
+from tests.tui.stage import build, proposal
 from tui import actions
 from tui.app import Cockpit
 from tui.control.away import Seen
@@ -345,22 +345,6 @@ async def test_resume_is_refused_while_an_engine_lives(show: Show) -> None:
     async with show() as (pilot, app, _source):
         await pilot.press("R")
         assert "an engine holds this session already" in said(app)
-
-
-def proposal(number: int) -> e.Proposed:
-    diff = "--- a/train.py\n+++ b/train.py\n@@ -1 +1 @@\n-A = 1\n+A = 2\n"
-    return e.Proposed(
-        experiment=number,
-        hypothesis="A should be \x1b[5m2",
-        rationale="it was 1",
-        expected=-0.01,
-        kind="other",
-        diff=diff,
-        files=("train.py",),
-        added=1,
-        removed=1,
-        seconds=2.0,
-    )
 
 
 @pytest.mark.parametrize("keys,command", [(("y",), "approve"), (("n", *"too big", "enter"), "reject")])

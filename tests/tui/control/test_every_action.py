@@ -19,8 +19,7 @@ from core.client import Connection
 from core.record import commands as c
 from core.record import events as e
 from tests.tui.conftest import Show, text_of, until
-from tests.tui.control.test_actions import proposal
-from tests.tui.stage import Playing
+from tests.tui.stage import Playing, proposal
 from tui.actions import REGISTRY, Action
 from tui.app import Cockpit
 from tui.control.command_palette import RegistryProvider

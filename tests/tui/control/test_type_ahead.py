@@ -18,7 +18,7 @@ from tests.end_to_end.screen import Screen
 from tests.projects import own_home
 from tests.recorded import make_session
 from tests.tui.conftest import Show, text_of, until
-from tests.tui.control.test_actions import proposal
+from tests.tui.stage import proposal
 from tui.screens.base import FLUSH_SECONDS
 from tui.screens.dialogs import ApprovalAnswer, ApprovalCard, AwayCard
 from tui.screens.main_screen import MainScreen
