@@ -32,7 +32,7 @@ async def settled(pilot: Pilot[Any]) -> None:
     same, before = 0, ""
     for _ in range(600):
         await pilot.pause(0.05)
-        coloured = getattr(getattr(app.screen, "diff", None), "colours", True)
+        coloured = getattr(getattr(app.screen, "diff", None), "highlights", True)
         shown = text_of(app)
         same = same + 1 if coloured and shown == before else 0
         before = shown

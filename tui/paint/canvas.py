@@ -16,7 +16,7 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tui.paint.cells import Part, cut_parts, parts_width, strip_of
+from tui.paint.cells import Part, cut_parts, filled, parts_width, strip_of
 from tui.paint.theme import Look
 
 if TYPE_CHECKING:
@@ -92,11 +92,7 @@ class Canvas(Widget):
         lines = self.paint(width, height)[:height]
         if self.DIMS_WHEN_LOST and self.model.connection.status == "lost":
             lines = [line.apply_style(Style(dim=True)) for line in lines]
-        return self.filled(lines, width, height)
-
-    def filled(self, lines: list[Strip], width: int, height: int) -> list[Strip]:
-        """`lines` with blank ones after them, `height` lines in all."""
-        return lines + [strip_of([], width, self.look["text"])] * (height - len(lines))
+        return filled(lines, width, height, self.look["text"])
 
     def render_line(self, y: int) -> Strip:
         width, height = self.size
@@ -219,7 +215,7 @@ class Pane(Canvas, can_focus=True):
             foot = self.foot()
             lines = self.body(width, height)[:height]
             if foot and lines:
-                lines = self.filled(lines, width, height)
+                lines = filled(lines, width, height, look["text"])
                 lines[-1] = self._with_foot(lines[-1], foot, width)
             return lines
         if width < 8 or height < 3:
@@ -227,7 +223,7 @@ class Pane(Canvas, can_focus=True):
         frame = look["frame_focus"] if self.has_focus else look["frame"]
         top = self._edge(self._titles(), self.aside(), width, frame, look.glyph("tl"), look.glyph("tr"))
         inner = width - 4
-        body = self.filled(self.body(inner, height - 2)[: height - 2], inner, height - 2)
+        body = filled(self.body(inner, height - 2)[: height - 2], inner, height - 2, look["text"])
         left, right = Segment(look.glyph("v") + " ", frame), Segment(" " + look.glyph("v"), frame)
         middle = [Strip([left, *line._segments, right], width) for line in body]
         return [top, *middle, self._edge([], self.foot(), width, frame, look.glyph("bl"), look.glyph("br"))]

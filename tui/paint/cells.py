@@ -148,6 +148,11 @@ def strip_of(parts: Iterable[Part], width: int, fill: Style) -> Strip:
     return Strip(segments, width)
 
 
+def filled(lines: list[Strip], width: int, height: int, fill: Style) -> list[Strip]:
+    """`lines` with blank ones of the style `fill` after them, `height` lines in all."""
+    return lines + [strip_of([], width, fill)] * (height - len(lines))
+
+
 def parts_width(parts: Sequence[Part]) -> int:
     return sum(width_of(text) for text, _ in parts)
 

@@ -78,7 +78,7 @@ class MainScreen(ActionScreen):
 
     def _warm(self) -> None:
         """What the first paint does not wait for."""
-        self.diff.colours = True
+        self.diff.highlights = True
         self.flush()
 
     # -- layout -------------------------------------------------------------------------------------------------

@@ -1,11 +1,10 @@
-"""A pane of finished text: made anew for each width, scrolled from the top."""
+"""Panes that scroll from the top, and a page of text made for each width."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 
 from rich.style import Style
-from textual import events
 from textual.strip import Strip
 
 from core.views import clean
@@ -16,11 +15,35 @@ from tui.session_view import SessionView
 Lines = list[list[Part]]
 
 
-class Page(Pane):
-    """Shows what `make(width)` gives: lines of parts.
+class ScrolledPane(Pane):
+    """A pane of `_length` lines, shown from line `_top` on; a subclass sets `_length` and limits `_top` in its body."""
 
-    `of`, when given, says what the lines depend on beside the width: they are made again when that has changed. A page
-    without it is made for every painting.
+    def __init__(self, model: SessionView, *, id: str | None = None) -> None:
+        super().__init__(model, id=id)
+        self._top = 0
+        self._length = 0
+
+    def foot(self) -> list[Part]:
+        rest = self._length - self._top - max(0, self.size.height - 2 * self.framed)
+        return [(f"{rest} more lines", self.look["dim"])] if rest > 0 else []
+
+    def move(self, rows: int) -> None:
+        self._top = max(0, self._top + rows)
+        self.flush()
+
+    def home(self) -> None:
+        self._top = 0
+        self.flush()
+
+    def end(self) -> None:
+        self._top = self._length
+        self.flush()
+
+
+class Page(ScrolledPane):
+    """The lines of parts that `make(width)` gives.
+
+    They are made again when the value of `of()` or the width has changed; without `of`, for every painting.
     """
 
     def __init__(
@@ -37,12 +60,10 @@ class Page(Pane):
         self._make = make
         self._of = of
         self._made: tuple[Hashable, Lines] | None = None
-        self._top = 0
-        self._length = 0
 
     @property
     def top(self) -> int:
-        """The first line that is seen."""
+        """Index of the first line in view."""
         return self._top
 
     def _lines_for(self, width: int) -> Lines:
@@ -60,39 +81,15 @@ class Page(Pane):
         fill = self.look["text"]
         return [strip_of(parts, width, fill) for parts in lines[self._top : self._top + height]]
 
-    def foot(self) -> list[Part]:
-        rest = self._length - self._top - max(0, self.size.height - 2 * self.framed)
-        return [(f"{rest} more lines", self.look["dim"])] if rest > 0 else []
-
-    def move(self, rows: int) -> None:
-        self._top = max(0, self._top + rows)
-        self.flush()
-
     def show(self, line: int) -> None:
-        """Scroll no further than it takes to see `line`."""
-        rows = max(1, self.size.height - 2 * self.framed)
+        """Scroll until `line` is in view."""
+        rows = self.body_rows
         self._top = min(self._top, line) if line < self._top + rows else line - rows + 1
         self.flush()
 
-    def home(self) -> None:
-        self._top = 0
-        self.flush()
-
-    def end(self) -> None:
-        self._top = self._length
-        self.flush()
-
-    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
-        event.stop()
-        self.move(-3)
-
-    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
-        event.stop()
-        self.move(3)
-
 
 def paragraphs(text: str, width: int, style: Style, indent: int = 0) -> Lines:
-    """Text of any origin, cleaned and wrapped, its own line ends kept."""
+    """Untrusted text, cleaned and wrapped, with its own line ends."""
     out: Lines = []
     for line in clean(text.expandtabs(4)).strip("\n").split("\n"):
         out += [[(" " * indent + piece, style)] for piece in wrap(line, width - indent)]

@@ -12,7 +12,7 @@ from tui.paint.braille import curve
 from tui.paint.canvas import Pane
 from tui.paint.cells import Part, bar, brief, left, parts_width, right, strip_of
 from tui.widgets.run.loss_curves import Curves, window
-from tui.widgets.run.run_output import standing
+from tui.widgets.run.loss_pane import standing
 
 GIB = 2**30
 WIDE = 112  # cells in which a slot and its device share a row

@@ -1,34 +1,38 @@
-"""A pane that follows text which grows at its end: wrapped once, bounded, anchored to the end until scrolled away."""
+"""Panes that follow growing text: wrapped once, bounded, anchored to the end until scrolled away."""
 
 from __future__ import annotations
 
-from textual import events
+from collections.abc import Callable
+from pathlib import Path
+
 from textual.strip import Strip
 
+from core.client import FileTail
 from core.views import plural
 from tui.paint.canvas import Pane
-from tui.paint.cells import Part, fit, strip_of, wrap
+from tui.paint.cells import Part, fit, flat, strip_of, wrap
 from tui.session_view import SessionView
 
-KEPT_ENTRIES = 3000
-LONGEST = 8000  # characters of a line in a file that does not end
-Entry = tuple[str, str, str]  # mark (of one-cell signs), text, role
-Row = tuple[str, str, str, int]  # the same for one line of the screen, and the number of its entry
-GROUPED = 6  # names of folded tools that are told
+MAX_ENTRIES = 3000
+MAX_LOG_ENTRIES = 20_000
+MAX_LINE_CHARACTERS = 8000  # a longer line of a file is broken
+MAX_TOOL_NAMES = 6  # of a folded group
+Entry = tuple[str, str, str]  # mark (one-cell characters), text, role
+ScreenRow = tuple[str, str, str, int]  # the same for one line of the screen, and the number of its entry
 
 
 class Tail(Pane):
-    """Entries of (mark, text, role). Entries whose role is in `folded` take one line for each group of neighbours."""
+    """Entries of (mark, text, role). Adjacent entries of a role in `folded` take one line together."""
 
-    def __init__(self, model: SessionView, *, id: str | None = None, kept: int = KEPT_ENTRIES) -> None:
+    def __init__(self, model: SessionView, *, id: str | None = None, kept: int = MAX_ENTRIES) -> None:
         super().__init__(model, id=id)
         self.kept = kept
         self._entries: list[Entry] = []
-        self._dropped = 0  # entries that are no longer kept: the number of the first one
-        self._rows: list[Row] = []
-        self._last_rows = 0  # rows that the last entry takes
+        self._dropped = 0  # number of the first entry that is kept
+        self._rows: list[ScreenRow] = []
+        self._last_rows = 0  # rows of the last entry
         self._group: list[str] = []  # texts of the folded group at the end
-        self._wrapped_for = 0
+        self._wrapped_for = 0  # width
         self._away = 0  # rows below the view; 0 follows the end
         self._unseen = 0
         self._revision = 0
@@ -36,7 +40,7 @@ class Tail(Pane):
         self.wraps = True
         self.folded: frozenset[str] = frozenset()
         self.query_text = ""
-        self._found: int | None = None  # the entry that the search stands on
+        self._found: int | None = None  # number of the entry at which the search is
 
     # -- content ------------------------------------------------------------------------------------------------
 
@@ -51,31 +55,31 @@ class Tail(Pane):
         self._found = None
 
     def add(self, text: str, role: str = "text", mark: str = "  ") -> None:
-        """One more line, complete."""
+        """Append a line."""
         self._revision += 1
         self._entries.append((mark, text, role))
         self._put(len(self._entries) - 1)
         self._bound()
 
     def grow(self, text: str) -> None:
-        """Put `text` at the end of the last line."""
+        """Append `text` to the last line."""
         self._revision += 1
         mark, old, role = self._entries[-1]
         self._entries[-1] = (mark, old + text, role)
         if role in self.folded and self._group:
-            return  # counted, not shown
+            return  # the folded line shows counts only
         if self._passes(old):
-            self._take_back()
+            self._remove_last_rows()
         self._put(len(self._entries) - 1)
 
     def _put(self, index: int) -> None:
-        """Append the rows of an entry, or of the folded group that it belongs to."""
+        """Append the rows of an entry, or of its folded group."""
         mark, text, role = self._entries[index]
         if not self._passes(text):
             return
         if role in self.folded:
             if self._group and self._rows and self._rows[-1][2] == role:
-                self._take_back()
+                self._remove_last_rows()
             else:
                 self._group = []
             self._group.append(text)
@@ -89,8 +93,8 @@ class Tail(Pane):
             self._away += len(rows)
             self._unseen += len(rows)
 
-    def _take_back(self) -> None:
-        """Remove the rows of the last entry, which is put again."""
+    def _remove_last_rows(self) -> None:
+        """Remove the rows of the last entry, before it is put again."""
         if self._last_rows:
             del self._rows[-self._last_rows :]
             if self._away:
@@ -109,7 +113,7 @@ class Tail(Pane):
         if len(self._rows) > self.kept * 6:
             del self._rows[: -self.kept * 3]
 
-    def _wrap(self, entry: Entry, number: int) -> list[Row]:
+    def _wrap(self, entry: Entry, number: int) -> list[ScreenRow]:
         mark, text, role = entry
         width = self._wrapped_for - len(mark)
         if width <= 4:
@@ -118,7 +122,7 @@ class Tail(Pane):
         return [(mark if i == 0 else " " * len(mark), line, role, number) for i, line in enumerate(lines)]
 
     def _rewrap(self, width: int) -> None:
-        """All of it for another width, with the same line at the lower edge."""
+        """Wrap all entries for another width; the entry at the lower edge stays there."""
         edge = self._rows[-self._away - 1][3] if self._away and self._away < len(self._rows) else None
         unseen = self._unseen
         self._wrapped_for = width
@@ -133,36 +137,37 @@ class Tail(Pane):
     def set_filter(self, text: str) -> None:
         self.filter = text
         self._away = 0
-        self._rewrap(self._wrapped_for)
-        self.flush()
+        self._wrap_again()
 
     def set_wraps(self, wraps: bool) -> None:
         self.wraps = wraps
-        self._rewrap(self._wrapped_for)
-        self.flush()
+        self._wrap_again()
 
     def set_folded(self, roles: frozenset[str]) -> None:
         self.folded = roles
+        self._wrap_again()
+
+    def _wrap_again(self) -> None:
         self._rewrap(self._wrapped_for)
         self.flush()
 
     # -- search -------------------------------------------------------------------------------------------------
 
     def set_query(self, text: str) -> None:
-        """Look for `text`, and show the newest line that has it."""
+        """Search for `text`, and show the newest match."""
         self.query_text = text
         self._found = None
         self.next_match(-1)
 
     def matches(self) -> list[int]:
-        """Numbers of the entries that have what is looked for."""
+        """Numbers of the entries that contain the searched text."""
         wanted = self.query_text.lower()
         if not wanted:
             return []
         return [self._dropped + i for i, (_, text, _) in enumerate(self._entries) if wanted in text.lower()]
 
     def next_match(self, step: int) -> bool:
-        """Show the next (1) or the one before (-1), round the end; whether there is one."""
+        """Show the next (1) or the previous (-1) match, wrapping round; False: there is none."""
         found = self.matches()
         if not found:
             self._found = None
@@ -178,17 +183,17 @@ class Tail(Pane):
         return True
 
     def _reveal(self, number: int) -> None:
-        """Scroll so that an entry stands in the middle."""
-        height = max(1, self.size.height - 2 * self.framed)
+        """Scroll an entry to the middle."""
+        height, rows = self.body_rows, len(self._rows)
         place = next((i for i, row in enumerate(self._rows) if row[3] == number), None)
         if place is not None:
-            self._away = max(0, min(len(self._rows) - height, len(self._rows) - place - 1 - height // 2))
+            self._away = max(0, min(rows - height, rows - place - 1 - height // 2))
         self.flush()
 
     # -- view ---------------------------------------------------------------------------------------------------
 
     def empty(self) -> str:
-        """What to say while there is nothing."""
+        """Message of the empty pane."""
         return "nothing yet"
 
     def body(self, width: int, height: int) -> list[Strip]:
@@ -204,7 +209,7 @@ class Tail(Pane):
         end = len(self._rows) - self._away
         return [self._line(row, width) for row in self._rows[max(0, end - height) : end]]
 
-    def _line(self, row: Row, width: int) -> Strip:
+    def _line(self, row: ScreenRow, width: int) -> Strip:
         mark, text, role, number = row
         look = self.look
         parts: list[Part] = [(mark, look["tool"])]
@@ -226,7 +231,7 @@ class Tail(Pane):
         if self.query_text:
             found = self.matches()
             place = found.index(self._found) + 1 if self._found in found else 0
-            words = f"{place} of {len(found):,}" if found else "nowhere"
+            words = f"{place} of {len(found):,}" if found else "not found"
             parts.append((f"/{self.query_text} {words} ", self.look["warn"]))
         if self._away:
             words = f"{self._unseen} new " if self._unseen else "scrolled "
@@ -236,7 +241,6 @@ class Tail(Pane):
     # -- movement -----------------------------------------------------------------------------------------------
 
     def move(self, rows: int) -> None:
-        """Scroll by `rows`; positive is towards the end."""
         self._away = max(0, self._away - rows)
         self.flush()
 
@@ -248,25 +252,62 @@ class Tail(Pane):
         self._away = self._unseen = 0
         self.flush()
 
-    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
-        event.stop()
-        self.move(-3)
 
-    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
-        event.stop()
-        self.move(3)
+class LogPane(Tail):
+    """The lines of the file `path()`; when that names another file, the lines of the other."""
 
+    MAX_BYTES = 4_000_000  # read from the end of the file
+    MAX_POLL_LINES = MAX_LOG_ENTRIES  # of more new lines, the last ones are shown
 
-def last_state(line: str) -> str:
-    """What a terminal would show of a line at last: a progress bar overwrites itself."""
-    return line.rstrip("\r").rpartition("\r")[2]
+    def __init__(
+        self,
+        model: SessionView,
+        name: str,
+        path: Callable[[], Path | None],
+        empty: str,
+        *,
+        id: str | None = None,
+        kept: int = MAX_LOG_ENTRIES,
+    ) -> None:
+        super().__init__(model, id=id, kept=kept)
+        self.NAME = name
+        self._path = path
+        self._empty = empty
+        self._file: FileTail | None = None
+
+    def poll(self) -> None:
+        path = self._path()
+        if path != (self._file.path if self._file else None):
+            self.clear()
+            self._file = FileTail(path, limit=self.MAX_BYTES) if path else None
+        lines = self._file.lines(MAX_LINE_CHARACTERS) if self._file else []
+        if len(lines) > self.MAX_POLL_LINES:
+            self.add(f"{len(lines) - self.MAX_POLL_LINES:,} lines skipped", "faint")
+            lines = lines[-self.MAX_POLL_LINES :]
+        for line in lines:
+            shown = line.rstrip("\r").rpartition("\r")[2]  # a progress bar overwrites itself
+            self.add(flat(shown, 8), self.role_of(shown), "")
+
+    def role_of(self, line: str) -> str:
+        low = line[:200].lower()
+        if "error" in low or "traceback" in low:
+            return "bad"
+        if "warning" in low:
+            return "warn"
+        return "dim" if low.startswith("step ") else "text"
+
+    def heading(self) -> list[Part]:
+        return [(f" · {len(self._entries):,} lines", self.look["dim"])]
+
+    def empty(self) -> str:
+        return self._empty
 
 
 def _folded(role: str, texts: list[str]) -> str:
-    """A group of neighbours in one line."""
+    """A group of entries in one line."""
     if role == "tool":
         names = list(dict.fromkeys(text.split(" ", 1)[0] for text in texts))
-        more = f" and {len(names) - GROUPED} more" if len(names) > GROUPED else ""
-        return f"{plural(len(texts), 'tool')}: {', '.join(names[:GROUPED])}{more}"
+        more = f" and {len(names) - MAX_TOOL_NAMES} more" if len(names) > MAX_TOOL_NAMES else ""
+        return f"{plural(len(texts), 'tool')}: {', '.join(names[:MAX_TOOL_NAMES])}{more}"
     lines = sum(bool(text.strip()) for text in texts)
     return f"… {plural(lines, 'line')} of thinking"

@@ -186,7 +186,7 @@ async def test_what_the_clock_does_not_change_is_not_painted_for_its_sake(show: 
     async with show() as (pilot, app, source):
         screen = app.screen
         panes = [screen.board, screen.chart, screen.diff]  # type: ignore[attr-defined]
-        await until(pilot, lambda: screen.diff.colours)  # type: ignore[attr-defined]
+        await until(pilot, lambda: screen.diff.highlights)  # type: ignore[attr-defined]
         await pilot.pause(0.5)
         painted = [pane._lines for pane in panes]
         line = text_of(app).splitlines()[0]

@@ -41,7 +41,7 @@ class CompareScreen(ReadingScreen):
         model = self.model
         self.losses = LossPane(model, self.curves, self._picked)
         self.diff = DiffPane(model, experiment=self.one, against=self.other)
-        self.diff.colours = True
+        self.diff.highlights = True
         name = f"{who(self.one)} and {who(self.other)}"
         return [
             Page(model, name, self._table, of=lambda: (self.one, self.other, model.state.seq)),

@@ -66,7 +66,7 @@ class DetailScreen(ReadingScreen):
         self.output = OutputPane(model, run=x.runs[-1].run if x and x.runs else -1)
         self.output.curves = self.curves
         self.diff = DiffPane(model, experiment=number)
-        self.diff.colours = True
+        self.diff.highlights = True
         self.losses = LossPane(model, self.curves, self._picked)
         self.reasoning = ReasoningPane(model, experiment=number)
         return [

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from tui.paint.canvas import Pane
 from tui.screens.reading.reader import ReadingScreen
-from tui.widgets.log_file import LogPane
 from tui.widgets.prompt import How, Prompt
+from tui.widgets.tail import LogPane
 
 
 class LogsScreen(ReadingScreen):

@@ -1,4 +1,4 @@
-"""A unified diff in lanes: old and new line numbers, a mark, and the code in its colours."""
+"""Diff pane: a unified diff with line numbers of both sides, syntax colors and marked words."""
 
 from __future__ import annotations
 
@@ -9,37 +9,36 @@ from functools import lru_cache
 from itertools import pairwise
 
 from rich.style import Style
-from textual import events
 from textual.strip import Strip
 
 from core.record.state import BASELINE, who
 from tui.diff_source import ASKING, BASES, Base, DiffResult
-from tui.paint.canvas import Pane
 from tui.paint.cells import MAX_LINE_CHARACTERS, Part, brief, fit, flat, strip_of, width_of, wrap
 from tui.paint.theme import Look
 from tui.session_view import SessionView
 from tui.widgets.diff.changed_words import Spans, changed_words, pairs
+from tui.widgets.page import ScrolledPane
 
 _HUNK = re.compile(r"^@@ -(\d+)(?:,\d+)? \+(\d+)(?:,\d+)? @@ ?(.*)$")
-COLOURED_LINES = 2000  # a longer diff is shown whole, but coloured only so far
+MAX_COLORED_LINES = 2000  # of a diff; the lines after them are shown without colors
 Token = tuple[str, str]  # text, role
 
 
 @dataclass(frozen=True, slots=True)
 class DiffLine:
-    """`kind`: "file", "hunk", "note", " ", "+" or "-". Line numbers are None where a side has no such line."""
+    """`kind`: "file", "hunk", " ", "+" or "-". A line number is None when that side has no such line."""
 
     kind: str
     old: int | None
     new: int | None
     text: str
     tokens: tuple[Token, ...] = ()
-    changed: Spans = ()  # characters of `text` that the other side does not have
+    changed: Spans = ()  # parts of `text` that the other side does not have
 
 
 @lru_cache(maxsize=16)
-def parse_diff(diff: str, colours: bool = True) -> tuple[DiffLine, ...]:
-    """The lines of a unified diff, with control characters made visible and tabs as spaces."""
+def parse_diff(diff: str, colors: bool = True) -> tuple[DiffLine, ...]:
+    """The lines of a unified diff, without control characters, tabs as spaces."""
     lines: list[DiffLine] = []
     old = new = 0
     name = ""
@@ -66,14 +65,14 @@ def parse_diff(diff: str, colours: bool = True) -> tuple[DiffLine, ...]:
             lines.append(DiffLine(" ", old, new, _plain(raw[1:])))
             old, new = old + 1, new + 1
     lines = _marked(lines)
-    return _coloured(lines, name) if colours else tuple(lines)
+    return _colored(lines, name) if colors else tuple(lines)
 
 
 def _marked(lines: list[DiffLine]) -> list[DiffLine]:
-    """The same lines; those that changed know which of their words did."""
+    """The same lines; changed lines with the spans of their changed words."""
     out = list(lines)
     start = 0
-    while start < min(len(lines), COLOURED_LINES):
+    while start < min(len(lines), MAX_COLORED_LINES):
         if lines[start].kind != "-":
             start += 1
             continue
@@ -95,8 +94,8 @@ def _plain(text: str) -> str:
     return flat(text[:MAX_LINE_CHARACTERS], 4)
 
 
-def _coloured(lines: list[DiffLine], name: str) -> tuple[DiffLine, ...]:
-    """Each side of each hunk is lexed as a whole, so that strings over several lines keep their colour."""
+def _colored(lines: list[DiffLine], name: str) -> tuple[DiffLine, ...]:
+    """The same lines with tokens. Each side of a hunk is lexed as a whole, for strings over several lines."""
     from tui.widgets.diff.syntax import lex_lines
 
     out = list(lines)
@@ -104,7 +103,7 @@ def _coloured(lines: list[DiffLine], name: str) -> tuple[DiffLine, ...]:
     for index in range(len(lines) + 1):
         if index == len(lines) or lines[index].kind in ("file", "hunk"):
             for side in ("+ ", "-"):
-                places = [i for i in range(start, min(index, COLOURED_LINES)) if lines[i].kind in side]
+                places = [i for i in range(start, min(index, MAX_COLORED_LINES)) if lines[i].kind in side]
                 texts = lex_lines("\n".join(lines[i].text for i in places), name) if places else []
                 for place, tokens in zip(places, texts, strict=False):
                     line = lines[place]
@@ -116,7 +115,7 @@ def _coloured(lines: list[DiffLine], name: str) -> tuple[DiffLine, ...]:
 
 
 def paint_line(line: DiffLine, width: int, look: Look, numbers: int) -> Strip:
-    """One diff line in `width` cells; `numbers` cells for each of the two number lanes."""
+    """One diff line in `width` cells, of which each line number takes `numbers`."""
     if line.kind == "file":
         return strip_of([(fit(line.text, width), look["bright"])], width, look["text"])
     if line.kind == "hunk":
@@ -131,8 +130,8 @@ def paint_line(line: DiffLine, width: int, look: Look, numbers: int) -> Strip:
     parts: list[Part] = [(f"{old:>{numbers}} {new:>{numbers}} ", lane), (sign + " ", mark)]
     if line.tokens:
         over = Style(bgcolor=base.bgcolor) if base.bgcolor else Style()
-        coloured = bool(base.bgcolor) or line.kind == " "  # without a ground of its own the side's colour has to say it
-        text = [(text, (look[role] + over) if coloured else base) for text, role in line.tokens]
+        colored = bool(base.bgcolor) or line.kind == " "  # without a background, the text's color shows the side
+        text = [(text, (look[role] + over) if colored else base) for text, role in line.tokens]
     else:
         text = [(line.text, base)]
     word = look["add_word" if line.kind == "+" else "remove_word"]
@@ -145,7 +144,7 @@ def paint_line(line: DiffLine, width: int, look: Look, numbers: int) -> Strip:
 
 
 def _with_marks(parts: list[Part], spans: Spans, word: Style) -> list[Part]:
-    """The same text, its parts cut at the spans, and what is inside them in the look of a changed word."""
+    """The same text, cut at the spans; the text inside them in the style `word`."""
     edges = sorted({edge for span in spans for edge in span})
     out: list[Part] = []
     at = 0
@@ -158,8 +157,8 @@ def _with_marks(parts: list[Part], spans: Spans, word: Style) -> list[Part]:
     return out
 
 
-class DiffPane(Pane):
-    """What an experiment changed: against its parent, or against the best or the baseline as they are now."""
+class DiffPane(ScrolledPane):
+    """Diff of an experiment against its parent, the present best or the baseline."""
 
     NUMBER = 2
     NAME = "diff"
@@ -167,39 +166,39 @@ class DiffPane(Pane):
     def __init__(
         self, model: SessionView, *, id: str | None = None, experiment: int | None = None, against: int | None = None
     ) -> None:
-        """`experiment`: always this one. `against`: always compared with that one."""
+        """`experiment` and `against` fix what is compared; None: the selection, and `base`."""
         super().__init__(model, id=id)
         self.fixed = experiment
         self.other = against
         self.base: Base = "parent"
         self._experiment: int | None = None
         self._diff: tuple[DiffLine, ...] = ()
-        self._told: DiffResult = DiffResult()
+        self._result = DiffResult()
         self._revision = 0
-        self._top = 0
-        self.colours = False  # the first paint does not wait for pygments
+        self.highlights = False  # the first painting does not wait for pygments
 
     def poll(self) -> None:
         shown = self.model.experiment(self.fixed) if self.fixed is not None else self.model.shown
         number = shown.number if shown else None
         if number != self._experiment:
             self._experiment, self._top = number, 0
-        told = self.model.changes.told(number, self.other if self.other is not None else self.base)
-        if told != self._told:
-            self._told = told
+        result = self.model.changes.told(number, self.other if self.other is not None else self.base)
+        if result != self._result:
+            self._result = result
             self._revision += 1
-        self._diff = parse_diff(self._told.diff, self.colours) if self._told.diff else ()
+        self._diff = parse_diff(result.diff, self.highlights) if result.diff else ()
+        self._length = len(self._diff)
 
     def revision(self) -> int:
         return self._revision
 
     @property
     def pending(self) -> bool:
-        """Whether git has not answered yet."""
-        return self._told == ASKING
+        """Whether the answer of git is missing."""
+        return self._result == ASKING
 
     def next_base(self) -> str:
-        """Compare with the next of parent, best, baseline; how it is called."""
+        """Compare with the next of parent, best, baseline; its name."""
         self.base = BASES[(BASES.index(self.base) + 1) % len(BASES)]
         self._top = 0
         self.poll()
@@ -214,7 +213,7 @@ class DiffPane(Pane):
         return words if number is None or number == BASELINE else f"{words} #{number}"
 
     def paint_key(self) -> Hashable:
-        return self.model.state.seq, self.model.selected, self.colours, self._top, self.base, self._told
+        return self.model.state.seq, self.model.selected, self.highlights, self._top, self.base, self._result
 
     def heading(self) -> list[Part]:
         shown = self.model.experiment(self._experiment)
@@ -228,43 +227,19 @@ class DiffPane(Pane):
             return []
         added = sum(line.kind == "+" for line in self._diff)
         removed = sum(line.kind == "-" for line in self._diff)
-        counts: list[Part] = (
-            [(f"+{added} ", self.look["good"]), (f"−{removed}", self.look["bad"])] if self._diff else []
-        )
-        plain = self.base == "parent" and self.other is None
-        return [("vs ", self.look["dim"]), (self._against() + "  ", self.look["dim" if plain else "warn"]), *counts]
-
-    def foot(self) -> list[Part]:
-        rest = len(self._diff) - self._top - max(0, self.size.height - 2 * self.framed)
-        return [(f"{rest} more lines", self.look["dim"])] if rest > 0 else []
+        usual = self.base == "parent" and self.other is None
+        parts: list[Part] = [("vs ", self.look["dim"]), (self._against() + "  ", self.look["dim" if usual else "warn"])]
+        if self._diff:
+            parts += [(f"+{added} ", self.look["good"]), (f"−{removed}", self.look["bad"])]
+        return parts
 
     def body(self, width: int, height: int) -> list[Strip]:
         look = self.look
         if not self._diff:
-            words = self._told.words or "no change yet: the first proposal is on its way"
+            words = self._result.words or "no change yet: the first proposal is not ready"
             lines = wrap(brief(words), width - 2)
             return [strip_of([("  " + line, look["dim"])], width, look["text"]) for line in lines]
         self._top = max(0, min(self._top, len(self._diff) - height))
         largest = max((max(d.old or 0, d.new or 0) for d in self._diff), default=0)
         numbers = max(3, len(str(largest)))
         return [paint_line(d, width, look, numbers) for d in self._diff[self._top : self._top + height]]
-
-    def move(self, rows: int) -> None:
-        self._top = max(0, self._top + rows)
-        self.flush()
-
-    def home(self) -> None:
-        self._top = 0
-        self.flush()
-
-    def end(self) -> None:
-        self._top = len(self._diff)
-        self.flush()
-
-    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
-        event.stop()
-        self.move(-3)
-
-    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
-        event.stop()
-        self.move(3)

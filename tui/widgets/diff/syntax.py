@@ -1,4 +1,4 @@
-"""Code as tokens with a role each. The only file that imports pygments, and it is imported late."""
+"""Syntax tokens of code with a role each. The only module that imports pygments, and it is imported late."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loss curves, read from the files that the engine writes beside the log, and drawn over one another."""
+"""Loss curves of runs: read from the engine's files as they grow, and drawn over one another."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from tui.paint.canvas import joined
 from tui.paint.cells import Part, strip_of
 from tui.paint.theme import Look
 
-KEPT_POINTS = 4000
+MAX_POINTS = 4000  # of a run
+MAX_FILE_BYTES = 4_000_000
 Points = list[tuple[float, float]]
 
 
-class _Known:
-    """One run's file as far as it was read."""
+class _KnownCurve:
+    """The points of one run's file that have been read."""
 
     def __init__(self, paths: SessionPaths, run: int) -> None:
-        self.tail = FileTail(paths.run(run) / "curve.tsv", limit=4_000_000)
+        self.tail = FileTail(paths.run(run) / "curve.tsv", limit=MAX_FILE_BYTES)
         self.losses: Points = []
         self.steps: Points = []
 
@@ -34,25 +35,25 @@ class _Known:
                 seconds, step, loss = found
                 self.losses.append((seconds, loss))
                 self.steps.append((seconds, step))
-        while len(self.losses) > KEPT_POINTS:  # every other one of the older half: the newest stay dense
+        while len(self.losses) > MAX_POINTS:  # drop every other point of the older half
             half = len(self.losses) // 2
             del self.losses[1:half:2], self.steps[1:half:2]
 
 
 class Curves:
-    """The loss curves of the runs somebody looks at, read as they grow."""
+    """The loss curves of the runs on a screen, read as they grow."""
 
     def __init__(self, paths: SessionPaths) -> None:
         self._paths = paths
-        self._known: dict[int, _Known] = {}
+        self._known: dict[int, _KnownCurve] = {}
 
     def poll(self, runs: set[int]) -> None:
-        """Read what is new for `runs`, and forget all others."""
+        """Read the new points of `runs`, and drop all other runs."""
         for run in set(self._known) - runs:
             del self._known[run]
         for run in runs:
             if run not in self._known:
-                self._known[run] = _Known(self._paths, run)
+                self._known[run] = _KnownCurve(self._paths, run)
             self._known[run].poll()
 
     def of(self, run: int | None) -> Points:
@@ -65,7 +66,7 @@ class Curves:
 
 
 def _point(line: str) -> tuple[float, float, float] | None:
-    """`seconds<TAB>step<TAB>loss`, or None for anything else."""
+    """Seconds, step and loss of a line `seconds<TAB>step<TAB>loss`; None for any other line."""
     fields = line.split("\t")
     try:
         seconds, step, loss = float(fields[0]), float(fields[1]), float(fields[-1])
@@ -75,7 +76,7 @@ def _point(line: str) -> tuple[float, float, float] | None:
 
 
 def overlay(lines: Sequence[tuple[Points, str]], end: float, width: int, height: int, look: Look) -> list[Strip]:
-    """Curves over one another in one window, the last one on top; (points, role) each; x from 0 to `end` seconds."""
+    """Curves of (points, role) in one window, the last one on top; x from 0 to `end` seconds."""
     shown = [(points, role) for points, role in lines if len(points) >= 2]
     rows, cells = height - 1, width - 8
     if not shown or rows < 2 or cells < 8:
@@ -96,13 +97,13 @@ def overlay(lines: Sequence[tuple[Points, str]], end: float, width: int, height:
 
 
 def _below(points: Points, high: float) -> Points:
-    """Without what lies above the window, but for the last point before the curve enters it."""
+    """The points from the last one before the curve enters the window, which ends at `high`."""
     first = next((i for i, (_, y) in enumerate(points) if y <= high), 0)
     return points[max(0, first - 1) :]
 
 
 def window(curves: Sequence[Points], share: float = 0.9) -> tuple[float, float]:
-    """Lowest and highest loss worth showing: the first steps' fall would flatten all that follows."""
+    """Lowest and highest loss to show: the high losses of the first steps would flatten the rest of the curve."""
     values = sorted(y for points in curves for _, y in points)
     low, high = values[0], values[min(len(values) - 1, int(len(values) * share))]
     return low, high if high > low else low + (abs(low) * 0.01 or 1.0)
