@@ -2,7 +2,7 @@
 
     python -m benchmarks decide [SESSIONS] [RUNS]
 
-A session tries changes one after the other on its leader until its runs are spent. A change has a true effect, drawn
+A session tries changes one after the other on its best until its runs are spent. A change has a true effect, drawn
 from a mix; a run shows the truth plus noise of standard deviation 1 (all figures are in that sigma), which the rules
 do not know: they have three baseline runs to start from. Every run costs the same, repeats too.
 """
@@ -18,8 +18,8 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from statistics import fmean, stdev
 
-from core.record.evidence import Claim, Sample
 from core.record.metric import Metric
+from core.record.sample import Claim, Sample
 from core.stats.decide import Policy, judge, refresh_due
 from core.stats.noise import Noise, estimate
 
@@ -74,8 +74,8 @@ class Bench:
 
 
 @dataclass
-class Leader:
-    """What a rule says of its leader (`number`), and what it cannot know (`truth`)."""
+class Best:
+    """What a rule says of its best (`number`), and what it cannot know (`truth`)."""
 
     truth: float
     number: float
@@ -84,7 +84,7 @@ class Leader:
 
 @dataclass
 class Tally:
-    """Of one session. `claims`: number minus truth of the leader after every experiment."""
+    """Of one session. `claims`: number minus truth of the best after every experiment."""
 
     gain: float = 0.0
     tried: int = 0
@@ -96,44 +96,44 @@ class Tally:
 class Rule(ABC):
     """One way of deciding. `consider` runs a candidate of true value `truth`, and returns it if it now leads."""
 
-    def start(self, bench: Bench) -> Leader:
+    def start(self, bench: Bench) -> Best:
         values = tuple(bench.run(0.0) for _ in range(BASELINE_RUNS))
         self.sigma = stdev(values)
-        return Leader(0.0, fmean(values), values)
+        return Best(0.0, fmean(values), values)
 
     @abstractmethod
-    def consider(self, bench: Bench, leader: Leader, truth: float) -> Leader | None: ...
+    def consider(self, bench: Bench, best: Best, truth: float) -> Best | None: ...
 
 
 class Fixed(Rule):
-    """Keep on one run that beats the leader's number by more than `sigmas` (0: any decrease of the loss)."""
+    """Keep on one run that beats the best's number by more than `sigmas` (0: any decrease of the loss)."""
 
     def __init__(self, sigmas: float) -> None:
         self.sigmas = sigmas
 
-    def consider(self, bench: Bench, leader: Leader, truth: float) -> Leader | None:
+    def consider(self, bench: Bench, best: Best, truth: float) -> Best | None:
         value = bench.run(truth)
-        if value <= leader.number + self.sigmas * self.sigma:
+        if value <= best.number + self.sigmas * self.sigma:
             return None
-        return Leader(truth, value)
+        return Best(truth, value)
 
 
 class HalfGain(Rule):
     """Keep on one run that beats the bar; the bar then rises by half of what was seen."""
 
-    def consider(self, bench: Bench, leader: Leader, truth: float) -> Leader | None:
+    def consider(self, bench: Bench, best: Best, truth: float) -> Best | None:
         value = bench.run(truth)
-        return Leader(truth, (leader.number + value) / 2) if value > leader.number else None
+        return Best(truth, (best.number + value) / 2) if value > best.number else None
 
 
 class RepeatOnce(Rule):
-    """Run a promising result once more and keep it when the mean of the two beats the leader's number."""
+    """Run a promising result once more and keep it when the mean of the two beats the best's number."""
 
-    def consider(self, bench: Bench, leader: Leader, truth: float) -> Leader | None:
+    def consider(self, bench: Bench, best: Best, truth: float) -> Best | None:
         values: tuple[float, ...] = (bench.run(truth),)
-        if values[0] > leader.number:
+        if values[0] > best.number:
             values = (*values, bench.run(truth))
-        return Leader(truth, fmean(values)) if fmean(values) > leader.number else None
+        return Best(truth, fmean(values)) if fmean(values) > best.number else None
 
 
 class Ours(Rule):
@@ -142,57 +142,57 @@ class Ours(Rule):
     def __init__(self, policy: Policy | None = None) -> None:
         self.policy = policy or Policy()
 
-    def start(self, bench: Bench) -> Leader:
-        leader = super().start(bench)
+    def start(self, bench: Bench) -> Best:
+        best = super().start(bench)
         self.groups: list[tuple[float, ...]] = []
-        self.leader = Sample(leader.values)
+        self.best = Sample(best.values)
         self.stood = 0
-        return leader
+        return best
 
-    def consider(self, bench: Bench, leader: Leader, truth: float) -> Leader | None:
+    def consider(self, bench: Bench, best: Best, truth: float) -> Best | None:
         candidate = Sample((bench.run(truth),))
         while True:
-            noise = estimate([*self.groups, self.leader.values, candidate.values])
-            decision = judge(METRIC, self.leader, candidate, noise, self.policy)
+            noise = estimate([*self.groups, self.best.values, candidate.values])
+            decision = judge(METRIC, self.best, candidate, noise, self.policy)
             if decision.verdict in ("kept", "discarded"):
                 break
             candidate = Sample((*candidate.values, bench.run(truth)))
         if decision.verdict == "kept":
-            self.groups.append(self.leader.values)
-            self.leader = Sample(candidate.values, candidate.n, decision.claim)
+            self.groups.append(self.best.values)
+            self.best = Sample(candidate.values, candidate.n, decision.claim)
             self.stood = 0
-            return Leader(truth, self.leader.number)
+            return Best(truth, self.best.number)
         self.groups.append(candidate.values)
-        self.leader = replace(self.leader, claim=decision.leader or self.leader.claim)
-        leader.number = self.leader.number
+        self.best = replace(self.best, claim=decision.best_claim or self.best.claim)
+        best.number = self.best.number
         self.stood += 1
-        if refresh_due(self.leader, self.stood, self.policy):
-            self.leader = replace(self.leader, values=(*self.leader.values, bench.run(leader.truth)))
-            leader.number = self.leader.number
+        if refresh_due(self.best, self.stood, self.policy):
+            self.best = replace(self.best, values=(*self.best.values, bench.run(best.truth)))
+            best.number = self.best.number
         return None
 
 
 def session(rule: Rule, mix: str, runs: int, seed: int) -> Tally:
     """One session of `runs` runs. The same seed gives the same changes to every rule."""
     ideas, bench = random.Random(f"{seed} ideas"), Bench(random.Random(f"{seed} noise"), runs)
-    tally, leader = Tally(), rule.start(bench)
+    tally, best = Tally(), rule.start(bench)
     while bench.left > 0:
         effect = draw(mix, ideas)
-        new = rule.consider(bench, leader, leader.truth + effect)
+        new = rule.consider(bench, best, best.truth + effect)
         tally.tried += 1
         if new is not None:
-            leader = new
+            best = new
             tally.kept += 1
             tally.bogus += effect <= 0
-        tally.claims.append(leader.number - leader.truth)
-    tally.gain = leader.truth
+        tally.claims.append(best.number - best.truth)
+    tally.gain = best.truth
     return tally
 
 
 @dataclass
 class Row:
     """Of one rule on one mix, over its sessions: true gain in sigmas for 100 runs, share of keeps that gained nothing,
-    the leader's number beyond its truth over the session and at its end. `tallies` are the sessions', in seed order.
+    the best's number beyond its truth over the session and at its end. `tallies` are the sessions', in seed order.
     """
 
     tallies: list[Tally]
@@ -330,7 +330,7 @@ def trade(sessions: int, runs: int, greedy: dict[str, Row]) -> None:
 
 
 def errors(times: int) -> None:
-    """The rule's error rates for one change of known effect, the leader's number being right to half a sigma and sigma
+    """The rule's error rates for one change of known effect, the best's number being right to half a sigma and sigma
     known from 8 repeats.
     """
     print()
@@ -340,13 +340,13 @@ def errors(times: int) -> None:
         kept = once = runs = 0
         for _ in range(times):
             sigma = math.sqrt(dice.gammavariate(4, 1 / 4))
-            leader = Sample((dice.gauss(0, 0.5),), 1, Claim(dice.gauss(0, 0.5), 4.0, 1))
+            best = Sample((dice.gauss(0, 0.5),), 1, Claim(dice.gauss(0, 0.5), 4.0, 1))
             values: tuple[float, ...] = ()
             verdict = "provisional"
             while verdict in ("provisional", "quarantined"):
                 values = (*values, dice.gauss(effect, 1))
                 verdict = judge(
-                    METRIC, leader, Sample(values), Noise(sigma=sigma, df=8, low=sigma, high=sigma), Policy()
+                    METRIC, best, Sample(values), Noise(sigma=sigma, df=8, low=sigma, high=sigma), Policy()
                 ).verdict
             kept += verdict == "kept"
             once += verdict == "kept" and len(values) == 1

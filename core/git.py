@@ -48,7 +48,7 @@ _DIFF = (
 )  # fmt: skip
 
 
-class Answer(NamedTuple):
+class GitResult(NamedTuple):
     status: int
     out: bytes
     error: str
@@ -68,7 +68,7 @@ class Git:
 
     def run(
         self, *args: str, env: Mapping[str, str] | None = None, stdin: bytes | None = None, seconds: float | None = None
-    ) -> Answer:
+    ) -> GitResult:
         """Exit status, standard output and standard error of one command. Raises GitError when it does not end."""
         limit = self._seconds if seconds is None else seconds
         variables = {**_NO_PROMPTS, **(env or {})}
@@ -93,7 +93,7 @@ class Git:
                     f"git {_verb(args)} did not end within {limit:g} s",
                     where=str(self.folder), hint="check that the disk answers and that no other git holds a lock",
                 ) from None  # fmt: skip
-        return Answer(process.returncode, out, error.decode("utf-8", "replace"))
+        return GitResult(process.returncode, out, error.decode("utf-8", "replace"))
 
     def bytes_(self, *args: str, **more: Any) -> bytes:
         """Standard output of a command that succeeds. Raises GitError with what git says when it does not."""

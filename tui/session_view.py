@@ -67,7 +67,7 @@ class Details:
     judged: e.Judged | None = None
     hidden: e.HiddenScored | None = None
     certified: e.Certified | None = None
-    mends: tuple[e.MendAsked, ...] = ()
+    mends: tuple[e.RepairAsked, ...] = ()
 
 
 class SessionView:
@@ -335,5 +335,5 @@ def _details(number: int, events: list[Event]) -> Details:
         judged[-1] if judged else None,
         hidden[-1] if hidden else None,
         certified[-1] if certified else None,
-        tuple(b for b in bodies if isinstance(b, e.MendAsked)),
+        tuple(b for b in bodies if isinstance(b, e.RepairAsked)),
     )

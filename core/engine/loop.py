@@ -30,8 +30,9 @@ from core.lab.shim.rmtree import remove_tree
 from core.record import events as e
 from core.record.budget import SessionBudget
 from core.record.errors import CommandRefused
+from core.record.sample import mean
 from core.record.state import BASELINE, HUMAN, State
-from core.stats.decide import calibrate
+from core.stats.noise import estimate
 
 TAIL_LINES = 12  # of a crashed baseline's output in the reason
 BASELINE_TRIES = 3
@@ -239,10 +240,11 @@ class Loop:
         finally:
             await asyncio.gather(*runs, return_exceptions=True)
         values = self._values()
-        mean, sigma = calibrate(values)
-        await self.journal.write(e.Calibrated(mean, sigma, tuple(values)))
-        noise = self.judge.noise(self.state)
-        await self.journal.write(e.NoiseEstimated(sigma=noise.sigma, low=noise.low, high=noise.high, df=noise.df))
+        own, noise = estimate([values]), estimate([values], self.state.prior)
+        await self.journal.write(
+            e.Calibrated(mean(values), own.sigma, tuple(values)),
+            e.NoiseEstimated(sigma=noise.sigma, low=noise.low, high=noise.high, df=noise.df),
+        )
         await self.runs.score_hidden(BASELINE)
 
     async def _baseline_run(self) -> e.RunFinished:

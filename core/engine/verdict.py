@@ -12,7 +12,7 @@ from core.record import events as e
 from core.record.errors import GitConflict
 from core.record.state import BASELINE, HUMAN, Experiment, Run, State, who
 from core.stats.decide import Decision, judge, refresh_due
-from core.stats.drift import slot_is_off
+from core.stats.drift import speed_change
 from core.stats.noise import Noise, estimate
 
 # What an experiment's task does next: nothing more, run the change on the new best, repeat it (alone or with the
@@ -66,11 +66,11 @@ class Judge:
         """No number came of it. A crash goes back to a researcher that can mend it, twice at most."""
         if rejected:
             await self.settle(x.number, "rejected", reason)
-        elif x.researcher != HUMAN and self._settings.researcher.mends and x.mends < MENDS and len(x.values) == 0:
-            await self._journal.write(e.MendAsked(x.number, x.mends + 1, reason))
+        elif x.researcher != HUMAN and self._settings.researcher.mends and x.repairs < MENDS and len(x.values) == 0:
+            await self._journal.write(e.RepairAsked(x.number, x.repairs + 1, reason))
             return "mend"
         else:
-            tried = f" (after {x.mends} attempts at mending it)" if x.mends else ""
+            tried = f" (after {x.repairs} attempts at mending it)" if x.repairs else ""
             await self.settle(x.number, "crashed", reason + tried)
         return "done"
 
@@ -80,7 +80,7 @@ class Judge:
         moved = x.parent != state.best and not x.forked
         incumbent = state.experiments[x.parent if moved else state.best]
         noise = self.noise(state)
-        off = slot_is_off(state, run.slot)
+        off = speed_change(state, run.slot)
         decision = judge(
             state.metric,
             incumbent.sample,
@@ -116,7 +116,7 @@ class Judge:
         state = self._journal.state
         verdict: e.Verdict = "provisional" if decision.verdict == "quarantined" else decision.verdict
         word = "quarantined: " if decision.verdict == "quarantined" else ""
-        claim, leader = decision.claim, None if x.parent != state.best else decision.leader
+        claim, best = decision.claim, None if x.parent != state.best else decision.best_claim
         number = claim.number if claim else x.sample.mean
         facts: list[e.Body] = [
             e.Judged(
@@ -129,9 +129,9 @@ class Judge:
                 runs=len(x.values),
                 claim=claim.number if claim else None,
                 claim_runs=claim.runs if claim else 0.0,
-                leader=leader.number if leader else None,
-                leader_runs=leader.runs if leader else 0.0,
-                leader_results=leader.results if leader else 0,
+                best_claim=best.number if best else None,
+                best_claim_runs=best.runs if best else 0.0,
+                best_claim_results=best.results if best else 0,
             )
         ]
         if state.noise is None or state.noise.df != noise.df:

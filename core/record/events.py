@@ -1,7 +1,7 @@
-"""Every fact of a session, as one union of frozen classes.
+"""Events: every fact of a session, as one union of frozen classes.
 
-The same vocabulary is written to disk, sent over the socket and folded into the State that the screen shows.
-Adding a field with a default is compatible; anything else raises `PROTOCOL` in `wire.py`.
+The same classes are written to disk, sent over the socket and folded into the State that the screen shows.
+A new field with a default is compatible; any other change raises `PROTOCOL` in `wire.py`.
 """
 
 from __future__ import annotations
@@ -9,21 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
-
-from core.record.steering import ApprovalGiven as ApprovalGiven
-from core.record.steering import ApprovalModeChanged as ApprovalModeChanged
-from core.record.steering import ApprovalRequested as ApprovalRequested
-from core.record.steering import BaseChanged as BaseChanged
-from core.record.steering import BranchHeld as BranchHeld
-from core.record.steering import BudgetChanged as BudgetChanged
-from core.record.steering import GuidanceEdited as GuidanceEdited
-from core.record.steering import GuidanceQueued as GuidanceQueued
-from core.record.steering import GuidanceTaken as GuidanceTaken
-from core.record.steering import GuidanceWithdrawn as GuidanceWithdrawn
-from core.record.steering import PinChanged as PinChanged
-from core.record.steering import ProgramChanged as ProgramChanged
-from core.record.steering import ResearcherChanged as ResearcherChanged
-from core.record.steering import SlotsChanged as SlotsChanged
 
 SessionState = Literal["starting", "running", "paused", "stopping", "stopped", "finished", "crashed"]
 Verdict = Literal["kept", "provisional", "discarded", "crashed", "pruned", "rejected", "skipped", "abandoned"]
@@ -37,7 +22,7 @@ Ended = Literal["done", "crashed", "overtime", "killed", "startup_timeout", "res
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionStarted:
-    """The first event: what the session is, as resolved from program.md, the command line and the repository."""
+    """First event of a session: its settings as resolved from program.md, the command line and the repository."""
 
     session: str
     project: str  # absolute path of the folder that holds program.md
@@ -59,7 +44,7 @@ class SessionStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineStarted:
-    """An engine took the session. `sandbox` is the tier's letter; `sandbox_note` what it does not cover."""
+    """An engine took the session. `sandbox`: letter of the tier; `sandbox_note`: what the tier does not cover."""
 
     pid: int
     boot_id: str
@@ -69,7 +54,7 @@ class EngineStarted:
     sandbox: str
     sandbox_note: str = ""
     device: str = ""
-    versions: Mapping[str, str] = field(default_factory=dict)  # of what a number may depend on
+    versions: Mapping[str, str] = field(default_factory=dict)  # of software that results may depend on
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +64,14 @@ class EngineStopped:
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What a starting engine did to make runs and git agree with the log after a crash."""
+    """Repairs made by a starting engine, so that runs and git agree with the log after a crash."""
 
     actions: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class StateChanged:
-    """`stop_at`: the session stops once so many experiments have their last word; 0 takes that back, None leaves it."""
+    """`stop_at`: the session stops at so many experiments with a final verdict; 0: no such limit; None: unchanged."""
 
     state: SessionState
     reason: str = ""
@@ -95,7 +80,7 @@ class StateChanged:
 
 @dataclass(frozen=True, slots=True)
 class Preparing:
-    """A long step before the first run (data, pristine checkout), said so that no wait is silent."""
+    """A long step before the first run (data, pristine checkout) began; "" once it is over."""
 
     what: str
 
@@ -109,12 +94,12 @@ class ExperimentStarted:
     parent_commit: str
     researcher: str
     model: str | None = None
-    forked: bool = False  # it builds on what a person chose, and is judged against the best all the same
+    forked: bool = False  # built on the parent that a person chose; still judged against the best
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResearcherWaiting:
-    """Thinking is held up (rate limit, network): visible, cancellable; `seconds` until the next try."""
+    """The researcher waits (rate limit, network); `seconds` until the next attempt."""
 
     experiment: int
     reason: str
@@ -124,7 +109,7 @@ class ResearcherWaiting:
 
 @dataclass(frozen=True, slots=True)
 class ProposalRefused:
-    """A proposal was turned down before any device time; the reason went back to the researcher."""
+    """A proposal was refused before it took any device time; the reason went back to the researcher."""
 
     experiment: int
     attempt: int
@@ -145,7 +130,7 @@ class Proposed:
     seconds: float  # spent thinking
     extra: Mapping[str, Any] = field(default_factory=dict)
     edits: tuple[Mapping[str, Any], ...] = ()
-    model: str | None = None  # which answered; a default model is known only then
+    model: str | None = None  # that answered; a default model is known only from its answer
     lines: int = 0  # change in lines of code, counted on the syntax tree; negative: simpler
 
 
@@ -162,7 +147,7 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """The change stands as a commit, reachable at refs/autoresearch/<session>/<experiment>."""
+    """The change is a commit, reachable at refs/autoresearch/<session>/<experiment>."""
 
     experiment: int
     commit: str
@@ -171,7 +156,7 @@ class Committed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """A cheap check before the run (parse, smoke, one of [checks]). A failure ends in a verdict."""
+    """Result of a short check before the run (parse, smoke, one of [checks]). A failure leads to a verdict."""
 
     experiment: int
     name: str
@@ -200,7 +185,7 @@ class RunPhaseChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFinished:
-    """A run ended. `seconds` is its clock, `wall_seconds` from process start to score. `steps` is self-reported."""
+    """A run ended. `seconds`: on its clock; `wall_seconds`: from process start to score; `steps`: self-reported."""
 
     run: int
     experiment: int
@@ -221,7 +206,7 @@ class RunFinished:
 
 @dataclass(frozen=True, slots=True)
 class Calibrated:
-    """The baseline is known. `sigma` is the sample standard deviation of `values`."""
+    """The baseline is known. `sigma` is the spread of `values` alone; the session's sigma is in NoiseEstimated."""
 
     metric: float
     sigma: float
@@ -230,7 +215,7 @@ class Calibrated:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoiseEstimated:
-    """What is known of the noise by now: pooled over every repeat, with its interval and degrees of freedom."""
+    """Sigma of one run, pooled over every repeat so far, with its 90% interval and degrees of freedom."""
 
     sigma: float
     low: float
@@ -239,8 +224,8 @@ class NoiseEstimated:
 
 
 @dataclass(frozen=True, slots=True)
-class MendAsked:
-    """The run crashed: the researcher gets the end of its output and may mend the same idea."""
+class RepairAsked:
+    """A run crashed, and the researcher is given the end of its output to repair the change."""
 
     experiment: int
     attempt: int
@@ -249,7 +234,7 @@ class MendAsked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HiddenScored:
-    """A kept experiment's score on the slice that decides nothing. `gap`: how much smaller its gain is there, in σ."""
+    """Score of a kept experiment on the hidden slice. `gap`: by how many sigma its gain is smaller there."""
 
     experiment: int
     metric: float | None
@@ -259,7 +244,7 @@ class HiddenScored:
 
 @dataclass(frozen=True, slots=True)
 class CertificationStarted:
-    """Best against baseline on fresh seeds: `planned` runs of each, from the gain and the noise."""
+    """A comparison of best and baseline on fresh seeds began, with at most `planned` runs of each."""
 
     experiment: int
     planned: int
@@ -268,7 +253,7 @@ class CertificationStarted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certified:
-    """The outcome, with its one-sided p, z and the gain's interval; `file` is the certificate."""
+    """Outcome of a certification: one-sided p, z, the gain with its interval; `file`: path of the certificate."""
 
     experiment: int
     outcome: Literal["certified", "refuted", "undecided"]
@@ -284,7 +269,7 @@ class Certified:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reproduced:
-    """A recorded experiment was run again from its commit, seed and budget."""
+    """A recorded experiment was run again from its commit, with its seed and budget."""
 
     experiment: int
     metric: float | None
@@ -295,7 +280,7 @@ class Reproduced:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rebased:
-    """The best moved while this ran: the change was re-applied on the new best and will run again."""
+    """The best changed while this experiment ran: its change was re-applied on the new best and will run again."""
 
     experiment: int
     parent: int
@@ -306,7 +291,12 @@ class Rebased:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """The verdict. `delta` is the signed change of the metric against the incumbent it was judged by."""
+    """The verdict. `delta`: signed change of the metric against the best (or the parent) that it was compared with.
+
+    `claim` is of a kept experiment: the number it may claim, corrected for selection, and how many runs that is worth.
+    `best_claim` is of a discarded one: the number the best may claim given this result, how many runs that is worth,
+    and how many of the best's results it includes.
+    """
 
     experiment: int
     verdict: Verdict
@@ -314,17 +304,117 @@ class Judged:
     delta: float | None
     reason: str
     commit: str | None = None
-    runs: int = 0  # how many results it rests on
-    claim: float | None = None  # of a kept one: the number it may claim, free of the luck that chose it ...
-    claim_runs: float = 0.0  # ... and how many runs that is worth
-    leader: float | None = None  # of a discarded one: what the best may claim in its light ...
-    leader_runs: float = 0.0  # ... how many runs that is worth ...
-    leader_results: int = 0  # ... and how many of the best's results it holds
+    runs: int = 0  # number of results behind the verdict
+    claim: float | None = None
+    claim_runs: float = 0.0
+    best_claim: float | None = None
+    best_claim_runs: float = 0.0
+    best_claim_results: int = 0
+
+
+# What a person's requests cause: approvals, guidance, and changes of a running session.
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalRequested:
+    experiment: int
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalGiven:
+    experiment: int
+    approved: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalModeChanged:
+    """Whether each proposal waits for a person before it runs."""
+
+    on: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuidanceQueued:
+    """Guidance for the researcher. `idea`: to be tried as an experiment of its own."""
+
+    guidance: int
+    text: str
+    standing: bool = False
+    idea: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GuidanceEdited:
+    guidance: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class GuidanceTaken:
+    guidance: int
+    experiment: int
+
+
+@dataclass(frozen=True, slots=True)
+class GuidanceWithdrawn:
+    guidance: int
+
+
+@dataclass(frozen=True, slots=True)
+class BaseChanged:
+    """Parent of the next proposals, kept or not. None: the best."""
+
+    experiment: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PinChanged:
+    """A pinned experiment is never a parent and never the best."""
+
+    experiment: int
+    pinned: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BranchHeld:
+    """The session's branch stays behind the best while the user has it checked out."""
+
+    words: str  # where it is checked out, and the hint; "" once it is at the best again
+
+
+@dataclass(frozen=True, slots=True)
+class ResearcherChanged:
+    """Researcher from the next experiment on."""
+
+    researcher: str
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetChanged:
+    """Budget of the session from now on: `hours`, `experiments`, `usd`; None: no limit."""
+
+    budget: Mapping[str, float | int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class SlotsChanged:
+    slots: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramChanged:
+    """program.md was edited while the session ran. `refused`: why the old one is still in force; "" when it is not."""
+
+    diff: str
+    program: str
+    refused: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """Something a person should know that changes no state: a warning, a refusal, a disk filling up."""
+    """A message for the person that changes no state: a warning, a refusal, a disk filling up."""
 
     level: Literal["info", "warning", "error"]
     text: str
@@ -334,7 +424,7 @@ class Noted:
 Body = (
     SessionStarted | EngineStarted | EngineStopped | Recovered | StateChanged | Preparing | ExperimentStarted
     | ResearcherWaiting | ProposalRefused | Proposed | Spent | Committed | Checked | RunStarted | RunPhaseChanged
-    | RunFinished | Calibrated | NoiseEstimated | MendAsked | HiddenScored | CertificationStarted | Certified
+    | RunFinished | Calibrated | NoiseEstimated | RepairAsked | HiddenScored | CertificationStarted | Certified
     | Reproduced | Rebased | Judged | ApprovalGiven | ApprovalModeChanged | ApprovalRequested | BaseChanged
     | BudgetChanged | GuidanceEdited | GuidanceQueued | GuidanceTaken | GuidanceWithdrawn | PinChanged
     | ProgramChanged | ResearcherChanged | SlotsChanged | BranchHeld | Noted
@@ -343,7 +433,7 @@ Body = (
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One fact with its place in the log. `time` is Unix seconds."""
+    """One fact with its number in the log. `time`: Unix seconds."""
 
     seq: int
     time: float

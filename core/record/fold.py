@@ -1,7 +1,6 @@
-"""The fold: how each event changes the State. Deterministic, no I/O.
+"""Fold of events into the State: deterministic, no I/O.
 
-`fold` owns the State it is given and returns it changed; the experiments and runs inside are frozen and replaced, so a
-reader may hold on to one.
+`fold` changes the State it is given; the experiments and runs inside are frozen and replaced, so a reader may keep one.
 """
 
 from __future__ import annotations
@@ -11,22 +10,11 @@ from typing import Any
 
 from core.record import events as e
 from core.record.events import Event
-from core.record.state import (
-    BASELINE,
-    NOTES_KEPT,
-    Baseline,
-    EngineInfo,
-    Experiment,
-    Guidance,
-    NoiseLevel,
-    Note,
-    Run,
-    State,
-)
+from core.record.state import BASELINE, MAX_NOTES, Baseline, EngineInfo, Experiment, Guidance, Note, Run, State
 
 
 def fold(state: State, event: Event) -> State:
-    """Apply one event. Events already applied (by number) are ignored, so a tail may overlap its prefix."""
+    """Apply one event. An event already applied (by its number) is ignored, so a tail may overlap its prefix."""
     if event.seq <= state.seq:
         return state
     state.seq, state.time = event.seq, event.time
@@ -34,14 +22,9 @@ def fold(state: State, event: Event) -> State:
     return state
 
 
-def _put(state: State, experiment: Experiment) -> None:
-    state.experiments[experiment.number] = experiment
-
-
 def _change(state: State, number: int, **changes: object) -> Experiment:
-    experiment = replace(state.experiments[number], **changes)  # type: ignore[arg-type]
-    _put(state, experiment)
-    return experiment
+    state.experiments[number] = replace(state.experiments[number], **changes)  # type: ignore[arg-type]
+    return state.experiments[number]
 
 
 def _session_started(state: State, b: e.SessionStarted, time: float) -> None:
@@ -51,26 +34,20 @@ def _session_started(state: State, b: e.SessionStarted, time: float) -> None:
 
 def _engine_started(state: State, b: e.EngineStarted, time: float) -> None:
     if state.engine_open and state.engine:
-        # The last engine died without a word: it is credited up to the last thing it said.
-        state.engine_seconds += max(0.0, state_last_word(state) - state.engine.started)
+        # The last engine was killed: its time counts up to the last thing known of it.
+        state.engine_seconds += max(0.0, _last_known_time(state) - state.engine.started)
     state.engine = EngineInfo(
-        pid=b.pid,
-        boot_id=b.boot_id,
-        researcher=b.researcher,
-        model=b.model,
-        slots=b.slots,
-        sandbox=b.sandbox,
-        sandbox_note=b.sandbox_note,
-        device=b.device,
-        started=time,
-    )
+        pid=b.pid, boot_id=b.boot_id, researcher=b.researcher, model=b.model, slots=b.slots,
+        sandbox=b.sandbox, sandbox_note=b.sandbox_note, device=b.device, started=time,
+    )  # fmt: skip
     state.engine_open, state.state, state.reason = True, "starting", ""
 
 
-def state_last_word(state: State) -> float:
-    """Time of the newest thing known to have happened under the engine that is recorded as open."""
-    times = [x.ended or x.started for x in list(state.experiments.values())[-4:]]
-    times += [r.started + r.wall_seconds for x in list(state.experiments.values())[-4:] for r in x.runs]
+def _last_known_time(state: State) -> float:
+    """Time of the newest fact known under the engine that is recorded as open."""
+    newest = list(state.experiments.values())[-4:]
+    times = [x.ended or x.started for x in newest]
+    times += [r.started + r.wall_seconds for x in newest for r in x.runs]
     return max([state.engine.started if state.engine else 0.0, *times])
 
 
@@ -84,7 +61,7 @@ def _engine_stopped(state: State, b: e.EngineStopped, time: float) -> None:
 
 def _recovered(state: State, b: e.Recovered, time: float) -> None:
     for action in b.actions:
-        _note(state, Note(time=time, level="info", text=action))
+        _note(state, time, "info", action)
 
 
 def _state_changed(state: State, b: e.StateChanged, time: float) -> None:
@@ -98,25 +75,17 @@ def _preparing(state: State, b: e.Preparing, time: float) -> None:
 
 
 def _experiment_started(state: State, b: e.ExperimentStarted, time: float) -> None:
-    if b.experiment in state.live:  # begun by an engine that died while thinking: what it cost stays counted
+    if b.experiment in state.live:  # begun by an engine that died while thinking: its cost stays counted
         changes = {"parent": b.parent, "parent_commit": b.parent_commit, "researcher": b.researcher, "model": b.model}
         _change(state, b.experiment, phase="thinking", reason="", forked=b.forked, **changes)
         return
-    phase = "running" if b.experiment == BASELINE else "thinking"
-    hypothesis = "the unchanged code" if b.experiment == BASELINE else ""
-    x = Experiment(
-        number=b.experiment,
-        parent=b.parent,
-        parent_commit=b.parent_commit,
-        researcher=b.researcher,
-        model=b.model,
-        started=time,
-        phase=phase,
-        hypothesis=hypothesis,
-    )
-    _put(state, replace(x, forked=b.forked))
-    if b.experiment not in state.live:
-        state.live = (*state.live, b.experiment)
+    baseline = b.experiment == BASELINE
+    state.experiments[b.experiment] = Experiment(
+        number=b.experiment, parent=b.parent, parent_commit=b.parent_commit, researcher=b.researcher, model=b.model,
+        started=time, phase="running" if baseline else "thinking", hypothesis="the unchanged code" if baseline else "",
+        forked=b.forked,
+    )  # fmt: skip
+    state.live = (*state.live, b.experiment)
 
 
 def _waiting(state: State, b: e.ResearcherWaiting, time: float) -> None:
@@ -176,15 +145,9 @@ def _approval_given(state: State, b: e.ApprovalGiven, time: float) -> None:
 
 def _run_started(state: State, b: e.RunStarted, time: float) -> None:
     run = Run(
-        run=b.run,
-        experiment=b.experiment,
-        kind=b.kind,
-        slot=b.slot,
-        seed=b.seed,
-        commit=b.commit,
-        budget=b.budget,
+        run=b.run, experiment=b.experiment, kind=b.kind, slot=b.slot, seed=b.seed, commit=b.commit, budget=b.budget,
         started=time,
-    )
+    )  # fmt: skip
     changes: dict[str, object] = {"phase": "running"} if b.experiment in state.live else {}
     _change(state, b.experiment, runs=(*state.experiments[b.experiment].runs, run), **changes)
     state.running[b.run] = b.experiment
@@ -217,7 +180,7 @@ def _run_finished(state: State, b: e.RunFinished, time: float) -> None:
         others = any(r.phase is not None for r in x.runs)
         _change(state, b.experiment, phase="running" if others or b.experiment == BASELINE else "queued")
     elif x.values and b.metric is not None:
-        # A repeat of the leader or of the baseline: from here on its number is that of the runs it was not chosen on.
+        # A repeat of the best or of the baseline: its number is pooled from the results that it was not chosen on.
         number = x.sample.number
         _change(state, b.experiment, metric=number)
         if b.experiment == state.best:
@@ -236,40 +199,30 @@ def _calibrated(state: State, b: e.Calibrated, time: float) -> None:
 
 
 def _noise_estimated(state: State, b: e.NoiseEstimated, time: float) -> None:
-    state.noise = NoiseLevel(sigma=b.sigma, low=b.low, high=b.high, df=b.df)
+    state.noise = b
 
 
-def _mend_asked(state: State, b: e.MendAsked, time: float) -> None:
-    _change(state, b.experiment, phase="thinking", commit=None, mends=b.attempt, reason=b.reason)
+def _repair_asked(state: State, b: e.RepairAsked, time: float) -> None:
+    _change(state, b.experiment, phase="thinking", commit=None, repairs=b.attempt, reason=b.reason)
 
 
 def _hidden_scored(state: State, b: e.HiddenScored, time: float) -> None:
     _change(state, b.experiment, hidden=b.metric, hidden_gap=b.gap)
     if b.warning:
-        _note(state, Note(time=time, level="warning", text=b.warning, experiment=b.experiment))
+        _note(state, time, "warning", b.warning, b.experiment)
 
 
 def _certification_started(state: State, b: e.CertificationStarted, time: float) -> None:
-    _note(
-        state,
-        Note(
-            time=time,
-            level="info",
-            text=f"certifying #{b.experiment}: {b.planned} runs of each planned",
-            experiment=b.experiment,
-        ),
-    )
+    _note(state, time, "info", f"certifying #{b.experiment}: {b.planned} runs of each planned", b.experiment)
 
 
 def _certified(state: State, b: e.Certified, time: float) -> None:
     _change(state, b.experiment, certified=b.outcome)
-    _note(
-        state, Note(time=time, level="info", text=f"#{b.experiment} {b.outcome}: {b.reason}", experiment=b.experiment)
-    )
+    _note(state, time, "info", f"#{b.experiment} {b.outcome}: {b.reason}", b.experiment)
 
 
 def _reproduced(state: State, b: e.Reproduced, time: float) -> None:
-    _note(state, Note(time=time, level="info" if b.within_noise else "warning", text=b.reason, experiment=b.experiment))
+    _note(state, time, "info" if b.within_noise else "warning", b.reason, b.experiment)
 
 
 def _rebased(state: State, b: e.Rebased, time: float) -> None:
@@ -289,7 +242,7 @@ def _judged(state: State, b: e.Judged, time: float) -> None:
     if old.verdict:
         state.verdicts[old.verdict] -= 1
     state.verdicts[b.verdict] = state.verdicts.get(b.verdict, 0) + 1
-    if b.verdict == "provisional":  # not its last word: it is repeated
+    if b.verdict == "provisional":  # not final: it is repeated
         _change(state, b.experiment, phase="queued")
         return
     state.live = tuple(n for n in state.live if n != b.experiment)
@@ -300,9 +253,9 @@ def _judged(state: State, b: e.Judged, time: float) -> None:
         state.best, state.best_metric = b.experiment, b.metric
         state.best_commit = b.commit or old.commit
         if old.forked and old.parent == state.base:
-            state.base = None  # the fork leads: the best and what it builds on are one again
-    if b.leader is not None:  # what comes after a leader corrects what it may claim
-        held = {"claim": b.leader, "claim_runs": b.leader_runs, "claim_results": b.leader_results}
+            state.base = None  # the fork is the best, which proposals build on anyway
+    if b.best_claim is not None:  # a candidate after the best corrects what the best may claim
+        held = {"claim": b.best_claim, "claim_runs": b.best_claim_runs, "claim_results": b.best_claim_results}
         number = _change(state, state.best, **held).sample.number
         _change(state, state.best, metric=number)
         state.best_metric = number
@@ -314,14 +267,12 @@ def _guidance_queued(state: State, b: e.GuidanceQueued, time: float) -> None:
 
 
 def _guidance_edited(state: State, b: e.GuidanceEdited, time: float) -> None:
-    old = state.guidance.get(b.guidance)
-    if old:
+    if old := state.guidance.get(b.guidance):
         state.guidance[b.guidance] = replace(old, text=b.text)
 
 
 def _guidance_taken(state: State, b: e.GuidanceTaken, time: float) -> None:
-    old = state.guidance.get(b.guidance)
-    if old:
+    if old := state.guidance.get(b.guidance):
         state.guidance[b.guidance] = replace(old, taken_by=b.experiment)
 
 
@@ -338,20 +289,20 @@ def _base_changed(state: State, b: e.BaseChanged, time: float) -> None:
 
 
 def _pin_changed(state: State, b: e.PinChanged, time: float) -> None:
-    """A pinned one does not lead: the best is the best of the others, and what is unpinned may lead again."""
+    """The best is chosen among the experiments that are not pinned; an unpinned one may be the best again."""
     state.pinned = state.pinned | {b.experiment} if b.pinned else state.pinned - {b.experiment}
     if state.base in state.pinned:
         state.base = None
-    leader, metric = state.experiments.get(state.best), state.best_metric
+    best, metric = state.experiments.get(state.best), state.best_metric
     if b.pinned and b.experiment == state.best:
-        leader, metric = state.experiments.get(BASELINE), state.baseline.metric if state.baseline else None
+        best, metric = state.experiments.get(BASELINE), state.baseline.metric if state.baseline else None
     for x in state.experiments.values():
-        leads = x.verdict == "kept" and x.metric is not None and x.number not in state.pinned
-        if leads and (metric is None or state.metric.gain(metric, x.metric or 0.0) > 0):
-            leader, metric = x, x.metric
-    if leader is not None and leader.number != state.best:
-        state.best, state.best_metric, state.stood = leader.number, metric, 0
-        state.best_commit = leader.commit or (state.session.commit if state.session else None)
+        eligible = x.verdict == "kept" and x.metric is not None and x.number not in state.pinned
+        if eligible and (metric is None or state.metric.gain(metric, x.metric or 0.0) > 0):
+            best, metric = x, x.metric
+    if best is not None and best.number != state.best:
+        state.best, state.best_metric, state.stood = best.number, metric, 0
+        state.best_commit = best.commit or (state.session.commit if state.session else None)
 
 
 def _researcher_changed(state: State, b: e.ResearcherChanged, time: float) -> None:
@@ -371,7 +322,7 @@ def _slots_changed(state: State, b: e.SlotsChanged, time: float) -> None:
 
 def _program_changed(state: State, b: e.ProgramChanged, time: float) -> None:
     if b.refused:
-        _note(state, Note(time=time, level="warning", text=f"the edited program.md is not in force: {b.refused}"))
+        _note(state, time, "warning", f"the edited program.md is not in force: {b.refused}")
     elif state.session:
         state.session = replace(state.session, program=b.program)
         state.program_changes += 1
@@ -380,15 +331,16 @@ def _program_changed(state: State, b: e.ProgramChanged, time: float) -> None:
 def _branch_held(state: State, b: e.BranchHeld, time: float) -> None:
     state.branch_held = b.words
     if b.words:
-        _note(state, Note(time=time, level="warning", text=b.words))
+        _note(state, time, "warning", b.words)
 
 
 def _noted(state: State, b: e.Noted, time: float) -> None:
-    _note(state, Note(time=time, level=b.level, text=b.text, experiment=b.experiment))
+    _note(state, time, b.level, b.text, b.experiment)
 
 
-def _note(state: State, note: Note) -> None:
-    state.notes = (*state.notes[-(NOTES_KEPT - 1) :], note)
+def _note(state: State, time: float, level: str, text: str, experiment: int | None = None) -> None:
+    note = Note(time=time, level=level, text=text, experiment=experiment)
+    state.notes = (*state.notes[-(MAX_NOTES - 1) :], note)
 
 
 _HANDLERS: dict[type, Any] = {
@@ -412,7 +364,7 @@ _HANDLERS: dict[type, Any] = {
     e.RunFinished: _run_finished,
     e.Calibrated: _calibrated,
     e.NoiseEstimated: _noise_estimated,
-    e.MendAsked: _mend_asked,
+    e.RepairAsked: _repair_asked,
     e.HiddenScored: _hidden_scored,
     e.CertificationStarted: _certification_started,
     e.Certified: _certified,

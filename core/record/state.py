@@ -1,7 +1,7 @@
-"""State: what a session is, folded from its events by `core.record.fold`.
+"""State of a session, folded from its events by `core.record.fold`.
 
 The same events give the same State on disk, in the engine and on every screen. Long texts (diff, rationale, end of
-log) stay in the events.
+a run's output) stay in the events.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from typing import Any
 
 from core.record import events as e
 from core.record.events import SessionState, Verdict
-from core.record.evidence import Claim, Prior, Sample
 from core.record.metric import Metric
 from core.record.proposal import KINDS, kind_of
+from core.record.sample import Claim, Prior, Sample
 
-BASELINE = 0  # the experiment number of the unchanged code
-HUMAN = "human"  # the researcher of a person's own experiments
+BASELINE = 0  # experiment number of the unchanged code
+HUMAN = "human"  # researcher of a person's own experiments
+MAX_NOTES = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +48,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experiment:
-    """One hypothesis, its change, its runs and its verdict. `phase` is a word for the screen until a verdict falls."""
+    """One hypothesis, its change, its runs and its verdict. `phase` is for the screen, until there is a verdict."""
 
     number: int
     parent: int
@@ -71,16 +72,16 @@ class Experiment:
     reason: str = ""
     refusals: int = 0
     rebased: int = 0
-    forked: bool = False  # built on what a person chose; judged against the best all the same
-    mends: int = 0
-    chosen_on: int = 0  # how many of its results made it lead; the later ones are free of that luck
-    claim: float | None = None  # what it may claim, how many runs that is worth, and how many of its results it holds
+    forked: bool = False  # built on the parent that a person chose; still judged against the best
+    repairs: int = 0  # proposals after a crash of its run
+    chosen_on: int = 0  # how many of its results it was kept on; the later ones have no selection bias
+    claim: float | None = None  # number it may claim, its worth in runs, and how many of its results it includes
     claim_runs: float = 0.0
     claim_results: int = 0
     lines: int = 0  # change in lines of code against the parent
-    hidden: float | None = None  # the metric on the hidden slice, which decides nothing
+    hidden: float | None = None  # the metric on the hidden slice
     hidden_gap: float | None = None
-    certified: str = ""  # certified, refuted or undecided, once asked
+    certified: str = ""  # certified, refuted or undecided, once tested
     ended: float | None = None
     usd: float = 0.0
     usd_unknown: bool = False
@@ -91,7 +92,7 @@ class Experiment:
     extra: dict[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:  # a log of before, with `optimiser`, counts together with those of today
+        if self.kind not in KINDS:  # an older log may have `optimiser`
             object.__setattr__(self, "kind", kind_of(self.kind) or self.kind)
 
     @property
@@ -100,7 +101,7 @@ class Experiment:
 
     @property
     def values(self) -> tuple[float, ...]:
-        """The results that count for its present commit: all of them, pooled, never the best of them."""
+        """The results that count for its present commit: all of them."""
         kinds = ("baseline", "candidate", "repeat")
         return tuple(
             r.metric for r in self.runs if r.metric is not None and r.kind in kinds and r.commit == self.commit
@@ -108,13 +109,13 @@ class Experiment:
 
     @property
     def sample(self) -> Sample:
-        """Those results as the decision rule takes them. Raises ValueError without any."""
+        """Those results for the decision rule. Raises ValueError without any."""
         claim = None if self.claim is None else Claim(self.claim, self.claim_runs, self.claim_results)
         return Sample(self.values, self.chosen_on, claim)
 
     @property
     def has_result(self) -> bool:
-        """Whether the last run of its present commit ended with something to judge."""
+        """Whether the last run of its present commit ended, and can be judged."""
         runs = [r for r in self.runs if r.commit == self.commit]
         return bool(runs) and runs[-1].phase is None and runs[-1].ended not in (None, "abandoned")
 
@@ -131,21 +132,8 @@ class Baseline:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NoiseLevel:
-    """σ with its interval and degrees of freedom, pooled over every repeat so far."""
-
-    sigma: float
-    low: float
-    high: float
-    df: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Guidance:
-    """Words from the person. Taken guidance that is `standing` stays in force until withdrawn.
-
-    An `idea` is to be tried as an experiment of its own.
-    """
+    """Guidance from the person. `standing`: in force until withdrawn; `idea`: to be tried as its own experiment."""
 
     id: int
     text: str
@@ -176,12 +164,9 @@ class EngineInfo:
     started: float
 
 
-NOTES_KEPT = 100
-
-
 @dataclass(slots=True, kw_only=True)
 class State:
-    """Everything a screen, a prompt or the loop may ask about a session. Times are Unix seconds."""
+    """A session as screens, prompts and the loop read it. Times are Unix seconds."""
 
     seq: int = 0
     time: float = 0.0
@@ -190,22 +175,22 @@ class State:
     state: SessionState = "starting"
     reason: str = ""
     preparing: str = ""
-    stop_at: int | None = None  # a person wants it to stop once so many experiments have their last word
-    engine: EngineInfo | None = None  # the engine that last held the session; alive or not is asked of its lock
+    stop_at: int | None = None  # stop at so many experiments with a final verdict
+    engine: EngineInfo | None = None  # that last held the session; whether it is alive, its lock says
     engine_seconds: float = 0.0  # of engines that ended
     engine_open: bool = False  # started, and no stop was logged
     baseline: Baseline | None = None
-    noise: NoiseLevel | None = None
+    noise: e.NoiseEstimated | None = None
     best: int = BASELINE
     best_metric: float | None = None
     best_commit: str | None = None
-    stood: int = 0  # candidates with a result that the best has stood against
+    stood: int = 0  # candidates with a result since the best was kept
     experiments: dict[int, Experiment] = field(default_factory=dict)
     guidance: dict[int, Guidance] = field(default_factory=dict)
     approvals: tuple[int, ...] = ()
     approve: bool = False  # each proposal waits for a person
-    base: int | None = None  # what proposals build on by a person's choice; None: on the best
-    pinned: frozenset[int] = frozenset()  # never built on
+    base: int | None = None  # parent of proposals by a person's choice; None: the best
+    pinned: frozenset[int] = frozenset()  # never a parent, never the best
     branch_held: str = ""  # why the session's branch is not at the best
     program_changes: int = 0
     notes: tuple[Note, ...] = ()
@@ -230,7 +215,7 @@ class State:
 
     @property
     def researcher(self) -> str:
-        """Who proposes; "" before an engine has said."""
+        """Name of the researcher; "" before an engine has started."""
         return self.engine.researcher if self.engine else ""
 
     @property
@@ -243,12 +228,12 @@ class State:
 
     @property
     def program(self) -> str:
-        """program.md as it holds now."""
+        """Text of the program.md in force."""
         return self.session.program if self.session else ""
 
     @property
     def budget(self) -> Mapping[str, float | int | None]:
-        """What the session may spend as it holds now: `hours`, `experiments`, `usd`; None is no limit."""
+        """Budget in force: `hours`, `experiments`, `usd`; None: no limit."""
         return self.session.budget if self.session else {}
 
     @property
@@ -258,16 +243,14 @@ class State:
 
     @property
     def sigma(self) -> float | None:
-        """The noise as known by now; the baseline's own spread until repeats refine it."""
-        if self.noise is not None:
-            return self.noise.sigma
-        return self.baseline.sigma if self.baseline else None
+        """Sigma of one run, pooled over every repeat so far; None before the baseline is known."""
+        return self.noise.sigma if self.noise else None
 
     @property
     def prior(self) -> Prior | None:
-        """What an earlier session knew of the noise."""
-        known = self.session is not None and self.session.prior_df > 0
-        return Prior(self.session.prior_sigma, self.session.prior_df) if self.session and known else None
+        """Prior of sigma from an earlier session."""
+        session = self.session
+        return Prior(session.prior_sigma, session.prior_df) if session and session.prior_df > 0 else None
 
     @property
     def next_experiment(self) -> int:
@@ -275,16 +258,16 @@ class State:
 
     @property
     def judged(self) -> int:
-        """Experiments with their last word."""
+        """Number of experiments with a final verdict."""
         return sum(n for verdict, n in self.verdicts.items() if verdict != "provisional")
 
     @property
     def total(self) -> int:
-        """Experiments begun, the baseline not counted."""
+        """Number of experiments begun, without the baseline."""
         return len(self.experiments) - (BASELINE in self.experiments)
 
     def seconds(self, now: float) -> float:
-        """Time an engine has held this session, up to `now` if one still does."""
+        """Seconds that engines held this session, up to `now` if one still does."""
         running = max(0.0, now - self.engine.started) if self.engine and self.engine_open else 0.0
         return self.engine_seconds + running
 
@@ -294,15 +277,14 @@ class State:
         ]
 
     def in_force(self) -> list[Guidance]:
-        """What the next proposal must heed: guidance that is queued or standing, and the oldest idea not tried yet.
+        """Guidance for the next proposal: queued or standing, and the oldest idea that no experiment has taken.
 
         Ideas go one at a time: each is an experiment of its own.
         """
-        heard = [g for g in self.guidance.values() if g.taken_by is None or g.standing]
-        first = next((g.id for g in heard if g.idea), None)
-        return [g for g in heard if not g.idea or g.id == first]
+        idea = next((g for g in self.guidance.values() if g.idea and g.taken_by is None), None)
+        return [g for g in self.guidance.values() if g is idea or (not g.idea and (g.taken_by is None or g.standing))]
 
 
 def who(experiment: int) -> str:
-    """An experiment as sentences name it."""
+    """Name of an experiment within a sentence."""
     return "the baseline" if experiment == BASELINE else f"#{experiment}"

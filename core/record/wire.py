@@ -1,7 +1,7 @@
 """Events, commands and messages as JSON, for disk and socket alike.
 
-A value is written as its class's snake-case name under "type" with its fields beside it. Decoding refuses what it
-does not know with ValueError: a newer engine and an older client must not guess.
+A value is written with its class's snake-case name under "type" and its fields beside it; the names that differ from
+those in the code are in two tables below. Decoding an unknown type raises ValueError.
 """
 
 from __future__ import annotations
@@ -18,13 +18,22 @@ from typing import Any
 from core.record import commands, events
 from core.record.events import Event
 from core.record.pulse import Pulse
+from core.record.state import Experiment
 
 PROTOCOL = 2
+# Names on disk and socket that differ from those in the code: of types, and of a type's fields.
+_TYPE_NAMES: Mapping[type, str] = {events.RepairAsked: "mend_asked"}
+_FIELD_NAMES: Mapping[type, Mapping[str, str]] = {
+    events.Judged: {
+        "best_claim": "leader", "best_claim_runs": "leader_runs", "best_claim_results": "leader_results",
+    },
+    Experiment: {"repairs": "mends"},
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """Client to engine, first: the last event the client has seen."""
+    """First message of a client. `since`: number of the last event that it has."""
 
     protocol: int
     since: int
@@ -46,14 +55,14 @@ class CaughtUp:
 
 @dataclass(frozen=True, slots=True)
 class Resync:
-    """The client fell behind its outbox: read the log from `since` and go on."""
+    """The client was too slow for its queue: it reads the log from event `since` on."""
 
     since: int
 
 
 @dataclass(frozen=True, slots=True)
 class Goodbye:
-    """The engine ends; `reason` says why."""
+    """The engine ends, for `reason`."""
 
     reason: str
 
@@ -73,27 +82,31 @@ class Response:
 Message = Hello | Welcome | CaughtUp | Resync | Goodbye | Request | Response | Event | Pulse
 
 
-def _snake(name: str) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
+@cache
+def type_name(cls: type) -> str:
+    """Name of a type on disk and socket: `RunStarted` is `run_started`."""
+    return _TYPE_NAMES.get(cls) or re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
 
 
-def type_name(value: object) -> str:
-    """The word under which a value is written: `RunStarted` is `run_started`."""
-    return _snake(type(value).__name__)
+@cache
+def _names(cls: type) -> tuple[tuple[str, str], ...]:
+    """Per field of `cls`: its name in the code, and on disk and socket."""
+    renamed = _FIELD_NAMES.get(cls, {})
+    return tuple((f.name, renamed.get(f.name, f.name)) for f in fields(cls))
 
 
-_BODIES: dict[str, type] = {_snake(c.__name__): c for c in typing.get_args(events.Body)}
-_COMMANDS: dict[str, type] = {_snake(c.__name__): c for c in typing.get_args(commands.Command)}
-_MESSAGES: dict[str, type] = {_snake(c.__name__): c for c in typing.get_args(Message) if c is not Event}
+_BODIES: dict[str, type] = {type_name(c): c for c in typing.get_args(events.Body)}
+_COMMANDS: dict[str, type] = {type_name(c): c for c in typing.get_args(commands.Command)}
+_MESSAGES: dict[str, type] = {type_name(c): c for c in typing.get_args(Message) if c is not Event}
+_TAGGED: frozenset[type] = frozenset([*_BODIES.values(), *_COMMANDS.values(), *_MESSAGES.values()])
 
 
 def to_plain(value: Any) -> Any:
-    """Dataclasses, tuples and mappings as what `json` takes. A union member carries its type."""
+    """Dataclasses, tuples and mappings as `json` takes them. A member of a union carries its type."""
     if is_dataclass(value) and not isinstance(value, type):
-        plain = {f.name: to_plain(getattr(value, f.name)) for f in fields(value)}
-        if type(value) in _TAGGED:
-            return {"type": type_name(value), **plain}
-        return plain
+        cls = type(value)
+        plain = {written: to_plain(getattr(value, name)) for name, written in _names(cls)}
+        return {"type": type_name(cls), **plain} if cls in _TAGGED else plain
     if isinstance(value, Mapping):
         return {str(k): to_plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -103,36 +116,31 @@ def to_plain(value: Any) -> Any:
     return value
 
 
-_TAGGED: frozenset[type] = frozenset([*_BODIES.values(), *_COMMANDS.values(), *_MESSAGES.values()])
-
-
 Converter = Callable[[Any], Any]
 
 
 @cache
-def _shape(cls: type) -> tuple[tuple[str, Converter | None, bool], ...]:
-    """Per field of `cls`: its name, how its value is built (None: as it is), and whether it may be missing."""
+def _shape(cls: type) -> tuple[tuple[str, str, Converter | None, bool], ...]:
+    """Per field of `cls`: its two names, how its value is built (None: as it is), and whether it may be missing."""
     hints = typing.get_type_hints(cls)
-    return tuple(
-        (f.name, _converter(hints[f.name]), f.default is not MISSING or f.default_factory is not MISSING)
-        for f in fields(cls)
-    )
+    optional = {f.name for f in fields(cls) if f.default is not MISSING or f.default_factory is not MISSING}
+    return tuple((name, written, _converter(hints[name]), name in optional) for name, written in _names(cls))
 
 
 def from_plain(cls: type, plain: Mapping[str, Any]) -> Any:
-    """Build `cls` from plain JSON. Unknown fields are left out (a newer writer added them); a missing one raises."""
+    """Build `cls` from plain JSON. Unknown fields (of a newer writer) are ignored; a missing one raises ValueError."""
     values: dict[str, Any] = {}
-    for name, convert, optional in _shape(cls):
-        if name in plain:
-            value = plain[name]
+    for name, written, convert, optional in _shape(cls):
+        if written in plain:
+            value = plain[written]
             values[name] = value if convert is None or value is None else convert(value)
         elif not optional:
-            raise ValueError(f"{_snake(cls.__name__)} without its field {name!r}")
+            raise ValueError(f"{type_name(cls)} without its field {written!r}")
     return cls(**values)
 
 
 def _converter(hint: Any) -> Converter | None:
-    """How a JSON value becomes what `hint` asks for, worked out once a field: a session holds thousands."""
+    """How a JSON value becomes one of type `hint`; None: as it is. Made once a field: a session has thousands."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is tuple:
         inner = _converter(args[0])
@@ -144,7 +152,7 @@ def _converter(hint: Any) -> Converter | None:
         return lambda value: {key(k): v if of_value is None else of_value(v) for k, v in value.items()}
     if origin in (typing.Union, types.UnionType):
         members = [m for m in args if m is not type(None)]
-        classes = {_snake(m.__name__): m for m in members if isinstance(m, type) and is_dataclass(m)}
+        classes = {type_name(m): m for m in members if isinstance(m, type) and is_dataclass(m)}
         if len(members) == 1:
             return _converter(members[0])
         return (lambda value: decode_tagged(value, classes)) if classes else None
@@ -154,7 +162,7 @@ def _converter(hint: Any) -> Converter | None:
 
 
 def decode_tagged(plain: Mapping[str, Any], known: Mapping[str, type]) -> Any:
-    """Build the class that `plain["type"]` names. Raises ValueError when it is not among `known`."""
+    """Build the class named by `plain["type"]`. Raises ValueError when it is not among `known`."""
     name = plain.get("type")
     cls = known.get(str(name))
     if cls is None:
@@ -167,7 +175,7 @@ def event_to_plain(event: Event) -> dict[str, Any]:
 
 
 def event_from_plain(plain: Mapping[str, Any]) -> Event:
-    """Raises ValueError for an event this version does not know."""
+    """Raises ValueError for an unknown event."""
     return Event(int(plain["seq"]), float(plain["time"]), decode_tagged(plain, _BODIES))
 
 
@@ -184,7 +192,7 @@ def _finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_finite(v) for v in value]
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate would break every reader
+        return value.encode("utf-8", "replace").decode("utf-8")  # readers refuse a lone surrogate
     return value
 
 
@@ -203,7 +211,7 @@ def encode_message(message: Message) -> bytes:
 
 
 def decode_message(line: bytes) -> Message:
-    """Raises ValueError for anything that is not a message of this protocol."""
+    """Raises ValueError for a line that is no message of this protocol."""
     plain = json.loads(line)
     if not isinstance(plain, dict):
         raise ValueError("a message is a JSON object")

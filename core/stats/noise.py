@@ -1,4 +1,4 @@
-"""Sigma: how far runs of the same code scatter, and how well that is known. (docs/decisions.md)"""
+"""Sigma: the noise of one run, estimated from repeats, with its interval (docs/decisions.md)"""
 
 from __future__ import annotations
 
@@ -7,20 +7,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from core.record.evidence import Prior
+from core.record.sample import Prior
 
 NORMAL = NormalDist()
-
-
-COVERAGE = 0.9  # of the interval that `Noise.low` and `Noise.high` enclose
+COVERAGE = 0.9  # of the interval from `Noise.low` to `Noise.high`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Noise:
-    """The standard deviation of a single run, in the metric's unit, with a 90% interval.
+    """Standard deviation of a single run, in the metric's unit, with a 90% interval.
 
-    `df` counts the independent differences it rests on (a prior's weight included); 0 when nothing was ever repeated:
-    sigma is then 0 and `high` infinite. All-equal repeats give exactly 0 with high 0: the metric is deterministic.
+    `df`: degrees of freedom, including those of a prior. Without any repeat df and sigma are 0 and `high` is infinite.
+    Equal repeats give exactly sigma 0 and high 0: the metric is deterministic.
     """
 
     sigma: float
@@ -28,34 +26,29 @@ class Noise:
     low: float
     high: float
 
-    @property
-    def exact(self) -> bool:
-        """Runs of the same code agree to the last digit (or nothing is known of how far they do not)."""
-        return self.sigma == 0
-
     def as_prior(self, most: float = 2.0) -> Prior | None:
-        """For the next session: worth `most` repeats at most, so that a new machine or other code soon shows."""
+        """Prior for the next session, worth at most `most` repeats, so that its own repeats soon outweigh it."""
         return Prior(self.sigma, min(self.df, most)) if self.df > 0 and self.sigma > 0 else None
 
 
 def estimate(groups: Iterable[Sequence[float]], prior: Prior | None = None) -> Noise:
-    """Sigma from `groups` of results, each group being runs of one and the same code.
+    """Sigma from `groups` of results; each group holds runs of the same code.
 
-    The pooled variance within the groups: a group of n runs adds n - 1 degrees of freedom, single runs add none.
-    A prior is pooled in the same way, as `prior.df` more. Results that are not finite are left out.
+    The pooled variance within the groups: a group of n runs has n - 1 degrees of freedom, a single run none. A prior is
+    pooled in the same way with its own. Results that are not finite are left out.
     """
     squares, df = [], 0.0
     for group in groups:
         finite = [v for v in group if math.isfinite(v)]
         if len(finite) < 2:
             continue
-        # From the first value on, so that equal numbers give exactly 0 however their mean rounds.
+        # Differences to the first value: equal results then give exactly 0.
         shifted = [v - finite[0] for v in finite]
         mean = math.fsum(shifted) / len(shifted)
         squares += [(v - mean) ** 2 for v in shifted]
         df += len(finite) - 1
     if prior is not None and df > 0 and not any(squares):
-        prior = None  # repeats that agree to the last digit: this code is deterministic, whatever an earlier one was
+        prior = None  # equal repeats: this code is deterministic
     if prior is not None:
         squares.append(prior.df * prior.sigma**2)
         df += prior.df
@@ -72,7 +65,7 @@ def estimate(groups: Iterable[Sequence[float]], prior: Prior | None = None) -> N
 
 
 def chi_square(p: float, df: float) -> float:
-    """The p-quantile of chi-square with `df` degrees of freedom (exact for 1 and 2, else Wilson-Hilferty, ~1%)."""
+    """p-quantile of chi-square with `df` degrees of freedom (exact for 1 and 2; else Wilson and Hilferty, to 1%)."""
     if df == 1:
         return NORMAL.inv_cdf((1 + p) / 2) ** 2
     if df == 2:
@@ -82,7 +75,7 @@ def chi_square(p: float, df: float) -> float:
 
 
 def to_normal(t: float, df: float) -> float:
-    """The z that is as unlikely as `t` is under Student's t with `df` degrees of freedom (Wallace's formula)."""
+    """The z with the same tail probability as `t` of Student's t with `df` degrees of freedom (Wallace)."""
     if df == math.inf or t == 0:
         return t
     shrink = (8 * df + 1) / (8 * df + 3)
@@ -90,7 +83,7 @@ def to_normal(t: float, df: float) -> float:
 
 
 def from_normal(z: float, df: float) -> float:
-    """The inverse of `to_normal`: how large t must be, sigma being known only from `df` differences."""
+    """The inverse of `to_normal`."""
     if df == math.inf or z == 0:
         return z
     stretched = z * (8 * df + 3) / (8 * df + 1)

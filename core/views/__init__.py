@@ -1,15 +1,15 @@
 """State as tables, series and sentences, for screen, terminal, report and prompt. Pure: no files, no clock."""
 
 from core.text import clean, one_line, plural
-from core.views.chart import Chart, Dot, chart, leaders
+from core.views.chart import Chart, ChartDot, best_steps, chart
 from core.views.costs import Costs, Share, SlotTime, costs
 from core.views.curves import Forecast, difference, forecast, loss_at, speed
-from core.views.lineage import Branch, lineage
+from core.views.lineage import LineageRow, lineage
 from core.views.search import search
 from core.views.signs import SIGNS, role, sign, to_ascii
 from core.views.story import Away, away, in_short, sentence, show
 from core.views.tables import (
-    Row,
+    ExperimentRow,
     baseline_failed,
     busy_share,
     leaderboard,
@@ -24,16 +24,17 @@ from core.views.trust import noise_words, trust_lines
 __all__ = [
     "SIGNS",
     "Away",
-    "Branch",
     "Chart",
+    "ChartDot",
     "Costs",
-    "Dot",
+    "ExperimentRow",
     "Forecast",
-    "Row",
+    "LineageRow",
     "Share",
     "SlotTime",
     "away",
     "baseline_failed",
+    "best_steps",
     "busy_share",
     "chart",
     "clean",
@@ -42,7 +43,6 @@ __all__ = [
     "forecast",
     "in_short",
     "leaderboard",
-    "leaders",
     "lineage",
     "loss_at",
     "noise_words",

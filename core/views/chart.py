@@ -10,7 +10,7 @@ from core.record.state import BASELINE, Experiment, State
 
 
 @dataclass(frozen=True, slots=True)
-class Dot:
+class ChartDot:
     experiment: int
     metric: float
     verdict: str
@@ -24,7 +24,7 @@ class Chart:
 
     name: str
     direction: str
-    dots: tuple[Dot, ...]
+    dots: tuple[ChartDot, ...]
     best: tuple[tuple[int, float], ...]
     failed: tuple[tuple[int, str], ...]
     baseline: float | None
@@ -51,7 +51,7 @@ def chart(state: State) -> Chart:
     """The chart of a State. Non-finite results count as no number."""
     metric = state.metric
     numbers = sorted(n for n, x in state.experiments.items() if n != BASELINE and x.verdict is not None)
-    dots: list[Dot] = []
+    dots: list[ChartDot] = []
     failed: list[tuple[int, str]] = []
     baseline = state.baseline.metric if state.baseline else None
     best = [] if baseline is None else [(BASELINE, baseline)]
@@ -60,8 +60,8 @@ def chart(state: State) -> Chart:
         if x.metric is None or not math.isfinite(x.metric):
             failed.append((number, x.verdict or ""))
             continue
-        dots.append(Dot(number, x.metric, x.verdict or ""))
-    best += leaders(state, (state.experiments[number] for number in numbers))
+        dots.append(ChartDot(number, x.metric, x.verdict or ""))
+    best += best_steps(state, (state.experiments[number] for number in numbers))
     return Chart(
         name=metric.name, direction=metric.direction, dots=tuple(dots), best=tuple(best), failed=tuple(failed),
         baseline=baseline,
@@ -69,7 +69,7 @@ def chart(state: State) -> Chart:
     )  # fmt: skip
 
 
-def leaders(state: State, order: Iterable[Experiment]) -> list[tuple[int, float]]:
+def best_steps(state: State, order: Iterable[Experiment]) -> list[tuple[int, float]]:
     """(experiment, metric) of those kept that beat the baseline and all kept before them in `order`.
 
     That order need not be the one in which they were judged, so that one that led once may be no step. The best is one

@@ -8,7 +8,7 @@ from core.record.state import BASELINE, State
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Branch:
+class LineageRow:
     """One line of the tree. `lanes`: for each column further out, whether its line goes on below this branch.
 
     `first`: it begins a branch, and is drawn with a corner. The trunk, from the baseline to the best, has no lanes
@@ -21,7 +21,7 @@ class Branch:
     trunk: bool
 
 
-def lineage(state: State) -> list[Branch]:
+def lineage(state: State) -> list[LineageRow]:
     """Kept, provisional, pinned and forked experiments and all they were built on, the baseline first.
 
     What was built on a line follows it, one column further in; its heir (on the trunk the next step to the best,
@@ -30,11 +30,11 @@ def lineage(state: State) -> list[Branch]:
     children = _children(state)
     trunk = set(_ancestors(state, state.best if state.best_metric is not None else BASELINE))
     size = _sizes(children)
-    out: list[Branch] = []
+    out: list[LineageRow] = []
     todo: list[tuple[int, tuple[bool, ...], bool]] = [(BASELINE, (), False)]  # a stack: a chain may be thousands long
     while todo:
         number, lanes, first = todo.pop()
-        out.append(Branch(number=number, lanes=lanes, first=first, trunk=number in trunk))
+        out.append(LineageRow(number=number, lanes=lanes, first=first, trunk=number in trunk))
         below = sorted(children.get(number, []))
         heirs = [n for n in below if n in trunk] if number in trunk else below
         heir = max(heirs, key=lambda n: (size[n], n), default=None)

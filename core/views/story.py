@@ -28,11 +28,11 @@ def _who(experiment: int) -> str:
 
 
 def in_short(reason: str) -> str:
-    """The first line of a reason, and its hint (`mend:` in logs of version 0.1); the page shows the other lines."""
+    """The first line of a reason, and its hint (`mend:` in logs of version 0.1)."""
     first, *more = reason.strip().splitlines() or [""]
     first = first.partition("; the nearest lines are")[0].rstrip(": ")
-    hint = next((f"; {line.strip()}" for line in more if line.strip().startswith(("hint: ", "mend: "))), "")
-    return first + hint if first else ""
+    hints = (line.strip()[6:] for line in more if line.strip().startswith(("hint: ", "mend: ")))
+    return first + "".join(f"; hint: {hint}" for hint in list(hints)[:1]) if first else ""
 
 
 def _because(reason: str) -> str:
@@ -148,7 +148,7 @@ _SENTENCES: dict[type, Callable[[Any, Metric], str | None]] = {
     e.RunFinished: _run_finished,
     e.Calibrated: _calibrated,
     e.NoiseEstimated: lambda b, m: f"noise: σ {format_metric(b.sigma)} ({format_metric(b.low)} to {_high(b.high)})",
-    e.MendAsked: lambda b, m: f"#{b.experiment} goes back to be mended ({b.attempt}){_because(b.reason)}",
+    e.RepairAsked: lambda b, m: f"#{b.experiment} goes back to be mended ({b.attempt}){_because(b.reason)}",
     e.HiddenScored: lambda b, m: (
         f"{_who(b.experiment)} on the hidden slice: {format_metric(b.metric)}" + (f"; {b.warning}" if b.warning else "")
     ),

@@ -113,7 +113,7 @@ def _baseline(state: State) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class ExperimentRow:
     """One line of the leaderboard. `word` is the verdict, or the phase of an experiment that has none yet."""
 
     number: int
@@ -134,7 +134,7 @@ class Row:
     is_best: bool
 
 
-def rows(state: State, *, live: bool = True) -> list[Row]:
+def rows(state: State, *, live: bool = True) -> list[ExperimentRow]:
     """The leaderboard, best first: kept, then provisional, then discarded, by metric; then what gave no result.
 
     The baseline is not in it. `live`: experiments without a verdict too, newest first, at the end.
@@ -153,8 +153,8 @@ def rows(state: State, *, live: bool = True) -> list[Row]:
     return found
 
 
-def _row(x: Experiment, best: int) -> Row:
-    return Row(
+def _row(x: Experiment, best: int) -> ExperimentRow:
+    return ExperimentRow(
         number=x.number, word=x.verdict or x.phase, verdict=x.verdict, metric=x.metric, sigma=x.sigma, delta=x.delta,
         hypothesis=x.hypothesis, kind=x.kind, researcher=x.researcher,
         commit=x.commit, parent=x.parent, runs=len(x.runs), seconds=x.run_seconds, usd=x.usd, ended=x.ended,

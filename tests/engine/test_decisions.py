@@ -97,7 +97,7 @@ def test_a_crash_goes_back_to_the_researcher_who_may_mend_it(tmp_path: Path, mon
             state = wait_end(paths)
         told = json.dumps(server.requests[-1])
     assert state.total == 1 and state.experiments[1].verdict == "kept", state.experiments[1].reason
-    assert state.experiments[1].mends == 1
+    assert state.experiments[1].repairs == 1
     assert "undefined_name" in told and "NameError" in told
 
 

@@ -102,6 +102,7 @@ class Session:
 
     def calibrate(self, value: float, sigma: float = 0.01) -> None:
         self.add(e.Calibrated(value, sigma, (value,)))
+        self.add(e.NoiseEstimated(sigma=sigma, low=sigma, high=sigma, df=2.0))
 
     def start(self, number: int, researcher: str) -> None:
         self.add(

@@ -16,11 +16,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.decide_simulation import NAMES, Fixed, Ours, measure
-from core.record.evidence import Claim, Prior, Sample
 from core.record.metric import Metric
+from core.record.sample import Claim, Prior, Sample
 from core.stats import certify
 from core.stats.certify import certificate_test, most_pairs, plan
-from core.stats.decide import EFFECTS, Decision, Policy, believe, judge, refresh_due
+from core.stats.decide import EFFECTS, Decision, Policy, judge, posterior_of, refresh_due
 from core.stats.noise import Noise, estimate, from_normal, to_normal
 
 LOSS = Metric("loss")
@@ -36,10 +36,8 @@ policies = st.builds(
 )
 
 
-def rule(
-    incumbent: tuple[float, ...], candidate: tuple[float, ...], noise: Noise = QUIET, lines_saved: int = 0
-) -> Decision:
-    return judge(LOSS, Sample(incumbent), Sample(candidate), noise, Policy(), lines_saved=lines_saved)
+def rule(best: tuple[float, ...], candidate: tuple[float, ...], noise: Noise = QUIET, lines_saved: int = 0) -> Decision:
+    return judge(LOSS, Sample(best), Sample(candidate), noise, Policy(), lines_saved=lines_saved)
 
 
 # --- the rule ---------------------------------------------------------------------------------------------------
@@ -87,7 +85,7 @@ def test_fewer_lines_tip_an_equal_result() -> None:
 
 def test_a_deterministic_metric_needs_no_repeats() -> None:
     exact = estimate([(2.0, 2.0, 2.0)])
-    assert (exact.sigma, exact.high) == (0.0, 0.0) and exact.exact
+    assert (exact.sigma, exact.high) == (0.0, 0.0)
     assert rule((2.0,) * 3, (1.9999,), exact).verdict == "kept"
     assert rule((2.0,) * 3, (2.0,), exact).verdict == "discarded"
     assert rule((2.0,) * 3, (2.0,), exact, lines_saved=1).verdict == "kept"
@@ -168,39 +166,39 @@ def test_pooled_never_maxed(old: tuple[float, ...], new: tuple[float, ...]) -> N
     assert decision.claim.runs > 0
 
 
-def test_the_leaders_number_takes_in_fresh_runs() -> None:
-    leader = Sample((7.0,), 1, Claim(8.0, 1.0, 1))
-    assert (leader.number, leader.mean, leader.weight, leader.fresh) == (8.0, 7.0, 1.0, ())
-    again = replace(leader, values=(7.0, 9.0))
+def test_the_number_of_the_best_includes_fresh_runs() -> None:
+    best = Sample((7.0,), 1, Claim(8.0, 1.0, 1))
+    assert (best.number, best.mean, best.weight, best.fresh) == (8.0, 7.0, 1.0, ())
+    again = replace(best, values=(7.0, 9.0))
     assert again.number == pytest.approx(8.5) and again.weight == 2.0 and again.fresh == (9.0,)
     assert Sample((1.0, 2.0, 3.0)).number == 2.0 and Sample((1.0, 2.0, 3.0)).weight == 3
 
 
-def test_a_leader_that_stands_long_runs_again() -> None:
-    policy, leader = Policy(refresh=12), Sample((7.0,), 1, Claim(8.0, 1.0, 1))
-    assert not refresh_due(leader, 11, policy) and refresh_due(leader, 12, policy)
-    again = replace(leader, values=(7.0, 9.0))
+def test_a_best_that_stands_long_runs_again() -> None:
+    policy, best = Policy(refresh=12), Sample((7.0,), 1, Claim(8.0, 1.0, 1))
+    assert not refresh_due(best, 11, policy) and refresh_due(best, 12, policy)
+    again = replace(best, values=(7.0, 9.0))
     assert not refresh_due(again, 23, policy) and refresh_due(again, 24, policy)
-    assert not refresh_due(leader, 10**6, replace(policy, refresh=0))
+    assert not refresh_due(best, 10**6, replace(policy, refresh=0))
 
 
-def test_candidates_that_do_nothing_correct_their_leader() -> None:
+def test_candidates_without_effect_correct_the_best() -> None:
     lucky = Sample((7.0,), 1, Claim(8.0, 2.0, 1))
     for value in (9.2, 8.9, 9.4, 9.0):
         decision = judge(LOSS, lucky, Sample((value,)), QUIET, Policy())
-        assert decision.verdict == "discarded" and decision.leader is not None
-        assert lucky.number < decision.leader.number < value and decision.leader.runs > lucky.weight * 0.9
-        lucky = replace(lucky, claim=decision.leader)
+        assert decision.verdict == "discarded" and decision.best_claim is not None
+        assert lucky.number < decision.best_claim.number < value and decision.best_claim.runs > lucky.weight * 0.9
+        lucky = replace(lucky, claim=decision.best_claim)
     assert lucky.number > 8.3 and lucky.weight > 2.5
-    # What a change far off says is that it is bad, not that its leader is.
-    ruin = judge(LOSS, lucky, Sample((60.0,)), QUIET, Policy()).leader
+    # What a change far off says is that it is bad, not that its best is.
+    ruin = judge(LOSS, lucky, Sample((60.0,)), QUIET, Policy()).best_claim
     assert ruin is not None and ruin.number == pytest.approx(lucky.number, abs=1e-6)
-    # The baseline was not chosen for its results, and the kept and the undecided say nothing of a leader.
-    assert judge(LOSS, Sample((8.0, 8.1)), Sample((9.0,)), QUIET, Policy()).leader is None
-    assert judge(LOSS, lucky, Sample((2.0,)), QUIET, Policy()).leader is None
+    # The baseline was not chosen for its results, and the kept and the undecided say nothing of a best.
+    assert judge(LOSS, Sample((8.0, 8.1)), Sample((9.0,)), QUIET, Policy()).best_claim is None
+    assert judge(LOSS, lucky, Sample((2.0,)), QUIET, Policy()).best_claim is None
     # Its own later runs are in it too, once.
     again = replace(lucky, values=(7.0, 9.0))
-    after = judge(LOSS, again, Sample((9.5,)), QUIET, Policy()).leader
+    after = judge(LOSS, again, Sample((9.5,)), QUIET, Policy()).best_claim
     assert after is not None and after.results == 2 and replace(again, claim=after).fresh == ()
 
 
@@ -225,35 +223,35 @@ def test_each_parameter_does_what_it_says() -> None:
 
 
 @given(st.floats(-300, 300), st.floats(0.01, 3), st.floats(0.01, 3), st.floats(-2, 2))
-def test_belief_is_a_law(gain: float, leader: float, own: float, asked: float) -> None:
-    belief = believe(gain, leader, own, asked)
-    assert 0 <= belief.idle <= 1 and belief.variance > 0
-    more = believe(gain + 0.5, leader, own, asked)
-    assert more.level > belief.level and more.idle <= belief.idle + 1e-12
-    assert believe(gain, leader, own, asked + 0.1).idle >= belief.idle
+def test_the_posterior_is_monotonic(gain: float, best: float, own: float, asked: float) -> None:
+    posterior = posterior_of(gain, best, own, asked)
+    assert 0 <= posterior.no_gain <= 1 and posterior.variance > 0
+    more = posterior_of(gain + 0.5, best, own, asked)
+    assert more.level > posterior.level and more.no_gain <= posterior.no_gain + 1e-12
+    assert posterior_of(gain, best, own, asked + 0.1).no_gain >= posterior.no_gain
 
 
-def test_belief_agrees_with_counting() -> None:
+def test_the_posterior_agrees_with_brute_force() -> None:
     """Bayes' rule against brute force: effects drawn, results seen, those near one result kept."""
     dice = random.Random(3)
     found: list[tuple[float, bool]] = []
     while len(found) < 2500:
         _, centre, spread = dice.choices(EFFECTS, [share for share, _, _ in EFFECTS])[0]
         effect = dice.gauss(centre, spread)
-        off = dice.gauss(0, math.sqrt(0.5))  # the leader's truth beyond its number
+        off = dice.gauss(0, math.sqrt(0.5))  # the best's truth beyond its number
         if abs(off + effect + dice.gauss(0, 1) - 1.4) < 0.1:
             found.append((off + effect, effect <= 0))
-    belief = believe(1.4, 0.5, 1.0)
-    assert belief.level == pytest.approx(fmean(level for level, _ in found), abs=0.06)
-    assert belief.idle == pytest.approx(fmean(idle for _, idle in found), abs=0.03)
-    assert belief.variance == pytest.approx(stdev(level for level, _ in found) ** 2, rel=0.12)
-    assert belief.leader > 0 and belief.leader_variance < 0.55  # a good result speaks for its leader too
+    posterior = posterior_of(1.4, 0.5, 1.0)
+    assert posterior.level == pytest.approx(fmean(level for level, _ in found), abs=0.06)
+    assert posterior.no_gain == pytest.approx(fmean(idle for _, idle in found), abs=0.03)
+    assert posterior.variance == pytest.approx(stdev(level for level, _ in found) ** 2, rel=0.12)
+    assert posterior.best_level > 0 and posterior.best_variance < 0.55  # a good result speaks for its best too
 
 
 @given(st.floats(12, 400))
 def test_a_giant_gain_counts_for_itself(gain: float) -> None:
-    """Else the leader's number stays behind its runs, and the next run of the same code is kept as better."""
-    assert gain - 0.6 < believe(gain, 1 / 3, 1.0).level <= gain + 0.01
+    """Else the best's number stays behind its runs, and the next run of the same code is kept as better."""
+    assert gain - 0.6 < posterior_of(gain, 1 / 3, 1.0).level <= gain + 0.01
 
 
 @pytest.mark.slow
@@ -284,7 +282,7 @@ def test_a_prior_counts_while_repeats_are_few() -> None:
     assert few.sigma == pytest.approx(math.sqrt((2 + 16) / 6)) and few.df == 6
     assert many.sigma == pytest.approx(1.0, abs=0.06)
     assert estimate([], prior).sigma == pytest.approx(2.0)
-    assert estimate([(3.0, 3.0)], prior).exact  # deterministic now, whatever was before
+    assert estimate([(3.0, 3.0)], prior).sigma == 0  # deterministic now, whatever was before
     assert estimate([]).as_prior() is None and estimate([(1.0, 1.0)]).as_prior() is None
     assert many.as_prior() == Prior(many.sigma, 2.0)
 
@@ -322,7 +320,7 @@ def test_student_tails_are_right() -> None:
 
 def test_the_plan() -> None:
     assert [plan(gain, 1.0) for gain in (1, 2, 3)] == [20, 5, 3]
-    assert plan(0.2, 0.1) == plan(2, 1) and plan(1, 0) == 2 and plan(0.01, 1) == certify.MOST_PAIRS
+    assert plan(0.2, 0.1) == plan(2, 1) and plan(1, 0) == 2 and plan(0.01, 1) == certify.MAX_PAIRS
     assert plan(1, 1, power=0.9) > plan(1, 1) > plan(1, 1, alpha=0.05)
     with pytest.raises(ValueError, match="no gain"):
         plan(0, 1)

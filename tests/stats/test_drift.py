@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from core.record.state import Experiment, Run, State
-from core.stats.drift import slot_is_off
+from core.stats.drift import speed_change
 
 BASE = Run(
     run=1,
@@ -47,21 +47,21 @@ def state_of(*steps: tuple[str, int], seconds: float = 20.0) -> State:
 
 def test_a_slot_whose_unchanged_code_ran_at_another_speed_is_off() -> None:
     steady = [("cpu0", 1000), ("cpu1", 1010), ("cpu0", 990), ("cpu1", 1005)]
-    assert slot_is_off(state_of(*steady), "cpu0") == slot_is_off(state_of(*steady), "cpu1") == ""
+    assert speed_change(state_of(*steady), "cpu0") == speed_change(state_of(*steady), "cpu1") == ""
     slower = state_of(*steady, ("cpu1", 700))
-    assert "cpu1 ran unchanged code 30% slower" in slot_is_off(slower, "cpu1")
-    assert slot_is_off(slower, "cpu0") == "", "one slot's trouble is not another's"
-    assert "39% faster" in slot_is_off(state_of(*steady, ("cpu0", 1400)), "cpu0")
-    assert slot_is_off(state_of(*steady, ("cpu1", 700), ("cpu1", 1000)), "cpu1") == "", "it has come back"
+    assert "cpu1 ran unchanged code 30% slower" in speed_change(slower, "cpu1")
+    assert speed_change(slower, "cpu0") == "", "one slot's trouble is not another's"
+    assert "39% faster" in speed_change(state_of(*steady, ("cpu0", 1400)), "cpu0")
+    assert speed_change(state_of(*steady, ("cpu1", 700), ("cpu1", 1000)), "cpu1") == "", "it has come back"
 
 
 def test_a_machine_that_always_breathes_is_not_off() -> None:
     restless = [("cpu0", n) for n in (800, 1200, 900, 1100, 1000, 760, 1240, 1150)]
-    assert slot_is_off(state_of(*restless, ("cpu0", 760)), "cpu0") == ""
+    assert speed_change(state_of(*restless, ("cpu0", 760)), "cpu0") == ""
 
 
 def test_nothing_is_said_of_too_little() -> None:
-    assert slot_is_off(State(), "cpu0") == ""
-    assert slot_is_off(state_of(("cpu0", 1000), ("cpu0", 500)), "cpu0") == ""
-    assert slot_is_off(state_of(*[("cpu0", 1000)] * 4, ("cpu0", 500), seconds=2.0), "cpu0") == "", "a short run"
-    assert slot_is_off(state_of(*[("cpu0", 1000)] * 4), "cpu7") == ""
+    assert speed_change(State(), "cpu0") == ""
+    assert speed_change(state_of(("cpu0", 1000), ("cpu0", 500)), "cpu0") == ""
+    assert speed_change(state_of(*[("cpu0", 1000)] * 4, ("cpu0", 500), seconds=2.0), "cpu0") == "", "a short run"
+    assert speed_change(state_of(*[("cpu0", 1000)] * 4), "cpu7") == ""

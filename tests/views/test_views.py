@@ -121,9 +121,9 @@ def test_the_best_leads_its_table_though_what_came_after_corrected_it() -> None:
         delta=7.9,
         reason="no better",
         runs=1,
-        leader=1.999,
-        leader_runs=3.0,
-        leader_results=1,
+        best_claim=1.999,
+        best_claim_runs=3.0,
+        best_claim_results=1,
     )
     fold(state, Event(state.seq + 1, state.time, worse))
     assert state.best_metric == state.experiments[best].metric == 1.999 != earlier

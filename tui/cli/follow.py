@@ -173,7 +173,7 @@ _SAYS: dict[type, Callable[[State, Any], str | None]] = {
     e.Judged: _judged,
     e.Noted: lambda s, b: f"{'' if b.level == 'info' else b.level + ': '}{_words(b.text)}",
     e.Recovered: _plain,
-    e.MendAsked: _plain,
+    e.RepairAsked: _plain,
     e.CertificationStarted: _plain,
     e.Certified: _plain,
     e.Reproduced: _plain,

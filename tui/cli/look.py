@@ -17,7 +17,7 @@ from core.record.state import State
 from core.session.disk import disk_trouble
 from core.session.lock import engine_alive, lock_holder
 from core.session.paths import SessionPaths, list_sessions
-from core.stats.decide import HIDDEN_GAP
+from core.stats.decide import MAX_HIDDEN_GAP
 from tui.cli.output import Output
 from tui.cli.session_names import project_of, session_of
 
@@ -139,8 +139,8 @@ def _best_lines(s: dict[str, Any], metric: Metric, out: Output) -> list[tuple[st
     if trust["noise"] is not None:
         lines.append(("sigma", views.noise_words(trust["noise"])))
     gap, certified = trust["hidden_gap"], trust["certified"]
-    if certified or (gap is not None and gap > HIDDEN_GAP):
-        doubt = f"gains {gap:.1f}σ less on the hidden slice" if gap is not None and gap > HIDDEN_GAP else ""
+    if certified or (gap is not None and gap > MAX_HIDDEN_GAP):
+        doubt = f"gains {gap:.1f}σ less on the hidden slice" if gap is not None and gap > MAX_HIDDEN_GAP else ""
         lines.append(("trust", "; ".join(filter(None, (certified, out.paint(doubt, "warn") if doubt else "")))))
     return lines
 

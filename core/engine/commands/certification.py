@@ -19,7 +19,7 @@ from core.record.errors import CommandRefused
 from core.record.metric import format_metric
 from core.record.state import BASELINE, Experiment, Run
 from core.session.disk import write_json
-from core.stats.certify import Look, certificate_test, most_pairs
+from core.stats.certify import InterimAnalysis, certificate_test, most_pairs
 from core.stats.eligible import certifiable, reproducible
 from core.stats.noise import Noise
 
@@ -70,7 +70,7 @@ class Errands:
         words = f"for a gain of {format_metric(expected)}{size}{own}"
         await self._journal.write(e.CertificationStarted(number, planned, words))
         first, pairs = state.next_run, 0
-        look: Look | None = None
+        look: InterimAnalysis | None = None
         while look is None or look.decision == "continue":
             broken = await self._pair(number, x.commit or "", turned=pairs % 2 == 1)
             if broken:
@@ -104,7 +104,7 @@ class Errands:
         )
         return next((run.reason or "a run gave no number" for run in runs if run.metric is None), "")
 
-    async def _conclude(self, number: int, look: Look, noise: Noise, first: int) -> None:
+    async def _conclude(self, number: int, look: InterimAnalysis, noise: Noise, first: int) -> None:
         file = self._setup.paths.folder / "certificates" / f"{number}.json"
         certificate = await asyncio.to_thread(self._certificate, number, look, noise, first)
         await asyncio.to_thread(write_json, file, certificate)
@@ -126,7 +126,7 @@ class Errands:
     def _runs_of(self, number: int, first: int) -> list[Run]:
         return [r for r in self._journal.state.experiments[number].runs if r.kind == "certify" and r.run >= first]
 
-    def _certificate(self, number: int, look: Look, noise: Noise, first: int) -> dict[str, Any]:
+    def _certificate(self, number: int, look: InterimAnalysis, noise: Noise, first: int) -> dict[str, Any]:
         """All that it takes to judge the claim, and to make it again."""
         state, setup = self._journal.state, self._setup
         x, base = state.experiments[number], state.experiments[BASELINE]

@@ -56,7 +56,8 @@ class Briefing:
         setup, program = self._setup, self._settings.program
         snapshot = _snapshot(self._journal.state)
         files = await asyncio.to_thread(self._gather, snapshot, commit, program.edit, program.read)
-        words = _persons_words(snapshot, experiment)
+        repairs = experiment in snapshot.experiments and snapshot.experiments[experiment].repairs > 0
+        words = [g for g in snapshot.in_force() if not (g.idea and repairs)]  # a repair keeps its own idea
         brief = Brief(
             experiment=experiment,
             parent=parent,
@@ -168,13 +169,13 @@ class Briefing:
     def _feedback(self, experiment: int) -> str:
         """What a researcher is told whose proposal crashed: the reason, the end of the output, and its own change."""
         x = self._journal.state.experiments.get(experiment)
-        if x is None or not x.mends:
+        if x is None or not x.repairs:
             return ""
         tail = "\n".join(self._log_tail_of(experiment).splitlines()[-TAIL_LINES:])
         return (
             f"Your change for this experiment crashed: {x.reason}\n\nThe end of its output:\n{tail}\n\n"
             f"The change was (the files you see are without it):\n{self._diff_of(experiment)}\n"
-            f"Mend it, keeping the idea (attempt {x.mends} of {MENDS})."
+            f"Mend it, keeping the idea (attempt {x.repairs} of {MENDS})."
         )
 
 
@@ -194,14 +195,6 @@ def _snapshot(state: State) -> State:
     snapshot.experiments = dict(state.experiments)
     snapshot.guidance = dict(state.guidance)
     return snapshot
-
-
-def _persons_words(state: State, experiment: int) -> list[Guidance]:
-    """Guidance in force, and the oldest idea in the queue: one experiment tries one idea, and none that is mended."""
-    words = state.in_force()
-    begun = state.experiments.get(experiment)
-    first = next((g for g in words if g.idea and g.taken_by is None and not (begun and begun.mends)), None)
-    return [g for g in words if not g.idea or g is first]
 
 
 def _text(raw: bytes | None) -> str | None:

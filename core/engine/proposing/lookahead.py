@@ -103,7 +103,7 @@ class Ahead:
         """Whether the budget allows `number`; one that is to be mended belongs to an experiment already counted."""
         loop = self._loop
         x = loop.state.experiments.get(number)
-        if x is None or not x.mends:
+        if x is None or not x.repairs:
             ended = loop.settings.researcher.ended(loop.state, number)
             loop.exhausted = loop.exhausted or self._spent() or ended or ""
             return not loop.exhausted
@@ -171,7 +171,7 @@ class Ahead:
         again, self.rethink = self.rethink, False
         if number in self._loop.skipped:
             await self._loop.judge.settle(number, "skipped", "skipped while it was being thought about")
-        elif not again and self._loop.exhausted and not self._loop.state.experiments[number].mends:
+        elif not again and self._loop.exhausted and not self._loop.state.experiments[number].repairs:
             await self._loop.abandon(number, self._loop.exhausted)  # or the session would wait for it for ever
 
     async def _misconfigured(self, error: ResearcherMisconfigured) -> None:

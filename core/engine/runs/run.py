@@ -24,7 +24,7 @@ from core.record import events as e
 from core.record.errors import AutoresearchError, LabError, ScorerFault
 from core.record.pulse import SlotReading
 from core.record.state import BASELINE, Experiment, Run, State
-from core.stats.decide import HIDDEN_GAP
+from core.stats.decide import MAX_HIDDEN_GAP
 
 LITTLE_ROOM = 64 << 20  # bytes free, under which what a run left in its worktree goes at once
 
@@ -363,7 +363,7 @@ def hidden_scored(state: State, x: Experiment, run: Run, score: scorer.Score) ->
         return e.HiddenScored(experiment=x.number, metric=score.metric, gap=None)
     gap = (state.metric.gain(of_base, run.metric) - state.metric.gain(base.hidden, score.metric)) / sigma
     warning = (
-        f"#{x.number} gains {gap:.1f}σ less on the hidden slice than on the visible one" if gap > HIDDEN_GAP else ""
+        f"#{x.number} gains {gap:.1f}σ less on the hidden slice than on the visible one" if gap > MAX_HIDDEN_GAP else ""
     )
     return e.HiddenScored(experiment=x.number, metric=score.metric, gap=gap, warning=warning)
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 from core import views
 from core.record.metric import format_delta, format_metric
 from core.record.state import BASELINE
-from core.views import Branch
+from core.views import LineageRow
 from tui.paint.canvas import Pane
 from tui.paint.cells import Part, brief, fit, left, parts_width, right
 from tui.screens.reading import experiment_text
@@ -51,7 +51,7 @@ class LineageScreen(ListScreen):
     PLACE: ClassVar[str] = "lineage"
 
     def make_panes(self) -> list[Pane]:
-        self._branches: list[Branch] = []
+        self._branches: list[LineageRow] = []
         model = self.model
 
         def of() -> tuple[int, int]:
@@ -103,7 +103,7 @@ class LineageScreen(ListScreen):
         return [*parts, ("  " + fit(title, max(0, width - parts_width(parts) - 2)), look["text" if best else "dim"])]
 
 
-def _lanes(branch: Branch, wall: str, tee: str, rule: str, corner: str) -> str:
+def _lanes(branch: LineageRow, wall: str, tee: str, rule: str, corner: str) -> str:
     """The lines left of an experiment's sign, two cells for each column."""
     if not branch.lanes:
         return ""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from core.record.state import BASELINE, Experiment, State
-from core.views import leaders
+from core.views import best_steps
 
 Axis = Literal["experiments", "hours", "dollars"]
 AXES: tuple[Axis, ...] = ("experiments", "hours", "dollars")
@@ -51,7 +51,7 @@ def series_of(state: State, axis: Axis = "experiments", newest: int = 0) -> Seri
     if state.baseline:
         out.steps.append((0.0, state.baseline.metric))
     places = {point.number: point.x for point in out.points}
-    out.steps += [(places[number], metric) for number, metric in leaders(state, chosen)]
+    out.steps += [(places[number], metric) for number, metric in best_steps(state, chosen)]
     end = out.points[-1].x if out.points else 0.0
     if newest and len(out.points) > newest:
         out.points = out.points[-newest:]

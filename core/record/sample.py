@@ -1,4 +1,4 @@
-"""What is known of a number: the results it rests on, what may be claimed from them, and a prior of sigma."""
+"""Results of one piece of code, the number that may be claimed from them, and a prior of sigma."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """An honest number for code that was chosen by its own results, worth `runs` runs of it. It holds the first
-    `results` of them, and what the candidates that ran since say of it.
+    """Number of code that was selected by its own results, corrected for that selection, and worth `runs` runs.
+
+    It includes the first `results` results of the code, and corrections by the candidates that ran since.
     """
 
     number: float
@@ -20,9 +21,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """All finite results of one piece of code, in the order of its runs. For a leader that was chosen by its results:
-    `chosen_on`, how many of them (the first so many), and what it may `claim` by now.
-    Raises ValueError without results, or with one that is not finite.
+    """All results of one piece of code, in the order of its runs.
+
+    For code that was selected by its results: `chosen_on`, by how many of them (the first ones), and what it may
+    `claim` so far. Raises ValueError without results, or with one that is not finite.
     """
 
     values: tuple[float, ...]
@@ -39,12 +41,12 @@ class Sample:
 
     @property
     def mean(self) -> float:
-        """The pooled mean of every run."""
+        """Mean of all results."""
         return mean(self.values)
 
     @property
     def fresh(self) -> tuple[float, ...]:
-        """The results that its claim does not hold yet."""
+        """The results that the claim does not include."""
         return self.values[self.claim.results :] if self.claim else self.values
 
     @property
@@ -54,7 +56,7 @@ class Sample:
 
     @property
     def number(self) -> float:
-        """The pooled estimate, free of the luck of the runs that chose it: what may be claimed."""
+        """The pooled estimate, without selection bias: what may be claimed."""
         if self.claim is None:
             return self.mean
         start = self.claim.number
@@ -62,15 +64,15 @@ class Sample:
 
 
 def mean(values: Sequence[float]) -> float:
-    # From the first value on: equal numbers then have exactly their own mean.
+    """Arithmetic mean. Exact for equal values, since it is computed from differences to the first one."""
     return values[0] + math.fsum(v - values[0] for v in values) / len(values)
 
 
 @dataclass(frozen=True, slots=True)
 class Prior:
-    """What is known of sigma before this session's repeats: `sigma` in the metric's unit, worth `df` repeats.
+    """Prior of sigma: `sigma` in the metric's unit, worth `df` repeats.
 
-    It is an earlier session's `Noise` on the same kind of slot (`Noise.as_prior`), or the session's for a certificate.
+    From an earlier session on the same kind of slot (`Noise.as_prior`), or from the session for a certificate.
     """
 
     sigma: float
