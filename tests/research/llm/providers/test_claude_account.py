@@ -15,8 +15,8 @@ from core.record.proposal import Usage
 from core.research.llm.providers.anthropic import ClaudeResearcher
 from core.research.llm.providers.client import listed
 from tests.research.anthropic_server import MODELS, Server, model
-from tests.research.llm.providers.test_anthropic import FAST, ask
-from tests.research.llm.providers.test_anthropic import environment as environment
+from tests.research.llm.providers.claude import FAST, ask
+from tests.research.llm.providers.claude import environment as environment
 from tests.research.support import ANSWER, WRONG, Heard, ready
 
 
