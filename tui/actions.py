@@ -1,76 +1,92 @@
-"""Every action of the app, once: its key, its words, and why it cannot be done now.
+"""Every action of the app, once: its key, its words, the code that does it, and why it cannot be done now
 
-Keys, footer, help, command palette and docs/keys.md all come from this list; a screen does an action with its method
-`act_<name>`. `python -m tui.actions` prints docs/keys.md.
+Keys, footer, help, command palette and docs/keys.md come from this list; `python -m tui.actions` prints docs/keys.md.
+A function or method that does not exist is an error of mypy.
 """
 
 from __future__ import annotations
 
-import difflib
-import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
 
-from textual.keys import _character_to_key
+from textual.screen import Screen
 
-from core.record.errors import UsageError
 from tui import availability as why
-from tui.availability import Reason
+from tui.control import commands, copying, editing, navigation, playback
+from tui.control.away import show_away
+from tui.host import Host, host_of
+from tui.paint.layout import KEY_STEP
+from tui.registry import Action, Registry, all_keys
+from tui.screens.reading.opener import open_compare, open_costs, open_failures, open_lineage, open_logs
 from tui.session_view import SessionView
 
-
-@dataclass(frozen=True, slots=True)
-class Action:
-    """`keys` as Textual names them, the first is what the footer shows. `places`: the screens where it works."""
-
-    name: str
-    keys: tuple[str, ...]
-    title: str
-    description: str
-    group: str
-    places: tuple[str, ...] = ("main",)
-    footer: int = 0  # order in the footer; 0: not there
-    why_not: Callable[[SessionView], Reason] | None = None
-    retitle: Callable[[SessionView], str] | None = None
-    played: bool | None = None  # of a recording only, of a live session only, or of both
-
-    @property
-    def shown(self) -> str:
-        """The first key, as a person reads it."""
-        return spell(self.keys[0]) if self.keys else ""
-
-    def reason(self, model: SessionView) -> Reason:
-        """Why it cannot be done now, or None."""
-        return self.why_not(model) if self.why_not else None
-
-    def titled(self, model: SessionView) -> str:
-        return self.retitle(model) if self.retitle else self.title
+if TYPE_CHECKING:  # a screen is loaded when it is first shown
+    from tui.screens.base import ActionScreen
+    from tui.screens.main_screen import MainScreen
+    from tui.screens.reading.compare import CompareScreen
+    from tui.screens.reading.experiment import DetailScreen
+    from tui.screens.reading.logs import LogsScreen
+    from tui.screens.reading.reader import ReadingScreen
 
 
-def _paused_title(model: SessionView) -> str:
-    return "resume" if model.state.state == "paused" else "pause"
+# -- what an action is done on: the app, or the screen of its place ----------------------------------------------------
 
 
-def _fork_title(model: SessionView) -> str:
-    found = model.subject
-    return "back to the best" if found and model.state.base == found.number else "fork from here"
+def _host(function: Callable[[Host], None]) -> Callable[[Screen[None]], None]:
+    return lambda screen: function(host_of(screen))
 
 
-def _pin_title(model: SessionView) -> str:
-    found = model.subject
-    return "unpin" if found and found.number in model.state.pinned else "pin"
+def _any(screen: Screen[None]) -> ActionScreen:
+    return cast("ActionScreen", screen)
 
 
-def _approve_mode_title(model: SessionView) -> str:
-    return "approve mode off" if model.state.approve else "approve mode on"
+def _main(screen: Screen[None]) -> MainScreen:
+    return cast("MainScreen", screen)
 
 
-def _play_title(model: SessionView) -> str:
-    return "hold" if getattr(model.source, "playing", False) else "play"
+def _reading(screen: Screen[None]) -> ReadingScreen:
+    return cast("ReadingScreen", screen)
 
 
-S, E, L, P = "Session", "Experiments", "Look", "Panes"
-X, T, R = "An experiment's page", "Coming and going", "A recording"
+def _detail(screen: Screen[None]) -> DetailScreen:
+    return cast("DetailScreen", screen)
+
+
+def _logs(screen: Screen[None]) -> LogsScreen:
+    return cast("LogsScreen", screen)
+
+
+def _compared(screen: Screen[None]) -> CompareScreen:
+    return cast("CompareScreen", screen)
+
+
+# -- titles that say what the key does now -----------------------------------------------------------------------------
+
+
+def _paused_title(view: SessionView) -> str:
+    return "resume" if view.state.state == "paused" else "pause"
+
+
+def _fork_title(view: SessionView) -> str:
+    found = view.subject
+    return "back to the best" if found and view.state.base == found.number else "fork from here"
+
+
+def _pin_title(view: SessionView) -> str:
+    found = view.subject
+    return "unpin" if found and found.number in view.state.pinned else "pin"
+
+
+def _approve_mode_title(view: SessionView) -> str:
+    return "approve mode off" if view.state.approve else "approve mode on"
+
+
+def _play_title(view: SessionView) -> str:
+    return "hold" if getattr(view.source, "playing", False) else "play"
+
+
+S, E, L, P = "Session", "Experiments", "View", "Panes"
+X, T, R = "An experiment's page", "Sessions and settings", "A recording"
 BOTH = ("main", "detail")
 LISTS = ("lineage", "failures")
 ONE = (*BOTH, *LISTS)  # where one experiment is meant
@@ -78,238 +94,206 @@ READ = (*LISTS, "costs", "logs", "compare")
 ALL = (*BOTH, *READ)
 
 ACTIONS: tuple[Action, ...] = (
-    Action("pause", ("space",), "pause", "Start nothing new; what runs ends and is judged. Again: go on.", S, BOTH,
-           footer=1, why_not=why.pausable, retitle=_paused_title, played=False),
-    Action("pause_now", ("P",), "pause now", "Cut off what runs (asks first); it is run again when you resume.", S,
-           BOTH, why_not=why.pausable_now, played=False),
-    Action("steer", ("i", "colon"), "steer", "Write guidance for the researcher: queued, now, or standing.", S, BOTH,
-           footer=2, why_not=why.running, played=False),
-    Action("guidance", ("I",), "guidance", "What is queued and what stands: change its words, or withdraw it.", S, BOTH,
+    Action("pause", ("space",), "pause", S, _host(commands.pause),
+           "Start no new run; the runs in progress end and are judged. Again: resume.", BOTH, footer=1,
+           why_not=why.pausable, retitle=_paused_title, played=False),
+    Action("pause_now", ("P",), "pause now", S, _host(commands.pause_now),
+           "Stop the runs in progress (asks first); they run again when you resume.", BOTH, why_not=why.pausable_now,
            played=False),
-    Action("withdraw", ("W",), "withdraw", "Take back the newest guidance that is still in force.", S, BOTH,
+    Action("steer", ("i", "colon"), "steer", S, _host(commands.steer),
+           "Write guidance for the researcher: queued, now, or standing.", BOTH, footer=2, why_not=why.running,
+           played=False),
+    Action("guidance", ("I",), "guidance", S, _host(commands.guidance),
+           "Queued and standing guidance: change its text, or withdraw it.", BOTH, played=False),
+    Action("withdraw", ("W",), "withdraw", S, _host(commands.withdraw), "Withdraw the newest guidance in force.", BOTH,
            why_not=why.guidance, played=False),
-    Action("approve", ("a",), "approve", "Open the proposal that waits for you: run it, turn it down, or edit it.", S,
-           BOTH, why_not=why.approval, played=False),
-    Action("approve_mode", ("M",), "approve mode", "Whether each proposal waits for you before it runs.", S, BOTH,
-           why_not=why.running, retitle=_approve_mode_title, played=False),
-    Action("program", ("E",), "edit program.md", "In $EDITOR; you see the diff before it takes effect.", S, BOTH,
-           why_not=why.no_recording, played=False),
-    Action("change", ("b",), "change", "Researcher, model, budgets and slots, while the session runs.", S, BOTH,
-           why_not=why.running, played=False),
-    Action("stop", ("S",), "stop", "End the session's engine: now, or after what runs (asks first).", S, BOTH,
-           why_not=why.engine, played=False),
-    Action("stop_after", ("T",), "stop after", "End it when so many more experiments have their verdict.", S, BOTH,
-           why_not=why.running, played=False),
-    Action("stop_now", ("exclamation_mark",), "stop now", "End it at once, and abandon what runs (asks first).", S,
-           BOTH, why_not=why.engine, played=False),
-    Action("resume_engine", ("R",), "resume session", "Start the engine of a session that has none, and go on.", S,
-           BOTH, why_not=why.resumable, played=False),
-    Action("idea", ("n",), "idea", "Queue an idea in words: the researcher tries it as its next experiment.", E, BOTH,
-           why_not=why.running, played=False),
-    Action("own", ("N",), "own experiment", "Edit the best's code in $EDITOR; it is run as it is.", E, BOTH,
-           why_not=why.running, played=False),
-    Action("skip", ("x",), "skip", "End the selected live experiment now, or the one that runs longest.", E, BOTH,
-           footer=3, why_not=why.skippable, played=False),
-    Action("fork", ("f",), "fork from here", "Build on the shown experiment, kept or not. Again: on the best.", E, ONE,
-           footer=5, why_not=why.buildable, retitle=_fork_title, played=False),
-    Action("pin", ("p",), "pin", "Never build on the shown experiment. Again: let it go.", E, ONE,
+    Action("approve", ("a",), "approve", S, _host(commands.approve),
+           "Open the proposal that needs approval: run it, reject it, or edit it.", BOTH, why_not=why.approval,
+           played=False),
+    Action("approve_mode", ("M",), "approve mode", S, _host(commands.approve_mode),
+           "Whether each proposal needs your approval before it runs.", BOTH, why_not=why.running,
+           retitle=_approve_mode_title, played=False),
+    Action("program", ("E",), "edit program.md", S, _host(editing.edit_program),
+           "Edit program.md in $EDITOR; the diff is shown before it takes effect.", BOTH, why_not=why.no_recording,
+           played=False),
+    Action("change", ("b",), "change", S, _host(commands.change),
+           "Change researcher, model, budgets and slots of the running session.", BOTH, why_not=why.running,
+           played=False),
+    Action("stop", ("S",), "stop", S, _host(commands.stop),
+           "Stop the session's engine: now, or after the runs in progress (asks first).", BOTH, why_not=why.engine,
+           played=False),
+    Action("stop_after", ("T",), "stop after", S, _host(commands.stop_after),
+           "Stop the engine after a number of further verdicts.", BOTH, why_not=why.running, played=False),
+    Action("stop_now", ("exclamation_mark",), "stop now", S, _host(commands.stop_now),
+           "Stop the engine at once and abandon the runs in progress (asks first).", BOTH, why_not=why.engine,
+           played=False),
+    Action("resume_engine", ("R",), "resume session", S, _host(commands.resume_engine),
+           "Start the engine of a session that has none.", BOTH, why_not=why.resumable, played=False),
+    Action("idea", ("n",), "idea", E, _host(commands.idea),
+           "Queue an idea in words: the researcher tries it as its next experiment.", BOTH, why_not=why.running,
+           played=False),
+    Action("own", ("N",), "own experiment", E, _host(editing.own_experiment),
+           "Edit the code of the best in $EDITOR; it runs without a researcher.", BOTH, why_not=why.running,
+           played=False),
+    Action("skip", ("x",), "skip", E, _host(commands.skip),
+           "Stop the selected live experiment, or the one that has run longest.", BOTH, footer=3, why_not=why.skippable,
+           played=False),
+    Action("fork", ("f",), "fork from here", E, _host(commands.fork),
+           "Build on the shown experiment, kept or not. Again: on the best.", ONE, footer=5, why_not=why.buildable,
+           retitle=_fork_title, played=False),
+    Action("pin", ("p",), "pin", E, _host(commands.pin), "Never build on the shown experiment. Again: allow it.", ONE,
            why_not=why.pinnable, retitle=_pin_title, played=False),
-    Action("repeat", ("r",), "re-run", "Run the shown experiment once more with a fresh seed; results are pooled.", E,
-           ONE, why_not=why.repeatable, played=False),
-    Action("certify", ("C",), "certify", "Test the chosen experiment (or the best) against the baseline.", E, ONE,
-           why_not=why.certifiable, played=False),
-    Action("reproduce", ("V",), "reproduce", "Run the shown experiment again with its recorded seed.", E, ONE,
-           why_not=why.repeatable, played=False),
-    Action("open", ("enter",), "open", "The page of the selected experiment: idea, diff, runs, output.", L,
-           ("main", *LISTS), footer=4, why_not=why.subject),
-    Action("notes", ("e",), "notes", "Warnings, errors and answers so far, newest last.", L, ALL),
-    Action("filter", ("slash",), "filter", "Filter the leaderboard, or the focused stream.", L, footer=6),
-    Action("sort", ("s",), "sort", "Sort the leaderboard: by metric, newest, change, verdict.", L, footer=7),
-    Action("reverse", ("o",), "other way", "Turn the leaderboard's order round.", L),
-    Action("verdicts", ("v",), "verdicts", "Show all, only kept, waiting, discarded, or failed experiments.", L),
-    Action("columns", ("w",), "columns", "Choose the leaderboard's columns.", L),
-    Action("mark", ("m",), "mark", "Mark the shown experiment, or take its mark away; two marked ones compare.", L,
-           ONE, why_not=why.subject),
-    Action("earlier", ("left", "h"), "earlier", "Select the experiment before: the chart's cursor.", L,
+    Action("repeat", ("r",), "re-run", E, _host(commands.repeat),
+           "Run the shown experiment once more with a fresh seed; results are pooled.", ONE, why_not=why.repeatable,
+           played=False),
+    Action("certify", ("C",), "certify", E, _host(commands.certify),
+           "Test the chosen experiment (or the best) against the baseline.", ONE, why_not=why.certifiable,
+           played=False),
+    Action("reproduce", ("V",), "reproduce", E, _host(commands.reproduce),
+           "Run the shown experiment again with its recorded seed.", ONE, why_not=why.repeatable, played=False),
+    Action("open", ("enter",), "open", L, lambda s: _any(s).open_shown(),
+           "The page of the selected experiment: idea, diff, runs, output.", ("main", *LISTS), footer=4,
            why_not=why.subject),
-    Action("later", ("right", "l"), "later", "Select the experiment after: the chart's cursor.", L,
-           why_not=why.subject),
-    Action("diff_base", ("d",), "compare with", "The diff against its parent, the best, or the baseline, in turn.", L,
-           BOTH),
-    Action("fold", ("t",), "fold", "The reasoning with each tool's line, with tools folded, or without thinking.", L,
-           BOTH),
-    Action("axis", ("u",), "axis", "The chart by experiments, hours, or dollars.", L),
-    Action("closer", ("plus", "equals_sign"), "closer", "Fewer of the last experiments on the chart.", L),
-    Action("further", ("minus",), "further", "More of the experiments on the chart.", L),
-    Action("compare", ("c",), "compare", "Two marked experiments side by side: facts, runs, curves, code.", L,
-           (*BOTH, *READ[:-1]), footer=9, why_not=why.comparable),
-    Action("lineage", ("L",), "lineage", "Where the best came from: kept, provisional and forked, as a tree.", L, ALL),
-    Action("failures", ("X",), "failures", "Crashes and rejections, each with the end of its log.", L, ALL),
-    Action("costs", ("dollar_sign",), "costs", "Where time and money went: slots, tokens, dollars, per kept change.", L,
+    Action("notes", ("e",), "notes", L, _host(navigation.notes), "Warnings, errors and answers so far, newest last.",
            ALL),
-    Action("logs", ("J",), "logs", "Raw output, the engine's log and the scorer's, with search.", L, ALL),
-    Action("search", ("slash",), "search", "Look for words in the log; esc ends it.", L, ("logs",), footer=6),
-    Action("search_next", ("n",), "next", "The next line that has them.", L, ("logs",), footer=7),
-    Action("search_previous", ("N",), "previous", "The line before that has them.", L, ("logs",), footer=8),
-    Action("wrap", ("w",), "wrap", "Wrap long lines, or cut them.", L, ("logs",), footer=10),
-    Action("swap", ("x",), "swap", "The other way round.", L, ("compare",), footer=6),
-    Action("copy_commit", ("y",), "copy commit", "Copy the shown experiment's commit.", L, ONE, why_not=why.committed),
-    Action("copy_diff", ("Y",), "copy diff", "Copy the shown experiment's diff.", L, ONE, why_not=why.diff),
-    Action("help", ("question_mark", "f1"), "help", "This list.", L, ALL, footer=18),
-    Action("palette", ("ctrl+p",), "all", "Every action, experiment, theme and setting by name.", L, ALL, footer=19),
-    Action("escape", ("escape",), "back", "Close; else clear the filter, unzoom, or let go of the selection.", L, ALL),
-    Action("detach", ("q",), "detach", "Leave the screen; the engine goes on. Prints how to come back.", T, ALL,
-           footer=20),
-    Action("away", ("A",), "while away", "What happened since you last left.", T, BOTH, why_not=why.no_recording),
-    Action("sessions", ("O",), "sessions", "This project's sessions and how each stands; enter opens one.", T, BOTH),
-    Action("replay", ("B",), "watch again", "Play this session from its beginning.", T, BOTH, why_not=why.no_recording),
-    Action("settings", ("comma",), "settings", "Theme, signs, notifications and keys.", T, BOTH),
-    Action("play", ("space",), "play", "Hold the recording, and go on.", R, BOTH, footer=1, why_not=why.recording,
-           retitle=_play_title, played=True),
-    Action("step", ("full_stop",), "step", "Hold, and show what happened next.", R, BOTH, footer=2,
+    Action("filter", ("slash",), "filter", L, lambda s: _main(s).ask_filter(),
+           "Filter the leaderboard, or the focused stream.", footer=6),
+    Action("sort", ("s",), "sort", L, lambda s: _main(s).next_sort(),
+           "Sort the leaderboard: by metric, newest, change, verdict.", footer=7),
+    Action("reverse", ("o",), "reverse", L, lambda s: _main(s).reverse_sort(), "Reverse the order of the leaderboard."),
+    Action("verdicts", ("v",), "verdicts", L, lambda s: _main(s).next_verdicts(),
+           "Show all, only kept, waiting, discarded, or failed experiments."),
+    Action("columns", ("w",), "columns", L, lambda s: _main(s).choose_columns(), "Choose the leaderboard's columns."),
+    Action("mark", ("m",), "mark", L, lambda s: _any(s).mark(),
+           "Mark the shown experiment, or remove its mark; two marked ones can be compared.", ONE, why_not=why.subject),
+    Action("earlier", ("left", "h"), "earlier", L, lambda s: _main(s).select_beside(-1),
+           "Select the previous experiment: the chart's cursor.", why_not=why.subject),
+    Action("later", ("right", "l"), "later", L, lambda s: _main(s).select_beside(1),
+           "Select the next experiment: the chart's cursor.", why_not=why.subject),
+    Action("diff_base", ("d",), "compare with", L, lambda s: _any(s).next_diff_base(),
+           "The diff against its parent, the best, or the baseline, in turn.", BOTH),
+    Action("fold", ("t",), "fold", L, lambda s: _any(s).next_fold(),
+           "The reasoning with each tool's line, with tools folded, or without thinking.", BOTH),
+    Action("axis", ("u",), "axis", L, lambda s: _main(s).next_axis(), "The chart by experiments, hours, or dollars."),
+    Action("closer", ("plus", "equals_sign"), "closer", L, lambda s: _main(s).zoom_chart(closer=True),
+           "Show fewer of the last experiments on the chart."),
+    Action("further", ("minus",), "further", L, lambda s: _main(s).zoom_chart(closer=False),
+           "Show more of the experiments on the chart."),
+    Action("compare", ("c",), "compare", L, lambda s: open_compare(_any(s)),
+           "Two marked experiments side by side: facts, runs, curves, code.", (*BOTH, *READ[:-1]), footer=9,
+           why_not=why.comparable),
+    Action("lineage", ("L",), "lineage", L, lambda s: open_lineage(_any(s)),
+           "Ancestry of the best: kept, provisional and forked experiments as a tree.", ALL),
+    Action("failures", ("X",), "failures", L, lambda s: open_failures(_any(s)),
+           "Crashes and rejections, each with the end of its log.", ALL),
+    Action("costs", ("dollar_sign",), "costs", L, lambda s: open_costs(_any(s)),
+           "Time and money by slot, verdict and researcher, and per kept change.", ALL),
+    Action("logs", ("J",), "logs", L, lambda s: open_logs(_any(s)),
+           "Raw output, the engine's log and the scorer's, with search.", ALL),
+    Action("search", ("slash",), "search", L, lambda s: _logs(s).search(), "Search the log; esc ends the search.",
+           ("logs",), footer=6),
+    Action("search_next", ("n",), "next", L, lambda s: _logs(s).next_match(1), "The next match.", ("logs",), footer=7),
+    Action("search_previous", ("N",), "previous", L, lambda s: _logs(s).next_match(-1), "The previous match.",
+           ("logs",), footer=8),
+    Action("wrap", ("w",), "wrap", L, lambda s: _logs(s).toggle_wrap(), "Wrap long lines, or cut them.", ("logs",),
+           footer=10),
+    Action("swap", ("x",), "swap", L, lambda s: _compared(s).swap(), "Swap the two experiments.", ("compare",),
+           footer=6),
+    Action("copy_commit", ("y",), "copy commit", L, _host(copying.copy_commit), "Copy the shown experiment's commit.",
+           ONE, why_not=why.committed),
+    Action("copy_diff", ("Y",), "copy diff", L, _host(copying.copy_diff), "Copy the shown experiment's diff.", ONE,
+           why_not=why.diff),
+    Action("help", ("question_mark", "f1"), "help", L, _host(navigation.help_card), "This list.", ALL, footer=18),
+    Action("palette", ("ctrl+p",), "all", L, _host(navigation.palette),
+           "Every action, experiment, theme and setting by name.", ALL, footer=19),
+    Action("escape", ("escape",), "back", L, lambda s: _any(s).leave(),
+           "Close; else clear the filter, unzoom, or clear the selection.", ALL),
+    Action("detach", ("q",), "detach", T, _host(navigation.detach),
+           "Close the app; the engine keeps running. Prints how to come back.", ALL, footer=20),
+    Action("away", ("A",), "while away", T, _host(show_away), "What happened since you last closed the app.", BOTH,
+           why_not=why.no_recording),
+    Action("sessions", ("O",), "sessions", T, _host(navigation.sessions),
+           "This project's sessions and their states; enter opens one.", BOTH),
+    Action("replay", ("B",), "replay", T, _host(navigation.replay), "Play this session from its beginning.", BOTH,
+           why_not=why.no_recording),
+    Action("settings", ("comma",), "settings", T, _host(navigation.settings), "Theme, signs, notifications and keys.",
+           BOTH),
+    Action("play", ("space",), "play", R, _host(playback.play), "Hold the recording, or continue.", BOTH, footer=1,
+           why_not=why.recording, retitle=_play_title, played=True),
+    Action("step", ("full_stop",), "step", R, _host(playback.step), "Hold, and show the next event.", BOTH, footer=2,
            why_not=why.recording, played=True),
-    Action("next_keep", ("n",), "next keep", "Jump to the moment the next experiment is kept.", R, BOTH, footer=3,
+    Action("next_keep", ("n",), "next keep", R, _host(playback.next_keep),
+           "Jump to the moment when the next experiment is kept.", BOTH, footer=3, why_not=why.recording, played=True),
+    Action("previous_keep", ("N",), "previous keep", R, _host(playback.previous_keep),
+           "Jump back to the moment when the last experiment was kept.", BOTH, why_not=why.recording, played=True),
+    Action("faster", ("greater_than_sign",), "faster", R, _host(playback.faster), "Twice the speed.", BOTH, footer=5,
            why_not=why.recording, played=True),
-    Action("previous_keep", ("N",), "previous keep", "Jump back to the keep before this moment.", R, BOTH,
+    Action("slower", ("less_than_sign",), "slower", R, _host(playback.slower), "Half the speed.", BOTH,
            why_not=why.recording, played=True),
-    Action("faster", ("greater_than_sign",), "faster", "Twice the speed.", R, BOTH, footer=5, why_not=why.recording,
-           played=True),
-    Action("slower", ("less_than_sign",), "slower", "Half the speed.", R, BOTH, why_not=why.recording, played=True),
-    Action("forward", ("right_square_bracket",), "forward", "A twentieth of the recording onward.", R, BOTH, footer=6,
-           why_not=why.recording, played=True),
-    Action("backward", ("left_square_bracket",), "backward", "A twentieth of the recording back.", R, BOTH,
-           why_not=why.recording, played=True),
-    Action("seek", ("T",), "seek", "To an experiment (#12), a moment (1h20m) or a share (40%).", R, BOTH,
-           why_not=why.recording, played=True),
-    Action("start_over", ("0",), "start over", "To the beginning of the recording.", R, BOTH, why_not=why.recording,
-           played=True),
-    Action("zoom", ("z",), "zoom", "Give the focused pane the whole screen, and back.", P, footer=8),
-    Action("hide", ("H",), "hide", "Hide the focused pane; its number shows it.", P),
-    Action("panes", ("Z",), "all panes", "Every pane as it stood at first.", P),
-    Action("wider", ("right_curly_bracket", "ctrl+right"), "wider", "Make the focused pane wider.", P),
-    Action("narrower", ("left_curly_bracket", "ctrl+left"), "narrower", "Make the focused pane narrower.", P),
-    Action("taller", ("right_parenthesis", "ctrl+down"), "taller", "Make the focused pane taller.", P),
-    Action("lower", ("left_parenthesis", "ctrl+up"), "lower", "Make the focused pane lower.", P),
-    Action("next_pane", ("tab",), "next pane", "Focus the next pane.", P, ALL),
-    Action("previous_pane", ("shift+tab",), "previous pane", "Focus the previous pane.", P, ALL),
-    Action("pane_1", ("1",), "reasoning", "Focus the reasoning.", P),
-    Action("pane_2", ("2",), "diff", "Focus the diff.", P),
-    Action("pane_3", ("3",), "progress", "Focus the progress chart.", P),
-    Action("pane_4", ("4",), "leaderboard", "Focus the leaderboard.", P),
-    Action("pane_5", ("5",), "slots", "Focus slots and devices.", P),
-    Action("pane_6", ("6",), "run", "Focus the run: its output, and its loss over the best's and the baseline's.", P),
-    Action("down", ("j", "down"), "down", "One line down; on the leaderboard, the next experiment.", P, ALL),
-    Action("up", ("k", "up"), "up", "One line up.", P, ALL),
-    Action("page_down", ("pagedown", "ctrl+d"), "page down", "One page down.", P, ALL),
-    Action("page_up", ("pageup", "ctrl+u"), "page up", "One page up.", P, ALL),
-    Action("top", ("g", "home"), "top", "To the first line.", P, ALL),
-    Action("bottom", ("G", "end"), "end", "To the last line; a stream is followed again.", P, ALL),
-    Action("previous", ("left", "h"), "previous", "The experiment before this one.", X, ("detail",),
-           footer=5),
-    Action("next", ("right", "l"), "next", "The experiment after this one.", X, ("detail",), footer=6),
-    Action("tab_1", ("1",), "idea", "Hypothesis, rationale, verdict and its reason.", X, ("detail",)),
-    Action("tab_2", ("2",), "diff", "The change.", X, ("detail",)),
-    Action("tab_3", ("3",), "runs", "Each run: seed, slot, seconds, how it ended, metric, probes.",
-           X, ("detail",)),
-    Action("tab_4", ("4",), "curves", "The loss over the best's and the baseline's at equal time.", X, ("detail",)),
-    Action("tab_5", ("5",), "output", "What the last run printed.", X, ("detail",)),
-    Action("tab_6", ("6",), "reasoning", "What was thought before it was proposed.", X, ("detail",)),
-    Action("part_1", ("1",), "first part", "The run's output; two experiments side by side.", X, ("logs", "compare")),
-    Action("part_2", ("2",), "second part", "The engine's log; both curves.", X, ("logs", "compare")),
-    Action("part_3", ("3",), "third part", "The scorer's log; what differs in the code.", X, ("logs", "compare")),
+    Action("forward", ("right_square_bracket",), "forward", R, _host(playback.forward),
+           "Jump forward by a twentieth of the recording.", BOTH, footer=6, why_not=why.recording, played=True),
+    Action("backward", ("left_square_bracket",), "backward", R, _host(playback.backward),
+           "Jump back by a twentieth of the recording.", BOTH, why_not=why.recording, played=True),
+    Action("seek", ("T",), "seek", R, _host(playback.seek),
+           "Jump to an experiment (#12), a time (1h20m) or a share (40%).", BOTH, why_not=why.recording, played=True),
+    Action("start_over", ("0",), "start over", R, _host(playback.start_over), "Jump to the beginning of the recording.",
+           BOTH, why_not=why.recording, played=True),
+    Action("zoom", ("z",), "zoom", P, lambda s: _main(s).zoom(), "Show the focused pane alone, or all panes again.",
+           footer=8),
+    Action("hide", ("H",), "hide", P, lambda s: _main(s).hide(), "Hide the focused pane; its number shows it again."),
+    Action("panes", ("Z",), "all panes", P, lambda s: _main(s).show_all_panes(),
+           "Restore the original layout of the panes."),
+    Action("wider", ("right_curly_bracket", "ctrl+right"), "wider", P, lambda s: _main(s).widen(KEY_STEP),
+           "Make the focused pane wider."),
+    Action("narrower", ("left_curly_bracket", "ctrl+left"), "narrower", P, lambda s: _main(s).widen(-KEY_STEP),
+           "Make the focused pane narrower."),
+    Action("taller", ("right_parenthesis", "ctrl+down"), "taller", P, lambda s: _main(s).heighten(KEY_STEP),
+           "Make the focused pane taller."),
+    Action("lower", ("left_parenthesis", "ctrl+up"), "lower", P, lambda s: _main(s).heighten(-KEY_STEP),
+           "Make the focused pane lower."),
+    Action("next_pane", ("tab",), "next pane", P, lambda s: _any(s).turn(1), "Focus the next pane.", ALL),
+    Action("previous_pane", ("shift+tab",), "previous pane", P, lambda s: _any(s).turn(-1), "Focus the previous pane.",
+           ALL),
+    Action("pane_1", ("1",), "reasoning", P, lambda s: _main(s).show_pane(0), "Focus the reasoning."),
+    Action("pane_2", ("2",), "diff", P, lambda s: _main(s).show_pane(1), "Focus the diff."),
+    Action("pane_3", ("3",), "progress", P, lambda s: _main(s).show_pane(2), "Focus the progress chart."),
+    Action("pane_4", ("4",), "leaderboard", P, lambda s: _main(s).show_pane(3), "Focus the leaderboard."),
+    Action("pane_5", ("5",), "slots", P, lambda s: _main(s).show_pane(4), "Focus slots and devices."),
+    Action("pane_6", ("6",), "run", P, lambda s: _main(s).show_pane(5),
+           "Focus the run: its output, and its loss beside the best's and the baseline's."),
+    Action("down", ("j", "down"), "down", P, lambda s: _any(s).focused_pane.move(1),
+           "One line down; on the leaderboard, the next experiment.", ALL),
+    Action("up", ("k", "up"), "up", P, lambda s: _any(s).focused_pane.move(-1), "One line up.", ALL),
+    Action("page_down", ("pagedown", "ctrl+d"), "page down", P, lambda s: _any(s).focused_pane.page(1),
+           "One page down.", ALL),
+    Action("page_up", ("pageup", "ctrl+u"), "page up", P, lambda s: _any(s).focused_pane.page(-1), "One page up.", ALL),
+    Action("top", ("g", "home"), "top", P, lambda s: _any(s).focused_pane.home(), "To the first line.", ALL),
+    Action("bottom", ("G", "end"), "end", P, lambda s: _any(s).focused_pane.end(),
+           "To the last line; a stream is followed again.", ALL),
+    Action("previous", ("left", "h"), "previous", X, lambda s: _detail(s).show_beside(-1), "The previous experiment.",
+           ("detail",), footer=5),
+    Action("next", ("right", "l"), "next", X, lambda s: _detail(s).show_beside(1), "The next experiment.", ("detail",),
+           footer=6),
+    Action("tab_1", ("1",), "idea", X, lambda s: _reading(s).show_tab(0),
+           "Hypothesis, rationale, verdict and its reason.", ("detail",)),
+    Action("tab_2", ("2",), "diff", X, lambda s: _reading(s).show_tab(1), "The change.", ("detail",)),
+    Action("tab_3", ("3",), "runs", X, lambda s: _reading(s).show_tab(2),
+           "Each run: seed, slot, seconds, end, metric, probes.", ("detail",)),
+    Action("tab_4", ("4",), "curves", X, lambda s: _reading(s).show_tab(3),
+           "The loss at equal time, beside the best's and the baseline's.", ("detail",)),
+    Action("tab_5", ("5",), "output", X, lambda s: _reading(s).show_tab(4), "What the last run printed.", ("detail",)),
+    Action("tab_6", ("6",), "reasoning", X, lambda s: _reading(s).show_tab(5),
+           "The researcher's reasoning before the proposal.", ("detail",)),
+    Action("part_1", ("1",), "first part", X, lambda s: _reading(s).show_tab(0),
+           "The run's output; two experiments side by side.", ("logs", "compare")),
+    Action("part_2", ("2",), "second part", X, lambda s: _reading(s).show_tab(1), "The engine's log; both curves.",
+           ("logs", "compare")),
+    Action("part_3", ("3",), "third part", X, lambda s: _reading(s).show_tab(2),
+           "The scorer's log; the difference in code.", ("logs", "compare")),
 )  # fmt: skip
 
 
-class Registry:
-    """The actions with the keys that hold for this person."""
-
-    def __init__(self, listed: tuple[Action, ...] = ACTIONS) -> None:
-        self.actions = listed
-
-    def for_place(self, place: str, played: bool = False) -> Iterator[Action]:
-        """The actions of a screen, of a live session or of a recording."""
-        return (a for a in self.actions if place in a.places and a.played in (None, played))
-
-    def for_key(self, place: str, key: str, played: bool = False) -> Action | None:
-        """The action that `key` means on a screen."""
-        return next((action for action in self.for_place(place, played) if key in action.keys), None)
-
-    def named(self, name: str) -> Action:
-        """Raises StopIteration for a name that is none: names are written in the code."""
-        return next(action for action in self.actions if action.name == name)
-
-    def remapped(self, keys: Mapping[str, tuple[str, ...]]) -> Registry:
-        """With other keys for some actions, written as a person writes them.
-
-        Raises UsageError for a name or a key that is none, and for a key that would mean two things: with both names.
-        The error's `where` is `keys.NAME`.
-        """
-        known = {action.name for action in self.actions}
-        for name in keys:
-            if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                hint = f"did you mean `{near[0]}`?" if near else "the names are those of docs/keys.md"
-                raise UsageError(f"there is no action {name!r}", where=f"keys.{name}", hint=hint)
-        changed = tuple(
-            replace(a, keys=tuple(_key(a.name, key) for key in keys[a.name])) if a.name in keys else a
-            for a in self.actions
-        )
-        made = Registry(changed)
-        made._check(set(keys))
-        return made
-
-    def _check(self, chosen: set[str]) -> None:
-        for first in (a for a in self.actions if a.name in chosen):
-            for second in self.actions:
-                if first.name == second.name or not set(first.places) & set(second.places):
-                    continue
-                if first.played is not None and second.played is not None and first.played != second.played:
-                    continue
-                if both := set(first.keys) & set(second.keys):
-                    key = spell(sorted(both)[0])
-                    raise UsageError(
-                        f"the key {key} would mean both {first.name!r} ({first.title}) and {second.name!r} "
-                        f"({second.title})",
-                        where=f"keys.{first.name}",
-                        hint="choose another key, or give the other action one of its own first",
-                    )
-
-
-_SPELLING = {
-    "escape": "esc", "pagedown": "pgdn", "pageup": "pgup", "left": "←", "right": "→", "up": "↑", "down": "↓",
-    **{_character_to_key(c): c for c in "?:/,!<>[].;-+=@#$%^&*()~'\"|\\{}_`"},
-}  # fmt: skip
-_WRITTEN = {spelled: key for key, spelled in _SPELLING.items()} | {"pagedown": "pagedown", "escape": "escape"}
-_NAMED = re.compile(
-    r"(?:(?:ctrl|shift|alt)\+)*(?:space|tab|enter|escape|backspace|delete|insert|home|end|pageup|pagedown|up|down|left"
-    r"|right|f\d{1,2}|[a-z0-9])"
-)
-OURS = ("ctrl+c",)  # asks how to leave, whatever is set
-
-
-def spell(key: str) -> str:
-    """A key of Textual's as a person reads it: `question_mark` is `?`."""
-    return _SPELLING.get(key, key)
-
-
-def all_keys(action: Action) -> str:
-    """Every key of an action as a person reads them: `i :`."""
-    return " ".join(spell(key) for key in action.keys)
-
-
-def _key(name: str, written: str) -> str:
-    """A key as a person writes it, as Textual names it. Raises UsageError."""
-    found = _WRITTEN.get(written) or (written if len(written) == 1 and written.isprintable() else "")
-    if found and len(found) == 1:
-        found = _character_to_key(found)
-    found = found or (written.lower() if _NAMED.fullmatch(written.lower()) else "")
-    if not found or found in OURS:
-        raise UsageError(
-            f"{written!r} is no key that can be set",
-            where=f"keys.{name}",
-            hint="write one sign (P, ?), or a name: space, enter, tab, f5, ctrl+x, alt+x, pgup, home",
-        )
-    return found
+REGISTRY = Registry(ACTIONS)
 
 
 def keys_page() -> str:
@@ -364,8 +348,6 @@ What is copied goes to the terminal by OSC 52 (through GNU screen too), into tmu
 file that is named each time, for terminals that take none of these.
 """
 
-
-REGISTRY = Registry()
 
 if __name__ == "__main__":
     print(keys_page(), end="")

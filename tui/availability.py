@@ -8,117 +8,117 @@ from tui.session_view import SessionView
 Reason = str | None
 
 
-def engine(model: SessionView) -> Reason:
-    return model.why_no_command
+def engine(view: SessionView) -> Reason:
+    return view.why_no_command
 
 
-def running(model: SessionView) -> Reason:
+def running(view: SessionView) -> Reason:
     """The engine is there and not about to end."""
-    if (reason := model.why_no_command) is not None:
+    if (reason := view.why_no_command) is not None:
         return reason
-    word = model.state.state
+    word = view.state.state
     return f"the session is {word}" if word in ("stopping", "stopped", "finished", "crashed") else None
 
 
-def pausable(model: SessionView) -> Reason:
-    if (reason := model.why_no_command) is not None:
+def pausable(view: SessionView) -> Reason:
+    if (reason := view.why_no_command) is not None:
         return reason
-    return None if model.state.state in ("running", "paused") else f"the session is {model.state.state}"
+    return None if view.state.state in ("running", "paused") else f"the session is {view.state.state}"
 
 
-def pausable_now(model: SessionView) -> Reason:
-    if (reason := pausable(model)) is not None:
+def pausable_now(view: SessionView) -> Reason:
+    if (reason := pausable(view)) is not None:
         return reason
-    return None if model.state.running or model.state.state == "running" else "nothing runs"
+    return None if view.state.running or view.state.state == "running" else "nothing runs"
 
 
-def skippable(model: SessionView) -> Reason:
-    if (reason := model.why_no_command) is not None:
+def skippable(view: SessionView) -> Reason:
+    if (reason := view.why_no_command) is not None:
         return reason
-    return None if model.state.live else "no experiment is under way"
+    return None if view.state.live else "no experiment is under way"
 
 
-def resumable(model: SessionView) -> Reason:
-    if model.replaying:
+def resumable(view: SessionView) -> Reason:
+    if view.replaying:
         return "this is a recording"
-    return None if model.connection.status == "dead" else "an engine holds this session already"
+    return None if view.connection.status == "dead" else "an engine holds this session already"
 
 
-def approval(model: SessionView) -> Reason:
-    if not model.state.approvals:
-        return "no proposal waits for you"
-    return model.why_no_command
+def approval(view: SessionView) -> Reason:
+    if not view.state.approvals:
+        return "no proposal needs approval"
+    return view.why_no_command
 
 
-def guidance(model: SessionView) -> Reason:
-    if (reason := model.why_no_command) is not None:
+def guidance(view: SessionView) -> Reason:
+    if (reason := view.why_no_command) is not None:
         return reason
-    return None if model.state.in_force() else "no guidance is queued"
+    return None if view.state.in_force() else "no guidance is queued"
 
 
-def subject(model: SessionView) -> Reason:
-    return None if model.subject is not None else "there is no experiment yet"
+def subject(view: SessionView) -> Reason:
+    return None if view.subject is not None else "there is no experiment yet"
 
 
-def on_subject(model: SessionView) -> Reason:
+def on_subject(view: SessionView) -> Reason:
     """Something an engine does with the shown experiment."""
-    return running(model) or subject(model)
+    return running(view) or subject(view)
 
 
-def committed(model: SessionView) -> Reason:
-    found = model.subject
+def committed(view: SessionView) -> Reason:
+    found = view.subject
     return None if found and found.commit else "this experiment has no commit"
 
 
-def buildable(model: SessionView) -> Reason:
+def buildable(view: SessionView) -> Reason:
     """May become what proposals build on, or is it already (then: back to the best)."""
-    if (reason := on_subject(model)) is not None:
+    if (reason := on_subject(view)) is not None:
         return reason
-    found = model.subject
+    found = view.subject
     assert found is not None
-    if model.state.base is not None and model.state.base == found.number:
+    if view.state.base is not None and view.state.base == found.number:
         return None
-    if found.number in model.state.pinned:
+    if found.number in view.state.pinned:
         return f"#{found.number} is pinned: p lets it go"
-    return committed(model) or (None if found.metric is not None else f"#{found.number} has no result yet")
+    return committed(view) or (None if found.metric is not None else f"#{found.number} has no result yet")
 
 
-def pinnable(model: SessionView) -> Reason:
-    if (reason := on_subject(model)) is not None:
+def pinnable(view: SessionView) -> Reason:
+    if (reason := on_subject(view)) is not None:
         return reason
-    found = model.subject
+    found = view.subject
     return "the baseline is always there to build on" if found and found.number == BASELINE else None
 
 
-def repeatable(model: SessionView) -> Reason:
-    if (reason := on_subject(model)) is not None:
+def repeatable(view: SessionView) -> Reason:
+    if (reason := on_subject(view)) is not None:
         return reason
-    found = model.subject
-    if found and found.number in model.state.live:
+    found = view.subject
+    if found and found.number in view.state.live:
         return f"#{found.number} is under way"
-    return committed(model)
+    return committed(view)
 
 
-def certifiable(model: SessionView) -> Reason:
-    if (reason := running(model)) is not None:
+def certifiable(view: SessionView) -> Reason:
+    if (reason := running(view)) is not None:
         return reason
-    if model.state.baseline is None:
+    if view.state.baseline is None:
         return "the baseline is not known yet"
-    return "nothing is kept yet: the baseline needs no certificate" if model.certified_next is None else None
+    return "nothing is kept yet: the baseline needs no certificate" if view.certified_next is None else None
 
 
-def diff(model: SessionView) -> Reason:
-    found = model.subject
+def diff(view: SessionView) -> Reason:
+    found = view.subject
     return None if found and found.hypothesis else "there is no diff yet"
 
 
-def recording(model: SessionView) -> Reason:
-    return None if model.replaying else "only while a recording is played"
+def recording(view: SessionView) -> Reason:
+    return None if view.replaying else "only while a recording is played"
 
 
-def no_recording(model: SessionView) -> Reason:
-    return "this is a recording" if model.replaying else None
+def no_recording(view: SessionView) -> Reason:
+    return "this is a recording" if view.replaying else None
 
 
-def comparable(model: SessionView) -> Reason:
-    return None if model.compared() is not None else "mark two experiments first (m)"
+def comparable(view: SessionView) -> Reason:
+    return None if view.compared() is not None else "mark two experiments first (m)"

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from core.program.program import Program, load
 from core.record.budget import parse_run_budget
 from core.record.errors import AutoresearchError, UsageError
 from core.session.options import EngineOptions
-from core.session.paths import check_name
+from core.session.paths import check_name, list_sessions
 from core.views import clean
 
 DOCTOR_SECONDS = 60.0
@@ -157,3 +158,31 @@ def number(name: str, text: str) -> float | None:
             f"{text!r} is no number above zero", where=name, hint="or leave it empty for no limit of your own"
         )
     return value
+
+
+def fresh_name(project: Path, now: float | None = None) -> str:
+    """A name for a new session: today's date, such as nov23, with a number when that is taken."""
+    moment = time.localtime(now)
+    month = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")[moment.tm_mon - 1]
+    base = f"{month}{moment.tm_mday:02d}"
+    taken = {paths.name for paths in list_sessions(project)} | _branches(project)
+    number = 1
+    while (name := base if number == 1 else f"{base}-{number}") in taken or (project / "sessions" / name).exists():
+        number += 1
+    return name
+
+
+def _branches(project: Path) -> set[str]:
+    """Names that branches of earlier sessions still hold, though their folders may be gone."""
+    found: set[str] = set()
+    for folder in (project, *project.parents):
+        git = folder / ".git"
+        if git.is_dir():
+            found |= {path.name for path in (git / "refs/heads/autoresearch").glob("*")}
+            packed = git / "packed-refs"
+            if packed.is_file():
+                marker = " refs/heads/autoresearch/"
+                lines = packed.read_text(errors="replace").splitlines()
+                found |= {line.partition(marker)[2] for line in lines if marker in line}
+            break
+    return found

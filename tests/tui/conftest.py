@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -70,3 +72,10 @@ async def until(pilot: Pilot[int], condition: Callable[[], bool], seconds: float
 
 def files_of(folder: Path) -> set[str]:
     return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture
+def in_project(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The project is the current folder and the program is on PATH, so that commands on the screen are short."""
+    monkeypatch.chdir(stage.paths.project)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")

@@ -81,6 +81,7 @@ async def test_a_session_in_every_state(stage: Stage, snapshot: Any) -> None:
         await same("disconnected")
 
 
+@pytest.mark.usefixtures("in_project")
 async def test_the_screens_for_reading(stage: Stage, snapshot: Any) -> None:
     app = cockpit(stage)
     async with app.run_test(size=(120, 36)) as pilot:

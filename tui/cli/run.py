@@ -14,7 +14,8 @@ from core.session.lock import engine_alive, lock_holder
 from core.session.options import EngineOptions
 from core.session.paths import SessionPaths, check_name, list_sessions
 from tui.cli.output import Output, need_terminal
-from tui.cli.session_names import fresh_name, project_of, running_session, session_of
+from tui.cli.session_names import project_of, running_session, session_of
+from tui.launch_form import fresh_name
 
 
 def open_app(arguments: Namespace, out: Output) -> int:

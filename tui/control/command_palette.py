@@ -1,11 +1,11 @@
-"""The command palette's source: every action of the registry, every experiment, every theme and setting."""
+"""The command palette: every action, experiment, theme and setting by name"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from rich.text import Text
 from textual import events, work
@@ -14,19 +14,18 @@ from textual.css.query import NoMatches
 from textual.errors import NoWidget
 from textual.markup import escape
 
-from tui.actions import Action, all_keys
+from core.record.errors import AutoresearchError
+from tui.host import Host, host_of
 from tui.paint.cells import brief
-from tui.user_settings import CHOICES
+from tui.registry import Action, all_keys
+from tui.screens.base import ActionScreen
+from tui.user_settings import CHOICES, change, config_path
 
-if TYPE_CHECKING:
-    from tui.app import Cockpit
-    from tui.screens.base import ActionScreen
-
-MOST_EXPERIMENTS = 20
+MAX_EXPERIMENTS_FOUND = 20
 
 
 class ActionPalette(CommandPalette):
-    """Textual's own, kept from falling where a terminal that shrank leaves it no room to paint or to be clicked."""
+    """Textual's own, without its failures on a terminal too small for it, and when it closes during a search."""
 
     def on_mount(self) -> None:
         self.query_one(CommandInput).cursor_blink = False
@@ -39,11 +38,11 @@ class ActionPalette(CommandPalette):
             event.stop()
 
     def _action_command_list(self, action: str) -> None:
-        """Paging counts the lines of options that were painted; without room none was."""
+        """Paging counts the painted lines of options: without room there are none."""
         with contextlib.suppress(KeyError):
             super()._action_command_list(action)
 
-    # Left while a search is about to begin or to end, it has no list any more.
+    # Closed while a search begins or ends, it has no list any more.
 
     @work(exclusive=True, group=CommandPalette._GATHER_COMMANDS_GROUP)
     async def _gather_commands(self, search_value: str) -> None:
@@ -59,22 +58,26 @@ class ActionPalette(CommandPalette):
             await super()._watch__show_busy()
 
 
-class RegistryProvider(Provider):
-    """Actions of the screen that the palette was opened on; a disabled one says why when it is chosen.
+class ActionProvider(Provider):
+    """Actions of the screen below the palette; a disabled one says why when it is chosen.
 
-    Plain strings would be read as markup: a hypothesis may hold any brackets.
+    Titles are Text, since plain strings are read as markup: a hypothesis may contain brackets.
     """
 
     @property
     def _screen(self) -> ActionScreen:
-        return cast("ActionScreen", self.screen)
+        return cast(ActionScreen, self.screen)
+
+    @property
+    def _host(self) -> Host:
+        return host_of(self.screen)
 
     def _actions(self) -> list[Action]:
         hidden = ("palette", "up", "down", "page_up", "page_down", "top", "bottom")
         return [a for a in self._screen.listed() if a.name not in hidden]
 
     def _help(self, action: Action) -> str:
-        reason = action.reason(cast("Cockpit", self.app).model)
+        reason = action.reason(self._host.view)
         return escape(f"{all_keys(action)}   {action.description}" + (f" Not now: {reason}." if reason else ""))
 
     async def discover(self) -> Hits:
@@ -97,10 +100,10 @@ class RegistryProvider(Provider):
             yield hit
 
     def _settings(self) -> Iterator[tuple[str, str, str, str | bool]]:
-        """(title, what it means, setting, value) of everything that can be set to one of several words."""
-        settings = cast("Cockpit", self.app).settings
+        """(title, help, setting, value) of each value of each setting that has a few."""
+        settings = self._host.settings
         for theme in CHOICES["screen.theme"]:
-            now = "as it is now" if theme == settings.theme else "written to your settings"
+            now = "the present one" if theme == settings.theme else "written to your settings"
             yield f"theme: {theme}", now, "screen.theme", theme
         for word in CHOICES["screen.ascii"]:
             yield f"ASCII only: {word}", "written to your settings", "screen.ascii", word
@@ -110,29 +113,36 @@ class RegistryProvider(Provider):
             yield f"{name}: {'off' if on else 'on'}", "written to your settings", f"screen.{name}", not on
 
     async def _set(self, name: str, value: str | bool) -> None:
-        cast("Cockpit", self.app).going.set(name, value)
+        host = self._host
+        try:
+            change(config_path(), name, value)
+        except AutoresearchError as error:
+            host.tell(" ".join(str(error).split()), "bad", 8.0)
+            return
+        host.read_settings()
+        host.tell(f"{host.look.glyph('ok')} {name.rpartition('.')[2]}: {value}", "good")
 
     async def _experiments(self, query: str) -> Hits:
-        """By number, or by words of the hypothesis: plain substring search, since there may be ten thousand."""
-        app = cast("Cockpit", self.app)
+        """By number, or by words of the hypothesis: a substring search, since there may be ten thousand."""
+        experiments = self._host.view.state.experiments
         wanted = query.lower().lstrip("#").split()
         found = 0
-        for number in sorted(app.model.state.experiments, reverse=True):
-            x = app.model.state.experiments[number]
+        for number in sorted(experiments, reverse=True):
+            x = experiments[number]
             text = f"#{number} {x.verdict or x.phase} {brief(x.hypothesis)}"
             if wanted and all(word in text.lower() for word in wanted):
                 exact = wanted == [str(number)]
                 score = 2.0 if exact else 0.3
                 yield Hit(score, Text(text), partial(self._open, number), text=text, help="open this experiment")
                 found += 1
-                if found >= MOST_EXPERIMENTS:
+                if found >= MAX_EXPERIMENTS_FOUND:
                     return
 
     def _title(self, action: Action) -> str:
-        return action.titled(cast("Cockpit", self.app).model)
+        return action.titled(self._host.view)
 
     async def _do(self, action: Action) -> None:
-        await self._screen.do(action)
+        self._screen.do(action)
 
     async def _open(self, number: int) -> None:
-        cast("Cockpit", self.app).open_experiment(number)
+        self._host.open_experiment(number)

@@ -1,185 +1,193 @@
-"""What a person asks of the engine: each action sends one command, and its answer is shown where they look."""
+"""Actions that send a command to the engine, and the approval of proposals"""
 
 from __future__ import annotations
 
-import time
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import asyncio
 
-from core.record import commands
-from core.record.commands import Command, Reply
+from core.record import commands as c
 from core.record.errors import AutoresearchError
-from core.record.state import Experiment, Guidance
-from core.views import one_line
-from tui.screens.base import ActionScreen
-from tui.session_view import SessionView
+from core.record.state import Experiment
+from core.session.paths import SessionPaths
+from tui.control.editing import edit_proposal
+from tui.host import Host
 from tui.widgets.prompt import How, Recalled
 
-if TYPE_CHECKING:
-    from tui.app import Cockpit
-
-REMEMBERED = 50  # of what was sent, for `up`
-ANSWERS_KEPT = 100
-HINTS = {"steer": "steer", "idea": "idea", "after": "stop after how many more experiments"}
+MAX_STOP_AFTER = 10**9  # experiments
+LABEL_STOP_AFTER = "stop after how many more experiments"
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """What the engine said to a request, for the list of notes."""
-
-    time: float
-    accepted: bool
-    words: str
+# -- the session ------------------------------------------------------------------------------------------------------
 
 
-class EngineCommands:
-    """The actions of the groups Session and Experiments that need no screen of their own."""
+def pause(host: Host) -> None:
+    host.ask(c.Resume() if host.view.state.state == "paused" else c.Pause())
 
-    def __init__(self, app: Cockpit) -> None:
-        self._app = app
-        self.answers: deque[Answered] = deque(maxlen=ANSWERS_KEPT)
-        self._sent: deque[str] = deque(maxlen=REMEMBERED)
 
-    @property
-    def model(self) -> SessionView:
-        return self._app.model
+def pause_now(host: Host) -> None:
+    from tui.screens.dialogs import PAUSE_NOW, Confirm
 
-    # -- asking -------------------------------------------------------------------------------------------------
+    host.push(Confirm(host.view, PAUSE_NOW), lambda answer: host.ask(c.Pause(now=True)) if answer == "y" else None)
 
-    def ask(self, command: Command, then: Callable[[Reply], None] | None = None) -> None:
-        """Send a command without holding up the screen; its answer is shown, and kept among the notes."""
-        self._app.run_worker(self._ask(command, then))
 
-    async def _ask(self, command: Command, then: Callable[[Reply], None] | None) -> None:
-        try:
-            reply = await self.model.source.send(command)
-        except AutoresearchError as error:
-            reply = Reply(False, error.what)
-        self.remember(reply.message, reply.accepted)
-        sign = self._app.look.glyph("ok" if reply.accepted else "no")
-        self._app.tell(f"{sign} {reply.message}", "good" if reply.accepted else "warn")
-        if then is not None:
-            then(reply)
+def skip(host: Host) -> None:
+    chosen = host.view.experiment(host.view.page) or host.view.experiment(host.view.selected)
+    live = chosen is not None and chosen.number in host.view.state.live
+    host.ask(c.Skip(chosen.number if chosen and live else None))
 
-    def remember(self, words: str, accepted: bool) -> None:
-        """Keep something that was said for the list of notes."""
-        self.answers.append(Answered(time.time(), accepted, one_line(words)))
 
-    def write(
-        self, purpose: str, label: str, then: Callable[[str, How, Recalled | None], None], text: str = "",
-        recall: tuple[Recalled, ...] = (),
-    ) -> None:  # fmt: skip
-        """Ask for a line on the screen in front."""
-        for screen in reversed(self._app.screen_stack):
-            if isinstance(screen, ActionScreen) and screen.is_mounted:
-                screen.prompt.ask(purpose, label, text, None, then, recall)
-                return
+def stop(host: Host) -> None:
+    from tui.screens.dialogs import Confirm, stop_question
 
-    # -- the session --------------------------------------------------------------------------------------------
+    host.push(Confirm(host.view, stop_question(host.view)), lambda answer: _stop(host, answer))
 
-    async def act_pause(self) -> None:
-        paused = self.model.state.state == "paused"
-        self.ask(commands.Resume() if paused else commands.Pause())
 
-    async def act_pause_now(self) -> None:
-        from tui.screens.dialogs import PAUSE_NOW, Confirm
+def stop_now(host: Host) -> None:
+    from tui.screens.dialogs import STOP_NOW, Confirm
 
-        def answered(answer: str | None) -> None:
-            if answer == "y":
-                self.ask(commands.Pause(now=True))
+    host.push(Confirm(host.view, STOP_NOW), lambda answer: _stop(host, "!" if answer == "y" else None))
 
-        self._app.push_screen(Confirm(self.model, PAUSE_NOW), answered)
 
-    async def act_skip(self) -> None:
-        chosen = self.model.experiment(self.model.page) or self.model.experiment(self.model.selected)
-        live = chosen is not None and chosen.number in self.model.state.live
-        self.ask(commands.Skip(chosen.number if chosen and live else None))
+def _stop(host: Host, answer: str | None) -> None:
+    if answer in ("y", "!"):
+        host.ask(c.Stop(now=answer == "!"))
+    elif answer == "a":
+        stop_after(host)
 
-    async def act_stop(self) -> None:
-        from tui.screens.dialogs import Confirm, stop_question
 
-        self._app.push_screen(Confirm(self.model, stop_question(self.model)), self._stop)
-
-    async def act_stop_now(self) -> None:
-        from tui.screens.dialogs import STOP_NOW, Confirm
-
-        self._app.push_screen(Confirm(self.model, STOP_NOW), lambda answer: self._stop("!" if answer == "y" else None))
-
-    def _stop(self, answer: str | None) -> None:
-        if answer in ("y", "!"):
-            self.ask(commands.Stop(now=answer == "!"))
-        elif answer == "a":
-            self.write("after", HINTS["after"], self._after)
-
-    async def act_stop_after(self) -> None:
-        self.write("after", HINTS["after"], self._after)
-
-    def _after(self, text: str, how: How, recalled: Recalled | None) -> None:
-        if text.isascii() and text.isdigit() and 0 < int(text) < 10**9:
-            self.ask(commands.Stop(after=int(text)))
+def stop_after(host: Host) -> None:
+    def written(text: str, how: How, recalled: Recalled | None) -> None:
+        if text.isascii() and text.isdigit() and 0 < int(text) < MAX_STOP_AFTER:
+            host.ask(c.Stop(after=int(text)))
         elif text:
-            self._app.tell(f"stop after: {text!r} is no whole number of at least 1", "warn")
+            host.tell(f"stop after: {text!r} is not a whole number above 0", "warn")
 
-    async def act_approve_mode(self) -> None:
-        self.ask(commands.ApproveMode(not self.model.state.approve))
+    host.write("after", LABEL_STOP_AFTER, written)
 
-    # -- words --------------------------------------------------------------------------------------------------
 
-    async def act_steer(self) -> None:
-        queued = [g for g in self.model.state.in_force() if g.taken_by is None and not g.idea]
-        recall = [Recalled(g.text, g.id) for g in reversed(queued)]
-        texts = {r.text for r in recall}
-        recall += [Recalled(text) for text in reversed(self._sent) if text not in texts]
-        self.write("steer", HINTS["steer"], self._steer, recall=tuple(recall))
+def approve_mode(host: Host) -> None:
+    host.ask(c.ApproveMode(not host.view.state.approve))
 
-    def _steer(self, text: str, how: How, recalled: Recalled | None) -> None:
+
+def resume_engine(host: Host) -> None:
+    if host.session is not None:
+        host.tell("starting the engine …", "accent")
+        host.start(_start_engine(host, host.session))
+
+
+async def _start_engine(host: Host, paths: SessionPaths) -> None:
+    from core.client import start_engine
+
+    try:
+        await asyncio.to_thread(start_engine, paths)
+    except AutoresearchError as error:
+        host.tell(" ".join(str(error).split()), "bad")
+    else:
+        host.tell(f"{host.look.glyph('ok')} the engine is running", "good")
+
+
+# -- guidance ---------------------------------------------------------------------------------------------------------
+
+
+def steer(host: Host) -> None:
+    queued = [g for g in host.view.state.in_force() if g.taken_by is None and not g.idea]
+    recall = [Recalled(g.text, g.id) for g in reversed(queued)]
+    texts = {r.text for r in recall}
+    recall += [Recalled(text) for text in reversed(host.sent_guidance) if text not in texts]
+
+    def written(text: str, how: How, recalled: Recalled | None) -> None:
         if recalled is not None and recalled.guidance is not None:
-            self.reword(recalled.guidance, text)
+            host.ask(c.EditGuidance(recalled.guidance, text) if text else c.Withdraw(recalled.guidance))
         elif text:
-            self._sent.append(text)
-            self.ask(commands.Steer(text, now=how == "now", standing=how == "standing"))
+            host.sent_guidance.append(text)
+            host.ask(c.Steer(text, now=how == "now", standing=how == "standing"))
 
-    def reword(self, guidance: int, text: str) -> None:
-        """Other words for guidance that is queued; none withdraw it."""
-        self.ask(commands.EditGuidance(guidance, text) if text else commands.Withdraw(guidance))
+    host.write("steer", "steer", written, recall=tuple(recall))
 
-    def change_words(self, guidance: Guidance) -> None:
-        """Ask for other words."""
-        self.write(
-            "words",
-            f"change guidance {guidance.id}",
-            lambda text, how, _: self.reword(guidance.id, text),
-            guidance.text,
-        )
 
-    async def act_withdraw(self) -> None:
-        self.ask(commands.Withdraw(self.model.state.in_force()[-1].id))
+def withdraw(host: Host) -> None:
+    host.ask(c.Withdraw(host.view.state.in_force()[-1].id))
 
-    async def act_idea(self) -> None:
-        self.write("idea", HINTS["idea"], lambda text, how, _: self.ask(commands.Idea(text)) if text else None)
 
-    # -- experiments --------------------------------------------------------------------------------------------
+def guidance(host: Host) -> None:
+    from tui.screens.steering_dialogs import GuidanceCard
 
-    def _subject(self) -> Experiment:
-        found = self.model.subject
-        assert found is not None  # or the action would have been refused
-        return found
+    host.push(GuidanceCard(host.view, host.ask, lambda: steer(host)))
 
-    async def act_fork(self) -> None:
-        number = self._subject().number
-        self.ask(commands.Fork(None if self.model.state.base == number else number))
 
-    async def act_pin(self) -> None:
-        number = self._subject().number
-        self.ask(commands.Pin(number, pinned=number not in self.model.state.pinned))
+def change(host: Host) -> None:
+    from tui.screens.steering_dialogs import ChangeCard
 
-    async def act_repeat(self) -> None:
-        self.ask(commands.Repeat(self._subject().number))
+    host.push(ChangeCard(host.view, host.ask))
 
-    async def act_certify(self) -> None:
-        self.ask(commands.Certify(self.model.certified_next))
 
-    async def act_reproduce(self) -> None:
-        self.ask(commands.Reproduce(self._subject().number))
+def idea(host: Host) -> None:
+    host.write("idea", "idea", lambda text, how, recalled: host.ask(c.Idea(text)) if text else None)
+
+
+# -- experiments ------------------------------------------------------------------------------------------------------
+
+
+def _subject(host: Host) -> Experiment:
+    found = host.view.subject
+    assert found is not None  # or the action would have been refused
+    return found
+
+
+def fork(host: Host) -> None:
+    number = _subject(host).number
+    host.ask(c.Fork(None if host.view.state.base == number else number))
+
+
+def pin(host: Host) -> None:
+    number = _subject(host).number
+    host.ask(c.Pin(number, pinned=number not in host.view.state.pinned))
+
+
+def repeat(host: Host) -> None:
+    host.ask(c.Repeat(_subject(host).number))
+
+
+def certify(host: Host) -> None:
+    host.ask(c.Certify(host.view.certified_next))
+
+
+def reproduce(host: Host) -> None:
+    host.ask(c.Reproduce(_subject(host).number))
+
+
+# -- approvals --------------------------------------------------------------------------------------------------------
+
+
+def offer_approval(host: Host) -> None:
+    """Show the card of a waiting proposal, once, when no other card and no prompt is open."""
+    from tui.screens.main_screen import MainScreen
+
+    waiting = [n for n in host.view.state.approvals if n not in host.offered]
+    screen = host.screen
+    if waiting and host.view.live and isinstance(screen, MainScreen) and not screen.prompt.display:
+        _open_approval(host, waiting[0])
+
+
+def approve(host: Host) -> None:
+    _open_approval(host, host.view.state.approvals[0], asked=True)
+
+
+def _open_approval(host: Host, experiment: int, *, asked: bool = False) -> None:
+    from tui.screens.dialogs import ApprovalAnswer, ApprovalCard
+
+    host.offered.add(experiment)
+
+    def answered(answer: ApprovalAnswer | None) -> None:
+        if answer is None:
+            return
+        if answer.how == "gone":  # the approval comes back with the engine
+            host.offered.discard(experiment)
+            offer_approval(host)  # the engine may be back already, with no new event
+        elif answer.how == "edit":
+            edit_proposal(host, experiment)
+        elif answer.how == "reject":
+            host.ask(c.Reject(experiment, answer.reason))
+        else:
+            host.ask(c.Approve(experiment, all=answer.how == "all"))
+
+    host.push(ApprovalCard(host.view, experiment, asked=asked), answered)

@@ -1,89 +1,84 @@
-"""What is said beyond the screen: the terminal's title, and a word on the desktop when something needs a person."""
+"""The terminal's title, the bell, and desktop notifications when something needs a person"""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from core.record import events as e
 from core.record.events import Event
 from core.record.metric import Metric, format_delta
 from core.views import one_line
+from tui.host import Host
 from tui.paint.theme import ascii_text
 from tui.session_view import SessionView
 from tui.terminal.escape_codes import BEL, RESTORE_TITLE, SAVE_TITLE, notification, title
 
-if TYPE_CHECKING:
-    from tui.app import Cockpit
-
-_STATES = ("paused", "crashed", "finished", "stopped")
+_NOTIFIED_STATES = ("paused", "crashed", "finished", "stopped")
 
 
-def title_words(model: SessionView) -> str:
+def title_words(view: SessionView) -> str:
     """State and gain, most important first: `● nov23 running −2.5% #47`."""
-    state = model.state
-    words = [model.look.glyph(model.word), one_line(model.paths.name), model.word]
+    state = view.state
+    words = [view.look.glyph(view.word), one_line(view.paths.name), view.word]
     if state.best_metric is not None and state.baseline is not None and state.baseline.metric:
         share = (state.best_metric - state.baseline.metric) / abs(state.baseline.metric)
         words.append(f"{'−' if share < 0 else '+'}{abs(share):.1%}")
-    if model.state.approvals:
-        words.append("waits for you")
+    if view.state.approvals:
+        words.append("needs approval")
     elif state.total:
         words.append(f"#{state.total}")
     text = " ".join(words)
-    return ascii_text(text) if model.look.ascii else text
+    return ascii_text(text) if view.look.ascii else text
 
 
-def news(event: Event, metric: Metric) -> str | None:
-    """What of an event is worth a word on the desktop: a keep, a question, an end, trouble."""
+def notification_text(event: Event, metric: Metric) -> str | None:
+    """The notification of an event: a keep, a needed approval, an end, an error; None for other events."""
     body = event.body
     if isinstance(body, e.ApprovalRequested):
-        return f"#{body.experiment} waits for you"
+        return f"#{body.experiment} needs approval"
     if isinstance(body, e.Judged) and body.verdict == "kept":
         return f"#{body.experiment} kept: {metric.name} {format_delta(body.delta)}"
-    if isinstance(body, e.StateChanged) and body.state in _STATES:
+    if isinstance(body, e.StateChanged) and body.state in _NOTIFIED_STATES:
         return f"{body.state}: {body.reason}" if body.reason else body.state
     if isinstance(body, e.Noted) and body.level == "error":
         return body.text
     return None
 
 
-class Herald:
-    """Writes to the terminal only what changed, only when it is asked for, and never while an editor has it."""
+class Notifier:
+    """Writes title and notifications: only what changed, and only what the settings ask for."""
 
-    def __init__(self, app: Cockpit) -> None:
-        self._app = app
+    def __init__(self, host: Host) -> None:
+        self._host = host
         self._title = ""
-        self._kept = False
+        self._title_saved = False
         self._status = ""
 
-    def hear(self, new: Sequence[Event]) -> None:
-        """Look at the state and at new events, and say what is to be said."""
-        model, settings = self._app.model, self._app.settings
-        if settings.title and (words := title_words(model)) != self._title:
-            self._write(("" if self._kept else SAVE_TITLE) + title(words))
-            self._title, self._kept = words, True
-        if model.replaying or (settings.notify == "off" and not settings.bell):
+    def report(self, new: Sequence[Event]) -> None:
+        """Update the title, and notify about new events and a lost connection."""
+        view, settings = self._host.view, self._host.settings
+        if settings.title and (words := title_words(view)) != self._title:
+            self._host.to_terminal(("" if self._title_saved else SAVE_TITLE) + title(words))
+            self._title, self._title_saved = words, True
+        if view.replaying or (settings.notify == "off" and not settings.bell):
             return
-        told = [text for event in new if (text := news(event, model.state.metric))]
-        status = model.connection.status
+        texts = [text for event in new if (text := notification_text(event, view.state.metric))]
+        status = view.connection.status
         if status == "lost" and self._status == "live":
-            told.append(f"the engine does not answer: {model.connection.message}")
+            texts.append(f"the engine does not answer: {view.connection.message}")
         self._status = status
-        if told:
-            head = f"autoresearch {model.paths.name}"
-            more = f" (and {len(told) - 1} more)" if len(told) > 1 else ""
-            self._write(notification(settings.notify, head, told[-1] + more, os.environ) + BEL * settings.bell)
-
-    def _write(self, text: str) -> None:
-        driver = self._app._driver
-        if text and driver is not None and not self._app.is_headless and not self._app.handwork.editor.busy:
-            driver.write(text)
+        if texts:
+            head = f"autoresearch {view.paths.name}"
+            more = f" (and {len(texts) - 1} more)" if len(texts) > 1 else ""
+            self._host.to_terminal(
+                notification(settings.notify, head, texts[-1] + more, os.environ) + BEL * settings.bell
+            )
 
     def end(self, terminal: TextIO) -> None:
-        """Give the terminal its own title back."""
-        if self._kept and terminal is sys.stdout and terminal.isatty():
+        """Restore the terminal's own title."""
+        if self._title_saved and terminal is sys.stdout and terminal.isatty():
             terminal.write(RESTORE_TITLE)
             terminal.flush()

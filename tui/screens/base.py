@@ -1,27 +1,24 @@
-"""What every screen of the app shares: keys that come from the action registry, and the five-hertz flush."""
+"""Base of the app's screens: keys from the action registry, and the flush five times a second"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Literal, cast
+from typing import ClassVar, Literal
 
 from textual import events
 from textual.widgets import Input
 
-from tui.actions import Action
+from tui.host import Host, host_of
 from tui.paint.canvas import Pane
 from tui.paint.keyboard import KeyScreen
-from tui.screens.reading.opener import open_reading
+from tui.registry import Action
 from tui.widgets.prompt import How, Prompt
 from tui.widgets.status import Footer, Hint
 
-if TYPE_CHECKING:
-    from tui.app import Cockpit
-
-MOST_UNWRITTEN = 3  # paintings on their way to the terminal; Textual blocks at thirty
-REST_SECONDS = 60.0  # how often the readings of a session at rest are looked at
-RESTING = 5  # of so many looks at a session at rest one is taken: only its files could have grown
-FLUSH_SECONDS = 0.2  # data travels five times a second; keys paint at once
+MAX_UNWRITTEN = 3  # paintings on their way to the terminal; Textual blocks at thirty
+REST_SECONDS = 60.0  # between two paintings of the readings of a session at rest
+TICKS_AT_REST = 5  # of a session at rest every fifth tick is used: only its files can have grown
+FLUSH_SECONDS = 0.2  # between two ticks; keys paint at once
 
 
 Size = Literal["full", "tabs", "words"]
@@ -35,7 +32,7 @@ def size_of(width: int, height: int) -> Size:
 
 
 class ActionScreen(KeyScreen[None]):
-    """A screen whose keys mean what `tui.actions` says for its `PLACE`; `act_<name>`, here or in the app, does it."""
+    """A screen whose keys do the registry's actions of its `PLACE`."""
 
     PLACE: ClassVar[str] = ""
     AUTO_FOCUS = None
@@ -45,38 +42,38 @@ class ActionScreen(KeyScreen[None]):
     _seq = -1
 
     @property
-    def cockpit(self) -> Cockpit:
-        return cast("Cockpit", self.app)
+    def host(self) -> Host:
+        return host_of(self)
 
     def on_mount(self) -> None:
         self.set_interval(FLUSH_SECONDS, self._tick)
 
     def _tick(self) -> None:
         self._ticks += 1
-        model = self.cockpit.model
-        seq, still = model.state.seq, model.at_rest or model.connection.status == "dead"
-        if seq == self._seq and still and self._ticks % RESTING:
+        view = self.host.view
+        seq, still = view.state.seq, view.at_rest or view.connection.status == "dead"
+        if seq == self._seq and still and self._ticks % TICKS_AT_REST:
             return
         self._seq = seq
         if self._clogged():
-            return  # a slow link: let what is on its way arrive before more is painted
+            return  # a slow link: let earlier paintings arrive first
         if self.is_current or (self.app.screen.is_modal and self.app.screen_stack[-2:-1] == [self]):
             self.follow()
 
     def _clogged(self) -> bool:
-        """Whether the terminal has not taken in the last paintings yet."""
+        """Whether the terminal has yet to read the last paintings."""
         writer = getattr(self.app._driver, "_writer_thread", None)
-        return writer is not None and writer._queue.qsize() > MOST_UNWRITTEN
+        return writer is not None and writer._queue.qsize() > MAX_UNWRITTEN
 
     def follow(self) -> None:
-        """Read what is new; paint only where something is."""
-        model = self.cockpit.model
-        seen: tuple[object, ...] = (model.source.version, int(self.cockpit.clock()))
-        if model.connection.status == "dead":
-            seen = (model.source.version, 0)
-        elif model.at_rest:  # readings flicker; a screen left open over a link for the night need not
-            trouble = model.pulse.trouble if model.pulse else ""
-            seen = (model.state.seq, trouble, int(self.cockpit.clock() / REST_SECONDS))
+        """Read what is new, and paint where something changed."""
+        view = self.host.view
+        seen: tuple[object, ...] = (view.source.version, int(self.host.clock()))
+        if view.connection.status == "dead":
+            seen = (view.source.version, 0)
+        elif view.at_rest:  # its readings alone do not repaint a screen left open over a link
+            trouble = view.pulse.trouble if view.pulse else ""
+            seen = (view.state.seq, trouble, int(self.host.clock() / REST_SECONDS))
         if seen != self._seen:
             self.flush()
         else:
@@ -87,17 +84,17 @@ class ActionScreen(KeyScreen[None]):
         """Read what is new and paint all that changed."""
 
     def flush_streams(self) -> None:
-        """The same for what grows beside the log: reasoning and output."""
+        """Read and paint what grows in files beside the log: reasoning and output."""
 
     def poll_and_flush(self, panes: Sequence[Pane]) -> None:
-        """Let panes take in what is new, and paint those that did."""
+        """Let panes read what is new, and paint those that changed."""
         for pane in panes:
             before = pane.revision()
             pane.poll()
             if pane.revision() != before:
                 pane.flush()
         footer = self.query_one(Footer)
-        if footer.expire(self.cockpit.clock()):
+        if footer.expire(self.host.clock()):
             footer.flush()
 
     def line(self) -> Input | None:
@@ -108,104 +105,91 @@ class ActionScreen(KeyScreen[None]):
             await super().write(line, event)
 
     def written(self, purpose: str, text: str, how: How, pane: Pane | None) -> None:
-        """A person has sent or left a line that nobody else waits for."""
+        """A line of the prompt without a receiver of its own was sent or cancelled."""
 
     @property
     def page(self) -> int | None:
-        """The experiment that this screen is about, if it is about one."""
+        """The experiment that this screen is about, or None."""
         return None
 
     def listed(self) -> list[Action]:
         """The actions of this screen, for a live session or for a recording."""
-        return list(self.cockpit.registry.for_place(self.PLACE, self.cockpit.model.replaying))
+        return list(self.host.registry.for_place(self.PLACE, self.host.view.replaying))
 
     async def command(self, event: events.Key) -> None:
         keys = {event.key, event.character}
         action = next((a for a in self.listed() if keys & set(a.keys)), None)
         if action is not None:
-            await self.do(action)
+            self.do(action)
         else:
             await self.app._check_bindings(event.key)
 
-    async def do(self, action: Action) -> None:
-        """Do it, or say why not. A screen that was left meanwhile (all was replaced) does nothing more."""
+    def do(self, action: Action) -> None:
+        """Do an action, or say why it cannot be done. A screen that is no longer on the stack does nothing."""
         if self not in self.app.screen_stack:
             return
-        self.cockpit.model.page = self.page
-        reason = action.reason(self.cockpit.model)
+        self.host.view.page = self.page
+        reason = action.reason(self.host.view)
         if reason is not None:
             self.say(f"{action.title}: {reason}", "warn")
             return
-        method = getattr(self, f"act_{action.name}", None) or self.cockpit.doing(action.name)
-        await method()
+        action.do(self)
 
     # -- panes --------------------------------------------------------------------------------------------------
 
     @property
     def focused_pane(self) -> Pane:
-        """The one that keys move in."""
+        """The pane that the moving keys act on."""
         raise NotImplementedError
 
-    def _turn(self, step: int) -> None:
-        """To the next pane (1) or the one before (-1), round the end."""
+    def turn(self, step: int) -> None:
+        """Focus the next pane (1) or the previous one (-1), cyclically."""
         raise NotImplementedError
 
-    async def act_next_pane(self) -> None:
-        self._turn(1)
+    # -- actions of several screens -----------------------------------------------------------------------------
 
-    async def act_previous_pane(self) -> None:
-        self._turn(-1)
+    def open_shown(self) -> None:
+        """Open the page of the experiment that is shown."""
+        if (subject := self.host.view.subject) is not None:
+            self.host.open_experiment(subject.number)
 
-    async def act_down(self) -> None:
-        self.focused_pane.move(1)
+    def mark(self) -> None:
+        """Mark the experiment that is shown, or remove its mark."""
+        view = self.host.view
+        if view.subject is None:
+            return
+        number = view.subject.number
+        word = "marked" if view.toggle_mark(number) else "no longer marked"
+        self.flush()
+        self.say(f"#{number} {word}; {len(view.marks)} marked, c compares two", "accent", 3.0)
 
-    async def act_up(self) -> None:
-        self.focused_pane.move(-1)
+    def leave(self) -> None:
+        """Go back by one step: close this screen, or what is special about it."""
+        self.dismiss()
 
-    async def act_page_down(self) -> None:
-        self.focused_pane.page(1)
+    def next_diff_base(self) -> None:
+        """Show the diff against the next of parent, best and baseline."""
+        raise NotImplementedError
 
-    async def act_page_up(self) -> None:
-        self.focused_pane.page(-1)
-
-    async def act_top(self) -> None:
-        self.focused_pane.home()
-
-    async def act_bottom(self) -> None:
-        self.focused_pane.end()
-
-    # -- the screens for reading --------------------------------------------------------------------------------
-
-    async def act_lineage(self) -> None:
-        await open_reading(self, "lineage")
-
-    async def act_failures(self) -> None:
-        await open_reading(self, "failures")
-
-    async def act_costs(self) -> None:
-        await open_reading(self, "costs")
-
-    async def act_logs(self) -> None:
-        await open_reading(self, "logs")
-
-    async def act_compare(self) -> None:
-        await open_reading(self, "compare")
+    def next_fold(self) -> None:
+        """Show more or less of the reasoning."""
+        raise NotImplementedError
 
     # -- the footer ---------------------------------------------------------------------------------------------
 
     def say(self, text: str, role: str = "text", seconds: float = 4.0) -> None:
-        """Answer in the footer for some seconds."""
+        """Show a message in the footer for some seconds."""
         footer = self.query_one(Footer)
-        footer.say(text, role, seconds, self.cockpit.clock())
+        footer.say(text, role, seconds, self.host.clock())
 
     def hints(self) -> Sequence[Hint]:
-        """The footer: what works here, in its order. Nothing does while a card is in front."""
+        """The footer's actions, in its order; none while a card is in front."""
         if self.app.screen.is_modal:
             return []
-        model = self.cockpit.model
-        model.page = self.page
+        view = self.host.view
+        view.page = self.page
         listed = sorted((a for a in self.listed() if a.footer), key=lambda a: a.footer)
-        return [(a.shown, a.titled(model), a.reason(model) is None, a.name) for a in listed]
+        return [(a.shown, a.titled(view), a.reason(view) is None, a.name) for a in listed]
 
     def on_screen_suspend(self) -> None:
         self.query_one(Footer).flush()
@@ -216,4 +200,4 @@ class ActionScreen(KeyScreen[None]):
     async def on_footer_picked(self, message: Footer.Picked) -> None:
         found = next((a for a in self.listed() if a.name == message.action), None)
         if found is not None:
-            await self.do(found)
+            self.do(found)

@@ -19,11 +19,11 @@ class ColumnsCard(Card[None]):
     TITLE_TEXT = "columns of the leaderboard"
     WIDTH = 72
 
-    def __init__(self, model: SessionView, chosen: tuple[str, ...], changed: Callable[[tuple[str, ...]], None]) -> None:
+    def __init__(self, view: SessionView, chosen: tuple[str, ...], changed: Callable[[tuple[str, ...]], None]) -> None:
         self.chosen = set(chosen)
         self.at = 0
         self._changed = changed
-        super().__init__(model)
+        super().__init__(view)
 
     @property
     def scrolls(self) -> bool:
@@ -34,7 +34,7 @@ class ColumnsCard(Card[None]):
         return False  # nothing here does harm
 
     def lines(self, width: int) -> Lines:
-        look = self.model.look
+        look = self.view.look
         out: Lines = []
         for place, column in enumerate(COLUMNS):
             here, on = place == self.at, column.name in self.chosen

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar, cast
+from typing import ClassVar, Literal, TypeVar
 
 from textual import events
 from textual.app import ComposeResult
@@ -16,15 +16,13 @@ from textual.widgets import Input, Static
 from core.record.budget import format_seconds
 from core.record.metric import format_delta, format_metric
 from core.views import Away, clean, plural
+from tui.host import host_of
 from tui.paint.cells import Part, brief, left
 from tui.paint.keyboard import KeyScreen, OnceScreen
 from tui.paint.theme import Look
 from tui.session_view import SessionView
 from tui.widgets.diff.diff_pane import paint_line, parse_diff
 from tui.widgets.page import Lines, Page, paragraphs
-
-if TYPE_CHECKING:
-    from tui.app import Cockpit
 
 Answer = TypeVar("Answer")
 DEAF_SECONDS = 0.4  # of a card that nobody asked for: keys that were meant for the screen behind are no answer to it
@@ -38,11 +36,11 @@ class Card(KeyScreen[Answer], ModalScreen[Answer]):
     WIDTH = 76
     DEAF: ClassVar[float] = 0.0
 
-    def __init__(self, model: SessionView) -> None:
+    def __init__(self, view: SessionView) -> None:
         super().__init__()
-        self.model = model
+        self.view = view
         self._shown_at = 0.0
-        self._page = Page(model, self.TITLE_TEXT, self.lines)
+        self._page = Page(view, self.TITLE_TEXT, self.lines)
         self._page.NUMBER = 0
 
     def compose(self) -> ComposeResult:
@@ -67,7 +65,7 @@ class Card(KeyScreen[Answer], ModalScreen[Answer]):
 
     def _clock(self) -> float:
         """The app's: that of a recording may be held."""
-        return cast("Cockpit", self.app).clock()
+        return host_of(self).clock()
 
     def lines(self, width: int) -> Lines:
         raise NotImplementedError
@@ -143,7 +141,7 @@ class Question(OnceScreen[bool], ModalScreen[bool]):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ConfirmQuestion:
     """A question: its title, what it is about, and answers as (key, words). `n` is always there, and the default."""
 
     title: str
@@ -152,23 +150,23 @@ class Asked:
     no: str = "no, go on"
 
 
-PAUSE_NOW = Asked(
+PAUSE_NOW = ConfirmQuestion(
     "pause now?",
     "What runs is cut off, and run again from its beginning when you resume. (space pauses after the runs.)",
     (("y", "pause now"),),
 )
-STOP_NOW = Asked(
+STOP_NOW = ConfirmQuestion(
     "stop now?",
     "The engine ends at once. What runs is abandoned, and run again when the session is resumed.",
     (("y", "stop now"),),
 )
 
 
-def stop_question(model: SessionView) -> Asked:
+def stop_question(view: SessionView) -> ConfirmQuestion:
     """Stopping, with what each way of it would cost."""
-    live = len(model.state.live_runs())
+    live = len(view.state.live_runs())
     running = f"after {'the run' if live == 1 else f'the {live} runs'} that train now" if live else "at once"
-    return Asked(
+    return ConfirmQuestion(
         "stop the session?",
         "Leaving (q) keeps the engine at work. Stopping ends it; the session can be resumed.",
         (
@@ -184,14 +182,14 @@ class Confirm(Card[str]):
 
     WIDTH = 72
 
-    def __init__(self, model: SessionView, asked: Asked) -> None:
+    def __init__(self, view: SessionView, asked: ConfirmQuestion) -> None:
         self.asked = asked
         self._first = 0  # the line of the first answer
         self.TITLE_TEXT = asked.title
-        super().__init__(model)
+        super().__init__(view)
 
     def lines(self, width: int) -> Lines:
-        look = self.model.look
+        look = self.view.look
         out: Lines = [*paragraphs(self.asked.words, width, look["text"]), []]
         self._first = len(out)
         out.append(
@@ -223,12 +221,12 @@ class DiffCard(Confirm):
 
     WIDTH = 110
 
-    def __init__(self, model: SessionView, asked: Asked, diff: str, trouble: str = "") -> None:
-        super().__init__(model, asked)
+    def __init__(self, view: SessionView, asked: ConfirmQuestion, diff: str, trouble: str = "") -> None:
+        super().__init__(view, asked)
         self._diff, self._trouble = diff, trouble
 
     def lines(self, width: int) -> Lines:
-        look = self.model.look
+        look = self.view.look
         told = [line for part in self._trouble.split("\n") if part for line in paragraphs(part, width, look["bad"])]
         told += [[]] if told else []
         asked = super().lines(width)
@@ -254,12 +252,12 @@ class ApprovalCard(Card[ApprovalAnswer]):
     WIDTH = 110
     DEAF = DEAF_SECONDS
 
-    def __init__(self, model: SessionView, experiment: int, *, asked: bool = False) -> None:
+    def __init__(self, view: SessionView, experiment: int, *, asked: bool = False) -> None:
         """`asked`: a person opened it, so that the next key is meant for it."""
         self.experiment = experiment
         self._asked = asked
         self._writing = False
-        super().__init__(model)
+        super().__init__(view)
 
     def compose(self) -> ComposeResult:
         with Vertical(id="card"):
@@ -280,21 +278,21 @@ class ApprovalCard(Card[ApprovalAnswer]):
 
     def _still_there(self) -> None:
         """Somebody else may have answered, or the engine that asks may be gone."""
-        if self.is_current and not self.model.live:
+        if self.is_current and not self.view.live:
             self.dismiss(ApprovalAnswer("gone"))
-        elif self.is_current and self.experiment not in self.model.state.approvals:
+        elif self.is_current and self.experiment not in self.view.state.approvals:
             self.dismiss(None)
 
     def lines(self, width: int) -> Lines:
-        look = self.model.look
-        x = self.model.experiment(self.experiment)
+        look = self.view.look
+        x = self.view.experiment(self.experiment)
         if x is None:
             return []
-        details = self.model.details(x.number)
+        details = self.view.details(x.number)
         offered: list[Part] = []
         for key, words in APPROVAL_KEYS:
             offered += [(key, look["key"]), (f" {words}   ", look["dim" if key == "esc" else "text"])]
-        others = len(self.model.state.approvals) - 1
+        others = len(self.view.state.approvals) - 1
         waiting = f"   {plural(others, 'other')} waiting" if others > 0 else ""
         out: Lines = [
             offered,
@@ -350,12 +348,12 @@ class AwayCard(Card[None]):
     WIDTH = 92
     DEAF = DEAF_SECONDS
 
-    def __init__(self, model: SessionView, told: Away) -> None:
+    def __init__(self, view: SessionView, told: Away) -> None:
         self.told = told
-        super().__init__(model)
+        super().__init__(view)
 
     def lines(self, width: int) -> Lines:
-        look, told, metric = self.model.look, self.told, self.model.state.metric
+        look, told, metric = self.view.look, self.told, self.view.state.metric
         dim, text, bright = look["dim"], look["text"], look["bright"]
         head: list[Part] = [
             (format_seconds(told.seconds), bright), (" away     ", dim),
@@ -372,9 +370,9 @@ class AwayCard(Card[None]):
             ])  # fmt: skip
         if len(told.kept) > 8:
             out.append([(f"  … {len(told.kept) - 8} more kept", dim)])
-        state = self.model.state
+        state = self.view.state
         if state.state in ("paused", "crashed", "finished", "stopped"):
-            word = self.model.word
+            word = self.view.word
             out.append([
                 (f"{look.glyph(word)} ", look.state(word)), (f"session {word}", text),
                 (f": {brief(state.reason)}" if state.reason else "", text),
@@ -389,7 +387,7 @@ class AwayCard(Card[None]):
         return [*out, [], [("any key goes on", dim)]]
 
     def _best(self, better: Callable[[float, float], bool]) -> list[Part]:
-        look, told = self.model.look, self.told
+        look, told = self.view.look, self.told
         if told.best_after is None:
             return [("no result yet", look["dim"])]
         if told.best_before is None or told.best_before == told.best_after:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from tui.actions import Action, Registry, all_keys
+from tui.host import AnswerNote
 from tui.paint.cells import brief, left, width_of, wrap
+from tui.registry import Action, Registry, all_keys
 from tui.screens.dialogs import Card
 from tui.session_view import SessionView
 from tui.widgets.page import Lines
-
-if TYPE_CHECKING:
-    from tui.control.commands import Answered
 
 
 class HelpScreen(Card[None]):
@@ -22,16 +19,16 @@ class HelpScreen(Card[None]):
     TITLE_TEXT = "help"
     WIDTH = 96
 
-    def __init__(self, model: SessionView, registry: Registry, place: str) -> None:
-        self.listed = list(registry.for_place(place, model.replaying))
-        super().__init__(model)
+    def __init__(self, view: SessionView, registry: Registry, place: str) -> None:
+        self.listed = list(registry.for_place(place, view.replaying))
+        super().__init__(view)
 
     def lines(self, width: int) -> Lines:
-        look = self.model.look
+        look = self.view.look
         out: Lines = []
         listed = self.listed
         keys = max(width_of(all_keys(a)) for a in listed) + 2
-        names = max(len(a.titled(self.model)) for a in listed) + 2
+        names = max(len(a.titled(self.view)) for a in listed) + 2
         for group in dict.fromkeys(a.group for a in listed):
             out += [[], [(group, look["title_focus"])]]
             for action in (a for a in listed if a.group == group):
@@ -39,14 +36,14 @@ class HelpScreen(Card[None]):
         return out[1:]
 
     def _entry(self, action: Action, keys: int, names: int, width: int) -> Lines:
-        look = self.model.look
-        reason = action.reason(self.model)
+        look = self.view.look
+        reason = action.reason(self.view)
         style = look["text"] if reason is None else look["faint"]
         words = action.description if reason is None else f"{action.description} Not now: {reason}."
         first, *rest = wrap(words, max(10, width - keys - names))
         return [
             [(left(all_keys(action), keys), look["key" if reason is None else "faint"]),
-             (left(action.titled(self.model), names), style), (first, look["dim" if reason is None else "faint"])],
+             (left(action.titled(self.view), names), style), (first, look["dim" if reason is None else "faint"])],
             *[[(" " * (keys + names) + more, look["dim" if reason is None else "faint"])] for more in rest],
         ]  # fmt: skip
 
@@ -61,16 +58,16 @@ class NotesScreen(Card[None]):
     TITLE_TEXT = "notes"
     WIDTH = 110
 
-    def __init__(self, model: SessionView, answers: Sequence[Answered]) -> None:
+    def __init__(self, view: SessionView, answers: Sequence[AnswerNote]) -> None:
         self.answers = answers
-        super().__init__(model)
+        super().__init__(view)
 
     def lines(self, width: int) -> Lines:
-        look = self.model.look
+        look = self.view.look
         roles = {"error": "bad", "warning": "warn"}
         told = [
             (n.time, roles.get(n.level, "dim"), (f"#{n.experiment} " if n.experiment else "") + brief(n.text))
-            for n in self.model.state.notes
+            for n in self.view.state.notes
         ]
         told += [(a.time, "good" if a.accepted else "warn", f"answered you: {brief(a.words)}") for a in self.answers]
         if not told:

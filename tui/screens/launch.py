@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar
 
 from textual import events
 from textual.app import ComposeResult
@@ -19,8 +19,8 @@ from core.record.errors import AutoresearchError, SessionBusy, UncommittedChange
 from core.session.options import EngineOptions
 from core.session.paths import SessionPaths
 from core.views import clean, one_line
-from tui.cli.session_names import fresh_name
-from tui.launch_form import Form, Readiness, examine, read_program
+from tui.host import Host, host_of
+from tui.launch_form import Form, Readiness, examine, fresh_name, read_program
 from tui.paint.theme import Look
 from tui.replay.demo import ARCHIVE, SPEED, unpack_demo
 from tui.screens.base import size_of
@@ -29,9 +29,6 @@ from tui.screens.session_picker import LOOK_SECONDS, Glance, glances
 from tui.screens.settings import SettingsCard
 from tui.session_view import SessionView
 from tui.widgets.choice import Choice, Menu
-
-if TYPE_CHECKING:
-    from tui.app import Cockpit
 
 FIELDS: tuple[tuple[str, str, str], ...] = (
     ("session", "Session", "branch autoresearch/NAME"),
@@ -68,11 +65,11 @@ class LaunchScreen(Screen[None]):
         self._glances: list[Glance] = []
 
     @property
-    def cockpit(self) -> Cockpit:
-        return cast("Cockpit", self.app)
+    def host(self) -> Host:
+        return host_of(self)
 
     def compose(self) -> ComposeResult:
-        project = self.cockpit.project
+        project = self.host.project
         self._program = read_program(project)
         self._known: dict[Path, tuple[object, Glance]] = {}
         self._glances = glances(project, self._known)[:MOST_SESSIONS]
@@ -104,8 +101,8 @@ class LaunchScreen(Screen[None]):
             self._forbid("program.md")
         self._fit()
         self.run_worker(self._keep_looking())
-        if self.cockpit.settings_trouble:
-            self.say(f"{self.look.glyph('no')} {self.cockpit.settings_trouble}")
+        if self.host.settings_error:
+            self.say(f"{self.look.glyph('no')} {self.host.settings_error}")
         # No worker: Textual would cancel it a second time, in the midst of ending the doctor's process.
         self._examining = asyncio.create_task(self._examine())
         self._examining.add_done_callback(self._examined)
@@ -136,7 +133,7 @@ class LaunchScreen(Screen[None]):
 
     def _about(self) -> str:
         program = self._program
-        where = clean(str(self.cockpit.project))
+        where = clean(str(self.host.project))
         if isinstance(program, str):
             return f"Project       {one_line(where)}\n\n{clean(program)}\n"
         metric = f"{one_line(program.metric.name)} {program.metric.arrow}"
@@ -149,7 +146,7 @@ class LaunchScreen(Screen[None]):
     def _default(self, name: str) -> str:
         program = self._program
         if name == "session":
-            return fresh_name(self.cockpit.project)
+            return fresh_name(self.host.project)
         if not isinstance(program, Program):
             return ""
         values = {"experiments": program.budget.experiments, "hours": program.budget.hours, "usd": program.budget.usd}
@@ -173,7 +170,7 @@ class LaunchScreen(Screen[None]):
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             if self.is_current:
-                found = await asyncio.to_thread(glances, self.cockpit.project, self._known)
+                found = await asyncio.to_thread(glances, self.host.project, self._known)
                 lines = {f"Open {one_line(g.paths.name)}": self._line_of(g) for g in found}
                 for menu in self.query(Menu):  # none once it is left
                     menu.tell(lines)
@@ -198,7 +195,7 @@ class LaunchScreen(Screen[None]):
         self.query_one("#field-usd").display = chosen not in ("control", "scripted", "human", "")
 
     async def _examine(self) -> None:
-        self.ready = ready = await examine(self.cockpit.project)
+        self.ready = ready = await examine(self.host.project)
         if not self.query("#launch-findings"):
             return  # left meanwhile
         findings = self.query_one("#launch-findings", Static)
@@ -249,9 +246,9 @@ class LaunchScreen(Screen[None]):
             self._leave()
         elif event.key == "comma" and not isinstance(self.focused, Input):
             event.stop()
-            # No session is open yet: one that nobody follows lends the card its look.
-            nobody = Client(SessionPaths(self.cockpit.project, "none"))
-            self.app.push_screen(SettingsCard(SessionView(nobody, self.look, self.cockpit.clock), self.cockpit))
+            # The card needs a view, and no session is open yet.
+            none = Client(SessionPaths(self.host.project, "none"))
+            self.app.push_screen(SettingsCard(SessionView(none, self.look, self.host.clock), self.host))
         elif event.key in ("down", "tab"):
             event.stop()
             event.prevent_default()
@@ -277,7 +274,7 @@ class LaunchScreen(Screen[None]):
         elif row == DEMO:
             self.run_worker(self._demo())
         else:
-            self.cockpit.attach(self._glances[message.index - 1].paths)
+            self.host.attach(self._glances[message.index - 1].paths)
 
     async def _demo(self) -> None:
         self.say("unpacking the demo …")
@@ -287,7 +284,7 @@ class LaunchScreen(Screen[None]):
             self.say(f"{self.look.glyph('no')} {error}")
             return
         if paths is not None:
-            self.cockpit.going.watch(paths, SPEED)
+            self.host.play(paths, SPEED)
 
     def _leave(self) -> None:
         """Back to where it was opened from, or out."""
@@ -318,7 +315,7 @@ class LaunchScreen(Screen[None]):
             return
         self.starting = True
         self.say("starting the engine …")
-        paths = SessionPaths(self.cockpit.project, form.session.strip())
+        paths = SessionPaths(self.host.project, form.session.strip())
         self.run_worker(lambda: self._launch(paths, options), thread=True)
 
     def _launch(self, paths: SessionPaths, options: EngineOptions) -> None:
@@ -330,7 +327,7 @@ class LaunchScreen(Screen[None]):
         except AutoresearchError as error:
             self.app.call_from_thread(self._refused, paths, error)
         else:
-            self.app.call_from_thread(self.cockpit.attach, paths)
+            self.app.call_from_thread(self.host.attach, paths)
 
     def _refused(self, paths: SessionPaths, error: AutoresearchError) -> None:
         self.starting = False
@@ -344,7 +341,7 @@ class LaunchScreen(Screen[None]):
             words = f"{error.what}.\n\nAttach to it?"
             self.app.push_screen(
                 Question(self.look, "session in use", words, "attach"),
-                lambda yes: self.cockpit.attach(paths) if yes else None,
+                lambda yes: self.host.attach(paths) if yes else None,
             )
 
     def _from_head(self, yes: bool | None) -> None:

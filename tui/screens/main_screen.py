@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.containers import Horizontal
 
 from tui.paint.canvas import Pane
-from tui.paint.layout import KEY_STEP, PaneLayout, row_of
+from tui.paint.layout import PaneLayout, row_of
 from tui.screens.base import ActionScreen, Size, size_of
 from tui.screens.column_picker import ColumnsCard
 from tui.session_view import SessionView
@@ -29,22 +29,22 @@ from tui.widgets.tail import Tail
 class MainScreen(ActionScreen):
     PLACE: ClassVar[str] = "main"
 
-    def __init__(self, model: SessionView) -> None:
+    def __init__(self, view: SessionView) -> None:
         super().__init__()
-        self.model = model
-        self.curves = Curves(model.paths)
-        self.status = StatusLine(model, id="status")
-        self.now_line = NowLine(model, id="now")
-        self.reasoning = ReasoningPane(model, id="reasoning")
-        self.diff = DiffPane(model, id="diff")
-        self.chart = ChartPane(model, id="chart")
-        self.board = BoardPane(model, id="board")
-        self.slots = SlotsPane(model, id="slots")
-        self.output = OutputPane(model, id="run")
+        self.view = view
+        self.curves = Curves(view.paths)
+        self.status = StatusLine(view, id="status")
+        self.now_line = NowLine(view, id="now")
+        self.reasoning = ReasoningPane(view, id="reasoning")
+        self.diff = DiffPane(view, id="diff")
+        self.chart = ChartPane(view, id="chart")
+        self.board = BoardPane(view, id="board")
+        self.slots = SlotsPane(view, id="slots")
+        self.output = OutputPane(view, id="run")
         self.slots.curves = self.output.curves = self.curves
         self.panes: list[Pane] = [self.reasoning, self.diff, self.chart, self.board, self.slots, self.output]
-        self.tabs = TabLine(model, [p.NAME for p in self.panes], id="tabs")
-        self.words = Words(model, id="words")
+        self.tabs = TabLine(view, [p.NAME for p in self.panes], id="tabs")
+        self.words = Words(view, id="words")
         self.prompt = Prompt(self.written)
         self.layout_of = PaneLayout.saved()
         self.edges = Edges(self)
@@ -68,7 +68,7 @@ class MainScreen(ActionScreen):
         with Horizontal(id="strip"):
             yield self.slots
         yield self.prompt
-        yield Footer(self.model, self.hints, id="footer")
+        yield Footer(self.view, self.hints, id="footer")
 
     def on_mount(self) -> None:
         self.lay_out()
@@ -151,32 +151,20 @@ class MainScreen(ActionScreen):
     def _focused_name(self) -> str:
         return self.focused_pane.id or ""
 
-    async def act_wider(self) -> None:
-        self._widen(KEY_STEP)
-
-    async def act_narrower(self) -> None:
-        self._widen(-KEY_STEP)
-
-    def _widen(self, step: float) -> None:
+    def widen(self, step: float) -> None:
         if self.single or not self.layout_of.widen(self._focused_name(), step):
             self.say("nothing stands beside this pane", "warn", 2.0)
             return
         self.changed_layout()
 
-    async def act_taller(self) -> None:
-        self._heighten(KEY_STEP)
-
-    async def act_lower(self) -> None:
-        self._heighten(-KEY_STEP)
-
-    def _heighten(self, step: float) -> None:
+    def heighten(self, step: float) -> None:
         row = row_of(self._focused_name())
         if self.single or row is None or not self.layout_of.heighten(row, step, self.rows_shown()):
             self.say("the height of this pane is fixed", "warn", 2.0)
             return
         self.changed_layout()
 
-    async def act_hide(self) -> None:
+    def hide(self) -> None:
         pane = self.focused_pane
         if size_of(*self.app.size) == "tabs":
             self.say("hide: a screen of this size shows one pane already", "warn")
@@ -190,7 +178,7 @@ class MainScreen(ActionScreen):
         self.set_focus(left)
         self.say(f"{pane.NAME} is hidden: {self.panes.index(pane) + 1} shows it, Z brings all back", "accent")
 
-    async def act_panes(self) -> None:
+    def show_all_panes(self) -> None:
         self.layout_of = PaneLayout()
         self.zoomed = False
         self.changed_layout()
@@ -208,7 +196,7 @@ class MainScreen(ActionScreen):
     # -- data ---------------------------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        self.cockpit.heard()
+        self.host.take_events()
         self._poll_curves()
         for pane in self.panes:
             if pane.display:
@@ -216,15 +204,15 @@ class MainScreen(ActionScreen):
         self._lines(size_of(*self.app.size))
         self._fit_strip()
         footer = self.query_one(Footer)
-        footer.expire(self.cockpit.clock())
+        footer.expire(self.host.clock())
         for canvas in (self.words, self.status, self.now_line, self.tabs, footer, *self.panes):
             if canvas.display:
                 canvas.flush_if_changed()
 
     def _poll_curves(self) -> None:
-        shown = self.model.shown_run
-        runs = [*self.model.state.live_runs(), *([shown] if shown else [])]
-        self.curves.poll({r.run for r in runs} | {r.run for _, r in self.model.references(None)})
+        shown = self.view.shown_run
+        runs = [*self.view.state.live_runs(), *([shown] if shown else [])]
+        self.curves.poll({r.run for r in runs} | {r.run for _, r in self.view.references(None)})
 
     def flush_streams(self) -> None:
         self._poll_curves()
@@ -257,32 +245,14 @@ class MainScreen(ActionScreen):
     def on_tab_line_picked(self, message: TabLine.Picked) -> None:
         self.show_pane(message.index)
 
-    async def act_pane_1(self) -> None:
-        self.show_pane(0)
-
-    async def act_pane_2(self) -> None:
-        self.show_pane(1)
-
-    async def act_pane_3(self) -> None:
-        self.show_pane(2)
-
-    async def act_pane_4(self) -> None:
-        self.show_pane(3)
-
-    async def act_pane_5(self) -> None:
-        self.show_pane(4)
-
-    async def act_pane_6(self) -> None:
-        self.show_pane(5)
-
-    def _turn(self, step: int) -> None:
+    def turn(self, step: int) -> None:
         """The next pane of those that are shown; of all, where only one is."""
         names = self.layout_of.shown(self.app.size.height)
         turns = [i for i, pane in enumerate(self.panes) if self.single or pane.id in names]
         after = [i for i in turns if (i > self.active if step > 0 else i < self.active)]
         self.show_pane((after or turns)[0 if step > 0 else -1])
 
-    async def act_zoom(self) -> None:
+    def zoom(self) -> None:
         if size_of(*self.app.size) == "tabs":
             self.say("zoom: a screen of this size shows one pane already", "warn")
             return
@@ -301,76 +271,54 @@ class MainScreen(ActionScreen):
         self.flush()
 
     async def on_board_pane_opened(self, message: BoardPane.Opened) -> None:
-        self.cockpit.open_experiment(message.experiment)
+        self.host.open_experiment(message.experiment)
 
     async def on_chart_pane_picked(self, message: ChartPane.Picked) -> None:
         self.board.choose(message.experiment)
         if message.opened:
-            self.cockpit.open_experiment(message.experiment)
+            self.host.open_experiment(message.experiment)
 
-    async def act_open(self) -> None:
-        shown = self.model.shown
+    def open_shown(self) -> None:
         if self.board.cursor is None and self.focused_pane is self.board and self.board.order:
-            self.cockpit.open_experiment(self.board.order[0])
-        elif shown is not None:
-            self.cockpit.open_experiment(shown.number)
+            self.host.open_experiment(self.board.order[0])
+        else:
+            super().open_shown()
 
-    async def act_sort(self) -> None:
+    def next_sort(self) -> None:
         self.board.next_sort()
         self.say(f"leaderboard by {self.board.sort}", "accent", 2.0)
 
-    async def act_reverse(self) -> None:
+    def reverse_sort(self) -> None:
         self.board.set_sort(self.board.sort)
         self.say(f"leaderboard by {self.board.sort}{', the other way round' * self.board.reverse}", "accent", 2.0)
 
-    async def act_verdicts(self) -> None:
+    def next_verdicts(self) -> None:
         name = self.board.next_verdicts()
         self.say(f"leaderboard: {name}", "accent", 2.0)
 
-    async def act_columns(self) -> None:
-        self.app.push_screen(ColumnsCard(self.model, self.board.columns, self.board.set_columns))
+    def choose_columns(self) -> None:
+        self.app.push_screen(ColumnsCard(self.view, self.board.columns, self.board.set_columns))
 
-    async def act_diff_base(self) -> None:
+    def next_diff_base(self) -> None:
         self.say(f"the diff is against {self.diff.next_base()}", "accent", 2.0)
 
-    async def act_fold(self) -> None:
+    def next_fold(self) -> None:
         self.say(f"reasoning: {self.reasoning.next_fold()}", "accent", 2.0)
 
-    async def act_axis(self) -> None:
+    def next_axis(self) -> None:
         self.say(f"the chart goes by {self.chart.next_axis()}", "accent", 2.0)
 
-    async def act_closer(self) -> None:
-        self._zoom_chart(closer=True)
-
-    async def act_further(self) -> None:
-        self._zoom_chart(closer=False)
-
-    def _zoom_chart(self, *, closer: bool) -> None:
+    def zoom_chart(self, *, closer: bool) -> None:
         count = self.chart.zoom(closer)
         self.say(f"the chart shows the last {count}" if count else "the chart shows all", "accent", 2.0)
 
-    async def act_mark(self) -> None:
-        shown = self.model.shown
-        if shown is None:
-            return
-        marked = self.model.toggle_mark(shown.number)
-        self.board.flush()
-        words = "marked" if marked else "no longer marked"
-        self.say(f"#{shown.number} {words}; {len(self.model.marks)} marked, c compares two", "accent", 3.0)
-
-    async def act_earlier(self) -> None:
-        self._select(-1)
-
-    async def act_later(self) -> None:
-        self._select(1)
-
-    def _select(self, step: int) -> None:
+    def select_beside(self, step: int) -> None:
         """The experiment before or after the shown one, in the order of the chart's axis."""
-        found = self.chart.beside(self.model.selected, step)
+        found = self.chart.beside(self.view.selected, step)
         if found is not None:
             self.board.choose(found)
 
-    async def act_filter(self) -> None:
+    def ask_filter(self) -> None:
         pane = self.focused_pane
         if not isinstance(pane, Tail):
             pane = self.board
@@ -379,7 +327,7 @@ class MainScreen(ActionScreen):
         old = pane.filter if isinstance(pane, (Tail, BoardPane)) else ""
         self.prompt.ask("filter", f"filter {pane.NAME}", old, pane)
 
-    async def act_escape(self) -> None:
+    def leave(self) -> None:
         filtered = [p for p in (self.board, self.reasoning, self.output) if p.filter]
         if filtered:
             for pane in filtered:
@@ -391,7 +339,7 @@ class MainScreen(ActionScreen):
             self.zoomed = False
             self.lay_out()
             self._focus_shown()
-        elif self.model.selected is not None:
+        elif self.view.selected is not None:
             self.board.choose(None)
 
     # -- the prompt ---------------------------------------------------------------------------------------------

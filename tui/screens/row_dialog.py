@@ -33,8 +33,8 @@ class DialogRow:
 class _FootedPage(Page):
     """A page in whose lower frame stands what was said last, or which keys there are: however far it is scrolled."""
 
-    def __init__(self, model: SessionView, name: str, make: Callable[[int], Lines], foot: Callable[[], Part]) -> None:
-        super().__init__(model, name, make)
+    def __init__(self, view: SessionView, name: str, make: Callable[[int], Lines], foot: Callable[[], Part]) -> None:
+        super().__init__(view, name, make)
         self._foot = foot
 
     def foot(self) -> list[Part]:
@@ -49,14 +49,14 @@ class RowsCard(Card[Answer]):
     HELP: ClassVar[str] = "enter changes   esc closes"
     EMPTY: ClassVar[str] = "nothing here"
 
-    def __init__(self, model: SessionView) -> None:
+    def __init__(self, view: SessionView) -> None:
         self.at = 0
         self.said: tuple[str, str] = ("", "dim")
         self._then: Callable[[str], None] | None = None
         self._shown: list[DialogRow] = []
         self._places: list[int] = []  # the line of each row
-        super().__init__(model)
-        self._page = _FootedPage(model, self.TITLE_TEXT, self.lines, self._foot)
+        super().__init__(view)
+        self._page = _FootedPage(view, self.TITLE_TEXT, self.lines, self._foot)
         self._page.NUMBER = 0
 
     def compose(self) -> ComposeResult:
@@ -81,7 +81,7 @@ class RowsCard(Card[Answer]):
     # -- shown ----------------------------------------------------------------------------------------------------
 
     def lines(self, width: int) -> Lines:
-        look = self.model.look
+        look = self.view.look
         self._shown = rows = self.rows()
         self.at = max(0, min(self.at, len(rows) - 1))
         labels = min(24, max([0, *(width_of(r.label) for r in rows)])) + 2
@@ -109,7 +109,7 @@ class RowsCard(Card[Answer]):
 
     def _foot(self) -> Part:
         text, role = self.said
-        return (" ".join(text.split()), self.model.look[role]) if text else (self.HELP, self.model.look["dim"])
+        return (" ".join(text.split()), self.view.look[role]) if text else (self.HELP, self.view.look["dim"])
 
     def again(self) -> None:
         """Paint what may have changed, and fit the card to it."""

@@ -94,11 +94,11 @@ class SessionsCard(RowsCard[tuple[str, SessionPaths]]):
     HELP: ClassVar[str] = "enter opens   w plays it from its beginning   n a new one   esc closes"
     EMPTY: ClassVar[str] = "there is no session here yet: n begins one"
 
-    def __init__(self, model: SessionView, project: Path) -> None:
+    def __init__(self, view: SessionView, project: Path) -> None:
         self._project = project
         self._known: dict[Path, tuple[object, Glance]] = {}
         self._found: list[Glance] = glances(project, self._known)
-        super().__init__(model)
+        super().__init__(view)
 
     def on_mount(self) -> None:
         self.run_worker(self._keep_looking())
@@ -110,8 +110,8 @@ class SessionsCard(RowsCard[tuple[str, SessionPaths]]):
             self.again()
 
     def rows(self) -> list[DialogRow]:
-        look = self.model.look
-        here = self.model.paths.folder
+        look = self.view.look
+        here = self.view.paths.folder
         rows = []
         for g in self._found:
             mark = "this one" if g.paths.folder == here else ""
@@ -134,6 +134,6 @@ class SessionsCard(RowsCard[tuple[str, SessionPaths]]):
 
     def key(self, row: DialogRow | None, character: str, key: str) -> None:
         if character == "n":
-            self.dismiss(("new", self.model.paths))
+            self.dismiss(("new", self.view.paths))
         elif character in ("w", "B") and row is not None and (found := self._glance(row)) is not None:
             self.dismiss(("replay", found.paths))

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from textual import events
 
 from core.record.errors import AutoresearchError
 from tui import user_settings as config
-from tui.actions import REGISTRY, Registry, spell
+from tui.host import Host
+from tui.registry import spell
 from tui.screens.row_dialog import DialogRow, RowsCard
 from tui.session_view import SessionView
 from tui.user_settings import CHOICES, Settings
-
-if TYPE_CHECKING:
-    from tui.app import Cockpit
 
 Value = str | bool | float | tuple[str, ...] | None
 ROWS: tuple[tuple[str, str, str], ...] = (
@@ -36,15 +34,15 @@ class SettingsCard(RowsCard[None]):
     WIDTH = 112
     HELP: ClassVar[str] = "←→ choose   enter changes   + one more key   del the usual   esc closes"
 
-    def __init__(self, model: SessionView, app: Cockpit) -> None:
-        super().__init__(model)
-        self._cockpit = app
+    def __init__(self, view: SessionView, host: Host) -> None:
+        super().__init__(view)
+        self._host = host
         self._capture: Callable[[str], None] | None = None
         where = str(config.config_path())
-        self.said = (app.settings_trouble or where, "bad" if app.settings_trouble else "dim")
+        self.said = (host.settings_error or where, "bad" if host.settings_error else "dim")
 
     def rows(self) -> list[DialogRow]:
-        settings = self._cockpit.settings
+        settings = self._host.settings
         rows = []
         for index, (name, label, hint) in enumerate(ROWS):
             arrows = name in CHOICES or name in config.FLAGS
@@ -52,9 +50,9 @@ class SettingsCard(RowsCard[None]):
             shown = f"◂ {value} ▸" if arrows else value
             rows.append(DialogRow(name, label, shown, hint, group="Screen" if index == 0 else ""))
         group = "Keys"
-        for action in self._cockpit.registry.actions:
+        for action in self._host.registry.actions:
             keys = " ".join(spell(key) for key in action.keys)
-            usual = " ".join(spell(key) for key in REGISTRY.named(action.name).keys)
+            usual = " ".join(spell(key) for key in self._host.registry.usual.named(action.name).keys)
             changed = f"usually {usual}   " if keys != usual else ""
             only = "recording: " * (action.played is True)
             rows.append(
@@ -72,7 +70,7 @@ class SettingsCard(RowsCard[None]):
         elif row.name in CHOICES or row.name in config.FLAGS:
             self._turn(row.name, 1)
         else:
-            old = _shown(self._cockpit.settings, row.name)
+            old = _shown(self._host.settings, row.name)
             self.ask(f"{row.label.lower()}: {row.hint}", old, lambda text: self._write(row.name, text))
 
     def key(self, row: DialogRow | None, character: str, key: str) -> None:
@@ -83,16 +81,16 @@ class SettingsCard(RowsCard[None]):
         elif key in ("delete", "backspace"):
             self._set(row.name, None)
         elif character == "+" and row.name.startswith("keys."):
-            action = self._cockpit.registry.named(row.name.removeprefix("keys."))
+            action = self._host.registry.named(row.name.removeprefix("keys."))
             had = tuple(spell(key) for key in action.keys)
             self._take_key(row, lambda key: self._set(row.name, (*had, key)))
 
     def _turn(self, name: str, step: int) -> None:
         if name in config.FLAGS:
-            self._set(name, _shown(self._cockpit.settings, name) == "no")
+            self._set(name, _shown(self._host.settings, name) == "no")
             return
         words = CHOICES[name]
-        at = words.index(_shown(self._cockpit.settings, name))
+        at = words.index(_shown(self._host.settings, name))
         self._set(name, words[(at + step) % len(words)])
 
     def _write(self, name: str, text: str) -> None:
@@ -113,17 +111,17 @@ class SettingsCard(RowsCard[None]):
         except AutoresearchError as error:
             self.say(str(error), "bad")
             return
-        self._cockpit.read_settings()
-        trouble = self._cockpit.settings_trouble
+        self._host.read_settings()
+        trouble = self._host.settings_error
         self.say(trouble or f"written to {config.config_path()}", "bad" if trouble else "good")
 
     def _check(self, action: str, value: Value) -> None:
-        keys = dict(self._cockpit.settings.keys)
+        keys = dict(self._host.settings.keys)
         if isinstance(value, tuple):
             keys[action] = value
         else:
             keys.pop(action, None)
-        Registry().remapped(keys)
+        self._host.registry.usual.remapped(keys)
 
     # -- a key for an action --------------------------------------------------------------------------------------
 

@@ -23,8 +23,8 @@ class GuidanceCard(RowsCard[None]):
     HELP: ClassVar[str] = "enter changes the words   d withdraws   i more   esc closes"
     EMPTY: ClassVar[str] = "no guidance is queued and none stands: i writes some"
 
-    def __init__(self, model: SessionView, ask: Ask, more: Callable[[], None]) -> None:
-        super().__init__(model)
+    def __init__(self, view: SessionView, ask: Ask, more: Callable[[], None]) -> None:
+        super().__init__(view)
         self._ask, self._more = ask, more
         self._version = -1
 
@@ -32,13 +32,13 @@ class GuidanceCard(RowsCard[None]):
         self.set_interval(0.2, self._look_again)
 
     def _look_again(self) -> None:
-        if self.model.source.version != self._version:
-            self._version = self.model.source.version
+        if self.view.source.version != self._version:
+            self._version = self.view.source.version
             self.again()
 
     def rows(self) -> list[DialogRow]:
         found = []
-        for place, g in enumerate(sorted(self.model.state.in_force(), key=lambda g: (g.taken_by is not None, g.id)), 1):
+        for place, g in enumerate(sorted(self.view.state.in_force(), key=lambda g: (g.taken_by is not None, g.id)), 1):
             kind = "idea" if g.idea else "standing" if g.standing else "once"
             where = f"{kind}, number {place} in the queue" if g.taken_by is None else f"{kind}, since #{g.taken_by}"
             found.append(DialogRow(str(g.id), f"{g.id}", where, g.text, "warn" if g.taken_by is None else "dim"))
@@ -49,7 +49,7 @@ class GuidanceCard(RowsCard[None]):
 
     def chosen(self, row: DialogRow) -> None:
         number = int(row.name)
-        guidance = self.model.state.guidance.get(number)
+        guidance = self.view.state.guidance.get(number)
         if guidance is None:
             return
         if guidance.taken_by is not None:
@@ -70,13 +70,13 @@ class GuidanceCard(RowsCard[None]):
 
 
 class ChangeCard(RowsCard[None]):
-    """Researcher, model, budgets and slots of a session that runs. Each takes effect from the next experiment on."""
+    """Researcher, view, budgets and slots of a session that runs. Each takes effect from the next experiment on."""
 
     TITLE_TEXT = "change this session"
     HELP: ClassVar[str] = "enter changes   ←→ another researcher   esc closes"
 
-    def __init__(self, model: SessionView, ask: Ask) -> None:
-        super().__init__(model)
+    def __init__(self, view: SessionView, ask: Ask) -> None:
+        super().__init__(view)
         self._ask = ask
         self._ready: Readiness | None = None
         self._picked = ""
@@ -86,11 +86,11 @@ class ChangeCard(RowsCard[None]):
         self.set_interval(0.5, self.again)
 
     async def _examine(self) -> None:
-        self._ready = await examine(self.model.paths.project)
+        self._ready = await examine(self.view.paths.project)
         self.again()
 
     def rows(self) -> list[DialogRow]:
-        state = self.model.state
+        state = self.view.state
         budget = state.budget
         shown = self._picked or state.researcher
         words = "enter changes it" if not self._picked else "not yet: enter makes it so"
@@ -106,7 +106,7 @@ class ChangeCard(RowsCard[None]):
             DialogRow("model", "Model", state.model or "its default", "of the researcher, by its own name"),
             DialogRow("slots", "Slots", ",".join(state.slots), self._offered() or "such as cpu:2 or gpu:0,1"),
             DialogRow("experiments", "Experiments", limit("experiments"), f"{state.total} begun so far"),
-            DialogRow("hours", "Hours", limit("hours"), f"{self.model.elapsed / 3600:.1f} so far"),
+            DialogRow("hours", "Hours", limit("hours"), f"{self.view.elapsed / 3600:.1f} so far"),
             DialogRow("usd", "Dollars", limit("usd"), f"${state.usd:.2f} so far" + " or more" * state.usd_unknown),
         ]
         return rows
@@ -127,21 +127,21 @@ class ChangeCard(RowsCard[None]):
             return
         names = [name for name, _, _ in self._ready.researchers] if self._ready else []
         if names:
-            now = self._picked or self.model.state.researcher
+            now = self._picked or self.view.state.researcher
             at = names.index(now) if now in names else 0
             self._picked = names[(at + step) % len(names)]
             self.again()
 
     def chosen(self, row: DialogRow) -> None:
         if row.name == "researcher":
-            name = self._picked or self.model.state.researcher
+            name = self._picked or self.view.state.researcher
             if name == "scripted":
                 self.ask("the script: a file of JSON lines", "", lambda text: self._scripted(text))
             else:
                 self._send(commands.ChangeResearcher(name))
             return
-        texts = {"model": self.model.state.model or "", "slots": ",".join(self.model.state.slots)}
-        value = self.model.state.budget.get(row.name)
+        texts = {"model": self.view.state.model or "", "slots": ",".join(self.view.state.slots)}
+        value = self.view.state.budget.get(row.name)
         text = texts.get(row.name, "" if value is None else f"{value:g}")
         self.ask(f"{row.label.lower()}: enter changes it, esc leaves it", text, lambda new: self._new(row.name, new))
 
@@ -157,7 +157,7 @@ class ChangeCard(RowsCard[None]):
             self.say("nothing was changed", "dim")
             return
         if name == "model":
-            self._send(commands.ChangeResearcher(self.model.state.researcher, model=text))
+            self._send(commands.ChangeResearcher(self.view.state.researcher, model=text))
         elif name == "slots":
             self._send(commands.ChangeSlots(text.replace(" ", "")))
         else:

@@ -19,10 +19,11 @@ from tests.recorded import make_session
 from tests.tui.conftest import Clock, text_of, until
 from tests.tui.stage import Playing, Stage
 from tui.app import Cockpit
+from tui.control.editing import refused_patch
 from tui.paint.theme import Look
 from tui.screens.dialogs import ApprovalCard, DiffCard
 from tui.screens.main_screen import MainScreen
-from tui.terminal.external_editor import Copy, editor_command
+from tui.terminal.external_editor import EditedCopy, editor_command
 
 Shown = tuple[Pilot[int], Cockpit, Playing, Path]
 
@@ -72,7 +73,7 @@ async def test_an_experiment_of_ones_own(tmp_path: Path, monkeypatch: pytest.Mon
         assert [edit["path"] for edit in sent.edits] == ["train.py"], "a file that nobody may change was sent"
         assert "RATE = 0.4" in sent.edits[0]["content"]
         await until(pilot, lambda: "refused.patch" in text_of(app))
-        assert "+RATE = 0.4" in app.handwork._kept.read_text()
+        assert "+RATE = 0.4" in refused_patch().read_text()
         assert "RATE = 0.5" in (project / "train.py").read_text(), "the checkout was touched"
 
 
@@ -82,7 +83,7 @@ async def test_nothing_changed_and_an_editor_that_fails(tmp_path: Path, monkeypa
         await until(pilot, lambda: "nothing was changed" in text_of(app), 20.0)
         monkeypatch.setenv("FAIL", "3")
         await pilot.press("N", *"idle", "enter")
-        await until(pilot, lambda: "ended with 3" in text_of(app), 20.0)
+        await until(pilot, lambda: "ended with exit code 3" in text_of(app), 20.0)
         monkeypatch.setenv("EDITOR", "no-such-editor")
         await pilot.press("N", *"idle", "enter")
         await until(pilot, lambda: "no program 'no-such-editor'" in text_of(app), 20.0)
@@ -148,8 +149,8 @@ def test_the_editor_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_copy_knows_what_changed() -> None:
-    with Copy({"a/b.py": "1\r\n2\r\n", "c.py": "x"}) as copy:
-        assert copy.words == ["a/b.py", "c.py"] and copy.changed(["*.py"]) == {}
+    with EditedCopy({"a/b.py": "1\r\n2\r\n", "c.py": "x"}) as copy:
+        assert copy.arguments == ["a/b.py", "c.py"] and copy.changed(["*.py"]) == {}
         (copy.folder / "a/b.py").write_bytes(b"1\r\n3\r\n")
         (copy.folder / "new.py").write_text("y = 1\n")
         (copy.folder / "other.txt").write_text("z")

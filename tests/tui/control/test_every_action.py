@@ -20,9 +20,10 @@ from core.record import commands as c
 from core.record import events as e
 from tests.tui.conftest import Show, text_of, until
 from tests.tui.stage import Playing, proposal
-from tui.actions import REGISTRY, Action
+from tui.actions import REGISTRY
 from tui.app import Cockpit
-from tui.control.command_palette import RegistryProvider
+from tui.control.command_palette import ActionProvider
+from tui.registry import Action
 from tui.screens.dialogs import ApprovalCard, AwayCard, Confirm
 from tui.screens.help import HelpScreen, NotesScreen
 from tui.screens.main_screen import MainScreen
@@ -114,10 +115,10 @@ async def begin(pilot: Pilot[int], app: Cockpit, source: Playing, place: str) ->
     source.sent.clear()
     main.board.poll()
     main.show_pane(3)
-    app.steering.answers.clear()
+    app.answers.clear()
     kept = next(n for n in main.board.order if source.state.experiments[n].verdict == "kept")
     main.board.choose(kept)
-    app._carded = set(source.state.approvals)
+    app.offered = set(source.state.approvals)
     if place == "detail":
         app.open_experiment(kept)
         page: Expected = lambda app, source: isinstance(app.screen, DetailScreen) and app.screen.is_mounted  # noqa: E731
@@ -129,14 +130,14 @@ async def test_each_action_by_its_key(show: Show, place: str) -> None:
     async with show(size=(110, 32)) as (pilot, app, source):
         number = max(source.state.live)
         source.happen(proposal(number), e.ApprovalRequested(number), e.GuidanceQueued(guidance=7, text="be brief"))
-        app._carded = {number}
+        app.offered = {number}
         for action in REGISTRY.for_place(place):
             if action.name in ELSEWHERE or (place == "detail" and action.name not in (*ON_A_PAGE, *PAGE_ONLY)):
                 continue
             await begin(pilot, app, source, place)
             for key in PREPARED.get(action.name, ()):
                 await key_of(pilot, key)
-            reason = action.reason(app.model)
+            reason = action.reason(app.view)
             assert reason is None, f"{action.name} is not prepared: {reason}"
             before = () if action.name in EXPECTED else seen(app, source)
             await key_of(pilot, action.keys[0])
@@ -148,14 +149,14 @@ async def test_each_action_is_in_the_palette_and_does_the_same(show: Show) -> No
     async with show(size=(110, 32)) as (pilot, app, source):
         number = max(source.state.live)
         source.happen(proposal(number), e.ApprovalRequested(number), e.GuidanceQueued(guidance=7, text="be brief"))
-        app._carded = {number}
+        app.offered = {number}
         for action in REGISTRY.for_place("main"):
             if action.name not in EXPECTED:
                 continue
             await begin(pilot, app, source, "main")
-            provider = RegistryProvider(app.screen)
-            hits = [hit async for hit in provider.search(action.titled(app.model))]
-            hit = next(h for h in hits if isinstance(h, Hit) and str(h.match_display) == action.titled(app.model))
+            provider = ActionProvider(app.screen)
+            hits = [hit async for hit in provider.search(action.titled(app.view))]
+            hit = next(h for h in hits if isinstance(h, Hit) and str(h.match_display) == action.titled(app.view))
             assert action.shown in str(hit.help) and action.description in str(hit.help)
             found = hit.command()
             assert found is not None
@@ -164,7 +165,7 @@ async def test_each_action_is_in_the_palette_and_does_the_same(show: Show) -> No
 
 
 def reasons(app: Cockpit, place: str) -> list[tuple[Action, str]]:
-    return [(a, reason) for a in REGISTRY.for_place(place) if (reason := a.reason(app.model)) is not None]
+    return [(a, reason) for a in REGISTRY.for_place(place) if (reason := a.reason(app.view)) is not None]
 
 
 @pytest.mark.parametrize("place", ["main", "detail"])

@@ -72,7 +72,7 @@ async def test_keys_typed_ahead_reach_the_page_that_they_open(show: Show) -> Non
         burst(pilot, "4", "j", "j", "j", "enter", "3", "right", "i", *"x", "enter")
         await until(pilot, lambda: source.sent == [commands.Steer("x", now=False, standing=False)])
         assert isinstance(app.screen, DetailScreen) and app.screen.tab == 2
-        assert app.model.selected is not None and app.screen.experiment == app.model.selected + 1
+        assert app.view.selected is not None and app.screen.experiment == app.view.selected + 1
 
 
 async def test_a_reason_typed_in_one_burst_approves_nothing(show: Show) -> None:
@@ -90,7 +90,7 @@ async def test_a_proposal_that_comes_while_a_person_writes_waits(show: Show) -> 
         await pilot.press("i", *"slowly ")
         number = max(source.state.live)
         source.happen(proposal(number), e.ApprovalRequested(number))
-        await until(pilot, lambda: "waits for you" in text_of(app))
+        await until(pilot, lambda: "needs approval" in text_of(app))
         await pilot.press("y", "enter")
         await until(pilot, lambda: source.sent == [commands.Steer("slowly y", now=False, standing=False)])
         source.version += 1
@@ -154,7 +154,7 @@ async def test_a_screen_that_is_left_while_it_is_made_is_no_fault(show: Show) ->
             "guidance",
             "change",
         ):
-            await app.doing(name)()
+            app.registry.named(name).do(app.screen_stack[0])
             app.pop_screen()  # in the same moment
             await pilot.pause()
         assert app.failure is None and isinstance(app.screen, MainScreen)

@@ -22,7 +22,7 @@ from tui.paint.theme import Look
 from tui.replay.demo import ARCHIVE, unpack_demo
 from tui.replay.recording import MAX_GAP_SECONDS, Recording
 from tui.screens.main_screen import MainScreen
-from tui.screens.reading.experiment_lists import LineageScreen
+from tui.screens.reading.lineage import LineageScreen
 
 
 @pytest.fixture(scope="module")
@@ -172,8 +172,8 @@ async def test_what_a_screen_that_was_replaced_still_wants_is_not_done(told: Sta
         await asyncio.gather(*opening)
         shown = app.screen
         assert isinstance(shown, MainScreen) and app.screen_stack == [shown]
-        await page.act_costs()
-        await page.do(app.registry.named("help"))
+        page.do(app.registry.named("costs"))
+        page.do(app.registry.named("help"))
         page.dismiss(None)
         shown.dismiss(None)
         await pilot.pause()

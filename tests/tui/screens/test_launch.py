@@ -168,7 +168,7 @@ async def test_uncommitted_changes_are_a_question_and_then_it_runs(
         await pilot.press("y")
         await until(pilot, lambda: isinstance(app.screen, MainScreen), 60.0)
         await until(pilot, lambda: "FINISHED" in text_of(app), 120.0)
-        assert app.model.state.verdicts.get("kept") == 1
+        assert app.view.state.verdicts.get("kept") == 1
         assert (project / "train.py").read_text().startswith("RATE = 9.0")
     assert os.environ["AUTORESEARCH_HOME"] == str(state_folder)
 

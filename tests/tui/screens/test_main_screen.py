@@ -97,7 +97,7 @@ async def test_a_dead_session_opens_read_only(tmp_path: Path) -> None:
     async with app.run_test(size=(120, 36)) as pilot:
         await until(pilot, lambda: "R resumes it" in text_of(app))
         assert "FINISHED" in text_of(app) and "read only" in text_of(app)
-        assert app.model.now == app.model.state.time
+        assert app.view.now == app.view.state.time
 
 
 async def test_an_engine_that_died_is_called_crashed(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ async def test_the_away_card_comes_once_and_any_key_dismisses_it(tmp_path: Path)
         await pilot.press("x")
         await until(pilot, lambda: isinstance(app.screen, MainScreen))
         await pilot.press("q")
-    assert json.loads(stage.paths.seen.read_text())["seq"] == app.model.state.seq
+    assert json.loads(stage.paths.seen.read_text())["seq"] == app.view.state.seq
 
 
 async def test_reasoning_follows_and_counts_what_is_new(tmp_path: Path) -> None:
@@ -244,7 +244,7 @@ async def test_mouse(show: Show) -> None:
         await until(pilot, lambda: len(board.order) > 3)
         await pilot.click("#board", offset=(10, 5))
         await pilot.pause()
-        assert app.model.selected == board.order[3] and app.screen.focused is board
+        assert app.view.selected == board.order[3] and app.screen.focused is board
         await pilot.click("#diff", offset=(10, 5))
         assert app.screen.focused is app.screen.diff  # type: ignore[attr-defined]
 

@@ -6,6 +6,7 @@ import json
 import random
 from pathlib import Path
 
+import pytest
 from textual.pilot import Pilot
 
 from core.record import events as e
@@ -20,7 +21,8 @@ from tui.screens.base import ActionScreen
 from tui.screens.main_screen import MainScreen
 from tui.screens.reading.compare import CompareScreen
 from tui.screens.reading.costs import CostsScreen
-from tui.screens.reading.experiment_lists import FailuresScreen, LineageScreen
+from tui.screens.reading.failures import FailuresScreen
+from tui.screens.reading.lineage import LineageScreen
 from tui.screens.reading.logs import LogsScreen
 from tui.widgets.leaderboard.listing import Listing
 
@@ -46,8 +48,6 @@ def test_every_action_of_a_reading_screen_has_one_key_and_can_be_done() -> None:
         keys = [key for action in listed for key in action.keys]
         assert len(keys) == len(set(keys)), place
         assert {"escape", "help", "down", "detach"} <= {action.name for action in listed}
-    for name in ("lineage", "failures", "costs", "logs", "compare"):
-        assert hasattr(MainScreen, f"act_{name}") and hasattr(CostsScreen, f"act_{name}")
 
 
 async def test_each_question_is_at_most_two_keys_away(show: Show) -> None:
@@ -58,7 +58,7 @@ async def test_each_question_is_at_most_two_keys_away(show: Show) -> None:
         listing = app.screen.query_one(Listing)
         assert listing.cursor == source.state.best
         await pilot.press("g", "m", "j", "m", "X")
-        assert app.model.marks == [0, 1]
+        assert app.view.marks == [0, 1]
         await shows(pilot, "what failed", "README.md is not among the editable files")
         await pilot.press("j")
         await shows(pilot, "run 7 crashed after 6s", "ValueError: shapes")
@@ -80,6 +80,7 @@ async def test_each_question_is_at_most_two_keys_away(show: Show) -> None:
         assert isinstance(app.screen, MainScreen)
 
 
+@pytest.mark.usefixtures("in_project")
 async def test_an_experiment_has_its_curves_and_its_commands(show: Show) -> None:
     async with show(size=(120, 48)) as (pilot, app, source):
         number = source.state.best
@@ -162,7 +163,7 @@ async def test_the_chart_has_a_cursor_an_axis_and_a_zoom(show: Show) -> None:
         await until(pilot, lambda: bool(chart._series.points))
         await pilot.press("3", "left", "left")
         last = [p.number for p in chart._series.points]
-        assert app.model.selected == last[-2]
+        assert app.view.selected == last[-2]
         await shows(pilot, f"#{last[-2]} ", "enter opens")
         await pilot.press("u")
         await shows(pilot, "by hours")
@@ -183,7 +184,7 @@ async def test_the_chart_has_a_cursor_an_axis_and_a_zoom(show: Show) -> None:
         )
         await until(pilot, lambda: any(p.certified for p in chart._series.points), 30)
         await pilot.click("#chart", offset=(30, 5))
-        assert app.model.selected is not None
+        assert app.view.selected is not None
 
 
 async def test_panes_are_sized_hidden_and_remembered(show: Show) -> None:

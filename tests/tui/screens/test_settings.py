@@ -18,7 +18,7 @@ from tests.tui.conftest import Clock, Show, text_of, until
 from tests.tui.stage import Playing, Stage
 from tui.actions import REGISTRY
 from tui.app import Cockpit
-from tui.control.notify import news, title_words
+from tui.control.notify import notification_text, title_words
 from tui.paint.color_schemes import COLOR_SCHEMES, contrast, luminance
 from tui.paint.theme import DARK, Look, choose_look
 from tui.screens.main_screen import MainScreen
@@ -40,8 +40,8 @@ def test_keys_are_remapped_and_conflicts_name_both() -> None:
         ({"pause": ("x",)}, ("key x", "'pause'", "'skip'")),
         ({"stop": ("?",)}, ("key ?", "'stop'", "'help'")),
         ({"puase": ("P",)}, ("no action 'puase'", "did you mean `pause`?")),
-        ({"pause": ("ctrl+c",)}, ("no key that can be set",)),
-        ({"pause": ("banana",)}, ("no key that can be set",)),
+        ({"pause": ("ctrl+c",)}, ("not a key that can be set",)),
+        ({"pause": ("banana",)}, ("not a key that can be set",)),
     ):
         with pytest.raises(UsageError) as caught:
             REGISTRY.remapped(keys)
@@ -79,7 +79,7 @@ async def test_settings_are_chosen_written_and_hold_at_once(stage: Stage) -> Non
         assert app.registry.named("pause").keys == ("f5", "ctrl+k")
         await pilot.press("delete", "escape", "space")
         assert app.registry.named("pause").keys == ("space",)
-        await until(pilot, lambda: bool(app.model.source.sent))  # type: ignore[attr-defined]
+        await until(pilot, lambda: bool(app.view.source.sent))  # type: ignore[attr-defined]
 
 
 async def test_a_broken_file_is_told_and_the_usual_holds(stage: Stage) -> None:
@@ -94,7 +94,7 @@ async def test_a_broken_file_is_told_and_the_usual_holds(stage: Stage) -> None:
         await pilot.press("right")
         assert config_path().read_text() == text, "a file that does not read was written"
         await pilot.press("escape", "space")
-        await until(pilot, lambda: bool(app.model.source.sent))  # type: ignore[attr-defined]
+        await until(pilot, lambda: bool(app.view.source.sent))  # type: ignore[attr-defined]
     config_path().write_text('[keys]\n\npause = "x"\n')
     app = Cockpit(stage.paths.project, None)
     async with app.run_test(size=(120, 40)) as pilot:
@@ -235,7 +235,7 @@ async def test_other_sessions_are_listed_opened_and_played(tmp_path: Path) -> No
         await pilot.press("O")
         await until(pilot, lambda: isinstance(app.screen, SessionsCard))
         await pilot.press("w")
-        await until(pilot, lambda: app.model.replaying and "recording" in text_of(app), 20.0)
+        await until(pilot, lambda: app.view.replaying and "recording" in text_of(app), 20.0)
         await pilot.press("q")
     assert app.return_code == 0
 
@@ -245,12 +245,12 @@ async def test_other_sessions_are_listed_opened_and_played(tmp_path: Path) -> No
 
 async def test_the_title_says_state_and_gain(show: Show) -> None:
     async with show() as (_pilot, app, source):
-        words = title_words(app.model)
+        words = title_words(app.view)
         assert "nov23 running" in words and "−" in words and "%" in words
         source.happen(e.StateChanged("paused", "by you"))
-        assert "paused" in title_words(app.model)
+        assert "paused" in title_words(app.view)
         app.look.change_to("ansi", True)
-        assert title_words(app.model).isascii()
+        assert title_words(app.view).isascii()
 
 
 def test_what_is_worth_a_word_on_the_desktop() -> None:
@@ -260,15 +260,15 @@ def test_what_is_worth_a_word_on_the_desktop() -> None:
     metric = Metric("loss")
     told: dict[str, e.Body] = {
         "#3 kept": e.Judged(experiment=3, verdict="kept", metric=1.0, delta=-0.1, reason="better"),
-        "#4 waits for you": e.ApprovalRequested(4),
+        "#4 needs approval": e.ApprovalRequested(4),
         "paused: a key was revoked": e.StateChanged("paused", "a key was revoked"),
         "the disk is full": e.Noted("error", "the disk is full"),
     }
     for words, body in told.items():
-        assert words in (news(Event(1, 0.0, body), metric) or ""), words
+        assert words in (notification_text(Event(1, 0.0, body), metric) or ""), words
     silent: list[e.Body] = [
         e.Judged(experiment=3, verdict="discarded", metric=1.0, delta=0.1, reason="no"), e.StateChanged("running"),
         e.Noted("info", "x"),
     ]  # fmt: skip
     for body in silent:
-        assert news(Event(1, 0.0, body), metric) is None
+        assert notification_text(Event(1, 0.0, body), metric) is None

@@ -162,7 +162,7 @@ async def test_a_dead_session_without_any_stream_tells_the_hypothesis(tmp_path: 
     app = Cockpit(tmp_path, paths, source=Client(paths), look=Look())
     async with app.run_test(size=(160, 48)) as pilot:
         await until(pilot, lambda: "FINISHED" in text_of(app))
-        x = app.model.newest
+        x = app.view.newest
         assert x is not None and x.verdict is not None
         reasoning = app.screen.reasoning  # type: ignore[attr-defined]
         await until(pilot, lambda: any(x.hypothesis in text for _, text, _ in reasoning._entries))

@@ -27,24 +27,24 @@ class CompareScreen(ReadingScreen):
     PLACE: ClassVar[str] = "compare"
     TABS = ("side by side", "curves", "diff")
 
-    def __init__(self, model: SessionView, one: int, other: int) -> None:
+    def __init__(self, view: SessionView, one: int, other: int) -> None:
         """`one` is compared with `other`: the diff shows what `one` has that `other` has not."""
-        super().__init__(model)
+        super().__init__(view)
         self.one, self.other = one, other
-        self.curves = Curves(model.paths)
+        self.curves = Curves(view.paths)
 
     @property
     def page(self) -> int | None:
         return self.one
 
     def make_panes(self) -> list[Pane]:
-        model = self.model
-        self.losses = LossPane(model, self.curves, self._picked)
-        self.diff = DiffPane(model, experiment=self.one, against=self.other)
+        view = self.view
+        self.losses = LossPane(view, self.curves, self._picked)
+        self.diff = DiffPane(view, experiment=self.one, against=self.other)
         self.diff.highlights = True
         name = f"{who(self.one)} and {who(self.other)}"
         return [
-            Page(model, name, self._table, of=lambda: (self.one, self.other, model.state.seq)),
+            Page(view, name, self._table, of=lambda: (self.one, self.other, view.state.seq)),
             self.losses,
             self.diff,
         ]
@@ -52,7 +52,7 @@ class CompareScreen(ReadingScreen):
     def _picked(self) -> Picked:
         run = self._run(self.one)
         others: list[tuple[str, Run]] = []
-        base, other = self.model.finished_run(BASELINE), self._run(self.other)
+        base, other = self.view.finished_run(BASELINE), self._run(self.other)
         if base is not None and BASELINE not in (self.one, self.other):
             others.append(("baseline", base))
         if other is not None:
@@ -60,8 +60,8 @@ class CompareScreen(ReadingScreen):
         return run, others
 
     def _run(self, number: int) -> Run | None:
-        x = self.model.experiment(number)
-        return (self.model.finished_run(number) or (x.runs[-1] if x.runs else None)) if x else None
+        x = self.view.experiment(number)
+        return (self.view.finished_run(number) or (x.runs[-1] if x.runs else None)) if x else None
 
     def follow_files(self) -> None:
         self.curves.poll(self.losses.wanted())
@@ -69,8 +69,8 @@ class CompareScreen(ReadingScreen):
     # -- the table ----------------------------------------------------------------------------------------------
 
     def _table(self, width: int) -> Lines:
-        look = self.model.look
-        a, b = self.model.experiment(self.one), self.model.experiment(self.other)
+        look = self.view.look
+        a, b = self.view.experiment(self.one), self.view.experiment(self.other)
         if a is None or b is None:
             return [[("one of them is not there", look["warn"])]]
         cells = max(10, (width - LABEL - 3) // 2)
@@ -96,10 +96,10 @@ class CompareScreen(ReadingScreen):
         return out
 
     def _pad(self, cells: int) -> list[Part]:
-        return [(" " * max(3, cells + 3 - len(_RUN_HEAD)), self.model.look["text"])]
+        return [(" " * max(3, cells + 3 - len(_RUN_HEAD)), self.view.look["text"])]
 
     def _facts(self, x: Experiment) -> list[tuple[str, str]]:
-        metric = self.model.state.metric
+        metric = self.view.state.metric
         word = "baseline" if x.number == BASELINE else x.verdict or x.phase
         sigma = f" ± {format_metric(x.sigma)}" if x.sigma is not None and x.metric is not None else ""
         gain = "" if x.delta is None or x.number == BASELINE else f"{format_delta(x.delta)} vs {who(x.parent)}"
@@ -107,7 +107,7 @@ class CompareScreen(ReadingScreen):
         return [
             (
                 "experiment",
-                f"{who(x.number)}  {self.model.look.glyph(word)} {word}{' · ' + x.certified if x.certified else ''}",
+                f"{who(x.number)}  {self.view.look.glyph(word)} {word}{' · ' + x.certified if x.certified else ''}",
             ),
             (brief(metric.name, 12), "" if x.metric is None else format_metric(x.metric) + sigma),
             ("change", gain),
@@ -127,7 +127,7 @@ class CompareScreen(ReadingScreen):
 
     def _difference(self, a: Experiment, b: Experiment) -> list[Part]:
         """Their metrics' distance, in the metric's unit and in the noise of a difference of two means."""
-        look, metric = self.model.look, self.model.state.metric
+        look, metric = self.view.look, self.view.state.metric
         if a.metric is None or b.metric is None:
             return [("one of them has no number", look["dim"])]
         gain = metric.gain(b.metric, a.metric)
@@ -141,8 +141,8 @@ class CompareScreen(ReadingScreen):
         ended = (r.ended or r.phase or "").replace("_", " ")
         return f"{r.kind:<10}{r.seed:>8}{format_seconds(r.seconds):>8}{right(format_metric(r.metric), 9)}  {ended}"
 
-    async def act_swap(self) -> None:
-        self.app.switch_screen(CompareScreen(self.model, self.other, self.one))
+    def swap(self) -> None:
+        self.app.switch_screen(CompareScreen(self.view, self.other, self.one))
 
 
 _RUN_HEAD = f"{'kind':<10}{'seed':>8}{'clock':>8}{'score':>9}  ended"

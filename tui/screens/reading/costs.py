@@ -17,12 +17,12 @@ class CostsScreen(ReadingScreen):
     PLACE: ClassVar[str] = "costs"
 
     def make_panes(self) -> list[Pane]:
-        model = self.model
-        return [Page(model, "where time and money went", self._lines, of=lambda: (model.state.seq, int(model.now)))]
+        view = self.view
+        return [Page(view, "where time and money went", self._lines, of=lambda: (view.state.seq, int(view.now)))]
 
     def _lines(self, width: int) -> Lines:
-        found = views.costs(self.model.state, self.model.now)
-        look = self.model.look
+        found = views.costs(self.view.state, self.view.now)
+        look = self.view.look
         out: Lines = [*self._total(found), []]
         for title, lines in (
             ("Slots", self._slots(found, width)),
@@ -38,7 +38,7 @@ class CostsScreen(ReadingScreen):
 
     def _total(self, found: Costs) -> Lines:
         """The whole session against what it may spend."""
-        look, budget = self.model.look, self.model.state.budget
+        look, budget = self.view.look, self.view.state.budget
         judged = found.all.count - found.verdicts.get("under way", Share()).count
         spent: list[tuple[str, str, float, float | int | None]] = [
             ("time", format_seconds(found.seconds), found.seconds / 3600, budget.get("hours")),
@@ -63,7 +63,7 @@ class CostsScreen(ReadingScreen):
         return out
 
     def _slots(self, found: Costs, width: int) -> Lines:
-        look = self.model.look
+        look = self.view.look
         if not found.slots:
             return [[("  no engine has run yet", look["dim"])]]
         heads = ("starting", "training", "scoring", "waiting")
@@ -83,7 +83,7 @@ class CostsScreen(ReadingScreen):
         return out
 
     def _shares(self, shares: dict[str, Share], whole: Share, width: int) -> Lines:
-        look = self.model.look
+        look = self.view.look
         if not shares:
             return [[("  no experiment yet", look["dim"])]]
         names = max(14, min(36, width - 70))
@@ -110,7 +110,7 @@ class CostsScreen(ReadingScreen):
         return out
 
     def _kinds(self, found: Costs, width: int) -> Lines:
-        look = self.model.look
+        look = self.view.look
         whole = sum(kind.seconds for kind in found.kinds.values()) or 1.0
         return [
             [
@@ -124,7 +124,7 @@ class CostsScreen(ReadingScreen):
         ] or [[("  nothing has run yet", look["dim"])]]
 
     def _per_kept(self, found: Costs) -> Lines:
-        look = self.model.look
+        look = self.view.look
         if not found.all.kept:
             return [[("  nothing is kept yet", look["dim"])]]
         usd = found.per_kept(lambda s: s.usd) or 0.0
@@ -141,7 +141,7 @@ class CostsScreen(ReadingScreen):
         ]
 
     def _gain_per_kept(self, kept: int) -> list[tuple[str, str]]:
-        state = self.model.state
+        state = self.view.state
         if state.best_metric is None or state.baseline is None:
             return []
         return [("gain", f"{state.metric.gain(state.baseline.metric, state.best_metric) / kept:.4f}")]
@@ -150,6 +150,6 @@ class CostsScreen(ReadingScreen):
         return "unknown" if unknown and not usd else f"${usd:.2f}{' and more' if unknown else ''}"
 
     def _bar(self, share: float, cells: int) -> tuple[Part, Part]:
-        look = self.model.look
+        look = self.view.look
         full, rest = bar(share, cells, look.glyph("bar_full"), look.glyph("bar_half"), look.glyph("bar_rest"))
         return (full, look["bar"]), (rest, look["bar_rest"])

@@ -26,8 +26,8 @@ class Head(Canvas):
 
     DEFAULT_CSS = "Head { height: 3; width: 1fr; }"
 
-    def __init__(self, model: SessionView, experiment: int) -> None:
-        super().__init__(model)
+    def __init__(self, view: SessionView, experiment: int) -> None:
+        super().__init__(view)
         self.experiment = experiment
 
     def paint(self, width: int, height: int) -> list[Strip]:
@@ -48,31 +48,31 @@ class DetailScreen(ReadingScreen):
     PLACE: ClassVar[str] = "detail"
     TABS = ("idea", "diff", "runs", "curves", "output", "reasoning")
 
-    def __init__(self, model: SessionView, experiment: int, tab: int = 0) -> None:
-        super().__init__(model, tab)
+    def __init__(self, view: SessionView, experiment: int, tab: int = 0) -> None:
+        super().__init__(view, tab)
         self.experiment = experiment
-        self.curves = Curves(model.paths)
+        self.curves = Curves(view.paths)
 
     @property
     def page(self) -> int | None:
         return self.experiment
 
     def head(self) -> list[Widget]:
-        return [Head(self.model, self.experiment)]
+        return [Head(self.view, self.experiment)]
 
     def make_panes(self) -> list[Pane]:
-        model, number = self.model, self.experiment
-        x = model.experiment(number)
-        self.output = OutputPane(model, run=x.runs[-1].run if x and x.runs else -1)
+        view, number = self.view, self.experiment
+        x = view.experiment(number)
+        self.output = OutputPane(view, run=x.runs[-1].run if x and x.runs else -1)
         self.output.curves = self.curves
-        self.diff = DiffPane(model, experiment=number)
+        self.diff = DiffPane(view, experiment=number)
         self.diff.highlights = True
-        self.losses = LossPane(model, self.curves, self._picked)
-        self.reasoning = ReasoningPane(model, experiment=number)
+        self.losses = LossPane(view, self.curves, self._picked)
+        self.reasoning = ReasoningPane(view, experiment=number)
         return [
-            Page(model, "idea", lambda width: experiment_text.idea(model, number, width)),
+            Page(view, "idea", lambda width: experiment_text.idea(view, number, width)),
             self.diff,
-            Page(model, "runs", lambda width: experiment_text.runs(model, number, width)),
+            Page(view, "runs", lambda width: experiment_text.runs(view, number, width)),
             self.losses,
             self.output,
             self.reasoning,
@@ -80,11 +80,11 @@ class DetailScreen(ReadingScreen):
 
     def _picked(self) -> Picked:
         """Its run that goes on, else the first that ended well, else the last; over the best's and the baseline's."""
-        x = self.model.experiment(self.experiment)
+        x = self.view.experiment(self.experiment)
         if x is None or not x.runs:
             return None, []
-        run = x.live_run or self.model.finished_run(self.experiment) or x.runs[-1]
-        return run, self.model.references(run)
+        run = x.live_run or self.view.finished_run(self.experiment) or x.runs[-1]
+        return run, self.view.references(run)
 
     def follow_files(self) -> None:
         shown = self.output.shown()
@@ -92,29 +92,19 @@ class DetailScreen(ReadingScreen):
 
     # -- actions ------------------------------------------------------------------------------------------------
 
-    async def act_next(self) -> None:
-        self._go(1)
-
-    async def act_previous(self) -> None:
-        self._go(-1)
-
-    def _go(self, step: int) -> None:
-        numbers = sorted(self.model.state.experiments)
+    def show_beside(self, step: int) -> None:
+        """Show the next experiment (1) or the previous one (-1)."""
+        numbers = sorted(self.view.state.experiments)
         at = numbers.index(self.experiment) + step if self.experiment in numbers else 0
         if not 0 <= at < len(numbers):
             self.say("there is no experiment beyond this one", "warn", 2.0)
             return
-        self.app.switch_screen(DetailScreen(self.model, numbers[at], self.tab))
+        self.app.switch_screen(DetailScreen(self.view, numbers[at], self.tab))
 
-    async def act_diff_base(self) -> None:
+    def next_diff_base(self) -> None:
         self.show_tab(1)
         self.say(f"the diff is against {self.diff.next_base()}", "accent", 2.0)
 
-    async def act_fold(self) -> None:
+    def next_fold(self) -> None:
         self.show_tab(5)
         self.say(f"reasoning: {self.reasoning.next_fold()}", "accent", 2.0)
-
-    async def act_mark(self) -> None:
-        marked = self.model.toggle_mark(self.experiment)
-        words = "marked" if marked else "no longer marked"
-        self.say(f"#{self.experiment} {words}; {len(self.model.marks)} marked", "accent", 3.0)

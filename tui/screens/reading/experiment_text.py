@@ -18,9 +18,9 @@ TAIL_LINES = 12  # of a failed run's output, beside other runs
 LABEL = 12
 
 
-def result(model: SessionView, x: Experiment) -> list[Part]:
+def result(view: SessionView, x: Experiment) -> list[Part]:
     """Number, verdict, metric, change and commit in one line."""
-    look, metric = model.look, model.state.metric
+    look, metric = view.look, view.state.metric
     word = "baseline" if x.number == BASELINE else x.verdict or x.phase
     run = x.live_run if x.verdict else None
     dim, text = look["dim"], look["text"]
@@ -30,7 +30,7 @@ def result(model: SessionView, x: Experiment) -> list[Part]:
         parts.append((f" · {run.kind} {run.phase}", look["accent"]))
     if x.certified:
         parts.append((f" · {look.glyph('certified')} {x.certified}", look["accent"]))
-    if x.number == model.state.best and x.metric is not None:
+    if x.number == view.state.best and x.metric is not None:
         parts.append((f" · {look.glyph('best')} best", look["good"]))
     if x.metric is not None:
         parts += [("   " + brief(metric.name) + " ", dim), (format_metric(x.metric), look["bright"])]
@@ -47,13 +47,13 @@ def result(model: SessionView, x: Experiment) -> list[Part]:
     return parts
 
 
-def idea(model: SessionView, number: int, width: int) -> Lines:
+def idea(view: SessionView, number: int, width: int) -> Lines:
     """Hypothesis, why, what was expected, the verdict in words, what stood in its way, facts, commands."""
-    look = model.look
-    x = model.experiment(number)
+    look = view.look
+    x = view.experiment(number)
     if x is None:
         return []
-    details = model.details(number)
+    details = view.details(number)
     out: Lines = []
 
     def section(title: str, text: str) -> None:
@@ -62,10 +62,10 @@ def idea(model: SessionView, number: int, width: int) -> Lines:
 
     section("Hypothesis", x.hypothesis)
     section("Why", details.proposal.rationale if details.proposal else "")
-    section("Expected", expected(model, x))
-    section("Verdict", verdict(model, x))
-    section("On the hidden slice, which decides nothing", hidden(model, x))
-    section("Certificate", certificate(model, number))
+    section("Expected", expected(view, x))
+    section("Verdict", verdict(view, x))
+    section("On the hidden slice, which decides nothing", hidden(view, x))
+    section("Certificate", certificate(view, number))
     for refusal in details.refusals:
         section(f"Turned down before it ran (try {refusal.attempt})", refusal.reason)
     for hint in details.mends:
@@ -73,44 +73,44 @@ def idea(model: SessionView, number: int, width: int) -> Lines:
     for check in details.checks:
         if not check.ok:
             section(f"Failed its check {check.name}", check.output)
-    out += [[(left(name, LABEL), look["dim"]), (flat(value), look["text"])] for name, value in facts(model, x)]
+    out += [[(left(name, LABEL), look["dim"]), (flat(value), look["text"])] for name, value in facts(view, x)]
     if x.commit and number != BASELINE:
         out += [[], [("To look at it and to repeat it", look["title_focus"])]]
-        out += [[("  " + line, look["accent"])] for line in commands(model, x)]
+        out += [[("  " + line, look["accent"])] for line in commands(view, x)]
     return out
 
 
-def expected(model: SessionView, x: Experiment) -> str:
+def expected(view: SessionView, x: Experiment) -> str:
     if x.expected is None:
         return ""
     met = ""
     if x.delta is not None:
         met = f"; measured {format_delta(x.delta)}"
-    sigma = model.state.sigma
+    sigma = view.state.sigma
     noise = f" ({abs(x.expected) / sigma:.1f}σ)" if sigma else ""
-    return f"{format_delta(x.expected)} {model.state.metric.name}{noise}{met}"
+    return f"{format_delta(x.expected)} {view.state.metric.name}{noise}{met}"
 
 
-def verdict(model: SessionView, x: Experiment) -> str:
+def verdict(view: SessionView, x: Experiment) -> str:
     if x.verdict is None:
         return "the unchanged code, which everything is compared with" if x.number == BASELINE else ""
-    more = " It is being repeated." if x.number in model.state.live else ""
+    more = " It is being repeated." if x.number in view.state.live else ""
     return (f"{x.verdict}: {x.reason}" if x.reason else x.verdict) + more
 
 
-def hidden(model: SessionView, x: Experiment) -> str:
+def hidden(view: SessionView, x: Experiment) -> str:
     """The score on the slice nobody optimises for, and how much of the gain is missing there."""
     if x.hidden is None:
         return ""
-    found = model.details(x.number).hidden
-    words = f"{model.state.metric.name} {format_metric(x.hidden)}"
+    found = view.details(x.number).hidden
+    words = f"{view.state.metric.name} {format_metric(x.hidden)}"
     if x.hidden_gap is not None:
         words += f"; its gain is {abs(x.hidden_gap):.1f}σ {'smaller' if x.hidden_gap > 0 else 'larger'} there"
     return f"{words}. {found.warning}" if found and found.warning else words
 
 
-def certificate(model: SessionView, number: int) -> str:
-    found = model.details(number).certified
+def certificate(view: SessionView, number: int) -> str:
+    found = view.details(number).certified
     if found is None:
         return ""
     words = f"{found.outcome} after {plural(found.runs, 'run')}"
@@ -121,7 +121,7 @@ def certificate(model: SessionView, number: int) -> str:
     return words + (f". {found.reason}" if found.reason else "") + (f"\n{found.file}" if found.file else "")
 
 
-def facts(model: SessionView, x: Experiment) -> list[tuple[str, str]]:
+def facts(view: SessionView, x: Experiment) -> list[tuple[str, str]]:
     """Short facts by name: who, what kind, from where, what it took."""
     told = [("researcher", x.researcher + (f" · {x.model}" if x.model else "")), ("kind", x.kind)]
     if x.number != BASELINE:
@@ -130,7 +130,7 @@ def facts(model: SessionView, x: Experiment) -> list[tuple[str, str]]:
         lines = f", {x.lines:+d} lines of code".replace("-", "−") if x.lines else ""
         told.append(("files", f"{', '.join(x.files)}  +{x.added} −{x.removed}{lines}"))
     if x.commit and x.number != BASELINE:
-        told.append(("commit", f"{x.commit[:10]}  kept at {ref(model, x.number)}"))
+        told.append(("commit", f"{x.commit[:10]}  kept at {ref(view, x.number)}"))
     if x.rebased:
         told.append(("re-applied", f"{plural(x.rebased, 'time')} on a best that had moved"))
     told.append(("time", f"thinking {format_seconds(x.thinking_seconds)}, running {format_seconds(x.run_seconds)}"))
@@ -141,40 +141,40 @@ def facts(model: SessionView, x: Experiment) -> list[tuple[str, str]]:
     return told
 
 
-def ref(model: SessionView, number: int) -> str:
-    return f"refs/autoresearch/{model.paths.name}/{number}"
+def ref(view: SessionView, number: int) -> str:
+    return f"refs/autoresearch/{view.paths.name}/{number}"
 
 
-def commands(model: SessionView, x: Experiment) -> list[str]:
+def commands(view: SessionView, x: Experiment) -> list[str]:
     """What a person types in the project to have it, to see its change, and to run it again."""
     return [
-        f"git switch --detach {ref(model, x.number)}",
-        f"git diff {x.parent_commit[:10]} {ref(model, x.number)}",
-        invocation.call("reproduce", str(x.number), "--session", model.paths.name, project=model.paths.project),
+        f"git switch --detach {ref(view, x.number)}",
+        f"git diff {x.parent_commit[:10]} {ref(view, x.number)}",
+        invocation.call("reproduce", str(x.number), "--session", view.paths.name, project=view.paths.project),
     ]
 
 
 # -- runs ---------------------------------------------------------------------------------------------------
 
 
-def runs(model: SessionView, number: int, width: int) -> Lines:
+def runs(view: SessionView, number: int, width: int) -> Lines:
     """Each run in a row: where, how long, its score, how it ended; below it why, probes, and the end of its log."""
-    look = model.look
-    x = model.experiment(number)
+    look = view.look
+    x = view.experiment(number)
     if x is None or not x.runs:
         return [[("  it has not run", look["dim"])]]
-    name = right(brief(model.state.metric.name), 9)
+    name = right(brief(view.state.metric.name), 9)
     heads = f"{'run':>4}  {'kind':<10}{'slot':<7}{'seed':>8}{'clock':>8}{'wall':>8}{'steps':>8}{name}  {'ended':<10}"
     out: Lines = [[(heads, look["dim"])]]
-    finished = {f.run: f for f in model.details(number).finished}
+    finished = {f.run: f for f in view.details(number).finished}
     for run in x.runs:
-        out.append(run_row(model, run))
-        out += _run_more(model, run, finished.get(run.run), width)
+        out.append(run_row(view, run))
+        out += _run_more(view, run, finished.get(run.run), width)
     return out
 
 
-def run_row(model: SessionView, r: Run) -> list[Part]:
-    look = model.look
+def run_row(view: SessionView, r: Run) -> list[Part]:
+    look = view.look
     steps = f"{r.steps:,}" if r.steps is not None else "–"
     ended = r.ended or r.phase or ""
     style = look["text"] if r.ended == "done" else look["accent"] if r.phase else look["bad"]
@@ -187,8 +187,8 @@ def run_row(model: SessionView, r: Run) -> list[Part]:
     ]
 
 
-def _run_more(model: SessionView, run: Run, finished: e.RunFinished | None, width: int) -> Lines:
-    look = model.look
+def _run_more(view: SessionView, run: Run, finished: e.RunFinished | None, width: int) -> Lines:
+    look = view.look
     out: Lines = []
     if run.reason:
         out += paragraphs(run.reason, width, look["warn"], 6)
@@ -205,42 +205,12 @@ def _run_more(model: SessionView, run: Run, finished: e.RunFinished | None, widt
     words = "   ".join(w for w in (f"budget {run.budget}", memory, gap) if w)
     out.append([(" " * 6 + flat(words), look["faint"])])
     if run.ended not in ("done", None) and finished.log_tail.strip():
-        out += log_tail(model, finished.log_tail, TAIL_LINES)
+        out += log_tail(view, finished.log_tail, TAIL_LINES)
     return [*out, []]
 
 
-def log_tail(model: SessionView, text: str, most: int) -> Lines:
+def log_tail(view: SessionView, text: str, most: int) -> Lines:
     """The end of a run's output, as it was printed."""
-    look = model.look
+    look = view.look
     lines = [flat(line, 8) for line in text.rstrip().split("\n")[-most:]]
     return [[("      " + look.glyph("v") + " ", look["frame"]), (line, look["dim"])] for line in lines]
-
-
-def failure(model: SessionView, number: int | None, width: int) -> Lines:
-    """How an experiment failed: its idea, the reason, what turned it down, and the end of the output."""
-    look = model.look
-    x = model.experiment(number)
-    if x is None or number is None:
-        return []
-    details = model.details(number)
-    out: Lines = [result(model, x), []]
-    out += paragraphs(x.hypothesis or "not proposed", width, look["bright"], 1)
-    if x.reason:
-        out += paragraphs(x.reason, width, look["bad"], 1)
-    for refusal in details.refusals:
-        out += [[], [(f" turned down before it ran (try {refusal.attempt})", look["dim"])]]
-        out += paragraphs(refusal.reason, width, look["warn"], 3)
-    for check in (c for c in details.checks if not c.ok):
-        out += [[], [(f" failed its check {flat(check.name)}", look["dim"])], *log_tail(model, check.output, 40)]
-    for finished in details.finished:
-        if finished.ended == "done" and x.verdict != "rejected":
-            continue
-        words = f" run {finished.run} {finished.ended.replace('_', ' ')} after {format_seconds(finished.seconds)}"
-        if finished.exit_code is not None:
-            words += f", exit code {finished.exit_code}"
-        out += [[], [(words, look["dim"])]]
-        if finished.reason:
-            out += paragraphs(finished.reason, width, look["warn"], 3)
-        if finished.log_tail.strip():
-            out += log_tail(model, finished.log_tail, 60)
-    return out

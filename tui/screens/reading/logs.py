@@ -18,18 +18,18 @@ class LogsScreen(ReadingScreen):
     TABS = ("run output", "engine log", "scoring")
 
     def make_panes(self) -> list[Pane]:
-        model = self.model
+        view = self.view
         self.files = [
-            LogPane(model, "run output", lambda: self._of_run("output.log"), "the run has printed nothing yet"),
-            LogPane(model, "engine log", lambda: model.paths.engine_log, "the engine has written nothing"),
-            LogPane(model, "scoring", lambda: self._of_run("score.log"), "nothing was scored by a program here"),
+            LogPane(view, "run output", lambda: self._of_run("output.log"), "the run has printed nothing yet"),
+            LogPane(view, "engine log", lambda: view.paths.engine_log, "the engine has written nothing"),
+            LogPane(view, "scoring", lambda: self._of_run("score.log"), "nothing was scored by a program here"),
         ]
         return list(self.files)
 
     def _of_run(self, name: str) -> Path | None:
         """A file of the run that the main screen shows: the selected experiment's, else the newest."""
-        run = self.model.shown_run
-        return self.model.paths.run(run.run) / name if run else None
+        run = self.view.shown_run
+        return self.view.paths.run(run.run) / name if run else None
 
     @property
     def file(self) -> LogPane:
@@ -49,28 +49,23 @@ class LogsScreen(ReadingScreen):
         elif text != self.file.query_text:
             self.file.set_query(text)
 
-    async def act_search(self) -> None:
+    def search(self) -> None:
         self.prompt.ask("search", "search", self.file.query_text, self.file)
 
-    async def act_search_next(self) -> None:
-        self._next(1)
-
-    async def act_search_previous(self) -> None:
-        self._next(-1)
-
-    def _next(self, step: int) -> None:
+    def next_match(self, step: int) -> None:
+        """Show the next match (1) or the previous one (-1)."""
         if not self.file.query_text:
             self.say("search: / looks for words first", "warn", 2.0)
         elif not self.file.next_match(step):
             self.say(f"nowhere in this log: {self.file.query_text}", "warn", 2.0)
 
-    async def act_wrap(self) -> None:
+    def toggle_wrap(self) -> None:
         self.file.set_wraps(not self.file.wraps)
         self.say("long lines are wrapped" if self.file.wraps else "long lines are cut", "accent", 2.0)
 
-    async def act_escape(self) -> None:
+    def leave(self) -> None:
         if self.file.query_text:
             self.file.set_query("")
             self.file.end()
         else:
-            self.dismiss()
+            super().leave()

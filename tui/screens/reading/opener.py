@@ -1,54 +1,49 @@
-"""Opening the screens for reading, from wherever a person is."""
+"""Opening of the screens for reading: lineage, failures, costs, logs and comparison"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from textual.screen import Screen
-
     from tui.screens.base import ActionScreen
-
-
-async def open_reading(screen: ActionScreen, name: str) -> None:
-    """Show a screen by its place's name; from one for reading to another, in its stead."""
     from tui.screens.reading.reader import ReadingScreen
 
-    made = _made(screen, name)
-    if made is None:
-        return
-    if isinstance(screen, ReadingScreen) and screen.PLACE not in ("detail", "compare"):
-        if screen.is_current:  # else it has been left, and what stands in its place is no page to be replaced
-            screen.app.switch_screen(made)
-    else:
-        screen.app.push_screen(made)
+
+def open_lineage(screen: ActionScreen) -> None:
+    from tui.screens.reading.lineage import LineageScreen
+
+    _show(screen, LineageScreen(screen.host.view))
 
 
-def _made(screen: ActionScreen, name: str) -> Screen[None] | None:
-    model = screen.cockpit.model
-    if name == "lineage":
-        from tui.screens.reading.experiment_lists import LineageScreen
+def open_failures(screen: ActionScreen) -> None:
+    from tui.screens.reading.failures import FailuresScreen
 
-        return LineageScreen(model)
-    if name == "failures":
-        from tui.screens.reading.experiment_lists import FailuresScreen
-
-        return FailuresScreen(model)
-    if name == "costs":
-        from tui.screens.reading.costs import CostsScreen
-
-        return CostsScreen(model)
-    if name == "logs":
-        from tui.screens.reading.logs import LogsScreen
-
-        return LogsScreen(model)
-    return _compared(screen)
+    _show(screen, FailuresScreen(screen.host.view))
 
 
-def _compared(screen: ActionScreen) -> Screen[None] | None:
-    """The two newest marks; one mark and what is shown; or what is shown and the best."""
+def open_costs(screen: ActionScreen) -> None:
+    from tui.screens.reading.costs import CostsScreen
+
+    _show(screen, CostsScreen(screen.host.view))
+
+
+def open_logs(screen: ActionScreen) -> None:
+    from tui.screens.reading.logs import LogsScreen
+
+    _show(screen, LogsScreen(screen.host.view))
+
+
+def open_compare(screen: ActionScreen) -> None:
+    """Compare the two newest marks; or one mark and what is shown; or what is shown and the best."""
     from tui.screens.reading.compare import CompareScreen
 
-    model = screen.cockpit.model
-    pair = model.compared()
-    return None if pair is None else CompareScreen(model, *pair)
+    if (pair := screen.host.view.compared()) is not None:
+        _show(screen, CompareScreen(screen.host.view, *pair))
+
+
+def _show(screen: ActionScreen, made: ReadingScreen) -> None:
+    """Push the screen; in place of a list, costs or logs, which are left."""
+    if screen.PLACE in ("main", "detail", "compare"):
+        screen.app.push_screen(made)
+    elif screen.is_current:  # else it was left, and the screen in its place must stay
+        screen.app.switch_screen(made)

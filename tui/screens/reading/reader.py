@@ -12,6 +12,7 @@ from textual.widget import Widget
 from tui.paint.canvas import Canvas, Pane
 from tui.screens.base import ActionScreen, size_of
 from tui.session_view import SessionView
+from tui.widgets.leaderboard.listing import Listing
 from tui.widgets.prompt import Prompt
 from tui.widgets.status import Footer, Hint, NowLine, StatusLine, TabLine
 
@@ -21,9 +22,9 @@ class ReadingScreen(ActionScreen):
 
     TABS: ClassVar[Sequence[str]] = ()
 
-    def __init__(self, model: SessionView, tab: int = 0) -> None:
+    def __init__(self, view: SessionView, tab: int = 0) -> None:
         super().__init__()
-        self.model = model
+        self.view = view
         self.tab = tab
         self.panes: list[Pane] = []
         self.prompt = Prompt(self.written)
@@ -37,17 +38,17 @@ class ReadingScreen(ActionScreen):
         return []
 
     def compose(self) -> ComposeResult:
-        yield StatusLine(self.model, id="status")
-        yield NowLine(self.model, id="now")
+        yield StatusLine(self.view, id="status")
+        yield NowLine(self.view, id="now")
         yield from self.head()
         if self.TABS:
-            yield TabLine(self.model, self.TABS, id="tabs")
+            yield TabLine(self.view, self.TABS, id="tabs")
         self.panes = self.make_panes()
         for pane in self.panes:
             pane.NUMBER = 0
             yield pane
         yield self.prompt
-        yield Footer(self.model, self.hints, id="footer")
+        yield Footer(self.view, self.hints, id="footer")
 
     def on_mount(self) -> None:
         self.show_tab(self.tab)
@@ -77,12 +78,12 @@ class ReadingScreen(ActionScreen):
         self.flush()
 
     def flush(self) -> None:
-        self.cockpit.heard()
+        self.host.take_events()
         self.follow_files()
         for pane in self.panes:
             if pane.display:
                 pane.poll()
-        self.query_one(Footer).expire(self.cockpit.clock())
+        self.query_one(Footer).expire(self.host.clock())
         for canvas in self.query(Canvas):
             if canvas.display:
                 canvas.flush()
@@ -101,35 +102,24 @@ class ReadingScreen(ActionScreen):
     def on_tab_line_picked(self, message: TabLine.Picked) -> None:
         self.show_tab(message.index)
 
-    def _to_tab(self, index: int) -> None:
-        if index < len(self.TABS):
-            self.show_tab(index)
-
-    async def act_escape(self) -> None:
-        self.dismiss()
-
-    async def act_tab_1(self) -> None:
-        self._to_tab(0)
-
-    async def act_tab_2(self) -> None:
-        self._to_tab(1)
-
-    async def act_tab_3(self) -> None:
-        self._to_tab(2)
-
-    async def act_tab_4(self) -> None:
-        self._to_tab(3)
-
-    async def act_tab_5(self) -> None:
-        self._to_tab(4)
-
-    async def act_tab_6(self) -> None:
-        self._to_tab(5)
-
-    act_part_1, act_part_2, act_part_3 = act_tab_1, act_tab_2, act_tab_3
-
-    def _turn(self, step: int) -> None:
+    def turn(self, step: int) -> None:
         if self.TABS:
             self.show_tab((self.tab + step) % len(self.panes))
         else:
             self.set_focus(self.panes[(self.panes.index(self.focused_pane) + step) % len(self.panes)])
+
+
+class ListScreen(ReadingScreen):
+    """A list whose experiment under the cursor is what commands are about; enter opens it."""
+
+    listing: Listing
+
+    @property
+    def page(self) -> int | None:
+        return self.listing.cursor if self.panes else None
+
+    def on_listing_moved(self, message: Listing.Moved) -> None:
+        if message.opened and message.experiment is not None:
+            self.host.open_experiment(message.experiment)
+        else:
+            self.flush()
