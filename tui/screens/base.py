@@ -13,7 +13,7 @@ from tui.paint.canvas import Pane
 from tui.paint.keyboard import KeyScreen
 from tui.registry import Action
 from tui.widgets.prompt import How, Prompt
-from tui.widgets.status import Footer, Hint
+from tui.widgets.status import Footer, KeyHint
 
 MAX_UNWRITTEN = 3  # paintings on their way to the terminal; Textual blocks at thirty
 REST_SECONDS = 60.0  # between two paintings of the readings of a session at rest
@@ -182,7 +182,7 @@ class ActionScreen(KeyScreen[None]):
         footer = self.query_one(Footer)
         footer.say(text, role, seconds, self.host.clock())
 
-    def hints(self) -> Sequence[Hint]:
+    def hints(self) -> Sequence[KeyHint]:
         """The footer's actions, in its order; none while a card is in front."""
         if self.app.screen.is_modal:
             return []

@@ -9,7 +9,7 @@ from textual import events
 from tui.paint.cells import left
 from tui.screens.dialogs import Card
 from tui.session_view import SessionView
-from tui.widgets.leaderboard.columns import COLUMNS, NAMES, USUAL
+from tui.widgets.leaderboard.columns import COLUMNS, DEFAULT_NAMES, NAMES
 from tui.widgets.page import Lines
 
 
@@ -56,7 +56,7 @@ class ColumnsCard(Card[None]):
         elif key in ("space", "x"):
             self._turn(self.at)
         elif key == "r":
-            self.chosen = set(USUAL)
+            self.chosen = set(DEFAULT_NAMES)
             self._tell()
         elif key in ("enter", "escape", "q", "w"):
             self.dismiss(None)

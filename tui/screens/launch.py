@@ -173,12 +173,12 @@ class LaunchScreen(Screen[None]):
                 found = await asyncio.to_thread(glances, self.host.project, self._known)
                 lines = {f"Open {one_line(g.paths.name)}": self._line_of(g) for g in found}
                 for menu in self.query(Menu):  # none once it is left
-                    menu.tell(lines)
+                    menu.set_notes(lines)
 
     def _forbid(self, *faults: str) -> None:
         """Nothing can be started; what is wrong stands on the screen, in full and once, elsewhere."""
         self.faults = faults
-        self.query_one(Menu).forbid(0, f"not yet: mend {' and '.join(faults)} first")
+        self.query_one(Menu).disable(0, f"not yet: mend {' and '.join(faults)} first")
 
     def _head(self) -> None:
         ready = self.ready

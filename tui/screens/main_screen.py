@@ -15,14 +15,14 @@ from tui.screens.column_picker import ColumnsCard
 from tui.session_view import SessionView
 from tui.widgets.diff.diff_pane import DiffPane
 from tui.widgets.leaderboard.board import BoardPane
-from tui.widgets.pane_edges import Edges
+from tui.widgets.pane_edges import PaneEdges
 from tui.widgets.progress.chart import ChartPane
 from tui.widgets.prompt import How, Prompt
 from tui.widgets.reasoning import ReasoningPane
 from tui.widgets.run.loss_curves import Curves
 from tui.widgets.run.run_output import OutputPane
 from tui.widgets.slots import SlotsPane
-from tui.widgets.status import Footer, NowLine, StatusLine, TabLine, Words
+from tui.widgets.status import Footer, NowLine, StatusLine, SummaryText, TabLine
 from tui.widgets.tail import Tail
 
 
@@ -44,10 +44,10 @@ class MainScreen(ActionScreen):
         self.slots.curves = self.output.curves = self.curves
         self.panes: list[Pane] = [self.reasoning, self.diff, self.chart, self.board, self.slots, self.output]
         self.tabs = TabLine(view, [p.NAME for p in self.panes], id="tabs")
-        self.words = Words(view, id="words")
+        self.words = SummaryText(view, id="words")
         self.prompt = Prompt(self.written)
         self.layout_of = PaneLayout.saved()
-        self.edges = Edges(self)
+        self.edges = PaneEdges(self)
         self.zoomed = False
         self.peeking = False  # zoomed only because the pane has no place beside the others
         self.active = 0
@@ -185,13 +185,13 @@ class MainScreen(ActionScreen):
         self.say("the panes stand as at first", "accent", 2.0)
 
     def on_mouse_down(self, event: events.MouseDown) -> None:
-        self.edges.grasp(event.screen_x, event.screen_y)
+        self.edges.press(event.screen_x, event.screen_y)
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
-        self.edges.pull(event.screen_x, event.screen_y)
+        self.edges.drag(event.screen_x, event.screen_y)
 
     def on_mouse_up(self, event: events.MouseUp) -> None:
-        self.edges.let_go()
+        self.edges.release()
 
     # -- data ---------------------------------------------------------------------------------------------------
 

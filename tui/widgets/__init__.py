@@ -1,1 +1,1 @@
-"""The panes and lines that screens are made of. None of them knows the client; they read the SessionView."""
+"""Panes and lines of the screens. They read the session view, never the client."""

@@ -1,4 +1,4 @@
-"""Two small things to choose with: one of several words in a line, and a list of lines."""
+"""Selection widgets: one of several values on a line, and a menu."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tui.paint.theme import Look
 
 
 class Choice(Widget, can_focus=True):
-    """One of several, turned with left and right."""
+    """One of several values, changed with left and right."""
 
     ALLOW_SELECT = False
     DEFAULT_CSS = "Choice { height: 1; width: 1fr; }"
@@ -32,7 +32,7 @@ class Choice(Widget, can_focus=True):
         return self._offered[self._at][0] if self._offered else ""
 
     def offer(self, offered: list[tuple[str, str]], chosen: str) -> None:
-        """(word, what it means) each; `chosen` stands first to be taken."""
+        """Offer (value, note) pairs, with the value `chosen` selected."""
         self._offered = offered
         self._at = next((i for i, (word, _) in enumerate(offered) if word == chosen), 0)
         self.refresh()
@@ -48,7 +48,7 @@ class Choice(Widget, can_focus=True):
         parts += [("◂ ", arrow), (word, name), (" ▸", arrow), ("   " + note, look["dim"])]
         return strip_of(parts, width, look["text"])
 
-    def _turn(self, step: int) -> None:
+    def _select(self, step: int) -> None:
         if self._offered:
             self._at = (self._at + step) % len(self._offered)
             self.refresh()
@@ -58,14 +58,14 @@ class Choice(Widget, can_focus=True):
         step = {"left": -1, "right": 1, "space": 1, "enter": 1}.get(event.key)
         if step is not None:
             event.stop()
-            self._turn(step)
+            self._select(step)
 
     def on_click(self) -> None:
-        self._turn(1)
+        self._select(1)
 
 
 class Menu(Widget, can_focus=True):
-    """Lines to choose one of; up and down move, and leave at the ends."""
+    """Rows of (name, note) to choose one of; up and down at the ends move the focus on."""
 
     ALLOW_SELECT = False
     DEFAULT_CSS = "Menu { height: auto; width: 1fr; margin: 1 0; }"
@@ -79,28 +79,28 @@ class Menu(Widget, can_focus=True):
         super().__init__(id=id)
         self.look = look
         self.rows = rows
-        self._off: set[int] = set()
+        self._disabled: set[int] = set()
         self._at = at
 
-    def forbid(self, index: int, note: str) -> None:
-        """Row `index` cannot be chosen; `note` says why."""
+    def disable(self, index: int, note: str) -> None:
+        """Disable row `index`, with the reason as its note."""
         self.rows[index] = (self.rows[index][0], note)
-        self._off.add(index)
+        self._disabled.add(index)
         if self._at == index:
             self._at = self._next(1)
         self.refresh()
 
-    def tell(self, notes: dict[str, str]) -> None:
-        """Other notes for rows, by their names."""
+    def set_notes(self, notes: dict[str, str]) -> None:
+        """Replace the notes of rows, by their names."""
         new = [(name, notes.get(name, note)) for name, note in self.rows]
         if new != self.rows:
             self.rows = new
             self.refresh()
 
     def _next(self, step: int) -> int:
-        """The row to which a step leads, those that cannot be chosen passed over; this one when there is none."""
+        """The next row in a direction that is not disabled; the present one when there is none."""
         at = self._at + step
-        while at in self._off:
+        while at in self._disabled:
             at += step
         return at if 0 <= at < len(self.rows) else self._at
 
@@ -117,7 +117,7 @@ class Menu(Widget, can_focus=True):
         sign = look.glyph("think") if on else " "
         parts: list[Part] = [
             (f"{sign} ", look["key"]),
-            (left(name, longest), look["title_focus" if on else "faint" if y in self._off else "text"]),
+            (left(name, longest), look["title_focus" if on else "faint" if y in self._disabled else "text"]),
             (note, look["dim"]),
         ]
         return strip_of(parts, width, look["text"])
@@ -126,7 +126,7 @@ class Menu(Widget, can_focus=True):
         step = {"up": -1, "k": -1, "down": 1, "j": 1}.get(event.key, 0)
         if event.key == "enter":
             event.stop()
-            if self._at not in self._off:
+            if self._at not in self._disabled:
                 self.post_message(self.Chosen(self._at))
         elif step and self._next(step) != self._at:
             event.stop()
@@ -135,6 +135,6 @@ class Menu(Widget, can_focus=True):
             self.refresh()
 
     def on_click(self, event: events.Click) -> None:
-        if event.y < len(self.rows) and event.y not in self._off:
+        if event.y < len(self.rows) and event.y not in self._disabled:
             self._at = event.y
             self.post_message(self.Chosen(self._at))

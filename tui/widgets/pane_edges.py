@@ -1,41 +1,49 @@
-"""Dragging the edges between panes."""
+"""Resizing panes by dragging the edges between them."""
 
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from textual.widget import Widget
 
-from tui.paint.layout import PAIRS
+from tui.paint.layout import PAIRS, PaneLayout
 
-if TYPE_CHECKING:
-    from tui.screens.main_screen import MainScreen
-
-Edge = tuple[str, int, int]  # ("split", pair, 0), or ("rows", the upper row, the one below it)
+Edge = tuple[str, int, int]  # ("split", pair, 0), or ("rows", upper row, row below it)
 
 
-class Edges:
-    """What the mouse holds: an edge from button down to button up."""
+class PaneScreen(Protocol):
+    """The screen whose panes are resized."""
 
-    def __init__(self, screen: MainScreen) -> None:
+    layout_of: PaneLayout
+
+    @property
+    def single(self) -> bool: ...
+    def rows_shown(self) -> list[int]: ...
+    def lay_out(self) -> None: ...
+    def query_one(self, selector: str, /) -> Widget: ...
+
+
+class PaneEdges:
+    """The edge that the mouse drags, from button down to button up."""
+
+    def __init__(self, screen: PaneScreen) -> None:
         self.screen = screen
         self.held: Edge | None = None
         self.moved = False
 
-    def grasp(self, x: int, y: int) -> None:
+    def press(self, x: int, y: int) -> None:
         self.held = None if self.screen.single else self.edge_at(x, y)
         self.moved = False
 
     def edge_at(self, x: int, y: int) -> Edge | None:
-        """The edge under a cell of the screen, or None."""
-        for place, (left, right) in enumerate(PAIRS):
+        """The edge at a cell of the screen, or None."""
+        for pair, (left, right) in enumerate(PAIRS):
             one, other = self.screen.query_one(f"#{left}"), self.screen.query_one(f"#{right}")
             inside = one.display and other.display and one.region.y < y < one.region.bottom - 1
             if inside and x in (one.region.right - 1, other.region.x):
-                return ("split", place, 0)
-        rows = self.screen.rows_shown()
-        for upper, lower in pairwise(rows):
+                return ("split", pair, 0)
+        for upper, lower in pairwise(self.screen.rows_shown()):
             edge = self._row(upper).region.bottom
             if y in (edge - 1, edge):
                 return ("rows", upper, lower)
@@ -44,7 +52,7 @@ class Edges:
     def _row(self, row: int) -> Widget:
         return self.screen.query_one(("#upper", "#middle", "#lower")[row])
 
-    def pull(self, x: int, y: int) -> None:
+    def drag(self, x: int, y: int) -> None:
         if self.held is None:
             return
         kind, one, other = self.held
@@ -65,7 +73,7 @@ class Edges:
         self.moved = True
         self.screen.lay_out()
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         if self.held is not None and self.moved:
             self.screen.layout_of.save()
         self.held = None

@@ -1,4 +1,4 @@
-"""One line to write in, above the footer: guidance, an idea, a number, or a filter."""
+"""Input line in the footer's place: guidance, an idea, a number, a filter."""
 
 from __future__ import annotations
 
@@ -17,24 +17,25 @@ from tui.widgets.status import Footer
 
 How = Literal["queue", "now", "standing", "cancel"]
 Written = Callable[[str, str, How, Pane | None], None]  # purpose, text, how, pane
-HELP = {
-    "steer": "enter queue   ctrl+s now   ctrl+t standing   ↑ queued, last   esc cancel",
-    "edit": "enter change   empty withdraws   ↑ more   esc cancel",
+HELP = {  # by purpose
+    "steer": "enter queue   ctrl+s now   ctrl+t standing   ↑ earlier   esc cancel",
+    "edit": "enter change   empty withdraws   ↑ earlier   esc cancel",
     "filter": "enter keep   esc clear",
     "search": "enter keep   esc clear   then n, N",
 }
-USUAL = "enter send   esc cancel"
+DEFAULT_HELP = "enter send   esc cancel"
+MIN_CELLS_WITH_HELP = 100  # of the screen
 
 
 @dataclass(frozen=True, slots=True)
 class Recalled:
-    """Something that `up` brings back: its words, and the guidance they are while nobody has taken it."""
+    """A text that `up` brings back, and the number of the guidance that it is, while that is queued."""
 
     text: str
     guidance: int | None = None
 
 
-Then = Callable[[str, How, Recalled | None], None]  # the text, how it was sent, and what it was before
+Then = Callable[[str, How, Recalled | None], None]  # the text, how it was sent, what it was before
 
 
 class Prompt(Horizontal):
@@ -51,7 +52,7 @@ class Prompt(Horizontal):
             self.purpose, self.text, self.pane = purpose, text, pane
 
     def __init__(self, written: Written) -> None:
-        """`written` is called at once when the line is sent or left (`how` is cancel, and the text empty)."""
+        """`written` is called when the line is sent or left (then `how` is "cancel", and the text empty)."""
         super().__init__(id="prompt")
         self._written = written
         self._then: Then | None = None
@@ -59,10 +60,10 @@ class Prompt(Horizontal):
         self._label = ""
         self._pane: Pane | None = None
         self._recall: Sequence[Recalled] = ()
-        self._at = -1  # which of them is in the line; -1: a person's own new words
-        # The focus is told late: it would select what is written by then, and the next letter take its place.
+        self._at = -1  # index of the recalled text in the line; -1: a new text
+        # The focus event comes late: it would select the text typed until then, and the next key would replace it.
         self.line = Input(compact=True, select_on_focus=False, id="prompt-input")
-        self._before: Widget | None = None  # what had the focus
+        self._before: Widget | None = None  # the widget that had the focus
 
     def compose(self) -> ComposeResult:
         yield Static("", id="prompt-label", markup=False)
@@ -78,7 +79,7 @@ class Prompt(Horizontal):
         then: Then | None = None,
         recall: Sequence[Recalled] = (),
     ) -> None:
-        """Open the line. `then` takes the answer instead of `written`; `recall` is what `up` brings back, in order."""
+        """Open the line. `then` gets the answer in place of `written`; `up` brings back the texts of `recall`."""
         if not self.display:
             self._before = self.screen.focused
         self.purpose, self._label, self._pane, self._then, self._recall = purpose, label, pane, then, recall
@@ -86,54 +87,54 @@ class Prompt(Horizontal):
         self.line.cursor_blink = False
         self.line.value = text
         self.line.cursor_position = len(text)
-        self._tell()
+        self._update_labels()
         self._show(True)
-        self.screen.set_focus(self.line)  # at once: `focus()` would be a message, and the next key come before it
+        self.screen.set_focus(self.line)  # `focus()` would send a message, and the next key could come before it
 
     @property
     def _recalled(self) -> Recalled | None:
         return self._recall[self._at] if self._at >= 0 else None
 
-    def _tell(self) -> None:
+    def _update_labels(self) -> None:
         recalled = self._recalled
         queued = recalled is not None and recalled.guidance is not None
         label = f"change guidance {recalled.guidance}" if recalled and queued else self._label
-        words = HELP["edit"] if queued else HELP.get(self.purpose, USUAL)
+        words = HELP["edit"] if queued else HELP.get(self.purpose, DEFAULT_HELP)
         self.query_one("#prompt-label", Static).update(f"{label} ▸")
-        self.query_one("#prompt-help", Static).update(words if self.app.size.width >= 100 else "")
+        self.query_one("#prompt-help", Static).update(words if self.app.size.width >= MIN_CELLS_WITH_HELP else "")
 
     def _show(self, shown: bool) -> None:
-        """In the footer's place, so that nothing else moves."""
+        """Show the line in place of the footer, or the footer again."""
         self.display = shown
         self.screen.query_one(Footer).display = not shown
 
     def special(self, key: str) -> bool:
-        """Keys with a meaning of their own here; whether `key` was one."""
+        """Handle a key with a special meaning in the line; whether `key` is one."""
         if key == "escape":
             self._close("cancel")
         elif key == "enter":
             self._close("queue")
         elif key in ("tab", "shift+tab"):
-            return True  # the focus stays here until it is sent or left
+            return True  # the focus stays in the line until it is sent or left
         elif key == "ctrl+s" and self.purpose == "steer":
             self._close("now")
         elif key == "ctrl+t" and self.purpose == "steer":
             self._close("standing")
         elif key in ("up", "down"):
-            self._turn(1 if key == "up" else -1)
+            self._bring_back(1 if key == "up" else -1)
         else:
             return False
         return True
 
-    def _turn(self, step: int) -> None:
-        """To what was written earlier (`up`), and back."""
+    def _bring_back(self, step: int) -> None:
+        """Put an earlier text (1) or a later one (-1) in the line."""
         if not self._recall:
             return
         self._at = max(-1, min(len(self._recall) - 1, self._at + step))
         recalled = self._recalled
         self.line.value = recalled.text if recalled else ""
         self.line.cursor_position = len(self.line.value)
-        self._tell()
+        self._update_labels()
 
     def _close(self, how: How) -> None:
         text, recalled, then = self.line.value, self._recalled, self._then

@@ -1,4 +1,4 @@
-"""The researcher thinking aloud: the stream of the experiment it is at, then of the next one."""
+"""Reasoning pane: the researcher's stream, experiment after experiment."""
 
 from __future__ import annotations
 
@@ -13,13 +13,9 @@ from tui.paint.cells import Part, brief, flat
 from tui.session_view import SessionView
 from tui.widgets.tail import Tail
 
-LOOK_BACK = 500  # experiments that are asked for a stream
+MAX_LOOK_BACK = 500  # experiments of which the newest with a stream is looked for
 FOLDS = (frozenset[str](), frozenset({"tool"}), frozenset({"tool", "thinking"}))
-FOLD_WORDS = (
-    "everything that was thought",
-    "tools in one line each group",
-    "only what was said: thinking and tools folded",
-)
+FOLD_WORDS = ("everything", "one line for each group of tools", "text only, thinking and tools folded")
 _ROLES = {"thinking": "thinking", "text": "text", "tool": "tool", "note": "warn"}
 
 
@@ -34,48 +30,45 @@ class ReasoningPane(Tail):
         self._file: FileTail | None = None
         self._kind = ""
         self._open = False
-        self._told_idea = self._told_end = False
+        self._has_idea = self._has_verdict = False  # among the entries
 
     def poll(self) -> None:
-        """Read what is new in the stream; when another experiment is thought about, turn to that one."""
+        """Read the new part of the stream, and change to another experiment when it is wanted."""
         wanted = self._wanted()
         if wanted != self.experiment and wanted is not None:
-            self._drain()
-            self._tell()
-            self._turn_to(wanted)
-        self._drain()
-        self._tell()
+            self._read_stream()
+            self._add_results()
+            self._change_to(wanted)
+        self._read_stream()
+        self._add_results()
 
     def next_fold(self) -> str:
-        """All of it; then tools in one line for each group; then thinking too. What is shown now, in words."""
+        """Fold the next of FOLDS; its name."""
         at = (FOLDS.index(self.folded) + 1) % len(FOLDS) if self.folded in FOLDS else 0
         self.set_folded(FOLDS[at])
         return FOLD_WORDS[at]
 
-    def _tell(self) -> None:
-        """Once it is proposed: the hypothesis and what is expected of it; once it is judged: why."""
+    def _add_results(self) -> None:
+        """Add the hypothesis and the expected effect of a proposal, and the verdict with its reason."""
         x = self.model.experiment(self.experiment)
         if x is None or self.fixed is not None:
             return
-        if x.hypothesis and not self._told_idea:
-            self._told_idea = True
+        if x.hypothesis and not self._has_idea:
+            self._has_idea = True
             if len(self._entries) > 1:
                 self.add("")
             self.add(brief(x.hypothesis), "bright", self.look.glyph("think") + " ")
             if x.expected is not None:
                 self.add(self._expected(x), "accent")
             self._open = False
-        if x.verdict and not self._told_end and (x.reason or x.hypothesis):
-            self._told_end = True
-            self.add(
-                brief(f"{x.verdict}: {in_short(x.reason)}" if x.reason else x.verdict),
-                "dim",
-                self.look.glyph(x.verdict) + " ",
-            )
+        if x.verdict and not self._has_verdict and (x.reason or x.hypothesis):
+            self._has_verdict = True
+            words = f"{x.verdict}: {in_short(x.reason)}" if x.reason else x.verdict
+            self.add(brief(words), "dim", self.look.glyph(x.verdict) + " ")
             self._open = False
 
     def _expected(self, x: Experiment) -> str:
-        """The effect it expects, in the metric's unit and in the noise's."""
+        """The expected effect, in the metric's unit and in sigma."""
         metric, sigma = self.model.state.metric, self.model.state.sigma
         assert x.expected is not None
         words = f"expects {format_delta(x.expected)} {brief(metric.name, 40)}"
@@ -92,15 +85,15 @@ class ReasoningPane(Tail):
         return self.model.thinking or (newest.number if newest else None)
 
     def _last_reasoned(self) -> int | None:
-        """The newest experiment that left a stream: of one refused at once, or abandoned, there may be none."""
+        """The newest experiment with a stream: one that was refused at once, or abandoned, may have none."""
         highest = self.model.highest
-        for number in range(highest, max(BASELINE, highest - LOOK_BACK), -1):
+        for number in range(highest, max(BASELINE, highest - MAX_LOOK_BACK), -1):
             with contextlib.suppress(OSError):
                 if self.model.paths.reasoning(number).stat().st_size:
                     return number
         return None
 
-    def _turn_to(self, number: int) -> None:
+    def _change_to(self, number: int) -> None:
         following = self.experiment is not None and number > self.experiment and self.model.selected is None
         if not following:
             self.clear()
@@ -108,17 +101,15 @@ class ReasoningPane(Tail):
             self.add("")
         self.experiment = number
         self._file = FileTail(self.model.paths.reasoning(number))
-        self._open = self._told_idea = self._told_end = False
+        self._open = self._has_idea = self._has_verdict = False
         if self.fixed is None:
             self.add(f"#{number}", "title_focus", self.look.glyph("think") + " ")
 
-    def _drain(self) -> None:
-        if self._file is None:
-            return
-        for line in self._file.lines():
-            self._piece(line)
+    def _read_stream(self) -> None:
+        for line in self._file.lines() if self._file else []:
+            self._add_piece(line)
 
-    def _piece(self, line: str) -> None:
+    def _add_piece(self, line: str) -> None:
         try:
             piece = json.loads(line)
             kind, text = str(piece["k"]), str(piece["s"])
@@ -130,10 +121,10 @@ class ReasoningPane(Tail):
             self._open = False
             return
         if text:
-            self._stream(text, kind, _ROLES.get(kind, "text"))
+            self._add_fragment(text, kind, _ROLES.get(kind, "text"))
 
-    def _stream(self, text: str, kind: str, role: str) -> None:
-        """A fragment: it goes on in the open line of its kind; one that ends with a line end leaves none open."""
+    def _add_fragment(self, text: str, kind: str, role: str) -> None:
+        """Append a fragment to the open line of its kind; after a line end no line is open."""
         parts = text.split("\n")
         grows = self._open and self._kind == kind
         self._kind = kind
@@ -157,7 +148,7 @@ class ReasoningPane(Tail):
             seconds = self.model.pulse.thinking_seconds if self.model.pulse else 0.0
             return [(words + " thinking", self.look["accent"]), (f" {seconds:.0f}s" if seconds >= 1 else "", dim)]
         if self.model.selected == self.experiment:
-            return [(words, dim), (" selected", self.look["warn"]), (" esc lets go", dim)]
+            return [(words, dim), (" selected", self.look["warn"]), (" esc deselects", dim)]
         return [(words, dim)]
 
     def aside(self) -> list[Part]:
@@ -167,4 +158,4 @@ class ReasoningPane(Tail):
         return [("folded", self.look["dim"])] if self.folded else []
 
     def empty(self) -> str:
-        return "nothing has been thought yet" if self.fixed is None else "this experiment left no stream"
+        return "no reasoning yet" if self.fixed is None else "this experiment has no reasoning"

@@ -1,4 +1,4 @@
-"""One row per slot: what it runs, how far it is, its loss, and the readings of its device."""
+"""Slots pane: a row per slot with its run, progress, loss and the readings of its device."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tui.widgets.run.loss_curves import Curves, window
 from tui.widgets.run.loss_pane import standing
 
 GIB = 2**30
-WIDE = 112  # cells in which a slot and its device share a row
-HOT = 85.0  # °C
-NAME = 6
+MIN_SHARED_CELLS = 112  # of a row with a slot and its device
+HOT_CELSIUS = 85.0
+NAME_CELLS = 6
 
 
 class SlotsPane(Pane):
@@ -26,31 +26,30 @@ class SlotsPane(Pane):
     curves: Curves
 
     def rows_wanted(self, width: int) -> int:
-        """Lines of content: one per slot (with its device beside it where that fits, else below), and the queue."""
-        slots = self._slots()
-        devices = self.model.pulse.devices if self.model.pulse else ()
-        if width >= WIDE:
+        """Lines of content: the slots, each with its device beside it or below, and the queue."""
+        slots, devices = self._slots(), self._readings()
+        if width >= MIN_SHARED_CELLS:
             known = {device.name for name in slots if (device := self._device_of(name)) is not None}
             return max(1, len(slots)) + sum(device.name not in known for device in devices) + 1
         return max(1, len(slots)) + max(1, len(devices)) + 1
 
     def _slots(self) -> tuple[str, ...]:
-        """The slots there are, and those that still end a run."""
+        """The engine's slots, and removed ones whose run has not ended."""
         engine = self.model.state.engine
         named = engine.slots if engine else ()
         return (*named, *dict.fromkeys(r.slot for r in self.model.state.live_runs() if r.slot not in named))
 
+    def _readings(self) -> tuple[DeviceReading, ...]:
+        return self.model.pulse.devices if self.model.pulse else ()
+
     def _device_of(self, slot: str) -> DeviceReading | None:
-        """The device that a slot is on: `gpu0` on gpu0, `cpu1` on cpu."""
-        devices = self.model.pulse.devices if self.model.pulse else ()
-        same = next((d for d in devices if d.name == slot), None)
-        return same or next((d for d in devices if d.name == slot.rstrip("0123456789.")), None)
+        """The device of a slot: gpu0 for `gpu0`, cpu for `cpu1`."""
+        devices = {device.name: device for device in self._readings()}
+        return devices.get(slot) or devices.get(slot.rstrip("0123456789."))
 
     def heading(self) -> list[Part]:
         engine = self.model.state.engine
-        if engine is None:
-            return []
-        return [(f" · {brief(engine.device)}", self.look["dim"])] if engine.device else []
+        return [(f" · {brief(engine.device)}", self.look["dim"])] if engine and engine.device else []
 
     def aside(self) -> list[Part]:
         share = self.model.busy_share
@@ -61,63 +60,60 @@ class SlotsPane(Pane):
         if state.engine is None:
             return [strip_of([("  no engine has run yet", look["dim"])], width, look["text"])]
         runs = {r.slot: r for r in state.live_runs()}
-        wide = width >= WIDE
-        names, told = self._slots(), set[str]()
+        wide = width >= MIN_SHARED_CELLS
+        names, shown = self._slots(), set[str]()  # `shown`: devices
         room = max(1, height - 1)
         hidden = len(names) - room if len(names) > room else 0
         lines: list[Strip] = []
         for name in names[: room - (hidden > 0)]:
             parts = self._slot(name, runs.get(name), width, wide)
             device = self._device_of(name) if wide else None
-            if device is not None and device.name not in told:
-                told.add(device.name)
+            if device is not None and device.name not in shown:
+                shown.add(device.name)
                 parts += [("  ", look["text"]), *self._reading(device, width - parts_width(parts) - 2)]
             lines.append(strip_of(parts, width, look["text"]))
         if hidden:
             busy = sum(name in runs for name in names[room - 1 :])
-            lines.append(strip_of([(f"and {hidden + 1} more slots, {busy} at work", look["dim"])], width, look["text"]))
-        lines += self._devices(told, width, height - len(lines))
+            lines.append(strip_of([(f"and {hidden + 1} more slots, {busy} busy", look["dim"])], width, look["text"]))
+        lines += self._devices(shown, width, height - len(lines))
         if height > len(lines):
             lines.append(strip_of(self._queue(), width, look["text"]))
         return lines
 
-    def _devices(self, told: set[str], width: int, room: int) -> list[Strip]:
-        """Devices that no slot's row has told of."""
+    def _devices(self, shown: set[str], width: int, room: int) -> list[Strip]:
+        """Rows of the devices that are not in `shown`."""
         look = self.look
-        devices = [d for d in (self.model.pulse.devices if self.model.pulse else ()) if d.name not in told]
+        devices = [d for d in self._readings() if d.name not in shown]
         out = []
         for device in devices[: max(0, room)]:
-            label: Part = (left(brief(device.name), NAME), look["title"])
+            label: Part = (left(brief(device.name), NAME_CELLS), look["title"])
             more: Part = ("   " + brief(device.label), look["faint"])
-            out.append(strip_of([label, *self._reading(device, width - NAME), more], width, look["text"]))
-        if not devices and not told and room > 1:
-            words = "no readings: no engine runs" if not self.model.live else "waiting for readings"
+            out.append(strip_of([label, *self._reading(device, width - NAME_CELLS), more], width, look["text"]))
+        if not devices and not shown and room > 1:
+            words = "waiting for readings" if self.model.live else "no readings: the engine does not run"
             out.append(strip_of([(words, look["faint"])], width, look["text"]))
         return out
 
     def _slot(self, name: str, run: Run | None, width: int, wide: bool) -> list[Part]:
         look = self.look
-        label: Part = (left(brief(name), NAME), look["title"])
+        label: Part = (left(brief(name), NAME_CELLS), look["title"])
         if run is None:
             word = "idle" if self.model.live else "–"
-            rest = left(word, self._cells(width, wide) - NAME) if wide else word
+            rest = left(word, self._cells(width, wide) - NAME_CELLS) if wide else word
             return [label, (rest, look["faint"])]
         what = "baseline" if run.experiment == BASELINE else f"#{run.experiment}"
         what += {"repeat": " again", "certify": " cert."}.get(run.kind, "")
         if self.model.connection.status == "dead":  # the next engine adopts it, or runs it again
-            words = left("cut off", self._cells(width, wide) - NAME - 12) if wide else "cut off"
+            words = left("interrupted", self._cells(width, wide) - NAME_CELLS - 12) if wide else "interrupted"
             return [label, (left(what, 11) + " ", look["accent"]), (words, look["warn"])]
         share = self.model.progress(run)
-        cells = self._bar(width, wide)
-        full, rest = bar(share, cells, look.glyph("bar_full"), look.glyph("bar_half"), look.glyph("bar_rest"))
         percent = "" if share is None else f"{share:.0%}"
         since = run.clock_started if run.phase == "training" and run.clock_started else run.started
         parts: list[Part] = [
             label,
             (left(what, 11) + " ", look["accent"]),
             (left(f"{look.glyph(run.phase or '')} {run.phase or ''}", 11), look["text"]),
-            (full, look["bar"]),
-            (rest, look["bar_rest"]),
+            *look.bar(share, self._bar(width, wide)),
             (right(percent, 5), look["text"]),
             (right(format_seconds(self.model.now - since), 7), look["dim"]),
         ]
@@ -129,17 +125,18 @@ class SlotsPane(Pane):
         return parts
 
     def _bar(self, width: int, wide: bool) -> int:
-        """Cells of the progress bar: what the columns beside it leave."""
+        """Cells of the progress bar: those that the other columns leave."""
         if wide:
             return 20 if width >= 150 else 8
-        return max(4, min(24, width - NAME - 12 - 11 - 12 - (19 if width >= 76 else 0) - (14 if width >= 100 else 0)))
+        loss, difference = 19 if width >= 76 else 0, 14 if width >= 100 else 0
+        return max(4, min(24, width - NAME_CELLS - 12 - 11 - 12 - loss - difference))
 
     def _cells(self, width: int, wide: bool) -> int:
-        """Cells of a slot's own part of the row."""
-        return NAME + 12 + 11 + self._bar(width, wide) + 12 + 19 + 11
+        """Cells of a slot's part of the row."""
+        return NAME_CELLS + 12 + 11 + self._bar(width, wide) + 12 + 19 + 11
 
     def _loss(self, run: Run, cells: int, beside: bool) -> list[Part]:
-        """The curve so far, the loss, and how far it is from the best's at equal time."""
+        """The curve so far, the loss, and its difference from the best's at equal time."""
         look, points = self.look, self.curves.of(run.run)
         if len(points) < 2:
             return []
@@ -155,9 +152,9 @@ class SlotsPane(Pane):
         return parts
 
     def _reading(self, device: DeviceReading, room: int) -> list[Part]:
-        """Utilisation, memory, power, temperature; clocks when they are held back. What does not fit is left out.
+        """Utilization, memory, power, temperature, as far as they fit; first the clock when it is throttled.
 
-        Of a session at rest in coarse steps: what only flickers is not worth a painting over a link, all night.
+        The values of a session at rest are rounded, so that their noise sends nothing over a link.
         """
         look, rest = self.look, self.model.at_rest
         tight = room < 50
@@ -180,7 +177,7 @@ class SlotsPane(Pane):
             power = _rough(device.power, 20.0) if rest else device.power
             groups.append([(f"{power:.0f} W", look["text"])])
         if device.temperature is not None:
-            hot = look["warn"] if device.temperature >= HOT else look["text"]
+            hot = look["warn"] if device.temperature >= HOT_CELSIUS else look["text"]
             temperature = _rough(device.temperature, 5.0) if rest else device.temperature
             groups.append([(f"{temperature:.0f} °C", hot)])
         parts: list[Part] = []
@@ -190,17 +187,13 @@ class SlotsPane(Pane):
         return parts
 
     def _queue(self) -> list[Part]:
-        """Experiments on their way, not on a slot: thinking, checking, queued, or to be repeated."""
+        """Live experiments that are not on a slot: thinking, checking, queued, or to be repeated."""
         look, state = self.look, self.model.state
         waiting = [state.experiments[n] for n in state.live if not state.experiments[n].live_run and n != BASELINE]
-        if not waiting:
-            return []
-        parts: list[Part] = [(left("next", NAME), look["title"])]
+        parts: list[Part] = [(left("next", NAME_CELLS), look["title"])] if waiting else []
         for x in waiting:
-            parts += [
-                (f"#{x.number} ", look["accent"]),
-                (f"{x.verdict}, to be repeated   " if x.verdict else f"{x.phase}   ", look["dim"]),
-            ]
+            words = f"{x.verdict}, to be repeated   " if x.verdict else f"{x.phase}   "
+            parts += [(f"#{x.number} ", look["accent"]), (words, look["dim"])]
         return parts
 
 

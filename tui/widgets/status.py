@@ -1,4 +1,4 @@
-"""The lines around the panes: the status line, the line of what matters now, the tabs and the footer."""
+"""Lines around the panes: status, the most important message, tabs, footer."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from textual.strip import Strip
 
 from core.record.budget import format_seconds
 from core.record.metric import format_delta, format_metric
-from core.record.state import Run
-from core.views import in_short
+from core.record.state import who
+from core.views import in_short, plural
 from tui.paint.canvas import Canvas
-from tui.paint.cells import Part, bar, brief, cut_parts, fit, left, parts_width, right, strip_of, width_of, wrap
+from tui.paint.cells import Part, brief, cut_parts, fit, left, parts_width, right, strip_of, width_of, wrap
 from tui.session_view import Played, SessionView
 
 GAP = "  "
-_PHASES = ("training", "starting", "saving", "scoring")  # which of the live runs the status line tells of
+_PHASES = ("training", "starting", "saving", "scoring")  # order in which the status line prefers live runs
 
 
 class StatusLine(Canvas):
-    """Everything one glance must tell, most important first; what does not fit is left out from the end."""
+    """State of the session, most important facts first; a fact that does not fit is left out."""
 
     DEFAULT_CSS = "StatusLine { height: 1; width: 1fr; }"
 
@@ -40,11 +40,11 @@ class StatusLine(Canvas):
     def _groups(self, width: int) -> list[list[Part]]:
         model, look = self.model, self.look
         return [
-            self._whose(width), self._state(), self._work(width), self._best(width), self._gain(),
+            self._session(width), self._state(), self._work(width), self._best(width), self._gain(),
             self._busy(), self._cost(), self._sandbox(), [(format_seconds(model.elapsed), look["dim"])],
         ]  # fmt: skip
 
-    def _whose(self, width: int) -> list[Part]:
+    def _session(self, width: int) -> list[Part]:
         project = self.model.state.session.project if self.model.state.session else str(self.model.paths.project)
         name = brief(Path(project).name) or "project"
         both = f"{fit(name, 20)}·" if width >= 110 else ""
@@ -55,11 +55,11 @@ class StatusLine(Canvas):
         return [(f" {self.look.glyph(word)} {word.upper()} ", self.look.state(word) + Style(reverse=True, bold=True))]
 
     def _work(self, width: int) -> list[Part]:
-        """The run that trains (else one that starts, else one that is scored), with its bar and time; or what else."""
+        """The live run first in _PHASES, with its progress and time; without one, what the session does."""
         look, state = self.look, self.model.state
         runs = state.live_runs()
         if not runs:
-            if state.approvals and self.model.live:  # nothing goes on before a person has looked
+            if state.approvals and self.model.live:  # the session waits
                 return [(" NEEDS YOU: a ", look["warn"] + Style(reverse=True, bold=True))]
             thinking = self.model.thinking
             if thinking is not None and self.model.live:
@@ -70,27 +70,20 @@ class StatusLine(Canvas):
         run = min(runs, key=lambda r: (_PHASES.index(r.phase) if r.phase in _PHASES else len(_PHASES), r.run))
         what = "baseline" if run.experiment == 0 else f"#{run.experiment}"
         if self.model.connection.status == "dead":
-            return [(what + " ", look["accent"]), ("cut off", look["warn"])]
-        if run.phase not in ("training", "starting"):  # its clock has stopped: no share of a budget is left to tell
+            return [(what + " ", look["accent"]), ("interrupted", look["warn"])]
+        if run.phase not in ("training", "starting"):  # its clock has stopped: there is no progress to show
             return [(what + " ", look["accent"]), (run.phase or "", look["text"])]
         share = self.model.progress(run)
         cells = 16 if width >= 150 else 10 if width >= 100 else 6
-        full, rest = bar(share, cells, look.glyph("bar_full"), look.glyph("bar_half"), look.glyph("bar_rest"))
         percent = "   " if share is None else f"{share:3.0%}"
-        parts: list[Part] = [(what + " ", look["accent"])]
-        if width >= 100:
-            parts.append((left(run.phase or "", 9), look["text"]))
-        return [
-            *parts,
-            (full, look["bar"]),
-            (rest, look["bar_rest"]),
-            (right(percent, 5), look["text"]),
-            *self._left(run),
-        ]
-
-    def _left(self, run: Run) -> list[Part]:
         since = run.clock_started if run.phase == "training" and run.clock_started else run.started
-        return [(right(format_seconds(self.model.now - since), 6), self.look["dim"])]
+        return [
+            (what + " ", look["accent"]),
+            *([(left(run.phase or "", 9), look["text"])] if width >= 100 else []),
+            *look.bar(share, cells),
+            (right(percent, 5), look["text"]),
+            (right(format_seconds(self.model.now - since), 6), look["dim"]),
+        ]
 
     def _best(self, width: int) -> list[Part]:
         state, look = self.model.state, self.look
@@ -109,8 +102,7 @@ class StatusLine(Canvas):
             return [("baseline", look["violet"])]
         better = state.metric.better(state.best_metric, base)
         share = f" ({format_percent(delta / abs(base))})" if base else ""
-        text = format_delta(delta) + share
-        return [(text, look["good" if better else "bad"])]
+        return [(format_delta(delta) + share, look["good" if better else "bad"])]
 
     def _busy(self) -> list[Part]:
         share = self.model.busy_share
@@ -120,8 +112,7 @@ class StatusLine(Canvas):
         state = self.model.state
         if not state.usd and not state.usd_unknown:
             return []
-        text = "$?" if state.usd_unknown and not state.usd else f"${state.usd:.2f}"
-        return [(text, self.look["text"])]
+        return [(f"${state.usd:.2f}" if state.usd else "$?", self.look["text"])]
 
     def _sandbox(self) -> list[Part]:
         engine = self.model.state.engine
@@ -129,14 +120,14 @@ class StatusLine(Canvas):
 
 
 def format_percent(share: float) -> str:
-    """A signed percentage, two significant digits, with a true minus sign."""
+    """A signed percentage with a minus sign (U+2212); two decimals below 1%, one below 100%."""
     value = abs(share) * 100
     digits = f"{value:.2f}" if value < 1 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
     return f"{'−' if share < 0 else '+'}{digits}%"
 
 
 class NowLine(Canvas):
-    """The one thing a person should know now: trouble first, then what waits for them, then what goes on."""
+    """The most important message: trouble, else what waits for the user, else what the session does."""
 
     DIMS_WHEN_LOST = False
     DEFAULT_CSS = "NowLine { height: 1; width: 1fr; }"
@@ -156,17 +147,14 @@ class NowLine(Canvas):
         return [strip_of(cut_parts([(" ", self.look["text"]), *self._calm()], width), width, self.look["text"])]
 
     def _recording(self, played: Played, width: int) -> list[Part]:
-        """Where a recording stands: held or at which speed, how far, and its newest verdict."""
+        """State, speed and position of a recording, and its newest verdict."""
         look = self.look
         share = played.position / played.length if played.length else 1.0
-        cells = max(8, min(40, width // 5))
-        full, rest = bar(share, cells, look.glyph("bar_full"), look.glyph("bar_half"), look.glyph("bar_rest"))
-        word = f"playing ×{played.speed:g}" if played.playing else "at its end" if share >= 1 else "held"
+        word = f"playing ×{played.speed:g}" if played.playing else "ended" if share >= 1 else "paused"
         return [
             (f"{look.glyph('think')} recording {word}", look["warn"]),
             (f"   {format_seconds(played.position)} of {format_seconds(played.length)} ", look["text"]),
-            (full, look["bar"]),
-            (rest, look["bar_rest"]),
+            *look.bar(share, max(8, min(40, width // 5))),
             ("   ", look["text"]),
             *self._last(),
         ]
@@ -177,13 +165,12 @@ class NowLine(Canvas):
             retry = max(0.0, (link.retry_at or 0.0) - self.model.clock())
             age = max(0.0, self.model.clock() - link.since)
             words = f"trying again in {retry:.0f} s" if retry >= 0.5 else "trying again now"
-            return f"{look.glyph('lost')} {brief(link.message)}: {words}   shown: {format_seconds(age)} old", look[
-                "banner_bad"
-            ]
+            text = f"{look.glyph('lost')} {brief(link.message)}: {words}   data: {format_seconds(age)} old"
+            return text, look["banner_bad"]
         if link.status == "dead":
             state = self.model.state
             reason = f": {brief(state.reason)}" if state.reason else ""
-            word = state.state if state.state == self.model.word else "the engine is gone"
+            word = state.state if state.state == self.model.word else "the engine has ended"
             return f"{look.glyph('dead')} read only   {word}{reason}   R resumes it", look["banner_warn"]
         if self.model.pulse and self.model.pulse.trouble:
             return f"{look.glyph('note')} {brief(self.model.pulse.trouble)}", look["banner_warn"]
@@ -201,17 +188,17 @@ class NowLine(Canvas):
             return [(f"{look.glyph('waiting')} {brief(model.pulse.waiting)}", look["warn"])]
         if state.state in ("paused", "stopping"):
             rest = len(state.live_runs())
-            words = f"{rest} run{'s' * (rest != 1)} to end first" if rest else brief(state.reason)
-            return [(f"{state.state}: nothing new starts", look["warn"]), (f"   {words}", look["dim"])]
+            words = f"waits for {plural(rest, 'run')} to end" if rest else brief(state.reason)
+            return [(f"{state.state}: no new runs", look["warn"]), (f"   {words}", look["dim"])]
         if state.preparing:
             return [(f"preparing: {brief(state.preparing)}", look["accent"])]
         return [*self._choices(), *(self._guidance() or self._last())]
 
     def _choices(self) -> list[Part]:
-        """What a person has set or done, and might forget."""
+        """Settings and actions of the user that stay in force."""
         state, out = self.model.state, []
         if state.base is not None:
-            out.append(f"building on {'the baseline' if state.base == 0 else f'#{state.base}'}, as you chose   ")
+            out.append(f"building on {who(state.base)}, as you chose   ")
         if state.approve:
             out.append("approve mode   ")
         if state.branch_held:
@@ -246,8 +233,8 @@ class NowLine(Canvas):
         ]
 
 
-class Words(Canvas):
-    """The session in a sentence, for a terminal too small for anything else."""
+class SummaryText(Canvas):
+    """The session in a few sentences, for a terminal too small for panes."""
 
     def paint(self, width: int, height: int) -> list[Strip]:
         state = self.model.state
@@ -268,7 +255,7 @@ class Words(Canvas):
 
 
 class TabLine(Canvas):
-    """The names of the panes, for a screen that shows one at a time."""
+    """Names of the panes, for a screen that shows one at a time."""
 
     DEFAULT_CSS = "TabLine { height: 1; width: 1fr; }"
 
@@ -293,7 +280,7 @@ class TabLine(Canvas):
         return [strip_of(parts, width, look["text"])]
 
     def _shown(self, width: int) -> list[str]:
-        """The names; where all of them have no room, the beginnings of those that are not in front."""
+        """The names; when they do not fit, all but the active one are shortened."""
         short = sum(len(n) + 5 for n in self.names) > width
         cut = self.look.glyph("ellipsis")
         return [fit(n, 5, cut) if short and i != self.active else n for i, n in enumerate(self.names)]
@@ -307,11 +294,11 @@ class TabLine(Canvas):
                 return
 
 
-Hint = tuple[str, str, bool, str]  # key, title, whether it can be done now, the action's name
+KeyHint = tuple[str, str, bool, str]  # key, title, whether the action is available, its name
 
 
 class Footer(Canvas):
-    """The keys that work here and now; for a few seconds, the answer to the last one. A click does what a key does."""
+    """The keys of the screen, or a message for some seconds. A click on a key runs its action."""
 
     DIMS_WHEN_LOST = False
     DEFAULT_CSS = "Footer { height: 1; width: 1fr; }"
@@ -321,12 +308,12 @@ class Footer(Canvas):
             super().__init__()
             self.action = action
 
-    def __init__(self, model: SessionView, hints: Callable[[], Sequence[Hint]], *, id: str | None = None) -> None:
+    def __init__(self, model: SessionView, hints: Callable[[], Sequence[KeyHint]], *, id: str | None = None) -> None:
         super().__init__(model, id=id)
         self._hints = hints
         self._message: Part | None = None
         self._until = 0.0
-        self._spans: list[tuple[int, str]] = []  # the cell after each hint, and its action
+        self._ends: list[tuple[int, str]] = []  # the cell after each hint, and its action
 
     def say(self, text: str, role: str, seconds: float, now: float) -> None:
         self._message = (brief(text), self.look[role])
@@ -334,7 +321,7 @@ class Footer(Canvas):
         self.flush()
 
     def expire(self, now: float) -> bool:
-        """Forget a message that has been shown long enough; whether there was one."""
+        """Remove a message whose time is over; whether there was one."""
         if self._message and now >= self._until:
             self._message = None
             return True
@@ -347,14 +334,14 @@ class Footer(Canvas):
             return [strip_of([(" " + fit(text, width - 2), style)], width, look["text"])]
         hints = list(self._hints())
         while len(hints) > 4 and sum(width_of(k) + len(t) + 1 + len(GAP) for k, t, *_ in hints) > width:
-            del hints[-4]  # the last three (help, everything, detach) always stay
+            del hints[-4]  # the last three (help, all actions, detach) always stay
         parts: list[Part] = [(" ", look["text"])]
-        self._spans, at = [], 1
+        self._ends, at = [], 1
         for key, title, enabled, action in hints:
             parts.append((key, look["key" if enabled else "faint"]))
             parts.append((f" {title}{GAP}", look["dim" if enabled else "faint"]))
             at += width_of(key) + width_of(title) + 1 + len(GAP)
-            self._spans.append((at, action))
+            self._ends.append((at, action))
         return [strip_of(parts, width, look["text"])]
 
     def on_click(self, event: events.Click) -> None:
@@ -362,6 +349,6 @@ class Footer(Canvas):
             self._message = None
             self.flush()
             return
-        found = next((action for end, action in self._spans if event.x < end), None)
+        found = next((action for end, action in self._ends if event.x < end), None)
         if found is not None:
             self.post_message(self.Picked(found))

@@ -133,7 +133,7 @@ async def test_the_keys_of_a_recording(told: Stage) -> None:
     async with app.run_test(size=(120, 36)) as pilot:
         await until(pilot, lambda: "recording playing ×10" in text_of(app))
         await pilot.press("space")
-        await until(pilot, lambda: "recording held" in text_of(app))
+        await until(pilot, lambda: "recording paused" in text_of(app))
         await pilot.press("greater_than_sign", "greater_than_sign", "less_than_sign")
         assert played.speed == 20.0
         before = played.state.seq
@@ -156,7 +156,7 @@ async def test_the_keys_of_a_recording(told: Stage) -> None:
         assert live.isdisjoint(a.name for a in app.screen.listed())  # type: ignore[attr-defined]
         await pilot.press("space")
         now[0] += 10_000.0
-        await until(pilot, lambda: "at its end" in text_of(app))
+        await until(pilot, lambda: "recording ended" in text_of(app))
         await pilot.press("q")
     assert app.return_code == 0 and not told.paths.seen.exists()
 

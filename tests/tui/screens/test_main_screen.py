@@ -104,7 +104,7 @@ async def test_an_engine_that_died_is_called_crashed(tmp_path: Path) -> None:
     paths = make_session(tmp_path / "project", 7, live=True)
     app = Cockpit(tmp_path, paths, source=Client(paths), look=Look())
     async with app.run_test(size=(120, 36)) as pilot:
-        await until(pilot, lambda: "the engine is gone" in text_of(app))
+        await until(pilot, lambda: "the engine has ended" in text_of(app))
         assert "CRASHED" in text_of(app)
 
 

@@ -14,7 +14,7 @@ from tui.screens.base import ActionScreen, size_of
 from tui.session_view import SessionView
 from tui.widgets.leaderboard.listing import Listing
 from tui.widgets.prompt import Prompt
-from tui.widgets.status import Footer, Hint, NowLine, StatusLine, TabLine
+from tui.widgets.status import Footer, KeyHint, NowLine, StatusLine, TabLine
 
 
 class ReadingScreen(ActionScreen):
@@ -94,7 +94,7 @@ class ReadingScreen(ActionScreen):
     def flush_streams(self) -> None:
         self.poll_and_flush([pane for pane in self.panes if pane.display])
 
-    def hints(self) -> Sequence[Hint]:
+    def hints(self) -> Sequence[KeyHint]:
         return [("esc", "back", True, "escape"), *super().hints()]
 
     # -- actions ------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The leaderboard: only the rows in view are made, so that ten thousand scroll like ten."""
+"""Leaderboard pane; only the rows in view are made, so that ten thousand experiments scroll like ten."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from core.record.state import BASELINE, Experiment
 from tui.paint.cells import Part, fit, left, right, strip_of
 from tui.session_view import SessionView
 from tui.user_settings import remember, remembered
-from tui.widgets.leaderboard.columns import NAMES, USUAL, Column, fitting, named, order, word_of
-from tui.widgets.leaderboard.listing import Rows
+from tui.widgets.leaderboard.columns import DEFAULT_NAMES, NAMES, Column, fitting, order, word_of
+from tui.widgets.leaderboard.listing import RowsPane
 
-SORTS = ("metric", "number", "change", "verdict")  # by key first; then the other columns that are shown
-VERDICTS: tuple[tuple[str, str], ...] = (  # what `v` shows in turn: a name, and the search that says it
+SORTS = ("metric", "number", "change", "verdict")  # the order of the key `s`; the other shown columns come after
+VERDICTS: tuple[tuple[str, str], ...] = (  # the groups of the key `v`: name, search
     ("all", ""),
     ("kept", "verdict:kept"),
     ("waiting", "verdict:provisional,thinking,checking,queued,running,approval,waiting"),
@@ -26,13 +26,13 @@ VERDICTS: tuple[tuple[str, str], ...] = (  # what `v` shows in turn: a name, and
 )
 
 
-class BoardPane(Rows):
+class BoardPane(RowsPane):
     NUMBER = 4
     NAME = "leaderboard"
     HEAD = 1
 
     class Chosen(Message):
-        """A person moved the cursor (or clicked): `experiment` is under it."""
+        """The cursor has moved to `experiment`."""
 
         def __init__(self, experiment: int | None) -> None:
             super().__init__()
@@ -46,26 +46,26 @@ class BoardPane(Rows):
     def __init__(self, model: SessionView, *, id: str | None = None) -> None:
         super().__init__(model, id=id)
         self.filter = ""
-        self.verdicts = 0  # which of VERDICTS
-        self.places: dict[int, int] = {}  # experiment -> its row
+        self.verdicts = 0  # index in VERDICTS
+        self.places: dict[int, int] = {}  # row by experiment
         self._made: Hashable = None
-        self._heads: list[tuple[int, int, str]] = []  # first and last cell of each head, for clicks
-        self._recall()
+        self._heads: list[tuple[int, int, str]] = []  # of each column head: first cell, the cell after it, name
+        self._restore()
 
-    def _recall(self) -> None:
+    def _restore(self) -> None:
         kept = remembered("board")
         sort, columns = kept.get("sort"), kept.get("columns")
         self.sort = sort if sort in NAMES else "metric"
         self.reverse = kept.get("reverse") is True
         known = [c for c in columns if c in NAMES] if isinstance(columns, list) else []
-        self.columns: tuple[str, ...] = tuple(known) if known else USUAL
+        self.columns: tuple[str, ...] = tuple(known) if known else DEFAULT_NAMES
 
-    def _keep(self) -> None:
+    def _save(self) -> None:
         remember("board", {"sort": self.sort, "reverse": self.reverse, "columns": list(self.columns)})
 
     @property
     def cursor(self) -> int | None:
-        """The experiment under the cursor: not a row, so that sorting anew keeps it."""
+        """The experiment under the cursor; sorting keeps it."""
         return self.model.selected
 
     # -- order --------------------------------------------------------------------------------------------------
@@ -81,45 +81,41 @@ class BoardPane(Rows):
         if wanted:
             passes = views.search(wanted, state)
             chosen = [x for x in chosen if passes(x)]
-        under_way = set(state.live) - {BASELINE}  # of ten thousand, hundreds may wait for a repeat
-        live = sorted((x.number for x in chosen if x.number in under_way), reverse=True)
-        ended = [x for x in chosen if x.number not in under_way]
+        active = set(state.live) - {BASELINE}  # a set: of ten thousand, hundreds may wait for a repeat
+        live = sorted((x.number for x in chosen if x.number in active), reverse=True)
+        ended = [x for x in chosen if x.number not in active]
         self.order = [*live, *order(ended, self.sort, self.reverse, self.model)]
         self.places = {number: row for row, number in enumerate(self.order)}
 
-    def _live(self, x: Experiment) -> bool:
-        """Under way: without a verdict, or provisional and being repeated."""
-        return x.number in self.model.state.live and x.number != BASELINE
-
     def set_sort(self, name: str) -> None:
-        """Sort by a column; by the same one again: the other way round."""
+        """Sort by a column; when it is the present one, reverse the order."""
         self.reverse = not self.reverse if name == self.sort else False
         self.sort = name
-        self._again()
-        self._keep()
+        self._refill()
+        self._save()
 
     def next_sort(self) -> None:
-        """The next of the usual ones, then of the other columns that are shown."""
+        """Sort by the next of SORTS, then of the other shown columns."""
         turns = [*SORTS, *(c for c in self.columns if c not in SORTS)]
         at = turns.index(self.sort) if self.sort in turns else -1
         self.set_sort(turns[(at + 1) % len(turns)])
 
     def set_columns(self, names: tuple[str, ...]) -> None:
-        self.columns = names or USUAL
-        self._keep()
+        self.columns = names or DEFAULT_NAMES
+        self._save()
         self.flush()
 
     def set_filter(self, text: str) -> None:
         self.filter = text
-        self._again()
+        self._refill()
 
     def next_verdicts(self) -> str:
         """Show the next group of verdicts; its name."""
         self.verdicts = (self.verdicts + 1) % len(VERDICTS)
-        self._again()
+        self._refill()
         return VERDICTS[self.verdicts][0]
 
-    def _again(self) -> None:
+    def _refill(self) -> None:
         self._top = 0
         self.poll()
         if self.cursor is not None and self.cursor not in self.places:
@@ -166,7 +162,7 @@ class BoardPane(Rows):
         self._top = max(0, min(self._top, len(self.order) - rows))
         experiments = self.model.state.experiments
         for number in self.order[self._top : self._top + rows]:
-            if number in experiments:  # a recording that jumped back knows fewer than this order does
+            if number in experiments:  # after a jump back, a recording has fewer than this order
                 lines.append(self._row(experiments[number], columns, width))
         return lines
 
@@ -177,7 +173,8 @@ class BoardPane(Rows):
         at = 1
         for column, cells in columns:
             title = column.title(self.model)
-            shown = right(title, cells) + " " if column.numeric else left(" " * self._indent(column) + title, cells + 1)
+            indent = "  " if column.name == "verdict" else ""
+            shown = right(title, cells) + " " if column.numeric else left(indent + title, cells + 1)
             if not column.width:
                 shown = " " + left(title, max(0, cells))
             parts.append((shown, look["title_focus"] if column.name == self.sort else look["dim"]))
@@ -185,13 +182,10 @@ class BoardPane(Rows):
             at += len(shown)
         return strip_of(parts, width, look["text"])
 
-    def _indent(self, column: Column) -> int:
-        return 2 if column.name == "verdict" else 0
-
     def _row(self, x: Experiment, columns: list[tuple[Column, int]], width: int) -> Strip:
         look, word = self.look, word_of(x)
-        live = self._live(x)
-        sign = x.verdict if x.verdict and x.number != BASELINE else word  # provisional keeps its sign while repeated
+        live = x.number in self.model.state.live and x.number != BASELINE  # without a verdict, or being repeated
+        sign = x.verdict if x.verdict and x.number != BASELINE else word  # a repeated one keeps the sign of provisional
         role = look["accent"] if live and not x.verdict else look.verdict(sign)
         best = x.number == self.model.state.best and x.metric is not None
         text = look["bright"] if best else look["text"] if (x.verdict == "kept" or live) else look["dim"]
@@ -200,15 +194,14 @@ class BoardPane(Rows):
         if not any(column.name == "verdict" for column, _ in columns):
             parts[0] = (look.glyph("mark") if marked else look.glyph("best" if best else sign), role)
         for column, cells in columns:
-            told = column.tell(x, self.model)
-            own = column.role(x, self.model)
+            words, own = column.text(x, self.model), column.role_of(x, self.model)
             style = role if own == "verdict" else look[own] if own else text
             if column.name == "verdict":
-                parts.append((left(f"{look.glyph('best' if best else sign)} {told}", cells + 1), style))
+                parts.append((left(f"{look.glyph('best' if best else sign)} {words}", cells + 1), style))
             elif not column.width:
-                parts.append((" " + fit(told, max(0, cells)), style))
+                parts.append((" " + fit(words, max(0, cells)), style))
             else:
-                parts.append(((right(told, cells) if column.numeric else left(told, cells)) + " ", style))
+                parts.append(((right(words, cells) if column.numeric else left(words, cells)) + " ", style))
         strip = strip_of(parts, width, look["text"])
         return self.under_cursor(strip, width) if x.number == self.cursor else strip
 
@@ -224,8 +217,8 @@ class BoardPane(Rows):
         self.choose(self.order[max(0, min(len(self.order) - 1, place))])
 
     def choose(self, experiment: int | None) -> None:
-        """Put the cursor on an experiment (None: nowhere, the screen follows the newest again)."""
-        self.model.selected = experiment  # at once: a command that follows is about this one
+        """Put the cursor on an experiment (None: no cursor, the screen follows the newest again)."""
+        self.model.selected = experiment  # before the message: the next command is about this one
         if experiment is not None and experiment in self.places:
             self.reveal(self.places[experiment])
         self.post_message(self.Chosen(experiment))
@@ -241,8 +234,3 @@ class BoardPane(Rows):
             self.choose(self.order[place])
             if event.chain == 2 and self.cursor is not None:
                 self.post_message(self.Opened(self.cursor))
-
-
-def column_about(name: str) -> str:
-    """What a column says, for the list to choose from."""
-    return named(name).about

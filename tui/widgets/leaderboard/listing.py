@@ -1,4 +1,4 @@
-"""Experiments in rows, to move in: only the rows in view are painted; enter opens the one under the cursor."""
+"""Panes of experiments in rows with a cursor; only the rows in view are painted."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ Make = Callable[[], list[int]]
 Paint = Callable[[int, int], list[Part]]  # place in the list, width -> parts
 
 
-class Rows(Pane):
-    """`order` holds the experiments, one in each row below HEAD lines; the subclass says which has the cursor."""
+class RowsPane(Pane):
+    """A row for each experiment of `order`, below HEAD lines; a subclass keeps the cursor."""
 
     HEAD = 0
 
@@ -32,18 +32,18 @@ class Rows(Pane):
         raise NotImplementedError
 
     def reveal(self, place: int) -> None:
-        """Scroll no further than it takes to see a row."""
-        rows = max(1, self.size.height - self.HEAD - 2 * self.framed)
+        """Scroll until a row is in view."""
+        rows = max(1, self.body_rows - self.HEAD)
         self._top = min(self._top, place) if place < self._top + rows else place - rows + 1
 
     def place_at(self, y: int) -> int | None:
-        """The row that is painted on line `y` of the pane, or None."""
+        """The row on line `y` of the pane, or None."""
         line = y - self.framed - self.HEAD
-        inside = 0 <= line < self.size.height - self.HEAD - 2 * self.framed
+        inside = 0 <= line < self.body_rows - self.HEAD
         return self._top + line if inside and self._top + line < len(self.order) else None
 
     def under_cursor(self, row: Strip, width: int) -> Strip:
-        """A row as it looks with the cursor on it."""
+        """A row in the style of the cursor."""
         over = self.look.overlay("cursor" if self.has_focus else "cursor_idle")
         return Strip(Segment.apply_style(row._segments, post_style=over), width)
 
@@ -58,19 +58,14 @@ class Rows(Pane):
         if self.order:
             self.choose(self.order[-1])
 
-    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
-        event.stop()
-        self._top = max(0, self._top - 3)
-        self.flush()
-
-    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
-        event.stop()
-        self._top += 3
+    def wheel(self, rows: int) -> None:
+        """Scroll, and leave the cursor where it is."""
+        self._top = max(0, self._top + rows)
         self.flush()
 
 
-class Listing(Rows):
-    """`make()` gives the experiments in order; `line(place, width)` paints one; `of()` says what both depend on."""
+class Listing(RowsPane):
+    """`make()` gives the experiments in order, `line(place, width)` a row; `of()` gives all that both depend on."""
 
     class Moved(Message):
         def __init__(self, experiment: int | None, opened: bool = False) -> None:

@@ -1,8 +1,8 @@
-"""Progress: every experiment a dot by its verdict, the best as a step line, the noise as a band."""
+"""Progress pane: experiments as dots by verdict, the best as a step line, sigma as a band."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 
 from rich.style import Style
 from textual import events
@@ -19,10 +19,10 @@ from tui.session_view import SessionView
 from tui.widgets.leaderboard.columns import small
 from tui.widgets.progress.series import AXES, Axis, Point, Series, series_of
 
-# When several experiments fall into one cell, the one that matters more is shown.
+# Of several experiments in one cell, the one with the highest rank is shown.
 _RANK = {"kept": 6, "provisional": 5, "running": 4, "discarded": 3, "pruned": 2, "crashed": 1, "rejected": 1}
 OFF = "off the scale"
-NEWEST = (0, 1000, 300, 100, 30)  # how many of the last experiments the zoom shows; 0: all
+ZOOMS = (1000, 300, 100, 30)  # newest experiments that are shown
 
 
 class ChartPane(Pane):
@@ -30,7 +30,7 @@ class ChartPane(Pane):
     NAME = "progress"
 
     class Picked(Message):
-        """A dot was clicked; `opened`: twice."""
+        """A dot was clicked (`opened`: double-clicked)."""
 
         def __init__(self, experiment: int, opened: bool) -> None:
             super().__init__()
@@ -39,28 +39,28 @@ class ChartPane(Pane):
     def __init__(self, model: SessionView, *, id: str | None = None) -> None:
         super().__init__(model, id=id)
         self.axis: Axis = "experiments"
-        self.newest = 0
+        self.newest = 0  # experiments that are shown; 0: all
         self._series = Series()
-        self._there: set[str] = set()  # whose signs are in the chart
+        self._signs: set[str] = set()  # verdicts and marks in the chart, for the legend
         self._made: Hashable = None
         self._plotted: list[list[Part]] = []
         self._plotted_for: Hashable = None
-        self._at: list[int] = []  # the column of each dot, for the mouse
-        self._left = 0
+        self._columns: list[int] = []  # of each dot, for the mouse
+        self._left = 0  # cells before the plot
 
     def poll(self) -> None:
         made = (self.model.state.seq, id(self.model.state), self.axis, self.newest)
         if made != self._made:
             self._series = series_of(self.model.state, self.axis, self.newest)
             points = self._series.points
-            self._there = {point.verdict for point in points} | {"certified" for point in points if point.certified}
-            self._there |= {OFF for point in points if point.verdict == "discarded" and self._off(point)}
+            self._signs = {point.verdict for point in points} | {"certified" for point in points if point.certified}
+            self._signs |= {OFF for point in points if point.verdict == "discarded" and self._off(point)}
             self._made = made
 
     def paint_key(self) -> Hashable:
         return self._made, self.model.selected, tuple(self.model.marks)
 
-    # -- what a person turns ------------------------------------------------------------------------------------
+    # -- controls -----------------------------------------------------------------------------------------------
 
     def next_axis(self) -> Axis:
         self.axis = AXES[(AXES.index(self.axis) + 1) % len(AXES)]
@@ -69,9 +69,8 @@ class ChartPane(Pane):
         return self.axis
 
     def zoom(self, closer: bool) -> int:
-        """Fewer of the last experiments, or more of them; how many are shown now (0: all)."""
-        total = self.model.state.total
-        sizes = [0, *(n for n in NEWEST[1:] if n < total)]
+        """Show fewer of the newest experiments, or more; their number (0: all)."""
+        sizes = [0, *(n for n in ZOOMS if n < self.model.state.total)]
         at = sizes.index(self.newest) if self.newest in sizes else 0
         self.newest = sizes[max(0, min(len(sizes) - 1, at + (1 if closer else -1)))]
         self.poll()
@@ -79,7 +78,7 @@ class ChartPane(Pane):
         return self.newest
 
     def beside(self, experiment: int | None, step: int) -> int | None:
-        """The experiment `step` dots from this one (None: the newest dot), or None where there is no dot."""
+        """The experiment `step` dots from this one (None: the newest dot); None without dots."""
         numbers = [point.number for point in self._series.points]
         if not numbers:
             return None
@@ -87,11 +86,11 @@ class ChartPane(Pane):
         return numbers[max(0, min(len(numbers) - 1, at))]
 
     def on_click(self, event: events.Click) -> None:
-        """The dot in or nearest to the column that was clicked."""
+        """Pick the dot nearest to the clicked column."""
         column = event.x - 2 * self.framed - self._left
-        if column < 0 or not self._at:
+        if column < 0 or not self._columns:
             return
-        near = min(range(len(self._at)), key=lambda i: (abs(self._at[i] - column), -i))
+        near = min(range(len(self._columns)), key=lambda i: (abs(self._columns[i] - column), -i))
         self.post_message(self.Picked(self._series.points[near].number, event.chain == 2))
 
     # -- frame --------------------------------------------------------------------------------------------------
@@ -112,33 +111,31 @@ class ChartPane(Pane):
         return [] if sigma is None else [("σ ", self.look["dim"]), (small(sigma), self.look["dim"])]
 
     def foot(self) -> list[Part]:
-        """The read-out of the cursor; without one, what the signs mean."""
+        """The selected experiment; without one, the legend."""
         room = self.size.width - 8
         found = self.model.experiment(self.model.selected)
         if found is not None and found.number != BASELINE:
-            parts = self._read_out(found)
+            parts = self._facts(found)
         elif not self.framed:
-            return []  # the axis stands there
+            return []  # the axis is on that line
         else:
-            look = self.look
-            parts = [part for sign, style, word in self._legend() for part in ((sign, style), (word, look["dim"]))]
+            parts = self._legend()
         while parts and parts_width(parts) > room:
             del parts[-(2 if found is None else 1) :]
         return parts
 
-    def _legend(self) -> list[tuple[str, Style, str]]:
-        """What the signs mean that are in the chart."""
-        look, there = self.look, self._there
-        out = [
-            (look.glyph("point" if word == "kept" else word), look.verdict(word), f" {word}  ")
-            for word in ("kept", "certified", "provisional", "discarded", "crashed", "rejected", "pruned")
-            if word in there
-        ]
-        if OFF in there:
-            out.append((self._beyond, look.verdict("discarded"), f" {OFF}  "))
+    def _legend(self) -> list[Part]:
+        """Each sign in the chart and its meaning."""
+        look, out = self.look, list[Part]()
+        for word in ("kept", "certified", "provisional", "discarded", "crashed", "rejected", "pruned"):
+            if word in self._signs:
+                sign = look.glyph("point" if word == "kept" else word)
+                out += [(sign, look.verdict(word)), (f" {word}  ", look["dim"])]
+        if OFF in self._signs:
+            out += [(self._off_sign, look.verdict("discarded")), (f" {OFF}  ", look["dim"])]
         return out
 
-    def _read_out(self, x: Experiment) -> list[Part]:
+    def _facts(self, x: Experiment) -> list[Part]:
         look = self.look
         word = x.verdict or x.phase
         parts: list[Part] = [(f"#{x.number} ", look["bright"]), (f"{look.glyph(word)} {word}", look.verdict(word))]
@@ -158,7 +155,7 @@ class ChartPane(Pane):
     def body(self, width: int, height: int) -> list[Strip]:
         look, series = self.look, self._series
         if not series.steps and all(point.metric is None for point in series.points):
-            return [strip_of([("  " + words, look["dim"])], width, look["text"]) for words in self._before()]
+            return [strip_of([("  " + words, look["dim"])], width, look["text"]) for words in self._baseline()]
         if height < 4 or width < 24:
             return []
         rows = height - 1
@@ -170,30 +167,29 @@ class ChartPane(Pane):
         shown = (self._made, plot, rows, look.name, look.ascii, self.model.selected)
         if self._plotted_for != shown:
             self._plotted, self._plotted_for = self._plot(plot, rows), shown
-        cells = self._plotted
         lines = []
         at = {self._row(m, rows): f"{m:.{places}f}" for m in marks}
         for row in range(rows):
             axis = look.glyph("tick") if row in at else look.glyph("v")
             parts: list[Part] = [(f"{at.get(row, ''):>{labels}} ", look["dim"]), (axis, look["frame"])]
-            lines.append(strip_of([*parts, *cells[row]], width, look["text"]))
+            lines.append(strip_of([*parts, *self._plotted[row]], width, look["text"]))
         lines.append(self._axis(labels, plot, width))
         return lines
 
-    def _before(self) -> list[str]:
-        """What there is to say before there is anything to plot."""
+    def _baseline(self) -> list[str]:
+        """State of the baseline, before there is a point to plot."""
         base = self.model.experiment(BASELINE)
         if base is None:
             return ["nothing has run yet"]
         measured = [format_metric(r.metric) for r in base.runs if r.metric is not None]
-        live, wanted = base.live_run, self.model.baseline_runs
-        if live is None:
-            words = (
-                "the baseline is being measured" if BASELINE in self.model.state.live else "the baseline has no result"
-            )
+        wanted = self.model.baseline_runs
+        if base.live_run is not None:
+            number = f"{len(measured) + 1} of {wanted}" if wanted else f"run {len(measured) + 1}"
+            words = f"the baseline is running ({number})"
+        elif BASELINE in self.model.state.live:
+            words = "the baseline is being measured"
         else:
-            place = f"{len(measured) + 1} of {wanted}" if wanted else f"run {len(measured) + 1}"
-            words = f"the baseline is running ({place})"
+            words = "the baseline has no result"
         return [words, *([f"so far {', '.join(measured)}"] if measured else [])]
 
     def _row(self, value: float, rows: int) -> int:
@@ -207,7 +203,7 @@ class ChartPane(Pane):
         return max(0, min(width - 1, round(share * (width - 1))))
 
     def _plot(self, width: int, rows: int) -> list[list[Part]]:
-        """Rows of cells: the band at the bottom, the best line on it, the dots on top."""
+        """Rows of cells: the band, the line of the best over it, the dots on top."""
         look = self.look
         grid: list[list[Part]] = [[(" ", look["text"])] * width for _ in range(rows)]
         band, line = self._band(width, rows), self._steps(width, rows)
@@ -217,35 +213,35 @@ class ChartPane(Pane):
                     grid[y][x] = (line.text(x, y), look["line"])
                 elif band.any(x, y):
                     grid[y][x] = (band.text(x, y), look["band"])
-        self._at = [self._column(point.x, width) for point in self._series.points]
+        self._columns = [self._column(point.x, width) for point in self._series.points]
         self._cursor(grid, rows)
         for (y, x), (_, sign, style) in self._dots(rows).items():
             grid[y][x] = (sign, style)
         return [joined(row) for row in grid]
 
     def _cursor(self, grid: list[list[Part]], rows: int) -> None:
-        """A line down through the selected experiment."""
+        """Draw a vertical line through the selected experiment."""
         place = next((i for i, p in enumerate(self._series.points) if p.number == self.model.selected), None)
         if place is not None:
-            for y in range(rows):
-                if grid[y][self._at[place]][0] == " ":
-                    grid[y][self._at[place]] = (self.look.glyph("cursor"), self.look["key"])
+            for row in grid[:rows]:
+                if row[self._columns[place]][0] == " ":
+                    row[self._columns[place]] = (self.look.glyph("cursor"), self.look["key"])
 
     def _off(self, point: Point) -> bool:
-        """Whether its metric lies outside the chart, so that its sign stands at the edge."""
+        """Whether its metric is outside the chart, so that its sign is at the edge."""
         return point.metric is not None and not self._series.low <= point.metric <= self._series.high
 
     @property
-    def _beyond(self) -> str:
-        """The sign of a discarded one that is too bad for the scale: it points to where it would be."""
+    def _off_sign(self) -> str:
+        """Sign of a discarded experiment that is off the scale: it points to its place."""
         return self.look.glyph("up" if self.model.state.metric.direction == "min" else "down")
 
     def _dots(self, rows: int) -> dict[tuple[int, int], tuple[int, str, Style]]:
-        """(row, column) -> (rank, sign, style): in each cell the experiment that matters most."""
+        """(row, column) -> (rank, sign, style) of the experiment with the highest rank in that cell."""
         look = self.look
         top: dict[tuple[int, int], tuple[int, str, Style]] = {}
         worse = 0 if self.model.state.metric.direction == "min" else rows - 1
-        for column, point in zip(self._at, self._series.points, strict=True):
+        for column, point in zip(self._columns, self._series.points, strict=True):
             y = worse if point.metric is None else self._row(point.metric, rows)
             chosen = point.number == self.model.selected
             rank = 99 if chosen else 7 if point.certified else _RANK.get(point.verdict, 0)
@@ -255,39 +251,36 @@ class ChartPane(Pane):
             if point.certified:
                 sign = look.glyph("certified")
             elif self._off(point) and point.verdict == "discarded":
-                sign = self._beyond
+                sign = self._off_sign
             style = look.verdict(point.verdict)
             top[y, column] = (rank, sign, style + look.overlay("cursor") if chosen else style)
         return top
 
     def _band(self, width: int, rows: int) -> Dots:
-        """Within sigma of the best of its time, sparsely dotted: changes in here may be chance."""
-        dots, series = Dots(width, rows), self._series
+        """Sparse dots within sigma of the best at each time: differences in this band may be noise."""
+        dots = Dots(width, rows)
         sigma = self.model.state.sigma
         if not sigma:
             return dots
-        for index, (begin, metric) in enumerate(series.steps):
-            end = series.steps[index + 1][0] if index + 1 < len(series.steps) else series.last
-            upper, lower = self._dot_row(metric + sigma, rows), self._dot_row(metric - sigma, rows)
-            for x in range(self._column(begin, width) * 2, self._column(end, width) * 2 + 2):
+        for x0, x1, metric in self._spans(width):
+            upper, lower = self._row(metric + sigma, rows * 4), self._row(metric - sigma, rows * 4)
+            for x in range(x0, x1 + 2):
                 for y in range(upper, lower + 1):
                     if (x + 2 * y) % 4 == 0:
                         dots.set(x, y)
         return dots
 
-    def _dot_row(self, value: float, rows: int) -> int:
-        series = self._series
-        share = (value - series.low) / ((series.high - series.low) or 1.0)
-        return max(0, min(rows * 4 - 1, int((1 - share) * rows * 4)))
+    def _spans(self, width: int) -> Iterator[tuple[int, int, float]]:
+        """First and last dot column of each best, and its metric."""
+        steps = self._series.steps
+        for (begin, metric), end in zip(steps, [*(x for x, _ in steps[1:]), self._series.last], strict=False):
+            yield self._column(begin, width) * 2, self._column(end, width) * 2, metric
 
     def _steps(self, width: int, rows: int) -> Dots:
         dots = Dots(width, rows)
         before: int | None = None
-        series = self._series
-        for index, (begin, metric) in enumerate(series.steps):
-            end = series.steps[index + 1][0] if index + 1 < len(series.steps) else series.last
-            y = self._dot_row(metric, rows)
-            x0, x1 = self._column(begin, width) * 2, self._column(end, width) * 2
+        for x0, x1, metric in self._spans(width):
+            y = self._row(metric, rows * 4)
             if before is not None and before != y:
                 dots.line(x0, before, x0, y)
             dots.line(x0, y, x1, y)
@@ -295,7 +288,7 @@ class ChartPane(Pane):
         return dots
 
     def _axis(self, labels: int, plot: int, width: int) -> Strip:
-        """Experiment numbers, hours or dollars under the plot."""
+        """The line under the plot: experiment numbers, hours or dollars."""
         look = self.look
         text = [look.glyph("h")] * plot
         wanted = ticks(self._series.first, self._series.last, max(2, plot // 16))
@@ -308,7 +301,5 @@ class ChartPane(Pane):
             x = min(plot - len(label), max(0, self._column(value, plot) - len(label) // 2))
             text[x : x + len(label)] = list(label)
         parts: list[Part] = [(" " * (labels + 1), look["text"]), (look.glyph("axis"), look["frame"])]
-        rule = look.glyph("h")
-        for sign in text:
-            parts.append((sign, look["frame"] if sign == rule else look["dim"]))
+        parts += [(sign, look["frame"] if sign == look.glyph("h") else look["dim"]) for sign in text]
         return strip_of(joined(parts), width, look["text"])

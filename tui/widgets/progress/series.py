@@ -1,4 +1,4 @@
-"""What the progress chart draws: dots, the best as steps, and a window that outliers cannot squash."""
+"""Series of the progress chart: dots, steps of the best, and a window that leaves outliers out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ AXES: tuple[Axis, ...] = ("experiments", "hours", "dollars")
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One experiment's dot at `x` on the axis; `metric` None when it has no number."""
+    """One experiment's dot at `x` on the axis; `metric` is None when it has no result."""
 
     number: int
     x: float
@@ -26,7 +26,7 @@ class Point:
 
 @dataclass(slots=True)
 class Series:
-    """`points` in order of `x`; `steps`: where the best changed, as (x, metric); the window first..last, low..high."""
+    """`points` in order of `x`; `steps`: (x, metric) where the best changed; the window first..last, low..high."""
 
     points: list[Point] = field(default_factory=list)
     steps: list[tuple[float, float]] = field(default_factory=list)
@@ -37,7 +37,7 @@ class Series:
 
 
 def series_of(state: State, axis: Axis = "experiments", newest: int = 0) -> Series:
-    """The chart of a State along `axis`; with `newest`, only so many of the last experiments."""
+    """The series of a State along `axis`, of all experiments or of the `newest` ones."""
     out = Series()
     chosen = [x for n, x in sorted(state.experiments.items()) if n != BASELINE and (x.verdict or x.live_run)]
     if axis != "experiments":
@@ -71,7 +71,7 @@ def _hours(x: Experiment, state: State) -> float:
 
 
 def _window(out: Series, state: State) -> None:
-    """All of the best line, and of the dots those that are not far worse."""
+    """Set low..high to include all steps of the best, and the dots that are not far worse."""
     values = sorted(p.metric for p in out.points if p.metric is not None)
     anchors = [m for _, m in out.steps]
     if not (values or anchors):
