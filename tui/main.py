@@ -38,8 +38,7 @@ def _run(words: list[str], out: Output) -> int:
 
     _settle_home()
     arguments = parser.parse(words)
-    handler = parser.handler(arguments.command)
-    return handler(arguments, out)
+    return int(arguments.handler(arguments, out))
 
 
 def _settle_home() -> None:

@@ -172,8 +172,8 @@ def test_uncommitted_changes(project: Path) -> None:
 
 BAD: list[tuple[list[str], int, str]] = [
     (["run", "--experiments", "0"], 2, "whole number"),
-    (["run", "--hours", "-1"], 2, "more than 0"),
-    (["run", "--usd", "nan"], 2, "more than 0"),
+    (["run", "--hours", "-1"], 2, "greater than 0"),
+    (["run", "--usd", "nan"], 2, "greater than 0"),
     (["run", "--run-budget", "soon"], 2, "no run budget"),
     (["run", "--headless", "--session", "a b"], 2, "no session name"),
     (["run", "--headless", "--researcher", "scripted"], 2, "--script"),
@@ -193,7 +193,7 @@ BAD: list[tuple[list[str], int, str]] = [
     (["--frobnicate"], 2, "unknown option"),
     (["status", "--frobnicate"], 2, "unrecognized"),
     (["show"], 2, "EXPERIMENT"),
-    (["show", "one"], 2, "no experiment's number"),
+    (["show", "one"], 2, "not the number of an experiment"),
     (["attach"], 3, "no session here"),
 ]
 

@@ -107,9 +107,7 @@ def test_doctor_sees_that_nanotrain_would_not_run(tmp_path: Path) -> None:
 def test_the_last_resort_keeps_the_traceback_to_itself(tmp_path: Path, state_folder: Path) -> None:
     """A fault of our own (here: a command whose file is missing) is one sentence."""
     make_project(tmp_path / "p")
-    code = (
-        "import sys, tui.main, tui.cli.parser as p; p.HANDLERS['status'] = ('nowhere', 'x'); sys.exit(tui.main.main())"
-    )
+    code = "import sys, tui.main, tui.cli.parser as p; p._MODULES['status'] = 'nowhere'; sys.exit(tui.main.main())"
     done = subprocess.run(
         [sys.executable, "-P", "-c", code, "status"], cwd=tmp_path / "p", capture_output=True, text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=30, check=False,

@@ -1,4 +1,7 @@
-"""`certify` and `reproduce`: asked of the session's engine, or of one started for that alone; waited for to the end."""
+"""The commands `certify` and `reproduce`: they wait for the result
+
+The session's engine does the work; where none runs, one is started for this alone.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,21 @@ from core.session.options import EngineOptions
 from core.session.paths import SessionPaths
 from core.stats.eligible import certifiable, reproducible
 from core.views import sentence
+from tui.cli.command import EXPERIMENT, JSON, PROJECT, SESSION, argument, command, experiment_number
 from tui.cli.output import Output
 from tui.cli.session_names import session_of
 
 Outcome = e.Certified | e.Reproduced
 
 
+@command(
+    "certify", SESSION, JSON,
+    argument("experiment", metavar="EXPERIMENT", type=experiment_number, nargs="?", help="default: the best"), PROJECT,
+    help="Test an experiment (default: the best) against the baseline on fresh seeds, the two run side by side, until\n"
+    "a one-sided sequential test has decided. Writes a certificate to sessions/NAME/certificates/.\n"
+    "Exit 0: the gain is certified; 1: it is not. Works on a running session too.",
+    examples=("certify", "certify 12"),
+)  # fmt: skip
 def certify(arguments: Namespace, out: Output) -> int:
     """0 when the gain is certified, 1 when it is not."""
     number = arguments.experiment
@@ -26,6 +38,12 @@ def certify(arguments: Namespace, out: Output) -> int:
     return 0 if isinstance(outcome, e.Certified) and outcome.outcome == "certified" else 1
 
 
+@command(
+    "reproduce", SESSION, JSON, EXPERIMENT, PROJECT,
+    help="Run an experiment again from its commit, with its recorded seed and budget, and report whether the result\n"
+    "is within the noise (exit 0) or not (1).",
+    examples=("reproduce 12",),
+)  # fmt: skip
 def reproduce(arguments: Namespace, out: Output) -> int:
     """0 when the result is within the noise of the recorded one, 1 when it is not."""
     number = arguments.experiment

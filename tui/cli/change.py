@@ -1,4 +1,4 @@
-"""`set`: what a running session may be told to do differently; and `program`: what an edited program.md will change."""
+"""The commands `set` (changes a running session) and `program` (previews an edited program.md)"""
 
 from __future__ import annotations
 
@@ -7,37 +7,27 @@ from argparse import Namespace
 from pathlib import Path
 
 from core.record import commands
-from core.record.errors import AutoresearchError, CommandRefused, EngineError, UsageError
+from core.record.errors import AutoresearchError, CommandRefused, UsageError
+from tui.cli.command import JSON, NAME, PROJECT, argument, command
 from tui.cli.output import Output
 from tui.cli.session_names import session_of
+from tui.cli.steer import ask, steering
 
 KEYS = ("researcher", "model", "script", "hours", "experiments", "usd", "slots")
 _BUDGET = ("hours", "experiments", "usd")
 
 
+@steering(
+    "set",
+    argument("settings", metavar="KEY=VALUE", nargs="+",
+             help="researcher, model, script, hours, experiments, usd, slots"),
+    help="Change a running session: researcher, model and script from the next experiment on; hours, experiments and\n"
+    "usd (the session's budget); slots (a removed slot finishes its run first). Later engines keep the change.",
+    examples=("set experiments=200 usd=40", "set researcher=claude model=ID", "set slots=gpu:0,1"),
+)  # fmt: skip
 def change(arguments: Namespace, out: Output) -> int:
-    """One request for each group of keys; 1 when any of them was refused. Raises UsageError, EngineError."""
-    from core.client import request
-
-    paths, asked = session_of(arguments), _requests(_pairs(arguments.settings))
-    answers: list[commands.Reply] = []
-    for command in asked:
-        try:
-            answers.append(request(paths, command))
-        except EngineError as error:
-            if not arguments.json:
-                raise
-            answers.append(commands.Reply(False, str(error)))
-    refused = [answer.message for answer in answers if not answer.accepted]
-    if arguments.json:
-        out.json({"accepted": not refused, "message": "\n".join(answer.message for answer in answers)})
-        return 1 if refused else 0
-    for answer in answers:
-        if answer.accepted:
-            out.line(out.paint(answer.message, "text"))
-    if refused:
-        raise CommandRefused("\n".join(refused))
-    return 0
+    """One request for each group of keys; 1 when one was refused. Raises UsageError, EngineError."""
+    return ask(arguments, out, *_requests(_pairs(arguments.settings)))
 
 
 def _pairs(words: list[str]) -> dict[str, str]:
@@ -47,7 +37,7 @@ def _pairs(words: list[str]) -> dict[str, str]:
         if key not in KEYS:
             near = difflib.get_close_matches(key, KEYS, 1)
             hint = f"did you mean {near[0]}?" if near else f"the keys are: {', '.join(KEYS)}"
-            raise UsageError(f"{key!r} is nothing that can be set in a running session", hint=hint)
+            raise UsageError(f"{key!r} cannot be set in a running session", hint=hint)
         if not equals or not value.strip():
             raise UsageError(f"{word!r} is not KEY=VALUE", hint=f"write {key}=…")
         pairs[key] = value.strip()
@@ -76,15 +66,21 @@ def _number(key: str, text: str) -> float | int:
         raise UsageError(f"{key}={text} is not {kind}", hint=f"write {key}=20") from None
 
 
+@command(
+    "program", NAME, JSON, PROJECT,
+    help="Show the edits of program.md that take effect at the next experiment, or why they will be refused. Works\n"
+    "without an engine. Exit 1: they will be refused.",
+    examples=("program",),
+)  # fmt: skip
 def program(arguments: Namespace, out: Output) -> int:
     """What program.md will change at the next experiment; 1 when it will be refused."""
     from core.client import read_state
     from core.program.program import check_change, load, parse
-    from core.program.toml_reader import NAME
+    from core.program.toml_reader import NAME as PROGRAM_FILE
     from core.session.options import session_overrides
 
     paths = session_of(arguments)
-    old, path, overrides = read_state(paths).program, paths.project / NAME, session_overrides(paths)
+    old, path, overrides = read_state(paths).program, paths.project / PROGRAM_FILE, session_overrides(paths)
     trouble = ""
     try:
         new = load(path, overrides)
@@ -93,7 +89,7 @@ def program(arguments: Namespace, out: Output) -> int:
     except AutoresearchError as error:
         trouble = str(error)
     text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-    lines = difflib.unified_diff(old.splitlines(), text.splitlines(), "in force", NAME, lineterm="", n=3)
+    lines = difflib.unified_diff(old.splitlines(), text.splitlines(), "in force", PROGRAM_FILE, lineterm="", n=3)
     diff = "\n".join(lines)
     if arguments.json:
         out.json({"changed": bool(diff), "diff": diff, "refused": trouble})
@@ -103,5 +99,5 @@ def program(arguments: Namespace, out: Output) -> int:
         out.line(out.paint(line, role))
     if trouble:
         raise CommandRefused(f"this will not take effect: {trouble}")
-    out.say("it takes effect when the next experiment begins" if diff else f"{NAME} is in force as it stands")
+    out.say("it takes effect when the next experiment begins" if diff else f"{PROGRAM_FILE} is in force unchanged")
     return 0

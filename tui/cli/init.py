@@ -1,26 +1,31 @@
-"""Setting up: `init` writes a project, `doctor` says what is ready."""
+"""The command `init`: writes a program.md, or the whole nanotrain project"""
 
 from __future__ import annotations
 
 import importlib.util
-import json
 import shutil
-import subprocess
-import sys
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
 
 from core import invocation
 from core.git import Git, require_git
-from core.record.errors import EngineError, GitError, ProjectError
+from core.record.errors import GitError, ProjectError
+from tui.cli.command import argument, command
 from tui.cli.output import Output
 
-ESSENTIAL_TIMEOUT = 120.0  # seconds for doctor's probes: a sandbox probe on a busy machine is slow
 _CANDIDATES = ("train.py", "main.py", "src/train.py", "run.py", "src/main.py")
 _IGNORED = "__pycache__/\n*.pyc\nsessions/\n"
 
 
+@command(
+    "init",
+    argument("directory", metavar="DIR", nargs="?", default=".", help="where (default: here)"),
+    argument("--template", choices=["nanotrain"], help="write a ready project: a small GPT and its scorer"),
+    help="Set up a project. Writes a commented program.md into DIR, with guesses for the files to edit and the\n"
+    "command to run; overwrites nothing.\n"
+    "--template nanotrain writes a ready project instead: a small GPT, its scorer, program.md; committed to git.",
+    examples=("init", f"{invocation.NAME} init ~/nano --template nanotrain && cd ~/nano && {invocation.NAME}"),
+)
 def init(arguments: Namespace, out: Output) -> int:
     folder = Path(arguments.directory).expanduser().absolute()
     if folder.is_file():
@@ -107,42 +112,3 @@ def _identity(git: Git) -> tuple[str, ...]:
     """A name to commit by, where the person has told git none."""
     known = git.run("config", "user.email").out.strip()
     return () if known else ("-c", "user.name=autoresearch", "-c", "user.email=autoresearch@localhost")
-
-
-def doctor(arguments: Namespace, out: Output) -> int:
-    """Print what is ready and the hint for what is not. Exits 0 when nothing essential fails."""
-    from core.program.program import find_project
-
-    wanted = Path(arguments.directory).expanduser() if arguments.directory else Path()
-    try:
-        project = find_project(wanted)
-    except ProjectError:
-        project = wanted.absolute()  # doctor itself says that program.md is missing
-    report = _examine(project)
-    failed = [f for f in report["findings"] if f["ok"] is False]
-    if arguments.json:
-        out.json(report)
-        return 1 if failed else 0
-    for finding in report["findings"]:
-        word = {True: "finished", False: "crashed", None: "provisional"}[finding["ok"]]
-        role = {True: "good", False: "bad", None: "warn"}[finding["ok"]]
-        name, detail = str(finding["name"]).ljust(18), str(finding["detail"]).replace("\n", "\n" + " " * 23)
-        out.line(f"  {out.paint(out.sign(word), role)} {out.paint(name, 'bold')}  {out.paint(detail, 'text')}")
-        if finding["hint"] and finding["ok"] is not True:
-            out.line(f"    {' ' * 18}  {out.paint('hint: ' + str(finding['hint']), 'warn')}")
-    out.line()
-    out.line("ready" if not failed else f"not ready: {', '.join(str(f['name']) for f in failed)}")
-    return 1 if failed else 0
-
-
-def _examine(project: Path) -> dict[str, Any]:
-    command = [sys.executable, "-P", "-m", "core.engine", "doctor", "--json", str(project)]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=ESSENTIAL_TIMEOUT, check=False)
-        report = json.loads(done.stdout.rpartition("\n")[2] or done.stdout)
-    except subprocess.TimeoutExpired:
-        raise EngineError(f"doctor did not end within {ESSENTIAL_TIMEOUT:g} s") from None
-    except (OSError, ValueError) as error:
-        said = done.stderr.strip().splitlines() if "done" in locals() else []
-        raise EngineError(f"doctor could not look ({said[-1] if said else error})") from error
-    return dict(report)

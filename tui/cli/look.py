@@ -1,4 +1,4 @@
-"""Looking: sessions, status, leaderboard, events, show. None of them needs an engine."""
+"""Commands that read a session from its log, without an engine: sessions, status, leaderboard, events, show"""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from core.session.disk import disk_trouble
 from core.session.lock import engine_alive, lock_holder
 from core.session.paths import SessionPaths, list_sessions
 from core.stats.decide import MAX_HIDDEN_GAP
+from tui.cli.command import EXPERIMENT, JSON, NAME, PROJECT, argument, command, flag, whole_number
 from tui.cli.output import Output
 from tui.cli.session_names import project_of, session_of
 
@@ -35,6 +36,14 @@ def _read(paths: SessionPaths) -> tuple[State, bool]:
     return (state, alive) if alive == before else (read_state(paths), alive)
 
 
+@command(
+    "status", NAME, JSON, flag("--follow", "-f", help="go on in sentences, one for each change"), PROJECT,
+    help="Print the state of a session: best against baseline, counts, runs, cost. Works without an engine.",
+    examples=(
+        "status", "status --json | jq .best.metric",
+        "status --follow     the same, then a plain sentence for each change: for screen readers",
+    ),
+)  # fmt: skip
 def status(arguments: Namespace, out: Output) -> int:
     paths = session_of(arguments)
     if arguments.follow:
@@ -145,6 +154,11 @@ def _best_lines(s: dict[str, Any], metric: Metric, out: Output) -> list[tuple[st
     return lines
 
 
+@command(
+    "sessions", JSON, PROJECT,
+    help="List this project's sessions, newest first.",
+    examples=("sessions --json",),
+)  # fmt: skip
 def sessions(arguments: Namespace, out: Output) -> int:
     project = project_of(arguments)
     found = [_session_entry(paths) for paths in list_sessions(project)]
@@ -191,6 +205,11 @@ def _session_entry(paths: SessionPaths) -> dict[str, Any]:
     }
 
 
+@command(
+    "leaderboard", NAME, JSON, PROJECT,
+    help="List the experiments, best first: kept, then provisional, then discarded, then those without a result.",
+    examples=("leaderboard | head", "leaderboard nov23 --json"),
+)  # fmt: skip
 def leaderboard(arguments: Namespace, out: Output) -> int:
     state, _ = _read(session_of(arguments))
     if arguments.json:
@@ -217,6 +236,12 @@ def leaderboard(arguments: Namespace, out: Output) -> int:
     return 0
 
 
+@command(
+    "events", NAME, JSON, flag("--follow", "-f", help="wait for new ones while an engine runs"),
+    argument("--since", metavar="SEQ", type=whole_number, default=0, help="only those after number SEQ"), PROJECT,
+    help="Print the events that concern a person, a sentence each (--json: every event, one a line).",
+    examples=("events --follow", "events --json --since 120"),
+)  # fmt: skip
 def events(arguments: Namespace, out: Output) -> int:
     from core.client import follow, read_events, read_state
 
@@ -243,6 +268,11 @@ def print_event(event: Event, metric: Metric, as_json: bool, out: Output) -> Non
         out.flush()
 
 
+@command(
+    "show", JSON, EXPERIMENT, NAME, PROJECT,
+    help="Show one experiment in full: hypothesis, reasoning, diff, runs, verdict and its reason.",
+    examples=("show 12", "show 12 nov23 --json"),
+)  # fmt: skip
 def show(arguments: Namespace, out: Output) -> int:
     from core.client import FileTail, read_events
 

@@ -1,4 +1,4 @@
-"""`replay`: a session played through the app's screens, or the demo that comes with it."""
+"""The command `replay`: plays a recorded session, or the packaged demo, in the app"""
 
 from __future__ import annotations
 
@@ -7,12 +7,23 @@ from argparse import Namespace
 from core import invocation
 from core.record.errors import AutoresearchError, NoSuchSession, SessionError
 from core.session.paths import SessionPaths
+from tui.cli.command import PROJECT, argument, command, positive_number
 from tui.cli.output import Output, need_terminal
 from tui.cli.session_names import session_of
 
 DEMO = "demo"
 
 
+@command(
+    "replay",
+    argument("name", metavar="NAME", nargs="?", help="a session (default: the newest), or `demo`"),
+    argument("--speed", metavar="N", type=positive_number, help="seconds of the session each second"),
+    argument("--at", metavar="PLACE", help="begin at #12, 1h20m or 40%%, and hold there"),
+    PROJECT,
+    help="Play a session through the same screens as it happened, faster: space holds, n jumps to the next keep,\n"
+    "[ and ] seek, > and < change the speed. `demo` is a recorded session that comes with the program.",
+    examples=("replay", "replay nov23 --speed 120", "replay nov23 --at '#12'", "replay demo"),
+)
 def replay(arguments: Namespace, out: Output) -> int:
     """Raises NoSuchSession (exit 3), and AutoresearchError where there is no terminal."""
     origin = _origin(arguments)

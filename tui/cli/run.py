@@ -1,9 +1,9 @@
-"""Starting and attaching: `run`, `attach`, and the bare `autoresearch-tui`."""
+"""The commands `run` and `attach`, and the program without a command"""
 
 from __future__ import annotations
 
+import argparse
 import sys
-from argparse import Namespace
 from pathlib import Path
 
 from core import invocation, views
@@ -13,12 +13,23 @@ from core.session.disk import disk_trouble
 from core.session.lock import engine_alive, lock_holder
 from core.session.options import EngineOptions
 from core.session.paths import SessionPaths, check_name, list_sessions
+from tui.cli.command import (
+    NAME,
+    PROJECT,
+    PROJECT_FOLDER,
+    argument,
+    command,
+    count,
+    flag,
+    positive_number,
+    whole_number,
+)
 from tui.cli.output import Output, need_terminal
 from tui.cli.session_names import project_of, running_session, session_of
 from tui.launch_form import fresh_name
 
 
-def open_app(arguments: Namespace, out: Output) -> int:
+def open_app(arguments: argparse.Namespace, out: Output) -> int:
     """Attach to what runs here, else the launch screen."""
     project = project_of(arguments)
     need_terminal(
@@ -29,7 +40,12 @@ def open_app(arguments: Namespace, out: Output) -> int:
     return _app(project, running_session(project), out)
 
 
-def attach(arguments: Namespace, out: Output) -> int:
+@command(
+    "attach", NAME, PROJECT,
+    help="Open the app on a session, running or not. Without an engine it shows the session as recorded in its log.",
+    examples=("attach", "attach nov23"),
+)  # fmt: skip
+def attach(arguments: argparse.Namespace, out: Output) -> int:
     paths = session_of(arguments)
     need_terminal(
         "the app",
@@ -45,7 +61,46 @@ def _app(project: Path, paths: SessionPaths | None, out: Output) -> int:
     return run_app(project, paths, out)
 
 
-def run(arguments: Namespace, out: Output) -> int:
+def _run_budget(text: str) -> str:
+    from core.record.budget import parse_run_budget
+
+    try:
+        return str(parse_run_budget(text)) and text
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+@command(
+    "run", PROJECT_FOLDER,
+    flag("--headless", help="no screen: wait for the end, a line for each event"),
+    flag("--json", help="with --headless: one JSON event a line"),
+    argument("--session", metavar="NAME",
+             help="name of the session; an existing one is continued (default: today's date)"),
+    argument("--researcher", metavar="NAME",
+             help="claude, openai, command, human, control, scripted (default: by key)"),
+    argument("--model", metavar="ID", help="the researcher's model; for command: claude, codex … or a command line"),
+    argument("--script", metavar="FILE.jsonl", help="proposals for --researcher scripted, one JSON object a line"),
+    argument("--experiments", metavar="N", type=count, help="stop after N experiments"),
+    argument("--hours", metavar="H", type=positive_number, help="stop after H hours"),
+    argument("--usd", metavar="X", type=positive_number, help="stop after X dollars"),
+    argument("--run-budget", metavar="20s|400steps", type=_run_budget, help="time budget of one run"),
+    argument("--slots", metavar="cpu:2|gpu:0,1",
+             help="where runs go (default: one for each GPU, else two CPU shares)"),
+    argument("--seed", metavar="N", type=whole_number, help="the session's random seed"),
+    argument("--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides",
+             help="override a key of program.md"),
+    flag("--from-head", help="run from HEAD although editable files have uncommitted changes"),
+    help="Start a session's engine in the background, and watch it. The engine outlives this terminal: detach with q\n"
+    f"(or ctrl-c when headless) and come back with `{invocation.NAME}`. An existing --session is continued; without\n"
+    "--session a stopped newest session is continued, otherwise a new one begins.",
+    examples=(
+        "run", "run --headless --experiments 5 --run-budget 20s",
+        "run ~/my-model --researcher claude --hours 8 --usd 10",
+        "run --set decide.keep=3 --set 'sandbox.memory_gb=4'",
+    ),
+    note="--headless exits 0 when the session finished or was stopped, 1 when it crashed.",
+)  # fmt: skip
+def run(arguments: argparse.Namespace, out: Output) -> int:
     if arguments.json and not arguments.headless:
         raise UsageError(
             "--json goes with --headless", hint=f"add --headless, or use: {invocation.call('events', '--json')}"
@@ -62,7 +117,7 @@ def run(arguments: Namespace, out: Output) -> int:
     return _headless(paths, since, arguments.json, out)
 
 
-def _options(arguments: Namespace) -> EngineOptions:
+def _options(arguments: argparse.Namespace) -> EngineOptions:
     script = None
     if arguments.script is not None:
         path = Path(arguments.script).expanduser().absolute()

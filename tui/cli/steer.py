@@ -1,9 +1,10 @@
-"""Steering: each of these asks the engine, and says what it answered."""
+"""Steering commands: each sends one request to the engine and prints its answer"""
 
 from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,108 +12,234 @@ from core import invocation
 from core.record import commands
 from core.record.errors import CommandRefused, EngineError, UsageError
 from core.session.paths import SessionPaths
+from tui.cli.command import (
+    JSON,
+    PROJECT,
+    SESSION,
+    Argument,
+    Handler,
+    argument,
+    command,
+    count,
+    experiment_number,
+    flag,
+)
 from tui.cli.output import Output
 from tui.cli.session_names import session_of
 
+_ANSWER = "\nAnswered accepted or refused, with the reason. --session NAME picks another session than the newest."
 
-def _ask(arguments: Namespace, out: Output, command: commands.Command) -> int:
-    """Print the engine's answer. Raises CommandRefused (exit 1) when it says no, EngineError when none is there."""
+
+def steering(name: str, *arguments: Argument, help: str, examples: tuple[str, ...]) -> Callable[[Handler], Handler]:
+    """A command that asks the engine of a session."""
+    return command(name, SESSION, JSON, *arguments, PROJECT, help=help + _ANSWER, examples=examples)
+
+
+def ask(arguments: Namespace, out: Output, *asked: commands.Command) -> int:
+    """Send each command to the engine and print the answers.
+
+    Raises CommandRefused (exit 1) when one is refused and EngineError when no engine answers; with --json both are the
+    answer, and the exit code is 1.
+    """
     from core.client import request
 
     paths = session_of(arguments)
-    try:
-        reply = request(paths, command)
-    except EngineError as error:  # no engine, or one that does not answer: for a script that is a refusal too
-        if not arguments.json:
-            raise
-        reply = commands.Reply(False, str(error))
+    answers: list[commands.Reply] = []
+    for each in asked:
+        try:
+            answers.append(request(paths, each))
+        except EngineError as error:
+            if not arguments.json:
+                raise
+            answers.append(commands.Reply(False, str(error)))
+    refused = [answer.message for answer in answers if not answer.accepted]
     if arguments.json:
-        out.json({"accepted": reply.accepted, "message": reply.message})
-        return 0 if reply.accepted else 1
-    if not reply.accepted:
-        raise CommandRefused(reply.message)
-    out.line(out.paint(reply.message, "text"))
+        out.json({"accepted": not refused, "message": "\n".join(answer.message for answer in answers)})
+        return 1 if refused else 0
+    for answer in answers:
+        if answer.accepted:
+            out.line(out.paint(answer.message, "text"))
+    if refused:
+        raise CommandRefused("\n".join(refused))
     return 0
 
 
+def _numbered(metavar: str, help: str) -> Argument:
+    return argument("experiment", metavar=metavar, type=experiment_number, help=help)
+
+
+def _number_or_best(text: str) -> int | None:
+    return None if text == "best" else experiment_number(text)
+
+
+@steering(
+    "pause", flag("--now", help="end the current runs; they are run again on resume"),
+    help="Start nothing new; the current runs are finished and judged. --now ends them, to be run again later.",
+    examples=("pause", "pause --now"),
+)  # fmt: skip
 def pause(arguments: Namespace, out: Output) -> int:
-    return _ask(arguments, out, commands.Pause(now=arguments.now))
+    return ask(arguments, out, commands.Pause(now=arguments.now))
 
 
+@steering(
+    "resume",
+    help="Go on after a pause; in a running session: cancel `stop --after`. A researcher that could not work (its key\n"
+    "was revoked) is connected again, with the key that its file now contains.",
+    examples=("resume",),
+)
 def resume(arguments: Namespace, out: Output) -> int:
-    return _ask(arguments, out, commands.Resume())
+    return ask(arguments, out, commands.Resume())
 
 
+@steering(
+    "skip",
+    argument(
+        "experiment", metavar="EXPERIMENT", type=experiment_number, nargs="?", help="default: the longest running"
+    ),
+    help="End an experiment now, while its proposal is made or while it runs; its verdict is skipped.",
+    examples=("skip 12",),
+)
 def skip(arguments: Namespace, out: Output) -> int:
-    return _ask(arguments, out, commands.Skip(arguments.experiment))
+    return ask(arguments, out, commands.Skip(arguments.experiment))
 
 
+@steering(
+    "stop", flag("--now", help="kill the current runs; they are run again when the session goes on"),
+    argument("--after", metavar="N", type=count, help="once N more experiments have their verdict"),
+    help=f"End the session's engine once its current runs have ended. `{invocation.NAME} run` continues it later.",
+    examples=("stop", "stop --after 3", "stop --now"),
+)  # fmt: skip
 def stop(arguments: Namespace, out: Output) -> int:
     if arguments.now and arguments.after is not None:
         raise UsageError("--now and --after exclude each other")
-    return _ask(arguments, out, commands.Stop(now=arguments.now, after=arguments.after))
+    return ask(arguments, out, commands.Stop(now=arguments.now, after=arguments.after))
 
 
+@steering(
+    "steer", argument("text", metavar="TEXT", nargs="*", help="what the researcher should know or do"),
+    argument("--edit", metavar="ID", type=count, help="replace the text of queued guidance ID by TEXT"),
+    argument("--withdraw", metavar="ID", type=count, help="withdraw guidance ID"),
+    flag("--standing", help="applies to every experiment from now on"),
+    flag("--now", help="interrupt the proposal that is being made"),
+    help="Give the researcher guidance, which it reads before its next proposal. Until an experiment has taken it, it\n"
+    "can be edited or withdrawn; --standing guidance stays in force until it is withdrawn.",
+    examples=(
+        'steer "the loss is batch-limited early: try smaller batches"', 'steer --standing "never touch the tokenizer"',
+        'steer --now "-5% is enough"', 'steer --edit 3 "try larger batches"', "steer --withdraw 3",
+    ),
+)  # fmt: skip
 def steer(arguments: Namespace, out: Output) -> int:
     if arguments.withdraw is not None:
         if arguments.text:
             raise UsageError(
-                "withdrawing takes no words",
+                "--withdraw takes no TEXT",
                 hint=f"write: {invocation.call('steer', '--withdraw', str(arguments.withdraw))}",
             )
-        return _ask(arguments, out, commands.Withdraw(arguments.withdraw))
-    text = _said(arguments, f"write: {invocation.call('steer', 'try a smaller batch')}")
+        return ask(arguments, out, commands.Withdraw(arguments.withdraw))
+    text = _text(arguments, f"write: {invocation.call('steer', 'try a smaller batch')}")
     if arguments.edit is not None:
-        return _ask(arguments, out, commands.EditGuidance(arguments.edit, text))
-    return _ask(arguments, out, commands.Steer(text, now=arguments.now, standing=arguments.standing))
+        return ask(arguments, out, commands.EditGuidance(arguments.edit, text))
+    return ask(arguments, out, commands.Steer(text, now=arguments.now, standing=arguments.standing))
 
 
-def approve(arguments: Namespace, out: Output) -> int:
-    if arguments.patch is None:
-        return _ask(arguments, out, commands.Approve(arguments.experiment, all=arguments.all))
-    edits = _edits(session_of(arguments), arguments.experiment, _patch(arguments.patch))
-    return _ask(arguments, out, commands.Approve(arguments.experiment, all=arguments.all, edits=edits))
-
-
-def reject(arguments: Namespace, out: Output) -> int:
-    return _ask(arguments, out, commands.Reject(arguments.experiment, arguments.reason))
-
-
-def approve_mode(arguments: Namespace, out: Output) -> int:
-    return _ask(arguments, out, commands.ApproveMode(arguments.mode == "on"))
-
-
+@steering(
+    "idea", argument("text", metavar="TEXT", nargs="*", help="what the next researcher should try as its experiment"),
+    help="Queue an idea in words: the next researcher tries it as its experiment. One idea goes to one experiment.",
+    examples=('idea "replace the learning-rate warm-up by a constant"',),
+)  # fmt: skip
 def idea(arguments: Namespace, out: Output) -> int:
-    text = _said(arguments, f"write: {invocation.call('idea', 'no warm-up')}")
-    return _ask(arguments, out, commands.Idea(text))
+    return ask(arguments, out, commands.Idea(_text(arguments, f"write: {invocation.call('idea', 'no warm-up')}")))
 
 
+@steering(
+    "propose",
+    argument("patch", metavar="FILE.patch", help="a unified diff, as git diff writes it; - reads standard input"),
+    argument("--hypothesis", metavar="TEXT", required=True, help="one sentence: what changes and why it should help"),
+    argument("--kind", metavar="KIND", default="other", help="architecture, optimizer, schedule, … (default: other)"),
+    help="Run an experiment of your own unchanged: a patch on the experiment that proposals build on. It is checked,\n"
+    "run and judged like every other; one that does not apply or touches read-only files is refused with the place.",
+    examples=(
+        'propose wider.patch --hypothesis "width 96 pays for its slower steps"',
+        f'git diff | {invocation.NAME} propose - --hypothesis "no bias terms"',
+    ),
+)  # fmt: skip
 def propose(arguments: Namespace, out: Output) -> int:
     from core.record.proposal import KINDS, kind_of
 
     kind = kind_of(arguments.kind)
     if kind is None:
-        raise UsageError(f"{arguments.kind!r} is no kind of change", hint=f"one of: {', '.join(KINDS)}")
-    command = commands.Propose(hypothesis=arguments.hypothesis, kind=kind, patch=_patch(arguments.patch))
-    return _ask(arguments, out, command)
+        raise UsageError(f"{arguments.kind!r} is not a kind of change", hint=f"one of: {', '.join(KINDS)}")
+    proposed = commands.Propose(hypothesis=arguments.hypothesis, kind=kind, patch=_patch(arguments.patch))
+    return ask(arguments, out, proposed)
 
 
+@steering(
+    "approve", _numbered("N", "the experiment that waits for approval"),
+    flag("--all", help="this one, all others that wait, and all that follow"),
+    argument("--patch", metavar="FILE", help="with these edits instead (a diff against its parent)"),
+    help="Run a proposal that waits for approval (approve-mode on, or approve = true in program.md).",
+    examples=("approve 12", "approve 12 --all", "approve 12 --patch mine.patch"),
+)  # fmt: skip
+def approve(arguments: Namespace, out: Output) -> int:
+    edits: dict[str, Any] = {}
+    if arguments.patch is not None:
+        edits["edits"] = _edits(session_of(arguments), arguments.experiment, _patch(arguments.patch))
+    return ask(arguments, out, commands.Approve(arguments.experiment, all=arguments.all, **edits))
+
+
+@steering(
+    "reject", _numbered("N", "the experiment that waits for approval"),
+    argument("--reason", metavar="TEXT", default="", help="reported to the researcher"),
+    help="Reject a proposal that waits for approval.",
+    examples=('reject 12 --reason "too slow"',),
+)  # fmt: skip
+def reject(arguments: Namespace, out: Output) -> int:
+    return ask(arguments, out, commands.Reject(arguments.experiment, arguments.reason))
+
+
+@steering(
+    "approve-mode",
+    argument("mode", metavar="on|off", choices=["on", "off"], help="whether each proposal waits for approval"),
+    help="Let each proposal wait for approval before it runs (on), or run at once (off: also those that wait).",
+    examples=("approve-mode on",),
+)
+def approve_mode(arguments: Namespace, out: Output) -> int:
+    return ask(arguments, out, commands.ApproveMode(arguments.mode == "on"))
+
+
+@steering(
+    "fork",
+    argument("experiment", metavar="N|best", type=_number_or_best, help="what proposals build on from now on"),
+    help="Build on another experiment from now on, kept or not; `best`: on the best again. Proposals are still judged\n"
+    "against the best, and the fork moves to each experiment that is clearly better than its base.",
+    examples=("fork 12", "fork best"),
+)
 def fork(arguments: Namespace, out: Output) -> int:
-    return _ask(arguments, out, commands.Fork(arguments.experiment))
+    return ask(arguments, out, commands.Fork(arguments.experiment))
 
 
+@steering(
+    "pin", _numbered("N", "the experiment that is never built on"), flag("--off", help="remove the pin"),
+    help="Never build on an experiment. A pinned experiment cannot be the best: the best of the others is.",
+    examples=("pin 12", "pin 12 --off"),
+)  # fmt: skip
 def pin(arguments: Namespace, out: Output) -> int:
-    return _ask(arguments, out, commands.Pin(arguments.experiment, pinned=not arguments.off))
+    return ask(arguments, out, commands.Pin(arguments.experiment, pinned=not arguments.off))
 
 
+@steering(
+    "repeat", _numbered("N", "its number; 0 is the baseline"),
+    help="Run an experiment once more with a fresh seed; its results are pooled, its verdict stays.",
+    examples=("repeat 12",),
+)  # fmt: skip
 def repeat(arguments: Namespace, out: Output) -> int:
-    return _ask(arguments, out, commands.Repeat(arguments.experiment))
+    return ask(arguments, out, commands.Repeat(arguments.experiment))
 
 
-def _said(arguments: Namespace, hint: str) -> str:
+def _text(arguments: Namespace, hint: str) -> str:
     text = " ".join(arguments.text).strip()
     if not text:
-        raise UsageError("there is nothing to say", hint=hint)
+        raise UsageError("TEXT is empty", hint=hint)
     return text
 
 
@@ -122,7 +249,7 @@ def _patch(name: str) -> str:
         text = sys.stdin.buffer.read() if name == "-" else Path(name).expanduser().read_bytes()
     except OSError as error:
         raise UsageError(
-            f"the patch cannot be read ({(error.strerror or 'unknown').lower()})",
+            f"the patch could not be read ({(error.strerror or 'unknown').lower()})",
             where=name, hint="name a file that git diff wrote, or - for standard input",
         ) from error  # fmt: skip
     try:
@@ -135,7 +262,7 @@ def _patch(name: str) -> str:
 
 
 def _edits(paths: SessionPaths, experiment: int, patch: str) -> tuple[dict[str, Any], ...]:
-    """What `patch` makes of the parent's files of a proposal that waits. Raises EditError or CommandRefused."""
+    """The edits of `patch` to the parent's files of a waiting proposal. Raises EditError or CommandRefused."""
     from core.client import read_state
     from core.client.committed_files import committed_files
     from core.edits.patch import edits_from_patch

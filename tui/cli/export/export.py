@@ -1,4 +1,4 @@
-"""Taking away: `export` to files that other programs read, `report` as a page for people."""
+"""The commands `export` (files for other programs) and `report` (an HTML page)"""
 
 from __future__ import annotations
 
@@ -17,11 +17,21 @@ from core.record.state import State
 from core.session.disk import replace_file
 from core.session.lock import engine_alive
 from core.session.paths import SessionPaths
+from tui.cli.command import NAME, PROJECT, argument, command
 from tui.cli.look import reasoning
 from tui.cli.output import Output
 from tui.cli.session_names import session_of
 
 
+@command(
+    "export", NAME,
+    argument("--results", metavar="FILE.tsv", help="commit, metric, memory_gb, status, description"),
+    argument("--plot", metavar="FILE.png", help="the progress chart (.png or .svg)"),
+    argument("--json", metavar="FILE", help="status and every experiment with its diff"), PROJECT,
+    help="Write a session's results to files: karpathy's five columns, the chart, or everything as JSON.",
+    examples=("export --results results.tsv --plot progress.png", "export nov23 --json nov23.json"),
+    note="A FILE of - is standard output (--results and --json).",
+)  # fmt: skip
 def export(arguments: Namespace, out: Output) -> int:
     from core.client import read_state
 
@@ -92,6 +102,12 @@ def write(name: str, content: str | bytes, out: Output) -> None:
     out.say(f"wrote {path} ({len(data):,} bytes)")
 
 
+@command(
+    "report", NAME,
+    argument("-o", "--output", metavar="FILE.html", required=True, help="the page to write"), PROJECT,
+    help="Write one self-contained HTML page: summary, chart, table, and the diffs of the kept experiments.",
+    examples=("report -o nov23.html",),
+)  # fmt: skip
 def report(arguments: Namespace, out: Output) -> int:
     from core.client import read_state
     from tui.cli.export.html_page import page
@@ -100,6 +116,3 @@ def report(arguments: Namespace, out: Output) -> int:
     state = read_state(paths)
     write(arguments.output, page(paths, state, events_by_experiment(paths)), out)
     return 0
-
-
-__all__ = ["export", "report", "whole"]

@@ -1,0 +1,61 @@
+"""The command `doctor`: reports what is ready and gives a hint for what is not"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from core.record.errors import EngineError, ProjectError
+from tui.cli.command import JSON, PROJECT_FOLDER, command
+from tui.cli.output import Output
+
+DOCTOR_TIMEOUT = 120.0  # seconds: a sandbox probe on a busy machine is slow
+
+
+@command(
+    "doctor", JSON, PROJECT_FOLDER,
+    help="Report what is ready here and what is not: git, program.md, devices, sandbox, researchers, disk; each with\n"
+    "its hint. Exits 0 when nothing essential is missing.",
+    examples=("doctor",),
+)  # fmt: skip
+def doctor(arguments: Namespace, out: Output) -> int:
+    """Exits 0 when nothing essential fails."""
+    from core.program.program import find_project
+
+    wanted = Path(arguments.directory).expanduser() if arguments.directory else Path()
+    try:
+        project = find_project(wanted)
+    except ProjectError:
+        project = wanted.absolute()  # doctor itself says that program.md is missing
+    report = _examine(project)
+    failed = [f for f in report["findings"] if f["ok"] is False]
+    if arguments.json:
+        out.json(report)
+        return 1 if failed else 0
+    for finding in report["findings"]:
+        word = {True: "finished", False: "crashed", None: "provisional"}[finding["ok"]]
+        role = {True: "good", False: "bad", None: "warn"}[finding["ok"]]
+        name, detail = str(finding["name"]).ljust(18), str(finding["detail"]).replace("\n", "\n" + " " * 23)
+        out.line(f"  {out.paint(out.sign(word), role)} {out.paint(name, 'bold')}  {out.paint(detail, 'text')}")
+        if finding["hint"] and finding["ok"] is not True:
+            out.line(f"    {' ' * 18}  {out.paint('hint: ' + str(finding['hint']), 'warn')}")
+    out.line()
+    out.line("ready" if not failed else f"not ready: {', '.join(str(f['name']) for f in failed)}")
+    return 1 if failed else 0
+
+
+def _examine(project: Path) -> dict[str, Any]:
+    words = [sys.executable, "-P", "-m", "core.engine", "doctor", "--json", str(project)]
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=DOCTOR_TIMEOUT, check=False)
+        report = json.loads(done.stdout.rpartition("\n")[2] or done.stdout)
+    except subprocess.TimeoutExpired:
+        raise EngineError(f"doctor did not end within {DOCTOR_TIMEOUT:g} s") from None
+    except (OSError, ValueError) as error:
+        said = done.stderr.strip().splitlines() if "done" in locals() else []
+        raise EngineError(f"doctor failed ({said[-1] if said else error})") from error
+    return dict(report)
