@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -25,11 +27,26 @@ def main(argv: list[str] | None = None) -> int:
     if asked.command == "doctor":
         from core.engine.doctor import examine
 
-        json.dump(examine(asked.project.resolve()), sys.stdout)
-        return 0
+        return _print(json.dumps(examine(asked.project.resolve())))
     from core.engine.daemon import serve as run
 
     return run(asked.project, asked.session, options_from(json.loads(asked.options)), asked.ready_fd)
+
+
+def _print(text: str) -> int:
+    """Write `text` to standard output. Where that fails: one report on standard error, exit code 1."""
+    try:
+        if sys.stdout is None:  # closed by the caller; number 1 may belong to another file now
+            raise OSError("it is closed")
+        with open(1, "w", encoding="utf-8", closefd=False) as output:
+            output.write(text)
+    except OSError as error:
+        report = f"core.engine: standard output: {(error.strerror or str(error)).lower()}\n"
+        if sys.stderr is not None:
+            with contextlib.suppress(OSError):
+                os.write(2, report.encode())
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,18 @@ def test_no_file_of_ours_is_written_to_by_mistake(session: SessionPaths) -> None
     assert done.returncode == 0
     assert (session.project.parent / "page.html").read_text().startswith("<!doctype html>")
     assert session.database.read_bytes() == before
+
+
+def test_the_engine_s_own_doctor_reports_lost_output(session: SessionPaths) -> None:
+    """`python -m core.engine doctor`, which the command starts, has the same ways out."""
+    for redirection in ("> /dev/full", ">&-", "> /dev/full 2>&-"):
+        done = subprocess.run(
+            ["bash", "-c", f'exec "{sys.executable}" -P -m core.engine doctor --json {redirection}'],
+            cwd=session.project, capture_output=True, text=True, timeout=100, check=False, env=scrubbed(),
+        )  # fmt: skip
+        assert done.returncode == 1
+        report = re.fullmatch(r"core\.engine: standard output: [a-z ]+\n", done.stderr)
+        assert report if "2>" not in redirection else done.stderr == ""
 
 
 def test_a_file_that_cannot_be_written_is_named(session: SessionPaths) -> None:
