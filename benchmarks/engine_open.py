@@ -14,7 +14,7 @@ import time
 
 from benchmarks.engine_support import Cost, product, row_of, time_command, workplace
 from benchmarks.terminal import table
-from core.client import Client
+from core.client.live import Client
 from core.session.paths import SessionPaths
 from tests.recorded import make_session
 

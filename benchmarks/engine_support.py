@@ -17,10 +17,11 @@ from pathlib import Path
 
 import psutil
 
-from core.client import EngineOptions, read_state, request, start_engine
+from core.client import read_state, request, start_engine
 from core.record import commands
 from core.record.state import State
 from core.session.lock import engine_alive
+from core.session.options import EngineOptions
 from core.session.paths import SessionPaths
 from tests.projects import make_project, own_home, write_script
 

@@ -23,9 +23,10 @@ from typing import Any
 
 from benchmarks.engine_support import instant_project, workplace
 from benchmarks.terminal import table
-from core.client import EngineOptions, read_events, read_state, start_engine
+from core.client import read_events, read_state, start_engine
 from core.record import events as e
 from core.session.lock import engine_alive, lock_holder
+from core.session.options import EngineOptions
 from core.session.paths import SessionPaths
 from tests.research.anthropic_server import Server
 

@@ -21,7 +21,7 @@ from textual.binding import BindingType
 from textual.filter import LineFilter, NoColor
 from textual.screen import Screen
 
-from core.client import Client
+from core.client.live import Client
 from core.record.commands import Command, Reply
 from core.record.errors import AutoresearchError, UsageError
 from core.record.events import BranchHeld, Noted

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from core import views
-from core.client import Connection
+from core.client.live import Connection
 from core.program.program import load
 from core.record import commands
 from core.record import events as e
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 
 class Source(Protocol):
-    """Where a session comes from: `core.client.Client`, or a recording that is played."""
+    """Where a session comes from: `core.client.live.Client`, or a recording that is played."""
 
     paths: SessionPaths
     state: State

@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from core.client import EngineOptions, read_events, read_state, request, start_engine
+from core.client import read_events, read_state, request, start_engine
 from core.record import commands as c
 from core.record import events as e
 from core.record.events import Event
 from core.record.state import State
 from core.session.lock import engine_alive, lock_holder
+from core.session.options import EngineOptions
 from core.session.paths import SessionPaths
 
 FOREVER = 3600.0  # seconds of a thought that somebody else ends

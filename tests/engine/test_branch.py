@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from core.client import EngineOptions, read_state, start_engine
+from core.client import read_state, start_engine
 from core.record import commands as c
 from core.record import events as e
 from core.record.errors import SessionError
+from core.session.options import EngineOptions
 from core.session.paths import SessionPaths
 from tests.cli.command import run
 from tests.engine.support import accepted, engine, events_named, wait_end, wait_for, wait_state

@@ -11,8 +11,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import core
-from core.client import EngineOptions, read_events, read_state
+from core.client import read_events, read_state
 from core.record import events as e
+from core.session.options import EngineOptions
 from core.session.paths import SessionPaths
 from tests.projects import make_project, rate, write_script
 

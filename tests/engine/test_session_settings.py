@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core.client import EngineOptions, read_state, start_engine
+from core.client import read_state, start_engine
 from core.engine.session_settings import following
 from core.program.program import Program, parse
 from core.record import commands as c
@@ -17,7 +17,7 @@ from core.record.errors import UsageError
 from core.record.events import Body, Event
 from core.record.fold import fold
 from core.record.state import State
-from core.session.options import load_options
+from core.session.options import EngineOptions, load_options
 from core.session.paths import SessionPaths
 from tests.cli.command import run
 from tests.engine.support import accepted, engine, events_named, kill_engine, patch, wait_for, wait_state

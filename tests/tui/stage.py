@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from core.client import Connection
+from core.client.live import Connection
 from core.record import commands
 from core.record import events as e
 from core.record.events import Body, Event

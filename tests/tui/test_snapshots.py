@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from textual.pilot import Pilot
 
-from core.client import Client, Connection
+from core.client.live import Client, Connection
 from core.record import events as e
 from tests.recorded import make_session
 from tests.tui.conftest import Clock, text_of

@@ -18,7 +18,7 @@ from dataclasses import replace
 from itertools import accumulate, pairwise
 from pathlib import Path
 
-from core.client import Connection
+from core.client.live import Connection
 from core.record import commands
 from core.record.errors import EngineError, UsageError
 from core.record.events import Event

@@ -13,7 +13,7 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.screen import Screen
 from textual.widgets import Input, Static
 
-from core.client import Client
+from core.client.live import Client
 from core.program.program import Program
 from core.record.errors import AutoresearchError, SessionBusy, UncommittedChanges
 from core.session.options import EngineOptions

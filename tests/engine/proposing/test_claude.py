@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from core.client import EngineOptions, request, start_engine
+from core.client import request, start_engine
 from core.record import commands as c
 from core.record import events as e
 from core.record.errors import EngineError
-from core.session.options import merge
+from core.session.options import EngineOptions, merge
 from core.session.paths import SessionPaths
 from tests.engine.support import engine, events_named, wait_end, wait_state
 from tests.projects import make_project

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from core.client import EngineOptions, request, start_engine
+from core.client import request, start_engine
 from core.record import commands as c
 from core.record import events as e
 from core.session.lock import engine_alive
+from core.session.options import EngineOptions
 from tests.engine.support import engine, events_named, wait_end, wait_for
 from tests.projects import TRAIN, make_project, write_script
 from tests.research.anthropic_server import Server

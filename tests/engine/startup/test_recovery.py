@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from core.client import EngineOptions, read_events, read_state, start_engine
+from core.client import read_events, read_state, start_engine
 from core.record import events as e
 from core.record.errors import SessionBusy
 from core.session.lock import engine_alive, lock_holder
+from core.session.options import EngineOptions
 from core.session.paths import SessionPaths
 from tests.engine.support import engine, events_named, final_verdicts, kill_engine, wait_end, wait_for, wait_state
 from tests.projects import TRAIN, git, make_project, rate, write_script

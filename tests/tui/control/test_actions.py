@@ -11,7 +11,7 @@ import pytest
 from textual.command import CommandList, CommandPalette
 from textual.widgets import Input
 
-from core.client import Connection
+from core.client.live import Connection
 from core.record import commands
 from core.record import events as e
 from tests import ROOT

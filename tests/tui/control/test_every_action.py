@@ -15,7 +15,7 @@ from textual.command import Hit
 from textual.pilot import Pilot
 from textual.screen import Screen
 
-from core.client import Connection
+from core.client.live import Connection
 from core.record import commands as c
 from core.record import events as e
 from tests.tui.conftest import Show, text_of, until

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core.client import Client, Connection
+from core.client.live import Client, Connection
 from core.record import events as e
 from core.session.disk import write_json
 from tests.recorded import make_session

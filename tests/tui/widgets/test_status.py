@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core.client import Client
+from core.client.live import Client
 from core.record import commands
 from core.record import events as e
 from core.record.events import Body
