@@ -74,6 +74,8 @@ def test_output_that_is_lost_is_reported_once(session: SessionPaths, words: str,
         done = run(session, words.replace("new", f"new{number}"), redirection)
         assert done.returncode == 1, (redirection, done.stderr)
         assert REPORT.fullmatch(done.stderr), (redirection, done.stderr)
+    both = run(session, words.replace("new", "new2"), "> /dev/full 2>&1")
+    assert both.returncode == 1
     left = to_no_reader(session, words)
     assert (left.returncode, left.stderr) == (1, "")
 

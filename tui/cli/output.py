@@ -1,4 +1,4 @@
-"""What the command line prints with: colours by role, tables, JSON; never a byte that acts on the terminal."""
+"""Output of the command line: colors by role, tables, JSON; no control sequence from data reaches the terminal"""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Output:
                 stream.reconfigure(errors="replace")
         self.tty = _is_tty(sys.stdout)
         term = os.environ.get("TERM", "")
-        self.colour = self.tty and not os.environ.get("NO_COLOR") and term not in ("dumb", "")
+        self.colored = self.tty and not os.environ.get("NO_COLOR") and term not in ("dumb", "")
         self.ascii = not _speaks_unicode(sys.stdout) or (self.tty and term == "dumb")
 
     @property
     def width(self) -> int:
-        """Columns to fit a table in; wide when the output is no terminal, so that nothing is cut for a pipe."""
+        """Columns for a table; large where the output is no terminal, so that nothing is cut for a pipe."""
         if not self.tty:
             return 10_000
         try:
@@ -46,24 +46,24 @@ class Output:
             return 80
 
     def line(self, text: str = "") -> None:
-        """One line or several, already built with `paint`: only characters outside those paints must be clean."""
+        """One line or several. Text from data must have been cleaned by `paint`."""
         self.write((to_ascii(text) if self.ascii else text) + "\n")
 
     def write(self, text: str) -> None:
-        """Text as it is, with no end of line added. Raises OSError with the name of the stream."""
+        """Text without an added end of line. Raises OSError with the name of the stream."""
         write(text)
 
     def flush(self) -> None:
-        """Hand over what is buffered. Raises OSError with the name of the stream."""
+        """Write what is buffered. Raises OSError with the name of the stream."""
         try:
             sys.stdout.flush()
         except OSError as error:
-            _lost(error)
+            _raise_lost(error)
 
     def paint(self, text: str, role: str) -> str:
-        """`text`, cleaned, in the colour of a role."""
+        """`text`, cleaned, in the color of a role."""
         text = clean(text)
-        return f"\x1b[{_SGR[role]}m{text}\x1b[0m" if self.colour and role in _SGR and text else text
+        return f"\x1b[{_SGR[role]}m{text}\x1b[0m" if self.colored and role in _SGR and text else text
 
     def sign(self, word: str) -> str:
         return sign(word, self.ascii)
@@ -74,13 +74,13 @@ class Output:
         self.write(self.safe_json(text) + "\n")
 
     def safe_json(self, text: str) -> str:
-        """JSON text with escapes for what a terminal would act on, or cannot show. It means the same."""
+        """JSON text in which characters that a terminal interprets or cannot show are escaped."""
         return (_NOT_ASCII if self.ascii or self.tty else _UNSAFE).sub(_escape, text)
 
     def table(self, head: Sequence[str], body: Sequence[Sequence[str]], right: str = "") -> None:
-        """Columns of plain cells (`right`: one letter a column, `r` flush right), the last cut to the terminal's width.
+        """Columns of cells, which may be painted; the last one is cut to the terminal's width.
 
-        A row's cells may be painted; their width is counted without the paint.
+        `right` has one letter a column: `r` aligns it to the right.
         """
         rows = [head, *body]
         sizes = [[_cells(cell) for cell in row] for row in rows]
@@ -98,39 +98,41 @@ class Output:
             self.line(self.paint(text, "dim") if number == 0 else text)
 
     def error(self, text: str) -> None:
-        """Say on standard error what went wrong."""
-        with contextlib.suppress(OSError):  # the error comes first; its exit code says enough of the output
+        """An error message on standard error."""
+        with contextlib.suppress(OSError):  # the exit code of the error takes precedence
             self.flush()
-        self._complain(f"autoresearch-tui: {text}")
+        self._report(f"autoresearch-tui: {text}")
 
     def say(self, text: str) -> None:
-        """A remark for the person, on standard error so that it never mixes with what is asked for."""
+        """A remark for the person, on standard error so that it does not mix with the output."""
         self.flush()
-        self._complain(text)
+        self._report(text)
 
-    def _complain(self, text: str) -> None:
+    def _report(self, text: str) -> None:
         text = clean(text)
-        with contextlib.suppress(OSError):  # there is no other place to say it
+        try:
             print(text if _speaks_unicode(sys.stderr) else to_ascii(text), file=sys.stderr, flush=True)
+        except OSError:
+            _discard_rest(sys.stderr)
 
     def close(self) -> None:
-        """Flush both streams, so that nothing is left for Python's own end, which would fail with code 120.
+        """Flush both streams: Python's own flush at exit would fail with code 120.
 
-        What standard error does not take is lost. Raises OSError when standard output takes not all.
+        An error of standard error is ignored. Raises OSError with the name of standard output.
         """
         try:
             sys.stderr.flush()
         except OSError:
-            _to_nowhere(sys.stderr)
+            _discard_rest(sys.stderr)
         self.flush()
 
 
 def write(text: str) -> None:
-    """Text on standard output. Raises OSError with the name of the stream, once: what is buffered then is dropped."""
+    """Text on standard output. Raises OSError with the name of the stream, once: the buffered rest is discarded."""
     try:
         sys.stdout.write(text)
     except OSError as error:
-        _lost(error)
+        _raise_lost(error)
 
 
 def need_terminal(what: str, hint: str) -> None:
@@ -144,9 +146,9 @@ def need_terminal(what: str, hint: str) -> None:
 
 
 def _open_what_is_closed() -> None:
-    """Put a stream where the starter closed one (`>&-`), so that no file of ours gets its number.
+    """Open a stream in place of each closed one (`>&-`), so that no other file gets its descriptor.
 
-    Reading ends at once, writing to standard output fails as on the closed one, and standard error takes all.
+    Standard input is empty, writing to standard output fails as on a closed one, standard error discards.
     """
     for name, flags in (("stdin", os.O_RDONLY), ("stdout", os.O_RDONLY), ("stderr", os.O_WRONLY)):
         if getattr(sys, name) is None:
@@ -157,14 +159,15 @@ def _open_what_is_closed() -> None:
             setattr(sys, f"__{name}__", stream)
 
 
-def _lost(error: OSError) -> NoReturn:
-    """Standard output takes nothing more: what is buffered goes nowhere, or each later flush would fail again."""
-    _to_nowhere(sys.stdout)
+def _raise_lost(error: OSError) -> NoReturn:
+    """Raise `error` with the name of standard output. Its buffer is discarded: a later flush would fail again."""
+    _discard_rest(sys.stdout)
     error.filename = "standard output"
     raise error
 
 
-def _to_nowhere(stream: TextIO) -> None:
+def _discard_rest(stream: TextIO) -> None:
+    """Connect a stream to /dev/null, which takes what is still buffered."""
     with contextlib.suppress(OSError, ValueError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
@@ -176,7 +179,7 @@ def _escape(match: re.Match[str]) -> str:
 
 
 def _cells(text: str) -> int:
-    """Columns a cell takes: wide characters count twice, marks that combine not at all, paint nothing."""
+    """Columns that a cell takes: wide characters two, combining marks and paint none."""
     if "\x1b" in text:
         text = _PAINT.sub("", text)
     if text.isascii():
