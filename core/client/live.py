@@ -1,4 +1,4 @@
-"""The asynchronous client behind the screen: State, readings and the connection's health, kept current."""
+"""Asynchronous client of the app: State, readings and connection, kept current"""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from core.session.lock import engine_alive
 from core.session.log import Log
 from core.session.paths import SessionPaths
 
-HEARTBEAT_LOST = 15.0  # seconds without a word from the engine
-ANSWER_TIMEOUT = 10.0
-BACKOFF = (0.2, 0.5, 1.0, 2.0, 5.0)
-EVENTS_KEPT = 1000
-LINE_LIMIT = 64 * 1024 * 1024
+HEARTBEAT_TIMEOUT = 15.0  # seconds without a message from the engine
+ANSWER_TIMEOUT = 10.0  # seconds
+BACKOFF = (0.2, 0.5, 1.0, 2.0, 5.0)  # seconds between attempts to connect
+MAX_EVENTS = 1000  # kept for `take_events`
+MAX_LINE_BYTES = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +37,10 @@ class Connection:
 
 
 class Client:
-    """A session as seen from outside. Everything here is touched on the event loop's thread only.
+    """A session as seen from outside. Use it on the event loop's thread only.
 
-    `state` is folded in place; compare `version` with what you last drew. `run()` goes on for ever: it reads the log,
-    connects, follows, and reconnects with back-off; a dead session stays readable.
+    `state` is folded in place; `version` grows with each change. `run()` reads the log, connects, follows, and
+    reconnects with back-off until it is cancelled; a session without an engine stays readable.
     """
 
     def __init__(self, paths: SessionPaths) -> None:
@@ -49,21 +49,21 @@ class Client:
         self.pulse: Pulse | None = None
         self.connection = Connection("connecting", time.time())
         self.version = 0
-        self._events: deque[Event] = deque(maxlen=EVENTS_KEPT)
+        self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
         self._log: Log | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._replies: dict[int, asyncio.Future[commands.Reply]] = {}
         self._next_request = 1
 
     def load(self) -> None:
-        """Read the present from the log. Raises SessionError (no log yet, corrupt, too new)."""
+        """Read the State from the log. Raises SessionError (no log yet, corrupt, too new)."""
         if self._log is None:
             self._log = Log.read(self.paths.database)
         self.state = self._log.load()
         self.version += 1
 
     async def run(self) -> None:
-        """Keep up with the session until cancelled. Raises LogCorrupt or LogTooNew."""
+        """Follow the session until cancelled. Raises LogCorrupt or LogTooNew."""
         attempt = 0
         try:
             while True:
@@ -99,54 +99,54 @@ class Client:
         self.version += 1
 
     def _catch_up(self) -> None:
-        """Apply what the log holds beyond our State. A long absence is read from the projection instead."""
+        """Apply the events of the log that State does not have; very many are read as a projection instead."""
         assert self._log is not None
         try:
             if self._log.last_seq() - self.state.seq > 20_000:
                 self.load()
                 return
-            for event in self._log.events(self.state.seq):
-                self._apply(event)
+            self._read_on()
         except SessionError:
             raise
-        except Exception as error:  # sqlite's own: the file was replaced or the disk is in trouble
+        except Exception as error:  # sqlite's: the file was replaced, or the disk has a fault
             raise SessionError(f"the log could not be read ({error})", where=str(self.paths.database)) from error
 
     def _apply(self, event: Event) -> None:
         if event.seq <= self.state.seq:
             return
         if event.seq != self.state.seq + 1:
-            self._catch_up_to(event.seq)
+            self._read_on()
             return
+        self._fold(event)
+
+    def _read_on(self) -> None:
+        assert self._log is not None
+        for event in self._log.events(self.state.seq):
+            self._fold(event)
+
+    def _fold(self, event: Event) -> None:
         fold(self.state, event)
         self._events.append(event)
         self.version += 1
 
-    def _catch_up_to(self, seq: int) -> None:
-        assert self._log is not None
-        for event in self._log.events(self.state.seq):
-            fold(self.state, event)
-            self._events.append(event)
-        self.version += 1
-
     async def _converse(self) -> str:
-        """One connection, until it ends. Returns why it did."""
+        """One connection, until it ends. Returns the reason."""
         try:
-            reader, writer = await asyncio.open_unix_connection(str(self.paths.socket), limit=LINE_LIMIT)
+            reader, writer = await asyncio.open_unix_connection(str(self.paths.socket), limit=MAX_LINE_BYTES)
         except OSError as error:
             return f"the engine does not answer ({error.strerror or error})"
         self._writer = writer
         try:
             writer.write(wire.encode_message(wire.Hello(wire.PROTOCOL, self.state.seq, "screen")))
             while True:
-                line = await asyncio.wait_for(reader.readline(), HEARTBEAT_LOST)
+                line = await asyncio.wait_for(reader.readline(), HEARTBEAT_TIMEOUT)
                 if not line:
                     return "the engine closed the connection"
-                ended = self._heard(wire.decode_message(line))
+                ended = self._receive(wire.decode_message(line))
                 if ended is not None:
                     return ended
         except TimeoutError:
-            return f"nothing heard from the engine for {HEARTBEAT_LOST:g} s"
+            return f"no message from the engine for {HEARTBEAT_TIMEOUT:g} s"
         except (OSError, ValueError) as error:
             return f"the connection broke ({error})"
         finally:
@@ -159,7 +159,7 @@ class Client:
                     future.set_exception(EngineError("the connection to the engine broke before it answered"))
             self._replies.clear()
 
-    def _heard(self, message: wire.Message) -> str | None:
+    def _receive(self, message: wire.Message) -> str | None:
         if isinstance(message, Event):
             self._apply(message)
         elif isinstance(message, Pulse):
@@ -179,7 +179,7 @@ class Client:
         return None
 
     async def send(self, command: commands.Command) -> commands.Reply:
-        """Ask the engine. Raises EngineError when there is none, or it does not answer in time."""
+        """Send a request. Raises EngineError when there is no engine, or none answers in time."""
         if self._writer is None:
             raise EngineError("no engine runs this session", hint="resume it first")
         number = self._next_request
@@ -195,13 +195,13 @@ class Client:
             self._replies.pop(number, None)
 
     def take_events(self) -> list[Event]:
-        """New events since the last call, oldest first; at most the last 1,000."""
+        """New events since the last call, oldest first; at most the last MAX_EVENTS."""
         events = list(self._events)
         self._events.clear()
         return events
 
     def events_of(self, experiment: int) -> list[Event]:
-        """One experiment's events from the log: its diff, rationale and log tails. Empty before the log is there."""
+        """One experiment's events from the log; empty before there is a log."""
         try:
             log = self._log or Log.read(self.paths.database)
         except AutoresearchError:

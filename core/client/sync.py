@@ -1,4 +1,4 @@
-"""The plain, blocking way to a session, for the command line."""
+"""Blocking access to a session for the command line: State, events, one request"""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def read_events(paths: SessionPaths, *, since: int = 0, experiment: int | None =
 
 
 def request(paths: SessionPaths, command: commands.Command, timeout: float = 10.0) -> commands.Reply:
-    """Ask the engine and wait for its answer. Raises EngineError when there is none to ask."""
+    """Send a request to the engine and wait for its answer. Raises EngineError when no engine answers."""
     if not engine_alive(paths):
         raise EngineError(
             f"session {paths.name!r} has no running engine",
@@ -56,7 +56,7 @@ def request(paths: SessionPaths, command: commands.Command, timeout: float = 10.
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
             link.settimeout(timeout)
             link.connect(str(paths.socket))
-            # A client that has seen everything gets no history, only its answer.
+            # With the highest seq the engine sends no history, only the answer.
             link.sendall(wire.encode_message(wire.Hello(wire.PROTOCOL, 2**53, "command")))
             link.sendall(wire.encode_message(wire.Request(1, command)))
             for line in _lines(link):
@@ -69,13 +69,13 @@ def request(paths: SessionPaths, command: commands.Command, timeout: float = 10.
                     break
     except (OSError, ValueError) as error:
         raise EngineError(
-            f"the engine could not be reached ({error})",
+            f"could not connect to the engine ({error})",
             where=str(paths.socket),
             hint="if it was started with another HOME or AUTORESEARCH_HOME, set the same; "
-            f"else end it in order with: kill {lock_holder(paths)}, and go on with: "
+            f"else end it with: kill {lock_holder(paths)}, and go on with: "
             + invocation.call("run", project=paths.project),
         ) from error
-    raise EngineError("the engine gave no answer", hint=f"look into {paths.engine_log}")
+    raise EngineError("the engine did not answer", hint=f"read {paths.engine_log}")
 
 
 def _lines(link: socket.socket) -> Iterator[bytes]:
@@ -91,12 +91,12 @@ def _lines(link: socket.socket) -> Iterator[bytes]:
 def follow(paths: SessionPaths, since: int = 0, idle: Callable[[], None] | None = None) -> Iterator[Event]:
     """Every event after `since`, waiting for new ones while an engine lives; ends when it is gone.
 
-    Reads the log itself, ten times a second: what a person sees is what is on disk. `idle` is called at each wait.
+    Reads the log every POLL_SECONDS, so that all of it is on disk. `idle` is called at each wait.
     """
     log = _open(paths)
     try:
         while True:
-            alive = engine_alive(paths)  # asked before reading, so that an engine's last words are not missed
+            alive = engine_alive(paths)  # before the read, so that the engine's last events are read
             for event in log.events(since):
                 since = event.seq
                 yield event

@@ -1,4 +1,4 @@
-"""Following a file that somebody else appends to: a run's output, a researcher's stream."""
+"""Reader of a text file that another process appends to: a run's output, a researcher's stream"""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 
 class FileTail:
-    """What is new in a text file since the last look.
+    """The text that was appended to a file since the last read.
 
     Starts at most `limit` bytes before the file's end, survives truncation and replacement, and never splits a
-    character. Invalid bytes become U+FFFD. Control characters are the caller's to strip.
+    character. Invalid bytes become U+FFFD. Control characters are kept.
     """
 
     def __init__(self, path: Path, limit: int = 256_000) -> None:
@@ -28,8 +28,7 @@ class FileTail:
         """New text, "" when there is none or no file yet."""
         try:
             with self.path.open("rb") as handle:
-                info = handle.seek(0, 2), self.path.stat().st_ino
-                size, inode = info
+                size, inode = handle.seek(0, 2), self.path.stat().st_ino
                 if inode != self._inode or size < self._offset:
                     self._restart(inode)
                 if size - self._offset > self.limit:
@@ -45,7 +44,7 @@ class FileTail:
         return self._decoder.decode(data)
 
     def lines(self, longest: int | None = None) -> list[str]:
-        """New lines that are complete. One without its end waits for it, unless it is over `longest` characters."""
+        """New complete lines. An incomplete one is kept for the next call, unless it has over `longest` characters."""
         data = self.read()
         *found, self._partial = (self._partial + data).split("\n")
         if longest is not None and len(self._partial) > longest:

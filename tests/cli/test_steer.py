@@ -113,7 +113,7 @@ def test_steering_a_session(tmp_path: Path) -> None:
         said, _ = follower.communicate(timeout=30)
     assert state.experiments[3].verdict == "kept" and state.guidance[2].taken_by == 3
     for sentence in (
-        "Experiment 2 began, a person's own, building on the baseline.\n",
+        "Experiment 2 started, a person's own, building on the baseline.\n",
         "Experiment 2 is proposed: nearer.\n",
         "New best: experiment 2, loss 1.0",
         "Experiment 3 waits for you: RATE 0.45 to 0.4 lowers the loss.\n",

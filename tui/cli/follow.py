@@ -1,4 +1,4 @@
-"""`status --follow`: a session in plain sentences, one for each change, as a screen reader reads them."""
+"""`status --follow`: a session in plain sentences for screen readers, one for each change"""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from tui.cli.output import Output
 
 
 def follow_aloud(paths: SessionPaths, out: Output, as_json: bool) -> int:
-    """Say how the session stands, then each change, until its engine has ended or ctrl-c. Raises NoSuchSession."""
+    """Print the session's state, then each change, until its engine ends or ctrl-c. Raises NoSuchSession."""
     from core.client import follow, read_state
 
     state = read_state(paths)
-    said = _Said(out, as_json)
+    printer = _Sentences(out, as_json)
     try:
-        said.line(_present(state, paths.name, engine_alive(paths)), state, engine_alive(paths))
-        said.more(_waiting(state))
-        for event in follow(paths, state.seq, lambda: said.trouble(disk_trouble(paths.folder))):
+        printer.line(_present(state, paths.name, engine_alive(paths)), state, engine_alive(paths))
+        printer.more(_waiting(state))
+        for event in follow(paths, state.seq, lambda: printer.trouble(disk_trouble(paths.folder))):
             sentences = _sentences(state, event)
             fold(state, event)
             sentences += _afterwards(state, event)
             for sentence in sentences:
-                said.line(sentence, state, True)
+                printer.line(sentence, state, True)
         if not engine_alive(paths):
-            said.more(["No engine runs this session now."])
+            printer.more(["No engine runs this session now."])
     except KeyboardInterrupt:
         out.flush()
     return 0
 
 
-class _Said:
-    """What was said last: nothing is said twice in a row."""
+class _Sentences:
+    """Prints sentences; one that equals the last is left out."""
 
     def __init__(self, out: Output, as_json: bool) -> None:
         self._out = out
@@ -88,7 +88,7 @@ def _because(reason: str) -> str:
 
 
 def _words(text: str) -> str:
-    """Signs that a voice passes over or spells out, as words."""
+    """`text` with words in place of the signs that a screen reader skips or spells."""
     text = views.one_line(text).replace("σ", " sigma").replace("−", "minus ").replace("#", "experiment ")
     return text.rstrip(".")
 
@@ -100,7 +100,7 @@ def _present(state: State, name: str, alive: bool) -> str:
     if state.best != BASELINE:
         parts.append(f"the best is experiment {state.best} with {_number(state, state.best_metric)}")
     elif state.baseline is not None:
-        others = " but what is pinned" if state.pinned else ""
+        others = " except pinned experiments" if state.pinned else ""
         parts.append(f"nothing{others} beats the baseline yet, {_number(state, state.baseline.metric)}")
     if alive:
         parts += [f"{_who(n)} is {state.experiments[n].phase}" for n in state.live]
@@ -112,14 +112,14 @@ def _waiting(state: State) -> list[str]:
 
 
 def _sentences(state: State, event: Event) -> list[str]:
-    """What an event says, with the State before it."""
-    say = _SAYS.get(type(event.body))
+    """The sentence of an event, from the State before it."""
+    say = _SENTENCES.get(type(event.body))
     sentence = say(state, event.body) if say else None
     return [sentence[:1].upper() + sentence[1:] + "."] if sentence else []
 
 
 def _afterwards(state: State, event: Event) -> list[str]:
-    """What else has changed with it."""
+    """Sentences on what the event changed, from the State after it."""
     body = event.body
     if isinstance(body, e.Judged) and body.verdict == "kept" and state.best == body.experiment:
         gained = ""
@@ -136,11 +136,11 @@ def _state_changed(state: State, b: e.StateChanged) -> str:
     return f"the session is {b.state}{_because(b.reason)}"
 
 
-def _began(state: State, b: e.ExperimentStarted) -> str:
+def _started(state: State, b: e.ExperimentStarted) -> str:
     if b.experiment == BASELINE:
-        return "the baseline began: the unchanged code runs first"
+        return "the baseline started: the unchanged code runs first"
     by = "a person's own" if b.researcher == HUMAN else f"by {b.researcher}"
-    return f"experiment {b.experiment} began, {by}, building on {_who(b.parent)}"
+    return f"experiment {b.experiment} started, {by}, building on {_who(b.parent)}"
 
 
 def _judged(state: State, b: e.Judged) -> str:
@@ -158,12 +158,12 @@ def _plain(state: State, b: Any) -> str | None:
     return _words(words) if words else None
 
 
-_SAYS: dict[type, Callable[[State, Any], str | None]] = {
+_SENTENCES: dict[type, Callable[[State, Any], str | None]] = {
     e.StateChanged: _state_changed,
     e.EngineStarted: lambda s, b: f"the engine started, with {b.researcher} as the researcher",
     e.EngineStopped: lambda s, b: f"the engine ended{_because(b.reason)}",
     e.Preparing: lambda s, b: f"preparing: {_words(b.what)}" if b.what else None,
-    e.ExperimentStarted: _began,
+    e.ExperimentStarted: _started,
     e.Proposed: lambda s, b: f"experiment {b.experiment} is proposed{_because(b.hypothesis)}",
     e.ResearcherWaiting: lambda s, b: (
         f"waiting {format_seconds(b.seconds)} with experiment {b.experiment}{_because(b.reason)}"
@@ -172,22 +172,10 @@ _SAYS: dict[type, Callable[[State, Any], str | None]] = {
     e.Calibrated: lambda s, b: f"the baseline is known: {_number(s, b.metric)}, sigma {format_metric(b.sigma)}",
     e.Judged: _judged,
     e.Noted: lambda s, b: f"{'' if b.level == 'info' else b.level + ': '}{_words(b.text)}",
-    e.Recovered: _plain,
-    e.RepairAsked: _plain,
-    e.CertificationStarted: _plain,
-    e.Certified: _plain,
-    e.Reproduced: _plain,
-    e.Rebased: _plain,
-    e.ApprovalModeChanged: _plain,
-    e.BaseChanged: _plain,
-    e.BranchHeld: _plain,
-    e.PinChanged: _plain,
-    e.ResearcherChanged: _plain,
-    e.BudgetChanged: _plain,
-    e.SlotsChanged: _plain,
-    e.ProgramChanged: _plain,
-    e.GuidanceQueued: _plain,
-    e.GuidanceEdited: _plain,
-    e.GuidanceTaken: _plain,
-    e.GuidanceWithdrawn: _plain,
 }
+# Events whose sentence of `core.views` is read aloud with signs as words.
+_SENTENCES |= dict.fromkeys((
+    e.Recovered, e.RepairAsked, e.CertificationStarted, e.Certified, e.Reproduced, e.Rebased, e.ApprovalModeChanged,
+    e.BaseChanged, e.BranchHeld, e.PinChanged, e.ResearcherChanged, e.BudgetChanged, e.SlotsChanged,
+    e.ProgramChanged, e.GuidanceQueued, e.GuidanceEdited, e.GuidanceTaken, e.GuidanceWithdrawn,
+), _plain)  # fmt: skip
