@@ -1,4 +1,4 @@
-"""The engine process: takes the session, says it is ready, runs the loop, and leaves the log in order."""
+"""The engine process: takes the session, connects its parts, runs the loop, and logs the end."""
 
 from __future__ import annotations
 
@@ -17,13 +17,29 @@ from pathlib import Path
 import psutil
 
 from core.clock import now
-from core.engine.commands.dispatch import Control
+from core.engine.commands.certification import CertificationCommands
+from core.engine.commands.dispatch import Dispatcher
+from core.engine.commands.guidance import GuidanceCommands
+from core.engine.commands.lifecycle_commands import LifecycleCommands
+from core.engine.commands.setting_changes import SettingChanges
+from core.engine.ending import Ending, SessionEnding
+from core.engine.experiment import Experiments
 from core.engine.journal import Journal
+from core.engine.lifecycle import Lifecycle
 from core.engine.loop import Loop
+from core.engine.proposing.brief import Briefing
+from core.engine.proposing.lookahead import Lookahead
+from core.engine.proposing.proposer import Proposer
+from core.engine.runs.run import Runs
+from core.engine.runs.slots import Slots
+from core.engine.runs.workplace import Workplace
 from core.engine.server import Server
 from core.engine.session_settings import SessionSettings
-from core.engine.startup import recovery, setup
-from core.engine.startup.setup import Start
+from core.engine.startup.preparation import prepare_session
+from core.engine.startup.program_file import ProgramFile
+from core.engine.startup.recovery import recover
+from core.engine.startup.setup import Start, open_log, prepare
+from core.engine.verdict import Judge
 from core.lab.device import Devices
 from core.record import events as e
 from core.record.errors import AutoresearchError, GitError, SessionError
@@ -47,14 +63,14 @@ def serve(project: Path, session: str, options: EngineOptions, ready: int) -> in
         with hold(paths):
             try:
                 _forget_blank(paths)
-                found = setup.prepare(paths, options)
-                log = setup.open_log(found)
+                found = prepare(paths, options)
+                log = open_log(found)
             except BaseException:
                 if new and not _begun(paths):
                     _leave_nothing(paths)
                 raise
             _stdio_to(paths.engine_log)
-            return asyncio.run(_Engine(found, log).run(ready))
+            return asyncio.run(_serve(found, log, ready))
     except OSError as fault:
         traceback.print_exc()
         error: AutoresearchError = SessionError(
@@ -122,40 +138,73 @@ def say(text: str) -> None:
     print(time.strftime("%Y-%m-%d %H:%M:%S"), text, file=sys.stderr, flush=True)
 
 
+async def _serve(found: Start, log: Log, ready: int) -> int:
+    return await _Engine(found, log).run(ready)
+
+
 class _Engine:
+    """The parts of one engine, made and connected. To be made within a running event loop."""
+
     def __init__(self, found: Start, log: Log) -> None:
-        self.setup = found.setup
-        self.journal = Journal(log)
-        self.settings = SessionSettings(found.setup.paths, self.journal, found.program, found.options, found.researcher)
+        setup = self.setup = found.setup
+        journal = self.journal = Journal(log)
+        settings = self.settings = SessionSettings(setup.paths, journal, found.program, found.options, found.researcher)
+        slots = Slots(settings.slots)
+        lifecycle = self.lifecycle = Lifecycle(journal, slots)
+        self.place = Workplace(setup, settings, lifecycle.pause)
+        runs = self.runs = Runs(setup, settings, journal, slots, self.place)
+        judge = self.judge = Judge(setup, settings, journal)
+        experiments = Experiments(setup, settings, journal, lifecycle, runs, judge)
+        program_file = ProgramFile(setup, settings, journal)
+        proposer = self.proposer = Proposer(setup, settings, journal, Briefing(setup, settings, journal, self.place))
+        lookahead = Lookahead(setup, settings, journal, lifecycle, judge, proposer, program_file)
+        loop = self.loop = Loop(journal, lifecycle, runs, judge, experiments, lookahead)
+        self.certification = CertificationCommands(setup, settings, journal, lifecycle, runs, loop)
+        changes = SettingChanges(
+            setup=setup, settings=settings, journal=journal, lifecycle=lifecycle, slots=slots, lookahead=lookahead
+        )
+        guidance = GuidanceCommands(
+            journal=journal, lifecycle=lifecycle, judge=judge, experiments=experiments, proposer=proposer,
+            lookahead=lookahead, program_file=program_file, loop=loop,
+        )  # fmt: skip
+        control = LifecycleCommands(journal, lifecycle, runs, lookahead, changes, loop)
+        handlers = (control.handlers, guidance.handlers, changes.handlers, self.certification.handlers)
+        self.server = Server(setup.paths.name, journal, Dispatcher(journal, *handlers).handle, setup.paths.socket)
         self.devices = Devices()
         self.process = psutil.Process()
 
     async def run(self, ready: int) -> int:
-        loop = Loop(self.setup, self.settings, self.journal)
-        self.loop = loop
-        self.server = Server(self.setup.paths.name, self.journal, Control(loop).handle, self.setup.paths.socket)
         await self.server.start()
-        self._signals(loop)
+        self._signals()
         self.setup.repo.patient = True  # until now a full disk was a refusal
         _answer(ready, {"ok": True, "pid": os.getpid()})
         say(f"engine {os.getpid()} serves {self.setup.paths.name} with {self.settings.researcher.name}")
-        ticker, follower = asyncio.create_task(self._tick()), None
+        tasks = [asyncio.create_task(self._tick())]
         try:
-            await recovery.recover(loop)
-            follower = asyncio.create_task(self._follow_branch())
-            state, reason = await loop.run()
+            await recover(self.setup, self.journal, self.judge)
+            tasks.append(asyncio.create_task(self._follow_branch()))
+            ending = await self.loop.run(self._prepare)
         except AutoresearchError as error:
-            state, reason = "crashed", str(error)
+            ending = Ending("crashed", str(error))
         except Exception as error:
             traceback.print_exc()
-            state, reason = "crashed", f"a fault of the engine's own: {error!r}; see {self.setup.paths.engine_log}"
+            ending = Ending("crashed", f"a fault of the engine's own: {error!r}; see {self.setup.paths.engine_log}")
         finally:
-            ticker.cancel()
-            if follower is not None:
-                follower.cancel()
-        return await self._close(state, reason)
+            for task in tasks:
+                task.cancel()
+        return await self._close(ending)
 
-    async def _close(self, state: e.SessionState, reason: str) -> int:
+    async def _prepare(self) -> bool:
+        """Everything before the first task. False when the session has ended meanwhile."""
+        ended = self.lifecycle.ended.done
+        if not await prepare_session(self.setup, self.settings, self.journal, self.place, ended):
+            return False
+        await self.lifecycle.resume()
+        await self.certification.begin_only_task()
+        return True
+
+    async def _close(self, ending: SessionEnding) -> int:
+        state, reason = ending.kind, ending.reason
         say(f"{state}: {reason}")
         self.setup.repo.patient = False
         try:
@@ -174,24 +223,20 @@ class _Engine:
         self.journal.log.close()
         return 1 if state == "crashed" else 0
 
-    def _signals(self, loop: Loop) -> None:
-        """A hang-up is nothing to an engine; SIGTERM (a shutdown) ends it in order, killing what runs."""
+    def _signals(self) -> None:
+        """A hang-up does not end an engine; SIGTERM (a shutdown) and SIGINT end the session, and kill what runs."""
         running = asyncio.get_running_loop()
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
-        def terminate() -> None:
-            loop.stopping = loop.stopping or "the system asked the engine to end"
-            loop.end("stopped", loop.stopping)
-
-        running.add_signal_handler(signal.SIGTERM, terminate)
-        running.add_signal_handler(signal.SIGINT, terminate)
+        for ending in (signal.SIGTERM, signal.SIGINT):
+            running.add_signal_handler(ending, self.lifecycle.end_now, "the system asked the engine to end")
 
     async def _tick(self) -> None:
         """Once a second: readings for whoever watches, and a look at the clock's budget."""
         while True:
             if self.server.watched:
                 self.server.pulse(await self._pulse())
-            await self.loop.budget_watch()
+            await self.loop.watch_budget()
             await asyncio.sleep(PULSE_SECONDS)
 
     async def _follow_branch(self) -> None:
@@ -203,13 +248,13 @@ class _Engine:
         """Move a branch that the user had checked out, now or at a later try."""
         if self.journal.state.branch_held:
             with contextlib.suppress(GitError):
-                await self.loop.judge.follow()
+                await self.judge.follow()
 
     async def _pulse(self) -> Pulse:
-        thought = self.loop.thinker.now
+        thought = self.proposer.now
         return Pulse(
             time=now(),
-            slots=self.loop.runs.readings(),
+            slots=self.runs.readings(),
             devices=await asyncio.to_thread(self.devices.read),
             thinking=thought.experiment if thought else None,
             thinking_seconds=now() - thought.started if thought else 0.0,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Iterable
 from dataclasses import asdict, fields, replace
@@ -21,7 +22,8 @@ from core.session.paths import SessionPaths
 class SessionSettings:
     """The settings in force: budget, approval mode and slots are read from the State, the rest from program.md.
 
-    `researcher` proposes at present. `options` override program.md, and are what the next engine starts with.
+    `researcher` proposes at present; one that was chosen meanwhile takes over at the next experiment. `options`
+    override program.md, and are what the next engine starts with.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class SessionSettings:
         self._file = program
         self.options = options
         self.researcher = researcher
+        self.next_researcher: Researcher | None = None
 
     @property
     def program(self) -> Program:
@@ -50,6 +53,19 @@ class SessionSettings:
         """Change these options, for the next engine too."""
         self.options = replace(self.options, **options)
         save_options(self._paths, self.options)
+
+    async def choose_researcher(self, researcher: Researcher) -> None:
+        """Let this one propose from the next experiment on."""
+        if self.next_researcher is not None:
+            await self.next_researcher.close()
+        self.next_researcher = researcher
+
+    async def take_over_researcher(self) -> None:
+        """Called before each experiment begins: the researcher that was chosen meanwhile replaces the present one."""
+        if self.next_researcher is not None:
+            old, self.researcher, self.next_researcher = self.researcher, self.next_researcher, None
+            with contextlib.suppress(Exception):
+                await old.close()
 
     async def adopt(self, program: Program) -> None:
         """Put an edited program.md in force, and log it with the budget and approval mode that follow from it."""

@@ -16,10 +16,10 @@ from core.stats.drift import speed_change
 from core.stats.noise import Noise, estimate
 
 # What an experiment's task does next: nothing more, run the change on the new best, repeat it (alone or with the
-# incumbent beside it), repeat it as the new leader, or let the researcher mend it.
-Next = Literal["done", "rebased", "candidate", "both", "leader", "mend"]
-MENDS = 2  # attempts at mending one idea that crashed
-TAIL_LINES = 30  # of a crash, for the researcher
+# best beside it), repeat it as the new best, or let the researcher repair it.
+Next = Literal["done", "rebased", "candidate", "both", "kept", "repair"]
+MAX_REPAIRS = 2  # attempts at repairing one change that crashed
+MAX_TAIL_LINES = 30  # of a crash's output, for the researcher
 
 
 class Judge:
@@ -63,14 +63,15 @@ class Judge:
         return "done"
 
     async def failed(self, x: Experiment, rejected: bool, reason: str) -> Next:
-        """No number came of it. A crash goes back to a researcher that can mend it, twice at most."""
+        """The verdict without a metric. A crash goes back to a researcher that can repair it, twice at most."""
+        repairable = x.researcher != HUMAN and self._settings.researcher.mends and not x.values
         if rejected:
             await self.settle(x.number, "rejected", reason)
-        elif x.researcher != HUMAN and self._settings.researcher.mends and x.repairs < MENDS and len(x.values) == 0:
+        elif repairable and x.repairs < MAX_REPAIRS:
             await self._journal.write(e.RepairAsked(x.number, x.repairs + 1, reason))
-            return "mend"
+            return "repair"
         else:
-            tried = f" (after {x.repairs} attempts at mending it)" if x.repairs else ""
+            tried = f" (after {x.repairs} attempts at repairing it)" if x.repairs else ""
             await self.settle(x.number, "crashed", reason + tried)
         return "done"
 
@@ -78,12 +79,12 @@ class Judge:
         state = self._journal.state
         # What a person forked from is no claim to be beaten: a fork leads when it beats the best, as everything else.
         moved = x.parent != state.best and not x.forked
-        incumbent = state.experiments[x.parent if moved else state.best]
-        noise = self.noise(state)
+        reference = state.experiments[x.parent if moved else state.best]
+        noise = noise_of(state)
         off = speed_change(state, run.slot)
         decision = judge(
             state.metric,
-            incumbent.sample,
+            reference.sample,
             x.sample,
             noise,
             self._settings.program.policy,
@@ -96,8 +97,8 @@ class Judge:
             decision = Decision(
                 verdict="provisional", delta=decision.delta, reason=f"{off}: repeated, not judged", repeat="both"
             )
-        against = "" if incumbent.number == BASELINE else f" (against #{incumbent.number})"
-        then = await self._log(x, decision, noise, against)
+        against = "" if reference.number == BASELINE else f" (against #{reference.number})"
+        then = await self._log(x, decision, against)
         if x.forked and then == "done" and decision.verdict == "discarded":
             await self._go_on_from(x, noise)
         return then
@@ -112,7 +113,7 @@ class Judge:
         if not base.values or state.metric.gain(base.sample.number, x.sample.mean) > enough:
             await self._journal.write(e.BaseChanged(x.number))
 
-    async def _log(self, x: Experiment, decision: Decision, noise: Noise, against: str) -> Next:
+    async def _log(self, x: Experiment, decision: Decision, against: str) -> Next:
         state = self._journal.state
         verdict: e.Verdict = "provisional" if decision.verdict == "quarantined" else decision.verdict
         word = "quarantined: " if decision.verdict == "quarantined" else ""
@@ -134,27 +135,26 @@ class Judge:
                 best_claim_results=best.results if best else 0,
             )
         ]
-        if state.noise is None or state.noise.df != noise.df:
-            facts.append(e.NoiseEstimated(sigma=noise.sigma, low=noise.low, high=noise.high, df=noise.df))
-        await self._journal.write(*facts)
+        await self._journal.write(*facts, *self.new_noise())
         if verdict == "kept":
             await self.follow()
-            return "leader"
+            return "kept"
         return decision.repeat or "candidate" if verdict == "provisional" else "done"
 
     def wants_repeat(self, experiment: int) -> bool:
-        """Whether the leader has stood so long that its number should be looked at again."""
+        """Whether the best has stood against so many candidates that its metric should be measured again."""
         state = self._journal.state
         x = state.experiments.get(experiment)
         if x is None or state.best != experiment or not x.values or state.baseline is None or not state.sigma:
             return False
         return refresh_due(x.sample, state.stood, self._settings.program.policy)
 
-    @staticmethod
-    def noise(state: State, *, prior: bool = True) -> Noise:
-        """σ from every piece of code that ran more than once; with `prior`, an earlier session's too."""
-        groups = [x.values for x in state.experiments.values() if len(x.runs) > 1 and len(x.values) > 1]
-        return estimate(groups, state.prior if prior else None)
+    def new_noise(self) -> list[e.Body]:
+        """The event to log when the noise is known from more runs than the log says."""
+        state, noise = self._journal.state, noise_of(self._journal.state)
+        if state.noise is not None and state.noise.df == noise.df:
+            return []
+        return [e.NoiseEstimated(sigma=noise.sigma, low=noise.low, high=noise.high, df=noise.df)]
 
     async def _rebase(self, x: Experiment, decision: Decision) -> Next:
         """The best moved while this ran: put the change on it, to be run again before it may be kept."""
@@ -236,3 +236,9 @@ class Judge:
                 setup.repo.keep_ref(setup.paths.name, number, x.commit)
                 done.append(f"kept #{number} at refs/autoresearch/{setup.paths.name}/{number}")
         return done
+
+
+def noise_of(state: State, *, prior: bool = True) -> Noise:
+    """Noise of one result, from all code that ran more than once; with `prior`, from an earlier session's runs too."""
+    groups = [x.values for x in state.experiments.values() if len(x.runs) > 1 and len(x.values) > 1]
+    return estimate(groups, state.prior if prior else None)

@@ -1,19 +1,24 @@
-"""What a person may ask of a session beyond its loop: certify an experiment, and reproduce one."""
+"""Certification of an experiment on fresh seeds, and reproduction of one from its recorded seed."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Any
 
+from core.engine.commands.dispatch import Handlers, LoopControl
+from core.engine.ending import Ending
 from core.engine.journal import Journal
+from core.engine.lifecycle import Lifecycle
 from core.engine.runs.run import Runs
 from core.engine.runs.slots import Urgency
 from core.engine.session_settings import SessionSettings
 from core.engine.startup.setup import Setup, versions
-from core.engine.verdict import Judge
+from core.engine.verdict import noise_of
+from core.record import commands as c
 from core.record import events as e
 from core.record.errors import CommandRefused
 from core.record.metric import format_metric
@@ -24,44 +29,74 @@ from core.stats.eligible import certifiable, reproducible
 from core.stats.noise import Noise
 
 
-class Errands:
-    """Runs of their own, interleaved with the loop's; they move no best."""
+class CertificationCommands:
+    """Carries out these commands with runs beside the loop's own; they change no best."""
 
-    def __init__(self, setup: Setup, settings: SessionSettings, journal: Journal, runs: Runs) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        settings: SessionSettings,
+        journal: Journal,
+        lifecycle: Lifecycle,
+        runs: Runs,
+        loop: LoopControl,
+    ) -> None:
         self._setup = setup
         self._settings = settings
         self._journal = journal
+        self._lifecycle = lifecycle
         self._runs = runs
+        self._loop = loop
         self._under_way: set[tuple[str, int]] = set()
+        self.handlers: Handlers = {c.Certify: self._start_certify, c.Reproduce: self._start_reproduce}
 
-    def may_certify(self, number: int | None) -> int:
-        """The experiment that will be certified. Raises CommandRefused with the reason."""
-        chosen = certifiable(self._journal.state, number)
+    async def begin_only_task(self) -> None:
+        """Begin the one task that this engine was started for, if it was; the session ends with it."""
+        name, _, number = (self._setup.errand or "").partition(":")
+        if not name:
+            return
+        self._lifecycle.finish(f"{name} is done")
+        try:
+            if name == "certify":
+                await self._start_certify(c.Certify(int(number) if number else None))
+            else:
+                await self._start_reproduce(c.Reproduce(int(number)))
+        except CommandRefused as refusal:
+            self._lifecycle.end(Ending("stopped", refusal.what))
+
+    async def _start_certify(self, command: c.Certify) -> str:
+        self._lifecycle.refuse_when_stopping()
+        number = certifiable(self._journal.state, command.experiment)
         if any(what == "certify" for what, _ in self._under_way):
             raise CommandRefused("a certification is under way already; it says how it ends")
-        return chosen
+        self._begin("certify", number, self._certify)
+        return f"experiment {number} is tested against the baseline on fresh seeds"
 
-    def may_reproduce(self, number: int) -> Experiment:
-        """Raises CommandRefused with the reason."""
-        x = reproducible(self._journal.state, number)
-        budget = str(self._settings.program.run_budget(self._setup.kind))
-        if _recorded(x).budget != budget:
-            raise CommandRefused(f"experiment {number} ran for {_recorded(x).budget}, and a run here is now {budget}")
-        if ("reproduce", number) in self._under_way:
-            raise CommandRefused(f"experiment {number} is being reproduced already")
-        return x
+    async def _start_reproduce(self, command: c.Reproduce) -> str:
+        self._lifecycle.refuse_when_stopping()
+        x = reproducible(self._journal.state, command.experiment)
+        budget, recorded = str(self._settings.program.run_budget(self._setup.kind)), _recorded(x).budget
+        if recorded != budget:
+            raise CommandRefused(f"experiment {x.number} ran for {recorded}, and a run here is now {budget}")
+        if ("reproduce", x.number) in self._under_way:
+            raise CommandRefused(f"experiment {x.number} is being reproduced already")
+        self._begin("reproduce", x.number, self._reproduce)
+        return f"experiment {x.number} is run again with its recorded seed"
 
-    async def certify(self, number: int) -> None:
-        """Best against baseline on fresh seeds, pair by pair, until the sequential test says stop."""
-        self._under_way.add(("certify", number))
-        try:
-            await self._certify(number)
-        finally:
-            self._under_way.discard(("certify", number))
+    def _begin(self, what: str, number: int, work: Callable[[int], Awaitable[None]]) -> None:
+        async def marked() -> None:
+            try:
+                await work(number)
+            finally:
+                self._under_way.discard((what, number))
+
+        self._under_way.add((what, number))
+        self._loop.run_beside(marked())
 
     async def _certify(self, number: int) -> None:
+        """Pairs of baseline and experiment on fresh seeds, until the sequential test decides."""
         state = self._journal.state
-        x, noise = state.experiments[number], Judge.noise(state, prior=False)
+        x, noise = state.experiments[number], noise_of(state, prior=False)
         assert state.baseline is not None and x.metric is not None
         expected = state.metric.gain(state.baseline.metric, x.metric)
         planned = most_pairs(expected, noise.sigma)
@@ -74,19 +109,12 @@ class Errands:
         while look is None or look.decision == "continue":
             broken = await self._pair(number, x.commit or "", turned=pairs % 2 == 1)
             if broken:
-                failed = e.Certified(
-                    experiment=number,
-                    outcome="undecided",
-                    p=None,
-                    z=None,
-                    gain=None,
-                    low=None,
-                    high=None,
-                    runs=2 * pairs,
-                    reason=broken,
-                )
-                await self._journal.write(failed)
-                return
+                return await self._journal.write(
+                    e.Certified(
+                        experiment=number, outcome="undecided", p=None, z=None, gain=None, low=None, high=None,
+                        runs=2 * pairs, reason=broken,
+                    )
+                )  # fmt: skip
             pairs += 1
             arms = [self._fresh(n, first) for n in (BASELINE, number)]
             look = certificate_test(
@@ -99,9 +127,8 @@ class Errands:
         that slows down over the day favours neither.
         """
         pair = [(BASELINE, self._setup.commit), (number, commit)]
-        runs = await asyncio.gather(
-            *(self._runs.execute(n, "certify", c, Urgency.REPEAT) for n, c in (pair[::-1] if turned else pair))
-        )
+        arms = pair[::-1] if turned else pair
+        runs = await asyncio.gather(*(self._runs.execute(n, "certify", at, Urgency.REPEAT) for n, at in arms))
         return next((run.reason or "a run gave no number" for run in runs if run.metric is None), "")
 
     async def _conclude(self, number: int, look: InterimAnalysis, noise: Noise, first: int) -> None:
@@ -177,41 +204,29 @@ class Errands:
         })  # fmt: skip
         return plain
 
-    async def reproduce(self, number: int) -> None:
-        """Run the recorded commit again with its recorded seed, and say whether the result is within the noise."""
-        self._under_way.add(("reproduce", number))
-        try:
-            await self._reproduce(number)
-        finally:
-            self._under_way.discard(("reproduce", number))
-
     async def _reproduce(self, number: int) -> None:
+        """Run the recorded commit with its recorded seed, and log whether the result is within the noise."""
         state = self._journal.state
         x = state.experiments[number]
         recorded = _recorded(x)
         run = await self._runs.execute(number, "reproduce", x.commit or "", Urgency.REPEAT, seed=recorded.seed)
         if run.metric is None or recorded.metric is None:
             reason = f"#{number} was not reproduced: {run.reason}"
-            await self._journal.write(
+            return await self._journal.write(
                 e.Reproduced(
                     experiment=number, metric=None, recorded=recorded.metric, within_noise=False, reason=reason
                 )
             )
-            return
         apart = abs(run.metric - recorded.metric)
         # Two single runs differ by √2 σ; three of those are beyond chance.
         within = apart <= 3 * 2**0.5 * (state.sigma or 0.0)
         same = "to the last digit" if apart == 0 else f"{format_metric(apart)} apart"
         word = "reproduced" if within else "NOT reproduced: the difference is beyond the noise"
         reason = f"#{number} {word}: {format_metric(run.metric)} against {format_metric(recorded.metric)}, {same}"
-        changed = self._changed(number, recorded.run, run)
+        reason += self._changed(number, recorded.run, run)
         await self._journal.write(
             e.Reproduced(
-                experiment=number,
-                metric=run.metric,
-                recorded=recorded.metric,
-                within_noise=within,
-                reason=reason + changed,
+                experiment=number, metric=run.metric, recorded=recorded.metric, within_noise=within, reason=reason
             )
         )
 

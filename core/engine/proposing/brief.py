@@ -9,17 +9,18 @@ from dataclasses import dataclass
 
 from core.edits.apply import MAX_BYTES, apply_edits, clean_path, matches
 from core.engine.journal import Journal
+from core.engine.proposing.agent_workspace import EngineWorkshop
 from core.engine.proposing.novelty import Novelty
 from core.engine.proposing.ruling import Ruling
+from core.engine.runs.workplace import Workplace
 from core.engine.session_settings import SessionSettings
 from core.engine.startup.setup import Setup
-from core.engine.verdict import MENDS, TAIL_LINES
+from core.engine.verdict import MAX_REPAIRS, MAX_TAIL_LINES
 from core.lab.git.tree_hash import Tree
 from core.record import events as e
 from core.record.errors import EditError
 from core.record.proposal import Proposal
 from core.record.state import Guidance, State
-from core.research.agent.workspace import Workshop
 from core.research.notebook import Notebook
 from core.research.protocol import Brief
 from core.research.reading.arxiv import Arxiv
@@ -30,12 +31,13 @@ CURVE_BYTES = 1_000_000  # of a run's curve that are read, from its end
 
 
 class Briefing:
-    """Makes the Brief of each experiment. `info` is what the project's `prepare` said of its data."""
+    """Makes the Brief of each experiment."""
 
-    def __init__(self, setup: Setup, settings: SessionSettings, journal: Journal) -> None:
+    def __init__(self, setup: Setup, settings: SessionSettings, journal: Journal, place: Workplace) -> None:
         self._setup = setup
         self._settings = settings
         self._journal = journal
+        self._place = place
         self._novelty = Novelty(setup.repo)
         self._ruling = Ruling(setup, settings)
         self._notebook = Notebook(setup.paths.notebook)
@@ -43,8 +45,6 @@ class Briefing:
             setup.project / "papers", setup.paths.folder / "papers.db", Arxiv(cache_home() / "arxiv")
         )
         self._texts: dict[str, str | None] = {}  # object name -> text, of the last brief; None: not to be shown
-        self.info: Mapping[str, object] = {}
-        self.workshop: Callable[[int, str], Workshop] | None = None  # of an experiment and a commit
 
     async def brief(
         self, experiment: int, parent: int, commit: str, *, question: bool = True
@@ -72,12 +72,12 @@ class Briefing:
             feedback=self._feedback(experiment),
             device=setup.kind,
             run_budget=str(program.run_budget(setup.kind)),
-            info=self.info,
+            info=self._place.prepared.info,
             ideas=tuple(g.text for g in words if g.idea),
             rationale_of=self._rationale_of,
             curve_of=self._curve_of,
             notebook=self._notebook,
-            workshop=self.workshop(experiment, commit) if self.workshop else None,
+            workshop=EngineWorkshop(setup, self._settings, self._place, experiment, commit),
             papers=self._papers,
         )
         return brief, words
@@ -171,11 +171,11 @@ class Briefing:
         x = self._journal.state.experiments.get(experiment)
         if x is None or not x.repairs:
             return ""
-        tail = "\n".join(self._log_tail_of(experiment).splitlines()[-TAIL_LINES:])
+        tail = "\n".join(self._log_tail_of(experiment).splitlines()[-MAX_TAIL_LINES:])
         return (
             f"Your change for this experiment crashed: {x.reason}\n\nThe end of its output:\n{tail}\n\n"
             f"The change was (the files you see are without it):\n{self._diff_of(experiment)}\n"
-            f"Mend it, keeping the idea (attempt {x.repairs} of {MENDS})."
+            f"Repair it, and keep the idea (attempt {x.repairs} of {MAX_REPAIRS})."
         )
 
 

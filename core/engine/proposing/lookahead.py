@@ -1,60 +1,97 @@
-"""Thinking ahead: while the slots are busy the next proposal is asked for, and at most one waits."""
+"""Thinking ahead: the next proposal is asked for while the slots are busy, and at most one waits for a slot."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from core.clock import now
-from core.engine.proposing.proposer import back_off
+from core.engine.ending import Ending
+from core.engine.journal import Journal
+from core.engine.lifecycle import Lifecycle
+from core.engine.proposing.proposer import Proposer, back_off
+from core.engine.session_settings import SessionSettings
+from core.engine.startup.program_file import ProgramFile
+from core.engine.startup.setup import Setup
+from core.engine.verdict import Judge
 from core.record import events as e
+from core.record.budget import SessionBudget
 from core.record.errors import EditError, ProposalFailed, ResearcherMisconfigured, ScriptEnded
 from core.record.state import BASELINE, HUMAN, State
 
-if TYPE_CHECKING:
-    from core.engine.loop import Loop
-
-RECENT = 5  # experiments whose cost says what the next may cost
+RECENT_PROPOSALS = 5  # whose cost says what the next may cost
 
 
-class Ahead:
-    """The loop's one thinking task."""
+class Lookahead:
+    """The engine's one thinking task. A thought is the work on one proposal, from the brief to the commit."""
 
-    def __init__(self, loop: Loop) -> None:
-        self._loop = loop
+    def __init__(
+        self,
+        setup: Setup,
+        settings: SessionSettings,
+        journal: Journal,
+        lifecycle: Lifecycle,
+        judge: Judge,
+        proposer: Proposer,
+        program_file: ProgramFile,
+    ) -> None:
+        self._setup = setup
+        self._settings = settings
+        self._journal = journal
+        self._lifecycle = lifecycle
+        self._judge = judge
+        self._proposer = proposer
+        self._program_file = program_file
         self._thought: asyncio.Task[None] | None = None
-        self.about: int | None = None  # the experiment that is thought about, from its briefing on
-        self.rethink = False  # the thought was cancelled to be begun again with new guidance
-        self.proposed = 0  # by this engine
-        self.stuck = False  # the researcher cannot work until a person has mended something
-        self.patient = False  # a researcher chosen while the session runs is waited for
-        self._said_unknown = False
+        self._skipped = False  # the thought was cancelled because its experiment is skipped
+        self._waits_for_repair = False  # a researcher that cannot work pauses the session, and does not end it
+        self._unknown_price_logged = False
+        self.about: int | None = None  # the experiment that is thought about, from its brief on
+        self.stuck = False  # the researcher cannot work until a person has put something right
+
+    @property
+    def _state(self) -> State:
+        return self._journal.state
 
     @property
     def busy(self) -> bool:
-        """Whether anything is thought of, or has still to be."""
-        return self._thought is not None or bool(self._unproposed())
+        """Whether a proposal is being made or is still to be made. An engine started for one task leaves it undone."""
+        return not self._setup.errand and (self._thought is not None or bool(self._unproposed()))
 
     def cancel(self) -> None:
+        """Cancel the present thought. It is begun again unless the session is about to end."""
         if self._thought is not None:
             self._thought.cancel()
 
-    async def think_on(self) -> None:
-        """For as long as the session lasts."""
-        loop, failures = self._loop, 0
+    def skip(self) -> None:
+        """Cancel the present thought, and end its experiment as skipped."""
+        self._skipped = True
+        self.cancel()
+
+    def researcher_changed(self) -> None:
+        """Another researcher proposes from the next thought on. The present thought ends when it waits for a person."""
+        self._waits_for_repair = True
+        if self._settings.researcher.name == HUMAN:
+            self.cancel()
+
+    async def think_on(self, carry: Callable[[int], None], backlog: Callable[[], int]) -> None:
+        """Make one proposal after another until cancelled. `carry` takes an experiment with a commit to its verdict;
+        `backlog` counts those that wait for a slot.
+        """
+        failures = 0
         while True:
-            await self._may_think()
-            await loop.changes.before_next()
-            number = self._next_number()
-            if not await self._affordable(number):
-                loop.wake()
-                await loop.journal.changed()
+            await self._may_think(backlog)
+            await self._settings.take_over_researcher()
+            await self._program_file.look()
+            if not await self._affordable(self._next_number()):
+                self._lifecycle.wake()
+                await self._journal.changed()
                 continue
-            number = await loop.thinker.begin(self._next_number)
-            if loop.state.experiments[number].verdict is not None:
+            number = await self._proposer.begin(self._next_number)
+            if self._state.experiments[number].verdict is not None:
                 continue  # skipped as soon as it was begun
-            self.rethink, self.about = False, number
-            self._thought = asyncio.create_task(self._think(number))
+            self._skipped, self.stuck, self.about = False, False, number
+            self._thought = asyncio.create_task(self._think(number, carry))
             try:
                 await asyncio.wait({self._thought})
                 failures = await self._after(number, self._thought, failures)
@@ -62,90 +99,108 @@ class Ahead:
                 self._thought.cancel()
                 await asyncio.gather(self._thought, return_exceptions=True)
                 self._thought = self.about = None
-                loop.wake()
+                self._lifecycle.wake()
 
-    async def _may_think(self) -> None:
-        """Wait until the session runs and fewer than one proposal waits for a slot.
+    async def _may_think(self, backlog: Callable[[], int]) -> None:
+        """Wait until the session runs and no proposal waits for a slot.
 
         Proposals that wait for a person do not count, so that other slots go on; there are as many as slots at most.
         """
-        loop = self._loop
         while (
-            loop.state.state != "running" or loop.stopping or loop.backlog() >= 1
-            or len(loop.state.approvals) >= len(loop.settings.slots) or self._enough()
+            self._state.state != "running" or self._lifecycle.stopping or backlog() >= 1
+            or len(self._state.approvals) >= len(self._settings.slots) or self._enough()
         ):  # fmt: skip
-            loop.awake.clear()
-            changed = asyncio.create_task(loop.journal.changed())
-            awake = asyncio.create_task(loop.awake.wait())
+            changed = asyncio.create_task(self._journal.changed())
+            woken = asyncio.create_task(self._lifecycle.woken())
             try:
-                await asyncio.wait({changed, awake}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({changed, woken}, return_when=asyncio.FIRST_COMPLETED)
             finally:
                 changed.cancel()
-                awake.cancel()
+                woken.cancel()
 
     def _enough(self) -> bool:
-        """Whether a person asked to stop once as many are judged as are under way already."""
-        state = self._loop.state
+        """Whether as many experiments are judged or under way as a person asked for before a stop."""
+        state = self._state
         under_way = sum(n != BASELINE for n in state.live)
         return state.stop_at is not None and state.judged + under_way >= state.stop_at and not self._unproposed()
 
     def _next_number(self) -> int:
-        """The experiment that was being thought about when an engine ended, or a new one."""
+        """The experiment whose thought was cut off, or a new one."""
         unproposed = self._unproposed()
-        return unproposed[0] if unproposed else max(1, self._loop.state.next_experiment)
+        return unproposed[0] if unproposed else max(1, self._state.next_experiment)
 
     def _unproposed(self) -> list[int]:
-        """Live experiments without a proposal: cut off in thought, or to be mended."""
-        state = self._loop.state
-        return [n for n in state.live if n != BASELINE and not state.experiments[n].commit]
+        """Live experiments without a commit: cut off in thought, or to be repaired."""
+        return [n for n in self._state.live if n != BASELINE and not self._state.experiments[n].commit]
+
+    # --- the budget ---
 
     async def _affordable(self, number: int) -> bool:
-        """Whether the budget allows `number`; one that is to be mended belongs to an experiment already counted."""
-        loop = self._loop
-        x = loop.state.experiments.get(number)
+        """Whether the budget allows `number`. A repair belongs to an experiment that is counted already."""
+        x = self._state.experiments.get(number)
         if x is None or not x.repairs:
-            ended = loop.settings.researcher.ended(loop.state, number)
-            loop.exhausted = loop.exhausted or self._spent() or ended or ""
-            return not loop.exhausted
+            reason = self._spent() or self._settings.researcher.ended(self._state, number)
+            if reason and self._lifecycle.ending is None:
+                self._lifecycle.finish(reason)
+            return self._lifecycle.ending is None
         if spent := self._spent(counting=False):
-            await loop.judge.settle(number, "crashed", f"{x.reason} (not mended: {spent})")
+            await self._judge.settle(number, "crashed", f"{x.reason} (not repaired: {spent})")
         return not spent
 
     def _spent(self, *, counting: bool = True) -> str | None:
         """Why no further experiment may begin, or None. Without `counting`: hours and dollars only."""
-        loop, state = self._loop, self._loop.state
+        state = self._state
         begun = state.total - sum(n != BASELINE and not state.experiments[n].commit for n in state.live)
-        return loop.settings.budget.exhausted(
+        return self._settings.budget.exhausted(
             seconds=state.seconds(now()), experiments=begun if counting else -1, usd=state.usd,
-            next_usd=costs_about(state),
+            next_usd=_next_cost(state),
         )  # fmt: skip
 
-    def spent_for_own(self) -> str | None:
+    def refuses_own(self) -> str | None:
         """Why no experiment of a person's own may begin, or None. It costs no dollars."""
-        loop = self._loop
-        seconds = loop.state.seconds(now())
-        return loop.settings.budget.exhausted(seconds=seconds, experiments=loop.state.total, usd=-1.0)
+        if self._lifecycle.ending is not None:
+            return self._lifecycle.ending.reason
+        seconds = self._state.seconds(now())
+        return self._settings.budget.exhausted(seconds=seconds, experiments=self._state.total, usd=-1.0)
 
-    async def _think(self, number: int) -> None:
-        await self._loop.thinker.propose(number)
-        self.proposed += 1
-        self._loop.carry(number)
-        await self._say_unknown_price()
+    def watch_budget(self) -> bool:
+        """Called each second. Cancels the thought when the dollars or the hours are spent; True when the hours are."""
+        self._watch_dollars()
+        hours = self._settings.budget.hours
+        if hours is None or self._lifecycle.ending is not None or self._state.seconds(now()) < hours * 3600:
+            return False
+        self._lifecycle.finish(f"the budget of {hours:g} hours is spent")
+        self.cancel()
+        return True
 
-    async def _say_unknown_price(self) -> None:
-        """A budget in dollars that cannot be held is said, once."""
-        loop = self._loop
-        budget = loop.settings.budget.usd
-        if budget is None or not loop.state.usd_unknown or self._said_unknown:
+    def _watch_dollars(self, next_usd: float = 0.0) -> None:
+        """Cancel the thought when the dollars do not allow another answer, which may cost `next_usd`."""
+        budget = SessionBudget(usd=self._settings.budget.usd)
+        spent = budget.exhausted(seconds=0.0, experiments=0, usd=self._state.usd, next_usd=next_usd, unit="answer")
+        if spent and self._lifecycle.ending is None and self.busy:
+            self._lifecycle.finish(spent)
+            self.cancel()
+
+    async def _log_unknown_price(self) -> None:
+        """Log once that a budget in dollars cannot be held."""
+        budget, researcher = self._settings.budget.usd, self._settings.researcher
+        if budget is None or not self._state.usd_unknown or self._unknown_price_logged:
             return
-        self._said_unknown = True
-        model = loop.settings.researcher.model or loop.settings.researcher.name
-        text = f"what {model} costs is not known, and is not counted in the budget of ${budget:.2f}"
-        await loop.journal.write(e.Noted("warning", text))
+        self._unknown_price_logged = True
+        name = researcher.model or researcher.name
+        text = f"what {name} costs is not known, and is not counted in the budget of ${budget:.2f}"
+        await self._journal.write(e.Noted("warning", text))
+
+    # --- a thought ---
+
+    async def _think(self, number: int, carry: Callable[[int], None]) -> None:
+        await self._proposer.propose(number, self._watch_dollars)
+        self._waits_for_repair = True
+        carry(number)
+        await self._log_unknown_price()
 
     async def _after(self, number: int, thought: asyncio.Task[None], failures: int) -> int:
-        """Deal with how a thought ended. Returns how many in a row have come to nothing."""
-        loop = self._loop
+        """Deal with how a thought ended. Returns how many in a row have failed."""
         if thought.cancelled():
             await self._cancelled(number)
             return failures
@@ -153,13 +208,13 @@ class Ahead:
         if error is None:
             return 0
         if isinstance(error, ScriptEnded):
-            loop.exhausted = error.what
-            await loop.abandon(number, error.what)
+            self._lifecycle.finish(error.what)
+            await self._judge.settle(number, "abandoned", error.what)
         elif isinstance(error, (EditError, ProposalFailed)):
             where = f"{error.where}: " if error.where else ""
-            await loop.judge.settle(number, "rejected", where + error.what)
-            if loop.settings.researcher.mends:
-                await back_off(loop.journal, failures + 1)
+            await self._judge.settle(number, "rejected", where + error.what)
+            if self._settings.researcher.mends:
+                await back_off(self._journal, failures + 1)
             return failures + 1
         elif isinstance(error, ResearcherMisconfigured):
             await self._misconfigured(error)
@@ -168,23 +223,23 @@ class Ahead:
         return failures
 
     async def _cancelled(self, number: int) -> None:
-        again, self.rethink = self.rethink, False
-        if number in self._loop.skipped:
-            await self._loop.judge.settle(number, "skipped", "skipped while it was being thought about")
-        elif not again and self._loop.exhausted and not self._loop.state.experiments[number].repairs:
-            await self._loop.abandon(number, self._loop.exhausted)  # or the session would wait for it for ever
+        ending, x = self._lifecycle.ending, self._state.experiments[number]
+        if self._skipped:
+            await self._judge.settle(number, "skipped", "skipped while it was being thought about")
+        elif ending is not None and ending.kind == "finished" and not x.repairs:
+            await self._judge.settle(number, "abandoned", ending.reason)  # or the session would wait for it for ever
 
     async def _misconfigured(self, error: ResearcherMisconfigured) -> None:
-        """Nobody but a person can mend this. Before anything was ever proposed it ends the engine, else it pauses."""
-        loop, reason = self._loop, str(error)
+        """Only a person can put this right. Before any proposal of this engine it ends the session, else it pauses."""
         self.stuck = True
-        if not (self.proposed or self.patient):
-            loop.end("crashed", f"the researcher {loop.settings.researcher.name} cannot work: {reason}")
+        if not self._waits_for_repair:
+            reason = f"the researcher {self._settings.researcher.name} cannot work: {error}"
+            self._lifecycle.end(Ending("crashed", reason))
             await asyncio.get_running_loop().create_future()  # until the engine winds up
-        await loop.hold(reason)
+        await self._lifecycle.pause(str(error))
 
 
-def costs_about(state: State) -> float:
+def _next_cost(state: State) -> float:
     """Dollars that one more proposal may cost: the most that one of the last few did."""
-    recent = [x.usd for n, x in state.experiments.items() if n != BASELINE and x.researcher != HUMAN][-RECENT:]
-    return max(recent, default=0.0)
+    paid = [x.usd for n, x in state.experiments.items() if n != BASELINE and x.researcher != HUMAN]
+    return max(paid[-RECENT_PROPOSALS:], default=0.0)

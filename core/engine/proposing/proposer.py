@@ -1,4 +1,4 @@
-"""From a brief to a commit: ask the researcher, check what comes back, and make it stand in git."""
+"""From a brief to a commit: a proposal is asked for, checked, committed and logged."""
 
 from __future__ import annotations
 
@@ -37,17 +37,16 @@ class Thought:
     stream: ThinkingStream
 
 
-class Thinker:
+class Proposer:
     """Turns an experiment into a logged proposal with a commit, a researcher's or a person's own."""
 
-    def __init__(self, setup: Setup, settings: SessionSettings, journal: Journal) -> None:
+    def __init__(self, setup: Setup, settings: SessionSettings, journal: Journal, briefing: Briefing) -> None:
         self._setup = setup
         self._settings = settings
         self._journal = journal
-        self.briefing = Briefing(setup, settings, journal)
+        self._briefing = briefing
+        self._numbering = asyncio.Lock()  # experiments are numbered one at a time
         self.now: Thought | None = None
-        self.counted: Callable[[float], None] = lambda usd: None  # called between two answers: see ThinkingStream
-        self._numbering = asyncio.Lock()  # experiments are numbered one at a time, whoever proposes them
 
     async def begin(self, number: Callable[[], int]) -> int:
         """Log that an experiment is being thought about; `number` says which when its turn has come."""
@@ -74,14 +73,14 @@ class Thinker:
             return state.best, state.best_commit or self._setup.commit, False
         return state.base, state.experiments[state.base].commit or self._setup.commit, True
 
-    async def propose(self, experiment: int) -> None:
-        """Log Proposed and Committed for `experiment`, which has been begun.
+    async def propose(self, experiment: int, counted: Callable[[float], None]) -> None:
+        """Log Proposed and Committed for `experiment`, which has been begun. `counted`: see ThinkingStream.
 
         Raises EditError or ProposalFailed (to be judged as rejected), ScriptEnded, ResearcherMisconfigured.
         """
         x = self._journal.state.experiments[experiment]
-        brief, guidance = await self.briefing.brief(experiment, x.parent, x.parent_commit)
-        stream = ThinkingStream(experiment, self._setup.paths.reasoning(experiment), self._journal, self.counted)
+        brief, guidance = await self._briefing.brief(experiment, x.parent, x.parent_commit)
+        stream = ThinkingStream(experiment, self._setup.paths.reasoning(experiment), self._journal, counted)
         started = time.monotonic()
         self.now = Thought(experiment, now(), stream)
         try:
@@ -110,9 +109,10 @@ class Thinker:
         return now is not None and now.taken_by is None and now.text == told.text
 
     async def own(self, words: Propose) -> int:
-        """Make a person's own experiment stand in git and in the log. Returns its number. Raises EditError."""
+        """Commit and log a person's own experiment. Returns its number. Raises EditError."""
         parent, parent_commit, forked = self._parent()
-        brief, _ = await self.briefing.brief(self._journal.state.next_experiment, parent, parent_commit, question=False)
+        next_number = self._journal.state.next_experiment
+        brief, _ = await self._briefing.brief(next_number, parent, parent_commit, question=False)
         edits: Any = words.edits
         if words.patch:
             found = edits_from_patch(words.patch, brief.files, self._setup.repo.prefix)
@@ -146,7 +146,7 @@ class Thinker:
             for event in reversed(list(self._journal.log.events_of(experiment)))
             if isinstance(event.body, e.Proposed)
         )
-        brief, _ = await self.briefing.brief(experiment, x.parent, x.parent_commit, question=False)
+        brief, _ = await self._briefing.brief(experiment, x.parent, x.parent_commit, question=False)
         plain = {"hypothesis": before.hypothesis, "edits": list(edits)}
         proposal = replace(
             proposal_from_plain(plain), rationale=before.rationale, expected=before.expected, kind=x.kind,

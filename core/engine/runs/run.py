@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from core.clock import now
+from core.engine.ending import RUN_PAUSED, RUN_SKIPPED, RunEnding
 from core.engine.journal import Journal
 from core.engine.runs.slots import Slots, Urgency
-from core.engine.runs.telemetry import Readings, Watch
+from core.engine.runs.telemetry import DeviceSampler, Readings
 from core.engine.runs.workplace import Workplace, start
 from core.engine.session_settings import SessionSettings
 from core.engine.startup.setup import Setup
@@ -31,7 +32,7 @@ LITTLE_ROOM = 64 << 20  # bytes free, under which what a run left in its worktre
 
 @dataclass(slots=True, kw_only=True)
 class Live:
-    """A run in a slot just now. `wanted_end` says why the engine itself ends it ("skip", "stop" or "pause")."""
+    """A run in a slot at present. `ending` is set once the engine itself ends it."""
 
     run: int
     experiment: int
@@ -41,18 +42,17 @@ class Live:
     phase: str = "starting"
     phase_since: float = 0.0
     scoring: asyncio.Task[scorer.Score] | None = None
-    wanted_end: str = ""
+    ending: RunEnding | None = None
     owns_slot: bool = True
     owns_clock: bool = False
     clock: asyncio.Task[bool] | None = None  # waiting for the slot's clock
     killing: set[asyncio.Task[runner.JobResult]] = field(default_factory=set)
 
-    def end(self, why: str) -> None:
+    def end(self, ending: RunEnding) -> None:
         """Kill the run's process tree, or the scoring of it."""
-        self.wanted_end = why
+        self.ending = ending
         if self.job is not None:
-            words = {"skip": "was skipped", "pause": "was cut off by a pause"}.get(why, "was stopped")
-            killing = asyncio.create_task(self.job.kill(words))
+            killing = asyncio.create_task(self.job.kill(f"was {ending.reason}"))
             self.killing.add(killing)
             killing.add_done_callback(self.killing.discard)
         if self.scoring is not None:
@@ -62,15 +62,21 @@ class Live:
 class Runs:
     """Executes runs for the loop. One call of `execute` is one run in one slot."""
 
-    def __init__(self, setup: Setup, settings: SessionSettings, journal: Journal, slots: Slots) -> None:
+    def __init__(
+        self, setup: Setup, settings: SessionSettings, journal: Journal, slots: Slots, place: Workplace
+    ) -> None:
         self._setup = setup
         self._settings = settings
         self._journal = journal
         self._slots = slots
         self._next_run = journal.state.next_run
-        self.place = Workplace(setup, settings)
-        self._watch = Watch()
-        self.live: dict[int, Live] = {}
+        self._sampler = DeviceSampler()
+        self.place = place
+        self.live: dict[int, Live] = {}  # by run
+
+    def of(self, experiment: int) -> list[Live]:
+        """Runs of `experiment` in a slot at present."""
+        return [live for live in self.live.values() if live.experiment == experiment]
 
     async def execute(
         self, experiment: int, kind: e.RunKind, commit: str, urgency: Urgency, *, seed: int | None = None
@@ -124,10 +130,10 @@ class Runs:
                     reason=str(error),
                 )
                 return await self._finish(live, crashed), False
-            if live.wanted_end:
-                live.end(live.wanted_end)
+            if live.ending is not None:
+                live.end(live.ending)
             finished = await self._see_through(live, seed)
-            return finished, live.wanted_end == "pause" and finished.ended == "abandoned"
+            return finished, live.ending == RUN_PAUSED and finished.ended == "abandoned"
         finally:
             self._end(live)
 
@@ -192,7 +198,7 @@ class Runs:
         phases: asyncio.Queue[str | None] = asyncio.Queue()
         writer = asyncio.create_task(self._log_phases(live, phases))
         readings = Readings()
-        watching = asyncio.create_task(self._watch.follow(live.slot, readings, lambda: live.phase == "training"))
+        watching = asyncio.create_task(self._sampler.follow(live.slot, readings, lambda: live.phase == "training"))
         try:
             result = await job.wait(phases.put_nowait)
             await asyncio.to_thread(self._make_room, live.run, result.ended == "done")
@@ -206,15 +212,15 @@ class Runs:
             self._leave_slot(live)
         finished = self._as_event(live, result)
         finished = replace(finished, device=await asyncio.to_thread(self._facts, live.slot, readings))
-        if result.ended == "done" and not live.wanted_end:
+        if result.ended == "done" and live.ending is None:
             finished = await self._measure(live, seed, finished)
             if finished.metric is not None and (broken := await self.place.broken_seal()):
                 finished = replace(finished, ended="abandoned", metric=None, reason=broken)
-        if live.wanted_end in ("stop", "pause"):
-            word = "stopped" if live.wanted_end == "stop" else "cut off by a pause"
-            finished = replace(finished, ended="abandoned", metric=None, reason=f"{word} before its end")
-        elif live.wanted_end == "skip":
-            finished = replace(finished, ended="killed", metric=None, reason="skipped")
+        if live.ending == RUN_SKIPPED:
+            finished = replace(finished, ended="killed", metric=None, reason=RUN_SKIPPED.reason)
+        elif live.ending is not None:
+            reason = f"{live.ending.reason} before its end"
+            finished = replace(finished, ended="abandoned", metric=None, reason=reason)
         return await self._finish(live, finished)
 
     def _make_room(self, run: int, scored: bool) -> None:
@@ -259,7 +265,7 @@ class Runs:
         try:
             score = await live.scoring
         except asyncio.CancelledError:
-            if live.wanted_end:
+            if live.ending is not None:
                 return finished
             raise
         except ScorerFault as fault:
@@ -280,7 +286,7 @@ class Runs:
     def _facts(self, slot: str, readings: Readings) -> dict[str, Any]:
         """What a number may depend on beside its code: the seal, the device while it ran, the driver, libraries."""
         if not readings.taken:
-            readings.taken.append(self._watch.read(slot))
+            readings.taken.append(self._sampler.read(slot))
         return {"sealed": self.place.seal_digest[:16], **readings.facts(), "versions": self.versions()}
 
     def versions(self) -> dict[str, str]:

@@ -37,7 +37,7 @@ class Readings:
         }
 
 
-class Watch:
+class DeviceSampler:
     """Reads a slot's device, one reading at a time however many runs there are."""
 
     def __init__(self) -> None:

@@ -33,38 +33,34 @@ DISK_LIMIT = 20 * 2**30
 class Workplace:
     """Builds what a run, a check or a scoring needs. Knows no log and no slots."""
 
-    def __init__(self, setup: Setup, settings: SessionSettings) -> None:
+    def __init__(self, setup: Setup, settings: SessionSettings, stop_judging: Callable[[str], Awaitable[None]]) -> None:
+        """`stop_judging` is called with a reason: no run may start and none be judged until a person resumes."""
         self._setup = setup
         self._settings = settings
+        self.stop_judging = stop_judging
         self._seal: Seal | None = None
-        self._stop: Callable[[str], Awaitable[None]] | None = None
         self.prepared = Prepared()
         self._caches = compile_cache.Seeds(setup.paths.folder / "cache")
 
-    def close_seal(self, stop: Callable[[str], Awaitable[None]]) -> None:
-        """Hash what must not change from here on; `stop` is called with the reason when one does."""
+    def close_seal(self) -> None:
+        """Hash what must not change from here on."""
         prepared = self.prepared
         paths = [
             self._setup.paths.pristine,
             *map(Path, (*prepared.train.values(), *prepared.readable, *prepared.hidden)),
         ]
-        self._seal, self._stop = Seal(paths), stop
+        self._seal = Seal(paths)
 
     @property
     def seal_digest(self) -> str:
         return self._seal.digest if self._seal else ""
 
     async def broken_seal(self) -> str | None:
-        """Which file is not what it was when the session began; whoever listens for it has been told."""
+        """The file that has changed since the session began, or None. Stops judging when there is one."""
         broken = await asyncio.to_thread(self._seal.broken) if self._seal else None
         if broken:
             await self.stop_judging(f"{broken}: put it back, then resume")
         return broken
-
-    async def stop_judging(self, reason: str) -> None:
-        """Nothing more starts, and nothing is judged, until a person resumes."""
-        if self._stop:
-            await self._stop(reason)
 
     @property
     def overlaps(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from core.engine.journal import Journal
 from core.engine.runs.workplace import Workplace
@@ -14,16 +14,11 @@ from core.record import events as e
 
 
 async def prepare_session(
-    setup: Setup,
-    settings: SessionSettings,
-    journal: Journal,
-    place: Workplace,
-    hold: Callable[[str], Awaitable[None]],
-    ended: Callable[[], bool],
+    setup: Setup, settings: SessionSettings, journal: Journal, place: Workplace, ended: Callable[[], bool]
 ) -> bool:
-    """Lay everything out, each step said. False when the session has `ended` meanwhile; `hold` pauses it later on.
+    """Check out the pristine code, prepare the data and seal both; each step is logged.
 
-    Raises ProjectError when the project's own `prepare` fails.
+    Returns False when the session has `ended` meanwhile. Raises ProjectError when the project's `prepare` fails.
     """
     await journal.write(e.Preparing("checking out the pristine code"))
     top = await asyncio.to_thread(place.checkout, setup.paths.pristine, setup.commit)
@@ -42,5 +37,5 @@ async def prepare_session(
                 return False
         place.prepared = work.result()
     await journal.write(e.Preparing("sealing the pristine code and the data"))
-    await asyncio.to_thread(place.close_seal, hold)
+    await asyncio.to_thread(place.close_seal)
     return not ended()

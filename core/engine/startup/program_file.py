@@ -16,7 +16,7 @@ from core.session.options import overrides_of
 
 
 class ProgramFile:
-    """Looks at the project's program.md before each experiment."""
+    """Follows the project's program.md: looked at before each experiment, and before one of a person's own."""
 
     def __init__(self, setup: Setup, settings: SessionSettings, journal: Journal) -> None:
         self._setup = setup
@@ -25,9 +25,14 @@ class ProgramFile:
         self._path = setup.project / NAME
         self._stamp: tuple[int, int] | None = None  # of the file as last read
         self._refused = ""  # the text that was refused last
+        self._looking = asyncio.Lock()
 
     async def look(self) -> None:
-        """Take over an edited program.md. What is refused is said once."""
+        """Put an edited program.md in force. A refused one is logged once."""
+        async with self._looking:
+            await self._look()
+
+    async def _look(self) -> None:
         stamp = await asyncio.to_thread(self._look_at)
         if stamp is not None and stamp == self._stamp:
             return

@@ -1,21 +1,23 @@
-"""What a starting engine does about what the last one left: git follows the log, and it says what it did."""
+"""Recovery of a session that an earlier engine left: git and the worktrees are made to agree with the log."""
 
 from __future__ import annotations
 
 import asyncio
 from pathlib import Path
 
-from core.engine.loop import Loop
+from core.engine.journal import Journal
+from core.engine.startup.setup import Setup
+from core.engine.verdict import Judge
 from core.lab import runner, stale_tmp
 from core.record import events as e
 
 
-async def recover(loop: Loop) -> None:
-    """Re-apply git from the log and sort out the runs in flight. Logs Recovered when there was anything to do.
+async def recover(setup: Setup, journal: Journal, judge: Judge) -> None:
+    """Make git agree with the log, and log what is found of the runs in flight and what was done (Recovered).
 
-    The runs themselves are adopted or abandoned by the experiments that own them; this says which it will be.
+    The runs themselves are adopted or abandoned by the tasks of their experiments.
     """
-    setup, state = loop.setup, loop.state
+    state = journal.state
     await asyncio.to_thread(stale_tmp.sweep)
     actions: list[str] = []
     for run in state.live_runs():
@@ -28,18 +30,18 @@ async def recover(loop: Loop) -> None:
             actions.append(f"experiment {number} was still being thought about: it is begun again")
         elif number and not x.runs:
             actions.append(f"experiment {number} was proposed and not run: it goes on")
-    actions += await asyncio.to_thread(loop.judge.agree)
-    await loop.judge.follow()
+    actions += await asyncio.to_thread(judge.agree)
+    await judge.follow()
     keep = {setup.paths.worktree(run.run) for run in state.live_runs()}
-    actions += await asyncio.to_thread(_sweep, loop, keep)
+    actions += await asyncio.to_thread(_sweep, setup, keep)
     first = not any(x.runs for x in state.experiments.values())
     if actions and not first:
-        await loop.journal.write(e.Recovered(tuple(actions)))
+        await journal.write(e.Recovered(tuple(actions)))
 
 
-def _sweep(loop: Loop, keep: set[Path]) -> list[str]:
-    """Worktrees of runs that are over."""
-    repo, folder = loop.setup.repo, loop.setup.paths.worktrees
+def _sweep(setup: Setup, keep: set[Path]) -> list[str]:
+    """Remove the worktrees of runs that are over."""
+    repo, folder = setup.repo, setup.paths.worktrees
     removed = 0
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path not in keep:

@@ -1,0 +1,113 @@
+"""Pause, resume, skip and stop."""
+
+from __future__ import annotations
+
+from core.engine.commands.dispatch import Handlers, LoopControl
+from core.engine.commands.setting_changes import SettingChanges
+from core.engine.ending import RUN_PAUSED
+from core.engine.journal import Journal
+from core.engine.lifecycle import Lifecycle
+from core.engine.proposing.lookahead import Lookahead
+from core.engine.runs.run import Runs
+from core.record import commands as c
+from core.record import events as e
+from core.record.errors import CommandRefused
+from core.record.state import BASELINE
+from core.text import plural
+
+
+class LifecycleCommands:
+    """Carries out these commands; each answers with a sentence or raises CommandRefused."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        lifecycle: Lifecycle,
+        runs: Runs,
+        lookahead: Lookahead,
+        changes: SettingChanges,
+        loop: LoopControl,
+    ) -> None:
+        self._journal = journal
+        self._lifecycle = lifecycle
+        self._runs = runs
+        self._lookahead = lookahead
+        self._changes = changes
+        self._loop = loop
+        self.handlers: Handlers = {
+            c.Pause: self._pause,
+            c.Resume: self._resume,
+            c.Skip: self._skip,
+            c.Stop: self._stop,
+        }
+
+    async def _pause(self, command: c.Pause) -> str:
+        self._lifecycle.refuse_when_stopping()
+        running = [live for live in self._runs.live.values() if live.ending is None]
+        if self._journal.state.state == "paused" and not (command.now and running):
+            raise CommandRefused("the session is paused already")
+        await self._lifecycle.pause("asked by a person")
+        runs = plural(len(running), "run")
+        if not command.now:
+            return f"paused: {runs} in progress will end and be judged, nothing new starts"
+        for live in running:
+            live.end(RUN_PAUSED)
+        return f"paused: {runs} cut off, to be run again when the session goes on"
+
+    async def _resume(self, _: c.Resume) -> str:
+        self._lifecycle.refuse_when_stopping()
+        state = self._journal.state
+        if state.state == "running":
+            if state.stop_at is None:
+                raise CommandRefused("the session is running already")
+            await self._journal.write(e.StateChanged("running", stop_at=0))
+            return "it goes on: it will not stop by itself"
+        await self._changes.reconnect()
+        await self._lifecycle.resume()
+        return "resumed"
+
+    async def _skip(self, command: c.Skip) -> str:
+        self._lifecycle.refuse_when_stopping()
+        number = command.experiment if command.experiment is not None else self._longest()
+        if number is None:
+            raise CommandRefused("nothing is being thought about or running")
+        if number == BASELINE:
+            raise CommandRefused("the baseline cannot be skipped: there would be nothing to compare with")
+        x = self._journal.state.experiments.get(number)
+        if x is None:
+            raise CommandRefused(f"there is no experiment {number}")
+        if x.verdict is not None:
+            raise CommandRefused(f"experiment {number} has its verdict already: {x.verdict}")
+        await self._loop.skip(number)
+        return f"experiment {number} is being skipped"
+
+    def _longest(self) -> int | None:
+        """The experiment that has run longest; with none running, the one being thought about."""
+        running = [live for live in self._runs.live.values() if live.experiment != BASELINE]
+        if running:
+            return min(running, key=lambda live: live.started).experiment
+        return self._lookahead.about
+
+    async def _stop(self, command: c.Stop) -> str:
+        if self._lifecycle.stopping and not command.now:
+            raise CommandRefused("the session is stopping already; stop --now kills the runs")
+        if command.after is not None and not command.now:
+            return await self._stop_after(command.after)
+        reason = "stopped by a person" + (", runs killed" if command.now else "")
+        running = await self._loop.stop(reason, now=command.now)
+        if not running:
+            return "stopping now: nothing is running"
+        runs = plural(running, "run")
+        if command.now:
+            return f"stopping now: {runs} killed, to be run again when the session is resumed"
+        return f"stopping after {runs}"
+
+    async def _stop_after(self, more: int) -> str:
+        if more < 1:
+            raise CommandRefused(f"after {more} experiments is now", hint="stop without --after, or after at least 1")
+        state = self._journal.state
+        stop_at = state.judged + more
+        reason = f"stops once {plural(stop_at, 'experiment')} have their verdict"
+        await self._journal.write(e.StateChanged(state.state, reason, stop_at))
+        self._lifecycle.wake()
+        return f"the session stops after {plural(more, 'more experiment')}; resume takes this back"

@@ -1,0 +1,134 @@
+"""Changes of settings while a session runs: researcher, budget, slots, approval mode."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from core.engine.commands.dispatch import Handlers
+from core.engine.commands.guidance import waiting_for_approval
+from core.engine.journal import Journal
+from core.engine.lifecycle import Lifecycle
+from core.engine.proposing.lookahead import Lookahead
+from core.engine.runs.slots import Slots
+from core.engine.session_settings import SessionSettings, approval_mode
+from core.engine.startup.setup import Setup, make_researcher
+from core.lab import device
+from core.record import commands as c
+from core.record import events as e
+from core.record.errors import AutoresearchError, CommandRefused
+from core.research.protocol import Researcher
+
+
+class SettingChanges:
+    """Carries out these commands; each answers with a sentence or raises CommandRefused. A change holds for the next
+    engine too.
+    """
+
+    def __init__(
+        self,
+        *,
+        setup: Setup,
+        settings: SessionSettings,
+        journal: Journal,
+        lifecycle: Lifecycle,
+        slots: Slots,
+        lookahead: Lookahead,
+    ) -> None:
+        self._setup = setup
+        self._settings = settings
+        self._journal = journal
+        self._lifecycle = lifecycle
+        self._slots = slots
+        self._lookahead = lookahead
+        self.handlers: Handlers = {
+            c.ChangeResearcher: self._change_researcher,
+            c.ChangeBudget: self._change_budget,
+            c.ChangeSlots: self._change_slots,
+            c.ApproveMode: self._change_approval_mode,
+        }
+
+    def _reopen(self) -> None:
+        """Let experiments begin again, unless the engine was started for one task."""
+        if not self._setup.errand:
+            self._lifecycle.reopen()
+
+    async def _change_researcher(self, command: c.ChangeResearcher) -> str:
+        self._lifecycle.refuse_when_stopping()
+        script, present = command.script, self._journal.state.researcher
+        if script is not None and not Path(script).is_absolute():
+            raise CommandRefused(f"{script!r} is no absolute path", hint="name the script from / on")
+        name = command.researcher or present
+        if script is None and name == present:
+            script = self._settings.options.script
+        made = await self._make(name, command.model, script)
+        await self._settings.choose_researcher(made)
+        self._settings.keep(researcher=name, model=command.model, script=script)
+        await self._journal.write(e.ResearcherChanged(made.name, made.model))
+        self._reopen()
+        self._lookahead.researcher_changed()
+        model = f" ({made.model})" if made.model else ""
+        return f"from the next experiment on {made.name}{model} proposes"
+
+    async def _make(self, name: str | None, model: str | None, script: str | None) -> Researcher:
+        options = replace(self._settings.options, researcher=name, model=model, script=script)
+        try:
+            return await asyncio.to_thread(make_researcher, options, self._setup.seed)
+        except AutoresearchError as error:
+            raise CommandRefused(error.what, where=error.where, hint=error.hint) from error
+
+    async def reconnect(self) -> None:
+        """Called before a paused session goes on: a researcher that could not work is made anew.
+
+        Raises CommandRefused while it still cannot be made.
+        """
+        if self._lookahead.stuck and self._settings.next_researcher is None:
+            options = self._settings.options
+            made = await self._make(options.researcher, options.model, options.script)
+            await self._settings.choose_researcher(made)
+
+    async def _change_budget(self, command: c.ChangeBudget) -> str:
+        self._lifecycle.refuse_when_stopping()
+        given = {key: value for key, value in asdict(command).items() if value is not None}
+        if not given:
+            raise CommandRefused("nothing to change", hint="name hours, experiments or usd")
+        for key, value in given.items():
+            whole = key != "experiments" or float(value).is_integer()
+            if not 0 < value < 1e9 or not whole:
+                kind = "a whole number" if key == "experiments" else "a number"
+                hint = "to end the session: stop, or stop --after N"
+                raise CommandRefused(f"{key}={value:g} is not {kind} above 0", hint=hint)
+        if "experiments" in given:
+            given["experiments"] = int(given["experiments"])
+        await self._journal.write(e.BudgetChanged(asdict(replace(self._settings.budget, **given))))
+        self._reopen()
+        words = {"hours": "{:g} hours", "experiments": "{} experiments", "usd": "${:.2f}"}
+        return f"the session may spend {', '.join(words[key].format(value) for key, value in given.items())}"
+
+    async def _change_slots(self, command: c.ChangeSlots) -> str:
+        self._lifecycle.refuse_when_stopping()
+        present = self._settings.slots
+        try:
+            names = await asyncio.to_thread(device.parse_slots, command.slots)
+        except AutoresearchError as error:
+            raise CommandRefused(error.what, hint=error.hint) from error
+        if names == present:
+            raise CommandRefused(f"runs go to {' '.join(names)} already")
+        if names[0][:3] != present[0][:3]:
+            hint = "start another session with --slots"
+            raise CommandRefused("results of a GPU and of a processor cannot be compared", hint=hint)
+        self._settings.keep(slots=command.slots)
+        self._slots.change(names)
+        await self._journal.write(e.SlotsChanged(names))
+        ending = sorted(self._slots.held - set(names))
+        return f"runs go to {' '.join(names)}" + (f"; the run on {' '.join(ending)} ends first" if ending else "")
+
+    async def _change_approval_mode(self, command: c.ApproveMode) -> str:
+        self._lifecycle.refuse_when_stopping()
+        state = self._journal.state
+        if command.on == state.approve:
+            raise CommandRefused(f"approve mode is {'on' if command.on else 'off'} already")
+        waiting = waiting_for_approval(state)
+        await self._journal.write(*approval_mode(state, command.on))
+        return "from now on each proposal waits for you" if command.on else f"approve mode is off: {waiting} runs"

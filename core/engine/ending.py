@@ -1,0 +1,24 @@
+"""How a session or a run ends, and why: values that the parts of the engine hand to one another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
+
+Kind = TypeVar("Kind", bound=str)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending(Generic[Kind]):
+    """The way that something ends, and the reason in words."""
+
+    kind: Kind
+    reason: str
+
+
+SessionEnding = Ending[Literal["finished", "stopped", "crashed"]]
+RunEnding = Ending[Literal["stopped", "paused", "skipped"]]  # of a run that the engine itself ends
+
+RUN_STOPPED: RunEnding = Ending("stopped", "stopped")
+RUN_PAUSED: RunEnding = Ending("paused", "cut off by a pause")
+RUN_SKIPPED: RunEnding = Ending("skipped", "skipped")
