@@ -167,11 +167,7 @@ class GuidanceCommands:
         await self._journal.write(
             e.ApprovalGiven(number, False, reason),
             e.Judged(
-                experiment=number,
-                verdict="rejected",
-                metric=None,
-                delta=None,
-                reason=f"rejected by a person: {reason}",
+                experiment=number, verdict="rejected", metric=None, delta=None, reason=f"rejected by a person: {reason}"
             ),
         )
         return f"experiment {number} is rejected"

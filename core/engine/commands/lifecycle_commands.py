@@ -34,12 +34,7 @@ class LifecycleCommands:
         self._lookahead = lookahead
         self._changes = changes
         self._loop = loop
-        self.handlers: Handlers = {
-            c.Pause: self._pause,
-            c.Resume: self._resume,
-            c.Skip: self._skip,
-            c.Stop: self._stop,
-        }
+        self.handlers: Handlers = {c.Pause: self._pause, c.Resume: self._resume, c.Skip: self._skip, c.Stop: self._stop}
 
     async def _pause(self, command: c.Pause) -> str:
         self._lifecycle.refuse_when_stopping()
