@@ -1,9 +1,10 @@
-"""Where the engine says what happened: into the log first, then to whoever is listening."""
+"""The journal: each event goes to the log first, and then to the listeners."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from core.record.errors import LogCorrupt, SessionError
 from core.record.events import Body, Event
@@ -15,15 +16,15 @@ RETRY_SECONDS = 2.0
 
 
 class Journal:
-    """The only writer of the log. A write that the disk refuses is tried again for as long as it takes.
+    """The only writer of the log. A write that the disk refuses is repeated until it succeeds.
 
-    It also waits while the disk is nearly full. Everything that happens is said here first, so nothing is begun that
-    git or a run's log would then have no room for.
+    A write also waits while the disk is nearly full. As every step is logged before it is taken, no step begins that
+    would leave git or a run's log without space.
     """
 
     def __init__(self, log: Log) -> None:
         self.log = log
-        self.trouble = ""  # why nothing can be written just now, "" when all is well
+        self.trouble = ""  # why nothing can be written at present, or ""
         self.listeners: list[Callable[[Event], None]] = []
         self._lock = asyncio.Lock()
         self._changed = asyncio.Event()
@@ -36,7 +37,7 @@ class Journal:
     async def write(self, *bodies: Body) -> None:
         """Append facts as one transaction; returns when they are on disk and were handed to the listeners.
 
-        Raises LogCorrupt when the log's file is broken: no waiting would mend that.
+        Raises LogCorrupt when the log's file is broken, which waiting does not repair.
         """
         async with self._lock:
             while trouble := disk_trouble(self.log.path.parent):
@@ -59,9 +60,9 @@ class Journal:
             changed.set()
 
     def held_up(self) -> str:
-        """Why a write would have to wait just now, or ""."""
+        """Why a write would have to wait at present, or ""."""
         return self.trouble or disk_trouble(self.log.path.parent)
 
-    async def changed(self) -> None:
-        """Wait for the next write."""
-        await self._changed.wait()
+    def changed(self) -> Coroutine[Any, Any, bool]:
+        """Wait for the first write after this call."""
+        return self._changed.wait()

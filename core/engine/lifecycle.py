@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
 
 from core.engine.ending import Ending, SessionEnding
 from core.engine.journal import Journal
@@ -85,6 +87,6 @@ class Lifecycle:
         woken, self._woken = self._woken, asyncio.Event()
         woken.set()
 
-    async def woken(self) -> None:
-        """Wait for the next call of `wake`."""
-        await self._woken.wait()
+    def woken(self) -> Coroutine[Any, Any, bool]:
+        """Wait for the first `wake` after this call (not after the first await of what it returns)."""
+        return self._woken.wait()

@@ -1,4 +1,4 @@
-"""Verdicts: compare, log, then make git agree. One at a time, because keeping moves the best."""
+"""Verdicts: comparison with the best, the event, then the move of the branch. One at a time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ MAX_TAIL_LINES = 30  # of a crash's output, for the researcher
 
 
 class Judge:
-    """Judges experiments that have a run. `busy` holds those being judged now."""
+    """Judges experiments that have a run. `busy`: those being judged at present. A kept one moves the best, so they are
+    judged one at a time.
+    """
 
     def __init__(self, setup: Setup, settings: SessionSettings, journal: Journal) -> None:
         self._setup = setup
@@ -34,14 +36,17 @@ class Judge:
         self._held = ""  # why the branch was not moved
         self.busy: set[int] = set()
 
-    async def settle(self, experiment: int, verdict: e.Verdict, reason: str) -> None:
-        """A verdict that needs no comparison."""
+    async def settle(
+        self, experiment: int, verdict: e.Verdict, reason: str, metric: float | None = None, delta: float | None = None
+    ) -> None:
+        """Log a verdict that needs no comparison with the best."""
+        commit = None if metric is None else self._journal.state.experiments[experiment].commit
         await self._journal.write(
-            e.Judged(experiment=experiment, verdict=verdict, metric=None, delta=None, reason=reason)
+            e.Judged(experiment=experiment, verdict=verdict, metric=metric, delta=delta, reason=reason, commit=commit)
         )
 
     async def judge(self, experiment: int, *, skipped: bool = False) -> Next:
-        """The verdict on all runs so far, logged and in git, and what is to be done next."""
+        """Judge all runs so far, log the verdict and bring git into line. Returns what the experiment needs next."""
         self.busy.add(experiment)
         try:
             while self._journal.state.baseline is None and not skipped:
@@ -77,7 +82,7 @@ class Judge:
 
     async def _compare(self, x: Experiment, run: Run) -> Next:
         state = self._journal.state
-        # What a person forked from is no claim to be beaten: a fork leads when it beats the best, as everything else.
+        # A fork is compared with the best, as everything else is, and not with its base.
         moved = x.parent != state.best and not x.forked
         reference = state.experiments[x.parent if moved else state.best]
         noise = noise_of(state)
@@ -104,7 +109,7 @@ class Judge:
         return then
 
     async def _go_on_from(self, x: Experiment, noise: Noise) -> None:
-        """A fork that does not lead yet goes on from what is clearly better than its base: no claim is made."""
+        """A fork builds on what is clearly better than its base, though it is not the best yet. No claim is made."""
         state = self._journal.state
         base = state.experiments[x.parent]
         if x.parent != state.base:
@@ -157,11 +162,11 @@ class Judge:
         return [e.NoiseEstimated(sigma=noise.sigma, low=noise.low, high=noise.high, df=noise.df)]
 
     async def _rebase(self, x: Experiment, decision: Decision) -> Next:
-        """The best moved while this ran: put the change on it, to be run again before it may be kept."""
+        """The best changed while this ran: apply the change to it, to be run again before it may be kept."""
         state, repo = self._journal.state, self._setup.repo
         best, onto = state.best, state.best_commit or self._setup.commit
         message = f"#{x.number} {' '.join(x.hypothesis.split())}\n\nRe-applied on #{best}.\n"
-        commit, value = x.commit or "", x.sample.mean
+        commit = x.commit or ""
         try:
             new = await asyncio.to_thread(repo.reapply, commit, x.parent_commit, onto, message)
             diff = await asyncio.to_thread(repo.diff, onto, new)
@@ -169,24 +174,11 @@ class Judge:
             reason = (
                 f"better than its parent {who(x.parent)}, but in conflict with the new best #{best}: {conflict.what}"
             )
-            await self._journal.write(
-                e.Judged(
-                    experiment=x.number,
-                    verdict="discarded",
-                    metric=value,
-                    delta=decision.delta,
-                    reason=reason,
-                    commit=commit,
-                )
-            )
+            await self.settle(x.number, "discarded", reason, x.sample.mean, decision.delta)
             return "done"
         if not diff.strip():
             reason = f"the new best #{best} already holds this change"
-            await self._journal.write(
-                e.Judged(
-                    experiment=x.number, verdict="discarded", metric=value, delta=None, reason=reason, commit=commit
-                )
-            )
+            await self.settle(x.number, "discarded", reason, x.sample.mean)
             return "done"
         await self._journal.write(
             e.Rebased(experiment=x.number, parent=best, parent_commit=onto, commit=new, diff=diff)
@@ -195,16 +187,16 @@ class Judge:
         return "rebased"
 
     async def follow(self) -> None:
-        """Make the branch follow the best, as the log says. One that the user has checked out stays: that is logged."""
+        """Move the branch to the best. One that the user has checked out stays where it is: that is logged."""
         async with self._moving:
             done = await asyncio.to_thread(self._move_branch)
-            for words in done[:-1]:  # beside the move itself
-                await self._journal.write(e.Noted("warning", words))
+            for text in done[:-1]:  # besides the move itself
+                await self._journal.write(e.Noted("warning", text))
             if self._held != self._journal.state.branch_held:
                 await self._journal.write(e.BranchHeld(self._held))
 
     def _move_branch(self) -> list[str]:
-        """Put the session's branch at the best, unless `_held` says why not. Returns what was done, in words."""
+        """Move the session's branch to the best, or set `_held` to why not. Returns what was done, in words."""
         setup, state = self._setup, self._journal.state
         repo, branch, best = setup.repo, setup.paths.branch, state.best_commit or setup.commit
         self._held = ""
@@ -221,13 +213,13 @@ class Judge:
         if at is not None and at not in {setup.commit, *(x.commit for x in state.experiments.values())}:
             repo.keep_ref(setup.paths.name, f"own-{at[:10]}", at)  # a commit of the user's
             done.append(
-                f"kept {at[:10]}, which is no experiment's, at refs/autoresearch/{setup.paths.name}/own-{at[:10]}"
+                f"kept {at[:10]}, which belongs to no experiment, at refs/autoresearch/{setup.paths.name}/own-{at[:10]}"
             )
         repo.set_branch(branch, best)
         return [*done, f"moved the branch {branch} to {best[:10]} (best #{state.best})"]
 
     def agree(self) -> list[str]:
-        """Make all of git say what the log says: the branch, and a ref at every experiment. For a starting engine."""
+        """Make git agree with the log: the branch, and a ref at every experiment. Returns what was done, in words."""
         setup, state = self._setup, self._journal.state
         done = self._move_branch()
         refs = setup.repo.refs(setup.paths.name)

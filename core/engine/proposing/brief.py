@@ -1,4 +1,4 @@
-"""What a researcher is told for one experiment, gathered from the parent's commit, the log and program.md."""
+"""The Brief of an experiment: the parent's files, the history, guidance, and the check of a proposal."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from core.edits.apply import MAX_BYTES, apply_edits, clean_path, matches
+from core.edits.rules import check_rules, imported, modules
 from core.engine.journal import Journal
 from core.engine.proposing.agent_workspace import EngineWorkshop
 from core.engine.proposing.novelty import Novelty
-from core.engine.proposing.ruling import Ruling
 from core.engine.runs.workplace import Workplace
 from core.engine.session_settings import SessionSettings
 from core.engine.startup.setup import Setup
@@ -27,7 +27,8 @@ from core.research.reading.arxiv import Arxiv
 from core.research.reading.papers import Library
 from core.session.homes import cache_home
 
-CURVE_BYTES = 1_000_000  # of a run's curve that are read, from its end
+MAX_CURVE_BYTES = 1_000_000  # of a run's curve that are read, from its end
+MAX_PYTHON_FILES = 5000  # of a project that are searched for its imports
 
 
 class Briefing:
@@ -39,7 +40,7 @@ class Briefing:
         self._journal = journal
         self._place = place
         self._novelty = Novelty(setup.repo)
-        self._ruling = Ruling(setup, settings)
+        self._imports: frozenset[str] | None = None  # of the project, where a rule asks for them
         self._notebook = Notebook(setup.paths.notebook)
         self._papers = Library(
             setup.project / "papers", setup.paths.folder / "papers.db", Arxiv(cache_home() / "arxiv")
@@ -49,9 +50,9 @@ class Briefing:
     async def brief(
         self, experiment: int, parent: int, commit: str, *, question: bool = True
     ) -> tuple[Brief, list[Guidance]]:
-        """The Brief for `experiment` on `parent`, whose code is `commit`, and the guidance that is told in it.
+        """The Brief for `experiment` on `parent`, whose code is `commit`, and the guidance in it.
 
-        Without `question` a hypothesis that was tested before is taken as it is: a person means it.
+        Without `question` (a person's own experiment) a hypothesis that was tested before is accepted.
         """
         setup, program = self._setup, self._settings.program
         snapshot = _snapshot(self._journal.state)
@@ -82,13 +83,13 @@ class Briefing:
         )
         return brief, words
 
-    # --- what a proposal must be ---
+    # --- the check of a proposal ---
 
     def _check(
         self, files: _Files, experiment: int, state: State, *, question: bool
     ) -> Callable[[Proposal], Mapping[str, str]]:
-        """The Brief's `check`: applies a proposal, and refuses what ran before. A hypothesis that was tested before is
-        questioned once, where the researcher can answer: handed over again, it is taken.
+        """The Brief's `check`: applies a proposal, and refuses what has run before. A hypothesis that was tested before
+        is refused once, when the researcher can answer; proposed again, it is accepted.
         """
         program, questioned = self._settings.program, not question
 
@@ -99,26 +100,25 @@ class Briefing:
                     raise EditError("is not UTF-8 text, or too large, and cannot be edited", where=edit.path)
             changed = apply_edits(files.editable, proposal.edits, may_edit=lambda path: matches(path, program.edit))
             files.tree.refuse_links(changed)
-            self._ruling.check(files.editable, changed)
+            check_rules(self._settings.program.rules, files.editable, changed, self._imports or ())
             self._novelty.refuse_repeat(files.tree.named_with(changed), experiment, state)
             if not questioned:
                 questioned = True
                 if asked := self._novelty.question(proposal.hypothesis, experiment, state):
                     raise EditError(
                         asked,
-                        hint="propose something else; or hand it over once more, with what is different now in its "
-                        "rationale, and it is taken",
+                        hint="propose something else; or propose it again, with what is different now in its rationale",
                     )
             return changed
 
         return check
 
-    # --- what is read for it ---
+    # --- its contents ---
 
     def _gather(self, state: State, commit: str, edit: tuple[str, ...], read: tuple[str, ...]) -> _Files:
-        """The parent's files, and what of the session is new since the last brief. Asks git."""
+        """The parent's files; and take in what is new in the session since the last brief. Runs git."""
         self._novelty.learn(state)
-        self._ruling.learn()
+        self._find_imports()
         tree = self._setup.repo.tree(commit)
         entries = tree.files()
         wanted = {path: entries[path].name for path in entries if matches(path, edit) or matches(path, read)}
@@ -134,19 +134,30 @@ class Briefing:
             tree=tree, editable=editable, read_only=read_only, unreadable=frozenset(texts.keys() - readable.keys())
         )
 
-    def _told(self, experiment: int) -> Iterator[e.Body]:
-        """What the log holds of one experiment, newest first."""
+    def _find_imports(self) -> None:
+        """Find what the project imports, once, when dependencies are frozen. Runs git."""
+        if self._imports is None and self._settings.program.rules.freeze_dependencies:
+            repo = self._setup.repo
+            files = repo.tree(self._setup.commit).files()
+            python = [path for path in sorted(files) if path.endswith((".py", ".pyi"))][:MAX_PYTHON_FILES]
+            blobs = repo.blobs([files[path].name for path in python], MAX_BYTES)
+            texts = {path: blobs.get(files[path].name, b"").decode("utf-8", "replace") for path in python}
+            found = {name for path, text in texts.items() for name in imported(path, text)}
+            self._imports = frozenset(found | modules(python))
+
+    def _events(self, experiment: int) -> Iterator[e.Body]:
+        """Events of one experiment, newest first."""
         return reversed([event.body for event in self._journal.log.events_of(experiment)])
 
     def _diff_of(self, experiment: int) -> str:
-        told = self._told(experiment)
-        return next((b.diff for b in told if isinstance(b, (e.Proposed, e.Rebased)) and b.diff), "")
+        events = self._events(experiment)
+        return next((b.diff for b in events if isinstance(b, (e.Proposed, e.Rebased)) and b.diff), "")
 
     def _log_tail_of(self, experiment: int) -> str:
-        return next((b.log_tail for b in self._told(experiment) if isinstance(b, e.RunFinished) and b.log_tail), "")
+        return next((b.log_tail for b in self._events(experiment) if isinstance(b, e.RunFinished) and b.log_tail), "")
 
     def _rationale_of(self, experiment: int) -> str:
-        return next((b.rationale for b in self._told(experiment) if isinstance(b, e.Proposed)), "")
+        return next((b.rationale for b in self._events(experiment) if isinstance(b, e.Proposed)), "")
 
     def _curve_of(self, experiment: int) -> Sequence[tuple[float, float]]:
         x = self._journal.state.experiments.get(experiment)
@@ -154,8 +165,8 @@ class Briefing:
             return ()
         try:
             with (self._setup.paths.run(x.runs[-1].run) / "curve.tsv").open("rb") as file:
-                file.seek(max(0, file.seek(0, 2) - CURVE_BYTES))
-                lines = file.read(CURVE_BYTES).decode("ascii", "replace").splitlines()
+                file.seek(max(0, file.seek(0, 2) - MAX_CURVE_BYTES))
+                lines = file.read(MAX_CURVE_BYTES).decode("ascii", "replace").splitlines()
         except OSError:
             return ()
         points = []
@@ -167,7 +178,7 @@ class Briefing:
         return points
 
     def _feedback(self, experiment: int) -> str:
-        """What a researcher is told whose proposal crashed: the reason, the end of the output, and its own change."""
+        """For the repair of a crashed proposal: the reason, the end of the output, and the change; else ""."""
         x = self._journal.state.experiments.get(experiment)
         if x is None or not x.repairs:
             return ""
@@ -181,7 +192,7 @@ class Briefing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Files:
-    """A commit's files as a researcher sees them: path -> text. `unreadable`: those that are no text, or too large."""
+    """A commit's files that a researcher sees: path -> text. `unreadable`: those that are no text, or too large."""
 
     tree: Tree
     editable: Mapping[str, str]
@@ -190,7 +201,7 @@ class _Files:
 
 
 def _snapshot(state: State) -> State:
-    """A State that does not change any more."""
+    """A copy of the State that later events do not change."""
     snapshot = copy.copy(state)
     snapshot.experiments = dict(state.experiments)
     snapshot.guidance = dict(state.guidance)

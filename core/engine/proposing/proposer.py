@@ -25,12 +25,12 @@ from core.record.errors import EditError
 from core.record.proposal import Proposal
 from core.record.state import HUMAN, Guidance
 
-LONGEST_BACK_OFF = 60.0  # seconds
+MAX_BACK_OFF_SECONDS = 60.0
 
 
 @dataclass(slots=True)
 class Thought:
-    """What is being thought about just now."""
+    """The proposal in the making."""
 
     experiment: int
     started: float
@@ -38,7 +38,7 @@ class Thought:
 
 
 class Proposer:
-    """Turns an experiment into a logged proposal with a commit, a researcher's or a person's own."""
+    """Gives an experiment a logged and committed proposal, from the researcher or from a person."""
 
     def __init__(self, setup: Setup, settings: SessionSettings, journal: Journal, briefing: Briefing) -> None:
         self._setup = setup
@@ -49,25 +49,21 @@ class Proposer:
         self.now: Thought | None = None
 
     async def begin(self, number: Callable[[], int]) -> int:
-        """Log that an experiment is being thought about; `number` says which when its turn has come."""
+        """Log that an experiment has begun. Returns `number()`, which is asked when no other is being numbered."""
         researcher = self._settings.researcher
         async with self._numbering:
             experiment = number()
             parent, commit, forked = self._parent()
             await self._journal.write(
                 e.ExperimentStarted(
-                    experiment=experiment,
-                    parent=parent,
-                    parent_commit=commit,
-                    researcher=researcher.name,
-                    model=researcher.model,
-                    forked=forked,
+                    experiment=experiment, parent=parent, parent_commit=commit, researcher=researcher.name,
+                    model=researcher.model, forked=forked,
                 )
-            )
+            )  # fmt: skip
         return experiment
 
     def _parent(self) -> tuple[int, str, bool]:
-        """What is built on: the experiment, its commit, and whether a person chose it over the best."""
+        """The parent of the next proposal, its commit, and whether a person chose it over the best."""
         state = self._journal.state
         if state.base is None or state.base == state.best:
             return state.best, state.best_commit or self._setup.commit, False
@@ -92,7 +88,7 @@ class Proposer:
         try:
             changed = await asyncio.to_thread(brief.check, proposal)
         except EditError:
-            # What was turned down is on record too: its hypothesis belongs beside the reason.
+            # A rejected proposal is logged too: its hypothesis belongs with the reason.
             await self._journal.write(_proposed(experiment, proposal, _Change(), seconds, model))
             raise
         commit = await self._commit(experiment, x.parent_commit, proposal, changed)
@@ -103,21 +99,21 @@ class Proposer:
         await self._keep(experiment, commit)
         await self._journal.write(*(e.GuidanceTaken(g.id, experiment) for g in guidance if self._still_queued(g)))
 
-    def _still_queued(self, told: Guidance) -> bool:
-        """Guidance that was changed or withdrawn while it was being thought about has not been taken."""
-        now = self._journal.state.guidance.get(told.id)
-        return now is not None and now.taken_by is None and now.text == told.text
+    def _still_queued(self, given: Guidance) -> bool:
+        """False for guidance that was changed or withdrawn during the thought: it has not been taken."""
+        now = self._journal.state.guidance.get(given.id)
+        return now is not None and now.taken_by is None and now.text == given.text
 
-    async def own(self, words: Propose) -> int:
+    async def own(self, command: Propose) -> int:
         """Commit and log a person's own experiment. Returns its number. Raises EditError."""
         parent, parent_commit, forked = self._parent()
         next_number = self._journal.state.next_experiment
         brief, _ = await self._briefing.brief(next_number, parent, parent_commit, question=False)
-        edits: Any = words.edits
-        if words.patch:
-            found = edits_from_patch(words.patch, brief.files, self._setup.repo.prefix)
-            edits = proposal_to_plain(Proposal(hypothesis=words.hypothesis, edits=found))["edits"]
-        proposal = proposal_from_plain({"hypothesis": words.hypothesis, "kind": words.kind, "edits": edits})
+        edits: Any = command.edits
+        if command.patch:
+            found = edits_from_patch(command.patch, brief.files, self._setup.repo.prefix)
+            edits = proposal_to_plain(Proposal(hypothesis=command.hypothesis, edits=found))["edits"]
+        proposal = proposal_from_plain({"hypothesis": command.hypothesis, "kind": command.kind, "edits": edits})
         changed = await asyncio.to_thread(brief.check, proposal)
         change = await asyncio.to_thread(_change, brief.files, changed)
         async with self._numbering:
@@ -125,12 +121,7 @@ class Proposer:
             commit = await self._commit(number, parent_commit, proposal, changed)
             await self._journal.write(
                 e.ExperimentStarted(
-                    experiment=number,
-                    parent=parent,
-                    parent_commit=parent_commit,
-                    researcher=HUMAN,
-                    model=None,
-                    forked=forked,
+                    experiment=number, parent=parent, parent_commit=parent_commit, researcher=HUMAN, forked=forked
                 ),
                 _proposed(number, proposal, change, 0.0, None),
                 e.Committed(number, commit, parent_commit),
@@ -154,14 +145,9 @@ class Proposer:
         )  # fmt: skip
         changed = await asyncio.to_thread(brief.check, proposal)
         commit = await self._commit(experiment, x.parent_commit, proposal, changed)
+        change = await asyncio.to_thread(_change, brief.files, changed)
         await self._journal.write(
-            _proposed(
-                experiment,
-                proposal,
-                await asyncio.to_thread(_change, brief.files, changed),
-                before.seconds,
-                before.model,
-            ),
+            _proposed(experiment, proposal, change, before.seconds, before.model),
             e.Committed(experiment, commit, x.parent_commit),
             e.ApprovalGiven(experiment, True, "with a person's edits"),
         )
@@ -186,7 +172,7 @@ def _proposed(experiment: int, p: Proposal, change: _Change, seconds: float, mod
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Change:
-    """A change of files in numbers and as a diff. `lines`: of code, on the syntax tree."""
+    """A change of files as a diff and in numbers. `lines`: difference in lines of code (`code_lines`)."""
 
     diff: str = ""
     files: tuple[str, ...] = ()
@@ -204,7 +190,7 @@ def _change(before: Mapping[str, str], changed: Mapping[str, str]) -> _Change:
 
 
 def code_lines(path: str, text: str) -> int:
-    """Lines of code as the syntax tree has them (comments, blank lines and layout do not count); else plain lines."""
+    """Lines of Python without comments, blank lines and layout (by syntax tree); of other files, non-blank lines."""
     if path.endswith(".py"):
         with contextlib.suppress(SyntaxError, ValueError, RecursionError):
             return len(ast.unparse(ast.parse(text)).splitlines())
@@ -212,16 +198,16 @@ def code_lines(path: str, text: str) -> int:
 
 
 def commit_message(session: str, experiment: int, proposal: Proposal) -> str:
-    """The experiment's commit message: the hypothesis as subject, the rationale below, trailers that name it."""
+    """Commit message of an experiment: the hypothesis, the rationale, and trailers that identify it."""
     parts = [f"#{experiment} {' '.join(proposal.hypothesis.split())}", proposal.rationale.strip()]
     trailers = f"Autoresearch-Session: {session}\nAutoresearch-Experiment: {experiment}"
     return "\n\n".join([p for p in parts if p] + [trailers]) + "\n"
 
 
 async def back_off(journal: Journal, failures: int) -> None:
-    """A model whose proposals keep coming to nothing costs money: ask it less often, and say so."""
-    seconds = min(LONGEST_BACK_OFF, 0.5 * (failures - 1) ** 2)
+    """Wait before the next proposal after several failures in a row, which cost money; a wait is logged."""
+    seconds = min(MAX_BACK_OFF_SECONDS, 0.5 * (failures - 1) ** 2)
     if seconds >= 1:
-        text = f"{failures} proposals in a row came to nothing: the next one is asked for in {seconds:.0f} s"
+        text = f"{failures} proposals in a row have failed: the next one is asked for in {seconds:.0f} s"
         await journal.write(e.Noted("warning", text))
         await asyncio.sleep(seconds)

@@ -1,4 +1,4 @@
-"""One run from its worktree to its number: start it, watch it, score it, say how it ended."""
+"""One run in a slot: checkout, start, clock, scoring, and the event that says how it ended."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from core.record.pulse import SlotReading
 from core.record.state import BASELINE, Experiment, Run, State
 from core.stats.decide import MAX_HIDDEN_GAP
 
-LITTLE_ROOM = 64 << 20  # bytes free, under which what a run left in its worktree goes at once
+MIN_FREE_BYTES = 64 << 20  # with less, what a run left in its worktree is removed before scoring
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,7 +60,7 @@ class Live:
 
 
 class Runs:
-    """Executes runs for the loop. One call of `execute` is one run in one slot."""
+    """Executes runs. One call of `execute` is one run in one slot."""
 
     def __init__(
         self, setup: Setup, settings: SessionSettings, journal: Journal, slots: Slots, place: Workplace
@@ -81,7 +81,7 @@ class Runs:
     async def execute(
         self, experiment: int, kind: e.RunKind, commit: str, urgency: Urgency, *, seed: int | None = None
     ) -> e.RunFinished:
-        """Wait for a slot, run, score, and log how it ended. `seed` None: a fresh one.
+        """Wait for a slot, run, score, and log the end. `seed` None: a fresh one.
 
         A run that a pause cuts off is run again when the session goes on.
         """
@@ -106,30 +106,12 @@ class Runs:
                 )
             )
             if broken := await self.place.broken_seal():
-                abandoned = e.RunFinished(
-                    run=run,
-                    experiment=experiment,
-                    ended="abandoned",
-                    metric=None,
-                    seconds=0,
-                    wall_seconds=0,
-                    reason=broken,
-                )
-                return await self._finish(live, abandoned), False
+                return await self._finish(live, _never_ran(live, "abandoned", broken)), False
             try:
                 await asyncio.to_thread(self.place.checkout, self._setup.paths.worktree(run), commit)
                 live.job = await start(self.place.spec(run, slot, seed, commit))
             except AutoresearchError as error:
-                crashed = e.RunFinished(
-                    run=run,
-                    experiment=experiment,
-                    ended="crashed",
-                    metric=None,
-                    seconds=0,
-                    wall_seconds=0,
-                    reason=str(error),
-                )
-                return await self._finish(live, crashed), False
+                return await self._finish(live, _never_ran(live, "crashed", str(error))), False
             if live.ending is not None:
                 live.end(live.ending)
             finished = await self._see_through(live, seed)
@@ -138,25 +120,13 @@ class Runs:
             self._end(live)
 
     async def adopt(self, run: int, experiment: int, slot: str, seed: int) -> e.RunFinished | None:
-        """Go on with a run that an earlier engine left in flight, or log it as abandoned."""
+        """Take over a run that an earlier engine left in flight. None when it is gone: it is logged as abandoned."""
         job = runner.adopt(self._setup.paths.run(run))
         live = Live(
             run=run, experiment=experiment, slot=slot, started=now(), job=job, phase_since=now(), owns_slot=False
         )
         if job is None:
-            reason = "left unfinished when the engine ended"
-            await self._journal.write(
-                e.RunFinished(
-                    run=run,
-                    experiment=experiment,
-                    ended="abandoned",
-                    metric=None,
-                    seconds=0,
-                    wall_seconds=0,
-                    reason=reason,
-                )
-            )
-            await asyncio.to_thread(self._setup.repo.remove_worktree, self._setup.paths.worktree(run))
+            await self._finish(live, _never_ran(live, "abandoned", "left unfinished when the engine ended"))
             return None
         live.owns_slot = self._slots.take(slot)
         self.live[run] = live
@@ -178,7 +148,7 @@ class Runs:
             self._slots.release(live.slot)
 
     async def _take_clock(self, live: Live) -> None:
-        """Wait until nothing else of the slot is measured or scored, then let the run have its data."""
+        """Wait until no other run of the slot is measured or scored, then give the run its data."""
         lock = self._slots.clocks.get(live.slot)
         if lock is None or live.owns_clock or live.job is None:
             return
@@ -192,7 +162,7 @@ class Runs:
         live.job.hand_over()
 
     async def _see_through(self, live: Live, seed: int) -> e.RunFinished:
-        """Watch the job to its end, score it, and log the result."""
+        """Wait for the end of the run's process, score it, and log the result."""
         job = live.job
         assert job is not None
         phases: asyncio.Queue[str | None] = asyncio.Queue()
@@ -224,13 +194,13 @@ class Runs:
         return await self._finish(live, finished)
 
     def _make_room(self, run: int, scored: bool) -> None:
-        """Before anything is written of its end: a run that has filled the disk would keep its end from being told."""
+        """Free disk space before the end is logged: a run may have filled the disk."""
         paths = self._setup.paths
         with suppress(OSError, LabError):
             if not scored:
                 self._setup.repo.remove_worktree(paths.worktree(run))
                 remove_tree(paths.run(run) / "out")
-            elif shutil.disk_usage(paths.folder).free < LITTLE_ROOM:
+            elif shutil.disk_usage(paths.folder).free < MIN_FREE_BYTES:
                 restore.restore(paths.worktree(run))
 
     async def _finish(self, live: Live, finished: e.RunFinished) -> e.RunFinished:
@@ -250,7 +220,7 @@ class Runs:
                 await self._journal.write(e.RunPhaseChanged(live.run, live.experiment, known))
 
     async def _measure(self, live: Live, seed: int, finished: e.RunFinished) -> e.RunFinished:
-        """The number: by the scorer, or parsed from the output of a project that has none."""
+        """The metric: from the scorer, or from the output of a project without one."""
         program, paths = self._settings.program, self._setup.paths
         folder = paths.run(live.run)
         if program.score is None:
@@ -258,7 +228,7 @@ class Runs:
             said = await asyncio.to_thread(scorer.self_reported, output, pattern, finished.log_tail)
             if said.value is None:
                 return replace(finished, ended="crashed", reason=said.reason)
-            return _number(finished, said.value)
+            return _with_metric(finished, said.value)
         live.phase, live.phase_since = "scoring", now()
         await self._journal.write(e.RunPhaseChanged(live.run, live.experiment, "scoring"))
         live.scoring = asyncio.create_task(self.place.score(program.score, live.run, live.slot, seed))
@@ -272,7 +242,7 @@ class Runs:
             reason = f"the scorer failed: {fault.what}"
             if self._journal.state.baseline is None:
                 return replace(finished, ended="crashed", reason=reason)
-            # Its own fault, twice: no verdict on anybody's code until a person has looked.
+            # A fault of the scorer, twice: nothing is judged until a person has looked.
             await self.place.stop_judging(reason)
             return replace(finished, ended="abandoned", reason=reason)
         finally:
@@ -281,16 +251,16 @@ class Runs:
         finished = replace(finished, probes=dict(score.probes), wall_seconds=wall)
         if score.rejected is not None:
             return replace(finished, ended="rejected", reason=score.rejected)
-        return _number(finished, score.metric)
+        return _with_metric(finished, score.metric)
 
     def _facts(self, slot: str, readings: Readings) -> dict[str, Any]:
-        """What a number may depend on beside its code: the seal, the device while it ran, the driver, libraries."""
+        """Conditions of the result besides its code: seal, readings of the device, driver, libraries."""
         if not readings.taken:
             readings.taken.append(self._sampler.read(slot))
         return {"sealed": self.place.seal_digest[:16], **readings.facts(), "versions": self.versions()}
 
     def versions(self) -> dict[str, str]:
-        """Of the training command's Python and libraries, and of the driver. Takes a moment the first time."""
+        """Versions of the training command's Python and libraries and of the driver. Slow at the first call."""
         setup = self._setup
         try:
             command = environment.resolve_command(self._settings.program.run, setup.environment, setup.project)
@@ -328,17 +298,17 @@ class Runs:
         finally:
             await asyncio.to_thread(self._setup.repo.remove_worktree, worktree)
             self._slots.release(slot)
-        await self._journal.write(hidden_scored(state, x, run, score))
+        await self._journal.write(_hidden_scored(state, x, run, score))
 
     def _seed(self, run: int) -> int:
-        """Every run has a seed of its own, chosen here: a lucky one cannot be kept by whoever wrote the code."""
+        """Seed of a run, different for each: the code under test cannot choose a favourable one."""
         return (self._setup.seed * 1_000_003 + run * 7_919) % 2**31
 
     def readings(self) -> tuple[SlotReading, ...]:
-        """What each slot does just now."""
+        """Present activity of each slot."""
         moment = now()
         by_slot = {live.slot: live for live in self.live.values()}
-        names = dict.fromkeys((*self._slots.names, *by_slot))  # a slot that is going is shown until its job has ended
+        names = dict.fromkeys((*self._slots.names, *by_slot))  # a removed slot is shown until its run has ended
         return tuple(_reading(name, by_slot.get(name), moment) for name in names)
 
 
@@ -356,8 +326,8 @@ def _reading(name: str, live: Live | None, now: float) -> SlotReading:
     )
 
 
-def hidden_scored(state: State, x: Experiment, run: Run, score: scorer.Score) -> e.HiddenScored:
-    """How the score on the hidden slice compares with the visible one, next to the baseline's own difference."""
+def _hidden_scored(state: State, x: Experiment, run: Run, score: scorer.Score) -> e.HiddenScored:
+    """Gain on the hidden slice against the gain on the visible one, both relative to the baseline."""
     if score.metric is None or run.metric is None:
         return e.HiddenScored(
             experiment=x.number, metric=None, gap=math.inf, warning=f"rejected on the hidden slice: {score.rejected}"
@@ -374,7 +344,13 @@ def hidden_scored(state: State, x: Experiment, run: Run, score: scorer.Score) ->
     return e.HiddenScored(experiment=x.number, metric=score.metric, gap=gap, warning=warning)
 
 
-def _number(finished: e.RunFinished, value: float | None) -> e.RunFinished:
+def _never_ran(live: Live, ended: e.Ended, reason: str) -> e.RunFinished:
+    return e.RunFinished(
+        run=live.run, experiment=live.experiment, ended=ended, metric=None, seconds=0, wall_seconds=0, reason=reason
+    )
+
+
+def _with_metric(finished: e.RunFinished, value: float | None) -> e.RunFinished:
     if value is None or value != value or value in (float("inf"), float("-inf")):
         return replace(finished, ended="crashed", metric=None, reason=f"the metric is not a finite number ({value})")
     return replace(finished, metric=value)
