@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from core.edits.apply import matches
+from core.edits.globs import matches
 from core.git import Git
 
 GIT_TIMEOUT = 30.0  # seconds

@@ -1,1 +1,1 @@
-"""Changes of text: applied, matched, parsed, compared, and held to the rules of program.md. Pure."""
+"""Edits of text: matched, applied, compared, read from patches, checked against rules. Pure"""

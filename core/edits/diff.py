@@ -1,4 +1,4 @@
-"""Changes of files as git shows them, at a cost that stays bounded whatever the files hold."""
+"""Unified diffs in git's format, at a bounded cost"""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from core.edits.match import lines_of
 
-CONTEXT = 3  # lines around a change
-PAIRS = 1_000_000  # lines before times lines after that are compared line by line
+CONTEXT_LINES = 3
+MAX_COMPARED_PAIRS = 1_000_000  # old lines times new lines that are compared line by line
 
 
 def unified(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[str, int, int]:
-    """A git-style unified diff of the files in `after`, with how many lines it adds and removes.
+    """A unified diff of the files in `after`, and the numbers of lines it adds and removes.
 
-    A file that is not in `before` is shown as new.
+    A file that is not in `before` is new.
     """
     parts: list[str] = []
     added = removed = 0
@@ -34,26 +34,26 @@ def unified(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[str, i
 
 
 def added_lines(old: Sequence[str], new: Sequence[str]) -> Iterator[tuple[int, str]]:
-    """The lines of `new` that `old` does not have, with their numbers from 1; bounded like `unified`."""
+    """The lines of `new` that are not in `old`, with their numbers from 1; at the bounded cost of `unified`."""
     start, tail = _same_ends(old, new)
     a, b = old[start : len(old) - tail], new[start : len(new) - tail]
-    changed = [(0, len(b))]  # too much to be compared line by line: all that stands between the ends
-    if len(a) * len(b) <= PAIRS:
+    changed = [(0, len(b))]  # too large to compare line by line: all between the equal ends
+    if len(a) * len(b) <= MAX_COMPARED_PAIRS:
         codes = difflib.SequenceMatcher(None, a, b, autojunk=False).get_opcodes()
         changed = [(first, end) for tag, _, _, first, end in codes if tag in ("replace", "insert")]
     yield from ((start + number + 1, b[number]) for first, end in changed for number in range(first, end))
 
 
 def _hunks(old: list[str], new: list[str]) -> list[str]:
-    """The hunks of a unified diff. Only what stands between the first and the last difference is compared line by line,
-    and when even that is too much it becomes one hunk: the cost stays bounded whatever the files hold.
+    """The hunks of a unified diff. Only the lines between the first and last difference are compared line by line; when
+    they are too many they become one hunk.
     """
     start, tail = _same_ends(old, new)
-    above, below = min(CONTEXT, start), min(CONTEXT, tail)
+    above, below = min(CONTEXT_LINES, start), min(CONTEXT_LINES, tail)
     a = old[start - above : len(old) - tail + below]
     b = new[start - above : len(new) - tail + below]
     first = start - above
-    if len(a) * len(b) > PAIRS:
+    if len(a) * len(b) > MAX_COMPARED_PAIRS:
         removed, added = (f"{first + 1 if lines else first},{len(lines)}" for lines in (a, b))
         changed = [
             *(f"-{line}" for line in a[above : len(a) - below]),
@@ -66,7 +66,7 @@ def _hunks(old: list[str], new: list[str]) -> list[str]:
 
 
 def _same_ends(old: Sequence[str], new: Sequence[str]) -> tuple[int, int]:
-    """How many lines are the same at the beginning, and how many of the others at the end."""
+    """Number of equal lines at the beginning, and of equal ones among the others at the end."""
     start = tail = 0
     while start < min(len(old), len(new)) and old[start] == new[start]:
         start += 1

@@ -1,7 +1,7 @@
-"""Where a piece of search text stands in a file: exactly, up to trailing blanks, or up to its indentation.
+"""Matching of search text in a file: exact, up to trailing blanks, or up to indentation
 
-Language models copy code almost exactly; what they lose is trailing whitespace and a level of indentation. Each step
-of the chain is taken only when the one before found nothing, and only when it finds exactly one place.
+Language models copy code almost exactly, but lose trailing whitespace or a level of indentation. Each step is tried
+only when the one before it found nothing.
 """
 
 from __future__ import annotations
@@ -10,33 +10,33 @@ import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-SHOWN_LINES = 24  # of a file, in one message to a researcher
-SHOWN_WIDTH = 200  # characters of such a line
-CLOSE_LINES = 20_000  # lines of a file that are compared when looking for the nearest
-MOST_PLACES = 50  # after which nobody needs to know how many more there are
-COMPARISONS = 1_000_000  # of lines, when looking line by line: beyond that a search counts as not found
+MAX_SHOWN_LINES = 24  # of a file, in one message to a researcher
+MAX_SHOWN_CHARACTERS = 200  # of such a line
+MAX_COMPARED_LINES = 20_000  # of a file, when looking for the nearest lines
+MAX_PLACES = 50  # that are counted
+MAX_COMPARISONS = 1_000_000  # of lines in one search; beyond, the text counts as not found
 
-# The indentation to (add, drop) when the lines there are the lines wanted, else None.
+# The indentation to (add, drop) when the lines of the file are the wanted ones, else None.
 _Comparison = Callable[[Sequence[str], Sequence[str]], tuple[str, str] | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A stretch of text, `start` to `end` in characters, and how a replacement's lines must be indented there."""
+    """Characters `start` to `end` of a text, and how the lines of a replacement are indented there."""
 
     start: int
     end: int
-    add: str = ""  # put before every line that is not blank
-    drop: str = ""  # taken from the front of every line that is not blank
+    add: str = ""  # before every line that is not blank
+    drop: str = ""  # removed from every line that is not blank
 
 
 def lines_of(text: str) -> list[str]:
-    """Lines without their ends, split at newlines only, as git and Python count them (`\\r` stays)."""
+    """Lines without their newlines, as git counts them (`\\r` stays)."""
     return text.split("\n")
 
 
 def places(text: str, search: str) -> list[Place]:
-    """Every place where `search` stands, from the strictest step of the chain that finds one. Empty: nowhere."""
+    """Every place of `search`, found by the strictest step that finds one."""
     exact = _exact(text, search)
     if exact or not search.strip():
         return exact
@@ -46,9 +46,9 @@ def places(text: str, search: str) -> list[Place]:
 def _exact(text: str, search: str) -> list[Place]:
     found: list[Place] = []
     at = text.find(search)
-    while at >= 0 and len(found) < MOST_PLACES:
+    while at >= 0 and len(found) < MAX_PLACES:
         found.append(Place(at, at + len(search)))
-        at = text.find(search, at + 1)  # overlapping ones too: they are just as ambiguous
+        at = text.find(search, at + 1)  # overlapping ones too
     return found
 
 
@@ -60,7 +60,7 @@ def _by_lines(text: str, search: str, same: _Comparison) -> list[Place]:
         wanted.pop()
     lines = lines_of(text)
     trimmed = [line.rstrip() for line in lines]
-    left, count = COMPARISONS, len(wanted)
+    left, count = MAX_COMPARISONS, len(wanted)
     begin, end = wanted[0].lstrip(), wanted[-1].lstrip()
     found: list[tuple[int, tuple[str, str]]] = []
     for first in range(len(lines) - count + 1):
@@ -70,13 +70,13 @@ def _by_lines(text: str, search: str, same: _Comparison) -> list[Place]:
         if left < 0:
             return []
         shift = same(trimmed[first : first + count], wanted)
-        if shift is not None and len(found) < MOST_PLACES:
+        if shift is not None and len(found) < MAX_PLACES:
             found.append((first, shift))
     return [_place(lines, first, first + count - 1, shift) for first, shift in found]
 
 
 def _place(lines: Sequence[str], first: int, last: int, shift: tuple[str, str]) -> Place:
-    """Lines `first` to `last` of a file as a stretch of its text; the last line's end stays the file's."""
+    """The place of lines `first` to `last`, without the end of the last line."""
     start = sum(len(line) + 1 for line in lines[:first])
     end = start + sum(len(line) + 1 for line in lines[first:last]) + len(lines[last].removesuffix("\r"))
     return Place(start, end, *shift)
@@ -87,7 +87,7 @@ def _same_line_ends(there: Sequence[str], wanted: Sequence[str]) -> tuple[str, s
 
 
 def _same_but_indent(there: Sequence[str], wanted: Sequence[str]) -> tuple[str, str] | None:
-    """What to add to, or drop from, the wanted lines' indentation to get the lines there. None: they differ."""
+    """What to add to, or drop from, the indentation of the wanted lines to get those of the file; None: they differ."""
     first_there, first_wanted = there[0], wanted[0]
     stripped = first_wanted.lstrip()
     if first_there.lstrip() != stripped:
@@ -110,7 +110,7 @@ def _same_but_indent(there: Sequence[str], wanted: Sequence[str]) -> tuple[str, 
 
 
 def indented(replacement: str, place: Place) -> str | None:
-    """The replacement with the place's indentation; None when a line has not the indentation to drop."""
+    """The replacement with the indentation of the place; None when a line lacks the indentation to drop."""
     if not place.add and not place.drop:
         return replacement
     out: list[str] = []
@@ -131,33 +131,34 @@ def line_number(text: str, offset: int) -> int:
 
 
 def numbered(lines: Sequence[str], first: int, last: int) -> str:
-    """Lines `first` to `last` (counted from 1, both shown) with their numbers, cut to a bearable size."""
+    """Lines `first` to `last` (counted from 1, inclusive) with their numbers, cut to the limits above."""
     first, last = max(1, first), min(len(lines), last)
-    last = min(last, first + SHOWN_LINES)
+    last = min(last, first + MAX_SHOWN_LINES)
     while last > first and not lines[last - 1].strip():
         last -= 1
-    return "\n".join(f"{n:5d} | {lines[n - 1].rstrip()[:SHOWN_WIDTH]}" for n in range(first, last + 1))
+    return "\n".join(f"{n:5d} | {lines[n - 1].rstrip()[:MAX_SHOWN_CHARACTERS]}" for n in range(first, last + 1))
 
 
 def nearest(text: str, search: str) -> str:
-    """The stretch of the file most like `search`, with line numbers; empty when nothing is like it."""
-    lines = lines_of(text)[:CLOSE_LINES]
+    """The lines of the file most similar to `search`, with numbers; "" when none is similar."""
+    lines = lines_of(text)[:MAX_COMPARED_LINES]
     wanted = [line.strip() for line in lines_of(search) if line.strip()]
     if not wanted or not any(line.strip() for line in lines):
         return ""
     at = _best_window(lines, wanted)
     if at is None:
-        longest = max(wanted, key=len)[:SHOWN_WIDTH]
-        by_text = {line.strip()[:SHOWN_WIDTH]: n for n, line in reversed(list(enumerate(lines))) if line.strip()}
-        close = difflib.get_close_matches(longest, by_text, n=1, cutoff=0.4)
+        longest = max(wanted, key=len)
+        stripped = [line.strip()[:MAX_SHOWN_CHARACTERS] for line in lines]
+        different = dict.fromkeys(filter(None, stripped))
+        close = difflib.get_close_matches(longest[:MAX_SHOWN_CHARACTERS], different, n=1, cutoff=0.4)
         if not close:
             return ""
-        at = by_text[close[0]] - next(i for i, line in enumerate(wanted) if line[:SHOWN_WIDTH] == longest)
+        at = stripped.index(close[0]) - wanted.index(longest)
     return numbered(lines, at - 1, at + len(wanted) + 3)
 
 
 def _best_window(lines: Sequence[str], wanted: Sequence[str]) -> int | None:
-    """Index of the line at which most wanted lines stand where they should, counted by votes of equal lines."""
+    """Index of the line from which most wanted lines are in place, by votes of equal lines."""
     where: dict[str, list[int]] = {}
     for i, line in enumerate(wanted):
         where.setdefault(line, []).append(i)

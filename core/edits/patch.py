@@ -1,4 +1,4 @@
-"""A unified diff as edits: what `git diff` and `diff -u` write, applied in memory to the text of files."""
+"""Patches (unified diffs of git or diff -u) as edits of files"""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from core.record.errors import EditError
 from core.record.proposal import Edit
 
-LARGEST = 2_000_000  # characters of a whole patch
+MAX_CHARACTERS = 2_000_000  # of a patch
 _HUNK = re.compile(r"^@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
-_HINT = "make the patch from the files of the experiment that it is to stand on (git diff of a checkout of its commit)"
+_HINT = "make the patch against the parent experiment's files (git diff in a checkout of its commit)"
 
 
 @dataclass(frozen=True, slots=True)
 class _Hunk:
-    """Lines of one hunk with their signs; `start`: the old text's first line, counted from 1."""
+    """Lines of one hunk with their signs. `start`: first line in the old text, counted from 1."""
 
     start: int
     lines: tuple[str, ...]
@@ -27,7 +27,7 @@ class _Hunk:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One file's share of a patch. `old` or `new` is None where the file is made or removed."""
+    """The part of a patch for one file. `old` or `new` is None where the file is created or removed."""
 
     old: str | None
     new: str | None
@@ -35,21 +35,21 @@ class _Part:
 
 
 def edits_from_patch(patch: str, files: Mapping[str, str], prefix: str = "") -> tuple[Edit, ...]:
-    """Whole-file edits that do to `files` (path -> text) what `patch` says.
+    """Whole-file edits that apply `patch` to `files` (path -> text).
 
-    `prefix`: the project's folder in its repository, which a patch made at the repository's top begins its paths with.
-    Lines are looked for where the patch has them, then above and below. Raises EditError with the file, the hunk and
-    the hint.
+    `prefix`: the project's folder in its repository, with which paths may begin. A hunk applies at its line, or at the
+    nearest place with the same lines. Raises EditError with the file, the hunk and the hint.
     """
-    if len(patch) > LARGEST:
-        raise EditError(f"the patch has {len(patch):,} characters, more than {LARGEST:,}", hint="make a smaller change")
+    if len(patch) > MAX_CHARACTERS:
+        size = f"{len(patch):,} characters, more than {MAX_CHARACTERS:,}"
+        raise EditError(f"the patch has {size}", hint="make a smaller change")
     parts = _parse(patch.replace("\r\n", "\n").split("\n"))
     if not parts:
-        raise EditError("this is no unified diff: it has no line that begins with @@", hint="write it with: git diff")
+        raise EditError("this is not a unified diff: no line begins with @@", hint="write it with: git diff")
     edits: dict[str, Edit] = {}
     for part in parts:
         if part.new is None:
-            raise EditError("the patch removes this file", where=part.old or "", hint="empty it instead of removing it")
+            raise EditError("the patch removes this file", where=part.old or "", hint="empty the file instead")
         path = _own(part.new, files, prefix)
         if part.old is not None and _own(part.old, files, prefix) != path:
             raise EditError(f"the patch renames {part.old}", where=path, hint="keep the file's name")
@@ -57,9 +57,9 @@ def edits_from_patch(patch: str, files: Mapping[str, str], prefix: str = "") -> 
             known = ", ".join(sorted(files)[:20]) or "none"
             raise EditError("this file may not be edited, or is not there", where=path, hint=f"the files: {known}")
         if part.old is None and path in files:
-            raise EditError("the patch makes this file, and it exists already", where=path, hint=_HINT)
+            raise EditError("the patch creates this file, and it exists already", where=path, hint=_HINT)
         if path in edits:
-            raise EditError("the patch changes this file in two places of its own", where=path, hint="join them")
+            raise EditError("the patch has two parts for this file", where=path, hint="join them")
         edits[path] = Edit(path=path, content=_apply(files.get(path, ""), part.hunks, path))
     return tuple(edits.values())
 
@@ -84,7 +84,7 @@ def _parse(lines: Sequence[str]) -> list[_Part]:
 
 def _refuse_unreadable(line: str) -> None:
     if line.startswith(("GIT binary patch", "Binary files ")):
-        raise EditError("the patch holds a binary file: only text can be edited")
+        raise EditError("the patch contains a binary file: only text can be edited")
     if line.startswith("rename from "):
         raise EditError("the patch renames this file", where=line[12:], hint="keep the file's name")
 
@@ -95,7 +95,7 @@ def _name(text: str, mark: str) -> str | None:
 
 
 def _hunk(lines: Sequence[str], at: int, head: re.Match[str], path: str) -> tuple[_Hunk, int]:
-    """The hunk whose head is at line `at`, and the line after it."""
+    """The hunk that begins at line `at`, and the line after it."""
     old_left, new_left = int(head[2] or 1), int(head[4] or 1)
     found: list[str] = []
     first = at
@@ -103,11 +103,9 @@ def _hunk(lines: Sequence[str], at: int, head: re.Match[str], path: str) -> tupl
     while old_left > 0 or new_left > 0:
         line = lines[at] if at < len(lines) else None
         if line == "" and at + 1 < len(lines):
-            line = " "  # editors strip the blank of an empty line
+            line = " "  # editors remove the blank of an empty line
         if line is None or line[:1] not in (" ", "+", "-", "\\"):
-            raise EditError(
-                f"the patch is cut off in the hunk {head[0]}", where=f"{path}, line {first + 1} of the patch"
-            )
+            raise EditError(f"the patch ends within the hunk {head[0]}", where=f"{path}, line {first + 1} of the patch")
         if line[0] != "\\":
             found.append(line)
             old_left -= line[0] in " -"
@@ -121,7 +119,7 @@ def _hunk(lines: Sequence[str], at: int, head: re.Match[str], path: str) -> tupl
 
 
 def _own(path: str, files: Mapping[str, str], prefix: str) -> str:
-    """`path` as the project has it."""
+    """`path` relative to the project."""
     inside = prefix.strip("/")
     if inside not in ("", ".") and path not in files and path.startswith(f"{inside}/"):
         return path.removeprefix(f"{inside}/")
@@ -142,7 +140,7 @@ def _apply(text: str, hunks: Sequence[_Hunk], path: str) -> str:
         if at is None:
             shown = next((line.strip()[:160] for line in old if line.strip()), "")
             raise EditError(
-                f"the patch does not apply: around line {hunk.start} the file has no such lines as\n  {shown}",
+                f"the patch does not apply: around line {hunk.start} the file does not contain\n  {shown}",
                 where=f"{path}, hunk {number} of {len(hunks)}", hint=_HINT,
             )  # fmt: skip
         lines[at : at + len(old)] = new
@@ -154,9 +152,9 @@ def _apply(text: str, hunks: Sequence[_Hunk], path: str) -> str:
 
 
 def _place(lines: Sequence[str], old: Sequence[str], wanted: int, floor: int) -> int | None:
-    """Where `old` stands in `lines`, nearest to `wanted` and not above `floor`; None when it is nowhere."""
-    last = len(lines) - len(old)
-    places = [at for at in range(floor, last + 1) if list(lines[at : at + len(old)]) == list(old)] if old else []
+    """Index of `old` in `lines`, nearest to `wanted` and not before `floor`; None when it does not occur."""
     if not old:
         return wanted if floor <= wanted <= len(lines) else None
+    last = len(lines) - len(old)
+    places = [at for at in range(floor, last + 1) if list(lines[at : at + len(old)]) == list(old)]
     return min(places, key=lambda at: abs(at - wanted), default=None)

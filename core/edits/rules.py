@@ -1,7 +1,4 @@
-"""Rules of program.md that a machine can check: applied to every change before anything is run.
-
-`[rules]` in the front matter. Each refusal is written for whoever proposed the change: what, where and the hint.
-"""
+"""Rules of program.md ([rules]), checked on every change before it runs"""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from pathlib import PurePosixPath
 from core.edits.diff import added_lines
 from core.record.errors import EditError
 
-# What says which packages are there: closed while dependencies are frozen.
+# Files that declare packages: read-only while dependencies are frozen.
 _MANIFESTS = re.compile(
     r"(^|/)(pyproject\.toml|setup\.(py|cfg)|requirements[^/]*\.(txt|in)|constraints[^/]*\.txt|Pipfile(\.lock)?"
     r"|(uv|poetry|pdm|pixi)\.lock|environment\.ya?ml|pixi\.toml)$"
@@ -26,8 +23,8 @@ _IMPORT = re.compile(r"^[ \t]*(?:from[ \t]+([A-Za-z_]\w*)|import[ \t]+([^#\n;]+)
 @dataclass(frozen=True, slots=True)
 class Rules:
     """`max_diff_lines`: lines added and removed, together. `forbid`: regular expressions that no added line may match.
-    `require`: "FILE:NAME" of functions, classes (`Class.method`) and names that must still stand there.
-    `freeze_dependencies`: nothing is imported that the standard library and the project's code do not bring already.
+    `require`: "FILE:NAME" of functions, classes, `Class.method` and names that the file must keep defining.
+    `freeze_dependencies`: no import beyond the standard library and what the project's code imports already.
     """
 
     max_diff_lines: int | None = None
@@ -41,8 +38,8 @@ def check_rules(
 ) -> None:
     """Raises EditError for a change that breaks a rule.
 
-    `before`: files by path as they stand; `changed`: the new text of those that change, new ones too. `known`: names
-    of modules that the project's other code imports or brings (see `imported`, `modules`).
+    `before`: text of the files by path; `changed`: new text of those that change, new files too. `known`: names of
+    modules that the project's other code imports or contains (see `imported`, `modules`).
     """
     if rules.freeze_dependencies:
         _check_manifests(changed)
@@ -58,8 +55,8 @@ def check_rules(
         path, _, name = entry.partition(":")
         if path in changed and not defines(path, changed[path], name):
             raise EditError(
-                f"`{name}` must stay in this file, and is gone", where=path,
-                hint="keep it under its name: program.md requires it ([rules] require)",
+                f"`{name}` must stay in this file, and is missing", where=path,
+                hint="keep that name: program.md requires it ([rules] require)",
             )  # fmt: skip
     if rules.freeze_dependencies:
         _check_imports(before, changed, known)
@@ -91,8 +88,8 @@ def _check_forbidden(rules: Rules, path: str, lines: list[tuple[int, str]]) -> N
         for number, line in lines:
             if found.search(line):
                 raise EditError(
-                    f"this line holds what program.md forbids ({pattern}):\n  {number} | {line.strip()[:160]}",
-                    where=f"{path}:{number}", hint="do without it ([rules] forbid)",
+                    f"program.md forbids this line ({pattern}):\n  {number} | {line.strip()[:160]}",
+                    where=f"{path}:{number}", hint="write it without that ([rules] forbid)",
                 )  # fmt: skip
 
 
@@ -100,8 +97,8 @@ def _check_manifests(changed: Mapping[str, str]) -> None:
     for path in changed:
         if _MANIFESTS.search(path):
             raise EditError(
-                "this file says which packages are installed, and they are frozen", where=path,
-                hint="do with what is there (program.md: [rules] freeze_dependencies)",
+                "this file declares packages, and dependencies are frozen", where=path,
+                hint="use the installed packages (program.md: [rules] freeze_dependencies)",
             )  # fmt: skip
 
 
@@ -113,7 +110,7 @@ def _check_imports(before: Mapping[str, str], changed: Mapping[str, str], known:
         for name, line in imported(path, text).items():
             if name not in there:
                 raise EditError(
-                    f"`{name}` is imported nowhere in this project, and its dependencies are frozen",
+                    f"no other code of this project imports `{name}`, and dependencies are frozen",
                     where=f"{path}:{line}",
                     hint="use the standard library and what the project imports already "
                     "(program.md: [rules] freeze_dependencies)",
@@ -121,9 +118,9 @@ def _check_imports(before: Mapping[str, str], changed: Mapping[str, str], known:
 
 
 def imported(path: str, text: str) -> dict[str, int]:
-    """Top-level names of the modules that a Python file imports, each with its first line; relative imports left out.
+    """Top-level names of the modules that a Python file imports, each with its first line, without relative imports.
 
-    `__import__("x")` and `import_module("x")` count. A file that does not parse is read line by line.
+    `__import__("x")` and `import_module("x")` count. A file that does not parse is searched with a regular expression.
     """
     if not path.endswith((".py", ".pyi")):
         return {}
@@ -158,7 +155,7 @@ def _imported_roughly(text: str) -> Iterator[str]:
 
 
 def modules(paths: Collection[str]) -> set[str]:
-    """The names under which Python files of these paths can be imported: each file's, and its folders'."""
+    """Names under which Python files of these paths can be imported: of the files and of their folders."""
     found: set[str] = set()
     for path in paths:
         if path.endswith((".py", ".pyi")):
@@ -167,9 +164,9 @@ def modules(paths: Collection[str]) -> set[str]:
 
 
 def defines(path: str, text: str, name: str) -> bool:
-    """Whether `text` defines `name`: a function, a class, a name that is assigned or imported, `Class.method`.
+    """Whether `text` defines `name`: a function, a class, `Class.method`, or a name that is assigned or imported.
 
-    A file that is not Python defines a name that stands in it as a word.
+    A file that is not Python defines each word in it.
     """
     if not path.endswith((".py", ".pyi")):
         return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) is not None
@@ -187,7 +184,7 @@ def defines(path: str, text: str, name: str) -> bool:
 
 
 def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """Statements of one scope, those inside `if`, `try`, `with` and loops too."""
+    """Statements of one scope, including those inside `if`, `try`, `with` and loops."""
     for node in body:
         yield node
         if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):

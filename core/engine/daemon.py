@@ -14,8 +14,6 @@ import time
 import traceback
 from pathlib import Path
 
-import psutil
-
 from core.clock import now
 from core.engine.commands.certification import CertificationCommands
 from core.engine.commands.dispatch import Dispatcher
@@ -171,7 +169,6 @@ class _Engine:
         handlers = (control.handlers, guidance.handlers, changes.handlers, self.certification.handlers)
         self.server = Server(setup.paths.name, journal, Dispatcher(journal, *handlers).handle, setup.paths.socket)
         self.devices = Devices()
-        self.process = psutil.Process()
 
     async def run(self, ready: int) -> int:
         await self.server.start()
@@ -259,6 +256,5 @@ class _Engine:
             thinking=thought.experiment if thought else None,
             thinking_seconds=now() - thought.started if thought else 0.0,
             waiting=thought.stream.waiting if thought else "",
-            engine_memory=self.process.memory_info().rss,
             trouble=self.journal.trouble,
         )

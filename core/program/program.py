@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from core import invocation
-from core.edits.apply import matches
+from core.edits.globs import matches
 from core.edits.rules import Rules, defines
 from core.program import toml_reader
 from core.program.toml_reader import CONTROL, NAME, Reader, kind
@@ -70,7 +70,7 @@ _MORE_IS_BETTER = re.compile(r"acc|reward|score|auc|\bf1|bleu|mfu|throughput|per
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
     """A program.md, checked. Paths are relative to the folder that holds it; patterns are git-style globs
-    (`core.edits.apply.matches`).
+    (`core.edits.globs.matches`).
     """
 
     edit: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Budgets: what one run may train for, and what a session may spend."""
+"""Time budget of one run, and budget of a session"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _UNIT = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 @dataclass(frozen=True, slots=True)
 class RunBudget:
-    """The time budget of one run: either seconds of training, or a number of steps (reproducible)."""
+    """Time budget of one run: seconds of training, or a number of steps (reproducible)."""
 
     seconds: float | None = None
     steps: int | None = None
@@ -25,7 +25,7 @@ class RunBudget:
 
 @dataclass(frozen=True, slots=True)
 class SessionBudget:
-    """What a session may spend. None is no limit. `usd` in dollars, `hours` of engine time."""
+    """Budget of a session: `hours` of engine time, `experiments`, `usd` in dollars. None: no limit."""
 
     hours: float | None = None
     experiments: int | None = None
@@ -34,9 +34,9 @@ class SessionBudget:
     def exhausted(
         self, *, seconds: float, experiments: int, usd: float, next_usd: float = 0.0, unit: str = "proposal"
     ) -> str | None:
-        """Why the session is finished, or None while something is left.
+        """Why the session is finished, or None while some budget is left.
 
-        `next_usd`: what one more `unit` is expected to cost; the dollars end before they are passed.
+        `next_usd`: expected cost of one more `unit`; the session ends before that would exceed the dollars.
         """
         if self.experiments is not None and experiments >= self.experiments:
             return f"the budget of {self.experiments} experiment{'s' * (self.experiments != 1)} is spent"
@@ -53,7 +53,7 @@ def parse_duration(text: str) -> float:
     """Seconds in `20s`, `5m`, `1.5h`, `2d`. Raises ValueError with the hint."""
     match = _DURATION.match(text)
     if not match:
-        raise ValueError(f"{text!r} is no duration: write a number and s, m, h or d, such as 20s or 5m")
+        raise ValueError(f"{text!r} is not a duration: write a number and s, m, h or d, such as 20s or 5m")
     unit = match[2] if match[2] == "ms" else match[2][0]
     return float(match[1]) * _UNIT[unit]
 
@@ -64,21 +64,20 @@ def parse_run_budget(text: str) -> RunBudget:
     if match:
         steps = int(match[1])
         if steps < 1:
-            raise ValueError("a step budget is at least 1 step")
+            raise ValueError("a step budget must be at least 1 step")
         return RunBudget(steps=steps)
     try:
         seconds = parse_duration(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no run budget: write 20s, 5m or 400 steps") from None
+        raise ValueError(f"{text!r} is not a run budget: write 20s, 5m or 400 steps") from None
     if seconds <= 0:
-        raise ValueError("a run budget is more than 0 seconds")
+        raise ValueError("a run budget must be more than 0 seconds")
     return RunBudget(seconds=seconds)
 
 
 def format_seconds(seconds: float) -> str:
-    """`4.2s`, `45s`, `1:53`, `3h12m`, `2d04h`: never more than six cells."""
-    if seconds < 0:
-        seconds = 0.0
+    """`4.2s`, `45s`, `1:53`, `3h12m`, `2d04h`: at most six cells."""
+    seconds = max(0.0, seconds)
     if seconds < 10 and seconds != int(seconds):
         return f"{seconds:.1f}s"
     whole = int(seconds)

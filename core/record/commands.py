@@ -1,4 +1,4 @@
-"""Everything a client may ask of an engine, and the answer. The effect is seen as events."""
+"""Commands that a client may send to an engine, and the engine's reply. Their effects are events"""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Start nothing new: running jobs end and are judged. `now` cuts them off (abandoned, run again on resume)."""
+    """Start no new run; live runs end and are judged. `now`: kill them (abandoned, and run again on resume)."""
 
     now: bool = False
 
@@ -21,16 +21,16 @@ class Resume:
 
 @dataclass(frozen=True, slots=True)
 class Skip:
-    """End an experiment now, thinking or running, as `skipped`. None: the one that runs longest."""
+    """End an experiment as `skipped`, thinking or running. None: the one that has run longest."""
 
     experiment: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """End the session's engine. `now` kills what runs (abandoned, run again on resume); else runs end first.
+    """End the session's engine once its runs have ended. `now`: kill them (abandoned, and run again on resume).
 
-    `after`: so many more experiments get their verdict before it ends.
+    `after`: end once so many more experiments have a verdict.
     """
 
     now: bool = False
@@ -39,7 +39,7 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Steer:
-    """Guidance for the researcher. `now` interrupts thinking; `standing` stays in force until withdrawn."""
+    """Guidance for the researcher. `now`: interrupt its thinking; `standing`: in force until withdrawn."""
 
     text: str
     now: bool = False
@@ -48,7 +48,7 @@ class Steer:
 
 @dataclass(frozen=True, slots=True)
 class EditGuidance:
-    """Other words for guidance that nobody has taken yet."""
+    """New text for guidance that no experiment has taken."""
 
     guidance: int
     text: str
@@ -56,15 +56,14 @@ class EditGuidance:
 
 @dataclass(frozen=True, slots=True)
 class Withdraw:
-    """Take back guidance that is queued or standing."""
+    """Withdraw guidance that is queued or standing."""
 
     guidance: int
 
 
 @dataclass(frozen=True, slots=True)
 class Approve:
-    """Let a proposal run. `all`: this one and all that come. `edits` ({"path", "content"}, or {"path", "search",
-    "replace"}) take the place of the proposal's own, and apply to the same parent."""
+    """Let a proposal run. `all`: later ones too. `edits` (as in a proposal) replace its own, on the same parent."""
 
     experiment: int
     all: bool = False
@@ -86,14 +85,14 @@ class ApproveMode:
 
 @dataclass(frozen=True, slots=True)
 class Idea:
-    """An idea in words, which the next researcher is given to try as its next experiment."""
+    """An idea in words, for the researcher to try as its next experiment."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Propose:
-    """A person's own experiment, run as it is: by `edits` (as in a proposal) or by `patch`, a unified diff."""
+    """A person's own experiment: `edits` (as in a proposal) or `patch`, a unified diff."""
 
     hypothesis: str
     edits: tuple[Mapping[str, Any], ...] = ()
@@ -103,14 +102,14 @@ class Propose:
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """Build on this experiment from now on, kept or not. None: on the best again."""
+    """Make this experiment the parent of the next proposals, kept or not. None: the best again."""
 
     experiment: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """Never build on this one."""
+    """Exclude an experiment from being a parent or the best; `pinned` False: include it again."""
 
     experiment: int
     pinned: bool = True
@@ -125,7 +124,7 @@ class Repeat:
 
 @dataclass(frozen=True, slots=True)
 class ChangeResearcher:
-    """From the next experiment on. `script`: of a scripted researcher."""
+    """Researcher from the next experiment on. `script`: path for a scripted researcher."""
 
     researcher: str
     model: str | None = None
@@ -134,7 +133,7 @@ class ChangeResearcher:
 
 @dataclass(frozen=True, slots=True)
 class ChangeBudget:
-    """What the session may spend. None leaves a limit as it is."""
+    """Budget of the session. None: a limit stays as it is."""
 
     hours: float | None = None
     experiments: int | None = None
@@ -143,7 +142,7 @@ class ChangeBudget:
 
 @dataclass(frozen=True, slots=True)
 class ChangeSlots:
-    """Where runs go: `cpu:1`, `gpu:0,1`. The job of a slot that goes ends first."""
+    """Slots of the session: `cpu:1`, `gpu:0,1`. The run of a removed slot ends first."""
 
     slots: str
 
@@ -157,7 +156,7 @@ class Certify:
 
 @dataclass(frozen=True, slots=True)
 class Reproduce:
-    """Run an experiment again from its commit with its recorded seed and budget."""
+    """Run an experiment again from its commit, with its recorded seed and budget."""
 
     experiment: int
 
@@ -170,7 +169,7 @@ Command = (
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The engine's answer: accepted or refused, with a sentence that says what will happen or why not."""
+    """Reply of the engine: accepted or refused, and what will happen or why not."""
 
     accepted: bool
     message: str

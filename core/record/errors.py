@@ -1,25 +1,25 @@
-"""Every error a person can meet, as one tree.
+"""Errors that reach a person, as one tree
 
-AutoresearchError            what went wrong, where, and the hint
-├── UsageError               the words of a command line (exit 2)
+AutoresearchError            what happened, where, and the hint
+├── UsageError               arguments of a command line (exit 2)
 ├── ProgramError             program.md: the line, the reason, the hint
 ├── SettingsError            config.toml: the same
 ├── ProjectError             the repository or its files
-│   └── UncommittedChanges   in the files that may be edited: run from HEAD, or stop
+│   └── UncommittedChanges   in editable files: run from HEAD, or stop
 ├── SessionError             a session's folder or log
 │   ├── NoSuchSession        (exit 3)
-│   ├── SessionBusy          another engine holds it
-│   ├── LogCorrupt           session.db does not read
+│   ├── SessionBusy          another engine holds the lock
+│   ├── LogCorrupt           session.db cannot be read
 │   └── LogTooNew            written by a newer version
-├── EngineError              the engine could not start or be reached
-├── CommandRefused           the engine said no, and why
-├── EditError                a proposal's edits do not apply (told to the researcher)
+├── EngineError              the engine did not start, or does not answer
+├── CommandRefused           the engine refused a command
+├── EditError                a proposal's edits do not apply (shown to the researcher)
 ├── ResearcherError          a researcher cannot propose
-│   ├── ResearcherMisconfigured   no key, unknown model: a person must mend it
-│   ├── ProposalFailed       answered, but nothing usable came of it
-│   └── ScriptEnded          nothing more to propose: the session is finished
+│   ├── ResearcherMisconfigured   no key, unknown model: a person must correct it
+│   ├── ProposalFailed       the answer holds no usable proposal
+│   └── ScriptEnded          no more proposals: the session is finished
 └── LabError                 git, sandbox, runner or scorer
-    ├── GitError             git failed, did not end in time, or is not installed
+    ├── GitError             git failed, exceeded its time limit, or is not installed
     │   └── GitConflict      a change does not apply on the new best
     └── ScorerFault          the scorer itself failed
 """
@@ -28,7 +28,7 @@ from __future__ import annotations
 
 
 class AutoresearchError(Exception):
-    """An error said in three parts: what happened, where, and how to mend it."""
+    """An error in three parts: what happened, where, and the hint (the step that corrects it)."""
 
     exit_code = 1
 

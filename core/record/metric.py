@@ -1,4 +1,4 @@
-"""The metric: its name, which direction is better, and the arithmetic that follows from it."""
+"""The metric: name, direction and the comparison of two values"""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ Direction = Literal["min", "max"]
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """What a run is judged by. `self_reported` is True when no scorer computed it."""
+    """What runs are compared by. `self_reported`: the run prints it; no scorer computes it."""
 
     name: str
     direction: Direction = "min"
     self_reported: bool = False
 
     def gain(self, old: float, new: float) -> float:
-        """How much better `new` is than `old`; positive is better, in the metric's unit."""
+        """Gain of `new` over `old` in the metric's unit; positive is better."""
         return old - new if self.direction == "min" else new - old
 
     def better(self, new: float, old: float) -> bool:
@@ -29,14 +29,14 @@ class Metric:
         return "↓" if self.direction == "min" else "↑"
 
     def sort_key(self, value: float | None) -> float:
-        """A key that sorts best first, with missing and non-finite values last."""
+        """Sort key: best first, missing and non-finite values last."""
         if value is None or not math.isfinite(value):
             return math.inf
         return value if self.direction == "min" else -value
 
 
 def format_metric(value: float | None) -> str:
-    """A metric's value for a person: five significant digits, `–` when there is none."""
+    """A metric's value for display: five significant digits, `–` for None."""
     if value is None:
         return "–"
     if not math.isfinite(value):
@@ -48,7 +48,7 @@ def format_metric(value: float | None) -> str:
 
 
 def format_delta(value: float | None) -> str:
-    """A signed difference of metrics, with a true minus sign."""
+    """A signed difference of metrics for display, with the sign − (U+2212)."""
     if value is None:
         return "–"
     text = format_metric(abs(value))

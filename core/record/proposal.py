@@ -1,4 +1,4 @@
-"""What a researcher hands over: the same shape from every kind (DESIGN §12)."""
+"""Proposal of a researcher: hypothesis, edits, kind of change, and its usage of tokens"""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 Kind = Literal["architecture", "optimizer", "schedule", "regularization", "data", "numerics", "simplification", "other"]
 KINDS: tuple[str, ...] = get_args(Kind)
-# Other words for a kind, as `_forms` leaves them.
+# Aliases of each kind, in the form that `_forms` produces.
 _ALIASES = {
     "architecture": "arch, architectural, model, model architecture, model size, network, layer, attention, "
     "activation, embedding, normalization, initialization, init, width, depth",
@@ -25,7 +25,7 @@ _ALIASES = {
     "other": "misc, miscellaneous",
 }
 _KIND_OF = {word: kind for kind in KINDS for word in (kind, *_ALIASES[kind].split(", "))}
-MOST_TOKENS, MOST_USD = 10**10, 1e5  # of one exchange: what is more is no count
+MAX_TOKENS, MAX_USD = 10**10, 1e5  # of one exchange; larger reports are invalid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ class Edit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proposal:
-    """One experiment as proposed. `expected` is the signed change of the metric; `extra` is the researcher's own."""
+    """One proposed experiment. `expected`: signed change of the metric; `extra`: data of the researcher's own."""
 
     hypothesis: str
     edits: tuple[Edit, ...]
@@ -56,7 +56,7 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens and dollars of one exchange with a language model. `usd` is None when the price is unknown."""
+    """Tokens and dollars of one exchange with a language model. `usd` None: unknown price."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -64,21 +64,17 @@ class Usage:
     usd: float | None = None
 
     @classmethod
-    def told(cls, input_tokens: int, output_tokens: int, cached_tokens: int, usd: float | None = None) -> Usage:
-        """As somebody else's program tells it: counts that cannot be are 0, dollars that cannot be unknown."""
-        counts = [n if 0 <= n <= MOST_TOKENS else 0 for n in (input_tokens, output_tokens, cached_tokens)]
-        return cls(
-            input_tokens=counts[0],
-            output_tokens=counts[1],
-            cached_tokens=counts[2],
-            usd=usd if usd is not None and 0 <= usd <= MOST_USD else None,
-        )
+    def reported(cls, input_tokens: int, output_tokens: int, cached_tokens: int, usd: float | None = None) -> Usage:
+        """Usage as another program reports it: invalid counts are 0, invalid dollars unknown."""
+        fresh, output, cached = (n if 0 <= n <= MAX_TOKENS else 0 for n in (input_tokens, output_tokens, cached_tokens))
+        dollars = usd if usd is not None and 0 <= usd <= MAX_USD else None
+        return cls(input_tokens=fresh, output_tokens=output, cached_tokens=cached, usd=dollars)
 
 
 def kind_of(words: str) -> str | None:
-    """The kind of change that `words` name, in either spelling, any case, plural, or by an alias; None for no kind.
+    """Kind of change named by `words` in either spelling, any case, plural, or by an alias; None: unknown.
 
-    Of several ("Optimiser / LR schedule") the first that is known counts.
+    Of several ("Optimiser / LR schedule") the first known one counts.
     """
     parts = [words, *re.split(r"[/,;:&+|()]|\band\b", words)]
     known = (_KIND_OF.get(word) for part in parts for word in _forms(part))
@@ -86,7 +82,7 @@ def kind_of(words: str) -> str | None:
 
 
 def american(words: str) -> str:
-    """`words` in small letters, with the -is- of `optimiser` and its like, ended or half typed, as -iz-."""
+    """`words` in lower case and American spelling (`optimiser` → `optimizer`), complete or half typed."""
     return re.sub(r"(?<=[a-z]{4})is(?=(e|er|ed|ing|ation|ations|ers|es)?\b)", "iz", words.lower())
 
 

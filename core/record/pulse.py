@@ -1,6 +1,6 @@
-"""What is true this second and kept by nobody: device readings, progress, who is thinking.
+"""Pulse: device readings and progress, sent to each client once a second and never logged
 
-The engine sends a Pulse once a second to each client; it is also the heartbeat. A newer one replaces an older one.
+A newer Pulse replaces an older one. It is also the heartbeat of the engine.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceReading:
-    """One device. Shares are 0..1, memory in bytes, power in watts, temperature in °C; None: not known here."""
+    """One device. Shares are 0..1, memory in bytes, power in watts, temperature in °C; None: unknown."""
 
     name: str  # "cpu", "gpu0"
     label: str  # "2 cores", "NVIDIA H100 80GB HBM3"
@@ -25,7 +25,7 @@ class DeviceReading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlotReading:
-    """What a slot is doing. `fraction` 0..1 of the run's budget (None while it has no clock), `seconds` in phase."""
+    """One slot. `fraction`: 0..1 of the run's budget, None while its clock is not running; `seconds`: in the phase."""
 
     slot: str
     experiment: int | None = None
@@ -40,8 +40,7 @@ class Pulse:
     time: float
     slots: tuple[SlotReading, ...] = ()
     devices: tuple[DeviceReading, ...] = ()
-    thinking: int | None = None  # experiment being thought about
+    thinking: int | None = None  # experiment that the researcher works on
     thinking_seconds: float = 0.0
     waiting: str = ""  # why the researcher waits, "" when it does not
-    engine_memory: int = 0  # bytes
-    trouble: str = ""  # what holds the engine up that cannot be logged (a full disk)
+    trouble: str = ""  # why the engine cannot write its log (a full disk)

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.edits.apply import MAX_BYTES, MAX_EDITS, apply_edits, matches, proposal_from_plain, proposal_to_plain
-from core.edits.diff import PAIRS, unified
+from core.edits.apply import MAX_BYTES, MAX_EDITS, apply_edits, proposal_from_plain, proposal_to_plain
+from core.edits.diff import MAX_COMPARED_PAIRS, unified
+from core.edits.globs import matches
 from core.record.errors import EditError
 from core.record.proposal import KINDS, Edit, kind_of
 
@@ -121,11 +122,11 @@ def test_a_new_file_and_a_whole_file() -> None:
         (Edit(path="train.py", search="LR = 0.1", replace="LR = '\ud800'"), ["not valid Unicode"]),
         (Edit(path="train.py", content="#" * (MAX_BYTES + 1)), ["more than 2,000,000"]),
         (Edit(path="train.py", content="(" * 5000), ["would not parse"]),
-        (Edit(path="train.py", search="LR = 0.1"), ["no replace"]),
-        (Edit(path="train.py", search="LR", replace="X", content="Y"), ["both content and search"]),
+        (Edit(path="train.py", search="LR = 0.1"), ["replace is missing"]),
+        (Edit(path="train.py", search="LR", replace="X", content="Y"), ["content and search/replace are both given"]),
     ],
 )
-def test_refusals_say_what_and_the_mend(edit: Edit, words: list[str]) -> None:
+def test_refusals_say_what_and_the_hint(edit: Edit, words: list[str]) -> None:
     said = refusal(edit)
     assert all(word in said for word in words), said
 
@@ -285,7 +286,7 @@ def test_a_change_too_large_to_be_compared_is_one_hunk_that_git_applies(tmp_path
     old = "# head\n" * 5 + "".join(lines) + "# tail\n" * 5
     new = "# head\n" * 5 + "".join(reversed(lines)) + "# tail\n" * 4 + "# tail"
     diff, added, removed = unified({"f.txt": old}, {"f.txt": new})
-    assert len(lines) ** 2 > PAIRS and diff.count("\n@@ ") == 1 and added > 2900 < removed
+    assert len(lines) ** 2 > MAX_COMPARED_PAIRS and diff.count("\n@@ ") == 1 and added > 2900 < removed
     (tmp_path / "f.txt").write_text(old)
     done = subprocess.run(["git", "apply", "-"], cwd=tmp_path, input=diff, text=True, capture_output=True)
     assert done.returncode == 0, done.stderr

@@ -150,9 +150,9 @@ def test_a_patch_finds_its_place_and_keeps_line_ends() -> None:
 @pytest.mark.parametrize(
     ("patch", "words"),
     [
-        ("", "no unified diff"),
-        ("just words", "no unified diff"),
-        ("--- a/train.py\n+++ b/train.py\n@@ -1,3 +1,3 @@\n import os\n", "cut off"),
+        ("", "not a unified diff"),
+        ("just words", "not a unified diff"),
+        ("--- a/train.py\n+++ b/train.py\n@@ -1,3 +1,3 @@\n import os\n", "ends within"),
         ("--- a/train.py\n+++ b/train.py\n@@ -1 +1 @@\n-import sys\n+import os\n", "hunk 1 of 1: the patch"),
         ("--- a/train.py\n+++ /dev/null\n@@ -1 +0,0 @@\n-import os\n", "removes"),
         ("--- a/train.py\n+++ b/main.py\n@@ -1 +1 @@\n-import os\n+import sys\n", "renames"),

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from core.edits.apply import apply_edits, matches
+from core.edits.apply import apply_edits
 from core.edits.diff import unified
+from core.edits.globs import matches
 from core.program.program import Program
 from core.record import events as e
 from core.record.events import Event

@@ -211,7 +211,7 @@ def readings(now: float, state: State) -> Pulse:
     thinking = max(state.live, default=0)
     return Pulse(
         time=now, slots=slots, devices=(DeviceReading(name="cpu", label="AMD EPYC, 2 cores", utilisation=0.97, memory_used=int(2.9 * GIB), memory_total=8 * GIB, power=None, temperature=61.0),),
-        thinking=thinking, thinking_seconds=21.0, waiting="", engine_memory=71_000_000,
+        thinking=thinking, thinking_seconds=21.0, waiting="",
     )  # fmt: skip
 
 

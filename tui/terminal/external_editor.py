@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.edits.apply import matches
+from core.edits.globs import matches
 from core.record.errors import AutoresearchError, UsageError
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from core.edits.apply import MAX_BYTES, matches
+from core.edits.apply import MAX_BYTES
+from core.edits.globs import matches
 from core.engine.runs.workplace import Workplace
 from core.engine.session_settings import SessionSettings
 from core.engine.startup.setup import Setup

@@ -7,7 +7,8 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from core.edits.apply import MAX_BYTES, apply_edits, clean_path, matches
+from core.edits.apply import MAX_BYTES, apply_edits, clean_path
+from core.edits.globs import matches
 from core.edits.rules import check_rules, imported, modules
 from core.engine.journal import Journal
 from core.engine.proposing.agent_workspace import EngineWorkshop

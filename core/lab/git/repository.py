@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from core.edits.apply import matches
+from core.edits.globs import matches
 from core.git import IDENTITY, Git, reason
 from core.lab.git.checkout import Checkout, find_checkout
 from core.lab.git.disk_full import outlasting

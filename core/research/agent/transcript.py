@@ -152,20 +152,20 @@ def used(event: Mapping[str, Any]) -> Usage | None:
     kind, usage, part = event.get("type"), _map(event.get("usage")), _map(event.get("part"))
     if kind == "result" and usage:
         written = _int(usage, "cache_creation_input_tokens")
-        return Usage.told(
+        return Usage.reported(
             _int(usage, "input_tokens") + written, _int(usage, "output_tokens"), _int(usage, "cache_read_input_tokens"),
             _dollars(event.get("total_cost_usd")),
         )  # fmt: skip
     if kind == "turn.completed" and usage:
         cached = _int(usage, "cached_input_tokens")
-        return Usage.told(max(0, _int(usage, "input_tokens") - cached), _int(usage, "output_tokens"), cached)
+        return Usage.reported(max(0, _int(usage, "input_tokens") - cached), _int(usage, "output_tokens"), cached)
     if kind == "result" and (stats := _map(event.get("stats"))):
         cached = _int(stats, "cached")
-        return Usage.told(max(0, _int(stats, "input_tokens") - cached), _int(stats, "output_tokens"), cached)
+        return Usage.reported(max(0, _int(stats, "input_tokens") - cached), _int(stats, "output_tokens"), cached)
     if kind == "step_finish" and (tokens := _map(part.get("tokens"))):
         cache = _map(tokens.get("cache"))
         out = _int(tokens, "output") + _int(tokens, "reasoning")
-        return Usage.told(
+        return Usage.reported(
             _int(tokens, "input") + _int(cache, "write"), out, _int(cache, "read"), _dollars(part.get("cost"))
         )
     return None

@@ -129,7 +129,8 @@ async def test_program_is_checked_with_the_sessions_options(tmp_path: Path, monk
     editor = 'sed -i \'s/run = "10s"/run = "soon"/\' program.md'
     async with at_work(tmp_path, editor, monkeypatch) as (pilot, app, source, _):
         await pilot.press("E")
-        await until(pilot, lambda: isinstance(app.screen, DiffCard) and "'soon' is no run budget" in text_of(app), 20.0)
+        told = "'soon' is not a run budget"
+        await until(pilot, lambda: isinstance(app.screen, DiffCard) and told in text_of(app), 20.0)
         awake(app)
         await pilot.press("escape")
         save_options(source.paths, EngineOptions(run_budget="20s"))

@@ -129,7 +129,7 @@ class ModelResearcher(ABC):
                 self._said_unpriced = True
                 why = f"the price of {self.model} is not known; write it into {prices.user_file()}"
                 stream.note("the server does not tell the tokens used: what they cost is not known" if price else why)
-        stream.usage(Usage.told(fresh + cache_write + cache_hour, output, cache_read, usd))
+        stream.usage(Usage.reported(fresh + cache_write + cache_hour, output, cache_read, usd))
 
     def base_url(self, variable: str, environ: Mapping[str, str]) -> str | None:
         """The address in an environment variable. Raises ResearcherMisconfigured when it is none."""
