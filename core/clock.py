@@ -1,18 +1,18 @@
-"""The time of day for everything that is logged or measured: it runs evenly, whatever is done to the machine's clock.
+"""Clock of all logged and measured times: Unix time that never jumps
 
-A clock that is set right (or wrong) in the middle of a session would otherwise end its budget of hours at once, make
-runs of negative length, and turn the order of its events round.
+Setting the machine's clock during a session would otherwise end a budget of hours, give runs a negative length, or
+reverse the order of events.
 """
 
 from __future__ import annotations
 
 import time
 
-# Counts while the machine sleeps, as the time of day does; not every system has one.
+# Advances during suspend, as the time of day does; not every system has it.
 _EVEN = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-EPOCH = time.time() - time.clock_gettime(_EVEN)  # of this process: what to add to that clock
+EPOCH = time.time() - time.clock_gettime(_EVEN)  # Unix time at which that clock was 0, as of this process's start
 
 
 def now() -> float:
-    """Unix seconds as the machine's clock told them when this process began, plus what has gone by since."""
+    """Unix seconds: the machine's clock at the start of this process, plus the time elapsed since."""
     return EPOCH + time.clock_gettime(_EVEN)

@@ -1,10 +1,9 @@
-"""The one runner of git, for the lab, the client, the screen and the command line.
+"""Runner of git commands, for the lab, the client, the screen and the command line
 
-It runs on GitPython, which is imported at the first command, since that takes longer than a status. Whatever the
-caller's environment and the repository's configuration hold, a command obeys the same rules: no hook, no fsmonitor,
-no external diff, no textconv, no pager, no prompt, no terminal, no inherited GIT_* variable, no repository that lies
-as plain files inside a work tree, the C locale, the folder it was given or none, and an end after a time limit.
-Configured filters (git-lfs) do run: without them a checkout would not hold the user's files.
+It runs on GitPython, imported at the first command since that takes longer than a `status`. Whatever the environment
+and the repository's configuration say, a command has no hook, fsmonitor, external diff, textconv, pager, prompt,
+terminal or inherited GIT_* variable, uses no bare repository inside a work tree, the C locale and the given folder, and
+ends after a time limit. Configured filters (git-lfs) do run: without them a checkout lacks the user's files.
 """
 
 from __future__ import annotations
@@ -22,19 +21,19 @@ from typing import Any, NamedTuple
 from core.record.errors import GitError
 
 MAX_SECONDS = 600.0  # of one command, where the caller sets no limit
-MAX_REASON = 400  # characters of what git says where it names no fatal line
+MAX_REASON_CHARACTERS = 400  # of git's message where it has no fatal line
 IDENTITY = {
     "GIT_AUTHOR_NAME": "autoresearch",
     "GIT_AUTHOR_EMAIL": "autoresearch@localhost",
     "GIT_COMMITTER_NAME": "autoresearch",
     "GIT_COMMITTER_EMAIL": "autoresearch@localhost",
 }
-# What the environment may say about git without turning a command to another repository, index or identity.
+# Inherited variables that do not direct a command to another repository, index or identity.
 _KEPT_VARIABLES = {
     "GIT_EXEC_PATH", "GIT_CEILING_DIRECTORIES", "GIT_DISCOVERY_ACROSS_FILESYSTEM",
     "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM",
 }  # fmt: skip
-# No refresh of the user's index, and file names as they are.
+# No refresh of the user's index, unquoted file names.
 _SAFE = (
     "--no-pager", "--no-optional-locks", "-c", "core.fsmonitor=false", "-c", "safe.bareRepository=explicit",
     "-c", "core.quotePath=false", "-c", "color.ui=false", "-c", "gc.auto=0", "-c", "maintenance.auto=false",
@@ -55,10 +54,10 @@ class GitResult(NamedTuple):
 
 
 class Git:
-    """git in one folder. Safe to use from several threads.
+    """git in one folder. Thread-safe.
 
-    `seconds`: limit for a command that names none. `hooks`: run the user's hooks and sign as he does, for a commit
-    that is made in his name.
+    `seconds`: time limit of a command without its own. `hooks`: run the user's hooks and sign, for a commit in the
+    user's name.
     """
 
     def __init__(self, folder: Path, *, seconds: float = MAX_SECONDS, hooks: bool = False) -> None:
@@ -69,7 +68,7 @@ class Git:
     def run(
         self, *args: str, env: Mapping[str, str] | None = None, stdin: bytes | None = None, seconds: float | None = None
     ) -> GitResult:
-        """Exit status, standard output and standard error of one command. Raises GitError when it does not end."""
+        """Exit status, standard output and standard error of one command. Raises GitError at the time limit."""
         limit = self._seconds if seconds is None else seconds
         variables = {**_NO_PROMPTS, **(env or {})}
         kept = {*variables, *_KEPT_VARIABLES}
@@ -91,18 +90,18 @@ class Git:
                     raise
                 raise GitError(
                     f"git {_verb(args)} did not end within {limit:g} s",
-                    where=str(self.folder), hint="check that the disk answers and that no other git holds a lock",
+                    where=str(self.folder), hint="check that the disk responds and that no other git holds a lock",
                 ) from None  # fmt: skip
         return GitResult(process.returncode, out, error.decode("utf-8", "replace"))
 
     def bytes_(self, *args: str, **more: Any) -> bytes:
-        """Standard output of a command that succeeds. Raises GitError with what git says when it does not."""
+        """Standard output of a command. Raises GitError with git's message when it fails."""
         status, out, error = self.run(*args, **more)
         if status:
             raise GitError(
                 f"git {_verb(args)} failed: {reason(error or out.decode(errors='replace'))}",
                 where=str(self.folder),
-                hint=f"mend what git says there, until `git status` and `git fsck` in {self.folder} are content",
+                hint=f"correct what git reports, until `git status` and `git fsck` succeed in {self.folder}",
             )
         return out
 
@@ -110,12 +109,12 @@ class Git:
         return self.bytes_(*args, **more).decode("utf-8", "surrogateescape").strip()
 
     def resolve(self, name: str) -> str | None:
-        """The object that `name` names, if there is one."""
+        """The object of a revision, or None."""
         status, out, _ = self.run("rev-parse", "--verify", "--quiet", "--end-of-options", name)
         return out.decode().strip() if status == 0 else None
 
     def diff(self, one: str, other: str, *how: str) -> bytes:
-        """What differs between two commits, as `how` says it (`-p`, `--numstat`, …)."""
+        """The difference between two commits, in the format of `how` (`-p`, `--numstat`, …)."""
         return self.bytes_(*_DIFF, *how, "--end-of-options", one, other)
 
 
@@ -126,16 +125,16 @@ def require_git() -> None:
 
 
 def _start(command: list[str], source: Any, variables: Mapping[str, str]) -> Any:
-    """The process, through GitPython."""
+    """Start the process, through GitPython."""
     require_git()
     try:
         import git  # heavy
 
         return git.Git().execute(command, istream=source, env=variables, as_process=True, start_new_session=True)
-    except ImportError as error:  # GitPython tries git as it is imported
+    except ImportError as error:  # importing GitPython runs git
         raise GitError(f"git does not work: {reason(str(error))}", hint="try: git --version") from None
     except OSError as error:
-        raise GitError(f"git could not be started: {error.strerror or error}") from None
+        raise GitError(f"could not start git: {error.strerror or error}") from None
 
 
 def _verb(args: tuple[str, ...]) -> str:
@@ -143,7 +142,7 @@ def _verb(args: tuple[str, ...]) -> str:
 
 
 def reason(said: str) -> str:
-    """Why git failed, from what it says: its last fatal line, else all lines but its hints."""
+    """Why git failed: the last fatal line of its message, else all lines but its hints."""
     lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith("hint:")]
     last = next((line for line in reversed(lines) if line.startswith(("fatal:", "error:"))), None)
-    return last or " ".join(lines)[:MAX_REASON] or "no reason given"
+    return last or " ".join(lines)[:MAX_REASON_CHARACTERS] or "no reason given"

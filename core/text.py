@@ -1,35 +1,29 @@
-"""Plain text that is safe to print: cleaned, on one line, and counted."""
+"""Text that is safe to print: without control characters, on one line, in the plural"""
 
 from __future__ import annotations
 
 import re
 
-# Escape sequences first, as wholes: CSI, then the string kinds (OSC, DCS, APC, PM, SOS), then the short ones.
-# A string left open ends at its line's end, so that one stray byte cannot swallow everything after it.
+# Whole escape sequences: CSI, then the string kinds (OSC, DCS, APC, PM, SOS), then the short ones. An unterminated
+# string ends with its line, so that one stray byte cannot hide the text after it.
 _ESCAPES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"
     r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)?"
     r"|\x1b[ -/]*[0-~]?"
 )
-
-
-# What is left of C0 and C1, marks that reorder text, line separators, tags (invisible letters), lone surrogates.
+# Other C0 and C1 characters, marks that reorder text, line separators, tags (invisible letters), lone surrogates.
 _CONTROL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069\ufff9-\ufffb"
     "\U000e0000-\U000e007f\ud800-\udfff]"
 )
-
-
 _BREAK = re.compile(r"\r\n?")
-
-
 _SPACES = re.compile(r"\s+")
 
 
 def clean(text: str) -> str:
-    """Text that cannot act on a terminal: no escape sequences, control characters or bidirectional overrides.
+    """Text without escape sequences, control characters and bidirectional overrides; tabs and line ends stay.
 
-    Line ends (a lone carriage return counts as one) and tabs stay.
+    A lone carriage return counts as a line end.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -37,7 +31,7 @@ def clean(text: str) -> str:
 
 
 def one_line(text: str, limit: int = 0) -> str:
-    """`clean`, on one line with single spaces; with `limit`, cut to so many characters with an ellipsis."""
+    """`clean` text on one line with single spaces, cut to `limit` characters with an ellipsis (0: not cut)."""
     text = _SPACES.sub(" ", clean(text)).strip()
     return text if not limit or len(text) <= limit else text[: limit - 1].rstrip() + "…"
 

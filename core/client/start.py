@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from core.record import errors
 from core.record.errors import AutoresearchError, EngineError, SessionBusy
-from core.session.homes import kills_user_processes
+from core.session.logind import kills_user_processes
 from core.session.options import EngineOptions
 from core.session.paths import SessionPaths
 

@@ -18,7 +18,8 @@ from core.lab.versions import versions_for
 from core.program.program import Program, check_files, load
 from core.record.errors import AutoresearchError
 from core.research import registry
-from core.session.homes import kills_user_processes, socket_folder, state_home
+from core.session.homes import socket_folder, state_home
+from core.session.logind import kills_user_processes
 
 LOW_DISK = 5 * 2**30
 LOW_SHARED_MEMORY = 256 * 2**20

@@ -1,1 +1,1 @@
-"""program.md: read, checked, and refused with line, reason and hint."""
+"""program.md: settings in TOML, then prose for the researcher"""

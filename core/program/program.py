@@ -1,4 +1,4 @@
-"""program.md: the one file the human programs. TOML front matter between `+++` lines, then prose. (DESIGN §4)"""
+"""The checked content of a program.md, its keys, and what may change while a session runs"""
 
 from __future__ import annotations
 
@@ -52,15 +52,15 @@ EXAMPLES: Mapping[str, str] = {
     "rules.forbid": "write forbid = ['torch\\.compile'] (regular expressions, in single quotes)",
     "rules.require": 'write require = ["train.py:main", "train.py:GPT.forward"]',
     "rules.freeze_dependencies": "write freeze_dependencies = true",
-    "decide.keep": "write keep = 3.0 (how many sigma of gain are kept at once)",
-    "decide.repeats": "write repeats = 3 (how often a smaller gain is run again at most)",
-    "decide.min_effect": "write min_effect = 0.001 (the gain, in the metric's unit, that is worth keeping)",
-    "decide.simplicity": "write simplicity = 1.0 (how many sigma worse a result from fewer lines may be)",
-    "decide.quarantine": "write quarantine = 10.0 (the sigmas of gain that are repeated before they are believed)",
-    "decide.alpha": "write alpha = 0.25 (kept when the chance that it gains nothing is at most this)",
-    "decide.beta": "write beta = 0.3 (discarded when that chance is at least this)",
-    "decide.refresh": "write refresh = 24 (a leader is run again after standing against so many candidates; 0: never)",
-    "decide.baseline": "write baseline = 3 (how often the baseline runs)",
+    "decide.keep": "write keep = 3.0 (sigmas of gain that are kept at once)",
+    "decide.repeats": "write repeats = 3 (maximum of extra runs for a smaller gain)",
+    "decide.min_effect": "write min_effect = 0.001 (the smallest gain to keep, in the metric's unit)",
+    "decide.simplicity": "write simplicity = 1.0 (sigmas by which a result from fewer lines may be worse)",
+    "decide.quarantine": "write quarantine = 10.0 (sigmas of gain that are repeated before they count)",
+    "decide.alpha": "write alpha = 0.25 (kept when the probability of no gain is at most this)",
+    "decide.beta": "write beta = 0.3 (discarded when that probability is at least this)",
+    "decide.refresh": "write refresh = 24 (the best runs again after so many candidates; 0: never)",
+    "decide.baseline": "write baseline = 3 (runs of the baseline)",
     "sandbox.memory_gb": "write memory_gb = 8",
     "seed": "write seed = 1",
 }
@@ -69,21 +69,19 @@ _MORE_IS_BETTER = re.compile(r"acc|reward|score|auc|\bf1|bleu|mfu|throughput|per
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """A program.md, checked. Paths are relative to the folder that holds it; patterns are git-style globs
-    (`core.edits.globs.matches`).
-    """
+    """A checked program.md. Paths are relative to its folder; patterns are globs (`core.edits.globs.matches`)."""
 
     edit: tuple[str, ...]
     run: str
     metric: Metric
     text: str  # the whole file
-    prose: str  # what follows the front matter
+    prose: str  # after the front matter
     read: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ()  # untracked files or folders (data) linked read-only into every worktree
     prepare: str | None = None
     score: str | None = None
-    score_hidden: str | None = None  # the scorer on a second slice, for what is kept; it decides nothing
-    pattern: str | None = None  # regular expression with one group (re.MULTILINE), when there is no `score`
+    score_hidden: str | None = None  # the scorer on the hidden slice, for kept experiments
+    pattern: str | None = None  # regular expression with one group (re.MULTILINE), without `score`
     run_budgets: Mapping[str, RunBudget] = field(default_factory=dict)  # by device: "cuda", "cpu"
     budget: SessionBudget = field(default_factory=SessionBudget)
     startup_seconds: Mapping[str, float] = field(default_factory=lambda: {"cpu": 120.0, "cuda": 300.0})
@@ -93,11 +91,11 @@ class Program:
     check_seconds: float = 120.0
     rules: Rules = field(default_factory=Rules)
     network: bool = False
-    limits_only: bool = False  # consent to run where no sandbox works: only time, memory, processes and disk are held
+    limits_only: bool = False  # consent to run without a sandbox, with limits on time, memory, processes and disk only
     memory_gb: float | None = None  # per run; None: a share of the machine
     policy: Policy = field(default_factory=Policy)
     baseline_runs: int = 3
-    approve: bool = False  # wait for a person before each run
+    approve: bool = False  # each proposal waits for a person
     seed: int = 1
 
     def run_budget(self, device: str) -> RunBudget:
@@ -106,17 +104,14 @@ class Program:
 
 
 def find_project(start: Path) -> Path:
-    """The folder that holds program.md: `start` or one above it, up to the top of the git repository.
-
-    Raises ProjectError with the hint.
-    """
+    """The folder of program.md: `start` or one above it, up to the top of the git repository. Raises ProjectError."""
     folder = start.expanduser().absolute()
     if folder.name == NAME and folder.is_file():
         folder = folder.parent
     if folder.is_file():
-        raise ProjectError("this is a file", where=str(start), hint="name the folder that holds program.md")
+        raise ProjectError("this is a file", where=str(start), hint="give the folder of a program.md")
     if not folder.is_dir():
-        raise ProjectError("there is no such folder", where=str(start), hint="name a folder that holds a program.md")
+        raise ProjectError("there is no such folder", where=str(start), hint="give the folder of a program.md")
     folder = folder.resolve()
     for candidate in (folder, *folder.parents):
         if (candidate / NAME).is_file():
@@ -124,15 +119,15 @@ def find_project(start: Path) -> Path:
         if (candidate / ".git").exists():
             break
     raise ProjectError(
-        "there is no program.md here, nor above in this repository",
+        "there is no program.md in this folder or above it in this repository",
         where=str(folder),
-        hint=f"write one with: {invocation.call('init', project=folder)}; or a ready project with: "
+        hint=f"write one with: {invocation.call('init', project=folder)}; or a complete project with: "
         + invocation.call("init", "DIR", "--template", "nanotrain"),
     )
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Program:
-    """Read and check a program.md; `overrides` are the KEY=VALUE texts of `--set`. Raises ProgramError, UsageError."""
+    """Read and check a program.md. `overrides`: the KEY=VALUE of `--set`. Raises ProgramError, UsageError."""
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -152,7 +147,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Program:
 
 
 def parse(text: str, overrides: Sequence[str] = ()) -> Program:
-    """Check the text of a program.md. Raises ProgramError (line, reason, mend), or UsageError for a bad override."""
+    """Check the text of a program.md. Raises ProgramError, or UsageError for an invalid override."""
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
     front, prose = toml_reader.split(text)
     reader = Reader(front, KEYS, EXAMPLES)
@@ -175,18 +170,12 @@ def parse(text: str, overrides: Sequence[str] = ()) -> Program:
         "seed": reader.integer("seed", 0, 2**31 - 1),
     }
     return Program(
-        edit=edit,
-        run=run,
-        metric=metric,
-        text=text,
-        prose=prose,
+        edit=edit, run=run, metric=metric, text=text, prose=prose, score=score, pattern=pattern, budget=budget,
         read=_paths(reader, "read"),
         inputs=_paths(reader, "inputs"),
         prepare=reader.text("prepare"),
-        score=score,
-        pattern=pattern,
+        score_hidden=reader.text("score_hidden"),
         run_budgets=_run_budgets(reader),
-        budget=budget,
         checks={name: reader.required(f"checks.{name}") for name in reader.table("checks")},
         rules=_rules(reader, edit),
         network=reader.flag("sandbox.network"),
@@ -194,25 +183,24 @@ def parse(text: str, overrides: Sequence[str] = ()) -> Program:
         memory_gb=reader.number("sandbox.memory_gb"),
         approve=reader.flag("approve"),
         policy=_policy(reader),
-        score_hidden=reader.text("score_hidden"),
         **{key: value for key, value in given.items() if value is not None},  # type: ignore[arg-type]
-    )
+    )  # fmt: skip
 
 
 def _rules(reader: Reader, edit: tuple[str, ...]) -> Rules:
-    """What every change must keep to. Raises ProgramError for what cannot be checked."""
+    """[rules]. Raises ProgramError for a rule that cannot be checked."""
     forbid, require = _texts(reader, "rules.forbid"), _texts(reader, "rules.require")
     for pattern in forbid:
         try:
             re.compile(pattern)
         except (re.error, OverflowError, RecursionError) as error:
-            reader.refuse("rules.forbid", f"{pattern!r} is no regular expression ({error})")
+            reader.refuse("rules.forbid", f"{pattern!r} is not a regular expression ({error})")
     for entry in require:
         path, colon, name = entry.partition(":")
         if not colon or not all(part.isidentifier() for part in name.split(".")):
             reader.refuse("rules.require", f"{entry!r} is not FILE:NAME")
         if not matches(path, edit):
-            reader.refuse("rules.require", f"{path!r} is not among the files that may be edited: it stays as it is")
+            reader.refuse("rules.require", f"{path!r} is not among the editable files and cannot change")
     return Rules(reader.integer("rules.max_diff_lines", 1), forbid, require, reader.flag("rules.freeze_dependencies"))
 
 
@@ -226,7 +214,7 @@ def _texts(reader: Reader, key: str) -> tuple[str, ...]:
 
 
 def check_required(program: Program, read: Callable[[str], str | None]) -> None:
-    """Refuse a `rules.require` that the code does not meet. `read`: a file's text by path, None when it is not there.
+    """Refuse `rules.require` entries that the code does not meet. `read`: text of a file, None when it is missing.
 
     Raises ProgramError.
     """
@@ -239,7 +227,7 @@ def check_required(program: Program, read: Callable[[str], str | None]) -> None:
             Reader(front, KEYS, EXAMPLES).refuse("rules.require", f"{entry!r}: {what}")
 
 
-# What the numbers of a session rest on: other values need another session.
+# Settings on which results depend: other values need another session.
 FIXED: Mapping[str, str] = {
     "run": "run", "metric": "[metric]", "pattern": "[metric] pattern", "score": "score", "score_hidden": "score_hidden",
     "prepare": "prepare", "inputs": "inputs", "run_budgets": "[budget] run", "baseline_runs": "[decide] baseline",
@@ -249,21 +237,21 @@ FIXED: Mapping[str, str] = {
 
 
 def changed_basis(old: Program, new: Program) -> list[str]:
-    """The keys on which the numbers rest and in which the two differ."""
+    """The keys of FIXED in which the two differ."""
     return [word for name, word in FIXED.items() if getattr(old, name) != getattr(new, name)]
 
 
 def check_change(old: Program, new: Program) -> None:
-    """Refuse an edited program.md that a running session cannot take over. Raises ProgramError."""
+    """Refuse an edited program.md that a running session cannot use. Raises ProgramError."""
     if changed := changed_basis(old, new):
         raise ProgramError(
-            f"{', '.join(changed)} cannot change in a running session: its results could not be compared any more",
-            where=NAME, hint="start a new session, or put it back",
+            f"{', '.join(changed)} cannot change in a running session: results would no longer be comparable",
+            where=NAME, hint="start a new session, or restore the old value",
         )  # fmt: skip
 
 
 def _policy(reader: Reader) -> Policy:
-    """The decision rule's parameters: what `[decide]` leaves out keeps its default."""
+    """[decide]: the parameters of the decision rule."""
     given = {
         "keep": reader.number("decide.keep", zero=True),
         "quarantine": reader.number("decide.quarantine"),
@@ -277,7 +265,7 @@ def _policy(reader: Reader) -> Policy:
     for key in ("alpha", "beta"):
         value = given[key]
         if value is not None and not 0 < value < 1:
-            reader.refuse(f"decide.{key}", f"`decide.{key}` is {value:g}, not a chance between 0 and 1")
+            reader.refuse(f"decide.{key}", f"`decide.{key}` is {value:g}, not a probability between 0 and 1")
     return Policy(**{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
 
 
@@ -289,7 +277,7 @@ def _paths(reader: Reader, key: str) -> tuple[str, ...]:
         reader.refuse(key, f"`{key}` is {kind(value)}, not a list of paths")
     paths = tuple(dict.fromkeys(_path(reader, key, path) for path in value))
     if key == "edit" and matches(NAME, paths):
-        reader.refuse(key, f"`edit` covers {NAME} itself", f"{NAME} is yours alone: name the code")
+        reader.refuse(key, f"`edit` covers {NAME} itself", f"{NAME} is never editable: give the code files")
     return paths
 
 
@@ -298,11 +286,13 @@ def _path(reader: Reader, key: str, path: str) -> str:
     parts = bare.split("/")
     shown = kind(path).removeprefix("the text ")
     if not bare.strip() or CONTROL.search(path):
-        reader.refuse(key, f"{shown} in `{key}` is no path", "name a file, or a glob such as src/**/*.py")
+        reader.refuse(key, f"{shown} in `{key}` is not a path", "give a file, or a glob such as src/**/*.py")
     if bare.startswith(("/", "~")) or "\\" in path or ".." in parts:
-        reader.refuse(key, f"{shown} in `{key}` leaves the project", "write paths relative to program.md, without ..")
+        reader.refuse(
+            key, f"{shown} in `{key}` is outside the project", "give a path relative to program.md, without .."
+        )
     if ".git" in parts or parts[0] == "sessions":
-        reader.refuse(key, f"{shown} in `{key}` belongs to git or the harness", "name files of your own code")
+        reader.refuse(key, f"{shown} in `{key}` belongs to git or the harness", "give files of your own code")
     return path.removeprefix("./")
 
 
@@ -315,16 +305,14 @@ def _metric(reader: Reader) -> tuple[Metric, str | None, str | None]:
         reader.refuse("metric.name", f"{name[:20]!r}… is too long for a metric's name", "use at most 40 characters")
     direction = reader.text("metric.direction")
     if direction is None and _MORE_IS_BETTER.search(name):
-        reader.refuse("metric.direction", f"`metric.direction` is missing: is more {name} better, or less?")
+        reader.refuse("metric.direction", f"`metric.direction` is missing: is a higher {name} better, or a lower one?")
     if direction not in (None, "min", "max"):
-        reader.refuse("metric.direction", f"{direction!r} is no direction")
+        reader.refuse("metric.direction", f"{direction!r} is not a direction")
     score, pattern = reader.text("score"), reader.get("metric.pattern")
     if score is not None and pattern is not None:
-        reader.refuse("metric.pattern", "`score` and `pattern` are both given", "remove one: a scorer needs no pattern")
+        reader.refuse("metric.pattern", "`score` and `pattern` are both given", "remove one of them")
     if score is None and pattern is None:
-        reader.refuse(
-            "metric", "neither `score` nor `metric.pattern` is given: where does the number come from?", _PATTERN
-        )
+        reader.refuse("metric", "neither `score` nor `metric.pattern` is given: one must give the metric", _PATTERN)
     if pattern is not None:
         _check_pattern(reader, pattern)
     return Metric(name, "max" if direction == "max" else "min", score is None), score, pattern
@@ -336,7 +324,7 @@ def _check_pattern(reader: Reader, pattern: object) -> None:
     try:
         groups = re.compile(pattern, re.MULTILINE).groups
     except (re.error, OverflowError, RecursionError) as error:
-        reader.refuse("metric.pattern", f"the pattern is no regular expression ({error})")
+        reader.refuse("metric.pattern", f"the pattern is not a regular expression ({error})")
     if groups != 1:
         reader.refuse("metric.pattern", f"the pattern has {groups} groups and needs exactly one, around the number")
 
@@ -357,7 +345,7 @@ def _per_device(reader: Reader, key: str) -> Mapping[str, object]:
         reader.refuse(key, f"`{key}` is empty")
     for device in value:
         if device not in DEVICES:
-            reader.refuse(f"{key}.{device}", f"{kind(device)} is no device", "write cuda or cpu")
+            reader.refuse(f"{key}.{device}", f"{kind(device)} is not a device", "write cuda or cpu")
     return value
 
 
@@ -382,9 +370,9 @@ def _run_budgets(reader: Reader) -> Mapping[str, RunBudget]:
 
 
 def check_files(program: Program, project: Path, tracked: Collection[str] | None = None) -> None:
-    """Refuse `edit` and `read` entries that match no file, and `inputs` that are not there. Raises ProgramError.
+    """Refuse `edit` and `read` entries that match no file, and missing `inputs`. Raises ProgramError.
 
-    `tracked`: the files that git knows, relative to `project`; without it the folder is walked.
+    `tracked`: the files in git, relative to `project`; None: all files of the folder.
     """
     files = list(_walk(project)) if tracked is None else tracked
     for key, patterns in (("edit", program.edit), ("read", program.read)):
@@ -392,13 +380,13 @@ def check_files(program: Program, project: Path, tracked: Collection[str] | None
             if pattern.startswith("!") or any(matches(path, (pattern,)) for path in files):
                 continue
             if (project / pattern).is_file():
-                what, hint = "is not known to git", f"commit it: git add {pattern} && git commit"
+                what, hint = "is not in git", f"commit it: git add {pattern} && git commit"
             else:
-                what, hint = f"in `{key}` matches no file", "mend the path, or create and commit the file"
+                what, hint = f"in `{key}` matches no file", "correct the path, or create and commit the file"
             _refuse_file(program, key, pattern, what, hint)
     for path in program.inputs:
         if not (project / path).exists():
-            _refuse_file(program, "inputs", path, "in `inputs` does not exist", "put the data there, or mend the path")
+            _refuse_file(program, "inputs", path, "in `inputs` does not exist", "add the data, or correct the path")
 
 
 def _refuse_file(program: Program, key: str, path: str, what: str, hint: str) -> NoReturn:

@@ -1,7 +1,7 @@
-"""Reading TOML front matter so that every refusal names the line, the reason and the hint.
+"""Reader of TOML settings whose errors name the line, the reason and the hint
 
-`Reader` knows nothing of what the keys mean beyond their types; `core.program.program` does. Another TOML file is read
-by a subclass that says its name, its first line and its error.
+`Reader` checks types of keys; their meaning is in `core.program.program`. A subclass with another name, first line and
+error class reads another TOML file.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def split(text: str) -> tuple[str, str]:
 def read_toml(
     front: str, name: str = NAME, first: int = 2, fault: type[AutoresearchError] = ProgramError
 ) -> dict[str, Any]:
-    """Raises `fault` with the file's line; the text begins at its line `first`."""
+    """Parsed TOML. Raises `fault` with the line in the file; the text begins at line `first` of it."""
     try:
         return tomli.loads(front)
     except RecursionError:
@@ -60,14 +60,14 @@ def read_toml(
         raise fault(
             f"the settings are not TOML: {what[:1].lower()}{what[1:]}" + _shown(at, front.split("\n")[line - 1]),
             where=f"{name}:{at}",
-            hint="it stands above already: a key and a table may be given once"
+            hint="it is given above already: a key or table may be given only once"
             if re.search("twice|overwrite|expand", what)
-            else "mend that line: text stands in quotes, lists in [ ], and every line is key = value",
+            else "correct that line: text in quotes, lists in [ ], and every line is key = value",
         ) from error
 
 
 def _open_quote(front: str, error: ValueError) -> int | None:
-    """The line whose single quote was never closed: tomli looks for its end to the end of the document."""
+    """The line with an unclosed single quote, for which tomli reports the end of the document."""
     if getattr(error, "pos", 0) < len(front):
         return None
     lines = (re.sub(r'"(?:[^"\\]|\\.)*"', "", line) for line in front.split("\n"))
@@ -79,7 +79,7 @@ def _shown(number: int, line: str) -> str:
 
 
 def kind(value: object) -> str:
-    """A wrong value as a person would name it, cut short."""
+    """A wrong value in words, cut short."""
     if value is None:
         return "missing"
     if isinstance(value, bool):
@@ -89,7 +89,7 @@ def kind(value: object) -> str:
 
 
 def _value(text: str) -> Any:
-    """The right side of an override: TOML when it is that, else the text itself."""
+    """Value of an override: TOML when it parses, else the text itself."""
     try:
         parsed = tomli.loads(f"value = {text}")
     except (ValueError, RecursionError):
@@ -98,7 +98,7 @@ def _value(text: str) -> Any:
 
 
 class Reader:
-    """Parsed front matter read key by key (dotted), each refusal with its place."""
+    """Parsed settings, read by dotted key; each error has its place."""
 
     NAME = NAME
     FIRST = 2  # the file's line on which the text begins
@@ -112,7 +112,7 @@ class Reader:
         self._overridden: dict[str, str] = {}
 
     def override(self, text: str) -> None:
-        """Apply one KEY=VALUE. VALUE is TOML, else plain text; with nothing after `=` the key is removed."""
+        """Apply one KEY=VALUE. VALUE is TOML, else plain text; an empty one removes the key."""
         key, equals, value = text.partition("=")
         key = key.strip()
         if not equals or not re.fullmatch(r"[\w-]+(\.[\w-]+){0,2}", key):
@@ -122,7 +122,7 @@ class Reader:
         *parents, last = key.split(".")
         for parent in parents:
             if not isinstance(table.setdefault(parent, {}), dict):
-                self.refuse(key, f"{parent!r} holds a value, and nothing can be set inside it")
+                self.refuse(key, f"{parent!r} is a value, not a table")
             table = table[parent]
         if value.strip():
             table[last] = _value(value.strip())
@@ -130,7 +130,7 @@ class Reader:
             table.pop(last, None)
 
     def refuse(self, key: str, what: str, hint: str = "") -> NoReturn:
-        """Raises `FAULT` at the line where `key` is given, at its table, or at the override that set it."""
+        """Raises `FAULT` at the line of `key` or of its table, or at the override that set it."""
         hint = hint or self._examples.get(key, "")
         for name in (key, key.rpartition(".")[0]):
             if name in self._overridden:
@@ -140,7 +140,7 @@ class Reader:
         raise self.FAULT(what + shown, where=f"{self.NAME}:{line}", hint=hint)
 
     def _line_of(self, key: str) -> int:
-        """The file's line where `key` is given, else its table's, else the one before the text (1 at least)."""
+        """Line of `key`, else of its table, else the one before the text (at least 1)."""
         table = key.rpartition(".")[0]
         here, best = "", self.FIRST - 1
         for number, line in enumerate(self._lines, self.FIRST):
@@ -185,7 +185,7 @@ class Reader:
         names = self._keys[table] or ()
         if key in names:
             return
-        import difflib  # only on the way to a refusal
+        import difflib  # rarely needed
 
         near = difflib.get_close_matches(key, names, 1, 0.6)
         elsewhere = [t for t, ns in self._keys.items() if key in (ns or ())]
@@ -196,21 +196,21 @@ class Reader:
         what = f"unknown key {CONTROL.sub('?', key)!r}" + (f" in [{table}]" if table else "")
         hint = f"did you mean `{meant[0]}`?" if meant else f"known here: {', '.join(names)}"
         full = f"{table}.{key}".lstrip(".")
-        if self._line_of(full) < self.FIRST:  # not in the file: an override has made a table of that name
+        if self._line_of(full) < self.FIRST:  # not in the file: a table created by an override
             full = next((given for given in self._overridden if given.startswith(f"{full}.")), full)
         self.refuse(full, what, hint)
 
     def text(self, key: str) -> str | None:
-        """One line of text, or None when the key is not there."""
+        """One line of text, or None without the key."""
         value = self.get(key)
         if value is None:
             return None
-        if isinstance(value, str) and not value.strip():
-            self.refuse(key, f"`{key}` is empty")
         if not isinstance(value, str):
             self.refuse(key, f"`{key}` is {kind(value)}, not a text in quotes")
+        if not value.strip():
+            self.refuse(key, f"`{key}` is empty")
         if CONTROL.search(value.strip()):
-            self.refuse(key, f"`{key}` holds a line break or a control character", "write it on one line")
+            self.refuse(key, f"`{key}` contains a line break or a control character", "write it on one line")
         return value.strip()
 
     def required(self, key: str) -> str:
@@ -220,7 +220,7 @@ class Reader:
         return value
 
     def number(self, key: str, *, zero: bool = False) -> float | None:
-        """A finite number above 0 (`zero`: or 0), or None when the key is not there."""
+        """A finite number above 0 (`zero`: or 0), or None without the key."""
         value = self.get(key)
         if value is None:
             return None

@@ -1,1 +1,1 @@
-"""Everything about a session's folder: paths, options, lock, log, disk space and state folders."""
+"""Folder of a session: its paths, options, lock and log, and the folders of state and caches"""

@@ -1,4 +1,4 @@
-"""Small files replaced as a whole, and whether the disk has space left."""
+"""Free space of the disk, and atomic replacement of small files"""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ import os
 import tempfile
 from pathlib import Path
 
-_DISK_RESERVE = 32 * 2**20  # bytes
+_RESERVE_BYTES = 32 * 2**20  # that a run's log and git need
 
 
 def disk_trouble(folder: Path) -> str:
-    """Why nothing may be written below `folder` just now, or "": what is left there, a run's log and git need."""
+    """Why nothing may be written below `folder` now, or ""."""
     try:
         disk = os.statvfs(folder)
     except OSError:
         return ""
     free, total = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
-    needed = min(_DISK_RESERVE, total // 20)
+    needed = min(_RESERVE_BYTES, total // 20)
     if free >= needed:
         return ""
     return f"the disk is full: {free / 2**20:.1f} MB are free, and {needed / 2**20:.1f} MB are needed to go on"
 
 
 def write_json(path: Path, value: object) -> None:
-    """Replace a small file, so that no reader ever sees half of it."""
+    """Replace a small JSON file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, json.dumps(value).encode())
 
 
 def replace_file(path: Path, data: bytes, *, mode: int = 0o600, durable: bool = False) -> None:
-    """Put `data` in place of the file as a whole: whoever reads it, finds the old bytes or the new ones.
+    """Replace a file atomically: a reader finds the old bytes or the new ones.
 
-    `durable`: a crash of the machine too leaves one or the other. Raises OSError; the file then is as it was.
+    `durable`: also after a crash of the machine. Raises OSError; the file is then unchanged.
     """
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -49,7 +49,7 @@ def replace_file(path: Path, data: bytes, *, mode: int = 0o600, durable: bool = 
 
 
 def read_json(path: Path) -> dict[str, object]:
-    """A small JSON object, or an empty one when the file is missing or broken."""
+    """A small JSON object; empty when the file is missing or invalid."""
     try:
         value = json.loads(path.read_text())
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""The folders of state, caches and sockets, and what the system does to processes at logout."""
+"""Folders of state, caches and sockets"""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 import platformdirs
 
 from core.record.errors import SessionError
+
+MAX_FOLDER_BYTES = 81  # of the path: with /<16 digits>.sock it fits the 104 bytes of the smallest limit
 
 
 def state_home() -> Path:
@@ -28,32 +30,30 @@ def _own_home() -> Path | None:
 
 
 def _absolute(place: str) -> Path:
-    """Raises SessionError for a relative path: engine and clients, each in its own folder, would never meet there."""
+    """Raises SessionError for a relative path, which is another folder for each working directory."""
     path = Path(place)
     if path.is_absolute():
         return path
     full = "/a/folder" if place.startswith("~") else f'"$PWD/{os.path.normpath(place)}"'
     raise SessionError(
-        "the folder for state and caches is a relative path: it would be another one in each folder",
-        where=place, hint=f"give it in full: export AUTORESEARCH_HOME={full}",
+        "the folder for state and caches is a relative path, which depends on the working directory",
+        where=place, hint=f"give an absolute path: export AUTORESEARCH_HOME={full}",
     )  # fmt: skip
 
 
 def socket_folder() -> Path:
-    """A folder of mode 0700 short enough for a socket; falls back to the system's /tmp when home lies too deep."""
-    preferred = state_home() / "run"
-    if len(os.fsencode(preferred)) + 22 < 104:
-        folder = preferred
-    else:
-        digest = hashlib.sha256(os.fsencode(preferred)).hexdigest()[:8]
+    """A folder of mode 0700 with a path short enough for a socket: below `state_home`, else in /tmp."""
+    folder = state_home() / "run"
+    if len(os.fsencode(folder)) > MAX_FOLDER_BYTES:
+        digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:8]
         folder = Path("/tmp") / f"autoresearch-{os.getuid()}-{digest}"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise SessionError(
-            f"the folder for the engine's socket cannot be made ({str(error.strerror).lower()})",
+            f"could not create the folder for the engine's socket ({str(error.strerror).lower()})",
             where=str(folder),
-            hint="set AUTORESEARCH_HOME to a folder you can write",
+            hint="set AUTORESEARCH_HOME to a writable folder",
         ) from error
     info = folder.stat()
     if info.st_uid != os.getuid():
@@ -61,21 +61,3 @@ def socket_folder() -> Path:
     if info.st_mode & 0o077:
         folder.chmod(0o700)
     return folder
-
-
-def kills_user_processes() -> bool:
-    """Whether logind is set to kill what a user leaves running at logout."""
-    if not Path("/run/systemd/system").is_dir():
-        return False
-    files = [Path("/etc/systemd/logind.conf"), *sorted(Path("/etc/systemd/logind.conf.d").glob("*.conf"))]
-    setting = "no"
-    for file in files:
-        try:
-            lines = file.read_text().splitlines()
-        except OSError:
-            continue
-        for line in lines:
-            key, _, value = line.partition("=")
-            if key.strip() == "KillUserProcesses":
-                setting = value.strip().lower()
-    return setting in ("yes", "true", "1", "on")

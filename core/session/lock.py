@@ -1,4 +1,4 @@
-"""The lock of a session: an flock that its engine holds for life."""
+"""Lock of a session: an flock that its engine holds while it lives"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from core.session.paths import SessionPaths
 
 
 def engine_alive(paths: SessionPaths) -> bool:
-    """Whether an engine holds the session, by its lock. Never creates anything."""
+    """Whether an engine holds the lock. Creates nothing."""
     try:
         descriptor = os.open(paths.lock, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -28,7 +28,7 @@ def engine_alive(paths: SessionPaths) -> bool:
 
 
 def lock_holder(paths: SessionPaths) -> int:
-    """The pid that the holder wrote into the lock; 0 when unknown. For messages only."""
+    """Pid written by the holder; 0 when unknown. For messages only."""
     try:
         return int(paths.lock.read_text().split()[0])
     except (OSError, ValueError, IndexError):
@@ -37,7 +37,7 @@ def lock_holder(paths: SessionPaths) -> int:
 
 @contextmanager
 def hold(paths: SessionPaths) -> Iterator[None]:
-    """Hold the session for life. Raises SessionBusy with the first engine's pid."""
+    """Hold the lock. Raises SessionBusy with the holder's pid."""
     paths.folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

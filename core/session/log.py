@@ -1,6 +1,6 @@
-"""A session's event log: SQLite, append-only, with its projections written in the same transaction.
+"""Event log of a session: SQLite, append-only, with projections of the State in the same transaction
 
-One engine appends; anybody reads, with or without an engine. `session.db` holds
+One engine appends; any process reads, with or without an engine. `session.db` holds
 
 - `events(seq, time, experiment, body)`: the facts, in order;
 - `experiments(number, body)` and `head(body)`: the folded State as of the last event, so that opening a session
@@ -31,7 +31,7 @@ CREATE INDEX IF NOT EXISTS events_by_experiment ON events(experiment) WHERE expe
 CREATE TABLE IF NOT EXISTS experiments(number INTEGER PRIMARY KEY, body TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS head(one INTEGER PRIMARY KEY CHECK (one = 1), body TEXT NOT NULL);
 """
-_MISREAD = (ValueError, KeyError, TypeError, AttributeError)  # of a projection that is not what was written
+_MISREAD = (ValueError, KeyError, TypeError, AttributeError)  # of a projection that does not decode
 _HEAD_FIELDS = tuple(f.name for f in fields(State) if f.name != "experiments")
 
 
@@ -53,7 +53,7 @@ class Log:
 
     @classmethod
     def append_to(cls, path: Path) -> Log:
-        """The log of an existing session, to go on with. Raises LogCorrupt or LogTooNew."""
+        """The log of an existing session, for appending. Raises LogCorrupt or LogTooNew."""
         if not path.exists():
             raise SessionError("there is no log here", where=str(path))
         return cls._open_writer(path)
@@ -78,7 +78,7 @@ class Log:
         return log
 
     def _open_state(self) -> None:
-        """Take the State from the projections; where these do not read, make them again from the events."""
+        """Read the State from the projections; where they do not decode, write them again from the events."""
         try:
             self._state = self._load()
         except _MISREAD:
@@ -90,14 +90,14 @@ class Log:
 
     @classmethod
     def read(cls, path: Path) -> Log:
-        """For looking only: never creates, never locks a writer out. Raises LogCorrupt or LogTooNew."""
+        """For reading only: creates nothing and never blocks a writer. Raises LogCorrupt or LogTooNew."""
         if not path.exists():
             raise SessionError("there is no log here", where=str(path))
         try:
             db = _reader(path, "mode=ro")
         except sqlite3.OperationalError as error:
-            # Where nothing can be written SQLite cannot make the files that readers and a writer share. With no WAL
-            # that holds anything, no writer is there, and session.db can be read as it is.
+            # On a read-only disk SQLite cannot create the files that readers and a writer share. Without a filled WAL
+            # there is no writer, and session.db can be read alone.
             wal = path.with_name(f"{path.name}-wal")
             if wal.exists() and wal.stat().st_size:
                 raise _unreadable(path, error) from error
@@ -110,10 +110,9 @@ class Log:
         return cls(path, db, writable=False)
 
     def append(self, bodies: Iterable[Body], now: float | None = None) -> list[Event]:
-        """Write facts in one transaction, fold them, and return them numbered.
+        """Write facts in one transaction, fold them, and return them as numbered events.
 
-        Raises SessionError when the disk refuses, LogCorrupt when the file is broken; then nothing of the call is in
-        the log or in the State.
+        Raises SessionError when the disk refuses, LogCorrupt for a damaged file; log and State are then unchanged.
         """
         if not self._writable:
             raise SessionError("this log was opened for reading", where=str(self.path))
@@ -139,7 +138,7 @@ class Log:
             raise SessionError(
                 f"the log could not be written ({error})",
                 where=str(self.path),
-                hint="free some space on this disk, then resume; nothing that was acknowledged is lost",
+                hint="free some space on this disk, then resume; no acknowledged event is lost",
             ) from error
         return events
 
@@ -155,13 +154,13 @@ class Log:
 
     @property
     def state(self) -> State:
-        """The writer's own State, as of its last append. Not to be changed by the caller."""
+        """The writer's State as of its last append. Read-only for the caller."""
         return self._state
 
     def load(self) -> State:
-        """The State as of the last event on disk, in O(experiments). A fresh copy at each call.
+        """The State as of the last event on disk, in O(experiments), as a new copy at each call.
 
-        The events are the truth: where the projections do not read, they are folded again.
+        Where the projections do not decode, the events are folded again.
         """
         try:
             try:
@@ -195,7 +194,7 @@ class Log:
         return self._events("seq > ? ORDER BY seq LIMIT ?", (since, limit))
 
     def events_of(self, experiment: int) -> Iterator[Event]:
-        """The events of one experiment, in order: where its diff, rationale and log tails are."""
+        """The events of one experiment, in order, with its diff, rationale and ends of output."""
         return self._events("experiment = ? ORDER BY seq", (experiment,))
 
     def of_type(self, name: str) -> Iterator[Event]:
@@ -210,7 +209,7 @@ class Log:
             raise _unreadable(self.path, error) from error
 
     def head(self) -> State:
-        """The State without its experiments: what a list of sessions needs, in no time however long the log is."""
+        """The State without its experiments, in O(1), for a list of sessions."""
         try:
             row = self._db.execute("SELECT body FROM head").fetchone()
             state = State() if row is None else wire.from_plain(State, _table(row[0]))
@@ -230,7 +229,7 @@ class Log:
             raise _unreadable(self.path, error) from error
         except ValueError as error:
             raise LogTooNew(
-                f"this log holds something this version does not know ({error})",
+                f"this log contains data that this version does not know ({error})",
                 where=str(self.path),
                 hint="upgrade this program to the version that wrote it",
             ) from error
@@ -239,7 +238,7 @@ class Log:
         return int(self._db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
 
     def close(self) -> None:
-        """A writer leaves everything in session.db itself: a reader that closes last would leave it in the WAL."""
+        """Close the file. A writer first moves all events from the WAL into session.db."""
         if self._writable:
             with contextlib.suppress(sqlite3.Error):
                 self._db.execute("PRAGMA busy_timeout=1000")
@@ -260,7 +259,7 @@ def _head(state: State) -> dict[str, Any]:
 def _table(text: str) -> dict[str, Any]:
     table = json.loads(text)
     if not isinstance(table, dict):
-        raise ValueError("a projection is no table")
+        raise ValueError("a projection is not a JSON object")
     return table
 
 
@@ -277,7 +276,7 @@ def _reader(path: Path, how: str) -> sqlite3.Connection:
 
 
 def is_blank(path: Path) -> bool:
-    """Whether the file is a log in the making: SQLite's, with no row in any table. False for what does not read."""
+    """Whether the file is a new log: readable by SQLite, with no row in any table."""
     if not path.is_file():
         return False
     try:
@@ -305,18 +304,18 @@ def _check_format(db: sqlite3.Connection, path: Path) -> None:
         )
 
 
-_NOT_THE_LOGS_FAULT = ("disk I/O error", "unable to open", "readonly", "disk is full", "locked")
+_DISK_FAULTS = ("disk I/O error", "unable to open", "readonly", "disk is full", "locked")
 
 
 def _unreadable(path: Path, error: Exception) -> SessionError:
-    if any(words in str(error) for words in _NOT_THE_LOGS_FAULT):
+    if any(words in str(error) for words in _DISK_FAULTS):
         return SessionError(
             f"the session's log could not be read ({error})",
             where=str(path),
-            hint="look at the free space (df -h .) and at who owns the session's folder; the log itself may be whole",
+            hint="check the free space (df -h .) and the owner of the session's folder; the log itself may be intact",
         )
     return LogCorrupt(
-        f"the session's log does not read ({error})",
+        f"the session's log is damaged ({error})",
         where=str(path),
         hint="restore session.db from a backup, or start another session with --session NAME; "
         "every experiment's commit is still at refs/autoresearch/",

@@ -1,8 +1,8 @@
-"""A session's options: what was asked for at its starts, kept in `settings.json` beside the log.
+"""Options of a session, given at its starts and kept in `settings.json`
 
-Engine, app and command line read and write that file through this module only. A budget or approval mode changed while
-the session runs is in the State and not here; a changed researcher or changed slots are here too, since the next engine
-needs them before it writes to the log.
+Engine, app and command line read and write that file only through this module. A budget or approval mode that changes
+while the session runs is in the State alone; a changed researcher and changed slots are also kept here, since the next
+engine needs them before it writes to the log.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from core.session.paths import SessionPaths
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions:
-    """What the command line and the launch screen may ask. None leaves it to program.md or to the earlier start."""
+    """Options of one start, from the command line or the launch screen. None: as in program.md or at the last start."""
 
     researcher: str | None = None
     model: str | None = None
-    script: str | None = None  # path of a scripted researcher's file
+    script: str | None = None  # path, for the scripted researcher
     slots: str | None = None
     seed: int | None = None
     experiments: int | None = None
     hours: float | None = None
     usd: float | None = None
     run_budget: str | None = None
-    overrides: tuple[str, ...] = ()  # KEY=VALUE, of program.md's front matter
-    errand: str | None = None  # "certify:5", "reproduce:3": do this one thing and end; for this start only
-    from_head: bool = False  # run from HEAD though the files that may be edited have uncommitted changes
+    overrides: tuple[str, ...] = ()  # KEY=VALUE, for keys of program.md
+    errand: str | None = None  # "certify:5", "reproduce:3": do only this, then end; for this start
+    from_head: bool = False  # run from HEAD although editable files have uncommitted changes
 
 
-# Options that are short for a key of program.md.
+# Options that stand for a key of program.md.
 SHORTHANDS: Mapping[str, str] = {
     "run_budget": "budget.run", "experiments": "budget.experiments", "hours": "budget.hours", "usd": "budget.usd",
     "seed": "seed",
 }  # fmt: skip
-ONE_START = ("errand", "from_head")  # options that no later start inherits
+ONE_START = ("errand", "from_head")  # not inherited by later starts
 
 
 def overrides_of(options: EngineOptions) -> tuple[str, ...]:
@@ -49,12 +49,12 @@ def overrides_of(options: EngineOptions) -> tuple[str, ...]:
 
 
 def key_of(override: str) -> str:
-    """The key that a KEY=VALUE is about."""
+    """The key of a KEY=VALUE."""
     return override.partition("=")[0].strip()
 
 
 def merge(old: EngineOptions, new: EngineOptions) -> EngineOptions:
-    """The options of a start that asks for `new` in a session whose earlier starts left `old`; `new` has precedence.
+    """Options of a start with `new` in a session with the kept options `old`; `new` has precedence.
 
     Shorthands become overrides, so that `--set budget.hours=5` replaces an earlier `--hours 3`, and the reverse.
     """
@@ -63,10 +63,10 @@ def merge(old: EngineOptions, new: EngineOptions) -> EngineOptions:
     if new.script is not None and new.researcher is None:
         asked["researcher"] = "scripted"
     if asked.get("researcher") not in (None, old.researcher):
-        asked["model"] = new.model  # the old one's model is not the new one's
+        asked["model"] = new.model  # a model belongs to its researcher
     newest: dict[str, str] = {}
     for override in (*overrides_of(old), *overrides_of(new)):
-        newest.pop(key_of(override), None)  # it takes its place at the end
+        newest.pop(key_of(override), None)  # it moves to the end
         newest[key_of(override)] = override
     asked |= dict.fromkeys(SHORTHANDS)
     return replace(old, **asked, overrides=tuple(newest.values()))
@@ -78,13 +78,13 @@ def save_options(paths: SessionPaths, options: EngineOptions) -> None:
 
 
 def load_options(paths: SessionPaths) -> EngineOptions | None:
-    """The options kept by the last start; None where the file is missing or holds none."""
+    """The kept options; None where the file is missing or holds none."""
     plain = read_json(paths.settings).get("options")
     return replace(options_from(plain), errand=None, from_head=False) if isinstance(plain, dict) else None
 
 
 def session_overrides(paths: SessionPaths) -> tuple[str, ...]:
-    """Every KEY=VALUE that overrides program.md in this session; none where the options cannot be read."""
+    """Every KEY=VALUE that overrides program.md in this session; empty where no options are kept."""
     return overrides_of(load_options(paths) or EngineOptions())
 
 

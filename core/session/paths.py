@@ -1,4 +1,4 @@
-"""Paths of a session, its name, and the list of sessions."""
+"""Paths of a session's files, its name, and the sessions of a project"""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NAME = re.compile(r"^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$")
 
 @dataclass(frozen=True, slots=True)
 class SessionPaths:
-    """Every path of one session. `project` is the folder of program.md."""
+    """Paths of one session. `project`: folder of program.md."""
 
     project: Path
     name: str
@@ -44,7 +44,7 @@ class SessionPaths:
 
     @property
     def settings(self) -> Path:
-        """Its options, which `core.session.options` alone reads and writes."""
+        """Options, read and written only by `core.session.options`."""
         return self.folder / "settings.json"
 
     @property
@@ -56,25 +56,25 @@ class SessionPaths:
         return self.folder / "worktrees"
 
     def worktree(self, run: int) -> Path:
-        """Where one run's code stands: each run has its own, so that what one writes no other reads."""
+        """Worktree of one run: its own, so that no other run reads what it writes."""
         return self.worktrees / str(run)
 
     def run(self, run: int) -> Path:
-        """A run's folder: output.log, curve.tsv, score.log, and out/ (what the run itself may write)."""
+        """Folder of a run: output.log, curve.tsv, score.log, and out/ (writable by the run)."""
         return self.folder / "runs" / str(run)
 
     def reasoning(self, experiment: int) -> Path:
-        """The researcher's stream for one experiment: JSON lines {"t": time, "k": kind, "s": text}."""
+        """Reasoning of one experiment: JSON lines {"t": time, "k": kind, "s": text}."""
         return self.folder / "reasoning" / f"{experiment}.jsonl"
 
     @property
     def notebook(self) -> Path:
-        """The researcher's own notes, Markdown: shown to it with every request. A person may read and edit them."""
+        """The researcher's notes, Markdown: part of every request to it. A person may edit them."""
         return self.folder / "notebook.md"
 
     @property
     def seen(self) -> Path:
-        """Where a client notes the last event a person saw, for "while you were away"."""
+        """Number of the last event that the person saw, for "while you were away"."""
         return self.folder / "seen.json"
 
     @property
@@ -83,23 +83,23 @@ class SessionPaths:
 
     @property
     def socket(self) -> Path:
-        """A short path, since a Unix socket's is limited to 108 bytes however deep the project lies."""
+        """Path of the engine's socket: short, since Unix limits it to about 100 bytes."""
         key = hashlib.sha256(os.fsencode(self.folder.resolve())).hexdigest()[:16]
         return socket_folder() / f"{key}.sock"
 
 
 def check_name(name: str) -> str:
-    """A session's name, which is also part of a branch name and a folder. Raises UsageError with the hint."""
+    """A valid name of a session, which is part of a branch name and a folder. Raises UsageError."""
     if not _NAME.match(name) or name.endswith(".lock") or ".." in name:
         raise UsageError(
-            f"{name!r} is no session name",
-            hint="use 1 to 64 letters, digits, dots, dashes and underscores; first and last a letter or a digit",
+            f"{name!r} is not a session name",
+            hint="use 1 to 64 letters, digits, dots, dashes and underscores; begin and end with a letter or a digit",
         )
     return name
 
 
 def list_sessions(project: Path) -> list[SessionPaths]:
-    """The project's sessions, newest first (by the last write of their logs)."""
+    """Sessions of a project, newest first (by the last write to their logs)."""
     folder = project / "sessions"
     found: list[tuple[float, SessionPaths]] = []
     if folder.is_dir():
@@ -119,7 +119,7 @@ def find_session(project: Path, name: str | None) -> SessionPaths:
         if sessions:
             return sessions[0]
         raise NoSuchSession(
-            "there is no session here yet",
+            "there is no session in this project yet",
             where=str(project),
             hint=f"start one with: {invocation.call('run', project=project)}",
         )
@@ -130,5 +130,5 @@ def find_session(project: Path, name: str | None) -> SessionPaths:
     raise NoSuchSession(
         f"there is no session {name!r} (known: {known})",
         where=str(project),
-        hint="name one of these, or start it with: " + invocation.call("run", "--session", name, project=project),
+        hint="use one of these names, or start it with: " + invocation.call("run", "--session", name, project=project),
     )
