@@ -1,4 +1,4 @@
-"""State as tables, series and sentences, for screen, terminal, report and prompt. Pure: no files, no clock."""
+"""State as tables, series and sentences, for screen, terminal, report and prompt. Pure"""
 
 from core.text import clean, one_line, plural
 from core.views.chart import Chart, ChartDot, best_steps, chart

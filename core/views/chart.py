@@ -1,4 +1,4 @@
-"""The progress chart as numbers: what a screen, a report or a picture draws."""
+"""Progress chart as numbers: experiments, and the steps of the best"""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class ChartDot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """`dots`: every experiment with a number. `best`: where the best changed, as (experiment, metric), for a step line
-    that begins at the baseline. `failed`: (experiment, verdict) of those without a number.
+    """`dots`: experiments with a result. `best`: (experiment, metric) where the best changed, from the baseline on.
+    `failed`: (experiment, verdict) of those without a result.
     """
 
     name: str
@@ -29,12 +29,12 @@ class Chart:
     failed: tuple[tuple[int, str], ...]
     baseline: float | None
     sigma: float | None
-    last: int  # the highest experiment number: the right end of the axis
+    last: int  # highest experiment number: right end of the axis
 
     def range(self, spread: float = 4.0) -> tuple[float, float]:
-        """Lowest and highest value worth showing: all of the best line, and dots unless they are far off.
+        """Lowest and highest value to show: the whole line of the best, and the dots near it.
 
-        A dot further than `spread` times the gain (and noise) from the baseline on the bad side would flatten the rest.
+        A dot further than `spread` times the gain (and noise) from that line is left out; it would flatten the rest.
         """
         values = [value for _, value in self.best] + ([self.baseline] if self.baseline is not None else [])
         if not values:
@@ -48,7 +48,7 @@ class Chart:
 
 
 def chart(state: State) -> Chart:
-    """The chart of a State. Non-finite results count as no number."""
+    """The chart of a State. A non-finite result counts as none."""
     metric = state.metric
     numbers = sorted(n for n, x in state.experiments.items() if n != BASELINE and x.verdict is not None)
     dots: list[ChartDot] = []
@@ -64,16 +64,15 @@ def chart(state: State) -> Chart:
     best += best_steps(state, (state.experiments[number] for number in numbers))
     return Chart(
         name=metric.name, direction=metric.direction, dots=tuple(dots), best=tuple(best), failed=tuple(failed),
-        baseline=baseline,
-        sigma=state.sigma, last=max(numbers, default=0),
+        baseline=baseline, sigma=state.sigma, last=max(numbers, default=0),
     )  # fmt: skip
 
 
 def best_steps(state: State, order: Iterable[Experiment]) -> list[tuple[int, float]]:
-    """(experiment, metric) of those kept that beat the baseline and all kept before them in `order`.
+    """(experiment, metric) of kept experiments that beat the baseline and all kept ones before them in `order`.
 
-    That order need not be the one in which they were judged, so that one that led once may be no step. The best is one
-    always: simpler code may lead with a number that is no better.
+    `order` may differ from the order of the verdicts, so a former best may be missing. The present best is always
+    included: simpler code may be kept with a metric that is no better.
     """
     found: list[tuple[int, float]] = []
     held = state.baseline.metric if state.baseline else None

@@ -1,4 +1,4 @@
-"""Where a session's time and money went, from the State alone."""
+"""Time and money of a session by slot, verdict, researcher and kind of run"""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from core.record.state import BASELINE, Experiment, Run, State
 
 @dataclass(slots=True, kw_only=True)
 class SlotTime:
-    """Seconds of one slot. `waiting` is what is left of the time that engines held the session."""
+    """Seconds of one slot. `waiting`: the rest of the time for which engines held the session."""
 
     starting: float = 0.0
     training: float = 0.0
-    scoring: float = 0.0  # saving and scoring, until the result was there
+    scoring: float = 0.0  # saving and scoring, until the result
     waiting: float = 0.0
     runs: int = 0
 
@@ -26,11 +26,11 @@ class SlotTime:
 
 @dataclass(slots=True, kw_only=True)
 class Share:
-    """What one group of experiments (a verdict, a researcher, a kind of run) took."""
+    """Costs of one group: a verdict, a researcher or a kind of run."""
 
     count: int = 0
     kept: int = 0
-    seconds: float = 0.0  # on the clock of their runs
+    seconds: float = 0.0  # on the clocks of their runs
     thinking: float = 0.0
     usd: float = 0.0
     input_tokens: int = 0
@@ -40,7 +40,7 @@ class Share:
 
 @dataclass(slots=True, kw_only=True)
 class Costs:
-    """`verdicts` and `researchers` count experiments, `kinds` runs. `usd_unknown`: some prices are not known."""
+    """`verdicts` and `researchers` count experiments, `kinds` runs. `usd_unknown`: some prices are unknown."""
 
     seconds: float = 0.0
     slots: dict[str, SlotTime] = field(default_factory=dict)
@@ -51,12 +51,12 @@ class Costs:
     usd_unknown: bool = False
 
     def per_kept(self, read: Callable[[Share], float]) -> float | None:
-        """Something of the whole session for each change that was kept; None before the first."""
+        """A cost of the whole session per kept change; None before the first."""
         return read(self.all) / self.all.kept if self.all.kept else None
 
 
 def costs(state: State, now: float) -> Costs:
-    """The split of a State. `now`: Unix seconds up to which a live run counts."""
+    """Costs of a State. `now`: Unix seconds up to which a live run counts."""
     out = Costs(seconds=state.seconds(now), usd_unknown=state.usd_unknown)
     names = state.engine.slots if state.engine else ()
     out.slots = {name: SlotTime() for name in names}

@@ -1,7 +1,7 @@
-"""What a loss curve says while it is drawn: how it stands beside another at equal time, where it ends, how fast it is.
+"""Loss curves of live runs: comparison at equal time, forecast of the end, and speed
 
-Curves are (seconds of the run's clock, loss) pairs in order of time. Nothing here decides anything: the metric is the
-scorer's, and a training loss is what the run prints of itself.
+A curve is a sequence of (seconds of the run's clock, loss) in order of time. The training loss is self-reported and
+decides nothing.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from dataclasses import dataclass
 
 Curve = Sequence[tuple[float, float]]
 
-LEAST_POINTS = 6
-LEAST_SHARE = 0.1  # of the run's time before its end is guessed
-RECENT = 0.2  # share of the time so far over which two curves are compared
+MIN_POINTS = 6
+MIN_SHARE = 0.1  # of the run's time, for a forecast
+RECENT_SHARE = 0.2  # of the time so far, over which two curves are compared
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """The loss that a run is likely to end with, and by what reasoning."""
+    """Expected loss at the end of a run, and the method of the forecast."""
 
     loss: float
     method: str
 
 
 def loss_at(curve: Curve, seconds: float) -> float | None:
-    """The loss at a moment, on the straight line between its neighbours; None outside the curve."""
+    """Loss at a time, interpolated linearly; None outside the curve."""
     if not curve or not curve[0][0] <= seconds <= curve[-1][0]:
         return None
     low, high = 0, len(curve) - 1
@@ -41,26 +41,23 @@ def loss_at(curve: Curve, seconds: float) -> float | None:
 
 
 def difference(curve: Curve, other: Curve) -> float | None:
-    """How far `curve` lies above `other` at equal time, as the mean over the last fifth of its time so far.
-
-    None when they share too few points.
-    """
-    if len(curve) < LEAST_POINTS:
+    """Mean of `curve` - `other` at equal times over the last fifth of its time so far; None for too few points."""
+    if len(curve) < MIN_POINTS:
         return None
     now = curve[-1][0]
-    start = curve[0][0] + (now - curve[0][0]) * (1 - RECENT)
+    start = curve[0][0] + (now - curve[0][0]) * (1 - RECENT_SHARE)
     recent = [(x, y) for x, y in curve if x >= start] or list(curve[-1:])
     found = [y - at for x, y in recent[-500:] if (at := loss_at(other, x)) is not None]
     return sum(found) / len(found) if len(found) >= 2 else None
 
 
 def forecast(curve: Curve, end: float, other: Curve = (), name: str = "the best") -> Forecast | None:
-    """Where a run that lasts `end` seconds is going; None while too little of it is known.
+    """Forecast of the loss at `end` seconds; None while the curve is too short.
 
-    Beside a curve that reached the end: that curve's end, shifted by the difference at equal time (`difference`).
-    Alone: the straight line through the loss over the logarithm of time, fitted to the second half so far.
+    With a complete `other` curve: its end, shifted by the `difference` at equal time. Alone: a straight line of the
+    loss over the logarithm of time, fitted to the second half so far.
     """
-    if len(curve) < LEAST_POINTS or end <= 0 or not LEAST_SHARE * end <= curve[-1][0] < end * 0.995:
+    if len(curve) < MIN_POINTS or end <= 0 or not MIN_SHARE * end <= curve[-1][0] < end * 0.995:
         return None
     if other and other[-1][0] >= 0.9 * end:
         shift = difference(curve, other)
@@ -76,7 +73,7 @@ def forecast(curve: Curve, end: float, other: Curve = (), name: str = "the best"
 
 
 def _line(points: Curve) -> tuple[float, float] | None:
-    """Slope and value at 0 of the line of least squares."""
+    """Slope and value at 0 of the least-squares line."""
     if len(points) < 3:
         return None
     mean_x = sum(x for x, _ in points) / len(points)
@@ -89,9 +86,9 @@ def _line(points: Curve) -> tuple[float, float] | None:
 
 
 def speed(steps: Curve, usual: Curve) -> tuple[float, float | None] | None:
-    """Steps a second so far, and its ratio to another run's steps in the same time. `steps`: (seconds, step) pairs.
+    """Steps per second so far, and the ratio to another run's speed in the same time; None while too few are known.
 
-    None while it is too early to tell.
+    `steps` and `usual`: (seconds, step) pairs.
     """
     if len(steps) < 3 or steps[-1][0] <= steps[0][0]:
         return None

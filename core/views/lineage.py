@@ -1,4 +1,4 @@
-"""Where the best came from: what was kept, what waits, and what was built on, as a tree drawn in lines."""
+"""Lineage of the best: kept and pending experiments and their parents, as rows of a tree"""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from core.record.state import BASELINE, State
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineageRow:
-    """One line of the tree. `lanes`: for each column further out, whether its line goes on below this branch.
+    """One row of the tree. `lanes`: for each column to its left, whether a line continues below this row.
 
-    `first`: it begins a branch, and is drawn with a corner. The trunk, from the baseline to the best, has no lanes
-    however long it is.
+    `first`: it begins a branch, drawn with a corner. `trunk`: it is between the baseline and the best; a trunk row has
+    no lanes.
     """
 
     number: int
@@ -22,16 +22,16 @@ class LineageRow:
 
 
 def lineage(state: State) -> list[LineageRow]:
-    """Kept, provisional, pinned and forked experiments and all they were built on, the baseline first.
+    """Kept, provisional, pinned and forked experiments with all their ancestors, the baseline first.
 
-    What was built on a line follows it, one column further in; its heir (on the trunk the next step to the best,
-    elsewhere the child that most hangs on) goes on in its own column below those.
+    Children follow their parent one column further in, except one that continues the parent's column below them: on the
+    trunk the next step to the best, elsewhere the child with the most descendants.
     """
     children = _children(state)
     trunk = set(_ancestors(state, state.best if state.best_metric is not None else BASELINE))
     size = _sizes(children)
     out: list[LineageRow] = []
-    todo: list[tuple[int, tuple[bool, ...], bool]] = [(BASELINE, (), False)]  # a stack: a chain may be thousands long
+    todo: list[tuple[int, tuple[bool, ...], bool]] = [(BASELINE, (), False)]  # a stack, since chains may be long
     while todo:
         number, lanes, first = todo.pop()
         out.append(LineageRow(number=number, lanes=lanes, first=first, trunk=number in trunk))
@@ -46,18 +46,13 @@ def lineage(state: State) -> list[LineageRow]:
 
 
 def _shown(state: State) -> set[int]:
-    """Experiments with a place in the tree."""
-    pinned = state.pinned
-    base = state.base
-    return {
-        n
-        for n, x in state.experiments.items()
-        if n in (BASELINE, base) or x.verdict in ("kept", "provisional") or n in pinned
-    }
+    """Experiments with a row of their own accord."""
+    chosen = {BASELINE, state.base, *state.pinned}
+    return {n for n, x in state.experiments.items() if n in chosen or x.verdict in ("kept", "provisional")}
 
 
 def _ancestors(state: State, number: int) -> list[int]:
-    """`number` and what it was built on, down to the baseline."""
+    """`number` and its ancestors, down to the baseline."""
     found: list[int] = []
     while number not in found:
         found.append(number)
@@ -83,7 +78,7 @@ def _children(state: State) -> dict[int, list[int]]:
 
 
 def _sizes(children: dict[int, list[int]]) -> dict[int, int]:
-    """How many experiments hang on each, itself included."""
+    """Number of descendants of each, itself included."""
     order, todo = [], [BASELINE]
     while todo:
         number = todo.pop()

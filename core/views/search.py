@@ -1,8 +1,8 @@
-"""What a person types to find experiments: words, and `field:value` where that says it better.
+"""Search of experiments by words and `field:value` terms
 
-warm-up                      these letters anywhere in number, verdict, kind, hypothesis, reason or files
+warm-up                      this text in number, verdict, kind, hypothesis, reason or files
 "warm up"                    a phrase
-verdict:kept,provisional     one of several; the beginning of a word is enough
+verdict:kept,provisional     one of several; the beginning of a value is enough
 kind:optimizer researcher:claude model:opus file:train.py parent:12 commit:3fa9
 is:best is:certified is:live is:pinned is:forked
 metric<0.98  change<-0.002  seconds>30  runs>=2  usd>0.1
@@ -50,7 +50,7 @@ _TEXTS: dict[str, Callable[[Experiment], tuple[str, ...]]] = {
 
 
 def search(text: str, state: State) -> Passes:
-    """Whether an experiment is meant by `text`; every word of it must hold. An unknown field is plain text."""
+    """A test for experiments that match every term of `text`. An unknown field is plain text."""
     tests = [test for word in _WORD.findall(text.lower()) if (test := _test(word, state)) is not None]
     return lambda x: all(test(x) for test in tests)
 
@@ -65,10 +65,10 @@ def _test(word: str, state: State) -> Passes | None:
     name, colon, value = word.partition(":")
     if colon and name in ("file", "is", *_TEXTS):
         values = [v for v in value.strip('"').split(",") if v]
-        return _field(name, values, state) if values else None  # `verdict:` half typed hides nothing
+        return _field(name, values, state) if values else None  # half typed: `verdict:`
     plain = word.strip('"')
     kind = american(plain)
-    return (lambda x: plain in told(x) or kind in x.kind) if plain else None
+    return (lambda x: plain in searched_text(x) or kind in x.kind) if plain else None
 
 
 def _number(name: str, sign: str, digits: str) -> Passes | None:
@@ -107,6 +107,6 @@ def _is(x: Experiment, word: str, state: State) -> bool:
     return False
 
 
-def told(x: Experiment) -> str:
-    """What a plain word is looked for in: small letters."""
+def searched_text(x: Experiment) -> str:
+    """Text of an experiment that plain words are searched in, in lower case."""
     return f"#{x.number} {x.verdict or x.phase} {x.kind} {x.hypothesis} {x.reason} {' '.join(x.files)}".lower()

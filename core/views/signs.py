@@ -1,10 +1,10 @@
-"""The signs and colour roles that stand for verdicts, phases and states."""
+"""Signs and colour roles of verdicts, phases and states"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-# word -> (sign, sign in ASCII, colour role). Roles: good, warn, bad, dim, accent; what they look like is the client's.
+# word -> (sign, sign in ASCII, colour role). Roles: good, warn, bad, dim, accent; the client chooses their colours.
 SIGNS: Mapping[str, tuple[str, str, str]] = {
     "kept": ("✓", "+", "good"),
     "provisional": ("◐", "~", "warn"),
@@ -30,13 +30,13 @@ SIGNS: Mapping[str, tuple[str, str, str]] = {
 
 
 def sign(word: str, ascii_only: bool = False) -> str:
-    """One cell for a verdict, a phase or a session's state; a blank for what it does not know."""
+    """One cell for a verdict, a phase or a session's state; a blank for an unknown word."""
     found = SIGNS.get(word)
     return " " if found is None else found[1 if ascii_only else 0]
 
 
 def role(word: str) -> str:
-    """The colour role of a verdict, a phase or a session's state."""
+    """Colour role of a verdict, a phase or a session's state."""
     found = SIGNS.get(word)
     return "dim" if found is None else found[2]
 
@@ -48,5 +48,5 @@ _ASCII = str.maketrans(
 
 
 def to_ascii(text: str) -> str:
-    """The same text for a terminal that shows ASCII only: our own signs by their stand-ins, the rest as `?`."""
+    """Text for a terminal that shows ASCII only: known signs by their substitutes, other characters as `?`."""
     return text.translate(_ASCII).encode("ascii", "replace").decode("ascii")

@@ -1,4 +1,4 @@
-"""Sentences: one line per event, one experiment in full, and what happened while a person was away."""
+"""Sentence for each event, an experiment in full, and a summary since a person left"""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from core.views.trust import trust_table
 
 
 def sentence(event: Event, metric: Metric | None = None) -> str | None:
-    """One plain line that says what happened, or None for an event that says nothing to a person."""
+    """One line about an event, or None for an event that is not for display."""
     text = _SENTENCES[type(event.body)](event.body, metric or Metric("metric"))
     return None if text is None else one_line(text)
 
@@ -113,7 +113,7 @@ def _program_changed(b: e.ProgramChanged, m: Metric) -> str:
     lines = b.diff.splitlines()
     added = sum(line.startswith("+") and not line.startswith("+++") for line in lines)
     removed = sum(line.startswith("-") and not line.startswith("---") for line in lines)
-    return f"program.md was edited (+{added} −{removed}): in force from the next experiment on"
+    return f"program.md was edited (+{added} −{removed}), in force from the next experiment on"
 
 
 def _high(value: float | None) -> str:
@@ -136,7 +136,7 @@ _SENTENCES: dict[type, Callable[[Any, Metric], str | None]] = {
     e.ResearcherWaiting: lambda b, m: (
         f"{_who(b.experiment)} waits {format_seconds(b.seconds)}: {b.reason} (try {b.attempt})"
     ),
-    e.ProposalRefused: lambda b, m: f"{_who(b.experiment)} proposal {b.attempt} turned down{_because(b.reason)}",
+    e.ProposalRefused: lambda b, m: f"{_who(b.experiment)} proposal {b.attempt} refused{_because(b.reason)}",
     e.Proposed: lambda b, m: f"#{b.experiment} proposed (+{b.added} −{b.removed}): {b.hypothesis}",
     e.Spent: lambda b, m: None,
     e.Committed: lambda b, m: None,
@@ -148,14 +148,14 @@ _SENTENCES: dict[type, Callable[[Any, Metric], str | None]] = {
     e.RunFinished: _run_finished,
     e.Calibrated: _calibrated,
     e.NoiseEstimated: lambda b, m: f"noise: σ {format_metric(b.sigma)} ({format_metric(b.low)} to {_high(b.high)})",
-    e.RepairAsked: lambda b, m: f"#{b.experiment} goes back to be mended ({b.attempt}){_because(b.reason)}",
+    e.RepairAsked: lambda b, m: f"#{b.experiment} goes back for a repair ({b.attempt}){_because(b.reason)}",
     e.HiddenScored: lambda b, m: (
         f"{_who(b.experiment)} on the hidden slice: {format_metric(b.metric)}" + (f"; {b.warning}" if b.warning else "")
     ),
-    e.CertificationStarted: lambda b, m: f"#{b.experiment} is certified with {b.planned} runs of each planned",
+    e.CertificationStarted: lambda b, m: f"#{b.experiment} certification begins: {b.planned} runs of each planned",
     e.Certified: _certified,
     e.Reproduced: lambda b, m: b.reason,
-    e.Rebased: lambda b, m: f"#{b.experiment} re-applied on {_who(b.parent)}, the best by now, and runs again",
+    e.Rebased: lambda b, m: f"#{b.experiment} re-applied on {_who(b.parent)}, the new best, and runs again",
     e.Judged: _judged,
     e.GuidanceQueued: _guidance_queued,
     e.GuidanceEdited: lambda b, m: f"guidance {b.guidance} now reads: {b.text}",
@@ -166,7 +166,7 @@ _SENTENCES: dict[type, Callable[[Any, Metric], str | None]] = {
     ),
     e.BaseChanged: _base_changed,
     e.PinChanged: lambda b, m: (
-        f"{_who(b.experiment)} is pinned: never built on" if b.pinned else f"{_who(b.experiment)} is no longer pinned"
+        f"{_who(b.experiment)} is pinned: never a parent" if b.pinned else f"{_who(b.experiment)} is no longer pinned"
     ),
     e.ResearcherChanged: lambda b, m: f"researcher {b.researcher}{f' ({b.model})' if b.model else ''} from now on",
     e.BudgetChanged: _budget_changed,
@@ -178,9 +178,9 @@ _SENTENCES: dict[type, Callable[[Any, Metric], str | None]] = {
 
 
 def show(state: State, number: int, events: Iterable[Event], stream: str = "") -> dict[str, Any]:
-    """What `show N --json` prints. `events` are the experiment's own; `stream` the researcher's text as it came.
+    """Output of `show N --json`. `events`: of the experiment; `stream`: the researcher's text.
 
-    Raises KeyError for an experiment that is not there.
+    Raises KeyError for an unknown experiment.
     """
     x = state.experiments[number]
     diff = rationale = ""
@@ -222,7 +222,7 @@ def show(state: State, number: int, events: Iterable[Event], stream: str = "") -
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Away:
-    """What happened between two moments. `kept` are (experiment, hypothesis, delta), best gain first."""
+    """Summary of a period. `kept`: (experiment, hypothesis, delta), largest gain first."""
 
     seconds: float
     experiments: int
@@ -231,7 +231,7 @@ class Away:
     best_after: float | None
     usd: float
     usd_unknown: bool
-    waiting: tuple[int, ...]  # proposals that wait for a person now
+    waiting: tuple[int, ...]  # proposals that wait for approval
     notes: tuple[Note, ...]  # warnings and errors
 
     @property
@@ -240,7 +240,7 @@ class Away:
 
 
 def away(state: State, since: float, now: float) -> Away:
-    """What a person missed after `since` (Unix seconds): by each experiment's end, from the State alone."""
+    """Summary since `since` (Unix seconds), by the ends of experiments."""
     ended = [x for x in state.experiments.values() if x.number != BASELINE and x.ended is not None]
     new = [x for x in ended if x.ended is not None and x.ended > since]
     metric = state.metric

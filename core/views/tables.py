@@ -1,4 +1,4 @@
-"""State as the tables that scripts read: `status`, `leaderboard`, `results.tsv`. (DESIGN §11)"""
+"""Tables of a session for scripts and screens: status, leaderboard and results.tsv"""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from core.record.state import BASELINE, Experiment, Run, State
 from core.text import one_line
 from core.views.trust import trust_in_best
 
-# Where a verdict stands in the leaderboard: what was kept leads, whatever a discarded result within the noise says.
+# Rank of a verdict in the leaderboard: kept first, even if a discarded result within the noise is better.
 _RANK = {"kept": 0, "provisional": 1, "discarded": 2, "pruned": 3, "crashed": 4, "rejected": 5, "skipped": 6}
 
 
 def session_word(state: State, alive: bool) -> str:
-    """The session's state as a person should see it: a log that says "running" with no engine has crashed."""
+    """State of a session for display: one that is "running" in its log, without an engine, has crashed."""
     if not alive and state.state in ("starting", "running", "paused", "stopping"):
         return "crashed" if state.session is not None else "starting"
     return state.state
 
 
 def baseline_failed(state: State) -> bool:
-    """Whether the session ended because its unchanged code gave no number: going on with it would change nothing."""
+    """Whether the session ended because its unchanged code has no result: resuming would not change that."""
     runs = state.experiments[BASELINE].runs if BASELINE in state.experiments else ()
     failed = any(
         run.ended not in (None, "done", "abandoned") or (run.ended == "done" and run.metric is None) for run in runs
@@ -32,7 +32,7 @@ def baseline_failed(state: State) -> bool:
 
 
 def busy_share(state: State, now: float) -> float | None:
-    """Share of the slots' time in which a run's clock ran, 0..1. None before an engine held the session."""
+    """Share of the slots' time with a run's clock running, 0..1. None before the first engine."""
     seconds = state.seconds(now)
     slots = len(state.engine.slots) if state.engine else 0
     if seconds <= 0 or slots == 0:
@@ -44,7 +44,7 @@ def busy_share(state: State, now: float) -> float | None:
 
 
 def progress(run: Run, now: float) -> float | None:
-    """Share of its budget that a run has used, 0..1. None while it has no clock, or counts steps."""
+    """Share of its budget that a run has used, 0..1. None before its clock starts, and for a step budget."""
     if run.clock_started is None:
         return None
     if run.phase in ("saving", "scoring"):
@@ -57,9 +57,9 @@ def progress(run: Run, now: float) -> float | None:
 
 
 def status(state: State, alive: bool, now: float) -> dict[str, Any]:
-    """What `status --json` prints. `alive`: whether an engine holds the session; `now`: Unix seconds.
+    """Output of `status --json`. `alive`: whether an engine holds the session; `now`: Unix seconds.
 
-    Times are Unix seconds. What is not known yet is null.
+    Times are Unix seconds; unknown values are null.
     """
     started, engine = state.session, state.engine
     until = now if alive else state.time
@@ -100,7 +100,7 @@ def status(state: State, alive: bool, now: float) -> dict[str, Any]:
 
 
 def _usd_per_kept(state: State) -> float | None:
-    """Dollars for each change that was kept; None before the first, or while no price is known."""
+    """Dollars per kept change; None before the first, or while no price is known."""
     kept = state.verdicts.get("kept", 0)
     return round(state.usd / kept, 6) if kept and (state.usd or not state.usd_unknown) else None
 
@@ -114,7 +114,7 @@ def _baseline(state: State) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExperimentRow:
-    """One line of the leaderboard. `word` is the verdict, or the phase of an experiment that has none yet."""
+    """One row of the leaderboard. `word`: the verdict, or the phase while there is none."""
 
     number: int
     word: str
@@ -135,13 +135,12 @@ class ExperimentRow:
 
 
 def rows(state: State, *, live: bool = True) -> list[ExperimentRow]:
-    """The leaderboard, best first: kept, then provisional, then discarded, by metric; then what gave no result.
-
-    The baseline is not in it. `live`: experiments without a verdict too, newest first, at the end.
+    """The leaderboard without the baseline: kept, provisional and discarded experiments by metric, then those without
+    a result. `live`: experiments without a verdict too, newest first, at the end.
     """
     key = state.metric.sort_key
     judged = [x for x in state.experiments.values() if x.verdict is not None and x.number != BASELINE]
-    # The best leads whatever an earlier one says: only a leader's number is corrected by what comes after it.
+    # The best comes first even if an earlier one has a better number: only the best's is corrected by later candidates.
     judged.sort(key=lambda x: (_RANK.get(x.verdict or "", 9), x.number != state.best, key(x.metric), x.number))
     found = [_row(x, state.best) for x in judged]
     if live:
@@ -163,7 +162,7 @@ def _row(x: Experiment, best: int) -> ExperimentRow:
 
 
 def experiment_table(x: Experiment) -> dict[str, Any]:
-    """One entry of `leaderboard --json`. `delta` is the signed change against what it was judged by."""
+    """One entry of `leaderboard --json`. `delta`: signed change against the experiment it was compared with."""
     return {
         "experiment": x.number,
         "verdict": x.verdict,
@@ -181,21 +180,19 @@ def experiment_table(x: Experiment) -> dict[str, Any]:
 
 
 def leaderboard(state: State) -> list[dict[str, Any]]:
-    """What `leaderboard --json` prints: every judged experiment, best first (as `rows`)."""
+    """Output of `leaderboard --json`: every judged experiment, in the order of `rows`."""
     return [experiment_table(state.experiments[row.number]) for row in rows(state, live=False)]
 
 
 def results_tsv(state: State) -> str:
-    """karpathy's five columns, in order of number, the baseline first.
+    """The five columns of karpathy's results.tsv, in order of number, the baseline first.
 
-    `keep`: kept; `discard`: gave a number and was not kept; `crash`: gave no number (metric 0.000000, as there).
+    `keep`: kept; `discard`: has a result and was not kept; `crash`: has none (metric 0.000000, as there).
     """
     lines = ["\t".join(("commit", one_line(state.metric.name), "memory_gb", "status", "description"))]
     for number in sorted(state.experiments):
         x = state.experiments[number]
-        if number == BASELINE and state.baseline is None:
-            continue
-        if number != BASELINE and x.verdict is None:
+        if (state.baseline if number == BASELINE else x.verdict) is None:
             continue
         kept = number == BASELINE or x.verdict == "kept"
         word = "keep" if kept else "crash" if x.metric is None else "discard"

@@ -1,4 +1,4 @@
-"""How far a number can be trusted: its noise, what may be claimed, the hidden slice, the certificate."""
+"""Trust in a result: sigma, the claim, the hidden slice and the certificate"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from core.text import plural
 
 
 def noise_table(state: State) -> dict[str, Any] | None:
-    """Sigma of one run with its 90% interval and degrees of freedom, pooled over every repeat so far."""
+    """Sigma of one run with its 90% interval and degrees of freedom."""
     known = state.noise
     if known is None:
         return None
@@ -22,8 +22,8 @@ def noise_table(state: State) -> dict[str, Any] | None:
 
 
 def trust_in_best(state: State) -> dict[str, Any]:
-    """What speaks for and against the best's number: sigma, how many runs it has, the gap on the hidden slice in
-    sigmas (large: the gain is not there), and what certification said.
+    """Of the best: sigma, its number of runs, the gap on the hidden slice in sigmas (large: the gain is missing there),
+    and the outcome of its certification.
     """
     x = state.experiments.get(state.best)
     return {
@@ -35,7 +35,7 @@ def trust_in_best(state: State) -> dict[str, Any]:
 
 
 def trust_table(state: State, x: Experiment, events: Iterable[Event]) -> dict[str, Any]:
-    """What `show N --json` says of an experiment's number. `events` are the experiment's own."""
+    """Part of `show N --json` about an experiment's result. `events`: of the experiment."""
     hidden: e.HiddenScored | None = None
     certified: e.Certified | None = None
     for event in events:
@@ -61,7 +61,7 @@ def trust_table(state: State, x: Experiment, events: Iterable[Event]) -> dict[st
 
 
 def trust_lines(table: dict[str, Any]) -> list[tuple[str, str]]:
-    """The same by label, in words."""
+    """The table in words, by label."""
     lines: list[tuple[str, str]] = []
     noise, claim, hidden, certificate = (table[name] for name in ("noise", "claim", "hidden", "certificate"))
     if claim is not None and claim["metric"] is not None:

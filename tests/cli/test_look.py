@@ -78,7 +78,7 @@ def test_a_reason_of_many_lines_keeps_them(tmp_path: Path) -> None:
     shown = run(tmp_path, "show", "2").stdout
     assert "train.py:5: would not parse:\n" in shown and "  5 | RATE = = 1\n" in shown
     said = run(tmp_path, "events").stdout
-    assert "turned down: a.py: not found\n" in said and "#2 rejected: train.py:5: would not parse\n" in said
+    assert "refused: a.py: not found\n" in said and "#2 rejected: train.py:5: would not parse\n" in said
     assert "session crashed: exited with code 1; hint: mend it\n" in said
 
 
@@ -177,7 +177,7 @@ def test_events_follow_waits_for_new_ones_and_ends_with_the_engine(tmp_path: Pat
 def test_what_is_not_there(tmp_path: Path, session: SessionPaths) -> None:
     assert run(session.project, "status", "nope").returncode == 3
     bad = run(session.project, "status", "../../etc")
-    assert bad.returncode == 2 and "no session name" in bad.stderr
+    assert bad.returncode == 2 and "is not a session name" in bad.stderr
     empty = tmp_path / "empty"
     empty.mkdir()
     lost = run(empty, "status")
@@ -202,7 +202,7 @@ def test_a_log_that_does_not_read_or_is_newer(session: SessionPaths, command: li
         session.database.with_name(f"session.db{side}").unlink(missing_ok=True)
     session.database.write_bytes(os.urandom(9000))
     corrupt = run(session.project, *command)
-    assert corrupt.returncode == 1 and "does not read" in corrupt.stderr and "hint:" in corrupt.stderr
+    assert corrupt.returncode == 1 and "is damaged" in corrupt.stderr and "hint:" in corrupt.stderr
     assert "Traceback" not in newer.stderr + corrupt.stderr
 
 

@@ -175,7 +175,7 @@ BAD: list[tuple[list[str], int, str]] = [
     (["run", "--hours", "-1"], 2, "greater than 0"),
     (["run", "--usd", "nan"], 2, "greater than 0"),
     (["run", "--run-budget", "soon"], 2, "no run budget"),
-    (["run", "--headless", "--session", "a b"], 2, "no session name"),
+    (["run", "--headless", "--session", "a b"], 2, "is not a session name"),
     (["run", "--headless", "--researcher", "scripted"], 2, "--script"),
     (["run", "--headless", "--script", "nowhere.jsonl"], 2, "no such file"),
     (["run", "--json"], 2, "--headless"),

@@ -94,7 +94,7 @@ def test_a_corrupt_log_is_said_in_words(tmp_path: Path) -> None:
     paths.database.write_bytes(b"this is no database, and long enough to be read as one" * 40)
     terminal = Terminal([sys.executable, "-m", "tui.main", "attach", "-C", str(paths.project), "nov23"], (120, 36))
     assert ended(terminal) == 1
-    assert b"does not read" in terminal.tail and b"Traceback" not in terminal.tail
+    assert b"is damaged" in terminal.tail and b"Traceback" not in terminal.tail
 
 
 def test_the_screen_loads_nothing_heavy() -> None:
