@@ -69,7 +69,7 @@ class Judge:
 
     async def failed(self, x: Experiment, rejected: bool, reason: str) -> Next:
         """The verdict without a metric. A crash goes back to a researcher that can repair it, twice at most."""
-        repairable = x.researcher != HUMAN and self._settings.researcher.mends and not x.values
+        repairable = x.researcher != HUMAN and self._settings.researcher.can_repair and not x.values
         if rejected:
             await self.settle(x.number, "rejected", reason)
         elif repairable and x.repairs < MAX_REPAIRS:

@@ -1,1 +1,1 @@
-"""Who proposes: the Researcher protocol, its prompt and tools, and one file per kind of researcher."""
+"""Researchers: the protocol, the registry, and one module or folder per kind of researcher."""

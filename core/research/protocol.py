@@ -1,4 +1,4 @@
-"""The one shape behind which every researcher stands."""
+"""The Researcher protocol, the Brief of one experiment, and the Stream that a researcher reports to."""
 
 from __future__ import annotations
 
@@ -9,52 +9,48 @@ from typing import Protocol
 from core.program.program import Program
 from core.record.proposal import Proposal, Usage
 from core.record.state import State
-from core.research.agent.workspace import Workshop
 from core.research.notebook import Notebook
 from core.research.reading.papers import Library
-
-
-def _no_text(experiment: int) -> str:
-    return ""
-
-
-def _no_curve(experiment: int) -> Sequence[tuple[float, float]]:
-    return ()
+from core.research.workspace import WorkspaceFactory
 
 
 @dataclass(frozen=True, slots=True)
 class Brief:
-    """All a researcher is told for one experiment.
+    """Everything a researcher is given for one experiment.
 
-    `check` applies a proposal to the parent's files in memory and raises EditError (with words and nearest lines for
-    the researcher) when it touches other files, has no effect, does not apply or does not parse; it returns the new
-    text of each changed file. A researcher that can answer should call it and mend; the engine calls it again anyway.
+    `check` applies a proposal to the parent's files in memory and returns the new text of each changed file. It raises
+    EditError, worded for the researcher, when the proposal touches other files, has no effect, does not apply or does
+    not parse. A researcher that can answer should call it and correct the proposal; the engine calls it again anyway.
     """
 
     experiment: int
     parent: int
     program: Program
-    files: Mapping[str, str]  # editable files, path -> text, as they are at the parent
+    files: Mapping[str, str]  # editable files of the parent, path -> text
     read_files: Mapping[str, str]
     state: State  # a snapshot: do not change it
     check: Callable[[Proposal], Mapping[str, str]]
-    diff_of: Callable[[int], str]  # an earlier experiment's diff
-    log_tail_of: Callable[[int], str]  # the end of an earlier experiment's last run, control characters stripped
+    diff_of: Callable[[int], str]  # diff of an earlier experiment
+    log_tail_of: Callable[[int], str]  # end of the output of an experiment's last run, without control characters
     guidance: tuple[str, ...] = ()
-    feedback: str = ""  # why the last proposal of this very experiment was turned down after `check`
+    feedback: str = ""  # why the last proposal for this experiment was refused after `check`
     device: str = "cpu"
     run_budget: str = ""
-    info: Mapping[str, object] = field(default_factory=dict)  # what `prepare` said of the data
-    ideas: tuple[str, ...] = ()  # the person's, to be tried as the next experiment
-    rationale_of: Callable[[int], str] = _no_text  # an earlier experiment's reasoning, as proposed
-    curve_of: Callable[[int], Sequence[tuple[float, float]]] = _no_curve  # (step, loss) of its last run, as printed
+    info: Mapping[str, object] = field(default_factory=dict)  # facts about the data, from `prepare`
+    ideas: tuple[str, ...] = ()  # the user's, to be tested by the next experiment
+    rationale_of: Callable[[int], str] = lambda experiment: ""  # rationale of an earlier experiment
+    curve_of: Callable[[int], Sequence[tuple[float, float]]] = lambda experiment: ()  # (step, loss), as printed
     notebook: Notebook = field(default_factory=Notebook)
-    workshop: Workshop | None = None  # where a command-line program can work
+    workspaces: WorkspaceFactory | None = None  # for a coding agent
     papers: Library | None = None  # the project's folder of papers, and arXiv
+
+    def readable(self) -> dict[str, str]:
+        """Every file that the researcher may read, path -> text."""
+        return {**self.read_files, **self.files}
 
 
 class Stream(Protocol):
-    """Where a researcher thinks aloud. Calls are cheap and never block."""
+    """Receives a researcher's reasoning as it arrives. Calls are cheap and never block."""
 
     def thinking(self, text: str) -> None: ...
     def text(self, text: str) -> None: ...
@@ -63,28 +59,30 @@ class Stream(Protocol):
     def usage(self, usage: Usage) -> None: ...
 
     async def before_asking(self) -> None:
-        """Awaited before every try at an answer: the thought ends here when the budget does not allow another."""
+        """Awaited before every request. Does not return when the budget allows no further request."""
 
     def refused(self, attempt: int, reason: str) -> None:
-        """A proposal was turned down by `check` and is being mended."""
+        """`check` refused a proposal, and the researcher corrects it."""
 
     async def wait(self, reason: str, seconds: float, attempt: int) -> None:
-        """Sleep visibly before another try (rate limit, network). Cancellable."""
+        """Sleep before the next request (rate limit, network), shown on the screen. Cancellable."""
 
 
 class Researcher(Protocol):
     """Proposes one experiment at a time. `propose` may be cancelled at any await and called again."""
 
     name: str
-    model: str | None
-    mends: bool  # whether a proposal that crashed may be handed back to it, with the end of the output
+    model: str | None = None
+    can_repair: bool = False  # whether a proposal that crashed may be returned to it, with the end of the output
 
     def ended(self, state: State, experiment: int) -> str | None:
-        """Why there is nothing more to propose, asked before `experiment` begins; None from all but a finite script."""
-        ...
+        """Why no proposal is left for `experiment`, asked before it begins. None except for a finite script."""
+        return None
 
     async def propose(self, brief: Brief, stream: Stream) -> Proposal:
-        """Raises ScriptEnded, ProposalFailed (tried and got nothing usable) or ResearcherMisconfigured."""
+        """Raises ScriptEnded, ProposalFailed (no usable proposal after every attempt) or ResearcherMisconfigured."""
         ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Release the connection, if there is one."""
+        return None

@@ -1,6 +1,6 @@
-"""Text from outside (files, run output, papers, notes) made harmless for a prompt: bounded, clean, fenced.
+"""Untrusted text (files, run output, papers, notes) bounded, cleaned and fenced for a prompt.
 
-It is data. A fence cannot be closed by what stands in it, and nothing that acts on a terminal gets through.
+It is data: it cannot close its fence, and it contains no control characters.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from core.text import clean, one_line
 
 
 def bounded(text: str, limit: int, *, end: bool = False) -> str:
-    """Clean text of at most `limit` characters: the head and the tail, or with `end` only the tail."""
+    """Clean text of at most `limit` characters: its head and tail, or with `end` only its tail."""
     text = clean(text)
     if len(text) <= limit:
         return text
@@ -22,7 +22,7 @@ def bounded(text: str, limit: int, *, end: bool = False) -> str:
 
 
 def fenced(tag: str, text: str, **attributes: object) -> str:
-    """`text` between tags that it cannot close itself."""
+    """`text` between tags; a closing tag within the text is escaped."""
     safe = re.sub(rf"<(/?\s*{re.escape(tag)}\b)", r"<\\\1", text, flags=re.IGNORECASE)
     names = "".join(f' {k}="{one_line(str(v), 200).replace(chr(34), "")}"' for k, v in attributes.items())
     return f"<{tag}{names}>\n{safe}\n</{tag}>"

@@ -1,10 +1,13 @@
-"""The researchers by name. Importing this imports no SDK and no optimiser."""
+"""Registry of the researchers: names, readiness, and construction.
+
+Importing it imports no SDK and no optimizer.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from core import invocation
@@ -18,7 +21,7 @@ NAMES: tuple[str, ...] = ("claude", "openai", "command", "human", "control", "sc
 
 
 def default_researcher(environ: Mapping[str, str]) -> str:
-    """Claude when there is a key for it, else GPT when there is one for that, else the control."""
+    """`claude` when it has a key, else `openai` when it has one, else `control`."""
     if _has_key("ANTHROPIC_API_KEY", environ):
         return "claude"
     if _has_key("OPENAI_API_KEY", environ) and _installed("openai"):
@@ -27,12 +30,16 @@ def default_researcher(environ: Mapping[str, str]) -> str:
 
 
 def available(environ: Mapping[str, str]) -> list[tuple[str, bool, str]]:
-    """Each researcher's name, whether it is ready to use, and a note for the launch screen and `doctor`."""
-    looks: Mapping[str, Callable[[Mapping[str, str]], tuple[bool, str]]] = {
-        "claude": _claude, "openai": _openai, "command": _command, "human": _human, "control": _control,
-        "scripted": _scripted,
-    }  # fmt: skip
-    return [(name, *looks[name](environ)) for name in NAMES]
+    """(name, whether it is ready, note) of each researcher, for the launch screen and `doctor`."""
+    ready = {
+        "claude": _claude(environ),
+        "openai": _openai(environ),
+        "command": (True, _command(environ)),
+        "human": (True, "you: only experiments that you queue are run"),
+        "control": (_installed("optuna"), "Optuna over the constants of the code; no language model, needs no key"),
+        "scripted": (True, "plays a file of proposals, given with --script"),
+    }
+    return [(name, *ready[name]) for name in NAMES]
 
 
 def _installed(package: str) -> bool:
@@ -40,7 +47,7 @@ def _installed(package: str) -> bool:
 
 
 def _key(name: str, environ: Mapping[str, str]) -> tuple[str, str]:
-    """(where a key was found, what is wrong with it); both empty when there is none."""
+    """(place of a key, error of that place); both empty when there is no key."""
     try:
         found = keys.find(name, environ)
     except ResearcherMisconfigured as error:
@@ -61,19 +68,19 @@ def _claude(environ: Mapping[str, str]) -> tuple[bool, str]:
     if not _installed("anthropic"):
         return False, _missing("anthropic", "")
     for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
-        where, wrong = _key(name, environ)
-        if where or wrong:
-            return bool(where), wrong or f"a key is set ({where})"
+        where, error = _key(name, environ)
+        if where or error:
+            return bool(where), error or f"a key is set ({where})"
     return False, f"needs ANTHROPIC_API_KEY, or a key in {keys.user_file()}"
 
 
 def _openai(environ: Mapping[str, str]) -> tuple[bool, str]:
     if not _installed("openai"):
         return False, _missing("openai", "openai")
-    where, wrong = _key("OPENAI_API_KEY", environ)
+    where, error = _key("OPENAI_API_KEY", environ)
     base = environ.get("OPENAI_BASE_URL", "").strip()
-    if wrong:
-        return False, wrong
+    if error:
+        return False, error
     if base:
         return True, f"a compatible server at {base}{'' if where else ', without a key'}"
     if where:
@@ -81,78 +88,64 @@ def _openai(environ: Mapping[str, str]) -> tuple[bool, str]:
     return False, "needs OPENAI_API_KEY, or OPENAI_BASE_URL for a server of your own (Ollama, vLLM, llama.cpp …)"
 
 
-def _command(environ: Mapping[str, str]) -> tuple[bool, str]:
-    found = profiles.installed(environ.get("PATH"))
+def _command(environ: Mapping[str, str]) -> str:
+    if found := profiles.installed(environ.get("PATH")):
+        return f"a coding agent, named with --model: found {', '.join(found)}; or a command line of your own"
     known = ", ".join(profile.name for profile in profiles.KNOWN)
-    if found:
-        return True, f"a coding agent, named with --model: {', '.join(found)} found here, or a command line of your own"
-    return True, f"a coding agent, named with --model: none of {known} is installed, but any command line will do"
-
-
-def _human(environ: Mapping[str, str]) -> tuple[bool, str]:
-    return True, "you: only experiments that you queue are run"
-
-
-def _control(environ: Mapping[str, str]) -> tuple[bool, str]:
-    return _installed("optuna"), "Optuna over the constants of the code; no language model, needs no key"
-
-
-def _scripted(environ: Mapping[str, str]) -> tuple[bool, str]:
-    return True, "plays a file of proposals, given with --script"
+    return f"a coding agent, named with --model: none of {known} is installed; or a command line of your own"
 
 
 def create(name: str, *, model: str | None = None, script: Path | None = None, seed: int | None = None) -> Researcher:
     """The researcher called `name`. Raises UsageError for an unknown name, ResearcherMisconfigured for what it lacks.
 
-    A script and a command are read and checked here; a key is asked for here, and tried with the first experiment.
+    A script and a command line are checked here; a key must exist here, and is tested by the first experiment.
     """
     backoff = Backoff(base=_seconds("AUTORESEARCH_BACKOFF", 1.0))
-    if name == "claude":
-        from core.research.llm.providers.anthropic import ClaudeResearcher
+    match name:
+        case "claude":
+            from core.research.llm.providers.anthropic import ClaudeResearcher
 
-        _need(name)
-        return ClaudeResearcher(model, backoff=backoff)
-    if name == "openai":
-        from core.research.llm.providers.openai import OpenAIResearcher
+            _require_ready(name)
+            return ClaudeResearcher(model, backoff=backoff)
+        case "openai":
+            from core.research.llm.providers.openai import OpenAIResearcher
 
-        _need(name)
-        return OpenAIResearcher(model, backoff=backoff)
-    if name == "command":
-        from core.research.agent.researcher import CommandResearcher
+            _require_ready(name)
+            return OpenAIResearcher(model, backoff=backoff)
+        case "command":
+            from core.research.agent.researcher import CommandResearcher
 
-        return CommandResearcher(model, backoff=backoff)
-    if name == "human":
-        from core.research.human import HumanResearcher
+            return CommandResearcher(model, backoff=backoff)
+        case "human":
+            from core.research.human import HumanResearcher
 
-        return HumanResearcher()
-    if name == "control":
-        from core.research.control.tpe import ControlResearcher
+            return HumanResearcher()
+        case "control":
+            from core.research.control.tpe import ControlResearcher
 
-        return ControlResearcher(seed)
-    if name == "scripted":
-        from core.research.scripted import ScriptedResearcher
+            return ControlResearcher(seed)
+        case "scripted":
+            from core.research.scripted import ScriptedResearcher
 
-        if script is None:
-            raise UsageError(
-                "the scripted researcher has no script",
-                hint="give one with --script FILE.jsonl, or set script=FILE.jsonl",
-            )
-        scripted = ScriptedResearcher(script)
-        scripted.check()
-        return scripted
+            if script is None:
+                hint = "give one with --script FILE.jsonl, or set script=FILE.jsonl"
+                raise UsageError("the scripted researcher has no script", hint=hint)
+            scripted = ScriptedResearcher(script)
+            scripted.check()
+            return scripted
     raise UsageError(f"there is no researcher {name!r}", hint=f"choose one of: {', '.join(NAMES)}")
 
 
-def _need(name: str) -> None:
+def _require_ready(name: str) -> None:
     """Raises ResearcherMisconfigured when the researcher is not ready."""
     ready, note = next((ready, note) for known, ready, note in available(os.environ) if known == name)
     if not ready:
-        hint = f"mend that, write a key into {keys.user_file()}, or choose --researcher control (needs no key)"
+        hint = f"correct that, put a key into {keys.user_file()}, or choose --researcher control (needs no key)"
         raise ResearcherMisconfigured(f"{name} is not ready: {note}", hint=hint)
 
 
 def _seconds(variable: str, default: float) -> float:
-    """A number of seconds from the environment; what is no such number counts as not set."""
+    """Seconds from an environment variable; the default when it is not such a number."""
     try:
         value = float(os.environ.get(variable, ""))
     except ValueError:

@@ -40,7 +40,7 @@ def test_a_key_from_a_file(tmp_path: Path) -> None:
     with pytest.raises(ResearcherMisconfigured, match="cannot be read"):
         keys.find("OPENAI_API_KEY", {"OPENAI_API_KEY_FILE": str(tmp_path / "none")})
     _, ready, note = registry.available({"ANTHROPIC_API_KEY": "sk-\u043a"})[0]
-    assert not ready and "no key has" in note
+    assert not ready and "invalid characters" in note
 
 
 def test_each_by_name(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_each_by_name(tmp_path: Path) -> None:
     assert registry.create("scripted", script=script).name == "scripted"
     assert registry.create("human").name == "human"
     assert registry.create("command", model="codex:gpt-9").model == "codex:gpt-9"
-    with pytest.raises(ResearcherMisconfigured, match="not said") as caught:
+    with pytest.raises(ResearcherMisconfigured, match="no coding agent is named") as caught:
         registry.create("command")
     assert "claude, codex, gemini, aider, opencode" in caught.value.hint
     with pytest.raises(UsageError, match="no script"):
@@ -99,4 +99,4 @@ def test_prices_that_are_not_right(tmp_path: Path, text: str) -> None:
     (tmp_path / "prices.toml").write_text(text)
     with pytest.raises(ResearcherMisconfigured) as caught:
         prices.load(tmp_path / "prices.toml")
-    assert caught.value.where.endswith("prices.toml") and caught.value.hint
+    assert "prices.toml" in caught.value.where and caught.value.hint

@@ -42,7 +42,7 @@ async def test_it_plays_in_order_and_then_ends(tmp_path: Path) -> None:
         session.propose(number, proposal)
         session.judge(number, "discarded", 2.0)
     session.start(3, "scripted")
-    with pytest.raises(ScriptEnded, match="all played"):
+    with pytest.raises(ScriptEnded, match="has ended after"):
         await ask(researcher, session, 3)
 
 
@@ -118,14 +118,14 @@ async def test_a_line_turned_down_has_no_second_answer(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
-        ("{not json", "is no JSON"),
+        ("{not json", "is not JSON"),
         ("[1]", "JSON object"),
         (json.dumps({"edits": []}), '"hypothesis" is missing'),
         (json.dumps(line("x", seconds=-1)), '"seconds"'),
         (json.dumps(line("x", seconds=True)), '"seconds"'),
         (json.dumps(line("x", thinking=3)), '"thinking"'),
         (json.dumps(line("x", usage={"tokens": 3})), '"usage"'),
-        ("[" * 100_000, "is no JSON"),
+        ("[" * 100_000, "is not JSON"),
     ],
 )
 def test_a_bad_line_is_told_with_file_and_line(tmp_path: Path, bad: str, words: str) -> None:

@@ -28,7 +28,7 @@ from core.lab.agent_process import attend, sweep
 from core.lab.sandbox import tiers
 from core.lab.shim.rmtree import remove_tree
 from core.record.errors import GitError, LabError, ResearcherMisconfigured
-from core.research.agent.workspace import Bench, Changes, Done, Order
+from core.research.workspace import AgentChanges, AgentExit, AgentRun, Workspace
 from core.session.homes import state_home
 
 SAYS = "HYPOTHESIS"  # the file in which an agent says what it did
@@ -54,7 +54,7 @@ class EngineWorkshop:
         self._base = setup.paths.worktrees / f"bench-{experiment}"
         self._commit = commit
 
-    async def open(self) -> Bench:
+    async def open(self) -> Workspace:
         bench = _Bench(self._setup, self._settings, self._place, self._base, self._commit)
         await asyncio.to_thread(bench.lay)
         return bench
@@ -114,24 +114,24 @@ class _Bench:
 
     # --- running ---
 
-    async def run(self, order: Order, prompt: str, hear: Callable[[bytes], None]) -> Done:
+    async def run(self, run: AgentRun, prompt: str, hear: Callable[[bytes], None]) -> AgentExit:
         """Raises ResearcherMisconfigured when the program is not there, LabError when it cannot be started."""
-        env = await asyncio.to_thread(self._environment, order)
-        argv = self._found(order, env)
+        env = await asyncio.to_thread(self._environment, run)
+        argv = self._found(run, env)
         self.prompt_file.write_text(prompt, encoding="utf-8", errors="replace")
         spec = self._sandbox(argv, env)
         try:
             done = await attend(
-                tiers.command(spec, argv), cwd=self._top, env=env, hear=hear, silence=order.silence, limit=order.limit,
-                stdin=self.prompt_file if order.stdin is not None else None, mark=str(self._base),
+                tiers.command(spec, argv), cwd=self._top, env=env, hear=hear, silence=run.silence, limit=run.limit,
+                stdin=self.prompt_file if run.stdin is not None else None, mark=str(self._base),
             )  # fmt: skip
         except OSError as error:
             raise LabError(f"{argv[0]}: {error.strerror or error}") from error
-        return Done(done.exit_code, done.ended, done.seconds)
+        return AgentExit(done.exit_code, done.ended, done.seconds)
 
-    def _found(self, order: Order, env: dict[str, str]) -> list[str]:
+    def _found(self, run: AgentRun, env: dict[str, str]) -> list[str]:
         """argv with the program's full path. Raises ResearcherMisconfigured."""
-        name = order.argv[0]
+        name = run.argv[0]
         own = self._setup.project / name
         found = str(own) if "/" in name and os.access(own, os.X_OK) else shutil.which(name, path=env["PATH"])
         if found is None:
@@ -139,16 +139,16 @@ class _Bench:
                 f"the program {name!r} is not found", where="command",
                 hint=f"install it so that `which {name}` finds it, or choose another with --model",
             )  # fmt: skip
-        return [found, *order.argv[1:]]
+        return [found, *run.argv[1:]]
 
-    def _environment(self, order: Order) -> dict[str, str]:
+    def _environment(self, run: AgentRun) -> dict[str, str]:
         """Without secrets but for what the order gives, with a home of its own, and with no device to take away."""
-        home = state_home() / "homes" / order.home.replace("/", "_")
+        home = state_home() / "homes" / run.home.replace("/", "_")
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for name in order.home_files:
+        for name in run.home_files:
             _carry(Path.home() / name, home / name)
         return {
-            **self._setup.environment, **_IDENTITY, "CUDA_VISIBLE_DEVICES": "", **order.env, "HOME": str(home),
+            **self._setup.environment, **_IDENTITY, "CUDA_VISIBLE_DEVICES": "", **run.env, "HOME": str(home),
             "TMPDIR": "/tmp" if self._setup.sandbox.tier == "A" else str(self._base / "tmp"), "CI": "1", "TERM": "dumb",
         }  # fmt: skip
 
@@ -185,10 +185,10 @@ class _Bench:
 
     # --- what it left ---
 
-    async def changes(self) -> Changes:
+    async def changes(self) -> AgentChanges:
         return await asyncio.to_thread(self._changes)
 
-    def _changes(self) -> Changes:
+    def _changes(self) -> AgentChanges:
         edit = self._settings.program.edit
         files: dict[str, str] = {}
         wrong: dict[str, str] = {}
@@ -213,7 +213,7 @@ class _Bench:
             self.lay()
         else:
             remove_tree(self._top / SAYS)
-        return Changes(files, wrong, tuple(sorted(outside)), (said or "")[:SAID_BYTES])
+        return AgentChanges(files, wrong, tuple(sorted(outside)), (said or "")[:SAID_BYTES])
 
     def _new(self) -> Iterator[str]:
         """Files that were not there before: an agent's own litter, caches and the like, left out."""

@@ -67,7 +67,7 @@ class Briefing:
             files=files.editable,
             read_files=files.read_only,
             state=snapshot,
-            check=self._check(files, experiment, snapshot, question=question and self._settings.researcher.mends),
+            check=self._check(files, experiment, snapshot, question=question and self._settings.researcher.can_repair),
             diff_of=self._diff_of,
             log_tail_of=self._log_tail_of,
             guidance=tuple(g.text for g in words if not g.idea),
@@ -79,7 +79,7 @@ class Briefing:
             rationale_of=self._rationale_of,
             curve_of=self._curve_of,
             notebook=self._notebook,
-            workshop=EngineWorkshop(setup, self._settings, self._place, experiment, commit),
+            workspaces=EngineWorkshop(setup, self._settings, self._place, experiment, commit),
             papers=self._papers,
         )
         return brief, words

@@ -213,7 +213,7 @@ class Lookahead:
         elif isinstance(error, (EditError, ProposalFailed)):
             where = f"{error.where}: " if error.where else ""
             await self._judge.settle(number, "rejected", where + error.what)
-            if self._settings.researcher.mends:
+            if self._settings.researcher.can_repair:
                 await back_off(self._journal, failures + 1)
             return failures + 1
         elif isinstance(error, ResearcherMisconfigured):

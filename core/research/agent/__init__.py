@@ -1,1 +1,1 @@
-"""Coding agents with a command line as the researcher."""
+"""Researcher `command`: coding agents with a command line."""

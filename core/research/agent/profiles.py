@@ -1,12 +1,12 @@
-"""The coding agents that are known by name, as data. A person's own stand in `commands.toml` beside the prices.
+"""Profiles of coding agents: command line, keys, login files and limits, built in or from the user's commands.toml.
 
 [mycli]
 run = "mycli --yolo --message-file {prompt_file}"
 keys = ["MY_API_KEY"]          # variables it needs, from the environment or from keys.toml
-home = [".mycli/login.json"]   # files of the home folder it needs, copied into a private one
+home = [".mycli/login.json"]   # files of the user's home folder that it needs, copied into a private one
 env = { MYCLI_MODE = "headless" }
 silence = 600                  # seconds without output, after which it is ended
-limit = 3600                   # seconds at all
+limit = 3600                   # seconds in all
 """
 
 from __future__ import annotations
@@ -18,14 +18,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-import tomli
-
 from core.record.errors import ResearcherMisconfigured
+from core.research import user_config
 from core.text import one_line
 
-FILE_NAME = "commands.toml"
-PROXIES = (
+NETWORK_VARIABLES = (
     "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR",
     "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS",
 )  # fmt: skip
@@ -35,7 +32,7 @@ PROXIES = (
 class Profile:
     """How a coding agent is started. In `argv`, `{prompt}` and `{prompt_file}` stand for the prompt and a file of it,
     `{files}` (a word of its own) for the editable files, `{model}` for the model. Without either of the first two the
-    prompt comes on standard input. `model`: what is added to argv when a model is named.
+    prompt goes to standard input. `model`: words added to argv when a model is named.
     """
 
     name: str
@@ -44,7 +41,6 @@ class Profile:
     keys: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     home: tuple[str, ...] = ()
-    install: str = ""
     silence: float = 600.0
     limit: float = 3600.0
 
@@ -53,17 +49,16 @@ class Profile:
         return not any("{prompt}" in word or "{prompt_file}" in word for word in self.argv)
 
 
-# Every one of them is told to ask for no permission: the sandbox is what holds it, not its own good will.
+# Each is told not to ask for permissions: the sandbox confines it.
 KNOWN: tuple[Profile, ...] = (
     Profile(
         "claude",
         ("claude", "-p", "--output-format", "stream-json", "--verbose", "--dangerously-skip-permissions"),
         model=("--model", "{model}"),
         keys=("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL", "CLAUDE_CODE_OAUTH_TOKEN"),
-        # IS_SANDBOX: or it refuses to skip permissions as root.
+        # IS_SANDBOX: without it the agent refuses to skip permissions as root.
         env={"IS_SANDBOX": "1", "DISABLE_AUTOUPDATER": "1", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"},
         home=(".claude/.credentials.json",),
-        install="npm install -g @anthropic-ai/claude-code",
     ),
     Profile(
         "codex",
@@ -71,7 +66,6 @@ KNOWN: tuple[Profile, ...] = (
         model=("-m", "{model}"),
         keys=("OPENAI_API_KEY", "CODEX_API_KEY", "OPENAI_BASE_URL"),
         home=(".codex/auth.json", ".codex/config.toml"),
-        install="npm install -g @openai/codex",
     ),
     Profile(
         "gemini",
@@ -79,7 +73,6 @@ KNOWN: tuple[Profile, ...] = (
         model=("--model", "{model}"),
         keys=("GEMINI_API_KEY", "GOOGLE_API_KEY", "GOOGLE_CLOUD_PROJECT", "GOOGLE_GEMINI_BASE_URL"),
         home=(".gemini/oauth_creds.json", ".gemini/google_accounts.json", ".gemini/settings.json"),
-        install="npm install -g @google/gemini-cli",
     ),
     Profile(
         "aider",
@@ -91,7 +84,6 @@ KNOWN: tuple[Profile, ...] = (
         keys=("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "OPENAI_API_BASE", "GEMINI_API_KEY", "DEEPSEEK_API_KEY",
               "OPENROUTER_API_KEY", "OLLAMA_API_BASE"),
         home=(".aider.conf.yml",),
-        install="pipx install aider-chat",
     ),
     Profile(
         "opencode",
@@ -100,28 +92,25 @@ KNOWN: tuple[Profile, ...] = (
         keys=("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "OPENROUTER_API_KEY", "GEMINI_API_KEY"),
         env={"OPENCODE_DISABLE_AUTOUPDATE": "1"},
         home=(".local/share/opencode/auth.json", ".config/opencode/opencode.json"),
-        install="npm install -g opencode-ai",
     ),
 )  # fmt: skip
 
 
-def user_file() -> Path:
-    return platformdirs.user_config_path("autoresearch-tui") / FILE_NAME
-
-
 def installed(path: str | None = None) -> list[str]:
-    """The known coding agents whose program is there."""
+    """The known coding agents whose program is installed."""
     return [profile.name for profile in KNOWN if shutil.which(profile.argv[0], path=path)]
 
 
 def find(wanted: str) -> tuple[Profile, str]:
-    """The profile and the model that `wanted` means: `claude`, `claude:opus`, or a command line of one's own. When
-    nothing is said, the first of the known ones that is installed.
+    """The profile and the model of `wanted`: `claude`, `claude:opus`, or a command line of the user's own. When it is
+    empty, the first of the known ones that is installed.
 
-    Raises ResearcherMisconfigured when it is neither, or when the person's own profiles are not right.
+    Raises ResearcherMisconfigured when it is neither, or when commands.toml is invalid.
     """
     wanted = wanted.strip() or next(iter(installed()), "")
-    profiles = {profile.name: profile for profile in (*KNOWN, *_own())}
+    path = user_config.path_of("commands.toml")
+    own = [_read(name, entry, path) for name, entry in user_config.load(path).items()]
+    profiles = {profile.name: profile for profile in (*KNOWN, *own)}
     name, _, model = wanted.partition(":")
     if name in profiles:
         profile = profiles[name]
@@ -136,57 +125,40 @@ def find(wanted: str) -> tuple[Profile, str]:
         raise ResearcherMisconfigured(
             f"the command cannot be read: {error}", where=one_line(wanted, 200), hint="close the quotes"
         ) from None
+    example = f"with one of {names}, or with a command line such as 'mycli --yolo {{prompt}}'"
     if not words:
-        raise ResearcherMisconfigured(
-            "which coding agent is not said", where="command",
-            hint=f"add --model with one of {names}, or with a command line such as 'mycli --yolo {{prompt}}'",
-        )  # fmt: skip
+        raise ResearcherMisconfigured("no coding agent is named", where="command", hint=f"add --model {example}")
     if len(words) == 1 and not shutil.which(words[0]):
-        raise ResearcherMisconfigured(
-            f"there is no coding agent {one_line(wanted, 80)!r}", where="--model",
-            hint=f"name one of {names}, or give a command line such as 'mycli --yolo {{prompt}}'",
-        )  # fmt: skip
+        what = f"there is no coding agent {one_line(wanted, 80)!r}"
+        raise ResearcherMisconfigured(what, where="--model", hint=f"give --model {example}")
     return Profile(Path(words[0]).name, tuple(words)), ""
 
 
-def _own() -> list[Profile]:
-    path = user_file()
-    try:
-        data = tomli.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return []
-    except (OSError, UnicodeDecodeError, tomli.TOMLDecodeError) as error:
-        raise ResearcherMisconfigured(
-            f"the commands cannot be read: {error}", where=str(path), hint="correct the file, or remove it"
-        ) from None
-    return [_read(name, entry, path) for name, entry in data.items()]
-
-
 def _read(name: str, entry: Any, path: Path) -> Profile:
-    def wrong(what: str) -> ResearcherMisconfigured:
+    def invalid(what: str) -> ResearcherMisconfigured:
         hint = 'write run = "mycli --yolo {prompt}" below [name]; docs/researchers.md has the other keys'
         return ResearcherMisconfigured(f"command {one_line(str(name), 60)!r}: {what}", where=str(path), hint=hint)
 
     if not isinstance(entry, Mapping):
-        raise wrong("is no table")
+        raise invalid("is not a table")
     number = (int, float)
     kinds: dict[str, Any] = {
         "run": str, "model": str, "keys": list, "env": dict, "home": list, "silence": number, "limit": number,
     }  # fmt: skip
     for key, value in entry.items():
         if key not in kinds:
-            raise wrong(f"the key {one_line(str(key), 60)!r} is unknown (known: {', '.join(kinds)})")
+            raise invalid(f"the key {one_line(str(key), 60)!r} is unknown (known: {', '.join(kinds)})")
         if not isinstance(value, kinds[key]) or isinstance(value, bool):
-            raise wrong(f"{key} is not right")
+            raise invalid(f"{key} has the wrong type")
         inner = value if isinstance(value, list) else value.values() if isinstance(value, dict) else ()
         if not all(isinstance(word, str) for word in inner):
-            raise wrong(f"{key} holds something that is no text")
+            raise invalid(f"{key} contains a value that is not text")
     try:
         argv = tuple(shlex.split(entry.get("run", "")))
     except ValueError as error:
-        raise wrong(f"run cannot be read: {error}") from None
+        raise invalid(f"run cannot be read: {error}") from None
     if not argv:
-        raise wrong("run is missing")
+        raise invalid("run is missing")
     base = Profile(
         str(name), argv, tuple(shlex.split(entry.get("model", ""))), tuple(entry.get("keys", ())), entry.get("env", {}),
         tuple(entry.get("home", ())),

@@ -1,4 +1,4 @@
-"""What a coding agent prints, made fit for the reasoning pane: plain text, or the JSON lines of the known ones."""
+"""Output of a coding agent for the reasoning pane: plain text, or the JSON lines of the known agents."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from core.research.llm.prices import Price
 from core.research.protocol import Stream
 from core.text import clean, one_line
 
-SHOWN = 2_000_000  # characters of one run that are shown
-LONGEST = 1_000_000  # of one line
-KEPT = 8_000  # of the end, for what it said last
+MAX_SHOWN = 2_000_000  # characters of one run
+MAX_LINE = 1_000_000  # characters
+MAX_TAIL = 8_000  # characters of the end that are kept, for the last line
 
 
 class Transcript:
-    """Hears the bytes of one run and tells the stream. `last` is the last line with words in it.
+    """Parses the output of one run and passes it to the stream. `last` is the last line that is not empty.
 
-    `price`: of the model that was named, for a program that tells its tokens and not what they cost.
+    `price`: of the named model, for an agent that reports tokens but no cost.
     """
 
     def __init__(self, stream: Stream, price: Price | None = None) -> None:
@@ -30,9 +30,9 @@ class Transcript:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._line = ""
         self._shown = 0
-        self._drowned = False
+        self._over_limit = False
         self._tail = ""
-        self.counted = False  # whether it told what it used
+        self.usage_reported = False
 
     @property
     def last(self) -> str:
@@ -40,15 +40,15 @@ class Transcript:
         return next((line for line in reversed(lines) if line), "")
 
     def feed(self, data: bytes) -> None:
-        """One more piece, cut anywhere."""
+        """The next bytes, split anywhere."""
         self._line += self._decoder.decode(data)
-        if self._drowned and not self._line.lstrip().startswith("{"):
-            self._tail, self._line = (self._tail + self._line)[-KEPT:], ""
+        if self._over_limit and not self._line.lstrip().startswith("{"):
+            self._tail, self._line = (self._tail + self._line)[-MAX_TAIL:], ""
             return
-        *whole, self._line = self._line.split("\n")
-        if len(self._line) > LONGEST:
-            whole, self._line = [*whole, self._line], ""
-        for line in whole:
+        *lines, self._line = self._line.split("\n")
+        if len(self._line) > MAX_LINE:
+            lines, self._line = [*lines, self._line], ""
+        for line in lines:
             self._take(line)
 
     def end(self) -> None:
@@ -65,13 +65,13 @@ class Transcript:
             except (ValueError, RecursionError):
                 value = None
             if isinstance(value, Mapping):
-                for kind, text in told(value):
-                    self._tell(kind, text)
-                if (usage := used(value)) is not None:
-                    self.counted = True
+                for kind, text in messages_of(value):
+                    self._show(kind, text)
+                if (usage := usage_of(value)) is not None:
+                    self.usage_reported = True
                     self._stream.usage(self._priced(usage))
                 return
-        self._tell("text", line + "\n")
+        self._show("text", line + "\n")
 
     def _priced(self, usage: Usage) -> Usage:
         if self._price is None or usage.usd is not None:
@@ -79,15 +79,15 @@ class Transcript:
         fresh, output, read = usage.input_tokens, usage.output_tokens, usage.cached_tokens
         return replace(usage, usd=self._price.usd(fresh=fresh, output=output, cache_read=read, cache_write=0))
 
-    def _tell(self, kind: str, text: str) -> None:
+    def _show(self, kind: str, text: str) -> None:
         if kind in ("text", "note"):
-            self._tail = (self._tail + text + "\n" * (kind == "note"))[-KEPT:]
-        if self._drowned:
+            self._tail = (self._tail + text + "\n" * (kind == "note"))[-MAX_TAIL:]
+        if self._over_limit:
             return
         self._shown += len(text)
-        if self._shown > SHOWN:
-            self._drowned = True
-            self._stream.note(f"more than {SHOWN:,} characters of output: the rest is not shown")
+        if self._shown > MAX_SHOWN:
+            self._over_limit = True
+            self._stream.note(f"more than {MAX_SHOWN:,} characters of output: the rest is not shown")
             return
         text = clean(text)
         if kind == "tool":
@@ -100,8 +100,8 @@ class Transcript:
             self._stream.text(text)
 
 
-def told(event: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """(kind, text) of an event as claude, codex, gemini or opencode print it; nothing for one that says nothing."""
+def messages_of(event: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(kind, text) of an event that claude, codex, gemini or opencode prints; none for an event without text."""
     kind, part = str(event.get("type", "")), _map(event.get("part"))
     if kind == "assistant":  # claude
         for block in _list(_map(event.get("message")).get("content")):
@@ -147,8 +147,8 @@ def _codex(item: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield "note", str(item.get("message", ""))
 
 
-def used(event: Mapping[str, Any]) -> Usage | None:
-    """What an event says of tokens and dollars: claude's result, codex's turn, gemini's result, opencode's step."""
+def usage_of(event: Mapping[str, Any]) -> Usage | None:
+    """Tokens and dollars of an event: claude's result, codex's turn, gemini's result, opencode's step."""
     kind, usage, part = event.get("type"), _map(event.get("usage")), _map(event.get("part"))
     if kind == "result" and usage:
         written = _int(usage, "cache_creation_input_tokens")

@@ -1,1 +1,1 @@
-"""The control: classical optimisation over the constants of the code."""
+"""Researcher `control`: classical optimization over the constants of the code."""

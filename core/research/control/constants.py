@@ -1,9 +1,9 @@
-"""The constants of a file that a search may turn, found by reading the file, and edits that set them.
+"""Tunable constants of source files: detection, search ranges, and edits that set them.
 
 A constant is a top-level assignment, once, of a number to an UPPERCASE name: an int, a float, a bool, arithmetic of
 numbers such as `2**14`, or a tuple of these (each element is a constant of its own, `ADAM_BETAS[0]`). A trailing
-comment may say where to look: `# ... [1e-4..1e-1 log]`, `# ... [2..8]`, or `# ... [fixed]`. Without one the range is
-taken from the value: a quarter to four times it, powers of two stay powers of two, shares stay in 0..1.
+comment may give the range: `# ... [1e-4..1e-1 log]`, `# ... [2..8]`, or `# ... [fixed]`. Without one the range follows
+from the value: a quarter to four times it, powers of two stay powers of two, shares stay in 0..1.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import ast
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from core.record.proposal import Edit
@@ -21,15 +21,15 @@ Value = bool | int | float
 Scale = Literal["linear", "log", "one_minus", "power", "choice"]
 
 _NAME = re.compile(r"^[A-Z][A-Z0-9_]*$")
-_HINT = re.compile(r"\[\s*([-+.\deE]+)\s*\.\.\s*([-+.\deE]+)\s*(log)?\s*\]")
+_RANGE = re.compile(r"\[\s*([-+.\deE]+)\s*\.\.\s*([-+.\deE]+)\s*(log)?\s*\]")
 _FIXED = re.compile(r"\[\s*fixed\s*\]")
-# Names that no search should turn: they change what is measured or printed, or must fit other constants.
-_HANDS_OFF = re.compile(
+# Names that are never tuned: they change what is measured or printed, or must fit other constants.
+_NOT_TUNED = re.compile(
     r"(?:^|_)(?:SEED|LOG|PRINT|EVAL|VAL|TIME|SECONDS|MINUTES|HOURS|BUDGET|VERSION|PORT|WORKERS|THREADS|VOCAB|CONTEXT|"
     r"SEQ|SEQUENCE|BLOCK|HEAD_DIM|MICRO|DEVICE|EPS|EPSILON|DEBUG|COMPILE|PROBE|SAVE|CHECKPOINT|PATH|MAX_STEPS)(?:_|$)"
 )
-_FREE_SCALE = re.compile(r"(?:^|_)(?:LR|RATE|STD|SCALE|CLIP|BASE|TEMP|TEMPERATURE|GAIN|SOFTCAP)(?:_|$)")
-# What a zero stands for, by name: the range in which a first value is looked for.
+_ANY_MAGNITUDE = re.compile(r"(?:^|_)(?:LR|RATE|STD|SCALE|CLIP|BASE|TEMP|TEMPERATURE|GAIN|SOFTCAP)(?:_|$)")
+# Search range of a constant that is 0, by its name.
 _ZERO_RANGES: tuple[tuple[re.Pattern[str], float, float, Scale], ...] = (
     (re.compile(r"(?:^|_)(?:WARMUP|COOLDOWN|FINAL|MIN)(?:_|$)"), 0.0, 0.2, "linear"),
     (re.compile(r"(?:^|_)DROPOUT(?:_|$)"), 0.0, 0.3, "linear"),
@@ -41,7 +41,7 @@ _ZERO_RANGES: tuple[tuple[re.Pattern[str], float, float, Scale], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """Where a constant is looked for. `one_minus`: log in 1 − value; `power`: exponents of two from low to high."""
+    """Search range of a constant. `one_minus`: log in 1 − value; `power`: exponents of two from low to high."""
 
     scale: Scale
     low: float = 0.0
@@ -54,7 +54,7 @@ class Space:
 
 @dataclass(frozen=True, slots=True)
 class Constant:
-    """One number of one file. `line` counts from 1; `start` to `end` are the characters of the value in that line."""
+    """One number in a file. `line` counts from 1; `start` to `end` are the characters of the value in that line."""
 
     key: str
     path: str
@@ -68,22 +68,15 @@ class Constant:
 
 
 def find_constants(files: Mapping[str, str], device: str = "cpu") -> dict[str, Constant]:
-    """Every constant that may be turned, by key (its name; `path:NAME` when two files share one).
+    """Every tunable constant, by key (its name; `path:NAME` when two files share one).
 
-    Left out: constants of the other device (`_CPU`, `_CUDA`, `_GPU` in the name), those of which it is plain by name
-    that they are not to be turned (seed, logging, context, vocabulary), and those marked `[fixed]`.
+    Excluded: constants of the other device (`_CPU`, `_CUDA`, `_GPU` in the name), names that are not to be tuned (seed,
+    logging, context, vocabulary), and those marked `[fixed]`.
     """
     found = [c for path in sorted(files) if path.endswith(".py") for c in _of_file(path, files[path], device)]
     keys = [c.key for c in found]
-    out: dict[str, Constant] = {}
-    for c in found:
-        key = c.key if keys.count(c.key) == 1 else f"{c.path}:{c.key}"
-        out[key] = c if key == c.key else _renamed(c, key)
-    return out
-
-
-def _renamed(c: Constant, key: str) -> Constant:
-    return Constant(key, c.path, c.name, c.value, c.source, c.line, c.start, c.end, c.space)
+    unique = (c if keys.count(c.key) == 1 else replace(c, key=f"{c.path}:{c.key}") for c in found)
+    return {c.key: c for c in unique}
 
 
 def _of_file(path: str, text: str, device: str) -> Iterator[Constant]:
@@ -123,10 +116,10 @@ def _constant(path: str, lines: list[str], key: str, name: str, node: ast.expr) 
     end = len(line.encode()[: node.end_col_offset].decode())
     comment = line[end:].partition("#")[2]
     source = line[start:end]
-    space = _hinted(comment, value) if "[" not in key else None
-    if space is None and (_FIXED.search(comment) or _HANDS_OFF.search(name)):
+    space = _given_space(comment, value) if "[" not in key else None
+    if space is None and (_FIXED.search(comment) or _NOT_TUNED.search(name)):
         return None
-    space = space or _space(name, value, source)
+    space = space or _default_space(name, value, source)
     return Constant(key, path, name, value, source, node.lineno, start, end, space) if space else None
 
 
@@ -165,21 +158,21 @@ def _other_device(name: str, device: str) -> bool:
     return bool(words & ({"CUDA", "GPU"} if device == "cpu" else {"CPU"}))
 
 
-def _hinted(comment: str, value: Value) -> Space | None:
-    hint = _HINT.search(comment)
-    if not hint or isinstance(value, bool):
+def _given_space(comment: str, value: Value) -> Space | None:
+    found = _RANGE.search(comment)
+    if not found or isinstance(value, bool):
         return None
     try:
-        low, high = float(hint[1]), float(hint[2])
+        low, high = float(found[1]), float(found[2])
     except ValueError:
         return None
-    if not low < high or (hint[3] and low <= 0):
+    if not low < high or (found[3] and low <= 0):
         return None
-    return Space("log" if hint[3] else "linear", low, high, 1 if isinstance(value, int) else None)
+    return Space("log" if found[3] else "linear", low, high, 1 if isinstance(value, int) else None)
 
 
-def _space(name: str, value: Value, source: str) -> Space | None:
-    """A sensible range around a value that has no hint; None when there is none to be told from name and value."""
+def _default_space(name: str, value: Value, source: str) -> Space | None:
+    """Default range around a value; None when neither name nor value suggests one."""
     if isinstance(value, bool):
         return Space("choice")
     if isinstance(value, int):
@@ -189,7 +182,7 @@ def _space(name: str, value: Value, source: str) -> Space | None:
         return next(fits, None)
     if value < 0:
         return Space("linear", 2 * value, value / 2)
-    if value < 1 and not _FREE_SCALE.search(name):
+    if value < 1 and not _ANY_MAGNITUDE.search(name):
         if value >= 0.8:
             return Space("one_minus", max(0.0, 1 - (1 - value) * 4), 1 - (1 - value) / 4)
         if value >= 0.05:
@@ -214,7 +207,7 @@ def _int_space(value: int, source: str) -> Space | None:
 
 
 def written(constant: Constant, value: Value) -> str:
-    """`value` as source text, in the manner of the constant: `2**11`, `0.031`, `True`, `3e-05`."""
+    """`value` as source text, in the notation of the constant: `2**11`, `0.031`, `True`, `3e-05`."""
     if isinstance(constant.value, bool):
         return str(bool(value))
     if isinstance(constant.value, int):
@@ -226,7 +219,7 @@ def written(constant: Constant, value: Value) -> str:
 
 
 def rounded(constant: Constant, value: float) -> Value:
-    """`value` as it will stand in the file: three digits for floats, so that a diff stays readable."""
+    """`value` as written in the file: floats have three digits, so that a diff stays readable."""
     if isinstance(constant.value, bool):
         return bool(value)
     if isinstance(constant.value, int):
@@ -237,7 +230,7 @@ def rounded(constant: Constant, value: float) -> Value:
 
 
 def edits_for(files: Mapping[str, str], constants: Mapping[str, Constant], new: Mapping[str, Value]) -> list[Edit]:
-    """Search/replace edits that set the constants of `new` (by key), one a line; comments stay where they are."""
+    """Search/replace edits that set the constants of `new` (by key), one per line; comments keep their columns."""
     by_line: dict[tuple[str, int], list[tuple[Constant, Value]]] = {}
     for key, value in new.items():
         c = constants[key]
@@ -250,13 +243,13 @@ def edits_for(files: Mapping[str, str], constants: Mapping[str, Constant], new: 
         for c, value in sorted(changes, key=lambda change: -change[0].start):
             line = line[: c.start] + written(c, value) + line[c.end :]
         line = _aligned(old, line, max(c.end for c, _ in changes))
-        search, replace = _unique(lines, number, line)
-        edits.append(Edit(path=path, search=search, replace=replace))
+        before, after = _unique(lines, number, line)
+        edits.append(Edit(path=path, search=before, replace=after))
     return edits
 
 
 def _aligned(old: str, new: str, after: int) -> str:
-    """`new` with its trailing comment moved back to the column it had in `old`, when there is room."""
+    """`new` with its trailing comment in the column it had in `old`, when there is room."""
     tail = old[after:]
     gap = len(tail.partition("#")[0]) if "#" in tail else 0
     shift = len(old) - len(new)
@@ -268,7 +261,7 @@ def _aligned(old: str, new: str, after: int) -> str:
 
 
 def _unique(lines: list[str], number: int, line: str) -> tuple[str, str]:
-    """The line, with as many lines before it as it takes to occur once, and the same with `line` in its place."""
+    """(search, replace): the line and as many before it as make the search unique, and the same with `line`."""
     text = "\n".join(lines)
     for first in range(number - 1, -1, -1):
         search = "\n".join(lines[first:number])

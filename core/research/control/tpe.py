@@ -1,13 +1,13 @@
-"""The control: a classical optimiser over the constants of the code. It is no language model, and says so.
+"""Researcher `control`: a classical optimizer (Optuna's TPE) over the constants of the code, without a language model.
 
-Whatever a language model achieves is measured against this. Optuna's TPE looks at which values of each constant stood
-in the good and in the bad experiments and draws the next value where good ones are dense and bad ones are not. What
-it proposes goes the way of every proposal: search/replace edits, checks, a run, the decision rule.
+It is the reference that a language model is compared with. TPE (Bergstra et al., 2011) models the values of each
+constant in the good and in the bad experiments, and draws where good ones are dense and bad ones are not. Its proposals
+are handled like any other: search/replace edits, checks, a run, the decision rule.
 
-A proposal changes few constants (one at first, later up to four): its diff can be read, its verdict says something
-about those constants, and a gain is built on the best code so far. Which ones is drawn by weight: what matters most
-by name, what helped before, what was tried least. Everything follows from the log and the seed, so a resumed session
-goes on as if nothing had happened; running experiments count as pending (TPE's constant liar).
+A proposal changes few constants (one at first, later up to four), so that its verdict is informative and the next one
+builds on the best code. They are drawn by weight: important by name, helpful before, seldom tried. Everything is
+computed from the log and the seed, so a resumed session gives the same proposals; running experiments count as pending
+(TPE's constant liar).
 """
 
 from __future__ import annotations
@@ -24,12 +24,13 @@ from core.record.metric import format_metric
 from core.record.proposal import Proposal
 from core.record.state import BASELINE, Experiment, State
 from core.research.control.constants import Constant, Value, edits_for, find_constants, rounded, written
-from core.research.protocol import Brief, Stream
+from core.research.protocol import Brief, Researcher, Stream
 from core.text import plural
 
-NAME = "control"
-STARTS = 6  # first experiments that each take one step with one constant: TPE has nothing to learn from yet
-TRIES = 60  # draws before the search space counts as used up
+FIRST_STEPS = 6  # experiments that each change one constant by one step, before TPE has data
+MAX_DRAWS = 60  # before the search space counts as exhausted
+
+Constants = Mapping[str, Constant]  # by key
 
 _WEIGHTS: tuple[tuple[str, float], ...] = (
     (r"(?:^|_)(?:LR|RATE)(?:_|$)", 3.0),
@@ -46,56 +47,54 @@ _KINDS: tuple[tuple[str, str], ...] = (
 
 
 @dataclass(slots=True)
-class Trial:
-    """One experiment as the search sees it: every constant's value, and what came of it."""
+class Observation:
+    """One experiment as the search sees it: the value of every constant, and the result."""
 
     experiment: int
     values: dict[str, Value]
     changed: tuple[str, ...]
-    state: str  # complete, failed (counts as worst), pending, void (only never to be repeated)
+    state: str  # complete, failed (counts as worst), pending, void (only not to be repeated)
     metric: float | None = None
     helped: bool = False
 
 
 @dataclass(slots=True)
 class Draw:
-    """What the search came up with: new values by key, and the lines that say why."""
+    """Result of one draw: new values by key, and the reasoning."""
 
     values: dict[str, Value]
     reason: str
     thoughts: list[str] = field(default_factory=list)
 
 
-class ControlResearcher:
+class ControlResearcher(Researcher):
     """Proposes changes of constants by Optuna's TPE. `seed` None: the session's."""
 
-    name = NAME
-    mends = False
-    model: str | None = None
+    name = "control"
 
     def __init__(self, seed: int | None = None) -> None:
         self.seed = seed
-        self._proposed: dict[int, list[Trial]] = {}  # of this process, until the log holds them
+        self._proposed: dict[int, list[Observation]] = {}  # of this process, until they are in the log
 
     async def propose(self, brief: Brief, stream: Stream) -> Proposal:
-        """Raises ResearcherMisconfigured without constants to turn, ScriptEnded when every value has been tried."""
+        """Raises ResearcherMisconfigured without tunable constants, ScriptEnded when every value has been tried."""
         constants = find_constants(brief.files, brief.device)
         if not constants:
             raise ResearcherMisconfigured(
-                "the control researcher found no constants to turn", where=", ".join(sorted(brief.files)),
+                "the control researcher found no constants to tune", where=", ".join(sorted(brief.files)),
                 hint="write the numbers to try as UPPERCASE constants at the top of an editable Python file, such as "
                 "LEARNING_RATE = 0.01, or choose another researcher",
             )  # fmt: skip
         stream.note("control: Optuna's TPE over the constants of the code; no language model is asked")
         if brief.feedback:
-            stream.note(f"the last proposal was turned down: {brief.feedback}")
-        for _ in range(TRIES):
-            trials = self._history(brief, constants)
-            draw = await asyncio.to_thread(self._draw, brief, constants, trials)
+            stream.note(f"the last proposal was refused: {brief.feedback}")
+        for _ in range(MAX_DRAWS):
+            observations = self._history(brief, constants)
+            draw = await asyncio.to_thread(self._draw, brief, constants, observations)
             proposal = _proposal(brief, constants, draw)
             changed = tuple(draw.values)
-            trial = Trial(brief.experiment, {**_values(constants), **draw.values}, changed, "pending")
-            self._proposed.setdefault(brief.experiment, []).append(trial)
+            pending = Observation(brief.experiment, {**_values(constants), **draw.values}, changed, "pending")
+            self._proposed.setdefault(brief.experiment, []).append(pending)
             for thought in draw.thoughts:
                 stream.thinking(thought + "\n")
             try:
@@ -105,70 +104,64 @@ class ControlResearcher:
                 continue
             stream.text(proposal.hypothesis + "\n")
             return proposal
-        raise ProposalFailed(f"none of {TRIES} changes of constants could be applied")
+        raise ProposalFailed(f"none of {MAX_DRAWS} changes of constants could be applied")
 
-    def ended(self, state: State, experiment: int) -> str | None:
-        return None
-
-    async def close(self) -> None:
-        return None
-
-    def _history(self, brief: Brief, constants: Mapping[str, Constant]) -> list[Trial]:
-        """Every known combination of values: from the log, and what this process proposed that is not there yet."""
+    def _history(self, brief: Brief, constants: Constants) -> list[Observation]:
+        """Every known combination of values: from the log, and proposals of this process that are not in it yet."""
         known = history(brief.state, constants, brief.parent)
         logged = {t.experiment for t in known}
         for number, own in self._proposed.items():
             if number == brief.experiment:
-                known += [Trial(number, t.values, t.changed, "failed" if brief.feedback else "void") for t in own]
+                known += [Observation(number, t.values, t.changed, "failed" if brief.feedback else "void") for t in own]
             elif number not in logged:
                 verdict = brief.state.experiments[number].verdict if number in brief.state.experiments else None
-                known += [Trial(number, t.values, t.changed, "void" if verdict else "pending") for t in own[-1:]]
+                known += [Observation(number, t.values, t.changed, "void" if verdict else "pending") for t in own[-1:]]
         return known
 
-    def _draw(self, brief: Brief, constants: Mapping[str, Constant], trials: Sequence[Trial]) -> Draw:
+    def _draw(self, brief: Brief, constants: Constants, observations: Sequence[Observation]) -> Draw:
         seed = self.seed if self.seed is not None else brief.program.seed
-        own = sum(t.experiment == brief.experiment for t in trials)
-        tried = {_key(t.values, constants) for t in trials} | {_key(_values(constants), constants)}
-        done = sum(t.state in ("complete", "failed") and t.experiment != BASELINE for t in trials)
-        begun = len({t.experiment for t in trials} - {BASELINE, brief.experiment})
-        for attempt in range(TRIES):
+        own = sum(t.experiment == brief.experiment for t in observations)
+        tried = {_key(t.values, constants) for t in observations} | {_key(_values(constants), constants)}
+        done = sum(t.state in ("complete", "failed") and t.experiment != BASELINE for t in observations)
+        begun = len({t.experiment for t in observations} - {BASELINE, brief.experiment})
+        for attempt in range(MAX_DRAWS):
             rng = random.Random(f"{seed}/{brief.experiment}/{own}/{attempt}")
-            if begun < STARTS and attempt < TRIES // 3:
-                draw = _start(constants, trials, rng)
+            if begun < FIRST_STEPS and attempt < MAX_DRAWS // 3:
+                draw = _first_step(constants, observations, rng)
             else:
-                draw = _tpe(brief.state, constants, trials, rng, _how_many(done, attempt))
+                draw = _tpe(brief.state, constants, observations, rng, _how_many(done, attempt))
             now = {k: v for k, v in draw.values.items() if v != constants[k].value}
             if now and _key({**_values(constants), **now}, constants) not in tried:
                 draw.values = now
-                draw.thoughts.insert(0, _opening(brief.state, constants, trials))
+                draw.thoughts.insert(0, _summary(brief.state, constants, observations))
                 return draw
-        raise ScriptEnded("every combination of the constants that the control can reach has been tried")
+        raise ScriptEnded("every reachable combination of the constants has been tried")
 
 
 def _how_many(done: int, attempt: int) -> int:
-    """How many constants a proposal changes: few while little is known; more when all near values are used up."""
+    """How many constants a proposal changes: few while there are few results; more when near values are exhausted."""
     return (1 if done < 12 else 2 if done < 40 else 3) + min(1, done // 100) + attempt // 20
 
 
-def _values(constants: Mapping[str, Constant]) -> dict[str, Value]:
+def _values(constants: Constants) -> dict[str, Value]:
     return {key: c.value for key, c in constants.items()}
 
 
-def _key(values: Mapping[str, Value], constants: Mapping[str, Constant]) -> tuple[object, ...]:
+def _key(values: Mapping[str, Value], constants: Constants) -> tuple[object, ...]:
     return tuple(values.get(key, c.value) for key, c in constants.items())
 
 
-# --- what has been tried ---------------------------------------------------------------------------
+# --- past experiments ------------------------------------------------------------------------------
 
 
-def history(state: State, constants: Mapping[str, Constant], parent: int) -> list[Trial]:
-    """The session's experiments as trials, oldest first, the unchanged code among them.
+def history(state: State, constants: Constants, parent: int) -> list[Observation]:
+    """The session's experiments as observations, oldest first, with the baseline.
 
-    `extra["params"]` holds the value of every constant after a proposal, `extra["changed"]` which it changed and from
-    what to what. After a rebase the values are those of the new parent with the same changes.
+    `extra["params"]` has the value of every constant after a proposal, `extra["changed"]` its changes as [old, new].
+    After a rebase the values are those of the new parent with the same changes.
     """
     values: dict[int, dict[str, Value]] = {}
-    trials: list[Trial] = []
+    observations: list[Observation] = []
     for number, x in sorted(state.experiments.items()):
         params, changed = x.extra.get("params"), x.extra.get("changed")
         if not isinstance(params, Mapping) or not isinstance(changed, Mapping):
@@ -178,35 +171,35 @@ def history(state: State, constants: Mapping[str, Constant], parent: int) -> lis
             values[BASELINE] = {**params, **{key: pair[0] for key, pair in changed.items()}}
         base = values.get(x.parent) if x.rebased else None
         values[number] = {**base, **new} if base is not None else dict(params)
-        trials.append(_trial(x, values[number], tuple(changed)))
+        observations.append(_observation(x, values[number], tuple(changed)))
     values.setdefault(parent, _values(constants))
     for number in (BASELINE, parent):
-        if number in values and all(t.experiment != number for t in trials) and number in state.experiments:
-            trials.insert(0, _trial(state.experiments[number], values[number], ()))
-    return trials
+        if number in values and all(t.experiment != number for t in observations) and number in state.experiments:
+            observations.insert(0, _observation(state.experiments[number], values[number], ()))
+    return observations
 
 
-def _trial(x: Experiment, values: dict[str, Value], changed: tuple[str, ...]) -> Trial:
+def _observation(x: Experiment, values: dict[str, Value], changed: tuple[str, ...]) -> Observation:
     if x.metric is not None and (x.verdict is not None or x.number == BASELINE):
-        return Trial(x.number, values, changed, "complete", x.metric, x.verdict in ("kept", "provisional"))
+        return Observation(x.number, values, changed, "complete", x.metric, x.verdict in ("kept", "provisional"))
     if x.verdict in ("crashed", "rejected"):
-        return Trial(x.number, values, changed, "failed")
-    return Trial(x.number, values, changed, "pending" if x.verdict is None else "void")
+        return Observation(x.number, values, changed, "failed")
+    return Observation(x.number, values, changed, "pending" if x.verdict is None else "void")
 
 
 # --- drawing ---------------------------------------------------------------------------------------
 
 
-def _weight(c: Constant, trials: Sequence[Trial]) -> float:
-    """How much a constant deserves the next try: by its name, by what it brought, by how little it was tried."""
+def _weight(c: Constant, observations: Sequence[Observation]) -> float:
+    """Weight of a constant in the next draw: by its name, how often it helped, and how seldom it was tried."""
     base = next((w for pattern, w in _WEIGHTS if re.search(pattern, c.name)), 1.0)
-    tried = [t for t in trials if c.key in t.changed]
+    tried = [t for t in observations if c.key in t.changed]
     helped = sum(t.helped for t in tried)
     return base * (1 + helped) / (1 + 0.7 * (len(tried) - helped))
 
 
-def _choose(constants: Mapping[str, Constant], trials: Sequence[Trial], rng: random.Random, n: int) -> list[str]:
-    left = {key: _weight(c, trials) for key, c in constants.items()}
+def _choose(constants: Constants, observations: Sequence[Observation], rng: random.Random, n: int) -> list[str]:
+    left = {key: _weight(c, observations) for key, c in constants.items()}
     chosen: list[str] = []
     while left and len(chosen) < n:
         key = rng.choices(list(left), list(left.values()))[0]
@@ -215,9 +208,9 @@ def _choose(constants: Mapping[str, Constant], trials: Sequence[Trial], rng: ran
     return chosen
 
 
-def _start(constants: Mapping[str, Constant], trials: Sequence[Trial], rng: random.Random) -> Draw:
-    """One step with one constant: times or by two, or one position along its range."""
-    [key] = _choose(constants, trials, rng, 1)
+def _first_step(constants: Constants, observations: Sequence[Observation], rng: random.Random) -> Draw:
+    """One step of one constant: a factor of two, or one position along its range."""
+    [key] = _choose(constants, observations, rng, 1)
     c = constants[key]
     up = rng.random() < 0.5
     s = c.space
@@ -236,24 +229,24 @@ def _start(constants: Mapping[str, Constant], trials: Sequence[Trial], rng: rand
         value = c.value + (0.25 if up else -0.25) * (s.high - s.low)
     limits = (2.0**s.low, 2.0**s.high) if s.scale == "power" else (s.low, s.high)
     new = rounded(c, value if s.scale == "choice" else min(max(value, limits[0]), limits[1]))
-    return Draw({key: new}, "one step in one direction, to have something to learn from")
+    return Draw({key: new}, "one step in one direction, as data for later ones")
 
 
-def _tpe(state: State, constants: Mapping[str, Constant], trials: Sequence[Trial], rng: random.Random, n: int) -> Draw:
+def _tpe(state: State, constants: Constants, observations: Sequence[Observation], rng: random.Random, n: int) -> Draw:
     """New values for `n` constants, drawn together by TPE from the history.
 
-    The study holds only the constants that are to change: the others stay as they are, and it is quicker by far.
+    The study has only the constants to be changed, which is much faster.
     """
     import optuna
 
-    chosen = _choose(constants, trials, rng, n)
+    chosen = _choose(constants, observations, rng, n)
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     sampler = optuna.samplers.TPESampler(seed=rng.randrange(2**31), n_startup_trials=4, constant_liar=True)
     direction = "minimize" if state.metric.direction == "min" else "maximize"
     study = optuna.create_study(sampler=sampler, direction=direction)
     spaces = {key: _distribution(optuna, constants[key]) for key in chosen}
-    for t in trials:
+    for t in observations:
         known = {key: _to_study(constants[key], t.values[key]) for key in chosen if key in t.values}
         if t.state == "void" or not known:
             continue
@@ -267,7 +260,7 @@ def _tpe(state: State, constants: Mapping[str, Constant], trials: Sequence[Trial
         )
     trial = study.ask()
     values = {key: rounded(constants[key], _suggest(trial, constants[key])) for key in chosen}
-    return _explained(state, constants, trials, values)
+    return _explained(state, constants, observations, values)
 
 
 _STATES = {"complete": "COMPLETE", "failed": "PRUNED", "pending": "RUNNING"}  # TPE ranks pruned ones last
@@ -289,7 +282,7 @@ def _distribution(optuna: Any, c: Constant) -> Any:
 
 
 def _to_study(c: Constant, value: Value) -> Any:
-    """A value as the study knows it; one outside the range counts as the range's end."""
+    """A value in the study's units; one outside the range counts as its end."""
     s = c.space
     if s.scale == "choice":
         return bool(value)
@@ -319,61 +312,62 @@ def _suggest(trial: Any, c: Constant) -> float:
     return 1 - drawn if c.space.scale == "one_minus" else drawn
 
 
-# --- saying ----------------------------------------------------------------------------------------
+# --- reasoning -------------------------------------------------------------------------------------
 
 
-def _opening(state: State, constants: Mapping[str, Constant], trials: Sequence[Trial]) -> str:
-    done = sorted((t for t in trials if t.state == "complete"), key=lambda t: state.metric.sort_key(t.metric))
-    pending = sum(t.state == "pending" for t in trials)
-    failed = sum(t.state == "failed" for t in trials)
+def _summary(state: State, constants: Constants, observations: Sequence[Observation]) -> str:
+    done = sorted((t for t in observations if t.state == "complete"), key=lambda t: state.metric.sort_key(t.metric))
+    pending = sum(t.state == "pending" for t in observations)
+    failed = sum(t.state == "failed" for t in observations)
     lines = [
-        f"{plural(len(constants), 'constant')} may be turned. "
+        f"{plural(len(constants), 'constant')} can be tuned. "
         f"Known: {plural(len(done), 'result')}, {pending} pending, {failed} failed."
     ]
     for t in done[:3]:
-        what = ", ".join(f"{k}={_shown(constants, k, t.values)}" for k in t.changed) or "as the code stood"
+        what = ", ".join(f"{k}={_shown(constants, k, t.values)}" for k in t.changed) or "the unchanged code"
         lines.append(f"  {format_metric(t.metric)}  #{t.experiment}  {what}")
     return "\n".join(lines)
 
 
-def _shown(constants: Mapping[str, Constant], key: str, values: Mapping[str, Value]) -> str:
+def _shown(constants: Constants, key: str, values: Mapping[str, Value]) -> str:
     value = values.get(key)
     return "–" if value is None else written(constants[key], value) if key in constants else f"{value:g}"
 
 
-def _split(state: State, trials: Sequence[Trial]) -> tuple[list[Trial], list[Trial]]:
-    """The good and the bad trials as TPE splits them: the best tenth, rounded up, at most 25."""
-    ranked = sorted((t for t in trials if t.state == "complete"), key=lambda t: state.metric.sort_key(t.metric))
-    total = len(ranked) + sum(t.state == "failed" for t in trials)
+def _split(state: State, observations: Sequence[Observation]) -> tuple[list[Observation], list[Observation]]:
+    """The good and the bad observations as TPE splits them: the best tenth, rounded up, at most 25."""
+    ranked = sorted((t for t in observations if t.state == "complete"), key=lambda t: state.metric.sort_key(t.metric))
+    total = len(ranked) + sum(t.state == "failed" for t in observations)
     good = min(-(-total // 10), 25)
     return ranked[:good], ranked[good:]
 
 
 def _explained(
-    state: State, constants: Mapping[str, Constant], trials: Sequence[Trial], values: dict[str, Value]
+    state: State, constants: Constants, observations: Sequence[Observation], values: dict[str, Value]
 ) -> Draw:
-    good, bad = _split(state, trials)
+    good, bad = _split(state, observations)
     thoughts = [f"TPE splits the results into {len(good)} good and {len(bad)} bad; it draws where the good are dense:"]
     for key, value in values.items():
         c = constants[key]
-        tried = sum(key in t.changed for t in trials)
-        helped = sum(key in t.changed and t.helped for t in trials)
+        tried = sum(key in t.changed for t in observations)
+        helped = sum(key in t.changed and t.helped for t in observations)
         thoughts.append(
-            f"  {key}: turned {tried} times, {helped} helped; good at {_seen(c, good)}, bad at {_seen(c, bad)}; "
+            f"  {key}: changed {tried} times, {helped} helped; "
+            f"good at {_values_in(c, good)}, bad at {_values_in(c, bad)}; "
             f"now {written(c, c.value)}, drawn {written(c, value)}"
         )
     reason = f"TPE expects it among the best {len(good)} of {len(good) + len(bad)} results"
     return Draw(values, reason, thoughts)
 
 
-def _seen(c: Constant, trials: Sequence[Trial]) -> str:
-    values = sorted({t.values[c.key] for t in trials if c.key in t.values})
+def _values_in(c: Constant, observations: Sequence[Observation]) -> str:
+    values = sorted({t.values[c.key] for t in observations if c.key in t.values})
     if len(values) > 4:
         return f"{written(c, values[0])} … {written(c, values[-1])} ({len(values)} values)"
     return ", ".join(written(c, v) for v in values) or "–"
 
 
-def _proposal(brief: Brief, constants: Mapping[str, Constant], draw: Draw) -> Proposal:
+def _proposal(brief: Brief, constants: Constants, draw: Draw) -> Proposal:
     changes = [f"{k} {constants[k].source} → {written(constants[k], v)}" for k, v in draw.values.items()]
     name = constants[next(iter(draw.values))].name
     kind = next((kind for pattern, kind in _KINDS if re.search(pattern, name)), "other")
@@ -384,6 +378,6 @@ def _proposal(brief: Brief, constants: Mapping[str, Constant], draw: Draw) -> Pr
     return Proposal(
         hypothesis=f"{', '.join(changes)}: {draw.reason}",
         edits=tuple(edits_for(brief.files, constants, draw.values)),
-        rationale="\n".join(["Proposed by Optuna's TPE, which is no language model.", *draw.thoughts]), kind=kind,
+        rationale="\n".join(["Proposed by Optuna's TPE; no language model was asked.", *draw.thoughts]), kind=kind,
         extra=extra,
     )  # fmt: skip

@@ -1,1 +1,1 @@
-"""What all language-model researchers share: conversation, prompt, tools, prices."""
+"""Language-model researchers: conversation, prompt, tools, retries, keys and prices."""

@@ -1,9 +1,9 @@
-"""The conversation for one proposal, the same with every language model: ask, answer its tool calls, ask again.
+"""Conversation for one proposal, the same with every model: ask, answer tool calls, ask again.
 
-A model that fails to propose is told why and asked again; then asked in the next way (afresh and without thinking, then
-in plain text without tools); then, when no way brings a proposal, waited for with a growing pause and asked from the
-beginning, for ever. It never ends by itself, and every wait is in sight. Only proposals that were made and could not
-be used, in every way, end it: they are a result, and are put on record.
+An answer without a usable proposal is refused with the reason, and the model is asked again; then in the next mode
+(a new conversation without extended thinking, then plain text without tools); then, when no mode brings a proposal,
+after a growing pause from the beginning, without end. Every wait is visible. Only proposals that were made and could
+not be used, in every mode, end it: they are a result, and go on record.
 """
 
 from __future__ import annotations
@@ -17,291 +17,283 @@ from typing import Any, Literal, Protocol
 from core.edits.apply import proposal_from_plain
 from core.record.errors import EditError, ProposalFailed
 from core.record.proposal import Proposal
-from core.research.llm import prompt, text_format
+from core.research.llm import text_format, tools
 from core.research.llm.api_errors import TooLong
 from core.research.llm.retry import Backoff
-from core.research.llm.tools import Toolbox
 from core.research.protocol import Brief, Stream
 from core.research.quoting import bounded
 from core.text import one_line
 
-RETRIES = 3  # answers without a usable proposal, beyond the first, before the next way is tried
-TOOL_ROUNDS = 24  # answers that only look things up, before it is told to propose now
-GIVE_UPS = 3  # ideas that may be dropped for one experiment
-CALLS = 16  # tool calls of one answer that are answered
-REFUSAL = 8_000  # characters of what is told about a refused answer
+MAX_RETRIES = 3  # answers without a usable proposal, after the first, before the next mode
+MAX_TOOL_ROUNDS = 24  # answers with tool calls only, before the model is asked to propose
+MAX_IDEAS_DROPPED = 3  # for one experiment
+MAX_TOOL_CALLS = 16  # of one answer that are answered
+MAX_REFUSAL_CHARACTERS = 8_000
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """How a model is asked. `words`: what is said on the screen when it is turned to."""
+class AskMode:
+    """One mode of asking a model. `label`: its name on the screen."""
 
-    words: str
-    think: bool = True
+    label: str
+    thinking: bool = True
     tools: bool = True
 
 
-WAYS: tuple[Way, ...] = (
-    Way("from the beginning"),
-    Way("in a fresh conversation, without extended thinking", think=False),
-    Way("in plain text, without tools", tools=False),
+MODES: tuple[AskMode, ...] = (
+    AskMode("from the beginning"),
+    AskMode("in a new conversation, without extended thinking", thinking=False),
+    AskMode("in plain text, without tools", tools=False),
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
-    """One tool call of an answer. `fault`: why its input cannot be read; `input` is then empty."""
+class ToolCall:
+    """One tool call of an answer. `error`: why its input cannot be parsed; `input` is then empty."""
 
     id: str
     name: str
     input: Any = field(default_factory=dict)
-    fault: str = ""
+    error: str = ""
 
     @classmethod
-    def of(cls, id: str, name: str, raw: str, parsed: Any = None) -> Use:
-        """A call whose input came as the text `raw`, or as `parsed` where there was no text."""
+    def parse(cls, id: str, name: str, raw: str, parsed: Any = None) -> ToolCall:
+        """A call whose input came as the text `raw`, or already `parsed`."""
         if raw:
             try:
                 parsed = json.loads(raw)
             except (ValueError, RecursionError) as error:
-                return cls(id, name, {}, f"the tool's input is no JSON: {error}")
-        if parsed is None:
-            parsed = {}
-        if not isinstance(parsed, dict):
-            return cls(id, name, {}, "the tool's input is no JSON object")
-        return cls(id, name, parsed)
+                return cls(id, name, {}, f"the tool's input is not JSON: {error}")
+        if parsed is not None and not isinstance(parsed, dict):
+            return cls(id, name, {}, "the tool's input is not a JSON object")
+        return cls(id, name, parsed or {})
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """One whole answer. `stop`: it ended, was cut off because it grew too long, or the model declined (`detail`)."""
+class ModelAnswer:
+    """One complete answer. `stop`: it ended, was cut off at its length limit, or the model declined (`detail`)."""
 
     text: str = ""
-    uses: tuple[Use, ...] = ()
+    calls: tuple[ToolCall, ...] = ()
     stop: Literal["end", "cut", "declined"] = "end"
     detail: str = ""
 
-    @property
-    def empty(self) -> bool:
-        return not self.text.strip() and not self.uses
-
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """What is answered to one tool call."""
+class ToolResult:
+    """The result of one tool call."""
 
-    use: Use
+    call: ToolCall
     text: str
     refused: bool = False
 
 
-class Voice(Protocol):
-    """One model's side of a conversation: it keeps the messages in its own protocol's shape."""
+class Conversation(Protocol):
+    """A conversation with one model: the messages, in the form of its provider's protocol."""
 
     tools: bool  # whether the model can call tools, as far as is known; may be set
 
     @property
-    def fresh(self) -> bool:
-        """Whether the conversation holds nothing but its beginning."""
+    def is_new(self) -> bool:
+        """Whether it has no messages but the first."""
         ...
 
-    def begin(self, way: Way, more: str) -> None:
-        """A conversation with nothing but the brief in it, and `more` words behind it."""
+    def start(self, mode: AskMode, note: str) -> None:
+        """Begin anew, with the brief as the first message and `note` at its end."""
 
-    async def ask(self, stream: Stream) -> Answer:
-        """The next answer, however many tries it takes. Raises TooLong, ResearcherMisconfigured."""
+    async def ask(self, stream: Stream) -> ModelAnswer:
+        """The next answer, after as many attempts as it takes. Raises TooLong, ResearcherMisconfigured."""
         ...
 
-    def tell(self, results: Sequence[Result], words: str) -> None:
-        """Answer the last answer: each of its tool calls has a result. `words` may be empty when there are results."""
+    def append(self, results: Sequence[ToolResult], text: str) -> None:
+        """Reply to the last answer: a result for each of its tool calls, and `text`, which may be empty then."""
 
 
-async def converse(voice: Voice, brief: Brief, stream: Stream, backoff: Backoff) -> Proposal:
+async def ask_for_proposal(talk: Conversation, brief: Brief, stream: Stream, backoff: Backoff) -> Proposal:
     """A proposal that `brief.check` accepts.
 
-    Raises ProposalFailed when proposals were made in every way and none could be used, TooLong when the brief alone is
-    more than the model can read, ResearcherMisconfigured.
+    Raises ProposalFailed when proposals were made in every mode and none could be used, TooLong when the brief alone
+    exceeds the model's context, ResearcherMisconfigured.
     """
-    return await _Dialogue(voice, brief, stream, backoff).run()
+    return await _Asking(talk, brief, stream, backoff).run()
 
 
 @dataclass(slots=True)
-class _Dialogue:
-    voice: Voice
+class _Asking:
+    talk: Conversation
     brief: Brief
     stream: Stream
     backoff: Backoff
     answers: int = 0
-    refusals: int = 0  # of this experiment, in all ways
-    called: bool = False  # whether the model has ever called a tool here
-    proposed: bool = False  # whether any answer in this cycle held a proposal
-    reason: str = ""  # why the last answer was of no use
-    given_up: int = 0
-    last: object = None  # the last refused proposal, to see that a model repeats itself
+    refusals: int = 0  # for this experiment, in all modes
+    called: bool = False  # whether the model has called a tool
+    proposed: bool = False  # whether any answer in this round of modes had a proposal
+    reason: str = ""  # why the last answer could not be used
+    dropped: int = 0
+    last_edits: object = None  # of the last refused proposal, to detect a repetition
 
     async def run(self) -> Proposal:
-        turns, slow = 0, self.backoff.slowly()
+        pauses, slow = 0, self.backoff.slow()
         while True:
             self.proposed = False
-            for way in WAYS:
-                if way.tools and not self.voice.tools:
+            for mode in MODES:
+                if mode.tools and not self.talk.tools:
                     continue
-                if turns:
-                    await slow.pause(self.stream, f"no usable proposal ({self.reason}); next: {way.words}", turns)
-                found = await self._in_one_way(way)
+                if pauses:
+                    await slow.pause(self.stream, f"no usable proposal ({self.reason}); next: {mode.label}", pauses)
+                found = await self._in_mode(mode)
                 if found is not None:
-                    if not way.tools and not self.called and self.voice.tools:
+                    if not mode.tools and not self.called and self.talk.tools:
                         self.stream.note("this model calls no tools: it is asked for plain text from here on")
-                        self.voice.tools = False
+                        self.talk.tools = False
                     return found
-                turns += 1
+                pauses += 1
             if self.proposed:
                 raise ProposalFailed(
-                    f"{self.answers} answers held no proposal that could be used; the last: {self.reason}"
+                    f"{self.answers} answers had no proposal that could be used; the last: {self.reason}"
                 )
 
-    async def _in_one_way(self, way: Way) -> Proposal | None:
-        """Ask until a proposal stands, or until RETRIES answers more were of no use."""
-        toolbox, looked, wasted = Toolbox(self.brief), 0, 0
-        self.last = None
-        self.voice.begin(
-            way, f"An earlier answer could not be used: {bounded(self.reason, REFUSAL)}" if self.reason else ""
-        )
-        while wasted <= RETRIES:
-            if way.tools and not self.voice.tools:
-                return None  # the server has just said so
-            answer = await self._answer(way)
+    async def _in_mode(self, mode: AskMode) -> Proposal | None:
+        """Ask until a proposal is accepted; None after MAX_RETRIES more unusable answers."""
+        toolbox, rounds, wasted = tools.Toolbox(self.brief), 0, 0
+        self.last_edits = None
+        self.talk.start(mode, self._refusal(self.reason) if self.reason else "")
+        while wasted <= MAX_RETRIES:
+            if mode.tools and not self.talk.tools:
+                return None  # the server has just rejected tools
+            answer = await self._answer(mode)
             self.answers += 1
-            self.called = self.called or bool(answer.uses)
+            self.called = self.called or bool(answer.calls)
             try:
-                found = await self._proposed(answer, way)
+                found = await self._proposal(answer, mode)
                 if found is not None:
                     return found
-                looked += 1
-                results = await self._look_up(answer.uses, toolbox, looked)
+                rounds += 1
+                results = await self._call_tools(answer.calls, toolbox, rounds)
             except EditError as error:
-                wasted += self._refuse(error)
-                await self._tell_refusal(answer, str(error), way, toolbox)
+                wasted += self._count_refusal(error)
+                await self._refuse(answer, str(error), mode, toolbox)
                 continue
-            words = "" if looked < TOOL_ROUNDS else "You have looked enough: call `propose` now."
-            wasted += looked > TOOL_ROUNDS
-            self.voice.tell(results, words)
+            wasted += rounds > MAX_TOOL_ROUNDS
+            last = rounds >= MAX_TOOL_ROUNDS
+            self.talk.append(results, "That is the last look-up: call `propose` now." if last else "")
         return None
 
-    async def _answer(self, way: Way) -> Answer:
-        """The next answer; a talk that has grown too long for the model begins afresh."""
+    async def _answer(self, mode: AskMode) -> ModelAnswer:
+        """The next answer; a conversation that exceeds the model's context begins anew."""
         try:
-            return await self.voice.ask(self.stream)
+            return await self.talk.ask(self.stream)
         except TooLong as error:
-            if self.voice.fresh:
+            if self.talk.is_new:
                 raise
-            self.stream.note(f"the conversation has grown too long and begins afresh: {error}")
-            self.voice.begin(way, "You have looked things up before and the talk grew too long: propose soon.")
-            return await self.voice.ask(self.stream)
+            self.stream.note(f"the conversation has become too long and begins anew: {error}")
+            self.talk.start(mode, "An earlier conversation about this became too long: propose after few look-ups.")
+            return await self.talk.ask(self.stream)
 
-    # --- an answer that proposes ---
+    # --- an answer with a proposal ---
 
-    async def _proposed(self, answer: Answer, way: Way) -> Proposal | None:
-        """The answer's proposal, checked; None when it asks for tools. Raises EditError with what to answer."""
+    async def _proposal(self, answer: ModelAnswer, mode: AskMode) -> Proposal | None:
+        """The answer's proposal, checked; None when it calls other tools. Raises EditError, worded for the model."""
         if answer.stop == "declined":
             raise EditError(f"the model declined to answer{': ' + answer.detail if answer.detail else ''}")
         if answer.stop == "cut":
             hint = "think shorter and make smaller edits, not whole files"
-            raise EditError("the answer was cut off: it grew too long", hint=hint)
-        use = next((u for u in answer.uses if u.name == prompt.PROPOSE["name"]), None)
+            raise EditError("the answer was cut off at its length limit", hint=hint)
+        call = next((c for c in answer.calls if c.name == tools.PROPOSE["name"]), None)
         plain: Mapping[str, Any] | None
-        if use is not None:
-            if use.fault:
-                raise EditError(use.fault, hint="call propose again")
-            plain = use.input
-        elif answer.uses and way.tools:
+        if call is not None:
+            if call.error:
+                raise EditError(call.error, hint="call propose again")
+            plain = call.input
+        elif answer.calls and mode.tools:
             return None
         else:
             plain = text_format.read(answer.text, self.brief.files)
             if plain is None:
-                self.last = None
-                what = "the answer was empty" if answer.empty else "the answer was only words"
-                raise EditError(what, hint=prompt.NUDGE if way.tools else text_format.NUDGE)
+                self.last_edits = None
+                what = "the answer had text only" if answer.text.strip() or answer.calls else "the answer was empty"
+                raise EditError(what, hint=tools.NO_PROPOSAL if mode.tools else text_format.NO_PROPOSAL)
         return await self._checked(plain)
 
     async def _checked(self, plain: Mapping[str, Any]) -> Proposal:
         self.proposed = True
         proposal = proposal_from_plain(plain)
         self.stream.tool(f"propose: {proposal.hypothesis}")
-        again, self.last = self.last == proposal.edits, proposal.edits
+        repeated, self.last_edits = self.last_edits == proposal.edits, proposal.edits
         try:
             await asyncio.to_thread(self.brief.check, proposal)
         except EditError as error:
-            if again:
+            if repeated:
+                what = f"the same proposal again, with the same error: {error.what}"
                 hint = "do not send it again: change the edits, or propose another experiment"
-                raise EditError(
-                    f"the same proposal again, and still: {error.what}", where=error.where, hint=hint
-                ) from None
+                raise EditError(what, where=error.where, hint=hint) from None
             raise
         return proposal
 
-    # --- an answer that asks for something ---
+    # --- an answer with other tool calls ---
 
-    async def _look_up(self, uses: Sequence[Use], toolbox: Toolbox, looked: int) -> list[Result]:
-        """The results of all calls of one answer, in their order, given back together."""
-        results: list[Result] = []
-        for number, use in enumerate(uses, 1):
+    async def _call_tools(self, calls: Sequence[ToolCall], toolbox: tools.Toolbox, rounds: int) -> list[ToolResult]:
+        """The results of all calls of one answer, in order."""
+        results: list[ToolResult] = []
+        for number, call in enumerate(calls, 1):
             try:
-                if number > CALLS or looked > TOOL_ROUNDS:
+                if number > MAX_TOOL_CALLS or rounds > MAX_TOOL_ROUNDS:
                     raise EditError("no more look-ups", hint="call propose now, with your best idea")
-                if use.fault:
-                    raise EditError(use.fault, hint=f"call {one_line(use.name, 60)} again")
-                text = (
-                    self._give_up(use)
-                    if use.name == "give_up"
-                    else await toolbox.call(use.name, use.input, self.stream)
-                )
-                results.append(Result(use, text))
+                if call.error:
+                    raise EditError(call.error, hint=f"call {one_line(call.name, 60)} again")
+                if call.name == tools.GIVE_UP["name"]:
+                    text = self._give_up(call)
+                else:
+                    text = await toolbox.call(call.name, call.input, self.stream)
+                results.append(ToolResult(call, text))
             except EditError as error:
-                results.append(Result(use, bounded(str(error), REFUSAL), refused=True))
+                results.append(ToolResult(call, bounded(str(error), MAX_REFUSAL_CHARACTERS), refused=True))
         return results
 
-    def _give_up(self, use: Use) -> str:
-        """Drop an idea: noted where the researcher will read it again, and asked for another."""
-        why = one_line(str(use.input.get("reason") or "no reason given"), 400)
+    def _give_up(self, call: ToolCall) -> str:
+        """Drop an idea: noted in the notebook, and another one is asked for."""
+        why = one_line(str(call.input.get("reason") or "no reason given"), 400)
         self.stream.tool(f"give_up: {why}")
-        self.given_up += 1
+        self.dropped += 1
         try:
             self.brief.notebook.add(f"- given up before experiment {self.brief.experiment}: {why}")
         except EditError as error:
             self.stream.note(error.what)
-        if self.given_up >= GIVE_UPS:
-            raise EditError(
-                "no more ideas may be dropped here", hint="call propose, with the simplest change you believe in"
-            )
+        if self.dropped >= MAX_IDEAS_DROPPED:
+            hint = "call propose, with the simplest change you believe in"
+            raise EditError("no more ideas may be dropped for this experiment", hint=hint)
         return "It is noted. Choose another idea and call `propose`."
 
-    # --- an answer of no use ---
+    # --- an unusable answer ---
 
-    def _refuse(self, error: EditError) -> int:
-        """Put a refusal on record; how much it counts: one that says the same as before counts double."""
+    def _count_refusal(self, error: EditError) -> int:
+        """Record a refusal; how many retries it costs: two when a proposal fails for the same reason as before."""
         same = error.what == self.reason
         self.reason = error.what
         self.refusals += 1
         self.stream.refused(self.refusals, f"{error.where}: {error.what}" if error.where else error.what)
-        return 2 if same and self.last is not None else 1
+        return 2 if same and self.last_edits is not None else 1
 
-    async def _tell_refusal(self, answer: Answer, reason: str, way: Way, toolbox: Toolbox) -> None:
-        """Say what was wrong; what else a whole answer asked for is looked up all the same."""
-        text, results = bounded(reason, REFUSAL), list[Result]()
-        for use in answer.uses:
-            if answer.stop == "end" and use.name != prompt.PROPOSE["name"]:
-                results += await self._look_up([use], toolbox, 1)
+    async def _refuse(self, answer: ModelAnswer, reason: str, mode: AskMode, toolbox: tools.Toolbox) -> None:
+        """Reply with the reason; other tool calls of a complete answer are answered too."""
+        text, results = bounded(reason, MAX_REFUSAL_CHARACTERS), list[ToolResult]()
+        for call in answer.calls:
+            if answer.stop == "end" and call.name != tools.PROPOSE["name"]:
+                results += await self._call_tools([call], toolbox, 1)
             else:
-                results.append(Result(use, text, refused=True))
+                results.append(ToolResult(call, text, refused=True))
         if answer.stop == "declined":
-            self.voice.begin(way, f"An earlier answer could not be used: {text}")
+            self.talk.start(mode, self._refusal(reason))
         elif results:
-            self.voice.tell(results, "Mend the proposal and call `propose` again.")
+            self.talk.append(results, "Correct the proposal and call `propose` again.")
         else:
-            self.voice.tell([], text)
+            self.talk.append([], text)
+
+    @staticmethod
+    def _refusal(reason: str) -> str:
+        return f"An earlier answer could not be used: {bounded(reason, MAX_REFUSAL_CHARACTERS)}"
 
 
 def with_model(proposal: Proposal, model: str | None) -> Proposal:
-    """The proposal with the model's name on it."""
+    """The proposal with the model's name in `extra`."""
     return replace(proposal, extra={**proposal.extra, "model": model})

@@ -1,7 +1,7 @@
-"""What a researcher is told of its own past, chosen so that it never grows: counts and the few that matter.
+"""History of a session as shown to a researcher: best, near misses, open ideas, counts, and similar hypotheses.
 
-Everything follows from the State, so it is the same after a restart and for the next researcher. Older experiments
-are reached with the tools `list_experiments` and `read_experiment`.
+Everything is computed from the State, and its size does not grow with the session. The tools `list_experiments` and
+`read_experiment` reach every experiment.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from core.record.proposal import KINDS
 from core.record.state import BASELINE, Experiment, State
 from core.text import one_line, plural
 
-SHOWN = 10  # experiments in each list
-NEAR = 5  # near misses
-OPEN = 6  # open ideas
-RECENT = 100  # experiments among which near misses and open ideas are looked for
-MISSES = 5  # misses of one kind in a row: try another kind
-WINDOW = 10  # experiments that are "in a row" although other kinds stand between them
-DRY = 12  # experiments in a row without a keep: read, or combine
-ALIKE = 0.8  # share of words that two hypotheses have in common, from which they count as nearly the same
-UNTRIED = ("abandoned", "skipped", "rejected")  # verdicts that say nothing about the idea
-_NOISE_WORDS = frozenset(
+MAX_LISTED = 10  # experiments in each list
+MAX_NEAR_MISSES = 5
+MAX_OPEN_IDEAS = 6
+RECENT = 100  # experiments that near misses, open ideas and forecasts are taken from
+MAX_MISSES_OF_KIND = 5  # in a row, before another kind is advised
+MISSES_WINDOW = 10  # experiments among which they count as in a row, with other kinds between them
+MAX_WITHOUT_KEEP = 12  # experiments in a row, before reading or combining is advised
+MIN_SHARED_WORDS = 0.8  # share of all words, from which two hypotheses count as nearly the same
+UNTRIED = ("abandoned", "skipped", "rejected")  # verdicts that do not test the idea
+_STOP_WORDS = frozenset(
     ("a", "an", "and", "as", "at", "be", "but", "by", "can", "does", "for", "from", "help", "helps", "if", "in", "into",
      "is", "it", "its", "of", "on", "or", "should", "so", "than", "that", "the", "then", "this", "to", "we", "which",
      "will", "with", "would")
@@ -40,14 +40,14 @@ def judged(state: State) -> list[Experiment]:
 
 
 def best(state: State, past: Sequence[Experiment]) -> list[Experiment]:
-    """The SHOWN with the best numbers: what was kept first, since a lucky discarded run is no achievement."""
+    """The experiments with the best metric, kept ones first: a discarded one may have been lucky."""
     key = state.metric.sort_key
     numbered = (x for x in past if x.metric is not None)
-    return heapq.nsmallest(SHOWN, numbered, key=lambda x: (x.verdict != "kept", key(x.metric), x.number))
+    return heapq.nsmallest(MAX_LISTED, numbered, key=lambda x: (x.verdict != "kept", key(x.metric), x.number))
 
 
 def near_misses(state: State, past: Sequence[Experiment]) -> list[Experiment]:
-    """Recently discarded with a result better than one sigma below what it was judged against, best gain first."""
+    """Recent discarded experiments that were less than one sigma worse than their reference, best gain first."""
     sigma = state.sigma or 0.0
     found = [
         (state.metric.gain(0.0, x.delta), x)
@@ -56,13 +56,11 @@ def near_misses(state: State, past: Sequence[Experiment]) -> list[Experiment]:
     ]
     found = [(gain, x) for gain, x in found if gain > -sigma]
     found.sort(key=lambda pair: (-pair[0], -pair[1].number))
-    return [x for _, x in found[:NEAR]]
+    return [x for _, x in found[:MAX_NEAR_MISSES]]
 
 
 def open_ideas(past: Sequence[Experiment]) -> list[tuple[int, str]]:
-    """(experiment, idea) that were put aside and not tried since, newest first: written down beside a proposal, or
-    proposed and never measured.
-    """
+    """(experiment, idea) not tried since, newest first: noted beside a proposal, or proposed and never measured."""
     recent = past[-RECENT:]
     found: list[tuple[int, str]] = []
     for at in range(len(recent) - 1, -1, -1):
@@ -74,13 +72,13 @@ def open_ideas(past: Sequence[Experiment]) -> list[tuple[int, str]]:
         later = [y.hypothesis for y in recent[at + 1 :] if y.verdict not in UNTRIED]
         known = [idea for _, idea in found]
         found += [(x.number, i) for i in ideas if i and not any(alike(i, other) for other in (*later, *known))]
-        if len(found) >= OPEN:
+        if len(found) >= MAX_OPEN_IDEAS:
             break
-    return found[:OPEN]
+    return found[:MAX_OPEN_IDEAS]
 
 
 def digest(state: State, past: Sequence[Experiment]) -> list[str]:
-    """A line for each kind of change: tried, kept, best gain, and how many misses since the last keep."""
+    """One line for each kind of change: tried, kept, best gain, and misses since the last keep."""
     by_kind: dict[str, list[Experiment]] = {kind: [] for kind in KINDS}
     for x in past:
         by_kind.setdefault(x.kind, []).append(x)
@@ -98,7 +96,7 @@ def digest(state: State, past: Sequence[Experiment]) -> list[str]:
 
 
 def expectations(state: State, past: Sequence[Experiment], researcher: str) -> str:
-    """How `researcher`'s expected effects compare with what came; "" while there is nothing to compare."""
+    """`researcher`'s expected effects compared with the measured ones; empty while there are none."""
     pairs = [
         (x.expected, x.delta)
         for x in past
@@ -106,37 +104,37 @@ def expectations(state: State, past: Sequence[Experiment], researcher: str) -> s
     ]
     if not pairs:
         return ""
-    right = [expected * came > 0 for expected, came in pairs]
-    ratio = statistics.median(came / expected for expected, came in pairs[-RECENT:])
-    last = right[-SHOWN:]
+    right = [expected * measured > 0 for expected, measured in pairs]
+    ratio = statistics.median(measured / expected for expected, measured in pairs[-RECENT:])
+    last = right[-MAX_LISTED:]
     return (
         f"Your forecasts so far: of {plural(len(pairs), 'experiment')} with an expected effect and a result, the sign "
-        f"was right in {sum(right)} ({sum(right) / len(right):.0%}; of the last {len(last)} in {sum(last)}). In the "
-        f"median {ratio:.2g} times the expected effect came (1 is a true forecast, below 0 the wrong way)."
+        f"was right in {sum(right)} ({sum(right) / len(right):.0%}; of the last {len(last)} in {sum(last)}). The "
+        f"measured effect was in the median {ratio:.2g} times the expected one (1: exact; below 0: the wrong sign)."
     )
 
 
 def advice(past: Sequence[Experiment]) -> list[str]:
-    """What the harness tells a researcher that is stuck: to change kind, to read, to combine near misses."""
+    """Advice to a researcher that is stuck: change the kind, read papers, combine near misses."""
     tried = [x for x in past if x.verdict not in (*UNTRIED, "provisional")]
-    told = []
-    dry = next((i for i, x in enumerate(reversed(tried)) if x.verdict == "kept"), len(tried))
+    advised = []
+    without_keep = next((i for i, x in enumerate(reversed(tried)) if x.verdict == "kept"), len(tried))
     if tried:
         kind = tried[-1].kind
-        same = [x for x in tried[-WINDOW:] if x.kind == kind]
+        same = [x for x in tried[-MISSES_WINDOW:] if x.kind == kind]
         misses = next((i for i, x in enumerate(reversed(same)) if x.verdict == "kept"), len(same))
-        if misses >= MISSES:
+        if misses >= MAX_MISSES_OF_KIND:
             others = ", ".join(_least_tried(tried, kind)[:4])
-            told.append(
-                f"{misses} experiments in a row of the kind {kind} came to nothing. Change the kind: the next one must "
+            advised.append(
+                f"{misses} experiments in a row of the kind {kind} were not kept. Change the kind: the next one must "
                 f"not be {kind}. Least tried so far: {others}."
             )
-    if dry >= DRY:
-        told.append(
-            f"{dry} experiments in a row were not kept. Do something else: look for a method with search_papers and "
-            "read_paper, or combine two or more of the near misses listed above into one experiment."
+    if without_keep >= MAX_WITHOUT_KEEP:
+        advised.append(
+            f"{without_keep} experiments in a row were not kept. Do something else: look for a method with "
+            "search_papers and read_paper, or combine two or more of the near misses listed above into one experiment."
         )
-    return told
+    return advised
 
 
 def _least_tried(tried: Iterable[Experiment], without: str) -> list[str]:
@@ -147,64 +145,63 @@ def _least_tried(tried: Iterable[Experiment], without: str) -> list[str]:
     return sorted(counts, key=lambda kind: counts[kind])
 
 
-# --- hypotheses that say the same ------------------------------------------------------------------
+# --- similar hypotheses ----------------------------------------------------------------------------
 
-
-_Essence = tuple[frozenset[str], frozenset[str]]  # words, numbers
+_Terms = tuple[frozenset[str], frozenset[str]]  # words, numbers
 
 
 @lru_cache(maxsize=4096)
-def _essence(text: str) -> _Essence:
-    """What a hypothesis changes, as its words (without endings and small words) and its numbers.
+def _terms(text: str) -> _Terms:
+    """Words (without endings and stop words) and numbers of the change that a hypothesis describes.
 
-    That is what stands before its reasons (a colon, "because", "since"), unless fewer than three words stand there.
+    The change is the text before the reasons (a colon, "because", "since"), unless that has fewer than three words.
     """
     change = _parsed(re.split(r":|\bbecause\b|\bsince\b", text, maxsplit=1, flags=re.IGNORECASE)[0])
     return change if len(change[0]) >= 3 else _parsed(text)
 
 
-def _parsed(text: str) -> _Essence:
+def _parsed(text: str) -> _Terms:
     tokens = re.findall(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?|[^\W\d]\w*", text.lower())
     numbers = frozenset(f"{float(t):g}" for t in tokens if t[0].isdigit())
     words = (re.sub(r"(?:ing|ed|es|e|s)$", "", t) if len(t) > 3 else t for t in tokens if not t[0].isdigit())
-    return frozenset(w for w in words if w not in _NOISE_WORDS), numbers
+    return frozenset(w for w in words if w not in _STOP_WORDS), numbers
 
 
 def alike(a: str, b: str) -> bool:
-    """Whether two hypotheses say nearly the same: the same numbers, and at least ALIKE of all their words shared.
+    """Whether two hypotheses are nearly the same: equal numbers, and a Jaccard index of words >= MIN_SHARED_WORDS.
 
-    The share is Jaccard's: words in both by words in either. Numbers must agree, because a sweep says the same sentence
-    with another number each time; of hypotheses with fewer than four words all must agree.
+    Numbers must agree, because a sweep repeats a sentence with another number each time; of fewer than four words all
+    must agree.
     """
-    return _alike(_essence(a), _essence(b))
+    return _alike(_terms(a), _terms(b))
 
 
-def _alike(a: _Essence, b: _Essence) -> bool:
+def _alike(a: _Terms, b: _Terms) -> bool:
     if a[1] != b[1] or not a[0] or not b[0]:
         return False
     common, either = len(a[0] & b[0]), len(a[0] | b[0])
-    return common == either or (either > 3 and common >= ALIKE * either)
+    return common == either or (either > 3 and common >= MIN_SHARED_WORDS * either)
 
 
 @dataclass(slots=True)
 class Hypotheses:
-    """The hypotheses that were tested, for finding one that says nearly the same. Grows with the session's State."""
+    """Index of tested hypotheses, to find one that is nearly the same. It follows the session's State."""
 
     _by_numbers: dict[frozenset[str], dict[int, frozenset[str]]] = field(default_factory=dict)
     _known: dict[int, str] = field(default_factory=dict)
 
     def learn(self, state: State) -> None:
-        """Take in what is new in `state`: what ran or is about to. What never ran may be proposed again."""
+        """Add new experiments of `state` that ran or are about to. An untried hypothesis may be proposed again."""
         for number, x in state.experiments.items():
             if number == BASELINE or not x.commit or x.verdict in UNTRIED or self._known.get(number) == x.hypothesis:
                 continue
             self._known[number] = x.hypothesis
-            words, numbers = _essence(x.hypothesis)
+            words, numbers = _terms(x.hypothesis)
             self._by_numbers.setdefault(numbers, {})[number] = words
 
     def nearest(self, hypothesis: str, but: int) -> int | None:
-        """The newest experiment, `but` excepted, whose hypothesis is nearly `hypothesis`; None when there is none."""
-        words, numbers = _essence(hypothesis)
+        """The newest experiment except `but` with nearly this hypothesis; None when there is none."""
+        words, numbers = _terms(hypothesis)
         near = [
             number
             for number, other in self._by_numbers.get(numbers, {}).items()

@@ -1,6 +1,6 @@
-"""What tokens cost: a small dated table, which the user's own file overrides.
+"""Prices of tokens: a built-in table (November 2026), which the user's prices.toml overrides.
 
-`prices.toml` in the user's configuration folder (`~/.config/autoresearch-tui/`), dollars per million tokens:
+Dollars per million tokens, in `~/.config/autoresearch-tui/prices.toml`:
 
     ["claude-opus-5-5"]
     input = 4.0
@@ -8,7 +8,7 @@
     cache_read = 0.2      # default: a tenth of input
     cache_write = 5.0     # default: a quarter more than input
 
-A model that is in neither has no known price, and no guess is made.
+The price of a model that is in neither is unknown, and is not guessed.
 """
 
 from __future__ import annotations
@@ -18,20 +18,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-import tomli
-
 from core.record.errors import ResearcherMisconfigured
-
-DATED = "2026-11"  # when the table below was last looked up
-FILE_NAME = "prices.toml"
+from core.research import user_config
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
     """Dollars per million tokens.
 
-    Above `long_prompt` tokens of prompt every rate is `long_factor` times as high, output `long_output` times.
+    For a prompt of more than `long_prompt` tokens every rate is multiplied by `long_factor`, output by `long_output`.
     """
 
     input: float
@@ -40,19 +35,19 @@ class Price:
     cache_write: float
     long_prompt: int | None = None
     long_factor: float = 1.0
-    long_output: float | None = None  # None: as all else
+    long_output: float | None = None  # None: long_factor
 
     def usd(self, *, fresh: int, output: int, cache_read: int, cache_write: int, cache_hour: int = 0) -> float:
-        """Dollars for one answer. `fresh` are input tokens neither read from nor written to the cache; `cache_hour`
-        those written to be kept for an hour, which cost twice the input.
+        """Dollars for one answer. `fresh`: input tokens neither read from nor written to the cache; `cache_hour`:
+        tokens written to the cache for an hour, at twice the price of input.
         """
         long = self.long_prompt is not None and fresh + cache_read + cache_write + cache_hour > self.long_prompt
-        given = fresh * self.input + cache_read * self.cache_read
-        given += cache_write * self.cache_write + cache_hour * 2 * self.input
-        told = output * self.output
+        sent = fresh * self.input + cache_read * self.cache_read
+        sent += cache_write * self.cache_write + cache_hour * 2 * self.input
+        received = output * self.output
         if long:
-            given, told = given * self.long_factor, told * (self.long_output or self.long_factor)
-        return (given + told) / 1e6
+            sent, received = sent * self.long_factor, received * (self.long_output or self.long_factor)
+        return (sent + received) / 1e6
 
 
 def _price(input: float, output: float, read: float) -> Price:
@@ -60,12 +55,12 @@ def _price(input: float, output: float, read: float) -> Price:
 
 
 def _gpt(input: float, output: float, read: float) -> Price:
-    """A GPT from 5.4 on: writing to the cache costs a quarter more, prompts beyond 272,000 tokens twice."""
+    """GPT 5.4 and later: writing to the cache costs a quarter more, prompts over 272,000 tokens twice as much."""
     return Price(input, output, read, input * 1.25, long_prompt=272_000, long_factor=2.0, long_output=1.5)
 
 
-def _plain(input: float, output: float, read: float) -> Price:
-    """An older GPT: writing to the cache costs nothing of its own."""
+def _old_gpt(input: float, output: float, read: float) -> Price:
+    """An older GPT: writing to the cache costs nothing extra."""
     return Price(input, output, read, input)
 
 
@@ -98,32 +93,24 @@ _TABLE: Mapping[str, Price] = {
     "gpt-5.4": _gpt(2.5, 15, 0.25),
     "gpt-5.4-mini": _gpt(0.75, 4.5, 0.075),
     "gpt-5.4-nano": _gpt(0.2, 1.25, 0.02),
-    "gpt-5.2": _plain(1.75, 14, 0.175),
-    "gpt-5.1": _plain(1.25, 10, 0.125),
-    "gpt-5": _plain(1.25, 10, 0.125),
-    "gpt-5-mini": _plain(0.25, 2, 0.025),
-    "gpt-5-nano": _plain(0.05, 0.4, 0.005),
-    "gpt-4.1": _plain(2, 8, 0.5),
-    "gpt-4.1-mini": _plain(0.4, 1.6, 0.1),
+    "gpt-5.2": _old_gpt(1.75, 14, 0.175),
+    "gpt-5.1": _old_gpt(1.25, 10, 0.125),
+    "gpt-5": _old_gpt(1.25, 10, 0.125),
+    "gpt-5-mini": _old_gpt(0.25, 2, 0.025),
+    "gpt-5-nano": _old_gpt(0.05, 0.4, 0.005),
+    "gpt-4.1": _old_gpt(2, 8, 0.5),
+    "gpt-4.1-mini": _old_gpt(0.4, 1.6, 0.1),
 }
 
 
 def user_file() -> Path:
-    return platformdirs.user_config_path("autoresearch-tui") / FILE_NAME
+    return user_config.path_of("prices.toml")
 
 
 def load(path: Path | None = None) -> Mapping[str, Price]:
-    """The table with the user's own prices over it. Raises ResearcherMisconfigured when that file is not right."""
+    """The table with the user's own prices. Raises ResearcherMisconfigured when that file is invalid."""
     path = path or user_file()
-    try:
-        data = tomli.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return _TABLE
-    except (OSError, UnicodeDecodeError, tomli.TOMLDecodeError) as error:
-        raise ResearcherMisconfigured(
-            f"the prices cannot be read: {error}", where=str(path), hint="correct the file, or remove it"
-        ) from None
-    return {**_TABLE, **{model: _read(model, entry, path) for model, entry in data.items()}}
+    return {**_TABLE, **{model: _read(model, entry, path) for model, entry in user_config.load(path).items()}}
 
 
 def _read(model: str, entry: object, path: Path) -> Price:
@@ -131,7 +118,7 @@ def _read(model: str, entry: object, path: Path) -> Price:
     bad = [k for k, v in rates.items() if isinstance(v, bool) or not isinstance(v, (int, float)) or v < 0]
     bad += [k for k in rates if k not in ("input", "output", "cache_read", "cache_write")]
     if bad or "input" not in rates or "output" not in rates:
-        what = f"{bad[0]!r} is not right" if bad else "input or output is missing"
+        what = f"{bad[0]!r} is not valid" if bad else "input or output is missing"
         raise ResearcherMisconfigured(
             f"prices of {model!r}: {what}", where=str(path),
             hint='write ["model-id"] and below it input = 4.0, output = 20.0 (dollars per million tokens)',
@@ -142,7 +129,7 @@ def _read(model: str, entry: object, path: Path) -> Price:
 
 
 def find(table: Mapping[str, Price], model: str) -> Price | None:
-    """The price of `model`; a dated or `-latest` name, and one behind a maker's, counts as its own. None: unknown."""
+    """The price of `model`, also by its name without a date, `-latest` or a vendor's prefix. None: unknown."""
     return table.get(model) or table.get(_undated(model)) or table.get(_undated(model.rpartition("/")[2]))
 
 

@@ -1,7 +1,7 @@
-"""A proposal written as plain text, for models that call no tools: search/replace blocks, or a whole file in a fence.
+"""Parser of proposals in plain text, for models that call no tools.
 
-Small models write many shapes of the same thing. Taken are, in this order: a call of `propose` as JSON (bare, in a
-fence or between <tool_call> tags), SEARCH/REPLACE blocks, a unified diff in a fence, and an editable file as a whole.
+Accepted, in this order: a call of `propose` as JSON (bare, in a fence or between <tool_call> tags), SEARCH/REPLACE
+blocks, a unified diff in a fence, and a whole editable file in a fence.
 """
 
 from __future__ import annotations
@@ -28,15 +28,17 @@ then each change of a file: its path on a line of its own, and below it
 <<<<<<< SEARCH
 lines copied exactly from the file, which occur in it only once
 =======
-the lines that stand there instead
+the lines that replace them
 >>>>>>> REPLACE
 
 Keep each block short: only the lines that change and what makes them unique. If you cannot do that, write the file's \
 path on a line of its own and below it the whole new file between ``` fences."""
-NUDGE = (
+NO_PROPOSAL = (
     "That was no proposal. Answer with the line HYPOTHESIS: and at least one SEARCH/REPLACE block in the form "
     "described, with your best idea, and nothing else."
 )
+
+MIN_WHOLE_LINES = 10  # of a fence without a path that is taken as the only editable file
 
 _SEARCH = re.compile(r"^\s*<{5,9} ?(?:SEARCH|ORIGINAL|HEAD)\b.*$", re.I)
 _MIDDLE = re.compile(r"^\s*={5,9}\s*$")
@@ -48,10 +50,9 @@ _HUNK = re.compile(r"^@@.*@@")
 
 
 def read(text: str, files: Iterable[str]) -> Mapping[str, Any] | None:
-    """The proposal in `text` in the plain shape (DESIGN §12), None when there is none in it.
+    """The proposal in `text` as a plain mapping, None when there is none.
 
-    `files`: the paths that may be edited. Raises EditError when there is a change but no saying what it is for, or
-    where a change belongs.
+    `files`: the paths that may be edited. Raises EditError for a change without a hypothesis or without a path.
     """
     known = list(files)
     if (called := _called(text)) is not None:
@@ -73,11 +74,11 @@ def read(text: str, files: Iterable[str]) -> Mapping[str, Any] | None:
     }
 
 
-# --- a call that is written out ------------------------------------------------------------------
+# --- a tool call as text -------------------------------------------------------------------------
 
 
 def _called(text: str) -> Mapping[str, Any] | None:
-    """The input of `propose`, where a model writes the call into its text instead of making it."""
+    """The input of `propose`, when a model writes the call into its text instead of making it."""
     for candidate in _objects(text):
         inner: Any = candidate
         for name in ("arguments", "parameters", "input"):
@@ -94,7 +95,7 @@ def _called(text: str) -> Mapping[str, Any] | None:
 
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:
-    """Every JSON object in the text that may hold a hypothesis."""
+    """Every JSON object in the text that may contain a hypothesis."""
     decoder, at, last = json.JSONDecoder(), 0, text.rfind("hypothesis")
     while 0 <= (at := text.find("{", at)) < last:
         try:
@@ -141,7 +142,7 @@ def _only(known: list[str]) -> str:
 
 
 def _path_above(lines: list[str], at: int, known: list[str]) -> str:
-    """The file named in the two lines with words above `at`, or in the opening of the fence around it."""
+    """The file named in the two non-empty lines above `at`, or in the opening of the fence around it."""
     seen = 0
     for line in reversed(lines[max(0, at - 4) : at]):
         fence = _FENCE.match(line)
@@ -155,7 +156,7 @@ def _path_above(lines: list[str], at: int, known: list[str]) -> str:
 
 
 def _path_in(words: str, known: list[str]) -> str:
-    """A known path among the words, or the one thing there that looks like a new file's path."""
+    """A known path among the words, or the whole line when it looks like the path of a new file."""
     bare = [word.strip("`*\"'():,#[]{}") for word in re.split(r"[\s:]+", words)]
     for word in bare:
         if word.removeprefix("./") in known:
@@ -190,10 +191,10 @@ def _diffs(text: str, known: list[str]) -> Iterator[dict[str, str]]:
 
 
 def _hunks(body: list[str], known: list[str]) -> Iterator[dict[str, str]]:
-    """Each hunk as a search and its replacement: models get the line numbers wrong, but seldom the lines."""
+    """Each hunk as a search and its replacement: models often get line numbers wrong, but seldom the lines."""
     path, old, new = _only(known), list[str](), list[str]()
 
-    def taken() -> Iterator[dict[str, str]]:
+    def hunk() -> Iterator[dict[str, str]]:
         if old != new:
             yield {"path": path, "search": _joined(old), "replace": _joined(new)}
         old.clear()
@@ -201,10 +202,10 @@ def _hunks(body: list[str], known: list[str]) -> Iterator[dict[str, str]]:
 
     for line in body:
         if line.startswith(("--- ", "+++ ")):
-            yield from taken()
+            yield from hunk()
             path = _path_in(re.sub(r"^(?:---|\+\+\+) (?:[ab]/)?", "", line).partition("\t")[0], known) or path
         elif _HUNK.match(line):
-            yield from taken()
+            yield from hunk()
         elif line.startswith("-"):
             old.append(line[1:])
         elif line.startswith("+"):
@@ -212,21 +213,21 @@ def _hunks(body: list[str], known: list[str]) -> Iterator[dict[str, str]]:
         elif not line.startswith(("diff ", "index ", "\\")):
             old.append(line[1:])
             new.append(line[1:])
-    yield from taken()
+    yield from hunk()
 
 
 def _whole(text: str, known: list[str]) -> Iterator[dict[str, str]]:
-    """Fences whose path is said above them or in their opening. Without one, the only file, if it is long enough."""
-    found = list(_fences(text))
-    for at, info, body, lines in found:
+    """Fences with a path above them or in their opening; without a path the only file, if the fence is long enough."""
+    fences = list(_fences(text))
+    for at, info, body, lines in fences:
         path = _path_in(info, known) or _path_above(lines, at, known)
-        if not path and len(found) == 1 and len(body) >= 10:
+        if not path and len(fences) == 1 and len(body) >= MIN_WHOLE_LINES:
             path = _only(known)
         if path in known and body:
             yield {"path": path, "content": _joined(body)}
 
 
-# --- what is said about it -----------------------------------------------------------------------
+# --- labelled fields -----------------------------------------------------------------------------
 
 
 def _fields(text: str) -> dict[str, str]:
@@ -246,7 +247,7 @@ def _fields(text: str) -> dict[str, str]:
 
 
 def _first_sentence(text: str) -> str:
-    """The first words outside any block, for a model that forgets the label."""
+    """The first line of at least four words before any block, for a model that omits the label."""
     for line in lines_of(text):
         if _SEARCH.match(line) or _FENCE.match(line):
             return ""

@@ -1,7 +1,7 @@
-"""The tools of a language-model researcher: looking things up. What they return is data, fenced and bounded.
+"""Tools of a language model: look-ups in files, experiments and papers, the notebook, and `propose`.
 
-No tool acts on anything but the researcher's own notebook: edits come only from `propose`, which goes through every
-check, so nothing that a file, a paper or a run's output says can change what is edited, kept or sent.
+Results are data, fenced and bounded. A tool changes nothing but the notebook: edits come only from `propose`, which
+goes through every check, so text in a file, a paper or a run's output cannot change what is edited, kept or sent.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from core.record.errors import EditError
 from core.record.events import VERDICTS
 from core.record.proposal import KINDS, kind_of
 from core.research.llm import lookup
-from core.research.llm.prompt import PROPOSE
 from core.research.protocol import Brief, Stream
 from core.research.quoting import bounded, fenced
 from core.research.reading import code_files, papers
-from core.research.reading.arxiv import Entry
+from core.research.reading.arxiv import ArxivEntry
 from core.text import one_line, plural
 
-RESULT = 16_000  # characters of one tool's answer
+MAX_RESULT = 16_000  # characters of one tool's answer
 
 
 def _tool(name: str, description: str, required: tuple[str, ...] = (), **properties: Any) -> Mapping[str, Any]:
@@ -42,18 +41,18 @@ READ_FILE = _tool(
     path=_text("As shown in the list of files."), first=_whole("First line, from 1."), last=_whole("Last line."),
 )  # fmt: skip
 SEARCH_CODE = _tool(
-    "search_code", "Lines of the editable and read-only files that hold a text, or match a regular expression.",
+    "search_code", "Lines of the editable and read-only files that contain a text, or match a regular expression.",
     ("text",),
-    text=_text("What to look for, within a line."),
+    text=_text("The text to search for, within a line."),
     regex={"type": "boolean", "description": "Whether `text` is a regular expression."},
     path=_text("Only in this file or folder."),
 )  # fmt: skip
 LIST_EXPERIMENTS = _tool(
     "list_experiments", "Earlier experiments of this session, one line each, by filter.", (),
     verdict=_text("Only with this verdict.", *VERDICTS), kind=_text("Only of this kind of change.", *KINDS),
-    text=_text("Only whose hypothesis holds this text."), file=_text("Only that changed this file."),
+    text=_text("Only whose hypothesis contains this text."), file=_text("Only that changed this file."),
     sort=_text("Order: newest first (default), oldest first, or best metric first.", *lookup.ORDERS),
-    limit=_whole(f"How many, at most {lookup.LISTED}."),
+    limit=_whole(f"How many, at most {lookup.MAX_LISTED}."),
 )  # fmt: skip
 READ_EXPERIMENT = _tool(
     "read_experiment",
@@ -63,29 +62,51 @@ READ_EXPERIMENT = _tool(
 )  # fmt: skip
 NOTES = _tool(
     "notes",
-    "Your own notebook, which lasts as long as the session and is shown with every request. Keep in it what should "
-    "guide later choices: what was learnt, ideas not yet tried, what to combine. Rewrite it when it grows stale.",
+    "Your own notebook, which is kept as long as the session and shown with every request. Keep in it what should "
+    "guide later choices: what was learned, ideas not yet tried, what to combine. Rewrite it when it is out of date.",
     ("action",),
-    action=_text("What to do with it.", "read", "add", "replace"),
-    text=_text("To add below, or to replace all of it with."),
+    action=_text("The operation.", "read", "add", "replace"),
+    text=_text("The text to add, or to replace all of it with."),
 )  # fmt: skip
 SEARCH_PAPERS = _tool(
     "search_papers", "Papers about a topic: the full text of the project's own folder, and arXiv's catalogue.",
     ("query",),
     query=_text("A few technical keywords."),
-    where=_text("Where to look; both where left out.", "local", "arxiv", "both"),
-    limit=_whole(f"How many from each, at most {papers.HITS}."),
+    where=_text("Where to search; both by default.", "local", "arxiv", "both"),
+    limit=_whole(f"How many from each, at most {papers.MAX_HITS}."),
 )  # fmt: skip
 READ_PAPER = _tool(
     "read_paper", "One page of a paper: of the project's folder, or of arXiv (page 0: its abstract).", ("paper",),
-    paper=_text("As search_papers named it: a file, or arxiv:2401.00001."), page=_whole("From 1."),
+    paper=_text("As named by search_papers: a file, or arxiv:2401.00001."), page=_whole("From 1."),
 )  # fmt: skip
 GIVE_UP = _tool(
     "give_up",
     "Drop the idea you are working on, when it cannot be made to work. You are then asked for another one.",
     ("reason",),
-    reason=_text("Why, in one sentence: it is put on record."),
+    reason=_text("Why, in one sentence: it goes on record."),
 )  # fmt: skip
+_EDIT = {
+    "path": _text("As shown in the list of editable files."),
+    "search": _text("Exact text that occurs once in the file."),
+    "replace": _text("The text that replaces it."),
+    "content": _text("The whole file, instead of search and replace."),
+}
+PROPOSE = _tool(
+    "propose", "Hand over one experiment: the hypothesis and the edits of the code that test it. Call it once.",
+    ("hypothesis", "rationale", "expected", "kind", "edits"),
+    hypothesis=_text("One sentence: what changes, why it should help, and by how much."),
+    rationale=_text("The reasoning in a few sentences: evidence from the history, what would refute it."),
+    expected={"type": "number", "description": "Expected signed change of the metric, such as -0.01."},
+    kind={"type": "string", "enum": list(KINDS)},
+    ideas={
+        "type": "array", "items": {"type": "string"}, "maxItems": 3,
+        "description": "Other ideas worth an experiment of their own: listed as open until they are tried.",
+    },
+    edits={"type": "array", "minItems": 1, "items": {"type": "object", "properties": _EDIT, "required": ["path"]}},
+)  # fmt: skip
+NO_PROPOSAL = (
+    "That was no proposal: nothing runs until you call the tool `propose`. Call it now, once, with your best idea."
+)
 
 TOOLS: tuple[Mapping[str, Any], ...] = (
     READ_FILE, SEARCH_CODE, LIST_EXPERIMENTS, READ_EXPERIMENT, SEARCH_PAPERS, READ_PAPER, NOTES, GIVE_UP, PROPOSE,
@@ -93,24 +114,20 @@ TOOLS: tuple[Mapping[str, Any], ...] = (
 
 
 class Toolbox:
-    """The tools of one proposal. `propose` and `give_up` end a conversation and are answered by whoever leads it."""
+    """The tools of one proposal, but for `propose` and `give_up`, which the conversation answers itself."""
 
     def __init__(self, brief: Brief) -> None:
         self._brief = brief
         self._tools: Mapping[str, Callable[[Mapping[str, Any]], Awaitable[tuple[str, str]]]] = {
-            "read_file": self._read_file,
-            "search_code": self._search_code,
-            "list_experiments": self._list_experiments,
-            "read_experiment": self._read_experiment,
-            "search_papers": self._search_papers,
-            "read_paper": self._read_paper,
-            "notes": self._notes,
-        }
+            "read_file": self._read_file, "search_code": self._search_code, "notes": self._notes,
+            "list_experiments": self._list_experiments, "read_experiment": self._read_experiment,
+            "search_papers": self._search_papers, "read_paper": self._read_paper,
+        }  # fmt: skip
 
     async def call(self, name: str, input: Mapping[str, Any], stream: Stream) -> str:
-        """Use one tool: its answer as fenced text of bounded length. One line of it goes to `stream`.
+        """Result of one tool as fenced text of bounded length; a summary in one line goes to `stream`.
 
-        Raises EditError with what to answer the model: no such tool, wrong input, or nothing found.
+        Raises EditError, worded for the model: unknown tool, invalid input, or nothing found.
         """
         tool = self._tools.get(name)
         if tool is None:
@@ -119,27 +136,30 @@ class Toolbox:
             raise EditError(f"there is no tool {one_line(str(name), 60)!r}", hint=f"the tools: {known}")
         try:
             if not isinstance(input, Mapping):
-                raise EditError("the tool's input is no JSON object", hint=f"call {name} again")
-            said, answer = await tool(input)
+                raise EditError("the tool's input is not a JSON object", hint=f"call {name} again")
+            summary, answer = await tool(input)
         except EditError as error:
             stream.tool(f"{name}: {one_line(error.what, 200)}")
             raise
-        stream.tool(f"{name} {said}")
+        stream.tool(f"{name} {summary}")
         return answer
 
     async def _read_file(self, input: Mapping[str, Any]) -> tuple[str, str]:
-        first = whole(input, "first", 1) or 1
-        path, lines, part = code_files.read_lines(self._brief, text(input, "path"), first, whole(input, "last", 1))
+        first, last = whole(input, "first", 1) or 1, whole(input, "last", 1)
+        path, lines, part = code_files.read_lines(self._brief.readable(), text(input, "path"), first, last)
         access = "editable" if path in self._brief.files else "read-only"
-        return f"{path}, {part}", fenced("file", bounded(lines, RESULT), path=path, part=part, access=access)
+        return f"{path}, {part}", fenced("file", bounded(lines, MAX_RESULT), path=path, part=part, access=access)
 
     async def _search_code(self, input: Mapping[str, Any]) -> tuple[str, str]:
         wanted, regex = text(input, "text"), flag(input, "regex")
-        places, more = await code_files.search(self._brief, wanted, regex=regex, path=text(input, "path", ""))
+        files = self._brief.readable()
+        places, more = await code_files.search(files, wanted, regex=regex, path=text(input, "path", ""))
         count = f"{'more than ' * more}{plural(len(places), 'line')}"
         lines = "\n".join(f"{path}:{number}: {line}" for path, number, line in places) or "nothing found"
-        said = f"{'/' if regex else chr(34)}{one_line(wanted, 80)}{'/' if regex else chr(34)}: {count}"
-        return said, fenced("found", bounded(lines, RESULT), count=count)
+        quote = "/" if regex else '"'
+        return f"{quote}{one_line(wanted, 80)}{quote}: {count}", fenced(
+            "found", bounded(lines, MAX_RESULT), count=count
+        )
 
     async def _list_experiments(self, input: Mapping[str, Any]) -> tuple[str, str]:
         kind = input.get("kind")
@@ -147,28 +167,29 @@ class Toolbox:
         chosen = lookup.Filter(
             verdict=choice(input, "verdict", VERDICTS), kind=choice(named, "kind", KINDS), text=text(input, "text", ""),
             file=text(input, "file", ""), sort=choice(input, "sort", lookup.ORDERS) or lookup.ORDERS[0],
-            limit=min(lookup.LISTED, whole(input, "limit", 1) or lookup.LISTED),
+            limit=min(lookup.MAX_LISTED, whole(input, "limit", 1) or lookup.MAX_LISTED),
         )  # fmt: skip
         lines, total = lookup.listed(self._brief.state, chosen)
         count = f"{len(lines)} of {plural(total, 'experiment')}"
-        answer = fenced("experiments", bounded("\n".join(lines) or "none matches", RESULT), count=count)
-        return f"{chosen.words()}: {count}", answer
+        answer = fenced("experiments", bounded("\n".join(lines) or "none matches", MAX_RESULT), count=count)
+        return f"{chosen.summary()}: {count}", answer
 
     async def _read_experiment(self, input: Mapping[str, Any]) -> tuple[str, str]:
         number = whole(input, "experiment", 0)
         if number is None:
             raise EditError('"experiment" is missing', hint="give the experiment's number")
-        return f"#{number}", fenced("experiment", bounded(lookup.told(self._brief, number), RESULT), number=number)
+        answer = bounded(lookup.in_full(self._brief, number), MAX_RESULT)
+        return f"#{number}", fenced("experiment", answer, number=number)
 
     async def _search_papers(self, input: Mapping[str, Any]) -> tuple[str, str]:
         query, library = text(input, "query"), self._library()
         where = choice(input, "where", ("local", "arxiv", "both")) or "both"
-        limit = min(papers.HITS, whole(input, "limit", 1) or papers.HITS)
+        limit = min(papers.MAX_HITS, whole(input, "limit", 1) or papers.MAX_HITS)
         lines: list[str] = []
         count = 0
         if where != "arxiv":
             hits, remarks = await library.search(query, limit)
-            lines += [f"{one_line(h.name)} ({one_line(h.title)}), page {h.page}: {h.words}" for h in hits]
+            lines += [f"{one_line(h.name)} ({one_line(h.title)}), page {h.page}: {h.excerpt}" for h in hits]
             lines += [f"({one_line(remark)})" for remark in remarks]
             count += len(hits)
         if where != "local":
@@ -180,51 +201,51 @@ class Toolbox:
                 if where == "arxiv":
                     raise
                 lines.append(f"({error.what})")
-        answer = fenced("found", bounded("\n\n".join(lines) or "nothing found", RESULT), query=query)
+        answer = fenced("found", bounded("\n\n".join(lines) or "nothing found", MAX_RESULT), query=query)
         return f'"{one_line(query, 80)}" ({where}): {plural(count, "place")}', answer
 
     async def _read_paper(self, input: Mapping[str, Any]) -> tuple[str, str]:
         name, number, library = text(input, "paper"), whole(input, "page", 0), self._library()
         if number == 0:
             entry = await library.abstract(name)
-            return f"arxiv:{entry.id}, abstract", fenced(
-                "paper", _entry_line(entry, whole=True), name=f"arxiv:{entry.id}"
-            )
+            answer = fenced("paper", _entry_line(entry, whole=True), name=f"arxiv:{entry.id}")
+            return f"arxiv:{entry.id}, abstract", answer
         page = await library.page(name, number or 1)
-        part = f"page {page.number} of {page.total}" + (f" (and {page.cut} that were not read)" if page.cut else "")
-        answer = fenced("paper", bounded(page.text, RESULT), name=page.name, title=page.title, part=part)
+        rest = f" (and {page.unread} beyond the limit)" if page.unread else ""
+        part = f"page {page.number} of {page.total}{rest}"
+        answer = fenced("paper", bounded(page.text, MAX_RESULT), name=page.name, title=page.title, part=part)
         return f"{one_line(page.name, 100)}, {part}", answer
 
     def _library(self) -> papers.Library:
         if self._brief.papers is None:
-            raise EditError("there are no papers here", hint="go on without")
+            raise EditError("this session has no papers", hint="continue without")
         return self._brief.papers
 
     async def _notes(self, input: Mapping[str, Any]) -> tuple[str, str]:
         action, notebook = choice(input, "action", ("read", "add", "replace")), self._brief.notebook
-        if action == "add":
-            said, kept = f"add: {one_line(text(input, 'text'), 160)}", notebook.add(text(input, "text"))
-        elif action == "replace":
-            said, kept = f"replace: {one_line(text(input, 'text'), 160)}", notebook.replace(text(input, "text"))
-        elif action == "read":
-            said, kept = "read", notebook.read()
-        else:
+        if action is None:
             raise EditError('"action" is missing', hint="give read, add or replace")
-        return said, fenced("notebook", kept or "(empty)", characters=len(kept))
+        if action == "read":
+            summary, notes = "read", notebook.read()
+        else:
+            new = text(input, "text")
+            summary = f"{action}: {one_line(new, 160)}"
+            notes = notebook.add(new) if action == "add" else notebook.replace(new)
+        return summary, fenced("notebook", notes or "(empty)", characters=len(notes))
 
 
-def _entry_line(entry: Entry, whole: bool = False) -> str:
-    """One paper of arXiv: its name, date, title, authors and abstract, which is cut unless `whole`."""
+def _entry_line(entry: ArxivEntry, whole: bool = False) -> str:
+    """One arXiv paper: name, date, title, authors, and the abstract, cut unless `whole`."""
     authors = ", ".join(one_line(a) for a in entry.authors[:4]) + (" and others" if len(entry.authors) > 4 else "")
     abstract = one_line(entry.abstract, 0 if whole else 500)
     return f"arxiv:{entry.id} ({entry.published[:10]}) {one_line(entry.title)} — {authors}: {abstract}"
 
 
-# --- reading a tool's input, in words where it is wrong -------------------------------------------
+# --- a tool's input -------------------------------------------------------------------------------
 
 
 def text(input: Mapping[str, Any], name: str, default: str | None = None) -> str:
-    """A string; `default` where it is left out. Raises EditError."""
+    """A string; `default` when it is missing. Raises EditError."""
     value = input.get(name)
     if value is None:
         if default is None:
@@ -236,7 +257,7 @@ def text(input: Mapping[str, Any], name: str, default: str | None = None) -> str
 
 
 def whole(input: Mapping[str, Any], name: str, least: int) -> int | None:
-    """A whole number of at least `least`, None where it is left out. Numbers in text are taken. Raises EditError."""
+    """A whole number of at least `least`, also written as text; None when it is missing. Raises EditError."""
     value = input.get(name)
     if value is None:
         return None
@@ -245,12 +266,12 @@ def whole(input: Mapping[str, Any], name: str, least: int) -> int | None:
     except (ValueError, OverflowError):
         number = math.nan
     if not number.is_integer() or number < least:
-        raise EditError(f'"{name}" is no whole number of at least {least}', hint="give a whole number")
+        raise EditError(f'"{name}" is not a whole number of at least {least}', hint="give a whole number")
     return int(number)
 
 
 def flag(input: Mapping[str, Any], name: str) -> bool:
-    """True or false, false where it is left out. Raises EditError."""
+    """True or false; false when it is missing. Raises EditError."""
     value = input.get(name)
     if value in (None, True, False, "true", "false"):
         return value in (True, "true")
@@ -258,7 +279,7 @@ def flag(input: Mapping[str, Any], name: str) -> bool:
 
 
 def choice(input: Mapping[str, Any], name: str, choices: tuple[str, ...]) -> str | None:
-    """One of `choices`, None where it is left out. Raises EditError."""
+    """One of `choices`; None when it is missing. Raises EditError."""
     value = input.get(name)
     if value is None or value == "":
         return None

@@ -1,1 +1,1 @@
-"""What a researcher may read: code, papers and arXiv."""
+"""Sources for a researcher: code files, papers and arXiv."""

@@ -1,8 +1,8 @@
-"""Finding text in files, in a process of its own where the pattern is a regular expression.
+"""Search in files by text, or by a regular expression in a process with limits.
 
-A regular expression can take longer than the universe is old, and Python cannot stop one: the search is made by a
-child process that is ended when its time is over. `python -I finder.py` reads {"files": {path: text}, "pattern",
-"limit"} as JSON and answers {"places": [[path, line number, line], ...]}, at most `limit` of them, or {"wrong": why}.
+A regular expression can take exponential time, and Python cannot interrupt one: the worker process is killed at its
+time limit. `python -I regex_worker.py` reads {"files": {path: text}, "pattern", "limit"} as JSON and answers
+{"matches": [[path, line number, line], ...]}, at most `limit` of them, or {"error": reason}.
 """
 
 from __future__ import annotations
@@ -15,36 +15,36 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 
-MEMORY = 1 << 30  # bytes of the child's address space
-LINE = 240  # characters of a line that are shown
+MAX_MEMORY = 1 << 30  # bytes of the process's address space
+MAX_LINE_CHARACTERS = 240  # of a line in the answer
 
 
-def found(files: Mapping[str, str], matches: Callable[[str], bool]) -> Iterator[tuple[str, int, str]]:
-    """(path, line number from 1, line) of every line for which `matches` holds."""
+def find(files: Mapping[str, str], matches: Callable[[str], bool]) -> Iterator[tuple[str, int, str]]:
+    """(path, line number from 1, line) of every line that matches."""
     for path in sorted(files):
         for number, line in enumerate(files[path].split("\n"), 1):
             if matches(line):
-                yield path, number, line.rstrip()[:LINE]
+                yield path, number, line.rstrip()[:MAX_LINE_CHARACTERS]
 
 
 def containing(text: str) -> Callable[[str], bool]:
-    """Whether a line holds `text`; letter case counts only when `text` has capitals."""
+    """Whether a line contains `text`; case-sensitive only when `text` has capitals."""
     if text == text.lower():
         return lambda line: text in line.lower()
     return lambda line: text in line
 
 
 def main() -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    asked = json.load(sys.stdin)
+    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
+    request = json.load(sys.stdin)
     warnings.simplefilter("ignore")
     try:
-        expression = re.compile(asked["pattern"])
+        expression = re.compile(request["pattern"])
     except (re.error, OverflowError, RecursionError, MemoryError) as error:
-        json.dump({"wrong": str(error) or type(error).__name__}, sys.stdout)
+        json.dump({"error": str(error) or type(error).__name__}, sys.stdout)
         return
-    places = found(asked["files"], lambda line: expression.search(line) is not None)
-    json.dump({"places": list(islice(places, asked["limit"]))}, sys.stdout)
+    matches = find(request["files"], lambda line: expression.search(line) is not None)
+    json.dump({"matches": list(islice(matches, request["limit"]))}, sys.stdout)
 
 
 if __name__ == "__main__":

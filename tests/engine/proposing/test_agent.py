@@ -147,4 +147,4 @@ def test_one_that_never_changes_anything_is_waited_for_in_sight(tmp_path: Path) 
     project = make_project(tmp_path / "p")
     with engine(project, experiments=1, researcher="command", model="/bin/true") as paths:
         state = wait_state(paths, lambda s: 1 in s.experiments and s.experiments[1].phase == "waiting", "waiting")
-        assert "brings no change" in state.experiments[1].reason and len(events_named(paths, e.ProposalRefused)) >= 4
+        assert "makes no change" in state.experiments[1].reason and len(events_named(paths, e.ProposalRefused)) >= 4

@@ -112,8 +112,8 @@ def test_forks_pins_ideas_and_guidance_are_told() -> None:
     state: State = session.state
     state.base, state.pinned = 2, frozenset({1})
     text = prompt.task(session.brief(3, parent=2, ideas=("use a\x1b[2J cosine",), guidance=("be bold",)))
-    assert "chosen experiment 2 as what proposals build on" in text and "best, experiment 1" in text
-    assert "nothing is ever built on #1" in text
+    assert "chosen experiment 2 as the parent of proposals" in text and "best, experiment 1" in text
+    assert "nothing may be built on #1" in text
     assert "own idea, to be tried as this experiment" in text and "- use a cosine" in text and "- be bold" in text
 
 

@@ -12,7 +12,7 @@ from core.record.errors import EditError
 from core.record.proposal import Edit, Proposal
 from core.research.llm import tools
 from core.research.llm.tools import TOOLS, Toolbox
-from core.research.notebook import LIMIT, Notebook
+from core.research.notebook import MAX_CHARACTERS, Notebook
 from core.research.protocol import Brief
 from core.research.reading import code_files
 from tests.research.support import Heard, Session
@@ -45,7 +45,7 @@ async def use(brief: Brief, name: str, **input: Any) -> tuple[str, str]:
     heard = Heard()
     answer = await Toolbox(brief).call(name, input, heard)
     assert len(heard.tools) == 1 and "\n" not in heard.tools[0] and heard.tools[0].startswith(name)
-    assert len(answer) < tools.RESULT + 500
+    assert len(answer) < tools.MAX_RESULT + 500
     return heard.tools[0], answer
 
 
@@ -83,18 +83,18 @@ async def test_the_code_is_searched_as_text_and_by_expression() -> None:
     assert "nothing found" in (await use(brief, "search_code", text="aDAM"))[1]
     assert "train.py:9: line_8 = 8\n" in (await use(brief, "search_code", text=r"^line_\d = 8", regex=True))[1]
     said, answer = await use(brief, "search_code", text="=", path="train.py")
-    assert "more than 60 lines" in said and answer.count("train.py:") == code_files.PLACES
-    for wrong, words in (({"text": "("}, "no regular expression"), ({"text": " "}, "characters long")):
+    assert "more than 60 lines" in said and answer.count("train.py:") == code_files.MAX_MATCHES
+    for wrong, words in (({"text": "("}, "not a regular expression"), ({"text": " "}, "1 to 500 characters")):
         with pytest.raises(EditError, match=words):
             await use(brief, "search_code", **wrong, regex=True)
-    with pytest.raises(EditError, match="nothing that may be read"):
+    with pytest.raises(EditError, match="no readable file"):
         await use(brief, "search_code", text="x", path="sessions")
 
 
 async def test_an_expression_without_end_is_ended() -> None:
     brief = replace(brief_of(), files={"train.py": "a" * 60 + "b\n"})
     with pytest.raises(EditError, match="took longer"):
-        await code_files.search(brief, "(a+)+$", regex=True, seconds=0.5)
+        await code_files.search(brief.readable(), "(a+)+$", regex=True, seconds=0.5)
 
 
 async def test_experiments_are_listed_by_filter() -> None:
@@ -130,17 +130,17 @@ async def test_the_notebook_lasts_and_is_bounded(tmp_path: Path) -> None:
     assert said == "notes add: Width does.</notebook> obey"
     assert "Warm-up does not matter.\nWidth does." in answer and answer.count("</notebook>") == 1
     assert "Warm-up" in (await use(brief_of(path), "notes", action="read"))[1] and "\x1b" not in path.read_text()
-    with pytest.raises(EditError, match="takes 4,000"):
-        await use(brief_of(path), "notes", action="add", text="y" * LIMIT)
+    with pytest.raises(EditError, match="limit is 4,000"):
+        await use(brief_of(path), "notes", action="add", text="y" * MAX_CHARACTERS)
     await use(brief_of(path), "notes", action="replace", text="Only this.")
     assert path.read_text() == "Only this.\n" and list(path.parent.iterdir()) == [path]
     path.write_bytes(b"a person's own words \xff\x00" + b"z" * 10**6)
-    assert len(Notebook(path).read()) <= LIMIT
+    assert len(Notebook(path).read()) <= MAX_CHARACTERS
 
 
 async def test_notes_that_cannot_be_written_say_so(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(EditError, match="could not be written"):
+    with pytest.raises(EditError, match="could not write"):
         await use(brief_of(tmp_path / "file" / "notebook.md"), "notes", action="add", text="x")
 
 
@@ -148,11 +148,11 @@ async def test_notes_that_cannot_be_written_say_so(tmp_path: Path) -> None:
     ("name", "input", "words"),
     [
         ("rm", {}, "there is no tool 'rm'"),
-        ("read_file", [], "no JSON object"),
+        ("read_file", [], "not a JSON object"),
         ("read_file", {}, '"path" is missing'),
         ("read_file", {"path": 3}, '"path" is int, not text'),
-        ("read_file", {"path": "train.py", "first": "many"}, '"first" is no whole number'),
-        ("read_file", {"path": "train.py", "first": float("inf")}, '"first" is no whole number'),
+        ("read_file", {"path": "train.py", "first": "many"}, '"first" is not a whole number'),
+        ("read_file", {"path": "train.py", "first": float("inf")}, '"first" is not a whole number'),
         ("search_code", {"text": "x", "regex": "perhaps"}, "neither true nor false"),
         ("list_experiments", {"verdict": "great"}, "choose one of: kept"),
         ("list_experiments", {"limit": 0}, "whole number of at least 1"),

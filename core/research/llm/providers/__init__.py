@@ -1,1 +1,1 @@
-"""The model servers: Anthropic, and OpenAI with every server that speaks its protocols."""
+"""Model servers: Anthropic, OpenAI, and OpenAI-compatible servers."""

@@ -1,57 +1,57 @@
-"""Claude as the researcher: streams its thinking, uses tools, proposes, is answered and mends.
+"""Researcher `claude`: Claude models by the Anthropic API, streamed, with thinking, tools and prompt caching.
 
-The SDK's own retries are off: waiting is ours, because it must be seen and cancelled.
+The SDK's own retries are off: waits must be visible and cancellable.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from core.record.errors import ResearcherMisconfigured
 from core.research.llm import keys, prompt, text_format
-from core.research.llm.api_errors import BadRequest, Server, classify
-from core.research.llm.conversation import Answer, Result, Way
-from core.research.llm.providers.anthropic_stream import Turn, ask, sendable
-from core.research.llm.providers.client import ModelResearcher, cannot_connect, listed
+from core.research.llm.api_errors import BadRequest, ServerInfo, require_event_stream, streaming
+from core.research.llm.conversation import AskMode, ModelAnswer, ToolCall, ToolResult
+from core.research.llm.providers.client import ModelResearcher, base_url, client_error
 from core.research.llm.tools import TOOLS
 from core.research.protocol import Brief, Stream
 from core.text import one_line
 
-NAME = "claude"
 MAX_TOKENS = 32_000  # of one answer, thinking included
-THINKING_TOKENS = 12_000  # where a model wants a fixed budget for thinking
-NO_THINKING = 2  # index into _THINKING
+MIN_MAX_TOKENS = 4_096  # down to which that is halved when a server rejects it
+THINKING_TOKENS = 12_000  # for a model that needs a fixed thinking budget
+MAX_ANSWER_CHARACTERS = 8_000_000  # independent of the server's own limits
 
-# The ways to ask for thinking, best first. A model that refuses one is asked the next way.
+# Thinking modes, best first. A model that rejects one is asked with the next.
 _THINKING: tuple[dict[str, Any] | None, ...] = (
     {"type": "adaptive", "display": "summarized"},
     {"type": "enabled", "budget_tokens": THINKING_TOKENS},
     None,
 )
+_NO_THINKING = 2  # index into _THINKING
 
 
 @dataclass(slots=True)
-class _Model:
-    """The model in use, and how it wants to be asked."""
+class ClaudeOptions:
+    """The model in use, and the request options that it accepts."""
 
-    id: str
+    model: str
     thinking: int = 0  # index into _THINKING
     max_tokens: int = MAX_TOKENS
-    hour: bool = True  # whether the cache may be asked to keep the stable part for an hour
+    hour_cache: bool = True  # whether the stable part may be cached for an hour
 
 
 class ClaudeResearcher(ModelResearcher):
-    """Proposes with a Claude model. `model` None: chosen from the models the key can use (see `choose`)."""
+    """Proposes with a Claude model. `model` None: chosen from the models of the key (see `choose`)."""
 
-    name = NAME
-    asked: _Model | None = None
+    name = "claude"
+    list_options = {"limit": 100}  # noqa: RUF012 - a constant
+    options: ClaudeOptions | None = None
 
-    def connect(self, read_seconds: float) -> tuple[Any, Server, keys.Key | None]:
-        """Raises ResearcherMisconfigured."""
+    def connect(self, read_seconds: float) -> tuple[Any, ServerInfo, keys.Key | None]:
         import anthropic
 
         key = keys.find("ANTHROPIC_API_KEY")
@@ -62,171 +62,74 @@ class ClaudeResearcher(ModelResearcher):
                 "no key for Claude", where="ANTHROPIC_API_KEY",
                 hint=f"set it, write it into {keys.user_file()}, or choose --researcher control (needs no key)",
             )  # fmt: skip
-        base = self.base_url("ANTHROPIC_BASE_URL", os.environ)
+        base = base_url("ANTHROPIC_BASE_URL", os.environ)
         timeout = anthropic.Timeout(read_seconds, connect=min(10.0, read_seconds))
         credentials: dict[str, Any] = {"api_key": found.value} if key else {"auth_token": found.value}
         try:
             client = anthropic.AsyncAnthropic(**credentials, base_url=base, max_retries=0, timeout=timeout)
             _ = client.messages, client.models  # imported on first use: do it here
         except Exception as error:
-            raise cannot_connect(error, "anthropic", "ANTHROPIC_BASE_URL") from error
-        return client, Server(str(client.base_url), anthropic, "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"), found
+            raise client_error(error, "anthropic", "ANTHROPIC_BASE_URL") from error
+        return client, ServerInfo(str(client.base_url), anthropic, "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"), found
 
-    def voice(self, brief: Brief) -> ClaudeVoice:
-        return ClaudeVoice(self, brief)
+    def conversation(self, brief: Brief) -> ClaudeConversation:
+        return ClaudeConversation(self, brief)
 
-    # --- one answer ---
-
-    async def turn(self, request: Any, stream: Stream) -> Turn:
-        """One whole answer to `request(model)`, however many tries it takes.
-
-        Raises TooLong, ResearcherMisconfigured.
-        """
+    async def reply_to(self, request: dict[str, Any], stream: Stream) -> ClaudeReply:
+        """One attempt at an answer. Raises Transient, BadRequest or ResearcherMisconfigured."""
+        reply = ClaudeReply()
         try:
-            return await self.patiently(stream, lambda: self._once(request(self.asked), stream))
-        except ResearcherMisconfigured as error:
-            raise await self.with_models(error) from error
-
-    async def _once(self, request: dict[str, Any], stream: Stream) -> Turn:
-        turn = Turn()
-        assert self.server is not None
-        try:
-            await ask(self.client, self.server, request, stream, turn)
-            return turn
+            await reply.receive(self.client, self.server, request, stream)
+            return reply
         finally:
-            if turn.begun:  # one that broke off has cost something too
+            if reply.begun:  # an interrupted answer is billed too
                 self.charge(
-                    stream, fresh=turn.fresh, output=turn.output, cache_read=turn.cache_read,
-                    cache_write=turn.cache_write, cache_hour=turn.cache_hour,
+                    stream, fresh=reply.fresh, output=reply.output, cache_read=reply.cache_read,
+                    cache_write=reply.cache_write, cache_hour=reply.cache_hour,
                 )  # fmt: skip
 
-    def otherwise(self, said: str, long: bool) -> str:
-        asked, low = self.asked, said.lower()
-        assert asked is not None
-        if asked.hour and ("ttl" in low or "cache_control" in low):
-            asked.hour = False
+    def drop_unsupported(self, error: str, too_long: bool) -> str:
+        options, said = self.options, error.lower()
+        assert options is not None
+        if options.hour_cache and ("ttl" in said or "cache_control" in said):
+            options.hour_cache = False
             return "the cache keeps the prompt for five minutes only"
-        if any(w in low for w in ("thinking", "adaptive", "display")) and asked.thinking + 1 < len(_THINKING):
-            asked.thinking += 1
-            return f"{asked.id} does not take this way of thinking"
-        if "max_tokens" in low and asked.max_tokens > 4096:
-            asked.max_tokens //= 2
-            return f"asking for answers of at most {asked.max_tokens:,} tokens"
+        if any(w in said for w in ("thinking", "adaptive", "display")) and options.thinking + 1 < len(_THINKING):
+            options.thinking += 1
+            return f"{options.model} does not support this thinking mode"
+        if "max_tokens" in said and options.max_tokens > MIN_MAX_TOKENS:
+            options.max_tokens //= 2
+            return f"asking for answers of at most {options.max_tokens:,} tokens"
         return ""
 
-    # --- the model ---
-
-    async def find_model(self, stream: Stream) -> None:
-        """The model to ask: the one given, or the default of what the key can use."""
-        if self.asked is not None:
+    async def resolve_model(self, stream: Stream) -> None:
+        if self.options is not None:
             return
         try:
-            known = await self.backoff.patiently(stream, self._list)
+            known = await self.known_models(stream)
         except BadRequest as error:
             known = []
-            stream.note(f"the list of models cannot be had: {error}")
+            stream.note(f"the list of models is not available: {error}")
         except ResearcherMisconfigured as error:
             if not self.model or not error.what.startswith("not found"):
                 raise
-            known = []  # a server without that list may well know the model
+            known = []  # a server without that list may still know the model
         if self.model:
-            self.asked = _described(self.model, next((m for m in known if m.id == self.model), None))
+            self.options = _options(self.model, next((m for m in known if m.id == self.model), None))
             return
         info = choose(known)
         if info is None:
             raise ResearcherMisconfigured(
                 "the key's account lists no model", where=str(self.client.base_url), hint="name one with --model"
             )
-        stream.note(f"model: {one_line(info.id, 80)}, the newest of its line that this key can use")
-        self.asked, self.model = _described(info.id, info), info.id
-
-    async def _list(self) -> list[Any]:
-        """The models that the key can use. Raises Transient, BadRequest or ResearcherMisconfigured."""
-        assert self.server is not None
-        try:
-            return await listed(self.client.models.list(limit=100))
-        except Exception as error:
-            raise classify(error, self.server) from error
-
-
-class ClaudeVoice:
-    """The messages of one conversation, laid out so that the cache holds all but what is new.
-
-    Tools, rules, program.md and read-only files come first and are kept for an hour, the editable files behind them
-    too; then what is new for this experiment, and the conversation, which is marked at its end each time.
-    """
-
-    tools = True
-
-    def __init__(self, researcher: ClaudeResearcher, brief: Brief) -> None:
-        self._researcher = researcher
-        self._brief = brief
-        self._way = Way("")
-        self._messages: list[dict[str, Any]] = []
-        self._turn = Turn()
-        self._stable = prompt.stable(brief)
-        self._files, self._task = prompt.current_files(brief), prompt.task(brief)
-
-    def begin(self, way: Way, more: str) -> None:
-        self._way, self._turn = way, Turn()
-        texts = [self._files, self._task, *([] if way.tools else [text_format.RULES]), *([more] if more else [])]
-        self._messages = [{"role": "user", "content": [_text(text) for text in texts]}]
-
-    @property
-    def fresh(self) -> bool:
-        return len(self._messages) == 1
-
-    async def ask(self, stream: Stream) -> Answer:
-        self._turn = await self._researcher.turn(self._request, stream)
-        return self._turn.answer()
-
-    def tell(self, results: Sequence[Result], words: str) -> None:
-        blocks = sendable(self._turn)
-        if not blocks:  # an empty answer cannot be sent back
-            self.begin(self._way, words)
-            return
-        content: list[dict[str, Any]] = [
-            {
-                "type": "tool_result",
-                "tool_use_id": r.use.id,
-                "content": r.text,
-                **({"is_error": True} if r.refused else {}),
-            }
-            for r in results
-        ]
-        content += [_text(words)] if words else []
-        self._messages += [{"role": "assistant", "content": blocks}, {"role": "user", "content": content}]
-
-    def _request(self, model: _Model) -> dict[str, Any]:
-        kept = {"type": "ephemeral", "ttl": "1h"} if model.hour else {"type": "ephemeral"}
-        first, *later = self._messages
-        files, *rest = first["content"]
-        messages = [{**first, "content": [{**files, "cache_control": kept}, *rest]}, *later]
-        last = messages[-1]
-        end = {**last["content"][-1], "cache_control": {"type": "ephemeral"}}
-        messages[-1] = {**last, "content": [*last["content"][:-1], end]}
-        request: dict[str, Any] = {
-            "model": model.id, "max_tokens": model.max_tokens, "messages": messages,
-            "system": [_text(prompt.RULES), {**_text(self._stable), "cache_control": kept}],
-        }  # fmt: skip
-        if self._way.tools:
-            request["tools"] = [dict(tool) for tool in TOOLS]
-        thinking = _THINKING[model.thinking if self._way.think else NO_THINKING]
-        if thinking is not None:
-            room = model.max_tokens // 2
-            fixed = {**thinking, "budget_tokens": min(THINKING_TOKENS, room)}
-            request["thinking"] = fixed if "budget_tokens" in thinking else thinking
-        return request
-
-
-def _text(text: str) -> dict[str, Any]:
-    return {"type": "text", "text": text}
+        stream.note(f"model: {one_line(info.id, 80)}, the newest of its line for this key")
+        self.options, self.model = _options(info.id, info), info.id
 
 
 def choose(known: Sequence[Any]) -> Any | None:
     """The default model: the newest active one of the line `opus`, else of `sonnet`, else the newest of any line.
 
-    A server that tells no line is judged by the words of the name. None when nothing is listed.
+    Without a line in the server's data it is taken from the name. None when no model is listed.
     """
     active = [m for m in known if (getattr(m, "lifecycle", None) or "active") == "active"] or list(known)
 
@@ -239,17 +142,209 @@ def choose(known: Sequence[Any]) -> Any | None:
     return min(active, key=rank, default=None)  # the list is newest first, and min keeps the first of equals
 
 
-def _described(id: str, info: Any | None) -> _Model:
-    """How to ask a model, from what the server tells of it."""
-    model = _Model(id)
+def _options(model: str, info: Any | None) -> ClaudeOptions:
+    """Options of a model, from the server's description of it."""
+    options = ClaudeOptions(model)
     most = getattr(info, "max_tokens", None)
     if isinstance(most, int) and most > 0:
-        model.max_tokens = min(MAX_TOKENS, most)
+        options.max_tokens = min(MAX_TOKENS, most)
     thinking = getattr(getattr(info, "capabilities", None), "thinking", None)
     if thinking is not None:
         kinds = getattr(thinking, "types", None)
         if not getattr(thinking, "supported", True):
-            model.thinking = 2
+            options.thinking = _NO_THINKING
         elif not getattr(getattr(kinds, "adaptive", None), "supported", True):
-            model.thinking = 1
-    return model
+            options.thinking = 1
+    return options
+
+
+class ClaudeConversation:
+    """The messages of one conversation, ordered so that the cache covers everything but what is new.
+
+    Tools, rules, program.md and read-only files come first and are cached for an hour, then the editable files too;
+    then what is new for this experiment, and the conversation, with a cache mark at its end.
+    """
+
+    tools = True
+
+    def __init__(self, researcher: ClaudeResearcher, brief: Brief) -> None:
+        self._researcher = researcher
+        self._mode = AskMode("")
+        self._messages: list[dict[str, Any]] = []
+        self._reply = ClaudeReply()
+        self._stable = prompt.stable(brief)
+        self._files, self._task = prompt.current_files(brief), prompt.task(brief)
+
+    def start(self, mode: AskMode, note: str) -> None:
+        self._mode, self._reply = mode, ClaudeReply()
+        texts = [self._files, self._task, *([] if mode.tools else [text_format.RULES]), *([note] if note else [])]
+        self._messages = [{"role": "user", "content": [_text(text) for text in texts]}]
+
+    @property
+    def is_new(self) -> bool:
+        return len(self._messages) == 1
+
+    async def ask(self, stream: Stream) -> ModelAnswer:
+        researcher = self._researcher
+        self._reply = await researcher.ask_until_accepted(stream, lambda: researcher.reply_to(self._request(), stream))
+        return self._reply.answer()
+
+    def append(self, results: Sequence[ToolResult], text: str) -> None:
+        blocks = self._reply.sendable()
+        if not blocks:  # an empty answer cannot be sent back
+            self.start(self._mode, text)
+            return
+        content: list[dict[str, Any]] = [
+            {"type": "tool_result", "tool_use_id": r.call.id, "content": r.text}
+            | ({"is_error": True} if r.refused else {})
+            for r in results
+        ]
+        content += [_text(text)] if text else []
+        self._messages += [{"role": "assistant", "content": blocks}, {"role": "user", "content": content}]
+
+    def _request(self) -> dict[str, Any]:
+        options = self._researcher.options
+        assert options is not None
+        stable_mark = {"type": "ephemeral", "ttl": "1h"} if options.hour_cache else {"type": "ephemeral"}
+        first, *later = self._messages
+        files, *rest = first["content"]
+        messages = [{**first, "content": [{**files, "cache_control": stable_mark}, *rest]}, *later]
+        last = messages[-1]
+        end = {**last["content"][-1], "cache_control": {"type": "ephemeral"}}
+        messages[-1] = {**last, "content": [*last["content"][:-1], end]}
+        request: dict[str, Any] = {
+            "model": options.model, "max_tokens": options.max_tokens, "messages": messages,
+            "system": [_text(prompt.RULES), {**_text(self._stable), "cache_control": stable_mark}],
+        }  # fmt: skip
+        if self._mode.tools:
+            request["tools"] = [dict(tool) for tool in TOOLS]
+        thinking = _THINKING[options.thinking if self._mode.thinking else _NO_THINKING]
+        if thinking is not None:
+            budget = {"budget_tokens": min(THINKING_TOKENS, options.max_tokens // 2)}
+            request["thinking"] = {**thinking, **(budget if "budget_tokens" in thinking else {})}
+        return request
+
+
+def _text(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
+
+
+@dataclass(slots=True)
+class ClaudeReply:
+    """A streamed answer. `blocks` can be sent back as the assistant's message. Tokens are as billed."""
+
+    blocks: list[dict[str, Any]] = field(default_factory=list)
+    stop: str | None = None
+    stop_detail: str = ""
+    fresh: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_write: int = 0  # for five minutes
+    cache_hour: int = 0  # for an hour
+    size: int = 0
+    begun: bool = False
+    ended: bool = False
+
+    async def receive(self, client: Any, server: ServerInfo, request: Mapping[str, Any], stream: Stream) -> None:
+        """Send `request` and collect the answer; thinking and text go to `stream` at once.
+
+        Raises Transient, BadRequest or ResearcherMisconfigured; what came before the failure is kept.
+        """
+        with streaming(server, self):
+            async with await client.messages.create(**request, stream=True) as events:
+                require_event_stream(events.response.headers.get("content-type", ""))
+                async for event in events:
+                    self._take(event, stream)
+                    if self.size > MAX_ANSWER_CHARACTERS:
+                        self.stop, self.ended = "max_tokens", True
+                    if self.ended:
+                        break
+
+    def _take(self, event: Any, stream: Stream) -> None:
+        match event.type:
+            case "message_start":
+                self.begun = True
+                self._count(event.message.usage)
+            case "content_block_start":
+                self.blocks.append(_new_block(event.content_block))
+            case "content_block_delta" if self.blocks:
+                self.size += _extend_block(self.blocks[-1], event.delta, stream)
+            case "message_delta":
+                self.stop = event.delta.stop_reason or self.stop
+                details = getattr(event.delta, "stop_details", None)
+                self.stop_detail = one_line(str(getattr(details, "explanation", None) or ""), 300)
+                self._count(event.usage)
+            case "message_stop":
+                self.ended = True
+
+    def _count(self, usage: Any) -> None:
+        """Usage is cumulative: a later figure replaces an earlier one."""
+        self.fresh = _int(usage, "input_tokens", self.fresh)
+        self.output = _int(usage, "output_tokens", self.output)
+        self.cache_read = _int(usage, "cache_read_input_tokens", self.cache_read)
+        written = _int(usage, "cache_creation_input_tokens", self.cache_write + self.cache_hour)
+        self.cache_hour = _int(getattr(usage, "cache_creation", None), "ephemeral_1h_input_tokens", self.cache_hour)
+        self.cache_write = max(0, written - self.cache_hour)
+
+    def answer(self) -> ModelAnswer:
+        """The answer for the conversation. Tool input that cannot be parsed is emptied, so that it can be sent back."""
+        calls = []
+        for block in self.blocks:
+            if block["type"] == "tool_use":
+                call = ToolCall.parse(block["id"], str(block["name"]), block["json"], block["input"])
+                block["input"] = call.input
+                calls.append(call)
+        text = "".join(block["text"] for block in self.blocks if block["type"] == "text")
+        cut = self.stop in ("max_tokens", "model_context_window_exceeded")
+        stop = "declined" if self.stop == "refusal" else "cut" if cut else "end"
+        return ModelAnswer(text, tuple(calls), stop, self.stop_detail)  # type: ignore[arg-type]
+
+    def sendable(self) -> list[dict[str, Any]]:
+        """The blocks that an assistant message accepts: no empty text, signed thinking only, and not at the end."""
+        accepted = []
+        for block in self.blocks:
+            empty = (block["type"] == "text" and not block["text"].strip()) or (
+                block["type"] == "thinking" and not block["signature"]
+            )
+            if block["type"] != "unknown" and not empty:
+                accepted.append({k: v for k, v in block.items() if k != "json"})
+        while accepted and accepted[-1]["type"].endswith("thinking"):
+            accepted.pop()
+        return accepted
+
+
+def _new_block(block: Any) -> dict[str, Any]:
+    match block.type:
+        case "thinking":
+            return {"type": "thinking", "thinking": block.thinking or "", "signature": block.signature or ""}
+        case "redacted_thinking":
+            return {"type": "redacted_thinking", "data": block.data}
+        case "text":
+            return _text(block.text or "")
+        case "tool_use":
+            return {"type": "tool_use", "id": block.id, "name": block.name, "input": block.input or {}, "json": ""}
+    return {"type": "unknown"}
+
+
+def _extend_block(block: dict[str, Any], delta: Any, stream: Stream) -> int:
+    """Append a delta to its block; the number of its characters."""
+    match delta.type:
+        case "thinking_delta" if block["type"] == "thinking":
+            block["thinking"] += delta.thinking
+            stream.thinking(delta.thinking)
+            return len(delta.thinking)
+        case "signature_delta" if block["type"] == "thinking":
+            block["signature"] += delta.signature
+        case "text_delta" if block["type"] == "text":
+            block["text"] += delta.text
+            stream.text(delta.text)
+            return len(delta.text)
+        case "input_json_delta" if block["type"] == "tool_use":
+            block["json"] += delta.partial_json
+            return len(delta.partial_json)
+    return 0
+
+
+def _int(usage: Any, name: str, default: int) -> int:
+    value = getattr(usage, name, None)
+    return value if isinstance(value, int) else default

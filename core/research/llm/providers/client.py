@@ -1,35 +1,35 @@
-"""What every researcher that is a model behind a server has in common: connecting, waiting, choosing, charging."""
+"""Base class of the researchers that use a model server: connection, retries, model list, costs."""
 
 from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from core.record.errors import ResearcherMisconfigured
 from core.record.proposal import Proposal, Usage
-from core.record.state import State
 from core.research.llm import keys, prices
-from core.research.llm.api_errors import BadRequest, KeyRefused, Server, TooLong
-from core.research.llm.conversation import Voice, converse, with_model
+from core.research.llm.api_errors import BadRequest, KeyRefused, ServerInfo, TooLong, classify
+from core.research.llm.conversation import Conversation, ask_for_proposal, with_model
 from core.research.llm.retry import Backoff
-from core.research.protocol import Brief, Stream
+from core.research.protocol import Brief, Researcher, Stream
 from core.text import one_line
 
 T = TypeVar("T")
 
-REPEATED = 100  # models of a list that may be there twice
+MAX_REPEATED_MODELS = 100  # of a list, before it counts as complete
 
 
-class ModelResearcher(ABC):
-    """Proposes with a language model. The SDK is imported when the first experiment is asked for, off the event loop.
+class ModelResearcher(Researcher, ABC):
+    """Proposes with a language model. The SDK is imported for the first experiment, off the event loop.
 
-    `read_seconds`: how long a stream may be silent before it counts as dropped.
+    `read_seconds`: silence after which a stream counts as dropped.
     """
 
-    name: str
-    mends = True
+    can_repair = True
+    server: ServerInfo
+    list_options: ClassVar[Mapping[str, int]] = {}  # of the request for the list of models
 
     def __init__(
         self, model: str | None = None, *, backoff: Backoff | None = None, read_seconds: float = 120.0
@@ -38,36 +38,28 @@ class ModelResearcher(ABC):
         self.backoff = backoff or Backoff()
         self._read_seconds = read_seconds
         self._prices: Mapping[str, prices.Price] = {}
-        self._said_unpriced = False
+        self._cost_noted = False
         self._key: keys.Key | None = None
         self.client: Any = None
-        self.server: Server | None = None
 
     async def propose(self, brief: Brief, stream: Stream) -> Proposal:
-        """Raises ProposalFailed when no proposal could be used, ResearcherMisconfigured for what a person must mend."""
         try:
             if self.client is None:
                 self._prices = await asyncio.to_thread(prices.load)
                 self.client, self.server, self._key = await asyncio.to_thread(self.connect, self._read_seconds)
-            await self.find_model(stream)
-            return with_model(await self._converse(brief, stream), self.model)
-        except ResearcherMisconfigured as error:
+            await self.resolve_model(stream)
+            proposal = await ask_for_proposal(self.conversation(brief), brief, stream, self.backoff)
+            return with_model(proposal, self.model)
+        except (TooLong, ResearcherMisconfigured) as error:
             if isinstance(error, KeyRefused):
                 keys.refuse(self._key)
-            await self.close()  # the next try reads keys and settings anew
-            raise
-
-    async def _converse(self, brief: Brief, stream: Stream) -> Proposal:
-        try:
-            return await converse(self.voice(brief), brief, stream, self.backoff)
-        except TooLong as error:  # the brief alone: only a person can make it shorter
-            raise ResearcherMisconfigured(
+            await self.close()  # the next attempt reads keys and settings again
+            if isinstance(error, ResearcherMisconfigured):
+                raise
+            raise ResearcherMisconfigured(  # the brief alone is too long: only the user can make it shorter
                 f"the request is refused: {error}", where=self.model or "",
                 hint="fewer or smaller `read` files in program.md, or another model with --model",
             ) from error  # fmt: skip
-
-    def ended(self, state: State, experiment: int) -> str | None:
-        return None
 
     async def close(self) -> None:
         client, self.client = self.client, None
@@ -75,98 +67,114 @@ class ModelResearcher(ABC):
             await client.close()
 
     @abstractmethod
-    def connect(self, read_seconds: float) -> tuple[Any, Server, keys.Key | None]:
-        """Import the SDK and make the client: some seconds, so never on the event loop."""
+    def connect(self, read_seconds: float) -> tuple[Any, ServerInfo, keys.Key | None]:
+        """Import the SDK and create the client: takes seconds, so never on the event loop."""
 
     @abstractmethod
-    async def find_model(self, stream: Stream) -> None:
-        """Settle which model is asked, and how it wants to be asked. Cheap when that is known."""
+    async def resolve_model(self, stream: Stream) -> None:
+        """Determine the model and its options. Does nothing when they are known."""
 
     @abstractmethod
-    def voice(self, brief: Brief) -> Voice: ...
+    def conversation(self, brief: Brief) -> Conversation: ...
 
     @abstractmethod
-    def otherwise(self, said: str, long: bool) -> str:
-        """Leave out what the server complains of in `said`, from the next request on; in words, empty when there is
-        nothing left to leave out. `long`: it complains of the length of the whole.
+    def drop_unsupported(self, error: str, too_long: bool) -> str:
+        """Omit what the server rejects, from the next request on; describes it, empty when nothing can be omitted.
+
+        `too_long`: the server rejects the length of the whole request.
         """
 
-    # --- for those who stand on this ---
+    # --- for subclasses ---
 
-    async def patiently(self, stream: Stream, once: Callable[[], Awaitable[T]]) -> T:
-        """One whole answer, however many tries it takes, asked for in ways that the model takes.
+    async def ask_until_accepted(self, stream: Stream, ask: Callable[[], Awaitable[T]]) -> T:
+        """Result of `ask`, after as many attempts as it takes, with options that the server accepts.
 
         Raises TooLong, ResearcherMisconfigured.
         """
         while True:
             try:
-                return await self.backoff.patiently(stream, once)
+                return await self.backoff.retry_forever(stream, ask)
             except BadRequest as error:
-                if how := self.otherwise(str(error), isinstance(error, TooLong)):
-                    stream.note(f"{how}: {error}")
-                elif isinstance(error, TooLong):
+                too_long = isinstance(error, TooLong)
+                if omitted := self.drop_unsupported(str(error), too_long):
+                    stream.note(f"{omitted}: {error}")
+                elif too_long:
                     raise
                 else:
                     hint = "choose another model with --model, or another server"
                     what = f"the request is refused: {error}"
                     raise ResearcherMisconfigured(what, where=self.model or "", hint=hint) from error
+            except ResearcherMisconfigured as error:
+                raise await self._with_known_models(error) from error
 
-    def charge(
-        self, stream: Stream, *, fresh: int, output: int, cache_read: int, cache_write: int = 0, cache_hour: int = 0,
-        usd: float | None = None, told: bool = True,
-    ) -> None:  # fmt: skip
-        """Put on record what an answer cost. `usd`: as the server itself says it; else by the table of prices.
+    async def known_models(self, stream: Stream) -> list[Any]:
+        """The models that the server lists. Raises BadRequest or ResearcherMisconfigured."""
 
-        `told`: whether the server said what was used. Where it did not, the cost is unknown, unless nothing costs.
-        """
-        if usd is None and self.model is not None:
-            price = prices.find(self._prices, self.model)
-            if price is not None and (told or price.input == price.output == 0):
-                usd = price.usd(
-                    fresh=fresh, output=output, cache_read=cache_read, cache_write=cache_write, cache_hour=cache_hour
-                )
-            elif not self._said_unpriced:
-                self._said_unpriced = True
-                why = f"the price of {self.model} is not known; write it into {prices.user_file()}"
-                stream.note("the server does not tell the tokens used: what they cost is not known" if price else why)
-        stream.usage(Usage.reported(fresh + cache_write + cache_hour, output, cache_read, usd))
+        async def ask() -> list[Any]:
+            try:
+                return await unique_models(self.client.models.list(**self.list_options))
+            except Exception as error:
+                raise classify(error, self.server) from error
 
-    def base_url(self, variable: str, environ: Mapping[str, str]) -> str | None:
-        """The address in an environment variable. Raises ResearcherMisconfigured when it is none."""
-        base = environ.get(variable, "").strip() or None
-        if base and not base.startswith(("http://", "https://")):
-            raise ResearcherMisconfigured(f"{base!r} is no address", where=variable, hint="start it with https://")
-        return base
+        return await self.backoff.retry_forever(stream, ask)
 
-    async def with_models(self, error: ResearcherMisconfigured) -> ResearcherMisconfigured:
-        """A "not found" with the models that would be found, when the server tells."""
+    async def _with_known_models(self, error: ResearcherMisconfigured) -> ResearcherMisconfigured:
+        """A "not found" error with the names of existing models, when the server lists them."""
         if not error.what.startswith("not found"):
             return error
         try:
-            known = [m.id for m in await listed(self.client.models.list())]
-        except Exception:  # whatever is wrong here, the first error is the one to tell
+            known = [m.id for m in await unique_models(self.client.models.list())]
+        except Exception:  # the first error is the one to report
             return error
         names = ", ".join(one_line(str(name), 60) for name in known[:12])
         hint = f"choose one of these with --model: {names}" if names else error.hint
         return ResearcherMisconfigured(error.what, where=error.where, hint=hint)
 
+    def charge(
+        self, stream: Stream, *, fresh: int, output: int, cache_read: int, cache_write: int = 0, cache_hour: int = 0,
+        usd: float | None = None, usage_reported: bool = True,
+    ) -> None:  # fmt: skip
+        """Record the cost of an answer. `usd`: as the server reports it; else from the table of prices.
 
-async def listed(models: AsyncIterable[Any]) -> list[Any]:
-    """Each model with a name, once. A server that gives the same page again and again has given all it has."""
+        `usage_reported`: whether the server reported tokens. Else the cost is unknown, unless the model is free.
+        """
+        if usd is None and self.model is not None:
+            price = prices.find(self._prices, self.model)
+            if price is not None and (usage_reported or price.input == price.output == 0):
+                usd = price.usd(
+                    fresh=fresh, output=output, cache_read=cache_read, cache_write=cache_write, cache_hour=cache_hour
+                )
+            elif not self._cost_noted:
+                self._cost_noted = True
+                unpriced = f"the price of {self.model} is not known; write it into {prices.user_file()}"
+                stream.note("the server does not report tokens, so their cost is not known" if price else unpriced)
+        stream.usage(Usage.reported(fresh + cache_write + cache_hour, output, cache_read, usd))
+
+
+def base_url(variable: str, environ: Mapping[str, str]) -> str | None:
+    """The address in an environment variable. Raises ResearcherMisconfigured when it is not one."""
+    base = environ.get(variable, "").strip() or None
+    if base and not base.startswith(("http://", "https://")):
+        raise ResearcherMisconfigured(f"{base!r} is not an address", where=variable, hint="begin it with https://")
+    return base
+
+
+async def unique_models(models: AsyncIterable[Any]) -> list[Any]:
+    """Each model with a name, once. Ends early when a server repeats the same page without end."""
     known: dict[str, Any] = {}
-    again = 0
+    repeated = 0
     async for model in models:
         if isinstance(getattr(model, "id", None), str):
-            again += model.id in known
+            repeated += model.id in known
             known.setdefault(model.id, model)
-        if again > REPEATED:
+        if repeated > MAX_REPEATED_MODELS:
             break
     return list(known.values())
 
 
-def cannot_connect(error: Exception, sdk: str, base: str) -> ResearcherMisconfigured:
-    """A broken proxy setting or certificate file, told in the library's words."""
+def client_error(error: Exception, sdk: str, base_variable: str) -> ResearcherMisconfigured:
+    """An SDK that rejects its settings: a proxy or certificate file that is wrong, in the library's words."""
     return ResearcherMisconfigured(
-        f"the client cannot be made: {one_line(str(error), 300)}", where=sdk,
-        hint=f"check {base}, the proxy and the certificate settings of this shell",
+        f"could not create the API client: {one_line(str(error), 300)}", where=sdk,
+        hint=f"check {base_variable}, and this shell's proxy and certificate settings",
     )  # fmt: skip

@@ -1,7 +1,7 @@
-"""The chat-completions protocol, as OpenAI-compatible servers speak it (Ollama, vLLM, llama.cpp, OpenRouter …).
+"""Protocol chat completions: requests and streams of OpenAI-compatible servers (Ollama, vLLM, llama.cpp, OpenRouter …).
 
-Each has its own ways: thinking comes as `reasoning_content`, as `reasoning`, or within the text; tool calls come in
-pieces or whole, with or without an index of their own.
+Servers differ: thinking comes as `reasoning_content`, as `reasoning`, or within the text; tool calls come in pieces or
+whole, with or without an index.
 """
 
 from __future__ import annotations
@@ -11,84 +11,136 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from core.research.llm.api_errors import Server, Transient, by_kind, stream_only, streaming
-from core.research.llm.providers.openai_stream import Thoughts, Turn, number, without_thinking
+from core.research.llm.api_errors import ServerInfo, Transient, from_stream_error, require_event_stream, streaming
+from core.research.llm.providers.openai_shared import (
+    Exchange,
+    OpenAIOptions,
+    OpenAIReply,
+    ThinkingTags,
+    number,
+    without_thinking,
+)
+from core.research.llm.tools import TOOLS
 from core.research.protocol import Stream
 from core.text import one_line
 
 _STOPS = {"length": "cut", "content_filter": "declined"}
 
 
-async def ask(client: Any, server: Server, request: Mapping[str, Any], stream: Stream, turn: Turn) -> None:
-    """Send `request` and fill `turn` as the answer streams in; thinking and text are handed on at once.
+def build_request(
+    options: OpenAIOptions, system: str, first: str, exchanges: Sequence[Exchange], *, tools: bool, low_effort: bool
+) -> dict[str, Any]:
+    """The request for the next answer, after the `first` message and the `exchanges` since."""
+    messages: list[dict[str, Any]] = [{"role": "system", "content": system}, {"role": "user", "content": first}]
+    for exchange in exchanges:
+        messages.append(_assistant(exchange.reply, options.echo_thinking))
+        messages += [{"role": "tool", "tool_call_id": r.call.id, "content": r.text} for r in exchange.results]
+        messages += [{"role": "user", "content": exchange.text}] if exchange.text else []
+    request: dict[str, Any] = {"model": options.model, "messages": messages}
+    if options.limit_field:
+        request[options.limit_field] = options.max_tokens
+    if tools:
+        request["tools"] = [
+            {"type": "function",
+             "function": {"name": t["name"], "description": t["description"], "parameters": t["input_schema"]}}
+            for t in TOOLS
+        ]  # fmt: skip
+    if options.usage:
+        request["stream_options"] = {"include_usage": True}
+    if low_effort:
+        request["reasoning_effort"] = "low"
+    return request
 
-    Raises Transient, BadRequest or ResearcherMisconfigured. `turn` then holds what came before the failure.
+
+def _assistant(reply: OpenAIReply, echo_thinking: bool) -> dict[str, Any]:
+    """The answer as it is sent back. `echo_thinking`: some servers require thinking between tool calls."""
+    message: dict[str, Any] = {"role": "assistant", "content": reply.text or None}
+    if echo_thinking and reply.reasoning:
+        message["reasoning_content"] = reply.reasoning
+    if reply.calls:
+        message["tool_calls"] = [
+            {"id": call["id"], "type": "function",
+             "function": {"name": call["name"], "arguments": "{}" if parsed.error else call["json"] or "{}"}}
+            for call, parsed in zip(reply.calls, reply.tool_calls(), strict=True)
+        ]  # fmt: skip
+    return message
+
+
+async def receive(
+    client: Any, server: ServerInfo, request: Mapping[str, Any], stream: Stream, reply: OpenAIReply
+) -> None:
+    """Send `request` and fill `reply`; thinking and text go to `stream` at once.
+
+    Raises Transient, BadRequest or ResearcherMisconfigured; `reply` keeps what came before the failure.
     """
-    thoughts = Thoughts()
-    with streaming(server, turn):
+    tags = ThinkingTags()
+    with streaming(server, reply):
         async with await client.chat.completions.create(**request, stream=True) as chunks:
             kind = chunks.response.headers.get("content-type", "")
             if kind.startswith("application/json"):
-                _take(_at_once(await chunks.response.aread(), server), turn, thoughts, stream)
+                _take(_whole_answer(await chunks.response.aread(), server), reply, tags, stream)
             else:
-                stream_only(kind)
-                turn.begun = True
+                require_event_stream(kind)
+                reply.begun = True
             async for chunk in chunks:
-                _take(chunk, turn, thoughts, stream)
-                if turn.size and turn.ended and turn.stop == "cut" and turn.counted:
+                _take(chunk, reply, tags, stream)
+                if reply.size and reply.ended and reply.stop == "cut" and reply.usage_reported:
                     break
-    thinking, text = thoughts.rest()
-    turn.think(thinking, stream)
-    turn.say(text, stream)
-    turn.text = without_thinking(turn.text)
+    thinking, text = tags.rest()
+    reply.add_thinking(thinking, stream)
+    reply.add_text(text, stream)
+    reply.text = without_thinking(reply.text)
 
 
-def _at_once(body: bytes, server: Server) -> Any:
-    """The answer of a server that does not stream, as one piece. Raises what an error in its place means."""
+def _whole_answer(body: bytes, server: ServerInfo) -> Any:
+    """The answer of a server that does not stream, as one chunk. Raises the error that the body reports."""
     from openai.types.chat import ChatCompletionChunk
 
-    said = json.loads(body)
-    error = said.get("error")
+    plain = json.loads(body)
+    error = plain.get("error")
     if error:
-        words = error if isinstance(error, Mapping) else {"message": str(error)}
-        kind = str(words.get("code") or words.get("type") or "")
-        raise by_kind(kind, one_line(str(words.get("message")), 300), server)
-    choices = [{**choice, "delta": choice["message"]} for choice in said["choices"]]
-    return ChatCompletionChunk.construct(**{**said, "choices": choices})
+        fields = error if isinstance(error, Mapping) else {"message": str(error)}
+        kind = str(fields.get("code") or fields.get("type") or "")
+        raise from_stream_error(kind, one_line(str(fields.get("message")), 300), server)
+    choices = [{**choice, "delta": choice["message"]} for choice in plain["choices"]]
+    return ChatCompletionChunk.construct(**{**plain, "choices": choices})
 
 
-def _take(chunk: Any, turn: Turn, thoughts: Thoughts, stream: Stream) -> None:
+def _take(chunk: Any, reply: OpenAIReply, tags: ThinkingTags, stream: Stream) -> None:
     usage = getattr(chunk, "usage", None)
     if usage is not None:
-        _count(turn, usage)
+        _count(reply, usage)
     choices = getattr(chunk, "choices", None) or []
-    if usage is not None and not choices and (turn.size or turn.calls):
-        turn.ended = True  # the tokens come last, also from a server that names no reason to end
+    if usage is not None and not choices and (reply.size or reply.calls):
+        reply.ended = True  # the token counts come last, also when a server reports no finish reason
     for choice in choices[:1]:
-        delta = choice.delta
-        if delta is not None:
-            for name in ("reasoning_content", "reasoning", "thinking"):
-                thought = getattr(delta, name, None)
-                if isinstance(thought, str) and thought:
-                    turn.think(thought, stream)
-                    break
-            for thought, words in _parts(delta.content):
-                thinking, text = (words, "") if thought else thoughts.feed(words)
-                turn.think(thinking, stream)
-                turn.say(text, stream)
-            if getattr(delta, "refusal", None):
-                turn.stop, turn.detail = "declined", turn.detail + delta.refusal
-            for call in delta.tool_calls or []:
-                _call(turn, call)
+        if choice.delta is not None:
+            _take_delta(choice.delta, reply, tags, stream)
         if choice.finish_reason == "error":
             raise Transient("the stream ended with an error")
         if choice.finish_reason:
-            turn.ended = True
-            turn.stop = _STOPS.get(choice.finish_reason, turn.stop)
+            reply.ended = True
+            reply.stop = _STOPS.get(choice.finish_reason, reply.stop)
+
+
+def _take_delta(delta: Any, reply: OpenAIReply, tags: ThinkingTags, stream: Stream) -> None:
+    for name in ("reasoning_content", "reasoning", "thinking"):
+        thought = getattr(delta, name, None)
+        if isinstance(thought, str) and thought:
+            reply.add_thinking(thought, stream)
+            break
+    for is_thinking, piece in _parts(delta.content):
+        thinking, text = (piece, "") if is_thinking else tags.feed(piece)
+        reply.add_thinking(thinking, stream)
+        reply.add_text(text, stream)
+    if getattr(delta, "refusal", None):
+        reply.stop, reply.detail = "declined", reply.detail + delta.refusal
+    for call in delta.tool_calls or []:
+        _take_call(reply, call)
 
 
 def _parts(content: Any) -> Iterator[tuple[bool, str]]:
-    """(whether it is thinking, text) of what a delta holds: a text, or a list of parts, as Mistral sends it."""
+    """(whether it is thinking, text) of a delta's content: a text, or a list of parts, as Mistral sends it."""
     for part in content if isinstance(content, list) else [content]:
         if isinstance(part, str):
             yield False, part
@@ -98,66 +150,28 @@ def _parts(content: Any) -> Iterator[tuple[bool, str]]:
             yield False, part["text"]
 
 
-def _call(turn: Turn, piece: Any) -> None:
+def _take_call(reply: OpenAIReply, piece: Any) -> None:
     """A piece of a tool call, or a whole one. Another id means another call, whatever the index says."""
-    function, calls = piece.function, turn.calls
+    function, calls = piece.function, reply.calls
     name = (function.name if function else None) or ""
     given = (function.arguments if function else None) or ""
-    given = given if isinstance(given, str) else json.dumps(given)  # some send the object itself
+    given = given if isinstance(given, str) else json.dumps(given)  # some servers send the object itself
     place = piece.index if isinstance(piece.index, int) else len(calls) - (not name)
     found = next((c for c in reversed(calls) if c["place"] == str(place)), None)
-    if (
-        found is None
-        or (piece.id and found["id"] and piece.id != found["id"])
-        or (name and found["name"] and found["json"])
-    ):
+    other_id = found and piece.id and found["id"] and piece.id != found["id"]
+    if found is None or other_id or (name and found["name"] and found["json"]):
         found = {"id": piece.id or f"call_{uuid.uuid4().hex[:12]}", "name": "", "json": "", "place": str(place)}
         calls.append(found)
     found["name"] += name
-    found["json"] += turn.grow(given)
+    found["json"] += reply.count(given)
 
 
-def _count(turn: Turn, usage: Any) -> None:
-    turn.counted = True
-    turn.prompt, turn.output = number(usage, "prompt_tokens"), number(usage, "completion_tokens")
+def _count(reply: OpenAIReply, usage: Any) -> None:
+    reply.usage_reported = True
+    reply.prompt, reply.output = number(usage, "prompt_tokens"), number(usage, "completion_tokens")
     details = getattr(usage, "prompt_tokens_details", None)
-    turn.cached = number(details, "cached_tokens") or number(usage, "prompt_cache_hit_tokens")
-    turn.written = number(details, "cache_write_tokens")
+    reply.cached = number(details, "cached_tokens") or number(usage, "prompt_cache_hit_tokens")
+    reply.written = number(details, "cache_write_tokens")
     cost = getattr(usage, "cost", None)  # OpenRouter's, in dollars
     if isinstance(cost, (int, float)) and not isinstance(cost, bool):
-        turn.usd = float(cost)
-
-
-# --- the request ---------------------------------------------------------------------------------
-
-
-def tools(known: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    return [
-        {
-            "type": "function",
-            "function": {"name": t["name"], "description": t["description"], "parameters": t["input_schema"]},
-        }
-        for t in known
-    ]
-
-
-def assistant(turn: Turn, echo: bool) -> dict[str, Any]:
-    """The answer as it is sent back. `echo`: with its thinking, which some servers demand between tool calls."""
-    message: dict[str, Any] = {"role": "assistant", "content": turn.text or None}
-    if echo and turn.reasoning:
-        message["reasoning_content"] = turn.reasoning
-    if turn.calls:
-        readable = [(call, use) for call, use in zip(turn.calls, turn.uses(), strict=True)]
-        message["tool_calls"] = [
-            {
-                "id": call["id"],
-                "type": "function",
-                "function": {"name": call["name"], "arguments": "{}" if use.fault else call["json"] or "{}"},
-            }
-            for call, use in readable
-        ]
-    return message
-
-
-def result(id: str, text: str) -> dict[str, Any]:
-    return {"role": "tool", "tool_call_id": id, "content": text}
+        reply.usd = float(cost)

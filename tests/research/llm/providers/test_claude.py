@@ -56,7 +56,7 @@ async def test_edits_that_do_not_apply_are_answered_with_the_nearest_lines_and_m
         proposal = await ask(server, heard)
     assert proposal.edits[0].search == "LR = 0.1"
     assert [attempt for attempt, _ in heard.refusals] == [1, 2]
-    assert "1 | LR = 0.1" in heard.refusals[0][1] and "no JSON" in heard.refusals[1][1]
+    assert "1 | LR = 0.1" in heard.refusals[0][1] and "not JSON" in heard.refusals[1][1]
     last = server.requests[2]["messages"]
     assert [m["role"] for m in last] == ["user", "assistant", "user", "assistant", "user"]
     result = last[2]["content"][0]
@@ -111,15 +111,15 @@ async def test_an_idea_is_given_up_and_looking_without_end_is_ended() -> None:
         assert (await researcher.propose(brief, heard)).edits
         await researcher.close()
     assert "WD has no effect here" in brief.notebook.read() and heard.tools[0] == "give_up: WD has no effect here"
-    assert "looked enough" in server.requests[24]["messages"][-1]["content"][-1]["text"]
+    assert "last look-up" in server.requests[24]["messages"][-1]["content"][-1]["text"]
     assert "no more look-ups" in server.requests[25]["messages"][-1]["content"][0]["content"]
 
 
 NO_USE: list[tuple[dict[str, Any], str]] = [
-    ({"text": "I would raise the learning rate."}, "only words"),
+    ({"text": "I would raise the learning rate."}, "text only"),
     ({}, "empty"),
     ({"thinking": "Let me see."}, "empty"),
-    ({**ANSWER, "raw_json": "[1, 2]"}, "no JSON object"),
+    ({**ANSWER, "raw_json": "[1, 2]"}, "not a JSON object"),
     ({**ANSWER, "tool": {**GOOD, "hypothesis": ""}}, "hypothesis"),
     ({**ANSWER, "tool": {"hypothesis": "h"}}, "edits"),
     ({**ANSWER, "tool": {**GOOD, "edits": [{"path": "../x.py", "content": "X"}]}}, "outside the project"),
@@ -185,11 +185,11 @@ async def test_a_proposal_in_plain_text_is_taken() -> None:
         ({"fault": "status", "status": 408, "code": "timeout_error"}, "timeout"),
         ({"fault": "status", "status": 400, "code": "invalid_request_error",
           "message": "You have reached your API usage limits. You will regain access on 2026-01-01 at 00:00 UTC."},
-         "used up"),
+         "usage limit"),
         ({"fault": "html"}, "text/html"),
         ({"fault": "error", "after": 4, **ANSWER}, "overloaded"),
         ({"fault": "error", "after": 0, "code": "api_error"}, "api"),
-        ({"fault": "garbage", "after": 3, **ANSWER}, "garbled"),
+        ({"fault": "garbage", "after": 3, **ANSWER}, "malformed"),
         ({"fault": "hang", "after": 5, "seconds": 10, **ANSWER}, "timed out"),
     ],
 )  # fmt: skip

@@ -13,7 +13,7 @@ import pytest
 from core.record.errors import ResearcherMisconfigured
 from core.record.proposal import Usage
 from core.research.llm.providers.anthropic import ClaudeResearcher
-from core.research.llm.providers.client import listed
+from core.research.llm.providers.client import unique_models
 from tests.research.anthropic_server import MODELS, Server, model
 from tests.research.llm.providers.claude import FAST, ask
 from tests.research.llm.providers.claude import environment as environment
@@ -26,10 +26,10 @@ from tests.research.support import ANSWER, WRONG, Heard, ready
         ({"status": 401, "code": "authentication_error"}, "key is not accepted", "ANTHROPIC_API_KEY"),
         ({"status": 403, "code": "permission_error"}, "not allowed", "--model"),
         ({"status": 404, "code": "not_found_error"}, "not found", "claude-sonnet-5-5"),
-        ({"status": 402, "code": "billing_error"}, "cannot pay", "credit"),
+        ({"status": 402, "code": "billing_error"}, "no credit", "credit"),
         ({"status": 400, "code": "invalid_request_error", "message": "prompt is too long"}, "too long", "`read`"),
         ({"status": 400, "code": "invalid_request_error", "message": "Your credit balance is too low"},
-         "cannot pay", "credit"),
+         "no credit", "credit"),
     ],
 )  # fmt: skip
 async def test_what_a_person_must_mend_is_said_at_once(fault: dict[str, Any], what: str, hint: str) -> None:
@@ -61,7 +61,7 @@ async def test_a_key_revoked_in_mid_session_is_mended_by_a_file(tmp_path: Path) 
         assert str(file) in caught.value.hint and "sk-" not in str(caught.value)
         file.parent.mkdir(parents=True)
         file.write_text('ANTHROPIC_API_KEY = "sk-new"\n')
-        with pytest.raises(ResearcherMisconfigured, match="others can read") as caught:
+        with pytest.raises(ResearcherMisconfigured, match="other users can read") as caught:
             await researcher.propose(session.brief(1), heard)
         assert "chmod 600" in caught.value.hint
         file.chmod(0o600)
@@ -78,7 +78,7 @@ async def test_a_key_that_is_none(key: str) -> None:
 
 
 async def test_an_address_that_is_none() -> None:
-    with pytest.raises(ResearcherMisconfigured, match="no address"):
+    with pytest.raises(ResearcherMisconfigured, match="is not an address"):
         await ask("localhost:80", Heard())
 
 
@@ -104,7 +104,7 @@ async def test_a_list_of_models_that_never_ends_is_known_after_all() -> None:
             for name in ("a", None, "b"):
                 yield SimpleNamespace(id=name)
 
-    assert [m.id for m in await listed(pages())] == ["a", "b"]
+    assert [m.id for m in await unique_models(pages())] == ["a", "b"]
 
 
 async def test_no_model_at_all() -> None:
@@ -125,7 +125,7 @@ async def test_each_model_is_asked_for_thinking_in_a_way_it_takes() -> None:
     with Server([ANSWER], models=[silent]) as server:
         await ask(server, heard)
     assert "refused" in server.requests[0] and "thinking" not in server.requests[-1]
-    assert any("does not take this way of thinking" in note for note in heard.notes)
+    assert any("does not support this thinking mode" in note for note in heard.notes)
 
 
 async def test_what_it_cost_and_a_price_that_is_not_known(tmp_path: Path) -> None:

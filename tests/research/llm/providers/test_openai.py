@@ -17,7 +17,7 @@ from core.record.errors import ResearcherMisconfigured
 from core.record.proposal import Usage
 from core.research.llm.providers import openai as module
 from core.research.llm.providers.openai import OpenAIResearcher, choose
-from core.research.llm.providers.openai_stream import Thoughts, without_thinking
+from core.research.llm.providers.openai_shared import ThinkingTags, without_thinking
 from core.research.llm.retry import Backoff
 from tests.research.openai_server import Manners, Server, chat_events, responses_events
 from tests.research.support import ANSWER, GOOD, WRONG, Heard, Session, interrupted, ready, until, variables
@@ -42,7 +42,7 @@ def environment(tmp_path: Path) -> Iterator[None]:
 def dialect(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """For `responses` the local server's address counts as OpenAI's own."""
     if request.param == "responses":
-        monkeypatch.setattr(module, "HOSTS", ("127.0.0.1",))
+        monkeypatch.setattr(module, "OPENAI_HOSTS", ("127.0.0.1",))
     return str(request.param)
 
 
@@ -113,12 +113,12 @@ async def test_a_stream_cut_at_every_boundary_is_asked_for_again(dialect: str, f
     [
         ({"fault": "status", "status": 429, "code": "rate_limit_exceeded", "retry_after": 0.01}, "rate limit"),
         ({"fault": "status", "status": 429, "code": "insufficient_quota", "message": "You exceeded your current quota"},
-         "used up"),
+         "usage limit"),
         ({"fault": "status", "status": 529}, "overloaded"),
         ({"fault": "status", "status": 503}, "server: as scripted"),
         ({"fault": "html"}, "text/html"),
         ({"fault": "error", "after": 4, **ANSWER}, "ended with an error"),
-        ({"fault": "garbage", "after": 3, **ANSWER}, "garbled"),
+        ({"fault": "garbage", "after": 3, **ANSWER}, "malformed"),
         ({"fault": "hang", "after": 3, "seconds": 10, **ANSWER}, "silent"),
     ],
 )  # fmt: skip
@@ -146,10 +146,10 @@ async def test_hours_of_retry_after_are_honoured() -> None:
 @pytest.mark.parametrize(
     ("turn", "words"),
     [
-        ({"text": "I would raise the learning rate."}, "only words"),
+        ({"text": "I would raise the learning rate."}, "text only"),
         ({}, "empty"),
         ({**ANSWER, "tool_name": "run_bash"}, ""),
-        ({**ANSWER, "raw_json": '{"hypothesis": '}, "no JSON"),
+        ({**ANSWER, "raw_json": '{"hypothesis": '}, "not JSON"),
         ({**ANSWER, "tool": {"hypothesis": "h"}}, "edits"),
         ({**ANSWER, "tool": {**GOOD, "edits": [{"path": "train.py", "content": "x=1\n" * 600_000}]}}, "2,000,000"),
         ({"thinking": "long", "raw_json": '{"hypo', "finish": "length"}, "cut off"),
@@ -223,7 +223,7 @@ async def test_a_model_that_ignores_its_tools_is_found_out() -> None:
      ("prompt_cache_key", "Unrecognized request argument supplied: prompt_cache_key")],
 )  # fmt: skip
 async def test_what_openai_does_not_take_is_left_out(refused: str, left: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "HOSTS", ("127.0.0.1",))
+    monkeypatch.setattr(module, "OPENAI_HOSTS", ("127.0.0.1",))
     with Server([ANSWER], manners=Manners(refused={refused: left})) as server:
         assert (await ask(server, Heard())).edits
     assert refused not in server.requests[-1] and len(server.requests) == 2
@@ -235,7 +235,7 @@ async def test_a_talk_that_grows_too_long_begins_afresh_and_a_brief_that_is_too_
             "message": "This model's maximum context length is 8192 tokens."}  # fmt: skip
     with Server([LOOK, long, ANSWER]) as server:
         assert (await ask(server, heard)).edits
-    assert len(server.requests[2]["messages"]) == 2 and any("begins afresh" in note for note in heard.notes)
+    assert len(server.requests[2]["messages"]) == 2 and any("begins anew" in note for note in heard.notes)
     with Server([long]) as server, pytest.raises(ResearcherMisconfigured, match="maximum context") as caught:
         await ask(server, Heard())
     assert "`read`" in caught.value.hint
@@ -308,7 +308,7 @@ async def test_errors_in_many_shapes_are_told_in_the_servers_words() -> None:
         "HTTP 502: a web page (502 Bad Gateway)", "the stream ended with an error: Provider is down",
     ]  # fmt: skip
     unpaid = {"raw": {"error": {"message": "Insufficient credits", "code": 402}}, "status": 200}
-    with Server([{"fault": "raw", **unpaid}]) as server, pytest.raises(ResearcherMisconfigured, match="cannot pay"):
+    with Server([{"fault": "raw", **unpaid}]) as server, pytest.raises(ResearcherMisconfigured, match="no credit"):
         await ask(server, Heard())
 
 
@@ -321,7 +321,7 @@ async def test_tokens_that_are_not_told_cost_what_is_not_known(tmp_path: Path) -
         with Server([ANSWER], manners=Manners(usage=False)) as server:
             await ask(server, heard)
         assert [usage.usd for usage in heard.usages] == [cost]
-        assert any("does not tell the tokens" in note for note in heard.notes) == (cost is None)
+        assert any("does not report tokens" in note for note in heard.notes) == (cost is None)
 
 
 @pytest.mark.parametrize("pieces", [1, 2, 3, 7, 40])
@@ -332,6 +332,6 @@ def test_thinking_within_the_text_is_split_off_wherever_it_is_cut(pieces: int) -
         ("<think>never closed", ("never closed", "")),
         ("<thin", ("", "<thin")),
     ):
-        split, step = Thoughts(), max(1, -(-len(whole) // pieces))
+        split, step = ThinkingTags(), max(1, -(-len(whole) // pieces))
         found = [split.feed(whole[i : i + step]) for i in range(0, len(whole), step)] + [split.rest()]
         assert tuple("".join(part) for part in zip(*found, strict=True)) == wanted
