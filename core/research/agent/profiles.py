@@ -1,13 +1,4 @@
-"""Profiles of coding agents: command line, keys, login files and limits, built in or from the user's commands.toml.
-
-[mycli]
-run = "mycli --yolo --message-file {prompt_file}"
-keys = ["MY_API_KEY"]          # variables it needs, from the environment or from keys.toml
-home = [".mycli/login.json"]   # files of the user's home folder that it needs, copied into a private one
-env = { MYCLI_MODE = "headless" }
-silence = 600                  # seconds without output, after which it is ended
-limit = 3600                   # seconds in all
-"""
+"""Profiles of coding agents: command line, keys, login files and limits; built in, or from commands.toml."""
 
 from __future__ import annotations
 
@@ -32,7 +23,8 @@ NETWORK_VARIABLES = (
 class Profile:
     """How a coding agent is started. In `argv`, `{prompt}` and `{prompt_file}` stand for the prompt and a file of it,
     `{files}` (a word of its own) for the editable files, `{model}` for the model. Without either of the first two the
-    prompt goes to standard input. `model`: words added to argv when a model is named.
+    prompt goes to standard input. `model`: words added to argv when a model is named. `home`: files of the user's home
+    folder to copy. `silence`, `limit`: seconds without output, and in all, after which it is ended.
     """
 
     name: str
@@ -49,7 +41,7 @@ class Profile:
         return not any("{prompt}" in word or "{prompt_file}" in word for word in self.argv)
 
 
-# Each is told not to ask for permissions: the sandbox confines it.
+# Options of each: ask for no permission, because the sandbox confines it.
 KNOWN: tuple[Profile, ...] = (
     Profile(
         "claude",

@@ -1,4 +1,4 @@
-"""Researcher `command`: any coding agent with a command line edits a copy of the code, and its edits are proposed.
+"""Researcher `command`: a coding agent with a command line edits a copy of the code; its edits are the proposal.
 
 It gets the prompt on standard input, as an argument or as a file, works in a sandbox where only the editable files can
 be changed, and writes its hypothesis into a file HYPOTHESIS, or on its last line. It is not trusted: its edits are read
@@ -38,7 +38,7 @@ questions. When you end, a harness takes your edits, trains for a fixed budget, 
 the change or reverts it.
 
 - Change only the files listed as editable; all others are restored. Do not train: the device is in use. Do not commit.
-- Change one thing at a time, so that the verdict says something. The time budget is fixed: a change that makes each \
+- Change one thing at a time, so that the verdict is informative. The time budget is fixed: a change that makes each \
 step slower must pay for the steps it costs. Learn from the history below; do not repeat what was tried.
 - The metric is computed outside the code. Do not try to influence the measurement, the clock, the seed or the data \
 split: such changes are detected and rejected.

@@ -1,6 +1,6 @@
-"""Researcher `control`: a classical optimizer (Optuna's TPE) over the constants of the code, without a language model.
+"""Researcher `control`: a classical optimizer (Optuna's TPE) over the constants of the code.
 
-It is the reference that a language model is compared with. TPE (Bergstra et al., 2011) models the values of each
+It uses no language model, and is the reference for those that do. TPE (Bergstra et al., 2011) models the values of each
 constant in the good and in the bad experiments, and draws where good ones are dense and bad ones are not. Its proposals
 are handled like any other: search/replace edits, checks, a run, the decision rule.
 
@@ -258,8 +258,8 @@ def _tpe(state: State, constants: Constants, observations: Sequence[Observation]
                 value=t.metric if t.state == "complete" else None,
             )
         )
-    trial = study.ask()
-    values = {key: rounded(constants[key], _suggest(trial, constants[key])) for key in chosen}
+    drawn = study.ask(spaces).params
+    values = {key: rounded(constants[key], _from_study(constants[key], drawn[key])) for key in chosen}
     return _explained(state, constants, observations, values)
 
 
@@ -296,20 +296,11 @@ def _to_study(c: Constant, value: Value) -> Any:
     return clipped
 
 
-def _suggest(trial: Any, c: Constant) -> float:
-    import optuna
-
-    distribution = _distribution(optuna, c)
-    if c.space.scale == "choice":
-        return bool(trial.suggest_categorical(c.key, distribution.choices))
-    if isinstance(distribution, optuna.distributions.IntDistribution):
-        d = distribution
-        drawn: float = trial.suggest_int(c.key, d.low, d.high, step=d.step, log=d.log)
-    else:
-        drawn = trial.suggest_float(c.key, distribution.low, distribution.high, log=distribution.log)
+def _from_study(c: Constant, drawn: Any) -> float:
+    """A value of the constant from the study's units: the inverse of `_to_study`."""
     if c.space.scale == "power":
         return float(2 ** int(drawn))
-    return 1 - drawn if c.space.scale == "one_minus" else drawn
+    return 1 - drawn if c.space.scale == "one_minus" else drawn  # type: ignore[no-any-return]
 
 
 # --- reasoning -------------------------------------------------------------------------------------

@@ -1,13 +1,5 @@
 """Prices of tokens: a built-in table (November 2026), which the user's prices.toml overrides.
 
-Dollars per million tokens, in `~/.config/autoresearch-tui/prices.toml`:
-
-    ["claude-opus-5-5"]
-    input = 4.0
-    output = 20.0
-    cache_read = 0.2      # default: a tenth of input
-    cache_write = 5.0     # default: a quarter more than input
-
 The price of a model that is in neither is unknown, and is not guessed.
 """
 

@@ -52,7 +52,7 @@ nothing. If an idea cannot be made to work, drop it with `give_up`, and you are 
 - Only a part of the history is shown. With tools, if you have them: `list_experiments` and `read_experiment` reach \
 all of it, `read_file` and `search_code` the files, `search_papers` and `read_paper` the literature; `notes` keeps \
 your own notebook, which is shown to you each time: what was learnt, which ideas are left.
-- Change one thing at a time, so that the verdict says something.
+- Change one thing at a time, so that the verdict is informative.
 - Each edit's "search" must be copied exactly from the file as shown (without line numbers) and occur exactly once \
 in it; add neighbouring lines until it does. An empty "search" with a new path creates a file. "content" instead of \
 search and replace gives a whole file.

@@ -154,9 +154,8 @@ class Library:
 
     def _remove(self, names: list[str]) -> None:
         with self._open() as db:
-            for name in names:
-                db.execute("DELETE FROM pages WHERE name = ?", (name,))
-                db.execute("DELETE FROM papers WHERE name = ?", (name,))
+            for table in ("pages", "papers"):
+                db.executemany(f"DELETE FROM {table} WHERE name = ?", [(name,) for name in names])
 
     def _unreadable(self) -> list[str]:
         with self._open() as db:

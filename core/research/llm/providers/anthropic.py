@@ -89,15 +89,15 @@ class ClaudeResearcher(ModelResearcher):
                 )  # fmt: skip
 
     def drop_unsupported(self, error: str, too_long: bool) -> str:
-        options, said = self.options, error.lower()
+        options, error = self.options, error.lower()
         assert options is not None
-        if options.hour_cache and ("ttl" in said or "cache_control" in said):
+        if options.hour_cache and ("ttl" in error or "cache_control" in error):
             options.hour_cache = False
             return "the cache keeps the prompt for five minutes only"
-        if any(w in said for w in ("thinking", "adaptive", "display")) and options.thinking + 1 < len(_THINKING):
+        if any(w in error for w in ("thinking", "adaptive", "display")) and options.thinking + 1 < len(_THINKING):
             options.thinking += 1
             return f"{options.model} does not support this thinking mode"
-        if "max_tokens" in said and options.max_tokens > MIN_MAX_TOKENS:
+        if "max_tokens" in error and options.max_tokens > MIN_MAX_TOKENS:
             options.max_tokens //= 2
             return f"asking for answers of at most {options.max_tokens:,} tokens"
         return ""

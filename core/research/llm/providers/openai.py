@@ -32,6 +32,15 @@ _UNKNOWN = ("unrecognized", "unknown", "unexpected", "not permitted", "extra_for
 _NO_CHAT = re.compile(
     r"embed|whisper|tts|audio|realtime|image|dall-e|moderation|transcri|rerank|guard|clip|instruct-\d{4}$", re.I
 )
+# Options that can be omitted: name, dialect (empty: both), words of the server's complaint, and what is noted then.
+_OPTIONAL: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
+    ("usage", "chat", ("stream_options", "include_usage"), "not asked for token counts"),
+    ("reasoning", "responses", ("encrypted", "include"), "asked without encrypted reasoning"),
+    ("summary", "responses", ("summary", "summaries", "verified"), "asked without summaries of its reasoning"),
+    ("effort", "", ("effort", "reasoning"), "asked without an effort"),
+    ("cache_key", "", ("prompt_cache_key",), "asked without a cache key"),
+    ("tools", "", ("tool", "function"), "calls no tools, and is asked for plain text"),
+)
 
 
 class OpenAIResearcher(ModelResearcher):
@@ -155,24 +164,11 @@ def _drop_unsupported(options: OpenAIOptions, error: str, too_long: bool) -> str
     if chat and "reasoning_content" in error and not options.echo_thinking:
         options.echo_thinking = True
         return "its thinking is sent back"
-    if options.usage and chat and ("stream_options" in error or "include_usage" in error):
-        options.usage = False
-        return "not asked for token counts"
-    if options.reasoning and not chat and ("encrypted" in error or "include" in error):
-        options.reasoning = False
-        return "asked without encrypted reasoning"
-    if options.summary and not chat and ("summary" in error or "summaries" in error or "verified" in error):
-        options.summary = False
-        return "asked without summaries of its reasoning"
-    if options.effort and ("effort" in error or "reasoning" in error):
-        options.effort = options.summary = False
-        return "asked without an effort"
-    if options.cache_key and "prompt_cache_key" in error:
-        options.cache_key = False
-        return "asked without a cache key"
-    if options.tools and ("tool" in error or "function" in error):
-        options.tools = False
-        return "calls no tools, and is asked for plain text"
+    for name, dialect, words, omitted in _OPTIONAL:
+        if getattr(options, name) and dialect in ("", options.dialect) and any(word in error for word in words):
+            setattr(options, name, False)
+            options.summary = options.summary and options.effort  # a summary needs the field of the effort
+            return omitted
     return ""
 
 

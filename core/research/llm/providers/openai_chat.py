@@ -1,4 +1,4 @@
-"""Protocol chat completions: requests and streams of OpenAI-compatible servers (Ollama, vLLM, llama.cpp, OpenRouter …).
+"""Protocol chat completions: requests to OpenAI-compatible servers, and their streams.
 
 Servers differ: thinking comes as `reasoning_content`, as `reasoning`, or within the text; tool calls come in pieces or
 whole, with or without an index.

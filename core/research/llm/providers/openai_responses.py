@@ -1,6 +1,7 @@
-"""Protocol Responses: requests and streams of OpenAI's own models, which need it for tools with reasoning.
+"""Protocol Responses: requests to OpenAI's own models, and their streams.
 
-Nothing is stored on the server (`store` is false): the reasoning between tool calls comes encrypted and is sent back.
+They need it for tools together with reasoning. Nothing is stored on the server (`store` is false): the
+reasoning between tool calls comes encrypted and is sent back.
 """
 
 from __future__ import annotations
