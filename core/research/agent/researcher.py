@@ -17,7 +17,7 @@ from core.record.errors import EditError, LabError, ProposalFailed, ResearcherMi
 from core.record.proposal import Proposal, Usage
 from core.research.agent import profiles
 from core.research.agent.transcript import Transcript
-from core.research.llm import keys, prices, prompt
+from core.research.llm import keys, prices, prompt, text_format
 from core.research.llm.conversation import with_model
 from core.research.llm.retry import Backoff
 from core.research.protocol import Brief, Researcher, Stream
@@ -51,7 +51,6 @@ why it should help, and by how much. Then, each on a line of its own:
   and below them the reasoning, in a few sentences."""
 
 _FIELD = re.compile(r"^\s*(expected|kind)\s*:\s*(.*)$", re.I)
-_NUMBER = re.compile(r"[-+−]?\d*\.?\d+(?:e[-+]?\d+)?", re.I)
 
 
 class CommandResearcher(Researcher):
@@ -206,9 +205,8 @@ def _fields(file: str, last: str) -> dict[str, object]:
     rest: list[str] = []
     for line in lines[1:]:
         if found := _FIELD.match(line):
-            number = _NUMBER.search(found[2])
-            value = found[2].strip() if found[1].lower() == "kind" else number and number[0].replace("−", "-")
-            fields[found[1].lower()] = value or None
+            name, text = found[1].lower(), found[2].strip()
+            fields[name] = text_format.number_in(text) if name == "expected" else text or None
         else:
             rest.append(line)
     hypothesis = one_line(lines[0] if lines else last, MAX_HYPOTHESIS).lstrip("#*- ")

@@ -90,9 +90,13 @@ def digest(state: State, past: Sequence[Experiment]) -> list[str]:
         kept = sum(x.verdict == "kept" for x in tried)
         deltas = [x.delta for x in tried if x.delta is not None and x.delta - x.delta == 0]  # finite ones
         gain = f", best change {format_delta(best_of(deltas))}" if deltas else ""
-        since = next((i for i, x in enumerate(reversed(tried)) if x.verdict == "kept"), len(tried))
-        lines.append(f"{kind}: {len(tried)} tried, {kept} kept{gain}, {since} since the last kept")
+        lines.append(f"{kind}: {len(tried)} tried, {kept} kept{gain}, {_since_kept(tried)} since the last kept")
     return lines
+
+
+def _since_kept(tried: Sequence[Experiment]) -> int:
+    """Number of experiments at the end that were not kept."""
+    return next((i for i, x in enumerate(reversed(tried)) if x.verdict == "kept"), len(tried))
 
 
 def expectations(state: State, past: Sequence[Experiment], researcher: str) -> str:
@@ -118,11 +122,10 @@ def advice(past: Sequence[Experiment]) -> list[str]:
     """Advice to a researcher that is stuck: change the kind, read papers, combine near misses."""
     tried = [x for x in past if x.verdict not in (*UNTRIED, "provisional")]
     advised = []
-    without_keep = next((i for i, x in enumerate(reversed(tried)) if x.verdict == "kept"), len(tried))
+    without_keep = _since_kept(tried)
     if tried:
         kind = tried[-1].kind
-        same = [x for x in tried[-MISSES_WINDOW:] if x.kind == kind]
-        misses = next((i for i, x in enumerate(reversed(same)) if x.verdict == "kept"), len(same))
+        misses = _since_kept([x for x in tried[-MISSES_WINDOW:] if x.kind == kind])
         if misses >= MAX_MISSES_OF_KIND:
             others = ", ".join(_least_tried(tried, kind)[:4])
             advised.append(

@@ -64,14 +64,19 @@ def read(text: str, files: Iterable[str]) -> Mapping[str, Any] | None:
     hypothesis = fields.get("hypothesis") or _first_sentence(text)
     if not hypothesis:
         raise EditError("there is a change, but no hypothesis", hint="write a line HYPOTHESIS: what changes and why")
-    expected = _NUMBER.search(fields.get("expected", ""))
     return {
         "hypothesis": hypothesis,
         "rationale": fields.get("rationale", ""),
         "kind": fields.get("kind") or None,
-        "expected": expected[0].replace("−", "-") if expected else None,
+        "expected": number_in(fields.get("expected", "")),
         "edits": edits,
     }
+
+
+def number_in(text: str) -> str | None:
+    """The first number in `text`, with an ASCII minus sign; None when there is none."""
+    found = _NUMBER.search(text)
+    return found[0].replace("−", "-") if found else None
 
 
 # --- a tool call as text -------------------------------------------------------------------------
