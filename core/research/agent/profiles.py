@@ -21,7 +21,7 @@ NETWORK_VARIABLES = (
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """How a coding agent is started. In `argv`, `{prompt}` and `{prompt_file}` stand for the prompt and a file of it,
+    """Command line of a coding agent. In `argv`, `{prompt}` and `{prompt_file}` stand for the prompt and a file of it,
     `{files}` (a word of its own) for the editable files, `{model}` for the model. Without either of the first two the
     prompt goes to standard input. `model`: words added to argv when a model is named. `home`: files of the user's home
     folder to copy. `silence`, `limit`: seconds without output, and in all, after which it is ended.

@@ -179,7 +179,7 @@ def _key_refused(message: str, server: ServerInfo) -> KeyRefused:
 
 
 def _usage_cap(message: str, kind: str) -> Transient | None:
-    """A usage cap, which ends by itself at the time that the message names, or when the user raises it."""
+    """A usage cap, which is reset at the time that the message names, or raised by the user."""
     if not _CAPPED.search(message) and not _CAPPED.search(kind):
         return None
     at_least = 0.0

@@ -90,7 +90,7 @@ def current_files(brief: Brief) -> str:
 
 
 def task(brief: Brief) -> str:
-    """What is new each time: history, advice, the user's guidance, and the request. Its size is bounded."""
+    """The part that is new each time: history, advice, the user's guidance, and the request. Its size is bounded."""
     past = history.judged(brief.state)
     parts = [_status(brief), history_section(brief, past)]
     if notes := brief.notebook.read():
