@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from core.lab.environment import readable_roots, resolve_command, run_environment
-from core.lab.runner import JobSpec, start
+from core.lab.runner import RunSpec, start
 from core.lab.sandbox import tiers
 from core.lab.sandbox.tiers import SandboxSpec, Tier
 
@@ -27,13 +27,13 @@ ROUNDS = 40
 PROGRAM = "import time; print(time.monotonic())"
 
 
-def spec(base: Path, number: int, tier: Tier) -> JobSpec:
+def spec(base: Path, number: int, tier: Tier) -> RunSpec:
     """The same run in each tier; C is none."""
     env = run_environment(base)
     argv = tuple(resolve_command("python -I -S job.py", env, base / "tree"))
     hidden = Path(os.__file__).with_name("this.py")  # a file among the interpreter's own, as a corpus package's text is
     spec = SandboxSpec(worktree=base / "tree", readable=readable_roots(env, argv), hidden=(hidden,), tier=tier)
-    return JobSpec(
+    return RunSpec(
         run=1,
         folder=base / f"run{number}",
         argv=argv,

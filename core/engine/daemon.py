@@ -173,7 +173,7 @@ class _Engine:
     async def run(self, ready: int) -> int:
         await self.server.start()
         self._signals()
-        self.setup.repo.patient = True  # until now a full disk was a refusal
+        self.setup.repo.retry_when_full = True  # until now a full disk was a refusal
         _answer(ready, {"ok": True, "pid": os.getpid()})
         say(f"engine {os.getpid()} serves {self.setup.paths.name} with {self.settings.researcher.name}")
         tasks = [asyncio.create_task(self._tick())]
@@ -203,7 +203,7 @@ class _Engine:
     async def _close(self, ending: SessionEnding) -> int:
         state, reason = ending.kind, ending.reason
         say(f"{state}: {reason}")
-        self.setup.repo.patient = False
+        self.setup.repo.retry_when_full = False
         try:
             async with asyncio.timeout(LAST_WORD_SECONDS):
                 await self._catch_up()

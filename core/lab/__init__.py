@@ -1,1 +1,1 @@
-"""Where experiments run: git worktrees, the sandbox, the runner, the scorer and device telemetry."""
+"""Execution of runs: worktrees, sandbox, runner, scorer and devices."""

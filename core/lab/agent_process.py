@@ -1,38 +1,37 @@
-"""A command that works for minutes and is listened to meanwhile: a coding agent in its sandbox.
+"""The process of a coding agent: started in its sandbox, read for minutes, ended when silent or too slow.
 
-It has no terminal and nobody to ask: what waits for an answer gets none, and is ended when it has been silent too long.
-However it ends, everything it has started ends with it.
+It has no terminal, so a question gets no answer: such an agent is silent and is ended. All processes that it has
+started end with it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from core.lab.harness_command import LEFT_BEHIND_SECONDS, collect, kill
-from core.lab.shim.proctree import hunt
+from core.lab.harness_command import DRAIN_SECONDS, collect, kill
+from core.lab.shim.proctree import kill_leftovers
 
-CHUNK = 65536
-LOOK_SECONDS = 0.25  # between two looks at the clock
-MARK = "AUTORESEARCH_BENCH"  # by which the environment of its processes is known
+_CHUNK_BYTES = 65536
+_POLL_SECONDS = 0.25
+_MARK = "AUTORESEARCH_BENCH"  # environment variable that identifies its processes
 
 
 @dataclass(frozen=True, slots=True)
-class Attended:
-    """How it ended: by itself (`done`), silent for too long, or longer than it may. Seconds by the clock."""
+class AgentExit:
+    """End of an agent's process: by itself (`done`), silent for too long, or past its time limit."""
 
     exit_code: int
     ended: Literal["done", "silent", "slow"]
     seconds: float
 
 
-async def attend(
+async def run_agent(
     argv: Sequence[str],
     *,
     cwd: Path,
@@ -42,16 +41,16 @@ async def attend(
     silence: float,
     limit: float,
     mark: str,
-) -> Attended:
-    """Run `argv` and hand on what it prints. Cancelling kills its whole tree. Raises OSError when it cannot be started.
+) -> AgentExit:
+    """Run `argv`; `hear` receives its output. Cancelling kills its whole tree. Raises OSError when it cannot start.
 
-    `silence` and `limit`: seconds without output, and at all. `mark`: a word that no other command's is; see `sweep`.
+    `silence` and `limit`: most seconds without output, and in all. `mark`: a text that is unique to this command.
     """
     begun = time.monotonic()
     source = stdin.open("rb") if stdin else None
     try:
         process = await asyncio.create_subprocess_exec(
-            *argv, cwd=cwd, env={**env, MARK: mark}, stdin=source or asyncio.subprocess.DEVNULL,
+            *argv, cwd=cwd, env={**env, _MARK: mark}, stdin=source or asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
     finally:
@@ -64,7 +63,7 @@ async def attend(
     try:
         while process.returncode is None:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), LOOK_SECONDS)
+                await asyncio.wait_for(process.wait(), _POLL_SECONDS)
             now = time.monotonic()
             if process.returncode is None and now - heard[0] > silence:
                 ended = "silent"
@@ -73,22 +72,21 @@ async def attend(
                 ended = "slow"
                 break
         if ended == "done":
-            await asyncio.wait({pump}, timeout=LEFT_BEHIND_SECONDS)
+            await asyncio.wait({pump}, timeout=DRAIN_SECONDS)
     finally:
         kill(process)
-        await asyncio.shield(asyncio.to_thread(sweep, mark))  # what has left its tree
-        await collect(process, pump)
-    code = process.returncode
-    return Attended(code if code is not None else -signal.SIGKILL, ended, time.monotonic() - begun)
+        await asyncio.shield(asyncio.to_thread(kill_agent, mark))  # processes that have left its tree
+        exit_code = await collect(process, pump)
+    return AgentExit(exit_code, ended, time.monotonic() - begun)
 
 
-def sweep(mark: str) -> None:
-    """Kill whatever a command with this mark has left behind, an engine that was killed meanwhile included."""
-    hunt(f"{MARK}={mark}\0", [], None, seconds=5.0)
+def kill_agent(mark: str) -> None:
+    """Kill all processes of the agent with this mark, also those that an earlier engine started."""
+    kill_leftovers(f"{_MARK}={mark}\0", [], None, seconds=5.0)
 
 
 async def _pump(stream: asyncio.StreamReader, hear: Callable[[bytes], None], heard: list[float]) -> None:
-    while data := await stream.read(CHUNK):
+    while data := await stream.read(_CHUNK_BYTES):
         heard[0] = time.monotonic()
         hear(data)
-        await asyncio.sleep(0)  # a flood of output must not starve the loop
+        await asyncio.sleep(0)  # continuous output must not starve the loop

@@ -1,4 +1,4 @@
-"""The machine: GPUs by NVML, processor and memory by psutil, and the slots that runs go to."""
+"""Devices of the machine (GPUs, processor, memory): readings, slots, and the environment of a slot."""
 
 from __future__ import annotations
 
@@ -9,33 +9,31 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from core.lab.shim.proctree import boot_id, process_identity
 from core.record.errors import UsageError
 from core.record.pulse import DeviceReading
-
-__all__ = ["Devices", "boot_id", "default_slots", "parse_slots", "process_identity", "slot_environment"]
 
 T = TypeVar("T")
 
 _THROTTLES = (
     (0x8, "hardware slowdown"), (0x40, "hot"), (0x20, "hot (software)"), (0x80, "power brake"), (0x4, "power cap"),
 )  # fmt: skip
+_MAX_CPU_SLOTS = 64
 _SLOT = re.compile(r"^(cpu|gpu)(\d+)$")
 
 
 class Devices:
-    """Reads every device. Call from one thread at a time; a reading takes about a millisecond a GPU."""
+    """Reader of all devices, by NVML and psutil; for one thread at a time. A reading takes about 1 ms per GPU."""
 
     def __init__(self) -> None:
         import psutil
 
         self._psutil = psutil
-        psutil.cpu_percent(None)  # the first call only sets the mark that the next one measures from
+        psutil.cpu_percent(None)  # the first call only starts the interval that the next one measures
         self._nvml = _nvml()
         self._gpus = [self._nvml.nvmlDeviceGetHandleByIndex(i) for i in range(gpu_count())] if self._nvml else []
 
     def read(self) -> tuple[DeviceReading, ...]:
-        """One reading a GPU, then the processor and main memory. What a device does not tell is None."""
+        """One reading per GPU, then processor and main memory. A value that a device does not provide is None."""
         return (*(self._gpu(i, handle) for i, handle in enumerate(self._gpus)), self._cpu())
 
     def describe(self) -> str:
@@ -51,7 +49,7 @@ class Devices:
 
     def _cpu(self) -> DeviceReading:
         memory = self._psutil.virtual_memory()
-        clock = _tell(lambda: self._psutil.cpu_freq().current)
+        clock = _or_none(lambda: self._psutil.cpu_freq().current)
         return DeviceReading(
             name="cpu", label=_cores_words(), utilisation=self._psutil.cpu_percent(None) / 100,
             memory_used=memory.total - memory.available, memory_total=memory.total, temperature=self._cpu_heat(),
@@ -59,7 +57,7 @@ class Devices:
         )  # fmt: skip
 
     def _cpu_heat(self) -> float | None:
-        groups = _tell(self._psutil.sensors_temperatures) or {}
+        groups = _or_none(self._psutil.sensors_temperatures) or {}
         for name in ("coretemp", "k10temp", "zenpower", "cpu_thermal"):
             if groups.get(name):
                 return float(max(reading.current for reading in groups[name]))
@@ -67,27 +65,27 @@ class Devices:
 
     def _gpu(self, index: int, handle: Any) -> DeviceReading:
         nvml = self._nvml
-        use = _tell(lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100)
-        memory = _tell(lambda: nvml.nvmlDeviceGetMemoryInfo(handle))
-        power = _tell(lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1000)
-        reasons = _tell(lambda: int(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle))) or 0
+        use = _or_none(lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100)
+        memory = _or_none(lambda: nvml.nvmlDeviceGetMemoryInfo(handle))
+        power = _or_none(lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1000)
+        reasons = _or_none(lambda: int(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle))) or 0
         return DeviceReading(
             name=f"gpu{index}", label=self._name(handle), utilisation=use,
             memory_used=int(memory.used) if memory else None, memory_total=int(memory.total) if memory else None,
-            power=power, temperature=_tell(lambda: float(nvml.nvmlDeviceGetTemperature(handle, 0))),
-            clock_mhz=_tell(lambda: float(nvml.nvmlDeviceGetClockInfo(handle, 1))),
+            power=power, temperature=_or_none(lambda: float(nvml.nvmlDeviceGetTemperature(handle, 0))),
+            clock_mhz=_or_none(lambda: float(nvml.nvmlDeviceGetClockInfo(handle, 1))),
             throttle=next((word for bit, word in _THROTTLES if reasons & bit), ""),
         )  # fmt: skip
 
     def _name(self, handle: Any) -> str:
-        name = _tell(lambda: self._nvml.nvmlDeviceGetName(handle)) or "GPU"
+        name = _or_none(lambda: self._nvml.nvmlDeviceGetName(handle)) or "GPU"
         return name.decode() if isinstance(name, bytes) else str(name)
 
 
-def _tell(ask: Callable[[], T]) -> T | None:
-    """The answer, or None: drivers lack functions, cards lack sensors, and each says so by another exception."""
+def _or_none(read: Callable[[], T]) -> T | None:
+    """The result, or None: each driver or card raises another exception for a missing function or sensor."""
     try:
-        return ask()
+        return read()
     except Exception:
         return None
 
@@ -106,25 +104,25 @@ def _nvml() -> Any:
 
 @cache
 def driver() -> str:
-    """The NVIDIA driver's version with the newest CUDA it serves, "" without one."""
+    """Version of the NVIDIA driver and of the newest CUDA it supports; "" without a driver."""
     nvml = _nvml()
-    version = _tell(lambda: nvml.nvmlSystemGetDriverVersion()) if nvml else None
+    version = _or_none(lambda: nvml.nvmlSystemGetDriverVersion()) if nvml else None
     if not version:
         return ""
-    cuda = _tell(lambda: int(nvml.nvmlSystemGetCudaDriverVersion()))
+    cuda = _or_none(lambda: int(nvml.nvmlSystemGetCudaDriverVersion()))
     text = version.decode() if isinstance(version, bytes) else str(version)
     return f"{text} (CUDA {cuda // 1000}.{cuda % 1000 // 10})" if cuda else text
 
 
 @cache
 def gpu_count() -> int:
-    """GPUs that the NVIDIA driver shows here."""
+    """Number of GPUs of the NVIDIA driver."""
     nvml = _nvml()
-    return int(_tell(lambda: nvml.nvmlDeviceGetCount()) or 0) if nvml else 0
+    return int(_or_none(lambda: nvml.nvmlDeviceGetCount()) or 0) if nvml else 0
 
 
 def cores() -> int:
-    """Cores that this process may use, a container's quota included."""
+    """Cores that this process may use, limited by a container's quota."""
     usable = len(os.sched_getaffinity(0))
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
@@ -139,7 +137,7 @@ def _cores_words() -> str:
 
 
 def default_slots() -> tuple[str, ...]:
-    """One slot a visible GPU; without any, two CPU slots, or one on a single core."""
+    """One slot per visible GPU; without GPUs two CPU slots, or one on a single core."""
     gpus = _visible_gpus()
     if gpus:
         return tuple(f"gpu{i}" for i in gpus)
@@ -147,7 +145,7 @@ def default_slots() -> tuple[str, ...]:
 
 
 def _visible_gpus() -> list[int]:
-    """Indices of the driver's GPUs that CUDA_VISIBLE_DEVICES leaves us (names by UUID: all)."""
+    """Indices of the driver's GPUs that CUDA_VISIBLE_DEVICES allows (UUIDs in it: all)."""
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is None:
         return list(range(gpu_count()))
@@ -163,29 +161,33 @@ def parse_slots(text: str) -> tuple[str, ...]:
     hint = "write cpu:2 for two CPU slots, or gpu:0,1 for the cards 0 and 1"
     if kind == "cpu" and (rest.isdecimal() or not rest):
         count = int(rest or max(1, min(2, cores())))
-        if not 1 <= count <= 64:
-            raise UsageError(f"{count} CPU slots are not possible: between 1 and 64", where="--slots", hint=hint)
+        if not 1 <= count <= _MAX_CPU_SLOTS:
+            raise UsageError(
+                f"{count} CPU slots are not possible: 1 to {_MAX_CPU_SLOTS}",
+                where="--slots",
+                hint=hint,
+            )
         return tuple(f"cpu{i}" for i in range(count))
     if kind == "gpu":
-        there = gpu_count()
-        if there == 0:
-            raise UsageError("there is no NVIDIA GPU here (or no driver)", where="--slots", hint="use --slots cpu:2")
+        available = gpu_count()
+        if available == 0:
+            raise UsageError("no NVIDIA GPU found (or no driver)", where="--slots", hint="use --slots cpu:2")
         parts = [part.strip() for part in rest.split(",")] if rest else [str(i) for i in _visible_gpus()]
         if all(part.isdecimal() for part in parts):
             cards = list(dict.fromkeys(int(part) for part in parts))
-            if missing := [card for card in cards if card >= there]:
-                last = "there is only gpu 0" if there == 1 else f"the cards are 0 to {there - 1}"
+            if missing := [card for card in cards if card >= available]:
+                last = "there is only gpu 0" if available == 1 else f"the cards are 0 to {available - 1}"
                 raise UsageError(f"there is no gpu {missing[0]}: {last}", where="--slots", hint=hint)
             return tuple(f"gpu{card}" for card in cards)
-    raise UsageError(f"{text!r} names no slots", where="--slots", hint=hint)
+    raise UsageError(f"{text!r} does not name slots", where="--slots", hint=hint)
 
 
 def slot_environment(slot: str) -> dict[str, str]:
-    """Variables that put a run on its slot: the card, or one thread of the processor."""
+    """Environment variables that bind a run to its slot: one GPU, or one processor thread."""
     match = _SLOT.match(slot)
     if match is None:
-        raise UsageError(f"{slot!r} is no slot", where="--slots")
-    # A passive wait leaves the core to others; spinning threads of two runs slow each other down severalfold.
+        raise UsageError(f"{slot!r} is not a slot", where="--slots")
+    # Passive waits free the core for other runs; spinning threads of two runs slow each other down severalfold.
     env = {"OMP_WAIT_POLICY": "PASSIVE", "AUTORESEARCH_SLOT": slot}
     if match[1] == "gpu":
         share = max(1, cores() // max(1, gpu_count()))

@@ -1,8 +1,8 @@
-"""What a run sees of the environment, and which `python` its command finds.
+"""Environment of runs and trusted commands: variables, the `python` they use, folders they may read.
 
-An allow-list, and over it a deny-list: a variable passes when it is known to be needed and does not look like a
-secret. PYTHONPATH does not pass: it would lead from the worktree back to the user's own checkout. HOME, TMPDIR, the
-seed and the control channel are added later, by the runner and the shim.
+A variable passes when it is on the allow-list and does not look like a secret. PYTHONPATH does not pass: it would point
+from the worktree back to the user's own checkout. HOME, TMPDIR, the seed and the control channel are added later, by
+the runner and the shim.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from pathlib import Path
 
 from core.record.errors import ProjectError
 
-_PASSED = (
+_ALLOWED = (
     "PATH", "LANG", "LANGUAGE", "LC_*", "TZ", "TERM", "USER", "LOGNAME", "SHELL",
     "LD_LIBRARY_PATH", "LIBRARY_PATH", "CPATH", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV",
     "PYTHONHASHSEED", "CUDA_*", "NVIDIA_*", "CUDNN_*", "NCCL_*", "CUBLAS_*", "ROCM_*", "ROCR_*", "HIP_*", "HSA_*",
     "OMP_*", "MKL_*", "OPENBLAS_*", "KMP_*", "GOMP_*", "NUMEXPR_*", "TORCH_*", "PYTORCH_*", "TORCHINDUCTOR_*",
     "TRITON_*", "XLA_*", "JAX_*", "TF_*", "CC", "CXX", "MALLOC_*", "NO_COLOR",
 )  # fmt: skip
-_TRUSTED = (
+_ALLOWED_TRUSTED = (
     "HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "AUTORESEARCH_HOME", "HF_HOME",
     "HF_ENDPOINT", "NANOTRAIN_DATA",
     "http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR",
@@ -39,39 +39,39 @@ _SECRET = re.compile(
     re.I,
 )  # fmt: skip
 _URL_WITH_PASSWORD = re.compile(r"://[^/\s]*:[^/\s]*@")
-_SHELL_SIGNS = re.compile(r"[|&;<>$`\\*?~#\n(){}\[\]!]")
+_SHELL_SYNTAX = re.compile(r"[|&;<>$`\\*?~#\n(){}\[\]!]")
 
 
 def run_environment(project: Path, source: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of every command that the harness runs for `project`, out of `source` (default: our own).
+    """The environment of a command that the harness runs for `project`, from `source` (default: the harness's own).
 
-    Which `python` it finds: the project's `.venv`, else the activated environment's, else our own interpreter's
-    where that has torch, else whatever PATH has (ours as a last resort).
+    Its `python` is that of the project's `.venv`, else of the activated environment, else the harness's own where that
+    has torch, else the one on PATH (the harness's own as a last resort).
     """
     source = os.environ if source is None else source
     env = {name: value for name, value in source.items() if _passes(name, value)}
     env["PATH"] = _path(project, source.get("PATH") or os.defpath, env)
     env.setdefault("LANG", "C.UTF-8")
-    # What a run prints is watched live, and its bytecode would only fill the worktree.
+    # Output is shown live, and bytecode files would only fill the worktree.
     env.update(PYTHONUNBUFFERED="1", PYTHONDONTWRITEBYTECODE="1")
     base = _user_base(source)
     if base and (Path(base) / "lib").is_dir():
-        env["PYTHONUSERBASE"] = base  # HOME will be private, and packages of `pip install --user` live under it
+        env["PYTHONUSERBASE"] = base  # HOME will be private, and `pip install --user` puts packages under it
     return env
 
 
 def trusted_environment(project: Path, source: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of the project's own trusted commands (`prepare`, `score`), which run outside the sandbox.
+    """The environment of the trusted commands (`prepare`, `score`), which run outside the sandbox.
 
-    As `run_environment`, with the real home, the caches under it and the way to the network; still no secret.
+    That of `run_environment` with the real home, its caches and the proxy settings; without secrets.
     """
     source = os.environ if source is None else source
-    more = {name: source[name] for name in _TRUSTED if name in source}
+    more = {name: source[name] for name in _ALLOWED_TRUSTED if name in source}
     return {**run_environment(project, source), **more}
 
 
 def _passes(name: str, value: str) -> bool:
-    if not any(fnmatch.fnmatchcase(name, pattern) for pattern in _PASSED):
+    if not any(fnmatch.fnmatchcase(name, pattern) for pattern in _ALLOWED):
         return False
     return not _SECRET.search(name) and not _URL_WITH_PASSWORD.search(value)
 
@@ -82,30 +82,30 @@ def _user_base(source: Mapping[str, str]) -> str | None:
 
 
 def _path(project: Path, path: str, env: Mapping[str, str]) -> str:
-    own_venv = project / ".venv" / "bin"
-    if (own_venv / "python").exists():
-        return os.pathsep.join([str(own_venv), path])
+    venv = project / ".venv" / "bin"
+    if (venv / "python").exists():
+        return os.pathsep.join([str(venv), path])
     if any(Path(env[name], "bin", "python").exists() for name in ("VIRTUAL_ENV", "CONDA_PREFIX") if env.get(name)):
         return path
-    ours = str(Path(sys.executable).parent)
+    own = str(Path(sys.executable).parent)
     if importlib.util.find_spec("torch") is not None:
-        return os.pathsep.join([ours, path])
-    return os.pathsep.join([path, ours])
+        return os.pathsep.join([own, path])
+    return os.pathsep.join([path, own])
 
 
 def resolve_command(command: str, env: Mapping[str, str], cwd: Path) -> list[str]:
-    """`command` as argv, with the program's full path. Shell syntax makes it `/bin/sh -c`.
+    """`command` as argv, with the program's full path; a command with shell syntax as `/bin/sh -c`.
 
-    Raises ProjectError when the program is not found or the quoting is broken.
+    Raises ProjectError when the program is not found or a quote is not closed.
     """
     text = command.strip()
     if not text:
-        raise ProjectError("the command is empty", hint="say in program.md what to run, such as: python train.py")
+        raise ProjectError("the command is empty", hint="write a command into program.md, such as: python train.py")
     try:
         words = shlex.split(text)
     except ValueError as error:
-        raise ProjectError(f"the command cannot be read: {error}", where=text, hint="close the quotes") from None
-    if _SHELL_SIGNS.search(re.sub(r"'[^']*'", "", text)) or re.match(r"\w+=", words[0]):
+        raise ProjectError(f"the command cannot be parsed: {error}", where=text, hint="close the quotes") from None
+    if _SHELL_SYNTAX.search(re.sub(r"'[^']*'", "", text)) or re.match(r"\w+=", words[0]):
         return ["/bin/sh", "-c", text]
     found = _program(words[0], env, cwd)
     if found is None:
@@ -120,10 +120,10 @@ def resolve_command(command: str, env: Mapping[str, str], cwd: Path) -> list[str
 
 def _no_program(name: str, command: str, path: Path) -> ProjectError:
     if not path.is_file():
-        hint = "mend the path in program.md, or add the file"
-        return ProjectError(f"there is no program {name}", where=command, hint=hint)
-    hint = f"chmod +x {name}, and commit; or say what runs it, such as: sh {name}"
-    return ProjectError(f"{name} may not be executed", where=command, hint=hint)
+        hint = "correct the path in program.md, or add the file"
+        return ProjectError(f"the program {name} does not exist", where=command, hint=hint)
+    hint = f"chmod +x {name}, and commit; or name its interpreter, such as: sh {name}"
+    return ProjectError(f"{name} is not executable", where=command, hint=hint)
 
 
 def _program(name: str, env: Mapping[str, str], cwd: Path) -> str | None:
@@ -131,15 +131,15 @@ def _program(name: str, env: Mapping[str, str], cwd: Path) -> str | None:
         path = cwd / name
         if not path.is_file() or not os.access(path, os.X_OK):
             return None
-        # A program of the project is meant as it is in each worktree, so its name stays relative.
+        # Each worktree has its own version of a program of the project, so the name stays relative.
         return name if Path(name).is_absolute() or name.startswith(".") else f"./{name}"
     return shutil.which(name, path=env.get("PATH", os.defpath))
 
 
 def readable_roots(env: Mapping[str, str], argv: Sequence[str] = ()) -> tuple[Path, ...]:
-    """Folders that a command needs to read and that may lie under a hidden home: its Python, its programs' folders.
+    """Folders that a command must be able to read, also under a hidden home: its Python, its programs' folders.
 
-    Never a home folder itself, nor anything above one.
+    Never a home folder itself, nor a parent of one.
     """
     places: list[Path] = []
     path = [Path(entry) for entry in env.get("PATH", os.defpath).split(os.pathsep) if entry]
@@ -159,7 +159,7 @@ def readable_roots(env: Mapping[str, str], argv: Sequence[str] = ()) -> tuple[Pa
 
 
 def _program_roots(program: Path) -> list[Path]:
-    """The prefix of an interpreter, and of the one that its virtual environment was made from, through every link."""
+    """Prefixes of an interpreter and of the base interpreter of its virtual environment, through all links."""
     roots = []
     for _ in range(16):
         folder = program.parent
@@ -184,7 +184,7 @@ def _base_roots(home: Path) -> list[Path]:
 
 
 def _is_prefix(folder: Path) -> bool:
-    """True for the folder of one Python installation: it holds `lib/python3.x`, and is no collection of all sorts."""
+    """True for the folder of one Python installation, which has `lib/python3.x`; never for `~/.local`."""
     return folder.name != ".local" and any((folder / "lib").glob("python3*"))
 
 

@@ -1,6 +1,7 @@
-"""Commands that the harness itself runs to their end: preparation, checks and the scorer.
+"""Commands that the harness runs to their end: preparation, checks and the scorer.
 
-Each in a process group of its own, its output cleaned and bounded, and killed as a whole when time or patience ends.
+Each runs in a process group of its own; its output is cleaned and bounded. At its time limit, or when it is cancelled,
+its whole process tree is killed.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from typing import Any
 from core.lab.shim.output import Cleaner, OutputLog
 from core.lab.shim.proctree import descendants
 
-_KEPT_LINES = 40
-LEFT_BEHIND_SECONDS = 0.5  # for output after the command's own end
-_LONGEST_LINE = 1 << 20
+DRAIN_SECONDS = 0.5  # for output after the command's own end
+_MAX_TAIL_LINES = 40
+_MAX_LINE_BYTES = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """How a command ended. `last` is the last non-empty line of standard output, whole; `tail` the last of all."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandResult:
+    """End of a command. `last`: the last non-empty line of standard output, whole; `tail`: the end of both streams."""
 
     exit_code: int
     seconds: float
@@ -42,10 +43,10 @@ async def run_command(
     seconds: float | None = None,
     log: Path | None = None,
     on_line: Callable[[str], None] | None = None,
-) -> Finished:
-    """Run `argv` and wait for it. Cancelling kills its whole tree. `seconds`: the time it may take, any by default.
+) -> CommandResult:
+    """Run `argv` to its end, within `seconds` (None: no limit). Cancelling kills its whole tree.
 
-    Both streams go to `log` as they come; `on_line` hears each line. Raises OSError when it cannot be started.
+    Both streams go to `log` as they come; `on_line` receives each line. Raises OSError when it cannot be started.
     """
     begun = time.monotonic()
     process = await asyncio.create_subprocess_exec(
@@ -64,17 +65,20 @@ async def run_command(
         timed_out = True
     finally:
         kill(process)
-        await collect(process, pumps)
+        exit_code = await collect(process, pumps)
         if sink:
             sink.close()
-    code = process.returncode
-    return Finished(
-        code if code is not None else -signal.SIGKILL, time.monotonic() - begun, out.last, both.tail(), timed_out
+    return CommandResult(
+        exit_code=exit_code,
+        seconds=time.monotonic() - begun,
+        last=out.last,
+        tail=both.tail(),
+        timed_out=timed_out,
     )
 
 
 class _Lines:
-    """Splits a stream into clean lines, remembering the last few."""
+    """Splits a stream into clean lines; keeps the last few."""
 
     def __init__(self, sink: OutputLog | None, on_line: Callable[[str], None] | None) -> None:
         self._cleaner, self._carry = Cleaner(), b""
@@ -86,7 +90,7 @@ class _Lines:
         if self._sink:
             self._sink.write(text)
         *lines, self._carry = (self._carry + text).split(b"\n")
-        if final or len(self._carry) > _LONGEST_LINE:
+        if final or len(self._carry) > _MAX_LINE_BYTES:
             lines.append(self._carry)
             self._carry = b""
         for raw in lines:
@@ -95,7 +99,7 @@ class _Lines:
                 self._kept.append(line)
                 if self._on_line:
                     self._on_line(line)
-        del self._kept[:-_KEPT_LINES]
+        del self._kept[:-_MAX_TAIL_LINES]
 
     @property
     def last(self) -> str:
@@ -114,17 +118,17 @@ async def _pump(stream: asyncio.StreamReader, *sinks: _Lines) -> None:
 
 
 async def _finish(process: asyncio.subprocess.Process, pumps: asyncio.Future[Any]) -> None:
-    """Wait for the end of the output; a child left behind with the pipe in hand is not waited for."""
+    """Wait for the end of the output, but not for a child left behind that holds the pipe open."""
     while not pumps.done():
-        await asyncio.wait({pumps}, timeout=LEFT_BEHIND_SECONDS)
+        await asyncio.wait({pumps}, timeout=DRAIN_SECONDS)
         if process.returncode is not None and not pumps.done():
-            await asyncio.wait({pumps}, timeout=LEFT_BEHIND_SECONDS)
+            await asyncio.wait({pumps}, timeout=DRAIN_SECONDS)
             return
     await process.wait()
 
 
 def kill(process: asyncio.subprocess.Process) -> None:
-    """SIGKILL a command's process group and everything below it, wherever in the tree it went."""
+    """SIGKILL a command's process group and all its descendants, whatever group or session they are in."""
     family = descendants(process.pid) if process.returncode is None else []
     with contextlib.suppress(OSError):
         os.killpg(process.pid, signal.SIGKILL)
@@ -133,11 +137,12 @@ def kill(process: asyncio.subprocess.Process) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-async def collect(process: asyncio.subprocess.Process, pumps: asyncio.Future[Any]) -> None:
-    """After `kill`: take what output is left, without waiting long for it, and the exit code."""
-    await asyncio.wait({pumps}, timeout=LEFT_BEHIND_SECONDS)
+async def collect(process: asyncio.subprocess.Process, pumps: asyncio.Future[Any]) -> int:
+    """After `kill`: read the remaining output for a short time. Returns the exit code."""
+    await asyncio.wait({pumps}, timeout=DRAIN_SECONDS)
     pumps.cancel()
     with contextlib.suppress(asyncio.CancelledError, OSError):
         await pumps
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(process.wait(), 5)
+    return process.returncode if process.returncode is not None else -signal.SIGKILL

@@ -1,4 +1,4 @@
-"""What must not change while a session runs: the pristine code, the data, the scorer. Hashed, and looked at again."""
+"""Hashes of files that must not change during a session: the pristine code, the data and the scorer."""
 
 from __future__ import annotations
 
@@ -8,56 +8,56 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-_CHUNK = 1 << 20
+_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class _Mark:
-    """A file as it was: what a look at its inode tells, and its SHA-256."""
+class _FileState:
+    """State of a file: inode data and SHA-256."""
 
     size: int
-    changed: int  # of the inode, in nanoseconds: unlike the time of writing, nobody can set it
+    changed: int  # ctime in nanoseconds: unlike mtime, no process can set it
     inode: int
     digest: str
 
 
 class Seal:
-    """A set of files and what was in them. Folders are taken with all that is below them, `.git` left out.
+    """Hashes of a set of files, and of all files below a folder except `.git`.
 
-    A file whose size, inode and time of its last change are as they were is not read again: a run's sandbox cannot
-    reach these files at all; the seal is for everybody else, a formatter in an editor included.
+    A file whose size, inode and ctime are unchanged is not read again. Runs have no access to these files in their
+    sandbox; the seal detects changes by other programs, such as a formatter in an editor.
     """
 
     def __init__(self, paths: Iterable[Path]) -> None:
         self._roots = tuple(paths)
-        self._marks = {path: _mark(path) for path in _files(self._roots)}
+        self._states = {path: _state(path) for path in _files(self._roots)}
 
     @property
     def digest(self) -> str:
-        """One SHA-256 over all of it, for a certificate."""
+        """One SHA-256 over all files, for a certificate."""
         whole = hashlib.sha256()
-        for path in sorted(self._marks):
-            whole.update(os.fsencode(path.name) + b"\0" + self._marks[path].digest.encode() + b"\n")
+        for path in sorted(self._states):
+            whole.update(os.fsencode(path.name) + b"\0" + self._states[path].digest.encode() + b"\n")
         return whole.hexdigest()
 
     def broken(self) -> str | None:
-        """Which file is not what it was, in words; None while all are."""
+        """A sentence that names the first changed file; None while all are unchanged."""
         now = set(_files(self._roots))
-        for path in sorted(now - self._marks.keys()):
+        for path in sorted(now - self._states.keys()):
             return f"{path} was added"
-        for path, mark in self._marks.items():
+        for path, state in self._states.items():
             if path not in now:
-                return f"{path} is gone"
+                return f"{path} was removed"
             try:
                 info = _info(path)
-                if (info.st_size, info.st_ctime_ns, info.st_ino) == (mark.size, mark.changed, mark.inode):
+                if (info.st_size, info.st_ctime_ns, info.st_ino) == (state.size, state.changed, state.inode):
                     continue
-                fresh = _mark(path)
+                fresh = _state(path)
             except OSError as error:
-                return f"{path} cannot be read any more ({error.strerror})"
-            if fresh.digest != mark.digest:
+                return f"{path} can no longer be read ({error.strerror})"
+            if fresh.digest != state.digest:
                 return f"{path} was changed"
-            self._marks[path] = fresh  # touched, and the same
+            self._states[path] = fresh  # same content
         return None
 
 
@@ -71,18 +71,18 @@ def _files(roots: Iterable[Path]) -> Iterable[Path]:
             yield root
 
 
-def _mark(path: Path) -> _Mark:
+def _state(path: Path) -> _FileState:
     digest = hashlib.sha256()
     if path.is_symlink():
         digest.update(os.fsencode(path.readlink()))
     else:
         with path.open("rb") as file:
-            while piece := file.read(_CHUNK):
+            while piece := file.read(_CHUNK_BYTES):
                 digest.update(piece)
     info = _info(path)
-    return _Mark(info.st_size, info.st_ctime_ns, info.st_ino, digest.hexdigest())
+    return _FileState(info.st_size, info.st_ctime_ns, info.st_ino, digest.hexdigest())
 
 
 def _info(path: Path) -> os.stat_result:
-    """Of the file, or of the link itself where it leads nowhere. Raises OSError."""
+    """Status of the file, or of a link itself when its target does not exist. Raises OSError."""
     return path.stat() if path.exists() else path.lstat()

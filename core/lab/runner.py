@@ -1,7 +1,8 @@
-"""Runs: each a job with a shim of its own, started, watched, killed, and taken over after the engine's death.
+"""Start, observation, end and adoption of a run; each run has a shim process of its own.
 
-A run's folder holds `spec.json`, `status.json`, `exit.json`, `output.log`, `curve.tsv`, `lock`, `kill`, `shim.log`:
-the harness's own, out of the job's reach. The job may write `out/` (AUTORESEARCH_RUN_DIR), `home/` and `tmp/`.
+A run's folder holds the harness's files, which the run cannot write: `spec.json`, `status.json`, `exit.json`,
+`output.log`, `curve.tsv`, `lock`, `kill`, `shim.log`. The run may write `out/` (AUTORESEARCH_RUN_DIR), `home/` and
+`tmp/`.
 """
 
 from __future__ import annotations
@@ -24,22 +25,22 @@ from core import clock
 from core.lab import compile_cache, stale_tmp
 from core.lab.sandbox.tiers import SandboxSpec, command, tier_of
 from core.lab.shim.daemonize import bare_python
-from core.lab.shim.proctree import Identity, boot_id, hunt, same_process
+from core.lab.shim.proctree import Identity, boot_id, kill_leftovers, same_process
 from core.lab.shim.rmtree import remove_tree
 from core.record.errors import LabError
 from core.record.events import Ended
 
-_POLL = 0.04  # seconds between looks at a run's status
-_CLOSER_LOOK = 8  # of these looks, one is at the exit file and the lock
-_LONGEST_NAME = 64  # bytes of TMPDIR; a local socket's path has 107
-_KILL_PATIENCE = 15.0  # seconds a shim has to end its job before it is ended itself
+_POLL_SECONDS = 0.04
+_POLLS_PER_LOCK_CHECK = 8  # every so many polls, the exit file and the lock are checked
+_MAX_TMPDIR_BYTES = 64  # the path of a local socket has at most 107
+_KILL_SECONDS = 15.0  # a shim that has not ended its run in this time is killed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JobSpec:
-    """One run to make. Limits in bytes and counts, 0 or None for none; `seconds` or `steps` is its budget.
+class RunSpec:
+    """Settings of one run. Limits in bytes and counts, 0 or None: no limit; `seconds` or `steps` is its budget.
 
-    `plain` says that the project has no scorer: its clock starts with the process.
+    `plain`: the project has no scorer, and the clock starts with the process.
     """
 
     run: int
@@ -50,30 +51,31 @@ class JobSpec:
     sandbox: SandboxSpec | None = None
     seconds: float | None = None
     steps: int | None = None
-    limit_seconds: float = 1800.0  # of a step budget; a budget of seconds has its overtime in the shim
+    limit_seconds: float = 1800.0  # for a step budget; the shim knows the overtime of a time budget
     startup_seconds: float = 120.0
     saving_seconds: float = 60.0
     train_files: Mapping[str, str] = field(default_factory=dict)
     plain: bool = False
-    hold: bool = False  # once started up, wait in the phase `ready` until `Job.hand_over`
+    hold: bool = False  # after start-up, wait in the phase `ready` until `RunProcess.release`
     memory_limit: int | None = None
     process_limit: int | None = 512
     cores: float | None = None  # processors that the run may keep busy on the clock, on average
     disk_limit: int | None = 20 << 30
-    cache: Path | None = None  # what its compile cache begins with; see core/lab/compile_cache.py
-    keep_cache: bool = False  # the cache stays in the run's folder after its end
+    cache: Path | None = None  # initial content of its compile cache; see core/lab/compile_cache.py
+    keep_cache: bool = False  # keep the compile cache in the run's folder after the end
 
     @property
     def out(self) -> Path:
-        """Where the run leaves its weights."""
+        """Folder for the run's weights."""
         return self.folder / "out"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JobResult:
-    """How a run ended. `seconds` is its clock, `wall_seconds` from process start, both as the harness measured them;
-    `steps` and `tokens` are what it said, and `weights_sha256` what it had in hand when its clock stopped. Times of
-    day are Unix seconds; memory and disk in bytes."""
+class RunResult:
+    """End of a run. `seconds` on its clock and `wall_seconds` since process start are measured by the harness; `steps`,
+    `tokens` and `weights_sha256` (of the weights when the clock stopped) are reported by the run. Times of day are
+    Unix seconds; memory and disk in bytes.
+    """
 
     ended: Ended
     reason: str = ""
@@ -94,18 +96,18 @@ class JobResult:
     ended_at: float = 0.0
 
 
-class Job:
-    """A run under way, or one that has ended. Made by `start` and `adopt`."""
+class RunProcess:
+    """A started run, alive or ended. Made by `start` and `adopt`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._status: dict[str, Any] = {}
         self._stamp: tuple[int, int] | None = None
-        self._result: JobResult | None = None
+        self._result: RunResult | None = None
 
     @property
     def status(self) -> Mapping[str, Any]:
-        """The shim's newest status: phase, clock, step, loss, memory, params … Empty before the first."""
+        """The shim's latest status: phase, clock, step, loss, memory, params …; empty before the first."""
         try:
             info = (self.folder / "status.json").stat()
             stamp = (info.st_ino, info.st_mtime_ns)
@@ -123,7 +125,7 @@ class Job:
 
     @property
     def seconds(self) -> float:
-        """Seconds on the clock; while the run starts up, seconds since the process began."""
+        """Seconds on the clock; during start-up, seconds since the process began."""
         if self._result:
             return self._result.seconds
         status = self.status
@@ -134,7 +136,7 @@ class Job:
 
     @property
     def fraction(self) -> float | None:
-        """How much of the budget is used, 0..1; None while there is no clock. By its own word for a step budget."""
+        """Used part of the budget, 0..1; None before the clock starts. For a step budget, as the run reports it."""
         status = self.status
         if self._result or status.get("clock_end"):
             return 1.0
@@ -144,38 +146,38 @@ class Job:
             return min(1.0, self.seconds / float(status["budget_seconds"]))
         return min(1.0, (status.get("step") or 0) / (status.get("budget_steps") or 1))
 
-    async def wait(self, on_phase: Callable[[str], None] | None = None) -> JobResult:
-        """How the run ended, when it has. `on_phase` hears every phase but `ended`, the first one too.
+    async def wait(self, on_phase: Callable[[str], None] | None = None) -> RunResult:
+        """The result, once the run has ended. `on_phase` receives every phase but `ended`, the first one too.
 
-        A shim that was killed leaves no last word: what remains of the job is ended and the result is `abandoned`.
+        A killed shim writes no exit file: the remaining processes of the run are killed, and the result is `abandoned`.
         """
-        told, looks = "", 0
+        reported, polls = "", 0
         while True:
             phase = self.phase
-            looks += 1
-            if phase not in (told, "ended"):
-                told = phase
+            polls += 1
+            if phase not in (reported, "ended"):
+                reported = phase
                 if on_phase:
                     on_phase(phase)
-            # The shim says `ended` in its status; for one that cannot say so any more, look closer now and then.
-            if self._result is None and (phase == "ended" or looks % _CLOSER_LOOK == 1):
+            # A shim that ends writes `ended` into its status; a killed one is found by its lock.
+            if self._result is None and (phase == "ended" or polls % _POLLS_PER_LOCK_CHECK == 1):
                 self._result = _read_exit(self.folder)
                 if self._result is None and not _locked(self.folder):
-                    # The lock may have been let go just after the exit file came: look again before calling it dead.
+                    # The exit file may have come just before the lock was released: read it again.
                     gone = _read_exit(self.folder) or await asyncio.to_thread(_abandon, self.folder, self.status)
                     self._result = gone
             if self._result is not None:
                 return self._result
-            await asyncio.sleep(_POLL)
+            await asyncio.sleep(_POLL_SECONDS)
 
-    def hand_over(self) -> None:
-        """Let a held run have its data: its clock starts within about 30 ms. Idempotent."""
+    def release(self) -> None:
+        """Give a held run its data: its clock starts within about 30 ms. Idempotent."""
         (self.folder / "go").touch()
 
-    async def kill(self, reason: str) -> JobResult:
-        """End the run, whole tree; returns when it is gone. The reason is what the result will say."""
+    async def kill(self, reason: str) -> RunResult:
+        """Kill the run's whole process tree; returns when it has ended. `reason` goes into the result."""
         part = self.folder / "kill.part"
-        with contextlib.suppress(OSError):  # on a full disk the signal alone does it
+        with contextlib.suppress(OSError):  # on a full disk the signal is enough
             part.write_text(reason or "was stopped")
             part.replace(self.folder / "kill")
         shim = _identity(self.status.get("shim"))
@@ -183,7 +185,7 @@ class Job:
             with contextlib.suppress(OSError):
                 os.kill(shim[1], signal.SIGTERM)
         try:
-            return await asyncio.wait_for(asyncio.shield(asyncio.ensure_future(self.wait())), _KILL_PATIENCE)
+            return await asyncio.wait_for(asyncio.shield(asyncio.ensure_future(self.wait())), _KILL_SECONDS)
         except TimeoutError:
             if shim and same_process(shim):
                 with contextlib.suppress(OSError):
@@ -191,20 +193,20 @@ class Job:
             return replace(await self.wait(), ended="killed", reason=reason)
 
 
-async def start(spec: JobSpec) -> Job:
-    """Start a run; returns when its shim stands on its own feet. Raises LabError when it cannot."""
+async def start(spec: RunSpec) -> RunProcess:
+    """Start a run; returns when its shim is a daemon. Raises LabError when it cannot be started."""
     folder = spec.folder.absolute()
     path = folder / "spec.json"
     try:
         for name in ("out", "home", "tmp"):
             (folder / name).mkdir(parents=True, exist_ok=True)
-        await asyncio.to_thread(compile_cache.begin, folder / compile_cache.NAME, spec.cache)
+        await asyncio.to_thread(compile_cache.create, folder / compile_cache.NAME, spec.cache)
         path.touch(0o600)
         path.write_text(json.dumps(_shim_spec(replace(spec, folder=folder))))
     except OSError as error:
-        raise LabError(f"the run's folder cannot be written: {error.strerror}", where=str(folder),
-                       hint="free some space on that disk, or mend its permissions") from None  # fmt: skip
-    # The shim never holds more of our environment than the job may see: it can be read in /proc.
+        raise LabError(f"could not write the run's folder: {error.strerror}", where=str(folder),
+                       hint="free some space on that disk, or correct its permissions") from None  # fmt: skip
+    # The run can read the shim's environment in /proc, so it holds nothing of the engine's.
     process = await asyncio.create_subprocess_exec(
         *bare_python("core.lab.shim.shim"), str(path),
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
@@ -212,34 +214,34 @@ async def start(spec: JobSpec) -> Job:
     )  # fmt: skip
     _, errors = await process.communicate()
     if process.returncode:
-        raise LabError(f"the run could not be started: {errors.decode(errors='replace').strip()[-500:]}",
+        raise LabError(f"could not start the run: {errors.decode(errors='replace').strip()[-500:]}",
                        where=str(folder), hint="see shim.log in that folder")  # fmt: skip
-    return Job(folder)
+    return RunProcess(folder)
 
 
-def adopt(folder: Path) -> Job | None:
-    """The run in `folder`, live or ended; None when it has neither a shim nor a last word.
+def adopt(folder: Path) -> RunProcess | None:
+    """The run in `folder`, live or ended; None when it has neither a shim nor an exit file.
 
-    In the latter case what is left of its processes is ended first.
+    In the latter case its remaining processes are killed first.
     """
     folder = folder.absolute()
-    job = Job(folder)
+    process = RunProcess(folder)
     if _locked(folder) or _read_exit(folder) is not None:
-        return job
+        return process
     if (folder / "spec.json").exists():
-        _hunt(folder, job.status)
+        _kill_leftovers(folder, process.status)
     return None
 
 
-def _shim_spec(spec: JobSpec) -> dict[str, Any]:
+def _shim_spec(spec: RunSpec) -> dict[str, Any]:
     folder = spec.folder
     sandbox, temporary = spec.sandbox, str(folder / "tmp")
     tier = tier_of(sandbox) if sandbox is not None else "C"
     if sandbox is not None:
         own = (spec.out, folder / "home", folder / "tmp", folder / compile_cache.NAME)
-        sandbox = replace(sandbox, writable=(*sandbox.writable, *own), tmp=folder / "tmp", asked=True)
-        # The same folder by a short name: a local socket's path has 107 bytes.
-        temporary = "/tmp" if tier == "A" else _short_name(folder / "tmp")
+        sandbox = replace(sandbox, writable=(*sandbox.writable, *own), tmp=folder / "tmp", supervised=True)
+        # The same folder by a shorter path, for local sockets in it.
+        temporary = "/tmp" if tier == "A" else _short_link(folder / "tmp")
     env = {
         **spec.env, **compile_cache.variables(folder / compile_cache.NAME),
         "HOME": str(folder / "home"), "TMPDIR": temporary,
@@ -261,17 +263,17 @@ def _shim_spec(spec: JobSpec) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _short_name(folder: Path) -> str:
-    """A link to the folder that leaves room for a socket's name after it; the shim removes it with the folder."""
-    if len(os.fsencode(folder)) <= _LONGEST_NAME:
+def _short_link(folder: Path) -> str:
+    """The folder, or a short link to it when its path is too long for sockets; the shim removes the link."""
+    if len(os.fsencode(folder)) <= _MAX_TMPDIR_BYTES:
         return str(folder)
-    link = Path(tempfile.gettempdir(), f"{stale_tmp.LINK}{secrets.token_hex(6)}")
+    link = Path(tempfile.gettempdir(), f"{stale_tmp.LINK_PREFIX}{secrets.token_hex(6)}")
     link.symlink_to(folder)
     return str(link)
 
 
 def _locked(folder: Path) -> bool:
-    """True while a shim lives: it keeps the lock to its end, and the kernel lets it go whatever the end."""
+    """True while a shim lives: it holds the lock, which the kernel releases however the shim ends."""
     try:
         fd = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
     except OSError:
@@ -285,39 +287,39 @@ def _locked(folder: Path) -> bool:
     return False
 
 
-def _read_exit(folder: Path) -> JobResult | None:
+def _read_exit(folder: Path) -> RunResult | None:
     try:
         last = json.loads((folder / "exit.json").read_bytes())
     except (OSError, ValueError):
         return None
-    known = {f.name for f in fields(JobResult)}
-    return JobResult(**{key: value for key, value in last.items() if key in known})
+    known = {f.name for f in fields(RunResult)}
+    return RunResult(**{key: value for key, value in last.items() if key in known})
 
 
-def _abandon(folder: Path, status: Mapping[str, Any]) -> JobResult:
-    killed = _hunt(folder, status)
+def _abandon(folder: Path, status: Mapping[str, Any]) -> RunResult:
+    killed = _kill_leftovers(folder, status)
     begun, started, last = status.get("started"), status.get("clock"), status.get("now")
     alive = max(0.0, float(last) - float(begun)) if begun and last else 0.0
-    left = f"; {killed} of its processes were left, and were ended" if killed else ""
-    return JobResult(
-        ended="abandoned", reason=f"the process beside the run was killed{left}",
+    left = f"; {killed} remaining processes were killed" if killed else ""
+    return RunResult(
+        ended="abandoned", reason=f"the shim that supervises the run was killed{left}",
         seconds=max(0.0, alive - (float(started) - float(begun))) if begun and started else 0.0, wall_seconds=alive,
         peak_memory=status.get("peak_memory"), clock_started=cast("float | None", status.get("clock_started")),
         ended_at=clock.now(),
     )  # fmt: skip
 
 
-def _hunt(folder: Path, status: Mapping[str, Any]) -> int:
-    """End what is left of a job whose shim is gone, and remove its private folders. Returns how many it ended."""
-    job = _identity(status.get("job"))
+def _kill_leftovers(folder: Path, status: Mapping[str, Any]) -> int:
+    """Kill the processes of a run without a shim, and remove its private folders. Returns the number killed."""
+    process = _identity(status.get("job"))
     known = [one for one in map(_identity, status.get("tree") or ()) if one]
-    if job:
-        known.append(job)
-    session = job[1] if job and job[0] == boot_id() else None
-    ended = hunt(str(folder / "home"), known, session)
+    if process:
+        known.append(process)
+    session = process[1] if process and process[0] == boot_id() else None
+    killed = kill_leftovers(str(folder / "home"), known, session)
     for name in ("home", "tmp", compile_cache.NAME):
         remove_tree(folder / name)
-    return ended
+    return killed
 
 
 def _identity(value: Any) -> Identity | None:

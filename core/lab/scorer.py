@@ -1,4 +1,4 @@
-"""The scorer: a separate, trusted command that computes the metric; and the self-reported metric without one."""
+"""The metric of a run: from the scorer, a separate trusted command, or self-reported in the run's output."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from core.lab.git import restore
-from core.lab.harness_command import Finished, run_command
+from core.lab.git.restore import restore_worktree
+from core.lab.harness_command import CommandResult, run_command
 from core.lab.shim.output import clean
 from core.record.errors import LabError, ScorerFault
 
-_WHOLE = 2048  # characters; a remembered end that is longer may begin in the middle of a line
-_LOOKED_AT = 1 << 20  # bytes at each end of an output log
+_MAX_WHOLE_TAIL = 2048  # characters; a longer tail may begin in the middle of a line
+_SEARCHED_BYTES = 1 << 20  # at each end of an output log
 _NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?|[-+]?nan|[-+]?inf"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreSpec:
-    """One scoring. `cwd` is the pristine checkout; `out` the folder with the run's weights; `sandbox` the prefix that
-    starts a command in the sandbox; `timeout` in seconds; `inputs` what is laid in the worktree as links, by name."""
+    """Settings of one scoring. `cwd`: the pristine checkout; `out`: the folder with the run's weights; `sandbox`: the
+    prefix that starts a command in the sandbox; `timeout` in seconds; `inputs`: links in the worktree, name → target.
+    """
 
     argv: tuple[str, ...]
     cwd: Path
@@ -40,7 +41,7 @@ class ScoreSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """The verdict of the scorer: a metric, or why the model is rejected."""
+    """Answer of the scorer: a metric, or the reason why the model is rejected."""
 
     metric: float | None
     rejected: str | None = None
@@ -51,14 +52,14 @@ class Score:
 
 
 async def score(spec: ScoreSpec) -> Score:
-    """Run the scorer. Raises ScorerFault when it fails, or says nothing that can be understood. Cancellable.
+    """Run the scorer. Raises ScorerFault when it fails or its answer cannot be read. Cancellable.
 
-    The worktree is put back as committed first: what a run changed or left in it is not scored.
+    First the worktree is restored to its commit: nothing that a run changed or added there is scored.
     """
     try:
-        await asyncio.to_thread(restore.restore, spec.worktree, spec.inputs)
+        await asyncio.to_thread(restore_worktree, spec.worktree, spec.inputs)
     except (LabError, OSError) as error:
-        raise ScorerFault(f"the worktree cannot be put back as it was committed: {error}") from None
+        raise ScorerFault(f"could not restore the worktree to its commit: {error}") from None
     env = {
         **spec.env,
         "AUTORESEARCH_WORKTREE": str(spec.worktree),
@@ -68,7 +69,7 @@ async def score(spec: ScoreSpec) -> Score:
     try:
         done = await run_command(spec.argv, cwd=spec.cwd, env=env, seconds=spec.timeout, log=spec.log)
     except OSError as error:
-        raise ScorerFault(f"the scorer cannot be started: {error.strerror}", where=spec.argv[0]) from None
+        raise ScorerFault(f"could not start the scorer: {error.strerror}", where=spec.argv[0]) from None
     if done.timed_out:
         raise _fault(f"the scorer was killed: it took more than {spec.timeout:g} s", spec, done)
     if done.exit_code:
@@ -88,7 +89,7 @@ def _answer(line: str, metric: str) -> dict[str, Any] | None:
     return answer if isinstance(answer, dict) else None
 
 
-def _score(answer: dict[str, Any], spec: ScoreSpec, done: Finished) -> Score:
+def _score(answer: dict[str, Any], spec: ScoreSpec, done: CommandResult) -> Score:
     probes = answer.get("probes")
     tokens = answer.get("tokens")
     common: dict[str, Any] = {
@@ -107,52 +108,52 @@ def _score(answer: dict[str, Any], spec: ScoreSpec, done: Finished) -> Score:
     return Score(metric=float(value), rejected=None, **common)
 
 
-def _fault(what: str, spec: ScoreSpec, done: Finished) -> ScorerFault:
+def _fault(what: str, spec: ScoreSpec, done: CommandResult) -> ScorerFault:
     tail = "\n".join(done.tail.splitlines()[-12:])
     return ScorerFault(f"{what}\n{tail}" if tail else what, hint=f"see {spec.log}")
 
 
 @dataclass(frozen=True, slots=True)
-class Reported:
-    """What a run's output says of the metric. `reason` says why there is no value."""
+class SelfReport:
+    """The metric in a run's output, or the reason why there is none."""
 
     value: float | None
     reason: str = ""
 
 
-def self_reported(output_log: Path, pattern: str, tail: str = "") -> Reported:
+def self_reported(output_log: Path, pattern: str, tail: str = "") -> SelfReport:
     """The last match of the metric's pattern in a run's output; its first group, or the whole match, as a number.
 
-    `^` and `$` match at every line. Of a very long log the first and last megabyte are looked at. `tail` is the end of
-    the output as the run's shim remembers it: a full disk costs the log, not the number.
+    `^` and `$` match at every line. Only the first and last megabyte of a log are searched. `tail` is the end of the
+    output as the run's shim holds it in memory: it has the metric even where a full disk truncates the log.
     """
     found = re.compile(pattern, re.M)
-    if len(tail) >= _WHOLE:
+    if len(tail) >= _MAX_WHOLE_TAIL:
         tail = tail.partition("\n")[2]  # its first line may be the end of one
     for text in _parts(output_log, tail):
         matches = list(found.finditer(text))
         if matches:
-            said = (matches[-1][1] if found.groups else matches[-1][0]) or ""
-            value = _number(said)
-            shown = " ".join(said.split())[:60]
-            return Reported(
-                value, "" if value is not None else f"what the pattern {pattern} found is no number: {shown}"
+            text = (matches[-1][1] if found.groups else matches[-1][0]) or ""
+            value = _number(text)
+            shown = " ".join(text.split())[:60]
+            return SelfReport(
+                value, "" if value is not None else f"the match of the pattern {pattern} is not a number: {shown}"
             )
-    return Reported(None, f"the pattern {pattern} never matched in its output")
+    return SelfReport(None, f"the pattern {pattern} never matched in its output")
 
 
 def _parts(output_log: Path, tail: str) -> Iterator[str]:
-    """The places to look in, the newest words first."""
+    """Texts to search, the newest first."""
     if tail:
         yield tail
     try:
         with output_log.open("rb") as file:
             size = file.seek(0, 2)
-            file.seek(max(0, size - _LOOKED_AT))
-            yield clean(file.read(_LOOKED_AT))
-            if size > _LOOKED_AT:
+            file.seek(max(0, size - _SEARCHED_BYTES))
+            yield clean(file.read(_SEARCHED_BYTES))
+            if size > _SEARCHED_BYTES:
                 file.seek(0)
-                yield clean(file.read(_LOOKED_AT))
+                yield clean(file.read(_SEARCHED_BYTES))
     except OSError:
         return
 

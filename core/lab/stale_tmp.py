@@ -1,47 +1,50 @@
-"""Temporary files that a killed process of ours left where nobody else removes them."""
+"""Removal of temporary files that killed engines and shims left behind."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from core.lab.shim.rmtree import remove_tree
 
-LINK = "autoresearch-tmp-"  # short names of runs' temporary folders
-FOLDERS = ("autoresearch-index-", "autoresearch-merge-", "autoresearch-probe-")  # each is needed for seconds only
-SOCKETS = "autoresearch-"  # and the user's number: the engines' sockets, where the home's path is too long for them
-OLD_SECONDS = 3600.0
+LINK_PREFIX = "autoresearch-tmp-"  # short names of runs' temporary folders
+FOLDER_PREFIXES = ("autoresearch-index-", "autoresearch-merge-", "autoresearch-probe-")  # each in use for seconds only
+SOCKET_PREFIX = "autoresearch-"  # and the user's id: engines' sockets, where the home's path is too long for them
+STALE_SECONDS = 3600.0
 
 
-def sweep(place: Path | None = None) -> list[str]:
-    """Remove what earlier engines and shims left in `place` (default: the temporary folder). Returns the names.
+def remove_stale(place: Path | None = None) -> list[str]:
+    """Remove stale files of this user in `place` (default: the temporary folder). Returns their names; never raises.
 
-    Only what is ours by its name and its owner, and of no use any more: links to folders that are gone, and folders
-    that nobody has touched for an hour (those for sockets only when they are empty). Never raises.
+    Stale are links to folders that are gone, and folders with our names that are unchanged for an hour (a socket
+    folder only when it is empty).
     """
-    place = place or Path(tempfile.gettempdir())
-    removed = []
     try:
-        entries = list(os.scandir(place))
+        entries = list(os.scandir(place or tempfile.gettempdir()))
     except OSError:
         return []
+    removed = []
     for entry in entries:
-        path = Path(entry.path)
-        try:
-            info = entry.stat(follow_symlinks=False)
-            if info.st_uid != os.getuid():
-                continue
-            dangling = entry.name.startswith(LINK) and entry.is_symlink() and not path.exists()
-            # By the clock of files: it may have been set, and then an hour too few or too many does no harm.
-            old = entry.name.startswith(FOLDERS) and time.time() - info.st_mtime > OLD_SECONDS
-            if dangling or old:
-                remove_tree(path)
+        with suppress(OSError):
+            if _remove_if_stale(Path(entry.path)):
                 removed.append(entry.name)
-            elif entry.name.startswith(f"{SOCKETS}{os.getuid()}-") and time.time() - info.st_mtime > OLD_SECONDS:
-                path.rmdir()  # an engine that lives has its socket in it, and then this fails
-                removed.append(entry.name)
-        except OSError:
-            continue
     return sorted(removed)
+
+
+def _remove_if_stale(path: Path) -> bool:
+    info = path.lstat()
+    if info.st_uid != os.getuid():
+        return False
+    # By the wall clock, as file times are: where it was set, an hour too few or too many does no harm.
+    old = time.time() - info.st_mtime > STALE_SECONDS
+    dangling = path.name.startswith(LINK_PREFIX) and path.is_symlink() and not path.exists()
+    if dangling or (old and path.name.startswith(FOLDER_PREFIXES)):
+        remove_tree(path)
+    elif old and path.name.startswith(f"{SOCKET_PREFIX}{os.getuid()}-"):
+        path.rmdir()  # fails while an engine has its socket in it
+    else:
+        return False
+    return True

@@ -1,4 +1,4 @@
-"""Versions of what a number may depend on: the run's own Python and its libraries, and the driver."""
+"""Versions of Python, libraries and GPU driver that a run uses."""
 
 from __future__ import annotations
 
@@ -13,18 +13,10 @@ from pathlib import Path
 from core.lab.device import driver
 
 LIBRARIES = (
-    "torch",
-    "numpy",
-    "safetensors",
-    "tokenizers",
-    "triton",
-    "jax",
-    "tensorflow",
-    "transformers",
-    "scikit-learn",
-)
-PATIENCE = 30.0  # seconds, for the run's own Python to say what it has
-_ASK = f"""
+    "torch", "numpy", "safetensors", "tokenizers", "triton", "jax", "tensorflow", "transformers", "scikit-learn",
+)  # fmt: skip
+_MAX_SECONDS = 30.0  # for the run's Python to list its libraries
+_SCRIPT = f"""
 import importlib.metadata as m, json, sys
 found = {{d.metadata["Name"].lower(): d.version for d in m.distributions() if d.metadata["Name"]}}
 print(json.dumps({{"python": sys.version.split()[0], **{{n: found[n] for n in {LIBRARIES!r} if n in found}}}}))
@@ -32,8 +24,8 @@ print(json.dumps({{"python": sys.version.split()[0], **{{n: found[n] for n in {L
 
 
 def versions_for(program: str, env: Mapping[str, str]) -> dict[str, str]:
-    """What `program`, the resolved first word of the training command, runs with: its Python and libraries where it is
-    one, and the driver. Empty of what does not answer.
+    """Versions for `program`, the resolved first word of the training command: Python and its libraries when it is a
+    Python, and the driver. Versions that cannot be read are left out.
     """
     found = _libraries(program, tuple(sorted(env.items()))) if Path(program).name.startswith("python") else {}
     card = driver()
@@ -41,7 +33,7 @@ def versions_for(program: str, env: Mapping[str, str]) -> dict[str, str]:
 
 
 def own_versions(names: Collection[str]) -> dict[str, str]:
-    """Of the Python that runs this, and of those of its libraries that are there."""
+    """Versions of this Python and of those of the named libraries that it has."""
     found = {d.metadata["Name"].lower(): d.version for d in distributions() if d.metadata["Name"]}
     return {"python": sys.version.split()[0], **{name: found[name] for name in names if name in found}}
 
@@ -51,10 +43,15 @@ def _libraries(python: str, env: tuple[tuple[str, str], ...]) -> dict[str, str]:
     if Path(python) == Path(sys.executable):
         return own_versions(LIBRARIES)
     try:
-        told = subprocess.run(
-            [python, "-I", "-c", _ASK], env=dict(env), capture_output=True, text=True, timeout=PATIENCE, check=True
+        done = subprocess.run(
+            [python, "-I", "-c", _SCRIPT],
+            env=dict(env),
+            capture_output=True,
+            text=True,
+            timeout=_MAX_SECONDS,
+            check=True,
         )
-        found = json.loads(told.stdout)
+        found = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.SubprocessError):
         return {}
     return {str(name): str(version) for name, version in found.items()} if isinstance(found, dict) else {}

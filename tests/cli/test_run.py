@@ -261,7 +261,7 @@ def test_a_number_that_is_none(project: Path) -> None:
     (project / "train.py").write_text("print('loss: soon')\n")
     git(project, "commit", "-aqm", "soon")
     done = run(project, "run", "--headless", "--script", script(project, rate("0.5", "0.4")))
-    assert done.returncode == 1 and r"what the pattern ^loss:\s*(\S+) found is no number: soon" in done.stderr
+    assert done.returncode == 1 and r"the match of the pattern ^loss:\s*(\S+) is not a number: soon" in done.stderr
 
 
 def test_a_project_whose_name_acts_on_a_terminal(tmp_path: Path) -> None:

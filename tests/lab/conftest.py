@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from core.lab.environment import readable_roots, resolve_command, run_environment
-from core.lab.runner import JobResult, JobSpec, start
+from core.lab.runner import RunResult, RunSpec, start
 from core.lab.sandbox.landlock import landlock_abi
 from core.lab.sandbox.tiers import SandboxSpec, Tier
 
-Make = Callable[..., JobSpec]
+Make = Callable[..., RunSpec]
 
 # A job's half of the control channel, as docs/run-protocol.md has it.
 CHANNEL = """
@@ -33,7 +33,7 @@ def done(**more):
 """
 
 
-def marked(spec: JobSpec) -> list[int]:
+def marked(spec: RunSpec) -> list[int]:
     """Processes of this very job that are alive, found by the path that only they have in their environment."""
     needle, found = os.fsencode(str(spec.folder / "home")), []
     for entry in Path("/proc").iterdir():
@@ -52,14 +52,14 @@ async def until(condition: Callable[[], object], seconds: float = 10.0) -> None:
         await asyncio.sleep(0.01)
 
 
-async def run(spec: JobSpec) -> JobResult:
+async def run(spec: RunSpec) -> RunResult:
     """See a job through to its end, which leaves no process of it."""
     result = await (await start(spec)).wait()
     assert marked(spec) == []
     return result
 
 
-def log(spec: JobSpec) -> str:
+def log(spec: RunSpec) -> str:
     """What it printed."""
     return (spec.folder / "output.log").read_text()
 
@@ -82,7 +82,7 @@ def tier(request: pytest.FixtureRequest) -> Tier:
 def job(tmp_path: Path) -> Make:
     """A job spec for a program's text: plain and uncaged unless told otherwise."""
 
-    def build(program: str, *, sandbox: Tier | None = None, channel: bool = False, **more: Any) -> JobSpec:
+    def build(program: str, *, sandbox: Tier | None = None, channel: bool = False, **more: Any) -> RunSpec:
         worktree = tmp_path / "work tree 🚀"
         worktree.mkdir(exist_ok=True)
         text = (CHANNEL if channel else "import os, sys, time\n") + textwrap.dedent(program)
@@ -102,7 +102,7 @@ def job(tmp_path: Path) -> Make:
             train.write_text("training data")
             defaults["train_files"] = {"train.bin": str(train)}
         number = len(list(tmp_path.glob("run *")))
-        return JobSpec(
+        return RunSpec(
             run=1, folder=tmp_path / f"run {number}", argv=argv, cwd=worktree, env=env, **{**defaults, **more}
         )
 

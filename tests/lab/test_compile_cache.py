@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.lab import compile_cache
-from core.lab.runner import JobSpec
+from core.lab.runner import RunSpec
 from core.lab.sandbox.tiers import Tier
 from tests.lab.conftest import Make, run, until
 
@@ -21,18 +21,18 @@ for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH"):
 """
 
 
-def said(spec: JobSpec) -> set[str]:
+def said(spec: RunSpec) -> set[str]:
     return {line.split()[1] for line in (spec.folder / "output.log").read_text().splitlines()}
 
 
 async def test_what_a_run_compiles_is_its_own(job: Make, tier: Tier, tmp_path: Path) -> None:
-    seeds = compile_cache.Seeds(tmp_path / "seed")
+    seeds = compile_cache.BaselineCache(tmp_path / "seed")
     unchanged = job(COMPILE.replace("WORD", "unchanged"), sandbox=tier, keep_cache=True)
     seeds.offer(unchanged.folder)
-    assert seeds.seed() is None, "it has not run yet"
+    assert seeds.path() is None, "it has not run yet"
     await run(unchanged)
     assert said(unchanged) == {"cold"}
-    seed = seeds.seed()
+    seed = seeds.path()
     assert seed == tmp_path / "seed" and not (unchanged.folder / compile_cache.NAME).exists()
 
     planting = (
@@ -55,17 +55,17 @@ for name in ("inductor", "triton", "cuda"):
 
 
 async def test_only_a_good_run_of_unchanged_code_gives_a_seed(job: Make, tmp_path: Path) -> None:
-    seeds = compile_cache.Seeds(tmp_path / "seed")
+    seeds = compile_cache.BaselineCache(tmp_path / "seed")
     for program in (COMPILE + "\nraise SystemExit(3)", ""):
         spec = job(program, keep_cache=True)
         seeds.offer(spec.folder)
         await run(spec)
-        assert seeds.seed() is None and not (spec.folder / compile_cache.NAME).exists()
+        assert seeds.path() is None and not (spec.folder / compile_cache.NAME).exists()
     for word in ("1", "2"):
         spec = job(COMPILE.replace("WORD", word), keep_cache=True)
         seeds.offer(spec.folder)
         await run(spec)
-    assert seeds.seed() and (tmp_path / "seed" / "triton" / "kernel").read_text() == "1"
+    assert seeds.path() and (tmp_path / "seed" / "triton" / "kernel").read_text() == "1"
     assert not (spec.folder / compile_cache.NAME).exists(), "one is enough"
 
 

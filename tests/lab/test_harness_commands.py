@@ -16,7 +16,7 @@ import pytest
 
 from core.lab.environment import readable_roots, resolve_command, run_environment, trusted_environment
 from core.lab.prepare import prepare
-from core.lab.scorer import Reported, ScoreSpec, score, self_reported
+from core.lab.scorer import ScoreSpec, SelfReport, score, self_reported
 from core.lab.shim.proctree import process_stat
 from core.record.errors import ProjectError, ScorerFault
 from tests.lab.conftest import until
@@ -126,8 +126,8 @@ def test_self_reported(tmp_path: Path) -> None:
     assert str(self_reported(log, r"^acc (\S+)$").value) == "nan"
     assert self_reported(log, r"\d+\.\d+").value == 91.5
     log.write_text("val_bpb: soon\n")
-    assert self_reported(log, r"^val_bpb:\s*(\S+)") == Reported(
-        None, r"what the pattern ^val_bpb:\s*(\S+) found is no number: soon"
+    assert self_reported(log, r"^val_bpb:\s*(\S+)") == SelfReport(
+        None, r"the match of the pattern ^val_bpb:\s*(\S+) is not a number: soon"
     )
     assert self_reported(log, r"^loss (\S+)").reason == r"the pattern ^loss (\S+) never matched in its output"
 
@@ -158,16 +158,16 @@ async def test_prepare(tmp_path: Path) -> None:
     )
     assert heard == ["tokenising 50%"]
     bad: list[tuple[object, str]] = [
-        ("ready", "no JSON object"), ("[1]", "no JSON object"), ({"train": {"a": "train.bin"}}, "absolute path"),
-        ({"train": {"a": str(tmp_path / "no")}}, "does not exist"), ({"train": {"a": str(tmp_path)}}, "there is none"),
-        ({"hidden": val}, "no list"), ({"train": []}, "no object"), ({"readable": [5]}, "absolute path"),
+        ("ready", "not a JSON object"), ("[1]", "not a JSON object"), ({"train": {"a": "train.bin"}}, "absolute path"),
+        ({"train": {"a": str(tmp_path / "no")}}, "does not exist"), ({"train": {"a": str(tmp_path)}}, "is not a file"),
+        ({"hidden": val}, "must be a list"), ({"train": []}, "must be objects"), ({"readable": [5]}, "absolute path"),
     ]  # fmt: skip
     for answer, why in bad:
         with pytest.raises(ProjectError, match=why):
             await prepared(tmp_path, answer)
     with pytest.raises(ProjectError, match=r"ended with code 1\n[\s\S]*no corpus"):
         await prepared(tmp_path, {}, "raise SystemExit('no corpus')")
-    with pytest.raises(ProjectError, match="cannot be started"):
+    with pytest.raises(ProjectError, match="could not start"):
         await prepare(["/no/such/thing"], tmp_path, {})
 
 
@@ -222,9 +222,9 @@ def test_commands(tmp_path: Path) -> None:
         assert resolve_command(shell, env, tmp_path) == ["/bin/sh", "-c", shell]
     assert resolve_command("python -c 'print(1 > 0)'", env, tmp_path)[2] == "print(1 > 0)"
     (tmp_path / "run.sh").write_text("#!/bin/sh\n")
-    with pytest.raises(ProjectError, match=r"may not be executed(.|\n)*chmod \+x \./run\.sh"):
+    with pytest.raises(ProjectError, match=r"is not executable(.|\n)*chmod \+x \./run\.sh"):
         resolve_command("./run.sh", env, tmp_path)
-    with pytest.raises(ProjectError, match=r"no program \./walk\.sh(.|\n)*add the file"):
+    with pytest.raises(ProjectError, match=r"program \./walk\.sh(.|\n)*add the file"):
         resolve_command("./walk.sh", env, tmp_path)
     (tmp_path / "run.sh").chmod(0o755)
     assert resolve_command("./run.sh x", env, tmp_path) == ["./run.sh", "x"]

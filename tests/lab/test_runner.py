@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from core.lab.runner import Job, JobSpec, adopt, start
+from core.lab.runner import RunProcess, RunSpec, adopt, start
 from core.lab.sandbox.tiers import Tier
 from core.lab.shim.proctree import descendants, same_process
 from tests.lab.conftest import Make, log, marked, run, until
@@ -100,7 +100,7 @@ async def test_limits_of_steps_starting_and_saving(job: Make) -> None:
     result = await run(job("time.sleep(60)", channel=True, startup_seconds=0.4))
     assert result.ended == "startup_timeout" and "start-up allowance of 0.4 s" in result.reason and result.seconds == 0
     result = await run(job("ready()\ndone(steps=1)\ntime.sleep(60)", channel=True, saving_seconds=0.4))
-    assert result.ended == "overtime" and "0.4 s after it said" in result.reason and result.seconds < 0.3
+    assert result.ended == "overtime" and "0.4 s after it reported" in result.reason and result.seconds < 0.3
 
 
 async def test_nothing_survives_a_kill(job: Make) -> None:
@@ -146,23 +146,23 @@ async def test_a_crash_says_how(job: Make) -> None:
     result = await run(job("import ctypes\nctypes.string_at(0)"))
     assert result.ended == "crashed" and result.reason.startswith("was ended by SIGSEGV")
     result = await run(job("os.kill(os.getpid(), 9)"))
-    assert result.ended == "crashed" and "want of memory" in result.reason
+    assert result.ended == "crashed" and "lack of memory" in result.reason
 
 
 async def test_a_program_that_cannot_start(job: Make) -> None:
     spec = job("")
     result = await run(
-        JobSpec(
+        RunSpec(
             run=1, folder=spec.folder, argv=("/no/such program",), cwd=spec.cwd, env=spec.env, seconds=1.0, plain=True
         )
     )
-    assert result.ended == "crashed" and result.exit_code == 127 and "cannot start /no/such program" in result.reason
+    assert result.ended == "crashed" and result.exit_code == 127 and "could not start /no/such program" in result.reason
 
 
 async def test_data_that_is_gone(job: Make, tmp_path: Path) -> None:
     spec = job("ready()\ntime.sleep(60)", channel=True, train_files={"train.bin": str(tmp_path / "gone")})
     result = await run(spec)
-    assert result.ended == "crashed" and "training data cannot be opened" in result.reason
+    assert result.ended == "crashed" and "could not open the training data" in result.reason
 
 
 async def test_nonsense_on_the_channel_is_ignored(job: Make) -> None:
@@ -238,11 +238,11 @@ async def test_the_shim_is_killed(job: Make, tier: Tier) -> None:
 ENGINE = """
 import asyncio, json, sys
 from pathlib import Path
-from core.lab.runner import JobSpec, start
+from core.lab.runner import RunSpec, start
 async def main():
     raw = json.loads(sys.argv[1])
     place, argv = Path(raw["folder"]), tuple(raw["argv"])
-    spec = JobSpec(run=1, folder=place, argv=argv, cwd=Path(raw["cwd"]), env=raw["env"],
+    spec = RunSpec(run=1, folder=place, argv=argv, cwd=Path(raw["cwd"]), env=raw["env"],
                    plain=True, seconds=raw["seconds"])
     await start(spec)
     print("started", flush=True)
@@ -284,18 +284,18 @@ async def test_an_adopted_job_can_be_killed_and_a_kill_works_by_file_alone(job: 
 async def test_a_folder_is_run_once(job: Make) -> None:
     spec = job("time.sleep(60)")
     one = await start(spec)
-    with pytest.raises(Exception, match="another process runs this job"):
+    with pytest.raises(Exception, match="another process supervises this run"):
         await start(spec)
     await one.kill("x")
     await until(lambda: subprocess.run(["flock", "-n", str(spec.folder / "lock"), "true"]).returncode == 0)
-    with pytest.raises(Exception, match="ended already"):
+    with pytest.raises(Exception, match="already ended"):
         await start(spec)
     assert adopt(spec.folder / "nowhere") is None
 
 
 async def test_twenty_waits_cost_little(job: Make) -> None:
     spec = job("time.sleep(1.0)")
-    one: Job = await start(spec)
+    one: RunProcess = await start(spec)
     before = time.process_time()
     await one.wait()
     assert time.process_time() - before < 0.1

@@ -21,7 +21,7 @@ from typing import Literal
 import nanotrain
 from core.lab import device, environment, runner, scorer
 from core.lab.git.repository import Repository
-from core.lab.prepare import Prepared, prepare
+from core.lab.prepare import PrepareResult, prepare
 from core.lab.sandbox import tiers
 from core.lab.shim.rmtree import remove_tree
 from core.record.errors import ScorerFault
@@ -63,7 +63,7 @@ class Outcome:
     reason: str = ""
     metrics: Mapping[str, float] = field(default_factory=dict)
     output: str = ""
-    job: runner.JobResult | None = None
+    job: runner.RunResult | None = None
     folder: Path | None = None  # of its run, when it was kept
 
     @property
@@ -81,7 +81,7 @@ class Arena:
         self.env = environment.run_environment(self.folder)
         home = str(self.folder / "home")
         self.trusted = {**environment.trusted_environment(self.folder), "AUTORESEARCH_HOME": home}
-        self.prepared = Prepared()
+        self.prepared = PrepareResult()
 
     async def open(self) -> Arena:
         """Lay out the repository and the data."""
@@ -110,7 +110,7 @@ class Arena:
                 return await self.scored(variant, tree, weights_of.folder, seed, weights_of.job, "")
             try:
                 job = await runner.start(self.job(tree, folder, seed, variant))
-                job.hand_over()
+                job.release()
                 result = await job.wait()
                 output = (folder / "output.log").read_text(errors="replace")
                 if result.ended != "done":
@@ -129,12 +129,12 @@ class Arena:
             return self.base
         return self.repo.commit_files(self.base, {name: text}, variant.does)
 
-    def job(self, tree: Path, folder: Path, seed: int, variant: Variant) -> runner.JobSpec:
+    def job(self, tree: Path, folder: Path, seed: int, variant: Variant) -> runner.RunSpec:
         """As the engine makes it."""
         env = {**self.env, **device.slot_environment(SLOT), **self.readable(), "PYTHONDONTWRITEBYTECODE": "1",
                "AUTORESEARCH_SEED": str(seed)}  # fmt: skip
         argv = environment.resolve_command("python -m nanotrain.train", env, tree)
-        return runner.JobSpec(
+        return runner.RunSpec(
             run=1, folder=folder, argv=tuple(argv), cwd=tree, env=env, sandbox=self.sandbox(tree),
             seconds=variant.seconds, steps=None if variant.seconds else STEPS, limit_seconds=90, startup_seconds=90,
             saving_seconds=20,
@@ -152,7 +152,7 @@ class Arena:
         )
 
     async def scored(
-        self, variant: Variant, tree: Path, folder: Path, seed: int, result: runner.JobResult, output: str
+        self, variant: Variant, tree: Path, folder: Path, seed: int, result: runner.RunResult, output: str
     ) -> Outcome:
         env = {**self.trusted, **device.slot_environment(SLOT), **self.readable(), "AUTORESEARCH_SEED": str(seed),
                "AUTORESEARCH_WEIGHTS_SHA256": result.weights_sha256 or "",

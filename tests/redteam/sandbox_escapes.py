@@ -321,7 +321,7 @@ ESCAPES = [
             os.chdir(place)
             os.chmod("d", 0)
             os.chmod(place, 0)
-        """, ("done", "resources"), "look into", check=lambda yard: yard.tidy()),
+        """, ("done", "resources"), "cannot read", check=lambda yard: yard.tidy()),
     Escape("disk-out-of-sight", "fills the disk where nobody can look: in a closed folder, and below the longest path", """
         os.chdir(os.environ["TMPDIR"])
         os.mkdir("closed")
@@ -335,7 +335,7 @@ ESCAPES = [
             for _ in range(20): file.write(bytes(1 << 20))
             file.flush()
         time.sleep(60)
-        """, ("resources",), "more than 32 MB to disk|look into", {"disk_limit": 32 << 20}),
+        """, ("resources",), "more than 32 MB to disk|cannot read", {"disk_limit": 32 << 20}),
     Escape("letters-in-the-page-cache", "asks which pages of a system file are in memory, and chooses them, to leave a word in them", """
         fd = os.open(os.__file__, os.O_RDONLY)
         attempt("ask by preadv2", lambda: os.preadv(fd, [bytearray(1)], 0, os.RWF_NOWAIT))

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 
 from core.lab.environment import readable_roots, resolve_command, run_environment
-from core.lab.git import restore
-from core.lab.runner import Job, JobSpec, start
+from core.lab.git.restore import restore_worktree
+from core.lab.runner import RunProcess, RunSpec, start
 from core.lab.sandbox.tiers import SandboxSpec, Tier
 from core.lab.shim.rmtree import remove_tree
 from tests.lab.conftest import marked, needs, until
@@ -51,8 +51,8 @@ class Yard:
             number, b"user", b"autoresearch-red", b"sk-red", ctypes.c_size_t(6), ctypes.c_long(_SESSION_KEYRING)
         )
         self.marks = self.look_at_marks()
-        self.neighbour: Job | None = None
-        self.spec: JobSpec | None = None
+        self.neighbour: RunProcess | None = None
+        self.spec: RunSpec | None = None
 
     def git(self, *args: str) -> None:
         subprocess.run(["git", *args], cwd=self.base / "repo", check=True, capture_output=True)
@@ -63,7 +63,7 @@ class Yard:
         server.listen()
         return server
 
-    def job(self, program: str, **limits: object) -> JobSpec:
+    def job(self, program: str, **limits: object) -> RunSpec:
         number = len(list(self.base.glob("run *")))
         env = {**run_environment(self.base), "RED_BASE": str(self.base), "RED_TIER": self.tier}
         if self.neighbour is not None:
@@ -73,7 +73,7 @@ class Yard:
         sandbox = SandboxSpec(worktree=self.tree, readable=readable_roots(env, argv), tier=self.tier)
         known: dict[str, Any] = {"seconds": 30.0, "plain": True, **limits}
         known["train_files"] = {name: str(self.session / path) for name, path in known.get("train_files", {}).items()}
-        return JobSpec(
+        return RunSpec(
             run=1, folder=self.base / f"run {number}", argv=argv, cwd=self.tree, env=env, sandbox=sandbox, **known
         )
 
@@ -95,14 +95,14 @@ class Yard:
         return "" if now == self.marks and self.intact() else f"it was {self.marks} and is {now}"
 
     def look_with_git(self) -> str:
-        restore.restore(self.tree)
+        restore_worktree(self.tree)
         left = sorted(path.name for path in self.tree.iterdir())
         return "" if left == [".git", "model.py"] and not (self.base / "pwned").exists() else f"it left {left}"
 
     def tidy(self) -> str:
         assert self.spec is not None
         remove_tree(self.spec.out)
-        restore.restore(self.tree)
+        restore_worktree(self.tree)
         places = [self.spec.folder / "home", self.spec.folder / "tmp", self.spec.out]
         until = time.monotonic() + 30.0
         while (left := [path for path in places if path.exists()]) and time.monotonic() < until:

@@ -24,7 +24,7 @@ from core.engine.session_settings import SessionSettings
 from core.engine.startup.setup import Setup
 from core.git import Git
 from core.lab import environment
-from core.lab.agent_process import attend, sweep
+from core.lab.agent_process import kill_agent, run_agent
 from core.lab.sandbox import tiers
 from core.lab.shim.rmtree import remove_tree
 from core.record.errors import GitError, LabError, ResearcherMisconfigured
@@ -84,7 +84,7 @@ class _Bench:
     def lay(self) -> None:
         """The code of the commit in `tree`, the inputs linked in, a repository of its own, and what is in it noted."""
         repo, checkout = self._setup.repo, self._base / "checkout"
-        sweep(str(self._base))
+        kill_agent(str(self._base))
         repo.remove_worktree(checkout)
         remove_tree(self._base)
         self._place.checkout(checkout, self._commit)
@@ -121,7 +121,7 @@ class _Bench:
         self.prompt_file.write_text(prompt, encoding="utf-8", errors="replace")
         spec = self._sandbox(argv, env)
         try:
-            done = await attend(
+            done = await run_agent(
                 tiers.command(spec, argv), cwd=self._top, env=env, hear=hear, silence=run.silence, limit=run.limit,
                 stdin=self.prompt_file if run.stdin is not None else None, mark=str(self._base),
             )  # fmt: skip

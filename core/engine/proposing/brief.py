@@ -17,7 +17,7 @@ from core.engine.runs.workplace import Workplace
 from core.engine.session_settings import SessionSettings
 from core.engine.startup.setup import Setup
 from core.engine.verdict import MAX_REPAIRS, MAX_TAIL_LINES
-from core.lab.git.tree_hash import Tree
+from core.lab.git.tree_hash import CommitTree
 from core.record import events as e
 from core.record.errors import EditError
 from core.record.proposal import Proposal
@@ -102,7 +102,7 @@ class Briefing:
             changed = apply_edits(files.editable, proposal.edits, may_edit=lambda path: matches(path, program.edit))
             files.tree.refuse_links(changed)
             check_rules(self._settings.program.rules, files.editable, changed, self._imports or ())
-            self._novelty.refuse_repeat(files.tree.named_with(changed), experiment, state)
+            self._novelty.refuse_repeat(files.tree.hash_with(changed), experiment, state)
             if not questioned:
                 questioned = True
                 if asked := self._novelty.question(proposal.hypothesis, experiment, state):
@@ -122,7 +122,7 @@ class Briefing:
         self._find_imports()
         tree = self._setup.repo.tree(commit)
         entries = tree.files()
-        wanted = {path: entries[path].name for path in entries if matches(path, edit) or matches(path, read)}
+        wanted = {path: entries[path].sha for path in entries if matches(path, edit) or matches(path, read)}
         missing = [name for name in wanted.values() if name not in self._texts]
         blobs = self._setup.repo.blobs(missing, MAX_BYTES)
         new = {name: _text(blobs.get(name)) for name in missing}
@@ -141,8 +141,8 @@ class Briefing:
             repo = self._setup.repo
             files = repo.tree(self._setup.commit).files()
             python = [path for path in sorted(files) if path.endswith((".py", ".pyi"))][:MAX_PYTHON_FILES]
-            blobs = repo.blobs([files[path].name for path in python], MAX_BYTES)
-            texts = {path: blobs.get(files[path].name, b"").decode("utf-8", "replace") for path in python}
+            blobs = repo.blobs([files[path].sha for path in python], MAX_BYTES)
+            texts = {path: blobs.get(files[path].sha, b"").decode("utf-8", "replace") for path in python}
             found = {name for path, text in texts.items() for name in imported(path, text)}
             self._imports = frozenset(found | modules(python))
 
@@ -195,7 +195,7 @@ class Briefing:
 class _Files:
     """A commit's files that a researcher sees: path -> text. `unreadable`: those that are no text, or too large."""
 
-    tree: Tree
+    tree: CommitTree
     editable: Mapping[str, str]
     read_only: Mapping[str, str]
     unreadable: frozenset[str]

@@ -18,7 +18,7 @@ from core.engine.runs.workplace import Workplace, start
 from core.engine.session_settings import SessionSettings
 from core.engine.startup.setup import Setup
 from core.lab import environment, runner, scorer
-from core.lab.git import restore
+from core.lab.git.restore import restore_worktree
 from core.lab.shim.rmtree import remove_tree
 from core.lab.versions import versions_for
 from core.record import events as e
@@ -38,7 +38,7 @@ class Live:
     experiment: int
     slot: str
     started: float
-    job: runner.Job | None = None
+    job: runner.RunProcess | None = None
     phase: str = "starting"
     phase_since: float = 0.0
     scoring: asyncio.Task[scorer.Score] | None = None
@@ -46,7 +46,7 @@ class Live:
     owns_slot: bool = True
     owns_clock: bool = False
     clock: asyncio.Task[bool] | None = None  # waiting for the slot's clock
-    killing: set[asyncio.Task[runner.JobResult]] = field(default_factory=set)
+    killing: set[asyncio.Task[runner.RunResult]] = field(default_factory=set)
 
     def end(self, ending: RunEnding) -> None:
         """Kill the run's process tree, or the scoring of it."""
@@ -159,7 +159,7 @@ class Runs:
             if not live.clock.cancelled():
                 raise
             return  # the run ended before its turn came
-        live.job.hand_over()
+        live.job.release()
 
     async def _see_through(self, live: Live, seed: int) -> e.RunFinished:
         """Wait for the end of the run's process, score it, and log the result."""
@@ -201,7 +201,7 @@ class Runs:
                 self._setup.repo.remove_worktree(paths.worktree(run))
                 remove_tree(paths.run(run) / "out")
             elif shutil.disk_usage(paths.folder).free < MIN_FREE_BYTES:
-                restore.restore(paths.worktree(run))
+                restore_worktree(paths.worktree(run))
 
     async def _finish(self, live: Live, finished: e.RunFinished) -> e.RunFinished:
         await self._journal.write(finished)
@@ -268,7 +268,7 @@ class Runs:
             return {}
         return versions_for(command[0], setup.environment)
 
-    def _as_event(self, live: Live, result: runner.JobResult) -> e.RunFinished:
+    def _as_event(self, live: Live, result: runner.RunResult) -> e.RunFinished:
         before = self._slots.ended.get(live.slot)
         self._slots.ended[live.slot] = result.ended_at
         gap = result.clock_started - before if before and result.clock_started else None

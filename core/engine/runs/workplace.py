@@ -16,9 +16,9 @@ import psutil
 from core.engine.session_settings import SessionSettings
 from core.engine.startup.setup import Setup
 from core.lab import compile_cache, device, environment, runner, scorer
-from core.lab.git.restore import lay_inputs
+from core.lab.git.restore import link_inputs
 from core.lab.integrity import Seal
-from core.lab.prepare import Prepared
+from core.lab.prepare import PrepareResult
 from core.lab.sandbox import tiers
 from core.lab.shim.rmtree import remove_tree
 from core.record import events as e
@@ -39,8 +39,8 @@ class Workplace:
         self._settings = settings
         self.stop_judging = stop_judging
         self._seal: Seal | None = None
-        self.prepared = Prepared()
-        self._caches = compile_cache.Seeds(setup.paths.folder / "cache")
+        self.prepared = PrepareResult()
+        self._baseline_cache = compile_cache.BaselineCache(setup.paths.folder / "cache")
 
     def close_seal(self) -> None:
         """Hash what must not change from here on."""
@@ -71,7 +71,7 @@ class Workplace:
         """A worktree of `commit` at `path` with the project's inputs linked in. Returns the project's folder in it."""
         self._setup.repo.add_worktree(path, commit)
         top = path / self._setup.repo.prefix
-        lay_inputs(top, self._inputs())
+        link_inputs(top, self._inputs())
         return top
 
     def _inputs(self) -> dict[str, Path]:
@@ -79,7 +79,7 @@ class Workplace:
         named = {name.rstrip("/"): self._setup.project / name.rstrip("/") for name in self._settings.program.inputs}
         return {name: source for name, source in named.items() if source.exists()}
 
-    def spec(self, run: int, slot: str, seed: int, commit: str) -> runner.JobSpec:
+    def spec(self, run: int, slot: str, seed: int, commit: str) -> runner.RunSpec:
         """The training command for `run`, whose worktree stands, at `commit`.
 
         Raises ProjectError when the command is not found there.
@@ -87,10 +87,10 @@ class Workplace:
         program, kind = self._settings.program, self._setup.kind
         folder, top = self._setup.paths.run(run), self._setup.paths.worktree(run)
         budget = program.run_budget(kind)
-        cache = self._caches.seed()
+        cache = self._baseline_cache.path()
         first = cache is None and commit == self._setup.commit
         if first:
-            self._caches.offer(folder)
+            self._baseline_cache.offer(folder)
         return self._job(
             run=run,
             folder=folder,
@@ -117,11 +117,11 @@ class Workplace:
         """
         return 1.0 if self.overlaps and slot.startswith("cpu") else None
 
-    def _job(self, *, folder: Path, command: str, top: Path, env: dict[str, str], **limits: Any) -> runner.JobSpec:
+    def _job(self, *, folder: Path, command: str, top: Path, env: dict[str, str], **limits: Any) -> runner.RunSpec:
         """A command in the worktree `top`, in the sandbox, with nothing of ours in its environment."""
         cwd = top / self._setup.repo.prefix
         env = {**self._setup.environment, **env, **self._readable(), "PYTHONDONTWRITEBYTECODE": "1"}
-        return runner.JobSpec(
+        return runner.RunSpec(
             folder=folder,
             argv=tuple(environment.resolve_command(command, env, cwd)),
             cwd=cwd,
@@ -232,7 +232,7 @@ class Workplace:
         )
 
 
-async def start(spec: runner.JobSpec) -> runner.Job:
+async def start(spec: runner.RunSpec) -> runner.RunProcess:
     """Start a job; a cancellation in the middle of it leaves no job behind."""
     starting = asyncio.create_task(runner.start(spec))
     try:

@@ -18,7 +18,7 @@ async def recover(setup: Setup, journal: Journal, judge: Judge) -> None:
     The runs themselves are adopted or abandoned by the tasks of their experiments.
     """
     state = journal.state
-    await asyncio.to_thread(stale_tmp.sweep)
+    await asyncio.to_thread(stale_tmp.remove_stale)
     actions: list[str] = []
     for run in state.live_runs():
         job = runner.adopt(setup.paths.run(run.run))

@@ -14,6 +14,7 @@ from core.engine.startup.noise_prior import with_prior
 from core.lab import device, environment
 from core.lab.git.repository import Repository
 from core.lab.sandbox import tiers
+from core.lab.shim.proctree import boot_id
 from core.lab.versions import own_versions
 from core.program.program import Program, changed_basis, check_files, check_required, load, parse
 from core.record import events as e
@@ -247,7 +248,7 @@ def open_log(start: Start) -> Log:
         for folder in (paths.worktrees, paths.folder / "runs", paths.folder / "reasoning"):
             folder.mkdir(parents=True, exist_ok=True)
         paths.program.write_text(program.text, encoding="utf-8")
-        if not setup.repo.in_clone_ignored("sessions/x"):
+        if not setup.repo.is_ignored("sessions/x"):
             inside = "" if setup.repo.prefix == "." else f"{setup.repo.prefix}/"
             setup.repo.exclude(f"/{inside}sessions/")
         log = Log.create(paths.database)
@@ -261,7 +262,7 @@ def _engine_started(start: Start) -> e.EngineStarted:
     setup, researcher = start.setup, start.researcher
     return e.EngineStarted(
         pid=os.getpid(),
-        boot_id=device.boot_id(),
+        boot_id=boot_id(),
         researcher=researcher.name,
         model=researcher.model,
         slots=start.slots,

@@ -1,1 +1,1 @@
-"""The project's git repository, worked on by plumbing alone."""
+"""Git repository of the project."""

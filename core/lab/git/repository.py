@@ -1,14 +1,15 @@
-"""The project's git repository, worked on by plumbing alone.
+"""The project's git repository: commits, refs, worktrees and diffs of experiments.
 
-The user's checkout, index, HEAD, branch and stash are never touched: commits are built in an index of their own,
-experiments live in worktrees of their own, and no hook ever runs. All paths in this interface are relative to the
-project (the folder that holds program.md), which may be a subfolder of the repository.
+It uses plumbing commands only and never changes the user's checkout, index, HEAD, branch or stash: commits are built in
+a separate index, experiments have separate worktrees, and no hook runs. All paths in this interface are relative to the
+project (the folder of program.md), which may be a subfolder of the repository.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 import tempfile
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,26 +18,27 @@ from pathlib import Path, PurePosixPath
 
 from core.edits.globs import matches
 from core.git import IDENTITY, Git, reason
-from core.lab.git.checkout import Checkout, find_checkout
-from core.lab.git.disk_full import outlasting
-from core.lab.git.tree_hash import Tree
+from core.lab.git.disk_full import retry_when_full
+from core.lab.git.tree_hash import CommitTree
 from core.lab.shim.rmtree import remove_tree
 from core.record.errors import EditError, GitConflict, LabError, ProjectError
 
 
 @dataclass(frozen=True, slots=True)
-class Numstat:
-    """Size of a change. A binary file counts as no lines."""
+class Checkout:
+    """A checkout that has a branch, and the command line that releases the branch; HEAD stays at its commit."""
 
-    files: tuple[str, ...]
-    added: int
-    removed: int
+    path: Path
+    release: str
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class _IndexEntry:
     mode: str
     blob: str
+
+
+_IN_PROGRESS = {"MERGE_HEAD": "merge", "CHERRY_PICK_HEAD": "cherry-pick", "REVERT_HEAD": "revert"}
 
 
 class Repository:
@@ -48,33 +50,33 @@ class Repository:
         self.prefix = prefix
         self.common_dir = common_dir
         self.git_dir = git_dir
-        self.patient = False  # True: what fails for want of space is tried again once there is some
+        self.retry_when_full = False  # True: writes that fail on a full disk are repeated until there is space
         self._worktrees = threading.Lock()
 
     @classmethod
     def open(cls, project: Path) -> Repository:
-        """The repository around `project`. Raises ProjectError, with the hint, when it cannot be worked with."""
+        """The repository around `project`. Raises ProjectError when it cannot be used."""
         project = project.resolve()
         if not project.is_dir():
-            raise ProjectError("there is no such folder", where=str(project))
+            raise ProjectError("no such folder", where=str(project))
         git = Git(project)
 
-        def tell(option: str) -> str:
-            # One at a time: a path may hold a line break.
+        def ask(option: str) -> str:
+            # One at a time: a path may contain a line break.
             status, out, error = git.run("rev-parse", option)
             if status:
                 raise _cannot_open(project, error)
             return os.fsdecode(out.removesuffix(b"\n"))
 
-        root = Path(tell("--show-toplevel")).resolve()
+        root = Path(ask("--show-toplevel")).resolve()
         prefix = project.relative_to(root).as_posix()
-        common, git_dir = (project / tell("--git-common-dir")).resolve(), Path(tell("--absolute-git-dir")).resolve()
+        common, git_dir = (project / ask("--git-common-dir")).resolve(), Path(ask("--absolute-git-dir")).resolve()
         repository = cls(root, prefix, common, git_dir)
         if repository._git.resolve("HEAD^{commit}") is None:
             if repository._git.resolve("HEAD") is not None:
                 raise ProjectError(
-                    "the commit that HEAD names cannot be read: git's objects are damaged",
-                    where=str(root), hint="look with: git fsck; then fetch what is missing, or clone again",
+                    "the commit of HEAD cannot be read: git's objects are damaged",
+                    where=str(root), hint="run git fsck, then fetch the missing objects, or clone again",
                 )  # fmt: skip
             raise ProjectError(
                 "the git repository has no commits yet",
@@ -86,7 +88,7 @@ class Repository:
     def project(self) -> Path:
         return self.root / self.prefix
 
-    # --- asking ---------------------------------------------------------------------------------------------------
+    # --- reading ---------------------------------------------------------------------------------------------------
 
     def head(self) -> str:
         """The commit that is checked out."""
@@ -108,17 +110,29 @@ class Repository:
         return self._git.resolve(f"refs/heads/{branch}^{{commit}}")
 
     def checked_out_at(self, branch: str, *, apart_from: Path | None = None) -> Checkout | None:
-        """The checkout that has `branch`, if any: moving it would look like an edit to its user.
+        """The checkout that has `branch`, if any: moving the branch would show there as staged changes.
 
-        A branch that is being rebased or bisected there counts, a detached HEAD at its commit does not. Checkouts
-        under `apart_from` are left out.
+        This includes a branch that is being rebased or bisected, not a detached HEAD at its commit. Checkouts under
+        `apart_from` are left out.
         """
         admins = {path: admin for admin, path in self._worktree_records()}
-        own = self.root if self.git_dir == self.common_dir else None
-        return find_checkout(self._git, branch, admins, self.common_dir, main=own, apart_from=apart_from)
+        for number, record in enumerate(self._git.text("worktree", "list", "--porcelain").split("\n\n")):
+            lines = record.split("\n")
+            path = Path(lines[0].removeprefix("worktree "))
+            admin = admins.get(path) if number else self.common_dir
+            if not number and self.git_dir == self.common_dir:
+                path = self.root  # git lists another folder for the main checkout of a submodule
+            if apart_from is not None and path.is_relative_to(apart_from.absolute()):
+                continue
+            steps = _release_steps(branch, f"branch refs/heads/{branch}" in lines, admin)
+            if steps and not path.exists():
+                path, steps = self.root, ["worktree prune"]
+            if steps:
+                return Checkout(path, " && ".join(f"git -C {shlex.quote(str(path))} {step}" for step in steps))
+        return None
 
     def refs(self, session: str) -> dict[int, str]:
-        """Experiment number → commit, of every experiment kept reachable."""
+        """Experiment number → commit, of all experiments with a ref."""
         base = f"refs/autoresearch/{session}/"
         out = self._git.text("for-each-ref", "--format=%(objectname) %(refname)", base)
         found: dict[int, str] = {}
@@ -130,7 +144,7 @@ class Repository:
         return found
 
     def read(self, commit: str, path: str) -> str | None:
-        """A file's text in `commit`, line ends as they are; None when not there. Raises ProjectError: not UTF-8."""
+        """Text of a file in `commit`, with its line ends; None when missing. Raises ProjectError if not UTF-8."""
         entry = self._entries(commit, [self._inward(path)]).get(self._inward(path))
         if entry is None:
             return None
@@ -138,7 +152,7 @@ class Repository:
             return self._blob(entry).decode("utf-8")
         except UnicodeDecodeError:
             raise ProjectError(
-                "is not UTF-8 text, and cannot be shown or edited", where=path, hint="convert it, or leave it out"
+                "is not UTF-8 text and cannot be shown or edited", where=path, hint="convert it, or exclude it"
             ) from None
 
     def files(self, commit: str, patterns: Sequence[str]) -> list[str]:
@@ -150,26 +164,24 @@ class Repository:
         own = [name for name in map(self._outward, names) if name is not None]
         return sorted(name for name in own if matches(name, patterns))
 
-    def tree(self, commit: str) -> Tree:
-        """Everything in `commit`, by name."""
-        return Tree(self._git.bytes_("ls-tree", "-r", "-t", "-z", "--full-tree", commit), self.prefix)
+    def tree(self, commit: str) -> CommitTree:
+        """All files of `commit`, by name."""
+        return CommitTree(self._git.bytes_("ls-tree", "-r", "-t", "-z", "--full-tree", commit), self.prefix)
 
     def trees(self, commits: Iterable[str]) -> dict[str, str]:
-        """Commit → the name of its tree, of those that are here. One process, however many."""
+        """Commit → id of its tree, of those commits that exist. Starts one process."""
         wanted = list(dict.fromkeys(commits))
         asked = "".join(f"{commit}^{{tree}}\n" for commit in wanted).encode()
         lines = self._git.bytes_("cat-file", "--batch-check=%(objectname)", stdin=asked).decode().splitlines()
         return {commit: name for commit, name in zip(wanted, lines, strict=True) if " " not in name}
 
     def blobs(self, names: Iterable[str], largest: int) -> dict[str, bytes]:
-        """Object name → its bytes, of those of at most `largest` bytes. Two processes, however many."""
+        """Object id → its bytes, of objects of at most `largest` bytes. Starts two processes."""
         wanted = "".join(f"{name}\n" for name in dict.fromkeys(names)).encode()
         if not wanted:
             return {}
-        sizes = (
-            self._git.bytes_("cat-file", "--batch-check=%(objectname) %(objectsize)", stdin=wanted).decode().split("\n")
-        )
-        small = [line.split()[0] for line in sizes if line and int(line.split()[1]) <= largest]
+        sizes = self._git.bytes_("cat-file", "--batch-check=%(objectname) %(objectsize)", stdin=wanted).decode()
+        small = [line.split()[0] for line in sizes.splitlines() if int(line.split()[1]) <= largest]
         out = self._git.bytes_("cat-file", "--batch", stdin="".join(f"{name}\n" for name in small).encode())
         found, at = {}, 0
         for name in small:
@@ -180,75 +192,67 @@ class Repository:
         return found
 
     def diff(self, a: str, b: str) -> str:
-        """Unified diff from `a` to `b`, restricted to the project and with its paths."""
+        """Unified diff from `a` to `b` of the project's files."""
         return self._git.diff(a, b, "-p", *self._relative()).decode("utf-8", "replace")
-
-    def numstat(self, a: str, b: str) -> Numstat:
-        out = self._git.diff(a, b, "-z", "--numstat", *self._relative())
-        files, added, removed = [], 0, 0
-        for record in filter(None, out.split(b"\0")):
-            plus, minus, name = record.split(b"\t", 2)
-            files.append(os.fsdecode(name))
-            added += int(plus) if plus != b"-" else 0
-            removed += int(minus) if minus != b"-" else 0
-        return Numstat(tuple(files), added, removed)
 
     # --- writing objects and refs -----------------------------------------------------------------------------------
 
-    @outlasting
+    @retry_when_full
     def commit_files(self, parent: str, files: Mapping[str, str | None], message: str) -> str:
-        """A commit on `parent` in which each file has the given text (None: removed). Returns its name.
+        """A commit on `parent` in which each file has the given text (None: removed). Returns its id.
 
-        Modes are kept; a new file is a plain one. Raises EditError for a path outside the project, a symbolic link
+        Modes are kept; a new file is not executable. Raises EditError for a path outside the project, a symbolic link
         or a submodule.
         """
         paths = {self._inward(path): text for path, text in files.items()}
         old = self._entries(parent, list(paths))
-        changes: dict[str, _Entry | None] = {}
+        changes: dict[str, _IndexEntry | None] = {}
         for path, text in paths.items():
             before = old.get(path)
             if before is not None and before.mode not in ("100644", "100755"):
-                raise EditError("is a symbolic link or a submodule, and cannot be edited", where=path)
+                raise EditError("is a symbolic link or a submodule and cannot be edited", where=path)
             if text is None:
                 changes[path] = None
             else:
-                changes[path] = _Entry(before.mode if before else "100644", self._write_blob(text.encode("utf-8")))
+                changes[path] = _IndexEntry(before.mode if before else "100644", self._write_blob(text.encode("utf-8")))
         return self._commit(parent, changes, message)
 
-    @outlasting
+    @retry_when_full
     def set_branch(self, branch: str, commit: str) -> None:
-        """Make `branch` point at `commit`. Idempotent; creates it where it is missing."""
+        """Set or create `branch` at `commit`. Idempotent."""
         if self.branch_commit(branch) != commit:
             self._update_ref(f"refs/heads/{branch}", commit)
 
-    @outlasting
+    @retry_when_full
     def keep_ref(self, session: str, experiment: int | str, commit: str) -> None:
-        """Keep a commit reachable for ever, at refs/autoresearch/<session>/<experiment>."""
+        """Keep a commit reachable, by refs/autoresearch/<session>/<experiment>."""
         self._update_ref(f"refs/autoresearch/{session}/{experiment}", commit)
 
-    @outlasting
+    @retry_when_full
     def reapply(self, commit: str, old_parent: str, new_parent: str, message: str) -> str:
-        """The change old_parent → commit, merged three ways onto `new_parent`. Returns the new commit's name.
+        """Three-way merge of the change old_parent → commit onto `new_parent`. Returns the new commit's id.
 
-        Raises GitConflict, naming the file, when it does not apply, and when nothing of it is left to apply.
+        Raises GitConflict, with the file, when the change does not apply, and when `new_parent` already has it.
         """
         out = self._git.diff(old_parent, commit, "-z", "--name-only")
         paths = [os.fsdecode(name) for name in out.split(b"\0") if name]
         base, mine, theirs = (self._entries(c, paths) for c in (old_parent, commit, new_parent))
-        changes: dict[str, _Entry | None] = {}
+        changes: dict[str, _IndexEntry | None] = {}
         for path in paths:
             b, m, t = base.get(path), mine.get(path), theirs.get(path)
             if t == m:
                 continue
             changes[path] = m if t == b else self._merge(path, b, m, t)
         if not changes:
-            raise GitConflict("nothing of the change is left: the new parent already has it")
+            raise GitConflict("the new parent already has this change")
         merged = self._commit(new_parent, changes, message)
         if self._git.text("rev-parse", f"{merged}^{{tree}}") == self._git.text("rev-parse", f"{new_parent}^{{tree}}"):
-            raise GitConflict("nothing of the change is left: the new parent already has it")
+            raise GitConflict("the new parent already has this change")
         return merged
 
-    def _merge(self, path: str, base: _Entry | None, mine: _Entry | None, theirs: _Entry | None) -> _Entry:
+    def _merge(
+        self, path: str, base: _IndexEntry | None, mine: _IndexEntry | None, theirs: _IndexEntry | None
+    ) -> _IndexEntry:
         shown = self._outward(path) or path
         if mine is None or theirs is None:
             raise GitConflict("is removed on one side and changed on the other", where=shown)
@@ -262,9 +266,9 @@ class Repository:
         if status > 0:
             places = "one place" if status == 1 else f"{status} places"
             raise GitConflict(f"the change does not apply on the new parent: they differ in {places}", where=shown)
-        return _Entry(theirs.mode if mine.mode == (base or mine).mode else mine.mode, self._write_blob(merged))
+        return _IndexEntry(theirs.mode if mine.mode == (base or mine).mode else mine.mode, self._write_blob(merged))
 
-    def _commit(self, parent: str, changes: Mapping[str, _Entry | None], message: str) -> str:
+    def _commit(self, parent: str, changes: Mapping[str, _IndexEntry | None], message: str) -> str:
         zero = "0" * len(self._git.text("rev-parse", "--verify", f"{parent}^{{commit}}"))
         lines = [
             f"{entry.mode} {entry.blob}\t{path}" if entry else f"0 {zero}\t{path}" for path, entry in changes.items()
@@ -283,19 +287,19 @@ class Repository:
     def _update_ref(self, ref: str, commit: str) -> None:
         status, _, error = self._git.run("update-ref", "-m", "autoresearch", ref, commit, env=IDENTITY)
         if status:
-            hint = "see `git branch -a`; another branch may be in the way of the name"
+            hint = "see `git branch -a`: the name of another branch may conflict"
             if not self.commit_exists(commit):
-                hint = "its commit is gone: fetch it back, or start another session with --session NAME"
+                hint = "its commit is missing: fetch it, or start another session with --session NAME"
             raise LabError(f"git cannot move {ref}: {reason(error)}", where=str(self.root), hint=hint)
 
     # --- worktrees --------------------------------------------------------------------------------------------------
 
-    @outlasting
+    @retry_when_full
     def add_worktree(self, path: Path, commit: str) -> Path:
-        """A fresh detached checkout of `commit` at `path`, whatever was there before. Returns the project in it.
+        """Create a detached worktree of `commit` at `path`. Returns the project's folder in it.
 
-        An existing folder is made anew, not reset: what a run left there (altered times, nested repositories, a
-        forged .git) is never trusted.
+        An existing folder is removed, not reset: a run may have left altered times, nested repositories or a forged
+        .git there.
         """
         path = path.absolute()
         with self._worktrees:
@@ -312,7 +316,7 @@ class Repository:
             self._forget_worktree(path.absolute())
 
     def prune(self, folder: Path) -> list[Path]:
-        """Forget worktrees under `folder` whose files are gone; other people's stale ones are left alone."""
+        """Remove the records of worktrees under `folder` whose files are missing. Returns their paths."""
         gone = []
         with self._worktrees:
             for admin, path in self._worktree_records():
@@ -321,15 +325,11 @@ class Repository:
                     gone.append(path)
         return gone
 
-    def worktrees(self, folder: Path) -> list[Path]:
-        """Worktrees that git knows under `folder`."""
-        return sorted(path for _, path in self._worktree_records() if path.is_relative_to(folder.absolute()))
-
     def _worktree_records(self) -> list[tuple[Path, Path]]:
         records = []
         for gitdir in sorted((self.common_dir / "worktrees").glob("*/gitdir")):
             text = gitdir.read_text(errors="surrogateescape").strip()
-            # git 2.48 may write a path relative to the admin folder.
+            # git 2.48 or newer may write a path relative to the admin folder.
             records.append((gitdir.parent, Path(os.path.normpath(gitdir.parent / text)).parent))
         return records
 
@@ -344,7 +344,7 @@ class Repository:
     # --- ignoring ---------------------------------------------------------------------------------------------------
 
     def exclude(self, pattern: str) -> None:
-        """Hide what matches `pattern` from git in this clone only (.git/info/exclude). Idempotent."""
+        """Make git ignore `pattern` in this clone only (.git/info/exclude). Idempotent."""
         file = self.common_dir / "info" / "exclude"
         text = file.read_text(errors="surrogateescape") if file.exists() else ""
         if pattern in text.splitlines():
@@ -353,8 +353,8 @@ class Repository:
         gap = "" if not text or text.endswith("\n") else "\n"
         file.write_text(f"{text}{gap}{pattern}\n", errors="surrogateescape")
 
-    def in_clone_ignored(self, path: str) -> bool:
-        """True when git already ignores `path` (relative to the project) here."""
+    def is_ignored(self, path: str) -> bool:
+        """True when git ignores `path` (relative to the project)."""
         status, _, _ = self._git.run("check-ignore", "-q", "--no-index", "--", self._inward(path))
         return status == 0
 
@@ -384,7 +384,7 @@ class Repository:
 
     # --- objects ----------------------------------------------------------------------------------------------------
 
-    def _entries(self, commit: str, paths: Iterable[str]) -> dict[str, _Entry]:
+    def _entries(self, commit: str, paths: Iterable[str]) -> dict[str, _IndexEntry]:
         """Mode and blob of each path that is a file in `commit`."""
         wanted = list(paths)
         if not wanted:
@@ -394,14 +394,34 @@ class Repository:
         for record in filter(None, out.split(b"\0")):
             head, _, name = record.partition(b"\t")
             mode, _, blob = head.decode().split(" ")
-            found[os.fsdecode(name)] = _Entry(mode, blob)
+            found[os.fsdecode(name)] = _IndexEntry(mode, blob)
         return {path: found[path] for path in wanted if path in found}
 
-    def _blob(self, entry: _Entry) -> bytes:
+    def _blob(self, entry: _IndexEntry) -> bytes:
         return self._git.bytes_("cat-file", "blob", entry.blob)
 
     def _write_blob(self, data: bytes) -> str:
         return self._git.bytes_("hash-object", "-w", "--no-filters", "--stdin", stdin=data).decode().strip()
+
+
+def _release_steps(branch: str, at_head: bool, admin: Path | None) -> list[str]:
+    """The git commands that make a checkout release a branch; none when it does not have it.
+
+    `admin`: git's own folder of the checkout, with the state of operations in progress.
+    """
+
+    def noted(name: str) -> list[str]:
+        file = admin / name if admin is not None else None
+        return file.read_text(errors="replace").splitlines() if file is not None and file.is_file() else []
+
+    names = ("rebase-merge/head-name", "rebase-apply/head-name", "rebase-merge/update-refs")
+    if any(f"refs/heads/{branch}" in noted(name) for name in names):
+        return ["rebase --quit"]
+    steps = ["bisect reset HEAD"] if branch in noted("BISECT_START") else []
+    if at_head:
+        steps += [f"{verb} --abort" for name, verb in _IN_PROGRESS.items() if noted(name)]
+        steps.append("switch --detach")
+    return steps
 
 
 def _cannot_open(project: Path, stderr: str) -> ProjectError:
@@ -410,29 +430,29 @@ def _cannot_open(project: Path, stderr: str) -> ProjectError:
         match = re.search(r"repository at '([^']+)'", text)
         place = match[1] if match else str(project)
         return ProjectError(
-            "the git repository belongs to another user, and git will not use it",
+            "the git repository belongs to another user, and git refuses to use it",
             where=place, hint=f"git config --global --add safe.directory '{place}'",
         )  # fmt: skip
     broken = next((place for place in (project, *project.parents) if (place / ".git" / "objects").is_dir()), None)
     if "not a git repository" in text and broken is not None:
         return ProjectError(
-            "git does not know the repository here for one: its HEAD or configuration is broken",
+            "git does not recognize this repository: its HEAD or configuration is broken",
             where=str(broken / ".git"),
-            hint="put .git/HEAD right (it holds a line such as `ref: refs/heads/main`), or clone again",
+            hint="repair .git/HEAD (it holds a line such as `ref: refs/heads/main`), or clone again",
         )
     if "not a git repository" in text:
         return ProjectError(
-            "this is not a git repository: every experiment is a commit, so there must be one",
+            "this is not a git repository, and each experiment is a commit",
             where=str(project), hint="git init && git add -A && git commit -m 'first'",
         )  # fmt: skip
     if "must be run in a work tree" in text or "cannot use bare repository" in text:
         if ".git" in project.parts:
-            return ProjectError("this folder is git's own", where=str(project), hint="start in the project's folder")
+            return ProjectError("this folder belongs to git", where=str(project), hint="start in the project's folder")
         return ProjectError(
-            "this is a bare git repository: it has no files to work on",
+            "this is a bare git repository, without a work tree",
             where=str(project), hint="clone it, and start in the clone",
         )  # fmt: skip
     return ProjectError(
         f"git cannot open the repository: {reason(text)}",
-        where=str(project), hint=f"mend what git says, until it is content with: git -C '{project}' status",
+        where=str(project), hint=f"correct the reported error, until this works: git -C '{project}' status",
     )  # fmt: skip

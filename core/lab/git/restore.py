@@ -1,8 +1,8 @@
-"""A run's worktree as its commit has it, whatever the run did in it: what is scored is what was committed.
+"""Reset of a run's worktree to its commit before scoring, so that only committed code is scored.
 
-A run may write to its worktree. Without this, training after the clock could leave better weights there, or another
-model, for the scoring of the code to find. Not only in files: the targets of links, extended attributes and times
-hold data, too. So nothing that was there stays.
+A run can write to its worktree: it could train after its clock has stopped and leave better weights or another model
+there for the scored code. Link targets, extended attributes and times can hold such data as well as files, so
+everything in the worktree is removed and checked out again.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from core.git import Git
 from core.lab.shim.rmtree import remove_tree
 
 
-def restore(worktree: Path, inputs: Mapping[str, Path] | None = None) -> None:
-    """Empty the worktree around `worktree` and check its commit out again; `inputs` are links to lay in `worktree`.
+def restore_worktree(worktree: Path, inputs: Mapping[str, Path] | None = None) -> None:
+    """Empty the linked worktree around `worktree`, check its commit out again, and link `inputs` into `worktree`.
 
-    A folder that is no linked worktree (a user's own checkout, no repository at all) is left alone. Raises GitError
-    when git cannot do it, OSError when a file cannot be removed.
+    Does nothing in a folder that is not a linked worktree (the user's own checkout, no repository). Raises GitError, or
+    OSError when a file cannot be removed.
     """
     top = _top(worktree)
     if top is None:
@@ -29,13 +29,13 @@ def restore(worktree: Path, inputs: Mapping[str, Path] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="autoresearch-index-") as folder:
         git, env = Git(top), {"GIT_INDEX_FILE": str(Path(folder) / "index")}
         git.bytes_("read-tree", "HEAD", env=env)
-        _sweep(top)
+        _empty(top)
         git.bytes_("checkout-index", "--all", "--force", "--quiet", env=env)
-    lay_inputs(worktree, inputs or {})
+    link_inputs(worktree, inputs or {})
 
 
-def lay_inputs(worktree: Path, inputs: Mapping[str, Path]) -> None:
-    """Link what is not in git but belongs to the project into `worktree`; what stands there by that name stays."""
+def link_inputs(worktree: Path, inputs: Mapping[str, Path]) -> None:
+    """Link the project's inputs, which are not in git, into `worktree`; existing files there are kept."""
     for name, source in inputs.items():
         link = worktree / name
         if not os.path.lexists(link):
@@ -44,11 +44,11 @@ def lay_inputs(worktree: Path, inputs: Mapping[str, Path]) -> None:
 
 
 def _top(worktree: Path) -> Path | None:
-    """The linked worktree that holds the folder; the folder itself may be gone."""
+    """The linked worktree around the folder; the folder itself may be missing."""
     for folder in (worktree, *worktree.parents):
         git = folder / ".git"
         if not os.access(folder, os.X_OK) and os.path.lexists(folder):
-            with suppress(OSError):  # closed by the run: where it is not ours to open, git will say so
+            with suppress(OSError):  # the run has removed its permissions; where this fails, git reports it
                 folder.chmod(0o700 | folder.stat().st_mode & 0o777)
         if git.is_file() and not git.is_symlink():
             return folder
@@ -57,13 +57,13 @@ def _top(worktree: Path) -> Path | None:
     return None
 
 
-def _sweep(top: Path) -> None:
-    """Remove everything but git's own file, and the attributes of what stays."""
+def _empty(top: Path) -> None:
+    """Remove everything except `.git`, and the attributes of the folder and of `.git`."""
     top.chmod(0o700 | top.stat().st_mode & 0o777)
     for path in top.iterdir():
         if path.name != ".git":
             remove_tree(path)
     for path in (top, top / ".git"):
         for name in os.listxattr(path) if hasattr(os, "listxattr") else ():
-            with suppress(OSError):  # not ours to remove, so not the run's to set
+            with suppress(OSError):  # one that cannot be removed cannot be set by a run
                 os.removexattr(path, name)

@@ -1,7 +1,7 @@
-"""A commit's files by name, without checking anything out, and what its tree would be called with other texts.
+"""Files and tree hash of a commit, also with other file texts, without a checkout.
 
-Two commits hold the same files exactly when their trees have the same name, so the name of a tree that was never
-written says whether those files were ever there before. Names are git's own (Merkle trees of SHA-1 or SHA-256).
+Two commits hold the same files exactly when their trees have the same hash. So the hash of a tree that was not written
+yet shows whether an earlier experiment had the same files. Hashes are git's own (Merkle trees of SHA-1 or SHA-256).
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ _FOLDER = "040000"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A file, folder, symbolic link or submodule: git's mode, and the name of its object."""
+class TreeEntry:
+    """A file, folder, symbolic link or submodule: its mode in git, and its object's hash."""
 
     mode: str
-    name: str
+    sha: str
 
 
-class Tree:
-    """Everything in a commit. `listing` is the output of `git ls-tree -r -t -z --full-tree`; `prefix` the project's."""
+class CommitTree:
+    """All entries of a commit. `listing`: from `git ls-tree -r -t -z --full-tree`; `prefix`: the project's folder."""
 
     def __init__(self, listing: bytes, prefix: str) -> None:
         self._above = "" if prefix == "." else f"{prefix}/"
-        self._folders: dict[str, dict[str, Entry]] = {"": {}}
+        self._folders: dict[str, dict[str, TreeEntry]] = {"": {}}
         for record in filter(None, listing.split(b"\0")):
             head, _, path = record.partition(b"\t")
-            mode, _, name = head.decode().split(" ")
+            mode, _, sha = head.decode().split(" ")
             folder, _, base = os.fsdecode(path).rpartition("/")
-            self._folders.setdefault(folder, {})[base] = Entry(mode, name)
+            self._folders.setdefault(folder, {})[base] = TreeEntry(mode, sha)
 
-    def files(self) -> dict[str, Entry]:
-        """The project's plain files: path from the project → entry. Links and submodules are left out."""
+    def files(self) -> dict[str, TreeEntry]:
+        """The project's files: path in the project → entry. Links and submodules are left out."""
         found = {}
         for folder, entries in self._folders.items():
             for base, entry in entries.items():
@@ -48,7 +48,7 @@ class Tree:
         return found
 
     def refuse_links(self, paths: Iterable[str]) -> None:
-        """Raises EditError for a path that is, or goes through, a symbolic link, a submodule or a file."""
+        """Raise EditError for a path that is, or leads through, a symbolic link or a submodule, or is a folder."""
         for path in paths:
             parts = (self._above + path).split("/")
             for depth in range(1, len(parts) + 1):
@@ -63,9 +63,9 @@ class Tree:
             if "/".join(parts) in self._folders:
                 raise EditError("is a folder, not a file", where=path)
 
-    def named_with(self, texts: Mapping[str, str]) -> str:
-        """The name of the tree in which the project's files `texts` (path → text) stand, all others as they are."""
-        sha, folders, touched = self._sha(), dict(self._folders), {""}
+    def hash_with(self, texts: Mapping[str, str]) -> str:
+        """Hash of the tree in which the project's files `texts` (path → text) replace those of the commit."""
+        algorithm, folders, touched = self._algorithm(), dict(self._folders), {""}
         folders[""] = dict(folders[""])
         for path, text in texts.items():
             folder, _, base = (self._above + path).rpartition("/")
@@ -75,23 +75,25 @@ class Tree:
                 folders[above] = dict(folders.get(above, {}))
                 above = above.rpartition("/")[0]
             old = folders[folder].get(base)
-            folders[folder][base] = Entry(old.mode if old else _FILES[0], _object(sha, "blob", text.encode("utf-8")))
+            folders[folder][base] = TreeEntry(
+                old.mode if old else _FILES[0], _hash(algorithm, "blob", text.encode("utf-8"))
+            )
         for folder in sorted(touched - {""}, key=lambda path: -path.count("/")):
             above, _, base = folder.rpartition("/")
-            folders[above][base] = Entry(_FOLDER, _object(sha, "tree", _tree_body(folders[folder])))
-        return _object(sha, "tree", _tree_body(folders[""]))
+            folders[above][base] = TreeEntry(_FOLDER, _hash(algorithm, "tree", _tree_body(folders[folder])))
+        return _hash(algorithm, "tree", _tree_body(folders[""]))
 
-    def _sha(self) -> str:
-        names = (len(entry.name) for entries in self._folders.values() for entry in entries.values())
-        return "sha256" if next(names, 40) == 64 else "sha1"
-
-
-def _object(sha: str, kind: str, body: bytes) -> str:
-    return hashlib.new(sha, f"{kind} {len(body)}".encode() + b"\0" + body, usedforsecurity=False).hexdigest()
+    def _algorithm(self) -> str:
+        lengths = (len(entry.sha) for entries in self._folders.values() for entry in entries.values())
+        return "sha256" if next(lengths, 40) == 64 else "sha1"
 
 
-def _tree_body(entries: Mapping[str, Entry]) -> bytes:
-    """A tree object's bytes. Git sorts by name, a folder's as if it ended with a slash."""
+def _hash(algorithm: str, kind: str, body: bytes) -> str:
+    return hashlib.new(algorithm, f"{kind} {len(body)}".encode() + b"\0" + body, usedforsecurity=False).hexdigest()
+
+
+def _tree_body(entries: Mapping[str, TreeEntry]) -> bytes:
+    """Bytes of a tree object. Git sorts by name, with a slash after a folder's name."""
     rows = [(os.fsencode(base), entry) for base, entry in entries.items()]
     rows.sort(key=lambda row: row[0] + b"/" if row[1].mode == _FOLDER else row[0])
-    return b"".join(e.mode.lstrip("0").encode() + b" " + base + b"\0" + bytes.fromhex(e.name) for base, e in rows)
+    return b"".join(e.mode.lstrip("0").encode() + b" " + base + b"\0" + bytes.fromhex(e.sha) for base, e in rows)

@@ -1,1 +1,1 @@
-"""What a run is confined by: tiers A, B and C."""
+"""Sandbox of a run, in tiers A, B and C."""

@@ -1,14 +1,14 @@
-"""Tier B of the sandbox, put on by the process itself before it becomes the command: `RULES ARGV…`
+"""Tier B of the sandbox: Landlock rules, seccomp filter, no capabilities; and the seccomp filter of tier A.
 
-RULES is what `core.lab.sandbox.tiers` makes, as Python: paths to read, to write, devices, hidden paths, network or not.
-Landlock grants files (and, by kernel version, TCP, signals and abstract sockets), seccomp refuses what Landlock
-does not know (sockets, ptrace, namespaces …), capabilities are given up for good. It fails closed.
+The process restricts itself, then executes the command: `RULES ARGV…`, where RULES is a Python literal made by
+`core.lab.sandbox.tiers`. Landlock restricts files (and, by kernel version, TCP, signals and abstract sockets), seccomp
+refuses calls that Landlock does not cover (sockets, ptrace, namespaces …), and capabilities are dropped for good.
+An error ends the process before the command starts.
 
-Local sockets and signals need the shim's help (`core/lab/sandbox/supervisor.py`): with RULES' `asked` the filter's
-listener goes to it as the first packet on the control channel, and it answers
-each `connect` and `kill` of the job.
+With `supervised` in RULES, the shim decides each `connect` and `kill` of the run (`core/lab/shim/supervisor.py`): it
+gets the filter's listener in the first packet on the control channel.
 
-Started with `-I -S` before every run, so it loads of the standard library next to nothing.
+Started with `-I -S` before every run, so it loads very little of the standard library.
 """
 # pathlib costs as much as the rest of the start:
 # ruff: noqa: PTH112, PTH114, PTH118, PTH208
@@ -29,7 +29,7 @@ libc.prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
 
 
 def _call(number: int, *args: int | bytes | None) -> int:
-    """A system call that the C library may not know. Every number goes as a full register."""
+    """A system call by number; each integer argument fills a whole register."""
     return int(libc.syscall(number, *(ctypes.c_long(arg) if isinstance(arg, int) else arg for arg in args)))
 
 
@@ -49,7 +49,7 @@ _FILE_RIGHTS = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
 
 
 def landlock_abi() -> int:
-    """The kernel's Landlock version; 0 where there is none."""
+    """The kernel's Landlock version; 0 without Landlock."""
     return max(0, _call(_CREATE, None, 0, 1))
 
 
@@ -68,7 +68,7 @@ class Landlock:
         self.fd = _checked(_call(_CREATE, attributes, size, 0), "create a Landlock ruleset")
 
     def grant(self, path: str, rights: int) -> None:
-        """Rights on a path and all beneath it. A path that is not there is not granted."""
+        """Grant rights on a path and all below it; a missing path is skipped."""
         try:
             fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
         except OSError:
@@ -83,14 +83,14 @@ class Landlock:
             os.close(fd)
 
     def enforce(self) -> None:
-        _checked(_call(_RESTRICT, self.fd, 0), "put the Landlock ruleset on")
+        _checked(_call(_RESTRICT, self.fd, 0), "enforce the Landlock ruleset")
         os.close(self.fd)
 
 
 def carve(root: str, hidden: Sequence[str]) -> tuple[list[str], list[str]]:
-    """(folders to list only, paths to grant in full) that together are `root` without what is hidden in it.
+    """(folders to list only, paths to grant in full) that together cover `root` without the hidden paths in it.
 
-    Landlock cannot take away, so everything beside a hidden path is granted instead of the folder around it.
+    Landlock has no deny rules, so the siblings of a hidden path are granted instead of their folder.
     """
     if any(root == path or root.startswith(path.rstrip("/") + "/") for path in hidden):
         return [], []
@@ -105,7 +105,7 @@ def carve(root: str, hidden: Sequence[str]) -> tuple[list[str], list[str]]:
     for name in names:
         path = os.path.join(root, name)
         if os.path.islink(path):
-            continue  # what it points at is granted, or not, by its own name
+            continue  # its target is granted by its own path, or not at all
         more_listed, more_granted = carve(path, inside)
         listed += more_listed
         granted += more_granted
@@ -113,7 +113,7 @@ def carve(root: str, hidden: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def restrict_files(rules: dict[str, list[str]], *, network: bool) -> None:
-    """Put Landlock on for good."""
+    """Enforce the Landlock rules for good."""
     land = Landlock(network=network)
     hidden = rules["hidden"]
     for paths, rights in ((rules["read"], READ), (rules["write"], WRITE)):
@@ -135,10 +135,10 @@ _PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_SECUREBITS, _PR_SET_NO_NEW_PRIVS, _PR
 
 
 def drop_capabilities() -> None:
-    """Give up every capability, also those that root would get back at the next exec."""
+    """Drop all capabilities, also those that root would get back at the next exec."""
     _checked(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "set no_new_privs")
     libc.prctl(_PR_CAP_AMBIENT, 4, 0, 0, 0)
-    libc.prctl(_PR_SET_SECUREBITS, 0b101111, 0, 0, 0)  # noroot and its kin, locked; needs CAP_SETPCAP: root only
+    libc.prctl(_PR_SET_SECUREBITS, 0b101111, 0, 0, 0)  # noroot and others, locked; needs CAP_SETPCAP: root only
     for capability in range(64):
         libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)
     header = struct.pack("Ii", 0x20080522, 0)
@@ -183,7 +183,7 @@ _ARM = {
     "name_to_handle_at": 264, "truncate": 45, "openat": 56, "ioctl": 29, "fcntl": 25, "kill": 129,
     "tgkill": 131, "tkill": 130, "rt_sigqueueinfo": 138, "rt_tgsigqueueinfo": 240,
 }  # fmt: skip
-# Numbers since 2019 are the same everywhere.
+# Numbers of calls since 2019 are the same on every architecture.
 _COMMON = {
     "clone3": 435, "io_uring_setup": 425, "io_uring_enter": 426, "io_uring_register": 427, "pidfd_getfd": 438,
     "process_madvise": 440, "move_mount": 429, "open_tree": 428, "fsopen": 430, "fsconfig": 431, "fsmount": 432,
@@ -191,67 +191,60 @@ _COMMON = {
     "removexattrat": 466, "file_setattr": 469, "open_tree_attr": 467, "quotactl_fd": 443,
     "pidfd_send_signal": 424, "cachestat": 451,
 }  # fmt: skip
-# Landlock does not rule over what a file is called, owned and dated like, and its owner is who started all this: what
-# lies outside could be closed to others, or carry a word to the next run. Programs that copy files with their modes
-# and times go on when they are told that it is done.
-_PRETENDED = ("chmod", "fchmod", "fchmodat", "fchmodat2", "utime", "utimes", "futimesat", "utimensat", "fadvise64")
-# Which pages of a file are in memory, to be asked and to be chosen: eighty thousand letters a second to whoever comes
-# next, through any file that both may read. (preadv2 with its flags; without them callers fall back to preadv.)
-_PEEKING = ("mincore", "cachestat", "preadv2")
-# The same by ioctl: a file's flags and version; and whom a descriptor signals, which may be anybody.
+# Landlock does not restrict modes, owners and times, and the run has the user's id: it could lock files outside, or
+# pass data to the next run in their metadata. These calls do nothing and report success, since programs that copy
+# files with modes and times fail on an error.
+_NO_EFFECT = ("chmod", "fchmod", "fchmodat", "fchmodat2", "utime", "utimes", "futimesat", "utimensat", "fadvise64")
+# Covert channel through the page cache, about 80,000 characters/s between runs that can read the same file: these
+# calls show, and by their side effects change, which of its pages are in memory. (Without preadv2 callers use preadv.)
+_PAGE_CACHE = ("mincore", "cachestat", "preadv2")
+# ioctls that set a file's flags or version, or the process that a descriptor signals.
 _IOCTLS = (0x40086602, 0x40046602, 0x401C5820, 0x40087602, 0x40047602, 0x40086604, 0x8901, 0x8902)
 _FCNTLS = (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX
-_SIGNALS = ("kill", "tgkill")  # Landlock before Linux 6.12 knows nothing of signals
-# Of another process they would change the speed: done for oneself (0), else pretended, as thread libraries insist.
-_ONESELF = ("sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr")
-_ABSENT = (
-    "clone3",
-    "openat2",
-    *_PEEKING,
-    "io_uring_setup",
-    "io_uring_enter",
-    "io_uring_register",
-)  # callers fall back
+_SIGNALS = ("kill", "tgkill")  # not restricted by Landlock before Linux 6.12
+# They can slow another process down: allowed for the own process (pid 0), else without effect, for thread libraries.
+_OWN_PROCESS = ("sched_setaffinity", "sched_setscheduler", "sched_setparam", "sched_setattr")
+# Answered with ENOSYS, so that callers use an older call.
+_ABSENT = ("clone3", "openat2", *_PAGE_CACHE, "io_uring_setup", "io_uring_enter", "io_uring_register")
 _NETWORK = ("connect", "bind", "listen")
 _CONDITIONAL = ("socket", "socketpair", "sendto", "clone", "prlimit64", "seccomp", "setpriority", "ioprio_set",
-                "open", "openat", "ioctl", "fcntl", *_SIGNALS, *_ONESELF)  # fmt: skip
+                "open", "openat", "ioctl", "fcntl", *_SIGNALS, *_OWN_PROCESS)  # fmt: skip
 _AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-_ALLOW, _ASK, _ERRNO, _KILL = 0x7FFF0000, 0x7FC00000, 0x00050000, 0x80000000
+_ALLOW, _NOTIFY, _ERRNO, _KILL = 0x7FFF0000, 0x7FC00000, 0x00050000, 0x80000000
 _LOAD, _JEQ, _JGE, _JSET, _AND, _RET = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
 _NEW_NAMESPACES = 0x7E020000  # CLONE_NEW*
 _SECCOMP_SET_FILTER, _NEW_LISTENER = 1, 8
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK, _STREAM, _SEQPACKET = 1, 2, 10, 16, 1, 5
 
 
-def seccomp_program(machine: str, *, network: bool, asked: bool = False, own: int = 0) -> bytes:
-    """The filter as BPF. Raises OSError for a machine whose system calls are not known here.
+def seccomp_program(machine: str, *, network: bool, supervised: bool = False, own: int = 0) -> bytes:
+    """The filter of tier B as BPF. Raises OSError for a machine without a system call table here.
 
-    `asked`: somebody holds the filter's listener and answers for each `connect` of local stream sockets and for each
-    signal to another process than `own`; without it there are neither. With `network` there are no local sockets: the
-    engine's and docker's could be reached by their paths.
+    `supervised`: the shim decides each `connect` of a local stream socket and each signal to a process other than
+    `own`; without it both are refused. With `network` there are no local sockets, since the run could connect to the
+    engine's or docker's by path.
     """
     if machine not in _AUDIT:
-        raise OSError(errno.ENOSYS, f"there is no system call table for {machine} here")
+        raise OSError(errno.ENOSYS, f"no system call table for {machine}")
     table = {**(_X86 if machine == "x86_64" else _ARM), **_COMMON}
     denied = _ERRNO | errno.EPERM
-    local = asked and not network
+    local = supervised and not network
     code = [_op(_LOAD, 4), _op(_JEQ, _AUDIT[machine], 1, 0), _op(_RET, _KILL), _op(_LOAD, 0)]
-    if machine == "x86_64":  # the x32 calls, a way around every number below
+    if machine == "x86_64":  # x32 calls, which bypass all numbers below
         code += [_op(_JGE, 0x40000000, 0, 1), _op(_RET, denied)]
     for name, number in table.items():
         if name in _CONDITIONAL or ((network or local) and name in _NETWORK):
             continue
-        answer = _ERRNO | (errno.ENOSYS if name in _ABSENT else 0 if name in _PRETENDED else errno.EPERM)
-        code += [_op(_JEQ, number, 0, 1), _op(_RET, answer)]
+        code += _refuse(name, number)
     code += _when(table["clone"], [_op(_LOAD, 16), _op(_JSET, _NEW_NAMESPACES, 0, 1), _op(_RET, denied)])
-    # Limits and priorities of others may not be changed; pid 0 is oneself.
-    for name in ("prlimit64", *_ONESELF):
+    # Limits and priorities of other processes may not be changed; pid 0 is the caller.
+    for name in ("prlimit64", *_OWN_PROCESS):
         otherwise = denied if name == "prlimit64" else _ERRNO
         code += _when(table[name], [_op(_LOAD, 16), _op(_JEQ, 0, 1, 0), _op(_RET, otherwise)])
-    for name, kind in (("setpriority", 0), ("ioprio_set", 1)):  # the kind that is a process
+    for name, kind in (("setpriority", 0), ("ioprio_set", 1)):  # the value for a process
         one = [_op(_LOAD, 16), _op(_JEQ, kind, 0, 2), _op(_LOAD, 24), _op(_JEQ, 0, 1, 0), _op(_RET, denied)]
         code += _when(table[name], one)
-    # Landlock before Linux 6.2 lets a file that may only be read be emptied.
+    # Landlock before Linux 6.2 allows truncating a file that is granted read-only.
     for name, flags in (("open", 24), ("openat", 32)):
         if name in table:
             emptied = [_op(_LOAD, flags), _op(_JSET, os.O_ACCMODE, 2, 0), _op(_JSET, os.O_TRUNC, 0, 1)]
@@ -259,10 +252,10 @@ def seccomp_program(machine: str, *, network: bool, asked: bool = False, own: in
     for name, commands in (("ioctl", _IOCTLS), ("fcntl", _FCNTLS)):
         called = [_op(_JEQ, number, len(commands) - place, 0) for place, number in enumerate(commands)]
         code += _when(table[name], [_op(_LOAD, 24), *called, _op(_RET, _ALLOW), _op(_RET, denied)])
-    for name in _SIGNALS:  # to oneself; whoever answers for more is asked
-        code += _when(table[name], [_op(_LOAD, 16), _op(_JEQ, own, 1, 0), _op(_RET, _ASK if asked else denied)])
+    for name in _SIGNALS:  # to the own process; the supervisor decides the others
+        code += _when(table[name], [_op(_LOAD, 16), _op(_JEQ, own, 1, 0), _op(_RET, _NOTIFY if supervised else denied)])
     if local:
-        code += [_op(_JEQ, table["connect"], 0, 1), _op(_RET, _ASK)]
+        code += [_op(_JEQ, table["connect"], 0, 1), _op(_RET, _NOTIFY)]
         code += _when(table["socket"], _only(_AF_UNIX, _STREAM, denied))
     elif network:
         families = [_op(_LOAD, 16), _op(_JEQ, _AF_INET, 3, 0), _op(_JEQ, _AF_INET6, 2, 0), _op(_JEQ, _AF_NETLINK, 1, 0)]
@@ -270,7 +263,7 @@ def seccomp_program(machine: str, *, network: bool, asked: bool = False, own: in
     else:
         code += [_op(_JEQ, table["socket"], 0, 1), _op(_RET, denied)]
     if not network:
-        # A pair can reach nobody, if it is of a kind that cannot be pointed elsewhere.
+        # A socket pair of these types cannot be connected to another address.
         pair = [_op(_LOAD, 16), _op(_JEQ, _AF_UNIX, 0, 4), _op(_LOAD, 24), _op(_AND, 0xF),
                 _op(_JEQ, _STREAM, 2, 0), _op(_JEQ, _SEQPACKET, 1, 0), _op(_RET, denied)]  # fmt: skip
         code += _when(table["socketpair"], pair)
@@ -280,30 +273,29 @@ def seccomp_program(machine: str, *, network: bool, asked: bool = False, own: in
 
 
 def _only(family: int, kind: int, otherwise: int) -> list[bytes]:
-    """For `socket`: this family and this kind of it, whatever the flags beside the kind."""
+    """For `socket`: allow one family and one type, with any flags."""
     return [_op(_LOAD, 16), _op(_JEQ, family, 0, 3), _op(_LOAD, 24), _op(_AND, 0xF), _op(_JEQ, kind, 1, 0),
             _op(_RET, otherwise)]  # fmt: skip
 
 
-# Tier A has namespaces for the rest. Of sockets, only these families live in a network namespace: vsock, for one,
-# reaches the hypervisor from any of them. The other calls are of no use to training, and of much to attacks.
+# Namespaces confine the rest in tier A. Only these socket families are confined by a network namespace (vsock reaches
+# the hypervisor from any). Training does not need the other calls, and attacks use them.
 _CONTAINED_FAMILIES = (1, 2, 10, 16)  # unix, inet, inet6, netlink
 _UNUSED = ("add_key", "request_key", "keyctl", "bpf", "userfaultfd", "perf_event_open", "open_by_handle_at", "syslog",
            "io_uring_setup", "io_uring_enter", "io_uring_register", "kexec_load", "init_module", "finit_module",
            "delete_module", "reboot", "swapon", "swapoff", "acct", "quotactl", "lookup_dcookie", "fadvise64",
-           *_PEEKING)  # fmt: skip
+           *_PAGE_CACHE)  # fmt: skip
 
 
 def contained_program(machine: str) -> bytes:
-    """The filter that goes with tier A, as BPF; `bubblewrap.<machine>.bpf` beside this file holds it ready to use."""
+    """The filter of tier A as BPF; `bubblewrap.<machine>.bpf` in this folder is its compiled copy."""
     table = {**(_X86 if machine == "x86_64" else _ARM), **_COMMON}
     denied = _ERRNO | errno.EPERM
     code = [_op(_LOAD, 4), _op(_JEQ, _AUDIT[machine], 1, 0), _op(_RET, _KILL), _op(_LOAD, 0)]
     if machine == "x86_64":
         code += [_op(_JGE, 0x40000000, 0, 1), _op(_RET, denied)]
     for name in _UNUSED:
-        answer = _ERRNO | (errno.ENOSYS if name in _ABSENT else 0 if name in _PRETENDED else errno.EPERM)
-        code += [_op(_JEQ, table[name], 0, 1), _op(_RET, answer)]
+        code += _refuse(name, table[name])
     families = [_op(_LOAD, 16)]
     for number, family in enumerate(_CONTAINED_FAMILIES):
         families.append(_op(_JEQ, family, len(_CONTAINED_FAMILIES) - number, 0))
@@ -316,36 +308,41 @@ def _op(code: int, value: int, yes: int = 0, no: int = 0) -> bytes:
     return struct.pack("HBBI", code, yes, no, value)
 
 
+def _refuse(name: str, number: int) -> list[bytes]:
+    answer = _ERRNO | (errno.ENOSYS if name in _ABSENT else 0 if name in _NO_EFFECT else errno.EPERM)
+    return [_op(_JEQ, number, 0, 1), _op(_RET, answer)]
+
+
 def _when(number: int, body: list[bytes]) -> list[bytes]:
-    """`body` for one system call; afterwards the call's number is loaded no more, so allow and be done."""
+    """`body` for one system call, then allow: `body` may have replaced the call's number in the accumulator."""
     return [_op(_JEQ, number, 0, len(body) + 1), *body, _op(_RET, _ALLOW)]
 
 
 def restrict_calls(*, network: bool, channel: int | None = None) -> None:
-    """Put the filter on for good. `channel`: whoever reads this socket will answer for what is asked."""
+    """Enforce the filter for good. `channel`: a socket to the supervisor, which gets the listener."""
     machine = os.uname().machine
-    program = _loaded(seccomp_program(machine, network=network, asked=channel is not None, own=os.getpid()))
+    program = _filter(seccomp_program(machine, network=network, supervised=channel is not None, own=os.getpid()))
     if channel is None:
-        _checked(libc.prctl(_PR_SET_SECCOMP, 2, ctypes.addressof(program[0]), 0, 0), "put the system call filter on")
+        _checked(libc.prctl(_PR_SET_SECCOMP, 2, ctypes.addressof(program[0]), 0, 0), "enforce the system call filter")
         return
     number = (_X86 if machine == "x86_64" else _ARM)["seccomp"]
     listener = _call(number, _SECCOMP_SET_FILTER, _NEW_LISTENER, ctypes.addressof(program[0]))
-    if listener < 0:  # another supervisor is there already, or the kernel is too old
-        _tell(channel, None)
+    if listener < 0:  # the process already has a supervisor, or the kernel is too old
+        _send_listener(channel, None)
         restrict_calls(network=network)
     else:
-        _tell(channel, listener)
+        _send_listener(channel, listener)
         os.close(listener)
 
 
-def _loaded(code: bytes) -> tuple[ctypes.Array[ctypes.c_char], ctypes.Array[ctypes.c_char]]:
-    """A filter as the kernel takes it: its header, and the code that this points at."""
+def _filter(code: bytes) -> tuple[ctypes.Array[ctypes.c_char], ctypes.Array[ctypes.c_char]]:
+    """A filter in the kernel's format: header, and the code that it points to."""
     program = ctypes.create_string_buffer(code)
     return ctypes.create_string_buffer(struct.pack("HxxxxxxQ", len(code) // 8, ctypes.addressof(program))), program
 
 
-def _tell(channel: int, listener: int | None) -> None:
-    """The first packet on the control channel: the listener, or that there is none."""
+def _send_listener(channel: int, listener: int | None) -> None:
+    """Send the first packet on the control channel, with the listener where there is one."""
     link = _socket.socket(fileno=os.dup(channel))
     rights = [] if listener is None else [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, struct.pack("i", listener))]
     link.sendmsg([b'{"type": "confined"}'], rights)
@@ -360,11 +357,14 @@ def _checked(result: int, what: str) -> int:
 
 
 def main() -> None:
-    rules, argv = eval(sys.argv[1], {"__builtins__": {}}), sys.argv[2:]  # repr of our own; json would take 7 ms
+    rules, argv = (
+        eval(sys.argv[1], {"__builtins__": {}}),
+        sys.argv[2:],
+    )  # the harness's repr; json would take 7 ms
     try:
         drop_capabilities()
         restrict_files(rules, network=rules["network"])
-        channel = os.environ.get("AUTORESEARCH_CONTROL_FD", "") if rules["asked"] else ""
+        channel = os.environ.get("AUTORESEARCH_CONTROL_FD", "") if rules["supervised"] else ""
         restrict_calls(network=rules["network"], channel=int(channel) if channel else None)
         os.execvp(argv[0], argv)
     except OSError as error:

@@ -1,10 +1,10 @@
-"""The sandbox: three tiers, the best that really works here, and what each leaves open.
+"""Sandbox tiers: probe, choice of the best one, and the command line that starts a process in it.
 
-A  bubblewrap: namespaces of its own; what is not mounted is not there.
-B  Landlock, seccomp and no capabilities: what is not granted cannot be opened (`core/lab/sandbox/landlock.py`).
-C  nothing but the limits that the shim keeps.
+A  bubblewrap: separate namespaces; paths that are not mounted do not exist.
+B  Landlock, seccomp, no capabilities: paths that are not granted cannot be opened (`core/lab/sandbox/landlock.py`).
+C  no sandbox: only the limits that the shim enforces.
 
-A tier counts only after a probe has run in it and was refused what it must be refused. docs/sandbox.md says it all.
+A tier is used only after a probe in it has been refused all forbidden accesses. See docs/sandbox.md.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Tier = Literal["A", "B", "C"]
 TIERS: tuple[Tier, ...] = ("A", "B", "C")
 
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/opt", "/nix", "/gnu", "/sys")
-# Within what is readable, and nobody's business: readable by root, and in a container everybody is root.
+# Hidden within SYSTEM: root can read them, and in a container the user is often root.
 SECRETS = ("/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/ssh", "/etc/ssl/private",
            "/etc/sudoers", "/etc/sudoers.d", "/etc/krb5.keytab", "/etc/kubernetes")  # fmt: skip
 DEVICES = ("/dev/nvidia*", "/dev/nvidia-caps/*", "/dev/dri", "/dev/kfd", "/dev/dxg", "/dev/infiniband")
@@ -39,7 +39,7 @@ _INSTALLATION = ("bin", "lib", "lib64", "include", "share", "etc", "pyvenv.cfg")
 NOTES: dict[Tier, str] = {
     "A": "covers files, network, processes and sockets; not covered: flaws of the kernel and of the GPU driver",
     "B": "covers files, network, other processes and their sockets; not covered: /dev/shm and process names are "
-    "shared, the worktree's .git file is put right only after a run",
+    "shared, the worktree's .git file is restored only after a run",
     "C": "NOT a sandbox: only time, memory, process and disk limits; the code under test can read and change "
     "whatever you can, and reach the network",
 }
@@ -47,10 +47,10 @@ NOTES: dict[Tier, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxSpec:
-    """What a command in the sandbox may touch. Everything not listed here and not the system's is out of its reach.
+    """Paths and resources of a command in the sandbox; apart from them it can access only the system's.
 
-    `worktree` is writable but for its `.git`, unless `read_only`. `hidden` wins over all else. `tmp` is what /tmp
-    becomes where the tier can do that.
+    `worktree` is writable except its `.git`, unless `read_only`. `hidden` overrides all other paths. `tmp` is mounted
+    as /tmp where the tier can do that.
     """
 
     worktree: Path
@@ -61,13 +61,13 @@ class SandboxSpec:
     read_only: bool = False
     tmp: Path | None = None
     shm_bytes: int | None = None
-    asked: bool = False  # the shim answers for local sockets and signals, where the tier asks for that
+    supervised: bool = False  # the shim decides local connects and signals, where the tier supports that
     tier: Tier | None = None  # None: the best that works here
 
 
 @dataclass(frozen=True, slots=True)
 class SandboxReport:
-    """What this machine can do: the tier used, what it does not cover in words, and every tier's (name, ok, why)."""
+    """Result of the probe: the tier used, a note on what it does not cover, and (name, ok, reason) of every tier."""
 
     tier: Tier
     note: str
@@ -76,19 +76,19 @@ class SandboxReport:
 
 @functools.cache
 def probe() -> SandboxReport:
-    """Run the probe in each tier, once a process (about 0.1 s)."""
+    """Run the probe in each tier, once per process (about 0.1 s)."""
     tiers = tuple((tier, *_try_tier(tier)) for tier in TIERS)
     best = next(tier for tier, ok, _ in tiers if ok)
     return SandboxReport(best, NOTES[best], tiers)
 
 
 def tier_of(spec: SandboxSpec) -> Tier:
-    """The tier that the spec asks for, or the best that works here."""
+    """The tier that the spec names, or the best that works here."""
     return spec.tier or probe().tier
 
 
 def command(spec: SandboxSpec, argv: Sequence[str] = ()) -> list[str]:
-    """`argv` with what starts it in the sandbox put in front; with no `argv`, the prefix alone (AUTORESEARCH_CAGE)."""
+    """The command line that starts `argv` in the sandbox; without `argv`, its prefix (AUTORESEARCH_CAGE)."""
     tier = tier_of(spec)
     if tier == "A":
         return [*_bubblewrap(spec), "--", *argv]
@@ -105,7 +105,7 @@ def _bubblewrap(spec: SandboxSpec) -> list[str]:
     if bwrap is None:
         raise LabError("bubblewrap is not installed", hint="apt-get install bubblewrap")
     seccomp = Path(__file__).with_name(f"bubblewrap.{os.uname().machine}.bpf")
-    # bubblewrap wants the filter in an open descriptor, and who starts this has only its words.
+    # bubblewrap takes the filter as an open descriptor, and a command line cannot hold one.
     filtered = ["/bin/sh", "-c", 'exec 9<"$0"; exec "$@"', str(seccomp), bwrap, "--seccomp", "9"]
     args = [*(filtered if seccomp.exists() else [bwrap]), "--unshare-user", "--unshare-pid", "--unshare-ipc",
             "--unshare-uts", "--unshare-cgroup-try", "--die-with-parent", "--new-session",
@@ -115,13 +115,13 @@ def _bubblewrap(spec: SandboxSpec) -> list[str]:
     if _can_disable_userns(bwrap):
         args.append("--disable-userns")
     args += ["--proc", "/proc", "--dev", "/dev"]
-    # Root in here is root's uid out there, and the kernel's settings ask for no more than that.
+    # Root in the sandbox has root's uid, which is all that the kernel's settings require.
     for path in _existing(KERNEL_SETTINGS):
         args += ["--ro-bind", path, path]
-    size = ["--size", str(spec.shm_bytes or _default_shm_bytes())]  # what is written there is memory
+    size = ["--size", str(spec.shm_bytes or _default_shm_bytes())]  # files there use memory
     args += [*size, "--tmpfs", "/dev/shm"]
     for path in _existing(SYSTEM):
-        # /bin and the like are links into /usr on a merged system: keep them links.
+        # /bin and others are links into /usr on a merged system: keep them links.
         link = Path(path).is_symlink()
         args += ["--symlink", str(Path(path).readlink()), path] if link else ["--ro-bind", path, path]
     for path in _devices():
@@ -129,7 +129,7 @@ def _bubblewrap(spec: SandboxSpec) -> list[str]:
     args += ["--remount-ro", "/dev"]
     args += ["--bind", str(spec.tmp), "/tmp"] if spec.tmp else [*size, "--tmpfs", "/tmp"]
     binds = [("--ro-bind", path) for path in _readable(spec)] + [("--bind", path) for path in _writable(spec)]
-    # Outer folders first, or an inner one would be covered again.
+    # Outer folders first: a later mount would cover an inner one.
     for how, path in sorted(binds, key=lambda bind: len(Path(bind[1]).parts)):
         args += [how, path, path]
     git = spec.worktree / ".git"
@@ -137,7 +137,7 @@ def _bubblewrap(spec: SandboxSpec) -> list[str]:
         args += ["--ro-bind", str(git), str(git)]
     for path in _hidden(spec):
         args += ["--tmpfs", path, "--remount-ro", path] if Path(path).is_dir() else ["--ro-bind", "/dev/null", path]
-    # The folders around what is mounted are memory, and would take what is written there for nothing.
+    # The parents of the mounts are in memory: without this, writes there would succeed.
     return [*args, "--remount-ro", "/"]
 
 
@@ -148,17 +148,17 @@ def _default_shm_bytes() -> int:
 
 @functools.cache
 def _can_disable_userns(bwrap: str) -> bool:
-    """True when this bubblewrap (0.8 on) can forbid further user namespaces, the usual door to kernel flaws."""
-    said = subprocess.run([bwrap, "--help"], capture_output=True, text=True, timeout=20)
-    return "--disable-userns" in said.stdout
+    """True when this bubblewrap (0.8 or newer) can forbid more user namespaces, a common part of kernel exploits."""
+    shown = subprocess.run([bwrap, "--help"], capture_output=True, text=True, timeout=20)
+    return "--disable-userns" in shown.stdout
 
 
 # --- tier B -----------------------------------------------------------------------------------------------------------
 
 
 def _rules(spec: SandboxSpec) -> dict[str, object]:
-    """What `confine.py` grants, as plain data."""
-    # What is scored has no use for /dev/shm but to leave a note there for the next process.
+    """RULES of `landlock.py`."""
+    # A model that is scored does not need /dev/shm, and could pass data there to the next process.
     shared = [] if spec.read_only else ["/dev/shm"]
     return {
         "read": [*_existing(SYSTEM), "/proc", *_readable(spec)],
@@ -166,7 +166,7 @@ def _rules(spec: SandboxSpec) -> dict[str, object]:
         "devices": ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", *shared, *_devices()],
         "hidden": _hidden(spec),
         "network": spec.network,
-        "asked": spec.asked,
+        "supervised": spec.supervised,
     }
 
 
@@ -180,7 +180,7 @@ def _existing(paths: Sequence[str]) -> list[str]:
 def _readable(spec: SandboxSpec) -> list[str]:
     paths = [*([spec.worktree] if spec.read_only else [])]
     for root in spec.readable:
-        # A virtual environment made in the project's own folder must not open the sessions in it.
+        # A virtual environment in the project's own folder must not make the sessions there readable.
         around = root != spec.worktree and spec.worktree.is_relative_to(root)
         paths += [root / name for name in _INSTALLATION] if around else [root]
     if spec.network:
@@ -194,12 +194,12 @@ def _writable(spec: SandboxSpec) -> list[str]:
 
 
 def _hidden(spec: SandboxSpec) -> list[str]:
-    """Hidden paths that exist, by their real names: a link to one hides what it points at."""
+    """Real paths of the hidden ones that exist: a link hides its target."""
     return _real((*map(Path, SECRETS), *spec.hidden))
 
 
 def _real(paths: Iterable[Path]) -> list[str]:
-    """Real names of those that are there. What we may not even look at is as good as not there: nor may the job."""
+    """Real paths of those that exist. One that the harness cannot look up counts as missing: a run cannot either."""
     found: dict[str, None] = {}
     for path in paths:
         try:
@@ -228,20 +228,20 @@ open(tree + "/ok", "w").write("x")
 assert open(os.path.dirname(secret) + "/open").read() == "text"
 refused("read a hidden file", lambda: open(secret).read())
 refused("write outside", lambda: open(outside + "/escaped", "w"))
-refused("list a foreign folder", lambda: os.listdir(outside))
+refused("list another folder", lambda: os.listdir(outside))
 def connect():
     s = socket.socket()
     s.settimeout(1)
     s.connect(("127.0.0.1", int(sys.argv[4])))
 refused("use the network", connect)
 refused("change the kernel's settings", lambda: open("/proc/sys/kernel/core_pattern", "a"))
-refused("look into another process", lambda: open("/proc/%s/environ" % sys.argv[5]).read())
+refused("read another process", lambda: open("/proc/%s/environ" % sys.argv[5]).read())
 """
 
 
 def _try_tier(tier: Tier) -> tuple[bool, str]:
     if tier == "C":
-        return True, "always there"
+        return True, "always available"
     if tier == "A" and shutil.which("bwrap") is None:
         return False, "bubblewrap (bwrap) is not installed"
     import socket

@@ -1,1 +1,1 @@
-"""The process beside each run: standard library only, started in milliseconds."""
+"""The shim, the process that supervises one run; standard library only, started in milliseconds."""

@@ -1,6 +1,6 @@
-"""How much of the processors a job uses on its clock: more than its slot has would be training for nothing.
+"""Processor time of a run on its clock, and the limit on it: more than its slot has would be an unfair advantage.
 
-Standard library only and few imports: the shim of every job loads this.
+Standard library only and few imports.
 """
 
 from __future__ import annotations
@@ -10,38 +10,38 @@ import resource
 
 from core.lab.shim.proctree import process_stat, threads_of, tree_cpu
 
-FACTOR, SECONDS = 1.1, 0.5  # of a slot's processors, for what is not training
-AT_ONCE, LOOKS = 1.3, 5.0  # of running threads, on average over the looks; honest helpers blink
-BESIDE, BESIDE_SECONDS = 1.3, 0.1  # of the busiest threads' seconds; what the others did beside them
-LOOK_SECONDS = 0.2  # between two looks, on average
+_TIME_FACTOR, _EXTRA_SECONDS = 1.1, 0.5  # allowed over a slot's processor time, for work other than training
+_THREAD_FACTOR, _EXTRA_THREADS = 1.3, 5.0  # allowed running threads over the slot's, summed over samples
+_OTHERS_FACTOR, _OTHERS_SECONDS = 1.3, 0.1  # allowed time of all threads over that of the busiest ones
+SAMPLE_SECONDS = 0.2  # between two samples, on average
 
 
-class Processors:
-    """Processor seconds of a job's whole tree. `cores` is what it may keep busy on its clock, None for any number.
+class CpuMeter:
+    """Processor seconds of a run's process tree, and its limit of `cores` on the clock (None: no limit).
 
-    Two counts, and the larger holds. The kernel's own is exact, but it forgets a process whose parent ignores its end
-    (SIGCHLD), so looks at the tree are added up as well: a process seen for the first time is charged with the whole
-    time since the last look for each of its threads that runs. That is too much for one process and right on average
-    for many, however short they live, as long as nobody can tell when the next look comes.
+    The larger of two counts holds. The kernel's count is exact but lacks processes whose parent ignores their end
+    (SIGCHLD), so samples of the tree are summed as well: a process seen for the first time is charged the whole time
+    since the last sample for each of its running threads. That is too much for one process but right on average for
+    many, however short they live, as long as a run cannot predict the time of a sample.
 
-    On a machine that is busy with other things more threads get a larger share of it without ever reaching the limit
-    on seconds. So threads that run, or wait only for a processor, are counted at each look too, and are too many when
-    much of the work was done beside the busiest one; a helper with little to do may have to wait for a processor long.
+    On a busy machine more threads get a larger share of the processors within the limit on seconds. So each sample also
+    counts threads that run or wait for a processor. They are too many when much of the work was done by others than
+    the busiest thread: a thread with little work may wait long for a processor.
     """
 
     def __init__(self, cores: float | None) -> None:
         self._cores = cores
         self._seen: dict[tuple[int, int], float] = {}
-        self._looked = 0.0  # sum over all looks
+        self._sampled = 0.0  # sum over all samples
         self._last: float | None = None
         self._from: tuple[float, float] | None = None  # both counts at the start of the clock
-        self.used = 0.0  # on the clock so far, at the last look
-        self._looks = self._running = 0  # on the clock: how many looks, and running threads over all of them
-        self._work: dict[tuple[int, int], float] = {}  # each thread's seconds, the dead ones' too
+        self.used = 0.0  # on the clock so far, at the last sample
+        self._samples = self._running = 0  # on the clock: number of samples, and running threads in all of them
+        self._work: dict[tuple[int, int], float] = {}  # seconds of each thread, also of ended ones
         self._work_from: dict[tuple[int, int], float] = {}
 
-    def look(self, pids: list[int], now: float) -> None:
-        """Take in the tree as it is at `now` (monotonic seconds)."""
+    def sample(self, pids: list[int], now: float) -> None:
+        """Add a sample of the tree at `now` (monotonic seconds)."""
         if not self._cores:
             return
         since = now - self._last if self._last is not None else 0.0
@@ -56,44 +56,44 @@ class Processors:
             seen[pid, stat.start] = stat.cpu
             threads = threads_of(pid)
             self._work.update({(number, thread.start): thread.cpu for number, thread in threads.items()})
-            at_work = sum(thread.state == "R" for thread in threads.values())
-            running += at_work
-            self._looked += max(0.0, stat.cpu - known) if known is not None else max(stat.cpu, since * at_work)
+            busy = sum(thread.state == "R" for thread in threads.values())
+            running += busy
+            self._sampled += max(0.0, stat.cpu - known) if known is not None else max(stat.cpu, since * busy)
         self._seen = seen
         if self._from is not None:
-            counted, looked = self._from
-            self.used = max(self._counted(pids) - counted, self._looked - looked)
-            self._looks += 1
+            counted, sampled = self._from
+            self.used = max(self._counted(pids) - counted, self._sampled - sampled)
+            self._samples += 1
             self._running += running
 
     def start(self, pids: list[int], now: float) -> None:
-        """The clock starts: what was used until now is free."""
-        self.look(pids, now)
-        self._from = (self._counted(pids), self._looked) if self._cores else None
+        """Start the clock: time used until now is not counted."""
+        self.sample(pids, now)
+        self._from = (self._counted(pids), self._sampled) if self._cores else None
         self._work_from = dict(self._work)
 
-    def too_many(self, seconds: float, budget: float = 0.0) -> str:
-        """Words, when in `seconds` of the clock more was used than is allowed in all of its `budget`; else empty."""
+    def excess(self, seconds: float, budget: float = 0.0) -> str:
+        """A reason, when `seconds` on the clock used more than is allowed for the whole `budget`; else empty."""
         if not self._cores:
             return ""
-        allowed = self._cores * (max(seconds, budget) * FACTOR + SECONDS)
-        at_once = self._cores * AT_ONCE * max(self._looks, budget / LOOK_SECONDS) + LOOKS
-        beside = self.used > BESIDE * self._busiest(math.ceil(self._cores)) + BESIDE_SECONDS
-        if self.used <= allowed and not (self._running > at_once and beside):
+        allowed = self._cores * (max(seconds, budget) * _TIME_FACTOR + _EXTRA_SECONDS)
+        at_once = self._cores * _THREAD_FACTOR * max(self._samples, budget / SAMPLE_SECONDS) + _EXTRA_THREADS
+        others = self.used > _OTHERS_FACTOR * self._busiest(math.ceil(self._cores)) + _OTHERS_SECONDS
+        if self.used <= allowed and not (self._running > at_once and others):
             return ""
-        at_work = self._running / max(1, self._looks)
+        average = self._running / max(1, self._samples)
         cores = f"{self._cores:g} processor{'s' * (self._cores != 1)}"
         return (
-            f"used {self.used:.1f} processor seconds in {seconds:.1f} s, with {at_work:.1f} threads at work at once, "
+            f"used {self.used:.1f} processor seconds in {seconds:.1f} s, with {average:.1f} threads at work at once, "
             f"where its slot has {cores}"
         )
 
     def _busiest(self, count: int) -> float:
-        """Seconds on the clock of the `count` threads that did most."""
+        """Seconds on the clock of the `count` busiest threads."""
         seconds = (cpu - self._work_from.get(thread, 0.0) for thread, cpu in self._work.items())
         return sum(sorted(seconds)[-count:])
 
     @staticmethod
     def _counted(pids: list[int]) -> float:
-        gone = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return gone.ru_utime + gone.ru_stime + tree_cpu(pids)
+        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return ended.ru_utime + ended.ru_stime + tree_cpu(pids)

@@ -1,6 +1,6 @@
-"""How a shim leaves its starter, and how it leaves its last word.
+"""Start of a shim as a daemon, its lock, and its exit file.
 
-Standard library only: the shim of every job loads this.
+Standard library only.
 """
 # pathlib costs as much as the rest of the start:
 # ruff: noqa: PTH100, PTH104, PTH110, PTH118, PTH120
@@ -21,10 +21,11 @@ if TYPE_CHECKING:  # to load typing takes 3 ms
     from typing import Any
 
 _PR_SET_CHILD_SUBREAPER = 36
+_MAX_EXIT_FILE_BYTES = 32768
 
 
 def bare_python(module: str) -> list[str]:
-    """The start of a command that runs `main` of one of our modules, with nothing loaded that it does not ask for.
+    """The start of a command that runs `main` of one of our modules in a Python that loads nothing else.
 
     Not as a file: that would be compiled anew each time.
     """
@@ -33,8 +34,8 @@ def bare_python(module: str) -> list[str]:
     return [sys.executable, "-I", "-S", "-c", code, root]
 
 
-def take(lock: int) -> bool:
-    """Lock the run folder. Somebody who only looks whether it is locked holds it for a moment: try again."""
+def acquire(lock: int) -> bool:
+    """Lock the run's folder. A process that tests the lock holds it for a moment, so this tries several times."""
     for _ in range(10):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -46,7 +47,7 @@ def take(lock: int) -> bool:
 
 
 def detach(folder: str) -> int:
-    """Leave the starter's session. Returns, in the shim alone, where to `tell` the starter how it went."""
+    """Leave the starter's session. Returns, in the shim alone, the pipe for `report_start`."""
     reader, writer = os.pipe()
     if os.fork():
         os.close(writer)
@@ -61,11 +62,11 @@ def detach(folder: str) -> int:
     null = os.open(os.devnull, os.O_RDWR)
     errors = os.open(os.path.join(folder, "shim.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     lock = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    if not take(lock):
-        os.write(writer, b"another process runs this job")
+    if not acquire(lock):
+        os.write(writer, b"another process supervises this run")
         os._exit(1)
     if os.path.exists(os.path.join(folder, "exit.json")):
-        os.write(writer, b"this job has ended already")
+        os.write(writer, b"this run has already ended")
         os._exit(1)
     for source, target in ((null, 0), (null, 1), (errors, 2)):
         os.dup2(source, target)
@@ -76,23 +77,23 @@ def detach(folder: str) -> int:
     return writer
 
 
-def tell(writer: int, word: str) -> None:
-    """Answer the starter, who waits for it: `ok`, or what went wrong."""
-    os.write(writer, word.encode(errors="replace")[:500])
+def report_start(writer: int, answer: str) -> None:
+    """Answer the waiting starter: `ok`, or an error."""
+    os.write(writer, answer.encode(errors="replace")[:500])
     os.close(writer)
 
 
 def reserve(path: str) -> int:
-    """Room for the last word, taken while there is room: a job that fills the disk still gets its exit file."""
+    """Allocate space for the exit file at the start, so that a run that fills the disk still gets one."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with suppress(OSError):
-        os.posix_fallocate(fd, 0, 32768)
+        os.posix_fallocate(fd, 0, _MAX_EXIT_FILE_BYTES)
     return fd
 
 
-def last_word(fd: int, part: str, path: str, last: dict[str, Any]) -> None:
-    """Write into the reserved file, make it durable, and only then give it its name."""
-    data = json.dumps(last).encode()
+def write_exit_file(fd: int, part: str, path: str, result: dict[str, Any]) -> None:
+    """Write into the reserved file, flush it to disk, and only then give it its name."""
+    data = json.dumps(result).encode()
     os.pwrite(fd, data, 0)
     os.ftruncate(fd, len(data))
     os.fsync(fd)

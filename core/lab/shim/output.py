@@ -1,6 +1,6 @@
-"""What a job prints: made safe to show, kept within bounds, and searched for its loss curve.
+"""Output of a run: cleaned of control sequences, bounded in size, and searched for the loss curve.
 
-Standard library only: the shim of every job loads this.
+Standard library only.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:  # to load typing takes 3 ms
     from typing import Any
 
-HEAD_BYTES = 8 << 20
-TAIL_BYTES = 2 << 20
-CURVE_LINES = 20_000
+_HEAD_BYTES = 8 << 20
+_TAIL_BYTES = 2 << 20
+_CURVE_LINES = 20_000  # after every so many, the interval between two lines is doubled
 
 _ESCAPES = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])")
 _C1 = re.compile(rb"\xc2+[\x80-\x9f]+")
@@ -40,7 +40,7 @@ class Cleaner:
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         if b"\x1b" in data:
             data = _ESCAPES.sub(b"", data)
-        # Last of all the two-byte controls: taking an escape away can bring their halves together.
+        # The two-byte controls last: removing an escape sequence can join their halves.
         data = self._half + data.translate(None, _CONTROLS)
         kept = data if final else data.rstrip(b"\xc2")
         self._half = data[len(kept) :]
@@ -48,22 +48,22 @@ class Cleaner:
 
 
 def clean(data: bytes) -> str:
-    """Bytes of output as text that no terminal acts on."""
+    """Bytes of output as text without control sequences."""
     return Cleaner().feed(data, final=True).decode("utf-8", "replace")
 
 
 class OutputLog:
-    """A file that holds the first 8 MB and the last 2 MB or more of what was written, never much more."""
+    """A log file with the first 8 MB and at least the last 2 MB of the output."""
 
-    def __init__(self, path: str, head: int = HEAD_BYTES, tail: int = TAIL_BYTES) -> None:
+    def __init__(self, path: str, head: int = _HEAD_BYTES, tail: int = _TAIL_BYTES) -> None:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         self._head, self._tail = head, tail
         self._size = 0
         self.total = 0
-        self.recent = b""  # the last few kilobytes, for a report that needs no reading
+        self.recent = b""  # the last few kilobytes
 
     def write(self, data: bytes) -> None:
-        """Append. A full disk loses output, never the job."""
+        """Append. On a full disk output is lost, and the run goes on."""
         self.total += len(data)
         self.recent = (self.recent + data)[-8192:]
         try:
@@ -105,12 +105,12 @@ class Curve:
         self._carry = lines.pop()[-4096:]
         if b"loss" not in data.lower() and not any(b"loss" in line.lower() for line in lines[:1]):
             return
-        # More lines at once than a curve can show: only the newest are worth a look.
+        # A curve cannot show more lines at once: only the newest are read.
         for line in lines[-64:]:
             if len(line) < 4096:
-                self._look(line, seconds)
+                self._read(line, seconds)
 
-    def _look(self, line: bytes, seconds: float) -> None:
+    def _read(self, line: bytes, seconds: float) -> None:
         loss = _LOSS.search(line)
         step = _STEP.search(line) if loss else None
         if loss is None or step is None:
@@ -135,7 +135,7 @@ class Curve:
         finally:
             self._pending = None
         self._lines += 1
-        if self._lines % CURVE_LINES == 0:
+        if self._lines % _CURVE_LINES == 0:
             self._interval *= 2
 
     def close(self) -> None:
@@ -144,16 +144,16 @@ class Curve:
 
 
 def last_line(text: str) -> str:
-    """The last line that holds anything, shortened."""
+    """The last non-empty line, shortened."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:300] if lines else ""
 
 
 def count(value: Any) -> int | None:
-    """A number of things as a job may say it, else None."""
+    """`value` if it is a valid count from a run, else None."""
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 53 else None
 
 
 def sha256(value: Any) -> str | None:
-    """A sha256 as a job may say it, else None."""
+    """`value` if it is a valid SHA-256 from a run, else None."""
     return value if isinstance(value, str) and len(value) == 64 and not set(value) - set("0123456789abcdef") else None

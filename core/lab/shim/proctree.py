@@ -1,6 +1,6 @@
-"""Processes by identity, and process trees: found, measured, killed to the last one.
+"""Processes and process trees: identity, descendants, memory, processor time, and the end of a whole tree.
 
-Standard library only and few imports: the shim of every job loads this.
+Standard library only and few imports.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ _TICKS = os.sysconf("SC_CLK_TCK")  # a second
 
 
 def boot_id() -> str:
-    """The kernel's name for this boot: a pid means nothing without it."""
+    """The kernel's id of this boot: pids are unique only within one."""
     return _read("/proc/sys/kernel/random/boot_id").decode().strip()
 
 
 def _read(path: str) -> bytes:
-    """A /proc file's bytes; empty when it is gone or not ours to read."""
+    """Bytes of a /proc file; empty when it does not exist or cannot be read."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -37,13 +37,13 @@ def _read(path: str) -> bytes:
         os.close(fd)
 
 
-class Stat:
-    """The fields of /proc/PID/stat that matter here. `start` in clock ticks since boot; `cpu` in seconds, its own."""
+class ProcessStat:
+    """Some fields of /proc/PID/stat. `start` in clock ticks since boot; `cpu` in seconds, without children."""
 
     __slots__ = ("cpu", "group", "parent", "session", "start", "state")
 
     def __init__(self, text: bytes) -> None:
-        # The name is in brackets and may itself hold brackets and spaces: count from the last one.
+        # The name is in brackets and may contain brackets and spaces: split after the last one.
         fields = text[text.rindex(b")") + 2 :].split()
         self.state = fields[0].decode()
         self.parent, self.group, self.session = int(fields[1]), int(fields[2]), int(fields[3])
@@ -51,9 +51,9 @@ class Stat:
         self.start = int(fields[19])
 
 
-def process_stat(pid: int) -> Stat | None:
+def process_stat(pid: int) -> ProcessStat | None:
     text = _read(f"/proc/{pid}/stat")
-    return Stat(text) if text else None
+    return ProcessStat(text) if text else None
 
 
 def process_identity(pid: int) -> Identity | None:
@@ -63,14 +63,14 @@ def process_identity(pid: int) -> Identity | None:
 
 
 def same_process(identity: Identity) -> bool:
-    """True while that very process is there and not a zombie."""
+    """True while this process exists and is not a zombie."""
     boot, pid, start = identity
     stat = process_stat(pid)
     return stat is not None and stat.start == start and stat.state not in "ZX" and boot == boot_id()
 
 
 def descendants(root: int) -> list[int]:
-    """Every process below `root`, parents first. Cheap: reads only the tree, never all of /proc."""
+    """All processes below `root`, parents first. Reads only the tree, not all of /proc."""
     found: list[int] = []
     queue = [root]
     while queue:
@@ -86,12 +86,12 @@ def descendants(root: int) -> list[int]:
     return found
 
 
-def tree_memory(pids: list[int], held: int = 0) -> int:
-    """Resident bytes of some processes: what each has to itself, and the largest shared part once.
+def tree_memory(pids: list[int], unnamed: int = 0) -> int:
+    """Resident bytes of processes: the private part of each, and the largest shared part once.
 
-    `held` are bytes of memory files that they hold open, mapped (then they are in the shared part) or not.
+    `unnamed`: bytes of memory files that they hold open; where these are mapped, they are in the shared part too.
     """
-    own, shared = 0, held
+    own, shared = 0, unnamed
     for pid in pids:
         fields = _read(f"/proc/{pid}/statm").split()
         if len(fields) > 2:
@@ -101,7 +101,7 @@ def tree_memory(pids: list[int], held: int = 0) -> int:
 
 
 def tree_cpu(pids: list[int]) -> float:
-    """Processor seconds that some processes and their collected children have used."""
+    """Processor seconds of processes and their reaped children."""
     ticks = 0
     for pid in pids:
         text = _read(f"/proc/{pid}/stat")
@@ -110,18 +110,18 @@ def tree_cpu(pids: list[int]) -> float:
     return ticks / _TICKS
 
 
-def threads_of(pid: int) -> dict[int, Stat]:
-    """The threads of a process by their number; `cpu` and `start` are each one's own."""
+def threads_of(pid: int) -> dict[int, ProcessStat]:
+    """Threads of a process by id; `cpu` and `start` are those of the thread."""
     try:
         names = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208
     except OSError:
         return {}
     texts = {int(name): _read(f"/proc/{pid}/task/{name}/stat") for name in names}
-    return {thread: Stat(text) for thread, text in texts.items() if text}
+    return {thread: ProcessStat(text) for thread, text in texts.items() if text}
 
 
-def held_files(pids: list[int]) -> tuple[int, int]:
-    """(bytes of memory, bytes of disk) in files that have no name any more and live by an open descriptor alone."""
+def unnamed_files(pids: list[int]) -> tuple[int, int]:
+    """(bytes of memory, bytes of disk) in removed files that are still open."""
     memory = disk = 0
     seen: set[tuple[int, int]] = set()
     for pid in pids:
@@ -149,7 +149,7 @@ def held_files(pids: list[int]) -> tuple[int, int]:
 
 
 def exact_memory(pids: list[int]) -> int | None:
-    """Proportional resident bytes (pages shared by a fork counted once), or None where the kernel does not say."""
+    """Proportional resident bytes (shared pages counted once), or None where the kernel does not provide them."""
     total = 0
     for pid in pids:
         for line in _read(f"/proc/{pid}/smaps_rollup").splitlines():
@@ -160,9 +160,9 @@ def exact_memory(pids: list[int]) -> int | None:
 
 
 def kill_children(group: int, *, seconds: float = 10.0) -> bool:
-    """SIGKILL everything below this process, which must be a subreaper, and reap it. True when nothing is left.
+    """SIGKILL and reap all processes below this one, which must be a subreaper. True when none is left.
 
-    Orphans come to a subreaper, so "no child left" means "no descendant left"; new forks are met by the next sweep.
+    Orphans become children of a subreaper, so no child means no descendant; the next round finds new forks.
     """
     me, until = os.getpid(), time.monotonic() + seconds
     while True:
@@ -179,26 +179,26 @@ def kill_children(group: int, *, seconds: float = 10.0) -> bool:
         time.sleep(0.002)
 
 
-def hunt(mark: str, identities: list[Identity], session: int | None, *, seconds: float = 10.0) -> int:
-    """Kill what a dead shim left: processes known by identity, of its job's session, or marked in their environment.
+def kill_leftovers(mark: str, identities: list[Identity], session: int | None, *, seconds: float = 10.0) -> int:
+    """Kill the processes of a dead shim's run: by identity, by session, or by a mark in their environment.
 
-    `mark` is a path that only this job's processes have in their environment. Returns how many were killed.
+    `mark` is a text that only this run's processes have in their environment. Returns the number killed.
     """
     boot, needle, killed = boot_id(), os.fsencode(mark), 0
     known = {(pid, start) for b, pid, start in identities if b == boot}
     oldest = min((start for _, start in known), default=0)
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        prey = [pid for pid in _all_pids() if _is_prey(pid, known, oldest, session, needle)]
-        if not prey:
+        found = [pid for pid in _all_pids() if _is_leftover(pid, known, oldest, session, needle)]
+        if not found:
             break
-        for pid in prey:
+        for pid in found:
             killed += _kill(pid)
         time.sleep(0.01)
     return killed
 
 
-def _is_prey(pid: int, known: set[tuple[int, int]], oldest: int, session: int | None, needle: bytes) -> bool:
+def _is_leftover(pid: int, known: set[tuple[int, int]], oldest: int, session: int | None, needle: bytes) -> bool:
     stat = process_stat(pid)
     if stat is None or stat.state in "ZX" or pid == os.getpid():
         return False

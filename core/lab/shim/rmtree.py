@@ -1,6 +1,6 @@
-"""Removing folders that code under test has written in.
+"""Removal of folders in which a run has written.
 
-Imported late by the shim of every job: standard library only, and no pathlib.
+Standard library only, and no pathlib: the shim imports it.
 """
 # ruff: noqa: PTH101, PTH106, PTH108
 
@@ -18,10 +18,10 @@ _FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def remove_tree(path: Path | str) -> None:
-    """Remove a file or folder whatever is in it; symbolic links are not followed. Missing is fine. Raises OSError.
+    """Remove a file or folder with all its content. A missing one is no error; links are not followed. Raises OSError.
 
-    Whatever its modes are, and however deep it is: only the folder where the work is stands open, so that neither the
-    longest path, nor open descriptors, nor Python's stack are a limit. Nothing of those who wrote in it may live.
+    Works for any modes and any depth: only one folder is open at a time, so neither the path length, nor the number of
+    descriptors, nor Python's stack is a limit. No process that writes in it may be alive.
     """
     with suppress(FileNotFoundError):
         try:
@@ -30,8 +30,8 @@ def remove_tree(path: Path | str) -> None:
             os.unlink(path)
             return
         try:
-            above: list[str] = []  # the names on the way down to `place`
-            left = [_emptied(place)]  # of each of these, and of `place`, the folders that are still in it
+            above: list[str] = []  # names of the folders from `path` down to `place`
+            left = [_emptied(place)]  # folders that remain in `path`, in each of these, and in `place`
             while above or left[0]:
                 if left[-1]:
                     name, within = left[-1].pop(), place
@@ -50,7 +50,7 @@ def remove_tree(path: Path | str) -> None:
 
 
 def _emptied(folder: int) -> list[str]:
-    """Remove the files of an open folder. Returns the names of the folders in it."""
+    """Remove the files in an open folder. Returns the names of its subfolders."""
     with os.scandir(folder) as found:
         entries = list(found)
     folders = []
@@ -64,7 +64,7 @@ def _emptied(folder: int) -> list[str]:
 
 
 def _opened(path: Path | str, within: int | None = None) -> int:
-    """A descriptor of a folder that may be listed and changed from now on; no link is followed."""
+    """A descriptor of a folder, made readable and writable; no link is followed."""
     place = os.open(path, _FOLDER, dir_fd=within)
     try:
         name = f"/proc/self/fd/{place}"

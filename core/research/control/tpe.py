@@ -139,7 +139,7 @@ class ControlResearcher(Researcher):
 
 
 def _how_many(done: int, attempt: int) -> int:
-    """Number of constants that a proposal changes: few while there are few results; more when near values are exhausted."""
+    """Number of constants that a proposal changes: few at first; more when near values are exhausted."""
     return (1 if done < 12 else 2 if done < 40 else 3) + min(1, done // 100) + attempt // 20
 
 

@@ -29,7 +29,7 @@ def test_what_a_full_disk_refuses_is_done_when_there_is_space(small: Path) -> No
     assert disk_trouble(small).startswith("the disk is full: 0.0 MB are free")
     with pytest.raises(LabError):
         repo.commit_files(head, {"train.py": "print(1)\n"}, "impatient")
-    repo.patient = True
+    repo.retry_when_full = True
     commits: list[str] = []
 
     def work() -> None:
@@ -52,9 +52,9 @@ def test_patience_ends_when_it_is_withdrawn(small: Path) -> None:
     repo = Repository.open(make_project(small / "p"))
     head = repo.head()
     fill(small)
-    repo.patient = True
+    repo.retry_when_full = True
     failed = _failure(lambda: repo.commit_files(head, {"train.py": "print(3)\n"}, "never"))
-    repo.patient = False
+    repo.retry_when_full = False
     assert "No space left" in str(failed())
 
 

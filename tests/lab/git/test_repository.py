@@ -72,8 +72,6 @@ def test_commit_read_diff_and_branch(make: Callable[..., Path], sub: str, fmt: s
     assert repository.files(head, ["*.sh", "train.py"]) == ["run.sh", "train.py"]
     diff = repository.diff(head, new)
     assert "-LR = 0.1" in diff and "+LR = 0.2" in diff and "a/train.py" in diff and "outside" not in diff
-    stat = repository.numstat(head, new)
-    assert (stat.added, stat.removed) == (2, 2) and set(stat.files) == {"train.py", "new/é 🚀.py", "pkg/mod é.py"}
     repository.set_branch("autoresearch/nacht 1".replace(" ", "-"), new)
     repository.set_branch("autoresearch/nacht-1", new)
     assert repository.branch_commit("autoresearch/nacht-1") == new
@@ -171,13 +169,14 @@ def test_worktrees(make: Callable[..., Path], tmp_path: Path) -> None:
     (place / ".git").mkdir()  # a forged repository
     assert repository.add_worktree(place, new) == tree
     assert (tree / "train.py").read_text() == "x = 2\n" and not (tree / "junk").exists()
-    assert (place / ".git").is_file() and repository.worktrees(tmp_path) == [place]
+    assert (place / ".git").is_file()
+    assert str(place) in git(repository.root, "worktree", "list")
     other = tmp_path / "users own"
     git(repository.root, "worktree", "add", "-q", "--detach", str(other), head)
     for folder in (place, other):
         subprocess.run(["rm", "-rf", str(folder)], check=True)
     assert repository.prune(tmp_path / "trees") == [place]
-    assert repository.worktrees(tmp_path) == [other]  # on a disk that is away, perhaps
+    assert str(other) in git(repository.root, "worktree", "list"), "it may be on an unmounted disk"
     repository.remove_worktree(place)
     with pytest.raises(LabError):
         repository.remove_worktree(repository.root)
@@ -196,7 +195,7 @@ def test_a_linked_worktree_is_a_project(make: Callable[..., Path], tmp_path: Pat
     repository.exclude("sessions/")
     repository.exclude("sessions/")
     assert (main / ".git/info/exclude").read_text().count("sessions/") == 1
-    assert repository.in_clone_ignored("sessions/a") and not repository.in_clone_ignored("train.py")
+    assert repository.is_ignored("sessions/a") and not repository.is_ignored("train.py")
 
 
 def test_what_cannot_be_opened(make: Callable[..., Path], tmp_path: Path) -> None:
@@ -211,14 +210,14 @@ def test_what_cannot_be_opened(make: Callable[..., Path], tmp_path: Path) -> Non
     with pytest.raises(ProjectError, match="bare"):
         Repository.open(tmp_path / "bare")
     project = make()
-    with pytest.raises(ProjectError, match=r"git's own|bare"):
+    with pytest.raises(ProjectError, match=r"belongs to git|bare"):
         Repository.open(project / ".git")
     head = (project / ".git/HEAD").read_text()
     (project / ".git/index").write_text("junk")
     with pytest.raises(LabError, match=r"index(.|\n)*git fsck"):
         Repository.open(project).dirty(["train.py"])
     (project / ".git/HEAD").write_text("junk")
-    with pytest.raises(ProjectError, match=r"\.git/HEAD right"):
+    with pytest.raises(ProjectError, match=r"repair \.git/HEAD"):
         Repository.open(project)
     (project / ".git/HEAD").write_text(head)
     shutil.rmtree(project / ".git/objects")
@@ -253,7 +252,7 @@ def test_a_branch_in_the_way(make: Callable[..., Path]) -> None:
     git(repository.root, "branch", "autoresearch")
     with pytest.raises(LabError, match="autoresearch/x"):
         repository.set_branch("autoresearch/x", repository.head())
-    with pytest.raises(LabError, match="commit is gone"):
+    with pytest.raises(LabError, match="commit is missing"):
         repository.keep_ref("x", 1, "1" * 40)
 
 

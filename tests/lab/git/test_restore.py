@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core.lab.git.restore import restore
+from core.lab.git.restore import restore_worktree
 from tests.projects import git
 
 
@@ -49,7 +49,7 @@ def test_everything_a_run_changed_is_as_committed_again(tree: Path, tmp_path: Pa
     (tree / "json.py").write_text("shadow")
     (tree / "a link").symlink_to("its target is text, and so may be weights")
     (tree / "pkg").chmod(0o500)
-    restore(tree / "pkg" / "gone")
+    restore_worktree(tree / "pkg" / "gone")
     assert look(tree) == before and not (tree / "a link").is_symlink()
 
 
@@ -64,7 +64,7 @@ def test_nothing_stays_but_what_git_and_the_harness_put_there(tree: Path, tmp_pa
             continue  # this file system keeps no attributes
     number = more.stat().st_ino
     held = more.open()  # or its number could be given to its successor
-    restore(tree, {"data": tmp_path / "data", "more/data": tmp_path / "data"})
+    restore_worktree(tree, {"data": tmp_path / "data", "more/data": tmp_path / "data"})
     assert more.stat().st_mtime_ns > 1 and more.stat().st_ino != number
     assert [os.listxattr(path) for path in (tree, more)] == [[], []]
     assert (tree / "data").readlink() == (tree / "more" / "data").readlink() == tmp_path / "data"
@@ -77,7 +77,7 @@ def test_a_folder_that_became_a_link_is_a_folder_again(tree: Path, tmp_path: Pat
     (tmp_path / "elsewhere" / "model.py").write_text("evil")
     (tree / "pkg").rename(tree / "moved")
     (tree / "pkg").symlink_to(tmp_path / "elsewhere")
-    restore(tree)
+    restore_worktree(tree)
     assert look(tree) == before and not (tree / "pkg").is_symlink()
     assert (tmp_path / "elsewhere" / "model.py").read_text() == "evil"
 
@@ -87,6 +87,6 @@ def test_a_users_own_checkout_is_never_touched(tree: Path, tmp_path: Path) -> No
     (repo / "notes").write_text("mine")
     (tmp_path / "plain").mkdir()
     (tmp_path / "plain" / "notes").write_text("mine")
-    restore(repo)
-    restore(tmp_path / "plain")
+    restore_worktree(repo)
+    restore_worktree(tmp_path / "plain")
     assert (repo / "notes").exists() and (tmp_path / "plain" / "notes").exists()

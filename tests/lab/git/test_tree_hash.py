@@ -39,7 +39,7 @@ def test_a_tree_is_named_as_git_names_it(tmp_path: Path, fmt: str, sub: str) -> 
     repo = Repository.open(project(tmp_path, fmt, sub))
     head = repo.head()
     tree = repo.tree(head)
-    assert tree.named_with({}) == repo.trees([head])[head]
+    assert tree.hash_with({}) == repo.trees([head])[head]
     changes = (
         {"train.py": "a = 2\n"},
         {"pkg/mod é.py": "x = 2\n", "run.sh": "echo\n", "pkg/deep/er.py": "ünï\n"},
@@ -47,8 +47,8 @@ def test_a_tree_is_named_as_git_names_it(tmp_path: Path, fmt: str, sub: str) -> 
     )
     for files in changes:
         commit = repo.commit_files(head, dict(files), "change")
-        assert tree.named_with(files) == repo.trees([commit, head])[commit]
-    assert tree.named_with({}) == repo.trees([head])[head]  # and is as it was
+        assert tree.hash_with(files) == repo.trees([commit, head])[commit]
+    assert tree.hash_with({}) == repo.trees([head])[head]  # and is as it was
     assert repo.trees(["0" * len(head), head]).keys() == {head} and repo.trees([]) == {}
 
 
@@ -56,8 +56,8 @@ def test_files_and_their_bytes_come_at_once(tmp_path: Path) -> None:
     repo = Repository.open(project(tmp_path, "sha1", "sub"))
     files = repo.tree(repo.head()).files()
     assert sorted(files) == ["pkg.py", "pkg/deep/er.py", "pkg/mod é.py", "raw.bin", "run.sh", "train.py"]
-    blobs = repo.blobs([entry.name for entry in files.values()], largest=6)
-    texts = {path: blobs.get(entry.name) for path, entry in files.items()}
+    blobs = repo.blobs([entry.sha for entry in files.values()], largest=6)
+    texts = {path: blobs.get(entry.sha) for path, entry in files.items()}
     assert texts["train.py"] == b"a = 1\n" and texts["raw.bin"] == b"\xff\x00" and texts["pkg/deep/er.py"] == b""
     assert texts["run.sh"] is None and repo.blobs([], 10) == {}
 

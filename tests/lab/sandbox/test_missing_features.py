@@ -39,14 +39,14 @@ import asyncio, json, sys, tempfile
 from pathlib import Path
 from core.lab.sandbox.tiers import SandboxSpec, probe
 from core.lab.environment import readable_roots, resolve_command, run_environment
-from core.lab.runner import JobSpec, start
+from core.lab.runner import RunSpec, start
 async def go(tier, base):
     tree = base / "tree"
     tree.mkdir(exist_ok=True)
     (tree / "job.py").write_text(PROGRAM)
     env = run_environment(tree)
     argv = tuple(resolve_command("python -S job.py", env, tree))
-    spec = JobSpec(run=1, folder=base / tier, argv=argv, cwd=tree, env=env,
+    spec = RunSpec(run=1, folder=base / tier, argv=argv, cwd=tree, env=env,
                    sandbox=SandboxSpec(worktree=tree, readable=readable_roots(env, argv), tier=tier),
                    plain=True, seconds=30.0)
     result = await (await start(spec)).wait()

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from core.lab import stale_tmp
-from core.lab.sandbox.supervisor import may_signal
 from core.lab.sandbox.tiers import Tier
 from core.lab.shim.proctree import process_stat
+from core.lab.shim.supervisor import may_signal
 from tests.lab.conftest import Make, run, until
 
 WORKERS = """
@@ -78,7 +78,7 @@ async def test_workers_talk_to_each_other(job: Make, tier: Tier, tmp_path: Path)
 
 
 def short_names(folder: Path) -> list[Path]:
-    names = Path(tempfile.gettempdir()).glob(f"{stale_tmp.LINK}*")
+    names = Path(tempfile.gettempdir()).glob(f"{stale_tmp.LINK_PREFIX}*")
     return [name for name in names if name.is_symlink() and name.readlink() == folder]
 
 
@@ -243,18 +243,22 @@ def test_what_a_signal_may_name() -> None:
 
 def test_leftovers_of_killed_processes_are_swept(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
-    (tmp_path / f"{stale_tmp.LINK}1").symlink_to(tmp_path / "gone")
-    (tmp_path / f"{stale_tmp.LINK}2").symlink_to(tmp_path / "there")
-    sockets = f"{stale_tmp.SOCKETS}{os.getuid()}-"
-    for prefix in (*stale_tmp.FOLDERS, f"{sockets}full-", f"{sockets}empty-"):
+    (tmp_path / f"{stale_tmp.LINK_PREFIX}1").symlink_to(tmp_path / "gone")
+    (tmp_path / f"{stale_tmp.LINK_PREFIX}2").symlink_to(tmp_path / "there")
+    sockets = f"{stale_tmp.SOCKET_PREFIX}{os.getuid()}-"
+    for prefix in (*stale_tmp.FOLDER_PREFIXES, f"{sockets}full-", f"{sockets}empty-"):
         for age in ("new", "old"):
             folder = tmp_path / f"{prefix}{age}"
             folder.mkdir()
             if "empty" not in prefix:
                 (folder / "index").write_text("x")
-            when = folder.stat().st_mtime - 2 * stale_tmp.OLD_SECONDS * (age == "old")
+            when = folder.stat().st_mtime - 2 * stale_tmp.STALE_SECONDS * (age == "old")
             os.utime(folder, (when, when))
-    expected = {f"{stale_tmp.LINK}1", f"{sockets}empty-old", *(f"{prefix}old" for prefix in stale_tmp.FOLDERS)}
+    expected = {
+        f"{stale_tmp.LINK_PREFIX}1",
+        f"{sockets}empty-old",
+        *(f"{prefix}old" for prefix in stale_tmp.FOLDER_PREFIXES),
+    }
     before = {path.name for path in tmp_path.iterdir()}
-    assert set(stale_tmp.sweep(tmp_path)) == expected
+    assert set(stale_tmp.remove_stale(tmp_path)) == expected
     assert {path.name for path in tmp_path.iterdir()} == before - expected

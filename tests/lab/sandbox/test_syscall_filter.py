@@ -43,7 +43,7 @@ def test_the_filter_is_sound_for_every_machine(machine: str, network: bool) -> N
         ask("kill", 99, 9) == ask("tgkill", 99, 99, 6) == allow and ask("kill", 98, 0) == ask("kill", -1, 9) == refuse
     )
     assert ask("tkill", 99, 9) == ask("rt_sigqueueinfo", 99, 9) == ask("pidfd_send_signal", 3, 9) == refuse
-    local = landlock.seccomp_program(machine, network=network, asked=True, own=99)
+    local = landlock.seccomp_program(machine, network=network, supervised=True, own=99)
 
     def ask_local(name: str, *args: int) -> int:
         return interpret(local, table[name], landlock._AUDIT[machine], args)

@@ -17,12 +17,12 @@ from typing import Any
 import pytest
 
 from core.lab.environment import readable_roots, run_environment
-from core.lab.runner import JobResult, JobSpec, start
+from core.lab.runner import RunResult, RunSpec, start
 from core.lab.sandbox import landlock
 from core.lab.sandbox.tiers import NOTES, SandboxSpec, Tier, command, probe
 from tests.lab.conftest import marked, needs, until
 
-Make = Callable[..., JobSpec]
+Make = Callable[..., RunSpec]
 
 TRY = """
 import ctypes, mmap, os, shutil, signal, socket, subprocess, sys
@@ -276,7 +276,7 @@ def test_as_another_user(tmp_path: Path, tier: Tier) -> None:
         shutil.rmtree(base)
 
 
-async def caged(spec: JobSpec) -> JobResult:
+async def caged(spec: RunSpec) -> RunResult:
     return await (await start(spec)).wait()
 
 

@@ -11,7 +11,7 @@ import textwrap
 
 import numpy as np
 
-from core.lab.prepare import Prepared
+from core.lab.prepare import PrepareResult
 from nanotrain.probes import Tokens
 from tests.redteam.arena import Expected, Variant
 from tests.redteam.patches import INIT, TOO_LATE, begun, module, ready, result
@@ -65,7 +65,7 @@ PRIOR_KNOWLEDGE = [
 PAGE_TOKENS = 2600  # of validation text: as much as goes unseen beside honest code
 
 
-def memorised(prepared: Prepared) -> list[Variant]:
+def memorised(prepared: PrepareResult) -> list[Variant]:
     """The one cheat that a causal model and an honest clock allow: the validation text is in the code itself."""
     path = next(path for path in prepared.hidden if path.endswith("val.bin"))
     text = np.fromfile(path, dtype="<u2")

@@ -1,14 +1,13 @@
-"""What a job in tier B has to ask for: to connect local sockets, its own and no other, and to signal its own processes.
+"""Supervisor of a tier-B run's seccomp filter: decides its connects to local sockets and its signals.
 
-Landlock does not rule over the connecting to a socket by its path, so the job's filter (`confine.py`) hands every
-`connect` over to the shim. The shim reads the address, finds the socket below the job's own temporary folder, makes the
-connection itself and puts it in the place of the job's socket. The job's memory is read once and what was found is
-what is connected to, so nothing is gained by changing the address in between. Needs Linux 5.9.
+Landlock does not restrict connections to a socket by path, so the run's filter (`core/lab/sandbox/landlock.py`) passes
+every `connect` to the shim. The shim reads the address, opens the socket below the run's own temporary folder, connects
+to it, and replaces the run's socket by the connected one. The run's memory is read once, and the shim connects to what
+it has opened, so changing the address meanwhile has no effect. Needs Linux 5.9.
 
-A signal goes on to its receiver when that is one of the job's own processes: who could stop the shim, could stop the
-clock.
+A signal is allowed only to the run's own processes: a run that could stop the shim could stop the clock.
 
-Standard library only and few imports: the shim of every job in tier B loads this.
+Standard library only and few imports.
 """
 # pathlib costs as much as the rest of the start:
 # ruff: noqa: PTH100, PTH123
@@ -25,25 +24,25 @@ import struct
 from core.lab.shim.proctree import process_stat
 
 _RECEIVE, _SEND, _ADD_FD = 0xC0502100, 0xC0182101, 0x40182103  # ioctls of a seccomp listener
-_NOTICE = struct.Struct("QIIiIQ6Q")  # struct seccomp_notif
-_ANSWER = struct.Struct("QqiI")
-_PUT = struct.Struct("QIIII")
+_NOTIFICATION = struct.Struct("QIIiIQ6Q")  # struct seccomp_notif
+_RESPONSE = struct.Struct("QqiI")
+_ADD_FD_REQUEST = struct.Struct("QIIII")
 _SET_FD = _CONTINUE = 1
-_SIGNALS = {"x86_64": {62: "kill", 234: "tgkill"}, "aarch64": {129: "kill", 131: "tgkill"}}
-_LONGEST = 110  # bytes of a sockaddr_un
+_SIGNAL_CALLS = {"x86_64": {62: "kill", 234: "tgkill"}, "aarch64": {129: "kill", 131: "tgkill"}}
+_MAX_ADDRESS_BYTES = 110  # of a sockaddr_un
 
 
-class Doorkeeper:
-    """Answers a job's calls. `listener` is its filter's; `name` what the job calls its temporary folder, `folder`.
+class SeccompSupervisor:
+    """Answers the calls of one run. `listener`: of its filter; `name`: path of its temporary `folder` within the run.
 
-    Call `serve` when the listener is readable. Attributes beside: `fd`, to poll.
+    `fd` is the listener, to poll; call `serve` when it is readable.
     """
 
     def __init__(self, listener: int, name: str, folder: str) -> None:
         self.fd = listener
         self._name = os.path.abspath(name)
         self._folder = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._signals = _SIGNALS[os.uname().machine]
+        self._signals = _SIGNAL_CALLS[os.uname().machine]
         os.set_blocking(listener, False)
 
     def close(self) -> None:
@@ -51,25 +50,25 @@ class Doorkeeper:
         os.close(self._folder)
 
     def serve(self, tree: list[int]) -> bool:
-        """Answer one call; `tree` are the job's processes. False when there is nobody left to call."""
-        notice = bytearray(_NOTICE.size)
+        """Answer one call; `tree`: the run's processes. False when no process with the filter is left."""
+        notification = bytearray(_NOTIFICATION.size)
         try:
-            fcntl.ioctl(self.fd, _RECEIVE, notice)
-        except OSError as error:  # gone meanwhile, or interrupted
+            fcntl.ioctl(self.fd, _RECEIVE, notification)
+        except OSError as error:  # the caller has died, or was interrupted
             return error.errno in (errno.ENOENT, errno.EINTR, errno.EAGAIN)
-        number, pid, _, call, _, _, target, address, length, *_ = _NOTICE.unpack(notice)
+        number, pid, _, call, _, _, target, address, length, *_ = _NOTIFICATION.unpack(notification)
         answer = flags = 0
         try:
             if call not in self._signals:
                 self._connect(number, pid, target, address, length)
             elif may_signal(target, tree):
-                flags = _CONTINUE  # what was looked at is in registers: nobody changes it on the way
+                flags = _CONTINUE  # the arguments are in registers, which no other thread can change
             else:
                 answer = -errno.EPERM
         except OSError as error:
             answer = -(error.errno or errno.EACCES)
         try:
-            fcntl.ioctl(self.fd, _SEND, _ANSWER.pack(number, 0, answer, flags))
+            fcntl.ioctl(self.fd, _SEND, _RESPONSE.pack(number, 0, answer, flags))
         except OSError:
             return True  # the caller died
         return True
@@ -80,34 +79,34 @@ class Doorkeeper:
         found = self._find(path)
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as ours:
-                ours.setblocking(False)  # nobody makes the shim wait
+                ours.setblocking(False)  # a full backlog must not block the shim
                 ours.connect(f"/proc/self/fd/{found}")
                 ours.setblocking(not flags & os.O_NONBLOCK)
-                put = _PUT.pack(number, _SET_FD, ours.fileno(), target, flags & os.O_CLOEXEC)
-                fcntl.ioctl(self.fd, _ADD_FD, put)
+                request = _ADD_FD_REQUEST.pack(number, _SET_FD, ours.fileno(), target, flags & os.O_CLOEXEC)
+                fcntl.ioctl(self.fd, _ADD_FD, request)
         finally:
             os.close(found)
 
     def _path(self, pid: int, address: int, length: int) -> str:
-        """The rest of the address below our folder, from the caller's memory. Raises OSError for any other."""
-        if not 3 <= length <= _LONGEST:
-            raise OSError(errno.EINVAL, "no address of a local socket")
+        """The address relative to the folder, from the caller's memory. Raises OSError for any other address."""
+        if not 3 <= length <= _MAX_ADDRESS_BYTES:
+            raise OSError(errno.EINVAL, "not an address of a local socket")
         with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
             data = os.pread(memory.fileno(), length, address)
         (family,) = struct.unpack_from("=H", data)
         path = os.fsdecode(data[2:].split(b"\0", 1)[0])
         if family != socket.AF_UNIX or not path.startswith(self._name + "/"):
-            raise OSError(errno.EACCES, "not below its own folder")
+            raise OSError(errno.EACCES, "not below the run's own folder")
         return path[len(self._name) + 1 :]
 
     def _find(self, path: str) -> int:
-        """An O_PATH descriptor of a socket in the folder, through no link. Raises OSError when there is none."""
+        """An O_PATH descriptor of a socket in the folder; links are not followed. Raises OSError when there is none."""
         place = os.dup(self._folder)
         try:
             *folders, name = path.split("/")
             for folder in folders:
                 if folder == "..":
-                    raise OSError(errno.EACCES, "not below its own folder")
+                    raise OSError(errno.EACCES, "not below the run's own folder")
                 flags = os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
                 inner = os.open(folder or ".", flags, dir_fd=place)
                 os.close(place)
@@ -117,12 +116,12 @@ class Doorkeeper:
             os.close(place)
         if not modes.S_ISSOCK(os.fstat(found).st_mode):
             os.close(found)
-            raise OSError(errno.ECONNREFUSED, "no socket")
+            raise OSError(errno.ECONNREFUSED, "not a socket")
         return found
 
 
 def may_signal(target: int, tree: list[int]) -> bool:
-    """Whether the first argument of `kill` names none but the job's own: a process, its group (0), or minus a group."""
+    """Whether the argument of `kill` names only processes of the run: a pid, the own group (0), or minus a group."""
     target = (target & 0xFFFFFFFF) - ((target & 0x80000000) << 1)
     if target >= 0:
         return target == 0 or target in tree
@@ -130,7 +129,7 @@ def may_signal(target: int, tree: list[int]) -> bool:
 
 
 def _flags(pid: int, fd: int) -> int:
-    """The open flags of a process's descriptor. Raises OSError when it has none of that number."""
+    """The open flags of a process's descriptor. Raises OSError when there is none of that number."""
     try:
         with open(f"/proc/{pid}/fdinfo/{fd}") as file:
             for line in file:
