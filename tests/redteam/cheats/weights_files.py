@@ -135,5 +135,5 @@ for place in places:
             os.chdir(home)
         os.chmod(run.folder, 0)
         os.chmod('.', 0)
-        """),), "worthless", "too deep|look into"),
+        """),), "worthless", "too deep|cannot read"),
 ]  # fmt: skip
