@@ -1,1 +1,1 @@
-"""Measurements of the product, run by hand: `python -m benchmarks` lists them."""
+"""Benchmarks of the product, run by hand; `python -m benchmarks` lists them."""

@@ -1,10 +1,10 @@
-"""The measurements of docs/benchmarks.md.
+"""Command line of the benchmarks in docs/benchmarks.md.
 
     python -m benchmarks                 # the list
-    python -m benchmarks NAME [WORDS]    # one of them; the words are its own
-    python -m benchmarks all             # one after the other
+    python -m benchmarks NAME [ARGS]     # one of them, with its own arguments
+    python -m benchmarks all             # all, one after the other
 
-Each prints a small table and leaves nothing running. Run them from the top of the repository.
+Each prints a small table and leaves no process running. Run them from the top folder of the repository.
 """
 
 from __future__ import annotations
@@ -12,33 +12,33 @@ from __future__ import annotations
 import runpy
 import sys
 
-# name -> (module, what it measures)
+# name -> (module, description)
 BENCHMARKS: dict[str, tuple[str, str]] = {
-    "status": ("engine_status", "time of `status` and of other commands that look, and of their imports"),
+    "status": ("engine_status", "time of `status` and other read-only commands, and of their imports"),
     "open": ("engine_open", "opening a session of 10,000 experiments"),
     "memory": ("engine_memory", "the engine's memory at rest, and its growth over 1,000 experiments (minutes)"),
-    "idle": ("engine_idle", "processor time of the engine and the app while nothing happens"),
+    "idle": ("engine_idle", "processor time of the idle engine and app"),
     "gap": ("engine_gap", "seconds between one run's end and the next run's clock (minutes)"),
-    "cage_start": ("cage_start", "what the sandbox adds to the start of a run, in every tier"),
+    "sandbox_start": ("sandbox_start", "time that each sandbox tier adds to the start of a run"),
     "start": ("screen_start", "first paint of the app, opening a long session, cost at rest"),
     "stream": ("screen_stream", "bytes a second and key-to-paint while streaming at 160x48"),
-    "prompt": ("prompt_size", "tokens of what a researcher is told, and the time to put it together"),
+    "prompt": ("prompt_size", "tokens of a researcher's prompt, and the time to build it"),
     "keys": ("random_keys", "random keys, clicks and resizes on a live session (ten minutes; MINUTES SEED)"),
-    "soak": ("soak", "500 experiments with a model whose server is at fault one time in five (minutes)"),
-    "decide": ("decide_simulation", "the decision rule beside simpler ones, on simulated sessions"),
-    "planted": ("planted", "what is kept of planted improvements and non-improvements, on nanotrain (fifteen minutes)"),
-    "nanotrain": ("nanotrain_vs_karpathy", "nanotrain beside karpathy's settings at equal time (minutes)"),
+    "soak": ("soak", "500 experiments with a model server that fails one time in five (minutes)"),
+    "decide": ("decide_simulation", "the decision rule and simpler ones, on simulated sessions"),
+    "planted": ("planted", "planted improvements and non-improvements that are kept, on nanotrain (fifteen minutes)"),
+    "nanotrain": ("nanotrain_vs_karpathy", "nanotrain's and karpathy's settings at equal time (minutes)"),
 }
 
 
 def usage() -> str:
     width = max(map(len, BENCHMARKS))
     lines = [f"  {name.ljust(width)}  {what}" for name, (_, what) in BENCHMARKS.items()]
-    return "usage: python -m benchmarks NAME [WORDS]\n\n" + "\n".join(lines) + f"\n  {'all'.ljust(width)}  all of these"
+    return "usage: python -m benchmarks NAME [ARGS]\n\n" + "\n".join(lines) + f"\n  {'all'.ljust(width)}  all of them"
 
 
 def run(name: str, words: list[str]) -> None:
-    """Run one benchmark as if its file had been started with `words`."""
+    """Run one benchmark as a script with the arguments `words`."""
     module, what = BENCHMARKS[name]
     print(f"\n{name}: {what}\n", flush=True)
     sys.argv = [f"benchmarks {name}", *words]
@@ -55,7 +55,7 @@ def main(words: list[str]) -> int:
             run(known, [])
         return 0
     if name not in BENCHMARKS:
-        print(f"there is no benchmark {name!r}\n\n{usage()}", file=sys.stderr)
+        print(f"unknown benchmark {name!r}\n\n{usage()}", file=sys.stderr)
         return 2
     run(name, rest)
     return 0

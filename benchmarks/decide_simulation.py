@@ -1,10 +1,10 @@
-"""The decision rule against simpler ones, simulated over mixes of effects.
+"""The decision rule and simpler ones, on simulated sessions with several mixes of effects.
 
     python -m benchmarks decide [SESSIONS] [RUNS]
 
-A session tries changes one after the other on its best until its runs are spent. A change has a true effect, drawn
-from a mix; a run shows the truth plus noise of standard deviation 1 (all figures are in that sigma), which the rules
-do not know: they have three baseline runs to start from. Every run costs the same, repeats too.
+A session tries one change after the other on its best until its runs are used up. A change has a true effect, drawn
+from a mix; a run returns the true value plus noise of standard deviation 1 (all figures are in that sigma). The rules
+do not know sigma: they start from three baseline runs. All runs cost the same, repeats included.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from core.stats.noise import Noise, estimate
 
 METRIC = Metric("score", "max")
 BASELINE_RUNS = 3
-FIRST_SEED = 5000  # the rule was set with other dice than these sessions'
+FIRST_SEED = 5000  # the rule was tuned on other seeds
 # name: shares of changes that do next to nothing (normal, 0.3 sigma), harm (exponential, mean 3), help a little
 # (exponential, mean 1) and help much (2 to 8).
 MIXES: dict[str, tuple[float, float, float, float]] = {
@@ -35,8 +35,7 @@ MIXES: dict[str, tuple[float, float, float, float]] = {
 }
 BELL = (-1.0, 1.5)  # a mix without kinds: normal, mean and standard deviation
 NAMES = (*MIXES, "bell")
-# Worlds for which the rule was not made: most changes do exactly nothing; nothing helps at all; nearly every change
-# harms, by a little (-0.7 ± 0.3), or by very much (exponential, mean 10); nearly every change helps by half a sigma.
+# Mixes for which the rule was not designed: most changes have no effect; nothing helps; nearly every change harms, by a little (-0.7 ± 0.3), or by very much (exponential, mean 10); nearly every change helps by half a sigma.
 STRESS = ("exact nulls", "nothing helps", "all harm a little", "all harm much", "all help a little")
 
 
@@ -62,8 +61,8 @@ def draw(mix: str, dice: random.Random) -> float:
 
 
 @dataclass
-class Bench:
-    """The device: gives results of code whose truth it knows, and counts runs."""
+class SimulatedDevice:
+    """A simulated device: returns results of code with a known true value, and counts runs."""
 
     dice: random.Random
     left: int
@@ -75,7 +74,7 @@ class Bench:
 
 @dataclass
 class Best:
-    """What a rule says of its best (`number`), and what it cannot know (`truth`)."""
+    """A rule's best: the value it reports (`number`) and the true value (`truth`), which it cannot know."""
 
     truth: float
     number: float
@@ -84,7 +83,7 @@ class Best:
 
 @dataclass
 class Tally:
-    """Of one session. `claims`: number minus truth of the best after every experiment."""
+    """Counts of one session. `claims`: number minus truth of the best after every experiment."""
 
     gain: float = 0.0
     tried: int = 0
@@ -94,15 +93,15 @@ class Tally:
 
 
 class Rule(ABC):
-    """One way of deciding. `consider` runs a candidate of true value `truth`, and returns it if it now leads."""
+    """A decision rule. `consider` runs a candidate of true value `truth`, and returns it if it is the new best."""
 
-    def start(self, bench: Bench) -> Best:
-        values = tuple(bench.run(0.0) for _ in range(BASELINE_RUNS))
+    def start(self, device: SimulatedDevice) -> Best:
+        values = tuple(device.run(0.0) for _ in range(BASELINE_RUNS))
         self.sigma = stdev(values)
         return Best(0.0, fmean(values), values)
 
     @abstractmethod
-    def consider(self, bench: Bench, best: Best, truth: float) -> Best | None: ...
+    def consider(self, device: SimulatedDevice, best: Best, truth: float) -> Best | None: ...
 
 
 class Fixed(Rule):
@@ -111,28 +110,28 @@ class Fixed(Rule):
     def __init__(self, sigmas: float) -> None:
         self.sigmas = sigmas
 
-    def consider(self, bench: Bench, best: Best, truth: float) -> Best | None:
-        value = bench.run(truth)
+    def consider(self, device: SimulatedDevice, best: Best, truth: float) -> Best | None:
+        value = device.run(truth)
         if value <= best.number + self.sigmas * self.sigma:
             return None
         return Best(truth, value)
 
 
 class HalfGain(Rule):
-    """Keep on one run that beats the bar; the bar then rises by half of what was seen."""
+    """Keep on one run that beats the bar; the bar then rises by half of the measured gain."""
 
-    def consider(self, bench: Bench, best: Best, truth: float) -> Best | None:
-        value = bench.run(truth)
+    def consider(self, device: SimulatedDevice, best: Best, truth: float) -> Best | None:
+        value = device.run(truth)
         return Best(truth, (best.number + value) / 2) if value > best.number else None
 
 
 class RepeatOnce(Rule):
     """Run a promising result once more and keep it when the mean of the two beats the best's number."""
 
-    def consider(self, bench: Bench, best: Best, truth: float) -> Best | None:
-        values: tuple[float, ...] = (bench.run(truth),)
+    def consider(self, device: SimulatedDevice, best: Best, truth: float) -> Best | None:
+        values: tuple[float, ...] = (device.run(truth),)
         if values[0] > best.number:
-            values = (*values, bench.run(truth))
+            values = (*values, device.run(truth))
         return Best(truth, fmean(values)) if fmean(values) > best.number else None
 
 
@@ -142,21 +141,21 @@ class Ours(Rule):
     def __init__(self, policy: Policy | None = None) -> None:
         self.policy = policy or Policy()
 
-    def start(self, bench: Bench) -> Best:
-        best = super().start(bench)
+    def start(self, device: SimulatedDevice) -> Best:
+        best = super().start(device)
         self.groups: list[tuple[float, ...]] = []
         self.best = Sample(best.values)
         self.stood = 0
         return best
 
-    def consider(self, bench: Bench, best: Best, truth: float) -> Best | None:
-        candidate = Sample((bench.run(truth),))
+    def consider(self, device: SimulatedDevice, best: Best, truth: float) -> Best | None:
+        candidate = Sample((device.run(truth),))
         while True:
             noise = estimate([*self.groups, self.best.values, candidate.values])
             decision = judge(METRIC, self.best, candidate, noise, self.policy)
             if decision.verdict in ("kept", "discarded"):
                 break
-            candidate = Sample((*candidate.values, bench.run(truth)))
+            candidate = Sample((*candidate.values, device.run(truth)))
         if decision.verdict == "kept":
             self.groups.append(self.best.values)
             self.best = Sample(candidate.values, candidate.n, decision.claim)
@@ -167,18 +166,18 @@ class Ours(Rule):
         best.number = self.best.number
         self.stood += 1
         if refresh_due(self.best, self.stood, self.policy):
-            self.best = replace(self.best, values=(*self.best.values, bench.run(best.truth)))
+            self.best = replace(self.best, values=(*self.best.values, device.run(best.truth)))
             best.number = self.best.number
         return None
 
 
 def session(rule: Rule, mix: str, runs: int, seed: int) -> Tally:
     """One session of `runs` runs. The same seed gives the same changes to every rule."""
-    ideas, bench = random.Random(f"{seed} ideas"), Bench(random.Random(f"{seed} noise"), runs)
-    tally, best = Tally(), rule.start(bench)
-    while bench.left > 0:
+    ideas, device = random.Random(f"{seed} ideas"), SimulatedDevice(random.Random(f"{seed} noise"), runs)
+    tally, best = Tally(), rule.start(device)
+    while device.left > 0:
         effect = draw(mix, ideas)
-        new = rule.consider(bench, best, best.truth + effect)
+        new = rule.consider(device, best, best.truth + effect)
         tally.tried += 1
         if new is not None:
             best = new
@@ -227,7 +226,7 @@ def measure(make: Callable[[], Rule], mix: str, runs: int, sessions: int) -> Row
 
 
 def off(values: Sequence[float]) -> float:
-    """Half of the 95% interval of a mean."""
+    """Half width of the 95% interval of a mean."""
     return 1.96 * stdev(values) / math.sqrt(len(values))
 
 
@@ -319,7 +318,7 @@ POLICIES = {
 
 
 def trade(sessions: int, runs: int, greedy: dict[str, Row]) -> None:
-    """What other parameters would buy; from a third of the sessions, for the differences are what counts."""
+    """Results of other parameters, from a third of the sessions, which is enough for the differences."""
     first = {mix: Row(row.tallies[:sessions], runs) for mix, row in greedy.items()}
     print()
     line("OURS WITH", "of greedy", "bogus", "over-claim", "runs a try")
@@ -330,7 +329,7 @@ def trade(sessions: int, runs: int, greedy: dict[str, Row]) -> None:
 
 
 def errors(times: int) -> None:
-    """The rule's error rates for one change of known effect, the best's number being right to half a sigma and sigma
+    """The rule's error rates for one change of known effect, if the best's number is right to half a sigma and sigma is
     known from 8 repeats.
     """
     print()

@@ -1,13 +1,12 @@
-"""How long the device waits: seconds between one run's end and the next run's clock in the same slot.
+"""Idle time of the device: seconds between one run's end and the start of the next run's clock in the same slot.
 
     python -m benchmarks gap [toy] [nanotrain] [EXPERIMENTS]
 
-Both are taken from the log (`gap` of every finished run but a slot's first): from the moment the last run's clock
-stopped to the moment the next one's started, as the process beside each run saw them. The toy's clock starts with its
-process (its metric is read from its output) and runs for 2 s; nanotrain's starts when it has loaded torch and built
-its model and is handed its data, and its runs are scored by the sealed scorer. Each on two CPU slots and on one.
-For nanotrain, what lies between two clocks is also measured by itself, in processor time, which neighbours on the
-machine do not lengthen.
+The log has both times, measured by the shim of each run (`gap` of every finished run but a slot's first): the end of
+the last run's clock and the start of the next one's. The toy's clock starts with its process (its metric is read from
+its output) and runs for 2 s. nanotrain's starts when it has loaded torch, built its model and received its data, and
+the sealed scorer scores its runs. Each is measured on two CPU slots and on one. For nanotrain, the steps between two
+clocks are also measured alone, in processor time, which is independent of other load on the machine.
 """
 
 from __future__ import annotations
@@ -65,7 +64,7 @@ def row(name: str, paths: SessionPaths) -> list[str]:
 
 
 def by_hand(folder: Path) -> list[list[str]]:
-    """What nanotrain does between two clocks, one after the other, with no engine."""
+    """The steps of nanotrain between two clocks, one after the other, without an engine."""
     python = [sys.executable, "-m"]
     subprocess.run([*python, "nanotrain.train", "--steps", "20"], cwd=folder, check=True, stdout=subprocess.DEVNULL)
     commands = {
@@ -77,7 +76,7 @@ def by_hand(folder: Path) -> list[list[str]]:
 
 
 def run(project: Path, name: str, **options: object) -> SessionPaths:
-    """A session to its end."""
+    """Run a session to its end."""
     with engine(project, name, **options) as (paths, _):
         wait_state(paths, lambda state: state.state == "finished", "the session's end", 1800)
     return paths

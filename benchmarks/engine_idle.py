@@ -1,9 +1,9 @@
-"""Processor time while nothing happens: the engine alone, and with an app attached.
+"""Processor time of an idle engine, alone and with an attached app.
 
     python -m benchmarks idle [SECONDS]
 
-The engine has run some experiments and was paused; then the app is attached to it in a pseudo-terminal of 160x48.
-Percent of one core, by the kernel's account of the processes' own time, over SECONDS (default 30).
+The engine runs some experiments and is paused; then the app is attached to it in a pseudo-terminal of 160x48. In
+percent of one core, from the kernel's count of the processes' own time, over SECONDS (default 30).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from benchmarks.engine_memory import SETTLED
 from benchmarks.engine_support import engine, instant_project, pause, wait_verdicts, workplace
 from benchmarks.terminal import Terminal, table
 
-SETTLING = 5.0  # seconds after which what was set off by pausing or attaching is over
+SETTLING = 5.0  # seconds for the work that pausing or attaching causes
 
 
 def busy(process: psutil.Process) -> float:

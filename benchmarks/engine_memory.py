@@ -1,11 +1,11 @@
-"""The engine's memory: at rest, and how it grows with experiments.
+"""Memory of the engine: idle, and its growth with experiments.
 
     python -m benchmarks memory [EXPERIMENTS]
 
-At rest: the engine has run its baseline and some experiments, was paused, and nothing runs. Growth: a scripted
-session whose run is one `echo`, so that what is left is the harness; the engine is paused after 10 experiments and
-after every tenth of the way, and measured at rest each time. Memory is the engine process's resident set in MB
-(2**20 bytes); "own" is the part it shares with no other process.
+Idle: the engine has run its baseline and some experiments, and is paused. Growth: a scripted session whose run is one
+`echo`, so that the harness uses nearly all the time; the engine is paused after 10 experiments and after every tenth of
+the way, and measured idle each time. Memory is the engine process's resident set in MB (2**20 bytes); "own" is the part
+that it shares with no other process.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from core.record import events as e
 from core.session.paths import SessionPaths
 from tests.projects import make_project
 
-SETTLED = 10  # experiments after which everything the engine loads on first use is loaded
+SETTLED = 10  # experiments after which all lazily imported modules are loaded
 SDK_LIBRARIES = ("jiter", "pydantic_core")  # compiled parts that come with an LLM SDK
 
 

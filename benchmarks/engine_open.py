@@ -1,9 +1,9 @@
-"""Opening a long session.
+"""Time to open a long session.
 
     python -m benchmarks open [EXPERIMENTS] [TIMES]
 
-A recorded session (10,000 experiments, every verdict in it) is opened by commands, each a process of its own, and by
-the app's client in this process. Warm: the first of each is not counted.
+A recorded session (10,000 experiments, every kind of verdict) is opened by commands, each in a process of its own, and
+by the app's client in this process. Warm: the first time of each is not counted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tests.recorded import make_session
 
 
 def load(paths: SessionPaths, times: int) -> list[Cost]:
-    """What the app does before its first picture: the State from the log, in this process."""
+    """The app's work before its first paint: the State from the log, in this process."""
     found: list[Cost] = []
     for _ in range(times + 1):
         client = Client(paths)

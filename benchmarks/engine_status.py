@@ -1,9 +1,9 @@
-"""Time of the commands that look, beside a bare interpreter in the same minute.
+"""Time of read-only commands, compared with a bare interpreter measured in the same minute.
 
     python -m benchmarks status [TIMES]
 
-Each command is a process of its own on a recorded session of 40 experiments whose engine is gone; warm, so the first
-of each is not counted. "bare interpreter" is `python -c pass` in the same environment: nothing of ours can be faster.
+Each command is a process of its own, on a recorded session of 40 experiments without an engine; warm, so the first time
+of each is not counted. "bare interpreter" is `python -c pass` in the same environment, the lower limit.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ EXPERIMENTS = 40
 
 
 def heavy(project: Path) -> str:
-    """Modules that `status` would be slower by, if it loads any of them."""
+    """Slow modules that `status` loads."""
     suspects = ("asyncio", "textual", "torch", "git", "anthropic", "optuna", "pydantic", "PIL", "numpy")
     code = (
         "import sys; from tui.main import main; main(['status']); "

@@ -1,4 +1,4 @@
-"""What the engine's benchmarks share: a tiny project, an engine that is always ended, and tables."""
+"""Shared parts of the engine's benchmarks: a small project, an engine that is always ended, and tables."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from core.session.options import EngineOptions
 from core.session.paths import SessionPaths
 from tests.projects import make_project, own_home, write_script
 
-PATIENCE = 600.0  # seconds
+MAX_WAIT_SECONDS = 600.0
 INSTANT = """\
 +++
 edit = ["train.sh"]
@@ -37,13 +37,13 @@ pattern = '^loss:\\s*(\\S+)'
 [budget]
 run = "10s"
 +++
-# A run that takes no time: what is left is the harness.
+# A run that takes no time, so that only the harness is measured.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """One command's time: seconds by the clock, and of the processor (its own and its children's)."""
+    """Time of one command: seconds by the clock and of the processor (with its children)."""
 
     wall: float
     cpu: float
@@ -75,7 +75,7 @@ def product(*words: str) -> list[str]:
 
 @contextmanager
 def workplace() -> Iterator[Path]:
-    """A temporary folder, and a home of its own in it for this process and whatever it starts."""
+    """A temporary folder with a private home for this process and its children."""
     with tempfile.TemporaryDirectory(prefix="autoresearch-bench-") as name:
         before = dict(os.environ)
         home = own_home(Path(name))
@@ -89,7 +89,7 @@ def workplace() -> Iterator[Path]:
 
 
 def instant_project(folder: Path, proposals: int, seed: int = 1) -> tuple[Path, Path]:
-    """A project whose run is one `echo`, and a script of so many proposals: (project, script).
+    """A project whose run is one `echo`, and a script of `count` proposals: (project, script).
 
     The metric wanders: most proposals are a little worse than the baseline, one in twenty is better than all before.
     """
@@ -111,7 +111,7 @@ def instant_project(folder: Path, proposals: int, seed: int = 1) -> tuple[Path, 
 
 @contextmanager
 def engine(project: Path, name: str = "bench", **options: object) -> Iterator[tuple[SessionPaths, psutil.Process]]:
-    """A running engine and its process; ended when the block is left, however that happens."""
+    """A running engine and its process; ended with the block in every case."""
     paths = SessionPaths(project, name)
     process = psutil.Process(start_engine(paths, EngineOptions(**options)))  # type: ignore[arg-type]
     try:
@@ -126,8 +126,8 @@ def engine(project: Path, name: str = "bench", **options: object) -> Iterator[tu
                 process.kill()
 
 
-def wait(what: Callable[[], object], words: str, patience: float = PATIENCE) -> None:
-    """Wait until `what()` holds. Raises TimeoutError that says `words`."""
+def wait(what: Callable[[], object], words: str, patience: float = MAX_WAIT_SECONDS) -> None:
+    """Wait until `what()` is true. Raises TimeoutError with the message `words`."""
     end = time.monotonic() + patience
     while not what():
         if time.monotonic() > end:
@@ -135,8 +135,10 @@ def wait(what: Callable[[], object], words: str, patience: float = PATIENCE) -> 
         time.sleep(0.1)
 
 
-def wait_state(paths: SessionPaths, what: Callable[[State], object], words: str, patience: float = PATIENCE) -> State:
-    """Wait until the State on disk satisfies `what`; an engine that ends before then is an error too."""
+def wait_state(
+    paths: SessionPaths, what: Callable[[State], object], words: str, patience: float = MAX_WAIT_SECONDS
+) -> State:
+    """Wait until `what` is true of the State on disk. Raises when the engine ends before that."""
 
     def holds() -> bool:
         alive = engine_alive(paths)
@@ -149,13 +151,13 @@ def wait_state(paths: SessionPaths, what: Callable[[State], object], words: str,
     return read_state(paths)
 
 
-def wait_verdicts(paths: SessionPaths, count: int, patience: float = PATIENCE) -> State:
-    """Wait until so many experiments have their verdict."""
+def wait_verdicts(paths: SessionPaths, count: int, patience: float = MAX_WAIT_SECONDS) -> State:
+    """Wait until `count` experiments have a verdict."""
     return wait_state(paths, lambda state: sum(state.verdicts.values()) >= count, f"{count} verdicts", patience)
 
 
 def pause(paths: SessionPaths) -> State:
-    """Pause, and return once nothing runs and nothing is being thought about any more."""
+    """Pause; returns when no run and no proposal is in progress."""
     reply = request(paths, commands.Pause())
     if not reply.accepted:
         raise RuntimeError(f"not paused: {reply}")

@@ -2,12 +2,12 @@
 
     python -m benchmarks.nanotrain_vs_karpathy [--seconds 20] [--seeds 3]
 
-Both train the architecture, data, tokens and batch of nanotrain on one CPU thread, in turn. The budget is counted in
-seconds of that thread's own CPU time (on an idle core the same as seconds), so that other processes do not count. The
-loss is measured on the validation slice. His settings are taken from the published
-train.py: learning rates scaled by (width / 768) ** -0.5, Muon with his five fixed iterations, row-wise second
-moment and cautious, fading decay, logits capped at 15, x0_lambdas with betas of their own, no warm-up, half the time
-warming down. His batch of 2**19 tokens would make no step in 20 s on a CPU; it is ours here, which favours him.
+Both train the architecture, data, tokens and batch size of nanotrain on one CPU thread, in turn. The budget is in
+seconds of that thread's own CPU time, so that other processes do not matter. The loss is measured on the validation
+slice. Karpathy's settings are those of the published train.py: learning rates scaled by (width / 768) ** -0.5, Muon
+with five fixed iterations, row-wise second moment and cautious, decaying weight decay, logits capped at 15, separate
+betas for x0_lambdas, no warmup, warmdown for half the time. Its batch of 2**19 tokens allows no step in 20 s on a CPU;
+both use nanotrain's, which favours Karpathy's settings.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ KARPATHY: dict[str, Any] = {
     "ROPE_BASE_CPU": 10000.0,
 }
 DECAY = 0.2  # of the matrices, cautious, fading with time
-MOMENTUM_STEPS = 300  # his momentum rises over steps, not over time
-ITERATIONS = (  # coefficients of his orthogonalisation, one triple an iteration
+MOMENTUM_STEPS = 300  # Karpathy's momentum rises over steps, not over time
+ITERATIONS = (  # coefficients of the Newton-Schulz iterations, one triple each
     (8.156554524902461, -22.48329292557795, 15.878769915207462),
     (4.042929935166739, -2.808917465908714, 0.5000178451051316),
     (3.8916678022926607, -2.772484153217685, 0.5060648178503393),
@@ -57,7 +57,7 @@ ITERATIONS = (  # coefficients of his orthogonalisation, one triple an iteration
 
 
 class KarpathyAdam(train.AdamW):
-    """torch's AdamW over groups with betas of their own."""
+    """torch's AdamW over groups with different betas."""
 
     def __init__(self, groups: list[dict[str, Any]]) -> None:
         super().__init__([])
@@ -70,7 +70,7 @@ class KarpathyAdam(train.AdamW):
 
 
 class KarpathyMuon(train.Muon):
-    """Muon as his train.py has it: other coefficients, a second moment by row or column, cautious decay."""
+    """Muon of Karpathy's train.py: other coefficients, a second moment by row or column, cautious decay."""
 
     second: list[torch.Tensor] | None = None
     steps = 0
@@ -88,7 +88,7 @@ class KarpathyMuon(train.Muon):
             gradient = torch.cat([m.grad.view(-1, *m.shape[-2:]) for m in group if m.grad is not None])
             self.momentum_buffers[i].lerp_(gradient, 1 - momentum)
             update = orthogonal(gradient.lerp_(self.momentum_buffers[i], momentum))
-            update = evened(update, self.second[i], axis)
+            update = normalized(update, self.second[i], axis)
             rate = self.lr * lrm * max(1.0, stack.size(-2) / stack.size(-1)) ** 0.5
             stack = stack - rate * update - rate * decay * stack * (update * stack >= 0)
             for m, new in zip(group, stack.split([m.shape[:-2].numel() for m in group]), strict=True):
@@ -98,7 +98,7 @@ class KarpathyMuon(train.Muon):
 
 
 def orthogonal(x: torch.Tensor) -> torch.Tensor:
-    """(N, rows, columns), each brought near an orthogonal matrix by the fixed iterations, in float32 (faster here)."""
+    """(N, rows, columns), each orthogonalized by the fixed Newton-Schulz iterations, in float32 (faster on a CPU)."""
     x = x / (x.norm(dim=(-2, -1), keepdim=True) * 1.02 + 1e-6)
     tall = x.size(-2) > x.size(-1)
     x = x.mT if tall else x
@@ -108,8 +108,8 @@ def orthogonal(x: torch.Tensor) -> torch.Tensor:
     return x.mT if tall else x
 
 
-def evened(update: torch.Tensor, second: torch.Tensor, axis: int) -> torch.Tensor:
-    """Scale rows (or columns) by their running second moment, keeping the norm of the whole."""
+def normalized(update: torch.Tensor, second: torch.Tensor, axis: int) -> torch.Tensor:
+    """Scale rows (or columns) by their running second moment; the norm of the matrix is kept."""
     mean = update.square().mean(axis, keepdim=True)
     before = mean.sum((-2, -1), keepdim=True).sqrt()
     second.lerp_(mean, 1 - 0.95)
@@ -120,7 +120,7 @@ def evened(update: torch.Tensor, second: torch.Tensor, axis: int) -> torch.Tenso
 
 @contextmanager
 def settings(values: dict[str, Any]) -> Iterator[None]:
-    """train.py's constants changed for a while."""
+    """Change constants of train.py within the block."""
     before = {name: getattr(train, name) for name in values}
     try:
         for name, value in values.items():
@@ -138,8 +138,8 @@ class Outcome:
     tokens_a_second: float
 
 
-class Bench:
-    """The data, once, and runs over them."""
+class Comparison:
+    """Runs over data that are loaded once."""
 
     def __init__(self) -> None:
         ready = prepare.prepare(corpus.kjv())
@@ -206,7 +206,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="time budget of a run (default 20)")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each (default 3)")
     options = parser.parse_args()
-    bench = Bench()
+    bench = Comparison()
     found: dict[str, list[Outcome]] = {"nanotrain": [], "karpathy's": []}
     for seed in range(1, options.seeds + 1):
         found["nanotrain"].append(bench.ours(options.seconds, seed))

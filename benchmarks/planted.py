@@ -1,12 +1,11 @@
-"""The decision rule once for real: nanotrain on the CPU, with planted improvements and planted non-improvements.
+"""The decision rule on real runs: nanotrain on the CPU, with planted improvements and planted non-improvements.
 
-    python -m benchmarks planted [RUN_BUDGET] [SEED] [FOLDER]     # 100steps and 1 if not said; fifteen minutes
+    python -m benchmarks planted [RUN_BUDGET] [SEED] [FOLDER]     # default 100steps and 1; fifteen minutes
 
-train.py is put out of tune in five constants and committed. A scripted researcher then proposes, in an order drawn from
-the seed, to restore each of them (an improvement), to change what changes nothing (names, comments, layout, seeds,
-constants without effect), and to make things worse. What became of each is counted. With FOLDER, which must not be
-there yet, the project and its session are left in it. With a budget in seconds the machine must be idle:
-on a busy one the noise is the other programs'.
+train.py is detuned in five constants and committed. A scripted researcher then proposes, in an order drawn from the
+seed, to restore each of them (an improvement), to make changes without effect (names, comments, layout, seeds, unused
+constants), and to make things worse. The verdicts are counted. With FOLDER, which must not exist, the project and its
+session are kept in it. With a budget in seconds the machine must be idle: other programs would add noise.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from core.session.paths import SessionPaths
 from tests.projects import write_script
 
 TRAIN = "nanotrain/train.py"
-LONGEST = 7200.0  # seconds; then it is given up
+MAX_SECONDS = 7200.0  # of the whole session
 # Tuned and detuned. Restored alone, one run of 110 steps each: −0.072, −0.082, −0.030, −0.013 and −0.011 val_bpb.
 DETUNED: tuple[tuple[str, str], ...] = (
     ("MATRIX_LR_CPU = 0.04 ", "MATRIX_LR_CPU = 0.008 "),
@@ -55,8 +54,8 @@ NOTHING: tuple[tuple[str, str, str], ...] = (
     ("HEAD_STD, next to nothing either way", "HEAD_STD = 0.001 ", "HEAD_STD = 0.0011 "),
     ("ROPE_BASE_CPU, by a hundredth", "ROPE_BASE_CPU = 1000.0 ", "ROPE_BASE_CPU = 1010.0 "),
 )  # fmt: skip
-# Each takes away something that learning needs, so that it cannot help in any state of tune; the last only a little.
-# Time wasted is nothing lost where steps are counted.
+# Each removes something that training needs, so that it never helps; the last only a little.
+# With a step budget, wasted time has no effect.
 WORSE: tuple[tuple[str, str, str], ...] = (
     ("a fiftieth of the text", "        self.tokens, self.rows, self.context = tokens, rows, context",
      "        self.tokens, self.rows, self.context = tokens[: len(tokens) // 50], rows, context"),
@@ -76,7 +75,7 @@ KINDS = ("improvement", "nothing", "worse")
 
 @dataclass(frozen=True, slots=True)
 class Plant:
-    """One proposal of known worth."""
+    """One proposal of known effect."""
 
     kind: str  # of KINDS
     name: str
@@ -94,7 +93,7 @@ class Plant:
 
 
 def plants(seed: int, in_steps: bool) -> list[Plant]:
-    """All of them, in an order of the seed's. An edit of a setting begins at its line's start."""
+    """All proposals, in an order drawn from the seed. An edit of a setting begins at its line's start."""
 
     def setting(kind: str, old: str, new: str) -> Plant:
         return Plant(kind, f"{old.strip()} becomes {new.partition('= ')[2].strip()}", f"\n{old}", f"\n{new}")
@@ -108,7 +107,7 @@ def plants(seed: int, in_steps: bool) -> list[Plant]:
 
 
 def detuned_project(folder: Path) -> Path:
-    """A clone of this repository's last commit with train.py out of tune."""
+    """A clone of this repository's last commit with a detuned train.py."""
     subprocess.run(["git", "clone", "-q", str(Path(__file__).parents[1]), str(folder)], check=True)
     file = folder / TRAIN
     text = file.read_text()
@@ -125,9 +124,9 @@ def detuned_project(folder: Path) -> Path:
 
 
 def follow(paths: SessionPaths) -> State:
-    """Print each verdict as it falls, until the engine ends."""
+    """Print each verdict as it comes, until the engine ends."""
     began, said = time.monotonic(), 0
-    while engine_alive(paths) and time.monotonic() - began < LONGEST:
+    while engine_alive(paths) and time.monotonic() - began < MAX_SECONDS:
         state = read_state(paths)
         judged = [
             x for n, x in sorted(state.experiments.items()) if n != BASELINE and n not in state.live and x.verdict
@@ -164,7 +163,7 @@ def report(state: State, order: Sequence[Plant]) -> None:
 
 @contextmanager
 def place(folder: str) -> Iterator[Path]:
-    """The folder, left as it is afterwards; or, without one, a temporary folder with a home of its own."""
+    """The folder, which is kept afterwards; or, without one, a temporary folder with a private home."""
     if not folder:
         with workplace() as temporary:
             yield temporary

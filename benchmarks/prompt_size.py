@@ -1,12 +1,12 @@
-"""The size of what a researcher is told, and the time to put it together, as a session grows.
+"""Size of a researcher's prompt, and the time to build it, as a session grows.
 
     python -m benchmarks prompt [EXPERIMENT ...]
 
-nanotrain's own program.md and files, and a session in memory in which one experiment in twenty-five is kept, one in
-twelve crashes and the researcher keeps a notebook. A request is the tools, the rules, program.md, the files and the
-task, in that order. Tokens are counted as UTF-8 bytes / 4. "same as before": the share of the request for experiment
-N that is, from its beginning on, byte for byte the request for N - 1 where the best has not changed; what a provider
-can keep in its cache.
+With nanotrain's own program.md and files, and a session in memory in which one experiment in twenty-five is kept, one
+in twelve crashes, and the researcher keeps a notebook. A request consists of the tools, the rules, program.md, the
+files and the task, in that order. Tokens are estimated as UTF-8 bytes / 4. "same as before" is the share of the
+request for experiment N that is a prefix of the request for N - 1 when the best has not changed: the part that a
+provider can cache.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def brief_of(state: State, number: int, root: Path) -> Brief:
 
 
 def request(brief: Brief) -> bytes:
-    """Everything that is sent for one proposal before the model answers, in the order in which it is sent."""
+    """Everything that is sent for one proposal before the model answers, in order."""
     tools = json.dumps([dict(tool) for tool in TOOLS])
     return "\n".join(
         [tools, prompt.RULES, prompt.stable(brief), prompt.current_files(brief), prompt.task(brief)]
@@ -139,7 +139,7 @@ def request(brief: Brief) -> bytes:
 
 
 def common(a: bytes, b: bytes) -> int:
-    """How many bytes two requests share from their beginning on."""
+    """Length in bytes of the common prefix of two requests."""
     low, high = 0, min(len(a), len(b))
     while low < high:
         middle = (low + high + 1) // 2

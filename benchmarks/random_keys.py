@@ -1,9 +1,9 @@
-"""Random keys, clicks and resizes on a live session in tmux: no traceback, no stuck screen, however long it goes on.
+"""Random keys, clicks and resizes on a live session in tmux; it must show no traceback and never stop responding.
 
     python -m benchmarks keys [MINUTES] [SEED]
 
-Every key of the registry, text, the mouse and sizes from 20x5 to 200x60. When the app is left or its session stopped
-by what was pressed, it is started again. Every so often the screen must still answer: `?` shows the help.
+Input: all keys of the registry, text, the mouse, and sizes from 20x5 to 200x60. When the input leaves the app or stops
+the session, it is started again. At intervals the screen must respond: `?` shows the help.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from tui.screens.dialogs import DEAF_SECONDS, ApprovalCard
 COMMAND = str(Path(sys.executable).with_name("autoresearch-tui"))
 SIZES = ((160, 48), (120, 36), (100, 30), (80, 24), (60, 20), (20, 5), (200, 60))
 WORDS = ("try less", "#3", "40%", "0.5", "ümläut ☂", "kept", "\t", "999999999999")
-PACE = 0.02  # seconds between two of them: faster than anybody types
-CHECK_EVERY = 60  # how many are pressed between two looks
-HELP = re.compile("[─-] help [─-]")  # what is pressed may also choose the look without box drawing
+PACE = 0.02  # seconds between two keys: faster than a person types
+CHECK_EVERY = 60  # keys between two checks
+HELP = re.compile("[─-] help [─-]")  # a key may have chosen the theme without box drawing
 CARD = ApprovalCard.TITLE_TEXT
 
 
 class Walk:
-    """One seeded walk. `log` holds what was done last, for who must find out why it broke."""
+    """One seeded walk. `log` holds the last inputs, to reproduce a failure."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.random = random.Random(seed)
@@ -103,7 +103,7 @@ class Walk:
         self.done += 1
 
     def look(self, tmux: Tmux) -> bool:
-        """Whether the screen answers; False when the program has ended in order. Raises AssertionError."""
+        """Whether the screen responds; False when the program has ended normally. Raises AssertionError."""
         self.looks += 1
         tmux.resize(120, 36)
         deadline = time.monotonic() + 60.0
@@ -116,12 +116,12 @@ class Walk:
         return True
 
     def _helps(self, tmux: Tmux) -> bool:
-        """Leave what is in front and ask for the help once. A card that comes up by itself just then is left first."""
+        """Close the open screens and ask for the help once. A card that opens by itself meanwhile is closed first."""
         for _ in range(2):
             tmux.press("escape")
-            time.sleep(0.15)  # an escape with a key at its heels would be another key
+            time.sleep(0.15)  # an escape directly followed by a key is another key
         text = tmux.whole()
-        if HELP.search(text) or CARD in text:  # a card is deaf at first
+        if HELP.search(text) or CARD in text:  # a card ignores keys at first
             time.sleep(DEAF_SECONDS)
             return False
         tmux.press("question_mark")
@@ -134,7 +134,7 @@ class Walk:
 
 
 def walk(folder: Path, seconds: float, seed: int) -> Walk:
-    """Walk for so long. Raises AssertionError that tells the seed and the last keys."""
+    """Walk for `seconds`. Raises AssertionError with the seed and the last keys."""
     path = Walk(folder, seed)
     end = time.monotonic() + seconds
     try:

@@ -1,9 +1,9 @@
-"""Records the demo: a session of nanotrain on the CPU, run by the product itself, packed into tui/demo.
+"""Recording of the demo: a session of nanotrain on the CPU, run by the product itself, packed into tui/replay/demo.
 
     python -m benchmarks.record_demo [STEPS_A_RUN] [FOLDER]      (make demo: about ten minutes)
 
-The code starts from settings worse than nanotrain's own, so that ten minutes have something to find. What is proposed
-is written below; what comes of it is measured, in steps, so that a busy machine gives the same. Nothing is edited
+The code starts from settings worse than nanotrain's own, so that ten minutes bring improvements. The proposals are
+written below; their results are measured, with a step budget, so that a busy machine gives the same. Nothing is edited
 afterwards but the recorder's own paths.
 """
 
@@ -35,7 +35,7 @@ WORSE = (
     ("EMBED_LR_CPU = 0.6 ", "EMBED_LR_CPU = 0.1 "),
     ("HEAD_LR_CPU = 0.02 ", "HEAD_LR_CPU = 0.002"),
 )
-KEPT_OUTPUT = 60_000  # bytes of a run's output that are packed
+MAX_OUTPUT_BYTES = 60_000  # of a run's output that are packed
 
 
 def idea(hypothesis: str, thinking: str, kind: str, expected: float, *edits: tuple[str, str]) -> dict[str, Any]:
@@ -174,7 +174,7 @@ def pack(paths: SessionPaths, target: Path) -> int:
         files = {"session.db": copy.read_bytes(), "program.md": paths.program.read_bytes()}
         for name in ("reasoning/*.jsonl", "runs/*/output.log", "runs/*/curve.tsv"):
             for path in paths.folder.glob(name):
-                data = path.read_bytes()[:KEPT_OUTPUT].replace(recorder.encode(), b"~")
+                data = path.read_bytes()[:MAX_OUTPUT_BYTES].replace(recorder.encode(), b"~")
                 files[path.relative_to(paths.folder).as_posix()] = data
         target.parent.mkdir(parents=True, exist_ok=True)
         with tarfile.open(target, "w:xz", preset=9) as archive:

@@ -40,7 +40,7 @@ class Ticking(Playing):
 
 
 class Naive(App[None]):
-    """The same content with Textual's own widgets, a write per line: what one would build first."""
+    """The same content with Textual's own widgets and a write per line: the simplest implementation."""
 
     CSS = "Horizontal { height: 1fr; } RichLog, DataTable, Static { width: 1fr; } #status { height: 1; }"
 

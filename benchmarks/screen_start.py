@@ -1,8 +1,8 @@
-"""Starting: first paint, opening a long session, and what the screen costs while nothing happens.
+"""Start of the app: first paint, opening a long session, and its cost while idle.
 
     python -m benchmarks.screen_start [EXPERIMENTS]
 
-The command measured is `autoresearch-tui attach`, in a pseudo-terminal of 160x48, on sessions whose engine is gone.
+The measured command is `autoresearch-tui attach`, in a pseudo-terminal of 160x48, on sessions without an engine.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Streaming: bytes a second, CPU and key-to-paint at 160x48, beside a naive Textual screen of the same content.
+"""Streaming: bytes a second, CPU and key-to-paint at 160x48, and the same for a naive Textual screen.
 
     python -m benchmarks.screen_stream [SECONDS [EXPERIMENTS]]
     python -m benchmarks.screen_stream soak [HOURS [SECONDS]]
 
 The session has 10,000 experiments. Reasoning at 50 lines a second and a run's output at 20 lines a second are written
-to its files; keys are pressed all the while, each of which sorts the leaderboard anew. The naive screen uses RichLog,
-DataTable and Sparkline, a write per line. One row is over a link of 32 KB a second. `soak` writes as many lines as
-HOURS bring (default 24) in SECONDS (default 240), and tells the memory before and after.
+to its files; meanwhile keys are pressed that sort the leaderboard. The naive screen uses RichLog, DataTable and
+Sparkline, with a write per line. One row is over a link of 32 KB a second. `soak` writes the lines of HOURS (default
+24) within SECONDS (default 240), and reports the memory before and after.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from benchmarks.terminal import Terminal, table
 from tests.tui.stage import Playing, Stage, build
 
 SORTS = (b"number", b"change", b"verdict", b"noise", b"hypothesis", b"metric")
-SLOW = 32_000  # bytes a second
+SLOW_LINK = 32_000  # bytes a second
 SOAK_HOURS = 24.0
 SOAK_SECONDS = 240.0
 
 
 class Writer:
-    """Writes the streams at their pace whenever it is asked."""
+    """Writer of the streams, at their pace."""
 
     def __init__(self, stage: Stage, pace: float = 1.0) -> None:
         self._pace = pace
@@ -80,7 +80,7 @@ def measure(kind: str, stage: Stage, seconds: float, link: float | None = None) 
 
 
 def soak(hours: float, seconds: float) -> None:
-    """The memory of this screen after many lines, each of which it has to take in or to pass over."""
+    """Memory of this screen after many lines, each of which it must read or skip."""
     with tempfile.TemporaryDirectory() as folder:
         stage = build(Path(folder), 10_000, files=40)
         terminal = started("ours", stage)
@@ -102,7 +102,7 @@ def main(seconds: float, experiments: int) -> None:
     kinds = (
         ("ours", "this screen, 24-bit colour", None),
         ("ansi", "this screen, ANSI (over SSH)", None),
-        ("ansi", "the same on a link of 32 KB/s", SLOW),
+        ("ansi", "the same on a link of 32 KB/s", SLOW_LINK),
         ("naive", "RichLog and DataTable", None),
     )
     with tempfile.TemporaryDirectory() as folder:

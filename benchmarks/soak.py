@@ -1,12 +1,12 @@
-"""A long session with a language model whose server is at fault one time in five, and an engine that is killed.
+"""A long session with a model server that fails one time in five, and an engine that is killed repeatedly.
 
     python -m benchmarks soak [EXPERIMENTS] [SEED]
 
 A local server speaks the Anthropic protocol to the real SDK. One answer in five is a fault: a status (429, 500, 529), a
-stream that is cut, ends early, is garbled or holds an error event, a page of HTML; or an answer of no use: only words,
-nothing at all, a tool's input that is no JSON or lacks its fields, an edit that does not apply. Every hundredth
-experiment or so the engine is killed (SIGKILL) and started again. At the end the log is held to this: every experiment
-was proposed once and judged once, each with a commit of its own, and nothing is left over.
+stream that is cut, ends early, is garbled or holds an error event, a page of HTML; or a useless answer: only text,
+nothing at all, a tool input that is not JSON or lacks its fields, an edit that does not apply. About every hundredth
+experiment the engine is killed (SIGKILL) and started again. At the end the log is checked: each experiment was proposed
+once and judged once, with a commit of its own, and no process or worktree is left.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from core.session.options import EngineOptions
 from core.session.paths import SessionPaths
 from tests.research.anthropic_server import Server
 
-FAULTY = 0.2  # share of the answers
+FAULT_SHARE = 0.2  # of the answers
 KILL_EVERY = 100  # experiments
-PATIENCE = 300.0  # seconds without a verdict, after which the session counts as stuck
+STUCK_SECONDS = 300.0  # without a verdict
 FAULTS: dict[str, dict[str, Any]] = {
     "rate limit (429)": {"fault": "status", "status": 429, "code": "rate_limit_error", "retry_after": 0.02},
     "server error (500)": {"fault": "status", "status": 500},
@@ -54,7 +54,7 @@ _ASKED = re.compile(r"Propose experiment (\d+)")
 
 
 class Provider(Server):
-    """Proposes for the experiment that it is asked for, unless it is at fault."""
+    """Server that answers a request with a proposal, or with a fault."""
 
     def __init__(self, seed: int) -> None:
         super().__init__([])
@@ -65,7 +65,7 @@ class Provider(Server):
     def next_turn(self, request: Any) -> Any:
         with self._lock:
             good = self._proposal(request)
-            if self._draw.random() >= FAULTY:
+            if self._draw.random() >= FAULT_SHARE:
                 look = self._draw.random() < 0.3
                 self.served["tool calls" if look else "proposal"] += 1
                 looks = [["list_experiments", {"limit": 3}], ["read_file", {"path": "train.sh"}]]
@@ -89,7 +89,7 @@ class Provider(Server):
 
 
 def play(paths: SessionPaths, experiments: int) -> int:
-    """Run the session to its end, killing its engine on the way. Returns how often. Raises RuntimeError when stuck."""
+    """Run the session to its end, with kills of its engine. Returns their number. Raises RuntimeError when stuck."""
     options = EngineOptions(researcher="claude", experiments=experiments, slots="cpu:2")
     start_engine(paths, options)
     kills, judged, since = 0, 0, time.monotonic()
@@ -103,7 +103,7 @@ def play(paths: SessionPaths, experiments: int) -> int:
                 print(f"\r{judged} of {experiments}", end="", file=sys.stderr, flush=True)
         if state.state in ("finished", "crashed", "stopped") and not engine_alive(paths):
             return kills
-        if time.monotonic() - since > PATIENCE:
+        if time.monotonic() - since > STUCK_SECONDS:
             raise RuntimeError(f"stuck at {judged} of {experiments}: {state.state}, {state.reason}")
         if judged >= (kills + 1) * KILL_EVERY and judged < experiments and engine_alive(paths):
             os.kill(lock_holder(paths), signal.SIGKILL)
@@ -114,7 +114,7 @@ def play(paths: SessionPaths, experiments: int) -> int:
 
 
 def verdicts(paths: SessionPaths, experiments: int) -> list[list[str]]:
-    """What the log must show; the number of experiments for which it does not."""
+    """Number of experiments that violate each condition on the log."""
     proposed: Counter[int] = Counter()
     judged: Counter[int] = Counter()
     commits: dict[int, str] = {}

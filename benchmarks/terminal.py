@@ -1,4 +1,4 @@
-"""A pseudo-terminal that measures: what a full-screen program writes, how soon, and what it costs."""
+"""A pseudo-terminal that measures a full-screen program: bytes written, response times, processor time."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ import psutil
 
 
 class Terminal:
-    """Runs `argv` in a terminal of `size` (columns, rows) and answers the questions that Textual asks of it."""
+    """Runs `argv` in a terminal of `size` (columns, rows) and answers Textual's terminal queries."""
 
     def __init__(
         self, argv: Sequence[str], size: tuple[int, int] = (160, 48), cwd: str | None = None, link: float | None = None
     ) -> None:
-        """`link`: bytes a second that get through, as over a slow line; None: all."""
+        """`link`: bytes a second of a slow link; None: no limit."""
         self.link = link
         self._credit, self._asked = 0.0, time.perf_counter()
         self.began = time.perf_counter()
@@ -37,7 +37,7 @@ class Terminal:
         self.process = psutil.Process(self.pid)
 
     def read(self, seconds: float) -> bytes:
-        """What comes within `seconds`; returns at the first piece."""
+        """The first output within `seconds`."""
         if not select.select([self.fd], [], [], max(0.0, seconds))[0]:
             return b""
         room = self._room()
@@ -55,7 +55,7 @@ class Terminal:
         return data
 
     def _room(self) -> int:
-        """How many bytes the link lets through now; what it saves up while idle is a twentieth of a second's."""
+        """Bytes that the link can transfer now; an idle link saves up at most 1/20 s of them."""
         if self.link is None:
             return 1 << 16
         now = time.perf_counter()
@@ -66,7 +66,7 @@ class Terminal:
         return room
 
     def run(self, seconds: float, meanwhile: Callable[[], None] | None = None) -> tuple[float, float]:
-        """Let it go on. Returns (bytes a second, share of a core in percent)."""
+        """Let the program run. Returns (bytes a second, share of a core in percent)."""
         bytes_before, began = self.bytes, time.perf_counter()
         cpu_before = self._cpu()
         while (left := began + seconds - time.perf_counter()) > 0:
@@ -83,7 +83,7 @@ class Terminal:
     def press(
         self, key: bytes, marker: bytes, limit: float = 10.0, meanwhile: Callable[[], None] | None = None
     ) -> float:
-        """Milliseconds from a key to the arrival of `marker`, which the key brings on screen."""
+        """Milliseconds from a key to the arrival of `marker`, which the key makes the program show."""
         self.tail = b""
         began = time.perf_counter()
         os.write(self.fd, key)
@@ -91,7 +91,7 @@ class Terminal:
         return 1000 * (time.perf_counter() - began)
 
     def wait_for(self, marker: bytes, limit: float = 30.0, meanwhile: Callable[[], None] | None = None) -> float:
-        """Seconds since the start at which `marker` had arrived. Raises TimeoutError."""
+        """Seconds from the start to the arrival of `marker`. Raises TimeoutError."""
         end = time.perf_counter() + limit
         while marker not in self.tail:
             if time.perf_counter() > end:

@@ -1,4 +1,4 @@
-"""A program in a real tmux: keys go in as a person types them, and the screen is read back as text."""
+"""A program in a real tmux: keys are typed as by a person, and the screen is read as text."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def have_tmux() -> bool:
 
 
 def tmux_key(key: str) -> str:
-    """A key as Textual names it, as tmux does: `ctrl+p` is `C-p`, `question_mark` is `?`."""
+    """tmux's name of a key from Textual's: `ctrl+p` is `C-p`, `question_mark` is `?`."""
     from textual.keys import key_to_character
 
     if key in NAMES:
@@ -47,7 +47,7 @@ class Tmux:
         self._code = Path(self._folder.name) / "code"
         self._env = {**env, "TERM": "xterm-256color", "LANG": "C.UTF-8"}
         words = " ".join(f"'{word}'" for word in argv)
-        shell = f"{words}; echo $? > '{self._code}'; sleep 600"  # what it says at its end stays to be read
+        shell = f"{words}; echo $? > '{self._code}'; sleep 600"  # keeps its last output on screen
         self._tmux(
             "-f", "/dev/null", "new-session", "-d", "-x", str(size[0]), "-y", str(size[1]), "-c", str(cwd), shell
         )
@@ -68,18 +68,18 @@ class Tmux:
     # -- in ---------------------------------------------------------------------------------------------------------
 
     def press(self, *keys: str) -> None:
-        """Keys as Textual names them."""
+        """Press keys, by Textual's names."""
         for key in keys:
             name = tmux_key(key)
             literal = len(name) == 1
             self._tmux("send-keys", *(["-l"] if literal else []), *(["--"] if literal else []), name)
 
     def type(self, text: str) -> None:
-        """Text, or a sequence such as a mouse's, as it is."""
+        """Send text, or an escape sequence such as a mouse's, unchanged."""
         self._tmux("send-keys", "-l", "--", text)
 
     def click(self, x: int, y: int, button: int = 0) -> None:
-        """A press and release at a cell (from 1); buttons 64 and 65 are the wheel."""
+        """Press and release the mouse at a cell (from 1); buttons 64 and 65 are the wheel."""
         self.type(f"\x1b[<{button};{x};{y}M")
         if button < 64:
             self.type(f"\x1b[<{button};{x};{y}m")
@@ -106,13 +106,13 @@ class Tmux:
             return None
 
     def whole(self) -> str:
-        """The screen; raises AssertionError when something of ours has broken on it."""
+        """The screen; raises AssertionError when it shows a traceback or an error."""
         text = self.text
         assert not any(words in text for words in BROKEN), text
         return text
 
     def wait(self, wanted: str | Callable[[str], bool], patience: float = 60.0) -> str:
-        """Until the screen shows it."""
+        """Wait until the screen shows it."""
         there = (lambda text: wanted in text) if isinstance(wanted, str) else wanted
         deadline = time.monotonic() + patience
         while not there(text := self.whole()):
@@ -122,7 +122,7 @@ class Tmux:
 
 
 def environment(home: Path) -> dict[str, str]:
-    """A person's own, with no keys, a home of their own and an editor that changes nothing."""
+    """The user's environment without API keys, with a private home and an editor that changes nothing."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("ANTHROPIC", "OPENAI", "TMUX", "SSH_", "XDG_"))}
     home.mkdir(parents=True, exist_ok=True)
     return {**env, "HOME": str(home), "AUTORESEARCH_HOME": str(home / "state"), "EDITOR": "true", "VISUAL": ""}

@@ -1,11 +1,11 @@
-"""What the sandbox adds to the start of a run: from the call that starts it to the first line of its own code.
+"""Time that the sandbox adds to the start of a run, up to the first line of the run's own code.
 
-    python -m benchmarks cage_start [ROUNDS]
+    python -m benchmarks sandbox_start [ROUNDS]
 
-Each round starts the same run without a sandbox and in each tier that works here, one after the other, so that what
-else the machine does touches all alike; a tier's cost is the difference within a round. The run is a bare Python that
-says when it was there, its files and settings those of a real run (an interpreter's packages readable, a file hidden in
-them). "Start" is all of it: the process beside the run, the sandbox and the interpreter.
+Each round starts the same run without a sandbox and in each available tier, one after the other, so that other load on
+the machine affects all of them; the cost of a tier is the difference within a round. The run is a bare Python that
+prints the time, with the files and settings of a real run (readable packages of an interpreter, a hidden file in them).
+"Start" is the whole time: shim, sandbox and interpreter.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ PROGRAM = "import time; print(time.monotonic())"
 
 
 def spec(base: Path, number: int, tier: Tier) -> RunSpec:
-    """The same run in each tier; C is none."""
+    """The same run in each tier; C is without a sandbox."""
     env = run_environment(base)
     argv = tuple(resolve_command("python -I -S job.py", env, base / "tree"))
-    hidden = Path(os.__file__).with_name("this.py")  # a file among the interpreter's own, as a corpus package's text is
+    hidden = Path(os.__file__).with_name("this.py")  # one of the interpreter's files, like the text of a corpus package
     spec = SandboxSpec(worktree=base / "tree", readable=readable_roots(env, argv), hidden=(hidden,), tier=tier)
     return RunSpec(
         run=1,
