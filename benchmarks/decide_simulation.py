@@ -35,7 +35,8 @@ MIXES: dict[str, tuple[float, float, float, float]] = {
 }
 BELL = (-1.0, 1.5)  # a mix without kinds: normal, mean and standard deviation
 NAMES = (*MIXES, "bell")
-# Mixes for which the rule was not designed: most changes have no effect; nothing helps; nearly every change harms, by a little (-0.7 ± 0.3), or by very much (exponential, mean 10); nearly every change helps by half a sigma.
+# Mixes for which the rule was not designed: most changes have no effect; nothing helps; nearly every change harms, by a
+# little (-0.7 ± 0.3), or by very much (exponential, mean 10); nearly every change helps by half a sigma.
 STRESS = ("exact nulls", "nothing helps", "all harm a little", "all harm much", "all help a little")
 
 
