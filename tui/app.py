@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from textual import events
 from textual.app import App, ScreenStackError
@@ -46,13 +46,19 @@ from tui.user_settings import Settings, config_path, read
 if TYPE_CHECKING:
     from textual.worker import Worker
 
-    from tui.cli.output import Output
     from tui.screens.base import ActionScreen
     from tui.widgets.prompt import Recalled, Then
 
 Result = TypeVar("Result")
 MAX_ANSWERS = 100  # among the notes
 MAX_SENT_GUIDANCE = 50  # that `up` brings back
+
+
+class Printer(Protocol):
+    """The command line's output: results, and remarks on standard error."""
+
+    def line(self, text: str = "") -> None: ...
+    def say(self, text: str) -> None: ...
 
 
 class Cockpit(App[int]):
@@ -346,7 +352,7 @@ class Cockpit(App[int]):
         self.exit(0)
 
 
-def run_app(project: Path, paths: SessionPaths | None, out: Output, source: Source | None = None) -> int:
+def run_app(project: Path, paths: SessionPaths | None, out: Printer, source: Source | None = None) -> int:
     """Run the app on a session, on another `source`, or on the launch screen. Returns the exit code.
 
     The farewell (how to come back, why the app ended) is printed once the terminal is restored.

@@ -1,4 +1,4 @@
-"""Why an action cannot be done now: one function each, asked by keys, footer, help and palette alike."""
+"""Reasons why an action cannot be done now, for keys, footer, help and palette"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def engine(view: SessionView) -> Reason:
 
 
 def running(view: SessionView) -> Reason:
-    """The engine is there and not about to end."""
+    """The engine runs and is not about to end."""
     if (reason := view.why_no_command) is not None:
         return reason
     word = view.state.state
@@ -29,19 +29,19 @@ def pausable(view: SessionView) -> Reason:
 def pausable_now(view: SessionView) -> Reason:
     if (reason := pausable(view)) is not None:
         return reason
-    return None if view.state.running or view.state.state == "running" else "nothing runs"
+    return None if view.state.running or view.state.state == "running" else "there is no run in progress"
 
 
 def skippable(view: SessionView) -> Reason:
     if (reason := view.why_no_command) is not None:
         return reason
-    return None if view.state.live else "no experiment is under way"
+    return None if view.state.live else "no experiment is live"
 
 
 def resumable(view: SessionView) -> Reason:
     if view.replaying:
         return "this is a recording"
-    return None if view.connection.status == "dead" else "an engine holds this session already"
+    return None if view.connection.status == "dead" else "the engine of this session is running"
 
 
 def approval(view: SessionView) -> Reason:
@@ -53,7 +53,7 @@ def approval(view: SessionView) -> Reason:
 def guidance(view: SessionView) -> Reason:
     if (reason := view.why_no_command) is not None:
         return reason
-    return None if view.state.in_force() else "no guidance is queued"
+    return None if view.state.in_force() else "no guidance is in force"
 
 
 def subject(view: SessionView) -> Reason:
@@ -61,7 +61,7 @@ def subject(view: SessionView) -> Reason:
 
 
 def on_subject(view: SessionView) -> Reason:
-    """Something an engine does with the shown experiment."""
+    """A request to the engine about the shown experiment."""
     return running(view) or subject(view)
 
 
@@ -71,7 +71,7 @@ def committed(view: SessionView) -> Reason:
 
 
 def buildable(view: SessionView) -> Reason:
-    """May become what proposals build on, or is it already (then: back to the best)."""
+    """Proposals can build on the shown experiment, or build on it already (then: back to the best)."""
     if (reason := on_subject(view)) is not None:
         return reason
     found = view.subject
@@ -79,7 +79,7 @@ def buildable(view: SessionView) -> Reason:
     if view.state.base is not None and view.state.base == found.number:
         return None
     if found.number in view.state.pinned:
-        return f"#{found.number} is pinned: p lets it go"
+        return f"#{found.number} is pinned: p unpins it"
     return committed(view) or (None if found.metric is not None else f"#{found.number} has no result yet")
 
 
@@ -87,7 +87,7 @@ def pinnable(view: SessionView) -> Reason:
     if (reason := on_subject(view)) is not None:
         return reason
     found = view.subject
-    return "the baseline is always there to build on" if found and found.number == BASELINE else None
+    return "the baseline cannot be pinned" if found and found.number == BASELINE else None
 
 
 def repeatable(view: SessionView) -> Reason:
@@ -95,7 +95,7 @@ def repeatable(view: SessionView) -> Reason:
         return reason
     found = view.subject
     if found and found.number in view.state.live:
-        return f"#{found.number} is under way"
+        return f"#{found.number} is live"
     return committed(view)
 
 
@@ -103,8 +103,8 @@ def certifiable(view: SessionView) -> Reason:
     if (reason := running(view)) is not None:
         return reason
     if view.state.baseline is None:
-        return "the baseline is not known yet"
-    return "nothing is kept yet: the baseline needs no certificate" if view.certified_next is None else None
+        return "the baseline has no result yet"
+    return "no experiment is kept yet: the baseline needs no certificate" if view.certified_next is None else None
 
 
 def diff(view: SessionView) -> Reason:

@@ -1,6 +1,6 @@
-"""What an experiment changed, seen from its parent, the best, the baseline or another experiment.
+"""Diffs of an experiment against its parent, the best, the baseline or another experiment
 
-Against its parent the log has the diff. Any other is asked of git, in a thread: the answer comes with a later look.
+The log has the diff against the parent. git makes the others in a thread: their result comes with a later call.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from core.views import in_short
 Base = Literal["parent", "best", "baseline"]
 BASES: tuple[Base, ...] = ("parent", "best", "baseline")
 GIT_SECONDS = 20.0
-MOST_BYTES = 2_000_000
-KEPT = 64
+MAX_DIFF_BYTES = 2_000_000
+MAX_DIFFS_KEPT = 64
 
 
 @dataclass(frozen=True, slots=True)
 class DiffResult:
-    """A unified diff, or in `words` why there is none."""
+    """A unified diff, or in `words` the reason why there is none."""
 
     diff: str = ""
     words: str = ""
 
 
-ASKING = DiffResult(words="asking git …")
+ASKING = DiffResult(words="reading from git …")
 
 
 class DiffSource:
-    """Diffs by pairs of experiments. `project`: where git is asked; `diff_of`: the diff that the log holds."""
+    """Diffs by pairs of experiments. `project`: the repository; `diff_of`: the diff in the log."""
 
     def __init__(self, project: Path, state: Callable[[], State], diff_of: Callable[[int], str]) -> None:
         self._project = project
@@ -45,7 +45,7 @@ class DiffSource:
         self._worker: ThreadPoolExecutor | None = None
 
     def number_of(self, experiment: int | None, base: Base) -> int | None:
-        """Which experiment a base is; None when it is not known yet."""
+        """The experiment that a base refers to; None when it is not known yet."""
         state = self._state()
         if base == "baseline":
             return BASELINE
@@ -55,7 +55,7 @@ class DiffSource:
         return x.parent if x is not None else None
 
     def told(self, experiment: int | None, base: Base | int) -> DiffResult:
-        """What `experiment` changed against `base`."""
+        """The changes of `experiment` against `base`."""
         if experiment is None:
             return DiffResult()
         x = self._state().experiments.get(experiment)
@@ -66,7 +66,7 @@ class DiffSource:
             return DiffResult(words=f"there is no {base} yet")
         if number == experiment:
             return DiffResult(
-                words="the unchanged code" if number == BASELINE else f"#{experiment} is what it is compared with"
+                words="the unchanged code" if number == BASELINE else f"#{experiment} is compared with itself"
             )
         if base == "parent" or (number == x.parent and not x.rebased):
             diff = self._diff_of(experiment)
@@ -87,8 +87,8 @@ class DiffSource:
 
     def _none(self, phase: str, experiment: int, why: str) -> str:
         if phase in ("thinking", "waiting"):
-            return f"#{experiment} is still being thought about"
-        return f"#{experiment} left no change{why}"
+            return f"#{experiment} has no proposal yet"
+        return f"#{experiment} has no change{why}"
 
     def _commit(self, number: int) -> str | None:
         state = self._state()
@@ -102,7 +102,7 @@ class DiffSource:
         if asked is None:
             if self._worker is None:
                 self._worker = ThreadPoolExecutor(1, "git-diff")
-            if len(self._asked) >= KEPT:
+            if len(self._asked) >= MAX_DIFFS_KEPT:
                 self._asked.pop(next(iter(self._asked)))
             asked = self._asked[one, other] = self._worker.submit(_diff, self._project, one, other)
         return asked.result() if asked.done() else ASKING
@@ -112,8 +112,8 @@ def _diff(project: Path, one: str, other: str) -> DiffResult:
     git = Git(project, seconds=GIT_SECONDS)
     try:
         if not all(git.resolve(f"{commit}^{{commit}}") for commit in (one, other)):
-            return DiffResult(words="the repository does not have these commits any more")
-        text = git.diff(one, other, "-p", "--relative")[:MOST_BYTES].decode(errors="replace")
+            return DiffResult(words="these commits are no longer in the repository")
+        text = git.diff(one, other, "-p", "--relative")[:MAX_DIFF_BYTES].decode(errors="replace")
     except GitError as error:
         return DiffResult(words=error.what)
     return DiffResult(text, "" if text else "no difference")

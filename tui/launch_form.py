@@ -1,4 +1,4 @@
-"""What the launch screen knows and asks, without a widget: readiness, the form's values, and the engine's options."""
+"""Data of the launch screen: readiness of this machine, the form's values, and the engine options from them"""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from core.session.paths import check_name, list_sessions
 from core.views import clean
 
 DOCTOR_SECONDS = 60.0
-KILLED_SECONDS = 2.0  # a killed doctor's own children may hold its pipes a little longer
+MAX_LIMIT = 1e9  # of experiments, hours or dollars
+KILL_SECONDS = 2.0  # a killed doctor's own children may hold its pipes a little longer
 
 
 @dataclass(frozen=True, slots=True)
 class ReadinessFinding:
-    """One thing the doctor looked at. `ok` None: a remark."""
+    """One check of the doctor. `ok` None: a remark."""
 
     name: str
     ok: bool | None
@@ -35,7 +36,7 @@ class ReadinessFinding:
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """What is ready here. `researchers` are (name, ready, note)."""
+    """The doctor's report. `researchers` are (name, ready, note)."""
 
     findings: tuple[ReadinessFinding, ...] = ()
     slots: tuple[str, ...] = ()
@@ -48,7 +49,7 @@ class Readiness:
 
 
 async def examine(project: Path) -> Readiness:
-    """Ask the doctor, a process of its own: this one loads neither torch nor an SDK."""
+    """Run the doctor in a process of its own, so that the app loads neither torch nor an SDK."""
     try:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-P", "-m", "core.engine", "doctor", "--json", str(project),
@@ -63,39 +64,39 @@ async def examine(project: Path) -> Readiness:
         return Readiness(error=f"the doctor gave no answer in {DOCTOR_SECONDS:g} s")
     except (ValueError, KeyError, TypeError):
         words = clean(err.decode(errors="replace")).strip().rpartition("\n")[2]
-        return Readiness(error=f"the doctor failed: {words or 'it said nothing'}")
+        return Readiness(error=f"the doctor failed: {words or 'no message'}")
     finally:
         await _end(process)
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """Until the process and its pipes are gone: a loop that closes before them leaves warnings behind."""
+    """Kill the process and wait until its pipes are closed: a loop that closes before them prints warnings."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(process.communicate(), KILLED_SECONDS)
-    await asyncio.sleep(0)  # asyncio closes its transport in the round after
+        await asyncio.wait_for(process.communicate(), KILL_SECONDS)
+    await asyncio.sleep(0)  # asyncio closes its transport one iteration later
 
 
-def readiness(told: Mapping[str, Any]) -> Readiness:
-    """The doctor's JSON. Raises KeyError or TypeError when it is something else."""
+def readiness(report: Mapping[str, Any]) -> Readiness:
+    """Readiness from the doctor's JSON. Raises KeyError or TypeError when it has another form."""
     return Readiness(
         tuple(
             ReadinessFinding(str(f["name"]), f["ok"], str(f["detail"]), str(f.get("hint", "")))
-            for f in told["findings"]
+            for f in report["findings"]
         ),
-        tuple(str(s) for s in told["slots"]),
-        tuple((str(r["name"]), bool(r["ready"]), str(r["note"])) for r in told["researchers"]),
-        str(told.get("default_researcher") or ""),
-        str(told["sandbox"]["tier"]),
-        str(told["sandbox"].get("note", "")),
-        str(told["device"]),
+        tuple(str(s) for s in report["slots"]),
+        tuple((str(r["name"]), bool(r["ready"]), str(r["note"])) for r in report["researchers"]),
+        str(report.get("default_researcher") or ""),
+        str(report["sandbox"]["tier"]),
+        str(report["sandbox"].get("note", "")),
+        str(report["device"]),
     )
 
 
 def read_program(project: Path) -> Program | str:
-    """program.md, or why it cannot be used."""
+    """The program of program.md, or the error."""
     try:
         return load(project / "program.md")
     except AutoresearchError as error:
@@ -104,7 +105,7 @@ def read_program(project: Path) -> Program | str:
 
 @dataclass(slots=True)
 class Form:
-    """The fields as text. Empty leaves it to program.md."""
+    """The fields as text. Empty: as program.md says."""
 
     session: str
     researcher: str = ""
@@ -153,10 +154,8 @@ def number(name: str, text: str) -> float | None:
         value = float(text)
     except ValueError:
         value = -1.0
-    if not 0 < value < 1e9:
-        raise UsageError(
-            f"{text!r} is no number above zero", where=name, hint="or leave it empty for no limit of your own"
-        )
+    if not 0 < value < MAX_LIMIT:
+        raise UsageError(f"{text!r} is not a number above zero", where=name, hint="leave the field empty for no limit")
     return value
 
 
@@ -173,7 +172,7 @@ def fresh_name(project: Path, now: float | None = None) -> str:
 
 
 def _branches(project: Path) -> set[str]:
-    """Names that branches of earlier sessions still hold, though their folders may be gone."""
+    """Session names of branches that exist, though their folders may be gone."""
     found: set[str] = set()
     for folder in (project, *project.parents):
         git = folder / ".git"

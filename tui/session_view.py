@@ -1,6 +1,6 @@
-"""What the panes read: the session as the client keeps it, the person's selection, and answers worked out from both.
+"""SessionView: the session's State, the person's selection, and values derived from both, for all widgets
 
-Widgets never talk to the client; they ask the SessionView. It holds no widget and paints nothing.
+Widgets read the SessionView and never the client. It holds no widget and paints nothing.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from tui.diff_source import DiffSource
 from tui.paint.theme import Look
 
 T = TypeVar("T")
+MAX_DETAILS_KEPT = 32  # experiments whose long texts stay in memory
 
 
 class Source(Protocol):
-    """Where a session comes from: `core.client.live.Client`, or a recording that is played."""
+    """Source of a session's State: `core.client.live.Client`, or a recording that is played."""
 
     paths: SessionPaths
     state: State
@@ -44,7 +45,7 @@ class Source(Protocol):
 
 @runtime_checkable
 class Played(Protocol):
-    """A source that plays what was recorded, at a speed."""
+    """A source that plays a recorded session at a speed."""
 
     speed: float  # of the session's seconds for each second
     playing: bool
@@ -56,7 +57,7 @@ class Played(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Details:
-    """The long texts of one experiment, which live in its events."""
+    """The long texts of one experiment, from its events."""
 
     experiment: int
     proposal: e.Proposed | None = None
@@ -77,7 +78,7 @@ class SessionView:
         self.source = source
         self.look = look
         self.clock = clock
-        self.selected: int | None = None  # chosen on the leaderboard; None follows the newest
+        self.selected: int | None = None  # on the leaderboard; None follows the newest
         self.page: int | None = None  # the experiment whose page is open
         self.changes = DiffSource(source.paths.project, lambda: self.state, lambda number: self.details(number).diff)
         self.marks: list[int] = []  # marked experiments, the newest mark last
@@ -108,28 +109,28 @@ class SessionView:
 
     @property
     def at_rest(self) -> bool:
-        """Connected, and nothing is thought about or running."""
+        """Connected, with no run and no thinking in progress."""
         quiet = self.live and self.state.state in ("paused", "stopped", "finished", "crashed")
         return quiet and not self.state.running and not (self.pulse and self.pulse.thinking is not None)
 
     @property
     def now(self) -> float:
-        """The present; of a session at rest, or whose engine is gone, the moment of its last word.
+        """The present; of a session at rest or without an engine, the time of its last event.
 
-        So that a screen left open over a link for the night sends nothing.
+        So a screen that is left open over a slow link sends nothing.
         """
         return self.state.time if self.connection.status == "dead" or self.at_rest else self.clock()
 
     @property
     def word(self) -> str:
-        """The state in one word, the connection's trouble included."""
+        """The state in one word; "lost" when the connection is."""
         if self.connection.status == "lost":
             return "lost"
         return views.session_word(self.state, self.connection.status != "dead")
 
     @property
     def why_no_command(self) -> str | None:
-        """Why the engine cannot be asked anything just now."""
+        """Why no command can be sent to the engine now, or None."""
         if self.replaying:
             return "this is a recording"
         if self.connection.status == "dead":
@@ -140,23 +141,23 @@ class SessionView:
 
     @property
     def replaying(self) -> bool:
-        """Whether a recording is played: there is nobody to ask."""
+        """Whether a recording is played, so that no engine can be asked."""
         return isinstance(self.source, Played)
 
     @property
     def subject(self) -> Experiment | None:
-        """What a command on an experiment is about: the open page's, else the one that is shown."""
+        """The experiment that a command is about: of the open page, else the one that is shown."""
         return self.experiment(self.page) or self.shown
 
     @property
     def certified_next(self) -> int | None:
-        """What `certify` would test: the chosen experiment, else the best; None: there is none but the baseline."""
+        """The experiment that `certify` tests: the chosen one, else the best; None when that is the baseline."""
         chosen = self.experiment(self.page) or self.experiment(self.selected)
         number = chosen.number if chosen else self.state.best
         return None if number == BASELINE else number
 
     def once(self, name: str, make: Callable[[], T]) -> T:
-        """What `make` gives, worked out once for each state of the log: a session may hold ten thousand experiments."""
+        """The value of `make`, computed once for each state of the log: a session may hold ten thousand experiments."""
         of = (self.state.seq, id(self.state))
         if of != self._memo_of:
             self._memo, self._memo_of = {}, of
@@ -167,7 +168,7 @@ class SessionView:
 
     @property
     def baseline_runs(self) -> int | None:
-        """How many times the session's program wants the baseline to run; None when that cannot be read."""
+        """Number of baseline runs that the session's program asks for; None when it cannot be read."""
         if self._baseline_runs == 0:
             try:
                 self._baseline_runs = load(self.paths.program, session_overrides(self.paths)).baseline_runs
@@ -182,7 +183,7 @@ class SessionView:
 
     @property
     def last_judged(self) -> Experiment | None:
-        """The experiment whose verdict is the newest."""
+        """The experiment with the newest verdict."""
         ended = (x for x in self.state.experiments.values() if x.verdict and x.ended)
         return self.once("last_judged", lambda: max(ended, key=lambda x: x.ended or 0.0, default=None))
 
@@ -190,7 +191,7 @@ class SessionView:
         return None if number is None else self.state.experiments.get(number)
 
     def toggle_mark(self, number: int) -> bool:
-        """Mark an experiment, or take its mark away; whether it is marked now."""
+        """Mark an experiment, or remove its mark; returns whether it is marked now."""
         if number in self.marks:
             self.marks.remove(number)
             return False
@@ -198,7 +199,7 @@ class SessionView:
         return True
 
     def compared(self) -> tuple[int, int] | None:
-        """What `c` compares: the two newest marks; else the one mark, or the best, with what is shown."""
+        """The two experiments to compare: the two newest marks; else the mark, or the best, and the shown one."""
         marks = [n for n in self.marks if n in self.state.experiments]
         if len(marks) >= 2:
             return marks[-1], marks[-2]
@@ -220,7 +221,7 @@ class SessionView:
 
     @property
     def newest(self) -> Experiment | None:
-        """The newest experiment that has a change to look at: running first, then proposed, then judged."""
+        """The newest experiment that has a change: running first, then proposed, then judged."""
         return self.once("newest", self._newest)
 
     def _newest(self) -> Experiment | None:
@@ -236,12 +237,12 @@ class SessionView:
 
     @property
     def shown(self) -> Experiment | None:
-        """Whose diff the screen shows: the selected experiment's, or the newest's."""
+        """The experiment whose diff is shown: the selected one, or the newest."""
         return self.experiment(self.selected) or self.newest
 
     @property
     def shown_run(self) -> Run | None:
-        """Whose output the screen shows: the selected experiment's last run, else the newest run that trains."""
+        """The run whose output is shown: the last of the selected experiment, else the newest that trains."""
         chosen = self.experiment(self.selected)
         if chosen:
             return chosen.runs[-1] if chosen.runs else None
@@ -258,13 +259,13 @@ class SessionView:
         return None
 
     def finished_run(self, number: int) -> Run | None:
-        """The run of an experiment that its curve is shown by: the first that ended well."""
+        """The run whose curve stands for an experiment: the first one with a metric."""
         x = self.state.experiments.get(number)
         runs = [r for r in x.runs if r.ended == "done" and r.metric is not None] if x else []
         return runs[0] if runs else None
 
     def references(self, run: Run | None) -> list[tuple[str, Run]]:
-        """What a run's curve is laid over: ("baseline", its run) and ("best", its run), where they are others."""
+        """Reference runs for a run's curve: ("baseline", run) and ("best", run), where these are other runs."""
         found: list[tuple[str, Run]] = []
         for name, number in (("baseline", BASELINE), ("best", self.state.best)):
             other = self.finished_run(number)
@@ -274,7 +275,7 @@ class SessionView:
         return found
 
     def length_of(self, run: Run, curves: Iterable[Sequence[tuple[float, float]]] = ()) -> float:
-        """Seconds that a run's clock is expected to show at its end: its budget, else as long as `curves` are."""
+        """Expected seconds of a run: its budget, else the length of the longest of `curves`."""
         try:
             budget = parse_run_budget(run.budget).seconds
         except ValueError:
@@ -291,7 +292,7 @@ class SessionView:
         if known and known[0] is experiment:
             return known[1]
         details = _details(number, self.source.events_of(number))
-        if len(self._details) > 32:
+        if len(self._details) > MAX_DETAILS_KEPT:
             self._details.pop(next(iter(self._details)))
         self._details[number] = (experiment, details)
         return details
@@ -313,7 +314,7 @@ class SessionView:
 
     @property
     def busy_share(self) -> float | None:
-        """Share of the slots' time that went into runs whose clock was running, 0..1."""
+        """Share of the slots' time in which a run's clock was running, 0..1."""
         return views.busy_share(self.state, self.now)
 
 

@@ -1,7 +1,7 @@
-"""What a person has set: `~/.config/autoresearch-tui/config.toml`; and what the screen remembers by itself.
+"""A person's settings in `~/.config/autoresearch-tui/config.toml`, and the state that the screen saves by itself
 
-The file is the person's: it is read with line, reason and mend, changed one value at a time so that comments stay,
-and never written while it does not read. How the panes stand is no setting: it is remembered in the state folder.
+Errors name line, reason and hint. A change writes one value and keeps every comment; a file that cannot be read is
+never written. The layout of the panes is no setting: it is saved in the state folder.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ class Settings:
 
     theme: str = "auto"
     ascii: str = "auto"
-    title: bool = True  # the terminal's title says state and gain
+    title: bool = True  # state and gain in the terminal's title
     bell: bool = False
     notify: str = "off"  # desktop notifications, by OSC 9 or 777
     replay_speed: float = 60.0
-    editor: str = ""  # empty: $VISUAL, $EDITOR, then what is there
+    editor: str = ""  # empty: $VISUAL, $EDITOR, then an installed one
     keys: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -93,7 +93,7 @@ def config_path() -> Path:
 
 
 def read(path: Path) -> tuple[Settings, Reader]:
-    """The file's settings, and its reader to refuse a value at its line. No file: the defaults.
+    """The file's settings, and its reader for errors that name a line. Without a file: the defaults.
 
     Raises SettingsError with the line, the reason and the hint.
     """
@@ -101,7 +101,8 @@ def read(path: Path) -> tuple[Settings, Reader]:
         text = path.read_text(encoding="utf-8") if path.exists() else ""
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise SettingsError(f"the settings cannot be read ({why})", where=str(path), hint="mend or remove it") from None
+        what = f"the settings cannot be read ({why})"
+        raise SettingsError(what, where=str(path), hint="correct or remove it") from None
     file = _File(text, _KEYS, _EXAMPLES)
     file.check_keys()
     plain = Settings()
@@ -119,16 +120,16 @@ def read(path: Path) -> tuple[Settings, Reader]:
 
 
 def change(path: Path, key: str, value: str | bool | float | tuple[str, ...] | None) -> None:
-    """Set one dotted key (None: back to its default), every other line of the file as it was.
+    """Set one dotted key (None: its default); every other line of the file stays as it is.
 
-    Raises SettingsError when the file does not read, when the value would not, or when it cannot be written.
+    Raises SettingsError when the file or the value is invalid, or the file cannot be written.
     """
     read(path)
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     new = _with(text, key, value)
     if not _says(new, key, value):
         raise SettingsError(
-            f"`{key}` is written in a way that cannot be changed from here", where=str(path), hint="edit the file"
+            f"`{key}` is written in a form that the app cannot change", where=str(path), hint="edit the file"
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -184,7 +185,7 @@ def _toml(value: object) -> str:
     return f'"{quoted}"'
 
 
-# -- what the screen remembers by itself ------------------------------------------------------------------------------
+# -- state that the screen saves by itself -----------------------------------------------------------------------------
 
 
 def _memory() -> Path:
@@ -192,12 +193,12 @@ def _memory() -> Path:
 
 
 def remembered(name: str) -> dict[str, Any]:
-    """What was last remembered under `name` ("layout"), {} when nothing was. Values are JSON: check them."""
+    """The table that was last saved under `name` ("layout"), else {}. Values are JSON: check them."""
     value = read_json(_memory()).get(name)
     return dict(value) if isinstance(value, dict) else {}
 
 
 def remember(name: str, value: Mapping[str, Any]) -> None:
-    """Keep a small table for the next start. A disk that refuses is no reason to end: it is not kept then."""
+    """Save a small table for the next start; a disk error is ignored."""
     with contextlib.suppress(OSError, AutoresearchError):
         write_json(_memory(), {**read_json(_memory()), name: dict(value)})

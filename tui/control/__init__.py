@@ -1,1 +1,1 @@
-"""What a person does: commands to the engine, editing, navigation, and what is told beyond the screen."""
+"""Actions by kind: requests to the engine, editing, navigation, playback, copying; and notifications"""

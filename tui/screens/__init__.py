@@ -1,1 +1,1 @@
-"""One file per screen, and the cards in front of them."""
+"""The screens, and the cards in front of them"""

@@ -1,4 +1,4 @@
-"""Which columns the leaderboard shows: a list to tick."""
+"""Choice of the leaderboard's columns"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tui.widgets.page import Lines
 
 
 class ColumnsCard(Card[None]):
-    """Ticks take effect at once behind it; any way out keeps them."""
+    """Ticks take effect at once, and stay however the card is closed."""
 
     TITLE_TEXT = "columns of the leaderboard"
     WIDTH = 72
@@ -31,7 +31,7 @@ class ColumnsCard(Card[None]):
 
     @property
     def deaf(self) -> bool:
-        return False  # nothing here does harm
+        return False  # no key here is harmful
 
     def lines(self, width: int) -> Lines:
         look = self.view.look
@@ -46,7 +46,7 @@ class ColumnsCard(Card[None]):
                     (column.about, look["dim"]),
                 ]
             )
-        return [*out, [], [("space ticks   r the usual ones   enter done", look["dim"])]]
+        return [*out, [], [("space ticks   r the default ones   enter done", look["dim"])]]
 
     def pressed(self, character: str, key: str) -> None:
         step = {"down": 1, "j": 1, "tab": 1, "up": -1, "k": -1, "shift+tab": -1}.get(key)

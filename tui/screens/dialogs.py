@@ -1,4 +1,4 @@
-"""Cards in front of a screen: a question to answer, or a summary to dismiss."""
+"""Cards in front of a screen: confirmation, approval of a proposal, summary of an absence"""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from tui.widgets.diff.diff_pane import paint_line, parse_diff
 from tui.widgets.page import Lines, Page, paragraphs
 
 Answer = TypeVar("Answer")
-DEAF_SECONDS = 0.4  # of a card that nobody asked for: keys that were meant for the screen behind are no answer to it
+DEAF_SECONDS = 0.4  # a card that opens by itself ignores keys so long: they were meant for the screen behind
 
 
 class Card(KeyScreen[Answer], ModalScreen[Answer]):
-    """A framed page in the middle; `lines(width)` says what it shows. Subclasses answer keys in `pressed`."""
+    """A framed page in the middle of the screen; `lines(width)` is its content, `pressed` handles its keys."""
 
     BINDINGS: ClassVar[list[BindingType]] = []
     TITLE_TEXT = ""
@@ -56,7 +56,7 @@ class Card(KeyScreen[Answer], ModalScreen[Answer]):
         self._fit()
 
     def _fit(self) -> None:
-        """As wide as it may be, as tall as its text needs."""
+        """Take the full width up to WIDTH, and the height of the text."""
         width = min(self.WIDTH, self.app.size.width - 2)
         box = self.query_one("#card", Vertical)
         extra = 1 if self.query(Input) else 0
@@ -64,7 +64,7 @@ class Card(KeyScreen[Answer], ModalScreen[Answer]):
         box.styles.height = max(4, min(self.app.size.height - 2, len(self.lines(width - 4)) + 2 + extra))
 
     def _clock(self) -> float:
-        """The app's: that of a recording may be held."""
+        """The app's clock: that of a recording may be held."""
         return host_of(self).clock()
 
     def lines(self, width: int) -> Lines:
@@ -93,11 +93,11 @@ class Card(KeyScreen[Answer], ModalScreen[Answer]):
         self.pressed(event.character or event.key if event.key != "enter" else "enter", event.key)
 
     def spots(self) -> list[tuple[int, int, int, str]]:
-        """What a click means: (line, first cell, cell after the last, the key that it stands for)."""
+        """Places to click: (line, first cell, cell after the last, the key that the click stands for)."""
         return []
 
     def on_click(self, event: events.Click) -> None:
-        """A click on an answer gives it; one beside the card is an escape."""
+        """A click on an answer gives it; a click beside the card is an escape."""
         if self.deaf:
             return
         if not self.query_one("#card").region.contains(event.screen_x, event.screen_y):
@@ -119,7 +119,7 @@ class Card(KeyScreen[Answer], ModalScreen[Answer]):
 
 
 class Question(OnceScreen[bool], ModalScreen[bool]):
-    """Yes or no, before there is a session. No is the default."""
+    """A yes-or-no question on the launch screen; no is the default."""
 
     BINDINGS: ClassVar[list[BindingType]] = []
 
@@ -142,43 +142,43 @@ class Question(OnceScreen[bool], ModalScreen[bool]):
 
 @dataclass(frozen=True, slots=True)
 class ConfirmQuestion:
-    """A question: its title, what it is about, and answers as (key, words). `n` is always there, and the default."""
+    """Title, text, and answers as (key, words). `n` is always possible, and the default."""
 
     title: str
     words: str
     answers: tuple[tuple[str, str], ...]
-    no: str = "no, go on"
+    no: str = "no, continue"
 
 
 PAUSE_NOW = ConfirmQuestion(
     "pause now?",
-    "What runs is cut off, and run again from its beginning when you resume. (space pauses after the runs.)",
+    "The runs in progress are stopped, and start again when you resume. (space pauses after the runs.)",
     (("y", "pause now"),),
 )
 STOP_NOW = ConfirmQuestion(
     "stop now?",
-    "The engine ends at once. What runs is abandoned, and run again when the session is resumed.",
+    "The engine ends at once. The runs in progress are abandoned, and start again when the session is resumed.",
     (("y", "stop now"),),
 )
 
 
 def stop_question(view: SessionView) -> ConfirmQuestion:
-    """Stopping, with what each way of it would cost."""
+    """The question before a stop, with the effect of each way to stop."""
     live = len(view.state.live_runs())
-    running = f"after {'the run' if live == 1 else f'the {live} runs'} that train now" if live else "at once"
+    running = f"after {'the run' if live == 1 else f'the {live} runs'} in progress" if live else "at once"
     return ConfirmQuestion(
         "stop the session?",
-        "Leaving (q) keeps the engine at work. Stopping ends it; the session can be resumed.",
+        "Detaching (q) keeps the engine running. Stopping ends it; the session can be resumed.",
         (
             ("y", f"stop {running}"),
-            ("a", "stop after so many more experiments"),
-            ("!", "stop now: what runs is abandoned, and run again later"),
+            ("a", "stop after a number of further experiments"),
+            ("!", "stop now: the runs in progress are abandoned, and start again later"),
         ),
     )
 
 
 class Confirm(Card[str]):
-    """Something that cannot be undone is asked for, and No is the default. Dismissed with the key of the answer."""
+    """Confirmation of an action that cannot be undone; no is the default. Dismissed with the key of the answer."""
 
     WIDTH = 72
 
@@ -217,7 +217,7 @@ def diff_lines(diff: str, width: int, look: Look) -> Lines:
 
 
 class DiffCard(Confirm):
-    """What a person wrote, as a diff, before it takes effect; or why it cannot."""
+    """A person's edit as a diff, before it takes effect; or the reason why it is invalid."""
 
     WIDTH = 110
 
@@ -234,26 +234,26 @@ class DiffCard(Confirm):
         return [*told, *asked, [], *diff_lines(self._diff, width, look)]
 
 
-APPROVAL_KEYS = (("y", "run it"), ("n", "turn it down"), ("e", "edit it"), ("A", "run all from here"), ("esc", "later"))
+APPROVAL_KEYS = (("y", "run it"), ("n", "reject it"), ("e", "edit it"), ("A", "run all from here"), ("esc", "later"))
 
 
 @dataclass(frozen=True, slots=True)
 class ApprovalAnswer:
-    """What a person said to a proposal."""
+    """A person's answer to a proposal."""
 
-    how: Literal["run", "all", "reject", "edit", "gone"]  # gone: the engine that asks does not answer
+    how: Literal["run", "all", "reject", "edit", "gone"]  # gone: the connection to the engine is lost
     reason: str = ""
 
 
 class ApprovalCard(Card[ApprovalAnswer]):
-    """A proposal that waits for a person: run it, run all, turn it down with a reason, edit it; esc decides later."""
+    """A proposal that needs approval: run it, run all, reject it with a reason, edit it; esc decides later."""
 
     TITLE_TEXT = "run this?"
     WIDTH = 110
     DEAF = DEAF_SECONDS
 
     def __init__(self, view: SessionView, experiment: int, *, asked: bool = False) -> None:
-        """`asked`: a person opened it, so that the next key is meant for it."""
+        """`asked`: a person opened it, so the next key is meant for it."""
         self.experiment = experiment
         self._asked = asked
         self._writing = False
@@ -263,7 +263,7 @@ class ApprovalCard(Card[ApprovalAnswer]):
         with Vertical(id="card"):
             yield self._page
             line = Input(
-                placeholder="why not? enter sends, esc goes back", compact=True, select_on_focus=False, id="reason"
+                placeholder="reason; enter sends, esc goes back", compact=True, select_on_focus=False, id="reason"
             )
             line.cursor_blink = False
             line.display = False
@@ -277,7 +277,7 @@ class ApprovalCard(Card[ApprovalAnswer]):
         return not self._asked and super().deaf
 
     def _still_there(self) -> None:
-        """Somebody else may have answered, or the engine that asks may be gone."""
+        """Close when another client has answered, or the connection is lost."""
         if self.is_current and not self.view.live:
             self.dismiss(ApprovalAnswer("gone"))
         elif self.is_current and self.experiment not in self.view.state.approvals:
@@ -342,7 +342,7 @@ class ApprovalCard(Card[ApprovalAnswer]):
 
 
 class AwayCard(Card[None]):
-    """What happened while nobody looked. Any key dismisses it."""
+    """Summary of an absence. Any key dismisses it."""
 
     TITLE_TEXT = "while you were away"
     WIDTH = 92
@@ -381,10 +381,9 @@ class AwayCard(Card[None]):
             out.append([(f"{look.glyph('note')} ", look["warn"]), (brief(note.text), text)])
         if told.waiting:
             numbers = ", ".join(f"#{n}" for n in told.waiting)
-            out.append(
-                [("? ", look["warn"]), (f"{plural(len(told.waiting), 'proposal')} for you to decide: {numbers}", text)]
-            )
-        return [*out, [], [("any key goes on", dim)]]
+            words = f"{plural(len(told.waiting), 'proposal')} waiting for approval: {numbers}"
+            out.append([("? ", look["warn"]), (words, text)])
+        return [*out, [], [("any key continues", dim)]]
 
     def _best(self, better: Callable[[float, float], bool]) -> list[Part]:
         look, told = self.view.look, self.told

@@ -1,4 +1,4 @@
-"""Help, made from the action registry, and the list of notes and answers."""
+"""Help, made from the action registry, and the list of notes and answers"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tui.widgets.page import Lines
 
 
 class HelpScreen(Card[None]):
-    """Every action of the screen behind, with its keys; what cannot be done now says why."""
+    """Every action of the screen behind with its keys, and the reason of each that cannot be done now."""
 
     TITLE_TEXT = "help"
     WIDTH = 96
@@ -53,7 +53,7 @@ class HelpScreen(Card[None]):
 
 
 class NotesScreen(Card[None]):
-    """Warnings, errors, what the engine mended, and what it answered here: the newest last."""
+    """Warnings, errors, repairs and answers of the engine, newest last."""
 
     TITLE_TEXT = "notes"
     WIDTH = 110
@@ -69,7 +69,7 @@ class NotesScreen(Card[None]):
             (n.time, roles.get(n.level, "dim"), (f"#{n.experiment} " if n.experiment else "") + brief(n.text))
             for n in self.view.state.notes
         ]
-        told += [(a.time, "good" if a.accepted else "warn", f"answered you: {brief(a.words)}") for a in self.answers]
+        told += [(a.time, "good" if a.accepted else "warn", f"answer: {brief(a.words)}") for a in self.answers]
         if not told:
             return [[("no warnings, no errors and no answers so far", look["dim"])]]
         out: Lines = []

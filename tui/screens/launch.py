@@ -1,4 +1,4 @@
-"""The launch screen: what is ready here, what to start, and what can be opened."""
+"""The launch screen: readiness of this machine, a form for a new session, and sessions to open"""
 
 from __future__ import annotations
 
@@ -33,24 +33,24 @@ from tui.widgets.choice import Choice, Menu
 FIELDS: tuple[tuple[str, str, str], ...] = (
     ("session", "Session", "branch autoresearch/NAME"),
     ("model", "Model", "empty: its own default"),
-    ("script", "Script", "proposals, one JSON a line"),
+    ("script", "Script", "proposals as JSON lines"),
     ("slots", "Slots", "such as cpu:2 or gpu:0,1"),
-    ("run_budget", "Time budget", "of a run: 5m or 400 steps"),
+    ("run_budget", "Time budget", "of a run, such as 5m or 400 steps"),
     ("experiments", "Experiments", "at most; empty: no limit"),
-    ("hours", "Hours", "stop after so many"),
-    ("usd", "Dollars", "stop when so much is spent"),
+    ("hours", "Hours", "stop after this time"),
+    ("usd", "Dollars", "stop when this is spent"),
 )
 
 
 TOO_SMALL = "autoresearch: this terminal is too small to start from. q quits."
 DEMO = "Watch the demo"
-MOST_SESSIONS = 6
-GOES_ON = ("stopped", "crashed", "paused")  # what an engine may go on with
-NEEDED = ("python", "git", "program.md", "repository")  # findings without which nothing starts
+MAX_SESSIONS_LISTED = 6
+RESUMABLE = ("stopped", "crashed", "paused")  # states that an engine can resume from
+REQUIRED = ("python", "git", "program.md", "repository")  # findings without which no session starts
 
 
 class LaunchScreen(Screen[None]):
-    """Up and down move between the fields; enter starts or opens what is chosen below."""
+    """A form and a menu: up and down move, enter starts a session or opens the chosen row."""
 
     AUTO_FOCUS = "#menu"
     BINDINGS: ClassVar[list[BindingType]] = []
@@ -72,7 +72,7 @@ class LaunchScreen(Screen[None]):
         project = self.host.project
         self._program = read_program(project)
         self._known: dict[Path, tuple[object, Glance]] = {}
-        self._glances = glances(project, self._known)[:MOST_SESSIONS]
+        self._glances = glances(project, self._known)[:MAX_SESSIONS_LISTED]
         yield Static(TOO_SMALL, id="launch-words", markup=False)
         yield Static("", id="launch-head", markup=False)
         with VerticalScroll(id="launch-form", can_focus=False):
@@ -85,11 +85,11 @@ class LaunchScreen(Screen[None]):
                     line.cursor_blink = False
                     yield line
                     yield Static(hint, classes="hint", markup=False)
-            # Whoever comes back to a session that was cut off wants that one, not another beside it.
+            # After a crash the first session, not a new one, is the likely choice.
             cut_off = bool(self._glances) and self._glances[0].word == "crashed"
             yield Menu(self.look, self._menu(), at=int(cut_off), id="menu")
             yield Static("", id="launch-message", markup=False)
-            yield Static("looking at what is ready here …", id="launch-findings", markup=False)
+            yield Static("checking this machine …", id="launch-findings", markup=False)
         yield Static(
             " enter start or open   ↑↓ move   ←→ researcher   , settings   esc quit", id="launch-foot", markup=False
         )
@@ -103,7 +103,7 @@ class LaunchScreen(Screen[None]):
         self.run_worker(self._keep_looking())
         if self.host.settings_error:
             self.say(f"{self.look.glyph('no')} {self.host.settings_error}")
-        # No worker: Textual would cancel it a second time, in the midst of ending the doctor's process.
+        # Not a worker: Textual would cancel it a second time while the doctor's process ends.
         self._examining = asyncio.create_task(self._examine())
         self._examining.add_done_callback(self._examined)
 
@@ -119,7 +119,7 @@ class LaunchScreen(Screen[None]):
         self._fit()
 
     def _fit(self) -> None:
-        """A form, or a sentence where none fits."""
+        """Show the form, or a sentence where it does not fit."""
         self.small = size_of(*self.app.size) == "words"
         for name in ("head", "form", "foot"):
             self.query_one(f"#launch-{name}").display = not self.small
@@ -157,28 +157,28 @@ class LaunchScreen(Screen[None]):
         rows = [("Start", "a new session with the settings above")]
         rows += [(f"Open {one_line(g.paths.name)}", self._line_of(g)) for g in self._glances]
         if ARCHIVE.is_file():
-            rows.append((DEMO, "a session of nanotrain as it was recorded, faster"))
+            rows.append((DEMO, "a recorded session of nanotrain, faster than real time"))
         return [*rows, ("Quit", "")]
 
     def _line_of(self, g: Glance) -> str:
         sign = self.look.glyph("no" if g.word == "unreadable" else g.word)
-        more = "" if g.alive or g.word not in GOES_ON else " (R resumes it)"
+        more = "" if g.alive or g.word not in RESUMABLE else " (R resumes it)"
         return f"{sign} {g.word}{more}   {g.words}"
 
     async def _keep_looking(self) -> None:
-        """The sessions in the list tell how they stand while it is looked at."""
+        """Keep the states of the listed sessions up to date."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             if self.is_current:
                 found = await asyncio.to_thread(glances, self.host.project, self._known)
                 lines = {f"Open {one_line(g.paths.name)}": self._line_of(g) for g in found}
-                for menu in self.query(Menu):  # none once it is left
+                for menu in self.query(Menu):  # none once the screen is left
                     menu.set_notes(lines)
 
     def _forbid(self, *faults: str) -> None:
-        """Nothing can be started; what is wrong stands on the screen, in full and once, elsewhere."""
+        """Disable the start; the faults are described elsewhere on the screen."""
         self.faults = faults
-        self.query_one(Menu).disable(0, f"not yet: mend {' and '.join(faults)} first")
+        self.query_one(Menu).disable(0, f"not yet: fix {' and '.join(faults)} first")
 
     def _head(self) -> None:
         ready = self.ready
@@ -188,7 +188,7 @@ class LaunchScreen(Screen[None]):
         self.query_one("#launch-head", Static).update("     ".join(parts))
 
     def _show_fields(self) -> None:
-        """Only the fields that mean something to the chosen researcher."""
+        """Show only the fields that the chosen researcher uses."""
         chosen = self.query_one("#researcher", Choice).value
         self.query_one("#field-model").display = chosen not in ("control", "scripted", "human", "")
         self.query_one("#field-script").display = chosen == "scripted"
@@ -197,7 +197,7 @@ class LaunchScreen(Screen[None]):
     async def _examine(self) -> None:
         self.ready = ready = await examine(self.host.project)
         if not self.query("#launch-findings"):
-            return  # left meanwhile
+            return  # the screen was left meanwhile
         findings = self.query_one("#launch-findings", Static)
         if ready.error:
             findings.update(f"{self.look.glyph('no')} {ready.error}")
@@ -215,12 +215,12 @@ class LaunchScreen(Screen[None]):
             device = "cuda" if any(s.startswith("gpu") for s in ready.slots) else "cpu"
             self.query_one("#run_budget", Input).placeholder = str(self._program.run_budget(device))
         self._show_fields()
-        if faults := [f.name for f in ready.findings if f.ok is False and f.name in NEEDED]:
+        if faults := [f.name for f in ready.findings if f.ok is False and f.name in REQUIRED]:
             self._forbid(*faults)
         findings.update("\n".join(self._finding_lines(ready)))
 
     def _finding_lines(self, ready: Readiness) -> list[str]:
-        """Trouble first, with its mend; what is well, by name only."""
+        """Problems first, each with its hint; then the names of what is ready."""
         lines = []
         told = isinstance(self._program, str)  # in full above
         shown = [f for f in ready.findings if not f.name.startswith("researcher ")]
@@ -287,7 +287,7 @@ class LaunchScreen(Screen[None]):
             self.host.play(paths, SPEED)
 
     def _leave(self) -> None:
-        """Back to where it was opened from, or out."""
+        """Go back to the screen below, or end the app."""
         if len(self.app.screen_stack) > 1:
             self.app.pop_screen()
         else:
@@ -305,7 +305,7 @@ class LaunchScreen(Screen[None]):
         if self.starting or self.small:
             return
         if self.faults:
-            self.say(f"{self.look.glyph('no')} not yet: mend {' and '.join(self.faults)} first")
+            self.say(f"{self.look.glyph('no')} not yet: fix {' and '.join(self.faults)} first")
             return
         try:
             form = self._form()
@@ -319,7 +319,7 @@ class LaunchScreen(Screen[None]):
         self.run_worker(lambda: self._launch(paths, options), thread=True)
 
     def _launch(self, paths: SessionPaths, options: EngineOptions) -> None:
-        """In a thread: the engine takes seconds to answer on a slow disk."""
+        """Runs in a thread: the engine takes seconds to answer on a slow disk."""
         from core.client import start_engine
 
         try:
@@ -333,9 +333,7 @@ class LaunchScreen(Screen[None]):
         self.starting = False
         self.say(f"{self.look.glyph('no')} {error}")
         if isinstance(error, UncommittedChanges):
-            words = (
-                f"{error.what}\n\nRun from HEAD and leave these changes aside? They stay in your checkout, untouched."
-            )
+            words = f"{error.what}\n\nRun from HEAD without these changes? They stay in your checkout as they are."
             self.app.push_screen(Question(self.look, "uncommitted changes", words, "run from HEAD"), self._from_head)
         elif isinstance(error, SessionBusy):
             words = f"{error.what}.\n\nAttach to it?"

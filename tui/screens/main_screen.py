@@ -1,4 +1,4 @@
-"""The main screen: six panes around one session, in three sizes."""
+"""The main screen: six panes of one session, in three sizes"""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class MainScreen(ActionScreen):
         self.layout_of = PaneLayout.saved()
         self.edges = PaneEdges(self)
         self.zoomed = False
-        self.peeking = False  # zoomed only because the pane has no place beside the others
+        self.peeking = False  # zoomed only because the layout hides the pane
         self.active = 0
 
     def compose(self) -> ComposeResult:
@@ -77,7 +77,7 @@ class MainScreen(ActionScreen):
         self.set_focus(next((p for p in self.panes if p.display), None))
 
     def _warm(self) -> None:
-        """What the first paint does not wait for."""
+        """Paint what the first painting leaves out: the diff's highlights."""
         self.diff.highlights = True
         self.flush()
 
@@ -92,7 +92,7 @@ class MainScreen(ActionScreen):
         return size_of(*self.app.size) == "tabs" or self.zoomed
 
     def lay_out(self) -> None:
-        """Show the panes that the size, the zoom, the active tab and the person call for."""
+        """Show the panes for this size, zoom, active tab and layout."""
         size = size_of(*self.app.size)
         self.words.display = size == "words"
         self.query_one(Footer).display = size != "words" and not self.prompt.display
@@ -119,12 +119,12 @@ class MainScreen(ActionScreen):
             self.query_one(name).display = any(pane.display for pane in panes)
 
     def rows_shown(self) -> list[int]:
-        """Which of the rows that share the height are seen."""
+        """The visible rows, of those that share the height."""
         found = [row_of(pane.id or "") for pane in self.panes if pane.display]
         return sorted({row for row in found if row is not None})
 
     def _sizes(self) -> None:
-        """Widths and heights by the shares that a person gave; the strip of slots takes what its rows need."""
+        """Set widths and heights from the layout's shares; the strip of slots takes the height of its rows."""
         layout = self.layout_of
         for share, left, right in zip(layout.split, (self.reasoning, self.chart), (self.diff, self.board), strict=True):
             left.styles.width = f"{share * 100:.1f}fr"
@@ -134,7 +134,7 @@ class MainScreen(ActionScreen):
         self._fit_strip()
 
     def _fit_strip(self) -> None:
-        """The strip's rows come with the engine, its devices with the first reading, and slots can be changed."""
+        """Set the strip's height, which changes with slots and devices."""
         width, height = self.app.size
         alone = self.single or not self.rows_shown()
         wanted = min(self.slots.rows_wanted(width - 4) + 2, max(4, height // 4))
@@ -144,7 +144,7 @@ class MainScreen(ActionScreen):
         self.now_line.display = size == "full" or (size == "tabs" and self.now_line.urgent())
 
     def changed_layout(self) -> None:
-        """After a person moved, hid or brought back something."""
+        """Save and apply the layout after a person changed it."""
         self.layout_of.save()
         self.lay_out()
 
@@ -153,7 +153,7 @@ class MainScreen(ActionScreen):
 
     def widen(self, step: float) -> None:
         if self.single or not self.layout_of.widen(self._focused_name(), step):
-            self.say("nothing stands beside this pane", "warn", 2.0)
+            self.say("no pane is beside this one", "warn", 2.0)
             return
         self.changed_layout()
 
@@ -176,13 +176,13 @@ class MainScreen(ActionScreen):
         self.lay_out()
         left = next((p for p in self.panes if p.display), None)
         self.set_focus(left)
-        self.say(f"{pane.NAME} is hidden: {self.panes.index(pane) + 1} shows it, Z brings all back", "accent")
+        self.say(f"{pane.NAME} is hidden: {self.panes.index(pane) + 1} shows it, Z shows all panes", "accent")
 
     def show_all_panes(self) -> None:
         self.layout_of = PaneLayout()
         self.zoomed = False
         self.changed_layout()
-        self.say("the panes stand as at first", "accent", 2.0)
+        self.say("the layout is the original one", "accent", 2.0)
 
     def on_mouse_down(self, event: events.MouseDown) -> None:
         self.edges.press(event.screen_x, event.screen_y)
@@ -226,7 +226,7 @@ class MainScreen(ActionScreen):
         return self.focused if isinstance(self.focused, Pane) else self.panes[self.active]
 
     def show_pane(self, index: int) -> None:
-        """Focus a pane; one that is not shown beside the others gets the whole screen."""
+        """Focus a pane; one that the layout hides takes the whole screen."""
         self.active = index
         hidden = self.panes[index].id not in self.layout_of.shown(self.app.size.height)
         if hidden and not self.zoomed:
@@ -246,7 +246,7 @@ class MainScreen(ActionScreen):
         self.show_pane(message.index)
 
     def turn(self, step: int) -> None:
-        """The next pane of those that are shown; of all, where only one is."""
+        """Focus the next visible pane; the next of all where one pane is shown alone."""
         names = self.layout_of.shown(self.app.size.height)
         turns = [i for i, pane in enumerate(self.panes) if self.single or pane.id in names]
         after = [i for i in turns if (i > self.active if step > 0 else i < self.active)]
@@ -261,7 +261,7 @@ class MainScreen(ActionScreen):
         self._focus_shown()
 
     def _focus_shown(self) -> None:
-        """A pane that was only seen zoomed gives the focus back."""
+        """Move the focus away from a pane that is no longer visible."""
         if not self.panes[self.active].display:
             self.set_focus(next((p for p in self.panes if p.display), None))
 
@@ -290,7 +290,7 @@ class MainScreen(ActionScreen):
 
     def reverse_sort(self) -> None:
         self.board.set_sort(self.board.sort)
-        self.say(f"leaderboard by {self.board.sort}{', the other way round' * self.board.reverse}", "accent", 2.0)
+        self.say(f"leaderboard by {self.board.sort}{', reversed' * self.board.reverse}", "accent", 2.0)
 
     def next_verdicts(self) -> None:
         name = self.board.next_verdicts()
@@ -313,7 +313,7 @@ class MainScreen(ActionScreen):
         self.say(f"the chart shows the last {count}" if count else "the chart shows all", "accent", 2.0)
 
     def select_beside(self, step: int) -> None:
-        """The experiment before or after the shown one, in the order of the chart's axis."""
+        """Select the next (1) or previous (-1) experiment on the chart's axis."""
         found = self.chart.beside(self.view.selected, step)
         if found is not None:
             self.board.choose(found)

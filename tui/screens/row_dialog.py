@@ -1,4 +1,4 @@
-"""A card of rows to move on: what is queued, what can be changed, what is set, which sessions there are."""
+"""Base of the cards with rows: guidance, changes, settings, sessions"""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tui.widgets.page import Lines, Page, paragraphs
 
 @dataclass(frozen=True, slots=True)
 class DialogRow:
-    """`label` and `value` stand in columns; `hint` says what the value means; `group` begins a new block."""
+    """`label` and `value` are columns; `hint` explains the value; `group` is the title of a new block."""
 
     name: str
     label: str
@@ -31,7 +31,7 @@ class DialogRow:
 
 
 class _FootedPage(Page):
-    """A page in whose lower frame stands what was said last, or which keys there are: however far it is scrolled."""
+    """A page with the last message, or the keys, in its lower frame, where scrolling does not move it."""
 
     def __init__(self, view: SessionView, name: str, make: Callable[[int], Lines], foot: Callable[[], Part]) -> None:
         super().__init__(view, name, make)
@@ -67,7 +67,7 @@ class RowsCard(Card[Answer]):
             line.display = False
             yield line
 
-    # -- what a kind of card says ---------------------------------------------------------------------------------
+    # -- for subclasses ------------------------------------------------------------------------------------------
 
     def rows(self) -> list[DialogRow]:
         raise NotImplementedError
@@ -112,7 +112,7 @@ class RowsCard(Card[Answer]):
         return (" ".join(text.split()), self.view.look[role]) if text else (self.HELP, self.view.look["dim"])
 
     def again(self) -> None:
-        """Paint what may have changed, and fit the card to it."""
+        """Repaint, and fit the card to its content."""
         if self.is_mounted:
             self._fit()
             self._page.flush()
@@ -155,7 +155,7 @@ class RowsCard(Card[Answer]):
             self._page.show(0 if self.at == 0 else self._places[self.at])
 
     def ask(self, label: str, text: str, then: Callable[[str], None]) -> None:
-        """Take a line of text at the foot of the card; esc leaves it."""
+        """Take a line of text at the foot of the card; esc cancels."""
         self._then = then
         line = self.query_one(Input)
         line.placeholder = label

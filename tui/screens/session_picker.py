@@ -1,4 +1,4 @@
-"""The project's sessions, each with how it stands by now."""
+"""The project's sessions with their present states"""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from core.views import one_line, plural
 from tui.screens.row_dialog import DialogRow, RowsCard
 from tui.session_view import SessionView
 
-LOOK_SECONDS = 1.0
-MOST = 200  # sessions that are listed
+LOOK_SECONDS = 1.0  # between two readings
+MAX_SESSIONS_READ = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +33,10 @@ class Glance:
 
 
 def glances(project: Path, known: dict[Path, tuple[object, Glance]] | None = None) -> list[Glance]:
-    """Every session, newest first. `known` keeps what was read, so that only what changed is read again."""
+    """Every session, newest first. `known` caches what was read: only changed sessions are read again."""
     known = {} if known is None else known
     found = []
-    for paths in list_sessions(project)[:MOST]:
+    for paths in list_sessions(project)[:MAX_SESSIONS_READ]:
         alive = engine_alive(paths)
         stamp = (alive, *(_stamp(paths.database.with_name(f"session.db{end}")) for end in ("", "-wal")))
         if paths.database not in known or known[paths.database][0] != stamp:
@@ -66,7 +66,7 @@ def _glance(paths: SessionPaths, alive: bool) -> Glance:
 
 
 def one_liner(state: State) -> str:
-    """What a head tells: `46 experiments · 8 kept · loss 0.9731 (−2.5%) · #47 runs`."""
+    """A session in a line: `46 experiments · 8 kept · loss 0.9731 (−2.5%) · #47 runs`."""
     judged = sum(state.verdicts.values())
     parts = [plural(judged, "experiment")]
     if kept := state.verdicts.get("kept"):
@@ -78,7 +78,7 @@ def one_liner(state: State) -> str:
             gain = f" ({'−' if share < 0 else '+'}{abs(share):.1%})"
         parts.append(f"{one_line(state.metric.name, 16)} {format_metric(state.best_metric)}{gain}")
     if state.approvals:
-        parts.append(f"{plural(len(state.approvals), 'proposal')} for you to decide")
+        parts.append(f"{plural(len(state.approvals), 'proposal')} waiting for approval")
     elif state.running:
         parts.append(
             ", ".join("baseline" if n == 0 else f"#{n}" for n in sorted(set(state.running.values()))) + " runs"
@@ -87,12 +87,12 @@ def one_liner(state: State) -> str:
 
 
 class SessionsCard(RowsCard[tuple[str, SessionPaths]]):
-    """Enter opens a session, `w` plays it; dismissed with what to do and with which."""
+    """Dismissed with ("open", "replay" or "new", the session)."""
 
     TITLE_TEXT = "sessions of this project"
     WIDTH = 110
-    HELP: ClassVar[str] = "enter opens   w plays it from its beginning   n a new one   esc closes"
-    EMPTY: ClassVar[str] = "there is no session here yet: n begins one"
+    HELP: ClassVar[str] = "enter opens   w plays it from its beginning   n starts a new one   esc closes"
+    EMPTY: ClassVar[str] = "there is no session here yet: n starts one"
 
     def __init__(self, view: SessionView, project: Path) -> None:
         self._project = project

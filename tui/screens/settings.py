@@ -1,4 +1,4 @@
-"""The settings, and the keys: each change is written to config.toml at once and takes effect at once."""
+"""The settings and keys: each change is written to config.toml and takes effect at once"""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ Value = str | bool | float | tuple[str, ...] | None
 ROWS: tuple[tuple[str, str, str], ...] = (
     ("screen.theme", "Theme", "auto: ansi over SSH, else dark; plain: no colour"),
     ("screen.ascii", "ASCII only", "auto: where the terminal has no UTF-8"),
-    ("screen.title", "Title", "the terminal's title says state and gain"),
+    ("screen.title", "Title", "state and gain in the terminal's title"),
     ("screen.bell", "Bell", "rings when something needs you"),
     ("screen.notify", "Notifications", "on your desktop, by OSC 9 or OSC 777, when something needs you"),
     ("replay.speed", "Replay speed", "seconds of the session for each second"),
-    ("edit.editor", "Editor", "empty: $VISUAL, $EDITOR, or what is there"),
+    ("edit.editor", "Editor", "empty: $VISUAL, $EDITOR, or an installed one"),
 )
 
 
 class SettingsCard(RowsCard[None]):
-    """Left and right choose; enter writes a text, or takes the next key for an action."""
+    """Left and right choose; enter edits a text, or takes the next key for an action."""
 
     TITLE_TEXT = "settings"
     WIDTH = 112
-    HELP: ClassVar[str] = "←→ choose   enter changes   + one more key   del the usual   esc closes"
+    HELP: ClassVar[str] = "←→ choose   enter changes   + one more key   del the default   esc closes"
 
     def __init__(self, view: SessionView, host: Host) -> None:
         super().__init__(view)
@@ -53,7 +53,7 @@ class SettingsCard(RowsCard[None]):
         for action in self._host.registry.actions:
             keys = " ".join(spell(key) for key in action.keys)
             usual = " ".join(spell(key) for key in self._host.registry.usual.named(action.name).keys)
-            changed = f"usually {usual}   " if keys != usual else ""
+            changed = f"default {usual}   " if keys != usual else ""
             only = "recording: " * (action.played is True)
             rows.append(
                 DialogRow(f"keys.{action.name}", only + action.title, keys or "none", f"{changed}{action.description}",
@@ -100,10 +100,10 @@ class SettingsCard(RowsCard[None]):
         try:
             self._set(name, float(text))
         except ValueError:
-            self.say(f"{text!r} is no number", "warn")
+            self.say(f"{text!r} is not a number", "warn")
 
     def _set(self, name: str, value: Value) -> None:
-        """Write one value; a key that would mean two things is refused with both names before it is written."""
+        """Write one value; a key of two actions is refused with both names before it is written."""
         try:
             if name.startswith("keys."):
                 self._check(name.removeprefix("keys."), value)
@@ -127,7 +127,7 @@ class SettingsCard(RowsCard[None]):
 
     def _take_key(self, row: DialogRow, then: Callable[[str], None]) -> None:
         self._capture = then
-        self.say(f"press the key for {row.label!r}; esc leaves it as it is", "accent")
+        self.say(f"press the key for {row.label!r}; esc cancels", "accent")
 
     async def command(self, event: events.Key) -> None:
         if self._capture is None:
@@ -135,7 +135,7 @@ class SettingsCard(RowsCard[None]):
             return
         then, self._capture = self._capture, None
         if event.key == "escape":
-            self.say("left as it was", "dim")
+            self.say("not changed", "dim")
         else:
             then(spell(event.key))
 

@@ -1,4 +1,4 @@
-"""Cards of a session that runs: the guidance in force, and what can be changed on the way."""
+"""Cards of a running session: its guidance, and its researcher, budgets and slots"""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from tui.launch_form import Readiness, examine, number
 from tui.screens.row_dialog import DialogRow, RowsCard
 from tui.session_view import SessionView
 
-Ask = Callable[[Command, Callable[[Reply], None]], None]  # sends a command, and hands on its answer
+Ask = Callable[[Command, Callable[[Reply], None]], None]  # sends a command and passes on its answer
 
 
 class GuidanceCard(RowsCard[None]):
-    """What waits for the next proposal, and what stands: its words can be changed until they are taken."""
+    """Queued and standing guidance; its text can be changed until a proposal has used it."""
 
     TITLE_TEXT = "guidance"
-    HELP: ClassVar[str] = "enter changes the words   d withdraws   i more   esc closes"
-    EMPTY: ClassVar[str] = "no guidance is queued and none stands: i writes some"
+    HELP: ClassVar[str] = "enter changes the text   d withdraws   i adds   esc closes"
+    EMPTY: ClassVar[str] = "no guidance is queued or standing: i adds some"
 
     def __init__(self, view: SessionView, ask: Ask, more: Callable[[], None]) -> None:
         super().__init__(view)
@@ -53,9 +53,9 @@ class GuidanceCard(RowsCard[None]):
         if guidance is None:
             return
         if guidance.taken_by is not None:
-            self.say(f"#{guidance.taken_by} has taken it: withdraw it (d) and write it anew (i)", "warn")
+            self.say(f"#{guidance.taken_by} has used it: withdraw it (d) and write it again (i)", "warn")
             return
-        self.ask("other words; enter changes, esc leaves them", guidance.text, lambda text: self._reword(number, text))
+        self.ask("new text; enter changes, esc cancels", guidance.text, lambda text: self._reword(number, text))
 
     def _reword(self, number: int, text: str) -> None:
         self._ask(commands.EditGuidance(number, text) if text else commands.Withdraw(number), self._told)
@@ -70,7 +70,7 @@ class GuidanceCard(RowsCard[None]):
 
 
 class ChangeCard(RowsCard[None]):
-    """Researcher, view, budgets and slots of a session that runs. Each takes effect from the next experiment on."""
+    """Researcher, model, budgets and slots; each change takes effect with the next experiment."""
 
     TITLE_TEXT = "change this session"
     HELP: ClassVar[str] = "enter changes   ←→ another researcher   esc closes"
@@ -93,7 +93,7 @@ class ChangeCard(RowsCard[None]):
         state = self.view.state
         budget = state.budget
         shown = self._picked or state.researcher
-        words = "enter changes it" if not self._picked else "not yet: enter makes it so"
+        words = "enter changes it" if not self._picked else "enter confirms"
 
         def limit(name: str) -> str:
             value = budget.get(name)
@@ -114,7 +114,7 @@ class ChangeCard(RowsCard[None]):
     def _about(self, name: str) -> str:
         known = {n: (ok, note) for n, ok, note in self._ready.researchers} if self._ready else {}
         if self._ready is None:
-            return "asking what is ready here …"
+            return "checking this machine …"
         ok, note = known.get(name, (True, ""))
         return note if ok else f"not ready: {note}"
 
@@ -143,7 +143,7 @@ class ChangeCard(RowsCard[None]):
         texts = {"model": self.view.state.model or "", "slots": ",".join(self.view.state.slots)}
         value = self.view.state.budget.get(row.name)
         text = texts.get(row.name, "" if value is None else f"{value:g}")
-        self.ask(f"{row.label.lower()}: enter changes it, esc leaves it", text, lambda new: self._new(row.name, new))
+        self.ask(f"{row.label.lower()}: enter changes, esc cancels", text, lambda new: self._new(row.name, new))
 
     def _scripted(self, text: str) -> None:
         path = Path(text).expanduser().absolute()

@@ -60,7 +60,8 @@ class StatusLine(Canvas):
         runs = state.live_runs()
         if not runs:
             if state.approvals and self.model.live:  # the session waits
-                return [(" NEEDS YOU: a ", look["warn"] + Style(reverse=True, bold=True))]
+                words = f" #{state.approvals[0]} needs approval · a "
+                return [(words, look["warn"] + Style(reverse=True, bold=True))]
             thinking = self.model.thinking
             if thinking is not None and self.model.live:
                 return [(f"#{thinking} ", look["accent"]), ("thinking", look["text"])]
@@ -180,8 +181,8 @@ class NowLine(Canvas):
         look, state, model = self.look, self.model.state, self.model
         if state.approvals:
             numbers = ", ".join(f"#{n}" for n in state.approvals)
-            verb = "waits" if len(state.approvals) == 1 else "wait"
-            return [(f"? {numbers} {verb} for you", look["warn"]), ("   a opens", look["dim"])]
+            verb = "needs" if len(state.approvals) == 1 else "need"
+            return [(f"? {numbers} {verb} approval", look["warn"]), ("   a opens", look["dim"])]
         if model.connection.status == "connecting":
             return [(brief(model.connection.message) or "connecting", look["dim"])]
         if model.pulse and model.pulse.waiting:
@@ -248,7 +249,7 @@ class SummaryText(Canvas):
         if state.best_metric is not None:
             words.append(f"best {format_metric(state.best_metric)}.")
         if state.approvals:
-            words.append("A proposal waits for you.")
+            words.append("A proposal needs approval.")
         words.append("q detaches.")
         style = self.look["text"]
         return [strip_of([(line, style)], width, style) for line in wrap(" ".join(words), width)]

@@ -1,1 +1,1 @@
-"""The screens for reading: experiment, comparison, lineage, failures, costs and logs."""
+"""Screens for reading: experiment, comparison, lineage, failures, costs and logs"""

@@ -1,4 +1,4 @@
-"""Two experiments side by side: what they say and scored, their curves, and the difference between their code."""
+"""Two experiments side by side: facts, runs, curves, and the difference of their code"""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from tui.widgets.run.loss_curves import Curves
 from tui.widgets.run.loss_pane import LossPane, Picked
 
 LABEL = 13
+MAX_FACT_LINES = 6
 
 
 class CompareScreen(ReadingScreen):
@@ -28,7 +29,7 @@ class CompareScreen(ReadingScreen):
     TABS = ("side by side", "curves", "diff")
 
     def __init__(self, view: SessionView, one: int, other: int) -> None:
-        """`one` is compared with `other`: the diff shows what `one` has that `other` has not."""
+        """`one` is compared with `other`: added lines of the diff are those of `one`."""
         super().__init__(view)
         self.one, self.other = one, other
         self.curves = Curves(view.paths)
@@ -72,7 +73,7 @@ class CompareScreen(ReadingScreen):
         look = self.view.look
         a, b = self.view.experiment(self.one), self.view.experiment(self.other)
         if a is None or b is None:
-            return [[("one of them is not there", look["warn"])]]
+            return [[("one of the experiments does not exist", look["warn"])]]
         cells = max(10, (width - LABEL - 3) // 2)
         out: Lines = []
         facts_a, facts_b = dict(self._facts(a)), dict(self._facts(b))
@@ -126,15 +127,15 @@ class CompareScreen(ReadingScreen):
         ]
 
     def _difference(self, a: Experiment, b: Experiment) -> list[Part]:
-        """Their metrics' distance, in the metric's unit and in the noise of a difference of two means."""
+        """Difference of the metrics, in the metric's unit and in sigmas of a difference of two means."""
         look, metric = self.view.look, self.view.state.metric
         if a.metric is None or b.metric is None:
-            return [("one of them has no number", look["dim"])]
+            return [("one of the experiments has no metric", look["dim"])]
         gain = metric.gain(b.metric, a.metric)
         words = f"{who(a.number)} is {format_metric(abs(gain))} {'better' if gain > 0 else 'worse'}" if gain else "none"
         parts: list[Part] = [(words, look["good" if gain > 0 else "warn" if gain < 0 else "text"])]
         if a.sigma and b.sigma:
-            parts.append((f"   {abs(gain) / math.hypot(a.sigma, b.sigma):.1f}σ of such a difference", look["dim"]))
+            parts.append((f"   {abs(gain) / math.hypot(a.sigma, b.sigma):.1f}σ of the difference", look["dim"]))
         return parts
 
     def _run_line(self, r: Run) -> str:
@@ -149,8 +150,8 @@ _RUN_HEAD = f"{'kind':<10}{'seed':>8}{'clock':>8}{'score':>9}  ended"
 
 
 def _beside(name: str, one: str, other: str, cells: int, dim: Style, style: Style) -> Lines:
-    """A fact of both, wrapped in two columns."""
-    first, second = wrap(clean(one).replace("\n", " "), cells)[:6], wrap(clean(other).replace("\n", " "), cells)[:6]
+    """One fact of both experiments, wrapped in two columns."""
+    first, second = (wrap(clean(text).replace("\n", " "), cells)[:MAX_FACT_LINES] for text in (one, other))
     out: Lines = []
     for place in range(max(len(first), len(second))):
         a = first[place] if place < len(first) else ""

@@ -1,4 +1,4 @@
-"""Where time and money went: by slot, by verdict, by kind of run, by researcher, and for each change that was kept."""
+"""Time and money by slot, verdict, kind of run and researcher, and per kept change"""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class CostsScreen(ReadingScreen):
 
     def make_panes(self) -> list[Pane]:
         view = self.view
-        return [Page(view, "where time and money went", self._lines, of=lambda: (view.state.seq, int(view.now)))]
+        return [Page(view, "time and money", self._lines, of=lambda: (view.state.seq, int(view.now)))]
 
     def _lines(self, width: int) -> Lines:
         found = views.costs(self.view.state, self.view.now)
@@ -29,7 +29,7 @@ class CostsScreen(ReadingScreen):
             ("By verdict", self._shares(found.verdicts, found.all, width)),
             ("By researcher", self._shares(found.researchers, found.all, width)),
             ("By kind of run", self._kinds(found, width)),
-            ("For each change that was kept", self._per_kept(found)),
+            ("Per kept change", self._per_kept(found)),
         ):
             out += [[(title, look["title_focus"])], *lines, []]
         return out
@@ -37,7 +37,7 @@ class CostsScreen(ReadingScreen):
     # -- parts --------------------------------------------------------------------------------------------------
 
     def _total(self, found: Costs) -> Lines:
-        """The whole session against what it may spend."""
+        """Use of the whole session against its budget."""
         look, budget = self.view.look, self.view.state.budget
         judged = found.all.count - found.verdicts.get("under way", Share()).count
         spent: list[tuple[str, str, float, float | int | None]] = [
@@ -58,14 +58,14 @@ class CostsScreen(ReadingScreen):
         tokens = found.all
         words = f"{tokens.input_tokens:,} in ({tokens.cached_tokens:,} cached), {tokens.output_tokens:,} out"
         out.append([(left("  tokens", 16), look["dim"]), (words if tokens.input_tokens else "none", look["text"])])
-        thinking = f"{format_seconds(tokens.thinking)} by the researchers, while runs went on"
+        thinking = f"{format_seconds(tokens.thinking)} by the researchers, mostly during runs"
         out.append([(left("  thinking", 16), look["dim"]), (thinking, look["text"])])
         return out
 
     def _slots(self, found: Costs, width: int) -> Lines:
         look = self.view.look
         if not found.slots:
-            return [[("  no engine has run yet", look["dim"])]]
+            return [[("  the engine has not run yet", look["dim"])]]
         heads = ("starting", "training", "scoring", "waiting")
         out: Lines = [[(" " * 12 + "".join(right(h, 16) for h in heads) + right("runs", 8), look["dim"])]]
         for name, slot in found.slots.items():
@@ -121,12 +121,12 @@ class CostsScreen(ReadingScreen):
                 *self._bar(kind.seconds / whole, 20),
             ]
             for name, kind in found.kinds.items()
-        ] or [[("  nothing has run yet", look["dim"])]]
+        ] or [[("  no run yet", look["dim"])]]
 
     def _per_kept(self, found: Costs) -> Lines:
         look = self.view.look
         if not found.all.kept:
-            return [[("  nothing is kept yet", look["dim"])]]
+            return [[("  no experiment is kept yet", look["dim"])]]
         usd = found.per_kept(lambda s: s.usd) or 0.0
         told = [
             ("experiments", f"{found.per_kept(lambda s: s.count) or 0:.1f}"),
@@ -147,7 +147,7 @@ class CostsScreen(ReadingScreen):
         return [("gain", f"{state.metric.gain(state.baseline.metric, state.best_metric) / kept:.4f}")]
 
     def _usd(self, usd: float, unknown: bool) -> str:
-        return "unknown" if unknown and not usd else f"${usd:.2f}{' and more' if unknown else ''}"
+        return "unknown" if unknown and not usd else f"${usd:.2f}{' or more' if unknown else ''}"
 
     def _bar(self, share: float, cells: int) -> tuple[Part, Part]:
         look = self.view.look

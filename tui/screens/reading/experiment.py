@@ -1,4 +1,4 @@
-"""One experiment's page: idea, diff, runs, curves, output and reasoning, with its verdict in words above."""
+"""The page of one experiment: idea, diff, runs, curves, output and reasoning"""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class DetailScreen(ReadingScreen):
         ]
 
     def _picked(self) -> Picked:
-        """Its run that goes on, else the first that ended well, else the last; over the best's and the baseline's."""
+        """The live run, else the first with a metric, else the last; beside the best's and the baseline's."""
         x = self.view.experiment(self.experiment)
         if x is None or not x.runs:
             return None, []
@@ -97,7 +97,7 @@ class DetailScreen(ReadingScreen):
         numbers = sorted(self.view.state.experiments)
         at = numbers.index(self.experiment) + step if self.experiment in numbers else 0
         if not 0 <= at < len(numbers):
-            self.say("there is no experiment beyond this one", "warn", 2.0)
+            self.say("there is no further experiment", "warn", 2.0)
             return
         self.app.switch_screen(DetailScreen(self.view, numbers[at], self.tab))
 

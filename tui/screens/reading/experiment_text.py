@@ -1,4 +1,4 @@
-"""The pages of one experiment in lines: what it is and why it got its verdict, its runs, and how they failed."""
+"""Text of an experiment's page: the idea with its verdict, the facts, and the runs"""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def result(view: SessionView, x: Experiment) -> list[Part]:
 
 
 def idea(view: SessionView, number: int, width: int) -> Lines:
-    """Hypothesis, why, what was expected, the verdict in words, what stood in its way, facts, commands."""
+    """Hypothesis, rationale, expectation, verdict, refusals and repairs, facts, commands."""
     look = view.look
     x = view.experiment(number)
     if x is None:
@@ -61,21 +61,21 @@ def idea(view: SessionView, number: int, width: int) -> Lines:
             out.extend([[(title, look["title_focus"])], *paragraphs(text, width, look["text"], 2), []])
 
     section("Hypothesis", x.hypothesis)
-    section("Why", details.proposal.rationale if details.proposal else "")
+    section("Rationale", details.proposal.rationale if details.proposal else "")
     section("Expected", expected(view, x))
     section("Verdict", verdict(view, x))
-    section("On the hidden slice, which decides nothing", hidden(view, x))
+    section("Hidden slice (not part of the verdict)", hidden(view, x))
     section("Certificate", certificate(view, number))
     for refusal in details.refusals:
-        section(f"Turned down before it ran (try {refusal.attempt})", refusal.reason)
+        section(f"Rejected before it ran (try {refusal.attempt})", refusal.reason)
     for hint in details.mends:
-        section(f"Went back to be mended ({hint.attempt})", hint.reason)
+        section(f"Sent back for repair ({hint.attempt})", hint.reason)
     for check in details.checks:
         if not check.ok:
             section(f"Failed its check {check.name}", check.output)
     out += [[(left(name, LABEL), look["dim"]), (flat(value), look["text"])] for name, value in facts(view, x)]
     if x.commit and number != BASELINE:
-        out += [[], [("To look at it and to repeat it", look["title_focus"])]]
+        out += [[], [("Commands to look at it and to repeat it", look["title_focus"])]]
         out += [[("  " + line, look["accent"])] for line in commands(view, x)]
     return out
 
@@ -93,13 +93,13 @@ def expected(view: SessionView, x: Experiment) -> str:
 
 def verdict(view: SessionView, x: Experiment) -> str:
     if x.verdict is None:
-        return "the unchanged code, which everything is compared with" if x.number == BASELINE else ""
+        return "the unchanged code, to which every result is compared" if x.number == BASELINE else ""
     more = " It is being repeated." if x.number in view.state.live else ""
     return (f"{x.verdict}: {x.reason}" if x.reason else x.verdict) + more
 
 
 def hidden(view: SessionView, x: Experiment) -> str:
-    """The score on the slice nobody optimises for, and how much of the gain is missing there."""
+    """Score on the hidden slice, and the part of the gain that is missing there."""
     if x.hidden is None:
         return ""
     found = view.details(x.number).hidden
@@ -122,7 +122,7 @@ def certificate(view: SessionView, number: int) -> str:
 
 
 def facts(view: SessionView, x: Experiment) -> list[tuple[str, str]]:
-    """Short facts by name: who, what kind, from where, what it took."""
+    """Facts as (name, text): researcher, kind, parent, files, commit, time, tokens."""
     told = [("researcher", x.researcher + (f" · {x.model}" if x.model else "")), ("kind", x.kind)]
     if x.number != BASELINE:
         told.append(("parent", f"{who(x.parent)} at {x.parent_commit[:10]}"))
@@ -132,7 +132,7 @@ def facts(view: SessionView, x: Experiment) -> list[tuple[str, str]]:
     if x.commit and x.number != BASELINE:
         told.append(("commit", f"{x.commit[:10]}  kept at {ref(view, x.number)}"))
     if x.rebased:
-        told.append(("re-applied", f"{plural(x.rebased, 'time')} on a best that had moved"))
+        told.append(("re-applied", f"{plural(x.rebased, 'time')} on a new best"))
     told.append(("time", f"thinking {format_seconds(x.thinking_seconds)}, running {format_seconds(x.run_seconds)}"))
     if x.input_tokens or x.output_tokens:
         cost = "price unknown" if x.usd_unknown else f"${x.usd:.4f}"
@@ -146,7 +146,7 @@ def ref(view: SessionView, number: int) -> str:
 
 
 def commands(view: SessionView, x: Experiment) -> list[str]:
-    """What a person types in the project to have it, to see its change, and to run it again."""
+    """Commands to check the experiment out, to show its change, and to run it again."""
     return [
         f"git switch --detach {ref(view, x.number)}",
         f"git diff {x.parent_commit[:10]} {ref(view, x.number)}",
@@ -158,11 +158,11 @@ def commands(view: SessionView, x: Experiment) -> list[str]:
 
 
 def runs(view: SessionView, number: int, width: int) -> Lines:
-    """Each run in a row: where, how long, its score, how it ended; below it why, probes, and the end of its log."""
+    """Each run in a row, with reason, probes, memory and the end of its log below it."""
     look = view.look
     x = view.experiment(number)
     if x is None or not x.runs:
-        return [[("  it has not run", look["dim"])]]
+        return [[("  no run yet", look["dim"])]]
     name = right(brief(view.state.metric.name), 9)
     heads = f"{'run':>4}  {'kind':<10}{'slot':<7}{'seed':>8}{'clock':>8}{'wall':>8}{'steps':>8}{name}  {'ended':<10}"
     out: Lines = [[(heads, look["dim"])]]

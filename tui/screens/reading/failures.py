@@ -20,7 +20,7 @@ MAX_LOG_LINES = 60  # of the log of a failed run
 
 
 class FailuresScreen(ListScreen):
-    """Crashes and rejections, newest first; below, how the one under the cursor ended."""
+    """Failed experiments, newest first; below, the end of the one under the cursor."""
 
     PLACE: ClassVar[str] = "failures"
 
@@ -32,7 +32,7 @@ class FailuresScreen(ListScreen):
             self._make,
             self._line,
             lambda: (view.state.seq, id(view.state)),
-            "nothing has failed",
+            "no experiment has failed",
         )
         told = Page(view, "how it ended", self._told, of=lambda: (self.listing.cursor, view.state.seq))
         self.listing.styles.height = "2fr"
@@ -55,7 +55,7 @@ class FailuresScreen(ListScreen):
             (left((ended or ("before it ran" if not x.runs else "")).replace("_", " "), 16), look["dim"]),
         ]
         room = max(0, width - parts_width(parts))
-        reason = fit(brief(views.in_short(x.reason)) or "turned down, tried again", room * 3 // 5)
+        reason = fit(brief(views.in_short(x.reason)) or "rejected, tried again", room * 3 // 5)
         parts.append((reason, look["text"]))
         return [*parts, ("   " + fit(brief(x.hypothesis), max(0, width - parts_width(parts) - 3)), look["dim"])]
 
@@ -64,7 +64,7 @@ class FailuresScreen(ListScreen):
 
 
 def failure_lines(view: SessionView, number: int | None, width: int) -> Lines:
-    """How an experiment failed: its idea, the reason, what turned it down, and the end of the output."""
+    """The failure of an experiment: hypothesis, reason, refusals, failed checks, and the end of its log."""
     look = view.look
     x = view.experiment(number)
     if x is None or number is None:
@@ -75,7 +75,7 @@ def failure_lines(view: SessionView, number: int | None, width: int) -> Lines:
     if x.reason:
         out += paragraphs(x.reason, width, look["bad"], 1)
     for refusal in details.refusals:
-        out += [[], [(f" turned down before it ran (try {refusal.attempt})", look["dim"])]]
+        out += [[], [(f" rejected before it ran (try {refusal.attempt})", look["dim"])]]
         out += paragraphs(refusal.reason, width, look["warn"], 3)
     for check in (c for c in details.checks if not c.ok):
         out += [

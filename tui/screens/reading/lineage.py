@@ -15,7 +15,7 @@ from tui.widgets.leaderboard.listing import Listing
 
 
 class LineageScreen(ListScreen):
-    """The tree of what was kept, what waits for a repeat, and what was forked from."""
+    """The tree of kept, provisional and forked experiments."""
 
     PLACE: ClassVar[str] = "lineage"
 
@@ -26,7 +26,7 @@ class LineageScreen(ListScreen):
         def of() -> tuple[int, int]:
             return view.state.seq, id(view.state)
 
-        words = "nothing is kept yet: the tree begins with the baseline"
+        words = "no experiment is kept yet: the tree starts with the baseline"
         self.listing = Listing(view, "lineage", self._make, self._line, of, words)
         best = view.state.best
         self.listing.cursor = view.selected if view.selected is not None else best

@@ -1,4 +1,4 @@
-"""What was printed, as it was: the run's output, the engine's log, the scorer's; with search."""
+"""Logs with search: the run's output, the engine's log, the scorer's log"""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tui.widgets.tail import LogPane
 
 
 class LogsScreen(ReadingScreen):
-    """`/` looks for words, n and N go on to the next and back; G follows the end again."""
+    """`/` searches, n and N show the next and the previous match; G follows the end again."""
 
     PLACE: ClassVar[str] = "logs"
     TABS = ("run output", "engine log", "scoring")
@@ -21,8 +21,8 @@ class LogsScreen(ReadingScreen):
         view = self.view
         self.files = [
             LogPane(view, "run output", lambda: self._of_run("output.log"), "the run has printed nothing yet"),
-            LogPane(view, "engine log", lambda: view.paths.engine_log, "the engine has written nothing"),
-            LogPane(view, "scoring", lambda: self._of_run("score.log"), "nothing was scored by a program here"),
+            LogPane(view, "engine log", lambda: view.paths.engine_log, "the engine has written nothing yet"),
+            LogPane(view, "scoring", lambda: self._of_run("score.log"), "no scorer program has run here"),
         ]
         return list(self.files)
 
@@ -55,9 +55,9 @@ class LogsScreen(ReadingScreen):
     def next_match(self, step: int) -> None:
         """Show the next match (1) or the previous one (-1)."""
         if not self.file.query_text:
-            self.say("search: / looks for words first", "warn", 2.0)
+            self.say("search: / starts a search", "warn", 2.0)
         elif not self.file.next_match(step):
-            self.say(f"nowhere in this log: {self.file.query_text}", "warn", 2.0)
+            self.say(f"not in this log: {self.file.query_text}", "warn", 2.0)
 
     def toggle_wrap(self) -> None:
         self.file.set_wraps(not self.file.wraps)

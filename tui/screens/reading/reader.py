@@ -1,4 +1,4 @@
-"""What the screens for reading share: a status line, panes one at a time or below each other, tabs, and a footer."""
+"""Base of the screens for reading: status line, panes behind tabs or below each other, footer"""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tui.widgets.status import Footer, KeyHint, NowLine, StatusLine, TabLine
 
 
 class ReadingScreen(ActionScreen):
-    """`panes` are its parts: behind tabs (TABS names them), or all at once below each other (TABS empty)."""
+    """`panes` are behind tabs (TABS names them), or all visible below each other (TABS empty)."""
 
     TABS: ClassVar[Sequence[str]] = ()
 
@@ -30,11 +30,11 @@ class ReadingScreen(ActionScreen):
         self.prompt = Prompt(self.written)
 
     def make_panes(self) -> list[Pane]:
-        """Its parts, made when the screen is."""
+        """The panes, made when the screen is composed."""
         raise NotImplementedError
 
     def head(self) -> list[Widget]:
-        """What stands between the status line and the tabs."""
+        """Widgets between the status line and the tabs."""
         return []
 
     def compose(self) -> ComposeResult:
@@ -89,7 +89,7 @@ class ReadingScreen(ActionScreen):
                 canvas.flush()
 
     def follow_files(self) -> None:
-        """Take in what is new in the files that are shown, before the panes do."""
+        """Read what is new in the shown files, before the panes do."""
 
     def flush_streams(self) -> None:
         self.poll_and_flush([pane for pane in self.panes if pane.display])
@@ -110,7 +110,7 @@ class ReadingScreen(ActionScreen):
 
 
 class ListScreen(ReadingScreen):
-    """A list whose experiment under the cursor is what commands are about; enter opens it."""
+    """A list of experiments: commands act on the one under the cursor, enter opens it."""
 
     listing: Listing
 
