@@ -31,17 +31,17 @@ class Canvas(Widget):
     ALLOW_SELECT = False
     DIMS_WHEN_LOST = True  # its content is out of date while the engine does not answer
     DEFAULT_CSS = "Canvas { height: 1fr; width: 1fr; }"
-    model: SessionView
+    view: SessionView
 
-    def __init__(self, model: SessionView, *, id: str | None = None) -> None:
+    def __init__(self, view: SessionView, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.model = model
+        self.view = view
         self._lines: list[Strip] = []
         self._last_key: Hashable = None
 
     @property
     def look(self) -> Look:
-        return self.model.look
+        return self.view.look
 
     def paint(self, width: int, height: int) -> list[Strip]:
         """The lines to show, each `width` cells wide; missing lines are blank."""
@@ -60,7 +60,7 @@ class Canvas(Widget):
         if key is None:
             self.flush()
             return
-        full_key = (key, self.size, self.has_focus, self.model.connection.status)
+        full_key = (key, self.size, self.has_focus, self.view.connection.status)
         if full_key != self._last_key:
             self.flush()
             self._last_key = full_key
@@ -90,7 +90,7 @@ class Canvas(Widget):
 
     def _painted(self, width: int, height: int) -> list[Strip]:
         lines = self.paint(width, height)[:height]
-        if self.DIMS_WHEN_LOST and self.model.connection.status == "lost":
+        if self.DIMS_WHEN_LOST and self.view.connection.status == "lost":
             lines = [line.apply_style(Style(dim=True)) for line in lines]
         return filled(lines, width, height, self.look["text"])
 
@@ -154,8 +154,8 @@ class Pane(Canvas, can_focus=True):
     NUMBER = 0
     NAME = ""
 
-    def __init__(self, model: SessionView, *, id: str | None = None) -> None:
-        super().__init__(model, id=id)
+    def __init__(self, view: SessionView, *, id: str | None = None) -> None:
+        super().__init__(view, id=id)
         self.framed = True
 
     def poll(self) -> None:

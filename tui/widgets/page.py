@@ -18,8 +18,8 @@ Lines = list[list[Part]]
 class ScrolledPane(Pane):
     """A pane of `_length` lines, shown from line `_top` on; a subclass sets `_length` and limits `_top` in its body."""
 
-    def __init__(self, model: SessionView, *, id: str | None = None) -> None:
-        super().__init__(model, id=id)
+    def __init__(self, view: SessionView, *, id: str | None = None) -> None:
+        super().__init__(view, id=id)
         self._top = 0
         self._length = 0
 
@@ -48,14 +48,14 @@ class Page(ScrolledPane):
 
     def __init__(
         self,
-        model: SessionView,
+        view: SessionView,
         name: str,
         make: Callable[[int], Lines],
         *,
         of: Callable[[], Hashable] | None = None,
         id: str | None = None,
     ) -> None:
-        super().__init__(model, id=id)
+        super().__init__(view, id=id)
         self.NAME = name
         self._make = make
         self._of = of

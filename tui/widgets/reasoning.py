@@ -23,8 +23,8 @@ class ReasoningPane(Tail):
     NUMBER = 1
     NAME = "reasoning"
 
-    def __init__(self, model: SessionView, *, id: str | None = None, experiment: int | None = None) -> None:
-        super().__init__(model, id=id)
+    def __init__(self, view: SessionView, *, id: str | None = None, experiment: int | None = None) -> None:
+        super().__init__(view, id=id)
         self.fixed = experiment
         self.experiment: int | None = None
         self._file: FileTail | None = None
@@ -50,7 +50,7 @@ class ReasoningPane(Tail):
 
     def _add_results(self) -> None:
         """Add the hypothesis and the expected effect of a proposal, and the verdict with its reason."""
-        x = self.model.experiment(self.experiment)
+        x = self.view.experiment(self.experiment)
         if x is None or self.fixed is not None:
             return
         if x.hypothesis and not self._has_idea:
@@ -69,7 +69,7 @@ class ReasoningPane(Tail):
 
     def _expected(self, x: Experiment) -> str:
         """The expected effect, in the metric's unit and in sigma."""
-        metric, sigma = self.model.state.metric, self.model.state.sigma
+        metric, sigma = self.view.state.metric, self.view.state.sigma
         assert x.expected is not None
         words = f"expects {format_delta(x.expected)} {brief(metric.name, 40)}"
         return words + (f" ({abs(x.expected) / sigma:.1f}σ)" if sigma else "")
@@ -77,30 +77,30 @@ class ReasoningPane(Tail):
     def _wanted(self) -> int | None:
         if self.fixed is not None:
             return self.fixed
-        if self.model.selected is not None:
-            return self.model.selected
-        newest = self.model.newest
-        if self.model.connection.status == "dead":
-            return self.model.once("last_reasoned", self._last_reasoned) or (newest.number if newest else None)
-        return self.model.thinking or (newest.number if newest else None)
+        if self.view.selected is not None:
+            return self.view.selected
+        newest = self.view.newest
+        if self.view.connection.status == "dead":
+            return self.view.once("last_reasoned", self._last_reasoned) or (newest.number if newest else None)
+        return self.view.thinking or (newest.number if newest else None)
 
     def _last_reasoned(self) -> int | None:
         """The newest experiment with a stream: one that was refused at once, or abandoned, may have none."""
-        highest = self.model.highest
+        highest = self.view.highest
         for number in range(highest, max(BASELINE, highest - MAX_LOOK_BACK), -1):
             with contextlib.suppress(OSError):
-                if self.model.paths.reasoning(number).stat().st_size:
+                if self.view.paths.reasoning(number).stat().st_size:
                     return number
         return None
 
     def _change_to(self, number: int) -> None:
-        following = self.experiment is not None and number > self.experiment and self.model.selected is None
+        following = self.experiment is not None and number > self.experiment and self.view.selected is None
         if not following:
             self.clear()
         elif self._entries:
             self.add("")
         self.experiment = number
-        self._file = FileTail(self.model.paths.reasoning(number))
+        self._file = FileTail(self.view.paths.reasoning(number))
         self._open = self._has_idea = self._has_verdict = False
         if self.fixed is None:
             self.add(f"#{number}", "title_focus", self.look.glyph("think") + " ")
@@ -144,15 +144,15 @@ class ReasoningPane(Tail):
         if self.fixed is not None or self.experiment is None:
             return []
         words = f" · #{self.experiment}"
-        if self.model.thinking == self.experiment and self.model.connection.status != "dead":
-            seconds = self.model.pulse.thinking_seconds if self.model.pulse else 0.0
+        if self.view.thinking == self.experiment and self.view.connection.status != "dead":
+            seconds = self.view.pulse.thinking_seconds if self.view.pulse else 0.0
             return [(words + " thinking", self.look["accent"]), (f" {seconds:.0f}s" if seconds >= 1 else "", dim)]
-        if self.model.selected == self.experiment:
+        if self.view.selected == self.experiment:
             return [(words, dim), (" selected", self.look["warn"]), (" esc deselects", dim)]
         return [(words, dim)]
 
     def aside(self) -> list[Part]:
-        waiting = self.model.pulse.waiting if self.model.pulse else ""
+        waiting = self.view.pulse.waiting if self.view.pulse else ""
         if waiting and self.fixed is None:
             return [(brief(waiting), self.look["warn"])]
         return [("folded", self.look["dim"])] if self.folded else []

@@ -35,12 +35,12 @@ class SlotsPane(Pane):
 
     def _slots(self) -> tuple[str, ...]:
         """The engine's slots, and removed ones whose run has not ended."""
-        engine = self.model.state.engine
+        engine = self.view.state.engine
         named = engine.slots if engine else ()
-        return (*named, *dict.fromkeys(r.slot for r in self.model.state.live_runs() if r.slot not in named))
+        return (*named, *dict.fromkeys(r.slot for r in self.view.state.live_runs() if r.slot not in named))
 
     def _readings(self) -> tuple[DeviceReading, ...]:
-        return self.model.pulse.devices if self.model.pulse else ()
+        return self.view.pulse.devices if self.view.pulse else ()
 
     def _device_of(self, slot: str) -> DeviceReading | None:
         """The device of a slot: gpu0 for `gpu0`, cpu for `cpu1`."""
@@ -48,15 +48,15 @@ class SlotsPane(Pane):
         return devices.get(slot) or devices.get(slot.rstrip("0123456789."))
 
     def heading(self) -> list[Part]:
-        engine = self.model.state.engine
+        engine = self.view.state.engine
         return [(f" · {brief(engine.device)}", self.look["dim"])] if engine and engine.device else []
 
     def aside(self) -> list[Part]:
-        share = self.model.busy_share
+        share = self.view.busy_share
         return [("busy ", self.look["dim"]), (f"{share:.0%}", self.look["text"])] if share is not None else []
 
     def body(self, width: int, height: int) -> list[Strip]:
-        look, state = self.look, self.model.state
+        look, state = self.look, self.view.state
         if state.engine is None:
             return [strip_of([("  no engine has run yet", look["dim"])], width, look["text"])]
         runs = {r.slot: r for r in state.live_runs()}
@@ -90,7 +90,7 @@ class SlotsPane(Pane):
             more: Part = ("   " + brief(device.label), look["faint"])
             out.append(strip_of([label, *self._reading(device, width - NAME_CELLS), more], width, look["text"]))
         if not devices and not shown and room > 1:
-            words = "waiting for readings" if self.model.live else "no readings: the engine does not run"
+            words = "waiting for readings" if self.view.live else "no readings: the engine does not run"
             out.append(strip_of([(words, look["faint"])], width, look["text"]))
         return out
 
@@ -98,15 +98,15 @@ class SlotsPane(Pane):
         look = self.look
         label: Part = (left(brief(name), NAME_CELLS), look["title"])
         if run is None:
-            word = "idle" if self.model.live else "–"
+            word = "idle" if self.view.live else "–"
             rest = left(word, self._cells(width, wide) - NAME_CELLS) if wide else word
             return [label, (rest, look["faint"])]
         what = "baseline" if run.experiment == BASELINE else f"#{run.experiment}"
         what += {"repeat": " again", "certify": " cert."}.get(run.kind, "")
-        if self.model.connection.status == "dead":  # the next engine adopts it, or runs it again
+        if self.view.connection.status == "dead":  # the next engine adopts it, or runs it again
             words = left("interrupted", self._cells(width, wide) - NAME_CELLS - 12) if wide else "interrupted"
             return [label, (left(what, 11) + " ", look["accent"]), (words, look["warn"])]
-        share = self.model.progress(run)
+        share = self.view.progress(run)
         percent = "" if share is None else f"{share:.0%}"
         since = run.clock_started if run.phase == "training" and run.clock_started else run.started
         parts: list[Part] = [
@@ -115,7 +115,7 @@ class SlotsPane(Pane):
             (left(f"{look.glyph(run.phase or '')} {run.phase or ''}", 11), look["text"]),
             *look.bar(share, self._bar(width, wide)),
             (right(percent, 5), look["text"]),
-            (right(format_seconds(self.model.now - since), 7), look["dim"]),
+            (right(format_seconds(self.view.now - since), 7), look["dim"]),
         ]
         if width >= 76:
             parts += self._loss(run, 10, width >= 100)
@@ -144,7 +144,7 @@ class SlotsPane(Pane):
         dots = curve(points, cells, 1, low, high, points[0][0], points[-1][0])
         text = "".join(dots.text(x, 0) for x in range(cells))
         parts: list[Part] = [("  " + text, look["curve"]), (f"{points[-1][1]:7.3f}", look["text"])]
-        found = standing(self.model, self.curves, run) if beside else None
+        found = standing(self.view, self.curves, run) if beside else None
         if found is not None and found.difference is not None:
             good = found.difference < 0
             sign = look.glyph("down" if good else "up")
@@ -156,7 +156,7 @@ class SlotsPane(Pane):
 
         The values of a session at rest are rounded, so that their noise sends nothing over a link.
         """
-        look, rest = self.look, self.model.at_rest
+        look, rest = self.look, self.view.at_rest
         tight = room < 50
         gap = 2 if tight else 3
         groups: list[list[Part]] = []
@@ -188,7 +188,7 @@ class SlotsPane(Pane):
 
     def _queue(self) -> list[Part]:
         """Live experiments that are not on a slot: thinking, checking, queued, or to be repeated."""
-        look, state = self.look, self.model.state
+        look, state = self.look, self.view.state
         waiting = [state.experiments[n] for n in state.live if not state.experiments[n].live_run and n != BASELINE]
         parts: list[Part] = [(left("next", NAME_CELLS), look["title"])] if waiting else []
         for x in waiting:

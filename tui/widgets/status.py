@@ -38,43 +38,43 @@ class StatusLine(Canvas):
         return [strip_of(shown, width, self.look["text"])]
 
     def _groups(self, width: int) -> list[list[Part]]:
-        model, look = self.model, self.look
+        view, look = self.view, self.look
         return [
             self._session(width), self._state(), self._work(width), self._best(width), self._gain(),
-            self._busy(), self._cost(), self._sandbox(), [(format_seconds(model.elapsed), look["dim"])],
+            self._busy(), self._cost(), self._sandbox(), [(format_seconds(view.elapsed), look["dim"])],
         ]  # fmt: skip
 
     def _session(self, width: int) -> list[Part]:
-        project = self.model.state.session.project if self.model.state.session else str(self.model.paths.project)
+        project = self.view.state.session.project if self.view.state.session else str(self.view.paths.project)
         name = brief(Path(project).name) or "project"
         both = f"{fit(name, 20)}·" if width >= 110 else ""
-        return [(both, self.look["dim"]), (brief(self.model.paths.name), self.look["bright"])]
+        return [(both, self.look["dim"]), (brief(self.view.paths.name), self.look["bright"])]
 
     def _state(self) -> list[Part]:
-        word = self.model.word
+        word = self.view.word
         return [(f" {self.look.glyph(word)} {word.upper()} ", self.look.state(word) + Style(reverse=True, bold=True))]
 
     def _work(self, width: int) -> list[Part]:
         """The live run first in _PHASES, with its progress and time; without one, what the session does."""
-        look, state = self.look, self.model.state
+        look, state = self.look, self.view.state
         runs = state.live_runs()
         if not runs:
-            if state.approvals and self.model.live:  # the session waits
+            if state.approvals and self.view.live:  # the session waits
                 words = f" #{state.approvals[0]} needs approval · a "
                 return [(words, look["warn"] + Style(reverse=True, bold=True))]
-            thinking = self.model.thinking
-            if thinking is not None and self.model.live:
+            thinking = self.view.thinking
+            if thinking is not None and self.view.live:
                 return [(f"#{thinking} ", look["accent"]), ("thinking", look["text"])]
             if state.preparing:
                 return [(fit(brief(state.preparing), 30), look["text"])]
             return []
         run = min(runs, key=lambda r: (_PHASES.index(r.phase) if r.phase in _PHASES else len(_PHASES), r.run))
         what = "baseline" if run.experiment == 0 else f"#{run.experiment}"
-        if self.model.connection.status == "dead":
+        if self.view.connection.status == "dead":
             return [(what + " ", look["accent"]), ("interrupted", look["warn"])]
         if run.phase not in ("training", "starting"):  # its clock has stopped: there is no progress to show
             return [(what + " ", look["accent"]), (run.phase or "", look["text"])]
-        share = self.model.progress(run)
+        share = self.view.progress(run)
         cells = 16 if width >= 150 else 10 if width >= 100 else 6
         percent = "   " if share is None else f"{share:3.0%}"
         since = run.clock_started if run.phase == "training" and run.clock_started else run.started
@@ -83,18 +83,18 @@ class StatusLine(Canvas):
             *([(left(run.phase or "", 9), look["text"])] if width >= 100 else []),
             *look.bar(share, cells),
             (right(percent, 5), look["text"]),
-            (right(format_seconds(self.model.now - since), 6), look["dim"]),
+            (right(format_seconds(self.view.now - since), 6), look["dim"]),
         ]
 
     def _best(self, width: int) -> list[Part]:
-        state, look = self.model.state, self.look
+        state, look = self.view.state, self.look
         if state.best_metric is None:
             return []
         name = f"{fit(brief(state.metric.name), 12)} " if width >= 130 else "best "
         return [(name, look["dim"]), (format_metric(state.best_metric), look["bright"])]
 
     def _gain(self) -> list[Part]:
-        state, look = self.model.state, self.look
+        state, look = self.view.state, self.look
         if state.best_metric is None or state.baseline is None:
             return []
         base = state.baseline.metric
@@ -106,17 +106,17 @@ class StatusLine(Canvas):
         return [(format_delta(delta) + share, look["good" if better else "bad"])]
 
     def _busy(self) -> list[Part]:
-        share = self.model.busy_share
+        share = self.view.busy_share
         return [] if share is None else [("busy ", self.look["dim"]), (f"{share:.0%}", self.look["text"])]
 
     def _cost(self) -> list[Part]:
-        state = self.model.state
+        state = self.view.state
         if not state.usd and not state.usd_unknown:
             return []
         return [(f"${state.usd:.2f}" if state.usd else "$?", self.look["text"])]
 
     def _sandbox(self) -> list[Part]:
-        engine = self.model.state.engine
+        engine = self.view.state.engine
         return [("sandbox ", self.look["dim"]), (brief(engine.sandbox), self.look["text"])] if engine else []
 
 
@@ -134,10 +134,10 @@ class NowLine(Canvas):
     DEFAULT_CSS = "NowLine { height: 1; width: 1fr; }"
 
     def urgent(self) -> bool:
-        return self._trouble() is not None or self.model.replaying or bool(self.model.state.approvals)
+        return self._trouble() is not None or self.view.replaying or bool(self.view.state.approvals)
 
     def paint(self, width: int, height: int) -> list[Strip]:
-        played = self.model.source
+        played = self.view.source
         if isinstance(played, Played):
             parts = cut_parts([(" ", self.look["text"]), *self._recording(played, width)], width)
             return [strip_of(parts, width, self.look["text"])]
@@ -161,32 +161,32 @@ class NowLine(Canvas):
         ]
 
     def _trouble(self) -> tuple[str, Style] | None:
-        look, link = self.look, self.model.connection
+        look, link = self.look, self.view.connection
         if link.status == "lost":
-            retry = max(0.0, (link.retry_at or 0.0) - self.model.clock())
-            age = max(0.0, self.model.clock() - link.since)
+            retry = max(0.0, (link.retry_at or 0.0) - self.view.clock())
+            age = max(0.0, self.view.clock() - link.since)
             words = f"trying again in {retry:.0f} s" if retry >= 0.5 else "trying again now"
             text = f"{look.glyph('lost')} {brief(link.message)}: {words}   data: {format_seconds(age)} old"
             return text, look["banner_bad"]
         if link.status == "dead":
-            state = self.model.state
+            state = self.view.state
             reason = f": {brief(state.reason)}" if state.reason else ""
-            word = state.state if state.state == self.model.word else "the engine has ended"
+            word = state.state if state.state == self.view.word else "the engine has ended"
             return f"{look.glyph('dead')} read only   {word}{reason}   R resumes it", look["banner_warn"]
-        if self.model.pulse and self.model.pulse.trouble:
-            return f"{look.glyph('note')} {brief(self.model.pulse.trouble)}", look["banner_warn"]
+        if self.view.pulse and self.view.pulse.trouble:
+            return f"{look.glyph('note')} {brief(self.view.pulse.trouble)}", look["banner_warn"]
         return None
 
     def _calm(self) -> list[Part]:
-        look, state, model = self.look, self.model.state, self.model
+        look, state, view = self.look, self.view.state, self.view
         if state.approvals:
             numbers = ", ".join(f"#{n}" for n in state.approvals)
             verb = "needs" if len(state.approvals) == 1 else "need"
             return [(f"? {numbers} {verb} approval", look["warn"]), ("   a opens", look["dim"])]
-        if model.connection.status == "connecting":
-            return [(brief(model.connection.message) or "connecting", look["dim"])]
-        if model.pulse and model.pulse.waiting:
-            return [(f"{look.glyph('waiting')} {brief(model.pulse.waiting)}", look["warn"])]
+        if view.connection.status == "connecting":
+            return [(brief(view.connection.message) or "connecting", look["dim"])]
+        if view.pulse and view.pulse.waiting:
+            return [(f"{look.glyph('waiting')} {brief(view.pulse.waiting)}", look["warn"])]
         if state.state in ("paused", "stopping"):
             rest = len(state.live_runs())
             words = f"waits for {plural(rest, 'run')} to end" if rest else brief(state.reason)
@@ -197,7 +197,7 @@ class NowLine(Canvas):
 
     def _choices(self) -> list[Part]:
         """Settings and actions of the user that stay in force."""
-        state, out = self.model.state, []
+        state, out = self.view.state, []
         if state.base is not None:
             out.append(f"building on {who(state.base)}, as you chose   ")
         if state.approve:
@@ -211,8 +211,8 @@ class NowLine(Canvas):
 
     def _guidance(self) -> list[Part]:
         look = self.look
-        queued = [g for g in self.model.state.in_force() if g.taken_by is None]
-        standing = [g for g in self.model.state.in_force() if g.standing and g.taken_by is not None]
+        queued = [g for g in self.view.state.in_force() if g.taken_by is None]
+        standing = [g for g in self.view.state.in_force() if g.standing and g.taken_by is not None]
         if queued:
             more = f" (+{len(queued) - 1})" if len(queued) > 1 else ""
             return [("guidance for the next proposal ", look["dim"]), (brief(queued[0].text) + more, look["warn"])]
@@ -223,7 +223,7 @@ class NowLine(Canvas):
     def _last(self) -> list[Part]:
         """The newest verdict in a sentence."""
         look = self.look
-        x = self.model.last_judged
+        x = self.view.last_judged
         if x is None:
             return []
         word = x.verdict or ""
@@ -238,12 +238,12 @@ class SummaryText(Canvas):
     """The session in a few sentences, for a terminal too small for panes."""
 
     def paint(self, width: int, height: int) -> list[Strip]:
-        state = self.model.state
-        words = [f"{brief(self.model.paths.name)} {self.model.word}."]
-        if self.model.pulse and self.model.pulse.trouble:
-            words.append(f"{brief(self.model.pulse.trouble)}.")
+        state = self.view.state
+        words = [f"{brief(self.view.paths.name)} {self.view.word}."]
+        if self.view.pulse and self.view.pulse.trouble:
+            words.append(f"{brief(self.view.pulse.trouble)}.")
         for run in state.live_runs()[:1]:
-            share = self.model.progress(run)
+            share = self.view.progress(run)
             what = "baseline" if run.experiment == 0 else f"#{run.experiment}"
             words.append(f"{what} {run.phase}{'' if share is None else f' {share:.0%}'}.")
         if state.best_metric is not None:
@@ -265,8 +265,8 @@ class TabLine(Canvas):
             super().__init__()
             self.index = index
 
-    def __init__(self, model: SessionView, names: Sequence[str], *, id: str | None = None) -> None:
-        super().__init__(model, id=id)
+    def __init__(self, view: SessionView, names: Sequence[str], *, id: str | None = None) -> None:
+        super().__init__(view, id=id)
         self.names = list(names)
         self.active = 0
 
@@ -309,8 +309,8 @@ class Footer(Canvas):
             super().__init__()
             self.action = action
 
-    def __init__(self, model: SessionView, hints: Callable[[], Sequence[KeyHint]], *, id: str | None = None) -> None:
-        super().__init__(model, id=id)
+    def __init__(self, view: SessionView, hints: Callable[[], Sequence[KeyHint]], *, id: str | None = None) -> None:
+        super().__init__(view, id=id)
         self._hints = hints
         self._message: Part | None = None
         self._until = 0.0

@@ -24,8 +24,8 @@ ScreenRow = tuple[str, str, str, int]  # the same for one line of the screen, an
 class Tail(Pane):
     """Entries of (mark, text, role). Adjacent entries of a role in `folded` take one line together."""
 
-    def __init__(self, model: SessionView, *, id: str | None = None, kept: int = MAX_ENTRIES) -> None:
-        super().__init__(model, id=id)
+    def __init__(self, view: SessionView, *, id: str | None = None, kept: int = MAX_ENTRIES) -> None:
+        super().__init__(view, id=id)
         self.kept = kept
         self._entries: list[Entry] = []
         self._dropped = 0  # number of the first entry that is kept
@@ -261,7 +261,7 @@ class LogPane(Tail):
 
     def __init__(
         self,
-        model: SessionView,
+        view: SessionView,
         name: str,
         path: Callable[[], Path | None],
         empty: str,
@@ -269,7 +269,7 @@ class LogPane(Tail):
         id: str | None = None,
         kept: int = MAX_LOG_ENTRIES,
     ) -> None:
-        super().__init__(model, id=id, kept=kept)
+        super().__init__(view, id=id, kept=kept)
         self.NAME = name
         self._path = path
         self._empty = empty

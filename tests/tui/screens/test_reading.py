@@ -91,7 +91,7 @@ async def test_an_experiment_has_its_curves_and_its_commands(show: Show) -> None
             pilot, f"autoresearch-tui reproduce {number} --session nov23", "0.8σ smaller there. smaller than chance"
         )
         await pilot.press("4")
-        await shows(pilot, "── baseline", "steps/s", "scored")
+        await shows(pilot, "── baseline", "steps/s", "score ")
         await pilot.press("2", "d", "d")
         await shows(pilot, "vs the baseline")
 

@@ -32,13 +32,13 @@ class Head(Canvas):
 
     def paint(self, width: int, height: int) -> list[Strip]:
         look = self.look
-        x = self.model.experiment(self.experiment)
+        x = self.view.experiment(self.experiment)
         if x is None:
             return [strip_of([(f" there is no experiment {self.experiment}", look["warn"])], width, look["text"])]
         text = look["text"]
         title = brief(x.hypothesis) or "not proposed yet"
         return [
-            strip_of(experiment_text.result(self.model, x), width, text),
+            strip_of(experiment_text.result(self.view, x), width, text),
             strip_of([(" ", text), (title, look["bright"])], width, text),
             strip_of([(" ", text), (brief(in_short(x.reason)), look["dim"])], width, text),
         ]

@@ -164,10 +164,10 @@ class DiffPane(ScrolledPane):
     NAME = "diff"
 
     def __init__(
-        self, model: SessionView, *, id: str | None = None, experiment: int | None = None, against: int | None = None
+        self, view: SessionView, *, id: str | None = None, experiment: int | None = None, against: int | None = None
     ) -> None:
         """`experiment` and `against` fix what is compared; None: the selection, and `base`."""
-        super().__init__(model, id=id)
+        super().__init__(view, id=id)
         self.fixed = experiment
         self.other = against
         self.base: Base = "parent"
@@ -178,11 +178,11 @@ class DiffPane(ScrolledPane):
         self.highlights = False  # the first painting does not wait for pygments
 
     def poll(self) -> None:
-        shown = self.model.experiment(self.fixed) if self.fixed is not None else self.model.shown
+        shown = self.view.experiment(self.fixed) if self.fixed is not None else self.view.shown
         number = shown.number if shown else None
         if number != self._experiment:
             self._experiment, self._top = number, 0
-        result = self.model.changes.told(number, self.other if self.other is not None else self.base)
+        result = self.view.changes.told(number, self.other if self.other is not None else self.base)
         if result != self._result:
             self._result = result
             self._revision += 1
@@ -208,15 +208,15 @@ class DiffPane(ScrolledPane):
     def _against(self) -> str:
         if self.other is not None:
             return who(self.other)
-        number = self.model.changes.number_of(self._experiment, self.base)
+        number = self.view.changes.number_of(self._experiment, self.base)
         words = {"parent": "its parent", "best": "the best", "baseline": "the baseline"}[self.base]
         return words if number is None or number == BASELINE else f"{words} #{number}"
 
     def paint_key(self) -> Hashable:
-        return self.model.state.seq, self.model.selected, self.highlights, self._top, self.base, self._result
+        return self.view.state.seq, self.view.selected, self.highlights, self._top, self.base, self._result
 
     def heading(self) -> list[Part]:
-        shown = self.model.experiment(self._experiment)
+        shown = self.view.experiment(self._experiment)
         if shown is None or self.fixed is not None:
             return []
         dim = self.look["dim"]

@@ -43,8 +43,8 @@ class BoardPane(RowsPane):
             super().__init__()
             self.experiment = experiment
 
-    def __init__(self, model: SessionView, *, id: str | None = None) -> None:
-        super().__init__(model, id=id)
+    def __init__(self, view: SessionView, *, id: str | None = None) -> None:
+        super().__init__(view, id=id)
         self.filter = ""
         self.verdicts = 0  # index in VERDICTS
         self.places: dict[int, int] = {}  # row by experiment
@@ -66,16 +66,16 @@ class BoardPane(RowsPane):
     @property
     def cursor(self) -> int | None:
         """The experiment under the cursor; sorting keeps it."""
-        return self.model.selected
+        return self.view.selected
 
     # -- order --------------------------------------------------------------------------------------------------
 
     def poll(self) -> None:
-        made = (self.model.state.seq, self.sort, self.reverse, self.filter, self.verdicts)
+        made = (self.view.state.seq, self.sort, self.reverse, self.filter, self.verdicts)
         if made == self._made:
             return
         self._made = made
-        state = self.model.state
+        state = self.view.state
         wanted = f"{self.filter} {VERDICTS[self.verdicts][1]}".strip()
         chosen = list(state.experiments.values())
         if wanted:
@@ -84,7 +84,7 @@ class BoardPane(RowsPane):
         active = set(state.live) - {BASELINE}  # a set: of ten thousand, hundreds may wait for a repeat
         live = sorted((x.number for x in chosen if x.number in active), reverse=True)
         ended = [x for x in chosen if x.number not in active]
-        self.order = [*live, *order(ended, self.sort, self.reverse, self.model)]
+        self.order = [*live, *order(ended, self.sort, self.reverse, self.view)]
         self.places = {number: row for row, number in enumerate(self.order)}
 
     def set_sort(self, name: str) -> None:
@@ -125,10 +125,10 @@ class BoardPane(RowsPane):
     # -- paint --------------------------------------------------------------------------------------------------
 
     def paint_key(self) -> Hashable:
-        return (self._made, self.columns, self.cursor, self._top, tuple(self.model.marks))
+        return (self._made, self.columns, self.cursor, self._top, tuple(self.view.marks))
 
     def heading(self) -> list[Part]:
-        state, dim = self.model.state, self.look["dim"]
+        state, dim = self.view.state, self.look["dim"]
         parts: list[Part] = [(f" · {state.total:,}", dim)]
         if state.verdicts.get("kept"):
             parts.append((f" · {state.verdicts['kept']:,} kept", self.look["good"]))
@@ -136,8 +136,8 @@ class BoardPane(RowsPane):
             parts.append((f" · only {VERDICTS[self.verdicts][0]} ({len(self.order):,})", self.look["warn"]))
         if self.filter:
             parts.append((f" · /{self.filter} ({len(self.order):,})", self.look["warn"]))
-        if self.model.marks:
-            parts.append((f" · {self.look.glyph('mark')} {len(self.model.marks)}", self.look["accent"]))
+        if self.view.marks:
+            parts.append((f" · {self.look.glyph('mark')} {len(self.view.marks)}", self.look["accent"]))
         return parts
 
     def aside(self) -> list[Part]:
@@ -151,7 +151,7 @@ class BoardPane(RowsPane):
 
     def body(self, width: int, height: int) -> list[Strip]:
         look = self.look
-        columns = fitting(self.columns, width, max(3, len(str(self.model.highest))))
+        columns = fitting(self.columns, width, max(3, len(str(self.view.highest))))
         lines = [self._head(columns, width)]
         rows = height - 1
         if not self.order:
@@ -160,7 +160,7 @@ class BoardPane(RowsPane):
                 words = f"nothing matches “{self.filter or VERDICTS[self.verdicts][0]}”"
             return [*lines, strip_of([("  " + words, look["dim"])], width, look["text"])]
         self._top = max(0, min(self._top, len(self.order) - rows))
-        experiments = self.model.state.experiments
+        experiments = self.view.state.experiments
         for number in self.order[self._top : self._top + rows]:
             if number in experiments:  # after a jump back, a recording has fewer than this order
                 lines.append(self._row(experiments[number], columns, width))
@@ -172,7 +172,7 @@ class BoardPane(RowsPane):
         self._heads = []
         at = 1
         for column, cells in columns:
-            title = column.title(self.model)
+            title = column.title(self.view)
             indent = "  " if column.name == "verdict" else ""
             shown = right(title, cells) + " " if column.numeric else left(indent + title, cells + 1)
             if not column.width:
@@ -184,17 +184,17 @@ class BoardPane(RowsPane):
 
     def _row(self, x: Experiment, columns: list[tuple[Column, int]], width: int) -> Strip:
         look, word = self.look, word_of(x)
-        live = x.number in self.model.state.live and x.number != BASELINE  # without a verdict, or being repeated
+        live = x.number in self.view.state.live and x.number != BASELINE  # without a verdict, or being repeated
         sign = x.verdict if x.verdict and x.number != BASELINE else word  # a repeated one keeps the sign of provisional
         role = look["accent"] if live and not x.verdict else look.verdict(sign)
-        best = x.number == self.model.state.best and x.metric is not None
+        best = x.number == self.view.state.best and x.metric is not None
         text = look["bright"] if best else look["text"] if (x.verdict == "kept" or live) else look["dim"]
-        marked = x.number in self.model.marks
+        marked = x.number in self.view.marks
         parts: list[Part] = [(look.glyph("mark") if marked else " ", look["accent"])]
         if not any(column.name == "verdict" for column, _ in columns):
             parts[0] = (look.glyph("mark") if marked else look.glyph("best" if best else sign), role)
         for column, cells in columns:
-            words, own = column.text(x, self.model), column.role_of(x, self.model)
+            words, own = column.text(x, self.view), column.role_of(x, self.view)
             style = role if own == "verdict" else look[own] if own else text
             if column.name == "verdict":
                 parts.append((left(f"{look.glyph('best' if best else sign)} {words}", cells + 1), style))
@@ -218,7 +218,7 @@ class BoardPane(RowsPane):
 
     def choose(self, experiment: int | None) -> None:
         """Put the cursor on an experiment (None: no cursor, the screen follows the newest again)."""
-        self.model.selected = experiment  # before the message: the next command is about this one
+        self.view.selected = experiment  # before the message: the next command is about this one
         if experiment is not None and experiment in self.places:
             self.reveal(self.places[experiment])
         self.post_message(self.Chosen(experiment))

@@ -33,11 +33,11 @@ class Column:
     numeric: bool = True
     largest_first: bool = True
 
-    def role_of(self, x: Experiment, model: SessionView) -> str:
-        return self.role if isinstance(self.role, str) else self.role(x, model)
+    def role_of(self, x: Experiment, view: SessionView) -> str:
+        return self.role if isinstance(self.role, str) else self.role(x, view)
 
-    def title(self, model: SessionView) -> str:
-        return brief(model.state.metric.name, 40) if self.name == "metric" else _TITLES.get(self.name, self.name)
+    def title(self, view: SessionView) -> str:
+        return brief(view.state.metric.name, 40) if self.name == "metric" else _TITLES.get(self.name, self.name)
 
 
 _TITLES = {"number": "#", "change": "Δ", "noise": "±", "cost": "$"}
@@ -50,8 +50,8 @@ def word_of(x: Experiment) -> str:
     return (x.live_run.phase or "running") if x.live_run else x.verdict or x.phase
 
 
-def _change_role(x: Experiment, model: SessionView) -> str:
-    gain = x.delta is not None and model.state.metric.better(x.delta, 0.0)
+def _change_role(x: Experiment, view: SessionView) -> str:
+    gain = x.delta is not None and view.state.metric.better(x.delta, 0.0)
     return "good" if x.verdict == "kept" else "warn" if gain else "dim"
 
 
@@ -60,9 +60,9 @@ def small(sigma: float) -> str:
     return f"{sigma:.4f}" if sigma >= 5e-4 or sigma == 0 else f"{sigma:.1e}".replace("e-0", "e-")
 
 
-def _good_first(value: float | None, model: SessionView) -> SortKey:
+def _good_first(value: float | None, view: SessionView) -> SortKey:
     """Sort key that puts the better value first."""
-    return None if value is None or value != value else model.state.metric.sort_key(value)
+    return None if value is None or value != value else view.state.metric.sort_key(value)
 
 
 def _memory(x: Experiment) -> int | None:
@@ -73,53 +73,53 @@ def _compact(count: int) -> str:
     return "" if not count else f"{count:,}" if count < 10_000 else f"{count / 1000:,.0f}k"
 
 
-def _verdict_key(x: Experiment, model: SessionView) -> SortKey:
+def _verdict_key(x: Experiment, view: SessionView) -> SortKey:
     return float(VERDICT_ORDER.index(x.verdict)) if x.verdict in VERDICT_ORDER else None
 
 
 COLUMNS: tuple[Column, ...] = (
-    Column("number", "number", 5, 99, lambda x, m: str(x.number), lambda x, m: x.number, "dim"),
-    Column("verdict", "verdict, or the present phase", 13, 60, lambda x, m: word_of(x), _verdict_key, "verdict",
+    Column("number", "number", 5, 99, lambda x, v: str(x.number), lambda x, v: x.number, "dim"),
+    Column("verdict", "verdict, or the present phase", 13, 60, lambda x, v: word_of(x), _verdict_key, "verdict",
            numeric=False, largest_first=False),
-    Column("metric", "metric, pooled over its runs", 8, 98, lambda x, m: format_metric(x.metric),
-           lambda x, m: _good_first(x.metric, m), largest_first=False),
+    Column("metric", "metric, pooled over its runs", 8, 98, lambda x, v: format_metric(x.metric),
+           lambda x, v: _good_first(x.metric, v), largest_first=False),
     Column("change", "change from the result it was judged against", 8, 97,
-           lambda x, m: "" if x.number == BASELINE else format_delta(x.delta),
-           lambda x, m: _good_first(x.delta if x.number != BASELINE else None, m), _change_role, largest_first=False),
+           lambda x, v: "" if x.number == BASELINE else format_delta(x.delta),
+           lambda x, v: _good_first(x.delta if x.number != BASELINE else None, v), _change_role, largest_first=False),
     Column("noise", "standard error of the metric", 8, 40,
-           lambda x, m: "" if x.sigma is None or x.metric is None else small(x.sigma), lambda x, m: x.sigma, "faint",
+           lambda x, v: "" if x.sigma is None or x.metric is None else small(x.sigma), lambda x, v: x.sigma, "faint",
            largest_first=False),
-    Column("runs", "number of runs", 5, 30, lambda x, m: str(len(x.runs) or ""), lambda x, m: len(x.runs), "dim"),
+    Column("runs", "number of runs", 5, 30, lambda x, v: str(len(x.runs) or ""), lambda x, v: len(x.runs), "dim"),
     Column("time", "training time of its runs", 7, 25,
-           lambda x, m: format_seconds(x.run_seconds) if x.run_seconds else "", lambda x, m: x.run_seconds, "dim"),
+           lambda x, v: format_seconds(x.run_seconds) if x.run_seconds else "", lambda x, v: x.run_seconds, "dim"),
     Column("ended", "time of its verdict, from the session's start", 7, 20,
-           lambda x, m: "" if x.ended is None else format_seconds(max(0.0, x.ended - m.state.started)),
-           lambda x, m: x.ended, "dim"),
+           lambda x, v: "" if x.ended is None else format_seconds(max(0.0, x.ended - v.state.started)),
+           lambda x, v: x.ended, "dim"),
     Column("cost", "dollars for the researcher's model", 7, 24,
-           lambda x, m: "?" if x.usd_unknown else f"{x.usd:.3f}" if x.usd else "", lambda x, m: x.usd, "dim"),
-    Column("tokens", "tokens in and out", 8, 18, lambda x, m: _compact(x.input_tokens + x.output_tokens),
-           lambda x, m: x.input_tokens + x.output_tokens, "dim"),
-    Column("lines", "change in lines of code", 6, 22, lambda x, m: f"{x.lines:+d}".replace("-", "−") if x.lines else "",
-           lambda x, m: x.lines, "dim", largest_first=False),
+           lambda x, v: "?" if x.usd_unknown else f"{x.usd:.3f}" if x.usd else "", lambda x, v: x.usd, "dim"),
+    Column("tokens", "tokens in and out", 8, 18, lambda x, v: _compact(x.input_tokens + x.output_tokens),
+           lambda x, v: x.input_tokens + x.output_tokens, "dim"),
+    Column("lines", "change in lines of code", 6, 22, lambda x, v: f"{x.lines:+d}".replace("-", "−") if x.lines else "",
+           lambda x, v: x.lines, "dim", largest_first=False),
     Column("memory", "peak memory of a run, GiB", 7, 16,
-           lambda x, m: f"{b / 2**30:.2f}" if (b := _memory(x)) else "", lambda x, m: _memory(x), "dim"),
+           lambda x, v: f"{b / 2**30:.2f}" if (b := _memory(x)) else "", lambda x, v: _memory(x), "dim"),
     Column("expected", "change that the researcher expected", 9, 21,
-           lambda x, m: format_delta(x.expected) if x.expected is not None else "",
-           lambda x, m: _good_first(x.expected, m), "dim", largest_first=False),
+           lambda x, v: format_delta(x.expected) if x.expected is not None else "",
+           lambda x, v: _good_first(x.expected, v), "dim", largest_first=False),
     Column("hidden", "metric on the hidden slice", 9, 19,
-           lambda x, m: format_metric(x.hidden) if x.hidden is not None else "",
-           lambda x, m: _good_first(x.hidden, m), "dim", largest_first=False),
-    Column("kind", "kind of change", 14, 26, lambda x, m: x.kind, lambda x, m: x.kind, "dim",
+           lambda x, v: format_metric(x.hidden) if x.hidden is not None else "",
+           lambda x, v: _good_first(x.hidden, v), "dim", largest_first=False),
+    Column("kind", "kind of change", 14, 26, lambda x, v: x.kind, lambda x, v: x.kind, "dim",
            numeric=False, largest_first=False),
-    Column("researcher", "researcher that proposed it", 12, 15, lambda x, m: x.researcher, lambda x, m: x.researcher,
+    Column("researcher", "researcher that proposed it", 12, 15, lambda x, v: x.researcher, lambda x, v: x.researcher,
            "dim", numeric=False, largest_first=False),
-    Column("parent", "experiment it builds on", 7, 17, lambda x, m: "" if x.number == BASELINE else str(x.parent),
-           lambda x, m: x.parent, "dim"),
-    Column("commit", "commit", 9, 14, lambda x, m: (x.commit or "")[:8], lambda x, m: x.commit, "faint",
+    Column("parent", "experiment it builds on", 7, 17, lambda x, v: "" if x.number == BASELINE else str(x.parent),
+           lambda x, v: x.parent, "dim"),
+    Column("commit", "commit", 9, 14, lambda x, v: (x.commit or "")[:8], lambda x, v: x.commit, "faint",
            numeric=False, largest_first=False),
     Column("hypothesis", "hypothesis", 0, 96,
-           lambda x, m: "the unchanged code" if x.number == BASELINE else brief(x.hypothesis),
-           lambda x, m: x.hypothesis.lower() or None, numeric=False, largest_first=False),
+           lambda x, v: "the unchanged code" if x.number == BASELINE else brief(x.hypothesis),
+           lambda x, v: x.hypothesis.lower() or None, numeric=False, largest_first=False),
 )  # fmt: skip
 NAMES = tuple(column.name for column in COLUMNS)
 DEFAULT_NAMES = ("number", "verdict", "metric", "change", "noise", "hypothesis")
@@ -142,10 +142,10 @@ def fitting(wanted: Sequence[str], width: int, number_width: int) -> list[tuple[
         chosen.remove(min(chosen, key=lambda c: c.worth))
 
 
-def order(experiments: Sequence[Experiment], by: str, reverse: bool, model: SessionView) -> list[int]:
+def order(experiments: Sequence[Experiment], by: str, reverse: bool, view: SessionView) -> list[int]:
     """Numbers of the experiments sorted by a column; equal ones newest first, those without a key last."""
     column = COLUMNS[NAMES.index(by)]
-    keys = [(column.key(x, model), x.number) for x in experiments]
+    keys = [(column.key(x, view), x.number) for x in experiments]
     without = sorted((number for key, number in keys if key is None), reverse=True)
     with_key = [(key, number) for key, number in keys if key is not None]
     with_key.sort(key=lambda pair: pair[1], reverse=True)

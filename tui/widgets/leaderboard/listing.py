@@ -22,8 +22,8 @@ class RowsPane(Pane):
 
     HEAD = 0
 
-    def __init__(self, model: SessionView, *, id: str | None = None) -> None:
-        super().__init__(model, id=id)
+    def __init__(self, view: SessionView, *, id: str | None = None) -> None:
+        super().__init__(view, id=id)
         self.order: list[int] = []
         self._top = 0
 
@@ -73,9 +73,9 @@ class Listing(RowsPane):
             self.experiment, self.opened = experiment, opened
 
     def __init__(
-        self, model: SessionView, name: str, make: Make, line: Paint, of: Callable[[], Hashable], empty: str
+        self, view: SessionView, name: str, make: Make, line: Paint, of: Callable[[], Hashable], empty: str
     ) -> None:
-        super().__init__(model)
+        super().__init__(view)
         self.NAME = name
         self._make, self._paint_line, self._of, self._empty = make, line, of, empty
         self._made: Hashable = None
@@ -91,7 +91,7 @@ class Listing(RowsPane):
             self.cursor = self.order[0] if self.order else None
 
     def paint_key(self) -> Hashable:
-        return self._made, self.cursor, self._top, tuple(self.model.marks)
+        return self._made, self.cursor, self._top, tuple(self.view.marks)
 
     def foot(self) -> list[Part]:
         if self.cursor is None:
@@ -106,7 +106,7 @@ class Listing(RowsPane):
         lines = []
         for place in range(self._top, min(len(self.order), self._top + height)):
             number = self.order[place]
-            mark: Part = (look.glyph("mark") if number in self.model.marks else " ", look["accent"])
+            mark: Part = (look.glyph("mark") if number in self.view.marks else " ", look["accent"])
             strip = strip_of([mark, *self._paint_line(place, width - 1)], width, look["text"])
             lines.append(self.under_cursor(strip, width) if number == self.cursor else strip)
         return lines

@@ -36,8 +36,8 @@ class ChartPane(Pane):
             super().__init__()
             self.experiment, self.opened = experiment, opened
 
-    def __init__(self, model: SessionView, *, id: str | None = None) -> None:
-        super().__init__(model, id=id)
+    def __init__(self, view: SessionView, *, id: str | None = None) -> None:
+        super().__init__(view, id=id)
         self.axis: Axis = "experiments"
         self.newest = 0  # experiments that are shown; 0: all
         self._series = Series()
@@ -49,16 +49,16 @@ class ChartPane(Pane):
         self._left = 0  # cells before the plot
 
     def poll(self) -> None:
-        made = (self.model.state.seq, id(self.model.state), self.axis, self.newest)
+        made = (self.view.state.seq, id(self.view.state), self.axis, self.newest)
         if made != self._made:
-            self._series = series_of(self.model.state, self.axis, self.newest)
+            self._series = series_of(self.view.state, self.axis, self.newest)
             points = self._series.points
             self._signs = {point.verdict for point in points} | {"certified" for point in points if point.certified}
             self._signs |= {OFF for point in points if point.verdict == "discarded" and self._off(point)}
             self._made = made
 
     def paint_key(self) -> Hashable:
-        return self._made, self.model.selected, tuple(self.model.marks)
+        return self._made, self.view.selected, tuple(self.view.marks)
 
     # -- controls -----------------------------------------------------------------------------------------------
 
@@ -70,7 +70,7 @@ class ChartPane(Pane):
 
     def zoom(self, closer: bool) -> int:
         """Show fewer of the newest experiments, or more; their number (0: all)."""
-        sizes = [0, *(n for n in ZOOMS if n < self.model.state.total)]
+        sizes = [0, *(n for n in ZOOMS if n < self.view.state.total)]
         at = sizes.index(self.newest) if self.newest in sizes else 0
         self.newest = sizes[max(0, min(len(sizes) - 1, at + (1 if closer else -1)))]
         self.poll()
@@ -96,7 +96,7 @@ class ChartPane(Pane):
     # -- frame --------------------------------------------------------------------------------------------------
 
     def heading(self) -> list[Part]:
-        metric = self.model.state.metric
+        metric = self.view.state.metric
         parts: list[Part] = [(f" · {brief(metric.name)} {metric.arrow}", self.look["text"])]
         if metric.self_reported:
             parts.append((" · self-reported", self.look["warn"]))
@@ -107,13 +107,13 @@ class ChartPane(Pane):
         return parts
 
     def aside(self) -> list[Part]:
-        sigma = self.model.state.sigma
+        sigma = self.view.state.sigma
         return [] if sigma is None else [("σ ", self.look["dim"]), (small(sigma), self.look["dim"])]
 
     def foot(self) -> list[Part]:
         """The selected experiment; without one, the legend."""
         room = self.size.width - 8
-        found = self.model.experiment(self.model.selected)
+        found = self.view.experiment(self.view.selected)
         if found is not None and found.number != BASELINE:
             parts = self._facts(found)
         elif not self.framed:
@@ -147,7 +147,7 @@ class ChartPane(Pane):
         if x.certified:
             parts.append((f"  {look.glyph('certified')} {x.certified}", look["accent"]))
         if x.ended is not None:
-            parts.append((f"  at {format_seconds(max(0.0, x.ended - self.model.state.started))}", look["dim"]))
+            parts.append((f"  at {format_seconds(max(0.0, x.ended - self.view.state.started))}", look["dim"]))
         if x.usd:
             parts.append((f"  ${x.usd:.3f}", look["dim"]))
         return [*parts, ("  enter opens", look["faint"])]
@@ -164,7 +164,7 @@ class ChartPane(Pane):
         labels = max(len(f"{m:.{places}f}") for m in marks)
         plot = width - labels - 2
         self._left = labels + 2
-        shown = (self._made, plot, rows, look.name, look.ascii, self.model.selected)
+        shown = (self._made, plot, rows, look.name, look.ascii, self.view.selected)
         if self._plotted_for != shown:
             self._plotted, self._plotted_for = self._plot(plot, rows), shown
         lines = []
@@ -178,15 +178,15 @@ class ChartPane(Pane):
 
     def _baseline(self) -> list[str]:
         """State of the baseline, before there is a point to plot."""
-        base = self.model.experiment(BASELINE)
+        base = self.view.experiment(BASELINE)
         if base is None:
             return ["nothing has run yet"]
         measured = [format_metric(r.metric) for r in base.runs if r.metric is not None]
-        wanted = self.model.baseline_runs
+        wanted = self.view.baseline_runs
         if base.live_run is not None:
             number = f"{len(measured) + 1} of {wanted}" if wanted else f"run {len(measured) + 1}"
             words = f"the baseline is running ({number})"
-        elif BASELINE in self.model.state.live:
+        elif BASELINE in self.view.state.live:
             words = "the baseline is being measured"
         else:
             words = "the baseline has no result"
@@ -221,7 +221,7 @@ class ChartPane(Pane):
 
     def _cursor(self, grid: list[list[Part]], rows: int) -> None:
         """Draw a vertical line through the selected experiment."""
-        place = next((i for i, p in enumerate(self._series.points) if p.number == self.model.selected), None)
+        place = next((i for i, p in enumerate(self._series.points) if p.number == self.view.selected), None)
         if place is not None:
             for row in grid[:rows]:
                 if row[self._columns[place]][0] == " ":
@@ -234,16 +234,16 @@ class ChartPane(Pane):
     @property
     def _off_sign(self) -> str:
         """Sign of a discarded experiment that is off the scale: it points to its place."""
-        return self.look.glyph("up" if self.model.state.metric.direction == "min" else "down")
+        return self.look.glyph("up" if self.view.state.metric.direction == "min" else "down")
 
     def _dots(self, rows: int) -> dict[tuple[int, int], tuple[int, str, Style]]:
         """(row, column) -> (rank, sign, style) of the experiment with the highest rank in that cell."""
         look = self.look
         top: dict[tuple[int, int], tuple[int, str, Style]] = {}
-        worse = 0 if self.model.state.metric.direction == "min" else rows - 1
+        worse = 0 if self.view.state.metric.direction == "min" else rows - 1
         for column, point in zip(self._columns, self._series.points, strict=True):
             y = worse if point.metric is None else self._row(point.metric, rows)
-            chosen = point.number == self.model.selected
+            chosen = point.number == self.view.selected
             rank = 99 if chosen else 7 if point.certified else _RANK.get(point.verdict, 0)
             if (point.verdict == "skipped" and not chosen) or rank < top.get((y, column), (-1, "", Style()))[0]:
                 continue
@@ -259,7 +259,7 @@ class ChartPane(Pane):
     def _band(self, width: int, rows: int) -> Dots:
         """Sparse dots within sigma of the best at each time: differences in this band may be noise."""
         dots = Dots(width, rows)
-        sigma = self.model.state.sigma
+        sigma = self.view.state.sigma
         if not sigma:
             return dots
         for x0, x1, metric in self._spans(width):

@@ -35,17 +35,17 @@ class Standing:
     share: float | None = None  # of the other run's steps in the same time
 
 
-def standing(model: SessionView, curves: Curves, run: Run) -> Standing | None:
+def standing(view: SessionView, curves: Curves, run: Run) -> Standing | None:
     """The standing of a run by its curve; None before it has one."""
     own = curves.of(run.run)
     if len(own) < 2:
         return None
     beside, other_run = "", None
-    for _name, found in model.references(run):
+    for _name, found in view.references(run):
         if curves.of(found.run):
             beside, other_run = who(found.experiment), found.run
     other, usual = curves.of(other_run), curves.steps_of(other_run)
-    end = model.length_of(run, [other])
+    end = view.length_of(run, [other])
     guess = views.forecast(own, min(end, other[-1][0]) if other else end, other, beside) if run.phase else None
     pace = views.speed(curves.steps_of(run.run), usual)
     return Standing(own[-1][1], beside, views.difference(own, other), guess, *(pace or (None, None)))
@@ -56,8 +56,8 @@ class LossPane(Pane):
 
     NAME = "curves"
 
-    def __init__(self, model: SessionView, curves: Curves, pick: Callable[[], Picked]) -> None:
-        super().__init__(model)
+    def __init__(self, view: SessionView, curves: Curves, pick: Callable[[], Picked]) -> None:
+        super().__init__(view)
         self.curves = curves
         self.pick = pick
 
@@ -72,22 +72,22 @@ class LossPane(Pane):
         if run is None or len(self.curves.of(run.run)) < 2:
             words = "this experiment has not run" if run is None else "this run printed no loss"
             return [strip_of([("  " + words, look["dim"])], width, look["text"])]
-        return run_plot(self.model, self.curves, run, others, width, height)
+        return run_plot(self.view, self.curves, run, others, width, height)
 
 
 def run_plot(
-    model: SessionView, curves: Curves, run: Run, references: References, width: int, height: int
+    view: SessionView, curves: Curves, run: Run, references: References, width: int, height: int
 ) -> list[Strip]:
     """The curve of a run over those of `references`, with a legend beside or below it."""
-    look, own = model.look, curves.of(run.run)
+    look, own = view.look, curves.of(run.run)
     others = [(name, found) for name, found in references if curves.of(found.run)]
     lines: list[tuple[Points, str]] = [(curves.of(found.run), ROLES[name]) for name, found in others]
-    end = model.length_of(run, [points for points, _ in lines] or [own])
+    end = view.length_of(run, [points for points, _ in lines] or [own])
     longest = max((points[-1][0] for points in [*(points for points, _ in lines), own] if points), default=end)
     if lines and longest < 0.9 * end:
         end = longest  # no run uses up its budget: the right side of the plot would be empty
     lines.append((own, "curve"))
-    words = _legend(model, curves, run, others)
+    words = _legend(view, curves, run, others)
     if width >= MIN_CELLS_WITH_LEGEND:
         cells, fill = width - LEGEND_CELLS - 2, look["text"]
         plot = filled(overlay(lines, end, cells, height, look), cells, height, fill)
@@ -98,9 +98,9 @@ def run_plot(
     return [*plot, *(strip_of(parts, width, look["text"]) for parts in below)]
 
 
-def _legend(model: SessionView, curves: Curves, run: Run, others: References) -> list[list[Part]]:
+def _legend(view: SessionView, curves: Curves, run: Run, others: References) -> list[list[Part]]:
     """Each curve's loss at the present time; then the run's forecast and speed."""
-    look = model.look
+    look = view.look
     own = curves.of(run.run)
     if len(own) < 2:
         return []
@@ -116,7 +116,7 @@ def _legend(model: SessionView, curves: Curves, run: Run, others: References) ->
         ended = "" if at is not None or now <= theirs[-1][0] else "  final"
         style = look[ROLES[kind]]
         out.append([(rule, style), (f" {label:<9}", look["dim"]), (value, look["text"]), (ended, look["dim"])])
-    so_far = standing(model, curves, run)
+    so_far = standing(view, curves, run)
     if so_far and so_far.forecast:
         guess = so_far.forecast
         out.append([("forecast ", look["dim"]), (format_metric(guess.loss), look["accent"])])

@@ -26,20 +26,20 @@ class OutputPane(LogPane):
     MAX_POLL_LINES = 400  # of a run that prints gigabytes, the end is shown
     curves: Curves
 
-    def __init__(self, model: SessionView, *, id: str | None = None, run: int | None = None) -> None:
+    def __init__(self, view: SessionView, *, id: str | None = None, run: int | None = None) -> None:
         """`run`: shows this run; None: the one that the session view shows."""
-        super().__init__(model, "run", self._output, "", id=id, kept=MAX_ENTRIES)
+        super().__init__(view, "run", self._output, "", id=id, kept=MAX_ENTRIES)
         self.fixed = run
 
     def shown(self) -> Run | None:
         if self.fixed is None:
-            return self.model.shown_run
-        runs = (r for x in self.model.state.experiments.values() for r in x.runs)
+            return self.view.shown_run
+        runs = (r for x in self.view.state.experiments.values() for r in x.runs)
         return next((r for r in runs if r.run == self.fixed), None)
 
     def _output(self) -> Path | None:
         run = self.shown()
-        return self.model.paths.run(run.run) / "output.log" if run else None
+        return self.view.paths.run(run.run) / "output.log" if run else None
 
     def role_of(self, line: str) -> str:
         return "dim" if line.startswith("step ") else "text"
@@ -56,7 +56,7 @@ class OutputPane(LogPane):
 
     def aside(self) -> list[Part]:
         run = self.shown()
-        found = standing(self.model, self.curves, run) if run else None
+        found = standing(self.view, self.curves, run) if run else None
         if found is None:
             return []
         look = self.look
@@ -83,6 +83,6 @@ class OutputPane(LogPane):
         plot = min(MAX_PLOT_CELLS, width // 2)
         cells, fill = width - plot - 3, self.look["text"]
         text = filled(super().body(cells, height), cells, height, fill)
-        curve = run_plot(self.model, self.curves, run, self.model.references(run), plot, height)
+        curve = run_plot(self.view, self.curves, run, self.view.references(run), plot, height)
         rule = Strip([Segment(f" {self.look.glyph('v')} ", self.look["frame"])], 3)
         return [Strip.join((a, rule, b)) for a, b in zip(text, filled(curve, plot, height, fill), strict=True)]
