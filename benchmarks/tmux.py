@@ -16,7 +16,7 @@ NAMES = {
     "delete": "DC", "up": "Up", "down": "Down", "left": "Left", "right": "Right", "pageup": "PPage",
     "pagedown": "NPage", "home": "Home", "end": "End",
 }  # fmt: skip
-BROKEN = ("Traceback (most recent call last)", "something went wrong that should not have")
+BROKEN = ("Traceback (most recent call last)", "autoresearch-tui: internal error")
 
 
 def have_tmux() -> bool:

@@ -1,6 +1,7 @@
-"""What a person types to call this program, or to install a package it lacks, so that it works where they stand.
+"""Command lines for hints: to call this program, and to install a package into its environment
 
-Standard library only and cheap to import. Text that leaves the machine (a certificate) has the plain name.
+They work as typed in the current folder. Standard library only and cheap to import. Text for other machines (a
+certificate) uses NAME.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ _TAKE_PROJECT_WORD = ("run", "doctor", "init")  # the others take -C DIR
 
 
 def call(*words: str, project: Path | None = None) -> str:
-    """The line that calls the program with `words`, about `project` where that is not the current folder.
+    """The line that calls the program with `words`, with `project` unless that is the current folder.
 
-    After `make run` it is `make run args='…'`; else the bare name where PATH finds this very program by it, else the
-    shorter of its relative and its full path.
+    After `make run` it is `make run args='…'`; else the bare name if PATH finds this program by it, else the shorter of
+    its relative and its full path.
     """
     if project is not None and not _is_here(project):
         words = _about(project, words)
@@ -35,7 +36,7 @@ def call(*words: str, project: Path | None = None) -> str:
 
 
 def program() -> str:
-    """The word by which a shell in the current folder finds this very program."""
+    """The word by which a shell in the current folder finds this program."""
     own = _own_script()
     if own is None:
         return shlex.join([sys.executable, "-P", "-m", "tui.main"])
@@ -58,7 +59,7 @@ def install(*requirements: str, python: str = "") -> str:
 
 
 def requirements(extra: str, only: Iterable[str] = ()) -> list[str]:
-    """What pyproject.toml asks for under `extra` ("": in any case), such as `openai>=3.5,<4`; of it those in `only`."""
+    """Requirements of an extra ("": of the package itself), such as `openai>=3.5,<4`; only those named in `only`."""
     from importlib.metadata import PackageNotFoundError, requires
 
     wanted = set(only)
@@ -93,7 +94,7 @@ def _make() -> str | None:
 
 
 def _own_script() -> Path | None:
-    """The installed command that belongs to this process, whichever of its modules runs."""
+    """The installed command of this process's environment, also when another module runs."""
     for path in (Path(sys.executable).with_name(NAME), Path(sys.argv[0])):
         if path.name == NAME and path.is_file() and os.access(path, os.X_OK):
             return path.absolute()
@@ -103,7 +104,7 @@ def _own_script() -> Path | None:
 def _shortest(path: Path) -> str:
     """The path relative to the current folder where it lies below it, else in full. Links in it are not followed.
 
-    In / it is in full: an engine works there, and whoever reads its words does not.
+    In / it is in full: an engine works there, but the reader of its messages does not.
     """
     try:
         here = Path.cwd()
@@ -122,7 +123,7 @@ def _on_path(name: str) -> Path | None:
 
 
 def _is_here(folder: Path) -> bool:
-    """Whether a command without -C is about `folder`: it is the current folder."""
+    """Whether `folder` is the current folder, so that -C is not needed."""
     try:
         return _same(folder, Path.cwd())
     except OSError:

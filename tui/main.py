@@ -1,6 +1,6 @@
-"""`autoresearch-tui`: finds the command's file, runs it, and says what went wrong in words.
+"""Entry point of the command line: runs a command, reports its error, returns the exit code
 
-Imports stay inside functions: `status` must not pay for the app, nor `--help` for the log.
+Imports are inside functions, so that `status` does not load the app, nor `--help` the log.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(words: list[str], out: Output) -> int:
     from tui.cli import parser
 
-    _settle_home()
+    _set_missing_home()
     arguments = parser.parse(words)
     return int(arguments.handler(arguments, out))
 
 
-def _settle_home() -> None:
-    """Where no home is known (a container that runs under a bare number), / is it, as containers have it themselves.
+def _set_missing_home() -> None:
+    """HOME is / where the user has none (a container under an unknown uid), as in containers.
 
-    It cannot be written, and what needs to says so, and that AUTORESEARCH_HOME mends it.
+    It cannot be written; what needs to write reports it, with AUTORESEARCH_HOME as the hint.
     """
     import os
 
@@ -56,7 +56,7 @@ def _failed(error: Exception, out: Output) -> int:
     from core.record.errors import AutoresearchError
 
     if isinstance(error, BrokenPipeError):
-        return 1  # the reader of a pipe has what it wants: nothing to report
+        return 1  # the reader of the pipe has left: no report
     if isinstance(error, AutoresearchError):
         out.error(str(error))
         return error.exit_code
@@ -65,35 +65,35 @@ def _failed(error: Exception, out: Output) -> int:
         out.error(f"{where}{error.strerror.lower()}\n  hint: {_hint_of(error)}")
         return 1
     if isinstance(error, RuntimeError) and "home directory" in str(error):  # of Path.expanduser
-        out.error("whose home folder a ~ means is not known\n  hint: write the path in full")
+        out.error("the home folder of this ~ is not known\n  hint: write the path in full")
         return 1
-    out.error(f"something went wrong that should not have: {type(error).__name__}: {error}\n{_keep_traceback(error)}")
+    out.error(f"internal error: {type(error).__name__}: {error}\n{_keep_traceback(error)}")
     return 1
 
 
 def _hint_of(error: OSError) -> str:
-    """What to do when the system refused a file."""
+    """The hint for an error of the system."""
     import errno
 
-    mends = {
-        errno.EACCES: "choose a place that you may read and write, or change its mode",
-        errno.EPERM: "choose a place that you may read and write, or change its mode",
-        errno.EROFS: "choose a place on a disk that can be written",
-        errno.ENOENT: "make that folder first, or name another",
+    hints = {
+        errno.EACCES: "choose a path that you may read and write, or change its mode",
+        errno.EPERM: "choose a path that you may read and write, or change its mode",
+        errno.EROFS: "choose a path on a writable disk",
+        errno.ENOENT: "create that folder first, or name another",
         errno.ENOTDIR: "name a folder: a part of that path is a file",
         errno.EISDIR: "name a file: that is a folder",
         errno.ENOSPC: "free some space on this disk",
         errno.EDQUOT: "free some space: your quota is used up",
         errno.ENAMETOOLONG: "choose a shorter name",
         errno.EBADF: "it is closed: run the command without >&-",
-        errno.EIO: "look at the terminal or the disk behind it",
+        errno.EIO: "check the terminal or the disk behind it",
         errno.EMFILE: "raise the limit of open files: ulimit -n 4096",
     }
-    return mends.get(error.errno or 0, "see to what the system says, then try again")
+    return hints.get(error.errno or 0, "correct what the system reports, then try again")
 
 
 def _keep_traceback(error: Exception) -> str:
-    """Write the traceback to a file of its own and return the sentence that says where."""
+    """Write the traceback to a file. Returns the hint that names it."""
     import time
     import traceback
 
@@ -105,7 +105,7 @@ def _keep_traceback(error: Exception) -> str:
         path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}.txt"
         path.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="replace")
     except Exception:
-        return "  hint: none known; the details could not be written either"
+        return "  hint: none; the details could not be written either"
     return f"  hint: please report it with the details in {path}"
 
 

@@ -65,7 +65,7 @@ def test_a_reason_of_many_lines_keeps_them(tmp_path: Path) -> None:
         1_790_001_000.0,
     )
     log.append([e.ProposalRefused(1, 1, "a.py: not found; the nearest lines are\n  3 | x")])
-    why = "exited with code 1\nTraceback:\n  ValueError: x\n  hint: mend it"
+    why = "exited with code 1\nTraceback:\n  ValueError: x\n  hint: correct it"
     log.append([e.StateChanged("crashed", why)], 1_790_001_001.0)
     log.close()
     status = run(tmp_path, "status").stdout
@@ -74,12 +74,12 @@ def test_a_reason_of_many_lines_keeps_them(tmp_path: Path) -> None:
     log = Log.append_to(finished.database)
     log.append([e.GuidanceQueued(guidance=1, text="hm")])
     log.close()
-    assert "go on with" not in run(tmp_path / "done", "status").stdout  # words that wait change nothing about that
+    assert "continue with" not in run(tmp_path / "done", "status").stdout  # words that wait change nothing about that
     shown = run(tmp_path, "show", "2").stdout
     assert "train.py:5: would not parse:\n" in shown and "  5 | RATE = = 1\n" in shown
     said = run(tmp_path, "events").stdout
     assert "refused: a.py: not found\n" in said and "#2 rejected: train.py:5: would not parse\n" in said
-    assert "session crashed: exited with code 1; hint: mend it\n" in said
+    assert "session crashed: exited with code 1; hint: correct it\n" in said
 
 
 def test_a_session_whose_engine_died(tmp_path: Path) -> None:

@@ -87,8 +87,8 @@ def test_a_baseline_that_crashes(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "crashed" in done.stderr and "no such luck" in done.stdout + done.stderr
     assert status(folder)["state"] == "crashed"
-    # Going on would run the same code again: both say to start anew.
-    assert "start anew" in done.stderr and "start anew" in run(folder, "status").stdout
+    # Continuing would run the same code again: both say to start a new session.
+    assert "start a new session" in done.stderr and "start a new session" in run(folder, "status").stdout
 
 
 @pytest.mark.slow
@@ -102,7 +102,7 @@ def test_ctrl_c_leaves_the_engine_and_steering_reaches_it(project: Path) -> None
     watcher.send_signal(signal.SIGINT)
     _, said = watcher.communicate(timeout=20)
     assert watcher.returncode == 130
-    assert "engine goes on" in said and "stop --session one" in said and "Traceback" not in said
+    assert "engine continues" in said and "stop --session one" in said and "Traceback" not in said
     assert engine_alive(SessionPaths(project, "one"))
 
     busy = run(project, "run", "--headless", "--session", "one")
@@ -140,13 +140,13 @@ def test_an_engine_that_is_killed_is_noticed_and_gone_on_with(project: Path) -> 
     until(lambda: "baseline loss" in watcher.stdout.readline())  # type: ignore[union-attr]
     os.kill(status(project)["engine"]["pid"], signal.SIGKILL)
     _, said = watcher.communicate(timeout=20)
-    assert watcher.returncode == 1 and "died without a word" in said and "run --session" in said
+    assert watcher.returncode == 1 and "ended without a report" in said and "run --session" in said
     assert status(project)["state"] == "crashed"
     script(project, rate("0.5", "0.4"))  # the same script, quicker
     for copy in project.glob("sessions/*/program.md"):
         copy.unlink()  # the log holds it too
     done = run(project, "run", "--headless")
-    assert done.returncode == 0 and "going on with session" in done.stderr, done.stderr
+    assert done.returncode == 0 and "continuing session" in done.stderr, done.stderr
     assert len(json.loads(run(project, "sessions", "--json").stdout)) == 1
 
 
@@ -250,8 +250,8 @@ def test_a_log_that_an_engine_was_killed_over_before_its_first_line_is_begun_aga
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become a user that no list knows")
 def test_a_user_without_a_home_has_that_of_containers() -> None:
     code = (
-        "import os, pwd; from tui.main import _settle_home; os.environ.pop('HOME', None); os.setuid(54321);"
-        "_settle_home(); print(os.environ['HOME'])"
+        "import os, pwd; from tui.main import _set_missing_home; os.environ.pop('HOME', None); os.setuid(54321);"
+        "_set_missing_home(); print(os.environ['HOME'])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "/\n", done.stderr

@@ -116,7 +116,7 @@ def test_steering_a_session(tmp_path: Path) -> None:
         "Experiment 2 started, a person's own, building on the baseline.\n",
         "Experiment 2 is proposed: nearer.\n",
         "New best: experiment 2, loss 1.0",
-        "Experiment 3 waits for you: RATE 0.45 to 0.4 lowers the loss.\n",
+        "Experiment 3 waits for approval: RATE 0.45 to 0.4 lowers the loss.\n",
         "The session is finished: the script has ended after 2 proposals.\n",
     ):
         assert sentence in said, said

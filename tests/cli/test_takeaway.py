@@ -75,7 +75,7 @@ def test_a_session_with_nothing_in_it_yet(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        (["export"], 2, "nothing to export"),
+        (["export"], 2, "no file to export to"),
         (["export", "--plot", "p.jpg"], 2, ".png nor .svg"),
         (["export", "--results", "nowhere/r.tsv"], 1, "no such folder"),
         (["export", "--results", "."], 1, "is a directory"),

@@ -1,1 +1,1 @@
-"""The command line: a parser that teaches, and one file for each family of commands."""
+"""The command line: a file for each family of commands"""

@@ -54,7 +54,7 @@ def reproduce(arguments: Namespace, out: Output) -> int:
 def _carry_out(
     paths: SessionPaths, command: commands.Certify | commands.Reproduce, errand: str, out: Output, as_json: bool
 ) -> Outcome:
-    """Raises CommandRefused when the engine says no, EngineError when it ends without an answer."""
+    """Raises CommandRefused when the engine refuses, EngineError when it ends without a result."""
     from core.client import follow, read_state, request, start_engine
     from core.record import wire
 
@@ -65,24 +65,24 @@ def _carry_out(
             raise CommandRefused(reply.message)
         out.say(reply.message)
     else:
-        # Refused here where it can be, so that no engine is started for nothing.
+        # Refuse before an engine is started.
         if isinstance(command, commands.Certify):
             certifiable(state, command.experiment)
         else:
             reproducible(state, command.experiment)
         start_engine(paths, EngineOptions(errand=errand))
-    wanted = e.Certified if isinstance(command, commands.Certify) else e.Reproduced
+    kind = e.Certified if isinstance(command, commands.Certify) else e.Reproduced
     for event in follow(paths, state.seq):
         words = None if as_json else sentence(event, state.metric)
         if words and isinstance(event.body, (e.CertificationStarted, e.RunFinished, e.Certified, e.Reproduced)):
             out.line(words)
-        if isinstance(event.body, wanted) and _is_ours(event.body, command):
+        if isinstance(event.body, kind) and _answers(event.body, command):
             if as_json:
                 out.json(wire.event_to_plain(event))
             return event.body
-    raise EngineError(f"no answer came: {read_state(paths).reason}", where=str(paths.engine_log))
+    raise EngineError(f"the engine ended without a result: {read_state(paths).reason}", where=str(paths.engine_log))
 
 
-def _is_ours(outcome: Outcome, command: commands.Certify | commands.Reproduce) -> bool:
-    """The best may be another by the time it is asked for, so that any will do where none was named."""
+def _answers(outcome: Outcome, command: commands.Certify | commands.Reproduce) -> bool:
+    """Without a number any experiment matches: the best may have changed since the request."""
     return command.experiment is None or outcome.experiment == command.experiment

@@ -108,7 +108,7 @@ def _present(state: State, name: str, alive: bool) -> str:
 
 
 def _waiting(state: State) -> list[str]:
-    return [f"Experiment {n} waits for you{_because(state.experiments[n].hypothesis)}." for n in state.approvals]
+    return [f"Experiment {n} waits for approval{_because(state.experiments[n].hypothesis)}." for n in state.approvals]
 
 
 def _sentences(state: State, event: Event) -> list[str]:

@@ -29,7 +29,7 @@ _IGNORED = "__pycache__/\n*.pyc\nsessions/\n"
 def init(arguments: Namespace, out: Output) -> int:
     folder = Path(arguments.directory).expanduser().absolute()
     if folder.is_file():
-        raise ProjectError("this is a file", where=str(folder), hint="name a folder: what is missing is made")
+        raise ProjectError("this is a file", where=str(folder), hint="name a folder; it is created if missing")
     target = folder / "program.md"
     if target.exists() or target.is_symlink():
         raise ProjectError("there is a program.md already", where=str(target), hint="edit it, or choose another folder")
@@ -41,16 +41,16 @@ def init(arguments: Namespace, out: Output) -> int:
     target.write_text(_template("program.md").replace("@CODE@", code or "train.py"), encoding="utf-8")
     out.line(f"wrote {out.paint(str(target), 'bold')}")
     if code is None:
-        out.line("  no train.py or main.py was found here: say in it what may be edited and what to run")
+        out.line("  found no train.py or main.py: set in it the files to edit and the command to run")
     if not _in_git(folder):
-        out.line("  this is no git repository yet: git init && git add -A && git commit -m 'First commit'")
+        out.line("  this is not a git repository yet: git init && git add -A && git commit -m 'First commit'")
     look = invocation.call("doctor", project=folder)
-    out.line(f"  next: read it, mend the metric's pattern, commit, and look with: {look}")
+    out.line(f"  next: read it, correct the metric's pattern, commit, and check with: {look}")
     return 0
 
 
 def _template(name: str) -> str:
-    """The text of a template of the package, in a wheel, an editable install or a clone."""
+    """The text of a packaged template, in a wheel, an editable install or a clone."""
     import core
 
     return (Path(core.__file__).parent / "templates" / name).read_text(encoding="utf-8")
@@ -74,9 +74,9 @@ def _nanotrain(folder: Path, out: Output) -> None:
     source = Path(found.origin).parent
     program = _nanotrain_program()
     if (folder / "nanotrain").exists():
-        raise ProjectError("there is a nanotrain here already", where=str(folder), hint="choose another folder")
+        raise ProjectError("there is already a folder nanotrain", where=str(folder), hint="choose another folder")
     require_git()
-    git = Git(folder, seconds=60.0, hooks=True)  # the commit is the user's own, and his hooks hold for it
+    git = Git(folder, seconds=60.0, hooks=True)  # the commit is the user's, so the user's hooks apply
     folder.mkdir(parents=True, exist_ok=True)
     own = not _in_git(folder)
     if own:
@@ -91,7 +91,7 @@ def _nanotrain(folder: Path, out: Output) -> None:
         git.bytes_("add", "--", *written)
         git.bytes_(*_identity(git), "commit", "--quiet", "-m", "nanotrain, to be researched", "--", *written)
     except GitError as error:
-        error.hint = "the files are written: mend what git says, then commit them: "
+        error.hint = "the files are written: correct what git reports, then commit them: "
         error.hint += f"git add {' '.join(written)} && git commit -m nanotrain"
         raise
     out.line(f"wrote and committed nanotrain and program.md in {out.paint(str(folder), 'bold')}")
@@ -109,6 +109,6 @@ def _in_git(folder: Path) -> bool:
 
 
 def _identity(git: Git) -> tuple[str, ...]:
-    """A name to commit by, where the person has told git none."""
+    """Options for an author's name if git has none."""
     known = git.run("config", "user.email").out.strip()
     return () if known else ("-c", "user.name=autoresearch", "-c", "user.email=autoresearch@localhost")

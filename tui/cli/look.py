@@ -22,12 +22,12 @@ from tui.cli.command import EXPERIMENT, JSON, NAME, PROJECT, argument, command, 
 from tui.cli.output import Output
 from tui.cli.session_names import project_of, session_of
 
-OUTPUT_END = 8_000  # bytes from the end of a failed run's output that `show` looks at
-OUTPUT_LINES = 15  # lines of them that it prints
+MAX_OUTPUT_BYTES = 8_000  # read from the end of a failed run's output by `show`
+MAX_OUTPUT_LINES = 15  # printed of them
 
 
 def _read(paths: SessionPaths) -> tuple[State, bool]:
-    """The State, and whether an engine holds the session (asked twice: it may begin or end meanwhile)."""
+    """The State, and whether an engine runs the session (checked twice: it may start or end meanwhile)."""
     from core.client import read_state
 
     before = engine_alive(paths)
@@ -55,7 +55,7 @@ def status(arguments: Namespace, out: Output) -> int:
     table = views.status(state, alive, now)
     table["session"] = table["session"] or paths.name
     table["project"] = table["project"] or str(paths.project)
-    if alive:  # an engine that has just taken the session is not in its log yet
+    if alive:  # an engine that has just started is not in the log yet
         table["engine"]["pid"] = lock_holder(paths) or table["engine"]["pid"]
     if arguments.json:
         out.json(table)
@@ -63,74 +63,73 @@ def status(arguments: Namespace, out: Output) -> int:
     lines = _status_lines(state, table, out)
     trouble = disk_trouble(paths.folder) if alive else ""
     if trouble:
-        lines.insert(1, ("waits", out.paint(f"{trouble}; it goes on by itself when there is space", "bad")))
+        lines.insert(1, ("waits", out.paint(f"{trouble}; it continues when there is space", "bad")))
     for label, text in lines:
         out.line(f"  {out.paint(label.ljust(11), 'dim')}  {text}" if label else text)
     return 0
 
 
 def _status_lines(state: State, s: dict[str, Any], out: Output) -> list[tuple[str, str]]:
-    word, project, named = s["state"], Path(s["project"]), ("--session", s["session"])
+    word, project, alive, cost = s["state"], Path(s["project"]), s["engine"]["alive"], s["cost"]
     head = f"{out.paint(s['session'], 'bold')}  {out.paint(out.sign(word) + ' ' + word, views.role(word))}"
-    if state.preparing and s["engine"]["alive"]:
+    if state.preparing and alive:
         head += f"  preparing {out.paint(views.one_line(state.preparing), 'dim')}"
-    reason = state.reason if word == state.state else "its engine ended without a word"
+    reason = state.reason if word == state.state else "its engine ended without a report"
     first, *more = views.clean(reason).strip().splitlines() or [""]
     lines = [("", head + (f"  {out.paint(views.one_line(first), 'dim')}" if first else ""))]
     lines += [("", out.paint(f"  | {line}", "dim")) for line in more]
+
+    def add(label: str, text: str) -> None:
+        lines.append((label, text))
+
     lines += _best_lines(s, state.metric, out)
     counts = s["experiments"]
     parts = [f"{counts[v]} {v}" for v in VERDICTS if counts[v]]
-    lines.append(("experiments", f"{counts['total']}" + (f": {', '.join(parts)}" if parts else "")))
+    add("experiments", f"{counts['total']}" + (f": {', '.join(parts)}" if parts else ""))
     for run in s["running"]:
         who = f"#{run['experiment']}" if run["experiment"] else "baseline"
         share = "" if run["progress"] is None else f" {100 * run['progress']:.0f}%"
-        lines.append(("running", f"{who} {run['phase']}{share} on {out.paint(run['slot'], 'text')}"))
-    for number in state.live if s["engine"]["alive"] else ():
+        add("running", f"{who} {run['phase']}{share} on {out.paint(run['slot'], 'text')}")
+    for number in state.live if alive else ():
         x = state.experiments[number]
         if x.phase in ("thinking", "waiting"):
             why = f": waits, {views.one_line(x.reason)}" if x.phase == "waiting" and x.reason else ""
-            lines.append(("thinking", f"#{number}{out.paint(why, 'warn')}"))
+            add("thinking", f"#{number}{out.paint(why, 'warn')}")
     if state.approvals:
-        lines.append(
-            ("waits", f"for you: {', '.join(f'#{n}' for n in state.approvals)} ({invocation.call('approve', 'N')})")
-        )
+        waiting = ", ".join(f"#{n}" for n in state.approvals)
+        add("waits", f"for approval: {waiting} ({invocation.call('approve', 'N')})")
     if state.base not in (None, state.best):
-        lines.append(
-            (
-                "builds on",
-                f"#{state.base}, not on the best ({invocation.call('fork', 'best', *named, project=project)})",
-            )
-        )
+        back = invocation.call("fork", "best", "--session", s["session"], project=project)
+        add("builds on", f"#{state.base}, not on the best ({back})")
     if state.branch_held:
-        lines.append(("branch", out.paint(views.one_line(state.branch_held), "warn")))
+        add("branch", out.paint(views.one_line(state.branch_held), "warn"))
     if state.pinned:
-        lines.append(("pinned", ", ".join(f"#{n}" for n in sorted(state.pinned))))
+        add("pinned", ", ".join(f"#{n}" for n in sorted(state.pinned)))
     for g in state.guidance.values():
         if g.taken_by is None or g.standing:
             how = "idea" if g.idea else "standing" if g.taken_by is not None else "queued"
-            lines.append(("guidance", f"{g.id} {how}: {out.paint(views.one_line(g.text, 160), 'text')}"))
+            add("guidance", f"{g.id} {how}: {out.paint(views.one_line(g.text, 160), 'text')}")
     who = f"{s['researcher'] or '–'}{' (' + s['model'] + ')' if s['model'] else ''}"
-    usd = "" if s["cost"]["usd"] is None else f"   ${s['cost']['usd']:.2f}"
-    if s["cost"]["usd_per_kept"]:
-        usd += f" (${s['cost']['usd_per_kept']:.2f} for each kept)"
+    usd = "" if cost["usd"] is None else f"   ${cost['usd']:.2f}"
+    if cost["usd_per_kept"]:
+        usd += f" (${cost['usd_per_kept']:.2f} for each kept)"
     if state.usd_unknown:
-        usd += "   price unknown" if s["cost"]["usd"] is None else " and what has no known price"
+        usd += "   price unknown" if cost["usd"] is None else " and what has no known price"
     busy = s["device"]["busy_share"]
     took = f"{format_seconds(s['seconds'])}{usd}{'' if busy is None else f'   busy {100 * busy:.0f}%'}"
-    lines.append(("researcher", out.paint(f"{who}   sandbox {s['sandbox'] or '–'}", "text")))
-    lines.append(("spent", took))
-    lines.append(("engine", f"pid {s['engine']['pid']}" if s["engine"]["alive"] else "not running"))
-    if not s["engine"]["alive"] and word != "finished":
-        again = f"mend it, then start anew with: {invocation.call('run', project=project)}"
+    add("researcher", out.paint(f"{who}   sandbox {s['sandbox'] or '–'}", "text"))
+    add("spent", took)
+    add("engine", f"pid {s['engine']['pid']}" if alive else "not running")
+    if not alive and word != "finished":
+        again = f"correct it, then start a new session with: {invocation.call('run', project=project)}"
         if not views.baseline_failed(state):
-            again = f"go on with: {invocation.call('run', '--session', s['session'], project=project)}"
-        lines.append(("", out.paint(f"  {again}", "dim")))
+            again = f"continue with: {invocation.call('run', '--session', s['session'], project=project)}"
+        add("", out.paint(f"  {again}", "dim"))
     return lines
 
 
 def _best_lines(s: dict[str, Any], metric: Metric, out: Output) -> list[tuple[str, str]]:
-    """The best against the baseline, and how far both can be trusted; nothing before there is a baseline."""
+    """The best against the baseline, and the trust in it; empty before there is a baseline."""
     best, baseline = s["best"], s["baseline"]
     if best["metric"] is None or baseline["metric"] is None:
         return []
@@ -231,8 +230,8 @@ def leaderboard(arguments: Namespace, out: Output) -> int:
         ]
         for row in rows
     ]
-    head = ["#", "verdict", state.metric.name, "change", "sigma", "time", "hypothesis"]
-    out.table([views.one_line(cell) for cell in head], body, "rlrrrrl")
+    head = ["#", "verdict", views.one_line(state.metric.name), "change", "sigma", "time", "hypothesis"]
+    out.table(head, body, "rlrrrrl")
     return 0
 
 
@@ -289,13 +288,13 @@ def show(arguments: Namespace, out: Output) -> int:
     _print_experiment(found, state, out)
     failed = [r["run"] for r in found["runs"] if r["ended"] not in (None, "done", "abandoned")]
     if failed and found["metric"] is None:
-        said = views.clean(FileTail(paths.run(failed[-1]) / "output.log", OUTPUT_END).read())
-        _print_lines("the end of its output", said.strip().splitlines()[-OUTPUT_LINES:], out)
+        text = views.clean(FileTail(paths.run(failed[-1]) / "output.log", MAX_OUTPUT_BYTES).read())
+        _print_lines("the end of its output", text.strip().splitlines()[-MAX_OUTPUT_LINES:], out)
     return 0
 
 
 def reasoning(paths: SessionPaths, number: int) -> str:
-    """What the researcher said for one experiment, in order; "" when nothing was kept. Each kind begins a new line."""
+    """The researcher's recorded text for an experiment, or "". Each kind begins a new line."""
     pieces: list[str] = []
     kind = ""
     try:
@@ -304,7 +303,7 @@ def reasoning(paths: SessionPaths, number: int) -> str:
                 try:
                     piece = json.loads(line)
                     if piece["k"] not in ("thinking", "text", "note"):
-                        kind = piece["k"]  # a tool's call: what is said next is said anew
+                        kind = piece["k"]  # a tool call: text after it begins a new line
                         continue
                     if pieces and (piece["k"] != kind or kind == "note") and not pieces[-1].endswith("\n"):
                         pieces.append("\n")
@@ -359,7 +358,7 @@ def _print_experiment(x: dict[str, Any], state: State, out: Output) -> None:
 
 
 def _print_lines(title: str, lines: list[str], out: Output) -> None:
-    """A paragraph of its own, under its title; nothing when there is nothing."""
+    """A titled paragraph; nothing without lines."""
     if lines:
         out.line()
         out.line(out.paint(title, "dim"))

@@ -34,12 +34,12 @@ def replay(arguments: Namespace, out: Output) -> int:
     from tui.user_settings import Settings, config_path, read
 
     try:
-        usual = read(config_path())[0].replay_speed
-    except AutoresearchError:  # the app says what is wrong with the file
-        usual = Settings().replay_speed
+        speed = read(config_path())[0].replay_speed
+    except AutoresearchError:  # the app reports the fault of the file
+        speed = Settings().replay_speed
     if origin.name == DEMO and origin.project.parent.name.startswith("demo-"):
-        usual = DEMO_SPEED
-    recording = Recording(origin, arguments.speed or usual)
+        speed = DEMO_SPEED
+    recording = Recording(origin, arguments.speed or speed)
     if arguments.at:
         recording.seek(recording.position_of(arguments.at))
         recording.playing = False
@@ -47,7 +47,7 @@ def replay(arguments: Namespace, out: Output) -> int:
 
 
 def _origin(arguments: Namespace) -> SessionPaths:
-    """The session that is meant; `demo` is the packaged one unless a session here has that name."""
+    """The session to play; `demo` is the packaged one unless the project has a session of that name."""
     try:
         return session_of(arguments)
     except AutoresearchError as error:
@@ -61,6 +61,6 @@ def _origin(arguments: Namespace) -> SessionPaths:
     if found is None:
         raise SessionError(
             "the demo is not part of this installation",
-            hint="replay a session of your own, or install this program anew",
+            hint="replay a session of your own, or install this program again",
         )
     return found

@@ -30,7 +30,7 @@ from tui.launch_form import fresh_name
 
 
 def open_app(arguments: argparse.Namespace, out: Output) -> int:
-    """Attach to what runs here, else the launch screen."""
+    """Attach to the running session, else open the launch screen."""
     project = project_of(arguments)
     need_terminal(
         "the app",
@@ -49,7 +49,7 @@ def attach(arguments: argparse.Namespace, out: Output) -> int:
     paths = session_of(arguments)
     need_terminal(
         "the app",
-        f"look without a screen with: {invocation.call('status', paths.name, project=paths.project)}; "
+        f"read it without a screen with: {invocation.call('status', paths.name, project=paths.project)}; "
         f"or follow with: {invocation.call('events', '--follow', paths.name, project=paths.project)}",
     )
     return _app(paths.project, paths, out)
@@ -122,10 +122,10 @@ def _options(arguments: argparse.Namespace) -> EngineOptions:
     if arguments.script is not None:
         path = Path(arguments.script).expanduser().absolute()
         if not path.is_file():
-            raise UsageError("there is no such file", where=str(path), hint="--script names a file of JSON lines")
+            raise UsageError("there is no such file", where=str(path), hint="--script takes a file of JSON lines")
         script = str(path)
     if arguments.researcher == "scripted" and script is None:
-        raise UsageError("the scripted researcher needs its script", hint="add --script FILE.jsonl")
+        raise UsageError("the scripted researcher needs a script", hint="add --script FILE.jsonl")
     return EngineOptions(
         researcher=arguments.researcher,
         model=arguments.model,
@@ -142,9 +142,9 @@ def _options(arguments: argparse.Namespace) -> EngineOptions:
 
 
 def _choose(project: Path, name: str | None, out: Output) -> SessionPaths:
-    """The session to start: the named one; else the newest if it was left unfinished; else a new one.
+    """The session to start: the named one; else the newest if it is unfinished; else a new one.
 
-    Raises SessionBusy when an engine holds it already.
+    Raises SessionBusy when an engine runs it already.
     """
     if name is not None:
         check_name(name)
@@ -153,7 +153,7 @@ def _choose(project: Path, name: str | None, out: Output) -> SessionPaths:
         running = running_session(project)
         paths = running or _unfinished(project) or SessionPaths(project, fresh_name(project))
         if running is None and paths.database.exists():
-            out.say(f"going on with session {paths.name} (for another one add --session NAME)")
+            out.say(f"continuing session {paths.name} (for another one add --session NAME)")
     if engine_alive(paths):
         pid = lock_holder(paths)
         raise SessionBusy(
@@ -186,7 +186,7 @@ def _last_seq(paths: SessionPaths) -> int:
 
 
 def _start(paths: SessionPaths, options: EngineOptions, out: Output) -> None:
-    """Start the engine. On a terminal, uncommitted changes are a question; elsewhere a refusal with its mend."""
+    """Start the engine. Uncommitted changes are a question on a terminal, else an error with a hint."""
     from core.client import start_engine
 
     try:
@@ -195,7 +195,7 @@ def _start(paths: SessionPaths, options: EngineOptions, out: Output) -> None:
         if not (sys.stdin.isatty() and sys.stderr.isatty()):
             raise
         out.say(str(error))
-        out.say("[r] run from HEAD, leaving them aside   [s] stop, to commit them first")
+        out.say("[r] run from HEAD, without them   [s] stop, to commit them first")
         if not _wants_head():
             raise
         from dataclasses import replace
@@ -215,20 +215,20 @@ def _wants_head() -> bool:
 
 
 def _headless(paths: SessionPaths, since: int, as_json: bool, out: Output) -> int:
-    """A line for each event until the engine is gone. 0: finished or stopped in order; 1: crashed; 130: ctrl-c."""
+    """A line for each event until the engine has ended. 0: finished or stopped; 1: crashed; 130: ctrl-c."""
     from core.client import follow, read_state
     from tui.cli.look import print_event
 
     name = paths.name
     metric = None
     try:
-        for event in follow(paths, since, idle=_Waiting(paths, out).look):
+        for event in follow(paths, since, idle=_DiskReporter(paths, out).look):
             metric = metric or read_state(paths).metric
             print_event(event, metric, as_json, out)
     except (KeyboardInterrupt, OSError) as end:
         if engine_alive(paths) and not isinstance(end, BrokenPipeError):
             out.say(
-                "\nthe engine goes on without you\n"
+                "\nthe engine continues in the background\n"
                 f"  attach with: {invocation.call('attach', name, project=paths.project)}\n"
                 f"  end it with: {invocation.call('stop', '--session', name, project=paths.project)}"
             )
@@ -237,38 +237,38 @@ def _headless(paths: SessionPaths, since: int, as_json: bool, out: Output) -> in
         return 130
     state = read_state(paths)
     if state.session is None:
-        raise NoSuchSession(f"session {name!r} ended before it began", hint=f"look into {paths.engine_log}")
+        raise NoSuchSession(f"session {name!r} ended before its first event", hint=f"read {paths.engine_log}")
     return _verdict(paths, state, out)
 
 
-class _Waiting:
-    """Says once, and again when it is over, that the engine waits for space on its disk: its log cannot say so."""
+class _DiskReporter:
+    """Reports once that the engine waits for disk space, and once that it has some: the log cannot record it."""
 
     def __init__(self, paths: SessionPaths, out: Output) -> None:
         self._paths, self._out = paths, out
-        self._said = ""
+        self._reported = ""
 
     def look(self) -> None:
         trouble = disk_trouble(self._paths.folder)
-        if trouble and not self._said:
-            self._out.say(f"{trouble}; it goes on by itself when there is space")
-        elif self._said and not trouble:
-            self._out.say("there is space again")
-        self._said = trouble
+        if trouble and not self._reported:
+            self._out.say(f"{trouble}; it continues when there is space")
+        elif self._reported and not trouble:
+            self._out.say("there is space on the disk again")
+        self._reported = trouble
 
 
 def _verdict(paths: SessionPaths, state: State, out: Output) -> int:
-    again = f"go on with: {invocation.call('run', '--session', paths.name, project=paths.project)}"
+    again = f"continue with: {invocation.call('run', '--session', paths.name, project=paths.project)}"
     if state.state == "crashed":
         hint = again
         if views.baseline_failed(state):
-            hint = "put the code or program.md right, commit, and start anew with: "
+            hint = "correct the code or program.md, commit, and start a new session with: "
             hint += invocation.call("run", project=paths.project)
         out.error(f"session {paths.name} crashed: {state.reason or 'no reason was given'}\n  hint: {hint}")
         return 1
     if state.state not in ("finished", "stopped") or state.engine_open:
         out.error(
-            f"the engine of session {paths.name} died without a word; look into {paths.engine_log}\n  hint: {again}"
+            f"the engine of session {paths.name} ended without a report; read {paths.engine_log}\n  hint: {again}"
         )
         return 1
     return 0

@@ -1,4 +1,4 @@
-"""Which session a command means."""
+"""Project and session that a command's arguments name"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from core.session.paths import SessionPaths, check_name, find_session, list_sess
 
 
 def project_of(arguments: Namespace) -> Path:
-    """The project that a command is about: `-C DIR`, a PROJECT word, or the current folder. Raises ProjectError."""
+    """The project of a command: `-C DIR`, a PROJECT word, or the current folder. Raises ProjectError."""
     from core.program.program import find_project
 
     wanted = getattr(arguments, "project", None) or getattr(arguments, "directory", None)
@@ -27,5 +27,5 @@ def session_of(arguments: Namespace) -> SessionPaths:
 
 
 def running_session(project: Path) -> SessionPaths | None:
-    """The newest session whose engine lives."""
+    """The newest session with a running engine."""
     return next((paths for paths in list_sessions(project) if engine_alive(paths)), None)

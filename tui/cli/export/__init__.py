@@ -1,1 +1,1 @@
-"""A session taken away: files for programs, a page for people, the chart as a picture."""
+"""Export of a session: files for programs, an HTML page, the chart as a picture"""

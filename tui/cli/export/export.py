@@ -37,7 +37,7 @@ def export(arguments: Namespace, out: Output) -> int:
 
     if not (arguments.results or arguments.plot or arguments.json):
         raise UsageError(
-            "nothing to export", hint="name a file: --results results.tsv, --plot progress.png, --json session.json"
+            "no file to export to", hint="name a file: --results results.tsv, --plot progress.png, --json session.json"
         )
     if arguments.plot and Path(arguments.plot).suffix.lower() not in (".png", ".svg"):
         raise UsageError(f"{arguments.plot!r} is neither .png nor .svg", hint="write --plot progress.png")
@@ -57,7 +57,7 @@ def export(arguments: Namespace, out: Output) -> int:
 
 
 def whole(paths: SessionPaths, state: State) -> dict[str, Any]:
-    """A session in full: its status and every experiment as `show --json` has it, in order of number."""
+    """The status of a session and each experiment as `show --json` has it, in order of number."""
     by_experiment = events_by_experiment(paths)
     alive = engine_alive(paths)
     return {
@@ -69,7 +69,7 @@ def whole(paths: SessionPaths, state: State) -> dict[str, Any]:
 
 
 def events_by_experiment(paths: SessionPaths) -> dict[int, list[Event]]:
-    """Every event that belongs to an experiment, by its number: one pass over the log."""
+    """The events of each experiment, by its number, from one pass over the log."""
     from core.client import read_events
 
     found: dict[int, list[Event]] = {}
@@ -81,7 +81,7 @@ def events_by_experiment(paths: SessionPaths) -> dict[int, list[Event]]:
 
 
 def write(name: str, content: str | bytes, out: Output) -> None:
-    """Replace a file as a whole, or print for `-`. Raises OSError when it cannot be written."""
+    """Replace a file atomically; `-` prints. Raises OSError when it cannot be written."""
     if name == "-" and isinstance(content, str):
         out.write(out.safe_json(content) if content.startswith("{") else content)
         return
@@ -97,7 +97,7 @@ def write(name: str, content: str | bytes, out: Output) -> None:
             return
         replace_file(path, data, mode=0o666 & ~mask)
     except OSError as error:
-        error.filename = str(path)  # of a failed write the system names none
+        error.filename = str(path)  # the system names no file when a write fails
         raise
     out.say(f"wrote {path} ({len(data):,} bytes)")
 

@@ -1,4 +1,4 @@
-"""A session as one HTML page that needs nothing else: no script, no font, no picture from anywhere."""
+"""A session as a self-contained HTML page, without scripts and external files"""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ pre { overflow-x: auto; padding: .8rem; border: 1px solid var(--line); border-ra
 
 
 def _h(value: object) -> str:
-    """Any text, made safe for HTML and without control characters."""
+    """Any text, escaped for HTML and without control characters."""
     return escape(views.clean(str(value)))
 
 
@@ -72,19 +72,15 @@ def _summary(s: dict[str, Any], state: State) -> str:
         change = format_delta(best["metric"] - baseline["metric"])
         who = f"experiment {best['experiment']}" if best["experiment"] else "the baseline still"
         rows.append(("best", f"{format_metric(best['metric'])} ({change}), {who}"))
-        rows.append(
-            (
-                "baseline",
-                f"{format_metric(baseline['metric'])} ± {format_metric(baseline['sigma'])}, n = {baseline['n']}",
-            )
-        )
+        spread = f"± {format_metric(baseline['sigma'])}, n = {baseline['n']}"
+        rows.append(("baseline", f"{format_metric(baseline['metric'])} {spread}"))
     parts = ", ".join(f"{counts[v]} {v}" for v in VERDICTS if counts[v])
     rows += [
         ("experiments", f"{counts['total']}{': ' + parts if parts else ''}"),
         ("researcher", f"{s['researcher'] or '–'}{' · ' + s['model'] if s['model'] else ''}"),
         ("device", (state.engine.device if state.engine else "") or "–"),
         ("run budget", state.session.run_budget if state.session else "–"),
-        ("began", _when(s["started"])),
+        ("started", _when(s["started"])),
         ("took", format_seconds(s["seconds"])),
         ("cost", "unknown" if s["cost"]["usd"] is None else f"${s['cost']['usd']:.2f}"),
         ("branch", s["branch"] or "–"),
@@ -117,7 +113,7 @@ def _kept(state: State, events: dict[int, list[Event]]) -> str:
             f"<p>{_h(found['reasoning'])}</p><p class=dim>{_h(found['reason'])}</p>"
             f"<pre>{_diff(found['diff'])}</pre></details>"
         )
-    return f"<h2>What was kept</h2>{''.join(parts)}" if parts else ""
+    return f"<h2>Kept experiments</h2>{''.join(parts)}" if parts else ""
 
 
 def _diff(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The progress chart as shapes, and the two ways to draw them: SVG by hand, PNG with Pillow."""
+"""The progress chart as shapes, written as SVG or drawn as PNG with Pillow"""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ Shape = Rect | Line | Dot | Text
 
 
 def shapes(chart: Chart) -> list[Shape]:
-    """Every experiment a dot, the best a step line, the baseline a line in its band of two sigma."""
+    """Each experiment as a dot, the best so far as a step line, the baseline as a band of two sigma."""
     low, high = chart.range()
     last = max(chart.last, 1)
     right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
@@ -105,7 +105,7 @@ def _best(chart: Chart, x: Callable[[float], float], y: Callable[[float], float]
 
 
 def ticks(low: float, high: float, about: int = 6) -> list[float]:
-    """Round values between `low` and `high`, about so many."""
+    """About `about` round values between `low` and `high`."""
     span = high - low
     if not math.isfinite(span) or span <= 0:
         return [low]
@@ -140,7 +140,7 @@ def to_svg(found: Sequence[Shape]) -> str:
 
 
 def to_png(found: Sequence[Shape], scale: int = 2) -> bytes:
-    """The same picture as PNG bytes, `scale` pixels a unit, smoothed by drawing it twice as large."""
+    """The picture as PNG, `scale` pixels a unit; drawn at twice the size and reduced, which smooths it."""
     from PIL import Image, ImageDraw, ImageFont
 
     big = scale * 2
