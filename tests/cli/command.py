@@ -1,4 +1,4 @@
-"""Running the installed command as a process: on pipes, or in a terminal of its own."""
+"""Runs the installed command as a process, on pipes or in a terminal."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Terminal:
         if select.select([self.master], [], [], left)[0]:
             try:
                 data = os.read(self.master, 65536)
-            except OSError:  # the other side is closed
+            except OSError:  # the other end is closed
                 return False
             self.seen += data.decode("utf-8", "replace")
             return bool(data)

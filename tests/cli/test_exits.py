@@ -1,4 +1,4 @@
-"""Every way out, with standard streams that cannot be written, in the environment of a clean machine."""
+"""Exit codes and reports with standard streams that cannot be written, in the environment of a clean machine."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from tests.recorded import make_session
 
 __all__ = ["project"]
 
-# What is printed on standard output, with the exit code when all is well.
+# Commands that print on standard output, with their exit code on a writable one.
 PRINTS = [
     ("--help", 0), ("--version", 0), ("run --help", 0), ("status", 0), ("status --follow --json", 0), ("sessions", 0),
     ("leaderboard --json", 0), ("events", 0), ("events --follow --json", 0), ("show 1", 0), ("program --json", 0),
     ("export --results - --json -", 0), ("report -o -", 0), ("pause --json", 1), ("init DIR/new", 0),
     ("doctor --json DIR", 1),
 ]  # fmt: skip
-# What is said on standard error alone.
-COMPLAINS = [
+# Commands that print on standard error only.
+ERRORS = [
     ("stauts", 2), ("status --nope", 2), ("set nope=1", 2), ("status nope", 3), ("show 99", 1), ("pause", 1),
     ("certify", 1), ("export", 2), ("attach", 1), ("replay", 1), ("program", 0), ("report -o DIR/page.html", 0),
 ]  # fmt: skip
@@ -80,16 +80,16 @@ def test_output_that_is_lost_is_reported_once(session: SessionPaths, words: str,
     assert (left.returncode, left.stderr) == (1, "")
 
 
-@pytest.mark.parametrize(("words", "code"), PRINTS + COMPLAINS)
-def test_a_complaint_that_is_lost_changes_nothing_else(session: SessionPaths, words: str, code: int) -> None:
+@pytest.mark.parametrize(("words", "code"), PRINTS + ERRORS)
+def test_a_lost_error_message_changes_nothing_else(session: SessionPaths, words: str, code: int) -> None:
     lost = [run(session, words.replace("new", f"new{i}"), to) for i, to in enumerate(("2>&-", "2> /dev/full"))]
     assert [done.returncode for done in lost] == [code, code]
     assert all(bool(done.stdout) == ((words, code) in PRINTS) for done in lost)
     assert not any("Traceback" in done.stdout or "hint:" in done.stdout for done in lost if "json" not in words)
 
 
-@pytest.mark.parametrize(("words", "code"), COMPLAINS)
-def test_a_complaint_needs_no_output(session: SessionPaths, words: str, code: int) -> None:
+@pytest.mark.parametrize(("words", "code"), ERRORS)
+def test_an_error_message_needs_no_standard_output(session: SessionPaths, words: str, code: int) -> None:
     for redirection in ("> /dev/full", ">&-"):
         done = run(session, words, redirection)
         assert done.returncode == code and done.stderr.strip(), redirection
@@ -97,7 +97,7 @@ def test_a_complaint_needs_no_output(session: SessionPaths, words: str, code: in
 
 
 def test_no_file_of_ours_is_written_to_by_mistake(session: SessionPaths) -> None:
-    """With all three streams closed, what is opened next has their numbers, unless they are taken."""
+    """With all three streams closed, the next opened file would get one of their descriptors."""
     before = session.database.read_bytes()
     done = run(session, "report -o DIR/page.html", "<&- >&- 2>&-")
     assert done.returncode == 0

@@ -1,4 +1,4 @@
-"""The commands that look, as processes, on recorded sessions: no engine anywhere."""
+"""The commands that read a session, as processes, on recorded sessions without an engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starting, steering and ending a session from the command line, with the real engine."""
+"""Start, steering and end of a session from the command line, with the real engine."""
 
 from __future__ import annotations
 

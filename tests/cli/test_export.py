@@ -1,4 +1,4 @@
-"""export and report: what another program, or a browser without a network, makes of the files."""
+"""The commands `export` and `report`: their files, read by other programs."""
 
 from __future__ import annotations
 

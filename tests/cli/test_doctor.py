@@ -1,0 +1,37 @@
+"""The command `doctor`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.cli.command import run
+from tests.projects import PROGRAM, make_project
+
+
+def test_doctor(tmp_path: Path) -> None:
+    folder = make_project(tmp_path / "p")
+    good = run(folder, "doctor")
+    assert good.returncode == 0 and "ready" in good.stdout and "git" in good.stdout
+    report = json.loads(run(folder, "doctor", "--json").stdout)
+    assert {"findings", "slots", "sandbox", "researchers", "device"} <= report.keys()
+    (folder / "program.md").write_text("no fence\n")
+    bad = run(folder, "doctor")
+    assert bad.returncode == 1 and "not ready" in bad.stdout and "hint:" in bad.stdout
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    missing = run(empty, "doctor")
+    assert missing.returncode == 1 and "program.md" in missing.stdout and "Traceback" not in missing.stderr
+
+
+def test_doctor_sees_that_nanotrain_would_not_run(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")], check=True, timeout=60)
+    run_line = f'run = "{tmp_path / "bare/bin/python"} -m nanotrain.train"'
+    folder = make_project(tmp_path / "p", program=PROGRAM.replace('run = "python train.py"', run_line))
+    done = run(folder, "doctor")
+    assert done.returncode == 1 and "missing: torch, numpy, safetensors, tokenizers" in done.stdout
+    assert (
+        "-m pip install " in done.stdout and "torch==" in done.stdout and done.stdout.endswith("not ready: packages\n")
+    )
