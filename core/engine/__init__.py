@@ -1,1 +1,1 @@
-"""The loop and the daemon: commands in, events out."""
+"""The engine of a session: commands in, events out."""

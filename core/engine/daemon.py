@@ -31,7 +31,7 @@ from core.engine.proposing.proposer import Proposer
 from core.engine.runs.run import Runs
 from core.engine.runs.slots import Slots
 from core.engine.runs.workplace import Workplace
-from core.engine.server import Server
+from core.engine.server import SocketServer
 from core.engine.session_settings import SessionSettings
 from core.engine.startup.preparation import prepare_session
 from core.engine.startup.program_file import ProgramFile
@@ -48,13 +48,13 @@ from core.session.options import EngineOptions
 from core.session.paths import SessionPaths
 
 PULSE_SECONDS = 1.0
-BRANCH_SECONDS = 3.0  # between two looks at whether the user has let go of the session's branch
-LAST_WORD_SECONDS = 20.0  # that an ending engine waits for room on the disk
-LOG_LIMIT = 5_000_000  # bytes of engine.log kept from earlier engines
+BRANCH_SECONDS = 3.0  # between two tries to move a branch that the user has checked out
+MAX_CLOSE_SECONDS = 20.0  # that an ending engine waits for space on the disk
+MAX_LOG_BYTES = 5_000_000  # of engine.log, before it is moved to engine.log.1
 
 
 def serve(project: Path, session: str, options: EngineOptions, ready: int) -> int:
-    """Run one session's engine to its end. `ready` is the descriptor on which the starter waits for one JSON line."""
+    """Run one session's engine to its end. The starter waits for one JSON line on the descriptor `ready`."""
     paths = SessionPaths(project.resolve(), session)
     new = not paths.folder.exists()
     try:
@@ -74,7 +74,7 @@ def serve(project: Path, session: str, options: EngineOptions, ready: int) -> in
         error: AutoresearchError = SessionError(
             f"the session could not be opened ({str(fault.strerror or fault).lower()})",
             where=str(fault.filename or paths.folder),
-            hint="look at the free space (df -h) and at who may write there",
+            hint="check the free space (df -h) and the permissions there",
         )
     except AutoresearchError as refusal:
         error = refusal
@@ -82,7 +82,7 @@ def serve(project: Path, session: str, options: EngineOptions, ready: int) -> in
 
 
 def _forget_blank(paths: SessionPaths) -> None:
-    """Remove a log in which nothing was ever written: an engine was killed while it made it."""
+    """Remove a log without events: an engine was killed while it created it."""
     if is_blank(paths.database):
         for end in ("", "-wal", "-shm"):
             paths.database.with_name(f"session.db{end}").unlink(missing_ok=True)
@@ -103,7 +103,7 @@ def _begun(paths: SessionPaths) -> bool:
 
 
 def _leave_nothing(paths: SessionPaths) -> None:
-    """Take away what a refused start has made."""
+    """Remove what a refused start has created."""
     shutil.rmtree(paths.folder, ignore_errors=True)
     with contextlib.suppress(OSError):
         paths.folder.parent.rmdir()  # only when it is empty
@@ -122,8 +122,8 @@ def _answer(ready: int, value: dict[str, object]) -> None:
 
 
 def _stdio_to(path: Path) -> None:
-    """From here on what the engine prints goes to its log: nobody reads the starter's pipe any more."""
-    if path.exists() and path.stat().st_size > LOG_LIMIT:
+    """Redirect output to the engine's log: the starter's pipe is no longer read."""
+    if path.exists() and path.stat().st_size > MAX_LOG_BYTES:
         path.replace(path.with_suffix(".log.1"))
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(descriptor, 1)
@@ -167,7 +167,7 @@ class _Engine:
         )  # fmt: skip
         control = LifecycleCommands(journal, lifecycle, runs, lookahead, changes, loop)
         handlers = (control.handlers, guidance.handlers, changes.handlers, self.certification.handlers)
-        self.server = Server(setup.paths.name, journal, Dispatcher(journal, *handlers).handle, setup.paths.socket)
+        self.server = SocketServer(setup.paths.name, journal, Dispatcher(journal, *handlers).handle, setup.paths.socket)
         self.devices = Devices()
 
     async def run(self, ready: int) -> int:
@@ -205,13 +205,13 @@ class _Engine:
         say(f"{state}: {reason}")
         self.setup.repo.retry_when_full = False
         try:
-            async with asyncio.timeout(LAST_WORD_SECONDS):
+            async with asyncio.timeout(MAX_CLOSE_SECONDS):
                 await self._catch_up()
                 await self.journal.write(
                     e.StateChanged(state, reason), e.EngineStopped("" if state == "crashed" else reason)
                 )
         except (TimeoutError, AutoresearchError) as error:
-            # The next engine finds a session left in the middle, and goes on with it.
+            # The next engine finds the session unfinished, and continues it.
             say(f"the end could not be logged: {self.journal.trouble or error}")
         await self.server.close(reason)
         with contextlib.suppress(Exception):
@@ -229,7 +229,7 @@ class _Engine:
             running.add_signal_handler(ending, self.lifecycle.end_now, "the system asked the engine to end")
 
     async def _tick(self) -> None:
-        """Once a second: readings for whoever watches, and a look at the clock's budget."""
+        """Once a second: readings for the clients, and a look at the budget."""
         while True:
             if self.server.watched:
                 self.server.pulse(await self._pulse())

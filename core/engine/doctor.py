@@ -1,4 +1,4 @@
-"""What is ready on this machine and in this project, and the hint for what is not."""
+"""Examination of a machine and a project: what is ready, and a hint for what is not."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from core.research import registry
 from core.session.homes import socket_folder, state_home
 from core.session.logind import kills_user_processes
 
-LOW_DISK = 5 * 2**30
-LOW_SHARED_MEMORY = 256 * 2**20
+LOW_DISK_BYTES = 5 * 2**30
+LOW_SHARED_MEMORY = 256 * 2**20  # bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at. `ok` None: a remark, neither good nor bad."""
+    """Result of one examination. `ok` None: a remark."""
 
     name: str
     ok: bool | None
@@ -81,12 +81,12 @@ def _disk(project: Path) -> Finding:
         return Finding("disk", False, f"{project} cannot be written", "work in a copy that you can write: git clone")
     there = project if project.exists() else Path("/")
     free = shutil.disk_usage(there).free
-    hint = "" if free > LOW_DISK else "free some space: runs write weights and logs"
-    return Finding("disk", free > LOW_DISK or None, f"{free / 2**30:.0f} GB free", hint)
+    hint = "" if free > LOW_DISK_BYTES else "free some space: runs write weights and logs"
+    return Finding("disk", free > LOW_DISK_BYTES or None, f"{free / 2**30:.0f} GB free", hint)
 
 
 def shared_memory(tier: tiers.Tier, place: Path = Path("/dev/shm")) -> list[Finding]:
-    """A word where data loader workers would fail for want of it; in tier A every run has its own."""
+    """A remark where data loader workers may lack shared memory; in tier A every run has its own."""
     if tier == "A":
         return []
     hint = "docker run --shm-size=2g (or mount a tmpfs there), install bubblewrap, or use num_workers=0"
@@ -103,7 +103,7 @@ def shared_memory(tier: tiers.Tier, place: Path = Path("/dev/shm")) -> list[Find
 
 
 def _project(project: Path) -> list[Finding]:
-    """program.md, the repository, the files and the commands; each is looked at even when another fails."""
+    """program.md, repository, files and commands; each is examined even when another fails."""
     findings: list[Finding] = []
     program: Program | None = None
     try:
@@ -135,7 +135,7 @@ def _project(project: Path) -> list[Finding]:
 
 
 def _packages(command: str, python: str, env: Mapping[str, str]) -> list[Finding]:
-    """What nanotrain cannot do without and `python` does not have. What other projects need is theirs to know."""
+    """Packages that nanotrain needs and `python` lacks. The needs of other projects are not known."""
     found = versions_for(python, env) if "nanotrain" in command else {}
     missing = [name for name in ("torch", "numpy", "safetensors", "tokenizers") if name not in found]
     if "python" not in found or not missing:
@@ -145,7 +145,7 @@ def _packages(command: str, python: str, env: Mapping[str, str]) -> list[Finding
 
 
 def _survival() -> list[Finding]:
-    """Whether an engine outlives the login, and whether its socket has a place."""
+    """Whether an engine outlives the login, and whether its socket can be created."""
     findings: list[Finding] = []
     try:
         findings.append(Finding("state", True, f"{state_home()} (socket in {socket_folder()})"))

@@ -1,4 +1,4 @@
-"""The engine's Unix socket: events out, commands in. The loop never waits for a client."""
+"""The engine's Unix socket: events out, commands in; no client delays the engine."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from core.record.errors import AutoresearchError, EngineError
 from core.record.events import Event
 from core.record.pulse import Pulse
 
-OUTBOX_LIMIT = 2000  # events a slow client may lag behind before it is told to read the log
-TAIL_LIMIT = 5000  # events sent on connecting; a client further behind reads the log
-LINE_LIMIT = 32 * 1024 * 1024  # a request may carry a person's edits of whole files
+MAX_OUTBOX_EVENTS = 2000  # a client that lags further behind reads the log
+MAX_TAIL_EVENTS = 5000  # sent on connecting; a client that is further behind reads the log
+MAX_LINE_BYTES = 32 * 1024 * 1024  # a request may carry a person's edits of whole files
 
 Handler = Callable[[Command], Awaitable[Reply]]
 
@@ -28,7 +28,7 @@ Handler = Callable[[Command], Awaitable[Reply]]
 def bind(path: Path) -> socket.socket:
     """A listening socket at `path`. Only the holder of the session's lock may call this: it replaces what is there.
 
-    Bound by hand, since asyncio would silently steal the socket of a living engine. Raises EngineError.
+    asyncio would silently take over the socket of a running engine. Raises EngineError.
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -37,12 +37,12 @@ def bind(path: Path) -> socket.socket:
         path.chmod(0o600)
     except OSError as error:
         listener.close()
-        raise EngineError(f"the engine's socket could not be made ({error})", where=str(path)) from error
+        raise EngineError(f"could not create the engine's socket ({error})", where=str(path)) from error
     listener.setblocking(False)
     return listener
 
 
-class Server:
+class SocketServer:
     """Serves any number of clients from one journal."""
 
     def __init__(self, session: str, journal: Journal, handler: Handler, path: Path) -> None:
@@ -58,14 +58,14 @@ class Server:
         journal.listeners.append(self._event)
 
     async def start(self) -> None:
-        self._server = await asyncio.start_unix_server(self._serve, sock=self._listener, limit=LINE_LIMIT)
+        self._server = await asyncio.start_unix_server(self._serve, sock=self._listener, limit=MAX_LINE_BYTES)
 
     def _event(self, event: Event) -> None:
         for client in self._clients:
             client.event(event)
 
     def pulse(self, pulse: Pulse) -> None:
-        """Hand the newest readings to every client; one that has not been sent yet is replaced."""
+        """Queue the newest readings for every client; older ones that were not sent are replaced."""
         for client in self._clients:
             client.pulse(pulse)
 
@@ -74,7 +74,7 @@ class Server:
         return bool(self._clients)
 
     async def close(self, reason: str) -> None:
-        """Say goodbye, give clients a moment to hear it, and leave no socket behind."""
+        """Send the reason to all clients, wait for them up to a second, and remove the socket."""
         for client in list(self._clients):
             client.goodbye(reason)
         if self._pumps:
@@ -105,9 +105,9 @@ class Server:
                 if isinstance(request, wire.Request):
                     outbox.message(wire.Response(request.id, await self._answer(request.command)))
         except (OSError, ValueError, TimeoutError, asyncio.IncompleteReadError):
-            pass  # a client that left, or that speaks something else: its own affair
+            pass  # a client that left, or that does not speak the protocol
         except asyncio.CancelledError:
-            pass  # the engine ends; of a handler that is cancelled asyncio would print a traceback into its log
+            pass  # the engine ends: asyncio would log a traceback for a cancelled handler
         finally:
             self._clients.discard(outbox)
             if pump:
@@ -122,14 +122,14 @@ class Server:
             return await self._handler(command)
         except AutoresearchError as refusal:
             return Reply(False, str(refusal))
-        except Exception as fault:  # never a client left without an answer
+        except Exception as fault:  # every request is answered
             traceback.print_exc()
             return Reply(False, f"a fault of the engine's own: {fault!r}; see its engine.log")
 
     def _greet(self, outbox: _Outbox, hello: wire.Hello) -> None:
         state = self._journal.state
         outbox.message(wire.Welcome(protocol=wire.PROTOCOL, session=self._session, pid=os.getpid(), seq=state.seq))
-        if state.seq - hello.since > TAIL_LIMIT:
+        if state.seq - hello.since > MAX_TAIL_EVENTS:
             outbox.message(wire.Resync(hello.since))
         elif state.seq > hello.since:
             for event in self._journal.log.events(hello.since):
@@ -138,13 +138,13 @@ class Server:
 
 
 class _Outbox:
-    """What one client has yet to be sent. Bounded: overflow drops the events and says from where to read on."""
+    """Messages that one client has not been sent. Bounded: on overflow events are replaced by a Resync to the log."""
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
-        self._queue: deque[tuple[bytes, bool]] = deque()  # with: is it an event?
+        self._queue: deque[tuple[bytes, bool]] = deque()  # and whether it is an event
         self._pulse: bytes | None = None
-        self._lagging = False  # a Resync waits to be sent: what happens until then is in the log
+        self._lagging = False  # a Resync is queued: events until it is sent are in the log
         self._wake = asyncio.Event()
         self.closing = False
 
@@ -153,11 +153,11 @@ class _Outbox:
         self._wake.set()
 
     def event(self, event: Event) -> None:
-        if len(self._queue) < OUTBOX_LIMIT and not self._lagging:
+        if len(self._queue) < MAX_OUTBOX_EVENTS and not self._lagging:
             self.message(event)
         elif not self._lagging:
             self._lagging = True
-            self._queue = deque(item for item in self._queue if not item[1])  # answers are never dropped
+            self._queue = deque(item for item in self._queue if not item[1])  # responses are never dropped
             self.message(wire.Resync(event.seq))
 
     def pulse(self, pulse: Pulse) -> None:
@@ -169,7 +169,7 @@ class _Outbox:
         self.closing = True
 
     async def pump(self) -> None:
-        """Send until the client leaves; a slow one is waited for here and nowhere else."""
+        """Send until the client leaves. A slow client is waited for here only."""
         while True:
             while self._queue:
                 data, _ = self._queue.popleft()

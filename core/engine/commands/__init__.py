@@ -1,1 +1,1 @@
-"""What a person may ask of a running session."""
+"""Handlers of the commands that a person sends to a running session."""

@@ -123,8 +123,8 @@ class CertificationCommands:
         await self._conclude(number, look, noise, first)
 
     async def _pair(self, number: int, commit: str, *, turned: bool) -> str:
-        """One run of each. Returns why there is no number, or "". They take turns at going first, so that a machine
-        that slows down over the day favours neither.
+        """One run of each. Returns why there is no number, or "". `turned`: the experiment runs first, in every second
+        pair, so that a machine that slows down over the day favours neither.
         """
         pair = [(BASELINE, self._setup.commit), (number, commit)]
         arms = pair[::-1] if turned else pair
@@ -147,14 +147,14 @@ class CertificationCommands:
         )  # fmt: skip
 
     def _fresh(self, number: int, first: int) -> tuple[float, ...]:
-        """Results of certificate runs since `first`, which nothing was chosen on."""
+        """Results of certificate runs since `first`, by which nothing was selected."""
         return tuple(r.metric for r in self._runs_of(number, first) if r.metric is not None)
 
     def _runs_of(self, number: int, first: int) -> list[Run]:
         return [r for r in self._journal.state.experiments[number].runs if r.kind == "certify" and r.run >= first]
 
     def _certificate(self, number: int, look: InterimAnalysis, noise: Noise, first: int) -> dict[str, Any]:
-        """All that it takes to judge the claim, and to make it again."""
+        """Everything needed to judge the claim and to repeat the test."""
         state, setup = self._journal.state, self._setup
         x, base = state.experiments[number], state.experiments[BASELINE]
         devices = {
@@ -231,7 +231,7 @@ class CertificationCommands:
         )
 
     def _changed(self, number: int, recorded: int, now: e.RunFinished) -> str:
-        """What the number may depend on beside its code and is no longer what it was, in words."""
+        """Changed conditions of the result besides its code, in words."""
         bodies = [event.body for event in self._journal.log.events_of(number)]
         old = next((dict(b.device) for b in bodies if isinstance(b, e.RunFinished) and b.run == recorded), {})
         before, after = _facts(old), _facts(dict(now.device))
@@ -244,7 +244,7 @@ class CertificationCommands:
 
 
 def _recorded(x: Experiment) -> Run:
-    """The run of its present commit that counts first."""
+    """The first run of its present commit with a result."""
     return next(r for r in x.runs if r.commit == x.commit and r.metric is not None)
 
 
@@ -256,7 +256,7 @@ def _facts(device: dict[str, Any]) -> dict[str, str]:
 
 
 def _plain(value: Any) -> Any:
-    """The same with null for what JSON has no number for."""
+    """The value with null in place of numbers that JSON does not have."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""Whether a proposal is something new: files that already ran are refused, a hypothesis said before is questioned."""
+"""Novelty of a proposal: files that have run are refused, a hypothesis tested before is questioned."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from core.text import one_line
 
 
 class Novelty:
-    """What this session has run, by the names of its trees, and what it has supposed. Made anew from the State."""
+    """Trees (git hashes of all files) that this session has run, and its hypotheses. Derived from the State."""
 
     def __init__(self, repo: Repository) -> None:
         self._repo = repo
-        self._learnt: dict[int, Experiment] = {}
+        self._seen: dict[int, Experiment] = {}
         self._ran: dict[str, int] = {}  # tree -> the first experiment that ran it
         self._waiting: dict[str, int] = {}  # tree -> the experiment that is about to run it
         self._commits: set[str] = set()
         self._hypotheses = Hypotheses()
 
     def learn(self, state: State) -> None:
-        """Take in what is new in `state`. Asks git, so not on the event loop."""
+        """Take in what is new in `state`. Runs git, so not on the event loop."""
         new: dict[str, int] = {}
         for number, x in state.experiments.items():
-            if self._learnt.get(number) is not x:
-                self._learnt[number] = x
+            if self._seen.get(number) is not x:
+                self._seen[number] = x
                 for commit in {run.commit for run in x.runs if run.ended != "abandoned"} - self._commits:
                     new.setdefault(commit, number)
         live = {state.experiments[n].commit: n for n in state.live}
@@ -39,7 +39,7 @@ class Novelty:
         self._hypotheses.learn(state)
 
     def refuse_repeat(self, tree: str, experiment: int, state: State) -> None:
-        """Raises EditError when files that make up `tree` have run already, or are about to."""
+        """Raises EditError when the files of `tree` have run already, or are about to."""
         number = self._ran.get(tree, self._waiting.get(tree))
         if number is None or (number == experiment and not state.experiments[number].runs):
             return
@@ -56,7 +56,7 @@ class Novelty:
         )
 
     def question(self, hypothesis: str, experiment: int, state: State) -> str:
-        """What to ask back about a hypothesis that was tested before in nearly the same words; "" for a new one."""
+        """The earlier experiment with nearly the same hypothesis, in words; "" for a new one."""
         number = self._hypotheses.nearest(hypothesis, but=experiment)
         if number is None:
             return ""

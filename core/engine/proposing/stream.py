@@ -1,4 +1,4 @@
-"""A researcher's thinking aloud, written to a file beside the log that the screens follow."""
+"""Stream of a researcher's reasoning: a file that screens follow, and its costs and waits as events."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ FLUSH_SECONDS = 0.15
 
 
 class ThinkingStream:
-    """The Stream of one experiment. Pieces are joined and flushed a few times a second, so that calls are cheap."""
+    """The Stream of one experiment. Text is flushed a few times a second, so that calls are cheap."""
 
     def __init__(self, experiment: int, path: Path, journal: Journal, counted: Callable[[float], None]) -> None:
-        """`counted` is called between two answers, when all that was spent on those before is in the log, with the
-        dollars of the latest: the next costs about as much.
+        """`counted` is called between two answers, when the costs of the earlier ones are in the log, with the dollars
+        of the latest one: the next costs about as much.
         """
         self._counted = counted
         self._latest = 0.0
@@ -42,7 +42,7 @@ class ThinkingStream:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Everything said is on disk when this returns, on whatever way out."""
+        """All text and events are on disk when this returns, also after an error."""
         self._flush()
         if self._file:
             self._file.close()
@@ -57,7 +57,7 @@ class ThinkingStream:
             finally:
                 self._facts.task_done()
 
-    def _say(self, kind: str, text: str, whole: bool = False) -> None:
+    def _append(self, kind: str, text: str, whole: bool = False) -> None:
         if not text:
             return
         if kind != self._kind or whole:
@@ -83,21 +83,21 @@ class ThinkingStream:
             self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
             self._file.flush()
         except OSError:
-            self._file = None  # a full disk costs the aside, never the experiment
+            self._file = None  # a full disk loses the text, never the experiment
 
     def thinking(self, text: str) -> None:
         self.waiting = ""
-        self._say("thinking", text)
+        self._append("thinking", text)
 
     def text(self, text: str) -> None:
         self.waiting = ""
-        self._say("text", text)
+        self._append("text", text)
 
     def tool(self, text: str) -> None:
-        self._say("tool", text, whole=True)
+        self._append("tool", text, whole=True)
 
     def note(self, text: str) -> None:
-        self._say("note", text, whole=True)
+        self._append("note", text, whole=True)
 
     def usage(self, usage: Usage) -> None:
         self._latest = usage.usd or 0.0
@@ -114,7 +114,7 @@ class ThinkingStream:
     async def before_asking(self) -> None:
         await self._facts.join()
         if self._writer and self._writer.done():
-            await self._writer  # raises what the log could not take
+            await self._writer  # raises the fault of the log
         self._counted(self._latest)
         await asyncio.sleep(0)  # where a cancellation by it takes hold
 

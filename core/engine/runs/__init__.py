@@ -1,1 +1,1 @@
-"""From a commit to a number: slots, runs and their readings."""
+"""From a commit to a metric: slots, runs and device readings."""

@@ -1,4 +1,4 @@
-"""The places where runs go, given out in order of urgency and closed while the session is paused."""
+"""Pool of slots: runs get one in order of urgency, and none while the session is paused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from enum import IntEnum
 
 
 class Urgency(IntEnum):
-    """Who goes first when a slot falls free."""
+    """Order in which waiting runs get a free slot."""
 
     BASELINE = 0
     REPEAT = 1
@@ -22,7 +22,7 @@ class Slots:
     def __init__(self, names: tuple[str, ...]) -> None:
         self.names = names
         self.ended: dict[str, float] = {}  # when each slot's last clock stopped (Unix seconds)
-        # A run may start up while the last one of its slot is scored, but its clock waits for the slot to be quiet.
+        # A run may start up while the last one of its slot is scored, but its clock waits for the end of that.
         self.clocks = {name: asyncio.Lock() for name in names}
         self._free = list(names)
         self._held: set[str] = set()
@@ -39,7 +39,7 @@ class Slots:
         self._open = False
 
     def change(self, names: tuple[str, ...]) -> None:
-        """Other slots from now on. What holds a slot that goes keeps it to its end."""
+        """Use other slots. A run in a removed slot keeps it to its end."""
         self.names = names
         for name in names:
             self.clocks.setdefault(name, asyncio.Lock())
@@ -51,7 +51,7 @@ class Slots:
         return frozenset(self._held)
 
     def drain(self) -> None:
-        """Close for good: whoever waits, or comes later, is cancelled; whoever holds a slot keeps it to the end."""
+        """Close for good: waiting and later calls of `acquire` are cancelled; a run in a slot keeps it."""
         self._open, self._drained = False, True
         for _, _, future in self._waiting:
             future.cancel()

@@ -1,4 +1,4 @@
-"""What a device does while a run is on its clock: clocks and throttle reasons, for the log."""
+"""Readings of a device during a run's clock: clock rate, temperature, reasons to throttle."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Any
 from core.lab.device import Devices
 from core.record.pulse import DeviceReading
 
-EVERY = 2.0  # seconds between two looks
+SAMPLE_SECONDS = 2.0
 
 
 @dataclass(slots=True)
 class Readings:
-    """Those of one run so far."""
+    """Readings of one run so far."""
 
     taken: list[DeviceReading] = field(default_factory=list)
 
     def facts(self) -> dict[str, Any]:
-        """Median and lowest clock in MHz, the highest temperature in °C, every reason to throttle that was seen."""
+        """Median and lowest clock in MHz, highest temperature in °C, all reasons to throttle; {} without readings."""
         if not self.taken:
             return {}
         clocks = [r.clock_mhz for r in self.taken if r.clock_mhz is not None]
@@ -38,21 +38,21 @@ class Readings:
 
 
 class DeviceSampler:
-    """Reads a slot's device, one reading at a time however many runs there are."""
+    """Reads the device of a slot; concurrent runs take turns."""
 
     def __init__(self) -> None:
         self._devices = Devices()
         self._turn = threading.Lock()
 
     def read(self, slot: str) -> DeviceReading:
-        """The slot's device now; the processor for a CPU slot."""
+        """Present reading of the slot's device; the processor for a CPU slot."""
         with self._turn:
             readings = {reading.name: reading for reading in self._devices.read()}
         return readings.get(slot) or readings["cpu"]
 
     async def follow(self, slot: str, into: Readings, on_clock: Callable[[], bool]) -> None:
-        """Read every two seconds while the run is on its clock, until cancelled."""
+        """Read every two seconds while `on_clock` is true, until cancelled."""
         while True:
             if on_clock():
                 into.taken.append(await asyncio.to_thread(self.read, slot))
-            await asyncio.sleep(EVERY)
+            await asyncio.sleep(SAMPLE_SECONDS)

@@ -1,4 +1,4 @@
-"""Where runs are made and scored: worktrees, sandboxes, job specifications, and the seal on what must not change."""
+"""Worktrees, sandboxes and process specifications of runs, checks and scorings; the seal on code and data."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from core.record import events as e
 from core.record.errors import AutoresearchError, ScorerFault
 from core.session.disk import read_json
 
-SCORE_TIMEOUT = 900.0  # seconds; a scorer that is slower than this is at fault, as nanotrain's may not be on CUDA
-PROCESS_LIMIT = 256
-DISK_LIMIT = 20 * 2**30
+MAX_SCORE_SECONDS = 900.0  # a slower scorer is at fault; nanotrain's may need minutes without CUDA
+MAX_PROCESSES = 256  # of one run
+MAX_DISK_BYTES = 20 * 2**30  # of one run
 
 
 class Workplace:
-    """Builds what a run, a check or a scoring needs. Knows no log and no slots."""
+    """Makes what a run, a check or a scoring needs. Knows no log and no slots."""
 
     def __init__(self, setup: Setup, settings: SessionSettings, stop_judging: Callable[[str], Awaitable[None]]) -> None:
         """`stop_judging` is called with a reason: no run may start and none be judged until a person resumes."""
@@ -43,7 +43,7 @@ class Workplace:
         self._baseline_cache = compile_cache.BaselineCache(setup.paths.folder / "cache")
 
     def close_seal(self) -> None:
-        """Hash what must not change from here on."""
+        """Hash the pristine code and the data: a later change stops judging."""
         prepared = self.prepared
         paths = [
             self._setup.paths.pristine,
@@ -64,7 +64,7 @@ class Workplace:
 
     @property
     def overlaps(self) -> bool:
-        """Whether a run's start-up and its clock can be told apart: it then starts up while the last one is scored."""
+        """Whether start-up and clock of a run are separate, so that it can start while the one before is scored."""
         return self._settings.program.score is not None and bool(self.prepared.train)
 
     def checkout(self, path: Path, commit: str) -> Path:
@@ -75,12 +75,12 @@ class Workplace:
         return top
 
     def _inputs(self) -> dict[str, Path]:
-        """The project's inputs that are there, by the name of their link in a worktree."""
+        """The project's inputs that exist, by the name of their link in a worktree."""
         named = {name.rstrip("/"): self._setup.project / name.rstrip("/") for name in self._settings.program.inputs}
         return {name: source for name, source in named.items() if source.exists()}
 
     def spec(self, run: int, slot: str, seed: int, commit: str) -> runner.RunSpec:
-        """The training command for `run`, whose worktree stands, at `commit`.
+        """The training command of `run`, in its worktree of `commit`.
 
         Raises ProjectError when the command is not found there.
         """
@@ -111,14 +111,13 @@ class Workplace:
         )
 
     def _cores(self, slot: str) -> float | None:
-        """Processors that a run in `slot` may keep busy on its clock: one of a CPU slot, any number beside a GPU.
-
-        Only of a run that has its data from us is the clock told from the start-up, which may use them all.
+        """Processors that a run may use on its clock: one in a CPU slot, any number with a GPU. Start-up may use all,
+        and is separate from the clock only for a run that gets its data from the engine.
         """
         return 1.0 if self.overlaps and slot.startswith("cpu") else None
 
     def _job(self, *, folder: Path, command: str, top: Path, env: dict[str, str], **limits: Any) -> runner.RunSpec:
-        """A command in the worktree `top`, in the sandbox, with nothing of ours in its environment."""
+        """A command in the worktree `top`, in the sandbox, without the engine's environment."""
         cwd = top / self._setup.repo.prefix
         env = {**self._setup.environment, **env, **self._readable(), "PYTHONDONTWRITEBYTECODE": "1"}
         return runner.RunSpec(
@@ -128,8 +127,8 @@ class Workplace:
             env=env,
             sandbox=self.sandbox_of(top),
             memory_limit=_memory_limit(self._settings),
-            process_limit=PROCESS_LIMIT,
-            disk_limit=DISK_LIMIT,
+            process_limit=MAX_PROCESSES,
+            disk_limit=MAX_DISK_BYTES,
             **limits,
         )
 
@@ -137,7 +136,7 @@ class Workplace:
         return {"AUTORESEARCH_READABLE": os.pathsep.join(self.prepared.readable)} if self.prepared.readable else {}
 
     def sandbox_of(self, top: Path) -> tiers.SandboxSpec:
-        """What a command that works in `top` may touch."""
+        """Access rights of a command that works in `top`."""
         program = self._settings.program
         inputs = [(self._setup.project / name).resolve() for name in program.inputs]
         return tiers.SandboxSpec(
@@ -148,19 +147,19 @@ class Workplace:
         )
 
     def _scoring_sandbox(self, run: int) -> tiers.SandboxSpec:
-        """For the process that holds the edited model while it is scored: it may read, and nothing else."""
+        """Access rights of the process that runs the edited model during scoring: read only."""
         folder = self._setup.paths.run(run)
         spec = self.sandbox_of(self._setup.paths.worktree(run))
         readable = (*spec.readable, folder / "out", self._setup.paths.pristine)
         return replace(spec, readable=readable, read_only=True, network=False)
 
     async def score(self, command: str, run: int, slot: str, seed: int, log: str = "score.log") -> scorer.Score:
-        """Score what `run` left, in its worktree. Twice at most: a fault of the scorer's own is tried once more."""
+        """Score what `run` left, in its worktree; once more after a fault of the scorer. Raises ScorerFault."""
         setup, folder = self._setup, self._setup.paths.run(run)
         worktree = setup.paths.worktree(run) / setup.repo.prefix
         env = {**setup.trusted_environment, **device.slot_environment(slot), **self._readable()}
         env["AUTORESEARCH_SEED"] = str(seed)
-        if self.overlaps:  # it had its data from us, so it said what weights it had when its clock stopped
+        if self.overlaps:  # then the shim recorded the weights at the end of the clock
             ended = read_json(folder / "exit.json")
             env["AUTORESEARCH_WEIGHTS_SHA256"] = str(ended.get("weights_sha256") or "")
             env["AUTORESEARCH_SECONDS"] = str(ended.get("seconds") or 0.0)
@@ -173,7 +172,7 @@ class Workplace:
             log=folder / log,
             sandbox=tuple(tiers.command(self._scoring_sandbox(run))),
             env=env,
-            timeout=SCORE_TIMEOUT,
+            timeout=MAX_SCORE_SECONDS,
             metric=self._settings.program.metric.name,
             inputs=self._inputs(),
         )
@@ -181,14 +180,14 @@ class Workplace:
             try:
                 return await scorer.score(spec)
             except ScorerFault:
-                if broken := await self.broken_seal():  # whatever went wrong, that is why
+                if broken := await self.broken_seal():  # the cause, whatever the fault was
                     raise ScorerFault(f"{broken}: put it back, then resume") from None
                 if last:
                     raise
         raise AssertionError("unreachable")
 
     async def check(self, experiment: int, name: str, command: str, commit: str) -> e.Checked:
-        """One of program.md's checks, in the sandbox, before any slot is asked for."""
+        """Run one of program.md's checks in the sandbox, without a slot."""
         setup = self._setup
         path = setup.paths.worktrees / f"check-{experiment}"
         folder = setup.paths.folder / "checks" / f"{experiment}-{name}"
@@ -208,32 +207,20 @@ class Workplace:
             except asyncio.CancelledError:
                 await job.kill("was skipped")
                 raise
+            output = "" if result.ended == "done" else f"{result.reason}\n{result.log_tail}"
         except AutoresearchError as error:
-            return e.Checked(
-                experiment=experiment,
-                name=name,
-                ok=False,
-                seconds=round(time.monotonic() - started, 2),
-                output=str(error),
-            )
+            output = str(error) or "no output"
         finally:
             await asyncio.to_thread(setup.repo.remove_worktree, path)
-        seconds = time.monotonic() - started
-        ok = result.ended == "done"
-        if ok:
+        if not output:
             with suppress(OSError):
                 remove_tree(folder)
-        return e.Checked(
-            experiment=experiment,
-            name=name,
-            ok=ok,
-            seconds=round(seconds, 2),
-            output="" if ok else f"{result.reason}\n{result.log_tail}",
-        )
+        seconds = round(time.monotonic() - started, 2)
+        return e.Checked(experiment=experiment, name=name, ok=not output, seconds=seconds, output=output)
 
 
 async def start(spec: runner.RunSpec) -> runner.RunProcess:
-    """Start a job; a cancellation in the middle of it leaves no job behind."""
+    """Start a run's process. A cancellation meanwhile leaves no process behind."""
     starting = asyncio.create_task(runner.start(spec))
     try:
         return await asyncio.shield(starting)

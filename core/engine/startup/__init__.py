@@ -1,1 +1,1 @@
-"""Opening a session: everything that can be refused, checked before anything is made."""
+"""Start of an engine: checks before anything is written, preparation, recovery."""

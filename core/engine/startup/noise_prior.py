@@ -1,4 +1,4 @@
-"""What earlier sessions of the project know of the noise: where a new one starts from. (docs/decisions.md)"""
+"""Prior of sigma from earlier sessions of the project (docs/decisions.md)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from core.session.log import Log
 from core.session.paths import SessionPaths, list_sessions
 from core.stats.noise import Noise
 
-LOOK_BACK = 20  # sessions
+MAX_SESSIONS = 20  # that are searched
 
 
 def with_prior(started: e.SessionStarted, paths: SessionPaths, slots: tuple[str, ...], device: str) -> e.SessionStarted:
-    """`started` with the sigma of the newest ended session of this project that measured the same thing: the same
-    metric, run budget and device. Sessions that do not read are passed over.
+    """`started` with the sigma of the project's newest ended session with the same metric, run budget and device.
+    Sessions whose log cannot be read are skipped.
     """
-    for other in list_sessions(paths.project)[:LOOK_BACK]:
+    for other in list_sessions(paths.project)[:MAX_SESSIONS]:
         if other.name == paths.name or engine_alive(other):
             continue
         try:
@@ -34,7 +34,7 @@ def with_prior(started: e.SessionStarted, paths: SessionPaths, slots: tuple[str,
             continue
         prior = Noise(sigma=state.noise.sigma, df=state.noise.df, low=state.noise.low, high=state.noise.high).as_prior()
         if prior is None:
-            return started  # its runs agreed to the last digit: what is new will show
+            return started  # its runs agreed to the last digit, which says nothing about new code
         return replace(started, prior_sigma=prior.sigma, prior_df=prior.df, prior_from=other.name)
     return started
 

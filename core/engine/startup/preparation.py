@@ -1,4 +1,4 @@
-"""Before the first run: the pristine checkout, the project's data, and the seal on both."""
+"""Preparation before the first run: pristine checkout, the project's data, the seal on both."""
 
 from __future__ import annotations
 

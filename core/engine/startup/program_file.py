@@ -1,4 +1,4 @@
-"""program.md while a session runs: an edit takes effect at the next experiment, or is refused in words."""
+"""program.md while a session runs: an edit takes effect at the next experiment, or is refused with a reason."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class ProgramFile:
             return ""
 
     def _check(self, old: Program, new: Program) -> None:
-        """Raises ProgramError for what cannot change under a session's feet, or does not fit the code."""
+        """Raises ProgramError for a change that a begun session cannot take, or that does not fit the code."""
         check_change(old, new)
         repo, state = self._setup.repo, self._journal.state
         commit = state.best_commit or self._setup.commit

@@ -1,4 +1,4 @@
-"""Opening a session: everything that can be refused is refused here, before a folder or a branch is made."""
+"""Checks and Setup of a starting engine; a refused start leaves no folder and no branch."""
 
 from __future__ import annotations
 
@@ -31,22 +31,19 @@ from core.session.paths import SessionPaths, check_name
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """What does not change while an engine runs; what may change is in `SessionSettings`.
-
-    `environment` is what runs get, already scrubbed of secrets.
-    """
+    """What does not change while an engine runs; what may change is in `SessionSettings`."""
 
     paths: SessionPaths
     repo: Repository
     commit: str  # where the session's branch starts
     kind: str  # `cuda` or `cpu`: which of program.md's budgets holds
     sandbox: tiers.SandboxReport
-    environment: Mapping[str, str]
+    environment: Mapping[str, str]  # of runs, without secrets
     trusted_environment: Mapping[str, str]  # of the project's own `prepare` and `score`, which run outside the sandbox
-    python: tuple[Path, ...]  # what must be readable for the commands' own Python to start
+    python: tuple[Path, ...]  # folders that the commands' Python must be able to read
     seed: int
     device: str  # in words
-    errand: str | None  # the one thing that the engine was started for
+    errand: str | None  # the one task that the engine was started for, such as `certify:5`
 
     @property
     def project(self) -> Path:
@@ -63,7 +60,7 @@ class Start:
     slots: tuple[str, ...]
     researcher: Researcher
     asked: tuple[str, ...]  # the overrides that this start asks for
-    before: Program | None  # program.md as the session's last engine went by it; None when that does not read any more
+    before: Program | None  # program.md of the session's last engine; None when it cannot be read any more
 
 
 def product_version() -> str:
@@ -77,7 +74,7 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Start:
     """Check the project, the program, the repository, the devices and the researcher.
 
     Raises ProgramError, ProjectError (UncommittedChanges when the editable files differ from HEAD), UsageError,
-    ResearcherMisconfigured or SessionError, each with its mend. Writes nothing.
+    ResearcherMisconfigured or SessionError, each with a hint. Writes nothing.
     """
     check_name(paths.name)
     _check_folders(paths)
@@ -97,7 +94,7 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Start:
         check_files(program, paths.project)
         commit = _fresh_commit(paths, repo, program, options)
     checkout = repo.checked_out_at(paths.branch, apart_from=paths.worktrees)
-    if checkout and not asked.errand:  # an errand moves no branch
+    if checkout and not asked.errand:  # certify and reproduce move no branch
         raise SessionError(
             f"the branch {paths.branch} is checked out here, and a session moves its branch",
             where=str(checkout.path),
@@ -134,7 +131,7 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Start:
 
 
 def _going_on(paths: SessionPaths, begun: State, asked: EngineOptions) -> tuple[EngineOptions, Program, Program | None]:
-    """A begun session's options and program.md, and the latter as the last engine went by it (`Start.before`).
+    """Options and program.md of a session that has begun, and the program.md of its last engine (`Start.before`).
 
     Raises UsageError for an option with which new results could not be compared with the session's own.
     """
@@ -146,9 +143,9 @@ def _going_on(paths: SessionPaths, begun: State, asked: EngineOptions) -> tuple[
     elif begun.program:
         program = parse(begun.program, overrides_of(options))
     else:
-        raise SessionError("the session's program.md is gone", where=str(paths.program), hint="put it back")
+        raise SessionError("the session's program.md is missing", where=str(paths.program), hint="put it back")
     same = _readable(program.text, was) if kept else None
-    # Another machine may have no sandbox that works: the consent to that is not part of what the numbers rest on.
+    # Another machine may have no working sandbox: the consent to that does not change what results mean.
     words = changed_basis(same, replace(program, limits_only=same.limits_only)) if same else []
     if words:
         raise UsageError(
@@ -166,7 +163,7 @@ def _readable(text: str, overrides: tuple[str, ...]) -> Program | None:
 
 
 def _check_folders(paths: SessionPaths) -> None:
-    """Raises SessionError where the engine could not write: better now than after the session has begun."""
+    """Raises SessionError for a folder that the engine could not write to."""
     sockets = socket_folder()
     if not os.access(sockets, os.W_OK | os.X_OK):
         raise SessionError(
@@ -179,7 +176,7 @@ def _check_folders(paths: SessionPaths) -> None:
 
 
 def _programs(program: Program, env: Mapping[str, str], cwd: Path) -> list[str]:
-    """The programs that program.md's commands start. Raises ProjectError for one that is not there."""
+    """Programs of program.md's commands. Raises ProjectError for one that is missing."""
     commands = filter(None, (program.run, program.score, program.prepare, *program.checks.values()))
     return [environment.resolve_command(command, env, cwd)[0] for command in commands]
 
@@ -226,19 +223,19 @@ def _fresh_commit(paths: SessionPaths, repo: Repository, program: Program, optio
 
 
 def _state(paths: SessionPaths) -> State:
-    """The session as its log has it. Raises SessionError for a log without a beginning."""
+    """State of a session from its log. Raises SessionError for a log without a first event."""
     log = Log.read(paths.database)
     try:
         state = log.load()
     finally:
         log.close()
     if state.session is None:
-        raise SessionError("the session's log has no beginning", where=str(paths.database))
+        raise SessionError("the session's log has no first event", where=str(paths.database))
     return state
 
 
 def open_log(start: Start) -> Log:
-    """Create the session's folder and log, or open them again; either way this engine has taken the session."""
+    """Create the session's folder and log, or open them again, and log the start of this engine."""
     setup, program, paths = start.setup, start.program, start.setup.paths
     save_options(paths, start.options)
     begun = paths.database.exists()
@@ -293,6 +290,6 @@ def _session_started(start: Start) -> e.SessionStarted:
 
 
 def versions() -> dict[str, str]:
-    """Of what a number may depend on."""
+    """Versions of the product, the system and the packages on which a metric may depend."""
     wanted = ("torch", "numpy", "safetensors", "tokenizers", "triton")
     return {"autoresearch-tui": product_version(), "system": platform.platform(), **own_versions(wanted)}
