@@ -229,7 +229,7 @@ class _Engine:
             running.add_signal_handler(ending, self.lifecycle.end_now, "the system asked the engine to end")
 
     async def _tick(self) -> None:
-        """Once a second: readings for the clients, and a look at the budget."""
+        """Once a second: readings for the clients, and a check of the budget."""
         while True:
             if self.server.watched:
                 self.server.pulse(await self._pulse())

@@ -10,7 +10,7 @@ Kind = TypeVar("Kind", bound=str)
 
 @dataclass(frozen=True, slots=True)
 class Ending(Generic[Kind]):
-    """The way that something ends, and the reason in words."""
+    """How something ends, and why."""
 
     kind: Kind
     reason: str

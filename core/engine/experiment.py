@@ -65,8 +65,8 @@ class Experiments:
             for run in asyncio.as_completed(runs):
                 finished = await run
                 if finished.metric is None and not self._lifecycle.stopping:
-                    said = "\n".join([finished.reason, *finished.log_tail.splitlines()[-MAX_TAIL_LINES:]])
-                    reason = f"the baseline gave no number, so there is nothing to compare with: {said}"
+                    output = "\n".join([finished.reason, *finished.log_tail.splitlines()[-MAX_TAIL_LINES:]])
+                    reason = f"the baseline gave no number, so there is nothing to compare with: {output}"
                     self._lifecycle.end(Ending("crashed", reason))
                 if finished.metric is None:
                     return

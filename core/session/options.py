@@ -29,7 +29,7 @@ class EngineOptions:
     usd: float | None = None
     run_budget: str | None = None
     overrides: tuple[str, ...] = ()  # KEY=VALUE, for keys of program.md
-    errand: str | None = None  # "certify:5", "reproduce:3": do only this, then end; for this start
+    only_task: str | None = None  # "certify:5", "reproduce:3": do only this, then end; for this start
     from_head: bool = False  # run from HEAD although editable files have uncommitted changes
 
 
@@ -38,7 +38,7 @@ SHORTHANDS: Mapping[str, str] = {
     "run_budget": "budget.run", "experiments": "budget.experiments", "hours": "budget.hours", "usd": "budget.usd",
     "seed": "seed",
 }  # fmt: skip
-ONE_START = ("errand", "from_head")  # not inherited by later starts
+ONE_START = ("only_task", "from_head")  # not inherited by later starts
 
 
 def overrides_of(options: EngineOptions) -> tuple[str, ...]:
@@ -80,7 +80,7 @@ def save_options(paths: SessionPaths, options: EngineOptions) -> None:
 def load_options(paths: SessionPaths) -> EngineOptions | None:
     """The kept options; None where the file is missing or holds none."""
     plain = read_json(paths.settings).get("options")
-    return replace(options_from(plain), errand=None, from_head=False) if isinstance(plain, dict) else None
+    return replace(options_from(plain), only_task=None, from_head=False) if isinstance(plain, dict) else None
 
 
 def session_overrides(paths: SessionPaths) -> tuple[str, ...]:

@@ -159,7 +159,7 @@ def test_a_gain_that_the_hidden_slice_does_not_show_is_warned_of_and_not_certifi
     x = state.experiments[1]
     assert x.verdict == "kept" and x.hidden is not None and x.hidden_gap is not None and x.hidden_gap > 3
     assert any("hidden slice" in note.text for note in state.notes)
-    with engine(project, errand="certify:1"):
+    with engine(project, only_task="certify:1"):
         state = wait_end(paths)
     assert state.experiments[1].certified == "" and "hidden slice" in state.reason
 
@@ -190,9 +190,9 @@ def test_a_certificate_tells_a_gain_from_luck_and_a_result_is_reproduced(
     assert certificate["repeat_it_with"] == "autoresearch-tui certify 1 --session s"
     told = [event.body for event in events_named(paths, e.Certified)][-1]
     assert isinstance(told, e.Certified) and told.runs == len(runs) and "self-reported" in told.reason
-    # Without an engine: one is started for the errand, does nothing else, and goes.
+    # Without an engine: one is started for this task, does nothing else, and ends.
     before = read_state(paths)
-    with engine(project, errand="reproduce:1"):
+    with engine(project, only_task="reproduce:1"):
         state = wait_end(paths)
     reproduced = [event.body for event in events_named(paths, e.Reproduced)][-1]
     assert isinstance(reproduced, e.Reproduced) and reproduced.within_noise

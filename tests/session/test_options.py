@@ -36,14 +36,14 @@ def test_what_is_saved_is_loaded(paths: SessionPaths) -> None:
     for options in (ALL, EngineOptions()):
         save_options(paths, options)
         assert load_options(paths) == options
-    save_options(paths, EngineOptions(errand="certify:3", from_head=True))
+    save_options(paths, EngineOptions(only_task="certify:3", from_head=True))
     assert load_options(paths) == EngineOptions(), "what was for one start only came back"
     assert options_from(json.loads(json.dumps(asdict(ALL)))) == ALL, "on the way to the engine"
     assert options_from({"usd": 3}).usd == 3
 
 
 def test_a_file_of_an_earlier_version_reads(paths: SessionPaths) -> None:
-    old = {**asdict(ALL), "errand": None, "from_head": True, "since_removed": 1}
+    old = {**asdict(ALL), "only_task": None, "from_head": True, "since_removed": 1}
     paths.folder.mkdir(parents=True)
     paths.settings.write_text(json.dumps({"options": old}))
     assert load_options(paths) == ALL
@@ -96,8 +96,8 @@ def test_the_rest_is_kept_until_it_is_asked_for_anew() -> None:
     assert merge(ALL, EngineOptions(researcher="openai")).model is None, "another researcher has another model"
     assert merge(ALL, EngineOptions(researcher="claude")).model == "opus"
     assert merge(ALL, EngineOptions(script="/t.jsonl")).researcher == "scripted"
-    again = merge(EngineOptions(), EngineOptions(errand="certify", from_head=True))
-    assert (again.errand, again.from_head) == ("certify", True)
+    again = merge(EngineOptions(), EngineOptions(only_task="certify", from_head=True))
+    assert (again.only_task, again.from_head) == ("certify", True)
 
 
 def test_nothing_else_opens_the_file() -> None:

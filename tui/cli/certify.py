@@ -33,8 +33,8 @@ Outcome = e.Certified | e.Reproduced
 def certify(arguments: Namespace, out: Output) -> int:
     """0 when the gain is certified, 1 when it is not."""
     number = arguments.experiment
-    errand = "certify" if number is None else f"certify:{number}"
-    outcome = _carry_out(session_of(arguments), commands.Certify(number), errand, out, arguments.json)
+    only_task = "certify" if number is None else f"certify:{number}"
+    outcome = _carry_out(session_of(arguments), commands.Certify(number), only_task, out, arguments.json)
     return 0 if isinstance(outcome, e.Certified) and outcome.outcome == "certified" else 1
 
 
@@ -52,7 +52,7 @@ def reproduce(arguments: Namespace, out: Output) -> int:
 
 
 def _carry_out(
-    paths: SessionPaths, command: commands.Certify | commands.Reproduce, errand: str, out: Output, as_json: bool
+    paths: SessionPaths, command: commands.Certify | commands.Reproduce, only_task: str, out: Output, as_json: bool
 ) -> Outcome:
     """Raises CommandRefused when the engine refuses, EngineError when it ends without a result."""
     from core.client import follow, read_state, request, start_engine
@@ -70,7 +70,7 @@ def _carry_out(
             certifiable(state, command.experiment)
         else:
             reproducible(state, command.experiment)
-        start_engine(paths, EngineOptions(errand=errand))
+        start_engine(paths, EngineOptions(only_task=only_task))
     kind = e.Certified if isinstance(command, commands.Certify) else e.Reproduced
     for event in follow(paths, state.seq):
         words = None if as_json else sentence(event, state.metric)

@@ -52,7 +52,7 @@ class CertificationCommands:
 
     async def begin_only_task(self) -> None:
         """Begin the one task that this engine was started for, if it was; the session ends with it."""
-        name, _, number = (self._setup.errand or "").partition(":")
+        name, _, number = (self._setup.only_task or "").partition(":")
         if not name:
             return
         self._lifecycle.finish(f"{name} is done")
@@ -68,7 +68,7 @@ class CertificationCommands:
         self._lifecycle.refuse_when_stopping()
         number = certifiable(self._journal.state, command.experiment)
         if any(what == "certify" for what, _ in self._under_way):
-            raise CommandRefused("a certification is under way already; it says how it ends")
+            raise CommandRefused("a certification is in progress already")
         self._begin("certify", number, self._certify)
         return f"experiment {number} is tested against the baseline on fresh seeds"
 

@@ -35,7 +35,7 @@ class Dispatcher:
         """Raises CommandRefused with the reason."""
         trouble = self._journal.held_up()
         if trouble:
-            hint = "free some space: the engine then goes on by itself, and nothing is lost"
+            hint = "free some space: the engine then continues by itself, and nothing is lost"
             raise CommandRefused(trouble, hint=hint)
         handler = self._handlers.get(type(command))
         if handler is None:

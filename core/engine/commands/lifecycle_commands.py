@@ -47,7 +47,7 @@ class LifecycleCommands:
             return f"paused: {runs} in progress will end and be judged, nothing new starts"
         for live in running:
             live.end(RUN_PAUSED)
-        return f"paused: {runs} cut off, to be run again when the session goes on"
+        return f"paused: {runs} cut off, to be run again when the session is resumed"
 
     async def _resume(self, _: c.Resume) -> str:
         self._lifecycle.refuse_when_stopping()
@@ -56,7 +56,7 @@ class LifecycleCommands:
             if state.stop_at is None:
                 raise CommandRefused("the session is running already")
             await self._journal.write(e.StateChanged("running", stop_at=0))
-            return "it goes on: it will not stop by itself"
+            return "the session continues, and will not stop by itself"
         await self._changes.reconnect()
         await self._lifecycle.resume()
         return "resumed"

@@ -51,7 +51,7 @@ class SettingChanges:
 
     def _reopen(self) -> None:
         """Let experiments begin again, unless the engine was started for one task."""
-        if not self._setup.errand:
+        if not self._setup.only_task:
             self._lifecycle.reopen()
 
     async def _change_researcher(self, command: c.ChangeResearcher) -> str:
@@ -79,7 +79,7 @@ class SettingChanges:
             raise CommandRefused(error.what, where=error.where, hint=error.hint) from error
 
     async def reconnect(self) -> None:
-        """Called before a paused session goes on: a researcher that could not work is made anew.
+        """Called before a paused session is resumed: makes a researcher that could not work anew.
 
         Raises CommandRefused while it still cannot be made.
         """

@@ -59,7 +59,7 @@ class Briefing:
         snapshot = _snapshot(self._journal.state)
         files = await asyncio.to_thread(self._gather, snapshot, commit, program.edit, program.read)
         repairs = experiment in snapshot.experiments and snapshot.experiments[experiment].repairs > 0
-        words = [g for g in snapshot.in_force() if not (g.idea and repairs)]  # a repair keeps its own idea
+        queued = [g for g in snapshot.in_force() if not (g.idea and repairs)]  # a repair keeps its own idea
         brief = Brief(
             experiment=experiment,
             parent=parent,
@@ -70,19 +70,19 @@ class Briefing:
             check=self._check(files, experiment, snapshot, question=question and self._settings.researcher.can_repair),
             diff_of=self._diff_of,
             log_tail_of=self._log_tail_of,
-            guidance=tuple(g.text for g in words if not g.idea),
+            guidance=tuple(g.text for g in queued if not g.idea),
             feedback=self._feedback(experiment),
             device=setup.kind,
             run_budget=str(program.run_budget(setup.kind)),
             info=self._place.prepared.info,
-            ideas=tuple(g.text for g in words if g.idea),
+            ideas=tuple(g.text for g in queued if g.idea),
             rationale_of=self._rationale_of,
             curve_of=self._curve_of,
             notebook=self._notebook,
             workspaces=EngineWorkshop(setup, self._settings, self._place, experiment, commit),
             papers=self._papers,
         )
-        return brief, words
+        return brief, queued
 
     # --- the check of a proposal ---
 

@@ -56,7 +56,7 @@ class Lookahead:
     @property
     def busy(self) -> bool:
         """Whether a proposal is being made or is still to be made. An engine started for one task leaves it undone."""
-        return not self._setup.errand and (self._thought is not None or bool(self._unproposed()))
+        return not self._setup.only_task and (self._thought is not None or bool(self._unproposed()))
 
     def cancel(self) -> None:
         """Cancel the present thought. It is begun again unless the session is about to end."""

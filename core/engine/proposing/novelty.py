@@ -60,8 +60,8 @@ class Novelty:
         number = self._hypotheses.nearest(hypothesis, but=experiment)
         if number is None:
             return ""
-        said = one_line(state.experiments[number].hypothesis, 300)
-        return f"experiment {number} ({_outcome(state, number)}) tested nearly the same hypothesis: {said!r}"
+        earlier = one_line(state.experiments[number].hypothesis, 300)
+        return f"experiment {number} ({_outcome(state, number)}) tested nearly the same hypothesis: {earlier!r}"
 
 
 def _outcome(state: State, number: int) -> str:

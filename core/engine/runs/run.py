@@ -83,7 +83,7 @@ class Runs:
     ) -> e.RunFinished:
         """Wait for a slot, run, score, and log the end. `seed` None: a fresh one.
 
-        A run that a pause cuts off is run again when the session goes on.
+        A run that a pause cuts off is run again when the session is resumed.
         """
         while True:
             finished, cut_off = await self._execute(experiment, kind, commit, urgency, seed)
@@ -225,10 +225,10 @@ class Runs:
         folder = paths.run(live.run)
         if program.score is None:
             output, pattern = folder / "output.log", program.pattern or ""
-            said = await asyncio.to_thread(scorer.self_reported, output, pattern, finished.log_tail)
-            if said.value is None:
-                return replace(finished, ended="crashed", reason=said.reason)
-            return _with_metric(finished, said.value)
+            found = await asyncio.to_thread(scorer.self_reported, output, pattern, finished.log_tail)
+            if found.value is None:
+                return replace(finished, ended="crashed", reason=found.reason)
+            return _with_metric(finished, found.value)
         live.phase, live.phase_since = "scoring", now()
         await self._journal.write(e.RunPhaseChanged(live.run, live.experiment, "scoring"))
         live.scoring = asyncio.create_task(self.place.score(program.score, live.run, live.slot, seed))

@@ -24,14 +24,14 @@ async def prepare_session(
     top = await asyncio.to_thread(place.checkout, setup.paths.pristine, setup.commit)
     if command := settings.program.prepare:
         await journal.write(e.Preparing(f"preparing data: {command}"))
-        said: list[str] = []
+        output: list[str] = []
         argv = environment.resolve_command(command, setup.trusted_environment, top)
-        work = asyncio.create_task(prepare.prepare(argv, top, setup.trusted_environment, said.append))
+        work = asyncio.create_task(prepare.prepare(argv, top, setup.trusted_environment, output.append))
         while not work.done():
             await asyncio.wait({work}, timeout=1.0)
-            if said and not work.done():
-                await journal.write(e.Preparing(f"preparing data: {said[-1][:200]}"))
-                said.clear()
+            if output and not work.done():
+                await journal.write(e.Preparing(f"preparing data: {output[-1][:200]}"))
+                output.clear()
             if ended():
                 work.cancel()
                 return False

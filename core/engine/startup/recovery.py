@@ -27,9 +27,9 @@ async def recover(setup: Setup, journal: Journal, judge: Judge) -> None:
     for number in state.live:
         x = state.experiments[number]
         if number and not x.commit:
-            actions.append(f"experiment {number} was still being thought about: it is begun again")
+            actions.append(f"experiment {number} was still being thought about: it starts again")
         elif number and not x.runs:
-            actions.append(f"experiment {number} was proposed and not run: it goes on")
+            actions.append(f"experiment {number} was proposed and not run: it continues")
     actions += await asyncio.to_thread(judge.agree)
     await judge.follow()
     keep = {setup.paths.worktree(run.run) for run in state.live_runs()}

@@ -43,7 +43,7 @@ class Setup:
     python: tuple[Path, ...]  # folders that the commands' Python must be able to read
     seed: int
     device: str  # in words
-    errand: str | None  # the one task that the engine was started for, such as `certify:5`
+    only_task: str | None  # the one task that the engine was started for, such as `certify:5`
 
     @property
     def project(self) -> Path:
@@ -94,7 +94,7 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Start:
         check_files(program, paths.project)
         commit = _fresh_commit(paths, repo, program, options)
     checkout = repo.checked_out_at(paths.branch, apart_from=paths.worktrees)
-    if checkout and not asked.errand:  # certify and reproduce move no branch
+    if checkout and not asked.only_task:  # certify and reproduce move no branch
         raise SessionError(
             f"the branch {paths.branch} is checked out here, and a session moves its branch",
             where=str(checkout.path),
@@ -122,7 +122,7 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Start:
         python=environment.readable_roots(env, programs),
         seed=program.seed,
         device=device.Devices().describe(),
-        errand=asked.errand,
+        only_task=asked.only_task,
     )
     return Start(
         setup=setup, program=program, options=options, slots=slots, researcher=researcher,
