@@ -63,10 +63,7 @@ def check_rules(
 
 
 def _check_size(
-    rules: Rules,
-    before: Mapping[str, str],
-    changed: Mapping[str, str],
-    added: Mapping[str, list[tuple[int, str]]],
+    rules: Rules, before: Mapping[str, str], changed: Mapping[str, str], added: Mapping[str, list[tuple[int, str]]]
 ) -> None:
     if rules.max_diff_lines is None:
         return
