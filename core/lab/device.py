@@ -141,7 +141,7 @@ def default_slots() -> tuple[str, ...]:
     gpus = _visible_gpus()
     if gpus:
         return tuple(f"gpu{i}" for i in gpus)
-    return tuple(f"cpu{i}" for i in range(max(1, min(2, cores()))))
+    return tuple(f"cpu{i}" for i in range(min(2, cores())))
 
 
 def _visible_gpus() -> list[int]:
@@ -160,7 +160,7 @@ def parse_slots(text: str) -> tuple[str, ...]:
     kind, _, rest = text.strip().lower().partition(":")
     hint = "write cpu:2 for two CPU slots, or gpu:0,1 for the cards 0 and 1"
     if kind == "cpu" and (rest.isdecimal() or not rest):
-        count = int(rest or max(1, min(2, cores())))
+        count = int(rest or min(2, cores()))
         if not 1 <= count <= _MAX_CPU_SLOTS:
             raise UsageError(
                 f"{count} CPU slots are not possible: 1 to {_MAX_CPU_SLOTS}",

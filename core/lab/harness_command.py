@@ -34,6 +34,10 @@ class CommandResult:
     tail: str
     timed_out: bool
 
+    def excerpt(self, lines: int) -> str:
+        """The last lines of the tail, each after a line break, for an error message."""
+        return "".join(f"\n{line}" for line in self.tail.splitlines()[-lines:])
+
 
 async def run_command(
     argv: Sequence[str],

@@ -77,5 +77,4 @@ def _path(value: Any, key: str, where: str) -> str:
 
 
 def _fault(what: str, argv: Sequence[str], done: CommandResult) -> ProjectError:
-    tail = "\n".join(done.tail.splitlines()[-15:])
-    return ProjectError(f"{what}\n{tail}" if tail else what, where=" ".join(argv))
+    return ProjectError(what + done.excerpt(12), where=" ".join(argv))

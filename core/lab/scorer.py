@@ -46,9 +46,6 @@ class Score:
     metric: float | None
     rejected: str | None = None
     probes: Mapping[str, Any] = field(default_factory=dict)
-    tokens: int | None = None
-    seconds: float = 0.0
-    raw: Mapping[str, Any] = field(default_factory=dict)
 
 
 async def score(spec: ScoreSpec) -> Score:
@@ -91,26 +88,20 @@ def _answer(line: str, metric: str) -> dict[str, Any] | None:
 
 def _score(answer: dict[str, Any], spec: ScoreSpec, done: CommandResult) -> Score:
     probes = answer.get("probes")
-    tokens = answer.get("tokens")
-    common: dict[str, Any] = {
-        "probes": probes if isinstance(probes, dict) else {},
-        "tokens": tokens if isinstance(tokens, int) else None,
-        "seconds": done.seconds,
-        "raw": answer,
-    }
+    if not isinstance(probes, dict):
+        probes = {}
     if answer.get("rejected"):
-        return Score(metric=None, rejected=str(answer["rejected"]), **common)
+        return Score(metric=None, rejected=str(answer["rejected"]), probes=probes)
     value = answer.get("metric", answer.get(spec.metric))
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise _fault(f'the scorer\'s answer has no number under "metric" or "{spec.metric}"', spec, done)
     if not math.isfinite(value):
-        return Score(metric=None, rejected=f"the metric is {value}: not a finite number", **common)
-    return Score(metric=float(value), rejected=None, **common)
+        return Score(metric=None, rejected=f"the metric is {value}: not a finite number", probes=probes)
+    return Score(metric=float(value), probes=probes)
 
 
 def _fault(what: str, spec: ScoreSpec, done: CommandResult) -> ScorerFault:
-    tail = "\n".join(done.tail.splitlines()[-12:])
-    return ScorerFault(f"{what}\n{tail}" if tail else what, hint=f"see {spec.log}")
+    return ScorerFault(what + done.excerpt(12), hint=f"see {spec.log}")
 
 
 @dataclass(frozen=True, slots=True)

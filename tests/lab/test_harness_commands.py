@@ -42,8 +42,7 @@ async def test_a_score(scoring: Callable[..., ScoreSpec], tmp_path: Path) -> Non
         print(json.dumps({"metric": 1.5, "probes": {"causal": {"ok": True}}, "tokens": 10, "bytes": 40}))
     """)
     got = await score(spec)
-    assert (got.metric, got.rejected, got.tokens) == (1.5, None, 10) and got.probes == {"causal": {"ok": True}}
-    assert got.raw["bytes"] == 40 and 0 < got.seconds < 10
+    assert (got.metric, got.rejected) == (1.5, None) and got.probes == {"causal": {"ok": True}}
     text = (tmp_path / "score.log").read_text()
     assert "looking ['env', 'sandbox 1'] wt" in text and "also here" in text
 

@@ -224,14 +224,9 @@ def seccomp_program(machine: str, *, network: bool, supervised: bool = False, ow
     `own`; without it both are refused. With `network` there are no local sockets, since the run could connect to the
     engine's or docker's by path.
     """
-    if machine not in _AUDIT:
-        raise OSError(errno.ENOSYS, f"no system call table for {machine}")
-    table = {**(_X86 if machine == "x86_64" else _ARM), **_COMMON}
+    table, code = _begin(machine)
     denied = _ERRNO | errno.EPERM
     local = supervised and not network
-    code = [_op(_LOAD, 4), _op(_JEQ, _AUDIT[machine], 1, 0), _op(_RET, _KILL), _op(_LOAD, 0)]
-    if machine == "x86_64":  # x32 calls, which bypass all numbers below
-        code += [_op(_JGE, 0x40000000, 0, 1), _op(_RET, denied)]
     for name, number in table.items():
         if name in _CONDITIONAL or ((network or local) and name in _NETWORK):
             continue
@@ -272,6 +267,16 @@ def seccomp_program(machine: str, *, network: bool, supervised: bool = False, ow
     return b"".join([*code, _op(_RET, _ALLOW)])
 
 
+def _begin(machine: str) -> tuple[dict[str, int], list[bytes]]:
+    """(system call table, begin of a filter, which loads the number of the call). Raises OSError."""
+    if machine not in _AUDIT:
+        raise OSError(errno.ENOSYS, f"no system call table for {machine}")
+    code = [_op(_LOAD, 4), _op(_JEQ, _AUDIT[machine], 1, 0), _op(_RET, _KILL), _op(_LOAD, 0)]
+    if machine == "x86_64":  # x32 calls, which bypass all numbers below
+        code += [_op(_JGE, 0x40000000, 0, 1), _op(_RET, _ERRNO | errno.EPERM)]
+    return {**(_X86 if machine == "x86_64" else _ARM), **_COMMON}, code
+
+
 def _only(family: int, kind: int, otherwise: int) -> list[bytes]:
     """For `socket`: allow one family and one type, with any flags."""
     return [_op(_LOAD, 16), _op(_JEQ, family, 0, 3), _op(_LOAD, 24), _op(_AND, 0xF), _op(_JEQ, kind, 1, 0),
@@ -289,11 +294,7 @@ _UNUSED = ("add_key", "request_key", "keyctl", "bpf", "userfaultfd", "perf_event
 
 def contained_program(machine: str) -> bytes:
     """The filter of tier A as BPF; `bubblewrap.<machine>.bpf` in this folder is its compiled copy."""
-    table = {**(_X86 if machine == "x86_64" else _ARM), **_COMMON}
-    denied = _ERRNO | errno.EPERM
-    code = [_op(_LOAD, 4), _op(_JEQ, _AUDIT[machine], 1, 0), _op(_RET, _KILL), _op(_LOAD, 0)]
-    if machine == "x86_64":
-        code += [_op(_JGE, 0x40000000, 0, 1), _op(_RET, denied)]
+    table, code = _begin(machine)
     for name in _UNUSED:
         code += _refuse(name, table[name])
     families = [_op(_LOAD, 16)]

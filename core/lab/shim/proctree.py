@@ -38,9 +38,9 @@ def _read(path: str) -> bytes:
 
 
 class ProcessStat:
-    """Some fields of /proc/PID/stat. `start` in clock ticks since boot; `cpu` in seconds, without children."""
+    """Some fields of /proc/PID/stat. `start` in clock ticks since boot; `cpu` in seconds, `tree_cpu` with children."""
 
-    __slots__ = ("cpu", "group", "parent", "session", "start", "state")
+    __slots__ = ("cpu", "group", "parent", "session", "start", "state", "tree_cpu")
 
     def __init__(self, text: bytes) -> None:
         # The name is in brackets and may contain brackets and spaces: split after the last one.
@@ -48,6 +48,7 @@ class ProcessStat:
         self.state = fields[0].decode()
         self.parent, self.group, self.session = int(fields[1]), int(fields[2]), int(fields[3])
         self.cpu = (int(fields[11]) + int(fields[12])) / _TICKS
+        self.tree_cpu = self.cpu + (int(fields[13]) + int(fields[14])) / _TICKS
         self.start = int(fields[19])
 
 
@@ -102,12 +103,7 @@ def tree_memory(pids: list[int], unnamed: int = 0) -> int:
 
 def tree_cpu(pids: list[int]) -> float:
     """Processor seconds of processes and their reaped children."""
-    ticks = 0
-    for pid in pids:
-        text = _read(f"/proc/{pid}/stat")
-        if text:
-            ticks += sum(map(int, text[text.rindex(b")") + 2 :].split()[11:15]))
-    return ticks / _TICKS
+    return sum(stat.tree_cpu for pid in pids if (stat := process_stat(pid)))
 
 
 def threads_of(pid: int) -> dict[int, ProcessStat]:
@@ -166,7 +162,7 @@ def kill_children(group: int, *, seconds: float = 10.0) -> bool:
     """
     me, until = os.getpid(), time.monotonic() + seconds
     while True:
-        _kill_group(group)
+        _kill(-group)
         for pid in descendants(me):
             _kill(pid)
         try:
@@ -217,10 +213,3 @@ def _kill(pid: int) -> int:
     except OSError:
         return 0
     return 1
-
-
-def _kill_group(group: int) -> None:
-    try:
-        os.killpg(group, signal.SIGKILL)
-    except OSError:
-        return
