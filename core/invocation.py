@@ -23,7 +23,7 @@ def call(*words: str, project: Path | None = None) -> str:
     After `make run` it is `make run args='…'`; else the bare name if PATH finds this program by it, else the shorter of
     its relative and its full path.
     """
-    if project is not None and not _is_here(project):
+    if project is not None and not _same(project, Path()):
         words = _about(project, words)
     made = _make()
     if made and not words:
@@ -88,7 +88,7 @@ def _make() -> str | None:
     """`make run`, with -C where make was called from elsewhere; None when the program was not started by make."""
     made_from = os.environ.get(MADE_FROM)
     clone = Path(sys.prefix).parent
-    if made_from is None or not (clone / "Makefile").is_file() or not _is_here(clone):
+    if made_from is None or not (clone / "Makefile").is_file() or not _same(clone, Path()):
         return None
     return "make run" if _same(Path(made_from), clone) else f"make -C {shlex.quote(str(clone))} run"
 
@@ -120,14 +120,6 @@ def _on_path(name: str) -> Path | None:
         if path.is_file() and os.access(path, os.X_OK):
             return path
     return None
-
-
-def _is_here(folder: Path) -> bool:
-    """Whether `folder` is the current folder, so that -C is not needed."""
-    try:
-        return _same(folder, Path.cwd())
-    except OSError:
-        return False
 
 
 def _same(a: Path, b: Path) -> bool:

@@ -38,7 +38,7 @@ def init(arguments: Namespace, out: Output) -> int:
         return 0
     folder.mkdir(parents=True, exist_ok=True)
     code = next((name for name in _CANDIDATES if (folder / name).is_file()), None)
-    target.write_text(_template("program.md").replace("@CODE@", code or "train.py"), encoding="utf-8")
+    target.write_text(_template("templates/program.md").replace("@CODE@", code or "train.py"), encoding="utf-8")
     out.line(f"wrote {out.paint(str(target), 'bold')}")
     if code is None:
         out.line("  found no train.py or main.py: set in it the files to edit and the command to run")
@@ -49,21 +49,15 @@ def init(arguments: Namespace, out: Output) -> int:
     return 0
 
 
-def _template(name: str) -> str:
-    """The text of a packaged template, in a wheel, an editable install or a clone."""
-    import core
-
-    return (Path(core.__file__).parent / "templates" / name).read_text(encoding="utf-8")
-
-
-def _nanotrain_program() -> str:
+def _template(*paths: str) -> str:
+    """The text of the first of `paths` in the package core: those of a wheel and of a clone differ."""
     import core
 
     home = Path(core.__file__).parent
-    for path in (home / "templates" / "nanotrain" / "program.md", home.parent / "program.md"):
-        if path.is_file():
-            return path.read_text(encoding="utf-8")
-    raise ProjectError("the nanotrain template is missing", where=str(home), hint="install this program again")
+    for path in paths:
+        if (home / path).is_file():
+            return (home / path).read_text(encoding="utf-8")
+    raise ProjectError("the template is missing", where=str(home / paths[0]), hint="install this program again")
 
 
 def _nanotrain(folder: Path, out: Output) -> None:
@@ -72,7 +66,7 @@ def _nanotrain(folder: Path, out: Output) -> None:
     if found is None or found.origin is None:
         raise ProjectError("the package nanotrain is not installed", hint="install this program again")
     source = Path(found.origin).parent
-    program = _nanotrain_program()
+    program = _template("templates/nanotrain/program.md", "../program.md")
     if (folder / "nanotrain").exists():
         raise ProjectError("there is already a folder nanotrain", where=str(folder), hint="choose another folder")
     require_git()

@@ -184,23 +184,21 @@ def sessions(arguments: Namespace, out: Output) -> int:
 
 
 def _session_entry(paths: SessionPaths) -> dict[str, Any]:
-    entry: dict[str, Any] = {
-        "session": paths.name, "state": "unreadable", "alive": engine_alive(paths), "experiments": 0, "kept": 0,
-        "best": None, "researcher": None, "updated": None, "error": None,
-    }  # fmt: skip
+    error = None
     try:
         state, alive = _read(paths)
-    except AutoresearchError as error:
-        return {**entry, "error": error.what}
+    except AutoresearchError as unreadable:
+        state, alive, error = State(), engine_alive(paths), unreadable.what
     return {
-        **entry,
-        "state": views.session_word(state, alive),
+        "session": paths.name,
+        "state": "unreadable" if error else views.session_word(state, alive),
         "alive": alive,
         "experiments": state.total,
         "kept": state.verdicts.get("kept", 0),
         "best": state.best_metric,
         "researcher": state.engine.researcher if state.engine else None,
         "updated": state.time or None,
+        "error": error,
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import fields, replace
 from pathlib import Path
 
 from core import invocation, views
@@ -126,19 +127,8 @@ def _options(arguments: argparse.Namespace) -> EngineOptions:
         script = str(path)
     if arguments.researcher == "scripted" and script is None:
         raise UsageError("the scripted researcher needs a script", hint="add --script FILE.jsonl")
-    return EngineOptions(
-        researcher=arguments.researcher,
-        model=arguments.model,
-        script=script,
-        slots=arguments.slots,
-        seed=arguments.seed,
-        experiments=arguments.experiments,
-        hours=arguments.hours,
-        usd=arguments.usd,
-        run_budget=arguments.run_budget,
-        overrides=tuple(arguments.overrides),
-        from_head=arguments.from_head,
-    )
+    given = {field.name: getattr(arguments, field.name) for field in fields(EngineOptions) if field.name in arguments}
+    return EngineOptions(**{**given, "script": script, "overrides": tuple(arguments.overrides)})
 
 
 def _choose(project: Path, name: str | None, out: Output) -> SessionPaths:
@@ -198,8 +188,6 @@ def _start(paths: SessionPaths, options: EngineOptions, out: Output) -> None:
         out.say("[r] run from HEAD, without them   [s] stop, to commit them first")
         if not _wants_head():
             raise
-        from dataclasses import replace
-
         start_engine(paths, replace(options, from_head=True))
 
 
