@@ -48,15 +48,13 @@ def best(state: State, past: Sequence[Experiment]) -> list[Experiment]:
 
 def near_misses(state: State, past: Sequence[Experiment]) -> list[Experiment]:
     """Recent discarded experiments that were less than one sigma worse than their reference, best gain first."""
-    sigma = state.sigma or 0.0
     found = [
-        (state.metric.gain(0.0, x.delta), x)
+        (state.metric.gain(0.0, x.delta), x.number, x)
         for x in past[-RECENT:]
         if x.verdict == "discarded" and x.metric is not None and x.delta is not None
     ]
-    found = [(gain, x) for gain, x in found if gain > -sigma]
-    found.sort(key=lambda pair: (-pair[0], -pair[1].number))
-    return [x for _, x in found[:MAX_NEAR_MISSES]]
+    found.sort(reverse=True)
+    return [x for gain, _, x in found if gain > -(state.sigma or 0.0)][:MAX_NEAR_MISSES]
 
 
 def open_ideas(past: Sequence[Experiment]) -> list[tuple[int, str]]:

@@ -10,7 +10,7 @@ import pytest
 from core.client import request, start_engine
 from core.record import commands as c
 from core.record import events as e
-from core.record.errors import EngineError
+from core.record.errors import ResearcherMisconfigured
 from core.session.options import EngineOptions, merge
 from core.session.paths import SessionPaths
 from tests.engine.support import engine, events_named, wait_end, wait_state
@@ -97,7 +97,7 @@ def test_no_key_is_refused_before_anything_is_made(tmp_path: Path, monkeypatch: 
     monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
     project = make_project(tmp_path / "p")
     paths = SessionPaths(project, "s")
-    with pytest.raises(EngineError, match="ANTHROPIC_API_KEY"):
+    with pytest.raises(ResearcherMisconfigured, match="ANTHROPIC_API_KEY"):
         start_engine(paths, EngineOptions(researcher="claude"))
     assert not paths.folder.exists()
 

@@ -76,7 +76,7 @@ def test_claude_keeps_notes_and_is_asked_back_about_what_is_not_new(
     refusals = [event.body.reason for event in events_named(paths, e.ProposalRefused)]  # type: ignore[union-attr]
     assert "already: the files" in refusals[0] and "of experiment 1 (" in refusals[0]
     assert "nearly the same hypothesis" in refusals[1]
-    assert "it is taken" in asked[-1] and "RATE is far too high" in paths.notebook.read_text()
+    assert "propose it again" in asked[-1] and "RATE is far too high" in paths.notebook.read_text()
     assert "RATE is far too high" in asked[2], "the notebook is shown with the next experiment"
     said = [json.loads(line) for line in paths.reasoning(1).read_text().splitlines()]
     assert any(line["k"] == "tool" and line["s"].startswith("notes add: RATE") for line in said)
