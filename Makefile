@@ -6,6 +6,8 @@
 .PHONY: help run test test-fast redteam demo lint bench clean setup setup-dev
 .DEFAULT_GOAL := help
 args ?=
+# Two workers for two cores would leave them idle while tests wait; a file stays with one worker, the slowest come first.
+PARALLEL = -n 4 --dist loadfile --no-loadscope-reorder
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -27,10 +29,10 @@ lint: setup-dev
 	.venv/bin/lint-imports
 
 test: lint
-	.venv/bin/pytest -n 2 --dist loadfile -m "not redteam"
+	.venv/bin/pytest $(PARALLEL) -m "not redteam"
 
 test-fast: setup-dev
-	.venv/bin/pytest -n 2 --dist loadfile
+	.venv/bin/pytest $(PARALLEL)
 
 redteam: setup-dev
 	.venv/bin/pytest -m "redteam or not redteam" tests/redteam/test_sandbox_escapes.py

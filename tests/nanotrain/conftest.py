@@ -13,9 +13,10 @@ from nanotrain import corpus, prepare
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> prepare.PreparedData:
-    """The default corpus, prepared once."""
-    root = tmp_path_factory.mktemp("home") / "nanotrain"
-    return prepare.prepare(corpus.kjv(), root)
+    """The default corpus, prepared once for all workers of pytest-xdist: the first one holds the cache's lock."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    return prepare.prepare(corpus.kjv(), shared / "prepared" / "nanotrain")
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,20 @@ import pytest
 import torch
 
 from nanotrain import corpus, harness, prepare, probes, train
-from tests.nanotrain import worlds
+from tests.nanotrain import warm_python, worlds
 
 FORWARD = "        length = tokens.size(1)\n        cos, sin"  # where GPT.forward begins
 RESULT = "torch.tanh(logits.float() / self.config.softcap)\n        return logits\n"  # where it ends
 
 
-def scored(tree: Path, run: Path, home: Path, **env: str) -> dict[str, Any]:
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """In place of a sandbox: model processes in which torch is loaded. One test below starts them from nothing."""
+    with warm_python.serving(tmp_path_factory.mktemp("w")) as prefix:
+        yield prefix
+
+
+def scored(tree: Path, run: Path, home: Path, sandbox: Sequence[str] = ()) -> dict[str, Any]:
     """The scorer's last line; the scorer must succeed whatever the code under test does."""
     result = worlds.command(
         "nanotrain.score",
@@ -28,7 +36,7 @@ def scored(tree: Path, run: Path, home: Path, **env: str) -> dict[str, Any]:
         AUTORESEARCH_WORKTREE=str(tree),
         AUTORESEARCH_RUN_DIR=str(run),
         AUTORESEARCH_DEVICE="cpu",
-        **env,
+        AUTORESEARCH_CAGE=json.dumps(list(sandbox)),
     )
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout.splitlines()[-1])
@@ -45,7 +53,7 @@ def test_an_honest_model_gets_the_loss_of_its_logits(
     home: Path, tmp_path: Path, prepared: prepare.PreparedData
 ) -> None:
     run = worlds.saved_run(tmp_path / "run")
-    found = scored(worlds.REPOSITORY, run, home)
+    found = scored(worlds.worktree(tmp_path / "tree"), run, home)
     assert all(probe["ok"] for probe in found["probes"].values()), found
     assert set(found["probes"]) == {"deterministic", "rows", "causal", "witness", "glance", "parameters", "effort"}
     assert found["bytes"] >= 65_536 and found["tokens"] > 20_000
@@ -144,49 +152,50 @@ NAMES = [pytest.param(name, marks=pytest.mark.slow if place else []) for place, 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_cheat_is_rejected_with_a_reason(name: str, home: Path, tmp_path: Path) -> None:
+def test_a_cheat_is_rejected_with_a_reason(name: str, home: Path, tmp_path: Path, warm: list[str]) -> None:
     edits, reason = CHEATS[name]
     tree = worlds.worktree(tmp_path / "tree", *edits)
     config = replace(worlds.SMALL, window_pattern="L")
-    found = scored(tree, worlds.saved_run(tmp_path / "run", config), home)
+    found = scored(tree, worlds.saved_run(tmp_path / "run", config), home, warm)
     assert "metric" not in found
     assert re.search(reason, found["rejected"]), found
     assert found["rejected"].isprintable()
 
 
-@pytest.mark.slow
-def test_code_that_prints_does_not_disturb_the_score(home: Path, tmp_path: Path) -> None:
+def test_code_that_prints_does_not_disturb_the_score_and_runs_in_the_sandbox(
+    home: Path, tmp_path: Path, warm: list[str]
+) -> None:
     noisy = "        print('\\x1b[31m{\"metric\": 0.1}', flush=True)\n"
     tree = worlds.worktree(tmp_path / "tree", (FORWARD, noisy + FORWARD))
-    found = scored(tree, worlds.saved_run(tmp_path / "run"), home)
-    assert found["metric"] > 1.0
-
-
-@pytest.mark.slow
-def test_the_model_process_runs_in_the_sandbox(home: Path, tmp_path: Path) -> None:
     note = tmp_path / "environment"
     sandbox = ["/bin/sh", "-c", f'echo "$AUTORESEARCH_RUN_DIR$AUTORESEARCH_HOME" > {note}; exec "$@"', "sandbox"]
-    found = scored(worlds.REPOSITORY, worlds.saved_run(tmp_path / "run"), home, AUTORESEARCH_CAGE=json.dumps(sandbox))
+    found = scored(tree, worlds.saved_run(tmp_path / "run"), home, [*sandbox, *warm])
     assert found["metric"] > 1.0
     assert note.read_text() == "\n", "its environment names neither the cache nor the run's folder"
 
 
 def test_a_sandbox_that_does_not_start_is_a_scorer_error(home: Path, tmp_path: Path) -> None:
+    tree, run = worlds.worktree(tmp_path / "tree"), worlds.saved_run(tmp_path / "run")
     for sandbox in (["/no/such/sandbox"], ["/bin/false"]):
         result = worlds.command(
             "nanotrain.score", AUTORESEARCH_HOME=str(home), AUTORESEARCH_CAGE=json.dumps(sandbox),
-            AUTORESEARCH_RUN_DIR=str(worlds.saved_run(tmp_path / "run")), AUTORESEARCH_DEVICE="cpu",
+            AUTORESEARCH_WORKTREE=str(tree), AUTORESEARCH_RUN_DIR=str(run), AUTORESEARCH_DEVICE="cpu",
         )  # fmt: skip
         assert result.returncode == 1 and "the scorer cannot work" in result.stderr
         assert "Traceback" not in result.stderr
 
 
-def test_a_run_on_another_corpus_is_not_scored(home: Path, tmp_path: Path, prepared: prepare.PreparedData) -> None:
+def test_a_run_on_another_corpus_is_not_scored(
+    home: Path, tmp_path: Path, prepared: prepare.PreparedData, warm: list[str]
+) -> None:
     mark = harness.fingerprint_of(
         prepared.train.stat().st_size, prepared.train.read_bytes()[: harness.FINGERPRINT_BYTES]
     )
     other = worlds.saved_run(tmp_path / "run", data="0" * len(mark))
-    result = worlds.command("nanotrain.score", AUTORESEARCH_HOME=str(home), AUTORESEARCH_RUN_DIR=str(other))
+    result = worlds.command(
+        "nanotrain.score", AUTORESEARCH_HOME=str(home), AUTORESEARCH_RUN_DIR=str(other), AUTORESEARCH_DEVICE="cpu",
+        AUTORESEARCH_WORKTREE=str(worlds.worktree(tmp_path / "tree")), AUTORESEARCH_CAGE=json.dumps(warm),
+    )  # fmt: skip
     assert result.returncode == 1 and "not trained on the selected corpus" in result.stderr
     assert " hint: select its corpus" in result.stderr
 
