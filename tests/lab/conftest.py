@@ -80,7 +80,7 @@ def tier(request: pytest.FixtureRequest) -> Tier:
 
 @pytest.fixture
 def job(tmp_path: Path) -> Make:
-    """A job spec for a program's text: plain and uncaged unless told otherwise."""
+    """A job spec for a program's text: plain and without a sandbox by default."""
 
     def build(program: str, *, sandbox: Tier | None = None, channel: bool = False, **more: Any) -> RunSpec:
         worktree = tmp_path / "work tree 🚀"

@@ -59,7 +59,7 @@ async def test_the_clock_runs_from_go_to_done(job: Make) -> None:
     await until(lambda: not (spec.folder / "home").exists() and not (spec.folder / "tmp").exists())
 
 
-async def test_a_step_budget_is_handed_over(job: Make) -> None:
+async def test_a_step_budget_is_sent_to_the_run(job: Make) -> None:
     spec = job("print(ready()[0])\nprint('step 7 loss 1.5')\ndone(steps=400)", channel=True, seconds=None, steps=400)
     result = await run(spec)
     assert "'steps': 400}" in log(spec) and result.steps == 400 and result.tokens is None

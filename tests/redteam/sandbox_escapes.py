@@ -41,7 +41,7 @@ def write(path, text="x"):
 class Escape:
     """A program, how its run has to end, and what must be in its reason; `limits` go to the job.
 
-    `world` names what must be as it was afterwards: see `Yard` in test_sandbox_escapes.py.
+    `world` names what must be as it was afterwards: see `Host` in test_sandbox_escapes.py.
     """
 
     name: str
@@ -81,7 +81,7 @@ ESCAPES = [
             attempt("write " + path, lambda: write(f"{base}/session/{path}"))
             attempt("remove " + path, lambda: os.unlink(f"{base}/session/{path}"))
         attempt("replace", lambda: os.rename(__file__, f"{base}/session/session.db"))
-        """, check=lambda yard: "" if yard.intact() else "the session's files were changed"),
+        """, check=lambda host: "" if host.intact() else "the session's files were changed"),
     Escape("engine-socket", "talks to the engine by its path and by an abstract name", """
         for address in (f"{base}/engine.sock", "\\0autoresearch-red", "/run/docker.sock", "/var/run/docker.sock"):
             def talk():
@@ -103,7 +103,7 @@ ESCAPES = [
             os.makedirs(folder + "/.git/hooks")
             write(folder + "/.git/config", "[core]\\n\\tfsmonitor = touch " + base + "/pwned\\n")
             write(folder + "/.git/HEAD", "ref: refs/heads/main\\n")
-        """, check=lambda yard: yard.look_with_git()),
+        """, check=lambda host: host.look_with_git()),
     Escape("links-for-the-broom", "leaves links to other people's folders where the harness will tidy up", """
         for place in (os.environ["HOME"], os.environ["TMPDIR"], os.environ["AUTORESEARCH_RUN_DIR"], "."):
             os.symlink(f"{base}/session", place + "/link")
@@ -111,7 +111,7 @@ ESCAPES = [
             os.symlink(f"{base}/session/session.db", place + "/deep/er/link")
             os.chmod(place + "/deep/er", 0)
             os.chmod(place + "/deep", 0o111)
-        """, check=lambda yard: yard.tidy()),
+        """, check=lambda host: host.tidy()),
     Escape("fork-bomb", "forks until something gives way", """
         for _ in range(400):
             if os.fork() == 0:
@@ -126,7 +126,7 @@ ESCAPES = [
                 if os.fork():
                     os._exit(0)
         time.sleep(0.3)
-        """, check=lambda yard: yard.nobody_left()),
+        """, check=lambda host: host.nobody_left()),
     Escape("detached-at-the-end", "leaves a daemon that ignores every signal and has closed all it inherited", """
         if os.fork() == 0:
             os.setsid()
@@ -138,7 +138,7 @@ ESCAPES = [
                 while True: time.sleep(1)
             os._exit(0)
         os.wait()
-        """, check=lambda yard: yard.nobody_left()),
+        """, check=lambda host: host.nobody_left()),
     Escape("stops-itself", "stops itself, so that its own clock stands still", """
         os.kill(os.getpid(), signal.SIGSTOP)
         """, ("overtime",), "past its budget", {"seconds": 1.0}),
@@ -178,7 +178,7 @@ ESCAPES = [
             attempt("posix queue", lambda: call(numbers[3], b"autoresearch-red", 0o102, 0o600, None))
         else:
             call(numbers[0], 0x52454400, 4096, 0o1666)
-        """, check=lambda yard: yard.no_segments()),
+        """, check=lambda host: host.no_segments()),
     Escape("disk-of-small-files", "fills the disk with small files", """
         os.mkdir("many")
         for n in range(200000):
@@ -201,7 +201,7 @@ ESCAPES = [
     Escape("output-flood", "prints 300 MB and control characters", """
         line = b"\\x1b]0;pwned\\x07" + b"x" * 65000 + b"\\n"
         for _ in range(4600): os.write(1, line)
-        """, check=lambda yard: yard.small_log()),
+        """, check=lambda host: host.small_log()),
     Escape("descriptor-flood", "sends the keeper ten thousand descriptors over the control channel", """
         channel = socket.socket(fileno=int(os.environ["AUTORESEARCH_CONTROL_FD"]))
         fd = array.array("i", [os.open("/dev/null", os.O_RDONLY)] * 200)
@@ -224,7 +224,7 @@ ESCAPES = [
             attempt("write " + name, lambda: write(f"{base}/run 0/{name}" + ("/x" if name in ("out", "home", "tmp") else "")))
         if os.environ["RED_TIER"] == "B":
             attempt("signal", lambda: os.kill(int(os.environ["RED_VICTIM"]), signal.SIGKILL))
-        """, check=lambda yard: yard.neighbour_alive()),
+        """, check=lambda host: host.neighbour_alive()),
     Escape("kernel-settings", "writes to /proc/sys, /sys, /proc/sysrq-trigger and its own limits", """
         for path in ("/proc/sys/kernel/core_pattern", "/proc/sys/vm/drop_caches", "/proc/sysrq-trigger",
                      "/sys/kernel/mm/transparent_hugepage/enabled", "/proc/sys/kernel/hostname",
@@ -269,7 +269,7 @@ ESCAPES = [
         for path in paths[:3]:
             attempt("watch " + path, lambda: call({"x86_64": 254, "aarch64": 27}[os.uname().machine],
                     call({"x86_64": 294, "aarch64": 26}[os.uname().machine], 0), path.encode(), 0xfff))
-        """, check=lambda yard: yard.unmarked()),
+        """, check=lambda host: host.unmarked()),
     Escape("the-keeper-stopped", "stops the process beside it, or slows it down, so that the clock stands still", """
         import fcntl
         if os.environ["RED_TIER"] == "B":
@@ -311,7 +311,7 @@ ESCAPES = [
             for do in (lambda: os.chmod(path, 0o606), lambda: os.chown(path, -1, -1), lambda: os.utime(path, (1, 1))):
                 try: do()
                 except OSError as error: print("refused", error)
-        """, limits={"plain": False, "train_files": {"train.bin": "session.db"}}, check=lambda yard: yard.unmarked()),
+        """, limits={"plain": False, "train_files": {"train.bin": "session.db"}}, check=lambda host: host.unmarked()),
     Escape("folders-without-end", "leaves folders deeper than the longest path, and closes them, where the harness will tidy up", """
         for place in (os.environ["HOME"], os.environ["AUTORESEARCH_RUN_DIR"], os.path.dirname(os.path.abspath(__file__))):
             os.chdir(place)
@@ -321,7 +321,7 @@ ESCAPES = [
             os.chdir(place)
             os.chmod("d", 0)
             os.chmod(place, 0)
-        """, ("done", "resources"), "cannot read", check=lambda yard: yard.tidy()),
+        """, ("done", "resources"), "cannot read", check=lambda host: host.tidy()),
     Escape("disk-out-of-sight", "fills the disk where nobody can look: in a closed folder, and below the longest path", """
         os.chdir(os.environ["TMPDIR"])
         os.mkdir("closed")

@@ -29,8 +29,8 @@ _ADD_KEY = {"x86_64": 248, "aarch64": 217}
 _SESSION_KEYRING = -3
 
 
-class Yard:
-    """What lies around a run: a session with its log, a repository, another run at work, the engine's sockets."""
+class Host:
+    """Surroundings of a run: a session with its log, a repository, another live run, the engine's sockets."""
 
     def __init__(self, base: Path, tier: Tier) -> None:
         self.base, self.tier = base, tier
@@ -127,17 +127,17 @@ class Yard:
 
 
 @pytest.fixture
-async def yard(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Yard]:
+async def host(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Host]:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-red")
     monkeypatch.setenv("RED_HERRING", "sk-red")
     tier = needs(request.param)
-    with tempfile.TemporaryDirectory(prefix="autoresearch-yard-", dir="/var/tmp") as base:
-        yard = Yard(Path(base), tier)
-        yield yard
-        for server in yard.sockets:
+    with tempfile.TemporaryDirectory(prefix="autoresearch-host-", dir="/var/tmp") as base:
+        host = Host(Path(base), tier)
+        yield host
+        for server in host.sockets:
             server.close()
-        if yard.neighbour is not None:
-            await yard.neighbour.kill("the test is over")
+        if host.neighbour is not None:
+            await host.neighbour.kill("the test is over")
 
 
 # More than a second each, so they are `make redteam`'s: the others run with all tests.
@@ -150,13 +150,13 @@ MARKED = [
 ]
 
 
-@pytest.mark.parametrize("yard", ["A", "B"], indirect=True)
+@pytest.mark.parametrize("host", ["A", "B"], indirect=True)
 @pytest.mark.parametrize("escape", MARKED)
-async def test_an_escape_gets_nowhere(yard: Yard, escape: Escape) -> None:
+async def test_an_escape_gets_nowhere(host: Host, escape: Escape) -> None:
     if escape.name == "the-other-run":
-        yard.neighbour = await start(yard.job("time.sleep(60)"))
-        await until(lambda: yard.neighbour is not None and yard.neighbour.phase == "training")
-    spec = yard.spec = yard.job(escape.program, **escape.limits)
+        host.neighbour = await start(host.job("time.sleep(60)"))
+        await until(lambda: host.neighbour is not None and host.neighbour.phase == "training")
+    spec = host.spec = host.job(escape.program, **escape.limits)
     result = await (await start(spec)).wait()
     output = (spec.folder / "output.log").read_text(errors="replace")
     assert STOLEN not in output, output
@@ -164,4 +164,4 @@ async def test_an_escape_gets_nowhere(yard: Yard, escape: Escape) -> None:
     if result.ended != "done":
         assert re.search(escape.because, result.reason), result
     if escape.check is not None:
-        assert escape.check(yard) == ""
+        assert escape.check(host) == ""

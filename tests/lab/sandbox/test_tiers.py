@@ -36,8 +36,8 @@ def attempt(name, do):
 """
 
 
-class Yard:
-    """Around a sandbox: a home with keys, the engine's socket, another worktree, hidden data, a repository."""
+class Host:
+    """Surroundings of a sandbox: a home with keys, the engine's socket, another worktree, hidden data, a repository."""
 
     def __init__(self, base: Path) -> None:
         self.base = base
@@ -79,14 +79,14 @@ class Yard:
 
 
 @pytest.fixture
-def yard() -> Iterator[Yard]:
+def host() -> Iterator[Host]:
     # Not under /tmp: there a sandbox of tier A has a folder of its own, and writing "outside" is only writing to that.
     with tempfile.TemporaryDirectory(prefix="autoresearch-test-", dir="/var/tmp") as base:
-        yield Yard(Path(base).resolve() / "ya rd 🚀")
+        yield Host(Path(base).resolve() / "ya rd 🚀")
 
 
 @pytest.fixture
-def server(yard: Yard) -> Iterator[tuple[str, int]]:
+def server(host: Host) -> Iterator[tuple[str, int]]:
     """A Unix socket and a TCP port of ours that accept anybody: (path, port)."""
     path = f"/tmp/autoresearch-test-{os.getpid()}.sock"
     with socket.socket(socket.AF_UNIX) as unix, socket.create_server(("127.0.0.1", 0)) as inet:
@@ -96,9 +96,9 @@ def server(yard: Yard) -> Iterator[tuple[str, int]]:
     Path(path).unlink()
 
 
-def test_files(yard: Yard, tier: Tier) -> None:
-    got = yard.run(
-        yard.spec(tier),
+def test_files(host: Host, tier: Tier) -> None:
+    got = host.run(
+        host.spec(tier),
         """
         base = sys.argv[1]
         def write(path):
@@ -136,15 +136,15 @@ def test_files(yard: Yard, tier: Tier) -> None:
         attempt("bad disk", lambda: open("/dev/vda", "rb").read(1))
         attempt("bad var", lambda: os.listdir("/var/log"))
         """,
-        yard.base,
+        host.base,
     )
     wrong = {k: v for k, v in got.items() if v.startswith("ALLOWED") != k.startswith("good")}
     assert wrong == {} and len(got) == 32
-    assert (yard.data / "train.txt").read_text() == "TRAINING"
+    assert (host.data / "train.txt").read_text() == "TRAINING"
     assert not Path("/etc/autoresearch-test").exists()
 
 
-def test_the_network(yard: Yard, tier: Tier, server: tuple[str, int]) -> None:
+def test_the_network(host: Host, tier: Tier, server: tuple[str, int]) -> None:
     program = """
     path, port = sys.argv[1], int(sys.argv[2])
     def connect(family, kind, address):
@@ -167,16 +167,16 @@ def test_the_network(yard: Yard, tier: Tier, server: tuple[str, int]) -> None:
         return b.recv(1)
     attempt("good", good)
     """
-    got = yard.run(yard.spec(tier), program, *server)
+    got = host.run(host.spec(tier), program, *server)
     assert {name for name, became in got.items() if became.startswith("ALLOWED")} == {"good"}, got
-    got = yard.run(yard.spec(tier, network=True), program, *server)
+    got = host.run(host.spec(tier, network=True), program, *server)
     assert got["inet"].startswith("ALLOWED"), got
 
 
-def test_other_processes(yard: Yard, tier: Tier) -> None:
+def test_other_processes(host: Host, tier: Tier) -> None:
     with subprocess.Popen(["sleep", "60"], env={"KEY": "sk-secret"}) as victim:
-        got = yard.run(
-            yard.spec(tier),
+        got = host.run(
+            host.spec(tier),
             """
             pid = int(sys.argv[1])
             libc = ctypes.CDLL(None, use_errno=True)
@@ -205,9 +205,9 @@ def test_other_processes(yard: Yard, tier: Tier) -> None:
     assert allowed <= expected and alive, got
 
 
-def test_privileges(yard: Yard, tier: Tier) -> None:
-    got = yard.run(
-        yard.spec(tier),
+def test_privileges(host: Host, tier: Tier) -> None:
+    got = host.run(
+        host.spec(tier),
         """
         libc = ctypes.CDLL(None, use_errno=True)
         def call(name, *args):
@@ -228,18 +228,18 @@ def test_privileges(yard: Yard, tier: Tier) -> None:
         """,
     )
     allowed = {name for name, became in got.items() if became.startswith("ALLOWED")}
-    if tier == "A" and "--disable-userns" not in command(yard.spec(tier)):
+    if tier == "A" and "--disable-userns" not in command(host.spec(tier)):
         allowed.discard("user namespace")  # bubblewrap before 0.8
     assert allowed == {"after exec"}, got
 
 
-def test_read_only_for_scoring(yard: Yard, tier: Tier) -> None:
-    spec = SandboxSpec(worktree=yard.worktree, readable=(*readable_roots(yard.env), yard.base / "out"),
-    hidden=(yard.hidden,),
+def test_read_only_for_scoring(host: Host, tier: Tier) -> None:
+    spec = SandboxSpec(worktree=host.worktree, readable=(*readable_roots(host.env), host.base / "out"),
+    hidden=(host.hidden,),
                     read_only=True, tier=tier)  # fmt: skip
-    (yard.worktree / "model.py").write_text("x = 1\n")
-    (yard.base / "out" / "weights").write_text("W")
-    got = yard.run(
+    (host.worktree / "model.py").write_text("x = 1\n")
+    (host.base / "out" / "weights").write_text("W")
+    got = host.run(
         spec,
         """
         base = sys.argv[1]
@@ -249,7 +249,7 @@ def test_read_only_for_scoring(yard: Yard, tier: Tier) -> None:
         attempt("write weights", lambda: open(f"{base}/out/weights", "w"))
         attempt("new", lambda: open(f"{base}/out/new", "w"))
         """,
-        yard.base,
+        host.base,
     )
     assert {name for name, became in got.items() if became.startswith("ALLOWED")} == {"model", "weights"}, got
     assert json.loads(json.dumps(command(spec))) == command(spec)
@@ -276,7 +276,7 @@ def test_as_another_user(tmp_path: Path, tier: Tier) -> None:
         shutil.rmtree(base)
 
 
-async def caged(spec: RunSpec) -> RunResult:
+async def finished(spec: RunSpec) -> RunResult:
     return await (await start(spec)).wait()
 
 
@@ -297,14 +297,14 @@ async def test_a_whole_run_in_the_cage(job: Make, tier: Tier, tmp_path: Path) ->
     done(steps=1)
     """
     spec = job(program, channel=True, sandbox=tier)
-    result = await caged(spec)
+    result = await finished(spec)
     assert result.ended == "done", result
     assert (spec.folder / "output.log").read_text() == "training data\ntrain closed\n"
     assert not (spec.folder / "kill").exists() and json.loads((spec.folder / "spec.json").read_text())
     assert (spec.out / "weights").read_text() == "w"
 
 
-async def test_a_caged_run_is_ended_to_the_last_process(job: Make, tier: Tier) -> None:
+async def test_a_sandboxed_run_is_ended_to_the_last_process(job: Make, tier: Tier) -> None:
     program = """
     for _ in range(4):
         if os.fork() == 0:
@@ -332,20 +332,20 @@ async def test_the_worktrees_git_file_is_as_it_was(job: Make, tier: Tier) -> Non
     """
     spec = job(program, sandbox=tier)
     (spec.cwd / ".git").write_text("gitdir: /somewhere\n")
-    await caged(spec)
+    await finished(spec)
     assert (spec.cwd / ".git").read_text() == "gitdir: /somewhere\n"
 
 
-def test_an_environment_around_the_worktree_does_not_open_it(yard: Yard, tier: Tier) -> None:
-    (yard.base / "lib").mkdir()
-    (yard.base / "lib" / "module").write_text("m")
-    got = yard.run(
-        SandboxSpec(worktree=yard.worktree, readable=(*readable_roots(yard.env), yard.base), tier=tier),
+def test_an_environment_around_the_worktree_does_not_open_it(host: Host, tier: Tier) -> None:
+    (host.base / "lib").mkdir()
+    (host.base / "lib" / "module").write_text("m")
+    got = host.run(
+        SandboxSpec(worktree=host.worktree, readable=(*readable_roots(host.env), host.base), tier=tier),
         """
         attempt("library", lambda: open(sys.argv[1] + "/lib/module").read())
         attempt("other", lambda: open(sys.argv[1] + "/trees/2/notes").read())
         """,
-        yard.base,
+        host.base,
     )
     assert got["library"].startswith("ALLOWED") and got["other"].startswith("refused"), got
 
