@@ -1,8 +1,7 @@
-"""Where the researcher `command` works: a copy of the parent's code, in a sandbox with the network.
+"""Workspace of a coding agent: a copy of the parent's code, in a sandbox with network access.
 
-The copy is no worktree of the user's repository but has a git repository of its own, so that whatever a coding agent
-does with git stays there. Files that may not be edited are mounted read-only where the sandbox can do that (tier A);
-everywhere they are compared afterwards, and what was changed is put back.
+The copy has a git repository of its own, so that git commands of an agent do not reach the user's repository. Files
+that may not be edited are mounted read-only in tier A; in every tier they are compared afterwards and restored.
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ from core.record.errors import GitError, LabError, ResearcherMisconfigured
 from core.research.workspace import AgentChanges, AgentExit, AgentRun, Workspace
 from core.session.homes import state_home
 
-SAYS = "HYPOTHESIS"  # the file in which an agent says what it did
-SAID_BYTES = 20_000
-FROZEN = 400  # paths that are mounted read-only one by one; a project with more is only compared
-WALKED = 20_000  # files looked at for new ones
-HASHED = 4 << 20  # bytes up to which a file is compared by what is in it, else by its size and time
+HYPOTHESIS_FILE = "HYPOTHESIS"  # in which an agent describes its change
+MAX_HYPOTHESIS_CHARACTERS = 20_000
+MAX_READ_ONLY_MOUNTS = 400  # a project that needs more is only compared
+MAX_SEARCHED_FILES = 20_000  # in the search for new ones
+MAX_HASHED_BYTES = 4 << 20  # a larger file is compared by size and time
 GIT_SECONDS = 60.0
 _IDENTITY = {
     f"GIT_{role}_{what}": value
@@ -44,8 +43,8 @@ _IDENTITY = {
 }
 
 
-class EngineWorkshop:
-    """Makes benches for one experiment, with the code of `commit`."""
+class EngineWorkspaces:
+    """Makes workspaces of one experiment, with the code of `commit`."""
 
     def __init__(self, setup: Setup, settings: SessionSettings, place: Workplace, experiment: int, commit: str) -> None:
         self._setup = setup
@@ -55,41 +54,41 @@ class EngineWorkshop:
         self._commit = commit
 
     async def open(self) -> Workspace:
-        bench = _Bench(self._setup, self._settings, self._place, self._base, self._commit)
-        await asyncio.to_thread(bench.lay)
-        return bench
+        workspace = _EngineWorkspace(self._setup, self._settings, self._place, self._base, self._commit)
+        await asyncio.to_thread(workspace.create)
+        return workspace
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """A tracked file as it was laid out."""
+class _KnownFile:
+    """State of a file before the agent ran."""
 
     size: int
     time: int
     sha: str  # empty for a file too large to be read
 
 
-class _Bench:
+class _EngineWorkspace:
     def __init__(self, setup: Setup, settings: SessionSettings, place: Workplace, base: Path, commit: str) -> None:
         self._setup, self._settings, self._place, self._base, self._commit = setup, settings, place, base, commit
         self._top = base / "tree" / setup.repo.prefix
-        self._known: dict[str, _Known] = {}
+        self._known: dict[str, _KnownFile] = {}
 
     @property
     def prompt_file(self) -> Path:
         return self._base / "prompt.md"
 
-    # --- laying it out ---
+    # --- creation ---
 
-    def lay(self) -> None:
-        """The code of the commit in `tree`, the inputs linked in, a repository of its own, and what is in it noted."""
+    def create(self) -> None:
+        """Check out the commit into `tree`, link the inputs, create the git repository, and record all files."""
         repo, checkout = self._setup.repo, self._base / "checkout"
         kill_agent(str(self._base))
         repo.remove_worktree(checkout)
         remove_tree(self._base)
         self._place.checkout(checkout, self._commit)
         checkout.rename(self._base / "tree")
-        repo.remove_worktree(checkout)  # git's record of it
+        repo.remove_worktree(checkout)  # git's record of the worktree
         remove_tree(self._base / "tree" / ".git")
         (self._base / "tmp").mkdir()
         self._known = {path: _known(self._top / path) for path in self._plain_files()}
@@ -104,7 +103,7 @@ class _Bench:
                     yield path.relative_to(self._top).as_posix()
 
     def _own_repository(self) -> None:
-        """Best effort: an agent that wants git has one, and one that commits commits there."""
+        """A git repository for the agent, as far as git works here."""
         git = Git(self._base / "tree", seconds=GIT_SECONDS)
         env = {**_IDENTITY, "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_SYSTEM": "/dev/null"}
         with contextlib.suppress(GitError):
@@ -112,7 +111,7 @@ class _Bench:
             git.bytes_("add", "-A", env=env)
             git.bytes_("commit", "-q", "-m", "as it stands", env=env)
 
-    # --- running ---
+    # --- runs ---
 
     async def run(self, run: AgentRun, prompt: str, hear: Callable[[bytes], None]) -> AgentExit:
         """Raises ResearcherMisconfigured when the program is not there, LabError when it cannot be started."""
@@ -142,11 +141,11 @@ class _Bench:
         return [found, *run.argv[1:]]
 
     def _environment(self, run: AgentRun) -> dict[str, str]:
-        """Without secrets but for what the order gives, with a home of its own, and with no device to take away."""
+        """Environment with a private home, without a GPU, and without secrets except those the run needs."""
         home = state_home() / "homes" / run.home.replace("/", "_")
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name in run.home_files:
-            _carry(Path.home() / name, home / name)
+            _copy_newer(Path.home() / name, home / name)
         return {
             **self._setup.environment, **_IDENTITY, "CUDA_VISIBLE_DEVICES": "", **run.env, "HOME": str(home),
             "TMPDIR": "/tmp" if self._setup.sandbox.tier == "A" else str(self._base / "tmp"), "CI": "1", "TERM": "dumb",
@@ -162,7 +161,7 @@ class _Bench:
         )  # fmt: skip
 
     def _frozen(self) -> list[Path]:
-        """What may not be changed, whole folders where nothing in them may be. Empty when it is too much."""
+        """Paths to mount read-only: files, or whole folders without editable files. Empty when there are too many."""
         edit, found = self._settings.program.edit, list[Path]()
         starts = [_fixed_start(pattern) for pattern in edit]
 
@@ -181,9 +180,9 @@ class _Bench:
                     found.append(self._top / path)
 
         visit("")
-        return found if len(found) <= FROZEN else []
+        return found if len(found) <= MAX_READ_ONLY_MOUNTS else []
 
-    # --- what it left ---
+    # --- changes ---
 
     async def changes(self) -> AgentChanges:
         return await asyncio.to_thread(self._changes)
@@ -200,7 +199,7 @@ class _Bench:
             if not matches(path, edit):
                 outside.append(path)
             elif now is None:
-                wrong[path] = "was removed, or is no plain file any more"
+                wrong[path] = "was removed, or is no regular file any more"
             elif (text := _text(self._top / path)) is None:
                 wrong[path] = "is not UTF-8 text any more, or too large"
             else:
@@ -208,39 +207,39 @@ class _Bench:
         for path in self._new():
             if matches(path, edit) and (text := _text(self._top / path)) is not None:
                 files[path] = text
-        said = _text(self._top / SAYS) if _is_plain(self._top, SAYS) else None
+        hypothesis = _text(self._top / HYPOTHESIS_FILE) if _is_plain(self._top, HYPOTHESIS_FILE) else None
         if wrong or outside:
-            self.lay()
+            self.create()
         else:
-            remove_tree(self._top / SAYS)
-        return AgentChanges(files, wrong, tuple(sorted(outside)), (said or "")[:SAID_BYTES])
+            remove_tree(self._top / HYPOTHESIS_FILE)
+        return AgentChanges(files, wrong, tuple(sorted(outside)), (hypothesis or "")[:MAX_HYPOTHESIS_CHARACTERS])
 
     def _new(self) -> Iterator[str]:
-        """Files that were not there before: an agent's own litter, caches and the like, left out."""
+        """New files, without hidden ones, caches and packages."""
         seen = 0
         for folder, folders, names in os.walk(self._top):
             folders[:] = sorted(n for n in folders if not n.startswith((".", "__pycache__", "node_modules")))
             for name in sorted(names):
                 seen += 1
                 path = Path(folder, name).relative_to(self._top).as_posix()
-                litter = name.startswith(".") or path == SAYS or path in self._known
+                litter = name.startswith(".") or path == HYPOTHESIS_FILE or path in self._known
                 if not litter and _is_plain(self._top, path):
                     yield path
-            if seen > WALKED:
+            if seen > MAX_SEARCHED_FILES:
                 return
 
     async def close(self) -> None:
         await asyncio.shield(asyncio.to_thread(remove_tree, self._base))
 
 
-def _known(path: Path) -> _Known:
+def _known(path: Path) -> _KnownFile:
     status = path.lstat()
-    sha = hashlib.sha256(path.read_bytes()).hexdigest() if status.st_size <= HASHED else ""
-    return _Known(status.st_size, status.st_mtime_ns, sha)
+    sha = hashlib.sha256(path.read_bytes()).hexdigest() if status.st_size <= MAX_HASHED_BYTES else ""
+    return _KnownFile(status.st_size, status.st_mtime_ns, sha)
 
 
 def _is_plain(top: Path, path: str) -> bool:
-    """Whether it is a plain file behind no symbolic link."""
+    """Whether it is a regular file that is reached through no symbolic link."""
     try:
         parts = Path(path).parts
         above = [top.joinpath(*parts[:n]).lstat().st_mode for n in range(1, len(parts))]
@@ -250,7 +249,7 @@ def _is_plain(top: Path, path: str) -> bool:
 
 
 def _text(path: Path) -> str | None:
-    """A file's text, None when it is none, or too large for an edit."""
+    """Text of a file; None when it is not UTF-8 text, or too large for an edit."""
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
             raw = file.read(MAX_BYTES + 1)
@@ -260,14 +259,14 @@ def _text(path: Path) -> str | None:
 
 
 def _fixed_start(pattern: str) -> str:
-    """The part of a glob before its first sign."""
+    """The part of a glob before its first special character."""
     plain = pattern.lstrip("!").removeprefix("./")
     cut = min((plain.find(sign) for sign in "*?[" if sign in plain), default=len(plain))
     return plain[:cut]
 
 
-def _carry(source: Path, target: Path) -> None:
-    """Copy a person's file into the private home, unless what stands there is newer: a login that was renewed there."""
+def _copy_newer(source: Path, target: Path) -> None:
+    """Copy a person's file into the private home, unless the one there is newer (a renewed login)."""
     with contextlib.suppress(OSError):
         if not source.is_file() or (target.exists() and target.stat().st_mtime >= source.stat().st_mtime):
             return
@@ -277,7 +276,7 @@ def _carry(source: Path, target: Path) -> None:
 
 
 def _packages(program: Path) -> list[Path]:
-    """The folder of Node packages that a program belongs to, through every link."""
+    """Folders of Node packages that a program belongs to, through every symbolic link."""
     found = []
     for _ in range(16):
         parts = program.parts

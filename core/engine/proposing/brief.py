@@ -11,7 +11,7 @@ from core.edits.apply import MAX_BYTES, apply_edits, clean_path
 from core.edits.globs import matches
 from core.edits.rules import check_rules, imported, modules
 from core.engine.journal import Journal
-from core.engine.proposing.agent_workspace import EngineWorkshop
+from core.engine.proposing.agent_workspace import EngineWorkspaces
 from core.engine.proposing.novelty import Novelty
 from core.engine.runs.workplace import Workplace
 from core.engine.session_settings import SessionSettings
@@ -79,7 +79,7 @@ class Briefing:
             rationale_of=self._rationale_of,
             curve_of=self._curve_of,
             notebook=self._notebook,
-            workspaces=EngineWorkshop(setup, self._settings, self._place, experiment, commit),
+            workspaces=EngineWorkspaces(setup, self._settings, self._place, experiment, commit),
             papers=self._papers,
         )
         return brief, queued
