@@ -177,7 +177,7 @@ def test_a_certificate_tells_a_gain_from_luck_and_a_result_is_reproduced(
         assert "no experiment 9" in request(paths, c.Certify(9)).message
         assert request(paths, c.Certify(None)).accepted
         again = request(paths, c.Certify(1))
-        assert not again.accepted and "under way" in again.message
+        assert not again.accepted and "in progress" in again.message
         wait_state(paths, lambda s: s.experiments[1].certified, "a certificate")
     certificate = json.loads((paths.folder / "certificates" / "1.json").read_text())
     assert certificate["outcome"] == outcome and certificate["self_reported"] is True
