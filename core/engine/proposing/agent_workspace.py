@@ -50,7 +50,7 @@ class EngineWorkspaces:
         self._setup = setup
         self._settings = settings
         self._place = place
-        self._base = setup.paths.worktrees / f"bench-{experiment}"
+        self._base = setup.paths.worktrees / f"agent-{experiment}"
         self._commit = commit
 
     async def open(self) -> Workspace:
