@@ -7,6 +7,7 @@ only the changed spans dirty, so that streaming text fits a slow link.
 from __future__ import annotations
 
 from collections.abc import Hashable
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from rich.segment import Segment
@@ -131,18 +132,8 @@ def _common(a: list[Segment], b: list[Segment]) -> int:
 
 def joined(cells: list[Part]) -> list[Part]:
     """Adjacent cells of one style as one part: fewer escape sequences."""
-    out: list[Part] = []
-    run: list[str] = []
-    style: Style | None = None
-    for text, own in cells:
-        if own is not style and run and style is not None:
-            out.append(("".join(run), style))
-            run = []
-        run.append(text)
-        style = own
-    if run and style is not None:
-        out.append(("".join(run), style))
-    return out
+    groups = (list(group) for _, group in groupby(cells, key=lambda cell: id(cell[1])))
+    return [("".join(text for text, _ in group), group[0][1]) for group in groups]
 
 
 class Pane(Canvas, can_focus=True):

@@ -31,10 +31,9 @@ class PaneLayout:
         kept, out = remembered("panes"), cls()
         for name, values in (("split", out.split), ("heights", out.heights)):
             found = kept.get(name)
-            if isinstance(found, list) and len(found) == len(values):
-                good = [v for v in found if isinstance(v, (int, float)) and 0.05 <= v <= 0.95]
-                if len(good) == len(values):
-                    values[:] = [float(v) for v in good]
+            valid = isinstance(found, list) and all(isinstance(v, (int, float)) and 0.05 <= v <= 0.95 for v in found)
+            if isinstance(found, list) and valid and len(found) == len(values):
+                values[:] = [float(v) for v in found]
         hidden = kept.get("hidden")
         out.hidden = {str(name) for name in hidden} & set(PANE_IDS) if isinstance(hidden, list) else set()
         if len(out.hidden) == len(PANE_IDS):

@@ -13,8 +13,6 @@ from tui.paint.canvas import Pane
 from tui.paint.cells import Part, fit, flat, strip_of, wrap
 from tui.session_view import SessionView
 
-MAX_ENTRIES = 3000
-MAX_LOG_ENTRIES = 20_000
 MAX_LINE_CHARACTERS = 8000  # a longer line of a file is broken
 MAX_TOOL_NAMES = 6  # of a folded group
 Entry = tuple[str, str, str]  # mark (one-cell characters), text, role
@@ -24,9 +22,10 @@ ScreenRow = tuple[str, str, str, int]  # the same for one line of the screen, an
 class Tail(Pane):
     """Entries of (mark, text, role). Adjacent entries of a role in `folded` take one line together."""
 
-    def __init__(self, view: SessionView, *, id: str | None = None, kept: int = MAX_ENTRIES) -> None:
+    MAX_ENTRIES = 3000  # kept
+
+    def __init__(self, view: SessionView, *, id: str | None = None) -> None:
         super().__init__(view, id=id)
-        self.kept = kept
         self._entries: list[Entry] = []
         self._dropped = 0  # number of the first entry that is kept
         self._rows: list[ScreenRow] = []
@@ -106,12 +105,12 @@ class Tail(Pane):
         return not self.filter or self.filter.lower() in text.lower()
 
     def _bound(self) -> None:
-        if len(self._entries) > self.kept * 2:
-            gone = len(self._entries) - self.kept
+        if len(self._entries) > self.MAX_ENTRIES * 2:
+            gone = len(self._entries) - self.MAX_ENTRIES
             del self._entries[:gone]
             self._dropped += gone
-        if len(self._rows) > self.kept * 6:
-            del self._rows[: -self.kept * 3]
+        if len(self._rows) > self.MAX_ENTRIES * 6:
+            del self._rows[: -self.MAX_ENTRIES * 3]
 
     def _wrap(self, entry: Entry, number: int) -> list[ScreenRow]:
         mark, text, role = entry
@@ -128,7 +127,7 @@ class Tail(Pane):
         self._wrapped_for = width
         self._rows, self._group = [], []
         self._last_rows = self._away = self._unseen = 0
-        for index in range(max(0, len(self._entries) - self.kept), len(self._entries)):
+        for index in range(max(0, len(self._entries) - self.MAX_ENTRIES), len(self._entries)):
             self._put(index)
         if edge is not None:
             self._away = sum(row[3] > edge for row in self._rows)
@@ -256,20 +255,14 @@ class Tail(Pane):
 class LogPane(Tail):
     """The lines of the file `path()`; when that names another file, the lines of the other."""
 
+    MAX_ENTRIES = 20_000
     MAX_BYTES = 4_000_000  # read from the end of the file
-    MAX_POLL_LINES = MAX_LOG_ENTRIES  # of more new lines, the last ones are shown
+    MAX_POLL_LINES = 20_000  # of more new lines, the last ones are shown
 
     def __init__(
-        self,
-        view: SessionView,
-        name: str,
-        path: Callable[[], Path | None],
-        empty: str,
-        *,
-        id: str | None = None,
-        kept: int = MAX_LOG_ENTRIES,
+        self, view: SessionView, name: str, path: Callable[[], Path | None], empty: str, *, id: str | None = None
     ) -> None:
-        super().__init__(view, id=id, kept=kept)
+        super().__init__(view, id=id)
         self.NAME = name
         self._path = path
         self._empty = empty

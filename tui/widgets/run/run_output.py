@@ -13,7 +13,7 @@ from tui.paint.cells import Part, filled
 from tui.session_view import SessionView
 from tui.widgets.run.loss_curves import Curves
 from tui.widgets.run.loss_pane import run_plot, standing
-from tui.widgets.tail import MAX_ENTRIES, LogPane
+from tui.widgets.tail import LogPane
 
 MAX_PLOT_CELLS = 90
 MIN_CELLS_WITH_PLOT = 50
@@ -22,13 +22,14 @@ MIN_WRAPPED_CELLS = 150  # a narrower pane cuts lines, so that they keep their c
 
 class OutputPane(LogPane):
     NUMBER = 6
+    MAX_ENTRIES = 3000
     MAX_BYTES = 256_000
     MAX_POLL_LINES = 400  # of a run that prints gigabytes, the end is shown
     curves: Curves
 
     def __init__(self, view: SessionView, *, id: str | None = None, run: int | None = None) -> None:
         """`run`: shows this run; None: the one that the session view shows."""
-        super().__init__(view, "run", self._output, "", id=id, kept=MAX_ENTRIES)
+        super().__init__(view, "run", self._output, "", id=id)
         self.fixed = run
 
     def shown(self) -> Run | None:
