@@ -174,7 +174,7 @@ BAD: list[tuple[list[str], int, str]] = [
     (["run", "--experiments", "0"], 2, "whole number"),
     (["run", "--hours", "-1"], 2, "greater than 0"),
     (["run", "--usd", "nan"], 2, "greater than 0"),
-    (["run", "--run-budget", "soon"], 2, "no run budget"),
+    (["run", "--run-budget", "soon"], 2, "not a run budget"),
     (["run", "--headless", "--session", "a b"], 2, "is not a session name"),
     (["run", "--headless", "--researcher", "scripted"], 2, "--script"),
     (["run", "--headless", "--script", "nowhere.jsonl"], 2, "no such file"),
