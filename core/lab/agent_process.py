@@ -23,7 +23,7 @@ _MARK = "AUTORESEARCH_BENCH"  # environment variable that identifies its process
 
 
 @dataclass(frozen=True, slots=True)
-class AgentExit:
+class AgentProcessExit:
     """End of an agent's process: by itself (`done`), silent for too long, or past its time limit."""
 
     exit_code: int
@@ -41,7 +41,7 @@ async def run_agent(
     silence: float,
     limit: float,
     mark: str,
-) -> AgentExit:
+) -> AgentProcessExit:
     """Run `argv`; `hear` receives its output. Cancelling kills its whole tree. Raises OSError when it cannot start.
 
     `silence` and `limit`: most seconds without output, and in all. `mark`: a text that is unique to this command.
@@ -77,7 +77,7 @@ async def run_agent(
         kill(process)
         await asyncio.shield(asyncio.to_thread(kill_agent, mark))  # processes that have left its tree
         exit_code = await collect(process, pump)
-    return AgentExit(exit_code, ended, time.monotonic() - begun)
+    return AgentProcessExit(exit_code, ended, time.monotonic() - begun)
 
 
 def kill_agent(mark: str) -> None:
