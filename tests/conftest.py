@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import tempfile
@@ -37,6 +38,8 @@ def own_state() -> Iterator[Path]:
         patch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
         for name in _NOT_OURS:
             patch.delenv(name, raising=False)
+        for name in ("no_proxy", "NO_PROXY"):  # the servers of the tests are on this machine
+            patch.setenv(name, ",".join(filter(None, (os.environ.get(name), "127.0.0.1", "localhost"))))
         yield folder
     shutil.rmtree(folder, ignore_errors=True)
 
