@@ -11,14 +11,14 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Input, Static
+from textual.widgets import Input
 
 from core.record.budget import format_seconds
 from core.record.metric import format_delta, format_metric
-from core.views import Away, clean, plural
+from core.views import Away, plural
 from tui.host import host_of
 from tui.paint.cells import Part, brief, left
-from tui.paint.keyboard import KeyScreen, OnceScreen
+from tui.paint.keyboard import KeyScreen
 from tui.paint.theme import Look
 from tui.session_view import SessionView
 from tui.widgets.diff.diff_pane import paint_line, parse_diff
@@ -116,28 +116,6 @@ class Card(KeyScreen[Answer], ModalScreen[Answer]):
 
     def pressed(self, character: str, key: str) -> None:
         raise NotImplementedError
-
-
-class Question(OnceScreen[bool], ModalScreen[bool]):
-    """A yes-or-no question on the launch screen; no is the default."""
-
-    BINDINGS: ClassVar[list[BindingType]] = []
-
-    def __init__(self, look: Look, title: str, words: str, yes: str) -> None:
-        super().__init__()
-        self.look = look
-        self.words = f"{clean(title).upper()}\n\n{clean(words)}\n\n[n] no (enter, esc)    [y] {yes}"
-
-    def compose(self) -> ComposeResult:
-        yield Static(self.words, id="question", markup=False)
-
-    async def on_key(self, event: events.Key) -> None:
-        event.stop()
-        event.prevent_default()
-        if event.character == "y":
-            self.dismiss(True)
-        elif event.character == "n" or event.key in ("enter", "escape"):
-            self.dismiss(False)
 
 
 @dataclass(frozen=True, slots=True)

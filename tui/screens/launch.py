@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
@@ -24,7 +25,7 @@ from tui.launch_form import Form, Readiness, examine, fresh_name, read_program
 from tui.paint.theme import Look
 from tui.replay.demo import ARCHIVE, SPEED, unpack_demo
 from tui.screens.base import size_of
-from tui.screens.dialogs import Question
+from tui.screens.dialogs import Confirm, ConfirmQuestion
 from tui.screens.session_picker import LOOK_SECONDS, Glance, glances
 from tui.screens.settings import SettingsCard
 from tui.session_view import SessionView
@@ -246,9 +247,7 @@ class LaunchScreen(Screen[None]):
             self._leave()
         elif event.key == "comma" and not isinstance(self.focused, Input):
             event.stop()
-            # The card needs a view, and no session is open yet.
-            none = Client(SessionPaths(self.host.project, "none"))
-            self.app.push_screen(SettingsCard(SessionView(none, self.look, self.host.clock), self.host))
+            self.app.push_screen(SettingsCard(self._no_session(), self.host))
         elif event.key in ("down", "tab"):
             event.stop()
             event.prevent_default()
@@ -334,14 +333,16 @@ class LaunchScreen(Screen[None]):
         self.say(f"{self.look.glyph('no')} {error}")
         if isinstance(error, UncommittedChanges):
             words = f"{error.what}\n\nRun from HEAD without these changes? They stay in your checkout as they are."
-            self.app.push_screen(Question(self.look, "uncommitted changes", words, "run from HEAD"), self._from_head)
+            self._confirm("uncommitted changes", words, "run from HEAD", lambda: self._start(from_head=True))
         elif isinstance(error, SessionBusy):
-            words = f"{error.what}.\n\nAttach to it?"
-            self.app.push_screen(
-                Question(self.look, "session in use", words, "attach"),
-                lambda yes: self.host.attach(paths) if yes else None,
+            self._confirm(
+                "session in use", f"{error.what}.\n\nAttach to it?", "attach", lambda: self.host.attach(paths)
             )
 
-    def _from_head(self, yes: bool | None) -> None:
-        if yes:
-            self._start(from_head=True)
+    def _confirm(self, title: str, words: str, yes: str, then: Callable[[], None]) -> None:
+        card = Confirm(self._no_session(), ConfirmQuestion(title, words, (("y", yes),), "no"))
+        self.app.push_screen(card, lambda answer: then() if answer == "y" else None)
+
+    def _no_session(self) -> SessionView:
+        """A view for cards, as no session is open."""
+        return SessionView(Client(SessionPaths(self.host.project, "none")), self.look, self.host.clock)

@@ -20,7 +20,7 @@ from tests.recorded import make_session
 from tests.tui.conftest import text_of, until
 from tui.app import Cockpit
 from tui.paint.theme import Look
-from tui.screens.dialogs import Question
+from tui.screens.dialogs import Confirm
 from tui.screens.launch import LaunchScreen
 from tui.screens.main_screen import MainScreen
 from tui.user_settings import config_path
@@ -163,7 +163,7 @@ async def test_uncommitted_changes_are_a_question_and_then_it_runs(
         app.screen.query_one("#session", Input).value = "first"
         app.screen.query_one("#menu").focus()
         await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.screen, Question), 60.0)
+        await until(pilot, lambda: isinstance(app.screen, Confirm), 60.0)
         assert "uncommitted" in text_of(app).lower()
         await pilot.press("y")
         await until(pilot, lambda: isinstance(app.screen, MainScreen), 60.0)

@@ -59,7 +59,7 @@ async def test_each_question_is_at_most_two_keys_away(show: Show) -> None:
         assert listing.cursor == source.state.best
         await pilot.press("g", "m", "j", "m", "X")
         assert app.view.marks == [0, 1]
-        await shows(pilot, "what failed", "README.md is not among the editable files")
+        await shows(pilot, "failed experiments", "README.md is not among the editable files")
         await pilot.press("j")
         await shows(pilot, "run 7 crashed after 6s", "ValueError: shapes")
         await pilot.press("enter")

@@ -28,13 +28,13 @@ class FailuresScreen(ListScreen):
         view = self.view
         self.listing = Listing(
             view,
-            "what failed",
+            "failed experiments",
             self._make,
             self._line,
             lambda: (view.state.seq, id(view.state)),
             "no experiment has failed",
         )
-        told = Page(view, "how it ended", self._told, of=lambda: (self.listing.cursor, view.state.seq))
+        told = Page(view, "end of the experiment", self._told, of=lambda: (self.listing.cursor, view.state.seq))
         self.listing.styles.height = "2fr"
         told.styles.height = "3fr"
         return [self.listing, told]
