@@ -141,8 +141,8 @@ def _verb(args: tuple[str, ...]) -> str:
     return next((arg for arg, before in zip(args, ("", *args), strict=False) if arg[:1] != "-" and before != "-c"), "")
 
 
-def reason(said: str) -> str:
+def reason(message: str) -> str:
     """Why git failed: the last fatal line of its message, else all lines but its hints."""
-    lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith("hint:")]
+    lines = [line.strip() for line in message.splitlines() if line.strip() and not line.startswith("hint:")]
     last = next((line for line in reversed(lines) if line.startswith(("fatal:", "error:"))), None)
     return last or " ".join(lines)[:MAX_REASON_CHARACTERS] or "no reason given"

@@ -176,7 +176,7 @@ class State:
     reason: str = ""
     preparing: str = ""
     stop_at: int | None = None  # stop at so many experiments with a final verdict
-    engine: EngineInfo | None = None  # that last held the session; whether it is alive, its lock says
+    engine: EngineInfo | None = None  # the last one; the session's lock shows whether it is alive
     engine_seconds: float = 0.0  # of engines that ended
     engine_open: bool = False  # started, and no stop was logged
     baseline: Baseline | None = None
