@@ -194,7 +194,7 @@ BAD: list[tuple[list[str], int, str]] = [
     (["status", "--frobnicate"], 2, "unrecognized"),
     (["show"], 2, "EXPERIMENT"),
     (["show", "one"], 2, "not the number of an experiment"),
-    (["attach"], 3, "no session here"),
+    (["attach"], 3, "no session in this project"),
 ]
 
 
