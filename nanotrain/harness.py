@@ -54,7 +54,7 @@ class Clock:
         return self.progress(step) >= 1.0
 
 
-class Run:
+class TrainingRun:
     """One run: its device, seed, vocabulary, output folder and channel to the harness (None without a harness)."""
 
     def __init__(self, seconds: float | None, steps: int | None, device: str | None) -> None:
@@ -137,9 +137,9 @@ class Run:
         return Clock(None if self._steps else seconds, self._steps), view
 
 
-def connect(seconds: float | None = None, steps: int | None = None, device: str | None = None) -> Run:
+def connect(seconds: float | None = None, steps: int | None = None, device: str | None = None) -> TrainingRun:
     """The run of this process. `seconds`, `steps` and `device` apply only without a harness, which sets its own."""
-    return Run(seconds, steps, device)
+    return TrainingRun(seconds, steps, device)
 
 
 def data_fingerprint(view: memoryview) -> str:

@@ -599,7 +599,7 @@ class Trainer:
         self.machine.wait()
 
 
-def smoke(machine: Machine, run: harness.Run) -> None:
+def smoke(machine: Machine, run: harness.TrainingRun) -> None:
     """Two steps on random tokens at full model size: the model builds, trains and its loss stays finite."""
     torch.manual_seed(run.seed)
     trainer = Trainer(machine, configure(machine, run.vocab))
@@ -611,7 +611,7 @@ def smoke(machine: Machine, run: harness.Run) -> None:
     print(f"smoke: two steps done, loss {losses[0]:.4f} then {losses[1]:.4f}, ln V = {math.log(run.vocab):.4f}")
 
 
-def train(machine: Machine, run: harness.Run) -> None:
+def train(machine: Machine, run: harness.TrainingRun) -> None:
     """A whole run: warm up, receive the data, train until the budget is used, announce and save the weights."""
     torch.manual_seed(run.seed)
     started = time.monotonic()

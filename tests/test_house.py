@@ -86,7 +86,6 @@ def test_a_file_name_stands_once(top: str) -> None:
     assert {name for name, n in count.items() if n > 1} == set()
 
 
-@pytest.mark.xfail(strict=True, reason="on the way")
 def test_a_public_class_name_stands_once() -> None:
     places: dict[str, list[str]] = defaultdict(list)
     for path in SOURCES:
@@ -96,18 +95,11 @@ def test_a_public_class_name_stands_once() -> None:
     assert {name: where for name, where in places.items() if len(where) > 1} == {}
 
 
-@pytest.mark.parametrize(
-    "top",
-    [
-        pytest.param(top, marks=pytest.mark.xfail(strict=True, reason="on the way") if top != "nanotrain" else ())
-        for top in PACKAGES
-    ],
-)
+@pytest.mark.parametrize("top", PACKAGES)
 def test_no_imports_in_a_circle(graph: dict[str, list[str]], top: str) -> None:
     assert circles({module: others for module, others in graph.items() if module.split(".")[0] == top}) == []
 
 
-@pytest.mark.xfail(strict=True, reason="on the way")
 def test_only_the_start_imports_the_app(graph: dict[str, list[str]]) -> None:
     """app -> screens -> host: what a screen needs of the app it takes from `tui.host`."""
     users = {module for module, others in graph.items() if "tui.app" in others}
