@@ -22,7 +22,7 @@ _INDEX = (
     ("look", "look", "sessions  status [NAME]  leaderboard [NAME]  events [NAME]  show EXPERIMENT [NAME]"),
     ("steer", "steer", "pause  resume  skip [EXPERIMENT]  stop  steer TEXT  idea TEXT  propose FILE.patch"),
     ("steer", "steer", "approve N  reject N  approve-mode on|off  fork N|best  pin N  repeat N"),
-    ("steer", "change", "set KEY=VALUE …  program [NAME]"),
+    ("steer", "steer", "set KEY=VALUE …  program [NAME]"),
     ("trust", "certify", "certify [EXPERIMENT]  reproduce EXPERIMENT"),
     ("take away", "export.export", "export [NAME]  report [NAME]"),
     ("set up", "init", "init [DIR]"),
