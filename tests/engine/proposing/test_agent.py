@@ -68,7 +68,7 @@ def test_its_edits_are_the_proposal_and_its_output_the_reasoning(tmp_path: Path)
     assert (y.input_tokens, y.output_tokens, y.cached_tokens, y.usd) == (120, 50, 900, 0.25)
     assert ("tool", "Edit train.py") in pane(paths, 2) and ("thinking", "The loss is quadratic.") in pane(paths, 2)
     assert z.hypothesis == "sees nothing; login none; argv 4"
-    assert not list(paths.worktrees.glob("bench-*"))
+    assert not list(paths.worktrees.glob("agent-*"))
     assert (x.hypothesis, x.expected, x.kind) == ("RATE 0.4 is nearer the minimum", -0.03, "optimizer")
     said = "".join(text for kind, text in pane(paths) if kind == "text")
     assert "I will move RATE." in said and "\x1b" not in said and "\x07" not in said
