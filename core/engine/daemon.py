@@ -157,7 +157,9 @@ class _Engine:
         proposer = self.proposer = Proposer(setup, settings, journal, Briefing(setup, settings, journal, self.place))
         lookahead = Lookahead(setup, settings, journal, lifecycle, judge, proposer, program_file)
         loop = self.loop = Loop(journal, lifecycle, runs, judge, experiments, lookahead)
-        self.certification = CertificationCommands(setup, settings, journal, lifecycle, runs, loop)
+        self.certification = CertificationCommands(
+            setup=setup, settings=settings, journal=journal, lifecycle=lifecycle, runs=runs, loop=loop
+        )
         changes = SettingChanges(
             setup=setup, settings=settings, journal=journal, lifecycle=lifecycle, slots=slots, lookahead=lookahead
         )
@@ -165,7 +167,9 @@ class _Engine:
             journal=journal, lifecycle=lifecycle, judge=judge, experiments=experiments, proposer=proposer,
             lookahead=lookahead, program_file=program_file, loop=loop,
         )  # fmt: skip
-        control = LifecycleCommands(journal, lifecycle, runs, lookahead, changes, loop)
+        control = LifecycleCommands(
+            journal=journal, lifecycle=lifecycle, runs=runs, lookahead=lookahead, changes=changes, loop=loop
+        )
         handlers = (control.handlers, guidance.handlers, changes.handlers, self.certification.handlers)
         self.server = SocketServer(setup.paths.name, journal, Dispatcher(journal, *handlers).handle, setup.paths.socket)
         self.devices = Devices()

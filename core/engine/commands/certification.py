@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from core.engine.commands.dispatch import Handlers, LoopControl
@@ -29,53 +29,48 @@ from core.stats.eligible import certifiable, reproducible
 from core.stats.noise import Noise
 
 
+@dataclass(kw_only=True, eq=False)
 class CertificationCommands:
     """Carries out these commands with runs beside the loop's own; they change no best."""
 
-    def __init__(
-        self,
-        setup: Setup,
-        settings: SessionSettings,
-        journal: Journal,
-        lifecycle: Lifecycle,
-        runs: Runs,
-        loop: LoopControl,
-    ) -> None:
-        self._setup = setup
-        self._settings = settings
-        self._journal = journal
-        self._lifecycle = lifecycle
-        self._runs = runs
-        self._loop = loop
-        self._under_way: set[tuple[str, int]] = set()
-        self.handlers: Handlers = {c.Certify: self._start_certify, c.Reproduce: self._start_reproduce}
+    setup: Setup
+    settings: SessionSettings
+    journal: Journal
+    lifecycle: Lifecycle
+    runs: Runs
+    loop: LoopControl
+    _under_way: set[tuple[str, int]] = field(default_factory=set, init=False)
+
+    @property
+    def handlers(self) -> Handlers:
+        return {c.Certify: self._start_certify, c.Reproduce: self._start_reproduce}
 
     async def begin_only_task(self) -> None:
         """Begin the one task that this engine was started for, if it was; the session ends with it."""
-        name, _, number = (self._setup.only_task or "").partition(":")
+        name, _, number = (self.setup.only_task or "").partition(":")
         if not name:
             return
-        self._lifecycle.finish(f"{name} is done")
+        self.lifecycle.finish(f"{name} is done")
         try:
             if name == "certify":
                 await self._start_certify(c.Certify(int(number) if number else None))
             else:
                 await self._start_reproduce(c.Reproduce(int(number)))
         except CommandRefused as refusal:
-            self._lifecycle.end(Ending("stopped", refusal.what))
+            self.lifecycle.end(Ending("stopped", refusal.what))
 
     async def _start_certify(self, command: c.Certify) -> str:
-        self._lifecycle.refuse_when_stopping()
-        number = certifiable(self._journal.state, command.experiment)
+        self.lifecycle.refuse_when_stopping()
+        number = certifiable(self.journal.state, command.experiment)
         if any(what == "certify" for what, _ in self._under_way):
             raise CommandRefused("a certification is in progress already")
         self._begin("certify", number, self._certify)
         return f"experiment {number} is tested against the baseline on fresh seeds"
 
     async def _start_reproduce(self, command: c.Reproduce) -> str:
-        self._lifecycle.refuse_when_stopping()
-        x = reproducible(self._journal.state, command.experiment)
-        budget, recorded = str(self._settings.program.run_budget(self._setup.kind)), _recorded(x).budget
+        self.lifecycle.refuse_when_stopping()
+        x = reproducible(self.journal.state, command.experiment)
+        budget, recorded = str(self.settings.program.run_budget(self.setup.kind)), _recorded(x).budget
         if recorded != budget:
             raise CommandRefused(f"experiment {x.number} ran for {recorded}, and a run here is now {budget}")
         if ("reproduce", x.number) in self._under_way:
@@ -91,11 +86,11 @@ class CertificationCommands:
                 self._under_way.discard((what, number))
 
         self._under_way.add((what, number))
-        self._loop.run_beside(marked())
+        self.loop.run_beside(marked())
 
     async def _certify(self, number: int) -> None:
         """Pairs of baseline and experiment on fresh seeds, until the sequential test decides."""
-        state = self._journal.state
+        state = self.journal.state
         x, noise = state.experiments[number], noise_of(state, prior=False)
         assert state.baseline is not None and x.metric is not None
         expected = state.metric.gain(state.baseline.metric, x.metric)
@@ -103,13 +98,13 @@ class CertificationCommands:
         size = f" ({expected / noise.sigma:.1f}σ)" if noise.sigma else ""
         own = ", of a metric that the code reports itself" if state.metric.self_reported else ""
         words = f"for a gain of {format_metric(expected)}{size}{own}"
-        await self._journal.write(e.CertificationStarted(number, planned, words))
+        await self.journal.write(e.CertificationStarted(number, planned, words))
         first, pairs = state.next_run, 0
         look: InterimAnalysis | None = None
         while look is None or look.decision == "continue":
             broken = await self._pair(number, x.commit or "", turned=pairs % 2 == 1)
             if broken:
-                return await self._journal.write(
+                return await self.journal.write(
                     e.Certified(
                         experiment=number, outcome="undecided", p=None, z=None, gain=None, low=None, high=None,
                         runs=2 * pairs, reason=broken,
@@ -126,18 +121,18 @@ class CertificationCommands:
         """One run of each. Returns why there is no number, or "". `turned`: the experiment runs first, in every second
         pair, so that a machine that slows down over the day favours neither.
         """
-        pair = [(BASELINE, self._setup.commit), (number, commit)]
+        pair = [(BASELINE, self.setup.commit), (number, commit)]
         arms = pair[::-1] if turned else pair
-        runs = await asyncio.gather(*(self._runs.execute(n, "certify", at, Urgency.REPEAT) for n, at in arms))
+        runs = await asyncio.gather(*(self.runs.execute(n, "certify", at, Urgency.REPEAT) for n, at in arms))
         return next((run.reason or "a run gave no number" for run in runs if run.metric is None), "")
 
     async def _conclude(self, number: int, look: InterimAnalysis, noise: Noise, first: int) -> None:
-        file = self._setup.paths.folder / "certificates" / f"{number}.json"
+        file = self.setup.paths.folder / "certificates" / f"{number}.json"
         certificate = await asyncio.to_thread(self._certificate, number, look, noise, first)
         await asyncio.to_thread(write_json, file, certificate)
         interval = f"{format_metric(look.low)} to {format_metric(look.high)}"
-        own = "; self-reported by the code" if self._journal.state.metric.self_reported else ""
-        await self._journal.write(
+        own = "; self-reported by the code" if self.journal.state.metric.self_reported else ""
+        await self.journal.write(
             e.Certified(
                 experiment=number, outcome="certified" if look.decision == "certified" else "refuted", p=look.p,
                 z=look.z, gain=look.gain,
@@ -151,16 +146,16 @@ class CertificationCommands:
         return tuple(r.metric for r in self._runs_of(number, first) if r.metric is not None)
 
     def _runs_of(self, number: int, first: int) -> list[Run]:
-        return [r for r in self._journal.state.experiments[number].runs if r.kind == "certify" and r.run >= first]
+        return [r for r in self.journal.state.experiments[number].runs if r.kind == "certify" and r.run >= first]
 
     def _certificate(self, number: int, look: InterimAnalysis, noise: Noise, first: int) -> dict[str, Any]:
         """Everything needed to judge the claim and to repeat the test."""
-        state, setup = self._journal.state, self._setup
+        state, setup = self.journal.state, self.setup
         x, base = state.experiments[number], state.experiments[BASELINE]
         devices = {
             event.body.run: dict(event.body.device)
             for n in (BASELINE, number)
-            for event in self._journal.log.events_of(n)
+            for event in self.journal.log.events_of(n)
             if isinstance(event.body, e.RunFinished)
         }
         runs = [
@@ -192,13 +187,13 @@ class CertificationCommands:
             "baseline_commit": setup.commit,
             "commit": x.commit,
             "branch": setup.paths.branch,
-            "run": self._settings.program.run,
-            "run_budget": str(self._settings.program.run_budget(setup.kind)),
-            "sealed_sha256": self._runs.place.seal_digest,
+            "run": self.settings.program.run,
+            "run_budget": str(self.settings.program.run_budget(setup.kind)),
+            "sealed_sha256": self.runs.place.seal_digest,
             "hardware": setup.device,
-            "slots": list(self._settings.slots),
+            "slots": list(self.settings.slots),
             "sandbox": setup.sandbox.tier,
-            "versions": {**versions(), **self._runs.versions()},
+            "versions": {**versions(), **self.runs.versions()},
             "made": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "repeat_it_with": f"autoresearch-tui certify {number} --session {setup.paths.name}",
         })  # fmt: skip
@@ -206,13 +201,13 @@ class CertificationCommands:
 
     async def _reproduce(self, number: int) -> None:
         """Run the recorded commit with its recorded seed, and log whether the result is within the noise."""
-        state = self._journal.state
+        state = self.journal.state
         x = state.experiments[number]
         recorded = _recorded(x)
-        run = await self._runs.execute(number, "reproduce", x.commit or "", Urgency.REPEAT, seed=recorded.seed)
+        run = await self.runs.execute(number, "reproduce", x.commit or "", Urgency.REPEAT, seed=recorded.seed)
         if run.metric is None or recorded.metric is None:
             reason = f"#{number} was not reproduced: {run.reason}"
-            return await self._journal.write(
+            return await self.journal.write(
                 e.Reproduced(
                     experiment=number, metric=None, recorded=recorded.metric, within_noise=False, reason=reason
                 )
@@ -224,7 +219,7 @@ class CertificationCommands:
         word = "reproduced" if within else "NOT reproduced: the difference is beyond the noise"
         reason = f"#{number} {word}: {format_metric(run.metric)} against {format_metric(recorded.metric)}, {same}"
         reason += self._changed(number, recorded.run, run)
-        await self._journal.write(
+        await self.journal.write(
             e.Reproduced(
                 experiment=number, metric=run.metric, recorded=recorded.metric, within_noise=within, reason=reason
             )
@@ -232,7 +227,7 @@ class CertificationCommands:
 
     def _changed(self, number: int, recorded: int, now: e.RunFinished) -> str:
         """Changed conditions of the result besides its code, in words."""
-        bodies = [event.body for event in self._journal.log.events_of(number)]
+        bodies = [event.body for event in self.journal.log.events_of(number)]
         old = next((dict(b.device) for b in bodies if isinstance(b, e.RunFinished) and b.run == recorded), {})
         before, after = _facts(old), _facts(dict(now.device))
         words = [

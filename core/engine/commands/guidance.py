@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from core.engine.commands.dispatch import Handlers, LoopControl
 from core.engine.experiment import Experiments
 from core.engine.journal import Journal
@@ -21,30 +23,22 @@ MAX_TEXT_CHARACTERS = 20_000
 WITHOUT_LANGUAGE = ("control", "scripted")  # researchers that read no guidance
 
 
+@dataclass(kw_only=True, eq=False)
 class GuidanceCommands:
     """Carries out these commands; each answers with a sentence or raises CommandRefused."""
 
-    def __init__(
-        self,
-        *,
-        journal: Journal,
-        lifecycle: Lifecycle,
-        judge: Judge,
-        experiments: Experiments,
-        proposer: Proposer,
-        lookahead: Lookahead,
-        program_file: ProgramFile,
-        loop: LoopControl,
-    ) -> None:
-        self._journal = journal
-        self._lifecycle = lifecycle
-        self._judge = judge
-        self._experiments = experiments
-        self._proposer = proposer
-        self._lookahead = lookahead
-        self._program_file = program_file
-        self._loop = loop
-        self.handlers: Handlers = {
+    journal: Journal
+    lifecycle: Lifecycle
+    judge: Judge
+    experiments: Experiments
+    proposer: Proposer
+    lookahead: Lookahead
+    program_file: ProgramFile
+    loop: LoopControl
+
+    @property
+    def handlers(self) -> Handlers:
+        return {
             c.Steer: self._steer,
             c.EditGuidance: self._edit,
             c.Withdraw: self._withdraw,
@@ -59,12 +53,12 @@ class GuidanceCommands:
 
     @property
     def _state(self) -> State:
-        return self._journal.state
+        return self.journal.state
 
     # --- guidance ---
 
     def _checked(self, text: str) -> str:
-        self._lifecycle.refuse_when_stopping()
+        self.lifecycle.refuse_when_stopping()
         text = text.strip()
         if not text:
             raise CommandRefused("the message is empty")
@@ -80,10 +74,10 @@ class GuidanceCommands:
     async def _steer(self, command: c.Steer) -> str:
         text = self._checked(command.text)
         number = self._state.next_guidance
-        await self._journal.write(e.GuidanceQueued(guidance=number, text=text, standing=command.standing))
-        experiment = self._lookahead.about
+        await self.journal.write(e.GuidanceQueued(guidance=number, text=text, standing=command.standing))
+        experiment = self.lookahead.about
         if command.now and experiment is not None:
-            self._lookahead.cancel()
+            self.lookahead.cancel()
             return f"guidance {number} interrupts the thinking about experiment {experiment}{self._unread()}"
         waiting = sum(g.taken_by is None for g in self._state.guidance.values())
         kept = ", and stays in force" if command.standing else ""
@@ -92,7 +86,7 @@ class GuidanceCommands:
     async def _edit(self, command: c.EditGuidance) -> str:
         text = self._checked(command.text)
         self._queued(command.guidance)
-        await self._journal.write(e.GuidanceEdited(command.guidance, text))
+        await self.journal.write(e.GuidanceEdited(command.guidance, text))
         return f"guidance {command.guidance} has its new text"
 
     def _queued(self, number: int) -> Guidance:
@@ -108,14 +102,14 @@ class GuidanceCommands:
         guidance = self._state.guidance.get(command.guidance)
         if guidance is None or not guidance.standing:
             self._queued(command.guidance)
-        await self._journal.write(e.GuidanceWithdrawn(command.guidance))
+        await self.journal.write(e.GuidanceWithdrawn(command.guidance))
         return f"guidance {command.guidance} is withdrawn"
 
     async def _idea(self, command: c.Idea) -> str:
         text = self._checked(command.text)
         number = self._state.next_guidance
         earlier = sum(g.idea and g.taken_by is None for g in self._state.guidance.values())
-        await self._journal.write(e.GuidanceQueued(guidance=number, text=text, idea=True))
+        await self.journal.write(e.GuidanceQueued(guidance=number, text=text, idea=True))
         place = "the next experiment" if not earlier else f"an experiment after {plural(earlier, 'earlier idea')}"
         return f"idea {number} is to be tried as {place}{self._unread()}"
 
@@ -125,21 +119,21 @@ class GuidanceCommands:
         self._checked(command.hypothesis)
         if bool(command.edits) == bool(command.patch.strip()):
             raise CommandRefused("an experiment needs edits or a patch, and not both")
-        await self._program_file.look()
-        if spent := self._lookahead.refuses_own():
+        await self.program_file.look()
+        if spent := self.lookahead.refuses_own():
             raise CommandRefused(f"no more experiments begin: {spent}", hint="raise the budget first")
         try:
-            number = await self._proposer.own(command)
+            number = await self.proposer.own(command)
         except AutoresearchError as error:
             raise CommandRefused(error.what, where=error.where, hint=error.hint) from error
-        self._loop.carry(number)
+        self.loop.carry(number)
         x = self._state.experiments[number]
         return f"your experiment is #{number}, on {who(x.parent)}: +{x.added} −{x.removed} in {', '.join(x.files)}"
 
     # --- approvals ---
 
     def _refuse_unasked(self, number: int) -> None:
-        self._lifecycle.refuse_when_stopping()
+        self.lifecycle.refuse_when_stopping()
         if number not in self._state.approvals:
             waiting = ", ".join(map(str, self._state.approvals)) or "none"
             raise CommandRefused(f"experiment {number} does not wait for approval (waiting: {waiting})")
@@ -149,22 +143,22 @@ class GuidanceCommands:
         self._refuse_unasked(number)
         if command.edits:
             try:
-                await self._proposer.amend(number, command.edits)
+                await self.proposer.amend(number, command.edits)
             except AutoresearchError as error:
                 raise CommandRefused(error.what, where=error.where, hint=error.hint) from error
         else:
-            await self._journal.write(e.ApprovalGiven(number, True))
+            await self.journal.write(e.ApprovalGiven(number, True))
         done = f"experiment {number} is approved" + (" with your edits" if command.edits else "")
         if not command.all:
             return done
         waiting = waiting_for_approval(self._state)
-        await self._journal.write(*approval_mode(self._state, False))
+        await self.journal.write(*approval_mode(self._state, False))
         return f"{done}, and so is {waiting}"
 
     async def _reject(self, command: c.Reject) -> str:
         number, reason = command.experiment, command.reason.strip() or "no reason given"
         self._refuse_unasked(number)
-        await self._journal.write(
+        await self.journal.write(
             e.ApprovalGiven(number, False, reason),
             e.Judged(
                 experiment=number, verdict="rejected", metric=None, delta=None, reason=f"rejected by a person: {reason}"
@@ -182,11 +176,11 @@ class GuidanceCommands:
 
     async def _fork(self, command: c.Fork) -> str:
         number, state = command.experiment, self._state
-        self._lifecycle.refuse_when_stopping()
+        self.lifecycle.refuse_when_stopping()
         if number is None or number == state.best:
             if state.base is None:
                 raise CommandRefused(f"proposals build on the best, {who(state.best)}, already")
-            await self._journal.write(e.BaseChanged(None))
+            await self.journal.write(e.BaseChanged(None))
             return f"from the next experiment on proposals build on the best again, {who(state.best)}"
         x = self._experiment(number)
         if number == state.base:
@@ -195,32 +189,32 @@ class GuidanceCommands:
             raise CommandRefused(f"{who(number)} is pinned, never to be built on", hint="take the pin off first")
         if not x.commit and number != BASELINE:
             raise CommandRefused(f"experiment {number} changed nothing that could be built on ({x.verdict or x.phase})")
-        await self._journal.write(e.BaseChanged(number))
+        await self.journal.write(e.BaseChanged(number))
         return f"from the next experiment on proposals build on {who(number)}, and are judged against the best"
 
     async def _pin(self, command: c.Pin) -> str:
         number = command.experiment
-        self._lifecycle.refuse_when_stopping()
+        self.lifecycle.refuse_when_stopping()
         if number == BASELINE:
             raise CommandRefused("the baseline cannot be pinned: something must be left to build on")
         self._experiment(number)
         if command.pinned == (number in self._state.pinned):
             raise CommandRefused(f"experiment {number} is {'pinned already' if command.pinned else 'not pinned'}")
         before = self._state.parent
-        await self._journal.write(e.PinChanged(number, command.pinned))
-        await self._judge.follow()
+        await self.journal.write(e.PinChanged(number, command.pinned))
+        await self.judge.follow()
         done = f"experiment {number} is " + ("never built on" if command.pinned else "no longer pinned")
         after = self._state.parent
         return done if after == before else f"{done}; proposals now build on {who(after)}"
 
     async def _repeat(self, command: c.Repeat) -> str:
-        self._lifecycle.refuse_when_stopping()
+        self.lifecycle.refuse_when_stopping()
         x = self._experiment(command.experiment)
         if x.number in self._state.live:
             raise CommandRefused(f"{who(x.number)} has no final verdict yet ({x.phase}), and is repeated until it has")
         if not x.values:
             raise CommandRefused(f"experiment {x.number} has no result to repeat ({x.verdict})")
-        self._loop.run_beside(self._experiments.run_again(x.number))
+        self.loop.run_beside(self.experiments.run_again(x.number))
         return f"{who(x.number)} is run once more with a fresh seed"
 
 

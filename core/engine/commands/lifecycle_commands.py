@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from core.engine.commands.dispatch import Handlers, LoopControl
 from core.engine.commands.setting_changes import SettingChanges
 from core.engine.ending import RUN_PAUSED
@@ -16,32 +18,27 @@ from core.record.state import BASELINE
 from core.text import plural
 
 
+@dataclass(kw_only=True, eq=False)
 class LifecycleCommands:
     """Carries out these commands; each answers with a sentence or raises CommandRefused."""
 
-    def __init__(
-        self,
-        journal: Journal,
-        lifecycle: Lifecycle,
-        runs: Runs,
-        lookahead: Lookahead,
-        changes: SettingChanges,
-        loop: LoopControl,
-    ) -> None:
-        self._journal = journal
-        self._lifecycle = lifecycle
-        self._runs = runs
-        self._lookahead = lookahead
-        self._changes = changes
-        self._loop = loop
-        self.handlers: Handlers = {c.Pause: self._pause, c.Resume: self._resume, c.Skip: self._skip, c.Stop: self._stop}
+    journal: Journal
+    lifecycle: Lifecycle
+    runs: Runs
+    lookahead: Lookahead
+    changes: SettingChanges
+    loop: LoopControl
+
+    @property
+    def handlers(self) -> Handlers:
+        return {c.Pause: self._pause, c.Resume: self._resume, c.Skip: self._skip, c.Stop: self._stop}
 
     async def _pause(self, command: c.Pause) -> str:
-        self._lifecycle.refuse_when_stopping()
-        running = [live for live in self._runs.live.values() if live.ending is None]
-        if self._journal.state.state == "paused" and not (command.now and running):
+        self.lifecycle.refuse_when_stopping()
+        running = [live for live in self.runs.live.values() if live.ending is None]
+        if self.journal.state.state == "paused" and not (command.now and running):
             raise CommandRefused("the session is paused already")
-        await self._lifecycle.pause("asked by a person")
+        await self.lifecycle.pause("asked by a person")
         runs = plural(len(running), "run")
         if not command.now:
             return f"paused: {runs} in progress will end and be judged, nothing new starts"
@@ -50,46 +47,46 @@ class LifecycleCommands:
         return f"paused: {runs} cut off, to be run again when the session is resumed"
 
     async def _resume(self, _: c.Resume) -> str:
-        self._lifecycle.refuse_when_stopping()
-        state = self._journal.state
+        self.lifecycle.refuse_when_stopping()
+        state = self.journal.state
         if state.state == "running":
             if state.stop_at is None:
                 raise CommandRefused("the session is running already")
-            await self._journal.write(e.StateChanged("running", stop_at=0))
+            await self.journal.write(e.StateChanged("running", stop_at=0))
             return "the session continues, and will not stop by itself"
-        await self._changes.reconnect()
-        await self._lifecycle.resume()
+        await self.changes.reconnect()
+        await self.lifecycle.resume()
         return "resumed"
 
     async def _skip(self, command: c.Skip) -> str:
-        self._lifecycle.refuse_when_stopping()
+        self.lifecycle.refuse_when_stopping()
         number = command.experiment if command.experiment is not None else self._longest()
         if number is None:
             raise CommandRefused("nothing is being thought about or running")
         if number == BASELINE:
             raise CommandRefused("the baseline cannot be skipped: there would be nothing to compare with")
-        x = self._journal.state.experiments.get(number)
+        x = self.journal.state.experiments.get(number)
         if x is None:
             raise CommandRefused(f"there is no experiment {number}")
         if x.verdict is not None:
             raise CommandRefused(f"experiment {number} has its verdict already: {x.verdict}")
-        await self._loop.skip(number)
+        await self.loop.skip(number)
         return f"experiment {number} is being skipped"
 
     def _longest(self) -> int | None:
         """The experiment that has run longest; with none running, the one being thought about."""
-        running = [live for live in self._runs.live.values() if live.experiment != BASELINE]
+        running = [live for live in self.runs.live.values() if live.experiment != BASELINE]
         if running:
             return min(running, key=lambda live: live.started).experiment
-        return self._lookahead.about
+        return self.lookahead.about
 
     async def _stop(self, command: c.Stop) -> str:
-        if self._lifecycle.stopping and not command.now:
+        if self.lifecycle.stopping and not command.now:
             raise CommandRefused("the session is stopping already; stop --now kills the runs")
         if command.after is not None and not command.now:
             return await self._stop_after(command.after)
         reason = "stopped by a person" + (", runs killed" if command.now else "")
-        running = await self._loop.stop(reason, now=command.now)
+        running = await self.loop.stop(reason, now=command.now)
         if not running:
             return "stopping now: nothing is running"
         runs = plural(running, "run")
@@ -100,9 +97,9 @@ class LifecycleCommands:
     async def _stop_after(self, more: int) -> str:
         if more < 1:
             raise CommandRefused(f"after {more} experiments is now", hint="stop without --after, or after at least 1")
-        state = self._journal.state
+        state = self.journal.state
         stop_at = state.judged + more
         reason = f"stops once {plural(stop_at, 'experiment')} have their verdict"
-        await self._journal.write(e.StateChanged(state.state, reason, stop_at))
-        self._lifecycle.wake()
+        await self.journal.write(e.StateChanged(state.state, reason, stop_at))
+        self.lifecycle.wake()
         return f"the session stops after {plural(more, 'more experiment')}; resume takes this back"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from core.engine.commands.dispatch import Handlers
@@ -21,28 +21,22 @@ from core.record.errors import AutoresearchError, CommandRefused
 from core.research.protocol import Researcher
 
 
+@dataclass(kw_only=True, eq=False)
 class SettingChanges:
     """Carries out these commands; each answers with a sentence or raises CommandRefused. A change holds for the next
     engine too.
     """
 
-    def __init__(
-        self,
-        *,
-        setup: Setup,
-        settings: SessionSettings,
-        journal: Journal,
-        lifecycle: Lifecycle,
-        slots: Slots,
-        lookahead: Lookahead,
-    ) -> None:
-        self._setup = setup
-        self._settings = settings
-        self._journal = journal
-        self._lifecycle = lifecycle
-        self._slots = slots
-        self._lookahead = lookahead
-        self.handlers: Handlers = {
+    setup: Setup
+    settings: SessionSettings
+    journal: Journal
+    lifecycle: Lifecycle
+    slots: Slots
+    lookahead: Lookahead
+
+    @property
+    def handlers(self) -> Handlers:
+        return {
             c.ChangeResearcher: self._change_researcher,
             c.ChangeBudget: self._change_budget,
             c.ChangeSlots: self._change_slots,
@@ -51,30 +45,30 @@ class SettingChanges:
 
     def _reopen(self) -> None:
         """Let experiments begin again, unless the engine was started for one task."""
-        if not self._setup.only_task:
-            self._lifecycle.reopen()
+        if not self.setup.only_task:
+            self.lifecycle.reopen()
 
     async def _change_researcher(self, command: c.ChangeResearcher) -> str:
-        self._lifecycle.refuse_when_stopping()
-        script, present = command.script, self._journal.state.researcher
+        self.lifecycle.refuse_when_stopping()
+        script, present = command.script, self.journal.state.researcher
         if script is not None and not Path(script).is_absolute():
             raise CommandRefused(f"{script!r} is no absolute path", hint="name the script from / on")
         name = command.researcher or present
         if script is None and name == present:
-            script = self._settings.options.script
+            script = self.settings.options.script
         made = await self._make(name, command.model, script)
-        await self._settings.choose_researcher(made)
-        self._settings.keep(researcher=name, model=command.model, script=script)
-        await self._journal.write(e.ResearcherChanged(made.name, made.model))
+        await self.settings.choose_researcher(made)
+        self.settings.keep(researcher=name, model=command.model, script=script)
+        await self.journal.write(e.ResearcherChanged(made.name, made.model))
         self._reopen()
-        self._lookahead.researcher_changed()
+        self.lookahead.researcher_changed()
         model = f" ({made.model})" if made.model else ""
         return f"from the next experiment on {made.name}{model} proposes"
 
     async def _make(self, name: str | None, model: str | None, script: str | None) -> Researcher:
-        options = replace(self._settings.options, researcher=name, model=model, script=script)
+        options = replace(self.settings.options, researcher=name, model=model, script=script)
         try:
-            return await asyncio.to_thread(make_researcher, options, self._setup.seed)
+            return await asyncio.to_thread(make_researcher, options, self.setup.seed)
         except AutoresearchError as error:
             raise CommandRefused(error.what, where=error.where, hint=error.hint) from error
 
@@ -83,13 +77,13 @@ class SettingChanges:
 
         Raises CommandRefused while it still cannot be made.
         """
-        if self._lookahead.stuck and self._settings.next_researcher is None:
-            options = self._settings.options
+        if self.lookahead.stuck and self.settings.next_researcher is None:
+            options = self.settings.options
             made = await self._make(options.researcher, options.model, options.script)
-            await self._settings.choose_researcher(made)
+            await self.settings.choose_researcher(made)
 
     async def _change_budget(self, command: c.ChangeBudget) -> str:
-        self._lifecycle.refuse_when_stopping()
+        self.lifecycle.refuse_when_stopping()
         given = {key: value for key, value in asdict(command).items() if value is not None}
         if not given:
             raise CommandRefused("nothing to change", hint="name hours, experiments or usd")
@@ -101,14 +95,14 @@ class SettingChanges:
                 raise CommandRefused(f"{key}={value:g} is not {kind} above 0", hint=hint)
         if "experiments" in given:
             given["experiments"] = int(given["experiments"])
-        await self._journal.write(e.BudgetChanged(asdict(replace(self._settings.budget, **given))))
+        await self.journal.write(e.BudgetChanged(asdict(replace(self.settings.budget, **given))))
         self._reopen()
         words = {"hours": "{:g} hours", "experiments": "{} experiments", "usd": "${:.2f}"}
         return f"the session may spend {', '.join(words[key].format(value) for key, value in given.items())}"
 
     async def _change_slots(self, command: c.ChangeSlots) -> str:
-        self._lifecycle.refuse_when_stopping()
-        present = self._settings.slots
+        self.lifecycle.refuse_when_stopping()
+        present = self.settings.slots
         try:
             names = await asyncio.to_thread(device.parse_slots, command.slots)
         except AutoresearchError as error:
@@ -118,17 +112,17 @@ class SettingChanges:
         if names[0][:3] != present[0][:3]:
             hint = "start another session with --slots"
             raise CommandRefused("results of a GPU and of a processor cannot be compared", hint=hint)
-        self._settings.keep(slots=command.slots)
-        self._slots.change(names)
-        await self._journal.write(e.SlotsChanged(names))
-        ending = sorted(self._slots.held - set(names))
+        self.settings.keep(slots=command.slots)
+        self.slots.change(names)
+        await self.journal.write(e.SlotsChanged(names))
+        ending = sorted(self.slots.held - set(names))
         return f"runs go to {' '.join(names)}" + (f"; the run on {' '.join(ending)} ends first" if ending else "")
 
     async def _change_approval_mode(self, command: c.ApproveMode) -> str:
-        self._lifecycle.refuse_when_stopping()
-        state = self._journal.state
+        self.lifecycle.refuse_when_stopping()
+        state = self.journal.state
         if command.on == state.approve:
             raise CommandRefused(f"approve mode is {'on' if command.on else 'off'} already")
         waiting = waiting_for_approval(state)
-        await self._journal.write(*approval_mode(state, command.on))
+        await self.journal.write(*approval_mode(state, command.on))
         return "from now on each proposal waits for you" if command.on else f"approve mode is off: {waiting} runs"
