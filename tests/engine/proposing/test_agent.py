@@ -83,7 +83,7 @@ BEHAVIOURS = {  # what it does, and what is then said in the pane or while it is
     "commits": "propose: RATE 0.4 is nearer the minimum",
     "fails": "429 usage limit",
     "nothing": "no file was changed",
-    "links": "no plain file",
+    "links": "no regular file",
     "floods": "not shown",
     "hang": "silent",
     "outside": "refused: ",
