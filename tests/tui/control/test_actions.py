@@ -118,7 +118,7 @@ async def test_steer(show: Show, key: str, now: bool, standing: bool) -> None:
 async def test_queued_guidance_is_shown_and_can_be_withdrawn(show: Show) -> None:
     async with show() as (pilot, app, source):
         await pilot.press("W")
-        assert "no guidance is queued" in said(app) and not source.sent
+        assert "no guidance is in force" in said(app) and not source.sent
         source.happen(e.GuidanceQueued(guidance=7, text="try a wider \x1b[31mMLP"))
         await until(pilot, lambda: "try a wider MLP" in text_of(app).splitlines()[1])
         await pilot.press("W")
@@ -169,7 +169,7 @@ async def test_open_and_walk_an_experiment(show: Show) -> None:
             ("4", "steps/s"),
             ("5", "step 0"),
             ("6", "Two levers"),
-            ("1", "Why"),
+            ("1", "Rationale"),
         ):
             await pilot.press(key)
             await until(pilot, lambda words=words: words in text_of(app))  # type: ignore[misc]
@@ -353,7 +353,7 @@ async def test_disabled_actions_say_why(show: Show) -> None:
 async def test_resume_is_refused_while_an_engine_lives(show: Show) -> None:
     async with show() as (pilot, app, _source):
         await pilot.press("R")
-        assert "an engine holds this session already" in said(app)
+        assert "the engine of this session is running" in said(app)
 
 
 @pytest.mark.parametrize("keys,command", [(("y",), "approve"), (("n", *"too big", "enter"), "reject")])

@@ -66,7 +66,7 @@ async def test_each_question_is_at_most_two_keys_away(show: Show) -> None:
         await shows(pilot, "1 idea", "#4  ✗ crashed")
         await pilot.press("escape", "dollar_sign")
         await shows(
-            pilot, "Slots", "training", "By verdict", "claude · claude-opus-5-5", "For each change that was kept"
+            pilot, "Slots", "training", "By verdict", "claude · claude-opus-5-5", "Per kept change"
         )
         await pilot.press("escape", "c")
         await shows(pilot, "#1", "the baseline", "difference", "better")
@@ -122,7 +122,7 @@ async def test_logs_are_searched_and_followed(tmp_path: Path) -> None:
         await pilot.press("2")
         await shows(pilot, "warning: something slow")
         await pilot.press("3")
-        await shows(pilot, "nothing was scored by a program here")
+        await shows(pilot, "no scorer program has run here")
         await pilot.press("escape")
         assert isinstance(app.screen, MainScreen)
 
