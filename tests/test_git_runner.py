@@ -109,7 +109,7 @@ def test_a_command_ends_in_time_with_all_its_helpers(repo: Path, tmp_path: Path)
     started = time.monotonic()
     with pytest.raises(GitError, match="git hang did not end within 0"):
         Git(repo, seconds=0.3).run("hang")
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 40
 
 
 def test_no_command_waits_for_a_key(repo: Path) -> None:

@@ -16,7 +16,7 @@ COMMAND = str(Path(sys.executable).with_name("autoresearch-tui"))
 
 
 def run(
-    project: Path, *words: str, env: Mapping[str, str] | None = None, stdin: str = "", timeout: float = 60
+    project: Path, *words: str, env: Mapping[str, str] | None = None, stdin: str = "", timeout: float = 120
 ) -> subprocess.CompletedProcess[str]:
     """The command's result; stdout and stderr as text."""
     return subprocess.run(
@@ -33,7 +33,7 @@ class Terminal:
         self.master = master
         self.seen = ""
 
-    def wait_for(self, text: str, timeout: float = 20) -> str:
+    def wait_for(self, text: str, timeout: float = 60) -> str:
         deadline = time.monotonic() + timeout
         while text not in self.seen:
             left = deadline - time.monotonic()
@@ -53,7 +53,7 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self.master, text.encode())
 
-    def end(self, timeout: float = 20) -> int:
+    def end(self, timeout: float = 60) -> int:
         """Read to the end and return the exit code."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline and self._read(0.2 if self.process.poll() is None else 0.0):

@@ -244,7 +244,7 @@ def test_a_reader_that_leaves(session: SessionPaths) -> None:
     for words in ("leaderboard", "events --json", "show 1"):
         done = subprocess.run(
             ["bash", "-c", f'"{COMMAND}" {words} | head -c 1 > /dev/null; exit ${{PIPESTATUS[0]}}'],
-            cwd=session.project, capture_output=True, text=True, timeout=30, check=False,
+            cwd=session.project, capture_output=True, text=True, timeout=90, check=False,
         )  # fmt: skip
         assert done.stderr == "" and done.returncode in (0, 1)
 
@@ -252,6 +252,6 @@ def test_a_reader_that_leaves(session: SessionPaths) -> None:
 def test_no_room_and_no_permission(session: SessionPaths) -> None:
     done = subprocess.run(
         ["bash", "-c", f'"{COMMAND}" events --json > /dev/full'], cwd=session.project, capture_output=True, text=True,
-        timeout=30, check=False,
+        timeout=90, check=False,
     )  # fmt: skip
     assert done.returncode == 1 and "no space left" in done.stderr.lower() and "Traceback" not in done.stderr

@@ -44,7 +44,7 @@ def _ended(paths: SessionPaths) -> bool:
     return not engine_alive(paths)
 
 
-def until(condition: Callable[[], Any], timeout: float = 30) -> Any:
+def until(condition: Callable[[], Any], timeout: float = 90) -> Any:
     """Wait for a condition and return what it gave; fails when it never comes."""
     deadline = time.monotonic() + timeout
     while not (found := condition()):
@@ -100,7 +100,7 @@ def test_ctrl_c_leaves_the_engine_and_steering_reaches_it(project: Path) -> None
     assert watcher.stdout is not None
     until(lambda: "thinking, from" in watcher.stdout.readline())  # type: ignore[union-attr]
     watcher.send_signal(signal.SIGINT)
-    _, said = watcher.communicate(timeout=20)
+    _, said = watcher.communicate(timeout=60)
     assert watcher.returncode == 130
     assert "engine continues" in said and "stop --session one" in said and "Traceback" not in said
     assert engine_alive(SessionPaths(project, "one"))
@@ -139,7 +139,7 @@ def test_an_engine_that_is_killed_is_noticed_and_gone_on_with(project: Path) -> 
     assert watcher.stdout is not None
     until(lambda: "baseline loss" in watcher.stdout.readline())  # type: ignore[union-attr]
     os.kill(status(project)["engine"]["pid"], signal.SIGKILL)
-    _, said = watcher.communicate(timeout=20)
+    _, said = watcher.communicate(timeout=60)
     assert watcher.returncode == 1 and "ended without a report" in said and "run --session" in said
     assert status(project)["state"] == "crashed"
     script(project, rate("0.5", "0.4"))  # the same script, quicker

@@ -97,7 +97,7 @@ class Screen:
         os.close(self._master)
         self._master = os.open(os.devnull, os.O_RDONLY)
 
-    def end(self, patience: float = 30.0) -> int:
+    def end(self, patience: float = 60.0) -> int:
         """Read to the end of the command and return its exit code."""
         deadline = time.monotonic() + patience
         while self.process.poll() is None:

@@ -54,7 +54,7 @@ def wait_end(paths: SessionPaths) -> State:
 
 def kill_engine(paths: SessionPaths, how: signal.Signals = signal.SIGKILL) -> None:
     os.kill(lock_holder(paths), how)
-    wait_for(lambda: not engine_alive(paths), "the engine's death", 20)
+    wait_for(lambda: not engine_alive(paths), "the engine's death")
 
 
 @contextmanager
@@ -67,7 +67,7 @@ def engine(project: Path, name: str = "s", **options: object) -> Iterator[Sessio
     finally:
         if engine_alive(paths):
             os.kill(lock_holder(paths), signal.SIGTERM)
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + PATIENCE
             while engine_alive(paths) and time.monotonic() < deadline:
                 time.sleep(0.03)
             if engine_alive(paths):

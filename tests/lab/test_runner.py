@@ -29,7 +29,7 @@ message, fds = ready()
 print(message, os.read(fds[0], 100).decode())
 begun = time.time()
 step = 0
-while time.time() - begun < message.get("seconds", 0.5):
+while step < 3 or time.time() - begun < message.get("seconds", 0.5):
     step += 1
     print(f"step {step:05d} | loss {5 / step:.4f} | lr 0.1")
     time.sleep(0.02)
@@ -45,16 +45,15 @@ async def test_the_clock_runs_from_go_to_done(job: Make) -> None:
     result = await (await start(spec)).wait(phases.append)
     assert result.ended == "done" and result.exit_code == 0 and result.reason == ""
     assert phases == ["starting", "training", "saving"]
-    assert 0.55 < result.seconds < 0.9
-    assert result.wall_seconds > result.seconds + 0.45
-    assert result.saving_seconds is not None and 0.15 < result.saving_seconds < 0.5
+    assert result.saving_seconds is not None and result.saving_seconds > 0.15
+    assert 0.55 < result.seconds < result.wall_seconds - result.saving_seconds - 0.25
     assert result.steps is not None and result.tokens == result.steps * 10 and result.params == 123
     assert "'names': ['train.bin'], 'seconds': 0.6} training data" in log(spec)
     assert (spec.out / "weights").read_text() == "w"
     curve = [line.split("\t") for line in (spec.folder / "curve.tsv").read_text().splitlines()]
-    assert 2 <= len(curve) <= 6 and curve[0][1] == "1" and float(curve[0][2]) == 5.0
-    assert all(0 <= float(line[0]) < 0.9 for line in curve)
-    assert abs(result.ended_at - time.time()) < 5 and result.clock_started and result.clock_started < result.ended_at
+    assert 2 <= len(curve) <= 2 + 10 * result.seconds and curve[0][1] == "1" and float(curve[0][2]) == 5.0
+    assert all(0 <= float(line[0]) < result.wall_seconds for line in curve)
+    assert abs(result.ended_at - time.time()) < 60 and result.clock_started and result.clock_started < result.ended_at
     assert result.peak_memory and result.peak_memory > 1 << 20
     await until(lambda: not (spec.folder / "home").exists() and not (spec.folder / "tmp").exists())
 
@@ -66,11 +65,11 @@ async def test_a_step_budget_is_sent_to_the_run(job: Make) -> None:
 
 
 async def test_progress_is_seen_while_it_runs(job: Make) -> None:
-    one = await start(job(HONEST, channel=True, seconds=2.0))
+    one = await start(job(HONEST, channel=True, seconds=20.0))
     await until(lambda: one.phase == "training")
     begun = one.seconds
     await until(lambda: one.seconds > begun + 0.3)
-    assert one.fraction is not None and 0.1 < one.fraction < 0.9
+    assert one.fraction is not None and 0.01 < one.fraction < 0.9
     await until(lambda: one.status.get("step"))
     assert one.status["loss"] > 0
     result = await one.kill("enough")
@@ -78,11 +77,11 @@ async def test_progress_is_seen_while_it_runs(job: Make) -> None:
 
 
 async def test_a_plain_command_has_its_clock_from_the_start(job: Make) -> None:
-    spec = job("print('step 3 loss: 0.5')\ntime.sleep(0.3)\nprint('val_bpb: 1.25')", seconds=2.0)
+    spec = job("print('step 3 loss: 0.5')\ntime.sleep(0.3)\nprint('val_bpb: 1.25')", seconds=20.0)
     one = await start(spec)
     await until(lambda: one.phase == "training")
     result = await one.wait()
-    assert result.ended == "done" and 0.3 <= result.seconds < 1.0 and abs(result.seconds - result.wall_seconds) < 0.01
+    assert result.ended == "done" and result.seconds >= 0.3 and abs(result.seconds - result.wall_seconds) < 0.01
     assert result.steps == 3 and result.log_tail.endswith("val_bpb: 1.25\n")
 
 
@@ -90,7 +89,7 @@ async def test_a_plain_command_has_its_clock_from_the_start(job: Make) -> None:
 async def test_still_training_past_its_budget(job: Make) -> None:
     stubborn = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nready()\nwhile True: time.sleep(1)"
     result = await run(job(stubborn, channel=True, seconds=0.5))
-    assert result.ended == "overtime" and 2.5 < result.seconds < 3.2
+    assert result.ended == "overtime" and 2.5 < result.seconds < 30
     assert result.reason == "was killed after 2.5 s: still training past its budget of 0.5 s"
 
 
@@ -100,7 +99,8 @@ async def test_limits_of_steps_starting_and_saving(job: Make) -> None:
     result = await run(job("time.sleep(60)", channel=True, startup_seconds=0.4))
     assert result.ended == "startup_timeout" and "start-up allowance of 0.4 s" in result.reason and result.seconds == 0
     result = await run(job("ready()\ndone(steps=1)\ntime.sleep(60)", channel=True, saving_seconds=0.4))
-    assert result.ended == "overtime" and "0.4 s after it reported" in result.reason and result.seconds < 0.3
+    assert result.ended == "overtime" and "0.4 s after it reported" in result.reason
+    assert result.seconds < result.wall_seconds - 0.4, "its clock stood still"
 
 
 async def test_nothing_survives_a_kill(job: Make) -> None:
@@ -122,7 +122,7 @@ async def test_nothing_survives_a_kill(job: Make) -> None:
     await until(lambda: "up" in log(spec) and len(marked(spec)) == 4)
     begun = time.monotonic()
     result = await one.kill("skipped by the user 🚀")
-    assert time.monotonic() - begun < 1.0
+    assert time.monotonic() - begun < 20, "signals that it ignores are not waited for"
     assert result.ended == "killed" and result.reason == "skipped by the user 🚀" and marked(spec) == []
 
 
@@ -135,7 +135,7 @@ async def test_a_daemon_left_behind_is_ended_with_the_run(job: Make) -> None:
     os.wait()
     """
     result = await run(job(daemon))
-    assert result.ended == "done" and result.wall_seconds < 2
+    assert result.ended == "done" and result.wall_seconds < 15
 
 
 async def test_a_crash_says_how(job: Make) -> None:
@@ -264,7 +264,7 @@ async def test_the_engine_is_killed_and_another_adopts(job: Make) -> None:
     job_alive = adopt(spec.folder)
     assert job_alive is not None and job_alive.phase == "training"
     result = await job_alive.wait()
-    assert result.ended == "overtime" and 2.5 < result.seconds < 3.2 and marked(spec) == []
+    assert result.ended == "overtime" and 2.5 < result.seconds < 30 and marked(spec) == []
     again = adopt(spec.folder)
     assert again is not None and await again.wait() == result
 
@@ -298,7 +298,7 @@ async def test_twenty_waits_cost_little(job: Make) -> None:
     one: RunProcess = await start(spec)
     before = time.process_time()
     await one.wait()
-    assert time.process_time() - before < 0.1
+    assert time.process_time() - before < 0.3
 
 
 async def test_the_first_done_seals_the_weights(job: Make) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -61,9 +62,10 @@ def text_of(app: Cockpit) -> str:
     return "\n".join(strip.text.rstrip() for strip in [*base, *strips])
 
 
-async def until(pilot: Pilot[int], condition: Callable[[], bool], seconds: float = 5.0) -> None:
+async def until(pilot: Pilot[int], condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait for something that must come; fail when it does not."""
-    for _ in range(int(seconds / 0.05)):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
         await pilot.pause(0.05)
         if condition():
             return

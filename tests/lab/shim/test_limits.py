@@ -45,7 +45,7 @@ async def test_processes_are_limited(job: Make) -> None:
     """
     spec = job(program, process_limit=64)
     result = await run(spec)
-    assert result.ended == "resources" and "more than 64 processes" in result.reason and result.wall_seconds < 10
+    assert result.ended == "resources" and "more than 64 processes" in result.reason and result.wall_seconds < 50
 
 
 @pytest.mark.slow

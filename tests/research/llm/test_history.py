@@ -153,7 +153,7 @@ def test_ten_thousand_hypotheses_are_searched_at_once() -> None:
         text = " ".join(f"word{draw.randrange(2000)}" for _ in range(9))
         state.experiments[n] = replace(x, number=n, hypothesis=text, commit="c")
     known.learn(state)
-    started = time.perf_counter()
+    started = time.process_time()
     assert known.nearest(state.experiments[777].hypothesis.upper(), but=10_001) == 777
     assert known.nearest("something that nobody has ever thought of", but=10_001) is None
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5

@@ -61,10 +61,10 @@ async def test_an_experiment_of_ones_own(tmp_path: Path, monkeypatch: pytest.Mon
     async with at_work(tmp_path, editor, monkeypatch) as (pilot, app, source, project):
         source.answer = c.Reply(False, "the session is stopping")
         await pilot.press("N", *"less is more", "enter")
-        await until(pilot, lambda: isinstance(app.screen, DiffCard) and "RATE = 0.4" in text_of(app), 20.0)
+        await until(pilot, lambda: isinstance(app.screen, DiffCard) and "RATE = 0.4" in text_of(app))
         awake(app)
         await pilot.press("e")
-        await until(pilot, lambda: isinstance(app.screen, DiffCard), 20.0)
+        await until(pilot, lambda: isinstance(app.screen, DiffCard))
         awake(app)
         await pilot.press("y")
         await until(pilot, lambda: bool(source.sent))
@@ -80,13 +80,13 @@ async def test_an_experiment_of_ones_own(tmp_path: Path, monkeypatch: pytest.Mon
 async def test_nothing_changed_and_an_editor_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with at_work(tmp_path, "test -f train.py && exit ${FAIL:-0}", monkeypatch) as (pilot, app, source, _):
         await pilot.press("N", *"idle", "enter")
-        await until(pilot, lambda: "nothing was changed" in text_of(app), 20.0)
+        await until(pilot, lambda: "nothing was changed" in text_of(app))
         monkeypatch.setenv("FAIL", "3")
         await pilot.press("N", *"idle", "enter")
-        await until(pilot, lambda: "ended with exit code 3" in text_of(app), 20.0)
+        await until(pilot, lambda: "ended with exit code 3" in text_of(app))
         monkeypatch.setenv("EDITOR", "no-such-editor")
         await pilot.press("N", *"idle", "enter")
-        await until(pilot, lambda: "no program 'no-such-editor'" in text_of(app), 20.0)
+        await until(pilot, lambda: "no program 'no-such-editor'" in text_of(app))
         assert isinstance(app.screen, MainScreen) and not source.sent
 
 
@@ -96,7 +96,7 @@ async def test_a_proposal_is_edited_before_it_runs(tmp_path: Path, monkeypatch: 
         await until(pilot, lambda: isinstance(app.screen, ApprovalCard) and "run this?" in text_of(app))
         awake(app)
         await pilot.press("e")
-        await until(pilot, lambda: isinstance(app.screen, DiffCard) and "RATE = 0.2" in text_of(app), 20.0)
+        await until(pilot, lambda: isinstance(app.screen, DiffCard) and "RATE = 0.2" in text_of(app))
         awake(app)
         await pilot.press("y")
         await until(pilot, lambda: bool(source.sent))
@@ -110,14 +110,14 @@ async def test_program_is_changed_only_when_it_reads(tmp_path: Path, monkeypatch
     monkeypatch.setenv("HOME", str(tmp_path))
     async with at_work(tmp_path, editor, monkeypatch) as (pilot, app, _source, project):
         await pilot.press("E")
-        await until(pilot, lambda: isinstance(app.screen, DiffCard) and "program.md:6" in text_of(app), 20.0)
+        await until(pilot, lambda: isinstance(app.screen, DiffCard) and "program.md:6" in text_of(app))
         assert "did you mean" in text_of(app) and "write it" not in text_of(app)
         awake(app)
         await pilot.press("y")
         assert isinstance(app.screen, DiffCard), "a program that does not read was taken"
         (tmp_path / "ok").touch()
         await pilot.press("e")
-        await until(pilot, lambda: isinstance(app.screen, DiffCard) and "write it" in text_of(app), 20.0)
+        await until(pilot, lambda: isinstance(app.screen, DiffCard) and "write it" in text_of(app))
         assert (project / "program.md").read_text() == PROGRAM
         awake(app)
         await pilot.press("y")
@@ -130,12 +130,12 @@ async def test_program_is_checked_with_the_sessions_options(tmp_path: Path, monk
     async with at_work(tmp_path, editor, monkeypatch) as (pilot, app, source, _):
         await pilot.press("E")
         told = "'soon' is not a run budget"
-        await until(pilot, lambda: isinstance(app.screen, DiffCard) and told in text_of(app), 20.0)
+        await until(pilot, lambda: isinstance(app.screen, DiffCard) and told in text_of(app))
         awake(app)
         await pilot.press("escape")
         save_options(source.paths, EngineOptions(run_budget="20s"))
         await pilot.press("E")
-        await until(pilot, lambda: isinstance(app.screen, DiffCard) and "write it" in text_of(app), 20.0)
+        await until(pilot, lambda: isinstance(app.screen, DiffCard) and "write it" in text_of(app))
 
 
 def test_the_editor_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,7 +63,7 @@ def launch(project: Path) -> Cockpit:
 async def test_what_is_ready_is_shown(project: Path) -> None:
     app = launch(project)
     async with app.run_test(size=(120, 40)) as pilot:
-        await until(pilot, lambda: "ready: python, git" in text_of(app), 60.0)
+        await until(pilot, lambda: "ready: python, git" in text_of(app))
         shown = text_of(app)
         assert "train.py" in shown and "loss ↓" in shown and "sandbox" in shown and "Start" in shown
         choice = app.screen.query_one(Choice)
@@ -90,7 +90,7 @@ async def test_a_broken_program_is_shown_with_its_line(project: Path) -> None:
     app = launch(project)
     async with app.run_test(size=(120, 40)) as pilot:
         await until(pilot, lambda: "program.md:2" in text_of(app))
-        await until(pilot, lambda: "ready: python, git" in text_of(app), 60.0)
+        await until(pilot, lambda: "ready: python, git" in text_of(app))
         shown = text_of(app)
         assert shown.count("program.md:2") == 1 and "not yet: mend program.md first" in shown
         assert "▸ Watch the demo" in shown and "▸ Start" not in shown
@@ -155,7 +155,7 @@ async def test_uncommitted_changes_are_a_question_and_then_it_runs(
     app = launch(project)
     async with app.run_test(size=(120, 40)) as pilot:
         choice = app.screen.query_one(Choice)
-        await until(pilot, lambda: choice.value != "", 60.0)
+        await until(pilot, lambda: choice.value != "")
         choice.focus()
         while choice.value != "scripted":
             await pilot.press("right")
@@ -163,10 +163,10 @@ async def test_uncommitted_changes_are_a_question_and_then_it_runs(
         app.screen.query_one("#session", Input).value = "first"
         app.screen.query_one("#menu").focus()
         await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.screen, Confirm), 60.0)
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
         assert "uncommitted" in text_of(app).lower()
         await pilot.press("y")
-        await until(pilot, lambda: isinstance(app.screen, MainScreen), 60.0)
+        await until(pilot, lambda: isinstance(app.screen, MainScreen))
         await until(pilot, lambda: "FINISHED" in text_of(app), 120.0)
         assert app.view.state.verdicts.get("kept") == 1
         assert (project / "train.py").read_text().startswith("RATE = 9.0")
@@ -178,7 +178,7 @@ async def test_without_a_repository_nothing_can_be_started_and_the_reason_stands
     (tmp_path / "train.py").write_text("print('loss: 1')\n")
     app = launch(tmp_path)
     async with app.run_test(size=(160, 48)) as pilot:
-        await until(pilot, lambda: "ready: python, git" in text_of(app), 60.0)
+        await until(pilot, lambda: "ready: python, git" in text_of(app))
         shown = text_of(app)
         assert "not yet: mend repository first" in shown and "▸ Start" not in shown
         assert shown.count("not a git repository") == 1

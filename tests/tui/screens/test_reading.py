@@ -37,7 +37,7 @@ async def shows(pilot: Pilot[int], *words: str) -> None:
     app = pilot.app
     assert isinstance(app, Cockpit)
     try:
-        await until(pilot, lambda: all(w in text_of(app) for w in words), 30)
+        await until(pilot, lambda: all(w in text_of(app) for w in words))
     except AssertionError:
         raise AssertionError(f"{[w for w in words if w not in text_of(app)]} not in\n{text_of(app)}") from None
 
@@ -65,9 +65,7 @@ async def test_each_question_is_at_most_two_keys_away(show: Show) -> None:
         await pilot.press("enter")
         await shows(pilot, "1 idea", "#4  ✗ crashed")
         await pilot.press("escape", "dollar_sign")
-        await shows(
-            pilot, "Slots", "training", "By verdict", "claude · claude-opus-5-5", "Per kept change"
-        )
+        await shows(pilot, "Slots", "training", "By verdict", "claude · claude-opus-5-5", "Per kept change")
         await pilot.press("escape", "c")
         await shows(pilot, "#1", "the baseline", "difference", "better")
         await pilot.press("2")
@@ -182,7 +180,7 @@ async def test_the_chart_has_a_cursor_an_axis_and_a_zoom(show: Show) -> None:
                 runs=6,
             )
         )
-        await until(pilot, lambda: any(p.certified for p in chart._series.points), 30)
+        await until(pilot, lambda: any(p.certified for p in chart._series.points))
         await pilot.click("#chart", offset=(30, 5))
         assert app.view.selected is not None
 

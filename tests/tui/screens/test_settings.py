@@ -235,7 +235,7 @@ async def test_other_sessions_are_listed_opened_and_played(tmp_path: Path) -> No
         await pilot.press("O")
         await until(pilot, lambda: isinstance(app.screen, SessionsCard))
         await pilot.press("w")
-        await until(pilot, lambda: app.view.replaying and "recording" in text_of(app), 20.0)
+        await until(pilot, lambda: app.view.replaying and "recording" in text_of(app))
         await pilot.press("q")
     assert app.return_code == 0
 

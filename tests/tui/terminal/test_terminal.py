@@ -23,7 +23,7 @@ def attach(project: Path, size: tuple[int, int] = (120, 36)) -> Terminal:
     return terminal
 
 
-def ended(terminal: Terminal, seconds: float = 10.0) -> int:
+def ended(terminal: Terminal, seconds: float = 60.0) -> int:
     """The exit status, once everything it wrote has been read."""
     deadline = time.perf_counter() + seconds
     while time.perf_counter() < deadline:
