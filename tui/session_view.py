@@ -68,7 +68,7 @@ class Details:
     judged: e.Judged | None = None
     hidden: e.HiddenScored | None = None
     certified: e.Certified | None = None
-    mends: tuple[e.RepairAsked, ...] = ()
+    repairs: tuple[e.RepairAsked, ...] = ()
 
 
 class SessionView:

@@ -68,8 +68,8 @@ def idea(view: SessionView, number: int, width: int) -> Lines:
     section("Certificate", certificate(view, number))
     for refusal in details.refusals:
         section(f"Rejected before it ran (try {refusal.attempt})", refusal.reason)
-    for hint in details.mends:
-        section(f"Sent back for repair ({hint.attempt})", hint.reason)
+    for repair in details.repairs:
+        section(f"Sent back for repair ({repair.attempt})", repair.reason)
     for check in details.checks:
         if not check.ok:
             section(f"Failed its check {check.name}", check.output)
