@@ -22,7 +22,7 @@ def test_the_last_resort_keeps_the_traceback_to_itself(tmp_path: Path, state_fol
     code = "import sys, tui.main, tui.cli.parser as p; p._MODULES['status'] = 'nowhere'; sys.exit(tui.main.main())"
     done = subprocess.run(
         [sys.executable, "-P", "-c", code, "status"], cwd=tmp_path / "p", capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=30, check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=90, check=False,
     )  # fmt: skip
     assert done.returncode == 1 and "Traceback" not in done.stderr and "internal error" in done.stderr
     (note,) = (state_folder / "crashes").iterdir()
@@ -33,7 +33,7 @@ def test_a_folder_that_is_gone(tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
     done = subprocess.run(
-        ["bash", "-c", f'rmdir "{gone}"; "{COMMAND}" status'], cwd=gone, capture_output=True, text=True, timeout=30,
+        ["bash", "-c", f'rmdir "{gone}"; "{COMMAND}" status'], cwd=gone, capture_output=True, text=True, timeout=90,
         check=False,
     )  # fmt: skip
     assert done.returncode == 1 and "Traceback" not in done.stderr and "internal error" not in done.stderr
