@@ -85,7 +85,7 @@ def test_a_deterministic_metric_needs_no_repeats(tmp_path: Path) -> None:
     assert all(len(state.experiments[n].values) == 1 for n in (1, 2, 3))
 
 
-def test_a_crash_goes_back_to_the_researcher_who_may_mend_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_goes_back_to_the_researcher_for_repair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     edit = {"path": "train.py", "search": "RATE = 0.5", "replace": "RATE = 0.4"}
     crash = {**edit, "replace": "RATE = 0.4 + undefined_name"}
     tool = {"hypothesis": "RATE 0.4 is nearer", "kind": "optimizer"}
@@ -101,7 +101,7 @@ def test_a_crash_goes_back_to_the_researcher_who_may_mend_it(tmp_path: Path, mon
     assert "undefined_name" in told and "NameError" in told
 
 
-def test_a_crash_that_is_never_mended_is_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_that_is_never_repaired_is_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tool = {"hypothesis": "this breaks", "kind": "other"}
     names = ("alpha", "beta_", "gamma")
     turns = [

@@ -307,7 +307,7 @@ def test_kill_9_loses_nothing_acknowledged(tmp_path: Path, after: int) -> None:
     again.close()
 
 
-def test_a_newer_log_is_refused_with_the_mend(tmp_path: Path) -> None:
+def test_a_newer_log_is_refused_with_a_hint(tmp_path: Path) -> None:
     paths = make_session(tmp_path, experiments=2, files=False)
     with sqlite3.connect(paths.database) as db:
         db.execute(f"PRAGMA user_version={FORMAT + 1}")
@@ -317,7 +317,7 @@ def test_a_newer_log_is_refused_with_the_mend(tmp_path: Path) -> None:
         assert "upgrade" in caught.value.hint
 
 
-def test_an_event_of_the_future_is_refused_with_the_mend(tmp_path: Path) -> None:
+def test_an_event_of_the_future_is_refused_with_a_hint(tmp_path: Path) -> None:
     paths = make_session(tmp_path, experiments=2, files=False)
     with sqlite3.connect(paths.database) as db:
         db.execute('INSERT INTO events VALUES (9999, 0, NULL, \'{"type":"telepathy"}\')')

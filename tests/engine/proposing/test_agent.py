@@ -131,7 +131,7 @@ def test_it_sees_its_own_key_and_login_and_no_other_secret(tmp_path: Path, own_h
     assert (own_home / ".agent" / "login").read_text() == "mine"
 
 
-def test_what_is_not_there_is_said_with_the_mend(tmp_path: Path) -> None:
+def test_what_is_not_there_is_said_with_a_hint(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p")
     with engine(project, experiments=1, researcher="command", model="codex") as paths:
         state = wait_end(paths)

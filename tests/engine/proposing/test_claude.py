@@ -32,7 +32,7 @@ def _serve(monkeypatch: pytest.MonkeyPatch, server: Server, key: str = "sk-test"
     monkeypatch.setenv("ANTHROPIC_API_KEY", key)
 
 
-def test_claude_proposes_mends_its_edit_and_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_claude_proposes_corrects_its_edit_and_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project = make_project(tmp_path / "p")
     overloaded = {"fault": "status", "status": 529, "code": "overloaded_error", "message": "Overloaded"}
     with Server([overloaded, BAD, GOOD]) as server:
@@ -49,7 +49,7 @@ def test_claude_proposes_mends_its_edit_and_is_kept(tmp_path: Path, monkeypatch:
     assert not any(b"sk-test" in path.read_bytes() for path in paths.folder.rglob("*") if path.is_file())
 
 
-def test_a_wrong_key_ends_the_session_with_the_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_key_ends_the_session_with_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project = make_project(tmp_path / "p")
     with Server([GOOD]) as server:
         _serve(monkeypatch, server, key="sk-wrong")
@@ -58,7 +58,7 @@ def test_a_wrong_key_ends_the_session_with_the_mend(tmp_path: Path, monkeypatch:
     assert state.state == "crashed" and "key" in state.reason.lower()
 
 
-def test_a_key_revoked_in_mid_session_pauses_it_until_mended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_revoked_in_mid_session_pauses_it_until_repaired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     project = make_project(tmp_path / "p")
     edits = [{**EDIT, "search": "= 0.05", "replace": "= 0.04"}]
@@ -84,7 +84,7 @@ def test_a_key_revoked_in_mid_session_pauses_it_until_mended(tmp_path: Path, mon
     assert state.state == "finished" and state.experiments[1].verdict == "kept" and state.experiments[2].runs
 
 
-def test_an_unknown_model_ends_the_session_with_the_mend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_model_ends_the_session_with_a_hint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project = make_project(tmp_path / "p")
     with Server([GOOD]) as server:
         _serve(monkeypatch, server)

@@ -215,7 +215,7 @@ async def test_a_rebased_experiment_counts_with_its_new_parents_values() -> None
     assert trials[3].values == {**trials[parent].values, **{k: v[1] for k, v in changed.items()}}
 
 
-async def test_nothing_to_turn_is_told_with_the_mend() -> None:
+async def test_nothing_to_turn_is_told_with_a_hint() -> None:
     session = Session({"train.py": "lr = 0.1\n", "notes.txt": "A = 1"})
     session.start(1, "control")
     with pytest.raises(ResearcherMisconfigured) as caught:

@@ -50,7 +50,7 @@ async def test_the_request_is_laid_out_for_the_cache() -> None:
     assert request["thinking"] == {"type": "adaptive", "display": "summarized"}
 
 
-async def test_edits_that_do_not_apply_are_answered_with_the_nearest_lines_and_mended() -> None:
+async def test_edits_that_do_not_apply_are_answered_with_the_nearest_lines_and_corrected() -> None:
     heard = Heard()
     with Server([{**ANSWER, "tool": WRONG}, {**ANSWER, "raw_json": '{"hypothesis": '}, ANSWER]) as server:
         proposal = await ask(server, heard)

@@ -32,7 +32,7 @@ from tests.research.support import ANSWER, WRONG, Heard, ready
          "no credit", "credit"),
     ],
 )  # fmt: skip
-async def test_what_a_person_must_mend_is_said_at_once(fault: dict[str, Any], what: str, hint: str) -> None:
+async def test_what_a_person_must_fix_is_reported_at_once(fault: dict[str, Any], what: str, hint: str) -> None:
     heard = Heard()
     with Server([{"fault": "status", **fault}]) as server, pytest.raises(ResearcherMisconfigured) as caught:
         await ask(server, heard)
@@ -48,7 +48,7 @@ async def test_a_wrong_key_an_unknown_model_and_a_revoked_key() -> None:
     assert "claude-opus-5-5" in caught.value.hint and "sk-" not in str(caught.value)
 
 
-async def test_a_key_revoked_in_mid_session_is_mended_by_a_file(tmp_path: Path) -> None:
+async def test_a_key_revoked_in_mid_session_is_replaced_by_a_file(tmp_path: Path) -> None:
     session, heard = ready("claude"), Heard()
     with Server([ANSWER, ANSWER]) as server:
         os.environ["ANTHROPIC_BASE_URL"] = server.url
