@@ -18,6 +18,8 @@ from types import TracebackType
 
 import pyte
 
+from tui.screens.dialogs import DEAF_SECONDS
+
 COMMAND = str(Path(sys.executable).with_name("autoresearch-tui"))
 
 
@@ -77,15 +79,24 @@ class Screen:
         os.write(self._master, keys.encode())
 
     def answer(self, key: str, words: str, patience: float = 60.0) -> None:
-        """Press `key` until `words` are gone: a card is deaf for a moment after it appears, so that no key slips in."""
+        """Press `key` until `words` are gone: a card ignores keys for a moment after it appears, so that none slips in.
+
+        The key is pressed again only after a long wait: a second one would reach the screen behind the card.
+        """
         deadline = time.monotonic() + patience
         while words in self.text:
+            self._read_for(2 * DEAF_SECONDS)
             self.press(key)
-            until = time.monotonic() + 0.5
+            until = time.monotonic() + 20.0
             while words in self.text and time.monotonic() < until:
                 self._read(0.1)
             if time.monotonic() > deadline:
                 raise AssertionError(f"{words!r} never left the screen:\n{self.text}")
+
+    def _read_for(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self._read(0.1)
 
     def resize(self, columns: int, lines: int) -> None:
         fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))

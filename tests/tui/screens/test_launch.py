@@ -81,7 +81,7 @@ async def test_a_wrong_field_is_named(project: Path) -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         app.screen.query_one("#hours", Input).value = "soon"
         await pilot.press("enter")
-        await until(pilot, lambda: "'soon' is no number" in text_of(app))
+        await until(pilot, lambda: "'soon' is not a number" in text_of(app))
         assert isinstance(app.screen, LaunchScreen) and not (project / "sessions").exists()
 
 
@@ -92,7 +92,7 @@ async def test_a_broken_program_is_shown_with_its_line(project: Path) -> None:
         await until(pilot, lambda: "program.md:2" in text_of(app))
         await until(pilot, lambda: "ready: python, git" in text_of(app))
         shown = text_of(app)
-        assert shown.count("program.md:2") == 1 and "not yet: mend program.md first" in shown
+        assert shown.count("program.md:2") == 1 and "not yet: fix program.md first" in shown
         assert "▸ Watch the demo" in shown and "▸ Start" not in shown
         await pilot.press("up", "enter")
         assert isinstance(app.screen, LaunchScreen) and not (project / "sessions").exists()
@@ -180,11 +180,11 @@ async def test_without_a_repository_nothing_can_be_started_and_the_reason_stands
     async with app.run_test(size=(160, 48)) as pilot:
         await until(pilot, lambda: "ready: python, git" in text_of(app))
         shown = text_of(app)
-        assert "not yet: mend repository first" in shown and "▸ Start" not in shown
+        assert "not yet: fix repository first" in shown and "▸ Start" not in shown
         assert shown.count("not a git repository") == 1
         app.screen.query_one("#hours", Input).focus()
         await pilot.press("enter")
-        await until(pilot, lambda: "✗ not yet: mend repository first" in text_of(app))
+        await until(pilot, lambda: "✗ not yet: fix repository first" in text_of(app))
         assert not (tmp_path / "sessions").exists()
 
 
