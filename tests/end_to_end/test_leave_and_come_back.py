@@ -22,12 +22,12 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[SessionPaths, dict[str, str]]]:
-    """A project with a script of ten proposals, each of which takes a second, and a person's own home."""
+    """A project with a script of proposals that each take a second, and last longer than any test, and a person's own home."""
     train = TRAIN.replace("SECONDS = 0.05", "SECONDS = 1.0")
     project = make_project(tmp_path / "my project ☂", train=train)
     write_script(
         tmp_path / "s.jsonl",
-        [rate("0.5", f"0.9{n}", thinking=f"A long thought, number {n}. " * 20, seconds=1) for n in range(10)],
+        [rate("0.5", f"0.9{n}", thinking=f"A long thought, number {n}. " * 20, seconds=1) for n in range(10, 400)],
     )
     env = own_home(tmp_path)
     monkeypatch.setenv("AUTORESEARCH_HOME", env["AUTORESEARCH_HOME"])
@@ -38,9 +38,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Ses
         wait_end(paths)
 
 
-def _start(paths: SessionPaths, env: dict[str, str], **size: int) -> Screen:
+def _start(paths: SessionPaths, env: dict[str, str], *more: str, **size: int) -> Screen:
     script = str(paths.project.parent / "s.jsonl")
-    words = ("run", "--session", "night", "--researcher", "scripted", "--script", script, "--slots", "cpu:2")
+    words = ("run", "--session", "night", "--researcher", "scripted", "--script", script, "--slots", "cpu:2", *more)
     return Screen(paths.project, env, *words, **size)
 
 
@@ -48,7 +48,7 @@ def test_start_steer_kill_the_app_come_back_kill_the_engine_resume(
     place: tuple[SessionPaths, dict[str, str]],
 ) -> None:
     paths, env = place
-    with _start(paths, env) as screen:
+    with _start(paths, env, "--experiments", "20") as screen:
         screen.wait("RUNNING")
         screen.wait("A long thought")
         screen.press("i")
@@ -77,7 +77,7 @@ def test_start_steer_kill_the_app_come_back_kill_the_engine_resume(
         assert "autoresearch-tui" in screen.text, "no word on how to come back"
     state = wait_end(paths)
     assert state.state == "finished"
-    assert [x.verdict for n, x in sorted(state.experiments.items()) if n and x.hypothesis] == ["discarded"] * 10
+    assert [x.verdict for n, x in sorted(state.experiments.items()) if n and x.hypothesis] == ["discarded"] * 20
 
 
 def test_a_hang_up_and_a_termination_leave_the_engine_and_a_clean_terminal(
