@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[SessionPaths, dict[str, str]]]:
-    """A project with a script of proposals that each take a second, and last longer than any test, and a person's own home."""
+    """A project whose script of one-second proposals lasts longer than any test, and a person's own home."""
     train = TRAIN.replace("SECONDS = 0.05", "SECONDS = 1.0")
     project = make_project(tmp_path / "my project ☂", train=train)
     write_script(
