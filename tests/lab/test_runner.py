@@ -89,7 +89,7 @@ async def test_a_plain_command_has_its_clock_from_the_start(job: Make) -> None:
 async def test_still_training_past_its_budget(job: Make) -> None:
     stubborn = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nready()\nwhile True: time.sleep(1)"
     result = await run(job(stubborn, channel=True, seconds=0.5))
-    assert result.ended == "overtime" and 2.5 < result.seconds < 30
+    assert result.ended == "overtime" and 2.5 < result.seconds < 8
     assert result.reason == "was killed after 2.5 s: still training past its budget of 0.5 s"
 
 
@@ -122,7 +122,7 @@ async def test_nothing_survives_a_kill(job: Make) -> None:
     await until(lambda: "up" in log(spec) and len(marked(spec)) == 4)
     begun = time.monotonic()
     result = await one.kill("skipped by the user 🚀")
-    assert time.monotonic() - begun < 20, "signals that it ignores are not waited for"
+    assert time.monotonic() - begun < 10, "it was left to _KILL_SECONDS"
     assert result.ended == "killed" and result.reason == "skipped by the user 🚀" and marked(spec) == []
 
 
@@ -264,7 +264,7 @@ async def test_the_engine_is_killed_and_another_adopts(job: Make) -> None:
     job_alive = adopt(spec.folder)
     assert job_alive is not None and job_alive.phase == "training"
     result = await job_alive.wait()
-    assert result.ended == "overtime" and 2.5 < result.seconds < 30 and marked(spec) == []
+    assert result.ended == "overtime" and 2.5 < result.seconds < 8 and marked(spec) == []
     again = adopt(spec.folder)
     assert again is not None and await again.wait() == result
 
