@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import re
+import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from core import invocation
@@ -70,6 +72,13 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         name = self.prog.replace(invocation.program(), invocation.NAME, 1)
         self.exit(2, f"{name}: {message}\n  see: {self.prog} --help\n")
+
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
+        """Exit with `status` also when standard error cannot be written (argparse raises then before Python 3.11.4)."""
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            sys.stderr.write(message or "")
+            sys.stderr.flush()
+        raise SystemExit(status)
 
     def print_help(self, file: SupportsWrite[str] | None = None) -> None:
         """Write the help; raises OSError when standard output cannot be written (argparse ignores that)."""
