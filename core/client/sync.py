@@ -72,7 +72,7 @@ def request(paths: SessionPaths, command: commands.Command, timeout: float = 10.
             f"could not connect to the engine ({error})",
             where=str(paths.socket),
             hint="if it was started with another HOME or AUTORESEARCH_HOME, set the same; "
-            f"else end it with: kill {lock_holder(paths)}, and go on with: "
+            f"else end it with: kill {lock_holder(paths)}, and resume with: "
             + invocation.call("run", project=paths.project),
         ) from error
     raise EngineError("the engine did not answer", hint=f"read {paths.engine_log}")

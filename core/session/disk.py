@@ -20,7 +20,7 @@ def disk_trouble(folder: Path) -> str:
     needed = min(_RESERVE_BYTES, total // 20)
     if free >= needed:
         return ""
-    return f"the disk is full: {free / 2**20:.1f} MB are free, and {needed / 2**20:.1f} MB are needed to go on"
+    return f"the disk is full: {free / 2**20:.1f} MB are free, and {needed / 2**20:.1f} MB are needed to continue"
 
 
 def write_json(path: Path, value: object) -> None:

@@ -37,7 +37,7 @@ def _read(paths: SessionPaths) -> tuple[State, bool]:
 
 
 @command(
-    "status", NAME, JSON, flag("--follow", "-f", help="go on in sentences, one for each change"), PROJECT,
+    "status", NAME, JSON, flag("--follow", "-f", help="continue with one sentence for each change"), PROJECT,
     help="Print the state of a session: best against baseline, counts, runs, cost. Works without an engine.",
     examples=(
         "status", "status --json | jq .best.metric",

@@ -106,7 +106,7 @@ def skip(arguments: Namespace, out: Output) -> int:
 
 
 @steering(
-    "stop", flag("--now", help="kill the current runs; they are run again when the session goes on"),
+    "stop", flag("--now", help="kill the current runs; they run again when the session resumes"),
     argument("--after", metavar="N", type=count, help="once N more experiments have their verdict"),
     help=f"End the session's engine once its current runs have ended. `{invocation.NAME} run` continues it later.",
     examples=("stop", "stop --after 3", "stop --now"),

@@ -24,7 +24,7 @@ def _farewell(host: Host) -> str:
     attach = invocation.call("attach", host.session.name, project=host.session.project)
     if host.view.connection.status == "dead":
         return f"To look again:  {attach}"
-    return f"Detached: the engine of session {clean(host.session.name)!r} goes on.\nCome back with:  {attach}"
+    return f"Detached: the engine of session {clean(host.session.name)!r} continues.\nCome back with:  {attach}"
 
 
 def sessions(host: Host) -> None:
