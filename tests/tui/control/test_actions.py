@@ -152,7 +152,7 @@ async def test_detach_says_how_to_come_back(show: Show) -> None:
     async with show() as (pilot, app, source):
         await pilot.press("q")
         await pilot.pause()
-        assert re.search("autoresearch-tui attach -C .* nov23", app.farewell) and "goes on" in app.farewell
+        assert re.search("autoresearch-tui attach -C .* nov23", app.farewell) and "continues" in app.farewell
         assert not source.sent
 
 
