@@ -25,7 +25,7 @@ def test_the_control_researcher_takes_nanotrain_to_its_first_verdict(tmp_path: P
     made = _run(tmp_path, env, "init", "lab", "--template", "nanotrain")
     assert made.returncode == 0, made.stderr
     project = tmp_path / "lab"
-    words = ("run", "--headless", "--session", "first", "--experiments", "1", "--run-budget", "60steps")
+    words = ("run", "--headless", "--session", "first", "--experiments", "1", "--run-budget", "20steps")
     done = _run(project, env, *words)
     assert done.returncode == 0, done.stdout + done.stderr
     status = json.loads(_run(project, env, "status", "--json").stdout)
@@ -37,7 +37,7 @@ def test_the_control_researcher_takes_nanotrain_to_its_first_verdict(tmp_path: P
     assert shown["diff"].startswith("--- a/nanotrain/train.py") or "nanotrain/train.py" in shown["diff"]
     assert all(not run["self_reported"] for run in shown["runs"])
     baseline = json.loads(_run(project, env, "show", "0", "--json").stdout)
-    assert [run["steps"] for run in baseline["runs"]] == [60, 60, 60]
+    assert [run["steps"] for run in baseline["runs"]] == [20, 20, 20]
     assert len({run["seed"] for run in baseline["runs"]}) == 3
     # A budget in steps and a recorded seed give the same number to the last digit.
     again = json.loads(_run(project, env, "reproduce", "0", "--json").stdout)
