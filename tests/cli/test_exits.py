@@ -49,7 +49,7 @@ def run(paths: SessionPaths, words: str, redirection: str = "") -> subprocess.Co
     )  # fmt: skip
 
 
-def to_no_reader(paths: SessionPaths, words: str) -> subprocess.CompletedProcess[str]:
+def run_on_closed_pipe(paths: SessionPaths, words: str) -> subprocess.CompletedProcess[str]:
     """A command on a pipe whose reader has left, as `| head -1` does."""
     reader, writer = os.pipe()
     os.close(reader)
@@ -69,19 +69,19 @@ def session(tmp_path: Path) -> SessionPaths:
 
 
 @pytest.mark.parametrize(("words", "code"), PRINTS)
-def test_output_that_is_lost_is_reported_once(session: SessionPaths, words: str, code: int) -> None:
+def test_lost_output_is_reported_once(session: SessionPaths, words: str, code: int) -> None:
     for number, redirection in enumerate(("> /dev/full", "<&- >&-")):
         done = run(session, words.replace("new", f"new{number}"), redirection)
         assert done.returncode == 1, (redirection, done.stderr)
         assert REPORT.fullmatch(done.stderr), (redirection, done.stderr)
     both = run(session, words.replace("new", "new2"), "> /dev/full 2>&1")
     assert both.returncode == 1
-    left = to_no_reader(session, words)
+    left = run_on_closed_pipe(session, words)
     assert (left.returncode, left.stderr) == (1, "")
 
 
 @pytest.mark.parametrize(("words", "code"), PRINTS + ERRORS)
-def test_a_lost_error_message_changes_nothing_else(session: SessionPaths, words: str, code: int) -> None:
+def test_a_lost_error_message_keeps_the_exit_code(session: SessionPaths, words: str, code: int) -> None:
     lost = [run(session, words.replace("new", f"new{i}"), to) for i, to in enumerate(("2>&-", "2> /dev/full"))]
     assert [done.returncode for done in lost] == [code, code]
     assert all(bool(done.stdout) == ((words, code) in PRINTS) for done in lost)
@@ -96,7 +96,7 @@ def test_an_error_message_needs_no_standard_output(session: SessionPaths, words:
         assert "Traceback" not in done.stderr and "standard output" not in done.stderr
 
 
-def test_no_file_of_ours_is_written_to_by_mistake(session: SessionPaths) -> None:
+def test_messages_never_go_into_a_session_file(session: SessionPaths) -> None:
     """With all three streams closed, the next opened file would get one of their descriptors."""
     before = session.database.read_bytes()
     done = run(session, "report -o DIR/page.html", "<&- >&- 2>&-")
@@ -105,7 +105,7 @@ def test_no_file_of_ours_is_written_to_by_mistake(session: SessionPaths) -> None
     assert session.database.read_bytes() == before
 
 
-def test_the_engine_s_own_doctor_reports_lost_output(session: SessionPaths) -> None:
+def test_the_doctor_of_the_engine_reports_lost_output(session: SessionPaths) -> None:
     """`python -m core.engine doctor`, which the command starts, has the same ways out."""
     for redirection in ("> /dev/full", ">&-", "> /dev/full 2>&-"):
         done = subprocess.run(
@@ -117,14 +117,14 @@ def test_the_engine_s_own_doctor_reports_lost_output(session: SessionPaths) -> N
         assert report if "2>" not in redirection else done.stderr == ""
 
 
-def test_a_file_that_cannot_be_written_is_named(session: SessionPaths) -> None:
+def test_an_unwritable_file_is_named(session: SessionPaths) -> None:
     done = run(session, "report -o /dev/full")
     assert done.returncode == 1 and done.stderr.startswith(
         "autoresearch-tui: /dev/full: no space left on device\n  hint:"
     )
 
 
-def test_a_headless_run_whose_output_is_lost_leaves_its_engine(project: Path) -> None:
+def test_a_headless_run_with_lost_output_keeps_its_engine(project: Path) -> None:
     paths = SessionPaths(project, "one")
     words = f"run --headless --session one --script {script(project, rate('0.5', '0.4', seconds=60.0))}"
     done = run(paths, words, "> /dev/full")

@@ -64,7 +64,7 @@ def test_svg(session: SessionPaths) -> None:
     assert len(circles) == sum(entry["metric"] is not None for entry in board)
 
 
-def test_a_session_with_nothing_in_it_yet(tmp_path: Path) -> None:
+def test_an_empty_session_is_exported(tmp_path: Path) -> None:
     make_session(tmp_path, experiments=0)
     done = run(tmp_path, "export", "--results", "-", "--plot", "p.png")
     assert done.returncode == 0 and done.stdout.count("\n") == 2
@@ -83,12 +83,12 @@ def test_a_session_with_nothing_in_it_yet(tmp_path: Path) -> None:
         (["report", "nope", "-o", "r.html"], 3, "no session 'nope'"),
     ],
 )
-def test_refusals(session: SessionPaths, words: list[str], code: int, says: str) -> None:
+def test_invalid_arguments_are_refused(session: SessionPaths, words: list[str], code: int, says: str) -> None:
     done = run(session.project, *words)
     assert done.returncode == code and says in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_full_disk_leaves_the_old_file(session: SessionPaths) -> None:
+def test_a_full_disk_keeps_the_old_file(session: SessionPaths) -> None:
     """The limit lets SQLite's own small files through, and stops the picture half-way."""
     (session.project / "p.png").write_text("old")
     done = subprocess.run(

@@ -27,7 +27,7 @@ def test_init_guesses_and_never_overwrites(tmp_path: Path, code: str) -> None:
     assert not (tmp_path / "nanotrain").exists()
 
 
-def test_init_makes_its_folder_and_refuses_a_file(tmp_path: Path) -> None:
+def test_init_creates_its_folder_and_refuses_a_file(tmp_path: Path) -> None:
     done = run(tmp_path, "init", "new folder/deeper")
     assert done.returncode == 0 and (tmp_path / "new folder/deeper/program.md").is_file()
     assert "no train.py" in done.stdout
@@ -36,7 +36,7 @@ def test_init_makes_its_folder_and_refuses_a_file(tmp_path: Path) -> None:
     assert refused.returncode == 1 and "Traceback" not in refused.stderr
 
 
-def test_the_nanotrain_template_is_ready(tmp_path: Path) -> None:
+def test_the_nanotrain_template_is_a_valid_project(tmp_path: Path) -> None:
     folder = tmp_path / "my nano"
     home = tmp_path / "home"
     home.mkdir()
@@ -50,7 +50,7 @@ def test_the_nanotrain_template_is_ready(tmp_path: Path) -> None:
     assert run(folder, "status").returncode == 3
 
 
-def test_the_template_leaves_a_repository_that_is_there_alone(tmp_path: Path) -> None:
+def test_the_template_does_not_change_an_existing_repository(tmp_path: Path) -> None:
     folder = make_project(tmp_path / "p")
     git(folder, "rm", "-q", "program.md")
     git(folder, "commit", "-q", "-m", "away")
@@ -61,7 +61,7 @@ def test_the_template_leaves_a_repository_that_is_there_alone(tmp_path: Path) ->
     assert git(folder, "status", "--porcelain") == "A  staged.txt"
 
 
-def test_the_template_where_git_does_not_commit(tmp_path: Path) -> None:
+def test_the_template_reports_a_failed_commit(tmp_path: Path) -> None:
     git(tmp_path, "init", "-q")
     hook = tmp_path / ".git/hooks/pre-commit"
     hook.parent.mkdir(exist_ok=True)

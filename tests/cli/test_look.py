@@ -49,7 +49,7 @@ def test_status_is_quick(session: SessionPaths) -> None:
     assert min(costs) < 0.5, costs
 
 
-def test_a_reason_of_many_lines_keeps_them(tmp_path: Path) -> None:
+def test_a_reason_keeps_its_lines(tmp_path: Path) -> None:
     """One line where there is one (events); all of them, as they were, in status and show."""
     paths = make_session(tmp_path, experiments=1)
     rejected = e.Judged(
@@ -82,7 +82,7 @@ def test_a_reason_of_many_lines_keeps_them(tmp_path: Path) -> None:
     assert "session crashed: exited with code 1; hint: correct it\n" in said
 
 
-def test_a_session_whose_engine_died(tmp_path: Path) -> None:
+def test_a_session_with_a_dead_engine_is_called_crashed(tmp_path: Path) -> None:
     paths = make_session(tmp_path, experiments=5, live=True)
     status = json.loads(run(tmp_path, "status", "--json").stdout)
     assert status["state"] == "crashed" and status["running"] == []
@@ -98,7 +98,7 @@ def test_a_session_whose_engine_died(tmp_path: Path) -> None:
         assert "thinking     #6" in run(tmp_path, "status").stdout
 
 
-def test_the_kinds_of_a_reasoning_begin_lines_of_their_own(session: SessionPaths) -> None:
+def test_each_kind_of_reasoning_starts_on_a_new_line(session: SessionPaths) -> None:
     said = [
         ("note", "waiting 1 s"),
         ("note", "refused (1)"),
@@ -156,7 +156,7 @@ def test_events(session: SessionPaths) -> None:
     assert "#5 kept val_bpb 1.9762" in sentences and "session finished" in sentences
 
 
-def test_events_follow_waits_for_new_ones_and_ends_with_the_engine(tmp_path: Path) -> None:
+def test_events_follow_prints_new_events_until_the_engine_ends(tmp_path: Path) -> None:
     paths = make_session(tmp_path, experiments=2, live=True)
     log = Log.append_to(paths.database)
     last = log.state.seq
@@ -174,7 +174,7 @@ def test_events_follow_waits_for_new_ones_and_ends_with_the_engine(tmp_path: Pat
     log.close()
 
 
-def test_what_is_not_there(tmp_path: Path, session: SessionPaths) -> None:
+def test_missing_objects_are_reported(tmp_path: Path, session: SessionPaths) -> None:
     assert run(session.project, "status", "nope").returncode == 3
     bad = run(session.project, "status", "../../etc")
     assert bad.returncode == 2 and "is not a session name" in bad.stderr
@@ -193,7 +193,7 @@ def test_what_is_not_there(tmp_path: Path, session: SessionPaths) -> None:
 @pytest.mark.parametrize(
     "command", [["status"], ["leaderboard"], ["events"], ["show", "1"], ["export", "--results", "-"]]
 )
-def test_a_log_that_does_not_read_or_is_newer(session: SessionPaths, command: list[str]) -> None:
+def test_a_corrupt_or_newer_log_is_reported(session: SessionPaths, command: list[str]) -> None:
     with sqlite3.connect(session.database) as db:
         db.execute(f"PRAGMA user_version={FORMAT + 1}")
     newer = run(session.project, *command)
@@ -206,7 +206,7 @@ def test_a_log_that_does_not_read_or_is_newer(session: SessionPaths, command: li
     assert "Traceback" not in newer.stderr + corrupt.stderr
 
 
-def test_nothing_recorded_acts_on_the_terminal(tmp_path: Path) -> None:
+def test_recorded_control_characters_are_removed(tmp_path: Path) -> None:
     make_session(tmp_path, experiments=6, hypotheses=HOSTILE)
     for words in (["leaderboard"], ["events"], ["show", "1"], ["status"], ["export", "--results", "-"]):
         text = run(tmp_path, *words).stdout
@@ -220,7 +220,7 @@ def test_nothing_recorded_acts_on_the_terminal(tmp_path: Path) -> None:
         assert "\x1b]0;" not in screen.seen and "\x1b[2J" not in screen.seen and "evil" in screen.seen
 
 
-def test_colours_only_where_they_are_wanted(session: SessionPaths) -> None:
+def test_colours_appear_only_on_a_terminal_that_allows_them(session: SessionPaths) -> None:
     def on_screen(**env: str) -> str:
         with terminal(session.project, "leaderboard", env=env) as screen:
             assert screen.end() == 0
@@ -233,14 +233,14 @@ def test_colours_only_where_they_are_wanted(session: SessionPaths) -> None:
     assert "\x1b" not in run(session.project, "leaderboard").stdout
 
 
-def test_a_terminal_that_speaks_ascii_only(session: SessionPaths) -> None:
+def test_an_ascii_terminal_gets_ascii(session: SessionPaths) -> None:
     for words in (["status"], ["leaderboard"], ["events"], ["show", "1"], ["sessions"], ["events", "--json"]):
         done = run(session.project, *words, env={"PYTHONIOENCODING": "ascii"})
         assert done.returncode == 0 and done.stdout.isascii() and done.stderr == "", words
     assert run(session.project, "status", "é", env={"PYTHONIOENCODING": "ascii"}).returncode == 2
 
 
-def test_a_reader_that_leaves(session: SessionPaths) -> None:
+def test_a_closed_pipe_ends_the_command(session: SessionPaths) -> None:
     for words in ("leaderboard", "events --json", "show 1"):
         done = subprocess.run(
             ["bash", "-c", f'"{COMMAND}" {words} | head -c 1 > /dev/null; exit ${{PIPESTATUS[0]}}'],
@@ -249,7 +249,7 @@ def test_a_reader_that_leaves(session: SessionPaths) -> None:
         assert done.stderr == "" and done.returncode in (0, 1)
 
 
-def test_no_room_and_no_permission(session: SessionPaths) -> None:
+def test_a_full_disk_and_a_missing_permission_are_reported(session: SessionPaths) -> None:
     done = subprocess.run(
         ["bash", "-c", f'"{COMMAND}" events --json > /dev/full'], cwd=session.project, capture_output=True, text=True,
         timeout=90, check=False,

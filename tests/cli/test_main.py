@@ -16,7 +16,7 @@ from tests.cli.command import COMMAND
 from tests.projects import make_project
 
 
-def test_the_last_resort_keeps_the_traceback_to_itself(tmp_path: Path, state_folder: Path) -> None:
+def test_an_internal_error_is_reported_without_traceback(tmp_path: Path, state_folder: Path) -> None:
     """A fault of our own (here: a command whose file is missing) is one sentence."""
     make_project(tmp_path / "p")
     code = "import sys, tui.main, tui.cli.parser as p; p._MODULES['status'] = 'nowhere'; sys.exit(tui.main.main())"
@@ -29,7 +29,7 @@ def test_the_last_resort_keeps_the_traceback_to_itself(tmp_path: Path, state_fol
     assert str(note) in done.stderr and "Traceback" in note.read_text()
 
 
-def test_a_folder_that_is_gone(tmp_path: Path) -> None:
+def test_a_deleted_current_folder_is_reported(tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
     done = subprocess.run(
@@ -40,7 +40,7 @@ def test_a_folder_that_is_gone(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_wheel_holds_all_and_works_outside_the_clone(tmp_path: Path) -> None:
+def test_the_wheel_is_complete_and_works_outside_the_clone(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), str(ROOT)]
     done = subprocess.run(build, capture_output=True, text=True, timeout=170, check=False)
     if done.returncode != 0 and "hatchling" in done.stderr and "No matching distribution" in done.stderr:

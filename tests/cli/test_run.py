@@ -62,7 +62,7 @@ def status(project: Path, *words: str) -> dict[str, Any]:
     return found
 
 
-def test_headless_to_the_end(project: Path) -> None:
+def test_a_headless_run_finishes(project: Path) -> None:
     words = ("run", "--headless", "--script", script(project, rate("0.5", "0.4")))
     done = run(project, *words)
     assert done.returncode == 0, done.stderr
@@ -75,13 +75,13 @@ def test_headless_to_the_end(project: Path) -> None:
     assert len(json.loads(run(project, "sessions", "--json").stdout)) == 2
 
 
-def test_a_budget_ends_it(project: Path) -> None:
+def test_a_budget_ends_the_session(project: Path) -> None:
     proposals = [rate(f"{0.5 - i / 100:g}", f"{0.49 - i / 100:g}") for i in range(6)]
     done = run(project, "run", "--headless", "--script", script(project, *proposals), "--experiments", "2")
     assert done.returncode == 0 and "budget of 2 experiments is spent" in done.stdout
 
 
-def test_a_baseline_that_crashes(tmp_path: Path) -> None:
+def test_a_crashed_baseline_ends_the_session(tmp_path: Path) -> None:
     folder = make_project(tmp_path / "p", train="raise ValueError('no such luck')\n")
     done = run(folder, "run", "--headless", "--script", script(folder, rate("0.5", "0.4")))
     assert done.returncode == 1
@@ -92,7 +92,7 @@ def test_a_baseline_that_crashes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c_leaves_the_engine_and_steering_reaches_it(project: Path) -> None:
+def test_ctrl_c_keeps_the_engine_and_commands_reach_it(project: Path) -> None:
     watcher = subprocess.Popen(
         [COMMAND, "run", "--headless", "--session", "one", "--script", script(project, *SLOW)],
         cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -131,7 +131,7 @@ def test_ctrl_c_leaves_the_engine_and_steering_reaches_it(project: Path) -> None
 
 
 @pytest.mark.slow
-def test_an_engine_that_is_killed_is_noticed_and_gone_on_with(project: Path) -> None:
+def test_a_killed_engine_is_reported_and_its_session_continues(project: Path) -> None:
     watcher = subprocess.Popen(
         [COMMAND, "run", "--headless", "--script", script(project, *SLOW)],
         cwd=project, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -151,7 +151,7 @@ def test_an_engine_that_is_killed_is_noticed_and_gone_on_with(project: Path) -> 
 
 
 @pytest.mark.slow
-def test_uncommitted_changes(project: Path) -> None:
+def test_uncommitted_changes_are_asked_about(project: Path) -> None:
     (project / "train.py").write_text((project / "train.py").read_text() + "\n# mine\n")
     words = ("run", "--headless", "--script", script(project, rate("0.5", "0.4")))
     refused = run(project, *words)
@@ -199,21 +199,21 @@ BAD: list[tuple[list[str], int, str]] = [
 
 
 @pytest.mark.parametrize(("words", "code", "says"), BAD, ids=lambda v: " ".join(v) if isinstance(v, list) else None)
-def test_words_that_are_refused(project: Path, words: list[str], code: int, says: str) -> None:
+def test_bad_arguments_are_refused(project: Path, words: list[str], code: int, says: str) -> None:
     done = run(project, *words)
     assert says in done.stderr and done.stdout == "" and "Traceback" not in done.stderr
     assert done.returncode == code
     assert not list((project / "sessions").glob("*/session.db"))
 
 
-def test_program_md_that_is_broken(project: Path) -> None:
+def test_a_broken_program_md_is_refused(project: Path) -> None:
     (project / "program.md").write_text((project / "program.md").read_text().replace('run = "10s"', 'run = "10s'))
     done = run(project, "run", "--headless")
     assert done.returncode == 1 and "program.md:" in done.stderr and 'run = "10s' in done.stderr
     assert "hint:" in done.stderr
 
 
-def test_no_repository(tmp_path: Path) -> None:
+def test_a_missing_repository_is_refused(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text("print('loss: 1')")
     assert run(tmp_path, "init").returncode == 0
     done = run(tmp_path, "run", "--headless")
@@ -221,7 +221,7 @@ def test_no_repository(tmp_path: Path) -> None:
     assert not (tmp_path / "sessions").exists()
 
 
-def test_a_home_that_cannot_be_written_refuses_before_anything_is_made(project: Path) -> None:
+def test_an_unwritable_home_is_refused_before_a_session_exists(project: Path) -> None:
     words = ("run", "--headless", "--script", script(project, rate("0.5", "0.4")))
     with tempfile.NamedTemporaryFile() as file:  # a short path: a home too deep for a socket has it elsewhere
         done = run(project, *words, env={"AUTORESEARCH_HOME": str(Path(file.name) / "home")})
@@ -229,7 +229,7 @@ def test_a_home_that_cannot_be_written_refuses_before_anything_is_made(project: 
     assert not (project / "sessions").exists()
 
 
-def test_a_home_that_is_relative_is_refused_since_no_engine_would_be_found_there(project: Path) -> None:
+def test_a_relative_home_is_refused(project: Path) -> None:
     words = ("run", "--headless", "--script", script(project, rate("0.5", "0.4")))
     done = run(project, *words, env={"AUTORESEARCH_HOME": "./state"})
     assert done.returncode == 1 and 'export AUTORESEARCH_HOME="$PWD/state"' in done.stderr
@@ -238,7 +238,7 @@ def test_a_home_that_is_relative_is_refused_since_no_engine_would_be_found_there
     assert stranger.returncode == 3 and "hint:" in stranger.stderr
 
 
-def test_a_log_that_an_engine_was_killed_over_before_its_first_line_is_begun_again(project: Path) -> None:
+def test_an_empty_log_of_a_killed_engine_is_reused(project: Path) -> None:
     words = ("run", "--headless", "--session", "s", "--script", script(project, rate("0.5", "0.4")))
     (project / "sessions/s").mkdir(parents=True)
     (project / "sessions/s/session.db").touch()
@@ -248,7 +248,7 @@ def test_a_log_that_an_engine_was_killed_over_before_its_first_line_is_begun_aga
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become a user that no list knows")
-def test_a_user_without_a_home_has_that_of_containers() -> None:
+def test_a_user_without_a_home_gets_the_root_folder() -> None:
     code = (
         "import os, pwd; from tui.main import _set_missing_home; os.environ.pop('HOME', None); os.setuid(54321);"
         "_set_missing_home(); print(os.environ['HOME'])"
@@ -257,14 +257,14 @@ def test_a_user_without_a_home_has_that_of_containers() -> None:
     assert done.stdout == "/\n", done.stderr
 
 
-def test_a_number_that_is_none(project: Path) -> None:
+def test_a_metric_that_is_not_a_number_is_reported(project: Path) -> None:
     (project / "train.py").write_text("print('loss: soon')\n")
     git(project, "commit", "-aqm", "soon")
     done = run(project, "run", "--headless", "--script", script(project, rate("0.5", "0.4")))
     assert done.returncode == 1 and r"the match of the pattern ^loss:\s*(\S+) is not a number: soon" in done.stderr
 
 
-def test_a_project_whose_name_acts_on_a_terminal(tmp_path: Path) -> None:
+def test_control_characters_in_a_project_name_are_not_printed(tmp_path: Path) -> None:
     folder = make_project(tmp_path / "we\x1b[31mird\n \U0001f984 dir")
     done = run(folder, "run", "--headless", "--script", script(folder, rate("0.5", "0.4")))
     assert done.returncode == 0 and "#1 kept" in done.stdout, done.stderr
@@ -273,7 +273,7 @@ def test_a_project_whose_name_acts_on_a_terminal(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_help_teaches() -> None:
+def test_help_and_the_docs_cover_every_command_and_option() -> None:
     from tui.cli.parser import COMMANDS
 
     whole = run(Path("/"), "--help")

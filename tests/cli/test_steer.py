@@ -29,12 +29,12 @@ from tui.cli.parser import parse
         (["steer", "--edit", "3", "-5%"], ["-5%"], False),
     ],
 )
-def test_words_that_begin_with_a_dash(words: list[str], text: list[str], now: bool) -> None:
+def test_guidance_may_begin_with_a_dash(words: list[str], text: list[str], now: bool) -> None:
     arguments = parse(words)
     assert (arguments.text, arguments.now) == (text, now)
 
 
-def test_texts_of_options_that_begin_with_a_dash() -> None:
+def test_option_values_may_begin_with_a_dash() -> None:
     assert parse(["reject", "3", "--reason", "-5% is not enough"]).reason == "-5% is not enough"
     assert parse(["propose", "-", "--hypothesis", "--no bias"]).hypothesis == "--no bias"
     assert parse(["idea", "-1 layer"]).text == ["-1 layer"]
@@ -50,14 +50,14 @@ def test_texts_of_options_that_begin_with_a_dash() -> None:
         ["propose", "-", "--hypothesis", "x", "--kind", "magic"], ["idea", " "], ["pin", "-3"],
     ],
 )  # fmt: skip
-def test_wrong_words_are_a_usage_error(words: list[str], tmp_path: Path) -> None:
+def test_wrong_arguments_are_a_usage_error(words: list[str], tmp_path: Path) -> None:
     make_session(tmp_path, experiments=1, files=False)
     done = run(tmp_path, *words)
     assert done.returncode == 2 and done.stderr.startswith("autoresearch-tui") and done.stdout == "", done
 
 
 @pytest.mark.slow
-def test_steering_a_session(tmp_path: Path) -> None:
+def test_each_steering_command_works_on_a_live_session(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p")
     script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.4", seconds=FOREVER), rate("0.45", "0.4")])
 
@@ -123,7 +123,7 @@ def test_steering_a_session(tmp_path: Path) -> None:
     assert follower.returncode == 0
 
 
-def test_following_without_an_engine_and_with_ctrl_c(tmp_path: Path) -> None:
+def test_status_follow_ends_without_an_engine_and_on_ctrl_c(tmp_path: Path) -> None:
     paths: SessionPaths = make_session(tmp_path, experiments=5)
     done = run(tmp_path, "status", "--follow")
     assert done.returncode == 0 and "No engine runs this session now." in done.stdout

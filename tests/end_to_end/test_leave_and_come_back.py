@@ -44,7 +44,7 @@ def _start(paths: SessionPaths, env: dict[str, str], *more: str, **size: int) ->
     return Screen(paths.project, env, *words, **size)
 
 
-def test_start_steer_kill_the_app_come_back_kill_the_engine_resume(
+def test_a_session_survives_the_death_of_the_app_and_of_the_engine(
     place: tuple[SessionPaths, dict[str, str]],
 ) -> None:
     paths, env = place
@@ -80,7 +80,7 @@ def test_start_steer_kill_the_app_come_back_kill_the_engine_resume(
     assert [x.verdict for n, x in sorted(state.experiments.items()) if n and x.hypothesis] == ["discarded"] * 20
 
 
-def test_a_hang_up_and_a_termination_leave_the_engine_and_a_clean_terminal(
+def test_signals_to_the_app_keep_the_engine_and_restore_the_terminal(
     place: tuple[SessionPaths, dict[str, str]],
 ) -> None:
     paths, env = place
@@ -106,7 +106,7 @@ def test_a_hang_up_and_a_termination_leave_the_engine_and_a_clean_terminal(
     assert read_state(paths).state == "running"
 
 
-def test_two_apps_agree_and_any_size_is_survived(place: tuple[SessionPaths, dict[str, str]]) -> None:
+def test_two_apps_show_the_same_state_at_any_size(place: tuple[SessionPaths, dict[str, str]]) -> None:
     paths, env = place
     with _start(paths, env) as first:
         first.wait("RUNNING")
@@ -124,7 +124,7 @@ def test_two_apps_agree_and_any_size_is_survived(place: tuple[SessionPaths, dict
             second.wait("RUNNING")
 
 
-def test_stopping_is_confirmed_and_nothing_of_a_run_reaches_the_terminal(
+def test_stop_asks_for_confirmation_and_run_output_reaches_no_terminal(
     place: tuple[SessionPaths, dict[str, str]],
 ) -> None:
     paths, env = place

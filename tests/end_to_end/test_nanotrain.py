@@ -20,7 +20,7 @@ def _run(folder: Path, env: dict[str, str], *words: str) -> subprocess.Completed
     )
 
 
-def test_the_control_researcher_takes_nanotrain_to_its_first_verdict(tmp_path: Path) -> None:
+def test_the_control_researcher_runs_nanotrain_to_its_first_verdict(tmp_path: Path) -> None:
     env = own_home(tmp_path)
     made = _run(tmp_path, env, "init", "lab", "--template", "nanotrain")
     assert made.returncode == 0, made.stderr

@@ -75,7 +75,7 @@ def press_each(tmux: Tmux, where: str, opener: tuple[str, ...], played: bool, do
     back(tmux)
 
 
-def test_every_key_of_the_help_on_a_live_session_and_on_a_recording(place: Place) -> None:
+def test_every_key_works_on_a_live_session_and_on_a_recording(place: Place) -> None:
     paths, _env, _script = place
     with begun(place) as tmux:
         tmux.wait("discarded")
@@ -95,7 +95,7 @@ def test_every_key_of_the_help_on_a_live_session_and_on_a_recording(place: Place
     assert engine_alive(paths), "some key ended the engine"
 
 
-def test_an_engine_that_is_killed_is_told_and_an_app_that_is_ended_leaves_a_clean_terminal(place: Place) -> None:
+def test_a_killed_engine_is_reported_and_a_killed_app_resets_the_terminal(place: Place) -> None:
     paths, _env, _script = place
     with begun(place) as tmux:
         tmux.wait("RUNNING")
@@ -118,7 +118,7 @@ def _descendants(pid: int) -> list[tuple[int, str]]:
     return [(p.pid, " ".join(p.cmdline())) for p in psutil.Process(pid).children(recursive=True)]
 
 
-def test_random_keys_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_random_keys_cause_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten seconds of what `make bench args="keys 10"` does for ten minutes."""
     monkeypatch.setenv("AUTORESEARCH_HOME", str(tmp_path))
     path = walk(tmp_path, 10.0, seed=11)
