@@ -30,7 +30,7 @@ def _start(tmp_path: Path, values: tuple[str, ...]) -> tuple[Path, Path]:
     return project, script
 
 
-def test_a_branch_that_is_checked_out_stays_and_catches_up(tmp_path: Path) -> None:
+def test_a_checked_out_branch_is_not_moved_until_it_is_free(tmp_path: Path) -> None:
     project, script = _start(tmp_path, ("0.4",))
     with engine(project, researcher="scripted", script=str(script), slots="cpu:1", experiments=1) as paths:
         accepted(paths, c.ApproveMode(True))
@@ -58,7 +58,7 @@ def test_a_branch_that_is_checked_out_stays_and_catches_up(tmp_path: Path) -> No
     assert _held(paths)[1:] == [""]
 
 
-def test_it_catches_up_while_the_engine_runs_and_keeps_the_users_commit(tmp_path: Path) -> None:
+def test_the_branch_moves_during_a_run_and_keeps_the_users_commit(tmp_path: Path) -> None:
     project, script = _start(tmp_path, ("0.4", "0.45"))
     tree = tmp_path / "a worktree"
     with engine(project, researcher="scripted", script=str(script), slots="cpu:1") as paths:
@@ -86,7 +86,7 @@ def test_it_catches_up_while_the_engine_runs_and_keeps_the_users_commit(tmp_path
     assert any(f"own-{own[:10]}" in note.text for note in read_state(paths).notes)
 
 
-def test_a_new_session_names_the_way_past_a_branch_that_is_checked_out(tmp_path: Path) -> None:
+def test_a_new_session_on_a_checked_out_branch_gets_a_hint(tmp_path: Path) -> None:
     project, script = _start(tmp_path, ("0.4",))
     git(project, "checkout", "-q", "-b", BRANCH)
     paths = SessionPaths(project, "s")

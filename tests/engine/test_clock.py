@@ -32,7 +32,7 @@ sys.exit(main())
 BY_THE_WALL = {"core/lab/stale_tmp.py"}
 
 
-def test_the_clock_is_set_while_a_session_runs(tmp_path: Path) -> None:
+def test_a_session_is_unaffected_by_a_clock_change(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p")
     script = write_script(tmp_path / "s.jsonl", [rate("0.5", f"0.6{n}", seconds=0.3) for n in range(4)])
     options = EngineOptions(researcher="scripted", script=str(script), slots="cpu:1", hours=1.0)
@@ -57,7 +57,7 @@ def test_the_clock_is_set_while_a_session_runs(tmp_path: Path) -> None:
         assert finished.gap is None or 0 <= finished.gap < 60
 
 
-def test_what_is_measured_asks_no_clock_that_can_be_set() -> None:
+def test_durations_use_a_monotonic_clock() -> None:
     root = Path(core.__file__).parents[1]
     places = [path for folder in ("session", "engine", "lab") for path in (root / "core" / folder).rglob("*.py")]
     asking = {str(path.relative_to(root)) for path in places if "time.time()" in path.read_text()}

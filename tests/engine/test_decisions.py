@@ -28,7 +28,7 @@ def _verdicts(paths: SessionPaths, experiment: int) -> list[str]:
     return [b.verdict for b in bodies if isinstance(b, e.Judged) and b.experiment == experiment]
 
 
-def test_a_gain_within_the_noise_is_repeated_and_the_runs_are_pooled(tmp_path: Path) -> None:
+def test_a_gain_within_the_noise_is_repeated_and_its_runs_are_pooled(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p", train=NOISY)
     # Each gains about 1.5 sigma, which one run cannot tell from chance; whether it is kept in the end is the seeds'.
     script = write_script(tmp_path / "s.jsonl", [rate("0.5", r) for r in ("0.467", "0.468", "0.469", "0.47", "0.6")])
@@ -58,7 +58,7 @@ def test_a_gain_within_the_noise_is_repeated_and_the_runs_are_pooled(tmp_path: P
         assert new.noise.sigma == pytest.approx(pooled**0.5)
 
 
-def test_a_gain_beyond_belief_is_quarantined_first_and_the_leader_claims_no_luck(tmp_path: Path) -> None:
+def test_an_implausible_gain_is_quarantined_and_best_is_unbiased(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p", train=NOISY.replace("1.0 + (RATE - 0.3) ** 2", "1.0 + 10 * (RATE - 0.3)"))
     script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.3")])
     with engine(project, researcher="scripted", script=str(script), slots="cpu:1") as paths:
@@ -85,7 +85,7 @@ def test_a_deterministic_metric_needs_no_repeats(tmp_path: Path) -> None:
     assert all(len(state.experiments[n].values) == 1 for n in (1, 2, 3))
 
 
-def test_a_crash_goes_back_to_the_researcher_for_repair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_is_sent_to_the_researcher_for_repair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     edit = {"path": "train.py", "search": "RATE = 0.5", "replace": "RATE = 0.4"}
     crash = {**edit, "replace": "RATE = 0.4 + undefined_name"}
     tool = {"hypothesis": "RATE 0.4 is nearer", "kind": "optimizer"}
@@ -101,7 +101,7 @@ def test_a_crash_goes_back_to_the_researcher_for_repair(tmp_path: Path, monkeypa
     assert "undefined_name" in told and "NameError" in told
 
 
-def test_a_crash_that_is_never_repaired_is_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unrepaired_crash_is_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tool = {"hypothesis": "this breaks", "kind": "other"}
     names = ("alpha", "beta_", "gamma")
     turns = [
@@ -126,7 +126,7 @@ def _scored(folder: Path, program: str = SCORED_PROGRAM) -> Path:
     return make_project(folder, train=train, program=program)
 
 
-def test_whoever_touches_a_sealed_file_stops_the_verdicts_until_it_is_put_back(tmp_path: Path) -> None:
+def test_a_changed_sealed_file_stops_verdicts_until_it_is_restored(tmp_path: Path) -> None:
     project = _scored(tmp_path / "p")
     script = write_script(tmp_path / "s.jsonl", [rate("0.5", f"0.6{n}") for n in range(6)])
     with engine(project, researcher="scripted", script=str(script), slots="cpu:1") as paths:
@@ -144,7 +144,7 @@ def test_whoever_touches_a_sealed_file_stops_the_verdicts_until_it_is_put_back(t
     assert state.state == "finished" and state.verdicts == {"discarded": 6}
 
 
-def test_a_gain_that_the_hidden_slice_does_not_show_is_warned_of_and_not_certified(tmp_path: Path) -> None:
+def test_a_gain_absent_from_the_hidden_slice_gets_no_certificate(tmp_path: Path) -> None:
     program = SCORED_PROGRAM.replace("[metric]", 'score_hidden = "python score.py hidden"\n[metric]')
     project = _scored(tmp_path / "p", program)
     score = (project / "score.py").read_text()
@@ -166,7 +166,7 @@ def test_a_gain_that_the_hidden_slice_does_not_show_is_warned_of_and_not_certifi
 
 # With the session's seed 12 the candidate's run is lucky by 3.8 sigma of the baseline's three: kept, and worth nothing.
 @pytest.mark.parametrize(("to", "seed", "outcome"), [("-0.1", 1, "certified"), ("0.4999", 12, "refuted")])
-def test_a_certificate_tells_a_gain_from_luck_and_a_result_is_reproduced(
+def test_a_certificate_rejects_luck_and_a_result_is_reproduced(
     tmp_path: Path, to: str, seed: int, outcome: str
 ) -> None:
     project = make_project(tmp_path / "p", train=NOISY.replace("1.0 + (RATE - 0.3) ** 2", "1.0 + 0.3 * RATE"))
@@ -203,7 +203,7 @@ def test_a_certificate_tells_a_gain_from_luck_and_a_result_is_reproduced(
     assert finished[-1].device["versions"]["python"]
 
 
-def test_nothing_is_certified_that_is_no_gain(tmp_path: Path) -> None:
+def test_a_result_without_gain_is_not_certified(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p", program=PROGRAM)
     script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.9", seconds=20)])
     with engine(project, researcher="scripted", script=str(script), slots="cpu:1") as paths:
@@ -218,7 +218,7 @@ def test_nothing_is_certified_that_is_no_gain(tmp_path: Path) -> None:
         wait_end(paths)
 
 
-def test_a_scorer_that_fails_twice_pauses_the_session_and_costs_no_experiment(tmp_path: Path) -> None:
+def test_two_scorer_failures_pause_the_session_and_cost_no_experiment(tmp_path: Path) -> None:
     project = _scored(tmp_path / "p")
     broken = tmp_path / "broken"
     score = (

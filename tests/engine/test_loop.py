@@ -12,7 +12,7 @@ from tests.engine.support import engine, events_named, wait_end, wait_state
 from tests.projects import TRAIN, git, make_project, rate, write_script
 
 
-def test_a_script_is_played_judged_and_kept_in_git(tmp_path: Path) -> None:
+def test_scripted_proposals_are_judged_and_recorded_in_git(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p")
     before = git(project, "rev-parse", "HEAD"), git(project, "status", "--porcelain"), git(project, "branch")
     script = write_script(
@@ -46,7 +46,7 @@ def test_a_script_is_played_judged_and_kept_in_git(tmp_path: Path) -> None:
     assert list((paths.folder / "worktrees").iterdir()) == []
 
 
-def test_a_change_whose_best_moved_is_run_again_on_it(tmp_path: Path) -> None:
+def test_a_change_is_rebased_when_the_best_moves(tmp_path: Path) -> None:
     train = TRAIN.replace("SECONDS = 0.05", "SECONDS = 1.0\nOFFSET = 0.0\n\n\n").replace("1.0 + (", "1.0 + OFFSET + (")
     project = make_project(tmp_path / "p", train=train)
     offset = {"path": "train.py", "search": "OFFSET = 0.0", "replace": "OFFSET = -0.5"}
@@ -66,7 +66,7 @@ def test_a_change_whose_best_moved_is_run_again_on_it(tmp_path: Path) -> None:
     assert third.verdict == "discarded" and "conflict" in third.reason
 
 
-def test_pause_resume_skip_steer_and_stop(tmp_path: Path) -> None:
+def test_pause_resume_skip_steer_and_stop_work(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p", train=TRAIN.replace("SECONDS = 0.05", "SECONDS = 0.3"))
     script = write_script(tmp_path / "s.jsonl", [rate("0.5", f"0.9{n}") for n in range(1, 10)])
     with engine(project, researcher="scripted", script=str(script), slots="cpu:1") as paths:
@@ -95,7 +95,7 @@ def test_pause_resume_skip_steer_and_stop(tmp_path: Path) -> None:
     assert any(isinstance(event.body, e.EngineStopped) for event in read_events(paths))
 
 
-def test_a_stopped_session_goes_on_and_budgets_end_it(tmp_path: Path) -> None:
+def test_a_stopped_session_continues_until_its_budget_ends_it(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p", train=TRAIN.replace("SECONDS = 0.05", "SECONDS = 0.4"))
     script = write_script(tmp_path / "s.jsonl", [rate("0.5", f"0.9{n}") for n in range(1, 10)])
     with engine(project, researcher="scripted", script=str(script), slots="cpu:1", experiments=3) as paths:
@@ -122,7 +122,7 @@ def test_a_crashing_baseline_ends_the_session_with_its_traceback(tmp_path: Path)
     assert SessionPaths(project, "s").database.exists()
 
 
-def test_a_pattern_that_never_matches_is_said(tmp_path: Path) -> None:
+def test_a_pattern_without_match_is_reported(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p", train="print('accuracy = 3')\nRATE = 0.1\n")
     with engine(project, researcher="control") as paths:
         state = wait_end(paths)

@@ -64,7 +64,7 @@ def edited(**keys: str) -> Program:
 SET_HOURS = e.BudgetChanged({"hours": 5.0, "experiments": None, "usd": None})
 
 
-def test_an_edited_value_comes_into_force() -> None:
+def test_an_edited_value_takes_effect() -> None:
     before, after = edited(hours="2"), edited(hours="3", usd="1.5", approve="true")
     facts = following(state_of(before), before, after)
     assert [type(fact) for fact in facts] == [e.ProgramChanged, e.BudgetChanged, e.ApprovalModeChanged]
@@ -72,7 +72,7 @@ def test_an_edited_value_comes_into_force() -> None:
     assert following(state_of(before), before, before) == []
 
 
-def test_what_a_person_set_stays_whatever_the_file_says() -> None:
+def test_values_set_by_a_person_override_the_file() -> None:
     before = edited(hours="2")
     after = edited(hours="3", experiments="7", approve="true")
     state = state_of(before, SET_HOURS, e.ApprovalModeChanged(True))
@@ -81,7 +81,7 @@ def test_what_a_person_set_stays_whatever_the_file_says() -> None:
     assert not any(isinstance(fact, e.ApprovalModeChanged) for fact in facts)
 
 
-def test_what_is_asked_for_at_a_start_goes_before_it() -> None:
+def test_start_options_override_values_set_before() -> None:
     before = edited(hours="2")
     state = state_of(before, SET_HOURS, e.ApprovalModeChanged(True))
     for asked in (("budget.hours=2",), ("budget={hours=2}",)):
@@ -91,12 +91,12 @@ def test_what_is_asked_for_at_a_start_goes_before_it() -> None:
     assert following(state, before, before, ("decide.keep=2",)) == []
 
 
-def test_of_what_is_not_known_any_more_the_log_decides() -> None:
+def test_the_log_decides_when_options_are_lost() -> None:
     program = edited(hours="2")
     assert following(state_of(program, SET_HOURS), None, program) == []
 
 
-def test_turning_approval_off_lets_run_what_waits() -> None:
+def test_turning_approval_off_releases_waiting_proposals() -> None:
     before, after = edited(approve="true"), edited()
     waiting = (
         e.ExperimentStarted(experiment=1, parent=0, parent_commit="abc", researcher="human"),
@@ -141,7 +141,7 @@ def shown(paths: SessionPaths) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_what_is_shown_is_what_the_engine_uses(tmp_path: Path) -> None:
+def test_shown_settings_are_those_the_engine_uses(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p")
     options = {name: getattr(OPTIONS, name) for name in EngineOptions.__dataclass_fields__}
     with engine(project, **options) as paths:
@@ -183,7 +183,7 @@ def test_what_is_shown_is_what_the_engine_uses(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_restart_cannot_change_what_the_numbers_rest_on(tmp_path: Path) -> None:
+def test_a_restart_cannot_change_settings_that_affect_the_metric(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p")
     with engine(project, researcher="human", slots="cpu:1", run_budget="8s") as paths:
         wait_state(paths, lambda s: s.baseline, "the baseline")
@@ -203,7 +203,7 @@ def test_a_restart_cannot_change_what_the_numbers_rest_on(tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_lost_options_and_a_lost_program_stop_no_session(tmp_path: Path) -> None:
+def test_a_session_continues_without_its_options_and_program_files(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p")
     with engine(project, researcher="human", slots="cpu:1", hours=2.0) as paths:
         wait_state(paths, lambda s: s.baseline, "the baseline")

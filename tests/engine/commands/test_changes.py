@@ -25,7 +25,7 @@ from tests.projects import PROGRAM, TRAIN, make_project, rate, write_script
 
 
 @pytest.mark.slow
-def test_budgets_slots_and_researcher_change_and_stay_changed(tmp_path: Path) -> None:
+def test_changed_budgets_slots_and_researcher_persist(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p")
     script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.45"), rate("0.45", "0.4", seconds=FOREVER)])
     with engine(project, researcher="scripted", script=str(script), slots="cpu:1", experiments=50) as paths:
@@ -52,7 +52,7 @@ def test_budgets_slots_and_researcher_change_and_stay_changed(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_pause_now_cuts_off_and_stop_after_counts(tmp_path: Path) -> None:
+def test_pause_now_interrupts_runs_and_stop_after_counts_experiments(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p", train=TRAIN.replace("SECONDS = 0.05", "SECONDS = 0.5"))
     script = write_script(tmp_path / "s.jsonl", [rate("0.5", f"0.9{n}") for n in range(1, 9)])
     with engine(project, researcher="scripted", script=str(script), slots="cpu:1") as paths:
@@ -84,7 +84,7 @@ def test_pause_now_cuts_off_and_stop_after_counts(tmp_path: Path) -> None:
 EDITED = PROGRAM.replace('run = "10s"\n', 'run = "10s"\nexperiments = 3\n[rules]\nmax_diff_lines = 2\n')
 
 
-def test_program_md_is_edited_while_it_runs(tmp_path: Path) -> None:
+def test_program_md_changes_during_a_session(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p")
     script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.4", seconds=FOREVER)])
     with engine(project, researcher="scripted", script=str(script), slots="cpu:1") as paths:
@@ -114,7 +114,7 @@ def test_program_md_is_edited_while_it_runs(tmp_path: Path) -> None:
     assert (paths.folder / "program.md").read_text() == EDITED, "the next engine goes by it"
 
 
-def test_dollars_end_before_they_are_passed(tmp_path: Path) -> None:
+def test_the_dollar_budget_is_never_exceeded(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p")
     costs = ({"input_tokens": 5}, {"usd": 1.0}, {"usd": 0.8}, {"usd": 1.0}, {"usd": 1.0})
     lines = [rate("0.5", f"0.{n}", usage=usage) for n, usage in zip(range(9, 4, -1), costs, strict=True)]

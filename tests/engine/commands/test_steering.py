@@ -98,7 +98,7 @@ def farther(session: SessionPaths, leader: int) -> int:
 
 
 @pytest.mark.slow
-def test_words_are_queued_changed_withdrawn_and_taken(session: SessionPaths) -> None:
+def test_guidance_is_queued_edited_withdrawn_and_taken(session: SessionPaths) -> None:
     assert "guidance 1" in accepted(session, c.Steer("use a smaler rate"))
     accepted(session, c.EditGuidance(1, "use a smaller rate"))
     assert "no guidance 9" in refused(session, c.EditGuidance(9, "x"))
@@ -121,7 +121,7 @@ def test_words_are_queued_changed_withdrawn_and_taken(session: SessionPaths) -> 
 
 
 @pytest.mark.slow
-def test_an_experiment_of_ones_own_is_judged_and_a_wrong_one_refused(
+def test_a_persons_experiment_is_judged_and_an_invalid_one_is_refused(
     session: SessionPaths, nearer: int, leader: int, farther: int
 ) -> None:
     state = read_state(session)
@@ -136,7 +136,7 @@ def test_an_experiment_of_ones_own_is_judged_and_a_wrong_one_refused(
 
 
 @pytest.mark.slow
-def test_a_pinned_best_leaves_the_lead_to_the_next(session: SessionPaths, nearer: int, leader: int) -> None:
+def test_pinning_the_best_makes_the_next_result_the_best(session: SessionPaths, nearer: int, leader: int) -> None:
     """The branch follows, and what is proposed builds on that."""
     refused(session, c.Pin(0))
     assert f"build on #{nearer}" in accepted(session, c.Pin(leader))
@@ -150,7 +150,7 @@ def test_a_pinned_best_leaves_the_lead_to_the_next(session: SessionPaths, nearer
 
 
 @pytest.mark.slow
-def test_a_repeat_has_a_fresh_seed_and_is_pooled(session: SessionPaths, farther: int) -> None:
+def test_a_repeat_uses_a_new_seed_and_is_pooled(session: SessionPaths, farther: int) -> None:
     before = read_state(session).experiments[farther]
     accepted(session, c.Repeat(farther))
     refused(session, c.Repeat(1))
@@ -161,9 +161,7 @@ def test_a_repeat_has_a_fresh_seed_and_is_pooled(session: SessionPaths, farther:
 
 
 @pytest.mark.slow
-def test_a_fork_goes_on_from_what_is_better_than_its_base_and_may_lead(
-    session: SessionPaths, leader: int, farther: int
-) -> None:
+def test_a_fork_builds_on_its_base_and_can_become_the_best(session: SessionPaths, leader: int, farther: int) -> None:
     """The last of those that share an engine: it ends with another best."""
     refused(session, c.Fork(77))
     assert "already" in refused(session, c.Fork(None))
@@ -179,7 +177,7 @@ def test_a_fork_goes_on_from_what_is_better_than_its_base_and_may_lead(
 
 
 @pytest.mark.slow
-def test_an_experiment_skipped_as_soon_as_it_is_begun_is_not_thought_about(tmp_path: Path) -> None:
+def test_an_experiment_skipped_at_its_start_gets_no_proposal(tmp_path: Path) -> None:
     """Whatever the moment: also while the researcher is still being briefed."""
     script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.4", seconds=FOREVER)] * 20)
     with engine(make_project(tmp_path / "p"), researcher="scripted", script=str(script), slots="cpu:1") as paths:
@@ -201,7 +199,7 @@ def _started(paths: SessionPaths, number: int) -> list[e.Event]:
 
 
 @pytest.mark.slow
-def test_approvals_survive_and_other_slots_go_on(tmp_path: Path) -> None:
+def test_pending_approvals_survive_a_restart_and_other_slots_continue(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p")
     script = write_script(tmp_path / "s.jsonl", [rate("0.5", f"0.{n}") for n in (45, 9, 8, 7, 65, 6)])
     with engine(project, researcher="scripted", script=str(script), slots="cpu:2", experiments=6) as paths:

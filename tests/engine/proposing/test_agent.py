@@ -57,7 +57,7 @@ def pane(paths: SessionPaths, experiment: int = 1) -> list[tuple[str, str]]:
     return [(line["k"], line["s"]) for line in lines]
 
 
-def test_its_edits_are_the_proposal_and_its_output_the_reasoning(tmp_path: Path) -> None:
+def test_agent_edits_are_the_proposal_and_agent_output_is_the_reasoning(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p")
     with engine(
         project, experiments=3, researcher="command", model=agent("good", "stream_json", "environment")
@@ -94,7 +94,7 @@ BEHAVIOURS = {  # what it does, and what is then said in the pane or while it is
 
 @pytest.mark.slow  # a session of a dozen experiments, one of which is silent for too long
 @pytest.mark.skipif(tiers.probe().tier == "C", reason="no sandbox works here")
-def test_however_badly_it_behaves_the_session_goes_on(tmp_path: Path) -> None:
+def test_a_misbehaving_agent_does_not_end_the_session(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p")
     before = git(project, "rev-parse", "main")
     with engine(project, experiments=len(BEHAVIOURS), researcher="command", model="bad") as paths:
@@ -123,7 +123,7 @@ def environ(pid: int) -> bytes:
         return b""
 
 
-def test_it_sees_its_own_key_and_login_and_no_other_secret(tmp_path: Path, own_home: Path) -> None:
+def test_an_agent_sees_its_own_key_and_login_and_no_other_secret(tmp_path: Path, own_home: Path) -> None:
     project = make_project(tmp_path / "p")
     with engine(project, experiments=1, researcher="command", model="keyed") as paths:
         x = wait_end(paths).experiments[1]
@@ -131,7 +131,7 @@ def test_it_sees_its_own_key_and_login_and_no_other_secret(tmp_path: Path, own_h
     assert (own_home / ".agent" / "login").read_text() == "mine"
 
 
-def test_what_is_not_there_is_said_with_a_hint(tmp_path: Path) -> None:
+def test_a_missing_program_is_reported_with_a_hint(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p")
     with engine(project, experiments=1, researcher="command", model="codex") as paths:
         state = wait_end(paths)
@@ -143,7 +143,7 @@ def test_what_is_not_there_is_said_with_a_hint(tmp_path: Path) -> None:
         assert done.returncode == 1 and "claude, codex, gemini, aider, opencode" in done.stderr, done.stderr
 
 
-def test_one_that_never_changes_anything_is_waited_for_in_sight(tmp_path: Path) -> None:
+def test_waiting_for_an_agent_without_edits_is_shown(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p")
     with engine(project, experiments=1, researcher="command", model="/bin/true") as paths:
         state = wait_state(paths, lambda s: 1 in s.experiments and s.experiments[1].phase == "waiting", "waiting")

@@ -27,7 +27,7 @@ BAD: tuple[tuple[dict[str, Any], str], ...] = (
 )
 
 
-def test_none_of_them_runs_and_windows_line_ends_stay(tmp_path: Path) -> None:
+def test_invalid_edits_get_no_run_and_windows_line_endings_stay(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "target.py").write_text("X = 0\n")

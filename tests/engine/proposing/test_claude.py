@@ -32,7 +32,9 @@ def _serve(monkeypatch: pytest.MonkeyPatch, server: Server, key: str = "sk-test"
     monkeypatch.setenv("ANTHROPIC_API_KEY", key)
 
 
-def test_claude_proposes_corrects_its_edit_and_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_claude_proposes_corrects_its_edit_and_the_experiment_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     project = make_project(tmp_path / "p")
     overloaded = {"fault": "status", "status": 529, "code": "overloaded_error", "message": "Overloaded"}
     with Server([overloaded, BAD, GOOD]) as server:
@@ -58,7 +60,7 @@ def test_a_wrong_key_ends_the_session_with_a_hint(tmp_path: Path, monkeypatch: p
     assert state.state == "crashed" and "key" in state.reason.lower()
 
 
-def test_a_key_revoked_in_mid_session_pauses_it_until_repaired(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_revoked_key_pauses_the_session_until_it_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     project = make_project(tmp_path / "p")
     edits = [{**EDIT, "search": "= 0.05", "replace": "= 0.04"}]
@@ -93,7 +95,7 @@ def test_an_unknown_model_ends_the_session_with_a_hint(tmp_path: Path, monkeypat
     assert state.state == "crashed" and "claude-none" in state.reason
 
 
-def test_no_key_is_refused_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_key_is_refused_before_a_session_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
     project = make_project(tmp_path / "p")
     paths = SessionPaths(project, "s")
@@ -102,7 +104,7 @@ def test_no_key_is_refused_before_anything_is_made(tmp_path: Path, monkeypatch: 
     assert not paths.folder.exists()
 
 
-def test_an_unreachable_endpoint_is_waited_for_in_sight_and_can_be_stopped(
+def test_waiting_for_an_unreachable_endpoint_is_shown_and_can_be_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = make_project(tmp_path / "p")
@@ -117,7 +119,7 @@ def test_an_unreachable_endpoint_is_waited_for_in_sight_and_can_be_stopped(
     assert state.state == "stopped"
 
 
-def test_steering_now_interrupts_the_thinking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_steer_now_interrupts_the_researcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     project = make_project(tmp_path / "p")
     slow = {**GOOD, "text": "slowly " * 200, "pieces": 100, "delay": 0.2}
     with Server([slow, GOOD]) as server:
@@ -131,7 +133,7 @@ def test_steering_now_interrupts_the_thinking(tmp_path: Path, monkeypatch: pytes
     assert state.guidance[1].taken_by == 1 and "only touch RATE" in asked
 
 
-def test_a_budget_is_not_passed_by_a_talk_that_never_ends_nor_by_streams_that_break_off(
+def test_endless_conversations_and_broken_streams_stay_within_the_budget(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = make_project(tmp_path / "p")
@@ -145,7 +147,7 @@ def test_a_budget_is_not_passed_by_a_talk_that_never_ends_nor_by_streams_that_br
     assert state.experiments[1].verdict == "abandoned"
 
 
-def test_another_researcher_does_not_inherit_the_model() -> None:
+def test_a_changed_researcher_does_not_inherit_the_model() -> None:
     before = EngineOptions(researcher="command", model="codex", usd=3.0)
     assert merge(before, EngineOptions(researcher="claude")).model is None
     assert (

@@ -30,7 +30,7 @@ def tool(words: str, rate: float) -> dict[str, Any]:
     return {"tool": whole(words, rate, expected=-0.02, rationale="why")}
 
 
-def test_files_that_ran_before_are_refused_also_after_a_restart(tmp_path: Path) -> None:
+def test_files_that_ran_before_are_refused_even_after_a_restart(tmp_path: Path) -> None:
     script = write_script(
         tmp_path / "script.jsonl",
         [
@@ -51,7 +51,7 @@ def test_files_that_ran_before_are_refused_also_after_a_restart(tmp_path: Path) 
     assert not any(run for n in told for run in state.experiments[n].runs) and state.experiments[6].runs
 
 
-def test_claude_keeps_notes_and_is_asked_back_about_what_is_not_new(
+def test_claude_keeps_notes_and_a_repeated_hypothesis_is_sent_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     turns = [

@@ -34,7 +34,7 @@ class Provider(Server):
 
 
 @pytest.mark.slow  # five stations of one engine
-def test_a_person_then_a_model_then_a_key_that_is_revoked_and_replaced(
+def test_one_session_runs_under_a_person_a_model_and_a_replaced_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = make_project(tmp_path / "p")

@@ -22,7 +22,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.slow
-def test_a_session_outlasts_a_full_disk(small: Path, tmp_path: Path) -> None:
+def test_a_session_survives_a_full_disk(small: Path, tmp_path: Path) -> None:
     project = make_project(small / "p", train=TRAIN.replace("SECONDS = 0.05", "SECONDS = 2.0"))
     script = write_script(tmp_path / "script.jsonl", [rate("0.5", "0.4"), rate("0.5", "0.45")])
     with engine(project, researcher="scripted", script=str(script), slots="cpu:2") as paths:

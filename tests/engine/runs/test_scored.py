@@ -29,7 +29,7 @@ def _scoring(paths: SessionPaths) -> dict[int, tuple[float, float]]:
     return {run: (start, ended[run]) for run, start in begun.items()}
 
 
-def test_the_number_is_the_scorers_and_a_rejection_is_a_verdict(tmp_path: Path) -> None:
+def test_the_scorer_sets_the_metric_and_a_rejection_is_a_verdict(tmp_path: Path) -> None:
     project = make_scored_project(tmp_path / "p")
     busy = "until = time.monotonic() + 1.5\n[os.fork() for _ in range(3)]\nwhile time.monotonic() < until: pass\n"
     edit = {"path": "train.py", "search": "time.sleep(SECONDS)\n", "replace": busy}
@@ -49,7 +49,7 @@ def test_the_number_is_the_scorers_and_a_rejection_is_a_verdict(tmp_path: Path) 
     assert not (paths.run(state.experiments[2].runs[0].run) / "out").exists()
 
 
-def test_a_run_starts_up_while_the_last_one_is_scored_and_its_clock_waits(tmp_path: Path) -> None:
+def test_a_run_starts_during_scoring_and_its_clock_waits(tmp_path: Path) -> None:
     project = make_scored_project(tmp_path / "p")
     script = write_script(tmp_path / "s.jsonl", [rate("0.5", f"0.6{n}") for n in range(4)])
     with engine(project, researcher="scripted", script=str(script), slots="cpu:1") as paths:
@@ -89,7 +89,7 @@ print(json.dumps({"metric": evaluate(json.loads(pathlib.Path(os.environ["AUTORES
 
 
 @pytest.mark.slow
-def test_what_is_sealed_and_a_scorer_that_fails_once(tmp_path: Path) -> None:
+def test_sealed_files_are_checked_and_a_scorer_failure_is_retried(tmp_path: Path) -> None:
     """Evaluation, scorer, data, tokenizer, validation text: whatever changes in mid-session stops the verdicts."""
     data = tmp_path / "data"
     data.mkdir()
@@ -119,7 +119,7 @@ def test_what_is_sealed_and_a_scorer_that_fails_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("phase", ["starting", "training", "scoring"])
-def test_an_engine_killed_in_any_phase_of_a_run_loses_nothing(tmp_path: Path, phase: str) -> None:
+def test_an_engine_killed_in_any_phase_of_a_run_loses_no_result(tmp_path: Path, phase: str) -> None:
     project = make_scored_project(tmp_path / "p")
     script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.4"), rate("0.5", "0.9")])
     with engine(project, researcher="scripted", script=str(script), slots="cpu:1") as paths:

@@ -55,7 +55,7 @@ def test_a_run_in_flight_is_adopted(tmp_path: Path) -> None:
     _check_whole(paths)
 
 
-def test_an_engine_that_adopted_a_baseline_run_ends_when_it_is_asked_to(tmp_path: Path) -> None:
+def test_an_engine_with_adopted_baseline_runs_stops_on_request(tmp_path: Path) -> None:
     """What was still to begin when the slots were closed for good must not be waited for."""
     project, script = _project(tmp_path, 30.0)
     with engine(project, researcher="scripted", script=str(script), slots="cpu:2") as paths:
@@ -67,7 +67,7 @@ def test_an_engine_that_adopted_a_baseline_run_ends_when_it_is_asked_to(tmp_path
     assert read_state(paths).state == "stopped"
 
 
-def test_a_run_whose_shim_died_too_is_abandoned_and_run_again(tmp_path: Path) -> None:
+def test_a_run_with_a_dead_shim_is_abandoned_and_repeated(tmp_path: Path) -> None:
     project, script = _project(tmp_path, 1.5)
     with engine(project, researcher="scripted", script=str(script), slots="cpu:1", experiments=1) as paths:
         state = wait_state(paths, lambda s: any(r.phase == "training" for r in s.live_runs()), "a run with a clock")
@@ -85,7 +85,7 @@ def test_a_run_whose_shim_died_too_is_abandoned_and_run_again(tmp_path: Path) ->
     _check_whole(paths)
 
 
-def test_git_that_lags_behind_the_log_is_put_right(tmp_path: Path) -> None:
+def test_git_refs_behind_the_log_are_repaired(tmp_path: Path) -> None:
     project, script = _project(tmp_path, 0.05)
     with engine(project, researcher="scripted", script=str(script), slots="cpu:1", experiments=2) as paths:
         wait_end(paths)
@@ -101,7 +101,7 @@ def test_git_that_lags_behind_the_log_is_put_right(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_killed_again_and_again_at_random_moments(tmp_path: Path) -> None:
+def test_an_engine_killed_at_random_moments_loses_nothing(tmp_path: Path) -> None:
     project, script = _project(tmp_path, 0.3)
     chance = random.Random(7)
     paths = SessionPaths(project, "s")
@@ -123,7 +123,7 @@ def test_killed_again_and_again_at_random_moments(tmp_path: Path) -> None:
     _check_whole(paths)
 
 
-def test_a_second_engine_is_refused_with_the_firsts_pid(tmp_path: Path) -> None:
+def test_a_second_engine_is_refused_with_the_pid_of_the_first(tmp_path: Path) -> None:
     project, script = _project(tmp_path, 1.0)
     with engine(project, researcher="scripted", script=str(script)) as paths:
         with pytest.raises(SessionBusy) as refused:
