@@ -52,7 +52,7 @@ def test_an_exact_edit_changes_only_its_file() -> None:
     }
 
 
-def test_edits_apply_in_order_each_to_the_result_of_the_last() -> None:
+def test_edits_apply_in_order_each_to_the_previous_result() -> None:
     new = apply(
         Edit(path="train.py", search="LR = 0.1", replace="LR = 0.2"),
         Edit(path="./train.py", search="LR = 0.2 ", replace="LR = 0.3 "),
@@ -60,30 +60,30 @@ def test_edits_apply_in_order_each_to_the_result_of_the_last() -> None:
     assert "LR = 0.3  # step size" in new["train.py"]
 
 
-def test_trailing_blanks_do_not_matter() -> None:
+def test_trailing_whitespace_is_ignored() -> None:
     search = "    for i in range(3):   \n        x = x + i\t\n"
     new = apply(Edit(path="train.py", search=search, replace="    for i in range(4):\n        x = i\n"))
     assert "    for i in range(4):\n        x = i\n        x = x * 2\n" in new["train.py"]
 
 
-def test_a_lost_indentation_is_given_back_to_the_replacement() -> None:
+def test_missing_indentation_is_added_to_the_replacement() -> None:
     new = apply(Edit(path="train.py", search="x = x + i\nx = x * 2", replace="if i:\n    x = x * 3\n\nx = x + 1"))
     assert "        if i:\n            x = x * 3\n\n        x = x + 1\n    return x\n" in new["train.py"]
 
 
-def test_too_much_indentation_is_taken_away() -> None:
+def test_extra_indentation_is_removed() -> None:
     search = "        def stop(x):\n            return x"
     new = apply(Edit(path="train.py", search=search, replace="        def stop(x):\n            return -x"))
     assert new["train.py"].endswith("def stop(x):\n    return -x\n")
 
 
-def test_lines_can_be_removed_without_leaving_an_empty_one() -> None:
+def test_removed_lines_leave_no_empty_line() -> None:
     assert "    x = x + i" not in apply(Edit(path="train.py", search="x = x + i   \n", replace=""))["train.py"]
     new = apply(Edit(path="train.py", search="        x = x + i  \n        x = x * 2\n", replace="        pass\n"))
     assert "range(3):\n        pass\n    return x" in new["train.py"]
 
 
-def test_a_file_keeps_its_line_ends() -> None:
+def test_a_file_keeps_its_line_endings() -> None:
     new = apply(
         Edit(path="train.py", search="A = 1\nB = 2\n", replace="A = 1\nC = 3\n"),
         files={"train.py": "A = 1\r\nB = 2\r\nD = 4\r\n"},
@@ -91,7 +91,7 @@ def test_a_file_keeps_its_line_ends() -> None:
     assert new["train.py"] == "A = 1\r\nC = 3\r\nD = 4\r\n"
 
 
-def test_a_new_file_and_a_whole_file() -> None:
+def test_a_new_file_is_created_and_a_whole_file_is_replaced() -> None:
     assert apply(Edit(path="new/more.py", search="", replace="X = 1\n")) == {"new/more.py": "X = 1\n"}
     assert apply(Edit(path="train.py", content="X = 1\n")) == {"train.py": "X = 1\n"}
 
@@ -126,7 +126,7 @@ def test_a_new_file_and_a_whole_file() -> None:
         (Edit(path="train.py", search="LR", replace="X", content="Y"), ["content and search/replace are both given"]),
     ],
 )
-def test_refusals_say_what_and_the_hint(edit: Edit, words: list[str]) -> None:
+def test_refusals_have_a_reason_and_a_hint(edit: Edit, words: list[str]) -> None:
     said = refusal(edit)
     assert all(word in said for word in words), said
 
@@ -143,7 +143,7 @@ def test_paths_outside_the_project_are_refused(path: str) -> None:
     assert "\x1b" not in refusal(Edit(path=path, content="X = 1\n"))
 
 
-def test_no_edits_at_all() -> None:
+def test_a_proposal_without_edits_is_refused() -> None:
     assert "empty" in refusal()
 
 
@@ -169,7 +169,7 @@ def test_no_edits_at_all() -> None:
         ("[z-a]", ["[z-a]"], True),
     ],
 )
-def test_glob_patterns(path: str, patterns: list[str], meant: bool) -> None:
+def test_glob_patterns_match_paths(path: str, patterns: list[str], meant: bool) -> None:
     assert matches(path, patterns) is meant
 
 
@@ -185,7 +185,7 @@ GLOBS = (
 )  # fmt: skip
 
 
-def test_globs_mean_what_they_mean_to_git(tmp_path: Path) -> None:
+def test_globs_match_as_in_git(tmp_path: Path) -> None:
     subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
     for name in GLOB_NAMES:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -201,7 +201,7 @@ def test_globs_mean_what_they_mean_to_git(tmp_path: Path) -> None:
     assert not wrong
 
 
-def test_globs_where_git_differs() -> None:
+def test_globs_differ_from_git_where_intended() -> None:
     assert matches("é.py", ["?.py"])
     assert matches("e.py/in.txt", ["e*/"]) and matches("s/t/a.py", ["*/t/"]) and not matches("e.py", ["e*/"])
 
@@ -211,7 +211,7 @@ LINES = st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\x00\r
 
 @settings(max_examples=200, deadline=None)
 @given(before=LINES, middle=st.text("abc \n", min_size=1, max_size=12), after=LINES, new=st.text("xyz\n ", max_size=9))
-def test_a_unique_exact_search_is_replaced_there_and_nowhere_else(
+def test_a_unique_search_is_replaced_only_at_its_match(
     before: list[str], middle: str, after: list[str], new: str
 ) -> None:
     head, tail = "\n".join(before) + "<", ">" + "\n".join(after)
@@ -235,7 +235,7 @@ def _common(a: str, b: str) -> int:
 
 @settings(max_examples=300, deadline=None)
 @given(text=st.text("ab \n\t", max_size=60), search=st.text("ab \n\t", max_size=12), new=st.text("cd \n", max_size=8))
-def test_whatever_comes_is_applied_or_refused_with_an_edit_error(text: str, search: str, new: str) -> None:
+def test_any_input_is_applied_or_raises_an_edit_error(text: str, search: str, new: str) -> None:
     try:
         changed = apply_edits(
             {"f.txt": text}, [Edit(path="f.txt", search=search, replace=new)], may_edit=lambda _: True
@@ -253,7 +253,7 @@ def test_whatever_comes_is_applied_or_refused_with_an_edit_error(text: str, sear
 
 @settings(max_examples=150, deadline=None)
 @given(depth=st.integers(1, 4), drop=st.integers(0, 4))
-def test_any_indentation_of_the_search_finds_a_unique_block_and_the_result_parses(depth: int, drop: int) -> None:
+def test_any_search_indentation_matches_one_block_and_the_result_parses(depth: int, drop: int) -> None:
     pad = "    " * depth
     body = "".join(f"{'    ' * i}if x:\n" for i in range(depth)) + f"{pad}y = 1\n{pad}z = 2\n"
     lost = "    " * drop
@@ -281,7 +281,7 @@ def test_git_applies_the_unified_diff(old: str, new: str, tmp_path_factory: pyte
     assert (folder / "d" / "f.txt").read_bytes() == new.encode()
 
 
-def test_a_change_too_large_to_be_compared_is_one_hunk_that_git_applies(tmp_path: Path) -> None:
+def test_a_very_large_change_is_one_hunk_that_git_applies(tmp_path: Path) -> None:
     lines = [f"value_{n} = {n % 7}\n" for n in range(3000)]
     old = "# head\n" * 5 + "".join(lines) + "# tail\n" * 5
     new = "# head\n" * 5 + "".join(reversed(lines)) + "# tail\n" * 4 + "# tail"
@@ -301,12 +301,12 @@ def test_a_change_too_large_to_be_compared_is_one_hunk_that_git_applies(tmp_path
         ("".join(f"v{n} = 1\n" for n in range(90_000)), "\n".join(f"v{n}  = 1" for n in range(5000)), "was not found"),
     ],
 )
-def test_a_search_that_could_take_for_ever_does_not(text: str, search: str, words: str) -> None:
+def test_a_search_with_many_partial_matches_ends_in_time(text: str, search: str, words: str) -> None:
     with pytest.raises(EditError, match=words):
         apply_edits({"f.txt": text}, [Edit(path="f.txt", search=search, replace="z")], may_edit=lambda path: True)
 
 
-def test_too_many_edits_are_refused_and_many_are_not() -> None:
+def test_edits_above_the_limit_are_refused_and_at_the_limit_apply() -> None:
     text = "".join(f"v{n} = 1\n" for n in range(MAX_EDITS + 1))
     edits = [Edit(path="f.py", search=f"v{n} = 1\n", replace=f"v{n} = 2\n") for n in range(MAX_EDITS + 1)]
     assert apply_edits({"f.py": text}, edits[1:], may_edit=lambda path: True)["f.py"].count("= 2") == MAX_EDITS
@@ -314,13 +314,13 @@ def test_too_many_edits_are_refused_and_many_are_not() -> None:
         apply_edits({"f.py": text}, edits, may_edit=lambda path: True)
 
 
-def test_an_edit_that_was_applied_already_does_not_apply_again() -> None:
+def test_an_edit_does_not_apply_twice() -> None:
     edits = [Edit(path="f.py", search="a = 1", replace="a = 2"), Edit(path="f.py", search="a = 1", replace="a = 2")]
     with pytest.raises(EditError, match="not found"):
         apply_edits({"f.py": "a = 1\n"}, edits, may_edit=lambda path: True)
 
 
-def test_the_diff_of_a_new_file() -> None:
+def test_the_diff_of_a_new_file_is_complete() -> None:
     diff, added, removed = unified({}, {"n.py": "a\nb"})
     assert "new file mode" in diff and "--- /dev/null\n+++ b/n.py\n" in diff
     assert diff.endswith("+b\n\\ No newline at end of file\n") and (added, removed) == (2, 0)
@@ -347,15 +347,15 @@ PLAIN = {
         ("tea", None), ("", None), ("is", None), ("/", None),
     ],
 )  # fmt: skip
-def test_every_spelling_of_a_kind_is_that_kind(words: str, kind: str | None) -> None:
+def test_every_spelling_of_a_kind_is_recognized(words: str, kind: str | None) -> None:
     assert kind_of(words) == kind
 
 
-def test_a_kind_has_no_alias_of_another() -> None:
+def test_no_alias_belongs_to_two_kinds() -> None:
     assert sorted(kind_of(kind) or "" for kind in KINDS) == sorted(KINDS)
 
 
-def test_the_plain_shape_there_and_back() -> None:
+def test_edits_survive_serialization() -> None:
     assert proposal_to_plain(proposal_from_plain(PLAIN)) == PLAIN
 
 
@@ -378,12 +378,12 @@ def test_the_plain_shape_there_and_back() -> None:
         ({"rationale": []}, '"rationale" is a list'),
     ],
 )
-def test_a_wrong_shape_is_named(change: dict[str, object], words: str) -> None:
+def test_a_wrong_shape_is_reported(change: dict[str, object], words: str) -> None:
     with pytest.raises(EditError, match=words.replace("(", "\\(")):
         proposal_from_plain({**PLAIN, **change})
 
 
-def test_what_models_get_slightly_wrong_is_taken() -> None:
+def test_common_mistakes_of_models_are_accepted() -> None:
     proposal = proposal_from_plain(
         {**PLAIN, "kind": "Optimisers", "expected": "−0.02", "hypothesis": "a\nb\x1b[2J",
          "edits": '[{"path": "a", "search": "b", "replace": "c"}]'}

@@ -39,7 +39,7 @@ def refused(rules: Rules, new: str, before: str = CODE, known: tuple[str, ...] =
     return caught.value
 
 
-def test_a_change_may_be_so_long() -> None:
+def test_the_limit_on_changed_lines_holds() -> None:
     rules = Rules(max_diff_lines=2)
     check_rules(rules, {"train.py": CODE}, {"train.py": CODE.replace("0.5", "0.4")})
     said = refused(rules, CODE.replace("0.5", "0.4").replace("depth = 3", "depth = 4"))
@@ -47,14 +47,14 @@ def test_a_change_may_be_so_long() -> None:
     assert "+3 −0" in refused(rules, CODE + "a = 1\nb = 2\nc = 3\n").what
 
 
-def test_what_is_forbidden_is_looked_for_in_added_lines_only() -> None:
+def test_forbidden_patterns_apply_to_added_lines_only() -> None:
     rules = Rules(forbid=(r"\bos\.", r"import_module"))
     check_rules(rules, {"train.py": CODE + "os.nice(1)\n"}, {"train.py": CODE.replace("0.5", "1") + "os.nice(1)\n"})
     said = refused(rules, CODE.replace("        return x", '        os.system("x")\n        return x'))
     assert said.where == "train.py:15" and "os.system" in said.what and r"\bos\." in said.what
 
 
-def test_a_change_of_any_size_is_measured_at_once() -> None:
+def test_a_large_change_is_measured_fast() -> None:
     same = "x = 1\n" * 20_000
     changed = "y = 2\n" + same + "z = 3\n" + same + "w = 4\n"
     begun = time.process_time()
@@ -66,7 +66,7 @@ def test_a_change_of_any_size_is_measured_at_once() -> None:
 
 
 @pytest.mark.parametrize("name", ["main", "GPT", "GPT.forward", "GPT.depth", "RATE", "A", "nn", "os"])
-def test_what_is_required_must_stay(name: str) -> None:
+def test_required_patterns_must_remain(name: str) -> None:
     assert defines("train.py", CODE, name)
     gone = CODE.replace(name.rpartition(".")[2], "renamed")
     assert name in refused(Rules(require=(f"train.py:{name}",)), gone).what
@@ -74,7 +74,7 @@ def test_what_is_required_must_stay(name: str) -> None:
     check_rules(Rules(require=(f"other.py:{name}",)), {"train.py": CODE}, {"train.py": gone})
 
 
-def test_defines_is_no_guess() -> None:
+def test_defines_finds_exact_definitions_only() -> None:
     for name in ("GPT.main", "x", "Module", "forward", "GPT.forward.x"):
         assert not defines("train.py", CODE, name)
     assert defines("model.yaml", "depth: 3\n", "depth") and not defines("model.yaml", "depths: 3\n", "depth")
@@ -87,7 +87,7 @@ def test_defines_is_no_guess() -> None:
         "__import__('scipy')", "importlib.import_module('scipy.stats')",
     ],
 )  # fmt: skip
-def test_frozen_dependencies(line: str) -> None:
+def test_new_dependencies_are_refused(line: str) -> None:
     rules = Rules(freeze_dependencies=True)
     new = f"{CODE}def f():\n    {line.strip()}\n"
     said = refused(rules, new)
@@ -100,7 +100,7 @@ def test_frozen_dependencies(line: str) -> None:
             check_rules(rules, {}, {path: "x"})
 
 
-def test_what_does_not_parse_is_read_by_line() -> None:
+def test_imports_of_unparsable_code_are_found_by_line() -> None:
     assert imported("train.py", "import a.b, c as d\nfrom e.f import g\nthis is no python\n") == {
         "a": 1,
         "c": 1,
@@ -127,14 +127,14 @@ def diff(old: str, new: str) -> str:
 
 @given(_text, _text)
 @settings(max_examples=300)
-def test_a_patch_does_what_it_says(old: str, new: str) -> None:
+def test_a_patch_applies(old: str, new: str) -> None:
     patch = diff(old, new)
     if patch:
         (edit,) = edits_from_patch(patch, {"train.py": old})
         assert edit.content == new
 
 
-def test_a_patch_finds_its_place_and_keeps_line_ends() -> None:
+def test_a_patch_finds_its_offset_and_keeps_line_endings() -> None:
     moved = "# one\n# two\n" + CODE
     patch = diff(CODE, CODE.replace("0.5", "0.4").replace("depth = 3", "depth = 4"))
     (edit,) = edits_from_patch(patch, {"train.py": moved})
@@ -162,7 +162,7 @@ def test_a_patch_finds_its_place_and_keeps_line_ends() -> None:
         ("x" * 2_000_001, "smaller"),
     ],
 )  # fmt: skip
-def test_a_patch_that_cannot_be_is_refused_in_words(patch: str, words: str) -> None:
+def test_an_invalid_patch_is_refused_with_a_reason(patch: str, words: str) -> None:
     with pytest.raises(EditError) as caught:
         edits_from_patch(patch, {"train.py": CODE})
     assert words in str(caught.value)

@@ -50,7 +50,7 @@ def changed(line: int, new: str) -> str:
     return "\n".join([*LINES[: line - 1], new, *LINES[line:]])
 
 
-def test_defaults() -> None:
+def test_unset_keys_have_their_defaults() -> None:
     program = parse(TEXT)
     assert program.edit == ("train.py",)
     assert program.metric.name == "val_bpb" and program.metric.direction == "min" and program.metric.self_reported
@@ -62,7 +62,7 @@ def test_defaults() -> None:
     assert program.text == TEXT
 
 
-def test_everything_given() -> None:
+def test_every_key_is_read() -> None:
     program = parse(
         """+++
 edit = ["src/**/*.py", "!src/eval.py"]
@@ -163,7 +163,7 @@ memory_gb = 2.5
         (10, "", "not closed", "+++"),
     ],
 )
-def test_refusals(line: int, new: str, says: str, hint: str) -> None:
+def test_invalid_programs_are_refused(line: int, new: str, says: str, hint: str) -> None:
     with pytest.raises(ProgramError) as caught:
         parse(changed(line, new))
     assert says in caught.value.what
@@ -176,7 +176,7 @@ def test_refusals(line: int, new: str, says: str, hint: str) -> None:
         assert changed(line, new).split("\n")[number - 1].strip()[:60] in shown.replace("?", "\t")
 
 
-def test_the_line_named_is_the_files_own() -> None:
+def test_the_reported_line_is_that_of_the_file() -> None:
     with pytest.raises(ProgramError) as caught:
         parse(changed(9, "hous = 3"))
     assert caught.value.where == "program.md:9"
@@ -186,20 +186,20 @@ def test_the_line_named_is_the_files_own() -> None:
 
 
 @pytest.mark.parametrize("key", ["edit", "run"])
-def test_required_keys(key: str) -> None:
+def test_missing_required_keys_are_reported(key: str) -> None:
     text = "\n".join(line for line in LINES if not line.startswith(f"{key} =") or line == 'run = "20s"')
     with pytest.raises(ProgramError, match=f"`{key}` is missing"):
         parse(text)
 
 
-def test_no_metric_and_both_sources() -> None:
+def test_exactly_one_metric_source_is_required() -> None:
     with pytest.raises(ProgramError, match=r"\[metric\] is missing"):
         parse('+++\nedit = ["a"]\nrun = "b"\n+++\n')
     with pytest.raises(ProgramError, match="both given"):
         parse(changed(3, 'run = "x"\nscore = "y"'))
 
 
-def test_overrides() -> None:
+def test_overrides_replace_values() -> None:
     program = parse(TEXT, ["budget.run=400steps", "decide.keep=3", 'edit=["b.py"]', "budget.hours=", "seed = 9"])
     assert program.run_budget("cpu").steps == 400
     assert program.policy.keep == 3 and program.edit == ("b.py",) and program.budget.hours is None and program.seed == 9
@@ -217,7 +217,7 @@ def test_overrides() -> None:
         ("metric.name=accuracy", "direction"),
     ],
 )
-def test_bad_overrides_name_the_override(override: str, says: str) -> None:
+def test_invalid_overrides_are_named(override: str, says: str) -> None:
     with pytest.raises(ProgramError) as caught:
         parse(TEXT, [override])
     assert says in caught.value.what
@@ -226,12 +226,12 @@ def test_bad_overrides_name_the_override(override: str, says: str) -> None:
 
 
 @pytest.mark.parametrize("override", ["nonsense", "=3", "a.b.c.d=1", "a b=1"])
-def test_overrides_that_are_no_assignment(override: str) -> None:
+def test_an_override_without_assignment_is_refused(override: str) -> None:
     with pytest.raises(UsageError, match="KEY=VALUE"):
         parse(TEXT, [override])
 
 
-def test_file_in_other_dress(tmp_path: Path) -> None:
+def test_byte_order_marks_and_windows_line_endings_are_read(tmp_path: Path) -> None:
     path = tmp_path / "program.md"
     path.write_bytes(b"\xef\xbb\xbf" + TEXT.replace("\n", "\r\n").encode())
     assert load(path).edit == ("train.py",)
@@ -244,7 +244,7 @@ def test_file_in_other_dress(tmp_path: Path) -> None:
         load(path)
 
 
-def test_check_files(tmp_path: Path) -> None:
+def test_files_must_exist_and_be_committed(tmp_path: Path) -> None:
     program = parse(changed(2, 'edit = ["src/*.py"]\nread = ["README.md"]\ninputs = ["data"]'))
     with pytest.raises(ProgramError, match=r"'src/\*.py' in `edit` matches no file"):
         check_files(program, tmp_path)
@@ -262,7 +262,7 @@ def test_check_files(tmp_path: Path) -> None:
         check_files(program, tmp_path, tracked=["src/a.py"])
 
 
-def test_find_project(tmp_path: Path) -> None:
+def test_the_project_is_found_from_a_subfolder(tmp_path: Path) -> None:
     repo = tmp_path / "a repo ☂"
     deep = repo / "x" / "y"
     deep.mkdir(parents=True)
@@ -279,7 +279,7 @@ def test_find_project(tmp_path: Path) -> None:
         find_project(repo / "nowhere")
 
 
-def test_the_programs_that_ship_are_good() -> None:
+def test_the_shipped_programs_are_valid() -> None:
     nanotrain = load(ROOT / "program.md")
     check_files(nanotrain, ROOT)
     assert nanotrain.edit == ("nanotrain/train.py",)
@@ -288,7 +288,7 @@ def test_the_programs_that_ship_are_good() -> None:
     assert parse(PROGRAM.format(experiments=3)).budget.experiments == 3
 
 
-def test_what_may_change_while_a_session_runs() -> None:
+def test_only_some_keys_may_change_during_a_session() -> None:
     """Each field was thought about: it rests a number's comparison on it, or it does not."""
     free = {
         "edit", "read", "text", "prose", "budget", "startup_seconds", "saving_seconds", "limit_seconds", "checks",
@@ -306,7 +306,7 @@ def test_what_may_change_while_a_session_runs() -> None:
         assert "new session" in caught.value.hint
 
 
-def test_what_is_required_must_be_there() -> None:
+def test_required_definitions_must_exist() -> None:
     program = parse(changed(9, 'hours = 4\n[rules]\nrequire = ["train.py:main"]'))
     check_required(program, lambda path: "def main(): pass\n")
     with pytest.raises(ProgramError, match="no such file"):
@@ -328,7 +328,7 @@ _pieces = st.sampled_from([*LINES, "", "[", "]", "x = {", "+++", "[metric]", "= 
 
 
 @given(st.lists(_pieces | st.text(max_size=20), max_size=14))
-def test_any_text_is_a_program_or_is_refused_in_words(lines: list[str]) -> None:
+def test_any_text_is_parsed_or_refused_with_a_reason(lines: list[str]) -> None:
     try:
         assert isinstance(parse("\n".join(lines)), Program)
     except AutoresearchError as error:
@@ -360,7 +360,7 @@ def _toml(value: object) -> str:
 
 
 @given(st.sampled_from([f"{t}.{n}".lstrip(".") for t, ns in KEYS.items() for n in ns or ()]), _values)
-def test_any_value_of_any_key_is_taken_or_refused_in_words(key: str, value: object) -> None:
+def test_any_value_of_any_key_is_accepted_or_refused_with_a_reason(key: str, value: object) -> None:
     try:
         assert isinstance(parse(TEXT, [f"{key}={_toml(value)}"]), Program)
     except AutoresearchError as error:

@@ -49,7 +49,7 @@ def folded(events: list[Event]) -> State:
 
 @given(stories, st.data())
 @settings(max_examples=60)
-def test_prefix_and_tail_give_the_whole(events: list[Event], data: st.DataObject) -> None:
+def test_a_prefix_and_a_tail_fold_to_the_full_state(events: list[Event], data: st.DataObject) -> None:
     whole = folded(events)
     cut = data.draw(st.integers(0, len(events)))
     overlap = data.draw(st.integers(0, cut))
@@ -63,7 +63,7 @@ def test_prefix_and_tail_give_the_whole(events: list[Event], data: st.DataObject
 
 @given(stories)
 @settings(max_examples=40)
-def test_the_state_adds_up(events: list[Event]) -> None:
+def test_the_totals_of_the_state_are_consistent(events: list[Event]) -> None:
     state = folded(events)
     judged = [x for n, x in state.experiments.items() if n and x.verdict]
     assert sum(state.verdicts.values()) == len(judged)
@@ -89,7 +89,7 @@ def _more(state: State, *bodies: e.Body) -> State:
     return state
 
 
-def test_what_a_person_changes_is_in_the_state() -> None:
+def test_changes_by_a_person_are_in_the_state() -> None:
     state = folded(story_events(experiments=6))  # 1 and 5 are kept
     state = _more(
         state, e.GuidanceQueued(guidance=1, text="try a smaller batch", idea=True), e.GuidanceEdited(1, "try less")
@@ -113,7 +113,7 @@ def test_what_a_person_changes_is_in_the_state() -> None:
     assert state.best == 7 and state.base is None, "a fork that leads is what proposals build on anyway"
 
 
-def test_what_is_pinned_does_not_lead() -> None:
+def test_a_pinned_experiment_is_not_the_best() -> None:
     state = folded(story_events(experiments=6))
     first, best = state.experiments[1], state.experiments[5]
     state = _more(state, e.PinChanged(5, True))
@@ -126,7 +126,7 @@ def test_what_is_pinned_does_not_lead() -> None:
     assert (state.best, state.best_metric, state.best_commit) == (5, best.metric, best.commit)
 
 
-def test_folding_does_not_change_what_a_reader_holds() -> None:
+def test_folding_does_not_change_earlier_states() -> None:
     events = story_events(experiments=6)
     state = folded(events[:20])
     held = state.experiments[0]
@@ -172,7 +172,7 @@ def _instances(cls: type) -> st.SearchStrategy[typing.Any]:
 
 
 @pytest.mark.parametrize("cls", typing.get_args(e.Body), ids=lambda c: c.__name__)
-def test_every_event_survives_the_wire(cls: type) -> None:
+def test_every_event_survives_serialization(cls: type) -> None:
     @given(_instances(cls), st.integers(1, 10**9), st.floats(0, 1e10))
     @settings(max_examples=25)
     def check(body: e.Body, seq: int, moment: float) -> None:
@@ -188,12 +188,12 @@ def test_every_event_survives_the_wire(cls: type) -> None:
 
 @given(st.one_of(*(_instances(c) for c in typing.get_args(commands.Command))), st.integers(1, 10**6))
 @settings(max_examples=50)
-def test_every_command_survives_the_wire(command: commands.Command, number: int) -> None:
+def test_every_command_survives_serialization(command: commands.Command, number: int) -> None:
     request = wire.Request(number, command)
     assert wire.decode_message(wire.encode_message(request)) == request
 
 
-def test_the_wire_refuses_what_it_does_not_know() -> None:
+def test_unknown_types_and_fields_are_refused() -> None:
     with pytest.raises(ValueError, match="unknown type"):
         wire.decode_event('{"seq":1,"time":0,"type":"telepathy"}')
     with pytest.raises(ValueError, match="without its field"):
@@ -219,7 +219,7 @@ def test_renamed_types_and_fields_keep_their_names_on_disk() -> None:
     assert wire.to_plain(x)["mends"] == 2 and wire.from_plain(Experiment, wire.to_plain(x)) == x
 
 
-def test_numbers_that_are_none_and_broken_text_keep_the_line_readable() -> None:
+def test_nan_infinity_and_invalid_text_are_serialized() -> None:
     line = wire.encode_event(Event(1, 0.0, e.Calibrated(float("nan"), float("inf"), (1.0, float("-inf")))))
     assert json.loads(line)["metric"] is None and json.loads(line)["values"] == [1.0, None]
     json.loads(wire.encode_event(Event(1, 0.0, e.Preparing("lone \ud800 surrogate"))))
@@ -231,7 +231,7 @@ finite = st.floats(-1e6, 1e6)
 # --- the log -------------------------------------------------------------------------------------
 
 
-def test_the_log_gives_back_what_was_folded(tmp_path: Path) -> None:
+def test_the_log_returns_the_folded_state(tmp_path: Path) -> None:
     paths = make_session(tmp_path, experiments=9, live=True, files=False)
     log = Log.read(paths.database)
     assert log.load() == folded(list(log.events()))
@@ -241,7 +241,7 @@ def test_the_log_gives_back_what_was_folded(tmp_path: Path) -> None:
     log.close()
 
 
-def test_a_log_from_before_steering_opens(tmp_path: Path) -> None:
+def test_a_log_without_steering_events_opens(tmp_path: Path) -> None:
     paths = make_session(tmp_path, experiments=3, files=False)
     added = {"approve", "base", "pinned", "program_changes"}
     with sqlite3.connect(paths.database) as db:
@@ -257,7 +257,7 @@ def test_a_log_from_before_steering_opens(tmp_path: Path) -> None:
     log.close()
 
 
-def test_reading_goes_on_while_another_writes(tmp_path: Path) -> None:
+def test_reading_continues_during_writes(tmp_path: Path) -> None:
     writer = Log.create(tmp_path / "session.db")
     reader = Log.read(tmp_path / "session.db")
     for time_, bodies in Story(experiments=3).moments():
@@ -282,7 +282,7 @@ for time, bodies in Story(experiments=100_000).moments():
 
 
 @pytest.mark.parametrize("after", [1, 40, 200])
-def test_kill_9_loses_nothing_acknowledged(tmp_path: Path, after: int) -> None:
+def test_kill_9_loses_no_acknowledged_event(tmp_path: Path, after: int) -> None:
     path = tmp_path / "session.db"
     writer = subprocess.Popen(
         [sys.executable, "-P", "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True,
@@ -317,7 +317,7 @@ def test_a_newer_log_is_refused_with_a_hint(tmp_path: Path) -> None:
         assert "upgrade" in caught.value.hint
 
 
-def test_an_event_of_the_future_is_refused_with_a_hint(tmp_path: Path) -> None:
+def test_an_unknown_event_is_refused_with_a_hint(tmp_path: Path) -> None:
     paths = make_session(tmp_path, experiments=2, files=False)
     with sqlite3.connect(paths.database) as db:
         db.execute('INSERT INTO events VALUES (9999, 0, NULL, \'{"type":"telepathy"}\')')
@@ -328,7 +328,7 @@ def test_an_event_of_the_future_is_refused_with_a_hint(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["not a database at all", "", "SQLite format 3\0 and then nothing of it" * 40])
-def test_a_corrupt_log_is_refused_in_words(tmp_path: Path, damage: str) -> None:
+def test_a_corrupt_log_is_refused_with_a_reason(tmp_path: Path, damage: str) -> None:
     path = tmp_path / "session.db"
     path.write_text(damage)
     with pytest.raises(LogCorrupt) as caught:
@@ -337,7 +337,7 @@ def test_a_corrupt_log_is_refused_in_words(tmp_path: Path, damage: str) -> None:
     assert str(path) in caught.value.where and "--session" in caught.value.hint
 
 
-def test_a_log_damaged_in_the_middle_is_refused_in_words(tmp_path: Path) -> None:
+def test_a_log_damaged_in_the_middle_is_refused_with_a_reason(tmp_path: Path) -> None:
     paths = make_session(tmp_path, experiments=40, files=False)
     size = paths.database.stat().st_size
     with paths.database.open("r+b") as file:
@@ -375,7 +375,7 @@ print(json.dumps({"what": failed.what, "hint": failed.hint, "wrote": wrote, "seq
 """
 
 
-def test_a_full_disk_is_said_and_loses_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_loses_no_event(tmp_path: Path) -> None:
     path = tmp_path / "session.db"
     done = subprocess.run(
         [sys.executable, "-P", "-c", DISK_FULL, str(path)], capture_output=True, text=True, timeout=60, check=False,

@@ -15,7 +15,7 @@ from core.session.log import Log
 from tests.recorded import make_session, story_events
 
 
-def test_a_writer_leaves_everything_in_the_one_file(tmp_path: Path) -> None:
+def test_a_closed_log_is_one_complete_file(tmp_path: Path) -> None:
     """A copy of session.db alone is the whole session, though a reader still had it open at the end."""
     writer = Log.create(tmp_path / "session.db")
     reader = Log.read(tmp_path / "session.db")
@@ -40,7 +40,7 @@ def test_a_writer_leaves_everything_in_the_one_file(tmp_path: Path) -> None:
         "UPDATE experiments SET body = '{}' WHERE number = 1",
     ],
 )
-def test_projections_that_do_not_read_are_folded_again(tmp_path: Path, damage: str) -> None:
+def test_unreadable_projections_are_rebuilt(tmp_path: Path, damage: str) -> None:
     paths = make_session(tmp_path, experiments=6)
     log = Log.read(paths.database)
     whole = log.load()
@@ -61,7 +61,7 @@ def test_projections_that_do_not_read_are_folded_again(tmp_path: Path, damage: s
     db.close()
 
 
-def test_an_event_that_is_no_json_is_corruption_and_no_newer_version(tmp_path: Path) -> None:
+def test_an_event_that_is_not_json_is_reported_as_corruption(tmp_path: Path) -> None:
     paths = make_session(tmp_path, experiments=3)
     db = sqlite3.connect(paths.database)
     db.execute("UPDATE events SET body = 'garbage' WHERE seq = 4")
@@ -73,7 +73,7 @@ def test_an_event_that_is_no_json_is_corruption_and_no_newer_version(tmp_path: P
     log.close()
 
 
-def test_a_broken_file_is_not_written_on(tmp_path: Path) -> None:
+def test_a_corrupt_file_is_not_appended_to(tmp_path: Path) -> None:
     paths = make_session(tmp_path, experiments=40)
     whole = bytearray(paths.database.read_bytes())
     whole[4096 : 4096 * 3] = b"A" * 8192
@@ -83,7 +83,7 @@ def test_a_broken_file_is_not_written_on(tmp_path: Path) -> None:
     assert paths.database.read_bytes() == bytes(whole)
 
 
-def test_a_session_on_a_disk_that_cannot_be_written_is_read(tmp_path: Path) -> None:
+def test_a_session_on_a_read_only_disk_is_read(tmp_path: Path) -> None:
     paths = make_session(tmp_path, experiments=6)
     paths.lock.touch()
     mount = ["mount", "--bind", str(tmp_path), str(tmp_path)]
@@ -99,7 +99,7 @@ def test_a_session_on_a_disk_that_cannot_be_written_is_read(tmp_path: Path) -> N
         subprocess.run(["umount", str(tmp_path)], check=True)
 
 
-def test_kinds_of_an_older_spelling_count_with_those_of_today(tmp_path: Path) -> None:
+def test_older_spellings_of_kinds_count_as_the_current_ones(tmp_path: Path) -> None:
     paths = make_session(tmp_path, experiments=12)
     log = Log.read(paths.database)
     whole = log.load()

@@ -31,7 +31,7 @@ def paths(tmp_path: Path) -> SessionPaths:
     return SessionPaths(tmp_path, "s")
 
 
-def test_what_is_saved_is_loaded(paths: SessionPaths) -> None:
+def test_saved_options_are_loaded(paths: SessionPaths) -> None:
     assert load_options(paths) is None and session_overrides(paths) == ()
     for options in (ALL, EngineOptions()):
         save_options(paths, options)
@@ -42,7 +42,7 @@ def test_what_is_saved_is_loaded(paths: SessionPaths) -> None:
     assert options_from({"usd": 3}).usd == 3
 
 
-def test_a_file_of_an_earlier_version_reads(paths: SessionPaths) -> None:
+def test_a_file_of_an_earlier_version_is_read(paths: SessionPaths) -> None:
     old = {**asdict(ALL), "only_task": None, "from_head": True, "since_removed": 1}
     paths.folder.mkdir(parents=True)
     paths.settings.write_text(json.dumps({"options": old}))
@@ -53,13 +53,13 @@ def test_a_file_of_an_earlier_version_reads(paths: SessionPaths) -> None:
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "3", '{"options": 3}', '{"overrides": ["decide.baseline=5"]}', "\udcff"]
 )
-def test_junk_is_no_options(paths: SessionPaths, text: str) -> None:
+def test_an_invalid_file_gives_no_options(paths: SessionPaths, text: str) -> None:
     paths.folder.mkdir(parents=True)
     paths.settings.write_text(text, errors="surrogateescape")
     assert load_options(paths) is None and session_overrides(paths) == ()
 
 
-def test_what_does_not_fit_is_left_out(paths: SessionPaths) -> None:
+def test_values_of_a_wrong_type_are_ignored(paths: SessionPaths) -> None:
     paths.folder.mkdir(parents=True)
     junk = {"researcher": 3, "hours": "much", "seed": 1.5, "slots": ["cpu:1"], "overrides": ["a=1", 2, None], "usd": 4}
     paths.settings.write_text(json.dumps({"options": junk}))
@@ -68,7 +68,7 @@ def test_what_does_not_fit_is_left_out(paths: SessionPaths) -> None:
     assert load_options(paths) == EngineOptions(model="m")
 
 
-def test_shorthands_are_keys_of_the_program() -> None:
+def test_short_options_map_to_program_keys() -> None:
     assert overrides_of(ALL) == (
         "decide.baseline=5", "read=[]",
         'budget.run="20s"', "budget.experiments=3", "budget.hours=1.5", "budget.usd=2.0", "seed=0",
@@ -86,11 +86,11 @@ def test_shorthands_are_keys_of_the_program() -> None:
         (EngineOptions(usd=1.0), EngineOptions(), ("budget.usd=1.0",)),
     ],
 )
-def test_the_newer_word_on_a_key_holds(old: EngineOptions, new: EngineOptions, overrides: tuple[str, ...]) -> None:
+def test_the_newer_value_of_a_key_wins(old: EngineOptions, new: EngineOptions, overrides: tuple[str, ...]) -> None:
     assert overrides_of(merge(old, new)) == overrides
 
 
-def test_the_rest_is_kept_until_it_is_asked_for_anew() -> None:
+def test_other_options_persist_until_they_are_given_again() -> None:
     kept = merge(ALL, EngineOptions())
     assert (kept.researcher, kept.model, kept.script, kept.slots) == ("claude", "opus", "/s.jsonl", "cpu:2")
     assert merge(ALL, EngineOptions(researcher="openai")).model is None, "another researcher has another model"
@@ -100,7 +100,7 @@ def test_the_rest_is_kept_until_it_is_asked_for_anew() -> None:
     assert (again.only_task, again.from_head) == ("certify", True)
 
 
-def test_nothing_else_opens_the_file() -> None:
+def test_only_one_module_opens_the_file() -> None:
     for top in ("core", "tui", "nanotrain"):
         for path in (ROOT / top).rglob("*.py"):
             text = path.read_text()

@@ -43,7 +43,7 @@ def rule(best: tuple[float, ...], candidate: tuple[float, ...], noise: Noise = Q
 # --- the rule ---------------------------------------------------------------------------------------------------
 
 
-def test_a_first_run_by_size_of_gain() -> None:
+def test_the_first_run_is_judged_by_its_gain() -> None:
     baseline = (10.0, 10.5, 9.5)
     assert rule(baseline, (6.9,)).verdict == "kept"
     assert rule(baseline, (7.1,)).verdict == rule(baseline, (8.6,)).verdict == "provisional"
@@ -54,7 +54,7 @@ def test_a_first_run_by_size_of_gain() -> None:
     assert (quarantined.verdict, quarantined.repeat) == ("quarantined", "candidate")
 
 
-def test_a_provisional_result_is_settled_by_its_repeats() -> None:
+def test_a_provisional_result_is_decided_by_its_repeats() -> None:
     baseline = (10.0, 10.5, 9.5)
     first = rule(baseline, (8.6,))
     assert first.repeat == "candidate" and "at most 3 more" in first.reason and first.claim is None
@@ -71,7 +71,7 @@ def test_a_quarantined_result_is_judged_by_its_repeats_alone() -> None:
     assert rule(baseline, (-5.0, 8.6)).verdict == "provisional"
 
 
-def test_fewer_lines_tip_an_equal_result() -> None:
+def test_fewer_lines_decide_an_equal_result() -> None:
     baseline = (10.0, 10.5, 9.5)
     assert rule(baseline, (10.0,)).verdict == "discarded"
     assert rule(baseline, (10.0,), lines_saved=3).verdict == "provisional"
@@ -94,7 +94,7 @@ def test_a_deterministic_metric_needs_no_repeats() -> None:
     assert small.verdict == "discarded"
 
 
-def test_nothing_is_kept_before_anything_was_repeated() -> None:
+def test_no_result_is_kept_before_sigma_is_known() -> None:
     unknown = estimate([(2.0,)])
     assert unknown.df == 0 and unknown.high == math.inf
     assert rule((2.0,), (1.5,), unknown).verdict == "provisional"
@@ -102,7 +102,7 @@ def test_nothing_is_kept_before_anything_was_repeated() -> None:
     assert rule((2.0,), (1.5, 1.5), estimate([(2.0,), (1.5, 1.5)])).verdict == "kept"
 
 
-def test_results_that_are_no_numbers_are_refused() -> None:
+def test_nan_and_infinite_results_are_refused() -> None:
     for bad in ((), (math.nan,), (1.0, math.inf)):
         with pytest.raises(ValueError, match="finite"):
             Sample(bad)
@@ -110,7 +110,7 @@ def test_results_that_are_no_numbers_are_refused() -> None:
 
 @given(results, results, policies, st.integers(-3, 9), st.sampled_from(["min", "max"]), st.floats(0.01, 100), values)
 @settings(max_examples=200)
-def test_unit_zero_and_direction_do_not_matter(
+def test_verdicts_are_independent_of_unit_zero_and_direction(
     old: tuple[float, ...], new: tuple[float, ...], policy: Policy, saved: int,
     direction: Literal["min", "max"], scale: float, shift: float,
 ) -> None:  # fmt: skip
@@ -134,7 +134,7 @@ RANK = {"discarded": 0, "provisional": 1, "kept": 2, "quarantined": 3}
 
 
 @given(results, values, st.floats(0, 20), policies, st.integers(0, 3))
-def test_a_better_first_run_is_never_judged_worse(
+def test_a_better_first_run_never_gets_a_worse_verdict(
     old: tuple[float, ...], value: float, by: float, policy: Policy, saved: int
 ) -> None:
     worse = judge(LOSS, Sample(old), Sample((value,)), QUIET, policy, lines_saved=saved)
@@ -143,7 +143,9 @@ def test_a_better_first_run_is_never_judged_worse(
 
 
 @given(results, results, policies, st.integers(0, 3))
-def test_it_ends_and_says_why(old: tuple[float, ...], new: tuple[float, ...], policy: Policy, saved: int) -> None:
+def test_every_decision_ends_with_a_reason(
+    old: tuple[float, ...], new: tuple[float, ...], policy: Policy, saved: int
+) -> None:
     decision = judge(LOSS, Sample(old), Sample(new), QUIET, policy, lines_saved=saved)
     assert decision.delta == pytest.approx(fmean(new) - fmean(old), abs=1e-9)
     assert decision.reason and (decision.repeat is None) == (decision.verdict in ("kept", "discarded"))
@@ -155,7 +157,7 @@ def test_it_ends_and_says_why(old: tuple[float, ...], new: tuple[float, ...], po
 
 
 @given(results, results)
-def test_pooled_never_maxed(old: tuple[float, ...], new: tuple[float, ...]) -> None:
+def test_the_estimate_never_exceeds_the_mean_of_the_runs(old: tuple[float, ...], new: tuple[float, ...]) -> None:
     """A kept candidate counts no better than its runs' mean says, and for more than no run."""
     decision = judge(LOSS, Sample(old), Sample(new), QUIET, Policy())
     assume(decision.verdict == "kept" and decision.claim)
@@ -166,7 +168,7 @@ def test_pooled_never_maxed(old: tuple[float, ...], new: tuple[float, ...]) -> N
     assert decision.claim.runs > 0
 
 
-def test_the_number_of_the_best_includes_fresh_runs() -> None:
+def test_the_estimate_of_the_best_includes_new_runs() -> None:
     best = Sample((7.0,), 1, Claim(8.0, 1.0, 1))
     assert (best.number, best.mean, best.weight, best.fresh) == (8.0, 7.0, 1.0, ())
     again = replace(best, values=(7.0, 9.0))
@@ -174,7 +176,7 @@ def test_the_number_of_the_best_includes_fresh_runs() -> None:
     assert Sample((1.0, 2.0, 3.0)).number == 2.0 and Sample((1.0, 2.0, 3.0)).weight == 3
 
 
-def test_a_best_that_stands_long_runs_again() -> None:
+def test_a_long_standing_best_runs_again() -> None:
     policy, best = Policy(refresh=12), Sample((7.0,), 1, Claim(8.0, 1.0, 1))
     assert not refresh_due(best, 11, policy) and refresh_due(best, 12, policy)
     again = replace(best, values=(7.0, 9.0))
@@ -182,7 +184,7 @@ def test_a_best_that_stands_long_runs_again() -> None:
     assert not refresh_due(best, 10**6, replace(policy, refresh=0))
 
 
-def test_candidates_without_effect_correct_the_best() -> None:
+def test_candidates_without_effect_correct_the_estimate_of_the_best() -> None:
     lucky = Sample((7.0,), 1, Claim(8.0, 2.0, 1))
     for value in (9.2, 8.9, 9.4, 9.0):
         decision = judge(LOSS, lucky, Sample((value,)), QUIET, Policy())
@@ -202,7 +204,7 @@ def test_candidates_without_effect_correct_the_best() -> None:
     assert after is not None and after.results == 2 and replace(again, claim=after).fresh == ()
 
 
-def test_each_parameter_does_what_it_says() -> None:
+def test_each_parameter_has_its_documented_effect() -> None:
     baseline = Sample((10.0, 10.5, 9.5, 10.0))
 
     def verdict(value: float | tuple[float, ...], saved: int = 0, **parameters: float) -> str:
@@ -249,13 +251,13 @@ def test_the_posterior_agrees_with_brute_force() -> None:
 
 
 @given(st.floats(12, 400))
-def test_a_giant_gain_counts_for_itself(gain: float) -> None:
+def test_a_very_large_gain_is_not_shrunk(gain: float) -> None:
     """Else the best's number stays behind its runs, and the next run of the same code is kept as better."""
     assert gain - 0.6 < posterior_of(gain, 1 / 3, 1.0).level <= gain + 0.01
 
 
 @pytest.mark.slow
-def test_the_rule_in_the_long_run() -> None:
+def test_the_rule_meets_its_rates_in_simulation() -> None:
     """Few bogus keeps, most of the greedy rule's gain, an honest number; bounds are loose, the run is short."""
     rows = {mix: (measure(Ours, mix, 150, 12), measure(lambda: Fixed(0), mix, 150, 12)) for mix in NAMES}
     ours = [row for row, _ in rows.values()]
@@ -304,12 +306,12 @@ def test_the_interval_of_sigma_covers_nine_in_ten(n: int) -> None:
 
 
 @given(st.floats(-6, 6).filter(lambda z: z == 0 or abs(z) > 1e-3), st.floats(2, 200))
-def test_student_and_normal_convert_both_ways(z: float, df: float) -> None:
+def test_student_and_normal_quantiles_are_inverse(z: float, df: float) -> None:
     assert to_normal(from_normal(z, df), df) == pytest.approx(z, abs=1e-6)
     assert abs(from_normal(z, df)) >= abs(z) * 0.999
 
 
-def test_student_tails_are_right() -> None:
+def test_student_tails_match_tables() -> None:
     # 1% points of Student's t, from tables.
     for df, t in ((3, 4.541), (5, 3.365), (10, 2.764), (30, 2.457)):
         assert to_normal(t, df) == pytest.approx(NormalDist().inv_cdf(0.99), abs=0.03)
@@ -318,7 +320,7 @@ def test_student_tails_are_right() -> None:
 # --- certificates -----------------------------------------------------------------------------------------------
 
 
-def test_the_plan() -> None:
+def test_the_plan_depends_on_gain_sigma_power_and_alpha() -> None:
     assert [plan(gain, 1.0) for gain in (1, 2, 3)] == [20, 5, 3]
     assert plan(0.2, 0.1) == plan(2, 1) and plan(1, 0) == 2 and plan(0.01, 1) == certify.MAX_PAIRS
     assert plan(1, 1, power=0.9) > plan(1, 1) > plan(1, 1, alpha=0.05)
@@ -327,7 +329,7 @@ def test_the_plan() -> None:
 
 
 @pytest.mark.parametrize("planned", [2, 3, 7, 20])
-def test_the_bounds_spend_alpha_and_no_more(planned: int) -> None:
+def test_the_bounds_spend_exactly_alpha(planned: int) -> None:
     bounds, used = certify.boundaries(planned, 0.01)
     assert used[-1] == pytest.approx(0.01) and list(used) == sorted(used)
     assert used[-2] + certify.crossing(planned, 0.01, planned, bounds[-1]) == pytest.approx(0.01, abs=1e-6)
@@ -354,21 +356,21 @@ def certified(effect: float, planned: int, expected: float, times: int, df: floa
 
 
 @pytest.mark.slow
-def test_the_error_rate_holds_though_one_looks_at_every_pair() -> None:
+def test_the_error_rate_holds_with_a_look_at_every_pair() -> None:
     for planned, expected, df in ((3, 3.0, 6), (5, 2.0, 4), (12, 1.3, 2)):
         share, pairs = certified(0.0, planned, expected, 2500, df, seed=planned)
         assert share < 0.0165  # alpha 0.01, its standard error 0.0018
         assert pairs < 0.8 * planned  # given up early
 
 
-def test_a_gain_as_planned_is_found_and_early() -> None:
+def test_a_planned_gain_is_certified_early() -> None:
     share, pairs = certified(2.0, most_pairs(2.0, 1.0), 2.0, 1000, 8, seed=1)
     assert share > 0.79 and pairs < 5.6  # of at most 7
     share, pairs = certified(4.0, most_pairs(2.0, 1.0), 2.0, 400, 8, seed=2)
     assert share > 0.98 and pairs < 3.5
 
 
-def test_what_a_look_says() -> None:
+def test_a_look_reports_its_decision_and_interval() -> None:
     look = certificate_test(LOSS, [1.0, 1.01, 0.99], [0.95, 0.96, 0.95], 5, expected=0.03, sigma=0.01, df=4)
     assert look.decision == "certified" and look.pairs == 3 and look.gain == pytest.approx(0.14 / 3)
     assert 0 < look.low < look.gain < look.high and look.p < 0.01 and "3 of 5" in look.reason
@@ -391,7 +393,7 @@ def test_a_deterministic_metric_is_certified_by_its_second_pair() -> None:
     assert (look(1, 0.9), look(2, 0.9), look(2, 1.0), look(2, 1.1)) == ("continue", "certified", "refuted", "refuted")
 
 
-def test_the_rules_are_pure() -> None:
+def test_the_rules_import_nothing_impure() -> None:
     for name in ("decide", "noise", "certify"):
         tree = ast.parse((Path(certify.__file__).parent / f"{name}.py").read_text())
         imported = {n.name for node in ast.walk(tree) if isinstance(node, ast.Import) for n in node.names}

@@ -45,7 +45,7 @@ def state_of(*steps: tuple[str, int], seconds: float = 20.0) -> State:
     )
 
 
-def test_a_slot_whose_unchanged_code_ran_at_another_speed_is_off() -> None:
+def test_a_slot_with_changed_speed_of_unchanged_code_is_reported() -> None:
     steady = [("cpu0", 1000), ("cpu1", 1010), ("cpu0", 990), ("cpu1", 1005)]
     assert speed_change(state_of(*steady), "cpu0") == speed_change(state_of(*steady), "cpu1") == ""
     slower = state_of(*steady, ("cpu1", 700))
@@ -55,12 +55,12 @@ def test_a_slot_whose_unchanged_code_ran_at_another_speed_is_off() -> None:
     assert speed_change(state_of(*steady, ("cpu1", 700), ("cpu1", 1000)), "cpu1") == "", "it has come back"
 
 
-def test_a_machine_that_always_breathes_is_not_off() -> None:
+def test_a_machine_with_varying_speed_is_not_reported() -> None:
     restless = [("cpu0", n) for n in (800, 1200, 900, 1100, 1000, 760, 1240, 1150)]
     assert speed_change(state_of(*restless, ("cpu0", 760)), "cpu0") == ""
 
 
-def test_nothing_is_said_of_too_little() -> None:
+def test_too_few_runs_are_not_reported() -> None:
     assert speed_change(State(), "cpu0") == ""
     assert speed_change(state_of(("cpu0", 1000), ("cpu0", 500)), "cpu0") == ""
     assert speed_change(state_of(*[("cpu0", 1000)] * 4, ("cpu0", 500), seconds=2.0), "cpu0") == "", "a short run"

@@ -51,13 +51,13 @@ def found(text: str, state: State) -> set[int]:
         ("metric<-", lambda x: False),
     ],
 )
-def test_a_search_means_what_it_says(text: str, meant: Callable[[Experiment], object]) -> None:
+def test_search_terms_filter_experiments(text: str, meant: Callable[[Experiment], object]) -> None:
     state = STATE
     assert found(text, state) == {n for n, x in state.experiments.items() if meant(x)}
 
 
 @given(st.text(alphabet='ab:<>=-"0.9 kindverdictmetric', max_size=40))
-def test_no_search_is_an_error(text: str) -> None:
+def test_no_search_text_raises_an_error(text: str) -> None:
     found(text, STATE)
 
 
@@ -88,7 +88,7 @@ def test_a_fork_of_a_discarded_experiment_has_a_branch() -> None:
     assert lanes[discarded].first and not lanes[number].first and lanes[number].lanes == lanes[discarded].lanes
 
 
-def test_a_chain_of_thousands_is_no_recursion() -> None:
+def test_a_lineage_of_thousands_needs_no_recursion() -> None:
     state = state_of(1)
     for number in range(2, 2002):
         for body in (
@@ -103,7 +103,7 @@ def falling(floor: float, until: float = 100.0, step: float = 1.0) -> list[tuple
     return [(t * step, floor + 3 * math.exp(-t * step / 20)) for t in range(int(until / step) + 1)]
 
 
-def test_a_forecast_follows_the_curve_beside_it() -> None:
+def test_a_forecast_follows_the_curve_of_the_best() -> None:
     best, mine = falling(1.0), falling(1.2)
     guess = views.forecast(mine[:50], 100.0, best, "#3")
     assert guess is not None and guess.loss == pytest.approx(mine[-1][1], abs=0.02) and "#3" in guess.method
@@ -121,7 +121,7 @@ def test_curves_are_compared_at_equal_time() -> None:
     assert views.loss_at([(0.0, 4.0), (2.0, 2.0)], 3.0) is None
 
 
-def test_speed_is_told_against_the_usual() -> None:
+def test_speed_is_compared_with_the_usual_speed() -> None:
     usual = [(float(t), t * 10.0) for t in range(20)]
     slow = [(float(t), t * 8.0) for t in range(10)]
     rate, share = views.speed(slow, usual) or (0.0, None)
@@ -130,7 +130,7 @@ def test_speed_is_told_against_the_usual() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0, 1e6), st.floats(-1e6, 1e6)), max_size=30), st.floats(0, 1e6))
-def test_no_curve_is_an_error(points: list[tuple[float, float]], end: float) -> None:
+def test_no_curve_raises_an_error(points: list[tuple[float, float]], end: float) -> None:
     points.sort()
     for other in ([], points, falling(1.0)):
         views.forecast(points, end, other)
@@ -151,7 +151,7 @@ def test_the_time_of_a_slot_adds_up() -> None:
     assert views.costs(State(), 0.0).per_kept(lambda s: s.usd) is None
 
 
-def test_changed_words_are_words() -> None:
+def test_changed_words_are_whole_words() -> None:
     old, new = "RATE = 0.6  # share", "RATE = 0.45  # share"
     before, after = changed_words(old, new)
     assert [old[a:b] for a, b in before] == ["0.6"] and [new[a:b] for a, b in after] == ["0.45"]
@@ -161,6 +161,6 @@ def test_changed_words_are_words() -> None:
 
 
 @given(st.text(max_size=60), st.text(max_size=60))
-def test_marks_lie_inside_their_lines(old: str, new: str) -> None:
+def test_marks_are_within_their_lines(old: str, new: str) -> None:
     for text, spans in zip((old, new), changed_words(old, new), strict=True):
         assert all(0 <= a < b <= len(text) for a, b in spans)

@@ -49,7 +49,7 @@ def session(**options: object) -> State:
     return state_of(story_events(**options))
 
 
-def test_status_has_the_contracts_keys_at_every_moment() -> None:
+def test_status_always_has_the_documented_keys() -> None:
     state = State()
     for event in [None, *story_events(experiments=6, live=True)]:
         if event is not None:
@@ -64,7 +64,7 @@ def test_status_has_the_contracts_keys_at_every_moment() -> None:
             json.loads(wire.dumps(status))
 
 
-def test_how_far_a_number_can_be_trusted_is_said() -> None:
+def test_the_reliability_of_a_metric_is_stated() -> None:
     state = session(experiments=12)
     best = state.best
     own = [
@@ -109,7 +109,7 @@ def test_how_far_a_number_can_be_trusted_is_said() -> None:
     assert dict(views.trust_lines(views.show(state, best, own)))["sigma"] == "0.0040 a run (0.0020 to unknown)"
 
 
-def test_the_best_leads_its_table_though_what_came_after_corrected_it() -> None:
+def test_the_best_is_first_in_the_leaderboard_after_a_correction() -> None:
     state = session(experiments=12)
     best, earlier = state.best, state.experiments[state.best].metric
     assert earlier is not None
@@ -134,7 +134,7 @@ def test_the_best_leads_its_table_though_what_came_after_corrected_it() -> None:
     assert "1.999000" in tsv
 
 
-def test_status_in_numbers() -> None:
+def test_status_has_the_right_numbers() -> None:
     state = session(experiments=12, live=True)
     status = views.status(state, True, state.time + 6)
     assert status["state"] == "running" and status["engine"] == {"pid": 4321, "alive": True}
@@ -149,7 +149,7 @@ def test_status_in_numbers() -> None:
     assert status["cost"]["usd"] == pytest.approx(12 * 0.004)
 
 
-def test_a_log_that_says_running_without_an_engine_has_crashed() -> None:
+def test_a_running_session_without_an_engine_is_crashed() -> None:
     state = session(experiments=3, live=True)
     assert views.status(state, False, state.time)["state"] == "crashed"
     assert views.status(state, False, state.time)["running"] == []
@@ -157,14 +157,14 @@ def test_a_log_that_says_running_without_an_engine_has_crashed() -> None:
     assert views.status(finished, False, finished.time)["state"] == "finished"
 
 
-def test_before_anything_is_kept_the_baseline_is_best() -> None:
+def test_the_baseline_is_best_before_anything_is_kept() -> None:
     state = session(experiments=3, verdicts=["discarded"])
     best = views.status(state, False, state.time)["best"]
     assert best["experiment"] == 0 and best["metric"] == 2.0 and best["commit"] == state.session.commit  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("direction", ["min", "max"])
-def test_the_leaderboard_leads_with_the_best(direction: str) -> None:
+def test_the_leaderboard_starts_with_the_best(direction: str) -> None:
     state = session(experiments=36, direction=direction)
     board = views.leaderboard(state)
     assert len(board) == 36 and all(list(entry) == LEADERBOARD for entry in board)
@@ -176,7 +176,7 @@ def test_the_leaderboard_leads_with_the_best(direction: str) -> None:
     assert all(entry["experiment"] != 0 for entry in board)
 
 
-def test_rows_show_what_has_no_verdict_yet() -> None:
+def test_rows_show_experiments_without_verdict() -> None:
     state = session(experiments=5, live=True)
     assert [(r.number, r.word, r.verdict) for r in views.rows(state)[-2:]] == [
         (6, "thinking", None),
@@ -186,7 +186,7 @@ def test_rows_show_what_has_no_verdict_yet() -> None:
     assert [r.number for r in views.rows(state) if r.is_best] == [state.best]
 
 
-def test_results_are_karpathys_five_columns() -> None:
+def test_results_have_the_five_columns_of_autoresearch() -> None:
     hypotheses = [("tab\there and\nnewline \x1b[31mred", "other")]
     state = session(experiments=12, hypotheses=hypotheses)
     lines = views.results_tsv(state).splitlines()
@@ -200,7 +200,7 @@ def test_results_are_karpathys_five_columns() -> None:
     assert lines[1].split("\t")[1:] == ["2.000000", "0.4", "keep", "baseline"]
 
 
-def test_show_takes_the_last_diff_and_both_kinds_of_reasoning() -> None:
+def test_show_has_the_last_diff_and_both_kinds_of_reasoning() -> None:
     events = story_events(experiments=2)
     own = [event for event in events if getattr(event.body, "experiment", None) == 1]
     state = state_of(events)
@@ -234,7 +234,7 @@ def test_show_takes_the_last_diff_and_both_kinds_of_reasoning() -> None:
         views.show(state, 77, [])
 
 
-def test_every_event_has_its_sentence() -> None:
+def test_events_have_the_expected_sentences() -> None:
     events = story_events(experiments=12)
     said = [views.sentence(event, Metric("val_bpb")) for event in events]
     assert all(text is None or (text == text.strip() and "\n" not in text) for text in said)
@@ -243,11 +243,11 @@ def test_every_event_has_its_sentence() -> None:
         assert words in text
 
 
-def test_every_kind_of_event_is_known_to_the_sentences() -> None:
+def test_every_event_type_has_a_sentence() -> None:
     assert set(typing.get_args(e.Body)) == set(story._SENTENCES)
 
 
-def test_a_check_that_failed_shows_the_end_of_its_output() -> None:
+def test_a_failed_check_shows_the_end_of_its_output() -> None:
     event = Event(
         1,
         0.0,
@@ -258,7 +258,7 @@ def test_a_check_that_failed_shows_the_end_of_its_output() -> None:
     assert views.sentence(event) == "#3 failed its check smoke: ValueError: bad"
 
 
-def test_away() -> None:
+def test_events_since_the_last_visit_are_summarized() -> None:
     state = session(experiments=12)
     fold(state, Event(state.seq + 1, state.time, e.Noted("warning", "the disk fills up")))
     middle = state.experiments[4].ended
@@ -272,7 +272,7 @@ def test_away() -> None:
     assert not views.away(state, state.time, state.time).worth_saying
 
 
-def test_the_chart() -> None:
+def test_the_chart_has_every_experiment_and_the_best_line() -> None:
     state = session(experiments=24)
     chart = views.chart(state)
     assert chart.best[0] == (0, 2.0) and chart.best[-1] == (state.best, state.best_metric)
@@ -284,7 +284,7 @@ def test_the_chart() -> None:
     assert empty.dots == () and empty.range()[0] < empty.range()[1]
 
 
-def test_one_explosion_does_not_flatten_the_chart() -> None:
+def test_one_outlier_does_not_flatten_the_chart() -> None:
     events = story_events(experiments=3)
     events += [
         Event(1000, 0.0, e.ExperimentStarted(experiment=50, parent=0, parent_commit="a", researcher="x")),
@@ -295,7 +295,7 @@ def test_one_explosion_does_not_flatten_the_chart() -> None:
 
 
 @given(st.text())
-def test_clean_leaves_nothing_that_acts(text: str) -> None:
+def test_cleaned_text_has_no_control_characters(text: str) -> None:
     cleaned = views.clean(text)
     for character in cleaned:
         assert character in "\n\t" or character >= " "
@@ -320,18 +320,18 @@ def test_clean_leaves_nothing_that_acts(text: str) -> None:
         ("emoji 👩‍🔬 and é and 中文", "emoji 👩‍🔬 and é and 中文"),
     ],
 )
-def test_clean_by_example(text: str, is_: str) -> None:
+def test_examples_are_cleaned(text: str, is_: str) -> None:
     assert views.clean(text) == is_
 
 
-def test_signs_have_a_stand_in_of_ascii() -> None:
+def test_symbols_have_an_ascii_replacement() -> None:
     for word in (*VERDICTS, "running", "paused", "stopping", "stopped", "finished", "starting"):
         assert len(views.sign(word)) == 1 and views.sign(word, ascii_only=True).isascii()
     assert views.sign("telepathy") == " "
     assert views.to_ascii("✓ −0.5 ±0.1 → 中") == "+ -0.5 +-0.1 -> ?"
 
 
-def test_a_reason_in_short_has_no_lines_of_code() -> None:
+def test_a_short_reason_has_no_code() -> None:
     told = "train.py: the search text was not found; the nearest lines are\n 3 | import time\nmend: copy it"
     assert views.in_short(told) == "train.py: the search text was not found; hint: copy it"
     assert views.in_short("no better") == "no better" and views.in_short("") == ""
