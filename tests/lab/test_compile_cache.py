@@ -25,7 +25,7 @@ def said(spec: RunSpec) -> set[str]:
     return {line.split()[1] for line in (spec.folder / "output.log").read_text().splitlines()}
 
 
-async def test_what_a_run_compiles_is_its_own(job: Make, tier: Tier, tmp_path: Path) -> None:
+async def test_the_compile_cache_of_a_run_is_private(job: Make, tier: Tier, tmp_path: Path) -> None:
     seeds = compile_cache.BaselineCache(tmp_path / "seed")
     unchanged = job(COMPILE.replace("WORD", "unchanged"), sandbox=tier, keep_cache=True)
     seeds.offer(unchanged.folder)
@@ -54,7 +54,7 @@ for name in ("inductor", "triton", "cuda"):
     assert said(again) == {"unchanged"}, "what another run put into its cache"
 
 
-async def test_only_a_good_run_of_unchanged_code_gives_a_seed(job: Make, tmp_path: Path) -> None:
+async def test_only_a_completed_run_provides_the_cache_seed(job: Make, tmp_path: Path) -> None:
     seeds = compile_cache.BaselineCache(tmp_path / "seed")
     for program in (COMPILE + "\nraise SystemExit(3)", ""):
         spec = job(program, keep_cache=True)
@@ -70,7 +70,7 @@ async def test_only_a_good_run_of_unchanged_code_gives_a_seed(job: Make, tmp_pat
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a run a group of its own")
-async def test_what_a_run_leaves_in_shared_memory_goes_with_it(job: Make, tier: Tier) -> None:
+async def test_shared_memory_of_a_run_is_removed(job: Make, tier: Tier) -> None:
     program = """
     name = "/dev/shm/autoresearch-test-left"
     print("before", os.path.exists(name))

@@ -35,7 +35,7 @@ def scoring(tmp_path: Path) -> Callable[..., ScoreSpec]:
     return build
 
 
-async def test_a_score(scoring: Callable[..., ScoreSpec], tmp_path: Path) -> None:
+async def test_a_score_is_returned(scoring: Callable[..., ScoreSpec], tmp_path: Path) -> None:
     spec = scoring("""
         print("looking", json.loads(os.environ["AUTORESEARCH_CAGE"]), os.environ["AUTORESEARCH_WORKTREE"][-2:])
         print("also here", file=sys.stderr)
@@ -54,7 +54,7 @@ async def test_a_score(scoring: Callable[..., ScoreSpec], tmp_path: Path) -> Non
         ("final val_bpb = -1.5 (best 2)", -1.5), ('{"metric": 1.0}\n\n  \n', 1.0),
     ],
 )  # fmt: skip
-async def test_answers_that_are_understood(scoring: Callable[..., ScoreSpec], line: str, metric: float) -> None:
+async def test_valid_answers_are_parsed(scoring: Callable[..., ScoreSpec], line: str, metric: float) -> None:
     assert (await score(scoring(f"print({line!r})"))).metric == metric
 
 
@@ -68,19 +68,19 @@ async def test_answers_that_are_understood(scoring: Callable[..., ScoreSpec], li
         ("raise ValueError('weights are gone')", "ValueError: weights are gone"),
     ],
 )  # fmt: skip
-async def test_faults_of_the_scorer(scoring: Callable[..., ScoreSpec], program: str, why: str) -> None:
+async def test_scorer_faults_are_reported(scoring: Callable[..., ScoreSpec], program: str, why: str) -> None:
     with pytest.raises(ScorerFault, match=why):
         await score(scoring(program))
 
 
-async def test_rejections(scoring: Callable[..., ScoreSpec]) -> None:
+async def test_rejections_are_returned_with_a_reason(scoring: Callable[..., ScoreSpec]) -> None:
     got = await score(scoring("print(json.dumps({'rejected': 'not causal', 'probes': {'causal': {'ok': False}}}))"))
     assert got.metric is None and got.rejected == "not causal" and got.probes["causal"] == {"ok": False}
     got = await score(scoring("print('{\"metric\": NaN}')"))
     assert got.metric is None and got.rejected and "not a finite number" in got.rejected
 
 
-async def test_a_scorer_that_hangs_and_one_that_is_no_longer_wanted(
+async def test_a_hanging_scorer_times_out_and_scoring_can_be_cancelled(
     scoring: Callable[..., ScoreSpec], tmp_path: Path
 ) -> None:
     program = (
@@ -97,7 +97,7 @@ async def test_a_scorer_that_hangs_and_one_that_is_no_longer_wanted(
     await _gone(tmp_path / "pid")
 
 
-async def test_a_child_left_with_the_pipe_is_not_waited_for(scoring: Callable[..., ScoreSpec]) -> None:
+async def test_a_child_holding_the_pipe_does_not_block(scoring: Callable[..., ScoreSpec]) -> None:
     begun = time.monotonic()
     got = await score(scoring("import subprocess; subprocess.Popen(['sleep', '60']); print('{\"metric\": 1}')"))
     assert got.metric == 1 and time.monotonic() - begun < 40
@@ -114,7 +114,7 @@ async def _gone(pid_file: Path) -> None:
     await until(lambda: (stat := process_stat(pid)) is None or stat.state == "Z")
 
 
-def test_self_reported(tmp_path: Path) -> None:
+def test_a_self_reported_metric_is_read_from_the_log(tmp_path: Path) -> None:
     log = tmp_path / "output.log"
     assert self_reported(log, r"^val_bpb:\s*(\S+)").value is None
     log.write_bytes(b"val_bpb: 3.0\n" + b"x" * 3_000_000 + b"\nval_bpb: 1.25\nval_bpb:\xff\n")
@@ -131,7 +131,7 @@ def test_self_reported(tmp_path: Path) -> None:
     assert self_reported(log, r"^loss (\S+)").reason == r"the pattern ^loss (\S+) never matched in its output"
 
 
-def test_the_number_of_a_run_whose_log_was_lost_to_a_full_disk(tmp_path: Path) -> None:
+def test_the_metric_survives_a_log_lost_on_a_full_disk(tmp_path: Path) -> None:
     log, pattern = tmp_path / "output.log", r"^loss: (\S+)"
     assert self_reported(log, pattern, "step 1\nloss: 1.5\n").value == 1.5
     log.write_text("loss: 9.0\n")  # the last words count, and they are in the end that was remembered
@@ -147,7 +147,7 @@ async def prepared(tmp_path: Path, answer: object, before: str = "") -> Any:
     return await prepare(argv, tmp_path, dict(os.environ), heard.append), heard
 
 
-async def test_prepare(tmp_path: Path) -> None:
+async def test_prepare_returns_data_and_info(tmp_path: Path) -> None:
     for name in ("train.bin", "val.bin"):
         (tmp_path / name).write_text("x")
     train, val = str(tmp_path / "train.bin"), str(tmp_path / "val.bin")
@@ -170,7 +170,7 @@ async def test_prepare(tmp_path: Path) -> None:
         await prepare(["/no/such/thing"], tmp_path, {})
 
 
-def test_no_secret_passes() -> None:
+def test_secrets_are_removed_from_the_environment() -> None:
     source = {
         "PATH": "/usr/bin", "LANG": "de_DE.UTF-8", "LC_TIME": "C", "TZ": "UTC",
         "CUDA_HOME": "/opt/cuda", "OMP_NUM_THREADS": "3",
@@ -184,7 +184,7 @@ def test_no_secret_passes() -> None:
     assert {"LANG", "LC_TIME", "TZ", "CUDA_HOME", "OMP_NUM_THREADS", "PATH"} <= env.keys()
 
 
-def test_trusted_commands_have_the_home_and_no_secret() -> None:
+def test_trusted_commands_get_the_home_and_no_secret() -> None:
     source = {
         "PATH": "/usr/bin",
         "HOME": "/h",
@@ -202,7 +202,7 @@ def _python(folder: Path) -> Path:
     return folder
 
 
-def test_which_python_a_command_finds(tmp_path: Path) -> None:
+def test_a_command_finds_the_python_of_the_project(tmp_path: Path) -> None:
     ours = str(Path(sys.executable).parent)
     venv, active = _python(tmp_path / "project/.venv/bin"), _python(tmp_path / "env/bin")
     source = {"PATH": f"{active}:/usr/bin", "VIRTUAL_ENV": str(active.parent)}
@@ -213,7 +213,7 @@ def test_which_python_a_command_finds(tmp_path: Path) -> None:
     assert bare == ([ours, "/usr/bin"] if torch else ["/usr/bin", ours])
 
 
-def test_commands(tmp_path: Path) -> None:
+def test_commands_are_split_into_arguments(tmp_path: Path) -> None:
     env = run_environment(tmp_path)
     found = resolve_command("python -m train --name 'a b'", env, tmp_path)
     assert found[0].endswith("/python") and found[1:] == ["-m", "train", "--name", "a b"]
@@ -232,7 +232,7 @@ def test_commands(tmp_path: Path) -> None:
             resolve_command(bad, env, tmp_path)
 
 
-def test_readable_roots_are_never_a_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_readable_roots_exclude_home_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = tmp_path / "home"
     base = home / ".local/share/uv/python/cpython-3.11"
     (base / "bin").mkdir(parents=True)

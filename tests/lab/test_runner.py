@@ -39,7 +39,7 @@ open(os.environ["AUTORESEARCH_RUN_DIR"] + "/weights", "w").write("w")
 """
 
 
-async def test_the_clock_runs_from_go_to_done(job: Make) -> None:
+async def test_training_time_runs_from_go_to_done(job: Make) -> None:
     spec = job(HONEST, channel=True, seconds=0.6)
     phases: list[str] = []
     result = await (await start(spec)).wait(phases.append)
@@ -64,7 +64,7 @@ async def test_a_step_budget_is_sent_to_the_run(job: Make) -> None:
     assert "'steps': 400}" in log(spec) and result.steps == 400 and result.tokens is None
 
 
-async def test_progress_is_seen_while_it_runs(job: Make) -> None:
+async def test_progress_is_reported_during_a_run(job: Make) -> None:
     one = await start(job(HONEST, channel=True, seconds=20.0))
     await until(lambda: one.phase == "training")
     begun = one.seconds
@@ -76,7 +76,7 @@ async def test_progress_is_seen_while_it_runs(job: Make) -> None:
     assert result.ended == "killed" and result.reason == "enough" and one.phase == "ended" and one.fraction == 1.0
 
 
-async def test_a_plain_command_has_its_clock_from_the_start(job: Make) -> None:
+async def test_the_clock_of_a_plain_command_starts_with_it(job: Make) -> None:
     spec = job("print('step 3 loss: 0.5')\ntime.sleep(0.3)\nprint('val_bpb: 1.25')", seconds=20.0)
     one = await start(spec)
     await until(lambda: one.phase == "training")
@@ -86,14 +86,14 @@ async def test_a_plain_command_has_its_clock_from_the_start(job: Make) -> None:
 
 
 @pytest.mark.slow
-async def test_still_training_past_its_budget(job: Make) -> None:
+async def test_a_run_past_its_budget_is_ended(job: Make) -> None:
     stubborn = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nready()\nwhile True: time.sleep(1)"
     result = await run(job(stubborn, channel=True, seconds=0.5))
     assert result.ended == "overtime" and 2.5 < result.seconds < 8
     assert result.reason == "was killed after 2.5 s: still training past its budget of 0.5 s"
 
 
-async def test_limits_of_steps_starting_and_saving(job: Make) -> None:
+async def test_steps_start_up_and_saving_are_limited(job: Make) -> None:
     result = await run(job("ready()\ntime.sleep(60)", channel=True, seconds=None, steps=5, limit_seconds=0.5))
     assert result.ended == "overtime" and "the limit of 0.5 s on a run of 5 steps" in result.reason
     result = await run(job("time.sleep(60)", channel=True, startup_seconds=0.4))
@@ -103,7 +103,7 @@ async def test_limits_of_steps_starting_and_saving(job: Make) -> None:
     assert result.seconds < result.wall_seconds - 0.4, "its clock stood still"
 
 
-async def test_nothing_survives_a_kill(job: Make) -> None:
+async def test_no_process_survives_a_kill(job: Make) -> None:
     nasty = """
     import signal
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -126,7 +126,7 @@ async def test_nothing_survives_a_kill(job: Make) -> None:
     assert result.ended == "killed" and result.reason == "skipped by the user 🚀" and marked(spec) == []
 
 
-async def test_a_daemon_left_behind_is_ended_with_the_run(job: Make) -> None:
+async def test_a_daemon_of_a_run_is_ended_with_it(job: Make) -> None:
     daemon = """
     if os.fork() == 0:
         os.setsid()
@@ -138,7 +138,7 @@ async def test_a_daemon_left_behind_is_ended_with_the_run(job: Make) -> None:
     assert result.ended == "done" and result.wall_seconds < 15
 
 
-async def test_a_crash_says_how(job: Make) -> None:
+async def test_a_crash_is_reported_with_its_cause(job: Make) -> None:
     result = await run(job("print('so far')\ndef f(): raise ValueError('the loss is \\x1b[31mNaN')\nf()"))
     assert result.ended == "crashed" and result.exit_code == 1
     assert result.reason == "exited with code 1: ValueError: the loss is NaN"
@@ -149,7 +149,7 @@ async def test_a_crash_says_how(job: Make) -> None:
     assert result.ended == "crashed" and "lack of memory" in result.reason
 
 
-async def test_a_program_that_cannot_start(job: Make) -> None:
+async def test_a_program_that_cannot_start_is_reported(job: Make) -> None:
     spec = job("")
     result = await run(
         RunSpec(
@@ -159,13 +159,13 @@ async def test_a_program_that_cannot_start(job: Make) -> None:
     assert result.ended == "crashed" and result.exit_code == 127 and "could not start /no/such program" in result.reason
 
 
-async def test_data_that_is_gone(job: Make, tmp_path: Path) -> None:
+async def test_missing_data_is_reported(job: Make, tmp_path: Path) -> None:
     spec = job("ready()\ntime.sleep(60)", channel=True, train_files={"train.bin": str(tmp_path / "gone")})
     result = await run(spec)
     assert result.ended == "crashed" and "could not open the training data" in result.reason
 
 
-async def test_nonsense_on_the_channel_is_ignored(job: Make) -> None:
+async def test_invalid_messages_on_the_channel_are_ignored(job: Make) -> None:
     program = """
     for junk in (b"{", b"[]", b"\\xff", b'{"type": "go"}', b'{"type": 5}', b'{"type": "done", "steps": "x"}'):
         channel.send(junk)
@@ -178,7 +178,7 @@ async def test_nonsense_on_the_channel_is_ignored(job: Make) -> None:
 
 
 @pytest.mark.slow
-async def test_gigabytes_of_output_stay_bounded(job: Make) -> None:
+async def test_the_log_of_gigabytes_of_output_is_bounded(job: Make) -> None:
     program = """
     line = b"x" * 1000 + b"\\n"
     block = line * 1000
@@ -193,7 +193,7 @@ async def test_gigabytes_of_output_stay_bounded(job: Make) -> None:
     assert "of output left out here" in text and text.endswith("last words\n") and result.steps == 9
 
 
-async def test_escape_sequences_never_reach_the_log(job: Make) -> None:
+async def test_escape_sequences_are_removed_from_the_log(job: Make) -> None:
     program = r"""
     os.write(1, b"a\x1b[31mred\x1b[0m\x1b]0;title\x07b\x1b]8;;http://x\x1b\\c\r\nd\x9b1me\xc2\x9b2mf\x00\x08\x7fg\n")
     os.write(1, b"split\x1b[3")
@@ -206,7 +206,9 @@ async def test_escape_sequences_never_reach_the_log(job: Make) -> None:
     assert raw == b"aredbc\nd\x9b1me2mfg\nsplithere \xe2\x9c\x93\n10%\n20%\n30%\n"
 
 
-async def test_no_secret_of_ours_in_the_shim_or_the_job(job: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_shim_and_the_job_have_no_secret_in_their_environment(
+    job: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-very-secret")
     spec = job("print(sorted(os.environ), flush=True)\ntime.sleep(60)")
     one = await start(spec)
@@ -216,7 +218,7 @@ async def test_no_secret_of_ours_in_the_shim_or_the_job(job: Make, monkeypatch: 
     assert "ANTHROPIC" not in log(spec) and "sk-very" not in (spec.folder / "spec.json").read_text()
 
 
-async def test_the_shim_is_killed(job: Make, tier: Tier) -> None:
+async def test_a_killed_shim_ends_its_run(job: Make, tier: Tier) -> None:
     program = """
     if os.fork() == 0:
         os.setsid()
@@ -252,7 +254,7 @@ asyncio.run(main())
 
 
 @pytest.mark.slow
-async def test_the_engine_is_killed_and_another_adopts(job: Make) -> None:
+async def test_another_engine_adopts_the_run_of_a_killed_engine(job: Make) -> None:
     spec = job("import signal\nsignal.signal(15, signal.SIG_IGN)\nwhile True: time.sleep(1)", seconds=0.5)
     raw = json.dumps({"folder": str(spec.folder), "argv": spec.argv, "cwd": str(spec.cwd), "env": dict(spec.env),
                       "seconds": 0.5})  # fmt: skip
@@ -269,7 +271,7 @@ async def test_the_engine_is_killed_and_another_adopts(job: Make) -> None:
     assert again is not None and await again.wait() == result
 
 
-async def test_an_adopted_job_can_be_killed_and_a_kill_works_by_file_alone(job: Make) -> None:
+async def test_an_adopted_job_can_be_killed_by_file(job: Make) -> None:
     spec = job("time.sleep(60)")
     await start(spec)
     other = adopt(spec.folder)
@@ -281,7 +283,7 @@ async def test_an_adopted_job_can_be_killed_and_a_kill_works_by_file_alone(job: 
     assert (await one.wait()).reason == "by file"
 
 
-async def test_a_folder_is_run_once(job: Make) -> None:
+async def test_a_run_folder_is_used_once(job: Make) -> None:
     spec = job("time.sleep(60)")
     one = await start(spec)
     with pytest.raises(Exception, match="another process supervises this run"):
@@ -293,7 +295,7 @@ async def test_a_folder_is_run_once(job: Make) -> None:
     assert adopt(spec.folder / "nowhere") is None
 
 
-async def test_twenty_waits_cost_little(job: Make) -> None:
+async def test_twenty_concurrent_waits_use_little_processor_time(job: Make) -> None:
     spec = job("time.sleep(1.0)")
     one: RunProcess = await start(spec)
     before = time.process_time()
@@ -301,7 +303,7 @@ async def test_twenty_waits_cost_little(job: Make) -> None:
     assert time.process_time() - before < 0.3
 
 
-async def test_the_first_done_seals_the_weights(job: Make) -> None:
+async def test_weights_are_fixed_at_the_first_done(job: Make) -> None:
     spec = job("ready(); done(steps=1, sha256='a' * 64); done(steps=2, sha256='b' * 64)", channel=True)
     result = await (await start(spec)).wait()
     assert (result.ended, result.weights_sha256, result.steps) == ("done", "a" * 64, 1)

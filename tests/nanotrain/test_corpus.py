@@ -26,7 +26,7 @@ def test_pieces_join_to_the_document(part: str, times: int) -> None:
     assert all(0 < len(piece) <= 2 * corpus.BLOCK_BYTES for piece in found)
 
 
-def test_a_text_without_spaces_is_cut() -> None:
+def test_a_text_without_spaces_is_split() -> None:
     found = list(corpus.pieces("x" * 20_000))
     assert "".join(found) == "x" * 20_000 and len(found) == 5
 

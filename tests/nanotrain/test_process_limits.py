@@ -42,7 +42,7 @@ def test_a_process_that_left_its_group_and_its_parent_is_killed() -> None:
     assert found == "True"
 
 
-def test_a_process_to_keep_survives() -> None:
+def test_an_exempt_process_survives() -> None:
     found = output_of("""
         first, second = start("import time; time.sleep(90)"), start("import time; time.sleep(90)")
         process_limits.kill_tree(first.pid, keep=[second.pid])

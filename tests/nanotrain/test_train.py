@@ -86,7 +86,7 @@ def test_newton_schulz_makes_the_singular_values_about_one(shape: tuple[int, int
     assert (values > 0.5).float().mean() > 0.9, "all but the smallest are about 1"
 
 
-def test_the_in_place_cross_entropy_equals_torchs() -> None:
+def test_the_in_place_cross_entropy_equals_that_of_torch() -> None:
     logits, targets = (10 * torch.randn(30, 50)).requires_grad_(), torch.randint(50, (30,))
     expected = torch.nn.functional.cross_entropy(logits, targets)
     (gradient,) = torch.autograd.grad(3 * expected, logits)
@@ -117,7 +117,7 @@ def test_the_schedule_reaches_its_end_exactly_at_the_budget() -> None:
     assert train.get_muon_momentum(0.0, 0.95) == train.MOMENTUM_START and train.get_muon_momentum(1.0, 0.95) == 0.95
 
 
-def test_the_loader_yields_every_row_once_per_epoch_in_the_order_of_the_seed() -> None:
+def test_the_loader_yields_each_row_once_per_epoch_in_seed_order() -> None:
     tokens = np.arange(10_000).astype(np.uint16)
     loader = train.TokenLoader(tokens, 8, 32, seed=5)
     firsts = [int(row) for _ in range(38) for row in loader()[0][:, 0]]
@@ -134,7 +134,7 @@ def test_a_saved_config_with_unknown_keys_rebuilds() -> None:
     assert isinstance(train.build_model(asdict(worlds.SMALL) | {"data": "abc"}), torch.nn.Module)
 
 
-def test_settings_are_plain_assignments_with_a_meaning() -> None:
+def test_settings_are_plain_assignments_with_a_comment() -> None:
     """The control researcher finds them by parsing the file; a person reads the comments."""
     import ast
 
@@ -186,7 +186,7 @@ def test_training_lowers_the_loss(home: Path, tmp_path: Path) -> None:
     assert float(summary.split()[1]) < math.log(1024) - 1.5
 
 
-def test_adamw_equals_torchs() -> None:
+def test_adamw_equals_that_of_torch() -> None:
     torch.manual_seed(0)
     ours = [torch.nn.Parameter(torch.randn(50, 8)), torch.nn.Parameter(torch.randn(7))]
     theirs = [torch.nn.Parameter(p.detach().clone()) for p in ours]

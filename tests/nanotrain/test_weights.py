@@ -88,7 +88,7 @@ def test_bad_files_are_rejected_with_a_reason(tmp_path: Path, damage: Callable[[
         weights.check(folder, "cpu")
 
 
-def test_only_the_model_remains_in_the_runs_folder(tmp_path: Path) -> None:
+def test_only_the_model_remains_in_the_run_folder(tmp_path: Path) -> None:
     folder = worlds.saved_run(tmp_path / "run")
     announced = weights.digest(folder)
     (folder / "deep" / "er").mkdir(parents=True)

@@ -17,7 +17,7 @@ from tests.redteam.sandbox_escapes import ESCAPES
 from tests.redteam.variants import CHEATS, HONEST
 
 
-def test_there_are_enough_and_each_is_a_change_of_train_py_that_parses() -> None:
+def test_every_variant_is_a_parsable_change_of_train_py() -> None:
     assert len(CHEATS) >= 120 and len(HONEST) >= 80 and len(ESCAPES) >= 15
     names = [variant.name for variant in [*CHEATS, *HONEST]] + [escape.name for escape in ESCAPES]
     assert len(set(names)) == len(names)
@@ -29,7 +29,7 @@ def test_there_are_enough_and_each_is_a_change_of_train_py_that_parses() -> None
     assert not [variant.name for variant in HONEST if variant.expected not in ("scored", "crashed")]
 
 
-def test_a_judge_who_sees_every_kind_of_wrong() -> None:
+def test_every_unexpected_outcome_is_detected() -> None:
     honest = Honest(2.0, 0.005, 2.1)
     cheat = Variant("c", "cheats", (), "rejected", "not causal")
     free = Variant("w", "gains nothing", (), "worthless", "killed")
@@ -54,7 +54,7 @@ def table(name: str) -> dict[str, str]:
     return {found["name"]: found["end"] for found in map(ROW.match, lines) if found}
 
 
-def test_the_page_tells_of_every_variant_and_no_cheat_paid() -> None:
+def test_the_docs_list_every_variant_and_no_cheat_gained() -> None:
     page = DOCS.read_text()
     figures = re.search(r"unchanged code scores ([\d.]+) .*; a gain under ([\d.]+) is noise", page)
     assert figures is not None
@@ -97,7 +97,7 @@ REMEMBERS = next(variant for variant in CHEATS if variant.name == "memory-of-beg
 
 @pytest.mark.timeout(600)  # a busy machine takes minutes
 @pytest.mark.slow  # about 35 s of one processor: a run or a scoring for each way of being caught
-async def test_each_way_of_being_caught_once(arena: Arena) -> None:
+async def test_each_rejection_path_once(arena: Arena) -> None:
     """Through runs: the rules on logits one by one are in tests/nanotrain/test_score.py."""
     reference = await arena.meet(REFERENCE, keep=True)
     assert reference.ended == "scored" and reference.job is not None, reference

@@ -152,7 +152,7 @@ MARKED = [
 
 @pytest.mark.parametrize("host", ["A", "B"], indirect=True)
 @pytest.mark.parametrize("escape", MARKED)
-async def test_an_escape_gets_nowhere(host: Host, escape: Escape) -> None:
+async def test_an_escape_fails(host: Host, escape: Escape) -> None:
     if escape.name == "the-other-run":
         host.neighbour = await start(host.job("time.sleep(60)"))
         await until(lambda: host.neighbour is not None and host.neighbour.phase == "training")

@@ -27,7 +27,7 @@ def repo(tmp_path: Path) -> Path:
     return folder
 
 
-def let_go(repo: Path, where: Path) -> None:
+def check_release(repo: Path, where: Path) -> None:
     """The branch is found at `where`; the command frees it and leaves HEAD's commit and the branch where they are."""
     repository = Repository.open(repo)
     found = repository.checked_out_at(BRANCH)
@@ -38,45 +38,45 @@ def let_go(repo: Path, where: Path) -> None:
     assert repository.checked_out_at(BRANCH) is None and git(repo, "rev-parse", BRANCH) == before
 
 
-def test_nothing_has_it(repo: Path) -> None:
+def test_a_branch_in_no_checkout_is_free(repo: Path) -> None:
     assert Repository.open(repo).checked_out_at(BRANCH) is None
     git(repo, "checkout", "-q", "--detach", BRANCH)
     assert Repository.open(repo).checked_out_at(BRANCH) is None
 
 
-def test_the_users_checkout(repo: Path) -> None:
+def test_the_users_checkout_is_found(repo: Path) -> None:
     git(repo, "checkout", "-q", BRANCH)
     (repo / "a.txt").write_text("edited")
-    let_go(repo, repo)
+    check_release(repo, repo)
     assert (repo / "a.txt").read_text() == "edited"
 
 
-def test_another_worktree(repo: Path, tmp_path: Path) -> None:
+def test_another_worktree_is_found(repo: Path, tmp_path: Path) -> None:
     tree = tmp_path / "w t" / "x"
     git(repo, "worktree", "add", "-q", str(tree), BRANCH)
     assert Repository.open(repo).checked_out_at(BRANCH, apart_from=tmp_path / "w t") is None
     assert Repository.open(tree).checked_out_at(BRANCH) == Repository.open(repo).checked_out_at(BRANCH)
-    let_go(repo, tree)
+    check_release(repo, tree)
 
 
-def test_a_worktree_that_is_gone(repo: Path, tmp_path: Path) -> None:
+def test_a_deleted_worktree_is_found(repo: Path, tmp_path: Path) -> None:
     git(repo, "worktree", "add", "-q", str(tmp_path / "tree"), BRANCH)
     (tmp_path / "tree").rename(tmp_path / "moved")
-    let_go(repo, repo)
+    check_release(repo, repo)
 
 
 @pytest.mark.parametrize("started_from", [BRANCH, "main"])
-def test_a_bisect(repo: Path, started_from: str) -> None:
+def test_a_bisect_is_found(repo: Path, started_from: str) -> None:
     git(repo, "checkout", "-q", BRANCH)
     git(repo, "bisect", "start")
     if started_from == BRANCH:
         git(repo, "bisect", "bad")
         git(repo, "bisect", "good", "HEAD~3")
         assert git(repo, "rev-parse", "--abbrev-ref", "HEAD") == "HEAD"
-    let_go(repo, repo)
+    check_release(repo, repo)
 
 
-def test_a_rebase(repo: Path, tmp_path: Path) -> None:
+def test_a_rebase_is_found(repo: Path, tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     git(repo, "worktree", "add", "-q", str(tree), BRANCH)
     (tree / "a.txt").write_text("mine")
@@ -85,10 +85,10 @@ def test_a_rebase(repo: Path, tmp_path: Path) -> None:
     git(repo, "commit", "-qam", "theirs")
     done = subprocess.run(["git", *SOMEBODY, "rebase", "main"], cwd=tree, capture_output=True, check=False)
     assert done.returncode != 0 and git(tree, "rev-parse", "--abbrev-ref", "HEAD") == "HEAD"
-    let_go(repo, tree)
+    check_release(repo, tree)
 
 
-def test_a_merge_that_is_not_finished(repo: Path) -> None:
+def test_an_unfinished_merge_is_found(repo: Path) -> None:
     git(repo, "checkout", "-q", BRANCH)
     (repo / "a.txt").write_text("mine")
     git(repo, "commit", "-qam", "mine")
@@ -97,13 +97,13 @@ def test_a_merge_that_is_not_finished(repo: Path) -> None:
     git(repo, "commit", "-qam", "theirs")
     git(repo, "checkout", "-q", BRANCH)
     subprocess.run(["git", *SOMEBODY, "merge", "main"], cwd=repo, capture_output=True, check=False)
-    let_go(repo, repo)
+    check_release(repo, repo)
 
 
-def test_a_submodule(repo: Path, tmp_path: Path) -> None:
+def test_a_submodule_is_found(repo: Path, tmp_path: Path) -> None:
     outer = tmp_path / "outer"
     outer.mkdir()
     git(outer, "init", "-q")
     git(outer, "-c", "protocol.file.allow=always", "submodule", "add", "-q", str(repo), "inner")
     git(outer / "inner", "checkout", "-q", "-b", BRANCH)
-    let_go(outer / "inner", outer / "inner")
+    check_release(outer / "inner", outer / "inner")

@@ -22,7 +22,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
         yield disk
 
 
-def test_what_a_full_disk_refuses_is_done_when_there_is_space(small: Path) -> None:
+def test_a_git_command_waits_for_free_space(small: Path) -> None:
     repo = Repository.open(make_project(small / "p"))
     head = repo.head()
     filler = fill(small)
@@ -48,7 +48,7 @@ def test_what_a_full_disk_refuses_is_done_when_there_is_space(small: Path) -> No
     assert (small / "w" / "train.py").read_text() == "print(2)\n"
 
 
-def test_patience_ends_when_it_is_withdrawn(small: Path) -> None:
+def test_waiting_for_space_can_be_cancelled(small: Path) -> None:
     repo = Repository.open(make_project(small / "p"))
     head = repo.head()
     fill(small)

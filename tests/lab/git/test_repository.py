@@ -82,7 +82,9 @@ def test_commit_read_diff_and_branch(make: Callable[..., Path], sub: str, fmt: s
     assert repository.commit_exists(new) and not repository.commit_exists("0" * len(head))
 
 
-def test_modes_identity_and_paths(make: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_modes_identity_and_paths_are_kept(
+    make: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))  # no user.name anywhere
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     repository = Repository.open(make())
@@ -101,7 +103,7 @@ def test_modes_identity_and_paths(make: Callable[..., Path], monkeypatch: pytest
         repository.commit_files(repository.head(), {"link": "x"}, "bad")
 
 
-def test_reapply(make: Callable[..., Path]) -> None:
+def test_a_commit_is_reapplied_or_reported_as_a_conflict(make: Callable[..., Path]) -> None:
     repository = Repository.open(make(sub="deep"))
     base = repository.head()
     change = repository.commit_files(base, {"train.py": TRAIN.replace("LR = 0.1", "LR = 0.2")}, "lr")
@@ -126,7 +128,7 @@ def test_reapply(make: Callable[..., Path]) -> None:
     assert repository.read(repository.reapply(added, base, moved, "m"), "fresh.py") == "1\n"
 
 
-def test_the_users_own_is_untouched(make: Callable[..., Path], tmp_path: Path) -> None:
+def test_the_users_checkout_is_untouched(make: Callable[..., Path], tmp_path: Path) -> None:
     project = make()
     for hook in ("post-checkout", "pre-commit", "reference-transaction", "post-index-change"):
         script = project / ".git" / "hooks" / hook
@@ -153,7 +155,7 @@ def test_the_users_own_is_untouched(make: Callable[..., Path], tmp_path: Path) -
     assert not (tmp_path / "hook-ran").exists()
 
 
-def test_worktrees(make: Callable[..., Path], tmp_path: Path) -> None:
+def test_worktrees_are_created_and_removed(make: Callable[..., Path], tmp_path: Path) -> None:
     repository = Repository.open(make(sub="in ner"))
     head = repository.head()
     place = tmp_path / "trees" / "3 🚀"
@@ -198,7 +200,7 @@ def test_a_linked_worktree_is_a_project(make: Callable[..., Path], tmp_path: Pat
     assert repository.is_ignored("sessions/a") and not repository.is_ignored("train.py")
 
 
-def test_what_cannot_be_opened(make: Callable[..., Path], tmp_path: Path) -> None:
+def test_unusable_repositories_are_reported(make: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(ProjectError, match="git init"):
         Repository.open(tmp_path)
     with pytest.raises(ProjectError, match="no such folder"):
@@ -230,14 +232,14 @@ def test_what_cannot_be_opened(make: Callable[..., Path], tmp_path: Path) -> Non
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")
-def test_another_users_repository(make: Callable[..., Path]) -> None:
+def test_the_repository_of_another_user_is_reported(make: Callable[..., Path]) -> None:
     project = make()
     subprocess.run(["chown", "-R", "65534", str(project)], check=True)
     with pytest.raises(ProjectError, match=r"safe\.directory"):
         Repository.open(project)
 
 
-def test_inherited_git_variables_do_not_lead_astray(
+def test_inherited_git_variables_are_ignored(
     make: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two = make("one"), make("two")
@@ -247,7 +249,7 @@ def test_inherited_git_variables_do_not_lead_astray(
     assert Repository.open(one).git_dir == one / ".git"
 
 
-def test_a_branch_in_the_way(make: Callable[..., Path]) -> None:
+def test_ref_errors_are_reported(make: Callable[..., Path]) -> None:
     repository = Repository.open(make())
     git(repository.root, "branch", "autoresearch")
     with pytest.raises(LabError, match="autoresearch/x"):
@@ -256,7 +258,7 @@ def test_a_branch_in_the_way(make: Callable[..., Path]) -> None:
         repository.keep_ref("x", 1, "1" * 40)
 
 
-def test_text_that_is_not_utf8(make: Callable[..., Path]) -> None:
+def test_text_that_is_not_utf8_is_read(make: Callable[..., Path]) -> None:
     project = make()
     (project / "latin.py").write_bytes(b"# caf\xe9\n")
     git(project, "add", "latin.py")

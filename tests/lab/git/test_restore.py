@@ -31,7 +31,7 @@ def look(tree: Path) -> dict[str, str]:
     return {str(p.relative_to(tree)): p.read_text() for p in sorted(tree.rglob("*")) if p.is_file()}
 
 
-def test_everything_a_run_changed_is_as_committed_again(tree: Path, tmp_path: Path) -> None:
+def test_everything_that_a_run_changed_is_restored(tree: Path, tmp_path: Path) -> None:
     before = look(tree)
     model = tree / "pkg" / "model.py"
     stat = model.stat()
@@ -53,7 +53,7 @@ def test_everything_a_run_changed_is_as_committed_again(tree: Path, tmp_path: Pa
     assert look(tree) == before and not (tree / "a link").is_symlink()
 
 
-def test_nothing_stays_but_what_git_and_the_harness_put_there(tree: Path, tmp_path: Path) -> None:
+def test_files_added_by_a_run_are_removed(tree: Path, tmp_path: Path) -> None:
     more = tree / "pkg" / "deep" / "more.py"
     os.utime(more, ns=(1, 1))
     (tree / "data").symlink_to(tmp_path / "elsewhere")  # the run's, in place of the harness's
@@ -71,7 +71,7 @@ def test_nothing_stays_but_what_git_and_the_harness_put_there(tree: Path, tmp_pa
     held.close()
 
 
-def test_a_folder_that_became_a_link_is_a_folder_again(tree: Path, tmp_path: Path) -> None:
+def test_a_folder_replaced_by_a_link_is_restored(tree: Path, tmp_path: Path) -> None:
     before = look(tree)
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "model.py").write_text("evil")
@@ -82,7 +82,7 @@ def test_a_folder_that_became_a_link_is_a_folder_again(tree: Path, tmp_path: Pat
     assert (tmp_path / "elsewhere" / "model.py").read_text() == "evil"
 
 
-def test_a_users_own_checkout_is_never_touched(tree: Path, tmp_path: Path) -> None:
+def test_a_checkout_of_the_user_is_never_restored(tree: Path, tmp_path: Path) -> None:
     repo = tmp_path / "repo"
     (repo / "notes").write_text("mine")
     (tmp_path / "plain").mkdir()

@@ -35,7 +35,7 @@ def project(folder: Path, fmt: str, sub: str) -> Path:
 
 
 @pytest.mark.parametrize(("fmt", "sub"), [("sha1", "."), ("sha256", "."), ("sha1", "deep/er project")])
-def test_a_tree_is_named_as_git_names_it(tmp_path: Path, fmt: str, sub: str) -> None:
+def test_the_tree_hash_equals_that_of_git(tmp_path: Path, fmt: str, sub: str) -> None:
     repo = Repository.open(project(tmp_path, fmt, sub))
     head = repo.head()
     tree = repo.tree(head)
@@ -52,7 +52,7 @@ def test_a_tree_is_named_as_git_names_it(tmp_path: Path, fmt: str, sub: str) -> 
     assert repo.trees(["0" * len(head), head]).keys() == {head} and repo.trees([]) == {}
 
 
-def test_files_and_their_bytes_come_at_once(tmp_path: Path) -> None:
+def test_files_are_read_in_one_batch(tmp_path: Path) -> None:
     repo = Repository.open(project(tmp_path, "sha1", "sub"))
     files = repo.tree(repo.head()).files()
     assert sorted(files) == ["pkg.py", "pkg/deep/er.py", "pkg/mod é.py", "raw.bin", "run.sh", "train.py"]

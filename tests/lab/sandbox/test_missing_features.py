@@ -65,7 +65,7 @@ def box(setting: str, *command: str) -> list[str]:
 
 
 @pytest.fixture(autouse=True)
-def _can_make_boxes() -> None:
+def _can_restrict_machine() -> None:
     if subprocess.run(box("true", "true"), capture_output=True, check=False).returncode:
         pytest.skip("there are no user namespaces to make another machine in")
 
@@ -78,7 +78,7 @@ def tried(setting: str, program: str) -> dict[str, dict[str, list[object]]]:
     return found
 
 
-def test_a_box_without_user_namespaces() -> None:
+def test_a_machine_without_user_namespaces_uses_tier_b() -> None:
     found = tried(NO_NAMESPACES, "print('trained')")
     assert found["tiers"]["A"][0] is False and found["tiers"]["A"][1], "and it says why"
     if not found["tiers"]["B"][0]:
@@ -86,7 +86,7 @@ def test_a_box_without_user_namespaces() -> None:
     assert found["runs"]["B"] == ["done", "trained\n"]
 
 
-def test_a_box_without_shared_memory() -> None:
+def test_a_machine_without_shared_memory_runs_jobs() -> None:
     """Tier A has its own; in tier B what needs it is told so, and the rest works."""
     program = """
 import multiprocessing, os
@@ -102,7 +102,7 @@ print("trained")
         assert "no queue" in str(found["runs"]["B"][1])
 
 
-def test_doctor_has_a_word_for_small_shared_memory(tmp_path: Path) -> None:
+def test_doctor_reports_small_shared_memory(tmp_path: Path) -> None:
     assert shared_memory("A", tmp_path / "none") == []
     (missing,) = shared_memory("B", tmp_path / "none")
     assert "data loader workers will fail" in missing.detail and "--shm-size" in missing.hint
@@ -118,7 +118,7 @@ def test_doctor_has_a_word_for_small_shared_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_box_without_any_sandbox_needs_consent(tmp_path: Path) -> None:
+def test_a_machine_without_any_sandbox_needs_consent(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p")
     script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.9")])
     words = ("run", "--headless", "--researcher", "scripted", "--script", str(script), "--slots", "cpu:1")

@@ -66,7 +66,7 @@ except FileNotFoundError: print("nobody there")
 """
 
 
-async def test_workers_talk_to_each_other(job: Make, tier: Tier, tmp_path: Path) -> None:
+async def test_workers_of_one_run_communicate(job: Make, tier: Tier, tmp_path: Path) -> None:
     spec = job(WORKERS, sandbox=tier, seconds=60.0)
     result = await run(spec)
     output = (spec.folder / "output.log").read_text()
@@ -96,7 +96,7 @@ def others(tmp_path: Path) -> Iterator[list[str]]:
         yield addresses
 
 
-async def test_nobody_elses_sockets_can_be_reached(job: Make, tier: Tier, others: list[str]) -> None:
+async def test_sockets_of_other_processes_are_unreachable(job: Make, tier: Tier, others: list[str]) -> None:
     program = f"""
     import ctypes, errno, socket, threading
     libc = ctypes.CDLL(None, use_errno=True)
@@ -164,7 +164,7 @@ async def test_nobody_elses_sockets_can_be_reached(job: Make, tier: Tier, others
     assert "STOLEN" not in output and output.count("refused") == 5 * 3 + 4 * 9, output
 
 
-async def test_with_the_network_there_are_no_local_sockets(job: Make, tier: Tier, others: list[str]) -> None:
+async def test_local_sockets_are_refused_when_the_network_is_allowed(job: Make, tier: Tier, others: list[str]) -> None:
     program = f"""
     import socket
     for address in {[a for a in others if "@" not in a]!r}:
@@ -180,7 +180,7 @@ async def test_with_the_network_there_are_no_local_sockets(job: Make, tier: Tier
     assert (spec.folder / "output.log").read_text() == "network\n"
 
 
-async def test_signals_go_to_its_own_processes_only(job: Make, tier: Tier) -> None:
+async def test_signals_reach_only_processes_of_the_run(job: Make, tier: Tier) -> None:
     """Where Landlock knows of signals (Linux 6.12 on) it stands behind this; elsewhere this is all."""
     program = """
     import ctypes, errno, fcntl, multiprocessing, signal, socket
@@ -230,7 +230,7 @@ async def test_signals_go_to_its_own_processes_only(job: Make, tier: Tier) -> No
     assert lines[6:] == ["worker -15", "group -15", "abort -6"]
 
 
-def test_what_a_signal_may_name() -> None:
+def test_only_pids_of_the_run_are_valid_signal_targets() -> None:
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as own, subprocess.Popen(["sleep", "60"]) as other:
         tree = [own.pid]
         for fine in (0, own.pid, -own.pid, own.pid | 1 << 40):  # the kernel looks at 32 bits
@@ -241,7 +241,7 @@ def test_what_a_signal_may_name() -> None:
         other.kill()
 
 
-def test_leftovers_of_killed_processes_are_swept(tmp_path: Path) -> None:
+def test_stale_temporary_files_are_removed(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / f"{stale_tmp.LINK_PREFIX}1").symlink_to(tmp_path / "gone")
     (tmp_path / f"{stale_tmp.LINK_PREFIX}2").symlink_to(tmp_path / "there")

@@ -14,7 +14,7 @@ from core.lab.sandbox import landlock
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 @pytest.mark.parametrize("network", [True, False])
-def test_the_filter_is_sound_for_every_machine(machine: str, network: bool) -> None:
+def test_the_filter_is_correct_for_every_architecture(machine: str, network: bool) -> None:
     """Interpreted here: the call table's answers, whatever processor the test runs on."""
     program = landlock.seccomp_program(machine, network=network, own=99)
     table = {**(landlock._X86 if machine == "x86_64" else landlock._ARM), **landlock._COMMON}
@@ -69,7 +69,7 @@ def test_the_filter_is_sound_for_every_machine(machine: str, network: bool) -> N
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-def test_the_filter_of_tier_a_is_as_generated_and_sound(machine: str) -> None:
+def test_the_filter_of_tier_a_is_up_to_date_and_correct(machine: str) -> None:
     program = landlock.contained_program(machine)
     assert Path(landlock.__file__).with_name(f"bubblewrap.{machine}.bpf").read_bytes() == program
     table = {**(landlock._X86 if machine == "x86_64" else landlock._ARM), **landlock._COMMON}

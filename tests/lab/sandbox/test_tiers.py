@@ -96,7 +96,7 @@ def server(host: Host) -> Iterator[tuple[str, int]]:
     Path(path).unlink()
 
 
-def test_files(host: Host, tier: Tier) -> None:
+def test_files_outside_the_run_are_inaccessible(host: Host, tier: Tier) -> None:
     got = host.run(
         host.spec(tier),
         """
@@ -144,7 +144,7 @@ def test_files(host: Host, tier: Tier) -> None:
     assert not Path("/etc/autoresearch-test").exists()
 
 
-def test_the_network(host: Host, tier: Tier, server: tuple[str, int]) -> None:
+def test_the_network_is_unreachable(host: Host, tier: Tier, server: tuple[str, int]) -> None:
     program = """
     path, port = sys.argv[1], int(sys.argv[2])
     def connect(family, kind, address):
@@ -173,7 +173,7 @@ def test_the_network(host: Host, tier: Tier, server: tuple[str, int]) -> None:
     assert got["inet"].startswith("ALLOWED"), got
 
 
-def test_other_processes(host: Host, tier: Tier) -> None:
+def test_other_processes_are_inaccessible(host: Host, tier: Tier) -> None:
     with subprocess.Popen(["sleep", "60"], env={"KEY": "sk-secret"}) as victim:
         got = host.run(
             host.spec(tier),
@@ -205,7 +205,7 @@ def test_other_processes(host: Host, tier: Tier) -> None:
     assert allowed <= expected and alive, got
 
 
-def test_privileges(host: Host, tier: Tier) -> None:
+def test_privileges_cannot_be_gained(host: Host, tier: Tier) -> None:
     got = host.run(
         host.spec(tier),
         """
@@ -233,7 +233,7 @@ def test_privileges(host: Host, tier: Tier) -> None:
     assert allowed == {"after exec"}, got
 
 
-def test_read_only_for_scoring(host: Host, tier: Tier) -> None:
+def test_scoring_is_read_only(host: Host, tier: Tier) -> None:
     spec = SandboxSpec(worktree=host.worktree, readable=(*readable_roots(host.env), host.base / "out"),
     hidden=(host.hidden,),
                     read_only=True, tier=tier)  # fmt: skip
@@ -257,7 +257,7 @@ def test_read_only_for_scoring(host: Host, tier: Tier) -> None:
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
 @pytest.mark.parametrize("tier", ["A", "B"])
-def test_as_another_user(tmp_path: Path, tier: Tier) -> None:
+def test_the_sandbox_works_for_an_unprivileged_user(tmp_path: Path, tier: Tier) -> None:
     needs(tier)
     python = shutil.which("python3", path="/usr/bin:/bin")
     if python is None:
@@ -280,7 +280,7 @@ async def finished(spec: RunSpec) -> RunResult:
     return await (await start(spec)).wait()
 
 
-async def test_a_whole_run_in_the_cage(job: Make, tier: Tier, tmp_path: Path) -> None:
+async def test_a_whole_run_completes_in_the_sandbox(job: Make, tier: Tier, tmp_path: Path) -> None:
     program = """
     message, fds = ready()
     print(os.read(fds[0], 100).decode())
@@ -304,7 +304,7 @@ async def test_a_whole_run_in_the_cage(job: Make, tier: Tier, tmp_path: Path) ->
     assert (spec.out / "weights").read_text() == "w"
 
 
-async def test_a_sandboxed_run_is_ended_to_the_last_process(job: Make, tier: Tier) -> None:
+async def test_all_processes_of_a_sandboxed_run_are_ended(job: Make, tier: Tier) -> None:
     program = """
     for _ in range(4):
         if os.fork() == 0:
@@ -323,7 +323,7 @@ async def test_a_sandboxed_run_is_ended_to_the_last_process(job: Make, tier: Tie
     assert marked(spec) == []
 
 
-async def test_the_worktrees_git_file_is_as_it_was(job: Make, tier: Tier) -> None:
+async def test_the_git_file_of_the_worktree_is_restored(job: Make, tier: Tier) -> None:
     program = """
     try:
         os.unlink(".git"); os.mkdir(".git"); open(".git/config", "w").write("[core]")
@@ -336,7 +336,7 @@ async def test_the_worktrees_git_file_is_as_it_was(job: Make, tier: Tier) -> Non
     assert (spec.cwd / ".git").read_text() == "gitdir: /somewhere\n"
 
 
-def test_an_environment_around_the_worktree_does_not_open_it(host: Host, tier: Tier) -> None:
+def test_a_virtual_environment_around_the_worktree_does_not_expose_it(host: Host, tier: Tier) -> None:
     (host.base / "lib").mkdir()
     (host.base / "lib" / "module").write_text("m")
     got = host.run(
@@ -350,7 +350,7 @@ def test_an_environment_around_the_worktree_does_not_open_it(host: Host, tier: T
     assert got["library"].startswith("ALLOWED") and got["other"].startswith("refused"), got
 
 
-def test_the_report_is_honest() -> None:
+def test_the_report_names_the_tier_and_its_limits() -> None:
     report = probe()
     ok = {tier: works for tier, works, _ in report.tiers}
     assert ok["C"] and report.tier == next(t for t in ("A", "B", "C") if ok[t])
@@ -359,7 +359,7 @@ def test_the_report_is_honest() -> None:
     assert command(SandboxSpec(worktree=Path("/"), tier="C"), ["x"]) == ["x"]
 
 
-def test_carving_leaves_out_exactly_what_is_hidden(tmp_path: Path) -> None:
+def test_readable_paths_exclude_exactly_the_hidden_ones(tmp_path: Path) -> None:
     for name in ("a/b/c", "a/b/d", "a/e"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()

@@ -49,7 +49,7 @@ async def test_processes_are_limited(job: Make) -> None:
 
 
 @pytest.mark.slow
-async def test_a_fork_bomb_is_put_out(job: Make, tier: Tier) -> None:
+async def test_a_fork_bomb_is_ended(job: Make, tier: Tier) -> None:
     spec = job("while True:\n    try: os.fork()\n    except OSError: pass", sandbox=tier, process_limit=256)
     result = await run(spec)
     assert result.ended == "resources" and "more than 256 processes" in result.reason and result.wall_seconds < 60
@@ -67,13 +67,13 @@ async def test_disk_is_limited(job: Make, where: str) -> None:
     assert result.ended == "resources" and "more than 30 MB to disk" in result.reason
 
 
-async def test_one_file_too_large(job: Make) -> None:
+async def test_a_file_above_the_limit_ends_the_run(job: Make) -> None:
     spec = job("f = open('big', 'wb')\nwhile True: f.write(bytes(1 << 20))", disk_limit=30 << 20)
     result = await run(spec)
     assert result.ended in ("resources", "crashed") and (spec.cwd / "big").stat().st_size <= 30 << 20
 
 
-async def test_the_last_word_is_written_on_a_full_disk(job: Make, tmp_path: Path) -> None:
+async def test_the_result_is_written_on_a_full_disk(job: Make, tmp_path: Path) -> None:
     program = """
     with open(os.environ["AUTORESEARCH_RUN_DIR"] + "/fill", "wb", buffering=0) as file:
         try:
@@ -91,7 +91,7 @@ async def test_the_last_word_is_written_on_a_full_disk(job: Make, tmp_path: Path
             await start(replace(spec, folder=disk / "next"))
 
 
-async def test_a_run_that_uses_more_processors_than_its_slot_has_is_ended(job: Make) -> None:
+async def test_a_run_above_the_processors_of_its_slot_is_ended(job: Make) -> None:
     program = """
     ready()
     if os.fork() == 0:  # a child that is gone by the end counts, too
@@ -111,7 +111,7 @@ async def test_a_run_that_uses_more_processors_than_its_slot_has_is_ended(job: M
     assert result.ended == "resources" and "was killed" not in result.reason, result
 
 
-async def test_more_processes_are_seen_where_the_machine_is_busy(job: Make) -> None:
+async def test_processes_that_share_a_processor_are_counted(job: Make) -> None:
     """They get a larger share of it without ever using the seconds of a whole processor; here they share one."""
     program = """
     ready()
@@ -130,7 +130,7 @@ async def test_more_processes_are_seen_where_the_machine_is_busy(job: Make) -> N
     assert "threads at work at once" in result.reason
 
 
-async def test_processes_that_nobody_waits_for_are_counted(job: Make) -> None:
+async def test_orphaned_processes_are_counted(job: Make) -> None:
     """The kernel's own count forgets a child whose parent ignores its end; these live shorter than a look lasts."""
     program = """
     import signal

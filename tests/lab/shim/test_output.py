@@ -32,7 +32,7 @@ PIECES = [
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=30), st.integers(1, 7))
-def test_no_terminal_acts_on_what_is_left(pieces: list[bytes], size: int) -> None:
+def test_cleaned_output_cannot_control_a_terminal(pieces: list[bytes], size: int) -> None:
     data = b"".join(pieces)
     cleaner = Cleaner()
     parts = [cleaner.feed(data[i : i + size]) for i in range(0, len(data), size)]
@@ -42,7 +42,7 @@ def test_no_terminal_acts_on_what_is_left(pieces: list[bytes], size: int) -> Non
     assert clean(clean(data).encode()) == clean(data)
 
 
-def test_a_long_log_keeps_its_ends(tmp_path: Path) -> None:
+def test_a_long_log_keeps_its_beginning_and_end(tmp_path: Path) -> None:
     log = OutputLog(str(tmp_path / "log"), head=1000, tail=500)
     for i in range(5000):
         log.write(b"line %05d\n" % i)
@@ -71,11 +71,11 @@ def curve(tmp_path: Path, chunks: list[tuple[bytes, float]]) -> list[tuple[float
         (b"global_step: 20 val loss: .5", 20, 0.5),
     ],
 )  # fmt: skip
-def test_lines_that_make_the_curve(tmp_path: Path, line: bytes, step: int, loss: float) -> None:
+def test_progress_lines_are_points_of_the_curve(tmp_path: Path, line: bytes, step: int, loss: float) -> None:
     assert curve(tmp_path, [(line + b"\n", 1.0)]) == [(1.0, step, loss)]
 
 
-def test_what_makes_no_curve_and_how_it_is_thinned(tmp_path: Path) -> None:
+def test_other_lines_are_ignored_and_the_curve_is_thinned(tmp_path: Path) -> None:
     assert curve(tmp_path, [(b"step 1\nloss 2\nsteps and losses\nfootstep loss\n", 0.0)]) == []
     assert curve(tmp_path, [(b"step 1 lo", 0.0), (b"ss 2.0\n", 0.1)]) == [(0.1, 1, 2.0)]
     many = [(b"step %d loss %d\n" % (i, i), i / 1000) for i in range(1, 2001)]
@@ -84,7 +84,7 @@ def test_what_makes_no_curve_and_how_it_is_thinned(tmp_path: Path) -> None:
     assert str(curve(tmp_path, [(b"step 1 loss nan\n", 0.0)])[0][2]) == "nan"
 
 
-def test_the_machine_is_read() -> None:
+def test_machine_readings_are_plausible() -> None:
     devices = Devices()
     readings = devices.read()
     assert [r.name for r in readings] == [*(f"gpu{i}" for i in range(gpu_count())), "cpu"]
@@ -94,7 +94,7 @@ def test_the_machine_is_read() -> None:
     assert f"{cores()} core" in devices.describe() and ("no GPU" in devices.describe()) == (gpu_count() == 0)
 
 
-def test_slots() -> None:
+def test_slots_are_parsed() -> None:
     assert parse_slots("cpu:3") == ("cpu0", "cpu1", "cpu2")
     assert default_slots() == (tuple(f"gpu{i}" for i in range(gpu_count())) or ("cpu0", "cpu1")[: cores()])
     for bad in ("cpu:0", "cpu:-1", "cpu:x", "tpu:1", "", "2", "gpu:99", "gpu:x", "gpu:0,,1", "cpu:999"):
@@ -108,7 +108,7 @@ def test_slots() -> None:
     assert env["OMP_WAIT_POLICY"] == "PASSIVE"
 
 
-def test_identity() -> None:
+def test_a_process_is_identified_by_pid_and_start_time() -> None:
     me = process_identity(os.getpid())
     assert me is not None and me[0] == boot_id() and same_process(me)
     assert not same_process((me[0], me[1], me[2] + 1)) and not same_process(("other boot", me[1], me[2]))
