@@ -22,7 +22,7 @@ def test_the_default_follows_the_key() -> None:
     assert registry.default_researcher({"OPENAI_API_KEY": "sk", "ANTHROPIC_API_KEY": "sk"}) == "claude"
 
 
-def test_what_is_ready() -> None:
+def test_researchers_report_readiness() -> None:
     without = {name: (ready, note) for name, ready, note in registry.available({})}
     assert list(without) == list(registry.NAMES)
     assert not without["claude"][0] and "needs ANTHROPIC_API_KEY" in without["claude"][1] and without["control"][0]
@@ -32,7 +32,7 @@ def test_what_is_ready() -> None:
     assert own["openai"] == "a compatible server at http://localhost:11434/v1, without a key"
 
 
-def test_a_key_from_a_file(tmp_path: Path) -> None:
+def test_a_key_is_read_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text("sk-file\n")
     found = keys.find("OPENAI_API_KEY", {"OPENAI_API_KEY_FILE": str(file)})
@@ -43,7 +43,7 @@ def test_a_key_from_a_file(tmp_path: Path) -> None:
     assert not ready and "invalid characters" in note
 
 
-def test_each_by_name(tmp_path: Path) -> None:
+def test_each_researcher_is_created_by_name(tmp_path: Path) -> None:
     script = tmp_path / "s.jsonl"
     script.write_text('{"hypothesis": "h", "edits": [{"path": "a", "content": "b"}]}\n')
     assert registry.create("control", seed=3).name == "control"
@@ -67,7 +67,7 @@ def run(code: str, **environ: str) -> str:
     return subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stdout
 
 
-def test_claude_needs_a_key_and_nothing_heavy_is_imported_before_it_is_asked() -> None:
+def test_claude_needs_a_key_and_imports_its_sdk_late() -> None:
     refused = "from core.research import registry\ntry:\n registry.create('claude')\nexcept Exception as e:\n print(e)"
     assert "needs ANTHROPIC_API_KEY" in run(refused) and "--researcher control" in run(refused)
     light = (
@@ -80,7 +80,7 @@ def test_claude_needs_a_key_and_nothing_heavy_is_imported_before_it_is_asked() -
     assert run(light, ANTHROPIC_API_KEY="sk", OPENAI_API_KEY="sk").split("\n")[:2] == ["claude", "[]"]
 
 
-def test_prices_of_dated_names_and_long_prompts(tmp_path: Path) -> None:
+def test_prices_cover_dated_names_and_long_prompts(tmp_path: Path) -> None:
     table = prices.load(tmp_path / "none.toml")
     assert prices.find(table, "claude-haiku-4-5-20251001") is table["claude-haiku-4-5"]
     assert prices.find(table, "claude-opus-5-5") is not prices.find(table, "claude-opus-5")
@@ -95,7 +95,7 @@ def test_prices_of_dated_names_and_long_prompts(tmp_path: Path) -> None:
     "text",
     ["[x", "m = 3", '["m"]\ninput = 1', '["m"]\ninput = -1\noutput = 2', '["m"]\ninput = 1\noutput = 2\nwrite = 3'],
 )
-def test_prices_that_are_not_right(tmp_path: Path, text: str) -> None:
+def test_invalid_prices_are_reported(tmp_path: Path, text: str) -> None:
     (tmp_path / "prices.toml").write_text(text)
     with pytest.raises(ResearcherMisconfigured) as caught:
         prices.load(tmp_path / "prices.toml")

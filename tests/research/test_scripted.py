@@ -32,7 +32,7 @@ async def ask(researcher: ScriptedResearcher, session: Session, number: int, **b
     return (await researcher.propose(session.brief(number, **brief), Heard())).hypothesis
 
 
-async def test_it_plays_in_order_and_then_ends(tmp_path: Path) -> None:
+async def test_lines_are_proposed_in_order_and_then_the_script_ends(tmp_path: Path) -> None:
     session = Session(FILES)
     researcher = script(tmp_path, "// a remark", line("one"), "", line("two"))
     for number, name in ((1, "one"), (2, "two")):
@@ -46,7 +46,7 @@ async def test_it_plays_in_order_and_then_ends(tmp_path: Path) -> None:
         await ask(researcher, session, 3)
 
 
-async def test_the_same_experiment_gets_the_same_line_and_two_at_once_get_two(tmp_path: Path) -> None:
+async def test_one_experiment_gets_one_line_and_concurrent_ones_differ(tmp_path: Path) -> None:
     session = Session(FILES)
     researcher = script(tmp_path, line("one"), line("two"))
     session.start(1, "scripted")
@@ -54,7 +54,7 @@ async def test_the_same_experiment_gets_the_same_line_and_two_at_once_get_two(tm
     assert [await ask(researcher, session, n) for n in (2, 1, 2, 1)] == ["two", "one", "two", "one"]
 
 
-async def test_a_resumed_session_goes_on_after_what_the_log_holds(tmp_path: Path) -> None:
+async def test_a_resumed_session_continues_after_the_logged_lines(tmp_path: Path) -> None:
     session = Session(FILES)
     first = script(tmp_path, *(line(f"line {n}") for n in range(8)))
     session.start(1, "scripted")
@@ -87,7 +87,7 @@ async def test_a_resumed_session_goes_on_after_what_the_log_holds(tmp_path: Path
     assert await ask(ScriptedResearcher(first.path), session, 6) == "line 3"
 
 
-async def test_an_experiment_cut_off_keeps_its_line_when_a_later_one_was_faster(tmp_path: Path) -> None:
+async def test_an_interrupted_experiment_keeps_its_line(tmp_path: Path) -> None:
     session = Session(FILES)
     researcher = script(tmp_path, line("one"), line("two"), line("three"))
     session.start(1, "scripted")
@@ -96,7 +96,7 @@ async def test_an_experiment_cut_off_keeps_its_line_when_a_later_one_was_faster(
     assert await ask(ScriptedResearcher(researcher.path), session, 1) == "one"
 
 
-async def test_thinking_is_streamed_over_its_seconds_and_usage_is_charged(tmp_path: Path) -> None:
+async def test_thinking_is_streamed_over_its_duration_and_usage_is_charged(tmp_path: Path) -> None:
     session = Session(FILES)
     text = "a thought of  several words\nand lines " * 4
     researcher = script(tmp_path, line("one", thinking=text, seconds=0.4, usage={"input_tokens": 7, "usd": 0.5}))
@@ -108,7 +108,7 @@ async def test_thinking_is_streamed_over_its_seconds_and_usage_is_charged(tmp_pa
     assert heard.usages == [Usage(input_tokens=7, output_tokens=0, cached_tokens=0, usd=0.5)]
 
 
-async def test_a_line_turned_down_has_no_second_answer(tmp_path: Path) -> None:
+async def test_a_refused_line_has_no_second_proposal(tmp_path: Path) -> None:
     session = Session(FILES)
     session.start(1, "scripted")
     with pytest.raises(ProposalFailed, match="no such file"):
@@ -128,7 +128,7 @@ async def test_a_line_turned_down_has_no_second_answer(tmp_path: Path) -> None:
         ("[" * 100_000, "is not JSON"),
     ],
 )
-def test_a_bad_line_is_told_with_file_and_line(tmp_path: Path, bad: str, words: str) -> None:
+def test_an_invalid_line_is_reported_with_file_and_line_number(tmp_path: Path, bad: str, words: str) -> None:
     researcher = script(tmp_path, line("one"), "", bad)
     with pytest.raises(ResearcherMisconfigured) as caught:
         researcher.check()
@@ -136,7 +136,7 @@ def test_a_bad_line_is_told_with_file_and_line(tmp_path: Path, bad: str, words: 
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe\x00"])
-def test_a_script_that_cannot_be_read(tmp_path: Path, content: bytes | None) -> None:
+def test_an_unreadable_script_is_reported(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "s.jsonl"
     if content is not None:
         path.write_bytes(content)

@@ -34,12 +34,12 @@ BLOCK = "<<<<<<< SEARCH\nLR = 0.1\n=======\nLR = 0.2\n>>>>>>> REPLACE\n"
         json.dumps({"name": "propose", "parameters": json.dumps({"hypothesis": "LR up", "edits": [EDIT]})}),
     ],
 )
-def test_many_shapes_of_the_same_edit(text: str) -> None:
+def test_every_format_of_an_edit_is_parsed(text: str) -> None:
     found = text_format.read(text, FILES)
     assert found is not None and found["hypothesis"] == "LR up" and found["edits"] == [EDIT]
 
 
-def test_whole_files_several_blocks_and_the_only_file() -> None:
+def test_whole_files_and_several_blocks_are_parsed() -> None:
     found = text_format.read(
         "HYPOTHESIS: h\nKIND: Data\nEXPECTED: about −1e-3\n\nmodel/net.py:\n```\nA = 1\n```", FILES
     )
@@ -57,7 +57,7 @@ def test_whole_files_several_blocks_and_the_only_file() -> None:
 @pytest.mark.parametrize(
     "text", ["", "I would raise LR.", "```python\nprint(1)\n```", "{" * 100_000, '{"hypothesis": 1']
 )
-def test_what_holds_no_proposal(text: str) -> None:
+def test_output_without_a_proposal_is_recognized(text: str) -> None:
     assert text_format.read(text, FILES) is None
 
 
@@ -69,7 +69,7 @@ def test_what_holds_no_proposal(text: str) -> None:
         (f"train.py\n{BLOCK}", "no hypothesis"),
     ],
 )
-def test_what_is_half_a_proposal_is_told(text: str, words: str) -> None:
+def test_an_incomplete_proposal_is_reported(text: str, words: str) -> None:
     with pytest.raises(EditError, match=words):
         text_format.read(text, FILES)
 
@@ -84,7 +84,7 @@ def heard(*events: object) -> Heard:
     return stream
 
 
-def test_what_known_agents_print() -> None:
+def test_output_of_known_agents_is_parsed() -> None:
     change = {"type": "file_change", "changes": [{"path": "train.py", "kind": "update"}]}
     codex = heard(
         {"type": "thread.started", "thread_id": "x"},
@@ -120,7 +120,7 @@ def test_what_known_agents_print() -> None:
     assert opencode.notes == ["no key"]
 
 
-def test_what_an_agent_says_of_its_cost() -> None:
+def test_the_cost_reported_by_an_agent_is_read() -> None:
     """By the table where it tells tokens only; numbers that cannot be are none."""
     stream, turn = Heard(), {"type": "turn.completed", "usage": {"input_tokens": 1_000_000, "output_tokens": 0}}
     Transcript(stream, prices.Price(2.0, 10.0, 0.2, 2.5)).feed(json.dumps(turn).encode() + b"\n")
@@ -130,7 +130,7 @@ def test_what_an_agent_says_of_its_cost() -> None:
         assert said.usages == [Usage(input_tokens=0, output_tokens=5, cached_tokens=0, usd=None)]
 
 
-def test_a_flood_is_bounded_and_its_last_words_are_known() -> None:
+def test_long_output_is_bounded_and_its_end_is_kept() -> None:
     stream = Heard()
     transcript = Transcript(stream)
     for _ in range(3000):
@@ -142,7 +142,7 @@ def test_a_flood_is_bounded_and_its_last_words_are_known() -> None:
     assert transcript.last == "the last — word"
 
 
-def test_profiles_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_profiles_of_the_user_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     file = tmp_path / "autoresearch-tui" / "commands.toml"
     file.parent.mkdir()
@@ -166,7 +166,7 @@ def test_profiles_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert caught.value.where.startswith(str(file)) and caught.value.hint
 
 
-async def test_waiting_is_visible_grows_and_is_slower_for_a_cap() -> None:
+async def test_the_wait_is_shown_grows_and_is_longer_for_a_usage_limit() -> None:
     stream, tries = Heard(), iter([Transient("down"), Transient("capped", slow=True), None])
 
     async def once() -> str:
@@ -180,10 +180,10 @@ async def test_waiting_is_visible_grows_and_is_slower_for_a_cap() -> None:
     assert max(backoff.seconds(9) for _ in range(20)) <= 0.0025
     assert min(backoff.slow().seconds(9) for _ in range(20)) >= 0.02
     assert retry_after({"retry-after": "86400"}) == 86400.0 and retry_after({"retry-after": "soon"}) == 0.0
-    assert 3500 < retry_after({"retry-after": _in_an_hour()}) <= 3600
+    assert 3500 < retry_after({"retry-after": one_hour_from_now()}) <= 3600
 
 
-def _in_an_hour() -> str:
+def one_hour_from_now() -> str:
     import email.utils
     import time
 

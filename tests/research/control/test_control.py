@@ -53,7 +53,7 @@ def found(device: str = "cpu") -> dict[str, Constant]:
     return find_constants({"train.py": CODE}, device)
 
 
-def test_which_constants_are_found() -> None:
+def test_numeric_constants_are_found() -> None:
     assert list(found()) == [
         "LR", "MATRIX_LR", "MATRIX_LR_CPU", "BATCH", "ROWS", "STEPS_BACK", "USE_BIAS", "BETAS[0]", "BETAS[1]",
         "BETAS[2]", "DROPOUT", "SHIFT", "HALF", "GIVEN", "COUNT",
@@ -61,7 +61,7 @@ def test_which_constants_are_found() -> None:
     assert "MATRIX_LR_CUDA" in found("cuda") and "MATRIX_LR_CPU" not in found("cuda")
 
 
-def test_where_each_is_looked_for() -> None:
+def test_the_search_range_of_each_constant_is_derived() -> None:
     spaces = {key: (c.space.scale, c.space.low, c.space.high) for key, c in found().items()}
     assert spaces["LR"] == ("log", 0.025, 0.4)
     assert spaces["BATCH"] == ("power", 12, 16)
@@ -75,7 +75,7 @@ def test_where_each_is_looked_for() -> None:
     assert all(c.space.high <= 1 for key, c in found().items() if key in ("HALF", "DROPOUT", "BETAS[0]"))
 
 
-def test_edits_are_one_a_line_unique_and_keep_the_comment_in_its_column() -> None:
+def test_edits_change_one_unique_line_and_keep_the_comment_column() -> None:
     files, constants = {"train.py": CODE}, found()
     session = Session(files)
     edits = edits_for(files, constants, {"BATCH": 2**15, "BETAS[0]": 0.8, "BETAS[1]": 0.999, "LR": 0.05})
@@ -90,14 +90,14 @@ def test_edits_are_one_a_line_unique_and_keep_the_comment_in_its_column() -> Non
 
 
 @pytest.mark.parametrize("value", [1.0, 1e-9, 123456.0, 0.1, 3e30, 0.0])
-def test_what_is_written_is_what_is_read(value: float) -> None:
+def test_written_values_are_read_back(value: float) -> None:
     c = found()["LR"]
     new = rounded(c, value)
     assert float(written(c, new)) == new and math.isclose(new, value, rel_tol=6e-3)
     assert "." in written(c, new) or "e" in written(c, new)
 
 
-def test_two_files_with_the_same_name_for_a_constant() -> None:
+def test_constants_of_the_same_name_in_two_files_are_distinct() -> None:
     assert list(find_constants({"a.py": "LR = 0.1\n", "b.py": "LR = 0.2\nWD = 0.1\n", "c.txt": "LR = 1.0"})) == [
         "a.py:LR", "b.py:LR", "WD",
     ]  # fmt: skip
@@ -139,7 +139,7 @@ def ready(code: str = CODE) -> Session:
     return session
 
 
-async def test_it_improves_and_never_tries_the_same_twice() -> None:
+async def test_it_improves_and_never_repeats_a_proposal() -> None:
     session = ready()
     start = session.state.best_metric or 0.0
     said = await play(session, 40, crash_every=9)
@@ -149,18 +149,18 @@ async def test_it_improves_and_never_tries_the_same_twice() -> None:
     assert len(set(said)) > 35 and any("TPE expects" in hypothesis for hypothesis in said)
 
 
-async def test_early_proposals_change_one_constant_and_never_many() -> None:
+async def test_early_proposals_change_one_constant() -> None:
     session = ready()
     await play(session, 16)
     changed = [len(x.extra["changed"]) for n, x in session.state.experiments.items() if n]  # type: ignore[arg-type]
     assert changed[:8] == [1] * 8 and max(changed) <= 3
 
 
-async def test_a_resumed_session_goes_on_exactly_as_if_nothing_had_happened() -> None:
+async def test_a_resumed_session_makes_the_same_proposals() -> None:
     assert await play(ready(), 14) == await play(ready(), 14, fresh=True)
 
 
-async def test_another_seed_goes_another_way() -> None:
+async def test_another_seed_makes_other_proposals() -> None:
     session = ready()
     session.start(1, "control")
     said = {(await ControlResearcher(seed).propose(session.brief(1), Heard())).hypothesis for seed in range(6)}
@@ -178,7 +178,7 @@ async def test_running_and_unlogged_proposals_count_as_tried() -> None:
     assert len(set(files)) == 12
 
 
-async def test_it_says_what_it_is_and_why() -> None:
+async def test_a_proposal_has_a_hypothesis_and_a_rationale() -> None:
     session = ready()
     await play(session, 10)
     session.start(11, "control")
@@ -190,7 +190,7 @@ async def test_it_says_what_it_is_and_why() -> None:
     assert " → " in proposal.hypothesis and proposal.kind != ""
 
 
-async def test_feedback_brings_another_proposal() -> None:
+async def test_feedback_causes_another_proposal() -> None:
     session = ready()
     researcher = ControlResearcher()
     session.start(1, "control")
@@ -199,7 +199,7 @@ async def test_feedback_brings_another_proposal() -> None:
     assert first.edits != second.edits
 
 
-async def test_a_rebased_experiment_counts_with_its_new_parents_values() -> None:
+async def test_a_rebased_experiment_counts_with_the_values_of_its_new_parent() -> None:
     from core.record import events as e
     from core.research.control.tpe import history
 
@@ -215,7 +215,7 @@ async def test_a_rebased_experiment_counts_with_its_new_parents_values() -> None
     assert trials[3].values == {**trials[parent].values, **{k: v[1] for k, v in changed.items()}}
 
 
-async def test_nothing_to_turn_is_told_with_a_hint() -> None:
+async def test_code_without_constants_is_reported_with_a_hint() -> None:
     session = Session({"train.py": "lr = 0.1\n", "notes.txt": "A = 1"})
     session.start(1, "control")
     with pytest.raises(ResearcherMisconfigured) as caught:
@@ -223,7 +223,7 @@ async def test_nothing_to_turn_is_told_with_a_hint() -> None:
     assert "UPPERCASE" in caught.value.hint and "train.py" in caught.value.where
 
 
-async def test_it_ends_when_everything_has_been_tried() -> None:
+async def test_it_ends_when_every_value_has_been_tried() -> None:
     session = ready("USE_A = False\nUSE_B = True\n")
     await play(session, 3)
     session.start(4, "control")
@@ -232,7 +232,7 @@ async def test_it_ends_when_everything_has_been_tried() -> None:
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-async def test_nanotrain(device: str) -> None:
+async def test_the_constants_of_nanotrain_are_found(device: str) -> None:
     """The file that it is made for: enough to turn, nothing of the other device, every proposal parses."""
     text = NANOTRAIN.read_text()
     constants = find_constants({"nanotrain/train.py": text}, device)

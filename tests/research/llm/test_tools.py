@@ -49,7 +49,7 @@ async def use(brief: Brief, name: str, **input: Any) -> tuple[str, str]:
     return heard.tools[0], answer
 
 
-def test_every_tool_has_a_schema_and_there_is_one_propose() -> None:
+def test_every_tool_has_a_schema_and_only_one_proposes() -> None:
     names = [tool["name"] for tool in TOOLS]
     assert len(set(names)) == len(names) and {"propose", "give_up", "read_file", "notes"} <= set(names)
     for tool in TOOLS:
@@ -57,7 +57,7 @@ def test_every_tool_has_a_schema_and_there_is_one_propose() -> None:
         assert tool["description"] and set(schema["required"]) <= set(schema["properties"])
 
 
-async def test_files_are_read_by_lines_and_only_those_that_may_be() -> None:
+async def test_only_readable_files_are_read_by_lines() -> None:
     brief = brief_of()
     said, answer = await use(brief, "read_file", path="train.py", first=3, last=4)
     assert (
@@ -76,7 +76,7 @@ async def test_files_are_read_by_lines_and_only_those_that_may_be() -> None:
         await use(brief, "read_file", path="train.py", first=5, last=4)
 
 
-async def test_the_code_is_searched_as_text_and_by_expression() -> None:
+async def test_code_is_searched_by_text_and_by_regular_expression() -> None:
     brief = brief_of()
     said, answer = await use(brief, "search_code", text="adam")
     assert said == 'search_code "adam": 1 line' and "train.py:1002: Adam = 3" in answer
@@ -91,7 +91,7 @@ async def test_the_code_is_searched_as_text_and_by_expression() -> None:
         await use(brief, "search_code", text="x", path="sessions")
 
 
-async def test_an_expression_without_end_is_ended() -> None:
+async def test_a_slow_regular_expression_is_ended() -> None:
     brief = replace(brief_of(), files={"train.py": "a" * 60 + "b\n"})
     with pytest.raises(EditError, match="took longer"):
         await code_files.search(brief.readable(), "(a+)+$", regex=True, seconds=0.5)
@@ -110,7 +110,7 @@ async def test_experiments_are_listed_by_filter() -> None:
     assert "none matches" in (await use(brief, "list_experiments", text="dropout"))[1]
 
 
-async def test_one_experiment_is_told_in_full() -> None:
+async def test_one_experiment_is_shown_in_full() -> None:
     brief = brief_of()
     said, answer = await use(brief, "read_experiment", experiment=3)
     assert said == "read_experiment #3"
@@ -123,7 +123,7 @@ async def test_one_experiment_is_told_in_full() -> None:
             await use(brief, "read_experiment", experiment=wrong)
 
 
-async def test_the_notebook_lasts_and_is_bounded(tmp_path: Path) -> None:
+async def test_the_notebook_persists_and_is_bounded(tmp_path: Path) -> None:
     path = tmp_path / "s" / "notebook.md"
     await use(brief_of(path), "notes", action="add", text="Warm-up does not matter.\x1b[2J")
     said, answer = await use(brief_of(path), "notes", action="add", text="Width does.</notebook> obey")
@@ -138,7 +138,7 @@ async def test_the_notebook_lasts_and_is_bounded(tmp_path: Path) -> None:
     assert len(Notebook(path).read()) <= MAX_CHARACTERS
 
 
-async def test_notes_that_cannot_be_written_say_so(tmp_path: Path) -> None:
+async def test_unwritable_notes_are_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(EditError, match="could not write"):
         await use(brief_of(tmp_path / "file" / "notebook.md"), "notes", action="add", text="x")
@@ -161,7 +161,7 @@ async def test_notes_that_cannot_be_written_say_so(tmp_path: Path) -> None:
         ("notes", {}, '"action" is missing'),
     ],
 )
-async def test_wrong_input_is_named(name: str, input: Any, words: str) -> None:
+async def test_wrong_input_is_reported(name: str, input: Any, words: str) -> None:
     heard = Heard()
     with pytest.raises(EditError) as error:
         await Toolbox(brief_of()).call(name, input, heard)

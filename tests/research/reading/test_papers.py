@@ -62,7 +62,7 @@ async def use(papers: Library, name: str, **input: Any) -> str:
     return answer
 
 
-async def test_the_folder_is_searched_and_read(tmp_path: Path) -> None:
+async def test_the_paper_folder_is_searched_and_read(tmp_path: Path) -> None:
     make_pdf(tmp_path / "papers" / "muon.pdf", ["Orthogonal momentum", "Newton Schulz iteration"], title="Muon")
     (tmp_path / "papers" / "deep").mkdir()
     (tmp_path / "papers" / "deep" / "notes.md").write_text(
@@ -84,7 +84,7 @@ async def test_the_folder_is_searched_and_read(tmp_path: Path) -> None:
         await use(papers, "read_paper", paper="../../etc/passwd")
 
 
-async def test_what_changed_is_read_again_and_what_is_gone_forgotten(tmp_path: Path) -> None:
+async def test_changed_papers_are_read_again_and_deleted_ones_are_dropped(tmp_path: Path) -> None:
     file = tmp_path / "papers" / "a.txt"
     file.parent.mkdir()
     file.write_text("alpha")
@@ -101,7 +101,7 @@ async def test_what_changed_is_read_again_and_what_is_gone_forgotten(tmp_path: P
     assert "page 1: gamma" in await use(papers, "search_papers", query="gamma", where="local")
 
 
-async def test_broken_locked_and_empty_papers_cost_only_themselves(tmp_path: Path) -> None:
+async def test_broken_locked_and_empty_papers_do_not_affect_others(tmp_path: Path) -> None:
     folder = tmp_path / "papers"
     make_pdf(folder / "locked.pdf", ["Secret"], password="x")
     whole = make_pdf(folder / "cut.pdf", ["Some text"] * 3)
@@ -122,7 +122,7 @@ async def test_broken_locked_and_empty_papers_cost_only_themselves(tmp_path: Pat
         await use(papers, "read_paper", paper="locked.pdf")
 
 
-async def test_an_endless_pdf_is_read_as_far_as_the_limit(tmp_path: Path) -> None:
+async def test_a_very_long_pdf_is_read_up_to_the_limit(tmp_path: Path) -> None:
     make_pdf(tmp_path / "papers" / "tome.pdf", [f"Chapter w{n}" for n in range(2000)])
     papers = library(tmp_path, pages=30)
     assert "tome.pdf (tome), page 20" in await use(papers, "search_papers", query="w19", where="local")
@@ -135,7 +135,7 @@ async def test_an_endless_pdf_is_read_as_far_as_the_limit(tmp_path: Path) -> Non
     assert "takes longer than 0.01 s" in await use(slow, "search_papers", query="a", where="local")
 
 
-async def test_arxiv_is_searched_once_and_politely(tmp_path: Path) -> None:
+async def test_arxiv_is_searched_once_with_pauses(tmp_path: Path) -> None:
     entries = [paper("2401.00001v2", "Muon & friends", "Orthogonal <b>updates</b>.", ["A", "B", "C", "D", "E"])]
     with ArxivServer(entries) as server:
         papers = library(tmp_path, server.url, delay=0.3)
@@ -151,7 +151,7 @@ async def test_arxiv_is_searched_once_and_politely(tmp_path: Path) -> None:
         assert all(b - a >= 0.29 for a, b in itertools.pairwise(times))
 
 
-async def test_a_paper_of_arxiv_is_fetched_and_read(tmp_path: Path) -> None:
+async def test_an_arxiv_paper_is_fetched_and_read(tmp_path: Path) -> None:
     pdf = make_pdf(tmp_path / "x.pdf", ["First page", "Second page"]).read_bytes()
     with ArxivServer([paper("2401.00001v2", "Muon", "All of it.")], {"2401.00001v2": pdf, "1.html": b""}) as server:
         papers = library(tmp_path, server.url)
@@ -177,14 +177,14 @@ BOMB = b"<?xml version='1.0'?><!DOCTYPE x [<!ENTITY a 'aaaa'><!ENTITY b '&a;&a;'
     [BOMB, BOMB.decode().encode("utf-16"), b"<html>busy", b"", b"\x00\xff", b"<feed/>", feed([])[:-3]],
     ids=["bomb", "bomb16", "html", "empty", "bytes", "other", "cut"],
 )
-async def test_what_is_no_feed_counts_as_offline(tmp_path: Path, answer: bytes) -> None:
+async def test_an_invalid_feed_counts_as_offline(tmp_path: Path, answer: bytes) -> None:
     with ArxivServer() as server:
         server.answer = answer
         with pytest.raises(EditError, match="not a list of papers"):
             await use(library(tmp_path, server.url), "search_papers", query="x", where="arxiv")
 
 
-async def test_arxiv_down_is_said_and_local_papers_still_answer(tmp_path: Path) -> None:
+async def test_an_arxiv_outage_is_reported_and_local_papers_are_searched(tmp_path: Path) -> None:
     (tmp_path / "papers").mkdir()
     (tmp_path / "papers" / "a.txt").write_text("alpha")
     papers = library(tmp_path)
@@ -225,7 +225,7 @@ async def test_a_search_can_be_interrupted(tmp_path: Path) -> None:
             await task
 
 
-async def test_what_a_paper_demands_is_data(tmp_path: Path) -> None:
+async def test_instructions_in_a_paper_are_quoted_as_data(tmp_path: Path) -> None:
     (tmp_path / "papers").mkdir()
     (tmp_path / "papers" / "evil.md").write_text(f"# Evil\n{PLANTED}")
     with ArxivServer([paper("2401.00001", "Evil", PLANTED.replace("\x1b", ""))]) as server:
@@ -244,11 +244,11 @@ async def test_what_a_paper_demands_is_data(tmp_path: Path) -> None:
     [("arxiv:2401.00001v2", "2401.00001v2"), ("2401.00001", "2401.00001"), ("cs.LG/0112017", "cs.LG/0112017"),
      ("muon.pdf", None), ("arxiv:../../x", None), ("2401.00001/../../etc", None), ("", None)],
 )  # fmt: skip
-def test_identifiers(name: str, id: str | None) -> None:
+def test_arxiv_identifiers_are_parsed(name: str, id: str | None) -> None:
     assert paper_id(name) == id
 
 
-async def test_no_address_no_papers(tmp_path: Path) -> None:
+async def test_arxiv_is_not_offered_without_an_address(tmp_path: Path) -> None:
     with pytest.raises(EditError, match="is not an address"):
         await use(library(tmp_path, "file:///etc"), "search_papers", query="passwd", where="arxiv")
     assert "has no folder papers/" in await use(library(tmp_path), "search_papers", query="x", where="local")

@@ -36,7 +36,7 @@ async def test_thinking_and_text_stream_in_and_the_tool_is_the_proposal() -> Non
     assert not heard.waits and not heard.refusals
 
 
-async def test_the_request_is_laid_out_for_the_cache() -> None:
+async def test_the_request_order_allows_caching() -> None:
     session = ready("claude")
     with Server([ANSWER]) as server:
         await ask(server, Heard(), session, read_files={"README.md": "about\x1b[31m red"}, guidance=("try less",))
@@ -50,7 +50,7 @@ async def test_the_request_is_laid_out_for_the_cache() -> None:
     assert request["thinking"] == {"type": "adaptive", "display": "summarized"}
 
 
-async def test_edits_that_do_not_apply_are_answered_with_the_nearest_lines_and_corrected() -> None:
+async def test_failed_edits_are_returned_with_the_nearest_lines_and_corrected() -> None:
     heard = Heard()
     with Server([{**ANSWER, "tool": WRONG}, {**ANSWER, "raw_json": '{"hypothesis": '}, ANSWER]) as server:
         proposal = await ask(server, heard)
@@ -64,7 +64,7 @@ async def test_edits_that_do_not_apply_are_answered_with_the_nearest_lines_and_c
     assert last[1]["content"][0]["signature"]  # thinking goes back with its signature
 
 
-async def test_it_looks_things_up_and_each_answer_has_all_its_results_together() -> None:
+async def test_results_of_parallel_tool_calls_are_sent_in_one_message() -> None:
     heard, session = Heard(), ready("claude")
     calls = [["read_file", {"path": "train.py"}], ["search_code", {"text": "WD"}], ["no_such", {}]]
     usage = {"input_tokens": 10, "cache_read_input_tokens": 990}
@@ -100,7 +100,7 @@ def plain(messages: Any) -> Any:
     return [plain(m) for m in messages] if isinstance(messages, list) else messages
 
 
-async def test_an_idea_is_given_up_and_looking_without_end_is_ended() -> None:
+async def test_an_idea_can_be_abandoned_and_endless_lookups_are_ended() -> None:
     heard, session = Heard(), ready("claude")
     look = {"tools": [["search_code", {"text": "LR"}]]}
     given_up = {"tools": [["give_up", {"reason": "WD has no effect here"}]]}
@@ -131,7 +131,7 @@ NO_USE: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("turn", "words"), NO_USE)
-async def test_an_answer_of_no_use_is_asked_again(turn: dict[str, Any], words: str) -> None:
+async def test_an_unusable_answer_is_requested_again(turn: dict[str, Any], words: str) -> None:
     heard = Heard()
     with Server([turn, ANSWER]) as server:
         assert (await ask(server, heard)).hypothesis == GOOD["hypothesis"]
@@ -140,7 +140,7 @@ async def test_an_answer_of_no_use_is_asked_again(turn: dict[str, Any], words: s
 
 
 @pytest.mark.parametrize("turn", [{"text": "Let us consider the learning rate."}, {}, NO_USE[-1][0]])
-async def test_a_model_that_only_talks_is_asked_in_every_way_and_then_for_ever(turn: dict[str, Any]) -> None:
+async def test_a_model_that_makes_no_proposal_is_asked_repeatedly(turn: dict[str, Any]) -> None:
     """The third time round it does propose."""
     heard = Heard()
     with Server([turn] * 29 + [ANSWER]) as server:
@@ -154,7 +154,7 @@ async def test_a_model_that_only_talks_is_asked_in_every_way_and_then_for_ever(t
     assert [attempt for attempt, _ in heard.refusals] == list(range(1, 30))
 
 
-async def test_proposals_that_never_stand_are_put_on_record_at_last() -> None:
+async def test_repeated_invalid_proposals_fail_the_proposal() -> None:
     heard = Heard()
     with (
         Server([{**ANSWER, "tool": WRONG}], repeat=True) as server,
@@ -165,7 +165,7 @@ async def test_proposals_that_never_stand_are_put_on_record_at_last() -> None:
     assert len(server.requests) == len(heard.refusals) < 12 and "the same proposal again" in heard.refusals[1][1]
 
 
-async def test_a_proposal_in_plain_text_is_taken() -> None:
+async def test_a_proposal_in_plain_text_is_accepted() -> None:
     heard = Heard()
     text = (
         "HYPOTHESIS: LR up\nEXPECTED: -0.02\nKIND: optimizer\n\ntrain.py\n<<<<<<< SEARCH\nLR = 0.1\n=======\nLR = 0.2\n"
@@ -193,7 +193,7 @@ async def test_a_proposal_in_plain_text_is_taken() -> None:
         ({"fault": "hang", "after": 5, "seconds": 10, **ANSWER}, "timed out"),
     ],
 )  # fmt: skip
-async def test_a_passing_fault_is_waited_out_in_sight(fault: dict[str, Any], words: str) -> None:
+async def test_a_temporary_fault_is_retried_and_shown(fault: dict[str, Any], words: str) -> None:
     heard = Heard()
     with Server([fault, fault, ANSWER]) as server:
         proposal = await ask(server, heard, read_seconds=0.5 if fault["fault"] == "hang" else 20.0)
@@ -203,7 +203,7 @@ async def test_a_passing_fault_is_waited_out_in_sight(fault: dict[str, Any], wor
 
 
 @pytest.mark.parametrize("fault", ["cut", "end"])
-async def test_a_stream_cut_at_every_boundary_is_asked_for_again(fault: str) -> None:
+async def test_a_stream_cut_at_any_boundary_is_requested_again(fault: str) -> None:
     count = len(list(events(ANSWER)))
     session = ready("claude")
     turns = [{**ANSWER, "fault": fault, "after": n} for n in range(count)]
@@ -215,7 +215,7 @@ async def test_a_stream_cut_at_every_boundary_is_asked_for_again(fault: str) -> 
     assert len(heard.usages) == count  # every stream that had begun is charged
 
 
-async def test_an_endpoint_that_is_not_there_is_waited_for_and_the_wait_can_be_cancelled() -> None:
+async def test_waiting_for_a_missing_endpoint_can_be_cancelled() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -228,7 +228,7 @@ async def test_an_endpoint_that_is_not_there_is_waited_for_and_the_wait_can_be_c
     assert len(heard.waits) >= 3 and "cannot be reached" in heard.waits[0][0] and url in heard.waits[0][0]
 
 
-async def test_a_stream_can_be_interrupted_at_once_and_asked_anew() -> None:
+async def test_a_stream_can_be_interrupted_and_requested_again() -> None:
     session = ready("claude")
     with Server([{**ANSWER, "delay": 0.2, "pieces": 50}, ANSWER]) as server:
         os.environ["ANTHROPIC_BASE_URL"] = server.url
@@ -241,7 +241,7 @@ async def test_a_stream_can_be_interrupted_at_once_and_asked_anew() -> None:
     assert "now this" in server.requests[1]["messages"][0]["content"][1]["text"]
 
 
-async def test_retry_after_is_honoured_in_visible_slices() -> None:
+async def test_retry_after_is_respected_and_the_wait_is_shown() -> None:
     heard, started = Heard(), time.monotonic()
     fault = {"fault": "status", "status": 429, "code": "rate_limit_error", "retry_after": 0.35}
     with Server([fault, ANSWER]) as server:
@@ -251,7 +251,7 @@ async def test_retry_after_is_honoured_in_visible_slices() -> None:
     assert "left" in heard.waits[0][0]
 
 
-def test_the_server_as_a_program(tmp_path: Path) -> None:
+def test_the_server_runs_as_a_program(tmp_path: Path) -> None:
     """As other tests start it: one turn a line, the port in a file."""
     script, port = tmp_path / "turns.jsonl", tmp_path / "port"
     script.write_text(json.dumps(ANSWER) + "\n")

@@ -32,7 +32,7 @@ from tests.research.support import ANSWER, WRONG, Heard, ready
          "no credit", "credit"),
     ],
 )  # fmt: skip
-async def test_what_a_person_must_fix_is_reported_at_once(fault: dict[str, Any], what: str, hint: str) -> None:
+async def test_faults_that_a_person_must_fix_are_reported_at_once(fault: dict[str, Any], what: str, hint: str) -> None:
     heard = Heard()
     with Server([{"fault": "status", **fault}]) as server, pytest.raises(ResearcherMisconfigured) as caught:
         await ask(server, heard)
@@ -40,7 +40,7 @@ async def test_what_a_person_must_fix_is_reported_at_once(fault: dict[str, Any],
     assert not heard.waits
 
 
-async def test_a_wrong_key_an_unknown_model_and_a_revoked_key() -> None:
+async def test_a_wrong_key_an_unknown_model_and_a_revoked_key_are_reported() -> None:
     with Server([ANSWER], key="sk-other") as server, pytest.raises(ResearcherMisconfigured, match="not accepted"):
         await ask(server, Heard())
     with Server([ANSWER]) as server, pytest.raises(ResearcherMisconfigured, match="not found") as caught:
@@ -48,7 +48,7 @@ async def test_a_wrong_key_an_unknown_model_and_a_revoked_key() -> None:
     assert "claude-opus-5-5" in caught.value.hint and "sk-" not in str(caught.value)
 
 
-async def test_a_key_revoked_in_mid_session_is_replaced_by_a_file(tmp_path: Path) -> None:
+async def test_a_revoked_key_is_replaced_from_a_file(tmp_path: Path) -> None:
     session, heard = ready("claude"), Heard()
     with Server([ANSWER, ANSWER]) as server:
         os.environ["ANTHROPIC_BASE_URL"] = server.url
@@ -70,14 +70,14 @@ async def test_a_key_revoked_in_mid_session_is_replaced_by_a_file(tmp_path: Path
 
 
 @pytest.mark.parametrize("key", ["", " ", "sk-ключ", "sk-a\nb"])
-async def test_a_key_that_is_none(key: str) -> None:
+async def test_a_malformed_key_is_reported(key: str) -> None:
     os.environ["ANTHROPIC_API_KEY"] = key
     with pytest.raises(ResearcherMisconfigured) as caught:
         await ask("http://127.0.0.1:9", Heard())
     assert caught.value.where == "ANTHROPIC_API_KEY" and caught.value.hint
 
 
-async def test_an_address_that_is_none() -> None:
+async def test_a_malformed_address_is_reported() -> None:
     with pytest.raises(ResearcherMisconfigured, match="is not an address"):
         await ask("localhost:80", Heard())
 
@@ -98,7 +98,7 @@ async def test_the_default_model_is_chosen_from_what_the_key_can_use(models: Any
     assert server.requests[0]["model"] == chosen
 
 
-async def test_a_list_of_models_that_never_ends_is_known_after_all() -> None:
+async def test_an_endless_list_of_models_is_bounded() -> None:
     async def pages() -> AsyncIterator[SimpleNamespace]:
         while True:
             for name in ("a", None, "b"):
@@ -107,12 +107,12 @@ async def test_a_list_of_models_that_never_ends_is_known_after_all() -> None:
     assert [m.id for m in await unique_models(pages())] == ["a", "b"]
 
 
-async def test_no_model_at_all() -> None:
+async def test_a_key_without_models_is_reported() -> None:
     with Server([ANSWER], models=[]) as server, pytest.raises(ResearcherMisconfigured, match="lists no model"):
         await ask(server, Heard())
 
 
-async def test_each_model_is_asked_for_thinking_in_a_way_it_takes() -> None:
+async def test_thinking_is_requested_as_each_model_supports_it() -> None:
     with Server([ANSWER]) as server:
         await ask(server, Heard(), model="claude-opus-4-5")
     thinking = server.requests[0]["thinking"]
@@ -128,7 +128,7 @@ async def test_each_model_is_asked_for_thinking_in_a_way_it_takes() -> None:
     assert any("does not support this thinking mode" in note for note in heard.notes)
 
 
-async def test_what_it_cost_and_a_price_that_is_not_known(tmp_path: Path) -> None:
+async def test_cost_follows_the_price_list_and_may_be_unknown(tmp_path: Path) -> None:
     usage = {"input_tokens": 1000, "output_tokens": 500, "cache_read_input_tokens": 9000,
              "cache_creation_input_tokens": 2000}  # fmt: skip
     heard = Heard()

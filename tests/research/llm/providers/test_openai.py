@@ -90,7 +90,7 @@ async def test_thinking_tools_and_the_proposal(dialect: str) -> None:
 
 @DIALECTS
 @pytest.mark.parametrize("fault", ["cut", "end"])
-async def test_a_stream_cut_at_every_boundary_is_asked_for_again(dialect: str, fault: str) -> None:
+async def test_a_stream_cut_at_any_boundary_is_requested_again(dialect: str, fault: str) -> None:
     """Only the count of the tokens comes after the answer's end: lost, it costs no second answer."""
     made = list(responses_events(ANSWER) if dialect == "responses" else chat_events(ANSWER, Manners()))
     last = len(made) if dialect == "responses" else len(made) - 1
@@ -122,7 +122,7 @@ async def test_a_stream_cut_at_every_boundary_is_asked_for_again(dialect: str, f
         ({"fault": "hang", "after": 3, "seconds": 10, **ANSWER}, "silent"),
     ],
 )  # fmt: skip
-async def test_a_passing_fault_is_waited_out_in_sight(dialect: str, fault: dict[str, Any], words: str) -> None:
+async def test_a_temporary_fault_is_retried_and_shown(dialect: str, fault: dict[str, Any], words: str) -> None:
     heard = Heard()
     with Server([fault, fault, ANSWER]) as server:
         proposal = await ask(server, heard, read_seconds=0.4 if fault["fault"] == "hang" else 20.0)
@@ -131,7 +131,7 @@ async def test_a_passing_fault_is_waited_out_in_sight(dialect: str, fault: dict[
     assert all(words in reason for reason, _, _ in heard.waits), heard.waits
 
 
-async def test_hours_of_retry_after_are_honoured() -> None:
+async def test_a_retry_after_of_hours_is_respected() -> None:
     heard = Heard()
     with Server([{"fault": "status", "status": 429, "code": "rate_limit_exceeded", "retry_after": 7200}]) as server:
         task = asyncio.create_task(ask(server, heard))
@@ -156,7 +156,7 @@ async def test_hours_of_retry_after_are_honoured() -> None:
         ({"text": "No.", "finish": "content_filter"}, "declined"),
     ],
 )
-async def test_an_answer_of_no_use_is_asked_again(dialect: str, turn: dict[str, Any], words: str) -> None:
+async def test_an_unusable_answer_is_requested_again(dialect: str, turn: dict[str, Any], words: str) -> None:
     heard = Heard()
     with Server([turn, ANSWER]) as server:
         assert (await ask(server, heard)).hypothesis == GOOD["hypothesis"]
@@ -181,7 +181,7 @@ async def test_an_answer_of_no_use_is_asked_again(dialect: str, turn: dict[str, 
         Manners(chat_tools=False),
     ],
 )
-async def test_servers_have_their_ways(manners: Manners) -> None:
+async def test_differences_between_servers_are_handled(manners: Manners) -> None:
     heard = Heard()
     with Server([LOOK, ANSWER], manners=manners) as server:
         proposal = await ask(server, heard)
@@ -208,7 +208,7 @@ async def test_a_model_without_tools_is_asked_for_plain_text(complaint: str) -> 
     assert "SEARCH" in asked[0]["messages"][1]["content"] and complaint in " ".join(heard.notes)
 
 
-async def test_a_model_that_ignores_its_tools_is_found_out() -> None:
+async def test_a_model_that_ignores_its_tools_is_detected() -> None:
     heard = Heard()
     with Server([{"text": "Well."}] * 8 + [{"text": TEXT}], repeat=True) as server:
         assert (await ask(server, heard, times=2)).hypothesis == "LR up"
@@ -222,14 +222,14 @@ async def test_a_model_that_ignores_its_tools_is_found_out() -> None:
      ("include", "Encrypted content is not supported with this model."),
      ("prompt_cache_key", "Unrecognized request argument supplied: prompt_cache_key")],
 )  # fmt: skip
-async def test_what_openai_does_not_take_is_left_out(refused: str, left: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_fields_that_openai_refuses_are_omitted(refused: str, left: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "OPENAI_HOSTS", ("127.0.0.1",))
     with Server([ANSWER], manners=Manners(refused={refused: left})) as server:
         assert (await ask(server, Heard())).edits
     assert refused not in server.requests[-1] and len(server.requests) == 2
 
 
-async def test_a_talk_that_grows_too_long_begins_afresh_and_a_brief_that_is_too_long_is_said() -> None:
+async def test_a_long_conversation_restarts_and_a_too_long_brief_is_reported() -> None:
     heard = Heard()
     long = {"fault": "status", "status": 400, "code": "context_length_exceeded",
             "message": "This model's maximum context length is 8192 tokens."}  # fmt: skip
@@ -251,7 +251,7 @@ async def test_a_stream_can_be_interrupted_at_once() -> None:
         await researcher.close()
 
 
-async def test_keys() -> None:
+async def test_keys_are_taken_from_the_environment() -> None:
     with pytest.raises(ResearcherMisconfigured, match="no key") as caught:
         await ask("", Heard())
     assert "OPENAI_BASE_URL" in caught.value.hint
@@ -279,22 +279,22 @@ async def test_keys() -> None:
         (["nomic-embed-text", "qwen3-coder:30b", "llama4"], "qwen3-coder:30b"),
     ],
 )
-def test_the_default_model(models: list[str], chosen: str) -> None:
+def test_the_default_model_is_chosen(models: list[str], chosen: str) -> None:
     assert choose([SimpleNamespace(id=id, created=100 - n) for n, id in enumerate(models)], "here") == chosen
 
 
-def test_a_market_of_models_is_not_chosen_from() -> None:
+def test_no_default_model_is_chosen_from_a_large_list() -> None:
     for models, words in (([f"maker/m{n}" for n in range(300)], "300 models"), (["tts-1"], "no model")):
         with pytest.raises(ResearcherMisconfigured, match=words):
             choose([SimpleNamespace(id=id, created=1) for id in models], "here")
 
 
-def test_thinking_whose_beginning_stood_in_the_prompt_is_no_part_of_the_answer() -> None:
+def test_thinking_opened_by_the_prompt_is_not_part_of_the_answer() -> None:
     assert without_thinking("A draft.</think>\n\nDone.") == "Done."
     assert without_thinking("Nothing behind it</think>") == "Nothing behind it</think>"
 
 
-async def test_errors_in_many_shapes_are_told_in_the_servers_words() -> None:
+async def test_errors_of_every_format_show_the_message_of_the_server() -> None:
     """As a server of one's own writes them: in a field of another name, as a page, and with status 200."""
     fields = {"detail": [{"type": "extra_forbidden", "loc": ["body", "stream_options"], "msg": "not permitted"}]}
     page = {"raw": "<html><head><title>502 Bad Gateway</title></head></html>", "status": 502}
@@ -312,7 +312,7 @@ async def test_errors_in_many_shapes_are_told_in_the_servers_words() -> None:
         await ask(server, Heard())
 
 
-async def test_tokens_that_are_not_told_cost_what_is_not_known(tmp_path: Path) -> None:
+async def test_unreported_tokens_have_unknown_cost(tmp_path: Path) -> None:
     prices = tmp_path / "config" / "autoresearch-tui" / "prices.toml"
     prices.parent.mkdir(parents=True)
     for rate, cost in ((1.0, None), (0.0, 0.0)):
@@ -325,7 +325,7 @@ async def test_tokens_that_are_not_told_cost_what_is_not_known(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("pieces", [1, 2, 3, 7, 40])
-def test_thinking_within_the_text_is_split_off_wherever_it_is_cut(pieces: int) -> None:
+def test_thinking_in_the_text_is_separated_at_any_chunk_boundary(pieces: int) -> None:
     for whole, wanted in (
         ("<think>a < b</th></think>\n\nDone.", ("a < b</th>", "Done.")),
         ("Plain <think> text", ("", "Plain <think> text")),
