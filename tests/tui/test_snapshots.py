@@ -42,11 +42,11 @@ async def settled(pilot: Pilot[Any]) -> None:
 
 
 @pytest.mark.parametrize("size,look,ascii_only", [((160, 48), "dark", False), ((120, 36), "ansi", False)])
-def test_main(snap_compare: Any, stage: Stage, size: tuple[int, int], look: str, ascii_only: bool) -> None:
+def test_main_screen(snap_compare: Any, stage: Stage, size: tuple[int, int], look: str, ascii_only: bool) -> None:
     assert snap_compare(cockpit(stage, look, ascii_only), terminal_size=size, run_before=settled)
 
 
-async def test_a_session_in_every_state(stage: Stage, snapshot: Any) -> None:
+async def test_main_screen_in_every_session_state(stage: Stage, snapshot: Any) -> None:
     """One app, walked from state to state."""
     app = cockpit(stage)
     source = app._source
@@ -82,7 +82,7 @@ async def test_a_session_in_every_state(stage: Stage, snapshot: Any) -> None:
 
 
 @pytest.mark.usefixtures("in_project")
-async def test_the_screens_for_reading(stage: Stage, snapshot: Any) -> None:
+async def test_reading_screens(stage: Stage, snapshot: Any) -> None:
     app = cockpit(stage)
     async with app.run_test(size=(120, 36)) as pilot:
         await settled(pilot)
@@ -99,7 +99,7 @@ async def test_the_screens_for_reading(stage: Stage, snapshot: Any) -> None:
 
 
 @pytest.mark.parametrize("look,ascii_only", [("plain", True), ("plain", False)])
-async def test_without_colours(stage: Stage, snapshot: Any, look: str, ascii_only: bool) -> None:
+async def test_main_screen_without_colours(stage: Stage, snapshot: Any, look: str, ascii_only: bool) -> None:
     app = cockpit(stage, look, ascii_only)
     async with app.run_test(size=(120, 36)) as pilot:
         await settled(pilot)
@@ -107,7 +107,9 @@ async def test_without_colours(stage: Stage, snapshot: Any, look: str, ascii_onl
 
 
 @pytest.mark.parametrize("name,experiments,live", [("empty", 0, False), ("crashed", 7, True), ("finished", 12, False)])
-async def test_without_an_engine(tmp_path: Path, snapshot: Any, name: str, experiments: int, live: bool) -> None:
+async def test_main_screen_without_an_engine(
+    tmp_path: Path, snapshot: Any, name: str, experiments: int, live: bool
+) -> None:
     if name == "empty":
         app = cockpit(build(tmp_path, experiments=0, live=False))
     else:
@@ -119,7 +121,7 @@ async def test_without_an_engine(tmp_path: Path, snapshot: Any, name: str, exper
 
 
 @pytest.mark.slow
-async def test_ten_thousand_experiments(tmp_path: Path, snapshot: Any) -> None:
+async def test_main_screen_with_ten_thousand_experiments(tmp_path: Path, snapshot: Any) -> None:
     paths = make_session(tmp_path / "project", 10_000, files=False)
     app = Cockpit(tmp_path, paths, source=Client(paths), look=Look())
     async with app.run_test(size=(160, 48)) as pilot:

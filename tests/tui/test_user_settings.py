@@ -21,7 +21,7 @@ pause = ["P", "space"]
 """
 
 
-def test_it_lies_where_the_platform_wants_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_config_file_is_in_the_platform_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     assert config_path() == tmp_path / "autoresearch-tui" / "config.toml"
     monkeypatch.delenv("XDG_CONFIG_HOME")
@@ -29,7 +29,7 @@ def test_it_lies_where_the_platform_wants_it(monkeypatch: pytest.MonkeyPatch, tm
     assert config_path() == tmp_path / ".config" / "autoresearch-tui" / "config.toml"
 
 
-def test_no_file_is_the_defaults_and_a_file_is_read(tmp_path: Path) -> None:
+def test_the_config_file_is_read_and_its_absence_means_defaults(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     assert read(path)[0] == Settings()
     path.write_text(MINE)
@@ -49,7 +49,7 @@ def test_no_file_is_the_defaults_and_a_file_is_read(tmp_path: Path) -> None:
         ("[replay]\nspeed = -1\n", 2, ("-1", "more than 0")),
     ],
 )
-def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, text: str, line: int, words: tuple[str, ...]) -> None:
+def test_errors_are_reported_with_their_line(tmp_path: Path, text: str, line: int, words: tuple[str, ...]) -> None:
     path = tmp_path / "config.toml"
     path.write_text(text)
     with pytest.raises(SettingsError) as caught:
@@ -62,7 +62,7 @@ def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, text: str, line: i
     assert path.read_text() == text, "a file that does not read was written"
 
 
-def test_one_value_is_changed_and_comments_stay(tmp_path: Path) -> None:
+def test_changing_one_value_keeps_comments(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "config.toml"
     change(path, "screen.theme", "light")
     change(path, "replay.speed", 20.0)
@@ -79,7 +79,7 @@ def test_one_value_is_changed_and_comments_stay(tmp_path: Path) -> None:
     assert read(path)[0].theme == "dark"
 
 
-def test_a_value_that_spans_lines_is_left_to_its_owner(tmp_path: Path) -> None:
+def test_a_value_over_several_lines_is_not_changed(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     text = '[keys]\npause = [\n  "P",\n]\n'
     path.write_text(text)
@@ -88,7 +88,7 @@ def test_a_value_that_spans_lines_is_left_to_its_owner(tmp_path: Path) -> None:
     assert path.read_text() == text
 
 
-def test_the_layout_is_remembered(state_folder: Path) -> None:
+def test_the_layout_is_saved(state_folder: Path) -> None:
     assert remembered("layout") == {}
     remember("layout", {"hidden": ["diff"]})
     remember("board", {"sort": "newest"})

@@ -39,20 +39,20 @@ SCREENS: dict[str, type[ActionScreen]] = {
 }  # fmt: skip
 
 
-def test_the_page_of_keys_is_up_to_date() -> None:
+def test_the_docs_of_keys_are_up_to_date() -> None:
     page = ROOT / "docs" / "keys.md"
     assert page.read_text() == actions.keys_page(), "run: python -m tui.actions > docs/keys.md"
 
 
 @pytest.mark.parametrize("place", SCREENS)
-def test_no_key_means_two_things_on_one_screen(place: str) -> None:
+def test_a_key_has_one_action_on_each_screen(place: str) -> None:
     for played in (False, True):
         keys = [key for action in actions.REGISTRY.for_place(place, played) for key in action.keys]
         assert sorted(keys) == sorted(set(keys))
 
 
 @pytest.mark.parametrize("place", SCREENS)
-def test_every_action_can_be_done_on_its_screens(place: str) -> None:
+def test_every_action_exists_on_its_screens(place: str) -> None:
     """mypy checks that the method exists; here: that the screen of the place is the one that has it."""
     assert place == SCREENS[place].PLACE
     for played in (False, True):
@@ -62,7 +62,7 @@ def test_every_action_can_be_done_on_its_screens(place: str) -> None:
                 assert hasattr(SCREENS[place], methods[0]), action.name
 
 
-def test_every_footer_key_is_a_key_of_its_action() -> None:
+def test_footer_keys_belong_to_their_actions() -> None:
     for action in actions.ACTIONS:
         assert action.shown in all_keys(action).split()
 
@@ -72,7 +72,7 @@ def said(app: Cockpit) -> str:
     return footer._message[0] if footer._message else ""
 
 
-async def test_pause_and_resume(show: Show) -> None:
+async def test_space_pauses_and_resumes(show: Show) -> None:
     async with show() as (pilot, app, source):
         await pilot.press("space")
         await until(pilot, lambda: source.sent == [commands.Pause()])
@@ -83,7 +83,7 @@ async def test_pause_and_resume(show: Show) -> None:
         await until(pilot, lambda: source.sent[-1] == commands.Resume())
 
 
-async def test_the_answer_of_the_engine_is_shown(show: Show) -> None:
+async def test_the_reply_of_the_engine_is_shown(show: Show) -> None:
     async with show() as (pilot, app, source):
         source.answer = commands.Reply(False, "nothing is running")
         await pilot.press("x")
@@ -91,7 +91,7 @@ async def test_the_answer_of_the_engine_is_shown(show: Show) -> None:
         assert source.sent == [commands.Skip(None)]
 
 
-async def test_skip_takes_the_selected_live_experiment(show: Show) -> None:
+async def test_skip_applies_to_the_selected_live_experiment(show: Show) -> None:
     async with show() as (pilot, app, source):
         await pilot.press("4", "j", "j")
         await pilot.pause()
@@ -104,7 +104,7 @@ async def test_skip_takes_the_selected_live_experiment(show: Show) -> None:
 @pytest.mark.parametrize(
     "key,now,standing", [("enter", False, False), ("ctrl+s", True, False), ("ctrl+t", False, True)]
 )
-async def test_steer(show: Show, key: str, now: bool, standing: bool) -> None:
+async def test_guidance_is_sent(show: Show, key: str, now: bool, standing: bool) -> None:
     async with show() as (pilot, app, source):
         source.answer = commands.Reply(True, "guidance 1 is queued")
         await pilot.press("i", *"q x4", "left", "home", "end", "backspace", "4")
@@ -125,7 +125,7 @@ async def test_queued_guidance_is_shown_and_can_be_withdrawn(show: Show) -> None
         await until(pilot, lambda: source.sent == [commands.Withdraw(7)])
 
 
-async def test_steering_can_be_left_and_brought_back(show: Show) -> None:
+async def test_sent_guidance_is_recalled_and_can_be_cancelled(show: Show) -> None:
     async with show() as (pilot, app, source):
         await pilot.press("colon", *"first", "enter")
         await until(pilot, lambda: len(source.sent) == 1)
@@ -136,7 +136,7 @@ async def test_steering_can_be_left_and_brought_back(show: Show) -> None:
         assert len(source.sent) == 1 and not app.query_one(Prompt).display
 
 
-async def test_stop_asks_and_no_is_the_default(show: Show) -> None:
+async def test_stop_asks_with_no_as_the_default(show: Show) -> None:
     async with show() as (pilot, app, source):
         for answer, sent in (("enter", None), ("n", None), ("escape", None), ("y", False), ("exclamation_mark", True)):
             await pilot.press("S")
@@ -148,7 +148,7 @@ async def test_stop_asks_and_no_is_the_default(show: Show) -> None:
             source.sent.clear()
 
 
-async def test_detach_says_how_to_come_back(show: Show) -> None:
+async def test_detach_shows_how_to_attach_again(show: Show) -> None:
     async with show() as (pilot, app, source):
         await pilot.press("q")
         await pilot.pause()
@@ -156,7 +156,7 @@ async def test_detach_says_how_to_come_back(show: Show) -> None:
         assert not source.sent
 
 
-async def test_open_and_walk_an_experiment(show: Show) -> None:
+async def test_an_experiment_opens_and_its_tabs_work(show: Show) -> None:
     async with show() as (pilot, app, _source):
         await pilot.press("4", "j", "j", "j", "enter")
         await until(pilot, lambda: isinstance(app.screen, DetailScreen))
@@ -182,7 +182,7 @@ async def test_open_and_walk_an_experiment(show: Show) -> None:
         await until(pilot, lambda: isinstance(app.screen, MainScreen))
 
 
-async def test_filter_and_sort(show: Show) -> None:
+async def test_rows_are_filtered_and_sorted(show: Show) -> None:
     async with show() as (pilot, app, source):
         board = app.screen.board  # type: ignore[attr-defined]
         await until(pilot, lambda: bool(board.order))
@@ -198,7 +198,7 @@ async def test_filter_and_sort(show: Show) -> None:
         assert board.sort == "number" and board.order == newest
 
 
-async def test_filter_of_a_stream(show: Show) -> None:
+async def test_a_stream_is_filtered(show: Show) -> None:
     async with show() as (pilot, app, _source):
         await pilot.press("6", "slash", *"00104", "enter")
         await until(pilot, lambda: "/00104" in text_of(app))
@@ -207,7 +207,7 @@ async def test_filter_of_a_stream(show: Show) -> None:
         await until(pilot, lambda: "step 00240" in text_of(app))
 
 
-async def test_zoom_and_focus(show: Show) -> None:
+async def test_panes_zoom_and_take_the_focus(show: Show) -> None:
     async with show() as (pilot, app, _source):
         await pilot.press("3", "z")
         await pilot.pause()
@@ -222,7 +222,7 @@ async def test_zoom_and_focus(show: Show) -> None:
             assert app.screen.focused is app.screen.panes[index]  # type: ignore[attr-defined]
 
 
-async def test_movement_in_every_pane(show: Show) -> None:
+async def test_movement_keys_work_in_every_pane(show: Show) -> None:
     async with show(size=(120, 36)) as (pilot, app, _source):
         for pane in "123456":
             await pilot.press(pane, "j", "k", "pagedown", "pageup", "g", "G", "down", "up", "home", "end")
@@ -234,7 +234,7 @@ async def test_movement_in_every_pane(show: Show) -> None:
         assert app.view.selected is None
 
 
-async def test_help_lists_every_action_and_says_why_not(show: Show) -> None:
+async def test_help_lists_every_action_and_why_it_is_unavailable(show: Show) -> None:
     async with show(size=(120, 120)) as (pilot, app, _source):
         await pilot.press("question_mark")
         await until(pilot, lambda: isinstance(app.screen, HelpScreen))
@@ -247,7 +247,7 @@ async def test_help_lists_every_action_and_says_why_not(show: Show) -> None:
         await until(pilot, lambda: isinstance(app.screen, MainScreen))
 
 
-async def test_notes(show: Show) -> None:
+async def test_notes_are_shown(show: Show) -> None:
     async with show() as (pilot, app, source):
         source.happen(e.Noted("error", "the disk is \x1b]0;full\x07nearly full"))
         await until(pilot, lambda: "the disk is nearly full" in said(app))
@@ -259,20 +259,20 @@ async def test_notes(show: Show) -> None:
         await until(pilot, lambda: isinstance(app.screen, MainScreen))
 
 
-async def test_away_on_demand(show: Show) -> None:
+async def test_the_away_card_opens_on_request(show: Show) -> None:
     async with show() as (pilot, app, _source):
         await pilot.press("A")
         await until(pilot, lambda: isinstance(app.screen, AwayCard))
         assert "experiments" in text_of(app) and "kept" in text_of(app)
 
 
-async def test_copy_commit(show: Show) -> None:
+async def test_the_commit_is_copied(show: Show) -> None:
     async with show() as (pilot, app, _source):
         await pilot.press("4", "j", "j", "j", "y")
         assert app.view.shown is not None and app.clipboard == app.view.shown.commit
 
 
-async def test_a_palette_that_is_left_in_the_midst_of_a_search_takes_nothing_with_it(show: Show) -> None:
+async def test_leaving_the_palette_during_a_search_is_safe(show: Show) -> None:
     async with show() as (pilot, app, _source):
         await pilot.press("ctrl+p")
         await until(pilot, lambda: isinstance(app.screen, CommandPalette))
@@ -303,7 +303,7 @@ async def test_palette_finds_actions_and_experiments(show: Show) -> None:
         await until(pilot, lambda: isinstance(app.screen, DetailScreen) and app.screen.experiment == 5)
 
 
-async def test_the_palette_shows_brackets_as_they_are(tmp_path: Path, show: Show) -> None:
+async def test_the_palette_shows_brackets_literally(tmp_path: Path, show: Show) -> None:
     """`[/]` in a hypothesis is no markup: it once took the app with it."""
     words = "[/] [red]gates[/] [@click=app.quit]x"
     extra = (
@@ -329,7 +329,7 @@ async def test_the_palette_shows_brackets_as_they_are(tmp_path: Path, show: Show
         assert not app.screen.query_one(Input).cursor_blink
 
 
-async def test_each_pane_shows_at_once_whether_it_has_the_focus(show: Show) -> None:
+async def test_each_pane_shows_its_focus_at_once(show: Show) -> None:
     async with show() as (pilot, app, _source):
         screen = app.screen
         assert isinstance(screen, MainScreen)
@@ -340,7 +340,7 @@ async def test_each_pane_shows_at_once_whether_it_has_the_focus(show: Show) -> N
                 assert pane._lines[0] == pane._painted(*pane.size)[0], (key, pane.NAME)
 
 
-async def test_disabled_actions_say_why(show: Show) -> None:
+async def test_disabled_actions_show_a_reason(show: Show) -> None:
     async with show() as (pilot, app, source):
         source.connection = Connection("dead", source.state.time, None, "no engine runs this session")
         source.version += 1
@@ -350,14 +350,14 @@ async def test_disabled_actions_say_why(show: Show) -> None:
         assert not source.sent
 
 
-async def test_resume_is_refused_while_an_engine_lives(show: Show) -> None:
+async def test_resume_is_refused_while_an_engine_runs(show: Show) -> None:
     async with show() as (pilot, app, _source):
         await pilot.press("R")
         assert "the engine of this session is running" in said(app)
 
 
 @pytest.mark.parametrize("keys,command", [(("y",), "approve"), (("n", *"too big", "enter"), "reject")])
-async def test_approval(show: Show, keys: tuple[str, ...], command: str) -> None:
+async def test_a_proposal_is_approved_or_rejected(show: Show, keys: tuple[str, ...], command: str) -> None:
     async with show() as (pilot, app, source):
         number = max(source.state.live)
         source.happen(proposal(number), e.ApprovalRequested(number))
@@ -373,7 +373,7 @@ async def test_approval(show: Show, keys: tuple[str, ...], command: str) -> None
         await until(pilot, lambda: source.sent == [wanted])
 
 
-async def test_an_approval_can_wait_and_is_gone_when_somebody_else_answers(show: Show) -> None:
+async def test_an_approval_can_be_postponed_and_closes_when_answered_elsewhere(show: Show) -> None:
     async with show() as (pilot, app, source):
         number = max(source.state.live)
         source.happen(proposal(number), e.ApprovalRequested(number))

@@ -56,7 +56,7 @@ def awake(app: Cockpit) -> None:
     app.clock.now += 1.0  # type: ignore[attr-defined]
 
 
-async def test_an_experiment_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_experiment_of_a_person_is_proposed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     editor = "sed -i 's/RATE = 0.5/RATE = 0.4/' train.py; echo 'K = 1' > extra.py"
     async with at_work(tmp_path, editor, monkeypatch) as (pilot, app, source, project):
         source.answer = c.Reply(False, "the session is stopping")
@@ -77,7 +77,7 @@ async def test_an_experiment_of_ones_own(tmp_path: Path, monkeypatch: pytest.Mon
         assert "RATE = 0.5" in (project / "train.py").read_text(), "the checkout was touched"
 
 
-async def test_nothing_changed_and_an_editor_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_change_and_a_failed_editor_propose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with at_work(tmp_path, "test -f train.py && exit ${FAIL:-0}", monkeypatch) as (pilot, app, source, _):
         await pilot.press("N", *"idle", "enter")
         await until(pilot, lambda: "nothing was changed" in text_of(app))
@@ -104,7 +104,7 @@ async def test_a_proposal_is_edited_before_it_runs(tmp_path: Path, monkeypatch: 
         assert isinstance(sent, c.Approve) and sent.experiment == 2 and "RATE = 0.2" in sent.edits[0]["content"]
 
 
-async def test_program_is_changed_only_when_it_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_program_md_changes_only_when_it_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     editor = "if [ -f ../ok ] || [ -f $HOME/ok ]; then sed -i 's/dirction/direction/; s/better/best/' program.md; else "
     editor += "sed -i 's/direction/dirction/' program.md; fi"
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -125,7 +125,9 @@ async def test_program_is_changed_only_when_it_reads(tmp_path: Path, monkeypatch
         assert (project / "program.md").read_text() == PROGRAM.replace("better", "best")
 
 
-async def test_program_is_checked_with_the_sessions_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_program_md_is_checked_with_the_options_of_the_session(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     editor = 'sed -i \'s/run = "10s"/run = "soon"/\' program.md'
     async with at_work(tmp_path, editor, monkeypatch) as (pilot, app, source, _):
         await pilot.press("E")
@@ -149,7 +151,7 @@ def test_the_editor_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
         editor_command("", {"PATH": "/nowhere"})
 
 
-def test_a_copy_knows_what_changed() -> None:
+def test_a_copy_reports_changed_files() -> None:
     with EditedCopy({"a/b.py": "1\r\n2\r\n", "c.py": "x"}) as copy:
         assert copy.arguments == ["a/b.py", "c.py"] and copy.changed(["*.py"]) == {}
         (copy.folder / "a/b.py").write_bytes(b"1\r\n3\r\n")

@@ -126,7 +126,7 @@ async def begin(pilot: Pilot[int], app: Cockpit, source: Playing, place: str) ->
 
 
 @pytest.mark.parametrize("place", ["main", "detail"])
-async def test_each_action_by_its_key(show: Show, place: str) -> None:
+async def test_each_action_is_reached_by_its_key(show: Show, place: str) -> None:
     async with show(size=(110, 32)) as (pilot, app, source):
         number = max(source.state.live)
         source.happen(proposal(number), e.ApprovalRequested(number), e.GuidanceQueued(guidance=7, text="be brief"))
@@ -145,7 +145,7 @@ async def test_each_action_by_its_key(show: Show, place: str) -> None:
             await came(pilot, app, source, wanted, action.name)
 
 
-async def test_each_action_is_in_the_palette_and_does_the_same(show: Show) -> None:
+async def test_each_action_works_from_the_palette(show: Show) -> None:
     async with show(size=(110, 32)) as (pilot, app, source):
         number = max(source.state.live)
         source.happen(proposal(number), e.ApprovalRequested(number), e.GuidanceQueued(guidance=7, text="be brief"))
@@ -169,7 +169,7 @@ def reasons(app: Cockpit, place: str) -> list[tuple[Action, str]]:
 
 
 @pytest.mark.parametrize("place", ["main", "detail"])
-async def test_what_cannot_be_done_says_why_by_key_and_in_the_help(show: Show, place: str) -> None:
+async def test_unavailable_actions_show_a_reason_by_key_and_in_the_help(show: Show, place: str) -> None:
     """With no engine, and before there is anything to act on."""
     async with show(size=(160, 150)) as (pilot, app, source):
         for nothing in (False, True):
@@ -195,7 +195,7 @@ async def test_what_cannot_be_done_says_why_by_key_and_in_the_help(show: Show, p
                 assert f"Not now: {reason}." in shown, action.name
 
 
-async def test_a_click_on_the_footer_does_what_its_key_does(show: Show) -> None:
+async def test_a_footer_click_equals_its_key(show: Show) -> None:
     async with show(size=(160, 48)) as (pilot, app, source):
         footer = text_of(app).splitlines()[-1]
         await pilot.click(offset=(footer.index("steer"), 47))
@@ -226,7 +226,7 @@ async def test_a_click_answers_a_card(show: Show) -> None:
             source.sent.clear()
 
 
-async def test_the_wheel_and_clicks_reach_every_card_of_rows(show: Show) -> None:
+async def test_the_wheel_and_clicks_work_on_every_card_with_rows(show: Show) -> None:
     async with show(size=(120, 40)) as (pilot, app, _source):
         await pilot.press("comma")
         await until(pilot, lambda: isinstance(app.screen, SettingsCard))
@@ -242,7 +242,7 @@ async def test_the_wheel_and_clicks_reach_every_card_of_rows(show: Show) -> None
         assert card.at == 6
 
 
-async def test_other_keys_hold_once_they_are_set(show: Show) -> None:
+async def test_remapped_keys_work(show: Show) -> None:
     async with show(size=(120, 40)) as (pilot, app, source):
         app.registry = REGISTRY.remapped({"pause": ("P", "f5"), "pause_now": ("ctrl+k",)})
         await pilot.press("f5")

@@ -37,7 +37,7 @@ def burst(pilot: Pilot[int], *keys: str) -> None:
         pilot.app._driver.send_message(event)
 
 
-async def test_guidance_typed_in_one_burst_is_guidance(show: Show) -> None:
+async def test_guidance_typed_in_one_burst_is_sent(show: Show) -> None:
     async with show() as (pilot, app, source):
         burst(pilot, "i", *"fix x S q", "left", "left", "backspace", *"y a", "end", *"!", "enter", "space")
         await until(pilot, lambda: len(source.sent) == 2)
@@ -45,7 +45,7 @@ async def test_guidance_typed_in_one_burst_is_guidance(show: Show) -> None:
         assert isinstance(app.screen, MainScreen) and not app.screen.prompt.display
 
 
-async def test_two_sentences_and_a_paste_in_one_burst(show: Show) -> None:
+async def test_two_sentences_and_a_paste_in_one_burst_are_sent(show: Show) -> None:
     async with show() as (pilot, app, source):
         burst(pilot, "i", *"one ")
         paste = events.Paste("pasted x")
@@ -59,7 +59,7 @@ async def test_two_sentences_and_a_paste_in_one_burst(show: Show) -> None:
 
 
 @pytest.mark.parametrize("size", [(160, 48), (80, 24)])
-async def test_a_filter_typed_in_one_burst_is_a_filter(show: Show, size: tuple[int, int]) -> None:
+async def test_a_filter_typed_in_one_burst_is_applied(show: Show, size: tuple[int, int]) -> None:
     async with show(size=size) as (pilot, app, source):
         burst(pilot, "4", "/", *"x1Sq", "enter", "1", "4", "/", "enter")
         await until(pilot, lambda: app.screen.board.filter == "x1Sq")  # type: ignore[attr-defined]
@@ -67,7 +67,7 @@ async def test_a_filter_typed_in_one_burst_is_a_filter(show: Show, size: tuple[i
         assert not source.sent and not app.farewell
 
 
-async def test_keys_typed_ahead_reach_the_page_that_they_open(show: Show) -> None:
+async def test_keys_typed_ahead_reach_the_screen_that_they_open(show: Show) -> None:
     async with show() as (pilot, app, source):
         burst(pilot, "4", "j", "j", "j", "enter", "3", "right", "i", *"x", "enter")
         await until(pilot, lambda: source.sent == [commands.Steer("x", now=False, standing=False)])
@@ -85,7 +85,7 @@ async def test_a_reason_typed_in_one_burst_approves_nothing(show: Show) -> None:
         await until(pilot, lambda: source.sent == [commands.Reject(number, "try y less")])
 
 
-async def test_a_proposal_that_comes_while_a_person_writes_waits(show: Show) -> None:
+async def test_an_approval_card_waits_while_a_person_types(show: Show) -> None:
     async with show() as (pilot, app, source):
         await pilot.press("i", *"slowly ")
         number = max(source.state.live)
@@ -97,7 +97,7 @@ async def test_a_proposal_that_comes_while_a_person_writes_waits(show: Show) -> 
         await until(pilot, lambda: isinstance(app.screen, ApprovalCard))
 
 
-async def test_a_card_that_a_person_opens_hears_the_first_key_and_leaves_with_its_engine(show: Show) -> None:
+async def test_an_opened_card_takes_the_first_key_and_closes_on_a_lost_engine(show: Show) -> None:
     async with show() as (pilot, app, source):
         number = max(source.state.live)
         source.happen(proposal(number), e.ApprovalRequested(number))
@@ -118,7 +118,7 @@ async def test_a_card_that_a_person_opens_hears_the_first_key_and_leaves_with_it
         await until(pilot, lambda: source.sent == [commands.Approve(number)])
 
 
-async def test_a_card_that_left_with_its_engine_comes_back_though_the_engine_was_quicker(show: Show) -> None:
+async def test_a_card_closed_with_its_engine_returns_with_a_fast_engine(show: Show) -> None:
     """The engine answers again before the app is done with the card's leaving, and has nothing new to tell."""
     async with show() as (pilot, app, source):
         number = max(source.state.live)
@@ -129,7 +129,7 @@ async def test_a_card_that_left_with_its_engine_comes_back_though_the_engine_was
         await until(pilot, lambda: isinstance(app.screen, ApprovalCard) and app.screen is not first)
 
 
-async def test_a_card_is_left_once(show: Show) -> None:
+async def test_a_card_closes_once(show: Show) -> None:
     """A double click on it, or a click and a key: the second is not taken for the screen behind."""
     async with show() as (pilot, app, _source):
         await pilot.press("A")
@@ -142,7 +142,7 @@ async def test_a_card_is_left_once(show: Show) -> None:
         assert isinstance(app.screen, MainScreen) and app.failure is None
 
 
-async def test_a_screen_that_is_left_while_it_is_made_is_no_fault(show: Show) -> None:
+async def test_closing_a_screen_during_its_creation_is_safe(show: Show) -> None:
     async with show() as (pilot, app, _source):
         await until(pilot, lambda: isinstance(app.screen, MainScreen))
         for name in (
@@ -163,14 +163,14 @@ async def test_a_screen_that_is_left_while_it_is_made_is_no_fault(show: Show) ->
         assert not is_late_error(missed.value, app.screen_stack), "of a screen that is there it is one"
 
 
-async def test_a_screen_looks_for_what_is_new_by_one_timer(show: Show) -> None:
+async def test_a_screen_polls_with_one_timer(show: Show) -> None:
     """Textual calls a handler of every class of a screen: one that calls its parent's too has it done twice."""
     async with show() as (pilot, app, _source):
         await until(pilot, lambda: isinstance(app.screen, MainScreen))
         assert [timer._interval for timer in app.screen._timers].count(FLUSH_SECONDS) == 1
 
 
-def test_type_ahead_in_a_real_terminal(tmp_path: Path) -> None:
+def test_type_ahead_works_in_a_real_terminal(tmp_path: Path) -> None:
     """One write of everything: `q` in the words is no command, and the page opens where the last keys say."""
     paths = make_session(tmp_path / "project", 12)
     with Screen(paths.project, own_home(tmp_path), "attach", "nov23", columns=120, lines=36) as screen:

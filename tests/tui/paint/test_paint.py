@@ -38,23 +38,23 @@ TEXTS = st.text(alphabet=st.characters(codec="utf-8"), max_size=120)
 
 
 @given(TEXTS, st.integers(0, 60))
-def test_what_is_fitted_fits(text: str, width: int) -> None:
+def test_fitted_text_fits(text: str, width: int) -> None:
     assert cell_len(fit(text, width)) <= width
 
 
 @given(st.text(alphabet="aé漢😀 -\u0301", max_size=80), st.integers(1, 40))
-def test_padded_text_has_its_width_to_the_cell(text: str, width: int) -> None:
+def test_padded_text_has_the_exact_width(text: str, width: int) -> None:
     assert cell_len(left(text, width)) == width and cell_len(right(text, width)) == width
 
 
 @given(st.text(alphabet="ab 漢😀.", max_size=300), st.integers(2, 40))
-def test_wrapped_lines_fit_and_lose_nothing_but_spaces(text: str, width: int) -> None:
+def test_wrapped_lines_fit_and_lose_only_spaces(text: str, width: int) -> None:
     lines = wrap(text, width)
     assert all(cell_len(line) <= width for line in lines)
     assert "".join("".join(lines).split()) == "".join(text.split())
 
 
-def test_no_sign_is_shown_whose_width_terminals_do_not_agree_on() -> None:
+def test_symbols_of_ambiguous_width_are_not_shown() -> None:
     """They would push what stands beside them away. `wcwidth` of the C library is what tmux and many others go by."""
     library = ctypes.CDLL(None)
     library.wcwidth.argtypes = [ctypes.c_wchar]
@@ -72,7 +72,7 @@ def test_no_sign_is_shown_whose_width_terminals_do_not_agree_on() -> None:
     assert "漢" in shown and "é" in shown and "☂" in shown
 
 
-def test_a_line_of_a_hundred_kilobytes_is_cut_and_said_so() -> None:
+def test_a_line_of_a_hundred_kilobytes_is_cut_visibly() -> None:
     lines = wrap("x" * 100_000, 80)
     assert len(lines) < 60 and "96,000 more characters" in " ".join(lines)
 
@@ -81,12 +81,12 @@ def test_a_line_of_a_hundred_kilobytes_is_cut_and_said_so() -> None:
     "raw",
     ["\x1b[31mred\x1b[0m", "a\x9b2Jb", "\x1b]0;t\x07t", "a\rb\nc", "a\x00\x08b", "\u202eabc", "t\tb", "\x1bP1;q\x1b\\"],
 )
-def test_no_control_byte_survives(raw: str) -> None:
+def test_control_bytes_are_removed(raw: str) -> None:
     assert all(c.isprintable() for c in flat(raw))
 
 
 @given(st.text(max_size=60))
-def test_nothing_a_program_prints_can_act_on_the_terminal(raw: str) -> None:
+def test_program_output_cannot_control_the_terminal(raw: str) -> None:
     assert not any(ord(c) < 32 or 127 <= ord(c) < 160 for c in flat(raw))
 
 
@@ -96,14 +96,14 @@ def test_ascii_keeps_the_width(text: str) -> None:
     assert plain.isascii() and len(plain) == cell_len(flat(text))
 
 
-def test_every_sign_has_an_ascii_stand_in() -> None:
+def test_every_symbol_has_an_ascii_replacement() -> None:
     signs = [*theme._GLYPHS.values(), *(unicode for unicode, _, _ in SIGNS.values()), "σ", "Δ", "±", "−", "→", "⠿"]
     for sign in signs:
         assert ascii_text(sign) != "?" or sign == "?", sign
         assert width_of(sign) == 1
 
 
-def test_strips_have_exactly_their_width() -> None:
+def test_strips_have_the_exact_width() -> None:
     style = Style()
     for width in (0, 1, 7, 30):
         strip = strip_of([("漢字 and more", style), ("tail", style)], width, style)
@@ -123,11 +123,11 @@ def test_the_changed_span_covers_every_difference(before: str, after: str) -> No
         assert a.crop(x, x + 1) == b.crop(x, x + 1)
 
 
-def test_an_unchanged_line_costs_nothing() -> None:
+def test_an_unchanged_line_has_no_changed_span() -> None:
     assert changed_span(Strip([Segment("same")]), Strip([Segment("same")])) is None
 
 
-def test_a_bar_is_as_long_as_asked() -> None:
+def test_a_bar_has_the_requested_length() -> None:
     for share in (None, 0.0, 0.013, 0.5, 0.99, 1.0, 7.0, -1.0):
         done, rest = bar(share, 12, "━", "╸", "─")
         assert len(done) + len(rest) == 12
@@ -153,7 +153,7 @@ new file mode 100644
 """
 
 
-def test_a_diff_in_lanes() -> None:
+def test_a_diff_is_parsed_into_numbered_lines() -> None:
     lines = parse_diff(DIFF)
     assert [(d.kind, d.old, d.new, d.text) for d in lines] == [
         ("file", None, None, "train.py"),
@@ -177,7 +177,7 @@ def test_a_diff_line_keeps_its_width(look: str) -> None:
         assert paint_line(line, 20, Look(look), 3).cell_length == 20
 
 
-def test_braille_dots() -> None:
+def test_braille_dots_match_unicode() -> None:
     dots = Dots(2, 1)
     dots.line(0, 0, 3, 3)
     assert dots.text(0, 0) + dots.text(1, 0) == "⠑⢄"
@@ -186,7 +186,7 @@ def test_braille_dots() -> None:
     assert all(flat_line.any(x, 0) for x in range(5))
 
 
-def test_ticks_are_round_and_told_apart() -> None:
+def test_ticks_are_round_and_distinct() -> None:
     assert ticks(1.87, 2.01, 4) == [1.9, 1.95, 2.0]
     assert decimals([1.9, 1.95, 2.0]) == 2
     assert ticks(5.0, 5.0, 3) == [5.0]
@@ -211,7 +211,7 @@ def test_the_chart_follows_the_best_and_ignores_outliers() -> None:
     assert series_of(State()).points == []
 
 
-def test_what_is_judged_out_of_its_turn_does_not_take_the_best_back() -> None:
+def test_a_late_verdict_does_not_lower_the_best_line() -> None:
     state = state_of(experiments=6)
     number = max(state.experiments)
     for at, metric in ((number + 2, 1.2), (number + 1, 1.1)):  # the later one first
@@ -249,21 +249,21 @@ def test_what_is_judged_out_of_its_turn_does_not_take_the_best_back() -> None:
         ({"AUTORESEARCH_LOOK": "ansi", "COLORTERM": "truecolor"}, "ansi", False),
     ],
 )
-def test_the_look_follows_the_terminal(environment: dict[str, str], name: str, only_ascii: bool) -> None:
+def test_the_theme_follows_the_terminal(environment: dict[str, str], name: str, only_ascii: bool) -> None:
     look = choose_look(environment)
     assert (look.name, look.ascii) == (name, only_ascii)
 
 
-def test_plain_has_no_colour_at_all() -> None:
+def test_the_plain_theme_has_no_colour() -> None:
     look = Look("plain")
     assert all(look[role].color is None and look[role].bgcolor is None for role in theme.DARK)
 
 
-def test_every_look_knows_every_role() -> None:
+def test_every_theme_defines_every_role() -> None:
     assert set(theme.DARK) == set(theme.ANSI) == set(theme.PLAIN)
 
 
-def test_the_form_says_which_field_is_wrong() -> None:
+def test_the_form_names_the_wrong_field() -> None:
     with pytest.raises(Exception, match="dollars"):
         Form("a", usd="many").options()
     with pytest.raises(Exception, match="time budget"):
@@ -276,7 +276,7 @@ def test_the_form_says_which_field_is_wrong() -> None:
     assert (options.slots, options.usd, options.experiments, options.from_head) == ("cpu:2", 3.0, 7, True)
 
 
-def test_lines_of_a_growing_file_come_whole(tmp_path: Path) -> None:
+def test_lines_of_a_growing_file_are_complete(tmp_path: Path) -> None:
     path = tmp_path / "output.log"
     tail = FileTail(path)
     assert tail.lines() == [], "a file that is not there has no lines"
@@ -293,7 +293,7 @@ def test_lines_of_a_growing_file_come_whole(tmp_path: Path) -> None:
     assert tail.lines() == ["new"], "the rest of a file that was replaced stands before the new one"
 
 
-def test_of_a_changed_line_only_the_changed_cells_are_sent() -> None:
+def test_only_changed_cells_of_a_line_are_sent() -> None:
     style = Style(color="red")
     line = Strip([Segment("abc", style), Segment("defg", style), Segment("字字", style)])
     update = SpanUpdate([{0: line, 11: Strip([Segment("right")])}], [(0, 3, 7), (0, 7, 13)], [[11, 16]])

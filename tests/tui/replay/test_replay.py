@@ -43,7 +43,7 @@ def folded(stage: Stage, seq: int) -> State:
     return state
 
 
-def test_at_every_moment_the_state_is_what_it_was(told: Stage, recording: Recording) -> None:
+def test_the_replayed_state_equals_the_recorded_state(told: Stage, recording: Recording) -> None:
     for share in (0.0, 0.2, 0.5, 0.3, 0.9, 0.1, 1.0):
         recording.seek(recording.length * share)
         assert recording.state == folded(told, recording.state.seq), share
@@ -51,7 +51,7 @@ def test_at_every_moment_the_state_is_what_it_was(told: Stage, recording: Record
     assert recording.take_events() == [], "what a jump passes over is no news"
 
 
-def test_files_grow_and_begin_again_after_a_jump_back(told: Stage, recording: Recording) -> None:
+def test_files_grow_and_restart_after_a_jump_back(told: Stage, recording: Recording) -> None:
     sizes = []
     place = 0.0
     while not recording.state.running or 0 in recording.state.running.values():
@@ -72,7 +72,7 @@ def test_files_grow_and_begin_again_after_a_jump_back(told: Stage, recording: Re
     assert (recording.paths.run(run) / "curve.tsv").read_bytes() == whole
 
 
-def test_it_steps_and_jumps_from_keep_to_keep(recording: Recording) -> None:
+def test_replay_steps_and_jumps_between_keeps(recording: Recording) -> None:
     kept = []
     while (place := recording.next_keep()) is not None:
         recording.seek(place)
@@ -89,7 +89,7 @@ def test_it_steps_and_jumps_from_keep_to_keep(recording: Recording) -> None:
     assert recording.state.seq < seq
 
 
-def test_places_as_a_person_writes_them(recording: Recording) -> None:
+def test_positions_are_parsed(recording: Recording) -> None:
     recording.seek(recording.position_of("#3"))
     assert max(recording.state.experiments) == 3
     assert recording.position_of("50%") == recording.length / 2
@@ -100,7 +100,7 @@ def test_places_as_a_person_writes_them(recording: Recording) -> None:
             recording.position_of(wrong)
 
 
-def test_a_night_in_which_nothing_happened_is_short(tmp_path: Path, told: Stage) -> None:
+def test_idle_time_is_shortened(tmp_path: Path, told: Stage) -> None:
     events = list(Log.read(told.paths.database).events())
     log = Log.create(tmp_path / "session.db")
     for at, event in enumerate(events):
@@ -119,14 +119,14 @@ def _project(folder: Path) -> Path:
     return folder / "project"
 
 
-async def test_nobody_can_be_asked(recording: Recording) -> None:
+async def test_commands_are_refused_in_a_recording(recording: Recording) -> None:
     from core.record.commands import Pause
 
     with pytest.raises(EngineError, match="recording"):
         await recording.send(Pause())
 
 
-async def test_the_keys_of_a_recording(told: Stage) -> None:
+async def test_the_replay_keys_work(told: Stage) -> None:
     now = [0.0]
     played = Recording(told.paths, 10.0, clock=lambda: now[0])
     app = Cockpit(told.paths.project, None, source=played, look=Look())
@@ -161,7 +161,7 @@ async def test_the_keys_of_a_recording(told: Stage) -> None:
     assert app.return_code == 0 and not told.paths.seen.exists()
 
 
-async def test_what_a_screen_that_was_replaced_still_wants_is_not_done(told: Stage) -> None:
+async def test_requests_of_a_replaced_screen_are_dropped(told: Stage) -> None:
     app = Cockpit(told.paths.project, None, source=Recording(told.paths, 10.0), look=Look())
     async with app.run_test(size=(120, 36)) as pilot:
         await pilot.press("L")
@@ -181,7 +181,7 @@ async def test_what_a_screen_that_was_replaced_still_wants_is_not_done(told: Sta
         await pilot.press("q")
 
 
-def test_the_demo_is_there_small_and_whole(state_folder: Path) -> None:
+def test_the_demo_is_small_and_complete(state_folder: Path) -> None:
     assert ARCHIVE.stat().st_size < 200_000
     paths = unpack_demo()
     assert paths is not None and paths == unpack_demo(), "unpacked twice"
@@ -195,7 +195,7 @@ def test_the_demo_is_there_small_and_whole(state_folder: Path) -> None:
             assert (paths.run(run.run) / "output.log").is_file() and (paths.run(run.run) / "curve.tsv").is_file()
 
 
-def test_the_command_says_what_it_needs(
+def test_the_replay_command_reports_missing_recordings(
     tmp_path: Path, told: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

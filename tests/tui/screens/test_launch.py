@@ -60,7 +60,7 @@ def launch(project: Path) -> Cockpit:
     return Cockpit(project, None, look=Look())
 
 
-async def test_what_is_ready_is_shown(project: Path) -> None:
+async def test_the_launch_screen_shows_readiness(project: Path) -> None:
     app = launch(project)
     async with app.run_test(size=(120, 40)) as pilot:
         await until(pilot, lambda: "ready: python, git" in text_of(app))
@@ -100,7 +100,7 @@ async def test_a_broken_program_is_shown_with_its_line(project: Path) -> None:
     assert app.return_code == 0
 
 
-async def test_settings_are_a_key_away_and_take_effect_at_once(project: Path) -> None:
+async def test_settings_open_by_key_and_take_effect_at_once(project: Path) -> None:
     app = launch(project)
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.press("comma")
@@ -116,7 +116,7 @@ async def test_settings_are_a_key_away_and_take_effect_at_once(project: Path) ->
     assert app.failure is None
 
 
-async def test_small_terminals(project: Path) -> None:
+async def test_the_launch_screen_fits_small_terminals(project: Path) -> None:
     for size in ((80, 24), (40, 10), (20, 5)):
         app = launch(project)
         async with app.run_test(size=size) as pilot:
@@ -124,7 +124,7 @@ async def test_small_terminals(project: Path) -> None:
         assert app.failure is None
 
 
-async def test_an_earlier_session_is_opened(project: Path) -> None:
+async def test_an_earlier_session_opens(project: Path) -> None:
     make_session(project, 5, name="older")
     app = launch(project)
     async with app.run_test(size=(120, 40)) as pilot:
@@ -134,7 +134,7 @@ async def test_an_earlier_session_is_opened(project: Path) -> None:
         assert "older" in text_of(app)
 
 
-async def test_a_session_that_was_cut_off_is_what_enter_opens(project: Path) -> None:
+async def test_enter_opens_an_interrupted_session(project: Path) -> None:
     make_session(project, 5, name="older", live=True)
     app = launch(project)
     async with app.run_test(size=(120, 40)) as pilot:
@@ -144,7 +144,7 @@ async def test_a_session_that_was_cut_off_is_what_enter_opens(project: Path) -> 
 
 
 @pytest.mark.slow
-async def test_uncommitted_changes_are_a_question_and_then_it_runs(
+async def test_uncommitted_changes_are_asked_about_and_the_session_starts(
     project: Path, tmp_path: Path, state_folder: Path
 ) -> None:
     (project / "train.py").write_text("RATE = 9.0\nprint('loss:', 1.0 + RATE)\n")
@@ -173,7 +173,7 @@ async def test_uncommitted_changes_are_a_question_and_then_it_runs(
     assert os.environ["AUTORESEARCH_HOME"] == str(state_folder)
 
 
-async def test_without_a_repository_nothing_can_be_started_and_the_reason_stands_once(tmp_path: Path) -> None:
+async def test_a_missing_repository_prevents_a_start_and_is_reported_once(tmp_path: Path) -> None:
     (tmp_path / "program.md").write_text(PROGRAM)
     (tmp_path / "train.py").write_text("print('loss: 1')\n")
     app = launch(tmp_path)
@@ -188,7 +188,7 @@ async def test_without_a_repository_nothing_can_be_started_and_the_reason_stands
         assert not (tmp_path / "sessions").exists()
 
 
-async def test_too_small_to_start_from(project: Path) -> None:
+async def test_a_too_small_terminal_cannot_start_a_session(project: Path) -> None:
     app = launch(project)
     async with app.run_test(size=(20, 5)) as pilot:
         assert "too small" in " ".join(text_of(app).split()) and "enter" not in text_of(app)
@@ -203,7 +203,7 @@ async def test_too_small_to_start_from(project: Path) -> None:
 
 
 @pytest.mark.filterwarnings("error")
-async def test_leaving_ends_the_doctor(project: Path) -> None:
+async def test_leaving_the_launch_screen_ends_the_doctor(project: Path) -> None:
     app = launch(project)
     async with app.run_test(size=(120, 40)) as pilot:
         await until(pilot, lambda: bool(psutil.Process().children()))

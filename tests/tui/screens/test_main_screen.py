@@ -26,7 +26,7 @@ from tui.widgets.status import Footer
 SIZES = [(200, 60), (160, 48), (120, 36), (100, 30), (99, 30), (80, 24), (60, 15), (40, 10), (39, 9), (20, 5), (5, 2)]
 
 
-def test_three_sizes() -> None:
+def test_three_sizes_show_their_layout() -> None:
     assert [size_of(*s) for s in SIZES] == ["full"] * 4 + ["tabs"] * 4 + ["words"] * 3
 
 
@@ -50,7 +50,7 @@ async def test_every_size_shows_the_session(show: Show, size: tuple[int, int]) -
         await pilot.press("tab", "z", "4", "j", "enter", "escape", "question_mark")
 
 
-async def test_resizing_in_mid_stream_leaves_no_rubbish(show: Show) -> None:
+async def test_resizing_during_output_leaves_no_artifacts(show: Show) -> None:
     async with show() as (pilot, app, _source):
         for size in [(80, 24), (20, 5), (160, 48), (101, 31), (39, 12), (160, 48)]:
             await pilot.resize_terminal(*size)
@@ -61,7 +61,7 @@ async def test_resizing_in_mid_stream_leaves_no_rubbish(show: Show) -> None:
         await until(pilot, lambda: text_of(app) == after)
 
 
-async def test_numbers_line_up(show: Show) -> None:
+async def test_numbers_are_aligned(show: Show) -> None:
     async with show() as (pilot, app, _source):
         await until(pilot, lambda: "discarded" in text_of(app))
         lines = [line[75:] for line in text_of(app).splitlines()[19:] if "✓ kept" in line or "· discarded" in line]
@@ -69,7 +69,7 @@ async def test_numbers_line_up(show: Show) -> None:
         assert len(columns) == 1 and len(lines) > 5
 
 
-async def test_gpu_readings(show: Show) -> None:
+async def test_gpu_readings_are_shown(show: Show) -> None:
     async with show() as (pilot, app, source):
         source.pulse = gpu_readings(source.pulse.time if source.pulse else 0.0, source.state)
         source.version += 1
@@ -77,7 +77,7 @@ async def test_gpu_readings(show: Show) -> None:
         assert all(words in text_of(app) for words in ("98%", "44/80 GiB", "71 °C", "H100"))
 
 
-async def test_a_lost_engine_is_said_with_a_countdown_and_stale_data_is_dimmed(show: Show) -> None:
+async def test_a_lost_engine_shows_a_countdown_and_dims_stale_data(show: Show) -> None:
     async with show() as (pilot, app, source):
         now = app.clock()
         source.lose(now - 17, now + 4)
@@ -91,7 +91,7 @@ async def test_a_lost_engine_is_said_with_a_countdown_and_stale_data_is_dimmed(s
         assert not any(s.style.dim for s in board.render_line(3) if s.style)
 
 
-async def test_a_dead_session_opens_read_only(tmp_path: Path) -> None:
+async def test_a_session_without_engine_opens_read_only(tmp_path: Path) -> None:
     paths = make_session(tmp_path / "project", 12)
     app = Cockpit(tmp_path, paths, source=Client(paths), look=Look())
     async with app.run_test(size=(120, 36)) as pilot:
@@ -100,7 +100,7 @@ async def test_a_dead_session_opens_read_only(tmp_path: Path) -> None:
         assert app.view.now == app.view.state.time
 
 
-async def test_an_engine_that_died_is_called_crashed(tmp_path: Path) -> None:
+async def test_a_dead_engine_is_shown_as_crashed(tmp_path: Path) -> None:
     paths = make_session(tmp_path / "project", 7, live=True)
     app = Cockpit(tmp_path, paths, source=Client(paths), look=Look())
     async with app.run_test(size=(120, 36)) as pilot:
@@ -108,7 +108,7 @@ async def test_an_engine_that_died_is_called_crashed(tmp_path: Path) -> None:
         assert "CRASHED" in text_of(app)
 
 
-async def test_an_empty_session(tmp_path: Path) -> None:
+async def test_an_empty_session_is_shown(tmp_path: Path) -> None:
     stage = build(tmp_path, experiments=0, live=False)
     app = Cockpit(tmp_path, stage.paths, source=Playing(stage), look=Look(), clock=Clock(stage.now))
     async with app.run_test(size=(160, 48)) as pilot:
@@ -118,7 +118,7 @@ async def test_an_empty_session(tmp_path: Path) -> None:
 HOSTILE = "\x1b]0;pwned\x07\x1b[2J\x9b31m漢字😀👩‍👩‍👧 \u202eabc\x00\r\n\ttail " + "x" * 100_000
 
 
-async def test_hostile_text_reaches_no_terminal(tmp_path: Path) -> None:
+async def test_control_sequences_do_not_reach_the_terminal(tmp_path: Path) -> None:
     stage = build(tmp_path, experiments=3)
     paths = stage.paths
     (paths.reasoning(4)).write_text(
@@ -156,7 +156,7 @@ async def test_hostile_text_reaches_no_terminal(tmp_path: Path) -> None:
             assert "pwned" not in shown
 
 
-async def test_the_away_card_comes_once_and_any_key_dismisses_it(tmp_path: Path) -> None:
+async def test_the_away_card_appears_once_and_any_key_closes_it(tmp_path: Path) -> None:
     stage = build(tmp_path, experiments=14)
     write_json(stage.paths.seen, {"seq": 40, "time": stage.now - 300, "best": 1, "best_metric": 1.98})
     app = Cockpit(tmp_path, stage.paths, source=Playing(stage), look=Look(), clock=Clock(stage.now))
@@ -207,7 +207,7 @@ async def test_the_next_experiment_is_followed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("look,ascii_only", [("ansi", False), ("plain", False), ("dark", True), ("plain", True)])
-async def test_every_look(show: Show, look: str, ascii_only: bool) -> None:
+async def test_every_theme_renders(show: Show, look: str, ascii_only: bool) -> None:
     async with show(look=look, ascii_only=ascii_only) as (pilot, app, _source):
         await pilot.press("4", "j", "question_mark")
         await pilot.pause()
@@ -222,7 +222,7 @@ async def test_every_look(show: Show, look: str, ascii_only: bool) -> None:
 
 
 @pytest.mark.slow
-async def test_random_keys_and_sizes_bring_nothing_down(show: Show) -> None:
+async def test_random_keys_and_sizes_cause_no_error(show: Show) -> None:
     draw = random.Random(7)
     keys = [key for action in actions.ACTIONS for key in action.keys if action.name != "detach"]
     keys += ["y", "n", "a", "b", "ctrl+s", "backspace", "delete", "ctrl+c"]
@@ -238,7 +238,7 @@ async def test_random_keys_and_sizes_bring_nothing_down(show: Show) -> None:
         assert app.query(Footer) is not None
 
 
-async def test_mouse(show: Show) -> None:
+async def test_clicks_and_the_wheel_work(show: Show) -> None:
     async with show() as (pilot, app, _source):
         board = app.screen.board  # type: ignore[attr-defined]
         await until(pilot, lambda: len(board.order) > 3)
@@ -249,6 +249,6 @@ async def test_mouse(show: Show) -> None:
         assert app.screen.focused is app.screen.diff  # type: ignore[attr-defined]
 
 
-def test_stage_is_deterministic(tmp_path: Path) -> None:
+def test_the_staged_session_is_deterministic(tmp_path: Path) -> None:
     one, two = build(tmp_path / "a", 6), build(tmp_path / "b", 6)
     assert one.now == two.now and isinstance(one, Stage)

@@ -42,7 +42,7 @@ async def shows(pilot: Pilot[int], *words: str) -> None:
         raise AssertionError(f"{[w for w in words if w not in text_of(app)]} not in\n{text_of(app)}") from None
 
 
-def test_every_action_of_a_reading_screen_has_one_key_and_can_be_done() -> None:
+def test_every_action_of_a_reading_screen_has_one_key_and_works() -> None:
     for place in READING:
         listed = list(actions.REGISTRY.for_place(place))
         keys = [key for action in listed for key in action.keys]
@@ -50,7 +50,7 @@ def test_every_action_of_a_reading_screen_has_one_key_and_can_be_done() -> None:
         assert {"escape", "help", "down", "detach"} <= {action.name for action in listed}
 
 
-async def test_each_question_is_at_most_two_keys_away(show: Show) -> None:
+async def test_each_question_needs_at_most_two_keys(show: Show) -> None:
     """Also of what stands behind each key: one app, walked through."""
     async with show(size=(120, 48)) as (pilot, app, source):
         await pilot.press("L")
@@ -214,7 +214,7 @@ async def test_panes_are_sized_hidden_and_remembered(show: Show) -> None:
         await until(pilot, lambda: all(p.display for p in app.screen.panes))  # type: ignore[attr-defined]
 
 
-async def test_the_diff_has_other_bases_and_marks_words(tmp_path: Path) -> None:
+async def test_the_diff_has_three_bases_and_marks_words(tmp_path: Path) -> None:
     """Against the best and the baseline, with real commits."""
     stage = build(tmp_path, experiments=2)
     project = make_project(stage.paths.project, train="RATE = 1  # rate\nWIDTH = 8\n", program="x")
@@ -243,7 +243,7 @@ async def test_the_diff_has_other_bases_and_marks_words(tmp_path: Path) -> None:
         assert changed == ["1", "8", "2", "9"]
 
 
-async def test_tools_are_folded(show: Show) -> None:
+async def test_tool_calls_are_collapsed(show: Show) -> None:
     async with show() as (pilot, app, _source):
         await shows(pilot, "read_experiment 31", "read_file nanotrain")
         await pilot.press("t")
@@ -266,7 +266,7 @@ HOSTILE = (
 )  # fmt: skip
 
 
-async def test_hostile_text_breaks_no_screen(tmp_path: Path) -> None:
+async def test_arbitrary_text_breaks_no_screen(tmp_path: Path) -> None:
     """Every text that a researcher or a run can write, drawn at random (seeded), through every screen and size."""
     draw = random.Random(20261)
 
@@ -325,7 +325,7 @@ async def test_hostile_text_breaks_no_screen(tmp_path: Path) -> None:
         assert app.failure is None
 
 
-async def test_the_strip_grows_with_the_slots(show: Show) -> None:
+async def test_the_slot_strip_grows_with_the_slots(show: Show) -> None:
     async with show(size=(160, 48)) as (pilot, app, source):
         source.happen(e.SlotsChanged(("cpu0", "cpu1", "cpu2", "cpu3")))
         await until(pilot, lambda: all(f"cpu{n}" in text_of(app) for n in range(4)))

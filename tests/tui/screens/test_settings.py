@@ -57,7 +57,7 @@ def app_on(stage: Stage) -> Cockpit:
     return Cockpit(stage.paths.project, stage.paths, source=Playing(stage), clock=Clock(stage.now))
 
 
-async def test_settings_are_chosen_written_and_hold_at_once(stage: Stage) -> None:
+async def test_settings_are_saved_and_take_effect_at_once(stage: Stage) -> None:
     app = app_on(stage)
     async with app.run_test(size=(130, 40)) as pilot:
         await pilot.press("comma")
@@ -82,7 +82,7 @@ async def test_settings_are_chosen_written_and_hold_at_once(stage: Stage) -> Non
         await until(pilot, lambda: bool(app.view.source.sent))  # type: ignore[attr-defined]
 
 
-async def test_a_broken_file_is_told_and_the_usual_holds(stage: Stage) -> None:
+async def test_a_broken_file_is_reported_and_defaults_apply(stage: Stage) -> None:
     config_path().parent.mkdir(parents=True)
     text = "[screen]\nthema = 1\n"
     config_path().write_text(text)
@@ -118,7 +118,7 @@ def hex_of(style: Style, which: str) -> str:
 
 
 @pytest.mark.parametrize("name", COLOR_SCHEMES)
-def test_text_stands_out_from_its_ground(name: str) -> None:
+def test_text_contrasts_with_its_background(name: str) -> None:
     look = Look(name)
     least = {"contrast": 7.0, "dark": 4.0}.get(name, 4.4)
     for role in TEXT:
@@ -154,14 +154,14 @@ def apart(one: str, other: str, kind: str) -> float:
 
 
 @pytest.mark.parametrize("name,kind", [("blue-orange", "protan"), ("blue-orange", "deutan"), ("tritan", "tritan")])
-def test_the_colour_blind_safe_themes_keep_good_warn_and_bad_apart(name: str, kind: str) -> None:
+def test_the_colour_blind_safe_themes_separate_good_warn_and_bad(name: str, kind: str) -> None:
     palette = COLOR_SCHEMES[name]
     for one, other in (("good", "bad"), ("good", "warn"), ("warn", "bad")):
         found = apart(getattr(palette, one), getattr(palette, other), kind)
         assert found >= 20, f"{name}: {one} and {other} are {found:.0f} apart"
 
 
-def test_every_theme_has_every_role_and_light_is_light() -> None:
+def test_every_theme_has_every_role_and_the_light_theme_is_light() -> None:
     for name in (*COLOR_SCHEMES, "ansi", "plain"):
         look = Look(name)
         for role in DARK:
@@ -173,7 +173,7 @@ def test_every_theme_has_every_role_and_light_is_light() -> None:
     assert look["good"] != before and look.ascii and look.theme == "cockpit-light"
 
 
-def test_the_look_is_chosen_by_setting_and_terminal() -> None:
+def test_the_theme_is_chosen_by_setting_and_terminal() -> None:
     rich = {"TERM": "xterm-256color", "COLORTERM": "truecolor", "LANG": "en_US.UTF-8"}
     assert choose_look(rich).name == "dark" and choose_look(rich, "tritan").name == "tritan"
     assert choose_look({**rich, "SSH_TTY": "/dev/pts/1"}).name == "ansi"
@@ -210,7 +210,7 @@ def move_to(card: Screen[Any], name: str) -> None:
     card.move_to([row.name for row in card.rows()].index(name))
 
 
-async def test_other_sessions_are_listed_opened_and_played(tmp_path: Path) -> None:
+async def test_other_sessions_are_listed_opened_and_replayed(tmp_path: Path) -> None:
     project = tmp_path / "project"
     for name, count in (("first", 4), ("second", 7)):
         make_session(project, count, name=name)
@@ -243,7 +243,7 @@ async def test_other_sessions_are_listed_opened_and_played(tmp_path: Path) -> No
 # -- the title and the desktop --------------------------------------------------------------------------------------
 
 
-async def test_the_title_says_state_and_gain(show: Show) -> None:
+async def test_the_title_shows_state_and_gain(show: Show) -> None:
     async with show() as (_pilot, app, source):
         words = title_words(app.view)
         assert "nov23 running" in words and "−" in words and "%" in words
@@ -253,7 +253,7 @@ async def test_the_title_says_state_and_gain(show: Show) -> None:
         assert title_words(app.view).isascii()
 
 
-def test_what_is_worth_a_word_on_the_desktop() -> None:
+def test_important_events_cause_a_desktop_notification() -> None:
     from core.record.events import Event
     from core.record.metric import Metric
 

@@ -17,13 +17,13 @@ SCREEN = {"TERM": "screen.xterm", "STY": "1.pts"}
 TMUX = {"TERM": "tmux-256color", "TMUX": "/tmp/t,1,0"}
 
 
-def test_the_multiplexer_is_known_by_the_environment() -> None:
+def test_the_multiplexer_is_detected_from_the_environment() -> None:
     assert [multiplexer(e) for e in (PLAIN, SCREEN, TMUX, {})] == ["", "screen", "tmux", ""]
     both = {**TMUX, **SCREEN}  # one in the other: nothing is wrapped, since who must not see a wrapping prints it
     assert multiplexer(both) == "both" and osc52("a", both) == osc52("a", PLAIN)
 
 
-def test_the_sequences_are_wrapped_for_those_in_between() -> None:
+def test_escape_sequences_are_wrapped_for_each_multiplexer() -> None:
     data = base64.b64encode("a ☂ b".encode()).decode()
     assert osc52("a ☂ b", PLAIN) == f"\x1b]52;c;{data}\x07"
     assert osc52("a ☂ b", TMUX).endswith(f"\x1bPtmux;\x1b\x1b]52;c;{data}\x07\x1b\\")
@@ -35,7 +35,7 @@ def test_the_sequences_are_wrapped_for_those_in_between() -> None:
     assert passthrough("a", PLAIN) == "a"
 
 
-def test_no_title_and_no_notification_can_act_on_the_terminal() -> None:
+def test_titles_and_notifications_cannot_control_the_terminal() -> None:
     evil = "best\x1b]0;owned\x07\n\x9b31m;x"
     for text in (title(evil), notification("osc9", evil, evil, PLAIN), notification("osc777", evil, evil, PLAIN)):
         inner = text[2:-1]
@@ -45,7 +45,7 @@ def test_no_title_and_no_notification_can_act_on_the_terminal() -> None:
     assert notification("osc777", "a;b", "c", PLAIN) == "\x1b]777;notify;a,b;c\x07"
 
 
-def test_a_copy_goes_to_a_file_too(state_folder: Path) -> None:
+def test_copied_text_is_also_written_to_a_file(state_folder: Path) -> None:
     written: list[str] = []
     file = Clipboard(written.append, PLAIN).copy("abc\udcff")
     assert file == state_folder / "clipboard.txt" and file.read_text() == "abc?"
@@ -54,7 +54,7 @@ def test_a_copy_goes_to_a_file_too(state_folder: Path) -> None:
 
 
 @pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
-def test_inside_tmux_the_text_is_in_its_buffer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_copied_text_is_in_the_tmux_buffer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = str(tmp_path / "s")
     subprocess.run(["tmux", "-S", name, "-f", "/dev/null", "new", "-d", "cat"], check=True)
     try:

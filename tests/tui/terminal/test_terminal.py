@@ -38,7 +38,7 @@ def ended(terminal: Terminal, seconds: float = 60.0) -> int:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_leaves_the_terminal_clean(tmp_path: Path, number: int) -> None:
+def test_a_signal_restores_the_terminal(tmp_path: Path, number: int) -> None:
     make_session(tmp_path / "project", 4)
     terminal = attach(tmp_path / "project")
     os.kill(terminal.pid, number)
@@ -48,7 +48,7 @@ def test_a_signal_leaves_the_terminal_clean(tmp_path: Path, number: int) -> None
     assert (tmp_path / "project/sessions/nov23/seen.json").exists()
 
 
-def test_q_says_how_to_come_back_on_the_restored_terminal(tmp_path: Path) -> None:
+def test_q_shows_how_to_attach_again_on_the_restored_terminal(tmp_path: Path) -> None:
     make_session(tmp_path / "project", 4)
     terminal = attach(tmp_path / "project")
     os.write(terminal.fd, b"q")
@@ -57,7 +57,7 @@ def test_q_says_how_to_come_back_on_the_restored_terminal(tmp_path: Path) -> Non
     assert b"autoresearch-tui attach" in after and b" nov23" in after
 
 
-def test_a_terminal_that_vanishes_is_no_fault_of_the_app(tmp_path: Path) -> None:
+def test_a_closed_terminal_ends_the_app_without_error(tmp_path: Path) -> None:
     make_session(tmp_path / "project", 4)
     terminal = attach(tmp_path / "project")
     os.close(terminal.fd)
@@ -68,7 +68,7 @@ def test_a_terminal_that_vanishes_is_no_fault_of_the_app(tmp_path: Path) -> None
     assert os.waitstatus_to_exitcode(left[1]) == 0
 
 
-def test_a_screen_that_would_not_be_seen_is_refused(tmp_path: Path) -> None:
+def test_a_redirected_screen_is_refused(tmp_path: Path) -> None:
     """Textual draws on standard error: redirected to a file, the terminal would stay empty."""
     make_session(tmp_path / "project", 4)
     command = f"{sys.executable} -m tui.main attach -C {tmp_path / 'project'} nov23"
@@ -78,7 +78,7 @@ def test_a_screen_that_would_not_be_seen_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "said").read_text().startswith("autoresearch-tui: standard error is not the terminal")
 
 
-def test_twenty_by_five(tmp_path: Path) -> None:
+def test_the_app_runs_at_twenty_by_five(tmp_path: Path) -> None:
     make_session(tmp_path / "project", 4)
     terminal = attach(tmp_path / "project", (20, 5))
     os.write(terminal.fd, b"\t4jz?\x1b")
@@ -89,7 +89,7 @@ def test_twenty_by_five(tmp_path: Path) -> None:
     assert ended(terminal) == 0 and b"Traceback" not in terminal.tail
 
 
-def test_a_corrupt_log_is_said_in_words(tmp_path: Path) -> None:
+def test_a_corrupt_log_is_reported(tmp_path: Path) -> None:
     paths = make_session(tmp_path / "project", 4)
     paths.database.write_bytes(b"this is no database, and long enough to be read as one" * 40)
     terminal = Terminal([sys.executable, "-m", "tui.main", "attach", "-C", str(paths.project), "nov23"], (120, 36))
@@ -97,7 +97,7 @@ def test_a_corrupt_log_is_said_in_words(tmp_path: Path) -> None:
     assert b"is damaged" in terminal.tail and b"Traceback" not in terminal.tail
 
 
-def test_the_screen_loads_nothing_heavy() -> None:
+def test_the_app_loads_no_heavy_module() -> None:
     code = (
         "import sys, tui.app, tui.control.command_palette, tui.widgets.diff.syntax\n"
         "import tui.screens.main_screen, tui.screens.reading.experiment, tui.screens.launch\n"

@@ -24,7 +24,7 @@ def cockpit(stage: Stage, source: Playing) -> Cockpit:
 
 
 @pytest.mark.parametrize("size", [(160, 48), (80, 24), (39, 9)])
-async def test_what_holds_the_engine_up_stands_first_in_the_warning_colour(show: Show, size: tuple[int, int]) -> None:
+async def test_engine_problems_are_first_and_in_the_warning_colour(show: Show, size: tuple[int, int]) -> None:
     async with show(size=size) as (pilot, app, source):
         source.happen(e.GuidanceQueued(guidance=7, text="try a wider MLP"))
         assert source.pulse is not None
@@ -40,7 +40,7 @@ async def test_what_holds_the_engine_up_stands_first_in_the_warning_colour(show:
 
 
 @pytest.mark.parametrize("environment", [{"TERM": "dumb"}, {"TERM": "dumb", "AUTORESEARCH_LOOK": "dark"}])
-async def test_a_dumb_terminal_gets_no_colours(stage: Stage, environment: dict[str, str]) -> None:
+async def test_a_dumb_terminal_has_no_colours(stage: Stage, environment: dict[str, str]) -> None:
     look = choose_look({"LANG": "C.UTF-8", "COLORTERM": "truecolor", **environment})
     assert look.name == "plain" and look.ascii
     app = Cockpit(stage.paths.project, stage.paths, source=Playing(stage), look=look, clock=Clock(stage.now))
@@ -55,7 +55,7 @@ def start(experiment: int, run: int, slot: str, kind: str = "candidate") -> Body
     return e.RunStarted(run=run, experiment=experiment, kind=kind, slot=slot, seed=1, commit="abc", budget="20s")  # type: ignore[arg-type]
 
 
-async def test_the_status_line_tells_of_the_run_that_trains(show: Show) -> None:
+async def test_the_status_line_describes_the_training_run(show: Show) -> None:
     async with show() as (pilot, app, source):
         source.pulse = None
         first = source.state.live_runs()[0]
@@ -85,7 +85,7 @@ async def test_the_status_line_tells_of_the_run_that_trains(show: Show) -> None:
         assert "100%" not in line() and "━" not in line()
 
 
-async def test_before_the_baseline_is_known_its_runs_are_told(tmp_path: Path) -> None:
+async def test_the_status_line_describes_baseline_runs(tmp_path: Path) -> None:
     stage = build(tmp_path, experiments=0, live=False)
     front = 'edit = ["a.py"]\nrun = "python a.py"\n[metric]\nname = "x"\npattern = "^x: (.*)"\n[decide]\nbaseline = 4\n'
     stage.paths.program.write_text(f"+++\n{front}+++\nA project.\n")
@@ -109,7 +109,7 @@ async def test_before_the_baseline_is_known_its_runs_are_told(tmp_path: Path) ->
         assert "so far 1.9876" in text_of(app)
 
 
-async def test_a_provisional_experiment_that_is_repeated_is_live(show: Show) -> None:
+async def test_a_repeated_provisional_experiment_is_live(show: Show) -> None:
     async with show() as (pilot, app, source):
         source.pulse = None
         state = source.state
@@ -143,7 +143,7 @@ async def test_a_provisional_experiment_that_is_repeated_is_live(show: Show) -> 
         assert "It is being repeated" in text_of(app)
 
 
-async def test_a_dead_session_opens_on_the_last_reasoning(tmp_path: Path) -> None:
+async def test_a_session_without_engine_opens_on_the_last_reasoning(tmp_path: Path) -> None:
     stage = build(tmp_path, experiments=5, live=False)
     log_source = Playing(stage)
     highest = max(log_source.state.experiments)
@@ -155,7 +155,7 @@ async def test_a_dead_session_opens_on_the_last_reasoning(tmp_path: Path) -> Non
         assert f"reasoning · #{highest - 2}" in text_of(app)
 
 
-async def test_a_dead_session_without_any_stream_tells_the_hypothesis(tmp_path: Path) -> None:
+async def test_a_session_without_reasoning_shows_the_hypothesis(tmp_path: Path) -> None:
     paths = make_session(tmp_path / "project", 12)
     for stream in paths.reasoning(1).parent.glob("*.jsonl"):
         stream.unlink()
@@ -169,7 +169,7 @@ async def test_a_dead_session_without_any_stream_tells_the_hypothesis(tmp_path: 
         assert any(text.startswith(f"{x.verdict}: ") for _, text, _ in reasoning._entries)
 
 
-def test_cells_of_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+def test_table_cells_are_formatted(capsys: pytest.CaptureFixture[str]) -> None:
     assert [_cells(t) for t in ("abc", "✓ kept", "−0.1", "漢字", "e\u0301", "\x1b[36m漢 ok\x1b[0m")] == [
         3,
         6,
@@ -182,7 +182,7 @@ def test_cells_of_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.splitlines() == ["a    b", "漢   x", "abc  y"]
 
 
-async def test_what_the_clock_does_not_change_is_not_painted_for_its_sake(show: Show) -> None:
+async def test_time_updates_repaint_only_what_they_change(show: Show) -> None:
     async with show() as (pilot, app, source):
         screen = app.screen
         panes = [screen.board, screen.chart, screen.diff]  # type: ignore[attr-defined]
