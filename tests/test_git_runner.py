@@ -36,7 +36,7 @@ def repo(tmp_path: Path) -> Path:
     return folder
 
 
-def test_nothing_that_is_configured_runs(repo: Path, trap: Path, tmp_path: Path) -> None:
+def test_configured_programs_do_not_run(repo: Path, trap: Path, tmp_path: Path) -> None:
     for key in ("core.fsmonitor", "diff.external", "diff.own.command", "diff.own.textconv", "core.pager", "pager.log",
                 "core.askPass", "gpg.program"):  # fmt: skip
         git(repo, "config", key, str(trap))
@@ -59,7 +59,7 @@ def test_nothing_that_is_configured_runs(repo: Path, trap: Path, tmp_path: Path)
     assert not (tmp_path / "sprung").exists()
 
 
-def test_the_users_own_commit_runs_his_hooks(repo: Path, trap: Path, tmp_path: Path) -> None:
+def test_a_commit_of_the_user_runs_the_hooks(repo: Path, trap: Path, tmp_path: Path) -> None:
     hook = repo / ".git" / "hooks" / "pre-commit"
     hook.parent.mkdir(exist_ok=True)
     hook.symlink_to(trap)
@@ -68,7 +68,7 @@ def test_the_users_own_commit_runs_his_hooks(repo: Path, trap: Path, tmp_path: P
     assert (tmp_path / "sprung").exists()
 
 
-def test_no_variable_leads_astray_and_the_environment_is_left_alone(
+def test_git_variables_are_ignored_and_the_environment_is_unchanged(
     repo: Path, trap: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_OBJECT_DIRECTORY", "GIT_NAMESPACE", "GIT_CONFIG_PARAMETERS"):
@@ -88,7 +88,7 @@ def test_no_variable_leads_astray_and_the_environment_is_left_alone(
     assert dict(os.environ) == before and not (tmp_path / "sprung").exists()
 
 
-def test_a_repository_among_the_files_of_a_work_tree_is_none(repo: Path, trap: Path) -> None:
+def test_a_bare_repository_inside_a_work_tree_is_refused(repo: Path, trap: Path) -> None:
     """Plain files that look like a bare repository can hold any configuration."""
     git(repo, "init", "-q", "--bare", "data")
     git(repo / "data", "config", "alias.run", f"!{trap}")
@@ -98,13 +98,13 @@ def test_a_repository_among_the_files_of_a_work_tree_is_none(repo: Path, trap: P
         Git(repo / "data").bytes_("rev-parse", "--git-dir")
 
 
-def test_a_linked_worktree_of_a_bare_repository_is_one(repo: Path, tmp_path: Path) -> None:
+def test_a_linked_worktree_of_a_bare_repository_is_accepted(repo: Path, tmp_path: Path) -> None:
     git(tmp_path, "clone", "-q", "--bare", str(repo), "store.git")
     git(tmp_path / "store.git", "worktree", "add", "-q", str(tmp_path / "tree"), "main")
     assert Git(tmp_path / "tree").resolve("HEAD^{commit}")
 
 
-def test_a_command_ends_in_time_with_all_its_helpers(repo: Path, tmp_path: Path) -> None:
+def test_a_timeout_ends_a_command_and_its_child_processes(repo: Path, tmp_path: Path) -> None:
     git(repo, "config", "alias.hang", f"!sleep 60; touch '{tmp_path}/late'")
     started = time.monotonic()
     with pytest.raises(GitError, match="git hang did not end within 0"):
@@ -112,13 +112,13 @@ def test_a_command_ends_in_time_with_all_its_helpers(repo: Path, tmp_path: Path)
     assert time.monotonic() - started < 40
 
 
-def test_no_command_waits_for_a_key(repo: Path) -> None:
+def test_no_command_waits_for_input(repo: Path) -> None:
     git(repo, "config", "alias.ask", "!cat; exec 3</dev/tty && cat <&3")
     status, out, error = Git(repo, seconds=20).run("ask")
     assert status and not out and "tty" in error
 
 
-def test_what_it_says_when_it_cannot(repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failures_are_reported_with_a_reason(repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(GitError, match="cannot change to"):
         Git(tmp_path / "gone").bytes_("status")
     assert reason("hint: do this\nfatal: not so\nhint: or that\n") == "fatal: not so"

@@ -38,7 +38,7 @@ def imported(path: Path) -> Iterator[str]:
                     yield full if full in MODULES else node.module
 
 
-def circles(graph: Mapping[str, Iterable[str]]) -> list[list[str]]:
+def cycles(graph: Mapping[str, Iterable[str]]) -> list[list[str]]:
     """Groups of modules that reach one another (Tarjan's strongly connected components of two or more)."""
     index: dict[str, int] = {}
     low: dict[str, int] = {}
@@ -71,22 +71,22 @@ def graph() -> dict[str, list[str]]:
     return {module: sorted({*imported(path)} - {module}) for module, path in MODULES.items()}
 
 
-def test_a_circle_of_imports_is_found() -> None:
-    assert circles({"a": ["b"], "b": ["c"], "c": ["a"], "d": ["a"]}) == [["a", "b", "c"]]
+def test_an_import_cycle_is_found() -> None:
+    assert cycles({"a": ["b"], "b": ["c"], "c": ["a"], "d": ["a"]}) == [["a", "b", "c"]]
 
 
-def test_a_folder_holds_few_modules() -> None:
+def test_a_folder_has_few_modules() -> None:
     count = Counter(path.parent.relative_to(ROOT) for path in NAMED)
     assert {str(folder): n for folder, n in count.items() if n > MAX_MODULES} == {}
 
 
 @pytest.mark.parametrize("top", PACKAGES)
-def test_a_file_name_stands_once(top: str) -> None:
+def test_file_names_are_unique(top: str) -> None:
     count = Counter(path.name for path in NAMED if path.relative_to(ROOT).parts[0] == top)
     assert {name for name, n in count.items() if n > 1} == set()
 
 
-def test_a_public_class_name_stands_once() -> None:
+def test_public_class_names_are_unique() -> None:
     places: dict[str, list[str]] = defaultdict(list)
     for path in SOURCES:
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
@@ -96,11 +96,11 @@ def test_a_public_class_name_stands_once() -> None:
 
 
 @pytest.mark.parametrize("top", PACKAGES)
-def test_no_imports_in_a_circle(graph: dict[str, list[str]], top: str) -> None:
-    assert circles({module: others for module, others in graph.items() if module.split(".")[0] == top}) == []
+def test_there_is_no_import_cycle(graph: dict[str, list[str]], top: str) -> None:
+    assert cycles({module: others for module, others in graph.items() if module.split(".")[0] == top}) == []
 
 
-def test_only_the_start_imports_the_app(graph: dict[str, list[str]]) -> None:
+def test_only_the_entry_point_imports_the_app(graph: dict[str, list[str]]) -> None:
     """app -> screens -> host: what a screen needs of the app it takes from `tui.host`."""
     users = {module for module, others in graph.items() if "tui.app" in others}
     assert not {user for user in users if not user.startswith(("tui.main", "tui.cli."))}
@@ -109,7 +109,7 @@ def test_only_the_start_imports_the_app(graph: dict[str, list[str]]) -> None:
     assert below == set()
 
 
-def test_functions_stay_short() -> None:
+def test_functions_are_short() -> None:
     for path in SOURCES:
         if path == ROOT / "nanotrain/train.py":
             continue
@@ -127,7 +127,7 @@ def test_events_of_many_fields_are_built_by_keyword() -> None:
                 assert any("kw_only=True" in ast.unparse(mark) for mark in node.decorator_list), node.name
 
 
-def test_the_map_in_contributing_is_the_tree() -> None:
+def test_the_map_in_contributing_matches_the_tree() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     assert house_map.drawn() in text, "the tree has changed: run python -m tests.house_map"
 

@@ -15,7 +15,7 @@ HEAVY = "torch git anthropic openai optuna"
 SOURCES = sorted(path for top in ("core", "tui", "nanotrain") for path in (ROOT / top).rglob("*.py"))
 
 
-def test_the_contracts_hold() -> None:
+def test_the_import_contracts_hold() -> None:
     linter = Path(sys.executable).with_name("lint-imports")
     done = subprocess.run([linter, "--no-cache"], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -40,7 +40,7 @@ def loaded_by(statement: str) -> set[str]:
         ("import core.views, core.session.log, core.program.program, core.session.paths", f"{HEAVY} textual asyncio"),
     ],
 )
-def test_what_an_entry_never_loads(statement: str, never: str) -> None:
+def test_entry_points_do_not_load_heavy_modules(statement: str, never: str) -> None:
     assert not loaded_by(statement) & set(never.split())
 
 
@@ -53,7 +53,7 @@ def test_git_is_run_in_one_place() -> None:
                 assert not (isinstance(first, ast.Constant) and first.value == "git"), f"{path}:{node.lineno}"
 
 
-def test_nothing_of_this_machine_is_committed() -> None:
+def test_no_machine_specific_text_is_committed() -> None:
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
     marks = ["/" + "work/main", "/" + "work/shared", "sk-" + "ant-api", "BEGIN RSA " + "PRIVATE"]
     for name in tracked:

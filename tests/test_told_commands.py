@@ -136,7 +136,7 @@ def calls(tree: ast.AST, name: str) -> Iterator[tuple[int, list[str]]]:
             yield node.lineno, [str(a.value) if isinstance(a, ast.Constant) else "1" for a in words]
 
 
-def test_what_hints_call_is_accepted_by_the_parser() -> None:
+def test_commands_in_hints_are_accepted_by_the_parser() -> None:
     found = {
         f"{path.name}:{line}": trouble
         for path in SOURCES
@@ -146,7 +146,7 @@ def test_what_hints_call_is_accepted_by_the_parser() -> None:
     assert not found
 
 
-def test_no_hint_names_the_program_by_hand() -> None:
+def test_hints_name_the_program_through_invocation() -> None:
     allowed = {"parser.py", "certification.py"}  # the certificate is read on other machines
     by_hand = re.compile(rf"(?<![/\w-])autoresearch-tui ({'|'.join(parser.COMMANDS)})\b|'autoresearch-tui\[")
     found = [
@@ -162,7 +162,7 @@ def test_no_hint_names_the_program_by_hand() -> None:
 _TOLD = re.compile(r"(?:^|: |with |\(|`)((?:git|apt|apt-get|pip|pipx|npm|docker|python|uv) [a-z-][^`;,)\n]*)")
 
 
-def test_other_programs_in_hints_are_called_as_they_are() -> None:
+def test_other_programs_in_hints_have_valid_arguments() -> None:
     found = {}
     for path in SOURCES:
         tree = ast.parse(path.read_text())
@@ -192,12 +192,12 @@ def commands_of(page: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_what_the_pages_say_to_type(page: Path) -> None:
+def test_commands_in_the_docs_are_valid(page: Path) -> None:
     assert page != PAGES[0] or len(list(commands_of(page))) > 12
     assert not {line: trouble for line in commands_of(page) if (trouble := wrong(line))}
 
 
-def test_what_help_says_to_type() -> None:
+def test_commands_in_help_are_valid() -> None:
     found = {}
     for command in ("", *parser.COMMANDS):
         done = run(ROOT, *filter(None, [command]), "--help", env={"PATH": "/usr/bin:/bin"})
@@ -211,14 +211,14 @@ def test_what_help_says_to_type() -> None:
     assert not found
 
 
-def test_variables_that_are_told_are_read() -> None:
+def test_documented_variables_are_read() -> None:
     code = "\n".join(path.read_text() for path in [*SOURCES, ROOT / "Makefile"])
     told = "\n".join(page.read_text() for page in PAGES) + run(ROOT, "--help").stdout
     names = set(re.findall(r"\b(?:AUTORESEARCH|ANTHROPIC|OPENAI|XDG)_[A-Z_]+\b|\bNO_COLOR\b", told))
     assert len(names) > 5 and not {name for name in names if name not in code and not name.startswith("XDG_")}
 
 
-def test_keys_that_the_readme_names_are_bound() -> None:
+def test_keys_in_the_readme_are_bound() -> None:
     text = (ROOT / "README.md").read_text()
     rows = text[text.index("| key | does |") : text.index("`q` | detach")].splitlines()[2:]
     named = {key for row in rows for key in re.findall(r"`([^`]+)`", row.split(" | ")[0])} | {"q"}
@@ -237,7 +237,7 @@ def stand(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def test_the_bare_name_only_where_it_is_this_program(stand: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_bare_name_is_used_only_when_it_is_this_program(stand: pytest.MonkeyPatch, tmp_path: Path) -> None:
     stand.chdir(tmp_path)
     assert invocation.call("status") == f"{shlex.quote(COMMAND)} status"
     other = tmp_path / "bin" / "autoresearch-tui"
@@ -251,14 +251,14 @@ def test_the_bare_name_only_where_it_is_this_program(stand: pytest.MonkeyPatch, 
     assert invocation.call("steer", "a b") == "autoresearch-tui steer 'a b'"
 
 
-def test_a_relative_path_below_the_current_folder(stand: pytest.MonkeyPatch) -> None:
+def test_a_path_below_the_current_folder_is_relative(stand: pytest.MonkeyPatch) -> None:
     stand.chdir(Path(COMMAND).parent.parent)
     assert invocation.call("status") == "bin/autoresearch-tui status"
     stand.chdir("/")
     assert invocation.program() == COMMAND
 
 
-def test_the_project_is_named_where_it_is_not_the_current_folder(stand: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_project_is_named_outside_its_folder(stand: pytest.MonkeyPatch, tmp_path: Path) -> None:
     stand.setenv("PATH", str(Path(COMMAND).parent))
     (tmp_path / "my p").mkdir()
     stand.chdir(tmp_path)
@@ -268,7 +268,7 @@ def test_the_project_is_named_where_it_is_not_the_current_folder(stand: pytest.M
     assert invocation.call(project=tmp_path / "my p") == "autoresearch-tui 'my p'"
 
 
-def test_after_make_run_it_is_make_run(stand: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_after_make_run_the_hint_is_make_run(stand: pytest.MonkeyPatch, tmp_path: Path) -> None:
     clone = tmp_path / "clone"
     (clone / ".venv").mkdir(parents=True)
     (clone / "Makefile").touch()
