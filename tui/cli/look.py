@@ -350,9 +350,7 @@ def _print_experiment(x: dict[str, Any], state: State, out: Output) -> None:
     _print_lines("reasoning", x["reasoning"].splitlines(), out)
     if x["diff"]:
         out.line()
-        for line in x["diff"].splitlines():
-            role = "add" if line.startswith("+") else "remove" if line.startswith("-") else "text"
-            out.line(out.paint(line, role))
+        out.diff(x["diff"])
 
 
 def _print_lines(title: str, lines: list[str], out: Output) -> None:

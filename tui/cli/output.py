@@ -68,6 +68,11 @@ class Output:
     def sign(self, word: str) -> str:
         return sign(word, self.ascii)
 
+    def diff(self, text: str) -> None:
+        """A unified diff, its lines painted by side."""
+        for line in text.splitlines():
+            self.line(self.paint(line, {"+": "add", "-": "remove"}.get(line[:1], "text")))
+
     def json(self, value: Any) -> None:
         """A JSON document on several lines."""
         text = json.dumps(json.loads(wire.dumps(value)), ensure_ascii=False, indent=2)

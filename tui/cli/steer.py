@@ -13,36 +13,23 @@ from core import invocation
 from core.record import commands
 from core.record.errors import AutoresearchError, CommandRefused, EngineError, UsageError
 from core.session.paths import SessionPaths
-from tui.cli.command import (
-    JSON,
-    NAME,
-    PROJECT,
-    SESSION,
-    Argument,
-    Handler,
-    argument,
-    command,
-    count,
-    experiment_number,
-    flag,
-)
+from tui.cli.command import JSON, NAME, PROJECT, SESSION, Argument, argument, command, count, experiment_number, flag
 from tui.cli.output import Output
 from tui.cli.session_names import session_of
 
 _ANSWER = "\nAnswered accepted or refused, with the reason. --session NAME picks another session than the newest."
 
 
-def steering(name: str, *arguments: Argument, help: str, examples: tuple[str, ...]) -> Callable[[Handler], Handler]:
-    """A command that asks the engine of a session."""
-    return command(name, SESSION, JSON, *arguments, PROJECT, help=help + _ANSWER, examples=examples)
+def steering(
+    name: str, asks: Callable[[Namespace], commands.Command], *arguments: Argument, help: str, examples: tuple[str, ...]
+) -> None:
+    """Declare a command that sends `asks(arguments)` to the engine of a session."""
+    declare = command(name, SESSION, JSON, *arguments, PROJECT, help=help + _ANSWER, examples=examples)
+    declare(lambda arguments, out: ask(arguments, out, asks(arguments)))
 
 
 def ask(arguments: Namespace, out: Output, *asked: commands.Command) -> int:
-    """Send each command to the engine and print the answers.
-
-    Raises CommandRefused (exit 1) when one is refused and EngineError when no engine answers; with --json both are the
-    answer, and the exit code is 1.
-    """
+    """Send each command and print the answers. Raises CommandRefused and EngineError; with --json both are answers."""
     from core.client import request
 
     paths = session_of(arguments)
@@ -66,183 +53,47 @@ def ask(arguments: Namespace, out: Output, *asked: commands.Command) -> int:
     return 0
 
 
-def _numbered(metavar: str, help: str) -> Argument:
-    return argument("experiment", metavar=metavar, type=experiment_number, help=help)
+def _numbered(help: str) -> Argument:
+    return argument("experiment", metavar="N", type=experiment_number, help=help)
 
 
-def _number_or_best(text: str) -> int | None:
-    return None if text == "best" else experiment_number(text)
+def _guidance(a: Namespace) -> commands.Command:
+    if a.withdraw is not None:
+        if a.text:
+            hint = f"write: {invocation.call('steer', '--withdraw', str(a.withdraw))}"
+            raise UsageError("--withdraw takes no TEXT", hint=hint)
+        return commands.Withdraw(a.withdraw)
+    text = _text(a, "steer", "try a smaller batch")
+    if a.edit is not None:
+        return commands.EditGuidance(a.edit, text)
+    return commands.Steer(text, now=a.now, standing=a.standing)
 
 
-@steering(
-    "pause", flag("--now", help="end the current runs; they are run again on resume"),
-    help="Start nothing new; the current runs are finished and judged. --now ends them, to be run again later.",
-    examples=("pause", "pause --now"),
-)  # fmt: skip
-def pause(arguments: Namespace, out: Output) -> int:
-    return ask(arguments, out, commands.Pause(now=arguments.now))
+def _text(a: Namespace, *example: str) -> str:
+    text = " ".join(a.text).strip()
+    if not text:
+        raise UsageError("TEXT is empty", hint=f"write: {invocation.call(*example)}")
+    return text
 
 
-@steering(
-    "resume",
-    help="Go on after a pause; in a running session: cancel `stop --after`. A researcher that could not work (its key\n"
-    "was revoked) is connected again, with the key that its file now contains.",
-    examples=("resume",),
-)
-def resume(arguments: Namespace, out: Output) -> int:
-    return ask(arguments, out, commands.Resume())
-
-
-@steering(
-    "skip",
-    argument(
-        "experiment", metavar="EXPERIMENT", type=experiment_number, nargs="?", help="default: the longest running"
-    ),
-    help="End an experiment now, while its proposal is made or while it runs; its verdict is skipped.",
-    examples=("skip 12",),
-)
-def skip(arguments: Namespace, out: Output) -> int:
-    return ask(arguments, out, commands.Skip(arguments.experiment))
-
-
-@steering(
-    "stop", flag("--now", help="kill the current runs; they run again when the session resumes"),
-    argument("--after", metavar="N", type=count, help="once N more experiments have their verdict"),
-    help=f"End the session's engine once its current runs have ended. `{invocation.NAME} run` continues it later.",
-    examples=("stop", "stop --after 3", "stop --now"),
-)  # fmt: skip
-def stop(arguments: Namespace, out: Output) -> int:
-    if arguments.now and arguments.after is not None:
+def _stop(a: Namespace) -> commands.Command:
+    if a.now and a.after is not None:
         raise UsageError("--now and --after exclude each other")
-    return ask(arguments, out, commands.Stop(now=arguments.now, after=arguments.after))
+    return commands.Stop(now=a.now, after=a.after)
 
 
-@steering(
-    "steer", argument("text", metavar="TEXT", nargs="*", help="what the researcher should know or do"),
-    argument("--edit", metavar="ID", type=count, help="replace the text of queued guidance ID by TEXT"),
-    argument("--withdraw", metavar="ID", type=count, help="withdraw guidance ID"),
-    flag("--standing", help="applies to every experiment from now on"),
-    flag("--now", help="interrupt the proposal that is being made"),
-    help="Give the researcher guidance, which it reads before its next proposal. Until an experiment has taken it, it\n"
-    "can be edited or withdrawn; --standing guidance stays in force until it is withdrawn.",
-    examples=(
-        'steer "the loss is batch-limited early: try smaller batches"', 'steer --standing "never touch the tokenizer"',
-        'steer --now "-5% is enough"', 'steer --edit 3 "try larger batches"', "steer --withdraw 3",
-    ),
-)  # fmt: skip
-def steer(arguments: Namespace, out: Output) -> int:
-    if arguments.withdraw is not None:
-        if arguments.text:
-            raise UsageError(
-                "--withdraw takes no TEXT",
-                hint=f"write: {invocation.call('steer', '--withdraw', str(arguments.withdraw))}",
-            )
-        return ask(arguments, out, commands.Withdraw(arguments.withdraw))
-    text = _text(arguments, f"write: {invocation.call('steer', 'try a smaller batch')}")
-    if arguments.edit is not None:
-        return ask(arguments, out, commands.EditGuidance(arguments.edit, text))
-    return ask(arguments, out, commands.Steer(text, now=arguments.now, standing=arguments.standing))
-
-
-@steering(
-    "idea", argument("text", metavar="TEXT", nargs="*", help="what the next researcher should try as its experiment"),
-    help="Queue an idea in words: the next researcher tries it as its experiment. One idea goes to one experiment.",
-    examples=('idea "replace the learning-rate warm-up by a constant"',),
-)  # fmt: skip
-def idea(arguments: Namespace, out: Output) -> int:
-    return ask(arguments, out, commands.Idea(_text(arguments, f"write: {invocation.call('idea', 'no warm-up')}")))
-
-
-@steering(
-    "propose",
-    argument("patch", metavar="FILE.patch", help="a unified diff, as git diff writes it; - reads standard input"),
-    argument("--hypothesis", metavar="TEXT", required=True, help="one sentence: what changes and why it should help"),
-    argument("--kind", metavar="KIND", default="other", help="architecture, optimizer, schedule, … (default: other)"),
-    help="Run an experiment of your own unchanged: a patch on the experiment that proposals build on. It is checked,\n"
-    "run and judged like every other; one that does not apply or touches read-only files is refused with the place.",
-    examples=(
-        'propose wider.patch --hypothesis "width 96 pays for its slower steps"',
-        f'git diff | {invocation.NAME} propose - --hypothesis "no bias terms"',
-    ),
-)  # fmt: skip
-def propose(arguments: Namespace, out: Output) -> int:
+def _proposal(a: Namespace) -> commands.Command:
     from core.record.proposal import KINDS, kind_of
 
-    kind = kind_of(arguments.kind)
+    kind = kind_of(a.kind)
     if kind is None:
-        raise UsageError(f"{arguments.kind!r} is not a kind of change", hint=f"one of: {', '.join(KINDS)}")
-    proposed = commands.Propose(hypothesis=arguments.hypothesis, kind=kind, patch=_patch(arguments.patch))
-    return ask(arguments, out, proposed)
+        raise UsageError(f"{a.kind!r} is not a kind of change", hint=f"one of: {', '.join(KINDS)}")
+    return commands.Propose(hypothesis=a.hypothesis, kind=kind, patch=_patch(a.patch))
 
 
-@steering(
-    "approve", _numbered("N", "the experiment that waits for approval"),
-    flag("--all", help="this one, all others that wait, and all that follow"),
-    argument("--patch", metavar="FILE", help="with these edits instead (a diff against its parent)"),
-    help="Run a proposal that waits for approval (approve-mode on, or approve = true in program.md).",
-    examples=("approve 12", "approve 12 --all", "approve 12 --patch mine.patch"),
-)  # fmt: skip
-def approve(arguments: Namespace, out: Output) -> int:
-    edits: dict[str, Any] = {}
-    if arguments.patch is not None:
-        edits["edits"] = _edits(session_of(arguments), arguments.experiment, _patch(arguments.patch))
-    return ask(arguments, out, commands.Approve(arguments.experiment, all=arguments.all, **edits))
-
-
-@steering(
-    "reject", _numbered("N", "the experiment that waits for approval"),
-    argument("--reason", metavar="TEXT", default="", help="reported to the researcher"),
-    help="Reject a proposal that waits for approval.",
-    examples=('reject 12 --reason "too slow"',),
-)  # fmt: skip
-def reject(arguments: Namespace, out: Output) -> int:
-    return ask(arguments, out, commands.Reject(arguments.experiment, arguments.reason))
-
-
-@steering(
-    "approve-mode",
-    argument("mode", metavar="on|off", choices=["on", "off"], help="whether each proposal waits for approval"),
-    help="Let each proposal wait for approval before it runs (on), or run at once (off: also those that wait).",
-    examples=("approve-mode on",),
-)
-def approve_mode(arguments: Namespace, out: Output) -> int:
-    return ask(arguments, out, commands.ApproveMode(arguments.mode == "on"))
-
-
-@steering(
-    "fork",
-    argument("experiment", metavar="N|best", type=_number_or_best, help="what proposals build on from now on"),
-    help="Build on another experiment from now on, kept or not; `best`: on the best again. Proposals are still judged\n"
-    "against the best, and the fork moves to each experiment that is clearly better than its base.",
-    examples=("fork 12", "fork best"),
-)
-def fork(arguments: Namespace, out: Output) -> int:
-    return ask(arguments, out, commands.Fork(arguments.experiment))
-
-
-@steering(
-    "pin", _numbered("N", "the experiment that is never built on"), flag("--off", help="remove the pin"),
-    help="Never build on an experiment. A pinned experiment cannot be the best: the best of the others is.",
-    examples=("pin 12", "pin 12 --off"),
-)  # fmt: skip
-def pin(arguments: Namespace, out: Output) -> int:
-    return ask(arguments, out, commands.Pin(arguments.experiment, pinned=not arguments.off))
-
-
-@steering(
-    "repeat", _numbered("N", "its number; 0 is the baseline"),
-    help="Run an experiment once more with a fresh seed; its results are pooled, its verdict stays.",
-    examples=("repeat 12",),
-)  # fmt: skip
-def repeat(arguments: Namespace, out: Output) -> int:
-    return ask(arguments, out, commands.Repeat(arguments.experiment))
-
-
-def _text(arguments: Namespace, hint: str) -> str:
-    text = " ".join(arguments.text).strip()
-    if not text:
-        raise UsageError("TEXT is empty", hint=hint)
-    return text
+def _approval(a: Namespace) -> commands.Command:
+    edits = () if a.patch is None else _edits(session_of(a), a.experiment, _patch(a.patch))
+    return commands.Approve(a.experiment, all=a.all, edits=edits)
 
 
 def _patch(name: str) -> str:
@@ -250,10 +101,9 @@ def _patch(name: str) -> str:
     try:
         text = sys.stdin.buffer.read() if name == "-" else Path(name).expanduser().read_bytes()
     except OSError as error:
-        raise UsageError(
-            f"the patch could not be read ({(error.strerror or 'unknown').lower()})",
-            where=name, hint="name a file that git diff wrote, or - for standard input",
-        ) from error  # fmt: skip
+        what = f"the patch could not be read ({(error.strerror or 'unknown').lower()})"
+        hint = "name a file that git diff wrote, or - for standard input"
+        raise UsageError(what, where=name, hint=hint) from error
     try:
         patch = text.decode("utf-8")
     except UnicodeDecodeError:
@@ -279,16 +129,113 @@ def _edits(paths: SessionPaths, experiment: int, patch: str) -> tuple[dict[str, 
     return tuple({"path": edit.path, "content": edit.content} for edit in edits_from_patch(patch, files, prefix))
 
 
+steering(
+    "pause", lambda a: commands.Pause(now=a.now),
+    flag("--now", help="end the current runs; they are run again on resume"),
+    help="Start nothing new; the current runs are finished and judged. --now ends them, to be run again later.",
+    examples=("pause", "pause --now"),
+)  # fmt: skip
+steering(
+    "resume", lambda _: commands.Resume(),
+    help="Go on after a pause; in a running session: cancel `stop --after`. A researcher that could not work (its key\n"
+    "was revoked) is connected again, with the key that its file now contains.",
+    examples=("resume",),
+)  # fmt: skip
+steering(
+    "skip", lambda a: commands.Skip(a.experiment),
+    argument("experiment", metavar="EXPERIMENT", nargs="?", type=experiment_number,
+             help="default: the longest running"),
+    help="End an experiment now, while its proposal is made or while it runs; its verdict is skipped.",
+    examples=("skip 12",),
+)  # fmt: skip
+steering(
+    "stop", _stop, flag("--now", help="kill the current runs; they run again when the session resumes"),
+    argument("--after", metavar="N", type=count, help="once N more experiments have their verdict"),
+    help=f"End the session's engine once its current runs have ended. `{invocation.NAME} run` continues it later.",
+    examples=("stop", "stop --after 3", "stop --now"),
+)  # fmt: skip
+steering(
+    "steer", _guidance, argument("text", metavar="TEXT", nargs="*", help="what the researcher should know or do"),
+    argument("--edit", metavar="ID", type=count, help="replace the text of queued guidance ID by TEXT"),
+    argument("--withdraw", metavar="ID", type=count, help="withdraw guidance ID"),
+    flag("--standing", help="applies to every experiment from now on"),
+    flag("--now", help="interrupt the proposal that is being made"),
+    help="Give the researcher guidance, which it reads before its next proposal. Until an experiment has taken it, it\n"
+    "can be edited or withdrawn; --standing guidance stays in force until it is withdrawn.",
+    examples=(
+        'steer "the loss is batch-limited early: try smaller batches"', 'steer --standing "never touch the tokenizer"',
+        'steer --now "-5% is enough"', 'steer --edit 3 "try larger batches"', "steer --withdraw 3",
+    ),
+)  # fmt: skip
+steering(
+    "idea", lambda a: commands.Idea(_text(a, "idea", "no warm-up")),
+    argument("text", metavar="TEXT", nargs="*", help="what the next researcher should try as its experiment"),
+    help="Queue an idea in words: the next researcher tries it as its experiment. One idea goes to one experiment.",
+    examples=('idea "replace the learning-rate warm-up by a constant"',),
+)  # fmt: skip
+steering(
+    "propose", _proposal,
+    argument("patch", metavar="FILE.patch", help="a unified diff, as git diff writes it; - reads standard input"),
+    argument("--hypothesis", metavar="TEXT", required=True, help="one sentence: what changes and why it should help"),
+    argument("--kind", metavar="KIND", default="other", help="architecture, optimizer, schedule, … (default: other)"),
+    help="Run an experiment of your own unchanged: a patch on the experiment that proposals build on. It is checked,\n"
+    "run and judged like every other; one that does not apply or touches read-only files is refused with the place.",
+    examples=(
+        'propose wider.patch --hypothesis "width 96 pays for its slower steps"',
+        f'git diff | {invocation.NAME} propose - --hypothesis "no bias terms"',
+    ),
+)  # fmt: skip
+steering(
+    "approve", _approval, _numbered("the experiment that waits for approval"),
+    flag("--all", help="this one, all others that wait, and all that follow"),
+    argument("--patch", metavar="FILE", help="with these edits instead (a diff against its parent)"),
+    help="Run a proposal that waits for approval (approve-mode on, or approve = true in program.md).",
+    examples=("approve 12", "approve 12 --all", "approve 12 --patch mine.patch"),
+)  # fmt: skip
+steering(
+    "reject", lambda a: commands.Reject(a.experiment, a.reason), _numbered("the experiment that waits for approval"),
+    argument("--reason", metavar="TEXT", default="", help="reported to the researcher"),
+    help="Reject a proposal that waits for approval.",
+    examples=('reject 12 --reason "too slow"',),
+)  # fmt: skip
+steering(
+    "approve-mode", lambda a: commands.ApproveMode(a.mode == "on"),
+    argument("mode", metavar="on|off", choices=["on", "off"], help="whether each proposal waits for approval"),
+    help="Let each proposal wait for approval before it runs (on), or run at once (off: also those that wait).",
+    examples=("approve-mode on",),
+)  # fmt: skip
+steering(
+    "fork", lambda a: commands.Fork(a.experiment),
+    argument("experiment", metavar="N|best", help="what proposals build on from now on",
+             type=lambda text: None if text == "best" else experiment_number(text)),
+    help="Build on another experiment from now on, kept or not; `best`: on the best again. Proposals are still judged\n"
+    "against the best, and the fork moves to each experiment that is clearly better than its base.",
+    examples=("fork 12", "fork best"),
+)  # fmt: skip
+steering(
+    "pin", lambda a: commands.Pin(a.experiment, pinned=not a.off), _numbered("the experiment that is never built on"),
+    flag("--off", help="remove the pin"),
+    help="Never build on an experiment. A pinned experiment cannot be the best: the best of the others is.",
+    examples=("pin 12", "pin 12 --off"),
+)  # fmt: skip
+steering(
+    "repeat", lambda a: commands.Repeat(a.experiment), _numbered("its number; 0 is the baseline"),
+    help="Run an experiment once more with a fresh seed; its results are pooled, its verdict stays.",
+    examples=("repeat 12",),
+)  # fmt: skip
+
+
 KEYS = ("researcher", "model", "script", "hours", "experiments", "usd", "slots")
 _BUDGET = ("hours", "experiments", "usd")
 
 
-@steering(
-    "set",
+@command(
+    "set", SESSION, JSON,
     argument("settings", metavar="KEY=VALUE", nargs="+",
-             help="researcher, model, script, hours, experiments, usd, slots"),
+             help="researcher, model, script, hours, experiments, usd, slots"), PROJECT,
     help="Change a running session: researcher, model and script from the next experiment on; hours, experiments and\n"
-    "usd (the session's budget); slots (a removed slot finishes its run first). Later engines keep the change.",
+    "usd (the session's budget); slots (a removed slot finishes its run first). Later engines keep the change."
+    + _ANSWER,
     examples=("set experiments=200 usd=40", "set researcher=claude model=ID", "set slots=gpu:0,1"),
 )  # fmt: skip
 def change(arguments: Namespace, out: Output) -> int:
@@ -360,9 +307,7 @@ def program(arguments: Namespace, out: Output) -> int:
     if arguments.json:
         out.json({"changed": bool(diff), "diff": diff, "refused": trouble})
         return 1 if trouble else 0
-    for line in diff.splitlines():
-        role = "add" if line.startswith("+") else "remove" if line.startswith("-") else "text"
-        out.line(out.paint(line, role))
+    out.diff(diff)
     if trouble:
         raise CommandRefused(f"this will not take effect: {trouble}")
     out.say("it takes effect when the next experiment begins" if diff else f"{PROGRAM_FILE} is in force unchanged")
