@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from core.edits.globs import matches
 from core.git import IDENTITY, Git, reason
 from core.lab.git.disk_full import retry_when_full
-from core.lab.git.tree_hash import CommitTree
+from core.lab.git.tree_hash import CommitTree, TreeEntry, listed
 from core.lab.shim.rmtree import remove_tree
 from core.record.errors import EditError, GitConflict, LabError, ProjectError
 
@@ -30,12 +30,6 @@ class Checkout:
 
     path: Path
     release: str
-
-
-@dataclass(frozen=True, slots=True)
-class _IndexEntry:
-    mode: str
-    blob: str
 
 
 _IN_PROGRESS = {"MERGE_HEAD": "merge", "CHERRY_PICK_HEAD": "cherry-pick", "REVERT_HEAD": "revert"}
@@ -70,8 +64,8 @@ class Repository:
 
         root = Path(ask("--show-toplevel")).resolve()
         prefix = project.relative_to(root).as_posix()
-        common, git_dir = (project / ask("--git-common-dir")).resolve(), Path(ask("--absolute-git-dir")).resolve()
-        repository = cls(root, prefix, common, git_dir)
+        common = (project / ask("--git-common-dir")).resolve()
+        repository = cls(root, prefix, common, Path(ask("--absolute-git-dir")).resolve())
         if repository._git.resolve("HEAD^{commit}") is None:
             if repository._git.resolve("HEAD") is not None:
                 raise ProjectError(
@@ -135,32 +129,23 @@ class Repository:
         """Experiment number → commit, of all experiments with a ref."""
         base = f"refs/autoresearch/{session}/"
         out = self._git.text("for-each-ref", "--format=%(objectname) %(refname)", base)
-        found: dict[int, str] = {}
-        for line in out.splitlines():
-            sha, _, name = line.partition(" ")
-            number = name.removeprefix(base)
-            if number.isdecimal():
-                found[int(number)] = sha
-        return found
+        pairs = (line.split(f" {base}", 1) for line in out.splitlines())
+        return {int(number): sha for sha, number in pairs if number.isdecimal()}
 
     def read(self, commit: str, path: str) -> str | None:
         """Text of a file in `commit`, with its line ends; None when missing. Raises ProjectError if not UTF-8."""
         entry = self._entries(commit, [self._inward(path)]).get(self._inward(path))
-        if entry is None:
-            return None
         try:
-            return self._blob(entry).decode("utf-8")
+            return self._blob(entry).decode("utf-8") if entry else None
         except UnicodeDecodeError:
-            raise ProjectError(
-                "is not UTF-8 text and cannot be shown or edited", where=path, hint="convert it, or exclude it"
-            ) from None
+            what = "is not UTF-8 text and cannot be shown or edited"
+            raise ProjectError(what, where=path, hint="convert it, or exclude it") from None
 
     def files(self, commit: str, patterns: Sequence[str]) -> list[str]:
         """Files of `commit` that match any of the patterns: names, folders, or globs with `*`, `?`, `[..]`, `**`."""
-        args = ["ls-tree", "-r", "-z", "--name-only", commit]
-        if self.prefix != ".":
-            args += ["--", f"{self.prefix}/"]
-        names = [os.fsdecode(name) for name in self._git.bytes_(*args).split(b"\0") if name]
+        within = () if self.prefix == "." else ("--", f"{self.prefix}/")
+        out = self._git.bytes_("ls-tree", "-r", "-z", "--name-only", commit, *within)
+        names = [os.fsdecode(name) for name in out.split(b"\0") if name]
         own = [name for name in map(self._outward, names) if name is not None]
         return sorted(name for name in own if matches(name, patterns))
 
@@ -206,15 +191,12 @@ class Repository:
         """
         paths = {self._inward(path): text for path, text in files.items()}
         old = self._entries(parent, list(paths))
-        changes: dict[str, _IndexEntry | None] = {}
+        changes: dict[str, TreeEntry | None] = {}
         for path, text in paths.items():
-            before = old.get(path)
-            if before is not None and before.mode not in ("100644", "100755"):
+            mode = old[path].mode if path in old else "100644"
+            if mode not in ("100644", "100755"):
                 raise EditError("is a symbolic link or a submodule and cannot be edited", where=path)
-            if text is None:
-                changes[path] = None
-            else:
-                changes[path] = _IndexEntry(before.mode if before else "100644", self._write_blob(text.encode("utf-8")))
+            changes[path] = None if text is None else TreeEntry(mode, self._write_blob(text.encode("utf-8")))
         return self._commit(parent, changes, message)
 
     @retry_when_full
@@ -237,22 +219,17 @@ class Repository:
         out = self._git.diff(old_parent, commit, "-z", "--name-only")
         paths = [os.fsdecode(name) for name in out.split(b"\0") if name]
         base, mine, theirs = (self._entries(c, paths) for c in (old_parent, commit, new_parent))
-        changes: dict[str, _IndexEntry | None] = {}
+        changes: dict[str, TreeEntry | None] = {}
         for path in paths:
             b, m, t = base.get(path), mine.get(path), theirs.get(path)
-            if t == m:
-                continue
-            changes[path] = m if t == b else self._merge(path, b, m, t)
-        if not changes:
-            raise GitConflict("the new parent already has this change")
-        merged = self._commit(new_parent, changes, message)
+            if t != m:
+                changes[path] = m if t == b else self._merge(path, b, m, t)
+        merged = self._commit(new_parent, changes, message) if changes else new_parent
         if self._git.text("rev-parse", f"{merged}^{{tree}}") == self._git.text("rev-parse", f"{new_parent}^{{tree}}"):
             raise GitConflict("the new parent already has this change")
         return merged
 
-    def _merge(
-        self, path: str, base: _IndexEntry | None, mine: _IndexEntry | None, theirs: _IndexEntry | None
-    ) -> _IndexEntry:
+    def _merge(self, path: str, base: TreeEntry | None, mine: TreeEntry | None, theirs: TreeEntry | None) -> TreeEntry:
         shown = self._outward(path) or path
         if mine is None or theirs is None:
             raise GitConflict("is removed on one side and changed on the other", where=shown)
@@ -266,13 +243,12 @@ class Repository:
         if status > 0:
             places = "one place" if status == 1 else f"{status} places"
             raise GitConflict(f"the change does not apply on the new parent: they differ in {places}", where=shown)
-        return _IndexEntry(theirs.mode if mine.mode == (base or mine).mode else mine.mode, self._write_blob(merged))
+        return TreeEntry(theirs.mode if mine.mode == (base or mine).mode else mine.mode, self._write_blob(merged))
 
-    def _commit(self, parent: str, changes: Mapping[str, _IndexEntry | None], message: str) -> str:
+    def _commit(self, parent: str, changes: Mapping[str, TreeEntry | None], message: str) -> str:
         zero = "0" * len(self._git.text("rev-parse", "--verify", f"{parent}^{{commit}}"))
-        lines = [
-            f"{entry.mode} {entry.blob}\t{path}" if entry else f"0 {zero}\t{path}" for path, entry in changes.items()
-        ]
+        removed = TreeEntry("0", zero)
+        lines = [f"{(entry or removed).mode} {(entry or removed).sha}\t{path}" for path, entry in changes.items()]
         with tempfile.TemporaryDirectory(prefix="autoresearch-index-") as folder:
             env = {"GIT_INDEX_FILE": str(Path(folder, "index"))}
             self._git.bytes_("read-tree", parent, env=env)
@@ -317,15 +293,15 @@ class Repository:
 
     def prune(self, folder: Path) -> list[Path]:
         """Remove the records of worktrees under `folder` whose files are missing. Returns their paths."""
-        gone = []
+        inside = folder.absolute()
         with self._worktrees:
-            for admin, path in self._worktree_records():
-                if path.is_relative_to(folder.absolute()) and not path.exists():
-                    remove_tree(admin)
-                    gone.append(path)
-        return gone
+            gone = [one for one in self._worktree_records() if one[1].is_relative_to(inside) and not one[1].exists()]
+            for admin, _ in gone:
+                remove_tree(admin)
+        return [path for _, path in gone]
 
     def _worktree_records(self) -> list[tuple[Path, Path]]:
+        """(git's own folder of it, path) of each linked worktree."""
         records = []
         for gitdir in sorted((self.common_dir / "worktrees").glob("*/gitdir")):
             text = gitdir.read_text(errors="surrogateescape").strip()
@@ -347,16 +323,14 @@ class Repository:
         """Make git ignore `pattern` in this clone only (.git/info/exclude). Idempotent."""
         file = self.common_dir / "info" / "exclude"
         text = file.read_text(errors="surrogateescape") if file.exists() else ""
-        if pattern in text.splitlines():
-            return
-        file.parent.mkdir(parents=True, exist_ok=True)
-        gap = "" if not text or text.endswith("\n") else "\n"
-        file.write_text(f"{text}{gap}{pattern}\n", errors="surrogateescape")
+        if pattern not in text.splitlines():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            gap = "" if not text or text.endswith("\n") else "\n"
+            file.write_text(f"{text}{gap}{pattern}\n", errors="surrogateescape")
 
     def is_ignored(self, path: str) -> bool:
         """True when git ignores `path` (relative to the project)."""
-        status, _, _ = self._git.run("check-ignore", "-q", "--no-index", "--", self._inward(path))
-        return status == 0
+        return self._git.run("check-ignore", "-q", "--no-index", "--", self._inward(path)).status == 0
 
     # --- paths ------------------------------------------------------------------------------------------------------
 
@@ -384,21 +358,16 @@ class Repository:
 
     # --- objects ----------------------------------------------------------------------------------------------------
 
-    def _entries(self, commit: str, paths: Iterable[str]) -> dict[str, _IndexEntry]:
-        """Mode and blob of each path that is a file in `commit`."""
-        wanted = list(paths)
+    def _entries(self, commit: str, wanted: Sequence[str]) -> dict[str, TreeEntry]:
+        """Entry of each path that is a file in `commit`."""
         if not wanted:
             return {}
         out = self._git.bytes_("--literal-pathspecs", "ls-tree", "-r", "-z", "--full-tree", commit, "--", *wanted)
-        found = {}
-        for record in filter(None, out.split(b"\0")):
-            head, _, name = record.partition(b"\t")
-            mode, _, blob = head.decode().split(" ")
-            found[os.fsdecode(name)] = _IndexEntry(mode, blob)
+        found = dict(listed(out))
         return {path: found[path] for path in wanted if path in found}
 
-    def _blob(self, entry: _IndexEntry) -> bytes:
-        return self._git.bytes_("cat-file", "blob", entry.blob)
+    def _blob(self, entry: TreeEntry) -> bytes:
+        return self._git.bytes_("cat-file", "blob", entry.sha)
 
     def _write_blob(self, data: bytes) -> str:
         return self._git.bytes_("hash-object", "-w", "--no-filters", "--stdin", stdin=data).decode().strip()
@@ -411,8 +380,8 @@ def _release_steps(branch: str, at_head: bool, admin: Path | None) -> list[str]:
     """
 
     def noted(name: str) -> list[str]:
-        file = admin / name if admin is not None else None
-        return file.read_text(errors="replace").splitlines() if file is not None and file.is_file() else []
+        file = admin / name if admin else None
+        return file.read_text(errors="replace").splitlines() if file and file.is_file() else []
 
     names = ("rebase-merge/head-name", "rebase-apply/head-name", "rebase-merge/update-refs")
     if any(f"refs/heads/{branch}" in noted(name) for name in names):
@@ -429,10 +398,8 @@ def _cannot_open(project: Path, stderr: str) -> ProjectError:
     if "dubious ownership" in text:
         match = re.search(r"repository at '([^']+)'", text)
         place = match[1] if match else str(project)
-        return ProjectError(
-            "the git repository belongs to another user, and git refuses to use it",
-            where=place, hint=f"git config --global --add safe.directory '{place}'",
-        )  # fmt: skip
+        what = "the git repository belongs to another user, and git refuses to use it"
+        return ProjectError(what, where=place, hint=f"git config --global --add safe.directory '{place}'")
     broken = next((place for place in (project, *project.parents) if (place / ".git" / "objects").is_dir()), None)
     if "not a git repository" in text and broken is not None:
         return ProjectError(

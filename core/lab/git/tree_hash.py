@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from core.record.errors import EditError
@@ -25,17 +25,23 @@ class TreeEntry:
     sha: str
 
 
+def listed(listing: bytes) -> Iterator[tuple[str, TreeEntry]]:
+    """(path, entry) of each record of `git ls-tree -z`."""
+    for record in filter(None, listing.split(b"\0")):
+        head, _, path = record.partition(b"\t")
+        mode, _, sha = head.decode().split(" ")
+        yield os.fsdecode(path), TreeEntry(mode, sha)
+
+
 class CommitTree:
     """All entries of a commit. `listing`: from `git ls-tree -r -t -z --full-tree`; `prefix`: the project's folder."""
 
     def __init__(self, listing: bytes, prefix: str) -> None:
         self._above = "" if prefix == "." else f"{prefix}/"
         self._folders: dict[str, dict[str, TreeEntry]] = {"": {}}
-        for record in filter(None, listing.split(b"\0")):
-            head, _, path = record.partition(b"\t")
-            mode, _, sha = head.decode().split(" ")
-            folder, _, base = os.fsdecode(path).rpartition("/")
-            self._folders.setdefault(folder, {})[base] = TreeEntry(mode, sha)
+        for path, entry in listed(listing):
+            folder, _, base = path.rpartition("/")
+            self._folders.setdefault(folder, {})[base] = entry
 
     def files(self) -> dict[str, TreeEntry]:
         """The project's files: path in the project → entry. Links and submodules are left out."""
@@ -74,10 +80,8 @@ class CommitTree:
                 touched.add(above)
                 folders[above] = dict(folders.get(above, {}))
                 above = above.rpartition("/")[0]
-            old = folders[folder].get(base)
-            folders[folder][base] = TreeEntry(
-                old.mode if old else _FILES[0], _hash(algorithm, "blob", text.encode("utf-8"))
-            )
+            mode = folders[folder][base].mode if base in folders[folder] else _FILES[0]
+            folders[folder][base] = TreeEntry(mode, _hash(algorithm, "blob", text.encode("utf-8")))
         for folder in sorted(touched - {""}, key=lambda path: -path.count("/")):
             above, _, base = folder.rpartition("/")
             folders[above][base] = TreeEntry(_FOLDER, _hash(algorithm, "tree", _tree_body(folders[folder])))
