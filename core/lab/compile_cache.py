@@ -46,8 +46,7 @@ class BaselineCache:
     def path(self) -> Path | None:
         """The source for a new run's cache; None until there is one."""
         for run in list(self._offered):
-            result = read_json(run / "exit.json")
-            if not result:
+            if not (result := read_json(run / "exit.json")):
                 continue  # it still runs
             self._offered.remove(run)
             cache = run / NAME

@@ -29,6 +29,7 @@ from core.lab.shim.proctree import Identity, boot_id, kill_leftovers, same_proce
 from core.lab.shim.rmtree import remove_tree
 from core.record.errors import LabError
 from core.record.events import Ended
+from core.session.disk import read_json, replace_file
 
 _POLL_SECONDS = 0.04
 _POLLS_PER_LOCK_CHECK = 8  # every so many polls, the exit file and the lock are checked
@@ -108,14 +109,11 @@ class RunProcess:
     @property
     def status(self) -> Mapping[str, Any]:
         """The shim's latest status: phase, clock, step, loss, memory, params …; empty before the first."""
-        try:
-            info = (self.folder / "status.json").stat()
-            stamp = (info.st_ino, info.st_mtime_ns)
+        path = self.folder / "status.json"
+        with contextlib.suppress(OSError, ValueError):
+            stamp = ((info := path.stat()).st_ino, info.st_mtime_ns)
             if stamp != self._stamp:
-                self._status = json.loads((self.folder / "status.json").read_bytes())
-                self._stamp = stamp
-        except (OSError, ValueError):
-            return self._status
+                self._status, self._stamp = json.loads(path.read_bytes()), stamp
         return self._status
 
     @property
@@ -164,8 +162,8 @@ class RunProcess:
                 self._result = _read_exit(self.folder)
                 if self._result is None and not _locked(self.folder):
                     # The exit file may have come just before the lock was released: read it again.
-                    gone = _read_exit(self.folder) or await asyncio.to_thread(_abandon, self.folder, self.status)
-                    self._result = gone
+                    last = _read_exit(self.folder)
+                    self._result = last or await asyncio.to_thread(_abandon, self.folder, self.status)
             if self._result is not None:
                 return self._result
             await asyncio.sleep(_POLL_SECONDS)
@@ -176,20 +174,14 @@ class RunProcess:
 
     async def kill(self, reason: str) -> RunResult:
         """Kill the run's whole process tree; returns when it has ended. `reason` goes into the result."""
-        part = self.folder / "kill.part"
         with contextlib.suppress(OSError):  # on a full disk the signal is enough
-            part.write_text(reason or "was stopped")
-            part.replace(self.folder / "kill")
+            replace_file(self.folder / "kill", (reason or "was stopped").encode())
         shim = _identity(self.status.get("shim"))
-        if shim and same_process(shim):
-            with contextlib.suppress(OSError):
-                os.kill(shim[1], signal.SIGTERM)
+        _signal(shim, signal.SIGTERM)
         try:
             return await asyncio.wait_for(asyncio.shield(asyncio.ensure_future(self.wait())), _KILL_SECONDS)
         except TimeoutError:
-            if shim and same_process(shim):
-                with contextlib.suppress(OSError):
-                    os.kill(shim[1], signal.SIGKILL)
+            _signal(shim, signal.SIGKILL)
             return replace(await self.wait(), ended="killed", reason=reason)
 
 
@@ -234,32 +226,28 @@ def adopt(folder: Path) -> RunProcess | None:
 
 
 def _shim_spec(spec: RunSpec) -> dict[str, Any]:
-    folder = spec.folder
-    sandbox, temporary = spec.sandbox, str(folder / "tmp")
-    tier = tier_of(sandbox) if sandbox is not None else "C"
+    home, tmp, cache = (spec.folder / name for name in ("home", "tmp", compile_cache.NAME))
+    sandbox, tier, temporary = spec.sandbox, "C", str(tmp)
     if sandbox is not None:
-        own = (spec.out, folder / "home", folder / "tmp", folder / compile_cache.NAME)
-        sandbox = replace(sandbox, writable=(*sandbox.writable, *own), tmp=folder / "tmp", supervised=True)
+        tier = tier_of(sandbox)
+        own = (spec.out, home, tmp, cache)
+        sandbox = replace(sandbox, writable=(*sandbox.writable, *own), tmp=tmp, supervised=True)
         # The same folder by a shorter path, for local sockets in it.
-        temporary = "/tmp" if tier == "A" else _short_link(folder / "tmp")
+        temporary = "/tmp" if tier == "A" else _short_link(tmp)
     env = {
-        **spec.env, **compile_cache.variables(folder / compile_cache.NAME),
-        "HOME": str(folder / "home"), "TMPDIR": temporary,
-        "AUTORESEARCH_RUN_DIR": str(spec.out),
+        **spec.env, **compile_cache.variables(cache),
+        "HOME": str(home), "TMPDIR": temporary, "AUTORESEARCH_RUN_DIR": str(spec.out),
     }  # fmt: skip
-    cache_folder = str(folder / compile_cache.NAME)
-    plain = {
-        key: value for key, value in asdict(replace(spec, sandbox=None)).items() if key not in ("sandbox", "cache")
-    }
+    plain = asdict(replace(spec, sandbox=None, cache=None))
+    del plain["sandbox"], plain["cache"]
+    kept = [str(cache)] if spec.keep_cache else []
     return {
         **plain,
-        "folder": str(folder), "cwd": str(spec.cwd), "env": env, "train_files": dict(spec.train_files),
+        "folder": str(spec.folder), "cwd": str(spec.cwd), "env": env, "train_files": dict(spec.train_files),
         "argv": list(spec.argv) if sandbox is None else command(sandbox, spec.argv),
-        "private": [str(folder / "home"), str(folder / "tmp"), *([] if spec.keep_cache else [cache_folder])],
-        "watched": [str(spec.out), *([cache_folder] if spec.keep_cache else [])],
-        "epoch": clock.now() - time.monotonic(), "link": temporary,
+        "private": [str(home), str(tmp), *([] if kept else [str(cache)])], "watched": [str(spec.out), *kept],
+        "epoch": clock.now() - time.monotonic(), "link": temporary, "tier": tier,
         "cwd_top": str(sandbox.worktree if sandbox else spec.cwd),
-        "tier": tier,
     }  # fmt: skip
 
 
@@ -288,12 +276,8 @@ def _locked(folder: Path) -> bool:
 
 
 def _read_exit(folder: Path) -> RunResult | None:
-    try:
-        last = json.loads((folder / "exit.json").read_bytes())
-    except (OSError, ValueError):
-        return None
-    known = {f.name for f in fields(RunResult)}
-    return RunResult(**{key: value for key, value in last.items() if key in known})
+    last: dict[str, Any] = read_json(folder / "exit.json")
+    return RunResult(**{f.name: last[f.name] for f in fields(RunResult) if f.name in last}) if last else None
 
 
 def _abandon(folder: Path, status: Mapping[str, Any]) -> RunResult:
@@ -312,9 +296,7 @@ def _abandon(folder: Path, status: Mapping[str, Any]) -> RunResult:
 def _kill_leftovers(folder: Path, status: Mapping[str, Any]) -> int:
     """Kill the processes of a run without a shim, and remove its private folders. Returns the number killed."""
     process = _identity(status.get("job"))
-    known = [one for one in map(_identity, status.get("tree") or ()) if one]
-    if process:
-        known.append(process)
+    known = [one for one in (*map(_identity, status.get("tree") or ()), process) if one]
     session = process[1] if process and process[0] == boot_id() else None
     killed = kill_leftovers(str(folder / "home"), known, session)
     for name in ("home", "tmp", compile_cache.NAME):
@@ -326,3 +308,9 @@ def _identity(value: Any) -> Identity | None:
     if isinstance(value, (list, tuple)) and len(value) == 3:
         return str(value[0]), int(value[1]), int(value[2])
     return None
+
+
+def _signal(process: Identity | None, number: signal.Signals) -> None:
+    if process and same_process(process):
+        with contextlib.suppress(OSError):
+            os.kill(process[1], number)
