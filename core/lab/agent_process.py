@@ -65,11 +65,9 @@ async def run_agent(
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(process.wait(), _POLL_SECONDS)
             now = time.monotonic()
-            if process.returncode is None and now - heard[0] > silence:
-                ended = "silent"
-                break
-            if process.returncode is None and now - begun > limit:
-                ended = "slow"
+            silent, slow = now - heard[0] > silence, now - begun > limit
+            if process.returncode is None and (silent or slow):
+                ended = "silent" if silent else "slow"
                 break
         if ended == "done":
             await asyncio.wait({pump}, timeout=DRAIN_SECONDS)

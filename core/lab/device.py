@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -39,21 +40,17 @@ class Devices:
     def describe(self) -> str:
         """The machine in one line: `2 × NVIDIA H100 80GB HBM3 · 16 cores · 126 GB` or `2 cores · 24 GB, no GPU`."""
         memory = f"{self._psutil.virtual_memory().total / 2**30:.0f} GB"
-        names: dict[str, int] = {}
-        for handle in self._gpus:
-            name = self._name(handle)
-            names[name] = names.get(name, 0) + 1
+        names = Counter(map(self._name, self._gpus))
         gpus = [f"{count} × {name}" if count > 1 else name for name, count in names.items()]
         rest = f"{_cores_words()} · {memory}"
         return " · ".join([*gpus, rest]) if gpus else f"{rest}, no GPU"
 
     def _cpu(self) -> DeviceReading:
         memory = self._psutil.virtual_memory()
-        clock = _or_none(lambda: self._psutil.cpu_freq().current)
         return DeviceReading(
             name="cpu", label=_cores_words(), utilisation=self._psutil.cpu_percent(None) / 100,
             memory_used=memory.total - memory.available, memory_total=memory.total, temperature=self._cpu_heat(),
-            clock_mhz=clock or None,
+            clock_mhz=_or_none(lambda: self._psutil.cpu_freq().current) or None,
         )  # fmt: skip
 
     def _cpu_heat(self) -> float | None:
@@ -65,21 +62,25 @@ class Devices:
 
     def _gpu(self, index: int, handle: Any) -> DeviceReading:
         nvml = self._nvml
-        use = _or_none(lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100)
         memory = _or_none(lambda: nvml.nvmlDeviceGetMemoryInfo(handle))
-        power = _or_none(lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1000)
         reasons = _or_none(lambda: int(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle))) or 0
         return DeviceReading(
-            name=f"gpu{index}", label=self._name(handle), utilisation=use,
+            name=f"gpu{index}", label=self._name(handle),
+            utilisation=_or_none(lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100),
             memory_used=int(memory.used) if memory else None, memory_total=int(memory.total) if memory else None,
-            power=power, temperature=_or_none(lambda: float(nvml.nvmlDeviceGetTemperature(handle, 0))),
+            power=_or_none(lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1000),
+            temperature=_or_none(lambda: float(nvml.nvmlDeviceGetTemperature(handle, 0))),
             clock_mhz=_or_none(lambda: float(nvml.nvmlDeviceGetClockInfo(handle, 1))),
             throttle=next((word for bit, word in _THROTTLES if reasons & bit), ""),
         )  # fmt: skip
 
     def _name(self, handle: Any) -> str:
-        name = _or_none(lambda: self._nvml.nvmlDeviceGetName(handle)) or "GPU"
-        return name.decode() if isinstance(name, bytes) else str(name)
+        return _text(_or_none(lambda: self._nvml.nvmlDeviceGetName(handle)) or "GPU")
+
+
+def _text(value: Any) -> str:
+    """A text of NVML, which is bytes in some versions."""
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def _or_none(read: Callable[[], T]) -> T | None:
@@ -106,11 +107,11 @@ def _nvml() -> Any:
 def driver() -> str:
     """Version of the NVIDIA driver and of the newest CUDA it supports; "" without a driver."""
     nvml = _nvml()
-    version = _or_none(lambda: nvml.nvmlSystemGetDriverVersion()) if nvml else None
+    version = _or_none(nvml.nvmlSystemGetDriverVersion) if nvml else None
     if not version:
         return ""
     cuda = _or_none(lambda: int(nvml.nvmlSystemGetCudaDriverVersion()))
-    text = version.decode() if isinstance(version, bytes) else str(version)
+    text = _text(version)
     return f"{text} (CUDA {cuda // 1000}.{cuda % 1000 // 10})" if cuda else text
 
 
@@ -138,19 +139,15 @@ def _cores_words() -> str:
 
 def default_slots() -> tuple[str, ...]:
     """One slot per visible GPU; without GPUs two CPU slots, or one on a single core."""
-    gpus = _visible_gpus()
-    if gpus:
-        return tuple(f"gpu{i}" for i in gpus)
-    return tuple(f"cpu{i}" for i in range(min(2, cores())))
+    gpus = tuple(f"gpu{i}" for i in _visible_gpus())
+    return gpus or tuple(f"cpu{i}" for i in range(min(2, cores())))
 
 
 def _visible_gpus() -> list[int]:
     """Indices of the driver's GPUs that CUDA_VISIBLE_DEVICES allows (UUIDs in it: all)."""
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is None:
-        return list(range(gpu_count()))
-    numbers = [part.strip() for part in given.split(",")]
-    if any(part and not part.lstrip("-").isdecimal() for part in numbers):
+    numbers = [part.strip() for part in (given or "").split(",")]
+    if given is None or any(part and not part.lstrip("-").isdecimal() for part in numbers):
         return list(range(gpu_count()))
     return [int(part) for part in numbers if part.isdecimal() and int(part) < gpu_count()]
 
@@ -162,11 +159,7 @@ def parse_slots(text: str) -> tuple[str, ...]:
     if kind == "cpu" and (rest.isdecimal() or not rest):
         count = int(rest or min(2, cores()))
         if not 1 <= count <= _MAX_CPU_SLOTS:
-            raise UsageError(
-                f"{count} CPU slots are not possible: 1 to {_MAX_CPU_SLOTS}",
-                where="--slots",
-                hint=hint,
-            )
+            raise UsageError(f"{count} CPU slots are not possible: 1 to {_MAX_CPU_SLOTS}", where="--slots", hint=hint)
         return tuple(f"cpu{i}" for i in range(count))
     if kind == "gpu":
         available = gpu_count()

@@ -71,9 +71,8 @@ def trusted_environment(project: Path, source: Mapping[str, str] | None = None) 
 
 
 def _passes(name: str, value: str) -> bool:
-    if not any(fnmatch.fnmatchcase(name, pattern) for pattern in _ALLOWED):
-        return False
-    return not _SECRET.search(name) and not _URL_WITH_PASSWORD.search(value)
+    allowed = any(fnmatch.fnmatchcase(name, pattern) for pattern in _ALLOWED)
+    return allowed and not _SECRET.search(name) and not _URL_WITH_PASSWORD.search(value)
 
 
 def _user_base(source: Mapping[str, str]) -> str | None:
@@ -88,9 +87,7 @@ def _path(project: Path, path: str, env: Mapping[str, str]) -> str:
     if any(Path(env[name], "bin", "python").exists() for name in ("VIRTUAL_ENV", "CONDA_PREFIX") if env.get(name)):
         return path
     own = str(Path(sys.executable).parent)
-    if importlib.util.find_spec("torch") is not None:
-        return os.pathsep.join([own, path])
-    return os.pathsep.join([path, own])
+    return os.pathsep.join([own, path] if importlib.util.find_spec("torch") else [path, own])
 
 
 def resolve_command(command: str, env: Mapping[str, str], cwd: Path) -> list[str]:
@@ -107,33 +104,24 @@ def resolve_command(command: str, env: Mapping[str, str], cwd: Path) -> list[str
         raise ProjectError(f"the command cannot be parsed: {error}", where=text, hint="close the quotes") from None
     if _SHELL_SYNTAX.search(re.sub(r"'[^']*'", "", text)) or re.match(r"\w+=", words[0]):
         return ["/bin/sh", "-c", text]
-    found = _program(words[0], env, cwd)
-    if found is None:
-        if "/" in words[0]:
-            raise _no_program(words[0], text, cwd / words[0])
-        raise ProjectError(
-            f"the command {words[0]!r} is not found", where=text,
-            hint=f"install {words[0]}, or give its full path; looked in {env.get('PATH', os.defpath)}",
-        )  # fmt: skip
-    return [found, *words[1:]]
+    return [_program(words[0], text, env.get("PATH", os.defpath), cwd), *words[1:]]
 
 
-def _no_program(name: str, command: str, path: Path) -> ProjectError:
-    if not path.is_file():
+def _program(name: str, command: str, path: str, cwd: Path) -> str:
+    """The program that the first word of `command` names. Raises ProjectError."""
+    if "/" not in name:
+        if found := shutil.which(name, path=path):
+            return found
+        hint = f"install {name}, or give its full path; looked in {path}"
+        raise ProjectError(f"the command {name!r} is not found", where=command, hint=hint)
+    if not (cwd / name).is_file():
         hint = "correct the path in program.md, or add the file"
-        return ProjectError(f"the program {name} does not exist", where=command, hint=hint)
-    hint = f"chmod +x {name}, and commit; or name its interpreter, such as: sh {name}"
-    return ProjectError(f"{name} is not executable", where=command, hint=hint)
-
-
-def _program(name: str, env: Mapping[str, str], cwd: Path) -> str | None:
-    if "/" in name:
-        path = cwd / name
-        if not path.is_file() or not os.access(path, os.X_OK):
-            return None
-        # Each worktree has its own version of a program of the project, so the name stays relative.
-        return name if Path(name).is_absolute() or name.startswith(".") else f"./{name}"
-    return shutil.which(name, path=env.get("PATH", os.defpath))
+        raise ProjectError(f"the program {name} does not exist", where=command, hint=hint)
+    if not os.access(cwd / name, os.X_OK):
+        hint = f"chmod +x {name}, and commit; or name its interpreter, such as: sh {name}"
+        raise ProjectError(f"{name} is not executable", where=command, hint=hint)
+    # Each worktree has its own version of a program of the project, so the name stays relative.
+    return name if Path(name).is_absolute() or name.startswith(".") else f"./{name}"
 
 
 def readable_roots(env: Mapping[str, str], argv: Sequence[str] = ()) -> tuple[Path, ...]:
@@ -142,15 +130,13 @@ def readable_roots(env: Mapping[str, str], argv: Sequence[str] = ()) -> tuple[Pa
     Never a home folder itself, nor a parent of one.
     """
     places: list[Path] = []
-    path = [Path(entry) for entry in env.get("PATH", os.defpath).split(os.pathsep) if entry]
     pythons = [shutil.which(name, path=env.get("PATH")) for name in ("python", "python3")]
     for program in (*argv[:1], *pythons, sys.executable):
         if program and Path(program).is_absolute():
             places += _program_roots(Path(program))
-    places += path
-    for name in ("VIRTUAL_ENV", "CONDA_PREFIX", "CUDA_HOME", "CUDA_PATH", "ROCM_PATH"):
-        if env.get(name):
-            places.append(Path(env[name]))
+    places += [Path(entry) for entry in env.get("PATH", os.defpath).split(os.pathsep) if entry]
+    named = ("VIRTUAL_ENV", "CONDA_PREFIX", "CUDA_HOME", "CUDA_PATH", "ROCM_PATH")
+    places += [Path(env[name]) for name in named if env.get(name)]
     places += [Path(entry) for entry in env.get("LD_LIBRARY_PATH", "").split(os.pathsep) if entry]
     if env.get("PYTHONUSERBASE"):
         places += sorted(Path(env["PYTHONUSERBASE"], "lib").glob("python3*"))
@@ -162,25 +148,18 @@ def _program_roots(program: Path) -> list[Path]:
     """Prefixes of an interpreter and of the base interpreter of its virtual environment, through all links."""
     roots = []
     for _ in range(16):
-        folder = program.parent
-        if folder.name in ("bin", "Scripts") and not _too_wide(folder.parent.resolve()) and _is_prefix(folder.parent):
-            roots.append(folder.parent)
-        else:
-            roots.append(program)
-        config = folder.parent / "pyvenv.cfg"
-        if config.is_file():
-            text = config.read_text(errors="replace")
-            if match := re.search(r"^home\s*=\s*(.+)$", text, re.M):
-                roots += _base_roots(Path(match[1].strip()))
+        folder, prefix = program.parent, program.parent.parent
+        whole = folder.name in ("bin", "Scripts") and not _too_wide(prefix.resolve()) and _is_prefix(prefix)
+        roots.append(prefix if whole else program)
+        config = prefix / "pyvenv.cfg"
+        text = config.read_text(errors="replace") if config.is_file() else ""
+        if match := re.search(r"^home\s*=\s*(.+)$", text, re.M):
+            home = Path(match[1].strip()).resolve()
+            roots.append(home.parent if home.name == "bin" and _is_prefix(home.parent) else home)
         if not program.is_symlink():
             break
         program = folder / program.readlink()
     return roots
-
-
-def _base_roots(home: Path) -> list[Path]:
-    home = home.resolve()
-    return [home.parent] if home.name == "bin" and _is_prefix(home.parent) else [home]
 
 
 def _is_prefix(folder: Path) -> bool:

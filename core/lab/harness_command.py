@@ -72,13 +72,8 @@ async def run_command(
         exit_code = await collect(process, pumps)
         if sink:
             sink.close()
-    return CommandResult(
-        exit_code=exit_code,
-        seconds=time.monotonic() - begun,
-        last=out.last,
-        tail=both.tail(),
-        timed_out=timed_out,
-    )
+    taken, tail = time.monotonic() - begun, "\n".join(both.kept)[-4096:]
+    return CommandResult(exit_code=exit_code, seconds=taken, last=out.last, tail=tail, timed_out=timed_out)
 
 
 class _Lines:
@@ -87,7 +82,7 @@ class _Lines:
     def __init__(self, sink: OutputLog | None, on_line: Callable[[str], None] | None) -> None:
         self._cleaner, self._carry = Cleaner(), b""
         self._sink, self._on_line = sink, on_line
-        self._kept: list[str] = []
+        self.kept: list[str] = []
 
     def feed(self, data: bytes, *, final: bool = False) -> None:
         text = self._cleaner.feed(data, final=final)
@@ -98,19 +93,15 @@ class _Lines:
             lines.append(self._carry)
             self._carry = b""
         for raw in lines:
-            line = raw.decode("utf-8", "replace").rstrip()
-            if line:
-                self._kept.append(line)
+            if line := raw.decode("utf-8", "replace").rstrip():
+                self.kept.append(line)
                 if self._on_line:
                     self._on_line(line)
-        del self._kept[:-_MAX_TAIL_LINES]
+        del self.kept[:-_MAX_TAIL_LINES]
 
     @property
     def last(self) -> str:
-        return self._kept[-1] if self._kept else ""
-
-    def tail(self) -> str:
-        return "\n".join(self._kept)[-4096:]
+        return self.kept[-1] if self.kept else ""
 
 
 async def _pump(stream: asyncio.StreamReader, *sinks: _Lines) -> None:

@@ -5,20 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
-_CHUNK_BYTES = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class _FileState:
-    """State of a file: inode data and SHA-256."""
-
-    size: int
-    changed: int  # ctime in nanoseconds: unlike mtime, no process can set it
-    inode: int
-    digest: str
+_Stamp = tuple[int, int, int]  # size, ctime in nanoseconds (unlike mtime, no process can set it), inode
 
 
 class Seal:
@@ -37,7 +26,7 @@ class Seal:
         """One SHA-256 over all files, for a certificate."""
         whole = hashlib.sha256()
         for path in sorted(self._states):
-            whole.update(os.fsencode(path.name) + b"\0" + self._states[path].digest.encode() + b"\n")
+            whole.update(os.fsencode(path.name) + b"\0" + self._states[path][1].encode() + b"\n")
         return whole.hexdigest()
 
     def broken(self) -> str | None:
@@ -45,17 +34,16 @@ class Seal:
         now = set(_files(self._roots))
         for path in sorted(now - self._states.keys()):
             return f"{path} was added"
-        for path, state in self._states.items():
+        for path, (stamp, digest) in self._states.items():
             if path not in now:
                 return f"{path} was removed"
             try:
-                info = _info(path)
-                if (info.st_size, info.st_ctime_ns, info.st_ino) == (state.size, state.changed, state.inode):
+                if _stamp(path) == stamp:
                     continue
                 fresh = _state(path)
             except OSError as error:
                 return f"{path} can no longer be read ({error.strerror})"
-            if fresh.digest != state.digest:
+            if fresh[1] != digest:
                 return f"{path} was changed"
             self._states[path] = fresh  # same content
         return None
@@ -71,18 +59,17 @@ def _files(roots: Iterable[Path]) -> Iterable[Path]:
             yield root
 
 
-def _state(path: Path) -> _FileState:
-    digest = hashlib.sha256()
+def _state(path: Path) -> tuple[_Stamp, str]:
+    """Stamp and SHA-256 of a file, or of a link's target path."""
     if path.is_symlink():
-        digest.update(os.fsencode(path.readlink()))
+        digest = hashlib.sha256(os.fsencode(path.readlink()))
     else:
         with path.open("rb") as file:
-            while piece := file.read(_CHUNK_BYTES):
-                digest.update(piece)
-    info = _info(path)
-    return _FileState(info.st_size, info.st_ctime_ns, info.st_ino, digest.hexdigest())
+            digest = hashlib.file_digest(file, "sha256")
+    return _stamp(path), digest.hexdigest()
 
 
-def _info(path: Path) -> os.stat_result:
-    """Status of the file, or of a link itself when its target does not exist. Raises OSError."""
-    return path.stat() if path.exists() else path.lstat()
+def _stamp(path: Path) -> _Stamp:
+    """Of the file, or of a link itself when its target does not exist. Raises OSError."""
+    info = path.stat() if path.exists() else path.lstat()
+    return info.st_size, info.st_ctime_ns, info.st_ino

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from core.lab.harness_command import CommandResult, run_command
+from core.lab.harness_command import run_command
 from core.record.errors import ProjectError
 
 _MAX_TRAIN_FILES = 64
@@ -33,23 +34,22 @@ async def prepare(
         if on_line and not line.startswith("{"):
             on_line(line)
 
+    where = " ".join(argv)
     try:
         done = await run_command(argv, cwd=cwd, env=env, on_line=hear)
     except OSError as error:
         raise ProjectError(f"could not start `prepare`: {error.strerror}", where=argv[0]) from None
     if done.exit_code:
-        raise _fault(f"`prepare` ended with code {done.exit_code}", argv, done)
-    try:
+        raise ProjectError(f"`prepare` ended with code {done.exit_code}{done.excerpt(12)}", where=where)
+    answer = None
+    with suppress(ValueError):
         answer = json.loads(done.last)
-    except ValueError:
-        answer = None
     if not isinstance(answer, dict):
-        raise _fault("the last line of `prepare` is not a JSON object", argv, done)
-    return _checked(answer, argv)
+        raise ProjectError(f"the last line of `prepare` is not a JSON object{done.excerpt(12)}", where=where)
+    return _checked(answer, where)
 
 
-def _checked(answer: dict[str, Any], argv: Sequence[str]) -> PrepareResult:
-    where = " ".join(argv)
+def _checked(answer: dict[str, Any], where: str) -> PrepareResult:
     train, info = answer.get("train", {}), answer.get("info", {})
     if not isinstance(train, dict) or not isinstance(info, dict):
         raise ProjectError("`train` and `info` in the answer of `prepare` must be objects", where=where)
@@ -74,7 +74,3 @@ def _path(value: Any, key: str, where: str) -> str:
     if not Path(value).exists():
         raise ProjectError(f"`prepare` names a path in `{key}` that does not exist", where=value)
     return value
-
-
-def _fault(what: str, argv: Sequence[str], done: CommandResult) -> ProjectError:
-    return ProjectError(what + done.excerpt(12), where=" ".join(argv))

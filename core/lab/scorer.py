@@ -57,12 +57,8 @@ async def score(spec: ScoreSpec) -> Score:
         await asyncio.to_thread(restore_worktree, spec.worktree, spec.inputs)
     except (LabError, OSError) as error:
         raise ScorerFault(f"could not restore the worktree to its commit: {error}") from None
-    env = {
-        **spec.env,
-        "AUTORESEARCH_WORKTREE": str(spec.worktree),
-        "AUTORESEARCH_RUN_DIR": str(spec.out),
-        "AUTORESEARCH_CAGE": json.dumps(list(spec.sandbox)),
-    }
+    env = {**spec.env, "AUTORESEARCH_WORKTREE": str(spec.worktree), "AUTORESEARCH_RUN_DIR": str(spec.out),
+           "AUTORESEARCH_CAGE": json.dumps(spec.sandbox)}  # fmt: skip
     try:
         done = await run_command(spec.argv, cwd=spec.cwd, env=env, seconds=spec.timeout, log=spec.log)
     except OSError as error:
@@ -87,9 +83,7 @@ def _answer(line: str, metric: str) -> dict[str, Any] | None:
 
 
 def _score(answer: dict[str, Any], spec: ScoreSpec, done: CommandResult) -> Score:
-    probes = answer.get("probes")
-    if not isinstance(probes, dict):
-        probes = {}
+    probes = given if isinstance(given := answer.get("probes"), dict) else {}
     if answer.get("rejected"):
         return Score(metric=None, rejected=str(answer["rejected"]), probes=probes)
     value = answer.get("metric", answer.get(spec.metric))
@@ -122,14 +116,13 @@ def self_reported(output_log: Path, pattern: str, tail: str = "") -> SelfReport:
     if len(tail) >= _MAX_WHOLE_TAIL:
         tail = tail.partition("\n")[2]  # its first line may be the end of one
     for text in _parts(output_log, tail):
-        matches = list(found.finditer(text))
-        if matches:
+        if matches := list(found.finditer(text)):
             text = (matches[-1][1] if found.groups else matches[-1][0]) or ""
-            value = _number(text)
-            shown = " ".join(text.split())[:60]
-            return SelfReport(
-                value, "" if value is not None else f"the match of the pattern {pattern} is not a number: {shown}"
-            )
+            try:
+                return SelfReport(float(text.strip().rstrip(",;")))
+            except ValueError:
+                shown = " ".join(text.split())[:60]
+                return SelfReport(None, f"the match of the pattern {pattern} is not a number: {shown}")
     return SelfReport(None, f"the pattern {pattern} never matched in its output")
 
 
@@ -147,10 +140,3 @@ def _parts(output_log: Path, tail: str) -> Iterator[str]:
                 yield clean(file.read(_SEARCHED_BYTES))
     except OSError:
         return
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text.strip().rstrip(",;"))
-    except ValueError:
-        return None

@@ -43,15 +43,10 @@ def _libraries(python: str, env: tuple[tuple[str, str], ...]) -> dict[str, str]:
     if Path(python) == Path(sys.executable):
         return own_versions(LIBRARIES)
     try:
-        done = subprocess.run(
-            [python, "-I", "-c", _SCRIPT],
-            env=dict(env),
-            capture_output=True,
-            text=True,
-            timeout=_MAX_SECONDS,
-            check=True,
+        out = subprocess.check_output(
+            [python, "-I", "-c", _SCRIPT], env=dict(env), stderr=subprocess.DEVNULL, timeout=_MAX_SECONDS
         )
-        found = json.loads(done.stdout)
+        found = json.loads(out)
     except (OSError, ValueError, subprocess.SubprocessError):
         return {}
     return {str(name): str(version) for name, version in found.items()} if isinstance(found, dict) else {}
