@@ -251,10 +251,10 @@ def seccomp_program(machine: str, *, network: bool, supervised: bool = False, ow
         code += _when(table[name], [_op(_LOAD, 16), _op(_JEQ, own, 1, 0), _op(_RET, _NOTIFY if supervised else denied)])
     if local:
         code += [_op(_JEQ, table["connect"], 0, 1), _op(_RET, _NOTIFY)]
-        code += _when(table["socket"], _only(_AF_UNIX, _STREAM, denied))
+        only = [_op(_LOAD, 16), _op(_JEQ, _AF_UNIX, 0, 3), _op(_LOAD, 24), _op(_AND, 0xF), _op(_JEQ, _STREAM, 1, 0)]
+        code += _when(table["socket"], [*only, _op(_RET, denied)])
     elif network:
-        families = [_op(_LOAD, 16), _op(_JEQ, _AF_INET, 3, 0), _op(_JEQ, _AF_INET6, 2, 0), _op(_JEQ, _AF_NETLINK, 1, 0)]
-        code += _when(table["socket"], [*families, _op(_RET, denied)])
+        code += _when(table["socket"], _families((_AF_INET, _AF_INET6, _AF_NETLINK), denied))
     else:
         code += [_op(_JEQ, table["socket"], 0, 1), _op(_RET, denied)]
     if not network:
@@ -277,15 +277,13 @@ def _begin(machine: str) -> tuple[dict[str, int], list[bytes]]:
     return {**(_X86 if machine == "x86_64" else _ARM), **_COMMON}, code
 
 
-def _only(family: int, kind: int, otherwise: int) -> list[bytes]:
-    """For `socket`: allow one family and one type, with any flags."""
-    return [_op(_LOAD, 16), _op(_JEQ, family, 0, 3), _op(_LOAD, 24), _op(_AND, 0xF), _op(_JEQ, kind, 1, 0),
-            _op(_RET, otherwise)]  # fmt: skip
+def _families(allowed: Sequence[int], otherwise: int) -> list[bytes]:
+    """For `socket`: allow these families."""
+    found = [_op(_JEQ, family, len(allowed) - place, 0) for place, family in enumerate(allowed)]
+    return [_op(_LOAD, 16), *found, _op(_RET, otherwise)]
 
 
-# Namespaces confine the rest in tier A. Only these socket families are confined by a network namespace (vsock reaches
-# the hypervisor from any). Training does not need the other calls, and attacks use them.
-_CONTAINED_FAMILIES = (1, 2, 10, 16)  # unix, inet, inet6, netlink
+# Namespaces confine the rest in tier A. Training does not need these calls, and attacks use them.
 _UNUSED = ("add_key", "request_key", "keyctl", "bpf", "userfaultfd", "perf_event_open", "open_by_handle_at", "syslog",
            "io_uring_setup", "io_uring_enter", "io_uring_register", "kexec_load", "init_module", "finit_module",
            "delete_module", "reboot", "swapon", "swapoff", "acct", "quotactl", "lookup_dcookie", "fadvise64",
@@ -297,11 +295,9 @@ def contained_program(machine: str) -> bytes:
     table, code = _begin(machine)
     for name in _UNUSED:
         code += _refuse(name, table[name])
-    families = [_op(_LOAD, 16)]
-    for number, family in enumerate(_CONTAINED_FAMILIES):
-        families.append(_op(_JEQ, family, len(_CONTAINED_FAMILIES) - number, 0))
-    families.append(_op(_RET, _ERRNO | errno.EAFNOSUPPORT))
-    code += _when(table["socket"], families)
+    # Only these are confined by a network namespace (vsock reaches the hypervisor from any).
+    families = (_AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK)
+    code += _when(table["socket"], _families(families, _ERRNO | errno.EAFNOSUPPORT))
     return b"".join([*code, _op(_RET, _ALLOW)])
 
 
@@ -358,10 +354,8 @@ def _checked(result: int, what: str) -> int:
 
 
 def main() -> None:
-    rules, argv = (
-        eval(sys.argv[1], {"__builtins__": {}}),
-        sys.argv[2:],
-    )  # the harness's repr; json would take 7 ms
+    rules = eval(sys.argv[1], {"__builtins__": {}})  # the harness's repr; json would take 7 ms
+    argv = sys.argv[2:]
     try:
         drop_capabilities()
         restrict_files(rules, network=rules["network"])

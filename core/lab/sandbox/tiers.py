@@ -118,7 +118,8 @@ def _bubblewrap(spec: SandboxSpec) -> list[str]:
     # Root in the sandbox has root's uid, which is all that the kernel's settings require.
     for path in _existing(KERNEL_SETTINGS):
         args += ["--ro-bind", path, path]
-    size = ["--size", str(spec.shm_bytes or _default_shm_bytes())]  # files there use memory
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    size = ["--size", str(spec.shm_bytes or memory // 8)]  # files there use memory
     args += [*size, "--tmpfs", "/dev/shm"]
     for path in _existing(SYSTEM):
         # /bin and others are links into /usr on a merged system: keep them links.
@@ -141,16 +142,10 @@ def _bubblewrap(spec: SandboxSpec) -> list[str]:
     return [*args, "--remount-ro", "/"]
 
 
-def _default_shm_bytes() -> int:
-    """An eighth of this machine's memory."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 8
-
-
 @functools.cache
 def _can_disable_userns(bwrap: str) -> bool:
     """True when this bubblewrap (0.8 or newer) can forbid more user namespaces, a common part of kernel exploits."""
-    shown = subprocess.run([bwrap, "--help"], capture_output=True, text=True, timeout=20)
-    return "--disable-userns" in shown.stdout
+    return b"--disable-userns" in subprocess.run([bwrap, "--help"], capture_output=True, timeout=20).stdout
 
 
 # --- tier B -----------------------------------------------------------------------------------------------------------
@@ -178,7 +173,7 @@ def _existing(paths: Sequence[str]) -> list[str]:
 
 
 def _readable(spec: SandboxSpec) -> list[str]:
-    paths = [*([spec.worktree] if spec.read_only else [])]
+    paths = [spec.worktree] if spec.read_only else []
     for root in spec.readable:
         # A virtual environment in the project's own folder must not make the sessions there readable.
         around = root != spec.worktree and spec.worktree.is_relative_to(root)
@@ -189,8 +184,7 @@ def _readable(spec: SandboxSpec) -> list[str]:
 
 
 def _writable(spec: SandboxSpec) -> list[str]:
-    paths = [*([] if spec.read_only else [spec.worktree]), *spec.writable, *([spec.tmp] if spec.tmp else [])]
-    return _real(paths)
+    return _real([*([] if spec.read_only else [spec.worktree]), *spec.writable, *([spec.tmp] if spec.tmp else [])])
 
 
 def _hidden(spec: SandboxSpec) -> list[str]:

@@ -12,6 +12,7 @@ import fcntl
 import os
 import resource
 import signal
+from contextlib import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # to load typing takes 3 ms
@@ -39,7 +40,8 @@ def execute(spec: dict[str, Any], channel: int, output: int, gid: int | None) ->
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         if spec["disk_limit"]:
             resource.setrlimit(resource.RLIMIT_FSIZE, (spec["disk_limit"],) * 2)
-        _raise_oom_score()
+        with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+            file.write("500")  # the kernel's OOM killer chooses the run before the engine or a shell
         os.chdir(spec["cwd"])
         env = dict(spec["env"], AUTORESEARCH_CONTROL_FD=str(channel))
         os.execvpe(spec["argv"][0], spec["argv"], env)
@@ -76,12 +78,3 @@ def _join_empty_keyring() -> None:
     number = {"x86_64": 250, "aarch64": 219}.get(os.uname().machine)
     if number is not None:
         ctypes.CDLL(None).syscall(ctypes.c_long(number), ctypes.c_long(_KEYCTL_JOIN_SESSION_KEYRING), None)
-
-
-def _raise_oom_score() -> None:
-    """Make the kernel's OOM killer choose the run before the engine or a shell."""
-    try:
-        with open("/proc/self/oom_score_adj", "w") as file:
-            file.write("500")
-    except OSError:
-        return

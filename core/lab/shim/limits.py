@@ -46,12 +46,8 @@ class LimitWatch:
 
     def peaks(self) -> dict[str, int]:
         """Bytes and counts; `memory` is current, the others are peaks."""
-        return {
-            "memory": self.memory,
-            "peak_memory": self.peak_memory,
-            "peak_processes": self.peak_processes,
-            "disk": self.disk,
-        }
+        most = self.peak_processes
+        return {"memory": self.memory, "peak_memory": self.peak_memory, "peak_processes": most, "disk": self.disk}
 
     def check(self, pids: list[int]) -> tuple[str, str] | None:
         """("resources", reason) when a limit is exceeded."""
@@ -86,10 +82,7 @@ class LimitWatch:
         self._walk = None
         self._next_walk = now + _WALK_SECONDS
         if self._unreadable:
-            return (
-                "resources",
-                "was killed: it created a folder that the harness cannot read to measure its size",
-            )
+            return "resources", "was killed: it created a folder that the harness cannot read to measure its size"
         self.disk += self._unnamed_disk
         if self._disk_limit and self.disk > self._disk_limit:
             return "resources", f"was killed: it wrote more than {self._disk_limit >> 20} MB to disk"

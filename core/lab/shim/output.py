@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # to load typing takes 3 ms
@@ -58,20 +59,17 @@ class OutputLog:
     def __init__(self, path: str, head: int = _HEAD_BYTES, tail: int = _TAIL_BYTES) -> None:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         self._head, self._tail = head, tail
-        self._size = 0
-        self.total = 0
+        self._size = self.total = 0
         self.recent = b""  # the last few kilobytes
 
     def write(self, data: bytes) -> None:
         """Append. On a full disk output is lost, and the run goes on."""
         self.total += len(data)
         self.recent = (self.recent + data)[-8192:]
-        try:
+        with suppress(OSError):
             self._size += os.pwrite(self._fd, data, self._size)
             if self._size > self._head + 2 * self._tail:
                 self._drop_middle()
-        except OSError:
-            return
 
     def _drop_middle(self) -> None:
         tail = os.pread(self._fd, self._tail, self._size - self._tail)
@@ -92,9 +90,7 @@ class Curve:
     def __init__(self, path: str) -> None:
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._carry = b""
-        self._last = -1.0
-        self._interval = 0.2
-        self._lines = 0
+        self._last, self._interval, self._lines = -1.0, 0.2, 0
         self._pending: bytes | None = None
         self.step: int | None = None
         self.loss: float | None = None
@@ -126,17 +122,13 @@ class Curve:
         self._last = -1.0
 
     def flush(self) -> None:
-        if self._pending is None:
-            return
-        try:
-            os.write(self._fd, self._pending)
-        except OSError:
-            return
-        finally:
+        if self._pending is not None:
+            with suppress(OSError):
+                os.write(self._fd, self._pending)
+                self._lines += 1
+                if self._lines % _CURVE_LINES == 0:
+                    self._interval *= 2
             self._pending = None
-        self._lines += 1
-        if self._lines % _CURVE_LINES == 0:
-            self._interval *= 2
 
     def close(self) -> None:
         self.flush()

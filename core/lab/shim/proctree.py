@@ -27,14 +27,19 @@ def _read(path: str) -> bytes:
     except OSError:
         return b""
     try:
-        parts = []
-        while part := os.read(fd, 65536):
-            parts.append(part)
-        return b"".join(parts)
+        return b"".join(iter(lambda: os.read(fd, 65536), b""))
     except OSError:
         return b""
     finally:
         os.close(fd)
+
+
+def _names(folder: str) -> list[str]:
+    """Names in a /proc folder; none when it does not exist or cannot be read."""
+    try:
+        return os.listdir(folder)  # noqa: PTH208 - no pathlib in a shim
+    except OSError:
+        return []
 
 
 class ProcessStat:
@@ -76,11 +81,7 @@ def descendants(root: int) -> list[int]:
     queue = [root]
     while queue:
         pid = queue.pop(0)
-        try:
-            threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208
-        except OSError:
-            continue
-        for thread in threads:
+        for thread in _names(f"/proc/{pid}/task"):
             children = [int(child) for child in _read(f"/proc/{pid}/task/{thread}/children").split()]
             found.extend(children)
             queue.extend(children)
@@ -108,11 +109,7 @@ def tree_cpu(pids: list[int]) -> float:
 
 def threads_of(pid: int) -> dict[int, ProcessStat]:
     """Threads of a process by id; `cpu` and `start` are those of the thread."""
-    try:
-        names = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208
-    except OSError:
-        return {}
-    texts = {int(name): _read(f"/proc/{pid}/task/{name}/stat") for name in names}
+    texts = {int(name): _read(f"/proc/{pid}/task/{name}/stat") for name in _names(f"/proc/{pid}/task")}
     return {thread: ProcessStat(text) for thread, text in texts.items() if text}
 
 
@@ -122,11 +119,7 @@ def unnamed_files(pids: list[int]) -> tuple[int, int]:
     seen: set[tuple[int, int]] = set()
     for pid in pids:
         folder = f"/proc/{pid}/fd"
-        try:
-            names = os.listdir(folder)  # noqa: PTH208 - no pathlib in a shim
-        except OSError:
-            continue
-        for name in names:
+        for name in _names(folder):
             try:
                 link = os.readlink(f"{folder}/{name}")  # noqa: PTH115
                 if not link.endswith(" (deleted)"):
@@ -148,10 +141,8 @@ def exact_memory(pids: list[int]) -> int | None:
     """Proportional resident bytes (shared pages counted once), or None where the kernel does not provide them."""
     total = 0
     for pid in pids:
-        for line in _read(f"/proc/{pid}/smaps_rollup").splitlines():
-            if line.startswith(b"Pss:"):
-                total += int(line.split()[1]) * 1024
-                break
+        _, _, rest = _read(f"/proc/{pid}/smaps_rollup").partition(b"\nPss:")
+        total += int(rest.split(maxsplit=1)[0]) * 1024 if rest else 0
     return total or None
 
 
@@ -185,11 +176,11 @@ def kill_leftovers(mark: str, identities: list[Identity], session: int | None, *
     oldest = min((start for _, start in known), default=0)
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        found = [pid for pid in _all_pids() if _is_leftover(pid, known, oldest, session, needle)]
+        pids = [int(name) for name in _names("/proc") if name.isdecimal()]
+        found = [pid for pid in pids if _is_leftover(pid, known, oldest, session, needle)]
         if not found:
             break
-        for pid in found:
-            killed += _kill(pid)
+        killed += sum(map(_kill, found))
         time.sleep(0.01)
     return killed
 
@@ -201,10 +192,6 @@ def _is_leftover(pid: int, known: set[tuple[int, int]], oldest: int, session: in
     if (pid, stat.start) in known or (known and session == stat.session and stat.start >= oldest):
         return True
     return needle in _read(f"/proc/{pid}/environ")
-
-
-def _all_pids() -> list[int]:
-    return [int(name) for name in os.listdir("/proc") if name.isdecimal()]  # noqa: PTH208
 
 
 def _kill(pid: int) -> int:

@@ -23,9 +23,7 @@ _MAX_DESCRIPTORS = 200  # in one packet; the kernel allows 253
 
 def open_read_only(paths: Sequence[str], tier: str) -> list[int]:
     """A descriptor of each file, to be closed by the caller. Raises OSError when one cannot be opened."""
-    fds: list[int] = []
-    if tier == "A" and 0 < len(paths) <= _MAX_DESCRIPTORS:
-        fds = _open_via_mount(paths)
+    fds = _open_via_mount(paths) if tier == "A" and 0 < len(paths) <= _MAX_DESCRIPTORS else []
     if fds:
         return fds
     try:

@@ -213,8 +213,7 @@ class Shim:
             return ("killed", "was ended by the system (SIGTERM)") if self.terminated else None
 
     def natural_end(self) -> tuple[str, str]:
-        code = self.exit_code
-        if code == 0:
+        if (code := self.exit_code) == 0:
             if self.phase == "training":  # it never sent `done`
                 self.cpu.sample(self.pids(), time.monotonic())
             words = self.cpu.excess(self.seconds())
@@ -313,10 +312,8 @@ class Shim:
         except OSError as error:
             self.reported["no_data"] = f"could not open the training data: {error.strerror}: {error.filename}"
             return
-        message: dict[str, Any] = {"type": "go", "names": list(self.spec["train_files"])}
-        for key in ("seconds", "steps"):
-            if self.spec[key] is not None:
-                message[key] = self.spec[key]
+        budget = {key: self.spec[key] for key in ("seconds", "steps") if self.spec[key] is not None}
+        message = {"type": "go", "names": list(self.spec["train_files"]), **budget}
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds))] if fds else []
         try:
             self.control.sendmsg([json.dumps(message).encode()], ancillary)
@@ -345,12 +342,10 @@ class Shim:
             "loss": self.curve.loss, "tree": self.watch.tree, **self.watch.peaks(),
         }  # fmt: skip
         part = self.path("status.json.part")
-        try:
+        with suppress(OSError):
             with open(part, "w") as file:
                 json.dump(status, file)
             os.rename(part, self.path("status.json"))
-        except OSError:
-            return
 
     def finish(self, ended: str, reason: str) -> None:
         """Kill the tree, read the remaining output, and write the exit file durably."""

@@ -20,6 +20,7 @@ import os
 import socket
 import stat as modes
 import struct
+from contextlib import suppress
 
 from core.lab.shim.proctree import process_stat
 
@@ -67,10 +68,8 @@ class SeccompSupervisor:
                 answer = -errno.EPERM
         except OSError as error:
             answer = -(error.errno or errno.EACCES)
-        try:
+        with suppress(OSError):  # the caller died
             fcntl.ioctl(self.fd, _SEND, _RESPONSE.pack(number, 0, answer, flags))
-        except OSError:
-            return True  # the caller died
         return True
 
     def _connect(self, number: int, pid: int, target: int, address: int, length: int) -> None:
@@ -130,11 +129,8 @@ def may_signal(target: int, tree: list[int]) -> bool:
 
 def _flags(pid: int, fd: int) -> int:
     """The open flags of a process's descriptor. Raises OSError when there is none of that number."""
-    try:
-        with open(f"/proc/{pid}/fdinfo/{fd}") as file:
-            for line in file:
-                if line.startswith("flags:"):
-                    return int(line.split()[1], 8)
-    except FileNotFoundError:
-        pass
+    with suppress(FileNotFoundError), open(f"/proc/{pid}/fdinfo/{fd}") as file:
+        for line in file:
+            if line.startswith("flags:"):
+                return int(line.split()[1], 8)
     raise OSError(errno.EBADF, "no such descriptor")
