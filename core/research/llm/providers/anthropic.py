@@ -5,7 +5,6 @@ The SDK's own retries are off: waits must be visible and cancellable.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,7 +14,7 @@ from core.record.errors import ResearcherMisconfigured
 from core.research.llm import keys, prompt, text_format
 from core.research.llm.api_errors import BadRequest, ServerInfo, require_event_stream, streaming
 from core.research.llm.conversation import AskMode, ModelAnswer, ToolCall, ToolResult
-from core.research.llm.providers.client import ModelResearcher, base_url, client_error
+from core.research.llm.providers.client import ModelResearcher, create_client
 from core.research.llm.tools import TOOLS
 from core.research.protocol import Brief, Stream
 from core.text import one_line
@@ -51,26 +50,18 @@ class ClaudeResearcher(ModelResearcher):
     list_options = {"limit": 100}  # noqa: RUF012 - a constant
     options: ClaudeOptions | None = None
 
-    def connect(self, read_seconds: float) -> tuple[Any, ServerInfo, keys.Key | None]:
+    def connect(self) -> tuple[Any, ServerInfo, keys.Key | None]:
         import anthropic
 
         key = keys.find("ANTHROPIC_API_KEY")
-        token = None if key else keys.find("ANTHROPIC_AUTH_TOKEN")
-        found = key or token
+        found = key or keys.find("ANTHROPIC_AUTH_TOKEN")
         if found is None:
-            raise ResearcherMisconfigured(
-                "no key for Claude", where="ANTHROPIC_API_KEY",
-                hint=f"set it, write it into {keys.user_file()}, or choose --researcher control (needs no key)",
-            )  # fmt: skip
-        base = base_url("ANTHROPIC_BASE_URL", os.environ)
-        timeout = anthropic.Timeout(read_seconds, connect=min(10.0, read_seconds))
-        credentials: dict[str, Any] = {"api_key": found.value} if key else {"auth_token": found.value}
-        try:
-            client = anthropic.AsyncAnthropic(**credentials, base_url=base, max_retries=0, timeout=timeout)
-            _ = client.messages, client.models  # imported on first use: do it here
-        except Exception as error:
-            raise client_error(error, "anthropic", "ANTHROPIC_BASE_URL") from error
-        return client, ServerInfo(str(client.base_url), anthropic, "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"), found
+            hint = f"set it, write it into {keys.user_file()}, or choose --researcher control (needs no key)"
+            raise ResearcherMisconfigured("no key for Claude", where="ANTHROPIC_API_KEY", hint=hint)
+        given = {"api_key" if key else "auth_token": found.value}
+        base, parts = "ANTHROPIC_BASE_URL", ("messages", "models")
+        client = create_client(anthropic, "AsyncAnthropic", parts, base, self.read_seconds, **given)
+        return client, ServerInfo(str(client.base_url), anthropic, "ANTHROPIC_API_KEY", base), found
 
     def conversation(self, brief: Brief) -> ClaudeConversation:
         return ClaudeConversation(self, brief)
@@ -119,9 +110,8 @@ class ClaudeResearcher(ModelResearcher):
             return
         info = choose(known)
         if info is None:
-            raise ResearcherMisconfigured(
-                "the key's account lists no model", where=str(self.client.base_url), hint="name one with --model"
-            )
+            what, where = "the key's account lists no model", self.server.endpoint
+            raise ResearcherMisconfigured(what, where=where, hint="name one with --model")
         stream.note(f"model: {one_line(info.id, 80)}, the newest of its line for this key")
         self.options, self.model = _options(info.id, info), info.id
 
@@ -144,17 +134,14 @@ def choose(known: Sequence[Any]) -> Any | None:
 
 def _options(model: str, info: Any | None) -> ClaudeOptions:
     """Options of a model, from the server's description of it."""
-    options = ClaudeOptions(model)
-    most = getattr(info, "max_tokens", None)
-    if isinstance(most, int) and most > 0:
-        options.max_tokens = min(MAX_TOKENS, most)
+    most = _int(info, "max_tokens", 0)
+    options = ClaudeOptions(model, max_tokens=min(MAX_TOKENS, most) if most > 0 else MAX_TOKENS)
     thinking = getattr(getattr(info, "capabilities", None), "thinking", None)
-    if thinking is not None:
-        kinds = getattr(thinking, "types", None)
-        if not getattr(thinking, "supported", True):
-            options.thinking = _NO_THINKING
-        elif not getattr(getattr(kinds, "adaptive", None), "supported", True):
-            options.thinking = 1
+    adaptive = getattr(getattr(thinking, "types", None), "adaptive", None)
+    if not getattr(thinking, "supported", True):
+        options.thinking = _NO_THINKING
+    elif not getattr(adaptive, "supported", True):
+        options.thinking = 1
     return options
 
 
@@ -303,10 +290,8 @@ class ClaudeReply:
         """The blocks that an assistant message accepts: no empty text, signed thinking only, and not at the end."""
         accepted = []
         for block in self.blocks:
-            empty = (block["type"] == "text" and not block["text"].strip()) or (
-                block["type"] == "thinking" and not block["signature"]
-            )
-            if block["type"] != "unknown" and not empty:
+            needed = {"text": "text", "thinking": "signature"}.get(block["type"], "type")
+            if block["type"] != "unknown" and block[needed].strip():
                 accepted.append({k: v for k, v in block.items() if k != "json"})
         while accepted and accepted[-1]["type"].endswith("thinking"):
             accepted.pop()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import operator
+import os
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, ClassVar, TypeVar
 
 from core.record.errors import ResearcherMisconfigured
@@ -21,6 +24,7 @@ T = TypeVar("T")
 MAX_REPEATED_MODELS = 100  # of a list, before it counts as complete
 
 
+@dataclass(eq=False, repr=False)
 class ModelResearcher(Researcher, ABC):
     """Proposes with a language model. The SDK is imported for the first experiment, off the event loop.
 
@@ -28,25 +32,23 @@ class ModelResearcher(Researcher, ABC):
     """
 
     can_repair = True
-    server: ServerInfo
     list_options: ClassVar[Mapping[str, int]] = {}  # of the request for the list of models
 
-    def __init__(
-        self, model: str | None = None, *, backoff: Backoff | None = None, read_seconds: float = 120.0
-    ) -> None:
-        self.model = model
-        self.backoff = backoff or Backoff()
-        self._read_seconds = read_seconds
-        self._prices: Mapping[str, prices.Price] = {}
-        self._cost_noted = False
-        self._key: keys.Key | None = None
-        self.client: Any = None
+    model: str | None = None
+    _: KW_ONLY
+    backoff: Backoff = field(default_factory=Backoff)
+    read_seconds: float = 120.0
+    client: Any = field(init=False, default=None)
+    server: ServerInfo = field(init=False)
+    _key: keys.Key | None = field(init=False, default=None)
+    _prices: Mapping[str, prices.Price] = field(init=False, default_factory=dict)
+    _cost_noted: bool = field(init=False, default=False)
 
     async def propose(self, brief: Brief, stream: Stream) -> Proposal:
         try:
             if self.client is None:
                 self._prices = await asyncio.to_thread(prices.load)
-                self.client, self.server, self._key = await asyncio.to_thread(self.connect, self._read_seconds)
+                self.client, self.server, self._key = await asyncio.to_thread(self.connect)
             await self.resolve_model(stream)
             proposal = await ask_for_proposal(self.conversation(brief), brief, stream, self.backoff)
             return with_model(proposal, self.model)
@@ -56,10 +58,9 @@ class ModelResearcher(Researcher, ABC):
             await self.close()  # the next attempt reads keys and settings again
             if isinstance(error, ResearcherMisconfigured):
                 raise
-            raise ResearcherMisconfigured(  # the brief alone is too long: only the user can make it shorter
-                f"the request is refused: {error}", where=self.model or "",
-                hint="fewer or smaller `read` files in program.md, or another model with --model",
-            ) from error  # fmt: skip
+            # the brief alone is too long: only the user can make it shorter
+            hint = "fewer or smaller `read` files in program.md, or another model with --model"
+            raise self._refused(error, hint) from error
 
     async def close(self) -> None:
         client, self.client = self.client, None
@@ -67,7 +68,7 @@ class ModelResearcher(Researcher, ABC):
             await client.close()
 
     @abstractmethod
-    def connect(self, read_seconds: float) -> tuple[Any, ServerInfo, keys.Key | None]:
+    def connect(self) -> tuple[Any, ServerInfo, keys.Key | None]:
         """Import the SDK and create the client: takes seconds, so never on the event loop."""
 
     @abstractmethod
@@ -101,11 +102,12 @@ class ModelResearcher(Researcher, ABC):
                 elif too_long:
                     raise
                 else:
-                    hint = "choose another model with --model, or another server"
-                    what = f"the request is refused: {error}"
-                    raise ResearcherMisconfigured(what, where=self.model or "", hint=hint) from error
+                    raise self._refused(error, "choose another model with --model, or another server") from error
             except ResearcherMisconfigured as error:
                 raise await self._with_known_models(error) from error
+
+    def _refused(self, error: BadRequest, hint: str) -> ResearcherMisconfigured:
+        return ResearcherMisconfigured(f"the request is refused: {error}", where=self.model or "", hint=hint)
 
     async def known_models(self, stream: Stream) -> list[Any]:
         """The models that the server lists. Raises BadRequest or ResearcherMisconfigured."""
@@ -151,12 +153,30 @@ class ModelResearcher(Researcher, ABC):
         stream.usage(Usage.reported(fresh + cache_write + cache_hour, output, cache_read, usd))
 
 
-def base_url(variable: str, environ: Mapping[str, str]) -> str | None:
+def base_url(variable: str) -> str | None:
     """The address in an environment variable. Raises ResearcherMisconfigured when it is not one."""
-    base = environ.get(variable, "").strip() or None
+    base = os.environ.get(variable, "").strip() or None
     if base and not base.startswith(("http://", "https://")):
         raise ResearcherMisconfigured(f"{base!r} is not an address", where=variable, hint="begin it with https://")
     return base
+
+
+def create_client(
+    sdk: Any, kind: str, parts: tuple[str, ...], base_variable: str, read_seconds: float, **key: str
+) -> Any:
+    """An SDK's client of class `kind`. Its `parts` are imported on first use: here, off the event loop.
+
+    Raises ResearcherMisconfigured in the SDK's words when a setting is wrong: the address, a proxy, a certificate file.
+    """
+    base, timeout = base_url(base_variable), sdk.Timeout(read_seconds, connect=min(10.0, read_seconds))
+    try:
+        client = getattr(sdk, kind)(base_url=base, max_retries=0, timeout=timeout, **key)
+        operator.attrgetter(*parts)(client)
+        return client
+    except Exception as error:
+        what = f"could not create the API client: {one_line(str(error), 300)}"
+        hint = f"check {base_variable}, and this shell's proxy and certificate settings"
+        raise ResearcherMisconfigured(what, where=sdk.__name__, hint=hint) from error
 
 
 async def unique_models(models: AsyncIterable[Any]) -> list[Any]:
@@ -170,11 +190,3 @@ async def unique_models(models: AsyncIterable[Any]) -> list[Any]:
         if repeated > MAX_REPEATED_MODELS:
             break
     return list(known.values())
-
-
-def client_error(error: Exception, sdk: str, base_variable: str) -> ResearcherMisconfigured:
-    """An SDK that rejects its settings: a proxy or certificate file that is wrong, in the library's words."""
-    return ResearcherMisconfigured(
-        f"could not create the API client: {one_line(str(error), 300)}", where=sdk,
-        hint=f"check {base_variable}, and this shell's proxy and certificate settings",
-    )  # fmt: skip

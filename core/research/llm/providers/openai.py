@@ -7,7 +7,6 @@ protocol is asked by that. Options that a server rejects are omitted, one at a t
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -18,7 +17,7 @@ from core.research.llm import keys, prompt, text_format
 from core.research.llm.api_errors import BadRequest, ServerInfo
 from core.research.llm.conversation import AskMode, ModelAnswer, ToolResult
 from core.research.llm.providers import openai_chat, openai_responses
-from core.research.llm.providers.client import ModelResearcher, base_url, client_error
+from core.research.llm.providers.client import ModelResearcher, base_url, create_client
 from core.research.llm.providers.openai_shared import Exchange, OpenAIOptions, OpenAIReply
 from core.research.protocol import Brief, Stream
 from core.text import one_line
@@ -50,27 +49,18 @@ class OpenAIResearcher(ModelResearcher):
     options: OpenAIOptions | None = None
     _answered = False  # whether the model has answered in its present dialect
 
-    def connect(self, read_seconds: float) -> tuple[Any, ServerInfo, keys.Key | None]:
-        base = base_url("OPENAI_BASE_URL", os.environ)
+    def connect(self) -> tuple[Any, ServerInfo, keys.Key | None]:
         key = keys.find("OPENAI_API_KEY")
-        if key is None and base is None:
-            raise ResearcherMisconfigured(
-                "no key for OpenAI", where="OPENAI_API_KEY",
-                hint=f"set it, write it into {keys.user_file()}, or name a server of your own with OPENAI_BASE_URL",
-            )  # fmt: skip
+        if key is None and base_url("OPENAI_BASE_URL") is None:
+            hint = f"set it, write it into {keys.user_file()}, or name a server of your own with OPENAI_BASE_URL"
+            raise ResearcherMisconfigured("no key for OpenAI", where="OPENAI_API_KEY", hint=hint)
         try:
             import openai
         except ImportError:
             hint = f"install it with: {invocation.install(*invocation.requirements('openai'))}"
             raise ResearcherMisconfigured("the package openai is not installed", hint=hint) from None
-        timeout = openai.Timeout(read_seconds, connect=min(10.0, read_seconds))
-        try:
-            client = openai.AsyncOpenAI(
-                api_key=key.value if key else "none", base_url=base, max_retries=0, timeout=timeout
-            )
-            _ = client.responses, client.chat.completions, client.models  # imported on first use: do it here
-        except Exception as error:
-            raise client_error(error, "openai", "OPENAI_BASE_URL") from error
+        value, parts = key.value if key else "none", ("responses", "chat.completions", "models")
+        client = create_client(openai, "AsyncOpenAI", parts, "OPENAI_BASE_URL", self.read_seconds, api_key=value)
         where = "OPENAI_BASE_URL (most servers need /v1 at its end)"
         return client, ServerInfo(str(client.base_url), openai, "OPENAI_API_KEY", where), key
 
@@ -114,10 +104,8 @@ class OpenAIResearcher(ModelResearcher):
             try:
                 known = await self.known_models(stream)
             except BadRequest as error:
-                raise ResearcherMisconfigured(
-                    f"the list of models is not available: {error}", where=str(self.client.base_url),
-                    hint="name a model with --model",
-                ) from error  # fmt: skip
+                what, hint = f"the list of models is not available: {error}", "name a model with --model"
+                raise ResearcherMisconfigured(what, where=self.server.endpoint, hint=hint) from error
             self.model = choose(known, self.server.endpoint)
             stream.note(f"model: {one_line(self.model, 80)}")
         limit_field = "max_completion_tokens" if own else "max_tokens"
