@@ -162,7 +162,7 @@ class Cockpit(App[int]):
     def on_mount(self) -> None:
         for number in (signal.SIGTERM, signal.SIGHUP):
             with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
-                self._loop_signal(number)
+                asyncio.get_running_loop().add_signal_handler(number, self._leave)
         if not self.is_headless:
             watch_terminal(functools.partial(asyncio.get_running_loop().call_soon_threadsafe, self._leave))
         self.set_interval(MARK_SECONDS, lambda: mark_seen(self))
@@ -172,14 +172,10 @@ class Cockpit(App[int]):
             self._note_answer(self.settings_error, accepted=False)
             self.set_timer(0.3, lambda: self.tell(" ".join(self.settings_error.split()), "bad", 20.0))
 
-    def _loop_signal(self, number: signal.Signals) -> None:
-        asyncio.get_running_loop().add_signal_handler(number, self._leave)
-
     def _leave(self) -> None:
         """SIGTERM or SIGHUP: the engine keeps running, the terminal is restored."""
         self.editor.end()
-        mark_seen(self)
-        self.exit(0)
+        self.leave(self.farewell)
 
     def attach(self, paths: SessionPaths) -> None:
         """Open another session, from the launch screen or from a session."""

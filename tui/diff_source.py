@@ -13,7 +13,7 @@ from typing import Literal
 
 from core.git import Git
 from core.record.errors import GitError
-from core.record.state import BASELINE, State, who
+from core.record.state import BASELINE, Experiment, State, who
 from core.views import in_short
 
 Base = Literal["parent", "best", "baseline"]
@@ -32,6 +32,7 @@ class DiffResult:
 
 
 ASKING = DiffResult(words="reading from git …")
+UNCHANGED = "the unchanged code"
 
 
 class DiffSource:
@@ -42,7 +43,7 @@ class DiffSource:
         self._state = state
         self._diff_of = diff_of
         self._asked: dict[tuple[str, str], Future[DiffResult]] = {}
-        self._worker: ThreadPoolExecutor | None = None
+        self._worker = ThreadPoolExecutor(1, "git-diff")  # its thread starts with the first diff
 
     def number_of(self, experiment: int | None, base: Base) -> int | None:
         """The experiment that a base refers to; None when it is not known yet."""
@@ -65,30 +66,15 @@ class DiffSource:
         if number is None:
             return DiffResult(words=f"there is no {base} yet")
         if number == experiment:
-            return DiffResult(
-                words="the unchanged code" if number == BASELINE else f"#{experiment} is compared with itself"
-            )
+            return DiffResult(words=UNCHANGED if number == BASELINE else f"#{experiment} is compared with itself")
         if base == "parent" or (number == x.parent and not x.rebased):
             diff = self._diff_of(experiment)
-            why = f": {in_short(x.reason)}" if x.reason else ""
-            return DiffResult(
-                diff,
-                ""
-                if diff
-                else "the unchanged code"
-                if experiment == BASELINE
-                else self._none(x.phase, experiment, why),
-            )
+            return DiffResult(diff, "" if diff else _no_diff(x))
         one, other = self._commit(number), self._commit(experiment)
         if one is None or other is None:
             missing = number if one is None else experiment
             return DiffResult(words=f"{who(missing)} has no commit to compare")
         return self._git(one, other)
-
-    def _none(self, phase: str, experiment: int, why: str) -> str:
-        if phase in ("thinking", "waiting"):
-            return f"#{experiment} has no proposal yet"
-        return f"#{experiment} has no change{why}"
 
     def _commit(self, number: int) -> str | None:
         state = self._state()
@@ -100,12 +86,18 @@ class DiffSource:
     def _git(self, one: str, other: str) -> DiffResult:
         asked = self._asked.get((one, other))
         if asked is None:
-            if self._worker is None:
-                self._worker = ThreadPoolExecutor(1, "git-diff")
             if len(self._asked) >= MAX_DIFFS_KEPT:
                 self._asked.pop(next(iter(self._asked)))
             asked = self._asked[one, other] = self._worker.submit(_diff, self._project, one, other)
         return asked.result() if asked.done() else ASKING
+
+
+def _no_diff(x: Experiment) -> str:
+    if x.number == BASELINE:
+        return UNCHANGED
+    if x.phase in ("thinking", "waiting"):
+        return f"#{x.number} has no proposal yet"
+    return f"#{x.number} has no change{f': {in_short(x.reason)}' if x.reason else ''}"
 
 
 def _diff(project: Path, one: str, other: str) -> DiffResult:

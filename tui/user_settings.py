@@ -7,9 +7,8 @@ never written. The layout of the panes is no setting: it is saved in the state f
 from __future__ import annotations
 
 import contextlib
-import os
+import json
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +19,7 @@ import tomli
 
 from core.program.toml_reader import Reader, kind
 from core.record.errors import AutoresearchError, SettingsError
-from core.session.disk import read_json, write_json
+from core.session.disk import read_json, replace_file, write_json
 from core.session.homes import state_home
 
 THEMES = ("auto", "dark", "light", "contrast", "blue-orange", "tritan", "ansi", "plain")
@@ -103,6 +102,10 @@ def read(path: Path) -> tuple[Settings, Reader]:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
         what = f"the settings cannot be read ({why})"
         raise SettingsError(what, where=str(path), hint="correct or remove it") from None
+    return _parse(text)
+
+
+def _parse(text: str) -> tuple[Settings, Reader]:
     file = _File(text, _KEYS, _EXAMPLES)
     file.check_keys()
     plain = Settings()
@@ -132,15 +135,9 @@ def change(path: Path, key: str, value: str | bool | float | tuple[str, ...] | N
             f"`{key}` is written in a form that the app cannot change", where=str(path), hint="edit the file"
         )
     try:
+        _parse(new)
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, made = tempfile.mkstemp(dir=path.parent, prefix=".config-")
-        try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
-                handle.write(new)
-            read(Path(made))
-            Path(made).replace(path.resolve())  # a link into a folder of dotfiles stays a link
-        finally:
-            Path(made).unlink(missing_ok=True)
+        replace_file(path.resolve(), new.encode())  # a link into a folder of dotfiles stays a link
     except OSError as error:
         raise SettingsError(
             f"the settings cannot be written ({error.strerror})", where=str(path), hint="make its folder writable"
@@ -175,14 +172,8 @@ def _with(text: str, key: str, value: object) -> str:
 
 
 def _toml(value: object) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (int, float)):
-        return f"{value:g}"
-    if isinstance(value, tuple):
-        return f"[{', '.join(_toml(v) for v in value)}]"
-    quoted = str(value).replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{quoted}"'
+    """A number, a string, a flag or a list of strings: but for floats the same in TOML as in JSON."""
+    return f"{value:g}" if isinstance(value, float) else json.dumps(value, ensure_ascii=False)
 
 
 # -- state that the screen saves by itself -----------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import contextlib
 from core.session.disk import write_json
 from core.views import Away, away
 from tui.host import Host
+from tui.screens.dialogs import AwayCard
 
 MARK_SECONDS = 30.0  # how often it is noted
 OFFER_SECONDS = 1.0  # after a session is opened
@@ -25,7 +26,7 @@ def mark_seen(host: Host) -> None:
 
 
 def show_away(host: Host) -> None:
-    _show(host, _since_last_seen(host))
+    host.push(AwayCard(host.view, _since_last_seen(host)))
 
 
 def offer_away(host: Host) -> None:
@@ -35,16 +36,10 @@ def offer_away(host: Host) -> None:
         return
     summary = _since_last_seen(host)
     if summary.worth_saying and summary.seconds >= MIN_AWAY_SECONDS:
-        _show(host, summary)
+        host.push(AwayCard(host.view, summary))
 
 
 def _since_last_seen(host: Host) -> Away:
     since = host.last_seen.get("time")
     start = float(since) if isinstance(since, (int, float)) else host.view.state.started
     return away(host.view.state, start, host.clock())
-
-
-def _show(host: Host, summary: Away) -> None:
-    from tui.screens.dialogs import AwayCard
-
-    host.push(AwayCard(host.view, summary))

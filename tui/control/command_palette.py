@@ -82,13 +82,13 @@ class ActionProvider(Provider):
 
     async def discover(self) -> Hits:
         for action in self._actions():
-            title = self._title(action)
+            title = action.titled(self._host.view)
             yield DiscoveryHit(Text(title), partial(self._do, action), text=title, help=self._help(action))
 
     async def search(self, query: str) -> Hits:
         matcher = self.matcher(query)
         for action in self._actions():
-            title = self._title(action)
+            title = action.titled(self._host.view)
             score = matcher.match(f"{title} {action.description}")
             if score > 0:
                 yield Hit(score + 0.1, Text(title), partial(self._do, action), text=title, help=self._help(action))
@@ -131,18 +131,12 @@ class ActionProvider(Provider):
             x = experiments[number]
             text = f"#{number} {x.verdict or x.phase} {brief(x.hypothesis)}"
             if wanted and all(word in text.lower() for word in wanted):
-                exact = wanted == [str(number)]
-                score = 2.0 if exact else 0.3
-                yield Hit(score, Text(text), partial(self._open, number), text=text, help="open this experiment")
+                score = 2.0 if wanted == [str(number)] else 0.3
+                show = partial(self._host.open_experiment, number)
+                yield Hit(score, Text(text), show, text=text, help="open this experiment")
                 found += 1
                 if found >= MAX_EXPERIMENTS_FOUND:
                     return
 
-    def _title(self, action: Action) -> str:
-        return action.titled(self._host.view)
-
     async def _do(self, action: Action) -> None:
         self._screen.do(action)
-
-    async def _open(self, number: int) -> None:
-        self._host.open_experiment(number)

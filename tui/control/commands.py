@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from core.record import commands as c
 from core.record.errors import AutoresearchError
-from core.record.state import Experiment
 from core.session.paths import SessionPaths
 from tui.control.editing import edit_proposal
 from tui.host import Host
+from tui.screens.dialogs import PAUSE_NOW, STOP_NOW, ApprovalAnswer, ApprovalCard, Confirm, stop_question
+from tui.session_view import SessionView
 from tui.widgets.prompt import How, Recalled
 
 MAX_STOP_AFTER = 10**9  # experiments
 LABEL_STOP_AFTER = "stop after how many more experiments"
 
 
+def _asks(command: Callable[[SessionView], c.Command]) -> Callable[[Host], None]:
+    """An action that sends the engine a command made from the view."""
+    return lambda host: host.ask(command(host.view))
+
+
+def _subject(view: SessionView) -> int:
+    assert view.subject is not None  # or the action would have been refused
+    return view.subject.number
+
+
 # -- the session ------------------------------------------------------------------------------------------------------
 
 
-def pause(host: Host) -> None:
-    host.ask(c.Resume() if host.view.state.state == "paused" else c.Pause())
+pause = _asks(lambda view: c.Resume() if view.state.state == "paused" else c.Pause())
+approve_mode = _asks(lambda view: c.ApproveMode(not view.state.approve))
 
 
 def pause_now(host: Host) -> None:
-    from tui.screens.dialogs import PAUSE_NOW, Confirm
-
     host.push(Confirm(host.view, PAUSE_NOW), lambda answer: host.ask(c.Pause(now=True)) if answer == "y" else None)
 
 
@@ -36,14 +46,10 @@ def skip(host: Host) -> None:
 
 
 def stop(host: Host) -> None:
-    from tui.screens.dialogs import Confirm, stop_question
-
     host.push(Confirm(host.view, stop_question(host.view)), lambda answer: _stop(host, answer))
 
 
 def stop_now(host: Host) -> None:
-    from tui.screens.dialogs import STOP_NOW, Confirm
-
     host.push(Confirm(host.view, STOP_NOW), lambda answer: _stop(host, "!" if answer == "y" else None))
 
 
@@ -62,10 +68,6 @@ def stop_after(host: Host) -> None:
             host.tell(f"stop after: {text!r} is not a whole number above 0", "warn")
 
     host.write("after", LABEL_STOP_AFTER, written)
-
-
-def approve_mode(host: Host) -> None:
-    host.ask(c.ApproveMode(not host.view.state.approve))
 
 
 def resume_engine(host: Host) -> None:
@@ -88,6 +90,9 @@ async def _start_engine(host: Host, paths: SessionPaths) -> None:
 # -- guidance ---------------------------------------------------------------------------------------------------------
 
 
+withdraw = _asks(lambda view: c.Withdraw(view.state.in_force()[-1].id))
+
+
 def steer(host: Host) -> None:
     queued = [g for g in host.view.state.in_force() if g.taken_by is None and not g.idea]
     recall = [Recalled(g.text, g.id) for g in reversed(queued)]
@@ -102,10 +107,6 @@ def steer(host: Host) -> None:
             host.ask(c.Steer(text, now=how == "now", standing=how == "standing"))
 
     host.write("steer", "steer", written, recall=tuple(recall))
-
-
-def withdraw(host: Host) -> None:
-    host.ask(c.Withdraw(host.view.state.in_force()[-1].id))
 
 
 def guidance(host: Host) -> None:
@@ -127,32 +128,11 @@ def idea(host: Host) -> None:
 # -- experiments ------------------------------------------------------------------------------------------------------
 
 
-def _subject(host: Host) -> Experiment:
-    found = host.view.subject
-    assert found is not None  # or the action would have been refused
-    return found
-
-
-def fork(host: Host) -> None:
-    number = _subject(host).number
-    host.ask(c.Fork(None if host.view.state.base == number else number))
-
-
-def pin(host: Host) -> None:
-    number = _subject(host).number
-    host.ask(c.Pin(number, pinned=number not in host.view.state.pinned))
-
-
-def repeat(host: Host) -> None:
-    host.ask(c.Repeat(_subject(host).number))
-
-
-def certify(host: Host) -> None:
-    host.ask(c.Certify(host.view.certified_next))
-
-
-def reproduce(host: Host) -> None:
-    host.ask(c.Reproduce(_subject(host).number))
+repeat = _asks(lambda view: c.Repeat(_subject(view)))
+certify = _asks(lambda view: c.Certify(view.certified_next))
+reproduce = _asks(lambda view: c.Reproduce(_subject(view)))
+pin = _asks(lambda view: c.Pin(_subject(view), pinned=_subject(view) not in view.state.pinned))
+fork = _asks(lambda view: c.Fork(None if view.state.base == _subject(view) else _subject(view)))
 
 
 # -- approvals --------------------------------------------------------------------------------------------------------
@@ -173,8 +153,6 @@ def approve(host: Host) -> None:
 
 
 def _open_approval(host: Host, experiment: int, *, asked: bool = False) -> None:
-    from tui.screens.dialogs import ApprovalAnswer, ApprovalCard
-
     host.offered.add(experiment)
 
     def answered(answer: ApprovalAnswer | None) -> None:

@@ -15,6 +15,7 @@ from core.record import commands
 from core.record.commands import Reply
 from core.record.errors import AutoresearchError, UsageError
 from core.record.state import who
+from core.session.disk import replace_file
 from core.session.homes import state_home
 from core.session.options import session_overrides
 from tui.host import Host
@@ -206,13 +207,7 @@ def _read(path: Path) -> str:
 
 def _replace(path: Path, text: str) -> None:
     """All of it or nothing, its mode kept; a link stays a link. Raises UsageError."""
-    target = path.resolve()
-    new = target.with_name(f".{target.name}.new")
     try:
-        with new.open("w", encoding="utf-8", newline="") as handle:
-            handle.write(text)
-        new.chmod(target.stat().st_mode & 0o777)
-        new.replace(target)
+        replace_file(path.resolve(), text.encode(), mode=path.stat().st_mode & 0o777)
     except OSError as error:
-        new.unlink(missing_ok=True)
         raise UsageError(f"program.md cannot be written ({error.strerror})") from error
