@@ -7,7 +7,7 @@ A function or method that does not exist is an error of mypy.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any
 
 from textual.screen import Screen
 
@@ -36,28 +36,17 @@ def _host(function: Callable[[Host], None]) -> Callable[[Screen[None]], None]:
     return lambda screen: function(host_of(screen))
 
 
-def _any(screen: Screen[None]) -> ActionScreen:
-    return cast("ActionScreen", screen)
+def _itself(screen: Any) -> Any:
+    """The screen; each name below gives it the type that its actions need."""
+    return screen
 
 
-def _main(screen: Screen[None]) -> MainScreen:
-    return cast("MainScreen", screen)
-
-
-def _reading(screen: Screen[None]) -> ReadingScreen:
-    return cast("ReadingScreen", screen)
-
-
-def _detail(screen: Screen[None]) -> DetailScreen:
-    return cast("DetailScreen", screen)
-
-
-def _logs(screen: Screen[None]) -> LogsScreen:
-    return cast("LogsScreen", screen)
-
-
-def _compared(screen: Screen[None]) -> CompareScreen:
-    return cast("CompareScreen", screen)
+_any: Callable[[Screen[None]], ActionScreen] = _itself
+_main: Callable[[Screen[None]], MainScreen] = _itself
+_reading: Callable[[Screen[None]], ReadingScreen] = _itself
+_detail: Callable[[Screen[None]], DetailScreen] = _itself
+_logs: Callable[[Screen[None]], LogsScreen] = _itself
+_compared: Callable[[Screen[None]], CompareScreen] = _itself
 
 
 # -- titles that say what the key does now -----------------------------------------------------------------------------

@@ -14,28 +14,23 @@ def engine(view: SessionView) -> Reason:
 
 def running(view: SessionView) -> Reason:
     """The engine runs and is not about to end."""
-    if (reason := view.why_no_command) is not None:
-        return reason
     word = view.state.state
-    return f"the session is {word}" if word in ("stopping", "stopped", "finished", "crashed") else None
+    over = f"the session is {word}" if word in ("stopping", "stopped", "finished", "crashed") else None
+    return view.why_no_command or over
 
 
 def pausable(view: SessionView) -> Reason:
-    if (reason := view.why_no_command) is not None:
-        return reason
-    return None if view.state.state in ("running", "paused") else f"the session is {view.state.state}"
+    word = view.state.state
+    return view.why_no_command or (None if word in ("running", "paused") else f"the session is {word}")
 
 
 def pausable_now(view: SessionView) -> Reason:
-    if (reason := pausable(view)) is not None:
-        return reason
-    return None if view.state.running or view.state.state == "running" else "there is no run in progress"
+    busy = view.state.running or view.state.state == "running"
+    return pausable(view) or (None if busy else "there is no run in progress")
 
 
 def skippable(view: SessionView) -> Reason:
-    if (reason := view.why_no_command) is not None:
-        return reason
-    return None if view.state.live else "no experiment is live"
+    return view.why_no_command or (None if view.state.live else "no experiment is live")
 
 
 def resumable(view: SessionView) -> Reason:
@@ -45,15 +40,11 @@ def resumable(view: SessionView) -> Reason:
 
 
 def approval(view: SessionView) -> Reason:
-    if not view.state.approvals:
-        return "no proposal needs approval"
-    return view.why_no_command
+    return view.why_no_command if view.state.approvals else "no proposal needs approval"
 
 
 def guidance(view: SessionView) -> Reason:
-    if (reason := view.why_no_command) is not None:
-        return reason
-    return None if view.state.in_force() else "no guidance is in force"
+    return view.why_no_command or (None if view.state.in_force() else "no guidance is in force")
 
 
 def subject(view: SessionView) -> Reason:
@@ -84,19 +75,14 @@ def buildable(view: SessionView) -> Reason:
 
 
 def pinnable(view: SessionView) -> Reason:
-    if (reason := on_subject(view)) is not None:
-        return reason
     found = view.subject
-    return "the baseline cannot be pinned" if found and found.number == BASELINE else None
+    return on_subject(view) or ("the baseline cannot be pinned" if found and found.number == BASELINE else None)
 
 
 def repeatable(view: SessionView) -> Reason:
-    if (reason := on_subject(view)) is not None:
-        return reason
     found = view.subject
-    if found and found.number in view.state.live:
-        return f"#{found.number} is live"
-    return committed(view)
+    live = f"#{found.number} is live" if found and found.number in view.state.live else None
+    return on_subject(view) or live or committed(view)
 
 
 def certifiable(view: SessionView) -> Reason:
