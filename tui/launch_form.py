@@ -43,7 +43,6 @@ class Readiness:
     researchers: tuple[tuple[str, bool, str], ...] = ()
     default: str = ""
     sandbox: str = ""
-    sandbox_note: str = ""
     device: str = ""
     error: str = ""
 
@@ -90,7 +89,6 @@ def readiness(report: Mapping[str, Any]) -> Readiness:
         tuple((str(r["name"]), bool(r["ready"]), str(r["note"])) for r in report["researchers"]),
         str(report.get("default_researcher") or ""),
         str(report["sandbox"]["tier"]),
-        str(report["sandbox"].get("note", "")),
         str(report["device"]),
     )
 
@@ -161,9 +159,7 @@ def number(name: str, text: str) -> float | None:
 
 def fresh_name(project: Path, now: float | None = None) -> str:
     """A name for a new session: today's date, such as nov23, with a number when that is taken."""
-    moment = time.localtime(now)
-    month = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")[moment.tm_mon - 1]
-    base = f"{month}{moment.tm_mday:02d}"
+    base = time.strftime("%b%d", time.localtime(now)).lower()
     taken = {paths.name for paths in list_sessions(project)} | _branches(project)
     number = 1
     while (name := base if number == 1 else f"{base}-{number}") in taken or (project / "sessions" / name).exists():

@@ -18,6 +18,7 @@ class ColumnsCard(Card[None]):
 
     TITLE_TEXT = "columns of the leaderboard"
     WIDTH = 72
+    SCROLLS = False  # up and down move the cursor
 
     def __init__(self, view: SessionView, chosen: tuple[str, ...], changed: Callable[[tuple[str, ...]], None]) -> None:
         self.chosen = set(chosen)
@@ -25,27 +26,15 @@ class ColumnsCard(Card[None]):
         self._changed = changed
         super().__init__(view)
 
-    @property
-    def scrolls(self) -> bool:
-        return False  # up and down move the cursor
-
-    @property
-    def deaf(self) -> bool:
-        return False  # no key here is harmful
-
     def lines(self, width: int) -> Lines:
         look = self.view.look
         out: Lines = []
         for place, column in enumerate(COLUMNS):
             here, on = place == self.at, column.name in self.chosen
-            out.append(
-                [
-                    (f"{look.glyph('think') if here else ' '} ", look["key"]),
-                    (f"{look.glyph('ok') if on else ' '} ", look["good"]),
-                    (left(column.name, 13), look["title_focus" if here else "text" if on else "dim"]),
-                    (column.about, look["dim"]),
-                ]
-            )
+            cursor = (f"{look.glyph('think') if here else ' '} ", look["key"])
+            tick = (f"{look.glyph('ok') if on else ' '} ", look["good"])
+            name = (left(column.name, 13), look["title_focus" if here else "text" if on else "dim"])
+            out.append([cursor, tick, name, (column.about, look["dim"])])
         return [*out, [], [("space ticks   r the default ones   enter done", look["dim"])]]
 
     def pressed(self, character: str, key: str) -> None:

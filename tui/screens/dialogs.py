@@ -34,18 +34,24 @@ class Card(KeyScreen[Answer], ModalScreen[Answer]):
     BINDINGS: ClassVar[list[BindingType]] = []
     TITLE_TEXT = ""
     WIDTH = 76
-    DEAF: ClassVar[float] = 0.0
+    DEAF = 0.0  # seconds after it opens in which it ignores keys
+    SCROLLS = True
+    HAS_LINE = False  # an input line at the foot, open while a person writes in it
 
     def __init__(self, view: SessionView) -> None:
         super().__init__()
         self.view = view
         self._shown_at = 0.0
         self._page = Page(view, self.TITLE_TEXT, self.lines)
-        self._page.NUMBER = 0
 
     def compose(self) -> ComposeResult:
         with Vertical(id="card"):
             yield self._page
+            if self.HAS_LINE:
+                line = Input(compact=True, select_on_focus=False)
+                line.cursor_blink = False
+                line.display = False
+                yield line
 
     def on_mount(self) -> None:
         self._shown_at = self._clock()
@@ -59,9 +65,8 @@ class Card(KeyScreen[Answer], ModalScreen[Answer]):
         """Take the full width up to WIDTH, and the height of the text."""
         width = min(self.WIDTH, self.app.size.width - 2)
         box = self.query_one("#card", Vertical)
-        extra = 1 if self.query(Input) else 0
         box.styles.width = max(10, width)
-        box.styles.height = max(4, min(self.app.size.height - 2, len(self.lines(width - 4)) + 2 + extra))
+        box.styles.height = max(4, min(self.app.size.height - 2, len(self.lines(width - 4)) + 2 + self.HAS_LINE))
 
     def _clock(self) -> float:
         """The app's clock: that of a recording may be held."""
@@ -77,6 +82,18 @@ class Card(KeyScreen[Answer], ModalScreen[Answer]):
     def line(self) -> Input | None:
         return self.focused if isinstance(self.focused, Input) else None
 
+    def open_line(self, label: str, text: str) -> None:
+        line = self.query_one(Input)
+        line.placeholder = label
+        line.value = text
+        line.cursor_position = len(text)
+        line.display = True
+        self.set_focus(line)
+
+    def close_line(self) -> None:
+        self.query_one(Input).display = False
+        self.set_focus(self._page)
+
     async def write(self, line: Input, event: events.Key) -> None:
         if event.key == "escape":
             self.pressed("", event.key)
@@ -87,7 +104,7 @@ class Card(KeyScreen[Answer], ModalScreen[Answer]):
         if self.deaf:
             return
         moves = {"j": 1, "down": 1, "k": -1, "up": -1, "pagedown": 10, "pageup": -10}
-        if event.key in moves and self.scrolls:
+        if event.key in moves and self.SCROLLS:
             self._page.move(moves[event.key])
             return
         self.pressed(event.character or event.key if event.key != "enter" else "enter", event.key)
@@ -110,12 +127,9 @@ class Card(KeyScreen[Answer], ModalScreen[Answer]):
                 self.pressed(key, key)
                 return
 
-    @property
-    def scrolls(self) -> bool:
-        return True
-
     def pressed(self, character: str, key: str) -> None:
-        raise NotImplementedError
+        """Handle a key, by default any: close the card."""
+        self.dismiss(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +184,8 @@ class Confirm(Card[str]):
         look = self.view.look
         out: Lines = [*paragraphs(self.asked.words, width, look["text"]), []]
         self._first = len(out)
-        out.append(
-            [("n", look["key"]), (f"  {left(self.asked.no, 22)}", look["bright"]), ("(enter, esc)", look["dim"])]
-        )
+        no = f"  {left(self.asked.no, 22)}"
+        out.append([("n", look["key"]), (no, look["bright"]), ("(enter, esc)", look["dim"])])
         return [*out, *[[(key, look["key"]), (f"  {words}", look["text"])] for key, words in self.asked.answers]]
 
     def spots(self) -> list[tuple[int, int, int, str]]:
@@ -228,31 +241,16 @@ class ApprovalCard(Card[ApprovalAnswer]):
 
     TITLE_TEXT = "run this?"
     WIDTH = 110
-    DEAF = DEAF_SECONDS
+    HAS_LINE = True
 
     def __init__(self, view: SessionView, experiment: int, *, asked: bool = False) -> None:
         """`asked`: a person opened it, so the next key is meant for it."""
         self.experiment = experiment
-        self._asked = asked
-        self._writing = False
+        self.DEAF = 0.0 if asked else DEAF_SECONDS
         super().__init__(view)
-
-    def compose(self) -> ComposeResult:
-        with Vertical(id="card"):
-            yield self._page
-            line = Input(
-                placeholder="reason; enter sends, esc goes back", compact=True, select_on_focus=False, id="reason"
-            )
-            line.cursor_blink = False
-            line.display = False
-            yield line
 
     def on_mount(self) -> None:
         self.set_interval(0.2, self._still_there)
-
-    @property
-    def deaf(self) -> bool:
-        return not self._asked and super().deaf
 
     def _still_there(self) -> None:
         """Close when another client has answered, or the connection is lost."""
@@ -284,10 +282,6 @@ class ApprovalCard(Card[ApprovalAnswer]):
             out.append([("expected ", look["dim"]), (format_delta(x.expected), look["text"])])
         return [*out, [], *diff_lines(details.diff, width, look)]
 
-    @property
-    def scrolls(self) -> bool:
-        return not self._writing
-
     def spots(self) -> list[tuple[int, int, int, str]]:
         found, at = [], 0
         for key, words in APPROVAL_KEYS:
@@ -297,22 +291,17 @@ class ApprovalCard(Card[ApprovalAnswer]):
         return found
 
     def pressed(self, character: str, key: str) -> None:
-        if self._writing:
-            self._write(False)
+        line = self.query_one(Input)
+        if line.display:
+            self.close_line()
         elif character == "n":
-            self._write(True)
+            self.open_line("reason; enter sends, esc goes back", line.value)
         elif key == "escape":
             self.dismiss(None)
         else:
             answers: dict[str, Literal["run", "all", "edit"]] = {"y": "run", "A": "all", "e": "edit"}
             if (how := answers.get(character)) is not None:
                 self.dismiss(ApprovalAnswer(how))
-
-    def _write(self, writing: bool) -> None:
-        self._writing = writing
-        line = self.query_one(Input)
-        line.display = writing
-        self.set_focus(line if writing else self._page)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
@@ -325,6 +314,7 @@ class AwayCard(Card[None]):
     TITLE_TEXT = "while you were away"
     WIDTH = 92
     DEAF = DEAF_SECONDS
+    SCROLLS = False
 
     def __init__(self, view: SessionView, told: Away) -> None:
         self.told = told
@@ -376,13 +366,6 @@ class AwayCard(Card[None]):
             ("best ", look["dim"]), (format_metric(told.best_before), look["text"]), (" → ", look["dim"]),
             (format_metric(told.best_after), look["bright"]), (f"   {format_delta(delta)}", style),
         ]  # fmt: skip
-
-    @property
-    def scrolls(self) -> bool:
-        return False
-
-    def pressed(self, character: str, key: str) -> None:
-        self.dismiss(None)
 
     def on_click(self, event: events.Click) -> None:
         self.dismiss(None)

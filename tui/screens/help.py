@@ -38,14 +38,11 @@ class HelpScreen(Card[None]):
     def _entry(self, action: Action, keys: int, names: int, width: int) -> Lines:
         look = self.view.look
         reason = action.reason(self.view)
-        style = look["text"] if reason is None else look["faint"]
+        key, text, dim = (look[role if reason is None else "faint"] for role in ("key", "text", "dim"))
         words = action.description if reason is None else f"{action.description} Not now: {reason}."
         first, *rest = wrap(words, max(10, width - keys - names))
-        return [
-            [(left(all_keys(action), keys), look["key" if reason is None else "faint"]),
-             (left(action.titled(self.view), names), style), (first, look["dim" if reason is None else "faint"])],
-            *[[(" " * (keys + names) + more, look["dim" if reason is None else "faint"])] for more in rest],
-        ]  # fmt: skip
+        head = [(left(all_keys(action), keys), key), (left(action.titled(self.view), names), text), (first, dim)]
+        return [head, *[[(" " * (keys + names) + more, dim)] for more in rest]]
 
     def pressed(self, character: str, key: str) -> None:
         if key in ("escape", "q", "enter", "f1", "question_mark") or character in ("q", "?"):
@@ -83,6 +80,3 @@ class NotesScreen(Card[None]):
 
     def on_mount(self) -> None:
         self._page.end()
-
-    def pressed(self, character: str, key: str) -> None:
-        self.dismiss(None)

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from textual import events
-from textual.app import ComposeResult
-from textual.containers import Vertical
 from textual.widgets import Input
 
 from tui.paint.cells import Part, brief, cut_parts, fit, left, width_of
@@ -46,6 +44,8 @@ class RowsCard(Card[Answer]):
     """Up and down move, enter does `chosen`; other keys go to `key`. `ask` takes a line of text at the foot."""
 
     WIDTH = 96
+    SCROLLS = False  # up and down move the cursor
+    HAS_LINE = True
     HELP: ClassVar[str] = "enter changes   esc closes"
     EMPTY: ClassVar[str] = "nothing here"
 
@@ -57,15 +57,6 @@ class RowsCard(Card[Answer]):
         self._places: list[int] = []  # the line of each row
         super().__init__(view)
         self._page = _FootedPage(view, self.TITLE_TEXT, self.lines, self._foot)
-        self._page.NUMBER = 0
-
-    def compose(self) -> ComposeResult:
-        with Vertical(id="card"):
-            yield self._page
-            line = Input(compact=True, select_on_focus=False, id="row-line")
-            line.cursor_blink = False
-            line.display = False
-            yield line
 
     # -- for subclasses ------------------------------------------------------------------------------------------
 
@@ -125,15 +116,11 @@ class RowsCard(Card[Answer]):
     def row(self) -> DialogRow | None:
         return self._shown[self.at] if 0 <= self.at < len(self._shown) else None
 
-    @property
-    def scrolls(self) -> bool:
-        return False  # up and down move the cursor
-
     # -- keys -----------------------------------------------------------------------------------------------------
 
     def pressed(self, character: str, key: str) -> None:
         if self._then is not None:
-            self._close_line()
+            self.close_line()
             return
         last = len(self._shown) - 1
         steps = {"down": 1, "j": 1, "tab": 1, "up": -1, "k": -1, "shift+tab": -1, "pagedown": 10, "pageup": -10}
@@ -157,22 +144,16 @@ class RowsCard(Card[Answer]):
     def ask(self, label: str, text: str, then: Callable[[str], None]) -> None:
         """Take a line of text at the foot of the card; esc cancels."""
         self._then = then
-        line = self.query_one(Input)
-        line.placeholder = label
-        line.value = text
-        line.cursor_position = len(text)
-        line.display = True
-        self.set_focus(line)
+        self.open_line(label, text)
 
-    def _close_line(self) -> None:
+    def close_line(self) -> None:
         self._then = None
-        self.query_one(Input).display = False
-        self.set_focus(self._page)
+        super().close_line()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
         then, text = self._then, event.value.strip()
-        self._close_line()
+        self.close_line()
         if then is not None:
             then(text)
 

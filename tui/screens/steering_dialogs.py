@@ -16,7 +16,21 @@ from tui.session_view import SessionView
 Ask = Callable[[Command, Callable[[Reply], None]], None]  # sends a command and passes on its answer
 
 
-class GuidanceCard(RowsCard[None]):
+class SteeringCard(RowsCard[None]):
+    """A card that sends commands and shows the engine's answers."""
+
+    def __init__(self, view: SessionView, ask: Ask) -> None:
+        super().__init__(view)
+        self._ask = ask
+
+    def send(self, command: Command) -> None:
+        self._ask(command, self.answered)
+
+    def answered(self, reply: Reply) -> None:
+        self.say(reply.message, "good" if reply.accepted else "warn")
+
+
+class GuidanceCard(SteeringCard):
     """Queued and standing guidance; its text can be changed until a proposal has used it."""
 
     TITLE_TEXT = "guidance"
@@ -24,8 +38,8 @@ class GuidanceCard(RowsCard[None]):
     EMPTY: ClassVar[str] = "no guidance is queued or standing: i adds some"
 
     def __init__(self, view: SessionView, ask: Ask, more: Callable[[], None]) -> None:
-        super().__init__(view)
-        self._ask, self._more = ask, more
+        super().__init__(view, ask)
+        self._more = more
         self._version = -1
 
     def on_mount(self) -> None:
@@ -44,9 +58,6 @@ class GuidanceCard(RowsCard[None]):
             found.append(DialogRow(str(g.id), f"{g.id}", where, g.text, "warn" if g.taken_by is None else "dim"))
         return found
 
-    def _told(self, reply: Reply) -> None:
-        self.say(reply.message, "good" if reply.accepted else "warn")
-
     def chosen(self, row: DialogRow) -> None:
         number = int(row.name)
         guidance = self.view.state.guidance.get(number)
@@ -58,26 +69,25 @@ class GuidanceCard(RowsCard[None]):
         self.ask("new text; enter changes, esc cancels", guidance.text, lambda text: self._reword(number, text))
 
     def _reword(self, number: int, text: str) -> None:
-        self._ask(commands.EditGuidance(number, text) if text else commands.Withdraw(number), self._told)
+        self.send(commands.EditGuidance(number, text) if text else commands.Withdraw(number))
 
     def key(self, row: DialogRow | None, character: str, key: str) -> None:
         if character in ("d", "W") or key == "delete":
             if row is not None:
-                self._ask(commands.Withdraw(int(row.name)), self._told)
+                self.send(commands.Withdraw(int(row.name)))
         elif character in ("i", ":"):
             self.dismiss(None)
             self._more()
 
 
-class ChangeCard(RowsCard[None]):
+class ChangeCard(SteeringCard):
     """Researcher, model, budgets and slots; each change takes effect with the next experiment."""
 
     TITLE_TEXT = "change this session"
     HELP: ClassVar[str] = "enter changes   ←→ another researcher   esc closes"
 
     def __init__(self, view: SessionView, ask: Ask) -> None:
-        super().__init__(view)
-        self._ask = ask
+        super().__init__(view, ask)
         self._ready: Readiness | None = None
         self._picked = ""
 
@@ -91,31 +101,27 @@ class ChangeCard(RowsCard[None]):
 
     def rows(self) -> list[DialogRow]:
         state = self.view.state
-        budget = state.budget
         shown = self._picked or state.researcher
         words = "enter changes it" if not self._picked else "enter confirms"
 
         def limit(name: str) -> str:
-            value = budget.get(name)
+            value = state.budget.get(name)
             return "no limit" if value is None else f"{value:g}"
 
-        rows = [
-            DialogRow(
-                "researcher", "Researcher", shown, self._about(shown) or words, "warn" if self._picked else "text"
-            ),
+        role = "warn" if self._picked else "text"
+        return [
+            DialogRow("researcher", "Researcher", shown, self._about(shown) or words, role),
             DialogRow("model", "Model", state.model or "its default", "of the researcher, by its own name"),
             DialogRow("slots", "Slots", ",".join(state.slots), self._offered() or "such as cpu:2 or gpu:0,1"),
             DialogRow("experiments", "Experiments", limit("experiments"), f"{state.total} begun so far"),
             DialogRow("hours", "Hours", limit("hours"), f"{self.view.elapsed / 3600:.1f} so far"),
             DialogRow("usd", "Dollars", limit("usd"), f"${state.usd:.2f} so far" + " or more" * state.usd_unknown),
         ]
-        return rows
 
     def _about(self, name: str) -> str:
-        known = {n: (ok, note) for n, ok, note in self._ready.researchers} if self._ready else {}
         if self._ready is None:
             return "checking this machine …"
-        ok, note = known.get(name, (True, ""))
+        ok, note = next(((ok, note) for n, ok, note in self._ready.researchers if n == name), (True, ""))
         return note if ok else f"not ready: {note}"
 
     def _offered(self) -> str:
@@ -136,9 +142,9 @@ class ChangeCard(RowsCard[None]):
         if row.name == "researcher":
             name = self._picked or self.view.state.researcher
             if name == "scripted":
-                self.ask("the script: a file of JSON lines", "", lambda text: self._scripted(text))
+                self.ask("the script: a file of JSON lines", "", self._scripted)
             else:
-                self._send(commands.ChangeResearcher(name))
+                self.send(commands.ChangeResearcher(name))
             return
         texts = {"model": self.view.state.model or "", "slots": ",".join(self.view.state.slots)}
         value = self.view.state.budget.get(row.name)
@@ -150,16 +156,16 @@ class ChangeCard(RowsCard[None]):
         if not text or not path.is_file():
             self.say(f"there is no file {text!r}", "warn")
             return
-        self._send(commands.ChangeResearcher("scripted", script=str(path)))
+        self.send(commands.ChangeResearcher("scripted", script=str(path)))
 
     def _new(self, name: str, text: str) -> None:
         if not text:
             self.say("nothing was changed", "dim")
             return
         if name == "model":
-            self._send(commands.ChangeResearcher(self.view.state.researcher, model=text))
+            self.send(commands.ChangeResearcher(self.view.state.researcher, model=text))
         elif name == "slots":
-            self._send(commands.ChangeSlots(text.replace(" ", "")))
+            self.send(commands.ChangeSlots(text.replace(" ", "")))
         else:
             try:
                 value = number(name, text)
@@ -167,16 +173,13 @@ class ChangeCard(RowsCard[None]):
                 self.say(str(error), "warn")
                 return
             if name == "experiments":
-                self._send(commands.ChangeBudget(experiments=None if value is None else int(value)))
+                self.send(commands.ChangeBudget(experiments=None if value is None else int(value)))
             elif name == "hours":
-                self._send(commands.ChangeBudget(hours=value))
+                self.send(commands.ChangeBudget(hours=value))
             else:
-                self._send(commands.ChangeBudget(usd=value))
+                self.send(commands.ChangeBudget(usd=value))
 
-    def _send(self, command: Command) -> None:
-        self._ask(command, self._told)
-
-    def _told(self, reply: Reply) -> None:
+    def answered(self, reply: Reply) -> None:
         if reply.accepted:
             self._picked = ""
-        self.say(reply.message, "good" if reply.accepted else "warn")
+        super().answered(reply)
