@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from core import views
@@ -17,7 +18,7 @@ from core.record import events as e
 from core.record.budget import parse_run_budget
 from core.record.errors import AutoresearchError
 from core.record.events import Event
-from core.record.pulse import Pulse, SlotReading
+from core.record.pulse import Pulse
 from core.record.state import BASELINE, Experiment, Run, State
 from core.session.options import session_overrides
 from core.session.paths import SessionPaths
@@ -43,6 +44,11 @@ class Source(Protocol):
     def events_of(self, experiment: int) -> list[Event]: ...
 
 
+def name_of(experiment: int) -> str:
+    """Name of an experiment in a column or before a word."""
+    return "baseline" if experiment == BASELINE else f"#{experiment}"
+
+
 @runtime_checkable
 class Played(Protocol):
     """A source that plays a recorded session at a speed."""
@@ -65,7 +71,6 @@ class Details:
     finished: tuple[e.RunFinished, ...] = ()
     refusals: tuple[e.ProposalRefused, ...] = ()
     checks: tuple[e.Checked, ...] = ()
-    judged: e.Judged | None = None
     hidden: e.HiddenScored | None = None
     certified: e.Certified | None = None
     repairs: tuple[e.RepairAsked, ...] = ()
@@ -156,11 +161,15 @@ class SessionView:
         number = chosen.number if chosen else self.state.best
         return None if number == BASELINE else number
 
+    @property
+    def log_version(self) -> tuple[int, int]:
+        """Another value after each event, and for another log."""
+        return self.state.seq, id(self.state)
+
     def once(self, name: str, make: Callable[[], T]) -> T:
         """The value of `make`, computed once for each state of the log: a session may hold ten thousand experiments."""
-        of = (self.state.seq, id(self.state))
-        if of != self._memo_of:
-            self._memo, self._memo_of = {}, of
+        if self.log_version != self._memo_of:
+            self._memo, self._memo_of = {}, self.log_version
         if name not in self._memo:
             self._memo[name] = make()
         found: T = self._memo[name]
@@ -214,10 +223,8 @@ class SessionView:
         """The experiment being thought about, or None."""
         if self.pulse and self.pulse.thinking is not None:
             return self.pulse.thinking
-        for number in reversed(self.state.live):
-            if self.state.experiments[number].phase in ("thinking", "waiting") and number != BASELINE:
-                return number
-        return None
+        live = (self.state.experiments[number] for number in reversed(self.state.live) if number != BASELINE)
+        return next((x.number for x in live if x.phase in ("thinking", "waiting")), None)
 
     @property
     def newest(self) -> Experiment | None:
@@ -225,15 +232,9 @@ class SessionView:
         return self.once("newest", self._newest)
 
     def _newest(self) -> Experiment | None:
-        experiments = self.state.experiments
-        for number in reversed(self.state.live):
-            if experiments[number].hypothesis and number != BASELINE:
-                return experiments[number]
-        for number in range(self.highest, BASELINE, -1):
-            found = experiments.get(number)
-            if found and found.hypothesis:
-                return found
-        return None
+        numbers = chain(reversed(self.state.live), range(self.highest, BASELINE, -1))
+        found = (self.experiment(number) for number in numbers if number != BASELINE)
+        return next((x for x in found if x and x.hypothesis), None)
 
     @property
     def shown(self) -> Experiment | None:
@@ -243,26 +244,20 @@ class SessionView:
     @property
     def shown_run(self) -> Run | None:
         """The run whose output is shown: the last of the selected experiment, else the newest that trains."""
-        chosen = self.experiment(self.selected)
-        if chosen:
+        if chosen := self.experiment(self.selected):
             return chosen.runs[-1] if chosen.runs else None
-        live = self.state.live_runs()
-        if live:
+        if live := self.state.live_runs():
             return max(live, key=lambda r: r.run)
         return self.once("last_run", self._last_run)
 
     def _last_run(self) -> Run | None:
-        for number in range(self.highest, BASELINE - 1, -1):
-            found = self.state.experiments.get(number)
-            if found and found.runs:
-                return found.runs[-1]
-        return None
+        found = map(self.experiment, range(self.highest, BASELINE - 1, -1))
+        return next((x.runs[-1] for x in found if x and x.runs), None)
 
     def finished_run(self, number: int) -> Run | None:
         """The run whose curve stands for an experiment: the first one with a metric."""
         x = self.state.experiments.get(number)
-        runs = [r for r in x.runs if r.ended == "done" and r.metric is not None] if x else []
-        return runs[0] if runs else None
+        return next((r for r in x.runs if r.ended == "done" and r.metric is not None), None) if x else None
 
     def references(self, run: Run | None) -> list[tuple[str, Run]]:
         """Reference runs for a run's curve: ("baseline", run) and ("best", run), where these are other runs."""
@@ -297,16 +292,16 @@ class SessionView:
         self._details[number] = (experiment, details)
         return details
 
-    def slot_of(self, run: Run) -> SlotReading | None:
-        readings = self.pulse.slots if self.pulse else ()
-        return next((s for s in readings if s.run == run.run), None)
-
     def progress(self, run: Run) -> float | None:
         """Share of its budget that a live run has used, 0..1; None while it has no clock."""
-        reading = self.slot_of(run)
-        if reading and reading.fraction is not None:
-            return reading.fraction
-        return views.progress(run, self.now)
+        slots = self.pulse.slots if self.pulse else ()
+        measured = next((s.fraction for s in slots if s.run == run.run), None)
+        return views.progress(run, self.now) if measured is None else measured
+
+    def seconds_of(self, run: Run) -> float:
+        """Seconds that a live run has taken: in training those of its clock."""
+        started = run.clock_started if run.phase == "training" else None
+        return self.now - (started or run.started)
 
     @property
     def elapsed(self) -> float:
@@ -319,22 +314,22 @@ class SessionView:
 
 
 def _details(number: int, events: list[Event]) -> Details:
-    bodies = [event.body for event in events]
-    proposals = [b for b in bodies if isinstance(b, e.Proposed)]
-    rebased = [b for b in bodies if isinstance(b, e.Rebased) and b.diff]
-    judged = [b for b in bodies if isinstance(b, e.Judged)]
-    hidden = [b for b in bodies if isinstance(b, e.HiddenScored)]
-    certified = [b for b in bodies if isinstance(b, e.Certified)]
-    proposal = proposals[-1] if proposals else None
+    def every(kind: type[T]) -> tuple[T, ...]:
+        return tuple(event.body for event in events if isinstance(event.body, kind))
+
+    def last(kind: type[T]) -> T | None:
+        return next(reversed(every(kind)), None)
+
+    proposal = last(e.Proposed)
+    diffs = [proposal.diff if proposal else "", *(b.diff for b in every(e.Rebased) if b.diff)]
     return Details(
-        number,
-        proposal,
-        rebased[-1].diff if rebased else (proposal.diff if proposal else ""),
-        tuple(b for b in bodies if isinstance(b, e.RunFinished)),
-        tuple(b for b in bodies if isinstance(b, e.ProposalRefused)),
-        tuple(b for b in bodies if isinstance(b, e.Checked)),
-        judged[-1] if judged else None,
-        hidden[-1] if hidden else None,
-        certified[-1] if certified else None,
-        tuple(b for b in bodies if isinstance(b, e.RepairAsked)),
+        experiment=number,
+        proposal=proposal,
+        diff=diffs[-1],
+        finished=every(e.RunFinished),
+        refusals=every(e.ProposalRefused),
+        checks=every(e.Checked),
+        hidden=last(e.HiddenScored),
+        certified=last(e.Certified),
+        repairs=every(e.RepairAsked),
     )

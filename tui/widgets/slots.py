@@ -11,6 +11,7 @@ from core.record.state import BASELINE, Run
 from tui.paint.braille import curve
 from tui.paint.canvas import Pane
 from tui.paint.cells import Part, bar, brief, left, parts_width, right, strip_of
+from tui.session_view import name_of
 from tui.widgets.run.loss_curves import Curves, window
 from tui.widgets.run.loss_pane import standing
 
@@ -101,21 +102,19 @@ class SlotsPane(Pane):
             word = "idle" if self.view.live else "–"
             rest = left(word, self._cells(width, wide) - NAME_CELLS) if wide else word
             return [label, (rest, look["faint"])]
-        what = "baseline" if run.experiment == BASELINE else f"#{run.experiment}"
-        what += {"repeat": " again", "certify": " cert."}.get(run.kind, "")
+        what = name_of(run.experiment) + {"repeat": " again", "certify": " cert."}.get(run.kind, "")
         if self.view.connection.status == "dead":  # the next engine adopts it, or runs it again
             words = left("interrupted", self._cells(width, wide) - NAME_CELLS - 12) if wide else "interrupted"
             return [label, (left(what, 11) + " ", look["accent"]), (words, look["warn"])]
         share = self.view.progress(run)
         percent = "" if share is None else f"{share:.0%}"
-        since = run.clock_started if run.phase == "training" and run.clock_started else run.started
         parts: list[Part] = [
             label,
             (left(what, 11) + " ", look["accent"]),
             (left(f"{look.glyph(run.phase or '')} {run.phase or ''}", 11), look["text"]),
             *look.bar(share, self._bar(width, wide)),
             (right(percent, 5), look["text"]),
-            (right(format_seconds(self.view.now - since), 7), look["dim"]),
+            (right(format_seconds(self.view.seconds_of(run)), 7), look["dim"]),
         ]
         if width >= 76:
             parts += self._loss(run, 10, width >= 100)

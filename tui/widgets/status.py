@@ -16,7 +16,7 @@ from core.record.state import who
 from core.views import in_short, plural
 from tui.paint.canvas import Canvas
 from tui.paint.cells import Part, brief, cut_parts, fit, left, parts_width, right, strip_of, width_of, wrap
-from tui.session_view import Played, SessionView
+from tui.session_view import Played, SessionView, name_of
 
 GAP = "  "
 _PHASES = ("training", "starting", "saving", "scoring")  # order in which the status line prefers live runs
@@ -69,7 +69,7 @@ class StatusLine(Canvas):
                 return [(fit(brief(state.preparing), 30), look["text"])]
             return []
         run = min(runs, key=lambda r: (_PHASES.index(r.phase) if r.phase in _PHASES else len(_PHASES), r.run))
-        what = "baseline" if run.experiment == 0 else f"#{run.experiment}"
+        what = name_of(run.experiment)
         if self.view.connection.status == "dead":
             return [(what + " ", look["accent"]), ("interrupted", look["warn"])]
         if run.phase not in ("training", "starting"):  # its clock has stopped: there is no progress to show
@@ -77,13 +77,12 @@ class StatusLine(Canvas):
         share = self.view.progress(run)
         cells = 16 if width >= 150 else 10 if width >= 100 else 6
         percent = "   " if share is None else f"{share:3.0%}"
-        since = run.clock_started if run.phase == "training" and run.clock_started else run.started
         return [
             (what + " ", look["accent"]),
             *([(left(run.phase or "", 9), look["text"])] if width >= 100 else []),
             *look.bar(share, cells),
             (right(percent, 5), look["text"]),
-            (right(format_seconds(self.view.now - since), 6), look["dim"]),
+            (right(format_seconds(self.view.seconds_of(run)), 6), look["dim"]),
         ]
 
     def _best(self, width: int) -> list[Part]:
@@ -244,8 +243,7 @@ class SummaryText(Canvas):
             words.append(f"{brief(self.view.pulse.trouble)}.")
         for run in state.live_runs()[:1]:
             share = self.view.progress(run)
-            what = "baseline" if run.experiment == 0 else f"#{run.experiment}"
-            words.append(f"{what} {run.phase}{'' if share is None else f' {share:.0%}'}.")
+            words.append(f"{name_of(run.experiment)} {run.phase}{'' if share is None else f' {share:.0%}'}.")
         if state.best_metric is not None:
             words.append(f"best {format_metric(state.best_metric)}.")
         if state.approvals:

@@ -9,10 +9,10 @@ from textual.strip import Strip
 
 from core import views
 from core.record.metric import format_metric
-from core.record.state import BASELINE, Run, who
+from core.record.state import Run, who
 from tui.paint.canvas import Pane
 from tui.paint.cells import Part, filled, strip_of, wrap
-from tui.session_view import SessionView
+from tui.session_view import SessionView, name_of
 from tui.widgets.run.loss_curves import Curves, Points, overlay
 
 LEGEND_CELLS = 30
@@ -105,9 +105,10 @@ def _legend(view: SessionView, curves: Curves, run: Run, others: References) -> 
     if len(own) < 2:
         return []
     now, loss = own[-1]
-    name = "baseline" if run.experiment == BASELINE else f"#{run.experiment}"
     rule = look.glyph("h") * 2
-    out: list[list[Part]] = [[(rule, look["curve"]), (f" {name:<9}", look["text"]), (f"{loss:.4f}", look["bright"])]]
+    out: list[list[Part]] = [
+        [(rule, look["curve"]), (f" {name_of(run.experiment):<9}", look["text"]), (f"{loss:.4f}", look["bright"])]
+    ]
     for kind, found in reversed(others):
         theirs = curves.of(found.run)
         at = views.loss_at(theirs, now)

@@ -8,9 +8,9 @@ from rich.segment import Segment
 from textual.strip import Strip
 
 from core.record.metric import format_delta
-from core.record.state import BASELINE, Run
+from core.record.state import Run
 from tui.paint.cells import Part, filled
-from tui.session_view import SessionView
+from tui.session_view import SessionView, name_of
 from tui.widgets.run.loss_curves import Curves
 from tui.widgets.run.loss_pane import run_plot, standing
 from tui.widgets.tail import LogPane
@@ -51,9 +51,8 @@ class OutputPane(LogPane):
         run = self.shown()
         if run is None:
             return []
-        what = "baseline" if run.experiment == BASELINE else f"#{run.experiment}"
         more = "" if self.fixed is None and run.kind in ("candidate", "baseline") else f" {run.kind}"
-        return [(f" · {what}{more} run {run.run}", self.look["dim"])]
+        return [(f" · {name_of(run.experiment)}{more} run {run.run}", self.look["dim"])]
 
     def aside(self) -> list[Part]:
         run = self.shown()
