@@ -174,8 +174,7 @@ class MainScreen(ActionScreen):
             return
         self.zoomed = False
         self.lay_out()
-        left = next((p for p in self.panes if p.display), None)
-        self.set_focus(left)
+        self._focus_shown()
         self.say(f"{pane.NAME} is hidden: {self.panes.index(pane) + 1} shows it, Z shows all panes", "accent")
 
     def show_all_panes(self) -> None:
@@ -293,8 +292,7 @@ class MainScreen(ActionScreen):
         self.say(f"leaderboard by {self.board.sort}{', reversed' * self.board.reverse}", "accent", 2.0)
 
     def next_verdicts(self) -> None:
-        name = self.board.next_verdicts()
-        self.say(f"leaderboard: {name}", "accent", 2.0)
+        self.say(f"leaderboard: {self.board.next_verdicts()}", "accent", 2.0)
 
     def choose_columns(self) -> None:
         self.app.push_screen(ColumnsCard(self.view, self.board.columns, self.board.set_columns))
@@ -351,4 +349,3 @@ class MainScreen(ActionScreen):
     def written(self, purpose: str, text: str, how: How, pane: Pane | None) -> None:
         if purpose == "filter" and isinstance(pane, (Tail, BoardPane)):
             pane.set_filter(text)
-        super().written(purpose, text, how, pane)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import zip_longest
 from typing import ClassVar
 
 from rich.style import Style
@@ -43,12 +44,8 @@ class CompareScreen(ReadingScreen):
         self.losses = LossPane(view, self.curves, self._picked)
         self.diff = DiffPane(view, experiment=self.one, against=self.other)
         self.diff.highlights = True
-        name = f"{who(self.one)} and {who(self.other)}"
-        return [
-            Page(view, name, self._table, of=lambda: (self.one, self.other, view.state.seq)),
-            self.losses,
-            self.diff,
-        ]
+        table = Page(view, f"{who(self.one)} and {who(self.other)}", self._table, of=lambda: view.state.seq)
+        return [table, self.losses, self.diff]
 
     def _picked(self) -> Picked:
         run = self._run(self.one)
@@ -76,28 +73,17 @@ class CompareScreen(ReadingScreen):
             return [[("one of the experiments does not exist", look["warn"])]]
         cells = max(10, (width - LABEL - 3) // 2)
         out: Lines = []
-        facts_a, facts_b = dict(self._facts(a)), dict(self._facts(b))
-        for name in facts_a:
-            if facts_a[name] or facts_b[name]:
-                same = facts_a[name] == facts_b[name] and name not in ("", "experiment")
-                out += _beside(name, facts_a[name], facts_b[name], cells, look["dim"], look["dim" if same else "text"])
+        for (name, one), (_, two) in zip(self._facts(a), self._facts(b), strict=True):
+            if one or two:
+                same = one == two and name != "experiment"
+                out += _beside(name, one, two, cells, look["dim"], look["dim" if same else "text"])
         out += [[], [(left("difference", LABEL), look["dim"]), *self._difference(a, b)], []]
-        out.append(
-            [
-                (left("runs", LABEL), look["dim"]),
-                (_RUN_HEAD, look["faint"]),
-                *self._pad(cells),
-                (_RUN_HEAD, look["faint"]),
-            ]
-        )
-        for place in range(max(len(a.runs), len(b.runs))):
-            one = self._run_line(a.runs[place]) if place < len(a.runs) else ""
-            two = self._run_line(b.runs[place]) if place < len(b.runs) else ""
-            out.append([(" " * LABEL + left(fit(one, cells), cells) + "   " + fit(two, cells), look["text"])])
+        head: Part = (_RUN_HEAD, look["faint"])
+        gap = " " * max(3, cells + 3 - len(_RUN_HEAD))
+        out.append([(left("runs", LABEL), look["dim"]), head, (gap, look["text"]), head])
+        for one, two in zip_longest(map(_run_line, a.runs), map(_run_line, b.runs), fillvalue=""):
+            out.append([(" " * LABEL + left(one, cells) + "   " + fit(two, cells), look["text"])])
         return out
-
-    def _pad(self, cells: int) -> list[Part]:
-        return [(" " * max(3, cells + 3 - len(_RUN_HEAD)), self.view.look["text"])]
 
     def _facts(self, x: Experiment) -> list[tuple[str, str]]:
         metric = self.view.state.metric
@@ -105,11 +91,9 @@ class CompareScreen(ReadingScreen):
         sigma = f" ± {format_metric(x.sigma)}" if x.sigma is not None and x.metric is not None else ""
         gain = "" if x.delta is None or x.number == BASELINE else f"{format_delta(x.delta)} vs {who(x.parent)}"
         cost = "unknown" if x.usd_unknown else f"${x.usd:.4f}" if x.usd else ""
+        certified = f" · {x.certified}" if x.certified else ""
         return [
-            (
-                "experiment",
-                f"{who(x.number)}  {self.view.look.glyph(word)} {word}{' · ' + x.certified if x.certified else ''}",
-            ),
+            ("experiment", f"{who(x.number)}  {self.view.look.glyph(word)} {word}{certified}"),
             (brief(metric.name, 12), "" if x.metric is None else format_metric(x.metric) + sigma),
             ("change", gain),
             ("expected", "" if x.expected is None else format_delta(x.expected)),
@@ -138,10 +122,6 @@ class CompareScreen(ReadingScreen):
             parts.append((f"   {abs(gain) / math.hypot(a.sigma, b.sigma):.1f}σ of the difference", look["dim"]))
         return parts
 
-    def _run_line(self, r: Run) -> str:
-        ended = (r.ended or r.phase or "").replace("_", " ")
-        return f"{r.kind:<10}{r.seed:>8}{format_seconds(r.seconds):>8}{right(format_metric(r.metric), 9)}  {ended}"
-
     def swap(self) -> None:
         self.app.switch_screen(CompareScreen(self.view, self.other, self.one))
 
@@ -149,13 +129,13 @@ class CompareScreen(ReadingScreen):
 _RUN_HEAD = f"{'kind':<10}{'seed':>8}{'clock':>8}{'score':>9}  ended"
 
 
+def _run_line(r: Run) -> str:
+    ended = (r.ended or r.phase or "").replace("_", " ")
+    return f"{r.kind:<10}{r.seed:>8}{format_seconds(r.seconds):>8}{right(format_metric(r.metric), 9)}  {ended}"
+
+
 def _beside(name: str, one: str, other: str, cells: int, dim: Style, style: Style) -> Lines:
     """One fact of both experiments, wrapped in two columns."""
     first, second = (wrap(clean(text).replace("\n", " "), cells)[:MAX_FACT_LINES] for text in (one, other))
-    out: Lines = []
-    for place in range(max(len(first), len(second))):
-        a = first[place] if place < len(first) else ""
-        b = second[place] if place < len(second) else ""
-        label = left(name if place == 0 else "", LABEL)
-        out.append([(label, dim), (left(a, cells) + "   " + fit(b, cells), style)])
-    return out
+    rows = zip_longest([name], first, second, fillvalue="")
+    return [[(left(label, LABEL), dim), (left(a, cells) + "   " + fit(b, cells), style)] for label, a, b in rows]

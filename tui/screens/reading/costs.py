@@ -8,7 +8,7 @@ from core import views
 from core.record.budget import format_seconds
 from core.views import Costs, Share
 from tui.paint.canvas import Pane
-from tui.paint.cells import Part, bar, brief, left, right
+from tui.paint.cells import Part, brief, left, right
 from tui.screens.reading.reader import ReadingScreen
 from tui.widgets.page import Lines, Page
 
@@ -26,9 +26,9 @@ class CostsScreen(ReadingScreen):
         out: Lines = [*self._total(found), []]
         for title, lines in (
             ("Slots", self._slots(found, width)),
-            ("By verdict", self._shares(found.verdicts, found.all, width)),
-            ("By researcher", self._shares(found.researchers, found.all, width)),
-            ("By kind of run", self._kinds(found, width)),
+            ("By verdict", self._shares(found.verdicts, found.all.seconds, width)),
+            ("By researcher", self._shares(found.researchers, found.all.seconds, width)),
+            ("By kind of run", self._kinds(found)),
             ("Per kept change", self._per_kept(found)),
         ):
             out += [[(title, look["title_focus"])], *lines, []]
@@ -50,8 +50,8 @@ class CostsScreen(ReadingScreen):
             parts: list[Part] = [(left(f"  {name}", 16), look["dim"]), (right(told, 12), look["bright"])]
             if limit:
                 unit = {"time": f"{limit:g} h", "experiments": f"{limit:,.0f}", "dollars": f"${limit:g}"}[name]
-                full, rest = self._bar(used / limit, 20)
-                parts += [("   ", look["text"]), full, rest, (f"  {used / limit:4.0%} of {unit}", look["text"])]
+                share = used / limit
+                parts += [("   ", look["text"]), *look.bar(share, 20), (f"  {share:4.0%} of {unit}", look["text"])]
             else:
                 parts.append(("   no limit", look["faint"]))
             out.append(parts)
@@ -77,39 +77,35 @@ class CostsScreen(ReadingScreen):
                 parts.append((right(f"{format_seconds(seconds)} {seconds / whole:4.0%}", 16), look[role]))
             parts.append((right(f"{slot.runs:,}", 8), look["dim"]))
             if width >= 110:
-                full, rest = self._bar(slot.training / whole, 24)
-                parts += [("   ", look["text"]), full, rest]
+                parts += [("   ", look["text"]), *look.bar(slot.training / whole, 24)]
             out.append(parts)
         return out
 
-    def _shares(self, shares: dict[str, Share], whole: Share, width: int) -> Lines:
+    def _shares(self, shares: dict[str, Share], whole: float, width: int) -> Lines:
         look = self.view.look
         if not shares:
             return [[("  no experiment yet", look["dim"])]]
         names = max(14, min(36, width - 70))
-        head = (
-            f"{'':<{names}}{'experiments':>12}{'kept':>7}{'running':>10}{'thinking':>10}{'tokens':>12}{'dollars':>10}"
-        )
-        out: Lines = [[(head, look["dim"])]]
+        heads = f"{'experiments':>12}{'kept':>7}{'running':>10}{'thinking':>10}{'tokens':>12}{'dollars':>10}"
+        out: Lines = [[(" " * names + heads, look["dim"])]]
         for name, share in shares.items():
             tokens = share.input_tokens + share.output_tokens
             style = look.verdict(name) if name in views.SIGNS else look["text"]
-            out.append(
-                [
-                    (left(f"  {brief(name)}", names), style),
-                    (right(f"{share.count:,}", 12), look["text"]),
-                    (right(f"{share.kept:,}" if share.kept else "", 7), look["good"]),
-                    (right(format_seconds(share.seconds), 10), look["text"]),
-                    (right(format_seconds(share.thinking), 10), look["dim"]),
-                    (right(f"{tokens:,}" if tokens else "", 12), look["dim"]),
-                    (right(f"${share.usd:.2f}" if share.usd else "", 10), look["text"]),
-                ]
-            )
-            if width >= 112 and whole.seconds:
-                out[-1] += [("   ", look["text"]), *self._bar(share.seconds / whole.seconds, 12)]
+            parts: list[Part] = [
+                (left(f"  {brief(name)}", names), style),
+                (right(f"{share.count:,}", 12), look["text"]),
+                (right(f"{share.kept:,}" if share.kept else "", 7), look["good"]),
+                (right(format_seconds(share.seconds), 10), look["text"]),
+                (right(format_seconds(share.thinking), 10), look["dim"]),
+                (right(f"{tokens:,}" if tokens else "", 12), look["dim"]),
+                (right(f"${share.usd:.2f}" if share.usd else "", 10), look["text"]),
+            ]
+            if width >= 112 and whole:
+                parts += [("   ", look["text"]), *look.bar(share.seconds / whole, 12)]
+            out.append(parts)
         return out
 
-    def _kinds(self, found: Costs, width: int) -> Lines:
+    def _kinds(self, found: Costs) -> Lines:
         look = self.view.look
         whole = sum(kind.seconds for kind in found.kinds.values()) or 1.0
         return [
@@ -118,7 +114,7 @@ class CostsScreen(ReadingScreen):
                 (right(f"{kind.count:,} run{'s' * (kind.count != 1)}", 12), look["text"]),
                 (right(format_seconds(kind.seconds), 12), look["text"]),
                 (right(f"{kind.seconds / whole:.0%}", 7) + "   ", look["dim"]),
-                *self._bar(kind.seconds / whole, 20),
+                *look.bar(kind.seconds / whole, 20),
             ]
             for name, kind in found.kinds.items()
         ] or [[("  no run yet", look["dim"])]]
@@ -127,29 +123,18 @@ class CostsScreen(ReadingScreen):
         look = self.view.look
         if not found.all.kept:
             return [[("  no experiment is kept yet", look["dim"])]]
-        usd = found.per_kept(lambda s: s.usd) or 0.0
         told = [
             ("experiments", f"{found.per_kept(lambda s: s.count) or 0:.1f}"),
             ("running", format_seconds(found.per_kept(lambda s: s.seconds) or 0.0)),
             ("thinking", format_seconds(found.per_kept(lambda s: s.thinking) or 0.0)),
             ("tokens", f"{found.per_kept(lambda s: s.input_tokens + s.output_tokens) or 0:,.0f}"),
-            ("dollars", self._usd(usd, found.usd_unknown)),
+            ("dollars", self._usd(found.per_kept(lambda s: s.usd) or 0.0, found.usd_unknown)),
         ]
-        gain = self._gain_per_kept(found.all.kept)
-        return [
-            [(left(f"  {name}", 16), look["dim"]), (right(text, 12), look["text"])] for name, text in [*told, *gain]
-        ]
-
-    def _gain_per_kept(self, kept: int) -> list[tuple[str, str]]:
         state = self.view.state
-        if state.best_metric is None or state.baseline is None:
-            return []
-        return [("gain", f"{state.metric.gain(state.baseline.metric, state.best_metric) / kept:.4f}")]
+        if state.best_metric is not None and state.baseline is not None:
+            gain = state.metric.gain(state.baseline.metric, state.best_metric)
+            told.append(("gain", f"{gain / found.all.kept:.4f}"))
+        return [[(left(f"  {name}", 16), look["dim"]), (right(text, 12), look["text"])] for name, text in told]
 
     def _usd(self, usd: float, unknown: bool) -> str:
         return "unknown" if unknown and not usd else f"${usd:.2f}{' or more' if unknown else ''}"
-
-    def _bar(self, share: float, cells: int) -> tuple[Part, Part]:
-        look = self.view.look
-        full, rest = bar(share, cells, look.glyph("bar_full"), look.glyph("bar_half"), look.glyph("bar_rest"))
-        return (full, look["bar"]), (rest, look["bar_rest"])

@@ -22,11 +22,9 @@ def result(view: SessionView, x: Experiment) -> list[Part]:
     """Number, verdict, metric, change and commit in one line."""
     look, metric = view.look, view.state.metric
     word = "baseline" if x.number == BASELINE else x.verdict or x.phase
-    run = x.live_run if x.verdict else None
     dim, text = look["dim"], look["text"]
-    style = look.verdict(word)
-    parts: list[Part] = [(f" #{x.number}  ", look["bright"]), (f"{look.glyph(word)} {word}", style)]
-    if run:
+    parts: list[Part] = [(f" #{x.number}  ", look["bright"]), (f"{look.glyph(word)} {word}", look.verdict(word))]
+    if x.verdict and (run := x.live_run):
         parts.append((f" · {run.kind} {run.phase}", look["accent"]))
     if x.certified:
         parts.append((f" · {look.glyph('certified')} {x.certified}", look["accent"]))
@@ -37,9 +35,8 @@ def result(view: SessionView, x: Experiment) -> list[Part]:
         if x.sigma is not None:
             parts.append((f" ± {format_metric(x.sigma)}", dim))
     if x.delta is not None and x.number != BASELINE:
-        better = metric.better(x.delta, 0.0)
-        parts.append((f"   {format_delta(x.delta)}", look["good" if better else "dim"]))
-        parts.append((f" vs {who(x.parent)}", dim))
+        style = look["good" if metric.better(x.delta, 0.0) else "dim"]
+        parts += [(f"   {format_delta(x.delta)}", style), (f" vs {who(x.parent)}", dim)]
     if x.commit:
         parts += [("   commit ", dim), (brief(x.commit)[:10], text)]
     if x.usd or x.usd_unknown:
@@ -83,9 +80,7 @@ def idea(view: SessionView, number: int, width: int) -> Lines:
 def expected(view: SessionView, x: Experiment) -> str:
     if x.expected is None:
         return ""
-    met = ""
-    if x.delta is not None:
-        met = f"; measured {format_delta(x.delta)}"
+    met = "" if x.delta is None else f"; measured {format_delta(x.delta)}"
     sigma = view.state.sigma
     noise = f" ({abs(x.expected) / sigma:.1f}σ)" if sigma else ""
     return f"{format_delta(x.expected)} {view.state.metric.name}{noise}{met}"
@@ -178,10 +173,10 @@ def run_row(view: SessionView, r: Run) -> list[Part]:
     steps = f"{r.steps:,}" if r.steps is not None else "–"
     ended = r.ended or r.phase or ""
     style = look["text"] if r.ended == "done" else look["accent"] if r.phase else look["bad"]
-    left_part = f"{r.run:>4}  {r.kind:<10}{left(brief(r.slot), 6)} {r.seed:>8}"
+    head = f"{r.run:>4}  {r.kind:<10}{left(brief(r.slot), 6)} {r.seed:>8}"
     times = f"{format_seconds(r.seconds):>8}{format_seconds(r.wall_seconds):>8}{steps:>8}"
     return [
-        (left_part + times, look["text"]),
+        (head + times, look["text"]),
         (right(format_metric(r.metric), 9), look["bright"]),
         (f"  {ended.replace('_', ' ')}", style),
     ]
@@ -194,10 +189,8 @@ def _run_more(view: SessionView, run: Run, finished: e.RunFinished | None, width
         out += paragraphs(run.reason, width, look["warn"], 6)
     if finished is None:
         return out
-    probes = [
-        f"{look.glyph('ok' if isinstance(probe, dict) and probe.get('ok') else 'no')} {name}"
-        for name, probe in finished.probes.items()
-    ]
+    good = {name for name, probe in finished.probes.items() if isinstance(probe, dict) and probe.get("ok")}
+    probes = [f"{look.glyph('ok' if name in good else 'no')} {name}" for name in finished.probes]
     if probes:
         out.append([(" " * 6 + "probes  " + flat("   ".join(probes)), look["dim"])])
     memory = f"peak memory {run.peak_memory / 2**30:.2f} GiB" if run.peak_memory else ""

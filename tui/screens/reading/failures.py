@@ -26,14 +26,8 @@ class FailuresScreen(ListScreen):
 
     def make_panes(self) -> list[Pane]:
         view = self.view
-        self.listing = Listing(
-            view,
-            "failed experiments",
-            self._make,
-            self._line,
-            lambda: (view.state.seq, id(view.state)),
-            "no experiment has failed",
-        )
+        words = "no experiment has failed"
+        self.listing = Listing(view, "failed experiments", self._make, self._line, lambda: view.log_version, words)
         told = Page(view, "end of the experiment", self._told, of=lambda: (self.listing.cursor, view.state.seq))
         self.listing.styles.height = "2fr"
         told.styles.height = "3fr"
@@ -78,11 +72,8 @@ def failure_lines(view: SessionView, number: int | None, width: int) -> Lines:
         out += [[], [(f" rejected before it ran (try {refusal.attempt})", look["dim"])]]
         out += paragraphs(refusal.reason, width, look["warn"], 3)
     for check in (c for c in details.checks if not c.ok):
-        out += [
-            [],
-            [(f" failed its check {flat(check.name)}", look["dim"])],
-            *log_tail(view, check.output, MAX_CHECK_LINES),
-        ]
+        out += [[], [(f" failed its check {flat(check.name)}", look["dim"])]]
+        out += log_tail(view, check.output, MAX_CHECK_LINES)
     for finished in details.finished:
         if finished.ended == "done" and x.verdict != "rejected":
             continue

@@ -10,6 +10,7 @@ from core.record.state import BASELINE
 from core.views import LineageRow
 from tui.paint.canvas import Pane
 from tui.paint.cells import Part, brief, fit, left, parts_width, right
+from tui.paint.theme import Look
 from tui.screens.reading.reader import ListScreen
 from tui.widgets.leaderboard.listing import Listing
 
@@ -22,14 +23,9 @@ class LineageScreen(ListScreen):
     def make_panes(self) -> list[Pane]:
         self._branches: list[LineageRow] = []
         view = self.view
-
-        def of() -> tuple[int, int]:
-            return view.state.seq, id(view.state)
-
         words = "no experiment is kept yet: the tree starts with the baseline"
-        self.listing = Listing(view, "lineage", self._make, self._line, of, words)
-        best = view.state.best
-        self.listing.cursor = view.selected if view.selected is not None else best
+        self.listing = Listing(view, "lineage", self._make, self._line, lambda: view.log_version, words)
+        self.listing.cursor = view.state.best if view.selected is None else view.selected
         return [self.listing]
 
     def on_mount(self) -> None:
@@ -53,10 +49,8 @@ class LineageScreen(ListScreen):
         best = x.number == state.best and state.best_metric is not None
         name = look["good" if branch.trunk else "text"]
         sign = look.glyph("certified" if x.certified == "certified" else "best" if best else word)
-        parts: list[Part] = [
-            (" " + _lanes(branch, look.glyph("v"), look.glyph("tee"), look.glyph("h"), look.glyph("bl")), look["frame"])
-        ]
-        parts += [(f"{sign} ", look.verdict(word)), (left(f"#{x.number}", 6), look["bright" if best else "text"])]
+        parts: list[Part] = [(f" {_lanes(branch, look)}", look["frame"]), (f"{sign} ", look.verdict(word))]
+        parts.append((left(f"#{x.number}", 6), look["bright" if best else "text"]))
         if x.metric is not None:
             parts.append((right(format_metric(x.metric), 8), name))
         if x.delta is not None and x.number != BASELINE:
@@ -72,12 +66,9 @@ class LineageScreen(ListScreen):
         return [*parts, ("  " + fit(title, max(0, width - parts_width(parts) - 2)), look["text" if best else "dim"])]
 
 
-def _lanes(branch: LineageRow, wall: str, tee: str, rule: str, corner: str) -> str:
+def _lanes(branch: LineageRow, look: Look) -> str:
     """The lines left of an experiment's sign, two cells for each column."""
-    if not branch.lanes:
-        return ""
-    outer = "".join(f"{wall} " if lane else "  " for lane in branch.lanes[:-1])
-    goes_on = branch.lanes[-1]
-    if branch.first:
-        return outer + (tee if goes_on else corner) + rule
-    return outer + (f"{wall} " if goes_on else "  ")
+    lanes = [f"{look.glyph('v')} " if lane else "  " for lane in branch.lanes]
+    if lanes and branch.first:
+        lanes[-1] = look.glyph("tee" if branch.lanes[-1] else "bl") + look.glyph("h")
+    return "".join(lanes)

@@ -40,14 +40,14 @@ class LogsScreen(ReadingScreen):
             self.file.set_query(message.text)
 
     def written(self, purpose: str, text: str, how: How, pane: Pane | None) -> None:
-        if purpose != "search":
-            super().written(purpose, text, how, pane)
-            return
         if how == "cancel":
-            self.file.set_query("")
-            self.file.end()
+            self._end_search()
         elif text != self.file.query_text:
             self.file.set_query(text)
+
+    def _end_search(self) -> None:
+        self.file.set_query("")
+        self.file.end()
 
     def search(self) -> None:
         self.prompt.ask("search", "search", self.file.query_text, self.file)
@@ -65,7 +65,6 @@ class LogsScreen(ReadingScreen):
 
     def leave(self) -> None:
         if self.file.query_text:
-            self.file.set_query("")
-            self.file.end()
+            self._end_search()
         else:
             super().leave()
