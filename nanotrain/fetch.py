@@ -15,10 +15,9 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from nanotrain.corpus import PrepareError, write_atomically
 
@@ -29,24 +28,19 @@ CHUNK_BYTES = 1 << 20
 SHA256_PATTERN = re.compile(r"[0-9a-f]{64}")
 
 
-@dataclass(frozen=True)
-class Dataset:
+class Dataset(NamedTuple):
     """A hub repository and its files, in download order."""
 
     repository: str
     files: tuple[str, ...]
 
 
+STORY_PARTS = ("2d5a1467fff1081b", "5852b56a2bd28fd9", "a26307300439e943", "d243063613e5a057")
 DATASETS = {
     "climbmix": Dataset("karpathy/climbmix-400b-shuffle", tuple(f"shard_{i:05d}.parquet" for i in range(6543))),
     "tinystories": Dataset(
         "roneneldan/TinyStories",
-        (
-            "data/train-00000-of-00004-2d5a1467fff1081b.parquet",
-            "data/train-00001-of-00004-5852b56a2bd28fd9.parquet",
-            "data/train-00002-of-00004-a26307300439e943.parquet",
-            "data/train-00003-of-00004-d243063613e5a057.parquet",
-        ),
+        tuple(f"data/train-0000{i}-of-00004-{part}.parquet" for i, part in enumerate(STORY_PARTS)),
     ),
 }
 
@@ -113,10 +107,8 @@ def fetch(url: str, target: Path, *, say: Callable[[str], None], pause: float = 
         part.unlink()
         mismatches += 1
         if mismatches == 2:
-            raise PrepareError(
-                f"{url}: the checksum differs twice: sha256 {digest}, the hub says {expected}",
-                "try again later, or give another --hub",
-            )
+            what = f"{url}: the checksum differs twice: sha256 {digest}, the hub says {expected}"
+            raise PrepareError(what, "try again later, or give another --hub")
         say(f"the checksum of {target.name} differs; downloading it again")
 
 
@@ -147,10 +139,7 @@ def linked_sha256(headers: Message) -> str | None:
 
 
 def _receive(url: str, part: Path) -> str | None:
-    """Download the rest of the file to `part`; returns the sha256 stated by the hub, or None.
-
-    Raises TransientError when another attempt may succeed, PrepareError otherwise.
-    """
+    """Download the rest of the file to `part`; the sha256 stated by the hub. Raises TransientError, PrepareError."""
     start = part.stat().st_size if part.exists() else 0
     redirects = _Redirects()
     opener = urllib.request.build_opener(redirects)

@@ -77,8 +77,7 @@ class TrainingRun:
     def ready(self, params: int) -> tuple[Clock, memoryview]:
         """Report that the model is built; returns the running clock and the training tokens (uint16, read-only).
 
-        Raises HarnessError when the harness passes no training data, PrepareError without a harness when nothing
-        is prepared.
+        Raises HarnessError when the harness passes no training data, PrepareError when none is prepared by hand.
         """
         if self.channel is None:
             clock, view = self._without_harness()

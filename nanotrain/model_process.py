@@ -16,6 +16,7 @@ import threading
 import time
 from collections import deque
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any, BinaryIO, ClassVar, cast
 
 import numpy as np
@@ -45,8 +46,8 @@ class ScorerError(Exception):
         self.hint = hint
 
 
-class ModelProcess:
-    """The model under test in its own process. A context manager: leaving it ends the process and its descendants."""
+class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
+    """The model under test in its own process. Leaving the context ends the process and its descendants."""
 
     running: ClassVar[set[int]] = set()  # pids of all models that are not closed yet
 
@@ -62,13 +63,7 @@ class ModelProcess:
         command = [*sandbox, sys.executable, "-P", "-B", "-c", Path(model_host.__file__).read_text(encoding="utf-8")]
         try:
             self.process = subprocess.Popen(
-                command,
-                cwd=order["worktree"],
-                env=env,
-                start_new_session=True,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                command, cwd=order["worktree"], env=env, start_new_session=True, stdin=PIPE, stdout=PIPE, stderr=PIPE
             )
         except OSError as error:
             raise ScorerError(f"cannot start the model's process: {error}") from error
@@ -83,9 +78,6 @@ class ModelProcess:
         self.printed: deque[str] = deque(maxlen=MAX_PRINTED_LINES)
         self.reader = threading.Thread(target=self._drain, daemon=True)
         self.reader.start()
-
-    def __enter__(self) -> ModelProcess:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

@@ -20,7 +20,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,9 +85,6 @@ class PreparedData:
             "hidden": slices + list(self.manifest["sources"]) + [str(path) for path in tokenizer],
             "info": info,
         }
-
-
-# --- the selected corpus -------------------------------------------------------------------------------
 
 
 def selected_corpus(root: Path, *, quiet: bool = False) -> Corpus:
@@ -171,10 +168,7 @@ def locked(root: Path) -> Iterator[None]:
 
 
 def prepare(corpus: Corpus, root: Path | None = None, vocab: int | None = None) -> PreparedData:
-    """The cache of `corpus`, built first if it is missing or damaged.
-
-    `vocab` is the number of tokens (default: by the size of the corpus). Raises PrepareError.
-    """
+    """The cache of `corpus` with `vocab` tokens (default: by its size), built if missing. Raises PrepareError."""
     root, vocab = root or cache_root(), vocab or default_vocab(corpus)
     folder = root / cache_key(corpus, vocab)
     done = intact(folder)
@@ -228,25 +222,18 @@ def train_tokenizer(corpus: Corpus, vocab: int) -> Any:
     except ImportError as error:
         raise PrepareError("the package tokenizers is not installed", f"{sources.PIP} tokenizers") from error
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(SPLIT_PATTERN), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    words = pre_tokenizers.Split(Regex(SPLIT_PATTERN), "isolated")
+    in_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, in_bytes])
     tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab,
-        special_tokens=[BOS],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
+        vocab_size=vocab, special_tokens=[BOS], initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(training_text(corpus), trainer)
     if tokenizer.get_vocab_size() != vocab:
-        raise PrepareError(
-            f"the corpus {corpus.name} yields only {tokenizer.get_vocab_size()} tokens, not {vocab}",
-            "give more varied text, or a smaller --vocab",
-        )
+        what = f"the corpus {corpus.name} yields only {tokenizer.get_vocab_size()} tokens, not {vocab}"
+        raise PrepareError(what, "give more varied text, or a smaller --vocab")
     return tokenizer
 
 
@@ -312,9 +299,6 @@ def batches(items: Iterator[tuple[str, str, bool]], size: int = 512) -> Iterator
         yield batch
 
 
-# --- the command --------------------------------------------------------------------------------
-
-
 def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m nanotrain.prepare", description="Prepare the data once.")
     which = parser.add_mutually_exclusive_group()
@@ -328,21 +312,20 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def select(options: argparse.Namespace, root: Path) -> Corpus:
     """Apply the options, save an explicit choice and return the corpus. Raises PrepareError."""
-    note: Callable[[str], None] = say
     if options.download:
         from nanotrain import fetch  # imported here because it loads ssl and http
 
-        data = str(fetch.download(options.download, options.shards, root / "downloads", hub=options.hub, say=note))
+        data = str(fetch.download(options.download, options.shards, root / "downloads", hub=options.hub, say=say))
     elif options.data and options.data != "kjv":
         data = str(Path(options.data).expanduser().resolve())
     else:
         data = options.data
     if not data:
         return selected_corpus(root)
-    corpus = sources.kjv() if data == "kjv" else sources.folder(Path(data), root, say=note)
+    corpus = sources.kjv() if data == "kjv" else sources.folder(Path(data), root, say=say)
     save_choice(root, data)
     if os.environ.get("NANOTRAIN_DATA") not in (None, "", data):
-        note(f"NANOTRAIN_DATA={os.environ['NANOTRAIN_DATA']} is set and takes precedence when the option is not given")
+        say(f"NANOTRAIN_DATA={os.environ['NANOTRAIN_DATA']} is set and takes precedence when the option is not given")
     return corpus
 
 

@@ -149,12 +149,8 @@ class Examiner:
         """The same rows twice: the answers must not depend on random numbers or on earlier calls."""
         rows = self.sample()
         moved = float(np.abs(model.logits(rows) - model.logits(rows)).max())
-        self.results.record(
-            "deterministic",
-            moved,
-            self.tolerance,
-            f"not deterministic, or keeps a memory between calls: the same rows moved the logits by {moved:.3g}",
-        )
+        reason = f"not deterministic, or keeps a memory between calls: the same rows moved the logits by {moved:.3g}"
+        self.results.record("deterministic", moved, self.tolerance, reason)
 
     def check_rows(self, model: ModelProcess) -> None:
         """The same row among other rows, at another index: the answer must depend on the row only."""
@@ -163,12 +159,8 @@ class Examiner:
         place = self.random.permutation(self.batch)[: self.batch // 2]
         others[place] = rows[kept]
         moved = float(np.abs(model.logits(rows)[kept] - model.logits(others)[place]).max())
-        self.results.record(
-            "rows",
-            moved,
-            self.tolerance,
-            f"rows are not independent: changing the other rows of the batch moved a row's logits by {moved:.3g}",
-        )
+        reason = f"rows are not independent: changing the other rows of the batch moved a row's logits by {moved:.3g}"
+        self.results.record("rows", moved, self.tolerance, reason)
 
     def check_causal(self, model: ModelProcess) -> None:
         """The same row with another future, changed from every position in turn: earlier logits must not change."""
@@ -186,12 +178,8 @@ class Examiner:
         """Record the largest change before `cut` of the logits (T, V) of a row that was changed from `cut` on."""
         moves = np.abs(before[:cut] - after[:cut]).max(axis=1)
         where, moved = int(moves.argmax()), float(moves.max())
-        self.results.record(
-            "causal",
-            moved,
-            self.tolerance,
-            f"not causal: changing the tokens from {cut} on moved the logits at {where} by {moved:.3g}",
-        )
+        reason = f"not causal: changing the tokens from {cut} on moved the logits at {where} by {moved:.3g}"
+        self.results.record("causal", moved, self.tolerance, reason)
 
     def check_scored_rows(self, witness: ModelProcess) -> None:
         """The scored rows again, each with other text from a random cut on: losses before the cut must agree."""

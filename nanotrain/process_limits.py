@@ -62,10 +62,7 @@ def process_tree(root: int, parents: dict[int, int] | None = None) -> list[int]:
 
 
 def kill_tree(root: int, keep: Collection[int] = ()) -> None:
-    """Kill `root`, its descendants and every orphan adopted by this process; children in `keep` are not touched.
-
-    Returns when none of them runs, at the latest after MAX_KILL_SECONDS.
-    """
+    """Kill `root`, its descendants and adopted orphans but those in `keep`; waits up to MAX_KILL_SECONDS for them."""
     deadline = time.monotonic() + MAX_KILL_SECONDS
     while time.monotonic() < deadline:
         parents = parent_pids()

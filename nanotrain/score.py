@@ -86,10 +86,7 @@ def score(worktree: Path, run: Path, device: str, seed: int, sandbox: list[str],
 
 
 def check_corpus(config: dict[str, Any], ready: prepare.PreparedData) -> None:
-    """Raises ScorerError when the run was trained on another corpus than the selected one.
-
-    Rejected instead when the harness passed the data: then the run changed its model.json.
-    """
+    """Raises ScorerError for a run on another corpus than the selected one; Rejected if the harness passed the data."""
     fingerprint = config.get("data")
     with ready.train.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -122,10 +119,8 @@ def main(argv: list[str] | None = None) -> int:
         seed = int(env.get("AUTORESEARCH_SEED") or 1)
         result = score(worktree, run, device, seed, sandbox, "hidden" if options.hidden else "val")
     except (ScorerError, PrepareError, OSError, ValueError) as error:
-        print(
-            f"error: the scorer cannot work: {error}\n hint: {getattr(error, 'hint', 'see the lines above')}",
-            file=sys.stderr,
-        )
+        hint = getattr(error, "hint", "see the lines above")
+        print(f"error: the scorer cannot work: {error}\n hint: {hint}", file=sys.stderr)
         return 1
     print(json.dumps(result), flush=True)
     return 0

@@ -71,10 +71,7 @@ def check_size(now: Source, before: Source) -> None:
     Tables, texts and weights in the code were not learned during the run. Their compressed size is compared, which
     hardly depends on how they are written.
     """
-    for measure, limit, what in (
-        (data, MAX_DATA_BYTES, "text, strings and numbers"),
-        (str, MAX_CODE_BYTES, "code"),
-    ):
+    for measure, limit, what in ((data, MAX_DATA_BYTES, "text, strings and numbers"), (str, MAX_CODE_BYTES, "code")):
         more = _size(now, measure) - _size(before, measure)
         if more > limit:
             raise Rejected(

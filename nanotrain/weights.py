@@ -36,10 +36,7 @@ MAX_DIMENSIONS = 64
 CHUNK_ITEMS = 1 << 22  # numbers checked at a time
 FILES = ("weights.safetensors", "model.json")  # everything that a run passes to the scorer
 # Everything that reading a hostile header can raise.
-MALFORMED_ERRORS = (
-    *(ValueError, KeyError, TypeError, IndexError, AttributeError),
-    *(OverflowError, RecursionError, MemoryError),
-)
+MALFORMED_ERRORS = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError, MemoryError)
 
 
 class Rejected(Exception):
@@ -171,9 +168,8 @@ def _tensor(name: str, entry: dict[str, Any]) -> tuple[str, int, int]:
         kind, shape, (start, end) = entry["dtype"], [int(n) for n in entry["shape"]], map(int, entry["data_offsets"])
         size = ITEM_BYTES[kind]
     except MALFORMED_ERRORS as error:
-        raise Rejected(
-            f"weights.safetensors: the entry of {_short(name)} is malformed or of an unknown type"
-        ) from error
+        what = f"weights.safetensors: the entry of {_short(name)} is malformed or of an unknown type"
+        raise Rejected(what) from error
     sane = len(shape) <= MAX_DIMENSIONS and all(0 <= n <= max(MAX_BYTES.values()) for n in shape)
     if start < 0 or not sane or end - start != size * math.prod(shape):
         said = f"{shape}"[:60] if sane else "said"
