@@ -1,4 +1,4 @@
-"""Tests, laid out as the product is: a folder here for each folder there."""
+"""Tests: one folder for each folder of the product."""
 
 from pathlib import Path
 

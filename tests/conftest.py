@@ -1,4 +1,4 @@
-"""Every test gets a state folder of its own, no keys and no colour settings of the person who runs it."""
+"""Fixtures of all tests: a private state folder, no keys and no colour settings of the developer."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _NOT_OURS = (
 
 @contextmanager
 def own_state() -> Iterator[Path]:
-    """`AUTORESEARCH_HOME` of its own and no key; in /tmp itself, since a socket's path must be short."""
+    """Set a private `AUTORESEARCH_HOME` and remove all keys. A socket needs a short path: the folder is in /tmp."""
     folder = Path(tempfile.mkdtemp(prefix="ar-", dir="/tmp"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AUTORESEARCH_HOME", str(folder))
@@ -46,12 +46,12 @@ def own_state() -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def state_folder() -> Iterator[Path]:
-    """The state folder of this test alone. A file whose tests share an engine has one fixture for all of them."""
+    """The state folder of this test. A file whose tests share an engine overrides it with one shared folder."""
     with own_state() as folder:
         yield folder
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with most slow tests first (with --no-loadscope-reorder), so that no worker ends with a long one alone."""
+    """Put files with most slow tests first (with --no-loadscope-reorder), so that none runs alone at the end."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path])

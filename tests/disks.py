@@ -1,4 +1,4 @@
-"""A disk of a few megabytes, for tests of what happens when it is full."""
+"""A disk of a few megabytes for tests of a full disk."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 @contextmanager
 def small_disk(place: Path, megabytes: int) -> Iterator[Path]:
-    """A disk of that size mounted at `place`. Skips the test where one may not mount."""
+    """A disk of that size mounted at `place`. Skips the test where mounting is not permitted."""
     place.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(place)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
@@ -24,7 +24,7 @@ def small_disk(place: Path, megabytes: int) -> Iterator[Path]:
 
 
 def fill(disk: Path) -> Path:
-    """Leave no room on it. Returns the file to remove when there is to be room again."""
+    """Fill the disk. Returns the file whose removal frees the space."""
     filler = disk / "filler"
     with pytest.raises(OSError), filler.open("wb", buffering=0) as file:
         while True:

@@ -40,14 +40,14 @@ Make RATE better.
 """
 
 
-SOMEBODY = ("-c", "user.name=someone", "-c", "user.email=someone@localhost", "-c", "init.defaultBranch=main",
+IDENTITY = ("-c", "user.name=someone", "-c", "user.email=someone@localhost", "-c", "init.defaultBranch=main",
             "-c", "commit.gpgsign=false")  # fmt: skip
 
 
 def git(folder: Path, *words: str, **env: str) -> str:
     """Run git in `folder` as somebody, with `env` beside what there is, and return what it printed."""
     done = subprocess.run(
-        ["git", *SOMEBODY, *words], cwd=folder, capture_output=True, text=True, env={**os.environ, **env}, check=False
+        ["git", *IDENTITY, *words], cwd=folder, capture_output=True, text=True, env={**os.environ, **env}, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

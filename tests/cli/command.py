@@ -54,7 +54,7 @@ class Terminal:
         os.write(self.master, text.encode())
 
     def end(self, timeout: float = 60) -> int:
-        """Read to the end and return the exit code."""
+        """Read all remaining output and return the exit code."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline and self._read(0.2 if self.process.poll() is None else 0.0):
             if self.process.poll() is not None and not select.select([self.master], [], [], 0)[0]:

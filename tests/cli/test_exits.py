@@ -35,13 +35,13 @@ REPORT = re.compile(r"autoresearch-tui: standard output: [a-z ]+\n  hint: [^\n]+
 
 
 def scrubbed() -> dict[str, str]:
-    """The environment of a clean machine, and the state folder of this test."""
+    """The environment of a clean machine with the state folder of this test."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "AUTORESEARCH_HOME")}
     return {**kept, "LANG": "C.UTF-8", "TERM": "xterm"}
 
 
 def run(paths: SessionPaths, words: str, redirection: str = "") -> subprocess.CompletedProcess[str]:
-    """A command under a shell's `redirection`. DIR in `words` is a folder to write in."""
+    """Run a command with a `redirection` of the shell. DIR in `words` stands for a writable folder."""
     return subprocess.run(
         ["bash", "-c", f'exec "{COMMAND}" {words.replace("DIR", str(paths.project.parent))} {redirection}'],
         cwd=paths.project, capture_output=True, text=True, timeout=60, check=False, env=scrubbed(),
@@ -50,7 +50,7 @@ def run(paths: SessionPaths, words: str, redirection: str = "") -> subprocess.Co
 
 
 def run_on_closed_pipe(paths: SessionPaths, words: str) -> subprocess.CompletedProcess[str]:
-    """A command on a pipe whose reader has left, as `| head -1` does."""
+    """Run a command on a pipe whose reader has closed it, as `| head -1` does."""
     reader, writer = os.pipe()
     os.close(reader)
     try:
@@ -64,7 +64,7 @@ def run_on_closed_pipe(paths: SessionPaths, words: str) -> subprocess.CompletedP
 
 @pytest.fixture
 def session(tmp_path: Path) -> SessionPaths:
-    """A session whose events are more than a buffer holds."""
+    """A session whose events exceed the buffer of a pipe."""
     return make_session(tmp_path / "project", experiments=30)
 
 
@@ -97,7 +97,7 @@ def test_an_error_message_needs_no_standard_output(session: SessionPaths, words:
 
 
 def test_messages_never_go_into_a_session_file(session: SessionPaths) -> None:
-    """With all three streams closed, the next opened file would get one of their descriptors."""
+    """With all three streams closed, the next opened file gets one of their descriptors."""
     before = session.database.read_bytes()
     done = run(session, "report -o DIR/page.html", "<&- >&- 2>&-")
     assert done.returncode == 0
@@ -106,7 +106,7 @@ def test_messages_never_go_into_a_session_file(session: SessionPaths) -> None:
 
 
 def test_the_doctor_of_the_engine_reports_lost_output(session: SessionPaths) -> None:
-    """`python -m core.engine doctor`, which the command starts, has the same ways out."""
+    """`python -m core.engine doctor`, which the command starts, has the same exit codes."""
     for redirection in ("> /dev/full", ">&-", "> /dev/full 2>&-"):
         done = subprocess.run(
             ["bash", "-c", f'exec "{sys.executable}" -P -m core.engine doctor --json {redirection}'],

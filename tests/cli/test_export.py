@@ -1,4 +1,4 @@
-"""The commands `export` and `report`: their files, read by other programs."""
+"""The commands `export` and `report`. Other parsers read their files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def session(tmp_path: Path) -> SessionPaths:
 
 
 def png_size(data: bytes) -> tuple[int, int]:
-    """Width and height of a PNG whose every chunk is whole."""
+    """Width and height of a PNG. Every chunk is checked for completeness."""
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
     place, kinds, size = 8, [], (0, 0)
     while place < len(data):
@@ -89,7 +89,7 @@ def test_invalid_arguments_are_refused(session: SessionPaths, words: list[str], 
 
 
 def test_a_full_disk_keeps_the_old_file(session: SessionPaths) -> None:
-    """The limit lets SQLite's own small files through, and stops the picture half-way."""
+    """The limit admits the small files of SQLite and interrupts the writing of the picture."""
     (session.project / "p.png").write_text("old")
     done = subprocess.run(
         ["bash", "-c", f'ulimit -f 40; trap "" XFSZ; "{COMMAND}" export --plot p.png'], cwd=session.project,

@@ -1,4 +1,4 @@
-"""The commands that read a session, as processes, on recorded sessions without an engine."""
+"""The commands that read a session, run as processes on recorded sessions without an engine."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_status(session: SessionPaths) -> None:
 
 
 def test_status_is_quick(session: SessionPaths) -> None:
-    """In processor time, which a busy machine does not stretch: half a second is the promise on the clock."""
+    """Measures processor time, which is independent of the load. The documented limit is half a second of wall time."""
     run(session.project, "status")
     costs = []
     for _ in range(3):
@@ -50,7 +50,7 @@ def test_status_is_quick(session: SessionPaths) -> None:
 
 
 def test_a_reason_keeps_its_lines(tmp_path: Path) -> None:
-    """One line where there is one (events); all of them, as they were, in status and show."""
+    """`events` prints the first line of a reason. `status` and `show` print all lines unchanged."""
     paths = make_session(tmp_path, experiments=1)
     rejected = e.Judged(
         experiment=2,
@@ -74,7 +74,7 @@ def test_a_reason_keeps_its_lines(tmp_path: Path) -> None:
     log = Log.append_to(finished.database)
     log.append([e.GuidanceQueued(guidance=1, text="hm")])
     log.close()
-    assert "continue with" not in run(tmp_path / "done", "status").stdout  # words that wait change nothing about that
+    assert "continue with" not in run(tmp_path / "done", "status").stdout  # queued guidance does not change that
     shown = run(tmp_path, "show", "2").stdout
     assert "train.py:5: would not parse:\n" in shown and "  5 | RATE = = 1\n" in shown
     said = run(tmp_path, "events").stdout
@@ -88,11 +88,11 @@ def test_a_session_with_a_dead_engine_is_called_crashed(tmp_path: Path) -> None:
     assert status["state"] == "crashed" and status["running"] == []
     text = run(tmp_path, "status").stdout
     assert "✗ crashed" in text and "run --session nov23" in text
-    with paths.lock.open("w") as lock:  # and one whose engine lives
+    with paths.lock.open("w") as lock:  # a session with a running engine
         fcntl.flock(lock, fcntl.LOCK_EX)
         status = json.loads(run(tmp_path, "status", "--json").stdout)
         assert status["state"] == "running" and status["engine"]["alive"] and status["running"][0]["experiment"] == 5
-        lock.write(f"{os.getpid()}\n")  # an engine that has just come is known by its lock, before the log knows it
+        lock.write(f"{os.getpid()}\n")  # a new engine is known by its lock before the log has its start
         lock.flush()
         assert json.loads(run(tmp_path, "status", "--json").stdout)["engine"]["pid"] == os.getpid()
         assert "thinking     #6" in run(tmp_path, "status").stdout

@@ -1,4 +1,4 @@
-"""The entry point: internal errors, a missing current folder, an installed wheel."""
+"""The entry point: internal errors, a missing current folder and an installed wheel."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.projects import make_project
 
 
 def test_an_internal_error_is_reported_without_traceback(tmp_path: Path, state_folder: Path) -> None:
-    """A fault of our own (here: a command whose file is missing) is one sentence."""
+    """An internal fault (here: a command whose file is missing) is reported in one sentence."""
     make_project(tmp_path / "p")
     code = "import sys, tui.main, tui.cli.parser as p; p._MODULES['status'] = 'nowhere'; sys.exit(tui.main.main())"
     done = subprocess.run(

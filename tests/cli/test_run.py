@@ -1,4 +1,4 @@
-"""Start, steering and end of a session from the command line, with the real engine."""
+"""Start, steering and end of a session from the command line with the real engine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SLOW = [rate("0.5", "0.4", seconds=60.0)]
 
 @pytest.fixture
 def project(tmp_path: Path) -> Iterator[Path]:
-    """A project whose engines are ended afterwards, whatever a test did."""
+    """A project whose engines are always ended after the test."""
     folder = make_project(tmp_path / "a project")
     yield folder
     for place in (folder / "sessions").glob("*"):
@@ -45,7 +45,7 @@ def _ended(paths: SessionPaths) -> bool:
 
 
 def until(condition: Callable[[], Any], timeout: float = 90) -> Any:
-    """Wait for a condition and return what it gave; fails when it never comes."""
+    """Wait until the condition returns a true value, and return that value. Fails at the deadline."""
     deadline = time.monotonic() + timeout
     while not (found := condition()):
         assert time.monotonic() < deadline, "it never came"
@@ -69,7 +69,7 @@ def test_a_headless_run_finishes(project: Path) -> None:
     assert "#1 kept loss" in done.stdout and "session finished" in done.stdout
     found = status(project)
     assert found["state"] == "finished" and found["best"]["experiment"] == 1
-    again = run(project, *words, "--json")  # a finished session is not gone on with: this is another one
+    again = run(project, *words, "--json")  # a finished session is not continued: this is a new one
     events = [decode_event(line) for line in again.stdout.splitlines()]
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
     assert len(json.loads(run(project, "sessions", "--json").stdout)) == 2
@@ -142,7 +142,7 @@ def test_a_killed_engine_is_reported_and_its_session_continues(project: Path) ->
     _, said = watcher.communicate(timeout=60)
     assert watcher.returncode == 1 and "ended without a report" in said and "run --session" in said
     assert status(project)["state"] == "crashed"
-    script(project, rate("0.5", "0.4"))  # the same script, quicker
+    script(project, rate("0.5", "0.4"))  # the same script with shorter pauses
     for copy in project.glob("sessions/*/program.md"):
         copy.unlink()  # the log holds it too
     done = run(project, "run", "--headless")
@@ -223,7 +223,7 @@ def test_a_missing_repository_is_refused(tmp_path: Path) -> None:
 
 def test_an_unwritable_home_is_refused_before_a_session_exists(project: Path) -> None:
     words = ("run", "--headless", "--script", script(project, rate("0.5", "0.4")))
-    with tempfile.NamedTemporaryFile() as file:  # a short path: a home too deep for a socket has it elsewhere
+    with tempfile.NamedTemporaryFile() as file:  # a short path: a socket whose path is too long is in another folder
         done = run(project, *words, env={"AUTORESEARCH_HOME": str(Path(file.name) / "home")})
     assert done.returncode == 1 and "AUTORESEARCH_HOME" in done.stderr and "Traceback" not in done.stderr
     assert not (project / "sessions").exists()

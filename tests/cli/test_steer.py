@@ -1,4 +1,4 @@
-"""Steering commands, as processes, on one engine; and the sentences of `status --follow`."""
+"""Steering commands, run as processes on one engine, and the sentences of `status --follow`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Edits: what applies, what is refused and in which words, and properties over made-up files."""
+"""Edits: what applies, what is refused with which message, and properties over generated files."""
 
 from __future__ import annotations
 
@@ -229,7 +229,7 @@ def test_a_unique_search_is_replaced_only_at_its_match(
 
 
 def _common(a: str, b: str) -> int:
-    """Length of the common beginning."""
+    """Length of the common prefix."""
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
@@ -244,7 +244,7 @@ def test_any_input_is_applied_or_raises_an_edit_error(text: str, search: str, ne
         assert error.what
     else:
         assert changed["f.txt"] != text
-        # Only one stretch changed: what is around it is as it was.
+        # Only one range changed: the text around it is unchanged.
         result = changed["f.txt"]
         head = _common(text, result)
         tail = _common(text[::-1], result[::-1])
@@ -296,7 +296,11 @@ def test_a_very_large_change_is_one_hunk_that_git_applies(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("text", "search", "words"),
     [
-        ("x\n" * 200_000, "x\n" * 50_000 + "y\nx", "was not found"),  # a match at every line, up to the last but one
+        (
+            "x\n" * 200_000,
+            "x\n" * 50_000 + "y\nx",
+            "was not found",
+        ),  # a partial match at every line
         ("a" * 1_500_000, "a", "50 times or more"),
         ("".join(f"v{n} = 1\n" for n in range(90_000)), "\n".join(f"v{n}  = 1" for n in range(5000)), "was not found"),
     ],

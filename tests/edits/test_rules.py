@@ -1,4 +1,4 @@
-"""Rules of program.md, and patches as edits: pure, on texts."""
+"""The rules of program.md and patches as edits: pure functions of texts."""
 
 from __future__ import annotations
 

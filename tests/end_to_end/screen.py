@@ -1,4 +1,4 @@
-"""The real command in a real terminal, whose screen is kept by an emulator, so that tests read what a person sees."""
+"""The real command in a real terminal. An emulator keeps the screen, so that tests read what a person sees."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COMMAND = str(Path(sys.executable).with_name("autoresearch-tui"))
 
 
 class Screen:
-    """`with Screen(project, env) as screen:` starts the command; `screen.wait("RUNNING")` reads until it is seen."""
+    """`with Screen(project, env) as screen:` starts the command; `screen.wait("RUNNING")` waits for the text."""
 
     def __init__(self, project: Path, env: Mapping[str, str], *words: str, columns: int = 160, lines: int = 48) -> None:
         self._screen = pyte.Screen(columns, lines)
@@ -48,7 +48,7 @@ class Screen:
         os.close(self._master)
 
     def _read(self, seconds: float) -> bool:
-        """Take in what was painted within `seconds`. False when the terminal was let go."""
+        """Read the output of `seconds`. False when the terminal was closed."""
         if not select.select([self._master], [], [], seconds)[0]:
             return True
         try:
@@ -58,7 +58,7 @@ class Screen:
         if b"\x1b[?2026$p" in data:
             os.write(self._master, b"\x1b[?2026;2$y")
         self.raw += data
-        # The emulator knows no private-parameter sequences such as kitty's: they are not for the screen.
+        # The emulator cannot parse private-parameter sequences such as kitty's. They do not change the screen.
         self._stream.feed(data.replace(b"\x1b[>", b"\x1b[").replace(b"\x1b[<", b"\x1b["))
         return bool(data)
 
@@ -79,7 +79,7 @@ class Screen:
         os.write(self._master, keys.encode())
 
     def answer(self, key: str, words: str, patience: float = 60.0) -> None:
-        """Press `key` until `words` are gone: a card ignores keys for a moment after it appears, so that none slips in.
+        """Press `key` until `words` are gone: a card ignores keys for a moment after it appears.
 
         The key is pressed again only after a long wait: a second one would reach the screen behind the card.
         """
@@ -104,12 +104,12 @@ class Screen:
         os.killpg(self.process.pid, signal.SIGWINCH)
 
     def vanish(self) -> None:
-        """The terminal goes, as when its window is closed or its multiplexer is killed."""
+        """Close the terminal, as a closed window or a killed multiplexer does."""
         os.close(self._master)
         self._master = os.open(os.devnull, os.O_RDONLY)
 
     def end(self, patience: float = 60.0) -> int:
-        """Read to the end of the command and return its exit code."""
+        """Read until the command ends and return its exit code."""
         deadline = time.monotonic() + patience
         while self.process.poll() is None:
             if not self._read(0.05):

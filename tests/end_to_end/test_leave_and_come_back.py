@@ -1,4 +1,4 @@
-"""The whole product as its user drives it: start, steer, kill the app, come back, kill the engine, resume."""
+"""The whole product in use: start, steer, kill the app, attach again, kill the engine, resume."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[SessionPaths, dict[str, str]]]:
-    """A project whose script of one-second proposals lasts longer than any test, and a person's own home."""
+    """A project whose script of one-second proposals lasts longer than any test, with a home folder."""
     train = TRAIN.replace("SECONDS = 0.05", "SECONDS = 1.0")
     project = make_project(tmp_path / "my project ☂", train=train)
     write_script(
@@ -57,7 +57,7 @@ def test_a_session_survives_the_death_of_the_app_and_of_the_engine(
         wait_state(paths, lambda s: s.guidance, "guidance in the log")
         screen.process.kill()
     assert engine_alive(paths), "the engine died with the app"
-    wait_state(paths, lambda s: s.guidance[1].taken_by, "the guidance taken while nobody watched")
+    wait_state(paths, lambda s: s.guidance[1].taken_by, "the guidance taken without an app")
 
     with Screen(paths.project, env) as screen:
         screen.wait("RUNNING")
@@ -66,7 +66,7 @@ def test_a_session_survives_the_death_of_the_app_and_of_the_engine(
         wait_state(paths, lambda s: s.state == "paused", "a pause")
         screen.wait("PAUSED")
         screen.press(" ")
-        wait_state(paths, lambda s: s.state == "running", "going on")
+        wait_state(paths, lambda s: s.state == "running", "the session running again")
         kill_engine(paths)
         screen.wait("R resumes it")
         screen.press("R")
@@ -74,7 +74,7 @@ def test_a_session_survives_the_death_of_the_app_and_of_the_engine(
         screen.wait("RUNNING")
         screen.press("q")
         assert screen.end() == 0
-        assert "autoresearch-tui" in screen.text, "no word on how to come back"
+        assert "autoresearch-tui" in screen.text, "no command to attach again"
     state = wait_end(paths)
     assert state.state == "finished"
     assert [x.verdict for n, x in sorted(state.experiments.items()) if n and x.hypothesis] == ["discarded"] * 20
@@ -128,7 +128,7 @@ def test_stop_asks_for_confirmation_and_run_output_reaches_no_terminal(
     place: tuple[SessionPaths, dict[str, str]],
 ) -> None:
     paths, env = place
-    # Printed before the wait, so that a run that lasts shows it: at the end, the next run takes the pane at once.
+    # Printed before the wait, because the pane shows the next run as soon as this one ends.
     attack = 'print("\\x1b]0;owned\\x07\\x1b[2J\\x1b[31mRED\\x1b[0m \\x9b31m", flush=True)\ntime.sleep(5)'
     train = TRAIN.replace("time.sleep(SECONDS)", attack)
     assert train != TRAIN

@@ -1,4 +1,4 @@
-"""The built-in project as a stranger meets it: set up from the package, run by the control researcher to a verdict."""
+"""The built-in project: set up from the package and run by the control researcher to a verdict."""
 
 from __future__ import annotations
 

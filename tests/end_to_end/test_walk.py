@@ -1,4 +1,4 @@
-"""In a real tmux: every key of the help on a live session and on a recording, and a walk of random ones."""
+"""In a real tmux: every key of the help on a live session and on a recording, and random keys."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Place = tuple[SessionPaths, dict[str, str], Path]
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    """A project whose script has more to try than a test takes."""
+    """A project whose script has more proposals than a test needs."""
     train = TRAIN.replace("SECONDS = 0.05", "SECONDS = 0.4")
     project = make_project(tmp_path / "project", train=train)
     lines = [
@@ -51,12 +51,12 @@ def begun(place: Place, *more: str) -> Tmux:
 
 
 def back(tmux: Tmux) -> None:
-    """To the main screen, whatever is in front: its footer says how to pause or play."""
+    """Return to the main screen from any screen. Its footer says how to pause or play."""
     deadline = time.monotonic() + 30.0
     while True:
         for _ in range(3):
             tmux.press("escape")
-            time.sleep(0.03)  # an escape with a key at its heels would be another key
+            time.sleep(0.03)  # an escape directly followed by a key is another key
         foot = (tmux.whole().rstrip().splitlines() or [""])[-1]
         if "esc back" not in foot and any(words in foot for words in (" pause ", " resume ", " play ", " hold ")):
             return
@@ -64,7 +64,7 @@ def back(tmux: Tmux) -> None:
 
 
 def press_each(tmux: Tmux, where: str, opener: tuple[str, ...], played: bool, done: set[str]) -> None:
-    """Each key that a screen listens to, from that screen; what was pressed on another is not pressed again."""
+    """Press each key of each screen on that screen. A key pressed on an earlier screen is not pressed again."""
     for count, action in enumerate(a for a in REGISTRY.for_place(where, played) if a.name not in done):
         for key in (*opener, action.keys[0], "escape", "escape"):
             tmux.press(key)
@@ -119,7 +119,7 @@ def _descendants(pid: int) -> list[tuple[int, str]]:
 
 
 def test_random_keys_cause_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten seconds of what `make bench args="keys 10"` does for ten minutes."""
+    """`make bench args="keys 10"` does the same for ten minutes."""
     monkeypatch.setenv("AUTORESEARCH_HOME", str(tmp_path))
     path = walk(tmp_path, 10.0, seed=11)
     assert path.done > 20 and path.looks >= 1

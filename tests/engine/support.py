@@ -1,4 +1,4 @@
-"""Driving the real engine from tests: start it, wait for what the log says, and never leave one behind."""
+"""Start the real engine in tests, wait for entries of its log, and always end it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from core.session.lock import engine_alive, lock_holder
 from core.session.options import EngineOptions
 from core.session.paths import SessionPaths
 
-FOREVER = 3600.0  # seconds of a thought that somebody else ends
-PATIENCE = 90.0  # seconds; the machines are shared and slow at times
+FOREVER = 3600.0  # seconds of thinking time, which the test interrupts
+PATIENCE = 90.0  # seconds; machines may be shared and slow
 
 
 def wait_for(what: Callable[[], object], words: str, patience: float = PATIENCE) -> None:
-    """Wait until `what()` is true. Fails with `words` when it never is."""
+    """Wait until `what()` is true. Fails with `words` at the deadline."""
     deadline = time.monotonic() + patience
     while not what():
         if time.monotonic() > deadline:
@@ -32,7 +32,7 @@ def wait_for(what: Callable[[], object], words: str, patience: float = PATIENCE)
 
 
 def wait_state(paths: SessionPaths, what: Callable[[State], object], words: str) -> State:
-    """Wait until the State on disk satisfies `what`, and return it."""
+    """Wait until the State on disk satisfies `what` and return that State."""
     found: list[State] = []
 
     def look() -> bool:
@@ -47,7 +47,7 @@ def wait_state(paths: SessionPaths, what: Callable[[State], object], words: str)
 
 
 def wait_end(paths: SessionPaths) -> State:
-    """Wait until no engine holds the session, and return the State it left."""
+    """Wait until no engine holds the session and return the last State."""
     wait_for(lambda: not engine_alive(paths), f"the end of the engine; see {paths.engine_log}")
     return read_state(paths)
 
@@ -59,7 +59,7 @@ def kill_engine(paths: SessionPaths, how: signal.Signals = signal.SIGKILL) -> No
 
 @contextmanager
 def engine(project: Path, name: str = "s", **options: object) -> Iterator[SessionPaths]:
-    """A running engine; whatever happens in the block, none is left afterwards."""
+    """A running engine. It is ended at the end of the block in every case."""
     paths = SessionPaths(project, name)
     start_engine(paths, EngineOptions(**options))  # type: ignore[arg-type]
     try:
@@ -81,7 +81,7 @@ def events_named(paths: SessionPaths, kind: type) -> list[Event]:
 
 
 def final_verdicts(paths: SessionPaths) -> list[int]:
-    """The experiments judged, in order, each as often as it was; a provisional verdict is not a last word."""
+    """The experiments with a final verdict in order, one entry for each verdict. A provisional verdict is not final."""
     bodies = [event.body for event in events_named(paths, e.Judged)]
     return [b.experiment for b in bodies if isinstance(b, e.Judged) and b.verdict != "provisional"]
 

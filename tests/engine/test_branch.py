@@ -1,4 +1,4 @@
-"""The session's branch while the user has it checked out: his checkout is never touched."""
+"""The branch of the session while the user has it checked out: the checkout is never changed."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_a_checked_out_branch_is_not_moved_until_it_is_free(tmp_path: Path) -> N
     assert str(project) in state.branch_held and len(_held(paths)) == 1
     assert any(note.level == "warning" and note.text == state.branch_held for note in state.notes)
     assert "switch --detach" in run(project, "status", "s").stdout
-    # The next engine is refused; what the refusal names works as typed; then it catches up.
+    # The next engine is refused. The command in the hint works as typed; then the branch is updated.
     with pytest.raises(SessionError) as refused:
         start_engine(paths, EngineOptions(experiments=2))
     assert refused.value.where == str(project)
@@ -76,7 +76,7 @@ def test_the_branch_moves_during_a_run_and_keeps_the_users_commit(tmp_path: Path
         subprocess.run(["sh", "-c", release], cwd="/", check=True, capture_output=True)
         wait_for(lambda: git(project, "rev-parse", BRANCH) == state.best_commit, "the branch at the best")
         state = wait_state(paths, lambda s: not s.branch_held, "the end of it being logged")
-        # A pin moves the best, and so the branch: not under the user either.
+        # A pin moves the best and thereby the branch, but not a branch that the user has checked out.
         git(tree, "checkout", "-q", BRANCH)
         best = git(project, "rev-parse", BRANCH)
         accepted(paths, c.Pin(1, True))

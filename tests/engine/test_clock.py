@@ -1,4 +1,4 @@
-"""A machine whose clock is set while a session runs: nothing that is measured may notice."""
+"""A machine whose clock is set while a session runs: no measurement changes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from core.session.options import EngineOptions
 from core.session.paths import SessionPaths
 from tests.projects import make_project, rate, write_script
 
-# An engine whose time of day is set a day ahead soon after its start, and a year back a little later.
+# An engine whose clock is set a day ahead soon after its start, and later a year back.
 JUMPING = """
 import sys, time
-told, begun = time.time, time.monotonic()
+real_time, begun = time.time, time.monotonic()
 def jumping():
     since = time.monotonic() - begun
-    return told() + (0 if since < 0.8 else 86_400 if since < 1.4 else -31_536_000)
+    return real_time() + (0 if since < 0.8 else 86_400 if since < 1.4 else -31_536_000)
 time.time = jumping
 from core.engine.__main__ import main
 sys.exit(main())

@@ -1,4 +1,4 @@
-"""Decisions on the real engine: repeats, quarantine, mending, the seal, the hidden slice, certificates."""
+"""Decisions of the real engine: repeats, quarantine, repairs, the seal, the hidden slice, certificates."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.engine.support import engine, events_named, final_verdicts, wait_end,
 from tests.projects import PROGRAM, SCORED_FILES, SCORED_PROGRAM, SCORED_TRAIN, TRAIN, make_project, rate, write_script
 from tests.research.anthropic_server import Server
 
-# Noise that hangs on the run's seed, as a real run's does: uniform, of standard deviation 0.01.
+# Noise that depends on the seed of the run, as in real runs: uniform, of standard deviation 0.01.
 NOISY = TRAIN.replace(
     'noise = (int(os.environ.get("AUTORESEARCH_SEED", "0")) % 7 - 3) * 0.0001',
     'import random\nnoise = random.Random(int(os.environ["AUTORESEARCH_SEED"])).uniform(-0.0173, 0.0173)',
@@ -30,7 +30,7 @@ def _verdicts(paths: SessionPaths, experiment: int) -> list[str]:
 
 def test_a_gain_within_the_noise_is_repeated_and_its_runs_are_pooled(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p", train=NOISY)
-    # Each gains about 1.5 sigma, which one run cannot tell from chance; whether it is kept in the end is the seeds'.
+    # Each gains about 1.5 sigma, which one run cannot distinguish from chance. The seeds decide whether it is kept.
     script = write_script(tmp_path / "s.jsonl", [rate("0.5", r) for r in ("0.467", "0.468", "0.469", "0.47", "0.6")])
     with engine(project, researcher="scripted", script=str(script), slots="cpu:1") as paths:
         state = wait_end(paths)
@@ -46,7 +46,7 @@ def test_a_gain_within_the_noise_is_repeated_and_its_runs_are_pooled(tmp_path: P
         assert x.verdict == "kept" or x.metric == pytest.approx(sum(judged) / len(judged))
     noise = state.noise
     assert noise is not None and noise.df >= 2 and noise.low <= noise.sigma <= noise.high
-    # The next session starts from what this one knows of the noise, as worth two repeats; another budget does not.
+    # The next session reuses this noise estimate with the weight of two repeats. One of another budget does not.
     worse = write_script(tmp_path / "w.jsonl", [rate("0.5", "0.9")])
     for name, budget, known in (("t", None, True), ("u", "11s", False)):
         options = {"researcher": "scripted", "script": str(worse), "slots": "cpu:1", "run_budget": budget}
@@ -58,7 +58,7 @@ def test_a_gain_within_the_noise_is_repeated_and_its_runs_are_pooled(tmp_path: P
         assert new.noise.sigma == pytest.approx(pooled**0.5)
 
 
-def test_an_implausible_gain_is_quarantined_and_best_is_unbiased(tmp_path: Path) -> None:
+def test_an_implausible_gain_is_quarantined_and_not_overestimated(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p", train=NOISY.replace("1.0 + (RATE - 0.3) ** 2", "1.0 + 10 * (RATE - 0.3)"))
     script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.3")])
     with engine(project, researcher="scripted", script=str(script), slots="cpu:1") as paths:
@@ -69,7 +69,7 @@ def test_an_implausible_gain_is_quarantined_and_best_is_unbiased(tmp_path: Path)
     assert isinstance(first, e.Judged) and "quarantined" in first.reason
     assert len(x.values) == 2 and x.chosen_on == 2 and x.claim is not None
     assert x.metric == x.claim == state.best_metric
-    assert x.metric >= min(x.values), "the leader claims more than its luckiest run"
+    assert x.metric >= min(x.values), "the best has a better metric than its best run"
 
 
 def test_a_deterministic_metric_needs_no_repeats(tmp_path: Path) -> None:
@@ -95,10 +95,10 @@ def test_a_crash_is_sent_to_the_researcher_for_repair(tmp_path: Path, monkeypatc
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
         with engine(project, experiments=1, slots="cpu:1") as paths:
             state = wait_end(paths)
-        told = json.dumps(server.requests[-1])
+        request_text = json.dumps(server.requests[-1])
     assert state.total == 1 and state.experiments[1].verdict == "kept", state.experiments[1].reason
     assert state.experiments[1].repairs == 1
-    assert "undefined_name" in told and "NameError" in told
+    assert "undefined_name" in request_text and "NameError" in request_text
 
 
 def test_an_unrepaired_crash_is_a_crash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +164,7 @@ def test_a_gain_absent_from_the_hidden_slice_gets_no_certificate(tmp_path: Path)
     assert state.experiments[1].certified == "" and "hidden slice" in state.reason
 
 
-# With the session's seed 12 the candidate's run is lucky by 3.8 sigma of the baseline's three: kept, and worth nothing.
+# With seed 12 the candidate's run is better by chance (3.8 sigma of three baseline runs): kept without a gain.
 @pytest.mark.parametrize(("to", "seed", "outcome"), [("-0.1", 1, "certified"), ("0.4999", 12, "refuted")])
 def test_a_certificate_rejects_luck_and_a_result_is_reproduced(
     tmp_path: Path, to: str, seed: int, outcome: str
@@ -188,9 +188,9 @@ def test_a_certificate_rejects_luck_and_a_result_is_reproduced(
     assert {run["commit"] for run in runs} == {certificate["commit"], certificate["baseline_commit"]}
     assert certificate["sealed_sha256"] and certificate["versions"]["python"] and certificate["hardware"]
     assert certificate["repeat_it_with"] == "autoresearch-tui certify 1 --session s"
-    told = [event.body for event in events_named(paths, e.Certified)][-1]
-    assert isinstance(told, e.Certified) and told.runs == len(runs) and "self-reported" in told.reason
-    # Without an engine: one is started for this task, does nothing else, and ends.
+    event = [event.body for event in events_named(paths, e.Certified)][-1]
+    assert isinstance(event, e.Certified) and event.runs == len(runs) and "self-reported" in event.reason
+    # Without an engine: one is started for this task only, and ends.
     before = read_state(paths)
     with engine(project, only_task="reproduce:1"):
         state = wait_end(paths)

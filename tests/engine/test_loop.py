@@ -1,4 +1,4 @@
-"""The loop end to end: real git, real processes, a scripted researcher."""
+"""The loop end to end: real git, real processes and a scripted researcher."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a session's options and changes come to: the engine, the log and every screen agree, after a restart too."""
+"""The settings in force: the engine, the log and every screen agree, also after a restart."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def state_of(program: Program, *more: Body) -> State:
 
 
 def edited(**keys: str) -> Program:
-    """The program with these keys of [budget], and `approve` on top."""
+    """The program with these keys of [budget], preceded by `approve`."""
     approve = keys.pop("approve", None)
     lines = "".join(f"{key} = {value}\n" for key, value in keys.items())
     text = PROGRAM.replace('run = "10s"\n', f'run = "10s"\n{lines}')
@@ -112,7 +112,7 @@ OPTIONS = EngineOptions(
     researcher="human", slots="cpu:2", seed=7, experiments=30, hours=2.0, usd=5.0, run_budget="8s",
     overrides=("decide.baseline=5", "approve=true"),
 )  # fmt: skip
-RESTED = EngineOptions()  # a restart with nothing asked for
+RESTED = EngineOptions()  # a restart without options
 
 
 def model_of(paths: SessionPaths) -> SessionView:
@@ -121,12 +121,12 @@ def model_of(paths: SessionPaths) -> SessionView:
 
 
 def restarted(paths: SessionPaths, options: EngineOptions = RESTED) -> State:
-    """The State once another engine has taken the session."""
+    """Start another engine and return the State when it holds the session."""
     kill_engine(paths)
     before = len(events_named(paths, e.EngineStarted))
     start_engine(paths, options)
     wait_for(lambda: len(events_named(paths, e.EngineStarted)) > before, "the next engine")
-    return wait_state(paths, lambda s: s.state == "running", "the session going on")
+    return wait_state(paths, lambda s: s.state == "running", "the session running again")
 
 
 def status(paths: SessionPaths) -> dict[str, object]:
@@ -135,7 +135,7 @@ def status(paths: SessionPaths) -> dict[str, object]:
 
 
 def shown(paths: SessionPaths) -> dict[str, str]:
-    """What the app's card for changing a session says."""
+    """The text of the app's card for changing a session."""
     rows = ChangeCard(model_of(paths), lambda *_: None).rows()
     return {row.name: row.value for row in rows if row.name != "model"}
 
@@ -165,7 +165,7 @@ def test_shown_settings_are_those_the_engine_uses(tmp_path: Path) -> None:
         assert state.slots == ("cpu0",) and not state.approve and model_of(paths).baseline_runs == 5
         assert shown(paths) == {"researcher": "human", "slots": "cpu0", "experiments": "30", "hours": "3", "usd": "5"}
 
-        # An edit of the file: what the command line and a person gave goes before it.
+        # An edit of the file: values of the command line and of a person take precedence.
         edit = PROGRAM.replace('run = "10s"', 'run = "9s"\nhours = 9\nusd = 1').replace("Make RATE", "Please make RATE")
         (project / "program.md").write_text(edit)
         pending = run(project, "program")
@@ -199,7 +199,7 @@ def test_a_restart_cannot_change_settings_that_affect_the_metric(tmp_path: Path)
             assert word in str(refusal.value) and refusal.value.hint
         assert load_options(paths) == EngineOptions(researcher="human", slots="cpu:1", run_budget="8s")
         start_engine(paths, EngineOptions(run_budget="8s", overrides=("sandbox.limits_only=true",)))
-        wait_state(paths, lambda s: s.state == "running", "the session going on with the same again")
+        wait_state(paths, lambda s: s.state == "running", "the session running with the same settings")
 
 
 @pytest.mark.slow
@@ -217,6 +217,6 @@ def test_a_session_continues_without_its_options_and_program_files(tmp_path: Pat
         assert state.budget["hours"] == 2.0 and state.program == edit and state.program_changes == 1
         paths.settings.unlink()
         assert restarted(paths, EngineOptions(researcher="human", run_budget="10s")).budget["hours"] == 2.0
-        # A copy that was edited by hand is in force, and the log says so.
+        # A manually edited copy is in force, and the log says so.
         paths.program.write_text(edit.replace("Please", "Kindly"))
         assert "Kindly" in restarted(paths).program

@@ -1,4 +1,4 @@
-"""What a person changes in a running session: budgets, slots, researcher, program.md; pausing and stopping; money."""
+"""Changes of a person in a running session: budgets, slots, researcher, program.md, pause and stop."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def test_changed_budgets_slots_and_researcher_persist(tmp_path: Path) -> None:
         assert "control proposes" in accepted(paths, c.ChangeResearcher("control"))
         state = wait_state(paths, lambda s: s.researcher == "control", "the new researcher")
         assert state.slots == ("cpu0", "cpu1") and state.budget["experiments"] == 4
-        assert state.experiments[2].researcher == "scripted", "a thought that goes on is not cut off"
+        assert state.experiments[2].researcher == "scripted", "thinking in progress is not interrupted"
         kill_engine(paths)
-        with engine(project):  # with nothing asked for again
+        with engine(project):  # without repeating the option
             state = wait_end(paths)
     assert state.state == "finished" and state.total == 4 and "4 experiments" in state.reason
     assert (state.researcher, state.slots) == ("control", ("cpu0", "cpu1"))
@@ -56,7 +56,7 @@ def test_pause_now_interrupts_runs_and_stop_after_counts_experiments(tmp_path: P
     project = make_project(tmp_path / "p", train=TRAIN.replace("SECONDS = 0.05", "SECONDS = 0.5"))
     script = write_script(tmp_path / "s.jsonl", [rate("0.5", f"0.9{n}") for n in range(1, 9)])
     with engine(project, researcher="scripted", script=str(script), slots="cpu:1") as paths:
-        for _ in range(4):  # more often than a baseline is tried
+        for _ in range(4):  # more often than a baseline is attempted
             wait_state(paths, lambda s: s.state == "running" and s.live_runs(), "a run")
             if request(paths, c.Pause(now=True)).message.startswith("paused: 0"):
                 accepted(paths, c.Resume())
@@ -73,7 +73,7 @@ def test_pause_now_interrupts_runs_and_stop_after_counts_experiments(tmp_path: P
         assert "will not stop" in accepted(paths, c.Resume())
         before = wait_state(paths, lambda s: s.live_runs(), "a run").judged
         accepted(paths, c.Stop(after=2))
-        kill_engine(paths)  # what was asked for outlives the engine that was asked
+        kill_engine(paths)  # the request persists when the engine ends
         start_engine(paths)
         state = wait_end(paths)
     assert state.state == "stopped" and "as asked" in state.reason
@@ -97,7 +97,7 @@ def test_program_md_changes_during_a_session(tmp_path: Path) -> None:
         (change,) = [event.body for event in events_named(paths, e.ProgramChanged)]
         assert isinstance(change, e.ProgramChanged) and "+max_diff_lines = 2" in change.diff
 
-        # What cannot change, and what does not read, is refused in words once, and the old one holds.
+        # An invalid or unreadable program.md is refused once with a reason, and the old one stays in force.
         (project / "program.md").write_text(EDITED.replace('name = "loss"', 'name = "error"'))
         accepted(paths, c.Propose(hypothesis="nearer", patch=patch("0.5", "0.45")))
         assert judged(paths, 2).experiments[2].verdict == "kept"

@@ -1,4 +1,4 @@
-"""A person's hand in a running session: words, experiments of their own, forks, pins, repeats, approvals."""
+"""Steering of a running session: guidance, experiments of a person, forks, pins, repeats, approvals."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ from tests.projects import TRAIN, git, make_project, rate, write_script
 
 
 def branch_at(project: Path, commit: str | None) -> None:
-    """Git follows the log: the branch is there a moment after the event."""
+    """Wait until the branch is at the commit: git follows the log after a moment."""
     wait_for(lambda: git(project, "rev-parse", "autoresearch/s") == commit, f"the branch at {commit}")
 
 
 @pytest.fixture(autouse=True, scope="module")
 def state_folder() -> Iterator[Path]:
-    """One for all of these tests: they share an engine."""
+    """One folder for all tests of this file, because they share an engine."""
     with own_state() as folder:
         yield folder
 
 
 @pytest.fixture(scope="module")
 def session(state_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SessionPaths]:
-    """A session with a baseline whose researcher thinks about experiment 1 until it is skipped."""
+    """A session with a baseline. Its researcher thinks about experiment 1 until the test skips it."""
     folder = tmp_path_factory.mktemp("steering")
-    edits = [{"path": "train.py", "content": TRAIN.replace("RATE = 0.5", "RATE = 0.95")}]  # whatever it builds on
+    edits = [{"path": "train.py", "content": TRAIN.replace("RATE = 0.5", "RATE = 0.95")}]  # valid for any parent
     thought = rate("0.5", "0.96", seconds=FOREVER, thinking="long " * 9)
     script = write_script(folder / "s.jsonl", [thought, {"hypothesis": "much higher", "edits": edits}, thought])
     with engine(make_project(folder / "p"), researcher="scripted", script=str(script), slots="cpu:1") as paths:
@@ -56,13 +56,13 @@ def session(state_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 def rate_of(paths: SessionPaths, commit: str | None) -> str:
-    """RATE in train.py as it stands in `commit`."""
+    """RATE in train.py of `commit`."""
     assert commit is not None
     return git(paths.project, "show", f"{commit}:train.py").split("RATE = ")[1].split()[0]
 
 
 def proposed(paths: SessionPaths, hypothesis: str, new: str, by_edits: bool = False) -> int:
-    """The number of an experiment of a person's own that sets RATE to `new`, once it is judged."""
+    """Propose an experiment that sets RATE to `new`, wait for its verdict and return its number."""
     state = read_state(paths)
     on = state.experiments[state.best if state.base is None else state.base]
     old = rate_of(paths, on.commit)
@@ -81,19 +81,19 @@ def proposed(paths: SessionPaths, hypothesis: str, new: str, by_edits: bool = Fa
 
 @pytest.fixture(scope="module")
 def nearer(session: SessionPaths) -> int:
-    """The number of an experiment that is kept."""
+    """The number of a kept experiment."""
     return proposed(session, "nearer", "0.45")
 
 
 @pytest.fixture(scope="module")
-def leader(session: SessionPaths, nearer: int) -> int:
-    """One that is better still."""
+def nearest(session: SessionPaths, nearer: int) -> int:
+    """The number of a better kept experiment."""
     return proposed(session, "nearer still", "0.4")
 
 
 @pytest.fixture(scope="module")
-def farther(session: SessionPaths, leader: int) -> int:
-    """One that is discarded."""
+def farther(session: SessionPaths, nearest: int) -> int:
+    """The number of a discarded experiment."""
     return proposed(session, "farther", "0.9", by_edits=True)
 
 
@@ -122,12 +122,12 @@ def test_guidance_is_queued_edited_withdrawn_and_taken(session: SessionPaths) ->
 
 @pytest.mark.slow
 def test_a_persons_experiment_is_judged_and_an_invalid_one_is_refused(
-    session: SessionPaths, nearer: int, leader: int, farther: int
+    session: SessionPaths, nearer: int, nearest: int, farther: int
 ) -> None:
     state = read_state(session)
-    assert [state.experiments[n].verdict for n in (nearer, leader, farther)] == ["kept", "kept", "discarded"]
-    assert {state.experiments[n].researcher for n in (nearer, leader, farther)} == {"human"}
-    assert state.experiments[farther].parent == leader
+    assert [state.experiments[n].verdict for n in (nearer, nearest, farther)] == ["kept", "kept", "discarded"]
+    assert {state.experiments[n].researcher for n in (nearer, nearest, farther)} == {"human"}
+    assert state.experiments[farther].parent == nearest
     said = refused(session, c.Propose(hypothesis="stale", patch=patch("0.5", "0.44")))
     assert "train.py, hunk 1 of 1" in said and "RATE = 0.5" in said and "hint:" in said
     edits = ({"path": "program.md", "search": "A test", "replace": "x"},)
@@ -136,17 +136,17 @@ def test_a_persons_experiment_is_judged_and_an_invalid_one_is_refused(
 
 
 @pytest.mark.slow
-def test_pinning_the_best_makes_the_next_result_the_best(session: SessionPaths, nearer: int, leader: int) -> None:
-    """The branch follows, and what is proposed builds on that."""
+def test_pinning_the_best_makes_the_next_result_the_best(session: SessionPaths, nearer: int, nearest: int) -> None:
+    """The branch moves to the new best, and proposals build on it."""
     refused(session, c.Pin(0))
-    assert f"build on #{nearer}" in accepted(session, c.Pin(leader))
-    refused(session, c.Pin(leader))
-    refused(session, c.Fork(leader))
+    assert f"build on #{nearer}" in accepted(session, c.Pin(nearest))
+    refused(session, c.Pin(nearest))
+    refused(session, c.Fork(nearest))
     state = wait_state(session, lambda s: s.best == nearer, "the next best leading")
     branch_at(session.project, state.experiments[nearer].commit)
-    accepted(session, c.Pin(leader, pinned=False))
-    state = wait_state(session, lambda s: s.best == leader, "the best leading again")
-    branch_at(session.project, state.experiments[leader].commit)
+    accepted(session, c.Pin(nearest, pinned=False))
+    state = wait_state(session, lambda s: s.best == nearest, "the best after the unpin")
+    branch_at(session.project, state.experiments[nearest].commit)
 
 
 @pytest.mark.slow
@@ -161,15 +161,15 @@ def test_a_repeat_uses_a_new_seed_and_is_pooled(session: SessionPaths, farther: 
 
 
 @pytest.mark.slow
-def test_a_fork_builds_on_its_base_and_can_become_the_best(session: SessionPaths, leader: int, farther: int) -> None:
-    """The last of those that share an engine: it ends with another best."""
+def test_a_fork_builds_on_its_base_and_can_become_the_best(session: SessionPaths, nearest: int, farther: int) -> None:
+    """This is the last test that shares the engine: the best has changed at its end."""
     refused(session, c.Fork(77))
     assert "already" in refused(session, c.Fork(None))
     accepted(session, c.Fork(farther))
     less = proposed(session, "less far", "0.8")
-    state = wait_state(session, lambda s: s.base == less, "the fork going on")
+    state = wait_state(session, lambda s: s.base == less, "the base of the fork")
     x = state.experiments[less]
-    assert (x.parent, x.verdict, state.best) == (farther, "discarded", leader)
+    assert (x.parent, x.verdict, state.best) == (farther, "discarded", nearest)
     leap = proposed(session, "a leap", "0.32")
     state = wait_state(session, lambda s: s.best == leap, "a fork that leads")
     assert state.base is None and state.experiments[leap].parent == less and not state.experiments[leap].rebased
@@ -178,7 +178,7 @@ def test_a_fork_builds_on_its_base_and_can_become_the_best(session: SessionPaths
 
 @pytest.mark.slow
 def test_an_experiment_skipped_at_its_start_gets_no_proposal(tmp_path: Path) -> None:
-    """Whatever the moment: also while the researcher is still being briefed."""
+    """The skip works at any moment, also while the brief is being prepared."""
     script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.4", seconds=FOREVER)] * 20)
     with engine(make_project(tmp_path / "p"), researcher="scripted", script=str(script), slots="cpu:1") as paths:
         wait_state(paths, lambda s: s.engine_open, "the session")
@@ -210,7 +210,7 @@ def test_pending_approvals_survive_a_restart_and_other_slots_continue(tmp_path: 
         assert not state.experiments[first].runs
         kill_engine(paths)
         with engine(project):
-            state = wait_state(paths, lambda s: s.engine_open and s.state == "running", "the session going on")
+            state = wait_state(paths, lambda s: s.engine_open and s.state == "running", "the session running again")
             assert state.approve and state.approvals == (first, second)
             accepted(paths, c.Propose(hypothesis="not asked about", patch=patch("0.5", "0.31")))
             edits = ({"path": "train.py", "search": "RATE = 7", "replace": "RATE = 8"},)

@@ -1,4 +1,4 @@
-"""The researcher `command` through the real engine and sandbox, with a coding agent that behaves as badly as it can."""
+"""The researcher `command` in the real engine and sandbox with a misbehaving coding agent."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_agent_edits_are_the_proposal_and_agent_output_is_the_reasoning(tmp_path
     assert git(project, "status", "--short") == "" and "worktrees" not in git(project, "worktree", "list")
 
 
-BEHAVIOURS = {  # what it does, and what is then said in the pane or while it is waited for
+BEHAVIOURS = {  # the behaviour, and the text in the pane or in the wait
     "last_line": "RATE 0.4, said in the last line",
     "password": "ended with 1: Password: no password was given",
     "deletes": "train.py: was removed",
@@ -92,7 +92,7 @@ BEHAVIOURS = {  # what it does, and what is then said in the pane or while it is
 }
 
 
-@pytest.mark.slow  # a session of a dozen experiments, one of which is silent for too long
+@pytest.mark.slow  # a dozen experiments, one of which is silent for too long
 @pytest.mark.skipif(tiers.probe().tier == "C", reason="no sandbox works here")
 def test_a_misbehaving_agent_does_not_end_the_session(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p")

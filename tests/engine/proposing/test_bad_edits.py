@@ -1,4 +1,4 @@
-"""Edits that must not be applied, through the engine: each is refused in words, none gets a run or leaves a trace."""
+"""Invalid edits in the engine: each is refused with a reason, none gets a run or changes a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The engine with Claude as the researcher, through the real SDK, against a local server that speaks its protocol."""
+"""The engine with Claude as the researcher, with the real SDK and a local server of the same protocol."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_revoked_key_pauses_the_session_until_it_is_replaced(tmp_path: Path, m
             assert request(paths, c.Approve(1, all=True)).accepted
             state = wait_state(paths, lambda s: s.state == "paused", "a pause")
             assert "key" in state.reason.lower() and 2 in state.live
-            assert request(paths, c.Resume()).accepted  # nothing is mended yet
+            assert request(paths, c.Resume()).accepted  # the fault remains
             wait_state(paths, lambda s: s.state == "paused" and s.seq > state.seq + 1, "the same pause again")
             keys = tmp_path / "config" / "autoresearch-tui" / "keys.toml"
             keys.parent.mkdir(parents=True)

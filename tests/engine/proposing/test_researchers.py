@@ -1,4 +1,4 @@
-"""One session under several researchers, one after the other: a person, a model, and a model whose key is revoked."""
+"""One session with several researchers in turn: a person, a model, and a model whose key is revoked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.research.openai_server import Server
 
 
 class Provider(Server):
-    """Another RATE for each experiment, the later the better; it looks something up first."""
+    """A model that proposes a better RATE for each experiment, after one look-up."""
 
     def next_turn(self, request: Any) -> Any:
         super().next_turn(request)
@@ -33,7 +33,7 @@ class Provider(Server):
         return {"tool": {"hypothesis": f"{rate} is nearer the minimum, idea {match[1]}", "edits": [edit]}}
 
 
-@pytest.mark.slow  # five stations of one engine
+@pytest.mark.slow  # five phases of one engine
 def test_one_session_runs_under_a_person_a_model_and_a_replaced_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""A disk that fills up under a running session, and is freed again: nothing is lost, and it goes on by itself."""
+"""A disk that becomes full during a session: no event is lost, and the session continues when space is free."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def test_a_session_survives_a_full_disk(small: Path, tmp_path: Path) -> None:
     assert state.experiments[1].verdict == "kept"
 
 
-@pytest.mark.slow  # two runs that fill eight megabytes, and the engine's look at the disk after each
+@pytest.mark.slow  # two runs that fill eight megabytes, and the check of the disk after each
 def test_a_run_that_fills_the_disk_does_not_stop_the_session(small: Path, tmp_path: Path) -> None:
-    """One that dies of it, and one that does not mind: what they left makes room for the word of their end."""
+    """One run fails on the full disk and one succeeds. Deleting their files makes room for the events of their end."""
     project = make_project(small / "p")
     filling = "open('big', 'ab', 0).write(bytes(1 << 26))"
     while_one_can = f"try:\n    while {filling}: pass\nexcept OSError: pass\n"

@@ -1,4 +1,4 @@
-"""A project with a scorer: whose number it is, and what may happen while it is computed."""
+"""A project with a scorer: the source of the metric, and events during scoring."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.projects import SCORED_PROGRAM, SCORED_TRAIN, make_project, make_scor
 
 
 def _scoring(paths: SessionPaths) -> dict[int, tuple[float, float]]:
-    """From when to when each run was scored."""
+    """The interval in which each run was scored."""
     begun = {
         event.body.run: event.time
         for event in events_named(paths, e.RunPhaseChanged)
@@ -42,7 +42,7 @@ def test_the_scorer_sets_the_metric_and_a_rejection_is_a_verdict(tmp_path: Path)
     assert state.baseline is not None and state.baseline.metric == pytest.approx(1.04)
     assert state.experiments[1].verdict == "kept" and state.experiments[1].metric == pytest.approx(1.01)
     assert state.experiments[2].verdict == "rejected" and "out of this world" in state.experiments[2].reason
-    # The third may be ended before it has said so: more looks than usual can fall into its 1.5 s.
+    # The third run may end before it reports: more looks than usual can fall into its 1.5 s.
     runs = [r for n, x in state.experiments.items() if n != 3 for r in x.runs]
     assert all(r.steps == 1 and r.tokens == 13 for r in runs), runs
     assert (paths.run(state.experiments[1].runs[0].run) / "out" / "weights.json").exists(), "weights of a kept run"
@@ -90,7 +90,7 @@ print(json.dumps({"metric": evaluate(json.loads(pathlib.Path(os.environ["AUTORES
 
 @pytest.mark.slow
 def test_sealed_files_are_checked_and_a_scorer_failure_is_retried(tmp_path: Path) -> None:
-    """Evaluation, scorer, data, tokenizer, validation text: whatever changes in mid-session stops the verdicts."""
+    """A change of the evaluation, scorer, data, tokenizer or validation text during a session stops the verdicts."""
     data = tmp_path / "data"
     data.mkdir()
     train = SCORED_TRAIN.replace("time.sleep(0.5)  # starting up", "")
@@ -106,13 +106,13 @@ def test_sealed_files_are_checked_and_a_scorer_failure_is_retried(tmp_path: Path
         for place in places:
             honest = place.read_text()
             stamp = place.stat().st_mtime_ns
-            place.write_text(honest.swapcase())  # of the same length: a linter's work, or a person's
+            place.write_text(honest.swapcase())  # of the same length, as an edit of a linter or a person
             os.utime(place, ns=(stamp, stamp + 1))
             state = wait_state(paths, lambda s: s.state == "paused" and not s.live_runs(), f"a pause for {place}")
             assert f"{place} was changed: put it back, then resume" in state.reason
             place.write_text(honest)
             assert request(paths, c.Resume()).accepted
-            wait_state(paths, lambda s: s.state != "paused", "the session to go on")
+            wait_state(paths, lambda s: s.state != "paused", "the session to continue")
         state = wait_end(paths)
     assert state.state == "finished" and state.verdicts == {"discarded": 9}
     assert all(x.metric is not None for x in state.experiments.values()), "a single failure costs nothing"

@@ -1,4 +1,4 @@
-"""kill -9 of the engine at any moment: nothing is lost, nothing is judged twice, git follows the log."""
+"""kill -9 of the engine at any moment: no event is lost, no run is judged twice, git follows the log."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _project(tmp_path: Path, seconds: float) -> tuple[Path, Path]:
 
 
 def _check_whole(paths: SessionPaths) -> None:
-    """What must hold of any session, whatever was done to its engines."""
+    """Check the invariants of a session, which hold after any fault of its engines."""
     judged = final_verdicts(paths)
     assert len(judged) == len(set(judged)), "an experiment was judged twice"
     seqs = [event.seq for event in read_events(paths)]
@@ -56,7 +56,7 @@ def test_a_run_in_flight_is_adopted(tmp_path: Path) -> None:
 
 
 def test_an_engine_with_adopted_baseline_runs_stops_on_request(tmp_path: Path) -> None:
-    """What was still to begin when the slots were closed for good must not be waited for."""
+    """The engine must not wait for runs that had not begun when the slots closed."""
     project, script = _project(tmp_path, 30.0)
     with engine(project, researcher="scripted", script=str(script), slots="cpu:2") as paths:
         wait_state(paths, lambda s: sum(r.phase == "training" for r in s.live_runs()) == 2, "two runs with a clock")
@@ -89,7 +89,7 @@ def test_git_refs_behind_the_log_are_repaired(tmp_path: Path) -> None:
     project, script = _project(tmp_path, 0.05)
     with engine(project, researcher="scripted", script=str(script), slots="cpu:1", experiments=2) as paths:
         wait_end(paths)
-    # As if the engine had died between the log and git.
+    # The state after the engine ended between writing the log and git.
     git(project, "update-ref", "refs/heads/autoresearch/s", git(project, "rev-parse", "HEAD"))
     git(project, "update-ref", "-d", "refs/autoresearch/s/1")
     with engine(project, experiments=3):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.lab.git.repository import Repository
-from tests.projects import SOMEBODY, git
+from tests.projects import IDENTITY, git
 
 BRANCH = "autoresearch/s"
 
@@ -83,7 +83,7 @@ def test_a_rebase_is_found(repo: Path, tmp_path: Path) -> None:
     git(tree, "commit", "-qam", "mine")
     (repo / "a.txt").write_text("theirs")
     git(repo, "commit", "-qam", "theirs")
-    done = subprocess.run(["git", *SOMEBODY, "rebase", "main"], cwd=tree, capture_output=True, check=False)
+    done = subprocess.run(["git", *IDENTITY, "rebase", "main"], cwd=tree, capture_output=True, check=False)
     assert done.returncode != 0 and git(tree, "rev-parse", "--abbrev-ref", "HEAD") == "HEAD"
     check_release(repo, tree)
 
@@ -96,7 +96,7 @@ def test_an_unfinished_merge_is_found(repo: Path) -> None:
     (repo / "a.txt").write_text("theirs")
     git(repo, "commit", "-qam", "theirs")
     git(repo, "checkout", "-q", BRANCH)
-    subprocess.run(["git", *SOMEBODY, "merge", "main"], cwd=repo, capture_output=True, check=False)
+    subprocess.run(["git", *IDENTITY, "merge", "main"], cwd=repo, capture_output=True, check=False)
     check_release(repo, repo)
 
 
