@@ -68,14 +68,11 @@ class Repository:
         repository = cls(root, prefix, common, Path(ask("--absolute-git-dir")).resolve())
         if repository._git.resolve("HEAD^{commit}") is None:
             if repository._git.resolve("HEAD") is not None:
-                raise ProjectError(
-                    "the commit of HEAD cannot be read: git's objects are damaged",
-                    where=str(root), hint="run git fsck, then fetch the missing objects, or clone again",
-                )  # fmt: skip
-            raise ProjectError(
-                "the git repository has no commits yet",
-                where=str(root), hint="git add -A && git commit -m 'first'",
-            )  # fmt: skip
+                hint = "run git fsck, then fetch the missing objects, or clone again"
+                what = "the commit of HEAD cannot be read: git's objects are damaged"
+                raise ProjectError(what, where=str(root), hint=hint)
+            hint = "git add -A && git commit -m 'first'"
+            raise ProjectError("the git repository has no commits yet", where=str(root), hint=hint)
         return repository
 
     @property
@@ -178,7 +175,8 @@ class Repository:
 
     def diff(self, a: str, b: str) -> str:
         """Unified diff from `a` to `b` of the project's files."""
-        return self._git.diff(a, b, "-p", *self._relative()).decode("utf-8", "replace")
+        within = () if self.prefix == "." else (f"--relative={self.prefix}/",)
+        return self._git.diff(a, b, "-p", *within).decode("utf-8", "replace")
 
     # --- writing objects and refs -----------------------------------------------------------------------------------
 
@@ -353,9 +351,6 @@ class Repository:
         how = "glob" if any(sign in path for sign in "*?[") else "literal"
         return f":(top,{how}){self._inward(path)}"
 
-    def _relative(self) -> tuple[str, ...]:
-        return () if self.prefix == "." else (f"--relative={self.prefix}/",)
-
     # --- objects ----------------------------------------------------------------------------------------------------
 
     def _entries(self, commit: str, wanted: Sequence[str]) -> dict[str, TreeEntry]:
@@ -394,32 +389,24 @@ def _release_steps(branch: str, at_head: bool, admin: Path | None) -> list[str]:
 
 
 def _cannot_open(project: Path, stderr: str) -> ProjectError:
-    text = stderr.strip()
+    text, where = stderr.strip(), str(project)
     if "dubious ownership" in text:
         match = re.search(r"repository at '([^']+)'", text)
-        place = match[1] if match else str(project)
+        where = match[1] if match else where
         what = "the git repository belongs to another user, and git refuses to use it"
-        return ProjectError(what, where=place, hint=f"git config --global --add safe.directory '{place}'")
+        return ProjectError(what, where=where, hint=f"git config --global --add safe.directory '{where}'")
     broken = next((place for place in (project, *project.parents) if (place / ".git" / "objects").is_dir()), None)
     if "not a git repository" in text and broken is not None:
-        return ProjectError(
-            "git does not recognize this repository: its HEAD or configuration is broken",
-            where=str(broken / ".git"),
-            hint="repair .git/HEAD (it holds a line such as `ref: refs/heads/main`), or clone again",
-        )
+        what = "git does not recognize this repository: its HEAD or configuration is broken"
+        hint = "repair .git/HEAD (it holds a line such as `ref: refs/heads/main`), or clone again"
+        return ProjectError(what, where=str(broken / ".git"), hint=hint)
     if "not a git repository" in text:
-        return ProjectError(
-            "this is not a git repository, and each experiment is a commit",
-            where=str(project), hint="git init && git add -A && git commit -m 'first'",
-        )  # fmt: skip
+        hint = "git init && git add -A && git commit -m 'first'"
+        return ProjectError("this is not a git repository, and each experiment is a commit", where=where, hint=hint)
     if "must be run in a work tree" in text or "cannot use bare repository" in text:
         if ".git" in project.parts:
-            return ProjectError("this folder belongs to git", where=str(project), hint="start in the project's folder")
-        return ProjectError(
-            "this is a bare git repository, without a work tree",
-            where=str(project), hint="clone it, and start in the clone",
-        )  # fmt: skip
-    return ProjectError(
-        f"git cannot open the repository: {reason(text)}",
-        where=str(project), hint=f"correct the reported error, until this works: git -C '{project}' status",
-    )  # fmt: skip
+            return ProjectError("this folder belongs to git", where=where, hint="start in the project's folder")
+        hint = "clone it, and start in the clone"
+        return ProjectError("this is a bare git repository, without a work tree", where=where, hint=hint)
+    hint = f"correct the reported error, until this works: git -C '{project}' status"
+    return ProjectError(f"git cannot open the repository: {reason(text)}", where=where, hint=hint)
