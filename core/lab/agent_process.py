@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 from core.lab.harness_command import DRAIN_SECONDS, collect, kill
 from core.lab.shim.proctree import kill_leftovers
@@ -47,15 +47,12 @@ async def run_agent(
     `silence` and `limit`: most seconds without output, and in all. `mark`: a text that is unique to this command.
     """
     begun = time.monotonic()
-    source = stdin.open("rb") if stdin else None
-    try:
+    with contextlib.ExitStack() as stack:
+        source: IO[bytes] | int = stack.enter_context(stdin.open("rb")) if stdin else asyncio.subprocess.DEVNULL
         process = await asyncio.create_subprocess_exec(
-            *argv, cwd=cwd, env={**env, _MARK: mark}, stdin=source or asyncio.subprocess.DEVNULL,
+            *argv, cwd=cwd, env={**env, _MARK: mark}, stdin=source,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
-    finally:
-        if source:
-            source.close()
     assert process.stdout
     heard = [begun]
     pump = asyncio.create_task(_pump(process.stdout, hear, heard))

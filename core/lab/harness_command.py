@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from core.lab.shim.output import Cleaner, OutputLog
-from core.lab.shim.proctree import descendants
+from core.lab.shim.proctree import descendants, sigkill
 
 DRAIN_SECONDS = 0.5  # for output after the command's own end
 _MAX_TAIL_LINES = 40
@@ -72,8 +71,8 @@ async def run_command(
         exit_code = await collect(process, pumps)
         if sink:
             sink.close()
-    taken, tail = time.monotonic() - begun, "\n".join(both.kept)[-4096:]
-    return CommandResult(exit_code=exit_code, seconds=taken, last=out.last, tail=tail, timed_out=timed_out)
+    taken, last, tail = time.monotonic() - begun, "".join(out.kept[-1:]), "\n".join(both.kept)[-4096:]
+    return CommandResult(exit_code=exit_code, seconds=taken, last=last, tail=tail, timed_out=timed_out)
 
 
 class _Lines:
@@ -99,10 +98,6 @@ class _Lines:
                     self._on_line(line)
         del self.kept[:-_MAX_TAIL_LINES]
 
-    @property
-    def last(self) -> str:
-        return self.kept[-1] if self.kept else ""
-
 
 async def _pump(stream: asyncio.StreamReader, *sinks: _Lines) -> None:
     while data := await stream.read(65536):
@@ -125,11 +120,8 @@ async def _finish(process: asyncio.subprocess.Process, pumps: asyncio.Future[Any
 def kill(process: asyncio.subprocess.Process) -> None:
     """SIGKILL a command's process group and all its descendants, whatever group or session they are in."""
     family = descendants(process.pid) if process.returncode is None else []
-    with contextlib.suppress(OSError):
-        os.killpg(process.pid, signal.SIGKILL)
-    for pid in family:
-        with contextlib.suppress(OSError):
-            os.kill(pid, signal.SIGKILL)
+    for pid in (-process.pid, *family):
+        sigkill(pid)
 
 
 async def collect(process: asyncio.subprocess.Process, pumps: asyncio.Future[Any]) -> int:

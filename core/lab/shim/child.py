@@ -1,6 +1,6 @@
 """The forked child of a shim, until it executes the run's command.
 
-Of the shim's descriptors it passes on only the output pipe and the control channel. Standard library only.
+Of the shim's descriptors it passes on only the output pipe and the control channel.
 """
 # pathlib costs as much as the rest of the start:
 # ruff: noqa: PTH123

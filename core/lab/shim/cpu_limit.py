@@ -1,7 +1,4 @@
-"""Processor time of a run on its clock, and the limit on it: more than its slot has would be an unfair advantage.
-
-Standard library only and few imports.
-"""
+"""Processor time of a run on its clock, and the limit on it: more than its slot has would be an unfair advantage."""
 
 from __future__ import annotations
 

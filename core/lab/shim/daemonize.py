@@ -1,7 +1,4 @@
-"""Start of a shim as a daemon, its lock, and its exit file.
-
-Standard library only.
-"""
+"""Start of a shim as a daemon, its lock, and its exit file."""
 # pathlib costs as much as the rest of the start:
 # ruff: noqa: PTH100, PTH104, PTH110, PTH118, PTH120
 
@@ -37,12 +34,10 @@ def bare_python(module: str) -> list[str]:
 def acquire(lock: int) -> bool:
     """Lock the run's folder. A process that tests the lock holds it for a moment, so this tries several times."""
     for _ in range(10):
-        try:
+        with suppress(OSError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            time.sleep(0.01)
-        else:
             return True
+        time.sleep(0.01)
     return False
 
 

@@ -1,7 +1,4 @@
-"""Limits of a run on memory, processes and disk, checked a few times a second.
-
-Standard library only.
-"""
+"""Limits of a run on memory, processes and disk, checked a few times a second."""
 # pathlib costs as much as the rest of the start:
 # ruff: noqa: PTH108, PTH113, PTH114, PTH118, PTH123
 

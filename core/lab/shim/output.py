@@ -1,7 +1,4 @@
-"""Output of a run: cleaned of control sequences, bounded in size, and searched for the loss curve.
-
-Standard library only.
-"""
+"""Output of a run: cleaned of control sequences, bounded in size, and searched for the loss curve."""
 
 from __future__ import annotations
 

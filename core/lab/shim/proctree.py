@@ -1,7 +1,4 @@
-"""Processes and process trees: identity, descendants, memory, processor time, and the end of a whole tree.
-
-Standard library only and few imports.
-"""
+"""Processes and process trees: identity, descendants, memory, processor time, and the end of a whole tree."""
 
 from __future__ import annotations
 
@@ -77,15 +74,11 @@ def same_process(identity: Identity) -> bool:
 
 def descendants(root: int) -> list[int]:
     """All processes below `root`, parents first. Reads only the tree, not all of /proc."""
-    found: list[int] = []
-    queue = [root]
-    while queue:
-        pid = queue.pop(0)
+    found = [root]
+    for pid in found:  # it grows meanwhile
         for thread in _names(f"/proc/{pid}/task"):
-            children = [int(child) for child in _read(f"/proc/{pid}/task/{thread}/children").split()]
-            found.extend(children)
-            queue.extend(children)
-    return found
+            found += [int(child) for child in _read(f"/proc/{pid}/task/{thread}/children").split()]
+    return found[1:]
 
 
 def tree_memory(pids: list[int], unnamed: int = 0) -> int:
@@ -153,9 +146,8 @@ def kill_children(group: int, *, seconds: float = 10.0) -> bool:
     """
     me, until = os.getpid(), time.monotonic() + seconds
     while True:
-        _kill(-group)
-        for pid in descendants(me):
-            _kill(pid)
+        for pid in (-group, *descendants(me)):
+            sigkill(pid)
         try:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
@@ -180,7 +172,7 @@ def kill_leftovers(mark: str, identities: list[Identity], session: int | None, *
         found = [pid for pid in pids if _is_leftover(pid, known, oldest, session, needle)]
         if not found:
             break
-        killed += sum(map(_kill, found))
+        killed += sum(map(sigkill, found))
         time.sleep(0.01)
     return killed
 
@@ -194,7 +186,8 @@ def _is_leftover(pid: int, known: set[tuple[int, int]], oldest: int, session: in
     return needle in _read(f"/proc/{pid}/environ")
 
 
-def _kill(pid: int) -> int:
+def sigkill(pid: int) -> int:
+    """SIGKILL a process, or the process group -pid. Returns how many were killed: 0 or 1."""
     try:
         os.kill(pid, signal.SIGKILL)
     except OSError:

@@ -4,8 +4,6 @@ O_RDONLY alone does not protect a file: a process can open it again by /proc/sel
 xattrs. In tier B, Landlock and the seccomp filter prevent this; tier C does not. In tier A each file is opened through
 a read-only mount that exists as long as the descriptor: neither content nor metadata (mode, times, xattrs) can carry
 data to the next run.
-
-Standard library only.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Removal of folders in which a run has written.
-
-Standard library only, and no pathlib: the shim imports it.
-"""
+"""Removal of folders in which a run has written."""
 # ruff: noqa: PTH101, PTH106, PTH108
 
 from __future__ import annotations

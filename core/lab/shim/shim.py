@@ -177,16 +177,14 @@ class Shim:
         spec = self.spec
         if self.phase == "saving":
             allowance = spec["saving_seconds"]
-            return (self.clock_end or 0.0) + allowance, "overtime", (
-                f"was killed: still running {allowance:g} s after it reported the end of training"
-            )  # fmt: skip
+            reason = f"was killed: still running {allowance:g} s after it reported the end of training"
+            return (self.clock_end or 0.0) + allowance, "overtime", reason
         if self.phase == "ready":
             return self.started + spec["startup_seconds"] + _MAX_HELD_SECONDS, "killed", "no engine released it"
         if self.phase == "starting":
             allowance = spec["startup_seconds"]
-            return self.started + allowance, "startup_timeout", (
-                f"was killed: it did not ask for its data within the start-up allowance of {allowance:g} s"
-            )  # fmt: skip
+            reason = f"was killed: it did not ask for its data within the start-up allowance of {allowance:g} s"
+            return self.started + allowance, "startup_timeout", reason
         if spec["seconds"] is not None:
             allowed = spec["seconds"] * _OVERTIME_FACTOR + _OVERTIME_SECONDS
             budget = f"its budget of {spec['seconds']:g} s"

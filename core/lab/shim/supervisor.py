@@ -6,8 +6,6 @@ to it, and replaces the run's socket by the connected one. The run's memory is r
 it has opened, so changing the address meanwhile has no effect. Needs Linux 5.9.
 
 A signal is allowed only to the run's own processes: a run that could stop the shim could stop the clock.
-
-Standard library only and few imports.
 """
 # pathlib costs as much as the rest of the start:
 # ruff: noqa: PTH100, PTH123
