@@ -70,7 +70,7 @@ def curve(values: Sequence[tuple[float, float]], width: int, height: int, low: f
 def ticks(low: float, high: float, count: int) -> list[float]:
     """About `count` round numbers in low..high."""
     span = high - low
-    if span <= 0 or count < 1:
+    if not 0 < span < math.inf or count < 1:
         return [low]
     rough = span / count
     power = 10.0 ** math.floor(math.log10(rough))

@@ -49,10 +49,7 @@ class Canvas(Widget):
         raise NotImplementedError
 
     def paint_key(self) -> Hashable:
-        """All that the lines depend on beside size, focus and connection: equal keys mean equal lines. None: unknown.
-
-        Chart, leaderboard and diff change with the log and not every second: this halves the work of an idle app.
-        """
+        """All that the lines depend on beside size, focus and connection: equal keys, equal lines. None: unknown."""
         return None
 
     def flush_if_changed(self) -> None:
@@ -137,17 +134,11 @@ def joined(cells: list[Part]) -> list[Part]:
 
 
 class Pane(Canvas, can_focus=True):
-    """A focusable Canvas with a frame: number, name and titles in the upper edge, a note in the lower edge.
-
-    Without a frame (`framed` False, on a small screen) the body takes the whole area.
-    """
+    """A focusable Canvas with a frame: number, name and titles in the upper edge, a note in the lower edge."""
 
     NUMBER = 0
     NAME = ""
-
-    def __init__(self, view: SessionView, *, id: str | None = None) -> None:
-        super().__init__(view, id=id)
-        self.framed = True
+    framed = True  # False on a small screen: the body takes the whole area
 
     def poll(self) -> None:
         """Read new data, without painting."""
@@ -158,14 +149,12 @@ class Pane(Canvas, can_focus=True):
 
     @property
     def body_rows(self) -> int:
-        """Lines of the body."""
         return max(1, self.size.height - 2 * self.framed)
 
     def move(self, rows: int) -> None:
         """Scroll by `rows`, positive downwards. A pane that does not scroll ignores it."""
 
     def wheel(self, rows: int) -> None:
-        """Scroll by the mouse wheel."""
         self.move(rows)
 
     def page(self, pages: int) -> None:

@@ -56,7 +56,6 @@ _AMBIGUOUS = frozenset(
 
 
 def width_of(text: str) -> int:
-    """Width of `text` in cells."""
     return len(text) if text.isascii() else cell_len(text)
 
 

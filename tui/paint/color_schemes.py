@@ -57,11 +57,8 @@ def derive(dark: Mapping[str, str], scheme: ColorScheme) -> dict[str, str]:
     own = COLOR_SCHEMES["dark"]
     if scheme is own:
         return dict(dark)
-    swap = {getattr(own, name): getattr(scheme, name) for name in ColorScheme.__slots__ if name not in _NOT_COLORS}
+    swap = {getattr(own, n): getattr(scheme, n) for n in ColorScheme.__slots__ if n not in ("dark", "contrast")}
     return {role: _recolored(role, text, scheme, swap) for role, text in dark.items()}
-
-
-_NOT_COLORS = ("dark", "contrast")
 
 
 def _recolored(role: str, text: str, scheme: ColorScheme, swap: Mapping[str, str]) -> str:

@@ -35,7 +35,6 @@ class KeyScreen(OnceScreen[ScreenResultType]):
         self._compositor = TightCompositor()
 
     async def take(self, event: events.Key | events.Paste) -> None:
-        """Handle an event."""
         if not self.is_mounted:  # typed while Textual builds the screen
             try:
                 await asyncio.wait_for(self._mounted_event.wait(), MAX_MOUNT_SECONDS)

@@ -16,13 +16,10 @@ MIN_RUN_ROWS = 42  # of a terminal that shows the run pane beside the others
 
 @dataclass(slots=True)
 class PaneLayout:
-    """`split`: the left pane's share of each pair's width; `heights`: shares of the upper, middle and run rows.
-
-    The height of the slots is not part of it: they take the rows that they need.
-    """
+    """`split`: the left pane's share of each pair's width; `heights`: shares of the upper, middle and run rows."""
 
     split: list[float] = field(default_factory=lambda: [0.48, 0.48])
-    heights: list[float] = field(default_factory=lambda: [0.38, 0.40, 0.22])
+    heights: list[float] = field(default_factory=lambda: [0.38, 0.40, 0.22])  # the slots take the rows that they need
     hidden: set[str] = field(default_factory=set)
 
     @classmethod

@@ -113,10 +113,7 @@ class AsciiFilter(LineFilter):
 
 @dataclass(slots=True)
 class Look:
-    """Styles and glyphs for painting: `look["dim"]` is a style, `look.glyph("kept")` a character of one cell.
-
-    The app and its widgets share one object, so that a change of theme reaches all of them.
-    """
+    """Styles and glyphs: `look["dim"]`, `look.glyph("kept")`. Shared: a change of theme reaches app and widgets."""
 
     name: str = "dark"  # dark, light, contrast, blue-orange, tritan, ansi or plain
     ascii: bool = False
@@ -163,10 +160,9 @@ class Look:
 
 
 def choose_look(environment: Mapping[str, str], theme: str = "auto", ascii_only: str = "auto") -> Look:
-    """The look for a terminal, by the settings `theme` and `ascii_only`.
+    """The look for a terminal. A setting of "auto" follows the environment (SSH, `TERM`, the locale).
 
-    A setting of "auto" follows the environment (SSH, `TERM`, the locale). NO_COLOR and `AUTORESEARCH_LOOK` (a theme,
-    also with `-ascii`) override the settings.
+    NO_COLOR and `AUTORESEARCH_LOOK` (a theme, also with `-ascii`) override the settings.
     """
     override = environment.get("AUTORESEARCH_LOOK", "").lower()
     bare = override.removesuffix("ascii").removesuffix("-")
@@ -193,7 +189,6 @@ def _theme(name: str, scheme: ColorScheme) -> Theme:
         warning=scheme.warn,
         error=scheme.bad,
         success=scheme.good,
-        accent=scheme.accent,
         foreground=scheme.text,
         background=scheme.background,
         surface=scheme.background,

@@ -20,8 +20,7 @@ class _GrowingFile:
     """One file: its lines, each with the time at which it appeared."""
 
     def __init__(self, target: Path, lines: list[tuple[float, bytes]]) -> None:
-        self._target = target
-        self._lines = lines
+        self._target, self._lines = target, lines
         self._written = 0
 
     def grow(self, moment: float) -> None:

@@ -74,8 +74,6 @@ class Recording:
         self.paths = SessionPaths(folder, self.origin.name)
         self._files = PlayedFiles(self.origin, self.paths)
 
-    # -- a source -----------------------------------------------------------------------------------------------
-
     async def run(self) -> None:
         """Play until cancelled; pause at the end."""
         last = self._clock()
@@ -100,8 +98,6 @@ class Recording:
 
     def events_of(self, experiment: int) -> list[Event]:
         return [event for event in self._log.events_of(experiment) if event.seq <= self.state.seq]
-
-    # -- time ---------------------------------------------------------------------------------------------------
 
     @property
     def length(self) -> float:
@@ -193,28 +189,17 @@ class Recording:
         """Update the files of live experiments and runs, and the readings as the engine would send them."""
         now, state = self.now(), self.state
         self._files.grow(state, now)
-        slots = [
-            SlotReading(
-                slot=r.slot,
-                experiment=r.experiment,
-                run=r.run,
-                phase=r.phase or "",
-                fraction=progress(r, now),
-                seconds=now - r.started,
+        slots = {slot: SlotReading(slot=slot) for slot in state.slots}
+        for r in state.live_runs():
+            share, seconds = progress(r, now), now - r.started
+            slots[r.slot] = SlotReading(
+                slot=r.slot, experiment=r.experiment, run=r.run, phase=r.phase or "", fraction=share, seconds=seconds
             )
-            for r in state.live_runs()
-        ]
-        busy = {s.slot for s in slots}
-        idle = [SlotReading(slot=slot) for slot in state.slots if slot not in busy]
-        thinking = [n for n in state.live if n and state.experiments[n].phase in ("thinking", "waiting")]
-        seconds = now - state.experiments[thinking[-1]].started if thinking else 0.0
-        self.pulse = Pulse(
-            time=now,
-            slots=tuple(sorted([*slots, *idle], key=lambda s: s.slot)),
-            devices=(),
-            thinking=thinking[-1] if thinking else None,
-            thinking_seconds=seconds,
-        )
+        at_work = [n for n in state.live if n and state.experiments[n].phase in ("thinking", "waiting")]
+        thinking = at_work[-1] if at_work else None
+        seconds = now - state.experiments[thinking].started if thinking else 0.0
+        readings = tuple(slots[name] for name in sorted(slots))
+        self.pulse = Pulse(time=now, slots=readings, thinking=thinking, thinking_seconds=seconds)
 
 
 def _positions(times: list[float]) -> list[float]:

@@ -1,11 +1,9 @@
-"""Escape codes for the clipboard, the terminal's title and desktop notifications.
-
-Pure text, except for `Clipboard.copy`. The app writes the sequences between Textual's frames.
-"""
+"""Escape codes for the clipboard, the terminal's title and desktop notifications."""
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import subprocess
 from collections.abc import Callable, Mapping
@@ -77,18 +75,14 @@ class Clipboard:
     """Copies a text by OSC 52, by tmux, and to a file: no terminal reports whether it accepted OSC 52."""
 
     def __init__(self, write: Callable[[str], None], environment: Mapping[str, str]) -> None:
-        self._write = write
-        self._environment = environment
+        self._write, self._environment = write, environment
 
     @property
     def file(self) -> Path:
         return state_home() / "clipboard.txt"
 
     def copy(self, text: str) -> Path | None:
-        """Copy `text`, and return the file that holds it (None when it cannot be written).
-
-        May take 2 x MAX_TMUX_SECONDS inside tmux: call it in a thread.
-        """
+        """Copy `text`; the file that holds it, or None. May take 2 x MAX_TMUX_SECONDS in tmux: call it in a thread."""
         if sequence := osc52(text, self._environment):
             self._write(sequence)
         if multiplexer(self._environment) in ("tmux", "both"):
@@ -105,12 +99,8 @@ class Clipboard:
 
 def _load_tmux_buffer(text: str) -> None:
     """Load tmux's buffer, with `-w` (3.2) also the clipboard of its terminal: works with tmux's default settings."""
-    for words in (["tmux", "load-buffer", "-w", "-"], ["tmux", "load-buffer", "-"]):
-        try:
-            done = subprocess.run(
-                words, input=text.encode("utf-8", "replace"), capture_output=True, timeout=MAX_TMUX_SECONDS, check=False
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return
-        if done.returncode == 0:
-            return
+    data = text.encode("utf-8", "replace")
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        for words in (["tmux", "load-buffer", "-w", "-"], ["tmux", "load-buffer", "-"]):
+            if subprocess.run(words, input=data, capture_output=True, timeout=MAX_TMUX_SECONDS).returncode == 0:
+                return

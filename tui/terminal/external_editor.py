@@ -46,8 +46,7 @@ class Editor:
     """Runs one editor at a time in the app's terminal."""
 
     def __init__(self, app: App[int], environment: Mapping[str, str]) -> None:
-        self._app = app
-        self._environment = environment
+        self._app, self._environment = app, environment
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -129,15 +128,13 @@ class EditedCopy:
         return found
 
     def diff(self, changed: Mapping[str, str]) -> str:
-        """A unified diff of what changed."""
         return "".join(unified(name, self.texts.get(name, ""), text) for name, text in sorted(changed.items()))
 
 
 def unified(name: str, before: str, after: str) -> str:
     """One file's unified diff, with its name as git writes it."""
-    lines = difflib.unified_diff(
-        before.splitlines(keepends=True), after.splitlines(keepends=True), f"a/{name}", f"b/{name}", n=3
-    )
+    old, new = (text.splitlines(keepends=True) for text in (before, after))
+    lines = difflib.unified_diff(old, new, f"a/{name}", f"b/{name}", n=3)
     return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
 
 

@@ -12,10 +12,7 @@ from textual.worker import WorkerFailed
 
 
 def is_late_error(error: BaseException, shown: Sequence[Screen[object]]) -> bool:
-    """Whether a widget was not found because its screen is no longer `shown`.
-
-    One key may open a dialog and the next one close it while Textual still builds it, without its widgets.
-    """
+    """Whether a widget was not found because its screen is no longer `shown`: closed while Textual built it."""
     if isinstance(error, WorkerFailed):
         error = error.error
     if not isinstance(error, NoMatches):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from textual import events
 from textual.message import Message
 from textual.strip import Strip
@@ -22,8 +24,7 @@ class Choice(Widget, can_focus=True):
 
     def __init__(self, look: Look, label: str, *, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.look = look
-        self.label = label
+        self.look, self.label = look, label
         self._offered: list[tuple[str, str]] = []
         self._at = 0
 
@@ -70,17 +71,14 @@ class Menu(Widget, can_focus=True):
     ALLOW_SELECT = False
     DEFAULT_CSS = "Menu { height: auto; width: 1fr; margin: 1 0; }"
 
+    @dataclass
     class Chosen(Message):
-        def __init__(self, index: int) -> None:
-            super().__init__()
-            self.index = index
+        index: int
 
     def __init__(self, look: Look, rows: list[tuple[str, str]], *, at: int = 0, id: str | None = None) -> None:
         super().__init__(id=id)
-        self.look = look
-        self.rows = rows
+        self.look, self.rows, self._at = look, rows, at
         self._disabled: set[int] = set()
-        self._at = at
 
     def disable(self, index: int, note: str) -> None:
         """Disable row `index`, with the reason as its note."""

@@ -16,55 +16,37 @@ Lines = list[list[Part]]
 
 
 class ScrolledPane(Pane):
-    """A pane of `_length` lines, shown from line `_top` on; a subclass sets `_length` and limits `_top` in its body."""
+    """A pane of `_length` lines, shown from line `top` on; a subclass sets `_length` and limits `top` in its body."""
 
-    def __init__(self, view: SessionView, *, id: str | None = None) -> None:
-        super().__init__(view, id=id)
-        self._top = 0
-        self._length = 0
+    top = 0
+    _length = 0
 
     def foot(self) -> list[Part]:
-        rest = self._length - self._top - max(0, self.size.height - 2 * self.framed)
+        rest = self._length - self.top - max(0, self.size.height - 2 * self.framed)
         return [(f"{rest} more lines", self.look["dim"])] if rest > 0 else []
 
     def move(self, rows: int) -> None:
-        self._top = max(0, self._top + rows)
+        self.top = max(0, self.top + rows)
         self.flush()
 
     def home(self) -> None:
-        self._top = 0
+        self.top = 0
         self.flush()
 
     def end(self) -> None:
-        self._top = self._length
+        self.top = self._length
         self.flush()
 
 
 class Page(ScrolledPane):
-    """The lines of parts that `make(width)` gives.
-
-    They are made again when the value of `of()` or the width has changed; without `of`, for every painting.
-    """
+    """The lines of `make(width)`, made when `of()` or the width has changed; without `of`, for every painting."""
 
     def __init__(
-        self,
-        view: SessionView,
-        name: str,
-        make: Callable[[int], Lines],
-        *,
-        of: Callable[[], Hashable] | None = None,
-        id: str | None = None,
+        self, view: SessionView, name: str, make: Callable[[int], Lines], *, of: Callable[[], Hashable] | None = None
     ) -> None:
-        super().__init__(view, id=id)
-        self.NAME = name
-        self._make = make
-        self._of = of
+        super().__init__(view)
+        self.NAME, self._make, self._of = name, make, of
         self._made: tuple[Hashable, Lines] | None = None
-
-    @property
-    def top(self) -> int:
-        """Index of the first line in view."""
-        return self._top
 
     def _lines_for(self, width: int) -> Lines:
         if self._of is None:
@@ -77,14 +59,14 @@ class Page(ScrolledPane):
     def body(self, width: int, height: int) -> list[Strip]:
         lines = self._lines_for(width)
         self._length = len(lines)
-        self._top = max(0, min(self._top, len(lines) - height))
+        self.top = max(0, min(self.top, len(lines) - height))
         fill = self.look["text"]
-        return [strip_of(parts, width, fill) for parts in lines[self._top : self._top + height]]
+        return [strip_of(parts, width, fill) for parts in lines[self.top : self.top + height]]
 
     def show(self, line: int) -> None:
         """Scroll until `line` is in view."""
         rows = self.body_rows
-        self._top = min(self._top, line) if line < self._top + rows else line - rows + 1
+        self.top = min(self.top, line) if line < self.top + rows else line - rows + 1
         self.flush()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
 
@@ -13,8 +14,6 @@ Edge = tuple[str, int, int]  # ("split", pair, 0), or ("rows", upper row, row be
 
 
 class PaneScreen(Protocol):
-    """The screen whose panes are resized."""
-
     layout_of: PaneLayout
 
     @property
@@ -24,13 +23,13 @@ class PaneScreen(Protocol):
     def query_one(self, selector: str, /) -> Widget: ...
 
 
+@dataclass(slots=True)
 class PaneEdges:
     """The edge that the mouse drags, from button down to button up."""
 
-    def __init__(self, screen: PaneScreen) -> None:
-        self.screen = screen
-        self.held: Edge | None = None
-        self.moved = False
+    screen: PaneScreen
+    held: Edge | None = None
+    moved: bool = False
 
     def press(self, x: int, y: int) -> None:
         self.held = None if self.screen.single else self.edge_at(x, y)

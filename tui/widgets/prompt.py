@@ -24,6 +24,8 @@ HELP = {  # by purpose
     "search": "enter keep   esc clear   then n, N",
 }
 DEFAULT_HELP = "enter send   esc cancel"
+_ENDS: dict[str, How] = {"escape": "cancel", "enter": "queue"}  # keys that close the line
+_STEER_ENDS: dict[str, How] = {"ctrl+s": "now", "ctrl+t": "standing"}
 MIN_CELLS_WITH_HELP = 100  # of the screen
 
 
@@ -35,6 +37,7 @@ class Recalled:
     guidance: int | None = None
 
 
+Earlier = Sequence[Recalled]
 Then = Callable[[str, How, Recalled | None], None]  # the text, how it was sent, what it was before
 
 
@@ -46,10 +49,11 @@ class Prompt(Horizontal):
     Prompt Input:focus { border: none; background: $background; }
     """
 
+    @dataclass
     class Typed(Message):
-        def __init__(self, purpose: str, text: str, pane: Pane | None) -> None:
-            super().__init__()
-            self.purpose, self.text, self.pane = purpose, text, pane
+        purpose: str
+        text: str
+        pane: Pane | None
 
     def __init__(self, written: Written) -> None:
         """`written` is called when the line is sent or left (then `how` is "cancel", and the text empty)."""
@@ -59,7 +63,7 @@ class Prompt(Horizontal):
         self.purpose = ""
         self._label = ""
         self._pane: Pane | None = None
-        self._recall: Sequence[Recalled] = ()
+        self._recall: Earlier = ()
         self._at = -1  # index of the recalled text in the line; -1: a new text
         # The focus event comes late: it would select the text typed until then, and the next key would replace it.
         self.line = Input(compact=True, select_on_focus=False, id="prompt-input")
@@ -71,13 +75,7 @@ class Prompt(Horizontal):
         yield Static("", id="prompt-help", markup=False)
 
     def ask(
-        self,
-        purpose: str,
-        label: str,
-        text: str,
-        pane: Pane | None,
-        then: Then | None = None,
-        recall: Sequence[Recalled] = (),
+        self, purpose: str, label: str, text: str, pane: Pane | None, then: Then | None = None, recall: Earlier = ()
     ) -> None:
         """Open the line. `then` gets the answer in place of `written`; `up` brings back the texts of `recall`."""
         if not self.display:
@@ -110,21 +108,12 @@ class Prompt(Horizontal):
 
     def special(self, key: str) -> bool:
         """Handle a key with a special meaning in the line; whether `key` is one."""
-        if key == "escape":
-            self._close("cancel")
-        elif key == "enter":
-            self._close("queue")
-        elif key in ("tab", "shift+tab"):
-            return True  # the focus stays in the line until it is sent or left
-        elif key == "ctrl+s" and self.purpose == "steer":
-            self._close("now")
-        elif key == "ctrl+t" and self.purpose == "steer":
-            self._close("standing")
+        ends = _ENDS | (_STEER_ENDS if self.purpose == "steer" else {})
+        if key in ends:
+            self._close(ends[key])
         elif key in ("up", "down"):
             self._bring_back(1 if key == "up" else -1)
-        else:
-            return False
-        return True
+        return key in ends or key in ("up", "down", "tab", "shift+tab")  # tab does nothing: the focus stays in the line
 
     def _bring_back(self, step: int) -> None:
         """Put an earlier text (1) or a later one (-1) in the line."""

@@ -131,7 +131,6 @@ class SlotsPane(Pane):
         return max(4, min(24, width - NAME_CELLS - 12 - 11 - 12 - loss - difference))
 
     def _cells(self, width: int, wide: bool) -> int:
-        """Cells of a slot's part of the row."""
         return NAME_CELLS + 12 + 11 + self._bar(width, wide) + 12 + 19 + 11
 
     def _loss(self, run: Run, cells: int, beside: bool) -> list[Part]:
@@ -151,11 +150,8 @@ class SlotsPane(Pane):
         return parts
 
     def _reading(self, device: DeviceReading, room: int) -> list[Part]:
-        """Utilization, memory, power, temperature, as far as they fit; first the clock when it is throttled.
-
-        The values of a session at rest are rounded, so that their noise sends nothing over a link.
-        """
-        look, rest = self.look, self.view.at_rest
+        """Utilization, memory, power, temperature, as far as they fit; first the clock when it is throttled."""
+        look, rest = self.look, self.view.at_rest  # at rest values are rounded: their noise sends nothing over a link
         tight = room < 50
         gap = 2 if tight else 3
         groups: list[list[Part]] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.style import Style
@@ -28,9 +29,8 @@ class StatusLine(Canvas):
     DEFAULT_CSS = "StatusLine { height: 1; width: 1fr; }"
 
     def paint(self, width: int, height: int) -> list[Strip]:
-        groups = [g for g in self._groups(width) if g]
         shown: list[Part] = [(" ", self.look["text"])]
-        for group in groups:
+        for group in filter(None, self._groups(width)):
             gap = 0 if len(shown) == 1 else 3 if width >= 130 else 2
             if parts_width(shown) + gap + parts_width(group) + 1 > width:
                 continue
@@ -258,10 +258,9 @@ class TabLine(Canvas):
 
     DEFAULT_CSS = "TabLine { height: 1; width: 1fr; }"
 
+    @dataclass
     class Picked(Message):
-        def __init__(self, index: int) -> None:
-            super().__init__()
-            self.index = index
+        index: int
 
     def __init__(self, view: SessionView, names: Sequence[str], *, id: str | None = None) -> None:
         super().__init__(view, id=id)
@@ -302,10 +301,9 @@ class Footer(Canvas):
     DIMS_WHEN_LOST = False
     DEFAULT_CSS = "Footer { height: 1; width: 1fr; }"
 
+    @dataclass
     class Picked(Message):
-        def __init__(self, action: str) -> None:
-            super().__init__()
-            self.action = action
+        action: str
 
     def __init__(self, view: SessionView, hints: Callable[[], Sequence[KeyHint]], *, id: str | None = None) -> None:
         super().__init__(view, id=id)

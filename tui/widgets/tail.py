@@ -41,8 +41,6 @@ class Tail(Pane):
         self.query_text = ""
         self._found: int | None = None  # number of the entry at which the search is
 
-    # -- content ------------------------------------------------------------------------------------------------
-
     def revision(self) -> int:
         return self._revision
 
@@ -54,7 +52,6 @@ class Tail(Pane):
         self._found = None
 
     def add(self, text: str, role: str = "text", mark: str = "  ") -> None:
-        """Append a line."""
         self._revision += 1
         self._entries.append((mark, text, role))
         self._put(len(self._entries) - 1)
@@ -150,8 +147,6 @@ class Tail(Pane):
         self._rewrap(self._wrapped_for)
         self.flush()
 
-    # -- search -------------------------------------------------------------------------------------------------
-
     def set_query(self, text: str) -> None:
         """Search for `text`, and show the newest match."""
         self.query_text = text
@@ -188,8 +183,6 @@ class Tail(Pane):
         if place is not None:
             self._away = max(0, min(rows - height, rows - place - 1 - height // 2))
         self.flush()
-
-    # -- view ---------------------------------------------------------------------------------------------------
 
     def empty(self) -> str:
         """Message of the empty pane."""
@@ -237,8 +230,6 @@ class Tail(Pane):
             parts += [(words, self.look["warn"]), (" G ", self.look["key"])]
         return parts
 
-    # -- movement -----------------------------------------------------------------------------------------------
-
     def move(self, rows: int) -> None:
         self._away = max(0, self._away - rows)
         self.flush()
@@ -263,9 +254,7 @@ class LogPane(Tail):
         self, view: SessionView, name: str, path: Callable[[], Path | None], empty: str, *, id: str | None = None
     ) -> None:
         super().__init__(view, id=id)
-        self.NAME = name
-        self._path = path
-        self._empty = empty
+        self.NAME, self._path, self._empty = name, path, empty
         self._file: FileTail | None = None
 
     def poll(self) -> None:
@@ -297,7 +286,6 @@ class LogPane(Tail):
 
 
 def _folded(role: str, texts: list[str]) -> str:
-    """A group of entries in one line."""
     if role == "tool":
         names = list(dict.fromkeys(text.split(" ", 1)[0] for text in texts))
         more = f" and {len(names) - MAX_TOOL_NAMES} more" if len(names) > MAX_TOOL_NAMES else ""

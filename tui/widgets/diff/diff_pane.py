@@ -47,9 +47,8 @@ def parse_diff(diff: str, colors: bool = True) -> tuple[DiffLine, ...]:
         if raw.startswith(("diff --git", "index ", "new file", "deleted file", "similarity", "old mode", "new mode")):
             old = new = 0
         elif not old and not new and raw.startswith(("--- ", "+++ ")):
-            if raw.startswith("+++ ") or (raw.startswith("--- ") and not raw.endswith("/dev/null")):
-                found = re.sub(r"^[ab]/", "", raw[4:].strip())
-                name = name if found == "/dev/null" else found
+            found = re.sub(r"^[ab]/", "", raw[4:].strip())
+            name = name if found == "/dev/null" else found
             if raw.startswith("+++ "):
                 lines.append(DiffLine("file", None, None, brief(name)))
         elif hunk:
@@ -71,22 +70,13 @@ def parse_diff(diff: str, colors: bool = True) -> tuple[DiffLine, ...]:
 def _marked(lines: list[DiffLine]) -> list[DiffLine]:
     """The same lines; changed lines with the spans of their changed words."""
     out = list(lines)
-    start = 0
-    while start < min(len(lines), MAX_COLORED_LINES):
-        if lines[start].kind != "-":
-            start += 1
-            continue
-        middle = start
-        while middle < len(lines) and lines[middle].kind == "-":
-            middle += 1
-        end = middle
-        while end < len(lines) and lines[end].kind == "+":
-            end += 1
+    kinds = "".join(line.kind[0] for line in lines[:MAX_COLORED_LINES])
+    for change in re.finditer(r"(-+)(\++)", kinds):
+        (start, middle), end = change.span(1), change.end()
         for i, j in pairs([x.text for x in lines[start:middle]], [x.text for x in lines[middle:end]]):
             old, new = lines[start + i], lines[middle + j]
             before, after = changed_words(old.text, new.text)
             out[start + i], out[middle + j] = replace(old, changed=before), replace(new, changed=after)
-        start = max(end, start + 1)
     return out
 
 
@@ -125,8 +115,7 @@ def paint_line(line: DiffLine, width: int, look: Look, numbers: int) -> Strip:
     mark = {"+": look["add_mark"], "-": look["remove_mark"]}.get(line.kind, base)
     sign = {"+": "+", "-": "−"}.get(line.kind, " ")
     lane = look["faint"] + Style(bgcolor=base.bgcolor) if base.bgcolor else look["faint"]
-    old = str(line.old) if line.old is not None else ""
-    new = str(line.new) if line.new is not None else ""
+    old, new = ("" if number is None else str(number) for number in (line.old, line.new))
     parts: list[Part] = [(f"{old:>{numbers}} {new:>{numbers}} ", lane), (sign + " ", mark)]
     if line.tokens:
         over = Style(bgcolor=base.bgcolor) if base.bgcolor else Style()
@@ -168,8 +157,7 @@ class DiffPane(ScrolledPane):
     ) -> None:
         """`experiment` and `against` fix what is compared; None: the selection, and `base`."""
         super().__init__(view, id=id)
-        self.fixed = experiment
-        self.other = against
+        self.fixed, self.other = experiment, against
         self.base: Base = "parent"
         self._experiment: int | None = None
         self._diff: tuple[DiffLine, ...] = ()
@@ -181,7 +169,7 @@ class DiffPane(ScrolledPane):
         shown = self.view.experiment(self.fixed) if self.fixed is not None else self.view.shown
         number = shown.number if shown else None
         if number != self._experiment:
-            self._experiment, self._top = number, 0
+            self._experiment, self.top = number, 0
         result = self.view.changes.told(number, self.other if self.other is not None else self.base)
         if result != self._result:
             self._result = result
@@ -200,7 +188,7 @@ class DiffPane(ScrolledPane):
     def next_base(self) -> str:
         """Compare with the next of parent, best, baseline; its name."""
         self.base = BASES[(BASES.index(self.base) + 1) % len(BASES)]
-        self._top = 0
+        self.top = 0
         self.poll()
         self.flush()
         return self._against()
@@ -213,14 +201,13 @@ class DiffPane(ScrolledPane):
         return words if number is None or number == BASELINE else f"{words} #{number}"
 
     def paint_key(self) -> Hashable:
-        return self.view.state.seq, self.view.selected, self.highlights, self._top, self.base, self._result
+        return self.view.state.seq, self.view.selected, self.highlights, self.top, self.base, self._result
 
     def heading(self) -> list[Part]:
         shown = self.view.experiment(self._experiment)
         if shown is None or self.fixed is not None:
             return []
-        dim = self.look["dim"]
-        return [(f" · #{shown.number} ", dim), (brief(shown.hypothesis), self.look["text"])]
+        return [(f" · #{shown.number} ", self.look["dim"]), (brief(shown.hypothesis), self.look["text"])]
 
     def aside(self) -> list[Part]:
         if self._experiment is None:
@@ -239,7 +226,7 @@ class DiffPane(ScrolledPane):
             words = self._result.words or "no change yet: the first proposal is not ready"
             lines = wrap(brief(words), width - 2)
             return [strip_of([("  " + line, look["dim"])], width, look["text"]) for line in lines]
-        self._top = max(0, min(self._top, len(self._diff) - height))
-        largest = max((max(d.old or 0, d.new or 0) for d in self._diff), default=0)
+        self.top = max(0, min(self.top, len(self._diff) - height))
+        largest = max(max(d.old or 0, d.new or 0) for d in self._diff)
         numbers = max(3, len(str(largest)))
-        return [paint_line(d, width, look, numbers) for d in self._diff[self._top : self._top + height]]
+        return [paint_line(d, width, look, numbers) for d in self._diff[self.top : self.top + height]]

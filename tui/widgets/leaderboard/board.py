@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from dataclasses import dataclass
 
 from textual import events
 from textual.message import Message
@@ -31,28 +32,20 @@ class BoardPane(RowsPane):
     NAME = "leaderboard"
     HEAD = 1
 
+    @dataclass
     class Chosen(Message):
-        """The cursor has moved to `experiment`."""
+        experiment: int | None
 
-        def __init__(self, experiment: int | None) -> None:
-            super().__init__()
-            self.experiment = experiment
-
+    @dataclass
     class Opened(Message):
-        def __init__(self, experiment: int) -> None:
-            super().__init__()
-            self.experiment = experiment
+        experiment: int
 
     def __init__(self, view: SessionView, *, id: str | None = None) -> None:
         super().__init__(view, id=id)
         self.filter = ""
         self.verdicts = 0  # index in VERDICTS
-        self.places: dict[int, int] = {}  # row by experiment
         self._made: Hashable = None
         self._heads: list[tuple[int, int, str]] = []  # of each column head: first cell, the cell after it, name
-        self._restore()
-
-    def _restore(self) -> None:
         kept = remembered("board")
         sort, columns = kept.get("sort"), kept.get("columns")
         self.sort = sort if sort in NAMES else "metric"
@@ -67,8 +60,6 @@ class BoardPane(RowsPane):
     def cursor(self) -> int | None:
         """The experiment under the cursor; sorting keeps it."""
         return self.view.selected
-
-    # -- order --------------------------------------------------------------------------------------------------
 
     def poll(self) -> None:
         made = (self.view.state.seq, self.sort, self.reverse, self.filter, self.verdicts)
@@ -122,8 +113,6 @@ class BoardPane(RowsPane):
             self.choose(None)
         self.flush()
 
-    # -- paint --------------------------------------------------------------------------------------------------
-
     def paint_key(self) -> Hashable:
         return (self._made, self.columns, self.cursor, self._top, tuple(self.view.marks))
 
@@ -143,11 +132,6 @@ class BoardPane(RowsPane):
     def aside(self) -> list[Part]:
         way = self.look.glyph("up" if self.reverse else "down")
         return [("by ", self.look["dim"]), (self.sort, self.look["title"]), (f" {way}", self.look["dim"])]
-
-    def foot(self) -> list[Part]:
-        if self.cursor is None or self.cursor not in self.places:
-            return []
-        return [(f"{self.places[self.cursor] + 1:,} of {len(self.order):,}", self.look["dim"])]
 
     def body(self, width: int, height: int) -> list[Strip]:
         look = self.look
@@ -204,17 +188,6 @@ class BoardPane(RowsPane):
                 parts.append(((right(words, cells) if column.numeric else left(words, cells)) + " ", style))
         strip = strip_of(parts, width, look["text"])
         return self.under_cursor(strip, width) if x.number == self.cursor else strip
-
-    # -- movement -----------------------------------------------------------------------------------------------
-
-    def move(self, rows: int) -> None:
-        if not self.order:
-            return
-        if self.cursor is None or self.cursor not in self.places:
-            self.choose(self.order[min(self._top, len(self.order) - 1)])
-            return
-        place = self.places[self.cursor] + rows
-        self.choose(self.order[max(0, min(len(self.order) - 1, place))])
 
     def choose(self, experiment: int | None) -> None:
         """Put the cursor on an experiment (None: no cursor, the screen follows the newest again)."""

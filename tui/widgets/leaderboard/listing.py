@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 
 from rich.segment import Segment
 from textual import events
@@ -18,14 +19,33 @@ Paint = Callable[[int, int], list[Part]]  # place in the list, width -> parts
 
 
 class RowsPane(Pane):
-    """A row for each experiment of `order`, below HEAD lines; a subclass keeps the cursor."""
+    """A row for each experiment of `order`, below HEAD lines; a subclass keeps the cursor, an experiment."""
 
     HEAD = 0
 
     def __init__(self, view: SessionView, *, id: str | None = None) -> None:
         super().__init__(view, id=id)
         self.order: list[int] = []
+        self.places: dict[int, int] = {}  # row by experiment
         self._top = 0
+
+    @property
+    def cursor(self) -> int | None:
+        raise NotImplementedError
+
+    def foot(self) -> list[Part]:
+        if self.cursor is None or self.cursor not in self.places:
+            return []
+        return [(f"{self.places[self.cursor] + 1:,} of {len(self.order):,}", self.look["dim"])]
+
+    def move(self, rows: int) -> None:
+        if not self.order:
+            return
+        if self.cursor is None or self.cursor not in self.places:
+            self.choose(self.order[min(self._top, len(self.order) - 1)])
+            return
+        place = self.places[self.cursor] + rows
+        self.choose(self.order[max(0, min(len(self.order) - 1, place))])
 
     def choose(self, experiment: int) -> None:
         """Put the cursor on an experiment."""
@@ -43,7 +63,6 @@ class RowsPane(Pane):
         return self._top + line if inside and self._top + line < len(self.order) else None
 
     def under_cursor(self, row: Strip, width: int) -> Strip:
-        """A row in the style of the cursor."""
         over = self.look.overlay("cursor" if self.has_focus else "cursor_idle")
         return Strip(Segment.apply_style(row._segments, post_style=over), width)
 
@@ -67,10 +86,12 @@ class RowsPane(Pane):
 class Listing(RowsPane):
     """`make()` gives the experiments in order, `line(place, width)` a row; `of()` gives all that both depend on."""
 
+    @dataclass
     class Moved(Message):
-        def __init__(self, experiment: int | None, opened: bool = False) -> None:
-            super().__init__()
-            self.experiment, self.opened = experiment, opened
+        experiment: int | None
+        opened: bool = False
+
+    cursor: int | None = None
 
     def __init__(
         self, view: SessionView, name: str, make: Make, line: Paint, of: Callable[[], Hashable], empty: str
@@ -79,7 +100,6 @@ class Listing(RowsPane):
         self.NAME = name
         self._make, self._paint_line, self._of, self._empty = make, line, of, empty
         self._made: Hashable = None
-        self.cursor: int | None = None
 
     def poll(self) -> None:
         of = self._of()
@@ -87,16 +107,12 @@ class Listing(RowsPane):
             return
         self._made = of
         self.order = self._make()
-        if self.cursor not in self.order:
+        self.places = {number: row for row, number in enumerate(self.order)}
+        if self.cursor not in self.places:
             self.cursor = self.order[0] if self.order else None
 
     def paint_key(self) -> Hashable:
         return self._made, self.cursor, self._top, tuple(self.view.marks)
-
-    def foot(self) -> list[Part]:
-        if self.cursor is None:
-            return []
-        return [(f"{self.order.index(self.cursor) + 1:,} of {len(self.order):,}", self.look["dim"])]
 
     def body(self, width: int, height: int) -> list[Strip]:
         look = self.look
@@ -112,17 +128,11 @@ class Listing(RowsPane):
         return lines
 
     def choose(self, experiment: int) -> None:
-        if experiment not in self.order:
-            return
-        self.cursor = experiment
-        self.reveal(self.order.index(experiment))
-        self.post_message(self.Moved(experiment))
-        self.flush()
-
-    def move(self, rows: int) -> None:
-        if self.order:
-            at = self.order.index(self.cursor) if self.cursor in self.order else 0
-            self.choose(self.order[max(0, min(len(self.order) - 1, at + rows))])
+        if experiment in self.places:
+            self.cursor = experiment
+            self.reveal(self.places[experiment])
+            self.post_message(self.Moved(experiment))
+            self.flush()
 
     def on_click(self, event: events.Click) -> None:
         place = self.place_at(event.y)

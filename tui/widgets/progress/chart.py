@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
 
 from rich.style import Style
 from textual import events
@@ -29,12 +30,12 @@ class ChartPane(Pane):
     NUMBER = 3
     NAME = "progress"
 
+    @dataclass
     class Picked(Message):
         """A dot was clicked (`opened`: double-clicked)."""
 
-        def __init__(self, experiment: int, opened: bool) -> None:
-            super().__init__()
-            self.experiment, self.opened = experiment, opened
+        experiment: int
+        opened: bool
 
     def __init__(self, view: SessionView, *, id: str | None = None) -> None:
         super().__init__(view, id=id)
@@ -59,8 +60,6 @@ class ChartPane(Pane):
 
     def paint_key(self) -> Hashable:
         return self._made, self.view.selected, tuple(self.view.marks)
-
-    # -- controls -----------------------------------------------------------------------------------------------
 
     def next_axis(self) -> Axis:
         self.axis = AXES[(AXES.index(self.axis) + 1) % len(AXES)]
@@ -93,8 +92,6 @@ class ChartPane(Pane):
         near = min(range(len(self._columns)), key=lambda i: (abs(self._columns[i] - column), -i))
         self.post_message(self.Picked(self._series.points[near].number, event.chain == 2))
 
-    # -- frame --------------------------------------------------------------------------------------------------
-
     def heading(self) -> list[Part]:
         metric = self.view.state.metric
         parts: list[Part] = [(f" · {brief(metric.name)} {metric.arrow}", self.look["text"])]
@@ -116,10 +113,8 @@ class ChartPane(Pane):
         found = self.view.experiment(self.view.selected)
         if found is not None and found.number != BASELINE:
             parts = self._facts(found)
-        elif not self.framed:
-            return []  # the axis is on that line
         else:
-            parts = self._legend()
+            parts = self._legend() if self.framed else []  # without a frame, the axis is on that line
         while parts and parts_width(parts) > room:
             del parts[-(2 if found is None else 1) :]
         return parts
@@ -295,9 +290,9 @@ class ChartPane(Pane):
         if self.axis == "experiments":
             wanted = [v for v in wanted if v == int(v)]
         places = decimals(wanted)
-        unit = {"experiments": "", "hours": " h", "dollars": ""}[self.axis]
+        before, after = {"experiments": ("", ""), "hours": ("", " h"), "dollars": ("$", "")}[self.axis]
         for value in wanted:
-            label = f"{'$' * (self.axis == 'dollars')}{value:.{places}f}{unit}"
+            label = f"{before}{value:.{places}f}{after}"
             x = min(plot - len(label), max(0, self._column(value, plot) - len(label) // 2))
             text[x : x + len(label)] = list(label)
         parts: list[Part] = [(" " * (labels + 1), look["text"]), (look.glyph("axis"), look["frame"])]

@@ -21,8 +21,6 @@ Points = list[tuple[float, float]]
 
 
 class _KnownCurve:
-    """The points of one run's file that have been read."""
-
     def __init__(self, paths: SessionPaths, run: int) -> None:
         self.tail = FileTail(paths.run(run) / "curve.tsv", limit=MAX_FILE_BYTES)
         self.losses: Points = []
@@ -30,8 +28,7 @@ class _KnownCurve:
 
     def poll(self) -> None:
         for line in self.tail.lines():
-            found = _point(line)
-            if found:
+            if found := _point(line):
                 seconds, step, loss = found
                 self.losses.append((seconds, loss))
                 self.steps.append((seconds, step))
@@ -49,12 +46,9 @@ class Curves:
 
     def poll(self, runs: set[int]) -> None:
         """Read the new points of `runs`, and drop all other runs."""
-        for run in set(self._known) - runs:
-            del self._known[run]
-        for run in runs:
-            if run not in self._known:
-                self._known[run] = _KnownCurve(self._paths, run)
-            self._known[run].poll()
+        self._known = {run: self._known.get(run) or _KnownCurve(self._paths, run) for run in runs}
+        for known in self._known.values():
+            known.poll()
 
     def of(self, run: int | None) -> Points:
         """(seconds, loss) pairs."""
@@ -110,10 +104,8 @@ def window(curves: Sequence[Points], share: float = 0.9) -> tuple[float, float]:
 
 
 def _cell(drawn: Sequence[tuple[Dots, Style]], x: int, y: int, blank: Style) -> Part:
-    bits = 0
-    style = blank
+    bits, style = 0, blank
     for dots, own in drawn:
-        if dots.any(x, y):
-            bits |= dots.bits(x, y)
-            style = own
+        if own_bits := dots.bits(x, y):
+            bits, style = bits | own_bits, own
     return (chr(0x2800 + bits) if bits else " ", style)

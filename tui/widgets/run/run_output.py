@@ -45,8 +45,6 @@ class OutputPane(LogPane):
     def role_of(self, line: str) -> str:
         return "dim" if line.startswith("step ") else "text"
 
-    # -- frame --------------------------------------------------------------------------------------------------
-
     def heading(self) -> list[Part]:
         run = self.shown()
         if run is None:
@@ -70,8 +68,6 @@ class OutputPane(LogPane):
 
     def empty(self) -> str:
         return "no output yet" if self.shown() else "nothing has run yet"
-
-    # -- body ---------------------------------------------------------------------------------------------------
 
     def body(self, width: int, height: int) -> list[Strip]:
         run = self.shown()
