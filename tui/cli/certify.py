@@ -1,7 +1,4 @@
-"""The commands `certify` and `reproduce`: they wait for the result
-
-The session's engine does the work; where none runs, one is started for this alone.
-"""
+"""The commands `certify` and `reproduce`: they wait for the result"""
 
 from __future__ import annotations
 
@@ -31,7 +28,6 @@ Outcome = e.Certified | e.Reproduced
     examples=("certify", "certify 12"),
 )  # fmt: skip
 def certify(arguments: Namespace, out: Output) -> int:
-    """0 when the gain is certified, 1 when it is not."""
     number = arguments.experiment
     only_task = "certify" if number is None else f"certify:{number}"
     outcome = _carry_out(session_of(arguments), commands.Certify(number), only_task, out, arguments.json)
@@ -45,7 +41,6 @@ def certify(arguments: Namespace, out: Output) -> int:
     examples=("reproduce 12",),
 )  # fmt: skip
 def reproduce(arguments: Namespace, out: Output) -> int:
-    """0 when the result is within the noise of the recorded one, 1 when it is not."""
     number = arguments.experiment
     outcome = _carry_out(session_of(arguments), commands.Reproduce(number), f"reproduce:{number}", out, arguments.json)
     return 0 if isinstance(outcome, e.Reproduced) and outcome.within_noise else 1
@@ -76,13 +71,9 @@ def _carry_out(
         words = None if as_json else sentence(event, state.metric)
         if words and isinstance(event.body, (e.CertificationStarted, e.RunFinished, e.Certified, e.Reproduced)):
             out.line(words)
-        if isinstance(event.body, kind) and _answers(event.body, command):
+        # Without a number any experiment matches: the best may have changed since the request.
+        if isinstance(event.body, kind) and command.experiment in (None, event.body.experiment):
             if as_json:
                 out.json(wire.event_to_plain(event))
             return event.body
     raise EngineError(f"the engine ended without a result: {read_state(paths).reason}", where=str(paths.engine_log))
-
-
-def _answers(outcome: Outcome, command: commands.Certify | commands.Reproduce) -> bool:
-    """Without a number any experiment matches: the best may have changed since the request."""
-    return command.experiment is None or outcome.experiment == command.experiment

@@ -57,7 +57,6 @@ def argument(*names: str, **settings: Any) -> Argument:
 
 
 def flag(*names: str, help: str) -> Argument:
-    """An option without a value."""
     return Argument(names, {"action": "store_true", "help": help})
 
 

@@ -23,7 +23,6 @@ DOCTOR_TIMEOUT = 120.0  # seconds: a sandbox probe on a busy machine is slow
     examples=("doctor",),
 )  # fmt: skip
 def doctor(arguments: Namespace, out: Output) -> int:
-    """Exits 0 when nothing essential fails."""
     from core.program.program import find_project
 
     wanted = Path(arguments.directory).expanduser() if arguments.directory else Path()

@@ -21,16 +21,34 @@ from core.session.paths import SessionPaths
 from tui.cli.output import Output
 
 
+def disk_reporter(paths: SessionPaths, report: Callable[[str], None]) -> Callable[[], None]:
+    """A call that reports once why the disk is full, and "" once it has space: the log cannot record it."""
+    reported = ""
+
+    def look() -> None:
+        nonlocal reported
+        trouble = disk_trouble(paths.folder)
+        if bool(trouble) != bool(reported):
+            report(trouble)
+        reported = trouble
+
+    return look
+
+
 def follow_aloud(paths: SessionPaths, out: Output, as_json: bool) -> int:
     """Print the session's state, then each change, until its engine ends or ctrl-c. Raises NoSuchSession."""
     from core.client import follow, read_state
 
     state = read_state(paths)
     printer = _Sentences(out, as_json)
+
+    def report(trouble: str) -> None:
+        printer.more([f"Waiting: {trouble}." if trouble else "There is space on the disk again."])
+
     try:
         printer.line(_present(state, paths.name, engine_alive(paths)), state, engine_alive(paths))
         printer.more(_waiting(state))
-        for event in follow(paths, state.seq, lambda: printer.trouble(disk_trouble(paths.folder))):
+        for event in follow(paths, state.seq, disk_reporter(paths, report)):
             sentences = _sentences(state, event)
             fold(state, event)
             sentences += _afterwards(state, event)
@@ -47,10 +65,8 @@ class _Sentences:
     """Prints sentences; one that equals the last is left out."""
 
     def __init__(self, out: Output, as_json: bool) -> None:
-        self._out = out
-        self._json = as_json
+        self._out, self._json = out, as_json
         self._last = ""
-        self._trouble = ""
 
     def line(self, sentence: str, state: State, alive: bool) -> None:
         sentence = views.one_line(sentence)
@@ -68,11 +84,6 @@ class _Sentences:
         for sentence in () if self._json else sentences:
             self._out.line(self._out.paint(sentence, "text"))
         self._out.flush()
-
-    def trouble(self, words: str) -> None:
-        if words != self._trouble:
-            self._trouble = words
-            self.more([f"Waiting: {words}." if words else "There is space on the disk again."])
 
 
 def _who(number: int) -> str:

@@ -89,10 +89,8 @@ def _nanotrain(folder: Path, out: Output) -> None:
         error.hint += f"git add {' '.join(written)} && git commit -m nanotrain"
         raise
     out.line(f"wrote and committed nanotrain and program.md in {out.paint(str(folder), 'bold')}")
-    missing = [
-        name for name in ("torch", "numpy", "safetensors", "tokenizers") if importlib.util.find_spec(name) is None
-    ]
-    if missing:
+    needed = ("torch", "numpy", "safetensors", "tokenizers")
+    if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
         line = invocation.install(*invocation.requirements("nanotrain", missing))
         out.line(f"  still missing here: {', '.join(missing)}; install with: {line}")
     out.line(f"  next: {out.paint(invocation.call(project=folder), 'text')}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from argparse import Namespace
@@ -71,7 +72,7 @@ def status(arguments: Namespace, out: Output) -> int:
 
 def _status_lines(state: State, s: dict[str, Any], out: Output) -> list[tuple[str, str]]:
     word, project, alive, cost = s["state"], Path(s["project"]), s["engine"]["alive"], s["cost"]
-    head = f"{out.paint(s['session'], 'bold')}  {out.paint(out.sign(word) + ' ' + word, views.role(word))}"
+    head = f"{out.paint(s['session'], 'bold')}  {out.word(word)}"
     if state.preparing and alive:
         head += f"  preparing {out.paint(views.one_line(state.preparing), 'dim')}"
     reason = state.reason if word == state.state else "its engine ended without a report"
@@ -153,11 +154,7 @@ def _best_lines(s: dict[str, Any], metric: Metric, out: Output) -> list[tuple[st
     return lines
 
 
-@command(
-    "sessions", JSON, PROJECT,
-    help="List this project's sessions, newest first.",
-    examples=("sessions --json",),
-)  # fmt: skip
+@command("sessions", JSON, PROJECT, help="List this project's sessions, newest first.", examples=("sessions --json",))
 def sessions(arguments: Namespace, out: Output) -> int:
     project = project_of(arguments)
     found = [_session_entry(paths) for paths in list_sessions(project)]
@@ -167,18 +164,12 @@ def sessions(arguments: Namespace, out: Output) -> int:
     if not found:
         out.line(f"no session here yet; start one with: {invocation.call('run', project=project)}")
         return 0
-    body = [
-        [
-            out.paint(s["session"], "bold"),
-            out.paint(f"{out.sign(s['state'])} {s['state']}", views.role(s["state"])),
-            str(s["experiments"]),
-            str(s["kept"]),
-            format_metric(s["best"]),
-            time.strftime("%Y-%m-%d %H:%M", time.localtime(s["updated"])) if s["updated"] else "",
-            out.paint(views.one_line(s["researcher"] or s["error"] or ""), "text"),
-        ]
-        for s in found
-    ]
+    body = []
+    for s in found:
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(s["updated"])) if s["updated"] else ""
+        numbers = [str(s["experiments"]), str(s["kept"]), format_metric(s["best"])]
+        who = out.paint(views.one_line(s["researcher"] or s["error"] or ""), "text")
+        body.append([out.paint(s["session"], "bold"), out.word(s["state"]), *numbers, when, who])
     out.table(["session", "state", "tried", "kept", "best", "last event", "researcher"], body, "llrrrll")
     return 0
 
@@ -216,18 +207,11 @@ def leaderboard(arguments: Namespace, out: Output) -> int:
     if not rows:
         out.line("no experiment yet" + ("" if state.baseline else ": the baseline comes first"))
         return 0
-    body = [
-        [
-            str(row.number),
-            out.paint(f"{out.sign(row.word)} {row.word}", views.role(row.word)),
-            format_metric(row.metric),
-            format_delta(row.delta),
-            format_metric(row.sigma),
-            format_seconds(row.seconds),
-            views.one_line(row.hypothesis),
-        ]
-        for row in rows
-    ]
+    body = []
+    for row in rows:
+        result = [format_metric(row.metric), format_delta(row.delta), format_metric(row.sigma)]
+        rest = [format_seconds(row.seconds), views.one_line(row.hypothesis)]
+        body.append([str(row.number), out.word(row.word), *result, *rest])
     head = ["#", "verdict", views.one_line(state.metric.name), "change", "sigma", "time", "hypothesis"]
     out.table(head, body, "rlrrrrl")
     return 0
@@ -295,22 +279,15 @@ def reasoning(paths: SessionPaths, number: int) -> str:
     """The researcher's recorded text for an experiment, or "". Each kind begins a new line."""
     pieces: list[str] = []
     kind = ""
-    try:
-        with paths.reasoning(number).open(encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                try:
-                    piece = json.loads(line)
-                    if piece["k"] not in ("thinking", "text", "note"):
-                        kind = piece["k"]  # a tool call: text after it begins a new line
-                        continue
+    with contextlib.suppress(OSError), paths.reasoning(number).open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            with contextlib.suppress(ValueError, KeyError, AttributeError, TypeError):  # a line that was cut off
+                piece = json.loads(line)
+                if piece["k"] in ("thinking", "text", "note"):
                     if pieces and (piece["k"] != kind or kind == "note") and not pieces[-1].endswith("\n"):
                         pieces.append("\n")
                     pieces.append(str(piece["s"]))
-                    kind = piece["k"]
-                except (ValueError, KeyError, AttributeError, TypeError):
-                    continue  # the last line of a stream that was cut off
-    except OSError:
-        return ""
+                kind = piece["k"]  # of a tool call too: text after it begins a new line
     return "".join(pieces)
 
 
@@ -319,11 +296,9 @@ def _print_experiment(x: dict[str, Any], state: State, out: Output) -> None:
     if not x["experiment"] and views.baseline_failed(state):
         verdict = "crashed"
     name = f"#{x['experiment']}" if x["experiment"] else "baseline"
-    out.line(
-        f"{out.paint(name, 'bold')}  {out.paint(out.sign(verdict) + ' ' + verdict, views.role(verdict))}  "
-        f"{out.paint(state.metric.name, 'text')} {format_metric(x['metric'])}"
-        + (f"  {format_delta(x['delta'])}" if x["experiment"] else "")
-    )
+    delta = f"  {format_delta(x['delta'])}" if x["experiment"] else ""
+    metric = f"{out.paint(state.metric.name, 'text')} {format_metric(x['metric'])}{delta}"
+    out.line(f"{out.paint(name, 'bold')}  {out.word(verdict)}  {metric}")
     parent = f"#{x['parent']}" if x["parent"] else "baseline"
     for label, text in (
         ("hypothesis", x["hypothesis"]),
@@ -354,7 +329,6 @@ def _print_experiment(x: dict[str, Any], state: State, out: Output) -> None:
 
 
 def _print_lines(title: str, lines: list[str], out: Output) -> None:
-    """A titled paragraph; nothing without lines."""
     if lines:
         out.line()
         out.line(out.paint(title, "dim"))

@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TextIO
 from core.record import wire
 from core.record.errors import AutoresearchError
 from core.text import clean
-from core.views.signs import sign, to_ascii
+from core.views.signs import role, sign, to_ascii
 
 _SGR = {"good": "36", "warn": "33", "bad": "31", "dim": "2", "accent": "34", "bold": "1", "add": "36", "remove": "31"}
 _UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\U000e0000-\U000e007f]")
@@ -68,13 +68,15 @@ class Output:
     def sign(self, word: str) -> str:
         return sign(word, self.ascii)
 
+    def word(self, word: str) -> str:
+        """A verdict or a session's state, with its sign, in its color."""
+        return self.paint(f"{self.sign(word)} {word}", role(word))
+
     def diff(self, text: str) -> None:
-        """A unified diff, its lines painted by side."""
         for line in text.splitlines():
             self.line(self.paint(line, {"+": "add", "-": "remove"}.get(line[:1], "text")))
 
     def json(self, value: Any) -> None:
-        """A JSON document on several lines."""
         text = json.dumps(json.loads(wire.dumps(value)), ensure_ascii=False, indent=2)
         self.write(self.safe_json(text) + "\n")
 
@@ -83,10 +85,7 @@ class Output:
         return (_NOT_ASCII if self.ascii or self.tty else _UNSAFE).sub(_escape, text)
 
     def table(self, head: Sequence[str], body: Sequence[Sequence[str]], right: str = "") -> None:
-        """Columns of cells, which may be painted; the last one is cut to the terminal's width.
-
-        `right` has one letter a column: `r` aligns it to the right.
-        """
+        """Columns of cells, which may be painted; the last is cut to fit. `right`: `r` for each one aligned right."""
         rows = [head, *body]
         sizes = [[_cells(cell) for cell in row] for row in rows]
         widths = [max(column) for column in zip(*sizes, strict=True)]
@@ -103,7 +102,6 @@ class Output:
             self.line(self.paint(text, "dim") if number == 0 else text)
 
     def error(self, text: str) -> None:
-        """An error message on standard error."""
         with contextlib.suppress(OSError):  # the exit code of the error takes precedence
             self.flush()
         self._report(f"autoresearch-tui: {text}")
@@ -121,10 +119,7 @@ class Output:
             _discard_rest(sys.stderr)
 
     def close(self) -> None:
-        """Flush both streams: Python's own flush at exit would fail with code 120.
-
-        An error of standard error is ignored. Raises OSError with the name of standard output.
-        """
+        """Flush both streams: Python's own flush at exit would fail with code 120. Raises OSError of stdout."""
         try:
             sys.stderr.flush()
         except OSError:
@@ -145,9 +140,8 @@ def need_terminal(what: str, hint: str) -> None:
     if not (_is_tty(sys.stdin) and _is_tty(sys.stdout)):
         raise AutoresearchError(f"this is not a terminal, and {what} needs one", hint=hint)
     if not _is_tty(sys.stderr):
-        raise AutoresearchError(
-            f"standard error is not the terminal, and {what} draws on it", hint="run it without a redirection (2>)"
-        )
+        what = f"standard error is not the terminal, and {what} draws on it"
+        raise AutoresearchError(what, hint="run it without a redirection (2>)")
 
 
 def _open_what_is_closed() -> None:

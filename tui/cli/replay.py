@@ -59,8 +59,6 @@ def _origin(arguments: Namespace) -> SessionPaths:
 
     found = unpack_demo()
     if found is None:
-        raise SessionError(
-            "the demo is not part of this installation",
-            hint="replay a session of your own, or install this program again",
-        )
+        hint = "replay a session of your own, or install this program again"
+        raise SessionError("the demo is not part of this installation", hint=hint)
     return found

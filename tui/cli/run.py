@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
@@ -10,21 +11,10 @@ from pathlib import Path
 from core import invocation, views
 from core.record.errors import AutoresearchError, NoSuchSession, SessionBusy, UncommittedChanges, UsageError
 from core.record.state import State
-from core.session.disk import disk_trouble
 from core.session.lock import engine_alive, lock_holder
 from core.session.options import EngineOptions
 from core.session.paths import SessionPaths, check_name, list_sessions
-from tui.cli.command import (
-    NAME,
-    PROJECT,
-    PROJECT_FOLDER,
-    argument,
-    command,
-    count,
-    flag,
-    positive_number,
-    whole_number,
-)
+from tui.cli.command import NAME, PROJECT, PROJECT_FOLDER, argument, command, count, flag, positive_number, whole_number
 from tui.cli.output import Output, need_terminal
 from tui.cli.session_names import project_of, running_session, session_of
 from tui.launch_form import fresh_name
@@ -33,11 +23,8 @@ from tui.launch_form import fresh_name
 def open_app(arguments: argparse.Namespace, out: Output) -> int:
     """Attach to the running session, else open the launch screen."""
     project = project_of(arguments)
-    need_terminal(
-        "the app",
-        f"watch without a screen with: {invocation.call('status', project=project)}; "
-        f"or start with: {invocation.call('run', '--headless', project=project)}",
-    )
+    watch, start = (invocation.call(*words, project=project) for words in (["status"], ["run", "--headless"]))
+    need_terminal("the app", f"watch without a screen with: {watch}; or start with: {start}")
     return _app(project, running_session(project), out)
 
 
@@ -48,11 +35,9 @@ def open_app(arguments: argparse.Namespace, out: Output) -> int:
 )  # fmt: skip
 def attach(arguments: argparse.Namespace, out: Output) -> int:
     paths = session_of(arguments)
-    need_terminal(
-        "the app",
-        f"read it without a screen with: {invocation.call('status', paths.name, project=paths.project)}; "
-        f"or follow with: {invocation.call('events', '--follow', paths.name, project=paths.project)}",
-    )
+    read = invocation.call("status", paths.name, project=paths.project)
+    follow = invocation.call("events", "--follow", paths.name, project=paths.project)
+    need_terminal("the app", f"read it without a screen with: {read}; or follow with: {follow}")
     return _app(paths.project, paths, out)
 
 
@@ -103,9 +88,8 @@ def _run_budget(text: str) -> str:
 )  # fmt: skip
 def run(arguments: argparse.Namespace, out: Output) -> int:
     if arguments.json and not arguments.headless:
-        raise UsageError(
-            "--json goes with --headless", hint=f"add --headless, or use: {invocation.call('events', '--json')}"
-        )
+        hint = f"add --headless, or use: {invocation.call('events', '--json')}"
+        raise UsageError("--json goes with --headless", hint=hint)
     project = project_of(arguments)
     options = _options(arguments)
     if not arguments.headless:
@@ -132,10 +116,7 @@ def _options(arguments: argparse.Namespace) -> EngineOptions:
 
 
 def _choose(project: Path, name: str | None, out: Output) -> SessionPaths:
-    """The session to start: the named one; else the newest if it is unfinished; else a new one.
-
-    Raises SessionBusy when an engine runs it already.
-    """
+    """The session to start: the named one, else an unfinished newest, else a new one. Raises SessionBusy."""
     if name is not None:
         check_name(name)
         paths = SessionPaths(project, name)
@@ -146,12 +127,9 @@ def _choose(project: Path, name: str | None, out: Output) -> SessionPaths:
             out.say(f"continuing session {paths.name} (for another one add --session NAME)")
     if engine_alive(paths):
         pid = lock_holder(paths)
-        raise SessionBusy(
-            f"session {paths.name!r} runs already, in the engine with pid {pid}",
-            pid=pid,
-            hint=f"attach to it with: {invocation.call('attach', paths.name, project=project)}; "
-            "or start another one with --session NAME",
-        )
+        attach = invocation.call("attach", paths.name, project=project)
+        hint = f"attach to it with: {attach}; or start another one with --session NAME"
+        raise SessionBusy(f"session {paths.name!r} runs already, in the engine with pid {pid}", pid=pid, hint=hint)
     return paths
 
 
@@ -160,11 +138,9 @@ def _unfinished(project: Path) -> SessionPaths | None:
     from core.client import read_state
 
     for paths in list_sessions(project)[:1]:
-        try:
+        with contextlib.suppress(AutoresearchError):
             if read_state(paths).state not in ("finished", "crashed"):
                 return paths
-        except AutoresearchError:
-            return None
     return None
 
 
@@ -205,12 +181,15 @@ def _wants_head() -> bool:
 def _headless(paths: SessionPaths, since: int, as_json: bool, out: Output) -> int:
     """A line for each event until the engine has ended. 0: finished or stopped; 1: crashed; 130: ctrl-c."""
     from core.client import follow, read_state
+    from tui.cli.follow import disk_reporter
     from tui.cli.look import print_event
 
-    name = paths.name
-    metric = None
+    def report(trouble: str) -> None:
+        out.say(f"{trouble}; it continues when there is space" if trouble else "there is space on the disk again")
+
+    name, metric = paths.name, None
     try:
-        for event in follow(paths, since, idle=_DiskReporter(paths, out).look):
+        for event in follow(paths, since, idle=disk_reporter(paths, report)):
             metric = metric or read_state(paths).metric
             print_event(event, metric, as_json, out)
     except (KeyboardInterrupt, OSError) as end:
@@ -229,22 +208,6 @@ def _headless(paths: SessionPaths, since: int, as_json: bool, out: Output) -> in
     return _verdict(paths, state, out)
 
 
-class _DiskReporter:
-    """Reports once that the engine waits for disk space, and once that it has some: the log cannot record it."""
-
-    def __init__(self, paths: SessionPaths, out: Output) -> None:
-        self._paths, self._out = paths, out
-        self._reported = ""
-
-    def look(self) -> None:
-        trouble = disk_trouble(self._paths.folder)
-        if trouble and not self._reported:
-            self._out.say(f"{trouble}; it continues when there is space")
-        elif self._reported and not trouble:
-            self._out.say("there is space on the disk again")
-        self._reported = trouble
-
-
 def _verdict(paths: SessionPaths, state: State, out: Output) -> int:
     again = f"continue with: {invocation.call('run', '--session', paths.name, project=paths.project)}"
     if state.state == "crashed":
@@ -255,8 +218,7 @@ def _verdict(paths: SessionPaths, state: State, out: Output) -> int:
         out.error(f"session {paths.name} crashed: {state.reason or 'no reason was given'}\n  hint: {hint}")
         return 1
     if state.state not in ("finished", "stopped") or state.engine_open:
-        out.error(
-            f"the engine of session {paths.name} ended without a report; read {paths.engine_log}\n  hint: {again}"
-        )
+        what = f"the engine of session {paths.name} ended without a report; read {paths.engine_log}"
+        out.error(f"{what}\n  hint: {again}")
         return 1
     return 0

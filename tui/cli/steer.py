@@ -286,7 +286,6 @@ def _number(key: str, text: str) -> float | int:
     examples=("program",),
 )  # fmt: skip
 def program(arguments: Namespace, out: Output) -> int:
-    """What program.md will change at the next experiment; 1 when it will be refused."""
     from core.client import read_state
     from core.program.program import check_change, load, parse
     from core.program.toml_reader import NAME as PROGRAM_FILE

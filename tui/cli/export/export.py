@@ -36,9 +36,8 @@ def export(arguments: Namespace, out: Output) -> int:
     from core.client import read_state
 
     if not (arguments.results or arguments.plot or arguments.json):
-        raise UsageError(
-            "no file to export to", hint="name a file: --results results.tsv, --plot progress.png, --json session.json"
-        )
+        hint = "name a file: --results results.tsv, --plot progress.png, --json session.json"
+        raise UsageError("no file to export to", hint=hint)
     if arguments.plot and Path(arguments.plot).suffix.lower() not in (".png", ".svg"):
         raise UsageError(f"{arguments.plot!r} is neither .png nor .svg", hint="write --plot progress.png")
     paths = session_of(arguments)
@@ -60,12 +59,9 @@ def whole(paths: SessionPaths, state: State) -> dict[str, Any]:
     """The status of a session and each experiment as `show --json` has it, in order of number."""
     by_experiment = events_by_experiment(paths)
     alive = engine_alive(paths)
-    return {
-        "status": views.status(state, alive, time.time() if alive else state.time),
-        "experiments": [
-            views.show(state, n, by_experiment.get(n, []), reasoning(paths, n)) for n in sorted(state.experiments)
-        ],
-    }
+    numbers = sorted(state.experiments)
+    shown = [views.show(state, n, by_experiment.get(n, []), reasoning(paths, n)) for n in numbers]
+    return {"status": views.status(state, alive, time.time() if alive else state.time), "experiments": shown}
 
 
 def events_by_experiment(paths: SessionPaths) -> dict[int, list[Event]]:

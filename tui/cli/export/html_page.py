@@ -39,10 +39,8 @@ def _h(value: object) -> str:
 
 
 def page(paths: SessionPaths, state: State, events: dict[int, list[Event]]) -> str:
-    """The whole page as text."""
     alive = engine_alive(paths)
-    now = time.time() if alive else state.time
-    status = views.status(state, alive, now)
+    status = views.status(state, alive, time.time() if alive else state.time)
     title = f"{paths.name} · {state.metric.name}"
     parts = [
         "<!doctype html>",
@@ -89,9 +87,8 @@ def _summary(s: dict[str, Any], state: State) -> str:
 
 
 def _table(state: State) -> str:
-    head = (
-        f"<th class=n>#<th>verdict<th class=n>{_h(state.metric.name)}<th class=n>change<th class=n>runs<th>hypothesis"
-    )
+    name = _h(state.metric.name)
+    head = f"<th class=n>#<th>verdict<th class=n>{name}<th class=n>change<th class=n>runs<th>hypothesis"
     rows = [
         f"<tr><td class=n>{r.number}<td class={_h(r.word)}>{_h(r.word)}<td class=n>{format_metric(r.metric)}"
         f"<td class=n>{format_delta(r.delta)}<td class=n>{r.runs}<td>{_h(views.one_line(r.hypothesis))}</tr>"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from io import BytesIO
+from typing import NamedTuple
 from xml.sax.saxutils import escape
 
 from core.record.metric import format_metric
 from core.views import Chart, one_line
+from tui.paint.braille import ticks
 
 WIDTH, HEIGHT = 960, 480
 LEFT, RIGHT, TOP, BOTTOM = 72, 24, 40, 48
@@ -18,8 +18,7 @@ COLOURS = {"kept": LINE, "provisional": "#c98a12", "discarded": "#98a2ad", "reje
 FAILED = "#c8552d"
 
 
-@dataclass(frozen=True, slots=True)
-class Rect:
+class Rect(NamedTuple):
     x: float
     y: float
     width: float
@@ -27,15 +26,13 @@ class Rect:
     fill: str
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     points: tuple[tuple[float, float], ...]
     colour: str
     width: float = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Dot:
+class Dot(NamedTuple):
     x: float
     y: float
     radius: float
@@ -43,8 +40,7 @@ class Dot:
     title: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(NamedTuple):
     x: float
     y: float  # of the baseline
     text: str
@@ -73,10 +69,10 @@ def shapes(chart: Chart) -> list[Shape]:
     if chart.baseline is not None:
         top, base = y(chart.baseline + 2 * (chart.sigma or 0)), y(chart.baseline - 2 * (chart.sigma or 0))
         found.append(Rect(LEFT, max(top, TOP), right - LEFT, max(1.0, min(base, bottom) - max(top, TOP)), BAND))
-    for value in ticks(low, high):
+    for value in ticks(low, high, 6):
         found.append(Line(((LEFT, y(value)), (right, y(value))), FRAME))
         found.append(Text(LEFT - 8, y(value) + 4, format_metric(value).replace("−", "-"), anchor="end"))
-    for number in sorted({round(v) for v in ticks(0, last)}):
+    for number in (int(v) for v in ticks(0, last, 6) if v == int(v)):
         found.append(Text(x(number), bottom + 20, str(number), anchor="middle"))
     for number, _ in chart.failed:
         found.append(Line(((x(number), bottom), (x(number), bottom - 7)), FAILED, 1.5))
@@ -104,17 +100,6 @@ def _best(chart: Chart, x: Callable[[float], float], y: Callable[[float], float]
     return [Line(tuple(points), LINE, 2.0)]
 
 
-def ticks(low: float, high: float, about: int = 6) -> list[float]:
-    """About `about` round values between `low` and `high`."""
-    span = high - low
-    if not math.isfinite(span) or span <= 0:
-        return [low]
-    step = 10 ** math.floor(math.log10(span / about))
-    step *= next((m for m in (1, 2, 5, 10) if span / (step * m) <= about), 10)
-    first = math.ceil(low / step)
-    return [round(i * step, 12) for i in range(first, math.floor(high / step) + 1)]
-
-
 def to_svg(found: Sequence[Shape]) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
@@ -122,9 +107,8 @@ def to_svg(found: Sequence[Shape]) -> str:
     ]
     for s in found:
         if isinstance(s, Rect):
-            parts.append(
-                f'<rect x="{s.x:.1f}" y="{s.y:.1f}" width="{s.width:.1f}" height="{s.height:.1f}" fill="{s.fill}"/>'
-            )
+            size = f'width="{s.width:.1f}" height="{s.height:.1f}"'
+            parts.append(f'<rect x="{s.x:.1f}" y="{s.y:.1f}" {size} fill="{s.fill}"/>')
         elif isinstance(s, Line):
             points = " ".join(f"{px:.1f},{py:.1f}" for px, py in s.points)
             parts.append(f'<polyline points="{points}" fill="none" stroke="{s.colour}" stroke-width="{s.width}"/>')
@@ -132,10 +116,8 @@ def to_svg(found: Sequence[Shape]) -> str:
             title = f"<title>{escape(s.title)}</title>" if s.title else ""
             parts.append(f'<circle cx="{s.x:.1f}" cy="{s.y:.1f}" r="{s.radius}" fill="{s.fill}">{title}</circle>')
         else:
-            parts.append(
-                f'<text x="{s.x:.1f}" y="{s.y:.1f}" font-size="{s.size}" fill="{s.colour}" '
-                f'text-anchor="{s.anchor}">{escape(s.text)}</text>'
-            )
+            style = f'font-size="{s.size}" fill="{s.colour}" text-anchor="{s.anchor}"'
+            parts.append(f'<text x="{s.x:.1f}" y="{s.y:.1f}" {style}>{escape(s.text)}</text>')
     return "\n".join([*parts, "</svg>\n"])
 
 
