@@ -147,29 +147,21 @@ class _Engine:
         setup = self.setup = found.setup
         journal = self.journal = Journal(log)
         settings = self.settings = SessionSettings(setup.paths, journal, found.program, found.options, found.researcher)
+        common = (setup, settings, journal)  # to all parts
         slots = Slots(settings.slots)
         lifecycle = self.lifecycle = Lifecycle(journal, slots)
         self.place = Workplace(setup, settings, lifecycle.pause)
-        runs = self.runs = Runs(setup, settings, journal, slots, self.place)
-        judge = self.judge = Judge(setup, settings, journal)
-        experiments = Experiments(setup, settings, journal, lifecycle, runs, judge)
-        program_file = ProgramFile(setup, settings, journal)
-        proposer = self.proposer = Proposer(setup, settings, journal, Briefing(setup, settings, journal, self.place))
-        lookahead = Lookahead(setup, settings, journal, lifecycle, judge, proposer, program_file)
-        loop = self.loop = Loop(journal, lifecycle, runs, judge, experiments, lookahead)
-        self.certification = CertificationCommands(
-            setup=setup, settings=settings, journal=journal, lifecycle=lifecycle, runs=runs, loop=loop
-        )
-        changes = SettingChanges(
-            setup=setup, settings=settings, journal=journal, lifecycle=lifecycle, slots=slots, lookahead=lookahead
-        )
-        guidance = GuidanceCommands(
-            journal=journal, lifecycle=lifecycle, judge=judge, experiments=experiments, proposer=proposer,
-            lookahead=lookahead, program_file=program_file, loop=loop,
-        )  # fmt: skip
-        control = LifecycleCommands(
-            journal=journal, lifecycle=lifecycle, runs=runs, lookahead=lookahead, changes=changes, loop=loop
-        )
+        runs = self.runs = Runs(*common, slots, self.place)
+        judge = self.judge = Judge(*common)
+        experiments = Experiments(*common, lifecycle, runs, judge)
+        program_file = ProgramFile(*common)
+        proposer = self.proposer = Proposer(*common, Briefing(*common, self.place))
+        lookahead = Lookahead(*common, lifecycle, judge, proposer, program_file)
+        loop = self.loop = Loop(*common, lifecycle, runs, judge, experiments, lookahead)
+        self.certification = CertificationCommands(*common, lifecycle, runs, loop)
+        changes = SettingChanges(*common, lifecycle, slots, lookahead)
+        guidance = GuidanceCommands(*common, lifecycle, judge, experiments, proposer, lookahead, program_file, loop)
+        control = LifecycleCommands(*common, lifecycle, runs, lookahead, changes, loop)
         handlers = (control.handlers, guidance.handlers, changes.handlers, self.certification.handlers)
         self.server = SocketServer(setup.paths.name, journal, Dispatcher(journal, *handlers).handle, setup.paths.socket)
         self.devices = Devices()

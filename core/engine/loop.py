@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
 from typing import Any
 
 from core.engine.ending import RUN_SKIPPED, RUN_STOPPED, SessionEnding
 from core.engine.experiment import Experiments
-from core.engine.journal import Journal
 from core.engine.lifecycle import Lifecycle
 from core.engine.proposing.lookahead import Lookahead
 from core.engine.runs.run import Runs
+from core.engine.startup.setup import EnginePart
 from core.engine.verdict import Judge
 from core.record import events as e
 from core.record.state import BASELINE
@@ -25,26 +26,17 @@ WIND_UP_SECONDS = 30.0  # for killed runs to end
 Work = Coroutine[Any, Any, None]
 
 
-class Loop:
+@dataclass(eq=False)
+class Loop(EnginePart):
     """Runs one session's tasks under one engine. A task that fails unexpectedly ends the engine."""
 
-    def __init__(
-        self,
-        journal: Journal,
-        lifecycle: Lifecycle,
-        runs: Runs,
-        judge: Judge,
-        experiments: Experiments,
-        lookahead: Lookahead,
-    ) -> None:
-        self._journal = journal
-        self._lifecycle = lifecycle
-        self._runs = runs
-        self._judge = judge
-        self._experiments = experiments
-        self._lookahead = lookahead
-        self._tasks: dict[int, asyncio.Task[None]] = {}  # of experiments, by number
-        self._side_tasks: set[asyncio.Task[None]] = set()
+    lifecycle: Lifecycle
+    runs: Runs
+    judge: Judge
+    experiments: Experiments
+    lookahead: Lookahead
+    _tasks: dict[int, asyncio.Task[None]] = field(default_factory=dict, init=False)  # of experiments, by number
+    _side_tasks: set[asyncio.Task[None]] = field(default_factory=set, init=False)
 
     async def run(self, prepare: Callable[[], Coroutine[Any, Any, bool]]) -> SessionEnding:
         """Continue what the log holds until the session ends. `prepare` is False when it has ended already."""
@@ -52,21 +44,21 @@ class Loop:
         try:
             if await prepare():
                 self._continue_log()
-                own.append(self._watch(self._lookahead.think_on(self.carry, self._backlog)))
-            return await asyncio.shield(self._lifecycle.ended)
+                own.append(self._watch(self.lookahead.think_on(self.carry, self._backlog)))
+            return await asyncio.shield(self.lifecycle.ended)
         finally:
             await self._wind_up(own)
 
     async def _wind_up(self, own: list[asyncio.Task[None]]) -> None:
         """Leave nothing running: runs are killed and logged as abandoned, everything that waits is cancelled."""
-        if not self._lifecycle.stopping:
-            self._lifecycle.stop("the session ended")
+        if not self.lifecycle.stopping:
+            self.lifecycle.stop("the session ended")
         for task in (*own, *self._side_tasks):
             task.cancel()
-        for live in list(self._runs.live.values()):
+        for live in list(self.runs.live.values()):
             live.end(RUN_STOPPED)
         for number, task in self._tasks.items():
-            if not self._runs.of(number):
+            if not self.runs.of(number):
                 task.cancel()
         ending = [*own, *self._side_tasks, *self._tasks.values()]
         await asyncio.wait(ending, timeout=WIND_UP_SECONDS)
@@ -81,9 +73,9 @@ class Loop:
 
         def done(task: asyncio.Task[None]) -> None:
             if not task.cancelled() and (error := task.exception()) is not None:
-                self._lifecycle.fail(error)
+                self.lifecycle.fail(error)
             forget()
-            self._lifecycle.wake()
+            self.lifecycle.wake()
 
         task = asyncio.create_task(work)
         task.add_done_callback(done)
@@ -103,67 +95,67 @@ class Loop:
         self._tasks[number] = self._watch(work, lambda: self._tasks.pop(number, None))
 
     async def _to_verdict(self, number: int) -> None:
-        if await self._experiments.run_to_verdict(number):
-            best = self._journal.state.best
-            if best not in self._tasks and not self._lifecycle.stopping and self._judge.wants_repeat(best):
-                self._start(best, self._experiments.refresh(best))
+        if await self.experiments.run_to_verdict(number):
+            best = self.state.best
+            if best not in self._tasks and not self.lifecycle.stopping and self.judge.wants_repeat(best):
+                self._start(best, self.experiments.refresh(best))
 
     def _continue_log(self) -> None:
         """Start a task for everything that the log holds unfinished."""
-        state = self._journal.state
+        state = self.state
         if state.baseline is None:
-            self._start(BASELINE, self._experiments.run_baseline())
+            self._start(BASELINE, self.experiments.run_baseline())
         for number in state.live:
             if number != BASELINE and state.experiments[number].commit:
                 self.carry(number)
         judged = {n for n in state.running.values() if n not in state.live}
-        if state.best not in state.live and self._judge.wants_repeat(state.best):
+        if state.best not in state.live and self.judge.wants_repeat(state.best):
             judged.add(state.best)
         for number in judged:
-            self._start(number, self._experiments.refresh(number))
+            self._start(number, self.experiments.refresh(number))
 
     # --- the end ---
 
     async def _watch_for_end(self) -> None:
-        while not self._lifecycle.ended.done():
+        while not self.lifecycle.ended.done():
             self._look_for_end()
-            await self._lifecycle.woken()
+            await self.lifecycle.woken()
 
     def _look_for_end(self) -> None:
         """End the session when it is about to end and nothing is left to do."""
-        stop_at = self._journal.state.stop_at
-        if stop_at is not None and self._journal.state.judged >= stop_at and not self._lifecycle.stopping:
+        stop_at = self.state.stop_at
+        if stop_at is not None and self.state.judged >= stop_at and not self.lifecycle.stopping:
             self._start_nothing(f"stopped after {stop_at} experiments, as asked")
-            if self._runs.live:
+            if self.runs.live:
                 self.run_beside(self._log_stopping())
-        if self._lifecycle.stopping:
-            busy = bool(self._runs.live or self._judge.busy)
+        if self.lifecycle.stopping:
+            busy = bool(self.runs.live or self.judge.busy)
         else:
-            busy = bool(self._tasks or self._side_tasks or self._lookahead.busy)
-        if self._lifecycle.ending is not None and not busy:
-            self._lifecycle.end(self._lifecycle.ending)
+            busy = bool(self._tasks or self._side_tasks or self.lookahead.busy)
+        if self.lifecycle.ending is not None and not busy:
+            self.lifecycle.end(self.lifecycle.ending)
 
     async def stop(self, reason: str, *, now: bool) -> int:
         """Start nothing more, and end once what runs has ended; `now` kills it. Returns the number of these runs."""
-        running = list(self._runs.live.values())
+        running = list(self.runs.live.values())
         self._start_nothing(reason)
         await self._log_stopping()
         for live in running if now else ():
             live.end(RUN_STOPPED)
-        self._lifecycle.wake()
+        self.lifecycle.wake()
         return len(running)
 
     def _start_nothing(self, reason: str) -> None:
-        self._lifecycle.stop(reason)
-        self._lookahead.cancel()
+        self.lifecycle.stop(reason)
+        self.lookahead.cancel()
 
     async def _log_stopping(self) -> None:
-        if self._journal.state.state != "stopping" and self._lifecycle.ending is not None:
-            await self._journal.write(e.StateChanged("stopping", self._lifecycle.ending.reason))
+        if self.state.state != "stopping" and self.lifecycle.ending is not None:
+            await self.journal.write(e.StateChanged("stopping", self.lifecycle.ending.reason))
 
     async def watch_budget(self) -> None:
         """Called each second. When the budget's hours are spent, waiting ends too, and what runs is still judged."""
-        if self._lookahead.watch_budget():
+        if self.lookahead.watch_budget():
             for number in list(self._tasks):
                 if number != BASELINE and not self._in_work(number):
                     await self._abandon(number, "the session's hours were over before it ran")
@@ -173,19 +165,19 @@ class Loop:
     def _backlog(self) -> int:
         """Number of committed experiments that wait for a slot, and for nothing else."""
         waits = [n for n in self._tasks if n != BASELINE and not self._in_work(n)]
-        return len(set(waits) - set(self._journal.state.approvals))
+        return len(set(waits) - set(self.state.approvals))
 
     def _in_work(self, number: int) -> bool:
         """Whether the experiment is in a slot, or being judged."""
-        return number in self._judge.busy or bool(self._runs.of(number))
+        return number in self.judge.busy or bool(self.runs.of(number))
 
     async def skip(self, number: int) -> None:
         """End the experiment wherever it is: thought about, waiting, or running."""
-        self._experiments.skip(number)
-        for live in self._runs.of(number):
+        self.experiments.skip(number)
+        for live in self.runs.of(number):
             live.end(RUN_SKIPPED)
-        if self._lookahead.about == number:
-            self._lookahead.skip()
+        if self.lookahead.about == number:
+            self.lookahead.skip()
         elif not self._in_work(number):
             await self._abandon(number, "skipped before it ran", "skipped")
 
@@ -195,5 +187,5 @@ class Loop:
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        if number in self._journal.state.live:
-            await self._judge.settle(number, verdict, reason)
+        if number in self.state.live:
+            await self.judge.settle(number, verdict, reason)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass, field
 from typing import Literal
 
-from core.engine.journal import Journal
-from core.engine.session_settings import SessionSettings
-from core.engine.startup.setup import Setup
+from core.engine.startup.setup import EnginePart
 from core.record import events as e
 from core.record.errors import GitConflict
 from core.record.state import BASELINE, HUMAN, Experiment, Run, State, who
@@ -22,26 +21,21 @@ MAX_REPAIRS = 2  # attempts at repairing one change that crashed
 MAX_TAIL_LINES = 30  # of a crash's output, for the researcher
 
 
-class Judge:
-    """Judges experiments that have a run. `busy`: those being judged at present. A kept one moves the best, so they are
-    judged one at a time.
-    """
+@dataclass(eq=False)
+class Judge(EnginePart):
+    """Judges experiments that have a run, one at a time: a kept one moves the best."""
 
-    def __init__(self, setup: Setup, settings: SessionSettings, journal: Journal) -> None:
-        self._setup = setup
-        self._settings = settings
-        self._journal = journal
-        self._turn = asyncio.Lock()
-        self._moving = asyncio.Lock()
-        self._held = ""  # why the branch was not moved
-        self.busy: set[int] = set()
+    busy: set[int] = field(default_factory=set, init=False)  # those being judged at present
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    _moving: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    _held: str = field(default="", init=False)  # why the branch was not moved
 
     async def settle(
         self, experiment: int, verdict: e.Verdict, reason: str, metric: float | None = None, delta: float | None = None
     ) -> None:
         """Log a verdict that needs no comparison with the best."""
-        commit = None if metric is None else self._journal.state.experiments[experiment].commit
-        await self._journal.write(
+        commit = None if metric is None else self.state.experiments[experiment].commit
+        await self.journal.write(
             e.Judged(experiment=experiment, verdict=verdict, metric=metric, delta=delta, reason=reason, commit=commit)
         )
 
@@ -49,15 +43,15 @@ class Judge:
         """Judge all runs so far, log the verdict and bring git into line. Returns what the experiment needs next."""
         self.busy.add(experiment)
         try:
-            while self._journal.state.baseline is None and not skipped:
-                await self._journal.changed()
+            while self.state.baseline is None and not skipped:
+                await self.journal.changed()
             async with self._turn:
                 return await self._judge(experiment, skipped)
         finally:
             self.busy.discard(experiment)
 
     async def _judge(self, experiment: int, skipped: bool) -> Next:
-        x = self._journal.state.experiments[experiment]
+        x = self.state.experiments[experiment]
         run = [r for r in x.runs if r.commit == x.commit and r.ended != "abandoned"][-1]
         if skipped:
             await self.settle(experiment, "skipped", "skipped by hand")
@@ -69,11 +63,11 @@ class Judge:
 
     async def failed(self, x: Experiment, rejected: bool, reason: str) -> Next:
         """The verdict without a metric. A crash goes back to a researcher that can repair it, twice at most."""
-        repairable = x.researcher != HUMAN and self._settings.researcher.can_repair and not x.values
+        repairable = x.researcher != HUMAN and self.settings.researcher.can_repair and not x.values
         if rejected:
             await self.settle(x.number, "rejected", reason)
         elif repairable and x.repairs < MAX_REPAIRS:
-            await self._journal.write(e.RepairAsked(x.number, x.repairs + 1, reason))
+            await self.journal.write(e.RepairAsked(x.number, x.repairs + 1, reason))
             return "repair"
         else:
             tried = f" (after {x.repairs} attempts at repairing it)" if x.repairs else ""
@@ -81,7 +75,7 @@ class Judge:
         return "done"
 
     async def _compare(self, x: Experiment, run: Run) -> Next:
-        state = self._journal.state
+        state = self.state
         # A fork is compared with the best, as everything else is, and not with its base.
         moved = x.parent != state.best and not x.forked
         reference = state.experiments[x.parent if moved else state.best]
@@ -92,7 +86,7 @@ class Judge:
             reference.sample,
             x.sample,
             noise,
-            self._settings.program.policy,
+            self.program.policy,
             lines_saved=0 if x.forked else -x.lines,  # counted against the parent
             drift=bool(off),
         )
@@ -110,16 +104,16 @@ class Judge:
 
     async def _go_on_from(self, x: Experiment, noise: Noise) -> None:
         """A fork builds on what is clearly better than its base, though it is not the best yet. No claim is made."""
-        state = self._journal.state
+        state = self.state
         base = state.experiments[x.parent]
         if x.parent != state.base:
             return
-        enough = self._settings.program.policy.keep * noise.sigma
+        enough = self.program.policy.keep * noise.sigma
         if not base.values or state.metric.gain(base.sample.number, x.sample.mean) > enough:
-            await self._journal.write(e.BaseChanged(x.number))
+            await self.journal.write(e.BaseChanged(x.number))
 
     async def _log(self, x: Experiment, decision: Decision, against: str) -> Next:
-        state = self._journal.state
+        state = self.state
         verdict: e.Verdict = "provisional" if decision.verdict == "quarantined" else decision.verdict
         word = "quarantined: " if decision.verdict == "quarantined" else ""
         claim, best = decision.claim, None if x.parent != state.best else decision.best_claim
@@ -140,7 +134,7 @@ class Judge:
                 best_claim_results=best.results if best else 0,
             )
         ]
-        await self._journal.write(*facts, *self.new_noise())
+        await self.journal.write(*facts, *self.new_noise())
         if verdict == "kept":
             await self.follow()
             return "kept"
@@ -148,23 +142,23 @@ class Judge:
 
     def wants_repeat(self, experiment: int) -> bool:
         """Whether the best has stood against so many candidates that its metric should be measured again."""
-        state = self._journal.state
+        state = self.state
         x = state.experiments.get(experiment)
         if x is None or state.best != experiment or not x.values or state.baseline is None or not state.sigma:
             return False
-        return refresh_due(x.sample, state.stood, self._settings.program.policy)
+        return refresh_due(x.sample, state.stood, self.program.policy)
 
     def new_noise(self) -> list[e.Body]:
         """The event to log when the noise is known from more runs than the log says."""
-        state, noise = self._journal.state, noise_of(self._journal.state)
+        state, noise = self.state, noise_of(self.state)
         if state.noise is not None and state.noise.df == noise.df:
             return []
         return [e.NoiseEstimated(sigma=noise.sigma, low=noise.low, high=noise.high, df=noise.df)]
 
     async def _rebase(self, x: Experiment, decision: Decision) -> Next:
         """The best changed while this ran: apply the change to it, to be run again before it may be kept."""
-        state, repo = self._journal.state, self._setup.repo
-        best, onto = state.best, state.best_commit or self._setup.commit
+        state, repo = self.state, self.repo
+        best, onto = state.best, state.best_commit or self.setup.commit
         message = f"#{x.number} {' '.join(x.hypothesis.split())}\n\nRe-applied on #{best}.\n"
         commit = x.commit or ""
         try:
@@ -180,10 +174,8 @@ class Judge:
             reason = f"the new best #{best} already holds this change"
             await self.settle(x.number, "discarded", reason, x.sample.mean)
             return "done"
-        await self._journal.write(
-            e.Rebased(experiment=x.number, parent=best, parent_commit=onto, commit=new, diff=diff)
-        )
-        await asyncio.to_thread(repo.keep_ref, self._setup.paths.name, x.number, new)
+        await self.journal.write(e.Rebased(experiment=x.number, parent=best, parent_commit=onto, commit=new, diff=diff))
+        await asyncio.to_thread(repo.keep_ref, self.paths.name, x.number, new)
         return "rebased"
 
     async def follow(self) -> None:
@@ -191,13 +183,13 @@ class Judge:
         async with self._moving:
             done = await asyncio.to_thread(self._move_branch)
             for text in done[:-1]:  # besides the move itself
-                await self._journal.write(e.Noted("warning", text))
-            if self._held != self._journal.state.branch_held:
-                await self._journal.write(e.BranchHeld(self._held))
+                await self.journal.write(e.Noted("warning", text))
+            if self._held != self.state.branch_held:
+                await self.journal.write(e.BranchHeld(self._held))
 
     def _move_branch(self) -> list[str]:
         """Move the session's branch to the best, or set `_held` to why not. Returns what was done, in words."""
-        setup, state = self._setup, self._journal.state
+        setup, state = self.setup, self.state
         repo, branch, best = setup.repo, setup.paths.branch, state.best_commit or setup.commit
         self._held = ""
         at = repo.branch_commit(branch)
@@ -220,7 +212,7 @@ class Judge:
 
     def agree(self) -> list[str]:
         """Make git agree with the log: the branch, and a ref at every experiment. Returns what was done, in words."""
-        setup, state = self._setup, self._journal.state
+        setup, state = self.setup, self.state
         done = self._move_branch()
         refs = setup.repo.refs(setup.paths.name)
         for number, x in state.experiments.items():

@@ -11,12 +11,10 @@ from typing import Any
 
 from core.engine.commands.dispatch import Handlers, LoopControl
 from core.engine.ending import Ending
-from core.engine.journal import Journal
 from core.engine.lifecycle import Lifecycle
 from core.engine.runs.run import Runs
 from core.engine.runs.slots import Urgency
-from core.engine.session_settings import SessionSettings
-from core.engine.startup.setup import Setup, versions
+from core.engine.startup.setup import EnginePart, versions
 from core.engine.verdict import noise_of
 from core.record import commands as c
 from core.record import events as e
@@ -29,13 +27,10 @@ from core.stats.eligible import certifiable, reproducible
 from core.stats.noise import Noise
 
 
-@dataclass(kw_only=True, eq=False)
-class CertificationCommands:
+@dataclass(eq=False)
+class CertificationCommands(EnginePart):
     """Carries out these commands with runs beside the loop's own; they change no best."""
 
-    setup: Setup
-    settings: SessionSettings
-    journal: Journal
     lifecycle: Lifecycle
     runs: Runs
     loop: LoopControl
@@ -61,7 +56,7 @@ class CertificationCommands:
 
     async def _start_certify(self, command: c.Certify) -> str:
         self.lifecycle.refuse_when_stopping()
-        number = certifiable(self.journal.state, command.experiment)
+        number = certifiable(self.state, command.experiment)
         if any(what == "certify" for what, _ in self._under_way):
             raise CommandRefused("a certification is in progress already")
         self._begin("certify", number, self._certify)
@@ -69,8 +64,8 @@ class CertificationCommands:
 
     async def _start_reproduce(self, command: c.Reproduce) -> str:
         self.lifecycle.refuse_when_stopping()
-        x = reproducible(self.journal.state, command.experiment)
-        budget, recorded = str(self.settings.program.run_budget(self.setup.kind)), _recorded(x).budget
+        x = reproducible(self.state, command.experiment)
+        budget, recorded = str(self.program.run_budget(self.setup.kind)), _recorded(x).budget
         if recorded != budget:
             raise CommandRefused(f"experiment {x.number} ran for {recorded}, and a run here is now {budget}")
         if ("reproduce", x.number) in self._under_way:
@@ -90,7 +85,7 @@ class CertificationCommands:
 
     async def _certify(self, number: int) -> None:
         """Pairs of baseline and experiment on fresh seeds, until the sequential test decides."""
-        state = self.journal.state
+        state = self.state
         x, noise = state.experiments[number], noise_of(state, prior=False)
         assert state.baseline is not None and x.metric is not None
         expected = state.metric.gain(state.baseline.metric, x.metric)
@@ -127,11 +122,11 @@ class CertificationCommands:
         return next((run.reason or "a run gave no number" for run in runs if run.metric is None), "")
 
     async def _conclude(self, number: int, look: InterimAnalysis, noise: Noise, first: int) -> None:
-        file = self.setup.paths.folder / "certificates" / f"{number}.json"
+        file = self.paths.folder / "certificates" / f"{number}.json"
         certificate = await asyncio.to_thread(self._certificate, number, look, noise, first)
         await asyncio.to_thread(write_json, file, certificate)
         interval = f"{format_metric(look.low)} to {format_metric(look.high)}"
-        own = "; self-reported by the code" if self.journal.state.metric.self_reported else ""
+        own = "; self-reported by the code" if self.state.metric.self_reported else ""
         await self.journal.write(
             e.Certified(
                 experiment=number, outcome="certified" if look.decision == "certified" else "refuted", p=look.p,
@@ -146,11 +141,11 @@ class CertificationCommands:
         return tuple(r.metric for r in self._runs_of(number, first) if r.metric is not None)
 
     def _runs_of(self, number: int, first: int) -> list[Run]:
-        return [r for r in self.journal.state.experiments[number].runs if r.kind == "certify" and r.run >= first]
+        return [r for r in self.state.experiments[number].runs if r.kind == "certify" and r.run >= first]
 
     def _certificate(self, number: int, look: InterimAnalysis, noise: Noise, first: int) -> dict[str, Any]:
         """Everything needed to judge the claim and to repeat the test."""
-        state, setup = self.journal.state, self.setup
+        state, setup = self.state, self.setup
         x, base = state.experiments[number], state.experiments[BASELINE]
         devices = {
             event.body.run: dict(event.body.device)
@@ -187,8 +182,8 @@ class CertificationCommands:
             "baseline_commit": setup.commit,
             "commit": x.commit,
             "branch": setup.paths.branch,
-            "run": self.settings.program.run,
-            "run_budget": str(self.settings.program.run_budget(setup.kind)),
+            "run": self.program.run,
+            "run_budget": str(self.program.run_budget(setup.kind)),
             "sealed_sha256": self.runs.place.seal_digest,
             "hardware": setup.device,
             "slots": list(self.settings.slots),
@@ -201,7 +196,7 @@ class CertificationCommands:
 
     async def _reproduce(self, number: int) -> None:
         """Run the recorded commit with its recorded seed, and log whether the result is within the noise."""
-        state = self.journal.state
+        state = self.state
         x = state.experiments[number]
         recorded = _recorded(x)
         run = await self.runs.execute(number, "reproduce", x.commit or "", Urgency.REPEAT, seed=recorded.seed)

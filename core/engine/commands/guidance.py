@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from core.engine.commands.dispatch import Handlers, LoopControl
 from core.engine.experiment import Experiments
-from core.engine.journal import Journal
 from core.engine.lifecycle import Lifecycle
 from core.engine.proposing.lookahead import Lookahead
 from core.engine.proposing.proposer import Proposer
 from core.engine.session_settings import approval_mode
 from core.engine.startup.program_file import ProgramFile
+from core.engine.startup.setup import EnginePart
 from core.engine.verdict import Judge
 from core.record import commands as c
 from core.record import events as e
@@ -23,11 +23,10 @@ MAX_TEXT_CHARACTERS = 20_000
 WITHOUT_LANGUAGE = ("control", "scripted")  # researchers that read no guidance
 
 
-@dataclass(kw_only=True, eq=False)
-class GuidanceCommands:
+@dataclass(eq=False)
+class GuidanceCommands(EnginePart):
     """Carries out these commands; each answers with a sentence or raises CommandRefused."""
 
-    journal: Journal
     lifecycle: Lifecycle
     judge: Judge
     experiments: Experiments
@@ -51,10 +50,6 @@ class GuidanceCommands:
             c.Repeat: self._repeat,
         }
 
-    @property
-    def _state(self) -> State:
-        return self.journal.state
-
     # --- guidance ---
 
     def _checked(self, text: str) -> str:
@@ -68,18 +63,18 @@ class GuidanceCommands:
 
     def _unread(self) -> str:
         """A warning when the researcher reads no guidance."""
-        name = self._state.researcher
+        name = self.state.researcher
         return f"; the researcher {name} does not read it, though" if name in WITHOUT_LANGUAGE else ""
 
     async def _steer(self, command: c.Steer) -> str:
         text = self._checked(command.text)
-        number = self._state.next_guidance
+        number = self.state.next_guidance
         await self.journal.write(e.GuidanceQueued(guidance=number, text=text, standing=command.standing))
         experiment = self.lookahead.about
         if command.now and experiment is not None:
             self.lookahead.cancel()
             return f"guidance {number} interrupts the thinking about experiment {experiment}{self._unread()}"
-        waiting = sum(g.taken_by is None for g in self._state.guidance.values())
+        waiting = sum(g.taken_by is None for g in self.state.guidance.values())
         kept = ", and stays in force" if command.standing else ""
         return f"guidance {number} is queued for the next experiment{kept} ({waiting} in the queue){self._unread()}"
 
@@ -90,7 +85,7 @@ class GuidanceCommands:
         return f"guidance {command.guidance} has its new text"
 
     def _queued(self, number: int) -> Guidance:
-        guidance = self._state.guidance.get(number)
+        guidance = self.state.guidance.get(number)
         if guidance is None:
             raise CommandRefused(f"there is no guidance {number}")
         if guidance.taken_by is not None:
@@ -99,7 +94,7 @@ class GuidanceCommands:
         return guidance
 
     async def _withdraw(self, command: c.Withdraw) -> str:
-        guidance = self._state.guidance.get(command.guidance)
+        guidance = self.state.guidance.get(command.guidance)
         if guidance is None or not guidance.standing:
             self._queued(command.guidance)
         await self.journal.write(e.GuidanceWithdrawn(command.guidance))
@@ -107,8 +102,8 @@ class GuidanceCommands:
 
     async def _idea(self, command: c.Idea) -> str:
         text = self._checked(command.text)
-        number = self._state.next_guidance
-        earlier = sum(g.idea and g.taken_by is None for g in self._state.guidance.values())
+        number = self.state.next_guidance
+        earlier = sum(g.idea and g.taken_by is None for g in self.state.guidance.values())
         await self.journal.write(e.GuidanceQueued(guidance=number, text=text, idea=True))
         place = "the next experiment" if not earlier else f"an experiment after {plural(earlier, 'earlier idea')}"
         return f"idea {number} is to be tried as {place}{self._unread()}"
@@ -127,15 +122,15 @@ class GuidanceCommands:
         except AutoresearchError as error:
             raise CommandRefused(error.what, where=error.where, hint=error.hint) from error
         self.loop.carry(number)
-        x = self._state.experiments[number]
+        x = self.state.experiments[number]
         return f"your experiment is #{number}, on {who(x.parent)}: +{x.added} −{x.removed} in {', '.join(x.files)}"
 
     # --- approvals ---
 
     def _refuse_unasked(self, number: int) -> None:
         self.lifecycle.refuse_when_stopping()
-        if number not in self._state.approvals:
-            waiting = ", ".join(map(str, self._state.approvals)) or "none"
+        if number not in self.state.approvals:
+            waiting = ", ".join(map(str, self.state.approvals)) or "none"
             raise CommandRefused(f"experiment {number} does not wait for approval (waiting: {waiting})")
 
     async def _approve(self, command: c.Approve) -> str:
@@ -151,8 +146,8 @@ class GuidanceCommands:
         done = f"experiment {number} is approved" + (" with your edits" if command.edits else "")
         if not command.all:
             return done
-        waiting = waiting_for_approval(self._state)
-        await self.journal.write(*approval_mode(self._state, False))
+        waiting = waiting_for_approval(self.state)
+        await self.journal.write(*approval_mode(self.state, False))
         return f"{done}, and so is {waiting}"
 
     async def _reject(self, command: c.Reject) -> str:
@@ -169,13 +164,13 @@ class GuidanceCommands:
     # --- the parent of proposals ---
 
     def _experiment(self, number: int) -> Experiment:
-        x = self._state.experiments.get(number)
+        x = self.state.experiments.get(number)
         if x is None:
             raise CommandRefused(f"there is no experiment {number}")
         return x
 
     async def _fork(self, command: c.Fork) -> str:
-        number, state = command.experiment, self._state
+        number, state = command.experiment, self.state
         self.lifecycle.refuse_when_stopping()
         if number is None or number == state.best:
             if state.base is None:
@@ -198,19 +193,19 @@ class GuidanceCommands:
         if number == BASELINE:
             raise CommandRefused("the baseline cannot be pinned: something must be left to build on")
         self._experiment(number)
-        if command.pinned == (number in self._state.pinned):
+        if command.pinned == (number in self.state.pinned):
             raise CommandRefused(f"experiment {number} is {'pinned already' if command.pinned else 'not pinned'}")
-        before = self._state.parent
+        before = self.state.parent
         await self.journal.write(e.PinChanged(number, command.pinned))
         await self.judge.follow()
         done = f"experiment {number} is " + ("never built on" if command.pinned else "no longer pinned")
-        after = self._state.parent
+        after = self.state.parent
         return done if after == before else f"{done}; proposals now build on {who(after)}"
 
     async def _repeat(self, command: c.Repeat) -> str:
         self.lifecycle.refuse_when_stopping()
         x = self._experiment(command.experiment)
-        if x.number in self._state.live:
+        if x.number in self.state.live:
             raise CommandRefused(f"{who(x.number)} has no final verdict yet ({x.phase}), and is repeated until it has")
         if not x.values:
             raise CommandRefused(f"experiment {x.number} has no result to repeat ({x.verdict})")

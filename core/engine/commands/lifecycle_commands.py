@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from core.engine.commands.dispatch import Handlers, LoopControl
 from core.engine.commands.setting_changes import SettingChanges
 from core.engine.ending import RUN_PAUSED
-from core.engine.journal import Journal
 from core.engine.lifecycle import Lifecycle
 from core.engine.proposing.lookahead import Lookahead
 from core.engine.runs.run import Runs
+from core.engine.startup.setup import EnginePart
 from core.record import commands as c
 from core.record import events as e
 from core.record.errors import CommandRefused
@@ -18,11 +18,10 @@ from core.record.state import BASELINE
 from core.text import plural
 
 
-@dataclass(kw_only=True, eq=False)
-class LifecycleCommands:
+@dataclass(eq=False)
+class LifecycleCommands(EnginePart):
     """Carries out these commands; each answers with a sentence or raises CommandRefused."""
 
-    journal: Journal
     lifecycle: Lifecycle
     runs: Runs
     lookahead: Lookahead
@@ -36,7 +35,7 @@ class LifecycleCommands:
     async def _pause(self, command: c.Pause) -> str:
         self.lifecycle.refuse_when_stopping()
         running = [live for live in self.runs.live.values() if live.ending is None]
-        if self.journal.state.state == "paused" and not (command.now and running):
+        if self.state.state == "paused" and not (command.now and running):
             raise CommandRefused("the session is paused already")
         await self.lifecycle.pause("asked by a person")
         runs = plural(len(running), "run")
@@ -48,7 +47,7 @@ class LifecycleCommands:
 
     async def _resume(self, _: c.Resume) -> str:
         self.lifecycle.refuse_when_stopping()
-        state = self.journal.state
+        state = self.state
         if state.state == "running":
             if state.stop_at is None:
                 raise CommandRefused("the session is running already")
@@ -65,7 +64,7 @@ class LifecycleCommands:
             raise CommandRefused("nothing is being thought about or running")
         if number == BASELINE:
             raise CommandRefused("the baseline cannot be skipped: there would be nothing to compare with")
-        x = self.journal.state.experiments.get(number)
+        x = self.state.experiments.get(number)
         if x is None:
             raise CommandRefused(f"there is no experiment {number}")
         if x.verdict is not None:
@@ -97,7 +96,7 @@ class LifecycleCommands:
     async def _stop_after(self, more: int) -> str:
         if more < 1:
             raise CommandRefused(f"after {more} experiments is now", hint="stop without --after, or after at least 1")
-        state = self.journal.state
+        state = self.state
         stop_at = state.judged + more
         reason = f"stops once {plural(stop_at, 'experiment')} have their verdict"
         await self.journal.write(e.StateChanged(state.state, reason, stop_at))

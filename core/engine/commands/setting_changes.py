@@ -8,12 +8,11 @@ from pathlib import Path
 
 from core.engine.commands.dispatch import Handlers
 from core.engine.commands.guidance import waiting_for_approval
-from core.engine.journal import Journal
 from core.engine.lifecycle import Lifecycle
 from core.engine.proposing.lookahead import Lookahead
 from core.engine.runs.slots import Slots
-from core.engine.session_settings import SessionSettings, approval_mode
-from core.engine.startup.setup import Setup, make_researcher
+from core.engine.session_settings import approval_mode
+from core.engine.startup.setup import EnginePart, make_researcher
 from core.lab import device
 from core.record import commands as c
 from core.record import events as e
@@ -21,15 +20,12 @@ from core.record.errors import AutoresearchError, CommandRefused
 from core.research.protocol import Researcher
 
 
-@dataclass(kw_only=True, eq=False)
-class SettingChanges:
+@dataclass(eq=False)
+class SettingChanges(EnginePart):
     """Carries out these commands; each answers with a sentence or raises CommandRefused. A change holds for the next
     engine too.
     """
 
-    setup: Setup
-    settings: SessionSettings
-    journal: Journal
     lifecycle: Lifecycle
     slots: Slots
     lookahead: Lookahead
@@ -50,7 +46,7 @@ class SettingChanges:
 
     async def _change_researcher(self, command: c.ChangeResearcher) -> str:
         self.lifecycle.refuse_when_stopping()
-        script, present = command.script, self.journal.state.researcher
+        script, present = command.script, self.state.researcher
         if script is not None and not Path(script).is_absolute():
             raise CommandRefused(f"{script!r} is no absolute path", hint="name the script from / on")
         name = command.researcher or present
@@ -120,7 +116,7 @@ class SettingChanges:
 
     async def _change_approval_mode(self, command: c.ApproveMode) -> str:
         self.lifecycle.refuse_when_stopping()
-        state = self.journal.state
+        state = self.state
         if command.on == state.approve:
             raise CommandRefused(f"approve mode is {'on' if command.on else 'off'} already")
         waiting = waiting_for_approval(state)

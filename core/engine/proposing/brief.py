@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from core.edits.apply import MAX_BYTES, apply_edits, clean_path
 from core.edits.globs import matches
 from core.edits.rules import check_rules, imported, modules
-from core.engine.journal import Journal
 from core.engine.proposing.agent_workspace import EngineWorkspaces
 from core.engine.proposing.novelty import Novelty
 from core.engine.runs.workplace import Workplace
-from core.engine.session_settings import SessionSettings
-from core.engine.startup.setup import Setup
+from core.engine.startup.setup import EnginePart
 from core.engine.verdict import MAX_REPAIRS, MAX_TAIL_LINES
 from core.lab.git.tree_hash import CommitTree
 from core.record import events as e
@@ -32,20 +30,18 @@ MAX_CURVE_BYTES = 1_000_000  # of a run's curve that are read, from its end
 MAX_PYTHON_FILES = 5000  # of a project that are searched for its imports
 
 
-class Briefing:
+@dataclass(eq=False)
+class Briefing(EnginePart):
     """Makes the Brief of each experiment."""
 
-    def __init__(self, setup: Setup, settings: SessionSettings, journal: Journal, place: Workplace) -> None:
-        self._setup = setup
-        self._settings = settings
-        self._journal = journal
-        self._place = place
-        self._novelty = Novelty(setup.repo)
+    place: Workplace
+
+    def __post_init__(self) -> None:
+        self._novelty = Novelty(self.repo)
         self._imports: frozenset[str] | None = None  # of the project, where a rule asks for them
-        self._notebook = Notebook(setup.paths.notebook)
-        self._papers = Library(
-            setup.project / "papers", setup.paths.folder / "papers.db", Arxiv(cache_home() / "arxiv")
-        )
+        self._notebook = Notebook(self.paths.notebook)
+        papers = self.setup.project / "papers"
+        self._papers = Library(papers, self.paths.folder / "papers.db", Arxiv(cache_home() / "arxiv"))
         self._texts: dict[str, str | None] = {}  # object name -> text, of the last brief; None: not to be shown
 
     async def brief(
@@ -55,8 +51,8 @@ class Briefing:
 
         Without `question` (a person's own experiment) a hypothesis that was tested before is accepted.
         """
-        setup, program = self._setup, self._settings.program
-        snapshot = _snapshot(self._journal.state)
+        setup, program = self.setup, self.program
+        snapshot = _snapshot(self.state)
         files = await asyncio.to_thread(self._gather, snapshot, commit, program.edit, program.read)
         repairs = experiment in snapshot.experiments and snapshot.experiments[experiment].repairs > 0
         queued = [g for g in snapshot.in_force() if not (g.idea and repairs)]  # a repair keeps its own idea
@@ -67,19 +63,19 @@ class Briefing:
             files=files.editable,
             read_files=files.read_only,
             state=snapshot,
-            check=self._check(files, experiment, snapshot, question=question and self._settings.researcher.can_repair),
+            check=self._check(files, experiment, snapshot, question=question and self.settings.researcher.can_repair),
             diff_of=self._diff_of,
             log_tail_of=self._log_tail_of,
             guidance=tuple(g.text for g in queued if not g.idea),
             feedback=self._feedback(experiment),
             device=setup.kind,
             run_budget=str(program.run_budget(setup.kind)),
-            info=self._place.prepared.info,
+            info=self.place.prepared.info,
             ideas=tuple(g.text for g in queued if g.idea),
             rationale_of=self._rationale_of,
             curve_of=self._curve_of,
             notebook=self._notebook,
-            workspaces=EngineWorkspaces(setup, self._settings, self._place, experiment, commit),
+            workspaces=EngineWorkspaces(setup, self.settings, self.place, experiment, commit),
             papers=self._papers,
         )
         return brief, queued
@@ -92,7 +88,7 @@ class Briefing:
         """The Brief's `check`: applies a proposal, and refuses what has run before. A hypothesis that was tested before
         is refused once, when the researcher can answer; proposed again, it is accepted.
         """
-        program, questioned = self._settings.program, not question
+        program, questioned = self.program, not question
 
         def check(proposal: Proposal) -> Mapping[str, str]:
             nonlocal questioned
@@ -101,7 +97,7 @@ class Briefing:
                     raise EditError("is not UTF-8 text, or too large, and cannot be edited", where=edit.path)
             changed = apply_edits(files.editable, proposal.edits, may_edit=lambda path: matches(path, program.edit))
             files.tree.refuse_links(changed)
-            check_rules(self._settings.program.rules, files.editable, changed, self._imports or ())
+            check_rules(self.program.rules, files.editable, changed, self._imports or ())
             self._novelty.refuse_repeat(files.tree.hash_with(changed), experiment, state)
             if not questioned:
                 questioned = True
@@ -120,11 +116,11 @@ class Briefing:
         """The parent's files; and take in what is new in the session since the last brief. Runs git."""
         self._novelty.learn(state)
         self._find_imports()
-        tree = self._setup.repo.tree(commit)
+        tree = self.repo.tree(commit)
         entries = tree.files()
         wanted = {path: entries[path].sha for path in entries if matches(path, edit) or matches(path, read)}
         missing = [name for name in wanted.values() if name not in self._texts]
-        blobs = self._setup.repo.blobs(missing, MAX_BYTES)
+        blobs = self.repo.blobs(missing, MAX_BYTES)
         new = {name: _text(blobs.get(name)) for name in missing}
         self._texts = {name: new[name] if name in new else self._texts[name] for name in wanted.values()}
         texts = {path: self._texts[name] for path, name in wanted.items()}
@@ -137,9 +133,9 @@ class Briefing:
 
     def _find_imports(self) -> None:
         """Find what the project imports, once, when dependencies are frozen. Runs git."""
-        if self._imports is None and self._settings.program.rules.freeze_dependencies:
-            repo = self._setup.repo
-            files = repo.tree(self._setup.commit).files()
+        if self._imports is None and self.program.rules.freeze_dependencies:
+            repo = self.repo
+            files = repo.tree(self.setup.commit).files()
             python = [path for path in sorted(files) if path.endswith((".py", ".pyi"))][:MAX_PYTHON_FILES]
             blobs = repo.blobs([files[path].sha for path in python], MAX_BYTES)
             texts = {path: blobs.get(files[path].sha, b"").decode("utf-8", "replace") for path in python}
@@ -148,7 +144,7 @@ class Briefing:
 
     def _events(self, experiment: int) -> Iterator[e.Body]:
         """Events of one experiment, newest first."""
-        return reversed([event.body for event in self._journal.log.events_of(experiment)])
+        return reversed([event.body for event in self.journal.log.events_of(experiment)])
 
     def _diff_of(self, experiment: int) -> str:
         events = self._events(experiment)
@@ -161,11 +157,11 @@ class Briefing:
         return next((b.rationale for b in self._events(experiment) if isinstance(b, e.Proposed)), "")
 
     def _curve_of(self, experiment: int) -> Sequence[tuple[float, float]]:
-        x = self._journal.state.experiments.get(experiment)
+        x = self.state.experiments.get(experiment)
         if x is None or not x.runs:
             return ()
         try:
-            with (self._setup.paths.run(x.runs[-1].run) / "curve.tsv").open("rb") as file:
+            with (self.paths.run(x.runs[-1].run) / "curve.tsv").open("rb") as file:
                 file.seek(max(0, file.seek(0, 2) - MAX_CURVE_BYTES))
                 lines = file.read(MAX_CURVE_BYTES).decode("ascii", "replace").splitlines()
         except OSError:
@@ -180,7 +176,7 @@ class Briefing:
 
     def _feedback(self, experiment: int) -> str:
         """For the repair of a crashed proposal: the reason, the end of the output, and the change; else ""."""
-        x = self._journal.state.experiments.get(experiment)
+        x = self.state.experiments.get(experiment)
         if x is None or not x.repairs:
             return ""
         tail = "\n".join(self._log_tail_of(experiment).splitlines()[-MAX_TAIL_LINES:])

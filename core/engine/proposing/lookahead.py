@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from core.clock import now
 from core.engine.ending import Ending
-from core.engine.journal import Journal
 from core.engine.lifecycle import Lifecycle
 from core.engine.proposing.proposer import Proposer, back_off
-from core.engine.session_settings import SessionSettings
 from core.engine.startup.program_file import ProgramFile
-from core.engine.startup.setup import Setup
+from core.engine.startup.setup import EnginePart
 from core.engine.verdict import Judge
 from core.record import events as e
 from core.record.budget import SessionBudget
@@ -22,26 +21,16 @@ from core.record.state import BASELINE, HUMAN, State
 RECENT_PROPOSALS = 5  # whose cost says what the next may cost
 
 
-class Lookahead:
+@dataclass(eq=False)
+class Lookahead(EnginePart):
     """The engine's one thinking task. A thought is the work on one proposal, from the brief to the commit."""
 
-    def __init__(
-        self,
-        setup: Setup,
-        settings: SessionSettings,
-        journal: Journal,
-        lifecycle: Lifecycle,
-        judge: Judge,
-        proposer: Proposer,
-        program_file: ProgramFile,
-    ) -> None:
-        self._setup = setup
-        self._settings = settings
-        self._journal = journal
-        self._lifecycle = lifecycle
-        self._judge = judge
-        self._proposer = proposer
-        self._program_file = program_file
+    lifecycle: Lifecycle
+    judge: Judge
+    proposer: Proposer
+    program_file: ProgramFile
+
+    def __post_init__(self) -> None:
         self._thought: asyncio.Task[None] | None = None
         self._skipped = False  # the thought was cancelled because its experiment is skipped
         self._waits_for_repair = False  # a researcher that cannot work pauses the session, and does not end it
@@ -50,13 +39,9 @@ class Lookahead:
         self.stuck = False  # the researcher cannot work until a person has put something right
 
     @property
-    def _state(self) -> State:
-        return self._journal.state
-
-    @property
     def busy(self) -> bool:
         """Whether a proposal is being made or is still to be made. An engine started for one task leaves it undone."""
-        return not self._setup.only_task and (self._thought is not None or bool(self._unproposed()))
+        return not self.setup.only_task and (self._thought is not None or bool(self._unproposed()))
 
     def cancel(self) -> None:
         """Cancel the present thought. It is begun again unless the session is about to end."""
@@ -71,7 +56,7 @@ class Lookahead:
     def researcher_changed(self) -> None:
         """Another researcher proposes from the next thought on. The present thought ends when it waits for a person."""
         self._waits_for_repair = True
-        if self._settings.researcher.name == HUMAN:
+        if self.settings.researcher.name == HUMAN:
             self.cancel()
 
     async def think_on(self, carry: Callable[[int], None], backlog: Callable[[], int]) -> None:
@@ -81,14 +66,14 @@ class Lookahead:
         failures = 0
         while True:
             await self._may_think(backlog)
-            await self._settings.take_over_researcher()
-            await self._program_file.look()
+            await self.settings.take_over_researcher()
+            await self.program_file.look()
             if not await self._affordable(self._next_number()):
-                self._lifecycle.wake()
-                await self._journal.changed()
+                self.lifecycle.wake()
+                await self.journal.changed()
                 continue
-            number = await self._proposer.begin(self._next_number)
-            if self._state.experiments[number].verdict is not None:
+            number = await self.proposer.begin(self._next_number)
+            if self.state.experiments[number].verdict is not None:
                 continue  # skipped as soon as it was begun
             self._skipped, self.stuck, self.about = False, False, number
             self._thought = asyncio.create_task(self._think(number, carry))
@@ -99,7 +84,7 @@ class Lookahead:
                 self._thought.cancel()
                 await asyncio.gather(self._thought, return_exceptions=True)
                 self._thought = self.about = None
-                self._lifecycle.wake()
+                self.lifecycle.wake()
 
     async def _may_think(self, backlog: Callable[[], int]) -> None:
         """Wait until the session runs and no proposal waits for a slot.
@@ -107,11 +92,11 @@ class Lookahead:
         Proposals that wait for a person do not count, so that other slots go on; there are as many as slots at most.
         """
         while (
-            self._state.state != "running" or self._lifecycle.stopping or backlog() >= 1
-            or len(self._state.approvals) >= len(self._settings.slots) or self._enough()
+            self.state.state != "running" or self.lifecycle.stopping or backlog() >= 1
+            or len(self.state.approvals) >= len(self.settings.slots) or self._enough()
         ):  # fmt: skip
-            changed = asyncio.create_task(self._journal.changed())
-            woken = asyncio.create_task(self._lifecycle.woken())
+            changed = asyncio.create_task(self.journal.changed())
+            woken = asyncio.create_task(self.lifecycle.woken())
             try:
                 await asyncio.wait({changed, woken}, return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -120,81 +105,81 @@ class Lookahead:
 
     def _enough(self) -> bool:
         """Whether as many experiments are judged or under way as a person asked for before a stop."""
-        state = self._state
+        state = self.state
         under_way = sum(n != BASELINE for n in state.live)
         return state.stop_at is not None and state.judged + under_way >= state.stop_at and not self._unproposed()
 
     def _next_number(self) -> int:
         """The experiment whose thought was cut off, or a new one."""
         unproposed = self._unproposed()
-        return unproposed[0] if unproposed else max(1, self._state.next_experiment)
+        return unproposed[0] if unproposed else max(1, self.state.next_experiment)
 
     def _unproposed(self) -> list[int]:
         """Live experiments without a commit: cut off in thought, or to be repaired."""
-        return [n for n in self._state.live if n != BASELINE and not self._state.experiments[n].commit]
+        return [n for n in self.state.live if n != BASELINE and not self.state.experiments[n].commit]
 
     # --- the budget ---
 
     async def _affordable(self, number: int) -> bool:
         """Whether the budget allows `number`. A repair belongs to an experiment that is counted already."""
-        x = self._state.experiments.get(number)
+        x = self.state.experiments.get(number)
         if x is None or not x.repairs:
-            reason = self._spent() or self._settings.researcher.ended(self._state, number)
-            if reason and self._lifecycle.ending is None:
-                self._lifecycle.finish(reason)
-            return self._lifecycle.ending is None
+            reason = self._spent() or self.settings.researcher.ended(self.state, number)
+            if reason and self.lifecycle.ending is None:
+                self.lifecycle.finish(reason)
+            return self.lifecycle.ending is None
         if spent := self._spent(counting=False):
-            await self._judge.settle(number, "crashed", f"{x.reason} (not repaired: {spent})")
+            await self.judge.settle(number, "crashed", f"{x.reason} (not repaired: {spent})")
         return not spent
 
     def _spent(self, *, counting: bool = True) -> str | None:
         """Why no further experiment may begin, or None. Without `counting`: hours and dollars only."""
-        state = self._state
+        state = self.state
         begun = state.total - sum(n != BASELINE and not state.experiments[n].commit for n in state.live)
-        return self._settings.budget.exhausted(
+        return self.settings.budget.exhausted(
             seconds=state.seconds(now()), experiments=begun if counting else -1, usd=state.usd,
             next_usd=_next_cost(state),
         )  # fmt: skip
 
     def refuses_own(self) -> str | None:
         """Why no experiment of a person's own may begin, or None. It costs no dollars."""
-        if self._lifecycle.ending is not None:
-            return self._lifecycle.ending.reason
-        seconds = self._state.seconds(now())
-        return self._settings.budget.exhausted(seconds=seconds, experiments=self._state.total, usd=-1.0)
+        if self.lifecycle.ending is not None:
+            return self.lifecycle.ending.reason
+        seconds = self.state.seconds(now())
+        return self.settings.budget.exhausted(seconds=seconds, experiments=self.state.total, usd=-1.0)
 
     def watch_budget(self) -> bool:
         """Called each second. Cancels the thought when the dollars or the hours are spent; True when the hours are."""
         self._watch_dollars()
-        hours = self._settings.budget.hours
-        if hours is None or self._lifecycle.ending is not None or self._state.seconds(now()) < hours * 3600:
+        hours = self.settings.budget.hours
+        if hours is None or self.lifecycle.ending is not None or self.state.seconds(now()) < hours * 3600:
             return False
-        self._lifecycle.finish(f"the budget of {hours:g} hours is spent")
+        self.lifecycle.finish(f"the budget of {hours:g} hours is spent")
         self.cancel()
         return True
 
     def _watch_dollars(self, next_usd: float = 0.0) -> None:
         """Cancel the thought when the dollars do not allow another answer, which may cost `next_usd`."""
-        budget = SessionBudget(usd=self._settings.budget.usd)
-        spent = budget.exhausted(seconds=0.0, experiments=0, usd=self._state.usd, next_usd=next_usd, unit="answer")
-        if spent and self._lifecycle.ending is None and self.busy:
-            self._lifecycle.finish(spent)
+        budget = SessionBudget(usd=self.settings.budget.usd)
+        spent = budget.exhausted(seconds=0.0, experiments=0, usd=self.state.usd, next_usd=next_usd, unit="answer")
+        if spent and self.lifecycle.ending is None and self.busy:
+            self.lifecycle.finish(spent)
             self.cancel()
 
     async def _log_unknown_price(self) -> None:
         """Log once that a budget in dollars cannot be held."""
-        budget, researcher = self._settings.budget.usd, self._settings.researcher
-        if budget is None or not self._state.usd_unknown or self._unknown_price_logged:
+        budget, researcher = self.settings.budget.usd, self.settings.researcher
+        if budget is None or not self.state.usd_unknown or self._unknown_price_logged:
             return
         self._unknown_price_logged = True
         name = researcher.model or researcher.name
         text = f"what {name} costs is not known, and is not counted in the budget of ${budget:.2f}"
-        await self._journal.write(e.Noted("warning", text))
+        await self.journal.write(e.Noted("warning", text))
 
     # --- a thought ---
 
     async def _think(self, number: int, carry: Callable[[int], None]) -> None:
-        await self._proposer.propose(number, self._watch_dollars)
+        await self.proposer.propose(number, self._watch_dollars)
         self._waits_for_repair = True
         carry(number)
         await self._log_unknown_price()
@@ -208,13 +193,13 @@ class Lookahead:
         if error is None:
             return 0
         if isinstance(error, ScriptEnded):
-            self._lifecycle.finish(error.what)
-            await self._judge.settle(number, "abandoned", error.what)
+            self.lifecycle.finish(error.what)
+            await self.judge.settle(number, "abandoned", error.what)
         elif isinstance(error, (EditError, ProposalFailed)):
             where = f"{error.where}: " if error.where else ""
-            await self._judge.settle(number, "rejected", where + error.what)
-            if self._settings.researcher.can_repair:
-                await back_off(self._journal, failures + 1)
+            await self.judge.settle(number, "rejected", where + error.what)
+            if self.settings.researcher.can_repair:
+                await back_off(self.journal, failures + 1)
             return failures + 1
         elif isinstance(error, ResearcherMisconfigured):
             await self._misconfigured(error)
@@ -223,20 +208,20 @@ class Lookahead:
         return failures
 
     async def _cancelled(self, number: int) -> None:
-        ending, x = self._lifecycle.ending, self._state.experiments[number]
+        ending, x = self.lifecycle.ending, self.state.experiments[number]
         if self._skipped:
-            await self._judge.settle(number, "skipped", "skipped while it was being thought about")
+            await self.judge.settle(number, "skipped", "skipped while it was being thought about")
         elif ending is not None and ending.kind == "finished" and not x.repairs:
-            await self._judge.settle(number, "abandoned", ending.reason)  # or the session would wait for it for ever
+            await self.judge.settle(number, "abandoned", ending.reason)  # or the session would wait for it for ever
 
     async def _misconfigured(self, error: ResearcherMisconfigured) -> None:
         """Only a person can put this right. Before any proposal of this engine it ends the session, else it pauses."""
         self.stuck = True
         if not self._waits_for_repair:
-            reason = f"the researcher {self._settings.researcher.name} cannot work: {error}"
-            self._lifecycle.end(Ending("crashed", reason))
+            reason = f"the researcher {self.settings.researcher.name} cannot work: {error}"
+            self.lifecycle.end(Ending("crashed", reason))
             await asyncio.get_running_loop().create_future()  # until the engine winds up
-        await self._lifecycle.pause(str(error))
+        await self.lifecycle.pause(str(error))
 
 
 def _next_cost(state: State) -> float:

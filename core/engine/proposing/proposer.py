@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from core.clock import now
@@ -17,8 +17,7 @@ from core.edits.patch import edits_from_patch
 from core.engine.journal import Journal
 from core.engine.proposing.brief import Briefing
 from core.engine.proposing.stream import ThinkingStream
-from core.engine.session_settings import SessionSettings
-from core.engine.startup.setup import Setup
+from core.engine.startup.setup import EnginePart
 from core.record import events as e
 from core.record.commands import Propose
 from core.record.errors import EditError
@@ -37,24 +36,21 @@ class Thought:
     stream: ThinkingStream
 
 
-class Proposer:
+@dataclass(eq=False)
+class Proposer(EnginePart):
     """Gives an experiment a logged and committed proposal, from the researcher or from a person."""
 
-    def __init__(self, setup: Setup, settings: SessionSettings, journal: Journal, briefing: Briefing) -> None:
-        self._setup = setup
-        self._settings = settings
-        self._journal = journal
-        self._briefing = briefing
-        self._numbering = asyncio.Lock()  # experiments are numbered one at a time
-        self.now: Thought | None = None
+    briefing: Briefing
+    now: Thought | None = field(default=None, init=False)
+    _numbering: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)  # experiments are numbered one at a time
 
     async def begin(self, number: Callable[[], int]) -> int:
         """Log that an experiment has begun. Returns `number()`, which is asked when no other is being numbered."""
-        researcher = self._settings.researcher
+        researcher = self.settings.researcher
         async with self._numbering:
             experiment = number()
             parent, commit, forked = self._parent()
-            await self._journal.write(
+            await self.journal.write(
                 e.ExperimentStarted(
                     experiment=experiment, parent=parent, parent_commit=commit, researcher=researcher.name,
                     model=researcher.model, forked=forked,
@@ -64,62 +60,62 @@ class Proposer:
 
     def _parent(self) -> tuple[int, str, bool]:
         """The parent of the next proposal, its commit, and whether a person chose it over the best."""
-        state = self._journal.state
+        state = self.state
         if state.base is None or state.base == state.best:
-            return state.best, state.best_commit or self._setup.commit, False
-        return state.base, state.experiments[state.base].commit or self._setup.commit, True
+            return state.best, state.best_commit or self.setup.commit, False
+        return state.base, state.experiments[state.base].commit or self.setup.commit, True
 
     async def propose(self, experiment: int, counted: Callable[[float], None]) -> None:
         """Log Proposed and Committed for `experiment`, which has been begun. `counted`: see ThinkingStream.
 
         Raises EditError or ProposalFailed (to be judged as rejected), ScriptEnded, ResearcherMisconfigured.
         """
-        x = self._journal.state.experiments[experiment]
-        brief, guidance = await self._briefing.brief(experiment, x.parent, x.parent_commit)
-        stream = ThinkingStream(experiment, self._setup.paths.reasoning(experiment), self._journal, counted)
+        x = self.state.experiments[experiment]
+        brief, guidance = await self.briefing.brief(experiment, x.parent, x.parent_commit)
+        stream = ThinkingStream(experiment, self.paths.reasoning(experiment), self.journal, counted)
         started = time.monotonic()
         self.now = Thought(experiment, now(), stream)
         try:
             async with stream:
-                proposal = await self._settings.researcher.propose(brief, stream)
+                proposal = await self.settings.researcher.propose(brief, stream)
         finally:
             self.now = None
-        seconds, model = round(time.monotonic() - started, 2), self._settings.researcher.model
+        seconds, model = round(time.monotonic() - started, 2), self.settings.researcher.model
         try:
             changed = await asyncio.to_thread(brief.check, proposal)
         except EditError:
             # A rejected proposal is logged too: its hypothesis belongs with the reason.
-            await self._journal.write(_proposed(experiment, proposal, _Change(), seconds, model))
+            await self.journal.write(_proposed(experiment, proposal, _Change(), seconds, model))
             raise
         commit = await self._commit(experiment, x.parent_commit, proposal, changed)
-        await self._journal.write(
+        await self.journal.write(
             _proposed(experiment, proposal, await asyncio.to_thread(_change, brief.files, changed), seconds, model),
             e.Committed(experiment, commit, x.parent_commit),
         )
         await self._keep(experiment, commit)
-        await self._journal.write(*(e.GuidanceTaken(g.id, experiment) for g in guidance if self._still_queued(g)))
+        await self.journal.write(*(e.GuidanceTaken(g.id, experiment) for g in guidance if self._still_queued(g)))
 
     def _still_queued(self, given: Guidance) -> bool:
         """False for guidance that was changed or withdrawn during the thought: it has not been taken."""
-        now = self._journal.state.guidance.get(given.id)
+        now = self.state.guidance.get(given.id)
         return now is not None and now.taken_by is None and now.text == given.text
 
     async def own(self, command: Propose) -> int:
         """Commit and log a person's own experiment. Returns its number. Raises EditError."""
         parent, parent_commit, forked = self._parent()
-        next_number = self._journal.state.next_experiment
-        brief, _ = await self._briefing.brief(next_number, parent, parent_commit, question=False)
+        next_number = self.state.next_experiment
+        brief, _ = await self.briefing.brief(next_number, parent, parent_commit, question=False)
         edits: Any = command.edits
         if command.patch:
-            found = edits_from_patch(command.patch, brief.files, self._setup.repo.prefix)
+            found = edits_from_patch(command.patch, brief.files, self.repo.prefix)
             edits = proposal_to_plain(Proposal(hypothesis=command.hypothesis, edits=found))["edits"]
         proposal = proposal_from_plain({"hypothesis": command.hypothesis, "kind": command.kind, "edits": edits})
         changed = await asyncio.to_thread(brief.check, proposal)
         change = await asyncio.to_thread(_change, brief.files, changed)
         async with self._numbering:
-            number = self._journal.state.next_experiment
+            number = self.state.next_experiment
             commit = await self._commit(number, parent_commit, proposal, changed)
-            await self._journal.write(
+            await self.journal.write(
                 e.ExperimentStarted(
                     experiment=number, parent=parent, parent_commit=parent_commit, researcher=HUMAN, forked=forked
                 ),
@@ -131,13 +127,13 @@ class Proposer:
 
     async def amend(self, experiment: int, edits: Sequence[Mapping[str, Any]]) -> None:
         """Approve a proposal with a person's edits in place of its own, on the same parent. Raises EditError."""
-        x = self._journal.state.experiments[experiment]
+        x = self.state.experiments[experiment]
         before = next(
             event.body
-            for event in reversed(list(self._journal.log.events_of(experiment)))
+            for event in reversed(list(self.journal.log.events_of(experiment)))
             if isinstance(event.body, e.Proposed)
         )
-        brief, _ = await self._briefing.brief(experiment, x.parent, x.parent_commit, question=False)
+        brief, _ = await self.briefing.brief(experiment, x.parent, x.parent_commit, question=False)
         plain = {"hypothesis": before.hypothesis, "edits": list(edits)}
         proposal = replace(
             proposal_from_plain(plain), rationale=before.rationale, expected=before.expected, kind=x.kind,
@@ -146,7 +142,7 @@ class Proposer:
         changed = await asyncio.to_thread(brief.check, proposal)
         commit = await self._commit(experiment, x.parent_commit, proposal, changed)
         change = await asyncio.to_thread(_change, brief.files, changed)
-        await self._journal.write(
+        await self.journal.write(
             _proposed(experiment, proposal, change, before.seconds, before.model),
             e.Committed(experiment, commit, x.parent_commit),
             e.ApprovalGiven(experiment, True, "with a person's edits"),
@@ -154,11 +150,11 @@ class Proposer:
         await self._keep(experiment, commit)
 
     async def _commit(self, experiment: int, parent: str, proposal: Proposal, changed: Mapping[str, str]) -> str:
-        message = commit_message(self._setup.paths.name, experiment, proposal)
-        return await asyncio.to_thread(self._setup.repo.commit_files, parent, dict(changed), message)
+        message = commit_message(self.paths.name, experiment, proposal)
+        return await asyncio.to_thread(self.repo.commit_files, parent, dict(changed), message)
 
     async def _keep(self, experiment: int, commit: str) -> None:
-        await asyncio.to_thread(self._setup.repo.keep_ref, self._setup.paths.name, experiment, commit)
+        await asyncio.to_thread(self.repo.keep_ref, self.paths.name, experiment, commit)
 
 
 def _proposed(experiment: int, p: Proposal, change: _Change, seconds: float, model: str | None) -> e.Proposed:

@@ -11,12 +11,10 @@ from typing import Any
 
 from core.clock import now
 from core.engine.ending import RUN_PAUSED, RUN_SKIPPED, RunEnding
-from core.engine.journal import Journal
 from core.engine.runs.slots import Slots, Urgency
 from core.engine.runs.telemetry import DeviceSampler, Readings
 from core.engine.runs.workplace import Workplace, start
-from core.engine.session_settings import SessionSettings
-from core.engine.startup.setup import Setup
+from core.engine.startup.setup import EnginePart
 from core.lab import environment, runner, scorer
 from core.lab.git.restore import restore_worktree
 from core.lab.shim.rmtree import remove_tree
@@ -59,20 +57,17 @@ class Live:
             self.scoring.cancel()
 
 
-class Runs:
+@dataclass(eq=False)
+class Runs(EnginePart):
     """Executes runs. One call of `execute` is one run in one slot."""
 
-    def __init__(
-        self, setup: Setup, settings: SessionSettings, journal: Journal, slots: Slots, place: Workplace
-    ) -> None:
-        self._setup = setup
-        self._settings = settings
-        self._journal = journal
-        self._slots = slots
-        self._next_run = journal.state.next_run
-        self._sampler = DeviceSampler()
-        self.place = place
-        self.live: dict[int, Live] = {}  # by run
+    slots: Slots
+    place: Workplace
+    live: dict[int, Live] = field(default_factory=dict, init=False)  # by run
+    _sampler: DeviceSampler = field(default_factory=DeviceSampler, init=False)
+
+    def __post_init__(self) -> None:
+        self._next_run = self.state.next_run
 
     def of(self, experiment: int) -> list[Live]:
         """Runs of `experiment` in a slot at present."""
@@ -93,14 +88,14 @@ class Runs:
     async def _execute(
         self, experiment: int, kind: e.RunKind, commit: str, urgency: Urgency, seed: int | None
     ) -> tuple[e.RunFinished, bool]:
-        slot = await self._slots.acquire(urgency)
+        slot = await self.slots.acquire(urgency)
         run = self._next_run
         self._next_run += 1
         live = self.live[run] = Live(run=run, experiment=experiment, slot=slot, started=now(), phase_since=now())
         try:
             seed = self._seed(run) if seed is None else seed
-            budget = self._settings.program.run_budget(self._setup.kind)
-            await self._journal.write(
+            budget = self.program.run_budget(self.setup.kind)
+            await self.journal.write(
                 e.RunStarted(
                     run=run, experiment=experiment, kind=kind, slot=slot, seed=seed, commit=commit, budget=str(budget)
                 )
@@ -108,7 +103,7 @@ class Runs:
             if broken := await self.place.broken_seal():
                 return await self._finish(live, _never_ran(live, "abandoned", broken)), False
             try:
-                await asyncio.to_thread(self.place.checkout, self._setup.paths.worktree(run), commit)
+                await asyncio.to_thread(self.place.checkout, self.paths.worktree(run), commit)
                 live.job = await start(self.place.spec(run, slot, seed, commit))
             except AutoresearchError as error:
                 return await self._finish(live, _never_ran(live, "crashed", str(error))), False
@@ -121,14 +116,14 @@ class Runs:
 
     async def adopt(self, run: int, experiment: int, slot: str, seed: int) -> e.RunFinished | None:
         """Take over a run that an earlier engine left in flight. None when it is gone: it is logged as abandoned."""
-        job = runner.adopt(self._setup.paths.run(run))
+        job = runner.adopt(self.paths.run(run))
         live = Live(
             run=run, experiment=experiment, slot=slot, started=now(), job=job, phase_since=now(), owns_slot=False
         )
         if job is None:
             await self._finish(live, _never_ran(live, "abandoned", "left unfinished when the engine ended"))
             return None
-        live.owns_slot = self._slots.take(slot)
+        live.owns_slot = self.slots.take(slot)
         self.live[run] = live
         try:
             return await self._see_through(live, seed)
@@ -140,16 +135,16 @@ class Runs:
         self._leave_slot(live)
         if live.owns_clock:
             live.owns_clock = False
-            self._slots.clocks[live.slot].release()
+            self.slots.clocks[live.slot].release()
 
     def _leave_slot(self, live: Live) -> None:
         if live.owns_slot:
             live.owns_slot = False
-            self._slots.release(live.slot)
+            self.slots.release(live.slot)
 
     async def _take_clock(self, live: Live) -> None:
         """Wait until no other run of the slot is measured or scored, then give the run its data."""
-        lock = self._slots.clocks.get(live.slot)
+        lock = self.slots.clocks.get(live.slot)
         if lock is None or live.owns_clock or live.job is None:
             return
         live.clock = asyncio.create_task(lock.acquire())
@@ -195,17 +190,17 @@ class Runs:
 
     def _make_room(self, run: int, scored: bool) -> None:
         """Free disk space before the end is logged: a run may have filled the disk."""
-        paths = self._setup.paths
+        paths = self.paths
         with suppress(OSError, LabError):
             if not scored:
-                self._setup.repo.remove_worktree(paths.worktree(run))
+                self.repo.remove_worktree(paths.worktree(run))
                 remove_tree(paths.run(run) / "out")
             elif shutil.disk_usage(paths.folder).free < MIN_FREE_BYTES:
                 restore_worktree(paths.worktree(run))
 
     async def _finish(self, live: Live, finished: e.RunFinished) -> e.RunFinished:
-        await self._journal.write(finished)
-        await asyncio.to_thread(self._setup.repo.remove_worktree, self._setup.paths.worktree(live.run))
+        await self.journal.write(finished)
+        await asyncio.to_thread(self.repo.remove_worktree, self.paths.worktree(live.run))
         return finished
 
     async def _log_phases(self, live: Live, phases: asyncio.Queue[str | None]) -> None:
@@ -217,11 +212,11 @@ class Runs:
             if phase not in logged:
                 logged.add(phase)
                 known: Any = phase
-                await self._journal.write(e.RunPhaseChanged(live.run, live.experiment, known))
+                await self.journal.write(e.RunPhaseChanged(live.run, live.experiment, known))
 
     async def _measure(self, live: Live, seed: int, finished: e.RunFinished) -> e.RunFinished:
         """The metric: from the scorer, or from the output of a project without one."""
-        program, paths = self._settings.program, self._setup.paths
+        program, paths = self.program, self.paths
         folder = paths.run(live.run)
         if program.score is None:
             output, pattern = folder / "output.log", program.pattern or ""
@@ -230,7 +225,7 @@ class Runs:
                 return replace(finished, ended="crashed", reason=found.reason)
             return _with_metric(finished, found.value)
         live.phase, live.phase_since = "scoring", now()
-        await self._journal.write(e.RunPhaseChanged(live.run, live.experiment, "scoring"))
+        await self.journal.write(e.RunPhaseChanged(live.run, live.experiment, "scoring"))
         live.scoring = asyncio.create_task(self.place.score(program.score, live.run, live.slot, seed))
         try:
             score = await live.scoring
@@ -240,7 +235,7 @@ class Runs:
             raise
         except ScorerFault as fault:
             reason = f"the scorer failed: {fault.what}"
-            if self._journal.state.baseline is None:
+            if self.state.baseline is None:
                 return replace(finished, ended="crashed", reason=reason)
             # A fault of the scorer, twice: nothing is judged until a person has looked.
             await self.place.stop_judging(reason)
@@ -261,16 +256,16 @@ class Runs:
 
     def versions(self) -> dict[str, str]:
         """Versions of the training command's Python and libraries and of the driver. Slow at the first call."""
-        setup = self._setup
+        setup = self.setup
         try:
-            command = environment.resolve_command(self._settings.program.run, setup.environment, setup.project)
+            command = environment.resolve_command(self.program.run, setup.environment, setup.project)
         except AutoresearchError:
             return {}
         return versions_for(command[0], setup.environment)
 
     def _as_event(self, live: Live, result: runner.RunResult) -> e.RunFinished:
-        before = self._slots.ended.get(live.slot)
-        self._slots.ended[live.slot] = result.ended_at
+        before = self.slots.ended.get(live.slot)
+        self.slots.ended[live.slot] = result.ended_at
         gap = result.clock_started - before if before and result.clock_started else None
         return e.RunFinished(
             run=live.run, experiment=live.experiment, ended=result.ended, metric=None, seconds=round(result.seconds,
@@ -281,34 +276,34 @@ class Runs:
 
     async def score_hidden(self, experiment: int) -> None:
         """Score a finished run of `experiment` on the hidden slice, and log how its gain there compares."""
-        program, state = self._settings.program, self._journal.state
+        program, state = self.program, self.state
         x = state.experiments[experiment]
         run = next((r for r in x.runs if r.commit == x.commit and r.metric is not None), None)
-        if program.score_hidden is None or run is None or not (self._setup.paths.run(run.run) / "out").is_dir():
+        if program.score_hidden is None or run is None or not (self.paths.run(run.run) / "out").is_dir():
             return
-        slot = await self._slots.acquire(Urgency.REPEAT)
-        worktree = self._setup.paths.worktree(run.run)
+        slot = await self.slots.acquire(Urgency.REPEAT)
+        worktree = self.paths.worktree(run.run)
         try:
-            async with self._slots.clocks[slot]:
+            async with self.slots.clocks[slot]:
                 await asyncio.to_thread(self.place.checkout, worktree, run.commit)
                 score = await self.place.score(program.score_hidden, run.run, slot, run.seed, "score_hidden.log")
         except AutoresearchError as error:
-            await self._journal.write(e.Noted("warning", f"the hidden slice was not scored: {error.what}", experiment))
+            await self.journal.write(e.Noted("warning", f"the hidden slice was not scored: {error.what}", experiment))
             return
         finally:
-            await asyncio.to_thread(self._setup.repo.remove_worktree, worktree)
-            self._slots.release(slot)
-        await self._journal.write(_hidden_scored(state, x, run, score))
+            await asyncio.to_thread(self.repo.remove_worktree, worktree)
+            self.slots.release(slot)
+        await self.journal.write(_hidden_scored(state, x, run, score))
 
     def _seed(self, run: int) -> int:
         """Seed of a run, different for each: the code under test cannot choose a favourable one."""
-        return (self._setup.seed * 1_000_003 + run * 7_919) % 2**31
+        return (self.setup.seed * 1_000_003 + run * 7_919) % 2**31
 
     def readings(self) -> tuple[SlotReading, ...]:
         """Present activity of each slot."""
         moment = now()
         by_slot = {live.slot: live for live in self.live.values()}
-        names = dict.fromkeys((*self._slots.names, *by_slot))  # a removed slot is shown until its run has ended
+        names = dict.fromkeys((*self.slots.names, *by_slot))  # a removed slot is shown until its run has ended
         return tuple(_reading(name, by_slot.get(name), moment) for name in names)
 
 

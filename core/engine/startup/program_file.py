@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from core.engine.journal import Journal
-from core.engine.session_settings import SessionSettings, program_diff
-from core.engine.startup.setup import Setup
+from core.engine.session_settings import program_diff
+from core.engine.startup.setup import EnginePart
 from core.program.program import Program, check_change, check_files, check_required, load
 from core.program.toml_reader import NAME
 from core.record import events as e
@@ -15,17 +16,17 @@ from core.session.disk import replace_file
 from core.session.options import overrides_of
 
 
-class ProgramFile:
+@dataclass(eq=False)
+class ProgramFile(EnginePart):
     """Follows the project's program.md: looked at before each experiment, and before one of a person's own."""
 
-    def __init__(self, setup: Setup, settings: SessionSettings, journal: Journal) -> None:
-        self._setup = setup
-        self._settings = settings
-        self._journal = journal
-        self._path = setup.project / NAME
-        self._stamp: tuple[int, int] | None = None  # of the file as last read
-        self._refused = ""  # the text that was refused last
-        self._looking = asyncio.Lock()
+    _stamp: tuple[int, int] | None = field(default=None, init=False)  # of the file as last read
+    _refused: str = field(default="", init=False)  # the text that was refused last
+    _looking: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+
+    @property
+    def _path(self) -> Path:
+        return self.setup.project / NAME
 
     async def look(self) -> None:
         """Put an edited program.md in force. A refused one is logged once."""
@@ -37,10 +38,10 @@ class ProgramFile:
         if stamp is not None and stamp == self._stamp:
             return
         self._stamp = stamp
-        old = self._settings.program
+        old = self.program
         text = ""
         try:
-            program = await asyncio.to_thread(load, self._path, overrides_of(self._settings.options))
+            program = await asyncio.to_thread(load, self._path, overrides_of(self.settings.options))
             text = program.text
             if text in (old.text, self._refused):
                 return
@@ -49,11 +50,11 @@ class ProgramFile:
             text = text or await asyncio.to_thread(self._text)
             if text and text != self._refused:
                 self._refused = text
-                await self._journal.write(e.ProgramChanged(program_diff(old.text, text), text, str(error)))
+                await self.journal.write(e.ProgramChanged(program_diff(old.text, text), text, str(error)))
             return
         self._refused = ""
-        await asyncio.to_thread(replace_file, self._setup.paths.program, text.encode("utf-8"), mode=0o644)
-        await self._settings.adopt(program)
+        await asyncio.to_thread(replace_file, self.paths.program, text.encode("utf-8"), mode=0o644)
+        await self.settings.adopt(program)
 
     def _look_at(self) -> tuple[int, int] | None:
         try:
@@ -71,8 +72,8 @@ class ProgramFile:
     def _check(self, old: Program, new: Program) -> None:
         """Raises ProgramError for a change that a begun session cannot take, or that does not fit the code."""
         check_change(old, new)
-        repo, state = self._setup.repo, self._journal.state
-        commit = state.best_commit or self._setup.commit
+        repo, state = self.repo, self.state
+        commit = state.best_commit or self.setup.commit
         tracked = repo.files(commit, ("**",))
-        check_files(new, self._setup.project, tracked)
+        check_files(new, self.setup.project, tracked)
         check_required(new, lambda path: repo.read(commit, path))

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from core.engine.session_settings import following
+from core.engine.journal import Journal
+from core.engine.session_settings import SessionSettings, following
 from core.engine.startup.noise_prior import with_prior
 from core.lab import device, environment
 from core.lab.git.repository import Repository
@@ -48,6 +49,31 @@ class Setup:
     @property
     def project(self) -> Path:
         return self.paths.project
+
+
+@dataclass(eq=False)
+class EnginePart:
+    """A part of an engine: what all of them are made with, and read."""
+
+    setup: Setup
+    settings: SessionSettings
+    journal: Journal
+
+    @property
+    def state(self) -> State:
+        return self.journal.state
+
+    @property
+    def program(self) -> Program:
+        return self.settings.program
+
+    @property
+    def paths(self) -> SessionPaths:
+        return self.setup.paths
+
+    @property
+    def repo(self) -> Repository:
+        return self.setup.repo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
