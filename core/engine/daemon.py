@@ -12,11 +12,13 @@ import sqlite3
 import sys
 import time
 import traceback
+from collections import ChainMap
+from functools import partial
 from pathlib import Path
 
 from core.clock import now
 from core.engine.commands.certification import CertificationCommands
-from core.engine.commands.dispatch import Dispatcher
+from core.engine.commands.dispatch import dispatch
 from core.engine.commands.guidance import GuidanceCommands
 from core.engine.commands.lifecycle_commands import LifecycleCommands
 from core.engine.commands.setting_changes import SettingChanges
@@ -91,15 +93,10 @@ def _forget_blank(paths: SessionPaths) -> None:
 def _begun(paths: SessionPaths) -> bool:
     """Whether the session's log holds its beginning."""
     try:
-        log = Log.read(paths.database)
-    except SessionError:
+        with contextlib.closing(Log.read(paths.database)) as log:
+            return log.last_seq() > 0
+    except (SessionError, sqlite3.Error):
         return False
-    try:
-        return log.last_seq() > 0
-    except sqlite3.Error:
-        return False
-    finally:
-        log.close()
 
 
 def _leave_nothing(paths: SessionPaths) -> None:
@@ -162,8 +159,9 @@ class _Engine:
         changes = SettingChanges(*common, lifecycle, slots, lookahead)
         guidance = GuidanceCommands(*common, lifecycle, judge, experiments, proposer, lookahead, program_file, loop)
         control = LifecycleCommands(*common, lifecycle, runs, lookahead, changes, loop)
-        handlers = (control.handlers, guidance.handlers, changes.handlers, self.certification.handlers)
-        self.server = SocketServer(setup.paths.name, journal, Dispatcher(journal, *handlers).handle, setup.paths.socket)
+        groups = (control.handlers, guidance.handlers, changes.handlers, self.certification.handlers)
+        answer = partial(dispatch, journal, ChainMap(*map(dict, groups)))
+        self.server = SocketServer(setup.paths.name, journal, answer, setup.paths.socket)
         self.devices = Devices()
 
     async def run(self, ready: int) -> int:
@@ -203,9 +201,8 @@ class _Engine:
         try:
             async with asyncio.timeout(MAX_CLOSE_SECONDS):
                 await self._catch_up()
-                await self.journal.write(
-                    e.StateChanged(state, reason), e.EngineStopped("" if state == "crashed" else reason)
-                )
+                stopped = e.EngineStopped("" if state == "crashed" else reason)
+                await self.journal.write(e.StateChanged(state, reason), stopped)
         except (TimeoutError, AutoresearchError) as error:
             # The next engine finds the session unfinished, and continues it.
             say(f"the end could not be logged: {self.journal.trouble or error}")
@@ -220,7 +217,6 @@ class _Engine:
         """A hang-up does not end an engine; SIGTERM (a shutdown) and SIGINT end the session, and kill what runs."""
         running = asyncio.get_running_loop()
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-
         for ending in (signal.SIGTERM, signal.SIGINT):
             running.add_signal_handler(ending, self.lifecycle.end_now, "the system asked the engine to end")
 

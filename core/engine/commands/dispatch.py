@@ -24,20 +24,12 @@ class LoopControl(Protocol):
     async def stop(self, reason: str, *, now: bool) -> int: ...
 
 
-class Dispatcher:
-    """Hands each command to its handler."""
-
-    def __init__(self, journal: Journal, *handlers: Handlers) -> None:
-        self._journal = journal
-        self._handlers = {command: handler for group in handlers for command, handler in group.items()}
-
-    async def handle(self, command: Command) -> Reply:
-        """Raises CommandRefused with the reason."""
-        trouble = self._journal.held_up()
-        if trouble:
-            hint = "free some space: the engine then continues by itself, and nothing is lost"
-            raise CommandRefused(trouble, hint=hint)
-        handler = self._handlers.get(type(command))
-        if handler is None:
-            raise CommandRefused("this engine does not do that", hint="stop it and start it again with this version")
-        return Reply(True, await handler(command))
+async def dispatch(journal: Journal, handlers: Handlers, command: Command) -> Reply:
+    """Hand the command to its handler. Raises CommandRefused with the reason."""
+    if trouble := journal.held_up():
+        hint = "free some space: the engine then continues by itself, and nothing is lost"
+        raise CommandRefused(trouble, hint=hint)
+    handler = handlers.get(type(command))
+    if handler is None:
+        raise CommandRefused("this engine does not do that", hint="stop it and start it again with this version")
+    return Reply(True, await handler(command))

@@ -43,22 +43,6 @@ _IDENTITY = {
 }
 
 
-class EngineWorkspaces:
-    """Makes workspaces of one experiment, with the code of `commit`."""
-
-    def __init__(self, setup: Setup, settings: SessionSettings, place: Workplace, experiment: int, commit: str) -> None:
-        self._setup = setup
-        self._settings = settings
-        self._place = place
-        self._base = setup.paths.worktrees / f"agent-{experiment}"
-        self._commit = commit
-
-    async def open(self) -> Workspace:
-        workspace = _EngineWorkspace(self._setup, self._settings, self._place, self._base, self._commit)
-        await asyncio.to_thread(workspace.create)
-        return workspace
-
-
 @dataclass(frozen=True, slots=True)
 class _KnownFile:
     """State of a file before the agent ran."""
@@ -68,11 +52,24 @@ class _KnownFile:
     sha: str  # empty for a file too large to be read
 
 
-class _EngineWorkspace:
-    def __init__(self, setup: Setup, settings: SessionSettings, place: Workplace, base: Path, commit: str) -> None:
-        self._setup, self._settings, self._place, self._base, self._commit = setup, settings, place, base, commit
-        self._top = base / "tree" / setup.repo.prefix
+@dataclass(eq=False)
+class EngineWorkspace:
+    """Workspace of one experiment, and its factory: opened again, it holds the code of `commit` as at first."""
+
+    setup: Setup
+    settings: SessionSettings
+    place: Workplace
+    experiment: int
+    commit: str
+
+    def __post_init__(self) -> None:
+        self._base = self.setup.paths.worktrees / f"agent-{self.experiment}"
+        self._top = self._base / "tree" / self.setup.repo.prefix
         self._known: dict[str, _KnownFile] = {}
+
+    async def open(self) -> Workspace:
+        await asyncio.to_thread(self.create)
+        return self
 
     @property
     def prompt_file(self) -> Path:
@@ -82,11 +79,11 @@ class _EngineWorkspace:
 
     def create(self) -> None:
         """Check out the commit into `tree`, link the inputs, create the git repository, and record all files."""
-        repo, checkout = self._setup.repo, self._base / "checkout"
+        repo, checkout = self.setup.repo, self._base / "checkout"
         kill_agent(str(self._base))
         repo.remove_worktree(checkout)
         remove_tree(self._base)
-        self._place.checkout(checkout, self._commit)
+        self.place.checkout(checkout, self.commit)
         checkout.rename(self._base / "tree")
         repo.remove_worktree(checkout)  # git's record of the worktree
         remove_tree(self._base / "tree" / ".git")
@@ -131,7 +128,7 @@ class _EngineWorkspace:
     def _found(self, run: AgentRun, env: dict[str, str]) -> list[str]:
         """argv with the program's full path. Raises ResearcherMisconfigured."""
         name = run.argv[0]
-        own = self._setup.project / name
+        own = self.setup.project / name
         found = str(own) if "/" in name and os.access(own, os.X_OK) else shutil.which(name, path=env["PATH"])
         if found is None:
             raise ResearcherMisconfigured(
@@ -147,14 +144,14 @@ class _EngineWorkspace:
         for name in run.home_files:
             _copy_newer(Path.home() / name, home / name)
         return {
-            **self._setup.environment, **_IDENTITY, "CUDA_VISIBLE_DEVICES": "", **run.env, "HOME": str(home),
-            "TMPDIR": "/tmp" if self._setup.sandbox.tier == "A" else str(self._base / "tmp"), "CI": "1", "TERM": "dumb",
+            **self.setup.environment, **_IDENTITY, "CUDA_VISIBLE_DEVICES": "", **run.env, "HOME": str(home),
+            "TMPDIR": "/tmp" if self.setup.sandbox.tier == "A" else str(self._base / "tmp"), "CI": "1", "TERM": "dumb",
         }  # fmt: skip
 
     def _sandbox(self, argv: list[str], env: dict[str, str]) -> tiers.SandboxSpec:
         roots = [*environment.readable_roots(env, argv), *_packages(Path(argv[0]))]
         roots += [Path(word) for word in argv[1:] if word.startswith("/") and Path(word).is_file()]
-        spec = self._place.sandbox_of(self._base)
+        spec = self.place.sandbox_of(self._base)
         return replace(
             spec, network=True, readable=(*spec.readable, *roots, *self._frozen()), writable=(Path(env["HOME"]),),
             tmp=self._base / "tmp",
@@ -162,7 +159,7 @@ class _EngineWorkspace:
 
     def _frozen(self) -> list[Path]:
         """Paths to mount read-only: files, or whole folders without editable files. Empty when there are too many."""
-        edit, found = self._settings.program.edit, list[Path]()
+        edit, found = self.settings.program.edit, list[Path]()
         starts = [_fixed_start(pattern) for pattern in edit]
 
         def visit(folder: str) -> None:
@@ -188,7 +185,7 @@ class _EngineWorkspace:
         return await asyncio.to_thread(self._changes)
 
     def _changes(self) -> AgentChanges:
-        edit = self._settings.program.edit
+        edit = self.settings.program.edit
         files: dict[str, str] = {}
         wrong: dict[str, str] = {}
         outside: list[str] = []

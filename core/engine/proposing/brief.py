@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from core.edits.apply import MAX_BYTES, apply_edits, clean_path
 from core.edits.globs import matches
 from core.edits.rules import check_rules, imported, modules
-from core.engine.proposing.agent_workspace import EngineWorkspaces
+from core.engine.proposing.agent_workspace import EngineWorkspace
 from core.engine.proposing.novelty import Novelty
 from core.engine.runs.workplace import Workplace
 from core.engine.startup.setup import EnginePart
@@ -75,7 +75,7 @@ class Briefing(EnginePart):
             rationale_of=self._rationale_of,
             curve_of=self._curve_of,
             notebook=self._notebook,
-            workspaces=EngineWorkspaces(setup, self.settings, self.place, experiment, commit),
+            workspaces=EngineWorkspace(setup, self.settings, self.place, experiment, commit),
             papers=self._papers,
         )
         return brief, queued
@@ -102,10 +102,8 @@ class Briefing(EnginePart):
             if not questioned:
                 questioned = True
                 if asked := self._novelty.question(proposal.hypothesis, experiment, state):
-                    raise EditError(
-                        asked,
-                        hint="propose something else; or propose it again, with what is different now in its rationale",
-                    )
+                    other = "propose something else; or propose it again, with what is different now in its rationale"
+                    raise EditError(asked, hint=other)
             return changed
 
         return check
@@ -127,9 +125,8 @@ class Briefing(EnginePart):
         readable = {path: text for path, text in texts.items() if text is not None}
         editable = {path: text for path, text in readable.items() if matches(path, edit)}
         read_only = {path: text for path, text in readable.items() if path not in editable}
-        return _Files(
-            tree=tree, editable=editable, read_only=read_only, unreadable=frozenset(texts.keys() - readable.keys())
-        )
+        unreadable = frozenset(texts.keys() - readable.keys())
+        return _Files(tree=tree, editable=editable, read_only=read_only, unreadable=unreadable)
 
     def _find_imports(self) -> None:
         """Find what the project imports, once, when dependencies are frozen. Runs git."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import asdict, replace
 
 from core.record import events as e
 from core.record.errors import AutoresearchError
@@ -23,16 +24,13 @@ def with_prior(started: e.SessionStarted, paths: SessionPaths, slots: tuple[str,
         if other.name == paths.name or engine_alive(other):
             continue
         try:
-            log = Log.read(other.database)
-            try:
+            with closing(Log.read(other.database)) as log:
                 state = log.head()
-            finally:
-                log.close()
         except AutoresearchError:
             continue
         if not _same(state, started, slots, device) or state.noise is None:
             continue
-        prior = Noise(sigma=state.noise.sigma, df=state.noise.df, low=state.noise.low, high=state.noise.high).as_prior()
+        prior = Noise(**asdict(state.noise)).as_prior()
         if prior is None:
             return started  # its runs agreed to the last digit, which says nothing about new code
         return replace(started, prior_sigma=prior.sigma, prior_df=prior.df, prior_from=other.name)
