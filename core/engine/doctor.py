@@ -45,9 +45,8 @@ def examine(project: Path) -> dict[str, Any]:
     except AutoresearchError as error:
         findings.append(_failed("device", error))
     report = tiers.probe()
-    findings.append(
-        Finding("sandbox", True if report.tier in "AB" else None, f"tier {report.tier}. {report.note}".strip())
-    )
+    confined = True if report.tier in "AB" else None
+    findings.append(Finding("sandbox", confined, f"tier {report.tier}. {report.note}".strip()))
     findings += shared_memory(report.tier)
     findings += _project(project)
     researchers = [{"name": n, "ready": ready, "note": note} for n, ready, note in registry.available(os.environ)]
@@ -115,8 +114,7 @@ def _project(project: Path) -> list[Finding]:
     try:
         repo = Repository.open(project)
         findings.append(Finding("repository", True, str(repo.root)))
-        dirty = repo.dirty(program.edit) if program else []
-        if dirty:
+        if dirty := repo.dirty(program.edit) if program else []:
             findings.append(Finding("changes", None, f"uncommitted: {', '.join(dirty[:5])}", "commit, or --from-head"))
     except AutoresearchError as error:
         findings.append(_failed("repository", error))
@@ -152,9 +150,8 @@ def _survival() -> list[Finding]:
     except (AutoresearchError, OSError) as error:
         findings.append(Finding("state", False, str(error), "set AUTORESEARCH_HOME to a folder you can write"))
     if kills_user_processes():
-        ready = bool(shutil.which("systemd-run") and os.environ.get("XDG_RUNTIME_DIR"))
         detail = "logind ends a user's processes at logout (KillUserProcesses=yes)"
-        if ready:
+        if shutil.which("systemd-run") and os.environ.get("XDG_RUNTIME_DIR"):
             findings.append(Finding("logout", True, f"{detail}; engines are started through systemd-run --user"))
         else:
             findings.append(Finding("logout", False, detail, "run: loginctl enable-linger"))

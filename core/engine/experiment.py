@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from core.engine.ending import Ending
 from core.engine.lifecycle import Lifecycle
@@ -70,7 +70,7 @@ class Experiments(EnginePart):
         own, noise = estimate([values]), estimate([values], self.state.prior)
         await self.journal.write(
             e.Calibrated(mean(values), own.sigma, tuple(values)),
-            e.NoiseEstimated(sigma=noise.sigma, low=noise.low, high=noise.high, df=noise.df),
+            e.NoiseEstimated(**asdict(noise)),
         )
         await self.runs.score_hidden(BASELINE)
 

@@ -110,7 +110,6 @@ def approval_mode(state: State, on: bool) -> list[e.Body]:
 
 
 def program_diff(old: str, new: str) -> str:
-    lines = difflib.unified_diff(
-        old.splitlines(keepends=True), new.splitlines(keepends=True), f"a/{NAME}", f"b/{NAME}", n=2
-    )
+    before, after = old.splitlines(keepends=True), new.splitlines(keepends=True)
+    lines = difflib.unified_diff(before, after, f"a/{NAME}", f"b/{NAME}", n=2)
     return "".join(line if line.endswith("\n") else f"{line}\n" for line in lines)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from core.engine.startup.setup import EnginePart
@@ -81,21 +81,13 @@ class Judge(EnginePart):
         reference = state.experiments[x.parent if moved else state.best]
         noise = noise_of(state)
         off = speed_change(state, run.slot)
-        decision = judge(
-            state.metric,
-            reference.sample,
-            x.sample,
-            noise,
-            self.program.policy,
-            lines_saved=0 if x.forked else -x.lines,  # counted against the parent
-            drift=bool(off),
-        )
+        policy, saved = self.program.policy, 0 if x.forked else -x.lines  # counted against the parent
+        decision = judge(state.metric, reference.sample, x.sample, noise, policy, lines_saved=saved, drift=bool(off))
         if moved and decision.verdict != "discarded":
             return await self._rebase(x, decision)
         if off and len(x.values) == 1 and noise.sigma > 0:
-            decision = Decision(
-                verdict="provisional", delta=decision.delta, reason=f"{off}: repeated, not judged", repeat="both"
-            )
+            reason = f"{off}: repeated, not judged"
+            decision = Decision(verdict="provisional", delta=decision.delta, reason=reason, repeat="both")
         against = "" if reference.number == BASELINE else f" (against #{reference.number})"
         then = await self._log(x, decision, against)
         if x.forked and then == "done" and decision.verdict == "discarded":
@@ -118,23 +110,21 @@ class Judge(EnginePart):
         word = "quarantined: " if decision.verdict == "quarantined" else ""
         claim, best = decision.claim, None if x.parent != state.best else decision.best_claim
         number = claim.number if claim else x.sample.mean
-        facts: list[e.Body] = [
-            e.Judged(
-                experiment=x.number,
-                verdict=verdict,
-                metric=number,
-                delta=decision.delta,
-                reason=word + decision.reason + against,
-                commit=x.commit,
-                runs=len(x.values),
-                claim=claim.number if claim else None,
-                claim_runs=claim.runs if claim else 0.0,
-                best_claim=best.number if best else None,
-                best_claim_runs=best.runs if best else 0.0,
-                best_claim_results=best.results if best else 0,
-            )
-        ]
-        await self.journal.write(*facts, *self.new_noise())
+        judged = e.Judged(
+            experiment=x.number,
+            verdict=verdict,
+            metric=number,
+            delta=decision.delta,
+            reason=word + decision.reason + against,
+            commit=x.commit,
+            runs=len(x.values),
+            claim=claim.number if claim else None,
+            claim_runs=claim.runs if claim else 0.0,
+            best_claim=best.number if best else None,
+            best_claim_runs=best.runs if best else 0.0,
+            best_claim_results=best.results if best else 0,
+        )
+        await self.journal.write(judged, *self.new_noise())
         if verdict == "kept":
             await self.follow()
             return "kept"
@@ -153,21 +143,19 @@ class Judge(EnginePart):
         state, noise = self.state, noise_of(self.state)
         if state.noise is not None and state.noise.df == noise.df:
             return []
-        return [e.NoiseEstimated(sigma=noise.sigma, low=noise.low, high=noise.high, df=noise.df)]
+        return [e.NoiseEstimated(**asdict(noise))]
 
     async def _rebase(self, x: Experiment, decision: Decision) -> Next:
         """The best changed while this ran: apply the change to it, to be run again before it may be kept."""
         state, repo = self.state, self.repo
         best, onto = state.best, state.best_commit or self.setup.commit
         message = f"#{x.number} {' '.join(x.hypothesis.split())}\n\nRe-applied on #{best}.\n"
-        commit = x.commit or ""
         try:
-            new = await asyncio.to_thread(repo.reapply, commit, x.parent_commit, onto, message)
+            new = await asyncio.to_thread(repo.reapply, x.commit or "", x.parent_commit, onto, message)
             diff = await asyncio.to_thread(repo.diff, onto, new)
         except GitConflict as conflict:
-            reason = (
-                f"better than its parent {who(x.parent)}, but in conflict with the new best #{best}: {conflict.what}"
-            )
+            clash = f"in conflict with the new best #{best}: {conflict.what}"
+            reason = f"better than its parent {who(x.parent)}, but {clash}"
             await self.settle(x.number, "discarded", reason, x.sample.mean, decision.delta)
             return "done"
         if not diff.strip():
@@ -189,36 +177,34 @@ class Judge(EnginePart):
 
     def _move_branch(self) -> list[str]:
         """Move the session's branch to the best, or set `_held` to why not. Returns what was done, in words."""
-        setup, state = self.setup, self.state
-        repo, branch, best = setup.repo, setup.paths.branch, state.best_commit or setup.commit
+        repo, state, name, start = self.repo, self.state, self.paths.name, self.setup.commit
+        branch, best = self.paths.branch, state.best_commit or start
         self._held = ""
         at = repo.branch_commit(branch)
         if at == best:
             return []
-        if checkout := repo.checked_out_at(branch, apart_from=setup.paths.worktrees):
+        if checkout := repo.checked_out_at(branch, apart_from=self.paths.worktrees):
             self._held = (
                 f"the branch {branch} is checked out at {checkout.path}: it stays where it is, "
                 f"and an engine moves it to the best once it is free, with: {checkout.release}"
             )
             return []
         done = []
-        if at is not None and at not in {setup.commit, *(x.commit for x in state.experiments.values())}:
-            repo.keep_ref(setup.paths.name, f"own-{at[:10]}", at)  # a commit of the user's
-            done.append(
-                f"kept {at[:10]}, which belongs to no experiment, at refs/autoresearch/{setup.paths.name}/own-{at[:10]}"
-            )
+        if at is not None and at not in {start, *(x.commit for x in state.experiments.values())}:
+            own = f"own-{at[:10]}"  # a commit of the user's
+            repo.keep_ref(name, own, at)
+            done.append(f"kept {at[:10]}, which belongs to no experiment, at refs/autoresearch/{name}/{own}")
         repo.set_branch(branch, best)
         return [*done, f"moved the branch {branch} to {best[:10]} (best #{state.best})"]
 
     def agree(self) -> list[str]:
         """Make git agree with the log: the branch, and a ref at every experiment. Returns what was done, in words."""
-        setup, state = self.setup, self.state
-        done = self._move_branch()
-        refs = setup.repo.refs(setup.paths.name)
-        for number, x in state.experiments.items():
+        done, name = self._move_branch(), self.paths.name
+        refs = self.repo.refs(name)
+        for number, x in self.state.experiments.items():
             if x.commit and number != BASELINE and refs.get(number) != x.commit:
-                setup.repo.keep_ref(setup.paths.name, number, x.commit)
-                done.append(f"kept #{number} at refs/autoresearch/{setup.paths.name}/{number}")
+                self.repo.keep_ref(name, number, x.commit)
+                done.append(f"kept #{number} at refs/autoresearch/{name}/{number}")
         return done
 
 

@@ -161,7 +161,8 @@ class CertificationCommands(EnginePart):
             }
             for r in sorted(self._runs_of(BASELINE, first) + self._runs_of(number, first), key=lambda r: r.run)
         ]  # fmt: skip
-        slice_known = x.hidden is not None and base.hidden is not None
+        hidden = {"baseline": base.hidden, "experiment": x.hidden, "gap_in_sigmas": x.hidden_gap}
+        known = x.hidden is not None and base.hidden is not None
         plain: dict[str, Any] = _plain({
             "session": setup.paths.name,
             "experiment": number,
@@ -175,9 +176,7 @@ class CertificationCommands(EnginePart):
             "noise": asdict(noise),
             "sigma": noise.sigma,
             "claimed": {"baseline": state.baseline.metric if state.baseline else None, "experiment": x.metric},
-            "hidden_slice": {"baseline": base.hidden, "experiment": x.hidden, "gap_in_sigmas": x.hidden_gap}
-            if slice_known
-            else None,
+            "hidden_slice": hidden if known else None,
             "runs": runs,
             "baseline_commit": setup.commit,
             "commit": x.commit,
@@ -202,11 +201,9 @@ class CertificationCommands(EnginePart):
         run = await self.runs.execute(number, "reproduce", x.commit or "", Urgency.REPEAT, seed=recorded.seed)
         if run.metric is None or recorded.metric is None:
             reason = f"#{number} was not reproduced: {run.reason}"
-            return await self.journal.write(
-                e.Reproduced(
-                    experiment=number, metric=None, recorded=recorded.metric, within_noise=False, reason=reason
-                )
-            )
+            was = recorded.metric
+            fact = e.Reproduced(experiment=number, metric=None, recorded=was, within_noise=False, reason=reason)
+            return await self.journal.write(fact)
         apart = abs(run.metric - recorded.metric)
         # Two single runs differ by √2 σ; three of those are beyond chance.
         within = apart <= 3 * 2**0.5 * (state.sigma or 0.0)
@@ -214,22 +211,17 @@ class CertificationCommands(EnginePart):
         word = "reproduced" if within else "NOT reproduced: the difference is beyond the noise"
         reason = f"#{number} {word}: {format_metric(run.metric)} against {format_metric(recorded.metric)}, {same}"
         reason += self._changed(number, recorded.run, run)
-        await self.journal.write(
-            e.Reproduced(
-                experiment=number, metric=run.metric, recorded=recorded.metric, within_noise=within, reason=reason
-            )
-        )
+        ran, was = run.metric, recorded.metric
+        fact = e.Reproduced(experiment=number, metric=ran, recorded=was, within_noise=within, reason=reason)
+        await self.journal.write(fact)
 
     def _changed(self, number: int, recorded: int, now: e.RunFinished) -> str:
         """Changed conditions of the result besides its code, in words."""
         bodies = [event.body for event in self.journal.log.events_of(number)]
         old = next((dict(b.device) for b in bodies if isinstance(b, e.RunFinished) and b.run == recorded), {})
         before, after = _facts(old), _facts(dict(now.device))
-        words = [
-            f"{name} is {after.get(name, 'gone')}, was {before[name]}"
-            for name in before
-            if after.get(name) != before[name]
-        ]
+        changed = [name for name in before if after.get(name) != before[name]]
+        words = [f"{name} is {after.get(name, 'gone')}, was {before[name]}" for name in changed]
         return f"; but {', '.join(words)}" if words else ""
 
 

@@ -153,12 +153,9 @@ class GuidanceCommands(EnginePart):
     async def _reject(self, command: c.Reject) -> str:
         number, reason = command.experiment, command.reason.strip() or "no reason given"
         self._refuse_unasked(number)
-        await self.journal.write(
-            e.ApprovalGiven(number, False, reason),
-            e.Judged(
-                experiment=number, verdict="rejected", metric=None, delta=None, reason=f"rejected by a person: {reason}"
-            ),
-        )
+        words = f"rejected by a person: {reason}"
+        judged = e.Judged(experiment=number, verdict="rejected", metric=None, delta=None, reason=words)
+        await self.journal.write(e.ApprovalGiven(number, False, reason), judged)
         return f"experiment {number} is rejected"
 
     # --- the parent of proposals ---

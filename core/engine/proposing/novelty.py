@@ -44,16 +44,13 @@ class Novelty:
         if number is None or (number == experiment and not state.experiments[number].runs):
             return
         if number == experiment:
-            raise EditError(
-                "the files would be exactly those that have just crashed", hint="change what the crash came from"
-            )
+            hint = "change what the crash came from"
+            raise EditError("the files would be exactly those that have just crashed", hint=hint)
         x = state.experiments[number]
         when = "was run already" if x.verdict or number == BASELINE else "is about to run already"
         which = "the unchanged code" if number == BASELINE else f"experiment {number} ({_outcome(state, number)})"
-        raise EditError(
-            f"this {when}: the files would be exactly those of {which}",
-            hint="propose a change that has not been run; it costs nothing to propose another",
-        )
+        hint = "propose a change that has not been run; it costs nothing to propose another"
+        raise EditError(f"this {when}: the files would be exactly those of {which}", hint=hint)
 
     def question(self, hypothesis: str, experiment: int, state: State) -> str:
         """The earlier experiment with nearly the same hypothesis, in words; "" for a new one."""

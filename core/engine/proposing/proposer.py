@@ -128,11 +128,8 @@ class Proposer(EnginePart):
     async def amend(self, experiment: int, edits: Sequence[Mapping[str, Any]]) -> None:
         """Approve a proposal with a person's edits in place of its own, on the same parent. Raises EditError."""
         x = self.state.experiments[experiment]
-        before = next(
-            event.body
-            for event in reversed(list(self.journal.log.events_of(experiment)))
-            if isinstance(event.body, e.Proposed)
-        )
+        bodies = [event.body for event in self.journal.log.events_of(experiment)]
+        before = [body for body in bodies if isinstance(body, e.Proposed)][-1]
         brief, _ = await self.briefing.brief(experiment, x.parent, x.parent_commit, question=False)
         plain = {"hypothesis": before.hypothesis, "edits": list(edits)}
         proposal = replace(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO
 
@@ -101,15 +102,7 @@ class ThinkingStream:
 
     def usage(self, usage: Usage) -> None:
         self._latest = usage.usd or 0.0
-        self._facts.put_nowait(
-            e.Spent(
-                experiment=self._experiment,
-                input_tokens=usage.input_tokens,
-                output_tokens=usage.output_tokens,
-                cached_tokens=usage.cached_tokens,
-                usd=usage.usd,
-            )
-        )
+        self._facts.put_nowait(e.Spent(experiment=self._experiment, **asdict(usage)))
 
     async def before_asking(self) -> None:
         await self._facts.join()
@@ -125,9 +118,8 @@ class ThinkingStream:
     async def wait(self, reason: str, seconds: float, attempt: int) -> None:
         self.waiting = reason
         self.note(f"waiting {seconds:.0f} s: {reason} (try {attempt})")
-        self._facts.put_nowait(
-            e.ResearcherWaiting(experiment=self._experiment, reason=reason, seconds=seconds, attempt=attempt)
-        )
+        number = self._experiment
+        self._facts.put_nowait(e.ResearcherWaiting(experiment=number, reason=reason, seconds=seconds, attempt=attempt))
         try:
             await asyncio.sleep(seconds)
         finally:

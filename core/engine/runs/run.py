@@ -35,10 +35,10 @@ class Live:
     run: int
     experiment: int
     slot: str
-    started: float
+    started: float = field(default_factory=now)
     job: runner.RunProcess | None = None
     phase: str = "starting"
-    phase_since: float = 0.0
+    phase_since: float = field(default_factory=now)
     scoring: asyncio.Task[scorer.Score] | None = None
     ending: RunEnding | None = None
     owns_slot: bool = True
@@ -91,7 +91,7 @@ class Runs(EnginePart):
         slot = await self.slots.acquire(urgency)
         run = self._next_run
         self._next_run += 1
-        live = self.live[run] = Live(run=run, experiment=experiment, slot=slot, started=now(), phase_since=now())
+        live = self.live[run] = Live(run=run, experiment=experiment, slot=slot)
         try:
             seed = self._seed(run) if seed is None else seed
             budget = self.program.run_budget(self.setup.kind)
@@ -117,9 +117,7 @@ class Runs(EnginePart):
     async def adopt(self, run: int, experiment: int, slot: str, seed: int) -> e.RunFinished | None:
         """Take over a run that an earlier engine left in flight. None when it is gone: it is logged as abandoned."""
         job = runner.adopt(self.paths.run(run))
-        live = Live(
-            run=run, experiment=experiment, slot=slot, started=now(), job=job, phase_since=now(), owns_slot=False
-        )
+        live = Live(run=run, experiment=experiment, slot=slot, job=job, owns_slot=False)
         if job is None:
             await self._finish(live, _never_ran(live, "abandoned", "left unfinished when the engine ended"))
             return None
@@ -242,8 +240,7 @@ class Runs(EnginePart):
             return replace(finished, ended="abandoned", reason=reason)
         finally:
             live.scoring = None
-        wall = now() - live.started
-        finished = replace(finished, probes=dict(score.probes), wall_seconds=wall)
+        finished = replace(finished, probes=dict(score.probes), wall_seconds=now() - live.started)
         if score.rejected is not None:
             return replace(finished, ended="rejected", reason=score.rejected)
         return _with_metric(finished, score.metric)
@@ -301,41 +298,33 @@ class Runs(EnginePart):
 
     def readings(self) -> tuple[SlotReading, ...]:
         """Present activity of each slot."""
-        moment = now()
         by_slot = {live.slot: live for live in self.live.values()}
         names = dict.fromkeys((*self.slots.names, *by_slot))  # a removed slot is shown until its run has ended
-        return tuple(_reading(name, by_slot.get(name), moment) for name in names)
+        return tuple(_reading(name, by_slot.get(name)) for name in names)
 
 
-def _reading(name: str, live: Live | None, now: float) -> SlotReading:
+def _reading(slot: str, live: Live | None) -> SlotReading:
     if live is None:
-        return SlotReading(slot=name)
-    fraction = live.job.fraction if live.job is not None and live.phase == "training" else None
-    return SlotReading(
-        slot=name,
-        experiment=live.experiment,
-        run=live.run,
-        phase=live.phase,
-        fraction=fraction,
-        seconds=now - live.phase_since,
-    )
+        return SlotReading(slot=slot)
+    phase, seconds = live.phase, now() - live.phase_since
+    part = live.job.fraction if live.job is not None and phase == "training" else None
+    x, run = live.experiment, live.run
+    return SlotReading(slot=slot, experiment=x, run=run, phase=phase, fraction=part, seconds=seconds)
 
 
 def _hidden_scored(state: State, x: Experiment, run: Run, score: scorer.Score) -> e.HiddenScored:
     """Gain on the hidden slice against the gain on the visible one, both relative to the baseline."""
     if score.metric is None or run.metric is None:
-        return e.HiddenScored(
-            experiment=x.number, metric=None, gap=math.inf, warning=f"rejected on the hidden slice: {score.rejected}"
-        )
+        warning = f"rejected on the hidden slice: {score.rejected}"
+        return e.HiddenScored(experiment=x.number, metric=None, gap=math.inf, warning=warning)
     base = state.experiments[BASELINE]
     of_base = next((r.metric for r in base.runs if r.metric is not None), None)
     sigma = state.sigma
     if x.number == BASELINE or base.hidden is None or of_base is None or not sigma:
         return e.HiddenScored(experiment=x.number, metric=score.metric, gap=None)
     gap = (state.metric.gain(of_base, run.metric) - state.metric.gain(base.hidden, score.metric)) / sigma
-    warning = (
-        f"#{x.number} gains {gap:.1f}σ less on the hidden slice than on the visible one" if gap > MAX_HIDDEN_GAP else ""
-    )
+    words = f"#{x.number} gains {gap:.1f}σ less on the hidden slice than on the visible one"
+    warning = words if gap > MAX_HIDDEN_GAP else ""
     return e.HiddenScored(experiment=x.number, metric=score.metric, gap=gap, warning=warning)
 
 
@@ -346,6 +335,6 @@ def _never_ran(live: Live, ended: e.Ended, reason: str) -> e.RunFinished:
 
 
 def _with_metric(finished: e.RunFinished, value: float | None) -> e.RunFinished:
-    if value is None or value != value or value in (float("inf"), float("-inf")):
+    if value is None or not math.isfinite(value):
         return replace(finished, ended="crashed", metric=None, reason=f"the metric is not a finite number ({value})")
     return replace(finished, metric=value)

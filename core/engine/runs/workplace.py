@@ -45,11 +45,8 @@ class Workplace:
     def close_seal(self) -> None:
         """Hash the pristine code and the data: a later change stops judging."""
         prepared = self.prepared
-        paths = [
-            self._setup.paths.pristine,
-            *map(Path, (*prepared.train.values(), *prepared.readable, *prepared.hidden)),
-        ]
-        self._seal = Seal(paths)
+        data = map(Path, (*prepared.train.values(), *prepared.readable, *prepared.hidden))
+        self._seal = Seal([self._setup.paths.pristine, *data])
 
     @property
     def seal_digest(self) -> str:
@@ -80,10 +77,7 @@ class Workplace:
         return {name: source for name, source in named.items() if source.exists()}
 
     def spec(self, run: int, slot: str, seed: int, commit: str) -> runner.RunSpec:
-        """The training command of `run`, in its worktree of `commit`.
-
-        Raises ProjectError when the command is not found there.
-        """
+        """The training command of `run`, in its worktree of `commit`. Raises ProjectError when it is missing there."""
         program, kind = self._settings.program, self._setup.kind
         folder, top = self._setup.paths.run(run), self._setup.paths.worktree(run)
         budget = program.run_budget(kind)

@@ -10,6 +10,7 @@ from core.engine.startup.setup import Setup
 from core.engine.verdict import Judge
 from core.lab import runner, stale_tmp
 from core.record import events as e
+from core.text import plural
 
 
 async def recover(setup: Setup, journal: Journal, judge: Judge) -> None:
@@ -34,17 +35,14 @@ async def recover(setup: Setup, journal: Journal, judge: Judge) -> None:
     await judge.follow()
     keep = {setup.paths.worktree(run.run) for run in state.live_runs()}
     actions += await asyncio.to_thread(_sweep, setup, keep)
-    first = not any(x.runs for x in state.experiments.values())
-    if actions and not first:
+    if actions and any(x.runs for x in state.experiments.values()):
         await journal.write(e.Recovered(tuple(actions)))
 
 
 def _sweep(setup: Setup, keep: set[Path]) -> list[str]:
     """Remove the worktrees of runs that are over."""
-    repo, folder = setup.repo, setup.paths.worktrees
-    removed = 0
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path not in keep:
-            repo.remove_worktree(path)
-            removed += 1
-    return [f"removed {removed} worktree{'s' * (removed != 1)} of runs that are over"] if removed else []
+    folder = setup.paths.worktrees
+    over = sorted(set(folder.iterdir()) - keep) if folder.is_dir() else []
+    for path in over:
+        setup.repo.remove_worktree(path)
+    return [f"removed {plural(len(over), 'worktree')} of runs that are over"] if over else []

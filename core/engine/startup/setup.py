@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -109,11 +110,9 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Start:
         options, program, before = _going_on(paths, begun, asked)
         repo, commit = Repository.open(paths.project), begun.session.commit if begun.session else ""
         if not repo.commit_exists(commit):
-            raise SessionError(
-                f"the commit {commit[:10]} this session started from is gone from the repository",
-                where=str(paths.project),
-                hint="fetch it back, or start another session with --session NAME",
-            )
+            what = f"the commit {commit[:10]} this session started from is gone from the repository"
+            hint = "fetch it back, or start another session with --session NAME"
+            raise SessionError(what, where=str(paths.project), hint=hint)
     else:
         options, program, before = asked, load(paths.project / "program.md", overrides_of(asked)), None
         repo = Repository.open(paths.project)
@@ -121,11 +120,8 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Start:
         commit = _fresh_commit(paths, repo, program, options)
     checkout = repo.checked_out_at(paths.branch, apart_from=paths.worktrees)
     if checkout and not asked.only_task:  # certify and reproduce move no branch
-        raise SessionError(
-            f"the branch {paths.branch} is checked out here, and a session moves its branch",
-            where=str(checkout.path),
-            hint=f"free it with: {checkout.release}",
-        )
+        what = f"the branch {paths.branch} is checked out here, and a session moves its branch"
+        raise SessionError(what, where=str(checkout.path), hint=f"free it with: {checkout.release}")
     slots = device.parse_slots(options.slots) if options.slots else device.default_slots()
     env = environment.run_environment(paths.project)
     tier = tiers.probe().tier
@@ -192,12 +188,9 @@ def _check_folders(paths: SessionPaths) -> None:
     """Raises SessionError for a folder that the engine could not write to."""
     sockets = socket_folder()
     if not os.access(sockets, os.W_OK | os.X_OK):
-        raise SessionError(
-            "the folder for the engine's socket cannot be written",
-            where=str(sockets), hint="set AUTORESEARCH_HOME to a folder you can write",
-        )  # fmt: skip
-    trouble = disk_trouble(paths.folder)
-    if trouble:
+        hint = "set AUTORESEARCH_HOME to a folder you can write"
+        raise SessionError("the folder for the engine's socket cannot be written", where=str(sockets), hint=hint)
+    if trouble := disk_trouble(paths.folder):
         raise SessionError(trouble, where=str(paths.folder), hint="free some space on this disk")
 
 
@@ -216,45 +209,32 @@ def make_researcher(options: EngineOptions, seed: int) -> Researcher:
 
 
 def _fresh_commit(paths: SessionPaths, repo: Repository, program: Program, options: EngineOptions) -> str:
-    dirty = repo.dirty(program.edit)
+    where, dirty = str(paths.project), repo.dirty(program.edit)
     if dirty and not options.from_head:
-        raise UncommittedChanges(
-            f"uncommitted changes in {', '.join(dirty[:5])}{' …' if len(dirty) > 5 else ''}",
-            where=str(paths.project),
-            hint="commit them, or run from HEAD without them: --from-head",
-        )
+        what = f"uncommitted changes in {', '.join(dirty[:5])}{' …' if len(dirty) > 5 else ''}"
+        raise UncommittedChanges(what, where=where, hint="commit them, or run from HEAD without them: --from-head")
     commit = repo.head()
     if not repo.files(commit, program.edit):
-        raise ProjectError(
-            f"none of the files to edit ({', '.join(program.edit)}) is committed",
-            where=str(paths.project),
-            hint="git add them and commit: every experiment starts from a commit",
-        )
+        what = f"none of the files to edit ({', '.join(program.edit)}) is committed"
+        raise ProjectError(what, where=where, hint="git add them and commit: every experiment starts from a commit")
     check_required(program, lambda path: repo.read(commit, path))
     if repo.branch_commit("autoresearch"):
-        raise ProjectError(
-            "a branch named autoresearch is in the way: git cannot hold it beside autoresearch/NAME",
-            where=str(paths.project),
-            hint="give it another name: git branch -m autoresearch other-name",
-        )
+        what = "a branch named autoresearch is in the way: git cannot hold it beside autoresearch/NAME"
+        hint = "give it another name: git branch -m autoresearch other-name"
+        raise ProjectError(what, where=where, hint=hint)
     if repo.branch_commit(paths.branch):
         checkout = repo.checked_out_at(paths.branch)
         release = f"{checkout.release} && " if checkout else ""
-        raise SessionError(
-            f"the branch {paths.branch} is already there, from an earlier session of this name",
-            where=str(paths.project),
-            hint=f"choose another name with --session, or delete it with: {release}git branch -D {paths.branch}",
-        )
+        what = f"the branch {paths.branch} is already there, from an earlier session of this name"
+        hint = f"choose another name with --session, or delete it with: {release}git branch -D {paths.branch}"
+        raise SessionError(what, where=where, hint=hint)
     return commit
 
 
 def _state(paths: SessionPaths) -> State:
     """State of a session from its log. Raises SessionError for a log without a first event."""
-    log = Log.read(paths.database)
-    try:
+    with closing(Log.read(paths.database)) as log:
         state = log.load()
-    finally:
-        log.close()
     if state.session is None:
         raise SessionError("the session's log has no first event", where=str(paths.database))
     return state
