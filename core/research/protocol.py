@@ -81,7 +81,6 @@ class Researcher(Protocol):
 
     async def propose(self, brief: Brief, stream: Stream) -> Proposal:
         """Raises ScriptEnded, ProposalFailed (no usable proposal after every attempt) or ResearcherMisconfigured."""
-        ...
 
     async def close(self) -> None:
         """Release the connection, if there is one."""

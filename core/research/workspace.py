@@ -54,14 +54,12 @@ class Workspace(Protocol):
     @property
     def prompt_file(self) -> Path:
         """File of the prompt that `run` writes; readable in the sandbox."""
-        ...
 
     async def run(self, run: AgentRun, prompt: str, hear: Callable[[bytes], None]) -> AgentExit:
         """Run an agent in the sandbox, with network access. Cancelling ends every process it started.
 
         Raises ResearcherMisconfigured when the program is missing, LabError when the sandbox cannot be set up.
         """
-        ...
 
     async def changes(self) -> AgentChanges: ...
 
@@ -71,4 +69,3 @@ class Workspace(Protocol):
 class WorkspaceFactory(Protocol):
     async def open(self) -> Workspace:
         """A new workspace with the parent's code. Raises LabError."""
-        ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -94,10 +94,8 @@ def installed(path: str | None = None) -> list[str]:
 
 
 def find(wanted: str) -> tuple[Profile, str]:
-    """The profile and the model of `wanted`: `claude`, `claude:opus`, or a command line of the user's own. When it is
-    empty, the first of the known ones that is installed.
-
-    Raises ResearcherMisconfigured when it is neither, or when commands.toml is invalid.
+    """The profile and the model of `wanted`: `claude`, `claude:opus`, or a command line; of the first known agent that
+    is installed when it is empty. Raises ResearcherMisconfigured when it is neither, or when commands.toml is invalid.
     """
     wanted = wanted.strip() or next(iter(installed()), "")
     path = user_config.path_of("commands.toml")
@@ -114,9 +112,8 @@ def find(wanted: str) -> tuple[Profile, str]:
     try:
         words = shlex.split(wanted)
     except ValueError as error:
-        raise ResearcherMisconfigured(
-            f"the command cannot be read: {error}", where=one_line(wanted, 200), hint="close the quotes"
-        ) from None
+        what, where = f"the command cannot be read: {error}", one_line(wanted, 200)
+        raise ResearcherMisconfigured(what, where=where, hint="close the quotes") from None
     example = f"with one of {names}, or with a command line such as 'mycli --yolo {{prompt}}'"
     if not words:
         raise ResearcherMisconfigured("no coding agent is named", where="command", hint=f"add --model {example}")
@@ -126,6 +123,18 @@ def find(wanted: str) -> tuple[Profile, str]:
     return Profile(Path(words[0]).name, tuple(words)), ""
 
 
+def _words(line: str) -> tuple[str, ...]:
+    return tuple(shlex.split(line))
+
+
+_NUMBER = ((int, float), float)
+# Type and reading of each key of a table in commands.toml.
+_KEYS: Mapping[str, tuple[Any, Callable[[Any], Any]]] = {
+    "run": (str, _words), "model": (str, _words), "keys": (list, tuple), "env": (dict, dict), "home": (list, tuple),
+    "silence": _NUMBER, "limit": _NUMBER,
+}  # fmt: skip
+
+
 def _read(name: str, entry: Any, path: Path) -> Profile:
     def invalid(what: str) -> ResearcherMisconfigured:
         hint = 'write run = "mycli --yolo {prompt}" below [name]; docs/researchers.md has the other keys'
@@ -133,26 +142,20 @@ def _read(name: str, entry: Any, path: Path) -> Profile:
 
     if not isinstance(entry, Mapping):
         raise invalid("is not a table")
-    number = (int, float)
-    kinds: dict[str, Any] = {
-        "run": str, "model": str, "keys": list, "env": dict, "home": list, "silence": number, "limit": number,
-    }  # fmt: skip
+    known: dict[str, Any] = {}
     for key, value in entry.items():
-        if key not in kinds:
-            raise invalid(f"the key {one_line(str(key), 60)!r} is unknown (known: {', '.join(kinds)})")
-        if not isinstance(value, kinds[key]) or isinstance(value, bool):
+        kind, read = _KEYS.get(key, (None, tuple))
+        if kind is None:
+            raise invalid(f"the key {one_line(str(key), 60)!r} is unknown (known: {', '.join(_KEYS)})")
+        if not isinstance(value, kind) or isinstance(value, bool):
             raise invalid(f"{key} has the wrong type")
         inner = value if isinstance(value, list) else value.values() if isinstance(value, dict) else ()
         if not all(isinstance(word, str) for word in inner):
             raise invalid(f"{key} contains a value that is not text")
-    try:
-        argv = tuple(shlex.split(entry.get("run", "")))
-    except ValueError as error:
-        raise invalid(f"run cannot be read: {error}") from None
-    if not argv:
+        try:
+            known[key] = read(value)
+        except ValueError as error:
+            raise invalid(f"{key} cannot be read: {error}") from None
+    if not known.get("run"):
         raise invalid("run is missing")
-    base = Profile(
-        str(name), argv, tuple(shlex.split(entry.get("model", ""))), tuple(entry.get("keys", ())), entry.get("env", {}),
-        tuple(entry.get("home", ())),
-    )  # fmt: skip
-    return replace(base, silence=float(entry.get("silence", base.silence)), limit=float(entry.get("limit", base.limit)))
+    return Profile(str(name), known.pop("run"), **known)

@@ -1,8 +1,7 @@
 """Researcher `command`: a coding agent with a command line edits a copy of the code; its edits are the proposal.
 
-It gets the prompt on standard input, as an argument or as a file, works in a sandbox where only the editable files can
-be changed, and writes its hypothesis into a file HYPOTHESIS, or on its last line. It is not trusted: its edits are read
-as data and go through the same checks as every proposal.
+It works in a sandbox where only the editable files can be changed, and writes its hypothesis into a file HYPOTHESIS,
+or on its last line. Its edits are read as data and go through the same checks as every proposal.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from core.record.proposal import Proposal, Usage
 from core.research.agent import profiles
 from core.research.agent.transcript import Transcript
 from core.research.llm import keys, prices, prompt, text_format
-from core.research.llm.conversation import with_model
+from core.research.llm.conversation import MAX_REFUSAL_CHARACTERS, with_model
 from core.research.llm.retry import Backoff
 from core.research.protocol import Brief, Researcher, Stream
 from core.research.quoting import bounded
@@ -29,7 +28,6 @@ NAME = "command"
 MAX_RETRIES = 3  # runs without a usable change, after the first, in one workspace
 MAX_QUICK_RETRIES = 3  # failed runs, after which pauses become long
 MAX_ARGUMENT_BYTES = 120_000  # of one argument; the kernel's limit is 128 KiB
-MAX_REFUSAL_CHARACTERS = 8_000
 
 RULES = """\
 You are the researcher of an autonomous research session. You make one experiment at a time: one hypothesis, and the \
@@ -54,10 +52,7 @@ _FIELD = re.compile(r"^\s*(expected|kind)\s*:\s*(.*)$", re.I)
 
 
 class CommandResearcher(Researcher):
-    """Proposes with a coding agent. `model`: a known one (`claude`, `codex:MODEL` …) or a command line.
-
-    Raises ResearcherMisconfigured when it is neither.
-    """
+    """Proposes with a coding agent. `model`: as of `profiles.find`, which may raise ResearcherMisconfigured."""
 
     name = NAME
     can_repair = True
@@ -76,7 +71,7 @@ class CommandResearcher(Researcher):
         while True:
             workspace = await brief.workspaces.open()
             try:
-                found = await self._in_workspace(attempts, workspace, stream)
+                found = await self._in_workspace(attempts, workspace)
                 if found is not None:
                     return with_model(found, self.model)
             finally:
@@ -86,7 +81,7 @@ class CommandResearcher(Researcher):
                 raise ProposalFailed(f"{what}; the last: {attempts.reason}")
             await slow.pause(stream, f"{self._profile.name} makes no change ({attempts.reason})", attempts.runs)
 
-    async def _in_workspace(self, attempts: _Attempts, workspace: Workspace, stream: Stream) -> Proposal | None:
+    async def _in_workspace(self, attempts: _Attempts, workspace: Workspace) -> Proposal | None:
         """Up to MAX_RETRIES + 1 runs in one copy of the code. None when none of them made a usable change."""
         failures, wasted = 0, 0
         while wasted <= MAX_RETRIES:
@@ -95,7 +90,7 @@ class CommandResearcher(Researcher):
             except _AgentFailed as error:
                 failures += 1
                 backoff = self._backoff if failures <= MAX_QUICK_RETRIES else self._backoff.slow()
-                await backoff.pause(stream, str(error), failures)
+                await backoff.pause(attempts.stream, str(error), failures)
             except EditError as error:
                 wasted += 1
                 attempts.refuse(error)

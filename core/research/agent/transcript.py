@@ -89,15 +89,10 @@ class Transcript:
             self._over_limit = True
             self._stream.note(f"more than {MAX_SHOWN:,} characters of output: the rest is not shown")
             return
-        text = clean(text)
-        if kind == "tool":
-            self._stream.tool(one_line(text, 300))
-        elif kind == "thinking":
-            self._stream.thinking(text)
-        elif kind == "note":
-            self._stream.note(one_line(text, 600))
-        else:
-            self._stream.text(text)
+        to = self._stream
+        show = {"tool": to.tool, "note": to.note, "thinking": to.thinking}.get(kind, to.text)
+        limit = {"tool": 300, "note": 600}.get(kind)
+        show(one_line(text, limit) if limit else clean(text))
 
 
 def messages_of(event: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -151,23 +146,16 @@ def usage_of(event: Mapping[str, Any]) -> Usage | None:
     """Tokens and dollars of an event: claude's result, codex's turn, gemini's result, opencode's step."""
     kind, usage, part = event.get("type"), _map(event.get("usage")), _map(event.get("part"))
     if kind == "result" and usage:
-        written = _int(usage, "cache_creation_input_tokens")
-        return Usage.reported(
-            _int(usage, "input_tokens") + written, _int(usage, "output_tokens"), _int(usage, "cache_read_input_tokens"),
-            _dollars(event.get("total_cost_usd")),
-        )  # fmt: skip
-    if kind == "turn.completed" and usage:
-        cached = _int(usage, "cached_input_tokens")
-        return Usage.reported(max(0, _int(usage, "input_tokens") - cached), _int(usage, "output_tokens"), cached)
-    if kind == "result" and (stats := _map(event.get("stats"))):
-        cached = _int(stats, "cached")
+        fresh = _int(usage, "input_tokens") + _int(usage, "cache_creation_input_tokens")
+        output, cached = _int(usage, "output_tokens"), _int(usage, "cache_read_input_tokens")
+        return Usage.reported(fresh, output, cached, _dollars(event.get("total_cost_usd")))
+    if stats := usage if kind == "turn.completed" else _map(event.get("stats")) if kind == "result" else {}:
+        cached = _int(stats, "cached_input_tokens") or _int(stats, "cached")
         return Usage.reported(max(0, _int(stats, "input_tokens") - cached), _int(stats, "output_tokens"), cached)
     if kind == "step_finish" and (tokens := _map(part.get("tokens"))):
         cache = _map(tokens.get("cache"))
-        out = _int(tokens, "output") + _int(tokens, "reasoning")
-        return Usage.reported(
-            _int(tokens, "input") + _int(cache, "write"), out, _int(cache, "read"), _dollars(part.get("cost"))
-        )
+        fresh, output = _int(tokens, "input") + _int(cache, "write"), _int(tokens, "output") + _int(tokens, "reasoning")
+        return Usage.reported(fresh, output, _int(cache, "read"), _dollars(part.get("cost")))
     return None
 
 
