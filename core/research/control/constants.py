@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import ast
 import math
+import operator
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from core.record.proposal import Edit
 
@@ -68,10 +69,8 @@ class Constant:
 
 
 def find_constants(files: Mapping[str, str], device: str = "cpu") -> dict[str, Constant]:
-    """Every tunable constant, by key (its name; `path:NAME` when two files share one).
-
-    Excluded: constants of the other device (`_CPU`, `_CUDA`, `_GPU` in the name), names that are not to be tuned (seed,
-    logging, context, vocabulary), and those marked `[fixed]`.
+    """Every tunable constant by key (its name; `path:NAME` when two files share one), except those of the other device
+    (`_CPU`, `_CUDA`, `_GPU` in the name), those marked `[fixed]`, and names that are not to be tuned (seed, context …).
     """
     found = [c for path in sorted(files) if path.endswith(".py") for c in _of_file(path, files[path], device)]
     keys = [c.key for c in found]
@@ -93,8 +92,7 @@ def _of_file(path: str, text: str, device: str) -> Iterator[Constant]:
         elements = node.elts if isinstance(node, ast.Tuple) else [node]
         for i, element in enumerate(elements):
             key = f"{name}[{i}]" if isinstance(node, ast.Tuple) else name
-            constant = _constant(path, lines, key, name, element)
-            if constant:
+            if constant := _constant(path, lines, key, name, element):
                 yield constant
 
 
@@ -114,13 +112,18 @@ def _constant(path: str, lines: list[str], key: str, name: str, node: ast.expr) 
     line = lines[node.lineno - 1]
     start = len(line.encode()[: node.col_offset].decode())  # ast counts bytes
     end = len(line.encode()[: node.end_col_offset].decode())
-    comment = line[end:].partition("#")[2]
-    source = line[start:end]
+    source, comment = line[start:end], line[end:].partition("#")[2]
     space = _given_space(comment, value) if "[" not in key else None
     if space is None and (_FIXED.search(comment) or _NOT_TUNED.search(name)):
         return None
     space = space or _default_space(name, value, source)
     return Constant(key, path, name, value, source, node.lineno, start, end, space) if space else None
+
+
+_OPERATIONS: Mapping[type[ast.operator], Callable[[Value, Value], Any]] = {
+    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+    ast.Pow: operator.pow,
+}  # fmt: skip
 
 
 def _number(node: ast.expr) -> Value | None:
@@ -132,30 +135,18 @@ def _number(node: ast.expr) -> Value | None:
         return None if inner is None or isinstance(inner, bool) else -inner if isinstance(node.op, ast.USub) else inner
     if not isinstance(node, ast.BinOp):
         return None
-    a, b = _number(node.left), _number(node.right)
-    if a is None or b is None:
+    a, b, operation = _number(node.left), _number(node.right), _OPERATIONS.get(type(node.op))
+    if a is None or b is None or operation is None or (operation is operator.pow and (abs(a) > 1e6 or abs(b) > 64)):
         return None
     try:
-        match node.op:
-            case ast.Mult():
-                return a * b
-            case ast.Div():
-                return a / b
-            case ast.Add():
-                return a + b
-            case ast.Sub():
-                return a - b
-            case ast.Pow() if abs(a) <= 1e6 and abs(b) <= 64:
-                power = a**b
-                return power if isinstance(power, (int, float)) and math.isfinite(power) else None
+        value = operation(a, b)
+        return value if isinstance(value, (int, float)) and math.isfinite(value) else None
     except (ZeroDivisionError, OverflowError):
-        pass
-    return None
+        return None
 
 
 def _other_device(name: str, device: str) -> bool:
-    words = set(name.split("_"))
-    return bool(words & ({"CUDA", "GPU"} if device == "cpu" else {"CPU"}))
+    return not ({"CUDA", "GPU"} if device == "cpu" else {"CPU"}).isdisjoint(name.split("_"))
 
 
 def _given_space(comment: str, value: Value) -> Space | None:
@@ -238,8 +229,7 @@ def edits_for(files: Mapping[str, str], constants: Mapping[str, Constant], new: 
     edits = []
     for (path, number), changes in sorted(by_line.items()):
         lines = files[path].split("\n")
-        old = lines[number - 1]
-        line = old
+        old = line = lines[number - 1]
         for c, value in sorted(changes, key=lambda change: -change[0].start):
             line = line[: c.start] + written(c, value) + line[c.end :]
         line = _aligned(old, line, max(c.end for c, _ in changes))

@@ -1,8 +1,7 @@
 """Researcher `control`: a classical optimizer (Optuna's TPE) over the constants of the code.
 
 It uses no language model, and is the reference for those that do. TPE (Bergstra et al., 2011) models the values of each
-constant in the good and in the bad experiments, and draws where good ones are dense and bad ones are not. Its proposals
-are handled like any other: search/replace edits, checks, a run, the decision rule.
+constant in the good and in the bad experiments, and draws where good ones are dense and bad ones are not.
 
 A proposal changes few constants (one at first, later up to four), so that its verdict is informative and the next one
 builds on the best code. They are drawn by weight: important by name, helpful before, seldom tried. Everything is
@@ -80,11 +79,10 @@ class ControlResearcher(Researcher):
         """Raises ResearcherMisconfigured without tunable constants, ScriptEnded when every value has been tried."""
         constants = find_constants(brief.files, brief.device)
         if not constants:
-            raise ResearcherMisconfigured(
-                "the control researcher found no constants to tune", where=", ".join(sorted(brief.files)),
-                hint="write the numbers to try as UPPERCASE constants at the top of an editable Python file, such as "
-                "LEARNING_RATE = 0.01, or choose another researcher",
-            )  # fmt: skip
+            what, where = "the control researcher found no constants to tune", ", ".join(sorted(brief.files))
+            hint = "write the numbers to try as UPPERCASE constants at the top of an editable Python file, such as "
+            hint += "LEARNING_RATE = 0.01, or choose another researcher"
+            raise ResearcherMisconfigured(what, where=where, hint=hint)
         stream.note("control: Optuna's TPE over the constants of the code; no language model is asked")
         if brief.feedback:
             stream.note(f"the last proposal was refused: {brief.feedback}")
@@ -92,8 +90,8 @@ class ControlResearcher(Researcher):
             observations = self._history(brief, constants)
             draw = await asyncio.to_thread(self._draw, brief, constants, observations)
             proposal = _proposal(brief, constants, draw)
-            changed = tuple(draw.values)
-            pending = Observation(brief.experiment, {**_values(constants), **draw.values}, changed, "pending")
+            values = {**_values(constants), **draw.values}
+            pending = Observation(brief.experiment, values, tuple(draw.values), "pending")
             self._proposed.setdefault(brief.experiment, []).append(pending)
             for thought in draw.thoughts:
                 stream.thinking(thought + "\n")
@@ -158,7 +156,6 @@ def history(state: State, constants: Constants, parent: int) -> list[Observation
     """The session's experiments as observations, oldest first, with the baseline.
 
     `extra["params"]` has the value of every constant after a proposal, `extra["changed"]` its changes as [old, new].
-    After a rebase the values are those of the new parent with the same changes.
     """
     values: dict[int, dict[str, Value]] = {}
     observations: list[Observation] = []
@@ -169,7 +166,7 @@ def history(state: State, constants: Constants, parent: int) -> list[Observation
         new = {key: pair[1] for key, pair in changed.items()}
         if x.parent == BASELINE and BASELINE not in values and not x.rebased:
             values[BASELINE] = {**params, **{key: pair[0] for key, pair in changed.items()}}
-        base = values.get(x.parent) if x.rebased else None
+        base = values.get(x.parent) if x.rebased else None  # the same changes of a new parent
         values[number] = {**base, **new} if base is not None else dict(params)
         observations.append(_observation(x, values[number], tuple(changed)))
     values.setdefault(parent, _values(constants))
@@ -193,26 +190,23 @@ def _observation(x: Experiment, values: dict[str, Value], changed: tuple[str, ..
 def _weight(c: Constant, observations: Sequence[Observation]) -> float:
     """Weight of a constant in the next draw: by its name, how often it helped, and how seldom it was tried."""
     base = next((w for pattern, w in _WEIGHTS if re.search(pattern, c.name)), 1.0)
-    tried = [t for t in observations if c.key in t.changed]
-    helped = sum(t.helped for t in tried)
-    return base * (1 + helped) / (1 + 0.7 * (len(tried) - helped))
+    tried = [t.helped for t in observations if c.key in t.changed]
+    return base * (1 + sum(tried)) / (1 + 0.7 * (len(tried) - sum(tried)))
 
 
 def _choose(constants: Constants, observations: Sequence[Observation], rng: random.Random, n: int) -> list[str]:
     left = {key: _weight(c, observations) for key, c in constants.items()}
     chosen: list[str] = []
     while left and len(chosen) < n:
-        key = rng.choices(list(left), list(left.values()))[0]
-        chosen.append(key)
-        del left[key]
+        chosen += rng.choices(list(left), list(left.values()))
+        del left[chosen[-1]]
     return chosen
 
 
 def _first_step(constants: Constants, observations: Sequence[Observation], rng: random.Random) -> Draw:
     """One step of one constant: a factor of two, or one position along its range."""
     [key] = _choose(constants, observations, rng, 1)
-    c = constants[key]
-    up = rng.random() < 0.5
+    c, up = constants[key], rng.random() < 0.5
     s = c.space
     value: float
     if s.scale == "choice":
@@ -233,14 +227,10 @@ def _first_step(constants: Constants, observations: Sequence[Observation], rng: 
 
 
 def _tpe(state: State, constants: Constants, observations: Sequence[Observation], rng: random.Random, n: int) -> Draw:
-    """New values for `n` constants, drawn together by TPE from the history.
-
-    The study has only the constants to be changed, which is much faster.
-    """
+    """New values for `n` constants, drawn together by TPE from a study of these only, which is much faster."""
     import optuna
 
     chosen = _choose(constants, observations, rng, n)
-
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     sampler = optuna.samplers.TPESampler(seed=rng.randrange(2**31), n_startup_trials=4, constant_liar=True)
     direction = "minimize" if state.metric.direction == "min" else "maximize"
@@ -250,14 +240,9 @@ def _tpe(state: State, constants: Constants, observations: Sequence[Observation]
         known = {key: _to_study(constants[key], t.values[key]) for key in chosen if key in t.values}
         if t.state == "void" or not known:
             continue
-        study.add_trial(
-            optuna.trial.create_trial(
-                params=known,
-                distributions={key: spaces[key] for key in known},
-                state=getattr(optuna.trial.TrialState, _STATES[t.state]),
-                value=t.metric if t.state == "complete" else None,
-            )
-        )
+        kind, ranges = getattr(optuna.trial.TrialState, _STATES[t.state]), {key: spaces[key] for key in known}
+        value = t.metric if t.state == "complete" else None
+        study.add_trial(optuna.trial.create_trial(params=known, distributions=ranges, state=kind, value=value))
     drawn = study.ask(spaces).params
     values = {key: rounded(constants[key], _from_study(constants[key], drawn[key])) for key in chosen}
     return _explained(state, constants, observations, values)
@@ -310,10 +295,8 @@ def _summary(state: State, constants: Constants, observations: Sequence[Observat
     done = sorted((t for t in observations if t.state == "complete"), key=lambda t: state.metric.sort_key(t.metric))
     pending = sum(t.state == "pending" for t in observations)
     failed = sum(t.state == "failed" for t in observations)
-    lines = [
-        f"{plural(len(constants), 'constant')} can be tuned. "
-        f"Known: {plural(len(done), 'result')}, {pending} pending, {failed} failed."
-    ]
+    known = f"Known: {plural(len(done), 'result')}, {pending} pending, {failed} failed."
+    lines = [f"{plural(len(constants), 'constant')} can be tuned. {known}"]
     for t in done[:3]:
         what = ", ".join(f"{k}={_shown(constants, k, t.values)}" for k in t.changed) or "the unchanged code"
         lines.append(f"  {format_metric(t.metric)}  #{t.experiment}  {what}")
@@ -340,12 +323,10 @@ def _explained(
     thoughts = [f"TPE splits the results into {len(good)} good and {len(bad)} bad; it draws where the good are dense:"]
     for key, value in values.items():
         c = constants[key]
-        tried = sum(key in t.changed for t in observations)
-        helped = sum(key in t.changed and t.helped for t in observations)
+        tried = [t.helped for t in observations if key in t.changed]
         thoughts.append(
-            f"  {key}: changed {tried} times, {helped} helped; "
-            f"good at {_values_in(c, good)}, bad at {_values_in(c, bad)}; "
-            f"now {written(c, c.value)}, drawn {written(c, value)}"
+            f"  {key}: changed {len(tried)} times, {sum(tried)} helped; good at {_values_in(c, good)}, "
+            f"bad at {_values_in(c, bad)}; now {written(c, c.value)}, drawn {written(c, value)}"
         )
     reason = f"TPE expects it among the best {len(good)} of {len(good) + len(bad)} results"
     return Draw(values, reason, thoughts)
@@ -362,13 +343,10 @@ def _proposal(brief: Brief, constants: Constants, draw: Draw) -> Proposal:
     changes = [f"{k} {constants[k].source} → {written(constants[k], v)}" for k, v in draw.values.items()]
     name = constants[next(iter(draw.values))].name
     kind = next((kind for pattern, kind in _KINDS if re.search(pattern, name)), "other")
-    extra = {
-        "params": {**_values(constants), **draw.values},
-        "changed": {k: [constants[k].value, v] for k, v in draw.values.items()},
-    }
+    changed = {k: [constants[k].value, v] for k, v in draw.values.items()}
     return Proposal(
-        hypothesis=f"{', '.join(changes)}: {draw.reason}",
+        hypothesis=f"{', '.join(changes)}: {draw.reason}", kind=kind,
         edits=tuple(edits_for(brief.files, constants, draw.values)),
-        rationale="\n".join(["Proposed by Optuna's TPE; no language model was asked.", *draw.thoughts]), kind=kind,
-        extra=extra,
+        rationale="\n".join(["Proposed by Optuna's TPE; no language model was asked.", *draw.thoughts]),
+        extra={"params": {**_values(constants), **draw.values}, "changed": changed},
     )  # fmt: skip
