@@ -7,6 +7,7 @@ malformed streams). `BadRequest`: the server rejects this request. ResearcherMis
 from __future__ import annotations
 
 import email.utils
+import functools
 import json
 import re
 import time
@@ -72,10 +73,7 @@ class ServerInfo:
 
 
 def classify(error: Exception, server: ServerInfo, *, begun: bool = False) -> Exception:
-    """The error as Transient, BadRequest or ResearcherMisconfigured; any other is returned unchanged.
-
-    `begun`: the answer had begun to stream.
-    """
+    """The error as Transient, BadRequest or ResearcherMisconfigured, or unchanged. `begun`: the answer had begun."""
     sdk = server.sdk
     if isinstance(error, (Transient, BadRequest, ResearcherMisconfigured)):
         return error
@@ -141,7 +139,7 @@ def _prefix(kind: str) -> str:
 
 
 def _from_status(status: int, kind: str, message: str, server: ServerInfo, at_least: float = 0.0) -> Exception:
-    endpoint = server.endpoint
+    refusal = functools.partial(ResearcherMisconfigured, where=server.endpoint)
     if capped := _usage_cap(message, kind):
         return Transient(capped.reason, max(at_least, capped.at_least), slow=True)
     if status in (404, 500, 501) and _NO_TOOLS.search(message):
@@ -153,19 +151,19 @@ def _from_status(status: int, kind: str, message: str, server: ServerInfo, at_le
     if status == 401 or kind in ("authentication_error", "invalid_api_key"):
         return _key_refused(message, server)
     if status == 402 or kind == "billing_error" or "credit balance" in message.lower():
-        hint = "add credit to the account of this key, then resume"
-        return ResearcherMisconfigured(f"the account has no credit: {message}", where=endpoint, hint=hint)
+        return refusal(
+            f"the account has no credit: {message}", hint="add credit to the account of this key, then resume"
+        )
     if status == 403 or kind == "permission_error":
         hint = "use a key that is allowed to use this model, or choose another with --model"
-        return ResearcherMisconfigured(f"the key is not allowed to do this: {message}", where=endpoint, hint=hint)
+        return refusal(f"the key is not allowed to do this: {message}", hint=hint)
     if status == 404 or kind == "not_found_error":
         hint = f"choose a model that this key can use with --model, and check {server.base_variable}"
-        return ResearcherMisconfigured(f"not found: {message}", where=endpoint, hint=hint)
+        return refusal(f"not found: {message}", hint=hint)
     if 200 <= status < 300:
         return Transient(f"the stream ended with an error: {_prefix(kind)}{message}")
     if 300 <= status < 400:
-        hint = f"check {server.base_variable}"
-        return ResearcherMisconfigured(f"answers with HTTP {status}", where=endpoint, hint=hint)
+        return refusal(f"answers with HTTP {status}", hint=f"check {server.base_variable}")
     return _bad_request(message)
 
 
@@ -192,9 +190,7 @@ def _usage_cap(message: str, kind: str) -> Transient | None:
 def retry_after(headers: Mapping[str, str]) -> float:
     """Seconds that the server asks to wait; 0.0 without a valid header."""
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        value = headers.get(name)
-        if not value:
-            continue
+        value = headers.get(name, "")
         try:
             seconds = float(value) * unit
         except ValueError:
@@ -223,9 +219,8 @@ class StreamProgress(Protocol):
 
 @contextmanager
 def streaming(server: ServerInfo, answer: StreamProgress) -> Iterator[None]:
-    """Context in which one answer is received. Raises Transient, BadRequest or ResearcherMisconfigured when it fails.
-
-    Once the answer is complete, an error costs at most its token counts, and the answer is not asked for again.
+    """Context in which one answer is received. Raises Transient, BadRequest or ResearcherMisconfigured when it fails;
+    an error after the answer's end, which costs at most its token counts, is ignored.
     """
     try:
         yield

@@ -96,30 +96,21 @@ class Conversation(Protocol):
     @property
     def is_new(self) -> bool:
         """Whether it has no messages but the first."""
-        ...
 
     def start(self, mode: AskMode, note: str) -> None:
         """Begin anew, with the brief as the first message and `note` at its end."""
 
     async def ask(self, stream: Stream) -> ModelAnswer:
         """The next answer, after as many attempts as it takes. Raises TooLong, ResearcherMisconfigured."""
-        ...
 
     def append(self, results: Sequence[ToolResult], text: str) -> None:
         """Reply to the last answer: a result for each of its tool calls, and `text`, which may be empty then."""
 
 
-async def ask_for_proposal(talk: Conversation, brief: Brief, stream: Stream, backoff: Backoff) -> Proposal:
-    """A proposal that `brief.check` accepts.
-
-    Raises ProposalFailed when proposals were made in every mode and none could be used, TooLong when the brief alone
-    exceeds the model's context, ResearcherMisconfigured.
-    """
-    return await _Asking(talk, brief, stream, backoff).run()
-
-
 @dataclass(slots=True)
-class _Asking:
+class Asking:
+    """Asks a model for one proposal."""
+
     talk: Conversation
     brief: Brief
     stream: Stream
@@ -133,6 +124,9 @@ class _Asking:
     last_edits: object = None  # of the last refused proposal, to detect a repetition
 
     async def run(self) -> Proposal:
+        """A proposal that `brief.check` accepts. Raises ProposalFailed when proposals were made in every mode and none
+        could be used, TooLong when the brief alone exceeds the model's context, ResearcherMisconfigured.
+        """
         pauses, slow = 0, self.backoff.slow()
         while True:
             self.proposed = False
@@ -149,9 +143,8 @@ class _Asking:
                     return found
                 pauses += 1
             if self.proposed:
-                raise ProposalFailed(
-                    f"{self.answers} answers had no proposal that could be used; the last: {self.reason}"
-                )
+                what = f"{self.answers} answers had no proposal that could be used"
+                raise ProposalFailed(f"{what}; the last: {self.reason}")
 
     async def _in_mode(self, mode: AskMode) -> Proposal | None:
         """Ask until a proposal is accepted; None after MAX_RETRIES more unusable answers."""
@@ -241,10 +234,8 @@ class _Asking:
                     raise EditError("no more look-ups", hint="call propose now, with your best idea")
                 if call.error:
                     raise EditError(call.error, hint=f"call {one_line(call.name, 60)} again")
-                if call.name == tools.GIVE_UP["name"]:
-                    text = self._give_up(call)
-                else:
-                    text = await toolbox.call(call.name, call.input, self.stream)
+                dropped = call.name == tools.GIVE_UP["name"]
+                text = self._give_up(call) if dropped else await toolbox.call(call.name, call.input, self.stream)
                 results.append(ToolResult(call, text))
             except EditError as error:
                 results.append(ToolResult(call, bounded(str(error), MAX_REFUSAL_CHARACTERS), refused=True))

@@ -1,7 +1,6 @@
 """History of a session as shown to a researcher: best, near misses, open ideas, counts, and similar hypotheses.
 
-Everything is computed from the State, and its size does not grow with the session. The tools `list_experiments` and
-`read_experiment` reach every experiment.
+Everything is computed from the State, and its size does not grow with the session.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import heapq
 import re
 import statistics
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -77,12 +77,10 @@ def open_ideas(past: Sequence[Experiment]) -> list[tuple[int, str]]:
 
 def digest(state: State, past: Sequence[Experiment]) -> list[str]:
     """One line for each kind of change: tried, kept, best gain, and misses since the last keep."""
-    by_kind: dict[str, list[Experiment]] = {kind: [] for kind in KINDS}
-    for x in past:
-        by_kind.setdefault(x.kind, []).append(x)
     best_of = min if state.metric.direction == "min" else max
     lines = []
-    for kind, tried in by_kind.items():
+    for kind in dict.fromkeys((*KINDS, *(x.kind for x in past))):
+        tried = [x for x in past if x.kind == kind]
         if not tried:
             continue
         kept = sum(x.verdict == "kept" for x in tried)
@@ -99,15 +97,12 @@ def _since_kept(tried: Sequence[Experiment]) -> int:
 
 def expectations(state: State, past: Sequence[Experiment], researcher: str) -> str:
     """`researcher`'s expected effects compared with the measured ones; empty while there are none."""
-    pairs = [
-        (x.expected, x.delta)
-        for x in past
-        if x.researcher == researcher and x.expected and x.delta is not None and x.metric is not None
-    ]
+    measured = (x for x in past if x.researcher == researcher and x.metric is not None)
+    pairs = [(x.expected, x.delta) for x in measured if x.expected and x.delta is not None]
     if not pairs:
         return ""
-    right = [expected * measured > 0 for expected, measured in pairs]
-    ratio = statistics.median(measured / expected for expected, measured in pairs[-RECENT:])
+    right = [expected * delta > 0 for expected, delta in pairs]
+    ratio = statistics.median(delta / expected for expected, delta in pairs[-RECENT:])
     last = right[-MAX_LISTED:]
     return (
         f"Your forecasts so far: of {plural(len(pairs), 'experiment')} with an expected effect and a result, the sign "
@@ -139,11 +134,8 @@ def advice(past: Sequence[Experiment]) -> list[str]:
 
 
 def _least_tried(tried: Iterable[Experiment], without: str) -> list[str]:
-    counts = dict.fromkeys((kind for kind in KINDS if kind not in (without, "other")), 0)
-    for x in tried:
-        if x.kind in counts:
-            counts[x.kind] += 1
-    return sorted(counts, key=lambda kind: counts[kind])
+    counts = Counter(x.kind for x in tried)
+    return sorted((kind for kind in KINDS if kind not in (without, "other")), key=lambda kind: counts[kind])
 
 
 # --- similar hypotheses ----------------------------------------------------------------------------
@@ -153,9 +145,8 @@ _Terms = tuple[frozenset[str], frozenset[str]]  # words, numbers
 
 @lru_cache(maxsize=4096)
 def _terms(text: str) -> _Terms:
-    """Words (without endings and stop words) and numbers of the change that a hypothesis describes.
-
-    The change is the text before the reasons (a colon, "because", "since"), unless that has fewer than three words.
+    """Words (without endings and stop words) and numbers of the change that a hypothesis describes: the text before the
+    reasons (a colon, "because", "since"), unless that has fewer than three words.
     """
     change = _parsed(re.split(r":|\bbecause\b|\bsince\b", text, maxsplit=1, flags=re.IGNORECASE)[0])
     return change if len(change[0]) >= 3 else _parsed(text)
@@ -169,10 +160,8 @@ def _parsed(text: str) -> _Terms:
 
 
 def alike(a: str, b: str) -> bool:
-    """Whether two hypotheses are nearly the same: equal numbers, and a Jaccard index of words >= MIN_SHARED_WORDS.
-
-    Numbers must agree, because a sweep repeats a sentence with another number each time; of fewer than four words all
-    must agree.
+    """Whether two hypotheses are nearly the same: a Jaccard index of words >= MIN_SHARED_WORDS (1 for fewer than four
+    words), and equal numbers, because a sweep repeats a sentence with another number each time.
     """
     return _alike(_terms(a), _terms(b))
 
@@ -203,9 +192,5 @@ class Hypotheses:
     def nearest(self, hypothesis: str, but: int) -> int | None:
         """The newest experiment except `but` with nearly this hypothesis; None when there is none."""
         words, numbers = _terms(hypothesis)
-        near = [
-            number
-            for number, other in self._by_numbers.get(numbers, {}).items()
-            if number != but and _alike((words, numbers), (other, numbers))
-        ]
-        return max(near, default=None)
+        known = self._by_numbers.get(numbers, {}).items()
+        return max((n for n, other in known if n != but and _alike((words, numbers), (other, numbers))), default=None)

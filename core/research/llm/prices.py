@@ -111,10 +111,8 @@ def _read(model: str, entry: object, path: Path) -> Price:
     bad += [k for k in rates if k not in ("input", "output", "cache_read", "cache_write")]
     if bad or "input" not in rates or "output" not in rates:
         what = f"{bad[0]!r} is not valid" if bad else "input or output is missing"
-        raise ResearcherMisconfigured(
-            f"prices of {model!r}: {what}", where=str(path),
-            hint='write ["model-id"] and below it input = 4.0, output = 20.0 (dollars per million tokens)',
-        )  # fmt: skip
+        hint = 'write ["model-id"] and below it input = 4.0, output = 20.0 (dollars per million tokens)'
+        raise ResearcherMisconfigured(f"prices of {model!r}: {what}", where=str(path), hint=hint)
     fresh, output = float(rates["input"]), float(rates["output"])
     read, write = rates.get("cache_read", fresh / 10), rates.get("cache_write", fresh * 1.25)
     return Price(fresh, output, float(read), float(write))

@@ -14,7 +14,7 @@ from core.record.errors import ResearcherMisconfigured
 from core.record.proposal import Proposal, Usage
 from core.research.llm import keys, prices
 from core.research.llm.api_errors import BadRequest, KeyRefused, ServerInfo, TooLong, classify
-from core.research.llm.conversation import Conversation, ask_for_proposal, with_model
+from core.research.llm.conversation import Asking, Conversation, with_model
 from core.research.llm.retry import Backoff
 from core.research.protocol import Brief, Researcher, Stream
 from core.text import one_line
@@ -50,7 +50,7 @@ class ModelResearcher(Researcher, ABC):
                 self._prices = await asyncio.to_thread(prices.load)
                 self.client, self.server, self._key = await asyncio.to_thread(self.connect)
             await self.resolve_model(stream)
-            proposal = await ask_for_proposal(self.conversation(brief), brief, stream, self.backoff)
+            proposal = await Asking(self.conversation(brief), brief, stream, self.backoff).run()
             return with_model(proposal, self.model)
         except (TooLong, ResearcherMisconfigured) as error:
             if isinstance(error, KeyRefused):
