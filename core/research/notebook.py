@@ -1,7 +1,7 @@
 """The researcher's notebook: a small Markdown file that is kept as long as the session.
 
-It is a file and not an event, because it is rewritten as a whole: the log records what happened, the notebook what the
-researcher concludes. The user may read and edit `sessions/<name>/notebook.md` at any time.
+It is no event of the log, because it is rewritten as a whole. The user may edit `sessions/<name>/notebook.md` at any
+time.
 """
 
 from __future__ import annotations
@@ -46,10 +46,9 @@ class Notebook:
 
     def _write(self, text: str, used: str) -> str:
         if len(text) > MAX_CHARACTERS:
-            raise EditError(
-                f"the notebook would have {len(text):,} characters; the limit is {MAX_CHARACTERS:,}{used}",
-                hint='rewrite all of it shorter with the action "replace": keep what still guides a choice',
-            )
+            what = f"the notebook would have {len(text):,} characters; the limit is {MAX_CHARACTERS:,}{used}"
+            hint = 'rewrite all of it shorter with the action "replace": keep what still guides a choice'
+            raise EditError(what, hint=hint)
         self._text = text
         if self._path is not None:
             try:

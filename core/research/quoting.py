@@ -1,7 +1,4 @@
-"""Untrusted text (files, run output, papers, notes) bounded, cleaned and fenced for a prompt.
-
-It is data: it cannot close its fence, and it contains no control characters.
-"""
+"""Untrusted text (files, run output, papers, notes) bounded, cleaned and fenced for a prompt."""
 
 from __future__ import annotations
 

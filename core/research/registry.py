@@ -1,10 +1,8 @@
-"""Registry of the researchers: names, readiness, and construction.
-
-Importing it imports no SDK and no optimizer.
-"""
+"""Registry of the researchers: names, readiness, and construction. Importing it imports no SDK and no optimizer."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 from collections.abc import Mapping
@@ -22,9 +20,9 @@ NAMES: tuple[str, ...] = ("claude", "openai", "command", "human", "control", "sc
 
 def default_researcher(environ: Mapping[str, str]) -> str:
     """`claude` when it has a key, else `openai` when it has one, else `control`."""
-    if _has_key("ANTHROPIC_API_KEY", environ):
+    if _key("ANTHROPIC_API_KEY", environ)[0]:
         return "claude"
-    if _has_key("OPENAI_API_KEY", environ) and _installed("openai"):
+    if _key("OPENAI_API_KEY", environ)[0] and _installed("openai"):
         return "openai"
     return "control"
 
@@ -53,10 +51,6 @@ def _key(name: str, environ: Mapping[str, str]) -> tuple[str, str]:
     except ResearcherMisconfigured as error:
         return "", f"{error.where}: {error.what}"
     return (found.where if found else ""), ""
-
-
-def _has_key(name: str, environ: Mapping[str, str]) -> bool:
-    return bool(_key(name, environ)[0])
 
 
 def _missing(package: str, extra: str) -> str:
@@ -96,21 +90,20 @@ def _command(environ: Mapping[str, str]) -> str:
 
 
 def create(name: str, *, model: str | None = None, script: Path | None = None, seed: int | None = None) -> Researcher:
-    """The researcher called `name`. Raises UsageError for an unknown name, ResearcherMisconfigured for what it lacks.
-
-    A script and a command line are checked here; a key must exist here, and is tested by the first experiment.
+    """The researcher called `name`. Raises UsageError for an unknown name, ResearcherMisconfigured for what it lacks: a
+    script and a command line are checked here; a key must exist here, and is tested by the first experiment.
     """
-    backoff = Backoff(base=_seconds("AUTORESEARCH_BACKOFF", 1.0))
+    if name in ("claude", "openai"):
+        _require_ready(name)
+    backoff = _backoff()
     match name:
         case "claude":
             from core.research.llm.providers.anthropic import ClaudeResearcher
 
-            _require_ready(name)
             return ClaudeResearcher(model, backoff=backoff)
         case "openai":
             from core.research.llm.providers.openai import OpenAIResearcher
 
-            _require_ready(name)
             return OpenAIResearcher(model, backoff=backoff)
         case "command":
             from core.research.agent.researcher import CommandResearcher
@@ -144,10 +137,9 @@ def _require_ready(name: str) -> None:
         raise ResearcherMisconfigured(f"{name} is not ready: {note}", hint=hint)
 
 
-def _seconds(variable: str, default: float) -> float:
-    """Seconds from an environment variable; the default when it is not such a number."""
-    try:
-        value = float(os.environ.get(variable, ""))
-    except ValueError:
-        return default
-    return value if 0 <= value < 3600 else default
+def _backoff() -> Backoff:
+    """The backoff from the seconds in AUTORESEARCH_BACKOFF, if these are such a number."""
+    with contextlib.suppress(ValueError):
+        if 0 <= (seconds := float(os.environ.get("AUTORESEARCH_BACKOFF", ""))) < 3600:
+            return Backoff(base=seconds)
+    return Backoff()

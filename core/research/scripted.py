@@ -3,8 +3,6 @@
 Beside the fields of a proposal a line may have `thinking` (text to stream), `seconds` (duration) and `usage`
 (`{"input_tokens", "output_tokens", "cached_tokens", "usd"}`, to be charged). Empty lines and lines that start with
 `//` are skipped. The whole file is checked before the first proposal, so a mistake in line 9 is reported at once.
-
-A resumed session continues after the last proposal it used: see `script_index`.
 """
 
 from __future__ import annotations
@@ -15,6 +13,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from core.edits.apply import proposal_from_plain
 from core.record.errors import AutoresearchError, ProposalFailed, ResearcherMisconfigured, ScriptEnded
@@ -31,7 +30,7 @@ HINT = 'each line is one JSON object: {"hypothesis", "edits": [{"path", "search"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScriptLine:
-    """One line of a script. `number` counts from 1; `seconds` is how long the researcher takes for it."""
+    """One line of a script. `number` counts from 1; `seconds`: how long the researcher takes for it."""
 
     number: int
     proposal: Proposal
@@ -46,9 +45,8 @@ def read_script(path: Path) -> tuple[ScriptLine, ...]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise ResearcherMisconfigured(
-            f"the script cannot be read: {reason}", where=str(path), hint="give a readable file with --script"
-        ) from None
+        what, hint = f"the script cannot be read: {reason}", "give a readable file with --script"
+        raise ResearcherMisconfigured(what, where=str(path), hint=hint) from None
     return tuple(
         _parse(raw, number, f"{path}:{number}")
         for number, raw in enumerate(text.split("\n"), 1)
@@ -78,15 +76,11 @@ def _usage(plain: object, where: str) -> Usage | None:
     if plain is None:
         return None
     names = ("input_tokens", "output_tokens", "cached_tokens", "usd")
-    good = isinstance(plain, Mapping) and all(
-        name in names and (value is None or isinstance(value, (int, float))) and not isinstance(value, bool)
-        for name, value in plain.items()
-    )
-    if not good or not isinstance(plain, Mapping):
+    given: Mapping[str, Any] = plain if isinstance(plain, Mapping) else {"": plain}
+    if not all(k in names and isinstance(v, int | float | None) and not isinstance(v, bool) for k, v in given.items()):
         hint = f"give any of {', '.join(names)} as a number"
         raise ResearcherMisconfigured('"usage" is not valid', where=where, hint=hint)
-    tokens = {name: int(plain.get(name) or 0) for name in names[:3]}
-    usd = plain.get("usd")
+    tokens, usd = {name: int(given.get(name) or 0) for name in names[:3]}, given.get("usd")
     return Usage(**tokens, usd=None if usd is None else float(usd))
 
 
@@ -132,10 +126,7 @@ class ScriptedResearcher(Researcher):
         return None if script_index(state, experiment) < count else _played(count)
 
     async def propose(self, brief: Brief, stream: Stream) -> Proposal:
-        """The next proposal, also when it does not apply: the engine then refuses it.
-
-        Raises ProposalFailed when asked again after that.
-        """
+        """The next proposal, even if it does not apply. Raises ProposalFailed when asked again after a refusal."""
         if self._lines is None:
             await asyncio.to_thread(self.check)
         lines = self._lines or ()

@@ -1,7 +1,4 @@
-"""The user's TOML files of researchers: keys.toml, prices.toml and commands.toml.
-
-All are in the user's configuration folder (`~/.config/autoresearch-tui/`).
-"""
+"""The user's TOML files in `~/.config/autoresearch-tui/`: keys.toml, prices.toml and commands.toml."""
 
 from __future__ import annotations
 
@@ -36,13 +33,11 @@ def read(path: Path, *, private: bool = False) -> str:
             mode = os.fstat(file.fileno()).st_mode
             raw = file.read(MAX_BYTES)
     except OSError as error:
-        raise ResearcherMisconfigured(
-            f"the file cannot be read ({error.strerror})", where=str(path), hint="make it readable, or name another"
-        ) from None
+        what, hint = f"the file cannot be read ({error.strerror})", "make it readable, or name another"
+        raise ResearcherMisconfigured(what, where=str(path), hint=hint) from None
     if private and mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise ResearcherMisconfigured(
-            "other users can read this file of keys", where=str(path), hint=f"protect it with: chmod 600 {path}"
-        )
+        what, hint = "other users can read this file of keys", f"protect it with: chmod 600 {path}"
+        raise ResearcherMisconfigured(what, where=str(path), hint=hint)
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError:

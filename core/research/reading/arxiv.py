@@ -57,9 +57,8 @@ def paper_id(name: str) -> str | None:
 
 
 class Arxiv:
-    """Answers and PDFs are cached in the folder `cache`. Methods raise EditError when arXiv cannot answer.
-
-    `delay`, `timeout`: seconds between two requests, and of one.
+    """Client with the folder `cache`. Methods raise EditError when arXiv cannot answer. `delay`, `timeout`: seconds
+    between two requests, and of one.
     """
 
     def __init__(
@@ -75,10 +74,7 @@ class Arxiv:
         self._offline = ("", -OFFLINE_SECONDS)  # reason, and time of the failure
 
     async def search(self, query: str, limit: int) -> tuple[list[ArxivEntry], str]:
-        """Papers for a query of words (with fields such as `ti:` or `au:`), and a note on the age of an old answer.
-
-        At most MAX_WORDS short words are sent.
-        """
+        """Papers for MAX_WORDS words (with fields such as `ti:` or `au:`), and a note on the age of an old answer."""
         words = re.findall(r"(?:(?:ti|au|abs|cat|all):)?[\w.-]*\w", query, re.ASCII)[:MAX_WORDS]
         if not words:
             raise EditError("the query has no word that arXiv can search for", hint="use a few technical keywords")
@@ -93,10 +89,9 @@ class Arxiv:
 
     async def entry(self, id: str) -> ArxivEntry:
         """arXiv's description of one paper."""
-        found, _ = await self._ask({"id_list": id})
-        if not found:
-            raise EditError(f"arXiv has no paper {id}", hint="look for it with search_papers")
-        return found[0]
+        if found := (await self._ask({"id_list": id}))[0]:
+            return found[0]
+        raise EditError(f"arXiv has no paper {id}", hint="look for it with search_papers")
 
     async def pdf(self, id: str) -> Path:
         """The PDF of a paper, downloaded once."""
@@ -183,8 +178,7 @@ def _read(path: Path) -> list[ArxivEntry]:
         name = _child_text(item, "id")
         if "/api/errors" in name:
             raise EditError(f"arXiv rejects the query: {_child_text(item, 'summary')[:200]}", hint="use plain keywords")
-        id = paper_id(name.partition("/abs/")[2])
-        if id:
+        if id := paper_id(name.partition("/abs/")[2]):
             authors = tuple(one_line(_child_text(author, "name"), 80) for author in item.findall(f"{_ATOM}author"))
             title, abstract = one_line(_child_text(item, "title"), 300), one_line(_child_text(item, "summary"), 4000)
             entries.append(ArxivEntry(id, title, authors[:20], one_line(_child_text(item, "published"))[:10], abstract))
@@ -203,9 +197,8 @@ def _cached(path: Path) -> tuple[list[ArxivEntry] | None, float]:
     """A cached answer and its age in seconds; None when there is none that can be read."""
     try:
         age = time.time() - path.stat().st_mtime
-        return [
-            ArxivEntry(**{**entry, "authors": tuple(entry["authors"])}) for entry in json.loads(path.read_text())
-        ], age
+        known = json.loads(path.read_text())
+        return [ArxivEntry(**{**entry, "authors": tuple(entry["authors"])}) for entry in known], age
     except (OSError, ValueError, TypeError, KeyError):
         return None, 0.0
 

@@ -66,10 +66,8 @@ async def _by_expression(files: Files, pattern: str, seconds: float) -> list[tup
     try:
         answer = await worker.ask(regex_worker.__file__, stdin=request, seconds=seconds)
     except TimeoutError:
-        raise EditError(
-            f"the search took longer than {seconds:g} s and was ended",
-            hint="use a simpler expression (no nested repeats), or search for plain text",
-        ) from None
+        hint = "use a simpler expression (no nested repeats), or search for plain text"
+        raise EditError(f"the search took longer than {seconds:g} s and was ended", hint=hint) from None
     except worker.WorkerFailed as error:
         raise EditError(f"the search failed: it {error}", hint="use a simpler expression, or plain text") from None
     if "error" in answer:

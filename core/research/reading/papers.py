@@ -16,7 +16,7 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.record.errors import EditError
@@ -62,18 +62,16 @@ class PaperPage:
     unread: int = 0  # pages at the end, beyond the limit
 
 
+@dataclass(slots=True, eq=False)
 class Library:
-    """The papers of one session. `index` is the file of the full-text index."""
+    """The papers of one session. `index`: file of the full-text index. `pages`, `seconds`: limits of one PDF."""
 
-    def __init__(
-        self, folder: Path, index: Path, arxiv: Arxiv, *, pages: int = MAX_PAGES, seconds: float = PDF_SECONDS
-    ) -> None:
-        self._folder = folder
-        self._index = index
-        self._pages = pages
-        self._seconds = seconds
-        self._lock = asyncio.Lock()
-        self.arxiv = arxiv
+    folder: Path
+    index: Path
+    arxiv: Arxiv
+    pages: int = MAX_PAGES
+    seconds: float = PDF_SECONDS
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def search(self, query: str, limit: int = MAX_HITS) -> tuple[list[PaperHit], list[str]]:
         """Matches in the local papers, best first, and remarks (files that cannot be read)."""
@@ -97,8 +95,7 @@ class Library:
 
     async def abstract(self, name: str) -> ArxivEntry:
         """arXiv's description of a paper. Raises EditError."""
-        id = paper_id(name)
-        if id is None:
+        if (id := paper_id(name)) is None:
             raise EditError(f"{one_line(name, 100)!r} is not an arXiv identifier", hint="such as arxiv:2401.00001")
         return await self.arxiv.entry(id)
 
@@ -107,8 +104,8 @@ class Library:
     async def _refresh(self) -> list[str]:
         """Index new and changed files, drop removed ones. Returns the files that cannot be read, with reasons."""
         async with self._lock:
-            there = await asyncio.to_thread(_files, self._folder)
-            if not there and not await asyncio.to_thread(self._folder.is_dir):
+            there = await asyncio.to_thread(_files, self.folder)
+            if not there and not await asyncio.to_thread(self.folder.is_dir):
                 return ["the project has no folder papers/"]
             known = await asyncio.to_thread(self._stamps)
             gone = [name for name in known if name not in there and not name.startswith("arxiv:")]
@@ -118,17 +115,17 @@ class Library:
             for done, name in enumerate(new):
                 if time.monotonic() > deadline:
                     return [f"{len(new) - done} papers are not indexed yet: search again for them"]
-                await self._index_file(name, self._folder / name, there[name])
+                await self._index_file(name, self.folder / name, there[name])
             return await asyncio.to_thread(self._unreadable)
 
     async def _index_file(self, name: str, path: Path, stamp: str) -> None:
         """Read one file into the index, in place of its old text."""
         if path.suffix.lower() in PDF:
-            arguments = ("pdf", str(path), str(self._pages), str(MAX_CHARACTERS))
+            arguments = ("pdf", str(path), str(self.pages), str(MAX_CHARACTERS))
             try:
-                answer = await worker.ask(pdf_worker.__file__, *arguments, seconds=self._seconds)
+                answer = await worker.ask(pdf_worker.__file__, *arguments, seconds=self.seconds)
             except TimeoutError:
-                answer = {"error": f"reading it takes longer than {self._seconds:g} s"}
+                answer = {"error": f"reading it takes longer than {self.seconds:g} s"}
             except (worker.WorkerFailed, OSError) as error:
                 answer = {"error": f"the worker process {error}"}
         else:
@@ -178,8 +175,7 @@ class Library:
         with self._open() as db:
             row = db.execute("SELECT title, total, read, wrong FROM papers WHERE name = ?", (name,)).fetchone()
             if row is None:
-                names = [n for (n,) in db.execute("SELECT name FROM papers ORDER BY name LIMIT 40")]
-                known = ", ".join(names) or "none"
+                known = ", ".join(n for (n,) in db.execute("SELECT name FROM papers ORDER BY name LIMIT 40")) or "none"
                 raise EditError(f"there is no paper {one_line(name, 100)!r}", hint=f"the papers: {known}")
             title, total, read, error = row
             if error:
@@ -193,9 +189,9 @@ class Library:
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         """The index, created again when it is damaged: all of its data comes from the papers."""
-        self._index.parent.mkdir(parents=True, exist_ok=True)
+        self.index.parent.mkdir(parents=True, exist_ok=True)
         for attempt in (1, 2):
-            db = sqlite3.connect(self._index, timeout=10)
+            db = sqlite3.connect(self.index, timeout=10)
             try:
                 db.executescript(_SCHEMA)
                 break
@@ -203,7 +199,7 @@ class Library:
                 db.close()
                 if attempt == 2 or isinstance(error, sqlite3.OperationalError):
                     raise _broken_index(error) from error
-                self._index.unlink(missing_ok=True)
+                self.index.unlink(missing_ok=True)
         try:
             with db:
                 yield db
