@@ -19,9 +19,8 @@ MAX_TAIL = 8_000  # characters of the end that are kept, for the last line
 
 
 class Transcript:
-    """Parses the output of one run and passes it to the stream. `last` is the last line that is not empty.
-
-    `price`: of the named model, for an agent that reports tokens but no cost.
+    """Parses the output of one run and passes it to the stream. `price`: of the named model, for an agent that reports
+    tokens but no cost.
     """
 
     def __init__(self, stream: Stream, price: Price | None = None) -> None:
@@ -36,8 +35,9 @@ class Transcript:
 
     @property
     def last(self) -> str:
-        lines = [one_line(line) for line in clean(self._tail).splitlines()]
-        return next((line for line in reversed(lines) if line), "")
+        """The last line that is not empty."""
+        lines = (one_line(line) for line in reversed(clean(self._tail).splitlines()))
+        return next(filter(None, lines), "")
 
     def feed(self, data: bytes) -> None:
         """The next bytes, split anywhere."""

@@ -1,13 +1,8 @@
 """API keys: from the environment, a file that a variable names, or the user's keys.toml.
 
-In this order: `ANTHROPIC_API_KEY`, the file that `ANTHROPIC_API_KEY_FILE` names, `~/.config/autoresearch-tui/keys.toml`
-(mode 0600):
-
-    ANTHROPIC_API_KEY = "…"
-    OPENAI_API_KEY = "…"
-
-Files are read again each time a researcher connects, so that a revoked key can be replaced while a session runs: a key
-that a server has refused is used only when there is no other.
+In this order: `ANTHROPIC_API_KEY`, the file that `ANTHROPIC_API_KEY_FILE` names, and a line ANTHROPIC_API_KEY = "…" in
+`~/.config/autoresearch-tui/keys.toml` (mode 0600). Files are read again each time a researcher connects, so that a
+revoked key can be replaced while a session runs: one that a server has refused is used only when there is no other.
 """
 
 from __future__ import annotations

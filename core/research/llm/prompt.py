@@ -84,8 +84,9 @@ def stable(brief: Brief) -> str:
 def current_files(brief: Brief) -> str:
     """The editable files of the parent, cut in the middle beyond MAX_FILE."""
     parts = [f"The editable files, as of experiment {brief.parent} (0 is the unchanged code):"]
-    for path, text in sorted(brief.files.items()):
-        parts.append(fenced("file", bounded(text, MAX_FILE), path=path, access="editable"))
+    parts += [
+        fenced("file", bounded(text, MAX_FILE), path=p, access="editable") for p, text in sorted(brief.files.items())
+    ]
     return "\n\n".join(parts)
 
 
@@ -102,10 +103,8 @@ def task(brief: Brief) -> str:
         parts.append(fenced("log", bounded(log, MAX_LOG, end=True), of=f"experiment {crashed[-1].number}, crashed"))
     parts += [*_advice(brief, past), *_user_input(brief)]
     if brief.feedback:
-        parts.append(
-            "Your last proposal for this experiment was refused; correct it or propose another:\n"
-            + fenced("reason", bounded(brief.feedback, MAX_FEEDBACK))
-        )
+        reason = fenced("reason", bounded(brief.feedback, MAX_FEEDBACK))
+        parts.append(f"Your last proposal for this experiment was refused; correct it or propose another:\n{reason}")
     parts.append(f"Propose experiment {brief.experiment} now.")
     return "\n\n".join(parts)
 
@@ -115,8 +114,7 @@ def _status(brief: Brief) -> str:
     metric = state.metric
     better = "lower is better" if metric.direction == "min" else "higher is better"
     lines = [f"Metric: {one_line(metric.name, 80)}, {better}. Device: {brief.device}. One run: {brief.run_budget}."]
-    if state.baseline:
-        b = state.baseline
+    if b := state.baseline:
         lines.append(f"Baseline: {format_metric(b.metric)}, sigma {format_metric(b.sigma)} over {b.n} runs.")
     if state.best_metric is not None and state.best != BASELINE:
         lines.append(f"Best: {format_metric(state.best_metric)} in experiment {state.best}.")

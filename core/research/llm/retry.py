@@ -18,9 +18,8 @@ SLOW_FACTOR = 15.0  # of the cap, for what takes hours to change: a usage cap, a
 
 @dataclass(slots=True)
 class Backoff:
-    """Seconds: `base` doubles with each attempt up to `cap`, with 25% jitter. `slice` bounds one visible wait.
-
-    A longer wait that a server asks for (Retry-After) is kept in full, in waits of at most `slice`.
+    """Seconds: `base` doubles with each attempt up to `cap`, with 25% jitter. A longer wait that a server asks for is
+    kept in full, in visible waits of at most `slice`.
     """
 
     base: float = 1.0

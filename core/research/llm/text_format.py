@@ -64,13 +64,8 @@ def read(text: str, files: Iterable[str]) -> Mapping[str, Any] | None:
     hypothesis = fields.get("hypothesis") or _first_sentence(text)
     if not hypothesis:
         raise EditError("there is a change, but no hypothesis", hint="write a line HYPOTHESIS: what changes and why")
-    return {
-        "hypothesis": hypothesis,
-        "rationale": fields.get("rationale", ""),
-        "kind": fields.get("kind") or None,
-        "expected": number_in(fields.get("expected", "")),
-        "edits": edits,
-    }
+    named = {"hypothesis": hypothesis, "expected": number_in(fields.get("expected", "")), "edits": edits}
+    return {"rationale": "", **fields, "kind": fields.get("kind") or None, **named}
 
 
 def number_in(text: str) -> str | None:
@@ -162,14 +157,11 @@ def _path_above(lines: list[str], at: int, known: list[str]) -> str:
 
 def _path_in(words: str, known: list[str]) -> str:
     """A known path among the words, or the whole line when it looks like the path of a new file."""
-    bare = [word.strip("`*\"'():,#[]{}") for word in re.split(r"[\s:]+", words)]
-    for word in bare:
-        if word.removeprefix("./") in known:
-            return word.removeprefix("./")
+    for word in re.split(r"[\s:]+", words):
+        if (bare := word.strip("`*\"'():,#[]{}").removeprefix("./")) in known:
+            return bare
     line = words.strip().strip("`*\"':# ")
-    if re.fullmatch(r"[\w./-]+\.\w{1,8}", line):
-        return line.removeprefix("./")
-    return ""
+    return line.removeprefix("./") if re.fullmatch(r"[\w./-]+\.\w{1,8}", line) else ""
 
 
 # --- diffs and whole files -----------------------------------------------------------------------
@@ -183,8 +175,7 @@ def _fences(text: str) -> Iterator[tuple[int, str, list[str], list[str]]]:
         if not opened:
             at += 1
             continue
-        mark = opened[1]
-        closed = next((n for n in range(at + 1, len(lines)) if lines[n].strip() == mark), len(lines))
+        closed = next((n for n in range(at + 1, len(lines)) if lines[n].strip() == opened[1]), len(lines))
         yield at, opened[2].strip(), lines[at + 1 : closed], lines
         at = closed + 1
 
@@ -240,8 +231,7 @@ def _fields(text: str) -> dict[str, str]:
     fields: dict[str, str] = {}
     name = ""
     for line in lines_of(text):
-        labelled = _FIELD.match(line)
-        if labelled:
+        if labelled := _FIELD.match(line):
             name = labelled[1].lower()
             fields.setdefault(name, labelled[2].strip(" *_"))
         elif not line.strip() or _SEARCH.match(line) or _FENCE.match(line):

@@ -125,9 +125,8 @@ class Toolbox:
         }  # fmt: skip
 
     async def call(self, name: str, input: Mapping[str, Any], stream: Stream) -> str:
-        """Result of one tool as fenced text of bounded length; a summary in one line goes to `stream`.
-
-        Raises EditError, worded for the model: unknown tool, invalid input, or nothing found.
+        """Result of one tool as fenced text, bounded; a summary in one line goes to `stream`. Raises EditError,
+        worded for the model: unknown tool, invalid input, or nothing found.
         """
         tool = self._tools.get(name)
         if tool is None:

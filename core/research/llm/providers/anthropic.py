@@ -117,9 +117,8 @@ class ClaudeResearcher(ModelResearcher):
 
 
 def choose(known: Sequence[Any]) -> Any | None:
-    """The default model: the newest active one of the line `opus`, else of `sonnet`, else the newest of any line.
-
-    Without a line in the server's data it is taken from the name. None when no model is listed.
+    """The default model: the newest active one of the line `opus` (as the server says, else by its name), else of
+    `sonnet`, else of any line. None when no model is listed.
     """
     active = [m for m in known if (getattr(m, "lifecycle", None) or "active") == "active"] or list(known)
 
@@ -233,9 +232,8 @@ class ClaudeReply:
     ended: bool = False
 
     async def receive(self, client: Any, server: ServerInfo, request: Mapping[str, Any], stream: Stream) -> None:
-        """Send `request` and collect the answer; thinking and text go to `stream` at once.
-
-        Raises Transient, BadRequest or ResearcherMisconfigured; what came before the failure is kept.
+        """Send `request` and collect the answer; thinking and text go to `stream` at once. Raises Transient, BadRequest
+        or ResearcherMisconfigured; what came before the failure is kept.
         """
         with streaming(server, self):
             async with await client.messages.create(**request, stream=True) as events:

@@ -26,10 +26,7 @@ MAX_REPEATED_MODELS = 100  # of a list, before it counts as complete
 
 @dataclass(eq=False, repr=False)
 class ModelResearcher(Researcher, ABC):
-    """Proposes with a language model. The SDK is imported for the first experiment, off the event loop.
-
-    `read_seconds`: silence after which a stream counts as dropped.
-    """
+    """Proposes with a language model. `read_seconds`: silence after which a stream counts as dropped."""
 
     can_repair = True
     list_options: ClassVar[Mapping[str, int]] = {}  # of the request for the list of models
@@ -80,18 +77,14 @@ class ModelResearcher(Researcher, ABC):
 
     @abstractmethod
     def drop_unsupported(self, error: str, too_long: bool) -> str:
-        """Omit what the server rejects, from the next request on; describes it, empty when nothing can be omitted.
-
-        `too_long`: the server rejects the length of the whole request.
+        """Omit what the server rejects (`too_long`: the length of the whole request) from the next request on.
+        Describes it; empty when nothing can be omitted.
         """
 
     # --- for subclasses ---
 
     async def ask_until_accepted(self, stream: Stream, ask: Callable[[], Awaitable[T]]) -> T:
-        """Result of `ask`, after as many attempts as it takes, with options that the server accepts.
-
-        Raises TooLong, ResearcherMisconfigured.
-        """
+        """Result of `ask`, repeated with options that the server accepts. Raises TooLong, ResearcherMisconfigured."""
         while True:
             try:
                 return await self.backoff.retry_forever(stream, ask)
@@ -136,9 +129,8 @@ class ModelResearcher(Researcher, ABC):
         self, stream: Stream, *, fresh: int, output: int, cache_read: int, cache_write: int = 0, cache_hour: int = 0,
         usd: float | None = None, usage_reported: bool = True,
     ) -> None:  # fmt: skip
-        """Record the cost of an answer. `usd`: as the server reports it; else from the table of prices.
-
-        `usage_reported`: whether the server reported tokens. Else the cost is unknown, unless the model is free.
+        """Record the cost of an answer: `usd` as the server reports it, else from the table of prices; unknown without
+        `usage_reported`, unless the model is free.
         """
         if usd is None and self.model is not None:
             price = prices.find(self._prices, self.model)

@@ -69,9 +69,8 @@ def _assistant(reply: OpenAIReply, echo_thinking: bool) -> dict[str, Any]:
 async def receive(
     client: Any, server: ServerInfo, request: Mapping[str, Any], stream: Stream, reply: OpenAIReply
 ) -> None:
-    """Send `request` and fill `reply`; thinking and text go to `stream` at once.
-
-    Raises Transient, BadRequest or ResearcherMisconfigured; `reply` keeps what came before the failure.
+    """Send `request` and fill `reply`; thinking and text go to `stream` at once. Raises Transient, BadRequest or
+    ResearcherMisconfigured; `reply` keeps what came before the failure.
     """
     tags = ThinkingTags()
     with streaming(server, reply):
@@ -97,8 +96,7 @@ def _whole_answer(body: bytes, server: ServerInfo) -> Any:
     from openai.types.chat import ChatCompletionChunk
 
     plain = json.loads(body)
-    error = plain.get("error")
-    if error:
+    if error := plain.get("error"):
         fields = error if isinstance(error, Mapping) else {"message": str(error)}
         kind = str(fields.get("code") or fields.get("type") or "")
         raise from_stream_error(kind, one_line(str(fields.get("message")), 300), server)
