@@ -1,7 +1,6 @@
 """The researcher's notebook: a small Markdown file that is kept as long as the session.
 
-It is no event of the log, because it is rewritten as a whole. The user may edit `sessions/<name>/notebook.md` at any
-time.
+It is not an event, because it is rewritten as a whole. The user may edit `sessions/<name>/notebook.md` at any time.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Conversation for one proposal, the same with every model: ask, answer tool calls, ask again.
 
-An answer without a usable proposal is refused with the reason, and the model is asked again; then in the next mode
-(a new conversation without extended thinking, then plain text without tools); then, when no mode brings a proposal,
-after a growing pause from the beginning, without end. Every wait is visible. Only proposals that were made and could
-not be used, in every mode, end it: they are a result, and go on record.
+An answer without a usable proposal is refused with the reason; then the next of the MODES is tried; then, after a
+growing, visible pause, all of them again, without end. Only proposals that were made and could not be used, in every
+mode, end it: they are a result, and go on record.
 """
 
 from __future__ import annotations

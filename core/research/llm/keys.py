@@ -36,9 +36,8 @@ def user_file() -> Path:
 
 
 def find(name: str, environ: Mapping[str, str] | None = None) -> Key | None:
-    """The key called `name` (such as ANTHROPIC_API_KEY), None when there is none.
-
-    Raises ResearcherMisconfigured for a file that cannot be read, that other users may read, or with an invalid key.
+    """The key called `name`, such as ANTHROPIC_API_KEY, or None. Raises ResearcherMisconfigured for a file that cannot
+    be read, that other users may read, or with an invalid key.
     """
     found = list(_candidates(name, os.environ if environ is None else environ))
     for key in found:

@@ -1,7 +1,4 @@
-"""Prices of tokens: a built-in table (November 2026), which the user's prices.toml overrides.
-
-The price of a model that is in neither is unknown, and is not guessed.
-"""
+"""Prices of tokens: a built-in table (November 2026), which the user's prices.toml overrides; none is guessed."""
 
 from __future__ import annotations
 
@@ -16,9 +13,8 @@ from core.research import user_config
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Dollars per million tokens.
-
-    For a prompt of more than `long_prompt` tokens every rate is multiplied by `long_factor`, output by `long_output`.
+    """Dollars per million tokens. For a prompt of more than `long_prompt` tokens every rate is multiplied by
+    `long_factor`, output by `long_output`.
     """
 
     input: float

@@ -50,9 +50,8 @@ _HUNK = re.compile(r"^@@.*@@")
 
 
 def read(text: str, files: Iterable[str]) -> Mapping[str, Any] | None:
-    """The proposal in `text` as a plain mapping, None when there is none.
-
-    `files`: the paths that may be edited. Raises EditError for a change without a hypothesis or without a path.
+    """The proposal in `text` as a plain mapping, or None. `files`: the paths that may be edited. Raises EditError for a
+    change without a hypothesis or without a path.
     """
     known = list(files)
     if (called := _called(text)) is not None:

@@ -145,10 +145,9 @@ def _options(model: str, info: Any | None) -> ClaudeOptions:
 
 
 class ClaudeConversation:
-    """The messages of one conversation, ordered so that the cache covers everything but what is new.
-
-    Tools, rules, program.md and read-only files come first and are cached for an hour, then the editable files too;
-    then what is new for this experiment, and the conversation, with a cache mark at its end.
+    """The messages of one conversation, ordered so that the cache covers everything but what is new: tools, rules,
+    program.md and read-only files, then the editable files (both cached for an hour), then what is new for this
+    experiment, and the conversation, with a cache mark at its end.
     """
 
     tools = True
