@@ -84,8 +84,7 @@ class DiffSource:
         return x.commit if x else None
 
     def _git(self, one: str, other: str) -> DiffResult:
-        asked = self._asked.get((one, other))
-        if asked is None:
+        if (asked := self._asked.get((one, other))) is None:
             if len(self._asked) >= MAX_DIFFS_KEPT:
                 self._asked.pop(next(iter(self._asked)))
             asked = self._asked[one, other] = self._worker.submit(_diff, self._project, one, other)

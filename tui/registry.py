@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 
 from textual.keys import _character_to_key
 from textual.screen import Screen
@@ -71,29 +72,22 @@ class Registry:
                 near = difflib.get_close_matches(name, known, 1)
                 hint = f"did you mean `{near[0]}`?" if near else "the names are those of docs/keys.md"
                 raise UsageError(f"there is no action {name!r}", where=f"keys.{name}", hint=hint)
-        changed = tuple(
-            replace(a, keys=tuple(_key(a.name, key) for key in keys[a.name])) if a.name in keys else a
-            for a in self.actions
-        )
-        made = Registry(changed, self.usual)
+        set_keys = {name: tuple(_key(name, key) for key in given) for name, given in keys.items()}
+        made = Registry(tuple(replace(a, keys=set_keys.get(a.name, a.keys)) for a in self.actions), self.usual)
         made._check(set(keys))
         return made
 
     def _check(self, chosen: set[str]) -> None:
-        for first in (a for a in self.actions if a.name in chosen):
-            for second in self.actions:
-                if first.name == second.name or not set(first.places) & set(second.places):
-                    continue
-                if first.played is not None and second.played is not None and first.played != second.played:
-                    continue
-                if both := set(first.keys) & set(second.keys):
-                    key = spell(sorted(both)[0])
-                    raise UsageError(
-                        f"the key {key} would belong to both {first.name!r} ({first.title}) and {second.name!r} "
-                        f"({second.title})",
-                        where=f"keys.{first.name}",
-                        hint="choose another key, or give the other action another key first",
-                    )
+        for first, second in product((a for a in self.actions if a.name in chosen), self.actions):
+            both = set(first.keys) & set(second.keys)
+            together = set(first.places) & set(second.places) and {first.played, second.played} != {True, False}
+            if first.name != second.name and both and together:
+                one, other = (f"{action.name!r} ({action.title})" for action in (first, second))
+                raise UsageError(
+                    f"the key {spell(min(both))} would belong to both {one} and {other}",
+                    where=f"keys.{first.name}",
+                    hint="choose another key, or give the other action another key first",
+                )
 
 
 _SPELLING = {

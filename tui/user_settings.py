@@ -25,9 +25,7 @@ from core.session.homes import state_home
 THEMES = ("auto", "dark", "light", "contrast", "blue-orange", "tritan", "ansi", "plain")
 ON_OFF_AUTO = ("auto", "on", "off")
 NOTIFY = ("off", "osc9", "osc777")
-CHOICES: Mapping[str, tuple[str, ...]] = {
-    "screen.theme": THEMES, "screen.ascii": ON_OFF_AUTO, "screen.notify": NOTIFY,
-}  # fmt: skip
+CHOICES = {"screen.theme": THEMES, "screen.ascii": ON_OFF_AUTO, "screen.notify": NOTIFY}
 FLAGS = ("screen.title", "screen.bell")
 _KEYS: Final = {
     "": ("screen", "replay", "edit", "keys"),
@@ -131,17 +129,15 @@ def change(path: Path, key: str, value: str | bool | float | tuple[str, ...] | N
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     new = _with(text, key, value)
     if not _says(new, key, value):
-        raise SettingsError(
-            f"`{key}` is written in a form that the app cannot change", where=str(path), hint="edit the file"
-        )
+        what = f"`{key}` is written in a form that the app cannot change"
+        raise SettingsError(what, where=str(path), hint="edit the file")
     try:
         _parse(new)
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path.resolve(), new.encode())  # a link into a folder of dotfiles stays a link
     except OSError as error:
-        raise SettingsError(
-            f"the settings cannot be written ({error.strerror})", where=str(path), hint="make its folder writable"
-        ) from error
+        what = f"the settings cannot be written ({error.strerror})"
+        raise SettingsError(what, where=str(path), hint="make its folder writable") from error
 
 
 def _says(text: str, key: str, value: object) -> bool:

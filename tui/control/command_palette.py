@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 from typing import cast
 
 from rich.text import Text
@@ -89,14 +90,12 @@ class ActionProvider(Provider):
         matcher = self.matcher(query)
         for action in self._actions():
             title = action.titled(self._host.view)
-            score = matcher.match(f"{title} {action.description}")
-            if score > 0:
+            if (score := matcher.match(f"{title} {action.description}")) > 0:
                 yield Hit(score + 0.1, Text(title), partial(self._do, action), text=title, help=self._help(action))
         for title, words, name, value in self._settings():
-            score = matcher.match(title)
-            if score > 0:
+            if (score := matcher.match(title)) > 0:
                 yield Hit(score, Text(title), partial(self._set, name, value), text=title, help=words)
-        async for hit in self._experiments(query):
+        for hit in islice(self._experiments(query), MAX_EXPERIMENTS_FOUND):
             yield hit
 
     def _settings(self) -> Iterator[tuple[str, str, str, str | bool]]:
@@ -122,11 +121,10 @@ class ActionProvider(Provider):
         host.read_settings()
         host.tell(f"{host.look.glyph('ok')} {name.rpartition('.')[2]}: {value}", "good")
 
-    async def _experiments(self, query: str) -> Hits:
+    def _experiments(self, query: str) -> Iterator[Hit]:
         """By number, or by words of the hypothesis: a substring search, since there may be ten thousand."""
         experiments = self._host.view.state.experiments
         wanted = query.lower().lstrip("#").split()
-        found = 0
         for number in sorted(experiments, reverse=True):
             x = experiments[number]
             text = f"#{number} {x.verdict or x.phase} {brief(x.hypothesis)}"
@@ -134,9 +132,6 @@ class ActionProvider(Provider):
                 score = 2.0 if wanted == [str(number)] else 0.3
                 show = partial(self._host.open_experiment, number)
                 yield Hit(score, Text(text), show, text=text, help="open this experiment")
-                found += 1
-                if found >= MAX_EXPERIMENTS_FOUND:
-                    return
 
     async def _do(self, action: Action) -> None:
         self._screen.do(action)

@@ -10,14 +10,12 @@ from tui.terminal.escape_codes import Clipboard
 
 
 def copy_commit(host: Host) -> None:
-    shown = host.view.subject
-    if shown and shown.commit:
+    if (shown := host.view.subject) and shown.commit:
         host.start(_copy(host, shown.commit, f"{shown.commit[:12]}, the commit of #{shown.number}"))
 
 
 def copy_diff(host: Host) -> None:
-    shown = host.view.subject
-    if shown:
+    if shown := host.view.subject:
         diff = host.view.details(shown.number).diff
         host.start(_copy(host, diff, f"the diff of #{shown.number}, {len(diff.splitlines())} lines"))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from tui.terminal.external_editor import EditedCopy
 
 MAX_EDIT_CHARACTERS = 900_000  # that one command carries
 MIN_EDIT_SECONDS = 1.5  # an editor that ends sooner has likely not waited for its window
+Sent = commands.Propose | commands.Approve
 
 
 # -- an experiment of one's own ---------------------------------------------------------------------------------------
@@ -48,11 +49,9 @@ async def _edit_own(host: Host, hypothesis: str) -> None:
     texts = await asyncio.to_thread(committed_files, host.view.paths.project, commit, session.edit)
     about = f"{hypothesis}   (edited from {who(state.parent)}; it runs unchanged)"
     question = ConfirmQuestion("run this?", about, (("y", "run it"),), "drop it")
+    command = commands.Propose(hypothesis=hypothesis)
     with EditedCopy(texts) as copy:
-        await _edit_and_send(
-            host, copy, session.edit, question, lambda edits: commands.Propose(hypothesis=hypothesis, edits=edits),
-            "your experiment",
-        )  # fmt: skip
+        await _edit_and_send(host, copy, session.edit, question, command, "your experiment")
 
 
 # -- a proposal that waits --------------------------------------------------------------------------------------------
@@ -72,21 +71,14 @@ async def _edit_proposal(host: Host, experiment: int) -> None:
     title = f"run #{experiment} with your changes?"
     question = ConfirmQuestion(title, x.hypothesis, (("y", "run it like this"),), "leave it waiting")
     with EditedCopy(texts) as copy:
-        await _edit_and_send(
-            host, copy, None, question, lambda edits: commands.Approve(experiment, edits=edits),
-            f"your changes to #{experiment}",
-        )  # fmt: skip
+        what = f"your changes to #{experiment}"
+        await _edit_and_send(host, copy, None, question, commands.Approve(experiment), what)
 
 
 async def _edit_and_send(
-    host: Host,
-    copy: EditedCopy,
-    allowed: tuple[str, ...] | None,
-    question: ConfirmQuestion,
-    command: Callable[[tuple[Mapping[str, Any], ...]], commands.Command],
-    what: str,
+    host: Host, copy: EditedCopy, allowed: Sequence[str] | None, question: ConfirmQuestion, command: Sent, what: str
 ) -> None:
-    """Edit, show the diff, edit again or send. Refused edits are saved to a file."""
+    """Edit, show the diff, edit again or send `command` with the edits. Refused edits are saved to a file."""
     if not copy.texts:
         raise UsageError("there is no text file that may be edited")
     changed = await _edit_until_answered(host, copy, lambda: copy.changed(allowed), question, what)
@@ -108,7 +100,7 @@ async def _edit_and_send(
             return
         host.tell(f"{host.look.glyph('no')} {reply.message}   (your edit: {refused_patch()})", "warn")
 
-    host.ask(command(edits), answered)
+    host.ask(replace(command, edits=edits), answered)
 
 
 async def _edit_until_answered(

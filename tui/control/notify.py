@@ -53,16 +53,15 @@ class Notifier:
 
     def __init__(self, host: Host) -> None:
         self._host = host
-        self._title = ""
-        self._title_saved = False
+        self._title = ""  # empty: the terminal has its own
         self._status = ""
 
     def report(self, new: Sequence[Event]) -> None:
         """Update the title, and notify about new events and a lost connection."""
         view, settings = self._host.view, self._host.settings
         if settings.title and (words := title_words(view)) != self._title:
-            self._host.to_terminal(("" if self._title_saved else SAVE_TITLE) + title(words))
-            self._title, self._title_saved = words, True
+            self._host.to_terminal(("" if self._title else SAVE_TITLE) + title(words))
+            self._title = words
         if view.replaying or (settings.notify == "off" and not settings.bell):
             return
         texts = [text for event in new if (text := notification_text(event, view.state.metric))]
@@ -71,14 +70,12 @@ class Notifier:
             texts.append(f"the engine does not answer: {view.connection.message}")
         self._status = status
         if texts:
-            head = f"autoresearch {view.paths.name}"
-            more = f" (and {len(texts) - 1} more)" if len(texts) > 1 else ""
-            self._host.to_terminal(
-                notification(settings.notify, head, texts[-1] + more, os.environ) + BEL * settings.bell
-            )
+            text = texts[-1] + (f" (and {len(texts) - 1} more)" if len(texts) > 1 else "")
+            told = notification(settings.notify, f"autoresearch {view.paths.name}", text, os.environ)
+            self._host.to_terminal(told + BEL * settings.bell)
 
     def end(self, terminal: TextIO) -> None:
         """Restore the terminal's own title."""
-        if self._title_saved and terminal is sys.stdout and terminal.isatty():
+        if self._title and terminal is sys.stdout and terminal.isatty():
             terminal.write(RESTORE_TITLE)
             terminal.flush()

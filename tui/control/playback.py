@@ -39,8 +39,7 @@ def slower(host: Host) -> None:
 
 def _set_speed(host: Host, speed: float) -> None:
     recording = _recording(host)
-    recording.speed = speed
-    recording.version += 1
+    recording.speed, recording.version = speed, recording.version + 1
     host.tell(f"{speed:g} seconds of the session each second", "accent", 2.0)
 
 
@@ -72,16 +71,13 @@ def _jump_to_keep(host: Host, position: float | None, none: str) -> None:
 
 
 def seek(host: Host) -> None:
-    host.write("seek", "seek to (#12, 1h20m, 40%)", lambda text, how, recalled: _seek(host, text))
+    def written(text: str, *_: object) -> None:
+        try:
+            _jump(host, _recording(host).position_of(text))
+        except UsageError as error:
+            host.tell(str(error).replace("\n", " "), "warn")
 
-
-def _seek(host: Host, text: str) -> None:
-    try:
-        position = _recording(host).position_of(text)
-    except UsageError as error:
-        host.tell(str(error).replace("\n", " "), "warn")
-    else:
-        _jump(host, position)
+    host.write("seek", "seek to (#12, 1h20m, 40%)", written)
 
 
 def _jump(host: Host, position: float) -> None:
