@@ -80,11 +80,9 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 def readiness(report: Mapping[str, Any]) -> Readiness:
     """Readiness from the doctor's JSON. Raises KeyError or TypeError when it has another form."""
+    found = report["findings"]
     return Readiness(
-        tuple(
-            ReadinessFinding(str(f["name"]), f["ok"], str(f["detail"]), str(f.get("hint", "")))
-            for f in report["findings"]
-        ),
+        tuple(ReadinessFinding(str(f["name"]), f["ok"], str(f["detail"]), str(f.get("hint", ""))) for f in found),
         tuple(str(s) for s in report["slots"]),
         tuple((str(r["name"]), bool(r["ready"]), str(r["note"])) for r in report["researchers"]),
         str(report.get("default_researcher") or ""),
@@ -118,8 +116,7 @@ class Form:
     def options(self, from_head: bool = False) -> EngineOptions:
         """Raises UsageError that names the field and the hint."""
         check_name(self.session.strip())
-        budget = self.run_budget.strip() or None
-        if budget is not None:
+        if budget := self.run_budget.strip():
             try:
                 parse_run_budget(budget)
             except ValueError as error:
@@ -138,7 +135,7 @@ class Form:
             experiments=None if experiments is None else int(experiments),
             hours=number("hours", self.hours),
             usd=number("dollars", self.usd),
-            run_budget=budget,
+            run_budget=budget or None,
             from_head=from_head,
         )
 
@@ -171,11 +168,9 @@ def _branches(project: Path) -> set[str]:
     """Session names of branches that exist, though their folders may be gone."""
     found: set[str] = set()
     for folder in (project, *project.parents):
-        git = folder / ".git"
-        if git.is_dir():
+        if (git := folder / ".git").is_dir():
             found |= {path.name for path in (git / "refs/heads/autoresearch").glob("*")}
-            packed = git / "packed-refs"
-            if packed.is_file():
+            if (packed := git / "packed-refs").is_file():
                 marker = " refs/heads/autoresearch/"
                 lines = packed.read_text(errors="replace").splitlines()
                 found |= {line.partition(marker)[2] for line in lines if marker in line}

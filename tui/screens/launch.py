@@ -41,9 +41,8 @@ FIELDS: tuple[tuple[str, str, str], ...] = (
     ("hours", "Hours", "stop after this time"),
     ("usd", "Dollars", "stop when this is spent"),
 )
-
-
 TOO_SMALL = "autoresearch: this terminal is too small to start from. q quits."
+FOOT = " enter start or open   ↑↓ move   ←→ researcher   , settings   esc quit"
 DEMO = "Watch the demo"
 MAX_SESSIONS_LISTED = 6
 RESUMABLE = ("stopped", "crashed", "paused")  # states that an engine can resume from
@@ -63,7 +62,6 @@ class LaunchScreen(Screen[None]):
         self.starting = False
         self.small = False
         self.faults: tuple[str, ...] = ()
-        self._glances: list[Glance] = []
 
     @property
     def host(self) -> Host:
@@ -91,9 +89,7 @@ class LaunchScreen(Screen[None]):
             yield Menu(self.look, self._menu(), at=int(cut_off), id="menu")
             yield Static("", id="launch-message", markup=False)
             yield Static("checking this machine …", id="launch-findings", markup=False)
-        yield Static(
-            " enter start or open   ↑↓ move   ←→ researcher   , settings   esc quit", id="launch-foot", markup=False
-        )
+        yield Static(FOOT, id="launch-foot", markup=False)
 
     def on_mount(self) -> None:
         self._show_fields()
@@ -138,11 +134,9 @@ class LaunchScreen(Screen[None]):
         if isinstance(program, str):
             return f"Project       {one_line(where)}\n\n{clean(program)}\n"
         metric = f"{one_line(program.metric.name)} {program.metric.arrow}"
-        if program.metric.self_reported:
-            metric += " (self-reported)"
-        return (
-            f"Project       {one_line(where)}\nEdits         {one_line(', '.join(program.edit))}      metric {metric}"
-        )
+        metric += " (self-reported)" * program.metric.self_reported
+        edits = one_line(", ".join(program.edit))
+        return f"Project       {one_line(where)}\nEdits         {edits}      metric {metric}"
 
     def _default(self, name: str) -> str:
         program = self._program
@@ -205,12 +199,9 @@ class LaunchScreen(Screen[None]):
             return
         self._head()
         chosen = ready.default or next((name for name, ok, _ in ready.researchers if ok), "")
-        self.query_one("#researcher", Choice).offer(
-            [(name, one_line(note) if ok else f"not ready: {one_line(note)}") for name, ok, note in ready.researchers],
-            chosen,
-        )
-        slots = self.query_one("#slots", Input)
-        if not slots.value:
+        notes = [(name, "not ready: " * (not ok) + one_line(note)) for name, ok, note in ready.researchers]
+        self.query_one("#researcher", Choice).offer(notes, chosen)
+        if not (slots := self.query_one("#slots", Input)).value:
             slots.placeholder = ",".join(ready.slots)
         if isinstance(self._program, Program) and not self.query_one("#run_budget", Input).value:
             device = "cuda" if any(s.startswith("gpu") for s in ready.slots) else "cpu"
@@ -223,9 +214,8 @@ class LaunchScreen(Screen[None]):
     def _finding_lines(self, ready: Readiness) -> list[str]:
         """Problems first, each with its hint; then the names of what is ready."""
         lines = []
-        told = isinstance(self._program, str)  # in full above
-        shown = [f for f in ready.findings if not f.name.startswith("researcher ")]
-        shown = [f for f in shown if not (told and f.name == "program.md")]
+        above = {"program.md"} if isinstance(self._program, str) else set()
+        shown = [f for f in ready.findings if not f.name.startswith("researcher ") and f.name not in above]
         for finding in [f for f in shown if f.ok is not True]:
             sign = self.look.glyph("no" if finding.ok is False else "note")
             hint = f"   hint: {one_line(finding.hint)}" if finding.hint else ""
@@ -239,23 +229,21 @@ class LaunchScreen(Screen[None]):
     # -- keys ---------------------------------------------------------------------------------------------------
 
     async def on_key(self, event: events.Key) -> None:
-        if self.small and event.key not in ("escape", "ctrl+c", "q"):
-            event.stop()
-            event.prevent_default()
-        elif event.key in ("escape", "ctrl+c") or (event.key == "q" and not isinstance(self.focused, Input)):
-            event.stop()
+        writing = isinstance(self.focused, Input)
+        if event.key in ("escape", "ctrl+c") or (event.key == "q" and not writing):
             self._leave()
-        elif event.key == "comma" and not isinstance(self.focused, Input):
-            event.stop()
+        elif self.small:
+            pass
+        elif event.key == "comma" and not writing:
             self.app.push_screen(SettingsCard(self._no_session(), self.host))
         elif event.key in ("down", "tab"):
-            event.stop()
-            event.prevent_default()
             self.focus_next()
         elif event.key in ("up", "shift+tab"):
-            event.stop()
-            event.prevent_default()
             self.focus_previous()
+        else:
+            return
+        event.stop()
+        event.prevent_default()
 
     def on_choice_changed(self) -> None:
         self._show_fields()
@@ -296,9 +284,7 @@ class LaunchScreen(Screen[None]):
 
     def _form(self) -> Form:
         values = {name: self.query_one(f"#{name}", Input).value for name, _, _ in FIELDS}
-        form = Form(**values)
-        form.researcher = self.query_one("#researcher", Choice).value
-        return form
+        return Form(**values, researcher=self.query_one("#researcher", Choice).value)
 
     def _start(self, from_head: bool = False) -> None:
         if self.starting or self.small:
@@ -306,8 +292,8 @@ class LaunchScreen(Screen[None]):
         if self.faults:
             self.say(f"{self.look.glyph('no')} not yet: fix {' and '.join(self.faults)} first")
             return
+        form = self._form()
         try:
-            form = self._form()
             options = form.options(from_head)
         except AutoresearchError as error:
             self.say(f"{self.look.glyph('no')} {error}")
@@ -335,9 +321,8 @@ class LaunchScreen(Screen[None]):
             words = f"{error.what}\n\nRun from HEAD without these changes? They stay in your checkout as they are."
             self._confirm("uncommitted changes", words, "run from HEAD", lambda: self._start(from_head=True))
         elif isinstance(error, SessionBusy):
-            self._confirm(
-                "session in use", f"{error.what}.\n\nAttach to it?", "attach", lambda: self.host.attach(paths)
-            )
+            words = f"{error.what}.\n\nAttach to it?"
+            self._confirm("session in use", words, "attach", lambda: self.host.attach(paths))
 
     def _confirm(self, title: str, words: str, yes: str, then: Callable[[], None]) -> None:
         card = Confirm(self._no_session(), ConfirmQuestion(title, words, (("y", yes),), "no"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -16,7 +17,7 @@ from core.session.log import Log
 from core.session.paths import SessionPaths, list_sessions
 from core.views import one_line, plural
 from tui.screens.row_dialog import DialogRow, RowsCard
-from tui.session_view import SessionView
+from tui.session_view import SessionView, name_of
 
 LOOK_SECONDS = 1.0  # between two readings
 MAX_SESSIONS_READ = 200
@@ -55,11 +56,8 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 def _glance(paths: SessionPaths, alive: bool) -> Glance:
     try:
-        log = Log.read(paths.database)
-        try:
+        with closing(Log.read(paths.database)) as log:
             state = log.head()
-        finally:
-            log.close()
     except AutoresearchError as error:
         return Glance(paths, "unreadable", one_line(error.what, 80), alive)
     return Glance(paths, views.session_word(state, alive), one_liner(state), alive)
@@ -80,9 +78,7 @@ def one_liner(state: State) -> str:
     if state.approvals:
         parts.append(f"{plural(len(state.approvals), 'proposal')} waiting for approval")
     elif state.running:
-        parts.append(
-            ", ".join("baseline" if n == 0 else f"#{n}" for n in sorted(set(state.running.values()))) + " runs"
-        )
+        parts.append(", ".join(map(name_of, sorted(set(state.running.values())))) + " runs")
     return " · ".join(parts)
 
 
@@ -114,12 +110,10 @@ class SessionsCard(RowsCard[tuple[str, SessionPaths]]):
         here = self.view.paths.folder
         rows = []
         for g in self._found:
-            mark = "this one" if g.paths.folder == here else ""
-            sign = (look.glyph("no" if g.word == "unreadable" else g.word), look["bad"] if g.word == "unreadable" else
-                    look.state(g.word))  # fmt: skip
-            rows.append(
-                DialogRow(g.paths.name, g.paths.name, g.word, f"{g.words}   {mark}".rstrip(), "text", sign=sign)
-            )
+            words = g.words + "   this one" * (g.paths.folder == here)
+            unreadable = g.word == "unreadable"
+            sign = (look.glyph("no" if unreadable else g.word), look["bad"] if unreadable else look.state(g.word))
+            rows.append(DialogRow(g.paths.name, g.paths.name, g.word, words, sign=sign))
         return rows
 
     def _glance(self, row: DialogRow) -> Glance | None:

@@ -10,7 +10,7 @@ from textual import events
 from core.record.errors import AutoresearchError
 from tui import user_settings as config
 from tui.host import Host
-from tui.registry import spell
+from tui.registry import all_keys, spell
 from tui.screens.row_dialog import DialogRow, RowsCard
 from tui.session_view import SessionView
 from tui.user_settings import CHOICES, Settings
@@ -38,27 +38,23 @@ class SettingsCard(RowsCard[None]):
         super().__init__(view)
         self._host = host
         self._capture: Callable[[str], None] | None = None
-        where = str(config.config_path())
-        self.said = (host.settings_error or where, "bad" if host.settings_error else "dim")
+        trouble = host.settings_error
+        self.said = (trouble, "bad") if trouble else (str(config.config_path()), "dim")
 
     def rows(self) -> list[DialogRow]:
         settings = self._host.settings
         rows = []
         for index, (name, label, hint) in enumerate(ROWS):
             arrows = name in CHOICES or name in config.FLAGS
-            value = _shown(settings, name)
-            shown = f"◂ {value} ▸" if arrows else value
-            rows.append(DialogRow(name, label, shown, hint, group="Screen" if index == 0 else ""))
+            value = f"◂ {_shown(settings, name)} ▸" if arrows else _shown(settings, name)
+            rows.append(DialogRow(name, label, value, hint, group="Screen" if index == 0 else ""))
         group = "Keys"
         for action in self._host.registry.actions:
-            keys = " ".join(spell(key) for key in action.keys)
-            usual = " ".join(spell(key) for key in self._host.registry.usual.named(action.name).keys)
-            changed = f"default {usual}   " if keys != usual else ""
-            only = "recording: " * (action.played is True)
-            rows.append(
-                DialogRow(f"keys.{action.name}", only + action.title, keys or "none", f"{changed}{action.description}",
-                    "warn" if changed else "text", group)
-            )  # fmt: skip
+            keys, usual = all_keys(action), all_keys(self._host.registry.usual.named(action.name))
+            label = "recording: " * (action.played is True) + action.title
+            hint = f"default {usual}   " * (keys != usual) + action.description
+            role = "text" if keys == usual else "warn"
+            rows.append(DialogRow(f"keys.{action.name}", label, keys or "none", hint, role, group))
             group = ""
         return rows
 
@@ -81,24 +77,20 @@ class SettingsCard(RowsCard[None]):
         elif key in ("delete", "backspace"):
             self._set(row.name, None)
         elif character == "+" and row.name.startswith("keys."):
-            action = self._host.registry.named(row.name.removeprefix("keys."))
-            had = tuple(spell(key) for key in action.keys)
+            had = all_keys(self._host.registry.named(row.name.removeprefix("keys."))).split()
             self._take_key(row, lambda key: self._set(row.name, (*had, key)))
 
     def _turn(self, name: str, step: int) -> None:
+        shown = _shown(self._host.settings, name)
         if name in config.FLAGS:
-            self._set(name, _shown(self._host.settings, name) == "no")
-            return
-        words = CHOICES[name]
-        at = words.index(_shown(self._host.settings, name))
-        self._set(name, words[(at + step) % len(words)])
+            self._set(name, shown == "no")
+        else:
+            words = CHOICES[name]
+            self._set(name, words[(words.index(shown) + step) % len(words)])
 
     def _write(self, name: str, text: str) -> None:
-        if name != "replay.speed":
-            self._set(name, text or None)
-            return
         try:
-            self._set(name, float(text))
+            self._set(name, float(text) if name == "replay.speed" else text or None)
         except ValueError:
             self.say(f"{text!r} is not a number", "warn")
 
