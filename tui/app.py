@@ -13,13 +13,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from textual import events
 from textual.app import App, ScreenStackError
 from textual.binding import BindingType
 from textual.filter import LineFilter, NoColor
 from textual.screen import Screen
+from textual.worker import Worker
 
 from core.client.live import Client
 from core.record.commands import Command, Reply
@@ -34,20 +35,18 @@ from tui.control.commands import offer_approval
 from tui.control.navigation import detach, open_recording
 from tui.control.notify import Notifier
 from tui.host import AnswerNote
+from tui.paint.canvas import Canvas
 from tui.paint.keyboard import KeyScreen
 from tui.paint.theme import TEXTUAL_THEMES, AsciiFilter, Look, choose_look
 from tui.replay.recording import Recording
+from tui.screens.base import ActionScreen
 from tui.session_view import SessionView, Source
 from tui.terminal.external_editor import Editor
 from tui.terminal.hangup import watch_terminal
 from tui.terminal.late_errors import is_late_error
 from tui.user_settings import Settings, config_path, read
-
-if TYPE_CHECKING:
-    from textual.worker import Worker
-
-    from tui.screens.base import ActionScreen
-    from tui.widgets.prompt import Recalled, Then
+from tui.widgets.prompt import Recalled, Then
+from tui.widgets.status import Footer
 
 Result = TypeVar("Result")
 MAX_ANSWERS = 100  # among the notes
@@ -129,8 +128,6 @@ class Cockpit(App[int]):
         self.theme = self.look.theme
         if not self._running:
             return
-        from tui.paint.canvas import Canvas
-
         for screen in self.screen_stack:
             for canvas in screen.query(Canvas):
                 canvas.repaint()
@@ -300,9 +297,6 @@ class Cockpit(App[int]):
     # -- Host: the screens --------------------------------------------------------------------------------------
 
     def _in_front(self) -> ActionScreen | None:
-        from tui.screens.base import ActionScreen
-        from tui.widgets.status import Footer
-
         for screen in reversed(self.screen_stack):
             if isinstance(screen, ActionScreen) and screen.query(Footer):  # else it is still being built
                 return screen

@@ -68,8 +68,7 @@ class Host(Protocol):
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` in the background."""
 
-    def attach(self, paths: SessionPaths) -> None:
-        """Open another session."""
+    def attach(self, paths: SessionPaths) -> None: ...
 
     def play(self, paths: SessionPaths, speed: float | None = None) -> None:
         """Play a session from its beginning; `speed` None: as in the settings."""

@@ -283,8 +283,7 @@ class SessionView:
         experiment = self.state.experiments.get(number)
         if experiment is None:
             return Details(number)
-        known = self._details.get(number)
-        if known and known[0] is experiment:
+        if (known := self._details.get(number)) and known[0] is experiment:
             return known[1]
         details = _details(number, self.source.events_of(number))
         if len(self._details) > MAX_DETAILS_KEPT:

@@ -93,8 +93,7 @@ class ActionScreen(KeyScreen[None]):
             pane.poll()
             if pane.revision() != before:
                 pane.flush()
-        footer = self.query_one(Footer)
-        if footer.expire(self.host.clock()):
+        if (footer := self.query_one(Footer)).expire(self.host.clock()):
             footer.flush()
 
     def line(self) -> Input | None:
@@ -129,11 +128,10 @@ class ActionScreen(KeyScreen[None]):
         if self not in self.app.screen_stack:
             return
         self.host.view.page = self.page
-        reason = action.reason(self.host.view)
-        if reason is not None:
+        if (reason := action.reason(self.host.view)) is not None:
             self.say(f"{action.title}: {reason}", "warn")
-            return
-        action.do(self)
+        else:
+            action.do(self)
 
     # -- panes --------------------------------------------------------------------------------------------------
 
@@ -179,8 +177,7 @@ class ActionScreen(KeyScreen[None]):
 
     def say(self, text: str, role: str = "text", seconds: float = 4.0) -> None:
         """Show a message in the footer for some seconds."""
-        footer = self.query_one(Footer)
-        footer.say(text, role, seconds, self.host.clock())
+        self.query_one(Footer).say(text, role, seconds, self.host.clock())
 
     def hints(self) -> Sequence[KeyHint]:
         """The footer's actions, in its order; none while a card is in front."""
@@ -198,6 +195,5 @@ class ActionScreen(KeyScreen[None]):
         self.query_one(Footer).flush()
 
     async def on_footer_picked(self, message: Footer.Picked) -> None:
-        found = next((a for a in self.listed() if a.name == message.action), None)
-        if found is not None:
-            self.do(found)
+        if action := next((a for a in self.listed() if a.name == message.action), None):
+            self.do(action)

@@ -54,7 +54,7 @@ class Card(KeyScreen[Answer], ModalScreen[Answer]):
                 yield line
 
     def on_mount(self) -> None:
-        self._shown_at = self._clock()
+        self._shown_at = host_of(self).clock()  # that of a recording may be held
         self._fit()
         self.set_focus(self._page)
 
@@ -68,16 +68,12 @@ class Card(KeyScreen[Answer], ModalScreen[Answer]):
         box.styles.width = max(10, width)
         box.styles.height = max(4, min(self.app.size.height - 2, len(self.lines(width - 4)) + 2 + self.HAS_LINE))
 
-    def _clock(self) -> float:
-        """The app's clock: that of a recording may be held."""
-        return host_of(self).clock()
-
     def lines(self, width: int) -> Lines:
         raise NotImplementedError
 
     @property
     def deaf(self) -> bool:
-        return self._clock() - self._shown_at < self.DEAF
+        return host_of(self).clock() - self._shown_at < self.DEAF
 
     def line(self) -> Input | None:
         return self.focused if isinstance(self.focused, Input) else None
@@ -291,8 +287,7 @@ class ApprovalCard(Card[ApprovalAnswer]):
         return found
 
     def pressed(self, character: str, key: str) -> None:
-        line = self.query_one(Input)
-        if line.display:
+        if (line := self.query_one(Input)).display:
             self.close_line()
         elif character == "n":
             self.open_line("reason; enter sends, esc goes back", line.value)

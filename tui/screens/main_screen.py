@@ -148,34 +148,28 @@ class MainScreen(ActionScreen):
         self.layout_of.save()
         self.lay_out()
 
-    def _focused_name(self) -> str:
-        return self.focused_pane.id or ""
-
     def widen(self, step: float) -> None:
-        if self.single or not self.layout_of.widen(self._focused_name(), step):
+        if self.single or not self.layout_of.widen(self.focused_pane.id or "", step):
             self.say("no pane is beside this one", "warn", 2.0)
-            return
-        self.changed_layout()
+        else:
+            self.changed_layout()
 
     def heighten(self, step: float) -> None:
-        row = row_of(self._focused_name())
+        row = row_of(self.focused_pane.id or "")
         if self.single or row is None or not self.layout_of.heighten(row, step, self.rows_shown()):
             self.say("the height of this pane is fixed", "warn", 2.0)
-            return
-        self.changed_layout()
+        else:
+            self.changed_layout()
 
     def hide(self) -> None:
         pane = self.focused_pane
         if size_of(*self.app.size) == "tabs":
             self.say("hide: a screen of this size shows one pane already", "warn")
-            return
-        if not self.layout_of.hide(pane.id or ""):
+        elif not self.layout_of.hide(pane.id or ""):
             self.say("hide: it is the last pane", "warn")
-            return
-        self.zoomed = False
-        self.lay_out()
-        self._focus_shown()
-        self.say(f"{pane.NAME} is hidden: {self.panes.index(pane) + 1} shows it, Z shows all panes", "accent")
+        else:
+            self._zoom(False)
+            self.say(f"{pane.NAME} is hidden: {self.panes.index(pane) + 1} shows it, Z shows all panes", "accent")
 
     def show_all_panes(self) -> None:
         self.layout_of = PaneLayout()
@@ -255,12 +249,13 @@ class MainScreen(ActionScreen):
         if size_of(*self.app.size) == "tabs":
             self.say("zoom: a screen of this size shows one pane already", "warn")
             return
-        self.zoomed, self.peeking = not self.zoomed, False
-        self.lay_out()
-        self._focus_shown()
+        self.peeking = False
+        self._zoom(not self.zoomed)
 
-    def _focus_shown(self) -> None:
-        """Move the focus away from a pane that is no longer visible."""
+    def _zoom(self, zoomed: bool) -> None:
+        """Show one pane or all, and move the focus away from one that is no longer visible."""
+        self.zoomed = zoomed
+        self.lay_out()
         if not self.panes[self.active].display:
             self.set_focus(next((p for p in self.panes if p.display), None))
 
@@ -312,8 +307,7 @@ class MainScreen(ActionScreen):
 
     def select_beside(self, step: int) -> None:
         """Select the next (1) or previous (-1) experiment on the chart's axis."""
-        found = self.chart.beside(self.view.selected, step)
-        if found is not None:
+        if (found := self.chart.beside(self.view.selected, step)) is not None:
             self.board.choose(found)
 
     def ask_filter(self) -> None:
@@ -326,17 +320,14 @@ class MainScreen(ActionScreen):
         self.prompt.ask("filter", f"filter {pane.NAME}", old, pane)
 
     def leave(self) -> None:
-        filtered = [p for p in (self.board, self.reasoning, self.output) if p.filter]
-        if filtered:
+        if filtered := [p for p in (self.board, self.reasoning, self.output) if p.filter]:
             for pane in filtered:
                 pane.set_filter("")
         elif self.board.verdicts:
             while self.board.verdicts:
                 self.board.next_verdicts()
         elif self.zoomed:
-            self.zoomed = False
-            self.lay_out()
-            self._focus_shown()
+            self._zoom(False)
         elif self.view.selected is not None:
             self.board.choose(None)
 

@@ -60,8 +60,7 @@ class GuidanceCard(SteeringCard):
 
     def chosen(self, row: DialogRow) -> None:
         number = int(row.name)
-        guidance = self.view.state.guidance.get(number)
-        if guidance is None:
+        if (guidance := self.view.state.guidance.get(number)) is None:
             return
         if guidance.taken_by is not None:
             self.say(f"#{guidance.taken_by} has used it: withdraw it (d) and write it again (i)", "warn")
@@ -102,13 +101,12 @@ class ChangeCard(SteeringCard):
     def rows(self) -> list[DialogRow]:
         state = self.view.state
         shown = self._picked or state.researcher
-        words = "enter changes it" if not self._picked else "enter confirms"
+        role, words = ("warn", "enter confirms") if self._picked else ("text", "enter changes it")
 
         def limit(name: str) -> str:
             value = state.budget.get(name)
             return "no limit" if value is None else f"{value:g}"
 
-        role = "warn" if self._picked else "text"
         return [
             DialogRow("researcher", "Researcher", shown, self._about(shown) or words, role),
             DialogRow("model", "Model", state.model or "its default", "of the researcher, by its own name"),

@@ -96,10 +96,10 @@ class DetailScreen(ReadingScreen):
         """Show the next experiment (1) or the previous one (-1)."""
         numbers = sorted(self.view.state.experiments)
         at = numbers.index(self.experiment) + step if self.experiment in numbers else 0
-        if not 0 <= at < len(numbers):
+        if 0 <= at < len(numbers):
+            self.app.switch_screen(DetailScreen(self.view, numbers[at], self.tab))
+        else:
             self.say("there is no further experiment", "warn", 2.0)
-            return
-        self.app.switch_screen(DetailScreen(self.view, numbers[at], self.tab))
 
     def next_diff_base(self) -> None:
         self.show_tab(1)
