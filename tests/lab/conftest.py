@@ -20,7 +20,7 @@ from core.lab.sandbox.tiers import SandboxSpec, Tier
 
 Make = Callable[..., RunSpec]
 
-# A job's half of the control channel, as docs/run-protocol.md has it.
+# The job's side of the control channel of docs/run-protocol.md.
 CHANNEL = """
 import array, json, os, socket, sys, time
 channel = socket.socket(fileno=int(os.environ["AUTORESEARCH_CONTROL_FD"]))
@@ -34,7 +34,7 @@ def done(**more):
 
 
 def marked(spec: RunSpec) -> list[int]:
-    """Processes of this very job that are alive, found by the path that only they have in their environment."""
+    """The live processes of this job, found by a path that only their environment contains."""
     needle, found = os.fsencode(str(spec.folder / "home")), []
     for entry in Path("/proc").iterdir():
         try:
@@ -53,14 +53,14 @@ async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
 
 
 async def run(spec: RunSpec) -> RunResult:
-    """See a job through to its end, which leaves no process of it."""
+    """Run a job to its end and check that it leaves no process."""
     result = await (await start(spec)).wait()
     assert marked(spec) == []
     return result
 
 
 def log(spec: RunSpec) -> str:
-    """What it printed."""
+    """The output of the job."""
     return (spec.folder / "output.log").read_text()
 
 
@@ -74,13 +74,13 @@ def needs(tier: Tier) -> Tier:
 
 @pytest.fixture(params=["A", "B"])
 def tier(request: pytest.FixtureRequest) -> Tier:
-    """Every real tier; B wherever Linux has Landlock."""
+    """Each real tier of this machine; B on every Linux with Landlock."""
     return needs(request.param)
 
 
 @pytest.fixture
 def job(tmp_path: Path) -> Make:
-    """A job spec for a program's text: plain and without a sandbox by default."""
+    """Make a job spec of a program's text, by default plain and without a sandbox."""
 
     def build(program: str, *, sandbox: Tier | None = None, channel: bool = False, **more: Any) -> RunSpec:
         worktree = tmp_path / "work tree 🚀"

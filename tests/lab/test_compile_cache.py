@@ -1,4 +1,4 @@
-"""Compile caches: one a run, begun from what unchanged code compiled, and no way from one run into the next."""
+"""Compile caches: each run has a private one, seeded by unchanged code; no run can write to that of another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scorer, the preparation, and the environment and commands they run in: with real processes."""
+"""The scorer and the preparation with real processes, their environment and their commands."""
 
 from __future__ import annotations
 
@@ -134,9 +134,9 @@ def test_a_self_reported_metric_is_read_from_the_log(tmp_path: Path) -> None:
 def test_the_metric_survives_a_log_lost_on_a_full_disk(tmp_path: Path) -> None:
     log, pattern = tmp_path / "output.log", r"^loss: (\S+)"
     assert self_reported(log, pattern, "step 1\nloss: 1.5\n").value == 1.5
-    log.write_text("loss: 9.0\n")  # the last words count, and they are in the end that was remembered
+    log.write_text("loss: 9.0\n")  # the last line counts, and it is in the tail that was kept
     assert self_reported(log, pattern, "loss: 1.5\n").value == 1.5
-    # A long end may begin in the middle of a line: that one says nothing.
+    # A long tail may begin in the middle of a line: that line is ignored.
     assert self_reported(log, pattern, "loss: 1.5\n" + "step\n" * 1000).value == 9.0
 
 

@@ -1,4 +1,4 @@
-"""Runs, against real processes that misbehave in every way they can."""
+"""Runs of real processes that misbehave."""
 
 from __future__ import annotations
 

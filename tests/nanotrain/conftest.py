@@ -1,4 +1,4 @@
-"""Fixtures: a cache of its own for the session with the default corpus prepared, and a private one for a test."""
+"""Fixtures: one cache for all tests with the default corpus prepared, and an empty one for a single test."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def empty_home(tmp_path: Path) -> Iterator[Path]:
 
 
 class environment:
-    """Set environment variables for a while; None removes one. NANOTRAIN_DATA is always removed first."""
+    """Set environment variables for the block; None removes one. NANOTRAIN_DATA is always removed first."""
 
     def __init__(self, **values: str | None) -> None:
         self.values: dict[str, str | None] = {"NANOTRAIN_DATA": None, **values}

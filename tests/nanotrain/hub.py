@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Hub:
-    """Files by name, and faults: each content request takes one."""
+    """Files by name, and faults, of which each content request uses one."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}

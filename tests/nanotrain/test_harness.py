@@ -18,7 +18,7 @@ from tests.nanotrain import worlds
 
 
 class Harness:
-    """The harness's end of the channel of one run: starts it, passes the data, receives."""
+    """The harness's side of the channel: starts one run, passes the data and receives messages."""
 
     def __init__(self, folder: Path, prepared: prepare.PreparedData, **env: str) -> None:
         folder.mkdir()

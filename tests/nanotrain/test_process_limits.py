@@ -1,4 +1,4 @@
-"""The limits on the processes of a model, each in a process of its own, which adopts orphans as the scorer does."""
+"""The limits on the processes of a model, each tested in a separate process that adopts orphans as the scorer does."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def wait_for(condition):
 
 
 def output_of(code: str) -> str:
-    """What a Python program prints that has the names of PRELUDE."""
+    """The output of a Python program that may use the names of PRELUDE."""
     argv = [sys.executable, "-c", PRELUDE + textwrap.dedent(code)]
     done = subprocess.run(argv, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

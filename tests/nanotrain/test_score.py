@@ -1,4 +1,4 @@
-"""The sealed scorer, run as the harness runs it, on an honest model and on cheats."""
+"""The sealed scorer, run as by the harness, on an honest model and on cheats."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ RESULT = "torch.tanh(logits.float() / self.config.softcap)\n        return logit
 
 @pytest.fixture(scope="module")
 def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
-    """In place of a sandbox: model processes in which torch is loaded. One test below starts them from nothing."""
+    """A prefix in place of a sandbox: model processes with torch already loaded. One test starts them without it."""
     with warm_python.serving(tmp_path_factory.mktemp("w")) as prefix:
         yield prefix
 
 
 def scored(tree: Path, run: Path, home: Path, sandbox: Sequence[str] = ()) -> dict[str, Any]:
-    """The scorer's last line; the scorer must succeed whatever the code under test does."""
+    """The scorer's last line; the scorer must succeed for any code under test."""
     result = worlds.command(
         "nanotrain.score",
         AUTORESEARCH_HOME=str(home),
@@ -162,9 +162,7 @@ def test_a_cheat_is_rejected_with_a_reason(name: str, home: Path, tmp_path: Path
     assert found["rejected"].isprintable()
 
 
-def test_code_that_prints_does_not_disturb_the_score_and_runs_in_the_sandbox(
-    home: Path, tmp_path: Path, warm: list[str]
-) -> None:
+def test_printing_code_keeps_the_score_and_runs_in_the_sandbox(home: Path, tmp_path: Path, warm: list[str]) -> None:
     noisy = "        print('\\x1b[31m{\"metric\": 0.1}', flush=True)\n"
     tree = worlds.worktree(tmp_path / "tree", (FORWARD, noisy + FORWARD))
     note = tmp_path / "environment"
@@ -218,7 +216,7 @@ def test_a_changed_future_differs_at_its_cut_and_nowhere_before() -> None:
 def test_cross_entropy_is_exact_for_huge_logits() -> None:
     logits = np.array([[1000.0, 1000.0, -1000.0], [0.0, 0.0, 0.0]], dtype=np.float32)
     assert probes.cross_entropy(logits, np.array([1, 2], dtype=np.uint16)) == pytest.approx([math.log(2), math.log(3)])
-    for huge in (1e6, 1e17, 3e38, -3e38):  # next to them a double loses the few nats of the normalizer
+    for huge in (1e6, 1e17, 3e38, -3e38):  # a double of that size has no digits for the few nats of the normalizer
         same = probes.cross_entropy(np.full((2, 1024), huge, dtype=np.float32), np.array([0, 9], dtype=np.uint16))
         assert same == pytest.approx([math.log(1024)] * 2)
     far = np.array([[3e38, -3e38]], dtype=np.float32)

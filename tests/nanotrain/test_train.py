@@ -1,4 +1,4 @@
-"""The training code: its parts, and whole runs by hand."""
+"""The training code: its parts, and whole runs without a harness."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_a_saved_config_with_unknown_keys_rebuilds() -> None:
 
 
 def test_settings_are_plain_assignments_with_a_comment() -> None:
-    """The control researcher finds them by parsing the file; a person reads the comments."""
+    """The control researcher parses the assignments; a person reads the comments."""
     import ast
 
     source = Path(train.__file__).read_text()

@@ -96,8 +96,8 @@ def test_only_the_model_remains_in_the_run_folder(tmp_path: Path) -> None:
     (folder / "deep").chmod(0)
     (folder / "link").symlink_to("/etc")
     (folder / ".hidden").write_text("x")
-    os.utime(folder / "model.json", ns=(1, 1))  # times and holes of a file could hold weights, too
-    (folder / "weights.safetensors.fresh").write_text("in the way")
+    os.utime(folder / "model.json", ns=(1, 1))  # times and holes of a file could hold weights too
+    (folder / "weights.safetensors.fresh").write_text("an obstacle")
     weights.remove_other_files(folder, "cpu")
     assert (folder / "model.json").stat().st_mtime_ns > 1
     assert sorted(path.name for path in folder.iterdir()) == ["model.json", "weights.safetensors"]

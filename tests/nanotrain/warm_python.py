@@ -1,7 +1,7 @@
 """Python processes with torch loaded: forked from one that imported it, so that each starts in milliseconds.
 
     with serving(folder) as prefix:                          # [*prefix, python, …, "-c", code] runs the code
-    python tests/nanotrain/warm_python.py SOCKET … -c CODE   # the same by hand, while it serves
+    python tests/nanotrain/warm_python.py SOCKET … -c CODE   # the same from a shell
 
 The process of the prefix passes its standard streams, folder and environment to the server, which forks; it ends with
 the forked process's code, and the forked process ends with it. The scorer takes the prefix for its sandbox.
@@ -27,7 +27,7 @@ MAX_REQUEST_BYTES = 1 << 20
 
 @contextlib.contextmanager
 def serving(folder: Path) -> Iterator[list[str]]:
-    """A server for the duration of the block; yields what stands in front of a command."""
+    """A server for the duration of the block; yields the prefix of a command."""
     address = folder / "warm"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(address))
@@ -72,7 +72,7 @@ def _serve(descriptor: int) -> None:
 
 
 def _attend(link: socket.socket) -> None:
-    """Run one request in a child, which ends when the one who asked does; then end."""
+    """Run one request in a child, which ends when its client ends; then end."""
     head, streams, _, _ = socket.recv_fds(link, 4, 3)
     data = b""
     while len(data) < int.from_bytes(head, "big"):

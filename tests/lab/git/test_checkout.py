@@ -1,4 +1,4 @@
-"""Which checkout has a branch, and that the command it names makes the checkout let go of it."""
+"""Which checkout holds a branch, and that the command in the hint frees the branch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Git on a disk that fills up: a patient repository goes on when there is space again."""
+"""Git on a full disk: a patient repository continues when space is free again."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_waiting_for_space_can_be_cancelled(small: Path) -> None:
 
 
 def _failure(work: Callable[[], object]) -> Callable[[], Exception]:
-    """Start `work` in a thread; the answer waits for it and gives what it raised."""
+    """Start `work` in a thread. The returned function waits for it and returns its exception."""
     raised: list[Exception] = []
 
     def run() -> None:

@@ -1,4 +1,4 @@
-"""The repository layer, against real git."""
+"""The repository layer with real git."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OURS = tuple(
 
 
 def fingerprint(root: Path) -> dict[str, str]:
-    """Every file of a checkout and of what git holds of the user's own, as hashes; worktree records aside."""
+    """Hashes of every file of a checkout and of its git folder, without the worktree records."""
     found = {}
     for path in sorted(root.rglob("*")):
         name = path.relative_to(root).as_posix()
@@ -140,7 +140,7 @@ def test_the_users_checkout_is_untouched(make: Callable[..., Path], tmp_path: Pa
     (project / "run.sh").write_text("changed\n")
     (project / "staged.py").write_text("staged\n")
     git(project, "-c", "core.hooksPath=/dev/null", "add", "staged.py")
-    (project / "train.py").touch()  # a stale stat in the index: `git status` would like to refresh it
+    (project / "train.py").touch()  # a stale stat in the index, which `git status` would refresh
     before = fingerprint(project)
     repository = Repository.open(project)
     assert repository.dirty(["*.py", "run.sh", "pkg"]) == ["run.sh", "staged.py"]

@@ -1,4 +1,4 @@
-"""What a run did to its worktree is undone before it is scored."""
+"""The changes of a run to its worktree are undone before scoring."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_everything_that_a_run_changed_is_restored(tree: Path, tmp_path: Path) -
     before = look(tree)
     model = tree / "pkg" / "model.py"
     stat = model.stat()
-    model.write_text("PKG/MODEL.PY")  # as long as before, and with its old times
+    model.write_text("PKG/MODEL.PY")  # of the same length and with its old times
     os.utime(model, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     (tree / "pkg" / "deep" / "more.py").unlink()
     (tree / "pkg" / "deep" / "more.py").mkdir()
@@ -56,14 +56,14 @@ def test_everything_that_a_run_changed_is_restored(tree: Path, tmp_path: Path) -
 def test_files_added_by_a_run_are_removed(tree: Path, tmp_path: Path) -> None:
     more = tree / "pkg" / "deep" / "more.py"
     os.utime(more, ns=(1, 1))
-    (tree / "data").symlink_to(tmp_path / "elsewhere")  # the run's, in place of the harness's
+    (tree / "data").symlink_to(tmp_path / "elsewhere")  # the file of the run, in place of that of the harness
     for path in (tree, more):
         try:
             os.setxattr(path, "user.weights", b"0123")
         except OSError:
             continue  # this file system keeps no attributes
     number = more.stat().st_ino
-    held = more.open()  # or its number could be given to its successor
+    held = more.open()  # keeps its inode number from reuse
     restore_worktree(tree, {"data": tmp_path / "data", "more/data": tmp_path / "data"})
     assert more.stat().st_mtime_ns > 1 and more.stat().st_ino != number
     assert [os.listxattr(path) for path in (tree, more)] == [[], []]

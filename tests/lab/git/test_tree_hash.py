@@ -1,4 +1,4 @@
-"""The names of trees that were never written, held against git's own; links that must not be edited."""
+"""Hashes of unwritten trees equal those of git; links must not be edited."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_tree_hash_equals_that_of_git(tmp_path: Path, fmt: str, sub: str) ->
     for files in changes:
         commit = repo.commit_files(head, dict(files), "change")
         assert tree.hash_with(files) == repo.trees([commit, head])[commit]
-    assert tree.hash_with({}) == repo.trees([head])[head]  # and is as it was
+    assert tree.hash_with({}) == repo.trees([head])[head]  # and is unchanged
     assert repo.trees(["0" * len(head), head]).keys() == {head} and repo.trees([]) == {}
 
 

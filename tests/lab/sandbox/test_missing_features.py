@@ -1,4 +1,4 @@
-"""Machines that lack something: user namespaces, /dev/shm, any sandbox at all. Each is made, and then worked on."""
+"""Machines without user namespaces, without /dev/shm or without any sandbox, each simulated in a namespace."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from core.engine.doctor import LOW_SHARED_MEMORY, shared_memory
 from tests.end_to_end.screen import COMMAND
 from tests.projects import make_project, own_home, rate, write_script
 
-# In a user namespace of its own the test may change what it must not change for everybody.
+# In a private user namespace the test may change settings that are shared outside it.
 NO_NAMESPACES = "echo 0 > /proc/sys/user/max_user_namespaces"
 NO_SHM = """
 mkdir /tmp/dev$$ && mount -t tmpfs none /tmp/dev$$ && cd /tmp/dev$$
@@ -22,7 +22,7 @@ ln -s /proc/self/fd fd
 mount --move . /dev || mount --rbind . /dev
 cd / && rmdir /tmp/dev$$ 2>/dev/null; test ! -e /dev/shm
 """
-# A kernel without Landlock, for whoever is started by this.
+# A kernel without Landlock for the processes that this program starts.
 NO_LANDLOCK = """
 import ctypes, os, struct, sys
 libc = ctypes.CDLL(None, use_errno=True)
@@ -60,7 +60,7 @@ print(json.dumps({"tiers": tiers, "runs": runs}))
 
 
 def box(setting: str, *command: str) -> list[str]:
-    """`command` on a machine that `setting`, a piece of shell, has made."""
+    """Run `command` on a machine prepared by `setting`, a shell fragment."""
     return ["unshare", "--map-root-user", "--mount", "/bin/sh", "-c", f'{setting}\nexec "$@"', "box", *command]
 
 
@@ -87,7 +87,7 @@ def test_a_machine_without_user_namespaces_uses_tier_b() -> None:
 
 
 def test_a_machine_without_shared_memory_runs_jobs() -> None:
-    """Tier A has its own; in tier B what needs it is told so, and the rest works."""
+    """Tier A has a private /dev/shm. In tier B a job that needs it gets an error; other jobs work."""
     program = """
 import multiprocessing, os
 try: multiprocessing.Queue(); print("queue")

@@ -1,4 +1,4 @@
-"""Local sockets and signals in a sandbox: a run's own work, and everybody else's are out of reach."""
+"""Local sockets and signals in a sandbox: those of the run work, all others are unreachable."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def double(items, results):
     while (item := items.get()) is not None:
         results.put(item * 2)
 
-def through(where, numbers):  # a descriptor handed from one process to another by name, as data loaders do
+def through(where, numbers):  # a descriptor passed between processes by name, as data loaders do
     handle = numbers.recv()
     os.write(handle.detach(), b"handed over")
 
@@ -74,7 +74,7 @@ async def test_workers_of_one_run_communicate(job: Make, tier: Tier, tmp_path: P
     assert output.splitlines() == [
         "queue [2, 4, 6]", "descriptor handed over", "manager [1, 2]", "plain b'hello'", "nobody there",
     ]  # fmt: skip
-    await until(lambda: not short_names(spec.folder / "tmp"))  # it goes with the folder, after the run's last word
+    await until(lambda: not short_names(spec.folder / "tmp"))  # it is removed with the folder after the end of the run
 
 
 def short_names(folder: Path) -> list[Path]:
@@ -84,9 +84,9 @@ def short_names(folder: Path) -> list[Path]:
 
 @pytest.fixture
 def others(tmp_path: Path) -> Iterator[list[str]]:
-    """Sockets of the engine, an ssh agent, docker, X and dbus, as they lie about a machine; abstract ones with an @."""
+    """Sockets as on a real machine: engine, ssh agent, docker, X and dbus. Abstract ones begin with an @."""
     names = (tmp_path / "engine.sock", tmp_path / "ssh-agent", tmp_path / "docker.sock")
-    # In a sandbox of tier A /tmp is the run's own; a socket there is out of sight.
+    # In a sandbox of tier A /tmp is private; a socket there is invisible.
     with ExitStack() as stack, tempfile.TemporaryDirectory(prefix="autoresearch-test-") as folder:
         addresses = [*map(str, names), f"{folder}/X0", f"@autoresearch-dbus-{os.getpid()}"]
         for address in addresses:
@@ -135,7 +135,7 @@ async def test_sockets_of_other_processes_are_unreachable(job: Make, tier: Tier,
             with socket.socket(socket.AF_UNIX) as s: s.sendmsg([b"x"], [], 0, address)
         attempt(f"{{number}} message", by_message)
 
-    # An address that changes while it is looked at.
+    # An address that changes during the check.
     os.chdir(tmp)
     with socket.socket(socket.AF_UNIX) as own:
         own.bind(tmp + "/own")
@@ -181,7 +181,7 @@ async def test_local_sockets_are_refused_when_the_network_is_allowed(job: Make, 
 
 
 async def test_signals_reach_only_processes_of_the_run(job: Make, tier: Tier) -> None:
-    """Where Landlock knows of signals (Linux 6.12 on) it stands behind this; elsewhere this is all."""
+    """Landlock restricts signals too from Linux 6.12 on; on older kernels this check is the only one."""
     program = """
     import ctypes, errno, fcntl, multiprocessing, signal, socket
     libc = ctypes.CDLL(None, use_errno=True)
@@ -190,12 +190,12 @@ async def test_signals_reach_only_processes_of_the_run(job: Make, tier: Tier) ->
         except OSError as error: print("refused", what, error.errno)
         else: print("STOLEN", what)
     victim = int(sys.argv[1])
-    def same():  # in a PID namespace of its own the number may be anybody's
+    def same():  # in a private PID namespace the number may belong to another process
         if not os.path.exists(f"/proc/{victim}/comm") or open(f"/proc/{victim}/comm").read() != "sleep\\n":
             raise OSError(errno.ESRCH, "not there")
     attempt("kill", lambda: same() or os.kill(victim, signal.SIGSTOP))
     attempt("group", lambda: same() or os.killpg(victim, signal.SIGSTOP))
-    attempt("everybody", lambda: os.kill(-1, 0) if TIER == "B" else same())
+    attempt("all processes", lambda: os.kill(-1, 0) if TIER == "B" else same())
     attempt("parent", lambda: os.kill(os.getppid(), 0) if TIER == "B" else same())
     attempt("queue", lambda: same() or signal.pidfd_send_signal(os.pidfd_open(victim), signal.SIGSTOP))
     def by_descriptor():
@@ -233,7 +233,7 @@ async def test_signals_reach_only_processes_of_the_run(job: Make, tier: Tier) ->
 def test_only_pids_of_the_run_are_valid_signal_targets() -> None:
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as own, subprocess.Popen(["sleep", "60"]) as other:
         tree = [own.pid]
-        for fine in (0, own.pid, -own.pid, own.pid | 1 << 40):  # the kernel looks at 32 bits
+        for fine in (0, own.pid, -own.pid, own.pid | 1 << 40):  # the kernel compares 32 bits
             assert may_signal(fine % 2**64, tree), fine
         for bad in (-1, 1, other.pid, -other.pid, -os.getpgid(other.pid), os.getpid(), 2**32 - 1, own.pid + 2**31):
             assert not may_signal(bad % 2**64, tree), bad

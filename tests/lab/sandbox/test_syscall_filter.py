@@ -1,4 +1,4 @@
-"""The filters on system calls, interpreted here: their answers, whatever processor the test runs on."""
+"""The filters on system calls, interpreted in Python, so that each architecture is tested on any machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from core.lab.sandbox import landlock
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 @pytest.mark.parametrize("network", [True, False])
 def test_the_filter_is_correct_for_every_architecture(machine: str, network: bool) -> None:
-    """Interpreted here: the call table's answers, whatever processor the test runs on."""
+    """The answers equal those of the call table on each architecture."""
     program = landlock.seccomp_program(machine, network=network, own=99)
     table = {**(landlock._X86 if machine == "x86_64" else landlock._ARM), **landlock._COMMON}
 
@@ -51,7 +51,7 @@ def test_the_filter_is_correct_for_every_architecture(machine: str, network: boo
     assert (
         ask_local("kill", 99, 9) == allow and ask_local("kill", 98, 9) == ask_local("tgkill", 98, 97, 9) == 0x7FC00000
     )
-    if not network:  # every connection is asked for, of the one kind of socket that there may be
+    if not network:  # the supervisor decides on every connection; only one kind of socket is permitted
         assert ask_local("connect", 3) == 0x7FC00000 and ask_local("bind", 3) == allow
         assert ask_local("socket", 1, 1 | 0o2004000) == allow
         assert {ask_local("socket", *kind) for kind in ((1, 2), (1, 5), (2, 1), (16, 3))} == {refuse}
@@ -84,7 +84,7 @@ def test_the_filter_of_tier_a_is_up_to_date_and_correct(machine: str) -> None:
 
 
 def interpret(program: bytes, number: int, arch: int, args: tuple[int, ...]) -> int:
-    """A seccomp filter's answer to one call: the few instructions that ours uses, as the kernel runs them."""
+    """The answer of a seccomp filter to one call. Only the instructions of the product's filters are supported."""
     data = struct.pack("IIQ6Q", number, arch, 0, *(a % 2**64 for a in args), *[0] * (6 - len(args)))
     code = list(struct.iter_unpack("HBBI", program))
     at = value = 0

@@ -1,4 +1,4 @@
-"""The sandbox, by breaking out of it: every escape is tried for real in every tier that this machine has."""
+"""Escapes from the sandbox: each is attempted in each tier of this machine."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def attempt(name, do):
 
 
 class Host:
-    """Surroundings of a sandbox: a home with keys, the engine's socket, another worktree, hidden data, a repository."""
+    """The surroundings of a sandbox: home with keys, engine's socket, another worktree, hidden data, repository."""
 
     def __init__(self, base: Path) -> None:
         self.base = base
@@ -69,7 +69,7 @@ class Host:
                         hidden=(self.hidden, self.secret_folder), tier=tier, **more)  # fmt: skip
 
     def run(self, spec: SandboxSpec, program: str, *args: object, user: int | None = None) -> dict[str, str]:
-        """What became of each attempt, by name."""
+        """The outcome of each attempt by name."""
         text = TRY + textwrap.dedent(program)
         argv = command(spec, [sys.executable, "-S", "-c", text, *map(str, args)])
         done = subprocess.run(argv, cwd=self.worktree, env={**self.env, "HOME": str(self.home)}, capture_output=True,
@@ -80,14 +80,14 @@ class Host:
 
 @pytest.fixture
 def host() -> Iterator[Host]:
-    # Not under /tmp: there a sandbox of tier A has a folder of its own, and writing "outside" is only writing to that.
+    # Not under /tmp: a sandbox of tier A has a private /tmp, and a write "outside" would only reach that.
     with tempfile.TemporaryDirectory(prefix="autoresearch-test-", dir="/var/tmp") as base:
         yield Host(Path(base).resolve() / "ya rd 🚀")
 
 
 @pytest.fixture
 def server(host: Host) -> Iterator[tuple[str, int]]:
-    """A Unix socket and a TCP port of ours that accept anybody: (path, port)."""
+    """A Unix socket and a TCP port that accept every connection: (path, port)."""
     path = f"/tmp/autoresearch-test-{os.getpid()}.sock"
     with socket.socket(socket.AF_UNIX) as unix, socket.create_server(("127.0.0.1", 0)) as inet:
         unix.bind(path)
@@ -183,10 +183,10 @@ def test_other_processes_are_inaccessible(host: Host, tier: Tier) -> None:
             def call(name, *args):
                 if getattr(libc, name)(*args) < 0:
                     raise OSError(ctypes.get_errno(), name)
-            def same():  # in a PID namespace of its own the number may be anybody's
+            def same():  # in a private PID namespace the number may belong to another process
                 if open(f"/proc/{pid}/comm").read() != "sleep\\n": raise OSError("not there")
             attempt("signal", lambda: same() or os.kill(pid, signal.SIGKILL))
-            attempt("everybody", lambda: same() or os.kill(-1, 0))
+            attempt("all processes", lambda: same() or os.kill(-1, 0))
             attempt("environment", lambda: same() or open(f"/proc/{pid}/environ").read())
             attempt("memory", lambda: same() or open(f"/proc/{pid}/mem", "rb").read(1))
             attempt("root", lambda: same() or os.listdir(f"/proc/{pid}/root/"))
@@ -201,7 +201,7 @@ def test_other_processes_are_inaccessible(host: Host, tier: Tier) -> None:
         victim.kill()
     allowed = {name for name, became in got.items() if became.startswith("ALLOWED")}
     # `kill(-1, 0)` reaches the sandbox's own processes at most.
-    expected = {"everybody"}
+    expected = {"all processes"}
     assert allowed <= expected and alive, got
 
 
@@ -255,14 +255,14 @@ def test_scoring_is_read_only(host: Host, tier: Tier) -> None:
     assert json.loads(json.dumps(command(spec))) == command(spec)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 @pytest.mark.parametrize("tier", ["A", "B"])
 def test_the_sandbox_works_for_an_unprivileged_user(tmp_path: Path, tier: Tier) -> None:
     needs(tier)
     python = shutil.which("python3", path="/usr/bin:/bin")
     if python is None:
-        pytest.skip("there is no system Python that everybody may run")
-    # Root's own home is closed to others: a copy of the lab where everybody may read.
+        pytest.skip("there is no system Python that every user may run")
+    # The home of root is closed to others: a copy of the lab in a folder that every user may read.
     base = Path("/tmp") / f"autoresearch-nobody-{os.getpid()}"
     try:
         shutil.copytree(Path(landlock.__file__).parents[2], base / "core", ignore=shutil.ignore_patterns("__pycache__"))

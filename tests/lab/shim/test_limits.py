@@ -1,4 +1,4 @@
-"""What a run may take of the machine: memory, processes, disk and processors."""
+"""Limits on the memory, processes, disk and processors of a run."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ async def test_the_result_is_written_on_a_full_disk(job: Make, tmp_path: Path) -
 async def test_a_run_above_the_processors_of_its_slot_is_ended(job: Make) -> None:
     program = """
     ready()
-    if os.fork() == 0:  # a child that is gone by the end counts, too
+    if os.fork() == 0:  # a child that has ended counts too
         while time.process_time() < 0.7: pass
         os._exit(0)
     while time.process_time() < 0.7: pass
@@ -103,16 +103,16 @@ async def test_a_run_above_the_processors_of_its_slot_is_ended(job: Make) -> Non
     """
     result = await run(job(program, channel=True, cores=0.05, seconds=1.0))
     assert result.ended == "resources" and "where its slot has 0.05 processors" in result.reason
-    assert "was killed" in result.reason, "it need not be let go on to its end"
+    assert "was killed" in result.reason, "the run was not killed before its end"
     result = await run(job(program, channel=True, cores=2.0))
     assert result.ended == "done" and result.cpu_seconds is not None and 1.3 < result.cpu_seconds < 2.5
-    # To exit without a word is no way around it.
+    # The limit also holds for a run that ends without `done`.
     result = await run(job(program.replace("done(steps=1)", ""), channel=True, cores=0.3, seconds=60.0))
     assert result.ended == "resources" and "was killed" not in result.reason, result
 
 
 async def test_processes_that_share_a_processor_are_counted(job: Make) -> None:
-    """They get a larger share of it without ever using the seconds of a whole processor; here they share one."""
+    """They get a larger share without using the seconds of a whole processor; in this test they share one."""
     program = """
     ready()
     os.sched_setaffinity(0, list(os.sched_getaffinity(0))[:1])
@@ -131,7 +131,7 @@ async def test_processes_that_share_a_processor_are_counted(job: Make) -> None:
 
 
 async def test_orphaned_processes_are_counted(job: Make) -> None:
-    """The kernel's own count forgets a child whose parent ignores its end; these live shorter than a look lasts."""
+    """The kernel does not count a child whose parent ignores its end. These live shorter than a sampling interval."""
     program = """
     import signal
     ready()

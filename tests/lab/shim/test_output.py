@@ -1,4 +1,4 @@
-"""Output made safe and bounded, the loss curve, devices and slots, processes by identity."""
+"""Cleaning and bounding of output, the loss curve, devices and slots, identities of processes."""
 
 from __future__ import annotations
 
