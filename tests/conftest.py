@@ -17,6 +17,9 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("plain", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("plain")
 
+# The workers share the processors: torch's threads would only wait for each other, and take turns at it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # A shell that starts the tests in its background has them ignore ctrl+c, and so would every program they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
