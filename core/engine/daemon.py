@@ -12,7 +12,6 @@ import sqlite3
 import sys
 import time
 import traceback
-from collections import ChainMap
 from functools import partial
 from pathlib import Path
 
@@ -159,8 +158,8 @@ class _Engine:
         changes = SettingChanges(*common, lifecycle, slots, lookahead)
         guidance = GuidanceCommands(*common, lifecycle, judge, experiments, proposer, lookahead, program_file, loop)
         control = LifecycleCommands(*common, lifecycle, runs, lookahead, changes, loop)
-        groups = (control.handlers, guidance.handlers, changes.handlers, self.certification.handlers)
-        answer = partial(dispatch, journal, ChainMap(*map(dict, groups)))
+        handlers = {**control.handlers, **guidance.handlers, **changes.handlers, **self.certification.handlers}
+        answer = partial(dispatch, journal, handlers)
         self.server = SocketServer(setup.paths.name, journal, answer, setup.paths.socket)
         self.devices = Devices()
 

@@ -37,7 +37,12 @@ class Finding:
 
 def examine(project: Path) -> dict[str, Any]:
     """Everything `doctor` and the launch screen show, as plain JSON."""
-    findings = [_python(), _git(), _disk(project)]
+    git = shutil.which("git")
+    findings = [
+        Finding("python", sys.version_info >= (3, 11), f"{sys.version.split()[0]} at {sys.executable}"),
+        Finding("git", bool(git), git or "git is not installed", "" if git else "apt install git"),
+        _disk(project),
+    ]
     slots: tuple[str, ...] = ()
     try:
         slots = device.default_slots()
@@ -64,15 +69,6 @@ def examine(project: Path) -> dict[str, Any]:
 
 def _failed(name: str, error: AutoresearchError) -> Finding:
     return Finding(name, False, f"{error.where}: {error.what}" if error.where else error.what, error.hint)
-
-
-def _python() -> Finding:
-    return Finding("python", sys.version_info >= (3, 11), f"{sys.version.split()[0]} at {sys.executable}")
-
-
-def _git() -> Finding:
-    found = shutil.which("git")
-    return Finding("git", bool(found), found or "git is not installed", "" if found else "apt install git")
 
 
 def _disk(project: Path) -> Finding:

@@ -25,9 +25,7 @@ MAX_BASELINE_TRIES = 3  # of one baseline run
 
 @dataclass(eq=False)
 class Experiments(EnginePart):
-    """Takes experiments to their verdicts. Each step reads where the experiment is from the State, so that a new
-    engine continues where the log of the last one ends.
-    """
+    """Takes experiments to their verdicts. Each step reads from the State where the experiment is."""
 
     lifecycle: Lifecycle
     runs: Runs

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 from collections.abc import Iterable
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from core.engine.journal import Journal
@@ -19,6 +19,7 @@ from core.session.options import EngineOptions, key_of, save_options
 from core.session.paths import SessionPaths
 
 
+@dataclass(eq=False, repr=False)
 class SessionSettings:
     """The settings in force: budget, approval mode and slots are read from the State, the rest from program.md.
 
@@ -26,15 +27,12 @@ class SessionSettings:
     override program.md, and are what the next engine starts with.
     """
 
-    def __init__(
-        self, paths: SessionPaths, journal: Journal, program: Program, options: EngineOptions, researcher: Researcher
-    ) -> None:
-        self._paths = paths
-        self._journal = journal
-        self._file = program
-        self.options = options
-        self.researcher = researcher
-        self.next_researcher: Researcher | None = None
+    _paths: SessionPaths
+    _journal: Journal
+    _file: Program
+    options: EngineOptions
+    researcher: Researcher
+    next_researcher: Researcher | None = field(default=None, init=False)
 
     @property
     def program(self) -> Program:

@@ -15,7 +15,7 @@ from core.engine.startup.setup import EnginePart
 from core.engine.verdict import Judge
 from core.record import commands as c
 from core.record import events as e
-from core.record.errors import AutoresearchError, CommandRefused
+from core.record.errors import CommandRefused
 from core.record.state import BASELINE, Experiment, Guidance, State, who
 from core.text import plural
 
@@ -25,7 +25,7 @@ WITHOUT_LANGUAGE = ("control", "scripted")  # researchers that read no guidance
 
 @dataclass(eq=False)
 class GuidanceCommands(EnginePart):
-    """Carries out these commands; each answers with a sentence or raises CommandRefused."""
+    """Carries out these commands; each answers with a sentence or raises AutoresearchError."""
 
     lifecycle: Lifecycle
     judge: Judge
@@ -117,10 +117,7 @@ class GuidanceCommands(EnginePart):
         await self.program_file.look()
         if spent := self.lookahead.refuses_own():
             raise CommandRefused(f"no more experiments begin: {spent}", hint="raise the budget first")
-        try:
-            number = await self.proposer.own(command)
-        except AutoresearchError as error:
-            raise CommandRefused(error.what, where=error.where, hint=error.hint) from error
+        number = await self.proposer.own(command)
         self.loop.carry(number)
         x = self.state.experiments[number]
         return f"your experiment is #{number}, on {who(x.parent)}: +{x.added} −{x.removed} in {', '.join(x.files)}"
@@ -137,10 +134,7 @@ class GuidanceCommands(EnginePart):
         number = command.experiment
         self._refuse_unasked(number)
         if command.edits:
-            try:
-                await self.proposer.amend(number, command.edits)
-            except AutoresearchError as error:
-                raise CommandRefused(error.what, where=error.where, hint=error.hint) from error
+            await self.proposer.amend(number, command.edits)
         else:
             await self.journal.write(e.ApprovalGiven(number, True))
         done = f"experiment {number} is approved" + (" with your edits" if command.edits else "")

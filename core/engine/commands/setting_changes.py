@@ -22,9 +22,7 @@ from core.research.protocol import Researcher
 
 @dataclass(eq=False)
 class SettingChanges(EnginePart):
-    """Carries out these commands; each answers with a sentence or raises CommandRefused. A change holds for the next
-    engine too.
-    """
+    """Carries out these commands, for the next engine too; each answers with a sentence or raises AutoresearchError."""
 
     lifecycle: Lifecycle
     slots: Slots
@@ -63,16 +61,10 @@ class SettingChanges(EnginePart):
 
     async def _make(self, name: str | None, model: str | None, script: str | None) -> Researcher:
         options = replace(self.settings.options, researcher=name, model=model, script=script)
-        try:
-            return await asyncio.to_thread(make_researcher, options, self.setup.seed)
-        except AutoresearchError as error:
-            raise CommandRefused(error.what, where=error.where, hint=error.hint) from error
+        return await asyncio.to_thread(make_researcher, options, self.setup.seed)
 
     async def reconnect(self) -> None:
-        """Called before a paused session is resumed: makes a researcher that could not work anew.
-
-        Raises CommandRefused while it still cannot be made.
-        """
+        """Make a researcher that could not work anew, before a resume. Raises its error while it cannot be made."""
         if self.lookahead.stuck and self.settings.next_researcher is None:
             options = self.settings.options
             made = await self._make(options.researcher, options.model, options.script)

@@ -12,7 +12,7 @@ from typing import Any
 from core.clock import now
 from core.engine.ending import RUN_PAUSED, RUN_SKIPPED, RunEnding
 from core.engine.runs.slots import Slots, Urgency
-from core.engine.runs.telemetry import DeviceSampler, Readings
+from core.engine.runs.telemetry import DeviceSampler, facts
 from core.engine.runs.workplace import Workplace, start
 from core.engine.startup.setup import EnginePart
 from core.lab import environment, runner, scorer
@@ -21,7 +21,7 @@ from core.lab.shim.rmtree import remove_tree
 from core.lab.versions import versions_for
 from core.record import events as e
 from core.record.errors import AutoresearchError, LabError, ScorerFault
-from core.record.pulse import SlotReading
+from core.record.pulse import DeviceReading, SlotReading
 from core.record.state import BASELINE, Experiment, Run, State
 from core.stats.decide import MAX_HIDDEN_GAP
 
@@ -76,10 +76,7 @@ class Runs(EnginePart):
     async def execute(
         self, experiment: int, kind: e.RunKind, commit: str, urgency: Urgency, *, seed: int | None = None
     ) -> e.RunFinished:
-        """Wait for a slot, run, score, and log the end. `seed` None: a fresh one.
-
-        A run that a pause cuts off is run again when the session is resumed.
-        """
+        """Wait for a slot, run (once more after a pause cut it off), score, log the end. `seed` None: a fresh one."""
         while True:
             finished, cut_off = await self._execute(experiment, kind, commit, urgency, seed)
             if not cut_off:
@@ -160,7 +157,7 @@ class Runs(EnginePart):
         assert job is not None
         phases: asyncio.Queue[str | None] = asyncio.Queue()
         writer = asyncio.create_task(self._log_phases(live, phases))
-        readings = Readings()
+        readings: list[DeviceReading] = []
         watching = asyncio.create_task(self._sampler.follow(live.slot, readings, lambda: live.phase == "training"))
         try:
             result = await job.wait(phases.put_nowait)
@@ -245,11 +242,11 @@ class Runs(EnginePart):
             return replace(finished, ended="rejected", reason=score.rejected)
         return _with_metric(finished, score.metric)
 
-    def _facts(self, slot: str, readings: Readings) -> dict[str, Any]:
+    def _facts(self, slot: str, readings: list[DeviceReading]) -> dict[str, Any]:
         """Conditions of the result besides its code: seal, readings of the device, driver, libraries."""
-        if not readings.taken:
-            readings.taken.append(self._sampler.read(slot))
-        return {"sealed": self.place.seal_digest[:16], **readings.facts(), "versions": self.versions()}
+        if not readings:
+            readings.append(self._sampler.read(slot))
+        return {"sealed": self.place.seal_digest[:16], **facts(readings), "versions": self.versions()}
 
     def versions(self) -> dict[str, str]:
         """Versions of the training command's Python and libraries and of the driver. Slow at the first call."""

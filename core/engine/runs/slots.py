@@ -25,7 +25,7 @@ class Slots:
         # A run may start up while the last one of its slot is scored, but its clock waits for the end of that.
         self.clocks = {name: asyncio.Lock() for name in names}
         self._free = list(names)
-        self._held: set[str] = set()
+        self.held: set[str] = set()
         self._waiting: list[tuple[Urgency, int, asyncio.Future[str]]] = []
         self._order = itertools.count()
         self._open = False
@@ -43,12 +43,8 @@ class Slots:
         self.names = names
         for name in names:
             self.clocks.setdefault(name, asyncio.Lock())
-        self._free = [name for name in names if name not in self._held]
+        self._free = [name for name in names if name not in self.held]
         self._grant()
-
-    @property
-    def held(self) -> frozenset[str]:
-        return frozenset(self._held)
 
     def drain(self) -> None:
         """Close for good: waiting and later calls of `acquire` are cancelled; a run in a slot keeps it."""
@@ -77,12 +73,12 @@ class Slots:
         """Claim a slot by name for a run that already occupies it. False when this engine has no such free slot."""
         if name in self._free:
             self._free.remove(name)
-            self._held.add(name)
+            self.held.add(name)
             return True
         return False
 
     def release(self, name: str) -> None:
-        self._held.discard(name)
+        self.held.discard(name)
         if name in self.names:
             self._free.append(name)
             self._free.sort(key=self.names.index)
@@ -92,5 +88,5 @@ class Slots:
         while self._open and self._free and self._waiting:
             _, _, future = heapq.heappop(self._waiting)
             if not future.done():
-                self._held.add(self._free[0])
+                self.held.add(self._free[0])
                 future.set_result(self._free.pop(0))

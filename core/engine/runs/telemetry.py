@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
 
@@ -15,26 +14,20 @@ from core.record.pulse import DeviceReading
 SAMPLE_SECONDS = 2.0
 
 
-@dataclass(slots=True)
-class Readings:
-    """Readings of one run so far."""
-
-    taken: list[DeviceReading] = field(default_factory=list)
-
-    def facts(self) -> dict[str, Any]:
-        """Median and lowest clock in MHz, highest temperature in °C, all reasons to throttle; {} without readings."""
-        if not self.taken:
-            return {}
-        clocks = [r.clock_mhz for r in self.taken if r.clock_mhz is not None]
-        heat = [r.temperature for r in self.taken if r.temperature is not None]
-        return {
-            "name": self.taken[-1].label,
-            "clock_mhz": median(clocks) if clocks else None,
-            "clock_mhz_least": min(clocks, default=None),
-            "temperature": max(heat, default=None),
-            "throttle": ", ".join(dict.fromkeys(r.throttle for r in self.taken if r.throttle)),
-            "readings": len(self.taken),
-        }
+def facts(readings: Sequence[DeviceReading]) -> dict[str, Any]:
+    """Median and lowest clock in MHz, highest temperature in °C, all reasons to throttle; {} without readings."""
+    if not readings:
+        return {}
+    clocks = [r.clock_mhz for r in readings if r.clock_mhz is not None]
+    heat = [r.temperature for r in readings if r.temperature is not None]
+    return {
+        "name": readings[-1].label,
+        "clock_mhz": median(clocks) if clocks else None,
+        "clock_mhz_least": min(clocks, default=None),
+        "temperature": max(heat, default=None),
+        "throttle": ", ".join(dict.fromkeys(r.throttle for r in readings if r.throttle)),
+        "readings": len(readings),
+    }
 
 
 class DeviceSampler:
@@ -50,9 +43,9 @@ class DeviceSampler:
             readings = {reading.name: reading for reading in self._devices.read()}
         return readings.get(slot) or readings["cpu"]
 
-    async def follow(self, slot: str, into: Readings, on_clock: Callable[[], bool]) -> None:
+    async def follow(self, slot: str, into: list[DeviceReading], on_clock: Callable[[], bool]) -> None:
         """Read every two seconds while `on_clock` is true, until cancelled."""
         while True:
             if on_clock():
-                into.taken.append(await asyncio.to_thread(self.read, slot))
+                into.append(await asyncio.to_thread(self.read, slot))
             await asyncio.sleep(SAMPLE_SECONDS)

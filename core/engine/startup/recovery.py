@@ -14,10 +14,7 @@ from core.text import plural
 
 
 async def recover(setup: Setup, journal: Journal, judge: Judge) -> None:
-    """Make git agree with the log, and log what is found of the runs in flight and what was done (Recovered).
-
-    The runs themselves are adopted or abandoned by the tasks of their experiments.
-    """
+    """Make git agree with the log, and log that (Recovered). Runs in flight are left to their experiments' tasks."""
     state = journal.state
     await asyncio.to_thread(stale_tmp.remove_stale)
     actions: list[str] = []

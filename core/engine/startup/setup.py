@@ -124,21 +124,22 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Start:
         raise SessionError(what, where=str(checkout.path), hint=f"free it with: {checkout.release}")
     slots = device.parse_slots(options.slots) if options.slots else device.default_slots()
     env = environment.run_environment(paths.project)
-    tier = tiers.probe().tier
-    if tier == "C" and not program.limits_only:
+    sandbox = tiers.probe()
+    if sandbox.tier == "C" and not program.limits_only:
         raise ProjectError(
             "no sandbox works here: the code that a researcher writes could read and change whatever you can",
             hint="install bubblewrap (apt install bubblewrap); or, if that is what you want, "
             "consent with: --set sandbox.limits_only=true",
         )
-    programs = _programs(program, env, paths.project)
+    commands = filter(None, (program.run, program.score, program.prepare, *program.checks.values()))
+    programs = [environment.resolve_command(command, env, paths.project)[0] for command in commands]
     researcher = make_researcher(options, program.seed)
     setup = Setup(
         paths=paths,
         repo=repo,
         commit=commit,
         kind="cuda" if slots[0].startswith("gpu") else "cpu",
-        sandbox=tiers.probe(),
+        sandbox=sandbox,
         environment=env,
         trusted_environment=environment.trusted_environment(paths.project),
         python=environment.readable_roots(env, programs),
@@ -192,12 +193,6 @@ def _check_folders(paths: SessionPaths) -> None:
         raise SessionError("the folder for the engine's socket cannot be written", where=str(sockets), hint=hint)
     if trouble := disk_trouble(paths.folder):
         raise SessionError(trouble, where=str(paths.folder), hint="free some space on this disk")
-
-
-def _programs(program: Program, env: Mapping[str, str], cwd: Path) -> list[str]:
-    """Programs of program.md's commands. Raises ProjectError for one that is missing."""
-    commands = filter(None, (program.run, program.score, program.prepare, *program.checks.values()))
-    return [environment.resolve_command(command, env, cwd)[0] for command in commands]
 
 
 def make_researcher(options: EngineOptions, seed: int) -> Researcher:
