@@ -1,8 +1,8 @@
-"""Recorded sessions made of the real vocabulary and written by the real log, for tests and benchmarks.
+"""Recorded sessions of real events, written by the real log, for tests and benchmarks.
 
     paths = make_session(tmp_path, experiments=40)            # a finished session, every verdict in it
-    paths = make_session(tmp_path, experiments=7, live=True)  # left in the middle: a run trains, another is thought of
-    events = story_events(experiments=12, seed=3)             # only in memory, for the pure parts
+    paths = make_session(tmp_path, experiments=7, live=True)  # unfinished: a run trains, a proposal is in progress
+    events = story_events(experiments=12, seed=3)             # only in memory, for pure functions
 
 The same arguments always give the same session, to the second.
 """
@@ -58,7 +58,7 @@ Moment = tuple[float, list[Body]]
 
 @dataclass(slots=True)
 class Story:
-    """What happens in a recorded session: `moments()` gives (Unix seconds, facts logged together), in order."""
+    """The events of a recorded session: `moments()` yields (Unix seconds, facts logged together) in order."""
 
     name: str = "nov23"
     project: str = "/somewhere/project"
@@ -230,7 +230,7 @@ class Story:
 
 
 def commit_name(experiment: int) -> str:
-    """A made-up commit id, the same for the same experiment."""
+    """A generated commit id, the same for the same experiment."""
     return f"{experiment + 0xABC0000:07x}" + "0" * 33
 
 

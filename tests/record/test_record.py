@@ -1,4 +1,4 @@
-"""The record: the fold, the wire, the decision rule and the log, from recorded sessions."""
+"""The record on recorded sessions: the fold, the wire format, the decision rule and the log."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_prefix_and_a_tail_fold_to_the_full_state(events: list[Event], data: s
     cut = data.draw(st.integers(0, len(events)))
     overlap = data.draw(st.integers(0, cut))
     state = folded(events[:cut])
-    # What a client does: the State as JSON, then a tail that may begin before its end.
+    # As a client: the State as JSON, then a tail of events that may overlap it.
     state = wire.from_plain(State, json.loads(wire.dumps(wire.to_plain(state))))
     for event in events[overlap:]:
         fold(state, event)
@@ -293,7 +293,7 @@ def test_kill_9_loses_no_acknowledged_event(tmp_path: Path, after: int) -> None:
     for _ in range(after):
         acknowledged = int(writer.stdout.readline())
     writer.send_signal(signal.SIGKILL)
-    for line in writer.stdout:  # what was still in the pipe was acknowledged too
+    for line in writer.stdout:  # what is left in the pipe was acknowledged too
         if line.endswith("\n"):
             acknowledged = int(line)
     writer.wait()
@@ -302,7 +302,7 @@ def test_kill_9_loses_no_acknowledged_event(tmp_path: Path, after: int) -> None:
     assert log.load() == folded(list(log.events()))
     log.close()
     again = Log.append_to(path)
-    numbered = again.append([e.Noted("info", "going on")])
+    numbered = again.append([e.Noted("info", "continues")])
     assert numbered[0].seq == again.last_seq() > acknowledged
     again.close()
 

@@ -99,7 +99,7 @@ def _sent(name: str, data: str) -> bytes:
 
 
 def events(turn: Any, model_id: str = MODEL) -> Iterator[tuple[str, Any]]:
-    """The whole of a turn as (event name, data)."""
+    """All events of a turn as (event name, data)."""
     usage = {
         "input_tokens": 1000, "output_tokens": 200, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 0,
         **turn.get("usage", {}),
@@ -139,7 +139,7 @@ def _blocks(turn: Any) -> Iterator[tuple[Any, list[Any]]]:
 
 
 def complaint(request: Any, known: Any) -> str:
-    """What the real service would not take about a request; empty when it is right."""
+    """Why the real service would refuse a request; empty for a valid one."""
     if not request.get("stream") or not isinstance(request.get("max_tokens"), int):
         return "stream and max_tokens are required here"
     kind = (request.get("thinking") or {}).get("type")

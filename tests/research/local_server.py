@@ -1,4 +1,4 @@
-"""What the local servers of these tests have in common: a free port, and models that play scripted turns and faults.
+"""Base of the local servers of these tests: a free port, and scripted turns and faults of a model.
 
 A turn, all fields optional: `thinking`, `text`, `tool` (the input of the tool `propose`), `tool_name`, `raw_json` (sent
 in place of the tool's input), `tools` (calls that come before it: a list of [name, input]), `usage`, `pieces` (deltas a
@@ -27,7 +27,7 @@ HTML = b"<!doctype html><title>Sign in</title><p>Welcome to the wireless network
 
 
 class LocalServer:
-    """Serves on a free port of 127.0.0.1 while entered. `closing` is set when it ends: what waits, waits on that."""
+    """Serves on a free port of 127.0.0.1 while entered. `closing` is set at the end and interrupts waits."""
 
     def __init__(self, handler: type[Handler]) -> None:
         self.closing = threading.Event()
@@ -59,7 +59,7 @@ class _Http(ThreadingHTTPServer):
     owner: LocalServer
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is no news."""
+        """Ignore a closed connection."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -73,7 +73,7 @@ class Handler(BaseHTTPRequestHandler):
         self.owner = self.server.owner
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nothing is logged."""
+        """Log nothing."""
 
     def send(self, status: int, kind: str, body: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
@@ -111,7 +111,7 @@ class ModelServer(LocalServer):
 
 
 class ModelHandler(Handler, ABC):
-    """Refuses, streams and fails; what is said, each protocol says in its own words."""
+    """Refuses, streams and fails; each protocol defines its messages."""
 
     protocol_version = "HTTP/1.1"
 
@@ -201,6 +201,6 @@ def serve(make: Callable[..., ModelServer], description: str, key: str) -> None:
     with make(turns, key=options.key, repeat=options.repeat) as server:
         part = options.port_file.with_suffix(".part")
         part.write_text(str(server.port))
-        part.replace(options.port_file)  # whoever waits for the file finds it whole
+        part.replace(options.port_file)  # a reader that waits for the file finds it complete
         while True:
             time.sleep(3600)

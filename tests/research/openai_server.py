@@ -10,7 +10,7 @@ As a program, for tests that start other programs (one turn a line of FILE; the 
     python -m tests.research.openai_server --script FILE.jsonl --port-file PORT [--key KEY] [--repeat]
 
 Turns and faults are those of `local_server`; a turn may have `finish` besides.
-`Manners` say which kind of server it is: how thinking is sent, and what is refused.
+`Manners` describe the kind of server: how thinking is sent, and what is refused.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from tests.research.local_server import ModelHandler, ModelServer, calls_of, cut
 
 @dataclass
 class Manners:
-    """What kind of server it is."""
+    """The kind of a server."""
 
-    thinking: str = "reasoning_content"  # the field it comes in; or `tags`, or `parts` of a list, in the text
+    thinking: str = "reasoning_content"  # the field of the thinking; or `tags`, or `parts` of a list, in the text
     whole_calls: bool = False  # tool calls in one piece, all with index 0, as Ollama sends them
     objects: bool = False  # their arguments as objects, not as text
-    streams: bool = True  # False: the answer comes at once, whatever was asked for
-    finishes: bool = True  # whether it says why an answer ends
-    tools: str = ""  # the complaint about tools, where they are not taken
-    refused: dict[str, str] = field(default_factory=dict)  # field of a request -> the complaint about it
-    responses: bool = True  # whether the Responses protocol is there
+    streams: bool = True  # False: the answer is never streamed
+    finishes: bool = True  # whether it sends the reason why an answer ends
+    tools: str = ""  # the error about tools, where they are refused
+    refused: dict[str, str] = field(default_factory=dict)  # field of a request -> the error about it
+    responses: bool = True  # whether the Responses protocol exists
     chat_tools: bool = True  # False: tools only by the Responses protocol, as GPT 5.6 and later have it
     usage: bool = True
 
 
 class Server(ModelServer):
-    """Speaks both protocols, as its `manners` have it. `models`: the names that it lists."""
+    """A server of both protocols with these `manners`. `models`: the names that it lists."""
 
     def __init__(
         self, turns: Sequence[Any], *, key: str = "", models: Sequence[str] = ("tiny-coder",), repeat: bool = False,
@@ -128,11 +128,11 @@ def _sent(data: Any, responses: bool) -> bytes:
     return f"{name}data: {json.dumps(data)}\n\n".encode()
 
 
-# --- what a turn looks like ----------------------------------------------------------------------
+# --- the events of a turn ------------------------------------------------------------------------
 
 
 def chat_events(turn: Any, manners: Manners, usage: bool = True) -> Iterator[Any]:
-    """The whole of a turn as chat-completion chunks."""
+    """All chat-completion chunks of a turn."""
     pieces = max(1, turn.get("pieces", 3))
     calls = calls_of(turn)
 
@@ -182,7 +182,7 @@ def at_once(chunks: Iterator[Any]) -> Any:
 
 
 def responses_events(turn: Any) -> Iterator[Any]:
-    """The whole of a turn as events of the Responses protocol."""
+    """All events of a turn in the Responses protocol."""
     pieces = max(1, turn.get("pieces", 3))
     items: list[Any] = []
     shell: dict[str, Any] = {
@@ -228,7 +228,7 @@ def responses_events(turn: Any) -> Iterator[Any]:
     yield event(status, response=done)
 
 
-# --- what the real service would not take --------------------------------------------------------
+# --- requests that the real service refuses ------------------------------------------------------
 
 
 def chat_complaint(request: Any) -> str:

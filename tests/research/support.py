@@ -1,4 +1,4 @@
-"""What the researchers' tests share: a Brief over texts in memory, a Stream that remembers, a log without an engine."""
+"""Shared by the tests of researchers: a Brief of texts in memory, a recording Stream, a log without an engine."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ANSWER = {"thinking": "Let me think about the step size.", "text": "I will raise
 
 @dataclass
 class Heard:
-    """A Stream that keeps everything. Waiting really sleeps."""
+    """A Stream that keeps all its input. Waiting really sleeps."""
 
     thoughts: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
@@ -81,7 +81,7 @@ async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
 
 
 class Session:
-    """A session's events and State, written as the engine would, without running anything."""
+    """The events and State of a session, written as by the engine, without any run."""
 
     def __init__(self, files: Mapping[str, str], *, edit: Sequence[str] = ("*.py",), metric: str = "val_bpb") -> None:
         self.files: dict[int, dict[str, str]] = {0: dict(files)}
@@ -139,7 +139,7 @@ class Session:
 
 
 def ready(researcher: str) -> Session:
-    """A session over FILES with a baseline, whose first experiment is the researcher's."""
+    """A session on FILES with a baseline. Its first experiment is proposed by the researcher under test."""
     session = Session(FILES)
     session.calibrate(2.0)
     session.start(1, researcher)
@@ -148,7 +148,7 @@ def ready(researcher: str) -> Session:
 
 @contextmanager
 def variables(*unset: str, **values: str) -> Iterator[None]:
-    """The variables that the product reads, as a person would set them, and put back afterwards."""
+    """Set the environment variables that the product reads, and restore them afterwards."""
     before = {name: os.environ.pop(name, None) for name in (*unset, *values)}
     os.environ.update(values)
     try:
@@ -161,7 +161,7 @@ def variables(*unset: str, **values: str) -> Iterator[None]:
 
 
 async def interrupted(researcher: ModelResearcher, session: Session, heard: Heard) -> None:
-    """Asks, and takes it back at the first thought: it does not wait for the answer."""
+    """Cancel a proposal at its first thought. It must not wait for the answer."""
     task: asyncio.Task[Any] = asyncio.create_task(researcher.propose(session.brief(1), heard))
     await until(lambda: heard.thoughts)
     started = time.monotonic()

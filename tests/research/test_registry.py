@@ -1,4 +1,4 @@
-"""Researchers by name, what is ready, and what that costs to ask."""
+"""Researchers by name, their readiness, and the time of that check."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scripted researcher: order, resume, thinking, and the line of every mistake."""
+"""The scripted researcher: order, resume, thinking, and the line number of each error."""
 
 from __future__ import annotations
 
@@ -58,11 +58,11 @@ async def test_a_resumed_session_continues_after_the_logged_lines(tmp_path: Path
     session = Session(FILES)
     first = script(tmp_path, *(line(f"line {n}") for n in range(8)))
     session.start(1, "scripted")
-    session.propose(1, await first.propose(session.brief(1), Heard()))  # proposed; a crash; run again: never anew
+    session.propose(1, await first.propose(session.brief(1), Heard()))  # a crash; run again: no new proposal
     session.start(2, "scripted")
-    session.judge(2, "skipped")  # skipped while it was thought about: its line is used
+    session.judge(2, "skipped")  # skipped during thinking: its line is used
     session.start(3, "scripted")
-    session.judge(3, "abandoned")  # cut off by a crash before it was proposed: its line is not
+    session.judge(3, "abandoned")  # interrupted by a crash before the proposal: its line is unused
     session.start(4, "control")
     session.judge(4, "rejected")  # another researcher's
     again = ScriptedResearcher(first.path)

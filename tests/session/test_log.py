@@ -1,4 +1,4 @@
-"""A log in trouble: closed under a reader, on a disk that cannot be written, with projections that do not read."""
+"""Faults of a log: closed during a read, on a read-only disk, with unreadable projections."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.recorded import make_session, story_events
 
 
 def test_a_closed_log_is_one_complete_file(tmp_path: Path) -> None:
-    """A copy of session.db alone is the whole session, though a reader still had it open at the end."""
+    """A copy of session.db alone is the complete session, even if a reader had it open at the end."""
     writer = Log.create(tmp_path / "session.db")
     reader = Log.read(tmp_path / "session.db")
     events = story_events(experiments=12)
@@ -52,7 +52,7 @@ def test_unreadable_projections_are_rebuilt(tmp_path: Path, damage: str) -> None
     log = Log.read(paths.database)
     assert log.load() == whole
     log.close()
-    writer = Log.append_to(paths.database)  # a writer puts them right
+    writer = Log.append_to(paths.database)  # a writer repairs them
     assert writer.state == whole
     writer.close()
     db = sqlite3.connect(paths.database)

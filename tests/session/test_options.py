@@ -1,4 +1,4 @@
-"""A session's options: kept and read in one place, the newer word before the older, whatever is in the file."""
+"""The options of a session: stored in one place, newer values override older ones, invalid files are tolerated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The decision rule, the noise estimate and the certificate: laws for any numbers, and rates by simulation."""
+"""The decision rule, the noise estimate and the certificate: invariants for any numbers, and simulated rates."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_provisional_result_is_decided_by_its_repeats() -> None:
 
 def test_a_quarantined_result_is_judged_by_its_repeats_alone() -> None:
     baseline = (10.0, 10.5, 9.5)
-    assert rule(baseline, (-5.0, 10.1)).verdict == "discarded"  # a freak, though the pooled mean is 7 sigma better
+    assert rule(baseline, (-5.0, 10.1)).verdict == "discarded"  # an outlier, although the pooled mean is 7 sigma better
     confirmed = rule(baseline, (-5.0, -4.8))
     assert confirmed.verdict == "kept" and confirmed.claim is not None
     assert rule(baseline, (-5.0, 8.6)).verdict == "provisional"
@@ -158,7 +158,7 @@ def test_every_decision_ends_with_a_reason(
 
 @given(results, results)
 def test_the_estimate_never_exceeds_the_mean_of_the_runs(old: tuple[float, ...], new: tuple[float, ...]) -> None:
-    """A kept candidate counts no better than its runs' mean says, and for more than no run."""
+    """The estimate of a kept candidate is no better than the mean of its runs, with a positive weight."""
     decision = judge(LOSS, Sample(old), Sample(new), QUIET, Policy())
     assume(decision.verdict == "kept" and decision.claim)
     assert decision.claim is not None
@@ -192,13 +192,13 @@ def test_candidates_without_effect_correct_the_estimate_of_the_best() -> None:
         assert lucky.number < decision.best_claim.number < value and decision.best_claim.runs > lucky.weight * 0.9
         lucky = replace(lucky, claim=decision.best_claim)
     assert lucky.number > 8.3 and lucky.weight > 2.5
-    # What a change far off says is that it is bad, not that its best is.
+    # A much worse change gives no information on its parent.
     ruin = judge(LOSS, lucky, Sample((60.0,)), QUIET, Policy()).best_claim
     assert ruin is not None and ruin.number == pytest.approx(lucky.number, abs=1e-6)
-    # The baseline was not chosen for its results, and the kept and the undecided say nothing of a best.
+    # The baseline was not selected by results; kept and undecided changes give no information on a best.
     assert judge(LOSS, Sample((8.0, 8.1)), Sample((9.0,)), QUIET, Policy()).best_claim is None
     assert judge(LOSS, lucky, Sample((2.0,)), QUIET, Policy()).best_claim is None
-    # Its own later runs are in it too, once.
+    # Its own later runs are included once.
     again = replace(lucky, values=(7.0, 9.0))
     after = judge(LOSS, again, Sample((9.5,)), QUIET, Policy()).best_claim
     assert after is not None and after.results == 2 and replace(again, claim=after).fresh == ()
@@ -234,7 +234,7 @@ def test_the_posterior_is_monotonic(gain: float, best: float, own: float, asked:
 
 
 def test_the_posterior_agrees_with_brute_force() -> None:
-    """Bayes' rule against brute force: effects drawn, results seen, those near one result kept."""
+    """Brute force: draw effects, observe results, and keep those near one result."""
     dice = random.Random(3)
     found: list[tuple[float, bool]] = []
     while len(found) < 2500:
@@ -247,18 +247,18 @@ def test_the_posterior_agrees_with_brute_force() -> None:
     assert posterior.level == pytest.approx(fmean(level for level, _ in found), abs=0.06)
     assert posterior.no_gain == pytest.approx(fmean(idle for _, idle in found), abs=0.03)
     assert posterior.variance == pytest.approx(stdev(level for level, _ in found) ** 2, rel=0.12)
-    assert posterior.best_level > 0 and posterior.best_variance < 0.55  # a good result speaks for its best too
+    assert posterior.best_level > 0 and posterior.best_variance < 0.55  # a good result counts for its parent too
 
 
 @given(st.floats(12, 400))
 def test_a_very_large_gain_is_not_shrunk(gain: float) -> None:
-    """Else the best's number stays behind its runs, and the next run of the same code is kept as better."""
+    """Otherwise the estimate of the best is worse than its runs, and a repeat of its code is kept as better."""
     assert gain - 0.6 < posterior_of(gain, 1 / 3, 1.0).level <= gain + 0.01
 
 
 @pytest.mark.slow
 def test_the_rule_meets_its_rates_in_simulation() -> None:
-    """Few bogus keeps, most of the greedy rule's gain, an honest number; bounds are loose, the run is short."""
+    """Few false keeps, most of the gain of the greedy rule, an unbiased number. The bounds are loose: a short run."""
     rows = {mix: (measure(Ours, mix, 150, 12), measure(lambda: Fixed(0), mix, 150, 12)) for mix in NAMES}
     ours = [row for row, _ in rows.values()]
     assert sum(r.bogus * r.kept for r in ours) / sum(r.kept for r in ours) < 0.15
@@ -284,7 +284,7 @@ def test_a_prior_counts_while_repeats_are_few() -> None:
     assert few.sigma == pytest.approx(math.sqrt((2 + 16) / 6)) and few.df == 6
     assert many.sigma == pytest.approx(1.0, abs=0.06)
     assert estimate([], prior).sigma == pytest.approx(2.0)
-    assert estimate([(3.0, 3.0)], prior).sigma == 0  # deterministic now, whatever was before
+    assert estimate([(3.0, 3.0)], prior).sigma == 0  # the current runs are deterministic; the prior has no effect
     assert estimate([]).as_prior() is None and estimate([(1.0, 1.0)]).as_prior() is None
     assert many.as_prior() == Prior(many.sigma, 2.0)
 
@@ -360,7 +360,7 @@ def test_the_error_rate_holds_with_a_look_at_every_pair() -> None:
     for planned, expected, df in ((3, 3.0, 6), (5, 2.0, 4), (12, 1.3, 2)):
         share, pairs = certified(0.0, planned, expected, 2500, df, seed=planned)
         assert share < 0.0165  # alpha 0.01, its standard error 0.0018
-        assert pairs < 0.8 * planned  # given up early
+        assert pairs < 0.8 * planned  # stopped early
 
 
 def test_a_planned_gain_is_certified_early() -> None:

@@ -52,7 +52,7 @@ def test_a_slot_with_changed_speed_of_unchanged_code_is_reported() -> None:
     assert "cpu1 ran unchanged code 30% slower" in speed_change(slower, "cpu1")
     assert speed_change(slower, "cpu0") == "", "one slot's trouble is not another's"
     assert "39% faster" in speed_change(state_of(*steady, ("cpu0", 1400)), "cpu0")
-    assert speed_change(state_of(*steady, ("cpu1", 700), ("cpu1", 1000)), "cpu1") == "", "it has come back"
+    assert speed_change(state_of(*steady, ("cpu1", 700), ("cpu1", 1000)), "cpu1") == "", "the speed has recovered"
 
 
 def test_a_machine_with_varying_speed_is_not_reported() -> None:

@@ -1,4 +1,4 @@
-"""Searches, lineage, curves and costs: the pure part of what the screens for reading show."""
+"""Searches, lineage, curves and costs: the pure functions of the screens for reading."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Views: what scripts read, in exactly the words of the contract, and text that cannot act on a terminal."""
+"""Views: the documented output for scripts, and text that cannot control a terminal."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A coding agent for tests: a command-line program that does as its arguments say, in the folder it stands in.
+"""A coding agent for tests: a command-line program whose arguments set its behaviour in the current folder.
 
     python tests/research/agent/coding_agent.py BEHAVIOUR [BEHAVIOUR …] < prompt
 
-Of several behaviours it takes the first for experiment 1, the second for experiment 2, and so on, as the prompt says.
+Of several behaviours it uses the first for experiment 1, the second for experiment 2, and so on.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NUMBER = 1  # of the experiment
 
 
 def edit() -> None:
-    """Another RATE for each experiment, the later the better."""
+    """A better RATE for each experiment."""
     path = Path("train.py")
     path.write_text(re.sub(r"RATE = [0-9.]+", f"RATE = {0.41 - NUMBER / 1000:.3f}", path.read_text()))
 
@@ -156,7 +156,7 @@ def links() -> None:
 
 
 def environment() -> None:
-    """Puts what it sees of the environment and the home into its hypothesis."""
+    """Write the visible environment and home into the hypothesis."""
     edit()
     seen = [name for name in ("SECRET_TOKEN", "ANTHROPIC_API_KEY", "MY_API_KEY") if os.environ.get(name)]
     login = HOME / ".agent" / "login"

@@ -1,4 +1,4 @@
-"""Small parts of the researchers: text proposals, what coding agents print, their profiles, waiting."""
+"""Parts of the researchers: proposals in text, output and profiles of coding agents, waiting."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_output_of_known_agents_is_parsed() -> None:
 
 
 def test_the_cost_reported_by_an_agent_is_read() -> None:
-    """By the table where it tells tokens only; numbers that cannot be are none."""
+    """By the price list when only tokens are reported. Impossible numbers are ignored."""
     stream, turn = Heard(), {"type": "turn.completed", "usage": {"input_tokens": 1_000_000, "output_tokens": 0}}
     Transcript(stream, prices.Price(2.0, 10.0, 0.2, 2.5)).feed(json.dumps(turn).encode() + b"\n")
     assert stream.usages == [Usage(input_tokens=1_000_000, output_tokens=0, cached_tokens=0, usd=2.0)]

@@ -1,4 +1,4 @@
-"""The control: which constants it finds, where it looks, and that it learns, resumes and never repeats itself."""
+"""The control researcher: the constants it finds, its search ranges, and that it learns, resumes and never repeats."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_constants_of_the_same_name_in_two_files_are_distinct() -> None:
 
 
 async def play(session: Session, count: int, *, crash_every: int = 0, start: int = 1, fresh: bool = False) -> list[str]:
-    """Run the control against a bowl over all constants; the hypotheses proposed."""
+    """Run the control on a quadratic metric of all constants and return the proposed hypotheses."""
     first = find_constants(session.files[0])
     researcher = ControlResearcher()
     said = []
@@ -233,7 +233,7 @@ async def test_it_ends_when_every_value_has_been_tried() -> None:
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 async def test_the_constants_of_nanotrain_are_found(device: str) -> None:
-    """The file that it is made for: enough to turn, nothing of the other device, every proposal parses."""
+    """train.py has enough constants, none of the other device is changed, and every proposal parses."""
     text = NANOTRAIN.read_text()
     constants = find_constants({"nanotrain/train.py": text}, device)
     other = "CUDA" if device == "cpu" else "CPU"

@@ -1,4 +1,4 @@
-"""What is told of the past: the few that matter, forecasts held against results, and when to do something else."""
+"""The history in the prompt: selected experiments, forecasts with results, and advice for another kind of change."""
 
 from __future__ import annotations
 
@@ -68,13 +68,13 @@ def test_forecasts_are_compared_with_results() -> None:
     ]
     text = prompt.task(told(*results, expected=-0.04).brief(5))
     assert "of 4 experiments with an expected effect and a result, the sign was right in 2 (50%" in text
-    assert "median 0 times" in text  # between half of it and half of it the wrong way
+    assert "median 0 times" in text  # between half of the forecast and minus half of it
     good = told(("Good", "data", "kept", 1.98), expected=-0.04)
     assert "right in 1 (100%" in prompt.task(good.brief(2)) and "median 0.5 times" in prompt.task(good.brief(2))
     assert "forecast" not in prompt.task(told(*results).brief(5))
     other = told(*results, expected=-0.04)
     other.start(5, "gpt")
-    assert "forecast" not in prompt.task(other.brief(5))  # they are somebody else's
+    assert "forecast" not in prompt.task(other.brief(5))  # the forecasts are those of another researcher
 
 
 def test_near_misses_and_open_ideas_are_listed() -> None:

@@ -1,4 +1,4 @@
-"""The prompt: bounded however long the session, fenced and clean however ill-meant what it shows."""
+"""The prompt: bounded for any length of the session, with all external text fenced and cleaned."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_a_prompt_for_ten_thousand_experiments_takes_fifty_milliseconds() -> Non
 
 def _seconds(work: object) -> float:
     assert callable(work)
-    started = time.process_time()  # whatever else this machine does
+    started = time.process_time()  # independent of the load of the machine
     work()
     return time.process_time() - started
 

@@ -1,4 +1,4 @@
-"""The tools: each answer fenced and bounded, each use one line in the reasoning, each wrong input named."""
+"""The tools: answers are fenced and bounded, each use is one line of the reasoning, wrong input is reported."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def test_only_readable_files_are_read_by_lines() -> None:
         said == "read_file train.py, lines 3-4 of 1,002" and "    3 | line_3 = 3\n    4 | line_4 = 4\n</file>" in answer
     )
     _, answer = await use(brief, "read_file", path="train.py")
-    assert "line_399 = 399" in answer and "line_400 = 400" not in answer  # one more line stands in #1
+    assert "line_399 = 399" in answer and "line_400 = 400" not in answer  # one more line is in #1
     assert 'access="read-only"' in (await use(brief, "read_file", path="./prepare.py"))[1]
     for path in ("/etc/passwd", "../secret", "score.py", ".git/config", "", "a\nb"):
         with pytest.raises(EditError) as error:

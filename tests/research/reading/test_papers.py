@@ -1,4 +1,4 @@
-"""Papers: what is read, what cannot be, what arXiv says or does not say, and that all of it is data."""
+"""Papers: readable and unreadable files, answers and outages of arXiv, and that all text is quoted as data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claude against a local server, for the tests of this folder: its environment, and one proposal."""
+"""Claude with a local server for the tests of this folder: its environment and one proposal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Claude against a local server that speaks the real protocol, through the real SDK: turns, faults, refusals, money."""
+"""Claude with the real SDK and a local server of the real protocol: turns, faults, refusals, cost."""
 
 from __future__ import annotations
 
@@ -82,10 +82,10 @@ async def test_results_of_parallel_tool_calls_are_sent_in_one_message() -> None:
     assert [r["tool_use_id"] for r in results] == ["toolu_1", "toolu_2", "toolu_3"]
     assert "WD = 0.5" in results[0]["content"] and "train.py:2" in results[1]["content"]
     assert results[2]["is_error"] and "there is no tool" in results[2]["content"]
-    # What was sent before stays as it was, so that the cache holds it; only the mark moves to the end.
+    # Earlier messages are unchanged, so that the cache applies; only the mark moves to the end.
     assert plain(second)[: len(first)] == plain(first) and plain(third)[: len(second)] == plain(second)
     assert "cache_control" in results[-1] and "cache_control" in third[-1]["content"][-1]
-    # A look-up beside a proposal that does not stand is answered too.
+    # A look-up sent with a refused proposal is answered too.
     assert "LR is small" in third[4]["content"][0]["content"] and third[4]["content"][1]["is_error"]
     assert " ".join(t.split()[0] for t in heard.tools) == "read_file search_code no_such: propose: notes propose:"
     charged = heard.usages[0]
@@ -141,7 +141,7 @@ async def test_an_unusable_answer_is_requested_again(turn: dict[str, Any], words
 
 @pytest.mark.parametrize("turn", [{"text": "Let us consider the learning rate."}, {}, NO_USE[-1][0]])
 async def test_a_model_that_makes_no_proposal_is_asked_repeatedly(turn: dict[str, Any]) -> None:
-    """The third time round it does propose."""
+    """The model proposes at the third request."""
     heard = Heard()
     with Server([turn] * 29 + [ANSWER]) as server:
         assert (await ask(server, heard)).hypothesis == GOOD["hypothesis"]
@@ -161,7 +161,7 @@ async def test_repeated_invalid_proposals_fail_the_proposal() -> None:
         pytest.raises(ProposalFailed, match="could be used"),
     ):
         await ask(server, heard)
-    # A model that repeats itself is asked in another way the sooner.
+    # A model that repeats itself gets the other request earlier.
     assert len(server.requests) == len(heard.refusals) < 12 and "the same proposal again" in heard.refusals[1][1]
 
 
@@ -212,7 +212,7 @@ async def test_a_stream_cut_at_any_boundary_is_requested_again(fault: str) -> No
         proposal = await ask(server, heard, session)
     assert proposal.hypothesis == GOOD["hypothesis"] and not heard.refusals
     assert len(heard.waits) == count and all("broke off" in reason for reason, _, _ in heard.waits), heard.waits
-    assert len(heard.usages) == count  # every stream that had begun is charged
+    assert len(heard.usages) == count  # every stream that began is charged
 
 
 async def test_waiting_for_a_missing_endpoint_can_be_cancelled() -> None:
@@ -235,7 +235,7 @@ async def test_a_stream_can_be_interrupted_and_requested_again() -> None:
         researcher = ClaudeResearcher(backoff=FAST)
         heard = Heard()
         await interrupted(researcher, session, heard)
-        assert heard.usages[0].input_tokens == 1000  # what was begun is charged
+        assert heard.usages[0].input_tokens == 1000  # the part that began is charged
         assert (await researcher.propose(session.brief(1, guidance=("now this",)), Heard())).edits
         await researcher.close()
     assert "now this" in server.requests[1]["messages"][0]["content"][1]["text"]
@@ -252,7 +252,7 @@ async def test_retry_after_is_respected_and_the_wait_is_shown() -> None:
 
 
 def test_the_server_runs_as_a_program(tmp_path: Path) -> None:
-    """As other tests start it: one turn a line, the port in a file."""
+    """As other tests start it: one turn per line, and the port in a file."""
     script, port = tmp_path / "turns.jsonl", tmp_path / "port"
     script.write_text(json.dumps(ANSWER) + "\n")
     options = ["--script", str(script), "--port-file", str(port)]

@@ -1,4 +1,4 @@
-"""Claude's keys, models and prices against the local server: what a person must mend is said, the rest is found out."""
+"""Keys, models and prices of Claude with the local server, and the reports of faults that a person must correct."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""GPT and compatible servers, through the real SDK against a local server that speaks both protocols."""
+"""GPT and compatible servers with the real SDK and a local server of both protocols."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def environment(tmp_path: Path) -> Iterator[None]:
 
 @pytest.fixture
 def dialect(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """For `responses` the local server's address counts as OpenAI's own."""
+    """For `responses` the address of the local server counts as that of OpenAI."""
     if request.param == "responses":
         monkeypatch.setattr(module, "OPENAI_HOSTS", ("127.0.0.1",))
     return str(request.param)
@@ -91,7 +91,7 @@ async def test_thinking_tools_and_the_proposal(dialect: str) -> None:
 @DIALECTS
 @pytest.mark.parametrize("fault", ["cut", "end"])
 async def test_a_stream_cut_at_any_boundary_is_requested_again(dialect: str, fault: str) -> None:
-    """Only the count of the tokens comes after the answer's end: lost, it costs no second answer."""
+    """After the end of the answer only the token count is missing, which costs no second request."""
     made = list(responses_events(ANSWER) if dialect == "responses" else chat_events(ANSWER, Manners()))
     last = len(made) if dialect == "responses" else len(made) - 1
     turns = [{**ANSWER, "fault": fault, "after": n} for n in range(last)]
