@@ -1,4 +1,4 @@
-"""One staged session for all of these tests (it is only read), and a way to run the app on it."""
+"""One staged session for all of these tests, which is only read, and a function that runs the app on it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def show(stage: Stage) -> Show:
 
 
 class Clock:
-    """Stands still until it is moved."""
+    """A clock that the test sets."""
 
     def __init__(self, now: float) -> None:
         self.now = now
@@ -56,14 +56,14 @@ class Clock:
 
 
 def text_of(app: Cockpit) -> str:
-    """What the terminal shows, as lines of text."""
+    """The content of the terminal as lines of text."""
     strips = app.screen._compositor.render_strips()
     base = app.screen_stack[-2]._compositor.render_strips() if app.screen.is_modal else []
     return "\n".join(strip.text.rstrip() for strip in [*base, *strips])
 
 
 async def until(pilot: Pilot[int], condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Wait for something that must come; fail when it does not."""
+    """Wait for a condition; fail at the deadline."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         await pilot.pause(0.05)

@@ -1,4 +1,4 @@
-"""A session to look at: a plausible nanotrain story on disk, and a source that plays it as though an engine lived.
+"""A staged session: a plausible nanotrain session on disk, and a source that plays it as a live engine would.
 
 Everything is the real vocabulary, written by the real log; what the engine would send is given by hand. The clock
 stands still unless it is moved, so that the same stage gives the same screen to the cell.
@@ -69,7 +69,7 @@ def realistic_diff(experiment: int) -> str:
 
 
 def thoughts(experiment: int, start: float) -> list[dict[str, object]]:
-    """A stream as a language model leaves it."""
+    """A reasoning stream as of a language model."""
     return [
         {"t": start, "k": "thinking", "s": f"#{experiment - 1} was discarded, but its curve is telling: the first fifth "},
         {"t": start + 1, "k": "thinking", "s": "of the run is limited by the batch, not by the rate.\nSmaller batches bought "},
@@ -188,7 +188,7 @@ class Playing:
         return [*self.log.events_of(experiment), *more]
 
     def happen(self, *bodies: Body, after: float = 1.0) -> None:
-        """More facts, as the engine would send them."""
+        """Log more facts, as the engine would send them."""
         for body in bodies:
             event = Event(self.state.seq + 1, self.state.time + after, body)
             fold(self.state, event)

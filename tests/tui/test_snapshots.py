@@ -26,7 +26,7 @@ def cockpit(stage: Stage, look: str = "dark", ascii_only: bool = False) -> Cockp
 
 
 async def settled(pilot: Pilot[Any]) -> None:
-    """Until code has its colours, every stream is read, and the screen has stayed the same for a while."""
+    """Wait until code is coloured, every stream is read, and the screen is unchanged for a while."""
     app = pilot.app
     assert isinstance(app, Cockpit)
     same, before = 0, ""
@@ -47,7 +47,7 @@ def test_main_screen(snap_compare: Any, stage: Stage, size: tuple[int, int], loo
 
 
 async def test_main_screen_in_every_session_state(stage: Stage, snapshot: Any) -> None:
-    """One app, walked from state to state."""
+    """One app, set to each state in turn."""
     app = cockpit(stage)
     source = app._source
     assert isinstance(source, Playing)

@@ -1,4 +1,4 @@
-"""config.toml: read with line, reason and mend; changed one value at a time; and the layout that is remembered."""
+"""config.toml: errors with line, reason and hint; changes of one value; and the saved layout."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def test_a_key_has_one_action_on_each_screen(place: str) -> None:
 
 @pytest.mark.parametrize("place", SCREENS)
 def test_every_action_exists_on_its_screens(place: str) -> None:
-    """mypy checks that the method exists; here: that the screen of the place is the one that has it."""
+    """mypy checks that the method exists; this test checks that it belongs to the screen of the action."""
     assert place == SCREENS[place].PLACE
     for played in (False, True):
         for action in actions.REGISTRY.for_place(place, played):
@@ -193,7 +193,7 @@ async def test_rows_are_filtered_and_sorted(show: Show) -> None:
         await pilot.press("escape")
         await until(pilot, lambda: board.order == everything)
         await pilot.press("s")
-        live = set(source.state.live)  # what is under way stands first
+        live = set(source.state.live)  # what is in progress is first
         newest = sorted(everything, key=lambda n: (n in live, n), reverse=True)
         assert board.sort == "number" and board.order == newest
 
@@ -304,7 +304,7 @@ async def test_palette_finds_actions_and_experiments(show: Show) -> None:
 
 
 async def test_the_palette_shows_brackets_literally(tmp_path: Path, show: Show) -> None:
-    """`[/]` in a hypothesis is no markup: it once took the app with it."""
+    """`[/]` in a hypothesis is no markup."""
     words = "[/] [red]gates[/] [@click=app.quit]x"
     extra = (
         e.ExperimentStarted(experiment=90, parent=0, parent_commit="c" * 40, researcher="claude"),
@@ -363,7 +363,7 @@ async def test_a_proposal_is_approved_or_rejected(show: Show, keys: tuple[str, .
         source.happen(proposal(number), e.ApprovalRequested(number))
         await until(pilot, lambda: isinstance(app.screen, ApprovalCard) and "run this?" in text_of(app))
         assert "A should be 2" in text_of(app) and "A = 2" in text_of(app)
-        await pilot.press("y")  # meant for the screen behind: the card has only just appeared
+        await pilot.press("y")  # meant for the screen behind: the card is new
         assert isinstance(app.screen, ApprovalCard) and not source.sent
         app.clock.now += 0.5  # type: ignore[attr-defined]
         await pilot.press(*keys)

@@ -1,4 +1,4 @@
-"""What a person writes in $EDITOR: seen as a diff, taken or dropped, and never lost when it is refused."""
+"""Edits of a person in $EDITOR: shown as a diff, sent or discarded, and kept when they are refused."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Shown = tuple[Pilot[int], Cockpit, Playing, Path]
 
 @asynccontextmanager
 async def at_work(folder: Path, editor: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Shown]:
-    """The app on a session of a real repository, whose commits are this repository's own, and an editor: a script."""
+    """The app on a session of a real repository, with a script as the editor."""
     project = make_project(folder / "project")
     paths = make_session(project, 4, name="night")
     script = folder / "editor.sh"
@@ -70,7 +70,7 @@ async def test_an_experiment_of_a_person_is_proposed(tmp_path: Path, monkeypatch
         await until(pilot, lambda: bool(source.sent))
         [sent] = source.sent
         assert isinstance(sent, c.Propose) and sent.hypothesis == "less is more"
-        assert [edit["path"] for edit in sent.edits] == ["train.py"], "a file that nobody may change was sent"
+        assert [edit["path"] for edit in sent.edits] == ["train.py"], "a protected file was sent"
         assert "RATE = 0.4" in sent.edits[0]["content"]
         await until(pilot, lambda: "refused.patch" in text_of(app))
         assert "+RATE = 0.4" in refused_patch().read_text()

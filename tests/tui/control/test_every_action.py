@@ -1,6 +1,6 @@
-"""Every action of the registry: by its key, in the palette, in the help, and with its reason when it cannot be done.
+"""Every action of the registry: by its key, in the palette, in the help, and with its reason when it is unavailable.
 
-One app for each screen; an action without an expectation of its own must at least change what is seen.
+One app for each screen. An action without a specific expectation must at least change the screen.
 """
 
 from __future__ import annotations
@@ -64,13 +64,13 @@ EXPECTED: dict[str, Expected] = {
     "notes": opens(NotesScreen), "help": opens(HelpScreen), "away": opens(AwayCard), "sessions": opens(SessionsCard),
     "settings": opens(SettingsCard),
 }  # fmt: skip
-ELSEWHERE = {  # not here, but in tests of their own
+ELSEWHERE = {  # tested elsewhere
     "detach", "palette", "escape", "program", "resume_engine", "replay", "earlier", "compare", "next_pane", "lower",
     "previous_pane", "further",
 }  # fmt: skip
 ON_A_PAGE = ("skip", "fork", "pin", "copy_commit", "help")
 PAGE_ONLY = tuple(a.name for a in REGISTRY.for_place("detail") if "main" not in a.places)
-PREPARED: dict[str, tuple[str, ...]] = {  # what is pressed before, so that there is something to change
+PREPARED: dict[str, tuple[str, ...]] = {  # keys pressed before, so that the action has an effect
     "up": ("j", "j"), "page_up": ("G",), "top": ("G",), "bottom": ("g",), "page_down": ("g",), "later": ("g", "j", "j"),
     "closer": ("3",), "further": ("3", "plus"), "pane_4": ("1",), "narrower": ("4",), "wider": ("4",), "taller": ("4",),
     "tab_1": ("2",),
@@ -78,12 +78,12 @@ PREPARED: dict[str, tuple[str, ...]] = {  # what is pressed before, so that ther
 
 
 def seen(app: Cockpit, source: Playing) -> tuple[object, ...]:
-    """All that an action could change."""
+    """Everything that an action can change."""
     return text_of(app), [type(s) for s in app.screen_stack], list(source.sent), app.screen.focused
 
 
 async def key_of(pilot: Pilot[int], key: str) -> None:
-    """One key, taken in to its end: what `pilot.press` does, without its waiting."""
+    """Process one key completely, as `pilot.press` does, without its waiting."""
     app = pilot.app
     await app.on_event(_event(app, key))
 
@@ -96,7 +96,7 @@ def _event(app: object, key: str) -> events.Key:
 
 
 async def came(pilot: Pilot[int], app: Cockpit, source: Playing, wanted: Expected, name: str) -> None:
-    """Wait for what an action must bring."""
+    """Wait for the expected effect of an action."""
     for _ in range(1000):
         if wanted(app, source):
             return
@@ -105,7 +105,7 @@ async def came(pilot: Pilot[int], app: Cockpit, source: Playing, wanted: Expecte
 
 
 async def begin(pilot: Pilot[int], app: Cockpit, source: Playing, place: str) -> None:
-    """The screen `place` alone, an experiment selected that has a commit and a result, nothing sent."""
+    """Show the screen `place` alone with a selected experiment that has a commit and a result. Nothing is sent yet."""
     while len(app.screen_stack) > 1:
         await app.pop_screen()
     main = app.screen
@@ -170,7 +170,7 @@ def reasons(app: Cockpit, place: str) -> list[tuple[Action, str]]:
 
 @pytest.mark.parametrize("place", ["main", "detail"])
 async def test_unavailable_actions_show_a_reason_by_key_and_in_the_help(show: Show, place: str) -> None:
-    """With no engine, and before there is anything to act on."""
+    """Without an engine, and before the first experiment."""
     async with show(size=(160, 150)) as (pilot, app, source):
         for nothing in (False, True):
             await begin(pilot, app, source, place)

@@ -1,4 +1,4 @@
-"""Keys typed faster than the screen moves: each means what it would have meant had the person waited."""
+"""Keys typed ahead of the screen: each has the same effect as after a wait."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tui.widgets.prompt import Prompt
 
 
 def burst(pilot: Pilot[int], *keys: str) -> None:
-    """All of them in one moment, as a terminal hands over what was typed ahead."""
+    """Send all keys at once, as a terminal delivers input that was typed ahead."""
     for key in keys:
         name = _character_to_key(key) if len(key) == 1 else key
         event = events.Key(name, key if len(key) == 1 else None)
@@ -102,7 +102,7 @@ async def test_an_opened_card_takes_the_first_key_and_closes_on_a_lost_engine(sh
         number = max(source.state.live)
         source.happen(proposal(number), e.ApprovalRequested(number))
         await until(pilot, lambda: isinstance(app.screen, ApprovalCard) and "run this?" in text_of(app))
-        await pilot.press("y")  # the clock stands still: a card that came by itself is deaf yet
+        await pilot.press("y")  # the clock is stopped: a new card still ignores keys
         assert source.sent == []
         source.lose(app.clock.now, app.clock.now + 5)  # type: ignore[attr-defined]
         await until(pilot, lambda: isinstance(app.screen, MainScreen))
@@ -119,7 +119,7 @@ async def test_an_opened_card_takes_the_first_key_and_closes_on_a_lost_engine(sh
 
 
 async def test_a_card_closed_with_its_engine_returns_with_a_fast_engine(show: Show) -> None:
-    """The engine answers again before the app is done with the card's leaving, and has nothing new to tell."""
+    """The engine answers again before the app has removed the card, and sends nothing new."""
     async with show() as (pilot, app, source):
         number = max(source.state.live)
         source.happen(proposal(number), e.ApprovalRequested(number))
@@ -130,7 +130,7 @@ async def test_a_card_closed_with_its_engine_returns_with_a_fast_engine(show: Sh
 
 
 async def test_a_card_closes_once(show: Show) -> None:
-    """A double click on it, or a click and a key: the second is not taken for the screen behind."""
+    """After a double click, or a click and a key, the second input does not reach the screen behind."""
     async with show() as (pilot, app, _source):
         await pilot.press("A")
         await until(pilot, lambda: isinstance(app.screen, AwayCard))
@@ -164,14 +164,14 @@ async def test_closing_a_screen_during_its_creation_is_safe(show: Show) -> None:
 
 
 async def test_a_screen_polls_with_one_timer(show: Show) -> None:
-    """Textual calls a handler of every class of a screen: one that calls its parent's too has it done twice."""
+    """Textual calls the handler of every class of a screen: a handler that calls its parent's runs that twice."""
     async with show() as (pilot, app, _source):
         await until(pilot, lambda: isinstance(app.screen, MainScreen))
         assert [timer._interval for timer in app.screen._timers].count(FLUSH_SECONDS) == 1
 
 
 def test_type_ahead_works_in_a_real_terminal(tmp_path: Path) -> None:
-    """One write of everything: `q` in the words is no command, and the page opens where the last keys say."""
+    """All input in one write: `q` in text is no command, and the last keys open their page."""
     paths = make_session(tmp_path / "project", 12)
     with Screen(paths.project, own_home(tmp_path), "attach", "nov23", columns=120, lines=36) as screen:
         screen.wait("FINISHED")

@@ -1,4 +1,4 @@
-"""The parts that panes are made of, without a terminal: text in cells, diffs, charts, looks, spans that changed."""
+"""The parts of panes without a terminal: text in cells, diffs, charts, styles, changed spans."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_wrapped_lines_fit_and_lose_only_spaces(text: str, width: int) -> None:
 
 
 def test_symbols_of_ambiguous_width_are_not_shown() -> None:
-    """They would push what stands beside them away. `wcwidth` of the C library is what tmux and many others go by."""
+    """They would shift the text beside them. tmux and many others use `wcwidth` of the C library."""
     library = ctypes.CDLL(None)
     library.wcwidth.argtypes = [ctypes.c_wchar]
     before = locale.setlocale(locale.LC_CTYPE)

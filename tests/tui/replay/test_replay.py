@@ -1,4 +1,4 @@
-"""A recording: the same State as at the time, files that grow as they grew, and every way to move in it."""
+"""A recording: the recorded State and files at each time, and the keys that move in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The screens as a whole: sizes, trouble, hostile texts, ten thousand rows, coming back."""
+"""The whole screens: sizes, faults, hostile texts, ten thousand rows, a second visit."""
 
 from __future__ import annotations
 

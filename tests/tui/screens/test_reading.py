@@ -1,4 +1,4 @@
-"""The screens that answer questions: lineage, failures, costs, logs, comparison, curves; and the panes' own ways."""
+"""The screens for reading: lineage, failures, costs, logs, comparison and curves; and the keys of the panes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_every_action_of_a_reading_screen_has_one_key_and_works() -> None:
 
 
 async def test_each_question_needs_at_most_two_keys(show: Show) -> None:
-    """Also of what stands behind each key: one app, walked through."""
+    """Also checks the screen behind each key, in one app."""
     async with show(size=(120, 48)) as (pilot, app, source):
         await pilot.press("L")
         await shows(pilot, "lineage", "the unchanged code", "├─◐ #8", "★ #13")

@@ -1,4 +1,4 @@
-"""Settings on the screen, keys of one's own, themes that can be told apart, other sessions, and the title."""
+"""Settings on the screen, remapped keys, distinguishable themes, other sessions, and the title."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TEXT = ("text", "bright", "dim", "title", "accent", "good", "warn", "bad", "viol
         "code_keyword", "code_string", "code_number", "code_name", "add_mark", "remove_mark")  # fmt: skip
 
 
-# -- keys of one's own ----------------------------------------------------------------------------------------------
+# -- remapped keys --------------------------------------------------------------------------------------------------
 
 
 def test_keys_are_remapped_and_conflicts_name_both() -> None:
@@ -139,7 +139,7 @@ def simulated(colour: str, kind: str) -> tuple[float, float, float]:
 
 
 def apart(one: str, other: str, kind: str) -> float:
-    """How far two colours are apart for a dichromat: in CIE Lab."""
+    """The distance of two colours for a dichromat in CIE Lab."""
 
     def lab(rgb: tuple[float, float, float]) -> tuple[float, float, float]:
         r, g, b = rgb

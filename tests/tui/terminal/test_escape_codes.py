@@ -1,4 +1,4 @@
-"""What is said to the terminal itself, and copying inside a real tmux."""
+"""Escape sequences for the terminal, and copying inside a real tmux."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The app in a real terminal: it leaves it clean however it ends, and loads nothing heavy."""
+"""The app in a real terminal: it restores the terminal at every kind of end, and loads no heavy module."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def attach(project: Path, size: tuple[int, int] = (120, 36)) -> Terminal:
 
 
 def ended(terminal: Terminal, seconds: float = 60.0) -> int:
-    """The exit status, once everything it wrote has been read."""
+    """Read all output and return the exit status."""
     deadline = time.perf_counter() + seconds
     while time.perf_counter() < deadline:
         terminal.read(0.05)

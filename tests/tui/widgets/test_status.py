@@ -1,4 +1,4 @@
-"""What lines and panes tell at uncommon moments: trouble, scoring, repeats, before the baseline, without colours."""
+"""Lines and panes in uncommon states: faults, scoring, repeats, before the baseline, without colours."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ async def test_a_repeated_provisional_experiment_is_live(show: Show) -> None:
             e.RunFinished(run=run, experiment=number, ended="done", metric=1.9, seconds=20.0, wall_seconds=22.0),
             e.Judged(experiment=number, verdict="provisional", metric=1.9, delta=-0.002, reason="better by 1.2 sigma"),
         )
-        if number not in state.live:  # what an engine that repeats leaves in place
+        if number not in state.live:  # unchanged by an engine that repeats
             state.live = (number, *state.live)
         source.version += 1
         await until(pilot, lambda: f"#{number} provisional, to be repeated" in text_of(app))
