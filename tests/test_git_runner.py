@@ -1,4 +1,4 @@
-"""The one runner of git: what configuration, environment and files must not make it do."""
+"""The runner of git: configuration, environment and files cannot make it execute programs."""
 
 from __future__ import annotations
 

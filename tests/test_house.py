@@ -1,4 +1,4 @@
-"""The layout: how many modules a folder holds, which names stand once, what may import what, and the map of it all."""
+"""The layout: modules of a folder, unique names, permitted imports, and the map in CONTRIBUTING.md."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MODULES = {module_of(path): path for path in SOURCES}
 
 
 def imported(path: Path) -> Iterator[str]:
-    """Our modules that a file imports, wherever the import stands: at the top, late, or for types only."""
+    """The modules of the repository that a file imports: at the top, inside functions, or for types only."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names if name.name in MODULES)
@@ -39,7 +39,7 @@ def imported(path: Path) -> Iterator[str]:
 
 
 def cycles(graph: Mapping[str, Iterable[str]]) -> list[list[str]]:
-    """Groups of modules that reach one another (Tarjan's strongly connected components of two or more)."""
+    """Groups of modules that import one another (Tarjan's strongly connected components of two or more)."""
     index: dict[str, int] = {}
     low: dict[str, int] = {}
     stack: list[str] = []
@@ -120,7 +120,7 @@ def test_functions_are_short() -> None:
 
 
 def test_events_of_many_fields_are_built_by_keyword() -> None:
-    """A swapped pair of floats is a wrong verdict that types do not see."""
+    """Two swapped floats give a wrong verdict, which the type checker does not detect."""
     for name in ("events", "commands", "state"):
         for node in ast.parse((ROOT / f"core/record/{name}.py").read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef) and sum(isinstance(line, ast.AnnAssign) for line in node.body) > 3:

@@ -1,4 +1,4 @@
-"""Imports point downward, and looking stays cheap: what each entry may not pull in."""
+"""Imports point downward, and entry points load no heavy modules."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_entry_points_do_not_load_heavy_modules(statement: str, never: str) -> N
 
 
 def test_git_is_run_in_one_place() -> None:
-    """A command that begins with the word git stands in core/git.py alone: there it is hardened."""
+    """A command that begins with the word git is in core/git.py alone, which hardens it."""
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, (ast.List, ast.Tuple)) and node.elts and path != ROOT / "core/git.py":

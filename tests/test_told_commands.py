@@ -1,4 +1,4 @@
-"""Every command that hints, pages and `--help` tell a person to type: its program is known, its arguments parse."""
+"""Every command that hints, pages and `--help` name: its program is known and its arguments parse."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 STATED = [*PROJECT["dependencies"], *(line for extra in EXTRAS.values() for line in extra)]
 REQUIREMENTS = {re.split(r"[<>=\[]", line)[0] for line in STATED}
 DEBIAN = {"git", "bubblewrap", "python3", "python3-venv"}  # packages of Debian and Ubuntu, by these names
-# Programs of the system, or of another project whose own installation the text names.
+# Programs of the system, or of another project whose installation the text describes.
 OTHERS = {"cd", "source", "export", "ssh", "jq", "head", "docker", "npm", "pipx", "kill", "chmod", "df", "ulimit"}
 OWN = ("autoresearch-tui", "make", "git", "pip", "python", "uv", "apt", "apt-get", ".venv/bin/python")
 PROGRAMS = {*OWN, *OTHERS}
@@ -114,7 +114,7 @@ def wrong_install(words: list[str]) -> str:
     return ""
 
 
-# --- where the commands stand ---------------------------------------------------------------------
+# --- sources of the commands ----------------------------------------------------------------------
 
 
 def literals(tree: ast.AST) -> Iterator[tuple[int, str]]:

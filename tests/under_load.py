@@ -1,4 +1,4 @@
-"""The tests of `make test`, again and again in the environment of a clean machine, with other work beside them.
+"""Repeats the tests of `make test` in the environment of a clean machine, together with other load.
 
     python -m tests.under_load                     # five rounds, eight busy processes beside each
     python -m tests.under_load --rounds 1 --load 0 # on an idle machine: the seconds of the suite
@@ -32,12 +32,12 @@ def suite() -> list[str]:
 
 
 def clean_environment(home: str) -> dict[str, str]:
-    """Nothing of a developer's shell: what a person has after logging in to a new machine."""
+    """The environment after a login to a new machine, without that of the developer's shell."""
     return {"PATH": os.environ["PATH"], "HOME": home, "LANG": "C.UTF-8", "TERM": "xterm", "CI": "1"}
 
 
 def play(words: list[str], load: int) -> tuple[bool, str]:
-    """One round: whether it passed, and what pytest printed."""
+    """Run one round and return whether it passed and the output of pytest."""
     busy = [subprocess.Popen([sys.executable, "-S", "-c", BUSY]) for _ in range(load)]
     try:
         with tempfile.TemporaryDirectory() as home:

@@ -1,1 +1,1 @@
-"""Attacks on the number and on the sandbox, made for real (`make redteam`). docs/integrity.md has the results."""
+"""Real attacks on the metric and on the sandbox (`make redteam`). docs/integrity.md has the results."""

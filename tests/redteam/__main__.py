@@ -35,7 +35,7 @@ async def reference(arena: Arena, seeds: tuple[int, ...] = (1, 2, 3)) -> Honest:
 
 
 class Scoreboard:
-    """A line for each variant that has come to its end, with how many are still to come."""
+    """Prints a line for each variant that has ended, with a count."""
 
     def __init__(self, total: int) -> None:
         self.total, self.done, self.wrong, self.started = total, 0, 0, time.monotonic()
@@ -53,7 +53,7 @@ class Scoreboard:
 
 
 async def fight(arena: Arena, variants: list[Variant], honest: Honest, board: Scoreboard) -> list[Row]:
-    """All of them: those that only wait first, then the newest. What breaks the arena is a wrong row, not the end."""
+    """Run all variants: idle ones first, then the newest. An error of the arena gives a wrong row."""
 
     async def one(variant: Variant) -> Row:
         try:
@@ -92,7 +92,7 @@ def written(name: str) -> dict[str, str]:
 
 
 def attacks() -> str:
-    """The attacks on the sandbox; that each gets nowhere is asserted by test_sandbox_escapes.py, run just before."""
+    """The table of attacks on the sandbox. test_sandbox_escapes.py, run before, asserts that each fails."""
     lines = ["| attack | what it does | how its run ends |", "|---|---|---|"]
     for one in ESCAPES:
         how = "gets nothing, and ends by itself" if one.ended == ("done",) else " or ".join(one.ended)

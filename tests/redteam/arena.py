@@ -1,4 +1,4 @@
-"""Where a variant of train.py meets the product: its sandbox, runner, channel and sealed scorer.
+"""Runs a variant of train.py in the product: its sandbox, runner, channel and sealed scorer.
 
 A variant is the committed train.py with a few edits. It is committed, checked out in a worktree, run in the best
 sandbox that works here, put back as committed, and scored from a pristine checkout, with the same calls and the same
@@ -41,8 +41,8 @@ Edit = tuple[str, str]
 class Variant:
     """A change of train.py. `does` says it in one line.
 
-    `expected`: `rejected` by the scorer; `worthless`, which gains nothing over honest training, whatever its end;
-    `gap`, told by the second slice; `crashed`; for honest ones `scored`. `because` is a pattern for the reason.
+    `expected`: `rejected` by the scorer; `worthless`, which gains nothing over honest training and may end in any way;
+    `gap`, shown by the second slice; `crashed`; for honest ones `scored`. `because` is a pattern for the reason.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of it. `metrics` by slice."""
+    """The outcome of a variant. `metrics` by slice."""
 
     ended: Ended
     reason: str = ""
@@ -188,7 +188,7 @@ def lay_out(project: Path) -> None:
 
 
 def edited(text: str, edits: tuple[Edit, ...]) -> str:
-    """Each search text occurs exactly once, as the product demands."""
+    """Each search text must occur exactly once, as in the product."""
     for search, put in edits:
         if text.count(search) != 1:
             raise ValueError(f"{search!r} occurs {text.count(search)} times in train.py")
@@ -198,7 +198,7 @@ def edited(text: str, edits: tuple[Edit, ...]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Honest:
-    """The unchanged code's numbers in the arena: what a cheat would have to beat."""
+    """The metrics of the unchanged code in the arena, which a cheat must beat to succeed."""
 
     metric: float
     sigma: float
@@ -211,7 +211,7 @@ class Honest:
 
 
 def fault_of(variant: Variant, outcome: Outcome, honest: Honest) -> str:
-    """What is wrong with the outcome, in words; empty when it is as it must be."""
+    """Why the outcome is not the expected one; empty when it is."""
     if STOLEN in outcome.output:
         line = next(line for line in outcome.output.splitlines() if STOLEN in line)
         return f"it got what it must not get: {line.strip()[:200]}"

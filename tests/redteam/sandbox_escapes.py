@@ -1,4 +1,4 @@
-"""Attacks on the sandbox and the keeper, each a program that a run executes; in every tier that works here.
+"""Attacks on the sandbox and the shim, each a program that a run executes, in every tier that works here.
 
 tests/lab/sandbox/test_tiers.py tries files, network, processes and privileges one by one; these go through a whole run.
 """

@@ -1,4 +1,4 @@
-"""The quick part of the red team, and that the tables say what they must. `make redteam` runs all of it."""
+"""The quick part of the red team, and checks of the tables. `make redteam` runs all of it."""
 
 from __future__ import annotations
 

@@ -77,14 +77,14 @@ class Host:
             run=1, folder=self.base / f"run {number}", argv=argv, cwd=self.tree, env=env, sandbox=sandbox, **known
         )
 
-    # --- what must be as it was ---
+    # --- what must be unchanged ---
 
     def intact(self) -> bool:
         files = [path for path in self.session.rglob("*") if path.is_file()]
         return len(files) == 5 and all(path.read_text() == str(path.relative_to(self.session)) for path in files)
 
     def look_at_marks(self) -> list[tuple[object, ...]]:
-        """What stands beside the content of files that are not the run's: mode, owner, time, attributes."""
+        """Mode, owner, time and attributes of files that do not belong to the run."""
         paths = [self.session, self.session / "session.db", self.base / "repo" / "model.py", Path(os.__file__),
                  Path("/usr/bin/env")]  # fmt: skip
         infos = [(path, path.stat()) for path in paths]
@@ -106,7 +106,7 @@ class Host:
         places = [self.spec.folder / "home", self.spec.folder / "tmp", self.spec.out]
         until = time.monotonic() + 30.0
         while (left := [path for path in places if path.exists()]) and time.monotonic() < until:
-            time.sleep(0.05)  # the keeper tidies up when it has told the end
+            time.sleep(0.05)  # the shim removes files after it has reported the end
         return "" if self.intact() and not left else f"left: {left}, session intact: {self.intact()}"
 
     def nobody_left(self) -> str:
