@@ -6,30 +6,74 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from core.record import events as e
-from core.record.events import Event
+from core.record.events import Body, Event
 from core.record.state import BASELINE, MAX_NOTES, Baseline, EngineInfo, Experiment, Guidance, Note, Run, State
 
 
 def fold(state: State, event: Event) -> State:
     """Apply one event. An event already applied (by its number) is ignored, so a tail may overlap its prefix."""
-    if event.seq <= state.seq:
-        return state
-    state.seq, state.time = event.seq, event.time
-    _HANDLERS[type(event.body)](state, event.body, event.time)
+    if event.seq > state.seq:
+        state.seq, state.time = event.seq, event.time
+        _fold_session(state, event.body, event.time)
     return state
 
 
-def _change(state: State, number: int, **changes: object) -> Experiment:
-    state.experiments[number] = replace(state.experiments[number], **changes)  # type: ignore[arg-type]
-    return state.experiments[number]
-
-
-def _session_started(state: State, b: e.SessionStarted, time: float) -> None:
-    state.session, state.started = b, time
-    state.best_commit = b.commit
+def _fold_session(state: State, b: Body, time: float) -> None:
+    match b:
+        case e.SessionStarted():
+            state.session, state.started, state.best_commit = b, time, b.commit
+        case e.EngineStarted():
+            _engine_started(state, b, time)
+        case e.EngineStopped():
+            if state.engine and state.engine_open:
+                state.engine_seconds += max(0.0, time - state.engine.started)
+            state.engine_open = False
+            if state.state not in ("finished", "crashed", "stopped"):
+                state.state, state.reason = "stopped", b.reason
+        case e.Recovered():
+            for action in b.actions:
+                _note(state, time, "info", action)
+        case e.StateChanged():
+            state.state, state.reason, state.preparing = b.state, b.reason, ""
+            if b.stop_at is not None or b.state in ("stopped", "finished"):
+                state.stop_at = b.stop_at or None
+        case e.Preparing():
+            state.preparing = b.what
+        case e.NoiseEstimated():
+            state.noise = b
+        case e.ApprovalModeChanged():
+            state.approve = b.on
+        case e.BaseChanged():
+            state.base = b.experiment
+        case e.PinChanged():
+            _pin_changed(state, b)
+        case e.BudgetChanged():
+            if state.session:
+                state.session = replace(state.session, budget=dict(b.budget))
+        case e.ResearcherChanged():
+            if state.engine:
+                state.engine = replace(state.engine, researcher=b.researcher, model=b.model)
+        case e.SlotsChanged():
+            if state.engine:
+                state.engine = replace(state.engine, slots=b.slots)
+        case e.ProgramChanged():
+            if b.refused:
+                _note(state, time, "warning", f"the edited program.md is not in force: {b.refused}")
+            elif state.session:
+                state.session = replace(state.session, program=b.program)
+                state.program_changes += 1
+        case e.BranchHeld():
+            state.branch_held = b.words
+            if b.words:
+                _note(state, time, "warning", b.words)
+        case e.Noted():
+            _note(state, time, b.level, b.text, b.experiment)
+        case e.GuidanceQueued() | e.GuidanceEdited() | e.GuidanceTaken() | e.GuidanceWithdrawn():
+            _fold_guidance(state, b, time)
+        case _:
+            _fold_experiment(state, b, time)
 
 
 def _engine_started(state: State, b: e.EngineStarted, time: float) -> None:
@@ -51,27 +95,111 @@ def _last_known_time(state: State) -> float:
     return max([state.engine.started if state.engine else 0.0, *times])
 
 
-def _engine_stopped(state: State, b: e.EngineStopped, time: float) -> None:
-    if state.engine and state.engine_open:
-        state.engine_seconds += max(0.0, time - state.engine.started)
-    state.engine_open = False
-    if state.state not in ("finished", "crashed", "stopped"):
-        state.state, state.reason = "stopped", b.reason
+def _pin_changed(state: State, b: e.PinChanged) -> None:
+    """The best is chosen among the experiments that are not pinned; an unpinned one may be the best again."""
+    state.pinned = state.pinned | {b.experiment} if b.pinned else state.pinned - {b.experiment}
+    if state.base in state.pinned:
+        state.base = None
+    best, metric = state.experiments.get(state.best), state.best_metric
+    if b.pinned and b.experiment == state.best:
+        best, metric = state.experiments.get(BASELINE), state.baseline.metric if state.baseline else None
+    for x in state.experiments.values():
+        eligible = x.verdict == "kept" and x.metric is not None and x.number not in state.pinned
+        if eligible and (metric is None or state.metric.gain(metric, x.metric or 0.0) > 0):
+            best, metric = x, x.metric
+    if best is not None and best.number != state.best:
+        state.best, state.best_metric, state.stood = best.number, metric, 0
+        state.best_commit = best.commit or (state.session.commit if state.session else None)
 
 
-def _recovered(state: State, b: e.Recovered, time: float) -> None:
-    for action in b.actions:
-        _note(state, time, "info", action)
+def _note(state: State, time: float, level: str, text: str, experiment: int | None = None) -> None:
+    note = Note(time=time, level=level, text=text, experiment=experiment)
+    state.notes = (*state.notes[-(MAX_NOTES - 1) :], note)
 
 
-def _state_changed(state: State, b: e.StateChanged, time: float) -> None:
-    state.state, state.reason, state.preparing = b.state, b.reason, ""
-    if b.stop_at is not None or b.state in ("stopped", "finished"):
-        state.stop_at = b.stop_at or None
+_Guidance = e.GuidanceQueued | e.GuidanceEdited | e.GuidanceTaken | e.GuidanceWithdrawn
 
 
-def _preparing(state: State, b: e.Preparing, time: float) -> None:
-    state.preparing = b.what
+def _fold_guidance(state: State, b: _Guidance, time: float) -> None:
+    old = state.guidance.get(b.guidance)
+    match b:
+        case e.GuidanceQueued(guidance=number):
+            state.guidance[number] = Guidance(id=number, text=b.text, standing=b.standing, queued=time, idea=b.idea)
+            state.next_guidance = max(state.next_guidance, number + 1)
+        case e.GuidanceWithdrawn():
+            state.guidance.pop(b.guidance, None)
+        case e.GuidanceEdited() if old:
+            state.guidance[b.guidance] = replace(old, text=b.text)
+        case e.GuidanceTaken() if old:
+            state.guidance[b.guidance] = replace(old, taken_by=b.experiment)
+
+
+_OfExperiment = (
+    e.ExperimentStarted | e.ResearcherWaiting | e.ProposalRefused | e.Proposed | e.Spent | e.Committed | e.Checked
+    | e.ApprovalRequested | e.ApprovalGiven | e.RunStarted | e.RunPhaseChanged | e.RunFinished | e.Calibrated
+    | e.RepairAsked | e.HiddenScored | e.CertificationStarted | e.Certified | e.Reproduced | e.Rebased | e.Judged
+)  # fmt: skip
+
+
+def _fold_experiment(state: State, b: _OfExperiment, time: float) -> None:
+    if isinstance(b, e.Calibrated):
+        _calibrated(state, b, time)
+        return
+    n = b.experiment
+    match b:
+        case e.ExperimentStarted():
+            _experiment_started(state, b, time)
+        case e.ResearcherWaiting():
+            _change(state, n, phase="waiting", reason=b.reason)
+        case e.ProposalRefused():
+            _change(state, n, phase="thinking", refusals=state.experiments[n].refusals + 1, reason=b.reason)
+        case e.Proposed():
+            _proposed(state, b)
+        case e.Spent():
+            _spent(state, b)
+        case e.Committed():
+            _change(state, n, commit=b.commit, parent_commit=b.parent_commit, phase="checking")
+        case e.Checked():
+            if b.ok:
+                _change(state, n, phase="queued")
+        case e.ApprovalRequested():
+            _change(state, n, phase="approval")
+            state.approvals = (*state.approvals, n)
+        case e.ApprovalGiven():
+            state.approvals = tuple(a for a in state.approvals if a != n)
+            if b.approved:
+                _change(state, n, phase="queued")
+        case e.RunStarted():
+            _run_started(state, b, time)
+        case e.RunPhaseChanged():
+            clock: dict[str, object] = {"clock_started": time} if b.phase == "training" else {}
+            _with_run(state, b, phase=b.phase, **clock)
+        case e.RunFinished():
+            _run_finished(state, b)
+        case e.RepairAsked():
+            _change(state, n, phase="thinking", commit=None, repairs=b.attempt, reason=b.reason)
+        case e.Rebased():
+            rebased = state.experiments[n].rebased + 1
+            _change(state, n, parent=b.parent, parent_commit=b.parent_commit, commit=b.commit, phase="queued",
+                    rebased=rebased)  # fmt: skip
+        case e.Judged():
+            _judged(state, b, time)
+        case e.HiddenScored():
+            _change(state, n, hidden=b.metric, hidden_gap=b.gap)
+            if b.warning:
+                _note(state, time, "warning", b.warning, n)
+        case e.CertificationStarted():
+            _note(state, time, "info", f"certifying #{n}: {b.planned} runs of each planned", n)
+        case e.Certified():
+            _change(state, n, certified=b.outcome)
+            _note(state, time, "info", f"#{n} {b.outcome}: {b.reason}", n)
+        case e.Reproduced():
+            _note(state, time, "info" if b.within_noise else "warning", b.reason, n)
+
+
+def _change(state: State, number: int, **changes: object) -> Experiment:
+    state.experiments[number] = replace(state.experiments[number], **changes)  # type: ignore[arg-type]
+    return state.experiments[number]
 
 
 def _experiment_started(state: State, b: e.ExperimentStarted, time: float) -> None:
@@ -88,16 +216,7 @@ def _experiment_started(state: State, b: e.ExperimentStarted, time: float) -> No
     state.live = (*state.live, b.experiment)
 
 
-def _waiting(state: State, b: e.ResearcherWaiting, time: float) -> None:
-    _change(state, b.experiment, phase="waiting", reason=b.reason)
-
-
-def _refused(state: State, b: e.ProposalRefused, time: float) -> None:
-    old = state.experiments[b.experiment]
-    _change(state, b.experiment, phase="thinking", refusals=old.refusals + 1, reason=b.reason)
-
-
-def _proposed(state: State, b: e.Proposed, time: float) -> None:
+def _proposed(state: State, b: e.Proposed) -> None:
     model = b.model or state.experiments[b.experiment].model
     if state.engine and model:
         state.engine = replace(state.engine, model=model)
@@ -108,7 +227,7 @@ def _proposed(state: State, b: e.Proposed, time: float) -> None:
     )  # fmt: skip
 
 
-def _spent(state: State, b: e.Spent, time: float) -> None:
+def _spent(state: State, b: e.Spent) -> None:
     old = state.experiments[b.experiment]
     _change(
         state, b.experiment,
@@ -123,26 +242,6 @@ def _spent(state: State, b: e.Spent, time: float) -> None:
     state.cached_tokens += b.cached_tokens
 
 
-def _committed(state: State, b: e.Committed, time: float) -> None:
-    _change(state, b.experiment, commit=b.commit, parent_commit=b.parent_commit, phase="checking")
-
-
-def _checked(state: State, b: e.Checked, time: float) -> None:
-    if b.ok:
-        _change(state, b.experiment, phase="queued")
-
-
-def _approval_requested(state: State, b: e.ApprovalRequested, time: float) -> None:
-    _change(state, b.experiment, phase="approval")
-    state.approvals = (*state.approvals, b.experiment)
-
-
-def _approval_given(state: State, b: e.ApprovalGiven, time: float) -> None:
-    state.approvals = tuple(n for n in state.approvals if n != b.experiment)
-    if b.approved:
-        _change(state, b.experiment, phase="queued")
-
-
 def _run_started(state: State, b: e.RunStarted, time: float) -> None:
     run = Run(
         run=b.run, experiment=b.experiment, kind=b.kind, slot=b.slot, seed=b.seed, commit=b.commit, budget=b.budget,
@@ -154,22 +253,15 @@ def _run_started(state: State, b: e.RunStarted, time: float) -> None:
     state.next_run = max(state.next_run, b.run + 1)
 
 
-def _with_run(state: State, experiment: int, number: int, **changes: object) -> None:
-    runs = state.experiments[experiment].runs
-    new = tuple(replace(r, **changes) if r.run == number else r for r in runs)  # type: ignore[arg-type]
-    _change(state, experiment, runs=new)
+def _with_run(state: State, b: e.RunPhaseChanged | e.RunFinished, **changes: object) -> None:
+    runs = state.experiments[b.experiment].runs
+    new = tuple(replace(r, **changes) if r.run == b.run else r for r in runs)  # type: ignore[arg-type]
+    _change(state, b.experiment, runs=new)
 
 
-def _run_phase(state: State, b: e.RunPhaseChanged, time: float) -> None:
-    changes: dict[str, object] = {"phase": b.phase}
-    if b.phase == "training":
-        changes["clock_started"] = time
-    _with_run(state, b.experiment, b.run, **changes)
-
-
-def _run_finished(state: State, b: e.RunFinished, time: float) -> None:
+def _run_finished(state: State, b: e.RunFinished) -> None:
     _with_run(
-        state, b.experiment, b.run, phase=None, ended=b.ended, metric=b.metric, seconds=b.seconds,
+        state, b, phase=None, ended=b.ended, metric=b.metric, seconds=b.seconds,
         wall_seconds=b.wall_seconds, steps=b.steps, tokens=b.tokens, reason=b.reason,
         peak_memory=b.peak_memory, gap=b.gap,
     )  # fmt: skip
@@ -196,39 +288,6 @@ def _calibrated(state: State, b: e.Calibrated, time: float) -> None:
     _change(state, BASELINE, metric=b.metric, sigma=b.sigma, delta=0.0, phase="judged", ended=time,
             commit=state.session.commit if state.session else None)  # fmt: skip
     state.live = tuple(n for n in state.live if n != BASELINE)
-
-
-def _noise_estimated(state: State, b: e.NoiseEstimated, time: float) -> None:
-    state.noise = b
-
-
-def _repair_asked(state: State, b: e.RepairAsked, time: float) -> None:
-    _change(state, b.experiment, phase="thinking", commit=None, repairs=b.attempt, reason=b.reason)
-
-
-def _hidden_scored(state: State, b: e.HiddenScored, time: float) -> None:
-    _change(state, b.experiment, hidden=b.metric, hidden_gap=b.gap)
-    if b.warning:
-        _note(state, time, "warning", b.warning, b.experiment)
-
-
-def _certification_started(state: State, b: e.CertificationStarted, time: float) -> None:
-    _note(state, time, "info", f"certifying #{b.experiment}: {b.planned} runs of each planned", b.experiment)
-
-
-def _certified(state: State, b: e.Certified, time: float) -> None:
-    _change(state, b.experiment, certified=b.outcome)
-    _note(state, time, "info", f"#{b.experiment} {b.outcome}: {b.reason}", b.experiment)
-
-
-def _reproduced(state: State, b: e.Reproduced, time: float) -> None:
-    _note(state, time, "info" if b.within_noise else "warning", b.reason, b.experiment)
-
-
-def _rebased(state: State, b: e.Rebased, time: float) -> None:
-    old = state.experiments[b.experiment]
-    _change(state, b.experiment, parent=b.parent, parent_commit=b.parent_commit, commit=b.commit, phase="queued",
-            rebased=old.rebased + 1)  # fmt: skip
 
 
 def _judged(state: State, b: e.Judged, time: float) -> None:
@@ -259,129 +318,3 @@ def _judged(state: State, b: e.Judged, time: float) -> None:
         number = _change(state, state.best, **held).sample.number
         _change(state, state.best, metric=number)
         state.best_metric = number
-
-
-def _guidance_queued(state: State, b: e.GuidanceQueued, time: float) -> None:
-    state.guidance[b.guidance] = Guidance(id=b.guidance, text=b.text, standing=b.standing, queued=time, idea=b.idea)
-    state.next_guidance = max(state.next_guidance, b.guidance + 1)
-
-
-def _guidance_edited(state: State, b: e.GuidanceEdited, time: float) -> None:
-    if old := state.guidance.get(b.guidance):
-        state.guidance[b.guidance] = replace(old, text=b.text)
-
-
-def _guidance_taken(state: State, b: e.GuidanceTaken, time: float) -> None:
-    if old := state.guidance.get(b.guidance):
-        state.guidance[b.guidance] = replace(old, taken_by=b.experiment)
-
-
-def _guidance_withdrawn(state: State, b: e.GuidanceWithdrawn, time: float) -> None:
-    state.guidance.pop(b.guidance, None)
-
-
-def _approval_mode(state: State, b: e.ApprovalModeChanged, time: float) -> None:
-    state.approve = b.on
-
-
-def _base_changed(state: State, b: e.BaseChanged, time: float) -> None:
-    state.base = b.experiment
-
-
-def _pin_changed(state: State, b: e.PinChanged, time: float) -> None:
-    """The best is chosen among the experiments that are not pinned; an unpinned one may be the best again."""
-    state.pinned = state.pinned | {b.experiment} if b.pinned else state.pinned - {b.experiment}
-    if state.base in state.pinned:
-        state.base = None
-    best, metric = state.experiments.get(state.best), state.best_metric
-    if b.pinned and b.experiment == state.best:
-        best, metric = state.experiments.get(BASELINE), state.baseline.metric if state.baseline else None
-    for x in state.experiments.values():
-        eligible = x.verdict == "kept" and x.metric is not None and x.number not in state.pinned
-        if eligible and (metric is None or state.metric.gain(metric, x.metric or 0.0) > 0):
-            best, metric = x, x.metric
-    if best is not None and best.number != state.best:
-        state.best, state.best_metric, state.stood = best.number, metric, 0
-        state.best_commit = best.commit or (state.session.commit if state.session else None)
-
-
-def _researcher_changed(state: State, b: e.ResearcherChanged, time: float) -> None:
-    if state.engine:
-        state.engine = replace(state.engine, researcher=b.researcher, model=b.model)
-
-
-def _budget_changed(state: State, b: e.BudgetChanged, time: float) -> None:
-    if state.session:
-        state.session = replace(state.session, budget=dict(b.budget))
-
-
-def _slots_changed(state: State, b: e.SlotsChanged, time: float) -> None:
-    if state.engine:
-        state.engine = replace(state.engine, slots=b.slots)
-
-
-def _program_changed(state: State, b: e.ProgramChanged, time: float) -> None:
-    if b.refused:
-        _note(state, time, "warning", f"the edited program.md is not in force: {b.refused}")
-    elif state.session:
-        state.session = replace(state.session, program=b.program)
-        state.program_changes += 1
-
-
-def _branch_held(state: State, b: e.BranchHeld, time: float) -> None:
-    state.branch_held = b.words
-    if b.words:
-        _note(state, time, "warning", b.words)
-
-
-def _noted(state: State, b: e.Noted, time: float) -> None:
-    _note(state, time, b.level, b.text, b.experiment)
-
-
-def _note(state: State, time: float, level: str, text: str, experiment: int | None = None) -> None:
-    note = Note(time=time, level=level, text=text, experiment=experiment)
-    state.notes = (*state.notes[-(MAX_NOTES - 1) :], note)
-
-
-_HANDLERS: dict[type, Any] = {
-    e.SessionStarted: _session_started,
-    e.EngineStarted: _engine_started,
-    e.EngineStopped: _engine_stopped,
-    e.Recovered: _recovered,
-    e.StateChanged: _state_changed,
-    e.Preparing: _preparing,
-    e.ExperimentStarted: _experiment_started,
-    e.ResearcherWaiting: _waiting,
-    e.ProposalRefused: _refused,
-    e.Proposed: _proposed,
-    e.Spent: _spent,
-    e.Committed: _committed,
-    e.Checked: _checked,
-    e.ApprovalRequested: _approval_requested,
-    e.ApprovalGiven: _approval_given,
-    e.RunStarted: _run_started,
-    e.RunPhaseChanged: _run_phase,
-    e.RunFinished: _run_finished,
-    e.Calibrated: _calibrated,
-    e.NoiseEstimated: _noise_estimated,
-    e.RepairAsked: _repair_asked,
-    e.HiddenScored: _hidden_scored,
-    e.CertificationStarted: _certification_started,
-    e.Certified: _certified,
-    e.Reproduced: _reproduced,
-    e.Rebased: _rebased,
-    e.Judged: _judged,
-    e.GuidanceQueued: _guidance_queued,
-    e.GuidanceEdited: _guidance_edited,
-    e.GuidanceTaken: _guidance_taken,
-    e.GuidanceWithdrawn: _guidance_withdrawn,
-    e.ApprovalModeChanged: _approval_mode,
-    e.BaseChanged: _base_changed,
-    e.PinChanged: _pin_changed,
-    e.ResearcherChanged: _researcher_changed,
-    e.BudgetChanged: _budget_changed,
-    e.SlotsChanged: _slots_changed,
-    e.ProgramChanged: _program_changed,
-    e.BranchHeld: _branch_held,
-    e.Noted: _noted,
-}
