@@ -23,7 +23,7 @@ from core.session.lock import engine_alive, lock_holder
 from core.session.paths import SessionPaths
 from tests.projects import TRAIN, make_project, rate, write_script
 from tui.actions import REGISTRY
-from tui.screens.dialogs import DEAF_SECONDS, ApprovalCard
+from tui.screens.dialogs import UNASKED_DELAY_SECONDS, ApprovalCard
 
 COMMAND = str(Path(sys.executable).with_name("autoresearch-tui"))
 SIZES = ((160, 48), (120, 36), (100, 30), (80, 24), (60, 20), (20, 5), (200, 60))
@@ -122,7 +122,7 @@ class Walk:
             time.sleep(0.15)  # an escape directly followed by a key is another key
         text = tmux.whole()
         if HELP.search(text) or CARD in text:  # a card ignores keys at first
-            time.sleep(DEAF_SECONDS)
+            time.sleep(UNASKED_DELAY_SECONDS)
             return False
         tmux.press("question_mark")
         patience = time.monotonic() + 3.0

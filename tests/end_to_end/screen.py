@@ -18,7 +18,7 @@ from types import TracebackType
 
 import pyte
 
-from tui.screens.dialogs import DEAF_SECONDS
+from tui.screens.dialogs import UNASKED_DELAY_SECONDS
 
 COMMAND = str(Path(sys.executable).with_name("autoresearch-tui"))
 
@@ -85,7 +85,7 @@ class Screen:
         """
         deadline = time.monotonic() + patience
         while words in self.text:
-            self._read_for(2 * DEAF_SECONDS)
+            self._read_for(2 * UNASKED_DELAY_SECONDS)
             self.press(key)
             until = time.monotonic() + 20.0
             while words in self.text and time.monotonic() < until:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import html
+import os
 import re
 import shutil
 import subprocess
@@ -160,9 +161,13 @@ async def take_launch(project: Path) -> str:
 
 
 def main(folder: Path, only: list[str]) -> None:
+    folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
+    # Commands on the screens are those of a person in the project's folder with the program on PATH.
+    os.environ["PATH"] = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     with tempfile.TemporaryDirectory() as place:
         stage = build(Path(place))
+        os.chdir(stage.paths.project)
         wanted = [*PICTURES, "launch"] if only == ["all"] else only or IN_THE_DOCS
         for name in wanted:
             size, look, step = PICTURES.get(name, ((120, 36), "dark", nothing))

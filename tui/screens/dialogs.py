@@ -25,7 +25,7 @@ from tui.widgets.diff.diff_pane import paint_line, parse_diff
 from tui.widgets.page import Lines, Page, paragraphs
 
 Answer = TypeVar("Answer")
-DEAF_SECONDS = 0.4  # a card that opens by itself ignores keys so long: they were meant for the screen behind
+UNASKED_DELAY_SECONDS = 0.4  # a card that opens by itself ignores earlier keys: they were meant for the screen behind
 
 
 class Card(KeyScreen[Answer], ModalScreen[Answer]):
@@ -34,7 +34,7 @@ class Card(KeyScreen[Answer], ModalScreen[Answer]):
     BINDINGS: ClassVar[list[BindingType]] = []
     TITLE_TEXT = ""
     WIDTH = 76
-    DEAF = 0.0  # seconds after it opens in which it ignores keys
+    KEY_DELAY = 0.0  # seconds after it opens in which it ignores keys
     SCROLLS = True
     HAS_LINE = False  # an input line at the foot, open while a person writes in it
 
@@ -73,7 +73,7 @@ class Card(KeyScreen[Answer], ModalScreen[Answer]):
 
     @property
     def deaf(self) -> bool:
-        return host_of(self).clock() - self._shown_at < self.DEAF
+        return host_of(self).clock() - self._shown_at < self.KEY_DELAY
 
     def line(self) -> Input | None:
         return self.focused if isinstance(self.focused, Input) else None
@@ -242,7 +242,7 @@ class ApprovalCard(Card[ApprovalAnswer]):
     def __init__(self, view: SessionView, experiment: int, *, asked: bool = False) -> None:
         """`asked`: a person opened it, so the next key is meant for it."""
         self.experiment = experiment
-        self.DEAF = 0.0 if asked else DEAF_SECONDS
+        self.KEY_DELAY = 0.0 if asked else UNASKED_DELAY_SECONDS
         super().__init__(view)
 
     def on_mount(self) -> None:
@@ -308,7 +308,7 @@ class AwayCard(Card[None]):
 
     TITLE_TEXT = "while you were away"
     WIDTH = 92
-    DEAF = DEAF_SECONDS
+    KEY_DELAY = UNASKED_DELAY_SECONDS
     SCROLLS = False
 
     def __init__(self, view: SessionView, told: Away) -> None:

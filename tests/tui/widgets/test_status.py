@@ -140,7 +140,7 @@ async def test_a_repeated_provisional_experiment_is_live(show: Show) -> None:
         await until(pilot, lambda: source.sent == [commands.Skip(number)])
         await pilot.press("enter")
         await until(pilot, lambda: "◐ provisional · repeat training" in text_of(app))
-        assert "It is being repeated" in text_of(app)
+        assert "it is being repeated" in text_of(app)
 
 
 async def test_a_session_without_engine_opens_on_the_last_reasoning(tmp_path: Path) -> None:

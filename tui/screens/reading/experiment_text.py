@@ -89,7 +89,7 @@ def expected(view: SessionView, x: Experiment) -> str:
 def verdict(view: SessionView, x: Experiment) -> str:
     if x.verdict is None:
         return "the unchanged code, to which every result is compared" if x.number == BASELINE else ""
-    more = " It is being repeated." if x.number in view.state.live else ""
+    more = "; it is being repeated" if x.number in view.state.live else ""
     return (f"{x.verdict}: {x.reason}" if x.reason else x.verdict) + more
 
 
