@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.engine_support import engine, workplace
+from benchmarks.engine.support import engine, workplace
 from core.client import read_state
 from core.record.metric import format_delta, format_metric
 from core.record.state import BASELINE, Experiment, State

@@ -19,7 +19,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.terminal import table
+from benchmarks.screen.terminal import table
 from core.program.program import load
 from core.record import events as e
 from core.record.events import Event

@@ -21,8 +21,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from benchmarks.engine_support import instant_project, workplace
-from benchmarks.terminal import table
+from benchmarks.engine.support import instant_project, workplace
+from benchmarks.screen.terminal import table
 from core.client import read_events, read_state, start_engine
 from core.record import events as e
 from core.session.lock import engine_alive, lock_holder

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.random_keys import COMMAND, walk
-from benchmarks.tmux import Tmux, environment, have_tmux
+from benchmarks.screen.random_keys import COMMAND, walk
+from benchmarks.screen.tmux import Tmux, environment, have_tmux
 from core.session.lock import engine_alive
 from core.session.paths import SessionPaths
 from tests.engine.support import kill_engine

@@ -202,7 +202,7 @@ ESCAPES = [
         line = b"\\x1b]0;pwned\\x07" + b"x" * 65000 + b"\\n"
         for _ in range(4600): os.write(1, line)
         """, check=lambda host: host.small_log()),
-    Escape("descriptor-flood", "sends the keeper ten thousand descriptors over the control channel", """
+    Escape("descriptor-flood", "sends the shim ten thousand descriptors over the control channel", """
         channel = socket.socket(fileno=int(os.environ["AUTORESEARCH_CONTROL_FD"]))
         fd = array.array("i", [os.open("/dev/null", os.O_RDONLY)] * 200)
         for _ in range(50):
@@ -245,7 +245,7 @@ ESCAPES = [
             attempt(path, lambda: os.open(path, os.O_RDWR))
         attempt("node", lambda: (os.mknod("disk", 0o060600, os.makedev(254, 0)), os.open("disk", os.O_RDONLY)))
         """),
-    Escape("its-own-end", "forges the files in which the keeper says how it ended", """
+    Escape("its-own-end", "forges the files in which the shim says how it ended", """
         folder = os.path.dirname(os.environ["AUTORESEARCH_RUN_DIR"])
         for name in ("exit.json", "exit.json.part", "status.json", "status.json.part", "curve.tsv", "lock"):
             attempt("write " + name, lambda: write(f"{folder}/{name}", '{"ended": "done"}'))
@@ -273,21 +273,21 @@ ESCAPES = [
     Escape("the-keeper-stopped", "stops the process beside it, or slows it down, so that the clock stands still", """
         import fcntl
         if os.environ["RED_TIER"] == "B":
-            keeper = os.getppid()
-            attempt("stop", lambda: os.kill(keeper, signal.SIGSTOP))
-            attempt("group", lambda: os.killpg(os.getpgid(keeper), signal.SIGSTOP))
+            shim = os.getppid()
+            attempt("stop", lambda: os.kill(shim, signal.SIGSTOP))
+            attempt("group", lambda: os.killpg(os.getpgid(shim), signal.SIGSTOP))
             attempt("everybody", lambda: os.kill(-1, signal.SIGSTOP))
-            attempt("queue", lambda: signal.pidfd_send_signal(os.pidfd_open(keeper), signal.SIGSTOP))
+            attempt("queue", lambda: signal.pidfd_send_signal(os.pidfd_open(shim), signal.SIGSTOP))
             def by_descriptor():
-                fcntl.fcntl(int(os.environ["AUTORESEARCH_CONTROL_FD"]), fcntl.F_SETOWN, keeper)
+                fcntl.fcntl(int(os.environ["AUTORESEARCH_CONTROL_FD"]), fcntl.F_SETOWN, shim)
                 fcntl.fcntl(int(os.environ["AUTORESEARCH_CONTROL_FD"]), fcntl.F_SETSIG, signal.SIGSTOP)
             attempt("descriptor", by_descriptor)
-            attempt("priority", lambda: os.setpriority(os.PRIO_PROCESS, keeper, 19))
+            attempt("priority", lambda: os.setpriority(os.PRIO_PROCESS, shim, 19))
             attempt("priority of all", lambda: os.setpriority(os.PRIO_USER, 0, 19))
-            for do in (lambda: os.sched_setaffinity(keeper, {0}), lambda: os.sched_setscheduler(keeper, os.SCHED_IDLE, os.sched_param(0))):
+            for do in (lambda: os.sched_setaffinity(shim, {0}), lambda: os.sched_setscheduler(shim, os.SCHED_IDLE, os.sched_param(0))):
                 try: do()
                 except OSError: pass
-            if os.sched_getscheduler(keeper) == os.SCHED_IDLE: print("STOLEN: the keeper is idle")
+            if os.sched_getscheduler(shim) == os.SCHED_IDLE: print("STOLEN: the shim is idle")
         time.sleep(60)
         """, ("overtime",), "past its budget", {"seconds": 1.0}),
     Escape("the-door-rammed", "asks for connections without end from many threads, so that nobody looks at the clock", """

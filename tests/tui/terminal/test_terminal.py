@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.terminal import Terminal
+from benchmarks.screen.terminal import Terminal
 from tests.recorded import make_session
 
 RESTORED = (b"\x1b[?1049l", b"\x1b[?25h", b"\x1b[?1000l")  # the other screen, the cursor, the mouse

@@ -16,8 +16,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.engine_support import engine, product, row_of, time_command, wait_state, workplace
-from benchmarks.terminal import table
+from benchmarks.engine.support import engine, product, row_of, time_command, wait_state, workplace
+from benchmarks.screen.terminal import table
 from core.client import read_events
 from core.record import events as e
 from core.session.paths import SessionPaths

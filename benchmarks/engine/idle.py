@@ -13,9 +13,9 @@ import time
 
 import psutil
 
-from benchmarks.engine_memory import SETTLED
-from benchmarks.engine_support import engine, instant_project, pause, wait_verdicts, workplace
-from benchmarks.terminal import Terminal, table
+from benchmarks.engine.memory import SETTLED
+from benchmarks.engine.support import engine, instant_project, pause, wait_verdicts, workplace
+from benchmarks.screen.terminal import Terminal, table
 
 SETTLING = 5.0  # seconds for the work that pausing or attaching causes
 

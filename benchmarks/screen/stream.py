@@ -1,7 +1,7 @@
 """Streaming: bytes a second, CPU and key-to-paint at 160x48, and the same for a naive Textual screen.
 
-    python -m benchmarks.screen_stream [SECONDS [EXPERIMENTS]]
-    python -m benchmarks.screen_stream soak [HOURS [SECONDS]]
+    python -m benchmarks.screen.stream [SECONDS [EXPERIMENTS]]
+    python -m benchmarks.screen.stream soak [HOURS [SECONDS]]
 
 The session has 10,000 experiments. Reasoning at 50 lines a second and a run's output at 20 lines a second are written
 to its files; meanwhile keys are pressed that sort the leaderboard. The naive screen uses RichLog, DataTable and
@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.terminal import Terminal, table
+from benchmarks.screen.terminal import Terminal, table
 from tests.tui.stage import Playing, Stage, build
 
 SORTS = (b"number", b"change", b"verdict", b"noise", b"hypothesis", b"metric")
@@ -56,7 +56,7 @@ class Writer:
 
 
 def started(kind: str, stage: Stage, link: float | None = None) -> Terminal:
-    argv = [sys.executable, "-m", "benchmarks.screen_child", kind, str(stage.paths.project), str(stage.now)]
+    argv = [sys.executable, "-m", "benchmarks.screen.child", kind, str(stage.paths.project), str(stage.now)]
     return Terminal(argv, link=link)
 
 

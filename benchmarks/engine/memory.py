@@ -18,8 +18,8 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.engine_support import engine, instant_project, pause, resume, wait_verdicts, workplace
-from benchmarks.terminal import table
+from benchmarks.engine.support import engine, instant_project, pause, resume, wait_verdicts, workplace
+from benchmarks.screen.terminal import table
 from core.client import read_events
 from core.record import events as e
 from core.session.paths import SessionPaths

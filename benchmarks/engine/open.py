@@ -12,8 +12,8 @@ import gc
 import sys
 import time
 
-from benchmarks.engine_support import Cost, product, row_of, time_command, workplace
-from benchmarks.terminal import table
+from benchmarks.engine.support import Cost, product, row_of, time_command, workplace
+from benchmarks.screen.terminal import table
 from core.client.live import Client
 from core.session.paths import SessionPaths
 from tests.recorded import make_session

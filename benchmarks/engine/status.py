@@ -12,8 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.engine_support import product, row_of, time_command, workplace
-from benchmarks.terminal import table
+from benchmarks.engine.support import product, row_of, time_command, workplace
+from benchmarks.screen.terminal import table
 from tests.recorded import make_session
 
 EXPERIMENTS = 40

@@ -18,7 +18,7 @@ import time
 from collections import deque
 from pathlib import Path
 
-from benchmarks.tmux import Tmux, environment
+from benchmarks.screen.tmux import Tmux, environment
 from core.session.lock import engine_alive, lock_holder
 from core.session.paths import SessionPaths
 from tests.projects import TRAIN, make_project, rate, write_script

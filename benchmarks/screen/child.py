@@ -1,4 +1,4 @@
-"""The two screens that `screen_stream` compares, each on the same staged session: `ours FOLDER` or `naive FOLDER`."""
+"""The two screens that `screen.stream` compares, each on the same staged session: `ours FOLDER` or `naive FOLDER`."""
 
 from __future__ import annotations
 

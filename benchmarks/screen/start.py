@@ -1,6 +1,6 @@
 """Start of the app: first paint, opening a long session, and its cost while idle.
 
-    python -m benchmarks.screen_start [EXPERIMENTS]
+    python -m benchmarks.screen.start [EXPERIMENTS]
 
 The measured command is `autoresearch-tui attach`, in a pseudo-terminal of 160x48, on sessions without an engine.
 """
@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.terminal import Terminal, table
+from benchmarks.screen.terminal import Terminal, table
 from tests.recorded import make_session
 
 RUNS = 5
