@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import assert_never
 
 from core.record import events as e
 from core.record.events import Body, Event
@@ -195,6 +196,8 @@ def _fold_experiment(state: State, b: _OfExperiment, time: float) -> None:
             _note(state, time, "info", f"#{n} {b.outcome}: {b.reason}", n)
         case e.Reproduced():
             _note(state, time, "info" if b.within_noise else "warning", b.reason, n)
+        case _:
+            assert_never(b)
 
 
 def _change(state: State, number: int, **changes: object) -> Experiment:
