@@ -156,11 +156,13 @@ def test_every_decision_ends_with_a_reason(
         assert fmean(new) < fmean(old)
 
 
-@given(results, results)
-def test_the_estimate_never_exceeds_the_mean_of_the_runs(old: tuple[float, ...], new: tuple[float, ...]) -> None:
+@given(results, st.lists(st.floats(1, 60), min_size=3, max_size=4))
+def test_the_estimate_never_exceeds_the_mean_of_the_runs(old: tuple[float, ...], gains: list[float]) -> None:
     """The estimate of a kept candidate is no better than the mean of its runs, with a positive weight."""
+    new = tuple(fmean(old) - gain for gain in gains)  # most of these are kept: of any two results, few
+    assume(abs(fmean(old) - new[0] - Policy().quarantine) > 1e-6)
     decision = judge(LOSS, Sample(old), Sample(new), QUIET, Policy())
-    assume(decision.verdict == "kept" and decision.claim)
+    assume(decision.verdict == "kept")
     assert decision.claim is not None
     judged = new[1:] if fmean(old) - new[0] > Policy().quarantine else new
     assert decision.claim.number >= fmean(judged) - 0.2  # a wide gain is hardly shrunk, and never stretched
