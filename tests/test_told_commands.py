@@ -96,7 +96,7 @@ def knows_git(words: list[str]) -> bool:
         words = words[2 if words[0] in ("-C", "-c") else 1 :]
     if not words or not words[0].isalpha():
         return not words or re.fullmatch(r"[a-z-]+", words[0]) is not None
-    done = subprocess.run(["git", words[0], "-h"], capture_output=True, text=True, timeout=20, cwd=ROOT)
+    done = subprocess.run(["git", words[0], "-h"], capture_output=True, text=True, timeout=300, cwd=ROOT)
     return "is not a git command" not in done.stderr
 
 
@@ -292,7 +292,7 @@ def test_packages_are_installed_into_this_environment(stand: pytest.MonkeyPatch,
     assert shlex.split(line) == [sys.executable, "-m", "pip", "install", *wanted]
     assert invocation.requirements("", ["anthropic"])[0].startswith("anthropic")
     bare = tmp_path / "bare"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(bare)], check=True, timeout=60)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(bare)], check=True, timeout=300)
     python = str(bare / "bin/python")
     assert invocation.install("x", python=python) == "bare/bin/python -m ensurepip && bare/bin/python -m pip install x"
     (tmp_path / "uv").write_text("")

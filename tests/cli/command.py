@@ -33,7 +33,7 @@ class Terminal:
         self.master = master
         self.seen = ""
 
-    def wait_for(self, text: str, timeout: float = 60) -> str:
+    def wait_for(self, text: str, timeout: float = 200) -> str:
         deadline = time.monotonic() + timeout
         while text not in self.seen:
             left = deadline - time.monotonic()
@@ -53,7 +53,7 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self.master, text.encode())
 
-    def end(self, timeout: float = 60) -> int:
+    def end(self, timeout: float = 200) -> int:
         """Read all remaining output and return the exit code."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline and self._read(0.2 if self.process.poll() is None else 0.0):

@@ -27,7 +27,7 @@ def test_doctor(tmp_path: Path) -> None:
 
 
 def test_doctor_reports_that_nanotrain_cannot_run(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")], check=True, timeout=60)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")], check=True, timeout=300)
     run_line = f'run = "{tmp_path / "bare/bin/python"} -m nanotrain.train"'
     folder = make_project(tmp_path / "p", program=PROGRAM.replace('run = "python train.py"', run_line))
     done = run(folder, "doctor")

@@ -44,7 +44,7 @@ def run(paths: SessionPaths, words: str, redirection: str = "") -> subprocess.Co
     """Run a command with a `redirection` of the shell. DIR in `words` stands for a writable folder."""
     return subprocess.run(
         ["bash", "-c", f'exec "{COMMAND}" {words.replace("DIR", str(paths.project.parent))} {redirection}'],
-        cwd=paths.project, capture_output=True, text=True, timeout=60, check=False, env=scrubbed(),
+        cwd=paths.project, capture_output=True, text=True, timeout=300, check=False, env=scrubbed(),
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
 
@@ -56,7 +56,7 @@ def run_on_closed_pipe(paths: SessionPaths, words: str) -> subprocess.CompletedP
     try:
         return subprocess.run(
             [COMMAND, *words.replace("DIR", str(paths.project.parent)).split()], cwd=paths.project, stdout=writer,
-            stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, timeout=60, check=False, env=scrubbed(),
+            stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, timeout=300, check=False, env=scrubbed(),
         )  # fmt: skip
     finally:
         os.close(writer)
@@ -110,7 +110,7 @@ def test_the_doctor_of_the_engine_reports_lost_output(session: SessionPaths) -> 
     for redirection in ("> /dev/full", ">&-", "> /dev/full 2>&-"):
         done = subprocess.run(
             ["bash", "-c", f'exec "{sys.executable}" -P -m core.engine doctor --json {redirection}'],
-            cwd=session.project, capture_output=True, text=True, timeout=100, check=False, env=scrubbed(),
+            cwd=session.project, capture_output=True, text=True, timeout=300, check=False, env=scrubbed(),
         )  # fmt: skip
         assert done.returncode == 1
         report = re.fullmatch(r"core\.engine: standard output: [a-z ]+\n", done.stderr)

@@ -93,7 +93,7 @@ def test_a_full_disk_keeps_the_old_file(session: SessionPaths) -> None:
     (session.project / "p.png").write_text("old")
     done = subprocess.run(
         ["bash", "-c", f'ulimit -f 40; trap "" XFSZ; "{COMMAND}" export --plot p.png'], cwd=session.project,
-        capture_output=True, text=True, timeout=90, check=False,
+        capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 1 and "file too large" in done.stderr.lower() and "Traceback" not in done.stderr
     assert (session.project / "p.png").read_text() == "old"

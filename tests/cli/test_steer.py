@@ -110,7 +110,7 @@ def test_each_steering_command_works_on_a_live_session(tmp_path: Path) -> None:
         (project / "mine.patch").write_text(patch("0.45", "0.41"))
         assert "with your edits" in does("approve", "3", "--all", "--patch", "mine.patch")
         state = wait_end(paths)
-        said, _ = follower.communicate(timeout=60)
+        said, _ = follower.communicate(timeout=300)
     assert state.experiments[3].verdict == "kept" and state.guidance[2].taken_by == 3
     for sentence in (
         "Experiment 2 started, a person's own, building on the baseline.\n",
@@ -138,7 +138,7 @@ def test_status_follow_ends_without_an_engine_and_on_ctrl_c(tmp_path: Path) -> N
         )
         assert follower.stdout is not None and follower.stdout.readline()
         follower.send_signal(signal.SIGINT)
-        _, errors = follower.communicate(timeout=60)
+        _, errors = follower.communicate(timeout=300)
         assert (follower.returncode, errors) == (0, "")
     finally:
         os.killpg(held.pid, signal.SIGKILL)

@@ -52,7 +52,7 @@ def begun(place: Place, *more: str) -> Tmux:
 
 def back(tmux: Tmux) -> None:
     """Return to the main screen from any screen. Its footer says how to pause or play."""
-    deadline = time.monotonic() + 30.0
+    deadline = time.monotonic() + 200.0
     while True:
         for _ in range(3):
             tmux.press("escape")

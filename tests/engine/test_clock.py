@@ -40,7 +40,7 @@ def test_a_session_is_unaffected_by_a_clock_change(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-P", "-c", JUMPING, "serve", "--project", str(project), "--session", "s",
          "--options", json.dumps(asdict(options)), "--ready-fd", str(writer)],
-        pass_fds=(writer,), capture_output=True, text=True, timeout=90, check=False,
+        pass_fds=(writer,), capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert done.returncode == 0, os.read(reader, 4096).decode() + done.stderr
     for fd in (reader, writer):

@@ -23,7 +23,7 @@ class Harness:
     def __init__(self, folder: Path, prepared: prepare.PreparedData, **env: str) -> None:
         folder.mkdir()
         self.near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.near.settimeout(60)
+        self.near.settimeout(300)
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("AUTORESEARCH_", "NANOTRAIN_"))}
         self.process = subprocess.Popen(
             [sys.executable, "-m", "nanotrain.train"],
@@ -59,7 +59,7 @@ class Harness:
             socket.send_fds(self.near, [message], [file.fileno()])
 
     def end(self) -> tuple[int, str, str]:
-        out, err = self.process.communicate(timeout=60)
+        out, err = self.process.communicate(timeout=300)
         self.near.close()
         return self.process.returncode, out, err
 
@@ -113,7 +113,7 @@ def test_a_closed_channel_is_an_error_without_traceback(tmp_path: Path, prepared
     peer = Harness(tmp_path / "run", prepared)
     peer.receive()
     peer.near.close()
-    _, err = peer.process.communicate(timeout=60)
+    _, err = peer.process.communicate(timeout=300)
     assert peer.process.returncode == 1
     assert "closed the control channel" in err and "Traceback" not in err
 

@@ -111,7 +111,7 @@ def test_two_simultaneous_preparations_build_the_cache_once(tmp_path: Path) -> N
         )
         for _ in range(2)
     ]
-    outputs = [process.communicate(timeout=90)[0] for process in running]
+    outputs = [process.communicate(timeout=300)[0] for process in running]
     assert [process.returncode for process in running] == [0, 0]
     assert last_line(outputs[0]) == last_line(outputs[1])
     assert sum("training a byte-level BPE" in output for output in outputs) == 1

@@ -25,7 +25,7 @@ def wait_for(condition):
 def output_of(code: str) -> str:
     """The output of a Python program that may use the names of PRELUDE."""
     argv = [sys.executable, "-c", PRELUDE + textwrap.dedent(code)]
-    done = subprocess.run(argv, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(argv, cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 

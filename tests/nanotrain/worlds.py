@@ -38,7 +38,7 @@ def command(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Run `python -m …` in the repository with additional environment variables."""
     values = {k: v for k, v in os.environ.items() if not k.startswith(("AUTORESEARCH_CONTROL", "NANOTRAIN_"))} | env
     return subprocess.run(
-        [sys.executable, "-m", *arguments], cwd=REPOSITORY, env=values, capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", *arguments], cwd=REPOSITORY, env=values, capture_output=True, text=True, timeout=300
     )
 
 

@@ -378,7 +378,7 @@ print(json.dumps({"what": failed.what, "hint": failed.hint, "wrote": wrote, "seq
 def test_a_full_disk_is_reported_and_loses_no_event(tmp_path: Path) -> None:
     path = tmp_path / "session.db"
     done = subprocess.run(
-        [sys.executable, "-P", "-c", DISK_FULL, str(path)], capture_output=True, text=True, timeout=60, check=False,
+        [sys.executable, "-P", "-c", DISK_FULL, str(path)], capture_output=True, text=True, timeout=300, check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

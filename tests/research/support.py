@@ -72,7 +72,7 @@ class Heard:
         await asyncio.sleep(seconds)
 
 
-async def until(condition: Callable[[], object], seconds: float = 60.0) -> None:
+async def until(condition: Callable[[], object], seconds: float = 200.0) -> None:
     """Wait until `condition` holds; fails when it does not within `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():

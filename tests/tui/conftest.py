@@ -62,7 +62,7 @@ def text_of(app: Cockpit) -> str:
     return "\n".join(strip.text.rstrip() for strip in [*base, *strips])
 
 
-async def until(pilot: Pilot[int], condition: Callable[[], bool], seconds: float = 60.0) -> None:
+async def until(pilot: Pilot[int], condition: Callable[[], bool], seconds: float = 200.0) -> None:
     """Wait for a condition; fail at the deadline."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

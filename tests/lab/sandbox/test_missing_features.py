@@ -71,7 +71,7 @@ def _can_restrict_machine() -> None:
 
 
 def tried(setting: str, program: str) -> dict[str, dict[str, list[object]]]:
-    done = subprocess.run(box(setting, sys.executable, "-c", TRY, program), capture_output=True, text=True, timeout=60,
+    done = subprocess.run(box(setting, sys.executable, "-c", TRY, program), capture_output=True, text=True, timeout=300,
                           check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr
     found: dict[str, dict[str, list[object]]] = json.loads(done.stdout)
@@ -127,7 +127,7 @@ def test_a_machine_without_any_sandbox_needs_consent(tmp_path: Path) -> None:
 
     def run(*more: str) -> subprocess.CompletedProcess[str]:
         there = box(NO_NAMESPACES, *command, *more)
-        return subprocess.run(there, cwd=project, env=env, capture_output=True, text=True, timeout=90, check=False)
+        return subprocess.run(there, cwd=project, env=env, capture_output=True, text=True, timeout=300, check=False)
 
     refused = run()
     assert refused.returncode == 1, refused.stdout + refused.stderr

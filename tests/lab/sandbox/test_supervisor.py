@@ -35,7 +35,7 @@ items, results = multiprocessing.Queue(), multiprocessing.Queue()
 workers = [multiprocessing.Process(target=double, args=(items, results)) for _ in range(2)]
 [w.start() for w in workers]
 [items.put(n) for n in (1, 2, 3, None, None)]
-print("queue", sorted(results.get(timeout=20) for _ in range(3)))
+print("queue", sorted(results.get(timeout=100) for _ in range(3)))
 [w.join() for w in workers]
 
 ours, theirs = multiprocessing.Pipe()

@@ -73,7 +73,7 @@ class Host:
         text = TRY + textwrap.dedent(program)
         argv = command(spec, [sys.executable, "-S", "-c", text, *map(str, args)])
         done = subprocess.run(argv, cwd=self.worktree, env={**self.env, "HOME": str(self.home)}, capture_output=True,
-                              text=True, timeout=60)  # fmt: skip
+                              text=True, timeout=300)  # fmt: skip
         assert done.returncode == 0, done.stderr
         return dict(line.split(": ", 1) for line in done.stdout.splitlines())
 

@@ -23,7 +23,7 @@ def attach(project: Path, size: tuple[int, int] = (120, 36)) -> Terminal:
     return terminal
 
 
-def ended(terminal: Terminal, seconds: float = 60.0) -> int:
+def ended(terminal: Terminal, seconds: float = 200.0) -> int:
     """Read all output and return the exit status."""
     deadline = time.perf_counter() + seconds
     while time.perf_counter() < deadline:
