@@ -19,7 +19,7 @@ from core.session.options import EngineOptions
 from core.session.paths import SessionPaths
 
 FOREVER = 3600.0  # seconds of thinking time, which the test interrupts
-PATIENCE = 90.0  # seconds; machines may be shared and slow
+PATIENCE = 200.0  # seconds; machines may be shared and slow
 
 
 def wait_for(what: Callable[[], object], words: str, patience: float = PATIENCE) -> None:
