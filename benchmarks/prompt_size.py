@@ -53,22 +53,10 @@ def session(count: int, seed: int = 1) -> State:
         fold(state, Event(state.seq + 1, time_, body))
 
     budget: dict[str, float | int | None] = {}
-    say(
-        e.SessionStarted(
-            session="bench",
-            project="/p",
-            branch="b",
-            commit="c0",
-            metric="val_bpb",
-            direction="min",
-            self_reported=False,
-            run_budget="5m",
-            budget=budget,
-            edit=("nanotrain/train.py",),
-            seed=1,
-            version="",
-        )
-    )
+    say(e.SessionStarted(
+        session="bench", project="/p", branch="b", commit="c0", metric="val_bpb", direction="min", self_reported=False,
+        run_budget="5m", budget=budget, edit=("nanotrain/train.py",), seed=1, version="",
+    ))  # fmt: skip
     say(e.ExperimentStarted(experiment=0, parent=0, parent_commit="c0", researcher="baseline"))
     say(e.Calibrated(best, 0.002, (1.998, 2.0, 2.002)))
     for n in range(1, count + 1):
@@ -80,23 +68,10 @@ def session(count: int, seed: int = 1) -> State:
         )
         extra = {"ideas": [f"Tie the {draw.choice(NAMES)} to {n} steps"]} if n % 9 == 0 else {}
         kind = draw.choice(KINDS)
-        say(
-            e.Proposed(
-                experiment=n,
-                hypothesis=words,
-                rationale="why",
-                expected=-0.004,
-                kind=kind,
-                diff="",
-                files=("nanotrain/train.py",),
-                added=2,
-                removed=2,
-                seconds=60.0,
-                extra=extra,
-                edits=(),
-                model="model",
-            )
-        )
+        say(e.Proposed(
+            experiment=n, hypothesis=words, rationale="why", expected=-0.004, kind=kind, diff="",
+            files=("nanotrain/train.py",), added=2, removed=2, seconds=60.0, extra=extra, edits=(), model="model",
+        ))  # fmt: skip
         say(e.Committed(n, f"c{n}", "c"))
         if n % 12 == 0:
             say(

@@ -25,7 +25,7 @@ class LoopControl(Protocol):
 
 
 async def dispatch(journal: Journal, handlers: Handlers, command: Command) -> Reply:
-    """Hand the command to its handler. Raises CommandRefused with the reason."""
+    """Hand the command to its handler. Raises CommandRefused, or the AutoresearchError of the handler."""
     if trouble := journal.held_up():
         hint = "free some space: the engine then continues by itself, and nothing is lost"
         raise CommandRefused(trouble, hint=hint)
