@@ -57,13 +57,17 @@ class Git:
     """git in one folder. Thread-safe.
 
     `seconds`: time limit of a command without its own. `hooks`: run the user's hooks and sign, for a commit in the
-    user's name.
+    user's name. `git_dir`: git's folder of the working tree `folder`, so that git does not look for either: a
+    core.worktree of the shared configuration would direct a write to other files.
     """
 
-    def __init__(self, folder: Path, *, seconds: float = MAX_SECONDS, hooks: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, seconds: float = MAX_SECONDS, hooks: bool = False, git_dir: Path | None = None
+    ) -> None:
         self.folder = folder
         self._seconds = seconds
-        self._options = ("-C", str(folder), *_SAFE, *(() if hooks else _NO_HOOKS))
+        given = (f"--git-dir={git_dir}", f"--work-tree={folder}") if git_dir else ()
+        self._options = ("-C", str(folder), *given, *_SAFE, *(() if hooks else _NO_HOOKS))
 
     def run(
         self, *args: str, env: Mapping[str, str] | None = None, stdin: bytes | None = None, seconds: float | None = None

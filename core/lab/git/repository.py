@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from core.edits.globs import matches
 from core.git import IDENTITY, Git, reason
 from core.lab.git.disk_full import retry_when_full
+from core.lab.git.restore import admin_folder
 from core.lab.git.tree_hash import CommitTree, TreeEntry, listed
 from core.lab.shim.rmtree import remove_tree
 from core.record.errors import EditError, GitConflict, LabError, ProjectError
@@ -39,7 +40,7 @@ class Repository:
     """A repository and the project in it. Safe to use from several threads."""
 
     def __init__(self, root: Path, prefix: str, common_dir: Path, git_dir: Path) -> None:
-        self._git = Git(root)
+        self._git = Git(root, git_dir=git_dir)
         self.root = root
         self.prefix = prefix
         self.common_dir = common_dir
@@ -63,6 +64,11 @@ class Repository:
             return os.fsdecode(out.removesuffix(b"\n"))
 
         root = Path(ask("--show-toplevel")).resolve()
+        if not project.is_relative_to(root):
+            raise ProjectError(
+                f"git's working tree is another folder: {root}", where=str(project),
+                hint=f"git -C {shlex.quote(str(project))} config --unset core.worktree",
+            )  # fmt: skip
         prefix = project.relative_to(root).as_posix()
         common = (project / ask("--git-common-dir")).resolve()
         repository = cls(root, prefix, common, Path(ask("--absolute-git-dir")).resolve())
@@ -282,7 +288,30 @@ class Repository:
             status, _, error = self._git.run("worktree", "add", "--force", "--detach", str(path), commit)
             if status:
                 raise LabError(f"git cannot check out {commit[:10]}: {reason(error)}", where=str(path))
+            self._own_work_tree(path)
         return path / self.prefix
+
+    def _own_work_tree(self, path: Path) -> None:
+        """Make sure that git takes the new worktree `path` for its working tree, also inside a run.
+
+        With extensions.worktreeConfig, a core.worktree or core.bare of the shared configuration holds there too: git
+        would write the user's files. The worktree's own configuration then overrides it.
+        """
+
+        def seen() -> bool:
+            out = Git(path).run("rev-parse", "--show-toplevel").out
+            return os.fsdecode(out.removesuffix(b"\n")) == os.path.realpath(path)
+
+        if seen():
+            return
+        own = str(admin_folder(path) / "config.worktree")
+        for key, value in (("core.worktree", os.path.realpath(path)), ("core.bare", "false")):
+            self._git.bytes_("config", "--file", own, key, value)
+        if not seen():
+            raise LabError(
+                "git does not take a new worktree for its working tree", where=str(path),
+                hint=f"see core.worktree and core.bare in {self.common_dir / 'config'}",
+            )  # fmt: skip
 
     def remove_worktree(self, path: Path) -> None:
         """Remove a worktree and git's record of it. Idempotent."""

@@ -15,19 +15,25 @@ from pathlib import Path
 
 from core.git import Git
 from core.lab.shim.rmtree import remove_tree
+from core.record.errors import GitError
+
+_REPEAT = "remove what changes .git from the program of the run, which then is run again"
 
 
 def restore_worktree(worktree: Path, inputs: Mapping[str, Path] | None = None) -> None:
     """Empty the linked worktree around `worktree`, check its commit out again, and link `inputs` into `worktree`.
 
-    Does nothing in a folder that is not a linked worktree (the user's own checkout, no repository). Raises GitError, or
-    OSError when a file cannot be removed.
+    Does nothing in a folder that is not a linked worktree (the user's own checkout, no repository). Raises GitError,
+    also for a checkout that does not hold `worktree` in its commit, or OSError when a file cannot be removed.
     """
     top = _top(worktree)
     if top is None:
         return
     with tempfile.TemporaryDirectory(prefix="autoresearch-index-") as folder:
-        git, env = Git(top), {"GIT_INDEX_FILE": str(Path(folder) / "index")}
+        git, env = Git(top, git_dir=admin_folder(top)), {"GIT_INDEX_FILE": str(Path(folder) / "index")}
+        if worktree != top and git.resolve(f"HEAD:{worktree.relative_to(top).as_posix()}") is None:
+            # The user's checkout around the sessions, where the run has removed its own .git.
+            raise GitError("this worktree has lost its .git file", where=str(worktree), hint=_REPEAT)
         git.bytes_("read-tree", "HEAD", env=env)
         _empty(top)
         git.bytes_("checkout-index", "--all", "--force", "--quiet", env=env)
@@ -41,6 +47,22 @@ def link_inputs(worktree: Path, inputs: Mapping[str, Path]) -> None:
         if not os.path.lexists(link):
             link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(source)
+
+
+def admin_folder(top: Path) -> Path:
+    """git's own folder of the linked worktree `top`. Raises GitError where git has no record of that worktree.
+
+    A submodule, or a `.git` that a run wrote, names a folder whose record does not lead back.
+    """
+    name = os.fsdecode((top / ".git").read_bytes()).removeprefix("gitdir:").strip()
+    admin = (top / name).resolve()
+    try:
+        back = os.fsdecode((admin / "gitdir").read_bytes()).strip()
+    except OSError:
+        back = ""
+    if not back or (admin / back).resolve() != top.resolve() / ".git" or not (admin / "commondir").is_file():
+        raise GitError("git has no record of this worktree, so it is not written", where=str(top), hint=_REPEAT)
+    return admin
 
 
 def _top(worktree: Path) -> Path | None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from core.lab.git.repository import Repository
 from core.lab.git.restore import restore_worktree
+from core.record.errors import GitError
 from tests.projects import git
 
 
@@ -49,7 +51,7 @@ def test_everything_that_a_run_changed_is_restored(tree: Path, tmp_path: Path) -
     (tree / "json.py").write_text("shadow")
     (tree / "a link").symlink_to("its target is text, and so may be weights")
     (tree / "pkg").chmod(0o500)
-    restore_worktree(tree / "pkg" / "gone")
+    restore_worktree(tree / "pkg" / "deep")
     assert look(tree) == before and not (tree / "a link").is_symlink()
 
 
@@ -90,3 +92,63 @@ def test_a_checkout_of_the_user_is_never_restored(tree: Path, tmp_path: Path) ->
     restore_worktree(repo)
     restore_worktree(tmp_path / "plain")
     assert (repo / "notes").exists() and (tmp_path / "plain" / "notes").exists()
+
+
+@pytest.mark.parametrize("shape", ["submodule", "absolute", "bare key", "linked"])
+def test_the_working_tree_is_given_to_git_and_not_taken_from_the_configuration(tmp_path: Path, shape: str) -> None:
+    """A file named `config`, written into git's folder, would break the user's repository."""
+    repo = tmp_path / "repo"
+    repo.mkdir()
+    git(repo, "init", "-q")
+    (repo / "config").write_text("lr: 0.1")
+    git(repo, "add", "-A")
+    git(repo, "commit", "-qm", "first")
+    if shape == "submodule":
+        outer = tmp_path / "outer"
+        git(tmp_path, "init", "-q", "outer")
+        git(outer, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(repo), "sub")
+        repo = outer / "sub"
+    if shape == "linked":
+        git(repo, "worktree", "add", "-q", "-b", "mine", str(tmp_path / "mine"))
+        git(repo, "config", "core.worktree", str(repo))
+        repo = tmp_path / "mine"
+    if shape == "absolute":
+        git(repo, "config", "core.worktree", str(repo))
+    if shape != "linked":
+        git(repo, "config", "extensions.worktreeConfig", "true")
+    repository = Repository.open(repo)
+    tree = repository.add_worktree(repo / "sessions" / "w", repository.head())
+    (repo / "config").write_text("the user's work")
+    if shape == "bare key":
+        git(repo, "config", "core.bare", "true")
+    (tree / "config").write_text("of the run")
+    before = (repository.common_dir / "config").read_text()
+    restore_worktree(tree)
+    assert (tree / "config").read_text() == "lr: 0.1"
+    assert (repo / "config").read_text() == "the user's work"
+    assert (repository.common_dir / "config").read_text() == before
+    if shape != "bare key":
+        assert git(tree, "rev-parse", "--show-toplevel") == str(tree.resolve())
+
+
+@pytest.mark.parametrize("shape", ["submodule", "linked"])
+def test_the_users_checkout_is_not_restored_in_place_of_a_worktree_without_git(tmp_path: Path, shape: str) -> None:
+    repo = tmp_path / "repo"
+    repo.mkdir()
+    git(repo, "init", "-q")
+    (repo / "a").write_text("first")
+    git(repo, "add", "-A")
+    git(repo, "commit", "-qm", "first")
+    if shape == "submodule":
+        git(tmp_path, "init", "-q", "outer")
+        git(tmp_path / "outer", "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(repo), "sub")
+    else:
+        git(repo, "worktree", "add", "-q", "--detach", str(tmp_path / "outer" / "sub"))
+    repo = tmp_path / "outer" / "sub"
+    repository = Repository.open(repo)
+    tree = repository.add_worktree(repo / "sessions" / "w", repository.head())
+    (repo / "a").write_text("the user's work")
+    (tree / ".git").unlink()
+    with pytest.raises(GitError):
+        restore_worktree(tree)
+    assert (repo / "a").read_text() == "the user's work"
