@@ -2,14 +2,16 @@
 
 It runs on GitPython, imported at the first command since that takes longer than a `status`. Whatever the environment
 and the repository's configuration say, a command has no hook, fsmonitor, external diff, textconv, pager, prompt,
-terminal or inherited GIT_* variable, uses no bare repository inside a work tree, the C locale and the given folder, and
-ends after a time limit. Configured filters (git-lfs) do run: without them a checkout lacks the user's files.
+terminal or inherited variable that redirects git, uses no bare repository inside a work tree, the C locale and the
+given folder, and ends after a time limit. Configured filters (git-lfs) do run: without them a checkout lacks the user's
+files.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -28,11 +30,14 @@ IDENTITY = {
     "GIT_COMMITTER_NAME": "autoresearch",
     "GIT_COMMITTER_EMAIL": "autoresearch@localhost",
 }
-# Inherited variables that do not direct a command to another repository, index or identity.
-_KEPT_VARIABLES = {
-    "GIT_EXEC_PATH", "GIT_CEILING_DIRECTORIES", "GIT_DISCOVERY_ACROSS_FILESYSTEM",
-    "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_CONFIG_NOSYSTEM",
-}  # fmt: skip
+# Inherited variables that direct a command to another repository, index, object store, configuration or identity, or
+# change how it reads paths and what it prints. All others pass: the user's git may work by them only.
+_DROPPED = re.compile(
+    r"GIT_(DIR|WORK_TREE|IMPLICIT_WORK_TREE|COMMON_DIR|INDEX_(FILE|VERSION)|OBJECT_DIRECTORY|QUARANTINE_PATH|NAMESPACE"
+    r"|PREFIX|INTERNAL_SUPER_PREFIX|GRAFT_FILE|SHALLOW_FILE|NO_REPLACE_OBJECTS|REPLACE_REF_BASE|CONFIG"
+    r"|CONFIG_PARAMETERS|ATTR_SOURCE|(LITERAL|GLOB|NOGLOB|ICASE)_PATHSPECS|DIFF_OPTS|EXTERNAL_DIFF|PAGER|EDITOR"
+    r"|REFLOG_ACTION|(AUTHOR|COMMITTER)_\w+|TRACE\w*)"
+)
 # No refresh of the user's index, unquoted file names.
 _SAFE = (
     "--no-pager", "--no-optional-locks", "-c", "core.fsmonitor=false", "-c", "safe.bareRepository=explicit",
@@ -75,8 +80,7 @@ class Git:
         """Exit status, standard output and standard error of one command. Raises GitError at the time limit."""
         limit = self._seconds if seconds is None else seconds
         variables = {**_NO_PROMPTS, **(env or {})}
-        kept = {*variables, *_KEPT_VARIABLES}
-        dropped = [name for name in os.environ if name.startswith("GIT_") and name not in kept]
+        dropped = [name for name in os.environ if _DROPPED.fullmatch(name) and name not in variables]
         # GitPython can only add to the environment, and os.environ belongs to the whole process.
         command = ["env", *(word for name in dropped for word in ("-u", name))] if dropped else []
         with contextlib.ExitStack() as stack:

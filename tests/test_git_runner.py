@@ -88,6 +88,20 @@ def test_git_variables_are_ignored_and_the_environment_is_unchanged(
     assert dict(os.environ) == before and not (tmp_path / "sprung").exists()
 
 
+def test_settings_of_the_users_shell_pass(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = {"GIT_CONFIG_COUNT": "2", "GIT_CONFIG_KEY_0": "safe.directory", "GIT_CONFIG_VALUE_0": "*",
+                "GIT_CONFIG_KEY_1": "core.hooksPath", "GIT_CONFIG_VALUE_1": "/tmp",
+                "GIT_LFS_SKIP_SMUDGE": "1", "GIT_AUTHOR_NAME": "x", "GIT_TRACE": "1"}  # fmt: skip
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    git(repo, "config", "alias.show-all", "!env")
+    seen = Git(repo).text("show-all").splitlines()
+    passed = [name for name, value in settings.items() if f"{name}={value}" in seen]
+    assert passed == [name for name in settings if name not in ("GIT_AUTHOR_NAME", "GIT_TRACE")]
+    assert Git(repo).text("config", "safe.directory") == "*"
+    assert Git(repo).text("config", "core.hooksPath") == "/dev/null"
+
+
 def test_a_bare_repository_inside_a_work_tree_is_refused(repo: Path, trap: Path) -> None:
     """Plain files that look like a bare repository can hold any configuration."""
     git(repo, "init", "-q", "--bare", "data")

@@ -423,7 +423,10 @@ def _cannot_open(project: Path, stderr: str) -> ProjectError:
         match = re.search(r"repository at '([^']+)'", text)
         where = match[1] if match else where
         what = "the git repository belongs to another user, and git refuses to use it"
-        return ProjectError(what, where=where, hint=f"git config --global --add safe.directory '{where}'")
+        hint = f"git config --global --add safe.directory '{where}'"
+        if not os.access(Path.home(), os.W_OK) and "GIT_CONFIG_COUNT" not in os.environ:
+            hint = f"export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='{where}'"
+        return ProjectError(what, where=where, hint=hint)
     broken = next((place for place in (project, *project.parents) if (place / ".git" / "objects").is_dir()), None)
     if "not a git repository" in text and broken is not None:
         what = "git does not recognize this repository: its HEAD or configuration is broken"
