@@ -46,6 +46,13 @@ _SAFE = (
 )  # fmt: skip
 _NO_HOOKS = ("-c", "core.hooksPath=/dev/null", "-c", "commit.gpgSign=false")
 _NO_PROMPTS = {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "SSH_ASKPASS": "true"}
+_FAULT = re.compile(
+    r"^fatal:|error\b|not found|denied|cannot|could not|unable to|failed|no space|quota|not allowed", re.IGNORECASE
+)
+_CONSEQUENCE = re.compile(
+    "remote end hung up|Could not reset index file|packet write with format|Could not write client identification"
+    "|Could not read from remote|write failure on standard output|\\(null\\)"
+)
 _DIFF = (
     "diff-tree", "-r", "--no-ext-diff", "--no-textconv", "--no-renames", "--no-color",
     "--src-prefix=a/", "--dst-prefix=b/",
@@ -150,7 +157,15 @@ def _verb(args: tuple[str, ...]) -> str:
 
 
 def reason(message: str) -> str:
-    """Why git failed: the last fatal line of its message, else all lines but its hints."""
+    """Why git failed: the first line of its message that tells a fault, and its last fatal line, which names the file.
+
+    Lines that only tell a consequence are left out where another line is there.
+    """
     lines = [line.strip() for line in message.splitlines() if line.strip() and not line.startswith("hint:")]
-    last = next((line for line in reversed(lines) if line.startswith(("fatal:", "error:"))), None)
-    return last or " ".join(lines)[:MAX_REASON_CHARACTERS] or "no reason given"
+    telling = [line for line in lines if _FAULT.search(line)]
+    telling = [line for line in telling if not _CONSEQUENCE.search(line)] or telling
+    first = telling[:1]
+    last = [line for line in telling[1:] if line.startswith(("fatal:", "error:"))][-1:]
+    return (
+        "; ".join(first + last)[:MAX_REASON_CHARACTERS] or " ".join(lines)[:MAX_REASON_CHARACTERS] or "no reason given"
+    )

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 
 from core.edits.globs import matches
 from core.git import IDENTITY, Git, reason
+from core.lab.git.checkout_fault import checkout_hint
 from core.lab.git.disk_full import retry_when_full
 from core.lab.git.restore import admin_folder
 from core.lab.git.tree_hash import CommitTree, TreeEntry, listed
@@ -287,7 +288,8 @@ class Repository:
             path.parent.mkdir(parents=True, exist_ok=True)
             status, _, error = self._git.run("worktree", "add", "--force", "--detach", str(path), commit)
             if status:
-                raise LabError(f"git cannot check out {commit[:10]}: {reason(error)}", where=str(path))
+                what = f"git cannot check out {commit[:10]}: {reason(error)}"
+                raise LabError(what, where=str(path), hint=checkout_hint(self._git, commit, error))
             self._own_work_tree(path)
         return path / self.prefix
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from core.git import reason
 from core.lab.git.repository import Repository
+from core.record.errors import LabError
 from tests.projects import IDENTITY, git
 
 BRANCH = "autoresearch/s"
@@ -107,3 +109,37 @@ def test_a_submodule_is_found(repo: Path, tmp_path: Path) -> None:
     git(outer, "-c", "protocol.file.allow=always", "submodule", "add", "-q", str(repo), "inner")
     git(outer / "inner", "checkout", "-q", "-b", BRANCH)
     check_release(outer / "inner", outer / "inner")
+
+
+@pytest.mark.parametrize(
+    ("key", "command", "words"),
+    [
+        ("process", "git-none filter-process", ("git-none: not found", "w.bin: smudge filter big", "install git-none")),
+        ("smudge", "sh -c 'exit 1'", ("w.bin: smudge filter big failed", "correct the filter big of w.bin")),
+        ("", "", ("unable to read sha1 file of w.bin", "fsck")),
+    ],
+)  # fmt: skip
+def test_a_failed_checkout_names_its_filter(tmp_path: Path, key: str, command: str, words: tuple[str, ...]) -> None:
+    repo = tmp_path / "p"
+    repo.mkdir()
+    git(repo, "init", "-q")
+    (repo / "w.bin").write_text("a pointer")
+    (repo / ".gitattributes").write_text("*.bin filter=big -text\n")
+    git(repo, "add", "-A")
+    git(repo, "commit", "-qm", "first")
+    if key:
+        git(repo, "config", "filter.big.required", "true")
+        git(repo, "config", f"filter.big.{key}", command)
+    else:
+        blob = git(repo, "rev-parse", "HEAD:w.bin")
+        (repo / ".git" / "objects" / blob[:2] / blob[2:]).unlink()
+    repository = Repository.open(repo)
+    with pytest.raises(LabError) as caught:
+        repository.add_worktree(tmp_path / "w", repository.head())
+    assert not [word for word in words if word not in str(caught.value)], caught.value
+    assert not (tmp_path / "w").exists()
+
+
+def test_the_reason_of_a_full_disk_is_not_a_consequence_of_it() -> None:
+    first = "error: unable to create file a: No space left on device"
+    assert reason(f"{first}\nfatal: Could not reset index file to revision 'HEAD'.\n") == first
