@@ -11,10 +11,13 @@ import pytest
 
 
 @contextmanager
-def small_disk(place: Path, megabytes: int) -> Iterator[Path]:
-    """A disk of that size mounted at `place`. Skips the test where mounting is not permitted."""
+def small_disk(place: Path, megabytes: int, files: int = 0) -> Iterator[Path]:
+    """A disk of that size, for that many files (0: any), mounted at `place`.
+
+    Skips the test where mounting is not permitted.
+    """
     place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(place)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,nr_inodes={files}", "tmpfs", str(place)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("needs the right to mount")
     try:

@@ -247,5 +247,5 @@ class _Engine:
             thinking=thought.experiment if thought else None,
             thinking_seconds=now() - thought.started if thought else 0.0,
             waiting=thought.stream.waiting if thought else "",
-            trouble=self.journal.trouble,
+            trouble=self.journal.trouble or self.setup.repo.waits_for_space,
         )

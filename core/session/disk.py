@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 _RESERVE_BYTES = 32 * 2**20  # that a run's log and git need
+_RESERVE_FILES = 512  # the same, in inodes
 
 
 def disk_trouble(folder: Path) -> str:
@@ -16,6 +17,9 @@ def disk_trouble(folder: Path) -> str:
         disk = os.statvfs(folder)
     except OSError:
         return ""
+    files = min(_RESERVE_FILES, disk.f_files // 20)  # 0 where the file system sets no limit
+    if disk.f_favail < files:
+        return f"the disk has no room for files (inodes): {disk.f_favail} are free, and {files} are needed to continue"
     free, total = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
     needed = min(_RESERVE_BYTES, total // 20)
     if free >= needed:

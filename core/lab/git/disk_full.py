@@ -12,28 +12,33 @@ from core.record.errors import LabError
 from core.session.disk import disk_trouble
 
 RETRY_SECONDS = 1.0
-_MAX_TRIES = 3  # where the disk has space again by the time it is checked
-_FULL_MESSAGES = ("No space left on device", "Disk quota exceeded")
+_FULL_MESSAGES = ("No space left on device", "Disk quota exceeded", "unable to write file")  # a checkout tells no errno
 _Result = TypeVar("_Result")
 
 
 def retry_when_full(work: Callable[..., _Result]) -> Callable[..., _Result]:
     """A method that is repeated until the disk has space, while its object's attribute `retry_when_full` is true.
 
-    Only for an idempotent method of an object with a `common_dir` on that disk. Otherwise its error is raised.
+    Only for an idempotent method of an object with a `common_dir` on that disk. Otherwise its error is raised. The
+    object's `waits_for_space` says why it waits.
     """
 
     @functools.wraps(work)
     def repeated(self: Any, *args: Any, **more: Any) -> _Result:
-        tries = 0
         while True:
             try:
-                return work(self, *args, **more)
+                done = work(self, *args, **more)
+                self.waits_for_space = ""
+                return done
             except (LabError, OSError) as error:
-                tries += 1
-                full = bool(disk_trouble(self.common_dir)) or (_is_full(error) and tries < _MAX_TRIES)
-                if not (self.retry_when_full and full):
+                full = _is_full(error)
+                if not (self.retry_when_full and (full or disk_trouble(self.common_dir))):
+                    self.waits_for_space = ""
                     raise
+                # A checkout that does not fit is removed, and then some space is free.
+                self.waits_for_space = (
+                    f"the disk has too little room for git: {getattr(error, 'what', error)}" if full else ""
+                )
             time.sleep(RETRY_SECONDS)
             while self.retry_when_full and disk_trouble(self.common_dir):
                 time.sleep(RETRY_SECONDS)

@@ -47,6 +47,7 @@ class Repository:
         self.common_dir = common_dir
         self.git_dir = git_dir
         self.retry_when_full = False  # True: writes that fail on a full disk are repeated until there is space
+        self.waits_for_space = ""  # why such a write waits at present, or ""
         self._worktrees = threading.Lock()
 
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from core.lab.git.repository import Repository
 from core.record.errors import LabError
 from core.session.disk import disk_trouble
 from tests.disks import fill, small_disk
-from tests.projects import make_project
+from tests.projects import git, make_project
 
 
 @pytest.fixture
@@ -46,6 +47,36 @@ def test_a_git_command_waits_for_free_space(small: Path) -> None:
     worker.join(30)
     assert commits and repo.refs("s") == {1: commits[0]}
     assert (small / "w" / "train.py").read_text() == "print(2)\n"
+
+
+@pytest.mark.parametrize(("megabytes", "files"), [(64, 600), (6, 0)])
+def test_a_checkout_that_does_not_fit_waits_and_says_so(tmp_path: Path, megabytes: int, files: int) -> None:
+    """Inodes used up; and bytes that are free again once git has removed the half checkout."""
+    text = "x" * (2**20 * 4 // 200) if not files else "x"
+    more = {f"f{number}": f"{number}{text}" for number in range(200)}
+    with small_disk(tmp_path / "small", megabytes, files) as disk:
+        repo = Repository.open(make_project(disk / "p", more=more))
+        git(disk / "p", "gc", "-q", "--prune=now")
+        fillers = [disk / f"filler{number}" for number in range(600 if files else 0)]
+        for path in fillers:
+            with suppress(OSError):
+                path.touch()
+        if files:
+            assert "inodes" in disk_trouble(disk)
+        repo.retry_when_full = True
+        worker = threading.Thread(target=lambda: repo.add_worktree(disk / "w", repo.head()))
+        worker.start()
+        until = time.monotonic() + 15
+        while not repo.waits_for_space and time.monotonic() < until:
+            time.sleep(0.05)
+        assert "too little room for git" in repo.waits_for_space
+        time.sleep(3)
+        assert worker.is_alive()
+        for path in fillers or [disk / "p" / name for name in more]:
+            path.unlink(missing_ok=True)
+        worker.join(60)
+        assert not worker.is_alive() and not repo.waits_for_space
+        assert (disk / "w" / "train.py").exists()
 
 
 def test_waiting_for_space_can_be_cancelled(small: Path) -> None:
