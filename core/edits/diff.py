@@ -25,7 +25,7 @@ def unified(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[str, i
             continue
         head = f"diff --git a/{path} b/{path}\n" + ("new file mode 100644\n" if old is None else "")
         source = "/dev/null" if old is None else f"a/{path}"
-        body = [f"--- {source}\n", f"+++ b/{path}\n", *_hunks(_ended(old or ""), _ended(new))]
+        body = [f"--- {source}\n", f"+++ b/{path}\n", *_hunks(ended_lines(old or ""), ended_lines(new))]
         added += sum(line.startswith("+") for line in body[2:])
         removed += sum(line.startswith("-") for line in body[2:])
         parts.append(head)
@@ -79,7 +79,8 @@ def _moved(header: str, lines: int) -> str:
     return re.sub(r"([-+])(\d+)", lambda m: f"{m[1]}{int(m[2]) + lines}", header)
 
 
-def _ended(text: str) -> list[str]:
+def ended_lines(text: str) -> list[str]:
+    """Lines with their ends, as git compares them."""
     lines = [line + "\n" for line in lines_of(text)]
     lines[-1] = lines[-1][:-1]
     return lines if lines[-1] else lines[:-1]

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from core.edits.diff import added_lines
+from core.edits.diff import added_lines, ended_lines
 from core.record.errors import EditError
 
 # Files that declare packages: read-only while dependencies are frozen.
@@ -45,7 +45,7 @@ def check_rules(
         _check_manifests(changed)
     if rules.max_diff_lines is not None or rules.forbid:
         added = {
-            path: list(added_lines(before.get(path, "").splitlines(), text.splitlines()))
+            path: list(added_lines(ended_lines(before.get(path, "")), ended_lines(text)))
             for path, text in changed.items()
         }
         _check_size(rules, before, changed, added)
@@ -69,7 +69,7 @@ def _check_size(
         return
     plus = sum(map(len, added.values()))
     removed = sum(
-        len(before.get(path, "").splitlines()) - len(text.splitlines()) + len(added[path])
+        len(ended_lines(before.get(path, ""))) - len(ended_lines(text)) + len(added[path])
         for path, text in changed.items()
     )
     if plus + removed > rules.max_diff_lines:
@@ -83,7 +83,7 @@ def _check_forbidden(rules: Rules, path: str, lines: list[tuple[int, str]]) -> N
     for pattern in rules.forbid:
         found = re.compile(pattern)
         for number, line in lines:
-            if found.search(line):
+            if found.search(line.rstrip("\r\n")):
                 raise EditError(
                     f"program.md forbids this line ({pattern}):\n  {number} | {line.strip()[:160]}",
                     where=f"{path}:{number}", hint="write it without that ([rules] forbid)",

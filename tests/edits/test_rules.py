@@ -166,3 +166,11 @@ def test_an_invalid_patch_is_refused_with_a_reason(patch: str, words: str) -> No
     with pytest.raises(EditError) as caught:
         edits_from_patch(patch, {"train.py": CODE})
     assert words in str(caught.value)
+
+
+def test_changed_line_ends_count_as_git_counts_them() -> None:
+    old = "".join(f"x{number} = 1\n" for number in range(20))
+    with pytest.raises(EditError, match="20 "):
+        check_rules(Rules(max_diff_lines=10), {"a.py": old}, {"a.py": old.replace("\n", "\r\n")})
+    with pytest.raises(EditError, match="forbids"):
+        check_rules(Rules(forbid=("= 2$",)), {"a.py": "x = 1\r\n"}, {"a.py": "x = 2\r\n"})
