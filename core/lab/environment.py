@@ -14,6 +14,7 @@ import re
 import shlex
 import shutil
 import site
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -46,11 +47,15 @@ def run_environment(project: Path, source: Mapping[str, str] | None = None) -> d
     """The environment of a command that the harness runs for `project`, from `source` (default: the harness's own).
 
     Its `python` is that of the project's `.venv`, else of the activated environment, else the harness's own where that
-    has torch, else the one on PATH (the harness's own as a last resort).
+    has torch, else the one on PATH (the harness's own as a last resort). Where that is a launcher (a shim of pyenv,
+    asdf or mise, a script of the user's), the interpreter that it starts in `project` stands before it on PATH: a
+    launcher needs files of the home, which the sandbox hides.
     """
     source = os.environ if source is None else source
     env = {name: value for name, value in source.items() if _passes(name, value)}
-    env["PATH"] = _path(project, source.get("PATH") or os.defpath, env)
+    path = _path(project, source.get("PATH") or os.defpath, env)
+    real = _behind_launcher(shutil.which("python", path=path) or shutil.which("python3", path=path), project, source)
+    env["PATH"] = os.pathsep.join([str(real.parent), path]) if real else path
     env.setdefault("LANG", "C.UTF-8")
     # Output is shown live, and bytecode files would only fill the worktree.
     env.update(PYTHONUNBUFFERED="1", PYTHONDONTWRITEBYTECODE="1")
@@ -90,6 +95,31 @@ def _path(project: Path, path: str, env: Mapping[str, str]) -> str:
     return os.pathsep.join([own, path] if importlib.util.find_spec("torch") else [path, own])
 
 
+def _is_launcher(program: str) -> bool:
+    """True for a `python` that is a script, or a link to a program of another name."""
+    real = Path(program).resolve()
+    try:
+        with real.open("rb") as file:
+            return file.read(2) == b"#!" or not real.name.startswith(("python", "pypy", "graalpy"))
+    except OSError:
+        return False
+
+
+def _behind_launcher(program: str | None, project: Path, source: Mapping[str, str]) -> Path | None:
+    """The interpreter that the launcher `program` starts; None for an interpreter, or when none starts."""
+    if program is None or not _is_launcher(program):
+        return None
+    cwd = project if project.is_dir() else Path.cwd()
+    argv = [program, "-c", "import sys; print(sys.executable)"]
+    try:
+        done = subprocess.run(argv, cwd=cwd, env=dict(source), capture_output=True, text=True, errors="replace",
+                              stdin=subprocess.DEVNULL, timeout=60)  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    real = Path((done.stdout.strip().splitlines() or [""])[-1])
+    return real if done.returncode == 0 and real.is_absolute() and real.is_file() else None
+
+
 def resolve_command(command: str, env: Mapping[str, str], cwd: Path) -> list[str]:
     """`command` as argv, with the program's full path; a command with shell syntax as `/bin/sh -c`.
 
@@ -111,7 +141,9 @@ def _program(name: str, command: str, path: str, cwd: Path) -> str:
     """The program that the first word of `command` names. Raises ProjectError."""
     if "/" not in name:
         if found := shutil.which(name, path=path):
-            return found
+            # An interpreter found behind a launcher stands first on PATH, where it may only be called python3.
+            first = shutil.which("python3", path=path.split(os.pathsep)[0])
+            return first if name == "python" and first and _is_launcher(found) else found
         hint = f"install {name}, or give its full path; looked in {path}"
         raise ProjectError(f"the command {name!r} is not found", where=command, hint=hint)
     if not (cwd / name).is_file():

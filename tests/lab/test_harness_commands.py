@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import subprocess
 import sys
 import textwrap
 import time
@@ -16,6 +17,7 @@ import pytest
 
 from core.lab.environment import readable_roots, resolve_command, run_environment, trusted_environment
 from core.lab.prepare import prepare
+from core.lab.sandbox import tiers
 from core.lab.scorer import ScoreSpec, SelfReport, score, self_reported
 from core.lab.shim.proctree import process_stat
 from core.record.errors import ProjectError, ScorerFault
@@ -211,6 +213,23 @@ def test_a_command_finds_the_python_of_the_project(tmp_path: Path) -> None:
     bare = run_environment(tmp_path, {"PATH": "/usr/bin"})["PATH"].split(":")
     torch = __import__("importlib.util").util.find_spec("torch") is not None
     assert bare == ([ours, "/usr/bin"] if torch else ["/usr/bin", ours])
+
+
+def test_the_interpreter_behind_a_launcher_runs_in_the_sandbox(tmp_path: Path) -> None:
+    """A `python` on PATH that is a shim (pyenv, asdf) is resolved to the interpreter that it starts."""
+    shims, libexec = tmp_path / "tools" / "bin", tmp_path / "libexec"
+    tree = tmp_path / "tree"
+    for folder in (shims, libexec, tree):
+        folder.mkdir(parents=True)
+    real = Path(sys.base_prefix, "bin", "python3")
+    for script, target in ((shims / "python", libexec / "real"), (libexec / "real", real)):
+        script.write_text(f'#!/bin/sh\nexec {target} "$@"\n')
+        script.chmod(0o755)
+    env = run_environment(tree, {"PATH": f"{shims}:/usr/bin:/bin", "CONDA_PREFIX": str(tmp_path / "tools")})
+    argv = resolve_command("python -c 'print(6 * 7)'", env, tree)
+    spec = tiers.SandboxSpec(worktree=tree, readable=readable_roots(env, argv[:1]))
+    done = subprocess.run(tiers.command(spec, argv), env=env, cwd=tree, capture_output=True, text=True, timeout=120)
+    assert (done.stdout, done.returncode) == ("42\n", 0), done.stderr
 
 
 def test_commands_are_split_into_arguments(tmp_path: Path) -> None:
