@@ -6,7 +6,7 @@ import asyncio
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,10 @@ from typing import Any
 from core.lab.git.restore import restore_worktree
 from core.lab.harness_command import CommandResult, run_command
 from core.lab.shim.output import clean
+from core.program.printed_metric import Printed, read_metric
 from core.record.errors import LabError, ScorerFault
 
 _MAX_WHOLE_TAIL = 2048  # characters; a longer tail may begin in the middle of a line
-_SEARCHED_BYTES = 1 << 20  # at each end of an output log
 _NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?|[-+]?nan|[-+]?inf"
 
 
@@ -98,45 +98,21 @@ def _fault(what: str, spec: ScoreSpec, done: CommandResult) -> ScorerFault:
     return ScorerFault(what + done.excerpt(12), hint=f"see {spec.log}")
 
 
-@dataclass(frozen=True, slots=True)
-class SelfReport:
-    """The metric in a run's output, or the reason why there is none."""
+def self_reported(output_log: Path, pattern: str, tail: str = "", *, like: str = "", cut_off: bool = False) -> Printed:
+    """The metric in a run's output: the last match of the metric's pattern, wherever it stands in the log.
 
-    value: float | None
-    reason: str = ""
-
-
-def self_reported(output_log: Path, pattern: str, tail: str = "") -> SelfReport:
-    """The last match of the metric's pattern in a run's output; its first group, or the whole match, as a number.
-
-    `^` and `$` match at every line. Only the first and last megabyte of a log are searched. `tail` is the end of the
-    output as the run's shim holds it in memory: it has the metric even where a full disk truncates the log.
+    `tail` is the end of the output as the run's shim holds it in memory: it has the metric even where a full disk
+    truncates the log. `like`: as an earlier run printed it. `cut_off`: the run was killed, and the last line of its
+    output may be the begin of one.
     """
-    found = re.compile(pattern, re.M)
     if len(tail) >= _MAX_WHOLE_TAIL:
         tail = tail.partition("\n")[2]  # its first line may be the end of one
-    for text in _parts(output_log, tail):
-        if matches := list(found.finditer(text)):
-            text = (matches[-1][1] if found.groups else matches[-1][0]) or ""
-            try:
-                return SelfReport(float(text.strip().rstrip(",;")))
-            except ValueError:
-                shown = " ".join(text.split())[:60]
-                return SelfReport(None, f"the match of the pattern {pattern} is not a number: {shown}")
-    return SelfReport(None, f"the pattern {pattern} never matched in its output")
-
-
-def _parts(output_log: Path, tail: str) -> Iterator[str]:
-    """Texts to search, the newest first."""
-    if tail:
-        yield tail
     try:
-        with output_log.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - _SEARCHED_BYTES))
-            yield clean(file.read(_SEARCHED_BYTES))
-            if size > _SEARCHED_BYTES:
-                file.seek(0)
-                yield clean(file.read(_SEARCHED_BYTES))
+        output = clean(output_log.read_bytes())
     except OSError:
-        return
+        output = ""
+    if not output.endswith(tail):
+        output = f"{output}\n{tail}"
+    if cut_off:
+        output = output[: output.rfind("\n") + 1]
+    return read_metric(output, pattern, like=like)

@@ -18,7 +18,7 @@ import pytest
 from core.lab.environment import readable_roots, resolve_command, run_environment, trusted_environment
 from core.lab.prepare import prepare
 from core.lab.sandbox import tiers
-from core.lab.scorer import ScoreSpec, SelfReport, score, self_reported
+from core.lab.scorer import ScoreSpec, score, self_reported
 from core.lab.shim.proctree import process_stat
 from core.record.errors import ProjectError, ScorerFault
 from tests.lab.conftest import until
@@ -127,10 +127,17 @@ def test_a_self_reported_metric_is_read_from_the_log(tmp_path: Path) -> None:
     assert str(self_reported(log, r"^acc (\S+)$").value) == "nan"
     assert self_reported(log, r"\d+\.\d+").value == 91.5
     log.write_text("val_bpb: soon\n")
-    assert self_reported(log, r"^val_bpb:\s*(\S+)") == SelfReport(
-        None, r"the match of the pattern ^val_bpb:\s*(\S+) is not a number: soon"
-    )
+    found = self_reported(log, r"^val_bpb:\s*(\S+)")
+    assert (found.value, found.reason) == (None, r"the match of the pattern ^val_bpb:\s*(\S+) is not a number: soon")
     assert self_reported(log, r"^loss (\S+)").reason == r"the pattern ^loss (\S+) never matched in its output"
+
+
+def test_a_self_reported_metric_is_found_wherever_it_stands(tmp_path: Path) -> None:
+    log, pattern = tmp_path / "output.log", r"^val_loss: (\S+)"
+    log.write_text("step 1 of the training\n" * 100_000 + "val_loss: 0.4321\n" + "saving a shard ...\n" * 200_000)
+    assert self_reported(log, pattern).value == 0.4321
+    log.write_text("val_loss: 0.9\nval_loss: 0.81")  # the run was killed while it wrote 0.81332
+    assert self_reported(log, pattern, cut_off=True).value == 0.9
 
 
 def test_the_metric_survives_a_log_lost_on_a_full_disk(tmp_path: Path) -> None:

@@ -1,0 +1,296 @@
+"""The metric that a run prints: what a pattern found in the output, read as a number or refused with what was found.
+
+A number is read whole or not at all. Forms that are read: `0.4321`, `4.3e-05`, `1,204,331`, `12_000.5`, `0,4321`,
+`1.234,5`, `−0.5`, `tensor(0.43)`, `1.2M`, and a number with its unit: `980.3 ms`, `93.5%`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+_GAPS = "'’\u00a0\u202f\u2009"  # between thousands, beside the comma and the low line
+_SIGN, _EXPONENT = r"[-+−]", r"(?:[eEdD][-+−]?\d+)?"
+_RUN = re.compile(rf"(?:(?<![\w.)-]){_SIGN})?(?:\d+(?:[.,_{_GAPS}]\d+)*|\.\d+){_EXPONENT}")
+_PIECE = re.compile(rf"[^,{_GAPS}]+")
+_UNIT = r"[A-Za-zµμ%]+(?:/[A-Za-z]+)?|/\d+"
+_WITH_UNIT = re.compile(rf"({_SIGN}?[\d.,_{_GAPS}]*\d\.?{_EXPONENT})\s*({_UNIT})?")
+_THOUSANDS = re.compile(r"[1-9]\d{0,2}(?:,\d{2,3})*,\d{3}(?:\.\d*)?")
+_WRAPPER = re.compile(r"^(?:tensor|array|Array|(?:np\.|numpy\.)?float\d+)\(")
+_TIME_AFTER, _POWER_AFTER = re.compile(r":\d\d(?!\d)"), re.compile(r"\s?[×x*]\s?10\s?(?:\^|\*\*|[⁻⁰¹²³⁴-⁹])")
+_UNIT_AFTER = re.compile(rf"([^\S\n]?)({_UNIT})")
+_KNOWN_UNIT = re.compile(r"[num]?s|min|[hdx%]|percent|[kKMGT]?(?:i?B|bits?|bytes?)?|[kMG]?Hz|[KMGTP]?FLOPS")
+_SAME = {"µs": "us", "μs": "us", "sec": "s", "secs": "s", "second": "s", "seconds": "s", "mins": "min", "hr": "h",
+         "minute": "min", "minutes": "min", "hrs": "h", "hour": "h", "hours": "h", "day": "d", "days": "d"}  # fmt: skip
+_TIMES = {"k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+_LEFT_OUT = re.compile(r"^\[\.\.\. (\d+) MB of output left out here \.\.\.\]$", re.M)
+_SHOWN = 100  # characters of a line
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """The metric in an output: its value, or the reason why there is none. `text`: as printed, with its unit;
+    `matches`: how often the pattern matched; `line`: the line of the last match.
+    """
+
+    value: float | None
+    reason: str = ""
+    text: str = ""
+    matches: int = 0
+    line: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Number:
+    value: float
+    unit: str = ""
+    decimal_comma: bool = False
+
+
+def read_metric(output: str, pattern: str, *, like: str = "", advise: bool = True) -> Printed:
+    """The last match of `pattern` in `output`: its group, or the whole match, as a number.
+
+    `^` and `$` match at every line. Refused are a match that stops or begins inside a number, matches on lines with
+    different words, and a unit or a meaning of the comma other than in `like`, the text of an earlier run.
+    `advise`: a reason ends with the pattern that would work, where one is known.
+    """
+    found = list(re.compile(pattern, re.M).finditer(output))
+    if not found:
+        return Printed(None, _never_matched(output, pattern) if advise else "never matched")
+    last = found[-1]
+    group = 1 if last.re.groups else 0
+    start, end = (max(0, place) for place in last.span(group))
+    text, line = output[start:end], _line(output, start)
+    number = _number(text, like)
+    if reason := _cut(output, pattern, start, end) or _several(output, pattern, found, group):
+        pass
+    elif number is None:
+        reason = f"the match of the pattern {pattern} is not a number: {_short(text)}"
+    else:
+        unit = number.unit or _unit_after(output, end)
+        shown = _short(text if number.unit else f"{text.strip()} {unit}")
+        reason = _unlike(_Number(number.value, unit, number.decimal_comma), shown, like)
+        return Printed(None if reason else number.value, reason, shown, len(found), line)
+    return Printed(None, reason + (_advice(output, pattern, like) if advise else ""), "", len(found), line)
+
+
+# --- a number ---
+
+
+def _number(text: str, like: str = "") -> _Number | None:
+    """A text that is one number, perhaps with its unit; None when it is not. In doubt, a comma means what it means in
+    `like`, else thousands.
+    """
+    bare = _WRAPPER.sub("", text.strip().strip("\"'()[]{},;:=*<>|`")).rstrip(".")
+    if re.fullmatch(r"[-+]?(?:nan|inf(?:inity)?)", bare, re.IGNORECASE):
+        return _Number(float(bare))
+    match = _WITH_UNIT.fullmatch(bare)
+    if match is None:
+        return None
+    earlier = _number(like) if like else None
+    value = _value(match[1], in_doubt_decimal=earlier is not None and earlier.decimal_comma)
+    if value is None:
+        return None
+    unit = _canonical(match[2] or "")
+    # A multiplier belongs to the number when the pattern takes it.
+    return _Number(value[0] * _TIMES.get(unit, 1.0), "" if unit in _TIMES else unit, value[1])
+
+
+def _value(number: str, *, in_doubt_decimal: bool = False) -> tuple[float, bool] | None:
+    """The value, and whether a comma is its decimal point; None for digits and separators that are no number."""
+    body = re.sub(f"[{_GAPS}_]", "", number.replace("−", "-")).replace("d", "e").replace("D", "e")
+    if re.search(f"[{_GAPS}]", number) and not re.match(rf"{_SIGN}?\d{{1,3}}(?:[{_GAPS}]\d{{3}})+(?!\d)", number):
+        return None
+    digits = re.split("[eE]", body.lstrip("+-"))[0]
+    decimal = False
+    if "," in digits:
+        thousands = _THOUSANDS.fullmatch(digits) is not None
+        doubtful = thousands and digits.count(",") == 1 and "." not in digits
+        if thousands and not (doubtful and in_doubt_decimal):
+            body = body.replace(",", "")
+        elif re.fullmatch(r"\d+,\d+|\d{1,3}(?:\.\d{3})+,\d+", digits):
+            body, decimal = body.replace(".", "").replace(",", "."), True
+        else:
+            return None
+    elif digits.count(".") > 1:
+        if not re.fullmatch(r"[1-9]\d{0,2}(?:\.\d{3})+", digits):
+            return None
+        body = body.replace(".", "")
+    try:
+        return float(body), decimal
+    except ValueError:
+        return None
+
+
+def _numbers(line: str) -> Iterator[tuple[int, int]]:
+    """Where the numbers of a line stand. Digits with commas that are no number together are several: `10,0.5`."""
+    for run in _RUN.finditer(line):
+        if _value(run[0]) is not None:
+            yield run.span()
+        else:
+            yield from ((run.start() + p.start(), run.start() + p.end()) for p in _PIECE.finditer(run[0]))
+
+
+def _cut(output: str, pattern: str, start: int, end: int) -> str:
+    """What is wrong with a group at `start`, `end` that has a part of a number only; "" when nothing is."""
+    first, before, after = output.rfind("\n", 0, start) + 1, *_around(pattern)
+    for left, right in _numbers(_line(output, start)):
+        left, right = left + first, right + first
+        if right <= start or left >= end:
+            continue
+        head, tail, whole = output[left:start], output[end:right], output[left:right]
+        rest = output[right : right + 24].partition("\n")[0]
+        # A separator that the pattern itself spells out, as in a table with commas, is no part of the number.
+        if head == "+" or (head and head[-1] in ",_'" and before.endswith(head[-1])):
+            head = ""
+        if not tail and right >= end and (tail := _continued(rest, after)):
+            whole += tail
+        elif not before.endswith(":") and re.search(r"\d:$", output[first:left]) and re.match(r"\d\d(?!\d)", whole):
+            head, whole = ":", output[output.rfind(":", 0, left) - 1 : left] + whole  # minutes before the seconds
+        elif tail and tail[0] in ",_'" and after.startswith(tail[0]):
+            tail = ""
+        if head or tail:
+            return f"the pattern {pattern} takes {_short(output[start:end])} out of {_short(whole)}"
+    return ""
+
+
+def _continued(rest: str, after: str) -> str:
+    """The part of a number behind its digits: the rest of `1m20s`, `1:20`, `4.3 × 10^-5`; "" when there is none."""
+    found = re.match(r"[A-Za-zµμ]+\d[\d.]*[A-Za-z]*", rest) or _POWER_AFTER.match(rest)
+    if found is None and not after.startswith(":"):
+        found = _TIME_AFTER.match(rest)
+    return found[0] if found else ""
+
+
+def _unit_after(output: str, end: int) -> str:
+    """The unit behind a number: letters without a space between, or a known unit; "" when there is none."""
+    match = _UNIT_AFTER.match(output, end)
+    if match is None:
+        return ""
+    unit = _canonical(match[2])
+    return unit if not match[1] or "/" in unit or _KNOWN_UNIT.fullmatch(unit) else ""
+
+
+def _canonical(unit: str) -> str:
+    first, slash, second = unit.partition("/")
+    return _SAME.get(first, first) + slash + _SAME.get(second, second)
+
+
+def _unlike(number: _Number, shown: str, like: str) -> str:
+    """How a number differs in unit or comma from `like`, the text of an earlier run."""
+    earlier = _number(like) if like else None
+    if earlier is None:
+        return ""
+    unit = earlier.unit or _unit_after(like, len(like.split()[0]))
+    if number.unit != unit:
+        return f"the unit changed: this run printed {shown}, the baseline {like}; print one unit always"
+    if number.decimal_comma and "," in like and not earlier.decimal_comma:
+        return f"the comma changed its meaning: this run printed {shown}, the baseline {like}; print a decimal point"
+    return ""
+
+
+# --- the matches and their lines ---
+
+
+def _several(output: str, pattern: str, found: list[re.Match[str]], group: int) -> str:
+    """What is wrong when lines of different words match with different numbers: `train loss: 1`, `val loss: 2`."""
+    first: dict[str, re.Match[str]] = {}
+    for match in found:
+        start = max(0, match.start(group))
+        first.setdefault(_words(output[output.rfind("\n", 0, start) + 1 : start]), match)
+    others = [match for match in first.values() if match[group] != found[-1][group]]
+    if len(first) < 2 or not others:
+        return ""
+    start = max(0, found[-1].start(group))
+    here, there = _line(output, start), _line(output, max(0, others[-1].start(group)))
+    if here == there:
+        return f"the pattern {pattern} matches several numbers of one line: {_short(here)}"
+    return f"the pattern {pattern} matches different lines: {_short(there)} and {_short(here)}"
+
+
+def _words(prefix: str) -> str:
+    """The last three words before a number, without digits and without the speed in a progress bar."""
+    return " ".join(re.findall(r"[^\W\d]+", re.sub(r"\S*(?:it/s|s/it)\S*", " ", prefix[-200:]))[-3:])
+
+
+def _advice(output: str, pattern: str, like: str) -> str:
+    """The pattern that works on this output, as a line of program.md; "" when none is known."""
+    before = _around(pattern)[0]
+    if not before.strip("^"):
+        return ""
+    line = _line(output, list(re.compile(pattern, re.M).finditer(output))[-1].start())
+    short = re.sub(r"\.\*(?!\?)", ".*?", before)
+    for candidate in (rf"{before}(\S+)", rf"{short}([-+]?\.?\d\S*)", _anchored(line, before)):
+        usable = candidate != pattern and _compiles(candidate)
+        if usable and read_metric(output, candidate, like=like, advise=False).value is not None:
+            return f"; write pattern = {_toml(candidate)}"
+    return ""
+
+
+def _anchored(line: str, before: str) -> str:
+    """A pattern for the whole line up to its last place that fits `before`."""
+    places = [m.end() for m in re.finditer(before, line)] if _compiles(before) else []
+    words = re.split(r"(\S*\d\S*)", line[: places[-1]]) if places else []
+    return "^" + "".join(r"\S+" if n % 2 else re.escape(w).replace(r"\ ", " ") for n, w in enumerate(words)) + r"(\S+)"
+
+
+def _never_matched(output: str, pattern: str) -> str:
+    """Which part was searched, and the nearest line: one that the pattern matches without `^` or in another form."""
+    left_out = _LEFT_OUT.search(output)
+    where = f"its output, of which {left_out[1]} MB in the middle were not kept" if left_out else "its output"
+    told = f"the pattern {pattern} never matched in {where}"
+    if not output.strip():
+        return f"{told}: it printed nothing"
+    loose = pattern.removeprefix("^").removesuffix("$")
+    whole = rf"{_around(pattern)[0]}(\S+)"
+    ways = {loose: "not at the start or end of a line", f"(?i){loose}": "in other letters", whole: "in another form"}
+    for candidate, how in ways.items():
+        if _compiles(candidate) and (found := list(re.compile(candidate, re.M).finditer(output))):
+            nearest = _short(_line(output, found[-1].start()))
+            works = read_metric(output, candidate, advise=False).value is not None
+            return f"{told}; it matches {how}: {nearest}" + (f"; write pattern = {_toml(candidate)}" if works else "")
+    wanted = set(re.findall(r"[A-Za-z_]{2,}", re.sub(r"\\.|\[[^\]]*\]|\(\?P?<?\w*>?", " ", pattern)))
+    best, most = "", 0
+    for line in output.splitlines():
+        if (hits := sum(word.lower() in line.lower() for word in wanted)) and hits >= most:
+            best, most = line, hits
+    return f"{told}; the nearest line is: {_short(best)}" if best else told
+
+
+def _around(pattern: str) -> tuple[str, str]:
+    """The parts of a pattern before and behind its group; a pattern without a group is all group."""
+    depth, begin = 0, None
+    for token in re.finditer(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\((?:\?P<\w+>|\?)?|\)", pattern, re.S):
+        if token[0].startswith("("):
+            depth += 1
+            if begin is None and token[0] != "(?":
+                begin, level = token.start(), depth
+        elif token[0] == ")":
+            if begin is not None and depth == level:
+                return pattern[:begin], pattern[token.end() :]
+            depth -= 1
+    return "", ""
+
+
+def _line(output: str, at: int) -> str:
+    end = output.find("\n", at)
+    return output[output.rfind("\n", 0, at) + 1 : end if end >= 0 else len(output)]
+
+
+def _short(text: str) -> str:
+    """A text on one line; of a long one the end, where the number is."""
+    text = " ".join(text.split())
+    return text if len(text) <= _SHOWN else f"…{text[-_SHOWN:]}"
+
+
+def _compiles(pattern: str) -> bool:
+    try:
+        return re.compile(pattern, re.M) is not None
+    except re.error:
+        return False
+
+
+def _toml(text: str) -> str:
+    return f"'{text}'" if "'" not in text else json.dumps(text, ensure_ascii=False)
