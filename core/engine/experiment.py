@@ -54,7 +54,7 @@ class Experiments(EnginePart):
                 finished = await run
                 if finished.metric is None and not self.lifecycle.stopping:
                     output = "\n".join([finished.reason, *finished.log_tail.splitlines()[-MAX_TAIL_LINES:]])
-                    reason = f"the baseline gave no number, so there is nothing to compare with: {output}"
+                    reason = f"the baseline gave no number that counts, so there is nothing to compare with: {output}"
                     self.lifecycle.end(Ending("crashed", reason))
                 if finished.metric is None:
                     return

@@ -53,6 +53,7 @@ class RunSpec:
     seconds: float | None = None
     steps: int | None = None
     limit_seconds: float = 1800.0  # for a step budget; the shim knows the overtime of a time budget
+    at_limit: bool = False  # end the run when its time is over, without overtime: what it printed until then counts
     startup_seconds: float = 120.0
     saving_seconds: float = 60.0
     train_files: Mapping[str, str] = field(default_factory=dict)

@@ -25,7 +25,7 @@ KEYS: toml_reader.Keys = {
     "": ("edit", "read", "inputs", "run", "prepare", "score", "score_hidden", "approve", "seed",
          "metric", "budget", "checks", "rules", "decide", "sandbox"),
     "metric": ("name", "direction", "pattern"),
-    "budget": ("run", "hours", "experiments", "usd", "startup", "saving", "limit", "check"),
+    "budget": ("run", "hours", "experiments", "usd", "startup", "saving", "limit", "check", "at_limit"),
     "checks": None,
     "rules": ("max_diff_lines", "forbid", "require", "freeze_dependencies"),
     "decide": ("keep", "baseline", "repeats", "min_effect", "simplicity", "quarantine", "alpha", "beta", "refresh"),
@@ -44,6 +44,7 @@ EXAMPLES: Mapping[str, str] = {
     "metric.direction": 'write direction = "min" (lower is better) or direction = "max"',
     "metric.pattern": _PATTERN,
     "budget.run": 'write run = "5m", "400 steps" or { cuda = "5m", cpu = "20s" }',
+    "budget.at_limit": 'write at_limit = "score" (the last number printed counts) or at_limit = "crash"',
     "budget.hours": "write hours = 48",
     "budget.experiments": "write experiments = 700",
     "budget.usd": "write usd = 25.0",
@@ -87,6 +88,7 @@ class Program:
     startup_seconds: Mapping[str, float] = field(default_factory=lambda: {"cpu": 120.0, "cuda": 300.0})
     saving_seconds: float = 60.0
     limit_seconds: float = 1800.0  # of a run with a step budget
+    scored_at_limit: bool = False  # what a run without a scorer has printed at its time budget counts
     checks: Mapping[str, str] = field(default_factory=dict)
     check_seconds: float = 120.0
     rules: Rules = field(default_factory=Rules)
@@ -175,7 +177,8 @@ def parse(text: str, overrides: Sequence[str] = ()) -> Program:
         inputs=_paths(reader, "inputs"),
         prepare=reader.text("prepare"),
         score_hidden=reader.text("score_hidden"),
-        run_budgets=_run_budgets(reader),
+        run_budgets=(run_budgets := _run_budgets(reader)),
+        scored_at_limit=_scored_at_limit(reader, run_budgets),
         checks={name: reader.required(f"checks.{name}") for name in reader.table("checks")},
         rules=_rules(reader, edit),
         network=reader.flag("sandbox.network"),
@@ -230,7 +233,8 @@ def check_required(program: Program, read: Callable[[str], str | None]) -> None:
 # Settings on which results depend: other values need another session.
 FIXED: Mapping[str, str] = {
     "run": "run", "metric": "[metric]", "pattern": "[metric] pattern", "score": "score", "score_hidden": "score_hidden",
-    "prepare": "prepare", "inputs": "inputs", "run_budgets": "[budget] run", "baseline_runs": "[decide] baseline",
+    "prepare": "prepare", "inputs": "inputs", "run_budgets": "[budget] run", "scored_at_limit": "[budget] at_limit",
+    "baseline_runs": "[decide] baseline",
     "network": "[sandbox] network", "limits_only": "[sandbox] limits_only", "memory_gb": "[sandbox] memory_gb",
     "seed": "seed",
 }  # fmt: skip
@@ -367,6 +371,20 @@ def _run_budgets(reader: Reader) -> Mapping[str, RunBudget]:
         if (found[device].seconds or 0.0) > 1e8 or (found[device].steps or 0) > 10**12:
             reader.refuse("budget.run", f"{value!r} is longer than three years")
     return found
+
+
+def _scored_at_limit(reader: Reader, budgets: Mapping[str, RunBudget]) -> bool:
+    """[budget] at_limit. Raises ProgramError where there is no printed number or no time that it could be about."""
+    given = reader.text("budget.at_limit")
+    if given not in (None, "score", "crash"):
+        reader.refuse("budget.at_limit", f"{given!r} is not what happens at the time budget")
+    if given == "score" and reader.get("score") is not None:
+        what = '`at_limit = "score"` is for runs that print their metric, and `score` is given'
+        reader.refuse("budget.at_limit", what, "remove at_limit")
+    if given == "score" and any(budget.seconds is None for budget in budgets.values()):
+        reader.refuse("budget.at_limit", '`at_limit = "score"` needs a time budget, and `budget.run` is in steps',
+                      'remove at_limit, or write run = "5m"')  # fmt: skip
+    return given == "score"
 
 
 def check_files(program: Program, project: Path, tracked: Collection[str] | None = None) -> None:

@@ -202,6 +202,7 @@ class RunFinished:
     probes: Mapping[str, Any] = field(default_factory=dict)
     gap: float | None = None  # seconds between the previous run's end on this slot and this run's clock
     device: Mapping[str, Any] = field(default_factory=dict)
+    printed: str = ""  # the self-reported metric as the run printed it, with its unit
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,7 @@ class Run:
     reason: str = ""
     peak_memory: int | None = None
     gap: float | None = None
+    printed: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

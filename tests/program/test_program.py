@@ -231,6 +231,18 @@ def test_an_override_without_assignment_is_refused(override: str) -> None:
         parse(TEXT, [override])
 
 
+def test_what_counts_at_the_time_budget_is_read_or_refused() -> None:
+    assert not parse(TEXT).scored_at_limit and not parse(TEXT, ["budget.at_limit=crash"]).scored_at_limit
+    assert parse(TEXT, ["budget.at_limit=score"]).scored_at_limit
+    for more, says in (
+        (["budget.at_limit=last"], "'last' is not what happens"),
+        (["budget.at_limit=score", "budget.run=400 steps"], "is in steps"),
+        (["budget.at_limit=score", "metric.pattern=", "score=python score.py"], "`score` is given"),
+    ):
+        with pytest.raises(AutoresearchError, match=says):
+            parse(TEXT, more)
+
+
 def test_byte_order_marks_and_windows_line_endings_are_read(tmp_path: Path) -> None:
     path = tmp_path / "program.md"
     path.write_bytes(b"\xef\xbb\xbf" + TEXT.replace("\n", "\r\n").encode())

@@ -19,6 +19,8 @@ from core.lab import environment, runner, scorer
 from core.lab.git.restore import restore_worktree
 from core.lab.shim.rmtree import remove_tree
 from core.lab.versions import versions_for
+from core.program.printed_metric import Printed
+from core.program.program import Program
 from core.record import events as e
 from core.record.errors import AutoresearchError, LabError, ScorerFault
 from core.record.pulse import DeviceReading, SlotReading
@@ -172,8 +174,11 @@ class Runs(EnginePart):
             self._leave_slot(live)
         finished = self._as_event(live, result)
         finished = replace(finished, device=await asyncio.to_thread(self._facts, live.slot, readings))
-        if result.ended == "done" and live.ending is None:
-            finished = await self._measure(live, seed, finished)
+        if live.ending is None:
+            if self.program.score is None:
+                finished = await self._read_metric(live, finished)
+            elif result.ended == "done":
+                finished = await self._measure(live, seed, finished)
             if finished.metric is not None and (broken := await self.place.broken_seal()):
                 finished = replace(finished, ended="abandoned", metric=None, reason=broken)
         if live.ending == RUN_SKIPPED:
@@ -209,19 +214,35 @@ class Runs(EnginePart):
                 known: Any = phase
                 await self.journal.write(e.RunPhaseChanged(live.run, live.experiment, known))
 
-    async def _measure(self, live: Live, seed: int, finished: e.RunFinished) -> e.RunFinished:
-        """The metric: from the scorer, or from the output of a project without one."""
-        program, paths = self.program, self.paths
-        folder = paths.run(live.run)
-        if program.score is None:
-            output, pattern = folder / "output.log", program.pattern or ""
-            found = await asyncio.to_thread(scorer.self_reported, output, pattern, finished.log_tail)
+    async def _read_metric(self, live: Live, finished: e.RunFinished) -> e.RunFinished:
+        """The metric that a run without a scorer has printed. It counts when the run ended by itself with exit code 0,
+        or at its time budget where program.md says so; else the reason tells both, the end and the number.
+        """
+        if finished.ended in ("abandoned", "startup_timeout"):
+            return finished
+        log, pattern = self.paths.run(live.run) / "output.log", self.program.pattern or ""
+        earlier = next((r.printed for r in self.state.experiments[BASELINE].runs if r.metric is not None), "")
+        done = finished.ended == "done"
+        found = await asyncio.to_thread(
+            scorer.self_reported, log, pattern, finished.log_tail, like=earlier, cut_off=not done
+        )
+        if finished.ended == "overtime" and self.program.scored_at_limit:
             if found.value is None:
-                return replace(finished, ended="crashed", reason=found.reason)
-            return _with_metric(finished, found.value)
+                return replace(finished, reason=f"{finished.reason}: {found.reason}")
+            finished = replace(finished, ended="done")
+        elif not done:
+            return _uncounted(finished, found, self.program)
+        elif found.value is None:
+            return replace(finished, ended="crashed", reason=found.reason)
+        return _with_metric(replace(finished, printed=found.text), found.value)
+
+    async def _measure(self, live: Live, seed: int, finished: e.RunFinished) -> e.RunFinished:
+        """The metric from the scorer."""
+        command = self.program.score
+        assert command is not None
         live.phase, live.phase_since = "scoring", now()
         await self.journal.write(e.RunPhaseChanged(live.run, live.experiment, "scoring"))
-        live.scoring = asyncio.create_task(self.place.score(program.score, live.run, live.slot, seed))
+        live.scoring = asyncio.create_task(self.place.score(command, live.run, live.slot, seed))
         try:
             score = await live.scoring
         except asyncio.CancelledError:
@@ -329,6 +350,22 @@ def _never_ran(live: Live, ended: e.Ended, reason: str) -> e.RunFinished:
     return e.RunFinished(
         run=live.run, experiment=live.experiment, ended=ended, metric=None, seconds=0, wall_seconds=0, reason=reason
     )
+
+
+def _uncounted(finished: e.RunFinished, found: Printed, program: Program) -> e.RunFinished:
+    """`finished`, a run that printed its number and then failed or was killed, with both in its reason."""
+    if found.value is None:
+        return finished
+    times = f" {found.matches} times, last" if found.matches > 1 else ""
+    reason = finished.reason.removesuffix(f": {found.line.strip()}")  # the end of the output is no cause here
+    if finished.ended == "overtime" and any(budget.steps for budget in program.run_budgets.values()):
+        rule = "raise `limit` below [budget]"
+    elif finished.ended == "overtime":
+        rule = 'raise `run` below [budget], or write at_limit = "score" there: then the last number printed counts'
+    else:
+        rule = "a number counts only when the run ends by itself with exit code 0"
+    had = f"it had printed {program.metric.name}{times} {found.text}"
+    return replace(finished, reason=f"{reason}; {had}, which does not count: {rule}", printed=found.text)
 
 
 def _with_metric(finished: e.RunFinished, value: float | None) -> e.RunFinished:

@@ -96,6 +96,7 @@ class Workplace:
             seconds=budget.seconds,
             steps=budget.steps,
             limit_seconds=program.limit_seconds,
+            at_limit=program.scored_at_limit and budget.seconds is not None,
             startup_seconds=program.startup_seconds.get(kind, 300.0),
             saving_seconds=program.saving_seconds,
             train_files=self.prepared.train,

@@ -185,6 +185,8 @@ class Shim:
             allowance = spec["startup_seconds"]
             reason = f"was killed: it did not ask for its data within the start-up allowance of {allowance:g} s"
             return self.started + allowance, "startup_timeout", reason
+        if spec["at_limit"]:
+            return self.clock + spec["seconds"], "overtime", f"was ended at its budget of {spec['seconds']:g} s"
         if spec["seconds"] is not None:
             allowed = spec["seconds"] * _OVERTIME_FACTOR + _OVERTIME_SECONDS
             budget = f"its budget of {spec['seconds']:g} s"

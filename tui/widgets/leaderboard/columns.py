@@ -122,7 +122,7 @@ COLUMNS: tuple[Column, ...] = (
            lambda x, v: x.hypothesis.lower() or None, numeric=False, largest_first=False),
 )  # fmt: skip
 NAMES = tuple(column.name for column in COLUMNS)
-DEFAULT_NAMES = ("number", "verdict", "metric", "change", "noise", "hypothesis")
+DEFAULT_NAMES = ("number", "verdict", "metric", "change", "noise", "time", "hypothesis")
 MIN_HYPOTHESIS_CELLS = 18  # another column is left out first
 
 
