@@ -27,6 +27,7 @@ _SAME = {"µs": "us", "μs": "us", "sec": "s", "secs": "s", "second": "s", "seco
 _TIMES = {"k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _LEFT_OUT = re.compile(r"^\[\.\.\. (\d+) MB of output left out here \.\.\.\]$", re.M)
 _SHOWN = 100  # characters of a line
+_NEAR = 1000  # characters of a line to either side of a number that are looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,7 @@ def _numbers(line: str) -> Iterator[tuple[int, int]]:
 
 def _cut(output: str, pattern: str, start: int, end: int) -> str:
     """What is wrong with a group at `start`, `end` that has a part of a number only; "" when nothing is."""
-    first, before, after = output.rfind("\n", 0, start) + 1, *_around(pattern)
+    first, before, after = _begin(output, start), *_around(pattern)
     for left, right in _numbers(_line(output, start)):
         left, right = left + first, right + first
         if right <= start or left >= end:
@@ -197,9 +198,9 @@ def _unlike(number: _Number, shown: str, like: str) -> str:
 def _several(output: str, pattern: str, found: list[re.Match[str]], group: int) -> str:
     """What is wrong when lines of different words match with different numbers: `train loss: 1`, `val loss: 2`."""
     first: dict[str, re.Match[str]] = {}
-    for match in found:
+    for match in (*found[:1000], *found[1000:][-5000:]):
         start = max(0, match.start(group))
-        first.setdefault(_words(output[output.rfind("\n", 0, start) + 1 : start]), match)
+        first.setdefault(_words(output[_begin(output, start) : start]), match)
     others = [match for match in first.values() if match[group] != found[-1][group]]
     if len(first) < 2 or not others:
         return ""
@@ -211,8 +212,8 @@ def _several(output: str, pattern: str, found: list[re.Match[str]], group: int) 
 
 
 def _words(prefix: str) -> str:
-    """The last three words before a number, without digits and without the speed in a progress bar."""
-    return " ".join(re.findall(r"[^\W\d]+", re.sub(r"\S*(?:it/s|s/it)\S*", " ", prefix[-200:]))[-3:])
+    """The last three words before a number, without those that hold digits and without what a progress bar writes."""
+    return " ".join(re.findall(r"[^\W\d]+", re.sub(r"\S*(?:\d|it/s|s/it|ETA)\S*", " ", prefix[-200:]))[-3:])
 
 
 def _advice(output: str, pattern: str, like: str) -> str:
@@ -245,12 +246,12 @@ def _never_matched(output: str, pattern: str) -> str:
         return f"{told}: it printed nothing"
     loose = pattern.removeprefix("^").removesuffix("$")
     whole = rf"{_around(pattern)[0]}(\S+)"
-    ways = {loose: "not at the start or end of a line", f"(?i){loose}": "in other letters", whole: "in another form"}
+    ways = {loose: "without ^ or $", f"(?i){loose}": "in capitals or small letters", whole: "in another form"}
     for candidate, how in ways.items():
         if _compiles(candidate) and (found := list(re.compile(candidate, re.M).finditer(output))):
             nearest = _short(_line(output, found[-1].start()))
             works = read_metric(output, candidate, advise=False).value is not None
-            return f"{told}; it matches {how}: {nearest}" + (f"; write pattern = {_toml(candidate)}" if works else "")
+            return f"{told}; {how} it matches: {nearest}" + (f"; write pattern = {_toml(candidate)}" if works else "")
     wanted = set(re.findall(r"[A-Za-z_]{2,}", re.sub(r"\\.|\[[^\]]*\]|\(\?P?<?\w*>?", " ", pattern)))
     best, most = "", 0
     for line in output.splitlines():
@@ -275,8 +276,14 @@ def _around(pattern: str) -> tuple[str, str]:
 
 
 def _line(output: str, at: int) -> str:
-    end = output.find("\n", at)
-    return output[output.rfind("\n", 0, at) + 1 : end if end >= 0 else len(output)]
+    end = output.find("\n", at, at + _NEAR)
+    return output[_begin(output, at) : end if end >= 0 else at + _NEAR]
+
+
+def _begin(output: str, at: int) -> int:
+    """The begin of the line around `at`; of a very long line, a place not far before."""
+    furthest = max(0, at - _NEAR)
+    return max(furthest, output.rfind("\n", furthest, at) + 1)
 
 
 def _short(text: str) -> str:

@@ -72,6 +72,8 @@ def test_the_last_of_a_series_counts_and_different_lines_are_refused() -> None:
     assert "write pattern = '^val loss: (\\S+)'" in printed.reason
     assert read_metric("train loss: 0.5\nval loss: 0.6\n", r"^val loss: (\S+)").value == 0.6
     assert "several numbers of one line" in read_metric("train loss: 0.5 val loss: 0.6\n", ANY).reason
+    bar = "1/9 ETA: 0s - loss: 0.7\n9/9 1s 5ms/step - loss: 0.5\n 97%|### | 5/9 [00:01<00:02, 80.1it/s, loss: 0.4]\n"
+    assert read_metric(bar, r"loss: ([\d.]+)").value == 0.4
     assert read_metric("loss: 0.5\nfinal loss: 0.5\n", ANY).value == 0.5  # the same number twice
 
 

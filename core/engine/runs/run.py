@@ -361,7 +361,8 @@ def _uncounted(finished: e.RunFinished, found: Printed, program: Program) -> e.R
     if finished.ended == "overtime" and any(budget.steps for budget in program.run_budgets.values()):
         rule = "raise `limit` below [budget]"
     elif finished.ended == "overtime":
-        rule = 'raise `run` below [budget], or write at_limit = "score" there: then the last number printed counts'
+        rule = "let it end by itself in time, or raise `run` below [budget], or write there"
+        rule += ' at_limit = "score": then the last number printed counts'
     else:
         rule = "a number counts only when the run ends by itself with exit code 0"
     had = f"it had printed {program.metric.name}{times} {found.text}"
