@@ -18,6 +18,7 @@ from core.record.metric import format_metric
 from core.record.sample import mean
 from core.record.state import BASELINE, HUMAN, who
 from core.stats.noise import estimate
+from core.stats.silence import silence_line
 
 MAX_TAIL_LINES = 12  # of a crashed baseline's output in the reason
 MAX_BASELINE_TRIES = 3  # of one baseline run
@@ -70,6 +71,8 @@ class Experiments(EnginePart):
             e.Calibrated(mean(values), own.sigma, tuple(values)),
             e.NoiseEstimated(**asdict(noise)),
         )
+        if said := silence_line(self.state):
+            await self.journal.write(e.Noted("warning", said, BASELINE))
         await self.runs.score_hidden(BASELINE)
 
     async def _baseline_run(self) -> e.RunFinished:

@@ -82,7 +82,11 @@ class Judge(EnginePart):
         noise = noise_of(state)
         off = speed_change(state, run.slot)
         policy, saved = self.program.policy, 0 if x.forked else -x.lines  # counted against the parent
-        decision = judge(state.metric, reference.sample, x.sample, noise, policy, lines_saved=saved, drift=bool(off))
+        others = [other.sample.mean for n, other in state.experiments.items() if n != x.number and other.values]
+        decision = judge(
+            state.metric, reference.sample, x.sample, noise, policy,
+            lines_saved=saved, drift=bool(off), others=others,
+        )  # fmt: skip
         if moved and decision.verdict != "discarded":
             return await self._rebase(x, decision)
         if off and len(x.values) == 1 and noise.sigma > 0:

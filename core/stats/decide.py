@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Literal
 
 from core.record.metric import Metric, format_delta, format_metric
@@ -25,6 +26,8 @@ Repeat = Literal["candidate", "both"]
 # the first component also measures the best; the others are too wide for that. docs/decisions.md has the error rates
 # when the prior is wrong.
 EFFECTS: tuple[tuple[float, float, float], ...] = ((0.5, 0.0, 0.4), (0.49, -2.0, 4.0), (0.01, 0.0, 50.0))
+BELIEF = 0.5  # share of the best's number that a gain may be, while neither sigma nor the candidates' spread is known
+MIN_SPREAD = 4  # results that give a spread
 MAX_HIDDEN_GAP = 3.0  # sigmas by which a gain may be smaller on the hidden slice; beyond: a warning, and no certificate
 
 
@@ -67,11 +70,13 @@ def judge(
     *,
     lines_saved: int = 0,
     drift: bool = False,
+    others: Sequence[float] = (),
 ) -> Decision:
     """The verdict on `candidate` from all its runs so far.
 
     `lines_saved`: lines fewer than those of the best, counted on the syntax tree. `drift`: the machine's speed changes,
-    so that the best is repeated beside the candidate.
+    so that the best is repeated beside the candidate. `others`: results of all other experiments, which say what is
+    plausible while no noise is known.
     """
     repeat: Repeat = "both" if drift else "candidate"
     delta, sigma = candidate.mean - best.number, noise.sigma
@@ -79,10 +84,16 @@ def judge(
     saved = max(0, lines_saved) if policy.simplicity > 0 else 0
     change = _change(metric, delta, sigma, candidate.n)
     if noise.df == 0 and policy.repeats > 0 and gain > policy.min_effect:
-        reason = f"{change}: better, but nothing was repeated yet; run again"
+        reason = f"{change}: {_side(metric)}, noise unknown: nothing was repeated yet; run again"
         return Decision(verdict="provisional", delta=delta, reason=reason, repeat=repeat)
     if sigma == 0:
-        return _exact(change, gain, delta, policy, saved, Claim(candidate.mean, candidate.n, candidate.n))
+        if _beyond_belief(gain, best.number, others, policy):
+            if candidate.n == 1:
+                reason = f"{change}: an implausible gain, noise unknown, is repeated before it counts"
+                return Decision(verdict="quarantined", delta=delta, reason=reason, repeat=repeat)
+            change += ", an implausible gain that a repeat gave again"
+        exact = Claim(candidate.mean, candidate.n, candidate.n)
+        return _exact(change, _side(metric), gain, delta, policy, saved, exact)
     suspect = metric.gain(best.number, candidate.values[0]) > policy.quarantine * sigma
     if suspect and candidate.n == 1:
         reason = f"{change}: a gain over {policy.quarantine:g}σ is implausible and is repeated before it counts"
@@ -192,14 +203,31 @@ def _sequential(gain: float, sigma: float, no_gain: float, runs: int, policy: Po
     return "provisional", f"{chance}; to be repeated (at most {left} more)"
 
 
-def _exact(change: str, gain: float, delta: float, policy: Policy, saved: int, claim: Claim) -> Decision:
-    """The decision on a metric without noise: any gain counts."""
+def _beyond_belief(gain: float, best: float, others: Sequence[float], policy: Policy) -> bool:
+    """Whether a gain is implausible although no sigma is known: against the spread of the results so far (by their
+    median absolute deviation, which a few failures do not widen), else against the best's number itself.
+    """
+    spread = 0.0
+    if len(others) >= MIN_SPREAD:
+        middle = median(others)
+        spread = median(abs(v - middle) for v in others) / NORMAL.inv_cdf(0.75)
+    bound = policy.quarantine * spread or BELIEF * abs(best)
+    return 0 < bound < gain
+
+
+def _side(metric: Metric) -> str:
+    """Word for a gain of unknown noise, which may be none."""
+    return "lower" if metric.direction == "min" else "higher"
+
+
+def _exact(change: str, side: str, gain: float, delta: float, policy: Policy, saved: int, claim: Claim) -> Decision:
+    """The decision while repeats agree to the last digit: any gain counts, and nothing is said of its chance."""
     if gain > policy.min_effect:
-        reason = f"{change}: better, and runs of the same code agree exactly"
+        reason = f"{change}: {side}, noise unknown"
         return Decision(verdict="kept", delta=delta, reason=reason, claim=claim)
     if gain >= 0 and saved > 0:
         return Decision(verdict="kept", delta=delta, reason=f"{change}: equal, from {saved} fewer lines", claim=claim)
-    word = "worse" if gain < 0 else "equal" if gain == 0 else f"better, but by no more than {policy.min_effect:g}"
+    word = "worse" if gain < 0 else "equal" if gain == 0 else f"{side}, but by no more than {policy.min_effect:g}"
     return Decision(verdict="discarded", delta=delta, reason=f"{change}: {word}")
 
 

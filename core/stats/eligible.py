@@ -7,6 +7,7 @@ import math
 from core.record.errors import CommandRefused
 from core.record.state import BASELINE, Experiment, State
 from core.stats.decide import MAX_HIDDEN_GAP
+from core.stats.silence import silence, silence_hint
 
 
 def certifiable(state: State, number: int | None) -> int:
@@ -27,6 +28,9 @@ def certifiable(state: State, number: int | None) -> int:
     if x.hidden_gap is not None and x.hidden_gap > MAX_HIDDEN_GAP:
         outcome = "was rejected" if math.isinf(x.hidden_gap) else f"gains {x.hidden_gap:.1f}σ less"
         raise CommandRefused(f"experiment {chosen} {outcome} on the hidden slice")
+    if state.noise is not None and state.noise.df > 0 and (said := silence(state)):
+        hint = f"{silence_hint(state)}; then start another session"
+        raise CommandRefused(f"experiment {chosen} cannot be certified: {said}", hint=hint)
     return chosen
 
 

@@ -79,7 +79,14 @@ def _run_finished(b: e.RunFinished, m: Metric) -> str:
 
 
 def _calibrated(b: e.Calibrated, m: Metric) -> str:
-    return f"baseline {m.name} {format_metric(b.metric)} ±{format_metric(b.sigma)} ({plural(len(b.values), 'run')})"
+    sigma = format_metric(b.sigma) if b.sigma else "?"
+    return f"baseline {m.name} {format_metric(b.metric)} ±{sigma} ({plural(len(b.values), 'run')})"
+
+
+def _noise(b: e.NoiseEstimated, m: Metric) -> str:
+    if b.sigma == 0:
+        return "noise: unknown, " + ("runs of the same code agree to the last digit" if b.df else "no code ran twice")
+    return f"noise: σ {format_metric(b.sigma)} ({format_metric(b.low)} to {_high(b.high)})"
 
 
 def _judged(b: e.Judged, m: Metric) -> str:
@@ -147,7 +154,7 @@ _SENTENCES: dict[type, Callable[[Any, Metric], str | None]] = {
     e.RunPhaseChanged: lambda b, m: f"{_who(b.experiment)} run {b.run} {b.phase}" if b.phase == "training" else None,
     e.RunFinished: _run_finished,
     e.Calibrated: _calibrated,
-    e.NoiseEstimated: lambda b, m: f"noise: σ {format_metric(b.sigma)} ({format_metric(b.low)} to {_high(b.high)})",
+    e.NoiseEstimated: _noise,
     e.RepairAsked: lambda b, m: f"#{b.experiment} goes back for a repair ({b.attempt}){_because(b.reason)}",
     e.HiddenScored: lambda b, m: (
         f"{_who(b.experiment)} on the hidden slice: {format_metric(b.metric)}" + (f"; {b.warning}" if b.warning else "")

@@ -10,6 +10,7 @@ from core.record import events as e
 from core.record.events import Event
 from core.record.metric import format_metric
 from core.record.state import Experiment, State
+from core.stats.silence import silence_line
 from core.text import plural
 
 
@@ -28,6 +29,7 @@ def trust_in_best(state: State) -> dict[str, Any]:
     x = state.experiments.get(state.best)
     return {
         "noise": noise_table(state),
+        "noise_unknown": silence_line(state) or None,
         "runs": len(x.values) if x is not None else 0,
         "hidden_gap": _finite(x.hidden_gap) if x is not None else None,
         "certified": (x.certified or None) if x is not None else None,
@@ -81,6 +83,8 @@ def trust_lines(table: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def noise_words(noise: dict[str, Any]) -> str:
+    if noise["sigma"] == 0:
+        return "unknown: " + ("runs of the same code agree to the last digit" if noise["df"] else "no code ran twice")
     high = "unknown" if noise["high"] is None else format_metric(noise["high"])
     return f"{format_metric(noise['sigma'])} a run ({format_metric(noise['low'])} to {high})"
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +24,11 @@ NOISY = TRAIN.replace(
     'noise = (int(os.environ.get("AUTORESEARCH_SEED", "0")) % 7 - 3) * 0.0001',
     'import random\nnoise = random.Random(int(os.environ["AUTORESEARCH_SEED"])).uniform(-0.0173, 0.0173)',
 )
+
+
+def autoresearch(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    call = [sys.executable, "-m", "tui.main", *words]
+    return subprocess.run(call, cwd=project, capture_output=True, text=True, check=False)
 
 
 def _verdicts(paths: SessionPaths, experiment: int) -> list[str]:
@@ -83,6 +91,31 @@ def test_a_deterministic_metric_needs_no_repeats(tmp_path: Path) -> None:
         state = wait_end(paths)
     assert [state.experiments[n].verdict for n in (1, 2)] == ["kept", "discarded"]
     assert all(len(state.experiments[n].values) == 1 for n in (1, 2, 3))
+    # It is never called better, and what could not be learnt is said wherever the number is shown.
+    assert "lower, noise unknown" in state.experiments[1].reason
+    line = 'run = "python train.py --seed $AUTORESEARCH_SEED"'
+    notes = [note.text for note in state.notes if "3 runs with different seeds gave one number" in note.text]
+    assert len(notes) == 1 and line in notes[0] and "\n" not in notes[0]
+    for call in (("status",), ("leaderboard",), ("report", "-o", str(tmp_path / "page.html"))):
+        done = autoresearch(project, *call)
+        page = (tmp_path / "page.html").read_text() if call[0] == "report" else done.stdout
+        assert "different seeds gave one number" in html.unescape(page) and line in html.unescape(page), call
+    refused = autoresearch(project, "certify")
+    assert refused.returncode == 1
+    assert "cannot be certified" in refused.stdout + refused.stderr and line in refused.stdout + refused.stderr
+
+
+def test_the_hint_on_seeds_works_as_written(tmp_path: Path) -> None:
+    own = "import random, sys\nnoise = random.Random(sys.argv[2]).uniform(-0.01, 0.01)"
+    project = make_project(
+        tmp_path / "p",
+        train=NOISY.replace(NOISY[NOISY.index("import random") : NOISY.index("\nfor step")], own),
+        program=PROGRAM.replace('"python train.py"', '"python train.py --seed $AUTORESEARCH_SEED"'),
+    )
+    script = write_script(tmp_path / "s.jsonl", [])
+    with engine(project, researcher="scripted", script=str(script), slots="cpu:1") as paths:
+        state = wait_end(paths)
+    assert state.sigma and not any("different seeds" in note.text for note in state.notes)
 
 
 def test_a_crash_is_sent_to_the_researcher_for_repair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

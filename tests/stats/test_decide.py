@@ -86,12 +86,27 @@ def test_fewer_lines_decide_an_equal_result() -> None:
 def test_a_deterministic_metric_needs_no_repeats() -> None:
     exact = estimate([(2.0, 2.0, 2.0)])
     assert (exact.sigma, exact.high) == (0.0, 0.0)
-    assert rule((2.0,) * 3, (1.9999,), exact).verdict == "kept"
+    kept = rule((2.0,) * 3, (1.9999,), exact)
+    assert kept.verdict == "kept" and "lower, noise unknown" in kept.reason and "better" not in kept.reason
     assert rule((2.0,) * 3, (2.0,), exact).verdict == "discarded"
     assert rule((2.0,) * 3, (2.0,), exact, lines_saved=1).verdict == "kept"
     assert rule((2.0,) * 3, (2.0001,), exact, lines_saved=99).verdict == "discarded"
     small = judge(LOSS, Sample((2.0,)), Sample((1.995,)), exact, Policy(min_effect=0.01))
     assert small.verdict == "discarded"
+
+
+def test_a_gain_beyond_belief_is_repeated_without_a_sigma() -> None:
+    exact = estimate([(2.0, 2.0, 2.0)])
+
+    def verdict(values: tuple[float, ...], others: tuple[float, ...] = ()) -> str:
+        return judge(LOSS, Sample((2.0,) * 3), Sample(values), exact, Policy(), others=others).verdict
+
+    # Against the best's number, until there are results enough for a spread.
+    assert [verdict((v,)) for v in (1.9, 1.1, 0.9, 0.001)] == ["kept", "kept", "quarantined", "quarantined"]
+    results = (2.0, 2.01, 1.99, 2.02, 50.0)  # a failure does not widen their spread
+    assert [verdict((v,), results) for v in (1.9, 1.8)] == ["kept", "quarantined"]
+    again = judge(LOSS, Sample((2.0,) * 3), Sample((0.001, 0.001)), exact, Policy(), others=results)
+    assert again.verdict == "kept" and "implausible" in again.reason and "noise unknown" in again.reason
 
 
 def test_no_result_is_kept_before_sigma_is_known() -> None:
@@ -388,11 +403,11 @@ def test_a_look_reports_its_decision_and_interval() -> None:
         certificate_test(LOSS, [1.0, 1.0, 1.0], [1.0, 1.0, 1.0], 2, expected=0.03, sigma=0.01, df=4)
 
 
-def test_a_deterministic_metric_is_certified_by_its_second_pair() -> None:
+def test_fresh_seeds_without_effect_certify_nothing() -> None:
     def look(n: int, best: float) -> str:
         return certificate_test(LOSS, [1.0] * n, [best] * n, 2, expected=0.1, sigma=0.0, df=0).decision
 
-    assert (look(1, 0.9), look(2, 0.9), look(2, 1.0), look(2, 1.1)) == ("continue", "certified", "refuted", "refuted")
+    assert (look(1, 0.9), look(2, 0.9), look(2, 1.0), look(2, 1.1)) == ("continue", "undecided", "refuted", "refuted")
 
 
 def test_the_rules_import_nothing_impure() -> None:

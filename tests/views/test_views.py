@@ -30,7 +30,7 @@ STATUS = {
     "device": {"busy_share"},
     "cost": {"usd", "input_tokens", "output_tokens", "cached_tokens", "usd_per_kept"},
     "engine": {"pid", "alive"},
-    "trust": {"noise", "runs", "hidden_gap", "certified"},
+    "trust": {"noise", "noise_unknown", "runs", "hidden_gap", "certified"},
 }  # fmt: skip
 LEADERBOARD = [
     "experiment", "verdict", "metric", "sigma", "delta", "hypothesis", "researcher", "commit", "parent", "runs",

@@ -180,7 +180,9 @@ _SENTENCES: dict[type, Callable[[State, Any], str | None]] = {
         f"waiting {format_seconds(b.seconds)} with experiment {b.experiment}{_because(b.reason)}"
     ),
     e.RunStarted: _run_started,
-    e.Calibrated: lambda s, b: f"the baseline is known: {_number(s, b.metric)}, sigma {format_metric(b.sigma)}",
+    e.Calibrated: lambda s, b: (
+        f"the baseline is known: {_number(s, b.metric)}, sigma {format_metric(b.sigma) if b.sigma else 'unknown'}"
+    ),
     e.Judged: _judged,
     e.Noted: lambda s, b: f"{'' if b.level == 'info' else b.level + ': '}{_words(b.text)}",
 }

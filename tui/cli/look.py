@@ -19,6 +19,7 @@ from core.session.disk import disk_trouble
 from core.session.lock import engine_alive, lock_holder
 from core.session.paths import SessionPaths, list_sessions
 from core.stats.decide import MAX_HIDDEN_GAP
+from core.stats.silence import silence_line
 from tui.cli.command import EXPERIMENT, JSON, NAME, PROJECT, argument, command, flag, whole_number
 from tui.cli.output import Output
 from tui.cli.session_names import project_of, session_of
@@ -139,7 +140,7 @@ def _best_lines(s: dict[str, Any], metric: Metric, out: Output) -> list[tuple[st
     change = best["metric"] - baseline["metric"]
     share = f" ({100 * change / abs(baseline['metric']):+.1f}%)" if baseline["metric"] else ""
     text = f"{format_metric(best['metric'])}  {format_delta(change)}{share.replace('-', '−')}  #{best['experiment']}"
-    sigma = f"±{format_metric(baseline['sigma'])} ({views.plural(baseline['n'], 'run')})"
+    sigma = f"±{format_metric(baseline['sigma']) if baseline['sigma'] else '?'} ({views.plural(baseline['n'], 'run')})"
     lines = [
         ("best", f"{text}  {name}" if best["experiment"] else f"the baseline still  {name}"),
         ("baseline", f"{format_metric(baseline['metric'])} {sigma}"),
@@ -147,6 +148,8 @@ def _best_lines(s: dict[str, Any], metric: Metric, out: Output) -> list[tuple[st
     trust = s["trust"]
     if trust["noise"] is not None:
         lines.append(("sigma", views.noise_words(trust["noise"])))
+    if trust["noise_unknown"]:
+        lines.append(("", out.paint(f"  {trust['noise_unknown']}", "warn")))
     gap, certified = trust["hidden_gap"], trust["certified"]
     if certified or (gap is not None and gap > MAX_HIDDEN_GAP):
         doubt = f"gains {gap:.1f}σ less on the hidden slice" if gap is not None and gap > MAX_HIDDEN_GAP else ""
@@ -209,11 +212,14 @@ def leaderboard(arguments: Namespace, out: Output) -> int:
         return 0
     body = []
     for row in rows:
-        result = [format_metric(row.metric), format_delta(row.delta), format_metric(row.sigma)]
+        sigma = "?" if row.sigma == 0 else format_metric(row.sigma)
+        result = [format_metric(row.metric), format_delta(row.delta), sigma]
         rest = [format_seconds(row.seconds), views.one_line(row.hypothesis)]
         body.append([str(row.number), out.word(row.word), *result, *rest])
     head = ["#", "verdict", views.one_line(state.metric.name), "change", "sigma", "time", "hypothesis"]
     out.table(head, body, "rlrrrrl")
+    if said := silence_line(state):
+        out.line(out.paint(said, "warn"))
     return 0
 
 

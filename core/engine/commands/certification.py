@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from core.engine.commands.dispatch import Handlers, LoopControl
 from core.engine.ending import Ending
@@ -25,6 +25,7 @@ from core.session.disk import write_json
 from core.stats.certify import InterimAnalysis, certificate_test, most_pairs
 from core.stats.eligible import certifiable, reproducible
 from core.stats.noise import Noise
+from core.stats.silence import silence
 
 
 @dataclass(eq=False)
@@ -52,7 +53,8 @@ class CertificationCommands(EnginePart):
             else:
                 await self._start_reproduce(c.Reproduce(int(number)))
         except CommandRefused as refusal:
-            self.lifecycle.end(Ending("stopped", refusal.what))
+            hint = f"; hint: {refusal.hint}" if refusal.hint else ""
+            self.lifecycle.end(Ending("stopped", refusal.what + hint))
 
     async def _start_certify(self, command: c.Certify) -> str:
         self.lifecycle.refuse_when_stopping()
@@ -125,11 +127,12 @@ class CertificationCommands(EnginePart):
         file = self.paths.folder / "certificates" / f"{number}.json"
         certificate = await asyncio.to_thread(self._certificate, number, look, noise, first)
         await asyncio.to_thread(write_json, file, certificate)
-        interval = f"{format_metric(look.low)} to {format_metric(look.high)}"
+        known = math.isfinite(look.low)
+        interval = f"{format_metric(look.low)} to {format_metric(look.high)}" if known else "of unknown noise"
         own = "; self-reported by the code" if self.state.metric.self_reported else ""
         await self.journal.write(
             e.Certified(
-                experiment=number, outcome="certified" if look.decision == "certified" else "refuted", p=look.p,
+                experiment=number, outcome=_outcome(look), p=look.p if known else None,
                 z=look.z, gain=look.gain,
                 low=look.low, high=look.high, runs=2 * look.pairs, file=str(file),
                 reason=f"{look.reason}; gain {format_metric(look.gain)} ({interval}){own}",
@@ -167,7 +170,8 @@ class CertificationCommands(EnginePart):
             "session": setup.paths.name,
             "experiment": number,
             "hypothesis": x.hypothesis,
-            "outcome": "certified" if look.decision == "certified" else "refuted",
+            "outcome": _outcome(look),
+            "noise_unknown": silence(state) or None,
             "statement": look.reason,
             "test": asdict(look),
             "planned": look.planned,
@@ -223,6 +227,10 @@ class CertificationCommands(EnginePart):
         changed = [name for name in before if after.get(name) != before[name]]
         words = [f"{name} is {after.get(name, 'gone')}, was {before[name]}" for name in changed]
         return f"; but {', '.join(words)}" if words else ""
+
+
+def _outcome(look: InterimAnalysis) -> Literal["certified", "refuted", "undecided"]:
+    return "refuted" if look.decision == "continue" else look.decision
 
 
 def _recorded(x: Experiment) -> Run:

@@ -14,6 +14,7 @@ from core.record.state import BASELINE, Experiment
 from core.research.llm import history, lookup
 from core.research.protocol import Brief
 from core.research.quoting import bounded, fenced
+from core.stats.silence import silence
 from core.text import one_line
 
 MAX_FILE = 200_000  # characters of one editable file
@@ -114,7 +115,11 @@ def _status(brief: Brief) -> str:
     better = "lower is better" if metric.direction == "min" else "higher is better"
     lines = [f"Metric: {one_line(metric.name, 80)}, {better}. Device: {brief.device}. One run: {brief.run_budget}."]
     if b := state.baseline:
-        lines.append(f"Baseline: {format_metric(b.metric)}, sigma {format_metric(b.sigma)} over {b.n} runs.")
+        unknown = silence(state)
+        sigma = "sigma unknown" if unknown else f"sigma {format_metric(b.sigma)}"
+        lines.append(f"Baseline: {format_metric(b.metric)}, {sigma} over {b.n} runs.")
+        if unknown:
+            lines.append(f"Mind that {unknown}.")
     if state.best_metric is not None and state.best != BASELINE:
         lines.append(f"Best: {format_metric(state.best_metric)} in experiment {state.best}.")
     if brief.parent != state.best:

@@ -70,8 +70,10 @@ def _summary(s: dict[str, Any], state: State) -> str:
         change = format_delta(best["metric"] - baseline["metric"])
         who = f"experiment {best['experiment']}" if best["experiment"] else "the baseline still"
         rows.append(("best", f"{format_metric(best['metric'])} ({change}), {who}"))
-        spread = f"± {format_metric(baseline['sigma'])}, n = {baseline['n']}"
+        spread = f"± {format_metric(baseline['sigma']) if baseline['sigma'] else '?'}, n = {baseline['n']}"
         rows.append(("baseline", f"{format_metric(baseline['metric'])} {spread}"))
+        if s["trust"]["noise_unknown"]:
+            rows.append(("noise", s["trust"]["noise_unknown"]))
     parts = ", ".join(f"{counts[v]} {v}" for v in VERDICTS if counts[v])
     rows += [
         ("experiments", f"{counts['total']}{': ' + parts if parts else ''}"),

@@ -33,7 +33,7 @@ def result(view: SessionView, x: Experiment) -> list[Part]:
     if x.metric is not None:
         parts += [("   " + brief(metric.name) + " ", dim), (format_metric(x.metric), look["bright"])]
         if x.sigma is not None:
-            parts.append((f" ± {format_metric(x.sigma)}", dim))
+            parts.append((f" ± {format_metric(x.sigma)}" if x.sigma else " ± ?", dim))
     if x.delta is not None and x.number != BASELINE:
         style = look["good" if metric.better(x.delta, 0.0) else "dim"]
         parts += [(f"   {format_delta(x.delta)}", style), (f" vs {who(x.parent)}", dim)]

@@ -105,6 +105,8 @@ class ChartPane(Pane):
 
     def aside(self) -> list[Part]:
         sigma = self.view.state.sigma
+        if sigma == 0:
+            return [("σ unknown", self.look["warn"])]
         return [] if sigma is None else [("σ ", self.look["dim"]), (small(sigma), self.look["dim"])]
 
     def foot(self) -> list[Part]:

@@ -1,0 +1,43 @@
+"""Words for a metric whose noise is unknown: repeats with different seeds agree to the last digit."""
+
+from __future__ import annotations
+
+import re
+
+from core.record.state import State
+
+_RUN = re.compile(r"""^run\s*=\s*(["'])(?P<run>.+)\1\s*(?:#.*)?$""", re.MULTILINE)
+
+
+def silence(state: State) -> str:
+    """One sentence on why the noise is unknown; "" while there is no baseline, and once repeats differ."""
+    if state.baseline is None or state.noise is None or state.noise.sigma > 0:
+        return ""
+    if state.noise.df == 0:
+        return "the noise is unknown: no code ran twice"
+    return (
+        f"the noise is unknown: {max(2, state.baseline.n)} runs with different seeds gave one number to the last "
+        "digit, so a gain may be the luck of a fixed seed"
+    )
+
+
+def silence_hint(state: State) -> str:
+    """What makes the noise known, as a line for program.md. "" when `silence` has nothing to say."""
+    if not silence(state):
+        return ""
+    if state.noise is not None and state.noise.df == 0:
+        return "run the baseline more than once in another session: [decide] baseline = 3"
+    found = _RUN.search(state.program.partition("\n[")[0])
+    quote, run = (found[1], found["run"]) if found else ('"', "python train.py")
+    if "AUTORESEARCH_SEED" in run:
+        way = "the command passes AUTORESEARCH_SEED on: let the code use it for all its random numbers"
+    else:
+        way = f"give the code its seed in program.md: run = {quote}{run} --seed $AUTORESEARCH_SEED{quote}"
+        way += ", or read AUTORESEARCH_SEED from the environment"
+    return f"{way}; a metric without any randomness may stay as it is"
+
+
+def silence_line(state: State) -> str:
+    """`silence` with its hint, in one line; "" when the noise is known."""
+    said = silence(state)
+    return f"{said}; hint: {silence_hint(state)}" if said else ""
