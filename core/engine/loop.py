@@ -95,7 +95,11 @@ class Loop(EnginePart):
         self._tasks[number] = self._watch(work, lambda: self._tasks.pop(number, None))
 
     async def _to_verdict(self, number: int) -> None:
-        if await self.experiments.run_to_verdict(number):
+        repeats = await self.experiments.run_to_verdict(number)
+        overtaken = self.judge.overtaken.pop(number, None)
+        if overtaken is not None and (merged := await self.lookahead.merge(number, overtaken)) is not None:
+            self.carry(merged)
+        if repeats:
             best = self.state.best
             if best not in self._tasks and not self.lifecycle.stopping and self.judge.wants_repeat(best):
                 self._start(best, self.experiments.refresh(best))

@@ -26,6 +26,7 @@ class Judge(EnginePart):
     """Judges experiments that have a run, one at a time: a kept one moves the best."""
 
     busy: set[int] = field(default_factory=set, init=False)  # those being judged at present
+    overtaken: dict[int, int] = field(default_factory=dict, init=False)  # kept on an older parent: the best it beat
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _moving: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _held: str = field(default="", init=False)  # why the branch was not moved
@@ -77,23 +78,30 @@ class Judge(EnginePart):
     async def _compare(self, x: Experiment, run: Run) -> Next:
         state = self.state
         # A fork is compared with the best, as everything else is, and not with its base.
-        moved = x.parent != state.best and not x.forked
-        reference = state.experiments[x.parent if moved else state.best]
+        moved, best = x.parent != state.best and not x.forked, state.best
         noise = noise_of(state)
         off = speed_change(state, run.slot)
         policy, saved = self.program.policy, 0 if x.forked else -x.lines  # counted against the parent
         others = [other.sample.mean for n, other in state.experiments.items() if n != x.number and other.values]
-        decision = judge(
-            state.metric, reference.sample, x.sample, noise, policy,
-            lines_saved=saved, drift=bool(off), others=others,
-        )  # fmt: skip
-        if moved and decision.verdict != "discarded":
-            return await self._rebase(x, decision)
+
+        def against(number: int, saved: int) -> Decision:
+            sample = state.experiments[number].sample
+            return judge(
+                state.metric, sample, x.sample, noise, policy, lines_saved=saved, drift=bool(off), others=others
+            )
+
+        # What beats the new best as it stands leads as it is: a measured result is not exchanged for a hoped one.
+        reference, decision = best, against(best, 0 if moved else saved)
+        if moved and decision.verdict == "discarded":
+            reference, decision = x.parent, against(x.parent, saved)
+            if decision.verdict != "discarded":
+                return await self._rebase(x, decision)
         if off and len(x.values) == 1 and noise.sigma > 0:
             reason = f"{off}: repeated, not judged"
             decision = Decision(verdict="provisional", delta=decision.delta, reason=reason, repeat="both")
-        against = "" if reference.number == BASELINE else f" (against #{reference.number})"
-        then = await self._log(x, decision, against)
+        then = await self._log(x, decision, "" if reference == BASELINE else f" (against #{reference})")
+        if moved and then == "kept":
+            self.overtaken[x.number] = best
         if x.forked and then == "done" and decision.verdict == "discarded":
             await self._go_on_from(x, noise)
         return then
@@ -159,7 +167,7 @@ class Judge(EnginePart):
             diff = await asyncio.to_thread(repo.diff, onto, new)
         except GitConflict as conflict:
             clash = f"in conflict with the new best #{best}: {conflict.what}"
-            reason = f"better than its parent {who(x.parent)}, but {clash}"
+            reason = f"an improvement of its parent {who(x.parent)}, but {clash}"
             await self.settle(x.number, "discarded", reason, x.sample.mean, decision.delta)
             return "done"
         if not diff.strip():

@@ -148,6 +148,15 @@ class Lookahead(EnginePart):
         seconds = self.state.seconds(now())
         return self.settings.budget.exhausted(seconds=seconds, experiments=self.state.total, usd=-1.0)
 
+    async def merge(self, leader: int, other: int) -> int | None:
+        """A further candidate that joins the new best with the one it overtook, or None (`Proposer.merge`).
+
+        It counts in the budget as any other.
+        """
+        if self.lifecycle.stopping or self.state.best != leader or self._enough() or self._spent():
+            return None
+        return await self.proposer.merge(leader, other)
+
     def watch_budget(self) -> bool:
         """Called each second. Cancels the thought when the dollars or the hours are spent; True when the hours are."""
         self._watch_dollars()

@@ -20,11 +20,12 @@ from core.engine.proposing.stream import ThinkingStream
 from core.engine.startup.setup import EnginePart
 from core.record import events as e
 from core.record.commands import Propose
-from core.record.errors import EditError
+from core.record.errors import EditError, GitConflict
 from core.record.proposal import Proposal
-from core.record.state import HUMAN, Guidance
+from core.record.state import HUMAN, Guidance, who
 
 MAX_BACK_OFF_SECONDS = 60.0
+MERGE = "merge"  # researcher of an experiment that joins two others: no one proposed it
 
 
 @dataclass(slots=True)
@@ -121,6 +122,41 @@ class Proposer(EnginePart):
                 ),
                 _proposed(number, proposal, change, 0.0, None),
                 e.Committed(number, commit, parent_commit),
+            )
+        await self._keep(number, commit)
+        return number
+
+    async def merge(self, leader: int, other: int) -> int | None:
+        """Commit and log, as a further candidate on `leader`, what `other` changed since the leader's parent.
+
+        Returns its number; None when the two do not go together.
+        """
+        x, moved = self.state.experiments[leader], self.state.experiments[other]
+        onto = x.commit or ""
+        proposal = Proposal(hypothesis=f"#{leader} and {who(other)} together", edits=(), kind=x.kind)
+        async with self._numbering:
+            number = self.state.next_experiment
+            message = commit_message(self.paths.name, number, proposal)
+            try:
+                commit = await asyncio.to_thread(
+                    self.repo.reapply, moved.commit or self.setup.commit, x.parent_commit, onto, message
+                )
+            except GitConflict as conflict:
+                text = f"#{leader} leads as it is; it does not go together with {who(other)}: {conflict.what}"
+                await self.journal.write(e.Noted("info", text, leader))
+                return None
+            diff = await asyncio.to_thread(self.repo.diff, onto, commit)
+            lines = [line for line in diff.splitlines() if not line.startswith(("+++", "---"))]
+            change = _Change(
+                diff=diff,
+                files=moved.files,
+                added=sum(line.startswith("+") for line in lines),
+                removed=sum(line.startswith("-") for line in lines),
+            )
+            await self.journal.write(
+                e.ExperimentStarted(experiment=number, parent=leader, parent_commit=onto, researcher=MERGE),
+                _proposed(number, proposal, change, 0.0, None),
+                e.Committed(number, commit, onto),
             )
         await self._keep(number, commit)
         return number
