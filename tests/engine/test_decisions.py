@@ -54,10 +54,13 @@ def test_a_gain_within_the_noise_is_repeated_and_its_runs_are_pooled(tmp_path: P
         assert x.verdict == "kept" or x.metric == pytest.approx(sum(judged) / len(judged))
     noise = state.noise
     assert noise is not None and noise.df >= 2 and noise.low <= noise.sigma <= noise.high
-    # The next session reuses this noise estimate with the weight of two repeats. One of another budget does not.
+    # The next session reuses this noise estimate with the weight of two repeats. One of another budget does not, nor
+    # one of another command.
     worse = write_script(tmp_path / "w.jsonl", [rate("0.5", "0.9")])
-    for name, budget, known in (("t", None, True), ("u", "11s", False)):
-        options = {"researcher": "scripted", "script": str(worse), "slots": "cpu:1", "run_budget": budget}
+    other = ('run="python ./train.py"',)
+    for name, budget, more, known in (("t", None, (), True), ("u", "11s", (), False), ("v", None, other, False)):
+        options: dict[str, object] = {"researcher": "scripted", "script": str(worse), "slots": "cpu:1"}
+        options |= {"run_budget": budget, "overrides": more}
         with engine(project, name, **options) as later:
             new = wait_end(later)
         assert new.session is not None and new.noise is not None and new.baseline is not None

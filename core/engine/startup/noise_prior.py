@@ -5,20 +5,24 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import asdict, replace
 
+from core.program.program import Program, parse
 from core.record import events as e
 from core.record.errors import AutoresearchError
 from core.record.state import State
 from core.session.lock import engine_alive
 from core.session.log import Log
+from core.session.options import EngineOptions, load_options, overrides_of
 from core.session.paths import SessionPaths, list_sessions
 from core.stats.noise import Noise
 
 MAX_SESSIONS = 20  # that are searched
 
 
-def with_prior(started: e.SessionStarted, paths: SessionPaths, slots: tuple[str, ...], device: str) -> e.SessionStarted:
-    """`started` with the sigma of the project's newest ended session with the same metric, run budget and device.
-    Sessions whose log cannot be read are skipped.
+def with_prior(
+    started: e.SessionStarted, paths: SessionPaths, program: Program, slots: tuple[str, ...], device: str
+) -> e.SessionStarted:
+    """`started` with the sigma of the project's newest ended session that measured the same: metric, run command and
+    budget, and device. Sessions whose log cannot be read are skipped.
     """
     for other in list_sessions(paths.project)[:MAX_SESSIONS]:
         if other.name == paths.name or engine_alive(other):
@@ -28,13 +32,22 @@ def with_prior(started: e.SessionStarted, paths: SessionPaths, slots: tuple[str,
                 state = log.head()
         except AutoresearchError:
             continue
-        if not _same(state, started, slots, device) or state.noise is None:
+        if not _same(state, started, slots, device) or state.noise is None or not _same_command(other, state, program):
             continue
         prior = Noise(**asdict(state.noise)).as_prior()
         if prior is None:
             return started  # its runs agreed to the last digit, which says nothing about new code
         return replace(started, prior_sigma=prior.sigma, prior_df=prior.df, prior_from=other.name)
     return started
+
+
+def _same_command(other: SessionPaths, state: State, program: Program) -> bool:
+    """Whether the other session's numbers came from the same command, read or scored in the same way."""
+    try:
+        before = parse(state.program, overrides_of(load_options(other) or EngineOptions()))
+    except AutoresearchError:
+        return False
+    return all(getattr(before, name) == getattr(program, name) for name in ("run", "pattern", "score"))
 
 
 def _same(state: State, started: e.SessionStarted, slots: tuple[str, ...], device: str) -> bool:

@@ -250,7 +250,7 @@ def open_log(start: Start) -> Log:
             inside = "" if setup.repo.prefix == "." else f"{setup.repo.prefix}/"
             setup.repo.exclude(f"/{inside}sessions/")
         log = Log.create(paths.database)
-        log.append([with_prior(_session_started(start), paths, start.slots, setup.device)])
+        log.append([with_prior(_session_started(start), paths, program, start.slots, setup.device)])
     facts = following(log.state, start.before if begun else program, program, start.asked)
     log.append([_engine_started(start), *facts])
     return log
