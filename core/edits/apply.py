@@ -6,15 +6,14 @@ the result checks for symlinks.
 
 from __future__ import annotations
 
-import ast
 import json
 import math
 import re
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from core.edits.match import MAX_PLACES, indented, line_number, lines_of, nearest, numbered, places
+from core.edits.python_syntax import ENDINGS, MARK, parsed, parses
 from core.record.errors import EditError
 from core.record.proposal import Edit, Proposal, kind_of
 
@@ -87,7 +86,8 @@ def _apply_one(files: Mapping[str, str], path: str, edit: Edit, label: str) -> s
     if edit.content is not None:
         if edit.search is not None or edit.replace is not None:
             raise EditError("content and search/replace are both given", where=label, hint="give one or the other")
-        return edit.content
+        marked = files.get(path, "").startswith(MARK) and not edit.content.startswith(MARK)
+        return MARK + edit.content if marked else edit.content
     if edit.search is None or edit.replace is None:
         missing = "search" if edit.search is None else "replace"
         hint = "give search and replace, or content for the whole file"
@@ -171,24 +171,21 @@ def _check_result(path: str, text: str, before: str) -> None:
             f"contains the control character {control[0]!r}: only text can be edited", where=where,
             hint="write it as an escape",
         )  # fmt: skip
-    if path.endswith((".py", ".pyi")):
+    if path.endswith(ENDINGS) and parses(before):  # else it is of another Python version, which only a run can check
         _check_python(path, text)
 
 
 def _check_python(path: str, text: str) -> None:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of an invalid escape sequence
-            ast.parse(text)
+        parsed(text)
     except SyntaxError as error:
-        line = error.lineno or 1
+        line = error.lineno
+        if line is None:
+            raise EditError(f"would not parse: {error.msg}", where=path, hint="write simpler code") from None
         raise EditError(
             f"would not parse: {error.msg}\n{numbered(lines_of(text), line - 2, line + 1)}", where=f"{path}:{line}",
             hint="correct the syntax; the lines shown are of the file with all edits applied",
         ) from None  # fmt: skip
-    except (ValueError, RecursionError, MemoryError) as error:
-        reason = str(error) or "nested too deeply"
-        raise EditError(f"would not parse: {reason}", where=path, hint="write simpler code") from None
 
 
 def _shown(path: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from core.edits.diff import added_lines, ended_lines
+from core.edits.python_syntax import ENDINGS, MARK, parsed
 from core.record.errors import EditError
 
 # Files that declare packages: read-only while dependencies are frozen.
@@ -119,11 +120,11 @@ def imported(path: str, text: str) -> dict[str, int]:
 
     `__import__("x")` and `import_module("x")` count. A file that does not parse is searched with a regular expression.
     """
-    if not path.endswith((".py", ".pyi")):
+    if not path.endswith(ENDINGS):
         return {}
     try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError):
+        tree = parsed(text)
+    except SyntaxError:
         return {name: 1 for name in _imported_roughly(text)}
     found: dict[str, int] = {}
     for node in ast.walk(tree):
@@ -155,7 +156,7 @@ def modules(paths: Collection[str]) -> set[str]:
     """Names under which Python files of these paths can be imported: of the files and of their folders."""
     found: set[str] = set()
     for path in paths:
-        if path.endswith((".py", ".pyi")):
+        if path.endswith(ENDINGS):
             found.update(PurePosixPath(path).with_suffix("").parts)
     return found
 
@@ -163,15 +164,16 @@ def modules(paths: Collection[str]) -> set[str]:
 def defines(path: str, text: str, name: str) -> bool:
     """Whether `text` defines `name`: a function, a class, `Class.method`, or a name that is assigned or imported.
 
-    A file that is not Python defines each word in it.
+    A file that is not Python defines each word in it; one that does not parse, what a line of it begins to define.
     """
-    if not path.endswith((".py", ".pyi")):
+    if not path.endswith(ENDINGS):
         return re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) is not None
-    try:
-        body: list[ast.stmt] = ast.parse(text).body
-    except (SyntaxError, ValueError, RecursionError):
-        return False
     *outer, last = name.split(".")
+    try:
+        body: list[ast.stmt] = parsed(text).body
+    except SyntaxError:  # of another Python version
+        begins = rf"^[ \t]*(?:(?:async[ \t]+)?def[ \t]+|class[ \t]+)?{last}[ \t]*(?:\(|:|=(?!=)|\[)"
+        return re.search(begins, text.removeprefix(MARK), re.MULTILINE) is not None
     for part in outer:
         inner = next((n for n in _statements(body) if isinstance(n, ast.ClassDef) and n.name == part), None)
         if inner is None:

@@ -401,3 +401,29 @@ def test_common_mistakes_of_models_are_accepted() -> None:
     for wrong in wrongs:
         with pytest.raises(EditError):
             proposal_from_plain(wrong)
+
+
+PYTHON_2 = "print 'hello'\nLR = 0.1\n"
+
+
+def test_a_change_is_refused_for_its_syntax_only_where_the_parent_parses() -> None:
+    edit = Edit(path="train.py", search="LR = 0.1", replace="LR = 0.2")
+    assert apply_edits({"train.py": PYTHON_2}, [edit], may_edit=lambda _: True) == {
+        "train.py": PYTHON_2.replace("0.1", "0.2")
+    }
+    with pytest.raises(EditError, match="would not parse"):
+        apply_edits({"train.py": "LR = 0.1\n"}, [Edit(path="new.py", content=PYTHON_2)], may_edit=lambda _: True)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        Edit(path="train.py", search="LR = 0.1", replace="LR = 0.2"),
+        Edit(path="train.py", search="\ufeffLR = 0.1", replace="\ufeffLR = 0.2"),
+        Edit(path="train.py", content="LR = 0.2\nWD = 1\n"),
+        Edit(path="train.py", content="\ufeffLR = 0.2\nWD = 1\n"),
+    ],
+)
+def test_a_byte_order_mark_stays_and_parses(edit: Edit) -> None:
+    changed = apply_edits({"train.py": "\ufeffLR = 0.1\nWD = 1\n"}, [edit], may_edit=lambda _: True)
+    assert changed == {"train.py": "\ufeffLR = 0.2\nWD = 1\n"}

@@ -174,3 +174,12 @@ def test_changed_line_ends_count_as_git_counts_them() -> None:
         check_rules(Rules(max_diff_lines=10), {"a.py": old}, {"a.py": old.replace("\n", "\r\n")})
     with pytest.raises(EditError, match="forbids"):
         check_rules(Rules(forbid=("= 2$",)), {"a.py": "x = 1\r\n"}, {"a.py": "x = 2\r\n"})
+
+
+def test_definitions_are_found_behind_a_byte_order_mark_and_in_another_version_of_python() -> None:
+    assert defines("train.py", "\ufeff" + CODE, "main") and defines("train.py", "\ufeff" + CODE, "GPT.forward")
+    assert imported("train.py", "\ufeffimport os\n") == {"os": 1}
+    old = "print 'hello'\ndef main(x):\n    pass\nclass GPT:\n    def forward(self): pass\nRATE = 0.5\n"
+    for name in ("main", "GPT.forward", "GPT", "RATE"):
+        assert defines("train.py", old, name)
+    assert not defines("train.py", old, "mai") and not defines("train.py", old, "hello")

@@ -14,6 +14,7 @@ from core.clock import now
 from core.edits.apply import proposal_from_plain, proposal_to_plain
 from core.edits.diff import unified
 from core.edits.patch import edits_from_patch
+from core.edits.python_syntax import parsed
 from core.engine.journal import Journal
 from core.engine.proposing.brief import Briefing
 from core.engine.proposing.stream import ThinkingStream
@@ -222,7 +223,7 @@ def code_lines(path: str, text: str) -> int:
     """Lines of Python without comments, blank lines and layout (by syntax tree); of other files, non-blank lines."""
     if path.endswith(".py"):
         with contextlib.suppress(SyntaxError, ValueError, RecursionError):
-            return len(ast.unparse(ast.parse(text)).splitlines())
+            return len(ast.unparse(parsed(text)).splitlines())
     return sum(bool(line.strip()) for line in text.splitlines())
 
 
