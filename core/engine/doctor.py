@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from core import invocation
+from core.engine.startup.setup import editable_texts
 from core.lab import device, environment
 from core.lab.git.repository import Repository
 from core.lab.sandbox import tiers
 from core.lab.versions import versions_for
 from core.program.program import Program, check_files, load
-from core.record.errors import AutoresearchError
+from core.record.errors import AutoresearchError, ResearcherMisconfigured
 from core.research import registry
+from core.research.agent import profiles
+from core.research.control.constants import check_tunable
 from core.session.homes import socket_folder, state_home
 from core.session.logind import kills_user_processes
 
@@ -54,17 +57,45 @@ def examine(project: Path) -> dict[str, Any]:
     findings.append(Finding("sandbox", confined, f"tier {report.tier}. {report.note}".strip()))
     findings += shared_memory(report.tier)
     findings += _project(project)
-    researchers = [{"name": n, "ready": ready, "note": note} for n, ready, note in registry.available(os.environ)]
-    findings += [Finding(f"researcher {r['name']}", True if r["ready"] else None, str(r["note"])) for r in researchers]
+    untunable = _untunable(project, "cuda" if slots and slots[0].startswith("gpu") else "cpu")
+    researchers = _researchers(untunable)
+    default = registry.default_researcher(os.environ)
+    for r in researchers:
+        idle = untunable if r["name"] == "control" else None
+        stops = default == "control" and not profiles.installed(os.environ.get("PATH"))  # nobody else can propose
+        ok = True if r["ready"] else False if idle and stops else None
+        findings.append(Finding(f"researcher {r['name']}", ok, str(r["note"]), idle.hint if idle else ""))
     findings += _survival()
     return {
         "findings": [asdict(f) for f in findings],
         "slots": list(slots),
         "sandbox": {"tier": report.tier, "note": report.note},
         "researchers": researchers,
-        "default_researcher": registry.default_researcher(os.environ),
+        "default_researcher": "human" if untunable and default == "control" else default,
         "device": device.Devices().describe(),
     }
+
+
+def _researchers(untunable: AutoresearchError | None) -> list[dict[str, Any]]:
+    found = [{"name": name, "ready": ready, "note": note} for name, ready, note in registry.available(os.environ)]
+    if untunable:
+        note = f"{untunable.where}: {untunable.what}"
+        found = [{"name": "control", "ready": False, "note": note} if r["name"] == "control" else r for r in found]
+    return found
+
+
+def _untunable(project: Path, kind: str) -> AutoresearchError | None:
+    """Why the control can do nothing in this project; None when it can, or when that is not known yet."""
+    try:
+        program, repo = load(project / "program.md"), Repository.open(project)
+        files = editable_texts(repo, repo.head(), program)
+    except AutoresearchError:
+        return None
+    try:
+        check_tunable(files, kind, program.run)
+    except ResearcherMisconfigured as error:
+        return error if files else None
+    return None
 
 
 def _failed(name: str, error: AutoresearchError) -> Finding:

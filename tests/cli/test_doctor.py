@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from tests.cli.command import run
-from tests.projects import PROGRAM, make_project
+from tests.projects import PROGRAM, git, make_project
 
 
 def test_doctor(tmp_path: Path) -> None:
@@ -35,3 +35,20 @@ def test_doctor_reports_that_nanotrain_cannot_run(tmp_path: Path) -> None:
     assert (
         "-m pip install " in done.stdout and "torch==" in done.stdout and done.stdout.endswith("not ready: packages\n")
     )
+
+
+def test_a_control_with_nothing_to_tune_is_not_offered(tmp_path: Path) -> None:
+    """Nobody else can propose here, so `doctor` is not ready; a start leaves no session, branch or worktree."""
+    folder = make_project(tmp_path / "p", train='print("loss: 0.5")\n')
+    bare = {"ANTHROPIC_API_KEY": "", "OPENAI_API_KEY": "", "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
+    done = run(folder, "doctor", env=bare)
+    assert done.returncode == 1 and "not ready: researcher control" in done.stdout
+    assert "train.py: the control finds no number to tune" in done.stdout and "LEARNING_RATE = 0.01" in done.stdout
+    report = json.loads(run(folder, "doctor", "--json", env=bare).stdout)
+    assert report["default_researcher"] == "human"
+    for words in (["--researcher", "control"], []):
+        start = run(folder, "run", "--headless", *words, env=bare)
+        assert start.returncode == 1 and "finds no number to tune" in start.stderr and "hint:" in start.stderr
+        assert "run --researcher human" in start.stderr
+    assert not (folder / "sessions").exists() and "autoresearch" not in git(folder, "branch", "--all")
+    assert git(folder, "worktree", "list").count("\n") == 0

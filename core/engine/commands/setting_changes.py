@@ -12,11 +12,12 @@ from core.engine.lifecycle import Lifecycle
 from core.engine.proposing.lookahead import Lookahead
 from core.engine.runs.slots import Slots
 from core.engine.session_settings import approval_mode
-from core.engine.startup.setup import EnginePart, make_researcher
+from core.engine.startup.setup import EnginePart, editable_texts, make_researcher
 from core.lab import device
 from core.record import commands as c
 from core.record import events as e
 from core.record.errors import AutoresearchError, CommandRefused
+from core.research.control.constants import check_tunable
 from core.research.protocol import Researcher
 
 
@@ -51,6 +52,8 @@ class SettingChanges(EnginePart):
         if script is None and name == present:
             script = self.settings.options.script
         made = await self._make(name, command.model, script)
+        if made.name == "control":
+            await asyncio.to_thread(self._check_control)
         await self.settings.choose_researcher(made)
         self.settings.keep(researcher=name, model=command.model, script=script)
         await self.journal.write(e.ResearcherChanged(made.name, made.model))
@@ -58,6 +61,10 @@ class SettingChanges(EnginePart):
         self.lookahead.researcher_changed()
         model = f" ({made.model})" if made.model else ""
         return f"from the next experiment on {made.name}{model} proposes"
+
+    def _check_control(self) -> None:
+        commit = self.repo.branch_commit(self.paths.branch) or self.setup.commit
+        check_tunable(editable_texts(self.repo, commit, self.program), self.setup.kind, self.program.run)
 
     async def _make(self, name: str | None, model: str | None, script: str | None) -> Researcher:
         options = replace(self.settings.options, researcher=name, model=model, script=script)

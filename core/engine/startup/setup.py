@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ from core.record import events as e
 from core.record.errors import AutoresearchError, ProjectError, SessionError, UncommittedChanges, UsageError
 from core.record.state import State
 from core.research import registry
+from core.research.control.constants import check_tunable
 from core.research.protocol import Researcher
 from core.session.disk import disk_trouble
 from core.session.homes import socket_folder
@@ -134,11 +136,15 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Start:
     commands = filter(None, (program.run, program.score, program.prepare, *program.checks.values()))
     programs = [environment.resolve_command(command, env, paths.project)[0] for command in commands]
     researcher = make_researcher(options, program.seed)
+    kind = "cuda" if slots[0].startswith("gpu") else "cpu"
+    if researcher.name == "control" and not asked.only_task:
+        best = repo.branch_commit(paths.branch) or commit
+        check_tunable(editable_texts(repo, best, program), kind, program.run)
     setup = Setup(
         paths=paths,
         repo=repo,
         commit=commit,
-        kind="cuda" if slots[0].startswith("gpu") else "cpu",
+        kind=kind,
         sandbox=sandbox,
         environment=env,
         trusted_environment=environment.trusted_environment(paths.project),
@@ -201,6 +207,16 @@ def make_researcher(options: EngineOptions, seed: int) -> Researcher:
     return registry.create(
         name, model=options.model, script=Path(options.script) if options.script else None, seed=seed
     )
+
+
+def editable_texts(repo: Repository, commit: str, program: Program) -> dict[str, str]:
+    """The editable files of `commit` that are text."""
+    found = {}
+    for path in repo.files(commit, program.edit):
+        with contextlib.suppress(ProjectError):
+            if (text := repo.read(commit, path)) is not None:
+                found[path] = text
+    return found
 
 
 def _fresh_commit(paths: SessionPaths, repo: Repository, program: Program, options: EngineOptions) -> str:

@@ -1,6 +1,6 @@
-"""Tunable constants of source files: detection, search ranges, and edits that set them.
+"""Tunable constants of source files: which numbers they are, their search ranges, and edits that set them.
 
-A constant is a top-level assignment, once, of a number to an UPPERCASE name: an int, a float, a bool, arithmetic of
+A constant is a number in one of the places that `numbers` knows: an int, a float, a bool, in Python also arithmetic of
 numbers such as `2**14`, or a tuple of these (each element is a constant of its own, `ADAM_BETAS[0]`). A trailing
 comment may give the range: `# ... [1e-4..1e-1 log]`, `# ... [2..8]`, or `# ... [fixed]`. Without one the range follows
 from the value: a quarter to four times it, powers of two stay powers of two, shares stay in 0..1.
@@ -8,26 +8,32 @@ from the value: a quarter to four times it, powers of two stay powers of two, sh
 
 from __future__ import annotations
 
-import ast
-import math
-import operator
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
+from core import invocation
+from core.edits.python_syntax import ENDINGS
+from core.record.errors import ResearcherMisconfigured
 from core.record.proposal import Edit
+from core.research.control.numbers import Number, Value, numbers
 
-Value = bool | int | float
 Scale = Literal["linear", "log", "one_minus", "power", "choice"]
 
-_NAME = re.compile(r"^[A-Z][A-Z0-9_]*$")
 _RANGE = re.compile(r"\[\s*([-+.\deE]+)\s*\.\.\s*([-+.\deE]+)\s*(log)?\s*\]")
 _FIXED = re.compile(r"\[\s*fixed\s*\]")
 # Names that are never tuned: they change what is measured or printed, or must fit other constants.
 _NOT_TUNED = re.compile(
     r"(?:^|_)(?:SEED|LOG|PRINT|EVAL|VAL|TIME|SECONDS|MINUTES|HOURS|BUDGET|VERSION|PORT|WORKERS|THREADS|VOCAB|CONTEXT|"
     r"SEQ|SEQUENCE|BLOCK|HEAD_DIM|MICRO|DEVICE|EPS|EPSILON|DEBUG|COMPILE|PROBE|SAVE|CHECKPOINT|PATH|MAX_STEPS)(?:_|$)"
+)
+# The same for names that are not in upper case, which say less: length of the training, what is shown, state.
+_NO_SETTING = re.compile(
+    r"(?:^|_)(?:ITERS?|ITERATIONS?|EPOCHS?|(?:NUM|N|TOTAL|TRAIN)_STEPS|STEPS?|STEP_NUM|INTERVAL|EVERY|WANDB|RANK|WORLD|GPUS?|CPUS?|"
+    r"NODES?|ONLY|RESUME|VERBOSE|QUIET|PLOT|FIG|DPI|FONT|SHOW|PROFILE|TEST|SAMPLES?|TOP_K|DUMP|DRY|LOSS|BEST|RUNNING|"
+    r"COUNT|COUNTER|TOTAL|START|END|INDEX|ID|LINE|WORKER|JOBS|RETRIES|DDP|CLASSES|CHANNELS|INPUT|OUTPUT|DOWNLOAD|"
+    r"PIN_MEMORY|FLAGS?|LEVEL|MAGIC|INDENT|DIGITS|STRICT|REQUIRED)(?:_|$)"
 )
 _ANY_MAGNITUDE = re.compile(r"(?:^|_)(?:LR|RATE|STD|SCALE|CLIP|BASE|TEMP|TEMPERATURE|GAIN|SOFTCAP)(?:_|$)")
 # Search range of a constant that is 0, by its name.
@@ -68,81 +74,53 @@ class Constant:
     space: Space
 
 
-def find_constants(files: Mapping[str, str], device: str = "cpu") -> dict[str, Constant]:
+def find_constants(files: Mapping[str, str], device: str = "cpu", command: str = "") -> dict[str, Constant]:
     """Every tunable constant by key (its name; `path:NAME` when two files share one), except those of the other device
-    (`_CPU`, `_CUDA`, `_GPU` in the name), those marked `[fixed]`, and names that are not to be tuned (seed, context …).
+    (`_CPU`, `_CUDA`, `_GPU` in the name), those marked `[fixed]`, names that are not to be tuned (seed, context …), and
+    what an option of `command` sets (`--lr 0.1`).
     """
-    found = [c for path in sorted(files) if path.endswith(".py") for c in _of_file(path, files[path], device)]
+    given = {_words(word) for word in re.findall(r"(?<!\S)--?([A-Za-z][\w.-]*)", command)}
+    found = [c for path in sorted(files) for c in _of_file(path, files[path], device) if c.name not in given]
     keys = [c.key for c in found]
     unique = (c if keys.count(c.key) == 1 else replace(c, key=f"{c.path}:{c.key}") for c in found)
     return {c.key: c for c in unique}
 
 
+def check_tunable(files: Mapping[str, str], device: str = "cpu", command: str = "") -> None:
+    """Raises ResearcherMisconfigured when the control can do nothing with these editable files."""
+    if not find_constants(files, device, command):
+        names = sorted(files)
+        where = ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
+        hint = "write the numbers to try as constants at the top of an editable file, such as LEARNING_RATE = 0.01, or "
+        hint += "name the file that has them in `edit` of program.md, or let another researcher propose: "
+        hint += invocation.call("run", "--researcher", "human")
+        raise ResearcherMisconfigured("the control finds no number to tune", where=where, hint=hint)
+
+
 def _of_file(path: str, text: str, device: str) -> Iterator[Constant]:
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError):
-        return
     lines = text.split("\n")
-    assigned = [(name, value) for node in tree.body for name, value in _assignment(node)]
-    names = [name for name, _ in assigned]
-    for name, node in assigned:
-        if not _NAME.match(name) or names.count(name) > 1 or _other_device(name, device):
-            continue
-        elements = node.elts if isinstance(node, ast.Tuple) else [node]
-        for i, element in enumerate(elements):
-            key = f"{name}[{i}]" if isinstance(node, ast.Tuple) else name
-            if constant := _constant(path, lines, key, name, element):
-                yield constant
+    all_numbers = numbers(path, text)
+    for number in all_numbers:
+        constant = _constant(path, lines[number.line - 1].rstrip("\r"), number)
+        if constant and not _other_device(constant.name, device):
+            yield constant
 
 
-def _assignment(node: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
-    if isinstance(node, ast.Assign):
-        for target in node.targets:
-            if isinstance(target, ast.Name):
-                yield target.id, node.value
-    elif isinstance(node, (ast.AnnAssign, ast.AugAssign)) and isinstance(node.target, ast.Name) and node.value:
-        yield node.target.id, node.value
+def _words(name: str) -> str:
+    """A name in upper case with `_` between its words, which the patterns below and in `tpe` are written for."""
+    return re.sub(r"[-.]", "_", re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)).upper()
 
 
-def _constant(path: str, lines: list[str], key: str, name: str, node: ast.expr) -> Constant | None:
-    value = _number(node)
-    if value is None or node.end_lineno != node.lineno or node.end_col_offset is None:
-        return None
-    line = lines[node.lineno - 1]
-    start = len(line.encode()[: node.col_offset].decode())  # ast counts bytes
-    end = len(line.encode()[: node.end_col_offset].decode())
-    source, comment = line[start:end], line[end:].partition("#")[2]
-    space = _given_space(comment, value) if "[" not in key else None
-    if space is None and (_FIXED.search(comment) or _NOT_TUNED.search(name)):
+def _constant(path: str, line: str, number: Number) -> Constant | None:
+    key, value, _, start, end = number
+    source, comment = line[start:end], re.split(r"#|//|/\*", line[end:], maxsplit=1)[1:]
+    name = _words(re.sub(r"\[\d+\]|#\d+$", "", key).rpartition(".")[2])
+    space = _given_space(comment[0], value) if comment and "[" not in key else None
+    plain = key.isupper() or not _NO_SETTING.search(name)
+    if space is None and ((comment and _FIXED.search(comment[0])) or _NOT_TUNED.search(name) or not plain):
         return None
     space = space or _default_space(name, value, source)
-    return Constant(key, path, name, value, source, node.lineno, start, end, space) if space else None
-
-
-_OPERATIONS: Mapping[type[ast.operator], Callable[[Value, Value], Any]] = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
-    ast.Pow: operator.pow,
-}  # fmt: skip
-
-
-def _number(node: ast.expr) -> Value | None:
-    """The value of a number or of plain arithmetic with numbers; None for anything else."""
-    if isinstance(node, ast.Constant):
-        return node.value if isinstance(node.value, (bool, int, float)) and math.isfinite(node.value) else None
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.USub, ast.UAdd)):
-        inner = _number(node.operand)
-        return None if inner is None or isinstance(inner, bool) else -inner if isinstance(node.op, ast.USub) else inner
-    if not isinstance(node, ast.BinOp):
-        return None
-    a, b, operation = _number(node.left), _number(node.right), _OPERATIONS.get(type(node.op))
-    if a is None or b is None or operation is None or (operation is operator.pow and (abs(a) > 1e6 or abs(b) > 64)):
-        return None
-    try:
-        value = operation(a, b)
-        return value if isinstance(value, (int, float)) and math.isfinite(value) else None
-    except (ZeroDivisionError, OverflowError):
-        return None
+    return Constant(key, path, name, value, source, number.line, start, end, space) if space else None
 
 
 def _other_device(name: str, device: str) -> bool:
@@ -199,13 +177,16 @@ def _int_space(value: int, source: str) -> Space | None:
 
 def written(constant: Constant, value: Value) -> str:
     """`value` as source text, in the notation of the constant: `2**11`, `0.031`, `True`, `3e-05`."""
+    python = constant.path.endswith(ENDINGS)
     if isinstance(constant.value, bool):
-        return str(bool(value))
+        return str(bool(value)) if python or constant.source[:1].isupper() else str(bool(value)).lower()
     if isinstance(constant.value, int):
         whole = int(value)
         base2 = re.match(r"^2\s*\*\*\s*\d+$", constant.source)
         return f"2**{whole.bit_length() - 1}" if base2 and whole & (whole - 1) == 0 else str(whole)
     text = f"{float(value):.12g}"
+    if not python and "." not in text:
+        text = text.replace("e", ".0e")  # for YAML, 1e-05 is a text
     return text if any(c in text for c in ".en") else f"{text}.0"
 
 

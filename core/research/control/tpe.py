@@ -18,11 +18,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.record.errors import AutoresearchError, ProposalFailed, ResearcherMisconfigured, ScriptEnded
+from core.record.errors import AutoresearchError, ProposalFailed, ScriptEnded
 from core.record.metric import format_metric
 from core.record.proposal import Proposal
 from core.record.state import BASELINE, Experiment, State
-from core.research.control.constants import Constant, Value, edits_for, find_constants, rounded, written
+from core.research.control.constants import Constant, check_tunable, edits_for, find_constants, rounded, written
+from core.research.control.numbers import Value
 from core.research.protocol import Brief, Researcher, Stream
 from core.text import plural
 
@@ -77,12 +78,9 @@ class ControlResearcher(Researcher):
 
     async def propose(self, brief: Brief, stream: Stream) -> Proposal:
         """Raises ResearcherMisconfigured without tunable constants, ScriptEnded when every value has been tried."""
-        constants = find_constants(brief.files, brief.device)
+        constants = find_constants(brief.files, brief.device, brief.program.run)
         if not constants:
-            what, where = "the control researcher found no constants to tune", ", ".join(sorted(brief.files))
-            hint = "write the numbers to try as UPPERCASE constants at the top of an editable Python file, such as "
-            hint += "LEARNING_RATE = 0.01, or choose another researcher"
-            raise ResearcherMisconfigured(what, where=where, hint=hint)
+            check_tunable(brief.files, brief.device, brief.program.run)
         stream.note("control: Optuna's TPE over the constants of the code; no language model is asked")
         if brief.feedback:
             stream.note(f"the last proposal was refused: {brief.feedback}")

@@ -47,6 +47,8 @@ def f():
     LOCAL = 0.4
     return LOCAL
 '''
+# The same with upper-case constants only: what is found elsewhere has its own tests.
+UPPER = CODE.replace('TABLE = {"A": 1.0}\n', "").replace("lower = 0.1\n", "")
 
 
 def found(device: str = "cpu") -> dict[str, Constant]:
@@ -56,7 +58,7 @@ def found(device: str = "cpu") -> dict[str, Constant]:
 def test_numeric_constants_are_found() -> None:
     assert list(found()) == [
         "LR", "MATRIX_LR", "MATRIX_LR_CPU", "BATCH", "ROWS", "STEPS_BACK", "USE_BIAS", "BETAS[0]", "BETAS[1]",
-        "BETAS[2]", "DROPOUT", "SHIFT", "HALF", "GIVEN", "COUNT",
+        "BETAS[2]", "DROPOUT", "SHIFT", "HALF", "GIVEN", "COUNT", "lower", "TABLE.A",
     ]  # fmt: skip
     assert "MATRIX_LR_CUDA" in found("cuda") and "MATRIX_LR_CPU" not in found("cuda")
 
@@ -133,7 +135,7 @@ def bowl(files: dict[str, str], first: dict[str, Constant]) -> float:
     return total
 
 
-def ready(code: str = CODE) -> Session:
+def ready(code: str = UPPER) -> Session:
     session = Session({"train.py": code})
     session.calibrate(bowl(session.files[0], find_constants(session.files[0])))
     return session
@@ -216,11 +218,12 @@ async def test_a_rebased_experiment_counts_with_the_values_of_its_new_parent() -
 
 
 async def test_code_without_constants_is_reported_with_a_hint() -> None:
-    session = Session({"train.py": "lr = 0.1\n", "notes.txt": "A = 1"})
+    session = Session({"train.py": "import model\nepochs = 3\nmodel.train(epochs)\n", "notes.txt": "A = 1"})
     session.start(1, "control")
     with pytest.raises(ResearcherMisconfigured) as caught:
         await ControlResearcher().propose(session.brief(1), Heard())
-    assert "UPPERCASE" in caught.value.hint and "train.py" in caught.value.where
+    assert "LEARNING_RATE = 0.01" in caught.value.hint and "--researcher human" in caught.value.hint
+    assert "train.py" in caught.value.where
 
 
 async def test_it_ends_when_every_value_has_been_tried() -> None:
@@ -246,3 +249,21 @@ async def test_the_constants_of_nanotrain_are_found(device: str) -> None:
         proposal = await ControlResearcher().propose(session.brief(number, device=device), Heard())
         session.propose(number, proposal)
         session.judge(number, "discarded", 2.0 + number / 100)
+
+
+async def test_what_it_tries_for_nanotrain_is_the_same_as_ever() -> None:
+    """Sessions recorded before other kinds of constants were found go on as they would have."""
+    session = Session({"nanotrain/train.py": NANOTRAIN.read_text()}, edit=["nanotrain/train.py"])
+    session.calibrate(2.0)
+    tried = []
+    for number in range(1, 9):
+        session.start(number, "control")
+        proposal = await ControlResearcher().propose(session.brief(number), Heard())
+        tried.append(proposal.hypothesis.partition(":")[0])
+        session.propose(number, proposal)
+        session.judge(number, "discarded", 2.0 + number / 100)
+    assert tried == [
+        "HEAD_LR_CPU 0.02 → 0.04", "SCALAR_LR 0.02 → 0.04", "DEPTH_CPU 2 → 1", "HEAD_LR_CPU 0.02 → 0.01",
+        "BATCH_TOKENS_CPU 2**11 → 2**10", "X0_SCALE 0.1 → 0.05", "NEWTON_SCHULZ_STEPS 4 → 8",
+        "HEAD_STD 0.001 → 0.00334",
+    ]  # fmt: skip

@@ -76,6 +76,19 @@ async def test_the_launch_screen_shows_readiness(project: Path) -> None:
         assert {"control", "scripted", "claude"} <= words
 
 
+async def test_a_control_with_nothing_to_tune_is_not_preselected(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    (project / "train.py").write_text("print('loss: 1.0')\n")
+    git(project, "commit", "-qam", "no constants")
+    app = launch(project)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: "ready: python, git" in text_of(app))
+        assert app.screen.query_one(Choice).value == "human"
+
+
 async def test_a_wrong_field_is_named(project: Path) -> None:
     app = launch(project)
     async with app.run_test(size=(120, 40)) as pilot:
