@@ -392,7 +392,7 @@ def check_files(program: Program, project: Path, tracked: Collection[str] | None
 
     `tracked`: the files in git, relative to `project`; None: all files of the folder.
     """
-    files = list(_walk(project)) if tracked is None else tracked
+    files = list(project_files(project)) if tracked is None else tracked
     for key, patterns in (("edit", program.edit), ("read", program.read)):
         for pattern in patterns:
             if pattern.startswith("!") or any(matches(path, (pattern,)) for path in files):
@@ -416,7 +416,7 @@ def _refuse_file(program: Program, key: str, path: str, what: str, hint: str) ->
     reader.refuse(key, f"{path!r} {what}", hint)
 
 
-def _walk(project: Path) -> Iterator[str]:
+def project_files(project: Path) -> Iterator[str]:
     for folder, folders, names in os.walk(project):
         folders[:] = [f for f in folders if f not in (".git", "sessions", "__pycache__", ".venv", "node_modules")]
         yield from (os.path.relpath(os.path.join(folder, name), project) for name in names)  # noqa: PTH118

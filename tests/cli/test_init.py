@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+import tomli
 
 from core.program.program import check_files, load
-from tests.cli.command import run
+from tests.cli.command import run, terminal
 from tests.projects import git, make_project
 
 
-@pytest.mark.parametrize("code", ["train.py", "main.py"])
+@pytest.mark.parametrize("code", ["train.py", "main.py", "makemodel.py"])
 def test_init_guesses_and_never_overwrites(tmp_path: Path, code: str) -> None:
     (tmp_path / code).write_text("print(1)\n")
     done = run(tmp_path, "init")
@@ -19,21 +21,139 @@ def test_init_guesses_and_never_overwrites(tmp_path: Path, code: str) -> None:
     program = load(tmp_path / "program.md")
     check_files(program, tmp_path)
     assert program.edit == (code,) and program.run == f"python {code}"
-    (tmp_path / "program.md").write_text("mine")
+    (tmp_path / "program.md").write_text("+++\nmine")
     for words in (["init"], ["init", "--template", "nanotrain"]):
         again = run(tmp_path, *words)
         assert again.returncode == 1 and "already" in again.stderr
-    assert (tmp_path / "program.md").read_text() == "mine"
+    assert (tmp_path / "program.md").read_text() == "+++\nmine"
     assert not (tmp_path / "nanotrain").exists()
 
 
 def test_init_creates_its_folder_and_refuses_a_file(tmp_path: Path) -> None:
     done = run(tmp_path, "init", "new folder/deeper")
     assert done.returncode == 0 and (tmp_path / "new folder/deeper/program.md").is_file()
-    assert "no train.py" in done.stdout
+    assert "no script, package.json, Cargo.toml or Makefile was found" in done.stdout
     (tmp_path / "file").touch()
     refused = run(tmp_path, "init", "file")
     assert refused.returncode == 1 and "Traceback" not in refused.stderr
+
+
+PYTHON = """\
+import argparse, random
+parser = argparse.ArgumentParser()
+parser.add_argument("--seed", type=int, default=1)
+for step in range(3):
+    print(f"step {step}: train loss {0.5:.4f}, val loss {0.25:.4f}")
+open("data/train.bin")
+"""
+# (files, files that git ignores, settings of the program.md, words that init prints)
+KINDS: dict[str, tuple[dict[str, str], dict[str, str], dict[str, object], tuple[str, ...]]] = {
+    "a script with options and data": (
+        {"train.py": PYTHON, "data/README": "run prepare", "model.py": "", ".gitignore": "data/*.bin\n"},
+        {"data/train.bin": "x"},
+        {"edit": ["train.py"], "run": "python train.py --seed $AUTORESEARCH_SEED", "inputs": ["data/train.bin"],
+         "metric": {"name": "val_loss", "direction": "min", "pattern": r"val\s+loss\s+(\S+)"}},
+        ("train.py:5 prints it", "train_loss (min)", "has the option --seed"),
+    ),
+    "a script of another name, higher is better": (
+        {"fitter.py": "score = 1\nprint('test accuracy:', score)\n", "setup.py": "", ".gitignore": ""}, {},
+        {"edit": ["fitter.py"], "run": "python fitter.py",
+         "metric": {"name": "test_accuracy", "direction": "max", "pattern": r"^test\s+accuracy:\s*(\S+)"}},
+        ("the only Python file",),
+    ),
+    "uv, an environment of its own": (
+        {"train.py": "import random\nrandom.seed(7)\nprint('%s loss: %.3f ms' % ('x', 0.5))\n", "uv.lock": "",
+         "pyproject.toml": "[project]\nname = 'x'\n", ".gitignore": ".venv\n"}, {".venv/bin/x": ""},
+        {"run": "python train.py", "metric": {"name": "loss", "direction": "min", "pattern": r"loss:\s*(\S+)"}},
+        ("that of .venv", "train.py:2 sets a seed of its own"),
+    ),
+    "a package in src, with benchmarks": (
+        {"src/pkg/__init__.py": "", "src/pkg/core.py": "", "bench/bench_pkg.py":
+         "import pkg\nif __name__ == '__main__':\n    print(f'time: {1.5:.3f} s')\n"}, {},
+        {"edit": ["src/pkg/**/*.py"], "run": "PYTHONPATH=src python bench/bench_pkg.py"},
+        ("bench/bench_pkg.py:3",),
+    ),
+    "package.json": (
+        {"package.json": '{"scripts": {"test": "x", "bench": "node bench/b.js"}}', "src/a.js": "",
+         "bench/b.js": "console.log(`speed: ${x.toFixed(1)} ops/s`);\n", ".gitignore": "node_modules\n"},
+        {"node_modules/x/index.js": ""},
+        {"edit": ["src/**/*.js"], "run": "node bench/b.js", "inputs": ["node_modules"],
+         "metric": {"name": "speed", "direction": "max",
+                    "pattern": r"^speed:\s*(\S+)"}},
+        ("scripts.bench",),
+    ),
+    "Cargo.toml": (
+        {"Cargo.toml": "[package]\nname = 'x'\n", "src/main.rs": 'println!("latency: {:.3} ms", x);\n'}, {},
+        {"edit": ["src/**/*.rs"], "run": "cargo run --release --offline",
+         "metric": {"name": "latency", "direction": "min", "pattern": r"^latency:\s*(\S+)"}},
+        (),
+    ),
+    "a Makefile": (
+        {"Makefile": "bench: bench.c hash.c\n\tcc -o bench bench.c hash.c\n", "hash.c": "int x;\n",
+         "bench.c": 'int main() { printf("Lookup: %f\\n", 1.0); }\n'}, {},
+        {"edit": ["hash.c"], "run": "make -s bench && ./bench",
+         "metric": {"name": "lookup", "direction": "min", "pattern": r"^Lookup:\s*(\S+)"}},
+        ("Makefile",),
+    ),
+    "nothing printed, so the time of it": (
+        {"Makefile": "test:\n\tcc -o t t.c && ./t\n", "lib.c": "", "t.c": ""}, {},
+        {"run": "bash -c 'time -p make -s test'", "metric": {"name": "seconds", "direction": "min",
+                                                             "pattern": r"^real\s+([\d.]+)"}},
+        ("duration is measured",),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_init_reads_the_repository(tmp_path: Path, kind: str) -> None:
+    files, ignored, settings, words = KINDS[kind]
+    for name, text in {**files, **ignored}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", "-A")
+    git(tmp_path, "commit", "-q", "--allow-empty", "-m", "x")
+    done = run(tmp_path, "init", "--yes")
+    assert done.returncode == 0, done.stderr
+    for word in words:
+        assert word in done.stdout, done.stdout
+    text = (tmp_path / "program.md").read_text()
+    front = tomli.loads(text.split("+++\n")[1])
+    assert {key: front.get(key) for key in settings} == settings
+    check_files(load(tmp_path / "program.md"), tmp_path)
+    assert "@CODE@" not in text and not [line for line in text.splitlines() if line != line.rstrip()]
+
+
+def test_settings_are_put_above_a_program_of_prose(tmp_path: Path) -> None:
+    """As in the repositories for which the researcher is a coding agent that reads program.md."""
+    prose = "# program\n\nEdit train.py.\n\n+++ is no fence here\n"
+    (tmp_path / "program.md").write_text(prose)
+    (tmp_path / "train.py").write_text("from prepare import TIME_BUDGET\nprint(f'val_bpb:    {1.0:.6f}')\n")
+    (tmp_path / "prepare.py").write_text("TIME_BUDGET = 300\n")
+    done = run(tmp_path, "init", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["path"] == str(tmp_path / "program.md") and told["next"]
+    text = (tmp_path / "program.md").read_text()
+    assert told["text"] == text and text.startswith("+++\n") and text.endswith(prose)
+    program = load(tmp_path / "program.md")
+    assert program.prose == prose.strip("\n") and program.metric.name == "val_bpb"
+    assert program.run_budget("cpu").seconds == 480.0  # more than the code's own 300 s
+    again = run(tmp_path, "init", "--json")
+    assert again.returncode == 1 and "already" in again.stderr and "doctor" in again.stderr
+
+
+def test_init_asks_in_a_terminal_and_takes_another_number(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(PYTHON)
+    with terminal(tmp_path, "init") as term:
+        term.wait_for("write it?")
+        term.type("n\n")
+        assert term.end() == 1 and not (tmp_path / "program.md").exists()
+    with terminal(tmp_path, "init") as term:
+        term.wait_for("write it?")
+        term.type("2\n")
+        assert term.end() == 0
+    assert load(tmp_path / "program.md").metric.name == "train_loss"
 
 
 def test_the_nanotrain_template_is_a_valid_project(tmp_path: Path) -> None:

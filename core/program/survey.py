@@ -1,0 +1,301 @@
+"""Survey of a repository for `init`: how it runs, which files hold its code, what it prints, reads and is seeded by"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import tomli
+
+from core.edits.rules import imported
+from core.program.printed_numbers import PrintedNumber, printed_numbers
+
+Read = Callable[[str], str]  # text of a file; empty when there is none
+
+_FIRST = ("train", "main", "run", "bench", "benchmark", "experiment", "fit", "finetune", "pretrain", "demo")
+_BESIDE = re.compile(r"(?:^|[/_-])(?:tests?|conftest|setup|docs?|conf|prepare|download|sample|generate|plot|utils?"
+                     r"|eval|fabfile|noxfile|tasks|version|__init__|configurator|model)(?:[/_.-]|$)")  # fmt: skip
+_CODE = (".py", ".js", ".mjs", ".cjs", ".ts", ".c", ".cc", ".cpp", ".rs", ".go", ".jl", ".rb")
+_BENCH = re.compile(r"bench|perf|speed|timing", re.IGNORECASE)
+_DATA = re.compile(
+    r"(?:^|/)(?:data|dataset|datasets|corpus|corpora|inputs?|assets|weights|models|checkpoints|raw)(?:/|$)", re.I
+)
+_DATA_FILES = (".csv", ".tsv", ".bin", ".npz", ".npy", ".parquet", ".pkl", ".pt", ".h5", ".txt", ".json", ".jsonl",
+               ".zip", ".gz", ".tar", ".arrow", ".safetensors", ".db", ".sqlite")  # fmt: skip
+_MADE = re.compile(
+    r"(?:^|/)(?:__pycache__|\.?v?env|node_modules|target|build|dist|sessions|wandb|runs|logs?|out|output|outputs|results"
+    r"|[^/]*\.egg-info|\.[^/]+|[^/]*\.py[co]|[^/]*\.(?:o|so|a|log))(?:/|$)"
+)
+_TOOLS = {"uv.lock": "uv sync", "poetry.lock": "poetry install", "pdm.lock": "pdm install", "pixi.lock": "pixi install",
+          "environment.yml": "conda env create"}  # fmt: skip
+MAX_FILES_READ = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A way to run the project once."""
+
+    run: str
+    edit: tuple[str, ...]
+    why: str
+    script: str = ""  # the file that is run
+    seconds: bool = False  # what it prints is unknown, and its duration can be measured
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What was found, the likeliest first; each with the reason for it."""
+
+    launches: tuple[Launch, ...]
+    metrics: tuple[PrintedNumber, ...]
+    inputs: Mapping[str, str]  # path -> why
+    seed: str  # the option that takes a seed, such as `--seed`
+    seed_why: str
+    notes: tuple[str, ...]
+    seconds: tuple[float, str]  # how long the code trains by its own constant, and where that stands; 0: not known
+
+
+def survey(files: Sequence[str], ignored: Sequence[str], read: Read) -> Survey:
+    """Read the project's `files` (in git, or all). `ignored`: files and folders (ending in /) that git ignores."""
+    launches = sorted(_launches(files, read), key=lambda found: -found[0])
+    best = launches[0][1] if launches else None
+    script = best.script if best else ""
+    texts = {path: read(path) for path in _code(files, script, read)[:MAX_FILES_READ]}
+    metrics = [number for path, text in texts.items() for number in printed_numbers(path, text)]
+    metrics.sort(key=lambda number: (-number.weight, number.path != script))
+    seed, why = _seed(script, texts)
+    return Survey(
+        launches=tuple(launch for _, launch in launches),
+        metrics=tuple({(number.name, number.pattern): number for number in reversed(metrics)}.values())[::-1],
+        inputs=_inputs(ignored, files, texts),
+        seed=seed,
+        seed_why=why,
+        notes=tuple(_notes(files, ignored, read, best.run if best else "", texts)),
+        seconds=_trains_for(texts),
+    )
+
+
+def _code(files: Sequence[str], script: str, read: Read) -> list[str]:
+    """The script that is run, and the project's own modules that it imports; without a script, benchmarks."""
+    if not script:
+        return [path for path in files if _BENCH.search(path) and path.endswith(_CODE)]
+    found = [script]
+    for path in found:  # grows
+        for name in imported(path, read(path)) if path.endswith(".py") else ():
+            folder = path.rpartition("/")[0]
+            places = (f"{folder}/{name}", name, f"src/{name}")
+            own = [
+                p for p in files if any(p == f"{x.lstrip('/')}.py" or p.startswith(f"{x.lstrip('/')}/") for x in places)
+            ]
+            found += [p for p in own if p.endswith(".py") and p not in found][:40]
+    return found
+
+
+def _launches(files: Sequence[str], read: Read) -> Iterator[tuple[float, Launch]]:
+    """(weight, launch) of every way to run that the files suggest."""
+    yield from _scripts(files, read)
+    yield from _tests(files)
+    yield from _node(files, read)
+    yield from _cargo(files, read)
+    yield from _make(files, read)
+
+
+def _scripts(files: Sequence[str], read: Read) -> Iterator[tuple[float, Launch]]:
+    scripts = [path for path in files if path.endswith(".py") and path.count("/") <= 2]
+    top = [path for path in scripts if "/" not in path and not _BESIDE.search(path)]
+    package = _package(files)
+    for path in scripts:
+        stem = PurePosixPath(path).stem.lower()
+        named = next((i for i, word in enumerate(_FIRST) if stem == word or stem.startswith(f"{word}_")), None)
+        text = read(path) if named is not None or path in top or "/" in path else ""
+        starts = bool(re.search(r"^if __name__ ==", text, re.MULTILINE)) or (named is not None and "/" not in path)
+        if (_BESIDE.search(path) and named is None) or not (starts or path in top):
+            continue
+        numbers = printed_numbers(path, text)
+        good = sum(1 for number in numbers if number.weight > 2)
+        weight = 10.0 - 3 * path.count("/") + (4 - named / 4 if named is not None else 0) + 2 * bool(numbers)
+        weight += 4 * (top == [path]) + starts + 3 * bool(good) + min(len(text) / 10_000, 1)
+        weight -= 3 * (f"{path.rpartition('/')[0]}/__init__.py" in files)
+        bench = bool(_BENCH.search(path))
+        if bench and package:
+            edit: tuple[str, ...] = (f"{package}/**/*.py",)
+        else:
+            edit = (path,)
+        source = "PYTHONPATH=src " if package.startswith("src/") else "PYTHONPATH=. " if "/" in path else ""
+        only = "the only Python file at the top" if top == [path] else f"{path} is a script" + (
+            f" that prints {numbers[0].name}" if numbers else "")  # fmt: skip
+        yield weight, Launch(f"{source}python {path}", edit, only, path, bench and not numbers)
+
+
+def _tests(files: Sequence[str]) -> Iterator[tuple[float, Launch]]:
+    """The benchmarks or tests of a package, timed."""
+    package = _package(files)
+    for folder in dict.fromkeys(path.partition("/")[0] for path in files if re.search(r"/test_[^/]*\.py$", path)):
+        if package and re.search(r"^(?:tests?|bench\w*)$", folder):
+            source = "PYTHONPATH=src " if package.startswith("src/") else ""
+            weight = 6.0 + 3 * bool(_BENCH.search(folder))
+            run = f"{source}python -m pytest -q {folder}"
+            yield weight, Launch(run, (f"{package}/**/*.py",), f"the package {package}, and {folder}/", "", True)
+
+
+def _package(files: Sequence[str]) -> str:
+    """The folder of the project's package, `src/name` or `name`, or ""."""
+    inits = [
+        path for path in files if path.endswith("/__init__.py") and not _BESIDE.search(path.removesuffix("__init__.py"))
+    ]
+    folders = sorted((path.removesuffix("/__init__.py") for path in inits), key=lambda f: (f.count("/"), f))
+    near = [folder for folder in folders if folder.count("/") == folder.startswith("src/")]
+    return near[0] if near else ""
+
+
+def _node(files: Sequence[str], read: Read) -> Iterator[tuple[float, Launch]]:
+    if "package.json" not in files:
+        return
+    try:
+        scripts = json.loads(read("package.json")).get("scripts", {})
+    except (ValueError, AttributeError):
+        return
+    roots = [root for root in ("src", "lib") if any(path.startswith(f"{root}/") for path in files)]
+    endings = [
+        e for e in ("js", "mjs", "ts", "cjs") if any(re.match(rf"(?:{'|'.join(roots)})/.*\.{e}$", p) for p in files)
+    ]
+    edit = tuple(f"{root}/**/*.{endings[0]}" for root in roots[:1]) if roots and endings else ()
+    edit = (
+        edit or tuple(path for path in files if "/" not in path and path.endswith(".js") and "config" not in path)[:1]
+    )
+    for name, line in scripts.items() if isinstance(scripts, dict) else ():
+        bench = bool(_BENCH.search(name))
+        if not isinstance(line, str) or not (bench or name in ("train", "start", "test", "build")):
+            continue
+        found = re.match(r"^(?:time\s+)?(node(?:\s+--?[\w=-]+)*\s+([\w./-]+\.[cm]?js)[\w ./=-]*)$", line.strip())
+        named = re.findall(r"[\w./-]+\.[cm]?js\b", line)
+        script = found[2] if found else next((word for word in named if word.removeprefix("./") in files), "")
+        script = script.removeprefix("./")
+        run = found[1] if found else f"npm run --silent {name}"
+        if bench or name == "train":
+            yield 18.0 + bool(found) - (":" in name), Launch(run, edit, f"package.json: scripts.{name}", script, bench)
+        else:
+            yield 4.0 + (name == "test"), Launch(run, edit, f"package.json: scripts.{name}", script, True)
+
+
+def _cargo(files: Sequence[str], read: Read) -> Iterator[tuple[float, Launch]]:
+    if "Cargo.toml" not in files:
+        return
+    try:
+        manifest = tomli.loads(read("Cargo.toml"))
+    except ValueError:
+        return
+    edit = ("src/**/*.rs",) if any(path.startswith("src/") for path in files) else ("**/*.rs",)
+    if benches := [p for p in files if p.startswith("benches/") and p.endswith(".rs")]:
+        yield 17.0, Launch("cargo bench --offline", edit, "Cargo.toml, and benches/", benches[0], True)
+    if "src/main.rs" in files or manifest.get("bin"):
+        yield 15.0, Launch("cargo run --release --offline", edit, "Cargo.toml, and src/main.rs", "src/main.rs", True)
+    yield 8.0, Launch("cargo test --release --offline", edit, "Cargo.toml", "", True)
+
+
+def _make(files: Sequence[str], read: Read) -> Iterator[tuple[float, Launch]]:
+    name = next((n for n in ("Makefile", "makefile", "GNUmakefile") if n in files), None)
+    if name is None:
+        return
+    text = read(name)
+    targets = re.findall(r"^([A-Za-z][\w.-]*)\s*:(?!=)", text, re.MULTILINE)
+    endings = [end for end in ("c", "cc", "cpp", "h") if any(p.endswith(f".{end}") for p in files)]
+    if not endings:
+        return
+    inner = [p for p in files if p.endswith((".c", ".cc", ".cpp")) and not re.search(r"test|bench|example|fuzz|oom", p)]
+    flat = [p for p in inner if "/" not in p]
+    folder = next((f for f in ("src", "lib") if any(p.startswith(f"{f}/") for p in inner)), "")
+    edit = tuple(flat[:4]) if flat or not folder else (f"{folder}/**/*.{endings[0]}",)
+    for target in targets:
+        source = next((p for p in files if p.endswith((".c", ".cc", ".cpp")) and PurePosixPath(p).stem == target), "")
+        runs = not source or f"./{target}" in text
+        if _BENCH.search(target) and runs:
+            yield 17.0, Launch(f"make -s {target}", edit, f"{name}: target {target}", source, True)
+        elif source and "\t" in text:
+            more = " --bench" if '"--bench"' in read(source) else ""
+            weight = (
+                11.0
+                + ("test" in target)
+                + bool(printed_numbers(source, read(source)))
+                + 4 * bool(more or _BENCH.search(target))
+            )
+            yield (
+                weight,
+                Launch(f"make -s {target} && ./{target}{more}", edit, f"{name}: builds {target}", source, True),
+            )
+        elif target in ("test", "check", "run"):
+            yield 9.0, Launch(f"make -s {target}", edit, f"{name}: target {target}", "", True)
+
+
+def _seed(script: str, texts: Mapping[str, str]) -> tuple[str, str]:
+    """(option that sets the seed, why). Without an option: where the code fixes its seed, as a remark."""
+    near = {script: texts[script]} if script in texts else {}
+    for path, text in near.items():
+        if "AUTORESEARCH_SEED" in text:
+            return "", f"{path} reads AUTORESEARCH_SEED itself"
+        if found := re.search(r"""["'](--(?:[\w-]*[-_])?seed)["']""", text):
+            return found[1], f"{path}:{text.count(chr(10), 0, found.start()) + 1} has the option {found[1]}"
+    for path, text in {**near, **texts}.items():
+        if found := re.search(
+            r"(?:manual_seed|random\.seed|default_rng|set_seed|seed_everything)\s*\(|^SEED\s*=", text, re.M
+        ):
+            line = text.count("\n", 0, found.start()) + 1
+            return "", (
+                f"{path}:{line} sets a seed of its own: read AUTORESEARCH_SEED there, else every run gives one "
+                "number and no gain can be told from luck"
+            )
+    return "", ""
+
+
+def _inputs(ignored: Sequence[str], files: Sequence[str], texts: Mapping[str, str]) -> dict[str, str]:
+    """Data that git ignores and the code needs, by path."""
+    said = "\n".join(texts.values())
+    found: dict[str, str] = {}
+    for path in ignored:
+        plain = path.rstrip("/")
+        name = PurePosixPath(plain).name
+        if "/" in path.rstrip("/") and any(plain.startswith(f"{known}/") for known in found):
+            continue
+        if plain == "node_modules" and "package.json" in files:
+            found[plain] = "installed packages, which git ignores"
+        elif not _MADE.search(plain) and (_DATA.search(plain) or plain.endswith(_DATA_FILES)) and (
+            _DATA.search(path) or re.search(rf"\b{re.escape(name)}\b", said)
+        ):  # fmt: skip
+            found[plain] = "git ignores it, and the code reads it" if name in said else "data that git ignores"
+    return found
+
+
+def _trains_for(texts: Mapping[str, str]) -> tuple[float, str]:
+    for path, text in texts.items():
+        if found := re.search(r"^(?:TIME_BUDGET|TRAIN_SECONDS|MAX_SECONDS)\w*\s*=\s*(\d+)", text, re.MULTILINE):
+            return float(found[1]), f"{path}:{text.count(chr(10), 0, found.start()) + 1}"
+    return 0.0, ""
+
+
+def _notes(
+    files: Sequence[str], ignored: Sequence[str], read: Read, run: str, texts: Mapping[str, str]
+) -> Iterator[str]:
+    """What `run` should know of the project's environment."""
+    if ".gitmodules" in files:
+        yield "the repository has submodules: fill them with git submodule update --init"
+    if "python" not in run:
+        return
+    if venv := next((f for f in (".venv/", "venv/", "env/") if f in ignored), None):
+        yield f"`python` in a run is that of {venv.rstrip('/')}"
+    else:
+        tool = next((line for name, line in _TOOLS.items() if name in files), "")
+        tool = tool or ("uv sync" if "[tool.uv" in read("pyproject.toml") else "")
+        if tool:
+            yield f"make the project's environment before the first run: {tool}; `python` is then that of .venv"
+    for path, text in texts.items():
+        if found := re.search(
+            r"\.cache\b|expanduser|snapshot_download|from_pretrained|load_dataset|download=True", text
+        ):
+            yield (
+                f"{path} may use files of the home folder or of the network ({found[0]}), which a run does not see: "
+                "keep them in the project, and name them in `inputs`"
+            )
+            return
