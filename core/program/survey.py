@@ -29,6 +29,16 @@ _MADE = re.compile(
     r"(?:^|/)(?:__pycache__|\.?v?env|node_modules|target|build|dist|sessions|wandb|runs|logs?|out|output|outputs|results"
     r"|[^/]*\.egg-info|\.[^/]+|[^/]*\.py[co]|[^/]*\.(?:o|so|a|log))(?:/|$)"
 )
+# What ends a first session: a pattern of the code, and what to do about it.
+_HAZARDS = (
+    (r"""^[ \t]*(?:[^#\n]*["']--device["'].*default\s*=\s*|device\s*=\s*)(["']cuda["'])(?!.*\bif\b)""",
+     "the device is cuda: without a GPU set it to cpu there, or by its option in `run`"),
+    (r"""^[^#\n]*["']--((?:max[-_])?(?:steps|iters|iterations|epochs))["'].*default\s*=\s*(?:-1|None)\b""",
+     "without this option it trains until it is stopped: give it in `run`"),
+    (r"(\.cache\b|expanduser|snapshot_download|from_pretrained|load_dataset|download=True)",
+     "this may use files of the home folder or of the network, which a run does not see: keep them in the project, and "
+     "name them in `inputs`"),
+)  # fmt: skip
 _TOOLS = {"uv.lock": "uv sync", "poetry.lock": "poetry install", "pdm.lock": "pdm install", "pixi.lock": "pixi install",
           "environment.yml": "conda env create"}  # fmt: skip
 MAX_FILES_READ = 200
@@ -128,6 +138,16 @@ def _scripts(files: Sequence[str], read: Read) -> Iterator[tuple[float, Launch]]
         only = "the only Python file at the top" if top == [path] else f"{path} is a script" + (
             f" that prints {numbers[0].name}" if numbers else "")  # fmt: skip
         yield weight, Launch(f"{source}python {path}", edit, only, path, bench and not numbers)
+        for i, line in enumerate(_told(path, read)):
+            yield weight - 0.01 * (i + 1), Launch(f"{source}{line}", edit, "README.md shows this command", path)
+
+
+def _told(script: str, read: Read) -> list[str]:
+    """The commands with arguments by which README.md runs a script, in one process and without the network."""
+    lines = re.findall(
+        rf"^\s*(?:[$>]\s*)?(python3?[ \t]+(?:\./)?{re.escape(script)}[ \t]+\S.*?)\s*$", read("README.md"), re.MULTILINE
+    )
+    return [line for line in dict.fromkeys(lines) if not re.search(r"[\\&|;<>`#]", line)][:4]
 
 
 def _tests(files: Sequence[str]) -> Iterator[tuple[float, Launch]]:
@@ -290,12 +310,8 @@ def _notes(
         tool = tool or ("uv sync" if "[tool.uv" in read("pyproject.toml") else "")
         if tool:
             yield f"make the project's environment before the first run: {tool}; `python` is then that of .venv"
-    for path, text in texts.items():
-        if found := re.search(
-            r"\.cache\b|expanduser|snapshot_download|from_pretrained|load_dataset|download=True", text
-        ):
-            yield (
-                f"{path} may use files of the home folder or of the network ({found[0]}), which a run does not see: "
-                "keep them in the project, and name them in `inputs`"
-            )
-            return
+    for pattern, words in _HAZARDS:
+        for path, text in texts.items():
+            if found := re.search(pattern, text, re.MULTILINE):
+                yield f"{path}:{text.count(chr(10), 0, found.start(1)) + 1}: {words}"
+                break

@@ -124,6 +124,22 @@ def test_init_reads_the_repository(tmp_path: Path, kind: str) -> None:
     assert "@CODE@" not in text and not [line for line in text.splitlines() if line != line.rstrip()]
 
 
+def test_init_says_what_would_end_a_first_session(tmp_path: Path) -> None:
+    code = """\
+device = 'cuda'  # examples: 'cpu', 'cuda'
+parser.add_argument('--max-steps', type=int, default=-1)
+data = MNIST('../data', download=True)
+print("loss", loss)
+"""
+    (tmp_path / "train.py").write_text(code)
+    (tmp_path / "README.md").write_text("```\n$ python train.py config/small.py --device=cpu\n```\n")
+    told = json.loads(run(tmp_path, "init", "--json").stdout)
+    words = "\n".join(told["notes"])
+    assert "train.py:1: the device is cuda" in words and "train.py:2: without this option" in words
+    assert "train.py:3: this may use files of the home folder" in words
+    assert told["launches"] == ["python train.py", "python train.py config/small.py --device=cpu"]
+
+
 def test_settings_are_put_above_a_program_of_prose(tmp_path: Path) -> None:
     """As in the repositories for which the researcher is a coding agent that reads program.md."""
     prose = "# program\n\nEdit train.py.\n\n+++ is no fence here\n"
