@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from tests.research.local_server import ModelHandler, ModelServer, calls_of, cut, serve
@@ -111,7 +112,9 @@ def events(turn: Any, model_id: str = MODEL) -> Iterator[tuple[str, Any]]:
     yield "message_start", {"type": "message_start", "message": message}
     if turn.get("pings"):
         yield "ping", {"type": "ping"}
-    for index, (block, deltas) in enumerate(_blocks(turn)):
+    if turn.get("interleaved"):
+        yield from _interleaved(list(_blocks(turn)))
+    for index, (block, deltas) in enumerate(() if turn.get("interleaved") else _blocks(turn)):
         yield "content_block_start", {"type": "content_block_start", "index": index, "content_block": block}
         for delta in deltas:
             yield "content_block_delta", {"type": "content_block_delta", "index": index, "delta": delta}
@@ -123,6 +126,18 @@ def events(turn: Any, model_id: str = MODEL) -> Iterator[tuple[str, Any]]:
     delta = {"stop_reason": stop, "stop_sequence": None, "stop_details": turn.get("stop_details")}
     yield "message_delta", {"type": "message_delta", "delta": delta, "usage": usage}
     yield "message_stop", {"type": "message_stop"}
+
+
+def _interleaved(blocks: list[tuple[Any, list[Any]]]) -> Iterator[tuple[str, Any]]:
+    """All blocks at once, their deltas in turn, as some gateways send them."""
+    for index, (block, _) in enumerate(blocks):
+        yield "content_block_start", {"type": "content_block_start", "index": index, "content_block": block}
+    for deltas in zip_longest(*(deltas for _, deltas in blocks)):
+        for index, delta in enumerate(deltas):
+            if delta is not None:
+                yield "content_block_delta", {"type": "content_block_delta", "index": index, "delta": delta}
+    for index in range(len(blocks)):
+        yield "content_block_stop", {"type": "content_block_stop", "index": index}
 
 
 def _blocks(turn: Any) -> Iterator[tuple[Any, list[Any]]]:

@@ -9,7 +9,7 @@ As a program, for tests that start other programs (one turn a line of FILE; the 
 
     python -m tests.research.openai_server --script FILE.jsonl --port-file PORT [--key KEY] [--repeat]
 
-Turns and faults are those of `local_server`; a turn may have `finish` besides.
+Turns and faults are those of `local_server`; a turn may have `finish` besides, or `deltas`, sent as they are.
 `Manners` describe the kind of server: how thinking is sent, and what is refused.
 """
 
@@ -142,6 +142,9 @@ def chat_events(turn: Any, manners: Manners, usage: bool = True) -> Iterator[Any
         return {**head, "choices": [choice], **more}
 
     yield chunk({"role": "assistant", "content": ""})
+    if "deltas" in turn:
+        yield from (chunk(delta) for delta in turn["deltas"])
+        yield chunk({}, turn.get("finish") or "stop")
     text = turn.get("text", "")
     if manners.thinking == "tags" and "thinking" in turn:
         text = f"<think>\n{turn['thinking']}</think>\n\n{text}"

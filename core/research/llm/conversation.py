@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 from core.edits.apply import proposal_from_plain
 from core.record.errors import EditError, ProposalFailed
 from core.record.proposal import Proposal
-from core.research.llm import text_format, tools
+from core.research.llm import text_format, tool_calls, tools
 from core.research.llm.api_errors import TooLong
 from core.research.llm.retry import Backoff
 from core.research.protocol import Brief, Stream
@@ -57,7 +57,8 @@ class ToolCall:
 
     @classmethod
     def parse(cls, id: str, name: str, raw: str, parsed: Any = None) -> ToolCall:
-        """A call whose input came as the text `raw`, or already `parsed`."""
+        """A call whose input came as the text `raw`, or already `parsed`. Its name is read by `tools.name_of`."""
+        name = tools.name_of(name)
         if raw:
             try:
                 parsed = json.loads(raw)
@@ -70,12 +71,26 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class ModelAnswer:
-    """One complete answer. `stop`: it ended, was cut off at its length limit, or the model declined (`detail`)."""
+    """One complete answer. `stop`: it ended, was cut off at its length limit, or the model declined (`detail`).
+    `as_text`: its calls stand in its text or thinking, and are answered in text.
+    """
 
     text: str = ""
     calls: tuple[ToolCall, ...] = ()
     stop: Literal["end", "cut", "declined"] = "end"
     detail: str = ""
+    thinking: str = ""
+    as_text: bool = False
+
+    def with_calls_in_text(self) -> ModelAnswer:
+        """The answer with the calls that its server did not translate, where there is no other."""
+        found = (
+            ()
+            if self.calls or self.stop != "end"
+            else tool_calls.in_text(self.text if self.text.strip() else self.thinking)
+        )
+        calls = tuple(ToolCall(f"text_{n}", name, dict(input)) for n, (name, input) in enumerate(found))
+        return replace(self, calls=calls, as_text=True) if calls else self
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +168,7 @@ class Asking:
         while wasted <= MAX_RETRIES:
             if mode.tools and not self.talk.tools:
                 return None  # the server has just rejected tools
-            answer = await self._answer(mode)
+            answer = (await self._answer(mode)).with_calls_in_text()
             self.answers += 1
             self.called = self.called or bool(answer.calls)
             try:
@@ -166,10 +181,18 @@ class Asking:
                 wasted += self._count_refusal(error)
                 await self._refuse(answer, str(error), mode, toolbox)
                 continue
-            wasted += rounds > MAX_TOOL_ROUNDS
+            if rounds > MAX_TOOL_ROUNDS:
+                wasted += self._count_refusal(EditError(f"{rounds} answers with look-ups only"))
             last = rounds >= MAX_TOOL_ROUNDS
-            self.talk.append(results, "That is the last look-up: call `propose` now." if last else "")
+            self._reply(answer, results, "That is the last look-up: call `propose` now." if last else "")
         return None
+
+    def _reply(self, answer: ModelAnswer, results: Sequence[ToolResult], text: str) -> None:
+        if answer.as_text:
+            told = [f"Result of {result.call.name}:\n{result.text}" for result in results]
+            self.talk.append([], "\n\n".join(filter(None, [*told, text])))
+        else:
+            self.talk.append(results, text)
 
     async def _answer(self, mode: AskMode) -> ModelAnswer:
         """The next answer; a conversation that exceeds the model's context begins anew."""
@@ -198,12 +221,17 @@ class Asking:
                 raise EditError(call.error, hint="call propose again")
             plain = call.input
         elif answer.calls and mode.tools:
+            if not any(call.name in tools.NAMES for call in answer.calls):
+                raise tools.no_such_tool(answer.calls[0].name)
             return None
+        elif answer.calls and not answer.text.strip():
+            what = f"the answer called the tool {answer.calls[0].name!r}, where plain text was asked for"
+            raise EditError(what, hint=text_format.NO_PROPOSAL)
         else:
             plain = text_format.read(answer.text, self.brief.files)
             if plain is None:
                 self.last_edits = None
-                what = "the answer had text only" if answer.text.strip() or answer.calls else "the answer was empty"
+                what = "the answer had text only" if answer.text.strip() else "the answer was empty"
                 raise EditError(what, hint=tools.NO_PROPOSAL if mode.tools else text_format.NO_PROPOSAL)
         return await self._checked(plain)
 
@@ -275,7 +303,7 @@ class Asking:
         if answer.stop == "declined":
             self.talk.start(mode, self._refusal(reason))
         elif results:
-            self.talk.append(results, "Correct the proposal and call `propose` again.")
+            self._reply(answer, results, "Correct the proposal and call `propose` again.")
         else:
             self.talk.append([], text)
 

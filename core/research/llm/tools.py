@@ -7,6 +7,7 @@ goes through every check, so text in a file, a paper or a run's output cannot ch
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -112,6 +113,25 @@ TOOLS: tuple[Mapping[str, Any], ...] = (
     READ_FILE, SEARCH_CODE, LIST_EXPERIMENTS, READ_EXPERIMENT, SEARCH_PAPERS, READ_PAPER, NOTES, GIVE_UP, PROPOSE,
 )  # fmt: skip
 
+NAMES = frozenset(str(tool["name"]) for tool in TOOLS)
+
+
+def name_of(written: str) -> str:
+    """The tool that a model means, without what servers and templates leave around its name: control tokens, a
+    namespace, a number, a repetition. A name of no tool comes back in characters that every server accepts.
+    """
+    plain = written.lower().replace("-", "_")
+    words = [word for part in re.split(r"[^a-z0-9_]+", plain) for word in (part, *part.split("__")) if word]
+    meant = {name for word in words for name in NAMES if word and word.replace(name, "") == ""}
+    if len(meant) == 1:
+        return meant.pop()
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", written).strip("_")[:64] or "unnamed"
+
+
+def no_such_tool(name: str) -> EditError:
+    known = ", ".join(str(tool["name"]) for tool in TOOLS)
+    return EditError(f"there is no tool {one_line(name, 60)!r}", hint=f"the tools: {known}")
+
 
 class Toolbox:
     """The tools of one proposal, but for `propose` and `give_up`, which the conversation answers itself."""
@@ -130,9 +150,8 @@ class Toolbox:
         """
         tool = self._tools.get(name)
         if tool is None:
-            known = ", ".join([*self._tools, "give_up", "propose"])
-            stream.tool(f"{one_line(str(name), 60)}: there is no such tool")
-            raise EditError(f"there is no tool {one_line(str(name), 60)!r}", hint=f"the tools: {known}")
+            stream.tool(f"{one_line(name, 60)}: there is no such tool")
+            raise no_such_tool(name)
         try:
             if not isinstance(input, Mapping):
                 raise EditError("the tool's input is not a JSON object", hint=f"call {name} again")

@@ -15,6 +15,7 @@ from core.research.llm import keys, prompt, text_format
 from core.research.llm.api_errors import BadRequest, ServerInfo, require_event_stream, streaming
 from core.research.llm.conversation import AskMode, ModelAnswer, ToolCall, ToolResult
 from core.research.llm.providers.client import ModelResearcher, create_client
+from core.research.llm.tool_calls import joined
 from core.research.llm.tools import TOOLS
 from core.research.protocol import Brief, Stream
 from core.text import one_line
@@ -229,6 +230,7 @@ class ClaudeReply:
     size: int = 0
     begun: bool = False
     ended: bool = False
+    _places: dict[Any, dict[str, Any]] = field(default_factory=dict)  # the server's index of a block, the latest
 
     async def receive(self, client: Any, server: ServerInfo, request: Mapping[str, Any], stream: Stream) -> None:
         """Send `request` and collect the answer; thinking and text go to `stream` at once. Raises Transient, BadRequest
@@ -250,9 +252,14 @@ class ClaudeReply:
                 self.begun = True
                 self._count(event.message.usage)
             case "content_block_start":
-                self.blocks.append(_new_block(event.content_block))
-            case "content_block_delta" if self.blocks:
-                self.size += _extend_block(self.blocks[-1], event.delta, stream)
+                block = _new_block(event.content_block)
+                known = self._places.get(event.index)
+                if known is None or block["type"] != "tool_use" or known.get("id") != block["id"]:  # else said twice
+                    self.blocks.append(block)
+                    self._places[event.index] = block
+            case "content_block_delta" if self.blocks:  # gateways interleave the blocks
+                block = self._places.get(event.index, self.blocks[-1])
+                self.size += _extend_block(block, event.delta, stream)
             case "message_delta":
                 self.stop = event.delta.stop_reason or self.stop
                 details = getattr(event.delta, "stop_details", None)
@@ -275,13 +282,14 @@ class ClaudeReply:
         calls = []
         for block in self.blocks:
             if block["type"] == "tool_use":
-                call = ToolCall.parse(block["id"], str(block["name"]), block["json"], block["input"])
-                block["input"] = call.input
+                call = ToolCall.parse(block["id"], str(block["name"]), joined(block["json"]), block["input"])
+                block |= {"name": call.name, "input": call.input}
                 calls.append(call)
         text = "".join(block["text"] for block in self.blocks if block["type"] == "text")
         cut = self.stop in ("max_tokens", "model_context_window_exceeded")
         stop = "declined" if self.stop == "refusal" else "cut" if cut else "end"
-        return ModelAnswer(text, tuple(calls), stop, self.stop_detail)  # type: ignore[arg-type]
+        thinking = "".join(block["thinking"] for block in self.blocks if block["type"] == "thinking")
+        return ModelAnswer(text, tuple(calls), stop, self.stop_detail, thinking)  # type: ignore[arg-type]
 
     def sendable(self) -> list[dict[str, Any]]:
         """The blocks that an assistant message accepts: no empty text, signed thinking only, and not at the end."""
@@ -304,7 +312,7 @@ def _new_block(block: Any) -> dict[str, Any]:
         case "text":
             return _text(block.text or "")
         case "tool_use":
-            return {"type": "tool_use", "id": block.id, "name": block.name, "input": block.input or {}, "json": ""}
+            return {"type": "tool_use", "id": block.id, "name": block.name, "input": block.input or {}, "json": []}
     return {"type": "unknown"}
 
 
@@ -322,7 +330,7 @@ def _extend_block(block: dict[str, Any], delta: Any, stream: Stream) -> int:
             stream.text(delta.text)
             return len(delta.text)
         case "input_json_delta" if block["type"] == "tool_use":
-            block["json"] += delta.partial_json
+            block["json"].append(delta.partial_json)
             return len(delta.partial_json)
     return 0
 

@@ -208,7 +208,7 @@ class OpenAIConversation:
         opening = [self._files, self._task, *([] if tools else [text_format.RULES]), *filter(None, [self._note])]
         build = openai_chat.build_request if options.dialect == "chat" else openai_responses.build_request
         request = build(
-            options, self._system, "\n\n".join(opening), self._exchanges, tools=tools,
+            options, self._system, "\n\n".join(opening), self._exchanges, with_tools=tools,
             low_effort=options.effort and not self._mode.thinking,
         )  # fmt: skip
         if options.cache_key:

@@ -9,18 +9,21 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
+from core.research.llm import tools
 from core.research.llm.api_errors import ServerInfo, Transient, from_stream_error, require_event_stream, streaming
 from core.research.llm.providers.openai_shared import (
     Exchange,
     OpenAIOptions,
     OpenAIReply,
+    StreamedCall,
     ThinkingTags,
     number,
     without_thinking,
 )
-from core.research.llm.tools import TOOLS
+from core.research.llm.tool_calls import is_object, joined
 from core.research.protocol import Stream
 from core.text import one_line
 
@@ -28,7 +31,13 @@ _STOPS = {"length": "cut", "content_filter": "declined"}
 
 
 def build_request(
-    options: OpenAIOptions, system: str, first: str, exchanges: Sequence[Exchange], *, tools: bool, low_effort: bool
+    options: OpenAIOptions,
+    system: str,
+    first: str,
+    exchanges: Sequence[Exchange],
+    *,
+    with_tools: bool,
+    low_effort: bool,
 ) -> dict[str, Any]:
     """The request for the next answer, after the `first` message and the `exchanges` since."""
     messages: list[dict[str, Any]] = [{"role": "system", "content": system}, {"role": "user", "content": first}]
@@ -39,11 +48,11 @@ def build_request(
     request: dict[str, Any] = {"model": options.model, "messages": messages}
     if options.limit_field:
         request[options.limit_field] = options.max_tokens
-    if tools:
+    if with_tools:
         request["tools"] = [
             {"type": "function",
              "function": {"name": t["name"], "description": t["description"], "parameters": t["input_schema"]}}
-            for t in TOOLS
+            for t in tools.TOOLS
         ]  # fmt: skip
     if options.usage:
         request["stream_options"] = {"include_usage": True}
@@ -59,9 +68,9 @@ def _assistant(reply: OpenAIReply, echo_thinking: bool) -> dict[str, Any]:
         message["reasoning_content"] = reply.reasoning
     if reply.calls:
         message["tool_calls"] = [
-            {"id": call["id"], "type": "function",
-             "function": {"name": call["name"], "arguments": "{}" if parsed.error else call["json"] or "{}"}}
-            for call, parsed in zip(reply.calls, reply.tool_calls(), strict=True)
+            {"id": call.id, "type": "function",
+             "function": {"name": call.name, "arguments": json.dumps(call.input)}}
+            for call in reply.tool_calls()
         ]  # fmt: skip
     return message
 
@@ -135,6 +144,8 @@ def _take_delta(delta: Any, reply: OpenAIReply, tags: ThinkingTags, stream: Stre
         reply.stop, reply.detail = "declined", reply.detail + delta.refusal
     for call in delta.tool_calls or []:
         _take_call(reply, call)
+    if (function := getattr(delta, "function_call", None)) is not None:  # of servers older than tool_calls
+        _take_call(reply, SimpleNamespace(function=function))
 
 
 def _parts(content: Any) -> Iterator[tuple[bool, str]]:
@@ -149,19 +160,42 @@ def _parts(content: Any) -> Iterator[tuple[bool, str]]:
 
 
 def _take_call(reply: OpenAIReply, piece: Any) -> None:
-    """A piece of a tool call, or a whole one. Another id means another call, whatever the index says."""
-    function, calls = piece.function, reply.calls
-    name = (function.name if function else None) or ""
-    given = (function.arguments if function else None) or ""
+    """A piece of a tool call, a whole one, or what is known of it so far."""
+    name = getattr(piece.function, "name", None) or ""
+    given = getattr(piece.function, "arguments", None) or ""
     given = given if isinstance(given, str) else json.dumps(given)  # some servers send the object itself
-    place = piece.index if isinstance(piece.index, int) else len(calls) - (not name)
-    found = next((c for c in reversed(calls) if c["place"] == str(place)), None)
-    other_id = found and piece.id and found["id"] and piece.id != found["id"]
-    if found is None or other_id or (name and found["name"] and found["json"]):
-        found = {"id": piece.id or f"call_{uuid.uuid4().hex[:12]}", "name": "", "json": "", "place": str(place)}
-        calls.append(found)
-    found["name"] += name
-    found["json"] += reply.count(given)
+    id, place = getattr(piece, "id", None) or "", getattr(piece, "index", None)
+    call = _continued(reply.calls, id, place, name, given)
+    if call is None:
+        new = id if id and not any(c.id == id for c in reply.calls) else f"call_{uuid.uuid4().hex[:12]}"
+        call = StreamedCall(new, place=place)
+        reply.calls.append(call)
+    if name.startswith(call.name):  # the first, or cumulative
+        call.name = name
+    elif tools.name_of(call.name) not in tools.NAMES:
+        call.name += name
+    if given:
+        call.pieces.append(reply.count(given))
+
+
+def _continued(calls: Sequence[StreamedCall], id: str, place: object, name: str, given: str) -> StreamedCall | None:
+    """The call that a piece belongs to; None for a new one. The same id is the same call, then the same index, unless
+    the piece names another tool, or brings other input where the call is complete.
+    """
+    if not calls:
+        return None
+    same = next((c for c in reversed(calls) if c.place == place), None) if isinstance(place, int) else calls[-1]
+    last = next((c for c in calls if id and c.id == id), same)
+    if not name:
+        return last or calls[-1]  # some servers count the pieces, or give each an id of its own
+    if last is None or tools.name_of(last.name) not in tools.NAMES:
+        return last
+    if tools.name_of(name) != tools.name_of(last.name):
+        return None
+    sent = joined(last.pieces)
+    complete = is_object(sent) and sent != "{}"
+    repeated = not given or (given.startswith(sent) and id in ("", last.id))
+    return last if repeated or not complete else None
 
 
 def _count(reply: OpenAIReply, usage: Any) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from core.research.llm.api_errors import ServerInfo, from_stream_error, require_event_stream, streaming
-from core.research.llm.providers.openai_shared import Exchange, OpenAIOptions, OpenAIReply, number
+from core.research.llm.providers.openai_shared import Exchange, OpenAIOptions, OpenAIReply, StreamedCall, number
 from core.research.llm.tools import TOOLS
 from core.research.protocol import Stream
 from core.text import one_line
@@ -19,7 +19,13 @@ _THINKING = ("response.reasoning_summary_text.delta", "response.reasoning_text.d
 
 
 def build_request(
-    options: OpenAIOptions, system: str, first: str, exchanges: Sequence[Exchange], *, tools: bool, low_effort: bool
+    options: OpenAIOptions,
+    system: str,
+    first: str,
+    exchanges: Sequence[Exchange],
+    *,
+    with_tools: bool,
+    low_effort: bool,
 ) -> dict[str, Any]:
     """As `openai_chat.build_request`, for the other protocol."""
     items: list[dict[str, Any]] = [{"role": "user", "content": first}]
@@ -31,7 +37,7 @@ def build_request(
         "model": options.model, "instructions": system, "input": items, "max_output_tokens": options.max_tokens,
         "store": False,
     }  # fmt: skip
-    if tools:
+    if with_tools:
         request["tools"] = [
             {"type": "function", "name": t["name"], "description": t["description"], "parameters": t["input_schema"],
              "strict": False}
@@ -49,12 +55,14 @@ def build_request(
 
 def _assistant(reply: OpenAIReply, reasoning: bool) -> Iterator[dict[str, Any]]:
     """The answer as it is sent back; its reasoning only when it came encrypted."""
-    unparsed = {call.id for call in reply.tool_calls() if call.error}
+    calls = {call.id: call for call in reply.tool_calls()}
     for item in reply.items:
         if item["type"] == "reasoning" and not (reasoning and item.get("encrypted_content")):
             continue
         plain = {key: value for key, value in item.items() if key not in ("status", "id")}
-        yield {**plain, "arguments": "{}"} if item.get("call_id") in unparsed else plain
+        if (call := calls.get(item.get("call_id", ""))) is not None:
+            plain = {**plain, "name": call.name, **({"arguments": "{}"} if call.error else {})}
+        yield plain
 
 
 async def receive(
@@ -103,7 +111,7 @@ def _take(event: Any, reply: OpenAIReply, stream: Stream, server: ServerInfo) ->
 def _add_item(item: Any, reply: OpenAIReply) -> None:
     """A complete part of the answer, kept unchanged to be sent back."""
     if item.type == "function_call":
-        reply.calls.append({"id": item.call_id, "name": item.name, "json": item.arguments or ""})
+        reply.calls.append(StreamedCall(item.call_id, item.name, [item.arguments or ""]))
     if item.type in ("reasoning", "message", "function_call"):
         reply.items.append(item.model_dump(exclude_none=True, by_alias=True, mode="json"))
 

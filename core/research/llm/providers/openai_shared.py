@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from core.research.llm.conversation import ModelAnswer, ToolCall, ToolResult
+from core.research.llm.tool_calls import joined
 from core.research.protocol import Stream
 
 MAX_TOKENS = 32_000  # of one answer, reasoning included
 MAX_ANSWER_CHARACTERS = 8_000_000  # independent of the server's own limits
-OPEN, CLOSE = "<think>", "</think>"
+CLOSE = "</think>"
+_TAGS = {
+    "<think>": CLOSE, "<thinking>": "</thinking>", "[THINK]": "[/THINK]", "<seed:think>": "</seed:think>",
+    "<|channel>thought": "<channel|>",
+}  # fmt: skip
+_CHANNELS = ("<|channel|>", "<|start|>")  # what an answer in channels begins with
+_MAX_MARK = 200  # characters of one marker
+_MARK = re.compile(
+    r"(?:<\|start\|>[^<]*)?<\|channel\|>\s*(\w+)(?:[^<]*?to=(?:functions\.)?(\w+))?[^<]*(?:<\|constrain\|>[^<]*)?"
+    r"<\|message\|>|<\|(?:end|return|call)\|>"
+)
 
 
 @dataclass(slots=True)
@@ -31,12 +43,22 @@ class OpenAIOptions:
 
 
 @dataclass(slots=True)
+class StreamedCall:
+    """A tool call that is still arriving: `place` is the server's index of it, `pieces` those of its input."""
+
+    id: str
+    name: str = ""
+    pieces: list[str] = field(default_factory=list)
+    place: int | None = None
+
+
+@dataclass(slots=True)
 class OpenAIReply:
     """A streamed answer. Tokens are as billed; `usd` only where the server reports it."""
 
     text: str = ""
     reasoning: str = ""
-    calls: list[dict[str, str]] = field(default_factory=list)  # {"id", "name", "json"}
+    calls: list[StreamedCall] = field(default_factory=list)
     items: list[dict[str, Any]] = field(default_factory=list)  # the answer as the Responses protocol takes it back
     stop: str = "end"
     detail: str = ""
@@ -51,10 +73,10 @@ class OpenAIReply:
     ended: bool = False
 
     def tool_calls(self) -> tuple[ToolCall, ...]:
-        return tuple(ToolCall.parse(call["id"], call["name"], call["json"]) for call in self.calls)
+        return tuple(ToolCall.parse(call.id, call.name, joined(call.pieces)) for call in self.calls)
 
     def answer(self) -> ModelAnswer:
-        return ModelAnswer(self.text, self.tool_calls(), self.stop, self.detail)  # type: ignore[arg-type]
+        return ModelAnswer(self.text, self.tool_calls(), self.stop, self.detail, self.reasoning)  # type: ignore[arg-type]
 
     def count(self, text: str) -> str:
         """Add to the size. Beyond MAX_ANSWER_CHARACTERS the answer is cut off."""
@@ -84,28 +106,36 @@ class Exchange:
 
 
 class ThinkingTags:
-    """Separates thinking that a server leaves in the text, between <think> and </think> at its beginning."""
+    """Separates thinking that a server leaves in the text: between tags at its beginning, or in channels.
+
+    A marker that is split between two pieces is held back until it is complete.
+    """
 
     def __init__(self) -> None:
         self._held = ""
-        self._state = "start"  # start, thinking, after, text
+        self._state = "start"  # start, thinking, after, text, channels
+        self._close = CLOSE
+        self._channel = ""
 
     def feed(self, piece: str) -> tuple[str, str]:
-        """(thinking, text) of one more piece. A tag that is split between two pieces is held back until complete."""
+        """(thinking, text) of one more piece."""
         self._held += piece
         thinking = ""
         if self._state == "start":
             begun = self._held.lstrip()
-            if OPEN.startswith(begun[: len(OPEN)]) and len(begun) < len(OPEN):
+            if any(mark.startswith(begun) and mark != begun for mark in (*_TAGS, *_CHANNELS)):
                 return "", ""
-            self._state = "thinking" if begun.startswith(OPEN) else "text"
-            self._held = begun[len(OPEN) :] if self._state == "thinking" else self._held
+            opened = next((tag for tag in _TAGS if begun.startswith(tag)), "")
+            self._state = "thinking" if opened else "channels" if begun.startswith(_CHANNELS) else "text"
+            self._close, self._held = _TAGS.get(opened, CLOSE), begun[len(opened) :] if opened else self._held
+        if self._state == "channels":
+            return self._from_channels()
         if self._state == "thinking":
-            thinking, closed, rest = self._held.partition(CLOSE)
+            thinking, closed, rest = self._held.partition(self._close)
             if not closed:
-                partial = next((n for n in range(len(CLOSE) - 1, 0, -1) if self._held.endswith(CLOSE[:n])), 0)
-                cut = len(self._held) - partial
-                thinking, self._held = self._held[:cut], self._held[cut:]
+                partial = next((n for n in range(len(self._close) - 1, 0, -1) if thinking.endswith(self._close[:n])), 0)
+                cut = len(thinking) - partial
+                thinking, self._held = thinking[:cut], thinking[cut:]
                 return thinking, ""
             self._state, self._held = "after", rest
         if self._state == "after":  # empty lines between thinking and text belong to neither
@@ -114,10 +144,25 @@ class ThinkingTags:
         text, self._held = self._held, ""
         return thinking, text
 
+    def _from_channels(self) -> tuple[str, str]:
+        """What is complete: `analysis` is thinking, what goes to a tool is told with the tool's name before it."""
+        said = {True: "", False: ""}
+        while found := _MARK.search(self._held):
+            said[self._channel == "analysis"] += self._held[: found.start()]
+            self._held, self._channel = self._held[found.end() :], found[1] or self._channel
+            if found[2]:
+                said[False] += f"<tool_call>{found[2]}\n"
+        cut = self._held.find("<")
+        cut = len(self._held) if cut < 0 or len(self._held) - cut > _MAX_MARK else cut
+        said[self._channel == "analysis"] += self._held[:cut]
+        self._held = self._held[cut:]
+        return said[True], said[False]
+
     def rest(self) -> tuple[str, str]:
         """(thinking, text) held back when the answer ended."""
         held, self._held = self._held, ""
-        return (held, "") if self._state == "thinking" else ("", held)
+        thinking = self._state == "thinking" or (self._state == "channels" and self._channel == "analysis")
+        return (held, "") if thinking else ("", held)
 
 
 def without_thinking(text: str) -> str:

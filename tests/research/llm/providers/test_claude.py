@@ -266,3 +266,12 @@ def test_the_server_runs_as_a_program(tmp_path: Path) -> None:
     finally:
         process.terminate()
         process.wait(10)
+
+
+async def test_blocks_that_a_gateway_interleaves_are_told_apart() -> None:
+    heard = Heard()
+    notes, file = ["notes", {"action": "read"}], ["read_file", {"path": "train.py"}]
+    look = {"tools": [file, notes], "interleaved": True}
+    with Server([look, {**ANSWER, "tools": [notes], "interleaved": True}]) as server:
+        assert (await ask(server, heard)).hypothesis == GOOD["hypothesis"]
+    assert not heard.refusals and len(server.requests) == 2

@@ -148,7 +148,7 @@ async def test_a_retry_after_of_hours_is_respected() -> None:
     [
         ({"text": "I would raise the learning rate."}, "text only"),
         ({}, "empty"),
-        ({**ANSWER, "tool_name": "run_bash"}, ""),
+        ({**ANSWER, "tool_name": "run_bash"}, "no tool 'run_bash'"),
         ({**ANSWER, "raw_json": '{"hypothesis": '}, "not JSON"),
         ({**ANSWER, "tool": {"hypothesis": "h"}}, "edits"),
         ({**ANSWER, "tool": {**GOOD, "edits": [{"path": "train.py", "content": "x=1\n" * 600_000}]}}, "2,000,000"),
