@@ -19,6 +19,7 @@ from core.lab.shim.proctree import kill_leftovers
 
 _CHUNK_BYTES = 65536
 _POLL_SECONDS = 0.25
+RESULT_SECONDS = 10.0  # without output after an agent's result, in which it may end by itself
 _MARK = "AUTORESEARCH_BENCH"  # environment variable that identifies its processes
 
 
@@ -37,12 +38,15 @@ async def run_agent(
     cwd: Path,
     env: Mapping[str, str],
     stdin: Path | None,
-    hear: Callable[[bytes], None],
+    hear: Callable[[bytes], int | None],
     silence: float,
     limit: float,
     mark: str,
 ) -> AgentProcessExit:
     """Run `argv`; `hear` receives its output. Cancelling kills its whole tree. Raises OSError when it cannot start.
+
+    Once `hear` has returned an exit code, the agent has given its result: it is not waited for any longer than
+    RESULT_SECONDS of silence, and that is then its exit code.
 
     `silence` and `limit`: most seconds without output, and in all. `mark`: a text that is unique to this command.
     """
@@ -54,7 +58,7 @@ async def run_agent(
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
     assert process.stdout
-    heard = [begun]
+    heard = _Heard(begun)
     pump = asyncio.create_task(_pump(process.stdout, hear, heard))
     ended: Literal["done", "silent", "slow"] = "done"
     try:
@@ -62,17 +66,30 @@ async def run_agent(
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(process.wait(), _POLL_SECONDS)
             now = time.monotonic()
-            silent, slow = now - heard[0] > silence, now - begun > limit
+            if heard.result is not None and now - heard.at > min(RESULT_SECONDS, silence):
+                break
+            silent, slow = now - heard.at > silence, now - begun > limit
             if process.returncode is None and (silent or slow):
                 ended = "silent" if silent else "slow"
                 break
         if ended == "done":
             await asyncio.wait({pump}, timeout=DRAIN_SECONDS)
     finally:
+        waits = process.returncode is None and ended == "done"  # it has given its result, or is cancelled
         kill(process)
         await asyncio.shield(asyncio.to_thread(kill_agent, mark))  # processes that have left its tree
         exit_code = await collect(process, pump)
+    if waits and heard.result is not None:
+        exit_code = heard.result
     return AgentProcessExit(exit_code, ended, time.monotonic() - begun)
+
+
+@dataclass(slots=True)
+class _Heard:
+    """When the last output came, and the exit code that goes with the agent's result, once it is given."""
+
+    at: float
+    result: int | None = None
 
 
 def kill_agent(mark: str) -> None:
@@ -80,8 +97,8 @@ def kill_agent(mark: str) -> None:
     kill_leftovers(f"{_MARK}={mark}\0", [], None, seconds=5.0)
 
 
-async def _pump(stream: asyncio.StreamReader, hear: Callable[[bytes], None], heard: list[float]) -> None:
+async def _pump(stream: asyncio.StreamReader, hear: Callable[[bytes], int | None], heard: _Heard) -> None:
     while data := await stream.read(_CHUNK_BYTES):
-        heard[0] = time.monotonic()
-        hear(data)
+        heard.at = time.monotonic()
+        heard.result = hear(data)
         await asyncio.sleep(0)  # continuous output must not starve the loop

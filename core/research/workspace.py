@@ -55,8 +55,9 @@ class Workspace(Protocol):
     def prompt_file(self) -> Path:
         """File of the prompt that `run` writes; readable in the sandbox."""
 
-    async def run(self, run: AgentRun, prompt: str, hear: Callable[[bytes], None]) -> AgentExit:
-        """Run an agent in the sandbox, with network access. Cancelling ends every process it started.
+    async def run(self, run: AgentRun, prompt: str, hear: Callable[[bytes], int | None]) -> AgentExit:
+        """Run an agent in the sandbox, with network access. Cancelling ends every process it started. `hear` returns
+        an exit code once the agent has given its result: what it still waits for is then ended.
 
         Raises ResearcherMisconfigured when the program is missing, LabError when the sandbox cannot be set up.
         """

@@ -110,7 +110,7 @@ class EngineWorkspace:
 
     # --- runs ---
 
-    async def run(self, run: AgentRun, prompt: str, hear: Callable[[bytes], None]) -> AgentExit:
+    async def run(self, run: AgentRun, prompt: str, hear: Callable[[bytes], int | None]) -> AgentExit:
         """Raises ResearcherMisconfigured when the program is not there, LabError when it cannot be started."""
         env = await asyncio.to_thread(self._environment, run)
         argv = self._found(run, env)

@@ -32,6 +32,7 @@ class Transcript:
         self._over_limit = False
         self._tail = ""
         self.usage_reported = False
+        self.result: int | None = None  # 0: the agent has given its result; 1: it has reported its failure
 
     @property
     def last(self) -> str:
@@ -39,8 +40,14 @@ class Transcript:
         lines = (one_line(line) for line in reversed(clean(self._tail).splitlines()))
         return next(filter(None, lines), "")
 
-    def feed(self, data: bytes) -> None:
-        """The next bytes, split anywhere."""
+    def feed(self, data: bytes) -> int | None:
+        """The next bytes, split anywhere; what `result` is then."""
+        self._split(data)
+        if self.result is None and self._line.rstrip().endswith("}"):
+            self.result = result_of(_event(self._line))  # a last line without its end
+        return self.result
+
+    def _split(self, data: bytes) -> None:
         self._line += self._decoder.decode(data)
         if self._over_limit and not self._line.lstrip().startswith("{"):
             self._tail, self._line = (self._tail + self._line)[-MAX_TAIL:], ""
@@ -58,20 +65,15 @@ class Transcript:
             self._line = ""
 
     def _take(self, line: str) -> None:
-        stripped = line.strip()
-        if stripped.startswith("{") and stripped.endswith("}"):
-            try:
-                value = json.loads(stripped)
-            except (ValueError, RecursionError):
-                value = None
-            if isinstance(value, Mapping):
-                for kind, text in messages_of(value):
-                    self._show(kind, text)
-                if (usage := usage_of(value)) is not None:
-                    self.usage_reported = True
-                    self._stream.usage(self._priced(usage))
-                return
-        self._show("text", line + "\n")
+        if (value := _event(line)) is None:
+            self._show("text", line + "\n")
+            return
+        for kind, text in messages_of(value):
+            self._show(kind, text)
+        if (usage := usage_of(value)) is not None:
+            self.usage_reported = True
+            self._stream.usage(self._priced(usage))
+        self.result = result_of(value)
 
     def _priced(self, usage: Usage) -> Usage:
         if self._price is None or usage.usd is not None:
@@ -93,6 +95,34 @@ class Transcript:
         show = {"tool": to.tool, "note": to.note, "thinking": to.thinking}.get(kind, to.text)
         limit = {"tool": 300, "note": 600}.get(kind)
         show(one_line(text, limit) if limit else clean(text))
+
+
+def _event(line: str) -> Mapping[str, Any] | None:
+    """The JSON object that a line is; None for other text."""
+    stripped = line.strip()
+    if not (stripped.startswith("{") and stripped.endswith("}")):
+        return None
+    try:
+        value = json.loads(stripped)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, Mapping) else None
+
+
+def result_of(event: Mapping[str, Any] | None) -> int | None:
+    """0 for the event with which an agent hands over its result, 1 for its failure, None for others: claude's and
+    gemini's result, codex's end of its turn, opencode's last step.
+    """
+    match event:
+        case {"type": "result", "is_error": True} | {"type": "result", "status": "error"}:
+            return 1
+        case {"type": "result"}:
+            return 0
+        case {"type": "turn.completed"} | {"type": "step_finish", "part": {"reason": "stop"}}:
+            return 0
+        case {"type": "turn.failed"}:
+            return 1
+    return None
 
 
 def messages_of(event: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

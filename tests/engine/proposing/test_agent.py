@@ -76,6 +76,14 @@ def test_agent_edits_are_the_proposal_and_agent_output_is_the_reasoning(tmp_path
     assert git(project, "status", "--short") == "" and "worktrees" not in git(project, "worktree", "list")
 
 
+def test_an_agent_that_has_given_its_result_is_not_waited_for(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p")
+    with engine(project, experiments=1, researcher="command", model=agent("lingers")) as paths:
+        x = wait_end(paths).experiments[1]
+    assert x.commit and (x.usd, x.output_tokens) == (0.25, 50), x.reason
+    assert not any("ended" in text for kind, text in pane(paths) if kind == "note")
+
+
 BEHAVIOURS = {  # the behaviour, and the text in the pane or in the wait
     "last_line": "RATE 0.4, said in the last line",
     "password": "ended with 1: Password: no password was given",

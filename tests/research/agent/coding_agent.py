@@ -76,6 +76,13 @@ def hang() -> None:
     time.sleep(600)
 
 
+def lingers() -> None:
+    """Gives its result, and does not end."""
+    stream_json()
+    sys.stdout.flush()
+    time.sleep(600)
+
+
 def password() -> None:
     try:
         os.open("/dev/tty", os.O_RDWR)
