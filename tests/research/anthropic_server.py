@@ -45,12 +45,19 @@ MODELS: tuple[Any, ...] = (
 
 
 class Server(ModelServer):
-    """`models` as the service lists them."""
+    """`models` as the service lists them. A request in which `refuses` stands is refused without saying why."""
 
     def __init__(
-        self, turns: Sequence[Any], *, key: str = "sk-test", models: Sequence[Any] = MODELS, repeat: bool = False
+        self,
+        turns: Sequence[Any],
+        *,
+        key: str = "sk-test",
+        models: Sequence[Any] = MODELS,
+        repeat: bool = False,
+        refuses: str = "",
     ) -> None:
         super().__init__(_Handler, turns, key=key, models=models, repeat=repeat)
+        self.refuses = refuses
 
 
 class _Handler(ModelHandler):
@@ -75,6 +82,8 @@ class _Handler(ModelHandler):
         if request.get("model") not in known:
             return self.refuse(404, "not_found_error", f"model: {request.get('model')}")
         wrong = complaint(request, known[request["model"]])
+        if owner.refuses and f'"{owner.refuses}"' in json.dumps(request):
+            wrong = "invalid params"
         if wrong:
             owner.requests.append({**request, "refused": wrong})
             return self.refuse(400, "invalid_request_error", wrong)

@@ -42,6 +42,7 @@ class ClaudeOptions:
     thinking: int = 0  # index into _THINKING
     max_tokens: int = MAX_TOKENS
     hour_cache: bool = True  # whether the stable part may be cached for an hour
+    marks: bool = True  # whether marks of the cache are accepted at all
 
 
 class ClaudeResearcher(ModelResearcher):
@@ -92,7 +93,7 @@ class ClaudeResearcher(ModelResearcher):
         if "max_tokens" in error and options.max_tokens > MIN_MAX_TOKENS:
             options.max_tokens //= 2
             return f"asking for answers of at most {options.max_tokens:,} tokens"
-        return ""
+        return "" if too_long else _drop_next(options)
 
     async def resolve_model(self, stream: Stream) -> None:
         if self.options is not None:
@@ -130,6 +131,23 @@ def choose(known: Sequence[Any]) -> Any | None:
         return {"opus": 0, "sonnet": 1}.get(line, 2), newest
 
     return min(active, key=rank, default=None)  # the list is newest first, and min keeps the first of equals
+
+
+def _drop_next(options: ClaudeOptions) -> str:
+    """Omit the next optional thing for a complaint that names nothing; empty when none is left."""
+    if options.hour_cache:
+        options.hour_cache = False
+        return "the cache keeps the prompt for five minutes only"
+    if options.marks:
+        options.marks = False
+        return "asked without marks of the cache"
+    if options.thinking < _NO_THINKING:
+        options.thinking = _NO_THINKING
+        return "asked without thinking"
+    if options.max_tokens > MIN_MAX_TOKENS:
+        options.max_tokens = MIN_MAX_TOKENS
+        return f"asking for answers of at most {MIN_MAX_TOKENS:,} tokens"
+    return ""
 
 
 def _options(model: str, info: Any | None) -> ClaudeOptions:
@@ -191,16 +209,17 @@ class ClaudeConversation:
     def _request(self) -> dict[str, Any]:
         options = self._researcher.options
         assert options is not None
-        stable_mark = {"type": "ephemeral", "ttl": "1h"} if options.hour_cache else {"type": "ephemeral"}
+        usual: dict[str, Any] = {"cache_control": {"type": "ephemeral"}} if options.marks else {}
+        stable: dict[str, Any] = {"cache_control": {"type": "ephemeral", "ttl": "1h"}} if options.hour_cache else usual
         first, *later = self._messages
         files, *rest = first["content"]
-        messages = [{**first, "content": [{**files, "cache_control": stable_mark}, *rest]}, *later]
+        messages = [{**first, "content": [{**files, **stable}, *rest]}, *later]
         last = messages[-1]
-        end = {**last["content"][-1], "cache_control": {"type": "ephemeral"}}
+        end = {**last["content"][-1], **usual}
         messages[-1] = {**last, "content": [*last["content"][:-1], end]}
         request: dict[str, Any] = {
             "model": options.model, "max_tokens": options.max_tokens, "messages": messages,
-            "system": [_text(prompt.RULES), {**_text(self._stable), "cache_control": stable_mark}],
+            "system": [_text(prompt.RULES), {**_text(self._stable), **stable}],
         }  # fmt: skip
         if self._mode.tools:
             request["tools"] = [dict(tool) for tool in TOOLS]

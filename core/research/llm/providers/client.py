@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import operator
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
@@ -13,7 +15,7 @@ from typing import Any, ClassVar, TypeVar
 from core.record.errors import ResearcherMisconfigured
 from core.record.proposal import Proposal, Usage
 from core.research.llm import keys, prices
-from core.research.llm.api_errors import BadRequest, KeyRefused, ServerInfo, TooLong, classify
+from core.research.llm.api_errors import BadRequest, KeyRefused, ServerInfo, TooLong, Transient, classify
 from core.research.llm.conversation import Asking, Conversation, with_model
 from core.research.llm.retry import Backoff
 from core.research.protocol import Brief, Researcher, Stream
@@ -21,6 +23,7 @@ from core.text import one_line
 
 T = TypeVar("T")
 
+MAX_FAILED_LISTS = 3
 MAX_REPEATED_MODELS = 100  # of a list, before it counts as complete
 
 
@@ -37,6 +40,7 @@ class ModelResearcher(Researcher, ABC):
     read_seconds: float = 120.0
     client: Any = field(init=False, default=None)
     server: ServerInfo = field(init=False)
+    options: Any = field(init=False, default=None)  # of the model, once it is known
     _key: keys.Key | None = field(init=False, default=None)
     _prices: Mapping[str, prices.Price] = field(init=False, default_factory=dict)
     _cost_noted: bool = field(init=False, default=False)
@@ -85,16 +89,19 @@ class ModelResearcher(Researcher, ABC):
 
     async def ask_until_accepted(self, stream: Stream, ask: Callable[[], Awaitable[T]]) -> T:
         """Result of `ask`, repeated with options that the server accepts. Raises TooLong, ResearcherMisconfigured."""
+        before: Any = None
         while True:
             try:
                 return await self.backoff.retry_forever(stream, ask)
             except BadRequest as error:
                 too_long = isinstance(error, TooLong)
+                before = before or copy.copy(self.options)
                 if omitted := self.drop_unsupported(str(error), too_long):
                     stream.note(f"{omitted}: {error}")
                 elif too_long:
                     raise
                 else:
+                    self.options = before  # nothing that was omitted was the reason
                     raise self._refused(error, "choose another model with --model, or another server") from error
             except ResearcherMisconfigured as error:
                 raise await self._with_known_models(error) from error
@@ -103,13 +110,21 @@ class ModelResearcher(Researcher, ABC):
         return ResearcherMisconfigured(f"the request is refused: {error}", where=self.model or "", hint=hint)
 
     async def known_models(self, stream: Stream) -> list[Any]:
-        """The models that the server lists. Raises BadRequest or ResearcherMisconfigured."""
+        """The models that the server lists. Raises BadRequest, also for a list that fails again and again while the
+        server can be reached, or ResearcherMisconfigured.
+        """
+        failed = 0
 
         async def ask() -> list[Any]:
+            nonlocal failed
             try:
                 return await unique_models(self.client.models.list(**self.list_options))
             except Exception as error:
-                raise classify(error, self.server) from error
+                reached = not isinstance(error, self.server.sdk.APIConnectionError)
+                found, failed = classify(error, self.server), failed + reached
+                if isinstance(found, Transient) and failed >= MAX_FAILED_LISTS and not found.at_least:
+                    raise BadRequest(found.reason) from error
+                raise found from error
 
         return await self.backoff.retry_forever(stream, ask)
 
@@ -150,6 +165,9 @@ def base_url(variable: str) -> str | None:
     base = os.environ.get(variable, "").strip() or None
     if base and not base.startswith(("http://", "https://")):
         raise ResearcherMisconfigured(f"{base!r} is not an address", where=variable, hint="begin it with https://")
+    if base:  # people paste the address of a method, and each SDK adds its own
+        base = re.sub(r"(?:/chat/completions|/completions|/responses|/messages|/models)?/*$", "", base)
+        base = re.sub(r"(?:/v1)+$", "" if variable.startswith("ANTHROPIC") else "/v1", base)
     return base
 
 

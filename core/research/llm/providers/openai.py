@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from core import invocation
@@ -76,6 +77,8 @@ class OpenAIResearcher(ModelResearcher):
             await protocol.receive(self.client, self.server, talk.request(self.options), stream, reply)
             return reply
         except ResearcherMisconfigured as error:
+            if self._add_version(error, stream):
+                return await self.reply_to(talk, stream)
             # "not found" is also the answer of a server without the Responses protocol: ask by the other one, once.
             if not error.what.startswith("not found") or self.options.dialect == "chat" or self._answered:
                 raise
@@ -90,6 +93,24 @@ class OpenAIResearcher(ModelResearcher):
                 )  # fmt: skip
                 self._answered = True
 
+    async def _listed(self, stream: Stream) -> list[Any]:
+        try:
+            return await self.known_models(stream)
+        except ResearcherMisconfigured as error:
+            if self._add_version(error, stream):
+                return await self._listed(stream)
+            raise
+
+    def _add_version(self, error: ResearcherMisconfigured, stream: Stream) -> bool:
+        """Whether the address, which has no path and where nothing is found, is tried with /v1 at its end."""
+        address = str(self.client.base_url).rstrip("/")
+        if self._answered or not error.what.startswith("not found") or address.count("/") > 2:
+            return False
+        self.client.base_url = f"{address}/v1/"
+        self.server = replace(self.server, endpoint=f"{address}/v1/")
+        stream.note(f"nothing is found at {address}: asked at {address}/v1 (write that into OPENAI_BASE_URL)")
+        return True
+
     def drop_unsupported(self, error: str, too_long: bool) -> str:
         assert self.options is not None
         omitted = _drop_unsupported(self.options, error.lower(), too_long)
@@ -102,9 +123,12 @@ class OpenAIResearcher(ModelResearcher):
         dialect: Literal["responses", "chat"] = "responses" if own else "chat"
         if not self.model:
             try:
-                known = await self.known_models(stream)
-            except BadRequest as error:
-                what, hint = f"the list of models is not available: {error}", "name a model with --model"
+                known = await self._listed(stream)
+            except (BadRequest, ResearcherMisconfigured) as error:
+                if isinstance(error, ResearcherMisconfigured) and not error.what.startswith("not found"):
+                    raise
+                what = f"the list of models is not available: {error if isinstance(error, BadRequest) else error.what}"
+                hint = f"name a model with --model, and check {self.server.base_variable}"
                 raise ResearcherMisconfigured(what, where=self.server.endpoint, hint=hint) from error
             self.model = choose(known, self.server.endpoint)
             stream.note(f"model: {one_line(self.model, 80)}")
@@ -156,6 +180,18 @@ def _drop_unsupported(options: OpenAIOptions, error: str, too_long: bool) -> str
         if getattr(options, name) and dialect in ("", options.dialect) and any(word in error for word in words):
             setattr(options, name, False)
             options.summary = options.summary and options.effort  # a summary needs the field of the effort
+            return omitted
+    return _drop_next(options)
+
+
+def _drop_next(options: OpenAIOptions) -> str:
+    """Omit the next optional thing for a complaint that names nothing, tools last; empty when none is left."""
+    for name, dialect, _, omitted in _OPTIONAL:
+        if name == "tools" and options.limit_field:
+            options.limit_field = ""
+            return "asked for answers of any length"
+        if getattr(options, name) and dialect in ("", options.dialect):
+            setattr(options, name, False)
             return omitted
     return ""
 

@@ -153,3 +153,11 @@ async def test_cost_follows_the_price_list_and_may_be_unknown(tmp_path: Path) ->
     prices.write_text('["new-opus"]\ninput = "cheap"\n')
     with pytest.raises(ResearcherMisconfigured, match="prices of 'new-opus'"):
         await ask("http://127.0.0.1:9", Heard())
+
+
+@pytest.mark.parametrize("wanted", ["1h", "cache_control", "thinking"])
+async def test_a_complaint_that_names_nothing_and_a_doubled_path(wanted: str) -> None:
+    heard = Heard()
+    with Server([ANSWER], refuses=wanted) as server:
+        assert (await ask(f"{server.url}/v1", heard)).edits
+    assert wanted not in str(server.requests[-1]) and len(server.requests) <= 4

@@ -165,3 +165,22 @@ async def test_endless_look_ups_are_waited_for_with_their_reason() -> None:
     heard = Heard()
     _, requests = await asked([{"deltas": [piece(LOOK, "read_file")]}] * 28 + [PROPOSES], heard)
     assert len(requests) == 29 and "28 answers with look-ups only" in heard.waits[0][0]
+
+
+@pytest.mark.parametrize("field", ["stream_options", "max_tokens", "tools"])
+async def test_a_complaint_that_names_nothing_takes_out_one_thing_after_the_other(field: str) -> None:
+    heard = Heard()
+    text = "HYPOTHESIS: LR up\n\ntrain.py\n<<<<<<< SEARCH\nLR = 0.1\n=======\nLR = 0.2\n>>>>>>> REPLACE\n"
+    turn = {"text": text} if field == "tools" else PROPOSES
+    manners = openai_server.Manners(refused={field: "invalid params"})
+    _, requests = await asked([turn], heard, manners=manners)
+    assert field not in requests[-1] and len(requests) <= 5
+    assert any("invalid params" in note for note in heard.notes)
+
+
+@pytest.mark.parametrize("path", ["", "/v1/v1", "/v1/chat/completions", "/v1/"])
+async def test_an_address_is_put_right(path: str) -> None:
+    with openai_server.Server([PROPOSES]) as server, variables(OPENAI_BASE_URL=server.url.removesuffix("/v1") + path):
+        researcher = OpenAIResearcher(backoff=FAST)
+        assert (await researcher.propose(ready("openai").brief(1), Heard())).edits
+        await researcher.close()
