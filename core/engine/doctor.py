@@ -14,6 +14,7 @@ from core import invocation
 from core.engine.startup.setup import editable_texts
 from core.lab import device, environment
 from core.lab.git.repository import Repository
+from core.lab.gpu import cards
 from core.lab.sandbox import tiers
 from core.lab.versions import versions_for
 from core.program.program import Program, check_files, load
@@ -49,7 +50,8 @@ def examine(project: Path) -> dict[str, Any]:
     slots: tuple[str, ...] = ()
     try:
         slots = device.default_slots()
-        findings.append(Finding("device", True, f"{device.Devices().describe()}: slots {', '.join(slots)}"))
+        found = "; ".join([f"{device.Devices().describe()}: slots {', '.join(slots)}", *cards.allowed().left_out])
+        findings.append(Finding("device", True, found))
     except AutoresearchError as error:
         findings.append(_failed("device", error))
     report = tiers.probe()

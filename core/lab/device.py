@@ -5,21 +5,20 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from core.lab.gpu import cards
+from core.lab.gpu.cards import or_none, text_of
 from core.record.errors import UsageError
 from core.record.pulse import DeviceReading
-
-T = TypeVar("T")
 
 _THROTTLES = (
     (0x8, "hardware slowdown"), (0x40, "hot"), (0x20, "hot (software)"), (0x80, "power brake"), (0x4, "power cap"),
 )  # fmt: skip
 _MAX_CPU_SLOTS = 64
-_SLOT = re.compile(r"^(cpu|gpu)(\d+)$")
+_SLOT = re.compile(r"^(?:(cpu)\d+|(gpu)(?:\d+|-[0-9a-f]{8}))$")
 
 
 class Devices:
@@ -30,17 +29,17 @@ class Devices:
 
         self._psutil = psutil
         psutil.cpu_percent(None)  # the first call only starts the interval that the next one measures
-        self._nvml = _nvml()
-        self._gpus = [self._nvml.nvmlDeviceGetHandleByIndex(i) for i in range(gpu_count())] if self._nvml else []
+        self._nvml = cards.nvml()
+        self._gpus = [(gpu.index, gpu.handle) for gpu in cards.usable()]
 
     def read(self) -> tuple[DeviceReading, ...]:
         """One reading per GPU, then processor and main memory. A value that a device does not provide is None."""
-        return (*(self._gpu(i, handle) for i, handle in enumerate(self._gpus)), self._cpu())
+        return (*(self._gpu(i, handle) for i, handle in self._gpus), self._cpu())
 
     def describe(self) -> str:
         """The machine in one line: `2 × NVIDIA H100 80GB HBM3 · 16 cores · 126 GB` or `2 cores · 24 GB, no GPU`."""
         memory = f"{self._psutil.virtual_memory().total / 2**30:.0f} GB"
-        names = Counter(map(self._name, self._gpus))
+        names = Counter(self._name(handle) for _, handle in self._gpus)
         gpus = [f"{count} × {name}" if count > 1 else name for name, count in names.items()]
         rest = f"{_cores_words()} · {memory}"
         return " · ".join([*gpus, rest]) if gpus else f"{rest}, no GPU"
@@ -50,11 +49,11 @@ class Devices:
         return DeviceReading(
             name="cpu", label=_cores_words(), utilisation=self._psutil.cpu_percent(None) / 100,
             memory_used=memory.total - memory.available, memory_total=memory.total, temperature=self._cpu_heat(),
-            clock_mhz=_or_none(lambda: self._psutil.cpu_freq().current) or None,
+            clock_mhz=or_none(lambda: self._psutil.cpu_freq().current) or None,
         )  # fmt: skip
 
     def _cpu_heat(self) -> float | None:
-        groups = _or_none(self._psutil.sensors_temperatures) or {}
+        groups = or_none(self._psutil.sensors_temperatures) or {}
         for name in ("coretemp", "k10temp", "zenpower", "cpu_thermal"):
             if groups.get(name):
                 return float(max(reading.current for reading in groups[name]))
@@ -62,64 +61,37 @@ class Devices:
 
     def _gpu(self, index: int, handle: Any) -> DeviceReading:
         nvml = self._nvml
-        memory = _or_none(lambda: nvml.nvmlDeviceGetMemoryInfo(handle))
-        reasons = _or_none(lambda: int(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle))) or 0
+        memory = or_none(lambda: nvml.nvmlDeviceGetMemoryInfo(handle))
+        reasons = or_none(lambda: int(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle))) or 0
         return DeviceReading(
             name=f"gpu{index}", label=self._name(handle),
-            utilisation=_or_none(lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100),
+            utilisation=or_none(lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100),
             memory_used=int(memory.used) if memory else None, memory_total=int(memory.total) if memory else None,
-            power=_or_none(lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1000),
-            temperature=_or_none(lambda: float(nvml.nvmlDeviceGetTemperature(handle, 0))),
-            clock_mhz=_or_none(lambda: float(nvml.nvmlDeviceGetClockInfo(handle, 1))),
+            power=or_none(lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1000),
+            temperature=or_none(lambda: float(nvml.nvmlDeviceGetTemperature(handle, 0))),
+            clock_mhz=or_none(lambda: float(nvml.nvmlDeviceGetClockInfo(handle, 1))),
             throttle=next((word for bit, word in _THROTTLES if reasons & bit), ""),
         )  # fmt: skip
 
     def _name(self, handle: Any) -> str:
-        return _text(_or_none(lambda: self._nvml.nvmlDeviceGetName(handle)) or "GPU")
-
-
-def _text(value: Any) -> str:
-    """A text of NVML, which is bytes in some versions."""
-    return value.decode() if isinstance(value, bytes) else str(value)
-
-
-def _or_none(read: Callable[[], T]) -> T | None:
-    """The result, or None: each driver or card raises another exception for a missing function or sensor."""
-    try:
-        return read()
-    except Exception:
-        return None
-
-
-@cache
-def _nvml() -> Any:
-    """The NVML module, initialised, or None where there is no driver."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-    except Exception:
-        return None
-    return pynvml
+        return text_of(or_none(lambda: self._nvml.nvmlDeviceGetName(handle)) or "GPU")
 
 
 @cache
 def driver() -> str:
     """Version of the NVIDIA driver and of the newest CUDA it supports; "" without a driver."""
-    nvml = _nvml()
-    version = _or_none(nvml.nvmlSystemGetDriverVersion) if nvml else None
+    nvml = cards.nvml()
+    version = or_none(nvml.nvmlSystemGetDriverVersion) if nvml else None
     if not version:
         return ""
-    cuda = _or_none(lambda: int(nvml.nvmlSystemGetCudaDriverVersion()))
-    text = _text(version)
+    cuda = or_none(lambda: int(nvml.nvmlSystemGetCudaDriverVersion()))
+    text = text_of(version)
     return f"{text} (CUDA {cuda // 1000}.{cuda % 1000 // 10})" if cuda else text
 
 
-@cache
 def gpu_count() -> int:
-    """Number of GPUs of the NVIDIA driver."""
-    nvml = _nvml()
-    return int(_or_none(lambda: nvml.nvmlDeviceGetCount()) or 0) if nvml else 0
+    """Number of GPUs of the NVIDIA driver that answer."""
+    return len(cards.usable())
 
 
 def cores() -> int:
@@ -138,18 +110,10 @@ def _cores_words() -> str:
 
 
 def default_slots() -> tuple[str, ...]:
-    """One slot per visible GPU; without GPUs two CPU slots, or one on a single core."""
-    gpus = tuple(f"gpu{i}" for i in _visible_gpus())
-    return gpus or tuple(f"cpu{i}" for i in range(min(2, cores())))
+    """One slot per GPU that CUDA_VISIBLE_DEVICES allows; without one two CPU slots, or one on a single core.
 
-
-def _visible_gpus() -> list[int]:
-    """Indices of the driver's GPUs that CUDA_VISIBLE_DEVICES allows (UUIDs in it: all)."""
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    numbers = [part.strip() for part in (given or "").split(",")]
-    if given is None or any(part and not part.lstrip("-").isdecimal() for part in numbers):
-        return list(range(gpu_count()))
-    return [int(part) for part in numbers if part.isdecimal() and int(part) < gpu_count()]
+    Raises UsageError for a CUDA_VISIBLE_DEVICES that names no card."""
+    return cards.allowed().slots or tuple(f"cpu{i}" for i in range(min(2, cores())))
 
 
 def parse_slots(text: str) -> tuple[str, ...]:
@@ -162,16 +126,17 @@ def parse_slots(text: str) -> tuple[str, ...]:
             raise UsageError(f"{count} CPU slots are not possible: 1 to {_MAX_CPU_SLOTS}", where="--slots", hint=hint)
         return tuple(f"cpu{i}" for i in range(count))
     if kind == "gpu":
-        available = gpu_count()
-        if available == 0:
-            raise UsageError("no NVIDIA GPU found (or no driver)", where="--slots", hint="use --slots cpu:2")
-        parts = [part.strip() for part in rest.split(",")] if rest else [str(i) for i in _visible_gpus()]
+        allowed = cards.allowed()
+        if not allowed.slots:
+            what = "; ".join(["no NVIDIA GPU found (or no driver)", *allowed.left_out])
+            raise UsageError(what, where="--slots", hint="use --slots cpu:2")
+        parts = [part.strip() for part in rest.split(",")] if rest else []
         if all(part.isdecimal() for part in parts):
-            cards = list(dict.fromkeys(int(part) for part in parts))
-            if missing := [card for card in cards if card >= available]:
-                last = "there is only gpu 0" if available == 1 else f"the cards are 0 to {available - 1}"
-                raise UsageError(f"there is no gpu {missing[0]}: {last}", where="--slots", hint=hint)
-            return tuple(f"gpu{card}" for card in cards)
+            slots = tuple(dict.fromkeys(f"gpu{int(part)}" for part in parts)) or allowed.slots
+            if missing := [slot for slot in slots if slot not in allowed.slots]:
+                what = f"a session may not use {missing[0]}, only {', '.join(allowed.slots)}"
+                raise UsageError("; ".join([what, *allowed.left_out]), where="--slots", hint=hint)
+            return slots
     raise UsageError(f"{text!r} does not name slots", where="--slots", hint=hint)
 
 
@@ -182,9 +147,9 @@ def slot_environment(slot: str) -> dict[str, str]:
         raise UsageError(f"{slot!r} is not a slot", where="--slots")
     # Passive waits free the core for other runs; spinning threads of two runs slow each other down severalfold.
     env = {"OMP_WAIT_POLICY": "PASSIVE", "AUTORESEARCH_SLOT": slot}
-    if match[1] == "gpu":
+    if match[2]:
         share = max(1, cores() // max(1, gpu_count()))
-        return {**env, "AUTORESEARCH_DEVICE": "cuda", "CUDA_VISIBLE_DEVICES": match[2],
+        return {**env, "AUTORESEARCH_DEVICE": "cuda", "CUDA_VISIBLE_DEVICES": cards.visible(slot),
                 "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "OMP_NUM_THREADS": str(share)}  # fmt: skip
     return {**env, "AUTORESEARCH_DEVICE": "cpu", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1",
             "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # fmt: skip

@@ -1,0 +1,1 @@
+"""The GPUs of the machine: which of them a session may use."""

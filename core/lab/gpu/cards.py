@@ -1,0 +1,160 @@
+"""The driver's GPUs, and those of them that CUDA_VISIBLE_DEVICES allows, by the rules of CUDA"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any, TypeVar
+
+from core.record.errors import UsageError
+
+T = TypeVar("T")
+
+VARIABLE = "CUDA_VISIBLE_DEVICES"
+_NO_GPU = ("", "-1", "none", "void", "nodevfiles")  # of CUDA, of Slurm and of container runtimes
+_SLICE = re.compile(r"^MIG-([0-9a-f]{8})[0-9a-f-]*$", re.IGNORECASE)  # a part of a card, by its UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """A card of the driver. `trouble` is the driver's word when it cannot be used (lost, forbidden, broken)."""
+
+    index: int
+    handle: Any
+    uuid: str
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """`slots` for each card or slice in the order of the variable, and what of it was left out, in words."""
+
+    slots: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+
+
+def or_none(read: Callable[[], T]) -> T | None:
+    """The result, or None: each driver or card raises another exception for a missing function or sensor."""
+    try:
+        return read()
+    except Exception:
+        return None
+
+
+def text_of(value: Any) -> str:
+    """A text of NVML, which is bytes in some versions."""
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+@cache
+def nvml() -> Any:
+    """The NVML module, initialised, or None where there is no driver."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except Exception:
+        return None
+    return pynvml
+
+
+@cache
+def gpus() -> tuple[Gpu, ...]:
+    """Every card that the driver counts, in its order (that of the bus); one that does not answer has a `trouble`."""
+    driver = nvml()
+    count = int(or_none(driver.nvmlDeviceGetCount) or 0) if driver else 0
+    return tuple(_gpu(driver, index) for index in range(count))
+
+
+def _gpu(driver: Any, index: int) -> Gpu:
+    try:
+        handle = driver.nvmlDeviceGetHandleByIndex(index)
+        return Gpu(index, handle, text_of(driver.nvmlDeviceGetUUID(handle)))
+    except Exception as error:
+        return Gpu(index, None, "", str(error) or type(error).__name__)
+
+
+def usable() -> list[Gpu]:
+    return [gpu for gpu in gpus() if not gpu.trouble]
+
+
+def allowed() -> Allowed:
+    """The slots that this process's CUDA_VISIBLE_DEVICES allows; no more than CUDA would see.
+
+    As CUDA does, it ends at the first entry that names no card. Raises UsageError when that is the first entry:
+    a wrong name is not a wish to use no card.
+    """
+    broken = tuple(f"gpu{gpu.index} is left out: {gpu.trouble}" for gpu in gpus() if gpu.trouble)
+    given = os.environ.get(VARIABLE)
+    if given is None or not gpus():
+        return Allowed(tuple(f"gpu{gpu.index}" for gpu in usable()), broken)
+    entries = [part.strip() for part in given.split(",")]
+    if entries[0].lower() in _NO_GPU:
+        return Allowed((), (f"{VARIABLE}={given} allows no GPU",))
+    slots: list[str] = []
+    left_out: list[str] = []
+    for position, entry in enumerate(entries):
+        named = _named(entry)
+        if isinstance(named, str):
+            if not slots and not left_out:
+                raise UsageError(f"{entry!r} in {VARIABLE} {named}", where=VARIABLE, hint=_hint())
+            left_out.append(f"{','.join(entries[position:])} in {VARIABLE} is left out: {entry!r} {named}")
+            break
+        if isinstance(named, Gpu) and named.trouble:
+            left_out.append(f"gpu{named.index} is left out: {named.trouble}")
+            continue
+        slot = _slice_slot(entry) if named is None else f"gpu{named.index}"
+        if slot not in slots:
+            slots.append(slot)
+    return Allowed(tuple(slots), tuple(left_out))
+
+
+def _named(entry: str) -> Gpu | str | None:
+    """The card that an entry names, None for a slice of a card, or why it names none."""
+    if entry.isdecimal():
+        return next((gpu for gpu in gpus() if gpu.index == int(entry)), None) or "is the number of no GPU"
+    if _SLICE.match(entry):
+        return None
+    found = [gpu for gpu in gpus() if len(entry) > len("GPU-") and gpu.uuid.lower().startswith(entry.lower())]
+    if len(found) == 1:
+        return found[0]
+    return f"fits {len(found)} GPUs" if found else "names no GPU"
+
+
+def _hint() -> str:
+    cards = " ".join(f"{gpu.index} ({gpu.uuid})" for gpu in usable())
+    return f"the GPUs here are {cards}: export {VARIABLE}={usable()[0].index}" if cards else f"unset {VARIABLE}"
+
+
+def _slice_slot(entry: str) -> str:
+    found = _SLICE.match(entry)
+    return f"gpu-{found[1].lower()}" if found else entry
+
+
+def visible(slot: str) -> str:
+    """What CUDA_VISIBLE_DEVICES is in a run of `slot`: the number of a card, or the full name of a slice.
+
+    Beside a card that does not answer it is the card's UUID: CUDA may count the cards that answer only. A slice is
+    looked up by the beginning of its UUID, which its slot is named by.
+    """
+    name = slot.removeprefix("gpu")
+    if name.startswith("-"):
+        entries = [part.strip() for part in os.environ.get(VARIABLE, "").split(",")]
+        return next((part for part in [*entries, *_slices()] if _slice_slot(part) == slot), f"MIG{name}")
+    if any(gpu.trouble for gpu in gpus()):
+        return next((gpu.uuid for gpu in usable() if gpu.index == int(name)), name)
+    return name
+
+
+def _slices() -> list[str]:
+    driver = nvml()
+    found = []
+    for gpu in usable():
+        for index in range(int(or_none(partial(driver.nvmlDeviceGetMaxMigDeviceCount, gpu.handle)) or 0)):
+            part = or_none(partial(driver.nvmlDeviceGetMigDeviceHandleByIndex, gpu.handle, index))
+            uuid = or_none(partial(driver.nvmlDeviceGetUUID, part)) if part else None
+            found += [text_of(uuid)] if uuid else []
+    return found

@@ -1,0 +1,141 @@
+"""The cards that a session may use, by a driver's library made for the test and CUDA_VISIBLE_DEVICES"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc to make a driver's library with")
+
+# Four cards; the one of the number in LOST does not answer, as a card that has fallen off the bus.
+DRIVER = r"""
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+static const char *uuids[] = {"GPU-aaaa0000-1111-0000-0000-000000000001", "GPU-aaaa0000-2222-0000-0000-000000000002",
+                              "GPU-cccc0000-3333-0000-0000-000000000003", "GPU-dddd0000-4444-0000-0000-000000000004"};
+static const char *part = "MIG-3f2a91bc-0000-5555-0000-000000000005";
+int nvmlInitWithFlags(unsigned flags) { return 0; }
+int nvmlInit_v2(void) { return 0; }
+int nvmlDeviceGetCount_v2(unsigned *count) { *count = 4; return 0; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **device) {
+  const char *lost = getenv("LOST");
+  if (lost && atoi(lost) == (int)index) return 15;
+  *device = (void *)uuids[index];
+  return 0;
+}
+int nvmlDeviceGetUUID(void *device, char *text, unsigned size) { snprintf(text, size, "%s", (char *)device); return 0; }
+int nvmlDeviceGetName(void *device, char *text, unsigned size) { snprintf(text, size, "Simulated"); return 0; }
+int nvmlDeviceGetMaxMigDeviceCount(void *device, unsigned *count) { *count = device == uuids[3]; return 0; }
+int nvmlDeviceGetMigDeviceHandleByIndex(void *device, unsigned index, void **found) { *found = (void *)part; return 0; }
+"""
+ASK = """
+import json, sys
+from core.lab import device
+from core.record.errors import UsageError
+try:
+    slots = device.parse_slots(sys.argv[1]) if len(sys.argv) > 1 else device.default_slots()
+    values = [device.slot_environment(slot)["CUDA_VISIBLE_DEVICES"] for slot in slots]
+    readings = [reading.name for reading in device.Devices().read()]
+    print(json.dumps([slots, values, readings, device.cards.allowed().left_out]))
+except UsageError as error:
+    print(json.dumps([error.what, error.hint]))
+"""
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("driver")
+    (folder / "nvml.c").write_text(DRIVER)
+    build = ["gcc", "-shared", "-fPIC", "-o", str(folder / "libnvidia-ml.so.1"), str(folder / "nvml.c")]
+    subprocess.run(build, check=True, timeout=60)
+    return folder
+
+
+def asked(driver: Path, variable: str | None, *words: str, lost: str | None = None) -> Any:
+    """[slots, CUDA_VISIBLE_DEVICES of each, readings, what was left out], or [what was refused, the hint]."""
+    env = {**os.environ, "LD_LIBRARY_PATH": str(driver)}
+    env.pop("CUDA_VISIBLE_DEVICES", None)
+    if variable is not None:
+        env["CUDA_VISIBLE_DEVICES"] = variable
+    if lost is not None:
+        env["LOST"] = lost
+    done = subprocess.run(
+        [sys.executable, "-c", ASK, *words], env=env, capture_output=True, text=True, timeout=60, check=True
+    )
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("variable", "cards"),
+    [
+        (None, "0 1 2 3"),
+        ("2,0", "2 0"),
+        (" 1 , 3", "1 3"),
+        ("GPU-cccc0000-3333-0000-0000-000000000003", "2"),
+        ("GPU-cc,gpu-dddd", "2 3"),
+        ("GPU-dddd,0", "3 0"),
+        ("0,0", "0"),
+        ("1,GPU-aaaa0000-2222", "1"),
+        ("1,-1,0", "1"),
+        ("2,9,0", "2"),
+        ("2,GPU-aaaa,0", "2"),
+        ("2,,0", "2"),
+    ],
+)
+def test_a_session_uses_the_cards_that_cuda_would_see(driver: Path, variable: str | None, cards: str) -> None:
+    slots, values, readings, _ = asked(driver, variable)
+    assert slots == [f"gpu{card}" for card in cards.split()] and values == cards.split()
+    assert readings == ["gpu0", "gpu1", "gpu2", "gpu3", "cpu"]
+
+
+@pytest.mark.parametrize("variable", ["", "-1", "NoDevFiles", "none", "void", "-1,0"])
+def test_a_variable_that_allows_no_card_gives_processor_slots_and_says_so(driver: Path, variable: str) -> None:
+    slots, values, _, left_out = asked(driver, variable)
+    assert slots[0] == "cpu0" and set(values) == {""} and f"CUDA_VISIBLE_DEVICES={variable} allows no GPU" in left_out
+    what, hint = asked(driver, variable, "gpu")
+    assert "allows no GPU" in what and hint == "use --slots cpu:2"
+
+
+@pytest.mark.parametrize(
+    ("variable", "why"),
+    [("9", "is the number of no GPU"), ("GPU-aaaa", "fits 2 GPUs"), ("GPU-", "names no GPU"), ("all", "names no GPU"),
+     ("GPU-eeee", "names no GPU"), ("1x", "names no GPU"), ("-2", "names no GPU")],
+)  # fmt: skip
+def test_a_name_of_no_card_is_refused(driver: Path, variable: str, why: str) -> None:
+    what, hint = asked(driver, variable)
+    assert why in what and hint.endswith("export CUDA_VISIBLE_DEVICES=0")
+
+
+def test_what_follows_a_wrong_name_is_left_out_and_said(driver: Path) -> None:
+    left_out = asked(driver, "2,9,0")[3]
+    assert left_out == ["9,0 in CUDA_VISIBLE_DEVICES is left out: '9' is the number of no GPU"]
+
+
+def test_a_slice_of_a_card_is_a_slot_that_keeps_its_name(driver: Path) -> None:
+    name = "MIG-3f2a91bc-0000-5555-0000-000000000005"
+    assert asked(driver, name)[:2] == [["gpu-3f2a91bc"], [name]]
+    assert asked(driver, "MIG-3f2a91bc,0")[:2] == [["gpu-3f2a91bc", "gpu0"], ["MIG-3f2a91bc", "0"]]
+
+
+def test_slots_outside_the_variable_are_refused(driver: Path) -> None:
+    assert asked(driver, "2,3", "gpu:3")[0] == ["gpu3"]
+    what, hint = asked(driver, "2,3", "gpu:0")
+    assert what == "a session may not use gpu0, only gpu2, gpu3" and "gpu:0,1" in hint
+
+
+def test_a_lost_card_is_left_out_and_the_others_work(driver: Path) -> None:
+    slots, values, readings, left_out = asked(driver, None, lost="1")
+    assert slots == ["gpu0", "gpu2", "gpu3"] and readings == ["gpu0", "gpu2", "gpu3", "cpu"]
+    assert values[1].startswith("GPU-cccc"), "CUDA may number the cards that are left"
+    assert len(left_out) == 1 and left_out[0].startswith("gpu1 is left out: ")
+    assert asked(driver, "1,2", lost="1")[0] == ["gpu2"]
+    what, hint = asked(driver, None, "gpu:1", lost="1")
+    assert what.startswith("a session may not use gpu1") and hint
