@@ -1,4 +1,4 @@
-"""The step that corrects a failed checkout: a filter, a missing object, a full disk"""
+"""Why a checkout failed, and the step that corrects it: a filter, a missing object, a full disk"""
 
 from __future__ import annotations
 
@@ -7,29 +7,36 @@ import re
 import shlex
 import shutil
 
-from core.git import Git
+from core.git import Git, reason
 
 _NO_OBJECT = re.compile(r"unable to read|not allowed|promisor|bad object|missing blob|lazy fetching", re.IGNORECASE)
+_OF_FILTER = re.compile(r"filter|remote end hung up unexpectedly")  # the remote end: a filter that runs as a process
 _NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded")
 _FILTERS_WITHOUT_PROGRAM = ("unspecified", "unset", "set")
 
 
-def checkout_hint(git: Git, commit: str, message: str) -> str:
-    """What a person can do so that `commit` can be checked out, by git's `message`: a sentence or a command line."""
+def checkout_fault(git: Git, commit: str, message: str) -> tuple[str, str]:
+    """Why git could not check out `commit`, by its `message`, and what a person can do: a sentence or a command line.
+
+    A filter is named with a file that has it: git names them or not, as it happens to notice that the filter ended.
+    """
     here = f"git -C {shlex.quote(str(git.folder))}"
+    why = reason(message)
     if _NO_SPACE.search(message):
-        return "free some space, or some files, on this disk"
-    if "filter" in message and (found := _filter(git, commit)):
-        name, path, program = found
-        works = f"{here} cat-file --filters {shlex.quote('HEAD:' + path)}"
-        if program and shutil.which(program) is None:
-            return f"install {program} (filter {name} of {path}), until this works: {works}"
-        return f"correct the filter {name} of {path}, until this works: {works}"
+        return why, "free some space, or some files, on this disk"
     if _NO_OBJECT.search(message):
         if git.run("config", "--get-regexp", r"^remote\..*\.promisor$").status == 0:
-            return f"fetch the objects that this partial clone lacks: {here} archive {commit[:10]} > /dev/null"
-        return f"see which objects are missing: {here} fsck; then fetch them, or clone again"
-    return f"correct what git reports, until this works: {here} archive {commit[:10]} > /dev/null"
+            return why, f"fetch the objects that this partial clone lacks: {here} archive {commit[:10]} > /dev/null"
+        return why, f"see which objects are missing: {here} fsck; then fetch them, or clone again"
+    if _OF_FILTER.search(message) and (found := _filter(git, commit)):
+        name, path, program = found
+        if f"{path}: " not in why:
+            why = f"{path}: smudge filter {name} failed: {why}"
+        works = f"{here} cat-file --filters {shlex.quote('HEAD:' + path)}"
+        if program and shutil.which(program) is None:
+            return why, f"install {program} (filter {name} of {path}), until this works: {works}"
+        return why, f"correct the filter {name} of {path}, until this works: {works}"
+    return why, f"correct what git reports, until this works: {here} archive {commit[:10]} > /dev/null"
 
 
 def _filter(git: Git, commit: str) -> tuple[str, str, str] | None:

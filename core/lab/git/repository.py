@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 
 from core.edits.globs import matches
 from core.git import IDENTITY, Git, reason
-from core.lab.git.checkout_fault import checkout_hint
+from core.lab.git.checkout_fault import checkout_fault
 from core.lab.git.disk_full import retry_when_full
 from core.lab.git.restore import admin_folder
 from core.lab.git.tree_hash import CommitTree, TreeEntry, listed
@@ -289,8 +289,8 @@ class Repository:
             path.parent.mkdir(parents=True, exist_ok=True)
             status, _, error = self._git.run("worktree", "add", "--force", "--detach", str(path), commit)
             if status:
-                what = f"git cannot check out {commit[:10]}: {reason(error)}"
-                raise LabError(what, where=str(path), hint=checkout_hint(self._git, commit, error))
+                why, hint = checkout_fault(self._git, commit, error)
+                raise LabError(f"git cannot check out {commit[:10]}: {why}", where=str(path), hint=hint)
             self._own_work_tree(path)
         return path / self.prefix
 
