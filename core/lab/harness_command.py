@@ -17,6 +17,7 @@ from typing import Any
 
 from core.lab.shim.output import Cleaner, OutputLog
 from core.lab.shim.proctree import descendants, sigkill
+from core.program.printed_fault import with_fault
 
 DRAIN_SECONDS = 0.5  # for output after the command's own end
 _MAX_TAIL_LINES = 40
@@ -32,6 +33,13 @@ class CommandResult:
     last: str
     tail: str
     timed_out: bool
+
+    @property
+    def failure(self) -> str:
+        """How it ended, with the reason that it printed."""
+        code = self.exit_code
+        end = f"ended with code {code}" if code >= 0 else f"was ended by {signal.Signals(-code).name}"
+        return with_fault(end, self.tail, by_signal=code < 0)
 
     def excerpt(self, lines: int) -> str:
         """The last lines of the tail, each after a line break, for an error message."""

@@ -40,7 +40,7 @@ async def prepare(
     except OSError as error:
         raise ProjectError(f"could not start `prepare`: {error.strerror}", where=argv[0]) from None
     if done.exit_code:
-        raise ProjectError(f"`prepare` ended with code {done.exit_code}{done.excerpt(12)}", where=where)
+        raise ProjectError(f"`prepare` {done.failure}{done.excerpt(12)}", where=where)
     answer = None
     with suppress(ValueError):
         answer = json.loads(done.last)

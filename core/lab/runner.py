@@ -25,14 +25,18 @@ from core import clock
 from core.lab import compile_cache, stale_tmp
 from core.lab.sandbox.tiers import SandboxSpec, command, tier_of
 from core.lab.shim.daemonize import bare_python
+from core.lab.shim.output import clean
 from core.lab.shim.proctree import Identity, boot_id, kill_leftovers, same_process
 from core.lab.shim.rmtree import remove_tree
+from core.program.printed_fault import with_fault
 from core.record.errors import LabError
 from core.record.events import Ended
 from core.session.disk import read_json, replace_file
 
 _POLL_SECONDS = 0.04
 _POLLS_PER_LOCK_CHECK = 8  # every so many polls, the exit file and the lock are checked
+_MAX_OUTPUT_BYTES = 1 << 18  # of the end of an output in which the reason of a crash is looked for
+_EXITED = "exited with code"
 _MAX_TMPDIR_BYTES = 64  # the path of a local socket has at most 107
 _KILL_SECONDS = 15.0  # a shim that has not ended its run in this time is killed
 
@@ -278,7 +282,24 @@ def _locked(folder: Path) -> bool:
 
 def _read_exit(folder: Path) -> RunResult | None:
     last: dict[str, Any] = read_json(folder / "exit.json")
-    return RunResult(**{f.name: last[f.name] for f in fields(RunResult) if f.name in last}) if last else None
+    if not last:
+        return None
+    result = RunResult(**{f.name: last[f.name] for f in fields(RunResult) if f.name in last})
+    if result.ended != "crashed" or not result.exit_code:
+        return result
+    output = output_end(folder / "output.log", result.log_tail)
+    return replace(result, reason=with_fault(result.reason, output, by_signal=_EXITED not in result.reason))
+
+
+def output_end(log: Path, tail: str) -> str:
+    """The last part of a run's output, from its log, and from `tail`, the shim's own, if a full disk cut that."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _MAX_OUTPUT_BYTES))
+            output = clean(file.read())
+    except OSError:
+        output = ""
+    return output if output.endswith(tail) else f"{output}\n{tail}"
 
 
 def _abandon(folder: Path, status: Mapping[str, Any]) -> RunResult:

@@ -66,7 +66,7 @@ async def score(spec: ScoreSpec) -> Score:
     if done.timed_out:
         raise _fault(f"the scorer was killed: it took more than {spec.timeout:g} s", spec, done)
     if done.exit_code:
-        raise _fault(f"the scorer ended with code {done.exit_code}", spec, done)
+        raise _fault(f"the scorer {done.failure}", spec, done)
     answer = _answer(done.last, spec.metric)
     if answer is None:
         raise _fault(f"the scorer's last line is neither a JSON object nor `{spec.metric}: number`", spec, done)

@@ -132,12 +132,6 @@ class Curve:
         os.close(self._fd)
 
 
-def last_line(text: str) -> str:
-    """The last non-empty line, shortened."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else ""
-
-
 def count(value: Any) -> int | None:
     """`value` if it is a valid count from a run, else None."""
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 53 else None

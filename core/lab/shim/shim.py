@@ -26,7 +26,7 @@ from core.lab.shim.child import execute, unused_gid
 from core.lab.shim.cpu_limit import SAMPLE_SECONDS, CpuMeter
 from core.lab.shim.daemonize import detach, report_start, reserve, write_exit_file
 from core.lab.shim.limits import GitFile, LimitWatch
-from core.lab.shim.output import Cleaner, Curve, OutputLog, clean, count, last_line, sha256
+from core.lab.shim.output import Cleaner, Curve, OutputLog, clean, count, sha256
 from core.lab.shim.proctree import boot_id, descendants, kill_children, process_identity
 from core.lab.shim.readonly_fd import open_read_only
 
@@ -36,6 +36,11 @@ if TYPE_CHECKING:  # to load typing takes 3 ms
 
 _RELEASE_POLL_SECONDS = 0.03  # while a run is held
 _OVERTIME_FACTOR, _OVERTIME_SECONDS = 1.02, 2.0  # allowed over the budget; with more, training on would pay
+_SIGNALS = {
+    "SIGSEGV": "an invalid memory access", "SIGABRT": "as it aborted", "SIGFPE": "an impossible calculation",
+    "SIGBUS": "an access to memory that a file or /dev/shm does not have", "SIGPIPE": "as its output was closed",
+    "SIGILL": "an instruction that this processor does not have", "SIGSYS": "a system call that the sandbox refuses",
+}  # fmt: skip
 _MAX_HELD_SECONDS = 3600.0  # in case no engine returns to release a held run
 
 
@@ -220,13 +225,15 @@ class Shim:
             return ("resources", words) if words else ("done", "")
         if code == -signal.SIGXFSZ:
             return "resources", f"wrote a file of more than {self.spec['disk_limit'] >> 20} MB"
-        if code == -signal.SIGKILL:
-            return "crashed", "was killed by the system (SIGKILL), most often for lack of memory"
         # A shell or a sandbox adds 128 to the number of the signal that ended its command.
         number = -code if code is not None and code < 0 else (code or 0) - 128
+        if number == signal.SIGKILL:
+            return "crashed", "was killed by the system (SIGKILL), most often for lack of memory"
         if number > 0:
             with suppress(ValueError):
-                return "crashed", f"was ended by {signal.Signals(number).name}"
+                name = signal.Signals(number).name
+                words = f", {_SIGNALS[name]}" if name in _SIGNALS else ""
+                return "crashed", f"was ended by {name}{words}"
         return "crashed", f"exited with code {code}"
 
     # --- messages of the run --------------------------------------------------------------------------------------
@@ -357,8 +364,6 @@ class Shim:
         self.log.write(self.cleaner.feed(b"", final=True))
         self.curve.close()
         tail = clean(self.log.recent)[-4096:]
-        if ended == "crashed" and (line := last_line(tail)):
-            reason = f"{reason}: {line}"
         if not all_ended:
             reason = f"{reason} (some of its processes could not be killed)".strip()
         steps = self.reported.get("steps")

@@ -28,7 +28,7 @@ def ended(tmp_path: Path, train: str, *edits: tuple[str, str], program: str = PR
 @pytest.mark.parametrize(
     ("after", "budget", "words"),
     [
-        ("import os\nos.abort()\n", "10s", ("was ended by SIGABRT; it had printed loss 0.5", "exit code 0")),
+        ("import os\nos.abort()\n", "10s", ("by SIGABRT, as it aborted; it had printed loss 0.5", "exit code 0")),
         ("raise SystemExit(3)\n", "10s", ("exited with code 3; it had printed loss 0.5", "does not count")),
         ("import time\ntime.sleep(60)\n", "0.5s", ("past its budget of 0.5 s; it had printed loss 0.5", "at_limit")),
     ],
