@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 
 from core.engine.commands.dispatch import Handlers, LoopControl
 from core.engine.experiment import Experiments
@@ -34,6 +35,7 @@ class GuidanceCommands(EnginePart):
     lookahead: Lookahead
     program_file: ProgramFile
     loop: LoopControl
+    _own: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)  # two at once would both have the last place
 
     @property
     def handlers(self) -> Handlers:
@@ -115,9 +117,10 @@ class GuidanceCommands(EnginePart):
         if bool(command.edits) == bool(command.patch.strip()):
             raise CommandRefused("an experiment needs edits or a patch, and not both")
         await self.program_file.look()
-        if spent := self.lookahead.refuses_own():
-            raise CommandRefused(f"no more experiments begin: {spent}", hint="raise the budget first")
-        number = await self.proposer.own(command)
+        async with self._own:
+            if spent := self.lookahead.refuses_own():
+                raise CommandRefused(f"no more experiments begin: {spent}", hint="raise the budget first")
+            number = await self.proposer.own(command)
         self.loop.carry(number)
         x = self.state.experiments[number]
         return f"your experiment is #{number}, on {who(x.parent)}: +{x.added} −{x.removed} in {', '.join(x.files)}"

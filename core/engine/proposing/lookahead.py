@@ -56,7 +56,7 @@ class Lookahead(EnginePart):
     def researcher_changed(self) -> None:
         """Another researcher proposes from the next thought on. The present thought ends when it waits for a person."""
         self._waits_for_repair = True
-        if self.settings.researcher.name == HUMAN:
+        if self._waits_for_person:
             self.cancel()
 
     async def think_on(self, carry: Callable[[int], None], backlog: Callable[[], int]) -> None:
@@ -106,7 +106,8 @@ class Lookahead(EnginePart):
     def _enough(self) -> bool:
         """Whether as many experiments are judged or under way as a person asked for before a stop."""
         state = self.state
-        under_way = sum(n != BASELINE for n in state.live)
+        idle = self._unproposed() if self._waits_for_person else []
+        under_way = sum(n != BASELINE and n not in idle for n in state.live)
         return state.stop_at is not None and state.judged + under_way >= state.stop_at and not self._unproposed()
 
     def _next_number(self) -> int:
@@ -135,31 +136,54 @@ class Lookahead(EnginePart):
     def _spent(self, *, counting: bool = True) -> str | None:
         """Why no further experiment may begin, or None. Without `counting`: hours and dollars only."""
         state = self.state
-        begun = state.total - sum(n != BASELINE and not state.experiments[n].commit for n in state.live)
         return self.settings.budget.exhausted(
-            seconds=state.seconds(now()), experiments=begun if counting else -1, usd=state.usd,
-            next_usd=_next_cost(state),
+            seconds=state.seconds(now()), experiments=self._begun() if counting else -1, usd=state.usd,
+            next_usd=_next_cost(state, self.settings.researcher.name),
         )  # fmt: skip
+
+    def _begun(self) -> int:
+        """Number of experiments that the budget counts: those with a commit, and those that failed to get one.
+
+        What waited for a person and got none is no experiment.
+        """
+        made = (x for n, x in self.state.experiments.items() if n != BASELINE)
+        return sum(bool(x.commit or x.verdict == "rejected" or (x.verdict and x.researcher != HUMAN)) for x in made)
+
+    @property
+    def _waits_for_person(self) -> bool:
+        """Whether experiments come from a person alone: the thought does not end then, and counts for nothing."""
+        return self.settings.researcher.name == HUMAN
 
     def refuses_own(self) -> str | None:
         """Why no experiment of a person's own may begin, or None. It costs no dollars."""
         if self.lifecycle.ending is not None:
             return self.lifecycle.ending.reason
-        seconds = self.state.seconds(now())
-        return self.settings.budget.exhausted(seconds=seconds, experiments=self.state.total, usd=-1.0)
+        return self._no_room()
+
+    def _no_room(self) -> str | None:
+        """Why the budget allows no further experiment that costs no dollars. The present thought counts too."""
+        begun = self._begun() + (0 if self._waits_for_person else len(self._unproposed()))
+        return self.settings.budget.exhausted(seconds=self.state.seconds(now()), experiments=begun, usd=-1.0)
 
     async def merge(self, leader: int, other: int) -> int | None:
         """A further candidate that joins the new best with the one it overtook, or None (`Proposer.merge`).
 
         It counts in the budget as any other.
         """
-        if self.lifecycle.stopping or self.state.best != leader or self._enough() or self._spent():
+        if self.lifecycle.stopping or self.state.best != leader or self._enough() or self._spent() or self._no_room():
             return None
         return await self.proposer.merge(leader, other)
 
     def watch_budget(self) -> bool:
-        """Called each second. Cancels the thought when the dollars or the hours are spent; True when the hours are."""
+        """Called each second. Cancels the thought when the dollars or the hours are spent; True when the hours are.
+
+        One that waits for a person is also cancelled when the experiments are.
+        """
         self._watch_dollars()
+        waits = self._waits_for_person and self._thought is not None and self.lifecycle.ending is None
+        if waits and (spent := self._spent()):
+            self.lifecycle.finish(spent)
+            self.cancel()
         hours = self.settings.budget.hours
         if hours is None or self.lifecycle.ending is not None or self.state.seconds(now()) < hours * 3600:
             return False
@@ -233,7 +257,7 @@ class Lookahead(EnginePart):
         await self.lifecycle.pause(str(error))
 
 
-def _next_cost(state: State) -> float:
-    """Dollars that one more proposal may cost: the most that one of the last few did."""
-    paid = [x.usd for n, x in state.experiments.items() if n != BASELINE and x.researcher != HUMAN]
+def _next_cost(state: State, researcher: str) -> float:
+    """Dollars that one more proposal of `researcher` may cost: the most that one of its last few did."""
+    paid = [x.usd for n, x in state.experiments.items() if n != BASELINE and x.researcher == researcher]
     return max(paid[-RECENT_PROPOSALS:], default=0.0)

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from core.client import request, start_engine
+from core.client import read_state, request, start_engine
 from core.record import commands as c
 from core.record import events as e
+from core.session.options import EngineOptions
+from core.session.paths import SessionPaths
 from tests.engine.support import (
     FOREVER,
     accepted,
@@ -125,3 +127,46 @@ def test_the_dollar_budget_is_never_exceeded(tmp_path: Path) -> None:
     assert state.state == "finished" and state.total == 4 and state.usd == pytest.approx(2.8)
     assert "one more proposal costs about $1.00" in state.reason
     assert any("what scripted costs is not known" in note.text for note in state.notes)
+
+
+def test_a_person_as_the_researcher_gets_as_many_experiments_as_the_budget_has(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p")
+
+    def own(paths: SessionPaths, new: str) -> int:
+        edit = {"path": "train.py", "search": "RATE = 0.5", "replace": f"RATE = {new}"}
+        before = read_state(paths).next_experiment
+        assert "your experiment" in accepted(paths, c.Propose(hypothesis=f"RATE {new}", edits=(edit,)))
+        return before
+
+    with engine(project, researcher="human", experiments=2, slots="cpu:2") as paths:
+        wait_state(paths, lambda s: s.baseline and s.experiments.get(1), "a wait for a person")
+        accepted(paths, c.Idea("a wider model"))
+        judged(paths, own(paths, "0.52"))  # no better: nothing is built on it
+        own(paths, "0.53")
+        state = wait_end(paths)
+        assert state.state == "finished" and state.reason == "the budget of 2 experiments is spent"
+        assert sum(x.commit is not None for n, x in state.experiments.items() if n) == 2
+        assert state.experiments[1].verdict == "abandoned"
+        # A resume with a larger budget counts the same: the wait was no experiment.
+        start_engine(paths, EngineOptions(experiments=3))
+        judged(paths, own(paths, "0.54"))
+        assert wait_end(paths).state == "finished"
+
+
+def test_a_session_whose_researcher_becomes_a_person_ends_with_its_budget(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p")
+    script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.45"), rate("0.45", "0.4", seconds=FOREVER)])
+    with engine(project, researcher="scripted", script=str(script), slots="cpu:1", experiments=2) as paths:
+        judged(paths, 1)
+        wait_state(paths, lambda s: 2 in s.experiments, "the last thought")
+        assert "2 experiments is spent" in refused(paths, c.Propose(hypothesis="one more", patch=patch("0.45", "0.4")))
+        accepted(paths, c.Skip(2))
+        assert wait_end(paths).reason == "the budget of 2 experiments is spent"
+        start_engine(paths, EngineOptions(researcher="human", experiments=3))
+        wait_state(paths, lambda s: 3 in s.experiments, "a wait for a person")
+        accepted(paths, c.Pause())
+        accepted(paths, c.Propose(hypothesis="nearer", patch=patch("0.45", "0.44")))
+        assert "spent" in refused(paths, c.Propose(hypothesis="once more", patch=patch("0.45", "0.43")))
+        accepted(paths, c.Resume())
+        state = wait_end(paths)
+    assert state.state == "finished" and "3 experiments" in state.reason
