@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,8 @@ def examine(project: Path) -> dict[str, Any]:
         idle = untunable if r["name"] == "control" else None
         stops = default == "control" and not profiles.installed(os.environ.get("PATH"))  # nobody else can propose
         ok = True if r["ready"] else False if idle and stops else None
-        findings.append(Finding(f"researcher {r['name']}", ok, str(r["note"]), idle.hint if idle else ""))
+        found = Finding(f"researcher {r['name']}", ok, str(r["note"]), idle.hint if idle else "")
+        findings.append(_reached(r["name"], found, is_default=r["name"] == default) if r["ready"] else found)
     findings += _survival()
     return {
         "findings": [asdict(f) for f in findings],
@@ -84,6 +85,16 @@ def _researchers(untunable: AutoresearchError | None) -> list[dict[str, Any]]:
         note = f"{untunable.where}: {untunable.what}"
         found = [{"name": "control", "ready": False, "note": note} if r["name"] == "control" else r for r in found]
     return found
+
+
+def _reached(name: str, found: Finding, *, is_default: bool) -> Finding:
+    """The finding with what the researcher's model server answers to one request."""
+    try:
+        answer = registry.reach(name)
+    except ResearcherMisconfigured as error:
+        failed = _failed(found.name, error)
+        return replace(failed, ok=False if is_default else None, detail=f"{found.detail}; {failed.detail}")
+    return replace(found, detail=f"{found.detail}; {answer}") if answer else found
 
 
 def _untunable(project: Path, kind: str) -> AutoresearchError | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib.util
 import os
@@ -16,6 +17,8 @@ from core.research.llm.retry import Backoff
 from core.research.protocol import Researcher
 
 NAMES: tuple[str, ...] = ("claude", "openai", "command", "human", "control", "scripted")
+WITH_SERVER = ("claude", "openai")
+REACH_SECONDS = 5.0  # without a word, after which a server counts as not reached
 
 
 def default_researcher(environ: Mapping[str, str]) -> str:
@@ -89,12 +92,28 @@ def _command(environ: Mapping[str, str]) -> str:
     return f"a coding agent, named with --model: none of {known} is installed; or a command line of your own"
 
 
+def reach(name: str, model: str | None = None) -> str:
+    """What the model server of a ready researcher answers to one request that costs nothing; empty for a researcher
+    without a server. Raises ResearcherMisconfigured when a session would fail there, or wait for it.
+    """
+    from core.research.llm.providers.client import ModelResearcher
+
+    researcher = create(name, model=model) if name in WITH_SERVER else None
+    if not isinstance(researcher, ModelResearcher):
+        return ""
+    researcher.read_seconds = REACH_SECONDS
+    return asyncio.run(researcher.examine())
+
+
 def create(name: str, *, model: str | None = None, script: Path | None = None, seed: int | None = None) -> Researcher:
     """The researcher called `name`. Raises UsageError for an unknown name, ResearcherMisconfigured for what it lacks: a
     script and a command line are checked here; a key must exist here, and is tested by the first experiment.
     """
-    if name in ("claude", "openai"):
+    if name in WITH_SERVER:
+        from core.research.llm.providers import client
+
         _require_ready(name)
+        client.route("ANTHROPIC_BASE_URL" if name == "claude" else "OPENAI_BASE_URL")
     backoff = _backoff()
     match name:
         case "claude":

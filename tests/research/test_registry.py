@@ -12,6 +12,8 @@ import pytest
 from core.record.errors import ResearcherMisconfigured, UsageError
 from core.research import registry
 from core.research.llm import keys, prices
+from tests.research.openai_server import Server
+from tests.research.support import variables
 
 
 def test_the_default_follows_the_key() -> None:
@@ -100,3 +102,44 @@ def test_invalid_prices_are_reported(tmp_path: Path, text: str) -> None:
     with pytest.raises(ResearcherMisconfigured) as caught:
         prices.load(tmp_path / "prices.toml")
     assert "prices.toml" in caught.value.where and caught.value.hint
+
+
+REACHED: list[tuple[str, list[str], str | None, str]] = [
+    ("/v1", ["tiny"], None, "answers: the model is tiny"),
+    ("", ["tiny"], None, "/v1/ answers: the model is tiny"),
+    ("/v1", ["tiny"], "tiny", "/v1/ answers"),
+    ("/v1", ["tiny"], "other", "answers, and does not list other"),
+    ("/elsewhere", ["tiny"], "tiny", "answers, without a list of models"),
+    ("/elsewhere", ["tiny"], None, "the list of models is not available: not found"),
+    ("/v1", [], None, "the server lists no model"),
+    ("/v1", [f"m{n}" for n in range(20)], None, "the server offers 20 models"),
+]
+
+
+@pytest.mark.parametrize(("path", "models", "model", "words"), REACHED)
+def test_a_server_is_reached_by_one_request(path: str, models: list[str], model: str | None, words: str) -> None:
+    with Server([], models=models) as server, variables(OPENAI_BASE_URL=server.url.removesuffix("/v1") + path):
+        try:
+            said = registry.reach("openai", model)
+        except ResearcherMisconfigured as error:
+            said = error.what
+            assert "--model" in error.hint
+    assert words in said
+
+
+def test_a_server_that_fails_is_told_at_once() -> None:
+    with Server([]) as server:
+        gone = server.url
+    with variables(OPENAI_BASE_URL=gone), pytest.raises(ResearcherMisconfigured, match="cannot be reached") as caught:
+        registry.reach("openai")
+    assert "start the server" in caught.value.hint
+    with (
+        Server([], key="right") as server, variables(OPENAI_BASE_URL=server.url, OPENAI_API_KEY="wrong"),
+        pytest.raises(ResearcherMisconfigured, match="the key is not accepted"),
+    ):  # fmt: skip
+        registry.reach("openai", "tiny")
+    socks = {"ALL_PROXY": "socks5://127.0.0.1:9", "NO_PROXY": "", "OPENAI_BASE_URL": gone}
+    with variables("no_proxy", **socks), pytest.raises(ResearcherMisconfigured) as caught:
+        registry.reach("openai")
+    assert caught.value.where == "ALL_PROXY"
+    assert registry.reach("control") == registry.reach("human") == ""

@@ -28,6 +28,7 @@ _TRANSIENT_KINDS = (
     "server_error", "rate_limit_exceeded", "service_unavailable", "tokens", "requests",  # OpenAI
 )  # fmt: skip
 _TRANSIENT_STATUS = (408, 409, 425, 429)
+_PROXY_STATUS = (403, 404, 407, 502, 503, 504)  # which a proxy answers for a server that it does not reach
 _BAD_STATUS = (400, 413, 422)  # the request is wrong, whatever kind of error a local server calls it
 _MAX_WAIT_SECONDS = 32 * 86400.0  # longest wait that is believed: a monthly cap is reset within it
 _CAPPED = re.compile(r"usage limits?|insufficient_quota|exceeded your current quota|spend(?:ing)? (?:limit|cap)", re.I)
@@ -70,6 +71,7 @@ class ServerInfo:
     sdk: Any
     key_variable: str
     base_variable: str
+    through: str = ""  # words for the proxy that it is asked through
 
 
 def classify(error: Exception, server: ServerInfo, *, begun: bool = False) -> Exception:
@@ -79,12 +81,17 @@ def classify(error: Exception, server: ServerInfo, *, begun: bool = False) -> Ex
         return error
     if isinstance(error, sdk.APIStatusError):
         at_least = retry_after(error.response.headers)
-        return _from_status(error.status_code, _kind_of(error), _message_of(error), server, at_least)
+        message, status = _message_of(error), error.status_code
+        if server.through and status in _PROXY_STATUS and server.endpoint.startswith("http://"):
+            message = f"{message}, asked{server.through}"
+        return _from_status(status, _kind_of(error), message, server, at_least)
     if isinstance(error, sdk.APITimeoutError) or "Timeout" in type(error).__name__:
-        return Transient("the stream was silent and timed out" if begun else "the request timed out")
+        unanswered = f"the request timed out{server.through and f', asked{server.through}'}"
+        return Transient("the stream was silent and timed out" if begun else unanswered)
     if isinstance(error, sdk.APIConnectionError):
         cause = one_line(str(error.__cause__ or error), 200) or type(error.__cause__).__name__
-        return Transient(f"the stream broke off: {cause}" if begun else f"{server.endpoint} cannot be reached: {cause}")
+        unreached = f"{server.endpoint} cannot be reached{server.through}: {cause}"
+        return Transient(f"the stream broke off: {cause}" if begun else unreached)
     if isinstance(error, sdk.APIResponseValidationError):
         return Transient("the answer cannot be parsed")
     if isinstance(error, sdk.APIError):  # an error event in mid-stream

@@ -61,9 +61,8 @@ class ClaudeResearcher(ModelResearcher):
             hint = f"set it, write it into {keys.user_file()}, or choose --researcher control (needs no key)"
             raise ResearcherMisconfigured("no key for Claude", where="ANTHROPIC_API_KEY", hint=hint)
         given = {"api_key" if key else "auth_token": found.value}
-        base, parts = "ANTHROPIC_BASE_URL", ("messages", "models")
-        client = create_client(anthropic, "AsyncAnthropic", parts, base, self.read_seconds, **given)
-        return client, ServerInfo(str(client.base_url), anthropic, "ANTHROPIC_API_KEY", base), found
+        variables, parts = ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"), ("messages", "models")
+        return *create_client(anthropic, "AsyncAnthropic", parts, variables, self.read_seconds, **given), found
 
     def conversation(self, brief: Brief) -> ClaudeConversation:
         return ClaudeConversation(self, brief)

@@ -7,6 +7,7 @@ import copy
 import operator
 import os
 import re
+import ssl
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
@@ -17,6 +18,7 @@ from core.record.proposal import Proposal, Usage
 from core.research.llm import keys, prices
 from core.research.llm.api_errors import BadRequest, KeyRefused, ServerInfo, TooLong, Transient, classify
 from core.research.llm.conversation import Asking, Conversation, with_model
+from core.research.llm.providers import proxy
 from core.research.llm.retry import Backoff
 from core.research.protocol import Brief, Researcher, Stream
 from core.text import one_line
@@ -25,6 +27,27 @@ T = TypeVar("T")
 
 MAX_FAILED_LISTS = 3
 MAX_REPEATED_MODELS = 100  # of a list, before it counts as complete
+
+
+class _OneAttempt:
+    """A Stream for one request, whose failure is final."""
+
+    def note(self, text: str) -> None:
+        """Ignore what is for a reader."""
+
+    thinking = text = tool = note
+
+    def usage(self, usage: Usage) -> None:
+        """Ignore the cost: there is none."""
+
+    def refused(self, attempt: int, reason: str) -> None:
+        """Ignore what concerns proposals."""
+
+    async def before_asking(self) -> None:
+        """Ask at once."""
+
+    async def wait(self, reason: str, seconds: float, attempt: int) -> None:
+        raise Transient(reason)
 
 
 @dataclass(eq=False, repr=False)
@@ -47,9 +70,7 @@ class ModelResearcher(Researcher, ABC):
 
     async def propose(self, brief: Brief, stream: Stream) -> Proposal:
         try:
-            if self.client is None:
-                self._prices = await asyncio.to_thread(prices.load)
-                self.client, self.server, self._key = await asyncio.to_thread(self.connect)
+            await self._connected()
             await self.resolve_model(stream)
             proposal = await Asking(self.conversation(brief), brief, stream, self.backoff).run()
             return with_model(proposal, self.model)
@@ -62,6 +83,35 @@ class ModelResearcher(Researcher, ABC):
             # the brief alone is too long: only the user can make it shorter
             hint = "fewer or smaller `read` files in program.md, or another model with --model"
             raise self._refused(error, hint) from error
+
+    async def _connected(self) -> None:
+        if self.client is None:
+            self._prices = await asyncio.to_thread(prices.load)
+            self.client, self.server, self._key = await asyncio.to_thread(self.connect)
+
+    async def examine(self) -> str:
+        """What the server answers to one request that costs nothing, for its models, in a sentence. Raises
+        ResearcherMisconfigured for what a session would end with, and for a server that cannot be reached.
+        """
+        await self._connected()
+        try:
+            if not self.model:
+                await self.resolve_model(_OneAttempt())
+                return f"{self.server.endpoint} answers: the model is {self.model}"
+            known = [model.id for model in await self.listed(_OneAttempt())]
+            missing = "" if self.model in known else f", and does not list {self.model}"
+            return f"{self.server.endpoint} answers{missing}"
+        except Transient as error:
+            hint = f"start the server, check the network, or correct {self.server.base_variable}"
+            raise ResearcherMisconfigured(error.reason, hint=hint) from error
+        except (BadRequest, ResearcherMisconfigured) as error:
+            if not self.model or (
+                isinstance(error, ResearcherMisconfigured) and not error.what.startswith("not found")
+            ):
+                raise
+            return f"{self.server.endpoint} answers, without a list of models"
+        finally:
+            await self.close()
 
     async def close(self) -> None:
         client, self.client = self.client, None
@@ -108,6 +158,10 @@ class ModelResearcher(Researcher, ABC):
 
     def _refused(self, error: BadRequest, hint: str) -> ResearcherMisconfigured:
         return ResearcherMisconfigured(f"the request is refused: {error}", where=self.model or "", hint=hint)
+
+    async def listed(self, stream: Stream) -> list[Any]:
+        """As `known_models`, at an address that may have to be put right first."""
+        return await self.known_models(stream)
 
     async def known_models(self, stream: Stream) -> list[Any]:
         """The models that the server lists. Raises BadRequest, also for a list that fails again and again while the
@@ -171,22 +225,44 @@ def base_url(variable: str) -> str | None:
     return base
 
 
-def create_client(
-    sdk: Any, kind: str, parts: tuple[str, ...], base_variable: str, read_seconds: float, **key: str
-) -> Any:
-    """An SDK's client of class `kind`. Its `parts` are imported on first use: here, off the event loop.
-
-    Raises ResearcherMisconfigured in the SDK's words when a setting is wrong: the address, a proxy, a certificate file.
+def route(base_variable: str) -> proxy.Proxy | None:
+    """The proxy for the server that a variable names, or else for its maker's. Raises ResearcherMisconfigured when the
+    address or the proxy is none.
     """
+    maker = base_variable.partition("_")[0].lower()
+    return proxy.usable(base_url(base_variable) or f"https://api.{maker}.com")
+
+
+def create_client(
+    sdk: Any, kind: str, parts: tuple[str, ...], variables: tuple[str, str], read_seconds: float, **key: str
+) -> tuple[Any, ServerInfo]:
+    """An SDK's client of class `kind`, and its server. `variables`: those of the key and of the address. The client's
+    `parts` are imported on first use: here, off the event loop.
+
+    Raises ResearcherMisconfigured when a setting is wrong: the address, a proxy, a certificate file.
+    """
+    key_variable, base_variable = variables
     base, timeout = base_url(base_variable), sdk.Timeout(read_seconds, connect=min(10.0, read_seconds))
+    through = route(base_variable)
     try:
-        client = getattr(sdk, kind)(base_url=base, max_retries=0, timeout=timeout, **key)
+        # Left to itself the SDK makes a client for every proxy that it finds, also those of other schemes.
+        http = sdk.DefaultAsyncHttpxClient(
+            trust_env=False, proxy=through.url if through else None, verify=_certificates(), timeout=timeout
+        )
+        client = getattr(sdk, kind)(base_url=base, max_retries=0, timeout=timeout, http_client=http, **key)
         operator.attrgetter(*parts)(client)
-        return client
+        return client, ServerInfo(str(client.base_url), sdk, key_variable, base_variable, str(through or ""))
     except Exception as error:
         what = f"could not create the API client: {one_line(str(error), 300)}"
-        hint = f"check {base_variable}, and this shell's proxy and certificate settings"
+        settings = (base_variable, through.variable if through else "", "SSL_CERT_FILE", "SSL_CERT_DIR")
+        hint = f"check {', '.join(name for name in settings if name in os.environ) or 'the settings of this shell'}"
         raise ResearcherMisconfigured(what, where=sdk.__name__, hint=hint) from error
+
+
+def _certificates() -> ssl.SSLContext | bool:
+    """Those that this shell names; True for the usual ones."""
+    file, folder = (os.environ.get(name) or None for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"))
+    return ssl.create_default_context(cafile=file, capath=folder) if file or folder else True
 
 
 async def unique_models(models: AsyncIterable[Any]) -> list[Any]:

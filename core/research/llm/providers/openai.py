@@ -61,9 +61,9 @@ class OpenAIResearcher(ModelResearcher):
             hint = f"install it with: {invocation.install(*invocation.requirements('openai'))}"
             raise ResearcherMisconfigured("the package openai is not installed", hint=hint) from None
         value, parts = key.value if key else "none", ("responses", "chat.completions", "models")
-        client = create_client(openai, "AsyncOpenAI", parts, "OPENAI_BASE_URL", self.read_seconds, api_key=value)
-        where = "OPENAI_BASE_URL (most servers need /v1 at its end)"
-        return client, ServerInfo(str(client.base_url), openai, "OPENAI_API_KEY", where), key
+        variables = ("OPENAI_API_KEY", "OPENAI_BASE_URL")
+        client, server = create_client(openai, "AsyncOpenAI", parts, variables, self.read_seconds, api_key=value)
+        return client, replace(server, base_variable="OPENAI_BASE_URL (most servers need /v1 at its end)"), key
 
     def conversation(self, brief: Brief) -> OpenAIConversation:
         return OpenAIConversation(self, brief)
@@ -93,12 +93,12 @@ class OpenAIResearcher(ModelResearcher):
                 )  # fmt: skip
                 self._answered = True
 
-    async def _listed(self, stream: Stream) -> list[Any]:
+    async def listed(self, stream: Stream) -> list[Any]:
         try:
             return await self.known_models(stream)
         except ResearcherMisconfigured as error:
             if self._add_version(error, stream):
-                return await self._listed(stream)
+                return await self.listed(stream)
             raise
 
     def _add_version(self, error: ResearcherMisconfigured, stream: Stream) -> bool:
@@ -123,7 +123,7 @@ class OpenAIResearcher(ModelResearcher):
         dialect: Literal["responses", "chat"] = "responses" if own else "chat"
         if not self.model:
             try:
-                known = await self._listed(stream)
+                known = await self.listed(stream)
             except (BadRequest, ResearcherMisconfigured) as error:
                 if isinstance(error, ResearcherMisconfigured) and not error.what.startswith("not found"):
                     raise
