@@ -77,7 +77,7 @@ def _answer(line: str, metric: str) -> dict[str, Any] | None:
     try:
         answer = json.loads(line)
     except ValueError:
-        match = re.search(rf"(?<![\w.]){re.escape(metric)}\s*[:=]\s*({_NUMBER})(?![\w.])", line)
+        match = re.search(rf"(?<![\w.]){re.escape(metric)}\s*[:=]\s*({_NUMBER})(?!\w|[.,'’]\d)", line)
         return {"metric": float(match[1])} if match else None
     return answer if isinstance(answer, dict) else None
 

@@ -1,7 +1,8 @@
 """The metric that a run prints: what a pattern found in the output, read as a number or refused with what was found.
 
 A number is read whole or not at all. Forms that are read: `0.4321`, `4.3e-05`, `1,204,331`, `12_000.5`, `0,4321`,
-`1.234,5`, `−0.5`, `tensor(0.43)`, `1.2M`, and a number with its unit: `980.3 ms`, `93.5%`.
+`1.234,5`, `1 204,5`, `−0.5`, `tensor(0.43)`, `1.2M`, `1/3`, a number with its unit: `980.3 ms`, `93.5%`, and a
+duration, in seconds: `1m20.5s`, `0:03:25`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,16 @@ _UNIT = r"[A-Za-zµμ%]+(?:/[A-Za-z]+)?|/\d+"
 _WITH_UNIT = re.compile(rf"({_SIGN}?[\d.,_{_GAPS}]*\d\.?{_EXPONENT})\s*({_UNIT})?")
 _THOUSANDS = re.compile(r"[1-9]\d{0,2}(?:,\d{2,3})*,\d{3}(?:\.\d*)?")
 _WRAPPER = re.compile(r"^(?:tensor|array|Array|(?:np\.|numpy\.)?float\d+)\(")
-_TIME_AFTER, _POWER_AFTER = re.compile(r":\d\d(?!\d)"), re.compile(r"\s?[×x*]\s?10\s?(?:\^|\*\*|[⁻⁰¹²³⁴-⁹])")
+_TIME_AFTER = re.compile(r":\d\d(?!\d)")
+_MORE_AFTER = re.compile(  # letters between digits, powers, fractions
+    r"[A-Za-zµμ]+\d[\d.]*[A-Za-z]*|\s?[×x*]\s?10\s?(?:\^|\*\*|[⁻⁰¹²³⁴-⁹])|(?:\^|\*\*)[-+]?\d+|[⁻⁰¹²³⁴-⁹]+|\s?[¼-¾⅐-⅞]"
+)
+_SPACED = re.compile(r"(?<![\w.,])([-+−]?[1-9]\d{0,2})((?: \d{3})+)(?![\d%:/_])((?:[.,]\d+)?)")
+_DURATION = re.compile(
+    r"(?<![\w.,:])(?=\d)(?:(\d+)\s?(?:hours?|hrs?|h)(?![a-z])\s?)?(?:(\d+)\s?(?:minutes?|mins?|m)(?![a-z])\s?)?"
+    r"(?:(\d+(?:[.,]\d+)?)\s?(?:seconds?|secs?|s)(?![a-z]))?"
+)
+_CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d\d(?:\.\d+)?)")
 _UNIT_AFTER = re.compile(rf"([^\S\n]?)({_UNIT})")
 _KNOWN_UNIT = re.compile(r"[num]?s|min|[hdx%]|percent|[kKMGT]?(?:i?B|bits?|bytes?)?|[kMG]?Hz|[KMGTP]?FLOPS")
 _SAME = {"µs": "us", "μs": "us", "sec": "s", "secs": "s", "second": "s", "seconds": "s", "mins": "min", "hr": "h",
@@ -84,9 +94,15 @@ def _number(text: str, like: str = "") -> _Number | None:
     """A text that is one number, perhaps with its unit; None when it is not. In doubt, a comma means what it means in
     `like`, else thousands.
     """
+    if re.match(r"\s*[<>][^<>]*$", text):
+        return None  # a bound
     bare = _WRAPPER.sub("", text.strip().strip("\"'()[]{},;:=*<>|`")).rstrip(".")
     if re.fullmatch(r"[-+]?(?:nan|inf(?:inity)?)", bare, re.IGNORECASE):
         return _Number(float(bare))
+    if (seconds := _duration(bare)) is not None:
+        return _Number(seconds, "s")
+    if spaced := _SPACED.match(bare):
+        bare = spaced[0].replace(" ", "") + bare[spaced.end() :]
     match = _WITH_UNIT.fullmatch(bare)
     if match is None:
         return None
@@ -95,8 +111,23 @@ def _number(text: str, like: str = "") -> _Number | None:
     if value is None:
         return None
     unit = _canonical(match[2] or "")
+    if unit.startswith("/"):
+        return _Number(value[0] / int(unit[1:]), unit) if int(unit[1:]) else None
     # A multiplier belongs to the number when the pattern takes it.
     return _Number(value[0] * _TIMES.get(unit, 1.0), "" if unit in _TIMES else unit, value[1])
+
+
+def _duration(text: str) -> float | None:
+    """Seconds of `3:25`, `0:03:25.5`, `1m20s` or `1 h 20 min`; None for what has one part only."""
+    found = _CLOCK.fullmatch(text) or _DURATION.fullmatch(text)
+    if found is None or not _several_parts(found):
+        return None
+    hours, minutes, seconds = (float((part or "0").replace(",", ".")) for part in found.groups())
+    return hours * 3600 + minutes * 60 + seconds
+
+
+def _several_parts(duration: re.Match[str]) -> bool:
+    return sum(part is not None for part in duration.groups()) > 1
 
 
 def _value(number: str, *, in_doubt_decimal: bool = False) -> tuple[float, bool] | None:
@@ -120,7 +151,7 @@ def _value(number: str, *, in_doubt_decimal: bool = False) -> tuple[float, bool]
             return None
         body = body.replace(".", "")
     try:
-        return float(body), decimal
+        return float(body) + 0.0, decimal  # -0.0 is 0
     except ValueError:
         return None
 
@@ -137,7 +168,20 @@ def _numbers(line: str) -> Iterator[tuple[int, int]]:
 def _cut(output: str, pattern: str, start: int, end: int) -> str:
     """What is wrong with a group at `start`, `end` that has a part of a number only; "" when nothing is."""
     first, before, after = _begin(output, start), *_around(pattern)
-    for left, right in _numbers(_line(output, start)):
+    line, taken = _line(output, start), output[start:end].strip()
+    if _duration(taken) is not None:
+        return ""
+    for longer in (*filter(_several_parts, _DURATION.finditer(line)), *_SPACED.finditer(line)):
+        left, right = longer.start() + first, longer.end() + first
+        head, tail = output[left:start], output[end:right]
+        if longer.re is _SPACED:  # a pattern that spells out the space means columns
+            head = "" if re.search(r"(?: |\\s|\])[+*]?$", before) else head
+            tail = "" if re.match(r" |\\s|\[", after) else tail
+        elif re.fullmatch(r"(?:0+\s?[a-z]+\s?)+", head):
+            head = ""  # no minutes before the seconds
+        if right > start and left < end and (head or re.search(r"\d", tail)):
+            return f"the pattern {pattern} takes {_short(taken)} out of {_short(longer[0])}"
+    for left, right in _numbers(line):
         left, right = left + first, right + first
         if right <= start or left >= end:
             continue
@@ -159,7 +203,7 @@ def _cut(output: str, pattern: str, start: int, end: int) -> str:
 
 def _continued(rest: str, after: str) -> str:
     """The part of a number behind its digits: the rest of `1m20s`, `1:20`, `4.3 × 10^-5`; "" when there is none."""
-    found = re.match(r"[A-Za-zµμ]+\d[\d.]*[A-Za-z]*", rest) or _POWER_AFTER.match(rest)
+    found = _MORE_AFTER.match(rest)
     if found is None and not after.startswith(":"):
         found = _TIME_AFTER.match(rest)
     return found[0] if found else ""
@@ -201,8 +245,11 @@ def _several(output: str, pattern: str, found: list[re.Match[str]], group: int) 
     for match in (*found[:1000], *found[1000:][-5000:]):
         start = max(0, match.start(group))
         first.setdefault(_words(output[_begin(output, start) : start]), match)
-    others = [match for match in first.values() if match[group] != found[-1][group]]
-    if len(first) < 2 or not others:
+    others = [m for m in first.values() if m[group] != found[-1][group]] if len(first) > 1 else []
+    if not others and len(found) > 1 and found[-2][group] != found[-1][group]:
+        between = output[found[-2].end(group) : found[-1].start(group)]
+        others = [] if re.search(r"[^\W\d]|\n", between) else [found[-2]]  # columns, without a word between
+    if not others:
         return ""
     start = max(0, found[-1].start(group))
     here, there = _line(output, start), _line(output, max(0, others[-1].start(group)))
@@ -223,7 +270,9 @@ def _advice(output: str, pattern: str, like: str) -> str:
         return ""
     line = _line(output, list(re.compile(pattern, re.M).finditer(output))[-1].start())
     short = re.sub(r"\.\*(?!\?)", ".*?", before)
-    for candidate in (rf"{before}(\S+)", rf"{short}([-+]?\.?\d\S*)", _anchored(line, before)):
+    spaced = r"([-+]?\d+(?:\s\d{3})*(?:[.,]\d+)?)"
+    ways = (rf"{before}(\S+)", rf"{short}([-+]?\.?\d\S*)", _anchored(line, before), f"{before}(.+)", before + spaced)
+    for candidate in ways:
         usable = candidate != pattern and _compiles(candidate)
         if usable and read_metric(output, candidate, like=like, advise=False).value is not None:
             return f"; write pattern = {_toml(candidate)}"

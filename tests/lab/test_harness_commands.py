@@ -64,6 +64,7 @@ async def test_valid_answers_are_parsed(scoring: Callable[..., ScoreSpec], line:
     ("program", "why"),
     [
         ("print('done')", "neither a JSON object"), ("print('my_val_bpb: 3')", "neither a JSON object"),
+        ("print('val_bpb: 1,204')", "neither a JSON object"),
         ("print('[1]')", "neither a JSON object"), ("pass", "neither a JSON object"),
         ("print('{\"metric\": true}')", "no number"), ("print('{\"metric\": \"1.5\"}')", "no number"),
         ("print('{\"metric\": 1}'); sys.exit(3)", "ended with code 3"),

@@ -46,7 +46,10 @@ class Cleaner:
 
 
 def clean(data: bytes) -> str:
-    """Bytes of output as text without control sequences."""
+    """Bytes of output as text without control sequences; UTF-16 by its byte order mark, else UTF-8."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        data = data.decode("utf-16", "replace").encode()
+    data = data.removeprefix(b"\xef\xbb\xbf")
     return Cleaner().feed(data, final=True).decode("utf-8", "replace")
 
 

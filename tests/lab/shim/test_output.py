@@ -42,6 +42,11 @@ def test_cleaned_output_cannot_control_a_terminal(pieces: list[bytes], size: int
     assert clean(clean(data).encode()) == clean(data)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_output_is_decoded_by_its_byte_order_mark(encoding: str) -> None:
+    assert clean("0.43 µs\r\n".encode(encoding)) == "0.43 µs\n"
+
+
 def test_a_long_log_keeps_its_beginning_and_end(tmp_path: Path) -> None:
     log = OutputLog(str(tmp_path / "log"), head=1000, tail=500)
     for i in range(5000):
