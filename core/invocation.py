@@ -14,7 +14,7 @@ from pathlib import Path
 
 NAME = "autoresearch-tui"
 MADE_FROM = "AUTORESEARCH_MADE_FROM"  # set by `make run`: the folder in which make was called
-_TAKE_PROJECT_WORD = ("run", "doctor", "init")  # the others take -C DIR
+_TAKE_PROJECT_WORD = ("run", "try", "doctor", "init")  # the others take -C DIR
 
 
 def call(*words: str, project: Path | None = None) -> str:

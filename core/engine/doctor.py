@@ -6,11 +6,12 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from core import invocation
+from core.engine.finding import Finding, failed
 from core.engine.startup.setup import editable_texts
 from core.lab import device, environment
 from core.lab.git.repository import Repository
@@ -29,16 +30,6 @@ LOW_DISK_BYTES = 5 * 2**30
 LOW_SHARED_MEMORY = 256 * 2**20  # bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Result of one examination. `ok` None: a remark."""
-
-    name: str
-    ok: bool | None
-    detail: str
-    hint: str = ""
-
-
 def examine(project: Path) -> dict[str, Any]:
     """Everything `doctor` and the launch screen show, as plain JSON."""
     git = shutil.which("git")
@@ -50,10 +41,10 @@ def examine(project: Path) -> dict[str, Any]:
     slots: tuple[str, ...] = ()
     try:
         slots = device.default_slots()
-        found = "; ".join([f"{device.Devices().describe()}: slots {', '.join(slots)}", *cards.allowed().left_out])
-        findings.append(Finding("device", True, found))
+        words = "; ".join([f"{device.Devices().describe()}: slots {', '.join(slots)}", *cards.allowed().left_out])
+        findings.append(Finding("device", True, words))
     except AutoresearchError as error:
-        findings.append(_failed("device", error))
+        findings.append(failed("device", error))
     report = tiers.probe()
     confined = True if report.tier in "AB" else None
     findings.append(Finding("sandbox", confined, f"tier {report.tier}. {report.note}".strip()))
@@ -92,8 +83,8 @@ def _reached(name: str, found: Finding, *, is_default: bool) -> Finding:
     try:
         answer = registry.reach(name)
     except ResearcherMisconfigured as error:
-        failed = _failed(found.name, error)
-        return replace(failed, ok=False if is_default else None, detail=f"{found.detail}; {failed.detail}")
+        why = failed(found.name, error)
+        return replace(why, ok=False if is_default else None, detail=f"{found.detail}; {why.detail}")
     return replace(found, detail=f"{found.detail}; {answer}") if answer else found
 
 
@@ -109,10 +100,6 @@ def _untunable(project: Path, kind: str) -> AutoresearchError | None:
     except ResearcherMisconfigured as error:
         return error if files else None
     return None
-
-
-def _failed(name: str, error: AutoresearchError) -> Finding:
-    return Finding(name, False, f"{error.where}: {error.what}" if error.where else error.what, error.hint)
 
 
 def _disk(project: Path) -> Finding:
@@ -150,14 +137,14 @@ def _project(project: Path) -> list[Finding]:
         findings.append(Finding("program.md", True, f"{program.metric.name} {program.metric.arrow}"))
         check_files(program, project)
     except AutoresearchError as error:
-        findings.append(_failed("program.md", error))
+        findings.append(failed("program.md", error))
     try:
         repo = Repository.open(project)
         findings.append(Finding("repository", True, str(repo.root)))
         if dirty := repo.dirty(program.edit) if program else []:
             findings.append(Finding("changes", None, f"uncommitted: {', '.join(dirty[:5])}", "commit, or --from-head"))
     except AutoresearchError as error:
-        findings.append(_failed("repository", error))
+        findings.append(failed("repository", error))
     if program is not None:
         env = environment.run_environment(project)
         for name, command in (("run", program.run), ("score", program.score), ("prepare", program.prepare)):
@@ -168,7 +155,7 @@ def _project(project: Path) -> list[Finding]:
                 findings.append(Finding(f"{name} command", True, " ".join(argv)))
                 findings += _packages(command, argv[0], env) if name == "run" else []
             except AutoresearchError as error:
-                findings.append(_failed(f"{name} command", error))
+                findings.append(failed(f"{name} command", error))
     return findings
 
 

@@ -69,6 +69,7 @@ class RunSpec:
     disk_limit: int | None = 20 << 30
     cache: Path | None = None  # initial content of its compile cache; see core/lab/compile_cache.py
     keep_cache: bool = False  # keep the compile cache in the run's folder after the end
+    keep_private: bool = False  # the same for home/ and tmp/
 
     @property
     def out(self) -> Path:

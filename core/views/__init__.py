@@ -19,4 +19,5 @@ from core.views.tables import (
     session_word,
     status,
 )
+from core.views.trial_words import TrialLine, trial_lines, trial_progress, trial_verdict
 from core.views.trust import noise_words, trust_lines

@@ -82,10 +82,7 @@ def init(arguments: Namespace, out: Output) -> int:
 
 
 def _next(folder: Path) -> str:
-    from tui.cli.parser import COMMANDS
-
-    words = ("try",) if "try" in COMMANDS else ("doctor",)
-    return invocation.call(*words, project=folder)
+    return invocation.call("try", project=folder)
 
 
 def _prose(target: Path) -> str:

@@ -28,7 +28,8 @@ _INDEX = (
     ("trust", "certify", "certify [EXPERIMENT]  reproduce EXPERIMENT"),
     ("take away", "export.export", "export [NAME]  report [NAME]"),
     ("set up", "init", "init [DIR]"),
-    ("set up", "doctor", "doctor [PROJECT]"),
+    ("set up", "checks.try_run", "try [PROJECT]"),
+    ("set up", "checks.doctor", "doctor [PROJECT]"),
 )
 _MODULES = {usage.split()[0]: module for _, module, usages in _INDEX for usage in usages.split("  ")}
 COMMANDS = tuple(_MODULES)

@@ -163,7 +163,7 @@ class Runs(EnginePart):
         watching = asyncio.create_task(self._sampler.follow(live.slot, readings, lambda: live.phase == "training"))
         try:
             result = await job.wait(phases.put_nowait)
-            await asyncio.to_thread(self._make_room, live.run, result.ended == "done")
+            await asyncio.to_thread(self.make_room, live.run, result.ended == "done")
         finally:
             watching.cancel()
             if live.clock is not None and not live.clock.done():
@@ -188,7 +188,7 @@ class Runs(EnginePart):
             finished = replace(finished, ended="abandoned", metric=None, reason=reason)
         return await self._finish(live, finished)
 
-    def _make_room(self, run: int, scored: bool) -> None:
+    def make_room(self, run: int, scored: bool) -> None:
         """Free disk space before the end is logged: a run may have filled the disk."""
         paths = self.paths
         with suppress(OSError, LabError):

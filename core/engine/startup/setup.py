@@ -251,8 +251,11 @@ def _state(paths: SessionPaths) -> State:
     return state
 
 
-def open_log(start: Start) -> Log:
-    """Create the session's folder and log, or open them again, and log the start of this engine."""
+def open_log(start: Start, *, exclude: bool = True) -> Log:
+    """Create the session's folder and log, or open them again, and log the start of this engine.
+
+    `exclude`: make git ignore the sessions in this clone.
+    """
     setup, program, paths = start.setup, start.program, start.setup.paths
     save_options(paths, start.options)
     begun = paths.database.exists()
@@ -262,7 +265,7 @@ def open_log(start: Start) -> Log:
         for folder in (paths.worktrees, paths.folder / "runs", paths.folder / "reasoning"):
             folder.mkdir(parents=True, exist_ok=True)
         paths.program.write_text(program.text, encoding="utf-8")
-        if not setup.repo.is_ignored("sessions/x"):
+        if exclude and not setup.repo.is_ignored("sessions/x"):
             inside = "" if setup.repo.prefix == "." else f"{setup.repo.prefix}/"
             setup.repo.exclude(f"/{inside}sessions/")
         log = Log.create(paths.database)

@@ -29,6 +29,7 @@ class LimitWatch:
         self._process_limit: int = spec["process_limit"] or 0
         self._disk_limit: int = spec["disk_limit"] or 0
         self._private: list[str] = spec["private"]
+        self._kept: list[str] = spec["private"][:2] if spec["keep_private"] else []
         self._folders: list[str] = spec["private"] + spec["watched"]
         self._link: str = spec["link"]
         self._worktree: str = spec["cwd_top"]
@@ -120,8 +121,9 @@ class LimitWatch:
         from core.lab.shim.rmtree import remove_tree  # late: a start does not wait for it
 
         for folder in self._private:
-            with suppress(OSError):
-                remove_tree(folder)
+            if folder not in self._kept:
+                with suppress(OSError):
+                    remove_tree(folder)
         if os.path.islink(self._link):
             with suppress(OSError):
                 os.unlink(self._link)

@@ -1,0 +1,1 @@
+"""Commands that examine a project before a session: `doctor` and `try`."""
