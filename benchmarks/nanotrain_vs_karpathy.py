@@ -25,6 +25,8 @@ import numpy as np
 import torch
 
 from nanotrain import corpus, prepare, probes, train
+from nanotrain.device.machine import find_machine
+from nanotrain.device.warmup import warm_up
 
 KARPATHY: dict[str, Any] = {
     "MATRIX_LR_CPU": 0.04,
@@ -148,18 +150,18 @@ class Comparison:
         self.lengths = np.fromfile(ready.tokenizer / "token_bytes.bin", dtype=np.uint8).astype(np.int64)
         val = np.fromfile(ready.folder / "val.bin", dtype="<u2")
         self.rows = probes.rows_of(val, self.lengths, "cpu")
-        self.machine = train.find_machine("cpu")
+        self.machine = find_machine("cpu")
 
     def ours(self, seconds: float, seed: int) -> Outcome:
         torch.manual_seed(seed)
-        return self.run(train.Trainer(self.machine, train.configure(self.machine, self.vocab)), seconds, seed)
+        return self.run(self.trainer(), seconds, seed)
 
     def his(self, seconds: float, seed: int) -> Outcome:
         scale = (train.WIDTH_CPU / 768) ** -0.5
         scaled = {name: KARPATHY[name] * scale for name in ("EMBED_LR_CPU", "HEAD_LR_CPU")}
         with settings(KARPATHY | scaled):
             torch.manual_seed(seed)
-            trainer = train.Trainer(self.machine, train.configure(self.machine, self.vocab))
+            trainer = self.trainer()
             model = trainer.model
             assert isinstance(model, train.GPT)
             in_blocks = (p for name, p in model.named_parameters() if name.startswith("blocks."))
@@ -177,8 +179,12 @@ class Comparison:
             trainer.optimizer.adamw = KarpathyAdam(groups)
             return self.run(trainer, seconds, seed)
 
+    def trainer(self) -> train.Trainer:
+        made = train.Trainer(self.machine, train.configure(self.machine, self.vocab))
+        warm_up(made)
+        return made
+
     def run(self, trainer: train.Trainer, seconds: float, seed: int) -> Outcome:
-        trainer.warmup()
         loader = train.TokenLoader(self.data, trainer.rows, trainer.config.sequence_len, seed)
         start, step = time.process_time(), 0
         while (progress := (time.process_time() - start) / seconds) < 1:

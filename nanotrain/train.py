@@ -15,7 +15,6 @@ which this file cannot change) rebuilds the model with build_model() and measure
 from __future__ import annotations
 
 import argparse
-import ctypes
 import functools
 import math
 import os
@@ -37,6 +36,8 @@ from safetensors.torch import save
 
 from nanotrain import harness
 from nanotrain.corpus import PrepareError
+from nanotrain.device.machine import CPU, Machine, find_machine
+from nanotrain.device.warmup import EAGER, FLEX, MASKED, fitting_tokens, limit_step, warm_up
 
 # =================================================================================================
 # Act 1. Settings. Plain numbers with unit and meaning; a name ending in _CPU or _CUDA applies to that device only.
@@ -64,7 +65,7 @@ SOFTCAP_CUDA = 15.0
 # --- batch ---
 BATCH_TOKENS_CPU = 2**11      # tokens per optimizer step
 BATCH_TOKENS_CUDA = 2**19
-MICRO_TOKENS_CUDA = 2**16     # tokens per forward pass; gradients accumulate over the rest (halve it if out of memory)
+MICRO_TOKENS_CUDA = 2**16     # most tokens per forward pass; a card with less memory takes fewer, and accumulates
 
 # --- optimizer ---
 MATRIX_LR_CPU = 0.04          # Muon: learning rate of the blocks' matrices (their update has unit spectral norm)
@@ -98,6 +99,11 @@ HEAD_STD = 0.001              # standard deviation of the output projection
 X0_SCALE = 0.1                # x0_lambdas: weight of the embedding that is added before each block
 
 LOG_SECONDS = 0.25            # seconds between two progress lines
+
+
+def setting(machine: Machine, name: str) -> Any:
+    """The setting of this device: the constant NAME_CPU or NAME_CUDA."""
+    return globals()[f"{name}_{'CUDA' if machine.cuda else 'CPU'}"]
 
 
 # =================================================================================================
@@ -284,6 +290,8 @@ class GPT(nn.Module):
         length = tokens.size(1)
         cos, sin = self.cos[:length], self.sin[:length]
         x = x0 = norm(self.embed(tokens))
+        if tokens.is_cuda and torch.is_autocast_enabled("cuda"):  # half the memory traffic of a float32 stream
+            x = x0 = x.to(torch.get_autocast_dtype("cuda"))
         for i, block in enumerate(self.blocks):
             x = self.resid_lambdas[i] * x + self.x0_lambdas[i] * x0
             ve = self.value_embeds[str(i)](tokens) if self.config.has_value_embed(i) else None
@@ -413,15 +421,26 @@ def get_muon_momentum(progress: float, end: float) -> float:
 
 
 class TokenLoader:
-    """Endless batches (inputs, targets), each (rows, context) int64, from a flat array of tokens."""
+    """Endless batches (inputs, targets), each (rows, context) int64 on `device`, from a flat array of tokens."""
 
-    def __init__(self, tokens: np.ndarray[Any, np.dtype[np.uint16]], rows: int, context: int, seed: int) -> None:
-        self.tokens, self.rows, self.context = tokens, rows, context
+    def __init__(
+        self,
+        tokens: np.ndarray[Any, np.dtype[np.uint16]],
+        rows: int,
+        context: int,
+        seed: int,
+        device: torch.device = CPU,
+    ) -> None:
+        self.tokens, self.rows, self.context, self.device = tokens, rows, context, device
         self.random = np.random.default_rng(seed)
         self.columns = np.arange(context + 1)
         self.order = np.empty(0, dtype=np.int64)
         if len(tokens) < 2 * context + 2:
             raise ValueError(f"{len(tokens)} tokens are too few for rows of {context}")
+        # On CUDA the host fills one pinned buffer while the card copies the other, and waits for neither.
+        shape = (2 * (device.type == "cuda"), rows, context + 1)
+        self.buffers = list(torch.empty(shape, dtype=torch.int16, pin_memory=device.type == "cuda"))
+        self.copied = [torch.cuda.Event() for _ in self.buffers]
 
     def __call__(self) -> tuple[torch.Tensor, torch.Tensor]:
         while len(self.order) < self.rows:  # a new epoch cuts the rows at a new offset
@@ -429,102 +448,37 @@ class TokenLoader:
             starts = np.arange(offset, len(self.tokens) - self.context - 1, self.context)
             self.order = np.concatenate([self.order, self.random.permutation(starts)])
         starts, self.order = self.order[: self.rows], self.order[self.rows :]
-        batch = torch.from_numpy(self.tokens[starts[:, None] + self.columns].astype(np.int64))
-        return batch[:, :-1], batch[:, 1:]
+        batch = self.to_device(self.tokens[starts[:, None] + self.columns])
+        return batch[:, :-1].contiguous(), batch[:, 1:].contiguous()
+
+    def to_device(self, rows: np.ndarray[Any, np.dtype[np.uint16]]) -> torch.Tensor:
+        """The same tokens as int64 on the device; two bytes a token travel."""
+        if not self.buffers:
+            return torch.from_numpy(rows.astype(np.int64))
+        self.buffers.reverse()
+        self.copied.reverse()
+        self.copied[0].synchronize()
+        self.buffers[0].copy_(torch.from_numpy(rows.view(np.int16)))
+        there = self.buffers[0].to(self.device, non_blocking=True)
+        self.copied[0].record()
+        return there.long() & 0xFFFF
 
 
 # =================================================================================================
-# Act 6. The machine. Device, number format and whether torch.compile works are measured, not assumed.
-# =================================================================================================
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where the run computes, and how."""
-
-    device: torch.device
-    dtype: torch.dtype  # of the matrix products; the weights stay float32
-    compiled: bool
-
-    @property
-    def cuda(self) -> bool:
-        return self.device.type == "cuda"
-
-    def setting(self, name: str) -> Any:
-        """The setting of this device: the constant NAME_CPU or NAME_CUDA."""
-        return globals()[f"{name}_{'CUDA' if self.cuda else 'CPU'}"]
-
-    def autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
-
-    def wait(self) -> None:
-        if self.cuda:
-            torch.cuda.synchronize()
-
-
-def find_machine(wanted: str | None) -> Machine:
-    """The requested device if present, else the CPU; float32 unless bfloat16 is faster in a 50 ms benchmark."""
-    cuda = wanted != "cpu" and torch.cuda.is_available()
-    if wanted == "cuda" and not cuda:
-        print("note: cuda was requested but is not available: training on the cpu with its settings")
-    if not cuda:
-        torch.set_num_threads(1)  # two runs of one thread beat one run of two
-        keep_freed_memory()
-        return Machine(torch.device("cpu"), faster_dtype(torch.device("cpu")), compiled=False)
-    torch.set_float32_matmul_precision("high")
-    return Machine(torch.device("cuda"), faster_dtype(torch.device("cuda")), compiled=can_compile())
-
-
-def keep_freed_memory() -> None:
-    """Make glibc reuse large blocks: mapping new pages for every large tensor costs a fifth of a step."""
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
-        mallopt(-1, 1 << 30)  # M_TRIM_THRESHOLD
-    except (OSError, AttributeError):  # another C library: slower, but correct
-        pass
-
-
-def faster_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 if a product of 256x256 matrices takes less than 0.7 of the time of float32, else float32."""
-    times: dict[torch.dtype, float] = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        best, x = math.inf, torch.ones(256, 256, device=device, dtype=dtype)
-        for _ in range(5):
-            start = time.perf_counter()
-            (x @ x).sum().item()
-            best = min(best, time.perf_counter() - start)
-        times[dtype] = best
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    return torch.bfloat16 if times[torch.bfloat16] < 0.7 * times[torch.float32] else torch.float32
-
-
-def can_compile() -> bool:
-    """Whether torch.compile works here: it needs triton and a C compiler, which some machines lack."""
-    try:
-        torch.compile(lambda x: x * 2 + 1)(torch.ones(8, device="cuda"))
-        return True
-    except Exception as error:  # on any failure the run trains without it
-        print(f"note: torch.compile does not work here ({type(error).__name__}); training without it")
-        return False
-
-
-# =================================================================================================
-# Act 7. The run.
+# Act 6. The run.
 # =================================================================================================
 
 
 def configure(machine: Machine, vocab_size: int) -> GPTConfig:
     """The model's shape by the settings of this device."""
-    head_dim = machine.setting("HEAD_DIM")
+    head_dim = setting(machine, "HEAD_DIM")
     if head_dim % 2:
         raise SystemExit(f"HEAD_DIM {head_dim} must be even: rotary embeddings rotate pairs of channels")
     return GPTConfig(
-        vocab_size=vocab_size, sequence_len=machine.setting("CONTEXT"), n_layer=machine.setting("DEPTH"),
-        n_embd=machine.setting("WIDTH"), head_dim=head_dim, mlp_ratio=MLP_RATIO, window_pattern=WINDOW_PATTERN,
-        short_window=SHORT_WINDOW, value_embed_every=machine.setting("VALUE_EMBED_EVERY"),
-        rope_base=machine.setting("ROPE_BASE"), softcap=machine.setting("SOFTCAP"),
+        vocab_size=vocab_size, sequence_len=setting(machine, "CONTEXT"), n_layer=setting(machine, "DEPTH"),
+        n_embd=setting(machine, "WIDTH"), head_dim=head_dim, mlp_ratio=MLP_RATIO, window_pattern=WINDOW_PATTERN,
+        short_window=SHORT_WINDOW, value_embed_every=setting(machine, "VALUE_EMBED_EVERY"),
+        rope_base=setting(machine, "ROPE_BASE"), softcap=setting(machine, "SOFTCAP"),
     )
 
 
@@ -553,14 +507,18 @@ class Trainer:
         self.model = build_model(asdict(config)).to(machine.device)
         for i, block in enumerate(self.model.blocks if machine.compiled else ()):
             block.attn.flex_attention = flex_window_attention(config.sequence_len, config.window(i), machine.device)
-        rates = {name: machine.setting(f"{name.upper()}_LR") for name in ("matrix", "embed", "head")}
-        rates |= {"scalar": SCALAR_LR, "decay": machine.setting("MATRIX_DECAY")}
+        rates = {name: setting(machine, f"{name.upper()}_LR") for name in ("matrix", "embed", "head")}
+        rates |= {"scalar": SCALAR_LR, "decay": setting(machine, "MATRIX_DECAY")}
         self.optimizer = MuonAdamW(self.model, rates)
+        self.kernels = FLEX if machine.compiled else EAGER
         self.loss = torch.compile(self.plain_loss, dynamic=False) if machine.compiled else self.plain_loss
-        tokens = machine.setting("BATCH_TOKENS")
-        micro = min(tokens, MICRO_TOKENS_CUDA) if machine.cuda else tokens
-        self.rows = max(1, micro // config.sequence_len)
-        self.grad_accum_steps = max(1, tokens // micro)
+        self.rows = max(1, setting(machine, "BATCH_TOKENS") // config.sequence_len)
+        self.grad_accum_steps = 1
+        self.micro_seconds = 0.0  # duration of one pass, measured in the warm-up
+        size = config.n_layer * config.n_embd
+        most = fitting_tokens(MICRO_TOKENS_CUDA, size, config.vocab_size) if machine.cuda else math.inf
+        while self.rows > 1 and self.rows * config.sequence_len > most:
+            self.halve_rows()
 
     @property
     def tokens_per_step(self) -> int:
@@ -578,25 +536,32 @@ class Trainer:
         """One optimizer step on `grad_accum_steps` batches; returns the loss without waiting for the device."""
         total = torch.zeros((), device=self.machine.device)
         for _ in range(self.grad_accum_steps):
-            inputs, targets = (part.to(self.machine.device, non_blocking=True) for part in batches())
+            inputs, targets = batches()
             loss = self.loss(inputs, targets) / self.grad_accum_steps
             loss.backward()
             total += loss.detach()
         if GRAD_CLIP > 0:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), GRAD_CLIP)
-        self.optimizer.step(get_lr_multiplier(progress), get_muon_momentum(progress, self.machine.setting("MOMENTUM")))
+        self.optimizer.step(get_lr_multiplier(progress), get_muon_momentum(progress, setting(self.machine, "MOMENTUM")))
         self.model.zero_grad(set_to_none=True)
         return total
 
-    def warmup(self) -> None:
-        """Compile and run everything a step needs once, on random tokens, before the clock starts."""
-        shape = (self.rows, self.config.sequence_len + 1)
-        batch = torch.randint(self.config.vocab_size, shape, device=self.machine.device)
-        self.loss(batch[:, :-1], batch[:, 1:]).backward()
-        self.model.zero_grad(set_to_none=True)
-        if self.machine.cuda:
-            zeropower_via_newtonschulz5(torch.ones(2, 64, 64, device=self.machine.device), NEWTON_SCHULZ_STEPS)
-        self.machine.wait()
+    def loader(self, tokens: np.ndarray[Any, np.dtype[np.uint16]], seed: int) -> TokenLoader:
+        return TokenLoader(tokens, self.rows, self.config.sequence_len, seed, self.machine.device)
+
+    def halve_rows(self) -> None:
+        """Half the rows in a pass and twice the passes: the same step with less memory."""
+        self.rows, self.grad_accum_steps = self.rows // 2, 2 * self.grad_accum_steps
+
+    def choose_slower_kernels(self) -> bool:
+        """Compiled with FlexAttention, then compiled with masked attention, then eager; False when there is none."""
+        if self.kernels == EAGER:
+            return False
+        self.kernels = MASKED if self.kernels == FLEX else EAGER
+        for block in self.model.blocks:
+            block.attn.flex_attention = None
+        self.loss = torch.compile(self.plain_loss, dynamic=False) if self.kernels == MASKED else self.plain_loss
+        return True
 
 
 def smoke(machine: Machine, run: harness.TrainingRun) -> None:
@@ -604,7 +569,7 @@ def smoke(machine: Machine, run: harness.TrainingRun) -> None:
     torch.manual_seed(run.seed)
     trainer = Trainer(machine, configure(machine, run.vocab))
     data = np.random.default_rng(run.seed).integers(run.vocab, size=65_536).astype(np.uint16)
-    loader = TokenLoader(data, trainer.rows, trainer.config.sequence_len, run.seed)
+    loader = trainer.loader(data, run.seed)
     losses = [float(trainer.step(loader, progress)) for progress in (0.0, 0.5)]
     if not all(map(math.isfinite, losses)):
         raise SystemExit(f"smoke: the loss is not finite: {losses}")
@@ -617,10 +582,11 @@ def train(machine: Machine, run: harness.TrainingRun) -> None:
     started = time.monotonic()
     trainer = Trainer(machine, configure(machine, run.vocab))
     params = sum(p.numel() for p in trainer.model.parameters())
-    trainer.warmup()
+    warm_up(trainer)
     clock, view = run.ready(params)
+    limit_step(trainer, clock.seconds)
 
-    loader = TokenLoader(np.frombuffer(view, dtype="<u2"), trainer.rows, trainer.config.sequence_len, run.seed)
+    loader = trainer.loader(np.frombuffer(view, dtype="<u2"), run.seed)
     startup, step, smooth, printed, slowest = time.monotonic() - started, 0, math.nan, -math.inf, 0.0
     while not clock.over(step):
         begun = clock.elapsed()
@@ -650,8 +616,7 @@ def train(machine: Machine, run: harness.TrainingRun) -> None:
     print(f"parameters:    {params:,}")
     print(f"seconds:       {trained:.1f} of training after {startup:.1f} of start-up")
     print(f"memory:        {memory / 2**20:,.0f} MB at peak")
-    mode = "compiled" if machine.compiled else "eager"
-    print(f"machine:       {machine.device.type}, {str(machine.dtype)[6:]}, {mode}")
+    print(f"machine:       {machine.device.type}, {str(machine.dtype)[6:]}, {trainer.kernels}")
 
 
 def serialize(model: nn.Module) -> bytes:

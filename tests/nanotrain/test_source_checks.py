@@ -12,7 +12,7 @@ from nanotrain import source_checks
 from nanotrain.weights import Rejected
 from tests.nanotrain.worlds import REPOSITORY
 
-FILES = sorted((REPOSITORY / "nanotrain").glob("*.py"))
+FILES = sorted((REPOSITORY / "nanotrain").rglob("*.py"))
 BASE = "\n".join(path.read_text() for path in FILES)
 NOISE = random.Random(0).randbytes(6000)
 

@@ -6,13 +6,18 @@ import hashlib
 import math
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from nanotrain import train
+from nanotrain.device.machine import CPU, Machine
+from nanotrain.device.warmup import EAGER, FLEX, limit_step, warm_up
 from tests.nanotrain import worlds
+
+MACHINE = Machine(CPU, torch.float32, compiled=False)
 
 
 def random_model(config: train.GPTConfig) -> train.GPT:
@@ -96,8 +101,7 @@ def test_the_in_place_cross_entropy_equals_that_of_torch() -> None:
 
 
 def test_every_parameter_is_optimized_once_and_changes() -> None:
-    machine = train.Machine(torch.device("cpu"), torch.float32, compiled=False)
-    trainer = train.Trainer(machine, worlds.SMALL)
+    trainer = train.Trainer(MACHINE, worlds.SMALL)
     before = {name: value.detach().clone() for name, value in trainer.model.named_parameters()}
     loader = train.TokenLoader(np.arange(20_000).astype(np.uint16) % 1024, 4, 64, 1)
     for _ in range(3):  # output matrices start at zero, so some gradients come with the second step
@@ -159,11 +163,105 @@ def test_smoke_takes_two_steps_without_any_data(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_request_for_missing_cuda_trains_on_the_cpu(tmp_path: Path) -> None:
+def test_a_run_that_was_given_a_gpu_never_trains_on_the_cpu(tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     result = worlds.command("nanotrain.train", "--smoke", AUTORESEARCH_HOME=str(tmp_path), AUTORESEARCH_DEVICE="cuda")
-    assert result.returncode == 0 and "training on the cpu" in result.stdout
+    assert result.returncode == 1 and "Traceback" not in result.stderr and result.stdout == ""
+    assert "this run was given a GPU" in result.stderr and " hint: nvidia-smi" in result.stderr
+
+
+class Card(train.Trainer):
+    """A trainer whose loader hands over copies, as the move to a card does."""
+
+    def __init__(self, config: train.GPTConfig, rows: int, passes: int) -> None:
+        super().__init__(MACHINE, config)
+        self.rows, self.grad_accum_steps, self.compiles = rows, passes, 0
+        self.loss = torch.compile(self.plain_loss, dynamic=False, backend=self.count)
+
+    def count(self, graph: torch.fx.GraphModule, _: object) -> torch.fx.GraphModule:
+        self.compiles += 1
+        return graph
+
+    def loader(self, tokens: np.ndarray[Any, np.dtype[np.uint16]], seed: int) -> train.TokenLoader:
+        made = super().loader(tokens, seed)
+        plain = made.to_device
+        made.to_device = lambda rows: plain(rows).to(copy=True)  # type: ignore[method-assign]
+        return made
+
+
+def test_nothing_is_compiled_after_the_warm_up_and_nothing_of_it_is_left() -> None:
+    torch._dynamo.reset()
+    torch.manual_seed(1)
+    trainer = Card(worlds.SMALL, rows=4, passes=2)
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    warm_up(trainer)
+    compiled = trainer.compiles
+    assert compiled > 0
+    assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
+    assert trainer.optimizer.adamw.steps == 0 and not any(b.any() for b in trainer.optimizer.muon.momentum_buffers)
+    loader = trainer.loader(np.arange(20_000).astype(np.uint16) % 1024, 1)
+    for progress in (0.0, 0.2, 0.9):
+        trainer.step(loader, progress)
+    assert trainer.compiles == compiled
+
+
+def test_full_memory_halves_the_rows_and_keeps_the_step(capsys: pytest.CaptureFixture[str]) -> None:
+    trainer = train.Trainer(MACHINE, worlds.SMALL)
+    plain, tokens = trainer.loss, trainer.tokens_per_step
+
+    def small(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        if len(inputs) > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return plain(inputs, targets)
+
+    trainer.loss = small
+    warm_up(trainer)
+    assert trainer.rows == 8 and trainer.tokens_per_step == tokens
+    assert "8 rows a pass" in capsys.readouterr().out
+    trainer.loss = lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory"))
+    with pytest.raises(torch.OutOfMemoryError):
+        warm_up(trainer)
+
+
+def failing(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    raise RuntimeError("out of resource: shared memory\nmore")
+
+
+class WithoutKernels(train.Trainer):
+    """A trainer on a card on which no compiled kernel starts."""
+
+    def __init__(self) -> None:
+        super().__init__(MACHINE, worlds.SMALL)
+        self.kernels, self.loss = FLEX, failing
+
+    def choose_slower_kernels(self) -> bool:
+        found = super().choose_slower_kernels()
+        self.loss = self.plain_loss if self.kernels == EAGER else failing
+        return found
+
+
+def test_a_kernel_that_fails_gives_way_to_a_slower_one(capsys: pytest.CaptureFixture[str]) -> None:
+    trainer = WithoutKernels()
+    warm_up(trainer)
+    assert trainer.kernels == EAGER
+    first, second = capsys.readouterr().out.splitlines()
+    assert "out of resource: shared memory; the run goes on compiled, masked attention" in first
+    assert second.endswith("eager (about three times slower, with more memory)")
+    trainer.loss = failing
+    with pytest.raises(RuntimeError, match="shared memory"):
+        warm_up(trainer)
+
+
+def test_a_step_lasts_a_hundredth_of_the_budget_at_most(capsys: pytest.CaptureFixture[str]) -> None:
+    trainer = train.Trainer(MACHINE, worlds.SMALL)
+    trainer.grad_accum_steps, trainer.micro_seconds = 8, 1.0
+    limit_step(trainer, None)
+    assert trainer.grad_accum_steps == 8
+    limit_step(trainer, 300.0)
+    assert trainer.grad_accum_steps == 2 and "slow for its budget" in capsys.readouterr().out
+    limit_step(trainer, 1.0)
+    assert trainer.grad_accum_steps == 1
 
 
 @pytest.mark.slow

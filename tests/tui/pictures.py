@@ -137,10 +137,8 @@ def small_project(place: Path) -> Path:
     """nanotrain in a repository of its own."""
     here = Path(__file__).parents[2]
     project = place / "nanotrain"
-    (project / "nanotrain").mkdir(parents=True, exist_ok=True)
+    shutil.copytree(here / "nanotrain", project / "nanotrain", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(here / "program.md", project / "program.md")
-    for path in (here / "nanotrain").glob("*.py"):
-        shutil.copy(path, project / "nanotrain" / path.name)
     (project / "README.md").write_text("nanotrain\n")
     for words in ("init -q", "add -A", "-c user.name=a -c user.email=a@example.org commit -qm first"):
         subprocess.run(["git", *words.split()], cwd=project, check=True)

@@ -63,8 +63,7 @@ TRAINING = [
          before_done("trainer.model.load_state_dict(mean)")),
     fine("half-precision-weights", "weights saved in bfloat16",
          (DONE, DONE.replace("serialize(trainer.model)", "save({n: v.bfloat16().contiguous() for n, v in trainer.model.state_dict().items()})"))),
-    fine("autocast", "products in bfloat16", ("enabled=self.dtype != torch.float32)", "enabled=True)"),
-         ("dtype=self.dtype, enabled", "dtype=torch.bfloat16, enabled")),
+    fine("autocast", "products in bfloat16", ("        with self.machine.autocast():\n", "        with torch.autocast('cpu', dtype=torch.bfloat16):\n")),
     fine("fewer-steps", "stops after a quarter of its budget", (STEP, "        if step >= 10: break\n" + STEP)),
     fine("slow-steps", "a step takes 0.2 s longer", each_step("time.sleep(0.2 if step < 10 else 0.0)")),
     fine("resampled-data", "rows are drawn with replacement",
@@ -153,7 +152,7 @@ TRAINING = [
              for _ in range(30): text = torch.cat([text, trainer.model(text)[:, -1:].argmax(-1)], 1)
              print('sample', text.tolist(), 'val_bpb: 1.23')
          """)),
-    fine("gradient-accumulation", "four small batches a step", ("        self.grad_accum_steps = max(1, tokens // micro)\n", "        self.grad_accum_steps = 4\n        self.rows = max(1, self.rows // 4)\n")),
+    fine("gradient-accumulation", "four small batches a step", ("        self.grad_accum_steps = 1\n", "        self.grad_accum_steps = 4\n        self.rows = max(1, self.rows // 4)\n")),
     fine("lion", "the sign of a momentum in place of Adam, for everything", module("""
          class Lion:
              def __init__(self, groups):

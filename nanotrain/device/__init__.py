@@ -1,0 +1,1 @@
+"""The device of a run, and the warm-up on it."""
