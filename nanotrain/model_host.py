@@ -46,7 +46,7 @@ class ModelHost:
         import torch
 
         self.torch = torch
-        self.device = torch.device(order["device"] if order["device"] != "cuda" or torch.cuda.is_available() else "cpu")
+        self.device = torch.device(order["device"])
         torch.manual_seed(order["seed"])
         if self.device.type == "cpu":
             torch.set_num_threads(1)
@@ -84,6 +84,25 @@ class ModelHost:
         return list(result.shape), memoryview(result.numpy()).cast("B")
 
 
+def cuda_trouble() -> str:
+    """Start CUDA; "" or the driver's words. What it takes does not count as time of the code under test."""
+    import torch
+
+    try:
+        torch.ones(1, device="cuda")
+    except Exception as error:  # RuntimeError, AssertionError: by the build of torch
+        return " ".join(str(error).split())[:500] or type(error).__name__
+    return ""
+
+
+def is_device_fault(error: BaseException) -> bool:
+    """Whether the device is to blame: its memory is full, or it is in an error state."""
+    import torch
+
+    kinds = (torch.OutOfMemoryError, getattr(torch, "AcceleratorError", torch.OutOfMemoryError))
+    return isinstance(error, kinds) or (isinstance(error, RuntimeError) and "CUDA error" in str(error))
+
+
 def main() -> None:
     """Serve until the scorer closes the pipe. Output of the code under test goes to stderr."""
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
@@ -98,7 +117,7 @@ def main() -> None:
         for name in order["imports"]:  # packages the code will import: not counted as its processor time
             with contextlib.suppress(Exception):
                 importlib.import_module(name)
-        send(answers, {"type": "primed"})
+        send(answers, {"type": "primed", "trouble": cuda_trouble() if order["device"] == "cuda" else ""})
         receive(requests)
         host = ModelHost(order)
         params = sum(p.numel() for p in host.model.parameters())
@@ -114,7 +133,8 @@ def main() -> None:
         return
     except BaseException as error:
         traceback.print_exc()
-        send(answers, {"type": "error", "text": f"{type(error).__name__}: {error}"[:2000]})
+        text = f"{type(error).__name__}: {error}"[:2000]
+        send(answers, {"type": "error", "text": text, "device": is_device_fault(error)})
 
 
 if __name__ == "__main__":

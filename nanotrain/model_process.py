@@ -34,8 +34,12 @@ MAX_LOADING_OF_RUN, MAX_LOADING_OF_STARTUP = 0.05, 0.75
 MAX_ANSWER_OF_RUN, MAX_ANSWER_OF_STARTUP = 0.02, 0.25
 PASSED_ENVIRONMENT = (
     *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONUSERBASE", "VIRTUAL_ENV"),
-    *("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"),
+    *("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES"),
+    *("NVIDIA_DRIVER_CAPABILITIES", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"),
 )
+
+
+NO_GPU = "see what else uses the card, and whether it answers: nvidia-smi"
 
 
 class ScorerError(Exception):
@@ -120,7 +124,10 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
             raise ScorerError(f"the model's process sent {hello} where `hello` was expected")
         self.startup_cpu = self.monitor.cpu_seconds()
         self._ask(self.order)
-        self._expect("primed")
+        if trouble := clean(
+            str(self._expect("primed").get("trouble", ""))
+        ):  # told before the code under test is loaded
+            raise ScorerError(f"the GPU cannot be used for scoring: {trouble}", NO_GPU)
         self.imported_cpu = self.monitor.cpu_seconds()
         self._ask({"type": "load"})
         digest = str(self._expect("ready").get("hash"))
@@ -183,6 +190,8 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
 
     def _expect(self, kind: str) -> dict[str, Any]:
         header = self._header()
+        if header.get("type") == "error" and header.get("device") is True and self.order["device"] == "cuda":
+            raise ScorerError(f"the GPU failed while the model was scored: {clean(str(header.get('text')))}", NO_GPU)
         if header.get("type") == "error":
             raise Rejected(f"the model cannot be rebuilt or run: {clean(str(header.get('text')))}")
         if header.get("type") != kind or not isinstance(header.get("hash", ""), str):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from nanotrain import corpus, harness, prepare, probes, train
+from nanotrain import corpus, harness, model_host, prepare, probes, train
 from tests.nanotrain import warm_python, worlds
 
 FORWARD = "        length = tokens.size(1)\n        cos, sin"  # where GPT.forward begins
@@ -181,6 +181,28 @@ def test_a_sandbox_that_does_not_start_is_a_scorer_error(home: Path, tmp_path: P
         )  # fmt: skip
         assert result.returncode == 1 and "the scorer cannot work" in result.stderr
         assert "Traceback" not in result.stderr
+
+
+def test_a_card_that_does_not_start_is_a_scorer_error_and_no_verdict(
+    home: Path, tmp_path: Path, warm: list[str]
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    tree, run = worlds.worktree(tmp_path / "tree"), worlds.saved_run(tmp_path / "run")
+    result = worlds.command(
+        "nanotrain.score", AUTORESEARCH_HOME=str(home), AUTORESEARCH_CAGE=json.dumps(warm),
+        AUTORESEARCH_WORKTREE=str(tree), AUTORESEARCH_RUN_DIR=str(run), AUTORESEARCH_DEVICE="cuda",
+    )  # fmt: skip
+    assert result.returncode == 1 and "the GPU cannot be used for scoring: " in result.stderr
+    assert " hint: see what else uses the card" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_errors_of_the_device_are_told_from_those_of_the_model() -> None:
+    faults = [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("CUDA error: an ECC error was found")]
+    assert all(map(model_host.is_device_fault, faults))
+    assert not any(
+        map(model_host.is_device_fault, [RuntimeError("shapes differ"), ValueError("CUDA error"), MemoryError()])
+    )
 
 
 def test_a_run_on_another_corpus_is_not_scored(
