@@ -12,7 +12,7 @@ import hashlib
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from core.lab import environment
 from core.lab.agent_process import kill_agent, run_agent
 from core.lab.sandbox import tiers
 from core.lab.shim.rmtree import remove_tree
-from core.record.errors import GitError, LabError, ResearcherMisconfigured
+from core.record.errors import GitError, LabError, ProjectError, ResearcherMisconfigured
 from core.research.workspace import AgentChanges, AgentExit, AgentRun, Workspace
 from core.session.homes import state_home
 
@@ -186,7 +186,7 @@ class EngineWorkspace:
 
     def _changes(self) -> AgentChanges:
         edit = self.settings.program.edit
-        files: dict[str, str] = {}
+        changed: dict[str, bytes] = {}
         wrong: dict[str, str] = {}
         outside: list[str] = []
         for path, known in self._known.items():
@@ -197,19 +197,46 @@ class EngineWorkspace:
                 outside.append(path)
             elif now is None:
                 wrong[path] = "was removed, or is no regular file any more"
-            elif (text := _text(self._top / path)) is None:
+            elif (data := _read(self._top / path)) is None:
                 wrong[path] = "is not UTF-8 text any more, or too large"
             else:
-                files[path] = text
+                changed[path] = data
         for path in self._new():
-            if matches(path, edit) and (text := _text(self._top / path)) is not None:
-                files[path] = text
-        hypothesis = _text(self._top / HYPOTHESIS_FILE) if _is_plain(self._top, HYPOTHESIS_FILE) else None
+            if matches(path, edit) and (data := _read(self._top / path)) is not None:
+                changed[path] = data
+        files = self._texts(changed, wrong)
+        hypothesis = _read(self._top / HYPOTHESIS_FILE) if _is_plain(self._top, HYPOTHESIS_FILE) else None
         if wrong or outside:
             self.create()
         else:
             remove_tree(self._top / HYPOTHESIS_FILE)
-        return AgentChanges(files, wrong, tuple(sorted(outside)), (hypothesis or "")[:MAX_HYPOTHESIS_CHARACTERS])
+        said = (hypothesis or b"").decode("utf-8", "replace")[:MAX_HYPOTHESIS_CHARACTERS]
+        return AgentChanges(files, wrong, tuple(sorted(outside)), said)
+
+    def _texts(self, changed: Mapping[str, bytes], wrong: dict[str, str]) -> dict[str, str]:
+        """The text of each changed file as git stores it; a file that has none is added to `wrong`.
+
+        The copy is a checkout: its line ends, for one, may be others than those in the commit.
+        """
+        try:
+            stored = self.setup.repo.stored_as(self.commit, changed)
+        except LabError as error:
+            wrong.update(dict.fromkeys(changed, f"cannot be stored: {error.what}"))
+            return {}
+        texts: dict[str, str] = {}
+        for path, data in stored.items():
+            try:
+                texts[path] = data.decode("utf-8")
+            except UnicodeDecodeError:
+                if path in self._known:  # a new file that is no text is left out
+                    wrong[path] = "is not UTF-8 text any more, or too large"
+        return {path: text for path, text in texts.items() if text != self._committed(path)}
+
+    def _committed(self, path: str) -> str | None:
+        """Text of the file in the commit; None when it is missing there, or no text."""
+        with contextlib.suppress(ProjectError):
+            return self.setup.repo.read(self.commit, path)
+        return None
 
     def _new(self) -> Iterator[str]:
         """New files, without hidden ones, caches and packages."""
@@ -245,13 +272,13 @@ def _is_plain(top: Path, path: str) -> bool:
         return False
 
 
-def _text(path: Path) -> str | None:
-    """Text of a file; None when it is not UTF-8 text, or too large for an edit."""
+def _read(path: Path) -> bytes | None:
+    """Bytes of a file; None when it cannot be read, or is too large for an edit."""
     try:
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-        return raw.decode("utf-8") if len(raw) <= MAX_BYTES else None
-    except (OSError, UnicodeDecodeError):
+            data = file.read(MAX_BYTES + 1)
+        return data if len(data) <= MAX_BYTES else None
+    except OSError:
         return None
 
 

@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from core.edits.globs import matches
 from core.git import IDENTITY, Git, reason
 from core.lab.git.checkout_fault import checkout_fault
+from core.lab.git.clean_filters import stored_as
 from core.lab.git.disk_full import retry_when_full
 from core.lab.git.restore import admin_folder
 from core.lab.git.tree_hash import CommitTree, TreeEntry, listed
@@ -204,6 +205,12 @@ class Repository:
                 raise EditError("is a symbolic link or a submodule and cannot be edited", where=path)
             changes[path] = None if text is None else TreeEntry(mode, self._write_blob(text.encode("utf-8")))
         return self._commit(parent, changes, message)
+
+    def stored_as(self, commit: str, files: Mapping[str, bytes]) -> dict[str, bytes]:
+        """The bytes that `git add` would store for each file of a checkout of `commit`. Raises GitError."""
+        named = {self._inward(path): data for path, data in files.items()}
+        found = stored_as(self.git_dir, commit, named)
+        return {path: found[inward] for path, inward in zip(files, named, strict=True)}
 
     @retry_when_full
     def set_branch(self, branch: str, commit: str) -> None:

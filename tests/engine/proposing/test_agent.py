@@ -16,7 +16,7 @@ from core.record import events as e
 from core.session.paths import SessionPaths
 from tests import ROOT
 from tests.engine.support import engine, events_named, wait_end, wait_state
-from tests.projects import git, make_project
+from tests.projects import PROGRAM, git, make_project
 
 AGENT = ROOT / "tests/research/agent/coding_agent.py"
 PROFILES = """
@@ -82,6 +82,43 @@ def test_an_agent_that_has_given_its_result_is_not_waited_for(tmp_path: Path) ->
         x = wait_end(paths).experiments[1]
     assert x.commit and (x.usd, x.output_tokens) == (0.25, 50), x.reason
     assert not any("ended" in text for kind, text in pane(paths) if kind == "note")
+
+
+ROT = "tr a-zA-Z n-za-mN-ZA-M"
+ATTRIBUTES = {
+    "eol": ("text eol=crlf", {}),
+    "autocrlf": ("text=auto", {"core.autocrlf": "true", "core.safecrlf": "true"}),
+    "ident": ("ident", {}),
+    "encoding": ("text working-tree-encoding=UTF-16", {}),
+    "filter": ("filter=rot", {"filter.rot.clean": ROT, "filter.rot.smudge": ROT, "filter.rot.required": "true"}),
+}
+
+
+@pytest.mark.parametrize("kind", ATTRIBUTES)
+def test_an_edit_in_a_checkout_with_attributes_is_stored_as_git_add_stores_it(tmp_path: Path, kind: str) -> None:
+    attributes, config = ATTRIBUTES[kind]
+    encoding = "utf-16" if kind == "encoding" else "utf-8"
+    values = "".join(f"{line}\n" for line in ["# $Id$", "rate 5", *(f"x{n} {n}" for n in range(40))])
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "values.txt").write_text(values, encoding=encoding)
+    (tmp_path / "p" / ".gitattributes").write_text(f"values.txt {attributes}\n")
+    project = make_project(tmp_path / "p", program=PROGRAM.replace('"train.py"', '"values.txt"'))
+    for key, value in config.items():
+        git(project, "config", key, value)
+    git(project, "add", "--renormalize", ".")
+    git(project, "commit", "--allow-empty", "-qm", "attributes")
+    (tmp_path / "agent.py").write_text(
+        f"from pathlib import Path; p = Path('values.txt'); s = p.read_bytes().decode({encoding!r});"
+        f" p.write_bytes(s.replace('rate 5', 'rate 4').encode({encoding!r})); Path('HYPOTHESIS').write_text('less')"
+    )  # fmt: skip
+    model = f"{sys.executable} {tmp_path / 'agent.py'}"
+    with engine(project, experiments=1, researcher="command", model=model) as paths:
+        x = wait_end(paths).experiments[1]
+    assert x.commit and (x.added, x.removed) == (1, 1), x.reason
+    assert git(project, "diff", "--numstat", "main", x.commit) == "1\t1\tvalues.txt"
+    tree = tmp_path / "w"
+    git(project, "worktree", "add", "-q", "--detach", str(tree), x.commit)
+    assert "rate 4" in (tree / "values.txt").read_bytes().decode(encoding) and git(tree, "status", "--short") == ""
 
 
 BEHAVIOURS = {  # the behaviour, and the text in the pane or in the wait
