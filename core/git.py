@@ -2,9 +2,9 @@
 
 It runs on GitPython, imported at the first command since that takes longer than a `status`. Whatever the environment
 and the repository's configuration say, a command has no hook, fsmonitor, external diff, textconv, pager, prompt,
-terminal or inherited variable that redirects git, uses no bare repository inside a work tree, the C locale and the
-given folder, and ends after a time limit. Configured filters (git-lfs) do run: without them a checkout lacks the user's
-files.
+terminal or inherited variable that redirects git, fetches nothing, uses no bare repository inside a work tree, the C
+locale and the given folder, and ends after a time limit. Configured filters (git-lfs) do run: without them a checkout
+lacks the user's files.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -45,7 +46,11 @@ _SAFE = (
     "-c", "advice.detachedHead=false", "-c", "credential.interactive=false",
 )  # fmt: skip
 _NO_HOOKS = ("-c", "core.hooksPath=/dev/null", "-c", "commit.gpgSign=false")
-_NO_PROMPTS = {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "SSH_ASKPASS": "true"}
+_NO_PROMPTS = {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "SSH_ASKPASS": "true", "SSH_ASKPASS_REQUIRE": "force"}
+# Nothing is fetched: no object of a partial clone (GIT_NO_LAZY_FETCH is unknown to older versions), no file of git-lfs
+# that the user's clone lacks, which is a pointer then as in the user's checkout.
+_NO_FETCH = {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "", "GIT_LFS_SKIP_SMUDGE": "1"}
+_NOT_FETCHED = re.compile(r"could not fetch ([0-9a-f]{40,64}) from promisor remote")
 _FAULT = re.compile(
     r"^fatal:|error\b|not found|denied|cannot|could not|unable to|failed|no space|quota|not allowed", re.IGNORECASE
 )
@@ -79,6 +84,7 @@ class Git:
         self.folder = folder
         self._seconds = seconds
         given = (f"--git-dir={git_dir}", f"--work-tree={folder}") if git_dir else ()
+        self._fixed = _NO_PROMPTS if hooks else {**_NO_PROMPTS, **_NO_FETCH}
         self._options = ("-C", str(folder), *given, *_SAFE, *(() if hooks else _NO_HOOKS))
 
     def run(
@@ -86,7 +92,7 @@ class Git:
     ) -> GitResult:
         """Exit status, standard output and standard error of one command. Raises GitError at the time limit."""
         limit = self._seconds if seconds is None else seconds
-        variables = {**_NO_PROMPTS, **(env or {})}
+        variables = {**self._fixed, **(env or {})}
         dropped = [name for name in os.environ if _DROPPED.fullmatch(name) and name not in variables]
         # GitPython can only add to the environment, and os.environ belongs to the whole process.
         command = ["env", *(word for name in dropped for word in ("-u", name))] if dropped else []
@@ -116,9 +122,17 @@ class Git:
             raise GitError(
                 f"git {_verb(args)} failed: {reason(error or out.decode(errors='replace'))}",
                 where=str(self.folder),
-                hint=f"correct what git reports, until `git status` and `git fsck` succeed in {self.folder}",
+                hint=self._step(error),
+                message=error,
             )
         return out
+
+    def _step(self, error: str) -> str:
+        """The step that corrects `error`."""
+        here = f"git -C {shlex.quote(str(self.folder))}"
+        if lacks := _NOT_FETCHED.search(error):
+            return f"this partial clone lacks it; fetch it: {here} cat-file -t {lacks[1]}"
+        return f"correct what git reports, until `git status` and `git fsck` succeed in {self.folder}"
 
     def text(self, *args: str, **more: Any) -> str:
         return self.bytes_(*args, **more).decode("utf-8", "surrogateescape").strip()

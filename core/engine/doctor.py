@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping
@@ -132,19 +133,27 @@ def _project(project: Path) -> list[Finding]:
     """program.md, repository, files and commands; each is examined even when another fails."""
     findings: list[Finding] = []
     program: Program | None = None
+    repo: Repository | None = None
     try:
         program = load(project / "program.md")
         findings.append(Finding("program.md", True, f"{program.metric.name} {program.metric.arrow}"))
-        check_files(program, project)
     except AutoresearchError as error:
         findings.append(failed("program.md", error))
     try:
         repo = Repository.open(project)
         findings.append(Finding("repository", True, str(repo.root)))
+        if empty := repo.uninitialized_submodules(repo.head()):
+            hint = f"git submodule update --init {' '.join(map(shlex.quote, empty[:5]))}"
+            findings.append(Finding("submodules", None, f"empty in every run: {', '.join(empty[:5])}", hint))
         if dirty := repo.dirty(program.edit) if program else []:
             findings.append(Finding("changes", None, f"uncommitted: {', '.join(dirty[:5])}", "commit, or --from-head"))
     except AutoresearchError as error:
         findings.append(failed("repository", error))
+    try:
+        if program:
+            check_files(program, project, outside=repo.outside_sparse() if repo else ())
+    except AutoresearchError as error:
+        findings.append(failed("program.md", error))
     if program is not None:
         env = environment.run_environment(project)
         for name, command in (("run", program.run), ("score", program.score), ("prepare", program.prepare)):

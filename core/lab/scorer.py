@@ -24,7 +24,8 @@ _NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?|[-+]?nan|[-+]?inf"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreSpec:
     """Settings of one scoring. `cwd`: the pristine checkout; `out`: the folder with the run's weights; `sandbox`: the
-    prefix that starts a command in the sandbox; `timeout` in seconds; `inputs`: links in the worktree, name → target.
+    prefix that starts a command in the sandbox; `timeout` in seconds; `inputs`: links in the worktree, name → target;
+    `checkout`: the user's, whose submodules the worktree has.
     """
 
     argv: tuple[str, ...]
@@ -37,6 +38,7 @@ class ScoreSpec:
     sandbox: tuple[str, ...] = ()
     timeout: float = 600.0
     inputs: Mapping[str, Path] = field(default_factory=dict)
+    checkout: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +56,7 @@ async def score(spec: ScoreSpec) -> Score:
     First the worktree is restored to its commit: nothing that a run changed or added there is scored.
     """
     try:
-        await asyncio.to_thread(restore_worktree, spec.worktree, spec.inputs)
+        await asyncio.to_thread(restore_worktree, spec.worktree, spec.inputs, user=spec.checkout)
     except (LabError, OSError) as error:
         raise ScorerFault(f"could not restore the worktree to its commit: {error}") from None
     env = {**spec.env, "AUTORESEARCH_WORKTREE": str(spec.worktree), "AUTORESEARCH_RUN_DIR": str(spec.out),

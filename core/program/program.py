@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -387,17 +388,24 @@ def _scored_at_limit(reader: Reader, budgets: Mapping[str, RunBudget]) -> bool:
     return given == "score"
 
 
-def check_files(program: Program, project: Path, tracked: Collection[str] | None = None) -> None:
+def check_files(
+    program: Program, project: Path, tracked: Collection[str] | None = None, outside: Collection[str] = ()
+) -> None:
     """Refuse `edit` and `read` entries that match no file, and missing `inputs`. Raises ProgramError.
 
-    `tracked`: the files in git, relative to `project`; None: all files of the folder.
+    `tracked`: the files in git, relative to `project`; None: all files of the folder. `outside`: files in git that a
+    sparse checkout lacks.
     """
     files = list(project_files(project)) if tracked is None else tracked
     for key, patterns in (("edit", program.edit), ("read", program.read)):
         for pattern in patterns:
             if pattern.startswith("!") or any(matches(path, (pattern,)) for path in files):
                 continue
-            if (project / pattern).is_file():
+            if lacking := next((path for path in outside if matches(path, (pattern,))), None):
+                what = f"in `{key}` is outside your sparse checkout: {lacking} is in git, and no run has it"
+                folder, _, name = lacking.rpartition("/")
+                hint = f"git sparse-checkout add {shlex.quote(folder or name)}"
+            elif (project / pattern).is_file():
                 what, hint = "is not in git", f"commit it: git add {pattern} && git commit"
             else:
                 what, hint = f"in `{key}` matches no file", "correct the path, or create and commit the file"

@@ -120,7 +120,11 @@ class LabError(AutoresearchError):
 
 
 class GitError(LabError):
-    pass
+    """`message`: all that git printed on standard error."""
+
+    def __init__(self, what: str, *, where: str = "", hint: str = "", message: str = "") -> None:
+        super().__init__(what, where=where, hint=hint)
+        self.message = message
 
 
 class GitConflict(GitError):

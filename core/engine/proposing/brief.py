@@ -95,6 +95,8 @@ class Briefing(EnginePart):
             for edit in proposal.edits:
                 if clean_path(edit.path) in files.unreadable:
                     raise EditError("is not UTF-8 text, or too large, and cannot be edited", where=edit.path)
+                if clean_path(edit.path) in files.outside:
+                    raise EditError("lies outside the sparse checkout, and no run has it", where=edit.path)
             changed = apply_edits(files.editable, proposal.edits, may_edit=lambda path: matches(path, program.edit))
             files.tree.refuse_links(changed)
             check_rules(self.program.rules, files.editable, changed, self._imports or ())
@@ -115,7 +117,8 @@ class Briefing(EnginePart):
         self._novelty.learn(state)
         self._find_imports()
         tree = self.repo.tree(commit)
-        entries = tree.files()
+        outside = self.repo.outside_sparse()
+        entries = {path: entry for path, entry in tree.files().items() if path not in outside}
         wanted = {path: entries[path].sha for path in entries if matches(path, edit) or matches(path, read)}
         missing = [name for name in wanted.values() if name not in self._texts]
         blobs = self.repo.blobs(missing, MAX_BYTES)
@@ -126,7 +129,7 @@ class Briefing(EnginePart):
         editable = {path: text for path, text in readable.items() if matches(path, edit)}
         read_only = {path: text for path, text in readable.items() if path not in editable}
         unreadable = frozenset(texts.keys() - readable.keys())
-        return _Files(tree=tree, editable=editable, read_only=read_only, unreadable=unreadable)
+        return _Files(tree=tree, editable=editable, read_only=read_only, unreadable=unreadable, outside=outside)
 
     def _find_imports(self) -> None:
         """Find what the project imports, once, when dependencies are frozen. Runs git."""
@@ -186,12 +189,16 @@ class Briefing(EnginePart):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Files:
-    """A commit's files that a researcher sees: path -> text. `unreadable`: those that are no text, or too large."""
+    """A commit's files that a researcher sees: path -> text.
+
+    `unreadable`: those that are no text, or too large. `outside`: those outside the user's sparse checkout.
+    """
 
     tree: CommitTree
     editable: Mapping[str, str]
     read_only: Mapping[str, str]
     unreadable: frozenset[str]
+    outside: frozenset[str]
 
 
 def _snapshot(state: State) -> State:

@@ -170,6 +170,7 @@ class Workplace:
             timeout=MAX_SCORE_SECONDS,
             metric=self._settings.program.metric.name,
             inputs=self._inputs(),
+            checkout=setup.repo.root,
         )
         for last in (False, True):
             try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Callable
 
 from core.engine.journal import Journal
@@ -22,6 +23,9 @@ async def prepare_session(
     """
     await journal.write(e.Preparing("checking out the pristine code"))
     top = await asyncio.to_thread(place.checkout, setup.paths.pristine, setup.commit)
+    for path in await asyncio.to_thread(setup.repo.uninitialized_submodules, setup.commit):
+        words = f"the submodule {path} is not initialized: its folder is empty in every run, as in your checkout"
+        await journal.write(e.Noted("warning", f"{words}. Fill it: git submodule update --init {shlex.quote(path)}"))
     if command := settings.program.prepare:
         await journal.write(e.Preparing(f"preparing data: {command}"))
         output: list[str] = []

@@ -75,5 +75,5 @@ class ProgramFile(EnginePart):
         repo, state = self.repo, self.state
         commit = state.best_commit or self.setup.commit
         tracked = repo.files(commit, ("**",))
-        check_files(new, self.setup.project, tracked)
+        check_files(new, self.setup.project, tracked, repo.outside_sparse())
         check_required(new, lambda path: repo.read(commit, path))

@@ -118,7 +118,7 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Start:
     else:
         options, program, before = asked, load(paths.project / "program.md", overrides_of(asked)), None
         repo = Repository.open(paths.project)
-        check_files(program, paths.project)
+        check_files(program, paths.project, outside=repo.outside_sparse())
         commit = _fresh_commit(paths, repo, program, options)
     checkout = repo.checked_out_at(paths.branch, apart_from=paths.worktrees)
     if checkout and not asked.only_task:  # certify and reproduce move no branch

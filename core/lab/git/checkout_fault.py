@@ -8,19 +8,23 @@ import shlex
 import shutil
 
 from core.git import Git, reason
+from core.record.errors import GitError
 
-_NO_OBJECT = re.compile(r"unable to read|not allowed|promisor|bad object|missing blob|lazy fetching", re.IGNORECASE)
-_OF_FILTER = re.compile(r"filter|remote end hung up unexpectedly")  # the remote end: a filter that runs as a process
+_NO_OBJECT = re.compile(
+    r"unable to read|cannot read object|not allowed|promisor|bad object|missing blob|lazy fetching", re.IGNORECASE
+)
+_OF_FILTER = re.compile(r"filter|remote end hung up unexpectedly|did not end within")  # the remote end: such a process
 _NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded")
 _FILTERS_WITHOUT_PROGRAM = ("unspecified", "unset", "set")
 
 
-def checkout_fault(git: Git, commit: str, message: str) -> tuple[str, str]:
-    """Why git could not check out `commit`, by its `message`, and what a person can do: a sentence or a command line.
+def checkout_fault(git: Git, commit: str, error: GitError) -> tuple[str, str]:
+    """Why git could not check out `commit`, and what a person can do: a sentence or a command line.
 
     A filter is named with a file that has it: git names them or not, as it happens to notice that the filter ended.
     """
     here = f"git -C {shlex.quote(str(git.folder))}"
+    message = error.message or error.what
     why = reason(message)
     if _NO_SPACE.search(message):
         return why, "free some space, or some files, on this disk"

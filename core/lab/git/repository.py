@@ -18,13 +18,14 @@ from pathlib import Path, PurePosixPath
 
 from core.edits.globs import matches
 from core.git import IDENTITY, Git, reason
+from core.lab.git.checkout import lay_out, uninitialized
 from core.lab.git.checkout_fault import checkout_fault
 from core.lab.git.clean_filters import stored_as
 from core.lab.git.disk_full import retry_when_full
 from core.lab.git.restore import admin_folder
 from core.lab.git.tree_hash import CommitTree, TreeEntry, listed
 from core.lab.shim.rmtree import remove_tree
-from core.record.errors import EditError, GitConflict, LabError, ProjectError
+from core.record.errors import EditError, GitConflict, GitError, LabError, ProjectError
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +149,24 @@ class Repository:
             raise ProjectError(what, where=path, hint="convert it, or exclude it") from None
 
     def files(self, commit: str, patterns: Sequence[str]) -> list[str]:
-        """Files of `commit` that match any of the patterns: names, folders, or globs with `*`, `?`, `[..]`, `**`."""
+        """Files of `commit` that match any of the patterns: names, folders, or globs with `*`, `?`, `[..]`, `**`.
+
+        Those outside the user's sparse checkout are left out: no run has them.
+        """
         within = () if self.prefix == "." else ("--", f"{self.prefix}/")
         out = self._git.bytes_("ls-tree", "-r", "-z", "--name-only", commit, *within)
         names = [os.fsdecode(name) for name in out.split(b"\0") if name]
-        own = [name for name in map(self._outward, names) if name is not None]
+        outside = self.outside_sparse()
+        own = [name for name in map(self._outward, names) if name is not None and name not in outside]
         return sorted(name for name in own if matches(name, patterns))
+
+    def outside_sparse(self) -> frozenset[str]:
+        """The project's files in git that the user's checkout lacks by its sparse patterns."""
+        if not self.is_sparse:
+            return frozenset()
+        out = self._git.bytes_("ls-files", "-t", "-z", "--full-name")
+        names = (self._outward(os.fsdecode(record[2:])) for record in out.split(b"\0") if record.startswith(b"S "))
+        return frozenset(name for name in names if name is not None)
 
     def tree(self, commit: str) -> CommitTree:
         """All files of `commit`, by name."""
@@ -294,11 +307,18 @@ class Repository:
         with self._worktrees:
             self._forget_worktree(path)
             path.parent.mkdir(parents=True, exist_ok=True)
-            status, _, error = self._git.run("worktree", "add", "--force", "--detach", str(path), commit)
-            if status:
+            try:
+                self._git.bytes_("worktree", "add", "--force", "--detach", "--no-checkout", str(path), commit)
+                self._own_work_tree(path)
+                self._carry_sparse(path)
+                lay_out(Git(path, git_dir=admin_folder(path)), commit, self.root)
+            except GitError as error:
+                self._forget_worktree(path)
                 why, hint = checkout_fault(self._git, commit, error)
-                raise LabError(f"git cannot check out {commit[:10]}: {why}", where=str(path), hint=hint)
-            self._own_work_tree(path)
+                raise LabError(f"git cannot check out {commit[:10]}: {why}", where=str(path), hint=hint) from None
+            except BaseException:
+                self._forget_worktree(path)
+                raise
         return path / self.prefix
 
     def _own_work_tree(self, path: Path) -> None:
@@ -322,6 +342,30 @@ class Repository:
                 "git does not take a new worktree for its working tree", where=str(path),
                 hint=f"see core.worktree and core.bare in {self.common_dir / 'config'}",
             )  # fmt: skip
+
+    def _carry_sparse(self, path: Path) -> None:
+        """Give a new worktree the sparse patterns of the user's checkout, as git does itself from 2.36 on."""
+        patterns = self.git_dir / "info" / "sparse-checkout"
+        if not self.is_sparse or not patterns.is_file():
+            return
+        admin = admin_folder(path)
+        (admin / "info").mkdir(exist_ok=True)
+        (admin / "info" / "sparse-checkout").write_bytes(patterns.read_bytes())
+        own = Git(path, git_dir=admin)
+        for key in ("core.sparseCheckout", "core.sparseCheckoutCone"):
+            value = self._git.run("config", "--bool", key).out.decode().strip()
+            if value and own.run("config", "--bool", key).out.decode().strip() != value:
+                self._git.bytes_("config", "--file", str(admin / "config.worktree"), key, value)
+
+    @property
+    def is_sparse(self) -> bool:
+        """Whether the user's checkout has only those files of a commit that its sparse patterns name."""
+        return self._git.run("config", "--bool", "core.sparseCheckout").out.strip() == b"true"
+
+    def uninitialized_submodules(self, commit: str) -> list[str]:
+        """Paths of submodules in the project that are empty in the user's checkout, and so in every worktree."""
+        found = map(self._outward, uninitialized(self._git, commit))
+        return [path for path in found if path is not None]
 
     def remove_worktree(self, path: Path) -> None:
         """Remove a worktree and git's record of it. Idempotent."""

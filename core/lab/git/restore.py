@@ -14,29 +14,31 @@ from contextlib import suppress
 from pathlib import Path
 
 from core.git import Git
+from core.lab.git.checkout import lay_out
 from core.lab.shim.rmtree import remove_tree
 from core.record.errors import GitError
 
 _REPEAT = "remove what changes .git from the program of the run, which then is run again"
 
 
-def restore_worktree(worktree: Path, inputs: Mapping[str, Path] | None = None) -> None:
+def restore_worktree(worktree: Path, inputs: Mapping[str, Path] | None = None, *, user: Path | None = None) -> None:
     """Empty the linked worktree around `worktree`, check its commit out again, and link `inputs` into `worktree`.
 
-    Does nothing in a folder that is not a linked worktree (the user's own checkout, no repository). Raises GitError,
-    also for a checkout that does not hold `worktree` in its commit, or OSError when a file cannot be removed.
+    `user`: the user's checkout, from which submodules are filled. Does nothing in a folder that is not a linked
+    worktree (the user's own checkout, no repository). Raises GitError, also for a checkout that does not hold
+    `worktree` in its commit, LabError, or OSError when a file cannot be removed.
     """
     top = _top(worktree)
     if top is None:
         return
     with tempfile.TemporaryDirectory(prefix="autoresearch-index-") as folder:
-        git, env = Git(top, git_dir=admin_folder(top)), {"GIT_INDEX_FILE": str(Path(folder) / "index")}
+        git = Git(top, git_dir=admin_folder(top))
         if worktree != top and git.resolve(f"HEAD:{worktree.relative_to(top).as_posix()}") is None:
             # The user's checkout around the sessions, where the run has removed its own .git.
             raise GitError("this worktree has lost its .git file", where=str(worktree), hint=_REPEAT)
-        git.bytes_("read-tree", "HEAD", env=env)
+        commit = git.text("rev-parse", "--verify", "HEAD^{commit}")
         _empty(top)
-        git.bytes_("checkout-index", "--all", "--force", "--quiet", env=env)
+        lay_out(git, commit, user, index=Path(folder) / "index")
     link_inputs(worktree, inputs or {})
 
 

@@ -15,6 +15,7 @@ from core.record.errors import EditError
 
 _FILES = ("100644", "100755")
 _FOLDER = "040000"
+SUBMODULE = "160000"
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,7 +116,7 @@ def test_a_submodule_is_found(repo: Path, tmp_path: Path) -> None:
     [
         ("process", "git-none filter-process", ("git-none: not found", "w.bin: smudge filter big", "install git-none")),
         ("smudge", "sh -c 'exit 1'", ("w.bin: smudge filter big failed", "correct the filter big of w.bin")),
-        ("", "", ("unable to read sha1 file of w.bin", "fsck")),
+        ("", "", ("object", "w.bin", "fsck")),
     ],
 )  # fmt: skip
 def test_a_failed_checkout_names_its_filter(tmp_path: Path, key: str, command: str, words: tuple[str, ...]) -> None:
