@@ -16,9 +16,11 @@ import shutil
 import site
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from core.lab.python.tool_command import direct_command
+from core.lab.python.virtual_environment import NAMES, UV_AS_IT_IS, chosen_environment, variables
 from core.record.errors import ProjectError
 
 _ALLOWED = (
@@ -39,6 +41,8 @@ _SECRET = re.compile(
     r"^(ANTHROPIC|OPENAI|AWS|AZURE|GOOGLE|GCP|GITHUB|GITLAB|HF|HUGGING|WANDB|SSH|GPG|DOCKER|KUBE|DBUS|XDG_RUNTIME)",
     re.I,
 )  # fmt: skip
+_MAX_ENTRIES = 20_000  # of one input folder in which links are looked for
+_MAX_TARGETS = 64  # of such links that are made readable one by one
 _URL_WITH_PASSWORD = re.compile(r"://[^/\s]*:[^/\s]*@")
 _SHELL_SYNTAX = re.compile(r"[|&;<>$`\\*?~#\n(){}\[\]!]")
 
@@ -46,14 +50,19 @@ _SHELL_SYNTAX = re.compile(r"[|&;<>$`\\*?~#\n(){}\[\]!]")
 def run_environment(project: Path, source: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment of a command that the harness runs for `project`, from `source` (default: the harness's own).
 
-    Its `python` is that of the project's `.venv`, else of the activated environment, else the harness's own where that
+    Its `python` is that of the project's virtual environment (`chosen_environment`), else the harness's own where that
     has torch, else the one on PATH (the harness's own as a last resort). Where that is a launcher (a shim of pyenv,
     asdf or mise, a script of the user's), the interpreter that it starts in `project` stands before it on PATH: a
     launcher needs files of the home, which the sandbox hides.
     """
     source = os.environ if source is None else source
-    env = {name: value for name, value in source.items() if _passes(name, value)}
-    path = _path(project, source.get("PATH") or os.defpath, env)
+    env = {name: value for name, value in source.items() if _passes(name, value)} | UV_AS_IT_IS
+    path, chosen = source.get("PATH") or os.defpath, chosen_environment(project, source)
+    if chosen:
+        env = {name: value for name, value in env.items() if name not in NAMES} | variables(chosen)
+        path = os.pathsep.join(dict.fromkeys([str(chosen / "bin"), *path.split(os.pathsep)]))
+    else:
+        path = os.pathsep.join(_with_own_python(path))
     real = _behind_launcher(shutil.which("python", path=path) or shutil.which("python3", path=path), project, source)
     env["PATH"] = os.pathsep.join([str(real.parent), path]) if real else path
     env.setdefault("LANG", "C.UTF-8")
@@ -85,14 +94,9 @@ def _user_base(source: Mapping[str, str]) -> str | None:
     return source.get("PYTHONUSERBASE") or (str(Path(home) / ".local") if home else site.getuserbase())
 
 
-def _path(project: Path, path: str, env: Mapping[str, str]) -> str:
-    venv = project / ".venv" / "bin"
-    if (venv / "python").exists():
-        return os.pathsep.join([str(venv), path])
-    if any(Path(env[name], "bin", "python").exists() for name in ("VIRTUAL_ENV", "CONDA_PREFIX") if env.get(name)):
-        return path
+def _with_own_python(path: str) -> list[str]:
     own = str(Path(sys.executable).parent)
-    return os.pathsep.join([own, path] if importlib.util.find_spec("torch") else [path, own])
+    return [own, path] if importlib.util.find_spec("torch") else [path, own]
 
 
 def _is_launcher(program: str) -> bool:
@@ -123,9 +127,10 @@ def _behind_launcher(program: str | None, project: Path, source: Mapping[str, st
 def resolve_command(command: str, env: Mapping[str, str], cwd: Path) -> list[str]:
     """`command` as argv, with the program's full path; a command with shell syntax as `/bin/sh -c`.
 
-    Raises ProjectError when the program is not found or a quote is not closed.
+    Raises ProjectError when the program is not found, a quote is not closed, or a tool such as uv would have to install
+    something first.
     """
-    text = command.strip()
+    text = direct_command(command.strip(), env, cwd)
     if not text:
         raise ProjectError("the command is empty", hint="write a command into program.md, such as: python train.py")
     try:
@@ -156,14 +161,14 @@ def _program(name: str, command: str, path: str, cwd: Path) -> str:
     return name if Path(name).is_absolute() or name.startswith(".") else f"./{name}"
 
 
-def readable_roots(env: Mapping[str, str], argv: Sequence[str] = ()) -> tuple[Path, ...]:
-    """Folders that a command must be able to read, also under a hidden home: its Python, its programs' folders.
+def readable_roots(env: Mapping[str, str], programs: Sequence[str] = ()) -> tuple[Path, ...]:
+    """Folders that `programs` must be able to read, also under a hidden home: their Python, the folders on PATH.
 
     Never a home folder itself, nor a parent of one.
     """
     places: list[Path] = []
     pythons = [shutil.which(name, path=env.get("PATH")) for name in ("python", "python3")]
-    for program in (*argv[:1], *pythons, sys.executable):
+    for program in (*programs, *pythons, sys.executable):
         if program and Path(program).is_absolute():
             places += _program_roots(Path(program))
     places += [Path(entry) for entry in env.get("PATH", os.defpath).split(os.pathsep) if entry]
@@ -172,8 +177,28 @@ def readable_roots(env: Mapping[str, str], argv: Sequence[str] = ()) -> tuple[Pa
     places += [Path(entry) for entry in env.get("LD_LIBRARY_PATH", "").split(os.pathsep) if entry]
     if env.get("PYTHONUSERBASE"):
         places += sorted(Path(env["PYTHONUSERBASE"], "lib").glob("python3*"))
-    real = (place.resolve() for place in places if place.is_absolute() and place.exists())
-    return tuple(dict.fromkeys(place for place in real if not _too_wide(place)))
+    narrow = [place for place in places if place.is_absolute() and place.exists() and not _too_wide(place.resolve())]
+    # The sandbox makes the links on the way to a place only for those that it gets by their own name.
+    return tuple(dict.fromkeys((*(place.resolve() for place in narrow), *narrow)))
+
+
+def link_targets(folders: Iterable[Path]) -> tuple[Path, ...]:
+    """Where the symbolic links in `folders` lead to that leave their folder: files and folders, or those around them
+    when they are many. Never a home folder, nor a parent of one; of a large tree only the first entries are looked at.
+    """
+    found: dict[Path, None] = {}
+    for folder in folders:
+        real, seen = folder.resolve(), 0
+        for place, inner, names in os.walk(real):
+            seen += len(inner) + len(names)
+            links = [path for path in (Path(place, name) for name in (*inner, *names)) if path.is_symlink()]
+            leaving = [link for link in links if link.exists() and not link.resolve().is_relative_to(real)]
+            found |= dict.fromkeys(Path(os.path.normpath(link.parent / link.readlink())) for link in leaving)
+            if seen > _MAX_ENTRIES:
+                break
+    if len(found) > _MAX_TARGETS:
+        found = dict.fromkeys(path.parent for path in found)
+    return tuple(path for path in found if not _too_wide(path.resolve()))[:_MAX_TARGETS]
 
 
 def _program_roots(program: Path) -> list[Path]:

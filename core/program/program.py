@@ -293,9 +293,13 @@ def _path(reader: Reader, key: str, path: str) -> str:
     if not bare.strip() or CONTROL.search(path):
         reader.refuse(key, f"{shown} in `{key}` is not a path", "give a file, or a glob such as src/**/*.py")
     if bare.startswith(("/", "~")) or "\\" in path or ".." in parts:
-        reader.refuse(
-            key, f"{shown} in `{key}` is outside the project", "give a path relative to program.md, without .."
-        )
+        hint, name = "give a path relative to program.md, without ..", Path(bare).name
+        if key == "inputs" and name not in ("", "..", "~") and "\\" not in path:
+            place = bare if bare.startswith("~") and not re.search(r"\s", bare) else shlex.quote(bare)
+            hint = f'link it into the project: ln -s {place} {shlex.quote(name)}; then write inputs = ["{name}"]'
+        reader.refuse(key, f"{shown} in `{key}` is outside the project", hint)
+    if key == "inputs" and not bare.strip("./"):
+        reader.refuse(key, f"{shown} in `{key}` is the whole project", "name the folders with the data")
     if ".git" in parts or parts[0] == "sessions":
         reader.refuse(key, f"{shown} in `{key}` belongs to git or the harness", "give files of your own code")
     return path.removeprefix("./")

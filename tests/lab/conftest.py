@@ -92,7 +92,7 @@ def job(tmp_path: Path) -> Make:
         defaults: dict[str, Any] = {"seconds": 20.0, "plain": not channel}
         if sandbox:
             hidden = more.pop("hidden", ())
-            readable = (*readable_roots(env, argv), *more.pop("readable", ()))
+            readable = (*readable_roots(env, argv[:1]), *more.pop("readable", ()))
             network = more.pop("network", False)
             defaults["sandbox"] = SandboxSpec(
                 worktree=worktree, readable=readable, hidden=hidden, tier=sandbox, network=network

@@ -15,13 +15,14 @@ from typing import Any
 
 import pytest
 
-from core.lab.environment import readable_roots, resolve_command, run_environment, trusted_environment
+from core.lab.environment import link_targets, readable_roots, resolve_command, run_environment, trusted_environment
+from core.lab.git.restore import link_inputs
 from core.lab.prepare import prepare
 from core.lab.sandbox import tiers
 from core.lab.scorer import ScoreSpec, score, self_reported
 from core.lab.shim.proctree import process_stat
 from core.record.errors import ProjectError, ScorerFault
-from tests.lab.conftest import until
+from tests.lab.conftest import needs, until
 
 
 @pytest.fixture
@@ -278,3 +279,27 @@ def test_readable_roots_exclude_home_folders(tmp_path: Path, monkeypatch: pytest
     roots = readable_roots(env)
     assert {venv, base, home / ".local/lib/python3.11", Path("/usr/bin").resolve()} <= set(roots)
     assert not {home, home / ".local", home / "my project", Path("/"), tmp_path} & set(roots)
+
+
+@pytest.mark.parametrize("sandbox", ["A", "B"])
+def test_data_behind_links_are_readable_in_the_sandbox(tmp_path: Path, sandbox: tiers.Tier) -> None:
+    """An input that is a link, and an input with links in it to another disk, are read by a run."""
+    disk, project, tree = (tmp_path / name for name in ("disk", "project", "tree"))
+    for folder in (disk, project / "data", tree):
+        folder.mkdir(parents=True)
+    for name in ("a", "b"):
+        (disk / name).write_text(name)
+    (tmp_path / "mounted").symlink_to(disk)
+    (project / "all").symlink_to(tmp_path / "mounted")
+    (project / "data" / "b").symlink_to("../../mounted/b")
+    (project / "data" / "own").symlink_to("b")
+    (project / "data" / "home").symlink_to(Path.home())
+    folders = [project / "all", project / "data"]
+    assert tmp_path / "mounted" / "b" in link_targets(folders) and Path.home() not in link_targets(folders)
+    link_inputs(tree, {path.name: path for path in folders})
+    spec = tiers.SandboxSpec(
+        worktree=tree, readable=(*(path.resolve() for path in folders), *link_targets(folders)), tier=needs(sandbox)
+    )
+    argv = tiers.command(spec, ["/bin/cat", "all/a", "data/b", "data/own"])
+    done = subprocess.run(argv, cwd=tree, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.returncode) == ("abb", 0), done.stderr

@@ -70,7 +70,7 @@ class Host:
             env["RED_VICTIM"] = str(self.neighbour.status["job"][1])
         (self.tree / f"job{number}.py").write_text(PRELUDE + textwrap.dedent(program))
         argv = tuple(resolve_command(f"python -S job{number}.py", env, self.tree))
-        sandbox = SandboxSpec(worktree=self.tree, readable=readable_roots(env, argv), tier=self.tier)
+        sandbox = SandboxSpec(worktree=self.tree, readable=readable_roots(env, argv[:1]), tier=self.tier)
         known: dict[str, Any] = {"seconds": 30.0, "plain": True, **limits}
         known["train_files"] = {name: str(self.session / path) for name, path in known.get("train_files", {}).items()}
         return RunSpec(

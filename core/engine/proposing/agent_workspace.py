@@ -149,7 +149,7 @@ class EngineWorkspace:
         }  # fmt: skip
 
     def _sandbox(self, argv: list[str], env: dict[str, str]) -> tiers.SandboxSpec:
-        roots = [*environment.readable_roots(env, argv), *_packages(Path(argv[0]))]
+        roots = [*environment.readable_roots(env, argv[:1]), *_packages(Path(argv[0]))]
         roots += [Path(word) for word in argv[1:] if word.startswith("/") and Path(word).is_file()]
         spec = self.place.sandbox_of(self._base)
         return replace(

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import psutil
 from core.engine.session_settings import SessionSettings
 from core.engine.startup.setup import Setup
 from core.lab import compile_cache, device, environment, runner, scorer
-from core.lab.git.restore import link_inputs
+from core.lab.git.restore import apart_from_git, link_inputs
 from core.lab.integrity import Seal
 from core.lab.prepare import PrepareResult
 from core.lab.sandbox import tiers
@@ -72,9 +73,23 @@ class Workplace:
         return top
 
     def _inputs(self) -> dict[str, Path]:
-        """The project's inputs that exist, by the name of their link in a worktree."""
-        named = {name.rstrip("/"): self._setup.project / name.rstrip("/") for name in self._settings.program.inputs}
-        return {name: source for name, source in named.items() if source.exists()}
+        """What git does not hold and a worktree has as links, by the name of the link: inputs, virtual environments."""
+        project, found = self._setup.project, dict[str, Path]()
+        for name in self._settings.program.inputs:
+            source = project / name.rstrip("/")
+            if source.exists():
+                found |= apart_from_git(name.rstrip("/"), source, self._held)
+        return {**found, **{os.path.relpath(path, project): path for path in self._setup.environments}}
+
+    @cached_property
+    def _held(self) -> frozenset[str]:
+        """The project's files in git."""
+        return frozenset(self._setup.repo.tree(self._setup.commit).files())
+
+    @cached_property
+    def _linked(self) -> tuple[Path, ...]:
+        """Where links inside the inputs lead to."""
+        return environment.link_targets(self._setup.project / name for name in self._settings.program.inputs)
 
     def spec(self, run: int, slot: str, seed: int, commit: str) -> runner.RunSpec:
         """The training command of `run`, in its worktree of `commit`. Raises ProjectError when it is missing there."""
@@ -136,7 +151,7 @@ class Workplace:
         inputs = [(self._setup.project / name).resolve() for name in program.inputs]
         return tiers.SandboxSpec(
             worktree=top,
-            readable=(*map(Path, self.prepared.readable), *inputs, *self._setup.python),
+            readable=(*map(Path, self.prepared.readable), *inputs, *self._linked, *self._setup.python),
             hidden=tuple(map(Path, self.prepared.hidden)),
             network=program.network,
         )

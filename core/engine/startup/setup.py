@@ -16,6 +16,7 @@ from core.engine.session_settings import SessionSettings, following
 from core.engine.startup.noise_prior import with_prior
 from core.lab import device, environment
 from core.lab.git.repository import Repository
+from core.lab.python.virtual_environment import own_environments
 from core.lab.sandbox import tiers
 from core.lab.shim.proctree import boot_id
 from core.lab.versions import own_versions
@@ -45,6 +46,7 @@ class Setup:
     environment: Mapping[str, str]  # of runs, without secrets
     trusted_environment: Mapping[str, str]  # of the project's own `prepare` and `score`, which run outside the sandbox
     python: tuple[Path, ...]  # folders that the commands' Python must be able to read
+    environments: tuple[Path, ...]  # virtual environments of the project, linked into every worktree
     seed: int
     device: str  # in words
     only_task: str | None  # the one task that the engine was started for, such as `certify:5`
@@ -133,6 +135,7 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Start:
             hint="install bubblewrap (apt install bubblewrap); or, if that is what you want, "
             "consent with: --set sandbox.limits_only=true",
         )
+    environments = own_environments(paths.project)
     commands = filter(None, (program.run, program.score, program.prepare, *program.checks.values()))
     programs = [environment.resolve_command(command, env, paths.project)[0] for command in commands]
     researcher = make_researcher(options, program.seed)
@@ -148,7 +151,8 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Start:
         sandbox=sandbox,
         environment=env,
         trusted_environment=environment.trusted_environment(paths.project),
-        python=environment.readable_roots(env, programs),
+        python=environment.readable_roots(env, [*programs, *(str(one / "bin/python") for one in environments)]),
+        environments=environments,
         seed=program.seed,
         device=device.Devices().describe(),
         only_task=asked.only_task,

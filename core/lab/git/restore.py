@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -43,12 +43,32 @@ def restore_worktree(worktree: Path, inputs: Mapping[str, Path] | None = None, *
 
 
 def link_inputs(worktree: Path, inputs: Mapping[str, Path]) -> None:
-    """Link the project's inputs, which are not in git, into `worktree`; existing files there are kept."""
+    """Link the project's inputs, which are not in git, into `worktree`; existing files there are kept.
+
+    Within a folder that a checkout makes (a submodule, a folder with committed files), what is missing is linked.
+    """
     for name, source in inputs.items():
         link = worktree / name
         if not os.path.lexists(link):
             link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(source)
+            link.symlink_to(source.resolve())  # a link of the project's is not there in the sandbox
+        elif link.is_dir() and not link.is_symlink() and source.is_dir():
+            # A submodule's .git leads to the user's repository.
+            link_inputs(link, {path.name: path for path in sorted(source.iterdir()) if path.name != ".git"})
+
+
+def apart_from_git(name: str, source: Path, held: Collection[str]) -> dict[str, Path]:
+    """The input `name` by the links it needs: itself, or the parts of it that are not among the `held` files of git.
+
+    So a file that an experiment removes does not come back as a link to the user's.
+    """
+    if name in held:
+        return {}
+    if not source.is_dir() or not any(path.startswith(f"{name}/") for path in held):
+        return {name: source}
+    below = [path for path in held if path.startswith(f"{name}/")]
+    parts = (apart_from_git(f"{name}/{path.name}", path, below) for path in sorted(source.iterdir()))
+    return {link: path for part in parts for link, path in part.items()}
 
 
 def admin_folder(top: Path) -> Path:

@@ -133,6 +133,7 @@ def _bubblewrap(spec: SandboxSpec) -> list[str]:
     # Outer folders first: a later mount would cover an inner one.
     for how, path in sorted(binds, key=lambda bind: len(Path(bind[1]).parts)):
         args += [how, path, path]
+    args += _links(spec, [path for _, path in binds])
     git = spec.worktree / ".git"
     if not spec.read_only and git.exists():
         args += ["--ro-bind", str(git), str(git)]
@@ -140,6 +141,19 @@ def _bubblewrap(spec: SandboxSpec) -> list[str]:
         args += ["--tmpfs", path, "--remount-ro", path] if Path(path).is_dir() else ["--ro-bind", "/dev/null", path]
     # The parents of the mounts are in memory: without this, writes there would succeed.
     return [*args, "--remount-ro", "/"]
+
+
+def _links(spec: SandboxSpec, mounted: Sequence[str]) -> list[str]:
+    """The symbolic links on the way to the readable paths, such as uv's `cpython-3.12` to `cpython-3.12.5`."""
+    links: dict[Path, Path] = {}
+    for path in spec.readable:
+        for _ in range(16):
+            link = next((part for part in (*reversed(path.parents), path) if part.is_symlink()), None)
+            if link is None or any(link.is_relative_to(place) for place in (*SYSTEM, *mounted)):
+                break
+            links[link] = link.readlink()
+            path = Path(os.path.normpath(link.parent / links[link] / path.relative_to(link)))
+    return [word for link, target in links.items() for word in ("--symlink", str(target), str(link))]
 
 
 @functools.cache

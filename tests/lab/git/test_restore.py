@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.lab.git.repository import Repository
-from core.lab.git.restore import restore_worktree
+from core.lab.git.restore import apart_from_git, link_inputs, restore_worktree
 from core.record.errors import GitError
 from tests.projects import git
 
@@ -152,3 +152,35 @@ def test_the_users_checkout_is_not_restored_in_place_of_a_worktree_without_git(t
     with pytest.raises(GitError):
         restore_worktree(tree)
     assert (repo / "a").read_text() == "the user's work"
+
+
+def test_what_git_does_not_hold_of_a_tracked_folder_is_linked(tree: Path, tmp_path: Path) -> None:
+    source, elsewhere = tmp_path / "repo" / "pkg", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "big.bin").write_text("outside the project")
+    (source / "deep" / "train.bin").write_text("data")
+    (source / "raw").mkdir()
+    (source / "linked").symlink_to(elsewhere)
+    (source / "removed.py").write_text("in git, and removed by the experiment")
+    held = ["pkg/model.py", "pkg/deep/more.py", "pkg/removed.py", "top ü.txt"]
+    inputs = apart_from_git("pkg", source, held)
+    assert sorted(inputs) == ["pkg/deep/train.bin", "pkg/linked", "pkg/raw"]
+    assert apart_from_git("pkg/raw", source / "raw", held) == {"pkg/raw": source / "raw"}
+    link_inputs(tree, inputs)
+    assert (tree / "pkg/deep/train.bin").read_text() == "data" and not (tree / "pkg/removed.py").exists()
+    assert (tree / "pkg/linked").readlink() == elsewhere  # the link in the project is not there in the sandbox
+    (tree / "pkg/deep/train.bin").unlink()
+    restore_worktree(tree, inputs)
+    assert (tree / "pkg/deep/train.bin").read_text() == "data" and not (tree / "pkg/model.py").is_symlink()
+
+
+def test_the_files_of_a_submodule_are_linked_into_its_empty_folder(tree: Path, tmp_path: Path) -> None:
+    module = tmp_path / "repo" / "vendor" / "lib"
+    (module / "src").mkdir(parents=True)
+    for name in (".git", "src/mathx.py", "readme"):
+        (module / name).write_text(name)
+    (tree / "vendor" / "lib").mkdir(parents=True)  # as git leaves it
+    for name in ("vendor", "vendor/lib"):
+        link_inputs(tree, apart_from_git(name, tmp_path / "repo" / name, ["pkg/model.py"]))
+        assert (tree / "vendor/lib/src/mathx.py").read_text() == "src/mathx.py"
+    assert sorted(path.name for path in (tree / "vendor/lib").iterdir()) == ["readme", "src"]

@@ -47,7 +47,7 @@ async def go(tier, base):
     env = run_environment(tree)
     argv = tuple(resolve_command("python -S job.py", env, tree))
     spec = RunSpec(run=1, folder=base / tier, argv=argv, cwd=tree, env=env,
-                   sandbox=SandboxSpec(worktree=tree, readable=readable_roots(env, argv), tier=tier),
+                   sandbox=SandboxSpec(worktree=tree, readable=readable_roots(env, argv[:1]), tier=tier),
                    plain=True, seconds=30.0)
     result = await (await start(spec)).wait()
     return [result.ended, result.log_tail]
