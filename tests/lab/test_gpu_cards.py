@@ -33,6 +33,10 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **device) {
 }
 int nvmlDeviceGetUUID(void *device, char *text, unsigned size) { snprintf(text, size, "%s", (char *)device); return 0; }
 int nvmlDeviceGetName(void *device, char *text, unsigned size) { snprintf(text, size, "Simulated"); return 0; }
+int nvmlDeviceGetMinorNumber(void *device, unsigned *minor) {
+  for (int i = 0; i < 4; i++) if (device == uuids[i]) *minor = 7 - i;
+  return 0;
+}
 int nvmlDeviceGetMaxMigDeviceCount(void *device, unsigned *count) { *count = device == uuids[3]; return 0; }
 int nvmlDeviceGetMigDeviceHandleByIndex(void *device, unsigned index, void **found) { *found = (void *)part; return 0; }
 """
@@ -44,7 +48,8 @@ try:
     slots = device.parse_slots(sys.argv[1]) if len(sys.argv) > 1 else device.default_slots()
     values = [device.slot_environment(slot)["CUDA_VISIBLE_DEVICES"] for slot in slots]
     readings = [reading.name for reading in device.Devices().read()]
-    print(json.dumps([slots, values, readings, device.cards.allowed().left_out]))
+    files = [device.cards.device_files(slot) for slot in slots]
+    print(json.dumps([slots, values, readings, device.cards.allowed().left_out, files]))
 except UsageError as error:
     print(json.dumps([error.what, error.hint]))
 """
@@ -60,7 +65,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def asked(driver: Path, variable: str | None, *words: str, lost: str | None = None) -> Any:
-    """[slots, CUDA_VISIBLE_DEVICES of each, readings, what was left out], or [what was refused, the hint]."""
+    """[slots, CUDA_VISIBLE_DEVICES of each, readings, what was left out, device files], or [refusal, its hint]."""
     env = {**os.environ, "LD_LIBRARY_PATH": str(driver)}
     env.pop("CUDA_VISIBLE_DEVICES", None)
     if variable is not None:
@@ -91,14 +96,14 @@ def asked(driver: Path, variable: str | None, *words: str, lost: str | None = No
     ],
 )
 def test_a_session_uses_the_cards_that_cuda_would_see(driver: Path, variable: str | None, cards: str) -> None:
-    slots, values, readings, _ = asked(driver, variable)
+    slots, values, readings, *_ = asked(driver, variable)
     assert slots == [f"gpu{card}" for card in cards.split()] and values == cards.split()
     assert readings == ["gpu0", "gpu1", "gpu2", "gpu3", "cpu"]
 
 
 @pytest.mark.parametrize("variable", ["", "-1", "NoDevFiles", "none", "void", "-1,0"])
 def test_a_variable_that_allows_no_card_gives_processor_slots_and_says_so(driver: Path, variable: str) -> None:
-    slots, values, _, left_out = asked(driver, variable)
+    slots, values, _, left_out, _ = asked(driver, variable)
     assert slots[0] == "cpu0" and set(values) == {""} and f"CUDA_VISIBLE_DEVICES={variable} allows no GPU" in left_out
     what, hint = asked(driver, variable, "gpu")
     assert "allows no GPU" in what and hint == "use --slots cpu:2"
@@ -125,6 +130,12 @@ def test_a_slice_of_a_card_is_a_slot_that_keeps_its_name(driver: Path) -> None:
     assert asked(driver, "MIG-3f2a91bc,0")[:2] == [["gpu-3f2a91bc", "gpu0"], ["MIG-3f2a91bc", "0"]]
 
 
+def test_a_slot_has_the_device_file_of_its_card(driver: Path) -> None:
+    files = asked(driver, "2,MIG-3f2a91bc-0000-5555-0000-000000000005")[4]
+    assert files == [["/dev/nvidia5"], ["/dev/nvidia4"]]
+    assert asked(driver, "")[4][0] == []
+
+
 def test_slots_outside_the_variable_are_refused(driver: Path) -> None:
     assert asked(driver, "2,3", "gpu:3")[0] == ["gpu3"]
     what, hint = asked(driver, "2,3", "gpu:0")
@@ -132,7 +143,7 @@ def test_slots_outside_the_variable_are_refused(driver: Path) -> None:
 
 
 def test_a_lost_card_is_left_out_and_the_others_work(driver: Path) -> None:
-    slots, values, readings, left_out = asked(driver, None, lost="1")
+    slots, values, readings, left_out, _ = asked(driver, None, lost="1")
     assert slots == ["gpu0", "gpu2", "gpu3"] and readings == ["gpu0", "gpu2", "gpu3", "cpu"]
     assert values[1].startswith("GPU-cccc"), "CUDA may number the cards that are left"
     assert len(left_out) == 1 and left_out[0].startswith("gpu1 is left out: ")

@@ -18,6 +18,7 @@ from core.engine.session_settings import SessionSettings
 from core.engine.startup.setup import Setup
 from core.lab import compile_cache, device, environment, runner, scorer
 from core.lab.git.restore import apart_from_git, link_inputs
+from core.lab.gpu import cards
 from core.lab.integrity import Seal
 from core.lab.prepare import PrepareResult
 from core.lab.sandbox import tiers
@@ -135,7 +136,7 @@ class Workplace:
             argv=tuple(environment.resolve_command(command, env, cwd)),
             cwd=cwd,
             env=env,
-            sandbox=self.sandbox_of(top),
+            sandbox=replace(self.sandbox_of(top), cards=cards.device_files(env["AUTORESEARCH_SLOT"])),
             memory_limit=_memory_limit(self._settings),
             process_limit=MAX_PROCESSES,
             disk_limit=MAX_DISK_BYTES,
@@ -156,12 +157,12 @@ class Workplace:
             network=program.network,
         )
 
-    def _scoring_sandbox(self, run: int) -> tiers.SandboxSpec:
+    def _scoring_sandbox(self, run: int, slot: str) -> tiers.SandboxSpec:
         """Access rights of the process that runs the edited model during scoring: read only."""
         folder = self._setup.paths.run(run)
         spec = self.sandbox_of(self._setup.paths.worktree(run))
         readable = (*spec.readable, folder / "out", self._setup.paths.pristine)
-        return replace(spec, readable=readable, read_only=True, network=False)
+        return replace(spec, readable=readable, read_only=True, network=False, cards=cards.device_files(slot))
 
     async def score(self, command: str, run: int, slot: str, seed: int, log: str = "score.log") -> scorer.Score:
         """Score what `run` left, in its worktree; once more after a fault of the scorer. Raises ScorerFault."""
@@ -180,7 +181,7 @@ class Workplace:
             worktree=worktree,
             out=folder / "out",
             log=folder / log,
-            sandbox=tuple(tiers.command(self._scoring_sandbox(run))),
+            sandbox=tuple(tiers.command(self._scoring_sandbox(run, slot))),
             env=env,
             timeout=MAX_SCORE_SECONDS,
             metric=self._settings.program.metric.name,

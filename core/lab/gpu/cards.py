@@ -149,12 +149,25 @@ def visible(slot: str) -> str:
     return name
 
 
-def _slices() -> list[str]:
-    driver = nvml()
-    found = []
+def device_files(slot: str) -> tuple[str, ...]:
+    """The device file of the slot's card, or of the card that its slice is of; none for a CPU slot."""
+    if not slot.startswith("gpu"):
+        return ()
+    owners = {_slice_slot(uuid): gpu for uuid, gpu in _slices().items()}
+    own = [gpu for gpu in usable() if f"gpu{gpu.index}" == slot or owners.get(slot) is gpu]
+    if not own:  # the driver does not say: every card of the variable, as before
+        return tuple(f"/dev/nvidia{gpu.index}" for gpu in usable())
+    minor = or_none(partial(nvml().nvmlDeviceGetMinorNumber, own[0].handle))
+    return (f"/dev/nvidia{own[0].index if minor is None else minor}",)
+
+
+def _slices() -> dict[str, Gpu]:
+    """UUID of every slice of a card, with its card."""
+    driver, found = nvml(), {}
     for gpu in usable():
         for index in range(int(or_none(partial(driver.nvmlDeviceGetMaxMigDeviceCount, gpu.handle)) or 0)):
             part = or_none(partial(driver.nvmlDeviceGetMigDeviceHandleByIndex, gpu.handle, index))
             uuid = or_none(partial(driver.nvmlDeviceGetUUID, part)) if part else None
-            found += [text_of(uuid)] if uuid else []
+            if uuid:
+                found[text_of(uuid)] = gpu
     return found

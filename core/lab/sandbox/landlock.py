@@ -125,6 +125,8 @@ def restrict_files(rules: dict[str, list[str]], *, network: bool) -> None:
                 land.grant(one, rights)
     for path in rules["devices"]:
         land.grant(path, WRITE if path == "/dev/shm" else DEVICE)
+    # CUDA names its threads when it starts, and a refusal is an error of the driver to it (304).
+    land.grant(f"/proc/{os.getpid()}/task", READ_DIR | READ_FILE | WRITE_FILE | TRUNCATE)
     land.grant("/dev", READ_DIR)
     land.enforce()
 
@@ -207,6 +209,7 @@ _OWN_PROCESS = ("sched_setaffinity", "sched_setscheduler", "sched_setparam", "sc
 # Answered with ENOSYS, so that callers use an older call.
 _ABSENT = ("clone3", "openat2", *_PAGE_CACHE, "io_uring_setup", "io_uring_enter", "io_uring_register")
 _NETWORK = ("connect", "bind", "listen")
+_LISTEN = ("bind", "listen")
 _CONDITIONAL = ("socket", "socketpair", "sendto", "clone", "prlimit64", "seccomp", "setpriority", "ioprio_set",
                 "open", "openat", "ioctl", "fcntl", *_SIGNALS, *_OWN_PROCESS)  # fmt: skip
 _AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -217,18 +220,23 @@ _SECCOMP_SET_FILTER, _NEW_LISTENER = 1, 8
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK, _STREAM, _SEQPACKET = 1, 2, 10, 16, 1, 5
 
 
-def seccomp_program(machine: str, *, network: bool, supervised: bool = False, own: int = 0) -> bytes:
+def seccomp_program(
+    machine: str, *, network: bool, supervised: bool = False, cuda: bool = False, own: int = 0
+) -> bytes:
     """The filter of tier B as BPF. Raises OSError for a machine without a system call table here.
 
     `supervised`: the shim decides each `connect` of a local stream socket and each signal to a process other than
     `own`; without it both are refused. With `network` there are no local sockets, since the run could connect to the
-    engine's or docker's by path.
+    engine's or docker's by path. `cuda`: local packet sockets, too, on which the driver listens under a name of its
+    own process when it starts, and does not start where it may not.
     """
     table, code = _begin(machine)
     denied = _ERRNO | errno.EPERM
     local = supervised and not network
     for name, number in table.items():
         if name in _CONDITIONAL or ((network or local) and name in _NETWORK):
+            continue
+        if cuda and name in _LISTEN:
             continue
         code += _refuse(name, number)
     code += _when(table["clone"], [_op(_LOAD, 16), _op(_JSET, _NEW_NAMESPACES, 0, 1), _op(_RET, denied)])
@@ -251,10 +259,15 @@ def seccomp_program(machine: str, *, network: bool, supervised: bool = False, ow
         code += _when(table[name], [_op(_LOAD, 16), _op(_JEQ, own, 1, 0), _op(_RET, _NOTIFY if supervised else denied)])
     if local:
         code += [_op(_JEQ, table["connect"], 0, 1), _op(_RET, _NOTIFY)]
-        only = [_op(_LOAD, 16), _op(_JEQ, _AF_UNIX, 0, 3), _op(_LOAD, 24), _op(_AND, 0xF), _op(_JEQ, _STREAM, 1, 0)]
-        code += _when(table["socket"], [*only, _op(_RET, denied)])
+        code += _when(table["socket"], _local((_STREAM, _SEQPACKET) if cuda else (_STREAM,), denied))
     elif network:
-        code += _when(table["socket"], _families((_AF_INET, _AF_INET6, _AF_NETLINK), denied))
+        families = _families((_AF_INET, _AF_INET6, _AF_NETLINK), denied)
+        if cuda:
+            packets = [_op(_LOAD, 24), _op(_AND, 0xF), _op(_JEQ, _SEQPACKET, len(families), 0), _op(_RET, denied)]
+            families = [families[0], _op(_JEQ, _AF_UNIX, 0, len(packets)), *packets, *families[1:]]
+        code += _when(table["socket"], families)
+    elif cuda:
+        code += _when(table["socket"], _local((_SEQPACKET,), denied))
     else:
         code += [_op(_JEQ, table["socket"], 0, 1), _op(_RET, denied)]
     if not network:
@@ -281,6 +294,13 @@ def _families(allowed: Sequence[int], otherwise: int) -> list[bytes]:
     """For `socket`: allow these families."""
     found = [_op(_JEQ, family, len(allowed) - place, 0) for place, family in enumerate(allowed)]
     return [_op(_LOAD, 16), *found, _op(_RET, otherwise)]
+
+
+def _local(kinds: Sequence[int], otherwise: int) -> list[bytes]:
+    """For `socket`: allow local sockets of these kinds."""
+    found = [_op(_JEQ, kind, len(kinds) - place, 0) for place, kind in enumerate(kinds)]
+    head = [_op(_LOAD, 16), _op(_JEQ, _AF_UNIX, 0, 2 + len(kinds)), _op(_LOAD, 24), _op(_AND, 0xF)]
+    return [*head, *found, _op(_RET, otherwise)]
 
 
 # Namespaces confine the rest in tier A. Training does not need these calls, and attacks use them.
@@ -315,10 +335,11 @@ def _when(number: int, body: list[bytes]) -> list[bytes]:
     return [_op(_JEQ, number, 0, len(body) + 1), *body, _op(_RET, _ALLOW)]
 
 
-def restrict_calls(*, network: bool, channel: int | None = None) -> None:
+def restrict_calls(*, network: bool, cuda: bool, channel: int | None = None) -> None:
     """Enforce the filter for good. `channel`: a socket to the supervisor, which gets the listener."""
-    machine = os.uname().machine
-    program = _filter(seccomp_program(machine, network=network, supervised=channel is not None, own=os.getpid()))
+    machine, supervised = os.uname().machine, channel is not None
+    code = seccomp_program(machine, network=network, supervised=supervised, cuda=cuda, own=os.getpid())
+    program = _filter(code)
     if channel is None:
         _checked(libc.prctl(_PR_SET_SECCOMP, 2, ctypes.addressof(program[0]), 0, 0), "enforce the system call filter")
         return
@@ -326,7 +347,7 @@ def restrict_calls(*, network: bool, channel: int | None = None) -> None:
     listener = _call(number, _SECCOMP_SET_FILTER, _NEW_LISTENER, ctypes.addressof(program[0]))
     if listener < 0:  # the process already has a supervisor, or the kernel is too old
         _send_listener(channel, None)
-        restrict_calls(network=network)
+        restrict_calls(network=network, cuda=cuda)
     else:
         _send_listener(channel, listener)
         os.close(listener)
@@ -360,7 +381,7 @@ def main() -> None:
         drop_capabilities()
         restrict_files(rules, network=rules["network"])
         channel = os.environ.get("AUTORESEARCH_CONTROL_FD", "") if rules["supervised"] else ""
-        restrict_calls(network=rules["network"], channel=int(channel) if channel else None)
+        restrict_calls(network=rules["network"], cuda=rules["cuda"], channel=int(channel) if channel else None)
         os.execvp(argv[0], argv)
     except OSError as error:
         sys.stderr.write(f"sandbox: {argv[0]}: {error.strerror or error}\n")

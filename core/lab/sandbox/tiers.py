@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -31,6 +32,7 @@ SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc"
 SECRETS = ("/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/ssh", "/etc/ssl/private",
            "/etc/sudoers", "/etc/sudoers.d", "/etc/krb5.keytab", "/etc/kubernetes")  # fmt: skip
 DEVICES = ("/dev/nvidia*", "/dev/nvidia-caps/*", "/dev/dri", "/dev/kfd", "/dev/dxg", "/dev/infiniband")
+_CARD = re.compile(r"/dev/nvidia\d+")
 KERNEL_SETTINGS = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs", "/proc/acpi")
 _NETWORK_FILES = ("/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager")
 
@@ -50,7 +52,8 @@ class SandboxSpec:
     """Paths and resources of a command in the sandbox; apart from them it can access only the system's.
 
     `worktree` is writable except its `.git`, unless `read_only`. `hidden` overrides all other paths. `tmp` is mounted
-    as /tmp where the tier can do that.
+    as /tmp where the tier can do that. Of the NVIDIA cards only those of the device files `cards` can be used; None:
+    all of them.
     """
 
     worktree: Path
@@ -62,6 +65,7 @@ class SandboxSpec:
     tmp: Path | None = None
     shm_bytes: int | None = None
     supervised: bool = False  # the shim decides local connects and signals, where the tier supports that
+    cards: tuple[str, ...] | None = None
     tier: Tier | None = None  # None: the best that works here
 
 
@@ -125,7 +129,7 @@ def _bubblewrap(spec: SandboxSpec) -> list[str]:
         # /bin and others are links into /usr on a merged system: keep them links.
         link = Path(path).is_symlink()
         args += ["--symlink", str(Path(path).readlink()), path] if link else ["--ro-bind", path, path]
-    for path in _devices():
+    for path in _devices(spec):
         args += ["--dev-bind", path, path]
     args += ["--remount-ro", "/dev"]
     args += ["--bind", str(spec.tmp), "/tmp"] if spec.tmp else [*size, "--tmpfs", "/tmp"]
@@ -169,13 +173,15 @@ def _rules(spec: SandboxSpec) -> dict[str, object]:
     """RULES of `landlock.py`."""
     # A model that is scored does not need /dev/shm, and could pass data there to the next process.
     shared = [] if spec.read_only else ["/dev/shm"]
+    devices = _devices(spec)
     return {
         "read": [*_existing(SYSTEM), "/proc", *_readable(spec)],
         "write": _writable(spec),
-        "devices": ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", *shared, *_devices()],
+        "devices": ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", *shared, *devices],
         "hidden": _hidden(spec),
         "network": spec.network,
         "supervised": spec.supervised,
+        "cuda": any(path.startswith("/dev/nvidia") for path in devices),
     }
 
 
@@ -217,8 +223,16 @@ def _real(paths: Iterable[Path]) -> list[str]:
     return list(found)
 
 
-def _devices() -> list[str]:
-    return sorted(str(path) for pattern in DEVICES for path in Path("/").glob(pattern[1:]) if not path.is_symlink())
+def _devices(spec: SandboxSpec) -> list[str]:
+    found = sorted(str(path) for pattern in DEVICES for path in Path("/").glob(pattern[1:]) if not path.is_symlink())
+    return found if spec.cards is None else own_cards(found, spec.cards)
+
+
+def own_cards(devices: Sequence[str], cards: Sequence[str]) -> list[str]:
+    """`devices` without the NVIDIA cards that are not in `cards`; without any of NVIDIA's when `cards` is empty."""
+    if not cards:
+        return [path for path in devices if not path.startswith("/dev/nvidia")]
+    return [path for path in devices if path in cards or not _CARD.fullmatch(path)]
 
 
 # --- the probe --------------------------------------------------------------------------------------------------------

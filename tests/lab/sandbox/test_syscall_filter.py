@@ -69,6 +69,28 @@ def test_the_filter_is_correct_for_every_architecture(machine: str, network: boo
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+@pytest.mark.parametrize(("network", "supervised"), [(False, False), (False, True), (True, False)])
+def test_a_driver_may_listen_on_a_local_packet_socket(machine: str, network: bool, supervised: bool) -> None:
+    """CUDA does so when it starts; every other answer is that of the filter without a card."""
+    table = {**(landlock._X86 if machine == "x86_64" else landlock._ARM), **landlock._COMMON}
+
+    def ask(name: str, *args: int, cuda: bool) -> int:
+        program = landlock.seccomp_program(machine, network=network, supervised=supervised, cuda=cuda, own=99)
+        return interpret(program, table[name], landlock._AUDIT[machine], args)
+
+    kinds = [(family, kind) for family in (0, 1, 2, 10, 16, 17, 40) for kind in (1, 2, 3, 5, 1 | 0o2000000)]
+    for family, kind in [one for one in kinds if one != (1, 5)]:
+        assert ask("socket", family, kind, cuda=True) == ask("socket", family, kind, cuda=False), (family, kind)
+        if family == 1 and kind & 0xF == 1:
+            assert (ask("socket", family, kind, cuda=True) == 0x7FFF0000) == supervised
+    for calls in ((1, 5), (1, 5 | 0o2000000)):
+        assert ask("socket", *calls, cuda=True) == 0x7FFF0000
+    assert ask("bind", 3, cuda=True) == ask("listen", 3, cuda=True) == 0x7FFF0000
+    for name in ("connect", "ptrace", "keyctl", "kill", "unshare", "mount"):
+        assert ask(name, 7, cuda=True) == ask(name, 7, cuda=False)
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_the_filter_of_tier_a_is_up_to_date_and_correct(machine: str) -> None:
     program = landlock.contained_program(machine)
     assert Path(landlock.__file__).with_name(f"bubblewrap.{machine}.bpf").read_bytes() == program

@@ -19,7 +19,7 @@ import pytest
 from core.lab.environment import readable_roots, run_environment
 from core.lab.runner import RunResult, RunSpec, start
 from core.lab.sandbox import landlock
-from core.lab.sandbox.tiers import NOTES, SandboxSpec, Tier, command, probe
+from core.lab.sandbox.tiers import NOTES, SandboxSpec, Tier, command, own_cards, probe
 from tests.lab.conftest import marked, needs, until
 
 Make = Callable[..., RunSpec]
@@ -68,10 +68,12 @@ class Host:
         tmp=self.base / "tmp",
                         hidden=(self.hidden, self.secret_folder), tier=tier, **more)  # fmt: skip
 
-    def run(self, spec: SandboxSpec, program: str, *args: object, user: int | None = None) -> dict[str, str]:
-        """The outcome of each attempt by name."""
+    def run(self, spec: SandboxSpec, program: str, *args: object, card: bool = False) -> dict[str, str]:
+        """The outcome of each attempt by name. `card`: as if there were a card."""
         text = TRY + textwrap.dedent(program)
         argv = command(spec, [sys.executable, "-S", "-c", text, *map(str, args)])
+        if card:
+            argv = [word.replace("'cuda': False", "'cuda': True") for word in argv]
         done = subprocess.run(argv, cwd=self.worktree, env={**self.env, "HOME": str(self.home)}, capture_output=True,
                               text=True, timeout=300)  # fmt: skip
         assert done.returncode == 0, done.stderr
@@ -231,6 +233,40 @@ def test_privileges_cannot_be_gained(host: Host, tier: Tier) -> None:
     if tier == "A" and "--disable-userns" not in command(host.spec(tier)):
         allowed.discard("user namespace")  # bubblewrap before 0.8
     assert allowed == {"after exec"}, got
+
+
+@pytest.mark.parametrize("scoring", [False, True])
+def test_what_a_driver_of_cuda_does_when_it_starts_is_allowed(host: Host, tier: Tier, scoring: bool) -> None:
+    """The calls that end with error 304 when they are refused, from the first thread and from another."""
+    program = """
+    import threading
+    def name(text):
+        task = f"/proc/self/task/{threading.get_native_id()}/comm"
+        with open(os.open(task, os.O_RDWR | os.O_TRUNC), "wb", buffering=0) as file:
+            file.write(text.encode())
+        return open(task).read().strip()
+    def listen():
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC) as one:
+            one.bind(f"\0cuda-uvmfd-{os.stat('/proc/self/ns/pid').st_ino}-{os.getpid()}")
+            one.listen(1)
+    attempt("name", lambda: name("driver"))
+    attempt("listen", listen)
+    other = threading.Thread(target=lambda: attempt("thread", lambda: name("other")))
+    other.start()
+    other.join()
+    attempt("kernel", lambda: open("/proc/sys/kernel/core_pattern", "a"))
+    attempt("parent", lambda: open(f"/proc/{os.getppid()}/comm", "w"))
+    attempt("connect", lambda: socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET).connect("/run/udev/control"))
+    """
+    got = host.run(host.spec(tier, read_only=scoring), program, card=True)
+    assert {name for name, became in got.items() if became.startswith("ALLOWED")} == {"name", "listen", "thread"}, got
+
+
+def test_a_slot_gets_the_device_files_of_its_own_card() -> None:
+    files = ["/dev/dri", "/dev/nvidia-caps/nvidia-cap1", "/dev/nvidia-uvm", "/dev/nvidia0", "/dev/nvidia10",
+             "/dev/nvidiactl"]  # fmt: skip
+    assert own_cards(files, ("/dev/nvidia0",)) == [name for name in files if name != "/dev/nvidia10"]
+    assert own_cards(files, ()) == ["/dev/dri"]
 
 
 def test_scoring_is_read_only(host: Host, tier: Tier) -> None:
