@@ -247,7 +247,7 @@ def test_what_a_driver_of_cuda_does_when_it_starts_is_allowed(host: Host, tier: 
         return open(task).read().strip()
     def listen():
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC) as one:
-            one.bind(f"\0cuda-uvmfd-{os.stat('/proc/self/ns/pid').st_ino}-{os.getpid()}")
+            one.bind(f"\\0cuda-uvmfd-{os.stat('/proc/self/ns/pid').st_ino}-{os.getpid()}")
             one.listen(1)
     attempt("name", lambda: name("driver"))
     attempt("listen", listen)
@@ -255,10 +255,10 @@ def test_what_a_driver_of_cuda_does_when_it_starts_is_allowed(host: Host, tier: 
     other.start()
     other.join()
     attempt("kernel", lambda: open("/proc/sys/kernel/core_pattern", "a"))
-    attempt("parent", lambda: open(f"/proc/{os.getppid()}/comm", "w"))
+    attempt("parent", lambda: open(f"/proc/{sys.argv[1]}/comm", "w"))
     attempt("connect", lambda: socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET).connect("/run/udev/control"))
     """
-    got = host.run(host.spec(tier, read_only=scoring), program, card=True)
+    got = host.run(host.spec(tier, read_only=scoring), program, os.getpid(), card=True)
     assert {name for name, became in got.items() if became.startswith("ALLOWED")} == {"name", "listen", "thread"}, got
 
 
