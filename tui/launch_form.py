@@ -51,7 +51,7 @@ async def examine(project: Path) -> Readiness:
     """Run the doctor in a process of its own, so that the app loads neither torch nor an SDK."""
     try:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-P", "-m", "core.engine", "doctor", "--json", str(project),
+            sys.executable, "-P", "-m", "core.engine", "doctor", "--json", "--quick", str(project),
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
     except OSError as error:

@@ -22,6 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     serve.add_argument("--ready-fd", type=int, required=True)
     doctor = commands.add_parser("doctor")
     doctor.add_argument("--json", action="store_true")
+    doctor.add_argument("--quick", action="store_true")
     doctor.add_argument("project", nargs="?", type=Path, default=Path())
     trial = commands.add_parser("try")
     trial.add_argument("--options", default="{}")
@@ -46,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     if asked.command == "doctor":
         from core.engine.doctor import examine
 
-        return _print(json.dumps(examine(asked.project.resolve())))
+        return _print(json.dumps(examine(asked.project.resolve(), quick=asked.quick)))
     from core.engine.daemon import serve as run
 
     return run(asked.project, asked.session, options_from(json.loads(asked.options)), asked.ready_fd)

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from core import invocation
 from core.engine.finding import Finding, failed
+from core.engine.startup.command_needs import check_packages, check_script, commands_of
 from core.engine.startup.setup import editable_texts
+from core.engine.trial.glance import glance
 from core.lab import device, environment
 from core.lab.git.repository import Repository
 from core.lab.gpu import cards
 from core.lab.sandbox import tiers
-from core.lab.versions import versions_for
 from core.program.program import Program, check_files, load
 from core.record.errors import AutoresearchError, ResearcherMisconfigured
 from core.research import registry
@@ -31,8 +32,8 @@ LOW_DISK_BYTES = 5 * 2**30
 LOW_SHARED_MEMORY = 256 * 2**20  # bytes
 
 
-def examine(project: Path) -> dict[str, Any]:
-    """Everything `doctor` and the launch screen show, as plain JSON."""
+def examine(project: Path, *, quick: bool = False) -> dict[str, Any]:
+    """Everything `doctor` and the launch screen show, as plain JSON. `quick`: without a worktree and a run."""
     git = shutil.which("git")
     findings = [
         Finding("python", sys.version_info >= (3, 11), f"{sys.version.split()[0]} at {sys.executable}"),
@@ -50,7 +51,8 @@ def examine(project: Path) -> dict[str, Any]:
     confined = True if report.tier in "AB" else None
     findings.append(Finding("sandbox", confined, f"tier {report.tier}. {report.note}".strip()))
     findings += shared_memory(report.tier)
-    findings += _project(project)
+    own = _project(project)
+    findings += own if quick or any(f.ok is False for f in own) else [*own, *asyncio.run(glance(project))]
     untunable = _untunable(project, "cuda" if slots and slots[0].startswith("gpu") else "cpu")
     researchers = _researchers(untunable)
     default = registry.default_researcher(os.environ)
@@ -154,28 +156,31 @@ def _project(project: Path) -> list[Finding]:
             check_files(program, project, outside=repo.outside_sparse() if repo else ())
     except AutoresearchError as error:
         findings.append(failed("program.md", error))
-    if program is not None:
-        env = environment.run_environment(project)
-        for name, command in (("run", program.run), ("score", program.score), ("prepare", program.prepare)):
-            if command is None:
-                continue
-            try:
-                argv = environment.resolve_command(command, env, project)
-                findings.append(Finding(f"{name} command", True, " ".join(argv)))
-                findings += _packages(command, argv[0], env) if name == "run" else []
-            except AutoresearchError as error:
-                findings.append(failed(f"{name} command", error))
+    return findings if program is None else [*findings, *_commands(project, program, repo)]
+
+
+def _commands(project: Path, program: Program, repo: Repository | None) -> list[Finding]:
+    """The commands of program.md, and what a checkout of HEAD must have for them."""
+    findings: list[Finding] = []
+    env = environment.run_environment(project)
+    for name, command in commands_of(program).items():
+        try:
+            argv = environment.resolve_command(command, env, project)
+            if repo is not None:
+                check_script(command, name, project, program.inputs, partial(repo.holds, repo.head()))
+            findings.append(Finding(f"{name} command", True, " ".join(argv)))
+        except AutoresearchError as error:
+            findings.append(failed(f"{name} command", error))
+    try:
+        check_packages(program.run, env, project)
+    except AutoresearchError as error:
+        findings.append(failed("packages", error))
+    try:
+        if repo is not None:
+            repo.check_filters(repo.head())
+    except AutoresearchError as error:
+        findings.append(failed("worktree", error))
     return findings
-
-
-def _packages(command: str, python: str, env: Mapping[str, str]) -> list[Finding]:
-    """Packages that nanotrain needs and `python` lacks. The needs of other projects are not known."""
-    found = versions_for(python, env) if "nanotrain" in command else {}
-    missing = [name for name in ("torch", "numpy", "safetensors", "tokenizers") if name not in found]
-    if "python" not in found or not missing:
-        return []
-    hint = invocation.install(*invocation.requirements("nanotrain", missing), python=python)
-    return [Finding("packages", False, f"nanotrain's are missing: {', '.join(missing)}", hint)]
 
 
 def _survival() -> list[Finding]:

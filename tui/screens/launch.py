@@ -46,7 +46,10 @@ FOOT = " enter start or open   ↑↓ move   ←→ researcher   , settings   es
 DEMO = "Watch the demo"
 MAX_SESSIONS_LISTED = 6
 RESUMABLE = ("stopped", "crashed", "paused")  # states that an engine can resume from
-REQUIRED = ("python", "git", "program.md", "repository")  # findings without which no session starts
+REQUIRED = (  # findings without which no session starts
+    "python", "git", "disk", "program.md", "repository", "run command", "score command", "prepare command", "packages",
+    "worktree",
+)  # fmt: skip
 
 
 class LaunchScreen(Screen[None]):

@@ -8,11 +8,13 @@ import platform
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from core.engine.journal import Journal
 from core.engine.session_settings import SessionSettings, following
+from core.engine.startup.command_needs import check_packages, check_script, commands_of
 from core.engine.startup.noise_prior import with_prior
 from core.lab import device, environment
 from core.lab.git.repository import Repository
@@ -138,6 +140,9 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Start:
     environments = own_environments(paths.project)
     commands = filter(None, (program.run, program.score, program.prepare, *program.checks.values()))
     programs = [environment.resolve_command(command, env, paths.project)[0] for command in commands]
+    if not paths.database.exists():
+        _check_worktree(paths.project, repo, commit, program)
+        check_packages(program.run, env, paths.project)
     researcher = make_researcher(options, program.seed)
     kind = "cuda" if slots[0].startswith("gpu") else "cpu"
     if researcher.name == "control" and not asked.only_task:
@@ -244,6 +249,13 @@ def _fresh_commit(paths: SessionPaths, repo: Repository, program: Program, optio
         hint = f"choose another name with --session, or delete it with: {release}git branch -D {paths.branch}"
         raise SessionError(what, where=where, hint=hint)
     return commit
+
+
+def _check_worktree(project: Path, repo: Repository, commit: str, program: Program) -> None:
+    """Raises ProjectError when git cannot check `commit` out, or a command names a script that it does not hold."""
+    repo.check_filters(commit)
+    for key, command in commands_of(program).items():
+        check_script(command, key, project, program.inputs, partial(repo.holds, commit))
 
 
 def _state(paths: SessionPaths) -> State:

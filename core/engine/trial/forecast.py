@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from core.engine.finding import Finding
 from core.engine.trial.traces import SEED, Written
@@ -15,6 +15,7 @@ from core.record.metric import format_metric
 from core.text import plural
 
 NEAR_BUDGET = 0.8  # of the budget; a run on a busier machine may exceed it
+SLOW_CHECKOUT = 20.0  # seconds
 NEAR_MEMORY = 0.8  # of the memory limit
 PLACES = {
     "worktree": "the worktree", "run folder": "$AUTORESEARCH_RUN_DIR", "home": "the run's own HOME",
@@ -44,6 +45,8 @@ class Outcome:
     cut_after: float | None = None
     second: e.RunFinished | None = None
     stopped: str = ""
+    files: int = 0  # of the worktree
+    checkout_seconds: float | None = None  # None: it could not be checked out
 
     @property
     def cut(self) -> bool:
@@ -74,11 +77,25 @@ class Outcome:
 
 def forecast(o: Outcome) -> list[Finding]:
     """The findings, in the order in which a session would meet them."""
-    found = [_run(o), _metric(o), _budget(o), _seed(o), _files(o), _threads(o), _memory(o), _changes(o)]
+    if (tree := worktree(o)).ok is False:
+        return [tree]
+    found = [tree, _run(o), _metric(o), _budget(o), _seed(o), _files(o), _threads(o), _memory(o), _changes(o)]
     return [finding for finding in found if finding is not None]
 
 
-def _run(o: Outcome) -> Finding:
+def worktree(o: Outcome) -> Finding:
+    """The checkout that every run begins with."""
+    if o.checkout_seconds is None:
+        reason, _, hint = o.finished.reason.partition("\n  hint: ")
+        return Finding("worktree", False, reason, hint)
+    detail = f"{plural(o.files, 'file')} checked out in {format_seconds(o.checkout_seconds)}"
+    if o.checkout_seconds < SLOW_CHECKOUT:
+        return Finding("worktree", True, detail)
+    return Finding("worktree", None, f"{detail}, before every run", "keep in HEAD what a run needs: fewer files")
+
+
+def how_it_ended(o: Outcome) -> Finding:
+    """The end of the run itself, without its number."""
     finished = o.finished
     if o.stopped:
         return Finding("run", False, o.stopped)
@@ -89,11 +106,14 @@ def _run(o: Outcome) -> Finding:
     if finished.ended in ("done", "rejected") or (finished.exit_code == 0 and o.printed is not None):
         return Finding("run", True, "it ended by itself, with exit code 0")
     reason, _, hint = finished.reason.partition("\n  hint: ")
-    return Finding("run", False, reason or finished.ended, hint or _look(o))
+    return Finding("run", False, reason or finished.ended, hint)
 
 
-def _look(o: Outcome) -> str:
-    return "see the last lines above, and correct the code or `run` in program.md" if o.lines else "check `run`"
+def _run(o: Outcome) -> Finding:
+    found = how_it_ended(o)
+    if found.ok is False and not found.hint and not o.stopped:
+        return replace(found, hint="correct the code, or `run` in program.md; the last lines above may say more")
+    return found
 
 
 def _metric(o: Outcome) -> Finding | None:

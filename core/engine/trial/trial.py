@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -32,17 +33,21 @@ PROGRESS_SECONDS = 0.25
 SECOND_RUN_SECONDS = 10.0  # a run that took less is run again with another seed
 TAIL_BYTES = 8192
 SHOWN_LINES = 20
+NO_MATCH = r"(?!)"  # the pattern of a run whose output is not read
 Say = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialRequest:
-    """What to try. `seconds`: only the first ones of the run; `full`: a second run however long the first took."""
+    """What to try. `seconds`: only the first ones of the run; `full`: a second run however long the first took;
+    `glance`: neither `prepare` nor the scorer.
+    """
 
     project: Path
     options: EngineOptions
     seconds: float | None = None
     full: bool = False
+    glance: bool = False
 
 
 class TrialPlace(Workplace):
@@ -50,7 +55,14 @@ class TrialPlace(Workplace):
 
     seconds: float | None = None
     before: Snapshot
-    spec_used: runner.RunSpec
+    spec_used: runner.RunSpec | None = None
+    checkout_seconds: float | None = None  # None: not checked out
+
+    def checkout(self, path: Path, commit: str) -> Path:
+        begun = time.monotonic()
+        top = super().checkout(path, commit)
+        self.checkout_seconds = time.monotonic() - begun
+        return top
 
     def spec(self, run: int, slot: str, seed: int, commit: str) -> runner.RunSpec:
         spec = replace(super().spec(run, slot, seed, commit), keep_private=True)
@@ -64,12 +76,12 @@ class TrialPlace(Workplace):
 class TrialRuns(Runs):
     """A session's runs. What each wrote is looked at before anything of it is removed."""
 
+    place: TrialPlace
     written: tuple[Written, ...] = field(default=(), init=False)
-    checkout_seconds: float = field(default=0.0, init=False)
 
     def make_room(self, run: int, scored: bool) -> None:
-        assert isinstance(self.place, TrialPlace)
         spec, folder = self.place.spec_used, self.paths.run(run)
+        assert spec is not None
         places: tuple[tuple[str, Path, Snapshot], ...] = (
             ("worktree", spec.cwd, self.place.before), ("run folder", folder / "out", {}),
             ("home", folder / "home", {}), ("tmp", folder / "tmp", {}),
@@ -107,7 +119,8 @@ class Trial:
         setup = self._start.setup
         telling = asyncio.create_task(self._tell())
         try:
-            await prepare_session(setup, self._settings, self._journal, self._place, lambda: False)
+            if not self._request.glance:
+                await prepare_session(setup, self._settings, self._journal, self._place, lambda: False)
             await self._journal.write(
                 e.ExperimentStarted(
                     experiment=BASELINE, parent=BASELINE, parent_commit=setup.commit, researcher="baseline"
@@ -137,7 +150,7 @@ class Trial:
         if program.pattern is not None:
             cut_off = finished.exit_code is None
             printed = scorer.self_reported(log, program.pattern, finished.log_tail, cut_off=cut_off)
-        spec = getattr(self._place, "spec_used", None)
+        spec = self._place.spec_used
         return Outcome(
             program=program,
             kind=setup.kind,
@@ -154,6 +167,8 @@ class Trial:
             dirty=tuple(setup.repo.dirty(program.edit)),
             cut_after=self._request.seconds,
             stopped=self._stopped,
+            files=len(self._place.before) if spec else 0,
+            checkout_seconds=self._place.checkout_seconds,
         )
 
     async def _tell(self) -> None:
@@ -195,6 +210,15 @@ async def try_program(request: TrialRequest, say: Say) -> dict[str, Any]:
 
     `say` receives the progress, four times a second.
     """
+    try:
+        start, outcome = await tried(request, say)
+    except AutoresearchError as error:
+        return _refused(request.project, error)
+    return _report(request.project, start, outcome)
+
+
+async def tried(request: TrialRequest, say: Say) -> tuple[Start, Outcome]:
+    """One trial, of which nothing remains. Raises what refuses a session's start."""
     await remove_stale(request.project)
     paths = new_paths(request.project)
     guard = start_guard(paths)
@@ -202,22 +226,17 @@ async def try_program(request: TrialRequest, say: Say) -> dict[str, Any]:
         with hold(paths):
             (paths.folder / ".gitignore").write_text("*\n")
             asked = replace(request.options, researcher="human", from_head=True)
+            start = await asyncio.to_thread(prepare, paths, asked)
+            if request.glance:
+                program = replace(start.program, prepare=None, score=None, pattern=start.program.pattern or NO_MATCH)
+                start = replace(start, program=program)
+            journal = Journal(open_log(start, exclude=False))
             try:
-                start = await asyncio.to_thread(prepare, paths, asked)
-                outcome = await _run(request, start, say)
-            except AutoresearchError as error:
-                return _refused(request.project, error)
-            return _report(request.project, start, outcome)
+                return start, await Trial(request, start, journal, say).run()
+            finally:
+                journal.log.close()
     finally:
         await asyncio.shield(asyncio.ensure_future(_leave(paths, guard)))
-
-
-async def _run(request: TrialRequest, start: Start, say: Say) -> Outcome:
-    journal = Journal(open_log(start, exclude=False))
-    try:
-        return await Trial(request, start, journal, say).run()
-    finally:
-        journal.log.close()
 
 
 async def _leave(paths: TrialPaths, guard: Any) -> None:
@@ -251,6 +270,7 @@ def _report(project: Path, start: Start, outcome: Outcome) -> dict[str, Any]:
             "steps": finished.steps, "only_seconds": outcome.cut_after,
         },
         "output": list(outcome.lines),
+        "checkout": {"files": outcome.files, "seconds": outcome.checkout_seconds},
         "pattern": None if printed is None else {
             "pattern": outcome.program.pattern, "matches": printed.matches, "last": printed.text or printed.line,
             "value": printed.value, "reason": printed.reason,

@@ -8,7 +8,7 @@ import shlex
 import shutil
 
 from core.git import Git, reason
-from core.record.errors import GitError
+from core.record.errors import GitError, ProjectError
 
 _NO_OBJECT = re.compile(
     r"unable to read|cannot read object|not allowed|promisor|bad object|missing blob|lazy fetching", re.IGNORECASE
@@ -41,6 +41,26 @@ def checkout_fault(git: Git, commit: str, error: GitError) -> tuple[str, str]:
             return why, f"install {program} (filter {name} of {path}), until this works: {works}"
         return why, f"correct the filter {name} of {path}, until this works: {works}"
     return why, f"correct what git reports, until this works: {here} archive {commit[:10]} > /dev/null"
+
+
+def check_filters(git: Git, commit: str) -> None:
+    """Raises ProjectError when a file of `commit` needs a filter whose program is not installed."""
+    if git.run("config", "--get-regexp", r"^filter\..*\.required$").status:
+        return
+    found = _filter(git, commit)
+    if found is None or not found[2] or _installed(git, found[2]):
+        return
+    name, path, program = found
+    works = f"git -C {shlex.quote(str(git.folder))} cat-file --filters {shlex.quote('HEAD:' + path)}"
+    raise ProjectError(
+        f"git cannot check out {path}: its filter {name} needs {program}, which is not installed",
+        where=str(git.folder), hint=f"install {program}, until this works: {works}",
+    )  # fmt: skip
+
+
+def _installed(git: Git, program: str) -> bool:
+    own = os.fsdecode(git.run("--exec-path").out).strip()
+    return shutil.which(program, path=os.pathsep.join((own, os.environ.get("PATH", os.defpath)))) is not None
 
 
 def _filter(git: Git, commit: str) -> tuple[str, str, str] | None:

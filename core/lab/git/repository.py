@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from core.edits.globs import matches
 from core.git import IDENTITY, Git, reason
 from core.lab.git.checkout import lay_out, uninitialized
-from core.lab.git.checkout_fault import checkout_fault
+from core.lab.git.checkout_fault import check_filters, checkout_fault
 from core.lab.git.clean_filters import stored_as
 from core.lab.git.disk_full import retry_when_full
 from core.lab.git.restore import admin_folder
@@ -147,6 +147,14 @@ class Repository:
         except UnicodeDecodeError:
             what = "is not UTF-8 text and cannot be shown or edited"
             raise ProjectError(what, where=path, hint="convert it, or exclude it") from None
+
+    def holds(self, commit: str, path: str) -> bool:
+        """Whether `commit` has a file or folder at `path`."""
+        return self._git.resolve(f"{commit}:{self._inward(path)}") is not None
+
+    def check_filters(self, commit: str) -> None:
+        """Raises ProjectError when a file of `commit` needs a filter whose program is not installed."""
+        check_filters(self._git, commit)
 
     def files(self, commit: str, patterns: Sequence[str]) -> list[str]:
         """Files of `commit` that match any of the patterns: names, folders, or globs with `*`, `?`, `[..]`, `**`.

@@ -52,3 +52,18 @@ def test_a_control_with_nothing_to_tune_is_not_offered(tmp_path: Path) -> None:
         assert "run --researcher human" in start.stderr
     assert not (folder / "sessions").exists() and "autoresearch" not in git(folder, "branch", "--all")
     assert git(folder, "worktree", "list").count("\n") == 0
+
+
+def test_the_first_seconds_of_a_run_are_tried(tmp_path: Path) -> None:
+    folder = make_project(tmp_path / "p", train="RATE = 0.5\nimport nothing_of_that_name\n")
+    done = run(folder, "doctor")
+    assert done.returncode == 1 and done.stdout.endswith("not ready: first seconds\n")
+    assert "No module named 'nothing_of_that_name'" in done.stdout and "hint: " in done.stdout
+    assert not (folder / "sessions").exists() and git(folder, "worktree", "list").count("\n") == 0
+    quick = run(folder, "doctor", "--quick")
+    assert quick.returncode == 0 and "first seconds" not in quick.stdout
+    endless = make_project(tmp_path / "q", train="RATE = 0.5\nwhile True: pass\n")
+    report = json.loads(run(endless, "doctor", "--json").stdout)
+    found = {finding["name"]: finding for finding in report["findings"]}
+    assert found["first seconds"]["ok"] is True and "still running" in found["first seconds"]["detail"]
+    assert found["worktree"]["detail"].startswith("2 files checked out in")

@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from core.record.errors import EngineError, ProjectError
-from tui.cli.command import JSON, PROJECT_FOLDER, command
+from tui.cli.command import JSON, PROJECT_FOLDER, command, flag
 from tui.cli.output import Output
 
 DOCTOR_TIMEOUT = 120.0  # seconds: a sandbox probe on a busy machine is slow
 
 
 @command(
-    "doctor", JSON, PROJECT_FOLDER,
-    help="Report what is ready here and what is not: git, program.md, devices, sandbox, researchers, disk; each with\n"
-    "its hint. Exits 0 when nothing essential is missing.",
+    "doctor", JSON, PROJECT_FOLDER, flag("--quick", help="without a worktree and the first seconds of the run"),
+    help="Report what is ready here and what is not: git, program.md, devices, sandbox, researchers, disk; one\n"
+    "worktree, the first seconds of the run in it, and one request to the researcher's server; each with its hint.\n"
+    "Nothing stays in the repository. Exits 0 when nothing essential is missing.",
     examples=("doctor",),
 )  # fmt: skip
 def doctor(arguments: Namespace, out: Output) -> int:
@@ -30,7 +31,16 @@ def doctor(arguments: Namespace, out: Output) -> int:
         project = find_project(wanted)
     except ProjectError:
         project = wanted.absolute()  # doctor itself says that program.md is missing
-    report = _examine(project)
+    waits = out.tty and not arguments.json
+    if waits:
+        steps = "the machine" if arguments.quick else "the machine, one worktree, the first seconds of the run"
+        out.write(out.paint(f"examining {steps} …"[: out.width - 1], "dim"))
+        out.flush()
+    try:
+        report = _examine(project, quick=arguments.quick)
+    finally:
+        if waits:
+            out.write("\r\x1b[K")
     failed = [f for f in report["findings"] if f["ok"] is False]
     if arguments.json:
         out.json(report)
@@ -47,8 +57,8 @@ def doctor(arguments: Namespace, out: Output) -> int:
     return 1 if failed else 0
 
 
-def _examine(project: Path) -> dict[str, Any]:
-    words = [sys.executable, "-P", "-m", "core.engine", "doctor", "--json", str(project)]
+def _examine(project: Path, *, quick: bool) -> dict[str, Any]:
+    words = [sys.executable, "-P", "-m", "core.engine", "doctor", "--json", *["--quick"] * quick, str(project)]
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=DOCTOR_TIMEOUT, check=False)
         report = json.loads(done.stdout.rpartition("\n")[2] or done.stdout)

@@ -1,0 +1,98 @@
+"""Needs of program.md's commands that are known before a run: the scripts that they name, and nanotrain's packages"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import shlex
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+
+from core import invocation
+from core.lab import environment
+from core.lab.versions import versions_for
+from core.program.program import Program
+from core.record.errors import ProjectError
+
+_INTERPRETER = re.compile(
+    r"(?:python|pypy)[\d.]*|node|nodejs|bun|sh|bash|dash|zsh|ruby|perl|Rscript|julia|lua|php|torchrun"
+)
+_SCRIPT = re.compile(r"[^-].*\.(?:py|js|mjs|cjs|ts|sh|bash|rb|pl|R|r|jl|lua|php)")
+_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
+_SHELL = re.compile(r"[|&;<>`\\*?~#\n(){}\[\]!]")  # beyond variables: what a shell would do is not known here
+_TOOLS = ("uv", "poetry", "pipenv", "pdm", "rye", "hatch", "pixi")
+_TAKE_CODE = ("-c", "-m", "-e", "-p", "--eval", "--print", "-")
+
+
+def commands_of(program: Program) -> dict[str, str]:
+    """The commands of a run and around it, by their keys."""
+    given = {"run": program.run, "score": program.score, "prepare": program.prepare}
+    return {key: command for key, command in given.items() if command is not None}
+
+
+def named_script(command: str) -> str | None:
+    """The script that `command` hands to an interpreter, relative to the project; None where that is not sure."""
+    if _SHELL.search(command):
+        return None
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return None
+    while words and (_ASSIGNMENT.match(words[0]) or words[0] in ("env", "time", "nice")):
+        del words[0]
+    if len(words) > 2 and words[0] in _TOOLS and words[1] == "run":
+        del words[:2]
+        if words and _SCRIPT.fullmatch(words[0]):
+            return _inside(words[0])
+    if not words or not _INTERPRETER.fullmatch(posixpath.basename(words[0])):
+        return None
+    for word in words[1:]:
+        if word in _TAKE_CODE or "$" in word:
+            return None
+        if _SCRIPT.fullmatch(word):
+            return _inside(word)
+    return None
+
+
+def _inside(path: str) -> str | None:
+    path = posixpath.normpath(path)
+    return None if path.startswith(("/", "..")) else path
+
+
+def check_script(command: str, key: str, project: Path, inputs: Collection[str], holds: Callable[[str], bool]) -> None:
+    """Raises ProjectError when a worktree lacks the script that `command` names. `holds`: whether HEAD has a file;
+    `inputs` are linked into the worktree.
+    """
+    path = named_script(command)
+    if path is None or holds(path):
+        return
+    here = (project / path).is_file()
+    linked = any(path == name.rstrip("/") or path.startswith(f"{name.rstrip('/')}/") for name in inputs)
+    if here and linked:
+        return
+    if here:
+        hint = f"git add {shlex.quote(path)}, and commit (with -f where git ignores it)"
+        raise ProjectError(f"{path} is not committed, so no worktree has it", where=command, hint=hint)
+    what = f"there is no file {path} in this project"
+    near = next((str(one.relative_to(project)) for one in _of_that_name(project, path)), "")
+    hint = f"did you mean {near}? Correct `{key}` in program.md" if near else f"correct `{key}` in program.md"
+    raise ProjectError(what, where=command, hint=hint)
+
+
+def check_packages(command: str, env: Mapping[str, str], project: Path) -> None:
+    """Raises ProjectError when `command` is nanotrain's and its Python lacks a package. The needs of other projects are
+    not known.
+    """
+    if "nanotrain" not in command:
+        return
+    python = environment.resolve_command(command, env, project)[0]
+    found = versions_for(python, env)
+    missing = [name for name in ("torch", "numpy", "safetensors", "tokenizers") if name not in found]
+    if "python" in found and missing:
+        hint = invocation.install(*invocation.requirements("nanotrain", missing), python=python)
+        raise ProjectError(f"nanotrain's are missing: {', '.join(missing)}", hint=hint)
+
+
+def _of_that_name(project: Path, path: str) -> list[Path]:
+    name = posixpath.basename(path)
+    return sorted(p for pattern in (name, f"*/{name}", f"*/*/{name}") for p in project.glob(pattern) if p.is_file())
