@@ -18,7 +18,9 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from textual import events
 from textual.app import App, ScreenStackError
 from textual.binding import BindingType
+from textual.driver import Driver
 from textual.filter import LineFilter, NoColor
+from textual.message import Message
 from textual.screen import Screen
 from textual.worker import Worker
 
@@ -41,11 +43,12 @@ from tui.paint.theme import TEXTUAL_THEMES, AsciiFilter, Look, choose_look
 from tui.replay.recording import Recording
 from tui.screens.base import ActionScreen
 from tui.session_view import SessionView, Source
+from tui.terminal.calm import Calm
 from tui.terminal.external_editor import Editor
 from tui.terminal.hangup import watch_terminal
 from tui.terminal.late_errors import is_late_error
 from tui.user_settings import Settings, config_path, read
-from tui.widgets.prompt import Recalled, Then
+from tui.widgets.prompt import Recalled, Then, UnsentText
 from tui.widgets.status import Footer
 
 Result = TypeVar("Result")
@@ -89,6 +92,8 @@ class Cockpit(App[int]):
         self.editor = Editor(self, os.environ)
         self.answers: deque[AnswerNote] = deque(maxlen=MAX_ANSWERS)
         self.sent_guidance: deque[str] = deque(maxlen=MAX_SENT_GUIDANCE)
+        self.drafts: dict[str, UnsentText] = {}
+        self.calm = Calm()
         self.offered: set[int] = set()
         self.last_seen: Mapping[str, object] = {}
         self.failure: Exception | None = None
@@ -155,6 +160,14 @@ class Cockpit(App[int]):
         self.view = SessionView(source, self.look, clock)
         self.session = source.paths
         return MainScreen(self.view)
+
+    def get_driver_class(self) -> type[Driver]:
+        from textual.drivers.linux_driver import LinuxDriver
+
+        from tui.terminal.terminal_driver import TerminalDriver
+
+        usual = super().get_driver_class()
+        return TerminalDriver if usual is LinuxDriver else usual
 
     def on_mount(self) -> None:
         for number in (signal.SIGTERM, signal.SIGHUP):
@@ -250,12 +263,16 @@ class Cockpit(App[int]):
         sentence typed fast, the first letters would still be commands.
         """
         if isinstance(event, (events.Key, events.Paste)) and not event.is_forwarded:
+            self.calm.heard(event.key if isinstance(event, events.Key) else "paste", event.time)
             with contextlib.suppress(ScreenStackError):
                 if isinstance(screen := self.screen, KeyScreen):
                     self.app_focus = True
                     await screen.take(event)
                     return
         await super().on_event(event)
+
+    def on_unheard(self, message: Message) -> None:
+        self.calm.heard("reply", message.time)
 
     async def action_quit(self) -> None:
         detach(self)

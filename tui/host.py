@@ -16,9 +16,10 @@ from core.session.paths import SessionPaths
 from tui.paint.theme import Look
 from tui.registry import Registry
 from tui.session_view import SessionView, Source
+from tui.terminal.calm import Calm
 from tui.terminal.external_editor import Editor
 from tui.user_settings import Settings
-from tui.widgets.prompt import Recalled, Then
+from tui.widgets.prompt import Recalled, Then, UnsentText
 
 Result = TypeVar("Result")
 
@@ -46,6 +47,8 @@ class Host(Protocol):
     editor: Editor
     answers: deque[AnswerNote]
     sent_guidance: deque[str]  # newest last
+    drafts: dict[str, UnsentText]  # texts that were written and not sent, by what they are for
+    calm: Calm
     offered: set[int]  # experiments whose approval card has been shown
     last_seen: Mapping[str, object]  # the content of seen.json when the session was opened
 

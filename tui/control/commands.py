@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Callable
 
 from core.record import commands as c
+from core.record.commands import Reply
 from core.record.errors import AutoresearchError
 from core.session.paths import SessionPaths
 from tui.control.editing import edit_proposal
 from tui.host import Host
 from tui.screens.dialogs import PAUSE_NOW, STOP_NOW, ApprovalAnswer, ApprovalCard, Confirm, stop_question
 from tui.session_view import SessionView
-from tui.widgets.prompt import How, Recalled
+from tui.widgets.prompt import How, Recalled, UnsentText
 
 MAX_STOP_AFTER = 10**9  # experiments
 LABEL_STOP_AFTER = "stop after how many more experiments"
@@ -21,6 +22,16 @@ LABEL_STOP_AFTER = "stop after how many more experiments"
 def _asks(command: Callable[[SessionView], c.Command]) -> Callable[[Host], None]:
     """An action that sends the engine a command made from the view."""
     return lambda host: host.ask(command(host.view))
+
+
+def _ask_with_text(host: Host, command: c.Command, purpose: str, text: str) -> None:
+    """Send a command that carries a text of the person; one that is refused keeps the text for the next time."""
+
+    def answered(reply: Reply) -> None:
+        if not reply.accepted:
+            host.drafts.setdefault(purpose, UnsentText(text))
+
+    host.ask(command, answered)
 
 
 def _subject(view: SessionView) -> int:
@@ -101,10 +112,11 @@ def steer(host: Host) -> None:
 
     def written(text: str, how: How, recalled: Recalled | None) -> None:
         if recalled is not None and recalled.guidance is not None:
-            host.ask(c.EditGuidance(recalled.guidance, text) if text else c.Withdraw(recalled.guidance))
+            command = c.EditGuidance(recalled.guidance, text) if text else c.Withdraw(recalled.guidance)
+            _ask_with_text(host, command, "steer", text)
         elif text:
             host.sent_guidance.append(text)
-            host.ask(c.Steer(text, now=how == "now", standing=how == "standing"))
+            _ask_with_text(host, c.Steer(text, now=how == "now", standing=how == "standing"), "steer", text)
 
     host.write("steer", "steer", written, recall=tuple(recall))
 
@@ -122,7 +134,11 @@ def change(host: Host) -> None:
 
 
 def idea(host: Host) -> None:
-    host.write("idea", "idea", lambda text, how, recalled: host.ask(c.Idea(text)) if text else None)
+    def written(text: str, how: How, recalled: Recalled | None) -> None:
+        if text:
+            _ask_with_text(host, c.Idea(text), "idea", text)
+
+    host.write("idea", "idea", written)
 
 
 # -- experiments ------------------------------------------------------------------------------------------------------
@@ -164,7 +180,7 @@ def _open_approval(host: Host, experiment: int, *, asked: bool = False) -> None:
         elif answer.how == "edit":
             edit_proposal(host, experiment)
         elif answer.how == "reject":
-            host.ask(c.Reject(experiment, answer.reason))
+            _ask_with_text(host, c.Reject(experiment, answer.reason), f"reason {experiment}", answer.reason)
         else:
             host.ask(c.Approve(experiment, all=answer.how == "all"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
@@ -126,6 +127,7 @@ async def _edit_until_answered(
         if answer == "y":
             return changed
         if answer != "e":
+            _keep_dropped(host, copy, what)
             return None
 
 
@@ -181,6 +183,13 @@ async def _report_errors(host: Host, work: Coroutine[Any, Any, None]) -> None:
 def refused_patch() -> Path:
     """The file that holds the newest edit that was refused."""
     return state_home() / "refused.patch"
+
+
+def _keep_dropped(host: Host, copy: EditedCopy, what: str) -> None:
+    """Save an edit that is not used: the person may have meant to edit again."""
+    with contextlib.suppress(AutoresearchError, OSError):
+        _save_refused(copy.diff(copy.changed()))
+        host.tell(f"{what}: not used; your edit is in {refused_patch()}")
 
 
 def _save_refused(diff: str) -> None:

@@ -21,8 +21,10 @@ from tui.paint.cells import Part, brief, left
 from tui.paint.keyboard import KeyScreen
 from tui.paint.theme import Look
 from tui.session_view import SessionView
+from tui.terminal.calm import SETTLE_SECONDS
 from tui.widgets.diff.diff_pane import paint_line, parse_diff
 from tui.widgets.page import Lines, Page, paragraphs
+from tui.widgets.prompt import UnsentText
 
 Answer = TypeVar("Answer")
 UNASKED_DELAY_SECONDS = 0.4  # a card that opens by itself ignores earlier keys: they were meant for the screen behind
@@ -43,6 +45,7 @@ class Card(KeyScreen[Answer], ModalScreen[Answer]):
         self.view = view
         self._shown_at = 0.0
         self._page = Page(view, self.TITLE_TEXT, self.lines)
+        self._again = ""  # the answer that has to be pressed again
 
     def compose(self) -> ComposeResult:
         with Vertical(id="card"):
@@ -103,7 +106,44 @@ class Card(KeyScreen[Answer], ModalScreen[Answer]):
         if event.key in moves and self.SCROLLS:
             self._page.move(moves[event.key])
             return
-        self.pressed(event.character or event.key if event.key != "enter" else "enter", event.key)
+        character = event.character or event.key if event.key != "enter" else "enter"
+        if self.grave(character):
+            self._when_calm(character, event.key)
+        else:
+            self._again = ""
+            self.pressed(character, event.key)
+
+    def grave(self, character: str) -> bool:
+        """Whether this answer must stand alone: pasted text and the rest of a terminal's reply are no answers."""
+        return False
+
+    def _when_calm(self, character: str, key: str) -> None:
+        """Take an answer when no other input comes right before or after it; else ask for it again."""
+        calm = host_of(self).calm
+        count = calm.count
+
+        def settled() -> None:
+            if calm.count == count:
+                self.pressed(character, key)
+            else:
+                self._ask_again(character)
+
+        if calm.alone(again=self._again == character):
+            self.set_timer(SETTLE_SECONDS, settled)
+        else:
+            self._ask_again(character)
+
+    def _ask_again(self, character: str) -> None:
+        self._again = character
+        self._fit()
+        self._page.flush()
+
+    def again_lines(self, width: int) -> Lines:
+        """Why an answer was not taken, for `lines`."""
+        if not self._again:
+            return []
+        words = f"press {self._again} again: other input came right before or after it, so it was not taken"
+        return paragraphs(words, width, self.view.look["warn"])
 
     def spots(self) -> list[tuple[int, int, int, str]]:
         """Places to click: (line, first cell, cell after the last, the key that the click stands for)."""
@@ -182,7 +222,11 @@ class Confirm(Card[str]):
         self._first = len(out)
         no = f"  {left(self.asked.no, 22)}"
         out.append([("n", look["key"]), (no, look["bright"]), ("(enter, esc)", look["dim"])])
-        return [*out, *[[(key, look["key"]), (f"  {words}", look["text"])] for key, words in self.asked.answers]]
+        out += [[(key, look["key"]), (f"  {words}", look["text"])] for key, words in self.asked.answers]
+        return [*out, *self.again_lines(width)]
+
+    def grave(self, character: str) -> bool:
+        return character in [key for key, _ in self.asked.answers]
 
     def spots(self) -> list[tuple[int, int, int, str]]:
         keys = ["n", *(key for key, _ in self.asked.answers)]
@@ -211,6 +255,9 @@ class DiffCard(Confirm):
     def __init__(self, view: SessionView, asked: ConfirmQuestion, diff: str, trouble: str = "") -> None:
         super().__init__(view, asked)
         self._diff, self._trouble = diff, trouble
+
+    def grave(self, character: str) -> bool:
+        return character == "y"  # to edit again changes nothing
 
     def lines(self, width: int) -> Lines:
         look = self.view.look
@@ -249,7 +296,9 @@ class ApprovalCard(Card[ApprovalAnswer]):
         self.set_interval(0.2, self._still_there)
 
     def _still_there(self) -> None:
-        """Close when another client has answered, or the connection is lost."""
+        """Close when another client has answered, or the connection is lost; a reason that was begun is kept."""
+        if self.is_current and self.query_one(Input).display:
+            host_of(self).drafts[self._reason] = UnsentText(self.query_one(Input).value)
         if self.is_current and not self.view.live:
             self.dismiss(ApprovalAnswer("gone"))
         elif self.is_current and self.experiment not in self.view.state.approvals:
@@ -268,6 +317,7 @@ class ApprovalCard(Card[ApprovalAnswer]):
         waiting = f"   {plural(others, 'other')} waiting" if others > 0 else ""
         out: Lines = [
             offered,
+            *self.again_lines(width),
             [],
             [(f"#{x.number}  ", look["bright"]), (brief(x.kind), look["dim"]), (waiting, look["warn"])],
             *paragraphs(x.hypothesis, width, look["bright"]),
@@ -286,11 +336,23 @@ class ApprovalCard(Card[ApprovalAnswer]):
             at = end
         return found
 
+    def grave(self, character: str) -> bool:
+        return character in ("y", "A")
+
+    @property
+    def _reason(self) -> str:
+        return f"reason {self.experiment}"
+
+    def close_line(self) -> None:
+        host_of(self).drafts[self._reason] = UnsentText(self.query_one(Input).value)
+        super().close_line()
+
     def pressed(self, character: str, key: str) -> None:
-        if (line := self.query_one(Input)).display:
+        if self.query_one(Input).display:
             self.close_line()
         elif character == "n":
-            self.open_line("reason; enter sends, esc goes back", line.value)
+            draft = host_of(self).drafts.get(self._reason)
+            self.open_line("reason; enter sends, esc goes back", draft.text if draft else "")
         elif key == "escape":
             self.dismiss(None)
         else:

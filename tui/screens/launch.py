@@ -65,6 +65,8 @@ class LaunchScreen(Screen[None]):
         self.starting = False
         self.small = False
         self.faults: tuple[str, ...] = ()
+        self._first: dict[str, str] = {}  # what the fields said at first
+        self._warned = False  # an esc has been asked for again
 
     @property
     def host(self) -> Host:
@@ -83,7 +85,8 @@ class LaunchScreen(Screen[None]):
             for name, label, hint in FIELDS:
                 with Horizontal(classes="field", id=f"field-{name}"):
                     yield Static(label, classes="label", markup=False)
-                    line = Input(self._default(name), placeholder="", compact=True, id=name)
+                    self._first[name] = self._default(name)
+                    line = Input(self._first[name], placeholder="", compact=True, id=name)
                     line.cursor_blink = False
                     yield line
                     yield Static(hint, classes="hint", markup=False)
@@ -231,9 +234,18 @@ class LaunchScreen(Screen[None]):
 
     # -- keys ---------------------------------------------------------------------------------------------------
 
+    def _written(self) -> bool:
+        """Whether a person has written something in the form."""
+        return any(self.query_one(f"#{name}", Input).value != self._first[name] for name, _, _ in FIELDS)
+
     async def on_key(self, event: events.Key) -> None:
         writing = isinstance(self.focused, Input)
-        if event.key in ("escape", "ctrl+c") or (event.key == "q" and not writing):
+        warned, self._warned = self._warned, False
+        if event.key == "escape" and self._written() and not warned:  # it may come from the terminal
+            self._warned = True
+            self.set_focus(self.query_one(Menu))
+            self.say("esc once more quits, and what you have written here is gone")
+        elif event.key in ("escape", "ctrl+c") or (event.key == "q" and not writing):
             self._leave()
         elif self.small:
             pass

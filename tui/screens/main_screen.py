@@ -45,7 +45,7 @@ class MainScreen(ActionScreen):
         self.panes: list[Pane] = [self.reasoning, self.diff, self.chart, self.board, self.slots, self.output]
         self.tabs = TabLine(view, [p.NAME for p in self.panes], id="tabs")
         self.words = SummaryText(view, id="words")
-        self.prompt = Prompt(self.written)
+        self.prompt = Prompt(self.written, lambda: self.host.drafts)
         self.layout_of = PaneLayout.saved()
         self.edges = PaneEdges(self)
         self.zoomed = False

@@ -9,10 +9,12 @@ from typing import ClassVar
 from textual import events
 from textual.widgets import Input
 
+from tui.host import host_of
 from tui.paint.cells import Part, brief, cut_parts, fit, left, width_of
 from tui.screens.dialogs import Answer, Card
 from tui.session_view import SessionView
 from tui.widgets.page import Lines, Page, paragraphs
+from tui.widgets.prompt import UnsentText
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class RowsCard(Card[Answer]):
         self.at = 0
         self.said: tuple[str, str] = ("", "dim")
         self._then: Callable[[str], None] | None = None
+        self._draft, self._before = "", ""  # what the line is for, when its text is kept, and what stood there first
         self._shown: list[DialogRow] = []
         self._places: list[int] = []  # the line of each row
         super().__init__(view)
@@ -120,7 +123,7 @@ class RowsCard(Card[Answer]):
 
     def pressed(self, character: str, key: str) -> None:
         if self._then is not None:
-            self.close_line()
+            self._leave_line()
             return
         last = len(self._shown) - 1
         steps = {"down": 1, "j": 1, "tab": 1, "up": -1, "k": -1, "shift+tab": -1, "pagedown": 10, "pageup": -10}
@@ -141,14 +144,22 @@ class RowsCard(Card[Answer]):
         if self._shown:
             self._page.show(0 if self.at == 0 else self._places[self.at])
 
-    def ask(self, label: str, text: str, then: Callable[[str], None]) -> None:
-        """Take a line of text at the foot of the card; esc cancels."""
-        self._then = then
-        self.open_line(label, text)
+    def ask(self, label: str, text: str, then: Callable[[str], None], draft: str = "") -> None:
+        """Take a line of text at the foot of the card; esc closes it. Under the name `draft` its text is then kept."""
+        self._then, self._draft, self._before = then, draft, text
+        kept = host_of(self).drafts.pop(draft, None)
+        self.open_line(label, kept.text if kept else text)
 
     def close_line(self) -> None:
         self._then = None
         super().close_line()
+
+    def _leave_line(self) -> None:
+        text = self.query_one(Input).value
+        if self._draft and text.strip() and text != self._before:
+            host_of(self).drafts[self._draft] = UnsentText(text)
+            self.say("the text is kept for the next time")
+        self.close_line()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()

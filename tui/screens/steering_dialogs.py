@@ -9,9 +9,11 @@ from typing import ClassVar
 from core.record import commands
 from core.record.commands import Command, Reply
 from core.record.errors import UsageError
+from tui.host import host_of
 from tui.launch_form import Readiness, examine, number
 from tui.screens.row_dialog import DialogRow, RowsCard
 from tui.session_view import SessionView
+from tui.widgets.prompt import UnsentText
 
 Ask = Callable[[Command, Callable[[Reply], None]], None]  # sends a command and passes on its answer
 
@@ -65,10 +67,16 @@ class GuidanceCard(SteeringCard):
         if guidance.taken_by is not None:
             self.say(f"#{guidance.taken_by} has used it: withdraw it (d) and write it again (i)", "warn")
             return
-        self.ask("new text; enter changes, esc cancels", guidance.text, lambda text: self._reword(number, text))
+        label = "new text; enter changes, esc closes"
+        self.ask(label, guidance.text, lambda text: self._reword(number, text), f"guidance {number}")
 
     def _reword(self, number: int, text: str) -> None:
-        self.send(commands.EditGuidance(number, text) if text else commands.Withdraw(number))
+        def answered(reply: Reply) -> None:
+            if not reply.accepted and text:
+                host_of(self).drafts[f"guidance {number}"] = UnsentText(text)
+            self.answered(reply)
+
+        self._ask(commands.EditGuidance(number, text) if text else commands.Withdraw(number), answered)
 
     def key(self, row: DialogRow | None, character: str, key: str) -> None:
         if character in ("d", "W") or key == "delete":
@@ -140,7 +148,7 @@ class ChangeCard(SteeringCard):
         if row.name == "researcher":
             name = self._picked or self.view.state.researcher
             if name == "scripted":
-                self.ask("the script: a file of JSON lines", "", self._scripted)
+                self.ask("the script: a file of JSON lines", "", self._scripted, "script")
             else:
                 self.send(commands.ChangeResearcher(name))
             return

@@ -18,12 +18,13 @@ from tui.widgets.status import Footer
 How = Literal["queue", "now", "standing", "cancel"]
 Written = Callable[[str, str, How, Pane | None], None]  # purpose, text, how, pane
 HELP = {  # by purpose
-    "steer": "enter queue   ctrl+s now   ctrl+t standing   ↑ earlier   esc cancel",
-    "edit": "enter change   empty withdraws   ↑ earlier   esc cancel",
+    "steer": "enter queue   ctrl+s now   ctrl+t standing   ↑ earlier   esc close",
+    "edit": "enter change   empty withdraws   ↑ earlier   esc close",
     "filter": "enter keep   esc clear",
     "search": "enter keep   esc clear   then n, N",
 }
-DEFAULT_HELP = "enter send   esc cancel"
+DEFAULT_HELP = "enter send   esc close"
+DRAFTED = ("steer", "idea", "own")  # purposes whose text is kept when the line is closed, and is there at the next time
 _ENDS: dict[str, How] = {"escape": "cancel", "enter": "queue"}  # keys that close the line
 _STEER_ENDS: dict[str, How] = {"ctrl+s": "now", "ctrl+t": "standing"}
 MIN_CELLS_WITH_HELP = 100  # of the screen
@@ -35,6 +36,14 @@ class Recalled:
 
     text: str
     guidance: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UnsentText:
+    """A text that was written and not sent. `recalled`: what it was before."""
+
+    text: str
+    recalled: Recalled | None = None
 
 
 Earlier = Sequence[Recalled]
@@ -55,10 +64,11 @@ class Prompt(Horizontal):
         text: str
         pane: Pane | None
 
-    def __init__(self, written: Written) -> None:
+    def __init__(self, written: Written, drafts: Callable[[], dict[str, UnsentText]]) -> None:
         """`written` is called when the line is sent or left (then `how` is "cancel", and the text empty)."""
         super().__init__(id="prompt")
         self._written = written
+        self._drafts = drafts
         self._then: Then | None = None
         self.purpose = ""
         self._label = ""
@@ -82,6 +92,9 @@ class Prompt(Horizontal):
             self._before = self.screen.focused
         self.purpose, self._label, self._pane, self._then, self._recall = purpose, label, pane, then, recall
         self._at = -1
+        if (draft := self._drafts().pop(purpose, None)) is not None:
+            text = draft.text
+            self._at = recall.index(draft.recalled) if draft.recalled in recall else -1
         self.line.cursor_blink = False
         self.line.value = text
         self.line.cursor_position = len(text)
@@ -128,12 +141,19 @@ class Prompt(Horizontal):
     def _close(self, how: How) -> None:
         text, recalled, then = self.line.value, self._recalled, self._then
         self._then = None
+        if how == "cancel":
+            self._keep(text, recalled)
         self._show(False)
         self.screen.set_focus(self._before)
         if then is None:
             self._written(self.purpose, "" if how == "cancel" else text, how, self._pane)
         elif how != "cancel":
             then(text.strip(), how, recalled)
+
+    def _keep(self, text: str, recalled: Recalled | None) -> None:
+        """Keep what a person has written: an Esc may come from a key, or from the terminal."""
+        if self.purpose in DRAFTED and text.strip() and text != (recalled and recalled.text):
+            self._drafts()[self.purpose] = UnsentText(text, recalled)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()

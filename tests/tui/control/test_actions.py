@@ -30,6 +30,7 @@ from tui.screens.reading.experiment import DetailScreen
 from tui.screens.reading.failures import FailuresScreen
 from tui.screens.reading.lineage import LineageScreen
 from tui.screens.reading.logs import LogsScreen
+from tui.terminal.calm import Calm
 from tui.widgets.prompt import Prompt
 from tui.widgets.status import Footer
 
@@ -141,7 +142,7 @@ async def test_stop_asks_with_no_as_the_default(show: Show) -> None:
         for answer, sent in (("enter", None), ("n", None), ("escape", None), ("y", False), ("exclamation_mark", True)):
             await pilot.press("S")
             await until(pilot, lambda: isinstance(app.screen, Confirm))
-            app.screen._shown_at -= 1  # type: ignore[attr-defined]
+            app.calm = Calm()  # nothing else was pressed shortly before
             await pilot.press(answer)
             await until(pilot, lambda: isinstance(app.screen, MainScreen))
             assert source.sent == ([] if sent is None else [commands.Stop(now=sent)])
@@ -366,6 +367,7 @@ async def test_a_proposal_is_approved_or_rejected(show: Show, keys: tuple[str, .
         await pilot.press("y")  # meant for the screen behind: the card is new
         assert isinstance(app.screen, ApprovalCard) and not source.sent
         app.clock.now += 0.5  # type: ignore[attr-defined]
+        app.calm = Calm()
         await pilot.press(*keys)
         wanted: commands.Command = (
             commands.Approve(number) if command == "approve" else commands.Reject(number, "too big")

@@ -23,6 +23,7 @@ from tui.control.editing import refused_patch
 from tui.paint.theme import Look
 from tui.screens.dialogs import ApprovalCard, DiffCard
 from tui.screens.main_screen import MainScreen
+from tui.terminal.calm import Calm
 from tui.terminal.external_editor import EditedCopy, editor_command
 
 Shown = tuple[Pilot[int], Cockpit, Playing, Path]
@@ -53,7 +54,9 @@ async def at_work(folder: Path, editor: str, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def awake(app: Cockpit) -> None:
+    """Some time goes by."""
     app.clock.now += 1.0  # type: ignore[attr-defined]
+    app.calm = Calm()
 
 
 async def test_an_experiment_of_a_person_is_proposed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

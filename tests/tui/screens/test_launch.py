@@ -23,6 +23,7 @@ from tui.paint.theme import Look
 from tui.screens.dialogs import Confirm
 from tui.screens.launch import LaunchScreen
 from tui.screens.main_screen import MainScreen
+from tui.terminal.calm import Calm
 from tui.user_settings import config_path
 from tui.widgets.choice import Choice
 
@@ -109,6 +110,9 @@ async def test_a_broken_program_is_shown_with_its_line(project: Path) -> None:
         assert "▸ Watch the demo" in shown and "▸ Start" not in shown
         await pilot.press("up", "enter")
         assert isinstance(app.screen, LaunchScreen) and not (project / "sessions").exists()
+        app.screen.query_one("#hours", Input).value = "3"
+        await pilot.press("escape")
+        assert app.return_code is None and "esc once more quits" in text_of(app)
         await pilot.press("escape")
     assert app.return_code == 0
 
@@ -178,6 +182,7 @@ async def test_uncommitted_changes_are_asked_about_and_the_session_starts(
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(app.screen, Confirm))
         assert "uncommitted" in text_of(app).lower()
+        app.calm = Calm()
         await pilot.press("y")
         await until(pilot, lambda: isinstance(app.screen, MainScreen))
         await until(pilot, lambda: "FINISHED" in text_of(app), 120.0)

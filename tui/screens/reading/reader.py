@@ -27,7 +27,7 @@ class ReadingScreen(ActionScreen):
         self.view = view
         self.tab = tab
         self.panes: list[Pane] = []
-        self.prompt = Prompt(self.written)
+        self.prompt = Prompt(self.written, lambda: self.host.drafts)
 
     def make_panes(self) -> list[Pane]:
         """The panes, made when the screen is composed."""
