@@ -144,7 +144,8 @@ class EngineWorkspace:
         for name in run.home_files:
             _copy_newer(Path.home() / name, home / name)
         return {
-            **self.setup.environment, **_IDENTITY, "CUDA_VISIBLE_DEVICES": "", **run.env, "HOME": str(home),
+            **self.setup.environment, **self.setup.imports.variables(self._base / "tree"),
+            **_IDENTITY, "CUDA_VISIBLE_DEVICES": "", **run.env, "HOME": str(home),
             "TMPDIR": "/tmp" if self.setup.sandbox.tier == "A" else str(self._base / "tmp"), "CI": "1", "TERM": "dumb",
         }  # fmt: skip
 

@@ -130,7 +130,8 @@ class Workplace:
     def _job(self, *, folder: Path, command: str, top: Path, env: dict[str, str], **limits: Any) -> runner.RunSpec:
         """A command in the worktree `top`, in the sandbox, without the engine's environment."""
         cwd = top / self._setup.repo.prefix
-        env = {**self._setup.environment, **env, **self._readable(), "PYTHONDONTWRITEBYTECODE": "1"}
+        own = {**self._setup.imports.variables(top), "PYTHONDONTWRITEBYTECODE": "1"}
+        env = {**self._setup.environment, **env, **self._readable(), **own}
         return runner.RunSpec(
             folder=folder,
             argv=tuple(environment.resolve_command(command, env, cwd)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import shutil
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -18,6 +19,7 @@ from core.engine.startup.command_needs import check_packages, check_script, comm
 from core.engine.startup.noise_prior import with_prior
 from core.lab import device, environment
 from core.lab.git.repository import Repository
+from core.lab.python.import_origin import Imports, own_imports
 from core.lab.python.virtual_environment import own_environments
 from core.lab.sandbox import tiers
 from core.lab.shim.proctree import boot_id
@@ -48,6 +50,7 @@ class Setup:
     environment: Mapping[str, str]  # of runs, without secrets
     trusted_environment: Mapping[str, str]  # of the project's own `prepare` and `score`, which run outside the sandbox
     python: tuple[Path, ...]  # folders that the commands' Python must be able to read
+    imports: Imports  # what runs import from their worktree although it is installed
     environments: tuple[Path, ...]  # virtual environments of the project, linked into every worktree
     seed: int
     device: str  # in words
@@ -157,6 +160,7 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Start:
         environment=env,
         trusted_environment=environment.trusted_environment(paths.project),
         python=environment.readable_roots(env, [*programs, *(str(one / "bin/python") for one in environments)]),
+        imports=imports_of(repo, commit, program, env),
         environments=environments,
         seed=program.seed,
         device=device.Devices().describe(),
@@ -165,6 +169,19 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Start:
     return Start(
         setup=setup, program=program, options=options, slots=slots, researcher=researcher,
         asked=overrides_of(asked), before=before,
+    )  # fmt: skip
+
+
+def imports_of(repo: Repository, commit: str, program: Program, env: Mapping[str, str]) -> Imports:
+    """Where runs of `commit` import the project's modules from. Raises ProjectError when edits would have no effect."""
+    whole = repo if repo.prefix == "." else Repository.open(repo.root)
+    start = "" if repo.prefix == "." else f"{repo.prefix}/"
+    first = repo.project / environment.resolve_command(program.run, env, repo.project)[0]
+    own = str(first) if first.name.startswith("python") else None
+    found = [shutil.which(name, path=env.get("PATH")) for name in ("python", "python3")]
+    return own_imports(
+        repo.root, whole.tree(commit).files().keys(), [start + path for path in repo.files(commit, program.edit)],
+        program.run, next(filter(None, (own, *found)), None), env, prefix=repo.prefix,
     )  # fmt: skip
 
 
