@@ -260,6 +260,7 @@ def encode(corpus: Corpus, tokenizer: Any, lengths: list[int], folder: Path) -> 
     slices = ("train", "val", "hidden")
     counts, sizes, covered = (dict.fromkeys(slices, 0) for _ in range(3))
     bos = tokenizer.token_to_id(BOS)
+    tokenizer.encode_special_tokens = True  # a text that holds the letters of BOS is text
     with contextlib.ExitStack() as stack:
         tokens = {name: stack.enter_context((folder / f"{name}.bin.tmp").open("wb")) for name in slices}
         texts = {name: stack.enter_context((folder / f"{name}.txt.tmp").open("wb")) for name in slices[1:]}

@@ -83,6 +83,17 @@ def test_two_builds_give_the_same_bytes_and_a_damaged_cache_is_rebuilt(tmp_path:
     assert not list(first.folder.rglob("*.tmp"))
 
 
+def test_text_that_holds_the_letters_of_a_special_token_is_text(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "a.txt").write_text(worlds.text(800_000).replace(" ba", f" {prepare.BOS}ba"))
+    ready = prepare.prepare(corpus.folder(folder, tmp_path / "cache"), tmp_path / "one", 512)
+    lengths = np.fromfile(ready.tokenizer / "token_bytes.bin", dtype=np.uint8)
+    tokens = np.fromfile(ready.folder / "val.bin", dtype="<u2")
+    text = (ready.folder / "val.txt").read_bytes()
+    assert prepare.BOS.encode() in text and lengths[tokens].sum() == len(text)
+
+
 def test_a_choice_is_saved_and_the_environment_takes_precedence(tmp_path: Path, empty_home: Path) -> None:
     data = tmp_path / "my texts"
     data.mkdir()
