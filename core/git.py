@@ -64,6 +64,9 @@ _DIFF = (
 )  # fmt: skip
 
 
+_running: dict[int, Path] = {}  # pid of each running command of this process -> its folder
+
+
 class GitResult(NamedTuple):
     status: int
     out: bytes
@@ -102,17 +105,21 @@ class Git:
                 source.write(stdin)
                 source.seek(0)
             process = _start([*command, "git", *self._options, *args], source, variables)
+            _running[process.pid] = self.folder
             try:
                 out, error = process.communicate(timeout=limit)
             except BaseException as fault:
-                with contextlib.suppress(OSError):  # the whole group: a helper would hold the pipes open
-                    os.killpg(process.pid, signal.SIGKILL)
+                _kill(process.pid)
                 if not isinstance(fault, subprocess.TimeoutExpired):
                     raise
                 raise GitError(
                     f"git {_verb(args)} did not end within {limit:g} s",
                     where=str(self.folder), hint="check that the disk responds and that no other git holds a lock",
                 ) from None  # fmt: skip
+            finally:
+                ended = _running.pop(process.pid, None) is None
+        if ended:
+            raise GitError(f"git {_verb(args)} was ended", where=str(self.folder))
         return GitResult(process.returncode, out, error.decode("utf-8", "replace"))
 
     def bytes_(self, *args: str, **more: Any) -> bytes:
@@ -151,6 +158,18 @@ def require_git() -> None:
     """Raises GitError where git is not installed."""
     if shutil.which("git") is None:
         raise GitError("git is not installed", hint="install git, for example: apt-get install git")
+
+
+def end_commands(folder: Path) -> None:
+    """Kill this process's running git commands in `folder` and below, with their filters; each raises GitError."""
+    for pid, where in list(_running.items()):
+        if where.is_relative_to(folder) and _running.pop(pid, None) is not None:
+            _kill(pid)
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(OSError):  # the whole group: a filter would hold the pipes open
+        os.killpg(pid, signal.SIGKILL)
 
 
 def _start(command: list[str], source: Any, variables: Mapping[str, str]) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from core.engine.ending import RUN_SKIPPED, RUN_STOPPED, SessionEnding
@@ -18,6 +19,7 @@ from core.engine.proposing.lookahead import Lookahead
 from core.engine.runs.run import Runs
 from core.engine.startup.setup import EnginePart
 from core.engine.verdict import Judge
+from core.git import end_commands
 from core.record import events as e
 from core.record.state import BASELINE
 
@@ -57,6 +59,7 @@ class Loop(EnginePart):
             task.cancel()
         for live in list(self.runs.live.values()):
             live.end(RUN_STOPPED)
+        end_commands(self.paths.folder)  # checkouts for checks and agents
         for number, task in self._tasks.items():
             if not self.runs.of(number):
                 task.cancel()
@@ -65,6 +68,7 @@ class Loop(EnginePart):
         for task in ending:
             task.cancel()
         await asyncio.gather(*ending, return_exceptions=True)
+        end_commands(Path("/"))  # of threads that nobody waits for any more
 
     # --- tasks ---
 

@@ -16,7 +16,7 @@ VERDICTS: tuple[Verdict, ...] = (
     "kept", "provisional", "discarded", "crashed", "pruned", "rejected", "skipped", "abandoned",
 )  # fmt: skip
 RunKind = Literal["baseline", "candidate", "repeat", "ablation", "transfer", "certify", "reproduce"]
-RunPhase = Literal["starting", "training", "saving", "scoring"]
+RunPhase = Literal["starting", "checkout", "training", "saving", "scoring"]
 Ended = Literal["done", "crashed", "overtime", "killed", "startup_timeout", "resources", "rejected", "abandoned"]
 
 

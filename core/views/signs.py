@@ -21,6 +21,7 @@ SIGNS: Mapping[str, tuple[str, str, str]] = {
     "approval": ("?", "?", "warn"),
     "queued": ("◷", "q", "accent"),
     "starting": ("◔", "-", "accent"),
+    "checkout": ("◔", "-", "accent"),
     "running": ("●", "*", "good"),
     "paused": ("‖", "=", "warn"),
     "stopping": ("◑", "-", "warn"),

@@ -7,6 +7,7 @@ import math
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from core.clock import now
@@ -15,6 +16,7 @@ from core.engine.runs.slots import Slots, Urgency
 from core.engine.runs.telemetry import DeviceSampler, facts
 from core.engine.runs.workplace import Workplace, start
 from core.engine.startup.setup import EnginePart
+from core.git import end_commands
 from core.lab import environment, runner, scorer
 from core.lab.git.restore import restore_worktree
 from core.lab.shim.rmtree import remove_tree
@@ -27,6 +29,7 @@ from core.record.pulse import DeviceReading, SlotReading
 from core.record.state import BASELINE, Experiment, Run, State
 from core.stats.decide import MAX_HIDDEN_GAP
 
+LONG_CHECKOUT_SECONDS = 1.0
 MIN_FREE_BYTES = 64 << 20  # with less, what a run left in its worktree is removed before scoring
 
 
@@ -37,6 +40,7 @@ class Live:
     run: int
     experiment: int
     slot: str
+    worktree: Path
     started: float = field(default_factory=now)
     job: runner.RunProcess | None = None
     phase: str = "starting"
@@ -49,8 +53,9 @@ class Live:
     killing: set[asyncio.Task[runner.RunResult]] = field(default_factory=set)
 
     def end(self, ending: RunEnding) -> None:
-        """Kill the run's process tree, or the scoring of it."""
+        """Kill the run's process tree, its checkout, or the scoring of it."""
         self.ending = ending
+        end_commands(self.worktree)
         if self.job is not None:
             killing = asyncio.create_task(self.job.kill(f"was {ending.reason}"))
             self.killing.add(killing)
@@ -90,7 +95,9 @@ class Runs(EnginePart):
         slot = await self.slots.acquire(urgency)
         run = self._next_run
         self._next_run += 1
-        live = self.live[run] = Live(run=run, experiment=experiment, slot=slot)
+        live = self.live[run] = Live(
+            run=run, experiment=experiment, slot=slot, worktree=self.paths.worktree(run)
+        )  # fmt: skip
         try:
             seed = self._seed(run) if seed is None else seed
             budget = self.program.run_budget(self.setup.kind)
@@ -102,10 +109,13 @@ class Runs(EnginePart):
             if broken := await self.place.broken_seal():
                 return await self._finish(live, _never_ran(live, "abandoned", broken)), False
             try:
-                await asyncio.to_thread(self.place.checkout, self.paths.worktree(run), commit)
+                await self._checkout(live, commit)
                 live.job = await start(self.place.spec(run, slot, seed, commit))
             except AutoresearchError as error:
-                return await self._finish(live, _never_ran(live, "crashed", str(error))), False
+                never = _never_ran(live, "crashed", str(error))
+                if live.ending is not None:
+                    never = _cut_off(never, live.ending)
+                return await self._finish(live, never), live.ending == RUN_PAUSED
             if live.ending is not None:
                 live.end(live.ending)
             finished = await self._see_through(live, seed)
@@ -116,7 +126,9 @@ class Runs(EnginePart):
     async def adopt(self, run: int, experiment: int, slot: str, seed: int) -> e.RunFinished | None:
         """Take over a run that an earlier engine left in flight. None when it is gone: it is logged as abandoned."""
         job = runner.adopt(self.paths.run(run))
-        live = Live(run=run, experiment=experiment, slot=slot, job=job, owns_slot=False)
+        live = Live(
+            run=run, experiment=experiment, slot=slot, worktree=self.paths.worktree(run), job=job, owns_slot=False
+        )  # fmt: skip
         if job is None:
             await self._finish(live, _never_ran(live, "abandoned", "left unfinished when the engine ended"))
             return None
@@ -181,12 +193,27 @@ class Runs(EnginePart):
                 finished = await self._measure(live, seed, finished)
             if finished.metric is not None and (broken := await self.place.broken_seal()):
                 finished = replace(finished, ended="abandoned", metric=None, reason=broken)
-        if live.ending == RUN_SKIPPED:
-            finished = replace(finished, ended="killed", metric=None, reason=RUN_SKIPPED.reason)
-        elif live.ending is not None:
-            reason = f"{live.ending.reason} before its end"
-            finished = replace(finished, ended="abandoned", metric=None, reason=reason)
+        if live.ending is not None:
+            finished = _cut_off(finished, live.ending)
         return await self._finish(live, finished)
+
+    async def _checkout(self, live: Live, commit: str) -> None:
+        """Lay out the worktree. A checkout that takes long is a phase of the run. Raises LabError."""
+        work = asyncio.create_task(asyncio.to_thread(self.place.checkout, live.worktree, commit))
+        try:
+            await asyncio.wait({work}, timeout=LONG_CHECKOUT_SECONDS)
+            if not work.done():
+                await self._enter(live, "checkout")
+            await work
+        except asyncio.CancelledError:
+            end_commands(live.worktree)
+            raise
+        if live.phase == "checkout":
+            await self._enter(live, "starting")
+
+    async def _enter(self, live: Live, phase: e.RunPhase) -> None:
+        live.phase, live.phase_since = phase, now()
+        await self.journal.write(e.RunPhaseChanged(live.run, live.experiment, phase))
 
     def make_room(self, run: int, scored: bool) -> None:
         """Free disk space before the end is logged: a run may have filled the disk."""
@@ -240,8 +267,7 @@ class Runs(EnginePart):
         """The metric from the scorer."""
         command = self.program.score
         assert command is not None
-        live.phase, live.phase_since = "scoring", now()
-        await self.journal.write(e.RunPhaseChanged(live.run, live.experiment, "scoring"))
+        await self._enter(live, "scoring")
         live.scoring = asyncio.create_task(self.place.score(command, live.run, live.slot, seed))
         try:
             score = await live.scoring
@@ -350,6 +376,13 @@ def _never_ran(live: Live, ended: e.Ended, reason: str) -> e.RunFinished:
     return e.RunFinished(
         run=live.run, experiment=live.experiment, ended=ended, metric=None, seconds=0, wall_seconds=0, reason=reason
     )
+
+
+def _cut_off(finished: e.RunFinished, ending: RunEnding) -> e.RunFinished:
+    """`finished`, a run that the engine itself has ended."""
+    if ending == RUN_SKIPPED:
+        return replace(finished, ended="killed", metric=None, reason=RUN_SKIPPED.reason)
+    return replace(finished, ended="abandoned", metric=None, reason=f"{ending.reason} before its end")
 
 
 def _uncounted(finished: e.RunFinished, found: Printed, program: Program) -> e.RunFinished:

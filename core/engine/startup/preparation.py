@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import shlex
 from collections.abc import Callable
+from pathlib import Path
 
 from core.engine.journal import Journal
 from core.engine.runs.workplace import Workplace
 from core.engine.session_settings import SessionSettings
 from core.engine.startup.setup import Setup
+from core.git import end_commands
 from core.lab import environment, prepare
 from core.record import events as e
+from core.text import plural
 
 
 async def prepare_session(
@@ -21,8 +24,9 @@ async def prepare_session(
 
     Returns False when the session has `ended` meanwhile. Raises ProjectError when the project's `prepare` fails.
     """
-    await journal.write(e.Preparing("checking out the pristine code"))
-    top = await asyncio.to_thread(place.checkout, setup.paths.pristine, setup.commit)
+    top = await _pristine(setup, journal, place, ended)
+    if top is None:
+        return False
     for path in await asyncio.to_thread(setup.repo.uninitialized_submodules, setup.commit):
         words = f"the submodule {path} is not initialized: its folder is empty in every run, as in your checkout"
         await journal.write(e.Noted("warning", f"{words}. Fill it: git submodule update --init {shlex.quote(path)}"))
@@ -43,3 +47,17 @@ async def prepare_session(
     await journal.write(e.Preparing("sealing the pristine code and the data"))
     await asyncio.to_thread(place.close_seal)
     return not ended()
+
+
+async def _pristine(setup: Setup, journal: Journal, place: Workplace, ended: Callable[[], bool]) -> Path | None:
+    """Check out the pristine code. None when the session has `ended` meanwhile: git is killed."""
+    count = await asyncio.to_thread(setup.repo.count, setup.commit)
+    await journal.write(e.Preparing(f"checking out {plural(count, 'file')}"))
+    work = asyncio.create_task(asyncio.to_thread(place.checkout, setup.paths.pristine, setup.commit))
+    while not work.done():
+        await asyncio.wait({work}, timeout=0.2)
+        if ended():
+            end_commands(setup.paths.folder)
+            await asyncio.gather(work, return_exceptions=True)
+            return None
+    return work.result()

@@ -176,6 +176,11 @@ class Repository:
         names = (self._outward(os.fsdecode(record[2:])) for record in out.split(b"\0") if record.startswith(b"S "))
         return frozenset(name for name in names if name is not None)
 
+    def count(self, commit: str) -> int:
+        """Number of files that a worktree of `commit` has, without those of submodules."""
+        total = self._git.bytes_("ls-tree", "-r", "-z", "--name-only", "--full-tree", commit).count(b"\0")
+        return total - len(self.outside_sparse())
+
     def tree(self, commit: str) -> CommitTree:
         """All files of `commit`, by name."""
         return CommitTree(self._git.bytes_("ls-tree", "-r", "-t", "-z", "--full-tree", commit), self.prefix)
