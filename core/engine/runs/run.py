@@ -12,6 +12,7 @@ from typing import Any
 
 from core.clock import now
 from core.engine.ending import RUN_PAUSED, RUN_SKIPPED, RunEnding
+from core.engine.runs.hints.known import Crash
 from core.engine.runs.slots import Slots, Urgency
 from core.engine.runs.telemetry import DeviceSampler, facts
 from core.engine.runs.workplace import Workplace, start
@@ -30,6 +31,7 @@ from core.record.state import BASELINE, Experiment, Run, State
 from core.stats.decide import MAX_HIDDEN_GAP
 
 LONG_CHECKOUT_SECONDS = 1.0
+FAILED = ("crashed", "overtime", "resources", "startup_timeout")  # ends of a run that its reason explains
 MIN_FREE_BYTES = 64 << 20  # with less, what a run left in its worktree is removed before scoring
 
 
@@ -226,9 +228,20 @@ class Runs(EnginePart):
                 restore_worktree(paths.worktree(run))
 
     async def _finish(self, live: Live, finished: e.RunFinished) -> e.RunFinished:
+        if finished.ended in FAILED and finished.metric is None and "\n  hint: " not in finished.reason:
+            finished = await asyncio.to_thread(self._with_hint, live, finished)
         await self.journal.write(finished)
         await asyncio.to_thread(self.repo.remove_worktree, self.paths.worktree(live.run))
         return finished
+
+    def _with_hint(self, live: Live, finished: e.RunFinished) -> e.RunFinished:
+        """`finished` with what is known here about its reason, as every place shows it."""
+        folder, scoring = self.paths.run(live.run), live.phase == "scoring"
+        output = finished.reason if scoring else runner.output_end(folder / "output.log", finished.log_tail)
+        commit = next(run.commit for run in self.state.experiments[live.experiment].runs if run.run == live.run)
+        crash = Crash(reason=finished.reason.partition("\n")[0], output=output)
+        hint = self.place.hint(crash, "score" if scoring else "run", folder, self.paths.worktree(live.run), commit)
+        return replace(finished, reason=f"{finished.reason}\n  hint: {hint}") if hint else finished
 
     async def _log_phases(self, live: Live, phases: asyncio.Queue[str | None]) -> None:
         logged = {"starting", "ready"}

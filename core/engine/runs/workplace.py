@@ -14,8 +14,10 @@ from typing import Any
 
 import psutil
 
+from core.engine.runs.hints.crash_hint import crash_hint
+from core.engine.runs.hints.known import Crash, Known
 from core.engine.session_settings import SessionSettings
-from core.engine.startup.setup import Setup
+from core.engine.startup.setup import Setup, editable_texts
 from core.lab import compile_cache, device, environment, runner, scorer
 from core.lab.git.restore import apart_from_git, link_inputs
 from core.lab.gpu import cards
@@ -164,6 +166,33 @@ class Workplace:
         spec = self.sandbox_of(self._setup.paths.worktree(run))
         readable = (*spec.readable, folder / "out", self._setup.paths.pristine)
         return replace(spec, readable=readable, read_only=True, network=False, cards=cards.device_files(slot))
+
+    def hint(self, crash: Crash, key: str, folder: Path, top: Path, commit: str) -> str:
+        """The hint of a command of program.md that failed; "" when nothing is known. Slow.
+
+        `key`: that of the command; `folder`, `top`: the run's, and its worktree.
+        """
+        setup, program = self._setup, self._settings.program
+        commands = {"run": program.run, "score": program.score, "prepare": program.prepare}
+        trusted = key in ("score", "prepare")
+        known = Known(
+            project=setup.project,
+            worktree=(setup.paths.pristine if trusted else top) / setup.repo.prefix,
+            private=setup.paths.folder if trusted else folder / "home",
+            key=key,
+            command=commands.get(key) or program.checks.get(key.partition(".")[2], ""),
+            passed=setup.trusted_environment if trusted else setup.environment,
+            shell=dict(os.environ),
+            inputs=program.inputs,
+            readable=(*map(Path, self.prepared.readable), *setup.python),
+            network=program.network or trusted,
+            tier="C" if trusted else setup.sandbox.tier,
+            slots=self._settings.slots,
+            code=editable_texts(setup.repo, commit, program),
+        )
+        with suppress(OSError, ValueError, AutoresearchError):
+            return crash_hint(crash, known)
+        return ""
 
     async def score(self, command: str, run: int, slot: str, seed: int, log: str = "score.log") -> scorer.Score:
         """Score what `run` left, in its worktree; once more after a fault of the scorer. Raises ScorerFault."""
