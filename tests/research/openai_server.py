@@ -37,6 +37,7 @@ class Manners:
     responses: bool = True  # whether the Responses protocol exists
     chat_tools: bool = True  # False: tools only by the Responses protocol, as GPT 5.6 and later have it
     usage: bool = True
+    window: int = 0  # tokens that it reads of a prompt, dropping the rest; 0: as many as `usage` of a turn says
 
 
 class Server(ModelServer):
@@ -60,6 +61,9 @@ class _Handler(ModelHandler):
     def do_GET(self) -> None:
         if not self._allowed():
             return
+        if self.path == "/api/ps" and self.owner.manners.window:
+            loaded = [{"name": id, "context_length": self.owner.manners.window} for id in self.owner.models]
+            return self.answer(200, {"models": loaded})
         if self.path.partition("?")[0] != "/v1/models":
             return self.refuse(404, "not_found", self.path)
         made = [
@@ -111,6 +115,9 @@ class _Handler(ModelHandler):
 
     def _play(self, turn: Any, request: Any, responses: bool) -> None:
         manners = self.owner.manners
+        if manners.window:
+            read = min(manners.window, sum(len(str(m.get("content") or "")) for m in request["messages"]) // 4)
+            turn = {**turn, "usage": {"prompt_tokens": read, **turn.get("usage", {})}}
         usage = manners.usage and bool((request.get("stream_options") or {}).get("include_usage"))
         if not manners.streams:
             return self.answer(200, at_once(chat_events(turn, manners)))

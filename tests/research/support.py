@@ -42,6 +42,7 @@ class Heard:
     texts: list[str] = field(default_factory=list)
     tools: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     usages: list[Usage] = field(default_factory=list)
     refusals: list[tuple[int, str]] = field(default_factory=list)
     waits: list[tuple[str, float, int]] = field(default_factory=list)
@@ -57,6 +58,9 @@ class Heard:
 
     def note(self, text: str) -> None:
         self.notes.append(text)
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
 
     def usage(self, usage: Usage) -> None:
         self.usages.append(usage)

@@ -100,6 +100,10 @@ class ThinkingStream:
     def note(self, text: str) -> None:
         self._append("note", text, whole=True)
 
+    def warn(self, text: str) -> None:
+        self.note(text)
+        self._facts.put_nowait(e.Noted("warning", text, self._experiment))
+
     def usage(self, usage: Usage) -> None:
         self._latest = usage.usd or 0.0
         self._facts.put_nowait(e.Spent(experiment=self._experiment, **asdict(usage)))

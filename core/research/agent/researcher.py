@@ -18,7 +18,7 @@ from core.research.agent import profiles
 from core.research.agent.transcript import Transcript
 from core.research.llm import keys, prices, prompt, text_format
 from core.research.llm.conversation import MAX_REFUSAL_CHARACTERS, with_model
-from core.research.llm.retry import Backoff
+from core.research.llm.retry import MANY, Backoff, Failures, another_model
 from core.research.protocol import Brief, Researcher, Stream
 from core.research.quoting import bounded
 from core.research.workspace import AgentChanges, AgentExit, AgentRun, Workspace
@@ -61,10 +61,17 @@ class CommandResearcher(Researcher):
         self._profile, self._model = profiles.find(model or "")
         self.model = model or self._profile.name
         self._backoff = backoff or Backoff()
+        self._failures = Failures()
 
     async def propose(self, brief: Brief, stream: Stream) -> Proposal:
         if brief.workspaces is None:
             raise ResearcherMisconfigured("there is no workspace for a coding agent", where=NAME)
+        await self._failures.pause(self._backoff, stream)
+        with self._failures.counted():
+            return with_model(await self._propose(brief, stream), self.model)
+
+    async def _propose(self, brief: Brief, stream: Stream) -> Proposal:
+        assert brief.workspaces is not None
         table = await asyncio.to_thread(prices.load)
         attempts = _Attempts(self._profile, self._model, brief, stream, prices.find(table, self._model))
         slow = self._backoff.slow()
@@ -73,13 +80,14 @@ class CommandResearcher(Researcher):
             try:
                 found = await self._in_workspace(attempts, workspace)
                 if found is not None:
-                    return with_model(found, self.model)
+                    return found
             finally:
                 await workspace.close()
             if attempts.changed:
                 what = f"{attempts.runs} runs of {self._profile.name} made no change that could be used"
                 raise ProposalFailed(f"{what}; the last: {attempts.reason}")
-            await slow.pause(stream, f"{self._profile.name} makes no change ({attempts.reason})", attempts.runs)
+            why = f"{self._profile.name} makes no change ({attempts.reason}); {another_model()}"
+            await slow.pause(stream, why, attempts.runs)
 
     async def _in_workspace(self, attempts: _Attempts, workspace: Workspace) -> Proposal | None:
         """Up to MAX_RETRIES + 1 runs in one copy of the code. None when none of them made a usable change."""
@@ -90,7 +98,8 @@ class CommandResearcher(Researcher):
             except _AgentFailed as error:
                 failures += 1
                 backoff = self._backoff if failures <= MAX_QUICK_RETRIES else self._backoff.slow()
-                await backoff.pause(attempts.stream, str(error), failures)
+                why = str(error) if failures <= MANY else f"{error}; {another_model()}"
+                await backoff.pause(attempts.stream, why, failures)
             except EditError as error:
                 wasted += 1
                 attempts.refuse(error)

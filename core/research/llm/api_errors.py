@@ -142,7 +142,7 @@ def from_stream_error(kind: str, message: str, server: ServerInfo) -> Exception:
 
 def _prefix(kind: str) -> str:
     words = kind.removesuffix("_error").replace("_", " ")
-    return f"{words}: " if words and not words.isdecimal() else ""
+    return f"{words}: " if words and words != "server" and not words.isdecimal() else ""
 
 
 def _from_status(status: int, kind: str, message: str, server: ServerInfo, at_least: float = 0.0) -> Exception:

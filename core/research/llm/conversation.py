@@ -18,7 +18,7 @@ from core.record.errors import EditError, ProposalFailed
 from core.record.proposal import Proposal
 from core.research.llm import text_format, tool_calls, tools
 from core.research.llm.api_errors import TooLong
-from core.research.llm.retry import Backoff
+from core.research.llm.retry import Backoff, another_model
 from core.research.protocol import Brief, Stream
 from core.research.quoting import bounded
 from core.text import one_line
@@ -108,6 +108,10 @@ class Conversation(Protocol):
     tools: bool  # whether the model can call tools, as far as is known; may be set
 
     @property
+    def trouble(self) -> str:
+        """What its server does to every request, and the hint; empty when nothing is known."""
+
+    @property
     def is_new(self) -> bool:
         """Whether it has no messages but the first."""
 
@@ -116,6 +120,9 @@ class Conversation(Protocol):
 
     async def ask(self, stream: Stream) -> ModelAnswer:
         """The next answer, after as many attempts as it takes. Raises TooLong, ResearcherMisconfigured."""
+
+    def shorten(self) -> bool:
+        """Leave out of the first message what can be looked up, from `start` on; False when that is done already."""
 
     def append(self, results: Sequence[ToolResult], text: str) -> None:
         """Reply to the last answer: a result for each of its tool calls, and `text`, which may be empty then."""
@@ -135,6 +142,7 @@ class Asking:
     proposed: bool = False  # whether any answer in this round of modes had a proposal
     reason: str = ""  # why the last answer could not be used
     dropped: int = 0
+    last_calls: object = None  # of the last answer with look-ups only, to detect a repetition
     last_edits: object = None  # of the last refused proposal, to detect a repetition
 
     async def run(self) -> Proposal:
@@ -148,7 +156,7 @@ class Asking:
                 if mode.tools and not self.talk.tools:
                     continue
                 if pauses:
-                    await slow.pause(self.stream, f"no usable proposal ({self.reason}); next: {mode.label}", pauses)
+                    await slow.pause(self.stream, self._why_pausing(pauses, mode), pauses)
                 found = await self._in_mode(mode)
                 if found is not None:
                     if not mode.tools and not self.called and self.talk.tools:
@@ -160,10 +168,17 @@ class Asking:
                 what = f"{self.answers} answers had no proposal that could be used"
                 raise ProposalFailed(f"{what}; the last: {self.reason}")
 
+    def _why_pausing(self, pauses: int, mode: AskMode) -> str:
+        """What the model did, and what comes next; after every mode, what the person can do."""
+        why = f"no usable proposal ({self.reason.partition(chr(10))[0]}); next: {mode.label}"
+        if self.talk.trouble:
+            return f"{why}; {self.talk.trouble}"
+        return f"{why}; {another_model()}" if pauses >= len(MODES) else why
+
     async def _in_mode(self, mode: AskMode) -> Proposal | None:
         """Ask until a proposal is accepted; None after MAX_RETRIES more unusable answers."""
         toolbox, rounds, wasted = tools.Toolbox(self.brief), 0, 0
-        self.last_edits = None
+        self.last_edits = self.last_calls = None
         self.talk.start(mode, self._refusal(self.reason) if self.reason else "")
         while wasted <= MAX_RETRIES:
             if mode.tools and not self.talk.tools:
@@ -181,10 +196,15 @@ class Asking:
                 wasted += self._count_refusal(error)
                 await self._refuse(answer, str(error), mode, toolbox)
                 continue
+            calls = [(call.name, call.input) for call in answer.calls]
+            repeated, self.last_calls = self.last_calls == calls, calls
             if rounds > MAX_TOOL_ROUNDS:
                 wasted += self._count_refusal(EditError(f"{rounds} answers with look-ups only"))
-            last = rounds >= MAX_TOOL_ROUNDS
-            self._reply(answer, results, "That is the last look-up: call `propose` now." if last else "")
+            elif repeated:
+                wasted += self._count_refusal(EditError(f"the same look-up again: {calls[0][0]}"))
+            said = "You have just made this look-up: use its result, and call `propose`." if repeated else ""
+            last = "That is the last look-up: call `propose` now." if rounds >= MAX_TOOL_ROUNDS else ""
+            self._reply(answer, results, last or said)
         return None
 
     def _reply(self, answer: ModelAnswer, results: Sequence[ToolResult], text: str) -> None:
@@ -199,9 +219,12 @@ class Asking:
         try:
             return await self.talk.ask(self.stream)
         except TooLong as error:
-            if self.talk.is_new:
+            if not self.talk.is_new:
+                self.stream.note(f"the conversation has become too long and begins anew: {error}")
+            elif self.talk.shorten():
+                self.stream.note(f"the brief is too long, and is sent without its read-only files: {error}")
+            else:
                 raise
-            self.stream.note(f"the conversation has become too long and begins anew: {error}")
             self.talk.start(mode, "An earlier conversation about this became too long: propose after few look-ups.")
             return await self.talk.ask(self.stream)
 

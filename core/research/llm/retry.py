@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from core import invocation
 from core.record.budget import format_seconds
+from core.record.errors import ProposalFailed
 from core.research.llm.api_errors import Transient
 from core.research.protocol import Stream
+from core.text import plural
 
 T = TypeVar("T")
 
 SLOW_FACTOR = 15.0  # of the cap, for what takes hours to change: a usage cap, a model that makes no proposal
+
+
+MANY = 4  # failures in a row, after which a wait says what can be done
+
+
+def another_model() -> str:
+    """What to do about a model or an agent that fails again and again."""
+    return f"another model may do better: {invocation.call('set', 'model=NAME')}"
 
 
 @dataclass(slots=True)
@@ -54,4 +66,30 @@ class Backoff:
             except Transient as error:
                 failures += 1
                 backoff = self.slow() if error.slow else self
-                await backoff.pause(stream, error.reason, failures, error.at_least)
+                reason = error.reason
+                if failures > MANY and not (error.slow or error.at_least):
+                    reason = f"{reason}; look at the server, and {another_model()}"
+                await backoff.pause(stream, reason, failures, error.at_least)
+
+
+@dataclass(slots=True)
+class Failures:
+    """Experiments in a row without a proposal that could be used: before each further one there is a longer wait."""
+
+    count: int = 0
+    reason: str = ""
+
+    async def pause(self, backoff: Backoff, stream: Stream) -> None:
+        if self.count:
+            what = f"{plural(self.count, 'experiment')} in a row without a usable proposal ({self.reason})"
+            await backoff.slow().pause(stream, f"{what}; {another_model()}", self.count)
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Context of one proposal."""
+        try:
+            yield
+            self.count = 0
+        except ProposalFailed as error:
+            self.count, self.reason = self.count + 1, error.what
+            raise

@@ -31,6 +31,7 @@ _THINKING: tuple[dict[str, Any] | None, ...] = (
     {"type": "enabled", "budget_tokens": THINKING_TOKENS},
     None,
 )
+_CUT = ("max_tokens", "model_context_window_exceeded")  # reasons to stop
 _NO_THINKING = 2  # index into _THINKING
 
 
@@ -72,6 +73,9 @@ class ClaudeResearcher(ModelResearcher):
         reply = ClaudeReply()
         try:
             await reply.receive(self.client, self.server, request, stream)
+            read = reply.fresh + reply.cache_read + reply.cache_write + reply.cache_hour
+            cut = reply.stop in _CUT
+            self.watch_window(stream, request, read=read, written=reply.output, cut=cut)
             return reply
         finally:
             if reply.begun:  # an interrupted answer is billed too
@@ -175,11 +179,14 @@ class ClaudeConversation:
         self._mode = AskMode("")
         self._messages: list[dict[str, Any]] = []
         self._reply = ClaudeReply()
-        self._stable = prompt.stable(brief)
+        self._brief, self._stable = brief, ""
         self._files, self._task = prompt.current_files(brief), prompt.task(brief)
 
     def start(self, mode: AskMode, note: str) -> None:
         self._mode, self._reply = mode, ClaudeReply()
+        window = self._researcher.window
+        window.new_conversation()
+        self._stable = prompt.stable(self._brief, short=window.short)
         texts = [self._files, self._task, *([] if mode.tools else [text_format.RULES]), *([note] if note else [])]
         self._messages = [{"role": "user", "content": [_text(text) for text in texts]}]
 
@@ -191,6 +198,14 @@ class ClaudeConversation:
         researcher = self._researcher
         self._reply = await researcher.ask_until_accepted(stream, lambda: researcher.reply_to(self._request(), stream))
         return self._reply.answer()
+
+    @property
+    def trouble(self) -> str:
+        hint = self._researcher.window.hint
+        return hint and f"the server cuts what it is sent: {hint}"
+
+    def shorten(self) -> bool:
+        return self._researcher.window.shorten(any_left=bool(self._brief.read_files))
 
     def append(self, results: Sequence[ToolResult], text: str) -> None:
         blocks = self._reply.sendable()
@@ -304,8 +319,7 @@ class ClaudeReply:
                 block |= {"name": call.name, "input": call.input}
                 calls.append(call)
         text = "".join(block["text"] for block in self.blocks if block["type"] == "text")
-        cut = self.stop in ("max_tokens", "model_context_window_exceeded")
-        stop = "declined" if self.stop == "refusal" else "cut" if cut else "end"
+        stop = "declined" if self.stop == "refusal" else "cut" if self.stop in _CUT else "end"
         thinking = "".join(block["thinking"] for block in self.blocks if block["type"] == "thinking")
         return ModelAnswer(text, tuple(calls), stop, self.stop_detail, thinking)  # type: ignore[arg-type]
 

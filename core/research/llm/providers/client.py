@@ -19,7 +19,8 @@ from core.research.llm import keys, prices
 from core.research.llm.api_errors import BadRequest, KeyRefused, ServerInfo, TooLong, Transient, classify
 from core.research.llm.conversation import Asking, Conversation, with_model
 from core.research.llm.providers import proxy
-from core.research.llm.retry import Backoff
+from core.research.llm.providers.context_window import ContextWindow
+from core.research.llm.retry import Backoff, Failures
 from core.research.protocol import Brief, Researcher, Stream
 from core.text import one_line
 
@@ -35,7 +36,7 @@ class _OneAttempt:
     def note(self, text: str) -> None:
         """Ignore what is for a reader."""
 
-    thinking = text = tool = note
+    thinking = text = tool = warn = note
 
     def usage(self, usage: Usage) -> None:
         """Ignore the cost: there is none."""
@@ -61,18 +62,22 @@ class ModelResearcher(Researcher, ABC):
     _: KW_ONLY
     backoff: Backoff = field(default_factory=Backoff)
     read_seconds: float = 120.0
+    window: ContextWindow = field(init=False, default_factory=ContextWindow)
     client: Any = field(init=False, default=None)
     server: ServerInfo = field(init=False)
     options: Any = field(init=False, default=None)  # of the model, once it is known
     _key: keys.Key | None = field(init=False, default=None)
     _prices: Mapping[str, prices.Price] = field(init=False, default_factory=dict)
+    _failures: Failures = field(init=False, default_factory=Failures)
     _cost_noted: bool = field(init=False, default=False)
 
     async def propose(self, brief: Brief, stream: Stream) -> Proposal:
         try:
             await self._connected()
             await self.resolve_model(stream)
-            proposal = await Asking(self.conversation(brief), brief, stream, self.backoff).run()
+            await self._failures.pause(self.backoff, stream)
+            with self._failures.counted():
+                proposal = await Asking(self.conversation(brief), brief, stream, self.backoff).run()
             return with_model(proposal, self.model)
         except (TooLong, ResearcherMisconfigured) as error:
             if isinstance(error, KeyRefused):
@@ -97,8 +102,10 @@ class ModelResearcher(Researcher, ABC):
         try:
             if not self.model:
                 await self.resolve_model(_OneAttempt())
+                await self.check_context()
                 return f"{self.server.endpoint} answers: the model is {self.model}"
             known = [model.id for model in await self.listed(_OneAttempt())]
+            await self.check_context()
             missing = "" if self.model in known else f", and does not list {self.model}"
             return f"{self.server.endpoint} answers{missing}"
         except Transient as error:
@@ -112,6 +119,9 @@ class ModelResearcher(Researcher, ABC):
             return f"{self.server.endpoint} answers, without a list of models"
         finally:
             await self.close()
+
+    async def check_context(self) -> None:
+        """Raises ResearcherMisconfigured when the server says that it reads too little of a prompt."""
 
     async def close(self) -> None:
         client, self.client = self.client, None
@@ -155,6 +165,14 @@ class ModelResearcher(Researcher, ABC):
                     raise self._refused(error, "choose another model with --model, or another server") from error
             except ResearcherMisconfigured as error:
                 raise await self._with_known_models(error) from error
+
+    def watch_window(
+        self, stream: Stream, request: Mapping[str, Any], *, read: int, written: int, cut: bool, fingerprint: str = ""
+    ) -> None:
+        """Say it, once, when the server has not read the whole request, or had no room for its answer."""
+        endpoint = self.server.endpoint
+        if self.window.check(request, read, written, cut=cut, endpoint=endpoint, fingerprint=fingerprint):
+            stream.warn(self.window.trouble)
 
     def _refused(self, error: BadRequest, hint: str) -> ResearcherMisconfigured:
         return ResearcherMisconfigured(f"the request is refused: {error}", where=self.model or "", hint=hint)

@@ -19,6 +19,7 @@ from core.research.llm.api_errors import BadRequest, ServerInfo
 from core.research.llm.conversation import AskMode, ModelAnswer, ToolResult
 from core.research.llm.providers import openai_chat, openai_responses
 from core.research.llm.providers.client import ModelResearcher, base_url, create_client
+from core.research.llm.providers.context_window import DECLARED_AT, LEAST_CONTEXT, advice, declared
 from core.research.llm.providers.openai_shared import Exchange, OpenAIOptions, OpenAIReply
 from core.research.protocol import Brief, Stream
 from core.text import one_line
@@ -74,7 +75,12 @@ class OpenAIResearcher(ModelResearcher):
         reply = OpenAIReply()
         protocol = openai_responses if self.options.dialect == "responses" else openai_chat
         try:
-            await protocol.receive(self.client, self.server, talk.request(self.options), stream, reply)
+            request = talk.request(self.options)
+            await protocol.receive(self.client, self.server, request, stream, reply)
+            cut = reply.stop == "cut"
+            self.watch_window(
+                stream, request, read=reply.read, written=reply.output, cut=cut, fingerprint=reply.fingerprint
+            )
             return reply
         except ResearcherMisconfigured as error:
             if self._add_version(error, stream):
@@ -100,6 +106,19 @@ class OpenAIResearcher(ModelResearcher):
             if self._add_version(error, stream):
                 return await self.listed(stream)
             raise
+
+    async def check_context(self) -> None:
+        if not self.server.endpoint.startswith("http://"):
+            return
+        root = self.server.endpoint.rstrip("/").removesuffix("/v1")
+        for address in ("models", *(root + path for path in DECLARED_AT)):
+            try:
+                tokens = declared(await self.client.get(address, cast_to=object), self.model or "")
+            except Exception:  # not every server has every address
+                continue
+            if 0 < tokens < LEAST_CONTEXT:
+                what = f"{self.server.endpoint} reads at most {tokens:,} tokens of a prompt with {self.model}"
+                raise ResearcherMisconfigured(what, hint=advice(self.server.endpoint, "", {}))
 
     def _add_version(self, error: ResearcherMisconfigured, stream: Stream) -> bool:
         """Whether the address, which has no path and where nothing is found, is tried with /v1 at its end."""
@@ -207,7 +226,7 @@ class OpenAIConversation:
         self._reply = OpenAIReply()
         self._note = ""
         self._exchanges: list[Exchange] = []
-        self._system = f"{prompt.RULES}\n\n{prompt.stable(brief)}"
+        self._brief, self._system = brief, ""
         self._files, self._task = prompt.current_files(brief), prompt.task(brief)
 
     @property
@@ -221,6 +240,9 @@ class OpenAIConversation:
 
     def start(self, mode: AskMode, note: str) -> None:
         self._mode, self._note, self._reply = mode, note, OpenAIReply()
+        window = self._researcher.window
+        window.new_conversation()
+        self._system = f"{prompt.RULES}\n\n{prompt.stable(self._brief, short=window.short)}"
         self._exchanges.clear()
 
     @property
@@ -231,6 +253,14 @@ class OpenAIConversation:
         researcher = self._researcher
         self._reply = await researcher.ask_until_accepted(stream, lambda: researcher.reply_to(self, stream))
         return self._reply.answer()
+
+    @property
+    def trouble(self) -> str:
+        hint = self._researcher.window.hint
+        return hint and f"the server cuts what it is sent: {hint}"
+
+    def shorten(self) -> bool:
+        return self._researcher.window.shorten(any_left=bool(self._brief.read_files))
 
     def append(self, results: Sequence[ToolResult], text: str) -> None:
         if not (self._reply.text.strip() or self._reply.calls):

@@ -117,6 +117,7 @@ def _take(chunk: Any, reply: OpenAIReply, tags: ThinkingTags, stream: Stream) ->
     usage = getattr(chunk, "usage", None)
     if usage is not None:
         _count(reply, usage)
+    reply.fingerprint = str(getattr(chunk, "system_fingerprint", None) or reply.fingerprint)
     choices = getattr(chunk, "choices", None) or []
     if usage is not None and not choices and (reply.size or reply.calls):
         reply.ended = True  # the token counts come last, also when a server reports no finish reason

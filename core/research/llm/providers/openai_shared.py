@@ -68,9 +68,15 @@ class OpenAIReply:
     written: int = 0
     usd: float | None = None
     usage_reported: bool = False
+    fingerprint: str = ""  # of the server's program
     size: int = 0
     begun: bool = False
     ended: bool = False
+
+    @property
+    def read(self) -> int:
+        """Tokens of the whole prompt, also where a gateway counts those from the cache apart."""
+        return self.prompt + (self.cached if self.cached > self.prompt else 0)
 
     def tool_calls(self) -> tuple[ToolCall, ...]:
         return tuple(ToolCall.parse(call.id, call.name, joined(call.pieces)) for call in self.calls)

@@ -102,9 +102,9 @@ def plain(messages: Any) -> Any:
 
 async def test_an_idea_can_be_abandoned_and_endless_lookups_are_ended() -> None:
     heard, session = Heard(), ready("claude")
-    look = {"tools": [["search_code", {"text": "LR"}]]}
+    looks = [{"tools": [["search_code", {"text": f"LR{n}"}]]} for n in range(24)]
     given_up = {"tools": [["give_up", {"reason": "WD has no effect here"}]]}
-    with Server([given_up, *[look] * 23, look, ANSWER]) as server:
+    with Server([given_up, *looks, ANSWER]) as server:
         brief = session.brief(1)
         os.environ["ANTHROPIC_BASE_URL"] = server.url
         researcher = ClaudeResearcher(backoff=FAST)

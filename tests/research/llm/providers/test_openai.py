@@ -115,7 +115,7 @@ async def test_a_stream_cut_at_any_boundary_is_requested_again(dialect: str, fau
         ({"fault": "status", "status": 429, "code": "insufficient_quota", "message": "You exceeded your current quota"},
          "usage limit"),
         ({"fault": "status", "status": 529}, "overloaded"),
-        ({"fault": "status", "status": 503}, "server: as scripted"),
+        ({"fault": "status", "status": 503}, "HTTP 503: as scripted"),
         ({"fault": "html"}, "text/html"),
         ({"fault": "error", "after": 4, **ANSWER}, "ended with an error"),
         ({"fault": "garbage", "after": 3, **ANSWER}, "malformed"),

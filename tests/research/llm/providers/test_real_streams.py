@@ -163,8 +163,16 @@ async def test_a_wrong_name_is_told_as_that_and_not_asked_for_ever(deltas: list[
 
 async def test_endless_look_ups_are_waited_for_with_their_reason() -> None:
     heard = Heard()
-    _, requests = await asked([{"deltas": [piece(LOOK, "read_file")]}] * 28 + [PROPOSES], heard)
+    looks = [{"deltas": [piece(json.dumps({"path": "train.py", "start": n}), "read_file")]} for n in range(28)]
+    _, requests = await asked([*looks, PROPOSES], heard)
     assert len(requests) == 29 and "28 answers with look-ups only" in heard.waits[0][0]
+
+
+async def test_the_same_look_up_again_and_again_is_no_progress() -> None:
+    heard = Heard()
+    _, requests = await asked([{"deltas": [piece(LOOK, "read_file")]}] * 5 + [PROPOSES], heard)
+    assert len(requests) == 6 and "the same look-up again: read_file" in heard.waits[0][0]
+    assert "use its result, and call `propose`" in requests[2]["messages"][-1]["content"]
 
 
 @pytest.mark.parametrize("field", ["stream_options", "max_tokens", "tools"])
