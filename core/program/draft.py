@@ -47,6 +47,9 @@ def draft(found: Survey, template: str, prose: str = "", metric: int = 0) -> Dra
             run = f"{build} && " * bool(build) + f"bash -c {_quoted('time -p ' + last)}"
         else:
             notes.append("no printed number was found: set the metric's name, direction and pattern")
+    elif before := found.metrics[min(metric, len(found.metrics) - 1)].before:
+        notes.append(f"the value of `{before}` stands in front of this number: where several are printed, put the one "
+                     "that counts in front of the pattern")  # fmt: skip
     edit = json.dumps(list(launch.edit) or ["train.py"], ensure_ascii=False)
     lines = [
         DraftLine("edit", edit, launch.why),
@@ -64,6 +67,9 @@ def draft(found: Survey, template: str, prose: str = "", metric: int = 0) -> Dra
     if seconds:
         reason = f"{where}: the code trains for {seconds:g} s by itself, and the budget is a limit"
         lines.append(DraftLine("budget.run", f'"{max(2, round(seconds * 1.6 / 60))}m"', reason))
+    if found.endless and not seconds and not why.startswith("no printed"):
+        reason = f"{found.endless}: it trains until it is stopped, so the last number printed in that time counts"
+        lines.append(DraftLine("budget.at_limit", '"score"', reason))
     text = _filled(template, lines, launch)
     text = _offered(text, found, metric)
     if prose:

@@ -20,7 +20,9 @@ _MAX = re.compile(
     r"|\bmfu|\bfps|_s$|precision|recall|hit",
     re.IGNORECASE,
 )
-_PRINTERS = ("print", "info", "log", "debug", "warning", "write", "secho", "echo")
+_PRINTERS = re.compile(r"_?print\w*|\w+_print|info|log|warning|write|secho|echo")  # `print0` of the first rank too
+_STREAMS = ("stdout", "stderr", "tqdm")  # what `write` prints to; another file is not the output
+_NAMING = re.compile(r"split|name|mode|phase|set\b|stage|kind|label|tag|title|method|task|model", re.IGNORECASE)
 _FIELD = "\x00"  # stands for a printed value in a template
 NUMBER = r"([-+]?\d*\.?\d+(?:[eE][-+]?\d+)?)"
 GROUPED = r"([-+]?\d[\d,]*(?:\.\d+)?)"  # with thousands separators
@@ -37,6 +39,7 @@ class PrintedNumber:
     line: int
     code: str
     weight: int
+    before: str = ""  # what is printed in front, such as the name of a split, when the pattern does not name one
 
 
 def direction_of(name: str) -> str:
@@ -56,9 +59,11 @@ def printed_numbers(path: str, text: str) -> list[PrintedNumber]:
     else:
         templates = list(_other(lines))
     moving = "tqdm" in text  # a progress bar writes before the line
+    quoted = re.search(r"""["'](test|val|valid|validation|dev|eval)["']""", text)
+    split = quoted[1] if quoted else ""
     found: dict[str, PrintedNumber] = {}
     for line, template, names in templates:
-        for number in _of_template(path, line, lines[line - 1].strip(), template, names, moving):
+        for number in _of_template(path, line, lines[line - 1].strip(), template, names, moving, split):
             known = found.get(number.pattern)
             if known is None or known.weight < number.weight:
                 found[number.pattern] = number
@@ -66,7 +71,7 @@ def printed_numbers(path: str, text: str) -> list[PrintedNumber]:
 
 
 def _of_template(
-    path: str, line: int, code: str, template: str, names: list[str], moving: bool
+    path: str, line: int, code: str, template: str, names: list[str], moving: bool, split: str
 ) -> Iterator[PrintedNumber]:
     count = 0
     for shown in re.split(r"[\n\r]", template):
@@ -81,10 +86,20 @@ def _of_template(
                 continue
             name = _name(label, value)
             first = i == 0 and label == whole and not moving
+            before = names[count - 2].partition(":")[0] if _follows(parts, i) and 2 <= count <= len(names) + 1 else ""
+            before = before if _NAMING.search(before) else ""
+            pattern = _pattern(label, parts[i + 1], value, first)
+            if before and split:
+                name, pattern, before = f"{split}_{name}", rf"\b{split}\s+{pattern}", ""
             yield PrintedNumber(
-                name, direction_of(name), _pattern(label, parts[i + 1], value, first), path, line, code[:120],
-                _weight(name, first) - 4 * (not told) - 4 * bool(re.search(r"saving|so far", code)),
+                name, direction_of(name), pattern, path, line, code[:120],
+                _weight(name, first) - 4 * (not told) - 4 * bool(re.search(r"saving|so far", code)), before,
             )  # fmt: skip
+
+
+def _follows(parts: list[str], index: int) -> bool:
+    """Whether a value begins the line, with nothing but space between it and the label of this number."""
+    return index == 1 and not parts[0].strip() and bool(re.match(r"\s+[A-Za-z]", parts[1]))
 
 
 def _name(label: str, value: str) -> str:
@@ -120,12 +135,16 @@ def _python(tree: ast.Module) -> Iterator[tuple[int, str, list[str]]]:
         if not isinstance(node, ast.Call):
             continue
         called = getattr(node.func, "attr", getattr(node.func, "id", ""))
-        if called not in _PRINTERS:
+        if not _PRINTERS.fullmatch(called) or (called == "write" and not _to_output(node.func)):
             continue
         names: list[str] = []
         texts = [_template(argument, names) for argument in node.args]
         if any(_FIELD in text for text in texts):
             yield node.lineno, " ".join(texts), names
+
+
+def _to_output(function: ast.expr) -> bool:
+    return isinstance(function, ast.Attribute) and ast.unparse(function.value).rpartition(".")[2] in _STREAMS
 
 
 def _template(node: ast.expr, names: list[str]) -> str:

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import tomli
 
+from core.program.printed_numbers import NUMBER
 from core.program.program import check_files, load
+from core.program.survey import survey
 from tests.cli.command import run, terminal
 from tests.projects import git, make_project
 
@@ -101,6 +103,52 @@ KINDS: dict[str, tuple[dict[str, str], dict[str, str], dict[str, object], tuple[
                                                              "pattern": r"^real\s+([\d.]+)"}},
         ("duration is measured",),
     ),
+    "a package's script of which a module prints for debugging": (
+        {"pkg/__init__.py": "", "pkg/deep.py": "print(f'best error: {1.0:.3f}')\n",
+         "demo.py": "import pkg.deep\nif __name__ == '__main__':\n    print('accuracy:', x)\n"}, {},
+        {"metric": {"name": "accuracy", "direction": "max", "pattern": r"^accuracy:\s*(\S+)"}},
+        ("demo.py:3",),
+    ),
+    "a log file beside what the first rank prints": (
+        {"train.py": "def print0(*words): print(*words)\n"
+         "log.write('s:%d tel:%f' % (1, val_loss))\n"
+         "print0(f'val loss {val_loss}')\n"}, {},
+        {"metric": {"name": "val_loss", "direction": "min", "pattern": r"^val\s+loss\s+(\S+)"}},
+        ("train.py:3",),
+    ),
+    "numbers of two splits by one line": (
+        {"train.py": "for split in ('train', 'test'):\n    print('%s score: %.2f%% correct' % (split, 1.0))\n"}, {},
+        {"metric": {"name": "test_score", "direction": "max", "pattern": r"\btest\s+score:\s*" + NUMBER + "%"}},
+        (),
+    ),
+    "numbers of several candidates by one line": (
+        {"package.json": '{"scripts": {"bench": "node b.js"}}', "a.js": "",
+         "b.js": "console.log(`${name} took ${ms}ms`);\n"}, {}, {"run": "node b.js"},
+        ("the value of `name` stands in front",),
+    ),
+    "a Makefile with many files, a library's name and tests": (
+        {"Makefile": "tool: tool.c\n\tcc -o tool *.c\ntest: tool\n\t./tool x\n", "tool.c": "int main(void) {}\n",
+         **{f"{name}.c": "" for name in "abcde"}}, {},
+        {"edit": ["*.c"], "run": "make -s && bash -c 'time -p make -s test'"},
+        ("target test",),
+    ),
+    "a server": (
+        {"Makefile": "serve: serve.c net.c\n\tcc -o serve serve.c net.c\n", "serve.c": "int main(void) { loop(); }\n",
+         "net.c": "listen(fd, 5);\n"}, {}, {"edit": ["net.c", "serve.c"]},
+        ("net.c:1: it waits for connections",),
+    ),
+    "CMake": (
+        {"CMakeLists.txt": "", "lib/x.h": "", "lib/y.h": "", "lib/x.cpp": "", "test/t.cpp": "", "vendor/lint.py":
+         "if __name__ == '__main__':\n    print('errors: %d' % 1)\n"}, {},
+        {"edit": ["lib/**/*.cpp"], "run": "cmake -S . -B build -DCMAKE_BUILD_TYPE=Release > build.log && cmake --build "
+         "build >> build.log && bash -c 'time -p ctest --test-dir build'"},
+        (),
+    ),
+    "scripts of another language, with a test in shell": (
+        {"test.sh": "perl a.pl", "a.pl": "", "b.pl": "", "c.pl": "", "other.py": ""}, {},
+        {"edit": ["*.pl"], "run": "bash -c 'time -p bash test.sh'"},
+        ("test.sh at the top",),
+    ),
 }  # fmt: skip
 
 
@@ -132,12 +180,32 @@ data = MNIST('../data', download=True)
 print("loss", loss)
 """
     (tmp_path / "train.py").write_text(code)
-    (tmp_path / "README.md").write_text("```\n$ python train.py config/small.py --device=cpu\n```\n")
+    (tmp_path / "README.md").write_text("```\n$ python train.py config/small.py --batch=4\n```\n")
     told = json.loads(run(tmp_path, "init", "--json").stdout)
     words = "\n".join(told["notes"])
-    assert "train.py:1: the device is cuda" in words and "train.py:2: without this option" in words
+    assert "train.py:1: the device is cuda" in words
+    told_limit = [line["why"] for line in told["settings"] if line["key"] == "budget.at_limit"]
+    assert len(told_limit) == 1 and told_limit[0].startswith("train.py:2: it trains until it is stopped")
+    assert load(tmp_path / "program.md").scored_at_limit
     assert "train.py:3: this may use files of the home folder" in words
-    assert told["launches"] == ["python train.py", "python train.py config/small.py --device=cpu"]
+    assert told["launches"] == ["python train.py", "python train.py config/small.py --batch=4"]
+
+
+def test_without_a_gpu_the_command_for_a_cpu_is_taken(tmp_path: Path) -> None:
+    """README's command with its arguments, and the configuration that it names is editable too."""
+    files = {
+        "train.py": "device = 'cuda'\nmax_iters = None\nprint('val loss', 1.0)\n",
+        "config/small.py": "",
+        "README.md": "```\n$ python train.py config/small.py --device=cpu\n$ python train.py config/small.py\n```\n",
+    }
+    found = survey(list(files), [], lambda path: files.get(path, ""), gpu=False)
+    launch = found.launches[0]
+    assert launch.run == "python train.py config/small.py --device=cpu" and launch.edit == (
+        "train.py",
+        "config/small.py",
+    )
+    assert not [note for note in found.notes if "cuda" in note] and found.endless == "train.py:2"
+    assert survey(list(files), [], lambda path: files.get(path, "")).launches[0].run == "python train.py"
 
 
 def test_settings_are_put_above_a_program_of_prose(tmp_path: Path) -> None:

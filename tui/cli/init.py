@@ -116,7 +116,7 @@ def _surveyed(folder: Path) -> Survey:
         except OSError:
             return ""
 
-    return survey(list(dict.fromkeys(files)), ignored, read)
+    return survey(list(dict.fromkeys(files)), ignored, read, gpu=shutil.which("nvidia-smi") is not None)
 
 
 MAX_FILE_BYTES = 2_000_000  # a larger file is not read for the survey
