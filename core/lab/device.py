@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from functools import cache
-from pathlib import Path
 from typing import Any
 
+from core.lab import container
 from core.lab.gpu import cards
 from core.lab.gpu.cards import or_none, text_of
 from core.record.errors import UsageError
@@ -38,17 +37,17 @@ class Devices:
 
     def describe(self) -> str:
         """The machine in one line: `2 × NVIDIA H100 80GB HBM3 · 16 cores · 126 GB` or `2 cores · 24 GB, no GPU`."""
-        memory = f"{self._psutil.virtual_memory().total / 2**30:.0f} GB"
+        size = container.memory_total()
+        memory = f"{size / 2**30:.0f} GB" if size >= 2**30 else f"{size >> 20} MB"
         names = Counter(self._name(handle) for _, handle in self._gpus)
         gpus = [f"{count} × {name}" if count > 1 else name for name, count in names.items()]
         rest = f"{_cores_words()} · {memory}"
         return " · ".join([*gpus, rest]) if gpus else f"{rest}, no GPU"
 
     def _cpu(self) -> DeviceReading:
-        memory = self._psutil.virtual_memory()
         return DeviceReading(
             name="cpu", label=_cores_words(), utilisation=self._psutil.cpu_percent(None) / 100,
-            memory_used=memory.total - memory.available, memory_total=memory.total, temperature=self._cpu_heat(),
+            memory_used=container.memory_used(), memory_total=container.memory_total(), temperature=self._cpu_heat(),
             clock_mhz=or_none(lambda: self._psutil.cpu_freq().current) or None,
         )  # fmt: skip
 
@@ -96,12 +95,7 @@ def gpu_count() -> int:
 
 def cores() -> int:
     """Cores that this process may use, limited by a container's quota."""
-    usable = len(os.sched_getaffinity(0))
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, min(usable, int(int(quota) / int(period))))
-    except (OSError, ValueError):
-        return usable
+    return container.cores()
 
 
 def _cores_words() -> str:

@@ -12,13 +12,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from core.engine.runs.hints.crash_hint import crash_hint
 from core.engine.runs.hints.known import Crash, Known
 from core.engine.session_settings import SessionSettings
 from core.engine.startup.setup import Setup, editable_texts
-from core.lab import compile_cache, device, environment, runner, scorer
+from core.lab import compile_cache, container, device, environment, runner, scorer
 from core.lab.git.restore import apart_from_git, link_inputs
 from core.lab.gpu import cards
 from core.lab.integrity import Seal
@@ -276,4 +274,4 @@ def _memory_limit(settings: SessionSettings) -> int:
     gigabytes = settings.program.memory_gb
     if gigabytes is not None:
         return int(gigabytes * 2**30)
-    return int(psutil.virtual_memory().total * 0.9 / len(settings.slots))
+    return int(container.memory_total() * 0.9 / len(settings.slots))

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from core.lab import container
 from core.lab.shim.daemonize import bare_python
 from core.record.errors import LabError
 
@@ -122,8 +123,7 @@ def _bubblewrap(spec: SandboxSpec) -> list[str]:
     # Root in the sandbox has root's uid, which is all that the kernel's settings require.
     for path in _existing(KERNEL_SETTINGS):
         args += ["--ro-bind", path, path]
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    size = ["--size", str(spec.shm_bytes or memory // 8)]  # files there use memory
+    size = ["--size", str(spec.shm_bytes or container.memory_total() // 8)]  # files there use memory
     args += [*size, "--tmpfs", "/dev/shm"]
     for path in _existing(SYSTEM):
         # /bin and others are links into /usr on a merged system: keep them links.
