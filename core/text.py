@@ -36,5 +36,10 @@ def one_line(text: str, limit: int = 0) -> str:
     return text if not limit or len(text) <= limit else text[: limit - 1].rstrip() + "…"
 
 
+def first_line(text: str) -> str:
+    """The first line of `clean` text that is not blank."""
+    return next((one_line(line) for line in clean(text).splitlines() if line.strip()), "")
+
+
 def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

@@ -34,6 +34,7 @@ from core.engine.runs.slots import Slots
 from core.engine.runs.workplace import Workplace
 from core.engine.server import SocketServer
 from core.engine.session_settings import SessionSettings
+from core.engine.startup.failed_start import clear_earlier, clear_failed_start
 from core.engine.startup.preparation import prepare_session
 from core.engine.startup.program_file import ProgramFile
 from core.engine.startup.recovery import recover
@@ -172,6 +173,7 @@ class _Engine:
         tasks = [asyncio.create_task(self._tick())]
         try:
             await recover(self.setup, self.journal, self.judge)
+            await asyncio.to_thread(clear_earlier, self.setup.repo, self.setup.paths)
             tasks.append(asyncio.create_task(self._follow_branch()))
             ending = await self.loop.run(self._prepare)
         except AutoresearchError as error:
@@ -209,6 +211,8 @@ class _Engine:
         with contextlib.suppress(Exception):
             await self.settings.researcher.close()
         await asyncio.to_thread(self.setup.repo.prune, self.setup.paths.worktrees)
+        with contextlib.suppress(AutoresearchError, OSError):  # else the next engine does it
+            await asyncio.to_thread(clear_failed_start, self.setup.repo, self.setup.paths, self.journal.state)
         self.journal.log.close()
         return 1 if state == "crashed" else 0
 

@@ -16,7 +16,7 @@ from core.lab.shim.rmtree import remove_tree
 from core.record import events as e
 from core.record.metric import format_metric
 from core.record.sample import mean
-from core.record.state import BASELINE, HUMAN, who
+from core.record.state import BASELINE, HUMAN, NO_BASELINE, who
 from core.stats.noise import estimate
 from core.stats.silence import silence_line
 
@@ -55,7 +55,7 @@ class Experiments(EnginePart):
                 finished = await run
                 if finished.metric is None and not self.lifecycle.stopping:
                     output = "\n".join([finished.reason, *finished.log_tail.splitlines()[-MAX_TAIL_LINES:]])
-                    reason = f"the baseline gave no number that counts, so there is nothing to compare with: {output}"
+                    reason = f"{NO_BASELINE}: {output}"
                     self.lifecycle.end(Ending("crashed", reason))
                 if finished.metric is None:
                     return

@@ -17,6 +17,7 @@ from core.record.proposal import KINDS, kind_of
 from core.record.sample import Claim, Prior, Sample
 
 BASELINE = 0  # experiment number of the unchanged code
+NO_BASELINE = "the baseline gave no number that counts, so there is nothing to compare with"  # reason of a crash
 HUMAN = "human"  # researcher of a person's own experiments
 MAX_NOTES = 100
 
@@ -266,6 +267,18 @@ class State:
     def total(self) -> int:
         """Number of experiments begun, without the baseline."""
         return len(self.experiments) - (BASELINE in self.experiments)
+
+    @property
+    def tried(self) -> int:
+        """Number of experiments that came to a change or were refused one; none before there is a baseline."""
+        made = [x for n, x in self.experiments.items() if n != BASELINE and self.baseline is not None]
+        return sum(bool(x.commit) or x.verdict not in (None, "abandoned", "skipped") for x in made)
+
+    @property
+    def failed_start(self) -> bool:
+        """Whether the session crashed before its first verdict: there is nothing to show, export or build on."""
+        judged = any(n for word, n in self.verdicts.items() if word != "abandoned")
+        return self.state == "crashed" and (self.baseline is None or not judged)
 
     def seconds(self, now: float) -> float:
         """Seconds that engines held this session, up to `now` if one still does."""

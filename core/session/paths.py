@@ -8,8 +8,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from core import invocation
-from core.record.errors import NoSuchSession, UsageError
+from core.record.errors import UsageError
 from core.session.homes import socket_folder
 
 _NAME = re.compile(r"^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$")
@@ -110,25 +109,3 @@ def list_sessions(project: Path) -> list[SessionPaths]:
                 stamps = [p.stat().st_mtime for p in (paths.database, wal) if p.exists()]
                 found.append((max(stamps), paths))
     return [paths for _, paths in sorted(found, key=lambda pair: pair[0], reverse=True)]
-
-
-def find_session(project: Path, name: str | None) -> SessionPaths:
-    """The named session, or the newest. Raises NoSuchSession."""
-    sessions = list_sessions(project)
-    if name is None:
-        if sessions:
-            return sessions[0]
-        raise NoSuchSession(
-            "there is no session in this project yet",
-            where=str(project),
-            hint=f"start one with: {invocation.call('run', project=project)}",
-        )
-    for paths in sessions:
-        if paths.name == name:
-            return paths
-    known = ", ".join(p.name for p in sessions[:8]) or "none"
-    raise NoSuchSession(
-        f"there is no session {name!r} (known: {known})",
-        where=str(project),
-        hint="use one of these names, or start it with: " + invocation.call("run", "--session", name, project=project),
-    )

@@ -9,6 +9,7 @@ from core.views.search import search
 from core.views.signs import SIGNS, role, sign, to_ascii
 from core.views.story import Away, away, in_short, sentence, show
 from core.views.tables import (
+    FAILED_START,
     ExperimentRow,
     baseline_failed,
     busy_share,
@@ -18,6 +19,7 @@ from core.views.tables import (
     rows,
     session_word,
     status,
+    why_failed,
 )
 from core.views.trial_words import TrialLine, trial_lines, trial_progress, trial_verdict
 from core.views.trust import noise_words, trust_lines

@@ -7,12 +7,19 @@ from typing import Any
 
 from core.record.budget import parse_run_budget
 from core.record.events import VERDICTS
-from core.record.state import BASELINE, Experiment, Run, State
-from core.text import one_line
+from core.record.state import BASELINE, NO_BASELINE, Experiment, Run, State
+from core.text import first_line, one_line
 from core.views.trust import trust_in_best
 
 # Rank of a verdict in the leaderboard: kept first, even if a discarded result within the noise is better.
 _RANK = {"kept": 0, "provisional": 1, "discarded": 2, "pruned": 3, "crashed": 4, "rejected": 5, "skipped": 6}
+
+FAILED_START = "failed start"  # of a session that crashed before its first verdict, for a person
+
+
+def why_failed(state: State) -> str:
+    """The reason of a failed start in a line, without the words that all of them have."""
+    return first_line(state.reason.removeprefix(f"{NO_BASELINE}: "))
 
 
 def session_word(state: State, alive: bool) -> str:

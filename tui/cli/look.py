@@ -171,8 +171,9 @@ def sessions(arguments: Namespace, out: Output) -> int:
     for s in found:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(s["updated"])) if s["updated"] else ""
         numbers = [str(s["experiments"]), str(s["kept"]), format_metric(s["best"])]
-        who = out.paint(views.one_line(s["researcher"] or s["error"] or ""), "text")
-        body.append([out.paint(s["session"], "bold"), out.word(s["state"]), *numbers, when, who])
+        who = out.paint(views.one_line(s["reason"] or s["researcher"] or s["error"] or "", 90), "text")
+        word = out.word(s["state"], views.FAILED_START if s["failed_start"] else "")
+        body.append([out.paint(s["session"], "bold"), word, *numbers, when, who])
     out.table(["session", "state", "tried", "kept", "best", "last event", "researcher"], body, "llrrrll")
     return 0
 
@@ -187,7 +188,9 @@ def _session_entry(paths: SessionPaths) -> dict[str, Any]:
         "session": paths.name,
         "state": "unreadable" if error else views.session_word(state, alive),
         "alive": alive,
-        "experiments": state.total,
+        "failed_start": state.failed_start and not alive,
+        "reason": views.why_failed(state) if state.failed_start and not alive else None,
+        "experiments": state.tried,
         "kept": state.verdicts.get("kept", 0),
         "best": state.best_metric,
         "researcher": state.engine.researcher if state.engine else None,

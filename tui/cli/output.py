@@ -68,9 +68,9 @@ class Output:
     def sign(self, word: str) -> str:
         return sign(word, self.ascii)
 
-    def word(self, word: str) -> str:
-        """A verdict or a session's state, with its sign, in its color."""
-        return self.paint(f"{self.sign(word)} {word}", role(word))
+    def word(self, word: str, said: str = "") -> str:
+        """A verdict or a session's state, with its sign, in its color; `said`: in other words."""
+        return self.paint(f"{self.sign(word)} {said or word}", role(word))
 
     def diff(self, text: str) -> None:
         for line in text.splitlines():

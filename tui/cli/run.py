@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
 from core import invocation, views
-from core.record.errors import AutoresearchError, NoSuchSession, SessionBusy, UncommittedChanges, UsageError
+from core.record.errors import NoSuchSession, SessionBusy, UncommittedChanges, UsageError
 from core.record.state import State
+from core.session.choice import newest_session, read_head
 from core.session.lock import engine_alive, lock_holder
 from core.session.options import EngineOptions
-from core.session.paths import SessionPaths, check_name, list_sessions
+from core.session.paths import SessionPaths, check_name
 from tui.cli.command import NAME, PROJECT, PROJECT_FOLDER, argument, command, count, flag, positive_number, whole_number
 from tui.cli.output import Output, need_terminal
 from tui.cli.session_names import project_of, running_session, session_of
@@ -134,14 +134,10 @@ def _choose(project: Path, name: str | None, out: Output) -> SessionPaths:
 
 
 def _unfinished(project: Path) -> SessionPaths | None:
-    """The newest session, when it was stopped or its engine died; not when it is finished or its baseline crashed."""
-    from core.client import read_state
-
-    for paths in list_sessions(project)[:1]:
-        with contextlib.suppress(AutoresearchError):
-            if read_state(paths).state not in ("finished", "crashed"):
-                return paths
-    return None
+    """The newest session, when it was stopped or its engine died; not when it is finished or crashed."""
+    newest = newest_session(project)
+    state = read_head(newest) if newest else None
+    return newest if state is not None and state.state not in ("finished", "crashed") else None
 
 
 def _last_seq(paths: SessionPaths) -> int:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
+from core.session.choice import find_session
 from core.session.lock import engine_alive
-from core.session.paths import SessionPaths, check_name, find_session, list_sessions
+from core.session.paths import SessionPaths, check_name, list_sessions
 
 
 def project_of(arguments: Namespace) -> Path:
@@ -18,7 +19,10 @@ def project_of(arguments: Namespace) -> Path:
 
 
 def session_of(arguments: Namespace) -> SessionPaths:
-    """The named session, or the newest. Raises NoSuchSession (exit 3), UsageError or ProjectError."""
+    """The named session, or the newest that is no failed start.
+
+    Raises NoSuchSession (exit 3), UsageError or ProjectError.
+    """
     name = getattr(arguments, "name", None) or getattr(arguments, "session", None)
     project = project_of(arguments)
     if name:

@@ -91,7 +91,7 @@ class LaunchScreen(Screen[None]):
                     yield line
                     yield Static(hint, classes="hint", markup=False)
             # After a crash the first session, not a new one, is the likely choice.
-            cut_off = bool(self._glances) and self._glances[0].word == "crashed"
+            cut_off = bool(self._glances) and self._glances[0].label == "crashed"
             yield Menu(self.look, self._menu(), at=int(cut_off), id="menu")
             yield Static("", id="launch-message", markup=False)
             yield Static("checking this machine …", id="launch-findings", markup=False)
@@ -163,8 +163,8 @@ class LaunchScreen(Screen[None]):
 
     def _line_of(self, g: Glance) -> str:
         sign = self.look.glyph("no" if g.word == "unreadable" else g.word)
-        more = "" if g.alive or g.word not in RESUMABLE else " (R resumes it)"
-        return f"{sign} {g.word}{more}   {g.words}"
+        more = "" if g.alive or g.label not in RESUMABLE else " (R resumes it)"
+        return f"{sign} {g.label}{more}   {g.words}"
 
     async def _keep_looking(self) -> None:
         """Keep the states of the listed sessions up to date."""

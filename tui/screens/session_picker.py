@@ -15,7 +15,7 @@ from core.record.state import State
 from core.session.lock import engine_alive
 from core.session.log import Log
 from core.session.paths import SessionPaths, list_sessions
-from core.views import one_line, plural
+from core.views import FAILED_START, one_line, plural, why_failed
 from tui.screens.row_dialog import DialogRow, RowsCard
 from tui.session_view import SessionView, name_of
 
@@ -25,16 +25,21 @@ MAX_SESSIONS_READ = 200
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """One session in a line. `word`: its state; `words`: experiments, keeps, best and gain."""
+    """One session in a line. `word`: its state; `words`: experiments, keeps, best and gain, or why it failed."""
 
     paths: SessionPaths
     word: str
     words: str
     alive: bool
+    failed: bool = False  # a failed start
+
+    @property
+    def label(self) -> str:
+        return FAILED_START if self.failed else self.word
 
 
 def glances(project: Path, known: dict[Path, tuple[object, Glance]] | None = None) -> list[Glance]:
-    """Every session, newest first. `known` caches what was read: only changed sessions are read again."""
+    """Every session, newest first, failed starts last. `known` caches what was read: what changed is read again."""
     known = {} if known is None else known
     found = []
     for paths in list_sessions(project)[:MAX_SESSIONS_READ]:
@@ -43,7 +48,7 @@ def glances(project: Path, known: dict[Path, tuple[object, Glance]] | None = Non
         if paths.database not in known or known[paths.database][0] != stamp:
             known[paths.database] = stamp, _glance(paths, alive)
         found.append(known[paths.database][1])
-    return found
+    return sorted(found, key=lambda glance: glance.failed)
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -60,7 +65,9 @@ def _glance(paths: SessionPaths, alive: bool) -> Glance:
             state = log.head()
     except AutoresearchError as error:
         return Glance(paths, "unreadable", one_line(error.what, 80), alive)
-    return Glance(paths, views.session_word(state, alive), one_liner(state), alive)
+    failed = state.failed_start and not alive
+    words = why_failed(state) if failed else one_liner(state)
+    return Glance(paths, views.session_word(state, alive), words, alive, failed)
 
 
 def one_liner(state: State) -> str:
@@ -113,7 +120,7 @@ class SessionsCard(RowsCard[tuple[str, SessionPaths]]):
             words = g.words + "   this one" * (g.paths.folder == here)
             unreadable = g.word == "unreadable"
             sign = (look.glyph("no" if unreadable else g.word), look["bad"] if unreadable else look.state(g.word))
-            rows.append(DialogRow(g.paths.name, g.paths.name, g.word, words, sign=sign))
+            rows.append(DialogRow(g.paths.name, g.paths.name, g.label, words, sign=sign))
         return rows
 
     def _glance(self, row: DialogRow) -> Glance | None:

@@ -244,6 +244,12 @@ class Repository:
         if self.branch_commit(branch) != commit:
             self._update_ref(f"refs/heads/{branch}", commit)
 
+    def delete_branch(self, branch: str, commit: str) -> bool:
+        """Delete `branch`, when it is at `commit` and no checkout is on it. Whether it was deleted."""
+        if self.branch_commit(branch) != commit or self.checked_out_at(branch):
+            return False
+        return self._git.run("update-ref", "-d", f"refs/heads/{branch}", commit).status == 0
+
     @retry_when_full
     def keep_ref(self, session: str, experiment: int | str, commit: str) -> None:
         """Keep a commit reachable, by refs/autoresearch/<session>/<experiment>."""
