@@ -45,7 +45,11 @@ MODELS: tuple[Any, ...] = (
 
 
 class Server(ModelServer):
-    """`models` as the service lists them. A request in which `refuses` stands is refused without saying why."""
+    """`models` as the service lists them. A request in which `refuses` stands is refused without saying why, that for
+    the list with `list_status`.
+    """
+
+    list_status = 200
 
     def __init__(
         self,
@@ -67,7 +71,9 @@ class _Handler(ModelHandler):
         if not self._allowed():
             return
         path = self.path.partition("?")[0]
-        if path == "/v1/models":
+        if self.owner.list_status != 200:
+            self.refuse(self.owner.list_status, "permission_error", "not for you")
+        elif path == "/v1/models":
             models = self.owner.models
             ids = [m["id"] for m in models] or [None]
             self.answer(200, {"data": models, "has_more": False, "first_id": ids[0], "last_id": ids[-1]})

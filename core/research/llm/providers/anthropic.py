@@ -96,7 +96,11 @@ class ClaudeResearcher(ModelResearcher):
         if "max_tokens" in error and options.max_tokens > MIN_MAX_TOKENS:
             options.max_tokens //= 2
             return f"asking for answers of at most {options.max_tokens:,} tokens"
-        return "" if too_long else _drop_next(options)
+        return ""
+
+    def drop_next(self) -> str:
+        assert self.options is not None
+        return _drop_next(self.options)
 
     async def resolve_model(self, stream: Stream) -> None:
         if self.options is not None:
@@ -107,9 +111,10 @@ class ClaudeResearcher(ModelResearcher):
             known = []
             stream.note(f"the list of models is not available: {error}")
         except ResearcherMisconfigured as error:
-            if not self.model or not error.what.startswith("not found"):
+            if not self.model:
                 raise
-            known = []  # a server without that list may still know the model
+            known = []  # a server without that list, or that keeps it for others, may still know the model
+            stream.note(f"the list of models is not available: {error.what}")
         if self.model:
             self.options = _options(self.model, next((m for m in known if m.id == self.model), None))
             return

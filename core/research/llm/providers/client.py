@@ -20,6 +20,7 @@ from core.research.llm.api_errors import BadRequest, KeyRefused, ServerInfo, Too
 from core.research.llm.conversation import Asking, Conversation, with_model
 from core.research.llm.providers import proxy
 from core.research.llm.providers.context_window import ContextWindow
+from core.research.llm.providers.omissions import Omissions
 from core.research.llm.retry import Backoff, Failures
 from core.research.protocol import Brief, Researcher, Stream
 from core.text import one_line
@@ -69,6 +70,7 @@ class ModelResearcher(Researcher, ABC):
     _key: keys.Key | None = field(init=False, default=None)
     _prices: Mapping[str, prices.Price] = field(init=False, default_factory=dict)
     _failures: Failures = field(init=False, default_factory=Failures)
+    _proven: Any = field(init=False, default=None)  # options that are accepted, while fewer omissions are on trial
     _cost_noted: bool = field(init=False, default=False)
 
     async def propose(self, brief: Brief, stream: Stream) -> Proposal:
@@ -141,28 +143,40 @@ class ModelResearcher(Researcher, ABC):
 
     @abstractmethod
     def drop_unsupported(self, error: str, too_long: bool) -> str:
-        """Omit what the server rejects (`too_long`: the length of the whole request) from the next request on.
-        Describes it; empty when nothing can be omitted.
+        """Omit what the server says that it rejects (`too_long`: the length of the whole request) from the next request
+        on. Describes it; empty when the error names nothing that can be omitted.
         """
+
+    @abstractmethod
+    def drop_next(self) -> str:
+        """Omit the next optional thing, for an error that names nothing; empty when none is left."""
 
     # --- for subclasses ---
 
     async def ask_until_accepted(self, stream: Stream, ask: Callable[[], Awaitable[T]]) -> T:
         """Result of `ask`, repeated with options that the server accepts. Raises TooLong, ResearcherMisconfigured."""
-        before: Any = None
+        tried = Omissions(self.options)
         while True:
             try:
-                return await self.backoff.retry_forever(stream, ask)
+                answer = await self.backoff.retry_forever(stream, ask)
+                accepted = self.options
+                self.options, self._proven = tried.trial(accepted) if tried.blind else (accepted, None)
+                return answer
             except BadRequest as error:
                 too_long = isinstance(error, TooLong)
-                before = before or copy.copy(self.options)
                 if omitted := self.drop_unsupported(str(error), too_long):
-                    stream.note(f"{omitted}: {error}")
+                    tried.named(self.options)
                 elif too_long:
                     raise
+                elif self._proven not in (None, self.options):
+                    self.options, omitted = copy.copy(self._proven), "what this server has rejected stays out"
+                    tried.named(self.options)
+                elif omitted := self.drop_next():
+                    tried.unnamed(self.options)
                 else:
-                    self.options = before  # nothing that was omitted was the reason
+                    self.options = tried.whole  # nothing that was omitted was the reason
                     raise self._refused(error, "choose another model with --model, or another server") from error
+                stream.note(f"{omitted}: {error}")
             except ResearcherMisconfigured as error:
                 raise await self._with_known_models(error) from error
 

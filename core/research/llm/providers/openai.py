@@ -135,6 +135,11 @@ class OpenAIResearcher(ModelResearcher):
         omitted = _drop_unsupported(self.options, error.lower(), too_long)
         return omitted and f"{self.options.model}: {omitted}"
 
+    def drop_next(self) -> str:
+        assert self.options is not None
+        omitted = _drop_next(self.options)
+        return omitted and f"{self.options.model}: {omitted}"
+
     async def resolve_model(self, stream: Stream) -> None:
         if self.options is not None:
             return
@@ -200,7 +205,7 @@ def _drop_unsupported(options: OpenAIOptions, error: str, too_long: bool) -> str
             setattr(options, name, False)
             options.summary = options.summary and options.effort  # a summary needs the field of the effort
             return omitted
-    return _drop_next(options)
+    return ""
 
 
 def _drop_next(options: OpenAIOptions) -> str:

@@ -112,6 +112,15 @@ async def test_a_key_without_models_is_reported() -> None:
         await ask(server, Heard())
 
 
+@pytest.mark.parametrize("status", [401, 403, 404])
+async def test_a_list_that_is_refused_does_not_matter_to_a_named_model(status: int) -> None:
+    heard = Heard()
+    with Server([ANSWER]) as server:
+        server.list_status = status
+        assert (await ask(server, heard, model="claude-opus-5-5")).edits
+    assert any("the list of models is not available" in note for note in heard.notes)
+
+
 async def test_thinking_is_requested_as_each_model_supports_it() -> None:
     with Server([ANSWER]) as server:
         await ask(server, Heard(), model="claude-opus-4-5")

@@ -186,6 +186,32 @@ async def test_a_complaint_that_names_nothing_takes_out_one_thing_after_the_othe
     assert any("invalid params" in note for note in heard.notes)
 
 
+@pytest.mark.parametrize("field", ["stream_options", "max_tokens", "tools"])
+async def test_only_the_cause_of_a_complaint_that_names_nothing_stays_out(field: str) -> None:
+    text = "HYPOTHESIS: LR up\n\ntrain.py\n<<<<<<< SEARCH\nLR = 0.1\n=======\nLR = 0.2\n>>>>>>> REPLACE\n"
+    turn = {"text": text} if field == "tools" else PROPOSES
+    server = openai_server.Server([turn], repeat=True, manners=openai_server.Manners(refused={field: "no"}))
+    with server, variables(OPENAI_BASE_URL=server.url):
+        researcher = OpenAIResearcher(backoff=FAST)
+        for _ in range(3):
+            await researcher.propose(ready("openai").brief(1), Heard())
+        await researcher.close()
+    last = server.requests[-1]
+    usual = {"stream_options", "max_tokens", "tools"} - {field}
+    assert field not in last and usual <= last.keys() and not any("refused" in r for r in server.requests[-2:])
+
+
+async def test_a_complaint_of_the_moment_leaves_nothing_out() -> None:
+    fault = {"fault": "status", "status": 400, "message": "invalid params"}
+    with openai_server.Server([fault, PROPOSES], repeat=True) as server, variables(OPENAI_BASE_URL=server.url):
+        researcher = OpenAIResearcher(backoff=FAST)
+        for _ in range(2):
+            await researcher.propose(ready("openai").brief(1), Heard())
+        await researcher.close()
+    first, asked_less, last = server.requests
+    assert first.keys() == last.keys() and asked_less.keys() < last.keys()
+
+
 @pytest.mark.parametrize("path", ["", "/v1/v1", "/v1/chat/completions", "/v1/"])
 async def test_an_address_is_put_right(path: str) -> None:
     with openai_server.Server([PROPOSES]) as server, variables(OPENAI_BASE_URL=server.url.removesuffix("/v1") + path):
