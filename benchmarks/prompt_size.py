@@ -58,7 +58,7 @@ def session(count: int, seed: int = 1) -> State:
         run_budget="5m", budget=budget, edit=("nanotrain/train.py",), seed=1, version="",
     ))  # fmt: skip
     say(e.ExperimentStarted(experiment=0, parent=0, parent_commit="c0", researcher="baseline"))
-    say(e.Calibrated(best, 0.002, (1.998, 2.0, 2.002)))
+    say(e.Calibrated(metric=best, sigma=0.002, values=(1.998, 2.0, 2.002)))
     for n in range(1, count + 1):
         say(e.ExperimentStarted(experiment=n, parent=state.best, parent_commit="c", researcher="claude", model="model"))
         what = draw.choice(NAMES)

@@ -96,7 +96,7 @@ class Story:
             yield from self._run(run, 0, "baseline", commit_name(0), clock, value, "done")
             clock += 22.0
         noise = e.NoiseEstimated(sigma=self.sigma, low=0.578 * self.sigma, high=4.41 * self.sigma, df=2.0)
-        yield clock, [e.Calibrated(BASELINE_METRIC, self.sigma, values), noise]
+        yield clock, [e.Calibrated(metric=BASELINE_METRIC, sigma=self.sigma, values=values), noise]
         best, best_metric, run = 0, BASELINE_METRIC, 4
         for number in range(1, self.experiments + 1):
             verdict = self.verdicts[(number - 1) % len(self.verdicts)]

@@ -255,9 +255,10 @@ class SessionView:
         return next((x.runs[-1] for x in found if x and x.runs), None)
 
     def finished_run(self, number: int) -> Run | None:
-        """The run whose curve stands for an experiment: the first one with a metric."""
+        """The run whose curve stands for an experiment: the first one of its own with a metric."""
         x = self.state.experiments.get(number)
-        return next((r for r in x.runs if r.ended == "done" and r.metric is not None), None) if x else None
+        found = [r for r in x.runs if r.ended == "done" and r.metric is not None] if x else []
+        return next((r for r in found if r.kind not in ("warmup", "reference")), None)
 
     def references(self, run: Run | None) -> list[tuple[str, Run]]:
         """Reference runs for a run's curve: ("baseline", run) and ("best", run), where these are other runs."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from core.engine.finding import Finding, failed
 from core.engine.startup.command_needs import check_packages, check_script, commands_of
-from core.engine.startup.setup import editable_texts
+from core.engine.startup.setup import editable_texts, timed_words
 from core.engine.trial.glance import glance
 from core.lab import device, environment
 from core.lab.git.repository import Repository
@@ -41,10 +41,12 @@ def examine(project: Path, *, quick: bool = False) -> dict[str, Any]:
         _disk(project),
     ]
     slots: tuple[str, ...] = ()
+    program = _program(project)
     try:
-        slots = device.default_slots()
+        slots = device.default_slots(alone=program is not None and program.timed)
         words = "; ".join([f"{device.Devices().describe()}: slots {', '.join(slots)}", *cards.allowed().left_out])
         findings.append(Finding("device", True, words))
+        findings += _conditions(slots, program)
     except AutoresearchError as error:
         findings.append(failed("device", error))
     report = tiers.probe()
@@ -71,6 +73,23 @@ def examine(project: Path, *, quick: bool = False) -> dict[str, Any]:
         "default_researcher": "human" if untunable and default == "control" else default,
         "device": device.Devices().describe(),
     }
+
+
+def _program(project: Path) -> Program | None:
+    try:
+        return load(project / "program.md")
+    except AutoresearchError:
+        return None
+
+
+def _conditions(slots: tuple[str, ...], program: Program | None) -> list[Finding]:
+    """Remarks on the threads of a run, and on a metric that is a time or a speed."""
+    said, hint = device.threads_words(slots, device.threads_for(slots, program.threads if program else None))
+    found = [Finding("threads", None if hint else True, said, hint)] if said else []
+    if program is not None and program.timed:
+        words = f"{program.metric.name} is a time or a speed: {timed_words(slots)}"
+        found.append(Finding("measuring", None, words))
+    return found
 
 
 def _researchers(untunable: AutoresearchError | None) -> list[dict[str, Any]]:

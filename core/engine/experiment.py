@@ -13,11 +13,12 @@ from core.engine.runs.slots import Urgency
 from core.engine.startup.setup import EnginePart
 from core.engine.verdict import Judge
 from core.lab.shim.rmtree import remove_tree
+from core.program.timed_metric import timed_unit
 from core.record import events as e
 from core.record.metric import format_metric
 from core.record.sample import mean
 from core.record.state import BASELINE, HUMAN, NO_BASELINE, who
-from core.stats.noise import estimate
+from core.stats.noise import estimate, in_turn_noise
 from core.stats.silence import silence_line
 
 MAX_TAIL_LINES = 12  # of a crashed baseline's output in the reason
@@ -48,16 +49,14 @@ class Experiments(EnginePart):
                 )
             )
         await self._adopt(BASELINE)
+        begun = any(r.ended == "done" for r in self.state.experiments[BASELINE].runs)
+        if self.state.timed and not begun and not self._gave_number(await self._baseline_run("warmup")):
+            return
         missing = self.program.baseline_runs - len(self._baseline_values())
         runs = [asyncio.create_task(self._baseline_run()) for _ in range(missing)]
         try:
             for run in asyncio.as_completed(runs):
-                finished = await run
-                if finished.metric is None and not self.lifecycle.stopping:
-                    output = "\n".join([finished.reason, *finished.log_tail.splitlines()[-MAX_TAIL_LINES:]])
-                    reason = f"{NO_BASELINE}: {output}"
-                    self.lifecycle.end(Ending("crashed", reason))
-                if finished.metric is None:
+                if not self._gave_number(await run):
                     return
         except asyncio.CancelledError:
             for task in runs:
@@ -66,26 +65,37 @@ class Experiments(EnginePart):
         finally:
             await asyncio.gather(*runs, return_exceptions=True)
         values = self._baseline_values()
-        own, noise = estimate([values]), estimate([values], self.state.prior)
+        known = self.state.timed
+        seen = not known and any(timed_unit(r.printed) for r in self.state.experiments[BASELINE].runs)
+        prior = self.state.prior
+        noise = in_turn_noise(values, [], mean(values), prior) if known or seen else estimate([values], prior)
         await self.journal.write(
-            e.Calibrated(mean(values), own.sigma, tuple(values)),
+            e.Calibrated(metric=mean(values), sigma=estimate([values]).sigma, values=tuple(values), timed=seen),
             e.NoiseEstimated(**asdict(noise)),
         )
         if said := silence_line(self.state):
             await self.journal.write(e.Noted("warning", said, BASELINE))
         await self.runs.score_hidden(BASELINE)
 
-    async def _baseline_run(self) -> e.RunFinished:
+    def _gave_number(self, finished: e.RunFinished) -> bool:
+        """Whether a run of the unchanged code gave a number; without one the session ends."""
+        if finished.metric is None and not self.lifecycle.stopping:
+            output = "\n".join([finished.reason, *finished.log_tail.splitlines()[-MAX_TAIL_LINES:]])
+            reason = f"{NO_BASELINE}: {output}"
+            self.lifecycle.end(Ending("crashed", reason))
+        return finished.metric is not None
+
+    async def _baseline_run(self, kind: e.RunKind = "baseline") -> e.RunFinished:
         """One run of the unchanged code, started again when it was cut off for a reason outside the code."""
         for _ in range(MAX_BASELINE_TRIES):
-            finished = await self.runs.execute(BASELINE, "baseline", self.setup.commit, Urgency.BASELINE)
+            finished = await self.runs.execute(BASELINE, kind, self.setup.commit, Urgency.BASELINE)
             if finished.ended != "abandoned" or self.lifecycle.stopping:
                 break
         return finished
 
     def _baseline_values(self) -> list[float]:
         runs = self.state.experiments[BASELINE].runs
-        return [r.metric for r in runs if r.ended == "done" and r.metric is not None]
+        return [r.metric for r in runs if r.kind == "baseline" and r.ended == "done" and r.metric is not None]
 
     # --- an experiment ---
 
@@ -97,12 +107,14 @@ class Experiments(EnginePart):
         await self._adopt(number)
         if not await self._ready(number):
             return False
+        while self.state.timed and self.state.baseline is None:
+            await self.journal.changed()  # there is nothing to run beside yet, and it would warm up or cool the machine
         while not self.lifecycle.stopping:
             x = self.state.experiments[number]
             if not x.has_result:
                 urgency = Urgency.REPEAT if x.rebased or x.values else Urgency.CANDIDATE
                 await self.runs.execute(number, "repeat" if x.values else "candidate", x.commit or "", urgency)
-                if not self.state.experiments[number].has_result:
+                if not self.state.experiments[number].has_result and number not in self._skipped:
                     continue
             then = await self.judge.judge(number, skipped=number in self._skipped)
             if then in ("done", "repair"):

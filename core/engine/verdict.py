@@ -10,9 +10,9 @@ from core.engine.startup.setup import EnginePart
 from core.record import events as e
 from core.record.errors import GitConflict
 from core.record.state import BASELINE, HUMAN, Experiment, Run, State, who
-from core.stats.decide import Decision, judge, refresh_due
+from core.stats.decide import Decision, judge, judge_in_turn, refresh_due
 from core.stats.drift import speed_change
-from core.stats.noise import Noise, estimate
+from core.stats.noise import Noise, estimate, in_turn_noise
 
 # What an experiment's task does next: nothing more, run the change on the new best, repeat it (alone or with the
 # best beside it), repeat it as the new best, or let the researcher repair it.
@@ -53,14 +53,13 @@ class Judge(EnginePart):
 
     async def _judge(self, experiment: int, skipped: bool) -> Next:
         x = self.state.experiments[experiment]
-        run = [r for r in x.runs if r.commit == x.commit and r.ended != "abandoned"][-1]
         if skipped:
             await self.settle(experiment, "skipped", "skipped by hand")
-        elif run.metric is None:
+            return "done"
+        run = [r for r in x.runs if r.commit == x.commit and r.ended != "abandoned"][-1]
+        if run.metric is None:
             return await self.failed(x, run.ended == "rejected", run.reason or "the run ended without a number")
-        else:
-            return await self._compare(x, run)
-        return "done"
+        return await self._compare(x, run)
 
     async def failed(self, x: Experiment, rejected: bool, reason: str) -> Next:
         """The verdict without a metric. A crash goes back to a researcher that can repair it, twice at most."""
@@ -80,12 +79,14 @@ class Judge(EnginePart):
         # A fork is compared with the best, as everything else is, and not with its base.
         moved, best = x.parent != state.best and not x.forked, state.best
         noise = noise_of(state)
-        off = speed_change(state, run.slot)
+        off = "" if state.timed else speed_change(state, run.slot)
         policy, saved = self.program.policy, 0 if x.forked else -x.lines  # counted against the parent
         others = [other.sample.mean for n, other in state.experiments.items() if n != x.number and other.values]
 
         def against(number: int, saved: int) -> Decision:
             sample = state.experiments[number].sample
+            if state.timed and noise.sigma > 0:
+                return judge_in_turn(state.metric, sample, x.sample, noise, policy, lines_saved=saved)
             return judge(
                 state.metric, sample, x.sample, noise, policy, lines_saved=saved, drift=bool(off), others=others
             )
@@ -148,6 +149,10 @@ class Judge(EnginePart):
         x = state.experiments.get(experiment)
         if x is None or state.best != experiment or not x.values or state.baseline is None or not state.sigma:
             return False
+        if state.timed and experiment == BASELINE:
+            return False  # there is nothing beside which it could be measured again
+        if state.timed and x.sample.n == x.sample.chosen_on:
+            return True  # later candidates do not correct its number: a run beside the baseline does
         return refresh_due(x.sample, state.stood, self.program.policy)
 
     def new_noise(self) -> list[e.Body]:
@@ -222,5 +227,9 @@ class Judge(EnginePart):
 
 def noise_of(state: State, *, prior: bool = True) -> Noise:
     """Noise of one result, from all code that ran more than once; with `prior`, from an earlier session's runs too."""
-    groups = [x.values for x in state.experiments.values() if len(x.runs) > 1 and len(x.values) > 1]
-    return estimate(groups, state.prior if prior else None)
+    found = [x for x in state.experiments.values() if len(x.runs) > 1 and len(x.values) > 1]
+    before = state.prior if prior else None
+    if state.timed:
+        alone = next((x.values for x in found if x.number == BASELINE), ())
+        return in_turn_noise(alone, [x.values for x in found if x.number != BASELINE], state.best_metric or 0.0, before)
+    return estimate([x.values for x in found], before)

@@ -103,11 +103,14 @@ def _cores_words() -> str:
     return f"{count} core{'s' * (count != 1)}"
 
 
-def default_slots() -> tuple[str, ...]:
-    """One slot per GPU that CUDA_VISIBLE_DEVICES allows; without one two CPU slots, or one on a single core.
+def default_slots(*, alone: bool = False) -> tuple[str, ...]:
+    """One slot per GPU that CUDA_VISIBLE_DEVICES allows; without one two CPU slots, or one on a single core. `alone`:
+    only one, for a metric that other runs on the machine would change.
 
-    Raises UsageError for a CUDA_VISIBLE_DEVICES that names no card."""
-    return cards.allowed().slots or tuple(f"cpu{i}" for i in range(min(2, cores())))
+    Raises UsageError for a CUDA_VISIBLE_DEVICES that names no card.
+    """
+    slots = cards.allowed().slots or tuple(f"cpu{i}" for i in range(min(2, cores())))
+    return slots[:1] if alone else slots
 
 
 def parse_slots(text: str) -> tuple[str, ...]:
@@ -134,16 +137,34 @@ def parse_slots(text: str) -> tuple[str, ...]:
     raise UsageError(f"{text!r} does not name slots", where="--slots", hint=hint)
 
 
-def slot_environment(slot: str) -> dict[str, str]:
-    """Environment variables that bind a run to its slot: one GPU, or one processor thread."""
+def threads_for(slots: tuple[str, ...], asked: int | None) -> int:
+    """Threads of a run: as asked; all cores for the only CPU slot; else 0, the default of `slot_environment`."""
+    return asked or (cores() if len(slots) == 1 and slots[0].startswith("cpu") else 0)
+
+
+def threads_words(slots: tuple[str, ...], threads: int) -> tuple[str, str]:
+    """How many threads a run in a CPU slot has, and the way to more; "" for GPU slots, on one core, and with all."""
+    count, every = threads or 1, cores()
+    if not slots or not slots[0].startswith("cpu") or every == 1:
+        return "", ""
+    said = f"a run has {count} thread{'s' * (count != 1)} of {every} (OMP_NUM_THREADS={count})"
+    more = "write [slots] and below it threads = N in program.md, or give a run all cores with --slots cpu:1"
+    return f"slots {' '.join(slots)}: {said}", more if count < every else ""
+
+
+def slot_environment(slot: str, threads: int = 0) -> dict[str, str]:
+    """Environment variables that bind a run to its slot: one GPU or none, and `threads`; 0: one thread in a CPU slot,
+    with a GPU its share of the cores.
+    """
     match = _SLOT.match(slot)
     if match is None:
         raise UsageError(f"{slot!r} is not a slot", where="--slots")
     # Passive waits free the core for other runs; spinning threads of two runs slow each other down severalfold.
     env = {"OMP_WAIT_POLICY": "PASSIVE", "AUTORESEARCH_SLOT": slot}
     if match[2]:
-        share = max(1, cores() // max(1, gpu_count()))
+        share = threads or max(1, cores() // max(1, gpu_count()))
         return {**env, "AUTORESEARCH_DEVICE": "cuda", "CUDA_VISIBLE_DEVICES": cards.visible(slot),
                 "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "OMP_NUM_THREADS": str(share)}  # fmt: skip
-    return {**env, "AUTORESEARCH_DEVICE": "cpu", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1",
-            "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # fmt: skip
+    count = str(threads or 1)
+    return {**env, "AUTORESEARCH_DEVICE": "cpu", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": count,
+            "MKL_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count}  # fmt: skip

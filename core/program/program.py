@@ -14,6 +14,7 @@ from core import invocation
 from core.edits.globs import matches
 from core.edits.rules import Rules, defines
 from core.program import toml_reader
+from core.program.timed_metric import timed
 from core.program.toml_reader import CONTROL, NAME, Reader, kind
 from core.record.budget import RunBudget, SessionBudget, parse_run_budget
 from core.record.errors import ProgramError, ProjectError
@@ -24,9 +25,10 @@ DEVICES = ("cuda", "cpu")
 DEFAULT_RUN_BUDGET = "5m"
 KEYS: toml_reader.Keys = {
     "": ("edit", "read", "inputs", "run", "prepare", "score", "score_hidden", "approve", "seed",
-         "metric", "budget", "checks", "rules", "decide", "sandbox"),
+         "metric", "budget", "slots", "checks", "rules", "decide", "sandbox"),
     "metric": ("name", "direction", "pattern"),
     "budget": ("run", "hours", "experiments", "usd", "startup", "saving", "limit", "check", "at_limit"),
+    "slots": ("threads",),
     "checks": None,
     "rules": ("max_diff_lines", "forbid", "require", "freeze_dependencies"),
     "decide": ("keep", "baseline", "repeats", "min_effect", "simplicity", "quarantine", "alpha", "beta", "refresh"),
@@ -64,6 +66,7 @@ EXAMPLES: Mapping[str, str] = {
     "decide.refresh": "write refresh = 24 (the best runs again after so many candidates; 0: never)",
     "decide.baseline": "write baseline = 3 (runs of the baseline)",
     "sandbox.memory_gb": "write memory_gb = 8",
+    "slots.threads": "write threads = 8 (of one run)",
     "seed": "write seed = 1",
 }
 _MORE_IS_BETTER = re.compile(r"acc|reward|score|auc|\bf1|bleu|mfu|throughput|per_sec", re.IGNORECASE)
@@ -96,10 +99,16 @@ class Program:
     network: bool = False
     limits_only: bool = False  # consent to run without a sandbox, with limits on time, memory, processes and disk only
     memory_gb: float | None = None  # per run; None: a share of the machine
+    threads: int | None = None  # of one run; None: all cores for the only CPU slot, one for each of several
     policy: Policy = field(default_factory=Policy)
     baseline_runs: int = 3
     approve: bool = False  # each proposal waits for a person
     seed: int = 1
+
+    @property
+    def timed(self) -> bool:
+        """Whether the metric is a time or a speed, by its name and pattern."""
+        return timed(self.metric.name, self.pattern)
 
     def run_budget(self, device: str) -> RunBudget:
         """The budget of one run on `device` ("cpu" or "cuda")."""
@@ -185,6 +194,7 @@ def parse(text: str, overrides: Sequence[str] = ()) -> Program:
         network=reader.flag("sandbox.network"),
         limits_only=reader.flag("sandbox.limits_only"),
         memory_gb=reader.number("sandbox.memory_gb"),
+        threads=reader.integer("slots.threads", 1, 1024),
         approve=reader.flag("approve"),
         policy=_policy(reader),
         **{key: value for key, value in given.items() if value is not None},  # type: ignore[arg-type]
@@ -237,7 +247,7 @@ FIXED: Mapping[str, str] = {
     "prepare": "prepare", "inputs": "inputs", "run_budgets": "[budget] run", "scored_at_limit": "[budget] at_limit",
     "baseline_runs": "[decide] baseline",
     "network": "[sandbox] network", "limits_only": "[sandbox] limits_only", "memory_gb": "[sandbox] memory_gb",
-    "seed": "seed",
+    "threads": "[slots] threads", "seed": "seed",
 }  # fmt: skip
 
 

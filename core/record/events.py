@@ -15,7 +15,9 @@ Verdict = Literal["kept", "provisional", "discarded", "crashed", "pruned", "reje
 VERDICTS: tuple[Verdict, ...] = (
     "kept", "provisional", "discarded", "crashed", "pruned", "rejected", "skipped", "abandoned",
 )  # fmt: skip
-RunKind = Literal["baseline", "candidate", "repeat", "ablation", "transfer", "certify", "reproduce"]
+RunKind = Literal[
+    "warmup", "baseline", "reference", "candidate", "repeat", "ablation", "transfer", "certify", "reproduce"
+]
 RunPhase = Literal["starting", "checkout", "training", "saving", "scoring"]
 Ended = Literal["done", "crashed", "overtime", "killed", "startup_timeout", "resources", "rejected", "abandoned"]
 
@@ -40,6 +42,8 @@ class SessionStarted:
     prior_sigma: float = 0.0  # of one run in the earlier session `prior_from`, taken for `prior_df` repeats of this one
     prior_df: float = 0.0
     prior_from: str = ""
+    timed: bool = False  # the metric is a time or a speed: candidates are measured beside the best
+    threads: int = 0  # of a run; 0: one in a CPU slot, a share of the cores with a GPU
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +59,7 @@ class EngineStarted:
     sandbox_note: str = ""
     device: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)  # of software that results may depend on
+    conditions: tuple[str, ...] = ()  # of runs, in words: their threads, and what a time or a speed needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +179,7 @@ class RunStarted:
     seed: int
     commit: str
     budget: str
+    counts_as: float | None = None  # of a reference run: the number of the code that it measures again
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,13 +211,14 @@ class RunFinished:
     printed: str = ""  # the self-reported metric as the run printed it, with its unit
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Calibrated:
     """The baseline is known. `sigma` is the spread of `values` alone; the session's sigma is in NoiseEstimated."""
 
     metric: float
     sigma: float
     values: tuple[float, ...]
+    timed: bool = False  # its unit shows that the metric is a time or a speed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

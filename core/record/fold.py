@@ -24,7 +24,7 @@ def fold(state: State, event: Event) -> State:
 def _fold_session(state: State, b: Body, time: float) -> None:
     match b:
         case e.SessionStarted():
-            state.session, state.started, state.best_commit = b, time, b.commit
+            state.session, state.started, state.best_commit, state.timed = b, time, b.commit, b.timed
         case e.EngineStarted():
             _engine_started(state, b, time)
         case e.EngineStopped():
@@ -84,6 +84,7 @@ def _engine_started(state: State, b: e.EngineStarted, time: float) -> None:
     state.engine = EngineInfo(
         pid=b.pid, boot_id=b.boot_id, researcher=b.researcher, model=b.model, slots=b.slots,
         sandbox=b.sandbox, sandbox_note=b.sandbox_note, device=b.device, started=time,
+        conditions=b.conditions,
     )  # fmt: skip
     state.engine_open, state.state, state.reason = True, "starting", ""
 
@@ -248,7 +249,7 @@ def _spent(state: State, b: e.Spent) -> None:
 def _run_started(state: State, b: e.RunStarted, time: float) -> None:
     run = Run(
         run=b.run, experiment=b.experiment, kind=b.kind, slot=b.slot, seed=b.seed, commit=b.commit, budget=b.budget,
-        started=time,
+        started=time, counts_as=b.counts_as,
     )  # fmt: skip
     changes: dict[str, object] = {"phase": "running"} if b.experiment in state.live else {}
     _change(state, b.experiment, runs=(*state.experiments[b.experiment].runs, run), **changes)
@@ -286,6 +287,7 @@ def _run_finished(state: State, b: e.RunFinished) -> None:
 
 def _calibrated(state: State, b: e.Calibrated, time: float) -> None:
     state.baseline = Baseline(b.metric, b.sigma, len(b.values))
+    state.timed = state.timed or b.timed
     if state.best == BASELINE:
         state.best_metric = b.metric
     _change(state, BASELINE, metric=b.metric, sigma=b.sigma, delta=0.0, phase="judged", ended=time,

@@ -46,6 +46,7 @@ class Run:
     peak_memory: int | None = None
     gap: float | None = None
     printed: str = ""
+    counts_as: float | None = None  # of a reference run: the number of the code that it measures again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,11 +104,27 @@ class Experiment:
 
     @property
     def values(self) -> tuple[float, ...]:
-        """The results that count for its present commit: all of them."""
+        """The results that count for its present commit: all of them, as `counted`."""
         kinds = ("baseline", "candidate", "repeat")
         return tuple(
-            r.metric for r in self.runs if r.metric is not None and r.kind in kinds and r.commit == self.commit
+            self.counted(r, r.metric)
+            for r in self.runs
+            if r.metric is not None and r.kind in kinds and r.commit == self.commit
         )
+
+    def counted(self, run: Run, metric: float) -> float:
+        """A run's result, as it counts. Of a time or a speed: what it would have been beside the earlier runs of the
+        code in its reference run, the last one before it in its slot. What slows both down cancels.
+        """
+        reference: Run | None = None
+        for other in self.runs:
+            if other.run >= run.run:
+                break
+            if other.kind == "reference" and other.slot == run.slot:
+                reference = other
+        if reference is None or not reference.metric or reference.counts_as is None:
+            return metric
+        return reference.counts_as * metric / reference.metric
 
     @property
     def sample(self) -> Sample:
@@ -164,6 +181,7 @@ class EngineInfo:
     sandbox_note: str
     device: str
     started: float
+    conditions: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -182,6 +200,7 @@ class State:
     engine_seconds: float = 0.0  # of engines that ended
     engine_open: bool = False  # started, and no stop was logged
     baseline: Baseline | None = None
+    timed: bool = False  # the metric is a time or a speed
     noise: e.NoiseEstimated | None = None
     best: int = BASELINE
     best_metric: float | None = None

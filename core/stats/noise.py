@@ -64,6 +64,17 @@ def estimate(groups: Iterable[Sequence[float]], prior: Prior | None = None) -> N
     )
 
 
+def in_turn_noise(
+    baseline: Sequence[float], groups: Iterable[Sequence[float]], level: float, prior: Prior | None = None
+) -> Noise:
+    """Sigma of a time or a speed that is measured in turn with another run, for code whose number is `level`.
+
+    It is a share of the number. `groups` were measured so; `baseline` alone, where the scatter is smaller by √2.
+    """
+    logs = [[level * math.log(v) for v in group if v > 0] for group in groups]
+    return estimate([[math.sqrt(2) * level * math.log(v) for v in baseline if v > 0], *logs], prior)
+
+
 def chi_square(p: float, df: float) -> float:
     """p-quantile of chi-square with `df` degrees of freedom (exact for 1 and 2; else Wilson and Hilferty, to 1%)."""
     if df == 1:

@@ -50,7 +50,8 @@ def _session_started(b: e.SessionStarted, m: Metric) -> str:
 
 def _engine_started(b: e.EngineStarted, m: Metric) -> str:
     model = f" ({b.model})" if b.model else ""
-    return f"engine {b.pid}: researcher {b.researcher}{model}, slots {' '.join(b.slots)}, sandbox {b.sandbox}"
+    head = f"engine {b.pid}: researcher {b.researcher}{model}, slots {' '.join(b.slots)}, sandbox {b.sandbox}"
+    return "; ".join([head, *b.conditions])
 
 
 def _experiment_started(b: e.ExperimentStarted, m: Metric) -> str:

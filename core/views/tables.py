@@ -80,6 +80,7 @@ def status(state: State, alive: bool, now: float) -> dict[str, Any]:
         "researcher": engine.researcher if engine else None,
         "model": engine.model if engine else None,
         "sandbox": engine.sandbox if engine else None,
+        "conditions": list(engine.conditions) if engine else [],
         "started": state.started or None,
         "seconds": round(state.seconds(until), 3),
         "experiments": {"total": state.total, **{v: state.verdicts.get(v, 0) for v in VERDICTS}},
@@ -116,7 +117,7 @@ def _baseline(state: State) -> dict[str, Any]:
     if state.baseline is not None:
         return {"metric": state.baseline.metric, "sigma": state.baseline.sigma, "n": state.baseline.n}
     runs = state.experiments[BASELINE].runs if BASELINE in state.experiments else ()
-    return {"metric": None, "sigma": None, "n": sum(r.ended == "done" for r in runs)}
+    return {"metric": None, "sigma": None, "n": sum(r.ended == "done" and r.kind == "baseline" for r in runs)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

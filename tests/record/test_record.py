@@ -220,7 +220,9 @@ def test_renamed_types_and_fields_keep_their_names_on_disk() -> None:
 
 
 def test_nan_infinity_and_invalid_text_are_serialized() -> None:
-    line = wire.encode_event(Event(1, 0.0, e.Calibrated(float("nan"), float("inf"), (1.0, float("-inf")))))
+    line = wire.encode_event(
+        Event(1, 0.0, e.Calibrated(metric=float("nan"), sigma=float("inf"), values=(1.0, float("-inf"))))
+    )
     assert json.loads(line)["metric"] is None and json.loads(line)["values"] == [1.0, None]
     json.loads(wire.encode_event(Event(1, 0.0, e.Preparing("lone \ud800 surrogate"))))
 

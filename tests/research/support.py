@@ -106,7 +106,7 @@ class Session:
         fold(self.state, Event(self.state.seq + 1, float(self.state.seq), body))
 
     def calibrate(self, value: float, sigma: float = 0.01) -> None:
-        self.add(e.Calibrated(value, sigma, (value,)))
+        self.add(e.Calibrated(metric=value, sigma=sigma, values=(value,)))
         self.add(e.NoiseEstimated(sigma=sigma, low=sigma, high=sigma, df=2.0))
 
     def start(self, number: int, researcher: str) -> None:

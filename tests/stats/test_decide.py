@@ -16,12 +16,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.decide_simulation import NAMES, Fixed, Ours, measure
-from core.record.metric import Metric
+from core.record.metric import Direction, Metric, format_metric
 from core.record.sample import Claim, Prior, Sample
 from core.stats import certify
 from core.stats.certify import certificate_test, most_pairs, plan
-from core.stats.decide import EFFECTS, Decision, Policy, judge, posterior_of, refresh_due
-from core.stats.noise import Noise, estimate, from_normal, to_normal
+from core.stats.decide import EFFECTS, Decision, Policy, judge, judge_in_turn, posterior_of, refresh_due
+from core.stats.noise import Noise, estimate, from_normal, in_turn_noise, to_normal
 
 LOSS = Metric("loss")
 QUIET = Noise(sigma=1.0, df=50, low=0.9, high=1.1)  # sigma 1, well known
@@ -416,3 +416,18 @@ def test_the_rules_import_nothing_impure() -> None:
         imported = {n.name for node in ast.walk(tree) if isinstance(node, ast.Import) for n in node.names}
         imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
         assert not imported & {"os", "time", "random", "numpy", "pathlib", "asyncio", "subprocess", "socket"}
+
+
+@pytest.mark.parametrize(("direction", "gains"), [("min", (0.5, 0.51)), ("max", (2.0, 1.96))])
+def test_ratios_are_judged_the_same_for_a_time_and_a_speed(direction: Direction, gains: tuple[float, ...]) -> None:
+    metric, base = Metric("m", direction), Sample((1.0, 1.02, 0.98))
+    noise = in_turn_noise(base.values, [], base.number)
+    first = judge_in_turn(metric, base, Sample((1.2 if direction == "max" else 1 / 1.2,)), noise, Policy())
+    assert first.verdict == "provisional" and "measured twice before it counts" in first.reason
+    kept = judge_in_turn(metric, base, Sample(gains), noise, Policy())
+    assert kept.verdict == "kept" and kept.claim is not None and kept.best_claim is None
+    assert kept.claim.number == pytest.approx(gains[1], rel=0.05)
+    assert kept.delta == pytest.approx(sum(gains) / 2 - 1.0)
+    assert f"counts as {format_metric(kept.claim.number)}" in kept.reason
+    lost = judge_in_turn(metric, base, Sample((1.0,)), noise, Policy())
+    assert lost.verdict == "discarded"

@@ -120,6 +120,8 @@ def _status_lines(state: State, s: dict[str, Any], out: Output) -> list[tuple[st
     busy = s["device"]["busy_share"]
     took = f"{format_seconds(s['seconds'])}{usd}{'' if busy is None else f'   busy {100 * busy:.0f}%'}"
     add("researcher", out.paint(f"{who}   sandbox {s['sandbox'] or '–'}", "text"))
+    for words in s["conditions"]:
+        add("runs", out.paint(words, "text"))
     add("spent", took)
     add("engine", f"pid {s['engine']['pid']}" if alive else "not running")
     if not alive and word != "finished":

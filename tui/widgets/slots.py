@@ -18,6 +18,7 @@ from tui.widgets.run.loss_pane import standing
 GIB = 2**30
 MIN_SHARED_CELLS = 112  # of a row with a slot and its device
 HOT_CELSIUS = 85.0
+KIND_WORDS = {"repeat": " again", "certify": " cert.", "reference": " beside", "warmup": " warm-up"}
 NAME_CELLS = 6
 
 
@@ -102,7 +103,7 @@ class SlotsPane(Pane):
             word = "idle" if self.view.live else "–"
             rest = left(word, self._cells(width, wide) - NAME_CELLS) if wide else word
             return [label, (rest, look["faint"])]
-        what = name_of(run.experiment) + {"repeat": " again", "certify": " cert."}.get(run.kind, "")
+        what = name_of(run.experiment) + KIND_WORDS.get(run.kind, "")
         if self.view.connection.status == "dead":  # the next engine adopts it, or runs it again
             words = left("interrupted", self._cells(width, wide) - NAME_CELLS - 12) if wide else "interrupted"
             return [label, (left(what, 11) + " ", look["accent"]), (words, look["warn"])]

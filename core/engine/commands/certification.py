@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from core.engine.commands.dispatch import Handlers, LoopControl
@@ -89,6 +89,8 @@ class CertificationCommands(EnginePart):
         """Pairs of baseline and experiment on fresh seeds, until the sequential test decides."""
         state = self.state
         x, noise = state.experiments[number], noise_of(state, prior=False)
+        if state.timed:  # the two arms are single runs, and their difference has the noise of a pair
+            noise = replace(noise, sigma=noise.sigma / 2**0.5)
         assert state.baseline is not None and x.metric is not None
         expected = state.metric.gain(state.baseline.metric, x.metric)
         planned = most_pairs(expected, noise.sigma)
@@ -208,14 +210,16 @@ class CertificationCommands(EnginePart):
             was = recorded.metric
             fact = e.Reproduced(experiment=number, metric=None, recorded=was, within_noise=False, reason=reason)
             return await self.journal.write(fact)
-        apart = abs(run.metric - recorded.metric)
+        now = state.experiments[number]
+        ran = now.counted(next(r for r in now.runs if r.run == run.run), run.metric)
+        was = x.counted(recorded, recorded.metric)
+        apart = abs(ran - was)
         # Two single runs differ by √2 σ; three of those are beyond chance.
         within = apart <= 3 * 2**0.5 * (state.sigma or 0.0)
         same = "to the last digit" if apart == 0 else f"{format_metric(apart)} apart"
         word = "reproduced" if within else "NOT reproduced: the difference is beyond the noise"
-        reason = f"#{number} {word}: {format_metric(run.metric)} against {format_metric(recorded.metric)}, {same}"
+        reason = f"#{number} {word}: {format_metric(ran)} against {format_metric(was)}, {same}"
         reason += self._changed(number, recorded.run, run)
-        ran, was = run.metric, recorded.metric
         fact = e.Reproduced(experiment=number, metric=ran, recorded=was, within_noise=within, reason=reason)
         await self.journal.write(fact)
 
@@ -235,7 +239,7 @@ def _outcome(look: InterimAnalysis) -> Literal["certified", "refuted", "undecide
 
 def _recorded(x: Experiment) -> Run:
     """The first run of its present commit with a result."""
-    return next(r for r in x.runs if r.commit == x.commit and r.metric is not None)
+    return next(r for r in x.runs if r.commit == x.commit and r.metric is not None and r.kind != "warmup")
 
 
 def _facts(device: dict[str, Any]) -> dict[str, str]:

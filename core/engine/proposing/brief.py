@@ -151,7 +151,10 @@ class Briefing(EnginePart):
         return next((b.diff for b in events if isinstance(b, (e.Proposed, e.Rebased)) and b.diff), "")
 
     def _log_tail_of(self, experiment: int) -> str:
-        return next((b.log_tail for b in self._events(experiment) if isinstance(b, e.RunFinished) and b.log_tail), "")
+        x = self.state.experiments.get(experiment)
+        of_others = {r.run for r in x.runs if r.kind == "reference"} if x else set()
+        ended = [b for b in self._events(experiment) if isinstance(b, e.RunFinished) and b.run not in of_others]
+        return next((b.log_tail for b in ended if b.log_tail), "")
 
     def _rationale_of(self, experiment: int) -> str:
         return next((b.rationale for b in self._events(experiment) if isinstance(b, e.Proposed)), "")

@@ -27,11 +27,12 @@ from core.program.program import Program
 from core.record import events as e
 from core.record.errors import AutoresearchError, LabError, ScorerFault
 from core.record.pulse import DeviceReading, SlotReading
-from core.record.state import BASELINE, Experiment, Run, State
+from core.record.state import BASELINE, Experiment, Run, State, who
 from core.stats.decide import MAX_HIDDEN_GAP
 
 LONG_CHECKOUT_SECONDS = 1.0
 FAILED = ("crashed", "overtime", "resources", "startup_timeout")  # ends of a run that its reason explains
+MAX_REFERENCE_TRIES = 2
 MIN_FREE_BYTES = 64 << 20  # with less, what a run left in its worktree is removed before scoring
 
 
@@ -85,7 +86,10 @@ class Runs(EnginePart):
     async def execute(
         self, experiment: int, kind: e.RunKind, commit: str, urgency: Urgency, *, seed: int | None = None
     ) -> e.RunFinished:
-        """Wait for a slot, run (once more after a pause cut it off), score, log the end. `seed` None: a fresh one."""
+        """Wait for a slot, run (once more after a pause cut it off), score, log the end. `seed` None: a fresh one.
+
+        Where the metric is a time or a speed, the code that it is compared with runs before it, in the same slot.
+        """
         while True:
             finished, cut_off = await self._execute(experiment, kind, commit, urgency, seed)
             if not cut_off:
@@ -95,19 +99,67 @@ class Runs(EnginePart):
         self, experiment: int, kind: e.RunKind, commit: str, urgency: Urgency, seed: int | None
     ) -> tuple[e.RunFinished, bool]:
         slot = await self.slots.acquire(urgency)
+        reference = self._reference(experiment) if kind in ("candidate", "repeat", "reproduce") else None
+        if reference is None:
+            return await self._in_slot(slot, experiment, kind, commit, seed)
+        at, number = reference
+        try:
+            for _ in range(MAX_REFERENCE_TRIES):
+                beside, cut_off = await self._in_slot(
+                    slot, experiment, "reference", at, None, counts_as=number, beside=True
+                )
+                if beside.reason == RUN_SKIPPED.reason:
+                    return beside, False
+                if cut_off or not self.slots.is_open:
+                    return beside, True
+                if beside.metric is not None:
+                    break
+            else:
+                text = f"{who(experiment)} is compared as measured: the run beside it gave no number: {beside.reason}"
+                await self.journal.write(e.Noted("warning", text, experiment))
+            return await self._in_slot(slot, experiment, kind, commit, seed, beside=True)
+        finally:
+            self.slots.release(slot)
+
+    def _reference(self, experiment: int) -> tuple[str, float] | None:
+        """Commit and number of the code beside which a time or a speed of `experiment` is measured: the best, or the
+        baseline for the best itself. None for other metrics.
+        """
+        state = self.state
+        number = BASELINE if experiment == state.best else state.best
+        if not state.timed or state.baseline is None or number == experiment:
+            return None
+        at_best = state.best_commit or self.setup.commit, state.best_metric
+        commit, counts_as = (self.setup.commit, state.baseline.metric) if number == BASELINE else at_best
+        return None if counts_as is None else (commit, counts_as)
+
+    async def _in_slot(
+        self,
+        slot: str,
+        experiment: int,
+        kind: e.RunKind,
+        commit: str,
+        seed: int | None,
+        *,
+        counts_as: float | None = None,
+        beside: bool = False,
+    ) -> tuple[e.RunFinished, bool]:
+        """One run in a slot that was acquired, and its end; whether a pause cut it off. `beside`: the caller keeps the
+        slot for the next run.
+        """
         run = self._next_run
         self._next_run += 1
         live = self.live[run] = Live(
-            run=run, experiment=experiment, slot=slot, worktree=self.paths.worktree(run)
-        )  # fmt: skip
+            run=run, experiment=experiment, slot=slot, worktree=self.paths.worktree(run), owns_slot=not beside
+        )
         try:
             seed = self._seed(run) if seed is None else seed
-            budget = self.program.run_budget(self.setup.kind)
             await self.journal.write(
                 e.RunStarted(
-                    run=run, experiment=experiment, kind=kind, slot=slot, seed=seed, commit=commit, budget=str(budget)
+                    run=run, experiment=experiment, kind=kind, slot=slot, seed=seed, commit=commit,
+                    budget=str(self.program.run_budget(self.setup.kind)), counts_as=counts_as,
                 )
-            )
+            )  # fmt: skip
             if broken := await self.place.broken_seal():
                 return await self._finish(live, _never_ran(live, "abandoned", broken)), False
             try:

@@ -38,6 +38,10 @@ class Slots:
     def close(self) -> None:
         self._open = False
 
+    @property
+    def is_open(self) -> bool:
+        return self._open
+
     def change(self, names: tuple[str, ...]) -> None:
         """Use other slots. A run in a removed slot keeps it to its end."""
         self.names = names

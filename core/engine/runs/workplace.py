@@ -108,7 +108,7 @@ class Workplace:
             top=top,
             cache=cache,
             keep_cache=first,
-            env={**device.slot_environment(slot), "AUTORESEARCH_SEED": str(seed)},
+            env={**device.slot_environment(slot, self._setup.threads), "AUTORESEARCH_SEED": str(seed)},
             seconds=budget.seconds,
             steps=budget.steps,
             limit_seconds=program.limit_seconds,
@@ -122,10 +122,10 @@ class Workplace:
         )
 
     def _cores(self, slot: str) -> float | None:
-        """Processors that a run may use on its clock: one in a CPU slot, any number with a GPU. Start-up may use all,
-        and is separate from the clock only for a run that gets its data from the engine.
+        """Processors that a run may use on its clock: one a thread in a CPU slot, any number with a GPU. Start-up may
+        use all, and is separate from the clock only for a run that gets its data from the engine.
         """
-        return 1.0 if self.overlaps and slot.startswith("cpu") else None
+        return float(self._setup.threads or 1) if self.overlaps and slot.startswith("cpu") else None
 
     def _job(self, *, folder: Path, command: str, top: Path, env: dict[str, str], **limits: Any) -> runner.RunSpec:
         """A command in the worktree `top`, in the sandbox, without the engine's environment."""
@@ -196,7 +196,7 @@ class Workplace:
         """Score what `run` left, in its worktree; once more after a fault of the scorer. Raises ScorerFault."""
         setup, folder = self._setup, self._setup.paths.run(run)
         worktree = setup.paths.worktree(run) / setup.repo.prefix
-        env = {**setup.trusted_environment, **device.slot_environment(slot), **self._readable()}
+        env = {**setup.trusted_environment, **device.slot_environment(slot, setup.threads), **self._readable()}
         env["AUTORESEARCH_SEED"] = str(seed)
         if self.overlaps:  # then the shim recorded the weights at the end of the clock
             ended = read_json(folder / "exit.json")
@@ -238,8 +238,9 @@ class Workplace:
             await asyncio.to_thread(self.checkout, path, commit)
             limit = self._settings.program.check_seconds
             spec = self._job(
-                run=0, folder=folder, command=command, top=path, env=device.slot_environment("cpu0"), seconds=limit,
-                limit_seconds=limit, startup_seconds=limit, saving_seconds=limit, plain=True,
+                run=0, folder=folder, command=command, top=path, seconds=limit,
+                env=device.slot_environment("cpu0", setup.threads), limit_seconds=limit, startup_seconds=limit,
+                saving_seconds=limit, plain=True,
             )  # fmt: skip
             job = await start(spec)
             try:

@@ -54,7 +54,7 @@ def _same(state: State, started: e.SessionStarted, slots: tuple[str, ...], devic
     session, engine = state.session, state.engine
     if session is None or engine is None or state.state not in ("finished", "stopped"):
         return False
-    measured = ("metric", "direction", "self_reported", "run_budget", "edit")
+    measured = ("metric", "direction", "self_reported", "run_budget", "edit", "timed", "threads")
     return (
         all(getattr(session, name) == getattr(started, name) for name in measured)
         and engine.device.partition(": ")[2] == device

@@ -53,6 +53,7 @@ class Setup:
     imports: Imports  # what runs import from their worktree although it is installed
     environments: tuple[Path, ...]  # virtual environments of the project, linked into every worktree
     seed: int
+    threads: int  # of a run; 0: the default of its slot
     device: str  # in words
     only_task: str | None  # the one task that the engine was started for, such as `certify:5`
 
@@ -97,6 +98,7 @@ class Start:
     researcher: Researcher
     asked: tuple[str, ...]  # the overrides that this start asks for
     before: Program | None  # program.md of the session's last engine; None when it cannot be read any more
+    timed: bool  # the metric is a time or a speed
 
 
 def product_version() -> str:
@@ -114,6 +116,7 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Start:
     """
     check_name(paths.name)
     _check_folders(paths)
+    begun: State | None = None
     if paths.database.exists():
         begun = _state(paths)
         options, program, before = _going_on(paths, begun, asked)
@@ -131,7 +134,10 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Start:
     if checkout and not asked.only_task:  # certify and reproduce move no branch
         what = f"the branch {paths.branch} is checked out here, and a session moves its branch"
         raise SessionError(what, where=str(checkout.path), hint=f"free it with: {checkout.release}")
-    slots = device.parse_slots(options.slots) if options.slots else device.default_slots()
+    timed = begun.session.timed if begun and begun.session else program.timed
+    slots = device.parse_slots(options.slots) if options.slots else device.default_slots(alone=timed)
+    started = begun.session.threads if begun and begun.session else None
+    threads = device.threads_for(slots, program.threads) if started is None else started
     env = environment.run_environment(paths.project)
     sandbox = tiers.probe()
     if sandbox.tier == "C" and not program.limits_only:
@@ -163,12 +169,13 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Start:
         imports=imports_of(repo, commit, program, env),
         environments=environments,
         seed=program.seed,
+        threads=threads,
         device=device.Devices().describe(),
         only_task=asked.only_task,
     )
     return Start(
         setup=setup, program=program, options=options, slots=slots, researcher=researcher,
-        asked=overrides_of(asked), before=before,
+        asked=overrides_of(asked), before=before, timed=timed,
     )  # fmt: skip
 
 
@@ -320,7 +327,26 @@ def _engine_started(start: Start) -> e.EngineStarted:
         sandbox_note=setup.sandbox.note,
         device=f"{platform.node()}: {setup.device}",
         versions=versions(),
+        conditions=conditions(start.slots, setup.threads, timed=start.timed),
     )
+
+
+def conditions(slots: tuple[str, ...], threads: int, *, timed: bool) -> tuple[str, ...]:
+    """What a person should know of the runs' slots and threads, each in one line with its hint."""
+    said, hint = device.threads_words(slots, threads)
+    found = [f"{said}; {hint}" if hint else said] if said else []
+    if timed:
+        found.append(f"a time or a speed: {timed_words(slots)}")
+    return tuple(found)
+
+
+def timed_words(slots: tuple[str, ...]) -> str:
+    """How a time or a speed is measured."""
+    how = "a warm-up run first, then each candidate in turn with the best"
+    if len(slots) == 1:
+        return f"one slot, {how}"
+    alone = "cpu:1" if slots[0].startswith("cpu") else f"gpu:{slots[0].removeprefix('gpu')}"
+    return f"{how}; but runs in {len(slots)} slots measure each other: --slots {alone} runs one at a time"
 
 
 def _session_started(start: Start) -> e.SessionStarted:
@@ -339,6 +365,8 @@ def _session_started(start: Start) -> e.SessionStarted:
         seed=setup.seed,
         version=product_version(),
         program=program.text,
+        timed=program.timed,
+        threads=setup.threads,
     )
 
 

@@ -35,7 +35,8 @@ def test_the_scorer_sets_the_metric_and_a_rejection_is_a_verdict(tmp_path: Path)
     edit = {"path": "train.py", "search": "time.sleep(SECONDS)\n", "replace": busy}
     many = {"hypothesis": "more processes learn more", "kind": "other", "edits": [edit]}
     script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.4"), rate("0.5", "7.0"), many])
-    with engine(project, researcher="scripted", script=str(script), slots="cpu:1") as paths:
+    one = ("slots.threads=1",)
+    with engine(project, researcher="scripted", script=str(script), slots="cpu:1", overrides=one) as paths:
         state = wait_end(paths)
     assert state.state == "finished", state.reason
     assert state.experiments[3].verdict == "crashed" and "slot has 1 processor" in state.experiments[3].reason

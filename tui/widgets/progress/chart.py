@@ -178,10 +178,11 @@ class ChartPane(Pane):
         base = self.view.experiment(BASELINE)
         if base is None:
             return ["nothing has run yet"]
-        measured = [format_metric(r.metric) for r in base.runs if r.metric is not None]
+        measured = [format_metric(r.metric) for r in base.runs if r.kind == "baseline" and r.metric is not None]
         wanted = self.view.baseline_runs
         if base.live_run is not None:
             number = f"{len(measured) + 1} of {wanted}" if wanted else f"run {len(measured) + 1}"
+            number = "a warm-up, which does not count" if base.live_run.kind == "warmup" else number
             words = f"the baseline is running ({number})"
         elif BASELINE in self.view.state.live:
             words = "the baseline is being measured"
