@@ -10,6 +10,7 @@ from __future__ import annotations
 import fnmatch
 import importlib.util
 import os
+import pwd
 import re
 import shlex
 import shutil
@@ -66,10 +67,13 @@ def run_environment(project: Path, source: Mapping[str, str] | None = None) -> d
     real = _behind_launcher(shutil.which("python", path=path) or shutil.which("python3", path=path), project, source)
     env["PATH"] = os.pathsep.join([str(real.parent), path]) if real else path
     env.setdefault("LANG", "C.UTF-8")
+    # getpass, torch's compiler and others ask for a name, which a user that only a container knows does not have.
+    name = env.get("USER") or env.get("LOGNAME") or _user_name()
+    env |= {"USER": env.get("USER") or name, "LOGNAME": env.get("LOGNAME") or name}
     # Output is shown live, and bytecode files would only fill the worktree.
     env.update(PYTHONUNBUFFERED="1", PYTHONDONTWRITEBYTECODE="1")
     base = _user_base(source)
-    if base and (Path(base) / "lib").is_dir():
+    if base and _seen(Path(base) / "lib"):
         env["PYTHONUSERBASE"] = base  # HOME will be private, and `pip install --user` puts packages under it
     return env
 
@@ -87,6 +91,21 @@ def trusted_environment(project: Path, source: Mapping[str, str] | None = None) 
 def _passes(name: str, value: str) -> bool:
     allowed = any(fnmatch.fnmatchcase(name, pattern) for pattern in _ALLOWED)
     return allowed and not _SECRET.search(name) and not _URL_WITH_PASSWORD.search(value)
+
+
+def _seen(path: Path) -> bool:
+    """True for a path that exists and can be looked up; false below a folder of another user."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def _user_name() -> str:
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"user{os.getuid()}"
 
 
 def _user_base(source: Mapping[str, str]) -> str | None:
@@ -145,7 +164,8 @@ def resolve_command(command: str, env: Mapping[str, str], cwd: Path) -> list[str
 def _program(name: str, command: str, path: str, cwd: Path) -> str:
     """The program that the first word of `command` names. Raises ProjectError."""
     if "/" not in name:
-        if found := shutil.which(name, path=path):
+        # Many systems have python3 only, and `python` is what everyone writes.
+        if found := shutil.which(name, path=path) or (shutil.which("python3", path=path) if name == "python" else None):
             # An interpreter found behind a launcher stands first on PATH, where it may only be called python3.
             first = shutil.which("python3", path=path.split(os.pathsep)[0])
             return first if name == "python" and first and _is_launcher(found) else found
@@ -177,7 +197,7 @@ def readable_roots(env: Mapping[str, str], programs: Sequence[str] = ()) -> tupl
     places += [Path(entry) for entry in env.get("LD_LIBRARY_PATH", "").split(os.pathsep) if entry]
     if env.get("PYTHONUSERBASE"):
         places += sorted(Path(env["PYTHONUSERBASE"], "lib").glob("python3*"))
-    narrow = [place for place in places if place.is_absolute() and place.exists() and not _too_wide(place.resolve())]
+    narrow = [place for place in places if place.is_absolute() and _seen(place) and not _too_wide(place.resolve())]
     # The sandbox makes the links on the way to a place only for those that it gets by their own name.
     return tuple(dict.fromkeys((*(place.resolve() for place in narrow), *narrow)))
 
@@ -225,5 +245,8 @@ def _is_prefix(folder: Path) -> bool:
 
 
 def _too_wide(place: Path) -> bool:
-    home = Path.home().resolve()
+    try:
+        home = Path.home().resolve()
+    except RuntimeError:  # no HOME, and a user without an entry in the passwd file
+        home = Path("/")
     return place == Path("/") or place == home or place in home.parents or place == home / ".local"

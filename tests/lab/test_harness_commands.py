@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import json
 import os
 import subprocess
@@ -207,6 +208,22 @@ def test_trusted_commands_get_the_home_and_no_secret() -> None:
     assert env["HOME"] == "/h" and env["https_proxy"] == "http://p:1" and "s3cret" not in json.dumps(env)
 
 
+def test_a_run_has_a_user_name_also_where_the_system_knows_none(tmp_path: Path) -> None:
+    assert run_environment(tmp_path, {"PATH": "/usr/bin", "USER": "someone"})["LOGNAME"] == "someone"
+    program = f"""
+import os, pathlib
+from core.lab import environment
+if os.getuid() == 0:
+    os.setuid(54321)
+os.environ.pop("HOME", None)
+env = environment.run_environment(pathlib.Path({str(tmp_path)!r}), {{"PATH": "/usr/bin:/bin"}})
+print(env["USER"], env["LOGNAME"])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    name = "user54321" if os.getuid() == 0 else getpass.getuser()
+    assert done.stdout == f"{name} {name}\n", done.stderr
+
+
 def _python(folder: Path) -> Path:
     folder.mkdir(parents=True)
     (folder / "python").symlink_to(sys.executable)
@@ -245,6 +262,8 @@ def test_commands_are_split_into_arguments(tmp_path: Path) -> None:
     env = run_environment(tmp_path)
     found = resolve_command("python -m train --name 'a b'", env, tmp_path)
     assert found[0].endswith("/python") and found[1:] == ["-m", "train", "--name", "a b"]
+    (tmp_path / "python3").symlink_to(sys.executable)  # the only name on many systems
+    assert resolve_command("python a.py", {"PATH": str(tmp_path)}, tmp_path)[0] == str(tmp_path / "python3")
     for shell in ("python a.py | tee log", "A=1 python a.py", "cd x && ./run", "python a.py > log", "echo $HOME"):
         assert resolve_command(shell, env, tmp_path) == ["/bin/sh", "-c", shell]
     assert resolve_command("python -c 'print(1 > 0)'", env, tmp_path)[2] == "print(1 > 0)"

@@ -116,7 +116,8 @@ def _bubblewrap(spec: SandboxSpec) -> list[str]:
             "--unshare-uts", "--unshare-cgroup-try", "--die-with-parent", "--new-session",
             "--cap-drop", "ALL"]  # fmt: skip
     if not spec.network:
-        args.append("--unshare-net")
+        # The machine's own name may stand for an address that does not exist here.
+        args += ["--unshare-net", "--hostname", "localhost"]
     if _can_disable_userns(bwrap):
         args.append("--disable-userns")
     args += ["--proc", "/proc", "--dev", "/dev"]

@@ -175,6 +175,17 @@ def test_the_network_is_unreachable(host: Host, tier: Tier, server: tuple[str, i
     assert got["inet"].startswith("ALLOWED"), got
 
 
+def test_the_processes_of_a_run_reach_each_other_in_tier_a_by_the_host_name(host: Host) -> None:
+    """As torch.distributed and Ray do. The machine's own name may stand for an address outside."""
+    program = """
+    def own():
+        with socket.create_server((socket.gethostname(), 0)) as s, socket.create_connection(s.getsockname()):
+            return socket.gethostbyname(socket.gethostname())
+    attempt("good", own)
+    """
+    assert host.run(host.spec(needs("A")), program) == {"good": "ALLOWED '127.0.0.1'"}
+
+
 def test_other_processes_are_inaccessible(host: Host, tier: Tier) -> None:
     with subprocess.Popen(["sleep", "60"], env={"KEY": "sk-secret"}) as victim:
         got = host.run(
