@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 from core.engine.finding import Finding, failed
 from core.engine.startup.command_needs import check_packages, check_script, commands_of
-from core.engine.startup.setup import editable_texts, timed_words
+from core.engine.startup.setup import editable_texts, imports_of, timed_words
 from core.engine.trial.glance import glance
 from core.lab import device, environment
 from core.lab.git.repository import Repository
@@ -199,7 +200,18 @@ def _commands(project: Path, program: Program, repo: Repository | None) -> list[
             repo.check_filters(repo.head())
     except AutoresearchError as error:
         findings.append(failed("worktree", error))
+    if repo is not None and all(finding.ok for finding in findings):
+        findings += _imports(repo, program, env)
     return findings
+
+
+def _imports(repo: Repository, program: Program, env: Mapping[str, str]) -> list[Finding]:
+    """Whether the edited code is the imported one; said where it is installed as well."""
+    try:
+        said = imports_of(repo, repo.head(), program, env).sentence()
+    except AutoresearchError as error:
+        return [failed("imports", error)]
+    return [Finding("imports", True, said)] if said else []
 
 
 def _survival() -> list[Finding]:

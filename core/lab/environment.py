@@ -18,9 +18,9 @@ import site
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
-from core.lab.python.tool_command import direct_command
+from core.lab.python.tool_command import direct_command, toml_line
 from core.lab.python.virtual_environment import NAMES, UV_AS_IT_IS, chosen_environment, variables
 from core.record.errors import ProjectError
 
@@ -173,6 +173,9 @@ def _program(name: str, command: str, path: str, cwd: Path) -> str:
         raise ProjectError(f"the command {name!r} is not found", where=command, hint=hint)
     if not (cwd / name).is_file():
         hint = "correct the path in program.md, or add the file"
+        if re.search(r"\bbin/python[\d.]*$", name):
+            rest = shlex.join(["python", *shlex.split(command)[1:]])
+            hint = f"make that environment (python -m venv {PurePath(name).parent.parent}), or write {toml_line(rest)}"
         raise ProjectError(f"the program {name} does not exist", where=command, hint=hint)
     if not os.access(cwd / name, os.X_OK):
         hint = f"chmod +x {name}, and commit; or name its interpreter, such as: sh {name}"

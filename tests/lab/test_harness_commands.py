@@ -272,6 +272,8 @@ def test_commands_are_split_into_arguments(tmp_path: Path) -> None:
         resolve_command("./run.sh", env, tmp_path)
     with pytest.raises(ProjectError, match=r"program \./walk\.sh(.|\n)*add the file"):
         resolve_command("./walk.sh", env, tmp_path)
+    with pytest.raises(ProjectError, match=r"python -m venv \.venv.*or write run = \"python train.py --x 1\""):
+        resolve_command(".venv/bin/python3 train.py --x 1", env, tmp_path)
     (tmp_path / "run.sh").chmod(0o755)
     assert resolve_command("./run.sh x", env, tmp_path) == ["./run.sh", "x"]
     for bad, why in (("nonesuch-trainer --x", "nonesuch-trainer"), ("", "empty"), ("python 'x", "quotes")):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 import shlex
 from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import NoReturn
 
 from core import invocation
 from core.lab import environment
+from core.lab.python.virtual_environment import own_environments
 from core.lab.versions import versions_for
 from core.program.program import Program
 from core.record.errors import ProjectError
@@ -60,17 +63,33 @@ def _inside(path: str) -> str | None:
 
 
 def check_script(command: str, key: str, project: Path, inputs: Collection[str], holds: Callable[[str], bool]) -> None:
-    """Raises ProjectError when a worktree lacks the script that `command` names. `holds`: whether HEAD has a file;
-    `inputs` are linked into the worktree.
+    """Raises ProjectError when a worktree lacks the program or script that `command` names. `holds`: whether HEAD has a
+    file or folder; `inputs` and the project's virtual environments are linked into the worktree.
     """
-    path = named_script(command)
-    if path is None or holds(path):
-        return
-    here = (project / path).is_file()
-    linked = any(path == name.rstrip("/") or path.startswith(f"{name.rstrip('/')}/") for name in inputs)
-    if here and linked:
-        return
-    if here:
+    environments = [os.path.relpath(path, project) for path in own_environments(project)]
+    linked = (*(name.rstrip("/") for name in inputs), *environments)
+    for path in (_own_program(command), named_script(command)):
+        in_link = path is not None and any(path == name or path.startswith(f"{name}/") for name in linked)
+        if path is not None and not holds(path) and not (in_link and (project / path).is_file()):
+            _refuse(path, command, key, project, holds)
+
+
+def _own_program(command: str) -> str | None:
+    """The program of the project that `command` starts, relative to the project; None where that is not sure."""
+    try:
+        words = [] if _SHELL.search(command) else shlex.split(command)
+    except ValueError:
+        return None
+    first = next((word for word in words if not _ASSIGNMENT.match(word)), "")
+    return _inside(first) if "/" in first and "$" not in first else None
+
+
+def _refuse(path: str, command: str, key: str, project: Path, holds: Callable[[str], bool]) -> NoReturn:
+    folder = next((str(one) for one in reversed(PurePath(path).parents) if str(one) != "." and not holds(str(one))), "")
+    if folder and (project / path).is_file():
+        hint = f'write inputs = ["{folder}"] into program.md, or commit that folder'
+        raise ProjectError(f"{folder} is not in git, so no worktree has {path}", where=command, hint=hint)
+    if (project / path).is_file():
         hint = f"git add {shlex.quote(path)}, and commit (with -f where git ignores it)"
         raise ProjectError(f"{path} is not committed, so no worktree has it", where=command, hint=hint)
     what = f"there is no file {path} in this project"

@@ -45,29 +45,29 @@ def direct_command(command: str, env: Mapping[str, str], cwd: Path) -> str:
         rest = _RUN.sub(r"\2", command)
         if not _environment(env):
             missing = shutil.which(tool, path=env.get("PATH")) is None
-            hint = f"install {tool}, or activate the environment in your shell and write {_line(rest)}"
+            hint = f"install {tool}, or activate the environment in your shell and write {toml_line(rest)}"
             _refuse(f"{tool} has no environment for this project", command, hint if missing else _SYNC[tool])
         if "/" not in program and shutil.which(program, path=env.get("PATH")) is None:
-            hint = f"write the command that it stands for, such as: {_line('python train.py')}"
+            hint = f"write the command that it stands for, such as: {toml_line('python train.py')}"
             _refuse(f"{program} is no program in the environment of {tool}", command, hint)
         return direct_command(rest, env, cwd)
     if found := _RUN_WITH_OPTIONS.search(command):
         _refuse(f"{found[1]} is not started in the sandbox, so its options have no effect", command,
-                f"write {_line(_RUN_WITH_OPTIONS.sub('', command))}")  # fmt: skip
+                f"write {toml_line(_RUN_WITH_OPTIONS.sub('', command))}")  # fmt: skip
     return _SOURCE.sub(r"\1. ", _CONDA.sub("", command))  # `source` is bash's word for `.`
 
 
 def _check_uv(command: str, env: Mapping[str, str], cwd: Path) -> None:
     """Raises ProjectError for a command of uv that would install something."""
     if found := _UVX.search(command):
-        hint = f"uv add --dev {found[1]} && uv sync; then write {_line(_UVX.sub(found[1], command))}"
+        hint = f"uv add --dev {found[1]} && uv sync; then write {toml_line(_UVX.sub(found[1], command))}"
         _refuse("uv would download this program, and a run has no network", command, hint)
     for before, options, word in _UV.findall(command):
         if _UV_ALONE.search(before + options):
             hint = "add what it installs to the project (uv add …), uv sync, and leave that option out"
             _refuse("uv would make another environment in each run, without the network", command, hint)
         if word.endswith(".py") and _has_metadata(cwd / word):
-            hint = f"uv venv && uv pip install -r {word}; then write {_line(_UV.sub(f'python {word}', command))}"
+            hint = f"uv venv && uv pip install -r {word}; then write {toml_line(_UV.sub(f'python {word}', command))}"
             _refuse(
                 f"uv would install the dependencies named in {word} in each run, without the network", command, hint
             )
@@ -79,13 +79,13 @@ def _check_conda(command: str, env: Mapping[str, str]) -> None:
     """Raises ProjectError for a command of conda for an environment that is not the one found."""
     here = env.get("CONDA_PREFIX", "")
     if found := _CONDA_ACTIVATE.match(command):
-        hint = f"conda activate {found[1]} in your shell, then write {_line(found[2])}"
+        hint = f"conda activate {found[1]} in your shell, then write {toml_line(found[2])}"
         _refuse("conda cannot activate an environment inside a run", command, hint)
     for options in _CONDA.findall(command):
         named = re.search(r"(?:-[np]|--name|--prefix)[ =](\S+)", options)
         if not here or (named and named[1] not in (here, Path(here).name, env.get("CONDA_DEFAULT_ENV"))):
             which = named[1] if named else "base"
-            hint = f"conda activate {which} in your shell, then write {_line(_CONDA.sub('', command))}"
+            hint = f"conda activate {which} in your shell, then write {toml_line(_CONDA.sub('', command))}"
             _refuse(f"conda's environment {which} is not the active one", command, hint)
 
 
@@ -100,7 +100,8 @@ def _has_metadata(script: Path) -> bool:
         return False
 
 
-def _line(command: str) -> str:
+def toml_line(command: str) -> str:
+    """The line of program.md with a run command."""
     quote = '"' if '"' not in command else "'"
     return f"run = {quote}{command.strip()}{quote}"
 

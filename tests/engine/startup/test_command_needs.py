@@ -8,6 +8,7 @@ import pytest
 
 from core.engine.startup.command_needs import check_script, named_script
 from core.record.errors import ProjectError
+from tests.lab.python.test_virtual_environment import make_environment
 
 NAMED = {
     "python train.py --epochs 3": "train.py",
@@ -52,3 +53,28 @@ def test_a_script_that_no_worktree_has_is_refused(tmp_path: Path) -> None:
     assert ignored.value.hint.startswith("git add own.py")
     check_script("python data/run.py", "run", tmp_path, ("data/",), lambda path: False)
     check_script("python own.py", "run", tmp_path, (), lambda path: path == "own.py")
+
+
+def test_a_program_that_git_does_not_hold_is_refused_unless_it_is_linked(tmp_path: Path) -> None:
+    for name in ("node_modules/.bin/vite", "tools/build/bench"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch(0o755)
+    make_environment(tmp_path / ".venv")
+
+    def holds(path: str) -> bool:
+        return path == "tools"
+
+    for command, folder in (
+        ("node_modules/.bin/vite bench", "node_modules"),
+        ("A=1 ./tools/build/bench", "tools/build"),
+        ("node node_modules/vite.js", "node_modules"),
+    ):
+        (tmp_path / "node_modules" / "vite.js").touch()
+        with pytest.raises(ProjectError, match=f"{folder} is not in git") as refused:
+            check_script(command, "run", tmp_path, (), holds)
+        assert f'inputs = ["{folder}"]' in refused.value.hint
+        check_script(command, "run", tmp_path, (folder,), holds)
+    check_script(".venv/bin/python -m train", "run", tmp_path, (), holds)
+    check_script("make && tools/build/bench", "run", tmp_path, (), holds)  # make may build it
+    with pytest.raises(ProjectError, match="no file build/none"):
+        check_script("build/none --bench", "run", tmp_path, (), holds)
