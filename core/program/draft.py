@@ -61,7 +61,7 @@ def draft(found: Survey, template: str, prose: str = "", metric: int = 0) -> Dra
     lines += [
         DraftLine("metric.name", _toml(name), why),
         DraftLine("metric.direction", _toml(direction), "by its name"),
-        DraftLine("metric.pattern", f"'{pattern}'" if "'" not in pattern else json.dumps(pattern), why),
+        DraftLine("metric.pattern", _literal(pattern), why),
     ]
     seconds, where = found.seconds
     if seconds:
@@ -107,10 +107,15 @@ def _offered(text: str, found: Survey, chosen: int) -> str:
         return text
     said = ["# Other numbers that the code prints:"]
     said += [
-        f"#   name = {_toml(n.name)}, direction = {_toml(n.direction)}, pattern = '{n.pattern}'  # {n.path}:{n.line}"
+        f"#   name = {_toml(n.name)}, direction = {_toml(n.direction)}, pattern = {_literal(n.pattern)}"
+        f"  # {n.path}:{n.line}"
         for n in others[:MAX_OFFERED]
     ]
     return re.sub(r"^(pattern = .*)$", lambda m: "\n".join([m[1].rstrip(), *said]), text, count=1, flags=re.MULTILINE)
+
+
+def _literal(pattern: str) -> str:
+    return f"'{pattern}'" if "'" not in pattern else _toml(pattern)
 
 
 def _toml(text: str) -> str:

@@ -81,7 +81,8 @@ class Survey:
 
 
 def survey(files: Sequence[str], ignored: Sequence[str], read: Read, gpu: bool = True) -> Survey:
-    """Read the project's `files` (in git, or all). `ignored`: files and folders (ending in /) that git ignores."""
+    """Read the project's `files` (in git, or all). `ignored`: files and folders (ending in /) that git
+    ignores or does not know."""
     launches = sorted(_launches(files, read, gpu), key=lambda found: -found[0])
     best = launches[0][1] if launches else None
     script = best.script if best else ""
@@ -330,7 +331,7 @@ def _seed(script: str, texts: Mapping[str, str]) -> tuple[str, str]:
 
 
 def _inputs(ignored: Sequence[str], files: Sequence[str], texts: Mapping[str, str]) -> dict[str, str]:
-    """Data that git ignores and the code needs, by path."""
+    """Data that git does not hold and the code needs, by path."""
     said = "\n".join(texts.values())
     found: dict[str, str] = {}
     for path in ignored:
@@ -343,7 +344,9 @@ def _inputs(ignored: Sequence[str], files: Sequence[str], texts: Mapping[str, st
         elif not _MADE.search(plain) and (_DATA.search(plain) or plain.endswith(_DATA_FILES)) and (
             _DATA.search(path) or re.search(rf"\b{re.escape(name)}\b", said)
         ):  # fmt: skip
-            found[plain] = "git ignores it, and the code reads it" if name in said else "data that git ignores"
+            found[plain] = (
+                "git does not hold it, and the code reads it" if name in said else "data that git does not hold"
+            )
     return found
 
 

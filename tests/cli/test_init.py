@@ -227,6 +227,22 @@ def test_settings_are_put_above_a_program_of_prose(tmp_path: Path) -> None:
     assert again.returncode == 1 and "already" in again.stderr and "doctor" in again.stderr
 
 
+def test_data_that_git_does_not_know_is_an_input(tmp_path: Path) -> None:
+    """A repository without .gitignore, and data that was fetched into it; the patterns offered are valid TOML."""
+    code = "open('data/x.bin')\nprint(f'final loss of loaded: {a}')\nprint(f\"the best model's loss: {a}\")\n"
+    (tmp_path / "train.py").write_text(code)
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", "-A")
+    git(tmp_path, "commit", "-q", "-m", "x")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/x.bin").write_text("1")
+    run(tmp_path, "init", "--yes")
+    text = (tmp_path / "program.md").read_text()
+    assert load(tmp_path / "program.md").inputs == ("data",)
+    offered = [line.partition("pattern = ")[2] for line in text.splitlines() if line.startswith("#   name")]
+    assert [tomli.loads(f"x = {line}")["x"] for line in offered] == [r"^the\s+best\s+model's\s+loss:\s*(\S+)"]
+
+
 def test_init_asks_in_a_terminal_and_takes_another_number(tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(PYTHON)
     with terminal(tmp_path, "init") as term:

@@ -103,7 +103,9 @@ def _surveyed(folder: Path) -> Survey:
         git = Git(folder, seconds=60.0)
         others = ("ls-files", "-z", "--others", "--exclude-standard")
         files = [*_names(git.bytes_("ls-files", "-z")), *_names(git.bytes_(*others))]
-        ignored = _names(git.bytes_(*others, "--ignored", "--directory"))
+        # Data that git neither holds nor ignores is no more in a worktree than ignored data.
+        loose = _names(git.bytes_(*others, "--directory"))
+        ignored = [*_names(git.bytes_(*others, "--ignored", "--directory")), *loose]
     elif folder.is_dir():
         files = sorted(project_files(folder))
 
