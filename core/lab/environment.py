@@ -75,6 +75,9 @@ def run_environment(project: Path, source: Mapping[str, str] | None = None) -> d
     base = _user_base(source)
     if base and _seen(Path(base) / "lib"):
         env["PYTHONUSERBASE"] = base  # HOME will be private, and `pip install --user` puts packages under it
+    rust = Path(source.get("RUSTUP_HOME") or Path(source.get("HOME") or "/", ".rustup"))
+    if rust.is_dir():
+        env["RUSTUP_HOME"] = str(rust)  # there rustup's `cargo` finds the compiler that it starts
     return env
 
 
@@ -194,8 +197,9 @@ def readable_roots(env: Mapping[str, str], programs: Sequence[str] = ()) -> tupl
     for program in (*programs, *pythons, sys.executable):
         if program and Path(program).is_absolute():
             places += _program_roots(Path(program))
-    places += [Path(entry) for entry in env.get("PATH", os.defpath).split(os.pathsep) if entry]
-    named = ("VIRTUAL_ENV", "CONDA_PREFIX", "CUDA_HOME", "CUDA_PATH", "ROCM_PATH")
+    folders = [Path(entry) for entry in env.get("PATH", os.defpath).split(os.pathsep) if entry]
+    places += [*folders, *(folder.parent / "lib/node_modules" for folder in folders)]  # npm is there, under nvm too
+    named = ("VIRTUAL_ENV", "CONDA_PREFIX", "CUDA_HOME", "CUDA_PATH", "ROCM_PATH", "RUSTUP_HOME")
     places += [Path(env[name]) for name in named if env.get(name)]
     places += [Path(entry) for entry in env.get("LD_LIBRARY_PATH", "").split(os.pathsep) if entry]
     if env.get("PYTHONUSERBASE"):

@@ -258,6 +258,18 @@ def test_the_interpreter_behind_a_launcher_runs_in_the_sandbox(tmp_path: Path) -
     assert (done.stdout, done.returncode) == ("42\n", 0), done.stderr
 
 
+def test_rustup_and_npm_find_their_parts_in_the_home(tmp_path: Path) -> None:
+    """`cargo` of rustup needs the compilers of the home, and nvm's npm lies beside its folder of programs."""
+    node, rust = tmp_path / "node" / "bin", tmp_path / ".rustup"
+    for folder in (node, node.parent / "lib/node_modules", rust):
+        folder.mkdir(parents=True)
+    env = run_environment(tmp_path, {"PATH": f"{node}:/usr/bin:/bin", "HOME": str(tmp_path)})
+    assert env["RUSTUP_HOME"] == str(rust) and {rust, node.parent / "lib/node_modules"} <= set(readable_roots(env))
+    elsewhere = {"PATH": "/usr/bin", "HOME": str(tmp_path), "RUSTUP_HOME": str(node)}
+    assert run_environment(tmp_path, elsewhere)["RUSTUP_HOME"] == str(node)
+    assert "RUSTUP_HOME" not in run_environment(tmp_path, {"PATH": "/usr/bin", "HOME": str(node)})
+
+
 def test_commands_are_split_into_arguments(tmp_path: Path) -> None:
     env = run_environment(tmp_path)
     found = resolve_command("python -m train --name 'a b'", env, tmp_path)
