@@ -139,13 +139,7 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Start:
     started = begun.session.threads if begun and begun.session else None
     threads = device.threads_for(slots, program.threads) if started is None else started
     env = environment.run_environment(paths.project)
-    sandbox = tiers.probe()
-    if sandbox.tier == "C" and not program.limits_only:
-        raise ProjectError(
-            "no sandbox works here: the code that a researcher writes could read and change whatever you can",
-            hint="install bubblewrap (apt install bubblewrap); or, if that is what you want, "
-            "consent with: --set sandbox.limits_only=true",
-        )
+    sandbox = _sandbox(program)
     environments = own_environments(paths.project)
     commands = filter(None, (program.run, program.score, program.prepare, *program.checks.values()))
     programs = [environment.resolve_command(command, env, paths.project)[0] for command in commands]
@@ -177,6 +171,17 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Start:
         setup=setup, program=program, options=options, slots=slots, researcher=researcher,
         asked=overrides_of(asked), before=before, timed=timed,
     )  # fmt: skip
+
+
+def _sandbox(program: Program) -> tiers.SandboxReport:
+    sandbox = tiers.probe()
+    if sandbox.tier == "C" and not program.limits_only:
+        raise ProjectError(
+            "no sandbox works here: the code that a researcher writes could read and change whatever you can",
+            hint="install bubblewrap (apt install bubblewrap); or, if that is what you want, "
+            "consent with: --set sandbox.limits_only=true",
+        )
+    return sandbox
 
 
 def imports_of(repo: Repository, commit: str, program: Program, env: Mapping[str, str]) -> Imports:
