@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from core.record.state import BASELINE
+from core.views import baseline_failed
 from tui.session_view import SessionView
 
 Reason = str | None
@@ -36,6 +37,8 @@ def skippable(view: SessionView) -> Reason:
 def resumable(view: SessionView) -> Reason:
     if view.replaying:
         return "this is a recording"
+    if view.connection.status == "dead" and baseline_failed(view.state):
+        return "its unchanged code has no result, and would fail again: start a new session"
     return None if view.connection.status == "dead" else "the engine of this session is running"
 
 

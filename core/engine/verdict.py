@@ -70,8 +70,9 @@ class Judge(EnginePart):
             await self.journal.write(e.RepairAsked(x.number, x.repairs + 1, reason))
             return "repair"
         else:
+            first, line, rest = reason.partition("\n")  # the hint stands below
             tried = f" (after {x.repairs} attempts at repairing it)" if x.repairs else ""
-            await self.settle(x.number, "crashed", reason + tried)
+            await self.settle(x.number, "crashed", f"{first}{tried}{line}{rest}")
         return "done"
 
     async def _compare(self, x: Experiment, run: Run) -> Next:

@@ -5,6 +5,7 @@ from core.views.chart import Chart, ChartDot, best_steps, chart
 from core.views.costs import Costs, Share, SlotTime, costs
 from core.views.curves import Forecast, difference, forecast, loss_at, speed
 from core.views.lineage import LineageRow, lineage
+from core.views.next_step import next_step, without_hint
 from core.views.search import search
 from core.views.signs import SIGNS, role, sign, to_ascii
 from core.views.story import Away, away, in_short, sentence, show

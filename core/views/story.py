@@ -11,7 +11,7 @@ from core.record import events as e
 from core.record.budget import format_seconds
 from core.record.events import Event
 from core.record.metric import Metric, format_metric
-from core.record.state import BASELINE, Note, State
+from core.record.state import BASELINE, Experiment, Note, State
 from core.text import clean, one_line, plural
 from core.views.tables import experiment_table
 from core.views.trust import trust_table
@@ -33,6 +33,12 @@ def in_short(reason: str) -> str:
     first = first.partition("; the nearest lines are")[0].rstrip(": ")
     hints = (line.strip()[6:] for line in more if line.strip().startswith(("hint: ", "mend: ")))
     return first + "".join(f"; hint: {hint}" for hint in list(hints)[:1]) if first else ""
+
+
+def _failure(x: Experiment) -> str:
+    """Why the baseline, which gets no verdict, has no result."""
+    failed = [run.reason for run in x.runs if run.reason and run.ended not in ("done", "abandoned")]
+    return failed[0] if failed and x.number == BASELINE and x.metric is None else ""
 
 
 def _because(reason: str) -> str:
@@ -223,7 +229,7 @@ def show(state: State, number: int, events: Iterable[Event], stream: str = "") -
             }
             for r in x.runs
         ],
-        "reason": x.reason,
+        "reason": x.reason or _failure(x),
         **trust_table(state, x, own),
     }
 

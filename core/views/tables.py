@@ -30,11 +30,12 @@ def session_word(state: State, alive: bool) -> str:
 
 
 def baseline_failed(state: State) -> bool:
-    """Whether the session ended because its unchanged code has no result: resuming would not change that."""
+    """Whether the session ended as its unchanged code or its `prepare` failed: resuming would not change that."""
     runs = state.experiments[BASELINE].runs if BASELINE in state.experiments else ()
     failed = any(
         run.ended not in (None, "done", "abandoned") or (run.ended == "done" and run.metric is None) for run in runs
     )
+    failed = failed or "`prepare`" in state.reason.partition("\n")[0]
     return state.state == "crashed" and state.baseline is None and failed
 
 

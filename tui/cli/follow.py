@@ -95,7 +95,7 @@ def _number(state: State, value: float | None) -> str:
 
 
 def _because(reason: str) -> str:
-    return f": {_words(reason)}" if reason else ""
+    return f": {_words(views.in_short(reason))}" if reason else ""
 
 
 def _words(text: str) -> str:

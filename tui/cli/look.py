@@ -77,7 +77,7 @@ def _status_lines(state: State, s: dict[str, Any], out: Output) -> list[tuple[st
     if state.preparing and alive:
         head += f"  preparing {out.paint(views.one_line(state.preparing), 'dim')}"
     reason = state.reason if word == state.state else "its engine ended without a report"
-    first, *more = views.clean(reason).strip().splitlines() or [""]
+    first, *more = views.without_hint(views.clean(reason))[0].splitlines() or [""]
     lines = [("", head + (f"  {out.paint(views.one_line(first), 'dim')}" if first else ""))]
     lines += [("", out.paint(f"  | {line}", "dim")) for line in more]
 
@@ -125,10 +125,7 @@ def _status_lines(state: State, s: dict[str, Any], out: Output) -> list[tuple[st
     add("spent", took)
     add("engine", f"pid {s['engine']['pid']}" if alive else "not running")
     if not alive and word != "finished":
-        again = f"correct it, then start a new session with: {invocation.call('run', project=project)}"
-        if not views.baseline_failed(state):
-            again = f"continue with: {invocation.call('run', '--session', s['session'], project=project)}"
-        add("", out.paint(f"  {again}", "dim"))
+        add("hint", out.paint(views.next_step(state, project, s["session"]), "dim"))
     return lines
 
 
@@ -141,7 +138,8 @@ def _best_lines(s: dict[str, Any], metric: Metric, out: Output) -> list[tuple[st
     name = out.paint(f"{metric.name} {metric.arrow}{own}", "dim")
     change = best["metric"] - baseline["metric"]
     share = f" ({100 * change / abs(baseline['metric']):+.1f}%)" if baseline["metric"] else ""
-    text = f"{format_metric(best['metric'])}  {format_delta(change)}{share.replace('-', '−')}  #{best['experiment']}"
+    text = f"{format_metric(best['metric'])}  {format_delta(change)}{share.replace('-', '−')} from the baseline"
+    text += f"  #{best['experiment']}"
     sigma = f"±{format_metric(baseline['sigma']) if baseline['sigma'] else '?'} ({views.plural(baseline['n'], 'run')})"
     lines = [
         ("best", f"{text}  {name}" if best["experiment"] else f"the baseline still  {name}"),

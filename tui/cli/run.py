@@ -207,11 +207,9 @@ def _headless(paths: SessionPaths, since: int, as_json: bool, out: Output) -> in
 def _verdict(paths: SessionPaths, state: State, out: Output) -> int:
     again = f"continue with: {invocation.call('run', '--session', paths.name, project=paths.project)}"
     if state.state == "crashed":
-        hint = again
-        if views.baseline_failed(state):
-            hint = "correct the code or program.md, commit, and start a new session with: "
-            hint += invocation.call("run", project=paths.project)
-        out.error(f"session {paths.name} crashed: {state.reason or 'no reason was given'}\n  hint: {hint}")
+        reason = views.without_hint(state.reason)[0] or "no reason was given"
+        step = views.next_step(state, paths.project, paths.name)
+        out.error(f"session {paths.name} crashed: {reason}\n  hint: {step}")
         return 1
     if state.state not in ("finished", "stopped") or state.engine_open:
         what = f"the engine of session {paths.name} ended without a report; read {paths.engine_log}"

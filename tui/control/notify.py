@@ -10,7 +10,7 @@ from typing import TextIO
 from core.record import events as e
 from core.record.events import Event
 from core.record.metric import Metric, format_delta
-from core.views import one_line
+from core.views import in_short, one_line
 from tui.host import Host
 from tui.paint.theme import ascii_text
 from tui.session_view import SessionView
@@ -42,7 +42,7 @@ def notification_text(event: Event, metric: Metric) -> str | None:
     if isinstance(body, e.Judged) and body.verdict == "kept":
         return f"#{body.experiment} kept: {metric.name} {format_delta(body.delta)}"
     if isinstance(body, e.StateChanged) and body.state in _NOTIFIED_STATES:
-        return f"{body.state}: {body.reason}" if body.reason else body.state
+        return f"{body.state}: {in_short(body.reason)}" if body.reason else body.state
     if isinstance(body, e.Noted) and body.level == "error":
         return body.text
     return None

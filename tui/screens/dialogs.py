@@ -15,7 +15,7 @@ from textual.widgets import Input
 
 from core.record.budget import format_seconds
 from core.record.metric import format_delta, format_metric
-from core.views import Away, plural
+from core.views import Away, in_short, plural
 from tui.host import host_of
 from tui.paint.cells import Part, brief, left
 from tui.paint.keyboard import KeyScreen
@@ -400,7 +400,7 @@ class AwayCard(Card[None]):
             word = self.view.word
             out.append([
                 (f"{look.glyph(word)} ", look.state(word)), (f"session {word}", text),
-                (f": {brief(state.reason)}" if state.reason else "", text),
+                (f": {brief(in_short(state.reason))}" if state.reason else "", text),
             ])  # fmt: skip
         for note in told.notes[-5:]:
             out.append([(f"{look.glyph('note')} ", look["warn"]), (brief(note.text), text)])

@@ -14,7 +14,7 @@ from textual.strip import Strip
 from core.record.budget import format_seconds
 from core.record.metric import format_delta, format_metric
 from core.record.state import who
-from core.views import in_short, plural
+from core.views import baseline_failed, in_short, plural
 from tui.paint.canvas import Canvas
 from tui.paint.cells import Part, brief, cut_parts, fit, left, parts_width, right, strip_of, width_of, wrap
 from tui.session_view import Played, SessionView, name_of
@@ -169,9 +169,10 @@ class NowLine(Canvas):
             return text, look["banner_bad"]
         if link.status == "dead":
             state = self.view.state
-            reason = f": {brief(state.reason)}" if state.reason else ""
+            reason = f": {brief(in_short(state.reason))}" if state.reason else ""
             word = state.state if state.state == self.view.word else "the engine has ended"
-            return f"{look.glyph('dead')} read only   {word}{reason}   R resumes it", look["banner_warn"]
+            step = "start a new session" if baseline_failed(state) else "R resumes it"
+            return f"{look.glyph('dead')} read only   {word}{reason}   {step}", look["banner_warn"]
         if self.view.pulse and self.view.pulse.trouble:
             return f"{look.glyph('note')} {brief(self.view.pulse.trouble)}", look["banner_warn"]
         return None
@@ -188,7 +189,7 @@ class NowLine(Canvas):
             return [(f"{look.glyph('waiting')} {brief(view.pulse.waiting)}", look["warn"])]
         if state.state in ("paused", "stopping"):
             rest = len(state.live_runs())
-            words = f"waits for {plural(rest, 'run')} to end" if rest else brief(state.reason)
+            words = f"waits for {plural(rest, 'run')} to end" if rest else brief(in_short(state.reason))
             return [(f"{state.state}: no new runs", look["warn"]), (f"   {words}", look["dim"])]
         if state.preparing:
             return [(f"preparing: {brief(state.preparing)}", look["accent"])]

@@ -130,7 +130,8 @@ class Lookahead(EnginePart):
                 self.lifecycle.finish(reason)
             return self.lifecycle.ending is None
         if spent := self._spent(counting=False):
-            await self.judge.settle(number, "crashed", f"{x.reason} (not repaired: {spent})")
+            first, line, rest = x.reason.partition("\n")  # the hint stands below
+            await self.judge.settle(number, "crashed", f"{first} (not repaired: {spent}){line}{rest}")
         return not spent
 
     def _spent(self, *, counting: bool = True) -> str | None:

@@ -280,9 +280,12 @@ class Runs(EnginePart):
                 restore_worktree(paths.worktree(run))
 
     async def _finish(self, live: Live, finished: e.RunFinished) -> e.RunFinished:
-        if finished.ended in FAILED and finished.metric is None and "\n  hint: " not in finished.reason:
+        explained = "\n  hint: " in finished.reason or (finished.exit_code == 0 and live.phase != "scoring")
+        if finished.ended in FAILED and finished.metric is None and not explained:
             finished = await asyncio.to_thread(self._with_hint, live, finished)
         await self.journal.write(finished)
+        if live.experiment == BASELINE and self.state.baseline is None and finished.ended in (*FAILED, "rejected"):
+            self.slots.close()  # there is nothing to compare with: the session ends, and no other run begins
         await asyncio.to_thread(self.repo.remove_worktree, self.paths.worktree(live.run))
         return finished
 
@@ -341,7 +344,7 @@ class Runs(EnginePart):
                 return finished
             raise
         except ScorerFault as fault:
-            reason = f"the scorer failed: {fault.what}"
+            reason = f"the scorer failed: it {fault.what.removeprefix('the scorer ')}"
             if self.state.baseline is None:
                 return replace(finished, ended="crashed", reason=reason)
             # A fault of the scorer, twice: nothing is judged until a person has looked.

@@ -248,7 +248,11 @@ class Workplace:
             except asyncio.CancelledError:
                 await job.kill("was skipped")
                 raise
-            output = "" if result.ended == "done" else f"{result.reason}\n{result.log_tail}"
+            output = "" if result.ended == "done" else result.reason
+            if output:
+                crash = Crash(reason=output, output=result.log_tail)
+                hint = await asyncio.to_thread(self.hint, crash, f"checks.{name}", folder, path, commit)
+                output = "\n".join((output, *([f"  hint: {hint}"] if hint else []), result.log_tail))
         except AutoresearchError as error:
             output = str(error) or "no output"
         finally:

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from core.engine.journal import Journal
+from core.engine.runs.hints.known import Crash
 from core.engine.runs.workplace import Workplace
 from core.engine.session_settings import SessionSettings
 from core.engine.startup.setup import Setup
 from core.git import end_commands
 from core.lab import environment, prepare
 from core.record import events as e
+from core.record.errors import ProjectError
 from core.text import plural
 
 
@@ -43,7 +45,15 @@ async def prepare_session(
             if ended():
                 work.cancel()
                 return False
-        place.prepared = work.result()
+        try:
+            place.prepared = work.result()
+        except ProjectError as error:
+            crash = Crash(reason=error.what.partition("\n")[0], output=error.what)
+            paths = setup.paths
+            error.hint = await asyncio.to_thread(
+                place.hint, crash, "prepare", paths.folder, paths.pristine, setup.commit
+            )
+            raise
     await journal.write(e.Preparing("sealing the pristine code and the data"))
     await asyncio.to_thread(place.close_seal)
     return not ended()

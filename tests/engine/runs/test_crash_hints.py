@@ -180,7 +180,7 @@ def test_the_hint_is_the_same_in_the_event_and_at_the_end(tmp_path: Path, monkey
     project = make_project(tmp_path / "p", train=train, program=PROGRAM)
     with engine(project, slots="cpu:1", researcher="human", overrides=("decide.baseline=1",)) as paths:
         state = wait_end(paths)
-    wanted = "exited with code 1: DATA_ROOT is not set; hint: DATA_ROOT is set in your shell, and runs do not get it: "
+    wanted = "exited with code 1: DATA_ROOT is not set; hint: DATA_ROOT is set in your shell, and the command does not"
     run = state.experiments[BASELINE].runs[0]
     assert in_short(run.reason).startswith(wanted) and "DATA_ROOT=/usr/share" in run.reason
     assert state.state == "crashed" and in_short(state.reason).endswith(in_short(run.reason))

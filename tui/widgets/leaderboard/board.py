@@ -167,7 +167,7 @@ class BoardPane(RowsPane):
         return strip_of(parts, width, look["text"])
 
     def _row(self, x: Experiment, columns: list[tuple[Column, int]], width: int) -> Strip:
-        look, word = self.look, word_of(x)
+        look, word = self.look, word_of(x, self.view)
         live = x.number in self.view.state.live and x.number != BASELINE  # without a verdict, or being repeated
         sign = x.verdict if x.verdict and x.number != BASELINE else word  # a repeated one keeps the sign of provisional
         role = look["accent"] if live and not x.verdict else look.verdict(sign)

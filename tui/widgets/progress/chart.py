@@ -180,11 +180,14 @@ class ChartPane(Pane):
             return ["nothing has run yet"]
         measured = [format_metric(r.metric) for r in base.runs if r.kind == "baseline" and r.metric is not None]
         wanted = self.view.baseline_runs
-        if base.live_run is not None:
+        dead = self.view.connection.status == "dead"
+        if base.live_run is not None and dead:
+            words = "the baseline was interrupted"
+        elif base.live_run is not None:
             number = f"{len(measured) + 1} of {wanted}" if wanted else f"run {len(measured) + 1}"
             number = "a warm-up, which does not count" if base.live_run.kind == "warmup" else number
             words = f"the baseline is running ({number})"
-        elif BASELINE in self.view.state.live:
+        elif BASELINE in self.view.state.live and not dead:
             words = "the baseline is being measured"
         else:
             words = "the baseline has no result"

@@ -100,7 +100,7 @@ def _give(names: Iterable[str], known: Known, more: dict[str, str] | None = None
             else:
                 links.append(link(folder, known))
     steps = [*(step for step in links if step), known.write_variables(values)]
-    return f"{told}, and runs do not get it: {', and '.join(steps)}"
+    return f"{told}, and the command does not get it: {', and '.join(steps)}"
 
 
 def _tracked(folder: str, known: Known) -> bool:
