@@ -133,6 +133,9 @@ class SessionView:
             return "lost"
         return views.session_word(self.state, self.connection.status != "dead")
 
+    def phase_of(self, x: Experiment) -> str:
+        return views.phase_word(x, self.connection.status != "dead")
+
     @property
     def why_no_command(self) -> str | None:
         """Why no command can be sent to the engine now, or None."""

@@ -15,6 +15,7 @@ from core.views.tables import (
     baseline_failed,
     busy_share,
     leaderboard,
+    phase_word,
     progress,
     results_tsv,
     rows,

@@ -29,6 +29,11 @@ def session_word(state: State, alive: bool) -> str:
     return state.state
 
 
+def phase_word(x: Experiment, alive: bool) -> str:
+    """Verdict of an experiment, else its phase; without an engine nothing goes on."""
+    return x.verdict or (x.phase if alive else "interrupted")
+
+
 def baseline_failed(state: State) -> bool:
     """Whether the session ended as its unchanged code or its `prepare` failed: resuming would not change that."""
     runs = state.experiments[BASELINE].runs if BASELINE in state.experiments else ()

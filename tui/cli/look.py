@@ -48,6 +48,10 @@ def _read(paths: SessionPaths) -> tuple[State, bool]:
 )  # fmt: skip
 def status(arguments: Namespace, out: Output) -> int:
     paths = session_of(arguments)
+    newest = list_sessions(paths.project)[0]
+    if arguments.name is None and newest != paths:
+        shown = invocation.call("status", newest.name, project=paths.project)
+        out.say(f"session {newest.name}, begun later, is a failed start; see it with: {shown}")
     if arguments.follow:
         from tui.cli.follow import follow_aloud
 
@@ -205,7 +209,7 @@ def _session_entry(paths: SessionPaths) -> dict[str, Any]:
     examples=("leaderboard | head", "leaderboard nov23 --json"),
 )  # fmt: skip
 def leaderboard(arguments: Namespace, out: Output) -> int:
-    state, _ = _read(session_of(arguments))
+    state, alive = _read(session_of(arguments))
     if arguments.json:
         out.json(views.leaderboard(state))
         return 0
@@ -218,7 +222,8 @@ def leaderboard(arguments: Namespace, out: Output) -> int:
         sigma = "?" if row.sigma == 0 else format_metric(row.sigma)
         result = [format_metric(row.metric), format_delta(row.delta), sigma]
         rest = [format_seconds(row.seconds), views.one_line(row.hypothesis)]
-        body.append([str(row.number), out.word(row.word), *result, *rest])
+        word = views.phase_word(state.experiments[row.number], alive)
+        body.append([str(row.number), out.word(word), *result, *rest])
     head = ["#", "verdict", views.one_line(state.metric.name), "change", "sigma", "time", "hypothesis"]
     out.table(head, body, "rlrrrrl")
     if said := silence_line(state):
@@ -267,7 +272,7 @@ def show(arguments: Namespace, out: Output) -> int:
     from core.client import FileTail, read_events
 
     paths = session_of(arguments)
-    state, _ = _read(paths)
+    state, alive = _read(paths)
     number = arguments.experiment
     if number not in state.experiments:
         known = f"there are 1 to {max(state.experiments)}" if state.total else "there is none yet"
@@ -276,7 +281,7 @@ def show(arguments: Namespace, out: Output) -> int:
     if arguments.json:
         out.json(found)
         return 0
-    _print_experiment(found, state, out)
+    _print_experiment(found, state, out, alive)
     failed = [r["run"] for r in found["runs"] if r["ended"] not in (None, "done", "abandoned")]
     if failed and found["metric"] is None:
         text = views.clean(FileTail(paths.run(failed[-1]) / "output.log", MAX_OUTPUT_BYTES).read())
@@ -300,8 +305,8 @@ def reasoning(paths: SessionPaths, number: int) -> str:
     return "".join(pieces)
 
 
-def _print_experiment(x: dict[str, Any], state: State, out: Output) -> None:
-    verdict = x["verdict"] or state.experiments[x["experiment"]].phase
+def _print_experiment(x: dict[str, Any], state: State, out: Output, alive: bool) -> None:
+    verdict = views.phase_word(state.experiments[x["experiment"]], alive)
     if not x["experiment"] and views.baseline_failed(state):
         verdict = "crashed"
     name = f"#{x['experiment']}" if x["experiment"] else "baseline"

@@ -127,7 +127,7 @@ class ActionProvider(Provider):
         wanted = query.lower().lstrip("#").split()
         for number in sorted(experiments, reverse=True):
             x = experiments[number]
-            text = f"#{number} {x.verdict or x.phase} {brief(x.hypothesis)}"
+            text = f"#{number} {self._host.view.phase_of(x)} {brief(x.hypothesis)}"
             if wanted and all(word in text.lower() for word in wanted):
                 score = 2.0 if wanted == [str(number)] else 0.3
                 show = partial(self._host.open_experiment, number)

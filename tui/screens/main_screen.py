@@ -142,6 +142,7 @@ class MainScreen(ActionScreen):
 
     def _lines(self, size: Size) -> None:
         self.now_line.display = size == "full" or (size == "tabs" and self.now_line.urgent())
+        self.now_line.styles.height = self.now_line.rows_wanted(self.app.size.width)
 
     def changed_layout(self) -> None:
         """Save and apply the layout after a person changed it."""

@@ -188,7 +188,7 @@ class SlotsPane(Pane):
         waiting = [state.experiments[n] for n in state.live if not state.experiments[n].live_run and n != BASELINE]
         parts: list[Part] = [(left("next", NAME_CELLS), look["title"])] if waiting else []
         for x in waiting:
-            words = f"{x.verdict}, to be repeated   " if x.verdict else f"{x.phase}   "
+            words = f"{x.verdict}, to be repeated   " if x.verdict else f"{self.view.phase_of(x)}   "
             parts += [(f"#{x.number} ", look["accent"]), (words, look["dim"])]
         return parts
 

@@ -20,6 +20,7 @@ from tui.paint.cells import Part, brief, cut_parts, fit, left, parts_width, righ
 from tui.session_view import Played, SessionView, name_of
 
 GAP = "  "
+MAX_TROUBLE_LINES = 4
 _PHASES = ("training", "starting", "saving", "scoring")  # order in which the status line prefers live runs
 
 
@@ -143,8 +144,17 @@ class NowLine(Canvas):
         trouble = self._trouble()
         if trouble:
             text, style = trouble
-            return [strip_of([(" " + text, style)], width, style)]
+            lines = wrap(text, max(1, width - 2))
+            if len(lines) > height:
+                rest = fit(" ".join(lines[height - 1 :]), width - 2, self.look.glyph("ellipsis"))
+                lines = [*lines[: height - 1], rest]
+            return [strip_of([(" " + line, style)], width, style) for line in lines]
         return [strip_of(cut_parts([(" ", self.look["text"]), *self._calm()], width), width, self.look["text"])]
+
+    def rows_wanted(self, width: int) -> int:
+        """Lines that the message takes: a reason that no line holds is shown in a few."""
+        trouble = None if isinstance(self.view.source, Played) else self._trouble()
+        return min(MAX_TROUBLE_LINES, len(wrap(trouble[0], max(1, width - 2)))) if trouble else 1
 
     def _recording(self, played: Played, width: int) -> list[Part]:
         """State, speed and position of a recording, and its newest verdict."""

@@ -11,6 +11,7 @@ import pytest
 from core.client.live import Client, Connection
 from core.record import events as e
 from core.session.disk import write_json
+from core.session.log import Log
 from tests.recorded import make_session
 from tests.tui.conftest import Clock, Show, text_of, until
 from tests.tui.stage import Playing, Stage, build, gpu_readings
@@ -106,6 +107,21 @@ async def test_a_dead_engine_is_shown_as_crashed(tmp_path: Path) -> None:
     async with app.run_test(size=(120, 36)) as pilot:
         await until(pilot, lambda: "the engine has ended" in text_of(app))
         assert "CRASHED" in text_of(app)
+        await until(pilot, lambda: "interrupted" in text_of(app))
+        rows = [line for line in text_of(app).splitlines() if " #8 " in line or "  8 " in line]
+        assert rows and not any(word in line for line in rows for word in ("training", "thinking", "●"))
+
+
+async def test_a_failed_start_says_its_whole_reason(tmp_path: Path) -> None:
+    paths = make_session(tmp_path / "project", 0, live=True)
+    reason = f"the baseline gave no number that counts: {'a long line of words ' * 8}and its end"
+    log = Log.append_to(paths.database)
+    log.append([e.StateChanged("crashed", reason), e.EngineStopped("")])
+    log.close()
+    app = Cockpit(tmp_path, paths, source=Client(paths), look=Look())
+    async with app.run_test(size=(100, 36)) as pilot:
+        await until(pilot, lambda: f"{reason} R resumes it" in " ".join(text_of(app).split()))
+        assert "baseline is running" not in text_of(app) and "is being measured" not in text_of(app)
 
 
 async def test_an_empty_session_is_shown(tmp_path: Path) -> None:

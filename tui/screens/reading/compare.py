@@ -87,7 +87,7 @@ class CompareScreen(ReadingScreen):
 
     def _facts(self, x: Experiment) -> list[tuple[str, str]]:
         metric = self.view.state.metric
-        word = "baseline" if x.number == BASELINE else x.verdict or x.phase
+        word = "baseline" if x.number == BASELINE else self.view.phase_of(x)
         sigma = f" ± {format_metric(x.sigma)}" if x.sigma is not None and x.metric is not None else ""
         gain = "" if x.delta is None or x.number == BASELINE else f"{format_delta(x.delta)} vs {who(x.parent)}"
         cost = "unknown" if x.usd_unknown else f"${x.usd:.4f}" if x.usd else ""

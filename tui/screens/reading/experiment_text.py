@@ -21,7 +21,7 @@ LABEL = 12
 def result(view: SessionView, x: Experiment) -> list[Part]:
     """Number, verdict, metric, change and commit in one line."""
     look, metric = view.look, view.state.metric
-    word = "baseline" if x.number == BASELINE else x.verdict or x.phase
+    word = "baseline" if x.number == BASELINE else view.phase_of(x)
     dim, text = look["dim"], look["text"]
     parts: list[Part] = [(f" #{x.number}  ", look["bright"]), (f"{look.glyph(word)} {word}", look.verdict(word))]
     if x.verdict and (run := x.live_run):

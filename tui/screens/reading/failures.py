@@ -41,7 +41,7 @@ class FailuresScreen(ListScreen):
     def _line(self, place: int, width: int) -> list[Part]:
         look = self.view.look
         x = self.view.state.experiments[self.listing.order[place]]
-        word = x.verdict or x.phase
+        word = self.view.phase_of(x)
         ended = next((r.ended for r in reversed(x.runs) if r.ended not in (None, "done")), None)
         parts: list[Part] = [
             (right(str(x.number), 5) + " ", look["dim"]),

@@ -45,7 +45,7 @@ class LineageScreen(ListScreen):
         x = state.experiments.get(branch.number)
         if x is None:
             return [(f" #{branch.number}", look["dim"])]
-        word = "baseline" if x.number == BASELINE else x.verdict or x.phase
+        word = "baseline" if x.number == BASELINE else self.view.phase_of(x)
         best = x.number == state.best and state.best_metric is not None
         name = look["good" if branch.trunk else "text"]
         sign = look.glyph("certified" if x.certified == "certified" else "best" if best else word)

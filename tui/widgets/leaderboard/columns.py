@@ -44,12 +44,11 @@ _TITLES = {"number": "#", "change": "Δ", "noise": "±", "cost": "$"}
 
 
 def word_of(x: Experiment, view: SessionView) -> str:
-    """Verdict of an experiment, else its phase while an engine carries it."""
+    """Verdict of an experiment, else its phase; without an engine nothing goes on."""
     if x.number == BASELINE:
         return "baseline"
-    if x.verdict is None and view.connection.status == "dead":
-        return "interrupted"
-    return (x.live_run.phase or "running") if x.live_run else x.verdict or x.phase
+    running = x.live_run if view.connection.status != "dead" else None
+    return (running.phase or "running") if running else view.phase_of(x)
 
 
 def _change_role(x: Experiment, view: SessionView) -> str:
@@ -81,7 +80,7 @@ def _verdict_key(x: Experiment, view: SessionView) -> SortKey:
 
 COLUMNS: tuple[Column, ...] = (
     Column("number", "number", 5, 99, lambda x, v: str(x.number), lambda x, v: x.number, "dim"),
-    Column("verdict", "verdict, or the present phase", 13, 60, lambda x, v: word_of(x, v), _verdict_key, "verdict",
+    Column("verdict", "verdict, or the present phase", 13, 60, word_of, _verdict_key, "verdict",
            numeric=False, largest_first=False),
     Column("metric", "metric, pooled over its runs", 8, 98, lambda x, v: format_metric(x.metric),
            lambda x, v: _good_first(x.metric, v), largest_first=False),

@@ -134,7 +134,7 @@ class ChartPane(Pane):
 
     def _facts(self, x: Experiment) -> list[Part]:
         look = self.look
-        word = x.verdict or x.phase
+        word = self.view.phase_of(x)
         parts: list[Part] = [(f"#{x.number} ", look["bright"]), (f"{look.glyph(word)} {word}", look.verdict(word))]
         if x.metric is not None:
             off = self._off(Point(x.number, 0.0, x.metric, word, False))
@@ -180,9 +180,9 @@ class ChartPane(Pane):
             return ["nothing has run yet"]
         measured = [format_metric(r.metric) for r in base.runs if r.kind == "baseline" and r.metric is not None]
         wanted = self.view.baseline_runs
-        dead = self.view.connection.status == "dead"
-        if base.live_run is not None and dead:
-            words = "the baseline was interrupted"
+        if self.view.connection.status == "dead":
+            cut_off = self.view.state.state != "crashed" and BASELINE in self.view.state.live
+            words = "the baseline was interrupted" if cut_off else "the baseline has no result"
         elif base.live_run is not None:
             number = f"{len(measured) + 1} of {wanted}" if wanted else f"run {len(measured) + 1}"
             number = "a warm-up, which does not count" if base.live_run.kind == "warmup" else number
