@@ -10,7 +10,6 @@ from pathlib import Path
 from core import invocation, views
 from core.record.errors import NoSuchSession, SessionBusy, UncommittedChanges, UsageError
 from core.record.state import State
-from core.session.choice import newest_session, read_head
 from core.session.lock import engine_alive, lock_holder
 from core.session.options import EngineOptions
 from core.session.paths import SessionPaths, check_name
@@ -135,6 +134,8 @@ def _choose(project: Path, name: str | None, out: Output) -> SessionPaths:
 
 def _unfinished(project: Path) -> SessionPaths | None:
     """The newest session, when it was stopped or its engine died; not when it is finished or crashed."""
+    from core.session.choice import newest_session, read_head
+
     newest = newest_session(project)
     state = read_head(newest) if newest else None
     return newest if state is not None and state.state not in ("finished", "crashed") else None

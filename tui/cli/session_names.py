@@ -5,7 +5,6 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from core.session.choice import find_session
 from core.session.lock import engine_alive
 from core.session.paths import SessionPaths, check_name, list_sessions
 
@@ -23,6 +22,8 @@ def session_of(arguments: Namespace) -> SessionPaths:
 
     Raises NoSuchSession (exit 3), UsageError or ProjectError.
     """
+    from core.session.choice import find_session
+
     name = getattr(arguments, "name", None) or getattr(arguments, "session", None)
     project = project_of(arguments)
     if name:
