@@ -13,6 +13,7 @@ from core.record.state import BASELINE, HUMAN, Experiment, Run, State, who
 from core.stats.decide import Decision, judge, judge_in_turn, refresh_due
 from core.stats.drift import speed_change
 from core.stats.noise import Noise, estimate, in_turn_noise
+from core.stats.silence import gain_word
 
 # What an experiment's task does next: nothing more, run the change on the new best, repeat it (alone or with the
 # best beside it), repeat it as the new best, or let the researcher repair it.
@@ -173,7 +174,8 @@ class Judge(EnginePart):
             diff = await asyncio.to_thread(repo.diff, onto, new)
         except GitConflict as conflict:
             clash = f"in conflict with the new best #{best}: {conflict.what}"
-            reason = f"an improvement of its parent {who(x.parent)}, but {clash}"
+            word = gain_word(state, state.metric.gain(0.0, decision.delta))
+            reason = f"{word} than its parent {who(x.parent)}, but {clash}"
             await self.settle(x.number, "discarded", reason, x.sample.mean, decision.delta)
             return "done"
         if not diff.strip():

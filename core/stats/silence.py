@@ -8,6 +8,8 @@ from core.record.state import State
 
 _RUN = re.compile(r"""^run\s*=\s*(["'])(?P<run>.+)\1\s*(?:#.*)?$""", re.MULTILINE)
 
+_SEED = re.compile(r"((?:^|[\s-])[\w.-]*seed[ =])\d+\b", re.IGNORECASE)
+
 
 def silence(state: State) -> str:
     """One sentence on why the noise is unknown; "" while there is no baseline, and once repeats differ."""
@@ -15,10 +17,10 @@ def silence(state: State) -> str:
         return ""
     if state.noise.df == 0:
         return "the noise is unknown: no code ran twice"
-    return (
-        f"the noise is unknown: {max(2, state.baseline.n)} runs with different seeds gave one number to the last "
-        "digit, so a gain may be the luck of a fixed seed"
-    )
+    runs = f"the noise is unknown: {max(2, state.baseline.n)} runs with different seeds gave"
+    if state.baseline.metric.is_integer():
+        return f"{runs} the same whole number: a size or a count without chance is exact, else the code fixes a seed"
+    return f"{runs} one number to the last digit, so a gain may be the luck of a fixed seed"
 
 
 def silence_hint(state: State) -> str:
@@ -32,9 +34,21 @@ def silence_hint(state: State) -> str:
     if "AUTORESEARCH_SEED" in run:
         way = "the command passes AUTORESEARCH_SEED on: let the code use it for all its random numbers"
     else:
-        way = f"give the code its seed in program.md: run = {quote}{run} --seed $AUTORESEARCH_SEED{quote}"
-        way += ", or read AUTORESEARCH_SEED from the environment"
+        seeded, fixed = _SEED.subn(r"\1$AUTORESEARCH_SEED", run)
+        seeded = seeded if fixed else f"{run} --seed $AUTORESEARCH_SEED"
+        way = f"give the code its seed in program.md: run = {quote}{seeded}{quote}"
+        way += "" if fixed else ", or read AUTORESEARCH_SEED from the environment"
+    if state.baseline is not None and state.baseline.metric.is_integer():
+        return f"where chance plays a part, {way}"
     return f"{way}; a metric without any randomness may stay as it is"
+
+
+def gain_word(state: State, gain: float) -> str:
+    """`better` or `worse`; while the noise is unknown `lower` or `higher`."""
+    if not silence(state):
+        return "better" if gain >= 0 else "worse"
+    lower = (gain >= 0) == (state.metric.direction == "min")
+    return "lower" if lower else "higher"
 
 
 def silence_line(state: State) -> str:

@@ -18,6 +18,7 @@ from core.record.state import BASELINE, HUMAN, State
 from core.session.disk import disk_trouble
 from core.session.lock import engine_alive
 from core.session.paths import SessionPaths
+from core.stats.silence import gain_word, silence
 from tui.cli.output import Output
 
 
@@ -136,7 +137,8 @@ def _afterwards(state: State, event: Event) -> list[str]:
         gained = ""
         if state.baseline is not None and state.best_metric is not None:
             gain = state.metric.gain(state.baseline.metric, state.best_metric)
-            gained = f", {format_metric(abs(gain))} {'better' if gain >= 0 else 'worse'} than the baseline"
+            gained = f", {format_metric(abs(gain))} {gain_word(state, gain)} than the baseline"
+            gained += ", noise unknown" * bool(silence(state))
         return [f"New best: experiment {state.best}, {_number(state, state.best_metric)}{gained}."]
     if isinstance(body, e.ApprovalRequested):
         return _waiting(state)[-1:]

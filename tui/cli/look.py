@@ -88,7 +88,7 @@ def _status_lines(state: State, s: dict[str, Any], out: Output) -> list[tuple[st
     def add(label: str, text: str) -> None:
         lines.append((label, text))
 
-    lines += _best_lines(s, state.metric, out)
+    lines += [*_best_lines(s, state.metric, out), *_doubt(state, s, out)]
     counts = s["experiments"]
     parts = [f"{counts[v]} {v}" for v in VERDICTS if counts[v]]
     add("experiments", f"{counts['total']}" + (f": {', '.join(parts)}" if parts else ""))
@@ -124,13 +124,22 @@ def _status_lines(state: State, s: dict[str, Any], out: Output) -> list[tuple[st
     busy = s["device"]["busy_share"]
     took = f"{format_seconds(s['seconds'])}{usd}{'' if busy is None else f'   busy {100 * busy:.0f}%'}"
     add("researcher", out.paint(f"{who}   sandbox {s['sandbox'] or '–'}", "text"))
-    for words in s["conditions"]:
-        add("runs", out.paint(words, "text"))
+    lines += [("runs", out.paint(words, "text")) for words in s["conditions"]]
     add("spent", took)
     add("engine", f"pid {s['engine']['pid']}" if alive else "not running")
     if not alive and word != "finished":
         add("hint", out.paint(views.next_step(state, project, s["session"]), "dim"))
     return lines
+
+
+def _doubt(state: State, s: dict[str, Any], out: Output) -> list[tuple[str, str]]:
+    """A word on a best whose gain was implausible: while no noise is known, a repeat is no proof."""
+    leader = state.experiments.get(state.best)
+    if leader is None or "implausible" not in leader.reason:
+        return []
+    show = invocation.call("show", str(state.best), s["session"], project=Path(s["project"]))
+    words = f"a repeat gave this implausible gain again: read the change that makes it, with: {show}"
+    return [("", out.paint(f"  {words}", "warn"))]
 
 
 def _best_lines(s: dict[str, Any], metric: Metric, out: Output) -> list[tuple[str, str]]:

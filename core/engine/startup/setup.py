@@ -339,7 +339,7 @@ def _engine_started(start: Start) -> e.EngineStarted:
 def conditions(slots: tuple[str, ...], threads: int, *, timed: bool) -> tuple[str, ...]:
     """What a person should know of the runs' slots and threads, each in one line with its hint."""
     said, hint = device.threads_words(slots, threads)
-    found = [f"{said}; {hint}" if hint else said] if said else []
+    found = [f"{said}; hint: {hint}" if hint else said] if said else []
     if timed:
         found.append(f"a time or a speed: {timed_words(slots)}")
     return tuple(found)

@@ -11,6 +11,7 @@ from rich.style import Style
 from core.record.budget import format_seconds
 from core.record.metric import format_delta, format_metric
 from core.record.state import BASELINE, Experiment, Run, who
+from core.stats.silence import gain_word
 from core.views import clean
 from tui.paint.canvas import Pane
 from tui.paint.cells import Part, brief, fit, left, right, wrap
@@ -116,7 +117,7 @@ class CompareScreen(ReadingScreen):
         if a.metric is None or b.metric is None:
             return [("one of the experiments has no metric", look["dim"])]
         gain = metric.gain(b.metric, a.metric)
-        words = f"{who(a.number)} is {format_metric(abs(gain))} {'better' if gain > 0 else 'worse'}" if gain else "none"
+        words = f"{who(a.number)} is {format_metric(abs(gain))} {gain_word(self.view.state, gain)}" if gain else "none"
         parts: list[Part] = [(words, look["good" if gain > 0 else "warn" if gain < 0 else "text"])]
         if a.sigma and b.sigma:
             parts.append((f"   {abs(gain) / math.hypot(a.sigma, b.sigma):.1f}σ of the difference", look["dim"]))
