@@ -152,11 +152,9 @@ def _scripts(files: Sequence[str], read: Read, gpu: bool) -> Iterator[tuple[floa
         weight += 4 * (only_one and path in top) + starts + 3 * bool(good) + min(len(text) / 10_000, 1)
         weight -= 3 * (f"{path.rpartition('/')[0]}/__init__.py" in files)
         bench = bool(_BENCH.search(path))
-        if bench and package:
-            edit: tuple[str, ...] = (f"{package}/**/*.py",)
-        else:
-            edit = (path,)
+        edit, built = _measured(files, path, text, package) if bench else ((path,), "")
         source = "PYTHONPATH=src " if package.startswith("src/") else "PYTHONPATH=. " if "/" in path else ""
+        source = built + source
         only = "the only Python file at the top" if only_one and path in top else f"{path} is a script" + (
             f" that prints {numbers[0].name}" if numbers else "")  # fmt: skip
         yield weight, Launch(f"{source}python {path}", edit, only, path, bench and not numbers)
@@ -166,6 +164,19 @@ def _scripts(files: Sequence[str], read: Read, gpu: bool) -> Iterator[tuple[floa
             configs = [word for word in line.split()[2:] if word in files and word.endswith((".py", *_CONFIGS))]
             more = tuple(word for word in configs if word not in edit)
             yield weight - 0.01 * (i + 1) + bool(here), Launch(f"{source}{line}", edit + more, why, path)
+
+
+def _measured(files: Sequence[str], bench: str, text: str, package: str) -> tuple[tuple[str, ...], str]:
+    """The files that a benchmark measures, never itself where there are others; what is built before it."""
+    if package:
+        return (f"{package}/**/*.py",), ""
+    folder = bench.rpartition("/")[0]
+    own = [f"{folder}/{name}.py".lstrip("/") for name in sorted(imported(bench, text))]
+    if own := [path for path in own if path in files]:
+        return tuple(own), ""
+    if "Makefile" in files and (edit := _compiled(files)):
+        return edit, "make -s && "
+    return (bench,), ""
 
 
 def _told(script: str, read: Read) -> list[str]:

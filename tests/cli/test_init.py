@@ -137,6 +137,15 @@ KINDS: dict[str, tuple[dict[str, str], dict[str, str], dict[str, object], tuple[
          "net.c": "listen(fd, 5);\n"}, {}, {"edit": ["net.c", "serve.c"]},
         ("net.c:1: it waits for connections",),
     ),
+    "a benchmark in Python of a program in C": (
+        {"Makefile": "all: serve\n", "serve.c": "int main(void) {}\n", "bench.py": "print(f'seconds: {x:.3f}')\n"}, {},
+        {"edit": ["serve.c"], "run": "make -s && python bench.py"},
+        ("bench.py:1 prints it",),
+    ),
+    "a benchmark of the module beside it": (
+        {"bench.py": "import fast\nprint('ops/s:', fast.go())\n", "fast.py": "", "slow.py": ""}, {},
+        {"edit": ["fast.py"], "run": "python bench.py"}, (),
+    ),
     "CMake": (
         {"CMakeLists.txt": "", "lib/x.h": "", "lib/y.h": "", "lib/x.cpp": "", "test/t.cpp": "", "vendor/lint.py":
          "if __name__ == '__main__':\n    print('errors: %d' % 1)\n"}, {},
