@@ -64,7 +64,8 @@ _NOISE = re.compile(
     r"^\s*(?:Node\.js v\d|Execution halted|note: run with `RUST_BACKTRACE|exit status \d+$|[\^~|\s]+$|[{}\])]+[;,]?$"
     r"|compilation terminated\.|For more information about|\(Use `node --trace|warnings\.warn\(|hint: |wandb: "
     r"|Exception ignored in|error: could not compile|error: aborting due|npm (?:ERR!|error)|make(?:\[\d+\])?: \*\*\*"
-    r"|at \S+ \(|=+ .* in [\d.]+s.* =+$)|^\S+:\d+: \w*Warning: |\(core dumped\)$"
+    r"|at \S+ \(|=+ .* in [\d.]+s.* =+$|(?:real|user|sys)\s+(?:\d+m)?[\d.]+s?$)"
+    r"|^\S+:\d+: \w*Warning: |\(core dumped\)$"
 )
 
 

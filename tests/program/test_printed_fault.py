@@ -155,6 +155,8 @@ def test_without_a_known_form_it_is_the_last_line(before: str) -> None:
     fault = printed_fault(f"{before}DATA_ROOT is not set\n\n")
     assert fault.text == "DATA_ROOT is not set" and not fault.told
     assert with_fault("exited with code 1", "DATA_ROOT is not set\n") == "exited with code 1: DATA_ROOT is not set"
+    for timed in ("real 1.48\nuser 0.18\nsys 0.03\n", "\nreal\t0m1.480s\nuser\t0m0.180s\nsys\t0m0.030s\n"):
+        assert printed_fault(f"{before}DATA_ROOT is not set\n{timed}").text == "DATA_ROOT is not set"  # by `time`
 
 
 def test_the_last_line_of_a_killed_command_is_no_reason() -> None:
