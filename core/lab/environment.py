@@ -44,6 +44,14 @@ _SECRET = re.compile(
 )  # fmt: skip
 _MAX_ENTRIES = 20_000  # of one input folder in which links are looked for
 _MAX_TARGETS = 64  # of such links that are made readable one by one
+# Homes of the tools of other languages: variable, place in the user's home, and what a run may read of it, which is
+# never a file with credentials.
+_TOOL_HOMES = (
+    ("RUSTUP_HOME", ".rustup", ("",)),
+    ("CARGO_HOME", ".cargo", ("registry", "git", "bin")),
+    ("GOMODCACHE", "go/pkg/mod", ("",)),
+)
+WITHOUT_NETWORK = {"CARGO_NET_OFFLINE": "true", "GOPROXY": "off", "GOTOOLCHAIN": "local"}
 _URL_WITH_PASSWORD = re.compile(r"://[^/\s]*:[^/\s]*@")
 _SHELL_SYNTAX = re.compile(r"[|&;<>$`\\*?~#\n(){}\[\]!]")
 
@@ -75,10 +83,14 @@ def run_environment(project: Path, source: Mapping[str, str] | None = None) -> d
     base = _user_base(source)
     if base and _seen(Path(base) / "lib"):
         env["PYTHONUSERBASE"] = base  # HOME will be private, and `pip install --user` puts packages under it
-    rust = Path(source.get("RUSTUP_HOME") or Path(source.get("HOME") or "/", ".rustup"))
-    if rust.is_dir():
-        env["RUSTUP_HOME"] = str(rust)  # there rustup's `cargo` finds the compiler that it starts
-    return env
+    return {**env, **_tool_homes(source)}
+
+
+def _tool_homes(source: Mapping[str, str]) -> dict[str, str]:
+    """Variables that name the toolchains and downloaded packages of other languages, which HOME will not lead to."""
+    home = source.get("HOME")
+    given = {name: source.get(name) or (home and str(Path(home, place))) for name, place, _ in _TOOL_HOMES}
+    return {name: path for name, path in given.items() if path and Path(path).is_absolute() and _seen(Path(path))}
 
 
 def trusted_environment(project: Path, source: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -199,9 +211,10 @@ def readable_roots(env: Mapping[str, str], programs: Sequence[str] = ()) -> tupl
             places += _program_roots(Path(program))
     folders = [Path(entry) for entry in env.get("PATH", os.defpath).split(os.pathsep) if entry]
     places += [*folders, *(folder.parent / "lib/node_modules" for folder in folders)]  # npm is there, under nvm too
-    named = ("VIRTUAL_ENV", "CONDA_PREFIX", "CUDA_HOME", "CUDA_PATH", "ROCM_PATH", "RUSTUP_HOME")
+    named = ("VIRTUAL_ENV", "CONDA_PREFIX", "CUDA_HOME", "CUDA_PATH", "ROCM_PATH")
     places += [Path(env[name]) for name in named if env.get(name)]
     places += [Path(entry) for entry in env.get("LD_LIBRARY_PATH", "").split(os.pathsep) if entry]
+    places += [Path(env[name], part) for name, _, parts in _TOOL_HOMES if env.get(name) for part in parts]
     if env.get("PYTHONUSERBASE"):
         places += sorted(Path(env["PYTHONUSERBASE"], "lib").glob("python3*"))
     narrow = [place for place in places if place.is_absolute() and _seen(place) and not _too_wide(place.resolve())]

@@ -270,6 +270,22 @@ def test_rustup_and_npm_find_their_parts_in_the_home(tmp_path: Path) -> None:
     assert "RUSTUP_HOME" not in run_environment(tmp_path, {"PATH": "/usr/bin", "HOME": str(node)})
 
 
+def test_the_toolchains_of_other_languages_are_read_without_their_credentials(tmp_path: Path) -> None:
+    home, prefix = tmp_path / "home", tmp_path / "home/.nvm/v20"
+    for folder in (home / ".cargo/registry", home / ".rustup", home / "go/pkg/mod", prefix / "lib/node_modules/npm"):
+        folder.mkdir(parents=True)
+    (home / ".cargo" / "credentials.toml").touch()
+    (prefix / "bin").mkdir()
+    env = run_environment(tmp_path, {"PATH": f"{prefix}/bin:/usr/bin", "HOME": str(home)})
+    assert [env[name] for name in ("RUSTUP_HOME", "CARGO_HOME", "GOMODCACHE")] == [
+        str(home / place) for place in (".rustup", ".cargo", "go/pkg/mod")
+    ]
+    roots = readable_roots(env)
+    assert {home / ".cargo/registry", home / ".rustup", home / "go/pkg/mod", prefix / "lib/node_modules"} <= set(roots)
+    assert home / ".cargo" not in roots
+    assert "GOMODCACHE" not in run_environment(tmp_path, {"PATH": "/usr/bin", "HOME": str(tmp_path)})
+
+
 def test_commands_are_split_into_arguments(tmp_path: Path) -> None:
     env = run_environment(tmp_path)
     found = resolve_command("python -m train --name 'a b'", env, tmp_path)

@@ -30,6 +30,10 @@ from core.session.disk import read_json
 MAX_SCORE_SECONDS = 900.0  # a slower scorer is at fault; nanotrain's may need minutes without CUDA
 MAX_PROCESSES = 256  # of one run
 MAX_DISK_BYTES = 20 * 2**30  # of one run
+MANIFESTS = (
+    "pyproject.toml", "uv.toml", "uv.lock", ".python-version", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml",
+    "rust-toolchain", "package.json", "go.mod", "go.work", "tsconfig.json",
+)  # fmt: skip
 
 
 class Workplace:
@@ -74,13 +78,13 @@ class Workplace:
         return top
 
     def _inputs(self) -> dict[str, Path]:
-        """What git does not hold and a worktree has as links, by the name of the link: inputs, virtual environments."""
+        """What git does not hold and a worktree has as links, by the name of the link: inputs, dependencies."""
         project, found = self._setup.project, dict[str, Path]()
         for name in self._settings.program.inputs:
             source = project / name.rstrip("/")
             if source.exists():
                 found |= apart_from_git(name.rstrip("/"), source, self._held)
-        return {**found, **{os.path.relpath(path, project): path for path in self._setup.environments}}
+        return {**found, **{os.path.relpath(path, project): path for path in self._setup.linked}}
 
     @cached_property
     def _held(self) -> frozenset[str]:
@@ -91,6 +95,16 @@ class Workplace:
     def _linked(self) -> tuple[Path, ...]:
         """Where links inside the inputs lead to."""
         return environment.link_targets(self._setup.project / name for name in self._settings.program.inputs)
+
+    @cached_property
+    def _manifests(self) -> tuple[Path, ...]:
+        """Files around the sessions that uv, cargo, npm and go open on the way up from a worktree. In tier B they see
+        that a file is there, and one that they cannot read is an error.
+        """
+        root, project = self._setup.repo.root, self._setup.project
+        around = [place for place in (project, *project.parents) if place.is_relative_to(root)]
+        found = (place / name for place in around for name in MANIFESTS) if self._setup.sandbox.tier == "B" else ()
+        return tuple(path for path in found if path.is_file())
 
     def spec(self, run: int, slot: str, seed: int, commit: str) -> runner.RunSpec:
         """The training command of `run`, in its worktree of `commit`. Raises ProjectError when it is missing there."""
@@ -131,6 +145,7 @@ class Workplace:
         """A command in the worktree `top`, in the sandbox, without the engine's environment."""
         cwd = top / self._setup.repo.prefix
         own = {**self._setup.imports.variables(top), "PYTHONDONTWRITEBYTECODE": "1"}
+        own |= {} if self._settings.program.network else environment.WITHOUT_NETWORK
         env = {**self._setup.environment, **env, **self._readable(), **own}
         return runner.RunSpec(
             folder=folder,
@@ -153,7 +168,13 @@ class Workplace:
         inputs = [(self._setup.project / name).resolve() for name in program.inputs]
         return tiers.SandboxSpec(
             worktree=top,
-            readable=(*map(Path, self.prepared.readable), *inputs, *self._linked, *self._setup.python),
+            readable=(
+                *map(Path, self.prepared.readable),
+                *inputs,
+                *self._linked,
+                *self._setup.python,
+                *self._manifests,
+            ),
             hidden=tuple(map(Path, self.prepared.hidden)),
             network=program.network,
         )

@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from core import invocation
 from core.lab import environment
-from core.lab.python.virtual_environment import own_environments
+from core.lab.python.virtual_environment import dependency_folders
 from core.lab.versions import versions_for
 from core.program.program import Program
 from core.record.errors import ProjectError
@@ -64,10 +64,10 @@ def _inside(path: str) -> str | None:
 
 def check_script(command: str, key: str, project: Path, inputs: Collection[str], holds: Callable[[str], bool]) -> None:
     """Raises ProjectError when a worktree lacks the program or script that `command` names. `holds`: whether HEAD has a
-    file or folder; `inputs` and the project's virtual environments are linked into the worktree.
+    file or folder; `inputs`, virtual environments and node_modules are linked into the worktree.
     """
-    environments = [os.path.relpath(path, project) for path in own_environments(project)]
-    linked = (*(name.rstrip("/") for name in inputs), *environments)
+    folders = [os.path.relpath(path, project) for path in dependency_folders(project)]
+    linked = (*(name.rstrip("/") for name in inputs), *folders)
     for path in (_own_program(command), named_script(command)):
         in_link = path is not None and any(path == name or path.startswith(f"{name}/") for name in linked)
         if path is not None and not holds(path) and not (in_link and (project / path).is_file()):

@@ -20,7 +20,7 @@ from core.engine.startup.noise_prior import with_prior
 from core.lab import device, environment
 from core.lab.git.repository import Repository
 from core.lab.python.import_origin import Imports, own_imports
-from core.lab.python.virtual_environment import own_environments
+from core.lab.python.virtual_environment import dependency_folders
 from core.lab.sandbox import tiers
 from core.lab.shim.proctree import boot_id
 from core.lab.versions import own_versions
@@ -51,7 +51,7 @@ class Setup:
     trusted_environment: Mapping[str, str]  # of the project's own `prepare` and `score`, which run outside the sandbox
     python: tuple[Path, ...]  # folders that the commands' Python must be able to read
     imports: Imports  # what runs import from their worktree although it is installed
-    environments: tuple[Path, ...]  # virtual environments of the project, linked into every worktree
+    linked: tuple[Path, ...]  # virtual environments and node_modules of the project, linked into every worktree
     seed: int
     threads: int  # of a run; 0: the default of its slot
     device: str  # in words
@@ -140,7 +140,7 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Start:
     threads = device.threads_for(slots, program.threads) if started is None else started
     env = environment.run_environment(paths.project)
     sandbox = _sandbox(program)
-    environments = own_environments(paths.project)
+    linked = dependency_folders(paths.project)
     commands = filter(None, (program.run, program.score, program.prepare, *program.checks.values()))
     programs = [environment.resolve_command(command, env, paths.project)[0] for command in commands]
     if not paths.database.exists():
@@ -159,9 +159,9 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Start:
         sandbox=sandbox,
         environment=env,
         trusted_environment=environment.trusted_environment(paths.project),
-        python=environment.readable_roots(env, [*programs, *(str(one / "bin/python") for one in environments)]),
+        python=(*environment.readable_roots(env, [*programs, *(str(one / "bin/python") for one in linked)]), *linked),
         imports=imports_of(repo, commit, program, env),
-        environments=environments,
+        linked=linked,
         seed=program.seed,
         threads=threads,
         device=device.Devices().describe(),

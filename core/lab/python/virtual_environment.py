@@ -57,6 +57,31 @@ def own_environments(project: Path) -> tuple[Path, ...]:
     return tuple(one for one in found if one.is_relative_to(project))  # in no repository: nothing around it
 
 
+def dependency_folders(project: Path) -> tuple[Path, ...]:
+    """What every worktree gets as links, although git does not hold it: the environments, and `node_modules` beside a
+    package.json, unless a package in it is a link to the project's own code, which would hide the edited one.
+    """
+    found = list(own_environments(project))
+    for place in (project, *project.parents):
+        modules = place / "node_modules"
+        if os.path.lexists(place / "package.json") and modules.is_dir() and not _leads_out(modules):
+            found.append(modules)
+        if os.path.lexists(place / ".git"):
+            return tuple(found)
+    return tuple(one for one in found if one.is_relative_to(project))
+
+
+def _leads_out(modules: Path) -> bool:
+    packages = [path for path in modules.iterdir() if not path.name.startswith(".")]
+    packages += [
+        path for scope in packages if scope.name.startswith("@") and scope.is_dir() for path in scope.iterdir()
+    ]
+    inside = Path(os.path.realpath(modules))
+    own = Path(os.path.realpath(modules.parent))
+    targets = [Path(os.path.realpath(path)) for path in packages if path.is_symlink()]
+    return any(target.is_relative_to(own) and not target.is_relative_to(inside) for target in targets)
+
+
 def chosen_environment(project: Path, source: Mapping[str, str]) -> Path | None:
     """The environment for the project's commands, where `source` is the environment of the person's shell.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from core.lab.environment import readable_roots, resolve_command, run_environment
-from core.lab.python.virtual_environment import chosen_environment, own_environments
+from core.lab.python.virtual_environment import chosen_environment, dependency_folders, own_environments
 from core.lab.sandbox import tiers
 from core.lab.sandbox.tiers import Tier
 from tests.lab.conftest import needs
@@ -77,6 +77,21 @@ def test_an_environment_that_poetry_keeps_elsewhere_is_asked_for(project: Path) 
     assert chosen_environment(project, source) is None
     (project / "pyproject.toml").write_text('[tool.poetry]\nname = "t"\n')
     assert chosen_environment(project, source) == kept
+
+
+def test_node_modules_are_linked_too_unless_they_lead_to_the_projects_own_code(project: Path) -> None:
+    venv, part = make_environment(project / ".venv"), project / "part"
+    for folder in (project, part):
+        (folder / "node_modules" / "@scope").mkdir(parents=True)
+        (folder / "node_modules" / ".bin").mkdir()
+        (folder / "node_modules" / "@scope" / "one").symlink_to("../.bin")
+    (project / "package.json").touch()
+    assert dependency_folders(part) == (venv, project / "node_modules")
+    (part / "package.json").touch()
+    assert dependency_folders(part) == (venv, part / "node_modules", project / "node_modules")
+    (project / "packages" / "core").mkdir(parents=True)
+    (project / "node_modules" / "@scope" / "core").symlink_to("../../packages/core")
+    assert dependency_folders(part) == (venv, part / "node_modules")
 
 
 def test_the_variables_name_one_environment_to_every_tool(project: Path) -> None:
