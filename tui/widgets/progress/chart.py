@@ -187,7 +187,7 @@ class ChartPane(Pane):
             number = f"{len(measured) + 1} of {wanted}" if wanted else f"run {len(measured) + 1}"
             number = "a warm-up, which does not count" if base.live_run.kind == "warmup" else number
             words = f"the baseline is running ({number})"
-        elif BASELINE in self.view.state.live and not dead:
+        elif BASELINE in self.view.state.live:
             words = "the baseline is being measured"
         else:
             words = "the baseline has no result"
