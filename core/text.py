@@ -43,3 +43,8 @@ def first_line(text: str) -> str:
 
 def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def printable(name: str) -> str:
+    """A file's name with escapes for what cannot be printed: line ends, control characters, bytes that are no text."""
+    return name if name.isprintable() else ascii(name)[1:-1]

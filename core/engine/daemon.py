@@ -168,6 +168,7 @@ class _Engine:
         await self.server.start()
         self._signals()
         self.setup.repo.retry_when_full = True  # until now a full disk was a refusal
+        self.setup.repo.reuse_worktrees(self.setup.paths.worktrees)
         _answer(ready, {"ok": True, "pid": os.getpid()})
         say(f"engine {os.getpid()} serves {self.setup.paths.name} with {self.settings.researcher.name}")
         tasks = [asyncio.create_task(self._tick())]
@@ -210,6 +211,7 @@ class _Engine:
         await self.server.close(reason)
         with contextlib.suppress(Exception):
             await self.settings.researcher.close()
+        await asyncio.to_thread(self.setup.repo.reuse_worktrees, None)
         await asyncio.to_thread(self.setup.repo.prune, self.setup.paths.worktrees)
         with contextlib.suppress(AutoresearchError, OSError):  # else the next engine does it
             await asyncio.to_thread(clear_failed_start, self.setup.repo, self.setup.paths, self.journal.state)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 
 _Stamp = tuple[int, int, int]  # size, ctime in nanoseconds (unlike mtime, no process can set it), inode
@@ -18,29 +19,29 @@ class Seal:
     """
 
     def __init__(self, paths: Iterable[Path]) -> None:
-        self._roots = tuple(paths)
-        self._states = {path: _state(path) for path in _files(self._roots)}
+        self._roots = tuple(map(os.fspath, paths))
+        self._states = {path: _state(path, stamp) for path, stamp in _files(self._roots)}
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """One SHA-256 over all files, for a certificate."""
+        """One SHA-256 over all files as they were first, for a certificate."""
         whole = hashlib.sha256()
-        for path in sorted(self._states):
-            whole.update(os.fsencode(path.name) + b"\0" + self._states[path][1].encode() + b"\n")
+        for path in sorted(map(Path, self._states)):
+            whole.update(os.fsencode(path.name) + b"\0" + self._states[str(path)][1].encode() + b"\n")
         return whole.hexdigest()
 
     def broken(self) -> str | None:
         """A sentence that names the first changed file; None while all are unchanged."""
-        now = set(_files(self._roots))
-        for path in sorted(now - self._states.keys()):
+        now = dict(_files(self._roots))
+        for path in sorted(now.keys() - self._states.keys()):
             return f"{path} was added"
         for path, (stamp, digest) in self._states.items():
             if path not in now:
                 return f"{path} was removed"
             try:
-                if _stamp(path) == stamp:
+                if now[path] == stamp:
                     continue
-                fresh = _state(path)
+                fresh = _state(path, now[path])
             except OSError as error:
                 return f"{path} can no longer be read ({error.strerror})"
             if fresh[1] != digest:
@@ -49,27 +50,41 @@ class Seal:
         return None
 
 
-def _files(roots: Iterable[Path]) -> Iterable[Path]:
+def _files(roots: Iterable[str]) -> Iterator[tuple[str, _Stamp]]:
+    """Path and stamp of each file. A project may have tens of thousands, and they are looked at twice a run."""
     for root in roots:
-        if root.is_dir():
-            for folder, folders, names in os.walk(root):
-                folders[:] = [name for name in folders if name not in (".git", "__pycache__")]
-                yield from (Path(folder, name) for name in names if name != ".git")
-        elif root.exists():
-            yield root
+        if Path(root).is_dir():
+            yield from _below(root)
+        elif Path(root).exists():
+            yield root, _stamp(Path(root).stat())
 
 
-def _state(path: Path) -> tuple[_Stamp, str]:
+def _below(folder: str) -> Iterator[tuple[str, _Stamp]]:
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:
+        return  # a folder that cannot be read
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            if entry.name not in (".git", "__pycache__"):
+                yield from _below(entry.path)
+        elif entry.name != ".git" and not (entry.is_symlink() and entry.is_dir()):
+            try:
+                status = entry.stat()
+            except OSError:
+                status = entry.stat(follow_symlinks=False)  # a link whose target does not exist
+            yield entry.path, _stamp(status)
+
+
+def _state(path: str, stamp: _Stamp) -> tuple[_Stamp, str]:
     """Stamp and SHA-256 of a file, or of a link's target path."""
-    if path.is_symlink():
-        digest = hashlib.sha256(os.fsencode(path.readlink()))
+    if Path(path).is_symlink():
+        digest = hashlib.sha256(os.fsencode(Path(path).readlink()))
     else:
-        with path.open("rb") as file:
+        with Path(path).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256")
-    return _stamp(path), digest.hexdigest()
+    return stamp, digest.hexdigest()
 
 
-def _stamp(path: Path) -> _Stamp:
-    """Of the file, or of a link itself when its target does not exist. Raises OSError."""
-    info = path.stat() if path.exists() else path.lstat()
+def _stamp(info: os.stat_result) -> _Stamp:
     return info.st_size, info.st_ctime_ns, info.st_ino

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from core.lab.git.layout import Layout
 from core.lab.git.restore import restore_worktree
 from core.lab.harness_command import CommandResult, run_command
 from core.lab.shim.output import clean
@@ -25,7 +26,7 @@ _NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?|[-+]?nan|[-+]?inf"
 class ScoreSpec:
     """Settings of one scoring. `cwd`: the pristine checkout; `out`: the folder with the run's weights; `sandbox`: the
     prefix that starts a command in the sandbox; `timeout` in seconds; `inputs`: links in the worktree, name → target;
-    `checkout`: the user's, whose submodules the worktree has.
+    `checkout`: the user's, whose submodules the worktree has; `layout`: of the worktree, when it is large.
     """
 
     argv: tuple[str, ...]
@@ -39,6 +40,7 @@ class ScoreSpec:
     timeout: float = 600.0
     inputs: Mapping[str, Path] = field(default_factory=dict)
     checkout: Path | None = None
+    layout: Layout | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +58,7 @@ async def score(spec: ScoreSpec) -> Score:
     First the worktree is restored to its commit: nothing that a run changed or added there is scored.
     """
     try:
-        await asyncio.to_thread(restore_worktree, spec.worktree, spec.inputs, user=spec.checkout)
+        await asyncio.to_thread(restore_worktree, spec.worktree, spec.inputs, user=spec.checkout, layout=spec.layout)
     except (LabError, OSError) as error:
         raise ScorerFault(f"could not restore the worktree to its commit: {error}") from None
     env = {**spec.env, "AUTORESEARCH_WORKTREE": str(spec.worktree), "AUTORESEARCH_RUN_DIR": str(spec.out),

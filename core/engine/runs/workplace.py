@@ -236,6 +236,7 @@ class Workplace:
             metric=self._settings.program.metric.name,
             inputs=self._inputs(),
             checkout=setup.repo.root,
+            layout=setup.repo.layout(setup.paths.worktree(run)),
         )
         for last in (False, True):
             try:

@@ -22,10 +22,13 @@ from core.lab.git.checkout import lay_out, uninitialized
 from core.lab.git.checkout_fault import check_filters, checkout_fault
 from core.lab.git.clean_filters import stored_as
 from core.lab.git.disk_full import retry_when_full
+from core.lab.git.layout import MIN_FILES, Layout
 from core.lab.git.restore import admin_folder
+from core.lab.git.reuse import WorktreeReuse
 from core.lab.git.tree_hash import CommitTree, TreeEntry, listed
 from core.lab.shim.rmtree import remove_tree
 from core.record.errors import EditError, GitConflict, GitError, LabError, ProjectError
+from core.text import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ class Repository:
         self.retry_when_full = False  # True: writes that fail on a full disk are repeated until there is space
         self.waits_for_space = ""  # why such a write waits at present, or ""
         self._worktrees = threading.Lock()
+        self._reuse: WorktreeReuse | None = None
 
     @classmethod
     def open(cls, project: Path) -> Repository:
@@ -96,13 +100,16 @@ class Repository:
         return self._git.text("rev-parse", "--verify", "HEAD^{commit}")
 
     def dirty(self, paths: Sequence[str]) -> list[str]:
-        """Files with uncommitted changes (untracked ones too) among `paths`, which may be globs or folders."""
+        """Files with uncommitted changes (untracked ones too) among `paths`, which may be globs or folders.
+
+        The names are for a person: what cannot be printed is escaped.
+        """
         if not paths:
             return []
         specs = [self._pathspec(path) for path in paths]
         out = self._git.bytes_("status", "--porcelain=v1", "-z", "--untracked-files=all", "--no-renames", "--", *specs)
         names = [os.fsdecode(entry[3:]) for entry in out.split(b"\0") if entry]
-        return sorted(name for name in map(self._outward, names) if name is not None)
+        return sorted(printable(name) for name in map(self._outward, names) if name is not None)
 
     def commit_exists(self, commit: str) -> bool:
         return self._git.resolve(f"{commit}^{{commit}}") is not None
@@ -326,11 +333,16 @@ class Repository:
         with self._worktrees:
             self._forget_worktree(path)
             path.parent.mkdir(parents=True, exist_ok=True)
+            if self._reuse is not None and self._reuse.take(path, commit):
+                self._own_work_tree(path)
+                return path / self.prefix
             try:
                 self._git.bytes_("worktree", "add", "--force", "--detach", "--no-checkout", str(path), commit)
                 self._own_work_tree(path)
                 self._carry_sparse(path)
                 lay_out(Git(path, git_dir=admin_folder(path)), commit, self.root)
+                if self._reuse is not None:
+                    self._reuse.laid_out(path, commit, self.count(commit))
             except GitError as error:
                 self._forget_worktree(path)
                 why, hint = checkout_fault(self._git, commit, error)
@@ -387,9 +399,24 @@ class Repository:
         return [path for path in found if path is not None]
 
     def remove_worktree(self, path: Path) -> None:
-        """Remove a worktree and git's record of it. Idempotent."""
+        """Remove a worktree and git's record of it, or keep it for reuse. Idempotent."""
+        path = path.absolute()
         with self._worktrees:
-            self._forget_worktree(path.absolute())
+            if self._reuse is None or not self._reuse.give_back(path):
+                self._forget_worktree(path)
+
+    def reuse_worktrees(self, folder: Path | None, *, least: int = MIN_FILES) -> None:
+        """Keep worktrees in `folder` of at least so many files when they are removed, for the next one; None: remove
+        those kept.
+        """
+        with self._worktrees:
+            for path in self._reuse.drop() if self._reuse is not None else ():
+                self._forget_worktree(path)
+            self._reuse = WorktreeReuse(self._git, folder, least, self._forget_worktree) if folder is not None else None
+
+    def layout(self, path: Path) -> Layout | None:
+        """The layout of a large worktree, for its restoration."""
+        return self._reuse.layout(path) if self._reuse is not None else None
 
     def prune(self, folder: Path) -> list[Path]:
         """Remove the records of worktrees under `folder` whose files are missing. Returns their paths."""

@@ -2,31 +2,38 @@
 
 A run can write to its worktree: it could train after its clock has stopped and leave better weights or another model
 there for the scored code. Link targets, extended attributes and times can hold such data as well as files, so
-everything in the worktree is removed and checked out again.
+everything in the worktree is removed and checked out again; in a large worktree, everything that differs.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Set
 from contextlib import suppress
 from pathlib import Path
 
 from core.git import Git
 from core.lab.git.checkout import lay_out
+from core.lab.git.layout import Layout
 from core.lab.shim.rmtree import remove_tree
 from core.record.errors import GitError
 
 _REPEAT = "remove what changes .git from the program of the run, which then is run again"
 
 
-def restore_worktree(worktree: Path, inputs: Mapping[str, Path] | None = None, *, user: Path | None = None) -> None:
+def restore_worktree(
+    worktree: Path,
+    inputs: Mapping[str, Path] | None = None,
+    *,
+    user: Path | None = None,
+    layout: Layout | None = None,
+) -> None:
     """Empty the linked worktree around `worktree`, check its commit out again, and link `inputs` into `worktree`.
 
-    `user`: the user's checkout, from which submodules are filled. Does nothing in a folder that is not a linked
-    worktree (the user's own checkout, no repository). Raises GitError, also for a checkout that does not hold
-    `worktree` in its commit, LabError, or OSError when a file cannot be removed.
+    `user`: the user's checkout, from which submodules are filled. `layout`: of the worktree; what is unchanged stays.
+    Does nothing in a folder that is not a linked worktree (the user's own checkout, no repository). Raises GitError,
+    also for a checkout that does not hold `worktree` in its commit, LabError, or OSError when a file cannot be removed.
     """
     top = _top(worktree)
     if top is None:
@@ -37,9 +44,27 @@ def restore_worktree(worktree: Path, inputs: Mapping[str, Path] | None = None, *
             # The user's checkout around the sessions, where the run has removed its own .git.
             raise GitError("this worktree has lost its .git file", where=str(worktree), hint=_REPEAT)
         commit = git.text("rev-parse", "--verify", "HEAD^{commit}")
-        _empty(top)
-        lay_out(git, commit, user, index=Path(folder) / "index")
+        missing = layout.clean() if layout is not None and layout.commit == commit else None
+        if layout is not None and missing is not None:
+            strip_top(top)
+            lay_out_again(git, layout, missing)
+        else:
+            _empty(top)
+            lay_out(git, commit, user, index=Path(folder) / "index")
+            if layout is not None:
+                layout.take(commit)
     link_inputs(worktree, inputs or {})
+
+
+def lay_out_again(git: Git, layout: Layout, missing: Set[str]) -> None:
+    """Write the `missing` files of a worktree that is otherwise as its layout says. Raises GitError, OSError."""
+    if missing:
+        with tempfile.TemporaryDirectory(prefix="autoresearch-index-") as folder:
+            env = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
+            git.bytes_("-c", "core.splitIndex=false", "read-tree", layout.commit, env=env)
+            names = b"".join(os.fsencode(path) + b"\0" for path in sorted(missing))
+            git.bytes_("checkout-index", "--force", "--quiet", "-z", "--stdin", env=env, stdin=names)
+        layout.renew(missing)
 
 
 def link_inputs(worktree: Path, inputs: Mapping[str, Path]) -> None:
@@ -103,10 +128,15 @@ def _top(worktree: Path) -> Path | None:
 
 def _empty(top: Path) -> None:
     """Remove everything except `.git`, and the attributes of the folder and of `.git`."""
-    top.chmod(0o700 | top.stat().st_mode & 0o777)
+    strip_top(top)
     for path in top.iterdir():
         if path.name != ".git":
             remove_tree(path)
+
+
+def strip_top(top: Path) -> None:
+    """Remove the extended attributes of a worktree's folder and of its `.git`, and let the folder be written."""
+    top.chmod(0o700 | top.stat().st_mode & 0o777)
     for path in (top, top / ".git"):
         for name in os.listxattr(path) if hasattr(os, "listxattr") else ():
             with suppress(OSError):  # one that cannot be removed cannot be set by a run
