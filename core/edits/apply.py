@@ -28,10 +28,15 @@ _EDIT_FIELDS = ("path", "search", "replace", "content")
 _CONTROL = re.compile("[\x00-\x08\x0b\x0e-\x1f\x7f]")
 
 
+def is_path(path: str) -> bool:
+    """Whether an edit can name the file: invisible characters could hide another name, and other bytes are no text."""
+    return bool(path) and path == path.strip() and path.isprintable()
+
+
 def clean_path(path: str) -> str:
     """`path` without a leading `./`. Raises EditError for a path outside the project or of git's own files."""
     shown = _shown(path)
-    if not path or path != path.strip() or not path.isprintable():  # invisible characters could hide another name
+    if not is_path(path):
         raise EditError(f"{shown!r} is not a path of a file", hint="give the path as shown in the list of files")
     plain = path
     while plain.startswith("./"):

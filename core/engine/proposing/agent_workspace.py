@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from core.edits.apply import MAX_BYTES
+from core.edits.apply import MAX_BYTES, is_path
 from core.edits.globs import matches
 from core.engine.runs.workplace import Workplace
 from core.engine.session_settings import SessionSettings
@@ -29,6 +29,7 @@ from core.lab.shim.rmtree import remove_tree
 from core.record.errors import GitError, LabError, ProjectError, ResearcherMisconfigured
 from core.research.workspace import AgentChanges, AgentExit, AgentRun, Workspace
 from core.session.homes import state_home
+from core.text import printable
 
 HYPOTHESIS_FILE = "HYPOTHESIS"  # in which an agent describes its change
 MAX_HYPOTHESIS_CHARACTERS = 20_000
@@ -194,8 +195,8 @@ class EngineWorkspace:
             now = _known(self._top / path) if _is_plain(self._top, path) else None
             if now is not None and (now == known or (now.sha and now.sha == known.sha)):
                 continue
-            if not matches(path, edit):
-                outside.append(path)
+            if not matches(path, edit) or not is_path(path):
+                outside.append(printable(path))
             elif now is None:
                 wrong[path] = "was removed, or is no regular file any more"
             elif (data := _read(self._top / path)) is None:
@@ -203,7 +204,7 @@ class EngineWorkspace:
             else:
                 changed[path] = data
         for path in self._new():
-            if matches(path, edit) and (data := _read(self._top / path)) is not None:
+            if matches(path, edit) and is_path(path) and (data := _read(self._top / path)) is not None:
                 changed[path] = data
         files = self._texts(changed, wrong)
         hypothesis = _read(self._top / HYPOTHESIS_FILE) if _is_plain(self._top, HYPOTHESIS_FILE) else None

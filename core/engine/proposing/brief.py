@@ -7,7 +7,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from core.edits.apply import MAX_BYTES, apply_edits, clean_path
+from core.edits.apply import MAX_BYTES, apply_edits, clean_path, is_path
 from core.edits.globs import matches
 from core.edits.rules import check_rules, imported, modules
 from core.engine.proposing.agent_workspace import EngineWorkspace
@@ -118,7 +118,7 @@ class Briefing(EnginePart):
         self._find_imports()
         tree = self.repo.tree(commit)
         outside = self.repo.outside_sparse()
-        entries = {path: entry for path, entry in tree.files().items() if path not in outside}
+        entries = {path: entry for path, entry in tree.files().items() if path not in outside and is_path(path)}
         wanted = {path: entries[path].sha for path in entries if matches(path, edit) or matches(path, read)}
         missing = [name for name in wanted.values() if name not in self._texts]
         blobs = self.repo.blobs(missing, MAX_BYTES)
@@ -192,7 +192,7 @@ class Briefing(EnginePart):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Files:
-    """A commit's files that a researcher sees: path -> text.
+    """A commit's files that a researcher sees: path -> text. One whose name cannot be written is not among them.
 
     `unreadable`: those that are no text, or too large. `outside`: those outside the user's sparse checkout.
     """

@@ -121,6 +121,28 @@ def test_an_edit_in_a_checkout_with_attributes_is_stored_as_git_add_stores_it(tm
     assert "rate 4" in (tree / "values.txt").read_bytes().decode(encoding) and git(tree, "status", "--short") == ""
 
 
+def test_names_that_are_no_text_end_no_session(tmp_path: Path) -> None:
+    names = [b"caf\xe9.py", b"new\nline.py", b"tab\t.py", b"-lead.py", b"quo\"te's.py"]
+    (tmp_path / "p").mkdir()
+    for name in names:
+        (tmp_path / "p" / os.fsdecode(name)).write_text("X = 1\n")
+    (tmp_path / "p" / os.fsdecode(b"li\xffnk.py")).symlink_to(os.fsdecode(names[0]))
+    project = make_project(tmp_path / "p", program=PROGRAM.replace('"train.py"', '"*.py"'))
+    (tmp_path / "agent.py").write_text(
+        f"import os; first = not os.path.exists(os.environ['HOME'] + '/ran'); open(os.environ['HOME'] + '/ran', 'w')\n"
+        f"for name in {names!r}[:3] if first else {names!r}[3:]: open(name, 'a').write('Y = 2\\n')\n"
+        "open(b'\\xfe.py', 'w').write('Z = 3'); open('HYPOTHESIS', 'w').write('less')"
+    )
+    model = f"{sys.executable} {tmp_path / 'agent.py'}"
+    with engine(project, experiments=1, researcher="command", model=model) as paths:
+        state = wait_end(paths)
+    x = state.experiments[1]
+    assert state.state == "finished" and x.files == ("-lead.py", "quo\"te's.py"), (state.reason, x.reason)
+    bodies = [event.body for event in events_named(paths, e.ProposalRefused)]
+    refusals = [body.reason for body in bodies if isinstance(body, e.ProposalRefused)]
+    assert len(refusals) == 1 and r"restored: caf\udce9.py, new\nline.py, tab\t.py" in refusals[0]
+
+
 BEHAVIOURS = {  # the behaviour, and the text in the pane or in the wait
     "last_line": "RATE 0.4, said in the last line",
     "password": "ended with 1: Password: no password was given",
