@@ -166,13 +166,24 @@ def fresh_name(project: Path, now: float | None = None) -> str:
 
 def _branches(project: Path) -> set[str]:
     """Session names of branches that exist, though their folders may be gone."""
-    found: set[str] = set()
-    for folder in (project, *project.parents):
-        if (git := folder / ".git").is_dir():
-            found |= {path.name for path in (git / "refs/heads/autoresearch").glob("*")}
-            if (packed := git / "packed-refs").is_file():
-                marker = " refs/heads/autoresearch/"
-                lines = packed.read_text(errors="replace").splitlines()
-                found |= {line.partition(marker)[2] for line in lines if marker in line}
-            break
+    folders = (place for place in (project, *project.parents) if (place / ".git").exists())
+    git = next((_common_folder(place) for place in folders), None)
+    if git is None:
+        return set()
+    found = {path.name for path in (git / "refs/heads/autoresearch").glob("*")}
+    if (packed := git / "packed-refs").is_file():
+        marker = " refs/heads/autoresearch/"
+        lines = packed.read_text(errors="replace").splitlines()
+        found |= {line.partition(marker)[2] for line in lines if marker in line}
     return found
+
+
+def _common_folder(checkout: Path) -> Path:
+    """git's folder with the branches, also of a linked worktree and of a submodule."""
+    git = checkout / ".git"
+    with contextlib.suppress(OSError):
+        if git.is_file():
+            git = checkout / git.read_text(errors="surrogateescape").removeprefix("gitdir:").strip()
+        if (common := git / "commondir").is_file():
+            git = git / common.read_text(errors="surrogateescape").strip()
+    return git

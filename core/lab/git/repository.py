@@ -532,13 +532,22 @@ def _cannot_open(project: Path, stderr: str) -> ProjectError:
         what = "git does not recognize this repository: its HEAD or configuration is broken"
         hint = "repair .git/HEAD (it holds a line such as `ref: refs/heads/main`), or clone again"
         return ProjectError(what, where=str(broken / ".git"), hint=hint)
+    if "not a git repository" in text and (named := os.environ.get("GIT_DIR")):
+        what = "this folder has no .git: the repository is named by GIT_DIR only, which sessions do not follow"
+        line = shlex.quote(f"gitdir: {Path(named).absolute()}")
+        return ProjectError(what, where=where, hint=f"name it there: echo {line} > {shlex.quote(where + '/.git')}")
     if "not a git repository" in text:
         hint = "git init && git add -A && git commit -m 'first'"
         return ProjectError("this is not a git repository, and each experiment is a commit", where=where, hint=hint)
     if "must be run in a work tree" in text or "cannot use bare repository" in text:
         if ".git" in project.parts:
             return ProjectError("this folder belongs to git", where=where, hint="start in the project's folder")
-        hint = "clone it, and start in the clone"
+        if top := next((place for place in (project, *project.parents) if (place / ".git").exists()), None):
+            what = "git takes this checkout for a bare repository, since core.bare is true in its configuration"
+            return ProjectError(
+                what, where=str(top), hint=f"git -C {shlex.quote(str(top))} config --worktree core.bare false"
+            )
+        hint = "start in one of its worktrees (git worktree list), or clone it and start in the clone"
         return ProjectError("this is a bare git repository, without a work tree", where=where, hint=hint)
     hint = f"correct the reported error, until this works: git -C '{project}' status"
     return ProjectError(f"git cannot open the repository: {reason(text)}", where=where, hint=hint)

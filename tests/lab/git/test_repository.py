@@ -200,6 +200,18 @@ def test_a_linked_worktree_is_a_project(make: Callable[..., Path], tmp_path: Pat
     assert repository.is_ignored("sessions/a") and not repository.is_ignored("train.py")
 
 
+def test_a_repository_that_only_the_environment_names_is_refused_with_the_line(
+    make: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = make()
+    (project / ".git").rename(tmp_path / "my git")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "my git"))
+    with pytest.raises(ProjectError, match="named by GIT_DIR only") as caught:
+        Repository.open(project)
+    subprocess.run(["sh", "-c", caught.value.hint.partition(": ")[2]], check=True)
+    assert Repository.open(project).root == project
+
+
 def test_unusable_repositories_are_reported(make: Callable[..., Path], tmp_path: Path) -> None:
     with pytest.raises(ProjectError, match="git init"):
         Repository.open(tmp_path)
@@ -211,6 +223,12 @@ def test_unusable_repositories_are_reported(make: Callable[..., Path], tmp_path:
     git(tmp_path, "init", "-q", "--bare", "bare")
     with pytest.raises(ProjectError, match="bare"):
         Repository.open(tmp_path / "bare")
+    git(tmp_path / "empty", "config", "core.bare", "true")
+    with pytest.raises(ProjectError, match=r"core\.bare is true") as caught:
+        Repository.open(tmp_path / "empty")
+    git(tmp_path, *caught.value.hint.split()[1:])
+    with pytest.raises(ProjectError, match="no commits"):
+        Repository.open(tmp_path / "empty")
     project = make()
     with pytest.raises(ProjectError, match=r"belongs to git|bare"):
         Repository.open(project / ".git")

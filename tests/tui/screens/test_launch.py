@@ -15,10 +15,11 @@ from core.client import request
 from core.record.commands import Stop
 from core.session.lock import engine_alive
 from core.session.paths import SessionPaths
-from tests.projects import git
+from tests.projects import git, make_project
 from tests.recorded import make_session
 from tests.tui.conftest import text_of, until
 from tui.app import Cockpit
+from tui.launch_form import fresh_name
 from tui.paint.theme import Look
 from tui.screens.dialogs import Confirm
 from tui.screens.launch import LaunchScreen
@@ -230,3 +231,13 @@ async def test_leaving_the_launch_screen_ends_the_doctor(project: Path) -> None:
         await pilot.press("q")
     assert not any(p.is_running() for p in doctors)
     gc.collect()
+
+
+def test_a_fresh_name_is_no_branch_also_in_a_linked_worktree(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p")
+    git(project, "worktree", "add", "-q", "--detach", str(tmp_path / "linked"))
+    name = fresh_name(tmp_path / "linked")
+    git(project, "branch", f"autoresearch/{name}")
+    assert fresh_name(tmp_path / "linked") == fresh_name(project) == f"{name}-2"
+    git(project, "pack-refs", "--all")
+    assert fresh_name(tmp_path / "linked") == f"{name}-2"
