@@ -14,7 +14,6 @@ SIGNS: Mapping[str, tuple[str, str, str]] = {
     "rejected": ("⊘", "!", "bad"),
     "skipped": ("»", ">", "dim"),
     "abandoned": ("◌", "o", "warn"),
-    "interrupted": ("◌", "o", "warn"),
     "baseline": ("◆", "B", "accent"),
     "thinking": ("…", "?", "accent"),
     "waiting": ("…", "?", "warn"),
