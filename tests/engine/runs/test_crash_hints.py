@@ -79,6 +79,10 @@ def test_files_that_git_does_not_hold_become_inputs(place: Place) -> None:
     assert "git" in (said := place.hint(MISSING.format("notes.txt"))) and 'inputs = ["notes.txt"]' in said
     code = 'std::fs::read("data/x.csv")'
     assert 'inputs = ["data"]' in place.hint("panicked: Os { code: 2, kind: NotFound }", code=code)
+    place.write("main.rs", text=code)
+    place.git("add", "main.rs")
+    reason = "panicked: Os { code: 2, kind: NotFound } (main.rs:1:40)"
+    assert 'inputs = ["data"]' in place.hint(reason, shell={"RUST_BACKTRACE": "1"}, output="run with RUST_BACKTRACE=1")
     assert place.hint(MISSING.format("nowhere.txt")) == "" == place.hint("ValueError: data/x.csv is bad")
 
 
@@ -111,7 +115,10 @@ def test_modules(place: Place) -> None:
     assert f'run = "{python} train.py"' in place.hint(MODULE.format("tomlx"))
     assert f'run = "{python} train.py"' in place.hint(MODULE.format("tomlx"), command="uv run --no-sync train.py")
     if used := shutil.which("python3", path="/usr/bin:/bin"):
-        assert f"runs use {used}" in (said := place.hint(MODULE.format("yaml_of_nobody"))) and "install" in said
+        assert f"runs use {used}" in (said := place.hint(MODULE.format("yaml_of_nobody"))) and "install" not in said
+        place.write("wants.py", text="import numpy_of_nobody\n")
+        place.git("add", "wants.py")
+        assert "pip install numpy_of_nobody" in place.hint(MODULE.format("numpy_of_nobody"))
     assert 'inputs = ["node_modules"]' in place.hint("Error: Cannot find module 'lodash' (b.js:1)", command="node b.js")
     assert "npm --prefix" in place.hint("Error: Cannot find package 'left-pad' imported from b.mjs", command="node b")
 

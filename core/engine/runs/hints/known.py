@@ -101,6 +101,13 @@ class Known:
         links = [os.fsdecode(entry.partition(b"\t")[2]) for entry in out.split(b"\0") if entry.startswith(b"160000 ")]
         return tuple(name for name in links if not (self.project / name / ".git").exists())
 
+    def mentions(self, word: str) -> bool:
+        """Whether the project's files in git have the word, in the user's own checkout."""
+        try:
+            return Git(self.project).run("grep", "-q", "-w", "-F", "-e", word).status == 0
+        except AutoresearchError:
+            return False
+
     def inside(self, named: str) -> str | None:
         """A path that an output names, relative to the project; None for one that lies elsewhere."""
         path = os.path.normpath(named)
@@ -150,10 +157,14 @@ class Known:
         """The text of the editable files and of the script that the command names."""
         texts = dict(self.code)
         for word in self.words:
-            path = self.project / word
-            if word not in texts and "/.." not in word and path.is_file() and path.stat().st_size < _LARGEST_SOURCE:
-                texts[word] = path.read_text(errors="replace")
+            texts.setdefault(word, self.text(word))
         return "\n".join(texts.values())
+
+    def text(self, name: str) -> str:
+        """A file of the project; "" for one that is not there, or is no source."""
+        path = self.project / name
+        readable = self.inside(name) is not None and path.is_file() and path.stat().st_size < _LARGEST_SOURCE
+        return path.read_text(errors="replace") if readable else ""
 
     # --- the command ---
 

@@ -41,7 +41,9 @@ def missing_file(crash: Crash, known: Known) -> str:
     for path in named:
         if hint := _beyond(known.outside(path), path, known, crash):
             return hint
-    for literal in dict.fromkeys(_LITERAL.findall(known.sources)):
+    beside = (inside for path in named if (inside := known.inside(path)) in known.tracked)
+    code = "\n".join((known.sources, *(known.text(path) for path in beside if path)))
+    for literal in dict.fromkeys(_LITERAL.findall(code)):
         if hint := _in_project(known.inside(literal), known, crash, told=False):
             return hint
         if literal.startswith(("/", "~")) and (hint := _beyond(known.outside(literal), literal, known, crash)):

@@ -94,6 +94,8 @@ def _of_python(top: str, module: str, known: Known) -> str:
             return f"runs use {used or 'no Python'}, which does not have it: {known.write_python(str(python))}"
     if used is None:
         return ""
+    if not known.mentions(top):  # a name that only the change under test has may be anybody's package
+        return f"runs use {used}, which does not have it: let the change do without it"
     package = _DISTRIBUTIONS.get(module, _DISTRIBUTIONS.get(top, top))
     return f"runs use {used}, which does not have it: {invocation.install(package, python=used)}"
 

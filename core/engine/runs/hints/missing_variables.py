@@ -17,7 +17,7 @@ _RANDOM = re.compile(r"(?=[\w+=-]*\d)(?=[\w+=-]*[A-Za-z])[\w+=-]{20,}|://[^/\s]*
 _OF_EVERY_SHELL = {
     "_", "HOME", "PWD", "OLDPWD", "SHLVL", "PATH", "TMPDIR", "TMP", "TEMP", "USER", "LOGNAME", "SHELL", "TERM", "LANG",
     "EDITOR", "VISUAL", "PAGER", "MAIL", "HOSTNAME", "DISPLAY", "COLUMNS", "LINES", "PS1", "DEBUG",
-    "PYTHONPATH", "VIRTUAL_ENV",
+    "PYTHONPATH", "VIRTUAL_ENV", "RUST_BACKTRACE", "RUST_LOG", "MAKEFLAGS", "NODE_OPTIONS",
 }  # fmt: skip
 _HUB = re.compile(
     r"hugging ?face|\bhf_hub|\bhub\b|LocalEntryNotFound|OfflineModeIsEnabled|cached snapshot|datasets? server", re.I
