@@ -156,6 +156,7 @@ def test_variables_of_the_shell(place: Place) -> None:
     [
         ("fatal: not a git repository: /p/.git/worktrees/2", "python train.py", "export GIT_DIR="),
         (LOST, "python train.py", "network = true below [sandbox]"),
+        ("ValueError: Couldn't reach http://data.test/x", "python train.py", "network = true below [sandbox]"),
         ("error: failed to get `serde` as a dependency", "cargo run", "cargo vendor"),
         ("go: github.com/x/y: dial tcp: lookup proxy", "go run .", "go mod vendor"),
         ("RuntimeError: can't start new thread", "python train.py", "OMP_NUM_THREADS=1"),
