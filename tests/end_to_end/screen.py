@@ -19,6 +19,7 @@ from types import TracebackType
 import pyte
 
 from tui.screens.dialogs import UNASKED_DELAY_SECONDS
+from tui.terminal.calm import CALM_SECONDS
 
 COMMAND = str(Path(sys.executable).with_name("autoresearch-tui"))
 
@@ -79,13 +80,13 @@ class Screen:
         os.write(self._master, keys.encode())
 
     def answer(self, key: str, words: str, patience: float = 60.0) -> None:
-        """Press `key` until `words` are gone: a card ignores keys for a moment after it appears.
+        """Press `key` until `words` are gone: a card takes no key right after it appears, or after other keys.
 
         The key is pressed again only after a long wait: a second one would reach the screen behind the card.
         """
         deadline = time.monotonic() + patience
         while words in self.text:
-            self._read_for(2 * UNASKED_DELAY_SECONDS)
+            self._read_for(2 * UNASKED_DELAY_SECONDS + CALM_SECONDS)
             self.press(key)
             until = time.monotonic() + 20.0
             while words in self.text and time.monotonic() < until:
