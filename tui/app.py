@@ -32,7 +32,7 @@ from core.session.disk import read_json
 from core.session.paths import SessionPaths
 from core.views import one_line
 from tui.actions import REGISTRY
-from tui.control.away import MARK_SECONDS, OFFER_SECONDS, mark_seen, offer_away
+from tui.control.away import MARK_SECONDS, OFFER_SECONDS, mark_seen, offer_away, restore_unsent
 from tui.control.commands import offer_approval
 from tui.control.navigation import detach, open_recording
 from tui.control.notify import Notifier
@@ -198,6 +198,7 @@ class Cockpit(App[int]):
             if self._following is not None:
                 self._following.cancel()
             self.offered.clear()
+            self.drafts.clear()
             await self._replace_all(self._enter(source))
             self._follow(source)
 
@@ -230,6 +231,7 @@ class Cockpit(App[int]):
     def _follow(self, source: Source) -> None:
         self._following = self.run_worker(self._keep_up(source))
         self.last_seen = read_json(source.paths.seen)
+        restore_unsent(self)
         if not self.view.replaying:
             self.set_timer(OFFER_SECONDS, lambda: offer_away(self))
 

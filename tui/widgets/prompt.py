@@ -150,9 +150,14 @@ class Prompt(Horizontal):
         elif how != "cancel":
             then(text.strip(), how, recalled)
 
+    @property
+    def unsent(self) -> str:
+        """The text in the line, when it is one to keep."""
+        return self.line.value if self.purpose in DRAFTED and self.line.value.strip() else ""
+
     def _keep(self, text: str, recalled: Recalled | None) -> None:
         """Keep what a person has written: an Esc may come from a key, or from the terminal."""
-        if self.purpose in DRAFTED and text.strip() and text != (recalled and recalled.text):
+        if self.unsent and text != (recalled and recalled.text):
             self._drafts()[self.purpose] = UnsentText(text, recalled)
 
     def on_input_changed(self, event: Input.Changed) -> None:

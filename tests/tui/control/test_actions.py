@@ -19,6 +19,7 @@ from tests.tui.conftest import Show, text_of, until
 from tests.tui.stage import build, proposal
 from tui import actions
 from tui.app import Cockpit
+from tui.control.away import mark_seen
 from tui.registry import all_keys
 from tui.screens.base import ActionScreen
 from tui.screens.dialogs import ApprovalCard, AwayCard, Confirm
@@ -135,6 +136,17 @@ async def test_sent_guidance_is_recalled_and_can_be_cancelled(show: Show) -> Non
         await pilot.press("escape")
         await pilot.pause()
         assert len(source.sent) == 1 and not app.query_one(Prompt).display
+
+
+async def test_a_text_that_is_not_sent_survives_the_app(tmp_path: Path, show: Show) -> None:
+    own = build(tmp_path, experiments=3)
+    async with show(at=own) as (pilot, app, source):
+        await pilot.press("n", *"deeper", "escape", "i", *"half a sen")
+        mark_seen(app)  # as at a hang-up, and twice a minute
+    async with show(at=own) as (pilot, app, source):
+        await pilot.press("i", *"tence", "enter", "n", "enter")
+        await until(pilot, lambda: len(source.sent) == 2)
+        assert source.sent == [commands.Steer("half a sentence", now=False, standing=False), commands.Idea("deeper")]
 
 
 async def test_stop_asks_with_no_as_the_default(show: Show) -> None:
