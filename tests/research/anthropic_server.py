@@ -95,7 +95,8 @@ class _Handler(ModelHandler):
             return self.refuse(400, "invalid_request_error", wrong)
         turn = owner.next_turn(request)
         if not self.failed(turn, "api_error"):
-            made = (_sent(name, json.dumps(data)) for name, data in events(turn, request["model"]))
+            named = [(e["type"], e) for e in turn["events"]] if "events" in turn else events(turn, request["model"])
+            made = (_sent(name, json.dumps(data)) for name, data in named)
             error = {"type": "error", "error": {"type": turn.get("code", "overloaded_error"), "message": "as scripted"}}
             garbage = _sent("content_block_delta", '{"type": "content_block_del')
             self.stream(turn, made, error=_sent("error", json.dumps(error)), garbage=garbage)

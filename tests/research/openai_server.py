@@ -9,7 +9,8 @@ As a program, for tests that start other programs (one turn a line of FILE; the 
 
     python -m tests.research.openai_server --script FILE.jsonl --port-file PORT [--key KEY] [--repeat]
 
-Turns and faults are those of `local_server`; a turn may have `finish` besides, or `deltas`, sent as they are.
+Turns and faults are those of `local_server`; a turn may have `finish` besides, or `deltas`, sent as they are, or
+`events`: whole events, each an object or, for what is none, its text.
 `Manners` describe the kind of server: how thinking is sent, and what is refused.
 """
 
@@ -115,6 +116,9 @@ class _Handler(ModelHandler):
 
     def _play(self, turn: Any, request: Any, responses: bool) -> None:
         manners = self.owner.manners
+        if "events" in turn:
+            whole = (e if isinstance(e, str) else f"data: {json.dumps(e)}" for e in turn["events"])
+            return self.stream({}, (f"{event}\n\n".encode() for event in whole), error=b"", garbage=b"")
         if manners.window:
             read = min(manners.window, sum(len(str(m.get("content") or "")) for m in request["messages"]) // 4)
             turn = {**turn, "usage": {"prompt_tokens": read, **turn.get("usage", {})}}

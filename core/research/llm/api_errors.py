@@ -36,7 +36,9 @@ _TOO_LONG = re.compile(
     r"too long|context[ _]length|context[ _]window|maximum context|context size|too many (?:input )?tokens", re.I
 )
 # A server's message for a model that cannot call tools, with a status that means something else elsewhere.
-_NO_TOOLS = re.compile(r"\btools?\b.*(?:support|requires?|flag)|support.*\btools?\b", re.I)
+_NO_TOOLS = re.compile(r"\btools?\b.*(?:support|requires?|flag)|(?:support|cannot use).*\btools?\b", re.I)
+# The same for a prompt that is too long: some servers send it as a fault of their own.
+_EXCEEDED = re.compile(r"exceed\w* the available context|context (?:size|length|window) has been exceeded", re.I)
 _HTML_TITLE = re.compile(r"<html\b.*?<title>(.*?)</title>", re.I | re.S)
 _RESET_TIME = re.compile(r"(20\d\d-\d\d-\d\d)(?:(?: at |T| )(\d\d:\d\d)(?::\d\d)?)?")
 
@@ -131,6 +133,8 @@ def from_stream_error(kind: str, message: str, server: ServerInfo) -> Exception:
     """An error event within a stream: only its kind, which may be a status as text, says what it is."""
     if kind.isdecimal() and 400 <= int(kind) < 500:
         return _from_status(int(kind), "", message, server)
+    if _EXCEEDED.search(message):
+        return _bad_request(message)
     if capped := _usage_cap(message, kind):
         return capped
     if kind in ("authentication_error", "invalid_api_key"):
@@ -151,6 +155,8 @@ def _from_status(status: int, kind: str, message: str, server: ServerInfo, at_le
         return Transient(capped.reason, max(at_least, capped.at_least), slow=True)
     if status in (404, 500, 501) and _NO_TOOLS.search(message):
         return BadRequest(message)
+    if _EXCEEDED.search(message):
+        return _bad_request(message)
     # An error event in mid-stream comes with the stream's own status 200: its kind decides.
     if status in _TRANSIENT_STATUS or status >= 500 or (kind in _TRANSIENT_KINDS and status not in _BAD_STATUS):
         what = {429: "rate limit", 529: "overloaded"}.get(status) or _prefix(kind).removesuffix(": ")

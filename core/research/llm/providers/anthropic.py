@@ -283,6 +283,7 @@ class ClaudeReply:
                         self.stop, self.ended = "max_tokens", True
                     if self.ended:
                         break
+                self.ended = self.ended or bool(self.stop)  # not every gateway sends the end of the message
 
     def _take(self, event: Any, stream: Stream) -> None:
         match event.type:
@@ -291,12 +292,14 @@ class ClaudeReply:
                 self._count(event.message.usage)
             case "content_block_start":
                 block = _new_block(event.content_block)
+                if block["type"] == "thinking":
+                    stream.thinking(block["thinking"])
                 known = self._places.get(event.index)
                 if known is None or block["type"] != "tool_use" or known.get("id") != block["id"]:  # else said twice
                     self.blocks.append(block)
                     self._places[event.index] = block
-            case "content_block_delta" if self.blocks:  # gateways interleave the blocks
-                block = self._places.get(event.index, self.blocks[-1])
+            case "content_block_delta":  # gateways interleave the blocks, and put thinking into those of text
+                block = self._places.get(event.index) or (self.blocks[-1] if self.blocks else {"type": "unknown"})
                 self.size += _extend_block(block, event.delta, stream)
             case "message_delta":
                 self.stop = event.delta.stop_reason or self.stop
@@ -356,8 +359,9 @@ def _new_block(block: Any) -> dict[str, Any]:
 def _extend_block(block: dict[str, Any], delta: Any, stream: Stream) -> int:
     """Append a delta to its block; the number of its characters."""
     match delta.type:
-        case "thinking_delta" if block["type"] == "thinking":
-            block["thinking"] += delta.thinking
+        case "thinking_delta":
+            if block["type"] == "thinking":
+                block["thinking"] += delta.thinking
             stream.thinking(delta.thinking)
             return len(delta.thinking)
         case "signature_delta" if block["type"] == "thinking":

@@ -19,7 +19,7 @@ from core.research.llm import keys, prices
 from core.research.llm.api_errors import BadRequest, KeyRefused, ServerInfo, TooLong, Transient, classify
 from core.research.llm.conversation import Asking, Conversation, with_model
 from core.research.llm.providers import proxy
-from core.research.llm.providers.context_window import ContextWindow
+from core.research.llm.providers.context_window import ContextWindow, advice
 from core.research.llm.providers.omissions import Omissions
 from core.research.llm.retry import Backoff, Failures
 from core.research.protocol import Brief, Researcher, Stream
@@ -89,6 +89,8 @@ class ModelResearcher(Researcher, ABC):
                 raise
             # the brief alone is too long: only the user can make it shorter
             hint = "fewer or smaller `read` files in program.md, or another model with --model"
+            if self.server.endpoint.startswith("http://"):  # a server of one's own
+                hint = f"{hint}; or {advice(self.server.endpoint, '', {})}"
             raise self._refused(error, hint) from error
 
     async def _connected(self) -> None:

@@ -27,7 +27,10 @@ from core.research.llm.tool_calls import is_object, joined
 from core.research.protocol import Stream
 from core.text import one_line
 
-_STOPS = {"length": "cut", "content_filter": "declined"}
+_STOPS = {
+    "length": "cut", "max_tokens": "cut", "model_length": "cut", "content_filter": "declined", "safety": "declined",
+    "refusal": "declined",
+}  # fmt: skip
 
 
 def build_request(
@@ -91,9 +94,14 @@ async def receive(
                 require_event_stream(kind)
                 reply.begun = True
             async for chunk in chunks:
+                if getattr(chunk, "object", "") == "error":  # vLLM's, which the SDK takes for a chunk
+                    kind, message = str(getattr(chunk, "code", "")), str(getattr(chunk, "message", "it failed"))
+                    raise from_stream_error(kind, one_line(message, 300), server)
                 _take(chunk, reply, tags, stream)
                 if reply.size and reply.ended and reply.stop == "cut" and reply.usage_reported:
                     break
+        # Not every server says why an answer ends: one of complete calls is an answer.
+        reply.ended = reply.ended or (bool(reply.calls) and all(is_object(joined(c.pieces)) for c in reply.calls))
     thinking, text = tags.rest()
     reply.add_thinking(thinking, stream)
     reply.add_text(text, stream)
@@ -128,7 +136,7 @@ def _take(chunk: Any, reply: OpenAIReply, tags: ThinkingTags, stream: Stream) ->
             raise Transient("the stream ended with an error")
         if choice.finish_reason:
             reply.ended = True
-            reply.stop = _STOPS.get(choice.finish_reason, reply.stop)
+            reply.stop = _STOPS.get(str(choice.finish_reason).lower(), reply.stop)
 
 
 def _take_delta(delta: Any, reply: OpenAIReply, tags: ThinkingTags, stream: Stream) -> None:

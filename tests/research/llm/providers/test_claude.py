@@ -204,11 +204,12 @@ async def test_a_temporary_fault_is_retried_and_shown(fault: dict[str, Any], wor
 
 @pytest.mark.parametrize("fault", ["cut", "end"])
 async def test_a_stream_cut_at_any_boundary_is_requested_again(fault: str) -> None:
-    count = len(list(events(ANSWER)))
+    """Not every gateway sends the end of the message: where the body ends properly, the reason before it is enough."""
+    count = len(list(events(ANSWER))) - (fault == "end")
     session = ready("claude")
     turns = [{**ANSWER, "fault": fault, "after": n} for n in range(count)]
     heard = Heard()
-    with Server([*turns, ANSWER]) as server:
+    with Server([*turns, {**ANSWER, "fault": fault, "after": count} if fault == "end" else ANSWER]) as server:
         proposal = await ask(server, heard, session)
     assert proposal.hypothesis == GOOD["hypothesis"] and not heard.refusals
     assert len(heard.waits) == count and all("broke off" in reason for reason, _, _ in heard.waits), heard.waits

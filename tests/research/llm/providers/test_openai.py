@@ -91,9 +91,11 @@ async def test_thinking_tools_and_the_proposal(dialect: str) -> None:
 @DIALECTS
 @pytest.mark.parametrize("fault", ["cut", "end"])
 async def test_a_stream_cut_at_any_boundary_is_requested_again(dialect: str, fault: str) -> None:
-    """After the end of the answer only the token count is missing, which costs no second request."""
+    """After the end of the answer only the token count is missing, which costs no second request; nor does the reason
+    of its end where the body ends properly, since not every server sends one.
+    """
     made = list(responses_events(ANSWER) if dialect == "responses" else chat_events(ANSWER, Manners()))
-    last = len(made) if dialect == "responses" else len(made) - 1
+    last = len(made) if dialect == "responses" else len(made) - (2 if fault == "end" else 1)
     turns = [{**ANSWER, "fault": fault, "after": n} for n in range(last)]
     heard = Heard()
     with Server([*turns, ANSWER]) as server:
