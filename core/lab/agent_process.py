@@ -19,7 +19,7 @@ from core.lab.shim.proctree import kill_leftovers
 
 _CHUNK_BYTES = 65536
 _POLL_SECONDS = 0.25
-RESULT_SECONDS = 10.0  # without output after an agent's result, in which it may end by itself
+RESULT_SECONDS = 10.0  # after an agent's result, in which it may end by itself
 _MARK = "AUTORESEARCH_BENCH"  # environment variable that identifies its processes
 
 
@@ -46,7 +46,7 @@ async def run_agent(
     """Run `argv`; `hear` receives its output. Cancelling kills its whole tree. Raises OSError when it cannot start.
 
     Once `hear` has returned an exit code, the agent has given its result: it is not waited for any longer than
-    RESULT_SECONDS of silence, and that is then its exit code.
+    RESULT_SECONDS, whatever a part of it still prints, and that is then its exit code.
 
     `silence` and `limit`: most seconds without output, and in all. `mark`: a text that is unique to this command.
     """
@@ -66,7 +66,7 @@ async def run_agent(
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(process.wait(), _POLL_SECONDS)
             now = time.monotonic()
-            if heard.result is not None and now - heard.at > min(RESULT_SECONDS, silence):
+            if heard.result is not None and now - heard.done > min(RESULT_SECONDS, silence):
                 break
             silent, slow = now - heard.at > silence, now - begun > limit
             if process.returncode is None and (silent or slow):
@@ -86,10 +86,11 @@ async def run_agent(
 
 @dataclass(slots=True)
 class _Heard:
-    """When the last output came, and the exit code that goes with the agent's result, once it is given."""
+    """When the last output came; the exit code that goes with the agent's result, once it is given, and since when."""
 
     at: float
     result: int | None = None
+    done: float = 0.0
 
 
 def kill_agent(mark: str) -> None:
@@ -100,5 +101,7 @@ def kill_agent(mark: str) -> None:
 async def _pump(stream: asyncio.StreamReader, hear: Callable[[bytes], int | None], heard: _Heard) -> None:
     while data := await stream.read(_CHUNK_BYTES):
         heard.at = time.monotonic()
-        heard.result = hear(data)
+        before, heard.result = heard.result, hear(data)
+        if before is None:
+            heard.done = heard.at
         await asyncio.sleep(0)  # continuous output must not starve the loop

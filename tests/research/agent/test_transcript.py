@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -118,6 +119,28 @@ def test_output_of_known_agents_is_parsed() -> None:
         Usage(input_tokens=7, output_tokens=4, cached_tokens=9, usd=0.02)
     ]
     assert opencode.notes == ["no key"]
+
+
+RESULTS: list[tuple[dict[str, Any], int | None]] = [
+    ({"type": "result", "subtype": "success", "is_error": False}, 0),  # claude
+    ({"type": "result", "subtype": "error_max_turns", "is_error": True}, 1),
+    ({"type": "result", "status": "success", "stats": {}}, 0),  # gemini
+    ({"type": "result", "status": "error", "error": {"message": "no quota"}}, 1),
+    ({"type": "turn.completed", "usage": {}}, 0),  # codex
+    ({"type": "turn.failed", "error": {"message": "no key"}}, 1),
+    ({"type": "item.completed", "item": {"type": "agent_message", "text": "Done."}}, None),
+    ({"type": "step_finish", "part": {"reason": "stop"}}, 0),  # opencode
+    ({"type": "step_finish", "part": {"reason": "tool-calls"}}, None),
+    ({"type": "assistant", "message": {"content": []}}, None),
+]
+
+
+@pytest.mark.parametrize(("event", "result"), RESULTS)
+def test_the_result_of_each_agent_is_known(event: dict[str, Any], result: int | None) -> None:
+    """Also where the line has no end, or another program's words come after it."""
+    line = json.dumps(event).encode()
+    assert Transcript(Heard()).feed(b"text\n" + line + b"\n") == Transcript(Heard()).feed(line) == result
+    assert Transcript(Heard()).feed(line + b"\n(node:7) Warning: a timer is still running\n") == result
 
 
 def test_the_cost_reported_by_an_agent_is_read() -> None:
