@@ -16,6 +16,7 @@ from core.engine.ending import RUN_SKIPPED, RUN_STOPPED, SessionEnding
 from core.engine.experiment import Experiments
 from core.engine.lifecycle import Lifecycle
 from core.engine.proposing.lookahead import Lookahead
+from core.engine.proposing.proposer import MERGE
 from core.engine.runs.run import Runs
 from core.engine.startup.setup import EnginePart
 from core.engine.verdict import Judge
@@ -39,6 +40,7 @@ class Loop(EnginePart):
     lookahead: Lookahead
     _tasks: dict[int, asyncio.Task[None]] = field(default_factory=dict, init=False)  # of experiments, by number
     _side_tasks: set[asyncio.Task[None]] = field(default_factory=set, init=False)
+    _merging: set[int] = field(default_factory=set, init=False)  # bests that were merged, or could not be
 
     async def run(self, prepare: Callable[[], Coroutine[Any, Any, bool]]) -> SessionEnding:
         """Continue what the log holds until the session ends. `prepare` is False when it has ended already."""
@@ -100,13 +102,22 @@ class Loop(EnginePart):
 
     async def _to_verdict(self, number: int) -> None:
         repeats = await self.experiments.run_to_verdict(number)
-        overtaken = self.judge.overtaken.pop(number, None)
-        if overtaken is not None and (merged := await self.lookahead.merge(number, overtaken)) is not None:
-            self.carry(merged)
+        await self._merge(number)
         if repeats:
             best = self.state.best
             if best not in self._tasks and not self.lifecycle.stopping and self.judge.wants_repeat(best):
                 self._start(best, self.experiments.refresh(best))
+
+    async def _merge(self, leader: int) -> None:
+        """Try the best together with the one that it overtook, unless that was done, or lies in conflict with it."""
+        x = self.state.experiments.get(leader)
+        if x is None or leader != self.state.best or not x.overtook or leader in self._merging:
+            return
+        self._merging.add(leader)
+        if any(other.parent == leader and other.researcher == MERGE for other in self.state.experiments.values()):
+            return
+        if (merged := await self.lookahead.merge(leader, x.overtook)) is not None:
+            self.carry(merged)
 
     def _continue_log(self) -> None:
         """Start a task for everything that the log holds unfinished."""
@@ -116,6 +127,8 @@ class Loop(EnginePart):
         for number in state.live:
             if number != BASELINE and state.experiments[number].commit:
                 self.carry(number)
+        if not self.setup.only_task:
+            self.run_beside(self._merge(state.best))
         judged = {n for n in state.running.values() if n not in state.live}
         if state.best not in state.live and self.judge.wants_repeat(state.best):
             judged.add(state.best)

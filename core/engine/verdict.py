@@ -27,7 +27,6 @@ class Judge(EnginePart):
     """Judges experiments that have a run, one at a time: a kept one moves the best."""
 
     busy: set[int] = field(default_factory=set, init=False)  # those being judged at present
-    overtaken: dict[int, int] = field(default_factory=dict, init=False)  # kept on an older parent: the best it beat
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _moving: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _held: str = field(default="", init=False)  # why the branch was not moved
@@ -102,9 +101,8 @@ class Judge(EnginePart):
         if off and len(x.values) == 1 and noise.sigma > 0:
             reason = f"{off}: repeated, not judged"
             decision = Decision(verdict="provisional", delta=decision.delta, reason=reason, repeat="both")
-        then = await self._log(x, decision, "" if reference == BASELINE else f" (against #{reference})")
-        if moved and then == "kept":
-            self.overtaken[x.number] = best
+        against_words = "" if reference == BASELINE else f" (against #{reference})"
+        then = await self._log(x, decision, against_words, overtook=best if moved else 0)
         if x.forked and then == "done" and decision.verdict == "discarded":
             await self._go_on_from(x, noise)
         return then
@@ -119,7 +117,7 @@ class Judge(EnginePart):
         if not base.values or state.metric.gain(base.sample.number, x.sample.mean) > enough:
             await self.journal.write(e.BaseChanged(x.number))
 
-    async def _log(self, x: Experiment, decision: Decision, against: str) -> Next:
+    async def _log(self, x: Experiment, decision: Decision, against: str, overtook: int) -> Next:
         state = self.state
         verdict: e.Verdict = "provisional" if decision.verdict == "quarantined" else decision.verdict
         word = "quarantined: " if decision.verdict == "quarantined" else ""
@@ -138,6 +136,7 @@ class Judge(EnginePart):
             best_claim=best.number if best else None,
             best_claim_runs=best.runs if best else 0.0,
             best_claim_results=best.results if best else 0,
+            overtook=overtook if verdict == "kept" else 0,
         )
         await self.journal.write(judged, *self.new_noise())
         if verdict == "kept":

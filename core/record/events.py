@@ -303,7 +303,8 @@ class Judged:
 
     `claim` is of a kept experiment: the number it may claim, corrected for selection, and how many runs that is worth.
     `best_claim` is of a discarded one: the number the best may claim given this result, how many runs that is worth,
-    and how many of the best's results it includes.
+    and how many of the best's results it includes. `overtook`: the best that was kept while this one ran, and that it
+    beat as it stands; the two are merged next. 0: none.
     """
 
     experiment: int
@@ -318,6 +319,7 @@ class Judged:
     best_claim: float | None = None
     best_claim_runs: float = 0.0
     best_claim_results: int = 0
+    overtook: int = 0
 
 
 # What a person's requests cause: approvals, guidance, and changes of a running session.

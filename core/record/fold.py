@@ -300,7 +300,7 @@ def _judged(state: State, b: e.Judged, time: float) -> None:
     _change(
         state, b.experiment, verdict=b.verdict, metric=b.metric, delta=b.delta, reason=b.reason, phase="judged",
         ended=time, commit=b.commit or old.commit, chosen_on=b.runs,
-        claim=b.claim, claim_runs=b.claim_runs, claim_results=b.runs,
+        claim=b.claim, claim_runs=b.claim_runs, claim_results=b.runs, overtook=b.overtook,
         sigma=state.sigma if b.metric is not None else None,
     )  # fmt: skip
     if old.verdict:

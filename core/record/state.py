@@ -81,6 +81,7 @@ class Experiment:
     claim: float | None = None  # number it may claim, its worth in runs, and how many of its results it includes
     claim_runs: float = 0.0
     claim_results: int = 0
+    overtook: int = 0  # the best that it beat as it stands, kept while it ran: to be merged with it; 0: none
     lines: int = 0  # change in lines of code against the parent
     hidden: float | None = None  # the metric on the hidden slice
     hidden_gap: float | None = None

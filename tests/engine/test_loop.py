@@ -47,16 +47,17 @@ def test_scripted_proposals_are_judged_and_recorded_in_git(tmp_path: Path) -> No
 
 
 def test_a_change_is_rebased_when_the_best_moves(tmp_path: Path) -> None:
-    # The offset ends first and gains most; the others gain on their parent only.
-    train = TRAIN.replace("SECONDS = 0.05", "SECONDS = 1.5\nOFFSET = 0.0\n\n\n").replace("1.0 + (", "1.0 + OFFSET + (")
-    train = train.replace("sleep(SECONDS)", "sleep(SECONDS * {0.35: 3, 0.36: 6}.get(RATE, 1))")
+    # All begin while the baseline runs, so that each is proposed on it. The offset is judged first and gains most; the
+    # others gain on their parent only.
+    train = TRAIN.replace("SECONDS = 0.05", "SECONDS = 0.05\nOFFSET = 0.0\n\n\n").replace("1.0 + (", "1.0 + OFFSET + (")
+    train = train.replace("sleep(SECONDS)", "sleep(SECONDS if OFFSET else {0.5: 4, 0.35: 6, 0.36: 10}[RATE])")
     project = make_project(tmp_path / "p", train=train)
     offset = {"path": "train.py", "search": "OFFSET = 0.0", "replace": "OFFSET = -0.5"}
     script = write_script(
         tmp_path / "s.jsonl",
         [{"hypothesis": "an offset", "edits": [offset]}, rate("0.5", "0.35"), rate("0.5", "0.36")],
     )
-    with engine(project, researcher="scripted", script=str(script), slots="cpu:3") as paths:
+    with engine(project, researcher="scripted", script=str(script), slots="cpu:6") as paths:
         state = wait_end(paths)
     first, second, third = (state.experiments[n] for n in (1, 2, 3))
     rebased = events_named(paths, e.Rebased)
@@ -82,6 +83,23 @@ def test_what_beats_the_moved_best_leads_as_it_is_and_the_merge_is_a_further_can
     assert merged.parent == 2 and merged.hypothesis == "#2 and #1 together" and state.best == 3
     best = git(project, "show", "autoresearch/s:train.py")
     assert "OFFSET = -0.2" in best and "RATE = 0.35" in best
+
+
+def test_a_merge_that_an_ended_engine_left_undone_is_made_by_the_next(tmp_path: Path) -> None:
+    # As above; the budget leaves no room for the merge.
+    train = TRAIN.replace("SECONDS = 0.05", "SECONDS = 0.5\nOFFSET = 0.0\n\n\n").replace("1.0 + (", "1.0 + OFFSET + (")
+    train = train.replace("% 7 - 3) * 0.0001", "% 7 - 3) * 0").replace("sleep(SECONDS)", "sleep(SECONDS - 20 * OFFSET)")
+    project = make_project(tmp_path / "p", train=train)
+    offset = {"path": "train.py", "search": "OFFSET = 0.0", "replace": "OFFSET = -0.2"}
+    script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.35"), {"hypothesis": "an offset", "edits": [offset]}])
+    with engine(project, researcher="scripted", script=str(script), slots="cpu:2", experiments=2) as paths:
+        state = wait_end(paths)
+        assert state.best == 2 and state.experiments[2].overtook == 1 and 3 not in state.experiments
+    with engine(project, researcher="scripted", script=str(script), slots="cpu:2", experiments=3) as paths:
+        state = wait_end(paths)
+    merged = state.experiments[3]
+    assert (merged.parent, merged.verdict, state.best) == (2, "kept", 3), merged.reason
+    assert [x.number for x in state.experiments.values() if x.researcher == "merge"] == [3]
 
 
 def test_the_best_result_is_kept_when_it_is_in_conflict_with_the_moved_best(tmp_path: Path) -> None:
