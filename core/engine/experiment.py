@@ -10,7 +10,7 @@ from core.engine.ending import Ending
 from core.engine.lifecycle import Lifecycle
 from core.engine.runs.run import Runs
 from core.engine.runs.slots import Urgency
-from core.engine.startup.setup import EnginePart
+from core.engine.startup.setup import EnginePart, timed_words
 from core.engine.verdict import Judge
 from core.lab.shim.rmtree import remove_tree
 from core.program.timed_metric import timed_unit
@@ -73,6 +73,11 @@ class Experiments(EnginePart):
             e.Calibrated(metric=mean(values), sigma=estimate([values]).sigma, values=tuple(values), timed=seen),
             e.NoiseEstimated(**asdict(noise)),
         )
+        if seen:
+            printed = next(r.printed for r in self.state.experiments[BASELINE].runs if r.printed)
+            how = timed_words(self.settings.slots).replace("a warm-up run first, then ", "from now on ")
+            text = f"{self.state.metric.name} is a time or a speed, for it is printed as {printed}: {how}"
+            await self.journal.write(e.Noted("warning", text, BASELINE))
         if said := silence_line(self.state):
             await self.journal.write(e.Noted("warning", said, BASELINE))
         await self.runs.score_hidden(BASELINE)

@@ -71,6 +71,7 @@ def test_a_unit_that_an_experiment_changes_is_refused(tmp_path: Path) -> None:
     assert state.experiments[1].verdict == "crashed"
     assert "the unit changed: this run printed 1.02 s, the baseline 980.3 ms" in state.experiments[1].reason
     assert state.experiments[2].metric == pytest.approx(970.3)
+    assert state.timed and any("a time or a speed, for it is printed as 980.3 ms" in note.text for note in state.notes)
 
 
 def test_a_cut_number_ends_the_baseline_with_the_pattern_to_write(tmp_path: Path) -> None:
