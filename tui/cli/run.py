@@ -70,7 +70,7 @@ def _run_budget(text: str) -> str:
     argument("--usd", metavar="X", type=positive_number, help="stop after X dollars"),
     argument("--run-budget", metavar="20s|400steps", type=_run_budget, help="time budget of one run"),
     argument("--slots", metavar="cpu:2|gpu:0,1",
-             help="where runs go (default: one for each GPU, else two CPU shares)"),
+             help="where runs go (default: one for each GPU, else two CPU shares; one for a time or a speed)"),
     argument("--seed", metavar="N", type=whole_number, help="the session's random seed"),
     argument("--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides",
              help="override a key of program.md"),
