@@ -59,6 +59,9 @@ class Experiments(EnginePart):
                 if not self._gave_number(await run):
                     return
         except asyncio.CancelledError:
+            this = asyncio.current_task()
+            if this is not None and not this.cancelling():
+                return  # a run that waited for a slot when the session began to stop; those that run go on to their end
             for task in runs:
                 task.cancel()
             raise

@@ -150,7 +150,8 @@ class Loop(EnginePart):
             if self.runs.live:
                 self.run_beside(self._log_stopping())
         if self.lifecycle.stopping:
-            busy = bool(self.runs.live or self.judge.busy)
+            judging = self.judge.busy and (self.state.baseline is not None or BASELINE in self._tasks)
+            busy = bool(self.runs.live or judging)  # without a baseline to come, what has run is judged when continued
         else:
             busy = bool(self._tasks or self._side_tasks or self.lookahead.busy)
         if self.lifecycle.ending is not None and not busy:

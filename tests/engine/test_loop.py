@@ -162,6 +162,26 @@ def test_a_stopped_session_continues_until_its_budget_ends_it(tmp_path: Path) ->
     assert state.total == 5 and all(x.verdict for n, x in state.experiments.items() if n)
 
 
+def test_a_stop_during_the_baseline_waits_for_its_runs_and_ends(tmp_path: Path) -> None:
+    """Also when a candidate has run by then, which cannot be judged without the baseline."""
+    project = make_project(tmp_path / "p", train=TRAIN.replace("SECONDS = 0.05", "SECONDS = 1.5"))
+    script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.4")])
+    five = ("decide.baseline=5",)
+    with engine(project, researcher="scripted", script=str(script), slots="cpu:2", overrides=five) as paths:
+        wait_state(paths, lambda s: len(s.live_runs()) == 2 and 1 in s.experiments, "two runs and a proposal")
+        assert request(paths, c.Stop()).accepted
+        state = wait_end(paths)
+    assert [run.ended for run in state.experiments[0].runs] == ["done", "done"]
+    with engine(project) as paths:
+        state = wait_state(paths, lambda s: len(s.live_runs()) == 2, "two more runs")
+        assert request(paths, c.Stop()).accepted
+        state = wait_end(paths)
+    assert state.state == "stopped" and state.baseline is None
+    with engine(project) as paths:
+        state = wait_end(paths)
+    assert state.state == "finished" and state.experiments[1].verdict == "kept"
+
+
 def test_a_crashing_baseline_ends_the_session_with_its_traceback(tmp_path: Path) -> None:
     project = make_project(tmp_path / "p", train="RATE = 0.5\nraise RuntimeError('no such data')\n")
     with engine(project, researcher="control") as paths:
