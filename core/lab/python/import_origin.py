@@ -47,8 +47,11 @@ packages = {}
 if not all(one["own"] for one in asked if one["before"]):
     try: packages = importlib.metadata.packages_distributions()
     except Exception: pass
+mapped = {}  # of setuptools' editable finders: package -> folder, which may have another name
+for module in list(sys.modules.values()):
+    if module.__name__.startswith("__editable__"): mapped.update(getattr(module, "MAPPING", {}))
 for one in asked: one["package"] = next(iter(packages.get(one["name"], [])), one["name"])
-print(json.dumps(asked))
+print(json.dumps([asked, {name: os.path.realpath(path) for name, path in mapped.items()}]))
 """
 
 
@@ -108,7 +111,12 @@ def own_imports(
     given = _of_the_shell(root, os.environ if shell is None else shell)
     modules = _modules(set(files), set(edited))
     origins, folders = [], []
-    for module, answer in _ask(python, env, modules, set(files)) if python and modules else []:
+    found, renamed = _ask(python, env, modules, set(files)) if python and modules else ([], {})
+    for name, folder in renamed.items():
+        if file := next((one for one in edited if (root / one).is_relative_to(folder)), ""):
+            origin = ModuleOrigin(name=name, folder="", file=folder, edited=file)
+            _refuse(origin, command, f"name the folder {Path(folder).name} like the package, and install it again")
+    for module, answer in found:
         origin = ModuleOrigin(
             name=module.name, folder=module.root, file=answer["before"], edited=module.file if module.edited else ""
         )
@@ -158,8 +166,10 @@ def _modules(files: Collection[str], edited: Collection[str]) -> list[_Module]:
 
 def _ask(
     python: str, env: Mapping[str, str], modules: Iterable[_Module], files: Collection[str]
-) -> list[tuple[_Module, dict[str, Any]]]:
-    """The modules that the interpreter finds without the worktree, each with its answer. Empty when it cannot tell."""
+) -> tuple[list[tuple[_Module, dict[str, Any]]], dict[str, str]]:
+    """The modules that the interpreter finds without the worktree, each with its answer; and the packages that an
+    editable install takes from folders of another name. Empty when it cannot tell.
+    """
     asked = list(modules)
     with tempfile.TemporaryDirectory(prefix="autoresearch-imports-") as folder:
         for module in asked:
@@ -170,10 +180,11 @@ def _ask(
                 [python, "-c", _ASK, os.path.realpath(folder)], input=question, capture_output=True, text=True,
                 env={**env, "PYTHONPATH": ""}, cwd="/", timeout=_MAX_SECONDS,
             )  # fmt: skip
-            answers = json.loads(done.stdout.strip().splitlines()[-1])
+            answers, mapped = json.loads(done.stdout.strip().splitlines()[-1])
         except (OSError, ValueError, IndexError, subprocess.TimeoutExpired):
-            return []
-    return [(module, answer) for module, answer in zip(asked, answers, strict=True) if answer["before"]]
+            return [], {}
+    renamed = {name: path for name, path in mapped.items() if Path(path).name != name.rpartition(".")[2]}
+    return [(module, answer) for module, answer in zip(asked, answers, strict=True) if answer["before"]], renamed
 
 
 def _copy_shape(folder: Path, module: _Module, files: Collection[str]) -> None:

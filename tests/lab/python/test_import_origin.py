@@ -148,3 +148,15 @@ def test_a_package_around_the_project_comes_from_the_worktree_too(tmp_path: Path
 def test_the_shells_module_path_is_kept_where_it_leads_into_the_checkout(checkout: Checkout, tmp_path: Path) -> None:
     path = os.pathsep.join([str(checkout.root / "src"), str(tmp_path / "elsewhere"), str(checkout.root), ""])
     assert checkout.imports("python bench/run.py", PYTHONPATH=path).folders == ("src", "")
+
+
+def test_a_package_whose_folder_has_another_name_is_refused(tmp_path: Path) -> None:
+    """`package_dir = {toyopt = "lib/code"}`: no folder on the module path makes it the worktree's."""
+    renamed = Checkout(tmp_path / "renamed", ("lib/code/__init__.py", "lib/code/main.py", "run.py"))
+    text = f"MAPPING = {{'toyopt': {str(renamed.root / 'lib/code')!r}}}\n"
+    (renamed.packages / "__editable___toyopt_finder.py").write_text(text)
+    (renamed.packages / "__editable__.toyopt.pth").write_text("import __editable___toyopt_finder")
+    assert renamed.imports("python run.py", ["run.py"]) == Imports()
+    with pytest.raises(ProjectError, match=r"toyopt is imported from .*code, so edits of lib/code/main.py") as refused:
+        renamed.imports("python run.py", ["lib/code/main.py"])
+    assert "name the folder code like the package" in refused.value.hint
