@@ -43,12 +43,15 @@ def direct_command(command: str, env: Mapping[str, str], cwd: Path) -> str:
     if found := _RUN.search(command):
         tool, program = found.groups()
         rest = _RUN.sub(r"\2", command)
+        known = "/" in program or shutil.which(program, path=env.get("PATH")) is not None
+        hint = f"write the command that it stands for, such as: {toml_line('python train.py')}"
         if not _environment(env):
-            missing = shutil.which(tool, path=env.get("PATH")) is None
-            hint = f"install {tool}, or activate the environment in your shell and write {toml_line(rest)}"
-            _refuse(f"{tool} has no environment for this project", command, hint if missing else _SYNC[tool])
-        if "/" not in program and shutil.which(program, path=env.get("PATH")) is None:
-            hint = f"write the command that it stands for, such as: {toml_line('python train.py')}"
+            if shutil.which(tool, path=env.get("PATH")):
+                hint = _SYNC[tool]
+            elif known:
+                hint = f"install {tool}, or activate the environment in your shell and write {toml_line(rest)}"
+            _refuse(f"{tool} has no environment for this project", command, hint)
+        if not known:
             _refuse(f"{program} is no program in the environment of {tool}", command, hint)
         return direct_command(rest, env, cwd)
     if found := _RUN_WITH_OPTIONS.search(command):

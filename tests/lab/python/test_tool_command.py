@@ -43,7 +43,13 @@ def test_a_program_is_started_directly_in_the_environment(
 @pytest.mark.parametrize(
     ("written", "env", "what", "hint"),
     [
-        ("poetry run python x.py", NONE, "poetry has no environment", 'write run = "python x.py"'),
+        (
+            "poetry run sh x",
+            NONE,
+            "poetry has no environment",
+            'activate the environment in your shell and write run = "sh x"',
+        ),
+        ("pixi run train", NONE, "pixi has no environment", "the command that it stands for"),
         ("hatch run bench", VENV, "bench is no program", "run = "),
         ("hatch run test:python x.py", VENV, "test:python is no program", "run = "),
         ("poetry -C sub run python x.py", VENV, "not started in the sandbox", 'write run = "python x.py"'),
