@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+
+from core.program.program import parse
+from core.record.errors import ProgramError
 
 _FENCE = "+++"
+
+
+def write_key(path: Path, table: str, key: str, value: str) -> None:
+    """Set a key in the program.md at `path`. Raises OSError, or ProgramError, and then changes nothing."""
+    try:
+        text = with_key(path.read_bytes().decode("utf-8"), table, key, value)
+    except UnicodeDecodeError:
+        raise ProgramError("is not UTF-8", where=str(path), hint="save the file as UTF-8") from None
+    parse(text)
+    path.write_bytes(text.encode())
 
 
 def with_key(text: str, table: str, key: str, value: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from core.lab.git.repository import Repository
 from tests.cli.command import run
 from tests.projects import PROGRAM, git, make_project
 
@@ -50,3 +51,15 @@ def test_a_start_that_cannot_work_leaves_nothing(tmp_path: Path, spoil: object) 
         told = run(folder, *words)
         assert told.returncode == 1 and what in told.stdout and f"hint: {hint}" in told.stdout, words
     assert not (folder / "sessions").exists() and git(folder, "worktree", "list").count("\n") == 0
+
+
+def test_a_script_in_a_submodule_or_behind_a_link_is_no_reason_to_refuse(tmp_path: Path) -> None:
+    library = make_project(tmp_path / "lib", more={"go.py": "print('loss: 1')\n"})
+    folder = make_project(tmp_path / "p")
+    git(folder, "-c", "protocol.file.allow=always", "submodule", "add", "-q", str(library), "vendor/lib")
+    (folder / "short").symlink_to("vendor/lib")
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", "lib")
+    repo = Repository.open(folder)
+    for path, held in (("vendor/lib/go.py", True), ("short/go.py", True), ("vendor/go.py", False), ("train.py", True)):
+        assert repo.holds(repo.head(), path) is held, path

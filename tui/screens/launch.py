@@ -19,6 +19,7 @@ from core.program.program import Program
 from core.record.errors import AutoresearchError, SessionBusy, UncommittedChanges
 from core.session.options import EngineOptions
 from core.session.paths import SessionPaths
+from core.session.trial_record import trial_result
 from core.views import clean, one_line
 from tui.host import Host, host_of
 from tui.launch_form import Form, Readiness, examine, fresh_name, read_program
@@ -28,6 +29,7 @@ from tui.screens.base import size_of
 from tui.screens.dialogs import Confirm, ConfirmQuestion
 from tui.screens.session_picker import LOOK_SECONDS, Glance, glances
 from tui.screens.settings import SettingsCard
+from tui.screens.trial_card import TrialCard
 from tui.session_view import SessionView
 from tui.widgets.choice import Choice, Menu
 
@@ -42,7 +44,13 @@ FIELDS: tuple[tuple[str, str, str], ...] = (
     ("usd", "Dollars", "stop when this is spent"),
 )
 TOO_SMALL = "autoresearch: this terminal is too small to start from. q quits."
-FOOT = " enter start or open   ↑↓ move   ←→ researcher   , settings   esc quit"
+FOOT = " enter start or open   ↑↓ move   ←→ researcher   t try   , settings   esc quit"
+START, TRY = "Start", "Try"
+TRIED = {  # how the present program.md was tried
+    None: "one run without a session (not tried yet)",
+    True: "one run without a session (it worked)",
+    False: "one run without a session (it showed a fault)",
+}
 DEMO = "Watch the demo"
 MAX_SESSIONS_LISTED = 6
 RESUMABLE = ("stopped", "crashed", "paused")  # states that an engine can resume from
@@ -92,7 +100,9 @@ class LaunchScreen(Screen[None]):
                     yield Static(hint, classes="hint", markup=False)
             # After a crash the first session, not a new one, is the likely choice.
             cut_off = bool(self._glances) and self._glances[0].label == "crashed"
-            yield Menu(self.look, self._menu(), at=int(cut_off), id="menu")
+            rows = self._menu()
+            first = f"Open {one_line(self._glances[0].paths.name)}" if cut_off else rows[0][0]
+            yield Menu(self.look, rows, at=[name for name, _ in rows].index(first), id="menu")
             yield Static("", id="launch-message", markup=False)
             yield Static("checking this machine …", id="launch-findings", markup=False)
         yield Static(FOOT, id="launch-foot", markup=False)
@@ -155,8 +165,10 @@ class LaunchScreen(Screen[None]):
         return "" if value is None else f"{value:g}"
 
     def _menu(self) -> list[tuple[str, str]]:
-        rows = [("Start", "a new session with the settings above")]
+        tried = trial_result(self.host.project)
+        rows = [(START, "a new session with the settings above")]
         rows += [(f"Open {one_line(g.paths.name)}", self._line_of(g)) for g in self._glances]
+        rows.insert(0 if tried is None and not self._glances else len(rows), (TRY, TRIED[tried]))
         if ARCHIVE.is_file():
             rows.append((DEMO, "a recorded session of nanotrain, faster than real time"))
         return [*rows, ("Quit", "")]
@@ -177,9 +189,12 @@ class LaunchScreen(Screen[None]):
                     menu.set_notes(lines)
 
     def _forbid(self, *faults: str) -> None:
-        """Disable the start; the faults are described elsewhere on the screen."""
+        """Disable the start and the trial; the faults are described elsewhere on the screen."""
         self.faults = faults
-        self.query_one(Menu).disable(0, f"not yet: fix {' and '.join(faults)} first")
+        menu = self.query_one(Menu)
+        for index, (name, _) in enumerate(menu.rows):
+            if name in (START, TRY):
+                menu.disable(index, f"not yet: fix {' and '.join(faults)} first")
 
     def _head(self) -> None:
         ready = self.ready
@@ -251,6 +266,8 @@ class LaunchScreen(Screen[None]):
             pass
         elif event.key == "comma" and not writing:
             self.app.push_screen(SettingsCard(self._no_session(), self.host))
+        elif event.key == "t" and not writing:
+            self._try()
         elif event.key in ("down", "tab"):
             self.focus_next()
         elif event.key in ("up", "shift+tab"):
@@ -269,14 +286,17 @@ class LaunchScreen(Screen[None]):
 
     def on_menu_chosen(self, message: Menu.Chosen) -> None:
         row = self.query_one(Menu).rows[message.index][0]
-        if row == "Start":
+        if row == START:
             self._start()
+        elif row == TRY:
+            self._try()
         elif row == "Quit":
             self._leave()
         elif row == DEMO:
             self.run_worker(self._demo())
         else:
-            self.host.attach(self._glances[message.index - 1].paths)
+            named = {f"Open {one_line(g.paths.name)}": g.paths for g in self._glances}
+            self.host.attach(named[row])
 
     async def _demo(self) -> None:
         self.say("unpacking the demo …")
@@ -287,6 +307,23 @@ class LaunchScreen(Screen[None]):
             return
         if paths is not None:
             self.host.play(paths, SPEED)
+
+    def _try(self) -> None:
+        """Try program.md with the slots and the time budget of the form."""
+        if self.starting or self.small or self.faults:
+            return
+        form = self._form()
+        options = EngineOptions(
+            slots=form.slots.strip().replace(" ", "") or None, run_budget=form.run_budget.strip() or None
+        )
+        card = TrialCard(self._no_session(), self.host.project, options)
+        self.app.push_screen(card, self._tried)
+
+    def _tried(self, works: bool | None) -> None:
+        if works is not None and self.query("#menu"):
+            menu = self.query_one(Menu)
+            menu.set_notes({TRY: TRIED[works]})
+            menu.choose(START if works else TRY)
 
     def _leave(self) -> None:
         """Go back to the screen below, or end the app."""

@@ -88,6 +88,11 @@ class Menu(Widget, can_focus=True):
             self._at = self._next(1)
         self.refresh()
 
+    def choose(self, name: str) -> None:
+        """Put the cursor on the row of that name."""
+        self._at = next((at for at, (row, _) in enumerate(self.rows) if row == name), self._at)
+        self.refresh()
+
     def set_notes(self, notes: dict[str, str]) -> None:
         """Replace the notes of rows, by their names."""
         new = [(name, notes.get(name, note)) for name, note in self.rows]

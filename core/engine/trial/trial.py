@@ -27,7 +27,8 @@ from core.record import events as e
 from core.record.errors import AutoresearchError
 from core.record.state import BASELINE
 from core.session.lock import hold
-from core.session.options import EngineOptions
+from core.session.options import EngineOptions, overrides_of
+from core.session.trial_record import note_trial
 
 PROGRESS_SECONDS = 0.25
 SECOND_RUN_SECONDS = 10.0  # a run that took less is run again with another seed
@@ -214,7 +215,10 @@ async def try_program(request: TrialRequest, say: Say) -> dict[str, Any]:
         start, outcome = await tried(request, say)
     except AutoresearchError as error:
         return _refused(request.project, error)
-    return _report(request.project, start, outcome)
+    report = _report(request.project, start, outcome)
+    if request.seconds is None and not overrides_of(request.options):
+        note_trial(request.project, report["ok"])
+    return report
 
 
 async def tried(request: TrialRequest, say: Say) -> tuple[Start, Outcome]:

@@ -156,8 +156,13 @@ class Repository:
             raise ProjectError(what, where=path, hint="convert it, or exclude it") from None
 
     def holds(self, commit: str, path: str) -> bool:
-        """Whether `commit` has a file or folder at `path`."""
-        return self._git.resolve(f"{commit}:{self._inward(path)}") is not None
+        """Whether a checkout of `commit` may have `path`: what a submodule or a link on the way holds is not known."""
+        inward = PurePosixPath(self._inward(path))
+        around = [str(place) for place in inward.parents if place != PurePosixPath()]
+        asked = ("--full-tree", commit, "--", str(inward), *around)
+        out = self._git.bytes_("--literal-pathspecs", "ls-tree", "-z", *asked)
+        modes = {os.fsdecode(name): head[:6] for head, _, name in (e.partition(b"\t") for e in out.split(b"\0"))}
+        return str(inward) in modes or any(modes.get(place) in (b"160000", b"120000") for place in around)
 
     def check_filters(self, commit: str) -> None:
         """Raises ProjectError when a file of `commit` needs a filter whose program is not installed."""

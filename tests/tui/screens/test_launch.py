@@ -15,6 +15,7 @@ from core.client import request
 from core.record.commands import Stop
 from core.session.lock import engine_alive
 from core.session.paths import SessionPaths
+from core.session.trial_record import note_trial
 from tests.projects import git, make_project
 from tests.recorded import make_session
 from tests.tui.conftest import text_of, until
@@ -52,6 +53,7 @@ def project(tmp_path: Path) -> Iterator[Path]:
     git(folder, "init", "-q")
     git(folder, "add", "-A")
     git(folder, "commit", "-qm", "first")
+    note_trial(folder, True)
     yield folder
     for paths in [SessionPaths(folder, p.name) for p in (folder / "sessions").glob("*")]:
         if engine_alive(paths):

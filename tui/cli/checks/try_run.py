@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from core import invocation, views
-from core.record.errors import AutoresearchError
 from core.session.options import EngineOptions
 from tui.cli.command import JSON, PROJECT_FOLDER, argument, command, flag, positive_number
 from tui.cli.output import Output
@@ -115,15 +114,7 @@ def _offer_at_limit(project: Path, out: Output) -> None:
     answer = sys.stdin.readline()
     if not answer or answer.strip().lower() not in ("", "y", "yes"):
         return
-    from core.program.program import parse
-    from core.program.toml_edit import with_key
+    from core.program.toml_edit import write_key
 
-    path = project / "program.md"
-    try:
-        text = with_key(path.read_text(encoding="utf-8-sig"), "budget", "at_limit", '"score"')
-        parse(text)
-    except (AutoresearchError, UnicodeDecodeError) as error:
-        out.error(f"it could not be written: {error}\n  hint: write it yourself, below [budget]")
-        return
-    path.write_text(text, encoding="utf-8")
+    write_key(project / "program.md", "budget", "at_limit", '"score"')
     out.line(f"wrote it; now {invocation.call('try', project=project)} takes the last number printed")
