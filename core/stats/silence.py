@@ -31,16 +31,22 @@ def silence_hint(state: State) -> str:
         return "run the baseline more than once in another session: [decide] baseline = 3"
     found = _RUN.search(state.program.partition("\n[")[0])
     quote, run = (found[1], found["run"]) if found else ('"', "python train.py")
-    if "AUTORESEARCH_SEED" in run:
-        way = "the command passes AUTORESEARCH_SEED on: let the code use it for all its random numbers"
-    else:
-        seeded, fixed = _SEED.subn(r"\1$AUTORESEARCH_SEED", run)
-        seeded = seeded if fixed else f"{run} --seed $AUTORESEARCH_SEED"
-        way = f"give the code its seed in program.md: run = {quote}{seeded}{quote}"
-        way += "" if fixed else ", or read AUTORESEARCH_SEED from the environment"
+    way = seed_way(run, quote)
     if state.baseline is not None and state.baseline.metric.is_integer():
         return f"where chance plays a part, {way}"
     return f"{way}; a metric without any randomness may stay as it is"
+
+
+def seed_way(run: str, quote: str = '"') -> str:
+    """How the code gets its seed with the command `run`, which stands between two `quote` in program.md."""
+    if "AUTORESEARCH_SEED" in run:
+        return "the command passes AUTORESEARCH_SEED on: let the code use it for all its random numbers"
+    seeded, fixed = _SEED.subn(r"\1$AUTORESEARCH_SEED", run)
+    if not fixed and run.rstrip().endswith(("'", '"')):  # what is quoted there may be a command of its own
+        return "give the code its seed: put $AUTORESEARCH_SEED into `run`, or read it from the environment"
+    seeded = seeded if fixed else f"{run} --seed $AUTORESEARCH_SEED"
+    way = f"give the code its seed in program.md: run = {quote}{seeded}{quote}"
+    return way + ("" if fixed else ", or read AUTORESEARCH_SEED from the environment")
 
 
 def gain_word(state: State, gain: float) -> str:

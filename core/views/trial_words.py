@@ -55,7 +55,9 @@ def trial_verdict(report: Mapping[str, Any]) -> str:
     """One sentence: whether a session would work."""
     if report["ok"]:
         return EXPECTED
-    bad = [str(name) for name in _failed(report["findings"])]
+    bad = _failed(report["findings"])
+    if not bad:
+        return "nothing speaks against a session so far, but no number was seen"
     return f"a session would reach no verdict: {', '.join(bad)}"
 
 

@@ -18,6 +18,7 @@ from core.program.draft import Draft, draft
 from core.program.program import project_files
 from core.program.survey import Survey, survey
 from core.record.errors import GitError, ProjectError
+from tui.cli.checks.try_run import offer_trial
 from tui.cli.command import argument, command, flag
 from tui.cli.output import Output
 
@@ -78,6 +79,8 @@ def init(arguments: Namespace, out: Output) -> int:
     else:
         out.line(f"  read it, then commit it: git {at}add program.md && git {at}commit -m 'Add program.md'")
     out.line(f"  then try one run of it: {out.paint(_next(folder), 'text')}")
+    if out.tty and sys.stdin.isatty() and not arguments.yes and _in_git(folder):
+        offer_trial(folder, out)
     return 0
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from core.engine.finding import Finding
 from core.engine.trial.traces import SEED, Written
+from core.lab.device import threads_words
 from core.program.printed_metric import Printed
 from core.program.program import Program
 from core.record import events as e
 from core.record.budget import format_seconds
 from core.record.metric import format_metric
+from core.stats.silence import seed_way
 from core.text import plural
 
 NEAR_BUDGET = 0.8  # of the budget; a run on a busier machine may exceed it
@@ -45,6 +48,7 @@ class Outcome:
     cut_after: float | None = None
     second: e.RunFinished | None = None
     stopped: str = ""
+    imports: str = ""  # what is installed, and yet imported from the worktree
     files: int = 0  # of the worktree
     checkout_seconds: float | None = None  # None: it could not be checked out
 
@@ -79,8 +83,8 @@ def forecast(o: Outcome) -> list[Finding]:
     """The findings, in the order in which a session would meet them."""
     if (tree := worktree(o)).ok is False:
         return [tree]
-    found = [tree, _run(o), _metric(o), _budget(o), _seed(o), _files(o), _threads(o), _memory(o), _changes(o)]
-    return [finding for finding in found if finding is not None]
+    looks = (_run, _metric, _budget, _seed, _imports, _files, _threads, _memory, _changes)
+    return [tree, *(finding for look in looks if (finding := look(o)) is not None)]
 
 
 def worktree(o: Outcome) -> Finding:
@@ -154,6 +158,11 @@ def _unscored_at_limit(o: Outcome, printed: Printed) -> Finding:
     return Finding("metric", False, detail, hint)
 
 
+def works(o: Outcome, findings: Sequence[Finding]) -> bool:
+    """Whether a session can be expected to reach a verdict: a number was seen, and nothing speaks against it."""
+    return o.counts is not None and all(finding.ok is not False for finding in findings)
+
+
 def at_limit_line(o: Outcome) -> str:
     """The line of [budget] with which the run's last number would count; "" where it would not help."""
     found = o.printed is not None and o.printed.value is not None and math.isfinite(o.printed.value)
@@ -196,6 +205,8 @@ def _budget(o: Outcome) -> Finding | None:
 def _seed(o: Outcome) -> Finding | None:
     """What is known of the seed, and how."""
     places, run, effect = o.seed_places, o.program.run, o.seed_has_effect
+    if o.program.timed and not places and SEED not in run:
+        return None  # a time varies by itself
     in_command = SEED in run
     named = ["the run command"] * in_command + list(places)
     said = f"{SEED} is named in {', '.join(named)}" if named else f"no file of HEAD and no command names {SEED}"
@@ -215,10 +226,13 @@ def _seed(o: Outcome) -> Finding | None:
 def _seed_hint(run: str, named: bool) -> str:
     if named:
         return "let the code use it for all its random numbers; a metric without any randomness may stay as it is"
-    quote = "'" if '"' in run else '"'
-    line = f"run = {quote}{run} --seed ${SEED}{quote}"
-    way = f"give the code its seed: {line}, or read {SEED} from the environment"
+    way = seed_way(run, "'" if '"' in run else '"')
     return f"{way}; a metric without any randomness may stay as it is"
+
+
+def _imports(o: Outcome) -> Finding | None:
+    """A start is refused where edits would have no effect, so what is told here is in order."""
+    return Finding("imports", True, o.imports) if o.imports else None
 
 
 def _files(o: Outcome) -> Finding | None:
@@ -233,13 +247,10 @@ def _files(o: Outcome) -> Finding | None:
 
 
 def _threads(o: Outcome) -> Finding | None:
-    if not o.threads.isdecimal() or int(o.threads) >= o.cores:
+    if not o.threads.isdecimal():
         return None
-    detail = f"the run had {plural(int(o.threads), 'thread')} (OMP_NUM_THREADS) of {o.cores} cores"
-    if len(o.slots) > 1:
-        detail += f", as {len(o.slots)} slots share them"
-    hint = f'for all cores: run = "OMP_NUM_THREADS={o.cores} {o.program.run}", and start with --slots cpu:1'
-    return Finding("threads", None, detail, hint)
+    words, hint = threads_words(o.slots, int(o.threads))
+    return Finding("threads", None, words, hint) if words else None
 
 
 def _memory(o: Outcome) -> Finding | None:

@@ -18,7 +18,7 @@ from core.engine.runs.workplace import Workplace
 from core.engine.session_settings import SessionSettings
 from core.engine.startup.preparation import prepare_session
 from core.engine.startup.setup import Start, open_log, prepare
-from core.engine.trial.forecast import Outcome, at_limit_line, forecast
+from core.engine.trial.forecast import Outcome, at_limit_line, forecast, works
 from core.engine.trial.traces import SEED, Snapshot, Written, seed_places, snapshot, written
 from core.engine.trial.trial_folder import TrialPaths, new_paths, remove, remove_stale, start_guard
 from core.lab import device, runner, scorer
@@ -168,6 +168,7 @@ class Trial:
             dirty=tuple(setup.repo.dirty(program.edit)),
             cut_after=self._request.seconds,
             stopped=self._stopped,
+            imports=setup.imports.sentence(),
             files=len(self._place.before) if spec else 0,
             checkout_seconds=self._place.checkout_seconds,
         )
@@ -261,7 +262,7 @@ def _report(project: Path, start: Start, outcome: Outcome) -> dict[str, Any]:
     printed = outcome.printed
     return {
         "project": str(project),
-        "ok": all(finding.ok is not False for finding in findings),
+        "ok": works(outcome, findings),
         "started": True,
         "commit": start.setup.commit,
         "command": outcome.program.run,
@@ -290,6 +291,7 @@ def _report(project: Path, start: Start, outcome: Outcome) -> dict[str, Any]:
         },
         "files": [asdict(one) for one in outcome.written],
         "threads": {"OMP_NUM_THREADS": outcome.threads, "cores": outcome.cores, "slots": list(outcome.slots)},
+        "imports": outcome.imports,
         "at_limit": at_limit_line(outcome),
         "memory": {"peak": finished.peak_memory, "limit": outcome.memory_limit},
         "findings": [asdict(finding) for finding in findings],

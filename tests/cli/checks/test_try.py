@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from core import invocation
-from tests.cli.command import COMMAND, run
+from tests.cli.command import COMMAND, run, terminal
 from tests.projects import PROGRAM, git, make_project
 
 ENDLESS = 'import time\nprint("loss: 0.5", flush=True)\nwhile True:\n    time.sleep(0.1)\n'
@@ -91,7 +91,8 @@ def test_only_the_first_seconds(tmp_path: Path) -> None:
     assert "still running" in of(report, "run")["detail"] and of(report, "metric")["ok"] is True
     silent = make_project(tmp_path / "q", train=ENDLESS.replace("loss: 0.5", "warming up"))
     code, report = tried(silent, "--seconds", "1")
-    assert code == 0 and of(report, "metric")["ok"] is None and "--seconds" in of(report, "metric")["hint"]
+    assert code == 1 and of(report, "metric")["ok"] is None and "--seconds" in of(report, "metric")["hint"]
+    assert not [finding for finding in report["findings"] if finding["ok"] is False]
 
 
 def test_a_seed_without_effect(tmp_path: Path) -> None:
@@ -213,6 +214,28 @@ def test_a_trial_that_was_killed_with_its_guard_is_removed_by_the_next(tmp_path:
     done = run(folder, "try", "--json")
     assert done.returncode == 0 and not (folder / "sessions").exists()
     assert git(folder, "worktree", "list").count("\n") == 0
+
+
+def test_a_terminal_offers_the_line_and_writes_it(tmp_path: Path) -> None:
+    folder = make_project(tmp_path / "p", train=ENDLESS, program=PROGRAM.replace('run = "10s"', 'run = "1s"'))
+    with terminal(folder, "try") as term:
+        term.wait_for('write at_limit = "score" into program.md? [Y/n]')
+        term.type("\n")
+        term.wait_for("takes the last number printed")
+        assert term.end() == 1
+    assert '[budget]\nat_limit = "score"\nrun = "1s"' in (folder / "program.md").read_text()
+
+
+def test_init_offers_a_try(tmp_path: Path) -> None:
+    folder = make_project(tmp_path / "p", train='RATE = 0.5\nloss = RATE / 2\nprint(f"loss: {loss}")\n')
+    (folder / "program.md").unlink()
+    with terminal(folder, "init") as term:
+        term.wait_for("write it?")
+        term.type("y\n")
+        term.wait_for("try one run of it now? [Y/n]")
+        term.type("\n")
+        term.wait_for("a session can be expected to reach a verdict")
+        assert term.end() == 0
 
 
 def test_hints_name_the_project(tmp_path: Path) -> None:

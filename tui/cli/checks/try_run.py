@@ -47,6 +47,15 @@ def try_run(arguments: Namespace, out: Output) -> int:
     return 0 if report["ok"] else 1
 
 
+def offer_trial(project: Path, out: Output) -> None:
+    """Ask on a terminal whether to try the program.md that was written just now."""
+    out.write("try one run of it now? [Y/n] ")
+    out.flush()
+    answer = sys.stdin.readline()
+    if answer and answer.strip().lower() in ("", "y", "yes"):
+        try_run(Namespace(directory=str(project), json=False, seconds=None, full=False, slots=None, overrides=[]), out)
+
+
 async def _report(project: Path, options: EngineOptions, arguments: Namespace, tell: Any) -> dict[str, Any]:
     from core.client.trial_client import follow_trial
 
