@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from core.engine.finding import Finding
 from core.engine.trial.traces import SEED, Written
 from core.lab.device import threads_words
+from core.program.printed_fault import printed_fault
 from core.program.printed_metric import Printed
 from core.program.program import Program
 from core.record import events as e
 from core.record.budget import format_seconds
 from core.record.metric import format_metric
 from core.stats.silence import seed_way
-from core.text import plural
+from core.text import one_line, plural
 
 NEAR_BUDGET = 0.8  # of the budget; a run on a busier machine may exceed it
 SLOW_CHECKOUT = 20.0  # seconds
@@ -87,11 +89,16 @@ def forecast(o: Outcome) -> list[Finding]:
     return [tree, *(finding for look in looks if (finding := look(o)) is not None)]
 
 
+def without_place(reason: str) -> str:
+    """A reason without the place in the trial's folder, which is gone."""
+    return re.sub(r"^[^\n]*?/sessions/\.try-\w+\S*: ", "", reason)
+
+
 def worktree(o: Outcome) -> Finding:
     """The checkout that every run begins with."""
     if o.checkout_seconds is None:
         reason, _, hint = o.finished.reason.partition("\n  hint: ")
-        return Finding("worktree", False, reason, hint)
+        return Finding("worktree", False, without_place(reason), hint)
     detail = f"{plural(o.files, 'file')} checked out in {format_seconds(o.checkout_seconds)}"
     if o.checkout_seconds < SLOW_CHECKOUT:
         return Finding("worktree", True, detail)
@@ -104,7 +111,11 @@ def how_it_ended(o: Outcome) -> Finding:
     if o.stopped:
         return Finding("run", False, o.stopped)
     if o.cut:
-        return Finding("run", True, f"it was still running after its first {o.cut_after:g} s, as asked")
+        said = f"it was still running after its first {o.cut_after:g} s, as asked"
+        fault = printed_fault("\n".join(o.lines))
+        if fault.told and fault.text == one_line(o.lines[-1], len(fault.text)):  # it was about to end
+            return Finding("run", None, f"{said}, but the last line tells a fault: {fault.text}", "try it for longer")
+        return Finding("run", True, said)
     if o.at_limit:
         return Finding("run", True, "it ran until its budget was over")
     if finished.ended in ("done", "rejected") or (finished.exit_code == 0 and o.printed is not None):

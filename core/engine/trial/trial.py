@@ -18,7 +18,7 @@ from core.engine.runs.workplace import Workplace
 from core.engine.session_settings import SessionSettings
 from core.engine.startup.preparation import prepare_session
 from core.engine.startup.setup import Start, open_log, prepare
-from core.engine.trial.forecast import Outcome, at_limit_line, forecast, works
+from core.engine.trial.forecast import Outcome, at_limit_line, forecast, without_place, works
 from core.engine.trial.traces import SEED, Snapshot, Written, seed_places, snapshot, written
 from core.engine.trial.trial_folder import TrialPaths, new_paths, remove, remove_stale, start_guard
 from core.lab import device, runner, scorer
@@ -253,6 +253,7 @@ async def _leave(paths: TrialPaths, guard: Any) -> None:
 
 def _refused(project: Path, error: AutoresearchError) -> dict[str, Any]:
     finding = failed("start", error)
+    finding = replace(finding, detail=without_place(finding.detail))
     return {"project": str(project), "ok": False, "started": False, "findings": [asdict(finding)]}
 
 
