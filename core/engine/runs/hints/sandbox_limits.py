@@ -11,7 +11,8 @@ _NETWORK = re.compile(
     r"name resolution|name or service not known|getaddrinfo|nodename nor servname|\bENOTFOUND|EAI_AGAIN|network is unr"
     r"|ENETUNREACH|could not resolve|couldn't resolve|NameResolutionError|Max retries exceeded|urlopen error"
     r"|ConnectionError|ConnectionRefused|connection refused|ECONNREFUSED|dial tcp|failed to (?:fetch|download)"
-    r"|(?:cannot|couldn't|could not|failed to|unable to) (?:connect|reach)|connection error|ConnectTimeout|SSL connection|download failed|failed to get `|error: no matching package",
+    r"|(?:cannot|couldn't|could not|failed to|unable to) (?:connect|reach)|connection error|ConnectTimeout"
+    r"|SSL connection|download failed|failed to get `|error: no matching package",
     re.IGNORECASE,
 )
 _OWN_NAME = re.compile(r"gethostname|getfqdn|os\.hostname|MASTER_ADDR|localhost")
