@@ -254,6 +254,7 @@ class Runs(EnginePart):
     async def _checkout(self, live: Live, commit: str) -> None:
         """Lay out the worktree. A checkout that takes long is a phase of the run. Raises LabError."""
         work = asyncio.create_task(asyncio.to_thread(self.place.checkout, live.worktree, commit))
+        work.add_done_callback(lambda done: done.cancelled() or done.exception())  # after a cancellation nobody waits
         try:
             await asyncio.wait({work}, timeout=LONG_CHECKOUT_SECONDS)
             if not work.done():
@@ -261,6 +262,7 @@ class Runs(EnginePart):
             await work
         except asyncio.CancelledError:
             end_commands(live.worktree)
+            work.cancel()
             raise
         if live.phase == "checkout":
             await self._enter(live, "starting")
