@@ -24,6 +24,7 @@ SIGNS: Mapping[str, tuple[str, str, str]] = {
     "checkout": ("◔", "-", "accent"),
     "running": ("●", "*", "good"),
     "paused": ("‖", "=", "warn"),
+    "interrupted": ("‖", "=", "warn"),
     "stopping": ("◑", "-", "warn"),
     "stopped": ("■", "#", "dim"),
     "finished": ("✓", "+", "good"),

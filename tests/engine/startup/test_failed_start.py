@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from core.record import commands as c
 from core.session.choice import find_session, is_failed_start
 from core.session.paths import SessionPaths, list_sessions
 from tests.cli.command import run
-from tests.engine.support import accepted, engine, wait_end, wait_state
-from tests.projects import TRAIN, git, make_project, rate, write_script
+from tests.engine.support import engine, wait_end, wait_state
+from tests.projects import git, make_project, rate, write_script
 from tui.screens.session_picker import glances
 
 
@@ -55,18 +54,16 @@ def test_what_is_left_of_a_failed_start_is_in_nobodys_way(tmp_path: Path) -> Non
 
 
 def test_a_failed_start_is_resumed_by_name(tmp_path: Path) -> None:
-    flag = tmp_path / "ready"
-    train = f"import pathlib, sys\npathlib.Path('{flag}').exists() or sys.exit('not yet')\n{TRAIN}"
-    project = make_project(tmp_path / "p", train=train)
+    project = make_project(tmp_path / "p", train="import time\ntime.sleep(1)\nraise SystemExit('not yet')\n")
     with engine(project, "bad", researcher="human") as paths:
         assert wait_end(paths).failed_start
     assert left_in_git(project) == ([], []) and is_failed_start(paths)
     assert find_session(project, None).name == "bad", "there is no other"
     with engine(project, "bad", researcher="human") as paths:
-        wait_state(paths, lambda s: s.state == "running", "the second try")
+        wait_state(paths, lambda s: s.live_runs(), "the second try")
         assert left_in_git(project)[1] == ["autoresearch/bad"] and not is_failed_start(paths)
-        accepted(paths, c.Stop(now=True))
-        wait_end(paths)
+        assert wait_end(paths).failed_start
+    assert left_in_git(project) == ([], [])
 
 
 def test_an_earlier_failed_start_is_cleared_by_the_next_engine(tmp_path: Path) -> None:
