@@ -36,6 +36,7 @@ _TOO_LONG = re.compile(
     r"too long|context[ _]length|context[ _]window|maximum context|context size|too many (?:input )?tokens", re.I
 )
 # A server's message for a model that cannot call tools, with a status that means something else elsewhere.
+_NO_SYSTEM = re.compile(r"\bsystem role|\broles must alternate|only user and assistant", re.I)  # of a model's template
 _NO_TOOLS = re.compile(r"\btools?\b.*(?:support|requires?|flag)|(?:support|cannot use).*\btools?\b", re.I)
 # The same for a prompt that is too long: some servers send it as a fault of their own.
 _EXCEEDED = re.compile(r"exceed\w* the available context|context (?:size|length|window) has been exceeded", re.I)
@@ -153,7 +154,7 @@ def _from_status(status: int, kind: str, message: str, server: ServerInfo, at_le
     refusal = functools.partial(ResearcherMisconfigured, where=server.endpoint)
     if capped := _usage_cap(message, kind):
         return Transient(capped.reason, max(at_least, capped.at_least), slow=True)
-    if status in (404, 500, 501) and _NO_TOOLS.search(message):
+    if status in (404, 500, 501) and (_NO_TOOLS.search(message) or _NO_SYSTEM.search(message)):
         return BadRequest(message)
     if _EXCEEDED.search(message):
         return _bad_request(message)

@@ -40,8 +40,10 @@ _OPTIONAL: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
     ("summary", "responses", ("summary", "summaries", "verified"), "asked without summaries of its reasoning"),
     ("effort", "", ("effort", "reasoning"), "asked without an effort"),
     ("cache_key", "", ("prompt_cache_key",), "asked without a cache key"),
+    ("system", "chat", ("system role", "system message", "roles must alternate", "only user and assistant"),
+     "asked with the instructions in the first message"),
     ("tools", "", ("tool", "function"), "calls no tools, and is asked for plain text"),
-)
+)  # fmt: skip
 
 
 class OpenAIResearcher(ModelResearcher):

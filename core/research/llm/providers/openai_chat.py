@@ -43,7 +43,8 @@ def build_request(
     low_effort: bool,
 ) -> dict[str, Any]:
     """The request for the next answer, after the `first` message and the `exchanges` since."""
-    messages: list[dict[str, Any]] = [{"role": "system", "content": system}, {"role": "user", "content": first}]
+    alone: list[dict[str, Any]] = [{"role": "system", "content": system}] if options.system else []
+    messages = [*alone, {"role": "user", "content": first if alone else f"{system}\n\n{first}"}]
     for exchange in exchanges:
         messages.append(_assistant(exchange.reply, options.echo_thinking))
         messages += [{"role": "tool", "tool_call_id": r.call.id, "content": r.text} for r in exchange.results]

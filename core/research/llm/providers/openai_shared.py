@@ -34,6 +34,7 @@ class OpenAIOptions:
     max_tokens: int = MAX_TOKENS
     limit_field: str = "max_completion_tokens"  # the field for max_tokens; empty: none is accepted
     tools: bool = True
+    system: bool = True  # whether the instructions may have a role of their own
     usage: bool = True  # whether token counts may be requested in the stream
     summary: bool = True  # of the reasoning
     reasoning: bool = True  # encrypted, to be sent back

@@ -193,6 +193,27 @@ async def test_a_model_without_tools_is_asked_for_text(status: int, message: str
     assert proposal.edits and len(requests) == 2 and "tools" not in requests[1] and not heard.waits
 
 
+NO_SYSTEM = {
+    "vLLM with Gemma": (400, "System role not supported"),
+    "llama.cpp with Gemma": (500, "Jinja Exception: System role not supported"),
+    "vLLM with an older Mistral": (400, "Conversation roles must alternate user/assistant/user/assistant/..."),
+    "TGI": (422, "Template error: Only user and assistant roles are supported!"),
+}
+
+
+@pytest.mark.parametrize(("status", "message"), NO_SYSTEM.values(), ids=NO_SYSTEM)
+async def test_a_template_without_a_system_role_gets_the_instructions_in_the_first_message(
+    status: int, message: str
+) -> None:
+    heard = Heard()
+    fault = {"fault": "status", "status": status, "message": message, "code": None}
+    proposal, requests = await asked([fault, {"text": TEXT}], heard)
+    assert proposal.edits and len(requests) == 2 and not heard.waits
+    before, after = requests[0]["messages"], requests[1]["messages"]
+    assert [m["role"] for m in after] == ["user"] and "tools" in requests[1]
+    assert before[0]["role"] == "system" and before[0]["content"] in after[0]["content"]
+
+
 TOO_LONG: dict[str, Any] = {
     "llama.cpp": {"code": 400, "message": "the request exceeds the available context size. try increasing it",
                   "type": "exceed_context_size_error", "n_prompt_tokens": 1407, "n_ctx": 256},
