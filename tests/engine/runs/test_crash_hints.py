@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ from core.engine.runs.hints.known import Crash, Known
 from core.record.state import BASELINE
 from core.views import in_short
 from tests.engine.support import engine, wait_end
-from tests.projects import PROGRAM, TRAIN, make_project
+from tests.projects import PROGRAM, TRAIN, git, make_project
 
 MISSING = "FileNotFoundError: [Errno 2] No such file or directory: '{}'"
 MODULE = "ModuleNotFoundError: No module named '{}'"
@@ -45,7 +44,7 @@ class Place:
             path.write_text(text)
 
     def git(self, *words: str) -> None:
-        subprocess.run(["git", "-C", str(self.project), *words], check=True, capture_output=True)
+        git(self.project, *words)
 
     def hint(
         self, reason: str, output: str = "", code: str = "", shell: dict[str, str] | None = None, **more: object
