@@ -124,6 +124,7 @@ class Experiments(EnginePart):
                 await self.runs.execute(number, "repeat" if x.values else "candidate", x.commit or "", urgency)
                 if not self.state.experiments[number].has_result and number not in self._skipped:
                     continue
+                self.lifecycle.wake()  # a stopping session waits for its runs, and may wait for no verdict
             then = await self.judge.judge(number, skipped=number in self._skipped)
             if then in ("done", "repair"):
                 self._remove_weights(number)

@@ -163,8 +163,9 @@ def test_a_stopped_session_continues_until_its_budget_ends_it(tmp_path: Path) ->
 
 
 def test_a_stop_during_the_baseline_waits_for_its_runs_and_ends(tmp_path: Path) -> None:
-    """Also when a candidate has run by then, which cannot be judged without the baseline."""
-    project = make_project(tmp_path / "p", train=TRAIN.replace("SECONDS = 0.05", "SECONDS = 1.5"))
+    """Also when a candidate has run by then, which cannot be judged without the baseline, and is the last to end."""
+    seconds = "SECONDS = 1.5 if RATE == 0.5 else 2.5"
+    project = make_project(tmp_path / "p", train=TRAIN.replace("SECONDS = 0.05", seconds))
     script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.4")])
     five = ("decide.baseline=5",)
     with engine(project, researcher="scripted", script=str(script), slots="cpu:2", overrides=five) as paths:
