@@ -136,6 +136,9 @@ class SessionView:
     def phase_of(self, x: Experiment) -> str:
         return views.phase_word(x, self.connection.status != "dead")
 
+    def word_of_run(self, run: Run) -> str:
+        return views.run_word(run, self.connection.status != "dead")
+
     @property
     def why_no_command(self) -> str | None:
         """Why no command can be sent to the engine now, or None."""

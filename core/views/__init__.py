@@ -19,6 +19,7 @@ from core.views.tables import (
     progress,
     results_tsv,
     rows,
+    run_word,
     session_word,
     status,
     why_failed,

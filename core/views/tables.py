@@ -34,6 +34,11 @@ def phase_word(x: Experiment, alive: bool) -> str:
     return x.verdict or (x.phase if alive else "interrupted")
 
 
+def run_word(run: Run, alive: bool) -> str:
+    """How a run ended, else its phase; without an engine nothing goes on."""
+    return (run.ended or (run.phase or "running" if alive else "interrupted")).replace("_", " ")
+
+
 def baseline_failed(state: State) -> bool:
     """Whether the session ended as its unchanged code or its `prepare` failed: resuming would not change that."""
     runs = state.experiments[BASELINE].runs if BASELINE in state.experiments else ()

@@ -340,9 +340,9 @@ def _print_experiment(x: dict[str, Any], state: State, out: Output, alive: bool)
     if x["runs"]:
         out.line()
         body = [
-            [r["kind"], r["ended"] or "runs", format_metric(r["metric"]), format_seconds(r["seconds"]),
+            [r["kind"], views.run_word(run, alive), format_metric(r["metric"]), format_seconds(r["seconds"]),
              str(r["steps"] if r["steps"] is not None else "–"), str(r["seed"])]
-            for r in x["runs"]
+            for r, run in zip(x["runs"], state.experiments[x["experiment"]].runs, strict=True)
         ]  # fmt: skip
         out.table(["run", "ended", views.one_line(state.metric.name), "time", "steps", "seed"], body, "llrrrr")
     _print_lines("reasoning", x["reasoning"].splitlines(), out)

@@ -66,11 +66,11 @@ def _glance(paths: SessionPaths, alive: bool) -> Glance:
     except AutoresearchError as error:
         return Glance(paths, "unreadable", one_line(error.what, 80), alive)
     failed = state.failed_start and not alive
-    words = why_failed(state) if failed else one_liner(state)
+    words = why_failed(state) if failed else one_liner(state, alive)
     return Glance(paths, views.session_word(state, alive), words, alive, failed)
 
 
-def one_liner(state: State) -> str:
+def one_liner(state: State, alive: bool) -> str:
     """A session in a line: `46 experiments · 8 kept · loss 0.9731 (−2.5%) · #47 runs`."""
     judged = sum(state.verdicts.values())
     parts = [plural(judged, "experiment")]
@@ -85,7 +85,8 @@ def one_liner(state: State) -> str:
     if state.approvals:
         parts.append(f"{plural(len(state.approvals), 'proposal')} waiting for approval")
     elif state.running:
-        parts.append(", ".join(map(name_of, sorted(set(state.running.values())))) + " runs")
+        names = ", ".join(map(name_of, sorted(set(state.running.values()))))
+        parts.append(f"{names} {'runs' if alive else 'interrupted'}")
     return " · ".join(parts)
 
 

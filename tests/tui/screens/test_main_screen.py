@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from core.client.live import Client, Connection
+from core.client.sync import read_state
 from core.record import events as e
 from core.session.disk import write_json
 from core.session.log import Log
@@ -17,11 +18,13 @@ from tests.tui.conftest import Clock, Show, text_of, until
 from tests.tui.stage import Playing, Stage, build, gpu_readings
 from tui import actions
 from tui.app import Cockpit
+from tui.main import main
 from tui.paint.layout import MIN_RUN_ROWS
 from tui.paint.theme import Look
 from tui.screens.base import size_of
 from tui.screens.dialogs import AwayCard
 from tui.screens.main_screen import MainScreen
+from tui.screens.session_picker import glances
 from tui.widgets.status import Footer
 
 SIZES = [(200, 60), (160, 48), (120, 36), (100, 30), (99, 30), (80, 24), (60, 15), (40, 10), (39, 9), (20, 5), (5, 2)]
@@ -110,6 +113,16 @@ async def test_a_dead_engine_is_shown_as_crashed(tmp_path: Path) -> None:
         await until(pilot, lambda: "interrupted" in text_of(app))
         rows = [line for line in text_of(app).splitlines() if " #8 " in line or "  8 " in line]
         assert rows and not any(word in line for line in rows for word in ("training", "thinking", "●"))
+        live = app.view.state.live_runs()
+        assert live and {app.view.word_of_run(run) for run in live} == {"interrupted"}
+    assert "interrupted" in glances(tmp_path / "project")[0].words
+
+
+def test_the_runs_of_a_dead_engine_are_shown_as_interrupted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = make_session(tmp_path / "project", 7, live=True)
+    run = read_state(paths).live_runs()[0]
+    assert main(["show", str(run.experiment), paths.name, "-C", str(paths.project)]) == 0
+    assert any(line.split()[:2] == [run.kind, "interrupted"] for line in capsys.readouterr().out.splitlines())
 
 
 async def test_a_failed_start_says_its_whole_reason(tmp_path: Path) -> None:

@@ -82,9 +82,13 @@ class CompareScreen(ReadingScreen):
         head: Part = (_RUN_HEAD, look["faint"])
         gap = " " * max(3, cells + 3 - len(_RUN_HEAD))
         out.append([(left("runs", LABEL), look["dim"]), head, (gap, look["text"]), head])
-        for one, two in zip_longest(map(_run_line, a.runs), map(_run_line, b.runs), fillvalue=""):
+        for one, two in zip_longest(map(self._run_line, a.runs), map(self._run_line, b.runs), fillvalue=""):
             out.append([(" " * LABEL + left(one, cells) + "   " + fit(two, cells), look["text"])])
         return out
+
+    def _run_line(self, r: Run) -> str:
+        numbers = f"{r.seed:>8}{format_seconds(r.seconds):>8}{right(format_metric(r.metric), 9)}"
+        return f"{r.kind:<10}{numbers}  {self.view.word_of_run(r)}"
 
     def _facts(self, x: Experiment) -> list[tuple[str, str]]:
         metric = self.view.state.metric
@@ -128,11 +132,6 @@ class CompareScreen(ReadingScreen):
 
 
 _RUN_HEAD = f"{'kind':<10}{'seed':>8}{'clock':>8}{'score':>9}  ended"
-
-
-def _run_line(r: Run) -> str:
-    ended = (r.ended or r.phase or "").replace("_", " ")
-    return f"{r.kind:<10}{r.seed:>8}{format_seconds(r.seconds):>8}{right(format_metric(r.metric), 9)}  {ended}"
 
 
 def _beside(name: str, one: str, other: str, cells: int, dim: Style, style: Style) -> Lines:

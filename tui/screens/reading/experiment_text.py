@@ -171,14 +171,13 @@ def runs(view: SessionView, number: int, width: int) -> Lines:
 def run_row(view: SessionView, r: Run) -> list[Part]:
     look = view.look
     steps = f"{r.steps:,}" if r.steps is not None else "–"
-    ended = r.ended or r.phase or ""
     style = look["text"] if r.ended == "done" else look["accent"] if r.phase else look["bad"]
     head = f"{r.run:>4}  {r.kind:<10}{left(brief(r.slot), 6)} {r.seed:>8}"
     times = f"{format_seconds(r.seconds):>8}{format_seconds(r.wall_seconds):>8}{steps:>8}"
     return [
         (head + times, look["text"]),
         (right(format_metric(r.metric), 9), look["bright"]),
-        (f"  {ended.replace('_', ' ')}", style),
+        (f"  {view.word_of_run(r)}", style),
     ]
 
 
