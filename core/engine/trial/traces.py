@@ -10,7 +10,7 @@ from pathlib import Path
 from core.git import Git
 
 MAX_NAMES = 12  # of written files and folders, for each place
-MAX_PLACES = 5  # that name the seed
+MAX_PLACES = 3  # that name the seed
 SEED = "AUTORESEARCH_SEED"
 Snapshot = Mapping[str, tuple[int, int]]  # path within a folder → time of the last change in nanoseconds, size
 
@@ -53,7 +53,8 @@ def _files(folder: Path, within: str = "") -> Iterator[tuple[str, os.stat_result
 def written(place: str, folder: Path, before: Snapshot) -> Written | None:
     """What differs in `folder` from the snapshot; None when nothing does."""
     after = snapshot(folder)
-    changed = [name for name, state in after.items() if before.get(name) != state]
+    # Where the sandbox mounts a file below /tmp, an empty one stays.
+    changed = [name for name, state in after.items() if before.get(name) != state and (state[1] or place != "tmp")]
     if not changed:
         return None
     known = {parent for name in before for parent in _parents(name)}
@@ -77,10 +78,16 @@ def _top(name: str, known: Collection[str], before: Snapshot) -> str:
     return next((f"{parent}/" for parent in new), name)
 
 
-def seed_places(root: Path, commit: str) -> tuple[str, ...]:
-    """Where the files of `commit` name the seed, as file:line; program.md is left out."""
+def seed_places(root: Path, commit: str, edited: Collection[str]) -> tuple[str, ...]:
+    """Where the files of `commit` name the seed, as file:line: edited files first, then those beside them.
+
+    program.md is left out.
+    """
     out = Git(root, seconds=60.0).run(
         "grep", "-n", "-I", "-F", "--full-name", "-e", SEED, commit, "--", ".", ":(exclude,glob)**/program.md"
     ).out  # fmt: skip
     lines = [line.split(":", 3) for line in out.decode("utf-8", "replace").splitlines()]
-    return tuple(f"{parts[1]}:{parts[2]}" for parts in lines if len(parts) == 4)[:MAX_PLACES]
+    places = [(parts[1], parts[2]) for parts in lines if len(parts) == 4]
+    near = {Path(path).parent for path in edited}
+    places.sort(key=lambda place: (place[0] not in edited, Path(place[0]).parent not in near))
+    return tuple(f"{path}:{line}" for path, line in places[:MAX_PLACES])

@@ -7,7 +7,7 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from core.engine.finding import Finding, failed
@@ -152,6 +152,8 @@ class Trial:
             cut_off = finished.exit_code is None
             printed = scorer.self_reported(log, program.pattern, finished.log_tail, cut_off=cut_off)
         spec = self._place.spec_used
+        own = PurePosixPath(setup.repo.prefix)
+        edited = [(own / name).as_posix() for name in setup.repo.files(setup.commit, program.edit)]
         return Outcome(
             program=program,
             kind=setup.kind,
@@ -164,7 +166,7 @@ class Trial:
             threads=str(spec.env.get("OMP_NUM_THREADS", "")) if spec else "",
             memory_limit=spec.memory_limit if spec else None,
             written=self._runs.written,
-            seed_places=seed_places(setup.repo.root, setup.commit),
+            seed_places=seed_places(setup.repo.root, setup.commit, edited),
             dirty=tuple(setup.repo.dirty(program.edit)),
             cut_after=self._request.seconds,
             stopped=self._stopped,
