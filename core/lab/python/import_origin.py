@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from core.lab.python.tool_command import toml_line
 from core.record.errors import ProjectError
 
 _MAX_SECONDS = 60.0  # for the interpreter to answer
@@ -151,7 +152,7 @@ def _modules(files: Collection[str], edited: Collection[str]) -> list[_Module]:
     found: dict[tuple[str, str], _Module] = {}
     for file in (*sorted(edited), *sorted(files)):
         parts = file.removesuffix(".py").split("/")
-        if not file.endswith(".py") or not all(map(str.isidentifier, parts[-1:])) or len(found) >= _MAX_MODULES:
+        if not file.endswith(".py") or not parts[-1].isidentifier() or len(found) >= _MAX_MODULES:
             continue
         for depth in range(len(parts) - 1, -1, -1):
             root, name, rest = "/".join(parts[:depth]), parts[depth], "/".join(file.split("/")[depth + 1 :])
@@ -251,5 +252,4 @@ def _with_path(root: str, command: str, prefix: str) -> str:
         command = f"PYTHONPATH={place} {command}"
     else:
         command = f"export PYTHONPATH=$PWD/{place}; {command}".replace("/.;", ";")
-    quote = "'" if '"' in command else '"'
-    return f"run = {quote}{command}{quote}"
+    return toml_line(command)

@@ -18,9 +18,7 @@ from core.record.errors import ProjectError
 _START = r"(?:^|(?<=[\s;&|('\"]))"  # of a word
 _TOOL = rf"{_START}(poetry|pipenv|pdm|rye|hatch|pixi) +"
 _RUN = re.compile(rf"{_TOOL}run +(?:-- +)?(?!-)(\S+)")
-_RUN_WITH_OPTIONS = re.compile(
-    rf"{_START}(poetry|pipenv|pdm|rye|hatch|pixi) +(?:-\S+ +(?:(?!run )[\w./-]+ +)?)*run +(?:-\S+ +)*"
-)
+_RUN_WITH_OPTIONS = re.compile(rf"{_TOOL}(?:-\S+ +(?:(?!run )[\w./-]+ +)?)*run +(?:-\S+ +)*")
 _CONDA = re.compile(
     rf"{_START}(?:conda|mamba|micromamba) +run((?: +(?:-[np]|--name|--prefix)[ =]\S+| +--?[a-z-]+)*) +(?!-)"
 )
