@@ -15,18 +15,17 @@ import re
 import shlex
 import shutil
 import site
-import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 
 from core.lab.python.tool_command import direct_command, toml_line
-from core.lab.python.virtual_environment import NAMES, UV_AS_IT_IS, chosen_environment, variables
+from core.lab.python.virtual_environment import NAMES, UV_AS_IT_IS, chosen_environment, printed_path, variables
 from core.record.errors import ProjectError
 
 _ALLOWED = (
     "PATH", "LANG", "LANGUAGE", "LC_*", "TZ", "TERM", "USER", "LOGNAME", "SHELL",
-    "LD_LIBRARY_PATH", "LIBRARY_PATH", "CPATH", "VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV",
+    "LD_LIBRARY_PATH", "LIBRARY_PATH", "CPATH", *NAMES,
     "PYTHONHASHSEED", "CUDA_*", "NVIDIA_*", "CUDNN_*", "NCCL_*", "CUBLAS_*", "ROCM_*", "ROCR_*", "HIP_*", "HSA_*",
     "OMP_*", "MKL_*", "OPENBLAS_*", "KMP_*", "GOMP_*", "NUMEXPR_*", "TORCH_*", "PYTORCH_*", "TORCHINDUCTOR_*",
     "TRITON_*", "XLA_*", "JAX_*", "TF_*", "CC", "CXX", "MALLOC_*", "NO_COLOR",
@@ -148,14 +147,8 @@ def _behind_launcher(program: str | None, project: Path, source: Mapping[str, st
     if program is None or not _is_launcher(program):
         return None
     cwd = project if project.is_dir() else Path.cwd()
-    argv = [program, "-c", "import sys; print(sys.executable)"]
-    try:
-        done = subprocess.run(argv, cwd=cwd, env=dict(source), capture_output=True, text=True, errors="replace",
-                              stdin=subprocess.DEVNULL, timeout=60)  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    real = Path((done.stdout.strip().splitlines() or [""])[-1])
-    return real if done.returncode == 0 and real.is_absolute() and real.is_file() else None
+    real = printed_path([program, "-c", "import sys; print(sys.executable)"], cwd, source)
+    return real if real and real.is_file() else None
 
 
 def resolve_command(command: str, env: Mapping[str, str], cwd: Path) -> list[str]:

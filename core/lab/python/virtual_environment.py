@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 NAMES = ("VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV")  # of variables that name an active environment
+# With these uv uses the environment as it is, without the network.
 UV_AS_IT_IS = {"UV_NO_SYNC": "1", "UV_OFFLINE": "1", "UV_PYTHON_DOWNLOADS": "never"}
-_MAX_SECONDS = 60.0  # for a tool to name its environment
+_MAX_SECONDS = 60.0  # for a tool to name its environment, or a launcher its interpreter
 _USUAL = (".venv", "venv", "env")
 _PIXI = ".pixi/envs"
 # File of a project, text in it, and the command that prints the environment which this tool made somewhere else.
@@ -43,7 +44,7 @@ def _has_python(folder: Path) -> bool:
 def own_environments(project: Path) -> tuple[Path, ...]:
     """The environments in the project's folder, then those around it in the repository; usual names come first."""
     found: list[Path] = []
-    for place in (project, *project.parents):
+    for place in _in_repository(project):
         with_names = [place / name for name in _USUAL]
         for folder in (place, place / _PIXI):
             try:
@@ -52,23 +53,23 @@ def own_environments(project: Path) -> tuple[Path, ...]:
             except OSError:
                 continue
         found += [one for one in dict.fromkeys(with_names) if is_environment(one)]
-        if os.path.lexists(place / ".git"):
-            return tuple(found)
-    return tuple(one for one in found if one.is_relative_to(project))  # in no repository: nothing around it
+    return tuple(found)
+
+
+def _in_repository(project: Path) -> list[Path]:
+    """The project's folder and those around it up to the top of the repository; in no repository, only its own."""
+    places = [project, *project.parents]
+    top = next((at for at, place in enumerate(places) if os.path.lexists(place / ".git")), 0)
+    return places[: top + 1]
 
 
 def dependency_folders(project: Path) -> tuple[Path, ...]:
     """What every worktree gets as links, although git does not hold it: the environments, and `node_modules` beside a
     package.json, unless a package in it is a link to the project's own code, which would hide the edited one.
     """
-    found = list(own_environments(project))
-    for place in (project, *project.parents):
-        modules = place / "node_modules"
-        if os.path.lexists(place / "package.json") and modules.is_dir() and not _leads_out(modules):
-            found.append(modules)
-        if os.path.lexists(place / ".git"):
-            return tuple(found)
-    return tuple(one for one in found if one.is_relative_to(project))
+    beside = [place / "node_modules" for place in _in_repository(project) if os.path.lexists(place / "package.json")]
+    modules = [one for one in beside if one.is_dir() and not _leads_out(one)]
+    return (*own_environments(project), *modules)
 
 
 def _leads_out(modules: Path) -> bool:
@@ -114,18 +115,27 @@ def _of_a_tool(project: Path, source: Mapping[str, str]) -> Path | None:
         try:
             if text not in (project / name).read_text(errors="replace"):
                 continue
-            done = subprocess.run(argv, cwd=project, env=dict(source), capture_output=True, text=True, errors="replace",
-                                  stdin=subprocess.DEVNULL, timeout=_MAX_SECONDS)  # fmt: skip
-        except (OSError, subprocess.TimeoutExpired):
+        except OSError:
             continue
-        path = Path((done.stdout.strip().splitlines() or [""])[-1])
-        if done.returncode == 0 and path.is_absolute() and _has_python(path):
+        path = printed_path(argv, project, source)
+        if path and _has_python(path):
             return path
     return None
 
 
+def printed_path(argv: Sequence[str], cwd: Path, env: Mapping[str, str]) -> Path | None:
+    """The absolute path in the last line that a command prints; None when it prints none, fails or does not end."""
+    try:
+        done = subprocess.run(argv, cwd=cwd, env=dict(env), capture_output=True, text=True, errors="replace",
+                              stdin=subprocess.DEVNULL, timeout=_MAX_SECONDS)  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    path = Path((done.stdout.strip().splitlines() or [""])[-1])
+    return path if done.returncode == 0 and path.is_absolute() else None
+
+
 def variables(environment: Path) -> dict[str, str]:
-    """Variables that name `environment` to Python's tools. uv then uses it as it is, without the network."""
+    """Variables that name `environment` to Python's tools."""
     if os.path.lexists(environment / "conda-meta"):
         return {"CONDA_PREFIX": str(environment), "CONDA_DEFAULT_ENV": environment.name}
     return {"VIRTUAL_ENV": str(environment), "UV_PROJECT_ENVIRONMENT": str(environment)}
