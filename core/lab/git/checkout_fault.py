@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
+import subprocess
 
 from core.git import Git, reason
 from core.record.errors import GitError, ProjectError
@@ -15,6 +15,7 @@ _NO_OBJECT = re.compile(
 )
 _OF_FILTER = re.compile(r"filter|remote end hung up unexpectedly|did not end within")  # the remote end: such a process
 _NO_SPACE = re.compile(r"No space left on device|Disk quota exceeded")
+_PROGRAM = re.compile(r"""\s*(["']?)([\w.+/-]+)\1(?=\s|$)""")  # a command's first word, where it names a program
 _FILTERS_WITHOUT_PROGRAM = ("unspecified", "unset", "set")
 
 
@@ -33,13 +34,12 @@ def checkout_fault(git: Git, commit: str, error: GitError) -> tuple[str, str]:
             return why, f"fetch the objects that this partial clone lacks: {here} archive {commit[:10]} > /dev/null"
         return why, f"see which objects are missing: {here} fsck; then fetch them, or clone again"
     if _OF_FILTER.search(message) and (found := _filter(git, commit)):
-        name, path, program = found
+        name, path, command = found
         if f"{path}: " not in why:
             why = f"{path}: smudge filter {name} failed: {why}"
-        works = f"{here} cat-file --filters {shlex.quote('HEAD:' + path)}"
-        if program and shutil.which(program) is None:
-            return why, f"install {program} (filter {name} of {path}), until this works: {works}"
-        return why, f"correct the filter {name} of {path}, until this works: {works}"
+        if program := _missing(git, command):
+            return why, f"install {program} (filter {name} of {path}), until this works: {_works(git, path)}"
+        return why, f"correct the filter {name} of {path}, until this works: {_works(git, path)}"
     return why, f"correct what git reports, until this works: {here} archive {commit[:10]} > /dev/null"
 
 
@@ -47,24 +47,32 @@ def check_filters(git: Git, commit: str) -> None:
     """Raises ProjectError when a file of `commit` needs a filter whose program is not installed."""
     if git.run("config", "--get-regexp", r"^filter\..*\.required$").status:
         return
-    found = _filter(git, commit)
-    if found is None or not found[2] or _installed(git, found[2]):
-        return
-    name, path, program = found
-    works = f"git -C {shlex.quote(str(git.folder))} cat-file --filters {shlex.quote('HEAD:' + path)}"
-    raise ProjectError(
-        f"git cannot check out {path}: its filter {name} needs {program}, which is not installed",
-        where=str(git.folder), hint=f"install {program}, until this works: {works}",
-    )  # fmt: skip
+    if (found := _filter(git, commit)) and (program := _missing(git, found[2])):
+        name, path, _ = found
+        raise ProjectError(
+            f"git cannot check out {path}: its filter {name} needs {program}, which is not installed",
+            where=str(git.folder), hint=f"install {program}, until this works: {_works(git, path)}",
+        )  # fmt: skip
 
 
-def _installed(git: Git, program: str) -> bool:
+def _works(git: Git, path: str) -> str:
+    return f"git -C {shlex.quote(str(git.folder))} cat-file --filters {shlex.quote('HEAD:' + path)}"
+
+
+def _missing(git: Git, command: str) -> str:
+    """The program of a filter's command, if the shell does not find it where git runs filters; "" else."""
+    named = _PROGRAM.match(command)
+    if named is None:  # shell syntax, or a variable
+        return ""
     own = os.fsdecode(git.run("--exec-path").out).strip()
-    return shutil.which(program, path=os.pathsep.join((own, os.environ.get("PATH", os.defpath)))) is not None
+    env = {**os.environ, "PATH": os.pathsep.join((own, os.environ.get("PATH", os.defpath)))}
+    asked = ("/bin/sh", "-c", 'command -v "$0"', named[2])
+    done = subprocess.run(asked, cwd=git.folder, env=env, capture_output=True, check=False)
+    return named[2] if done.returncode else ""
 
 
 def _filter(git: Git, commit: str) -> tuple[str, str, str] | None:
-    """(name, a file that has it, its program) of the first filter in `commit` that has a program and is required."""
+    """(name, a file that has it, its command) of the first filter in `commit` that has a command and is required."""
     names = git.run("ls-tree", "-r", "-z", "--name-only", "--full-tree", commit).out
     out = git.run("check-attr", "--stdin", "-z", "filter", stdin=names).out
     words = [os.fsdecode(word) for word in out.split(b"\0")]
@@ -77,5 +85,5 @@ def _filter(git: Git, commit: str) -> tuple[str, str, str] | None:
         for kind in ("process", "smudge"):
             command = os.fsdecode(git.run("config", f"filter.{name}.{kind}").out)
             if command.strip():
-                return name, path, command.split()[0]
+                return name, path, command
     return None

@@ -111,16 +111,8 @@ def test_a_submodule_is_found(repo: Path, tmp_path: Path) -> None:
     check_release(outer / "inner", outer / "inner")
 
 
-@pytest.mark.parametrize(
-    ("key", "command", "words"),
-    [
-        ("process", "git-none filter-process", ("git-none: not found", "w.bin: smudge filter big", "install git-none")),
-        ("smudge", "sh -c 'exit 1'", ("w.bin: smudge filter big failed", "correct the filter big of w.bin")),
-        ("", "", ("object", "w.bin", "fsck")),
-    ],
-)  # fmt: skip
-def test_a_failed_checkout_names_its_filter(tmp_path: Path, key: str, command: str, words: tuple[str, ...]) -> None:
-    repo = tmp_path / "p"
+def with_filter(repo: Path, key: str, command: str) -> Path:
+    """A repository with a file that has a filter; without a `key` the filter is not configured."""
     repo.mkdir()
     git(repo, "init", "-q")
     (repo / "w.bin").write_text("a pointer")
@@ -130,7 +122,28 @@ def test_a_failed_checkout_names_its_filter(tmp_path: Path, key: str, command: s
     if key:
         git(repo, "config", "filter.big.required", "true")
         git(repo, "config", f"filter.big.{key}", command)
-    else:
+    return repo
+
+
+@pytest.mark.parametrize("command", ['"cat" %f', "LC_ALL=C cat", "{ cat; }", '"$HOME/cat"', "git-sh-i18n--envsubst"])
+def test_a_filter_that_the_shell_would_start_is_not_missing(tmp_path: Path, command: str) -> None:
+    repository = Repository.open(with_filter(tmp_path / "p", "smudge", command))
+    repository.check_filters(repository.head())
+
+
+@pytest.mark.parametrize(
+    ("key", "command", "words"),
+    [
+        ("process", "git-none filter-process", ("git-none: not found", "w.bin: smudge filter big", "install git-none")),
+        ("smudge", "sh -c 'exit 1'", ("w.bin: smudge filter big failed", "correct the filter big of w.bin")),
+        ("process", "git-sh-i18n--envsubst", ("w.bin: smudge filter big failed", "correct the filter big of w.bin")),
+        ("smudge", "'git-none' smudge", ("git-none: not found", "install git-none (filter big of w.bin)")),
+        ("", "", ("object", "w.bin", "fsck")),
+    ],
+)  # fmt: skip
+def test_a_failed_checkout_names_its_filter(tmp_path: Path, key: str, command: str, words: tuple[str, ...]) -> None:
+    repo = with_filter(tmp_path / "p", key, command)
+    if not key:
         blob = git(repo, "rev-parse", "HEAD:w.bin")
         (repo / ".git" / "objects" / blob[:2] / blob[2:]).unlink()
     repository = Repository.open(repo)
