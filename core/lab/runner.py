@@ -25,7 +25,7 @@ from core import clock
 from core.lab import compile_cache, stale_tmp
 from core.lab.sandbox.tiers import SandboxSpec, command, tier_of
 from core.lab.shim.daemonize import bare_python
-from core.lab.shim.output import clean
+from core.lab.shim.output import logged
 from core.lab.shim.proctree import Identity, boot_id, kill_leftovers, same_process
 from core.lab.shim.rmtree import remove_tree
 from core.program.printed_fault import with_fault
@@ -293,14 +293,8 @@ def _read_exit(folder: Path) -> RunResult | None:
 
 
 def output_end(log: Path, tail: str) -> str:
-    """The last part of a run's output, from its log, and from `tail`, the shim's own, if a full disk cut that."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - _MAX_OUTPUT_BYTES))
-            output = clean(file.read())
-    except OSError:
-        output = ""
-    return output if output.endswith(tail) else f"{output}\n{tail}"
+    """The last part of a run's output, from its log and from `tail`, the shim's own."""
+    return logged(log, tail, _MAX_OUTPUT_BYTES)
 
 
 def _abandon(folder: Path, status: Mapping[str, Any]) -> RunResult:

@@ -14,7 +14,7 @@ from typing import Any
 from core.lab.git.layout import Layout
 from core.lab.git.restore import restore_worktree
 from core.lab.harness_command import CommandResult, run_command
-from core.lab.shim.output import clean
+from core.lab.shim.output import logged
 from core.program.printed_metric import Printed, read_metric
 from core.record.errors import LabError, ScorerFault
 
@@ -105,18 +105,12 @@ def _fault(what: str, spec: ScoreSpec, done: CommandResult) -> ScorerFault:
 def self_reported(output_log: Path, pattern: str, tail: str = "", *, like: str = "", cut_off: bool = False) -> Printed:
     """The metric in a run's output: the last match of the metric's pattern, wherever it stands in the log.
 
-    `tail` is the end of the output as the run's shim holds it in memory: it has the metric even where a full disk
-    truncates the log. `like`: as an earlier run printed it. `cut_off`: the run was killed, and the last line of its
-    output may be the begin of one.
+    `tail` is the end of the output as the run's shim holds it in memory. `like`: as an earlier run printed it.
+    `cut_off`: the run was killed, and the last line of its output may be the begin of one.
     """
     if len(tail) >= _MAX_WHOLE_TAIL:
         tail = tail.partition("\n")[2]  # its first line may be the end of one
-    try:
-        output = clean(output_log.read_bytes())
-    except OSError:
-        output = ""
-    if not output.endswith(tail):
-        output = f"{output}\n{tail}"
+    output = logged(output_log, tail)
     if cut_off:
         output = output[: output.rfind("\n") + 1]
     return read_metric(output, pattern, like=like)

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # to load typing takes 3 ms
+    from pathlib import Path
     from typing import Any
 
 _HEAD_BYTES = 8 << 20
@@ -51,6 +52,21 @@ def clean(data: bytes) -> str:
         data = data.decode("utf-16", "replace").encode()
     data = data.removeprefix(b"\xef\xbb\xbf")
     return Cleaner().feed(data, final=True).decode("utf-8", "replace")
+
+
+def logged(log: Path, tail: str, most: int | None = None) -> str:
+    """A run's output from its log, of that at most the last `most` bytes.
+
+    `tail`, its end as the run's shim holds it in memory, is added where a full disk has cut the log.
+    """
+    try:
+        with log.open("rb") as file:
+            if most is not None:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - most))
+            output = clean(file.read())
+    except OSError:
+        output = ""
+    return output if output.endswith(tail) else f"{output}\n{tail}"
 
 
 class OutputLog:
