@@ -17,7 +17,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -152,6 +152,13 @@ class Git:
     def diff(self, one: str, other: str, *how: str) -> bytes:
         """The difference between two commits, in the format of `how` (`-p`, `--numstat`, …)."""
         return self.bytes_(*_DIFF, *how, "--end-of-options", one, other)
+
+
+@contextlib.contextmanager
+def own_index() -> Iterator[dict[str, str]]:
+    """The environment of commands that share an empty index of their own, instead of the working tree's."""
+    with tempfile.TemporaryDirectory(prefix="autoresearch-index-") as folder:
+        yield {"GIT_INDEX_FILE": str(Path(folder, "index"))}
 
 
 def require_git() -> None:

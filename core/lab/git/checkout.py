@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import os
 import shlex
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from core.git import Git
+from core.git import Git, own_index
 from core.lab.git.tree_hash import SUBMODULE, listed
 from core.record.errors import LabError
 
@@ -23,13 +22,13 @@ _LAY_OUT = (
 )  # fmt: skip
 
 
-def lay_out(git: Git, commit: str, user: Path | None, *, index: Path | None = None) -> None:
+def lay_out(git: Git, commit: str, user: Path | None, *, env: Mapping[str, str] | None = None) -> None:
     """Write the files of `commit` into the empty working tree of `git`, and those of its submodules.
 
-    `user`: the user's checkout, whose submodules are taken; None: they stay empty. `index`: git's index for it, if not
-    the worktree's own. Raises GitError, and LabError for a submodule whose commit the user's clone lacks.
+    `user`: the user's checkout, whose submodules are taken; None: they stay empty. `env`: of `own_index`, to leave the
+    worktree's index as it is. Raises GitError, and LabError for a submodule whose commit the user's clone lacks.
     """
-    git.bytes_(*_LAY_OUT, commit, env={"GIT_INDEX_FILE": str(index)} if index else None)
+    git.bytes_(*_LAY_OUT, commit, env=env)
     if user is not None:
         _fill_submodules(git, commit, user, 0)
 
@@ -54,10 +53,15 @@ def submodule_folder(checkout: Path) -> Path | None:
     own = checkout / ".git"
     try:
         if own.is_file():
-            own = (checkout / os.fsdecode(own.read_bytes()).removeprefix("gitdir:").strip()).resolve()
+            own = named_folder(own)
     except OSError:
         return None
     return own if (own / "HEAD").is_file() else None
+
+
+def named_folder(file: Path) -> Path:
+    """git's own folder of a checkout, as its `.git` file names it. Raises OSError."""
+    return (file.parent / os.fsdecode(file.read_bytes()).removeprefix("gitdir:").strip()).resolve()
 
 
 def _fill_submodules(git: Git, commit: str, user: Path, depth: int) -> None:
@@ -71,6 +75,6 @@ def _fill_submodules(git: Git, commit: str, user: Path, depth: int) -> None:
                 f"the submodule lacks its commit {sha[:10]}", where=path,
                 hint=f"git -C {shlex.quote(str(user))} submodule update --init {shlex.quote(path)}",
             )  # fmt: skip
-        with tempfile.TemporaryDirectory(prefix="autoresearch-index-") as work:
-            inner.bytes_(*_LAY_OUT, sha, env={"GIT_INDEX_FILE": str(Path(work, "index"))})
+        with own_index() as env:
+            inner.bytes_(*_LAY_OUT, sha, env=env)
         _fill_submodules(inner, sha, user / path, depth + 1)

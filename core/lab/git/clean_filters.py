@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from core.git import Git
+from core.git import Git, own_index
 
 
 def stored_as(git_dir: Path, commit: str, files: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -19,12 +19,13 @@ def stored_as(git_dir: Path, commit: str, files: Mapping[str, bytes]) -> dict[st
     """
     if not files:
         return {}
-    with tempfile.TemporaryDirectory(prefix="autoresearch-add-") as folder:
-        tree = Path(folder, "tree")  # holds nothing else, so that git reads the attributes from the index
+    # The folder holds nothing else, so that git reads the attributes from the index.
+    with tempfile.TemporaryDirectory(prefix="autoresearch-add-") as folder, own_index() as env:
+        tree = Path(folder)
         for path, data in files.items():
             (tree / path).parent.mkdir(parents=True, exist_ok=True)
             (tree / path).write_bytes(data)
-        git, env = Git(tree, git_dir=git_dir), {"GIT_INDEX_FILE": str(Path(folder, "index"))}
+        git = Git(tree, git_dir=git_dir)
         git.bytes_("read-tree", commit, env=env)
         names = b"".join(os.fsencode(path) + b"\0" for path in files)
         how = ("-c", "core.safecrlf=false", "update-index", "--add", "--replace", "-z", "--stdin")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from core.edits.globs import matches
-from core.git import IDENTITY, Git, reason
+from core.git import IDENTITY, Git, own_index, reason
 from core.lab.git.checkout import lay_out, uninitialized
 from core.lab.git.checkout_fault import check_filters, checkout_fault
 from core.lab.git.clean_filters import stored_as
@@ -306,8 +306,7 @@ class Repository:
         zero = "0" * len(self._git.text("rev-parse", "--verify", f"{parent}^{{commit}}"))
         removed = TreeEntry("0", zero)
         lines = [f"{(entry or removed).mode} {(entry or removed).sha}\t{path}" for path, entry in changes.items()]
-        with tempfile.TemporaryDirectory(prefix="autoresearch-index-") as folder:
-            env = {"GIT_INDEX_FILE": str(Path(folder, "index"))}
+        with own_index() as env:
             self._git.bytes_("read-tree", parent, env=env)
             if lines:
                 self._git.bytes_("update-index", "-z", "--add", "--replace", "--index-info",

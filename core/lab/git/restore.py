@@ -8,13 +8,12 @@ everything in the worktree is removed and checked out again; in a large worktree
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Collection, Mapping, Set
 from contextlib import suppress
 from pathlib import Path
 
-from core.git import Git
-from core.lab.git.checkout import lay_out
+from core.git import Git, own_index
+from core.lab.git.checkout import lay_out, named_folder
 from core.lab.git.layout import Layout
 from core.lab.shim.rmtree import remove_tree
 from core.record.errors import GitError
@@ -38,29 +37,28 @@ def restore_worktree(
     top = _top(worktree)
     if top is None:
         return
-    with tempfile.TemporaryDirectory(prefix="autoresearch-index-") as folder:
-        git = Git(top, git_dir=admin_folder(top))
-        if worktree != top and git.resolve(f"HEAD:{worktree.relative_to(top).as_posix()}") is None:
-            # The user's checkout around the sessions, where the run has removed its own .git.
-            raise GitError("this worktree has lost its .git file", where=str(worktree), hint=_REPEAT)
-        commit = git.text("rev-parse", "--verify", "HEAD^{commit}")
-        missing = layout.clean() if layout is not None and layout.commit == commit else None
-        if layout is not None and missing is not None:
-            strip_top(top)
-            lay_out_again(git, layout, missing)
-        else:
+    git = Git(top, git_dir=admin_folder(top))
+    if worktree != top and git.resolve(f"HEAD:{worktree.relative_to(top).as_posix()}") is None:
+        # The user's checkout around the sessions, where the run has removed its own .git.
+        raise GitError("this worktree has lost its .git file", where=str(worktree), hint=_REPEAT)
+    commit = git.text("rev-parse", "--verify", "HEAD^{commit}")
+    missing = layout.clean() if layout is not None and layout.commit == commit else None
+    if layout is not None and missing is not None:
+        strip_top(top)
+        lay_out_again(git, layout, missing)
+    else:
+        with own_index() as env:
             _empty(top)
-            lay_out(git, commit, user, index=Path(folder) / "index")
-            if layout is not None:
-                layout.take(commit)
+            lay_out(git, commit, user, env=env)
+        if layout is not None:
+            layout.take(commit)
     link_inputs(worktree, inputs or {})
 
 
 def lay_out_again(git: Git, layout: Layout, missing: Set[str]) -> None:
     """Write the `missing` files of a worktree that is otherwise as its layout says. Raises GitError, OSError."""
     if missing:
-        with tempfile.TemporaryDirectory(prefix="autoresearch-index-") as folder:
-            env = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
+        with own_index() as env:
             git.bytes_("-c", "core.splitIndex=false", "read-tree", layout.commit, env=env)
             names = b"".join(os.fsencode(path) + b"\0" for path in sorted(missing))
             git.bytes_("checkout-index", "--force", "--quiet", "-z", "--stdin", env=env, stdin=names)
@@ -101,8 +99,7 @@ def admin_folder(top: Path) -> Path:
 
     A submodule, or a `.git` that a run wrote, names a folder whose record does not lead back.
     """
-    name = os.fsdecode((top / ".git").read_bytes()).removeprefix("gitdir:").strip()
-    admin = (top / name).resolve()
+    admin = named_folder(top / ".git")
     try:
         back = os.fsdecode((admin / "gitdir").read_bytes()).strip()
     except OSError:
