@@ -7,7 +7,7 @@ from collections import Counter
 from functools import cache
 from typing import Any
 
-from core.lab import container
+from core.lab.container import cores, memory_total, memory_used
 from core.lab.gpu import cards
 from core.lab.gpu.cards import or_none, text_of
 from core.record.errors import UsageError
@@ -37,7 +37,7 @@ class Devices:
 
     def describe(self) -> str:
         """The machine in one line: `2 × NVIDIA H100 80GB HBM3 · 16 cores · 126 GB` or `2 cores · 24 GB, no GPU`."""
-        size = container.memory_total()
+        size = memory_total()
         memory = f"{size / 2**30:.0f} GB" if size >= 2**30 else f"{size >> 20} MB"
         names = Counter(self._name(handle) for _, handle in self._gpus)
         gpus = [f"{count} × {name}" if count > 1 else name for name, count in names.items()]
@@ -47,7 +47,7 @@ class Devices:
     def _cpu(self) -> DeviceReading:
         return DeviceReading(
             name="cpu", label=_cores_words(), utilisation=self._psutil.cpu_percent(None) / 100,
-            memory_used=container.memory_used(), memory_total=container.memory_total(), temperature=self._cpu_heat(),
+            memory_used=memory_used(), memory_total=memory_total(), temperature=self._cpu_heat(),
             clock_mhz=or_none(lambda: self._psutil.cpu_freq().current) or None,
         )  # fmt: skip
 
@@ -86,16 +86,6 @@ def driver() -> str:
     cuda = or_none(lambda: int(nvml.nvmlSystemGetCudaDriverVersion()))
     text = text_of(version)
     return f"{text} (CUDA {cuda // 1000}.{cuda % 1000 // 10})" if cuda else text
-
-
-def gpu_count() -> int:
-    """Number of GPUs of the NVIDIA driver that answer."""
-    return len(cards.usable())
-
-
-def cores() -> int:
-    """Cores that this process may use, limited by a container's quota."""
-    return container.cores()
 
 
 def _cores_words() -> str:
@@ -162,7 +152,7 @@ def slot_environment(slot: str, threads: int = 0) -> dict[str, str]:
     # Passive waits free the core for other runs; spinning threads of two runs slow each other down severalfold.
     env = {"OMP_WAIT_POLICY": "PASSIVE", "AUTORESEARCH_SLOT": slot}
     if match[2]:
-        share = threads or max(1, cores() // max(1, gpu_count()))
+        share = threads or max(1, cores() // max(1, len(cards.usable())))
         return {**env, "AUTORESEARCH_DEVICE": "cuda", "CUDA_VISIBLE_DEVICES": cards.visible(slot),
                 "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "OMP_NUM_THREADS": str(share)}  # fmt: skip
     count = str(threads or 1)

@@ -21,7 +21,7 @@ from core.engine.startup.setup import Start, open_log, prepare
 from core.engine.trial.forecast import Outcome, at_limit_line, forecast, without_place, works
 from core.engine.trial.traces import SEED, Snapshot, Written, seed_places, snapshot, written
 from core.engine.trial.trial_folder import TrialPaths, new_paths, remove, remove_stale, start_guard
-from core.lab import device, runner, scorer
+from core.lab import container, runner, scorer
 from core.lab.shim.output import clean
 from core.record import events as e
 from core.record.errors import AutoresearchError
@@ -159,7 +159,7 @@ class Trial:
             kind=setup.kind,
             tier=setup.sandbox.tier,
             slots=self._start.slots,
-            cores=device.cores(),
+            cores=container.cores(),
             finished=finished,
             printed=printed,
             lines=tuple(_lines(log)[-SHOWN_LINES:]) or tuple(finished.log_tail.splitlines()[-SHOWN_LINES:]),

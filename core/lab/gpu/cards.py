@@ -78,6 +78,7 @@ def _gpu(driver: Any, index: int) -> Gpu:
 
 
 def usable() -> list[Gpu]:
+    """The cards that answer."""
     return [gpu for gpu in gpus() if not gpu.trouble]
 
 
@@ -150,12 +151,14 @@ def visible(slot: str) -> str:
 
 
 def device_files(slot: str) -> tuple[str, ...]:
-    """The device file of the slot's card, or of the card that its slice is of; none for a CPU slot."""
+    """The device file of the slot's card, or of the card that its slice is of; none for a CPU slot. Those of all cards
+    where the driver does not know that card.
+    """
     if not slot.startswith("gpu"):
         return ()
     owners = {_slice_slot(uuid): gpu for uuid, gpu in _slices().items()}
     own = [gpu for gpu in usable() if f"gpu{gpu.index}" == slot or owners.get(slot) is gpu]
-    if not own:  # the driver does not say: every card of the variable, as before
+    if not own:  # the driver does not say which card the slice is of
         return tuple(f"/dev/nvidia{gpu.index}" for gpu in usable())
     minor = or_none(partial(nvml().nvmlDeviceGetMinorNumber, own[0].handle))
     return (f"/dev/nvidia{own[0].index if minor is None else minor}",)

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.lab.device import Devices, cores, default_slots, gpu_count, parse_slots, slot_environment
+from core.lab.container import cores
+from core.lab.device import Devices, default_slots, parse_slots, slot_environment
+from core.lab.gpu.cards import usable
 from core.lab.shim.output import Cleaner, Curve, OutputLog, clean
 from core.lab.shim.proctree import boot_id, process_identity, same_process
 from core.record.errors import UsageError
@@ -92,16 +94,16 @@ def test_other_lines_are_ignored_and_the_curve_is_thinned(tmp_path: Path) -> Non
 def test_machine_readings_are_plausible() -> None:
     devices = Devices()
     readings = devices.read()
-    assert [r.name for r in readings] == [*(f"gpu{i}" for i in range(gpu_count())), "cpu"]
+    assert [r.name for r in readings] == [*(f"gpu{i}" for i in range(len(usable()))), "cpu"]
     cpu = readings[-1]
     assert cpu.memory_total and cpu.memory_used and 0 < cpu.memory_used < cpu.memory_total
     assert cpu.utilisation is not None and 0 <= cpu.utilisation <= 1
-    assert f"{cores()} core" in devices.describe() and ("no GPU" in devices.describe()) == (gpu_count() == 0)
+    assert f"{cores()} core" in devices.describe() and ("no GPU" in devices.describe()) == (len(usable()) == 0)
 
 
 def test_slots_are_parsed() -> None:
     assert parse_slots("cpu:3") == ("cpu0", "cpu1", "cpu2")
-    assert default_slots() == (tuple(f"gpu{i}" for i in range(gpu_count())) or ("cpu0", "cpu1")[: cores()])
+    assert default_slots() == (tuple(f"gpu{i}" for i in range(len(usable()))) or ("cpu0", "cpu1")[: cores()])
     for bad in ("cpu:0", "cpu:-1", "cpu:x", "tpu:1", "", "2", "gpu:99", "gpu:x", "gpu:0,,1", "cpu:999"):
         with pytest.raises(UsageError) as caught:
             parse_slots(bad)
