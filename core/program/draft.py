@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from core.program.printed_numbers import direction_of
+from core.program.printed_numbers import PrintedNumber
 from core.program.survey import Launch, Survey
 
 SEED = "$AUTORESEARCH_SEED"
@@ -38,18 +40,24 @@ def draft(found: Survey, template: str, prose: str = "", metric: int = 0) -> Dra
     elif not launch.edit:
         notes.insert(0, "no file to edit was found: set `edit`")
     run = launch.run + (f" {found.seed} {SEED}" if found.seed else "")
-    if found.seed_why and not found.seed and "itself" not in found.seed_why:
+    if found.seed_why and not found.seed:
         notes.append(found.seed_why)
-    name, direction, pattern, why = _metric(found, launch, metric)
-    if why.startswith("no printed"):
-        if launch.seconds:
-            build, _, last = run.rpartition(" && ")
-            run = f"{build} && " * bool(build) + f"bash -c {_quoted('time -p ' + last)}"
-        else:
-            notes.append("no printed number was found: set the metric's name, direction and pattern")
-    elif before := found.metrics[min(metric, len(found.metrics) - 1)].before:
-        notes.append(f"the value of `{before}` stands in front of this number: where several are printed, put the one "
-                     "that counts in front of the pattern")  # fmt: skip
+    number = found.metrics[min(metric, len(found.metrics) - 1)] if found.metrics else None
+    if number is not None:
+        name, direction, pattern = number.name, number.direction, number.pattern
+        why = f"{number.path}:{number.line} prints it: {number.code}"
+        if number.before:
+            notes.append(f"the value of `{number.before}` stands in front of this number: where several are printed, "
+                         "put the one that counts in front of the pattern")  # fmt: skip
+    elif launch.seconds:
+        name, direction, pattern = "seconds", "min", r"^real\s+([\d.]+)"
+        why = "no printed number was found: the run's duration is measured"
+        build, _, last = run.rpartition(" && ")
+        run = f"{build} && " * bool(build) + f"bash -c {shlex.quote('time -p ' + last)}"
+    else:
+        name, direction, pattern = "val_loss", "min", r"^val_loss:\s*(\S+)"
+        why = "no printed number was found: an example"
+        notes.append("no printed number was found: set the metric's name, direction and pattern")
     edit = json.dumps(list(launch.edit) or ["train.py"], ensure_ascii=False)
     lines = [
         DraftLine("edit", edit, launch.why),
@@ -67,24 +75,14 @@ def draft(found: Survey, template: str, prose: str = "", metric: int = 0) -> Dra
     if seconds:
         reason = f"{where}: the code trains for {seconds:g} s by itself, and the budget is a limit"
         lines.append(DraftLine("budget.run", f'"{max(2, round(seconds * 1.6 / 60))}m"', reason))
-    if found.endless and not seconds and not why.startswith("no printed"):
+    if found.endless and not seconds and number is not None:
         reason = f"{found.endless}: it trains until it is stopped, so the last number printed in that time counts"
         lines.append(DraftLine("budget.at_limit", '"score"', reason))
     text = _filled(template, lines, launch)
-    text = _offered(text, found, metric)
+    text = _offered(text, [other for other in found.metrics if other is not number])
     if prose:
         text = text[: text.index("+++\n", 4)] + "+++\n\n" + prose.lstrip("\n")
     return Draft(text, tuple(lines), tuple(notes))
-
-
-def _metric(found: Survey, launch: Launch, chosen: int) -> tuple[str, str, str, str]:
-    """(name, direction, pattern, why)."""
-    if found.metrics:
-        number = found.metrics[min(chosen, len(found.metrics) - 1)]
-        return number.name, number.direction, number.pattern, f"{number.path}:{number.line} prints it: {number.code}"
-    if launch.seconds:
-        return "seconds", "min", r"^real\s+([\d.]+)", "no printed number was found: the run's duration is measured"
-    return "val_loss", direction_of("val_loss"), r"^val_loss:\s*(\S+)", "no printed number was found: an example"
 
 
 def _filled(template: str, lines: list[DraftLine], launch: Launch) -> str:
@@ -100,9 +98,8 @@ def _filled(template: str, lines: list[DraftLine], launch: Launch) -> str:
     return text.replace("@CODE@", launch.script or "train.py")
 
 
-def _offered(text: str, found: Survey, chosen: int) -> str:
+def _offered(text: str, others: Sequence[PrintedNumber]) -> str:
     """`text` with the other numbers that the project prints, as comments below the pattern."""
-    others = [number for i, number in enumerate(found.metrics) if i != min(chosen, len(found.metrics) - 1)]
     if not others:
         return text
     said = ["# Other numbers that the code prints:"]
@@ -120,7 +117,3 @@ def _literal(pattern: str) -> str:
 
 def _toml(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "'\\''") + "'"

@@ -11,6 +11,7 @@ from pathlib import PurePosixPath
 
 import tomli
 
+from core.edits.match import line_number
 from core.edits.rules import imported
 from core.program.printed_numbers import PrintedNumber, printed_numbers
 
@@ -74,7 +75,7 @@ class Survey:
     metrics: tuple[PrintedNumber, ...]
     inputs: Mapping[str, str]  # path -> why
     seed: str  # the option that takes a seed, such as `--seed`
-    seed_why: str
+    seed_why: str  # without an option: a remark on the seed that the code fixes, or ""
     notes: tuple[str, ...]
     seconds: tuple[float, str]  # how long the code trains by its own constant, and where that stands; 0: not known
     endless: str  # where the code says that it trains until it is stopped; empty: nowhere
@@ -322,21 +323,21 @@ def _shell(files: Sequence[str]) -> Iterator[tuple[float, Launch]]:
 
 
 def _seed(script: str, texts: Mapping[str, str]) -> tuple[str, str]:
-    """(option that sets the seed, why). Without an option: where the code fixes its seed, as a remark."""
+    """(option that sets the seed, why). Without an option: where the code fixes its seed, as a remark, or ""."""
     near = {script: texts[script]} if script in texts else {}
     for path, text in near.items():
         if "AUTORESEARCH_SEED" in text:
-            return "", f"{path} reads AUTORESEARCH_SEED itself"
+            return "", ""  # the code reads it itself
         if found := re.search(r"""["'](--(?:[\w-]*[-_])?seed)["']""", text):
-            return found[1], f"{path}:{text.count(chr(10), 0, found.start()) + 1} has the option {found[1]}"
+            return found[1], f"{path}:{line_number(text, found.start())} has the option {found[1]}"
     for path, text in {**near, **texts}.items():
         if found := re.search(
             r"(?:manual_seed|random\.seed|default_rng|set_seed|seed_everything)\s*\(|^SEED\s*=", text, re.M
         ):
-            line = text.count("\n", 0, found.start()) + 1
+            place = f"{path}:{line_number(text, found.start())}"
             return "", (
-                f"{path}:{line} sets a seed of its own: read AUTORESEARCH_SEED there, else every run gives one "
-                "number and no gain can be told from luck"
+                f"{place} sets a seed of its own: read AUTORESEARCH_SEED there, else every run gives one number and no "
+                "gain can be told from luck"
             )
     return "", ""
 
@@ -348,7 +349,7 @@ def _inputs(ignored: Sequence[str], files: Sequence[str], texts: Mapping[str, st
     for path in ignored:
         plain = path.rstrip("/")
         name = PurePosixPath(plain).name
-        if "/" in path.rstrip("/") and any(plain.startswith(f"{known}/") for known in found):
+        if any(plain.startswith(f"{known}/") for known in found):
             continue
         if plain == "node_modules" and "package.json" in files:
             found[plain] = "installed packages, which git ignores"
@@ -365,14 +366,14 @@ def _endless(texts: Mapping[str, str], run: str) -> str:
     """Where the code says that it trains until it is stopped, if the command does not say how long."""
     for path, text in texts.items():
         if (found := _ENDLESS.search(text)) and not (found[1] and f"--{found[1]}" in run):
-            return f"{path}:{text.count(chr(10), 0, found.start()) + 1}"
+            return f"{path}:{line_number(text, found.start())}"
     return ""
 
 
 def _trains_for(texts: Mapping[str, str]) -> tuple[float, str]:
     for path, text in texts.items():
         if found := re.search(r"^(?:TIME_BUDGET|TRAIN_SECONDS|MAX_SECONDS)\w*\s*=\s*(\d+)", text, re.MULTILINE):
-            return float(found[1]), f"{path}:{text.count(chr(10), 0, found.start()) + 1}"
+            return float(found[1]), f"{path}:{line_number(text, found.start())}"
     return 0.0, ""
 
 
@@ -400,5 +401,5 @@ def _hazards(run: str, texts: Mapping[str, str]) -> Iterator[str]:
             continue
         for path, text in texts.items():
             if found := re.search(pattern, text, re.MULTILINE):
-                yield f"{path}:{text.count(chr(10), 0, found.start(1)) + 1}: {words}"
+                yield f"{path}:{line_number(text, found.start(1))}: {words}"
                 break
