@@ -1,7 +1,8 @@
-"""Text that is safe to print: without control characters, on one line, in the plural"""
+"""Text that is safe to print: without control characters, on one line, in the plural, as a string of TOML"""
 
 from __future__ import annotations
 
+import json
 import re
 
 # Whole escape sequences: CSI, then the string kinds (OSC, DCS, APC, PM, SOS), then the short ones. An unterminated
@@ -48,3 +49,12 @@ def plural(count: int, noun: str) -> str:
 def printable(name: str) -> str:
     """A file's name with escapes for what cannot be printed: line ends, control characters, bytes that are no text."""
     return name if name.isprintable() else ascii(name)[1:-1]
+
+
+def toml_text(text: str, *, pattern: bool = False) -> str:
+    """A text as a string of TOML that reads well: between single quotes when it has double ones or backslashes, a
+    `pattern` always; between double quotes where it has a single one itself.
+    """
+    if text.isprintable() and (pattern or '"' in text or "\\" in text) and "'" not in text:
+        return f"'{text}'"
+    return json.dumps(text, ensure_ascii=False)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from core.program.printed_numbers import PrintedNumber
 from core.program.survey import Launch, Survey
+from core.text import toml_text
 
 SEED = "$AUTORESEARCH_SEED"
 MAX_OFFERED = 4  # other metrics, as comments
@@ -61,15 +62,15 @@ def draft(found: Survey, template: str, prose: str = "", metric: int = 0) -> Dra
     edit = json.dumps(list(launch.edit) or ["train.py"], ensure_ascii=False)
     lines = [
         DraftLine("edit", edit, launch.why),
-        DraftLine("run", _toml(run), launch.why + (f"; {found.seed_why}" if found.seed else "")),
+        DraftLine("run", toml_text(run), launch.why + (f"; {found.seed_why}" if found.seed else "")),
     ]
     if found.inputs:
         shown = json.dumps(list(found.inputs), ensure_ascii=False)
         lines.insert(1, DraftLine("inputs", shown, "; ".join(dict.fromkeys(found.inputs.values()))))
     lines += [
-        DraftLine("metric.name", _toml(name), why),
-        DraftLine("metric.direction", _toml(direction), "by its name"),
-        DraftLine("metric.pattern", _literal(pattern), why),
+        DraftLine("metric.name", toml_text(name), why),
+        DraftLine("metric.direction", toml_text(direction), "by its name"),
+        DraftLine("metric.pattern", toml_text(pattern, pattern=True), why),
     ]
     seconds, where = found.seconds
     if seconds:
@@ -104,16 +105,8 @@ def _offered(text: str, others: Sequence[PrintedNumber]) -> str:
         return text
     said = ["# Other numbers that the code prints:"]
     said += [
-        f"#   name = {_toml(n.name)}, direction = {_toml(n.direction)}, pattern = {_literal(n.pattern)}"
-        f"  # {n.path}:{n.line}"
+        f"#   name = {toml_text(n.name)}, direction = {toml_text(n.direction)}, "
+        f"pattern = {toml_text(n.pattern, pattern=True)}  # {n.path}:{n.line}"
         for n in others[:MAX_OFFERED]
     ]
     return re.sub(r"^(pattern = .*)$", lambda m: "\n".join([m[1].rstrip(), *said]), text, count=1, flags=re.MULTILINE)
-
-
-def _literal(pattern: str) -> str:
-    return f"'{pattern}'" if "'" not in pattern else _toml(pattern)
-
-
-def _toml(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)

@@ -7,10 +7,11 @@ duration, in seconds: `1m20.5s`, `0:03:25`.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from core.text import toml_text
 
 _GAPS = "'’\u00a0\u202f\u2009"  # between thousands, beside the comma and the low line
 _SIGN, _EXPONENT = r"[-+−]", r"(?:[eEdD][-+−]?\d+)?"
@@ -275,7 +276,7 @@ def _advice(output: str, pattern: str, like: str) -> str:
     for candidate in ways:
         usable = candidate != pattern and _compiles(candidate)
         if usable and read_metric(output, candidate, like=like, advise=False).value is not None:
-            return f"; write pattern = {_toml(candidate)}"
+            return f"; write pattern = {toml_text(candidate, pattern=True)}"
     return ""
 
 
@@ -300,7 +301,8 @@ def _never_matched(output: str, pattern: str) -> str:
         if _compiles(candidate) and (found := list(re.compile(candidate, re.M).finditer(output))):
             nearest = _short(_line(output, found[-1].start()))
             works = read_metric(output, candidate, advise=False).value is not None
-            return f"{told}; {how} it matches: {nearest}" + (f"; write pattern = {_toml(candidate)}" if works else "")
+            advice = f"; write pattern = {toml_text(candidate, pattern=True)}" if works else ""
+            return f"{told}; {how} it matches: {nearest}{advice}"
     wanted = set(re.findall(r"[A-Za-z_]{2,}", re.sub(r"\\.|\[[^\]]*\]|\(\?P?<?\w*>?", " ", pattern)))
     best, most = "", 0
     for line in output.splitlines():
@@ -346,7 +348,3 @@ def _compiles(pattern: str) -> bool:
         return re.compile(pattern, re.M) is not None
     except re.error:
         return False
-
-
-def _toml(text: str) -> str:
-    return f"'{text}'" if "'" not in text else json.dumps(text, ensure_ascii=False)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 
+import tomli
+
 from core.record.state import State
+from core.text import toml_text
 
-_RUN = re.compile(r"""^run\s*=\s*(["'])(?P<run>.+)\1\s*(?:#.*)?$""", re.MULTILINE)
-
+_RUN = re.compile(r"^run\s*=.*$", re.MULTILINE)
 _SEED = re.compile(r"((?:^|[\s-])[\w.-]*seed[ =])\d+\b", re.IGNORECASE)
 
 
@@ -30,22 +32,25 @@ def silence_hint(state: State) -> str:
     if state.noise is not None and state.noise.df == 0:
         return "run the baseline more than once in another session: [decide] baseline = 3"
     found = _RUN.search(state.program.partition("\n[")[0])
-    quote, run = (found[1], found["run"]) if found else ('"', "python train.py")
-    way = seed_way(run, quote)
+    try:
+        run = str(tomli.loads(found[0])["run"]) if found else "python train.py"
+    except ValueError:  # over several lines
+        run = "python train.py"
+    way = seed_way(run)
     if state.baseline is not None and state.baseline.metric.is_integer():
         return f"where chance plays a part, {way}"
     return f"{way}; a metric without any randomness may stay as it is"
 
 
-def seed_way(run: str, quote: str = '"') -> str:
-    """How the code gets its seed with the command `run`, which stands between two `quote` in program.md."""
+def seed_way(run: str) -> str:
+    """How the code gets its seed with the command `run`."""
     if "AUTORESEARCH_SEED" in run:
         return "the command passes AUTORESEARCH_SEED on: let the code use it for all its random numbers"
     seeded, fixed = _SEED.subn(r"\1$AUTORESEARCH_SEED", run)
     if not fixed and run.rstrip().endswith(("'", '"')):  # what is quoted there may be a command of its own
         return "give the code its seed: put $AUTORESEARCH_SEED into `run`, or read it from the environment"
     seeded = seeded if fixed else f"{run} --seed $AUTORESEARCH_SEED"
-    way = f"give the code its seed in program.md: run = {quote}{seeded}{quote}"
+    way = f"give the code its seed in program.md: run = {toml_text(seeded)}"
     return way + ("" if fixed else ", or read AUTORESEARCH_SEED from the environment")
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import tomli
 
 from core.record import events as e
 from core.record.state import Baseline, State
-from core.stats.silence import gain_word, silence, silence_hint
+from core.stats.silence import gain_word, seed_way, silence, silence_hint
 
 
 def _state(metric: float, run: str, sigma: float = 0.0) -> State:
@@ -43,3 +44,10 @@ def test_nothing_is_better_while_the_noise_is_unknown() -> None:
     unknown, known = _state(1.5, "python a.py"), _state(1.5, "python a.py", sigma=0.1)
     assert [gain_word(unknown, gain) for gain in (0.1, -0.1)] == ["lower", "higher"]
     assert [gain_word(known, gain) for gain in (0.1, -0.1)] == ["better", "worse"]
+
+
+def test_the_line_of_the_hint_is_toml_whatever_quotes_the_command_has() -> None:
+    run = """python -c "print('a\\\\d')" x"""
+    line = seed_way(run).partition("program.md: ")[2].partition(", or read")[0]
+    assert tomli.loads(line) == {"run": f"{run} --seed $AUTORESEARCH_SEED"}
+    assert 'run = \'sh -c "a b" x --seed' in silence_hint(_state(1.5, r"sh -c \"a b\" x"))

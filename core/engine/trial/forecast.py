@@ -237,8 +237,7 @@ def _seed(o: Outcome) -> Finding | None:
 def _seed_hint(run: str, named: bool) -> str:
     if named:
         return "let the code use it for all its random numbers; a metric without any randomness may stay as it is"
-    way = seed_way(run, "'" if '"' in run else '"')
-    return f"{way}; a metric without any randomness may stay as it is"
+    return f"{seed_way(run)}; a metric without any randomness may stay as it is"
 
 
 def _imports(o: Outcome) -> Finding | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from core.record.errors import ProjectError
+from core.text import toml_text
 
 _START = r"(?:^|(?<=[\s;&|('\"]))"  # of a word
 _TOOL = rf"{_START}(poetry|pipenv|pdm|rye|hatch|pixi) +"
@@ -103,8 +104,7 @@ def _has_metadata(script: Path) -> bool:
 
 def toml_line(command: str) -> str:
     """The line of program.md with a run command."""
-    quote = '"' if '"' not in command else "'"
-    return f"run = {quote}{command.strip()}{quote}"
+    return f"run = {toml_text(command.strip())}"
 
 
 def _refuse(what: str, command: str, hint: str) -> NoReturn:

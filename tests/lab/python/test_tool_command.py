@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import tomli
 
 from core.lab.python.tool_command import direct_command
 from core.record.errors import ProjectError
@@ -69,3 +70,10 @@ def test_what_the_tool_would_install_or_choose_is_refused_with_the_line_to_write
     with pytest.raises(ProjectError) as refused:
         direct_command(written, env, tmp_path)
     assert what in refused.value.what and hint in refused.value.hint
+
+
+def test_the_hint_is_toml_whatever_quotes_the_command_has(tmp_path: Path) -> None:
+    command = """python -c "print('a')" x"""
+    with pytest.raises(ProjectError) as refused:
+        direct_command(f"conda run -n other {command}", CONDA, tmp_path)
+    assert tomli.loads(refused.value.hint.partition("then write ")[2]) == {"run": command}

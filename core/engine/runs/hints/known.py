@@ -15,6 +15,7 @@ from pathlib import Path
 from core.git import Git
 from core.lab.sandbox.tiers import SYSTEM
 from core.record.errors import AutoresearchError
+from core.text import toml_text
 
 _TWO_COMMANDS = re.compile(r"[;&|\n]")
 _PYTHON = re.compile(r"(?<![\w./-])(?:[\w./~-]*/)?python[\d.]*(?=\s)")
@@ -212,10 +213,3 @@ class Known:
 def is_compound(command: str) -> bool:
     """Whether a command is several for the shell: a variable before it is the first one's only."""
     return _TWO_COMMANDS.search(command) is not None
-
-
-def toml_text(text: str) -> str:
-    """A text as a string of TOML that reads well."""
-    if "\n" not in text and ('"' in text or "\\" in text) and "'" not in text:
-        return f"'{text}'"
-    return json.dumps(text, ensure_ascii=False)
