@@ -88,6 +88,12 @@ def read_metric(output: str, pattern: str, *, like: str = "", advise: bool = Tru
     return Printed(None, reason + (_advice(output, pattern, like) if advise else ""), "", len(found), line)
 
 
+def unit_of(printed: str) -> str:
+    """The unit of a number as `Printed.text` has it, of a duration `s`; "" without one."""
+    number = _number(printed)
+    return number.unit if number else ""
+
+
 # --- a number ---
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from core.program.printed_metric import unit_of
+
 _UNIT = (
     r"(?:s|secs?|seconds?|ms|msecs?|millis(?:econds?)?|us|µs|usecs?|micros(?:econds?)?|ns|nsecs?|nanos(?:econds?)?"
     r"|mins|minutes?|h|hours?)\b"
@@ -51,9 +53,8 @@ def timed(name: str, pattern: str | None = None) -> bool:
 
 def timed_unit(printed: str) -> bool:
     """Whether a printed number has the unit of a time or a speed: `980.3 ms`, `3:25`, `1204 tok/s`."""
-    unit = re.sub(r"^[-+−]?[\d.,'’_ \u00a0\u202f]*\d(?:[eE][-+]?\d+)?\s*", "", printed.strip())
-    parts = re.search(r"\d:\d\d|\d\s?m(?:in\w*)?\s?\d", printed)
-    return bool(parts or _TIME_UNIT.fullmatch(unit) or _RATE.fullmatch(unit))
+    unit = unit_of(printed)
+    return unit == "min" or bool(_TIME_UNIT.fullmatch(unit) or _RATE.fullmatch(unit))
 
 
 def _is_time(words: list[str], at: int) -> bool:

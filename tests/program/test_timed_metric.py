@@ -41,4 +41,5 @@ def test_the_words_and_the_unit_beside_the_number_tell_it_too(pattern: str, *, k
 
 def test_the_printed_unit_tells_it() -> None:
     assert all(map(timed_unit, ("980.3 ms", "3:25", "1m20s", "1204 tok/s", "1 204 ms", "1.20 s/it", "25 fps")))
+    assert all(map(timed_unit, ("3 min", "3 minutes", "980ms,", "1.2e+03 s", "−3 h")))
     assert not any(map(timed_unit, ("0.43", "93.5%", "1.2 M", "1.5 GiB", "3 steps", "12 /50", "1,204")))
