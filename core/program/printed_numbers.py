@@ -44,7 +44,7 @@ class PrintedNumber:
 
 def direction_of(name: str) -> str:
     """`max` for a number that is better when it is higher, by its name, else `min`."""
-    worse = re.search(r"error|loss|latency|seconds|time|perplex", name, re.IGNORECASE)
+    worse = re.search(r"error|loss|latency|seconds|time|elapsed|duration|wall_s|perplex", name, re.IGNORECASE)
     return "max" if _MAX.search(name) and not worse else "min"
 
 

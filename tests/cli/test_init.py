@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import tomli
 
-from core.program.printed_numbers import NUMBER
+from core.program.printed_numbers import NUMBER, direction_of
 from core.program.program import check_files, load
 from core.program.survey import survey
 from tests.cli.command import run, terminal
@@ -299,3 +299,12 @@ def test_the_template_reports_a_failed_commit(tmp_path: Path) -> None:
     done = run(tmp_path, "init", "--template", "nanotrain")
     assert done.returncode == 1 and "git commit failed: no commits on Mondays" in done.stderr
     assert "the files are written" in done.stderr and "git commit -m nanotrain" in done.stderr
+
+
+def test_a_duration_is_better_when_it_is_lower() -> None:
+    assert [direction_of(name) for name in ("elapsed_s", "duration_s", "wall_s", "tok_s")] == [
+        "min",
+        "min",
+        "min",
+        "max",
+    ]
