@@ -86,21 +86,22 @@ def find_constants(files: Mapping[str, str], device: str = "cpu", command: str =
     return {c.key: c for c in unique}
 
 
-def check_tunable(files: Mapping[str, str], device: str = "cpu", command: str = "") -> None:
-    """Raises ResearcherMisconfigured when the control can do nothing with these editable files."""
-    if not find_constants(files, device, command):
+def check_tunable(files: Mapping[str, str], device: str = "cpu", command: str = "") -> dict[str, Constant]:
+    """`find_constants`. Raises ResearcherMisconfigured when the control can do nothing with these editable files."""
+    found = find_constants(files, device, command)
+    if not found:
         names = sorted(files)
         where = ", ".join(names[:5]) + (" …" if len(names) > 5 else "")
         hint = "write the numbers to try as constants at the top of an editable file, such as LEARNING_RATE = 0.01, or "
         hint += "name the file that has them in `edit` of program.md, or let another researcher propose: "
         hint += invocation.call("run", "--researcher", "human")
         raise ResearcherMisconfigured("the control finds no number to tune", where=where, hint=hint)
+    return found
 
 
 def _of_file(path: str, text: str, device: str) -> Iterator[Constant]:
     lines = text.split("\n")
-    all_numbers = numbers(path, text)
-    for number in all_numbers:
+    for number in numbers(path, text):
         constant = _constant(path, lines[number.line - 1].rstrip("\r"), number)
         if constant and not _other_device(constant.name, device):
             yield constant

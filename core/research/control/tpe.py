@@ -22,7 +22,7 @@ from core.record.errors import AutoresearchError, ProposalFailed, ScriptEnded
 from core.record.metric import format_metric
 from core.record.proposal import Proposal
 from core.record.state import BASELINE, Experiment, State
-from core.research.control.constants import Constant, check_tunable, edits_for, find_constants, rounded, written
+from core.research.control.constants import Constant, check_tunable, edits_for, rounded, written
 from core.research.control.numbers import Value
 from core.research.protocol import Brief, Researcher, Stream
 from core.text import plural
@@ -78,9 +78,7 @@ class ControlResearcher(Researcher):
 
     async def propose(self, brief: Brief, stream: Stream) -> Proposal:
         """Raises ResearcherMisconfigured without tunable constants, ScriptEnded when every value has been tried."""
-        constants = find_constants(brief.files, brief.device, brief.program.run)
-        if not constants:
-            check_tunable(brief.files, brief.device, brief.program.run)
+        constants = check_tunable(brief.files, brief.device, brief.program.run)
         stream.note("control: Optuna's TPE over the constants of the code; no language model is asked")
         if brief.feedback:
             stream.note(f"the last proposal was refused: {brief.feedback}")
