@@ -18,7 +18,7 @@ class Noise:
     """Standard deviation of a single run, in the metric's unit, with a 90% interval.
 
     `df`: degrees of freedom, including those of a prior. Without any repeat df and sigma are 0 and `high` is infinite.
-    Equal repeats give exactly sigma 0 and high 0: the metric is deterministic.
+    Equal repeats give exactly sigma 0 and high 0: the noise is unknown.
     """
 
     sigma: float
@@ -48,7 +48,7 @@ def estimate(groups: Iterable[Sequence[float]], prior: Prior | None = None) -> N
         squares += [(v - mean) ** 2 for v in shifted]
         df += len(finite) - 1
     if prior is not None and df > 0 and not any(squares):
-        prior = None  # equal repeats: this code is deterministic
+        prior = None  # equal repeats say nothing of the noise, and an earlier session's is not this code's
     if prior is not None:
         squares.append(prior.df * prior.sigma**2)
         df += prior.df

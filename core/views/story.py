@@ -14,7 +14,7 @@ from core.record.metric import Metric, format_metric
 from core.record.state import BASELINE, Experiment, Note, State
 from core.text import clean, one_line, plural
 from core.views.tables import experiment_table
-from core.views.trust import trust_table
+from core.views.trust import no_noise, trust_table
 
 
 def sentence(event: Event, metric: Metric | None = None) -> str | None:
@@ -92,7 +92,7 @@ def _calibrated(b: e.Calibrated, m: Metric) -> str:
 
 def _noise(b: e.NoiseEstimated, m: Metric) -> str:
     if b.sigma == 0:
-        return "noise: unknown, " + ("runs of the same code agree to the last digit" if b.df else "no code ran twice")
+        return f"noise: unknown, {no_noise(b.df)}"
     return f"noise: σ {format_metric(b.sigma)} ({format_metric(b.low)} to {_high(b.high)})"
 
 

@@ -84,9 +84,14 @@ def trust_lines(table: dict[str, Any]) -> list[tuple[str, str]]:
 
 def noise_words(noise: dict[str, Any]) -> str:
     if noise["sigma"] == 0:
-        return "unknown: " + ("runs of the same code agree to the last digit" if noise["df"] else "no code ran twice")
+        return f"unknown: {no_noise(noise['df'])}"
     high = "unknown" if noise["high"] is None else format_metric(noise["high"])
     return f"{format_metric(noise['sigma'])} a run ({format_metric(noise['low'])} to {high})"
+
+
+def no_noise(df: float) -> str:
+    """Why sigma is 0."""
+    return "runs of the same code agree to the last digit" if df else "no code ran twice"
 
 
 def _side(gap: float) -> str:
