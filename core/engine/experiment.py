@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 
 from core.engine.ending import Ending
 from core.engine.lifecycle import Lifecycle
-from core.engine.runs.run import Runs
+from core.engine.runs.run import Runs, side_by_side
 from core.engine.runs.slots import Urgency
 from core.engine.startup.setup import EnginePart, timed_words
 from core.engine.verdict import Judge
@@ -124,7 +124,7 @@ class Experiments(EnginePart):
                 await self.runs.execute(number, "repeat" if x.values else "candidate", x.commit or "", urgency)
                 if not self.state.experiments[number].has_result and number not in self._skipped:
                     continue
-                self.lifecycle.wake()  # a stopping session waits for its runs, and may wait for no verdict
+                self.lifecycle.wake()  # the task may wait for a baseline now, and a stopping session for nothing more
             then = await self.judge.judge(number, skipped=number in self._skipped)
             if then in ("done", "repair"):
                 self._remove_weights(number)
@@ -168,7 +168,7 @@ class Experiments(EnginePart):
         runs = [self.runs.execute(number, "repeat", state.experiments[number].commit or "", Urgency.REPEAT)]
         if with_best and state.best != number:
             runs.append(self.runs.execute(state.best, "repeat", state.best_commit or "", Urgency.REPEAT))
-        await asyncio.gather(*runs)
+        await side_by_side(*runs)
 
     def _remove_weights(self, number: int) -> None:
         """Keep the weights of kept experiments only; logs and curves stay."""

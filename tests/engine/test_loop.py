@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from core.client import read_events, request
+from core.client import read_events, read_state, request
 from core.record import commands as c
 from core.record import events as e
 from core.session.paths import SessionPaths
-from tests.engine.support import engine, events_named, wait_end, wait_state
-from tests.projects import TRAIN, git, make_project, rate, write_script
+from tests.engine.support import engine, events_named, wait_end, wait_for, wait_state
+from tests.projects import PROGRAM, TRAIN, git, make_project, rate, write_script
 
 
 def test_scripted_proposals_are_judged_and_recorded_in_git(tmp_path: Path) -> None:
@@ -163,9 +163,8 @@ def test_a_stopped_session_continues_until_its_budget_ends_it(tmp_path: Path) ->
 
 
 def test_a_stop_during_the_baseline_waits_for_its_runs_and_ends(tmp_path: Path) -> None:
-    """Also when a candidate has run by then, which cannot be judged without the baseline, and is the last to end."""
-    seconds = "SECONDS = 1.5 if RATE == 0.5 else 2.5"
-    project = make_project(tmp_path / "p", train=TRAIN.replace("SECONDS = 0.05", seconds))
+    """Also when a candidate has run by then, which cannot be judged without the baseline."""
+    project = make_project(tmp_path / "p", train=TRAIN.replace("SECONDS = 0.05", "SECONDS = 1.5"))
     script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.4")])
     five = ("decide.baseline=5",)
     with engine(project, researcher="scripted", script=str(script), slots="cpu:2", overrides=five) as paths:
@@ -181,6 +180,37 @@ def test_a_stop_during_the_baseline_waits_for_its_runs_and_ends(tmp_path: Path) 
     with engine(project) as paths:
         state = wait_end(paths)
     assert state.state == "finished" and state.experiments[1].verdict == "kept"
+
+
+def test_a_stop_ends_when_a_candidate_outlives_the_baseline(tmp_path: Path) -> None:
+    """The baseline fails meanwhile: the candidate, the last to end, waits for a verdict that cannot come."""
+    gate = 'while not os.path.exists("go"):\n    time.sleep(0.05)\nassert RATE == 0.4, "the baseline fails"\n'
+    train, program = TRAIN.replace("time.sleep(SECONDS)\n", gate), PROGRAM.replace('"10s"', '"100s"')
+    project = make_project(tmp_path / "p", train=train, program=program)
+    script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.4")])
+    one = ("decide.baseline=1",)
+    with engine(project, researcher="scripted", script=str(script), slots="cpu:2", overrides=one) as paths:
+        wait_state(paths, lambda s: sum(r.phase == "training" for r in s.live_runs()) == 2, "two runs with a clock")
+        assert request(paths, c.Stop()).accepted
+        baseline, candidate = (paths.worktree(read_state(paths).experiments[n].runs[0].run) for n in (0, 1))
+        (baseline / "go").touch()
+        wait_for(lambda: not baseline.exists(), "the end of the baseline")
+        (candidate / "go").touch()
+        state = wait_end(paths)
+    assert state.state == "stopped" and [state.experiments[n].runs[0].ended for n in (0, 1)] == ["crashed", "done"]
+
+
+def test_a_stop_ends_while_one_run_of_a_pair_waits(tmp_path: Path) -> None:
+    """A certification with one slot: the stop cancels the one that waits, and the other goes on to its end."""
+    project = make_project(tmp_path / "p", train=TRAIN.replace("SECONDS = 0.05", "SECONDS = 1.0"))
+    script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.4")])
+    with engine(project, researcher="scripted", script=str(script), slots="cpu:1") as paths:
+        wait_end(paths)
+    with engine(project, experiments=5, only_task="certify:1") as paths:
+        wait_state(paths, lambda s: [r.phase for r in s.live_runs()] == ["training"], "a run of the pair")
+        assert request(paths, c.Stop()).accepted
+        state = wait_end(paths)
+    assert state.state == "stopped" and state.experiments[0].runs[-1].ended == "done"
 
 
 def test_a_crashing_baseline_ends_the_session_with_its_traceback(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from core.engine.commands.dispatch import Handlers, LoopControl
 from core.engine.ending import Ending
 from core.engine.lifecycle import Lifecycle
-from core.engine.runs.run import Runs
+from core.engine.runs.run import Runs, side_by_side
 from core.engine.runs.slots import Urgency
 from core.engine.startup.setup import EnginePart, versions
 from core.engine.verdict import noise_of
@@ -122,7 +122,7 @@ class CertificationCommands(EnginePart):
         """
         pair = [(BASELINE, self.setup.commit), (number, commit)]
         arms = pair[::-1] if turned else pair
-        runs = await asyncio.gather(*(self.runs.execute(n, "certify", at, Urgency.REPEAT) for n, at in arms))
+        runs = await side_by_side(*(self.runs.execute(n, "certify", at, Urgency.REPEAT) for n, at in arms))
         return next((run.reason or "a run gave no number" for run in runs if run.metric is None), "")
 
     async def _conclude(self, number: int, look: InterimAnalysis, noise: Noise, first: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import shutil
+from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -415,6 +416,18 @@ class Runs(EnginePart):
         by_slot = {live.slot: live for live in self.live.values()}
         names = dict.fromkeys((*self.slots.names, *by_slot))  # a removed slot is shown until its run has ended
         return tuple(_reading(name, by_slot.get(name)) for name in names)
+
+
+async def side_by_side(*runs: Coroutine[Any, Any, e.RunFinished]) -> list[e.RunFinished]:
+    """Wait for the end of several runs. Where a stop cancels one that waits for a slot, CancelledError is raised once
+    the others have ended: the end of their task is what a stopping session waits for.
+    """
+    ends = await asyncio.gather(*runs, return_exceptions=True)
+    finished = [end for end in ends if not isinstance(end, BaseException)]
+    for end in ends:
+        if isinstance(end, BaseException):
+            raise end
+    return finished
 
 
 def _reading(slot: str, live: Live | None) -> SlotReading:
