@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import asdict, replace
 
 from core.program.program import Program, parse
 from core.record import events as e
 from core.record.errors import AutoresearchError
 from core.record.state import State
+from core.session.choice import read_head
 from core.session.lock import engine_alive
-from core.session.log import Log
 from core.session.options import EngineOptions, load_options, overrides_of
 from core.session.paths import SessionPaths, list_sessions
 from core.stats.noise import Noise
@@ -27,12 +26,10 @@ def with_prior(
     for other in list_sessions(paths.project)[:MAX_SESSIONS]:
         if other.name == paths.name or engine_alive(other):
             continue
-        try:
-            with closing(Log.read(other.database)) as log:
-                state = log.head()
-        except AutoresearchError:
+        state = read_head(other)
+        if state is None or state.noise is None or not _same(state, started, slots, device):
             continue
-        if not _same(state, started, slots, device) or state.noise is None or not _same_command(other, state, program):
+        if not _same_command(other, state, program):
             continue
         prior = Noise(**asdict(state.noise)).as_prior()
         if prior is None:
