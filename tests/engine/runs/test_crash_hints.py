@@ -128,6 +128,7 @@ def test_an_empty_submodule_is_filled(place: Place, tmp_path: Path) -> None:
     moved = Place.__new__(Place)
     moved.project, moved.home = other, place.home
     moved.git("-c", "protocol.file.allow=always", "submodule", "add", "-q", str(place.project), "vendor/lib")
+    moved.git("commit", "-qm", "vendor")
     moved.git("submodule", "deinit", "-f", "-q", "vendor/lib")
     wanted = f"git -C {other} submodule update --init --recursive vendor/lib"
     assert wanted in moved.hint(MODULE.format("mathx"), code='sys.path.insert(0, "vendor/lib")')

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from core.git import Git
+from core.lab.git.repository import Repository
 from core.lab.sandbox.tiers import SYSTEM
 from core.record.errors import AutoresearchError
 from core.text import toml_text
@@ -96,11 +97,10 @@ class Known:
     def empty_submodules(self) -> tuple[str, ...]:
         """Submodules that the user's own checkout has not filled, relative to the project."""
         try:
-            out = Git(self.project).bytes_("ls-files", "-z", "--stage")
+            repo = Repository.open(self.project)
+            return tuple(repo.uninitialized_submodules(repo.head()))
         except AutoresearchError:
             return ()
-        links = [os.fsdecode(entry.partition(b"\t")[2]) for entry in out.split(b"\0") if entry.startswith(b"160000 ")]
-        return tuple(name for name in links if not (self.project / name / ".git").exists())
 
     def mentions(self, word: str) -> bool:
         """Whether the project's files in git have the word, in the user's own checkout."""
