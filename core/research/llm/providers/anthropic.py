@@ -14,7 +14,7 @@ from core.record.errors import ResearcherMisconfigured
 from core.research.llm import keys, prompt, text_format
 from core.research.llm.api_errors import BadRequest, ServerInfo, require_event_stream, streaming
 from core.research.llm.conversation import AskMode, ModelAnswer, ToolCall, ToolResult
-from core.research.llm.providers.client import ModelResearcher, create_client
+from core.research.llm.providers.client import ModelConversation, ModelResearcher, create_client
 from core.research.llm.tool_calls import joined
 from core.research.llm.tools import TOOLS
 from core.research.protocol import Brief, Stream
@@ -171,27 +171,23 @@ def _options(model: str, info: Any | None) -> ClaudeOptions:
     return options
 
 
-class ClaudeConversation:
+class ClaudeConversation(ModelConversation):
     """The messages of one conversation, ordered so that the cache covers everything but what is new: tools, rules,
     program.md and read-only files, then the editable files (both cached for an hour), then what is new for this
     experiment, and the conversation, with a cache mark at its end.
     """
 
     tools = True
+    _researcher: ClaudeResearcher
 
     def __init__(self, researcher: ClaudeResearcher, brief: Brief) -> None:
-        self._researcher = researcher
-        self._mode = AskMode("")
+        super().__init__(researcher, brief)
         self._messages: list[dict[str, Any]] = []
         self._reply = ClaudeReply()
-        self._brief, self._stable = brief, ""
-        self._files, self._task = prompt.current_files(brief), prompt.task(brief)
 
     def start(self, mode: AskMode, note: str) -> None:
-        self._mode, self._reply = mode, ClaudeReply()
-        window = self._researcher.window
-        window.new_conversation()
-        self._stable = prompt.stable(self._brief, short=window.short)
+        self._begin(mode)
+        self._reply = ClaudeReply()
         texts = [self._files, self._task, *([] if mode.tools else [text_format.RULES]), *([note] if note else [])]
         self._messages = [{"role": "user", "content": [_text(text) for text in texts]}]
 
@@ -203,14 +199,6 @@ class ClaudeConversation:
         researcher = self._researcher
         self._reply = await researcher.ask_until_accepted(stream, lambda: researcher.reply_to(self._request(), stream))
         return self._reply.answer()
-
-    @property
-    def trouble(self) -> str:
-        hint = self._researcher.window.hint
-        return hint and f"the server cuts what it is sent: {hint}"
-
-    def shorten(self) -> bool:
-        return self._researcher.window.shorten(any_left=bool(self._brief.read_files))
 
     def append(self, results: Sequence[ToolResult], text: str) -> None:
         blocks = self._reply.sendable()

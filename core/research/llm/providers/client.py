@@ -15,9 +15,9 @@ from typing import Any, ClassVar, TypeVar
 
 from core.record.errors import ResearcherMisconfigured
 from core.record.proposal import Proposal, Usage
-from core.research.llm import keys, prices
+from core.research.llm import keys, prices, prompt
 from core.research.llm.api_errors import BadRequest, KeyRefused, ServerInfo, TooLong, Transient, classify
-from core.research.llm.conversation import Asking, Conversation, with_model
+from core.research.llm.conversation import Asking, AskMode, Conversation, with_model
 from core.research.llm.providers import proxy
 from core.research.llm.providers.context_window import ContextWindow, advice
 from core.research.llm.providers.omissions import Omissions
@@ -246,6 +246,31 @@ class ModelResearcher(Researcher, ABC):
                 unpriced = f"the price of {self.model} is not known; write it into {prices.user_file()}"
                 stream.note("the server does not report tokens, so their cost is not known" if price else unpriced)
         stream.usage(Usage.reported(fresh + cache_write + cache_hour, output, cache_read, usd))
+
+
+class ModelConversation:
+    """What the conversations of every server share: the parts of the brief, and how the server cuts what it is sent."""
+
+    def __init__(self, researcher: ModelResearcher, brief: Brief) -> None:
+        self._researcher = researcher
+        self._mode = AskMode("")
+        self._brief, self._stable = brief, ""
+        self._files, self._task = prompt.current_files(brief), prompt.task(brief)
+
+    @property
+    def trouble(self) -> str:
+        hint = self._researcher.window.hint
+        return hint and f"the server cuts what it is sent: {hint}"
+
+    def shorten(self) -> bool:
+        return self._researcher.window.shorten(any_left=bool(self._brief.read_files))
+
+    def _begin(self, mode: AskMode) -> None:
+        """Make the first part of the prompt anew, short where it has to be."""
+        self._mode = mode
+        window = self._researcher.window
+        window.new_conversation()
+        self._stable = prompt.stable(self._brief, short=window.short)
 
 
 def base_url(variable: str) -> str | None:

@@ -18,9 +18,9 @@ from core.research.llm import keys, prompt, text_format
 from core.research.llm.api_errors import BadRequest, ServerInfo
 from core.research.llm.conversation import AskMode, ModelAnswer, ToolResult
 from core.research.llm.providers import openai_chat, openai_responses
-from core.research.llm.providers.client import ModelResearcher, base_url, create_client
+from core.research.llm.providers.client import ModelConversation, ModelResearcher, base_url, create_client
 from core.research.llm.providers.context_window import DECLARED_AT, LEAST_CONTEXT, advice, declared
-from core.research.llm.providers.openai_shared import Exchange, OpenAIOptions, OpenAIReply
+from core.research.llm.providers.openai_shared import Exchange, OpenAIOptions, OpenAIReply, Question
 from core.research.protocol import Brief, Stream
 from core.text import one_line
 
@@ -222,19 +222,18 @@ def _drop_next(options: OpenAIOptions) -> str:
     return ""
 
 
-class OpenAIConversation:
+class OpenAIConversation(ModelConversation):
     """The messages of one conversation, independent of the protocol. Its beginning never changes, so that it is cached:
     rules, program.md and read-only files first, then the editable files, then what is new for this experiment.
     """
 
+    _researcher: OpenAIResearcher
+
     def __init__(self, researcher: OpenAIResearcher, brief: Brief) -> None:
-        self._researcher = researcher
-        self._mode = AskMode("")
+        super().__init__(researcher, brief)
         self._reply = OpenAIReply()
         self._note = ""
         self._exchanges: list[Exchange] = []
-        self._brief, self._system = brief, ""
-        self._files, self._task = prompt.current_files(brief), prompt.task(brief)
 
     @property
     def tools(self) -> bool:
@@ -246,10 +245,8 @@ class OpenAIConversation:
             self._researcher.options.tools = able
 
     def start(self, mode: AskMode, note: str) -> None:
-        self._mode, self._note, self._reply = mode, note, OpenAIReply()
-        window = self._researcher.window
-        window.new_conversation()
-        self._system = f"{prompt.RULES}\n\n{prompt.stable(self._brief, short=window.short)}"
+        self._begin(mode)
+        self._note, self._reply = note, OpenAIReply()
         self._exchanges.clear()
 
     @property
@@ -261,14 +258,6 @@ class OpenAIConversation:
         self._reply = await researcher.ask_until_accepted(stream, lambda: researcher.reply_to(self, stream))
         return self._reply.answer()
 
-    @property
-    def trouble(self) -> str:
-        hint = self._researcher.window.hint
-        return hint and f"the server cuts what it is sent: {hint}"
-
-    def shorten(self) -> bool:
-        return self._researcher.window.shorten(any_left=bool(self._brief.read_files))
-
     def append(self, results: Sequence[ToolResult], text: str) -> None:
         if not (self._reply.text.strip() or self._reply.calls):
             self.start(self._mode, text)
@@ -279,11 +268,12 @@ class OpenAIConversation:
         """The whole request in the server's protocol."""
         tools = self._mode.tools and options.tools
         opening = [self._files, self._task, *([] if tools else [text_format.RULES]), *filter(None, [self._note])]
-        build = openai_chat.build_request if options.dialect == "chat" else openai_responses.build_request
-        request = build(
-            options, self._system, "\n\n".join(opening), self._exchanges, with_tools=tools,
+        question = Question(
+            f"{prompt.RULES}\n\n{self._stable}", "\n\n".join(opening), self._exchanges, tools=tools,
             low_effort=options.effort and not self._mode.thinking,
         )  # fmt: skip
+        build = openai_chat.build_request if options.dialect == "chat" else openai_responses.build_request
+        request = build(options, question)
         if options.cache_key:
-            request["prompt_cache_key"] = hashlib.sha256(self._system.encode()).hexdigest()[:32]
+            request["prompt_cache_key"] = hashlib.sha256(question.system.encode()).hexdigest()[:32]
         return request

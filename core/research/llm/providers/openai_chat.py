@@ -15,9 +15,9 @@ from typing import Any
 from core.research.llm import tools
 from core.research.llm.api_errors import ServerInfo, Transient, from_stream_error, require_event_stream, streaming
 from core.research.llm.providers.openai_shared import (
-    Exchange,
     OpenAIOptions,
     OpenAIReply,
+    Question,
     StreamedCall,
     ThinkingTags,
     number,
@@ -33,26 +33,19 @@ _STOPS = {
 }  # fmt: skip
 
 
-def build_request(
-    options: OpenAIOptions,
-    system: str,
-    first: str,
-    exchanges: Sequence[Exchange],
-    *,
-    with_tools: bool,
-    low_effort: bool,
-) -> dict[str, Any]:
-    """The request for the next answer, after the `first` message and the `exchanges` since."""
-    alone: list[dict[str, Any]] = [{"role": "system", "content": system}] if options.system else []
-    messages = [*alone, {"role": "user", "content": first if alone else f"{system}\n\n{first}"}]
-    for exchange in exchanges:
+def build_request(options: OpenAIOptions, question: Question) -> dict[str, Any]:
+    """The request for the next answer."""
+    alone: list[dict[str, Any]] = [{"role": "system", "content": question.system}] if options.system else []
+    first = question.first if alone else f"{question.system}\n\n{question.first}"
+    messages = [*alone, {"role": "user", "content": first}]
+    for exchange in question.exchanges:
         messages.append(_assistant(exchange.reply, options.echo_thinking))
         messages += [{"role": "tool", "tool_call_id": r.call.id, "content": r.text} for r in exchange.results]
         messages += [{"role": "user", "content": exchange.text}] if exchange.text else []
     request: dict[str, Any] = {"model": options.model, "messages": messages}
     if options.limit_field:
         request[options.limit_field] = options.max_tokens
-    if with_tools:
+    if question.tools:
         request["tools"] = [
             {"type": "function",
              "function": {"name": t["name"], "description": t["description"], "parameters": t["input_schema"]}}
@@ -60,7 +53,7 @@ def build_request(
         ]  # fmt: skip
     if options.usage:
         request["stream_options"] = {"include_usage": True}
-    if low_effort:
+    if question.low_effort:
         request["reasoning_effort"] = "low"
     return request
 

@@ -6,11 +6,11 @@ reasoning between tool calls comes encrypted and is sent back.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from core.research.llm.api_errors import ServerInfo, from_stream_error, require_event_stream, streaming
-from core.research.llm.providers.openai_shared import Exchange, OpenAIOptions, OpenAIReply, StreamedCall, number
+from core.research.llm.providers.openai_shared import OpenAIOptions, OpenAIReply, Question, StreamedCall, number
 from core.research.llm.tools import TOOLS
 from core.research.protocol import Stream
 from core.text import one_line
@@ -18,33 +18,25 @@ from core.text import one_line
 _THINKING = ("response.reasoning_summary_text.delta", "response.reasoning_text.delta")
 
 
-def build_request(
-    options: OpenAIOptions,
-    system: str,
-    first: str,
-    exchanges: Sequence[Exchange],
-    *,
-    with_tools: bool,
-    low_effort: bool,
-) -> dict[str, Any]:
+def build_request(options: OpenAIOptions, question: Question) -> dict[str, Any]:
     """As `openai_chat.build_request`, for the other protocol."""
-    items: list[dict[str, Any]] = [{"role": "user", "content": first}]
-    for exchange in exchanges:
+    items: list[dict[str, Any]] = [{"role": "user", "content": question.first}]
+    for exchange in question.exchanges:
         items += _assistant(exchange.reply, options.reasoning)
         items += [{"type": "function_call_output", "call_id": r.call.id, "output": r.text} for r in exchange.results]
         items += [{"role": "user", "content": exchange.text}] if exchange.text else []
     request: dict[str, Any] = {
-        "model": options.model, "instructions": system, "input": items, "max_output_tokens": options.max_tokens,
-        "store": False,
+        "model": options.model, "instructions": question.system, "input": items, "store": False,
+        "max_output_tokens": options.max_tokens,
     }  # fmt: skip
-    if with_tools:
+    if question.tools:
         request["tools"] = [
             {"type": "function", "name": t["name"], "description": t["description"], "parameters": t["input_schema"],
              "strict": False}
             for t in TOOLS
         ]  # fmt: skip
     reasoning = {"summary": "auto"} if options.summary else {}
-    if low_effort:
+    if question.low_effort:
         reasoning["effort"] = "low"
     if reasoning:
         request["reasoning"] = reasoning

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -110,6 +111,17 @@ class Exchange:
     reply: OpenAIReply
     results: tuple[ToolResult, ...]
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked, independent of the protocol: the instructions, the `first` message and the `exchanges` since."""
+
+    system: str
+    first: str
+    exchanges: Sequence[Exchange]
+    tools: bool
+    low_effort: bool
 
 
 class ThinkingTags:
