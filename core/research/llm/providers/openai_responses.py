@@ -27,8 +27,9 @@ def build_request(options: OpenAIOptions, question: Question) -> dict[str, Any]:
         items += [{"role": "user", "content": exchange.text}] if exchange.text else []
     request: dict[str, Any] = {
         "model": options.model, "instructions": question.system, "input": items, "store": False,
-        "max_output_tokens": options.max_tokens,
     }  # fmt: skip
+    if options.limit_field:
+        request["max_output_tokens"] = options.max_tokens
     if question.tools:
         request["tools"] = [
             {"type": "function", "name": t["name"], "description": t["description"], "parameters": t["input_schema"],

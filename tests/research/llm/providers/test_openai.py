@@ -337,3 +337,11 @@ def test_thinking_in_the_text_is_separated_at_any_chunk_boundary(pieces: int) ->
         split, step = ThinkingTags(), max(1, -(-len(whole) // pieces))
         found = [split.feed(whole[i : i + step]) for i in range(0, len(whole), step)] + [split.rest()]
         assert tuple("".join(part) for part in zip(*found, strict=True)) == wanted
+
+
+@DIALECTS
+async def test_a_limit_of_answers_that_is_refused_without_a_name_is_left_out(dialect: str) -> None:
+    field = {"chat": "max_tokens", "responses": "max_output_tokens"}[dialect]
+    with Server([ANSWER], manners=Manners(refused={field: "invalid params"})) as server:
+        assert (await ask(server, Heard())).edits
+    assert field not in server.requests[-1] and "tools" in server.requests[-1]
