@@ -35,8 +35,9 @@ _CAPPED = re.compile(r"usage limits?|insufficient_quota|exceeded your current qu
 _TOO_LONG = re.compile(
     r"too long|context[ _]length|context[ _]window|maximum context|context size|too many (?:input )?tokens", re.I
 )
+# In lower case, words of a server for a model whose template takes no system role, or only turns that alternate.
+NO_SYSTEM = ("system role", "system message", "roles must alternate", "only user and assistant")
 # A server's message for a model that cannot call tools, with a status that means something else elsewhere.
-_NO_SYSTEM = re.compile(r"\bsystem role|\broles must alternate|only user and assistant", re.I)  # of a model's template
 _NO_TOOLS = re.compile(r"\btools?\b.*(?:support|requires?|flag)|(?:support|cannot use).*\btools?\b", re.I)
 # The same for a prompt that is too long: some servers send it as a fault of their own.
 _EXCEEDED = re.compile(r"exceed\w* the available context|context (?:size|length|window) has been exceeded", re.I)
@@ -154,7 +155,8 @@ def _from_status(status: int, kind: str, message: str, server: ServerInfo, at_le
     refusal = functools.partial(ResearcherMisconfigured, where=server.endpoint)
     if capped := _usage_cap(message, kind):
         return Transient(capped.reason, max(at_least, capped.at_least), slow=True)
-    if status in (404, 500, 501) and (_NO_TOOLS.search(message) or _NO_SYSTEM.search(message)):
+    no_system = any(words in message.lower() for words in NO_SYSTEM)
+    if status in (404, 500, 501) and (no_system or _NO_TOOLS.search(message)):
         return BadRequest(message)
     if _EXCEEDED.search(message):
         return _bad_request(message)

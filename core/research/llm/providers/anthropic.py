@@ -12,7 +12,7 @@ from typing import Any
 
 from core.record.errors import ResearcherMisconfigured
 from core.research.llm import keys, prompt, text_format
-from core.research.llm.api_errors import BadRequest, ServerInfo, require_event_stream, streaming
+from core.research.llm.api_errors import NO_SYSTEM, BadRequest, ServerInfo, require_event_stream, streaming
 from core.research.llm.conversation import AskMode, ModelAnswer, ToolCall, ToolResult
 from core.research.llm.providers.client import ModelConversation, ModelResearcher, create_client
 from core.research.llm.tool_calls import joined
@@ -33,6 +33,7 @@ _THINKING: tuple[dict[str, Any] | None, ...] = (
 )
 _CUT = ("max_tokens", "model_context_window_exceeded")  # reasons to stop
 _NO_THINKING = 2  # index into _THINKING
+_WITHOUT_SYSTEM = "asked with the instructions in the first message"
 
 
 @dataclass(slots=True)
@@ -44,6 +45,7 @@ class ClaudeOptions:
     max_tokens: int = MAX_TOKENS
     hour_cache: bool = True  # whether the stable part may be cached for an hour
     marks: bool = True  # whether marks of the cache are accepted at all
+    system: bool = True  # whether the instructions may have a field of their own
 
 
 class ClaudeResearcher(ModelResearcher):
@@ -87,9 +89,12 @@ class ClaudeResearcher(ModelResearcher):
     def drop_unsupported(self, error: str, too_long: bool) -> str:
         options, error = self.options, error.lower()
         assert options is not None
-        if options.hour_cache and ("ttl" in error or "cache_control" in error):
-            options.hour_cache = False
-            return "the cache keeps the prompt for five minutes only"
+        marks = "cache_control" in error or (options.hour_cache and "ttl" in error)
+        if marks and (omitted := _drop_cache(options)):
+            return omitted
+        if options.system and any(words in error for words in NO_SYSTEM):
+            options.system = False
+            return _WITHOUT_SYSTEM
         if any(w in error for w in ("thinking", "adaptive", "display")) and options.thinking + 1 < len(_THINKING):
             options.thinking += 1
             return f"{options.model} does not support this thinking mode"
@@ -143,18 +148,27 @@ def choose(known: Sequence[Any]) -> Any | None:
 
 def _drop_next(options: ClaudeOptions) -> str:
     """Omit the next optional thing for a complaint that names nothing; empty when none is left."""
+    if omitted := _drop_cache(options):
+        return omitted
+    if options.thinking < _NO_THINKING:
+        options.thinking = _NO_THINKING
+        return "asked without thinking"
+    if options.system:
+        options.system = False
+        return _WITHOUT_SYSTEM
+    if options.max_tokens > MIN_MAX_TOKENS:
+        options.max_tokens = MIN_MAX_TOKENS
+        return f"asking for answers of at most {MIN_MAX_TOKENS:,} tokens"
+    return ""
+
+
+def _drop_cache(options: ClaudeOptions) -> str:
     if options.hour_cache:
         options.hour_cache = False
         return "the cache keeps the prompt for five minutes only"
     if options.marks:
         options.marks = False
         return "asked without marks of the cache"
-    if options.thinking < _NO_THINKING:
-        options.thinking = _NO_THINKING
-        return "asked without thinking"
-    if options.max_tokens > MIN_MAX_TOKENS:
-        options.max_tokens = MIN_MAX_TOKENS
-        return f"asking for answers of at most {MIN_MAX_TOKENS:,} tokens"
     return ""
 
 
@@ -218,16 +232,17 @@ class ClaudeConversation(ModelConversation):
         assert options is not None
         usual: dict[str, Any] = {"cache_control": {"type": "ephemeral"}} if options.marks else {}
         stable: dict[str, Any] = {"cache_control": {"type": "ephemeral", "ttl": "1h"}} if options.hour_cache else usual
+        rules = [_text(prompt.RULES), {**_text(self._stable), **stable}]
         first, *later = self._messages
         files, *rest = first["content"]
-        messages = [{**first, "content": [{**files, **stable}, *rest]}, *later]
+        opening = [*([] if options.system else rules), {**files, **stable}, *rest]
+        messages = [{**first, "content": opening}, *later]
         last = messages[-1]
         end = {**last["content"][-1], **usual}
         messages[-1] = {**last, "content": [*last["content"][:-1], end]}
-        request: dict[str, Any] = {
-            "model": options.model, "max_tokens": options.max_tokens, "messages": messages,
-            "system": [_text(prompt.RULES), {**_text(self._stable), **stable}],
-        }  # fmt: skip
+        request: dict[str, Any] = {"model": options.model, "max_tokens": options.max_tokens, "messages": messages}
+        if options.system:
+            request["system"] = rules
         if self._mode.tools:
             request["tools"] = [dict(tool) for tool in TOOLS]
         thinking = _THINKING[options.thinking if self._mode.thinking else _NO_THINKING]

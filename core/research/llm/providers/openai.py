@@ -15,7 +15,7 @@ from typing import Any, Literal
 from core import invocation
 from core.record.errors import ResearcherMisconfigured
 from core.research.llm import keys, prompt, text_format
-from core.research.llm.api_errors import BadRequest, ServerInfo
+from core.research.llm.api_errors import NO_SYSTEM, BadRequest, ServerInfo
 from core.research.llm.conversation import AskMode, ModelAnswer, ToolResult
 from core.research.llm.providers import openai_chat, openai_responses
 from core.research.llm.providers.client import ModelConversation, ModelResearcher, base_url, create_client
@@ -40,8 +40,7 @@ _OPTIONAL: tuple[tuple[str, str, tuple[str, ...], str], ...] = (
     ("summary", "responses", ("summary", "summaries", "verified"), "asked without summaries of its reasoning"),
     ("effort", "", ("effort", "reasoning"), "asked without an effort"),
     ("cache_key", "", ("prompt_cache_key",), "asked without a cache key"),
-    ("system", "chat", ("system role", "system message", "roles must alternate", "only user and assistant"),
-     "asked with the instructions in the first message"),
+    ("system", "chat", NO_SYSTEM, "asked with the instructions in the first message"),
     ("tools", "", ("tool", "function"), "calls no tools, and is asked for plain text"),
 )  # fmt: skip
 

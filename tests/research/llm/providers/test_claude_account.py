@@ -170,3 +170,21 @@ async def test_a_complaint_that_names_nothing_and_a_doubled_path(wanted: str) ->
     with Server([ANSWER], refuses=wanted) as server:
         assert (await ask(f"{server.url}/v1", heard)).edits
     assert wanted not in str(server.requests[-1]) and len(server.requests) <= 4
+
+
+@pytest.mark.parametrize("status", [400, 500])
+async def test_a_template_without_a_system_role_gets_the_instructions_in_the_first_message(status: int) -> None:
+    heard = Heard()
+    fault = {"fault": "status", "status": status, "message": "System role not supported"}
+    with Server([fault, ANSWER]) as server:
+        assert (await ask(server, heard)).edits
+    before, after = server.requests
+    assert not heard.waits and "system" not in after and after["messages"][0]["content"][:2] == before["system"]
+
+
+async def test_a_refused_mark_of_the_cache_stays_out_for_good() -> None:
+    heard = Heard()
+    wrong = {"fault": "status", "status": 400, "message": "cache_control: extra inputs are not permitted"}
+    with Server([wrong, wrong, {**ANSWER, "tool": WRONG}, ANSWER]) as server:
+        assert (await ask(server, heard)).edits
+    assert len(server.requests) == 4 and all("cache_control" not in str(r) for r in server.requests[2:])
