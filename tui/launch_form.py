@@ -15,6 +15,7 @@ from typing import Any
 from core.program.program import Program, load
 from core.record.budget import parse_run_budget
 from core.record.errors import AutoresearchError, UsageError
+from core.session.git_files import git_folders, packed_refs
 from core.session.options import EngineOptions
 from core.session.paths import check_name, list_sessions
 from core.views import clean
@@ -166,24 +167,9 @@ def fresh_name(project: Path, now: float | None = None) -> str:
 
 def _branches(project: Path) -> set[str]:
     """Session names of branches that exist, though their folders may be gone."""
-    folders = (place for place in (project, *project.parents) if (place / ".git").exists())
-    git = next((_common_folder(place) for place in folders), None)
-    if git is None:
-        return set()
-    found = {path.name for path in (git / "refs/heads/autoresearch").glob("*")}
-    if (packed := git / "packed-refs").is_file():
-        marker = " refs/heads/autoresearch/"
-        lines = packed.read_text(errors="replace").splitlines()
-        found |= {line.partition(marker)[2] for line in lines if marker in line}
-    return found
-
-
-def _common_folder(checkout: Path) -> Path:
-    """git's folder with the branches, also of a linked worktree and of a submodule."""
-    git = checkout / ".git"
+    prefix = "refs/heads/autoresearch/"
     with contextlib.suppress(OSError):
-        if git.is_file():
-            git = checkout / git.read_text(errors="surrogateescape").removeprefix("gitdir:").strip()
-        if (common := git / "commondir").is_file():
-            git = git / common.read_text(errors="surrogateescape").strip()
-    return git
+        if folders := git_folders(project):
+            own = {path.name for path in (folders[1] / prefix).glob("*")}
+            return own | {ref.removeprefix(prefix) for ref in packed_refs(folders[1]) if ref.startswith(prefix)}
+    return set()

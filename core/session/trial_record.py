@@ -9,6 +9,7 @@ from pathlib import Path
 
 from core.record.errors import SessionError
 from core.session.disk import read_json, write_json
+from core.session.git_files import git_folders, packed_refs
 from core.session.homes import state_home
 
 MAX_RECORDS = 500
@@ -45,20 +46,16 @@ def _key(project: Path) -> str:
 
 def _head(project: Path) -> str:
     """The commit of HEAD, read from git's files: the app starts no git. "" where it is not found so."""
-    folder = next((place / ".git" for place in (project, *project.parents) if (place / ".git").exists()), None)
-    if folder is None:
-        return ""
     with contextlib.suppress(OSError, UnicodeDecodeError):
-        if folder.is_file():
-            folder = folder.parent / folder.read_text().removeprefix("gitdir:").strip()
-        common = folder / (folder / "commondir").read_text().strip() if (folder / "commondir").is_file() else folder
-        head = (folder / "HEAD").read_text().strip()
+        folders = git_folders(project)
+        if folders is None:
+            return ""
+        head = (folders[0] / "HEAD").read_text().strip()
         if not head.startswith("ref: "):
             return head
         ref = head.removeprefix("ref: ")
-        for place in (folder, common):
+        for place in folders:
             if (place / ref).is_file():
                 return (place / ref).read_text().strip()
-        packed = (common / "packed-refs").read_text().splitlines()
-        return next((line.split(" ")[0] for line in packed if line.endswith(f" {ref}")), head)
+        return packed_refs(folders[1]).get(ref, head)
     return ""
