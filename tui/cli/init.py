@@ -64,7 +64,8 @@ def init(arguments: Namespace, out: Output) -> int:
         out.json(_plain(target, made, found))
         return 0
     _show(target, made, found, bool(prose), out)
-    if out.tty and sys.stdin.isatty() and not arguments.yes:
+    asks = out.tty and sys.stdin.isatty() and not arguments.yes
+    if asks:
         chosen = _asked(found, out)
         if chosen is None:
             out.line("nothing was written")
@@ -79,7 +80,7 @@ def init(arguments: Namespace, out: Output) -> int:
     else:
         out.line(f"  read it, then commit it: git {at}add program.md && git {at}commit -m 'Add program.md'")
     out.line(f"  then try one run of it: {out.paint(_next(folder), 'text')}")
-    if out.tty and sys.stdin.isatty() and not arguments.yes and _in_git(folder):
+    if asks and _in_git(folder):
         offer_trial(folder, out)
     return 0
 

@@ -118,6 +118,13 @@ class Output:
         except OSError:
             _discard_rest(sys.stderr)
 
+    def agreed(self, question: str) -> bool:
+        """Whether a person answers yes, or with enter alone; the end of the input is a no."""
+        self.write(f"{question} [Y/n] ")
+        self.flush()
+        answer = sys.stdin.readline()
+        return bool(answer) and answer.strip().lower() in ("", "y", "yes")
+
     def close(self) -> None:
         """Flush both streams: Python's own flush at exit would fail with code 120. Raises OSError of stdout."""
         try:

@@ -22,13 +22,10 @@ def mark_seen(host: Host) -> None:
         return
     state = host.view.state
     if state.seq:
-        seen: dict[str, object] = {
-            "seq": state.seq,
-            "time": host.clock(),
-            "best": state.best,
-            "best_metric": state.best_metric,
-        }
-        seen["drafts"] = _unsent(host)
+        seen = {
+            "seq": state.seq, "time": host.clock(), "best": state.best, "best_metric": state.best_metric,
+            "drafts": _unsent(host),
+        }  # fmt: skip
         with contextlib.suppress(OSError):
             write_json(host.session.seen, seen)
 

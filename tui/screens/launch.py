@@ -101,7 +101,7 @@ class LaunchScreen(Screen[None]):
             # After a crash the first session, not a new one, is the likely choice.
             cut_off = bool(self._glances) and self._glances[0].label == "crashed"
             rows = self._menu()
-            first = f"Open {one_line(self._glances[0].paths.name)}" if cut_off else rows[0][0]
+            first = _opens(self._glances[0]) if cut_off else rows[0][0]
             yield Menu(self.look, rows, at=[name for name, _ in rows].index(first), id="menu")
             yield Static("", id="launch-message", markup=False)
             yield Static("checking this machine …", id="launch-findings", markup=False)
@@ -167,7 +167,7 @@ class LaunchScreen(Screen[None]):
     def _menu(self) -> list[tuple[str, str]]:
         tried = trial_result(self.host.project)
         rows = [(START, "a new session with the settings above")]
-        rows += [(f"Open {one_line(g.paths.name)}", self._line_of(g)) for g in self._glances]
+        rows += [(_opens(g), self._line_of(g)) for g in self._glances]
         rows.insert(0 if tried is None and not self._glances else len(rows), (TRY, TRIED[tried]))
         if ARCHIVE.is_file():
             rows.append((DEMO, "a recorded session of nanotrain, faster than real time"))
@@ -184,7 +184,7 @@ class LaunchScreen(Screen[None]):
             await asyncio.sleep(LOOK_SECONDS)
             if self.is_current:
                 found = await asyncio.to_thread(glances, self.host.project, self._known)
-                lines = {f"Open {one_line(g.paths.name)}": self._line_of(g) for g in found}
+                lines = {_opens(g): self._line_of(g) for g in found}
                 for menu in self.query(Menu):  # none once the screen is left
                     menu.set_notes(lines)
 
@@ -295,8 +295,7 @@ class LaunchScreen(Screen[None]):
         elif row == DEMO:
             self.run_worker(self._demo())
         else:
-            named = {f"Open {one_line(g.paths.name)}": g.paths for g in self._glances}
-            self.host.attach(named[row])
+            self.host.attach(next(g.paths for g in self._glances if _opens(g) == row))
 
     async def _demo(self) -> None:
         self.say("unpacking the demo …")
@@ -383,3 +382,8 @@ class LaunchScreen(Screen[None]):
     def _no_session(self) -> SessionView:
         """A view for cards, as no session is open."""
         return SessionView(Client(SessionPaths(self.host.project, "none")), self.look, self.host.clock)
+
+
+def _opens(g: Glance) -> str:
+    """The name of the row that opens a session."""
+    return f"Open {one_line(g.paths.name)}"

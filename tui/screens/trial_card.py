@@ -46,11 +46,13 @@ class TrialCard(Card[bool]):
             await asyncio.wait({self._task})
 
     def _stop(self) -> bool:
-        """End the trial, once: its process removes what it made. False when it has ended, or is ending."""
-        if self._task is None or self._task.done() or self._report is not None or self._stopping:
+        """End the trial: its process removes what it made. False when it has ended."""
+        if self._task is None or self._task.done() or self._report is not None:
             return False
-        self._stopping = True
-        return self._task.cancel()
+        if not self._stopping:  # a second cancellation would cut off the removal
+            self._stopping = True
+            self._task.cancel()
+        return True
 
     def _leave(self) -> None:
         self.dismiss(None if self._report is None else bool(self._report["ok"]))
@@ -119,7 +121,7 @@ class TrialCard(Card[bool]):
 
     def pressed(self, character: str, key: str) -> None:
         leaves = key in ("escape", "ctrl+c", "q")
-        if leaves and (self._stop() or (self._stopping and self._task is not None and not self._task.done())):
+        if leaves and self._stop():
             self._progress = "stopping; the worktree is removed …"
             self._show()
         elif leaves or (key == "enter" and self._report is not None):

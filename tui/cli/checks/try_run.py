@@ -49,10 +49,7 @@ def try_run(arguments: Namespace, out: Output) -> int:
 
 def offer_trial(project: Path, out: Output) -> None:
     """Ask on a terminal whether to try the program.md that was written just now."""
-    out.write("try one run of it now? [Y/n] ")
-    out.flush()
-    answer = sys.stdin.readline()
-    if answer and answer.strip().lower() in ("", "y", "yes"):
+    if out.agreed("try one run of it now?"):
         try_run(Namespace(directory=str(project), json=False, seconds=None, full=False, slots=None, overrides=[]), out)
 
 
@@ -116,12 +113,7 @@ def _show(report: dict[str, Any], out: Output) -> None:
 
 def _offer_at_limit(project: Path, out: Output) -> None:
     """Ask on a terminal whether to write the line that makes the last number count."""
-    if not (out.tty and sys.stdin.isatty()):
-        return
-    out.write('write at_limit = "score" into program.md? [Y/n] ')
-    out.flush()
-    answer = sys.stdin.readline()
-    if not answer or answer.strip().lower() not in ("", "y", "yes"):
+    if not (out.tty and sys.stdin.isatty() and out.agreed('write at_limit = "score" into program.md?')):
         return
     from core.program.toml_edit import write_key
 
