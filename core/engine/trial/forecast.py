@@ -216,6 +216,10 @@ def _budget(o: Outcome) -> Finding | None:
 def _seed(o: Outcome) -> Finding | None:
     """What is known of the seed, and how."""
     places, run, effect = o.seed_places, o.program.run, o.seed_has_effect
+    if o.second is not None and o.second.metric is None:
+        reason, _, hint = o.second.reason.partition("\n  hint: ")
+        detail = f"a second run, with another seed, gave no number that counts: {reason or o.second.ended}"
+        return Finding("seed", False, detail, hint or "correct the code: a session runs it with many seeds")
     if o.program.timed and not places and SEED not in run:
         return None  # a time varies by itself
     in_command = SEED in run

@@ -58,3 +58,18 @@ def test_a_seed_in_a_quoted_command_is_not_appended() -> None:
     second = e.RunFinished(run=2, experiment=0, ended="done", metric=0.5, seconds=1, wall_seconds=1)
     found = of(outcome(program=program, second=second), "seed")
     assert found.ok is None and "put $AUTORESEARCH_SEED into `run`" in found.hint
+
+
+def test_a_second_run_without_a_number_is_told() -> None:
+    second = e.RunFinished(
+        run=2,
+        experiment=0,
+        ended="crashed",
+        metric=None,
+        seconds=1,
+        wall_seconds=1,
+        reason="the unit changed\n  hint: print one",
+    )
+    o = outcome(seconds=2.0, second=second)
+    assert of(o, "seed").ok is False and of(o, "seed").hint == "print one" and not works(o, forecast(o))
+    assert "the unit changed" in of(o, "seed").detail and "not tried" not in of(o, "seed").detail
