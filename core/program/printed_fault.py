@@ -245,6 +245,10 @@ _SHELL = re.compile(
     r"(?:not found|Permission denied|[Nn]o such file or directory|cannot execute|can't open|Syntax error|syntax error"
     r"|unexpected|parameter not set|unbound variable|Segmentation fault|Killed|Aborted|cannot open|Is a directory)"
 )
+_NPM = re.compile(
+    r"^npm (?:ERR!|error) (?:enoent |network )?"
+    r"((?:Missing script: |Could not read package|could not determine exec|request to ).*)"
+)
 _NO_RULE = re.compile(r"^make(?:\[\d+\])?: \*\*\* (?!\[)(.+?)\s*Stop\.$|^(\S+:\d+: \*\*\* .+?)\s*Stop\.$")
 _RULE = re.compile(r"^make(?:\[\d+\])?: \*\*\* \[(?:\S+:\d+: )?([^\]]+)\] (Error \d+|\w.*)")
 
@@ -258,6 +262,8 @@ def _tools(lines: Sequence[str]) -> Iterator[_Found]:
     for at, line in enumerate(lines):
         if _SHELL.match(line):
             yield _Found(_LIKELY, at, line)
+        elif npm := _NPM.match(line):
+            yield _Found(_SURE, at, f"npm: {npm[1]}")
         elif missing := _NO_RULE.match(line):
             yield _Found(_SURE, at, f"make: {missing[1] or missing[2]}")
         elif (failed_rule := _RULE.match(line)) and not rule:

@@ -16,6 +16,17 @@ DDP = "".join(f"[rank0]: {line}\n" for line in RAISED.splitlines())
 
 TOLD = {
     "python": (f"step 1\n{RAISED}", "ValueError: the loss is NaN"),
+    "npm, no such script": (
+        'npm error Missing script: "bench"\nnpm error\nnpm error To see a list of scripts, run:\nnpm error   npm run\n'
+        "npm error A complete log of this run can be found in: /h/.npm/_logs/1.log\n",
+        'npm: Missing script: "bench"',
+    ),
+    "npm, no package.json": (
+        "npm error code ENOENT\nnpm error enoent Could not read package.json: Error: ENOENT: no such file\n"
+        "npm error enoent This is related to npm not being able to find a file.\nnpm error enoent\n"
+        "npm error A complete log of this run can be found in: /h/.npm/_logs/1.log\n",
+        "npm: Could not read package.json: Error: ENOENT: no such file",
+    ),
     "python, warnings behind it": (RAISED + WARNED, "ValueError: the loss is NaN"),
     "python, an error in __del__ behind it": (
         f"{RAISED}Exception ignored in: <function A.__del__ at 0x7>\n{TRACE}KeyError: 'x'\n",
