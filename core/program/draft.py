@@ -37,7 +37,7 @@ def draft(found: Survey, template: str, prose: str = "", metric: int = 0) -> Dra
     launch = found.launches[0] if found.launches else Launch("python train.py", ("train.py",), "a guess", "train.py")
     notes = list(found.notes)
     if not found.launches:
-        notes.insert(0, "no script, package.json, Cargo.toml or Makefile was found: set `edit` and `run`")
+        notes.insert(0, "no script, package.json, Cargo.toml or Makefile says how it runs: set `edit` and `run`")
     elif not launch.edit:
         notes.insert(0, "no file to edit was found: set `edit`")
     run = launch.run + (f" {found.seed} {SEED}" if found.seed else "")

@@ -179,6 +179,7 @@ def _template(node: ast.expr, names: list[str]) -> str:
 _CALL = re.compile(
     r"(?:console\.log|printf|println!|print!|Println|Printf|print|puts)\s*\(?.*?([\"'`])(?P<text>.*?)(?<!\\)\1"
 )
+_JOINED = re.compile(r"\s*([+,])\s*[A-Za-z_$(]")  # `console.log("time: " + x)`
 
 
 def _other(lines: list[str]) -> Iterator[tuple[int, str, list[str]]]:
@@ -190,5 +191,8 @@ def _other(lines: list[str]) -> Iterator[tuple[int, str, list[str]]]:
             fields = r"\$\{([^}]*)\}|#\{([^}]*)\}|(%[-+ #0-9.*]*(?:l{0,2}|z|h)[dufgei])|(\{[^{}]*\})"
             names = [":".join(filter(None, found)).strip("{}") for found in re.findall(fields, text)]
             text = re.sub(fields, _FIELD, text)
+            joined = _JOINED.match(line, found.end()) if found[0].startswith(("console.log", "Println")) else None
+            if joined and _FIELD not in text:
+                text += " " * (joined[1] == ",") + _FIELD
             if _FIELD in text:
                 yield number, text.replace("%%", "%"), names

@@ -144,7 +144,7 @@ def _scripts(files: Sequence[str], read: Read, gpu: bool) -> Iterator[tuple[floa
         stem = PurePosixPath(path).stem.lower()
         named = next((i for i, word in enumerate(_FIRST) if stem == word or stem.startswith(f"{word}_")), None)
         text = read(path) if named is not None or path in top or "/" in path else ""
-        starts = bool(re.search(r"^if __name__ ==", text, re.MULTILINE)) or (named is not None and "/" not in path)
+        starts = bool(re.search(r"^if __name__\s*==", text, re.MULTILINE)) or (named is not None and "/" not in path)
         if (_BESIDE.search(path) and named is None) or not (starts or path in top):
             continue
         numbers = printed_numbers(path, text)

@@ -34,7 +34,7 @@ def test_init_guesses_and_never_overwrites(tmp_path: Path, code: str) -> None:
 def test_init_creates_its_folder_and_refuses_a_file(tmp_path: Path) -> None:
     done = run(tmp_path, "init", "new folder/deeper")
     assert done.returncode == 0 and (tmp_path / "new folder/deeper/program.md").is_file()
-    assert "no script, package.json, Cargo.toml or Makefile was found" in done.stdout
+    assert "no script, package.json, Cargo.toml or Makefile says how it runs" in done.stdout
     (tmp_path / "file").touch()
     refused = run(tmp_path, "init", "file")
     assert refused.returncode == 1 and "Traceback" not in refused.stderr
@@ -83,6 +83,18 @@ KINDS: dict[str, tuple[dict[str, str], dict[str, str], dict[str, object], tuple[
          "metric": {"name": "speed", "direction": "max",
                     "pattern": r"^speed:\s*(\S+)"}},
         ("scripts.bench",),
+    ),
+    "a number joined to its name": (
+        {"package.json": '{"scripts": {"bench": "node b.js"}}',
+         "b.js": 'const n = 5\nconsole.log("time: " + (n * 2).toFixed(3));\nconsole.log("ops/s:", n);\n'}, {},
+        {"run": "node b.js", "metric": {"name": "time", "direction": "min", "pattern": r"^time:\s*(\S+)"}},
+        ("b.js:2", "per_sec"),
+    ),
+    "a main guard without spaces": (
+        {"pyproject.toml": "[tool.poetry]\nname='x'\n", "pkg/__init__.py": "",
+         "pkg/train.py": "if __name__=='__main__':\n    print(f'val_loss: {1.0:.3f}')\n"}, {},
+        {"edit": ["pkg/train.py"], "run": "PYTHONPATH=. python pkg/train.py"},
+        ("pkg/train.py:2",),
     ),
     "Cargo.toml": (
         {"Cargo.toml": "[package]\nname = 'x'\n", "src/main.rs": 'println!("latency: {:.3} ms", x);\n'}, {},
