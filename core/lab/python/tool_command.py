@@ -25,6 +25,7 @@ _CONDA = re.compile(
 )
 _CONDA_ACTIVATE = re.compile(r"^(?:.*[;&] *)?(?:conda|mamba|micromamba) +activate +(\S+) *(?:&&|;) *(.+)$", re.S)
 _SOURCE = re.compile(r"((?:^|[;&]) *)source +(?=\S*bin/activate)")
+_ACTIVATE = re.compile(r"^ *(?:source|\.) +([\w./-]+)/bin/activate *(?:&&|;) *(.+)$", re.S)
 _UV = re.compile(rf"{_START}uv +((?:-\S+ +)*)run +((?:-\S+ +)*)(\S*)")
 _UVX = re.compile(rf"{_START}(?:uvx|uv +tool +run) +(\S+)")
 _UV_ALONE = re.compile(r"--(with(-requirements|-editable)?|isolated)\b")
@@ -39,6 +40,9 @@ def direct_command(command: str, env: Mapping[str, str], cwd: Path) -> str:
     """
     _check_uv(command, env, cwd)
     _check_conda(command, env)
+    if (found := _ACTIVATE.match(command)) and not (cwd / found[1] / "bin/activate").is_file():
+        hint = f"make that environment (python -m venv {found[1]}), or write {toml_line(found[2])}"
+        _refuse(f"there is no environment {found[1]}", command, hint)
     if found := _RUN.search(command):
         tool, program = found.groups()
         rest = _RUN.sub(r"\2", command)

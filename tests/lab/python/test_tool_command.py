@@ -38,6 +38,8 @@ NONE = {"PATH": "/usr/bin:/bin"}
 def test_a_program_is_started_directly_in_the_environment(
     written: str, env: dict[str, str], started: str, tmp_path: Path
 ) -> None:
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    (tmp_path / ".venv/bin/activate").touch()
     assert direct_command(written, env, tmp_path) == started
 
 
@@ -60,6 +62,7 @@ def test_a_program_is_started_directly_in_the_environment(
         ("uvx ruff check", VENV, "uv would download", 'write run = "ruff check"'),
         ("conda run -n other python x.py", CONDA, "other is not the active one", "conda activate other"),
         ("conda run -n lab python x.py", VENV, "lab is not the active one", 'write run = "python x.py"'),
+        ("source venv/bin/activate && python x.py", NONE, "no environment venv", 'write run = "python x.py"'),
         ("conda activate lab && python x.py", CONDA, "cannot activate", 'write run = "python x.py"'),
     ],
 )
