@@ -186,12 +186,11 @@ def test_a_sandbox_that_does_not_start_is_a_scorer_error(home: Path, tmp_path: P
 def test_a_card_that_does_not_start_is_a_scorer_error_and_no_verdict(
     home: Path, tmp_path: Path, warm: list[str]
 ) -> None:
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU")
     tree, run = worlds.worktree(tmp_path / "tree"), worlds.saved_run(tmp_path / "run")
     result = worlds.command(
         "nanotrain.score", AUTORESEARCH_HOME=str(home), AUTORESEARCH_CAGE=json.dumps(warm),
         AUTORESEARCH_WORKTREE=str(tree), AUTORESEARCH_RUN_DIR=str(run), AUTORESEARCH_DEVICE="cuda",
+        CUDA_VISIBLE_DEVICES="",
     )  # fmt: skip
     assert result.returncode == 1 and "the GPU cannot be used for scoring: " in result.stderr
     assert " hint: see what else uses the card" in result.stderr and "Traceback" not in result.stderr
