@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -40,42 +41,61 @@ int nvmlDeviceGetMinorNumber(void *device, unsigned *minor) {
 int nvmlDeviceGetMaxMigDeviceCount(void *device, unsigned *count) { *count = device == uuids[3]; return 0; }
 int nvmlDeviceGetMigDeviceHandleByIndex(void *device, unsigned index, void **found) { *found = (void *)part; return 0; }
 """
-ASK = """
-import json, sys
+# Each question is answered by a fork: a process looks at its driver once.
+ANSWER = """
+import json, os, sys
 from core.lab import device
 from core.record.errors import UsageError
-try:
-    slots = device.parse_slots(sys.argv[1]) if len(sys.argv) > 1 else device.default_slots()
-    values = [device.slot_environment(slot)["CUDA_VISIBLE_DEVICES"] for slot in slots]
-    readings = [reading.name for reading in device.Devices().read()]
-    files = [device.cards.device_files(slot) for slot in slots]
-    print(json.dumps([slots, values, readings, device.cards.allowed().left_out, files]))
-except UsageError as error:
-    print(json.dumps([error.what, error.hint]))
+
+def answer(variables, words):
+    for name in ("CUDA_VISIBLE_DEVICES", "LOST"):
+        os.environ.pop(name, None)
+    os.environ.update(variables)
+    try:
+        slots = device.parse_slots(words) if words else device.default_slots()
+        values = [device.slot_environment(slot)["CUDA_VISIBLE_DEVICES"] for slot in slots]
+        readings = [reading.name for reading in device.Devices().read()]
+        files = [device.cards.device_files(slot) for slot in slots]
+        return [slots, values, readings, device.cards.allowed().left_out, files]
+    except UsageError as error:
+        return [error.what, error.hint]
+
+for line in sys.stdin:
+    if child := os.fork():
+        os.waitpid(child, 0)
+    else:
+        print(json.dumps(answer(*json.loads(line))), flush=True)
+        os._exit(0)
 """
+Driver = Callable[[dict[str, str], str], Any]
 
 
 @pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
+    """What a process with this driver answers."""
     folder = tmp_path_factory.mktemp("driver")
     (folder / "nvml.c").write_text(DRIVER)
     build = ["gcc", "-shared", "-fPIC", "-o", str(folder / "libnvidia-ml.so.1"), str(folder / "nvml.c")]
     subprocess.run(build, check=True, timeout=60)
-    return folder
+    env = {**os.environ, "LD_LIBRARY_PATH": str(folder)}
+    with subprocess.Popen(
+        [sys.executable, "-c", ANSWER], env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        questions, answers = process.stdin, process.stdout
+
+        def answered(variables: dict[str, str], words: str) -> Any:
+            print(json.dumps([variables, words]), file=questions, flush=True)
+            assert select.select([answers], [], [], 60)[0], "no answer"
+            return json.loads(answers.readline())
+
+        yield answered
 
 
-def asked(driver: Path, variable: str | None, *words: str, lost: str | None = None) -> Any:
+def asked(driver: Driver, variable: str | None, words: str = "", *, lost: str | None = None) -> Any:
     """[slots, CUDA_VISIBLE_DEVICES of each, readings, what was left out, device files], or [refusal, its hint]."""
-    env = {**os.environ, "LD_LIBRARY_PATH": str(driver)}
-    env.pop("CUDA_VISIBLE_DEVICES", None)
-    if variable is not None:
-        env["CUDA_VISIBLE_DEVICES"] = variable
-    if lost is not None:
-        env["LOST"] = lost
-    done = subprocess.run(
-        [sys.executable, "-c", ASK, *words], env=env, capture_output=True, text=True, timeout=60, check=True
-    )
-    return json.loads(done.stdout)
+    given = {"CUDA_VISIBLE_DEVICES": variable, "LOST": lost}
+    return driver({name: value for name, value in given.items() if value is not None}, words)
 
 
 @pytest.mark.parametrize(
@@ -95,14 +115,14 @@ def asked(driver: Path, variable: str | None, *words: str, lost: str | None = No
         ("2,,0", "2"),
     ],
 )
-def test_a_session_uses_the_cards_that_cuda_would_see(driver: Path, variable: str | None, cards: str) -> None:
+def test_a_session_uses_the_cards_that_cuda_would_see(driver: Driver, variable: str | None, cards: str) -> None:
     slots, values, readings, *_ = asked(driver, variable)
     assert slots == [f"gpu{card}" for card in cards.split()] and values == cards.split()
     assert readings == ["gpu0", "gpu1", "gpu2", "gpu3", "cpu"]
 
 
 @pytest.mark.parametrize("variable", ["", "-1", "NoDevFiles", "none", "void", "-1,0"])
-def test_a_variable_that_allows_no_card_gives_processor_slots_and_says_so(driver: Path, variable: str) -> None:
+def test_a_variable_that_allows_no_card_gives_processor_slots_and_says_so(driver: Driver, variable: str) -> None:
     slots, values, _, left_out, _ = asked(driver, variable)
     assert slots[0] == "cpu0" and set(values) == {""} and f"CUDA_VISIBLE_DEVICES={variable} allows no GPU" in left_out
     what, hint = asked(driver, variable, "gpu")
@@ -114,35 +134,35 @@ def test_a_variable_that_allows_no_card_gives_processor_slots_and_says_so(driver
     [("9", "is the number of no GPU"), ("GPU-aaaa", "fits 2 GPUs"), ("GPU-", "names no GPU"), ("all", "names no GPU"),
      ("GPU-eeee", "names no GPU"), ("1x", "names no GPU"), ("-2", "names no GPU")],
 )  # fmt: skip
-def test_a_name_of_no_card_is_refused(driver: Path, variable: str, why: str) -> None:
+def test_a_name_of_no_card_is_refused(driver: Driver, variable: str, why: str) -> None:
     what, hint = asked(driver, variable)
     assert why in what and hint.endswith("export CUDA_VISIBLE_DEVICES=0")
 
 
-def test_what_follows_a_wrong_name_is_left_out_and_said(driver: Path) -> None:
+def test_what_follows_a_wrong_name_is_left_out_and_said(driver: Driver) -> None:
     left_out = asked(driver, "2,9,0")[3]
     assert left_out == ["9,0 in CUDA_VISIBLE_DEVICES is left out: '9' is the number of no GPU"]
 
 
-def test_a_slice_of_a_card_is_a_slot_that_keeps_its_name(driver: Path) -> None:
+def test_a_slice_of_a_card_is_a_slot_that_keeps_its_name(driver: Driver) -> None:
     name = "MIG-3f2a91bc-0000-5555-0000-000000000005"
     assert asked(driver, name)[:2] == [["gpu-3f2a91bc"], [name]]
     assert asked(driver, "MIG-3f2a91bc,0")[:2] == [["gpu-3f2a91bc", "gpu0"], ["MIG-3f2a91bc", "0"]]
 
 
-def test_a_slot_has_the_device_file_of_its_card(driver: Path) -> None:
+def test_a_slot_has_the_device_file_of_its_card(driver: Driver) -> None:
     files = asked(driver, "2,MIG-3f2a91bc-0000-5555-0000-000000000005")[4]
     assert files == [["/dev/nvidia5"], ["/dev/nvidia4"]]
     assert asked(driver, "")[4][0] == []
 
 
-def test_slots_outside_the_variable_are_refused(driver: Path) -> None:
+def test_slots_outside_the_variable_are_refused(driver: Driver) -> None:
     assert asked(driver, "2,3", "gpu:3")[0] == ["gpu3"]
     what, hint = asked(driver, "2,3", "gpu:0")
     assert what == "a session may not use gpu0, only gpu2, gpu3" and "gpu:0,1" in hint
 
 
-def test_a_lost_card_is_left_out_and_the_others_work(driver: Path) -> None:
+def test_a_lost_card_is_left_out_and_the_others_work(driver: Driver) -> None:
     slots, values, readings, left_out, _ = asked(driver, None, lost="1")
     assert slots == ["gpu0", "gpu2", "gpu3"] and readings == ["gpu0", "gpu2", "gpu3", "cpu"]
     assert values[1].startswith("GPU-cccc"), "CUDA may number the cards that are left"
