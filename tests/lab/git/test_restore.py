@@ -94,20 +94,25 @@ def test_a_checkout_of_the_user_is_never_restored(tree: Path, tmp_path: Path) ->
     assert (repo / "notes").exists() and (tmp_path / "plain" / "notes").exists()
 
 
-@pytest.mark.parametrize("shape", ["submodule", "absolute", "bare key", "linked"])
-def test_the_working_tree_is_given_to_git_and_not_taken_from_the_configuration(tmp_path: Path, shape: str) -> None:
-    """A file named `config`, written into git's folder, would break the user's repository."""
-    repo = tmp_path / "repo"
+def users_checkout(folder: Path, *, submodule: bool) -> Path:
+    """A repository with a file named `config`, or a submodule that is one."""
+    repo = folder / "repo"
     repo.mkdir()
     git(repo, "init", "-q")
     (repo / "config").write_text("lr: 0.1")
     git(repo, "add", "-A")
     git(repo, "commit", "-qm", "first")
-    if shape == "submodule":
-        outer = tmp_path / "outer"
-        git(tmp_path, "init", "-q", "outer")
-        git(outer, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(repo), "sub")
-        repo = outer / "sub"
+    if not submodule:
+        return repo
+    git(folder, "init", "-q", "outer")
+    git(folder / "outer", "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(repo), "sub")
+    return folder / "outer" / "sub"
+
+
+@pytest.mark.parametrize("shape", ["submodule", "absolute", "bare key", "linked"])
+def test_the_working_tree_is_given_to_git_and_not_taken_from_the_configuration(tmp_path: Path, shape: str) -> None:
+    """A file named `config`, written into git's folder, would break the user's repository."""
+    repo = users_checkout(tmp_path, submodule=shape == "submodule")
     if shape == "linked":
         git(repo, "worktree", "add", "-q", "-b", "mine", str(tmp_path / "mine"))
         git(repo, "config", "core.worktree", str(repo))
@@ -133,25 +138,17 @@ def test_the_working_tree_is_given_to_git_and_not_taken_from_the_configuration(t
 
 @pytest.mark.parametrize("shape", ["submodule", "linked"])
 def test_the_users_checkout_is_not_restored_in_place_of_a_worktree_without_git(tmp_path: Path, shape: str) -> None:
-    repo = tmp_path / "repo"
-    repo.mkdir()
-    git(repo, "init", "-q")
-    (repo / "a").write_text("first")
-    git(repo, "add", "-A")
-    git(repo, "commit", "-qm", "first")
-    if shape == "submodule":
-        git(tmp_path, "init", "-q", "outer")
-        git(tmp_path / "outer", "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(repo), "sub")
-    else:
-        git(repo, "worktree", "add", "-q", "--detach", str(tmp_path / "outer" / "sub"))
-    repo = tmp_path / "outer" / "sub"
+    repo = users_checkout(tmp_path, submodule=shape == "submodule")
+    if shape == "linked":
+        git(repo, "worktree", "add", "-q", "--detach", str(tmp_path / "mine"))
+        repo = tmp_path / "mine"
     repository = Repository.open(repo)
     tree = repository.add_worktree(repo / "sessions" / "w", repository.head())
-    (repo / "a").write_text("the user's work")
+    (repo / "config").write_text("the user's work")
     (tree / ".git").unlink()
     with pytest.raises(GitError):
         restore_worktree(tree)
-    assert (repo / "a").read_text() == "the user's work"
+    assert (repo / "config").read_text() == "the user's work"
 
 
 def test_what_git_does_not_hold_of_a_tracked_folder_is_linked(tree: Path, tmp_path: Path) -> None:
