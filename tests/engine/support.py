@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from core.client import read_events, read_state, request, start_engine
 from core.record import commands as c
@@ -18,6 +19,7 @@ from core.session.lock import engine_alive, lock_holder
 from core.session.options import EngineOptions
 from core.session.paths import SessionPaths
 
+Body = TypeVar("Body")
 FOREVER = 3600.0  # seconds of thinking time, which the test interrupts
 PATIENCE = 200.0  # seconds; machines may be shared and slow
 
@@ -80,10 +82,14 @@ def events_named(paths: SessionPaths, kind: type) -> list[Event]:
     return [event for event in read_events(paths) if isinstance(event.body, kind)]
 
 
+def bodies(paths: SessionPaths, kind: type[Body]) -> list[Body]:
+    """What the events of this kind say, in order."""
+    return [event.body for event in read_events(paths) if isinstance(event.body, kind)]
+
+
 def final_verdicts(paths: SessionPaths) -> list[int]:
     """The experiments with a final verdict in order, one entry for each verdict. A provisional verdict is not final."""
-    bodies = [event.body for event in events_named(paths, e.Judged)]
-    return [b.experiment for b in bodies if isinstance(b, e.Judged) and b.verdict != "provisional"]
+    return [b.experiment for b in bodies(paths, e.Judged) if b.verdict != "provisional"]
 
 
 def accepted(paths: SessionPaths, command: c.Command) -> str:

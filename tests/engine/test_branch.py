@@ -14,14 +14,14 @@ from core.record.errors import SessionError
 from core.session.options import EngineOptions
 from core.session.paths import SessionPaths
 from tests.cli.command import run
-from tests.engine.support import accepted, engine, events_named, wait_end, wait_for, wait_state
+from tests.engine.support import accepted, bodies, engine, wait_end, wait_for, wait_state
 from tests.projects import git, make_project, rate, write_script
 
 BRANCH = "autoresearch/s"
 
 
 def _held(paths: SessionPaths) -> list[str]:
-    return [event.body.words for event in events_named(paths, e.BranchHeld) if isinstance(event.body, e.BranchHeld)]
+    return [body.words for body in bodies(paths, e.BranchHeld)]
 
 
 def _start(tmp_path: Path, values: tuple[str, ...]) -> tuple[Path, Path]:

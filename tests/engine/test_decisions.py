@@ -5,8 +5,6 @@ from __future__ import annotations
 import html
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,7 +13,8 @@ from core.client import read_state, request
 from core.record import commands as c
 from core.record import events as e
 from core.session.paths import SessionPaths
-from tests.engine.support import engine, events_named, final_verdicts, wait_end, wait_state
+from tests.cli.command import run
+from tests.engine.support import bodies, engine, final_verdicts, wait_end, wait_state
 from tests.projects import PROGRAM, SCORED_FILES, SCORED_PROGRAM, SCORED_TRAIN, TRAIN, make_project, rate, write_script
 from tests.research.anthropic_server import Server
 
@@ -26,14 +25,8 @@ NOISY = TRAIN.replace(
 )
 
 
-def autoresearch(project: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    call = [sys.executable, "-m", "tui.main", *words]
-    return subprocess.run(call, cwd=project, capture_output=True, text=True, check=False)
-
-
 def _verdicts(paths: SessionPaths, experiment: int) -> list[str]:
-    bodies = [event.body for event in events_named(paths, e.Judged)]
-    return [b.verdict for b in bodies if isinstance(b, e.Judged) and b.experiment == experiment]
+    return [b.verdict for b in bodies(paths, e.Judged) if b.experiment == experiment]
 
 
 def test_a_gain_within_the_noise_is_repeated_and_its_runs_are_pooled(tmp_path: Path) -> None:
@@ -76,8 +69,7 @@ def test_an_implausible_gain_is_quarantined_and_not_overestimated(tmp_path: Path
         state = wait_end(paths)
     x = state.experiments[1]
     assert _verdicts(paths, 1) == ["provisional", "kept"]
-    first = next(event.body for event in events_named(paths, e.Judged))
-    assert isinstance(first, e.Judged) and "quarantined" in first.reason
+    assert "quarantined" in bodies(paths, e.Judged)[0].reason
     assert len(x.values) == 2 and x.chosen_on == 2 and x.claim is not None
     assert x.metric == x.claim == state.best_metric
     assert x.metric >= min(x.values), "the best has a better metric than its best run"
@@ -100,10 +92,10 @@ def test_a_deterministic_metric_needs_no_repeats(tmp_path: Path) -> None:
     notes = [note.text for note in state.notes if "3 runs with different seeds gave one number" in note.text]
     assert len(notes) == 1 and line in notes[0] and "\n" not in notes[0]
     for call in (("status",), ("leaderboard",), ("report", "-o", str(tmp_path / "page.html"))):
-        done = autoresearch(project, *call)
+        done = run(project, *call)
         page = (tmp_path / "page.html").read_text() if call[0] == "report" else done.stdout
         assert "different seeds gave one number" in html.unescape(page) and line in html.unescape(page), call
-    refused = autoresearch(project, "certify")
+    refused = run(project, "certify")
     assert refused.returncode == 1
     assert "cannot be certified" in refused.stdout + refused.stderr and line in refused.stdout + refused.stderr
 
@@ -224,17 +216,17 @@ def test_a_certificate_rejects_luck_and_a_result_is_reproduced(
     assert {run["commit"] for run in runs} == {certificate["commit"], certificate["baseline_commit"]}
     assert certificate["sealed_sha256"] and certificate["versions"]["python"] and certificate["hardware"]
     assert certificate["repeat_it_with"] == "autoresearch-tui certify 1 --session s"
-    event = [event.body for event in events_named(paths, e.Certified)][-1]
-    assert isinstance(event, e.Certified) and event.runs == len(runs) and "self-reported" in event.reason
+    event = bodies(paths, e.Certified)[-1]
+    assert event.runs == len(runs) and "self-reported" in event.reason
     # Without an engine: one is started for this task only, and ends.
     before = read_state(paths)
     with engine(project, only_task="reproduce:1"):
         state = wait_end(paths)
-    reproduced = [event.body for event in events_named(paths, e.Reproduced)][-1]
-    assert isinstance(reproduced, e.Reproduced) and reproduced.within_noise
+    reproduced = bodies(paths, e.Reproduced)[-1]
+    assert reproduced.within_noise
     assert reproduced.metric == reproduced.recorded, "the same seed gave another number"
     assert state.next_run == before.next_run + 1 and state.total == before.total
-    finished = [b for b in (event.body for event in events_named(paths, e.RunFinished)) if isinstance(b, e.RunFinished)]
+    finished = bodies(paths, e.RunFinished)
     assert all({"sealed", "name", "clock_mhz", "throttle", "versions"} <= set(b.device) for b in finished)
     assert finished[-1].device["versions"]["python"]
 

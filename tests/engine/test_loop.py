@@ -8,7 +8,7 @@ from core.client import read_events, read_state, request
 from core.record import commands as c
 from core.record import events as e
 from core.session.paths import SessionPaths
-from tests.engine.support import engine, events_named, wait_end, wait_for, wait_state
+from tests.engine.support import bodies, engine, wait_end, wait_for, wait_state
 from tests.projects import PROGRAM, TRAIN, git, make_project, rate, write_script
 
 
@@ -60,21 +60,27 @@ def test_a_change_is_rebased_when_the_best_moves(tmp_path: Path) -> None:
     with engine(project, researcher="scripted", script=str(script), slots="cpu:6") as paths:
         state = wait_end(paths)
     first, second, third = (state.experiments[n] for n in (1, 2, 3))
-    rebased = events_named(paths, e.Rebased)
     assert first.verdict == "kept" and second.verdict == "kept"
-    assert 2 in [event.body.experiment for event in rebased if isinstance(event.body, e.Rebased)]
+    assert 2 in [body.experiment for body in bodies(paths, e.Rebased)]
     best = git(project, "show", "autoresearch/s:train.py")
     assert "OFFSET = -0.5" in best and "RATE = 0.35" in best
     assert third.verdict == "discarded" and "conflict" in third.reason
 
 
-def test_what_beats_the_moved_best_leads_as_it_is_and_the_merge_is_a_further_candidate(tmp_path: Path) -> None:
-    # The second run is slower, so that the first is kept meanwhile; the code ignores its seed.
+def two_at_once(folder: Path) -> tuple[Path, Path]:
+    """A project whose code ignores its seed, and a script of two gains: the slower run is the better one, and the other
+    is kept meanwhile.
+    """
     train = TRAIN.replace("SECONDS = 0.05", "SECONDS = 0.5\nOFFSET = 0.0\n\n\n").replace("1.0 + (", "1.0 + OFFSET + (")
     train = train.replace("% 7 - 3) * 0.0001", "% 7 - 3) * 0").replace("sleep(SECONDS)", "sleep(SECONDS - 20 * OFFSET)")
-    project = make_project(tmp_path / "p", train=train)
+    project = make_project(folder / "p", train=train)
     offset = {"path": "train.py", "search": "OFFSET = 0.0", "replace": "OFFSET = -0.2"}
-    script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.35"), {"hypothesis": "an offset", "edits": [offset]}])
+    script = write_script(folder / "s.jsonl", [rate("0.5", "0.35"), {"hypothesis": "an offset", "edits": [offset]}])
+    return project, script
+
+
+def test_what_beats_the_moved_best_leads_as_it_is_and_the_merge_is_a_further_candidate(tmp_path: Path) -> None:
+    project, script = two_at_once(tmp_path)
     with engine(project, researcher="scripted", script=str(script), slots="cpu:2") as paths:
         state = wait_end(paths)
     first, second, merged = (state.experiments[n] for n in (1, 2, 3))
@@ -86,12 +92,7 @@ def test_what_beats_the_moved_best_leads_as_it_is_and_the_merge_is_a_further_can
 
 
 def test_a_merge_that_an_ended_engine_left_undone_is_made_by_the_next(tmp_path: Path) -> None:
-    # As above; the budget leaves no room for the merge.
-    train = TRAIN.replace("SECONDS = 0.05", "SECONDS = 0.5\nOFFSET = 0.0\n\n\n").replace("1.0 + (", "1.0 + OFFSET + (")
-    train = train.replace("% 7 - 3) * 0.0001", "% 7 - 3) * 0").replace("sleep(SECONDS)", "sleep(SECONDS - 20 * OFFSET)")
-    project = make_project(tmp_path / "p", train=train)
-    offset = {"path": "train.py", "search": "OFFSET = 0.0", "replace": "OFFSET = -0.2"}
-    script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.35"), {"hypothesis": "an offset", "edits": [offset]}])
+    project, script = two_at_once(tmp_path)  # the budget leaves no room for the merge
     with engine(project, researcher="scripted", script=str(script), slots="cpu:2", experiments=2) as paths:
         state = wait_end(paths)
         assert state.best == 2 and state.experiments[2].overtook == 1 and 3 not in state.experiments

@@ -20,7 +20,7 @@ from core.record.state import State
 from core.session.options import EngineOptions, load_options
 from core.session.paths import SessionPaths
 from tests.cli.command import run
-from tests.engine.support import accepted, engine, events_named, kill_engine, patch, wait_for, wait_state
+from tests.engine.support import accepted, bodies, engine, events_named, kill_engine, patch, wait_for, wait_state
 from tests.projects import PROGRAM, make_project
 from tests.tui.stage import Playing, Stage
 from tui.paint.theme import Look
@@ -220,5 +220,4 @@ def test_a_session_continues_without_its_options_and_program_files(tmp_path: Pat
         # A manually edited copy is in force until the engine looks at the project's own, and the log says so.
         paths.program.write_text(edit.replace("Please", "Kindly"))
         restarted(paths)
-        changes = [event.body for event in events_named(paths, e.ProgramChanged)]
-        assert any(isinstance(change, e.ProgramChanged) and "Kindly" in change.program for change in changes)
+        assert any("Kindly" in change.program for change in bodies(paths, e.ProgramChanged))

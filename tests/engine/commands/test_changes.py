@@ -14,8 +14,8 @@ from core.session.paths import SessionPaths
 from tests.engine.support import (
     FOREVER,
     accepted,
+    bodies,
     engine,
-    events_named,
     judged,
     kill_engine,
     patch,
@@ -96,8 +96,8 @@ def test_program_md_changes_during_a_session(tmp_path: Path) -> None:
         assert "allows 2" in refused(paths, c.Propose(hypothesis="too long", patch=long))
         state = wait_state(paths, lambda s: s.program_changes == 1, "the edited program")
         assert state.program == EDITED and state.budget["experiments"] == 3
-        (change,) = [event.body for event in events_named(paths, e.ProgramChanged)]
-        assert isinstance(change, e.ProgramChanged) and "+max_diff_lines = 2" in change.diff
+        (change,) = bodies(paths, e.ProgramChanged)
+        assert "+max_diff_lines = 2" in change.diff
 
         # An invalid or unreadable program.md is refused once with a reason, and the old one stays in force.
         (project / "program.md").write_text(EDITED.replace('name = "loss"', 'name = "error"'))
@@ -106,7 +106,7 @@ def test_program_md_changes_during_a_session(tmp_path: Path) -> None:
         (project / "program.md").write_text(EDITED.replace("edit = [", "edit = "))
         accepted(paths, c.Propose(hypothesis="nearer still", patch=patch("0.45", "0.4")))
         state = judged(paths, 3)
-        said = [b.refused for b in (event.body for event in events_named(paths, e.ProgramChanged)) if b.refused]  # type: ignore[union-attr]
+        said = [body.refused for body in bodies(paths, e.ProgramChanged) if body.refused]
         assert "new session" in said[0] and "program.md:2" in said[1] and len(said) == 2
         assert state.program == EDITED and state.metric.name == "loss"
         assert any("not in force" in note.text for note in state.notes)

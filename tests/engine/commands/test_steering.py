@@ -18,6 +18,7 @@ from tests.engine.support import (
     FOREVER,
     PATIENCE,
     accepted,
+    bodies,
     engine,
     events_named,
     judged,
@@ -227,7 +228,7 @@ def test_pending_approvals_survive_a_restart_and_other_slots_continue(tmp_path: 
             assert "what comes" in message
             state = wait_end(paths)
     assert state.state == "finished" and state.total == 6 and not state.approve
-    asked = [event.body.experiment for event in events_named(paths, e.ApprovalRequested)]  # type: ignore[union-attr]
+    asked = [body.experiment for body in bodies(paths, e.ApprovalRequested)]
     own = next(n for n, x in state.experiments.items() if x.researcher == "human")
     assert own not in asked and state.experiments[own].verdict == "kept"
     assert len(asked) == len(set(asked)) < 5

@@ -15,7 +15,7 @@ from core.lab.sandbox import tiers
 from core.record import events as e
 from core.session.paths import SessionPaths
 from tests import ROOT
-from tests.engine.support import engine, events_named, wait_end, wait_state
+from tests.engine.support import bodies, engine, events_named, wait_end, wait_state
 from tests.projects import PROGRAM, git, make_project
 
 AGENT = ROOT / "tests/research/agent/coding_agent.py"
@@ -138,8 +138,7 @@ def test_names_that_are_no_text_end_no_session(tmp_path: Path) -> None:
         state = wait_end(paths)
     x = state.experiments[1]
     assert state.state == "finished" and x.files == ("-lead.py", "quo\"te's.py"), (state.reason, x.reason)
-    bodies = [event.body for event in events_named(paths, e.ProposalRefused)]
-    refusals = [body.reason for body in bodies if isinstance(body, e.ProposalRefused)]
+    refusals = [body.reason for body in bodies(paths, e.ProposalRefused)]
     assert len(refusals) == 1 and r"restored: caf\udce9.py, new\nline.py, tab\t.py" in refusals[0]
 
 
@@ -171,8 +170,7 @@ def test_a_misbehaving_agent_does_not_end_the_session(tmp_path: Path) -> None:
         x = state.experiments[number]
         assert x.verdict in ("kept", "discarded", "provisional") and x.commit, (behaviour, x.verdict, x.reason)
         assert "said in the last line" in x.hypothesis or "RATE 0.4" in x.hypothesis
-        waited = [b for b in (event.body for event in events_named(paths, e.ResearcherWaiting))]
-        reasons = [b.reason for b in waited if isinstance(b, e.ResearcherWaiting) and b.experiment == number]
+        reasons = [b.reason for b in bodies(paths, e.ResearcherWaiting) if b.experiment == number]
         assert words in json.dumps([*pane(paths, number), *reasons], ensure_ascii=False), behaviour
         assert paths.reasoning(number).stat().st_size < 4_000_000
     assert git(project, "rev-parse", "main") == before and git(project, "branch", "--list", "other") == ""

@@ -13,7 +13,7 @@ from core.record import commands as c
 from core.record import events as e
 from core.session.lock import engine_alive
 from core.session.options import EngineOptions
-from tests.engine.support import engine, events_named, wait_end, wait_for
+from tests.engine.support import bodies, engine, wait_end, wait_for
 from tests.projects import TRAIN, make_project, write_script
 from tests.research.anthropic_server import Server
 
@@ -77,7 +77,7 @@ def test_claude_keeps_notes_and_a_repeated_hypothesis_is_sent_back(
         asked = [json.dumps(each) for each in server.requests]
     x = state.experiments
     assert x[1].verdict == "kept" and x[2].runs and x[2].refusals == 2, (x[1].reason, x[2].reason)
-    refusals = [event.body.reason for event in events_named(paths, e.ProposalRefused)]  # type: ignore[union-attr]
+    refusals = [body.reason for body in bodies(paths, e.ProposalRefused)]
     assert "already: the files" in refusals[0] and "of experiment 1 (" in refusals[0]
     assert "nearly the same hypothesis" in refusals[1]
     assert "propose it again" in asked[-1] and "RATE is far too high" in paths.notebook.read_text()

@@ -11,7 +11,7 @@ import pytest
 from core.client import request
 from core.record import commands as c
 from core.record import events as e
-from tests.engine.support import engine, events_named, wait_end, wait_state
+from tests.engine.support import bodies, engine, wait_end, wait_state
 from tests.projects import make_project
 from tests.research.openai_server import Server
 
@@ -67,5 +67,5 @@ def test_one_session_runs_under_a_person_a_model_and_a_replaced_key(
     assert state.state == "finished" and state.total == 6, state.reason
     assert all(x.verdict not in (None, "abandoned", "rejected") for x in state.experiments.values() if x.number)
     assert not any(b"sk-" in path.read_bytes() for path in paths.folder.rglob("*") if path.is_file())
-    names = [b.researcher for b in (v.body for v in events_named(paths, e.ExperimentStarted))][1:]  # type: ignore[union-attr]
+    names = [body.researcher for body in bodies(paths, e.ExperimentStarted)][1:]
     assert names.count("openai") >= 5 and names[0] == "human"

@@ -9,7 +9,7 @@ import pytest
 from core.lab import device
 from core.record import events as e
 from core.record.state import Experiment, Run
-from tests.engine.support import engine, events_named, wait_end
+from tests.engine.support import bodies, engine, wait_end
 from tests.projects import PROGRAM, TRAIN, make_project, rate, write_script
 
 SEEDED = TRAIN.replace("% 7 - 3) * 0.0001", "% 7 - 3) * 0.001").replace('print(f"loss: ', 'print(f"seconds: ')
@@ -31,10 +31,9 @@ def test_a_time_is_measured_alone_warm_and_in_turn_with_the_best(tmp_path: Path)
     assert [r.kind for r in x.runs] == ["reference", "candidate", *["reference", "repeat"] * (len(x.runs) // 2 - 1)]
     assert x.verdict == "kept" and x.chosen_on >= 2 and len(x.values) == x.chosen_on + 1
     assert [r.commit for r in x.runs[::2]] == [base.commit] * (len(x.runs) // 2)
-    first = next(event.body for event in events_named(paths, e.Judged))
-    assert isinstance(first, e.Judged) and first.verdict == "provisional"
+    assert bodies(paths, e.Judged)[0].verdict == "provisional"
     # The two runs of a pair follow each other in one slot.
-    begun = [event.body for event in events_named(paths, e.RunStarted) if isinstance(event.body, e.RunStarted)][4:]
+    begun = bodies(paths, e.RunStarted)[4:]
     pairs = list(zip(begun[::2], begun[1::2], strict=True))
     assert all(r.kind == "reference" != c.kind and r.experiment == c.experiment for r, c in pairs)
     assert all(r.counts_as is not None and c.counts_as is None for r, c in pairs)

@@ -16,7 +16,7 @@ from core.record.errors import SessionBusy
 from core.session.lock import engine_alive, lock_holder
 from core.session.options import EngineOptions
 from core.session.paths import SessionPaths
-from tests.engine.support import engine, events_named, final_verdicts, kill_engine, wait_end, wait_for, wait_state
+from tests.engine.support import bodies, engine, final_verdicts, kill_engine, wait_end, wait_for, wait_state
 from tests.projects import TRAIN, git, make_project, rate, write_script
 
 
@@ -49,8 +49,7 @@ def test_a_run_in_flight_is_adopted(tmp_path: Path) -> None:
             state = wait_end(paths)
     runs = {r.run: r for x in state.experiments.values() for r in x.runs}
     assert runs[run].ended == "done", "the run in flight was not adopted"
-    recovered = [event.body for event in events_named(paths, e.Recovered)]
-    assert any("adopted" in action for body in recovered for action in getattr(body, "actions", ()))
+    assert any("adopted" in action for body in bodies(paths, e.Recovered) for action in body.actions)
     assert state.state == "finished"
     _check_whole(paths)
 
@@ -94,7 +93,7 @@ def test_git_refs_behind_the_log_are_repaired(tmp_path: Path) -> None:
     git(project, "update-ref", "-d", "refs/autoresearch/s/1")
     with engine(project, experiments=3):
         state = wait_end(paths)
-    actions = [a for event in events_named(paths, e.Recovered) for a in getattr(event.body, "actions", ())]
+    actions = [a for body in bodies(paths, e.Recovered) for a in body.actions]
     assert any("moved the branch" in a for a in actions) and any("kept #1" in a for a in actions)
     assert state.total == 3
     _check_whole(paths)
