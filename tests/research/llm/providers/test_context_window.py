@@ -3,36 +3,25 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from core.record.errors import ResearcherMisconfigured
 from core.research import registry
-from core.research.llm.providers.anthropic import ClaudeResearcher
 from core.research.llm.providers.context_window import ContextWindow, advice, declared
-from core.research.llm.providers.openai import OpenAIResearcher
-from core.research.llm.retry import Backoff
-from core.research.protocol import Brief
 from tests.research import anthropic_server
+from tests.research.llm.providers import claude
+from tests.research.llm.providers.gpt import ask
+from tests.research.llm.providers.gpt import environment as environment
 from tests.research.openai_server import Manners, Server
-from tests.research.support import ANSWER, Heard, ready, variables
+from tests.research.support import ANSWER, Heard, variables
 
-FAST = Backoff(base=0.005, cap=0.02, slice=1.0)
 PROSE = "The learning rate is warmed up for some steps and then decays with a cosine down to a tenth of it. " * 200
 CODE = "    self.qkv_proj = nn.Linear(config.n_embd, 3 * config.n_embd, bias=False)  # (B, T, 3C)\n" * 200
 CJK = "学习率先线性升温，再按余弦衰减到最大值的十分之一。" * 200
 DENSE = "".join(random.Random(1).choice("abcdefghijklmnopqrstuvwxyz0123456789+/=") for _ in range(9000))
 WORDS_ONLY = {"text": "Hello! How can I help?"}
-
-
-@pytest.fixture(autouse=True)
-def environment(tmp_path: Path) -> Iterator[None]:
-    keys = [f"{maker}_{what}" for maker in ("OPENAI", "ANTHROPIC") for what in ("API_KEY", "API_KEY_FILE", "BASE_URL")]
-    with variables(*keys, "ANTHROPIC_AUTH_TOKEN", XDG_CONFIG_HOME=str(tmp_path / "config")):
-        yield
 
 
 def asked(text: str, *more: str) -> dict[str, Any]:
@@ -128,17 +117,14 @@ def test_a_context_that_is_too_short_is_told_before_a_session() -> None:
         assert "answers" in registry.reach("openai", "tiny-coder")
 
 
-def long_brief(who: str) -> Brief:
-    return ready(who).brief(1, read_files={"notes.md": PROSE}, files={"train.py": "LR = 0.1\n" + CODE})
+LONG: dict[str, Any] = {"read_files": {"notes.md": PROSE}, "files": {"train.py": "LR = 0.1\n" + CODE}}
 
 
 async def test_it_is_said_once_and_with_every_pause() -> None:
     heard = Heard()
     turns = [WORDS_ONLY] * 9 + [ANSWER]
-    with Server(turns, manners=Manners(window=2_048)) as server, variables(OPENAI_BASE_URL=server.url):
-        researcher = OpenAIResearcher(backoff=FAST)
-        assert (await researcher.propose(long_brief("openai"), heard)).edits
-        await researcher.close()
+    with Server(turns, manners=Manners(window=2_048)) as server:
+        assert (await ask(server, heard, **LONG)).edits
     assert len(heard.warnings) == 1 and "read only 2,048 tokens of a prompt of about" in heard.warnings[0]
     assert heard.waits and all("longer context" in why for why, _, _ in heard.waits)
     first, last = (str(server.requests[n]["messages"][0]) for n in (0, -1))
@@ -148,18 +134,14 @@ async def test_it_is_said_once_and_with_every_pause() -> None:
 async def test_a_gateway_of_the_other_protocol_is_watched_too() -> None:
     heard = Heard()
     server = anthropic_server.Server([{**ANSWER, "usage": {"input_tokens": 2_048}}])
-    with server, variables(ANTHROPIC_API_KEY=server.key, ANTHROPIC_BASE_URL=server.url):
-        researcher = ClaudeResearcher(backoff=FAST)
-        await researcher.propose(long_brief("claude"), heard)
-        await researcher.close()
+    with server, variables(ANTHROPIC_API_KEY=server.key):
+        await claude.ask(server, heard, **LONG)
     assert len(heard.warnings) == 1 and "longer context" in heard.warnings[0]
 
 
 async def test_a_brief_that_is_too_long_goes_without_its_read_only_files() -> None:
     long = {"fault": "status", "status": 400, "message": "the prompt exceeds the context length of 8192 tokens"}
-    with Server([long, ANSWER]) as server, variables(OPENAI_BASE_URL=server.url):
-        researcher = OpenAIResearcher(backoff=FAST)
-        assert (await researcher.propose(long_brief("openai"), heard := Heard())).edits
-        await researcher.close()
+    with Server([long, ANSWER]) as server:
+        assert (await ask(server, heard := Heard(), **LONG)).edits
     assert "warmed up" not in str(server.requests[-1]["messages"][0])
     assert any("without its read-only files" in note for note in heard.notes)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,24 +17,17 @@ from core.record.proposal import Usage
 from core.research.llm.providers import openai as module
 from core.research.llm.providers.openai import OpenAIResearcher, choose
 from core.research.llm.providers.openai_shared import ThinkingTags, without_thinking
-from core.research.llm.retry import Backoff
+from tests.research.llm.providers.gpt import FAST, ask
+from tests.research.llm.providers.gpt import environment as environment
 from tests.research.openai_server import Manners, Server, chat_events, responses_events
-from tests.research.support import ANSWER, GOOD, WRONG, Heard, Session, interrupted, ready, until, variables
+from tests.research.support import ANSWER, GOOD, WRONG, Heard, interrupted, ready, until
 
 LOOK: dict[str, Any] = {
     "thinking": "Let me look.",
     "tools": [["read_file", {"path": "train.py"}], ["search_code", {"text": "WD"}]],
 }
 TEXT = "HYPOTHESIS: LR up\nKIND: optimizer\n\ntrain.py\n<<<<<<< SEARCH\nLR = 0.1\n=======\nLR = 0.2\n>>>>>>> REPLACE\n"
-FAST = Backoff(base=0.005, cap=0.02, slice=1.0)
 DIALECTS = pytest.mark.parametrize("dialect", ["chat", "responses"], indirect=True)
-
-
-@pytest.fixture(autouse=True)
-def environment(tmp_path: Path) -> Iterator[None]:
-    config = str(tmp_path / "config")
-    with variables("OPENAI_API_KEY", "OPENAI_API_KEY_FILE", "OPENAI_BASE_URL", XDG_CONFIG_HOME=config):
-        yield
 
 
 @pytest.fixture
@@ -44,20 +36,6 @@ def dialect(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     if request.param == "responses":
         monkeypatch.setattr(module, "OPENAI_HOSTS", ("127.0.0.1",))
     return str(request.param)
-
-
-async def ask(
-    server: Server | str, heard: Heard, session: Session | None = None, *, model: str | None = None,
-    read_seconds: float = 20.0, times: int = 1,
-) -> Any:  # fmt: skip
-    os.environ["OPENAI_BASE_URL"] = server if isinstance(server, str) else server.url
-    researcher = OpenAIResearcher(model, backoff=FAST, read_seconds=read_seconds)
-    try:
-        for _ in range(times):
-            proposal = await researcher.propose((session or ready("openai")).brief(1), heard)
-        return proposal
-    finally:
-        await researcher.close()
 
 
 @DIALECTS

@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from core.research.llm.providers.openai import OpenAIResearcher
 from core.research.llm.providers.openai_shared import ThinkingTags
-from core.research.llm.retry import Backoff
 from tests.research import openai_server
-from tests.research.support import GOOD, Heard, ready, variables
+from tests.research.llm.providers.gpt import ask
+from tests.research.llm.providers.gpt import environment as environment
+from tests.research.support import GOOD, Heard
 
-FAST = Backoff(base=0.005, cap=0.02, slice=1.0)
 INPUT = json.dumps(GOOD)
 HALF = len(INPUT) // 2
 LOOK = '{"path": "train.py"}'
-
-
-@pytest.fixture(autouse=True)
-def environment(tmp_path: Path) -> Iterator[None]:
-    keys = [f"{maker}_{what}" for maker in ("OPENAI", "ANTHROPIC") for what in ("API_KEY", "API_KEY_FILE", "BASE_URL")]
-    with variables(*keys, "ANTHROPIC_AUTH_TOKEN", XDG_CONFIG_HOME=str(tmp_path / "config")):
-        yield
 
 
 def piece(arguments: Any = None, name: str | None = None, *, index: int | None = 0, id: str | None = "c1") -> Any:
@@ -110,6 +100,7 @@ LOOKS: dict[str, list[Any]] = {
         '<tool_call>{"name": "notes", "arguments": {"action": "read"}}</tool_call>'),
 }  # fmt: skip
 PROPOSES = {"deltas": [piece(INPUT, "propose")]}
+TEXT = "HYPOTHESIS: LR up\n\ntrain.py\n<<<<<<< SEARCH\nLR = 0.1\n=======\nLR = 0.2\n>>>>>>> REPLACE\n"
 
 
 CHANNELS = (
@@ -128,12 +119,8 @@ def test_channels_are_told_apart_at_any_boundary(step: int) -> None:
 
 async def asked(turns: list[Any], heard: Heard, **more: Any) -> tuple[Any, list[Any]]:
     """(proposal, requests) of the researcher `openai` with a server that plays `turns`."""
-    with openai_server.Server(turns, **more) as server, variables(OPENAI_BASE_URL=server.url):
-        researcher = OpenAIResearcher(backoff=FAST)
-        try:
-            return await researcher.propose(ready("openai").brief(1), heard), server.requests
-        finally:
-            await researcher.close()
+    with openai_server.Server(turns, **more) as server:
+        return await ask(server, heard), server.requests
 
 
 @pytest.mark.parametrize("deltas", CALLS.values(), ids=CALLS)
@@ -178,8 +165,7 @@ async def test_the_same_look_up_again_and_again_is_no_progress() -> None:
 @pytest.mark.parametrize("field", ["stream_options", "max_tokens", "tools"])
 async def test_a_complaint_that_names_nothing_takes_out_one_thing_after_the_other(field: str) -> None:
     heard = Heard()
-    text = "HYPOTHESIS: LR up\n\ntrain.py\n<<<<<<< SEARCH\nLR = 0.1\n=======\nLR = 0.2\n>>>>>>> REPLACE\n"
-    turn = {"text": text} if field == "tools" else PROPOSES
+    turn = {"text": TEXT} if field == "tools" else PROPOSES
     manners = openai_server.Manners(refused={field: "invalid params"})
     _, requests = await asked([turn], heard, manners=manners)
     assert field not in requests[-1] and len(requests) <= 6
@@ -188,14 +174,9 @@ async def test_a_complaint_that_names_nothing_takes_out_one_thing_after_the_othe
 
 @pytest.mark.parametrize("field", ["stream_options", "max_tokens", "tools"])
 async def test_only_the_cause_of_a_complaint_that_names_nothing_stays_out(field: str) -> None:
-    text = "HYPOTHESIS: LR up\n\ntrain.py\n<<<<<<< SEARCH\nLR = 0.1\n=======\nLR = 0.2\n>>>>>>> REPLACE\n"
-    turn = {"text": text} if field == "tools" else PROPOSES
-    server = openai_server.Server([turn], repeat=True, manners=openai_server.Manners(refused={field: "no"}))
-    with server, variables(OPENAI_BASE_URL=server.url):
-        researcher = OpenAIResearcher(backoff=FAST)
-        for _ in range(3):
-            await researcher.propose(ready("openai").brief(1), Heard())
-        await researcher.close()
+    turn = {"text": TEXT} if field == "tools" else PROPOSES
+    with openai_server.Server([turn], repeat=True, manners=openai_server.Manners(refused={field: "no"})) as server:
+        await ask(server, Heard(), times=3)
     last = server.requests[-1]
     usual = {"stream_options", "max_tokens", "tools"} - {field}
     assert field not in last and usual <= last.keys() and not any("refused" in r for r in server.requests[-2:])
@@ -203,18 +184,13 @@ async def test_only_the_cause_of_a_complaint_that_names_nothing_stays_out(field:
 
 async def test_a_complaint_of_the_moment_leaves_nothing_out() -> None:
     fault = {"fault": "status", "status": 400, "message": "invalid params"}
-    with openai_server.Server([fault, PROPOSES], repeat=True) as server, variables(OPENAI_BASE_URL=server.url):
-        researcher = OpenAIResearcher(backoff=FAST)
-        for _ in range(2):
-            await researcher.propose(ready("openai").brief(1), Heard())
-        await researcher.close()
+    with openai_server.Server([fault, PROPOSES], repeat=True) as server:
+        await ask(server, Heard(), times=2)
     first, asked_less, last = server.requests
     assert first.keys() == last.keys() and asked_less.keys() < last.keys()
 
 
 @pytest.mark.parametrize("path", ["", "/v1/v1", "/v1/chat/completions", "/v1/"])
 async def test_an_address_is_put_right(path: str) -> None:
-    with openai_server.Server([PROPOSES]) as server, variables(OPENAI_BASE_URL=server.url.removesuffix("/v1") + path):
-        researcher = OpenAIResearcher(backoff=FAST)
-        assert (await researcher.propose(ready("openai").brief(1), Heard())).edits
-        await researcher.close()
+    with openai_server.Server([PROPOSES]) as server:
+        assert (await ask(server.url.removesuffix("/v1") + path, Heard())).edits

@@ -6,32 +6,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from core.record.errors import ResearcherMisconfigured
-from core.research.llm.providers.anthropic import ClaudeResearcher
-from core.research.llm.providers.openai import OpenAIResearcher
-from core.research.llm.retry import Backoff
 from tests.research import anthropic_server, openai_server
-from tests.research.support import GOOD, Heard, ready, variables
+from tests.research.llm.providers import claude
+from tests.research.llm.providers.gpt import ask
+from tests.research.llm.providers.gpt import environment as environment
+from tests.research.support import GOOD, Heard, variables
 
-FAST = Backoff(base=0.005, cap=0.02, slice=1.0)
 INPUT = json.dumps(GOOD)
 A, B, C = INPUT[:20], INPUT[20:70], INPUT[70:]
 THOUGHT = "A smaller step."
 DONE = "data: [DONE]"
 USAGE = {"prompt_tokens": 2300, "completion_tokens": 90, "total_tokens": 2390}
-
-
-@pytest.fixture(autouse=True)
-def environment(tmp_path: Path) -> Iterator[None]:
-    keys = [f"{maker}_{what}" for maker in ("OPENAI", "ANTHROPIC") for what in ("API_KEY", "API_KEY_FILE", "BASE_URL")]
-    with variables(*keys, "ANTHROPIC_AUTH_TOKEN", XDG_CONFIG_HOME=str(tmp_path / "config")):
-        yield
 
 
 def chunk(delta: Any, finish: str | None = None, *, index: int = 0, **more: Any) -> Any:
@@ -121,14 +111,10 @@ STREAMS: dict[str, list[Any]] = {
 }  # fmt: skip
 
 
-async def asked(turns: list[Any], heard: Heard, model: str | None = None, **more: Any) -> tuple[Any, list[Any]]:
-    with openai_server.Server(turns, **more) as server, variables(OPENAI_BASE_URL=server.url):
-        researcher = OpenAIResearcher(model, backoff=FAST)
-        try:
-            async with asyncio.timeout(30):  # what is not understood is asked for again without end
-                return await researcher.propose(ready("openai").brief(1), heard), server.requests
-        finally:
-            await researcher.close()
+async def asked(turns: list[Any], heard: Heard, **more: Any) -> tuple[Any, list[Any]]:
+    with openai_server.Server(turns, **more) as server:
+        async with asyncio.timeout(30):  # what is not understood is asked for again without end
+            return await ask(server, heard), server.requests
 
 
 @pytest.mark.parametrize("events", STREAMS.values(), ids=STREAMS)
@@ -306,11 +292,9 @@ GATEWAYS: dict[str, list[Any]] = {
 async def test_a_gateway_is_understood_at_once(events: list[Any]) -> None:
     heard = Heard()
     server = anthropic_server.Server([{"events": events}])
-    with server, variables(ANTHROPIC_API_KEY=server.key, ANTHROPIC_BASE_URL=server.url):
-        researcher = ClaudeResearcher(backoff=FAST)
+    with server, variables(ANTHROPIC_API_KEY=server.key):
         async with asyncio.timeout(30):
-            proposal = await researcher.propose(ready("claude").brief(1), heard)
-        await researcher.close()
+            proposal = await claude.ask(server, heard)
     assert proposal.edits[0].replace == "LR = 0.2" and len(server.requests) == 1
     assert not heard.waits and not heard.refusals and "".join(heard.thoughts) == THOUGHT
     assert heard.usages[-1].input_tokens == 2300 and heard.usages[-1].output_tokens == 90
