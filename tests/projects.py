@@ -24,6 +24,8 @@ for step in range(3):
 print(f"loss: {1.0 + (RATE - 0.3) ** 2 + noise:.6f}")
 '''
 
+# A train.py that prints its loss and never ends.
+ENDLESS = 'import time\nprint("loss: 0.5", flush=True)\nwhile True:\n    time.sleep(0.1)\n'
 PROGRAM = """\
 +++
 edit = ["train.py"]

@@ -94,11 +94,12 @@ TOLD = {
         "make: *** [Makefile:3: bench] Error 1\n",
         "a.c:3:5: error: 'x' undeclared",
     ),
-    "a header": ("a.c:1:10: fatal error: nope.h: No such file or directory\ncompilation terminated.\n", "nope.h"),
+    "a header": ("a.c:1:10: fatal error: nope.h: No such file or directory\ncompilation terminated.\n",
+                 "a.c:1:10: fatal error: nope.h: No such file or directory"),
     "ld": (
         "/usr/bin/ld: /tmp/cc1.o: in function `main':\na.c:(.text+0xa): undefined reference to `foo'\n"
         "collect2: error: ld returned 1 exit status\n",
-        "undefined reference to `foo'",
+        "a.c:(.text+0xa): undefined reference to `foo'",
     ),
     "rust": (
         "error[E0425]: cannot find value `y` in this scope\n --> src/main.rs:1:25\n  |\n1 | y\n\n"
@@ -148,9 +149,7 @@ TOLD = {
 @pytest.mark.parametrize(("output", "words"), TOLD.values(), ids=TOLD)
 def test_the_line_that_says_why(output: str, words: str) -> None:
     fault = printed_fault(output)
-    assert fault.told and (
-        fault.text == words or (" " not in words and words in fault.text) or fault.text.endswith(words)
-    )
+    assert fault.told and fault.text == words
 
 
 @pytest.mark.parametrize(
@@ -158,7 +157,7 @@ def test_the_line_that_says_why(output: str, words: str) -> None:
     [
         "",
         "validation error: 0.31\n",
-        f"{RAISED}{'still going on' + chr(10)}" * 1 + "step\n" * 60,
+        f"{RAISED}still going on\n" + "step\n" * 60,
         "0 errors, 3 warnings\n",
     ],
 )

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,8 @@ import pytest
 
 from core import invocation
 from tests.cli.command import COMMAND, run, terminal
-from tests.projects import PROGRAM, git, make_project
-
-ENDLESS = 'import time\nprint("loss: 0.5", flush=True)\nwhile True:\n    time.sleep(0.1)\n'
+from tests.engine.support import wait_for
+from tests.projects import ENDLESS, PROGRAM, git, make_project
 
 
 def tried(folder: Path, *words: str) -> tuple[int, dict[str, Any]]:
@@ -105,12 +103,12 @@ def test_a_seed_without_effect(tmp_path: Path) -> None:
 
 def test_the_files_that_a_run_writes(tmp_path: Path) -> None:
     train = """\
-import os, pathlib
+import os, pathlib, tempfile
 pathlib.Path("out/deep").mkdir(parents=True); pathlib.Path("out/deep/w.pt").write_text("w" * 5000)
 pathlib.Path("kept.txt").write_text("changed")
 pathlib.Path("~/.cache/hub").expanduser().mkdir(parents=True)
 pathlib.Path("~/.cache/hub/x").expanduser().write_text("x")
-pathlib.Path("/tmp/scratch").write_text("x")
+pathlib.Path(tempfile.gettempdir(), "scratch").write_text("x")
 pathlib.Path(os.environ["AUTORESEARCH_RUN_DIR"], "model.bin").write_text("x")
 print("loss: 0.25")
 """
@@ -162,24 +160,26 @@ def test_nothing_stays_after_a_kill(tmp_path: Path, how: signal.Signals) -> None
     folder = make_project(tmp_path / "p", train=ENDLESS)
     before = _traces(folder)
     with subprocess.Popen([COMMAND, "try"], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        _wait(lambda: _running(folder))
+        wait_for(lambda: _running(folder), "a run that prints")
+        assert _processes(folder)
         process.send_signal(how)
         process.wait(60)
-    _wait(lambda: _traces(folder) == before)
-    _wait(lambda: not _processes(folder))
+    wait_for(lambda: _traces(folder) == before, "the removal")
+    wait_for(lambda: not _processes(folder), "the end of its processes")
 
 
 def test_nothing_stays_after_a_kill_of_the_process_that_tries(tmp_path: Path) -> None:
     folder = make_project(tmp_path / "p", train=ENDLESS)
     before = _traces(folder)
     with subprocess.Popen([COMMAND, "try"], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        _wait(lambda: _running(folder))
+        wait_for(lambda: _running(folder), "a run that prints")
+        assert _processes(folder)
         lock = next(folder.glob("sessions/.try-*/lock"))
         os.kill(int(lock.read_text()), signal.SIGKILL)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 1 and b"the trial failed" in said and b"Traceback" not in said
-    _wait(lambda: _traces(folder) == before)
-    _wait(lambda: not _processes(folder))
+    wait_for(lambda: _traces(folder) == before, "the removal")
+    wait_for(lambda: not _processes(folder), "the end of its processes")
 
 
 def _running(folder: Path) -> bool:
@@ -197,13 +197,6 @@ def _processes(folder: Path) -> list[str]:
         if f"{folder}/sessions/.try-" in words:
             found.append(words)
     return found
-
-
-def _wait(until: Any, seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not until():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_a_trial_that_was_killed_with_its_guard_is_removed_by_the_next(tmp_path: Path) -> None:

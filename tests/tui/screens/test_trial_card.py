@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from pathlib import Path
 
 from core.session.trial_record import note_trial, trial_result
-from tests.projects import PROGRAM, git, make_project
+from tests.projects import ENDLESS, PROGRAM, git, make_project
+from tests.research.support import until  # that with the pilot waits for the widgets of a card that closes meanwhile
 from tests.tui.conftest import text_of
 from tui.app import Cockpit
 from tui.paint.theme import Look
 from tui.screens.launch import LaunchScreen
 from tui.screens.trial_card import TrialCard
 
-ENDLESS = 'import time\nprint("loss: 0.5", flush=True)\nwhile True:\n    time.sleep(0.1)\n'
-
 
 def launch(project: Path) -> Cockpit:
     return Cockpit(project, None, look=Look())
-
-
-async def until(condition: Callable[[], bool], seconds: float = 100.0) -> None:
-    """Wait for a condition. Not with the pilot: it waits for the widgets of a card that closes meanwhile."""
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - the screen tells nobody
-            await asyncio.sleep(0.05)
 
 
 async def test_an_untried_program_is_tried_first(tmp_path: Path) -> None:
