@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,9 @@ class Place:
 
     def __init__(self, folder: Path) -> None:
         self.project, self.home, self.store = folder / "p", folder / "home", folder / "store" / "big"
+        self.python = folder / "tools" / "python"  # that of the runs
+        self.python.parent.mkdir(parents=True)
+        self.python.symlink_to(sys.executable)
         make_project(self.project)
         self.write("src/toyopt/__init__.py", "sub/cfg.txt", "sub/run.py", "go.sh")
         self.write(".gitignore", text="data/\nbuild/\nnode_modules/\nvenv/\n*_version.py\n")
@@ -53,7 +57,8 @@ class Place:
         facts: dict[str, object] = {"key": "run", "command": "python train.py", "code": {"train.py": code}, **more}
         known = Known(
             project=self.project, worktree=self.project / "sessions" / "s" / "worktrees" / "1", private=run / "home",
-            passed={"PATH": "/usr/bin:/bin"}, shell={"HOME": str(self.home), **(shell or {})}, **facts,  # type: ignore[arg-type]
+            passed={"PATH": f"{self.python.parent}:/usr/bin:/bin"}, shell={"HOME": str(self.home), **(shell or {})},
+            **facts,  # type: ignore[arg-type]
         )  # fmt: skip
         return crash_hint(Crash(reason=f"exited with code 1: {reason}", output=output), known)
 
@@ -113,11 +118,10 @@ def test_modules(place: Place) -> None:
     python = f"{place.project}/venv/bin/python"
     assert f'run = "{python} train.py"' in place.hint(MODULE.format("tomlx"))
     assert f'run = "{python} train.py"' in place.hint(MODULE.format("tomlx"), command="uv run --no-sync train.py")
-    if used := shutil.which("python3", path="/usr/bin:/bin"):
-        assert f"runs use {used}" in (said := place.hint(MODULE.format("yaml_of_nobody"))) and "install" not in said
-        place.write("wants.py", text="import numpy_of_nobody\n")
-        place.git("add", "wants.py")
-        assert "pip install numpy_of_nobody" in place.hint(MODULE.format("numpy_of_nobody"))
+    assert f"runs use {place.python}" in (said := place.hint(MODULE.format("yaml_of_nobody"))) and "install" not in said
+    place.write("wants.py", text="import numpy_of_nobody\n")
+    place.git("add", "wants.py")
+    assert "pip install numpy_of_nobody" in place.hint(MODULE.format("numpy_of_nobody"))
     assert 'inputs = ["node_modules"]' in place.hint("Error: Cannot find module 'lodash' (b.js:1)", command="node b.js")
     assert "npm --prefix" in place.hint("Error: Cannot find package 'left-pad' imported from b.mjs", command="node b")
 
@@ -126,7 +130,7 @@ def test_an_empty_submodule_is_filled(place: Place, tmp_path: Path) -> None:
     other = tmp_path / "outer"
     shutil.copytree(place.project, other)
     moved = Place.__new__(Place)
-    moved.project, moved.home = other, place.home
+    moved.project, moved.home, moved.python = other, place.home, place.python
     moved.git("-c", "protocol.file.allow=always", "submodule", "add", "-q", str(place.project), "vendor/lib")
     moved.git("commit", "-qm", "vendor")
     moved.git("submodule", "deinit", "-f", "-q", "vendor/lib")

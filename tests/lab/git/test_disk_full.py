@@ -14,6 +14,7 @@ from core.lab.git.repository import Repository
 from core.record.errors import LabError
 from core.session.disk import disk_trouble
 from tests.disks import fill, small_disk
+from tests.engine.support import wait_for
 from tests.projects import git, make_project
 
 
@@ -64,11 +65,9 @@ def test_a_checkout_that_does_not_fit_waits_and_says_so(tmp_path: Path, megabyte
         if files:
             assert "inodes" in disk_trouble(disk)
         repo.retry_when_full = True
-        worker = threading.Thread(target=lambda: repo.add_worktree(disk / "w", repo.head()))
+        worker = threading.Thread(target=lambda: repo.add_worktree(disk / "w", repo.head()), daemon=True)
         worker.start()
-        until = time.monotonic() + 15
-        while not repo.waits_for_space and time.monotonic() < until:
-            time.sleep(0.05)
+        wait_for(lambda: repo.waits_for_space, "a wait for space")
         assert "too little room for git" in repo.waits_for_space
         time.sleep(3)
         assert worker.is_alive()

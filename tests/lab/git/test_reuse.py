@@ -131,7 +131,10 @@ def test_a_worktree_with_a_changed_folder_is_told(tmp_path: Path) -> None:
     (tmp_path / "a" / "y").write_text("y")
     layout = Layout(tmp_path, "c")
     assert layout.clean() == set()
-    os.setxattr(tmp_path / "a", "user.weights", b"better")
+    try:
+        os.setxattr(tmp_path / "a", "user.weights", b"better")
+    except OSError:
+        pytest.skip("this file system keeps no attributes")
     inode = (tmp_path / "a").stat().st_ino
     assert layout.clean() == set() and (tmp_path / "a").stat().st_ino != inode
     assert os.listxattr(tmp_path / "a") == [] and layout.clean() == set()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from core.client import read_state
 from core.record.state import State
 from tests.engine.support import engine, wait_state
 from tests.projects import make_project
+from tests.tui.terminal.test_terminal import ended
 from tui.terminal.input_pieces import InputPieces
 from tui.terminal.terminal_driver import messages_of
 
@@ -119,9 +119,7 @@ def test_late_replies_neither_stop_a_session_nor_lose_a_text(tmp_path: Path) -> 
         _write(terminal, b"y", 0.2)
         wait_state(paths, lambda s: s.state == "stopped", "a person's own answer")
         os.write(terminal.fd, b"q")
-        deadline = time.monotonic() + 30
-        while not os.waitpid(terminal.pid, os.WNOHANG)[0] and time.monotonic() < deadline:
-            terminal.read(0.05)
+        assert ended(terminal) == 0
 
 
 def _still_runs(state: State) -> bool:
