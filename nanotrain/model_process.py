@@ -124,9 +124,8 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
             raise ScorerError(f"the model's process sent {hello} where `hello` was expected")
         self.startup_cpu = self.monitor.cpu_seconds()
         self._ask(self.order)
-        if trouble := clean(
-            str(self._expect("primed").get("trouble", ""))
-        ):  # told before the code under test is loaded
+        primed = self._expect("primed")
+        if trouble := clean(str(primed.get("trouble", ""))):  # told before the code under test is loaded
             raise ScorerError(f"the GPU cannot be used for scoring: {trouble}", NO_GPU)
         self.imported_cpu = self.monitor.cpu_seconds()
         self._ask({"type": "load"})

@@ -4,7 +4,7 @@
     python -m nanotrain.train --steps 400     # by hand: a number of steps instead of a time, reproducible to the bit
     python -m nanotrain.train --smoke         # two steps on random tokens; reads no data and saves nothing
 
-It reads from top to bottom: settings, model, optimizer, schedule, data, machine, run. Names follow the public
+It reads from top to bottom: settings, model, optimizer, schedule, data, run. Names follow the public
 training scripts (nanoGPT, nanochat, modded-nanogpt). The printed loss does not count: the scorer (nanotrain/score.py,
 which this file cannot change) rebuilds the model with build_model() and measures it.
 """

@@ -1,8 +1,8 @@
 """Environment of runs and trusted commands: variables, the `python` they use, folders they may read.
 
 A variable passes when it is on the allow-list and does not look like a secret. PYTHONPATH does not pass: it would point
-from the worktree back to the user's own checkout. HOME, TMPDIR, the seed and the control channel are added later, by
-the runner and the shim.
+from the worktree back to the user's own checkout; a run gets another (`import_origin.py`). HOME, TMPDIR, the seed and
+the control channel are added later, by the runner and the shim.
 """
 
 from __future__ import annotations
