@@ -153,8 +153,7 @@ def slot_environment(slot: str, threads: int = 0) -> dict[str, str]:
     env = {"OMP_WAIT_POLICY": "PASSIVE", "AUTORESEARCH_SLOT": slot}
     if match[2]:
         share = threads or max(1, cores() // max(1, len(cards.usable())))
-        return {**env, "AUTORESEARCH_DEVICE": "cuda", "CUDA_VISIBLE_DEVICES": cards.visible(slot),
-                "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "OMP_NUM_THREADS": str(share)}  # fmt: skip
+        return {**env, "AUTORESEARCH_DEVICE": "cuda", **cards.variables(slot), "OMP_NUM_THREADS": str(share)}
     count = str(threads or 1)
-    return {**env, "AUTORESEARCH_DEVICE": "cpu", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": count,
+    return {**env, "AUTORESEARCH_DEVICE": "cpu", **cards.variables(slot), "OMP_NUM_THREADS": count,
             "MKL_NUM_THREADS": count, "OPENBLAS_NUM_THREADS": count}  # fmt: skip

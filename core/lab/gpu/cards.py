@@ -150,6 +150,13 @@ def visible(slot: str) -> str:
     return name
 
 
+def variables(slot: str) -> dict[str, str]:
+    """The variables by which CUDA sees the card of `slot` alone, numbered as the driver numbers them."""
+    if not slot.startswith("gpu"):
+        return {VARIABLE: ""}
+    return {VARIABLE: visible(slot), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+
+
 def device_files(slot: str) -> tuple[str, ...]:
     """The device file of the slot's card, or of the card that its slice is of; none for a CPU slot. Those of all cards
     where the driver does not know that card.

@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Literal
 
 from core.lab import container
+from core.lab.gpu import cards
+from core.lab.sandbox.card_start import CudaStart, start_argv, start_environment, supervised_start
 from core.lab.shim.daemonize import bare_python
 from core.record.errors import LabError
 
@@ -234,6 +236,22 @@ def own_cards(devices: Sequence[str], cards: Sequence[str]) -> list[str]:
     if not cards:
         return [path for path in devices if not path.startswith("/dev/nvidia")]
     return [path for path in devices if path in cards or not _CARD.fullmatch(path)]
+
+
+def start_cuda(tier: Tier, slot: str, *, scoring: bool = False) -> CudaStart:
+    """Start CUDA on the card of `slot` in a tier (C: outside the sandbox), with the rights of a run there or of a
+    process that runs a model for scoring. Ends after 30 s at the latest.
+    """
+    with tempfile.TemporaryDirectory(prefix="autoresearch-cuda-") as name:
+        base = Path(name).resolve()
+        (tmp := base / "tmp").mkdir()
+        (tree := base / "tree").mkdir()
+        own = {"read_only": True} if scoring else {"tmp": tmp, "supervised": True}
+        spec = SandboxSpec(worktree=tree, readable=(Path(sys.prefix), Path(sys.base_prefix)), tier=tier,
+                           cards=cards.device_files(slot), **own)  # fmt: skip
+        inside = "/tmp" if tier == "A" else str(tmp)
+        env = {**start_environment(slot), "TMPDIR": inside, "HOME": inside}
+        return supervised_start(command(spec, start_argv()), env, tmp, cwd=tree, name=inside)
 
 
 # --- the probe --------------------------------------------------------------------------------------------------------
