@@ -22,7 +22,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
-from resource import RUSAGE_SELF, getrusage
 from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # two runs share the cores: a spinning thread slows the other
@@ -37,6 +36,7 @@ from safetensors.torch import save
 from nanotrain import harness
 from nanotrain.corpus import PrepareError
 from nanotrain.device.machine import CPU, Machine, find_machine
+from nanotrain.device.usage import compiles, device_line
 from nanotrain.device.warmup import EAGER, FLEX, MASKED, fitting_tokens, limit_step, warm_up
 
 # =================================================================================================
@@ -583,6 +583,7 @@ def train(machine: Machine, run: harness.TrainingRun) -> None:
     trainer = Trainer(machine, configure(machine, run.vocab))
     params = sum(p.numel() for p in trainer.model.parameters())
     warm_up(trainer)
+    compiled = compiles()
     clock, view = run.ready(params)
     limit_step(trainer, clock.seconds)
 
@@ -608,15 +609,14 @@ def train(machine: Machine, run: harness.TrainingRun) -> None:
     trained, tokens = clock.elapsed(), step * trainer.tokens_per_step
     run.done(step, tokens, serialize(trainer.model), asdict(trainer.config))
 
-    memory = torch.cuda.max_memory_allocated() if machine.cuda else 1024 * getrusage(RUSAGE_SELF).ru_maxrss
     print("---")
     print(f"loss:          {smooth:.4f} nats per token, smoothed, on training text")
     print(f"steps:         {step:,} of {trainer.tokens_per_step:,} tokens; slowest {1000 * slowest:.0f} ms")
     print(f"tokens:        {tokens:,} ({tokens / trained:,.0f} per second)")
     print(f"parameters:    {params:,}")
     print(f"seconds:       {trained:.1f} of training after {startup:.1f} of start-up")
-    print(f"memory:        {memory / 2**20:,.0f} MB at peak")
     print(f"machine:       {machine.device.type}, {str(machine.dtype)[6:]}, {trainer.kernels}")
+    print(device_line(machine, compiled, tokens / trained))
 
 
 def serialize(model: nn.Module) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ import torch
 
 from nanotrain import train
 from nanotrain.device.machine import CPU, Machine
+from nanotrain.device.usage import compiles, device_line
 from nanotrain.device.warmup import EAGER, FLEX, limit_step, warm_up
 from tests.nanotrain import worlds
 
 MACHINE = Machine(CPU, torch.float32, compiled=False)
+USED = r"device: compiles \d+ before the clock, \d+ on it; peak \d+\.\d GB of \d+\.\d; \d+\.\d\d[kM] tokens/s"
 
 
 def random_model(config: train.GPTConfig) -> train.GPT:
@@ -197,7 +200,7 @@ def test_nothing_is_compiled_after_the_warm_up_and_nothing_of_it_is_left() -> No
     trainer = Card(worlds.SMALL, rows=4, passes=2)
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     warm_up(trainer)
-    compiled = trainer.compiles
+    compiled, counted = trainer.compiles, compiles()
     assert compiled > 0
     assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
     assert trainer.optimizer.adamw.steps == 0 and not any(b.any() for b in trainer.optimizer.muon.momentum_buffers)
@@ -205,6 +208,7 @@ def test_nothing_is_compiled_after_the_warm_up_and_nothing_of_it_is_left() -> No
     for progress in (0.0, 0.2, 0.9):
         trainer.step(loader, progress)
     assert trainer.compiles == compiled
+    assert re.fullmatch(USED, device_line(MACHINE, counted, 1.41e6)) and compiles() == counted > 0
 
 
 def test_full_memory_halves_the_rows_and_keeps_the_step(capsys: pytest.CaptureFixture[str]) -> None:
@@ -283,6 +287,8 @@ def test_training_lowers_the_loss(home: Path, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     summary = next(line for line in result.stdout.splitlines() if line.startswith("loss:"))
     assert float(summary.split()[1]) < math.log(1024) - 1.5
+    (used,) = [line for line in result.stdout.splitlines() if line.startswith("device:")]
+    assert re.fullmatch(USED, used) and "compiles 0 before the clock, 0 on it" in used
 
 
 def test_adamw_equals_that_of_torch() -> None:
