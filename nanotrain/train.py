@@ -35,6 +35,7 @@ from safetensors.torch import save
 
 from nanotrain import harness
 from nanotrain.corpus import PrepareError
+from nanotrain.device.counts import operations_per_token
 from nanotrain.device.machine import CPU, Machine, find_machine
 from nanotrain.device.usage import compiles, device_line
 from nanotrain.device.warmup import EAGER, FLEX, MASKED, fitting_tokens, limit_step, warm_up
@@ -613,6 +614,8 @@ def train(machine: Machine, run: harness.TrainingRun) -> None:
     print(f"loss:          {smooth:.4f} nats per token, smoothed, on training text")
     print(f"steps:         {step:,} of {trainer.tokens_per_step:,} tokens; slowest {1000 * slowest:.0f} ms")
     print(f"tokens:        {tokens:,} ({tokens / trained:,.0f} per second)")
+    operations = operations_per_token(trainer.model, trainer.config)
+    print(f"operations:    {operations:,} a token, {operations * tokens / trained / 1e12:.3g} TFLOP/s")
     print(f"parameters:    {params:,}")
     print(f"seconds:       {trained:.1f} of training after {startup:.1f} of start-up")
     print(f"machine:       {machine.device.type}, {str(machine.dtype)[6:]}, {trainer.kernels}")

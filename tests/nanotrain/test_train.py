@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from nanotrain import train
+from nanotrain.device.counts import operations_per_token
 from nanotrain.device.machine import CPU, Machine
 from nanotrain.device.usage import compiles, device_line
 from nanotrain.device.warmup import EAGER, FLEX, limit_step, warm_up
@@ -308,3 +309,16 @@ def test_adamw_equals_that_of_torch() -> None:
         adam.step(0.5)
         reference.step()
     assert all(torch.allclose(p, q, rtol=0, atol=1e-6) for p, q in zip(ours, theirs, strict=True))
+
+
+def test_the_operations_of_a_token_are_those_that_torch_counts() -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    config = replace(worlds.SMALL, window_pattern="L")
+    model = random_model(config)
+    tokens = torch.zeros(2, config.sequence_len, dtype=torch.long)
+    with FlopCounterMode(display=False) as counter:
+        model(tokens).sum().backward()
+    counted = counter.get_total_flops() / tokens.numel()
+    attention = 12 * config.n_layer * config.n_head * config.head_dim * (config.sequence_len + 1) / 2
+    assert operations_per_token(model, config) - attention == counted  # torch counts no attention on the CPU
