@@ -29,6 +29,7 @@ from core.engine.loop import Loop
 from core.engine.proposing.brief import Briefing
 from core.engine.proposing.lookahead import Lookahead
 from core.engine.proposing.proposer import Proposer
+from core.engine.runs.card_watch import CardWatch
 from core.engine.runs.run import Runs
 from core.engine.runs.slots import Slots
 from core.engine.runs.workplace import Workplace
@@ -148,7 +149,9 @@ class _Engine:
         slots = Slots(settings.slots)
         lifecycle = self.lifecycle = Lifecycle(journal, slots)
         self.place = Workplace(setup, settings, lifecycle.pause)
-        runs = self.runs = Runs(*common, slots, self.place)
+        watch = self.cards = CardWatch(journal, slots, lifecycle.pause)
+        watch.resume = lifecycle.resume
+        runs = self.runs = Runs(*common, slots, self.place, watch)
         judge = self.judge = Judge(*common)
         experiments = Experiments(*common, lifecycle, runs, judge)
         program_file = ProgramFile(*common)
@@ -185,6 +188,7 @@ class _Engine:
         finally:
             for task in tasks:
                 task.cancel()
+            self.cards.close()
         return await self._close(ending)
 
     async def _prepare(self) -> bool:

@@ -21,4 +21,5 @@ RunEnding = Ending[Literal["stopped", "paused", "skipped"]]  # of a run that the
 
 RUN_STOPPED: RunEnding = Ending("stopped", "stopped")
 RUN_PAUSED: RunEnding = Ending("paused", "cut off by a pause")
+RUN_MADE_ROOM: RunEnding = Ending("paused", "made room for a scoring that had failed")
 RUN_SKIPPED: RunEnding = Ending("skipped", "skipped")

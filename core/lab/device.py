@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections import Counter
 from functools import cache
 from typing import Any
@@ -11,12 +12,13 @@ from core.lab.container import cores, memory_total, memory_used
 from core.lab.gpu import cards
 from core.lab.gpu.cards import or_none, text_of
 from core.record.errors import UsageError
-from core.record.pulse import DeviceReading
+from core.record.pulse import POWER_CAP, DeviceReading
 
 _THROTTLES = (
-    (0x8, "hardware slowdown"), (0x40, "hot"), (0x20, "hot (software)"), (0x80, "power brake"), (0x4, "power cap"),
+    (0x8, "hardware slowdown"), (0x40, "hot"), (0x20, "hot (software)"), (0x80, "power brake"), (0x4, POWER_CAP),
 )  # fmt: skip
 _MAX_CPU_SLOTS = 64
+_REFRESH_SECONDS = 60.0  # between two new looks at a driver that has stopped to answer
 _SLOT = re.compile(r"^(?:(cpu)\d+|(gpu)(?:\d+|-[0-9a-f]{8}))$")
 
 
@@ -28,18 +30,24 @@ class Devices:
 
         self._psutil = psutil
         psutil.cpu_percent(None)  # the first call only starts the interval that the next one measures
-        self._nvml = cards.nvml()
-        self._gpus = [(gpu.index, gpu.handle) for gpu in cards.usable()]
+        self._refreshed = float("-inf")
 
     def read(self) -> tuple[DeviceReading, ...]:
         """One reading per GPU, then processor and main memory. A value that a device does not provide is None."""
-        return (*(self._gpu(i, handle) for i, handle in self._gpus), self._cpu())
+        with cards.TURN:
+            found = [self._gpu(gpu.index, gpu.handle) for gpu in cards.usable()]
+            silent = any(reading.memory_used is None and reading.utilisation is None for reading in found)
+            broken = silent or any(gpu.trouble for gpu in cards.gpus())
+            if broken and time.monotonic() > self._refreshed + _REFRESH_SECONDS:
+                self._refreshed = time.monotonic()
+                cards.refresh()  # the driver was reloaded, or a card is lost or back
+        return (*found, self._cpu())
 
     def describe(self) -> str:
         """The machine in one line: `2 × NVIDIA H100 80GB HBM3 · 16 cores · 126 GB` or `2 cores · 24 GB, no GPU`."""
         size = memory_total()
         memory = f"{size / 2**30:.0f} GB" if size >= 2**30 else f"{size >> 20} MB"
-        names = Counter(self._name(handle) for _, handle in self._gpus)
+        names = Counter(self._name(gpu.handle) for gpu in cards.usable())
         gpus = [f"{count} × {name}" if count > 1 else name for name, count in names.items()]
         rest = f"{_cores_words()} · {memory}"
         return " · ".join([*gpus, rest]) if gpus else f"{rest}, no GPU"
@@ -59,7 +67,7 @@ class Devices:
         return None
 
     def _gpu(self, index: int, handle: Any) -> DeviceReading:
-        nvml = self._nvml
+        nvml = cards.nvml()
         memory = or_none(lambda: nvml.nvmlDeviceGetMemoryInfo(handle))
         reasons = or_none(lambda: int(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle))) or 0
         return DeviceReading(
@@ -73,7 +81,7 @@ class Devices:
         )  # fmt: skip
 
     def _name(self, handle: Any) -> str:
-        return text_of(or_none(lambda: self._nvml.nvmlDeviceGetName(handle)) or "GPU")
+        return text_of(or_none(lambda: cards.nvml().nvmlDeviceGetName(handle)) or "GPU")
 
 
 @cache

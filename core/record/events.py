@@ -410,7 +410,10 @@ class BudgetChanged:
 
 @dataclass(frozen=True, slots=True)
 class SlotsChanged:
+    """Slots from now on. `aside`: those whose card does not work, and why; they get no run until it works again."""
+
     slots: tuple[str, ...]
+    aside: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ def _fold_session(state: State, b: Body, time: float) -> None:
                 state.engine = replace(state.engine, researcher=b.researcher, model=b.model)
         case e.SlotsChanged():
             if state.engine:
-                state.engine = replace(state.engine, slots=b.slots)
+                state.engine = replace(state.engine, slots=b.slots, aside=dict(b.aside))
         case e.ProgramChanged():
             if b.refused:
                 _note(state, time, "warning", f"the edited program.md is not in force: {b.refused}")

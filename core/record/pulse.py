@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+POWER_CAP = "power cap"  # a card's usual state at full load, as `throttle`
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceReading:

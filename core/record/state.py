@@ -183,6 +183,7 @@ class EngineInfo:
     device: str
     started: float
     conditions: tuple[str, ...] = ()
+    aside: Mapping[str, str] = field(default_factory=dict)  # slots whose card does not work, and why
 
 
 @dataclass(slots=True, kw_only=True)
@@ -247,6 +248,11 @@ class State:
     @property
     def slots(self) -> tuple[str, ...]:
         return self.engine.slots if self.engine else ()
+
+    @property
+    def aside(self) -> Mapping[str, str]:
+        """Slots that get no run because their card does not work, and why."""
+        return self.engine.aside if self.engine else {}
 
     @property
     def program(self) -> str:

@@ -184,7 +184,7 @@ _SENTENCES: dict[type, Callable[[Any, Metric], str | None]] = {
     ),
     e.ResearcherChanged: lambda b, m: f"researcher {b.researcher}{f' ({b.model})' if b.model else ''} from now on",
     e.BudgetChanged: _budget_changed,
-    e.SlotsChanged: lambda b, m: f"runs go to {' '.join(b.slots)}",
+    e.SlotsChanged: lambda b, m: f"runs go to {' '.join(s for s in b.slots if s not in b.aside) or 'no slot'}",
     e.ProgramChanged: _program_changed,
     e.BranchHeld: lambda b, m: f"warning: {b.words}" if b.words else "the branch is at the best again",
     e.Noted: lambda b, m: f"{'' if b.level == 'info' else b.level + ': '}{b.text}",

@@ -13,34 +13,10 @@ from typing import Any
 
 import pytest
 
+from tests.false_driver import FalseDriver
+
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc to make a driver's library with")
 
-# Four cards; the one of the number in LOST does not answer, as a card that has fallen off the bus.
-DRIVER = r"""
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-static const char *uuids[] = {"GPU-aaaa0000-1111-0000-0000-000000000001", "GPU-aaaa0000-2222-0000-0000-000000000002",
-                              "GPU-cccc0000-3333-0000-0000-000000000003", "GPU-dddd0000-4444-0000-0000-000000000004"};
-static const char *part = "MIG-3f2a91bc-0000-5555-0000-000000000005";
-int nvmlInitWithFlags(unsigned flags) { return 0; }
-int nvmlInit_v2(void) { return 0; }
-int nvmlDeviceGetCount_v2(unsigned *count) { *count = 4; return 0; }
-int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **device) {
-  const char *lost = getenv("LOST");
-  if (lost && atoi(lost) == (int)index) return 15;
-  *device = (void *)uuids[index];
-  return 0;
-}
-int nvmlDeviceGetUUID(void *device, char *text, unsigned size) { snprintf(text, size, "%s", (char *)device); return 0; }
-int nvmlDeviceGetName(void *device, char *text, unsigned size) { snprintf(text, size, "Simulated"); return 0; }
-int nvmlDeviceGetMinorNumber(void *device, unsigned *minor) {
-  for (int i = 0; i < 4; i++) if (device == uuids[i]) *minor = 7 - i;
-  return 0;
-}
-int nvmlDeviceGetMaxMigDeviceCount(void *device, unsigned *count) { *count = device == uuids[3]; return 0; }
-int nvmlDeviceGetMigDeviceHandleByIndex(void *device, unsigned index, void **found) { *found = (void *)part; return 0; }
-"""
 # Each question is answered by a fork: a process looks at its driver once.
 ANSWER = """
 import json, os, sys
@@ -48,8 +24,7 @@ from core.lab import device
 from core.record.errors import UsageError
 
 def answer(variables, words):
-    for name in ("CUDA_VISIBLE_DEVICES", "LOST"):
-        os.environ.pop(name, None)
+    os.environ.pop("CUDA_VISIBLE_DEVICES", None)
     os.environ.update(variables)
     try:
         slots = device.parse_slots(words) if words else device.default_slots()
@@ -73,11 +48,8 @@ Driver = Callable[[dict[str, str], str], Any]
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
     """What a process with this driver answers."""
-    folder = tmp_path_factory.mktemp("driver")
-    (folder / "nvml.c").write_text(DRIVER)
-    build = ["gcc", "-shared", "-fPIC", "-o", str(folder / "libnvidia-ml.so.1"), str(folder / "nvml.c")]
-    subprocess.run(build, check=True, timeout=60)
-    env = {**os.environ, "LD_LIBRARY_PATH": str(folder)}
+    made = FalseDriver(tmp_path_factory.mktemp("driver"), "00000000000")
+    env = {**os.environ, "LD_LIBRARY_PATH": str(made.folder)}
     with subprocess.Popen(
         [sys.executable, "-c", ANSWER], env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
@@ -85,6 +57,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
         questions, answers = process.stdin, process.stdout
 
         def answered(variables: dict[str, str], words: str) -> Any:
+            made.say(f"lost={variables['LOST']}" if "LOST" in variables else "")
             print(json.dumps([variables, words]), file=questions, flush=True)
             assert select.select([answers], [], [], 60)[0], "no answer"
             return json.loads(answers.readline())

@@ -107,6 +107,8 @@ def _status_lines(state: State, s: dict[str, Any], out: Output) -> list[tuple[st
     if state.base not in (None, state.best):
         back = invocation.call("fork", "best", "--session", s["session"], project=project)
         add("builds on", f"#{state.base}, not on the best ({back})")
+    for slot, trouble in state.aside.items():
+        add("slot", f"{out.paint(slot, 'text')} set aside: {out.paint(views.one_line(trouble), 'warn')}")
     if state.branch_held:
         add("branch", out.paint(views.one_line(state.branch_held), "warn"))
     if state.pinned:

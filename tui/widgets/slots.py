@@ -6,7 +6,7 @@ from textual.strip import Strip
 
 from core.record.budget import format_seconds
 from core.record.metric import format_delta
-from core.record.pulse import DeviceReading
+from core.record.pulse import POWER_CAP, DeviceReading
 from core.record.state import BASELINE, Run
 from tui.paint.braille import curve
 from tui.paint.canvas import Pane
@@ -99,6 +99,9 @@ class SlotsPane(Pane):
     def _slot(self, name: str, run: Run | None, width: int, wide: bool) -> list[Part]:
         look = self.look
         label: Part = (left(brief(name), NAME_CELLS), look["title"])
+        if run is None and (trouble := self.view.state.aside.get(name)):
+            rest = left(brief(trouble), self._cells(width, wide) - NAME_CELLS - 11) if wide else brief(trouble)
+            return [label, ("set aside  ", look["warn"]), (rest, look["dim"])]
         if run is None:
             word = "idle" if self.view.live else "–"
             rest = left(word, self._cells(width, wide) - NAME_CELLS) if wide else word
@@ -156,7 +159,7 @@ class SlotsPane(Pane):
         tight = room < 50
         gap = 2 if tight else 3
         groups: list[list[Part]] = []
-        if device.throttle:
+        if device.throttle and device.throttle != POWER_CAP:
             clock = f" {device.clock_mhz:.0f} MHz" if device.clock_mhz else ""
             groups.append([(f"{look.glyph('note')} throttled{clock}: {brief(device.throttle)}", look["warn"])])
         if device.utilisation is not None:
@@ -171,7 +174,8 @@ class SlotsPane(Pane):
             groups.append([("" if tight else "mem ", look["dim"]), (text, look["text"])])
         if device.power is not None:
             power = _rough(device.power, 20.0) if rest else device.power
-            groups.append([(f"{power:.0f} W", look["text"])])
+            capped = " (power cap)" if device.throttle == POWER_CAP and not tight else ""
+            groups.append([(f"{power:.0f} W{capped}", look["text"])])
         if device.temperature is not None:
             hot = look["warn"] if device.temperature >= HOT_CELSIUS else look["text"]
             temperature = _rough(device.temperature, 5.0) if rest else device.temperature

@@ -54,6 +54,8 @@ class LifecycleCommands(EnginePart):
             await self.journal.write(e.StateChanged("running", stop_at=0))
             return "the session continues, and will not stop by itself"
         await self.changes.reconnect()
+        if left := await self.runs.cards.look_at_all():
+            raise CommandRefused(f"no slot can be used: {left}", hint="nvidia-smi shows what is wrong with the card")
         await self.lifecycle.resume()
         return "resumed"
 

@@ -5,22 +5,25 @@ from __future__ import annotations
 import asyncio
 import math
 import shutil
-from collections.abc import Coroutine
-from contextlib import suppress
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from core.clock import now
-from core.engine.ending import RUN_PAUSED, RUN_SKIPPED, RunEnding
+from core.engine.ending import RUN_MADE_ROOM, RUN_SKIPPED, RunEnding
+from core.engine.runs.card_watch import CardWatch
 from core.engine.runs.hints.known import Crash
 from core.engine.runs.slots import Slots, Urgency
-from core.engine.runs.telemetry import DeviceSampler, facts
+from core.engine.runs.telemetry import DeviceSampler, facts, memory_words
 from core.engine.runs.workplace import Workplace, start
 from core.engine.startup.setup import EnginePart
 from core.git import end_commands
 from core.lab import environment, runner, scorer
 from core.lab.git.restore import restore_worktree
+from core.lab.gpu import cards
+from core.lab.gpu.card_health import speaks_of_device, speaks_of_memory
 from core.lab.shim.rmtree import remove_tree
 from core.lab.versions import versions_for
 from core.program.printed_metric import Printed
@@ -33,7 +36,9 @@ from core.stats.decide import MAX_HIDDEN_GAP
 
 LONG_CHECKOUT_SECONDS = 1.0
 FAILED = ("crashed", "overtime", "resources", "startup_timeout")  # ends of a run that its reason explains
+BEFORE_CLOCK = ("starting", "checkout", "ready")
 MAX_REFERENCE_TRIES = 2
+MAX_CARD_REPEATS = 2  # of a run whose card did not work; the code under test may be what breaks it
 MIN_FREE_BYTES = 64 << 20  # with less, what a run left in its worktree is removed before scoring
 
 
@@ -55,6 +60,11 @@ class Live:
     owns_clock: bool = False
     clock: asyncio.Task[bool] | None = None  # waiting for the slot's clock
     killing: set[asyncio.Task[runner.RunResult]] = field(default_factory=set)
+    finished: e.RunFinished | None = None  # as logged
+    again: bool = False  # no verdict follows from it: it is run again at once
+    faults: int = 0  # earlier runs for the same purpose in which a card did not work
+    card_errors: int | None = None  # uncorrected errors in the memory of its card when it began
+    waits_for_quiet: bool = False  # to be scored again without other runs on its card
 
     def end(self, ending: RunEnding) -> None:
         """Kill the run's process tree, its checkout, or the scoring of it."""
@@ -74,8 +84,10 @@ class Runs(EnginePart):
 
     slots: Slots
     place: Workplace
+    cards: CardWatch
     live: dict[int, Live] = field(default_factory=dict, init=False)  # by run
     _sampler: DeviceSampler = field(default_factory=DeviceSampler, init=False)
+    _quiet_turns: dict[str, asyncio.Lock] = field(default_factory=dict, init=False)  # by card
 
     def __post_init__(self) -> None:
         self._next_run = self.state.next_run
@@ -87,38 +99,46 @@ class Runs(EnginePart):
     async def execute(
         self, experiment: int, kind: e.RunKind, commit: str, urgency: Urgency, *, seed: int | None = None
     ) -> e.RunFinished:
-        """Wait for a slot, run (once more after a pause cut it off), score, log the end. `seed` None: a fresh one.
+        """Wait for a slot, run (again after a pause cut it off or its card did not work), score, log the end. `seed`
+        None: a fresh one.
 
         Where the metric is a time or a speed, the code that it is compared with runs before it, in the same slot.
         """
+        faults = 0
         while True:
-            finished, cut_off = await self._execute(experiment, kind, commit, urgency, seed)
-            if not cut_off:
-                return finished
+            live = await self._execute(experiment, kind, commit, urgency, seed, faults)
+            if not live.again:
+                assert live.finished is not None
+                return live.finished
+            faults = live.faults
 
     async def _execute(
-        self, experiment: int, kind: e.RunKind, commit: str, urgency: Urgency, seed: int | None
-    ) -> tuple[e.RunFinished, bool]:
+        self, experiment: int, kind: e.RunKind, commit: str, urgency: Urgency, seed: int | None, faults: int
+    ) -> Live:
         slot = await self.slots.acquire(urgency)
         reference = self._reference(experiment) if kind in ("candidate", "repeat", "reproduce") else None
         if reference is None:
-            return await self._in_slot(slot, experiment, kind, commit, seed)
+            return await self._in_slot(slot, experiment, kind, commit, seed, faults=faults)
         at, number = reference
+        text = ""
         try:
             for _ in range(MAX_REFERENCE_TRIES):
-                beside, cut_off = await self._in_slot(
-                    slot, experiment, "reference", at, None, counts_as=number, beside=True
+                beside = await self._in_slot(
+                    slot, experiment, "reference", at, None, counts_as=number, beside=True, faults=faults
                 )
-                if beside.reason == RUN_SKIPPED.reason:
-                    return beside, False
-                if cut_off or not self.slots.is_open:
-                    return beside, True
-                if beside.metric is not None:
+                ended = beside.finished
+                assert ended is not None
+                if ended.reason == RUN_SKIPPED.reason:
+                    return beside
+                if beside.again or not self.slots.is_open:
+                    beside.again = True
+                    return beside
+                if ended.metric is not None:
                     break
+                text = f"{who(experiment)} is compared as measured: the run beside it gave no number: {ended.reason}"
             else:
-                text = f"{who(experiment)} is compared as measured: the run beside it gave no number: {beside.reason}"
                 await self.journal.write(e.Noted("warning", text, experiment))
-            return await self._in_slot(slot, experiment, kind, commit, seed, beside=True)
+            return await self._in_slot(slot, experiment, kind, commit, seed, beside=True, faults=faults)
         finally:
             self.slots.release(slot)
 
@@ -144,15 +164,17 @@ class Runs(EnginePart):
         *,
         counts_as: float | None = None,
         beside: bool = False,
-    ) -> tuple[e.RunFinished, bool]:
-        """One run in a slot that was acquired, and its end; whether a pause cut it off. `beside`: the caller keeps the
-        slot for the next run.
+        faults: int = 0,
+    ) -> Live:
+        """One run in a slot that was acquired, with its end. `beside`: the caller keeps the slot for the next run;
+        `faults`: how often a card did not work in the runs before it.
         """
         run = self._next_run
         self._next_run += 1
         live = self.live[run] = Live(
-            run=run, experiment=experiment, slot=slot, worktree=self.paths.worktree(run), owns_slot=not beside
-        )
+            run=run, experiment=experiment, slot=slot, worktree=self.paths.worktree(run), owns_slot=not beside,
+            faults=faults, card_errors=cards.memory_errors(slot),
+        )  # fmt: skip
         try:
             seed = self._seed(run) if seed is None else seed
             await self.journal.write(
@@ -162,7 +184,8 @@ class Runs(EnginePart):
                 )
             )  # fmt: skip
             if broken := await self.place.broken_seal():
-                return await self._finish(live, _never_ran(live, "abandoned", broken)), False
+                await self._finish(live, _never_ran(live, "abandoned", broken))
+                return live
             try:
                 await self._checkout(live, commit)
                 live.job = await start(self.place.spec(run, slot, seed, commit))
@@ -170,11 +193,12 @@ class Runs(EnginePart):
                 never = _never_ran(live, "crashed", str(error))
                 if live.ending is not None:
                     never = _cut_off(never, live.ending)
-                return await self._finish(live, never), live.ending == RUN_PAUSED
+                await self._finish(live, never)
+                return live
             if live.ending is not None:
                 live.end(live.ending)
-            finished = await self._see_through(live, seed)
-            return finished, live.ending == RUN_PAUSED and finished.ended == "abandoned"
+            await self._see_through(live, seed)
+            return live
         finally:
             self._end(live)
 
@@ -237,15 +261,17 @@ class Runs(EnginePart):
                 live.clock.cancel()
             phases.put_nowait(None)
             await writer
+        finished = await self._blame_card(live, self._as_event(live, result), readings)
         if self.place.overlaps:
             self._leave_slot(live)
-        finished = self._as_event(live, result)
         finished = replace(finished, device=await asyncio.to_thread(self._facts, live.slot, readings))
         if live.ending is None:
             if self.program.score is None:
                 finished = await self._read_metric(live, finished)
             elif result.ended == "done":
                 finished = await self._measure(live, seed, finished)
+            if finished.metric is not None:
+                self.cards.forgive(live.slot)
             if finished.metric is not None and (broken := await self.place.broken_seal()):
                 finished = replace(finished, ended="abandoned", metric=None, reason=broken)
         if live.ending is not None:
@@ -286,6 +312,9 @@ class Runs(EnginePart):
         explained = "\n  hint: " in finished.reason or (finished.exit_code == 0 and live.phase != "scoring")
         if finished.ended in FAILED and finished.metric is None and not explained:
             finished = await asyncio.to_thread(self._with_hint, live, finished)
+        live.finished = finished
+        if live.ending is not None and live.ending.kind == "paused" and finished.ended == "abandoned":
+            live.again = True
         await self.journal.write(finished)
         if live.experiment == BASELINE and self.state.baseline is None and finished.ended in (*FAILED, "rejected"):
             self.slots.close()  # there is nothing to compare with: the session ends, and no other run begins
@@ -339,7 +368,8 @@ class Runs(EnginePart):
         command = self.program.score
         assert command is not None
         await self._enter(live, "scoring")
-        live.scoring = asyncio.create_task(self.place.score(command, live.run, live.slot, seed))
+        again = self._quiet(live) if live.slot.startswith("gpu") else None
+        live.scoring = asyncio.create_task(self.place.score(command, live.run, live.slot, seed, again=again))
         try:
             score = await live.scoring
         except asyncio.CancelledError:
@@ -348,17 +378,86 @@ class Runs(EnginePart):
             raise
         except ScorerFault as fault:
             reason = f"the scorer failed: it {fault.what.removeprefix('the scorer ')}"
-            if self.state.baseline is None:
-                return replace(finished, ended="crashed", reason=reason)
-            # A fault of the scorer, twice: nothing is judged until a person has looked.
-            await self.place.stop_judging(reason)
-            return replace(finished, ended="abandoned", reason=reason)
+            return await self._scorer_failed(live, replace(finished, reason=reason))
         finally:
             live.scoring = None
         finished = replace(finished, probes=dict(score.probes), wall_seconds=now() - live.started)
         if score.rejected is not None:
             return replace(finished, ended="rejected", reason=score.rejected)
         return _with_metric(finished, score.metric)
+
+    async def _scorer_failed(self, live: Live, finished: e.RunFinished) -> e.RunFinished:
+        """The end of a run whose scorer has failed twice, with the reason in `finished`: nothing is judged until a
+        person has looked. A card that does not work is the cause: only its slot is set aside, and the run is repeated.
+        """
+        about_device = False
+        if live.slot.startswith("gpu"):
+            health = await self.cards.look(live.slot, live.card_errors)
+            if health.trouble and live.faults < MAX_CARD_REPEATS:
+                return await self._card_fault(live, finished, health.trouble)
+            about_device = speaks_of_device(finished.reason)
+            if speaks_of_memory(finished.reason):
+                finished = _with_words(finished, memory_words(live.slot, [], health))
+        if self.state.baseline is None and not about_device:
+            return replace(finished, ended="crashed")
+        await self.place.stop_judging(finished.reason)
+        return replace(finished, ended="abandoned")
+
+    async def _blame_card(self, live: Live, finished: e.RunFinished, readings: list[DeviceReading]) -> e.RunFinished:
+        """`finished`, the end of a run. Where a look at its card finds that it does not work, no verdict follows but
+        from the third such run.
+        """
+        at_limit = finished.ended == "overtime" and self.program.scored_at_limit
+        if live.ending is not None or not live.slot.startswith("gpu") or at_limit:
+            return finished
+        output = f"{finished.reason}\n{finished.log_tail}"
+        by_signal = finished.exit_code is None or finished.exit_code < 0
+        if finished.ended == "crashed" and not by_signal and not speaks_of_device(output):
+            return finished
+        if finished.ended not in ("crashed", "overtime", "startup_timeout"):
+            return finished
+        health = await self.cards.look(live.slot, live.card_errors)
+        if health.trouble:
+            return await self._card_fault(live, finished, health.trouble)
+        if speaks_of_memory(output):
+            return _with_words(finished, memory_words(live.slot, readings, health))
+        return finished
+
+    async def _card_fault(self, live: Live, finished: e.RunFinished, trouble: str) -> e.RunFinished:
+        """The end of a run whose card does not work: its slot is set aside, and it is run again, twice at most."""
+        live.faults += 1
+        await self.cards.set_aside(live.slot, trouble)
+        finished = _with_words(finished, f"{live.slot} does not work: {trouble}")
+        if live.faults > MAX_CARD_REPEATS:
+            return _with_words(finished, f"this was so in {live.faults} runs, and counts now")
+        live.again = True
+        return replace(finished, ended="abandoned", metric=None)
+
+    @asynccontextmanager
+    async def _quiet(self, live: Live) -> AsyncIterator[None]:
+        """Keep other runs off the card of a run that is scored: those before their clock begin again later, those on it
+        are waited for.
+        """
+        card = cards.card_name(live.slot)
+        names = [name for name in self.slots.names if cards.card_name(name) == card]
+        live.waits_for_quiet = True
+        self.slots.keep_quiet(names, True)
+        try:
+            async with self._quiet_turns.setdefault(card, asyncio.Lock()):
+                while others := [one for one in self._on_card(card) if not one.waits_for_quiet]:
+                    for other in others:
+                        if other.ending is None and other.phase in BEFORE_CLOCK:
+                            other.end(RUN_MADE_ROOM)
+                    await self.journal.changed()
+                yield
+        finally:
+            live.waits_for_quiet = False
+            if not any(one.waits_for_quiet for one in self._on_card(card)):
+                self.slots.keep_quiet(names, False)
+
+    def _on_card(self, card: str) -> list[Live]:
+        """Runs in the slots of a card that have not ended."""
+        return [live for live in self.live.values() if cards.card_name(live.slot) == card and live.finished is None]
 
     def _facts(self, slot: str, readings: list[DeviceReading]) -> dict[str, Any]:
         """Conditions of the result besides its code: seal, readings of the device, driver, libraries."""
@@ -459,6 +558,12 @@ def _never_ran(live: Live, ended: e.Ended, reason: str) -> e.RunFinished:
     return e.RunFinished(
         run=live.run, experiment=live.experiment, ended=ended, metric=None, seconds=0, wall_seconds=0, reason=reason
     )
+
+
+def _with_words(finished: e.RunFinished, words: str) -> e.RunFinished:
+    """`finished` with more words at the end of the first line of its reason."""
+    first, line, rest = finished.reason.partition("\n")
+    return replace(finished, reason=f"{first}; {words}{line}{rest}")
 
 
 def _cut_off(finished: e.RunFinished, ending: RunEnding) -> e.RunFinished:

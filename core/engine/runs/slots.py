@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+from collections.abc import Iterable
 from enum import IntEnum
 
 
@@ -26,6 +27,8 @@ class Slots:
         self.clocks = {name: asyncio.Lock() for name in names}
         self._free = list(names)
         self.held: set[str] = set()
+        self.aside: dict[str, str] = {}  # slots that get no run now, with the reason
+        self.quiet: set[str] = set()  # slots that get none while something else needs their card
         self._waiting: list[tuple[Urgency, int, asyncio.Future[str]]] = []
         self._order = itertools.count()
         self._open = False
@@ -47,7 +50,27 @@ class Slots:
         self.names = names
         for name in names:
             self.clocks.setdefault(name, asyncio.Lock())
-        self._free = [name for name in names if name not in self.held]
+        self.aside = {name: reason for name, reason in self.aside.items() if name in names}
+        self._set_free()
+
+    def set_aside(self, name: str, reason: str) -> None:
+        """Give the slot to no further run. One in it keeps it."""
+        self.aside[name] = reason
+        self._set_free()
+
+    def take_back(self, name: str) -> None:
+        """Use a slot again that was set aside."""
+        self.aside.pop(name, None)
+        self._set_free()
+
+    def keep_quiet(self, names: Iterable[str], quiet: bool) -> None:
+        """Give these slots to no run for now, or again to one."""
+        self.quiet = self.quiet | set(names) if quiet else self.quiet - set(names)
+        self._set_free()
+
+    def _set_free(self) -> None:
+        out = {*self.held, *self.aside, *self.quiet}
+        self._free = [name for name in self.names if name not in out]
         self._grant()
 
     def drain(self) -> None:
@@ -83,10 +106,7 @@ class Slots:
 
     def release(self, name: str) -> None:
         self.held.discard(name)
-        if name in self.names:
-            self._free.append(name)
-            self._free.sort(key=self.names.index)
-            self._grant()
+        self._set_free()
 
     def _grant(self) -> None:
         while self._open and self._free and self._waiting:

@@ -9,6 +9,8 @@ from statistics import median
 from typing import Any
 
 from core.lab.device import Devices
+from core.lab.gpu import cards
+from core.lab.gpu.card_health import CardHealth
 from core.record.pulse import DeviceReading
 
 SAMPLE_SECONDS = 2.0
@@ -30,6 +32,15 @@ def facts(readings: Sequence[DeviceReading]) -> dict[str, Any]:
     }
 
 
+def memory_words(slot: str, readings: Sequence[DeviceReading], health: CardHealth) -> str:
+    """How much memory the card of a slot has, had in use while the run trained, and has free now."""
+    used = max((r.memory_used for r in readings if r.memory_used is not None), default=None)
+    parts = (("has {} GB", health.total), ("{} GB were in use at most on the clock", used),
+             ("{} GB are free now", health.free))  # fmt: skip
+    known = [words.format(f"{size / 2**30:.1f}") for words, size in parts if size is not None]
+    return f"{slot} {', '.join(known)}" if known else f"the memory of {slot} is not known"
+
+
 class DeviceSampler:
     """Reads the device of a slot; concurrent runs take turns."""
 
@@ -41,7 +52,8 @@ class DeviceSampler:
         """Present reading of the slot's device; the processor for a CPU slot."""
         with self._turn:
             readings = {reading.name: reading for reading in self._devices.read()}
-        return readings.get(slot) or readings["cpu"]
+        card = cards.card_of(slot) if slot.startswith("gpu") else None
+        return readings.get(f"gpu{card.index}" if card else slot) or readings["cpu"]
 
     async def follow(self, slot: str, into: list[DeviceReading], on_clock: Callable[[], bool]) -> None:
         """Read every two seconds while `on_clock` is true, until cancelled."""

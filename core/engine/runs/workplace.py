@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -213,8 +213,13 @@ class Workplace:
             return crash_hint(crash, known)
         return ""
 
-    async def score(self, command: str, run: int, slot: str, seed: int, log: str = "score.log") -> scorer.Score:
-        """Score what `run` left, in its worktree; once more after a fault of the scorer. Raises ScorerFault."""
+    async def score(
+        self, command: str, run: int, slot: str, seed: int, log: str = "score.log",
+        again: AbstractAsyncContextManager[None] | None = None,
+    ) -> scorer.Score:  # fmt: skip
+        """Score what `run` left, in its worktree; once more after a fault of the scorer, then within `again`. Raises
+        ScorerFault.
+        """
         setup, folder = self._setup, self._setup.paths.run(run)
         worktree = setup.paths.worktree(run) / setup.repo.prefix
         env = {**setup.trusted_environment, **device.slot_environment(slot, setup.threads), **self._readable()}
@@ -240,7 +245,8 @@ class Workplace:
         )
         for last in (False, True):
             try:
-                return await scorer.score(spec)
+                async with again if last and again else nullcontext():
+                    return await scorer.score(spec)
             except ScorerFault:
                 if broken := await self.broken_seal():  # the cause, whatever the fault was
                     raise ScorerFault(f"{broken}: put it back, then resume") from None

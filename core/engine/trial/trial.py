@@ -12,6 +12,7 @@ from typing import Any
 
 from core.engine.finding import Finding, failed
 from core.engine.journal import Journal
+from core.engine.runs.card_watch import CardWatch
 from core.engine.runs.run import Live, Runs
 from core.engine.runs.slots import Slots, Urgency
 from core.engine.runs.workplace import Workplace
@@ -105,7 +106,8 @@ class Trial:
         self._place.seconds = request.seconds
         slots = Slots(start.slots)
         slots.open()
-        self._runs = TrialRuns(setup, self._settings, journal, slots, self._place)
+        watch = CardWatch(journal, slots, self._stop_judging)
+        self._runs = TrialRuns(setup, self._settings, journal, slots, self._place, watch)
         journal.listeners.append(self._hear)
 
     async def _stop_judging(self, reason: str) -> None:

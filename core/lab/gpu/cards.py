@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ from core.record.errors import UsageError
 
 T = TypeVar("T")
 
+TURN = threading.RLock()  # a reading and a new look at the driver take turns
 VARIABLE = "CUDA_VISIBLE_DEVICES"
 _NO_GPU = ("", "-1", "none", "void", "nodevfiles")  # of CUDA, of Slurm and of container runtimes
 _SLICE = re.compile(r"^MIG-([0-9a-f]{8})[0-9a-f-]*$", re.IGNORECASE)  # a part of a card, by its UUID
@@ -61,12 +63,33 @@ def nvml() -> Any:
     return pynvml
 
 
+_numbers: dict[str, int] = {}  # of each card that this process has seen, by its UUID
+
+
 @cache
 def gpus() -> tuple[Gpu, ...]:
-    """Every card that the driver counts, in its order (that of the bus); one that does not answer has a `trouble`."""
+    """Every card that the driver counts, in its order (that of the bus); one that does not answer has a `trouble`.
+
+    A card keeps the number that it had at first, and stays in the list when the driver does not list it any more.
+    """
     driver = nvml()
     count = int(or_none(driver.nvmlDeviceGetCount) or 0) if driver else 0
-    return tuple(_gpu(driver, index) for index in range(count))
+    found = {gpu.uuid or f"{gpu.index}": gpu for gpu in (_gpu(driver, index) for index in range(count))}
+    for uuid, number in _numbers.items():
+        silent = found.pop(str(number), None)
+        trouble = silent.trouble if silent else "the driver does not list it"
+        found[uuid] = replace(found[uuid], index=number) if uuid in found else Gpu(number, None, uuid, trouble)
+    _numbers.update((gpu.uuid, gpu.index) for gpu in found.values() if gpu.uuid)
+    return tuple(sorted(found.values(), key=lambda gpu: gpu.index))
+
+
+def refresh() -> None:
+    """Ask the driver again: what it said before is void once it was reloaded or has lost a card."""
+    with TURN:
+        if driver := nvml():
+            or_none(driver.nvmlShutdown)
+        nvml.cache_clear()
+        gpus.cache_clear()
 
 
 def _gpu(driver: Any, index: int) -> Gpu:
@@ -141,12 +164,13 @@ def visible(slot: str) -> str:
     Beside a card that does not answer it is the card's UUID: CUDA may count the cards that answer only. A slice is
     looked up by the beginning of its UUID, which its slot is named by.
     """
-    name = slot.removeprefix("gpu")
+    card = card_name(slot)
+    name = card.removeprefix("gpu")
     if name.startswith("-"):
         entries = [part.strip() for part in os.environ.get(VARIABLE, "").split(",")]
-        return next((part for part in [*entries, *_slices()] if _slice_slot(part) == slot), f"MIG{name}")
+        return next((part for part in [*entries, *_slices()] if _slice_slot(part) == card), f"MIG{name}")
     if any(gpu.trouble for gpu in gpus()):
-        return next((gpu.uuid for gpu in usable() if gpu.index == int(name)), name)
+        return next((gpu.uuid for gpu in gpus() if gpu.index == int(name) and gpu.uuid), name)
     return name
 
 
@@ -157,18 +181,35 @@ def variables(slot: str) -> dict[str, str]:
     return {VARIABLE: visible(slot), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
 
+def card_name(slot: str) -> str:
+    """The card or slice of a GPU slot, `gpu0` for `gpu0.1`; several slots may share one."""
+    return slot.partition(".")[0]
+
+
+def memory_errors(slot: str) -> int | None:
+    """Uncorrected errors of the memory of a slot's card since the driver was loaded; None where that is not known."""
+    card = card_of(slot) if slot.startswith("gpu") else None
+    with TURN:
+        return or_none(partial(nvml().nvmlDeviceGetTotalEccErrors, card.handle, 1, 0)) if card and card.handle else None
+
+
+def card_of(slot: str) -> Gpu | None:
+    """The card of a slot, or that its slice is of; None for a CPU slot, and where the driver does not know it."""
+    name, owners = card_name(slot), {_slice_slot(uuid): gpu for uuid, gpu in _slices().items()}
+    return next((gpu for gpu in gpus() if f"gpu{gpu.index}" == name or owners.get(name) is gpu), None)
+
+
 def device_files(slot: str) -> tuple[str, ...]:
     """The device file of the slot's card, or of the card that its slice is of; none for a CPU slot. Those of all cards
     where the driver does not know that card.
     """
     if not slot.startswith("gpu"):
         return ()
-    owners = {_slice_slot(uuid): gpu for uuid, gpu in _slices().items()}
-    own = [gpu for gpu in usable() if f"gpu{gpu.index}" == slot or owners.get(slot) is gpu]
-    if not own:  # the driver does not say which card the slice is of
+    own = card_of(slot)
+    if own is None:  # the driver does not say which card the slice is of
         return tuple(f"/dev/nvidia{gpu.index}" for gpu in usable())
-    minor = or_none(partial(nvml().nvmlDeviceGetMinorNumber, own[0].handle))
-    return (f"/dev/nvidia{own[0].index if minor is None else minor}",)
+    minor = or_none(partial(nvml().nvmlDeviceGetMinorNumber, own.handle)) if own.handle else None
+    return (f"/dev/nvidia{own.index if minor is None else minor}",)
 
 
 def _slices() -> dict[str, Gpu]:

@@ -1,0 +1,86 @@
+"""Sessions on cards that break and work again, by a driver made for the test."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from core.record import events as e
+from tests.engine.support import bodies, engine, wait_end, wait_state
+from tests.false_driver import FalseDriver
+from tests.projects import TRAIN, make_project, rate, write_script
+
+pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc to make a driver's library with")
+
+# With RATE 0.4, or where the driver's state says so, a run says what torch says without a card.
+ON_A_CARD = TRAIN.replace(
+    "time.sleep(SECONDS)\n",
+    """time.sleep(SECONDS)
+state = open(os.environ["LD_LIBRARY_PATH"] + "/state").read().split()
+if RATE == 0.4 or "fail=" + os.environ["AUTORESEARCH_SLOT"] in state:
+    raise RuntimeError("CUDA error: unspecified launch failure")
+if RATE == 0.2:
+    raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+""",
+)
+WORDS = "CUDA does not start: cuInit: error 999 CUDA_ERROR_UNKNOWN (unknown error)"
+
+
+@pytest.fixture
+def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FalseDriver:
+    made = FalseDriver(tmp_path / "driver")
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(made.folder))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return made
+
+
+def test_a_broken_card_is_set_aside_and_its_run_goes_to_another(tmp_path: Path, driver: FalseDriver) -> None:
+    driver.say("cuda=999 only=0 fail=gpu0")
+    project = make_project(tmp_path / "p", train=ON_A_CARD)
+    script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.3")])
+    with engine(project, researcher="scripted", script=str(script), slots="gpu:0,1") as paths:
+        state = wait_end(paths)
+    assert state.state == "finished", state.reason
+    assert state.experiments[1].verdict == "kept" and set(state.aside) == {"gpu0"} and WORDS in state.aside["gpu0"]
+    failed, *others = state.experiments[0].runs
+    assert failed.ended == "abandoned" and failed.slot == "gpu0" and f"gpu0 does not work: {WORDS}" in failed.reason
+    assert "unspecified launch failure" in failed.reason and {run.ended for run in others} == {"done"}
+    assert {run.slot for run in (*others, *state.experiments[1].runs)} == {"gpu1"}
+    assert any(note.level == "warning" and "gpu0 set aside" in note.text for note in state.notes)
+
+
+def test_without_a_card_that_works_the_session_pauses_and_goes_on_by_itself(
+    tmp_path: Path, driver: FalseDriver
+) -> None:
+    driver.say("cuda=999 fail=gpu0")
+    project = make_project(tmp_path / "p", train=ON_A_CARD)
+    with engine(project, researcher="human", slots="gpu:0") as paths:
+        state = wait_state(paths, lambda s: s.state == "paused", "the pause")
+        assert "no slot is left" in state.reason and WORDS in state.reason and "hint: nvidia-smi" in state.reason
+        driver.say("")
+        state = wait_state(paths, lambda s: s.baseline is not None, "the baseline on the card that works again")
+        assert state.state == "running" and not state.aside
+
+
+def test_the_words_of_a_run_are_no_excuse(tmp_path: Path, driver: FalseDriver) -> None:
+    project = make_project(tmp_path / "p", train=ON_A_CARD)
+    script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.4"), rate("0.5", "0.2")])
+    with engine(project, researcher="scripted", script=str(script), slots="gpu:0") as paths:
+        state = wait_end(paths)
+    assert [state.experiments[n].verdict for n in (1, 2)] == ["crashed", "crashed"] and not state.aside
+    assert [len(state.experiments[n].runs) for n in (1, 2)] == [1, 1]
+    assert "gpu0 has 24.0 GB" in state.experiments[2].reason and "23.0 GB are free now" in state.experiments[2].reason
+
+
+def test_a_change_that_breaks_each_card_counts_as_crashed_at_the_third(tmp_path: Path, driver: FalseDriver) -> None:
+    driver.say("cuda=999")
+    project = make_project(tmp_path / "p", train=ON_A_CARD)
+    script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.4")])
+    with engine(project, researcher="scripted", script=str(script), slots="gpu") as paths:
+        state = wait_end(paths)
+    x = state.experiments[1]
+    assert x.verdict == "crashed" and [run.ended for run in x.runs] == ["abandoned", "abandoned", "crashed"]
+    assert "this was so in 3 runs" in x.reason and len({run.slot for run in x.runs}) == 3 == len(state.aside)
+    assert bodies(paths, e.SlotsChanged)[-1].slots == ("gpu0", "gpu1", "gpu2", "gpu3")
