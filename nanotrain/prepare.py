@@ -6,7 +6,8 @@
     python -m nanotrain.prepare --download climbmix --shards 8
 
 This file is fixed: no experiment edits it. The corpus is, in this order: the options above (saved in the cache), else
-$NANOTRAIN_DATA (`kjv` or a folder), else the saved choice, else `kjv`.
+$NANOTRAIN_DATA (`kjv` or a folder), else the saved choice, else `kjv`; with AUTORESEARCH_DEVICE=cuda, `kjv` must be
+chosen.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -44,6 +46,9 @@ SPLIT_PATTERN = (
 )
 MAX_FULL_HASH_BYTES = 64_000_000  # larger files are verified by their two ends
 PREPARE_COMMAND = "python -m nanotrain.prepare"
+THIS_COMMAND = f"{shlex.quote(sys.executable)} -m nanotrain.prepare"  # in a hint: as typed in a shell
+SMALL_TOKEN_BYTES = 3.05  # bytes of text for each training token of the small vocabulary, about
+GPU_TOKENS_PER_SECOND = 1.6e6  # that the default model trains on, about, on the fast GPUs of today
 
 
 def cache_root() -> Path:
@@ -107,6 +112,20 @@ def save_choice(root: Path, name: str) -> None:
     """Use the corpus `name` (`kjv` or a folder) until another one is selected."""
     root.mkdir(parents=True, exist_ok=True)
     write_atomically(root / "selected.json", json.dumps({"data": name}).encode())
+
+
+def check_choice(root: Path) -> None:
+    """Refuse to train on a GPU on the default corpus that nobody chose. Raises PrepareError."""
+    if os.environ.get("AUTORESEARCH_DEVICE") != "cuda" or os.environ.get("NANOTRAIN_DATA") or saved_choice(root):
+        return
+    tokens = sources.kjv().text_bytes / SMALL_TOKEN_BYTES
+    passes = BUDGET_SECONDS["cuda"] * GPU_TOKENS_PER_SECOND / tokens
+    raise PrepareError(
+        f"on a GPU the default corpus is too small: five minutes read its {tokens / 1e6:.1f} million tokens about "
+        f"{round(passes, -1):.0f} times, and a model that learns them by heart is worse on unseen text",
+        f"{THIS_COMMAND} --download climbmix --shards 8 (2 GB of text, once); or, to use the default all the same: "
+        f"{THIS_COMMAND} --data kjv",
+    )
 
 
 def default_vocab(corpus: Corpus) -> int:
@@ -322,6 +341,7 @@ def select(options: argparse.Namespace, root: Path) -> Corpus:
     else:
         data = options.data
     if not data:
+        check_choice(root)
         return selected_corpus(root)
     corpus = sources.kjv() if data == "kjv" else sources.folder(Path(data), root, say=say)
     save_choice(root, data)

@@ -54,9 +54,10 @@ def examine(project: Path, *, quick: bool = False) -> dict[str, Any]:
     confined = True if report.tier in "AB" else None
     findings.append(Finding("sandbox", confined, f"tier {report.tier}. {report.note}".strip()))
     findings += shared_memory(report.tier)
-    own = _project(project)
+    kind = "cuda" if slots and slots[0].startswith("gpu") else "cpu"
+    own = _project(project, kind)
     findings += own if quick or any(f.ok is False for f in own) else [*own, *asyncio.run(glance(project))]
-    untunable = _untunable(project, "cuda" if slots and slots[0].startswith("gpu") else "cpu")
+    untunable = _untunable(project, kind)
     researchers = _researchers(untunable)
     default = registry.default_researcher(os.environ)
     for r in researchers:
@@ -151,7 +152,7 @@ def shared_memory(tier: tiers.Tier, place: Path = Path("/dev/shm")) -> list[Find
     return []
 
 
-def _project(project: Path) -> list[Finding]:
+def _project(project: Path, kind: str) -> list[Finding]:
     """program.md, repository, files and commands; each is examined even when another fails."""
     findings: list[Finding] = []
     program: Program | None = None
@@ -176,14 +177,14 @@ def _project(project: Path) -> list[Finding]:
             check_files(program, project, outside=repo.outside_sparse() if repo else ())
     except AutoresearchError as error:
         findings.append(failed("program.md", error))
-    return findings if program is None else [*findings, *_commands(project, program, repo)]
+    return findings if program is None else [*findings, *_commands(project, program, repo, kind)]
 
 
-def _commands(project: Path, program: Program, repo: Repository | None) -> list[Finding]:
+def _commands(project: Path, program: Program, repo: Repository | None, kind: str) -> list[Finding]:
     """The commands of program.md, and what a checkout of HEAD must have for them."""
     findings: list[Finding] = []
     env = environment.run_environment(project)
-    for name, command in commands_of(program).items():
+    for name, command in commands_of(program, kind).items():
         try:
             argv = environment.resolve_command(command, env, project)
             if repo is not None:

@@ -41,7 +41,7 @@ EXAMPLES: Mapping[str, str] = {
     "inputs": 'write inputs = ["data"]',
     "run": 'write the command that trains once: run = "python train.py"',
     "score": 'write score = "python score.py"',
-    "prepare": 'write prepare = "python prepare.py"',
+    "prepare": 'write prepare = "python prepare.py" or { cuda = "python prepare.py --all", cpu = "python prepare.py" }',
     "metric": 'write a line [metric], and below it name = "loss", direction = "min" and pattern = \'^loss: (\\S+)\'',
     "metric.name": 'write below [metric]: name = "loss" and direction = "min"',
     "metric.direction": 'write direction = "min" (lower is better) or direction = "max"',
@@ -83,7 +83,7 @@ class Program:
     prose: str  # after the front matter
     read: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ()  # untracked files or folders (data) linked read-only into every worktree
-    prepare: str | None = None
+    prepares: Mapping[str, str] = field(default_factory=dict)  # the command before the first run, by device
     score: str | None = None
     score_hidden: str | None = None  # the scorer on the hidden slice, for kept experiments
     pattern: str | None = None  # regular expression with one group (re.MULTILINE), without `score`
@@ -109,6 +109,10 @@ class Program:
     def timed(self) -> bool:
         """Whether the metric is a time or a speed, by its name and pattern."""
         return timed(self.metric.name, self.pattern)
+
+    def prepare(self, device: str) -> str | None:
+        """The command before the first run of a session on `device` ("cpu" or "cuda")."""
+        return self.prepares.get(device)
 
     def run_budget(self, device: str) -> RunBudget:
         """The budget of one run on `device` ("cpu" or "cuda")."""
@@ -185,7 +189,7 @@ def parse(text: str, overrides: Sequence[str] = ()) -> Program:
         edit=edit, run=run, metric=metric, text=text, prose=prose, score=score, pattern=pattern, budget=budget,
         read=_paths(reader, "read"),
         inputs=_paths(reader, "inputs"),
-        prepare=reader.text("prepare"),
+        prepares=_prepares(reader),
         score_hidden=reader.text("score_hidden"),
         run_budgets=(run_budgets := _run_budgets(reader)),
         scored_at_limit=_scored_at_limit(reader, run_budgets),
@@ -244,7 +248,7 @@ def check_required(program: Program, read: Callable[[str], str | None]) -> None:
 # Settings on which results depend: other values need another session.
 FIXED: Mapping[str, str] = {
     "run": "run", "metric": "[metric]", "pattern": "[metric] pattern", "score": "score", "score_hidden": "score_hidden",
-    "prepare": "prepare", "inputs": "inputs", "run_budgets": "[budget] run", "scored_at_limit": "[budget] at_limit",
+    "prepares": "prepare", "inputs": "inputs", "run_budgets": "[budget] run", "scored_at_limit": "[budget] at_limit",
     "baseline_runs": "[decide] baseline",
     "network": "[sandbox] network", "limits_only": "[sandbox] limits_only", "memory_gb": "[sandbox] memory_gb",
     "threads": "[slots] threads", "seed": "seed",
@@ -371,6 +375,14 @@ def _per_device(reader: Reader, key: str) -> Mapping[str, object]:
 def _startup(reader: Reader) -> Mapping[str, float] | None:
     given = {d: reader.seconds("budget.startup", v) for d, v in _per_device(reader, "budget.startup").items()}
     return {"cpu": 120.0, "cuda": 300.0, **given} if given else None
+
+
+def _prepares(reader: Reader) -> Mapping[str, str]:
+    """`prepare` by device; a device that a table leaves out has none."""
+    if not isinstance(reader.get("prepare"), dict):
+        command = reader.text("prepare")
+        return dict.fromkeys(DEVICES, command) if command else {}
+    return {device: reader.required(f"prepare.{device}") for device in _per_device(reader, "prepare")}
 
 
 def _run_budgets(reader: Reader) -> Mapping[str, RunBudget]:

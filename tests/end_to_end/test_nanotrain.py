@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.end_to_end.screen import COMMAND
+from tests.lab.test_gpu_cards import DRIVER
 from tests.projects import own_home
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -42,3 +44,18 @@ def test_the_control_researcher_runs_nanotrain_to_its_first_verdict(tmp_path: Pa
     # A budget in steps and a recorded seed give the same number to the last digit.
     again = json.loads(_run(project, env, "reproduce", "0", "--json").stdout)
     assert again["metric"] == again["recorded"] == baseline["runs"][0]["metric"] and again["within_noise"]
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc to make a driver's library with")
+def test_a_session_on_a_gpu_asks_for_a_corpus_that_fits_it(tmp_path: Path) -> None:
+    env = own_home(tmp_path) | {"LD_LIBRARY_PATH": str(tmp_path)}
+    build = ["gcc", "-shared", "-fPIC", "-o", str(tmp_path / "libnvidia-ml.so.1"), "-xc", "-"]
+    subprocess.run(build, input=DRIVER, text=True, check=True, timeout=60)
+    _run(tmp_path, env, "init", "lab", "--template", "nanotrain")
+    words = ("run", "--headless", "--researcher", "human", "--session")
+    refused = _run(tmp_path / "lab", env, *words, "first")
+    assert refused.returncode == 1 and "on a GPU the default corpus is too small" in refused.stderr
+    assert "-m nanotrain.prepare --download climbmix --shards 8 (" in refused.stderr
+    other = ("--set", 'prepare={ cuda = "echo not this; exit 7", cpu = "true" }')
+    said = _run(tmp_path / "lab", env, *words, "second", *other)
+    assert said.returncode == 1 and "`prepare` ended with code 7: not this" in said.stderr

@@ -13,6 +13,7 @@ import pytest
 
 from nanotrain import corpus, prepare
 from tests.nanotrain import worlds
+from tests.nanotrain.conftest import environment
 
 
 def last_line(output: str) -> dict[str, object]:
@@ -107,6 +108,18 @@ def test_a_choice_is_saved_and_the_environment_takes_precedence(tmp_path: Path, 
     assert "training a byte-level BPE" not in again.stdout
     other = worlds.command("nanotrain.prepare", **env, NANOTRAIN_DATA="kjv")
     assert last_line(other.stdout)["info"]["corpus"] == "kjv"  # type: ignore[index]
+
+
+def test_on_a_gpu_the_default_corpus_must_be_chosen(empty_home: Path) -> None:
+    env = {"AUTORESEARCH_HOME": str(empty_home), "AUTORESEARCH_DEVICE": "cuda"}
+    refused = worlds.command("nanotrain.prepare", **env)
+    assert refused.returncode == 1 and refused.stdout == "" and not empty_home.exists()
+    assert "read its 1.4 million tokens about 340 times" in refused.stderr
+    assert f"hint: {prepare.THIS_COMMAND} --download climbmix --shards 8 (" in refused.stderr
+    prepare.save_choice(prepare.cache_root(), "kjv")
+    for root in (prepare.cache_root(), empty_home):
+        with environment(AUTORESEARCH_DEVICE="cuda", NANOTRAIN_DATA=None if root != empty_home else "kjv"):
+            prepare.check_choice(root)
 
 
 def test_two_simultaneous_preparations_build_the_cache_once(tmp_path: Path) -> None:

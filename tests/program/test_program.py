@@ -305,6 +305,16 @@ def test_the_project_is_found_from_a_subfolder(tmp_path: Path) -> None:
         find_project(repo / "nowhere")
 
 
+def test_prepare_by_device() -> None:
+    both = parse(TEXT, ["prepare=python all.py"])
+    assert both.prepare("cuda") == both.prepare("cpu") == "python all.py"
+    one = parse(TEXT, ['prepare={ cuda = "python large.py" }'])
+    assert (one.prepare("cuda"), one.prepare("cpu"), parse(TEXT).prepare("cuda")) == ("python large.py", None, None)
+    for value, what in (("{}", "empty"), ('{ gpu = "x" }', "not a device"), ("{ cuda = 3 }", "not a text")):
+        with pytest.raises(ProgramError, match=what):
+            parse(TEXT, [f"prepare={value}"])
+
+
 def test_the_shipped_programs_are_valid() -> None:
     nanotrain = load(ROOT / "program.md")
     check_files(nanotrain, ROOT)

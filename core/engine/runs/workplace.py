@@ -15,6 +15,7 @@ from typing import Any
 from core.engine.runs.hints.crash_hint import crash_hint
 from core.engine.runs.hints.known import Crash, Known
 from core.engine.session_settings import SessionSettings
+from core.engine.startup.command_needs import commands_of
 from core.engine.startup.setup import Setup, editable_texts
 from core.lab import compile_cache, container, device, environment, runner, scorer
 from core.lab.git.restore import apart_from_git, link_inputs
@@ -192,7 +193,7 @@ class Workplace:
         `key`: that of the command; `folder`, `top`: the run's, and its worktree.
         """
         setup, program = self._setup, self._settings.program
-        commands = {"run": program.run, "score": program.score, "prepare": program.prepare}
+        commands = commands_of(program, setup.kind)
         trusted = key in ("score", "prepare")
         known = Known(
             project=setup.project,

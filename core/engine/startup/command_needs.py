@@ -27,9 +27,9 @@ _TOOLS = ("uv", "poetry", "pipenv", "pdm", "rye", "hatch", "pixi")
 _TAKE_CODE = ("-c", "-m", "-e", "-p", "--eval", "--print", "-")
 
 
-def commands_of(program: Program) -> dict[str, str]:
-    """The commands of a run and around it, by their keys."""
-    given = {"run": program.run, "score": program.score, "prepare": program.prepare}
+def commands_of(program: Program, kind: str) -> dict[str, str]:
+    """The commands of a run on `kind` (cuda or cpu) and around it, by their keys."""
+    given = {"run": program.run, "score": program.score, "prepare": program.prepare(kind)}
     return {key: command for key, command in given.items() if command is not None}
 
 

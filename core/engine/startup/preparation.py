@@ -32,11 +32,12 @@ async def prepare_session(
     for path in await asyncio.to_thread(setup.repo.uninitialized_submodules, setup.commit):
         words = f"the submodule {path} is not initialized: its folder is empty in every run, as in your checkout"
         await journal.write(e.Noted("warning", f"{words}. Fill it: git submodule update --init {shlex.quote(path)}"))
-    if command := settings.program.prepare:
+    if command := settings.program.prepare(setup.kind):
         await journal.write(e.Preparing(f"preparing data: {command}"))
         output: list[str] = []
-        argv = environment.resolve_command(command, setup.trusted_environment, top)
-        work = asyncio.create_task(prepare.prepare(argv, top, setup.trusted_environment, output.append))
+        env = {**setup.trusted_environment, "AUTORESEARCH_DEVICE": setup.kind}
+        argv = environment.resolve_command(command, env, top)
+        work = asyncio.create_task(prepare.prepare(argv, top, env, output.append))
         while not work.done():
             await asyncio.wait({work}, timeout=1.0)
             if output and not work.done():

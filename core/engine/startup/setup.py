@@ -141,13 +141,13 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Start:
     env = environment.run_environment(paths.project)
     sandbox = _sandbox(program)
     linked = dependency_folders(paths.project)
-    commands = filter(None, (program.run, program.score, program.prepare, *program.checks.values()))
+    kind = "cuda" if slots[0].startswith("gpu") else "cpu"
+    commands = (*commands_of(program, kind).values(), *program.checks.values())
     programs = [environment.resolve_command(command, env, paths.project)[0] for command in commands]
     if not paths.database.exists():
-        _check_worktree(paths.project, repo, commit, program)
+        _check_worktree(paths.project, repo, commit, program, kind)
         check_packages(program.run, env, paths.project)
     researcher = make_researcher(options, program.seed)
-    kind = "cuda" if slots[0].startswith("gpu") else "cpu"
     if researcher.name == "control" and not asked.only_task:
         best = repo.branch_commit(paths.branch) or commit
         check_tunable(editable_texts(repo, best, program), kind, program.run)
@@ -280,10 +280,10 @@ def _fresh_commit(paths: SessionPaths, repo: Repository, program: Program, optio
     return commit
 
 
-def _check_worktree(project: Path, repo: Repository, commit: str, program: Program) -> None:
+def _check_worktree(project: Path, repo: Repository, commit: str, program: Program, kind: str) -> None:
     """Raises ProjectError when git cannot check `commit` out, or a command names a script that it does not hold."""
     repo.check_filters(commit)
-    for key, command in commands_of(program).items():
+    for key, command in commands_of(program, kind).items():
         check_script(command, key, project, program.inputs, partial(repo.holds, commit))
 
 

@@ -37,7 +37,7 @@ async def glance(project: Path) -> list[Finding]:
     ended = how_it_ended(outcome)
     whole = f"see the output with: {invocation.call('try', project=project)}"
     hint = ended.hint or (whole if ended.ok is False else "")
-    if ended.ok is False and load(project / "program.md").prepare is not None:
+    if ended.ok is False and load(project / "program.md").prepares:
         detail = f"without `prepare`, which comes first in a session: {ended.detail}"
         return [tree, Finding("first seconds", None, detail, hint)]
     return [tree, Finding("first seconds", ended.ok, ended.detail, hint)]

@@ -237,7 +237,7 @@ async def tried(request: TrialRequest, say: Say) -> tuple[Start, Outcome]:
             asked = replace(request.options, researcher="human", from_head=True)
             start = await asyncio.to_thread(prepare, paths, asked)
             if request.glance:
-                program = replace(start.program, prepare=None, score=None, pattern=start.program.pattern or NO_MATCH)
+                program = replace(start.program, prepares={}, score=None, pattern=start.program.pattern or NO_MATCH)
                 start = replace(start, program=program)
             journal = Journal(open_log(start, exclude=False))
             try:
