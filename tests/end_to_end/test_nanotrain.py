@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.screen import COMMAND
-from tests.lab.test_gpu_cards import DRIVER
+from tests.false_driver import FalseDriver
 from tests.projects import own_home
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -48,9 +48,7 @@ def test_the_control_researcher_runs_nanotrain_to_its_first_verdict(tmp_path: Pa
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc to make a driver's library with")
 def test_a_session_on_a_gpu_asks_for_a_corpus_that_fits_it(tmp_path: Path) -> None:
-    env = own_home(tmp_path) | {"LD_LIBRARY_PATH": str(tmp_path)}
-    build = ["gcc", "-shared", "-fPIC", "-o", str(tmp_path / "libnvidia-ml.so.1"), "-xc", "-"]
-    subprocess.run(build, input=DRIVER, text=True, check=True, timeout=60)
+    env = own_home(tmp_path) | {"LD_LIBRARY_PATH": str(FalseDriver(tmp_path / "driver").folder)}
     _run(tmp_path, env, "init", "lab", "--template", "nanotrain")
     words = ("run", "--headless", "--researcher", "human", "--session")
     refused = _run(tmp_path / "lab", env, *words, "first")
