@@ -19,7 +19,7 @@ from core.engine.startup.command_needs import commands_of
 from core.engine.startup.setup import Setup, editable_texts
 from core.lab import compile_cache, container, device, environment, runner, scorer
 from core.lab.git.restore import apart_from_git, link_inputs
-from core.lab.gpu import cards
+from core.lab.gpu import slices
 from core.lab.integrity import Seal
 from core.lab.prepare import PrepareResult
 from core.lab.sandbox import tiers
@@ -153,7 +153,7 @@ class Workplace:
             argv=tuple(environment.resolve_command(command, env, cwd)),
             cwd=cwd,
             env=env,
-            sandbox=replace(self.sandbox_of(top), cards=cards.device_files(env["AUTORESEARCH_SLOT"])),
+            sandbox=replace(self.sandbox_of(top), cards=slices.slot_files(env["AUTORESEARCH_SLOT"])),
             memory_limit=_memory_limit(self._settings),
             process_limit=MAX_PROCESSES,
             disk_limit=MAX_DISK_BYTES,
@@ -185,7 +185,7 @@ class Workplace:
         folder = self._setup.paths.run(run)
         spec = self.sandbox_of(self._setup.paths.worktree(run))
         readable = (*spec.readable, folder / "out", self._setup.paths.pristine)
-        return replace(spec, readable=readable, read_only=True, network=False, cards=cards.device_files(slot))
+        return replace(spec, readable=readable, read_only=True, network=False, cards=slices.slot_files(slot))
 
     def hint(self, crash: Crash, key: str, folder: Path, top: Path, commit: str) -> str:
         """The hint of a command of program.md that failed; "" when nothing is known. Slow.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any, TypeVar
 
+from core.lab.gpu import nodes
 from core.record.errors import UsageError
 
 T = TypeVar("T")
@@ -114,7 +115,7 @@ def allowed() -> Allowed:
     broken = tuple(f"gpu{gpu.index} is left out: {gpu.trouble}" for gpu in gpus() if gpu.trouble)
     given = os.environ.get(VARIABLE)
     if given is None or not gpus():
-        return Allowed(tuple(f"gpu{gpu.index}" for gpu in usable()), broken)
+        return Allowed(tuple(f"gpu{gpu.index}" for gpu in usable()), broken or _silent_driver())
     entries = [part.strip() for part in given.split(",")]
     if entries[0].lower() in _NO_GPU:
         return Allowed((), (f"{VARIABLE}={given} allows no GPU",))
@@ -134,6 +135,22 @@ def allowed() -> Allowed:
         if slot not in slots:
             slots.append(slot)
     return Allowed(tuple(slots), tuple(left_out))
+
+
+def _silent_driver() -> tuple[str, ...]:
+    """Why cards whose device files are there are not used; nothing when the driver counts cards, or none is there."""
+    files = nodes.cards_here()
+    if gpus() or not files:
+        return ()
+    why = "counts no card"
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except Exception as error:
+        why = str(error) or type(error).__name__
+    said = f"{', '.join(files)}: not used, as the driver's management library answers: {why}"
+    return (f"{said} (run nvidia-smi; in a container add NVIDIA_DRIVER_CAPABILITIES=compute,utility)",)
 
 
 def _named(entry: str) -> Gpu | str | None:

@@ -112,7 +112,7 @@ def carve(root: str, hidden: Sequence[str]) -> tuple[list[str], list[str]]:
     return listed, granted
 
 
-def restrict_files(rules: dict[str, list[str]], *, network: bool) -> None:
+def restrict_files(rules: dict[str, list[str]], *, network: bool, cuda: bool) -> None:
     """Enforce the Landlock rules for good."""
     land = Landlock(network=network)
     hidden = rules["hidden"]
@@ -125,8 +125,8 @@ def restrict_files(rules: dict[str, list[str]], *, network: bool) -> None:
                 land.grant(one, rights)
     for path in rules["devices"]:
         land.grant(path, WRITE if path == "/dev/shm" else DEVICE)
-    # CUDA names its threads when it starts, and a refusal is an error of the driver to it (304).
-    land.grant(f"/proc/{os.getpid()}/task", READ_DIR | READ_FILE | WRITE_FILE | TRUNCATE)
+    if cuda:  # it names its threads when it starts, and a refusal is an error of the driver to it (304)
+        land.grant(f"/proc/{os.getpid()}/task", READ_DIR | READ_FILE | WRITE_FILE | TRUNCATE)
     land.grant("/dev", READ_DIR)
     land.enforce()
 
@@ -228,7 +228,7 @@ def seccomp_program(
     `supervised`: the shim decides each `connect` of a local stream socket and each signal to a process other than
     `own`; without it both are refused. With `network` there are no local sockets, since the run could connect to the
     engine's or docker's by path. `cuda`: local packet sockets, too, on which the driver listens under a name of its
-    own process when it starts, and does not start where it may not.
+    own process when it starts, and does not start where it may not; a `connect` finds nothing there.
     """
     table, code = _begin(machine)
     denied = _ERRNO | errno.EPERM
@@ -237,6 +237,9 @@ def seccomp_program(
         if name in _CONDITIONAL or ((network or local) and name in _NETWORK):
             continue
         if cuda and name in _LISTEN:
+            continue
+        if cuda and name == "connect":  # to the driver's service, which is then not there; any other answer is an error
+            code += [_op(_JEQ, number, 0, 1), _op(_RET, _ERRNO | errno.ENOENT)]
             continue
         code += _refuse(name, number)
     code += _when(table["clone"], [_op(_LOAD, 16), _op(_JSET, _NEW_NAMESPACES, 0, 1), _op(_RET, denied)])
@@ -379,7 +382,7 @@ def main() -> None:
     argv = sys.argv[2:]
     try:
         drop_capabilities()
-        restrict_files(rules, network=rules["network"])
+        restrict_files(rules, network=rules["network"], cuda=rules["cuda"])
         channel = os.environ.get("AUTORESEARCH_CONTROL_FD", "") if rules["supervised"] else ""
         restrict_calls(network=rules["network"], cuda=rules["cuda"], channel=int(channel) if channel else None)
         os.execvp(argv[0], argv)

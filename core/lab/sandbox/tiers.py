@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -22,10 +21,10 @@ from pathlib import Path
 from typing import Literal
 
 from core.lab import container
-from core.lab.gpu import cards
+from core.lab.gpu import cards, nodes, slices
 from core.lab.sandbox.card_start import CudaStart, start_argv, start_environment, supervised_start
 from core.lab.shim.daemonize import bare_python
-from core.record.errors import LabError
+from core.record.errors import LabError, UsageError
 
 Tier = Literal["A", "B", "C"]
 TIERS: tuple[Tier, ...] = ("A", "B", "C")
@@ -34,8 +33,6 @@ SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc"
 # Hidden within SYSTEM: root can read them, and in a container the user is often root.
 SECRETS = ("/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/ssh", "/etc/ssl/private",
            "/etc/sudoers", "/etc/sudoers.d", "/etc/krb5.keytab", "/etc/kubernetes")  # fmt: skip
-DEVICES = ("/dev/nvidia*", "/dev/nvidia-caps/*", "/dev/dri", "/dev/kfd", "/dev/dxg", "/dev/infiniband")
-_CARD = re.compile(r"/dev/nvidia\d+")
 KERNEL_SETTINGS = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs", "/proc/acpi")
 _NETWORK_FILES = ("/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager")
 
@@ -74,19 +71,25 @@ class SandboxSpec:
 
 @dataclass(frozen=True, slots=True)
 class SandboxReport:
-    """Result of the probe: the tier used, a note on what it does not cover, and (name, ok, reason) of every tier."""
+    """Result of the probe: the tier used, a note on what it does not cover, and (name, ok, reason) of every tier.
+
+    `no_cuda`: why CUDA does not start on this machine's card, not even outside the sandbox; "" when it does, or
+    without a card.
+    """
 
     tier: Tier
     note: str
     tiers: tuple[tuple[Tier, bool, str], ...]
+    no_cuda: str = ""
 
 
 @functools.cache
 def probe() -> SandboxReport:
-    """Run the probe in each tier, once per process (about 0.1 s)."""
-    tiers = tuple((tier, *_try_tier(tier)) for tier in TIERS)
+    """Run the probe in each tier, once per process (about 0.1 s, and with a card the starts of CUDA)."""
+    tiers = [(tier, *_try_tier(tier)) for tier in TIERS]
+    tiers, no_cuda = _try_card(tiers, _first_card())
     best = next(tier for tier, ok, _ in tiers if ok)
-    return SandboxReport(best, NOTES[best], tiers)
+    return SandboxReport(best, NOTES[best], tuple(tiers), no_cuda)
 
 
 def tier_of(spec: SandboxSpec) -> Tier:
@@ -132,7 +135,7 @@ def _bubblewrap(spec: SandboxSpec) -> list[str]:
         # /bin and others are links into /usr on a merged system: keep them links.
         link = Path(path).is_symlink()
         args += ["--symlink", str(Path(path).readlink()), path] if link else ["--ro-bind", path, path]
-    for path in _devices(spec):
+    for path in nodes.device_nodes(spec.cards):
         args += ["--dev-bind", path, path]
     args += ["--remount-ro", "/dev"]
     args += ["--bind", str(spec.tmp), "/tmp"] if spec.tmp else [*size, "--tmpfs", "/tmp"]
@@ -153,7 +156,7 @@ def _bubblewrap(spec: SandboxSpec) -> list[str]:
 def _links(spec: SandboxSpec, mounted: Sequence[str]) -> list[str]:
     """The symbolic links on the way to the readable paths, such as uv's `cpython-3.12` to `cpython-3.12.5`."""
     links: dict[Path, Path] = {}
-    for path in spec.readable:
+    for path in _installed(spec):
         for _ in range(16):
             link = next((part for part in (*reversed(path.parents), path) if part.is_symlink()), None)
             if link is None or any(link.is_relative_to(place) for place in (*SYSTEM, *mounted)):
@@ -176,7 +179,7 @@ def _rules(spec: SandboxSpec) -> dict[str, object]:
     """RULES of `landlock.py`."""
     # A model that is scored does not need /dev/shm, and could pass data there to the next process.
     shared = [] if spec.read_only else ["/dev/shm"]
-    devices = _devices(spec)
+    devices = nodes.device_nodes(spec.cards)
     return {
         "read": [*_existing(SYSTEM), "/proc", *_readable(spec)],
         "write": _writable(spec),
@@ -184,7 +187,7 @@ def _rules(spec: SandboxSpec) -> dict[str, object]:
         "hidden": _hidden(spec),
         "network": spec.network,
         "supervised": spec.supervised,
-        "cuda": any(path.startswith("/dev/nvidia") for path in devices),
+        "cuda": nodes.starts_cuda(devices),
     }
 
 
@@ -195,9 +198,13 @@ def _existing(paths: Sequence[str]) -> list[str]:
     return [path for path in paths if os.path.lexists(path)]
 
 
+def _installed(spec: SandboxSpec) -> tuple[Path, ...]:
+    return (*spec.readable, *(nodes.library_folders() if spec.cards else ()))
+
+
 def _readable(spec: SandboxSpec) -> list[str]:
     paths = [spec.worktree] if spec.read_only else []
-    for root in spec.readable:
+    for root in _installed(spec):
         # A virtual environment in the project's own folder must not make the sessions there readable.
         around = root != spec.worktree and spec.worktree.is_relative_to(root)
         paths += [root / name for name in _INSTALLATION] if around else [root]
@@ -226,18 +233,6 @@ def _real(paths: Iterable[Path]) -> list[str]:
     return list(found)
 
 
-def _devices(spec: SandboxSpec) -> list[str]:
-    found = sorted(str(path) for pattern in DEVICES for path in Path("/").glob(pattern[1:]) if not path.is_symlink())
-    return found if spec.cards is None else own_cards(found, spec.cards)
-
-
-def own_cards(devices: Sequence[str], cards: Sequence[str]) -> list[str]:
-    """`devices` without the NVIDIA cards that are not in `cards`; without any of NVIDIA's when `cards` is empty."""
-    if not cards:
-        return [path for path in devices if not path.startswith("/dev/nvidia")]
-    return [path for path in devices if path in cards or not _CARD.fullmatch(path)]
-
-
 def start_cuda(tier: Tier, slot: str, *, scoring: bool = False) -> CudaStart:
     """Start CUDA on the card of `slot` in a tier (C: outside the sandbox), with the rights of a run there or of a
     process that runs a model for scoring. Ends after 30 s at the latest.
@@ -248,7 +243,7 @@ def start_cuda(tier: Tier, slot: str, *, scoring: bool = False) -> CudaStart:
         (tree := base / "tree").mkdir()
         own = {"read_only": True} if scoring else {"tmp": tmp, "supervised": True}
         spec = SandboxSpec(worktree=tree, readable=(Path(sys.prefix), Path(sys.base_prefix)), tier=tier,
-                           cards=cards.device_files(slot), **own)  # fmt: skip
+                           cards=slices.slot_files(slot), **own)  # fmt: skip
         inside = "/tmp" if tier == "A" else str(tmp)
         env = {**start_environment(slot), "TMPDIR": inside, "HOME": inside}
         return supervised_start(command(spec, start_argv()), env, tmp, cwd=tree, name=inside)
@@ -307,3 +302,34 @@ def _try_tier(tier: Tier) -> tuple[bool, str]:
         return True, "works here"
     lines = done.stderr.strip().splitlines()
     return False, lines[-1] if lines else f"ended with {done.returncode}"
+
+
+def _first_card() -> str:
+    """The first GPU slot that this process may use; "" without one."""
+    try:
+        return next(iter(cards.allowed().slots), "")
+    except UsageError:  # told by whoever asks for the slots
+        return ""
+
+
+def _try_card(tiers: list[tuple[Tier, bool, str]], slot: str) -> tuple[list[tuple[Tier, bool, str]], str]:
+    """The result of the probe with that of starting CUDA in `slot`, as a run and as a scoring process of each tier.
+
+    A tier in which it does not start does not work, unless it starts outside the sandbox neither: why is the second
+    value.
+    """
+    if not slot:
+        return tiers, ""
+    nodes.make_uvm()
+    found: list[tuple[Tier, bool, str]] = []
+    for tier, ok, why in tiers:
+        if tier == "C" or not ok:
+            found.append((tier, ok, why))
+            continue
+        starts = {what: start_cuda(tier, slot, scoring=what == "scoring") for what in ("runs", "scoring")}
+        failed = next(((what, one) for what, one in starts.items() if not one.ok), None)
+        if failed and not (outside := start_cuda("C", slot)).ok:
+            return tiers, outside.sentence()
+        words = f"in {failed[0]} {failed[1].sentence()}" if failed else f"{why}, CUDA starts in runs and in scoring"
+        found.append((tier, failed is None, words))
+    return found, ""

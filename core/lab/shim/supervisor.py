@@ -93,7 +93,8 @@ class SeccompSupervisor:
         (family,) = struct.unpack_from("=H", data)
         path = os.fsdecode(data[2:].split(b"\0", 1)[0])
         if family != socket.AF_UNIX or not path.startswith(self._name + "/"):
-            raise OSError(errno.EACCES, "not below the run's own folder")
+            # As in a sandbox where it does not exist: CUDA does not start when its service is there but refused.
+            raise OSError(errno.ENOENT, "not below the run's own folder")
         return path[len(self._name) + 1 :]
 
     def _find(self, path: str) -> int:

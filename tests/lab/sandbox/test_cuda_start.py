@@ -1,70 +1,221 @@
-"""The start of CUDA in each tier, by a false driver that makes the calls of a real one."""
+"""The start of CUDA in each tier, by a false driver that makes the calls of a real one, on a machine with its files."""
 
 from __future__ import annotations
 
+import json
+import os
+import select
 import shutil
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from core.lab.sandbox.tiers import Tier, start_cuda
+from core.lab.sandbox.tiers import TIERS, Tier
+from tests.lab.conftest import needs
+from tests.lab.sandbox.test_missing_features import box
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc to make a driver's library with")
 
-# A driver's library whose cuInit ends with CODE.
-CUDA = r"""
-int cuInit(unsigned flags) { return CODE; }
-int cuDriverGetVersion(int *version) { *version = 12040; return 0; }
-int cuDeviceGetCount(int *count) { *count = 1; return 0; }
-int cuDevicePrimaryCtxRetain(void **context, int device) { *context = &cuInit; return device ? 101 : 0; }
-int cuDevicePrimaryCtxRelease_v2(int device) { return 0; }
-int cuDevicePrimaryCtxRelease(int device) { return 0; }
-int cuGetErrorName(int code, const char **text) { *text = code == 304 ? "CUDA_ERROR_OPERATING_SYSTEM" : "?"; return 0; }
-int cuGetErrorString(int code, const char **text) { *text = "OS call failed or operation not supported"; return 0; }
+# Four cards, and the capability files of slices of the third.
+CARDS = """
+mkdir /tmp/dev$$ && mount -t tmpfs none /tmp/dev$$ && cd /tmp/dev$$ && mkdir shm nvidia-caps
+for name in null zero full random urandom tty; do touch $name && mount --bind /dev/$name $name; done
+for name in nvidiactl nvidia-uvm nvidia-uvm-tools nvidia-modeset nvidia0 nvidia1 nvidia2 nvidia3 \
+            nvidia-caps/nvidia-cap1 nvidia-caps/nvidia-cap30; do touch $name; done
+ln -s /proc/self/fd fd; mount -t tmpfs none shm
+mount --move . /dev || mount --rbind . /dev
+cd / && rmdir /tmp/dev$$ 2>/dev/null
 """
-Library = Callable[..., None]
+# Questions, one a line, each answered by a fork: a process looks at its driver once.
+ANSWER = """
+import json, os, sys
+import pynvml
+from dataclasses import asdict
+from core.lab.sandbox import tiers
+for line in sys.stdin:
+    expression, env, changes = json.loads(line)
+    if child := os.fork():
+        os.waitpid(child, 0)
+        continue
+    os.environ.update(env)
+    if changes:
+        made = tiers.command
+        def command(*args):
+            words = made(*args)
+            for old, new in changes:  # a whole word, or a part of the rules of tier B
+                words = [new if word == old else word.replace(old, new) if word[:1] == "{" else word for word in words]
+            return words
+        tiers.command = command
+    print(json.dumps(eval(expression)), flush=True)
+    os._exit(0)
+"""
+Ask = Callable[..., Any]
 
 
-@pytest.fixture
-def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Library:
-    """Make a driver's library that ends with a code, and put it on the loader's path."""
-    folder = tmp_path / "driver of a card"
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The driver's libraries, in a folder that no loader knows."""
+    folder = tmp_path_factory.mktemp("driver") / "of cards"
+    folder.mkdir()
+    source = Path(__file__).parent.with_name("driver.c")
+    build = ["gcc", "-shared", "-fPIC", "-o", str(folder / "libcuda.so.1"), str(source), "-lpthread"]
+    subprocess.run(build, check=True, timeout=60)
+    shutil.copy(folder / "libcuda.so.1", folder / "libnvidia-ml.so.1")
+    return folder
 
-    def make(code: int) -> None:
-        folder.mkdir()
-        (folder / "cuda.c").write_text(CUDA)
-        build = [
-            "gcc",
-            f"-DCODE={code}",
-            "-shared",
-            "-fPIC",
-            "-o",
-            str(folder / "libcuda.so.1"),
-            str(folder / "cuda.c"),
-        ]
-        subprocess.run(build, check=True, timeout=60)
-        monkeypatch.setenv("LD_LIBRARY_PATH", str(folder))
 
-    return make
+@pytest.fixture(scope="module")
+def ask(folder: Path) -> Iterator[Ask]:
+    """What a process with this driver answers on a machine with the cards' files."""
+    with machine(CARDS, folder) as answered:
+        yield answered
+
+
+@contextmanager
+def machine(setting: str, libraries: Path) -> Iterator[Ask]:
+    if subprocess.run(box("true", "true"), capture_output=True, check=False).returncode:
+        pytest.skip("there are no user namespaces to make another machine in")
+    env = {**os.environ, "LD_LIBRARY_PATH": str(libraries)}
+    env.pop("CUDA_VISIBLE_DEVICES", None)
+    with subprocess.Popen(box(setting, sys.executable, "-c", ANSWER), env=env, text=True, stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as process:  # fmt: skip
+        assert process.stdin is not None and process.stdout is not None
+        questions, answers = process.stdin, process.stdout
+
+        def answered(expression: str, changes: Sequence[tuple[str, str]] = (), **env: str) -> Any:
+            print(json.dumps([expression, env, changes]), file=questions, flush=True)
+            assert select.select([answers], [], [], 60)[0], "no answer"
+            return json.loads(answers.readline())
+
+        yield answered
+        questions.close()
+
+
+def started(ask: Ask, tier: Tier, *, scoring: bool, slot: str = "gpu1", **more: Any) -> dict[str, Any]:
+    found: dict[str, Any] = ask(f"asdict(tiers.start_cuda({tier!r}, {slot!r}, scoring={scoring}))", **more)
+    return found
 
 
 @pytest.mark.parametrize("scoring", [False, True])
-def test_a_driver_that_starts_is_told(library: Library, scoring: bool) -> None:
-    library(0)
-    found = start_cuda("C", "gpu0", scoring=scoring)
-    assert found.ok and found.sentence() == "CUDA starts" and (found.driver, found.devices) == (12040, 1)
-    assert found.library.endswith("driver of a card/libcuda.so.1")
+def test_cuda_starts_with_the_files_of_its_own_card_only(ask: Ask, tier: Tier, scoring: bool) -> None:
+    found = started(ask, tier, scoring=scoring)
+    assert (found["code"], found["devices"], found["driver"]) == (0, 1, 12040), found
+    assert found["library"].endswith("of cards/libcuda.so.1")
 
 
-def test_a_driver_that_does_not_start_is_told_in_its_words(library: Library) -> None:
-    library(304)
-    found = start_cuda("C", "gpu0")
-    assert (found.code, found.call, found.name) == (304, "cuInit", "CUDA_ERROR_OPERATING_SYSTEM") and not found.ok
-    assert "OS call failed or operation not supported" in found.sentence()
+@pytest.mark.parametrize("scoring", [False, True])
+@pytest.mark.parametrize(
+    ("calls", "grant", "refused"),
+    [
+        ("c", ("'cuda': True", "'cuda': False"), "write /proc/self/task/TID/comm: EACCES"),
+        ("l", ("'cuda': True", "'cuda': False"), "listen on a local packet socket: EPERM"),
+        ("s", ("'cuda': True", "'cuda': False"), "connect to the pipe of the multi-process service: EPERM"),
+        ("d", ("'/dev/nvidiactl'", "'/dev/none'"), "open /dev/nvidiactl: EACCES"),
+        ("d", ("'/dev/nvidia-uvm'", "'/dev/none'"), "open /dev/nvidia-uvm: EACCES"),
+        ("d", ("'/dev/nvidia1'", "'/dev/none'"), "open the card's device file: EACCES"),
+    ],
+)
+def test_cuda_does_not_start_in_tier_b_without_each_grant(
+    ask: Ask, scoring: bool, calls: str, grant: tuple[str, str], refused: str
+) -> None:
+    needs("B")
+    assert started(ask, "B", scoring=scoring, NVIDIA_CALLS=calls)["code"] == 0
+    found = started(ask, "B", scoring=scoring, changes=[grant], NVIDIA_CALLS=calls)
+    assert found["call"] == "cuInit" and found["code"] in (100, 304) and refused in found["refused"], found
 
 
-def test_without_a_driver_the_loaders_words_are_told(tier: Tier) -> None:
-    found = start_cuda(tier, "gpu0", scoring=tier == "B")
-    assert found.code is None and "libcuda.so.1" in found.sentence()
+@pytest.mark.parametrize("scoring", [False, True])
+@pytest.mark.parametrize("node", ["/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia1"])
+def test_cuda_does_not_start_in_tier_a_without_each_device_file(ask: Ask, scoring: bool, node: str) -> None:
+    needs("A")
+    found = started(ask, "A", scoring=scoring, changes=[(node, "/dev/null")])
+    assert found["call"] == "cuInit" and found["code"] in (100, 304), found
+
+
+@pytest.mark.parametrize(
+    ("place", "setting"),
+    [
+        ("/run/opengl-driver/lib", "mount -t tmpfs none /run && mkdir /run/opengl-driver && ln -s {} {place}"),
+        ("/usr/lib/wsl/lib", "mount -t overlay none -o lowerdir={}/over:/usr/lib /usr/lib"),
+        ("/var/lib/driver", "mount -t tmpfs none /var/lib && mkdir /var/lib/driver && cp {}/lib* {place}"),
+    ],
+)
+def test_the_drivers_library_is_readable_wherever_it_is(folder: Path, place: str, setting: str, tmp_path: Path) -> None:
+    """NixOS, WSL2, and a folder that is nowhere else."""
+    libraries = tmp_path / "libraries"
+    shutil.copytree(folder, libraries)
+    shutil.copytree(folder, libraries / "over" / "wsl" / "lib")
+    settings = CARDS + setting.replace("{place}", place).replace("{}", str(libraries))
+    with machine(settings, Path(place)) as ask:
+        found = {tier: started(ask, needs(tier), scoring=tier == "B") for tier in TIERS[:2]}
+        assert {tier: one["code"] for tier, one in found.items()} == {"A": 0, "B": 0}, found
+        if not place.startswith("/usr"):
+            without = started(ask, "B", scoring=True, changes=[(str(libraries), "/usr"), (place, "/usr")])
+            assert without["code"] is None and "libcuda.so.1" in without["words"], without
+
+
+STATE = "[tiers.probe().tier, tiers.probe().tiers, tiers.probe().no_cuda]"
+
+
+def test_a_tier_that_starts_cuda_works_and_says_so(ask: Ask) -> None:
+    tier, tiers, no_cuda = ask(STATE)
+    works = [why for name, ok, why in tiers if ok and name != "C"]
+    assert works and set(works) == {"works here, CUDA starts in runs and in scoring"} and no_cuda == ""
+    assert tier == next(name for name, ok, _ in tiers if ok)
+
+
+def test_a_tier_that_breaks_the_card_does_not_work(ask: Ask, folder: Path) -> None:
+    """The driver needs a file that can be read outside the sandbox only."""
+    needed = folder.parent / "needed"
+    needed.touch()
+    tier, tiers, no_cuda = ask(STATE, NVIDIA_NEEDS=str(needed))
+    assert tier == "C" and no_cuda == ""
+    for name, ok, why in tiers:
+        assert ok == (name == "C")
+        assert ok or why.startswith(
+            "in runs CUDA does not start: cuInit: error 304 CUDA_ERROR_OPERATING_SYSTEM (OS call"
+        )
+
+
+def test_a_machine_that_breaks_the_card_keeps_its_tiers(ask: Ask) -> None:
+    """NVML sees the card, and CUDA starts nowhere."""
+    tier, tiers, no_cuda = ask(STATE, NVIDIA_CODE="999")
+    assert tier != "C" and [why for name, ok, why in tiers if name == tier] == ["works here"]
+    assert no_cuda == "CUDA does not start: cuInit: error 999 CUDA_ERROR_UNKNOWN (no CUDA-capable device is detected)"
+
+
+@pytest.mark.parametrize("without", [{"CUDA_VISIBLE_DEVICES": ""}, {"NVIDIA_NVML": "9"}])
+def test_without_a_usable_card_the_probe_does_not_start_cuda(ask: Ask, without: dict[str, str]) -> None:
+    _, tiers, no_cuda = ask(STATE, NVIDIA_CODE="304", **without)
+    assert no_cuda == "" and "works here" in [why for _, _, why in tiers]
+
+
+def test_cards_that_the_management_library_does_not_show_are_told(ask: Ask) -> None:
+    """As in a container that has the library of CUDA only, or after an update of the driver without a restart."""
+    slots, left_out = ask("[tiers.cards.allowed().slots, tiers.cards.allowed().left_out]", NVIDIA_NVML="9")
+    assert slots == [] and len(left_out) == 1 and "nvidia-smi" in left_out[0], left_out
+    assert left_out[0].startswith("/dev/nvidia0, /dev/nvidia1, /dev/nvidia2, /dev/nvidia3: not used, as the driver's")
+    assert "Driver Not Loaded" in left_out[0]
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("", "nvidia-modprobe is not installed"),
+        ("echo no such module >&2; exit 1", "no such module"),
+        ("exit 3", "nvidia-modprobe ended with 3"),
+        ('test "$*" = "-u -c 0" && touch /dev/nvidia-uvm', ""),
+    ],
+)
+def test_the_file_that_a_driver_makes_late_is_made(folder: Path, tmp_path: Path, program: str, said: str) -> None:
+    if program:
+        (tmp_path / "nvidia-modprobe").write_text(f"#!/bin/sh\nPATH=/bin:/usr/bin\n{program}\n")
+        (tmp_path / "nvidia-modprobe").chmod(0o755)
+    with machine(f"{CARDS}\nrm /dev/nvidia-uvm", folder) as ask:
+        assert ask("tiers.nodes.make_uvm()", PATH=str(tmp_path)) == said
+        assert ask("os.path.exists('/dev/nvidia-uvm')") == (not said)

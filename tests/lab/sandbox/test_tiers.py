@@ -19,7 +19,7 @@ import pytest
 from core.lab.environment import readable_roots, run_environment
 from core.lab.runner import RunResult, RunSpec, start
 from core.lab.sandbox import landlock
-from core.lab.sandbox.tiers import NOTES, SandboxSpec, Tier, command, own_cards, probe
+from core.lab.sandbox.tiers import NOTES, SandboxSpec, Tier, command, probe
 from tests.lab.conftest import marked, needs, until
 
 Make = Callable[..., RunSpec]
@@ -271,13 +271,6 @@ def test_what_a_driver_of_cuda_does_when_it_starts_is_allowed(host: Host, tier: 
     """
     got = host.run(host.spec(tier, read_only=scoring), program, os.getpid(), card=True)
     assert {name for name, became in got.items() if became.startswith("ALLOWED")} == {"name", "listen", "thread"}, got
-
-
-def test_a_slot_gets_the_device_files_of_its_own_card() -> None:
-    files = ["/dev/dri", "/dev/nvidia-caps/nvidia-cap1", "/dev/nvidia-uvm", "/dev/nvidia0", "/dev/nvidia10",
-             "/dev/nvidiactl"]  # fmt: skip
-    assert own_cards(files, ("/dev/nvidia0",)) == [name for name in files if name != "/dev/nvidia10"]
-    assert own_cards(files, ()) == ["/dev/dri"]
 
 
 def test_scoring_is_read_only(host: Host, tier: Tier) -> None:
