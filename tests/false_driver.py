@@ -76,6 +76,8 @@ int nvmlDeviceGetTotalEccErrors(void *device, int kind, int counter, unsigned lo
   return fault(device);
 }
 int nvmlDeviceGetMaxMigDeviceCount(void *device, unsigned *count) { *count = number(device) == 3; return 0; }
+int nvmlDeviceGetGpuInstanceId(void *device, unsigned *number) { *number = 1; return device == part ? 0 : 3; }
+int nvmlDeviceGetComputeInstanceId(void *device, unsigned *number) { *number = 0; return device == part ? 0 : 3; }
 int nvmlDeviceGetMigDeviceHandleByIndex(void *device, unsigned index, void **found) { *found = (void *)part; return 0; }
 """
 CUDA = r"""

@@ -19,7 +19,7 @@ from core.engine.startup.setup import editable_texts, imports_of, timed_words
 from core.engine.trial.glance import glance
 from core.lab import device, environment
 from core.lab.git.repository import Repository
-from core.lab.gpu import cards
+from core.lab.gpu import cards, nodes
 from core.lab.sandbox import tiers
 from core.program.program import Program, check_files, load
 from core.record.errors import AutoresearchError, ResearcherMisconfigured
@@ -53,6 +53,7 @@ def examine(project: Path, *, quick: bool = False) -> dict[str, Any]:
     report = tiers.probe()
     confined = True if report.tier in "AB" else None
     findings.append(Finding("sandbox", confined, f"tier {report.tier}. {report.note}".strip()))
+    findings += cuda_findings(report, slots)
     findings += shared_memory(report.tier)
     kind = "cuda" if slots and slots[0].startswith("gpu") else "cpu"
     own = _project(project, kind)
@@ -124,6 +125,19 @@ def _untunable(project: Path, kind: str) -> AutoresearchError | None:
     except ResearcherMisconfigured as error:
         return error if files else None
     return None
+
+
+def cuda_findings(report: tiers.SandboxReport, slots: tuple[str, ...]) -> list[Finding]:
+    """In which tiers of the sandbox CUDA starts on the card of the first slot, or why it starts nowhere here."""
+    if not slots or not slots[0].startswith("gpu"):
+        return []
+    if report.no_cuda:
+        missing = nodes.make_uvm()
+        words = f"{report.no_cuda}, outside the sandbox either{missing and f'; /dev/nvidia-uvm is missing: {missing}'}"
+        return [Finding("CUDA", False, words, f"sudo {' '.join(nodes.MAKE_UVM)}" if missing else "nvidia-smi")]
+    words = "; ".join(f"tier {tier}: {why}" for tier, _, why in report.tiers if tier != "C")
+    hint = "" if report.tier != "C" else tiers.NO_TIER_HINT
+    return [Finding("CUDA", report.tier != "C", words, hint)]
 
 
 def _disk(project: Path) -> Finding:

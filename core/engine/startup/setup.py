@@ -176,10 +176,10 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Start:
 def _sandbox(program: Program) -> tiers.SandboxReport:
     sandbox = tiers.probe()
     if sandbox.tier == "C" and not program.limits_only:
+        why = "; ".join(f"tier {tier}: {why}" for tier, ok, why in sandbox.tiers if not ok)
         raise ProjectError(
-            "no sandbox works here: the code that a researcher writes could read and change whatever you can",
-            hint="install bubblewrap (apt install bubblewrap); or, if that is what you want, "
-            "consent with: --set sandbox.limits_only=true",
+            f"no sandbox works here: the code that a researcher writes could read and change whatever you can ({why})",
+            hint=tiers.NO_TIER_HINT,
         )
     return sandbox
 

@@ -38,6 +38,10 @@ _NETWORK_FILES = ("/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManage
 
 _INSTALLATION = ("bin", "lib", "lib64", "include", "share", "etc", "pyvenv.cfg")  # of a Python prefix
 
+NO_TIER_HINT = (
+    "install bubblewrap (apt install bubblewrap); or, if that is what you want, "
+    "consent with: --set sandbox.limits_only=true"
+)
 NOTES: dict[Tier, str] = {
     "A": "covers files, network, processes and sockets; not covered: flaws of the kernel and of the GPU driver",
     "B": "covers files, network, other processes and their sockets; not covered: /dev/shm and process names are "

@@ -15,17 +15,20 @@ from typing import Any
 
 import pytest
 
-from core.lab.sandbox.tiers import TIERS, Tier
+import tests
+from core.engine.doctor import cuda_findings
+from core.lab.sandbox.tiers import TIERS, SandboxReport, Tier
+from tests.false_driver import FalseDriver
 from tests.lab.conftest import needs
 from tests.lab.sandbox.test_missing_features import box
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc to make a driver's library with")
 
-# Four cards, and the capability files of slices of the third.
+# The files of four cards, and of slices of one.
 CARDS = """
 mkdir /tmp/dev$$ && mount -t tmpfs none /tmp/dev$$ && cd /tmp/dev$$ && mkdir shm nvidia-caps
 for name in null zero full random urandom tty; do touch $name && mount --bind /dev/$name $name; done
-for name in nvidiactl nvidia-uvm nvidia-uvm-tools nvidia-modeset nvidia0 nvidia1 nvidia2 nvidia3 \
+for name in nvidiactl nvidia-uvm nvidia-uvm-tools nvidia-modeset nvidia4 nvidia5 nvidia6 nvidia7 \
             nvidia-caps/nvidia-cap1 nvidia-caps/nvidia-cap30; do touch $name; done
 ln -s /proc/self/fd fd; mount -t tmpfs none shm
 mount --move . /dev || mount --rbind . /dev
@@ -58,21 +61,19 @@ Ask = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The driver's libraries, in a folder that no loader knows."""
-    folder = tmp_path_factory.mktemp("driver") / "of cards"
-    folder.mkdir()
-    source = Path(__file__).parent.with_name("driver.c")
-    build = ["gcc", "-shared", "-fPIC", "-o", str(folder / "libcuda.so.1"), str(source), "-lpthread"]
+def driver(tmp_path_factory: pytest.TempPathFactory) -> FalseDriver:
+    """The driver's libraries, in a folder that no loader knows; that of CUDA makes the calls of a start."""
+    driver = FalseDriver(tmp_path_factory.mktemp("driver") / "of cards")
+    source = Path(tests.__file__).with_name("starting_cuda.c")
+    build = ["gcc", "-shared", "-fPIC", "-o", str(driver.folder / "libcuda.so.1"), str(source), "-lpthread"]
     subprocess.run(build, check=True, timeout=60)
-    shutil.copy(folder / "libcuda.so.1", folder / "libnvidia-ml.so.1")
-    return folder
+    return driver
 
 
 @pytest.fixture(scope="module")
-def ask(folder: Path) -> Iterator[Ask]:
+def ask(driver: FalseDriver) -> Iterator[Ask]:
     """What a process with this driver answers on a machine with the cards' files."""
-    with machine(CARDS, folder) as answered:
+    with machine(CARDS, driver.folder) as answered:
         yield answered
 
 
@@ -117,7 +118,7 @@ def test_cuda_starts_with_the_files_of_its_own_card_only(ask: Ask, tier: Tier, s
         ("s", ("'cuda': True", "'cuda': False"), "connect to the pipe of the multi-process service: EPERM"),
         ("d", ("'/dev/nvidiactl'", "'/dev/none'"), "open /dev/nvidiactl: EACCES"),
         ("d", ("'/dev/nvidia-uvm'", "'/dev/none'"), "open /dev/nvidia-uvm: EACCES"),
-        ("d", ("'/dev/nvidia1'", "'/dev/none'"), "open the card's device file: EACCES"),
+        ("d", ("'/dev/nvidia6'", "'/dev/none'"), "open the card's device file: EACCES"),
     ],
 )
 def test_cuda_does_not_start_in_tier_b_without_each_grant(
@@ -130,7 +131,7 @@ def test_cuda_does_not_start_in_tier_b_without_each_grant(
 
 
 @pytest.mark.parametrize("scoring", [False, True])
-@pytest.mark.parametrize("node", ["/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia1"])
+@pytest.mark.parametrize("node", ["/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia6"])
 def test_cuda_does_not_start_in_tier_a_without_each_device_file(ask: Ask, scoring: bool, node: str) -> None:
     needs("A")
     found = started(ask, "A", scoring=scoring, changes=[(node, "/dev/null")])
@@ -145,11 +146,13 @@ def test_cuda_does_not_start_in_tier_a_without_each_device_file(ask: Ask, scorin
         ("/var/lib/driver", "mount -t tmpfs none /var/lib && mkdir /var/lib/driver && cp {}/lib* {place}"),
     ],
 )
-def test_the_drivers_library_is_readable_wherever_it_is(folder: Path, place: str, setting: str, tmp_path: Path) -> None:
+def test_the_drivers_library_is_readable_wherever_it_is(
+    driver: FalseDriver, place: str, setting: str, tmp_path: Path
+) -> None:
     """NixOS, WSL2, and a folder that is nowhere else."""
     libraries = tmp_path / "libraries"
-    shutil.copytree(folder, libraries)
-    shutil.copytree(folder, libraries / "over" / "wsl" / "lib")
+    shutil.copytree(driver.folder, libraries)
+    shutil.copytree(driver.folder, libraries / "over" / "wsl" / "lib")
     settings = CARDS + setting.replace("{place}", place).replace("{}", str(libraries))
     with machine(settings, Path(place)) as ask:
         found = {tier: started(ask, needs(tier), scoring=tier == "B") for tier in TIERS[:2]}
@@ -169,9 +172,9 @@ def test_a_tier_that_starts_cuda_works_and_says_so(ask: Ask) -> None:
     assert tier == next(name for name, ok, _ in tiers if ok)
 
 
-def test_a_tier_that_breaks_the_card_does_not_work(ask: Ask, folder: Path) -> None:
+def test_a_tier_that_breaks_the_card_does_not_work(ask: Ask, driver: FalseDriver) -> None:
     """The driver needs a file that can be read outside the sandbox only."""
-    needed = folder.parent / "needed"
+    needed = driver.folder.parent / "needed"
     needed.touch()
     tier, tiers, no_cuda = ask(STATE, NVIDIA_NEEDS=str(needed))
     assert tier == "C" and no_cuda == ""
@@ -186,21 +189,26 @@ def test_a_machine_that_breaks_the_card_keeps_its_tiers(ask: Ask) -> None:
     """NVML sees the card, and CUDA starts nowhere."""
     tier, tiers, no_cuda = ask(STATE, NVIDIA_CODE="999")
     assert tier != "C" and [why for name, ok, why in tiers if name == tier] == ["works here"]
-    assert no_cuda == "CUDA does not start: cuInit: error 999 CUDA_ERROR_UNKNOWN (no CUDA-capable device is detected)"
+    assert no_cuda == "CUDA does not start: cuInit: error 999 CUDA_ERROR (no CUDA-capable device is detected)"
 
 
-@pytest.mark.parametrize("without", [{"CUDA_VISIBLE_DEVICES": ""}, {"NVIDIA_NVML": "9"}])
-def test_without_a_usable_card_the_probe_does_not_start_cuda(ask: Ask, without: dict[str, str]) -> None:
-    _, tiers, no_cuda = ask(STATE, NVIDIA_CODE="304", **without)
+def test_without_a_usable_card_the_probe_does_not_start_cuda(ask: Ask) -> None:
+    _, tiers, no_cuda = ask(STATE, NVIDIA_CODE="304", CUDA_VISIBLE_DEVICES="")
     assert no_cuda == "" and "works here" in [why for _, _, why in tiers]
 
 
-def test_cards_that_the_management_library_does_not_show_are_told(ask: Ask) -> None:
+def test_cards_that_the_management_library_does_not_show_are_told(ask: Ask, driver: FalseDriver) -> None:
     """As in a container that has the library of CUDA only, or after an update of the driver without a restart."""
-    slots, left_out = ask("[tiers.cards.allowed().slots, tiers.cards.allowed().left_out]", NVIDIA_NVML="9")
+    driver.say("driver=9")
+    try:
+        slots, left_out = ask("[tiers.cards.allowed().slots, tiers.cards.allowed().left_out]")
+        _, tiers, no_cuda = ask(STATE, NVIDIA_CODE="304")
+    finally:
+        driver.say("")
     assert slots == [] and len(left_out) == 1 and "nvidia-smi" in left_out[0], left_out
-    assert left_out[0].startswith("/dev/nvidia0, /dev/nvidia1, /dev/nvidia2, /dev/nvidia3: not used, as the driver's")
+    assert left_out[0].startswith("/dev/nvidia4, /dev/nvidia5, /dev/nvidia6, /dev/nvidia7: not used, as the driver's")
     assert "Driver Not Loaded" in left_out[0]
+    assert no_cuda == "" and "works here" in [why for _, _, why in tiers]
 
 
 @pytest.mark.parametrize(
@@ -212,10 +220,39 @@ def test_cards_that_the_management_library_does_not_show_are_told(ask: Ask) -> N
         ('test "$*" = "-u -c 0" && touch /dev/nvidia-uvm', ""),
     ],
 )
-def test_the_file_that_a_driver_makes_late_is_made(folder: Path, tmp_path: Path, program: str, said: str) -> None:
+def test_the_file_that_a_driver_makes_late_is_made(
+    driver: FalseDriver, tmp_path: Path, program: str, said: str
+) -> None:
     if program:
         (tmp_path / "nvidia-modprobe").write_text(f"#!/bin/sh\nPATH=/bin:/usr/bin\n{program}\n")
         (tmp_path / "nvidia-modprobe").chmod(0o755)
-    with machine(f"{CARDS}\nrm /dev/nvidia-uvm", folder) as ask:
+    with machine(f"{CARDS}\nrm /dev/nvidia-uvm", driver.folder) as ask:
         assert ask("tiers.nodes.make_uvm()", PATH=str(tmp_path)) == said
         assert ask("os.path.exists('/dev/nvidia-uvm')") == (not said)
+
+
+def test_a_slice_gets_its_own_capability_files(driver: FalseDriver) -> None:
+    table = "config 1\\ngpu4/gi1/access 30\\ngpu4/gi1/ci0/access 31\\ngpu4/gi2/access 39\\ngpu6/gi1/access 300\\n"
+    settings = f"mount -t tmpfs none /proc/driver && mkdir /proc/driver/nvidia-caps && printf '{table}'"
+    with machine(f"{CARDS}{settings} >/proc/driver/nvidia-caps/mig-minors", driver.folder) as ask:
+        part = "MIG-3f2a91bc-0000-5555"
+        files = ask("tiers.slices.slot_files('gpu-3f2a91bc')", CUDA_VISIBLE_DEVICES=part)
+        assert files == ["/dev/nvidia4", "/dev/nvidia-caps/nvidia-cap30", "/dev/nvidia-caps/nvidia-cap31"]
+        assert len(ask("tiers.slices.slot_files('gpu3')")) == 4, "CUDA takes a slice of a card that has some"
+        assert ask("tiers.slices.slot_files('gpu2')") == ["/dev/nvidia5"]
+        assert ask("tiers.slices.slot_files('cpu0')") == []
+
+
+def test_doctor_tells_in_which_tiers_cuda_starts() -> None:
+    works: tuple[tuple[Tier, bool, str], ...] = (
+        ("A", False, "no bubblewrap"),
+        ("B", True, "works here, CUDA"),
+    )
+    (told,) = cuda_findings(SandboxReport("B", "", (*works, ("C", True, "always available"))), ("gpu0",))
+    assert told.ok and told.detail == "tier A: no bubblewrap; tier B: works here, CUDA"
+    broken = SandboxReport("C", "", (("B", False, "in runs CUDA does not start"), ("C", True, "always available")))
+    (told,) = cuda_findings(broken, ("gpu0",))
+    assert told.ok is False and told.hint.startswith("install bubblewrap") and told.detail.startswith("tier B: in runs")
+    (told,) = cuda_findings(SandboxReport("A", "", works, "CUDA does not start: cuInit: error 999"), ("gpu0",))
+    assert told.ok is False and told.detail.endswith("outside the sandbox either") and told.hint == "nvidia-smi"
+    assert cuda_findings(broken, ("cpu0",)) == []

@@ -1,6 +1,6 @@
-/* A driver of four false cards: the library of CUDA makes the calls of a real one when it starts, and cuInit ends with
-   304 where one is refused. NVIDIA_CALLS chooses them (letters below; without it all); NVIDIA_NEEDS is a file that must
-   be readable; NVIDIA_CODE is what cuInit ends with. The library of the management interface counts the cards.
+/* A library of CUDA that makes the calls of a real one when it starts: cuInit ends with 304 where one is refused.
+   NVIDIA_CALLS chooses them (letters below; without it all); NVIDIA_NEEDS is a file that must be readable; NVIDIA_CODE
+   is what cuInit ends with.
 
    c: names of the own threads   l: a packet socket to listen on   m: a file in memory, mapped
    s: the multi-process service, which is not there   d: the device files, mapped   p: the driver's settings */
@@ -114,23 +114,10 @@ int cuDeviceGetCount(int *count) { *count = found; return 0; }
 int cuDevicePrimaryCtxRetain(void **context, int device) { *context = &found; return device ? 101 : 0; }
 int cuDevicePrimaryCtxRelease(int device) { return 0; }
 int cuGetErrorName(int code, const char **text) {
-  *text = code == 304 ? "CUDA_ERROR_OPERATING_SYSTEM" : code == 100 ? "CUDA_ERROR_NO_DEVICE" : "CUDA_ERROR_UNKNOWN";
+  *text = code == 304 ? "CUDA_ERROR_OPERATING_SYSTEM" : code == 100 ? "CUDA_ERROR_NO_DEVICE" : "CUDA_ERROR";
   return 0;
 }
 int cuGetErrorString(int code, const char **text) {
   *text = code == 304 ? "OS call failed or operation not supported on this OS" : "no CUDA-capable device is detected";
-  return 0;
-}
-
-static const char *uuids[] = {"GPU-aaaa0000-1111", "GPU-bbbb0000-2222", "GPU-cccc0000-3333", "GPU-dddd0000-4444"};
-
-int nvmlInitWithFlags(unsigned flags) { return getenv("NVIDIA_NVML") ? atoi(getenv("NVIDIA_NVML")) : 0; }
-int nvmlInit_v2(void) { return nvmlInitWithFlags(0); }
-int nvmlDeviceGetCount_v2(unsigned *count) { *count = 4; return 0; }
-int nvmlDeviceGetHandleByIndex_v2(unsigned index, void **device) { *device = (void *)uuids[index]; return 0; }
-int nvmlDeviceGetUUID(void *device, char *text, unsigned size) { snprintf(text, size, "%s", (char *)device); return 0; }
-int nvmlDeviceGetName(void *device, char *text, unsigned size) { snprintf(text, size, "Simulated"); return 0; }
-int nvmlDeviceGetMinorNumber(void *device, unsigned *minor) {
-  for (int i = 0; i < 4; i++) if (device == uuids[i]) *minor = i;
   return 0;
 }
