@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from core.record import commands as c
 from core.record import events as e
-from tests.engine.support import bodies, engine, wait_end, wait_state
+from tests.engine.support import accepted, bodies, engine, wait_end, wait_state
 from tests.false_driver import FalseDriver
-from tests.projects import TRAIN, make_project, rate, write_script
+from tests.projects import SCORED_FILES, SCORED_PROGRAM, SCORED_TRAIN, TRAIN, make_project, rate, write_script
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc to make a driver's library with")
 
@@ -25,6 +26,18 @@ if RATE == 0.2:
     raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 """,
 )
+# A scorer that has no memory where the driver's state says so: in a slot, or beside another run of the session.
+SCORER = """\
+import json, os, pathlib, sys, time
+out = pathlib.Path(os.environ["AUTORESEARCH_RUN_DIR"])
+time.sleep(0.7)
+state = pathlib.Path(os.environ["LD_LIBRARY_PATH"], "state").read_text().split()
+beside = [run for run in out.parent.parent.iterdir() if not (run / "exit.json").exists()]
+if (beside and "crowd=1" in state) or "score=" + os.environ["AUTORESEARCH_SLOT"] in state:
+    sys.exit("torch.OutOfMemoryError: CUDA out of memory.")
+print(json.dumps({"metric": 1.0 + (json.loads((out / "weights.json").read_text())["rate"] - 0.3) ** 2}))
+"""
+FEW = ("decide.baseline=2",)
 WORDS = "CUDA does not start: cuInit: error 999 CUDA_ERROR_UNKNOWN (unknown error)"
 
 
@@ -84,3 +97,48 @@ def test_a_change_that_breaks_each_card_counts_as_crashed_at_the_third(tmp_path:
     assert x.verdict == "crashed" and [run.ended for run in x.runs] == ["abandoned", "abandoned", "crashed"]
     assert "this was so in 3 runs" in x.reason and len({run.slot for run in x.runs}) == 3 == len(state.aside)
     assert bodies(paths, e.SlotsChanged)[-1].slots == ("gpu0", "gpu1", "gpu2", "gpu3")
+
+
+def scored_project(folder: Path) -> Path:
+    more = {**SCORED_FILES, "score.py": SCORER}
+    return make_project(folder, train=SCORED_TRAIN, program=SCORED_PROGRAM, more=more)
+
+
+@pytest.mark.slow
+def test_a_scoring_that_fails_is_repeated_on_a_quiet_card(tmp_path: Path, driver: FalseDriver) -> None:
+    driver.say("crowd=1")
+    script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.4")])
+    project = scored_project(tmp_path / "p")
+    with engine(project, researcher="scripted", script=str(script), slots="gpu:0", overrides=FEW) as paths:
+        state = wait_end(paths)
+    assert state.state == "finished" and state.experiments[1].verdict == "kept", state.reason
+    runs = [run for x in state.experiments.values() for run in x.runs]
+    gave_way = [run for run in runs if run.ended == "abandoned"]
+    assert gave_way and all("made room for a scoring" in run.reason and run.seconds == 0 for run in gave_way)
+    assert {run.ended for run in runs if run not in gave_way} == {"done"}
+
+
+@pytest.mark.slow
+def test_a_scorer_without_memory_on_its_card_pauses_the_session_and_is_no_verdict(
+    tmp_path: Path, driver: FalseDriver
+) -> None:
+    driver.say("score=gpu0 free=1")
+    with engine(scored_project(tmp_path / "p"), researcher="human", slots="gpu:0", overrides=FEW) as paths:
+        state = wait_state(paths, lambda s: s.state == "paused", "the pause")
+        assert "the scorer failed" in state.reason and "gpu0 has 24.0 GB, 1.0 GB are free now" in state.reason
+        assert state.baseline is None and not state.verdicts
+        driver.say("")
+        accepted(paths, c.Resume())
+        wait_state(paths, lambda s: s.baseline is not None, "the baseline")
+
+
+@pytest.mark.slow
+def test_a_card_that_breaks_while_scoring_is_set_aside(tmp_path: Path, driver: FalseDriver) -> None:
+    driver.say("score=gpu1")
+    with engine(scored_project(tmp_path / "p"), researcher="human", slots="gpu:1,2", overrides=FEW) as paths:
+        wait_state(paths, lambda s: any(r.phase == "scoring" for r in s.live_runs()), "the first scoring")
+        driver.say("score=gpu1 lost=1")
+        state = wait_state(paths, lambda s: s.aside, "a slot set aside")
+        assert set(state.aside) == {"gpu1"} and "GPU is lost" in state.aside["gpu1"]
+        driver.say("lost=1")
+        wait_state(paths, lambda s: s.baseline is not None, "the baseline on the other card")
