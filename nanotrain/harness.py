@@ -74,6 +74,12 @@ class TrainingRun:
         """Number of tokens in the vocabulary; every token of the data is below it."""
         return int(self.meta["vocab"])
 
+    def expected_seconds(self) -> float | None:
+        """The budget as far as it is known before the clock: by hand that of this run (None: steps), else the usual."""
+        if self.channel is None and self._steps:
+            return None
+        return self._seconds or prepare.BUDGET_SECONDS[self.device or "cpu"]
+
     def ready(self, params: int) -> tuple[Clock, memoryview]:
         """Report that the model is built; returns the running clock and the training tokens (uint16, read-only).
 
@@ -132,8 +138,7 @@ class TrainingRun:
         with ready.train.open("rb") as file:
             view = _mapped(file.fileno())
         self.files = {name: (ready.tokenizer / name).read_bytes() for name in ("tokenizer.json", "token_bytes.bin")}
-        seconds = self._seconds or prepare.BUDGET_SECONDS[self.device or "cpu"]
-        return Clock(None if self._steps else seconds, self._steps), view
+        return Clock(self.expected_seconds(), self._steps), view
 
 
 def connect(seconds: float | None = None, steps: int | None = None, device: str | None = None) -> TrainingRun:

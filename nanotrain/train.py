@@ -36,9 +36,9 @@ from safetensors.torch import save
 from nanotrain import harness
 from nanotrain.corpus import PrepareError
 from nanotrain.device.counts import operations_per_token
-from nanotrain.device.machine import CPU, Machine, find_machine
+from nanotrain.device.machine import CPU, Machine, before_the_clock, find_machine
 from nanotrain.device.usage import compiles, device_line
-from nanotrain.device.warmup import EAGER, FLEX, MASKED, fitting_tokens, limit_step, warm_up
+from nanotrain.device.warmup import EAGER, FLEX, fitting_tokens, limit_step, warm_up
 
 # =================================================================================================
 # Act 1. Settings. Plain numbers with unit and meaning; a name ending in _CPU or _CUDA applies to that device only.
@@ -506,18 +506,18 @@ class Trainer:
     def __init__(self, machine: Machine, config: GPTConfig) -> None:
         self.machine, self.config = machine, config
         self.model = build_model(asdict(config)).to(machine.device)
-        for i, block in enumerate(self.model.blocks if machine.compiled else ()):
-            block.attn.flex_attention = flex_window_attention(config.sequence_len, config.window(i), machine.device)
         rates = {name: setting(machine, f"{name.upper()}_LR") for name in ("matrix", "embed", "head")}
         rates |= {"scalar": SCALAR_LR, "decay": setting(machine, "MATRIX_DECAY")}
         self.optimizer = MuonAdamW(self.model, rates)
-        self.kernels = FLEX if machine.compiled else EAGER
-        self.loss = torch.compile(self.plain_loss, dynamic=False) if machine.compiled else self.plain_loss
+        self.kernels = FLEX if machine.compiled else EAGER  # what the warm-up tries first
+        self.loss: Callable[..., torch.Tensor] = self.plain_loss
         self.rows = max(1, setting(machine, "BATCH_TOKENS") // config.sequence_len)
         self.grad_accum_steps = 1
         self.micro_seconds = 0.0  # duration of one pass, measured in the warm-up
-        size = config.n_layer * config.n_embd
-        most = fitting_tokens(MICRO_TOKENS_CUDA, size, config.vocab_size) if machine.cuda else math.inf
+        most: float = math.inf
+        if machine.cuda:
+            size, (free, _) = config.n_layer * config.n_embd, torch.cuda.mem_get_info()
+            most = fitting_tokens(MICRO_TOKENS_CUDA, size, config.vocab_size, machine, free)
         while self.rows > 1 and self.rows * config.sequence_len > most:
             self.halve_rows()
 
@@ -551,18 +551,23 @@ class Trainer:
         return TokenLoader(tokens, self.rows, self.config.sequence_len, seed, self.machine.device)
 
     def halve_rows(self) -> None:
-        """Half the rows in a pass and twice the passes: the same step with less memory."""
-        self.rows, self.grad_accum_steps = self.rows // 2, 2 * self.grad_accum_steps
+        """Half the rows in a pass, or fewer if that does not divide them: the same step in more passes."""
+        passes = next(n for n in range(2, self.rows + 1) if self.rows % n == 0)
+        self.rows, self.grad_accum_steps = self.rows // passes, passes * self.grad_accum_steps
 
-    def choose_slower_kernels(self) -> bool:
-        """Compiled with FlexAttention, then compiled with masked attention, then eager; False when there is none."""
-        if self.kernels == EAGER:
-            return False
-        self.kernels = MASKED if self.kernels == FLEX else EAGER
+    def set_kernels(self, kernels: str) -> None:
+        """Compiled with FlexAttention, compiled with masked attention, or eager."""
+        self.kernels = kernels
+        make = functools.cache(flex_window_attention)  # once for each length of a window
+        length = self.config.sequence_len
         for block in self.model.blocks:
-            block.attn.flex_attention = None
-        self.loss = torch.compile(self.plain_loss, dynamic=False) if self.kernels == MASKED else self.plain_loss
-        return True
+            short = kernels == FLEX and block.attn.window < length
+            block.attn.flex_attention = make(length, block.attn.window, self.machine.device) if short else None
+        if kernels == EAGER:
+            self.loss = self.plain_loss
+        else:
+            torch.compiler.reset()  # a try before this one counts towards the limit of compiles
+            self.loss = torch.compile(self.plain_loss, dynamic=False)
 
 
 def smoke(machine: Machine, run: harness.TrainingRun) -> None:
@@ -581,10 +586,10 @@ def train(machine: Machine, run: harness.TrainingRun) -> None:
     """A whole run: warm up, receive the data, train until the budget is used, announce and save the weights."""
     torch.manual_seed(run.seed)
     started = time.monotonic()
-    trainer = Trainer(machine, configure(machine, run.vocab))
-    params = sum(p.numel() for p in trainer.model.parameters())
-    warm_up(trainer)
-    compiled = compiles()
+    with before_the_clock(machine):
+        trainer = Trainer(machine, configure(machine, run.vocab))
+        warm_up(trainer, run.expected_seconds())
+    params, compiled = sum(p.numel() for p in trainer.model.parameters()), compiles()
     clock, view = run.ready(params)
     limit_step(trainer, clock.seconds)
 

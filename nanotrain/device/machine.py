@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import math
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 
 CPU = torch.device("cpu")
+GB = 2**30
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,11 @@ class Machine:
         if self.cuda:
             torch.cuda.synchronize()
 
+    def release(self) -> None:
+        """Give cached memory of the card back to it."""
+        if self.cuda:
+            torch.cuda.empty_cache()
+
 
 def find_machine(wanted: str | None) -> Machine:
     """The requested device; without a request the GPU, or the CPU where there is none. Float32, or bfloat16 if faster.
@@ -47,8 +56,12 @@ def find_machine(wanted: str | None) -> Machine:
         torch.set_num_threads(1)  # two runs of one thread beat one run of two
         keep_freed_memory()
         return Machine(CPU, faster_dtype(CPU), compiled=False)
+    check_kernels(torch.device("cuda"))
     torch.set_float32_matmul_precision("high")
-    return Machine(torch.device("cuda"), faster_dtype(torch.device("cuda")), compiled=True)
+    dtype = faster_dtype(torch.device("cuda"))
+    if dtype == torch.float32:
+        print("note: this GPU has no bfloat16: products are in float32, several times slower, with more memory")
+    return Machine(torch.device("cuda"), dtype, compiled=True)
 
 
 def cuda_trouble() -> str:
@@ -56,8 +69,75 @@ def cuda_trouble() -> str:
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
     except Exception as error:  # RuntimeError, AssertionError: by the build of torch
-        return " ".join(str(error).split()) or type(error).__name__
+        return words_of(error)
     return "it sees no GPU"
+
+
+def check_kernels(device: torch.device) -> None:
+    """End the run, as the device's fault, where a first kernel does not start there."""
+    try:
+        torch.ones(1, device=device).add_(1).item()
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise SystemExit(full_memory(None)) from error
+        built = f"torch {torch.__version__} is built for {', '.join(torch.cuda.get_arch_list()) or 'no GPU'}"
+        raise SystemExit(
+            f"error: this run was given a GPU, and no kernel starts on it: {words_of(error)}; {built}\n"
+            " hint: nvidia-smi shows the card and its state; a newer card needs a newer torch"
+        ) from error
+
+
+def words_of(error: BaseException) -> str:
+    """The error's first sentence, on one line."""
+    return " ".join(str(error).split("Compile with `TORCH_USE_CUDA_DSA`")[0].split())[:300] or type(error).__name__
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether memory of the device ran out, also where the compiler or cuBLAS says so in its own words."""
+    while error is not None:
+        words = str(error)
+        if isinstance(error, torch.OutOfMemoryError) or "CUDA error: out of memory" in words:
+            return True
+        if "CUBLAS_STATUS_ALLOC_FAILED" in words or "CUDA out of memory" in words:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+@contextmanager
+def before_the_clock(machine: Machine) -> Iterator[None]:
+    """Memory that runs out because other processes hold the card ends the run as the device's fault."""
+    try:
+        yield
+    except Exception as error:
+        if not (machine.cuda and is_out_of_memory(error)):
+            raise
+        free, total = torch.cuda.mem_get_info()
+        own = torch.cuda.memory_reserved()
+        if total - free - own < total / 10:  # of which a context takes half a GB
+            raise
+        raise SystemExit(full_memory((free, own, total))) from error
+
+
+def full_memory(sizes: tuple[int, int, int] | None) -> str:
+    """The message of a run without memory; `sizes` are the bytes that are free, its own, and all."""
+    free, own, total = sizes or (0, 0, 0)
+    numbers = f": {free / GB:.1f} of {total / GB:.1f} GB are free, {own / GB:.1f} are this run's" if sizes else ""
+    held = "; ".join(holders())
+    return (
+        f"error: this run was given a GPU, and other processes hold its memory{numbers}{held and '; ' + held}\n"
+        " hint: nvidia-smi shows who holds it; end those processes, or give the session another card by --slots"
+    )
+
+
+def holders() -> list[str]:
+    """Other processes on the card and what they hold, as far as the driver tells it here."""
+    try:
+        lines = torch.cuda.list_gpu_processes().splitlines()
+    except Exception:  # no pynvml, or a driver that does not answer in a container
+        return []
+    found = [line.split() for line in lines if line.startswith("process ")]
+    return [" ".join(words) for words in found if words[1] != str(os.getpid())]
 
 
 def keep_freed_memory() -> None:

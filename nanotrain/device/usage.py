@@ -8,9 +8,7 @@ from resource import RUSAGE_SELF, getrusage
 
 import torch
 
-from nanotrain.device.machine import Machine
-
-GB = 2**30
+from nanotrain.device.machine import GB, Machine
 
 
 def compiles() -> int:

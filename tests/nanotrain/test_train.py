@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import random
 import re
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from nanotrain import train
 from nanotrain.device.counts import operations_per_token
 from nanotrain.device.machine import CPU, Machine
 from nanotrain.device.usage import compiles, device_line
-from nanotrain.device.warmup import EAGER, FLEX, limit_step, warm_up
+from nanotrain.device.warmup import EAGER, FLEX, fitting_tokens, limit_step, warm_up
 from tests.nanotrain import worlds
 
 MACHINE = Machine(CPU, torch.float32, compiled=False)
@@ -177,15 +178,17 @@ def test_a_run_that_was_given_a_gpu_never_trains_on_the_cpu(tmp_path: Path) -> N
 
 
 class Card(train.Trainer):
-    """A trainer whose loader hands over copies, as the move to a card does."""
+    """A trainer whose loader hands over copies, as the move to a card does; it counts what a compiler is given."""
 
     def __init__(self, config: train.GPTConfig, rows: int, passes: int) -> None:
         super().__init__(MACHINE, config)
-        self.rows, self.grad_accum_steps, self.compiles = rows, passes, 0
+        self.rows, self.grad_accum_steps = rows, passes
+
+    def set_kernels(self, kernels: str) -> None:
         self.loss = torch.compile(self.plain_loss, dynamic=False, backend=self.count)
 
     def count(self, graph: torch.fx.GraphModule, _: object) -> torch.fx.GraphModule:
-        self.compiles += 1
+        COMPILED.append(graph)
         return graph
 
     def loader(self, tokens: np.ndarray[Any, np.dtype[np.uint16]], seed: int) -> train.TokenLoader:
@@ -195,39 +198,166 @@ class Card(train.Trainer):
         return made
 
 
+COMPILED: list[torch.fx.GraphModule] = []
+
+
 def test_nothing_is_compiled_after_the_warm_up_and_nothing_of_it_is_left() -> None:
     torch._dynamo.reset()
     torch.manual_seed(1)
     trainer = Card(worlds.SMALL, rows=4, passes=2)
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    COMPILED.clear()
     warm_up(trainer)
-    compiled, counted = trainer.compiles, compiles()
+    compiled, counted = len(COMPILED), compiles()
     assert compiled > 0
     assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
     assert trainer.optimizer.adamw.steps == 0 and not any(b.any() for b in trainer.optimizer.muon.momentum_buffers)
     loader = trainer.loader(np.arange(20_000).astype(np.uint16) % 1024, 1)
     for progress in (0.0, 0.2, 0.9):
         trainer.step(loader, progress)
-    assert trainer.compiles == compiled
+    assert len(COMPILED) == compiled
     assert re.fullmatch(USED, device_line(MACHINE, counted, 1.41e6)) and compiles() == counted > 0
 
 
-def test_full_memory_halves_the_rows_and_keeps_the_step(capsys: pytest.CaptureFixture[str]) -> None:
+class Random(train.Trainer):
+    """An experiment with random numbers, a buffer that is not saved, and an attribute of the trainer's own."""
+
+    def __init__(self, machine: Machine = MACHINE) -> None:
+        super().__init__(machine, worlds.SMALL)
+        self.rows, self.grad_accum_steps, self.average = 4, 2, [torch.zeros(())]
+        self.model.register_buffer("seen", torch.zeros(()), persistent=False)
+
+    def step(self, batches: Any, progress: float) -> torch.Tensor:
+        loss = super().step(batches, progress)
+        self.average[0] += loss * torch.rand(()) * np.random.random() * random.random()
+        self.model.get_buffer("seen").add_(1)
+        return loss
+
+
+def test_a_run_after_the_warm_up_is_the_same_to_the_bit_as_one_without_it() -> None:
+    ends = []
+    for warm in (False, True):
+        for seed in (torch.manual_seed, np.random.seed, random.seed):
+            seed(7)
+        trainer = Random()
+        if warm:
+            warm_up(trainer)
+        loader = trainer.loader(np.arange(20_000).astype(np.uint16) % 1024, 1)
+        for progress in (0.0, 0.5):
+            trainer.step(loader, progress)
+        ends.append([*trainer.model.parameters(), *trainer.model.buffers(), *trainer.average])
+    assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))
+
+
+def footprint(trainer: train.Trainer, work: Any) -> tuple[set[tuple[str, str]], int]:
+    """The operators and shapes that `work` met, and the bytes that it held at most, beyond what was held before."""
+    with torch.profiler.profile(profile_memory=True, record_shapes=True) as profiler:
+        work()
+    met, held, most = set(), 0, 0
+    for event in sorted(profiler.profiler.kineto_results.events(), key=lambda one: one.start_ns()):
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            most = max(most, held)
+        elif event.name().startswith("aten::"):
+            met.add((event.name(), str(event.shapes())))
+    return met, most
+
+
+def test_the_clock_sees_no_new_operator_and_no_new_peak_of_memory() -> None:
     trainer = train.Trainer(MACHINE, worlds.SMALL)
-    plain, tokens = trainer.loss, trainer.tokens_per_step
+    trainer.rows, trainer.grad_accum_steps = 4, 2
+    warmed, before = footprint(trainer, lambda: warm_up(trainer))
+    loader = trainer.loader(np.arange(20_000).astype(np.uint16) % 1024, 1)
 
-    def small(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        if len(inputs) > 8:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return plain(inputs, targets)
+    def real() -> None:
+        for progress in (0.0, 0.2, 0.9):
+            trainer.step(loader, progress)
 
-    trainer.loss = small
-    warm_up(trainer)
-    assert trainer.rows == 8 and trainer.tokens_per_step == tokens
-    assert "8 rows a pass" in capsys.readouterr().out
-    trainer.loss = lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory"))
-    with pytest.raises(torch.OutOfMemoryError):
+    met, after = footprint(trainer, real)
+    assert met - warmed == set() and len(met) > 50
+    assert 0 < after <= before
+
+
+class Released(Machine):
+    """A machine that notes what it is told."""
+
+    def release(self) -> None:
+        TOLD.append("release")
+
+    def wait(self) -> None:
+        TOLD.append("wait")
+
+
+TOLD: list[str] = []
+
+
+def test_cached_memory_is_given_back_before_the_run_waits_for_its_data() -> None:
+    TOLD.clear()
+    warm_up(Random(Released(CPU, torch.float32, compiled=False)))
+    assert TOLD == ["wait", "release", "wait"]
+
+
+def test_full_memory_halves_the_rows_and_keeps_the_step(capsys: pytest.CaptureFixture[str]) -> None:
+    for full in (torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED")):
+        trainer = Full(full, 8)
+        tokens = trainer.tokens_per_step
         warm_up(trainer)
+        assert trainer.rows == 8 and trainer.tokens_per_step == tokens and trainer.kernels == EAGER
+        assert "8 rows a pass" in capsys.readouterr().out
+        with pytest.raises(type(full)):
+            warm_up(Full(full, 0))
+
+
+class Full(train.Trainer):
+    """A trainer whose card holds `most` rows."""
+
+    def __init__(self, error: Exception, most: int) -> None:
+        super().__init__(MACHINE, worlds.SMALL)
+        self.error, self.most = error, most
+
+    def plain_loss(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        if len(inputs) > self.most:
+            raise self.error
+        return super().plain_loss(inputs, targets)
+
+
+@pytest.mark.parametrize("rows", [32, 12, 7])
+def test_passes_divide_the_batch_and_sum_to_its_gradient(rows: int) -> None:
+    """The same rows in the same order; between different numbers of passes only the order of sums differs."""
+    gradients, sizes = [], []
+    tokens = np.random.default_rng(1).integers(1024, size=20_000).astype(np.uint16)
+    for halvings in (0, 0, 1, 2):
+        torch.manual_seed(1)
+        trainer = train.Trainer(MACHINE, worlds.SMALL)
+        trainer.rows = rows
+        for _ in range(halvings if rows > 7 else min(1, halvings)):
+            trainer.halve_rows()
+        loader = trainer.loader(tokens, 1)
+        for _ in range(trainer.grad_accum_steps):
+            (trainer.loss(*loader()) / trainer.grad_accum_steps).backward()  # type: ignore[no-untyped-call]
+        gradients.append([p.grad for p in trainer.model.parameters() if p.grad is not None])
+        sizes.append((trainer.rows, trainer.tokens_per_step))
+    assert {tokens for _, tokens in sizes} == {rows * 64} and sizes[0][0] > sizes[2][0] >= sizes[3][0]
+    assert all(torch.equal(a, b) for a, b in zip(gradients[0], gradients[1], strict=True)), "to the bit"
+    for split in gradients[2:]:
+        assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(gradients[0], split, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("card", "gb", "dtype", "rows"),
+    [
+        ("8 GB", 7.5, torch.bfloat16, 4), ("T4", 14.5, torch.float32, 8), ("16 GB", 15.3, torch.bfloat16, 16),
+        ("24 GB", 23.3, torch.bfloat16, 16), ("48 GB", 47, torch.bfloat16, 32), ("80 GB", 79, torch.bfloat16, 32),
+        ("141 GB", 139, torch.bfloat16, 32), ("full", 0.1, torch.bfloat16, 1), ("2080", 7.5, torch.float32, 4),
+    ],
+)  # fmt: skip
+def test_a_pass_fits_the_free_memory_of_a_card(card: str, gb: float, dtype: torch.dtype, rows: int) -> None:
+    size, machine = train.DEPTH_CUDA * train.WIDTH_CUDA, Machine(CPU, dtype, compiled=True)
+    most = fitting_tokens(train.MICRO_TOKENS_CUDA, size, 8192, machine, int(gb * 2**30))
+    found = train.BATCH_TOKENS_CUDA // train.CONTEXT_CUDA
+    while found > 1 and found * train.CONTEXT_CUDA > most:
+        found //= 2
+    assert found == rows, card
 
 
 def failing(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -239,12 +369,11 @@ class WithoutKernels(train.Trainer):
 
     def __init__(self) -> None:
         super().__init__(MACHINE, worlds.SMALL)
-        self.kernels, self.loss = FLEX, failing
+        self.kernels = FLEX
 
-    def choose_slower_kernels(self) -> bool:
-        found = super().choose_slower_kernels()
-        self.loss = self.plain_loss if self.kernels == EAGER else failing
-        return found
+    def set_kernels(self, kernels: str) -> None:
+        self.kernels = kernels
+        self.loss = self.plain_loss if kernels == EAGER else failing
 
 
 def test_a_kernel_that_fails_gives_way_to_a_slower_one(capsys: pytest.CaptureFixture[str]) -> None:
@@ -254,9 +383,32 @@ def test_a_kernel_that_fails_gives_way_to_a_slower_one(capsys: pytest.CaptureFix
     first, second = capsys.readouterr().out.splitlines()
     assert "out of resource: shared memory; the run goes on compiled, masked attention" in first
     assert second.endswith("eager (about three times slower, with more memory)")
-    trainer.loss = failing
+    trainer.set_kernels = lambda _: failing(*[torch.zeros(())] * 2)  # type: ignore[assignment, method-assign]
     with pytest.raises(RuntimeError, match="shared memory"):
         warm_up(trainer)
+
+
+@pytest.mark.slow
+def test_without_a_compiler_a_run_goes_on_eager(tmp_path: Path) -> None:
+    """For real: FlexAttention, then masked attention, are compiled by a compiler that is not there."""
+    program = """
+import torch
+from nanotrain import train
+from nanotrain.device.machine import CPU, Machine
+from nanotrain.device.warmup import warm_up
+from tests.nanotrain import worlds
+trainer = train.Trainer(Machine(CPU, torch.float32, compiled=True), worlds.SMALL)
+trainer.rows = 2
+warm_up(trainer)
+print(trainer.kernels)
+"""
+    (tmp_path / "program.py").write_text(program)
+    nowhere = {"CC": "/nowhere/cc", "CXX": "/nowhere/c++", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    result = worlds.command("runpy", "program", PYTHONPATH=str(tmp_path), **nowhere)
+    assert result.returncode == 0, result.stderr
+    first, second, last = result.stdout.splitlines()
+    assert first.startswith("note: a kernel does not work here") and "masked attention" in first
+    assert second.endswith("eager (about three times slower, with more memory)") and last == "eager"
 
 
 def test_a_step_lasts_a_hundredth_of_the_budget_at_most(capsys: pytest.CaptureFixture[str]) -> None:
