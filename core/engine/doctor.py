@@ -13,13 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from core import invocation
 from core.engine.finding import Finding, failed
 from core.engine.startup.command_needs import check_packages, check_script, commands_of
 from core.engine.startup.setup import editable_texts, imports_of, timed_words
 from core.engine.trial.glance import glance
 from core.lab import device, environment
 from core.lab.git.repository import Repository
-from core.lab.gpu import cards, nodes
+from core.lab.gpu import cards, nodes, torch_build
 from core.lab.sandbox import tiers
 from core.program.program import Program, check_files, load
 from core.record.errors import AutoresearchError, ResearcherMisconfigured
@@ -48,6 +49,7 @@ def examine(project: Path, *, quick: bool = False) -> dict[str, Any]:
         words = "; ".join([f"{device.Devices().describe()}: slots {', '.join(slots)}", *cards.allowed().left_out])
         findings.append(Finding("device", True, words))
         findings += _conditions(slots, program)
+        findings += _torch(project, program) if program is not None and slots[0].startswith("gpu") else []
     except AutoresearchError as error:
         findings.append(failed("device", error))
     report = tiers.probe()
@@ -93,6 +95,24 @@ def _conditions(slots: tuple[str, ...], program: Program | None) -> list[Finding
         words = f"{program.metric.name} is a time or a speed: {timed_words(slots)}"
         found.append(Finding("measuring", None, words))
     return found
+
+
+def _torch(project: Path, program: Program) -> list[Finding]:
+    """Where a GPU is there: whether the torch of the run's Python can use it. Nothing for other frameworks."""
+    env = environment.run_environment(project)
+    try:
+        python = environment.resolve_command(program.run, env, project)[0]
+    except AutoresearchError:
+        return []  # said by the examination of the commands
+    driver = torch_build.installed_driver()
+    if driver is None or not Path(python).name.startswith("python"):
+        return []
+    found = torch_build.torch_of(python, env)
+    if found.missing:
+        return []
+    if wrong := torch_build.trouble(found, driver, python, invocation.call()):
+        return [Finding("torch", False, *wrong)]
+    return [Finding("torch", True, f"{found.version}, built for CUDA {found.cuda}: {driver}")]
 
 
 def _researchers(untunable: AutoresearchError | None) -> list[dict[str, Any]]:

@@ -6,12 +6,13 @@ import os
 import posixpath
 import re
 import shlex
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import NoReturn
 
 from core import invocation
 from core.lab import environment
+from core.lab.gpu import torch_build
 from core.lab.python.virtual_environment import dependency_folders
 from core.lab.versions import versions_for
 from core.program.program import Program
@@ -108,8 +109,20 @@ def check_packages(command: str, env: Mapping[str, str], project: Path) -> None:
     found = versions_for(python, env)
     missing = [name for name in ("torch", "numpy", "safetensors", "tokenizers") if name not in found]
     if "python" in found and missing:
-        hint = invocation.install(*invocation.requirements("nanotrain", missing), python=python)
-        raise ProjectError(f"nanotrain's are missing: {', '.join(missing)}", hint=hint)
+        raise ProjectError(f"nanotrain's are missing: {', '.join(missing)}", hint=_install(missing, python))
+    if "python" in found and not torch_build.is_new_enough(found["torch"]):
+        what = f"nanotrain needs torch from {'.'.join(map(str, torch_build.MINIMUM))} on, and {python} has"
+        raise ProjectError(f"{what} {found['torch']}", hint=_install(["torch"], python))
+
+
+def _install(missing: Sequence[str], python: str) -> str:
+    """The command that installs those packages; torch in the build that the driver runs, where a GPU is."""
+    driver = torch_build.installed_driver() if "torch" in missing else None
+    build = torch_build.fitting_build(driver) if driver else None
+    rest = [name for name in missing if name != "torch" or build is None]
+    lines = [torch_build.install(build, python)] if build else []
+    lines += [invocation.install(*invocation.requirements("nanotrain", rest), python=python)] if rest else []
+    return " && ".join(lines)
 
 
 def _of_that_name(project: Path, path: str) -> list[Path]:

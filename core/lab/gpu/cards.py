@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 TURN = threading.RLock()  # a reading and a new look at the driver take turns
 VARIABLE = "CUDA_VISIBLE_DEVICES"
-_NO_GPU = ("", "-1", "none", "void", "nodevfiles")  # of CUDA, of Slurm and of container runtimes
+NO_GPU = ("", "-1", "none", "void", "nodevfiles")  # of CUDA, of Slurm and of container runtimes
 _SLICE = re.compile(r"^MIG-([0-9a-f]{8})[0-9a-f-]*$", re.IGNORECASE)  # a part of a card, by its UUID
 
 
@@ -117,7 +117,7 @@ def allowed() -> Allowed:
     if given is None or not gpus():
         return Allowed(tuple(f"gpu{gpu.index}" for gpu in usable()), broken or _silent_driver())
     entries = [part.strip() for part in given.split(",")]
-    if entries[0].lower() in _NO_GPU:
+    if entries[0].lower() in NO_GPU:
         return Allowed((), (f"{VARIABLE}={given} allows no GPU",))
     slots: list[str] = []
     left_out: list[str] = []

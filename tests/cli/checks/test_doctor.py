@@ -32,9 +32,7 @@ def test_doctor_reports_that_nanotrain_cannot_run(tmp_path: Path) -> None:
     folder = make_project(tmp_path / "p", program=PROGRAM.replace('run = "python train.py"', run_line))
     done = run(folder, "doctor")
     assert done.returncode == 1 and "missing: torch, numpy, safetensors, tokenizers" in done.stdout
-    assert (
-        "-m pip install " in done.stdout and "torch==" in done.stdout and done.stdout.endswith("not ready: packages\n")
-    )
+    assert "-m pip install " in done.stdout and "torch" in done.stdout and done.stdout.endswith("not ready: packages\n")
 
 
 def test_a_control_with_nothing_to_tune_is_not_offered(tmp_path: Path) -> None:
