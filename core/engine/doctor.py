@@ -112,7 +112,7 @@ def _torch(project: Path, program: Program) -> list[Finding]:
         return []
     if wrong := torch_build.trouble(found, driver, python, invocation.call()):
         return [Finding("torch", False, *wrong)]
-    return [Finding("torch", True, f"{found.version}, built for CUDA {found.cuda}: {driver}")]
+    return [Finding("torch", True, found.runs_on(driver))]
 
 
 def _researchers(untunable: AutoresearchError | None) -> list[dict[str, Any]]:

@@ -41,6 +41,7 @@ _SECRET = re.compile(
     r"^(ANTHROPIC|OPENAI|AWS|AZURE|GOOGLE|GCP|GITHUB|GITLAB|HF|HUGGING|WANDB|SSH|GPG|DOCKER|KUBE|DBUS|XDG_RUNTIME)",
     re.I,
 )  # fmt: skip
+MACHINE_TORCH = "machine_torch.pth"  # by .ci/setup: names the packages of the environment that .venv takes torch from
 _MAX_ENTRIES = 20_000  # of one input folder in which links are looked for
 _MAX_TARGETS = 64  # of such links that are made readable one by one
 # Homes of the tools of other languages: variable, place in the user's home, and what a run may read of it, which is
@@ -246,6 +247,8 @@ def _program_roots(program: Path) -> list[Path]:
         if match := re.search(r"^home\s*=\s*(.+)$", text, re.M):
             home = Path(match[1].strip()).resolve()
             roots.append(home.parent if home.name == "bin" and _is_prefix(home.parent) else home)
+        for link in prefix.glob(f"lib/python3*/site-packages/{MACHINE_TORCH}"):
+            roots += map(Path, link.read_text().split("\n")[:1])
         if not program.is_symlink():
             break
         program = folder / program.readlink()

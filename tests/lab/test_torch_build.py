@@ -181,7 +181,9 @@ def test_a_python_is_asked_by_a_kernel_on_every_card(tmp_path: Path) -> None:
     found = torch_build.torch_of(str(python), os.environ)
     assert [card.trouble for card in found.cards] == [NO_CODE, ""] and found.usable
     environment_with(tmp_path, version="2.13.0", cuda="13.0", trouble=OLD_DRIVER)
-    assert torch_build.torch_of(str(python), os.environ) == FoundTorch("2.13.0", "13.0", trouble=OLD_DRIVER)
+    assert torch_build.torch_of(str(python), os.environ) == FoundTorch(
+        "2.13.0", "13.0", trouble=OLD_DRIVER, python=sys.version_info[:2]
+    )
     (tmp_path / "lib").rename(tmp_path / "none")
     assert torch_build.torch_of(str(python), os.environ).missing
     assert "without an answer" in torch_build.torch_of("/bin/false", {}).trouble

@@ -1,8 +1,6 @@
 """Torch of a Python on the GPUs of this machine, and the build of torch that their driver runs
 
-    python -m core.lab.gpu.torch_build machine|plan|check PYTHON…    # what .ci/setup asks
-
-.ci/setup asks before anything is installed: this module needs no package.
+.ci/setup asks before anything is installed (torch_setup.py), so this module needs no package.
 """
 
 from __future__ import annotations
@@ -92,7 +90,7 @@ class InstalledDriver:
 @dataclass(frozen=True, slots=True)
 class FoundTorch:
     """What a Python's torch says: its version ("": there is none), the CUDA that it is built for ("": none), the
-    architectures that it has code for, each card that it sees, and its word when it sees none.
+    architectures that it has code for, each card that it sees, its word when it sees none, and Python's version.
     """
 
     version: str = ""
@@ -100,6 +98,7 @@ class FoundTorch:
     arches: tuple[str, ...] = ()
     cards: tuple[TorchCard, ...] = ()
     trouble: str = ""
+    python: Numbers = ()
 
     @property
     def usable(self) -> bool:
@@ -116,6 +115,10 @@ class FoundTorch:
         """True when that Python has no torch at all; one that does not load is not missing."""
         return not self.version and self.trouble == "No module named 'torch'"
 
+    def runs_on(self, driver: InstalledDriver) -> str:
+        """The finding in words where it is usable."""
+        return f"torch {self.version}, built for CUDA {self.cuda}, runs on {driver}"
+
     def fits(self, driver: InstalledDriver) -> bool:
         """True when the driver and the cards should be able to run this build: then something else is the matter."""
         runs = any(_runs(driver, build) for build in BUILDS if build.cuda == self.cuda.partition(".")[0])
@@ -123,7 +126,7 @@ class FoundTorch:
         cards = [card.capability for card in (*self.cards, *driver.cards) if card.capability]
         # A card runs the code of a smaller minor number than its own, and of no other major one.
         covered = any((major, 0) <= code <= (major, minor) for major, minor in cards for code in codes)
-        return runs and (covered or not codes or not cards)
+        return runs and (covered or not codes or not cards) and "kernel image" not in self.why
 
 
 # Printed by the Python that is asked, which may be older than this one. A kernel is started on every card: torch sees
@@ -131,7 +134,7 @@ class FoundTorch:
 _LOOK = """
 import json, sys
 sys.path = [path for path in sys.path if path]
-found = {"version": "", "cuda": "", "arches": [], "cards": [], "trouble": ""}
+found = {"python": list(sys.version_info[:2]), "version": "", "cuda": "", "arches": [], "cards": [], "trouble": ""}
 def words(error):
     return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
 try:
@@ -165,7 +168,8 @@ def torch_of(python: str, env: Mapping[str, str]) -> FoundTorch:
         )
         found = json.loads(done.stdout.strip().rpartition("\n")[2])
         cards = tuple(TorchCard(c["name"], tuple(c["capability"]), c["trouble"]) for c in found["cards"])
-        return FoundTorch(found["version"], found["cuda"], tuple(found["arches"]), cards, found["trouble"])
+        arches, version = tuple(found["arches"]), tuple(found["python"])
+        return FoundTorch(found["version"], found["cuda"], arches, cards, found["trouble"], version)
     except subprocess.TimeoutExpired:
         return FoundTorch(trouble=f"it did not load in {_MAX_SECONDS:g} s")
     except (OSError, ValueError, KeyError, TypeError):
