@@ -99,12 +99,16 @@ _BODIES: dict[str, type] = {type_name(c): c for c in typing.get_args(events.Body
 _COMMANDS: dict[str, type] = {type_name(c): c for c in typing.get_args(commands.Command)}
 _MESSAGES: dict[str, type] = {type_name(c): c for c in typing.get_args(Message) if c is not Event}
 _TAGGED: frozenset[type] = frozenset([*_BODIES.values(), *_COMMANDS.values(), *_MESSAGES.values()])
+_PLAIN: frozenset[type] = frozenset([str, int, float, bool, type(None)])
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def to_plain(value: Any) -> Any:
     """Dataclasses, tuples and mappings as `json` takes them. A member of a union carries its type."""
-    if is_dataclass(value) and not isinstance(value, type):
-        cls = type(value)
+    cls = type(value)
+    if cls in _PLAIN:  # most values: an engine writes its State with every event
+        return value
+    if is_dataclass(cls):
         plain = {written: to_plain(getattr(value, name)) for name, written in _names(cls)}
         return {"type": type_name(cls), **plain} if cls in _TAGGED else plain
     if isinstance(value, Mapping):
@@ -181,7 +185,12 @@ def event_from_plain(plain: Mapping[str, Any]) -> Event:
 
 def dumps(value: Any) -> str:
     """One line of JSON. Non-finite floats become null, so that every reader can parse the line."""
-    return json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    try:
+        line = _ENCODER.encode(value)
+        line.encode()
+    except ValueError:  # a non-finite float, or a lone surrogate, which readers refuse
+        line = _ENCODER.encode(_finite(value))
+    return line
 
 
 def _finite(value: Any) -> Any:
@@ -192,7 +201,7 @@ def _finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_finite(v) for v in value]
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8")  # readers refuse a lone surrogate
+        return value.encode("utf-8", "replace").decode("utf-8")
     return value
 
 
