@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Collection, Mapping
 from functools import cache
-from importlib.metadata import distributions
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from core.lab.device import driver
@@ -18,8 +18,13 @@ LIBRARIES = (
 _MAX_SECONDS = 30.0  # for the run's Python to list its libraries
 _SCRIPT = f"""
 import importlib.metadata as m, json, sys
-found = {{d.metadata["Name"].lower(): d.version for d in m.distributions() if d.metadata["Name"]}}
-print(json.dumps({{"python": sys.version.split()[0], **{{n: found[n] for n in {LIBRARIES!r} if n in found}}}}))
+found = {{"python": sys.version.split()[0]}}
+for name in {LIBRARIES!r}:
+    try:
+        found[name] = m.version(name)
+    except m.PackageNotFoundError:
+        pass
+print(json.dumps({{name: version for name, version in found.items() if version}}))
 """
 
 
@@ -34,8 +39,16 @@ def versions_for(program: str, env: Mapping[str, str]) -> dict[str, str]:
 
 def own_versions(names: Collection[str]) -> dict[str, str]:
     """Versions of this Python and of those of the named libraries that it has."""
-    found = {d.metadata["Name"].lower(): d.version for d in distributions() if d.metadata["Name"]}
-    return {"python": sys.version.split()[0], **{name: found[name] for name in names if name in found}}
+    found = {name: _version(name) for name in names}
+    return {"python": sys.version.split()[0], **{name: version for name, version in found.items() if version}}
+
+
+def _version(name: str) -> str | None:
+    """The installed version of a library. The metadata of the others, most of a start's time, is not read."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 @cache

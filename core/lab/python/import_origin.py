@@ -27,7 +27,7 @@ _MAX_MODULES = 400  # that are asked for
 _ASSIGNED = re.compile(r"""(?:^|(?<=[\s;&|(]))PYTHONPATH=("[^"]*"|'[^']*'|[^\s;&|)]*)""")
 _ISOLATED = re.compile(r"(?:^|(?<=[\s;&|(/]))python[\d.]*(?: +-\w+)*? +-[a-zA-Z]*[IE][a-zA-Z]*(?= )")
 _ASK = """
-import importlib, importlib.metadata, importlib.util, json, os, sys
+import importlib, importlib.util, json, os, sys
 asked, copy = json.load(sys.stdin), sys.argv[1]
 if sys.path[:1] == [""]: del sys.path[0]
 def origin(name, rest):
@@ -45,8 +45,11 @@ importlib.invalidate_caches()
 for one in asked:
     one["own"] = bool(one["before"]) and (origin(one["name"], one["rest"]) or "").startswith(copy + os.sep)
 packages = {}
+del sys.path[:len(roots)]
 if not all(one["own"] for one in asked if one["before"]):
-    try: packages = importlib.metadata.packages_distributions()
+    try:
+        import importlib.metadata  # here, since it takes longer than all the rest
+        packages = importlib.metadata.packages_distributions()
     except Exception: pass
 mapped = {}  # of setuptools' editable finders: package -> folder, which may have another name
 for module in list(sys.modules.values()):
