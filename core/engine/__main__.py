@@ -1,4 +1,4 @@
-"""`python -P -m core.engine serve|doctor|try|guard`: started by a client, never imported by one."""
+"""`python -P -m core.engine serve|doctor|try`: started by a client, never imported by one."""
 
 from __future__ import annotations
 
@@ -29,14 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     trial.add_argument("--seconds", type=float)
     trial.add_argument("--full", action="store_true")
     trial.add_argument("project", type=Path)
-    guard = commands.add_parser("guard")
-    guard.add_argument("project", type=Path)
-    guard.add_argument("name")
     asked = parser.parse_args(argv)
-    if asked.command == "guard":
-        from core.engine.trial import trial_folder
-
-        return trial_folder.guard(asked.project, asked.name)
     if asked.command == "try":
         from core.engine.trial.trial import TrialRequest
         from core.engine.trial.trial_process import serve_trial

@@ -1,4 +1,4 @@
-"""Folder of a trial: where it lies, its removal with everything of it, and the guard that removes it after a kill."""
+"""Folder of a trial: where it lies, its removal with everything of it, and the start of its guard."""
 
 from __future__ import annotations
 
@@ -85,17 +85,11 @@ def start_guard(paths: TrialPaths) -> subprocess.Popen[bytes]:
 
     Raises OSError. To be let go by closing its standard input.
     """
-    command = [sys.executable, "-P", "-m", "core.engine", "guard", str(paths.project), paths.name]
+    command = [
+        *(sys.executable, "-P", "-m", "core.engine.trial.guard"),
+        *(str(paths.project), paths.name, str(paths.folder)),
+    ]
     return subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         cwd="/",
     )  # fmt: skip
-
-
-def guard(project: Path, name: str) -> int:
-    """Wait for the end of standard input, which the trial's process holds open, and remove what is left of it."""
-    paths = TrialPaths(project, name)
-    sys.stdin.buffer.read()
-    if paths.folder.exists():
-        asyncio.run(remove(paths))
-    return 0
