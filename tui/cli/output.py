@@ -1,4 +1,7 @@
-"""Output of the command line: colors by role, tables, JSON; no control sequence from data reaches the terminal"""
+"""Output of the command line: colors by role, tables, JSON; no control sequence from data reaches the terminal
+
+Views and the record are imported where they are used: help and a refused word need neither, and would wait for them.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NoReturn, TextIO
 
-from core.record import wire
 from core.record.errors import AutoresearchError
 from core.text import clean
-from core.views.signs import role, sign, to_ascii
 
 _SGR = {"good": "36", "warn": "33", "bad": "31", "dim": "2", "accent": "34", "bold": "1", "add": "36", "remove": "31"}
 _UNSAFE = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\U000e0000-\U000e007f]")
@@ -47,7 +48,7 @@ class Output:
 
     def line(self, text: str = "") -> None:
         """One line or several. Text from data must have been cleaned by `paint`."""
-        self.write((to_ascii(text) if self.ascii else text) + "\n")
+        self.write((_ascii(text) if self.ascii else text) + "\n")
 
     def write(self, text: str) -> None:
         """Text without an added end of line. Raises OSError with the name of the stream."""
@@ -66,10 +67,14 @@ class Output:
         return f"\x1b[{_SGR[role]}m{text}\x1b[0m" if self.colored and role in _SGR and text else text
 
     def sign(self, word: str) -> str:
+        from core.views.signs import sign
+
         return sign(word, self.ascii)
 
     def word(self, word: str, said: str = "") -> str:
         """A verdict or a session's state, with its sign, in its color; `said`: in other words."""
+        from core.views.signs import role
+
         return self.paint(f"{self.sign(word)} {said or word}", role(word))
 
     def diff(self, text: str) -> None:
@@ -77,6 +82,8 @@ class Output:
             self.line(self.paint(line, {"+": "add", "-": "remove"}.get(line[:1], "text")))
 
     def json(self, value: Any) -> None:
+        from core.record import wire
+
         text = json.dumps(json.loads(wire.dumps(value)), ensure_ascii=False, indent=2)
         self.write(self.safe_json(text) + "\n")
 
@@ -114,7 +121,7 @@ class Output:
     def _report(self, text: str) -> None:
         text = clean(text)
         try:
-            print(text if _speaks_unicode(sys.stderr) else to_ascii(text), file=sys.stderr, flush=True)
+            print(text if _speaks_unicode(sys.stderr) else _ascii(text), file=sys.stderr, flush=True)
         except OSError:
             _discard_rest(sys.stderr)
 
@@ -132,6 +139,12 @@ class Output:
         except OSError:
             _discard_rest(sys.stderr)
         self.flush()
+
+
+def _ascii(text: str) -> str:
+    from core.views.signs import to_ascii
+
+    return to_ascii(text)
 
 
 def write(text: str) -> None:

@@ -16,7 +16,6 @@ from core.session.paths import SessionPaths, check_name
 from tui.cli.command import NAME, PROJECT, PROJECT_FOLDER, argument, command, count, flag, positive_number, whole_number
 from tui.cli.output import Output, need_terminal
 from tui.cli.session_names import project_of, running_session, session_of
-from tui.launch_form import fresh_name
 
 
 def open_app(arguments: argparse.Namespace, out: Output) -> int:
@@ -120,6 +119,8 @@ def _choose(project: Path, name: str | None, out: Output) -> SessionPaths:
         check_name(name)
         paths = SessionPaths(project, name)
     else:
+        from tui.launch_form import fresh_name  # with asyncio, which nothing else here needs
+
         running = running_session(project)
         paths = running or _unfinished(project) or SessionPaths(project, fresh_name(project))
         if running is None and paths.database.exists():
