@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ settings.load_profile("plain")
 
 # The workers share the processors: torch's threads would only wait for each other, and take turns at it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Where Python is told to leave no bytecode, every worker would parse and rewrite all tests again, in each run.
+sys.dont_write_bytecode = False
 
 # A shell that starts the tests in its background has them ignore ctrl+c, and so would every program they start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
