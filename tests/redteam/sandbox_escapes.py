@@ -41,7 +41,8 @@ def write(path, text="x"):
 class Escape:
     """A program, how its run has to end, and what must be in its reason; `limits` go to the job.
 
-    `world` names what must be as it was afterwards: see `Host` in test_sandbox_escapes.py.
+    `world` names what must be as it was afterwards: see `Host` in test_sandbox_escapes.py. `beside`: the program of a
+    run that trains at the same time; `card`: both have what CUDA needs to start.
     """
 
     name: str
@@ -51,6 +52,8 @@ class Escape:
     because: str = ""
     limits: Mapping[str, Any] = field(default_factory=dict)
     check: Callable[[Any], str] | None = None
+    beside: str = ""
+    card: bool = False
 
 
 ESCAPES = [
@@ -224,7 +227,7 @@ ESCAPES = [
             attempt("write " + name, lambda: write(f"{base}/run 0/{name}" + ("/x" if name in ("out", "home", "tmp") else "")))
         if os.environ["RED_TIER"] == "B":
             attempt("signal", lambda: os.kill(int(os.environ["RED_VICTIM"]), signal.SIGKILL))
-        """, check=lambda host: host.neighbour_alive()),
+        """, check=lambda host: host.neighbour_alive(), beside="time.sleep(60)"),
     Escape("kernel-settings", "writes to /proc/sys, /sys, /proc/sysrq-trigger and its own limits", """
         for path in ("/proc/sys/kernel/core_pattern", "/proc/sys/vm/drop_caches", "/proc/sysrq-trigger",
                      "/sys/kernel/mm/transparent_hugepage/enabled", "/proc/sys/kernel/hostname",
@@ -348,4 +351,57 @@ ESCAPES = [
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
         if os.preadv(fd, [bytearray(4)], 0) != 4: print("STOLEN: an honest read")
         """),
+    Escape("names-of-other-threads", "beside a GPU: writes what it may write of its own threads for its child, its keeper and the run beside it", """
+        child = os.fork()
+        if child == 0: time.sleep(60)
+        inner = os.environ["RED_TIER"] == "A"  # there other processes do not exist
+        for pid in (child,) if inner else (child, os.getppid(), int(os.environ["RED_VICTIM"])):
+            for folder in (f"/proc/{pid}", *(f"/proc/{pid}/task/{name}" for name in os.listdir(f"/proc/{pid}/task"))):
+                attempt("name", lambda: write(folder + "/comm"))
+                for name in () if inner else ("mem", "oom_score_adj", "clear_refs", "timerslack_ns", "uid_map", "attr/current"):
+                    attempt(name, lambda: os.open(f"{folder}/{name}", os.O_WRONLY))
+        for name in () if inner else ("self/oom_score_adj", "self/clear_refs", "self/timerslack_ns", "self/autogroup"):
+            attempt(name, lambda: os.open("/proc/" + name, os.O_WRONLY))
+        attempt("rank", lambda: write(f"/proc/self/task/{os.getpid()}/oom_score_adj", "-1"))
+        os.kill(child, signal.SIGKILL)
+        """, check=lambda host: host.neighbour_alive(), beside="time.sleep(60)", card=True),
+    Escape("a-listener-beside", "beside a GPU: connects to a socket on which the run beside it listens, as CUDA does, and listens itself", """
+        def connect(address, kind):
+            with socket.socket(socket.AF_UNIX, kind) as one:
+                one.connect(address)
+                return one.send(b"weights")
+        def descriptor():
+            with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as one:
+                one.connect_ex("\\0autoresearch-red-card")
+                return one.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [1]))])
+        for address in ("\\0autoresearch-red-card", f"{base}/run 0/tmp/card", f"{base}/card", f"{base}/tree/card"):
+            for kind in (socket.SOCK_SEQPACKET, socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                attempt(f"{address} {kind}", lambda: connect(address, kind))
+        attempt("descriptor", descriptor)
+        own = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        own.bind("\\0autoresearch-red-next")
+        own.listen()
+        for kind in (socket.SOCK_SEQPACKET, socket.SOCK_STREAM):
+            if os.environ["RED_TIER"] == "B": attempt("own", lambda: connect("\\0autoresearch-red-next", kind))
+        """, check=lambda host: host.nobody_listens() or host.neighbour_alive(), card=True, beside="""
+        own = [socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2)]
+        own[0].bind("\\0autoresearch-red-card")
+        own[1].bind(os.environ["TMPDIR"] + "/card")
+        for one in own: one.listen()
+        print("listens", flush=True)
+        own[0].settimeout(60)
+        print("STOLEN:", own[0].accept())
+        """),
+    Escape("the-other-cards", "beside a GPU: opens the device files of every card, and of their slices, in each way", """
+        shared = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools")
+        names = [f"/dev/{name}" for name in os.listdir("/dev") if name.startswith(("nvidia", "dri", "dxg"))]
+        names += [f"/dev/nvidia{number}" for number in range(16)] + [f"/dev/nvidia-caps/nvidia-cap{n}" for n in (1, 2, 30)]
+        for path in set(names) - set(shared):
+            for flags in (os.O_RDWR, os.O_RDONLY, os.O_RDONLY | os.O_DIRECTORY):
+                attempt(path, lambda: os.open(path, flags))
+            attempt("link " + path, lambda: (os.symlink(path, "link"), os.open("link", os.O_RDWR)))
+            attempt("hard link " + path, lambda: os.link(path, "hard"))
+        for number in range(4):
+            attempt("node", lambda: (os.mknod("card", 0o020600, os.makedev(195, number)), os.open("card", os.O_RDWR)))
+        """, card=True),
 ]  # fmt: skip

@@ -18,6 +18,7 @@ import pytest
 
 from core.lab.environment import readable_roots, resolve_command, run_environment
 from core.lab.git.restore import restore_worktree
+from core.lab.gpu import nodes
 from core.lab.runner import RunProcess, RunSpec, start
 from core.lab.sandbox.tiers import SandboxSpec, Tier
 from core.lab.shim.rmtree import remove_tree
@@ -122,6 +123,19 @@ class Host:
         data = (self.spec.folder / "output.log").read_bytes()
         return "" if len(data) < 24 << 20 and b"\x1b" not in data else f"{len(data)} bytes of output were kept"
 
+    async def start_beside(self, program: str) -> None:
+        spec = self.job(program)
+        self.neighbour = beside = await start(spec)
+        await until(lambda: beside.phase == "training")
+        if "listens" in program:
+            await until(lambda: "listens" in (spec.folder / "output.log").read_text())
+
+    def nobody_listens(self) -> str:
+        """The name that the run has used is free, and nothing has reached the run beside it."""
+        self.sockets.append(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+        self.sockets[-1].bind("\0autoresearch-red-next")
+        return (self.base / "run 0/output.log").read_text().replace("listens\n", "")
+
     def neighbour_alive(self) -> str:
         return "" if self.neighbour is not None and self.neighbour.phase == "training" else "the other run was ended"
 
@@ -152,10 +166,11 @@ MARKED = [
 
 @pytest.mark.parametrize("host", ["A", "B"], indirect=True)
 @pytest.mark.parametrize("escape", MARKED)
-async def test_an_escape_fails(host: Host, escape: Escape) -> None:
-    if escape.name == "the-other-run":
-        host.neighbour = await start(host.job("time.sleep(60)"))
-        await until(lambda: host.neighbour is not None and host.neighbour.phase == "training")
+async def test_an_escape_fails(host: Host, escape: Escape, monkeypatch: pytest.MonkeyPatch) -> None:
+    if escape.card:
+        monkeypatch.setattr(nodes, "starts_cuda", lambda devices: True)
+    if escape.beside:
+        await host.start_beside(escape.beside)
     spec = host.spec = host.job(escape.program, **escape.limits)
     result = await (await start(spec)).wait()
     output = (spec.folder / "output.log").read_text(errors="replace")

@@ -149,8 +149,8 @@ def _silent_driver() -> tuple[str, ...]:
         pynvml.nvmlInit()
     except Exception as error:
         why = str(error) or type(error).__name__
-    said = f"{', '.join(files)}: not used, as the driver's management library answers: {why}"
-    return (f"{said} (run nvidia-smi; in a container add NVIDIA_DRIVER_CAPABILITIES=compute,utility)",)
+    said = f"{', '.join(files)}: not used, since the driver's management library (NVML) says: {why}"
+    return (f"{said}; run nvidia-smi, and start a container with NVIDIA_DRIVER_CAPABILITIES=compute,utility",)
 
 
 def _named(entry: str) -> Gpu | str | None:

@@ -36,9 +36,10 @@ cd / && rmdir /tmp/dev$$ 2>/dev/null
 """
 # Questions, one a line, each answered by a fork: a process looks at its driver once.
 ANSWER = """
-import json, os, sys
+import json, os, subprocess, sys
 import pynvml
 from dataclasses import asdict
+from pathlib import Path
 from core.lab.sandbox import tiers
 for line in sys.stdin:
     expression, env, changes = json.loads(line)
@@ -56,6 +57,18 @@ for line in sys.stdin:
         tiers.command = command
     print(json.dumps(eval(expression)), flush=True)
     os._exit(0)
+"""
+# Which device files of GPUs a process in a tier can open, also by a name or a node of its own making.
+OPENED = """
+import os, sys
+for path in [f"/dev/{name}" for name in sorted(os.listdir("/dev")) if name.startswith("nvidia")]:
+    inner = [f"{path}/{name}" for name in sorted(os.listdir(path))] if os.path.isdir(path) else [path]
+    for one in inner:
+        for name in (one, f"/proc/self/root{one}", f"/proc/{os.getppid()}/root{one}"):
+            try: os.close(os.open(name, os.O_RDWR))
+            except OSError: continue
+            print(one)
+            break
 """
 Ask = Callable[..., Any]
 
@@ -107,6 +120,17 @@ def test_cuda_starts_with_the_files_of_its_own_card_only(ask: Ask, tier: Tier, s
     found = started(ask, tier, scoring=scoring)
     assert (found["code"], found["devices"], found["driver"]) == (0, 1, 12040), found
     assert found["library"].endswith("of cards/libcuda.so.1")
+
+
+@pytest.mark.parametrize("slot", ["gpu1", "cpu0"])
+@pytest.mark.parametrize("scoring", [False, True])
+def test_no_file_of_another_card_can_be_opened(ask: Ask, tier: Tier, slot: str, scoring: bool, tmp_path: Path) -> None:
+    spec = f"tiers.SandboxSpec(worktree=Path({str(tmp_path)!r}), readable=(Path(sys.prefix), Path(sys.base_prefix)),"
+    spec += f"tier={tier!r}, cards=tiers.slices.slot_files({slot!r}), read_only={scoring})"
+    argv = f"tiers.command({spec}, [sys.executable, '-I', '-S', '-c', {OPENED!r}])"
+    opened = ask(f"subprocess.run({argv}, stdout=-1, text=True, cwd={str(tmp_path)!r}, check=True).stdout.split()")
+    own = ["/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/nvidia6", "/dev/nvidiactl"]
+    assert opened == (own if slot == "gpu1" else [])
 
 
 @pytest.mark.parametrize("scoring", [False, True])
@@ -206,9 +230,19 @@ def test_cards_that_the_management_library_does_not_show_are_told(ask: Ask, driv
     finally:
         driver.say("")
     assert slots == [] and len(left_out) == 1 and "nvidia-smi" in left_out[0], left_out
-    assert left_out[0].startswith("/dev/nvidia4, /dev/nvidia5, /dev/nvidia6, /dev/nvidia7: not used, as the driver's")
+    assert left_out[0].startswith(
+        "/dev/nvidia4, /dev/nvidia5, /dev/nvidia6, /dev/nvidia7: not used, since the driver's"
+    )
     assert "Driver Not Loaded" in left_out[0]
     assert no_cuda == "" and "works here" in [why for _, _, why in tiers]
+
+
+def test_the_files_of_cards_without_a_driver_are_told(tmp_path: Path) -> None:
+    with machine(CARDS, tmp_path) as ask:
+        slots, left_out = ask("[tiers.cards.allowed().slots, tiers.cards.allowed().left_out]")
+        _, tiers, no_cuda = ask(STATE)
+    assert slots == [] and "NVML Shared Library Not Found" in left_out[0] and no_cuda == ""
+    assert "works here" in [why for _, _, why in tiers]
 
 
 @pytest.mark.parametrize(
