@@ -327,13 +327,18 @@ def _try_card(tiers: list[tuple[Tier, bool, str]], slot: str) -> tuple[list[tupl
     nodes.make_uvm()
     found: list[tuple[Tier, bool, str]] = []
     for tier, ok, why in tiers:
-        if tier == "C" or not ok:
-            found.append((tier, ok, why))
-            continue
-        starts = {what: start_cuda(tier, slot, scoring=what == "scoring") for what in ("runs", "scoring")}
-        failed = next(((what, one) for what, one in starts.items() if not one.ok), None)
-        if failed and not (outside := start_cuda("C", slot)).ok:
-            return tiers, outside.sentence()
-        words = f"in {failed[0]} {failed[1].sentence()}" if failed else f"{why}, CUDA starts in runs and in scoring"
-        found.append((tier, failed is None, words))
-    return found, ""
+        failed = _failed_start(tier, slot) if ok and tier != "C" else ""
+        if ok and tier != "C":
+            why = failed or f"{why}, CUDA starts in runs and in scoring"
+        found.append((tier, ok and not failed, why))
+    if any(ok for tier, ok, _ in found if tier != "C") or (outside := start_cuda("C", slot)).ok:
+        return found, ""
+    return tiers, outside.sentence()
+
+
+def _failed_start(tier: Tier, slot: str) -> str:
+    """How CUDA fails to start in a tier; "" when it starts."""
+    for scoring in (False, True):
+        if not (start := start_cuda(tier, slot, scoring=scoring)).ok:
+            return f"{'in scoring' if scoring else 'in runs'} {start.sentence()}"
+    return ""

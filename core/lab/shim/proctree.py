@@ -10,6 +10,7 @@ Identity = tuple[str, int, int]  # boot id, pid, start time in clock ticks since
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICKS = os.sysconf("SC_CLK_TCK")  # a second
+_TELLS_CHILDREN = os.access(f"/proc/self/task/{os.getpid()}/children", os.R_OK)
 
 
 def boot_id() -> str:
@@ -73,11 +74,25 @@ def same_process(identity: Identity) -> bool:
 
 
 def descendants(root: int) -> list[int]:
-    """All processes below `root`, parents first. Reads only the tree, not all of /proc."""
+    """All processes below `root`, parents first. Reads only the tree, not all of /proc, where the kernel tells it."""
+    if not _TELLS_CHILDREN:
+        return _descendants_by_parent(root)
     found = [root]
     for pid in found:  # it grows meanwhile
         for thread in _names(f"/proc/{pid}/task"):
             found += [int(child) for child in _read(f"/proc/{pid}/task/{thread}/children").split()]
+    return found[1:]
+
+
+def _descendants_by_parent(root: int) -> list[int]:
+    """The same by the parents of all processes: for gVisor, and kernels without CONFIG_PROC_CHILDREN."""
+    children: dict[int, list[int]] = {}
+    for pid in (int(name) for name in _names("/proc") if name.isdecimal()):
+        if stat := process_stat(pid):
+            children.setdefault(stat.parent, []).append(pid)
+    found = [root]
+    for pid in found:  # it grows meanwhile
+        found += children.get(pid, ())
     return found[1:]
 
 

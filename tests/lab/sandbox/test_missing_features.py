@@ -102,6 +102,22 @@ print("trained")
         assert "no queue" in str(found["runs"]["B"][1])
 
 
+def test_a_machine_with_little_shared_memory_runs_jobs() -> None:
+    """64 MB, as in a container of docker's. Tier A has its own; in tier B a job is told that there is no more."""
+    program = """
+import os
+with open("/dev/shm/large", "w+b") as file:
+    try: os.posix_fallocate(file.fileno(), 0, 80 << 20); print("enough")
+    except OSError as error: print(error.strerror)
+os.unlink("/dev/shm/large")
+print("trained")
+"""
+    found = tried("mount -t tmpfs -o size=64m none /dev/shm", program)
+    expected = {"A": "enough\ntrained\n", "B": "No space left on device\ntrained\n"}
+    for tier, (ended, tail) in found["runs"].items():
+        assert ended == "done" and (tier == "C" or tail == expected[tier]), (tier, tail)
+
+
 def test_doctor_reports_small_shared_memory(tmp_path: Path) -> None:
     assert shared_memory("A", tmp_path / "none") == []
     (missing,) = shared_memory("B", tmp_path / "none")
