@@ -154,13 +154,13 @@ def cuda_findings(report: tiers.SandboxReport, slots: tuple[str, ...]) -> list[F
     if report.no_cuda:
         missing = nodes.make_uvm()
         words = f"{report.no_cuda}, outside the sandbox either{missing and f'; /dev/nvidia-uvm is missing: {missing}'}"
-        return [Finding("CUDA", False, words, f"sudo {' '.join(nodes.MAKE_UVM)}" if missing else "nvidia-smi")]
+        return [Finding("CUDA", False, words, nodes.UVM_HINT if missing else "nvidia-smi")]
     told = [f"tier {tier}: {why}" for tier, _, why in report.tiers if tier != "C"]
     if report.tier != "C":
         return [Finding("CUDA", True, "; ".join(told))]
     broken = any("CUDA does not start" in one for one in told)
     words = "; ".join(["CUDA starts outside the sandbox", *told])
-    return [Finding("CUDA", False if broken else None, words, tiers.NO_TIER_HINT)]
+    return [Finding("CUDA", False if broken else None, words, tiers.no_tier_hint())]
 
 
 def _disk(project: Path) -> Finding:

@@ -179,7 +179,7 @@ def _sandbox(program: Program) -> tiers.SandboxReport:
         why = "; ".join(f"tier {tier}: {why}" for tier, ok, why in sandbox.tiers if not ok)
         raise ProjectError(
             f"no sandbox works here: the code that a researcher writes could read and change whatever you can ({why})",
-            hint=tiers.NO_TIER_HINT,
+            hint=tiers.no_tier_hint(),
         )
     return sandbox
 

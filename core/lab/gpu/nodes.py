@@ -18,7 +18,8 @@ _CARD = re.compile(r"/dev/nvidia\d+")
 _SHARED = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools")
 _NVIDIA_VENDOR = "0x10de"
 _CAPABILITIES = Path("/proc/driver/nvidia-caps/mig-minors")
-MAKE_UVM = ("nvidia-modprobe", "-u", "-c", "0")
+_MAKE_UVM = ("nvidia-modprobe", "-u", "-c", "0")
+UVM_HINT = f"as root, of a container on the machine outside: apt install nvidia-modprobe; {' '.join(_MAKE_UVM)}"
 
 
 def device_nodes(cards: Sequence[str] | None) -> list[str]:
@@ -84,10 +85,10 @@ def make_uvm() -> str:
     if node.exists() or not cards_here():
         return ""
     try:
-        done = subprocess.run(MAKE_UVM, capture_output=True, text=True, timeout=20)
-        why = (done.stderr or done.stdout).strip() or f"{MAKE_UVM[0]} ended with {done.returncode}"
+        done = subprocess.run(_MAKE_UVM, capture_output=True, text=True, timeout=20)
+        why = (done.stderr or done.stdout).strip() or f"{_MAKE_UVM[0]} ended with {done.returncode}"
     except FileNotFoundError:
-        why = f"{MAKE_UVM[0]} is not installed"
+        why = f"{_MAKE_UVM[0]} is not installed"
     except (OSError, subprocess.TimeoutExpired) as error:
         why = str(error)
     return "" if node.exists() else why.splitlines()[-1]

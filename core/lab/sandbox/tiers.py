@@ -38,10 +38,6 @@ _NETWORK_FILES = ("/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManage
 
 _INSTALLATION = ("bin", "lib", "lib64", "include", "share", "etc", "pyvenv.cfg")  # of a Python prefix
 
-NO_TIER_HINT = (
-    "install bubblewrap (apt install bubblewrap); or, if that is what you want, "
-    "consent with: --set sandbox.limits_only=true"
-)
 NOTES: dict[Tier, str] = {
     "A": "covers files, network, processes and sockets; not covered: flaws of the kernel and of the GPU driver",
     "B": "covers files, network, other processes and their sockets; not covered: /dev/shm and process names are "
@@ -94,6 +90,14 @@ def probe() -> SandboxReport:
     tiers, no_cuda = _try_card(tiers, _first_card())
     best = next(tier for tier, ok, _ in tiers if ok)
     return SandboxReport(best, NOTES[best], tuple(tiers), no_cuda)
+
+
+def no_tier_hint() -> str:
+    """What to do where no sandbox works."""
+    consent = "consent to none with: --set sandbox.limits_only=true"
+    if shutil.which("bwrap") is None:
+        return f"install bubblewrap (apt install bubblewrap); or, if that is what you want, {consent}"
+    return f"if that is what you want, {consent}"
 
 
 def tier_of(spec: SandboxSpec) -> Tier:
