@@ -6,6 +6,8 @@ import secrets
 import subprocess
 from pathlib import Path
 
+from core.lab.gpu.card_locks import FOLDER
+
 # Both libraries read the file STATE at each call: words such as `lost=1` (the card 1 does not answer), `cuda=999` (CUDA
 # does not start), `only=0` (that on card 0 alone), `ecc=2`, `free=1`, `driver=18`. UUIDs end with MACHINE.
 STATE = r"""
@@ -107,7 +109,7 @@ class FalseDriver:
         self.folder = folder
         self.state = folder / "state"
         self.say("")
-        machine = machine or secrets.token_hex(6)[1:]
+        machine = self.machine = machine or secrets.token_hex(6)[1:]
         for name, text in (("libnvidia-ml.so.1", NVML), ("libcuda.so.1", CUDA)):
             source = folder / f"{name}.c"
             source.write_text(STATE + text)
@@ -115,6 +117,11 @@ class FalseDriver:
                 ["gcc", f'-DSTATE="{self.state}"', f'-DMACHINE="{machine}"', "-w", "-shared", "-fPIC", "-o",
                  str(folder / name), str(source)], check=True, timeout=60,
             )  # fmt: skip
+
+    def forget(self) -> None:
+        """Remove the files of locks on these cards."""
+        for lock in FOLDER.glob(f"*-{self.machine}*"):
+            lock.unlink(missing_ok=True)
 
     def say(self, words: str) -> None:
         """Have the cards be so from now on; "": all work."""

@@ -149,6 +149,7 @@ class _Engine:
         slots = Slots(settings.slots)
         lifecycle = self.lifecycle = Lifecycle(journal, slots)
         self.place = Workplace(setup, settings, lifecycle.pause)
+        slots.on_left = lambda: setup.locks.keep_only((*slots.names, *slots.held))
         watch = self.cards = CardWatch(journal, slots, lifecycle.pause)
         watch.resume = lifecycle.resume
         runs = self.runs = Runs(*common, slots, self.place, watch)

@@ -21,6 +21,7 @@ from core.engine.trial.glance import glance
 from core.lab import device, environment
 from core.lab.git.repository import Repository
 from core.lab.gpu import cards, nodes, torch_build
+from core.lab.gpu.card_locks import holder_of
 from core.lab.sandbox import tiers
 from core.program.program import Program, check_files, load
 from core.record.errors import AutoresearchError, ResearcherMisconfigured
@@ -48,6 +49,8 @@ def examine(project: Path, *, quick: bool = False) -> dict[str, Any]:
         slots = device.default_slots(alone=program is not None and program.timed)
         words = "; ".join([f"{device.Devices().describe()}: slots {', '.join(slots)}", *cards.allowed().left_out])
         findings.append(Finding("device", True, words))
+        taken = [f"{slot} is used by {holder}" for slot in slots if (holder := holder_of(slot))]
+        findings += [Finding("cards", None, "; ".join(taken), "a new session takes the others")] if taken else []
         findings += _conditions(slots, program)
         findings += _torch(project, program) if program is not None and slots[0].startswith("gpu") else []
     except AutoresearchError as error:

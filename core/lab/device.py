@@ -43,11 +43,16 @@ class Devices:
                 cards.refresh()  # the driver was reloaded, or a card is lost or back
         return (*found, self._cpu())
 
-    def describe(self) -> str:
-        """The machine in one line: `2 × NVIDIA H100 80GB HBM3 · 16 cores · 126 GB` or `2 cores · 24 GB, no GPU`."""
+    def describe(self, slots: tuple[str, ...] | None = None) -> str:
+        """The machine in one line: `2 × NVIDIA H100 80GB HBM3 · 16 cores · 126 GB` or `2 cores · 24 GB, no GPU`.
+
+        `slots`: with the cards of these slots alone.
+        """
         size = memory_total()
         memory = f"{size / 2**30:.0f} GB" if size >= 2**30 else f"{size >> 20} MB"
-        names = Counter(self._name(gpu.handle) for gpu in cards.usable())
+        own = None if slots is None else {card.index for card in map(cards.card_of, slots) if card}
+        used = [gpu for gpu in cards.usable() if own is None or gpu.index in own]
+        names = Counter(self._name(gpu.handle) for gpu in used)
         gpus = [f"{count} × {name}" if count > 1 else name for name, count in names.items()]
         rest = f"{_cores_words()} · {memory}"
         return " · ".join([*gpus, rest]) if gpus else f"{rest}, no GPU"

@@ -9,6 +9,7 @@ AutoresearchError            what happened, where, and the hint
 ├── SessionError             a session's folder or log
 │   ├── NoSuchSession        (exit 3)
 │   ├── SessionBusy          another engine holds the lock
+│   ├── CardsTaken           other sessions use the cards
 │   ├── LogCorrupt           session.db cannot be read
 │   └── LogTooNew            written by a newer version
 ├── EngineError              the engine did not start, or does not answer
@@ -77,6 +78,10 @@ class SessionBusy(SessionError):
     def __init__(self, what: str, *, pid: int, where: str = "", hint: str = "") -> None:
         super().__init__(what, where=where, hint=hint)
         self.pid = pid
+
+
+class CardsTaken(SessionError):
+    pass
 
 
 class LogCorrupt(SessionError):

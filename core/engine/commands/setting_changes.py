@@ -107,11 +107,18 @@ class SettingChanges(EnginePart):
         if names[0][:3] != present[0][:3]:
             hint = "start another session with --slots"
             raise CommandRefused("results of a GPU and of a processor cannot be compared", hint=hint)
+        taken = await asyncio.to_thread(self.setup.locks.take, names)
+        said = [f"{slot} is used by {holder}" for slot, holder in taken.items()]
+        names = tuple(name for name in names if name not in taken)
+        if not names or (taken and names == present):
+            raise CommandRefused("; ".join(said), hint="wait for its end, or name other cards")
         self.settings.keep(slots=command.slots)
         self.slots.change(names)
-        await self.journal.write(e.SlotsChanged(names))
+        self.setup.locks.keep_only((*names, *self.slots.held))
+        await self.journal.write(e.SlotsChanged(names, dict(self.slots.aside)))
         ending = sorted(self.slots.held - set(names))
-        return f"runs go to {' '.join(names)}" + (f"; the run on {' '.join(ending)} ends first" if ending else "")
+        said += [f"the run on {' '.join(ending)} ends first"] if ending else []
+        return "; ".join([f"runs go to {' '.join(names)}", *said])
 
     async def _change_approval_mode(self, command: c.ApproveMode) -> str:
         self.lifecycle.refuse_when_stopping()

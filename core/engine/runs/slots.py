@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import IntEnum
 
 
@@ -28,6 +28,7 @@ class Slots:
         self._free = list(names)
         self.held: set[str] = set()
         self.aside: dict[str, str] = {}  # slots that get no run now, with the reason
+        self.on_left: Callable[[], object] = lambda: None  # called when the run in a removed slot has ended
         self.quiet: set[str] = set()  # slots that get none while something else needs their card
         self._waiting: list[tuple[Urgency, int, asyncio.Future[str]]] = []
         self._order = itertools.count()
@@ -107,6 +108,8 @@ class Slots:
     def release(self, name: str) -> None:
         self.held.discard(name)
         self._set_free()
+        if name not in self.names:
+            self.on_left()
 
     def _grant(self) -> None:
         while self._open and self._free and self._waiting:

@@ -19,6 +19,8 @@ from core.engine.startup.command_needs import check_packages, check_script, comm
 from core.engine.startup.noise_prior import with_prior
 from core.lab import device, environment
 from core.lab.git.repository import Repository
+from core.lab.gpu import cards
+from core.lab.gpu.card_locks import CardLocks, holder_of
 from core.lab.python.import_origin import Imports, own_imports
 from core.lab.python.virtual_environment import dependency_folders
 from core.lab.sandbox import tiers
@@ -26,7 +28,7 @@ from core.lab.shim.proctree import boot_id
 from core.lab.versions import own_versions
 from core.program.program import Program, changed_basis, check_files, check_required, load, parse
 from core.record import events as e
-from core.record.errors import AutoresearchError, ProjectError, SessionError, UncommittedChanges, UsageError
+from core.record.errors import AutoresearchError, CardsTaken, ProjectError, SessionError, UncommittedChanges, UsageError
 from core.record.state import State
 from core.research import registry
 from core.research.control.constants import check_tunable
@@ -55,6 +57,7 @@ class Setup:
     seed: int
     threads: int  # of a run; 0: the default of its slot
     device: str  # in words
+    locks: CardLocks  # on the cards of the slots
     only_task: str | None  # the one task that the engine was started for, such as `certify:5`
 
     @property
@@ -99,6 +102,7 @@ class Start:
     asked: tuple[str, ...]  # the overrides that this start asks for
     before: Program | None  # program.md of the session's last engine; None when it cannot be read any more
     timed: bool  # the metric is a time or a speed
+    left_out: tuple[str, ...]  # cards that the session does not use, with the reason
 
 
 def product_version() -> str:
@@ -109,11 +113,20 @@ def product_version() -> str:
 
 
 def prepare(paths: SessionPaths, asked: EngineOptions) -> Start:
-    """Check the project, the program, the repository, the devices and the researcher.
+    """Check the project, the program, the repository, the devices and the researcher, and lock the cards.
 
     Raises ProgramError, ProjectError (UncommittedChanges when the editable files differ from HEAD), UsageError,
-    ResearcherMisconfigured or SessionError, each with a hint. Writes nothing.
+    ResearcherMisconfigured or SessionError, each with a hint. Writes nothing into the project.
     """
+    locks = CardLocks(paths.name, paths.project)
+    try:
+        return _prepare(paths, asked, locks)
+    except BaseException:
+        locks.release()
+        raise
+
+
+def _prepare(paths: SessionPaths, asked: EngineOptions, locks: CardLocks) -> Start:
     check_name(paths.name)
     _check_folders(paths)
     begun: State | None = None
@@ -135,7 +148,7 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Start:
         what = f"the branch {paths.branch} is checked out here, and a session moves its branch"
         raise SessionError(what, where=str(checkout.path), hint=f"free it with: {checkout.release}")
     timed = begun.session.timed if begun and begun.session else program.timed
-    slots = device.parse_slots(options.slots) if options.slots else device.default_slots(alone=timed)
+    slots, left_out = _slots(options, locks, alone=timed)
     started = begun.session.threads if begun and begun.session else None
     threads = device.threads_for(slots, program.threads) if started is None else started
     env = environment.run_environment(paths.project)
@@ -164,13 +177,40 @@ def prepare(paths: SessionPaths, asked: EngineOptions) -> Start:
         linked=linked,
         seed=program.seed,
         threads=threads,
-        device=device.Devices().describe(),
+        device=device.Devices().describe(slots),
         only_task=asked.only_task,
+        locks=locks,
     )
     return Start(
         setup=setup, program=program, options=options, slots=slots, researcher=researcher,
-        asked=overrides_of(asked), before=before, timed=timed,
+        asked=overrides_of(asked), before=before, timed=timed, left_out=left_out,
     )  # fmt: skip
+
+
+def _slots(options: EngineOptions, locks: CardLocks, *, alone: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The slots that the options name, or all; and which were left out, with the reason. Their cards are locked.
+
+    Raises CardsTaken when other sessions hold all of them.
+    """
+    slots = device.parse_slots(options.slots) if options.slots else device.default_slots()
+    taken = locks.take(slots)
+    free = [slot for slot in slots if slot not in taken]
+    said = tuple(f"{slot} is left out: {holder} uses it" for slot, holder in taken.items())
+    if not free:
+        what = "; ".join(f"{slot} is used by {holder}" for slot, holder in taken.items())
+        raise CardsTaken(what, where="--slots", hint=_other_slots(slots))
+    if not options.slots:
+        said += cards.allowed().left_out
+        free = free[:1] if alone else free
+    locks.keep_only(free)
+    return tuple(free), said
+
+
+def _other_slots(slots: tuple[str, ...]) -> str:
+    """What to do where other sessions use all cards of `slots`."""
+    others = [name for name in device.default_slots() if name not in slots and not holder_of(name)]
+    other = f"gpu:{others[0].removeprefix('gpu')}" if others else "cpu:2"
+    return f"wait for its end, or use another: --slots {other}"
 
 
 def _sandbox(program: Program) -> tiers.SandboxReport:
@@ -332,7 +372,7 @@ def _engine_started(start: Start) -> e.EngineStarted:
         sandbox_note=setup.sandbox.note,
         device=f"{platform.node()}: {setup.device}",
         versions=versions(),
-        conditions=conditions(start.slots, setup.threads, timed=start.timed),
+        conditions=(*start.left_out, *conditions(start.slots, setup.threads, timed=start.timed)),
     )
 
 

@@ -10,7 +10,7 @@ from core.engine.finding import Finding, failed
 from core.engine.trial.forecast import how_it_ended, worktree
 from core.engine.trial.trial import TrialRequest, tried
 from core.program.program import load
-from core.record.errors import AutoresearchError
+from core.record.errors import AutoresearchError, CardsTaken
 from core.session.lock import engine_alive
 from core.session.options import EngineOptions
 from core.session.paths import list_sessions
@@ -29,6 +29,8 @@ async def glance(project: Path) -> list[Finding]:
             _, outcome = await tried(request, lambda _: None)
     except TimeoutError:
         return [Finding("worktree", None, f"one worktree and the start of a run took more than {MAX_SECONDS:g} s")]
+    except CardsTaken as error:
+        return [Finding("first seconds", None, f"not tried: {error.what}", error.hint)]
     except AutoresearchError as error:
         return [failed("start", error)]
     tree = worktree(outcome)

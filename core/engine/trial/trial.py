@@ -239,11 +239,14 @@ async def tried(request: TrialRequest, say: Say) -> tuple[Start, Outcome]:
             if request.glance:
                 program = replace(start.program, prepares={}, score=None, pattern=start.program.pattern or NO_MATCH)
                 start = replace(start, program=program)
-            journal = Journal(open_log(start, exclude=False))
             try:
-                return start, await Trial(request, start, journal, say).run()
+                journal = Journal(open_log(start, exclude=False))
+                try:
+                    return start, await Trial(request, start, journal, say).run()
+                finally:
+                    journal.log.close()
             finally:
-                journal.log.close()
+                start.setup.locks.release()
     finally:
         await asyncio.shield(asyncio.ensure_future(_leave(paths, guard)))
 

@@ -203,6 +203,14 @@ def card_name(slot: str) -> str:
     return slot.partition(".")[0]
 
 
+def uuid_of(slot: str) -> str:
+    """UUID of the card or the slice of a GPU slot; "" for a CPU slot, and where it is not known."""
+    name = card_name(slot)
+    if name.startswith("gpu-"):
+        return next((uuid for uuid in _slices() if _slice_slot(uuid) == name), "")
+    return next((gpu.uuid for gpu in gpus() if f"gpu{gpu.index}" == name), "")
+
+
 def memory_errors(slot: str) -> int | None:
     """Uncorrected errors of the memory of a slot's card since the driver was loaded; None where that is not known."""
     card = card_of(slot) if slot.startswith("gpu") else None

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from core.client import read_state, start_engine
 from core.record import commands as c
 from core.record import events as e
-from tests.engine.support import accepted, bodies, engine, wait_end, wait_state
+from core.record.errors import CardsTaken
+from core.session.lock import lock_holder
+from core.session.options import EngineOptions
+from core.session.paths import SessionPaths
+from tests.engine.support import accepted, bodies, engine, kill_engine, refused, wait_end, wait_state
 from tests.false_driver import FalseDriver
 from tests.projects import SCORED_FILES, SCORED_PROGRAM, SCORED_TRAIN, TRAIN, make_project, rate, write_script
 
@@ -42,11 +48,12 @@ WORDS = "CUDA does not start: cuInit: error 999 CUDA_ERROR_UNKNOWN (unknown erro
 
 
 @pytest.fixture
-def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FalseDriver:
+def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FalseDriver]:
     made = FalseDriver(tmp_path / "driver")
     monkeypatch.setenv("LD_LIBRARY_PATH", str(made.folder))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    return made
+    yield made
+    made.forget()
 
 
 def test_a_broken_card_is_set_aside_and_its_run_goes_to_another(tmp_path: Path, driver: FalseDriver) -> None:
@@ -102,6 +109,26 @@ def test_a_change_that_breaks_each_card_counts_as_crashed_at_the_third(tmp_path:
 def scored_project(folder: Path) -> Path:
     more = {**SCORED_FILES, "score.py": SCORER}
     return make_project(folder, train=SCORED_TRAIN, program=SCORED_PROGRAM, more=more)
+
+
+def test_two_sessions_do_not_take_the_same_card(tmp_path: Path, driver: FalseDriver) -> None:
+    driver.say("count=2")
+    projects = [make_project(tmp_path / name, train=ON_A_CARD) for name in ("a", "b", "c")]
+    with engine(projects[1], researcher="human") as other:
+        assert read_state(other).slots == ("gpu0", "gpu1")
+        accepted(other, c.ChangeSlots("gpu:1"))
+        wait_state(other, lambda s: s.baseline is not None and not s.live_runs(), "the end of what ran on gpu0")
+        with engine(projects[0], researcher="human") as paths:
+            state = read_state(paths)
+            said = f"gpu1 is left out: session s in {projects[1]} (pid {lock_holder(other)}) uses it"
+            assert state.slots == ("gpu0",) and state.engine is not None and said in state.engine.conditions
+            assert "Simulated" in state.engine.device and "2 ×" not in state.engine.device
+            assert "gpu1 is used by session s" in refused(paths, c.ChangeSlots("gpu:1"))
+            with pytest.raises(CardsTaken, match=r"gpu0 is used by session s in .*; gpu1 is used by") as caught:
+                start_engine(SessionPaths(projects[2], "s"), EngineOptions(researcher="human"))
+            assert caught.value.hint == "wait for its end, or use another: --slots cpu:2"
+            kill_engine(other)
+            assert accepted(paths, c.ChangeSlots("gpu:0,1")) == "runs go to gpu0 gpu1"
 
 
 @pytest.mark.slow
