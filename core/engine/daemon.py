@@ -15,6 +15,7 @@ import traceback
 from functools import partial
 from pathlib import Path
 
+from core import invocation
 from core.clock import now
 from core.engine.commands.certification import CertificationCommands
 from core.engine.commands.dispatch import dispatch
@@ -138,6 +139,10 @@ async def _serve(found: Start, log: Log, ready: int) -> int:
     return await _Engine(found, log).run(ready)
 
 
+def _resume_call(paths: SessionPaths) -> str:
+    return invocation.call("resume", "--session", paths.name, project=paths.project)
+
+
 class _Engine:
     """The parts of one engine, made and connected. To be made within a running event loop."""
 
@@ -150,7 +155,7 @@ class _Engine:
         lifecycle = self.lifecycle = Lifecycle(journal, slots)
         self.place = Workplace(setup, settings, lifecycle.pause)
         slots.on_left = lambda: setup.locks.keep_only((*slots.names, *slots.held))
-        watch = self.cards = CardWatch(journal, slots, lifecycle.pause)
+        watch = self.cards = CardWatch(journal, slots, lifecycle.pause, _resume_call(setup.paths))
         watch.resume = lifecycle.resume
         runs = self.runs = Runs(*common, slots, self.place, watch)
         judge = self.judge = Judge(*common)

@@ -13,7 +13,7 @@ from core.lab.sandbox import tiers
 from core.record import events as e
 
 FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = 1.0, 600.0  # until the next look at a card that did not work
-HINT = "nvidia-smi shows the card; it is looked at again by itself, and at once by resume"
+SETTLE_SECONDS = 0.5  # until the memory of a process that has ended is free again
 
 
 class CardWatch:
@@ -23,18 +23,29 @@ class CardWatch:
     session pauses, and it goes on by itself with the first slot that works again.
     """
 
-    def __init__(self, journal: Journal, slots: Slots, pause: Callable[[str], Awaitable[None]]):
+    def __init__(self, journal: Journal, slots: Slots, pause: Callable[[str], Awaitable[None]], call: str) -> None:
+        """`pause` the session with a reason; `call`: the command line that resumes it."""
         self._journal = journal
         self._slots = slots
         self._pause = pause
+        self._hint = f"nvidia-smi shows the card; it is looked at again by itself, and at once by: {call}"
         self._paused = ""  # the reason, when this part has paused the session
         self._waits: dict[str, float] = {}  # seconds until the next look at a slot's card
+        self._used: dict[str, int] = {}  # memory of each card that other programs had in use at the beginning
+        self._full: set[str] = set()  # slots set aside because other programs use the memory of their card
         self._looks: dict[str, asyncio.Task[None]] = {}
         self.resume: Callable[[], Awaitable[None]] | None = None  # set where there is a session to go on with
 
-    async def look(self, slot: str, errors: int | None = None) -> CardHealth:
+    def begin(self, slot: str) -> int | None:
+        """To be called before each run in a slot. Returns the uncorrected errors of its card's memory so far."""
+        card = cards.card_name(slot)
+        if card not in self._used and (memory := cards.memory_of(slot)) is not None:
+            self._used[card] = memory[0]
+        return cards.memory_errors(slot)
+
+    async def look(self, slot: str, errors: int | None = None, *, alone: bool = False) -> CardHealth:
         """What is wrong with the card of a GPU slot; no `trouble` when it works. `errors`: its uncorrected memory
-        errors before.
+        errors before; `alone`: the memory of the card was not enough, and no run of the session is on it.
         """
         health = await asyncio.to_thread(ask_driver, slot)
         if health.trouble:
@@ -42,10 +53,25 @@ class CardWatch:
         if errors is not None and (health.errors or 0) > errors:
             more = (health.errors or 0) - errors
             return CardHealth(trouble=f"{more} uncorrected ECC error{'s' * (more != 1)} in its memory")
+        if alone and self._others(slot, health):
+            await asyncio.sleep(SETTLE_SECONDS)
+            health = await asyncio.to_thread(ask_driver, slot)
+        if alone and (words := self._others(slot, health)):
+            self._full.add(slot)
+            return CardHealth(trouble=words, free=health.free, total=health.total)
         start = await asyncio.to_thread(tiers.start_cuda, "C", slot)
         if start.ok:
             return health
         return CardHealth(trouble=start.sentence(), free=health.free, total=health.total)
+
+    def _others(self, slot: str, health: CardHealth) -> str:
+        """That others use the memory of a card without a run: more than half of it, or a tenth more than at first."""
+        if health.free is None or health.total is None:
+            return ""
+        used, usual = health.total - health.free, self._used.get(cards.card_name(slot), 0)
+        if used <= min(health.total / 2, usual + health.total / 10):
+            return ""
+        return f"other programs use {used / 2**30:.1f} of the {health.total / 2**30:.1f} GB of its memory"
 
     async def set_aside(self, slot: str, trouble: str) -> None:
         """Use no slot of this slot's card until it works again."""
@@ -53,7 +79,7 @@ class CardWatch:
         for name in same:
             self._slots.set_aside(name, trouble)
         await asyncio.to_thread(cards.refresh)
-        said = f"{' '.join(same) or slot} set aside: {trouble}; hint: {HINT}"
+        said = f"{' '.join(same) or slot} set aside: {trouble}; hint: {self._hint}"
         await self._journal.write(e.Noted("warning", said), self._changed())
         if same and slot not in self._looks:
             self._looks[slot] = asyncio.create_task(self._look_later(slot, same))
@@ -66,7 +92,10 @@ class CardWatch:
         self._waits.pop(slot, None)
 
     async def look_at_all(self) -> str:
-        """Look at once at all cards set aside. Returns why no slot can be used, "" when one can."""
+        """Look at once at all cards set aside; a card whose memory others use is used again. Returns why no slot can
+        be used, "" when one can.
+        """
+        self._full.clear()
         for slot in list(self._looks):
             await self._take_back(slot)
         aside = self._slots.aside
@@ -87,13 +116,14 @@ class CardWatch:
 
     async def _take_back(self, slot: str) -> None:
         """Use the slots of a card again that works again; else keep what is wrong with it now."""
-        trouble = (await self.look(slot)).trouble
+        trouble = (await self.look(slot, alone=slot in self._full)).trouble
         same = [name for name in self._slots.aside if cards.card_name(name) == cards.card_name(slot)]
         if trouble or not same:
             for name in same:
                 self._slots.aside[name] = trouble
             return
         await asyncio.to_thread(cards.refresh)
+        self._full.discard(slot)
         for name in same:
             self._slots.take_back(name)
         await self._journal.write(e.Noted("info", f"the card of {' '.join(same)} works again"), self._changed())

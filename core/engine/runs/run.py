@@ -23,7 +23,7 @@ from core.git import end_commands
 from core.lab import environment, runner, scorer
 from core.lab.git.restore import restore_worktree
 from core.lab.gpu import cards
-from core.lab.gpu.card_health import speaks_of_device, speaks_of_memory
+from core.lab.gpu.card_health import CardHealth, speaks_of_device, speaks_of_memory
 from core.lab.shim.rmtree import remove_tree
 from core.lab.versions import versions_for
 from core.program.printed_metric import Printed
@@ -173,7 +173,7 @@ class Runs(EnginePart):
         self._next_run += 1
         live = self.live[run] = Live(
             run=run, experiment=experiment, slot=slot, worktree=self.paths.worktree(run), owns_slot=not beside,
-            faults=faults, card_errors=cards.memory_errors(slot),
+            faults=faults, card_errors=self.cards.begin(slot),
         )  # fmt: skip
         try:
             seed = self._seed(run) if seed is None else seed
@@ -392,7 +392,7 @@ class Runs(EnginePart):
         """
         about_device = False
         if live.slot.startswith("gpu"):
-            health = await self.cards.look(live.slot, live.card_errors)
+            health = await self._look(live, finished.reason)
             if health.trouble and live.faults < MAX_CARD_REPEATS:
                 return await self._card_fault(live, finished, health.trouble)
             about_device = speaks_of_device(finished.reason)
@@ -416,12 +416,18 @@ class Runs(EnginePart):
             return finished
         if finished.ended not in ("crashed", "overtime", "startup_timeout"):
             return finished
-        health = await self.cards.look(live.slot, live.card_errors)
+        health = await self._look(live, output)
         if health.trouble:
             return await self._card_fault(live, finished, health.trouble)
         if speaks_of_memory(output):
             return _with_words(finished, memory_words(live.slot, readings, health))
         return finished
+
+    async def _look(self, live: Live, output: str) -> CardHealth:
+        """The health of a run's card after its end, or after that of its scoring; `output`: what it said."""
+        others = self._on_card(cards.card_name(live.slot))
+        alone = all(one is live or one.phase in ("starting", "checkout") for one in others)
+        return await self.cards.look(live.slot, live.card_errors, alone=alone and speaks_of_memory(output))
 
     async def _card_fault(self, live: Live, finished: e.RunFinished, trouble: str) -> e.RunFinished:
         """The end of a run whose card does not work: its slot is set aside, and it is run again, twice at most."""

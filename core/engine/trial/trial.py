@@ -106,7 +106,7 @@ class Trial:
         self._place.seconds = request.seconds
         slots = Slots(start.slots)
         slots.open()
-        watch = CardWatch(journal, slots, self._stop_judging)
+        watch = CardWatch(journal, slots, self._stop_judging, "another try")
         self._runs = TrialRuns(setup, self._settings, journal, slots, self._place, watch)
         journal.listeners.append(self._hear)
 

@@ -19,11 +19,12 @@ from core.lab.gpu import cards
 LOOK_SECONDS = 30.0  # a card that has fallen off the bus can hold a call for seconds
 # What a run says when its device is at fault, and at many other times: the look at the card decides.
 _DEVICE = re.compile(
-    r"cuda|nvidia|\bgpu|\bxid\b|\becc\b|cudnn|cublas|\bnccl|\bnvml|unspecified launch failure|device not ready",
+    r"cuda|nvidia|\bgpu|\bxid\b|\becc\b|cudnn|cublas|\bnccl|\bnvml|unspecified launch failure|device not ready"
+    r"|out of memory|RESOURCE_EXHAUSTED",
     re.IGNORECASE,
 )
 _NO_MEMORY = re.compile(
-    r"cuda out of memory|OutOfMemoryError|CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation|_ALLOC_FAILED",
+    r"out of memory|OutOfMemoryError|OUT_OF_MEMORY|MemoryAllocation|_ALLOC_FAILED|RESOURCE_EXHAUSTED|hold its memory",
     re.IGNORECASE,
 )
 

@@ -211,6 +211,14 @@ def uuid_of(slot: str) -> str:
     return next((gpu.uuid for gpu in gpus() if f"gpu{gpu.index}" == name), "")
 
 
+def memory_of(slot: str) -> tuple[int, int] | None:
+    """Memory of a slot's card that is in use, and all of it, in bytes; None where that is not known."""
+    card = card_of(slot) if slot.startswith("gpu") else None
+    with TURN:
+        found = or_none(partial(nvml().nvmlDeviceGetMemoryInfo, card.handle)) if card and card.handle else None
+    return (int(found.used), int(found.total)) if found else None
+
+
 def memory_errors(slot: str) -> int | None:
     """Uncorrected errors of the memory of a slot's card since the driver was loaded; None where that is not known."""
     card = card_of(slot) if slot.startswith("gpu") else None

@@ -152,10 +152,11 @@ def test_a_scorer_without_memory_on_its_card_pauses_the_session_and_is_no_verdic
     driver.say("score=gpu0 free=1")
     with engine(scored_project(tmp_path / "p"), researcher="human", slots="gpu:0", overrides=FEW) as paths:
         state = wait_state(paths, lambda s: s.state == "paused", "the pause")
-        assert "the scorer failed" in state.reason and "gpu0 has 24.0 GB, 1.0 GB are free now" in state.reason
+        assert "other programs use 23.0 of the 24.0 GB of its memory" in state.reason
         assert state.baseline is None and not state.verdicts
         driver.say("")
-        accepted(paths, c.Resume())
+        if read_state(paths).state == "paused":
+            accepted(paths, c.Resume())
         wait_state(paths, lambda s: s.baseline is not None, "the baseline")
 
 
