@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -33,7 +34,7 @@ async def test_the_compile_cache_of_a_run_is_private(job: Make, tier: Tier, tmp_
     await run(unchanged)
     assert said(unchanged) == {"cold"}
     seed = seeds.path()
-    assert seed == tmp_path / "seed" and not (unchanged.folder / compile_cache.NAME).exists()
+    assert seed and seed.parent == tmp_path / "seed" and not (unchanged.folder / compile_cache.NAME).exists()
 
     planting = (
         COMPILE.replace("WORD", "planted")
@@ -65,8 +66,72 @@ async def test_only_a_completed_run_provides_the_cache_seed(job: Make, tmp_path:
         spec = job(COMPILE.replace("WORD", word), keep_cache=True)
         seeds.offer(spec.folder)
         await run(spec)
-    assert seeds.path() and (tmp_path / "seed" / "triton" / "kernel").read_text() == "1"
+    seed = seeds.path()
+    assert seed and (seed / "triton" / "kernel").read_text() == "1"
     assert not (spec.folder / compile_cache.NAME).exists(), "one is enough"
+
+
+def finished(run: Path, size: int = 1) -> Path:
+    """The folder of a run that ended well, with a cache."""
+    (run / "cache" / "triton" / "KEY").mkdir(parents=True)
+    with (run / "cache" / "triton" / "KEY" / "kernel.cubin").open("wb") as file:
+        file.truncate(size)
+    (run / "exit.json").write_text('{"ended": "done"}')
+    return run
+
+
+def test_a_kernel_of_triton_is_found_in_a_copy(tmp_path: Path) -> None:
+    run = finished(tmp_path / "1")
+    place = run / "cache" / "triton" / "KEY"
+    group = {"child_paths": {"kernel.cubin": str(place / "kernel.cubin")}}
+    (place / "__grp__kernel.json").write_text(json.dumps(group))
+    (place / "__grp__broken.json").write_text("{")
+    outside = tmp_path / "outside.json"
+    outside.write_text(json.dumps(group))
+    (place / "__grp__link.json").symlink_to(outside)
+    seeds = compile_cache.BaselineCache(tmp_path / "seed")
+    seeds.offer(run)
+    compile_cache.create(tmp_path / "copy", seeds.path())
+    copy = tmp_path / "copy" / "triton" / "KEY"
+    children = json.loads((copy / "__grp__kernel.json").read_text())["child_paths"]
+    assert children == {"kernel.cubin": str(copy / "kernel.cubin")} and Path(children["kernel.cubin"]).exists()
+    assert (copy / "__grp__broken.json").read_text() == "{" and json.loads(outside.read_text()) == group
+
+
+def test_a_cache_serves_one_card_and_version_only(tmp_path: Path) -> None:
+    seeds = compile_cache.BaselineCache(tmp_path / "seed")
+    seeds.offer(finished(tmp_path / "1"), "torch 2.13 H100")
+    assert seeds.path("torch 2.11 H100") is None and seeds.path("torch 2.13 T4") is None and not seeds.trouble
+    assert seeds.path("torch 2.13 H100")
+
+
+def test_a_cache_that_cannot_be_used_is_left_aside(tmp_path: Path) -> None:
+    seeds = compile_cache.BaselineCache(tmp_path / "seed")
+    seeds.offer(finished(tmp_path / "1"))
+    seed = seeds.path()
+    assert seed
+    seed.rename(tmp_path / "elsewhere")
+    seed.symlink_to(tmp_path / "elsewhere")
+    assert seeds.path() is None and seeds.trouble == f"{seed} belongs to somebody else"
+    seed.unlink()
+    assert seeds.path() is None and not seeds.trouble, "none is no trouble"
+    (tmp_path / "file").touch()
+    blocked = compile_cache.BaselineCache(tmp_path / "file")
+    blocked.offer(finished(tmp_path / "2"))
+    assert blocked.path() is None and "file" in blocked.trouble
+
+
+def test_a_large_cache_delays_no_start(tmp_path: Path) -> None:
+    seeds = compile_cache.BaselineCache(tmp_path / "seed")
+    seeds.offer(finished(tmp_path / "1", 400 << 20))
+    assert seeds.path() is None and not (tmp_path / "1" / "cache").exists()
+
+
+def test_a_run_starts_without_the_files_that_cannot_be_copied(tmp_path: Path) -> None:
+    source = finished(tmp_path / "1") / "cache"
+    os.mkfifo(source / "triton" / "KEY" / "pipe")
+    compile_cache.create(tmp_path / "copy", source)
+    assert list((tmp_path / "copy").iterdir()) == []
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give a run a group of its own")

@@ -188,7 +188,12 @@ class Runs(EnginePart):
                 return live
             try:
                 await self._checkout(live, commit)
-                live.job = await start(self.place.spec(run, slot, seed, commit))
+                self.place.compilers = await asyncio.to_thread(self.versions)
+                spec = self.place.spec(run, slot, seed, commit)
+                if trouble := self.place.cache_trouble:
+                    text = f"the compile cache is left aside, so this run compiles anew: {trouble}"
+                    await self.journal.write(e.Noted("warning", text, experiment))
+                live.job = await start(spec)
             except AutoresearchError as error:
                 never = _never_ran(live, "crashed", str(error))
                 if live.ending is not None:

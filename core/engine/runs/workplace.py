@@ -48,6 +48,12 @@ class Workplace:
         self._seal: Seal | None = None
         self.prepared = PrepareResult()
         self._baseline_cache = compile_cache.BaselineCache(setup.paths.folder / "cache")
+        self.compilers: dict[str, str] = {}  # versions that a compile cache depends on
+
+    @property
+    def cache_trouble(self) -> str:
+        """Why the last run that was specified compiles without the cache that is there; empty if it does not."""
+        return self._baseline_cache.trouble
 
     def close_seal(self) -> None:
         """Hash the pristine code and the data: a later change stops judging."""
@@ -112,10 +118,11 @@ class Workplace:
         program, kind = self._settings.program, self._setup.kind
         folder, top = self._setup.paths.run(run), self._setup.paths.worktree(run)
         budget = program.run_budget(kind)
-        cache = self._baseline_cache.path()
+        made_for = f"{sorted(self.compilers.items())} {cards.card_model(slot)}"
+        cache = self._baseline_cache.path(made_for)
         first = cache is None and commit == self._setup.commit
         if first:
-            self._baseline_cache.offer(folder)
+            self._baseline_cache.offer(folder, made_for)
         return self._job(
             run=run,
             folder=folder,

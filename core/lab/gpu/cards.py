@@ -226,6 +226,13 @@ def memory_errors(slot: str) -> int | None:
         return or_none(partial(nvml().nvmlDeviceGetTotalEccErrors, card.handle, 1, 0)) if card and card.handle else None
 
 
+def card_model(slot: str) -> str:
+    """The product name of a slot's card, such as `NVIDIA H100 80GB HBM3`; "" where there is none or it is not known."""
+    card = card_of(slot) if slot.startswith("gpu") else None
+    with TURN:
+        return text_of(or_none(partial(nvml().nvmlDeviceGetName, card.handle)) or "") if card and card.handle else ""
+
+
 def card_of(slot: str) -> Gpu | None:
     """The card of a slot, or that its slice is of; None for a CPU slot, and where the driver does not know it."""
     name, owners = card_name(slot), {_slice_slot(uuid): gpu for uuid, gpu in _slices().items()}
