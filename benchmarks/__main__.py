@@ -19,6 +19,7 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
     "memory": ("engine.memory", "the engine's memory at rest, and its growth over 1,000 experiments (minutes)"),
     "idle": ("engine.idle", "processor time of the idle engine and app"),
     "gap": ("engine.gap", "seconds between one run's end and the next run's clock (minutes)"),
+    "scorer": ("scorer_cost", "processor time and memory of scoring at the shapes of a GPU, on the CPU (minutes)"),
     "sandbox_start": ("sandbox_start", "time that each sandbox tier adds to the start of a run"),
     "start": ("screen.start", "first paint of the app, opening a long session, cost at rest"),
     "stream": ("screen.stream", "bytes a second and key-to-paint while streaming at 160x48"),

@@ -2,16 +2,20 @@
 
 The scorer starts it as `python -P -B -c <this file's text>` in the sandbox, so it needs no file of the pristine
 checkout. The code under test controls this process once it is loaded, so the scorer trusts no answer.
-A message, in both directions: 4 bytes length, JSON header, then `header["bytes"]` raw bytes.
+A message, in both directions: 4 bytes length, JSON header, then `header["bytes"]` raw bytes. Requests arrive on a
+socket, whose first byte comes with the descriptor of the memory in which the logits are handed over.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import importlib
 import json
+import mmap
 import os
+import socket
 import struct
 import sys
 import traceback
@@ -19,14 +23,18 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 MAX_HEADER_BYTES = 65_536
+DTYPES = ("bfloat16", "float16", "float32")  # in which logits are handed over as they are; others become float32
 
 
-def send(stream: BinaryIO, header: dict[str, Any], payload: bytes | memoryview = b"") -> None:
-    """Write one message."""
+def packed(header: dict[str, Any], payload: bytes = b"") -> bytes:
+    """One message."""
     body = json.dumps(header | {"bytes": len(payload)}).encode()
-    stream.write(struct.pack(">I", len(body)) + body)
-    if len(payload):
-        stream.write(payload)
+    return struct.pack(">I", len(body)) + body + payload
+
+
+def send(stream: BinaryIO, header: dict[str, Any]) -> None:
+    """Write one message without raw bytes."""
+    stream.write(packed(header))
     stream.flush()
 
 
@@ -42,10 +50,12 @@ def receive(stream: BinaryIO) -> tuple[dict[str, Any], bytes]:
 class ModelHost:
     """The model under test, rebuilt from a run's folder, and its answers to the scorer's requests."""
 
-    def __init__(self, order: dict[str, Any]) -> None:
+    def __init__(self, order: dict[str, Any], memory: mmap.mmap) -> None:
         import torch
 
         self.torch = torch
+        self.memory = torch.frombuffer(memory, dtype=torch.uint8)
+        self.answer: Any = None  # logits (positions, V) of the last request, where they were made
         self.device = torch.device(order["device"])
         torch.manual_seed(order["seed"])
         if self.device.type == "cpu":
@@ -73,15 +83,42 @@ class ModelHost:
             digest.update(value.detach().cpu().reshape(-1).view(self.torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
-    def logits(self, header: dict[str, Any], payload: bytes) -> tuple[list[int], memoryview]:
-        """uint16 tokens of header["shape"] -> float32 logits, shape and bytes."""
-        torch = self.torch
-        numbers = torch.frombuffer(bytearray(payload), dtype=torch.uint16).to(torch.int64)
-        tokens = numbers.view(header["shape"]).to(self.device)
+    def compute(self, header: dict[str, Any], payload: bytes) -> dict[str, Any]:
+        """uint16 tokens of header["shape"], int32 positions in the flattened rows -> shape and type of the logits.
+
+        Only the logits at the positions are handed over, those of all without any.
+        """
+        torch, self.answer = self.torch, None
+        size = 2 * header["shape"][0] * header["shape"][1]
+        tokens = torch.frombuffer(bytearray(payload[:size]), dtype=torch.uint16).to(torch.int64)
         with torch.inference_mode(), torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.use_bfloat16):
-            result = self.model(tokens)
-        result = result.float().cpu().contiguous()
-        return list(result.shape), memoryview(result.numpy()).cast("B")
+            result = self.model(tokens.view(header["shape"]).to(self.device))
+            if str(getattr(result, "dtype", ""))[6:] not in DTYPES:
+                result = result.float()
+            shape = list(result.shape)
+            if shape == [*header["shape"], header["vocab"]]:
+                self.answer = result.flatten(0, 1)
+                if len(payload) > size:
+                    chosen = torch.frombuffer(bytearray(payload[size:]), dtype=torch.int32)
+                    self.answer = self.answer[chosen.to(self.device)]
+        return {"shape": shape, "dtype": str(result.dtype)[6:]}
+
+    def copy(self, header: dict[str, Any]) -> None:
+        """Write the logits of header["part"], two ends of a range of positions, into the memory at header["at"]."""
+        start, stop = header["part"]
+        if self.answer is not None:
+            with self.torch.inference_mode():
+                part = self.answer[start:stop]
+                place = self.memory[header["at"] :][: part.numel() * part.element_size()]
+                place.view(part.dtype).view(part.shape).copy_(part)
+
+
+def keep_freed_memory() -> None:
+    """Make glibc reuse the memory of earlier logits: mapping it anew takes as long as computing them does."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library: slower, but correct
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD
+        mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD
 
 
 def cuda_trouble() -> str:
@@ -103,32 +140,44 @@ def is_device_fault(error: BaseException) -> bool:
     return isinstance(error, kinds) or (isinstance(error, RuntimeError) and "CUDA error" in str(error))
 
 
+def serve(requests: BinaryIO, answers: BinaryIO, memory: mmap.mmap) -> None:
+    """Answer the scorer's requests until it closes the socket."""
+    send(answers, {"type": "hello"})
+    order, _ = receive(requests)
+    for name in order["imports"]:  # packages the code will import: not counted as its processor time
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
+    send(answers, {"type": "primed", "trouble": cuda_trouble() if order["device"] == "cuda" else ""})
+    receive(requests)
+    host = ModelHost(order, memory)
+    params = sum(p.numel() for p in host.model.parameters())
+    send(answers, {"type": "ready", "params": params, "hash": host.fingerprint()})
+    while True:
+        header, payload = receive(requests)
+        answer: dict[str, Any] = {"type": header["type"]}
+        if header["type"] == "hash":
+            answer["hash"] = host.fingerprint()
+        elif header["type"] == "tokens":
+            answer |= host.compute(header, payload)
+        if "part" in header:
+            host.copy(header)
+        send(answers, answer)
+
+
 def main() -> None:
-    """Serve until the scorer closes the pipe. Output of the code under test goes to stderr."""
-    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    """Serve the scorer. Output of the code under test goes to stderr."""
+    channel, answers = socket.socket(fileno=os.dup(0)), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     with Path(os.devnull).open() as nothing:
         os.dup2(nothing.fileno(), 0)
+    keep_freed_memory()
     for name in ("torch", "safetensors.torch"):  # slow, and not the code under test: loaded early
         importlib.import_module(name)
-    send(answers, {"type": "hello"})
     try:
-        order, _ = receive(requests)
-        for name in order["imports"]:  # packages the code will import: not counted as its processor time
-            with contextlib.suppress(Exception):
-                importlib.import_module(name)
-        send(answers, {"type": "primed", "trouble": cuda_trouble() if order["device"] == "cuda" else ""})
-        receive(requests)
-        host = ModelHost(order)
-        params = sum(p.numel() for p in host.model.parameters())
-        send(answers, {"type": "ready", "params": params, "hash": host.fingerprint()})
-        while True:
-            header, payload = receive(requests)
-            if header["type"] == "hash":
-                send(answers, {"type": "hash", "hash": host.fingerprint()})
-            else:
-                shape, raw = host.logits(header, payload)
-                send(answers, {"type": "logits", "shape": shape}, raw)
+        descriptor = socket.recv_fds(channel, 1, 1)[1][0]
+        memory = mmap.mmap(descriptor, 0)
+        os.close(descriptor)
+        serve(channel.makefile("rb"), answers, memory)
     except EOFError:
         return
     except BaseException as error:

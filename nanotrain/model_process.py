@@ -1,23 +1,29 @@
-"""The scorer's side of the model's process: starts it in the sandbox, requests logits and checks every answer."""
+"""The scorer's side of the model's process: starts it in the sandbox, requests logits and checks every answer.
+
+Logits travel in memory that the scorer shares with one model's process and nobody else, two halves in turn: while one
+is read, the process fills the other. The process may change them at any time, so each byte is read once, into memory
+of the scorer's own, before it is looked at.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import json
-import math
 import os
 import select
 import signal
+import socket
 import struct
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from subprocess import PIPE
-from typing import Any, BinaryIO, ClassVar, cast
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +31,10 @@ from numpy.typing import NDArray
 from nanotrain import model_host, process_limits
 from nanotrain.weights import Rejected
 
-PIPE_BYTES = 1 << 20
+HALF_BYTES = 32 << 20  # of the shared memory: what is handed over at a time
+BLOCK_BYTES = 1 << 18  # of logits that the scorer reads and works on at a time: they fit in a processor's cache
+ITEM_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
+Logits = NDArray[np.float32]
 MAX_PRINTED_LINES = 200  # of the code under test that are kept
 MAX_PRINTED_CHARACTERS = 500  # per line
 # Processor seconds that a model may use before its first answer, and for each later one: the larger of a share of the
@@ -40,6 +49,7 @@ PASSED_ENVIRONMENT = (
 
 
 NO_GPU = "see what else uses the card, and whether it answers: nvidia-smi"
+TOO_SLOW = "scoring took too long: the model did not answer within the time limit"
 
 
 class ScorerError(Exception):
@@ -48,6 +58,51 @@ class ScorerError(Exception):
     def __init__(self, what: str, hint: str = "see the lines above") -> None:
         super().__init__(what)
         self.hint = hint
+
+
+class LogitRequest(NamedTuple):
+    """Rows (B, T) of tokens, and the positions in the flattened rows whose logits are wanted; None: all of them."""
+
+    tokens: NDArray[np.uint16]
+    positions: NDArray[np.int32] | None = None
+
+    @property
+    def wanted(self) -> int:
+        """The number of positions."""
+        return int(self.tokens.size if self.positions is None else self.positions.size)
+
+
+class SharedMemory:
+    """Memory of fixed size without a name, for logits; it is freed when the last process that has it ends."""
+
+    def __init__(self) -> None:
+        self.descriptor = os.memfd_create("logits", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        os.ftruncate(self.descriptor, 2 * HALF_BYTES)
+        fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
+        self.raw = bytearray(BLOCK_BYTES)  # grows to one position of the largest vocabulary
+        self.wide = np.empty(0, dtype=np.float32)
+
+    def read(self, offset: int, rows: int, columns: int, dtype: str) -> Logits:
+        """(rows, columns) from `offset` on, as float32, copied once; valid until the next call."""
+        count = rows * columns
+        size = count * ITEM_BYTES[dtype]
+        if len(self.raw) < size:
+            self.raw = bytearray(size)
+        if os.preadv(self.descriptor, [memoryview(self.raw)[:size]], offset) != size:
+            raise ScorerError("the memory shared with the model's process cannot be read")
+        if dtype == "float32":
+            return np.frombuffer(self.raw, dtype=np.float32, count=count).reshape(rows, columns)
+        if self.wide.size < count:
+            self.wide = np.empty(count, dtype=np.float32)
+        if dtype == "float16":
+            self.wide[:count] = np.frombuffer(self.raw, dtype=np.float16, count=count)
+        else:  # the upper half of a float32
+            bits = self.wide.view(np.uint32)[:count]
+            np.left_shift(np.frombuffer(self.raw, dtype=np.uint16, count=count), 16, out=bits, dtype=np.uint32)
+        return self.wide[:count].reshape(rows, columns)
+
+    def close(self) -> None:
+        os.close(self.descriptor)
 
 
 class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
@@ -65,20 +120,28 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
         env = {name: os.environ[name] for name in PASSED_ENVIRONMENT if name in os.environ}
         env |= {"OMP_WAIT_POLICY": "PASSIVE", "AUTORESEARCH_DEVICE": order["device"]}
         command = [*sandbox, sys.executable, "-P", "-B", "-c", Path(model_host.__file__).read_text(encoding="utf-8")]
+        self.memory = SharedMemory()
+        self.half = 0  # of the memory, that is filled next
+        # Requests travel on a socket because only a socket passes the memory's descriptor through any sandbox.
+        self.link, theirs = socket.socketpair()
+        self.link.shutdown(socket.SHUT_RD)  # nothing can be left in it, descriptors neither
         try:
-            self.process = subprocess.Popen(
-                command, cwd=order["worktree"], env=env, start_new_session=True, stdin=PIPE, stdout=PIPE, stderr=PIPE
-            )
+            with theirs:
+                self.process = subprocess.Popen(
+                    command, cwd=order["worktree"], env=env, start_new_session=True,
+                    stdin=theirs.fileno(), stdout=PIPE, stderr=PIPE,
+                )  # fmt: skip
         except OSError as error:
+            self.link.close()
+            self.memory.close()
             raise ScorerError(f"cannot start the model's process: {error}") from error
         ModelProcess.running.add(self.process.pid)
+        with contextlib.suppress(BrokenPipeError):  # load() says how the process ended
+            socket.send_fds(self.link, [b"m"], [self.memory.descriptor])
         self.violation = ""  # the limit that was exceeded, as a sentence
         self.monitor = process_limits.ProcessMonitor(self.process.pid, self._kill)
-        assert self.process.stdin and self.process.stdout and self.process.stderr
-        self.stdin = cast(BinaryIO, self.process.stdin)
+        assert self.process.stdout and self.process.stderr
         self.stdout, self.stderr = self.process.stdout, self.process.stderr
-        with contextlib.suppress(OSError):  # a larger pipe is faster, but not necessary
-            fcntl.fcntl(self.stdout.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         self.printed: deque[str] = deque(maxlen=MAX_PRINTED_LINES)
         self.reader = threading.Thread(target=self._drain, daemon=True)
         self.reader.start()
@@ -96,6 +159,8 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
             os.killpg(self.process.pid, signal.SIGKILL)
         process_limits.kill_tree(self.process.pid, ModelProcess.running)
         self.process.wait()
+        self.link.close()
+        self.memory.close()
         self.reader.join(2)
         for line in self.printed:
             print(f"model: {line}")
@@ -152,38 +217,72 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
                 "what is learned is learned on the run's clock"
             )
 
-    def ask(self, tokens: NDArray[np.uint16]) -> None:
-        """Send rows (B, T); `answer` must follow. A second request may be sent before the first is answered."""
-        self._ask({"type": "tokens", "shape": list(tokens.shape)}, np.ascontiguousarray(tokens, dtype="<u2").tobytes())
+    def stream(self, requests: Sequence[LogitRequest]) -> Iterator[tuple[int, slice, Logits]]:
+        """(index of the request, range of its positions, their logits (n, V)) in order, in small blocks.
 
-    def answer(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """The logits (B, T, V) of the oldest request, of shape (B, T). Raises Rejected if misshapen or not finite."""
-        header = self._expect("logits")
-        wanted = [*shape, self.vocab]
-        size = 4 * math.prod(wanted)
-        if header.get("shape") != wanted or header.get("bytes") != size:
-            said = clean(str(header.get("shape")))[:60]
+        The logits are valid until the next block. The process computes the next answer while the last part of one is
+        read. Raises Rejected when an answer is misshapen or not finite.
+        """
+        share = HALF_BYTES // (4 * self.vocab)  # positions that are handed over at a time
+        step = max(1, BLOCK_BYTES // (4 * self.vocab))
+        self._ask_tokens(requests[0], share)
+        for index, request in enumerate(requests):
+            dtype = self._expect_logits(request)
+            for start in range(0, request.wanted, share):
+                stop, half = min(start + share, request.wanted), self.half
+                self.half = HALF_BYTES - half
+                if stop < request.wanted:
+                    self._ask({"type": "more", "part": [stop, stop + share], "at": self.half})
+                elif index + 1 < len(requests):
+                    self._ask_tokens(requests[index + 1], share)
+                for first in range(start, stop, step):
+                    rows = min(step, stop - first)
+                    offset = half + (first - start) * self.vocab * ITEM_BYTES[dtype]
+                    block = self.memory.read(offset, rows, self.vocab, dtype)
+                    if not (np.isfinite(block.max()) and np.isfinite(block.min())):
+                        raise Rejected("the model returned logits that are not finite")
+                    yield index, slice(first, first + rows), block
+                if stop < request.wanted:
+                    self._expect("more")
+
+    def logits(self, *requests: LogitRequest) -> Iterator[Logits]:
+        """(positions, V) of each request, in memory of their own."""
+        found = np.empty((0, 0), dtype=np.float32)
+        for index, where, block in self.stream(requests):
+            if where.start == 0:
+                found = np.empty((requests[index].wanted, self.vocab), dtype=np.float32)
+            found[where] = block
+            if where.stop == len(found):
+                yield found
+
+    def _ask_tokens(self, request: LogitRequest, share: int) -> None:
+        tokens, positions = request
+        header = {"type": "tokens", "shape": list(tokens.shape), "vocab": self.vocab, "part": [0, share]}
+        chosen = b"" if positions is None else np.ascontiguousarray(positions, dtype="<i4").tobytes()
+        self._ask(header | {"at": self.half}, np.ascontiguousarray(tokens, dtype="<u2").tobytes() + chosen)
+
+    def _expect_logits(self, request: LogitRequest) -> str:
+        """Check the header of an answer; returns the type of its logits."""
+        header = self._expect("tokens")
+        wanted, dtype = [*request.tokens.shape, self.vocab], header.get("dtype")
+        if header.get("shape") != wanted or dtype not in ITEM_BYTES:
+            said = clean(f"{header.get('shape')}")[:60]
             raise Rejected(f"the model returned logits of shape {said}, {wanted} expected")
-        logits = np.frombuffer(self._read(size), dtype="<f4").reshape(wanted)
-        if not np.isfinite(logits).all():
-            raise Rejected("the model returned logits that are not finite")
         self.answers += 1
         if self.answers == 1:
             self.loaded_cpu = self.monitor.cpu_seconds()
             allowed = max(MAX_LOADING_OF_RUN * self.trained, MAX_LOADING_OF_STARTUP * self.startup_cpu)
             self._within(self.loaded_cpu - self.imported_cpu, allowed, "before its first answer")
-        return logits
-
-    def logits(self, tokens: NDArray[np.uint16]) -> NDArray[np.float32]:
-        """(B, T) -> (B, T, V), one request and its answer."""
-        self.ask(tokens)
-        return self.answer(tokens.shape)
+        return str(dtype)
 
     # --- the pipe: no byte of it is trusted ---
 
     def _ask(self, header: dict[str, Any], payload: bytes = b"") -> None:
+        self.link.settimeout(max(0.01, self.deadline - time.monotonic()) if self.deadline < float("inf") else None)
         try:
-            model_host.send(self.stdin, header, payload)
+            self.link.sendall(model_host.packed(header, payload))
+        except TimeoutError as error:
+            raise Rejected(TOO_SLOW) from error
         except OSError as error:
             raise self._ended() from error
 
@@ -214,7 +313,7 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
         while got < size:
             left = self.deadline - time.monotonic()
             if left <= 0 or not select.select([descriptor], [], [], left)[0]:
-                raise Rejected("scoring took too long: the model did not answer within the time limit")
+                raise Rejected(TOO_SLOW)
             count = os.readv(descriptor, [view[got:]])
             if count == 0:
                 raise self._ended()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,14 +10,20 @@ from numpy.typing import NDArray
 
 from nanotrain import prepare
 from nanotrain.corpus import PrepareError
-from nanotrain.model_process import ModelProcess
+from nanotrain.model_process import LogitRequest, ModelProcess
 from nanotrain.weights import Rejected
 
 Tokens = NDArray[np.uint16]
 BATCH_ROWS = {"cpu": 32, "cuda": 8}  # rows per request, fixed: an experiment cannot set it
+MAX_BATCH_LOGITS = 1 << 27  # per request: with a large vocabulary fewer rows, so that the model's memory is bounded
+MIN_BATCH_ROWS = 2  # so that a row can be asked for among other rows
+# Positions per row at which the witness is compared: the one before the cut, and others at random. All of short rows.
+WITNESS_POSITIONS = 64
+MAX_ALL_CUTS = 128  # length of rows up to which the causal probe cuts at every position
+SAMPLED_CUTS = 8
 # Largest change of a logit when none of its permitted inputs changes: floating-point noise, by device.
 MAX_LOGIT_CHANGE = {"cpu": 1e-3, "cuda": 5e-2}
-WITNESS_PASSES = {"cpu": 2, "cuda": 8}  # over every row, each with its future changed from another position on
+WITNESS_PASSES = {"cpu": 2, "cuda": 4}  # over every row, each with its future changed from another position on
 # A small leak of the next token in every row is hidden by noise in single rows, but not in their mean.
 MAX_GLANCE_NATS = 1e-3  # per token
 MIN_GLANCE_STANDARD_ERRORS = 6.0
@@ -74,15 +79,15 @@ def training_rows_of(train: Tokens, length: int, random: np.random.Generator) ->
 def change_future(rows: Tokens, cuts: NDArray[np.int64], donors: Tokens, random: np.random.Generator) -> Tokens:
     """Each row (B, T) with the tokens from its cut on replaced by those of a donor row.
 
-    The token at the cut always changes. A cut at T changes nothing.
+    The token at the cut always changes, if the donor has another one. A cut at T changes nothing.
     """
     others = donors[random.integers(len(donors), size=len(rows))][:, : rows.shape[1]]
     changed = np.where(np.arange(rows.shape[1]) >= cuts[:, None], others, rows)
-    vocabulary = np.unique(donors)
     for row in np.flatnonzero(cuts < rows.shape[1]):
-        cut = cuts[row]
-        if changed[row, cut] == rows[row, cut]:
-            changed[row, cut] = random.choice(vocabulary[vocabulary != rows[row, cut]])
+        old = rows[row, cuts[row]]
+        if changed[row, cuts[row]] == old:
+            new = others[row][others[row] != old]
+            changed[row, cuts[row]] = random.choice(new) if len(new) else old
     return changed
 
 
@@ -99,22 +104,28 @@ class Examiner:
     def __init__(self, rows: Tokens, training_rows: Tokens, lengths: NDArray[np.int64], device: str) -> None:
         self.rows, self.training_rows, self.lengths = rows, training_rows[:, : rows.shape[1] - 1], lengths
         self.inputs, self.targets = rows[:, :-1], rows[:, 1:]
-        self.batch, self.tolerance = BATCH_ROWS[device], MAX_LOGIT_CHANGE[device]
+        self.length = self.inputs.shape[1]
+        fitting = MAX_BATCH_LOGITS // (self.length * len(lengths))
+        self.batch, self.tolerance = max(MIN_BATCH_ROWS, min(BATCH_ROWS[device], fitting)), MAX_LOGIT_CHANGE[device]
         self.passes = WITNESS_PASSES[device]
         self.random = np.random.default_rng()  # seeded by the system: the code under test cannot predict it
         self.nats = np.full(self.targets.shape, np.nan)  # loss of each target in the first process
         self.results = ProbeResults()
+
+    def batches(self, order: NDArray[np.int64]) -> NDArray[np.int64]:
+        """`order` in batches (n, B), begun again so that the last one is full."""
+        return np.resize(order, (math.ceil(len(order) / self.batch), self.batch))
 
     # --- the first process ---
 
     def score(self, model: ModelProcess) -> None:
         """Every row once, in random order."""
         order = self.random.permutation(len(self.rows))
-        order = np.concatenate([order, order[: -len(order) % self.batch]])  # so that the last batch is full
-        for places, logits in self.answers(model, self.inputs, order):
-            for place, values in zip(places, logits, strict=True):
-                if np.isnan(self.nats[place, 0]):
-                    self.nats[place] = cross_entropy(values, self.targets[place])
+        places = self.batches(order)
+        nats = np.full((len(places), self.batch * self.length), np.nan)
+        for index, where, logits in model.stream([LogitRequest(self.inputs[some]) for some in places]):
+            nats[index, where] = cross_entropy(logits, self.targets[places[index]].reshape(-1)[where])
+        self.nats[order] = nats.reshape(-1, self.length)[: len(order)]
         if np.isnan(self.nats).any():
             raise AssertionError("some rows were not scored")
         sizes = self.lengths[self.targets]
@@ -122,89 +133,119 @@ class Examiner:
         self.results.tokens = int((sizes > 0).sum())
         self.results.bytes = int(sizes.sum())
 
-    def answers(
-        self, model: ModelProcess, feed: Tokens, order: NDArray[np.int64]
-    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        """(indices of rows, logits) batch by batch; the next request is sent before the answer is read."""
-        places = order.reshape(-1, self.batch)
-        model.ask(feed[places[0]])
-        for index, some in enumerate(places):
-            if index + 1 < len(places):
-                model.ask(feed[places[index + 1]])
-            yield some, model.answer((self.batch, feed.shape[1]))
-
     # --- the witness ---
 
     def examine(self, witness: ModelProcess) -> None:
         """Each rule by itself on training text, which gives the violation a name; then the scored rows."""
-        self.check_deterministic(witness)
-        self.check_rows(witness)
-        self.check_causal(witness)
+        self.check_rules(witness)
         self.check_scored_rows(witness)
 
     def sample(self) -> Tokens:
-        return self.training_rows[self.random.choice(len(self.training_rows), self.batch, replace=False)]
+        chosen: Tokens = self.training_rows[self.random.choice(len(self.training_rows), self.batch, replace=False)]
+        return chosen
 
-    def check_deterministic(self, model: ModelProcess) -> None:
-        """The same rows twice: the answers must not depend on random numbers or on earlier calls."""
-        rows = self.sample()
-        moved = float(np.abs(model.logits(rows) - model.logits(rows)).max())
+    def positions(self, cuts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(B, K) positions of each row to compare, in order: random ones, that before the row's cut (B,) among them.
+
+        Which of them is the one before the cut does not show.
+        """
+        if self.length <= WITNESS_POSITIONS:
+            return np.tile(np.arange(self.length), (len(cuts), 1))
+        chance = self.random.random((len(cuts), self.length))
+        chance[np.arange(len(cuts)), cuts - 1] = -1.0
+        return np.sort(np.argpartition(chance, WITNESS_POSITIONS, axis=1)[:, :WITNESS_POSITIONS], axis=1)
+
+    def request(self, rows: Tokens, positions: NDArray[np.int64]) -> LogitRequest:
+        """For the logits of `rows` at the positions (B, K)."""
+        if positions.shape[1] == self.length:
+            return LogitRequest(rows)
+        return LogitRequest(
+            rows, (positions + self.length * np.arange(len(rows))[:, None]).astype(np.int32).reshape(-1)
+        )
+
+    def check_rules(self, model: ModelProcess) -> None:
+        """The same rows again, among other rows, and with other futures."""
+        causal = self.causal_cuts()
+        rows, others, positions = self.sample(), self.sample(), self.positions(causal[0])
+        kept, place = (self.random.permutation(self.batch)[: self.batch // 2] for _ in range(2))
+        elsewhere = positions.copy()
+        others[place], elsewhere[place] = rows[kept], positions[kept]
+        changed = [change_future(rows, cuts, self.training_rows, self.random) for cuts in causal]
+        shape = *positions.shape, len(self.lengths)
+        answers = model.logits(
+            self.request(rows, positions), self.request(rows, positions), self.request(others, elsewhere),
+            *(self.request(some, positions) for some in changed),
+        )  # fmt: skip
+        before, again, among = (next(answers).reshape(shape) for _ in range(3))
+        moved = float(np.abs(before - again).max())
         reason = f"not deterministic, or keeps a memory between calls: the same rows moved the logits by {moved:.3g}"
         self.results.record("deterministic", moved, self.tolerance, reason)
-
-    def check_rows(self, model: ModelProcess) -> None:
-        """The same row among other rows, at another index: the answer must depend on the row only."""
-        rows, others = self.sample(), self.sample()
-        kept = self.random.permutation(self.batch)[: self.batch // 2]
-        place = self.random.permutation(self.batch)[: self.batch // 2]
-        others[place] = rows[kept]
-        moved = float(np.abs(model.logits(rows)[kept] - model.logits(others)[place]).max())
+        moved = float(np.abs(before[kept] - among[place]).max())
         reason = f"rows are not independent: changing the other rows of the batch moved a row's logits by {moved:.3g}"
         self.results.record("rows", moved, self.tolerance, reason)
+        for cuts, after in zip(causal, answers, strict=True):
+            moves = np.abs(before - after.reshape(shape)).max(axis=2)
+            self.record_causal(np.where(positions < cuts[:, None], moves, 0.0), positions, cuts)
 
-    def check_causal(self, model: ModelProcess) -> None:
-        """The same row with another future, changed from every position in turn: earlier logits must not change."""
-        length = self.inputs.shape[1]
-        cuts = np.arange(1, length) if length <= 128 else np.unique(np.geomspace(1, length - 1, 64).astype(np.int64))
-        cuts = self.random.permutation(np.resize(cuts, math.ceil(len(cuts) / self.batch) * self.batch))
-        for some in cuts.reshape(-1, self.batch):
-            rows = self.sample()
-            before = model.logits(rows)
-            after = model.logits(change_future(rows, some, self.training_rows, self.random))
-            for row, cut in enumerate(some):
-                self.record_causal(before[row], after[row], int(cut))
+    def causal_cuts(self) -> NDArray[np.int64]:
+        """(n, B) cuts: every position of short rows, else a few."""
+        most = self.length - 1
+        cuts = np.arange(1, most + 1) if self.length <= MAX_ALL_CUTS else np.geomspace(1, most, SAMPLED_CUTS)
+        return self.random.permutation(self.batches(cuts.astype(np.int64)).reshape(-1)).reshape(-1, self.batch)
 
-    def record_causal(self, before: NDArray[np.float32], after: NDArray[np.float32], cut: int) -> None:
-        """Record the largest change before `cut` of the logits (T, V) of a row that was changed from `cut` on."""
-        moves = np.abs(before[:cut] - after[:cut]).max(axis=1)
-        where, moved = int(moves.argmax()), float(moves.max())
-        reason = f"not causal: changing the tokens from {cut} on moved the logits at {where} by {moved:.3g}"
+    def record_causal(self, moves: NDArray[np.float32], positions: NDArray[np.int64], cuts: NDArray[np.int64]) -> None:
+        """`moves` (B, K): the largest change of a logit at the positions before each row's cut, 0 after it."""
+        row, column = np.unravel_index(int(moves.argmax()), moves.shape)
+        moved = float(moves[row, column])
+        reason = (
+            f"not causal: changing the tokens from {cuts[row]} on moved the logits at {positions[row, column]} "
+            f"by {moved:.3g}"
+        )
         self.results.record("causal", moved, self.tolerance, reason)
 
     def check_scored_rows(self, witness: ModelProcess) -> None:
-        """The scored rows again, each with other text from a random cut on: losses before the cut must agree."""
-        length = self.inputs.shape[1]
+        """The scored rows again, each with other text from some cut on: losses before the cut must agree."""
         names = np.concatenate([self.random.permutation(len(self.rows)) for _ in range(self.passes)])
-        names = np.concatenate([names, names[: -len(names) % self.batch]])
-        cuts = self.random.integers(1, length + 1, size=len(names))
-        feed = change_future(self.inputs[names], cuts, self.training_rows, self.random)
+        batches = self.batches(names)
+        cuts = self.cuts(batches.reshape(-1)).reshape(batches.shape)
+        positions = [self.positions(some) for some in cuts]
+        requests = [
+            self.request(change_future(self.inputs[some], ends, self.training_rows, self.random), chosen)
+            for some, ends, chosen in zip(batches, cuts, positions, strict=True)
+        ]
+        nats = np.full((len(batches), positions[0].size), np.nan)
+        for index, where, logits in witness.stream(requests):
+            targets = np.take_along_axis(self.targets[batches[index]], positions[index], 1)
+            nats[index, where] = cross_entropy(logits, targets.reshape(-1)[where])
         glances = []
-        for places, logits in self.answers(witness, feed, np.arange(len(names))):
-            for place, values in zip(places, logits, strict=True):
-                name, cut = int(names[place]), int(cuts[place])
-                gained = cross_entropy(values[:cut], self.targets[name, :cut]) - self.nats[name, :cut]
-                self.record_witness(gained, cut, length)
-                glances.append(gained[-1])
-        self.record_glance(np.array(glances))
+        for some, ends, chosen, found in zip(batches, cuts, positions, nats, strict=True):
+            gained = found.reshape(chosen.shape) - np.take_along_axis(self.nats[some], chosen, 1)
+            self.record_witness(np.where(chosen < ends[:, None], gained, 0.0), chosen, ends)
+            glances.append(gained[chosen == ends[:, None] - 1])
+        self.record_glance(np.concatenate(glances))
 
-    def record_witness(self, gained: NDArray[np.float64], cut: int, length: int) -> None:
-        """`gained` (cut,): loss of each target in the witness minus that in the first process, in nats."""
-        where = int(np.abs(gained).argmax())
-        moved, limit = float(abs(gained[where])), 2 * self.tolerance
-        how = f"with other text from {cut} on" if cut < length else "after other requests and among other rows"
+    def cuts(self, names: NDArray[np.int64]) -> NDArray[np.int64]:
+        """A cut, 1 to length, for each row named: half of them anywhere, half where a look ahead would pay.
+
+        A look ahead at a position gains at most what a guess by the frequency of the tokens in the training text
+        loses there beyond the loss that the first process had.
+        """
+        counts = 1.0 + np.bincount(self.training_rows.reshape(-1), minlength=len(self.lengths))
+        gains = np.maximum(np.log(counts.sum() / counts)[self.targets] - self.nats, 1e-9).cumsum(axis=1)
+        paying = (gains[names] < self.random.random(len(names))[:, None] * gains[names, -1:]).sum(axis=1)
+        anywhere = self.random.integers(self.length, size=len(names))
+        return np.where(self.random.random(len(names)) < 0.5, anywhere, np.minimum(paying, self.length - 1)) + 1
+
+    def record_witness(
+        self, gained: NDArray[np.float64], positions: NDArray[np.int64], cuts: NDArray[np.int64]
+    ) -> None:
+        """`gained` (B, K): loss in the witness minus that in the first process, in nats; 0 from the cut on."""
+        row, column = np.unravel_index(int(np.abs(gained).argmax()), gained.shape)
+        moved, cut, limit = float(abs(gained[row, column])), int(cuts[row]), 2 * self.tolerance
+        how = f"with other text from {cut} on" if cut < self.length else "after other requests and among other rows"
         reason = (
             f"not causal, or keeps a memory between calls: {how}, a second process that never saw the row gave "
-            f"the token after {where} a loss that differs by {moved:.3g} nats"
+            f"the token after {positions[row, column]} a loss that differs by {moved:.3g} nats"
         )
         self.results.record("witness", moved, limit, reason)
 
@@ -219,11 +260,12 @@ class Examiner:
 def cross_entropy(logits: NDArray[np.float32], targets: Tokens) -> NDArray[np.float64]:
     """Loss of each target in nats: logits (T, V), targets (T,) -> (T,), by the scorer's own log-softmax.
 
-    The largest logit of each position is subtracted before the sum: next to a logit of 1e17 the few nats of the
-    normalizer would be lost, and a thousand equal logits would all count as certain.
+    The logits are overwritten. Exponentials are taken in float32 and added in float64. The largest logit of each
+    position is subtracted before the sum: next to a logit of 1e17 the few nats of the normalizer would be lost, and a
+    thousand equal logits would all count as certain.
     """
     top = logits.max(axis=1, keepdims=True)
+    chosen = top[:, 0].astype(np.float64) - logits[np.arange(len(targets)), targets]
     with np.errstate(over="ignore"):  # a difference of two huge logits is minus infinity, whose exponential is 0
-        total = np.log(np.exp(logits - top).sum(axis=1, dtype=np.float64))
-    chosen = logits[np.arange(len(targets)), targets].astype(np.float64)
-    return np.asarray(total + (top[:, 0].astype(np.float64) - chosen), dtype=np.float64)
+        np.exp(np.subtract(logits, top, out=logits), out=logits)
+    return np.asarray(np.log(logits.sum(axis=1, dtype=np.float64)) + chosen)

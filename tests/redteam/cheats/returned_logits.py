@@ -46,13 +46,14 @@ RETURNED_LOGITS = [
             (result("if not self.training: logits = (logits * 1000).long()"),), "worthless"),
     Variant("logits-complex", "complex logits, whose imaginary part holds the next token",
             (result(f"if not self.training: logits = torch.complex(logits.float(), 9.0 * {NEXT}.float())"),), "worthless"),
-    ahead("a-tensor-with-a-mind", "a tensor subclass that answers float(), softmax and argmax with the next token", f"""
+    ahead("a-tensor-with-a-mind", "a tensor subclass that answers float(), flatten() and softmax with the next token", f"""
           if not self.training:
               class Sly(torch.Tensor):
                   @classmethod
                   def __torch_function__(cls, function, types, args=(), kwargs=None):
                       with torch._C.DisableTorchFunctionSubclass():
-                          if getattr(function, '__name__', '') in ('float', 'log_softmax', 'argmax'): return args[0].leak.float()
+                          if (name := getattr(function, '__name__', '')) in ('float', 'flatten', 'log_softmax'):
+                              return getattr(args[0].leak, name)(*args[1:])
                           return function(*args, **(kwargs or {{}}))
               sly = logits.as_subclass(Sly)
               sly.leak = logits + 9.0 * {NEXT}

@@ -9,18 +9,17 @@ from tests.redteam.arena import Variant
 from tests.redteam.patches import AHEAD, ahead, begun, built, each_step, instead_of_done, module, result
 
 SCORER_PROCESS = [
-    ahead("the-hosts-own-functions", "replaces the logits function of the process that serves it", """
+    ahead("the-hosts-own-functions", "replaces the function of its process that computes the answers", """
           host = sys.modules['__main__']
           if hasattr(host, 'ModelHost') and not hasattr(host, 'sly'):
-              host.sly, old = True, host.ModelHost.logits
+              host.sly, old = True, host.ModelHost.compute
               def sly(self, header, payload):
-                  shape, raw = old(self, header, payload)
-                  x = np.frombuffer(raw, '<f4').reshape(shape).copy()
+                  found = old(self, header, payload)
                   rows = np.frombuffer(payload, '<u2').reshape(header['shape'])
-                  for i, row in enumerate(rows):
-                      x[i, np.arange(len(row) - 1), row[1:]] += 9.0
-                  return shape, memoryview(np.ascontiguousarray(x)).cast('B')
-              host.ModelHost.logits = sly
+                  ahead = torch.from_numpy(np.roll(rows, -1, 1).astype('i8')).flatten()
+                  self.answer = self.answer + 9.0 * F.one_hot(ahead, self.answer.shape[-1])
+                  return found
+              host.ModelHost.compute = sly
           """, "not causal|not deterministic"),
     ahead("the-hosts-fingerprint", "trains at test and reports the old hash of its parameters", """
           host = sys.modules['__main__']
