@@ -98,7 +98,7 @@ class TrainingRun:
         `weights` is the content of weights.safetensors, `config` of model.json. The clock stops at this message,
         which holds their sha256: weights that change after it are not scored.
         """
-        model = json.dumps(config | {"data": self.data_fingerprint}, indent=1).encode()
+        model = json.dumps(config | {"data": self.data_fingerprint, "device": self.device}, indent=1).encode()
         if self.channel is not None:
             digest = hashlib.sha256(weights)
             digest.update(model)

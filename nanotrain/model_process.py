@@ -35,12 +35,15 @@ HALF_BYTES = 32 << 20  # of the shared memory: what is handed over at a time
 BLOCK_BYTES = 1 << 18  # of logits that the scorer reads and works on at a time: they fit in a processor's cache
 ITEM_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 Logits = NDArray[np.float32]
+MAX_WAIT_SECONDS = 86_400.0
 MAX_PRINTED_LINES = 200  # of the code under test that are kept
 MAX_PRINTED_CHARACTERS = 500  # per line
 # Processor seconds that a model may use before its first answer, and for each later one: the larger of a share of the
 # time its run trained for and a share of what starting Python with torch took, a measure of the machine's speed.
 MAX_LOADING_OF_RUN, MAX_LOADING_OF_STARTUP = 0.05, 0.75
 MAX_ANSWER_OF_RUN, MAX_ANSWER_OF_STARTUP = 0.02, 0.25
+# And never less than this: on a GPU, loading kernels and libraries at first use takes seconds after any run.
+MIN_LOADING_SECONDS, MIN_ANSWER_SECONDS = {"cpu": 0.0, "cuda": 10.0}, {"cpu": 0.0, "cuda": 2.0}
 PASSED_ENVIRONMENT = (
     *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONUSERBASE", "VIRTUAL_ENV"),
     *("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "NVIDIA_VISIBLE_DEVICES"),
@@ -49,7 +52,7 @@ PASSED_ENVIRONMENT = (
 
 
 NO_GPU = "see what else uses the card, and whether it answers: nvidia-smi"
-TOO_SLOW = "scoring took too long: the model did not answer within the time limit"
+BUSY = "see what else computes here, and score again when it is done: top"
 
 
 class ScorerError(Exception):
@@ -113,7 +116,8 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
     def __init__(self, sandbox: list[str], order: dict[str, Any], vocab: int, trained: float) -> None:
         """`sandbox` is put in front of the command; `trained` is the number of seconds the run trained for."""
         self.vocab, self.order, self.trained = vocab, order, trained
-        self.deadline = float("inf")
+        self.limit = float("inf")  # seconds for waiting, from `since` on, and as many for the scorer's own work
+        self.since, self.waited = time.monotonic(), 0.0
         self.answers = 0
         self.startup_cpu = self.imported_cpu = self.loaded_cpu = 0.0  # processor seconds used up to these points
         self.effort = 0.0  # processor time as a share of what is allowed, before the first answer or after it
@@ -139,7 +143,9 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
         with contextlib.suppress(BrokenPipeError):  # load() says how the process ended
             socket.send_fds(self.link, [b"m"], [self.memory.descriptor])
         self.violation = ""  # the limit that was exceeded, as a sentence
-        self.monitor = process_limits.ProcessMonitor(self.process.pid, self._kill)
+        self.monitor = process_limits.ProcessMonitor(
+            self.process.pid, self._kill, process_limits.memory_limit(order["device"])
+        )
         assert self.process.stdout and self.process.stderr
         self.stdout, self.stderr = self.process.stdout, self.process.stderr
         self.printed: deque[str] = deque(maxlen=MAX_PRINTED_LINES)
@@ -179,7 +185,7 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
         `startup` limits the seconds until the model is loaded, `limit` those of all answers after it. Raises
         ScorerError when the process does not start, Rejected when the model cannot be rebuilt.
         """
-        self.deadline = time.monotonic() + startup
+        self._allow(startup)
         try:
             hello = self._header()
         except Rejected as error:
@@ -195,7 +201,7 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
         self.imported_cpu = self.monitor.cpu_seconds()
         self._ask({"type": "load"})
         digest = str(self._expect("ready").get("hash"))
-        self.deadline = time.monotonic() + limit
+        self._allow(limit)
         return digest
 
     def hash(self) -> str:
@@ -206,7 +212,8 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
     def check_effort(self) -> None:
         """Raises Rejected when the answers used more processor time than allowed: learning ends with the clock."""
         more = self.answers - 1
-        allowed = more * max(MAX_ANSWER_OF_RUN * self.trained, MAX_ANSWER_OF_STARTUP * self.startup_cpu)
+        least = MIN_ANSWER_SECONDS[self.order["device"]]
+        allowed = more * max(MAX_ANSWER_OF_RUN * self.trained, MAX_ANSWER_OF_STARTUP * self.startup_cpu, least)
         self._within(self.monitor.cpu_seconds() - self.loaded_cpu, allowed, f"for {more} answers")
 
     def _within(self, used: float, allowed: float, what: str) -> None:
@@ -264,25 +271,27 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
     def _expect_logits(self, request: LogitRequest) -> str:
         """Check the header of an answer; returns the type of its logits."""
         header = self._expect("tokens")
-        wanted, dtype = [*request.tokens.shape, self.vocab], header.get("dtype")
+        wanted, dtype = [*request.tokens.shape, self.vocab], str(header.get("dtype"))
         if header.get("shape") != wanted or dtype not in ITEM_BYTES:
             said = clean(f"{header.get('shape')}")[:60]
             raise Rejected(f"the model returned logits of shape {said}, {wanted} expected")
         self.answers += 1
         if self.answers == 1:
             self.loaded_cpu = self.monitor.cpu_seconds()
-            allowed = max(MAX_LOADING_OF_RUN * self.trained, MAX_LOADING_OF_STARTUP * self.startup_cpu)
+            least = MIN_LOADING_SECONDS[self.order["device"]]
+            allowed = max(MAX_LOADING_OF_RUN * self.trained, MAX_LOADING_OF_STARTUP * self.startup_cpu, least)
             self._within(self.loaded_cpu - self.imported_cpu, allowed, "before its first answer")
-        return str(dtype)
+        return dtype
 
     # --- the pipe: no byte of it is trusted ---
 
     def _ask(self, header: dict[str, Any], payload: bytes = b"") -> None:
-        self.link.settimeout(max(0.01, self.deadline - time.monotonic()) if self.deadline < float("inf") else None)
         try:
-            self.link.sendall(model_host.packed(header, payload))
+            with self._waiting() as left:
+                self.link.settimeout(left)
+                self.link.sendall(model_host.packed(header, payload))
         except TimeoutError as error:
-            raise Rejected(TOO_SLOW) from error
+            raise self._late() from error
         except OSError as error:
             raise self._ended() from error
 
@@ -307,18 +316,44 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
         return header if isinstance(header, dict) else {}
 
     def _read(self, size: int) -> bytearray:
-        """Exactly `size` bytes. Raises Rejected at the deadline or when the process has ended."""
+        """Exactly `size` bytes. Raises Rejected when the process is too slow or has ended."""
         data, descriptor = bytearray(size), self.stdout.fileno()
         view, got = memoryview(data), 0
         while got < size:
-            left = self.deadline - time.monotonic()
-            if left <= 0 or not select.select([descriptor], [], [], left)[0]:
-                raise Rejected(TOO_SLOW)
+            with self._waiting() as left:
+                came = select.select([descriptor], [], [], left)[0]
+            if not came:
+                raise self._late()
             count = os.readv(descriptor, [view[got:]])
             if count == 0:
                 raise self._ended()
             got += count
         return data
+
+    def _allow(self, seconds: float) -> None:
+        self.limit, self.since, self.waited = seconds, time.monotonic(), 0.0
+
+    @contextlib.contextmanager
+    def _waiting(self) -> Iterator[float]:
+        """Count the time of the block as the model's; yields the seconds left to it.
+
+        Raises ScorerError when the scorer's own work, all other time, took too long: that is no fault of the model.
+        """
+        begun = time.monotonic()
+        own = begun - self.since - self.waited
+        if own > self.limit:
+            what = f"scoring took too long: {own:.0f} s of the scorer's own work, {self.waited:.0f} s of the model's"
+            raise ScorerError(what, BUSY)
+        try:
+            yield max(0.01, min(self.limit - self.waited, MAX_WAIT_SECONDS))
+        finally:
+            self.waited += time.monotonic() - begun
+
+    def _late(self) -> Rejected:
+        return Rejected(
+            f"scoring took too long: the model did not answer within the time limit ({self.limit:.0f} s, the scorer's "
+            "own work not counted)"
+        )
 
     def _ended(self) -> Rejected:
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -21,7 +21,7 @@ PR_SET_CHILD_SUBREAPER = 36
 KEYCTL_SYSCALL = {"x86_64": 250, "aarch64": 219}
 KEYCTL_JOIN_SESSION_KEYRING = 1
 MAX_PROCESSES = 64  # of one model's process and its descendants
-MIN_MEMORY_LIMIT = 4 << 30  # bytes: the limit is never lower than this
+MIN_MEMORY_LIMIT = {"cpu": 4 << 30, "cuda": 8 << 30}  # bytes: the limit is never lower than this
 CHECK_SECONDS = 0.2  # between two checks of the limits
 MAX_KILL_SECONDS = 5.0  # for the kernel to end the killed processes
 
@@ -80,17 +80,29 @@ def kill_tree(root: int, keep: Collection[int] = ()) -> None:
 
 
 def resident_bytes(pids: Collection[int]) -> int:
-    """Resident memory of these processes in bytes; shared pages count once for each process."""
-    total, page = 0, os.sysconf("SC_PAGE_SIZE")
+    """Memory of these processes in bytes; shared pages count once for each process.
+
+    Mapped files (CUDA's libraries are gigabytes) do not count: the kernel can take their pages back. Files in memory
+    that a process has open count, mapped or not; those that are both count twice.
+    """
+    total, files = 0, dict[tuple[int, int], int]()
     for pid in pids:
         with contextlib.suppress(OSError, ValueError, IndexError):
-            total += int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * page
-    return total
+            fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+            kinds = ("RssAnon", "RssShmem") if "RssAnon" in fields else ("VmRSS",)
+            total += sum(int(fields[kind].split()[0]) for kind in kinds) * 1024
+        with contextlib.suppress(OSError):
+            for entry in os.scandir(f"/proc/{pid}/fd"):
+                with contextlib.suppress(OSError):
+                    if str(Path(entry.path).readlink()).startswith("/memfd:"):
+                        status = entry.stat()
+                        files[status.st_dev, status.st_ino] = status.st_blocks * 512
+    return total + sum(files.values())
 
 
-def memory_limit() -> int:
+def memory_limit(device: str) -> int:
     """Bytes of memory that one model may use while it is scored: a quarter of the machine's, and MIN_MEMORY_LIMIT."""
-    return max(MIN_MEMORY_LIMIT, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4)
+    return max(MIN_MEMORY_LIMIT[device], os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4)
 
 
 class ProcessMonitor(threading.Thread):
@@ -98,10 +110,9 @@ class ProcessMonitor(threading.Thread):
 
     ticks_per_second = os.sysconf("SC_CLK_TCK")
 
-    def __init__(self, root: int, on_violation: Callable[[str], None]) -> None:
+    def __init__(self, root: int, on_violation: Callable[[str], None], memory: int) -> None:
         super().__init__(daemon=True)
-        self.root, self.on_violation = root, on_violation
-        self.memory_limit = memory_limit()
+        self.root, self.on_violation, self.memory_limit = root, on_violation, memory
         self.stopped = threading.Event()
         self.last_ticks: dict[tuple[int, int], int] = {}  # of each process, by pid and start time
         self.sampled_ticks = 0  # sum over all checks

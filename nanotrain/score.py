@@ -28,7 +28,7 @@ from nanotrain.probes import Examiner, ProbeResults, rows_of, training_rows_of
 from nanotrain.weights import Rejected
 
 MAX_STARTUP_SECONDS = {"cpu": 90.0, "cuda": 180.0}  # imports and rebuilding the model
-MAX_SCORING_SECONDS = {"cpu": 90.0, "cuda": 240.0}  # all probes and the scoring of one process
+MAX_SCORING_SECONDS = {"cpu": 90.0, "cuda": 240.0}  # all probes and the scoring of one process, waiting for it
 MAX_REASON_CHARACTERS = 600
 
 
@@ -58,6 +58,7 @@ def score(worktree: Path, run: Path, device: str, seed: int, sandbox: list[str],
             config = weights.check(run, device)
             weights.check_announced(run, os.environ.get("AUTORESEARCH_WEIGHTS_SHA256"))
             check_corpus(config, ready)
+            check_device(config, device, part)
             lengths = np.fromfile(ready.tokenizer / "token_bytes.bin", dtype=np.uint8).astype(np.int64)
             rows = rows_of(np.fromfile(ready.folder / f"{part}.bin", dtype="<u2"), lengths, device)
             train = np.memmap(ready.train, dtype="<u2", mode="r")
@@ -101,6 +102,34 @@ def check_corpus(config: dict[str, Any], ready: prepare.PreparedData) -> None:
     )
 
 
+def check_device(config: dict[str, Any], device: str, part: str) -> None:
+    """Raises ScorerError when the run was made for another device: its model was trained on rows of another length.
+
+    With a harness that trains and scores on one device, Rejected: then it is model.json that is wrong. (The hidden
+    slice may be scored in another slot, after the run has been scored in its own.)
+    """
+    trained = str(config.get("device"))
+    if trained == device or trained not in prepare.EVAL_CONTEXT:
+        return
+    if "AUTORESEARCH_WEIGHTS_SHA256" in os.environ and part == "val":
+        raise Rejected(f"model.json names another device ({trained}) than the run was given ({device})")
+    raise ScorerError(
+        f"this run was made on {trained}, and rows for {device} are of another length",
+        f"AUTORESEARCH_DEVICE={trained} python -m nanotrain.score",
+    )
+
+
+def device_of(run: Path) -> str:
+    """The device to score on without a harness: that of the run, else a GPU where there is one."""
+    try:
+        trained = str(json.loads((run / "model.json").read_text()).get("device"))
+    except (OSError, ValueError, AttributeError, RecursionError):
+        trained = ""
+    if trained in prepare.EVAL_CONTEXT:
+        return trained
+    return "cuda" if Path("/dev/nvidiactl").exists() else "cpu"
+
+
 def main(argv: list[str] | None = None) -> int:
     """Returns 0 with a result line, rejected or not; 1 when the scorer itself cannot work."""
     parser = argparse.ArgumentParser(prog="python -m nanotrain.score", description="Score the model that a run saved.")
@@ -113,7 +142,7 @@ def main(argv: list[str] | None = None) -> int:
         sandbox = json.loads(env.get("AUTORESEARCH_CAGE") or "[]")
         worktree = Path(env.get("AUTORESEARCH_WORKTREE") or Path.cwd()).resolve()
         run = Path(env.get("AUTORESEARCH_RUN_DIR") or prepare.cache_root() / "last-run").resolve()
-        device = env.get("AUTORESEARCH_DEVICE") or ("cuda" if Path("/dev/nvidiactl").exists() else "cpu")
+        device = env.get("AUTORESEARCH_DEVICE") or device_of(run)
         if device not in prepare.EVAL_CONTEXT:
             raise ScorerError(f"AUTORESEARCH_DEVICE is {device!r}", "set it to cpu or cuda")
         seed = int(env.get("AUTORESEARCH_SEED") or 1)

@@ -56,7 +56,7 @@ def test_too_many_processes_are_a_violation() -> None:
     found = output_of("""
         child = start("import os, time\\nfor _ in range(70):\\n  if os.fork() == 0: break\\ntime.sleep(90)")
         reasons = []
-        monitor = process_limits.ProcessMonitor(child.pid, reasons.append)
+        monitor = process_limits.ProcessMonitor(child.pid, reasons.append, 4 << 30)
         wait_for(lambda: reasons)
         process_limits.kill_tree(child.pid)
         print(reasons[0])
@@ -68,7 +68,7 @@ def test_processor_time_of_an_ended_child_counts() -> None:
     found = output_of("""
         busy = "import time\\nwhile time.process_time() < 0.5: pass"
         child = start(f"import subprocess, sys, time; subprocess.run([sys.executable, '-c', {busy!r}]); time.sleep(90)")
-        monitor = process_limits.ProcessMonitor(child.pid, print)
+        monitor = process_limits.ProcessMonitor(child.pid, print, 4 << 30)
         wait_for(lambda: monitor.cpu_seconds() >= 0.5)
         monitor.stopped.set()
         process_limits.kill_tree(child.pid)
