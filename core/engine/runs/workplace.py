@@ -19,7 +19,7 @@ from core.engine.startup.command_needs import commands_of
 from core.engine.startup.setup import Setup, editable_texts
 from core.lab import compile_cache, container, device, environment, runner, scorer
 from core.lab.git.restore import apart_from_git, link_inputs
-from core.lab.gpu import slices
+from core.lab.gpu import cards, slices
 from core.lab.integrity import Seal
 from core.lab.prepare import PrepareResult
 from core.lab.sandbox import tiers
