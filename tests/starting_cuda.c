@@ -44,8 +44,10 @@ static int own_names(void) {
   int mine = 1, other = 1;
   pthread_t thread;
   names(&mine);
-  if (pthread_create(&thread, NULL, names, &other) == 0) pthread_join(thread, NULL);
-  return mine || other;
+  if (pthread_create(&thread, NULL, names, &other)) return 1;
+  int bad = pthread_setname_np(thread, "cuda-EvtHandlr");
+  pthread_join(thread, NULL);
+  return mine || other || bad == EACCES;
 }
 
 static int listening(void) {
@@ -82,6 +84,7 @@ static int devices(int *count) {
   char path[300];
   struct dirent *entry;
   if (opened("/dev/nvidiactl", O_RDWR) || opened("/dev/nvidia-uvm", O_RDWR)) return 1;
+  if (opened("/dev/nvidia-uvm-tools", O_RDWR)) return 1;
   DIR *folder = opendir("/dev");
   while (folder && (entry = readdir(folder)))
     if (!strncmp(entry->d_name, "nvidia", 6) && entry->d_name[6] >= '0' && entry->d_name[6] <= '9') {

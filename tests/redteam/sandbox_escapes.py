@@ -352,17 +352,26 @@ ESCAPES = [
         if os.preadv(fd, [bytearray(4)], 0) != 4: print("STOLEN: an honest read")
         """),
     Escape("names-of-other-threads", "beside a GPU: writes what it may write of its own threads for its child, its keeper and the run beside it", """
+        def own(): return os.write(os.open(f"/proc/self/task/{threading.get_native_id()}/comm", os.O_RDWR), b"x")
         child = os.fork()
-        if child == 0: time.sleep(60)
+        if child == 0:
+            own()
+            time.sleep(60)
         inner = os.environ["RED_TIER"] == "A"  # there other processes do not exist
         for pid in (child,) if inner else (child, os.getppid(), int(os.environ["RED_VICTIM"])):
             for folder in (f"/proc/{pid}", *(f"/proc/{pid}/task/{name}" for name in os.listdir(f"/proc/{pid}/task"))):
                 attempt("name", lambda: write(folder + "/comm"))
+                attempt("name as it is", lambda: os.write(os.open(folder + "/comm", os.O_RDWR), b"x"))
                 for name in () if inner else ("mem", "oom_score_adj", "clear_refs", "timerslack_ns", "uid_map", "attr/current"):
                     attempt(name, lambda: os.open(f"{folder}/{name}", os.O_WRONLY))
         for name in () if inner else ("self/oom_score_adj", "self/clear_refs", "self/timerslack_ns", "self/autogroup"):
             attempt(name, lambda: os.open("/proc/" + name, os.O_WRONLY))
+        for path in () if inner else (f"/proc/self/task/../../{os.getppid()}/comm", f"/proc/self/task/{os.getppid()}/comm",
+                     f"/proc/{os.getppid()}/task/{os.getpid()}/comm", "/proc/self/comm", f"/proc/{child}/task/{child}/comm"):
+            attempt(path, lambda: os.open(path, os.O_RDWR))
+        own()
         attempt("rank", lambda: write(f"/proc/self/task/{os.getpid()}/oom_score_adj", "-1"))
+        if os.waitpid(child, os.WNOHANG)[0]: print("STOLEN: an honest name of the child")
         os.kill(child, signal.SIGKILL)
         """, check=lambda host: host.neighbour_alive(), beside="time.sleep(60)", card=True),
     Escape("a-listener-beside", "beside a GPU: connects to a socket on which the run beside it listens, as CUDA does, and listens itself", """

@@ -104,7 +104,7 @@ def _served(process: subprocess.Popen[bytes], link: socket.socket, folder: Path,
                     if not data:
                         return text.decode(errors="replace")
                 elif supervisor is not None and fd == supervisor.fd:
-                    if not supervisor.serve([process.pid, *descendants(process.pid)]):
+                    if not supervisor.serve(lambda: [process.pid, *descendants(process.pid)]):
                         watched.remove(fd)
                 else:
                     watched.remove(fd)

@@ -228,7 +228,9 @@ def seccomp_program(
     `supervised`: the shim decides each `connect` of a local stream socket and each signal to a process other than
     `own`; without it both are refused. With `network` there are no local sockets, since the run could connect to the
     engine's or docker's by path. `cuda`: local packet sockets, too, on which the driver listens under a name of its
-    own process when it starts, and does not start where it may not; a `connect` finds nothing there.
+    own process when it starts, and does not start where it may not; a `connect` finds nothing there. With both, the
+    shim is asked at every opening of an existing file for writing: it may be the name of a thread, which Landlock can
+    allow to the first process of a run only.
     """
     table, code = _begin(machine)
     denied = _ERRNO | errno.EPERM
@@ -253,8 +255,10 @@ def seccomp_program(
     # Landlock before Linux 6.2 allows truncating a file that is granted read-only.
     for name, flags in (("open", 24), ("openat", 32)):
         if name in table:
-            emptied = [_op(_LOAD, flags), _op(_JSET, os.O_ACCMODE, 2, 0), _op(_JSET, os.O_TRUNC, 0, 1)]
-            code += _when(table[name], [*emptied, _op(_RET, denied)])
+            emptied = [_op(_JSET, os.O_TRUNC, 0, 1), _op(_RET, denied)]
+            named = [_op(_JSET, os.O_CREAT, 1 + len(emptied), 0), _op(_RET, _NOTIFY)] if cuda and supervised else []
+            written = _op(_JSET, os.O_ACCMODE, 0 if named else len(emptied), len(named))
+            code += _when(table[name], [_op(_LOAD, flags), written, *named, *emptied])
     for name, commands in (("ioctl", _IOCTLS), ("fcntl", _FCNTLS)):
         called = [_op(_JEQ, number, len(commands) - place, 0) for place, number in enumerate(commands)]
         code += _when(table[name], [_op(_LOAD, 24), *called, _op(_RET, _ALLOW), _op(_RET, denied)])

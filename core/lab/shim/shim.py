@@ -138,7 +138,7 @@ class Shim:
                     if not self.read_output(16):
                         poll.unregister(self.pipe)
                 elif self.supervisor is not None and fd == self.supervisor.fd:
-                    if not self.supervisor.serve(self.pids()):
+                    if not self.supervisor.serve(self.pids):
                         poll.unregister(fd)
                         self.supervisor.close()
                         self.supervisor = None

@@ -1,4 +1,4 @@
-"""Supervisor of a tier-B run's seccomp filter: decides its connects to local sockets and its signals.
+"""Supervisor of a tier-B run's seccomp filter: its connects to local sockets, its signals, the names of its threads.
 
 Landlock does not restrict connections to a socket by path, so the run's filter (`core/lab/sandbox/landlock.py`) passes
 every `connect` to the shim. The shim reads the address, opens the socket below the run's own temporary folder, connects
@@ -6,9 +6,13 @@ to it, and replaces the run's socket by the connected one. The run's memory is r
 it has opened, so changing the address meanwhile has no effect. Needs Linux 5.9.
 
 A signal is allowed only to the run's own processes: a run that could stop the shim could stop the clock.
+
+CUDA names its threads when it starts (`/proc/self/task/TID/comm`), and fails where it may not. Landlock has no rule for
+"the process's own", so the shim opens that file for a process of the run; every other opening goes on, by Landlock's
+rules.
 """
 # pathlib costs as much as the rest of the start:
-# ruff: noqa: PTH100, PTH123
+# ruff: noqa: PTH100, PTH123, PTH208
 
 from __future__ import annotations
 
@@ -22,12 +26,18 @@ from contextlib import suppress
 
 from core.lab.shim.proctree import process_stat
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # to load typing takes 3 ms
+    from collections.abc import Callable
+
 _RECEIVE, _SEND, _ADD_FD = 0xC0502100, 0xC0182101, 0x40182103  # ioctls of a seccomp listener
 _NOTIFICATION = struct.Struct("QIIiIQ6Q")  # struct seccomp_notif
 _RESPONSE = struct.Struct("QqiI")
 _ADD_FD_REQUEST = struct.Struct("QIIII")
 _SET_FD = _CONTINUE = 1
 _SIGNAL_CALLS = {"x86_64": {62: "kill", 234: "tgkill"}, "aarch64": {129: "kill", 131: "tgkill"}}
+_OPEN_CALLS = {"x86_64": {2: 0, 257: 1}, "aarch64": {56: 1}}  # of each: where its path is among the arguments
+_MAX_PATH_BYTES = 64  # of a thread's name: /proc/4194304/task/4194304/comm
 _MAX_ADDRESS_BYTES = 110  # of a sockaddr_un
 
 
@@ -42,25 +52,31 @@ class SeccompSupervisor:
         self._name = os.path.abspath(name)
         self._folder = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._signals = _SIGNAL_CALLS[os.uname().machine]
+        self._opens = _OPEN_CALLS[os.uname().machine]
         os.set_blocking(listener, False)
 
     def close(self) -> None:
         os.close(self.fd)
         os.close(self._folder)
 
-    def serve(self, tree: list[int]) -> bool:
-        """Answer one call; `tree`: the run's processes. False when no process with the filter is left."""
+    def serve(self, tree: Callable[[], list[int]]) -> bool:
+        """Answer one call; `tree` tells the run's processes. False when no process with the filter is left."""
         notification = bytearray(_NOTIFICATION.size)
         try:
             fcntl.ioctl(self.fd, _RECEIVE, notification)
         except OSError as error:  # the caller has died, or was interrupted
             return error.errno in (errno.ENOENT, errno.EINTR, errno.EAGAIN)
-        number, pid, _, call, _, _, target, address, length, *_ = _NOTIFICATION.unpack(notification)
+        number, pid, _, call, _, _, *arguments = _NOTIFICATION.unpack(notification)
+        target, address, length, *_ = arguments
         answer = flags = 0
         try:
-            if call not in self._signals:
+            if call in self._opens:
+                place, mode, *_ = arguments[self._opens[call] :]
+                answer = self._open_name(number, pid, place, mode)
+                flags = 0 if answer else _CONTINUE  # which Landlock restricts, whatever the path is by then
+            elif call not in self._signals:
                 self._connect(number, pid, target, address, length)
-            elif may_signal(target, tree):
+            elif may_signal(target, tree()):
                 flags = _CONTINUE  # the arguments are in registers, which no other thread can change
             else:
                 answer = -errno.EPERM
@@ -69,6 +85,23 @@ class SeccompSupervisor:
         with suppress(OSError):  # the caller died
             fcntl.ioctl(self.fd, _SEND, _RESPONSE.pack(number, 0, answer, flags))
         return True
+
+    def _open_name(self, number: int, pid: int, address: int, flags: int) -> int:
+        """A descriptor, in the caller, of the name of a thread of its own process; 0 for any other path."""
+        with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+            path = os.fsdecode(os.pread(memory.fileno(), _MAX_PATH_BYTES, address).split(b"\0", 1)[0])
+        if not path.startswith("/proc/") or not path.endswith("/comm") or path.count("/") != 5:
+            return 0
+        _, _, process, folder, thread, _ = path.split("/")
+        threads = os.listdir(f"/proc/{pid}/task")
+        if folder != "task" or thread not in threads or process not in ("self", *threads):
+            return 0
+        found = os.open(f"/proc/{pid}/task/{thread}/comm", flags & os.O_ACCMODE | os.O_CLOEXEC)
+        try:
+            request = bytearray(_ADD_FD_REQUEST.pack(number, 0, found, 0, flags & os.O_CLOEXEC))
+            return int(fcntl.ioctl(self.fd, _ADD_FD, request))
+        finally:
+            os.close(found)
 
     def _connect(self, number: int, pid: int, target: int, address: int, length: int) -> None:
         path = self._path(pid, address, length)

@@ -122,6 +122,19 @@ def test_cuda_starts_with_the_files_of_its_own_card_only(ask: Ask, tier: Tier, s
     assert found["library"].endswith("of cards/libcuda.so.1")
 
 
+def test_cuda_starts_in_a_child_of_a_run(ask: Ask, driver: FalseDriver, tier: Tier) -> None:
+    """A run's command may be a script, or a launcher that starts the training as its child."""
+    script = driver.folder / "launcher"
+    script.write_text(f'#!/bin/sh\n{sys.executable} "$@"\nexit $?\n')
+    script.chmod(0o755)
+    launched = [(sys.executable, str(script))]
+    found = started(ask, tier, scoring=False, changes=launched)
+    assert found["code"] == 0, found
+    if tier == "B":  # nobody answers for a process that scores, so it names its own threads only
+        found = started(ask, tier, scoring=True, changes=launched)
+        assert found["code"] == 304 and found["refused"] == ["write /proc/self/task/TID/comm: EACCES"], found
+
+
 @pytest.mark.parametrize("slot", ["gpu1", "cpu0"])
 @pytest.mark.parametrize("scoring", [False, True])
 def test_no_file_of_another_card_can_be_opened(ask: Ask, tier: Tier, slot: str, scoring: bool, tmp_path: Path) -> None:

@@ -88,6 +88,11 @@ def test_a_driver_may_listen_on_a_local_packet_socket(machine: str, network: boo
     assert ask("bind", 3, cuda=True) == ask("listen", 3, cuda=True) == 0x7FFF0000
     # Its service is not there; a refusal would be an error to it.
     assert ask("connect", 3, cuda=True) == (0x7FFF0000 if network else 0x7FC00000 if supervised else 0x00050002)
+    for flags in (os.O_RDONLY, os.O_RDWR | os.O_CREAT, os.O_RDONLY | os.O_TRUNC, os.O_RDONLY | os.O_TRUNC | os.O_CREAT):
+        assert ask("openat", 0, 0, flags, cuda=True) == ask("openat", 0, 0, flags, cuda=False)
+    for flags in (os.O_RDWR, os.O_WRONLY | os.O_TRUNC):  # perhaps of a thread's name
+        assert ask("openat", 0, 0, flags, cuda=True) == (0x7FC00000 if supervised else 0x7FFF0000)
+        assert ask("openat", 0, 0, flags, cuda=False) == 0x7FFF0000
     for name in ("ptrace", "keyctl", "kill", "unshare", "mount"):
         assert ask(name, 7, cuda=True) == ask(name, 7, cuda=False)
 
