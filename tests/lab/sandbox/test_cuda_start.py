@@ -17,6 +17,7 @@ import pytest
 
 import tests
 from core.engine.doctor import cuda_findings
+from core.lab.sandbox.card_start import supervised_start
 from core.lab.sandbox.tiers import TIERS, SandboxReport, Tier
 from tests.false_driver import FalseDriver
 from tests.lab.conftest import needs
@@ -295,6 +296,20 @@ def test_a_slice_gets_its_own_capability_files(driver: FalseDriver) -> None:
         assert len(ask("tiers.slices.slot_files('gpu3')")) == 4, "CUDA takes a slice of a card that has some"
         assert ask("tiers.slices.slot_files('gpu2')") == ["/dev/nvidia5"]
         assert ask("tiers.slices.slot_files('cpu0')") == []
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("echo begun; sleep 60", "the driver gave no answer within 0.3 s"),
+        ("echo '{\"code\": 0'; kill -SEGV $$", 'the start of CUDA was ended by signal 11; {"code": 0'),
+        ("echo no python >&2; exit 3", "the start of CUDA ended with 3; no python"),
+    ],
+)
+def test_a_start_without_an_answer_ends_in_time(tmp_path: Path, program: str, words: str) -> None:
+    seconds = 0.3 if "sleep" in program else 30.0
+    found = supervised_start(["sh", "-c", program], {}, tmp_path, cwd=tmp_path, name=str(tmp_path), seconds=seconds)
+    assert (found.code, found.words) == (None, words) and found.sentence() == f"CUDA does not start: {words}"
 
 
 def test_doctor_tells_in_which_tiers_cuda_starts() -> None:
