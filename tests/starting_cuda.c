@@ -1,6 +1,6 @@
 /* A library of CUDA that makes the calls of a real one when it starts: cuInit ends with 304 where one is refused.
    NVIDIA_CALLS chooses them (letters below; without it all); NVIDIA_NEEDS is a file that must be readable; NVIDIA_CODE
-   is what cuInit ends with.
+   is what cuInit ends with, of the card NVIDIA_ONLY alone where that is given.
 
    c: names of the own threads   l: a packet socket to listen on   m: a file in memory, mapped
    s: the multi-process service, which is not there   d: the device files, mapped   p: the driver's settings */
@@ -99,7 +99,8 @@ static int found;
 
 int cuInit(unsigned flags) {
   const char *calls = getenv("NVIDIA_CALLS"), *needs = getenv("NVIDIA_NEEDS"), *code = getenv("NVIDIA_CODE");
-  if (code && atoi(code)) return atoi(code);
+  const char *seen = getenv("CUDA_VISIBLE_DEVICES"), *only = getenv("NVIDIA_ONLY");
+  if (code && atoi(code) && (!only || (seen && !strcmp(seen, only)))) return atoi(code);
   if (!calls) calls = "clmsdp";
   if (needs && opened(needs, O_RDONLY)) return 304;
   if (strchr(calls, 'c') && own_names()) return 304;

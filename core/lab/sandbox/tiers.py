@@ -22,7 +22,7 @@ from typing import Literal
 
 from core.lab import container
 from core.lab.gpu import cards, nodes, slices
-from core.lab.sandbox.card_start import CudaStart, start_argv, start_environment, supervised_start
+from core.lab.sandbox.card_start import START_SECONDS, CudaStart, start_argv, start_environment, supervised_start
 from core.lab.shim.daemonize import bare_python
 from core.record.errors import LabError, UsageError
 
@@ -87,7 +87,7 @@ class SandboxReport:
 def probe() -> SandboxReport:
     """Run the probe in each tier, once per process (about 0.1 s, and with a card the starts of CUDA)."""
     tiers = [(tier, *_try_tier(tier)) for tier in TIERS]
-    tiers, no_cuda = _try_card(tiers, _first_card())
+    tiers, no_cuda = _try_cards(tiers, _cards())
     best = next(tier for tier, ok, _ in tiers if ok)
     return SandboxReport(best, NOTES[best], tuple(tiers), no_cuda)
 
@@ -312,37 +312,38 @@ def _try_tier(tier: Tier) -> tuple[bool, str]:
     return False, lines[-1] if lines else f"ended with {done.returncode}"
 
 
-def _first_card() -> str:
-    """The first GPU slot that this process may use; "" without one."""
+def _cards() -> list[str]:
+    """The GPU slots that this process may use, the card with the least used memory first."""
     try:
-        return next(iter(cards.allowed().slots), "")
+        slots = cards.allowed().slots
     except UsageError:  # told by whoever asks for the slots
-        return ""
+        return []
+    return sorted(slots, key=lambda slot: (cards.memory_of(slot) or (0,))[0])
 
 
-def _try_card(tiers: list[tuple[Tier, bool, str]], slot: str) -> tuple[list[tuple[Tier, bool, str]], str]:
-    """The result of the probe with that of starting CUDA in `slot`, as a run and as a scoring process of each tier.
+def _try_cards(tiers: list[tuple[Tier, bool, str]], slots: list[str]) -> tuple[list[tuple[Tier, bool, str]], str]:
+    """The result of the probe with that of starting CUDA, as a run and as a scoring process of each tier, on the first
+    card on which it starts.
 
     A tier in which it does not start does not work, unless it starts outside the sandbox neither: why is the second
     value.
     """
-    if not slot:
-        return tiers, ""
-    nodes.make_uvm()
-    found: list[tuple[Tier, bool, str]] = []
-    for tier, ok, why in tiers:
-        failed = _failed_start(tier, slot) if ok and tier != "C" else ""
-        if ok and tier != "C":
-            why = failed or f"{why}, CUDA starts in runs and in scoring"
-        found.append((tier, ok and not failed, why))
-    if any(ok for tier, ok, _ in found if tier != "C") or (outside := start_cuda("C", slot)).ok:
-        return found, ""
-    return tiers, outside.sentence()
+    why_not = ""
+    for slot in slots:
+        nodes.make_uvm()
+        found = [_with_card(tier, ok, why, slot) for tier, ok, why in tiers]
+        if any(ok for tier, ok, _ in found if tier != "C") or (outside := start_cuda("C", slot)).ok:
+            return found, ""
+        why_not = why_not or outside.sentence()
+        if outside.seconds >= START_SECONDS:
+            break
+    return tiers, why_not
 
 
-def _failed_start(tier: Tier, slot: str) -> str:
-    """How CUDA fails to start in a tier; "" when it starts."""
+def _with_card(tier: Tier, ok: bool, why: str, slot: str) -> tuple[Tier, bool, str]:
+    if tier == "C" or not ok:
+        return tier, ok, why
     for scoring in (False, True):
         if not (start := start_cuda(tier, slot, scoring=scoring)).ok:
-            return f"{'in scoring' if scoring else 'in runs'} {start.sentence()}"
-    return ""
+            return tier, False, f"{'in scoring' if scoring else 'in runs'} {start.sentence()}"
+    return tier, True, f"{why}, CUDA starts in runs and in scoring"

@@ -237,6 +237,12 @@ def test_a_machine_that_breaks_the_card_keeps_its_tiers(ask: Ask) -> None:
     assert no_cuda == "CUDA does not start: cuInit: error 999 CUDA_ERROR (no CUDA-capable device is detected)"
 
 
+def test_one_card_on_which_cuda_does_not_start_leaves_the_tiers_to_the_others(ask: Ask) -> None:
+    """As one whose memory somebody else has filled."""
+    _, tiers, no_cuda = ask(STATE, NVIDIA_CODE="2", NVIDIA_ONLY="0")
+    assert no_cuda == "" and "works here, CUDA starts in runs and in scoring" in [why for _, _, why in tiers]
+
+
 def test_without_a_usable_card_the_probe_does_not_start_cuda(ask: Ask) -> None:
     _, tiers, no_cuda = ask(STATE, NVIDIA_CODE="304", CUDA_VISIBLE_DEVICES="")
     assert no_cuda == "" and "works here" in [why for _, _, why in tiers]
