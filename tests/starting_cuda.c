@@ -83,6 +83,10 @@ static int no_service(void) {
 static int devices(int *count) {
   char path[300];
   struct dirent *entry;
+  if (access("/dev/dxg", F_OK) == 0) {  // WSL2
+    *count = !opened("/dev/dxg", O_RDWR);
+    return 0;
+  }
   if (opened("/dev/nvidiactl", O_RDWR) || opened("/dev/nvidia-uvm", O_RDWR)) return 1;
   if (opened("/dev/nvidia-uvm-tools", O_RDWR)) return 1;
   DIR *folder = opendir("/dev");

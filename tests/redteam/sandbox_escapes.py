@@ -19,6 +19,7 @@ import array, ctypes, errno, json, os, resource, signal, socket, sys, threading,
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
 base = os.environ["RED_BASE"]
+abstract = "\\0" + os.environ["RED_NAME"]
 def call(*args):
     got = libc.syscall(*(ctypes.c_long(a) if isinstance(a, int) else a for a in args))
     if got < 0:
@@ -86,7 +87,7 @@ ESCAPES = [
         attempt("replace", lambda: os.rename(__file__, f"{base}/session/session.db"))
         """, check=lambda host: "" if host.intact() else "the session's files were changed"),
     Escape("engine-socket", "talks to the engine by its path and by an abstract name", """
-        for address in (f"{base}/engine.sock", "\\0autoresearch-red", "/run/docker.sock", "/var/run/docker.sock"):
+        for address in (f"{base}/engine.sock", abstract, "/run/docker.sock", "/var/run/docker.sock"):
             def talk():
                 with socket.socket(socket.AF_UNIX) as s:
                     s.connect(address)
@@ -359,7 +360,7 @@ ESCAPES = [
             time.sleep(60)
         inner = os.environ["RED_TIER"] == "A"  # there other processes do not exist
         for pid in (child,) if inner else (child, os.getppid(), int(os.environ["RED_VICTIM"])):
-            for folder in (f"/proc/{pid}", *(f"/proc/{pid}/task/{name}" for name in os.listdir(f"/proc/{pid}/task"))):
+            for folder in (f"/proc/{pid}", *(f"/proc/{pid}/task/{one}" for one in os.listdir(f"/proc/{pid}/task"))):
                 attempt("name", lambda: write(folder + "/comm"))
                 attempt("name as it is", lambda: os.write(os.open(folder + "/comm", os.O_RDWR), b"x"))
                 for name in () if inner else ("mem", "oom_score_adj", "clear_refs", "timerslack_ns", "uid_map", "attr/current"):
@@ -381,20 +382,20 @@ ESCAPES = [
                 return one.send(b"weights")
         def descriptor():
             with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as one:
-                one.connect_ex("\\0autoresearch-red-card")
+                one.connect_ex(abstract + "-card")
                 return one.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [1]))])
-        for address in ("\\0autoresearch-red-card", f"{base}/run 0/tmp/card", f"{base}/card", f"{base}/tree/card"):
+        for address in (abstract + "-card", f"{base}/run 0/tmp/card", f"{base}/card", f"{base}/tree/card"):
             for kind in (socket.SOCK_SEQPACKET, socket.SOCK_STREAM, socket.SOCK_DGRAM):
                 attempt(f"{address} {kind}", lambda: connect(address, kind))
         attempt("descriptor", descriptor)
         own = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        own.bind("\\0autoresearch-red-next")
+        own.bind(abstract + "-next")
         own.listen()
         for kind in (socket.SOCK_SEQPACKET, socket.SOCK_STREAM):
-            if os.environ["RED_TIER"] == "B": attempt("own", lambda: connect("\\0autoresearch-red-next", kind))
+            if os.environ["RED_TIER"] == "B": attempt("own", lambda: connect(abstract + "-next", kind))
         """, check=lambda host: host.nobody_listens() or host.neighbour_alive(), card=True, beside="""
         own = [socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(2)]
-        own[0].bind("\\0autoresearch-red-card")
+        own[0].bind(abstract + "-card")
         own[1].bind(os.environ["TMPDIR"] + "/card")
         for one in own: one.listen()
         print("listens", flush=True)

@@ -35,6 +35,7 @@ class Host:
 
     def __init__(self, base: Path, tier: Tier) -> None:
         self.base, self.tier = base, tier
+        self.name = f"autoresearch-red-{os.getpid()}"  # of sockets: other tests may run at the same time
         self.session, self.tree = base / "session", base / "tree"
         for path in ("session.db", "settings.json", "engine.log", "runs/2/out/weights", "worktrees/2/notes"):
             (self.session / path).parent.mkdir(parents=True, exist_ok=True)
@@ -45,7 +46,7 @@ class Host:
         self.git("add", "-A")
         self.git("-c", "user.name=r", "-c", "user.email=r@r", "commit", "-qm", "first")
         self.git("worktree", "add", "-q", "--detach", str(self.tree))
-        self.sockets = [self.listen(str(base / "engine.sock")), self.listen("\0autoresearch-red")]
+        self.sockets = [self.listen(str(base / "engine.sock")), self.listen(f"\0{self.name}")]
         libc = ctypes.CDLL(None)
         number = ctypes.c_long(_ADD_KEY[os.uname().machine])
         libc.syscall(
@@ -66,7 +67,7 @@ class Host:
 
     def job(self, program: str, **limits: object) -> RunSpec:
         number = len(list(self.base.glob("run *")))
-        env = {**run_environment(self.base), "RED_BASE": str(self.base), "RED_TIER": self.tier}
+        env = {**run_environment(self.base), "RED_BASE": str(self.base), "RED_TIER": self.tier, "RED_NAME": self.name}
         if self.neighbour is not None:
             env["RED_VICTIM"] = str(self.neighbour.status["job"][1])
         (self.tree / f"job{number}.py").write_text(PRELUDE + textwrap.dedent(program))
@@ -133,7 +134,7 @@ class Host:
     def nobody_listens(self) -> str:
         """The name that the run has used is free, and nothing has reached the run beside it."""
         self.sockets.append(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
-        self.sockets[-1].bind("\0autoresearch-red-next")
+        self.sockets[-1].bind(f"\0{self.name}-next")
         return (self.base / "run 0/output.log").read_text().replace("listens\n", "")
 
     def neighbour_alive(self) -> str:

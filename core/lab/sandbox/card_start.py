@@ -83,11 +83,11 @@ def supervised_start(
             return CudaStart(code=None, words=str(error))
         theirs.close()
         text = _served(process, ours, folder, name, begun + seconds)
-    if text is None:
-        _end(process)
-        return CudaStart(code=None, words=f"the driver gave no answer within {seconds:g} s", seconds=seconds)
-    process.wait()
-    return _answer(text, process.returncode)
+    with suppress(subprocess.TimeoutExpired):  # it may also hang in the driver at its end
+        if text is not None:
+            return _answer(text, process.wait(max(0.1, begun + seconds - time.monotonic())))
+    _end(process)
+    return CudaStart(code=None, words=f"the driver gave no answer within {seconds:g} s", seconds=seconds)
 
 
 def _served(process: subprocess.Popen[bytes], link: socket.socket, folder: Path, name: str, until: float) -> str | None:

@@ -245,7 +245,7 @@ def start_cuda(tier: Tier, slot: str, *, scoring: bool = False) -> CudaStart:
     """Start CUDA on the card of `slot` in a tier (C: outside the sandbox), with the rights of a run there or of a
     process that runs a model for scoring. Ends after 30 s at the latest.
     """
-    with tempfile.TemporaryDirectory(prefix="autoresearch-cuda-") as name:
+    with tempfile.TemporaryDirectory(prefix="autoresearch-probe-") as name:
         base = Path(name).resolve()
         (tmp := base / "tmp").mkdir()
         (tree := base / "tree").mkdir()
