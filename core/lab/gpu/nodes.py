@@ -22,13 +22,12 @@ _MAKE_UVM = ("nvidia-modprobe", "-u", "-c", "0")
 UVM_HINT = f"as root, of a container on the machine outside: apt install nvidia-modprobe; {' '.join(_MAKE_UVM)}"
 
 
-def device_nodes(cards: Sequence[str] | None) -> list[str]:
-    """The device files of GPUs that a sandbox gets: of NVIDIA's those that all its cards share and those in `cards`.
-
-    None of NVIDIA's when `cards` is empty; all of them when it is None.
+def device_nodes(cards: Sequence[str]) -> list[str]:
+    """The device files of GPUs that a sandbox gets: of NVIDIA's those that all its cards share and those in `cards`;
+    none of NVIDIA's when that is empty.
     """
     found = sorted({str(path) for one in _PATTERNS for path in Path("/").glob(one) if not path.is_symlink()})
-    return found if cards is None else own_nodes([path for path in found if not _drawn_by_nvidia(path)], cards)
+    return own_nodes([path for path in found if not _drawn_by_nvidia(path)], cards)
 
 
 def own_nodes(nodes: Sequence[str], cards: Sequence[str]) -> list[str]:

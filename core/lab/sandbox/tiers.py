@@ -52,8 +52,8 @@ class SandboxSpec:
     """Paths and resources of a command in the sandbox; apart from them it can access only the system's.
 
     `worktree` is writable except its `.git`, unless `read_only`. `hidden` overrides all other paths. `tmp` is mounted
-    as /tmp where the tier can do that. Of the NVIDIA cards only those of the device files `cards` can be used; None:
-    all of them.
+    as /tmp where the tier can do that. Of NVIDIA's device files only those in `cards` and those that all its cards
+    share can be used; none when it is empty.
     """
 
     worktree: Path
@@ -65,7 +65,7 @@ class SandboxSpec:
     tmp: Path | None = None
     shm_bytes: int | None = None
     supervised: bool = False  # the shim decides local connects and signals, where the tier supports that
-    cards: tuple[str, ...] | None = None
+    cards: tuple[str, ...] = ()
     tier: Tier | None = None  # None: the best that works here
 
 
