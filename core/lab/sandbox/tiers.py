@@ -322,25 +322,23 @@ def _cards() -> list[str]:
 
 
 def _try_cards(tiers: list[tuple[Tier, bool, str]], slots: list[str]) -> tuple[list[tuple[Tier, bool, str]], str]:
-    """The result of the probe with that of starting CUDA, as a run and as a scoring process of each tier, on the first
-    card on which it starts.
-
-    A tier in which it does not start does not work, unless it starts outside the sandbox neither: why is the second
-    value.
+    """The result of the probe with that of starting CUDA in each tier, on the first card on which it starts outside the
+    sandbox. Where there is none, the machine is at fault and the tiers stay as they are: why is the second value.
     """
     why_not = ""
     for slot in slots:
         nodes.make_uvm()
-        found = [_with_card(tier, ok, why, slot) for tier, ok, why in tiers]
-        if any(ok for tier, ok, _ in found if tier != "C") or (outside := start_cuda("C", slot)).ok:
-            return found, ""
+        outside = start_cuda("C", slot)
+        if outside.ok:
+            return [_with_card(tier, ok, why, slot) for tier, ok, why in tiers], ""
         why_not = why_not or outside.sentence()
-        if outside.seconds >= START_SECONDS:
+        if outside.seconds >= START_SECONDS:  # the next one may hang, too
             break
     return tiers, why_not
 
 
 def _with_card(tier: Tier, ok: bool, why: str, slot: str) -> tuple[Tier, bool, str]:
+    """The result of the probe of one tier with that of starting CUDA there, as a run and as a scoring process."""
     if tier == "C" or not ok:
         return tier, ok, why
     for scoring in (False, True):
