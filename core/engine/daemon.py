@@ -259,7 +259,7 @@ class _Engine:
         return Pulse(
             time=now(),
             slots=self.runs.readings(),
-            devices=await asyncio.to_thread(self.devices.read),
+            devices=await asyncio.to_thread(self.devices.read, self.settings.slots),
             thinking=thought.experiment if thought else None,
             thinking_seconds=now() - thought.started if thought else 0.0,
             waiting=thought.stream.waiting if thought else "",

@@ -47,7 +47,7 @@ def examine(project: Path, *, quick: bool = False) -> dict[str, Any]:
     program = _program(project)
     try:
         slots = device.default_slots(alone=program is not None and program.timed)
-        words = "; ".join([f"{device.Devices().describe()}: slots {', '.join(slots)}", *cards.allowed().left_out])
+        words = "; ".join([f"{device.Devices().describe(slots)}: slots {', '.join(slots)}", *cards.allowed().left_out])
         findings.append(Finding("device", True, words))
         taken = [f"{slot} is used by {holder}" for slot in slots if (holder := holder_of(slot))]
         findings += [Finding("cards", None, "; ".join(taken), "a new session takes the others")] if taken else []
@@ -79,7 +79,7 @@ def examine(project: Path, *, quick: bool = False) -> dict[str, Any]:
         "sandbox": {"tier": report.tier, "note": report.note},
         "researchers": researchers,
         "default_researcher": "human" if untunable and default == "control" else default,
-        "device": device.Devices().describe(),
+        "device": device.Devices().describe(slots or None),
     }
 
 

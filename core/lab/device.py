@@ -32,10 +32,12 @@ class Devices:
         psutil.cpu_percent(None)  # the first call only starts the interval that the next one measures
         self._refreshed = float("-inf")
 
-    def read(self) -> tuple[DeviceReading, ...]:
-        """One reading per GPU, then processor and main memory. A value that a device does not provide is None."""
+    def read(self, slots: tuple[str, ...] | None = None) -> tuple[DeviceReading, ...]:
+        """One reading per GPU, then processor and main memory. A value that a device does not provide is None. `slots`:
+        of the GPUs those of these slots alone.
+        """
         with cards.TURN:
-            found = [self._gpu(gpu.index, gpu.handle) for gpu in cards.usable()]
+            found = [self._gpu(gpu.index, gpu.handle) for gpu in _used(slots)]
             silent = any(reading.memory_used is None and reading.utilisation is None for reading in found)
             broken = silent or any(gpu.trouble for gpu in cards.gpus())
             if broken and time.monotonic() > self._refreshed + _REFRESH_SECONDS:
@@ -50,9 +52,7 @@ class Devices:
         """
         size = memory_total()
         memory = f"{size / 2**30:.0f} GB" if size >= 2**30 else f"{size >> 20} MB"
-        own = None if slots is None else {card.index for card in map(cards.card_of, slots) if card}
-        used = [gpu for gpu in cards.usable() if own is None or gpu.index in own]
-        names = Counter(self._name(gpu.handle) for gpu in used)
+        names = Counter(self._name(gpu.handle) for gpu in _used(slots))
         gpus = [f"{count} × {name}" if count > 1 else name for name, count in names.items()]
         rest = f"{_cores_words()} · {memory}"
         return " · ".join([*gpus, rest]) if gpus else f"{rest}, no GPU"
@@ -89,6 +89,12 @@ class Devices:
         return text_of(or_none(lambda: cards.nvml().nvmlDeviceGetName(handle)) or "GPU")
 
 
+def _used(slots: tuple[str, ...] | None) -> list[cards.Gpu]:
+    """The cards of these slots that answer; None: all."""
+    own = None if slots is None else {card.index for card in map(cards.card_of, slots) if card}
+    return [gpu for gpu in cards.usable() if own is None or gpu.index in own]
+
+
 @cache
 def driver() -> str:
     """Version of the NVIDIA driver and of the newest CUDA it supports; "" without a driver."""
@@ -110,15 +116,25 @@ def default_slots(*, alone: bool = False) -> tuple[str, ...]:
     """One slot per GPU that CUDA_VISIBLE_DEVICES allows; without one two CPU slots, or one on a single core. `alone`:
     only one, for a metric that other runs on the machine would change.
 
-    Raises UsageError for a CUDA_VISIBLE_DEVICES that names no card.
+    Raises UsageError for a CUDA_VISIBLE_DEVICES that names no card, and where no card that it allows can be used.
     """
-    slots = cards.allowed().slots or tuple(f"cpu{i}" for i in range(min(2, cores())))
+    allowed = cards.allowed()
+    if not allowed.slots and allowed.broken:
+        what = "; ".join(["no GPU can be used", *allowed.left_out])
+        raise UsageError(what, hint="to run on the processor: --slots cpu:2")
+    slots = allowed.slots or tuple(f"cpu{i}" for i in range(min(2, cores())))
     return slots[:1] if alone else slots
 
 
 def parse_slots(text: str) -> tuple[str, ...]:
-    """`cpu:2` → cpu0, cpu1; `gpu:0,1` → gpu0, gpu1; `gpu` and `cpu` alone: all, two. Raises UsageError."""
-    kind, _, rest = text.strip().lower().partition(":")
+    """`cpu:2` → cpu0, cpu1; `gpu:0,1` or `gpu0,gpu1` → gpu0, gpu1; `gpu` and `cpu` alone: all, two.
+
+    Raises UsageError.
+    """
+    words = text.strip().lower()
+    if words.startswith(("gpu-", *(f"gpu{digit}" for digit in range(10)))):  # names, as they are shown
+        words = f"gpu:{words}"
+    kind, _, rest = words.partition(":")
     hint = "write cpu:2 for two CPU slots, or gpu:0,1 for the cards 0 and 1"
     if kind == "cpu" and (rest.isdecimal() or not rest):
         count = int(rest or min(2, cores()))
@@ -130,9 +146,10 @@ def parse_slots(text: str) -> tuple[str, ...]:
         if not allowed.slots:
             what = "; ".join(["no NVIDIA GPU found (or no driver)", *allowed.left_out])
             raise UsageError(what, where="--slots", hint="use --slots cpu:2")
-        parts = [part.strip() for part in rest.split(",")] if rest else []
-        if all(part.isdecimal() for part in parts):
-            slots = tuple(dict.fromkeys(f"gpu{int(part)}" for part in parts)) or allowed.slots
+        parts = [part.strip().removeprefix("gpu") for part in rest.split(",")] if rest else []
+        if all(_SLOT.match(f"gpu{part}") for part in parts):
+            names = (f"gpu{int(part) if part.isdecimal() else part}" for part in parts)
+            slots = tuple(dict.fromkeys(names)) or allowed.slots
             if missing := [slot for slot in slots if slot not in allowed.slots]:
                 what = f"a session may not use {missing[0]}, only {', '.join(allowed.slots)}"
                 raise UsageError("; ".join([what, *allowed.left_out]), where="--slots", hint=hint)

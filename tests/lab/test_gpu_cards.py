@@ -104,7 +104,8 @@ def test_a_variable_that_allows_no_card_gives_processor_slots_and_says_so(driver
 
 @pytest.mark.parametrize(
     ("variable", "why"),
-    [("9", "is the number of no GPU"), ("GPU-aaaa", "fits 2 GPUs"), ("GPU-", "names no GPU"), ("all", "names no GPU"),
+    [("MIG-ffffffff", "names no slice"),
+     ("9", "is the number of no GPU"), ("GPU-aaaa", "fits 2 GPUs"), ("GPU-", "names no GPU"), ("all", "names no GPU"),
      ("GPU-eeee", "names no GPU"), ("1x", "names no GPU"), ("-2", "names no GPU")],
 )  # fmt: skip
 def test_a_name_of_no_card_is_refused(driver: Driver, variable: str, why: str) -> None:
@@ -133,6 +134,17 @@ def test_slots_outside_the_variable_are_refused(driver: Driver) -> None:
     assert asked(driver, "2,3", "gpu:3")[0] == ["gpu3"]
     what, hint = asked(driver, "2,3", "gpu:0")
     assert what == "a session may not use gpu0, only gpu2, gpu3" and "gpu:0,1" in hint
+
+
+def test_slots_are_named_as_they_are_shown(driver: Driver) -> None:
+    assert asked(driver, None, "gpu0,GPU2")[0] == ["gpu0", "gpu2"]
+    assert asked(driver, "MIG-3f2a91bc,0", "gpu-3f2a91bc")[0] == ["gpu-3f2a91bc"]
+
+
+def test_without_a_card_that_works_nothing_falls_back_to_the_processor(driver: Driver) -> None:
+    what, hint = asked(driver, "2", lost="2")
+    assert what == "no GPU can be used; gpu2 is left out: GPU is lost" and hint.endswith("--slots cpu:2")
+    assert asked(driver, "", lost="2")[0][0] == "cpu0"
 
 
 def test_a_lost_card_is_left_out_and_the_others_work(driver: Driver) -> None:

@@ -33,10 +33,13 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """`slots` for each card or slice in the order of the variable, and what of it was left out, in words."""
+    """`slots` for each card or slice in the order of the variable, and what of it was left out, in words. `broken`:
+    something was left out that does not work.
+    """
 
     slots: tuple[str, ...]
     left_out: tuple[str, ...] = ()
+    broken: bool = False
 
 
 def or_none(read: Callable[[], T]) -> T | None:
@@ -114,11 +117,12 @@ def allowed() -> Allowed:
     """
     broken = tuple(f"gpu{gpu.index} is left out: {gpu.trouble}" for gpu in gpus() if gpu.trouble)
     given = os.environ.get(VARIABLE)
+    entries = [part.strip() for part in (given or "").split(",")]
+    if given is not None and entries[0].lower() in NO_GPU:
+        return Allowed((), (f"{VARIABLE}={given} allows no GPU",) if gpus() else ())
     if given is None or not gpus():
-        return Allowed(tuple(f"gpu{gpu.index}" for gpu in usable()), broken or _silent_driver())
-    entries = [part.strip() for part in given.split(",")]
-    if entries[0].lower() in NO_GPU:
-        return Allowed((), (f"{VARIABLE}={given} allows no GPU",))
+        broken = broken or _silent_driver()
+        return Allowed(tuple(f"gpu{gpu.index}" for gpu in usable()), broken, bool(broken))
     slots: list[str] = []
     left_out: list[str] = []
     for position, entry in enumerate(entries):
@@ -134,7 +138,7 @@ def allowed() -> Allowed:
         slot = _slice_slot(entry) if named is None else f"gpu{named.index}"
         if slot not in slots:
             slots.append(slot)
-    return Allowed(tuple(slots), tuple(left_out))
+    return Allowed(tuple(slots), tuple(left_out), bool(left_out))
 
 
 def _silent_driver() -> tuple[str, ...]:
@@ -158,7 +162,8 @@ def _named(entry: str) -> Gpu | str | None:
     if entry.isdecimal():
         return next((gpu for gpu in gpus() if gpu.index == int(entry)), None) or "is the number of no GPU"
     if _SLICE.match(entry):
-        return None
+        known = _slices()
+        return None if not known or any(uuid.lower().startswith(entry.lower()) for uuid in known) else "names no slice"
     found = [gpu for gpu in gpus() if len(entry) > len("GPU-") and gpu.uuid.lower().startswith(entry.lower())]
     if len(found) == 1:
         return found[0]
