@@ -46,7 +46,9 @@ def examine(project: Path, *, quick: bool = False) -> dict[str, Any]:
     slots: tuple[str, ...] = ()
     program = _program(project)
     try:
-        slots = device.default_slots(alone=program is not None and program.timed)
+        timed = program is not None and program.timed
+        memory = program.gpu_memory if program is not None and not timed else None
+        slots = device.shared(device.default_slots(alone=timed), memory)
         words = "; ".join([f"{device.Devices().describe(slots)}: slots {', '.join(slots)}", *cards.allowed().left_out])
         findings.append(Finding("device", True, words))
         taken = [f"{slot} is used by {holder}" for slot in slots if (holder := holder_of(slot))]

@@ -19,7 +19,8 @@ _THROTTLES = (
 )  # fmt: skip
 _MAX_CPU_SLOTS = 64
 _REFRESH_SECONDS = 60.0  # between two new looks at a driver that has stopped to answer
-_SLOT = re.compile(r"^(?:(cpu)\d+|(gpu)(?:\d+|-[0-9a-f]{8}))$")
+_SLOT = re.compile(r"^(?:(cpu)\d+|(gpu)(?:\d+|-[0-9a-f]{8})(?:\.\d+)?)$")  # gpu0.1: the second slot of a shared card
+MAX_SHARING = 16  # runs on one card
 
 
 class Devices:
@@ -148,7 +149,8 @@ def parse_slots(text: str) -> tuple[str, ...]:
             raise UsageError(what, where="--slots", hint="use --slots cpu:2")
         parts = [part.strip().removeprefix("gpu") for part in rest.split(",")] if rest else []
         if all(_SLOT.match(f"gpu{part}") for part in parts):
-            names = (f"gpu{int(part) if part.isdecimal() else part}" for part in parts)
+            own = (cards.card_name(part) for part in parts)
+            names = (f"gpu{int(part) if part.isdecimal() else part}" for part in own)
             slots = tuple(dict.fromkeys(names)) or allowed.slots
             if missing := [slot for slot in slots if slot not in allowed.slots]:
                 what = f"a session may not use {missing[0]}, only {', '.join(allowed.slots)}"
@@ -157,8 +159,29 @@ def parse_slots(text: str) -> tuple[str, ...]:
     raise UsageError(f"{text!r} does not name slots", where="--slots", hint=hint)
 
 
+def shared(slots: tuple[str, ...], memory: int | None) -> tuple[str, ...]:
+    """As many slots on each card as runs of `memory` bytes fit, `gpu0.0` and `gpu0.1`; a slice of a card has one.
+
+    Raises UsageError for a card that is too small for one run.
+    """
+    names: list[str] = []
+    for slot in slots:
+        size = None if memory is None or slot.startswith(("cpu", "gpu-")) else cards.memory_of(slot)
+        fit = min(MAX_SHARING, size[1] // memory) if size and memory else 1
+        if size and memory and not fit:
+            what = f"{slot} has {size[1] / 2**30:.1f} GB, and a run needs {memory / 2**30:.1f} (gpu_memory)"
+            raise UsageError(what, where="--slots", hint="name other cards, or lower gpu_memory below [slots]")
+        names += [slot] if fit == 1 else [f"{slot}.{number}" for number in range(fit)]
+    return tuple(names)
+
+
 def threads_for(slots: tuple[str, ...], asked: int | None) -> int:
-    """Threads of a run: as asked; all cores for the only CPU slot; else 0, the default of `slot_environment`."""
+    """Threads of a run: as asked; all cores for the only CPU slot; its part of a card's cores where runs share cards;
+    else 0, the default of `slot_environment`.
+    """
+    sharing = max(Counter(map(cards.card_name, slots)).values()) if slots[:1] and slots[0].startswith("gpu") else 1
+    if sharing > 1:
+        return asked or max(1, cores() // (sharing * max(1, len(cards.usable()))))
     return asked or (cores() if len(slots) == 1 and slots[0].startswith("cpu") else 0)
 
 

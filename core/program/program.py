@@ -28,7 +28,7 @@ KEYS: toml_reader.Keys = {
          "metric", "budget", "slots", "checks", "rules", "decide", "sandbox"),
     "metric": ("name", "direction", "pattern"),
     "budget": ("run", "hours", "experiments", "usd", "startup", "saving", "limit", "check", "at_limit"),
-    "slots": ("threads",),
+    "slots": ("threads", "gpu_memory"),
     "checks": None,
     "rules": ("max_diff_lines", "forbid", "require", "freeze_dependencies"),
     "decide": ("keep", "baseline", "repeats", "min_effect", "simplicity", "quarantine", "alpha", "beta", "refresh"),
@@ -67,6 +67,7 @@ EXAMPLES: Mapping[str, str] = {
     "decide.baseline": "write baseline = 3 (runs of the baseline)",
     "sandbox.memory_gb": "write memory_gb = 8",
     "slots.threads": "write threads = 8 (of one run)",
+    "slots.gpu_memory": 'write gpu_memory = "10 GB" (of one run, its scoring included)',
     "seed": "write seed = 1",
 }
 _MORE_IS_BETTER = re.compile(r"acc|reward|score|auc|\bf1|bleu|mfu|throughput|per_sec", re.IGNORECASE)
@@ -99,6 +100,7 @@ class Program:
     network: bool = False
     limits_only: bool = False  # consent to run without a sandbox, with limits on time, memory, processes and disk only
     memory_gb: float | None = None  # per run; None: a share of the machine
+    gpu_memory: int | None = None  # bytes of a GPU that one run needs: a card has as many slots as fit; None: one
     threads: int | None = None  # of one run; None: all cores for the only CPU slot, one for each of several
     policy: Policy = field(default_factory=Policy)
     baseline_runs: int = 3
@@ -199,10 +201,23 @@ def parse(text: str, overrides: Sequence[str] = ()) -> Program:
         limits_only=reader.flag("sandbox.limits_only"),
         memory_gb=reader.number("sandbox.memory_gb"),
         threads=reader.integer("slots.threads", 1, 1024),
+        gpu_memory=_gpu_memory(reader),
         approve=reader.flag("approve"),
         policy=_policy(reader),
         **{key: value for key, value in given.items() if value is not None},  # type: ignore[arg-type]
     )  # fmt: skip
+
+
+def _gpu_memory(reader: Reader) -> int | None:
+    """[slots] gpu_memory in bytes: `"10 GB"`, `"512 MB"`. Raises ProgramError."""
+    text = reader.text("slots.gpu_memory")
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(GB|MB|GiB|MiB)", text.strip(), re.IGNORECASE)
+    size = int(float(found[1]) * (2**30 if found[2][0] in "gG" else 2**20)) if found else 0
+    if size < 2**20:
+        reader.refuse("slots.gpu_memory", f"{text!r} is no amount of memory")
+    return size
 
 
 def _rules(reader: Reader, edit: tuple[str, ...]) -> Rules:
@@ -251,7 +266,7 @@ FIXED: Mapping[str, str] = {
     "prepares": "prepare", "inputs": "inputs", "run_budgets": "[budget] run", "scored_at_limit": "[budget] at_limit",
     "baseline_runs": "[decide] baseline",
     "network": "[sandbox] network", "limits_only": "[sandbox] limits_only", "memory_gb": "[sandbox] memory_gb",
-    "threads": "[slots] threads", "seed": "seed",
+    "threads": "[slots] threads", "gpu_memory": "[slots] gpu_memory", "seed": "seed",
 }  # fmt: skip
 
 

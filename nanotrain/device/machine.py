@@ -57,6 +57,8 @@ def find_machine(wanted: str | None) -> Machine:
         keep_freed_memory()
         return Machine(CPU, faster_dtype(CPU), compiled=False)
     check_kernels(torch.device("cuda"))
+    if share := os.environ.get("AUTORESEARCH_GPU_MEMORY"):  # the rest of the card is for other runs
+        torch.cuda.set_per_process_memory_fraction(min(1.0, int(share) / torch.cuda.mem_get_info()[1]))
     torch.set_float32_matmul_precision("high")
     dtype = faster_dtype(torch.device("cuda"))
     if dtype == torch.float32:

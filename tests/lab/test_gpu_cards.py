@@ -28,6 +28,7 @@ def answer(variables, words):
     os.environ.update(variables)
     try:
         slots = device.parse_slots(words) if words else device.default_slots()
+        slots = device.shared(slots, int(variables.get("MEMORY", 0)) * 2**30)
         values = [device.slot_environment(slot)["CUDA_VISIBLE_DEVICES"] for slot in slots]
         readings = [reading.name for reading in device.Devices().read()]
         files = [device.cards.device_files(slot) for slot in slots]
@@ -122,6 +123,16 @@ def test_a_slice_of_a_card_is_a_slot_that_keeps_its_name(driver: Driver) -> None
     name = "MIG-3f2a91bc-0000-5555-0000-000000000005"
     assert asked(driver, name)[:2] == [["gpu-3f2a91bc"], [name]]
     assert asked(driver, "MIG-3f2a91bc,0")[:2] == [["gpu-3f2a91bc", "gpu0"], ["MIG-3f2a91bc", "0"]]
+
+
+def test_runs_that_say_what_memory_they_need_share_a_card(driver: Driver) -> None:
+    assert driver({"MEMORY": "10"}, "gpu:0,2")[:2] == [["gpu0.0", "gpu0.1", "gpu2.0", "gpu2.1"], ["0", "0", "2", "2"]]
+    assert driver({"MEMORY": "10"}, "gpu0.1")[0] == ["gpu0.0", "gpu0.1"]
+    assert driver({"MEMORY": "10"}, "gpu0.1")[4] == [["/dev/nvidia7"], ["/dev/nvidia7"]]
+    assert driver({"MEMORY": "13"}, "gpu:0")[0] == ["gpu0"]
+    assert driver({"MEMORY": "10", "CUDA_VISIBLE_DEVICES": "MIG-3f2a91bc"}, "gpu")[0] == ["gpu-3f2a91bc"]
+    what, hint = driver({"MEMORY": "25"}, "gpu:0")
+    assert what == "gpu0 has 24.0 GB, and a run needs 25.0 (gpu_memory)" and "lower gpu_memory" in hint
 
 
 def test_a_slot_has_the_device_file_of_its_card(driver: Driver) -> None:

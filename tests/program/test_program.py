@@ -98,6 +98,8 @@ baseline = 5
 [sandbox]
 network = true
 memory_gb = 2.5
+[slots]
+gpu_memory = "1.5 GB"
 +++
 """
     )
@@ -108,7 +110,7 @@ memory_gb = 2.5
     assert program.checks == {"smoke": "python -m x --smoke"}
     assert program.rules == Rules(40, ("torch\\.compile",), ("src/a.py:GPT.forward",), True)
     assert (program.policy.keep, program.baseline_runs, program.approve, program.seed) == (0, 5, True, 7)
-    assert program.network and program.memory_gb == 2.5
+    assert program.network and program.memory_gb == 2.5 and program.gpu_memory == 3 * 2**29
 
 
 @pytest.mark.parametrize(
@@ -117,6 +119,7 @@ memory_gb = 2.5
         (1, "---", "does not begin", "begin it"),
         (2, 'edits = ["train.py"]', "unknown key 'edits'", "`edit`"),
         (2, 'edit = "train.py"', "not a list", "edit ="),
+        (2, 'edit = ["x"]\nslots.gpu_memory = "10"', "no amount of memory", 'gpu_memory = "10 GB"'),
         (2, "edit = []", "empty", "edit ="),
         (2, 'edit = ["/etc/passwd"]', "is outside the project", "without .."),
         (2, 'edit = ["a/../../b"]', "is outside the project", "without .."),

@@ -19,7 +19,7 @@ GIB = 2**30
 MIN_SHARED_CELLS = 112  # of a row with a slot and its device
 HOT_CELSIUS = 85.0
 KIND_WORDS = {"repeat": " again", "certify": " cert.", "reference": " beside", "warmup": " warm-up"}
-NAME_CELLS = 6
+NAME_CELLS, MAX_NAME_CELLS = 6, 13
 
 
 class SlotsPane(Pane):
@@ -41,13 +41,17 @@ class SlotsPane(Pane):
         named = engine.slots if engine else ()
         return (*named, *dict.fromkeys(r.slot for r in self.view.state.live_runs() if r.slot not in named))
 
+    @property
+    def _name_cells(self) -> int:
+        return max(NAME_CELLS, min(MAX_NAME_CELLS, 1 + max(map(len, self._slots()), default=0)))
+
     def _readings(self) -> tuple[DeviceReading, ...]:
         return self.view.pulse.devices if self.view.pulse else ()
 
     def _device_of(self, slot: str) -> DeviceReading | None:
-        """The device of a slot: gpu0 for `gpu0`, cpu for `cpu1`."""
+        """The device of a slot: gpu0 for `gpu0` and `gpu0.1`, cpu for `cpu1`."""
         devices = {device.name: device for device in self._readings()}
-        return devices.get(slot) or devices.get(slot.rstrip("0123456789."))
+        return devices.get(slot.partition(".")[0]) or devices.get(slot.rstrip("0123456789"))
 
     def heading(self) -> list[Part]:
         engine = self.view.state.engine
@@ -88,9 +92,9 @@ class SlotsPane(Pane):
         devices = [d for d in self._readings() if d.name not in shown]
         out = []
         for device in devices[: max(0, room)]:
-            label: Part = (left(brief(device.name), NAME_CELLS), look["title"])
+            label: Part = (left(brief(device.name), self._name_cells), look["title"])
             more: Part = ("   " + brief(device.label), look["faint"])
-            out.append(strip_of([label, *self._reading(device, width - NAME_CELLS), more], width, look["text"]))
+            out.append(strip_of([label, *self._reading(device, width - self._name_cells), more], width, look["text"]))
         if not devices and not shown and room > 1:
             words = "waiting for readings" if self.view.live else "no readings: the engine does not run"
             out.append(strip_of([(words, look["faint"])], width, look["text"]))
@@ -98,17 +102,17 @@ class SlotsPane(Pane):
 
     def _slot(self, name: str, run: Run | None, width: int, wide: bool) -> list[Part]:
         look = self.look
-        label: Part = (left(brief(name), NAME_CELLS), look["title"])
+        label: Part = (left(brief(name), self._name_cells), look["title"])
         if run is None and (trouble := self.view.state.aside.get(name)):
-            rest = left(brief(trouble), self._cells(width, wide) - NAME_CELLS - 11) if wide else brief(trouble)
+            rest = left(brief(trouble), self._cells(width, wide) - self._name_cells - 11) if wide else brief(trouble)
             return [label, ("set aside  ", look["warn"]), (rest, look["dim"])]
         if run is None:
             word = "idle" if self.view.live else "–"
-            rest = left(word, self._cells(width, wide) - NAME_CELLS) if wide else word
+            rest = left(word, self._cells(width, wide) - self._name_cells) if wide else word
             return [label, (rest, look["faint"])]
         what = name_of(run.experiment) + KIND_WORDS.get(run.kind, "")
         if self.view.connection.status == "dead":  # the next engine adopts it, or runs it again
-            words = left("interrupted", self._cells(width, wide) - NAME_CELLS - 12) if wide else "interrupted"
+            words = left("interrupted", self._cells(width, wide) - self._name_cells - 12) if wide else "interrupted"
             return [label, (left(what, 11) + " ", look["accent"]), (words, look["warn"])]
         share = self.view.progress(run)
         percent = "" if share is None else f"{share:.0%}"
@@ -132,10 +136,10 @@ class SlotsPane(Pane):
         if wide:
             return 20 if width >= 150 else 8
         loss, difference = 19 if width >= 76 else 0, 14 if width >= 100 else 0
-        return max(4, min(24, width - NAME_CELLS - 12 - 11 - 12 - loss - difference))
+        return max(4, min(24, width - self._name_cells - 12 - 11 - 12 - loss - difference))
 
     def _cells(self, width: int, wide: bool) -> int:
-        return NAME_CELLS + 12 + 11 + self._bar(width, wide) + 12 + 19 + 11
+        return self._name_cells + 12 + 11 + self._bar(width, wide) + 12 + 19 + 11
 
     def _loss(self, run: Run, cells: int, beside: bool) -> list[Part]:
         """The curve so far, the loss, and its difference from the best's at equal time."""
@@ -190,7 +194,7 @@ class SlotsPane(Pane):
         """Live experiments that are not on a slot: thinking, checking, queued, or to be repeated."""
         look, state = self.look, self.view.state
         waiting = [state.experiments[n] for n in state.live if not state.experiments[n].live_run and n != BASELINE]
-        parts: list[Part] = [(left("next", NAME_CELLS), look["title"])] if waiting else []
+        parts: list[Part] = [(left("next", self._name_cells), look["title"])] if waiting else []
         for x in waiting:
             words = f"{x.verdict}, to be repeated   " if x.verdict else f"{self.view.phase_of(x)}   "
             parts += [(f"#{x.number} ", look["accent"]), (words, look["dim"])]

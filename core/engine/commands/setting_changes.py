@@ -99,7 +99,8 @@ class SettingChanges(EnginePart):
         self.lifecycle.refuse_when_stopping()
         present = self.settings.slots
         try:
-            names = await asyncio.to_thread(device.parse_slots, command.slots)
+            named = await asyncio.to_thread(device.parse_slots, command.slots)
+            names = device.shared(named, None if self.state.timed else self.program.gpu_memory)
         except AutoresearchError as error:
             raise CommandRefused(error.what, hint=error.hint) from error
         if names == present:

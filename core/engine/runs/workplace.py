@@ -130,7 +130,7 @@ class Workplace:
             top=top,
             cache=cache,
             keep_cache=first,
-            env={**device.slot_environment(slot, self._setup.threads), "AUTORESEARCH_SEED": str(seed)},
+            env={**self._slot_environment(slot), "AUTORESEARCH_SEED": str(seed)},
             seconds=budget.seconds,
             steps=budget.steps,
             limit_seconds=program.limit_seconds,
@@ -142,6 +142,12 @@ class Workplace:
             hold=self.overlaps,
             cores=self._cores(slot) if budget.seconds is not None else None,
         )
+
+    def _slot_environment(self, slot: str) -> dict[str, str]:
+        """Variables of a run or a scoring in a slot."""
+        memory = self._settings.program.gpu_memory if slot.startswith("gpu") else None
+        own = {"AUTORESEARCH_GPU_MEMORY": str(memory)} if memory else {}
+        return {**device.slot_environment(slot, self._setup.threads), **own}
 
     def _cores(self, slot: str) -> float | None:
         """Processors that a run may use on its clock: one a thread in a CPU slot, any number with a GPU. Start-up may
@@ -230,7 +236,7 @@ class Workplace:
         """
         setup, folder = self._setup, self._setup.paths.run(run)
         worktree = setup.paths.worktree(run) / setup.repo.prefix
-        env = {**setup.trusted_environment, **device.slot_environment(slot, setup.threads), **self._readable()}
+        env = {**setup.trusted_environment, **self._slot_environment(slot), **self._readable()}
         env["AUTORESEARCH_SEED"] = str(seed)
         if self.overlaps:  # then the shim recorded the weights at the end of the clock
             ended = read_json(folder / "exit.json")

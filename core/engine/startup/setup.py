@@ -148,7 +148,7 @@ def _prepare(paths: SessionPaths, asked: EngineOptions, locks: CardLocks) -> Sta
         what = f"the branch {paths.branch} is checked out here, and a session moves its branch"
         raise SessionError(what, where=str(checkout.path), hint=f"free it with: {checkout.release}")
     timed = begun.session.timed if begun and begun.session else program.timed
-    slots, left_out = _slots(options, locks, alone=timed)
+    slots, left_out = _slots(options, locks, program.gpu_memory, alone=timed)
     started = begun.session.threads if begun and begun.session else None
     threads = device.threads_for(slots, program.threads) if started is None else started
     env = environment.run_environment(paths.project)
@@ -187,10 +187,13 @@ def _prepare(paths: SessionPaths, asked: EngineOptions, locks: CardLocks) -> Sta
     )  # fmt: skip
 
 
-def _slots(options: EngineOptions, locks: CardLocks, *, alone: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _slots(
+    options: EngineOptions, locks: CardLocks, memory: int | None, *, alone: bool
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The slots that the options name, or all; and which were left out, with the reason. Their cards are locked.
+    `memory`: of a card, that a run needs; `alone`: no run may disturb another.
 
-    Raises CardsTaken when other sessions hold all of them.
+    Raises CardsTaken when other sessions hold all of them, UsageError for a card that is too small.
     """
     slots = device.parse_slots(options.slots) if options.slots else device.default_slots()
     taken = locks.take(slots)
@@ -203,7 +206,7 @@ def _slots(options: EngineOptions, locks: CardLocks, *, alone: bool) -> tuple[tu
         said += cards.allowed().left_out
         free = free[:1] if alone else free
     locks.keep_only(free)
-    return tuple(free), said
+    return device.shared(tuple(free), None if alone else memory), said
 
 
 def _other_slots(slots: tuple[str, ...]) -> str:
@@ -390,7 +393,7 @@ def timed_words(slots: tuple[str, ...]) -> str:
     how = "a warm-up run first, then each candidate in turn with the best"
     if len(slots) == 1:
         return f"one slot, {how}"
-    alone = "cpu:1" if slots[0].startswith("cpu") else f"gpu:{slots[0].removeprefix('gpu')}"
+    alone = "cpu:1" if slots[0].startswith("cpu") else f"gpu:{cards.card_name(slots[0]).removeprefix('gpu')}"
     return f"{how}; but runs in {len(slots)} slots measure each other: --slots {alone} runs one at a time"
 
 

@@ -31,22 +31,27 @@ class CardLocks:
     def __init__(self, name: str, project: Path) -> None:
         self._says = json.dumps({"session": name, "project": str(project), "pid": os.getpid()})
         self._held: dict[str, int] = {}  # file descriptors, by UUID
-        self._uuids: dict[str, str] = {}  # of the slots: a card that is lost may not tell it any more
+        self._uuids: dict[str, str] = {}  # of cards: one that is lost may not tell it any more
 
     def take(self, slots: Sequence[str]) -> dict[str, str]:
         """Lock the cards of these slots. Returns those slots whose card another session holds, with who that is."""
         taken: dict[str, str] = {}
         for slot in slots:
-            uuid = self._uuids[slot] = self._uuids.get(slot) or cards.uuid_of(slot)
+            uuid = self._uuid(slot)
             if uuid and uuid not in self._held and (holder := self._lock(uuid)):
                 taken[slot] = holder
         return taken
 
     def keep_only(self, slots: Sequence[str]) -> None:
         """Give back the cards that none of these slots is on."""
-        kept = {self._uuids.get(slot) for slot in slots}
+        kept = {self._uuid(slot) for slot in slots}
         for uuid in [uuid for uuid in self._held if uuid not in kept]:
             os.close(self._held.pop(uuid))
+
+    def _uuid(self, slot: str) -> str:
+        card = cards.card_name(slot)
+        uuid = self._uuids[card] = self._uuids.get(card) or cards.uuid_of(card)
+        return uuid
 
     def release(self) -> None:
         self.keep_only(())

@@ -17,7 +17,7 @@ from core.session.options import EngineOptions
 from core.session.paths import SessionPaths
 from tests.engine.support import accepted, bodies, engine, kill_engine, refused, wait_end, wait_state
 from tests.false_driver import FalseDriver
-from tests.projects import SCORED_FILES, SCORED_PROGRAM, SCORED_TRAIN, TRAIN, make_project, rate, write_script
+from tests.projects import PROGRAM, SCORED_FILES, SCORED_PROGRAM, SCORED_TRAIN, TRAIN, make_project, rate, write_script
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc to make a driver's library with")
 
@@ -109,6 +109,18 @@ def test_a_change_that_breaks_each_card_counts_as_crashed_at_the_third(tmp_path:
 def scored_project(folder: Path) -> Path:
     more = {**SCORED_FILES, "score.py": SCORER}
     return make_project(folder, train=SCORED_TRAIN, program=SCORED_PROGRAM, more=more)
+
+
+def test_runs_share_a_card_that_has_the_memory_for_them(tmp_path: Path, driver: FalseDriver) -> None:
+    reads = "time.sleep(SECONDS)\nassert os.environ['AUTORESEARCH_GPU_MEMORY'] == str(10 * 2**30)\n"
+    program = PROGRAM.replace("[budget]", '[slots]\ngpu_memory = "10 GB"\n[budget]')
+    project = make_project(tmp_path / "p", train=TRAIN.replace("time.sleep(SECONDS)\n", reads), program=program)
+    with engine(project, researcher="human", slots="gpu:0,1") as paths:
+        state = wait_state(paths, lambda s: s.baseline is not None, "the baseline")
+        assert state.slots == ("gpu0.0", "gpu0.1", "gpu1.0", "gpu1.1")
+        assert {run.slot for run in state.experiments[0].runs} == {"gpu0.0", "gpu0.1", "gpu1.0"}
+        assert "runs go to gpu1.0 gpu1.1" in accepted(paths, c.ChangeSlots("gpu:1"))
+        assert "already" in refused(paths, c.ChangeSlots("gpu1.0"))
 
 
 def test_two_sessions_do_not_take_the_same_card(tmp_path: Path, driver: FalseDriver) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,19 @@ async def test_gpu_readings_are_shown(show: Show) -> None:
         source.version += 1
         await until(pilot, lambda: "402 W" in text_of(app))
         assert all(words in text_of(app) for words in ("98%", "44/80 GiB", "71 °C", "H100"))
+
+
+async def test_a_slot_set_aside_says_why_and_a_power_cap_is_no_warning(show: Show) -> None:
+    async with show(size=(160, 48)) as (pilot, app, source):
+        reading = gpu_readings(source.pulse.time if source.pulse else 0.0, source.state)
+        capped = replace(reading.devices[0], throttle="power cap")
+        source.pulse = replace(reading, devices=(capped,))
+        lost = {"gpu1.10": "the driver says: GPU is lost"}
+        source.happen(e.SlotsChanged(("gpu0", "gpu1.10"), lost))
+        await until(pilot, lambda: "gpu1.10 set aside  the driver says: GPU is lost" in text_of(app))
+        assert "402 W (power cap)" in text_of(app) and "throttled" not in text_of(app)
+        source.happen(e.SlotsChanged(("gpu0", "gpu1.10")))
+        await until(pilot, lambda: "set aside" not in text_of(app))
 
 
 async def test_a_lost_engine_shows_a_countdown_and_dims_stale_data(show: Show) -> None:
