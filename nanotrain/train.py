@@ -35,6 +35,7 @@ from safetensors.torch import save
 
 from nanotrain import harness
 from nanotrain.corpus import PrepareError
+from nanotrain.device import shapes
 from nanotrain.device.counts import operations_per_token
 from nanotrain.device.machine import CPU, Machine, before_the_clock, find_machine
 from nanotrain.device.usage import compiles, device_line
@@ -516,7 +517,7 @@ class Trainer:
         self.micro_seconds = 0.0  # duration of one pass, measured in the warm-up
         most: float = math.inf
         if machine.cuda:
-            size, (free, _) = config.n_layer * config.n_embd, torch.cuda.mem_get_info()
+            size, free = config.n_layer * config.n_embd, machine.free_memory()
             most = fitting_tokens(MICRO_TOKENS_CUDA, size, config.vocab_size, machine, free)
         while self.rows > 1 and self.rows * config.sequence_len > most:
             self.halve_rows()
@@ -571,7 +572,7 @@ class Trainer:
 
 
 def smoke(machine: Machine, run: harness.TrainingRun) -> None:
-    """Two steps on random tokens at full model size: the model builds, trains and its loss stays finite."""
+    """Two steps on random tokens: the model builds, trains, its loss is finite; on a GPU the shapes fit."""
     torch.manual_seed(run.seed)
     trainer = Trainer(machine, configure(machine, run.vocab))
     data = np.random.default_rng(run.seed).integers(run.vocab, size=65_536).astype(np.uint16)
@@ -579,6 +580,11 @@ def smoke(machine: Machine, run: harness.TrainingRun) -> None:
     losses = [float(trainer.step(loader, progress)) for progress in (0.0, 0.5)]
     if not all(map(math.isfinite, losses)):
         raise SystemExit(f"smoke: the loss is not finite: {losses}")
+    if os.environ.get(shapes.VARIABLE) == "cuda":
+        with shapes.imagined_card() as card:
+            trainer = Trainer(card, configure(card, run.vocab))
+            tokens = torch.empty(trainer.rows, trainer.config.sequence_len, dtype=torch.int64, device=card.device)
+            trainer.step(lambda: (tokens, tokens), 0.5)
     print(f"smoke: two steps done, loss {losses[0]:.4f} then {losses[1]:.4f}, ln V = {math.log(run.vocab):.4f}")
 
 

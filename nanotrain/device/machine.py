@@ -35,6 +35,10 @@ class Machine:
         if self.cuda:
             torch.cuda.synchronize()
 
+    def free_memory(self) -> int:
+        """Bytes of the card that nobody holds."""
+        return torch.cuda.mem_get_info()[0]
+
     def release(self) -> None:
         """Give cached memory of the card back to it."""
         if self.cuda:

@@ -17,6 +17,7 @@ import torch
 from nanotrain import train
 from nanotrain.device.counts import operations_per_token
 from nanotrain.device.machine import CPU, Machine
+from nanotrain.device.shapes import imagined_card
 from nanotrain.device.usage import compiles, device_line
 from nanotrain.device.warmup import EAGER, FLEX, fitting_tokens, limit_step, warm_up
 from tests.nanotrain import worlds
@@ -166,6 +167,37 @@ def test_smoke_takes_two_steps_without_any_data(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert "smoke: two steps done" in result.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def shape_check(length: int = 2048) -> None:
+    with imagined_card() as card:
+        trainer = train.Trainer(card, replace(train.configure(card, 8192), sequence_len=length))
+        tokens = torch.empty(2, 64, dtype=torch.int64, device="meta")
+        trainer.step(lambda: (tokens, tokens), 0.5)
+
+
+def test_the_settings_of_a_gpu_are_checked_without_one(capsys: pytest.CaptureFixture[str]) -> None:
+    shape_check()
+    assert capsys.readouterr().out == ""
+    with pytest.raises(RuntimeError, match="broadcast") as caught:
+        shape_check(48)  # shorter than the rows
+    assert "settings of the GPU" in caught.value.__notes__[0]
+    with imagined_card() as card:
+        float(torch.zeros((), device=card.device))
+    assert "cannot be checked without one" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_smoke_finds_a_size_that_only_a_gpu_has(tmp_path: Path) -> None:
+    broken = ("self.ve_gate_channels = min(32, config.n_embd)", "self.ve_gate_channels = 600 if inner > 500 else 32")
+    tree = worlds.worktree(tmp_path / "tree", broken)
+    runs_on = {"AUTORESEARCH_DEVICE": "cpu", "AUTORESEARCH_HOME": str(tmp_path)}
+    results = [
+        worlds.command_in(tree, "nanotrain.train", "--smoke", **runs_on, AUTORESEARCH_RUNS_ON=kind)
+        for kind in ("cpu", "cuda")
+    ]  # fmt: skip
+    assert [result.returncode for result in results] == [0, 1]
+    assert "reduction dim" in results[1].stderr and results[1].stderr.rstrip().endswith("whose names end in _CUDA.")
 
 
 def test_a_run_that_was_given_a_gpu_never_trains_on_the_cpu(tmp_path: Path) -> None:

@@ -36,9 +36,14 @@ def text(size: int, seed: int = 0) -> str:
 
 def command(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Run `python -m …` in the repository with additional environment variables."""
+    return command_in(REPOSITORY, *arguments, **env)
+
+
+def command_in(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m …` in `folder` with additional environment variables."""
     values = {k: v for k, v in os.environ.items() if not k.startswith(("AUTORESEARCH_CONTROL", "NANOTRAIN_"))} | env
     return subprocess.run(
-        [sys.executable, "-m", *arguments], cwd=REPOSITORY, env=values, capture_output=True, text=True, timeout=300
+        [sys.executable, "-m", *arguments], cwd=folder, env=values, capture_output=True, text=True, timeout=300
     )
 
 

@@ -281,8 +281,8 @@ class Workplace:
             limit = self._settings.program.check_seconds
             spec = self._job(
                 run=0, folder=folder, command=command, top=path, seconds=limit,
-                env=device.slot_environment("cpu0", setup.threads), limit_seconds=limit, startup_seconds=limit,
-                saving_seconds=limit, plain=True,
+                env={**device.slot_environment("cpu0", setup.threads), "AUTORESEARCH_RUNS_ON": setup.kind},
+                limit_seconds=limit, startup_seconds=limit, saving_seconds=limit, plain=True,
             )  # fmt: skip
             job = await start(spec)
             try:
