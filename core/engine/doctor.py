@@ -32,6 +32,7 @@ from core.session.homes import socket_folder, state_home
 from core.session.logind import kills_user_processes
 
 LOW_DISK_BYTES = 5 * 2**30
+SECONDS, QUICK_SECONDS = 120.0, 25.0  # for a Python to load torch; the launch screen waits a minute for all of it
 LOW_SHARED_MEMORY = 256 * 2**20  # bytes
 
 
@@ -54,7 +55,7 @@ def examine(project: Path, *, quick: bool = False) -> dict[str, Any]:
         taken = [f"{slot} is used by {holder}" for slot in slots if (holder := holder_of(slot))]
         findings += [Finding("cards", None, "; ".join(taken), "a new session takes the others")] if taken else []
         findings += _conditions(slots, program)
-        findings += _torch(project, program) if program is not None and slots[0].startswith("gpu") else []
+        findings += _torch(project, program, quick) if program is not None and slots[0].startswith("gpu") else []
     except AutoresearchError as error:
         findings.append(failed("device", error))
     report = tiers.probe()
@@ -102,7 +103,7 @@ def _conditions(slots: tuple[str, ...], program: Program | None) -> list[Finding
     return found
 
 
-def _torch(project: Path, program: Program) -> list[Finding]:
+def _torch(project: Path, program: Program, quick: bool) -> list[Finding]:
     """Where a GPU is there: whether the torch of the run's Python can use it. Nothing for other frameworks."""
     env = environment.run_environment(project)
     try:
@@ -112,11 +113,11 @@ def _torch(project: Path, program: Program) -> list[Finding]:
     driver = torch_build.installed_driver()
     if driver is None or not Path(python).name.startswith("python"):
         return []
-    found = torch_build.torch_of(python, env)
+    found = torch_build.torch_of(python, env, QUICK_SECONDS if quick else SECONDS)
     if found.missing:
         return []
     if wrong := torch_build.trouble(found, driver, python, invocation.call()):
-        return [Finding("torch", False, *wrong)]
+        return [Finding("torch", False if found.python else None, *wrong)]
     return [Finding("torch", True, found.runs_on(driver))]
 
 

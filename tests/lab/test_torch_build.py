@@ -186,7 +186,8 @@ def test_a_python_is_asked_by_a_kernel_on_every_card(tmp_path: Path) -> None:
     )
     (tmp_path / "lib").rename(tmp_path / "none")
     assert torch_build.torch_of(str(python), os.environ).missing
-    assert "without an answer" in torch_build.torch_of("/bin/false", {}).trouble
+    silent = torch_build.torch_of("/bin/false", {})
+    assert not silent.python and "-c 'import torch; torch.cuda.init()'" in said(silent, "550.54.15", "8.0")[1]
 
 
 def test_a_torch_that_is_too_old_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import random
 import re
 from dataclasses import asdict, replace
@@ -24,6 +25,19 @@ from tests.nanotrain import worlds
 
 MACHINE = Machine(CPU, torch.float32, compiled=False)
 USED = r"device: compiles \d+ before the clock, \d+ on it; peak \d+\.\d GB of \d+\.\d; \d+\.\d\d[kM] tokens/s"
+
+
+@pytest.mark.parametrize("own", [None, "PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"])
+def test_a_setting_of_cudas_allocator_is_kept_under_either_name(own: str | None, monkeypatch: Any) -> None:
+    names = {"PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF"}
+    for name in names:
+        monkeypatch.delenv(name, raising=False)
+    if own:
+        monkeypatch.setenv(own, "max_split_size_mb:64")
+    before_torch = Path(train.__file__).read_text().partition("\nimport numpy")[0]
+    exec(before_torch, {"__name__": "beginning"})
+    set_now = {name: os.environ[name] for name in names & os.environ.keys()}
+    assert set_now == ({own: "max_split_size_mb:64"} if own else dict.fromkeys(names, "expandable_segments:True"))
 
 
 def random_model(config: train.GPTConfig) -> train.GPT:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -22,7 +23,6 @@ Numbers = tuple[int, ...]  # of a version, or of a compute capability
 TESTED = "2.13.0"  # also in .ci/constraints-cpu.txt
 MINIMUM = (2, 6)
 INDEX = "https://download.pytorch.org/whl"
-_MAX_SECONDS = 120.0  # for a Python to load torch, from a network disk too
 _NVIDIA_SMI = "/usr/lib/wsl/lib/nvidia-smi"  # where PATH has none
 
 
@@ -90,7 +90,8 @@ class InstalledDriver:
 @dataclass(frozen=True, slots=True)
 class FoundTorch:
     """What a Python's torch says: its version ("": there is none), the CUDA that it is built for ("": none), the
-    architectures that it has code for, each card that it sees, its word when it sees none, and Python's version.
+    architectures that it has code for, each card that it sees, its word when it sees none, and Python's version, ():
+    that Python gave no answer.
     """
 
     version: str = ""
@@ -98,7 +99,7 @@ class FoundTorch:
     arches: tuple[str, ...] = ()
     cards: tuple[TorchCard, ...] = ()
     trouble: str = ""
-    python: Numbers = ()
+    python: Numbers = (3, 11)
 
     @property
     def usable(self) -> bool:
@@ -136,7 +137,8 @@ import json, sys
 sys.path = [path for path in sys.path if path]
 found = {"python": list(sys.version_info[:2]), "version": "", "cuda": "", "arches": [], "cards": [], "trouble": ""}
 def words(error):
-    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    line = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    return line.split(" Please update ")[0].split(" Please check ")[0]
 try:
     import warnings
     warnings.simplefilter("ignore")
@@ -160,20 +162,21 @@ print(json.dumps(found))
 """
 
 
-def torch_of(python: str, env: Mapping[str, str]) -> FoundTorch:
-    """The torch of `python` in `env`, by a process that starts a small kernel on every card. Takes seconds."""
+def torch_of(python: str, env: Mapping[str, str], seconds: float = 120.0) -> FoundTorch:
+    """The torch of `python` in `env`, by a process that starts a small kernel on every card.
+
+    It takes seconds, from a network disk a minute; it is ended after `seconds`.
+    """
     try:
-        done = subprocess.run(
-            [python, "-c", _LOOK], env=dict(env), capture_output=True, text=True, timeout=_MAX_SECONDS
-        )
+        done = subprocess.run([python, "-c", _LOOK], env=dict(env), capture_output=True, text=True, timeout=seconds)
         found = json.loads(done.stdout.strip().rpartition("\n")[2])
         cards = tuple(TorchCard(c["name"], tuple(c["capability"]), c["trouble"]) for c in found["cards"])
         arches, version = tuple(found["arches"]), tuple(found["python"])
         return FoundTorch(found["version"], found["cuda"], arches, cards, found["trouble"], version)
     except subprocess.TimeoutExpired:
-        return FoundTorch(trouble=f"it did not load in {_MAX_SECONDS:g} s")
+        return FoundTorch(trouble=f"it did not load in {seconds:g} s", python=())
     except (OSError, ValueError, KeyError, TypeError):
-        return FoundTorch(trouble=f"{python} ended without an answer")
+        return FoundTorch(trouble="that Python ended without an answer", python=())
 
 
 def installed_driver(proc: Path = Path("/proc/driver/nvidia"), dev: Path = Path("/dev")) -> InstalledDriver | None:
@@ -228,6 +231,8 @@ def trouble(found: FoundTorch, driver: InstalledDriver, python: str, again: str)
         return None
     named = f"torch {found.version}" if found.version else "torch"
     what = f"{named} of {python} cannot use {driver}: {found.why}"
+    if not found.python:
+        return what, f"look what it says: {shlex.quote(python)} -c 'import torch; torch.cuda.init()'"
     known = tuple(card for card in found.cards if card.capability) or driver.cards
     build = fitting_build(InstalledDriver(driver.version, known))
     if found.fits(driver):

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.cli.command import run
+from tests.false_driver import FalseDriver
+from tests.lab.simulated_torch import environment_with, nvidia_smi
 from tests.projects import PROGRAM, git, make_project
 
 
@@ -33,6 +39,24 @@ def test_doctor_reports_that_nanotrain_cannot_run(tmp_path: Path) -> None:
     done = run(folder, "doctor")
     assert done.returncode == 1 and "missing: torch, numpy, safetensors, tokenizers" in done.stdout
     assert "-m pip install " in done.stdout and "torch" in done.stdout and done.stdout.endswith("not ready: packages\n")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc to make a driver's library with")
+def test_a_torch_that_the_driver_cannot_run_is_told_with_the_command(tmp_path: Path) -> None:
+    said = "The NVIDIA driver on your system is too old (found version 12040)"
+    python = environment_with(tmp_path / "own", version="2.13.0", cuda="13.0", trouble=f"{said}. Please update it")
+    smi = nvidia_smi(tmp_path, "550.54.15", "NVIDIA A100, 8.0")
+    driver = FalseDriver(tmp_path / "driver")
+    folder = make_project(tmp_path / "p", program=PROGRAM.replace('"python train.py"', f'"{python} train.py"'))
+    env = {"LD_LIBRARY_PATH": str(driver.folder), "PATH": f"{smi}:{os.environ['PATH']}", "CUDA_VISIBLE_DEVICES": "0"}
+    done = run(folder, "doctor", "--quick", env=env)
+    assert done.returncode == 1 and done.stdout.endswith("not ready: torch\n")
+    assert f"torch 2.13.0 of {python} cannot use NVIDIA A100 (sm_80), driver 550.54.15: {said}" in done.stdout
+    assert "torch==2.13.0+cu126 --index-url https://download.pytorch.org/whl/cu126\n" in done.stdout
+    environment_with(tmp_path / "own", version="2.13.0+cu126", cuda="12.6", cards="NVIDIA A100:8.0:")
+    done = run(folder, "doctor", "--quick", env=env)
+    assert "✓ torch               torch 2.13.0+cu126, built for CUDA 12.6, runs on NVIDIA A100" in done.stdout
 
 
 def test_a_control_with_nothing_to_tune_is_not_offered(tmp_path: Path) -> None:
