@@ -43,7 +43,7 @@ Make RATE better.
 
 
 IDENTITY = ("-c", "user.name=someone", "-c", "user.email=someone@localhost", "-c", "init.defaultBranch=main",
-            "-c", "commit.gpgsign=false")  # fmt: skip
+            "-c", "commit.gpgsign=false", "-c", "maintenance.auto=false")  # fmt: skip
 
 
 def git(folder: Path, *words: str, **env: str) -> str:

@@ -19,7 +19,7 @@ from tests.recorded import make_session
 
 __all__ = ["project"]
 
-# Commands that print on standard output, with their exit code on a writable one.
+# Commands that print on standard output, with their exit code on a writable one. DIR: a folder of the test's own.
 PRINTS = [
     ("--help", 0), ("--version", 0), ("run --help", 0), ("status", 0), ("status --follow --json", 0), ("sessions", 0),
     ("leaderboard --json", 0), ("events", 0), ("events --follow --json", 0), ("show 1", 0), ("program --json", 0),
@@ -41,9 +41,9 @@ def scrubbed() -> dict[str, str]:
 
 
 def run(paths: SessionPaths, words: str, redirection: str = "") -> subprocess.CompletedProcess[str]:
-    """Run a command with a `redirection` of the shell. DIR in `words` stands for a writable folder."""
+    """Run a command with a `redirection` of the shell."""
     return subprocess.run(
-        ["bash", "-c", f'exec "{COMMAND}" {words.replace("DIR", str(paths.project.parent))} {redirection}'],
+        ["bash", "-c", f'exec "{COMMAND}" {words} {redirection}'],
         cwd=paths.project, capture_output=True, text=True, timeout=300, check=False, env=scrubbed(),
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
@@ -55,21 +55,22 @@ def run_on_closed_pipe(paths: SessionPaths, words: str) -> subprocess.CompletedP
     os.close(reader)
     try:
         return subprocess.run(
-            [COMMAND, *words.replace("DIR", str(paths.project.parent)).split()], cwd=paths.project, stdout=writer,
+            [COMMAND, *words.split()], cwd=paths.project, stdout=writer,
             stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True, timeout=300, check=False, env=scrubbed(),
         )  # fmt: skip
     finally:
         os.close(writer)
 
 
-@pytest.fixture
-def session(tmp_path: Path) -> SessionPaths:
-    """A session whose events exceed the buffer of a pipe."""
-    return make_session(tmp_path / "project", experiments=30)
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> SessionPaths:
+    """A session whose events exceed the buffer of a pipe. No command here changes it."""
+    return make_session(tmp_path_factory.mktemp("s") / "project", experiments=30)
 
 
 @pytest.mark.parametrize(("words", "code"), PRINTS)
-def test_lost_output_is_reported_once(session: SessionPaths, words: str, code: int) -> None:
+def test_lost_output_is_reported_once(session: SessionPaths, tmp_path: Path, words: str, code: int) -> None:
+    words = words.replace("DIR", str(tmp_path))
     for number, redirection in enumerate(("> /dev/full", "<&- >&-")):
         done = run(session, words.replace("new", f"new{number}"), redirection)
         assert done.returncode == 1, (redirection, done.stderr)
@@ -81,27 +82,32 @@ def test_lost_output_is_reported_once(session: SessionPaths, words: str, code: i
 
 
 @pytest.mark.parametrize(("words", "code"), PRINTS + ERRORS)
-def test_a_lost_error_message_keeps_the_exit_code(session: SessionPaths, words: str, code: int) -> None:
+def test_a_lost_error_message_keeps_the_exit_code(session: SessionPaths, tmp_path: Path, words: str, code: int) -> None:
+    prints = (words, code) in PRINTS
+    words = words.replace("DIR", str(tmp_path))
     lost = [run(session, words.replace("new", f"new{i}"), to) for i, to in enumerate(("2>&-", "2> /dev/full"))]
     assert [done.returncode for done in lost] == [code, code]
-    assert all(bool(done.stdout) == ((words, code) in PRINTS) for done in lost)
+    assert all(bool(done.stdout) == prints for done in lost)
     assert not any("Traceback" in done.stdout or "hint:" in done.stdout for done in lost if "json" not in words)
 
 
 @pytest.mark.parametrize(("words", "code"), ERRORS)
-def test_an_error_message_needs_no_standard_output(session: SessionPaths, words: str, code: int) -> None:
+def test_an_error_message_needs_no_standard_output(
+    session: SessionPaths, tmp_path: Path, words: str, code: int
+) -> None:
+    words = words.replace("DIR", str(tmp_path))
     for redirection in ("> /dev/full", ">&-"):
         done = run(session, words, redirection)
         assert done.returncode == code and done.stderr.strip(), redirection
         assert "Traceback" not in done.stderr and "standard output" not in done.stderr
 
 
-def test_messages_never_go_into_a_session_file(session: SessionPaths) -> None:
+def test_messages_never_go_into_a_session_file(session: SessionPaths, tmp_path: Path) -> None:
     """With all three streams closed, the next opened file gets one of their descriptors."""
     before = session.database.read_bytes()
-    done = run(session, "report -o DIR/page.html", "<&- >&- 2>&-")
+    done = run(session, f"report -o {tmp_path}/page.html", "<&- >&- 2>&-")
     assert done.returncode == 0
-    assert (session.project.parent / "page.html").read_text().startswith("<!doctype html>")
+    assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
     assert session.database.read_bytes() == before
 
 

@@ -13,6 +13,7 @@ from core.program.program import check_files, load
 from core.program.survey import survey
 from tests.cli.command import run, terminal
 from tests.projects import git, make_project
+from tui.main import main
 
 
 @pytest.mark.parametrize("code", ["train.py", "main.py", "makemodel.py"])
@@ -174,7 +175,9 @@ KINDS: dict[str, tuple[dict[str, str], dict[str, str], dict[str, object], tuple[
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_init_reads_the_repository(tmp_path: Path, kind: str) -> None:
+def test_init_reads_the_repository(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     files, ignored, settings, words = KINDS[kind]
     for name, text in {**files, **ignored}.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -182,10 +185,12 @@ def test_init_reads_the_repository(tmp_path: Path, kind: str) -> None:
     git(tmp_path, "init", "-q")
     git(tmp_path, "add", "-A")
     git(tmp_path, "commit", "-q", "--allow-empty", "-m", "x")
-    done = run(tmp_path, "init", "--yes")
-    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    code = main(["init", "--yes"])
+    said = capsys.readouterr()
+    assert code == 0, said.err
     for word in words:
-        assert word in done.stdout, done.stdout
+        assert word in said.out, said.out
     text = (tmp_path / "program.md").read_text()
     front = tomli.loads(text.split("+++\n")[1])
     assert {key: front.get(key) for key in settings} == settings

@@ -198,12 +198,18 @@ BAD: list[tuple[list[str], int, str]] = [
 ]
 
 
+@pytest.fixture(scope="module")
+def unstarted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in which no command starts anything."""
+    return make_project(tmp_path_factory.mktemp("u") / "a project")
+
+
 @pytest.mark.parametrize(("words", "code", "says"), BAD, ids=lambda v: " ".join(v) if isinstance(v, list) else None)
-def test_bad_arguments_are_refused(project: Path, words: list[str], code: int, says: str) -> None:
-    done = run(project, *words)
+def test_bad_arguments_are_refused(unstarted: Path, words: list[str], code: int, says: str) -> None:
+    done = run(unstarted, *words)
     assert says in done.stderr and done.stdout == "" and "Traceback" not in done.stderr
     assert done.returncode == code
-    assert not list((project / "sessions").glob("*/session.db"))
+    assert not list((unstarted / "sessions").glob("*/session.db"))
 
 
 def test_a_broken_program_md_is_refused(project: Path) -> None:
@@ -273,16 +279,18 @@ def test_control_characters_in_a_project_name_are_not_printed(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_help_and_the_docs_cover_every_command_and_option() -> None:
+def test_help_and_the_docs_cover_every_command_and_option(capsys: pytest.CaptureFixture[str]) -> None:
     from tui.cli.parser import COMMANDS
+    from tui.main import main
 
     whole = run(Path("/"), "--help")
     assert whole.returncode == 0 and all(name in whole.stdout for name in COMMANDS)
     for part in ("q detaches", "program.md", "sessions/NAME", "ANTHROPIC_API_KEY", "exit codes"):
         assert part in whole.stdout
     for name in COMMANDS:
-        one = run(Path("/"), name, "--help")
-        assert one.returncode == 0 and f"autoresearch-tui {name}" in one.stdout and "examples:" in one.stdout
+        assert main([name, "--help"]) == 0
+        said = capsys.readouterr().out
+        assert f"autoresearch-tui {name}" in said and "examples:" in said
     page = (ROOT / "docs/cli.md").read_text()
     assert all(name in page for name in COMMANDS)
     for option in re.findall(r"--[a-z-]+", run(Path("/"), "run", "--help").stdout):

@@ -21,7 +21,7 @@ def test_doctor(tmp_path: Path) -> None:
     folder = make_project(tmp_path / "p")
     good = run(folder, "doctor")
     assert good.returncode == 0 and "ready" in good.stdout and "git" in good.stdout
-    report = json.loads(run(folder, "doctor", "--json").stdout)
+    report = json.loads(run(folder, "doctor", "--json", "--quick").stdout)
     assert {"findings", "slots", "sandbox", "researchers", "device"} <= report.keys()
     (folder / "program.md").write_text("no fence\n")
     bad = run(folder, "doctor")
@@ -66,7 +66,7 @@ def test_a_control_with_nothing_to_tune_is_not_offered(tmp_path: Path) -> None:
     done = run(folder, "doctor", env=bare)
     assert done.returncode == 1 and "not ready: researcher control" in done.stdout
     assert "train.py: the control finds no number to tune" in done.stdout and "LEARNING_RATE = 0.01" in done.stdout
-    report = json.loads(run(folder, "doctor", "--json", env=bare).stdout)
+    report = json.loads(run(folder, "doctor", "--json", "--quick", env=bare).stdout)
     assert report["default_researcher"] == "human"
     for words in (["--researcher", "control"], []):
         start = run(folder, "run", "--headless", *words, env=bare)
@@ -84,7 +84,7 @@ def test_the_first_seconds_of_a_run_are_tried(tmp_path: Path) -> None:
     assert not (folder / "sessions").exists() and git(folder, "worktree", "list").count("\n") == 0
     quick = run(folder, "doctor", "--quick")
     assert quick.returncode == 0 and "first seconds" not in quick.stdout
-    endless = make_project(tmp_path / "q", train="RATE = 0.5\nwhile True: pass\n")
+    endless = make_project(tmp_path / "q", train="import time\nRATE = 0.5\nwhile True: time.sleep(0.1)\n")
     report = json.loads(run(endless, "doctor", "--json").stdout)
     found = {finding["name"]: finding for finding in report["findings"]}
     assert found["first seconds"]["ok"] is True and "still running" in found["first seconds"]["detail"]
