@@ -63,6 +63,11 @@ int nvmlDeviceGetName(void *device, char *text, unsigned size) {
   snprintf(text, size, "Simulated");
   return fault(device);
 }
+int nvmlDeviceGetCudaComputeCapability(void *device, int *major, int *minor) {
+  *major = 9;
+  *minor = 0;
+  return fault(device);
+}
 int nvmlDeviceGetMinorNumber(void *device, unsigned *minor) { *minor = 7 - number(device); return fault(device); }
 typedef struct { unsigned long long total, free, used; } Memory;
 int nvmlDeviceGetMemoryInfo(void *device, Memory *memory) {

@@ -1,4 +1,4 @@
-"""A trial from outside: its process is started, its progress and its report are read; leaving it ends it"""
+"""A trial or a device check from outside: its process is started, its reports are read; leaving it ends it"""
 
 from __future__ import annotations
 
@@ -26,19 +26,35 @@ async def follow_trial(
     Closing the iterator, or cancelling it, ends the trial; it returns when everything of it is removed.
     Raises EngineError when the process gives no report.
     """
-    command = [
-        *(sys.executable, "-P", "-m", "core.engine", "try", "--options", json.dumps(asdict(options))),
-        *(("--seconds", str(seconds)) if seconds is not None else ()),
-        *(("--full",) if full else ()),
-        str(project),
-    ]
+    words = [*_about(options, seconds), *(("--full",) if full else ()), str(project)]
+    async with contextlib.aclosing(_follow("the trial", "try", *words)) as messages:
+        async for message in messages:
+            yield message
+
+
+async def follow_device_check(
+    project: Path, options: EngineOptions, *, seconds: float | None = None
+) -> AsyncGenerator[dict[str, Any]]:
+    """The same for a device check; `{"step": …}` is the result of one of its steps."""
+    words = ["--device", *_about(options, seconds), str(project)]
+    async with contextlib.aclosing(_follow("the device check", "doctor", *words)) as messages:
+        async for message in messages:
+            yield message
+
+
+def _about(options: EngineOptions, seconds: float | None) -> list[str]:
+    return ["--options", json.dumps(asdict(options)), *(("--seconds", str(seconds)) if seconds is not None else ())]
+
+
+async def _follow(what: str, *words: str) -> AsyncGenerator[dict[str, Any]]:
+    command = [sys.executable, "-P", "-m", "core.engine", *words]
     try:
         process = await asyncio.create_subprocess_exec(
             *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
             limit=MAX_LINE_BYTES, start_new_session=True,
         )  # fmt: skip
     except OSError as error:
-        raise EngineError(f"the trial could not be started ({error.strerror})", where=command[0]) from None
+        raise EngineError(f"{what} could not be started ({error.strerror})", where=command[0]) from None
     assert process.stdin and process.stdout and process.stderr
     errors = asyncio.ensure_future(process.stderr.read())
     reported = False
@@ -50,7 +66,7 @@ async def follow_trial(
                 yield message
         if not reported:
             said = (await errors).decode(errors="replace").strip().splitlines()
-            raise EngineError(f"the trial failed: {said[-1] if said else 'it gave no report'}")
+            raise EngineError(f"{what} failed: {said[-1] if said else 'it gave no report'}")
     finally:
         await _end(process, errors)
 

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 from core.session.options import options_from
@@ -23,6 +24,9 @@ def main(argv: list[str] | None = None) -> int:
     doctor = commands.add_parser("doctor")
     doctor.add_argument("--json", action="store_true")
     doctor.add_argument("--quick", action="store_true")
+    doctor.add_argument("--device", action="store_true")
+    doctor.add_argument("--options", default="{}")
+    doctor.add_argument("--seconds", type=float)
     doctor.add_argument("project", nargs="?", type=Path, default=Path())
     trial = commands.add_parser("try")
     trial.add_argument("--options", default="{}")
@@ -31,12 +35,20 @@ def main(argv: list[str] | None = None) -> int:
     trial.add_argument("project", type=Path)
     asked = parser.parse_args(argv)
     if asked.command == "try":
-        from core.engine.trial.trial import TrialRequest
-        from core.engine.trial.trial_process import serve_trial
+        from core.engine.trial.trial import TrialRequest, try_program
+        from core.engine.trial.trial_process import serve_report
 
         options = options_from(json.loads(asked.options))
         project = asked.project.resolve()
-        return serve_trial(TrialRequest(project=project, options=options, seconds=asked.seconds, full=asked.full))
+        request = TrialRequest(project=project, options=options, seconds=asked.seconds, full=asked.full)
+        return serve_report(partial(try_program, request))
+    if asked.command == "doctor" and asked.device:
+        from core.engine.device_check.device_check import CheckRequest, check_device
+        from core.engine.trial.trial_process import serve_report
+
+        options = options_from(json.loads(asked.options))
+        check = CheckRequest(project=asked.project.resolve(), options=options, seconds=asked.seconds)
+        return serve_report(partial(check_device, check))
     if asked.command == "doctor":
         from core.engine.doctor import examine
 

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from core import invocation
+from core.engine.device_check.device_check import device_check_finding
+from core.engine.device_check.machine_facts import shared_memory
 from core.engine.finding import Finding, failed
 from core.engine.startup.command_needs import check_packages, check_script, commands_of
 from core.engine.startup.setup import editable_texts, imports_of, timed_words
@@ -33,7 +35,6 @@ from core.session.logind import kills_user_processes
 
 LOW_DISK_BYTES = 5 * 2**30
 SECONDS, QUICK_SECONDS = 120.0, 25.0  # for a Python to load torch; the launch screen waits a minute for all of it
-LOW_SHARED_MEMORY = 256 * 2**20  # bytes
 
 
 def examine(project: Path, *, quick: bool = False) -> dict[str, Any]:
@@ -54,6 +55,7 @@ def examine(project: Path, *, quick: bool = False) -> dict[str, Any]:
         findings.append(Finding("device", True, words))
         taken = [f"{slot} is used by {holder}" for slot in slots if (holder := holder_of(slot))]
         findings += [Finding("cards", None, "; ".join(taken), "a new session takes the others")] if taken else []
+        findings += device_check_finding(project, slots)
         findings += _conditions(slots, program)
         findings += _torch(project, program, quick) if program is not None and slots[0].startswith("gpu") else []
     except AutoresearchError as error:
@@ -176,23 +178,6 @@ def _disk(project: Path) -> Finding:
     free = shutil.disk_usage(there).free
     hint = "" if free > LOW_DISK_BYTES else "free some space: runs write weights and logs"
     return Finding("disk", free > LOW_DISK_BYTES or None, f"{free / 2**30:.0f} GB free", hint)
-
-
-def shared_memory(tier: tiers.Tier, place: Path = Path("/dev/shm")) -> list[Finding]:
-    """A remark where data loader workers may lack shared memory; in tier A every run has its own."""
-    if tier == "A":
-        return []
-    hint = "docker run --shm-size=2g (or mount a tmpfs there), install bubblewrap, or use num_workers=0"
-    try:
-        size = shutil.disk_usage(place).total
-    except OSError:
-        size = 0
-    if not os.access(place, os.W_OK):
-        return [Finding("shared memory", None, f"no {place} that can be written: data loader workers will fail", hint)]
-    if size < LOW_SHARED_MEMORY:
-        detail = f"{place} has {size >> 20} MB, shared by all: data loader workers may run out of it"
-        return [Finding("shared memory", None, detail, hint)]
-    return []
 
 
 def _project(project: Path, kind: str) -> list[Finding]:

@@ -52,6 +52,7 @@ TRIED = {  # how the present program.md was tried
     False: "one run without a session (it showed a fault)",
 }
 DEMO = "Watch the demo"
+DEVICE_CHECK = "device check"  # the finding that is told also when all was well
 MAX_SESSIONS_LISTED = 6
 RESUMABLE = ("stopped", "crashed", "paused")  # states that an engine can resume from
 REQUIRED = (  # findings without which no session starts
@@ -241,8 +242,10 @@ class LaunchScreen(Screen[None]):
             sign = self.look.glyph("no" if finding.ok is False else "note")
             hint = f"   hint: {one_line(finding.hint)}" if finding.hint else ""
             lines.append(f"{sign} {one_line(finding.name)}: {one_line(finding.detail)}{hint}")
-        well = ", ".join(one_line(f.name) for f in shown if f.ok)
-        return [*lines, f"{self.look.glyph('ok')} ready: {well}"]
+        well = [f for f in shown if f.ok]
+        told = [f"{self.look.glyph('ok')} {f.name}: {one_line(f.detail)}" for f in well if f.name == DEVICE_CHECK]
+        names = ", ".join(one_line(f.name) for f in well if f.name != DEVICE_CHECK)
+        return [*lines, *told, f"{self.look.glyph('ok')} ready: {names}"]
 
     def say(self, text: str) -> None:
         self.query_one("#launch-message", Static).update(clean(text))

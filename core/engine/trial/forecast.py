@@ -53,6 +53,9 @@ class Outcome:
     imports: str = ""  # what is installed, and yet imported from the worktree
     files: int = 0  # of the worktree
     checkout_seconds: float | None = None  # None: it could not be checked out
+    phases: tuple[tuple[str, float], ...] = ()  # of the run: (phase as the log has it, when it began in Unix seconds)
+    overlaps: bool = False  # whether the next run of a slot starts while this one is scored
+    notes: tuple[str, ...] = ()  # lines of its output that begin with `note:`
 
     @property
     def cut(self) -> bool:

@@ -34,6 +34,7 @@ from core.session.trial_record import note_trial
 PROGRESS_SECONDS = 0.25
 SECOND_RUN_SECONDS = 10.0  # a run that took less is run again with another seed
 TAIL_BYTES = 8192
+NOTES_BYTES = 1 << 16  # of the beginning of an output
 SHOWN_LINES = 20
 NO_MATCH = r"(?!)"  # the pattern of a run whose output is not read
 Say = Callable[[Mapping[str, Any]], None]
@@ -42,13 +43,14 @@ Say = Callable[[Mapping[str, Any]], None]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialRequest:
     """What to try. `seconds`: only the first ones of the run; `full`: a second run however long the first took;
-    `glance`: neither `prepare` nor the scorer.
+    `once`: never a second run; `glance`: neither `prepare` nor the scorer.
     """
 
     project: Path
     options: EngineOptions
     seconds: float | None = None
     full: bool = False
+    once: bool = False
     glance: bool = False
 
 
@@ -81,6 +83,14 @@ class TrialRuns(Runs):
     place: TrialPlace
     written: tuple[Written, ...] = field(default=(), init=False)
 
+    async def execute(
+        self, experiment: int, kind: e.RunKind, commit: str, urgency: Urgency, *, seed: int | None = None
+    ) -> e.RunFinished:
+        """One run. A card that does not work ends the trial: nobody waits for it to work again."""
+        live = await self._execute(experiment, kind, commit, urgency, seed, 0)
+        assert live.finished is not None
+        return live.finished
+
     def make_room(self, run: int, scored: bool) -> None:
         spec, folder = self.place.spec_used, self.paths.run(run)
         assert spec is not None
@@ -100,13 +110,14 @@ class Trial:
         self._request, self._start, self._say, self._journal = request, start, say, journal
         self._stopped = ""  # why nothing can be judged
         self._phase = "starting"
+        self._phases: list[tuple[str, float]] = []
         setup = start.setup
         self._settings = SessionSettings(setup.paths, journal, start.program, start.options, start.researcher)
         self._place = TrialPlace(setup, self._settings, self._stop_judging)
         self._place.seconds = request.seconds
         slots = Slots(start.slots)
         slots.open()
-        watch = CardWatch(journal, slots, self._stop_judging, "another try")
+        self._watch = watch = CardWatch(journal, slots, self._stop_judging, "another try")
         self._runs = TrialRuns(setup, self._settings, journal, slots, self._place, watch)
         journal.listeners.append(self._hear)
 
@@ -116,6 +127,12 @@ class Trial:
     def _hear(self, event: e.Event) -> None:
         if isinstance(event.body, e.Preparing):
             self._phase = event.body.what
+        elif isinstance(event.body, e.RunStarted):
+            self._phases = [("starting", event.time)]
+        elif isinstance(event.body, e.RunPhaseChanged):
+            self._phases.append((event.body.phase, event.time))
+        elif isinstance(event.body, e.RunFinished):
+            self._phases.append(("ended", event.time))
 
     async def run(self) -> Outcome:
         """Run once, and again with another seed where that is short."""
@@ -136,10 +153,11 @@ class Trial:
                 outcome = replace(outcome, second=second)
         finally:
             telling.cancel()
+            self._watch.close()
         return outcome
 
     def _wants_second(self, first: e.RunFinished) -> bool:
-        if self._request.seconds is not None:
+        if self._request.seconds is not None or self._request.once:
             return False
         return self._request.full or first.wall_seconds < SECOND_RUN_SECONDS
 
@@ -175,6 +193,9 @@ class Trial:
             imports=setup.imports.sentence(),
             files=len(self._place.before) if spec else 0,
             checkout_seconds=self._place.checkout_seconds,
+            phases=tuple(self._phases),
+            overlaps=self._place.overlaps,
+            notes=_notes(log),
         )
 
     async def _tell(self) -> None:
@@ -209,6 +230,16 @@ def _lines(log: Path) -> list[str]:
     except OSError:
         return []
     return [line.rstrip() for line in clean(data).splitlines() if line.strip()]
+
+
+def _notes(log: Path) -> tuple[str, ...]:
+    """What a run remarks about itself."""
+    try:
+        with log.open("rb") as file:
+            data = file.read(NOTES_BYTES)
+    except OSError:
+        return ()
+    return tuple(line[5:].strip() for line in clean(data).splitlines() if line.startswith("note:"))
 
 
 async def try_program(request: TrialRequest, say: Say) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Process of a trial: JSON lines to its client, progress and at last the report; it ends with its client."""
+"""Process of a trial or a device check: JSON lines to its client, at last the report; it ends with its client."""
 
 from __future__ import annotations
 
@@ -9,24 +9,26 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from core.engine.trial.trial import TrialRequest, try_program
+from core.engine.trial.trial import Say
+
+Work = Callable[[Say], Coroutine[Any, Any, dict[str, Any]]]  # tells its progress, and returns its report
 
 
-def serve_trial(request: TrialRequest) -> int:
-    """Try, and write one JSON object a line on standard output, the last with the key `report`.
+def serve_report(work: Work) -> int:
+    """Work, and write one JSON object a line on standard output, the last with the key `report`.
 
-    Standard input is held open by the client: at its end, SIGINT or SIGTERM the trial ends and is removed.
+    Standard input is held open by the client: at its end, SIGINT or SIGTERM the work is cancelled.
     Returns 0, or 130 when it was ended so.
     """
-    return asyncio.run(_serve(request))
+    return asyncio.run(_serve(work))
 
 
-async def _serve(request: TrialRequest) -> int:
+async def _serve(work: Work) -> int:
     running = asyncio.get_running_loop()
-    task = asyncio.create_task(try_program(request, _write))
+    task = asyncio.create_task(work(_write))
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         running.add_signal_handler(number, task.cancel)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from core import invocation
 from tests.cli.command import COMMAND, run, terminal
 from tests.engine.support import wait_for
+from tests.false_driver import FalseDriver
 from tests.projects import ENDLESS, PROGRAM, git, make_project
 
 
@@ -61,6 +63,16 @@ def test_a_crash_is_told_with_its_last_lines(tmp_path: Path) -> None:
     assert "No module named 'nothing_of_that_name'" in of(report, "run")["detail"]
     told = run(folder, "try")
     assert told.returncode == 1 and "a session would reach no verdict: run" in told.stdout and "hint:" in told.stdout
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc to make a driver's libraries with")
+def test_a_card_that_does_not_work_ends_a_trial(tmp_path: Path) -> None:
+    driver = FalseDriver(tmp_path / "driver")
+    driver.say("cuda=999")
+    folder = make_project(tmp_path / "p", train="raise SystemExit('CUDA error: unspecified launch failure')\n")
+    done = run(folder, "try", "--json", env={"LD_LIBRARY_PATH": str(driver.folder)})
+    said = of(json.loads(done.stdout), "run")["detail"]
+    assert done.returncode == 1 and "gpu0" in said and "cuInit: error 999 CUDA_ERROR_UNKNOWN" in said
 
 
 def test_a_pattern_that_never_matches_is_told_once(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from core.engine.doctor import LOW_SHARED_MEMORY, shared_memory
+from core.engine.device_check.machine_facts import LOW_SHARED_MEMORY, shared_memory
 from tests.end_to_end.screen import COMMAND
 from tests.projects import make_project, own_home, rate, write_script
 
@@ -125,7 +125,7 @@ def test_doctor_reports_small_shared_memory(tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
     size = f"mount -t tmpfs -o size={LOW_SHARED_MEMORY >> 1} none '{small}'"
-    program = "import sys; from pathlib import Path; from core.engine.doctor import shared_memory\n"
+    program = "import sys; from pathlib import Path; from core.engine.device_check.machine_facts import shared_memory\n"
     program += "print(shared_memory('B', Path(sys.argv[1])))"
     done = subprocess.run(
         box(size, sys.executable, "-c", program, str(small)), capture_output=True, text=True, check=True

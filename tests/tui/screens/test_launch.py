@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from textual.widgets import Input
 
 from core.client import request
 from core.record.commands import Stop
+from core.session.device_record import note_device_check
 from core.session.lock import engine_alive
 from core.session.paths import SessionPaths
 from core.session.trial_record import note_trial
+from tests.false_driver import FalseDriver
 from tests.projects import git, make_project
 from tests.recorded import make_session
 from tests.tui.conftest import text_of, until
@@ -78,6 +81,21 @@ async def test_the_launch_screen_shows_readiness(project: Path) -> None:
             await pilot.press("right")
             words.add(choice.value)
         assert {"control", "scripted", "claude"} <= words
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc to make a driver's libraries with")
+async def test_the_last_check_of_a_card_is_told(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = FalseDriver(tmp_path / "driver", "00000000000")
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(driver.folder))
+    app = launch(project)
+    async with app.run_test(size=(160, 60)) as pilot:
+        await until(pilot, lambda: "device check: never run here   hint: " in text_of(app))
+        assert "doctor" in text_of(app) and "--device" in text_of(app)
+    well = {"date": "2026-11-02T10:00:00", "version": "0.1.0", "driver": "550.54 (CUDA 12.4)", "steps": []}
+    note_device_check("GPU-cccc0000-3333-0000-0000-000000000003", {**well, "card": {"name": "Simulated"}})
+    app = launch(project)
+    async with app.run_test(size=(160, 60)) as pilot:
+        await until(pilot, lambda: "device check: 2026-11-02, version 0.1.0, on Simulated: all well" in text_of(app))
 
 
 async def test_a_control_with_nothing_to_tune_is_not_preselected(
