@@ -60,7 +60,7 @@ def examine(project: Path, *, quick: bool = False) -> dict[str, Any]:
         findings += _torch(project, program, quick) if program is not None and slots[0].startswith("gpu") else []
     except AutoresearchError as error:
         findings.append(failed("device", error))
-    report = tiers.probe()
+    report = tiers.probe(cuda=bool(slots) and slots[0].startswith("gpu"))
     confined = True if report.tier in "AB" else None
     findings.append(Finding("sandbox", confined, f"tier {report.tier}. {report.note}".strip()))
     findings += cuda_findings(report, slots)
@@ -168,7 +168,7 @@ def cuda_findings(report: tiers.SandboxReport, slots: tuple[str, ...]) -> list[F
         return [Finding("CUDA", True, "; ".join(told))]
     broken = any("CUDA does not start" in one for one in told)
     words = "; ".join(["CUDA starts outside the sandbox", *told])
-    return [Finding("CUDA", False if broken else None, words, tiers.no_tier_hint())]
+    return [Finding("CUDA", False if broken else None, words, tiers.no_tier_hint(report))]
 
 
 def _disk(project: Path) -> Finding:

@@ -191,6 +191,7 @@ class Workplace:
             ),
             hidden=tuple(map(Path, self.prepared.hidden)),
             network=program.network,
+            tier=self._setup.sandbox.tier,
         )
 
     def _scoring_sandbox(self, run: int, slot: str) -> tiers.SandboxSpec:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -152,7 +152,7 @@ def _prepare(paths: SessionPaths, asked: EngineOptions, locks: CardLocks) -> Sta
     started = begun.session.threads if begun and begun.session else None
     threads = device.threads_for(slots, program.threads) if started is None else started
     env = environment.run_environment(paths.project)
-    sandbox = _sandbox(program)
+    sandbox = _sandbox(program, slots)
     linked = dependency_folders(paths.project)
     kind = "cuda" if slots[0].startswith("gpu") else "cpu"
     commands = (*commands_of(program, kind).values(), *program.checks.values())
@@ -216,13 +216,13 @@ def _other_slots(slots: tuple[str, ...]) -> str:
     return f"wait for its end, or use another: --slots {other}"
 
 
-def _sandbox(program: Program) -> tiers.SandboxReport:
-    sandbox = tiers.probe()
+def _sandbox(program: Program, slots: Sequence[str]) -> tiers.SandboxReport:
+    sandbox = tiers.probe(cuda=slots[0].startswith("gpu"))
     if sandbox.tier == "C" and not program.limits_only:
         why = "; ".join(f"tier {tier}: {why}" for tier, ok, why in sandbox.tiers if not ok)
         raise ProjectError(
             f"no sandbox works here: the code that a researcher writes could read and change whatever you can ({why})",
-            hint=tiers.no_tier_hint(),
+            hint=tiers.no_tier_hint(sandbox),
         )
     return sandbox
 

@@ -28,6 +28,7 @@ from core.record.errors import LabError, UsageError
 
 Tier = Literal["A", "B", "C"]
 TIERS: tuple[Tier, ...] = ("A", "B", "C")
+Tried = tuple[tuple[Tier, bool, str], ...]  # of each tier: whether it works, and why
 
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc", "/opt", "/nix", "/gnu", "/sys")
 # Hidden within SYSTEM: root can read them, and in a container the user is often root.
@@ -79,30 +80,30 @@ class SandboxReport:
 
     tier: Tier
     note: str
-    tiers: tuple[tuple[Tier, bool, str], ...]
+    tiers: Tried
     no_cuda: str = ""
 
 
-@functools.cache
-def probe() -> SandboxReport:
-    """Run the probe in each tier, once per process (about 0.1 s, and with a card the starts of CUDA)."""
-    tiers = [(tier, *_try_tier(tier)) for tier in TIERS]
-    tiers, no_cuda = _try_cards(tiers, _cards())
+def probe(*, cuda: bool = True) -> SandboxReport:
+    """What the probe in each tier has found (about 0.1 s, once per process). With `cuda` and a card it ends with starts
+    of CUDA, which runs in CPU slots do not need.
+    """
+    tiers, no_cuda = _try_cards() if cuda else (_try_tiers(), "")
     best = next(tier for tier, ok, _ in tiers if ok)
-    return SandboxReport(best, NOTES[best], tuple(tiers), no_cuda)
+    return SandboxReport(best, NOTES[best], tiers, no_cuda)
 
 
-def no_tier_hint() -> str:
+def no_tier_hint(report: SandboxReport) -> str:
     """What to do where no sandbox works."""
-    consent = "consent to none with: --set sandbox.limits_only=true"
-    if shutil.which("bwrap") is None:
-        return f"install bubblewrap (apt install bubblewrap); or, if that is what you want, {consent}"
-    return f"if that is what you want, {consent}"
+    ways = ["install bubblewrap (apt install bubblewrap)"] if shutil.which("bwrap") is None else []
+    if any("CUDA does not start" in why for _, _, why in report.tiers):
+        ways.append("train on the processor with: --slots cpu:2")
+    return "; ".join([*ways, "or, if that is what you want, consent with: --set sandbox.limits_only=true"])
 
 
 def tier_of(spec: SandboxSpec) -> Tier:
     """The tier that the spec names, or the best that works here."""
-    return spec.tier or probe().tier
+    return spec.tier or probe(cuda=bool(spec.cards)).tier
 
 
 def command(spec: SandboxSpec, argv: Sequence[str] = ()) -> list[str]:
@@ -312,6 +313,28 @@ def _try_tier(tier: Tier) -> tuple[bool, str]:
     return False, lines[-1] if lines else f"ended with {done.returncode}"
 
 
+@functools.cache
+def _try_tiers() -> Tried:
+    return tuple((tier, *_try_tier(tier)) for tier in TIERS)
+
+
+@functools.cache
+def _try_cards() -> tuple[Tried, str]:
+    """The result of the probe with that of starting CUDA in each tier, on the first card on which it starts outside the
+    sandbox. Where there is none, the machine is at fault and the tiers stay as they are: why is the second value.
+    """
+    why_not = ""
+    for slot in _cards():
+        nodes.make_uvm()
+        outside = start_cuda("C", slot)
+        if outside.ok:
+            return tuple(_with_card(tier, ok, why, slot) for tier, ok, why in _try_tiers()), ""
+        why_not = why_not or outside.sentence()
+        if outside.seconds >= START_SECONDS:  # the next one may hang, too
+            break
+    return _try_tiers(), why_not
+
+
 def _cards() -> list[str]:
     """The GPU slots that this process may use, the card with the least used memory first."""
     try:
@@ -319,22 +342,6 @@ def _cards() -> list[str]:
     except UsageError:  # told by whoever asks for the slots
         return []
     return sorted(slots, key=lambda slot: (cards.memory_of(slot) or (0,))[0])
-
-
-def _try_cards(tiers: list[tuple[Tier, bool, str]], slots: list[str]) -> tuple[list[tuple[Tier, bool, str]], str]:
-    """The result of the probe with that of starting CUDA in each tier, on the first card on which it starts outside the
-    sandbox. Where there is none, the machine is at fault and the tiers stay as they are: why is the second value.
-    """
-    why_not = ""
-    for slot in slots:
-        nodes.make_uvm()
-        outside = start_cuda("C", slot)
-        if outside.ok:
-            return [_with_card(tier, ok, why, slot) for tier, ok, why in tiers], ""
-        why_not = why_not or outside.sentence()
-        if outside.seconds >= START_SECONDS:  # the next one may hang, too
-            break
-    return tiers, why_not
 
 
 def _with_card(tier: Tier, ok: bool, why: str, slot: str) -> tuple[Tier, bool, str]:

@@ -218,6 +218,7 @@ def test_a_tier_that_breaks_the_card_does_not_work(ask: Ask, driver: FalseDriver
     needed = driver.folder.parent / "needed"
     needed.touch()
     tier, tiers, no_cuda = ask(STATE, NVIDIA_NEEDS=str(needed))
+    assert ask("tiers.probe(cuda=False).tier", NVIDIA_NEEDS=str(needed)) != "C", "runs in CPU slots need no card"
     assert tier == "C" and no_cuda == ""
     for name, ok, why in tiers:
         assert ok == (name == "C")
