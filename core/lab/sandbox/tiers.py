@@ -98,7 +98,8 @@ def no_tier_hint(report: SandboxReport) -> str:
     ways = ["install bubblewrap (apt install bubblewrap)"] if shutil.which("bwrap") is None else []
     if any("CUDA does not start" in why for _, _, why in report.tiers):
         ways.append("train on the processor with: --slots cpu:2")
-    return "; ".join([*ways, "or, if that is what you want, consent with: --set sandbox.limits_only=true"])
+    consent = "if that is what you want, consent with: --set sandbox.limits_only=true"
+    return "; ".join([*ways, f"or, {consent}" if ways else consent])
 
 
 def tier_of(spec: SandboxSpec) -> Tier:
