@@ -155,7 +155,7 @@ class _Engine:
         lifecycle = self.lifecycle = Lifecycle(journal, slots)
         self.place = Workplace(setup, settings, lifecycle.pause)
         slots.on_left = lambda: setup.locks.keep_only((*slots.names, *slots.held))
-        watch = self.cards = CardWatch(journal, slots, lifecycle.pause, _resume_call(setup.paths))
+        watch = self.cards = CardWatch(setup.sandbox.tier, journal, slots, lifecycle.pause, _resume_call(setup.paths))
         watch.resume = lifecycle.resume
         runs = self.runs = Runs(*common, slots, self.place, watch)
         judge = self.judge = Judge(*common)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shlex
 import shutil
@@ -31,7 +32,10 @@ from core.research import registry
 from core.research.agent import profiles
 from core.research.control.constants import check_tunable
 from core.session.homes import socket_folder, state_home
+from core.session.lock import engine_alive
+from core.session.log import Log
 from core.session.logind import kills_user_processes
+from core.session.paths import list_sessions
 
 LOW_DISK_BYTES = 5 * 2**30
 SECONDS, QUICK_SECONDS = 120.0, 25.0  # for a Python to load torch; the launch screen waits a minute for all of it
@@ -56,6 +60,7 @@ def examine(project: Path, *, quick: bool = False) -> dict[str, Any]:
         taken = [f"{slot} is used by {holder}" for slot in slots if (holder := holder_of(slot))]
         findings += [Finding("cards", None, "; ".join(taken), "a new session takes the others")] if taken else []
         findings += device_check_finding(project, slots)
+        findings += _set_aside(project)
         findings += _conditions(slots, program)
         findings += _torch(project, program, quick) if program is not None and slots[0].startswith("gpu") else []
     except AutoresearchError as error:
@@ -86,6 +91,19 @@ def examine(project: Path, *, quick: bool = False) -> dict[str, Any]:
         "default_researcher": "human" if untunable and default == "control" else default,
         "device": device.Devices().describe(slots or None),
     }
+
+
+def _set_aside(project: Path) -> list[Finding]:
+    """The slots that running sessions of the project do not use, and why."""
+    found = []
+    for paths in list_sessions(project):
+        with contextlib.suppress(AutoresearchError):
+            if engine_alive(paths):
+                with contextlib.closing(Log.read(paths.database)) as log:
+                    aside = [f"{slot}: {trouble}" for slot, trouble in log.load().aside.items()]
+                words = f"set aside in session {paths.name}: {'; '.join(aside)}"
+                found += [Finding("slots", None, words, "nvidia-smi shows the card")] if aside else []
+    return found
 
 
 def _program(project: Path) -> Program | None:

@@ -92,6 +92,7 @@ def status(state: State, alive: bool, now: float) -> dict[str, Any]:
         "model": engine.model if engine else None,
         "sandbox": engine.sandbox if engine else None,
         "conditions": list(engine.conditions) if engine else [],
+        "set_aside": dict(state.aside),
         "started": state.started or None,
         "seconds": round(state.seconds(until), 3),
         "experiments": {"total": state.total, **{v: state.verdicts.get(v, 0) for v in VERDICTS}},

@@ -22,7 +22,7 @@ from tests.recorded import START, story_events
 
 STATUS = {
     "session": None, "state": None, "project": None, "branch": None, "researcher": None, "model": None,
-    "sandbox": None, "conditions": None, "started": None, "seconds": None,
+    "sandbox": None, "conditions": None, "set_aside": None, "started": None, "seconds": None,
     "experiments": {"total", *VERDICTS},
     "baseline": {"metric", "sigma", "n"},
     "best": {"experiment", "metric", "commit"},

@@ -23,8 +23,11 @@ class CardWatch:
     session pauses, and it goes on by itself with the first slot that works again.
     """
 
-    def __init__(self, journal: Journal, slots: Slots, pause: Callable[[str], Awaitable[None]], call: str) -> None:
+    def __init__(
+        self, tier: tiers.Tier, journal: Journal, slots: Slots, pause: Callable[[str], Awaitable[None]], call: str
+    ) -> None:
         """`pause` the session with a reason; `call`: the command line that resumes it."""
+        self._tier = tier
         self._journal = journal
         self._slots = slots
         self._pause = pause
@@ -59,7 +62,7 @@ class CardWatch:
         if alone and (words := self._others(slot, health)):
             self._full.add(slot)
             return CardHealth(trouble=words, free=health.free, total=health.total)
-        start = await asyncio.to_thread(tiers.start_cuda, "C", slot)
+        start = await asyncio.to_thread(tiers.start_cuda, self._tier, slot)
         if start.ok:
             return health
         return CardHealth(trouble=start.sentence(), free=health.free, total=health.total)

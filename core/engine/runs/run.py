@@ -38,7 +38,6 @@ LONG_CHECKOUT_SECONDS = 1.0
 FAILED = ("crashed", "overtime", "resources", "startup_timeout")  # ends of a run that its reason explains
 BEFORE_CLOCK = ("starting", "checkout", "ready")
 MAX_REFERENCE_TRIES = 2
-MAX_CARD_REPEATS = 2  # of a run whose card did not work; the code under test may be what breaks it
 MIN_FREE_BYTES = 64 << 20  # with less, what a run left in its worktree is removed before scoring
 
 
@@ -86,6 +85,7 @@ class Runs(EnginePart):
     place: Workplace
     cards: CardWatch
     live: dict[int, Live] = field(default_factory=dict, init=False)  # by run
+    card_repeats: int = field(default=2, init=False)  # of a run whose card did not work; its code may be what breaks it
     _sampler: DeviceSampler = field(default_factory=DeviceSampler, init=False)
     _quiet_turns: dict[str, asyncio.Lock] = field(default_factory=dict, init=False)  # by card
 
@@ -173,10 +173,11 @@ class Runs(EnginePart):
         self._next_run += 1
         live = self.live[run] = Live(
             run=run, experiment=experiment, slot=slot, worktree=self.paths.worktree(run), owns_slot=not beside,
-            faults=faults, card_errors=self.cards.begin(slot),
+            faults=faults,
         )  # fmt: skip
         try:
             seed = self._seed(run) if seed is None else seed
+            live.card_errors = await asyncio.to_thread(self.cards.begin, slot)
             await self.journal.write(
                 e.RunStarted(
                     run=run, experiment=experiment, kind=kind, slot=slot, seed=seed, commit=commit,
@@ -398,7 +399,7 @@ class Runs(EnginePart):
         about_device = False
         if live.slot.startswith("gpu"):
             health = await self._look(live, finished.reason)
-            if health.trouble and live.faults < MAX_CARD_REPEATS:
+            if health.trouble and live.faults < self.card_repeats:
                 return await self._card_fault(live, finished, health.trouble)
             about_device = speaks_of_device(finished.reason)
             if speaks_of_memory(finished.reason):
@@ -439,8 +440,10 @@ class Runs(EnginePart):
         live.faults += 1
         await self.cards.set_aside(live.slot, trouble)
         finished = _with_words(finished, f"{live.slot} does not work: {trouble}")
-        if live.faults > MAX_CARD_REPEATS:
-            return _with_words(finished, f"this was so in {live.faults} runs, and counts now")
+        if live.faults > self.card_repeats:
+            if live.faults > 1:
+                finished = _with_words(finished, f"this was so in {live.faults} runs, and counts now")
+            return replace(finished, reason=f"{finished.reason}\n  hint: nvidia-smi shows the card")
         live.again = True
         return replace(finished, ended="abandoned", metric=None)
 

@@ -81,15 +81,8 @@ class TrialRuns(Runs):
     """A session's runs. What each wrote is looked at before anything of it is removed."""
 
     place: TrialPlace
+    card_repeats: int = field(default=0, init=False)  # nobody waits for a card to work again
     written: tuple[Written, ...] = field(default=(), init=False)
-
-    async def execute(
-        self, experiment: int, kind: e.RunKind, commit: str, urgency: Urgency, *, seed: int | None = None
-    ) -> e.RunFinished:
-        """One run. A card that does not work ends the trial: nobody waits for it to work again."""
-        live = await self._execute(experiment, kind, commit, urgency, seed, 0)
-        assert live.finished is not None
-        return live.finished
 
     def make_room(self, run: int, scored: bool) -> None:
         spec, folder = self.place.spec_used, self.paths.run(run)
@@ -117,7 +110,7 @@ class Trial:
         self._place.seconds = request.seconds
         slots = Slots(start.slots)
         slots.open()
-        self._watch = watch = CardWatch(journal, slots, self._stop_judging, "another try")
+        self._watch = watch = CardWatch(setup.sandbox.tier, journal, slots, _go_on, "another try")
         self._runs = TrialRuns(setup, self._settings, journal, slots, self._place, watch)
         journal.listeners.append(self._hear)
 
@@ -213,6 +206,10 @@ class Trial:
             "phase": _phase(live), "seconds": round(job.seconds, 1) if job else None, "budget": budget,
             "line": lines[-1] if lines else "", "run": live.run,
         }  # fmt: skip
+
+
+async def _go_on(_: str) -> None:
+    """A try has no session to pause: its run says what is wrong with the card."""
 
 
 def _phase(live: Live) -> str:
