@@ -27,18 +27,19 @@ NVML = r"""
 static const char *uuids[] = {"GPU-aaaa0000-1111-0000-0000-" MACHINE "1", "GPU-aaaa0000-2222-0000-0000-" MACHINE "2",
                               "GPU-cccc0000-3333-0000-0000-" MACHINE "3", "GPU-dddd0000-4444-0000-0000-" MACHINE "4"};
 static const char *part = "MIG-3f2a91bc-0000-5555-0000-" MACHINE "5";
-static int generation;  // handles of before a shutdown are void
+static long generation;  // of the driver; after another one was loaded, what was asked of this one is void
 static int number(void *device) {
   for (int i = 0; i < 4; i++) if (device == (void *)(uuids[i] + generation)) return i;
   return -1;
 }
 static int fault(void *device) {
   if (said("driver", 0)) return said("driver", 0);
+  if (said("generation", 0) != generation) return 1;
   return number(device) < 0 ? 2 : said("lost", -1) == number(device) ? 15 : 0;
 }
-int nvmlInitWithFlags(unsigned flags) { return said("driver", 0); }
-int nvmlInit_v2(void) { return said("driver", 0); }
-int nvmlShutdown(void) { generation = said("generation", 0); return 0; }
+int nvmlInitWithFlags(unsigned flags) { generation = said("generation", 0); return said("driver", 0); }
+int nvmlInit_v2(void) { return nvmlInitWithFlags(0); }
+int nvmlShutdown(void) { return 0; }
 int nvmlSystemGetDriverVersion(char *text, unsigned size) { snprintf(text, size, "550.54"); return 0; }
 int nvmlSystemGetCudaDriverVersion(int *version) { *version = 12040; return 0; }
 int nvmlDeviceGetCount_v2(unsigned *count) { *count = said("count", 4); return 0; }

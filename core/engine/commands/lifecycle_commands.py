@@ -49,6 +49,8 @@ class LifecycleCommands(EnginePart):
         self.lifecycle.refuse_when_stopping()
         state = self.state
         if state.state == "running":
+            if state.aside:
+                return await self._look_at_cards()
             if state.stop_at is None:
                 raise CommandRefused("the session is running already")
             await self.journal.write(e.StateChanged("running", stop_at=0))
@@ -58,6 +60,18 @@ class LifecycleCommands(EnginePart):
             raise CommandRefused(f"no slot can be used: {left}", hint="nvidia-smi shows what is wrong with the card")
         await self.lifecycle.resume()
         return "resumed"
+
+    async def _look_at_cards(self) -> str:
+        """Look at once at the cards set aside."""
+        aside = dict(self.state.aside)
+        await self.runs.cards.look_at_all()
+        back = [slot for slot in aside if slot not in self.state.aside]
+        if not back:
+            said = "; ".join(f"{slot}: {trouble}" for slot, trouble in aside.items())
+            raise CommandRefused(
+                f"no slot set aside works: {said}", hint="nvidia-smi shows what is wrong with the card"
+            )
+        return f"runs go to {' '.join(back)} again"
 
     async def _skip(self, command: c.Skip) -> str:
         self.lifecycle.refuse_when_stopping()

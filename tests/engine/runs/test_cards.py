@@ -25,7 +25,10 @@ pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc to m
 ON_A_CARD = TRAIN.replace(
     "time.sleep(SECONDS)\n",
     """time.sleep(SECONDS)
-state = open(os.environ["LD_LIBRARY_PATH"] + "/state").read().split()
+state = ["hold=1"]
+while "hold=1" in state:
+    state = open(os.environ["LD_LIBRARY_PATH"] + "/state").read().split()
+    time.sleep(0.02)
 if RATE == 0.4 or "fail=" + os.environ["AUTORESEARCH_SLOT"] in state:
     raise RuntimeError("CUDA error: unspecified launch failure")
 if RATE == 0.2:
@@ -84,6 +87,20 @@ def test_without_a_card_that_works_the_session_pauses_and_goes_on_by_itself(
         assert state.state == "running" and not state.aside
 
 
+@pytest.mark.slow
+def test_a_card_with_errors_in_its_memory_is_set_aside_for_a_while(tmp_path: Path, driver: FalseDriver) -> None:
+    driver.say("hold=1 ecc=1")
+    project = make_project(tmp_path / "p", train=ON_A_CARD)
+    with engine(project, researcher="human", slots="gpu:0") as paths:
+        wait_state(paths, lambda s: any(r.phase == "training" for r in s.live_runs()), "the first run")
+        driver.say("fail=gpu0 ecc=3")
+        state = wait_state(paths, lambda s: s.state == "paused", "the pause")
+        assert state.aside == {"gpu0": "2 uncorrected ECC errors in its memory"}
+        driver.say("ecc=3")
+        state = wait_state(paths, lambda s: s.baseline is not None, "the baseline")
+        assert state.state == "running" and not state.aside
+
+
 def test_the_words_of_a_run_are_no_excuse(tmp_path: Path, driver: FalseDriver) -> None:
     project = make_project(tmp_path / "p", train=ON_A_CARD)
     script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.4"), rate("0.5", "0.2")])
@@ -111,6 +128,7 @@ def scored_project(folder: Path) -> Path:
     return make_project(folder, train=SCORED_TRAIN, program=SCORED_PROGRAM, more=more)
 
 
+@pytest.mark.slow
 def test_runs_share_a_card_that_has_the_memory_for_them(tmp_path: Path, driver: FalseDriver) -> None:
     reads = "time.sleep(SECONDS)\nassert os.environ['AUTORESEARCH_GPU_MEMORY'] == str(10 * 2**30)\n"
     program = PROGRAM.replace("[budget]", '[slots]\ngpu_memory = "10 GB"\n[budget]')
@@ -123,6 +141,7 @@ def test_runs_share_a_card_that_has_the_memory_for_them(tmp_path: Path, driver: 
         assert "already" in refused(paths, c.ChangeSlots("gpu1.0"))
 
 
+@pytest.mark.slow
 def test_two_sessions_do_not_take_the_same_card(tmp_path: Path, driver: FalseDriver) -> None:
     driver.say("count=2")
     projects = [make_project(tmp_path / name, train=ON_A_CARD) for name in ("a", "b", "c")]
@@ -180,5 +199,6 @@ def test_a_card_that_breaks_while_scoring_is_set_aside(tmp_path: Path, driver: F
         driver.say("score=gpu1 lost=1")
         state = wait_state(paths, lambda s: s.aside, "a slot set aside")
         assert set(state.aside) == {"gpu1"} and "GPU is lost" in state.aside["gpu1"]
+        assert "no slot set aside works: gpu1: the driver says: GPU is lost" in refused(paths, c.Resume())
         driver.say("lost=1")
         wait_state(paths, lambda s: s.baseline is not None, "the baseline on the other card")
