@@ -33,11 +33,15 @@ SUFFIXES = (".txt", ".jsonl", ".parquet")
 
 
 class PrepareError(Exception):
-    """The data cannot be prepared. `str()` says what is wrong and where; `hint` says what to do."""
+    """The data cannot be prepared. `str()` says what is wrong and where; `hint` says what to do.
 
-    def __init__(self, what: str, hint: str) -> None:
+    `choices`: commands that a person may choose from, each with what it does.
+    """
+
+    def __init__(self, what: str, hint: str, choices: dict[str, str] | None = None) -> None:
         super().__init__(what)
         self.hint = hint
+        self.choices = choices or {}
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,7 @@ MAX_FULL_HASH_BYTES = 64_000_000  # larger files are verified by their two ends
 UNFINISHED = "unfinished.json"  # what the token files of an interrupted preparation hold
 PREPARE_COMMAND = "python -m nanotrain.prepare"
 THIS_COMMAND = f"{shlex.quote(sys.executable)} -m nanotrain.prepare"  # in a hint: as typed in a shell
+LARGE, DEFAULT = f"{THIS_COMMAND} --download climbmix --shards 8", f"{THIS_COMMAND} --data kjv"
 SMALL_TOKEN_BYTES = 3.05  # bytes of text for each training token of the small vocabulary, about
 GPU_TOKENS_PER_SECOND = 1.6e6  # that the default model trains on, about, on the fast GPUs of today
 
@@ -131,8 +132,8 @@ def check_choice(root: Path) -> None:
     raise PrepareError(
         f"on a GPU the default corpus is too small: five minutes read its {tokens / 1e6:.1f} million tokens about "
         f"{round(passes, -1):.0f} times, and a model that learns them by heart is worse on unseen text",
-        f"{THIS_COMMAND} --download climbmix --shards 8 (2 GB of text, once); or, to use the default all the same: "
-        f"{THIS_COMMAND} --data kjv",
+        f"{LARGE} (2 GB of text, once); or, to use the default all the same: {DEFAULT}",
+        {LARGE: "2 GB of text, once: right for a GPU", DEFAULT: "the default all the same"},
     )
 
 
@@ -374,6 +375,8 @@ def main(argv: list[str] | None = None) -> int:
         done = prepare(select(options, root), root, options.vocab)
     except PrepareError as error:
         print(f"error: {error}\n hint: {error.hint}", file=sys.stderr)
+        if error.choices:
+            print(json.dumps({"choices": error.choices}), flush=True)
         return 1
     except OSError as error:
         what = f"{error.filename or root}: {error.strerror or error}"

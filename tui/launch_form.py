@@ -47,6 +47,11 @@ class Readiness:
     device: str = ""
     error: str = ""
 
+    @property
+    def kind(self) -> str:
+        """`cuda` or `cpu`: that of the first slot."""
+        return "cuda" if self.slots and self.slots[0].startswith("gpu") else "cpu"
+
 
 async def examine(project: Path) -> Readiness:
     """Run the doctor in a process of its own, so that the app loads neither torch nor an SDK."""

@@ -1,4 +1,4 @@
-"""A trial or a device check from outside: its process is started, its reports are read; leaving it ends it"""
+"""A trial, a device check or a preparation from outside: started, its messages read; leaving it ends its process"""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_LINE_BYTES = 16 << 20
 REMOVAL_SECONDS = 60.0  # until an ended trial has removed its worktree
 
 
-async def follow_trial(
+def follow_trial(
     project: Path, options: EngineOptions, *, seconds: float | None = None, full: bool = False
 ) -> AsyncGenerator[dict[str, Any]]:
     """The progress of a trial as it comes, `{"progress": …}`, and at last its report, `{"report": …}`.
@@ -27,19 +27,23 @@ async def follow_trial(
     Raises EngineError when the process gives no report.
     """
     words = [*_about(options, seconds), *(("--full",) if full else ()), str(project)]
-    async with contextlib.aclosing(_follow("the trial", "try", *words)) as messages:
-        async for message in messages:
-            yield message
+    return _follow("the trial", "try", *words)
 
 
-async def follow_device_check(
+def follow_device_check(
     project: Path, options: EngineOptions, *, seconds: float | None = None
 ) -> AsyncGenerator[dict[str, Any]]:
     """The same for a device check; `{"step": …}` is the result of one of its steps."""
     words = ["--device", *_about(options, seconds), str(project)]
-    async with contextlib.aclosing(_follow("the device check", "doctor", *words)) as messages:
-        async for message in messages:
-            yield message
+    return _follow("the device check", "doctor", *words)
+
+
+def follow_preparation(
+    project: Path, options: EngineOptions, chosen: str | None = None
+) -> AsyncGenerator[dict[str, Any]]:
+    """The same of the preparation of the data, by program.md's `prepare` or the command that was `chosen`."""
+    more = ["--chosen", chosen] if chosen else []
+    return _follow("the preparation", "prepare", *_about(options, None), *more, str(project))
 
 
 def _about(options: EngineOptions, seconds: float | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""`python -P -m core.engine serve|doctor|try`: started by a client, never imported by one."""
+"""`python -P -m core.engine serve|doctor|try|prepare`: started by a client, never imported by one."""
 
 from __future__ import annotations
 
@@ -33,6 +33,10 @@ def main(argv: list[str] | None = None) -> int:
     trial.add_argument("--seconds", type=float)
     trial.add_argument("--full", action="store_true")
     trial.add_argument("project", type=Path)
+    data = commands.add_parser("prepare")
+    data.add_argument("--options", default="{}")
+    data.add_argument("--chosen")
+    data.add_argument("project", type=Path)
     asked = parser.parse_args(argv)
     if asked.command == "try":
         from core.engine.trial.trial import TrialRequest, try_program
@@ -49,6 +53,12 @@ def main(argv: list[str] | None = None) -> int:
         options = options_from(json.loads(asked.options))
         check = CheckRequest(project=asked.project.resolve(), options=options, seconds=asked.seconds)
         return serve_report(partial(check_device, check))
+    if asked.command == "prepare":
+        from core.engine.startup.project_data import prepare_data
+        from core.engine.trial.trial_process import serve_report
+
+        options = options_from(json.loads(asked.options))
+        return serve_report(partial(prepare_data, asked.project.resolve(), options, asked.chosen))
     if asked.command == "doctor":
         from core.engine.doctor import examine
 

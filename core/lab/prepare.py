@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from core.lab.harness_command import run_command
-from core.record.errors import ProjectError
+from core.record.errors import DataNotChosen, ProjectError
 
 _MAX_TRAIN_FILES = 64
 
@@ -28,7 +28,10 @@ class PrepareResult:
 async def prepare(
     argv: Sequence[str], cwd: Path, env: Mapping[str, str], on_line: Callable[[str], None] | None = None
 ) -> PrepareResult:
-    """Run the command in `cwd`, a pristine checkout; `on_line` receives its progress. Raises ProjectError."""
+    """Run the command in `cwd`, a pristine checkout; `on_line` receives its progress.
+
+    Raises ProjectError; DataNotChosen when the command asks which data it shall prepare.
+    """
 
     def hear(line: str) -> None:
         if on_line and not line.startswith("{"):
@@ -39,11 +42,16 @@ async def prepare(
         done = await run_command(argv, cwd=cwd, env=env, on_line=hear)
     except OSError as error:
         raise ProjectError(f"could not start `prepare`: {error.strerror}", where=argv[0]) from None
-    if done.exit_code:
-        raise ProjectError(f"`prepare` {done.failure}{done.excerpt(12)}", where=where)
     answer = None
     with suppress(ValueError):
         answer = json.loads(done.last)
+    if done.exit_code:
+        said = replace(done, tail="\n".join(line for line in done.tail.splitlines() if line != done.last))
+        choices = answer.get("choices") if isinstance(answer, dict) else None
+        if isinstance(choices, dict) and choices:
+            named = {str(command): str(does) for command, does in choices.items()}
+            raise DataNotChosen(f"`prepare` {said.failure}{said.excerpt(12)}", choices=named, where=where)
+        raise ProjectError(f"`prepare` {done.failure}{done.excerpt(12)}", where=where)
     if not isinstance(answer, dict):
         raise ProjectError(f"the last line of `prepare` is not a JSON object{done.excerpt(12)}", where=where)
     return _checked(answer, where)

@@ -5,7 +5,8 @@ AutoresearchError            what happened, where, and the hint
 ├── ProgramError             program.md: the line, the reason, the hint
 ├── SettingsError            config.toml: the same
 ├── ProjectError             the repository or its files
-│   └── UncommittedChanges   in editable files: run from HEAD, or stop
+│   ├── UncommittedChanges   in editable files: run from HEAD, or stop
+│   └── DataNotChosen        `prepare` asks which data it shall prepare
 ├── SessionError             a session's folder or log
 │   ├── NoSuchSession        (exit 3)
 │   ├── SessionBusy          another engine holds the lock
@@ -26,6 +27,8 @@ AutoresearchError            what happened, where, and the hint
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 
 class AutoresearchError(Exception):
@@ -64,6 +67,14 @@ class ProjectError(AutoresearchError):
 
 class UncommittedChanges(ProjectError):
     pass
+
+
+class DataNotChosen(ProjectError):
+    """`choices`: commands to choose from, each with what it does."""
+
+    def __init__(self, what: str, *, choices: Mapping[str, str], where: str = "", hint: str = "") -> None:
+        super().__init__(what, where=where, hint=hint)
+        self.choices = choices
 
 
 class SessionError(AutoresearchError):

@@ -22,7 +22,7 @@ from core.lab.prepare import prepare
 from core.lab.sandbox import tiers
 from core.lab.scorer import ScoreSpec, score, self_reported
 from core.lab.shim.proctree import process_stat
-from core.record.errors import ProjectError, ScorerFault
+from core.record.errors import DataNotChosen, ProjectError, ScorerFault
 from tests.lab.conftest import needs, until
 
 
@@ -180,6 +180,13 @@ async def test_prepare_returns_data_and_info(tmp_path: Path) -> None:
         await prepared(tmp_path, {}, "raise SystemExit('no corpus')")
     with pytest.raises(ProjectError, match="could not start"):
         await prepare(["/no/such/thing"], tmp_path, {})
+
+
+async def test_prepare_asks_which_data(tmp_path: Path) -> None:
+    asks = "import json, sys; print('too small', file=sys.stderr); print(json.dumps({'choices': {'a b': 'large'}}))"
+    with pytest.raises(DataNotChosen, match=r"ended with code 1: too small\ntoo small$") as caught:
+        await prepare([sys.executable, "-c", f"{asks}; sys.exit(1)"], tmp_path, dict(os.environ))
+    assert caught.value.choices == {"a b": "large"}
 
 
 def test_secrets_are_removed_from_the_environment() -> None:

@@ -26,6 +26,7 @@ from tui.launch_form import Form, Readiness, examine, fresh_name, read_program
 from tui.paint.theme import Look
 from tui.replay.demo import ARCHIVE, SPEED, unpack_demo
 from tui.screens.base import size_of
+from tui.screens.data_card import DataCard
 from tui.screens.dialogs import Confirm, ConfirmQuestion
 from tui.screens.session_picker import LOOK_SECONDS, Glance, glances
 from tui.screens.settings import SettingsCard
@@ -45,12 +46,13 @@ FIELDS: tuple[tuple[str, str, str], ...] = (
 )
 TOO_SMALL = "autoresearch: this terminal is too small to start from. q quits."
 FOOT = " enter start or open   ↑↓ move   ←→ researcher   t try   , settings   esc quit"
-START, TRY = "Start", "Try"
+START, TRY, DATA = "Start", "Try", "Data"
 TRIED = {  # how the present program.md was tried
     None: "one run without a session (not tried yet)",
     True: "one run without a session (it worked)",
     False: "one run without a session (it showed a fault)",
 }
+DATA_NOTES = {None: "prepare them now, for the GPU", True: "prepared", False: "not prepared yet"}
 DEMO = "Watch the demo"
 DEVICE_CHECK = "device check"  # the finding that is told also when all was well
 MAX_SESSIONS_LISTED = 6
@@ -226,8 +228,9 @@ class LaunchScreen(Screen[None]):
         if not (slots := self.query_one("#slots", Input)).value:
             slots.placeholder = ",".join(ready.slots)
         if isinstance(self._program, Program) and not self.query_one("#run_budget", Input).value:
-            device = "cuda" if any(s.startswith("gpu") for s in ready.slots) else "cpu"
-            self.query_one("#run_budget", Input).placeholder = str(self._program.run_budget(device))
+            self.query_one("#run_budget", Input).placeholder = str(self._program.run_budget(ready.kind))
+        if isinstance(self._program, Program) and ready.kind == "cuda" and self._program.prepare("cuda"):
+            self.query_one(Menu).insert(START, DATA, DATA_NOTES[None])
         self._show_fields()
         if faults := [f.name for f in ready.findings if f.ok is False and f.name in REQUIRED]:
             self._forbid(*faults)
@@ -293,6 +296,9 @@ class LaunchScreen(Screen[None]):
             self._start()
         elif row == TRY:
             self._try()
+        elif row == DATA:
+            card = DataCard(self._no_session(), self.host.project, self._tried_options())
+            self.app.push_screen(card, self._data_prepared)
         elif row == "Quit":
             self._leave()
         elif row == DEMO:
@@ -314,12 +320,21 @@ class LaunchScreen(Screen[None]):
         """Try program.md with the slots and the time budget of the form."""
         if self.starting or self.small or self.faults:
             return
+        card = TrialCard(self._no_session(), self.host.project, self._tried_options())
+        self.app.push_screen(card, self._tried)
+
+    def _tried_options(self) -> EngineOptions:
+        """The slots and the time budget of the form."""
         form = self._form()
-        options = EngineOptions(
+        return EngineOptions(
             slots=form.slots.strip().replace(" ", "") or None, run_budget=form.run_budget.strip() or None
         )
-        card = TrialCard(self._no_session(), self.host.project, options)
-        self.app.push_screen(card, self._tried)
+
+    def _data_prepared(self, there: bool | None) -> None:
+        if there is not None and self.query("#menu"):
+            menu = self.query_one(Menu)
+            menu.set_notes({DATA: DATA_NOTES[there]})
+            menu.choose(START if there else DATA)
 
     def _tried(self, works: bool | None) -> None:
         if works is not None and self.query("#menu"):

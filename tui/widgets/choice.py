@@ -88,6 +88,14 @@ class Menu(Widget, can_focus=True):
             self._at = self._next(1)
         self.refresh()
 
+    def insert(self, after: str, name: str, note: str) -> None:
+        """Add a row below the one named `after`; the cursor stays on its row."""
+        at = next((at for at, (row, _) in enumerate(self.rows) if row == after), 0) + 1
+        self.rows.insert(at, (name, note))
+        self._disabled = {index + (index >= at) for index in self._disabled}
+        self._at += self._at >= at
+        self.refresh(layout=True)
+
     def choose(self, name: str) -> None:
         """Put the cursor on the row of that name."""
         self._at = next((at for at, (row, _) in enumerate(self.rows) if row == name), self._at)

@@ -1,4 +1,4 @@
-"""Process of a trial or a device check: JSON lines to its client, at last the report; it ends with its client."""
+"""Process of a trial, a device check or a preparation: JSON lines to its client, last the report; it ends with it."""
 
 from __future__ import annotations
 
