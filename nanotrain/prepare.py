@@ -128,13 +128,17 @@ def check_choice(root: Path) -> None:
     if os.environ.get("AUTORESEARCH_DEVICE") != "cuda" or os.environ.get("NANOTRAIN_DATA") or saved_choice(root):
         return
     tokens = sources.kjv().text_bytes / SMALL_TOKEN_BYTES
-    passes = BUDGET_SECONDS["cuda"] * GPU_TOKENS_PER_SECOND / tokens
     raise PrepareError(
         f"on a GPU the default corpus is too small: five minutes read its {tokens / 1e6:.1f} million tokens about "
-        f"{round(passes, -1):.0f} times, and a model that learns them by heart is worse on unseen text",
+        f"{gpu_passes(tokens)} times, and a model that learns them by heart is worse on unseen text",
         f"{LARGE} (2 GB of text, once); or, to use the default all the same: {DEFAULT}",
         {LARGE: "2 GB of text, once: right for a GPU", DEFAULT: "the default all the same"},
     )
+
+
+def gpu_passes(tokens: float) -> int:
+    """How often a GPU reads so many training tokens within its time budget, about."""
+    return int(round(BUDGET_SECONDS["cuda"] * GPU_TOKENS_PER_SECOND / tokens, -1))
 
 
 def default_vocab(corpus: Corpus) -> int:
@@ -237,8 +241,8 @@ def build(corpus: Corpus, folder: Path, vocab: int) -> PreparedData:
     unfinished.unlink(missing_ok=True)
     took = time.monotonic() - start
     say(f"done in {took:.1f} s: {tokens['train']:,} training tokens, {tokens['val']:,} validation tokens")
-    if corpus.text_bytes < MAX_SMALL_CORPUS_BYTES:
-        say("this corpus is small: a GPU reads it hundreds of times; use --download climbmix --shards 8 there")
+    if (passes := gpu_passes(tokens["train"])) >= 10:
+        say(f"in five minutes a GPU would read this text about {passes} times; for one: {LARGE}")
     return PreparedData(folder, manifest)
 
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
+import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
-from nanotrain import fetch
+from nanotrain import corpus, fetch, prepare
 from nanotrain.corpus import PrepareError
 from tests.nanotrain import worlds
 from tests.nanotrain.hub import Hub, serving
@@ -141,3 +147,34 @@ def test_prepare_downloads_and_saves_the_choice(hub: Hub, tmp_path: Path) -> Non
     again = worlds.command("nanotrain.prepare", "--vocab", "512", **env)
     assert again.stdout.splitlines()[-1] == first.stdout.splitlines()[-1]
     assert '"corpus": "tinystories"' in again.stdout
+
+
+@pytest.mark.slow
+def test_eight_shards_are_prepared_although_it_is_killed(hub: Hub, tmp_path: Path) -> None:
+    arrow = pytest.importorskip("pyarrow")
+    import pyarrow.parquet as parquet
+
+    for number in range(8):
+        stories = [*worlds.text(1_050_000, number).split("\n"), "<|bos|>" * 50]
+        parquet.write_table(arrow.table({"text": stories}), tmp_path / "made.parquet")
+        hub.files[f"shard_{number:05d}.parquet"] = (tmp_path / "made.parquet").read_bytes()
+    hub.faults = ["", "cut", "", "503", "cut"]
+    words = ("-m", "nanotrain.prepare", "--download", "climbmix", "--shards", "8", "--vocab", "512", "--hub", hub.url)
+    env = {**os.environ, "AUTORESEARCH_HOME": str(tmp_path / "home"), "AUTORESEARCH_DEVICE": "cuda"}
+    root = tmp_path / "home" / "nanotrain"
+    with subprocess.Popen([sys.executable, *words], cwd=worlds.REPOSITORY, env=env, stdout=subprocess.DEVNULL) as first:
+        while not any(path.stat().st_size > 300_000 for path in root.glob("*/train.bin.tmp")):
+            assert first.poll() is None
+            time.sleep(0.05)
+        children = psutil.Process(first.pid).children()
+        first.kill()
+    assert not psutil.wait_procs(children, timeout=60)[1], "those that tokenize end with the one that they serve"
+    again = worlds.command(*words[1:], **{key: env[key] for key in env if key.startswith("AUTORESEARCH_")})
+    assert again.returncode == 0 and "going on where an interrupted preparation was" in again.stdout, again.stderr
+    [cache] = [path.parent for path in root.glob("*/manifest.json")]
+    whole = corpus.folder(root / "downloads" / "climbmix", root)
+    shutil.copytree(cache / "tokenizer", tmp_path / "plain" / "tokenizer")
+    prepare.encode(whole, tmp_path / "plain", 0)
+    for name in ("train.bin", "val.bin", "val.txt", "hidden.bin", "hidden.txt"):
+        assert (cache / name).read_bytes() == (tmp_path / "plain" / name).read_bytes(), name
+    assert hub.sent == {name: len(data) for name, data in hub.files.items() if name in hub.sent}, "no byte twice"
