@@ -188,7 +188,8 @@ def flex_window_attention(length: int, window: int, device: torch.device) -> Cal
         return (i >= j) & (i - j < window)
 
     mask = create_block_mask(visible, None, None, length, length, device=device)
-    return functools.partial(flex_attention, block_mask=mask)
+    attention: Callable[..., Any] = functools.partial(flex_attention, block_mask=mask)
+    return attention
 
 
 class CausalSelfAttention(nn.Module):

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from core import invocation
+from core.lab.gpu.torch_build import BUILDS
 from tests import ROOT
 from tests.cli.command import COMMAND, run
 from tui.actions import REGISTRY
@@ -101,7 +102,8 @@ def knows_git(words: list[str]) -> bool:
 
 
 def wrong_install(words: list[str]) -> str:
-    names = [word for word in words[words.index("pip") + 2 :] if not word.startswith("-")]
+    indexes = {build.index for build in BUILDS}
+    names = [word for word in words[words.index("pip") + 2 :] if not word.startswith("-") and word not in indexes]
     for name in names:
         package, _, extra = name.rstrip("]").partition("[")
         package = re.split(r"[<>=]", package)[0]

@@ -70,6 +70,12 @@ def machine(driver: str, cards: str) -> InstalledDriver:
 
 
 def test_the_tested_torch_is_written_in_the_constraints_too() -> None:
+    """And the table in the docs has every build with its driver."""
+    docs = (ROOT / "docs/nanotrain.md").read_text()
+    rows = [line for line in docs.splitlines() if line.startswith("| from ")]
+    assert len(rows) == len(BUILDS)
+    for build, row in zip(BUILDS, rows, strict=True):
+        assert row.startswith(f"| from {build.driver} on |") and f"`{build.requirement}`" in row
     lines = (ROOT / ".ci/constraints-cpu.txt").read_text().splitlines()
     assert f"torch=={TESTED}" in lines and BUILDS[0].torch == TESTED
     minimum = ".".join(map(str, torch_build.MINIMUM))
@@ -112,7 +118,7 @@ def test_the_driver_is_read_from_its_own_file(tmp_path: Path, monkeypatch: pytes
     assert installed_driver(tmp_path, tmp_path) == InstalledDriver("535.183.01", (TorchCard("NVIDIA GPU"),) * 2)
 
 
-OLD_DRIVER = "The NVIDIA driver on your system is too old (found version 12020). Please update your GPU driver"
+OLD_DRIVER = "The NVIDIA driver on your system is too old (found version 12020)."
 NO_CODE = "CUDA error: no kernel image is available for execution on the device"
 
 
@@ -180,7 +186,7 @@ def test_a_python_is_asked_by_a_kernel_on_every_card(tmp_path: Path) -> None:
     environment_with(tmp_path, version="2.6.0", cuda="12.4", cards=f"A:8.0:{NO_CODE};B:12.0:")
     found = torch_build.torch_of(str(python), os.environ)
     assert [card.trouble for card in found.cards] == [NO_CODE, ""] and found.usable
-    environment_with(tmp_path, version="2.13.0", cuda="13.0", trouble=OLD_DRIVER)
+    environment_with(tmp_path, version="2.13.0", cuda="13.0", trouble=f"{OLD_DRIVER} Please update your driver by")
     assert torch_build.torch_of(str(python), os.environ) == FoundTorch(
         "2.13.0", "13.0", trouble=OLD_DRIVER, python=sys.version_info[:2]
     )
