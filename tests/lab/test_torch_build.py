@@ -98,9 +98,17 @@ def test_the_driver_is_read_from_nvidia_smi(tmp_path: Path, monkeypatch: pytest.
     assert installed_driver() == InstalledDriver("550.54.15", (TorchCard("NVIDIA A100-SXM4-40GB", (8, 0)),))
     nvidia_smi(tmp_path, "470.256.02", "Tesla T4", "Tesla K80")  # one that does not know compute_cap
     assert installed_driver() == InstalledDriver("470.256.02", (TorchCard("Tesla T4"), TorchCard("Tesla K80")))
+    (tmp_path / "smi/nvidia-smi").write_text(
+        "#!/bin/sh\n[ $# = 0 ] && echo '| Driver Version: 535.104.05  CUDA 12.2 |'"
+    )
+    assert installed_driver() == InstalledDriver("535.104.05", (TorchCard("NVIDIA GPU"),))
+    (tmp_path / "smi/nvidia-smi").write_text(
+        "#!/bin/sh\necho 'NVIDIA-SMI has failed because it could not communicate'; exit 9"
+    )
+    assert torch_build.why_no_driver(tmp_path) == "nvidia-smi is here and tells of no GPU"
     for none in ("", "-1", "NoDevFiles"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", none)
-        assert installed_driver() is None, "the person wants no GPU"
+        assert installed_driver() is None and not torch_build.why_no_driver(tmp_path), "the person wants no GPU"
 
 
 @pytest.mark.parametrize(
@@ -115,6 +123,7 @@ def test_the_driver_is_read_from_its_own_file(tmp_path: Path, monkeypatch: pytes
     assert installed_driver(tmp_path, tmp_path) is None, "a container without a card sees the file of its host"
     for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm"):
         (tmp_path / name).touch()
+    assert f"{tmp_path}/nvidia0 is here, and no driver" in torch_build.why_no_driver(tmp_path)
     assert installed_driver(tmp_path, tmp_path) == InstalledDriver("535.183.01", (TorchCard("NVIDIA GPU"),) * 2)
 
 

@@ -23,6 +23,8 @@ Numbers = tuple[int, ...]  # of a version, or of a compute capability
 TESTED = "2.13.0"  # also in .ci/constraints-cpu.txt
 MINIMUM = (2, 6)
 INDEX = "https://download.pytorch.org/whl"
+_SMI_SECONDS = 20.0  # beside a card that is lost it may hang
+_CARD = "NVIDIA GPU"  # one that is not described
 _NVIDIA_SMI = "/usr/lib/wsl/lib/nvidia-smi"  # where PATH has none
 
 
@@ -181,30 +183,52 @@ def torch_of(python: str, env: Mapping[str, str], seconds: float = 120.0) -> Fou
 
 def installed_driver(proc: Path = Path("/proc/driver/nvidia"), dev: Path = Path("/dev")) -> InstalledDriver | None:
     """The driver by nvidia-smi, else by its own files; None without one, or when no GPU may be used."""
-    if os.environ.get(VARIABLE, "0").split(",")[0].strip().lower() in NO_GPU:
+    if _not_wanted():
         return None
     for fields in ("driver_version,name,compute_cap", "driver_version,name"):  # older ones do not know compute_cap
-        lines = [[part.strip() for part in line.split(",")] for line in _nvidia_smi(fields)]
-        lines = [parts for parts in lines if len(parts) > 1 and _numbers(parts[0])]
-        if lines:
-            return InstalledDriver(lines[0][0], tuple(TorchCard(p[1], _numbers(p[2] if p[2:] else "")) for p in lines))
+        out = _nvidia_smi(f"--query-gpu={fields}", "--format=csv,noheader")
+        lines = [[*(part.strip() for part in line.split(",")), "", ""] for line in (out or "").splitlines()]
+        if lines := [parts for parts in lines if _numbers(parts[0])]:
+            return InstalledDriver(lines[0][0], tuple(TorchCard(p[1] or _CARD, _numbers(p[2])) for p in lines))
+    if version := re.search(r"Driver Version:\s*([\d.]+)", _nvidia_smi() or ""):
+        return InstalledDriver(version[1], (TorchCard(_CARD),))
     try:
         version = re.search(r" (\d{3,}\.[\d.]+) ", (proc / "version").read_text(errors="replace"))
     except OSError:
         return None
     # The host's file is seen in a container that got no card.
-    count = len([path for path in dev.glob("nvidia[0-9]*") if path.name[6:].isdecimal()])
-    return InstalledDriver(version[1], (TorchCard("NVIDIA GPU"),) * count) if version and count else None
+    count = len(_card_files(dev))
+    return InstalledDriver(version[1], (TorchCard(_CARD),) * count) if version and count else None
 
 
-def _nvidia_smi(fields: str) -> list[str]:
-    program = shutil.which("nvidia-smi") or _NVIDIA_SMI
-    argv = [program, f"--query-gpu={fields}", "--format=csv,noheader"]
+def why_no_driver(dev: Path = Path("/dev")) -> str:
+    """Where `installed_driver` found none: what of a GPU is here all the same; "" when nothing, or not wanted."""
+    if _not_wanted():
+        return ""
+    if shutil.which("nvidia-smi"):
+        return "nvidia-smi is here and tells of no GPU"
+    files = _card_files(dev)
+    return f"{files[0]} is here, and no driver: neither nvidia-smi nor /proc/driver/nvidia/version" if files else ""
+
+
+def _not_wanted() -> bool:
+    return os.environ.get(VARIABLE, "0").split(",")[0].strip().lower() in NO_GPU
+
+
+def _card_files(dev: Path) -> list[Path]:
+    """The device file of each card."""
+    return sorted(path for path in dev.glob("nvidia[0-9]*") if path.name[6:].isdecimal())
+
+
+def _nvidia_smi(*options: str) -> str | None:
+    """What it prints; None when it fails."""
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            [shutil.which("nvidia-smi") or _NVIDIA_SMI, *options], capture_output=True, text=True, timeout=_SMI_SECONDS
+        )
     except (OSError, subprocess.SubprocessError):
-        return []
-    return done.stdout.splitlines() if done.returncode == 0 else []
+        return None
+    return done.stdout if done.returncode == 0 else None
 
 
 def _numbers(text: str) -> Numbers:

@@ -29,6 +29,7 @@ from core.lab.gpu.torch_build import (
     no_build,
     torch_of,
     trouble,
+    why_no_driver,
 )
 
 _INDEX_SECONDS = 5.0  # for the index to answer
@@ -94,6 +95,8 @@ def main(question: str) -> None:
     else:
         found = torch_of(sys.executable, os.environ)
         answer = check(driver, found) if question == "check" else plan(driver, found, answers)
+    if question == "plan" and driver is None and (why := why_no_driver()):
+        answer["said"] = f"{why}: set up for the CPU"
     print("; ".join(f"{name}={shlex.quote(value)}" for name, value in answer.items()))
 
 
