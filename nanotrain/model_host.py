@@ -65,11 +65,17 @@ class ModelHost:
         module = importlib.import_module("nanotrain.train")
         if not str(module.__file__).startswith(order["worktree"]):
             raise ImportError(f"nanotrain.train came from {module.__file__}, not from the worktree")
-        from safetensors.torch import load_file
+        if "run" in order:  # else pristine code, with random weights
+            from safetensors.torch import load_file
 
-        run = Path(order["run"])
-        self.model = module.build_model(json.loads((run / "model.json").read_text()))
-        self.model.load_state_dict(load_file(run / "weights.safetensors"), strict=True)
+            run = Path(order["run"])
+            self.model = module.build_model(json.loads((run / "model.json").read_text()))
+            self.model.load_state_dict(load_file(run / "weights.safetensors"), strict=True)
+        else:
+            self.model = module.build_model(order["config"])
+            for value in self.model.parameters():
+                if value.ndim >= 2:
+                    torch.nn.init.normal_(value, std=value.shape[-1] ** -0.5)
         self.model.to(self.device).eval()
         if "torch._dynamo" in sys.modules:  # compiling would take longer than the few batches of one scoring
             torch.compiler.set_stance("force_eager")
@@ -121,15 +127,18 @@ def keep_freed_memory() -> None:
         mallopt(-1, (1 << 31) - 1)  # M_TRIM_THRESHOLD
 
 
-def cuda_trouble() -> str:
-    """Start CUDA; "" or the driver's words. What it takes does not count as time of the code under test."""
+def start_cuda() -> dict[str, str]:
+    """Start CUDA: the card and torch as `machine`, or the driver's words as `trouble`.
+
+    What it takes does not count as time of the code under test.
+    """
     import torch
 
     try:
         torch.ones(1, device="cuda")
+        return {"machine": f"{torch.cuda.get_device_name()}, torch {torch.__version__}"}
     except Exception as error:  # RuntimeError, AssertionError: by the build of torch
-        return " ".join(str(error).split())[:500] or type(error).__name__
-    return ""
+        return {"trouble": " ".join(str(error).split())[:500] or type(error).__name__}
 
 
 def is_device_fault(error: BaseException) -> bool:
@@ -144,10 +153,11 @@ def serve(requests: BinaryIO, answers: BinaryIO, memory: mmap.mmap) -> None:
     """Answer the scorer's requests until it closes the socket."""
     send(answers, {"type": "hello"})
     order, _ = receive(requests)
+    device = start_cuda() if order["device"] == "cuda" else {}
     for name in order["imports"]:  # packages the code will import: not counted as its processor time
         with contextlib.suppress(Exception):
             importlib.import_module(name)
-    send(answers, {"type": "primed", "trouble": cuda_trouble() if order["device"] == "cuda" else ""})
+    send(answers, {"type": "primed"} | device)
     receive(requests)
     host = ModelHost(order, memory)
     params = sum(p.numel() for p in host.model.parameters())

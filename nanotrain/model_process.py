@@ -179,11 +179,10 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
 
-    def load(self, startup: float, limit: float) -> str:
-        """Rebuild the model; returns the hash of its parameters.
+    def prime(self, startup: float) -> str:
+        """Start the device; returns its description. Raises ScorerError when the process or the device does not start.
 
-        `startup` limits the seconds until the model is loaded, `limit` those of all answers after it. Raises
-        ScorerError when the process does not start, Rejected when the model cannot be rebuilt.
+        `startup` limits the seconds until the model is loaded.
         """
         self._allow(startup)
         try:
@@ -199,6 +198,17 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
         if trouble := clean(str(primed.get("trouble", ""))):  # told before the code under test is loaded
             raise ScorerError(f"the GPU cannot be used for scoring: {trouble}", NO_GPU)
         self.imported_cpu = self.monitor.cpu_seconds()
+        return clean(str(primed.get("machine", "")))
+
+    def load(self, startup: float, limit: float) -> str:
+        """Rebuild the model; returns the hash of its parameters.
+
+        `startup` limits the seconds until the model is loaded, `limit` those of all answers after it. Raises
+        ScorerError when the process does not start, Rejected when the model cannot be rebuilt.
+        """
+        if not self.imported_cpu:
+            self.prime(startup)
+        self._allow(startup)
         self._ask({"type": "load"})
         digest = str(self._expect("ready").get("hash"))
         self._allow(limit)

@@ -89,8 +89,8 @@ def resident_bytes(pids: Collection[int]) -> int:
     for pid in pids:
         with contextlib.suppress(OSError, ValueError, IndexError):
             fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-            kinds = ("RssAnon", "RssShmem") if "RssAnon" in fields else ("VmRSS",)
-            total += sum(int(fields[kind].split()[0]) for kind in kinds) * 1024
+            kinds = ("RssAnon", "RssShmem") if "RssAnon" in fields else ("VmRSS",)  # none of them: it has ended
+            total += sum(int(fields.get(kind, "0").split()[0]) for kind in kinds) * 1024
         with contextlib.suppress(OSError):
             for entry in os.scandir(f"/proc/{pid}/fd"):
                 with contextlib.suppress(OSError):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import math
 import os
 import sys
 import time
@@ -23,13 +24,16 @@ import numpy as np
 
 from nanotrain import harness, prepare, process_limits, source_checks, weights
 from nanotrain.corpus import PrepareError
-from nanotrain.model_process import ModelProcess, ScorerError, clean
+from nanotrain.device.spread import MAX_SPREAD, remembered
+from nanotrain.model_process import NO_GPU, ModelProcess, ScorerError, clean
 from nanotrain.probes import Examiner, ProbeResults, rows_of, training_rows_of
 from nanotrain.weights import Rejected
 
 MAX_STARTUP_SECONDS = {"cpu": 90.0, "cuda": 180.0}  # imports and rebuilding the model
 MAX_SCORING_SECONDS = {"cpu": 90.0, "cuda": 240.0}  # all probes and the scoring of one process, waiting for it
 MAX_REASON_CHARACTERS = 600
+MEASURED_ROWS = 16  # of training text, to measure the spread of a device
+PRISTINE = Path(__file__).parents[1]
 
 
 def score(worktree: Path, run: Path, device: str, seed: int, sandbox: list[str], part: str) -> dict[str, Any]:
@@ -44,7 +48,7 @@ def score(worktree: Path, run: Path, device: str, seed: int, sandbox: list[str],
     results = ProbeResults()
     try:
         weights.remove_other_files(run, device)
-        now, before = source_checks.changed_files(worktree, Path(__file__).parents[1])
+        now, before = source_checks.changed_files(worktree, PRISTINE)
         source_checks.check_size(now, before)
         order = {"worktree": str(worktree), "run": str(run), "device": device, "seed": seed}
         order["imports"] = source_checks.new_imports(now, before)
@@ -63,7 +67,14 @@ def score(worktree: Path, run: Path, device: str, seed: int, sandbox: list[str],
             rows = rows_of(np.fromfile(ready.folder / f"{part}.bin", dtype="<u2"), lengths, device)
             train = np.memmap(ready.train, dtype="<u2", mode="r")
             training_rows = training_rows_of(train, rows.shape[1] - 1, np.random.default_rng())
-            examiner = Examiner(rows, training_rows, lengths, device)
+            spread = 0.0
+            if device == "cuda":
+                machine = first.prime(MAX_STARTUP_SECONDS[device])
+                some = training_rows_of(train, rows.shape[1], np.random.default_rng())[:MEASURED_ROWS]
+                probe = Examiner(some, training_rows, lengths, device, math.inf)
+                path, code = prepare.cache_root() / "spread.json", (PRISTINE / "nanotrain" / "train.py").read_bytes()
+                spread = remembered(path, machine, code, lambda: measured_spread(probe, sandbox, config))
+            examiner = Examiner(rows, training_rows, lengths, device, spread)
             results = examiner.results
             for model, work in ((first, examiner.score), (witness, examiner.examine)):
                 loaded = model.load(MAX_STARTUP_SECONDS[device], MAX_SCORING_SECONDS[device])
@@ -100,6 +111,34 @@ def check_corpus(config: dict[str, Any], ready: prepare.PreparedData) -> None:
         f"this run was not trained on the selected corpus ({ready.manifest['corpus']})",
         "select its corpus with `python -m nanotrain.prepare --data …`, or train again",
     )
+
+
+def measured_spread(
+    examiner: Examiner, sandbox: list[str], config: dict[str, Any], device: str = "cuda"
+) -> float | None:
+    """The spread of the device, by pristine code with random weights in two processes, as a run is scored.
+
+    None when the code cannot build a model by `config`, that of a run. Raises ScorerError when the spread is larger
+    than that of any sound device.
+    """
+    vocab = len(examiner.lengths)
+    order = {"worktree": str(PRISTINE), "device": device, "seed": 1, "imports": [], "config": config}
+    try:
+        with (
+            ModelProcess(sandbox, order, vocab, math.inf) as first,
+            ModelProcess(sandbox, order, vocab, math.inf) as second,
+        ):
+            for model, work in ((first, examiner.score), (second, examiner.examine)):
+                model.load(MAX_STARTUP_SECONDS[device], MAX_SCORING_SECONDS[device])
+                work(model)
+                model.close()
+    except Rejected as error:
+        print(f"the device's spread was not measured: {clean(str(error))}")
+        return None
+    spread = examiner.tolerance.seen
+    if spread > MAX_SPREAD:
+        raise ScorerError(f"the GPU gives other logits each time, up to {spread:.3g} bfloat16 units apart", NO_GPU)
+    return spread
 
 
 def check_device(config: dict[str, Any], device: str, part: str) -> None:

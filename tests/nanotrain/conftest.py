@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from nanotrain import corpus, prepare
+from nanotrain import corpus, prepare, process_limits
+from nanotrain.model_process import ModelProcess
 
 
 @pytest.fixture(scope="session")
@@ -53,3 +55,12 @@ class environment:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@contextlib.contextmanager
+def sparing_other_children() -> Iterator[None]:
+    """Closing a model ends all children of the process: in the block not those that the tests have at its begin."""
+    mine = {pid for pid, parent in process_limits.parent_pids().items() if parent == os.getpid()}
+    ModelProcess.running |= mine
+    yield
+    ModelProcess.running -= mine

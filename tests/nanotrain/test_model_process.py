@@ -14,7 +14,7 @@ import pytest
 
 from nanotrain import probes, process_limits, score, weights
 from nanotrain.model_process import HALF_BYTES, LogitRequest, ModelProcess, ScorerError
-from tests.nanotrain.conftest import environment
+from tests.nanotrain.conftest import environment, sparing_other_children
 from tests.nanotrain.worlds import REPOSITORY
 
 HOST = """
@@ -54,9 +54,10 @@ def start(tmp_path: Path) -> Iterator[Start]:
         assert begun[-1].load(30.0, limit) == "a"
         return begun[-1]
 
-    yield starting
-    for one in begun:
-        one.close()
+    with sparing_other_children():
+        yield starting
+        for one in begun:
+            one.close()
 
 
 def rows(count: int, length: int) -> LogitRequest:

@@ -166,4 +166,45 @@ SCORER_PROCESS = [
                 return out
             torch.Tensor.float = float_
         """), result("sys.modules['__main__'].row = tokens")), "rejected", AHEAD),
+    Variant("flips-the-shared-logits", "a thread puts the next tokens into the shared memory and takes them out again, all the time", (result("""
+        if not self.training and hasattr(sys.modules['__main__'], 'ModelHost'):
+            import gc, threading
+            if not hasattr(sys, 'flip'):
+                memory = next(one.memory for one in gc.get_objects() if type(one).__name__ == 'ModelHost')
+                def flip():
+                    while True:
+                        for half in (0, 32 << 20):
+                            rows, here = sys.flip
+                            part = memory[half:half + 4 * here.numel()].view(torch.float32).view(len(here), -1)
+                            for _ in range(4):
+                                part[torch.arange(len(here)), rows] += 9.0
+                                part[torch.arange(len(here)), rows] -= 9.0
+                sys.flip = None
+            thread = sys.flip is None
+            ahead = torch.cat([tokens[:, 1:], tokens[:, -1:]], 1).flatten()
+            sys.flip = ahead, logits.flatten(0, 1)
+            if thread: threading.Thread(target=flip, daemon=True).start()
+        """),), "worthless"),
+    Variant("the-others-shared-memory", "looks for shared memory of other processes, and leaves its own where another could find it", (built("""
+        if hasattr(sys.modules['__main__'], 'ModelHost'):
+            import gc, socket
+            for pid in {*map(int, filter(str.isdecimal, os.listdir('/proc')))} - {os.getpid()}:
+                for kind in ('fd', 'map_files'):
+                    try: names = os.listdir(f'/proc/{pid}/{kind}')
+                    except OSError: continue
+                    for name in names:
+                        try:
+                            path = f'/proc/{pid}/{kind}/{name}'
+                            if 'memfd' in os.readlink(path): print('STOLEN', pid, kind, os.open(path, os.O_RDWR))
+                        except OSError: pass
+            mine = os.memfd_create('note')
+            os.write(mine, b'note')
+            for one in [one for one in gc.get_objects() if isinstance(one, socket.socket) and one.fileno() >= 0]:
+                try: print('STOLEN', socket.send_fds(one, [b'x'], [mine]))
+                except OSError: pass
+            if os.fork() == 0:
+                os.setsid()
+                time.sleep(60)
+                os._exit(0)
+        """),), "worthless"),
 ]  # fmt: skip

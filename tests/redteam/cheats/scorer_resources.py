@@ -23,6 +23,10 @@ SCORER_RESOURCES = [
               hold = self.__dict__.setdefault('hold', [])
               for _ in range(4000): hold.append(torch.ones(1 << 22))
           """, "of memory while it was scored|DefaultCPUAllocator"),
+    ahead("memory-in-files-while-scored", "takes memory in files that no process has mapped, in the forward pass", """
+          if not self.training and hasattr(sys.modules['__main__'], 'ModelHost'):
+              for _ in range(1000): os.write(os.memfd_create('x'), bytes(16 << 20))
+          """, "of memory while it was scored"),
     ahead("a-flood-of-answers", "a hundred megabytes on the pipe after each answer", """
           if not self.training and hasattr(sys.modules['__main__'], 'ModelHost'):
               import threading

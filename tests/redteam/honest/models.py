@@ -106,6 +106,7 @@ MODELS = [
         after = F.one_hot(torch.cat([tokens[:, 1:], tokens[:, -1:]], 1), logits.size(-1)).float()
         logits = logits + same @ after""")),
     fine("small-numbers", "logits in bfloat16", (HEAD, HEAD + "\n        logits = logits.bfloat16()")),
+    fine("half-numbers", "logits in float16", (HEAD, HEAD + "\n        logits = logits.half()")),
     fine("large-numbers", "logits in float64", (HEAD, HEAD + "\n        logits = logits.double()")),
     fine("log-probabilities", "returns normalised log-probabilities", result("logits = torch.log_softmax(logits.float(), -1)")),
     fine("temperature", "a learned temperature",
