@@ -25,6 +25,7 @@ SAMPLED_CUTS = 8
 # Largest change of a logit when none of its permitted inputs changes: floating-point noise, by device.
 MAX_LOGIT_CHANGE = {"cpu": 1e-3, "cuda": 5e-2}
 WITNESS_PASSES = {"cpu": 2, "cuda": 4}  # over every row, each with its future changed from another position on
+PAYING_CUTS = {"cpu": 0.0, "cuda": 0.25}  # share of the cuts that are put where a look ahead would pay
 NOISY_PASSES = 8  # where the device's own noise hides more
 # A small leak of the next token in every row is hidden by noise in single rows, but not in their mean.
 MAX_GLANCE_NATS = 1e-3  # per token
@@ -114,6 +115,7 @@ class Examiner:
         self.batch = max(MIN_BATCH_ROWS, min(BATCH_ROWS[device], fitting))
         self.tolerance = Tolerance(MAX_LOGIT_CHANGE[device], spread)
         self.passes = NOISY_PASSES if 0 < spread < math.inf else WITNESS_PASSES[device]
+        self.paying = PAYING_CUTS[device]
         self.random = np.random.default_rng()  # seeded by the system: the code under test cannot predict it
         self.nats = np.full(self.targets.shape, np.nan)  # loss of each target in the first process
         self.results = ProbeResults()
@@ -227,16 +229,18 @@ class Examiner:
         self.record_glance(np.concatenate(glances))
 
     def cuts(self, names: NDArray[np.int64]) -> NDArray[np.int64]:
-        """A cut, 1 to length, for each row named: half of them anywhere, half where a look ahead would pay.
+        """A cut, 1 to length, for each row named: anywhere, or, PAYING_CUTS of them, where a look ahead would pay.
 
-        A look ahead at a position gains at most what a guess by the frequency of the tokens in the training text
-        loses there beyond the loss that the first process had.
+        It would pay where the first process's loss is below one guessed from the frequency of the token in the
+        training text, scaled to the same mean.
         """
         counts = 1.0 + np.bincount(self.training_rows.reshape(-1), minlength=len(self.lengths))
-        gains = np.maximum(np.log(counts.sum() / counts)[self.targets] - self.nats, 1e-9).cumsum(axis=1)
+        guess = np.log(counts.sum() / counts)[self.targets]
+        gains = np.maximum(guess * (self.nats.mean() / guess.mean()) - self.nats, 1e-9).cumsum(axis=1)
         paying = (gains[names] < self.random.random(len(names))[:, None] * gains[names, -1:]).sum(axis=1)
         anywhere = self.random.integers(self.length, size=len(names))
-        return np.where(self.random.random(len(names)) < 0.5, anywhere, np.minimum(paying, self.length - 1)) + 1
+        chosen = self.random.random(len(names)) < self.paying
+        return np.where(chosen, np.minimum(paying, self.length - 1), anywhere) + 1
 
     def record_witness(
         self,

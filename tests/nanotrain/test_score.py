@@ -262,3 +262,39 @@ def test_the_default_corpus_can_be_scored_on_either_device(prepared: prepare.Pre
     assert probes.rows_of(val, lengths, "cpu").shape[1] == 65
     rows = probes.rows_of(val, lengths, "cuda")
     assert rows.shape[1] == 2049 and len(rows) >= probes.BATCH_ROWS["cuda"]
+
+
+def examiner(device: str, rows: int, length: int, vocab: int = 50) -> probes.Examiner:
+    random = np.random.default_rng(0)
+    text = random.integers(vocab, size=(rows + 64, length + 1), dtype=np.uint16)
+    return probes.Examiner(text[:rows], text[rows:], np.ones(vocab, dtype=np.int64), device)
+
+
+def test_the_position_before_the_cut_is_compared_and_does_not_show() -> None:
+    long = examiner("cuda", 16, 2048)
+    cuts = np.array([1, 2, 64, 1000, 2047, 2048, 5, 6])
+    chosen = long.positions(cuts)
+    assert chosen.shape == (8, 64) and (np.diff(chosen, axis=1) > 0).all()
+    assert all(cut - 1 in row for cut, row in zip(cuts, chosen, strict=True))
+    assert (chosen.max(axis=1)[:3] > 1000).all(), "also after the cut"
+    request = long.request(long.inputs[:8], chosen)
+    assert request.positions is not None and (request.positions.reshape(8, 64) // 2048 == np.arange(8)[:, None]).all()
+    short = examiner("cpu", 40, 64)
+    assert short.request(short.inputs[:32], short.positions(np.ones(32, dtype=np.int64))).positions is None
+
+
+def test_cuts_lie_anywhere_and_more_often_where_a_look_ahead_would_pay() -> None:
+    for device, share in (("cpu", 1.0), ("cuda", 2.0)):
+        found = examiner(device, 32, 200)
+        found.nats = np.full((32, 200), 4.0)
+        told = np.arange(200) % 20 == 7
+        found.nats[:, told] = 0.1
+        cuts = found.cuts(np.tile(np.arange(32), 300))
+        assert cuts.min() == 1 and cuts.max() == 200
+        assert 0.8 * share < told[cuts - 1].mean() / told.mean() < 6 * share
+        assert (np.bincount(cuts - 1, minlength=200) > 0).all()
+
+
+def test_a_large_vocabulary_means_fewer_rows_in_a_request() -> None:
+    assert [examiner("cuda", 16, 2048, vocab).batch for vocab in (1024, 8192, 16_384, 65_535)] == [8, 8, 4, 2]
+    assert [examiner("cpu", 40, 64, vocab).batch for vocab in (1024, 65_535)] == [32, 32]
