@@ -29,8 +29,11 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
     "decide": ("decide_simulation", "the decision rule and simpler ones, on simulated sessions"),
     "timed": ("timed_metric", "false keeps where the metric is a time, compared with earlier runs or in turn"),
     "planted": ("planted", "planted improvements and non-improvements that are kept, on nanotrain (fifteen minutes)"),
+    "gpu": ("gpu.bare_machine", "everything that a card can tell, as one file (ten minutes; --slots cpu:1 rehearses)"),
     "nanotrain": ("nanotrain_vs_karpathy", "nanotrain's and karpathy's settings at equal time (minutes)"),
 }
+
+WITHOUT_CARD = {"gpu": ["--slots", "cpu:1"]}  # arguments in `all`, which needs no card
 
 
 def usage() -> str:
@@ -54,7 +57,7 @@ def main(words: list[str]) -> int:
     name, *rest = words
     if name == "all":
         for known in BENCHMARKS:
-            run(known, [])
+            run(known, WITHOUT_CARD.get(known, []))
         return 0
     if name not in BENCHMARKS:
         print(f"unknown benchmark {name!r}\n\n{usage()}", file=sys.stderr)

@@ -49,7 +49,7 @@ class ProbeResults:
     def record(self, name: str, value: float, limit: float, reason: str) -> None:
         """Record the largest value of a probe. Raises Rejected with `reason` when it exceeds the limit."""
         before = float(self.probes.get(name, {}).get("value", 0.0))
-        self.probes[name] = {"ok": value <= limit, "value": round(max(before, float(value)), 6)}
+        self.probes[name] = {"ok": value <= limit, "value": round(max(before, float(value)), 6), "limit": limit}
         if not value <= limit:
             raise Rejected(reason)
 

@@ -185,7 +185,7 @@ async def _machine(
     again = invocation.call("doctor", "--device", project=request.project)
     tier = (await asyncio.to_thread(tiers.probe)).tier
     findings.append(machine_facts.torch_finding(torch, python, card, again))
-    findings.append(machine_facts.compiler_finding(python, env, cuda=card is not None))
+    findings.append(machine_facts.compiler_finding(python, env, cuda=torch is not None and bool(torch.cuda)))
     findings += machine_facts.memory_findings(card, tier) + machine_facts.folder_findings(request.project)
     return program, python, torch
 
@@ -212,7 +212,7 @@ async def _run(
         return None
     except AutoresearchError as error:
         start = failed("start", error)
-        findings.append(Finding(start.name, False, without_place(start.detail), start.hint))
+        findings.append(Finding(start.name, False, without_place(start.detail).partition("\n")[0], start.hint))
         return None
     findings += run.findings
     return run.report

@@ -136,7 +136,9 @@ def _card_memory(card: CardFacts) -> Finding:
     if card.total - card.free < BUSY_SHARE * card.total:
         return Finding("card memory", True, said + who)
     who = who or "; the driver does not say who holds the rest (another container, or another user)"
-    return Finding("card memory", None, said + who, "end that process, or choose another card: --slots gpu:1")
+    return Finding(
+        "card memory", None, said + who, "nvidia-smi   (then end that process, or choose another card with --slots)"
+    )
 
 
 def shared_memory(tier: tiers.Tier, place: Path = Path("/dev/shm")) -> list[Finding]:
