@@ -93,7 +93,7 @@ def torch_finding(torch: FoundTorch | None, python: RunPython | str, card: CardF
     if driver is None:
         return Finding("torch", True if torch.usable else None, f"{said}: {torch.why or 'it can use the card'}")
     if wrong := torch_build.trouble(torch, driver, python.executable, again):
-        return Finding("torch", False, f"{said}; {wrong[0]}", wrong[1])
+        return Finding("torch", False, f"{wrong[0]}; it is {built}", wrong[1])
     return Finding("torch", True, f"{said}; a kernel of it ran on the card")
 
 
