@@ -32,7 +32,9 @@ def answer(variables, words):
         values = [device.slot_environment(slot)["CUDA_VISIBLE_DEVICES"] for slot in slots]
         readings = [reading.name for reading in device.Devices().read()]
         files = [device.cards.device_files(slot) for slot in slots]
-        return [slots, values, readings, device.cards.allowed().left_out, files]
+        part = device.threads_for(tuple(slots), None)
+        threads = [device.slot_environment(slot, part)["OMP_NUM_THREADS"] for slot in slots]
+        return [slots, values, readings, device.cards.allowed().left_out, files, threads, device.cores()]
     except UsageError as error:
         return [error.what, error.hint]
 
@@ -97,7 +99,7 @@ def test_a_session_uses_the_cards_that_cuda_would_see(driver: Driver, variable: 
 
 @pytest.mark.parametrize("variable", ["", "-1", "NoDevFiles", "none", "void", "-1,0"])
 def test_a_variable_that_allows_no_card_gives_processor_slots_and_says_so(driver: Driver, variable: str) -> None:
-    slots, values, _, left_out, _ = asked(driver, variable)
+    slots, values, _, left_out, *_ = asked(driver, variable)
     assert slots[0] == "cpu0" and set(values) == {""} and f"CUDA_VISIBLE_DEVICES={variable} allows no GPU" in left_out
     what, hint = asked(driver, variable, "gpu")
     assert "allows no GPU" in what and hint == "use --slots cpu:2"
@@ -130,6 +132,10 @@ def test_runs_that_say_what_memory_they_need_share_a_card(driver: Driver) -> Non
     assert driver({"MEMORY": "10"}, "gpu0.1")[0] == ["gpu0.0", "gpu0.1"]
     assert driver({"MEMORY": "10"}, "gpu0.1")[4] == [["/dev/nvidia7"], ["/dev/nvidia7"]]
     assert driver({"MEMORY": "13"}, "gpu:0")[0] == ["gpu0"]
+    *_, shared, cores = driver({"MEMORY": "1"}, "gpu:0")
+    assert shared == [str(max(1, cores // (16 * 4)))] * 16
+    *_, alone, cores = driver({}, "gpu:0")
+    assert alone == [str(max(1, cores // 4))]
     assert driver({"MEMORY": "10", "CUDA_VISIBLE_DEVICES": "MIG-3f2a91bc"}, "gpu")[0] == ["gpu-3f2a91bc"]
     what, hint = driver({"MEMORY": "25"}, "gpu:0")
     assert what == "gpu0 has 24.0 GB, and a run needs 25.0 (gpu_memory)" and "lower gpu_memory" in hint
@@ -159,7 +165,7 @@ def test_without_a_card_that_works_nothing_falls_back_to_the_processor(driver: D
 
 
 def test_a_lost_card_is_left_out_and_the_others_work(driver: Driver) -> None:
-    slots, values, readings, left_out, _ = asked(driver, None, lost="1")
+    slots, values, readings, left_out, *_ = asked(driver, None, lost="1")
     assert slots == ["gpu0", "gpu2", "gpu3"] and readings == ["gpu0", "gpu2", "gpu3", "cpu"]
     assert values[1].startswith("GPU-cccc"), "CUDA may number the cards that are left"
     assert len(left_out) == 1 and left_out[0].startswith("gpu1 is left out: ")

@@ -11,6 +11,7 @@ from core.lab.gpu import cards
 from core.lab.gpu.card_health import CardHealth, ask_driver
 from core.lab.sandbox import tiers
 from core.record import events as e
+from core.record.errors import LabError
 
 FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = 1.0, 600.0  # until the next look at a card that did not work
 SETTLE_SECONDS = 0.5  # until the memory of a process that has ended is free again
@@ -62,7 +63,10 @@ class CardWatch:
         if alone and (words := self._others(slot, health)):
             self._full.add(slot)
             return CardHealth(trouble=words, free=health.free, total=health.total)
-        start = await asyncio.to_thread(tiers.start_cuda, self._tier, slot)
+        try:
+            start = await asyncio.to_thread(tiers.start_cuda, self._tier, slot)
+        except (OSError, LabError):  # a full disk: nothing is known against the card
+            return health
         if start.ok:
             return health
         return CardHealth(trouble=start.sentence(), free=health.free, total=health.total)

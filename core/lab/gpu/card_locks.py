@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from core.lab.gpu import cards
+from core.record.errors import SessionError
 from core.session.homes import state_home
 from core.text import one_line, printable
 
@@ -82,13 +83,14 @@ class CardLocks:
 def holder_of(slot: str) -> str:
     """The session that holds the card of a slot, in words; "" when none does. Locks nothing."""
     uuid = cards.uuid_of(slot)
-    if not uuid:
-        return ""
-    folder = _open_folder()
-    try:
-        return _holder(folder, uuid)
-    finally:
-        os.close(folder)
+    if uuid:
+        with suppress(OSError, SessionError):
+            folder = _open_folder()
+            try:
+                return _holder(folder, uuid)
+            finally:
+                os.close(folder)
+    return ""
 
 
 def _open_folder() -> int:
