@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from core.engine.journal import Journal
 from core.engine.runs.slots import Slots
 from core.lab.gpu import cards
-from core.lab.gpu.card_health import CardHealth, ask_driver
+from core.lab.gpu.card_health import CardHealth, ask_driver, speaks_of_device, speaks_of_no_device
 from core.lab.sandbox import tiers
 from core.record import events as e
 from core.record.errors import LabError
+from core.record.pulse import DeviceReading
 
 FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = 1.0, 600.0  # until the next look at a card that did not work
 SETTLE_SECONDS = 0.5  # until the memory of a process that has ended is free again
+
+
+def suspects_card(finished: e.RunFinished, output: str, readings: Sequence[DeviceReading]) -> bool:
+    """Whether the end of a run on a GPU may be due to its card, so that a look at it is worth its second; `output`: the
+    end of what the run printed, `readings`: of its card on the clock. A run that ended well is suspected of having
+    computed on the processor.
+    """
+    if finished.ended == "done":
+        used = [r.utilisation for r in readings if r.utilisation is not None]
+        return speaks_of_no_device(output) or (len(used) > 1 and not any(used))
+    by_signal = finished.exit_code is None or finished.exit_code < 0
+    if finished.ended == "crashed":
+        return by_signal or speaks_of_device(output)
+    return finished.ended in ("overtime", "startup_timeout")
 
 
 class CardWatch:

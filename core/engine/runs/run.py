@@ -13,7 +13,7 @@ from typing import Any
 
 from core.clock import now
 from core.engine.ending import RUN_MADE_ROOM, RUN_SKIPPED, RunEnding
-from core.engine.runs.card_watch import CardWatch
+from core.engine.runs.card_watch import CardWatch, suspects_card
 from core.engine.runs.hints.known import Crash
 from core.engine.runs.slots import Slots, Urgency
 from core.engine.runs.telemetry import DeviceSampler, facts, memory_words
@@ -274,7 +274,7 @@ class Runs(EnginePart):
         if live.ending is None:
             if self.program.score is None:
                 finished = await self._read_metric(live, finished)
-            elif result.ended == "done":
+            elif finished.ended == "done":
                 finished = await self._measure(live, seed, finished)
             if finished.metric is not None:
                 self.cards.forgive(live.slot)
@@ -417,14 +417,15 @@ class Runs(EnginePart):
         if live.ending is not None or not live.slot.startswith("gpu") or at_limit:
             return finished
         output = f"{finished.reason}\n{finished.log_tail}"
-        by_signal = finished.exit_code is None or finished.exit_code < 0
-        if finished.ended == "crashed" and not by_signal and not speaks_of_device(output):
+        if not suspects_card(finished, output, readings):
             return finished
-        if finished.ended not in ("crashed", "overtime", "startup_timeout"):
-            return finished
+        if finished.ended == "done":
+            finished = replace(finished, reason="the run did not use its card")
         health = await self._look(live, output)
         if health.trouble:
             return await self._card_fault(live, finished, health.trouble)
+        if finished.ended == "done":
+            return replace(finished, reason="")
         if speaks_of_memory(output):
             return _with_words(finished, memory_words(live.slot, readings, health))
         return finished
@@ -443,7 +444,8 @@ class Runs(EnginePart):
         if live.faults > self.card_repeats:
             if live.faults > 1:
                 finished = _with_words(finished, f"this was so in {live.faults} runs, and counts now")
-            return replace(finished, reason=f"{finished.reason}\n  hint: nvidia-smi shows the card")
+            counts: e.Ended = "crashed" if finished.ended == "done" else finished.ended
+            return replace(finished, ended=counts, reason=f"{finished.reason}\n  hint: nvidia-smi shows the card")
         live.again = True
         return replace(finished, ended="abandoned", metric=None)
 

@@ -23,6 +23,11 @@ _DEVICE = re.compile(
     r"|out of memory|RESOURCE_EXHAUSTED",
     re.IGNORECASE,
 )
+_NO_DEVICE = re.compile(
+    r"CUDA initialization|CUDA unknown error|no NVIDIA driver|No CUDA|driver on your system is too old|no GPU found"
+    r"|cuda (is )?not available|falling back to cpu",
+    re.IGNORECASE,
+)
 _NO_MEMORY = re.compile(
     r"out of memory|OutOfMemoryError|OUT_OF_MEMORY|MemoryAllocation|_ALLOC_FAILED|RESOURCE_EXHAUSTED|hold its memory",
     re.IGNORECASE,
@@ -44,6 +49,11 @@ class CardHealth:
 def speaks_of_device(output: str) -> bool:
     """Whether a run's output may be about its device."""
     return bool(_DEVICE.search(output))
+
+
+def speaks_of_no_device(output: str) -> bool:
+    """Whether a run's output may say that it goes on without its device."""
+    return bool(_NO_DEVICE.search(output))
 
 
 def speaks_of_memory(output: str) -> bool:

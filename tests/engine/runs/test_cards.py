@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from core.client import read_state, start_engine
+from core.engine.runs.card_watch import suspects_card
 from core.record import commands as c
 from core.record import events as e
 from core.record.errors import CardsTaken
+from core.record.pulse import DeviceReading
 from core.session.lock import lock_holder
 from core.session.options import EngineOptions
 from core.session.paths import SessionPaths
@@ -31,6 +33,8 @@ while "hold=1" in state:
     time.sleep(0.02)
 if RATE == 0.4 or "fail=" + os.environ["AUTORESEARCH_SLOT"] in state:
     raise RuntimeError("CUDA error: unspecified launch failure")
+if "quiet=" + os.environ["AUTORESEARCH_SLOT"] in state:
+    print("UserWarning: CUDA initialization: CUDA unknown error - this may be due to an incorrectly set up environment")
 if RATE == 0.2:
     raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 """,
@@ -59,8 +63,13 @@ def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FalseDri
     made.forget()
 
 
-def test_a_broken_card_is_set_aside_and_its_run_goes_to_another(tmp_path: Path, driver: FalseDriver) -> None:
-    driver.say("cuda=999 only=0 fail=gpu0")
+@pytest.mark.parametrize(
+    ("how", "said"), [("fail", "unspecified launch failure"), ("quiet", "the run did not use its card")]
+)
+def test_a_broken_card_is_set_aside_and_its_run_goes_to_another(
+    tmp_path: Path, driver: FalseDriver, how: str, said: str
+) -> None:
+    driver.say(f"cuda=999 only=0 {how}=gpu0")
     project = make_project(tmp_path / "p", train=ON_A_CARD)
     script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.3")])
     with engine(project, researcher="scripted", script=str(script), slots="gpu:0,1") as paths:
@@ -69,7 +78,7 @@ def test_a_broken_card_is_set_aside_and_its_run_goes_to_another(tmp_path: Path, 
     assert state.experiments[1].verdict == "kept" and set(state.aside) == {"gpu0"} and WORDS in state.aside["gpu0"]
     failed, *others = state.experiments[0].runs
     assert failed.ended == "abandoned" and failed.slot == "gpu0" and f"gpu0 does not work: {WORDS}" in failed.reason
-    assert "unspecified launch failure" in failed.reason and {run.ended for run in others} == {"done"}
+    assert said in failed.reason and {run.ended for run in others} == {"done"}
     assert {run.slot for run in (*others, *state.experiments[1].runs)} == {"gpu1"}
     assert any(note.level == "warning" and "gpu0 set aside" in note.text for note in state.notes)
 
@@ -202,3 +211,12 @@ def test_a_card_that_breaks_while_scoring_is_set_aside(tmp_path: Path, driver: F
         assert "no slot set aside works: gpu1: the driver says: GPU is lost" in refused(paths, c.Resume())
         driver.say("lost=1")
         wait_state(paths, lambda s: s.baseline is not None, "the baseline on the other card")
+
+
+@pytest.mark.parametrize(
+    ("shares", "suspected"), [((0.0, 0.0), True), ((0.0, 0.5), False), ((0.0,), False), ((None, None), False)]
+)
+def test_a_run_that_left_its_card_idle_is_suspected(shares: tuple[float | None, ...], suspected: bool) -> None:
+    done = e.RunFinished(run=1, experiment=1, ended="done", metric=None, seconds=9, wall_seconds=9, exit_code=0)
+    readings = [DeviceReading(name="gpu0", label="", utilisation=share) for share in shares]
+    assert suspects_card(done, "step 1 on cuda:0", readings) is suspected
