@@ -26,6 +26,7 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
     "prompt": ("prompt_size", "tokens of a researcher's prompt, and the time to build it"),
     "keys": ("screen.random_keys", "random keys, clicks and resizes on a live session (ten minutes; MINUTES SEED)"),
     "soak": ("soak", "500 experiments with a model server that fails one time in five (minutes)"),
+    "prepare": ("prepare_text", "tokenizing a large corpus by threads and by processes (minutes; MB)"),
     "decide": ("decide_simulation", "the decision rule and simpler ones, on simulated sessions"),
     "timed": ("timed_metric", "false keeps where the metric is a time, compared with earlier runs or in turn"),
     "planted": ("planted", "planted improvements and non-improvements that are kept, on nanotrain (fifteen minutes)"),
