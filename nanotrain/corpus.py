@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import hashlib
+import importlib
 import importlib.util
 import json
 import shlex
@@ -194,13 +195,20 @@ def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
             yield text.encode("utf-8", "replace").decode("utf-8"), line  # lone surrogates have no UTF-8 form
 
 
+def check_parquet(where: str) -> None:
+    """Raises PrepareError where parquet cannot be read."""
+    try:
+        importlib.import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise PrepareError(f"{where}: pyarrow is not installed", f"{PIP} pyarrow") from error
+
+
 def _parquet(path: Path) -> Iterator[Any]:
     """The column `text`, as arrays of large strings of some rows each."""
-    try:
-        import pyarrow as arrow
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        raise PrepareError(f"{path}: pyarrow is not installed", f"{PIP} pyarrow") from error
+    check_parquet(str(path))
+    import pyarrow as arrow
+    import pyarrow.parquet as parquet
+
     try:
         table = parquet.ParquetFile(path)
         if "text" not in table.schema_arrow.names:

@@ -344,6 +344,7 @@ def select(options: argparse.Namespace, root: Path) -> Corpus:
     if options.download:
         from nanotrain import fetch  # imported here because it loads ssl and http
 
+        sources.check_parquet(options.download)  # before gigabytes are downloaded
         data = str(fetch.download(options.download, options.shards, root / "downloads", hub=options.hub, say=say))
     elif options.data and options.data != "kjv":
         data = str(Path(options.data).expanduser().resolve())

@@ -149,6 +149,15 @@ def test_prepare_downloads_and_saves_the_choice(hub: Hub, tmp_path: Path) -> Non
     assert '"corpus": "tinystories"' in again.stdout
 
 
+def test_without_pyarrow_nothing_is_downloaded(hub: Hub, tmp_path: Path) -> None:
+    (tmp_path / "lib" / "pyarrow").mkdir(parents=True)
+    (tmp_path / "lib" / "pyarrow" / "__init__.py").write_text("raise ImportError('not here')")
+    env = {"AUTORESEARCH_HOME": str(tmp_path / "home"), "PYTHONPATH": str(tmp_path / "lib")}
+    refused = worlds.command("nanotrain.prepare", "--download", "climbmix", "--hub", hub.url, **env)
+    assert refused.returncode == 1 and "climbmix: pyarrow is not installed\n hint: " in refused.stderr
+    assert "-m pip install pyarrow" in refused.stderr and not hub.requests
+
+
 @pytest.mark.slow
 def test_eight_shards_are_prepared_although_it_is_killed(hub: Hub, tmp_path: Path) -> None:
     arrow = pytest.importorskip("pyarrow")
