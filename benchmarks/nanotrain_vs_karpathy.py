@@ -38,7 +38,7 @@ KARPATHY: dict[str, Any] = {
     "EMBED_DECAY": 0.0,
     "GRAD_CLIP": 0.0,
     "WARMUP": 0.0,
-    "WARMDOWN": 0.5,
+    "WARMDOWN_CPU": 0.5,
     "FINAL_LR": 0.0,
     "EMBED_STD": 1.0,
     "MATRIX_SCALE": 1.0,
@@ -166,7 +166,7 @@ class Comparison:
             assert isinstance(model, train.GPT)
             in_blocks = (p for name, p in model.named_parameters() if name.startswith("blocks."))
             matrices: list[torch.Tensor] = list(in_blocks)  # gates, too
-            trainer.optimizer.muon = KarpathyMuon(matrices, KARPATHY["MATRIX_LR_CPU"], DECAY)
+            trainer.optimizer.muon = KarpathyMuon(matrices, {"matrix": KARPATHY["MATRIX_LR_CPU"], "decay": DECAY})
             groups: list[dict[str, Any]] = [
                 {"params": parameters, "peak": peak, "weight_decay": decay}
                 for parameters, peak, decay in trainer.optimizer.adamw.groups[:2]  # all but gates and scalars

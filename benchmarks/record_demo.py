@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TRAIN = "nanotrain/train.py"
 WORSE = (
     ("MATRIX_LR_CPU = 0.04 ", "MATRIX_LR_CPU = 0.01 "),
-    ("WARMDOWN = 0.4 ", "WARMDOWN = 0.05"),
+    ("WARMDOWN_CPU = 0.4 ", "WARMDOWN_CPU = 0.05"),
     ("EMBED_LR_CPU = 0.6 ", "EMBED_LR_CPU = 0.1 "),
     ("HEAD_LR_CPU = 0.02 ", "HEAD_LR_CPU = 0.002"),
 )
@@ -53,7 +53,7 @@ PROPOSALS = (
         "A linear warm-down usually buys more than its share of the steps costs. 5% is hardly any; 40% is what most "
         "short schedules settle on. I change this and nothing else, so that whatever it shows is due to it.\n"
         "Hypothesis: WARMDOWN 0.05 to 0.4; expect −0.05.",
-        "schedule", -0.05, ("WARMDOWN = 0.05", "WARMDOWN = 0.4 "),
+        "schedule", -0.05, ("WARMDOWN_CPU = 0.05", "WARMDOWN_CPU = 0.4 "),
     ),
     idea(
         "Double Muon's step size: the update has unit spectral norm, and 0.01 of it moves too slowly",

@@ -56,7 +56,7 @@ HEAD_DIM_CUDA = 128
 MLP_RATIO = 4                 # hidden channels of the MLP, as a multiple of WIDTH
 CONTEXT_CPU = 64              # tokens per training row (the scorer feeds rows of 64 on cpu, 2048 on cuda)
 CONTEXT_CUDA = 2048
-WINDOW_PATTERN = "SL"         # one letter per block, repeated: S short window, L whole row; the last block is always L
+WINDOW_PATTERN = "SSSL"       # one letter per block, repeated: S short window, L whole row; the last block is always L
 SHORT_WINDOW = 0.5            # length of the short window, as a share of CONTEXT
 VALUE_EMBED_EVERY_CPU = 1     # every n-th block, counted from the last, has value embeddings; 0: none
 VALUE_EMBED_EVERY_CUDA = 2
@@ -73,17 +73,21 @@ MICRO_TOKENS_CUDA = 2**16     # most tokens per forward pass; a card with less m
 # --- optimizer ---
 MATRIX_LR_CPU = 0.04          # Muon: learning rate of the blocks' matrices (their update has unit spectral norm)
 MATRIX_LR_CUDA = 0.04
-MATRIX_DECAY_CPU = 0.0        # Muon: weight decay per unit of learning rate; falls with the learning rate
+MATRIX_DECAY_CPU = 0.0        # Muon: weight decay per unit of learning rate, of weights that an update makes smaller
 MATRIX_DECAY_CUDA = 0.2
 MOMENTUM_START = 0.85         # Muon: momentum at the first step ...
 MOMENTUM_CPU = 0.9            # ... and from MOMENTUM_WARMUP on
 MOMENTUM_CUDA = 0.95
 MOMENTUM_WARMUP = 0.3         # share of the budget
-NEWTON_SCHULZ_STEPS = 4       # Muon: Newton-Schulz iterations that orthogonalize the update
+NEWTON_SCHULZ_STEPS = 4       # Muon: Newton-Schulz iterations that orthogonalize the update ...
+POLAR_EXPRESS_CPU = False     # ... or five, each with the best coefficients for its input: costly for a small batch
+POLAR_EXPRESS_CUDA = True
+MUON_BETA2_CPU = 0.0          # Muon: decay of the second moment by which rows of an update are scaled; 0: off
+MUON_BETA2_CUDA = 0.95
 EMBED_LR_CPU = 0.6            # AdamW: token and value embeddings
-EMBED_LR_CUDA = 0.6
+EMBED_LR_CUDA = 0.73
 HEAD_LR_CPU = 0.02            # AdamW: output projection
-HEAD_LR_CUDA = 0.004
+HEAD_LR_CUDA = 0.0049
 SCALAR_LR = 0.02              # AdamW: per-block scalars and gates
 ADAM_BETAS = (0.8, 0.95)      # AdamW: decay of the first and second moment per step
 ADAM_EPS = 1e-10              # AdamW: added to the denominator
@@ -92,7 +96,8 @@ GRAD_CLIP = 0.0               # largest global gradient norm; 0: no clipping
 
 # --- schedule, as shares of the budget ---
 WARMUP = 0.0                  # linear rise of the learning rate over this share ...
-WARMDOWN = 0.4                # ... and linear fall over this share, to FINAL_LR at the end
+WARMDOWN_CPU = 0.4            # ... and linear fall over this share, to FINAL_LR at the end
+WARMDOWN_CUDA = 0.5
 FINAL_LR = 0.0                # learning rate at the end, as a share of the peak
 
 # --- initial weights ---
@@ -312,43 +317,63 @@ class GPT(nn.Module):
 # =================================================================================================
 
 
-def zeropower_via_newtonschulz5(G: torch.Tensor, steps: int) -> torch.Tensor:
-    """Replace the singular values of each (..., M, N) matrix by about 1 (quintic Newton-Schulz, Jordan 2024).
-
-    Runs in float32 on the CPU and in bfloat16 on CUDA, where each is the faster one.
+def zeropower_via_newtonschulz5(G: torch.Tensor, steps: int, polar_express: bool = False) -> torch.Tensor:
+    """Replace the singular values of each (..., M, N) matrix by about 1: quintic Newton-Schulz (Jordan 2024), or the
+    iterations that are optimal one after the other for values from 0.001 (Amsel et al. 2025, arXiv 2505.16932).
     """
-    a, b, c = 3.4445, -4.7750, 2.0315
-    X = G.to(torch.bfloat16 if G.is_cuda else torch.float32)
+    coefficients = ((3.4445, -4.7750, 2.0315),) * steps
+    if polar_express:
+        coefficients = (
+            (8.15655, -22.48329, 15.87877), (4.04293, -2.80892, 0.50002), (3.89167, -2.77248, 0.50606),
+            (3.28575, -2.36813, 0.46449), (2.34654, -1.70978, 0.42324),
+        )
+    X = G.to(torch.bfloat16 if G.is_cuda else torch.float32)  # each is the faster one there
     tall = X.size(-2) > X.size(-1)
     X = X.mT if tall else X
-    X = X / (X.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    for _ in range(steps):
+    X = X / (X.norm(dim=(-2, -1), keepdim=True) * (1.02 if polar_express else 1.0) + 1e-7)
+    for a, b, c in coefficients:
         A = X @ X.mT
         X = a * X + (b * A + c * A @ A) @ X
     return (X.mT if tall else X).to(G.dtype)
 
 
 class Muon:
-    """Nesterov momentum, orthogonalized; (M, N) matrices, or stacks of them, of one shape are stepped together."""
+    """Nesterov momentum, orthogonalized; (M, N) matrices, or stacks of them, of one shape are stepped together.
 
-    def __init__(self, matrices: list[torch.Tensor], lr: float, weight_decay: float) -> None:
-        self.lr, self.weight_decay = lr, weight_decay  # peak learning rate; weight decay per unit of it
+    `beta2` scales an update's rows, or columns where those are longer, to one size over time and keeps its norm
+    (NorMuon, arXiv 2510.05491); weight decay is cautious (arXiv 2510.12402).
+    """
+
+    def __init__(self, matrices: list[torch.Tensor], rates: dict[str, float]) -> None:
+        self.lr, self.weight_decay = rates["matrix"], rates["decay"]  # peak; weight decay per unit of it
+        self.beta2, self.polar = rates.get("beta2", 0.0), bool(rates.get("polar"))
         shapes = sorted({tuple(m.shape[-2:]) for m in matrices})
         self.groups = [[m for m in matrices if tuple(m.shape[-2:]) == shape] for shape in shapes]
         stacks = [torch.cat([m.view(-1, *m.shape[-2:]) for m in group]) for group in self.groups]
         self.momentum_buffers = [torch.zeros_like(stack) for stack in stacks]
+        self.axes = [-1 if s.size(-2) >= s.size(-1) else -2 for s in stacks]
+        self.second_moments = [torch.zeros_like(s.mean(a, True)) for s, a in zip(stacks, self.axes, strict=True)]
 
     @torch.no_grad()
     def step(self, lrm: float, momentum: float) -> None:
         """`lrm` is the multiplier of the learning rate, 0 to 1."""
-        for group, buffer in zip(self.groups, self.momentum_buffers, strict=True):
+        states = zip(self.groups, self.momentum_buffers, self.second_moments, self.axes, strict=True)
+        for group, buffer, second, axis in states:
             grad = torch.cat([m.grad.view(-1, *m.shape[-2:]) for m in group])
             buffer.lerp_(grad, 1 - momentum)
-            update = zeropower_via_newtonschulz5(grad.lerp_(buffer, momentum), NEWTON_SCHULZ_STEPS)
+            update = zeropower_via_newtonschulz5(grad.lerp_(buffer, momentum), NEWTON_SCHULZ_STEPS, self.polar)
+            if self.beta2:
+                mean = update.square().mean(axis, keepdim=True)
+                scale = second.lerp_(mean, 1 - self.beta2).clamp_min(1e-10).rsqrt()
+                scaled = (mean * scale**2).sum((-2, -1), True).clamp_min(1e-10)  # 0 where there is no gradient yet
+                update = update * scale * (mean.sum((-2, -1), True) / scaled).sqrt()
             lr = self.lr * lrm * max(1.0, update.size(-2) / update.size(-1)) ** 0.5
-            torch._foreach_mul_(group, 1 - self.lr * lrm * lrm * self.weight_decay)
-            updates = update.split([m.shape[:-2].numel() for m in group])
-            torch._foreach_add_(group, [u.view_as(m) for u, m in zip(updates, group, strict=True)], alpha=-lr)
+            pieces = zip(update.split([m.shape[:-2].numel() for m in group]), group, strict=True)
+            updates = [piece.view_as(m) for piece, m in pieces]
+            if self.weight_decay:
+                decayed = [m * (m * u > 0) for m, u in zip(group, updates, strict=True)]
+                torch._foreach_add_(group, decayed, alpha=-self.lr * lrm * lrm * self.weight_decay)
+            torch._foreach_add_(group, updates, alpha=-lr)
 
 
 class AdamW:
@@ -388,7 +413,7 @@ class MuonAdamW:
         matrices = [p for n, p in named.items() if n.startswith("blocks.") and p.ndim >= 2 and "gate" not in n]
         taken = {id(p) for p in embeds + heads + matrices}
         scalars = [p for p in named.values() if id(p) not in taken]
-        self.muon = Muon(matrices, rates["matrix"], rates["decay"])
+        self.muon = Muon(matrices, rates)
         self.adamw = AdamW(
             [(embeds, rates["embed"], EMBED_DECAY), (heads, rates["head"], 0.0), (scalars, rates["scalar"], 0.0)]
         )
@@ -403,13 +428,13 @@ class MuonAdamW:
 # =================================================================================================
 
 
-def get_lr_multiplier(progress: float) -> float:
-    """Multiplier of every learning rate: rises over WARMUP, then 1, then falls over WARMDOWN to FINAL_LR."""
+def get_lr_multiplier(progress: float, warmdown: float) -> float:
+    """Multiplier of every learning rate: rises over WARMUP, then 1, then falls over `warmdown` to FINAL_LR."""
     if progress < WARMUP:
         return max(progress, 0.01) / WARMUP
-    if progress <= 1 - WARMDOWN:
+    if progress <= 1 - warmdown:
         return 1.0
-    left = (1 - progress) / WARMDOWN
+    left = (1 - progress) / warmdown
     return left + (1 - left) * FINAL_LR
 
 
@@ -441,8 +466,7 @@ class TokenLoader:
         self.order = np.empty(0, dtype=np.int64)
         if len(tokens) < 2 * context + 2:
             raise ValueError(f"{len(tokens)} tokens are too few for rows of {context}")
-        # On CUDA the host fills one pinned buffer while the card copies the other, and waits for neither.
-        shape = (2 * (device.type == "cuda"), rows, context + 1)
+        shape = (2 * (device.type == "cuda"), rows, context + 1)  # one is filled while the card copies the other
         self.buffers = list(torch.empty(shape, dtype=torch.int16, pin_memory=device.type == "cuda"))
         self.copied = [torch.cuda.Event() for _ in self.buffers]
 
@@ -511,16 +535,14 @@ class Trainer:
         self.model = build_model(asdict(config)).to(machine.device)
         rates = {name: setting(machine, f"{name.upper()}_LR") for name in ("matrix", "embed", "head")}
         rates |= {"scalar": SCALAR_LR, "decay": setting(machine, "MATRIX_DECAY")}
+        rates |= {"beta2": setting(machine, "MUON_BETA2"), "polar": float(setting(machine, "POLAR_EXPRESS"))}
         self.optimizer = MuonAdamW(self.model, rates)
         self.kernels = FLEX if machine.compiled else EAGER  # what the warm-up tries first
         self.loss: Callable[..., torch.Tensor] = self.plain_loss
         self.rows = max(1, setting(machine, "BATCH_TOKENS") // config.sequence_len)
         self.grad_accum_steps = 1
         self.micro_seconds = 0.0  # duration of one pass, measured in the warm-up
-        most: float = math.inf
-        if machine.cuda:
-            size, free = config.n_layer * config.n_embd, machine.free_memory()
-            most = fitting_tokens(MICRO_TOKENS_CUDA, size, config.vocab_size, machine, free)
+        most = fitting_tokens(MICRO_TOKENS_CUDA, config, machine) if machine.cuda else math.inf
         while self.rows > 1 and self.rows * config.sequence_len > most:
             self.halve_rows()
 
@@ -546,7 +568,8 @@ class Trainer:
             total += loss.detach()
         if GRAD_CLIP > 0:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), GRAD_CLIP)
-        self.optimizer.step(get_lr_multiplier(progress), get_muon_momentum(progress, setting(self.machine, "MOMENTUM")))
+        lrm = get_lr_multiplier(progress, setting(self.machine, "WARMDOWN"))
+        self.optimizer.step(lrm, get_muon_momentum(progress, setting(self.machine, "MOMENTUM")))
         self.model.zero_grad(set_to_none=True)
         return total
 
@@ -561,14 +584,12 @@ class Trainer:
     def set_kernels(self, kernels: str) -> None:
         """Compiled with FlexAttention, compiled with masked attention, or eager."""
         self.kernels = kernels
-        make = functools.cache(flex_window_attention)  # once for each length of a window
         length = self.config.sequence_len
-        for block in self.model.blocks:
-            short = kernels == FLEX and block.attn.window < length
-            block.attn.flex_attention = make(length, block.attn.window, self.machine.device) if short else None
-        if kernels == EAGER:
-            self.loss = self.plain_loss
-        else:
+        make = functools.cache(lambda window: flex_window_attention(length, window, self.machine.device))
+        for attn in (block.attn for block in self.model.blocks):
+            attn.flex_attention = make(attn.window) if kernels == FLEX and attn.window < length else None
+        self.loss = self.plain_loss
+        if kernels != EAGER:
             torch.compiler.reset()  # a try before this one counts towards the limit of compiles
             self.loss = torch.compile(self.plain_loss, dynamic=False)
 
@@ -584,9 +605,7 @@ def smoke(machine: Machine, run: harness.TrainingRun) -> None:
         raise SystemExit(f"smoke: the loss is not finite: {losses}")
     if os.environ.get(shapes.VARIABLE) == "cuda":
         with shapes.imagined_card() as card:
-            trainer = Trainer(card, configure(card, run.vocab))
-            tokens = torch.empty(trainer.rows, trainer.config.sequence_len, dtype=torch.int64, device=card.device)
-            trainer.step(lambda: (tokens, tokens), 0.5)
+            shapes.step_without_content(Trainer(card, configure(card, run.vocab)))
     print(f"smoke: two steps done, loss {losses[0]:.4f} then {losses[1]:.4f}, ln V = {math.log(run.vocab):.4f}")
 
 
@@ -614,7 +633,7 @@ def train(machine: Machine, run: harness.TrainingRun) -> None:
                 raise SystemExit(f"step {step:05d} | loss {value} | training has diverged")
             smooth = value if math.isnan(smooth) else 0.8 * smooth + 0.2 * value
             speed = step * trainer.tokens_per_step / max(printed, 1e-9)
-            lrm = get_lr_multiplier(clock.progress(step))
+            lrm = get_lr_multiplier(clock.progress(step), setting(machine, "WARMDOWN"))
             print(
                 f"step {step:05d} | loss {value:.4f} | smooth {smooth:.4f} | lr {lrm:.3f}"
                 f" | {100 * clock.progress(step):5.1f}% | {speed:,.0f} tok/s", flush=True,

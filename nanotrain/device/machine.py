@@ -36,8 +36,9 @@ class Machine:
             torch.cuda.synchronize()
 
     def free_memory(self) -> int:
-        """Bytes of the card that nobody holds."""
-        return torch.cuda.mem_get_info()[0]
+        """Bytes of the card that nobody holds, at most those that the session gives this run."""
+        free, total = torch.cuda.mem_get_info()
+        return min(free, share_of(total))
 
     def release(self) -> None:
         """Give cached memory of the card back to it."""
@@ -61,13 +62,19 @@ def find_machine(wanted: str | None) -> Machine:
         keep_freed_memory()
         return Machine(CPU, faster_dtype(CPU), compiled=False)
     check_kernels(torch.device("cuda"))
-    if share := os.environ.get("AUTORESEARCH_GPU_MEMORY"):  # the rest of the card is for other runs
-        torch.cuda.set_per_process_memory_fraction(min(1.0, int(share) / torch.cuda.mem_get_info()[1]))
+    total = torch.cuda.mem_get_info()[1]
+    if (share := share_of(total)) < total:  # the rest of the card is for other runs
+        torch.cuda.set_per_process_memory_fraction(share / total)
     torch.set_float32_matmul_precision("high")
     dtype = faster_dtype(torch.device("cuda"))
     if dtype == torch.float32:
         print("note: this GPU has no bfloat16: products are in float32, several times slower, with more memory")
     return Machine(torch.device("cuda"), dtype, compiled=True)
+
+
+def share_of(total: int) -> int:
+    """Bytes of a card of `total` bytes that this run may use: all, unless several runs share it."""
+    return min(total, int(os.environ.get("AUTORESEARCH_GPU_MEMORY") or total))
 
 
 def cuda_trouble() -> str:
@@ -120,7 +127,7 @@ def before_the_clock(machine: Machine) -> Iterator[None]:
             raise
         free, total = torch.cuda.mem_get_info()
         own = torch.cuda.memory_reserved()
-        if total - free - own < total / 10:  # of which a context takes half a GB
+        if share_of(total) - own - free < total / 10:  # a context takes half a GB
             raise
         raise SystemExit(full_memory((free, own, total))) from error
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from nanotrain.device.machine import Machine
+from nanotrain.device.warmup import WarmTrainer
 
 VARIABLE = "AUTORESEARCH_RUNS_ON"  # in a check: the device of the session's runs
 
@@ -31,6 +32,13 @@ class ImaginedCard(Machine):
 
     def free_memory(self) -> int:
         return 1 << 36
+
+
+def step_without_content(trainer: WarmTrainer) -> None:
+    """A step on tokens of the trainer's shape. Raises what does not fit together."""
+    shape = trainer.rows, trainer.config.sequence_len
+    tokens = torch.empty(shape, dtype=torch.int64, device=trainer.machine.device)
+    trainer.step(lambda: (tokens, tokens), 0.5)
 
 
 @contextmanager

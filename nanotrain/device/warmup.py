@@ -147,10 +147,11 @@ def limit_step(trainer: WarmTrainer, seconds: float | None) -> None:
         print(f"note: this device is slow for its budget: steps of {trainer.tokens_per_step:,} tokens")
 
 
-def fitting_tokens(most: int, size: int, vocab: int, machine: Machine, free: int) -> int:
-    """Tokens of one pass, at most `most`, for `free` bytes of memory: an estimate, which the warm-up corrects.
+def fitting_tokens(most: int, config: Any, machine: Machine) -> int:
+    """Tokens of one pass, at most `most`, for the free memory of the card: an estimate, which the warm-up corrects.
 
-    `size` is depth times width. Bytes that a token saves for the backward pass were counted at depth 8, width 512.
+    The bytes that a token saves for the backward pass were counted at depth 8, width 512.
     """
     wide = machine.dtype.itemsize // 2  # float32 products save twice as much
-    return max(1, min(most, int(0.8 * free - 1.5 * GB) // (60 * size * wide + 8 * vocab)))
+    per_token: int = 60 * config.n_layer * config.n_embd * wide + 8 * config.vocab_size
+    return max(1, min(most, int(0.8 * machine.free_memory() - 1.5 * GB) // per_token))

@@ -41,7 +41,7 @@ TRAINING = [
     fine("gradient-clipping", "the gradient's norm is clipped at 1", setting("GRAD_CLIP", "0.0", "1.0")),
     fine("weight-decay", "weight decay on the matrices", setting("MATRIX_DECAY_CPU", "0.0", "0.3")),
     fine("long-warm-up", "a warm-up over half of the budget", setting("WARMUP", "0.0", "0.5")),
-    fine("constant-rate", "no warm-down", setting("WARMDOWN", "0.4", "0.0001")),
+    fine("constant-rate", "no warm-down", setting("WARMDOWN_CPU", "0.4", "0.0001")),
     fine("huge-rate", "a learning rate ten times as high", setting("MATRIX_LR_CPU", "0.04", "0.4")),
     fine("label-smoothing", "label smoothing in training",
          (LOSS, "        return F.cross_entropy(logits, targets.flatten(), label_smoothing=0.1)")),

@@ -263,7 +263,7 @@ async def test_what_it_tries_for_nanotrain_is_the_same_as_ever() -> None:
         session.propose(number, proposal)
         session.judge(number, "discarded", 2.0 + number / 100)
     assert tried == [
-        "HEAD_LR_CPU 0.02 → 0.04", "SCALAR_LR 0.02 → 0.04", "DEPTH_CPU 2 → 1", "HEAD_LR_CPU 0.02 → 0.01",
+        "HEAD_LR_CPU 0.02 → 0.04", "EMBED_LR_CPU 0.6 → 1.2", "DEPTH_CPU 2 → 1", "SCALAR_LR 0.02 → 0.01",
         "BATCH_TOKENS_CPU 2**11 → 2**10", "X0_SCALE 0.1 → 0.05", "NEWTON_SCHULZ_STEPS 4 → 8",
         "HEAD_STD 0.001 → 0.00334",
     ]  # fmt: skip
