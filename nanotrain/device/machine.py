@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -102,7 +103,8 @@ def check_kernels(device: torch.device) -> None:
 
 def words_of(error: BaseException) -> str:
     """The error's first sentence, on one line."""
-    return " ".join(str(error).split("Compile with `TORCH_USE_CUDA_DSA`")[0].split())[:300] or type(error).__name__
+    said = re.split(r"Compile with `TORCH_USE_CUDA_DSA`| Please update your GPU driver", str(error))[0]
+    return " ".join(said.split())[:300] or type(error).__name__
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:

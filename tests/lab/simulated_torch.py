@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,6 +65,7 @@ def environment_with(
     """
     packages = folder / f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
     (packages / "torch").mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(packages / "torch/__pycache__", ignore_errors=True)  # its times may be those of the text before
     (packages / "torch/__init__.py").write_text(
         TORCH.format(version=version, cuda=cuda, arches=arches, cards=cards, trouble=trouble)
     )

@@ -15,6 +15,7 @@ from core.clock import now
 from core.engine.ending import RUN_MADE_ROOM, RUN_SKIPPED, RunEnding
 from core.engine.runs.card_watch import CardWatch, suspects_card
 from core.engine.runs.hints.known import Crash
+from core.engine.runs.hints.wrong_torch import torch_is_named
 from core.engine.runs.slots import Slots, Urgency
 from core.engine.runs.telemetry import DeviceSampler, facts, memory_words
 from core.engine.runs.workplace import Workplace, start
@@ -315,7 +316,8 @@ class Runs(EnginePart):
                 restore_worktree(paths.worktree(run))
 
     async def _finish(self, live: Live, finished: e.RunFinished) -> e.RunFinished:
-        explained = "\n  hint: " in finished.reason or (finished.exit_code == 0 and live.phase != "scoring")
+        hinted = "\n  hint: " in finished.reason and not torch_is_named(finished.reason)
+        explained = hinted or (finished.exit_code == 0 and live.phase != "scoring")
         if finished.ended in FAILED and finished.metric is None and not explained:
             finished = await asyncio.to_thread(self._with_hint, live, finished)
         live.finished = finished
@@ -334,7 +336,8 @@ class Runs(EnginePart):
         commit = next(run.commit for run in self.state.experiments[live.experiment].runs if run.run == live.run)
         crash = Crash(reason=finished.reason.partition("\n")[0], output=output)
         hint = self.place.hint(crash, "score" if scoring else "run", folder, self.paths.worktree(live.run), commit)
-        return replace(finished, reason=f"{finished.reason}\n  hint: {hint}") if hint else finished
+        said = finished.reason.partition("\n  hint: ")[0]
+        return replace(finished, reason=f"{said}\n  hint: {hint}") if hint else finished
 
     async def _log_phases(self, live: Live, phases: asyncio.Queue[str | None]) -> None:
         logged = {"starting", "ready"}

@@ -17,10 +17,11 @@ from core.engine.runs.hints.sandbox_limits import (
     surroundings,
     writing,
 )
+from core.engine.runs.hints.wrong_torch import wrong_torch
 
 RECOGNISERS: tuple[Callable[[Crash, Known], str], ...] = (
-    room, git_in_a_run, missing_module, named_variable, writing, executable, hidden_toolchain, missing_file,
-    missing_program, hub_variable, surroundings, network, silence, read_variable,
+    wrong_torch, room, git_in_a_run, missing_module, named_variable, writing, executable, hidden_toolchain,
+    missing_file, missing_program, hub_variable, surroundings, network, silence, read_variable,
 )  # fmt: skip
 
 
