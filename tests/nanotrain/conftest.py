@@ -11,6 +11,7 @@ import pytest
 
 from nanotrain import corpus, prepare, process_limits
 from nanotrain.model_process import ModelProcess
+from tests.nanotrain import warm_python
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +20,13 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> prepare.PreparedData:
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     return prepare.prepare(corpus.kjv(), shared / "prepared" / "nanotrain")
+
+
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """A prefix of processes with torch already loaded, in place of a sandbox for example. Some start without it."""
+    with warm_python.serving(tmp_path_factory.mktemp("w")) as prefix:
+        yield prefix
 
 
 @pytest.fixture

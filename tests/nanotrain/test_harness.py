@@ -126,8 +126,8 @@ def test_the_clock_counts_steps_or_seconds() -> None:
     assert harness.Clock(1.0, None, start=time.monotonic() - 5).progress(0) == 1.0
 
 
-def test_a_run_by_hand_without_data_is_an_error_with_a_hint(tmp_path: Path) -> None:
-    result = worlds.command("nanotrain.train", "--steps", "1", AUTORESEARCH_HOME=str(tmp_path))
+def test_a_run_by_hand_without_data_is_an_error_with_a_hint(tmp_path: Path, warm: list[str]) -> None:
+    result = worlds.command("nanotrain.train", "--steps", "1", warm=warm, AUTORESEARCH_HOME=str(tmp_path))
     assert result.returncode == 1
     assert "not prepared" in result.stderr and "python -m nanotrain.prepare" in result.stderr
     assert "Traceback" not in result.stderr

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,10 @@ import pytest
 import torch
 
 from nanotrain import corpus, harness, model_host, prepare, probes, train
-from tests.nanotrain import warm_python, worlds
+from tests.nanotrain import worlds
 
 FORWARD = "        length = tokens.size(1)\n        cos, sin"  # where GPT.forward begins
 RESULT = "torch.tanh(logits.float() / self.config.softcap)\n        return logits\n"  # where it ends
-
-
-@pytest.fixture(scope="module")
-def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
-    """A prefix in place of a sandbox: model processes with torch already loaded. One test starts them without it."""
-    with warm_python.serving(tmp_path_factory.mktemp("w")) as prefix:
-        yield prefix
 
 
 def scored(tree: Path, run: Path, home: Path, sandbox: Sequence[str] = ()) -> dict[str, Any]:

@@ -222,8 +222,9 @@ def test_settings_are_plain_assignments_with_a_comment() -> None:
     assert all(isinstance(getattr(train, name), int | float | bool | tuple | str) for name in found)
 
 
-def test_smoke_takes_two_steps_without_any_data(tmp_path: Path) -> None:
-    result = worlds.command("nanotrain.train", "--smoke", AUTORESEARCH_HOME=str(tmp_path), AUTORESEARCH_DEVICE="cpu")
+def test_smoke_takes_two_steps_without_any_data(tmp_path: Path, warm: list[str]) -> None:
+    env = {"AUTORESEARCH_HOME": str(tmp_path), "AUTORESEARCH_DEVICE": "cpu"}
+    result = worlds.command("nanotrain.train", "--smoke", warm=warm, **env)
     assert result.returncode == 0, result.stderr
     assert "smoke: two steps done" in result.stdout
     assert list(tmp_path.iterdir()) == []
@@ -260,9 +261,9 @@ def test_smoke_finds_a_size_that_only_a_gpu_has(tmp_path: Path) -> None:
     assert "reduction dim" in results[1].stderr and results[1].stderr.rstrip().endswith("whose names end in _CUDA.")
 
 
-def test_a_run_that_was_given_a_gpu_never_trains_on_the_cpu(tmp_path: Path) -> None:
+def test_a_run_that_was_given_a_gpu_never_trains_on_the_cpu(tmp_path: Path, warm: list[str]) -> None:
     result = worlds.command(
-        "nanotrain.train", "--smoke",
+        "nanotrain.train", "--smoke", warm=warm,
         AUTORESEARCH_HOME=str(tmp_path), AUTORESEARCH_DEVICE="cuda", CUDA_VISIBLE_DEVICES="",
     )  # fmt: skip
     assert result.returncode == 1 and "Traceback" not in result.stderr and result.stdout == ""
@@ -524,11 +525,11 @@ def test_a_step_lasts_a_hundredth_of_the_budget_at_most(capsys: pytest.CaptureFi
 
 
 @pytest.mark.slow
-def test_the_same_seed_and_steps_give_the_same_bits(home: Path, tmp_path: Path) -> None:
+def test_the_same_seed_and_steps_give_the_same_bits(home: Path, tmp_path: Path, warm: list[str]) -> None:
     marks = []
-    for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+    for name, seed, process in (("a", "1", []), ("b", "1", warm), ("c", "2", warm)):
         env = {"AUTORESEARCH_RUN_DIR": str(tmp_path / name), "AUTORESEARCH_SEED": seed, "AUTORESEARCH_DEVICE": "cpu"}
-        result = worlds.command("nanotrain.train", "--steps", "12", **env)
+        result = worlds.command("nanotrain.train", "--steps", "12", warm=process, **env)
         assert result.returncode == 0, result.stderr
         assert "steps:         12 of" in result.stdout
         marks.append(hashlib.sha256((tmp_path / name / "weights.safetensors").read_bytes()).hexdigest())
@@ -536,8 +537,8 @@ def test_the_same_seed_and_steps_give_the_same_bits(home: Path, tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_training_lowers_the_loss(home: Path, tmp_path: Path) -> None:
-    result = worlds.command("nanotrain.train", "--steps", "60", AUTORESEARCH_RUN_DIR=str(tmp_path / "run"))
+def test_training_lowers_the_loss(home: Path, tmp_path: Path, warm: list[str]) -> None:
+    result = worlds.command("nanotrain.train", "--steps", "60", warm=warm, AUTORESEARCH_RUN_DIR=str(tmp_path / "run"))
     assert result.returncode == 0, result.stderr
     summary = next(line for line in result.stdout.splitlines() if line.startswith("loss:"))
     assert float(summary.split()[1]) < math.log(1024) - 1.5

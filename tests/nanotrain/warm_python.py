@@ -102,6 +102,8 @@ def _run(request: dict[str, Any], streams: list[int]) -> int:
     try:
         exec(compile(request["code"], "<string>", "exec"), sys.modules["__main__"].__dict__)
     except SystemExit as done:
+        if isinstance(done.code, str):
+            print(done.code, file=sys.stderr)
         return done.code if isinstance(done.code, int) else done.code is not None
     except BaseException:
         traceback.print_exc()

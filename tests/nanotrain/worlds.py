@@ -8,6 +8,7 @@ import random
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -34,17 +35,23 @@ def text(size: int, seed: int = 0) -> str:
     return "".join(lines)
 
 
-def command(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+def command(*arguments: str, warm: Sequence[str] = (), **env: str) -> subprocess.CompletedProcess[str]:
     """Run `python -m …` in the repository with additional environment variables."""
-    return command_in(REPOSITORY, *arguments, **env)
+    return command_in(REPOSITORY, *arguments, warm=warm, **env)
 
 
-def command_in(folder: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run `python -m …` in `folder` with additional environment variables."""
+def command_in(folder: Path, *arguments: str, warm: Sequence[str] = (), **env: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m …` in `folder` with additional environment variables, in a process of `warm` if given."""
     values = {k: v for k, v in os.environ.items() if not k.startswith(("AUTORESEARCH_CONTROL", "NANOTRAIN_"))} | env
-    return subprocess.run(
-        [sys.executable, "-m", *arguments], cwd=folder, env=values, capture_output=True, text=True, timeout=300
-    )
+    words = [sys.executable, "-m", *arguments]
+    if warm:
+        code = f"""
+import runpy, sys
+sys.path[0], sys.argv = {str(folder)!r}, {list(arguments)!r}
+runpy.run_module({arguments[0]!r}, run_name="__main__", alter_sys=True)
+"""
+        words = [*warm, sys.executable, "-c", code]
+    return subprocess.run(words, cwd=folder, env=values, capture_output=True, text=True, timeout=300)
 
 
 def worktree(folder: Path, *edits: tuple[str, str]) -> Path:
