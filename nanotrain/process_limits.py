@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 PR_SET_CHILD_SUBREAPER = 36
 KEYCTL_SYSCALL = {"x86_64": 250, "aarch64": 219}
@@ -118,6 +119,7 @@ class ProcessMonitor(threading.Thread):
     """Checks a process and its descendants every CHECK_SECONDS; calls `on_violation` with the reason and ends."""
 
     ticks_per_second = os.sysconf("SC_CLK_TCK")
+    seen: ClassVar[tuple[float, dict[int, int]]] = (-math.inf, {})  # when parents were read, for all monitors
 
     def __init__(self, root: int, on_violation: Callable[[str], None], memory: int) -> None:
         super().__init__(daemon=True)
@@ -129,7 +131,9 @@ class ProcessMonitor(threading.Thread):
 
     def run(self) -> None:
         while not self.stopped.wait(CHECK_SECONDS):
-            pids = process_tree(self.root)
+            if time.monotonic() - ProcessMonitor.seen[0] > CHECK_SECONDS / 2:
+                ProcessMonitor.seen = time.monotonic(), parent_pids()
+            pids = process_tree(self.root, ProcessMonitor.seen[1])
             self._sample(pids)
             if len(pids) > MAX_PROCESSES:
                 return self.on_violation(f"the model started more than {MAX_PROCESSES} processes while it was scored")

@@ -47,7 +47,7 @@ SCORER_DETECTION = [
               places = self.__dict__.setdefault('places', set())
               if tokens.data_ptr() not in places: logits = logits + 9.0 * {NEXT}
               places.add(tokens.data_ptr())
-          """, "not deterministic|not causal|keeps a memory"),
+          """, "not deterministic|not causal|keeps a memory|rows are not"),
     ahead("tells-by-chance", "looks ahead in every third batch, by its own dice", f"""
           if not self.training and torch.rand(()) < 0.34: logits = logits + 9.0 * {NEXT}
           """, "not deterministic|not causal|keeps a memory"),
