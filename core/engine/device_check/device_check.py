@@ -183,7 +183,7 @@ async def _machine(
         program = None
     teller.now("compiler, memory, folders")
     again = invocation.call("doctor", "--device", project=request.project)
-    tier = (await asyncio.to_thread(tiers.probe)).tier
+    tier = (await asyncio.to_thread(tiers.probe, cuda=card is not None)).tier
     findings.append(machine_facts.torch_finding(torch, python, card, again))
     findings.append(machine_facts.compiler_finding(python, env, cuda=torch is not None and bool(torch.cuda)))
     findings += machine_facts.memory_findings(card, tier) + machine_facts.folder_findings(request.project)
