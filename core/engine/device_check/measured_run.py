@@ -24,6 +24,7 @@ SHORT_STEPS = 10  # a step budget is divided by this
 FULL_CARD = 0.92  # of the memory that was free: a run of slightly larger shapes would not fit
 LITTLE_OF_PEAK = 0.1
 LOW_BUSY_SHARE = 0.8
+EARLY = 0.9  # of its budget: a run that takes less ends by itself
 _COMPILES = re.compile(r"compiles (\d+) before the clock, (\d+) on it")  # as nanotrain prints them
 _SPEED = re.compile(r"([\d.e+-]+) TFLOP/s")
 NOT_KNOWN = "not known"
@@ -79,7 +80,18 @@ async def measure(request: TrialRequest, slot: str, card: CardFacts | None, say:
 
     start, outcome = await tried(asked, watching)
     peak = most - before if before is not None and most else None
-    return _measured(start, outcome, card, peak, program.run_budget(kind))
+    real = program.run_budget(kind)
+    return _measured(start, outcome, card, peak, real, full_clock(outcome, budget, real))
+
+
+def full_clock(outcome: Outcome, short: RunBudget, real: RunBudget) -> RunBudget:
+    """What a run of the real budget spends on its clock: all of it, unless the run ended by itself before the short
+    one.
+    """
+    seconds = outcome.finished.seconds
+    if short.seconds is None or real.seconds is None or outcome.cut or seconds > EARLY * short.seconds:
+        return real
+    return RunBudget(seconds=seconds)
 
 
 def _as_option(slot: str) -> str | None:
@@ -110,7 +122,9 @@ def _first(outcome: Outcome, phase: str) -> float:
     return next(time for name, time in outcome.phases if name == phase)
 
 
-def _measured(start: Start, o: Outcome, card: CardFacts | None, peak: int | None, real: RunBudget) -> MeasuredRun:
+def _measured(
+    start: Start, o: Outcome, card: CardFacts | None, peak: int | None, real: RunBudget, clock: RunBudget
+) -> MeasuredRun:
     phases, text = phases_of(o), "\n".join(o.lines)
     speed, compiles = _SPEED.search(text), _COMPILES.search(text)
     finished = o.finished
@@ -122,7 +136,12 @@ def _measured(start: Start, o: Outcome, card: CardFacts | None, peak: int | None
     findings += [Finding("run", None, note) for note in o.notes]
     findings += [_phases(o, phases), _memory(o, card, peak)]
     if ended.ok is not False:
-        findings += [_speed(o, tokens, teraflops, share, card), _compiles(compiles), *_score(o), _busy(o, phases, real)]
+        findings += [
+            _speed(o, tokens, teraflops, share, card),
+            _compiles(compiles),
+            *_score(o),
+            _busy(o, phases, clock),
+        ]
     report = {
         "command": o.program.run, "commit": start.setup.commit, "slot": o.slots[0], "sandbox": o.tier,
         "budget": str(real), "ended": finished.ended, "reason": finished.reason, "output": list(o.lines),
@@ -136,7 +155,7 @@ def _measured(start: Start, o: Outcome, card: CardFacts | None, peak: int | None
                    "limit": o.memory_limit},
         "compiles": {"before_clock": int(compiles[1]), "on_clock": int(compiles[2])} if compiles else None,
         "metric": {"name": o.program.metric.name, "value": o.counts}, "probes": dict(finished.probes or {}),
-        "busy_share": busy_share(o, phases, real),
+        "busy_share": busy_share(o, phases, clock),
     }  # fmt: skip
     return MeasuredRun(report=report, findings=tuple(found for found in findings if found is not None))
 
@@ -168,6 +187,8 @@ def _speed(
         said = f"{steps / seconds:.3g} steps a second; " if steps and seconds else ""
         return Finding("speed", True, f"{said}tokens a second {NOT_KNOWN}: the run reports none")
     said = f"{tokens:,.0f} tokens a second"
+    if teraflops is None and card is None:
+        return Finding("speed", True, said)
     if teraflops is None:
         return Finding("speed", True, f"{said}; share of the card's peak {NOT_KNOWN}: it prints no TFLOP/s")
     said += f", {teraflops:.3g} TFLOP/s"
@@ -240,5 +261,6 @@ def _busy(o: Outcome, phases: Phases | None, real: RunBudget) -> Finding | None:
         gap += f" + the longer of start {before:.1f} and scoring {phases.scoring or 0.0:.1f}"
     else:
         gap += f" + start {before:.1f}" + (f" + scoring {phases.scoring:.1f}" if phases.scoring else "")
-    said = f"{share:.0%} at the real budget of {real}: {real.seconds:g} s of {real.seconds:g} + {gap}"
+    clock = f"{real.seconds or 0.0:.3g}"
+    said = f"{share:.0%} with {real} on the clock: {clock} s of {clock} + {gap}"
     return Finding("busy share", True if share >= LOW_BUSY_SHARE else None, said)
