@@ -32,7 +32,7 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
     "planted": ("planted", "planted improvements and non-improvements that are kept, on nanotrain (fifteen minutes)"),
     "gpu": ("gpu.bare_machine", "everything that a card can tell, as one file (ten minutes; --slots cpu:1 rehearses)"),
     "nanotrain": ("nanotrain_vs_karpathy", "nanotrain's and karpathy's settings at equal time (minutes)"),
-    "differences": ("nanotrain_differences", "each GPU setting of nanotrain alone, on a small model (fifteen minutes)"),
+    "differences": ("nanotrain_differences", "settings of nanotrain on a GPU, each alone, on a small model (minutes)"),
 }
 
 WITHOUT_CARD = {"gpu": ["--slots", "cpu:1"]}  # arguments in `all`, which needs no card

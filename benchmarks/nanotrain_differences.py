@@ -21,14 +21,14 @@ from nanotrain import train
 SIZE = {"DEPTH_CPU": 4, "WIDTH_CPU": 64, "CONTEXT_CPU": 128, "BATCH_TOKENS_CPU": 2**12}
 BEFORE: dict[str, Any] = {
     "POLAR_EXPRESS_CPU": False, "MUON_BETA2_CPU": 0.0, "WINDOW_PATTERN": "SL",
-    "EMBED_LR_CPU": 0.6, "HEAD_LR_CPU": 0.004, "WARMDOWN_CPU": 0.4,
+    "EMBED_LR_CPU": 0.6, "HEAD_LR_CPU": 0.004,
 }  # fmt: skip
 VARIANTS: dict[str, dict[str, Any]] = {
     "as it is": {},
     "before": BEFORE,
     "without scaled rows": {"MUON_BETA2_CPU": 0.0},
     "plain Newton-Schulz": {"POLAR_EXPRESS_CPU": False},
-    "warm-down of 0.4": {"WARMDOWN_CPU": 0.4},
+    "warm-down of half": {"WARMDOWN_CPU": 0.5},
     "rates not scaled by width": {"EMBED_LR_CPU": 0.6, "HEAD_LR_CPU": 0.004},
     "windows SL": {"WINDOW_PATTERN": "SL"},
     "without decay": {"MATRIX_DECAY_CPU": 0.0},

@@ -97,7 +97,7 @@ GRAD_CLIP = 0.0               # largest global gradient norm; 0: no clipping
 # --- schedule, as shares of the budget ---
 WARMUP = 0.0                  # linear rise of the learning rate over this share ...
 WARMDOWN_CPU = 0.4            # ... and linear fall over this share, to FINAL_LR at the end
-WARMDOWN_CUDA = 0.5
+WARMDOWN_CUDA = 0.4
 FINAL_LR = 0.0                # learning rate at the end, as a share of the peak
 
 # --- initial weights ---
