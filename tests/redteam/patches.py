@@ -24,7 +24,7 @@ INIT = "        self.init_weights()\n"
 HEAD = "        logits: torch.Tensor = self.lm_head(norm(x))"
 RATE = "    if progress < WARMUP:\n"
 BLOCKS = "        self.blocks = nn.ModuleList([Block(config, i) for i in range(config.n_layer)])\n"
-MUON = '        self.muon = Muon(matrices, rates["matrix"], rates["decay"])\n'
+MUON = "        self.muon = Muon(matrices, rates)\n"
 LOADER = '    loader = trainer.loader(np.frombuffer(view, dtype="<u2"), run.seed)\n'
 BUILT = "    return GPT(GPTConfig(**{name: value for name, value in config.items() if name in known}))\n"
 FORWARD_LOSS = "            logits = self.model(inputs).float().flatten(0, 1)\n"

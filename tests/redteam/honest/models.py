@@ -16,6 +16,7 @@ from tests.redteam.patches import (
     IMPORTED,
     INIT,
     MLP_OUT,
+    MUON,
     before_done,
     begun,
     built,
@@ -177,7 +178,7 @@ MODELS = [
           "        self.attn, self.mlp = CausalSelfAttention(config, block), MLP(config)\n        self.pre = nn.RMSNorm(config.n_embd, eps=1e-5)\n        self.post = nn.LayerNorm(config.n_embd)\n"),
          ("return x + self.mlp(norm(x))", "return x + 0.5 * self.post(self.mlp(self.pre(x)))")),
     fine("mu-p", "logits and rates scaled by the width", (HEAD, HEAD + " * (64 / self.config.n_embd) ** 0.5 * 4"),
-         ('self.muon = Muon(matrices, rates["matrix"]', 'self.muon = Muon(matrices, rates["matrix"] * (64 / matrices[0].size(-1)) ** 0.5')),
+         ('self.muon = Muon(matrices, rates)', 'self.muon = Muon(matrices, rates | {"matrix": rates["matrix"] * (64 / matrices[0].size(-1)) ** 0.5})')),
     fine("mask-as-a-buffer", "registers its mask as a buffer when it is first needed, and makes it anew for longer rows", (
          "            mask = window_mask(length, self.config.window(i), tokens.device)\n",
          "            if not hasattr(self, f'mask{i}') or getattr(self, f'mask{i}').size(0) < length:\n"
@@ -214,7 +215,7 @@ MODELS = [
              return keep
          @register('small')
          def small(): return Hyper().scaled(0.5)
-         """), ("        self.muon = Muon(matrices, rates[\"matrix\"]", "        self.muon = Muon(matrices, REGISTRY['small']().rate")),
+         """), (MUON, "        self.muon = Muon(matrices, rates | {'matrix': REGISTRY['small']().rate})\n")),
     fine("tempered-mlp", "an activation with a learned slope for each channel", ("        self.c_proj = nn.Linear(hidden, config.n_embd, bias=False)\n",
          "        self.c_proj = nn.Linear(hidden, config.n_embd, bias=False)\n        self.slope = nn.Parameter(torch.full((hidden,), 0.01))\n"),
          (MLP_OUT, "self.c_proj(torch.where((h := self.c_fc(x)) > 0, h.square(), self.slope * h))")),
