@@ -19,20 +19,23 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
     "memory": ("engine.memory", "the engine's memory at rest, and its growth over 1,000 experiments (minutes)"),
     "idle": ("engine.idle", "processor time of the idle engine and app"),
     "gap": ("engine.gap", "seconds between one run's end and the next run's clock (minutes)"),
-    "scorer": ("scorer_cost", "processor time and memory of scoring at the shapes of a GPU, on the CPU (minutes)"),
+    "scorer": (
+        "nanotrain.scorer_cost",
+        "processor time and memory of scoring at the size of a GPU, on the CPU (minutes)",
+    ),
     "sandbox_start": ("sandbox_start", "time that each sandbox tier adds to the start of a run"),
     "start": ("screen.start", "first paint of the app, opening a long session, cost at rest"),
     "stream": ("screen.stream", "bytes a second and key-to-paint while streaming at 160x48"),
     "prompt": ("prompt_size", "tokens of a researcher's prompt, and the time to build it"),
     "keys": ("screen.random_keys", "random keys, clicks and resizes on a live session (ten minutes; MINUTES SEED)"),
     "soak": ("soak", "500 experiments with a model server that fails one time in five (minutes)"),
-    "prepare": ("prepare_text", "tokenizing a large corpus by threads and by processes (minutes; MB)"),
+    "prepare": ("nanotrain.prepare_text", "tokenizing a large corpus by threads and by processes (minutes; MB)"),
     "decide": ("decide_simulation", "the decision rule and simpler ones, on simulated sessions"),
     "timed": ("timed_metric", "false keeps where the metric is a time, compared with earlier runs or in turn"),
     "planted": ("planted", "planted improvements and non-improvements that are kept, on nanotrain (fifteen minutes)"),
     "gpu": ("gpu.bare_machine", "everything that a card can tell, as one file (ten minutes; --slots cpu:1 rehearses)"),
-    "nanotrain": ("nanotrain_vs_karpathy", "nanotrain's and karpathy's settings at equal time (minutes)"),
-    "differences": ("nanotrain_differences", "settings of nanotrain on a GPU, each alone, on a small model (minutes)"),
+    "nanotrain": ("nanotrain.vs_karpathy", "nanotrain's and karpathy's settings at equal time (minutes)"),
+    "differences": ("nanotrain.differences", "settings of nanotrain on a GPU, each alone, on a small model (minutes)"),
 }
 
 WITHOUT_CARD = {"gpu": ["--slots", "cpu:1"]}  # arguments in `all`, which needs no card

@@ -1,6 +1,6 @@
 """Settings that nanotrain's GPU side took over or left, each alone, on a small model on the CPU.
 
-    python -m benchmarks.nanotrain_differences [--steps 250] [--seeds 2] [--only WORDS]
+    python -m benchmarks.nanotrain.differences [--steps 250] [--seeds 2] [--only WORDS]
 
 A simulation at another scale: depth 4, width 64, rows of 128 tokens, 4096 tokens a step, the default corpus, one
 thread. Rates, momentum, decay, softcap and schedule are those of CUDA. The number of steps is fixed, since what a step
@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.nanotrain_vs_karpathy import Comparison, settings
+from benchmarks.nanotrain.vs_karpathy import Comparison, settings
 from nanotrain import train
 
 SIZE = {"DEPTH_CPU": 4, "WIDTH_CPU": 64, "CONTEXT_CPU": 128, "BATCH_TOKENS_CPU": 2**12}

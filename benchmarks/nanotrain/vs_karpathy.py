@@ -1,6 +1,6 @@
 """The same model under nanotrain's settings and under those of karpathy/autoresearch, for the same time.
 
-    python -m benchmarks.nanotrain_vs_karpathy [--seconds 20] [--seeds 3]
+    python -m benchmarks.nanotrain.vs_karpathy [--seconds 20] [--seeds 3]
 
 Both train the architecture, data, tokens and batch size of nanotrain on one CPU thread, in turn. The budget is in
 seconds of that thread's own CPU time, so that other processes do not matter. The loss is measured on the validation

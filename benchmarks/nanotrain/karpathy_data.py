@@ -1,6 +1,6 @@
 """What karpathy's train.py imports from its prepare.py and from `kernels`, over nanotrain's data and for any card.
 
-benchmarks/nanotrain_beside_karpathy.py puts it under those two names; the measure of the loss is that of both files.
+benchmarks/nanotrain/beside_karpathy.py puts it under those two names; the measure of the loss is that of both files.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """nanotrain's train.py and karpathy's, on the same card, text, tokens and rows, for the same time, in one call.
 
     python -m nanotrain.prepare --download climbmix --shards 8
-    python -m benchmarks.nanotrain_beside_karpathy PATH/autoresearch/train.py [--seconds 300] [--runs 1] [--out FILE]
+    python -m benchmarks.nanotrain.beside_karpathy PATH/autoresearch/train.py [--seconds 300] [--runs 1] [--out FILE]
 
 His file runs as it is, but for the values of --his (`--his DEVICE_BATCH_SIZE=32` on a card with less memory); what it
 imports from prepare.py is made from nanotrain's data. FlashAttention 3 is loaded by his own `kernels` where that is
@@ -27,7 +27,7 @@ from typing import Any
 
 from nanotrain import prepare
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 COLUMNS = ("val_bpb", "steps", "tokens", "tokens_per_second", "peak_gb", "seconds", "attention")
 SMALL = {"DEPTH": "2", "ASPECT_RATIO": "32", "HEAD_DIM": "32", "TOTAL_BATCH_SIZE": "2**10", "DEVICE_BATCH_SIZE": "16"}
 ON_CPU = (
@@ -40,7 +40,7 @@ EVALUATE = """
 import json, sys, torch
 from pathlib import Path
 from safetensors.torch import load_file
-from benchmarks import karpathy_data as data
+from benchmarks.nanotrain import karpathy_data as data
 from nanotrain import train
 folder = Path(sys.argv[1])
 model = train.build_model(json.loads((folder / "model.json").read_text()))
@@ -92,10 +92,10 @@ class Comparison:
         given = dict(one.split("=", 1) for one in options.his)
         source = changed(options.file.read_text(), (SMALL if options.rehearse else {}) | given, options.rehearse)
         (folder / "train.py").write_text(source)
-        (folder / "prepare.py").write_text("from benchmarks.karpathy_data import *\n")
+        (folder / "prepare.py").write_text("from benchmarks.nanotrain.karpathy_data import *\n")
         self.attention = "FlashAttention 3"
         if options.rehearse or options.own_attention or importlib.util.find_spec("kernels") is None:
-            (folder / "kernels.py").write_text("from benchmarks.karpathy_data import get_kernel\n")
+            (folder / "kernels.py").write_text("from benchmarks.nanotrain.karpathy_data import get_kernel\n")
             self.attention = "nanotrain's"
         self.env = {
             "BESIDE_DEVICE": self.device, "BESIDE_SECONDS": str(options.seconds), "PYTHONPATH": str(ROOT),

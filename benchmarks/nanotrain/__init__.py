@@ -1,0 +1,1 @@
+"""Time, memory and strength of nanotrain: training, scoring and preparing its text."""
