@@ -79,7 +79,7 @@ class ModelHost:
         self.model.to(self.device).eval()
         if "torch._dynamo" in sys.modules:  # compiling would take longer than the few batches of one scoring
             torch.compiler.set_stance("force_eager")
-        self.use_bfloat16 = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
+        self.use_bfloat16 = self.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
     def fingerprint(self) -> str:
         """sha256 of the state dict, so that a change is detected. Buffers that are not saved do not count."""
