@@ -37,5 +37,8 @@ def _is_open(number: int) -> bool:
     return True
 
 
-if _SERVER and sys.orig_argv[1:5] == ["-P", "-m", "core.engine", "serve"]:
+# A fork finds the libraries that the server finds: one with libraries of its own starts by itself.
+_OWN_LIBRARIES = "LD_LIBRARY_PATH" in os.environ
+
+if _SERVER and not _OWN_LIBRARIES and sys.orig_argv[1:5] == ["-P", "-m", "core.engine", "serve"]:
     os._exit(_hand_over(_SERVER))
