@@ -1,4 +1,4 @@
-"""Machines without user namespaces, without /dev/shm or without any sandbox, each simulated in a namespace."""
+"""Machines without user namespaces, /dev/shm, any sandbox, or a place to write, each simulated in a namespace."""
 
 from __future__ import annotations
 
@@ -153,3 +153,24 @@ def test_a_machine_without_any_sandbox_needs_consent(tmp_path: Path) -> None:
     consented = run("--set", "sandbox.limits_only=true")
     assert consented.returncode == 0, consented.stdout + consented.stderr
     assert "sandbox C" in consented.stdout and "discarded" in consented.stdout
+
+
+@pytest.mark.slow
+def test_a_session_on_a_full_tmp_and_a_start_in_a_home_for_reading_only(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p")
+    script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.9")])
+    env = {**own_home(tmp_path), "HOME": "/mnt/home", "AUTORESEARCH_HOME": ""}
+    full = f"mount --bind '{tmp_path}' /mnt && mount -t tmpfs -o size=1m none /tmp && ! cat /dev/zero > /tmp/filler"
+    words = ("run", "--headless", "--researcher", "scripted", "--script", f"/mnt/{script.name}", "--slots", "cpu:1")
+
+    def run(setting: str) -> subprocess.CompletedProcess[str]:
+        there = box(f"{{ {setting}; }} 2>/dev/null; cd /mnt/{project.name}", COMMAND, *words)
+        return subprocess.run(there, cwd="/", env=env, capture_output=True, text=True, timeout=300, check=False)
+
+    done = run(full)
+    assert done.returncode == 0 and "discarded" in done.stdout, done.stdout + done.stderr
+    (tmp_path / "home/.local").rename(tmp_path / "state")
+    refused = run(f"{full}; mount -t tmpfs none /mnt/home && mount -o remount,ro /mnt/home")
+    said = refused.stdout + refused.stderr
+    assert refused.returncode == 1 and "Traceback" not in said
+    assert "ead-only file system" in said and "hint: set AUTORESEARCH_HOME to a writable folder" in said
