@@ -79,6 +79,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
+        await process.wait()
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(process.communicate(), KILL_SECONDS)
     await asyncio.sleep(0)  # asyncio closes its transport one iteration later
