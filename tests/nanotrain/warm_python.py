@@ -109,6 +109,7 @@ def _run(request: dict[str, Any], streams: list[int]) -> int:
         traceback.print_exc()
         return 1
     finally:
+        sys.stdout.flush()
         sys.stderr.flush()
     return 0
 

@@ -16,7 +16,7 @@ from core import invocation
 from tests.cli.command import COMMAND, run, terminal
 from tests.engine.support import wait_for
 from tests.false_driver import FalseDriver
-from tests.projects import ENDLESS, PROGRAM, git, make_project
+from tests.projects import ENDLESS, PROGRAM, TRAIN, git, make_project
 
 
 def tried(folder: Path, *words: str) -> tuple[int, dict[str, Any]]:
@@ -43,7 +43,7 @@ def of(report: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def test_a_run_that_works_is_expected_to_reach_a_verdict(tmp_path: Path) -> None:
-    folder = make_project(tmp_path / "p")
+    folder = make_project(tmp_path / "p", train=TRAIN.replace("SECONDS = 0.05", "SECONDS = 0.6"))  # two reports long
     code, report = tried(folder)
     assert code == 0 and report["ok"]
     assert report["output"][-1].startswith("loss: 1.04") and report["ended"] == "done"
