@@ -14,10 +14,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import multiprocessing
 import os
 import re
 import shutil
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -83,9 +84,8 @@ def measure(vocab: int, count: int, device: str, *, half: bool) -> None:
     examiner = Examiner(rows, training, np.ones(vocab, dtype=np.int64), device)
     memory, own, models, answers, started = PeakMemory(), 0.0, 0.0, 0, time.monotonic()
     with tempfile.TemporaryDirectory(prefix="autoresearch-scorer-") as name:
-        making = multiprocessing.get_context("spawn").Process(target=lay_out, args=(Path(name), vocab, context, half))
-        making.start()
-        making.join()
+        words = ["--lay-out", name, "--vocab", str(vocab), "--device", device, *(() if half else ("--float32",))]
+        subprocess.run([sys.executable, "-m", "benchmarks.nanotrain.scorer_cost", *words], check=True)
         order: dict[str, object] = {"worktree": f"{name}/tree", "run": f"{name}/run", "seed": 1, "imports": []}
         order["device"] = "cpu"
         with (
@@ -115,7 +115,11 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=64)
     parser.add_argument("--device", default="cuda", choices=sorted(prepare.EVAL_CONTEXT))
     parser.add_argument("--float32", action="store_true", help="logits in float32")
+    parser.add_argument("--lay-out", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.lay_out:
+        lay_out(options.lay_out, int(options.vocab), prepare.EVAL_CONTEXT[options.device], not options.float32)
+        return
     process_limits.become_subreaper()
     for vocab in map(int, options.vocab.split(",")):
         measure(vocab, options.rows, options.device, half=not options.float32)
