@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import mmap
 import os
 import select
 import signal
@@ -82,29 +83,27 @@ class SharedMemory:
         self.descriptor = os.memfd_create("logits", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         os.ftruncate(self.descriptor, 2 * HALF_BYTES)
         fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
-        self.raw = bytearray(BLOCK_BYTES)  # grows to one position of the largest vocabulary
-        self.wide = np.empty(0, dtype=np.float32)
+        self.mapping = mmap.mmap(self.descriptor, 2 * HALF_BYTES, prot=mmap.PROT_READ)
+        self.own = np.empty(BLOCK_BYTES // 4, dtype=np.float32)  # grows to one position of the largest vocabulary
 
     def read(self, offset: int, rows: int, columns: int, dtype: str) -> Logits:
-        """(rows, columns) from `offset` on, as float32, copied once; valid until the next call."""
+        """(rows, columns) from `offset` on, as float32; valid until the next call.
+
+        Each number is read once, into memory that the model's process does not have: it may change its own meanwhile.
+        """
         count = rows * columns
-        size = count * ITEM_BYTES[dtype]
-        if len(self.raw) < size:
-            self.raw = bytearray(size)
-        if os.preadv(self.descriptor, [memoryview(self.raw)[:size]], offset) != size:
-            raise ScorerError("the memory shared with the model's process cannot be read")
-        if dtype == "float32":
-            return np.frombuffer(self.raw, dtype=np.float32, count=count).reshape(rows, columns)
-        if self.wide.size < count:
-            self.wide = np.empty(count, dtype=np.float32)
-        if dtype == "float16":
-            self.wide[:count] = np.frombuffer(self.raw, dtype=np.float16, count=count)
-        else:  # the upper half of a float32
-            bits = self.wide.view(np.uint32)[:count]
-            np.left_shift(np.frombuffer(self.raw, dtype=np.uint16, count=count), 16, out=bits, dtype=np.uint32)
-        return self.wide[:count].reshape(rows, columns)
+        if self.own.size < count:
+            self.own = np.empty(count, dtype=np.float32)
+        kind = {"float32": np.float32, "float16": np.float16}.get(dtype, np.uint16)
+        shared: NDArray[Any] = np.frombuffer(self.mapping, dtype=kind, count=count, offset=offset)
+        if kind is np.uint16:  # bfloat16 is the upper half of a float32
+            np.left_shift(shared, 16, out=self.own.view(np.uint32)[:count], dtype=np.uint32)
+        else:
+            self.own[:count] = shared
+        return self.own[:count].reshape(rows, columns)
 
     def close(self) -> None:
+        self.mapping.close()
         os.close(self.descriptor)
 
 
