@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import secrets
 import subprocess
 from pathlib import Path
@@ -123,6 +124,7 @@ class FalseDriver:
                 ["gcc", f'-DSTATE="{self.state}"', f'-DMACHINE="{machine}"', "-w", "-shared", "-fPIC", "-o",
                  str(folder / name), str(source)], check=True, timeout=60,
             )  # fmt: skip
+        atexit.register(self.forget)
 
     def forget(self) -> None:
         """Remove the files of locks on these cards."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -55,12 +54,11 @@ WORDS = "CUDA does not start: cuInit: error 999 CUDA_ERROR_UNKNOWN (unknown erro
 
 
 @pytest.fixture
-def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FalseDriver]:
+def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FalseDriver:
     made = FalseDriver(tmp_path / "driver")
     monkeypatch.setenv("LD_LIBRARY_PATH", str(made.folder))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    yield made
-    made.forget()
+    return made
 
 
 @pytest.mark.parametrize(
