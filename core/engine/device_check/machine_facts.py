@@ -14,7 +14,7 @@ from core.engine.device_check.run_python import RunPython
 from core.engine.finding import Finding
 from core.lab import container, device
 from core.lab.gpu import cards, nodes, torch_build
-from core.lab.gpu.torch_build import FoundTorch, InstalledDriver, TorchCard
+from core.lab.gpu.torch_build import FoundTorch
 from core.lab.sandbox import tiers
 from core.record.errors import SessionError
 from core.session.homes import cache_home, state_home
@@ -69,18 +69,11 @@ def driver_finding(card: CardFacts) -> Finding:
     return Finding("driver", True, said)
 
 
-def driver_of(card: CardFacts) -> InstalledDriver | None:
-    """The driver as the choice of a build sees it: by nvidia-smi, else by NVML."""
-    cards_there = (TorchCard(card.name, card.capability or ()),)
-    version = device.driver().partition(" ")[0]
-    return torch_build.installed_driver() or (InstalledDriver(version, cards_there) if version else None)
-
-
 def torch_finding(torch: FoundTorch | None, python: RunPython | str, card: CardFacts | None, again: str) -> Finding:
     """What the torch of the run's Python can do with the driver and the card. `again`: the command that asks this."""
     if torch is None or isinstance(python, str):
         return Finding("torch", None, f"not known: {python}")
-    driver = driver_of(card) if card else None
+    driver = torch_build.installed_driver() if card else None
     if torch.missing:
         build = torch_build.fitting_build(driver) if driver else None
         way = torch_build.install(build, python.executable) if build else ""

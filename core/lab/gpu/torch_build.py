@@ -13,10 +13,12 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from core import invocation
-from core.lab.gpu.cards import NO_GPU, VARIABLE
+from core.lab.gpu import cards
+from core.lab.gpu.cards import NO_GPU, VARIABLE, or_none, text_of
 
 Numbers = tuple[int, ...]  # of a version, or of a compute capability
 
@@ -182,7 +184,7 @@ def torch_of(python: str, env: Mapping[str, str], seconds: float = 120.0) -> Fou
 
 
 def installed_driver(proc: Path = Path("/proc/driver/nvidia"), dev: Path = Path("/dev")) -> InstalledDriver | None:
-    """The driver by nvidia-smi, else by its own files; None without one, or when no GPU may be used."""
+    """The driver by nvidia-smi, else by NVML or its own files; None without one, or when no GPU may be used."""
     if _not_wanted():
         return None
     for fields in ("driver_version,name,compute_cap", "driver_version,name"):  # older ones do not know compute_cap
@@ -192,6 +194,8 @@ def installed_driver(proc: Path = Path("/proc/driver/nvidia"), dev: Path = Path(
             return InstalledDriver(lines[0][0], tuple(TorchCard(p[1] or _CARD, _numbers(p[2])) for p in lines))
     if version := re.search(r"Driver Version:\s*([\d.]+)", _nvidia_smi() or ""):
         return InstalledDriver(version[1], (TorchCard(_CARD),))
+    if found := _by_nvml():
+        return found
     try:
         version = re.search(r" (\d{3,}\.[\d.]+) ", (proc / "version").read_text(errors="replace"))
     except OSError:
@@ -199,6 +203,18 @@ def installed_driver(proc: Path = Path("/proc/driver/nvidia"), dev: Path = Path(
     # The host's file is seen in a container that got no card.
     count = len(_card_files(dev))
     return InstalledDriver(version[1], (TorchCard(_CARD),) * count) if version and count else None
+
+
+def _by_nvml() -> InstalledDriver | None:
+    """As a container shows it that has the driver's libraries and none of its programs."""
+    nvml = cards.nvml()
+    version = or_none(nvml.nvmlSystemGetDriverVersion) if nvml else None
+    found = []
+    for gpu in cards.usable() if version else ():
+        name = or_none(partial(nvml.nvmlDeviceGetName, gpu.handle))
+        capability = or_none(partial(nvml.nvmlDeviceGetCudaComputeCapability, gpu.handle))
+        found.append(TorchCard(text_of(name or _CARD), tuple(capability or ())))
+    return InstalledDriver(text_of(version), tuple(found)) if found else None
 
 
 def why_no_driver(dev: Path = Path("/dev")) -> str:

@@ -50,6 +50,8 @@ def test_a_torch_that_the_driver_cannot_run_is_told_with_the_command(tmp_path: P
     driver = FalseDriver(tmp_path / "driver")
     folder = make_project(tmp_path / "p", program=PROGRAM.replace('"python train.py"', f'"{python} train.py"'))
     env = {"LD_LIBRARY_PATH": str(driver.folder), "PATH": f"{smi}:{os.environ['PATH']}", "CUDA_VISIBLE_DEVICES": "0"}
+    done = run(folder, "doctor", "--quick", env={**env, "PATH": os.environ["PATH"]})  # a container without nvidia-smi
+    assert f"torch 2.13.0 of {python} cannot use Simulated (sm_90), driver 550.54: {said}" in done.stdout
     done = run(folder, "doctor", "--quick", env=env)
     assert done.returncode == 1 and done.stdout.endswith("not ready: torch\n")
     assert f"torch 2.13.0 of {python} cannot use NVIDIA A100 (sm_80), driver 550.54.15: {said}" in done.stdout
