@@ -178,13 +178,13 @@ class Runs(EnginePart):
         )  # fmt: skip
         try:
             seed = self._seed(run) if seed is None else seed
-            live.card_errors = await asyncio.to_thread(self.cards.begin, slot)
             await self.journal.write(
                 e.RunStarted(
                     run=run, experiment=experiment, kind=kind, slot=slot, seed=seed, commit=commit,
                     budget=str(self.program.run_budget(self.setup.kind)), counts_as=counts_as,
                 )
             )  # fmt: skip
+            live.card_errors = await asyncio.to_thread(self.cards.begin, slot)
             if broken := await self.place.broken_seal():
                 await self._finish(live, _never_ran(live, "abandoned", broken))
                 return live
