@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from core import invocation
@@ -131,7 +130,8 @@ def _measured(
     tokens = finished.tokens / finished.seconds if finished.tokens and finished.seconds else None
     teraflops = float(speed[1]) if speed else None
     share = teraflops / card.peak_tflops if teraflops and card and card.peak_tflops else None
-    ended = _ended(o, start.setup.project)
+    look = f"see its output: {invocation.call('try', project=start.setup.project)}"
+    ended = _ended(o, look)
     findings: list[Finding | None] = [ended]
     findings += [Finding("run", None, note) for note in o.notes]
     findings += [_phases(o, phases), _memory(o, card, peak)]
@@ -139,7 +139,7 @@ def _measured(
         findings += [
             _speed(o, tokens, teraflops, share, card),
             _compiles(compiles),
-            *_score(o),
+            *_score(o, look),
             _busy(o, phases, clock),
         ]
     report = {
@@ -160,12 +160,13 @@ def _measured(
     return MeasuredRun(report=report, findings=tuple(found for found in findings if found is not None))
 
 
-def _ended(o: Outcome, project: Path) -> Finding:
+def _ended(o: Outcome, look: str) -> Finding:
+    """`look`: the hint where nothing better is known."""
     found = how_it_ended(o)
     if found.ok is not False or found.hint:
         return found
     detail, _, hint = found.detail.partition("; hint: ")
-    return replace(found, detail=detail, hint=hint or f"see its output: {invocation.call('try', project=project)}")
+    return replace(found, detail=detail, hint=hint or look)
 
 
 def _phases(o: Outcome, phases: Phases | None) -> Finding | None:
@@ -218,11 +219,11 @@ def _compiles(found: re.Match[str] | None) -> Finding:
     return Finding("compiles", True if found[2] == "0" else None, said)
 
 
-def _score(o: Outcome) -> list[Finding]:
-    """The number, and each probe of the scorer against its limit."""
+def _score(o: Outcome, look: str) -> list[Finding]:
+    """The number, and each probe of the scorer against its limit; `look`: the hint where the scorer rejects."""
     name, finished = o.program.metric.name, o.finished
     if finished.ended == "rejected":
-        found = [Finding("score", False, f"the scorer rejects the unchanged code: {finished.reason}")]
+        found = [Finding("score", False, f"the scorer rejects the unchanged code: {finished.reason}", look)]
     elif o.counts is not None:
         found = [Finding("score", True, f"{name} {format_metric(o.counts)} (of this short run)")]
     else:
@@ -230,7 +231,7 @@ def _score(o: Outcome) -> list[Finding]:
     probes = [_probe_words(probe, value) for probe, value in (finished.probes or {}).items()]
     bad = [words for words, ok in probes if not ok]
     if probes:
-        found.append(Finding("probes", not bad, "; ".join(words for words, _ in probes)))
+        found.append(Finding("probes", not bad, "; ".join(words for words, _ in probes), look if bad else ""))
     return found
 
 

@@ -93,6 +93,19 @@ def test_a_crash_is_told_with_its_hint(tmp_path: Path, torch_env: dict[str, str]
     assert "device check: not ready: run" in term.seen and "\r\x1b[K" in term.seen
 
 
+def test_a_scorer_that_rejects_the_unchanged_code_is_told_with_a_hint(
+    tmp_path: Path, torch_env: dict[str, str]
+) -> None:
+    train = SCORED_TRAIN.replace("RATE = 0.5", "RATE = 2.0")
+    folder = make_project(tmp_path / "p", train=train, program=SCORED_PROGRAM, more=SCORED_FILES)
+    done = run(folder, *ON_CPU, "--json", env=torch_env)
+    report = json.loads(done.stdout)
+    bad = {name: one for name, one in findings(report).items() if one["ok"] is False}
+    assert done.returncode == 1 and set(bad) == {"score", "probes"} and not report["ok"]
+    assert "the rate is out of this world" in bad["score"]["detail"] and bad["probes"]["detail"] == "rate"
+    assert all(one["hint"].startswith("see its output: ") for one in bad.values())
+
+
 def test_nothing_stays_after_ctrl_c(tmp_path: Path, torch_env: dict[str, str]) -> None:
     folder = make_project(tmp_path / "p", train=ENDLESS)
     before = _traces(folder)
