@@ -162,7 +162,7 @@ def _named(entry: str) -> Gpu | str | None:
     if entry.isdecimal():
         return next((gpu for gpu in gpus() if gpu.index == int(entry)), None) or "is the number of no GPU"
     if _SLICE.match(entry):
-        known = _slices()
+        known = slices()
         return None if not known or any(uuid.lower().startswith(entry.lower()) for uuid in known) else "names no slice"
     found = [gpu for gpu in gpus() if len(entry) > len("GPU-") and gpu.uuid.lower().startswith(entry.lower())]
     if len(found) == 1:
@@ -190,7 +190,7 @@ def visible(slot: str) -> str:
     name = card.removeprefix("gpu")
     if name.startswith("-"):
         entries = [part.strip() for part in os.environ.get(VARIABLE, "").split(",")]
-        return next((part for part in [*entries, *_slices()] if _slice_slot(part) == card), f"MIG{name}")
+        return next((part for part in [*entries, *slices()] if _slice_slot(part) == card), f"MIG{name}")
     if any(gpu.trouble for gpu in gpus()):
         return next((gpu.uuid for gpu in gpus() if gpu.index == int(name) and gpu.uuid), name)
     return name
@@ -212,7 +212,7 @@ def uuid_of(slot: str) -> str:
     """UUID of the card or the slice of a GPU slot; "" for a CPU slot, and where it is not known."""
     name = card_name(slot)
     if name.startswith("gpu-"):
-        return next((uuid for uuid in _slices() if _slice_slot(uuid) == name), "")
+        return next((uuid for uuid in slices() if _slice_slot(uuid) == name), "")
     return next((gpu.uuid for gpu in gpus() if f"gpu{gpu.index}" == name), "")
 
 
@@ -240,8 +240,10 @@ def card_model(slot: str) -> str:
 
 def card_of(slot: str) -> Gpu | None:
     """The card of a slot, or that its slice is of; None for a CPU slot, and where the driver does not know it."""
-    name, owners = card_name(slot), {_slice_slot(uuid): gpu for uuid, gpu in _slices().items()}
-    return next((gpu for gpu in gpus() if f"gpu{gpu.index}" == name or owners.get(name) is gpu), None)
+    name = card_name(slot)
+    if name.startswith("gpu-"):
+        return next((gpu for uuid, (gpu, _) in slices().items() if _slice_slot(uuid) == name), None)
+    return next((gpu for gpu in gpus() if f"gpu{gpu.index}" == name), None)
 
 
 def device_files(slot: str) -> tuple[str, ...]:
@@ -257,13 +259,13 @@ def device_files(slot: str) -> tuple[str, ...]:
     return (f"/dev/nvidia{own.index if minor is None else minor}",)
 
 
-def _slices() -> dict[str, Gpu]:
-    """UUID of every slice of a card, with its card."""
+def slices() -> dict[str, tuple[Gpu, Any]]:
+    """UUID of every slice of a card, with its card and its handle."""
     driver, found = nvml(), {}
     for gpu in usable():
         for index in range(int(or_none(partial(driver.nvmlDeviceGetMaxMigDeviceCount, gpu.handle)) or 0)):
             part = or_none(partial(driver.nvmlDeviceGetMigDeviceHandleByIndex, gpu.handle, index))
             uuid = or_none(partial(driver.nvmlDeviceGetUUID, part)) if part else None
             if uuid:
-                found[text_of(uuid)] = gpu
+                found[text_of(uuid)] = gpu, part
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from core.lab.gpu import cards, nodes
-from core.lab.gpu.cards import or_none, text_of
+from core.lab.gpu.cards import or_none
 
 
 def slot_files(slot: str) -> tuple[str, ...]:
@@ -19,13 +19,8 @@ def slot_files(slot: str) -> tuple[str, ...]:
 
 def _instances(name: str) -> tuple[int, int] | None:
     """The numbers of the GPU instance and compute instance of a slice; None where the driver does not tell them."""
-    driver = cards.nvml()
-    for gpu in cards.usable():
-        for index in range(int(or_none(partial(driver.nvmlDeviceGetMaxMigDeviceCount, gpu.handle)) or 0)):
-            part = or_none(partial(driver.nvmlDeviceGetMigDeviceHandleByIndex, gpu.handle, index))
-            uuid = or_none(partial(driver.nvmlDeviceGetUUID, part)) if part else None
-            if uuid and text_of(uuid).lower().startswith(name.lower()):
-                outer = or_none(partial(driver.nvmlDeviceGetGpuInstanceId, part))
-                inner = or_none(partial(driver.nvmlDeviceGetComputeInstanceId, part))
-                return None if outer is None or inner is None else (int(outer), int(inner))
-    return None
+    driver, known = cards.nvml(), cards.slices().items()
+    part = next((part for uuid, (_, part) in known if uuid.lower().startswith(name.lower())), None)
+    outer = or_none(partial(driver.nvmlDeviceGetGpuInstanceId, part)) if part else None
+    inner = or_none(partial(driver.nvmlDeviceGetComputeInstanceId, part)) if part else None
+    return None if outer is None or inner is None else (int(outer), int(inner))
