@@ -6,11 +6,10 @@ import re
 import time
 from collections import Counter
 from functools import cache
-from typing import Any
 
 from core.lab.container import cores, memory_total, memory_used
 from core.lab.gpu import cards
-from core.lab.gpu.cards import or_none, text_of
+from core.lab.gpu.cards import or_none
 from core.record.errors import UsageError
 from core.record.pulse import POWER_CAP, DeviceReading
 
@@ -18,6 +17,7 @@ _THROTTLES = (
     (0x8, "hardware slowdown"), (0x40, "hot"), (0x20, "hot (software)"), (0x80, "power brake"), (0x4, POWER_CAP),
 )  # fmt: skip
 _MAX_CPU_SLOTS = 64
+_GPU = "GPU"  # a card whose name is not known
 _REFRESH_SECONDS = 60.0  # between two new looks at a driver that has stopped to answer
 _SLOT = re.compile(r"^(?:(cpu)\d+|(gpu)(?:\d+|-[0-9a-f]{8})(?:\.\d+)?)$")  # gpu0.1: the second slot of a shared card
 MAX_SHARING = 16  # runs on one card
@@ -38,7 +38,7 @@ class Devices:
         of the GPUs those of these slots alone.
         """
         with cards.TURN:
-            found = [self._gpu(gpu.index, gpu.handle) for gpu in _used(slots)]
+            found = [self._gpu(gpu) for gpu in _used(slots)]
             silent = any(reading.memory_used is None and reading.utilisation is None for reading in found)
             broken = silent or any(gpu.trouble for gpu in cards.gpus())
             if broken and time.monotonic() > self._refreshed + _REFRESH_SECONDS:
@@ -53,7 +53,7 @@ class Devices:
         """
         size = memory_total()
         memory = f"{size / 2**30:.0f} GB" if size >= 2**30 else f"{size >> 20} MB"
-        names = Counter(self._name(gpu.handle) for gpu in _used(slots))
+        names = Counter(cards.card_model(gpu) or _GPU for gpu in _used(slots))
         gpus = [f"{count} × {name}" if count > 1 else name for name, count in names.items()]
         rest = f"{_cores_words()} · {memory}"
         return " · ".join([*gpus, rest]) if gpus else f"{rest}, no GPU"
@@ -72,12 +72,12 @@ class Devices:
                 return float(max(reading.current for reading in groups[name]))
         return None
 
-    def _gpu(self, index: int, handle: Any) -> DeviceReading:
-        nvml = cards.nvml()
+    def _gpu(self, gpu: cards.Gpu) -> DeviceReading:
+        nvml, handle = cards.nvml(), gpu.handle
         memory = or_none(lambda: nvml.nvmlDeviceGetMemoryInfo(handle))
         reasons = or_none(lambda: int(nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle))) or 0
         return DeviceReading(
-            name=f"gpu{index}", label=self._name(handle),
+            name=f"gpu{gpu.index}", label=cards.card_model(gpu) or _GPU,
             utilisation=or_none(lambda: nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100),
             memory_used=int(memory.used) if memory else None, memory_total=int(memory.total) if memory else None,
             power=or_none(lambda: nvml.nvmlDeviceGetPowerUsage(handle) / 1000),
@@ -85,9 +85,6 @@ class Devices:
             clock_mhz=or_none(lambda: float(nvml.nvmlDeviceGetClockInfo(handle, 1))),
             throttle=next((word for bit, word in _THROTTLES if reasons & bit), ""),
         )  # fmt: skip
-
-    def _name(self, handle: Any) -> str:
-        return text_of(or_none(lambda: cards.nvml().nvmlDeviceGetName(handle)) or "GPU")
 
 
 def _used(slots: tuple[str, ...] | None) -> list[cards.Gpu]:
@@ -99,13 +96,9 @@ def _used(slots: tuple[str, ...] | None) -> list[cards.Gpu]:
 @cache
 def driver() -> str:
     """Version of the NVIDIA driver and of the newest CUDA it supports; "" without a driver."""
-    nvml = cards.nvml()
-    version = or_none(nvml.nvmlSystemGetDriverVersion) if nvml else None
-    if not version:
-        return ""
-    cuda = or_none(lambda: int(nvml.nvmlSystemGetCudaDriverVersion()))
-    text = text_of(version)
-    return f"{text} (CUDA {cuda // 1000}.{cuda % 1000 // 10})" if cuda else text
+    version = cards.driver_version()
+    cuda = or_none(lambda: int(cards.nvml().nvmlSystemGetCudaDriverVersion())) if version else None
+    return f"{version} (CUDA {cuda // 1000}.{cuda % 1000 // 10})" if cuda else version
 
 
 def _cores_words() -> str:

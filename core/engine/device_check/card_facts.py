@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from core.lab.gpu import cards
-from core.lab.gpu.cards import or_none, text_of
+from core.lab.gpu.cards import or_none
 
 # Peak of dense bfloat16 matrix products in TFLOP/s, from the makers' data sheets; the first name that fits.
 PEAKS = (
@@ -47,15 +47,14 @@ def facts_of(slot: str) -> CardFacts | None:
     if gpu is None:
         return CardFacts(name=f"slice {cards.visible(slot)}", uuid=cards.visible(slot))
     nvml = cards.nvml()
-    name = text_of(or_none(partial(nvml.nvmlDeviceGetName, gpu.handle)) or "GPU")
+    name = cards.card_model(gpu) or "GPU"
     memory = or_none(partial(nvml.nvmlDeviceGetMemoryInfo, gpu.handle))
-    capability = or_none(partial(nvml.nvmlDeviceGetCudaComputeCapability, gpu.handle))
     return CardFacts(
         name=name,
         uuid=gpu.uuid,
         total=int(memory.total) if memory else None,
         free=int(memory.free) if memory else None,
-        capability=(int(capability[0]), int(capability[1])) if capability else None,
+        capability=cards.capability(gpu),
         peak_tflops=peak_of(name),
         holders=_holders(nvml, gpu.handle),
     )

@@ -26,26 +26,13 @@ BUSY_SHARE = 0.1  # of a card's memory in use before a run starts
 DEVICE_FILES = ("/dev/nvidiactl", "/dev/dxg")
 
 
-def driver_trouble() -> str:
-    """Why NVML shows no card, in its own words; "" when it shows one."""
-    if cards.gpus():
-        return ""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-    except Exception as error:
-        return str(error) or type(error).__name__
-    return "it counts no card"
-
-
 def no_card(project: Path) -> Finding:
     """What keeps a session from using a card here, and what to type."""
     without = invocation.call("doctor", "--device", "--slots", "cpu:1", project=project)
     if cards.gpus():
         said = "; ".join(cards.allowed().left_out) or "no card can be used"
         return Finding("driver", False, said, f"unset CUDA_VISIBLE_DEVICES; or check the processor with: {without}")
-    said = f"no GPU driver answers (NVML: {driver_trouble()})"
+    said = f"no GPU driver answers (NVML: {cards.driver_trouble() or 'it counts no card'})"
     there = [path for path in DEVICE_FILES if Path(path).exists()]
     if "mismatch" in said.lower():
         hint = "the driver was replaced while it was loaded: restart the machine, or this container"

@@ -52,7 +52,7 @@ class DeviceSampler:
         """Present reading of the slot's device; the processor for a CPU slot."""
         with self._turn:
             readings = {reading.name: reading for reading in self._devices.read()}
-        card = cards.card_of(slot) if slot.startswith("gpu") else None
+        card = cards.card_of(slot)
         return readings.get(f"gpu{card.index}" if card else slot) or readings["cpu"]
 
     async def follow(self, slot: str, into: list[DeviceReading], on_clock: Callable[[], bool]) -> None:

@@ -118,7 +118,7 @@ class Workplace:
         program, kind = self._settings.program, self._setup.kind
         folder, top = self._setup.paths.run(run), self._setup.paths.worktree(run)
         budget = program.run_budget(kind)
-        made_for = f"{sorted(self.compilers.items())} {cards.card_model(slot)}"
+        made_for = f"{sorted(self.compilers.items())} {cards.card_model(cards.card_of(slot))}"
         cache = self._baseline_cache.path(made_for)
         first = cache is None and commit == self._setup.commit
         if first:

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 TURN = threading.RLock()  # a reading and a new look at the driver take turns
 VARIABLE = "CUDA_VISIBLE_DEVICES"
-NO_GPU = ("", "-1", "none", "void", "nodevfiles")  # of CUDA, of Slurm and of container runtimes
+_NO_GPU = ("", "-1", "none", "void", "nodevfiles")  # of CUDA, of Slurm and of container runtimes
 _SLICE = re.compile(r"^MIG-([0-9a-f]{8})[0-9a-f-]*$", re.IGNORECASE)  # a part of a card, by its UUID
 
 
@@ -65,6 +65,12 @@ def nvml() -> Any:
     except Exception:
         return None
     return pynvml
+
+
+def driver_version() -> str:
+    """Version of the driver; "" without one."""
+    driver = nvml()
+    return text_of(or_none(driver.nvmlSystemGetDriverVersion) or "") if driver else ""
 
 
 _numbers: dict[str, int] = {}  # of each card that this process has seen, by its UUID
@@ -117,12 +123,12 @@ def allowed() -> Allowed:
     """
     broken = tuple(f"gpu{gpu.index} is left out: {gpu.trouble}" for gpu in gpus() if gpu.trouble)
     given = os.environ.get(VARIABLE)
-    entries = [part.strip() for part in (given or "").split(",")]
-    if given is not None and entries[0].lower() in NO_GPU:
+    if none_wanted():
         return Allowed((), (f"{VARIABLE}={given} allows no GPU",) if gpus() else ())
     if given is None or not gpus():
         broken = broken or _silent_driver()
         return Allowed(tuple(f"gpu{gpu.index}" for gpu in usable()), broken, bool(broken))
+    entries = [part.strip() for part in given.split(",")]
     slots: list[str] = []
     left_out: list[str] = []
     for position, entry in enumerate(entries):
@@ -141,18 +147,28 @@ def allowed() -> Allowed:
     return Allowed(tuple(slots), tuple(left_out), bool(left_out))
 
 
-def _silent_driver() -> tuple[str, ...]:
-    """Why cards whose device files are there are not used; nothing when the driver counts cards, or none is there."""
-    files = nodes.cards_here()
-    if gpus() or not files:
-        return ()
-    why = "counts no card"
+def none_wanted() -> bool:
+    """Whether CUDA_VISIBLE_DEVICES says that no GPU may be used."""
+    return os.environ.get(VARIABLE, "0").split(",")[0].strip().lower() in _NO_GPU
+
+
+def driver_trouble() -> str:
+    """Why there is no driver, in the words of its management library (NVML); "" where that answers."""
     try:
         import pynvml
 
         pynvml.nvmlInit()
     except Exception as error:
-        why = str(error) or type(error).__name__
+        return str(error) or type(error).__name__
+    return ""
+
+
+def _silent_driver() -> tuple[str, ...]:
+    """Why cards whose device files are there are not used; nothing when the driver counts cards, or none is there."""
+    files = nodes.cards_here()
+    if gpus() or not files:
+        return ()
+    why = driver_trouble() or "counts no card"
     said = f"{', '.join(files)}: not used, since the driver's management library (NVML) says: {why}"
     return (f"{said}; run nvidia-smi, and start a container with NVIDIA_DRIVER_CAPABILITIES=compute,utility",)
 
@@ -218,24 +234,31 @@ def uuid_of(slot: str) -> str:
 
 def memory_of(slot: str) -> tuple[int, int] | None:
     """Memory of a slot's card that is in use, and all of it, in bytes; None where that is not known."""
-    card = card_of(slot) if slot.startswith("gpu") else None
-    with TURN:
-        found = or_none(partial(nvml().nvmlDeviceGetMemoryInfo, card.handle)) if card and card.handle else None
+    found = _asked(card_of(slot), "nvmlDeviceGetMemoryInfo")
     return (int(found.used), int(found.total)) if found else None
 
 
 def memory_errors(slot: str) -> int | None:
     """Uncorrected errors of the memory of a slot's card since the driver was loaded; None where that is not known."""
-    card = card_of(slot) if slot.startswith("gpu") else None
-    with TURN:
-        return or_none(partial(nvml().nvmlDeviceGetTotalEccErrors, card.handle, 1, 0)) if card and card.handle else None
+    found = _asked(card_of(slot), "nvmlDeviceGetTotalEccErrors", 1, 0)
+    return None if found is None else int(found)
 
 
-def card_model(slot: str) -> str:
-    """The product name of a slot's card, such as `NVIDIA H100 80GB HBM3`; "" where there is none or it is not known."""
-    card = card_of(slot) if slot.startswith("gpu") else None
+def card_model(card: Gpu | None) -> str:
+    """The product name of a card, such as `NVIDIA H100 80GB HBM3`; "" where there is none or it is not known."""
+    return text_of(_asked(card, "nvmlDeviceGetName") or "")
+
+
+def capability(card: Gpu) -> tuple[int, int] | None:
+    """The compute capability of a card; None where it is not known."""
+    found = _asked(card, "nvmlDeviceGetCudaComputeCapability")
+    return (int(found[0]), int(found[1])) if found else None
+
+
+def _asked(card: Gpu | None, function: str, *arguments: int) -> Any:
+    """What a function of NVML answers for a card; None without a card, and for one that does not answer."""
     with TURN:
-        return text_of(or_none(partial(nvml().nvmlDeviceGetName, card.handle)) or "") if card and card.handle else ""
+        return or_none(lambda: getattr(nvml(), function)(card.handle, *arguments)) if card and card.handle else None
 
 
 def card_of(slot: str) -> Gpu | None:
@@ -255,7 +278,7 @@ def device_files(slot: str) -> tuple[str, ...]:
     own = card_of(slot)
     if own is None:  # the driver does not say which card the slice is of
         return tuple(f"/dev/nvidia{gpu.index}" for gpu in usable())
-    minor = or_none(partial(nvml().nvmlDeviceGetMinorNumber, own.handle)) if own.handle else None
+    minor = _asked(own, "nvmlDeviceGetMinorNumber")
     return (f"/dev/nvidia{own.index if minor is None else minor}",)
 
 

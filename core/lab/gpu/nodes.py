@@ -14,8 +14,8 @@ from core.lab.gpu.cuda_start import FOLDERS, LIBRARY
 
 _PATTERNS = ("dev/nvidia*", "dev/nvidia-caps/*", "dev/dri/*", "dev/kfd", "dev/dxg", "dev/infiniband")
 _OF_NVIDIA = ("/dev/nvidia", "/dev/dxg")
-_CARD = re.compile(r"/dev/nvidia\d+")
-_SHARED = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools")
+_CARD = re.compile(r"nvidia\d+")
+_SHARED = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/dxg")
 _NVIDIA_VENDOR = "0x10de"
 _CAPABILITIES = Path("/proc/driver/nvidia-caps/mig-minors")
 _MAKE_UVM = ("nvidia-modprobe", "-u", "-c", "0")
@@ -32,7 +32,7 @@ def device_nodes(cards: Sequence[str]) -> list[str]:
 
 def own_nodes(nodes: Sequence[str], cards: Sequence[str]) -> list[str]:
     """`nodes` without those of NVIDIA's that are neither in `cards` nor shared by all cards."""
-    kept = (*cards, *_SHARED, "/dev/dxg") if cards else ()
+    kept = (*cards, *_SHARED) if cards else ()
     return [path for path in nodes if path in kept or not path.startswith(_OF_NVIDIA)]
 
 
@@ -41,9 +41,9 @@ def starts_cuda(nodes: Sequence[str]) -> bool:
     return any(path.startswith(_OF_NVIDIA) for path in nodes)
 
 
-def cards_here() -> list[str]:
+def cards_here(dev: Path = Path("/dev")) -> list[str]:
     """The device files of NVIDIA's cards, whatever its driver says."""
-    return sorted(str(path) for path in Path("/dev").glob("nvidia*") if _CARD.fullmatch(str(path)))
+    return sorted(str(path) for path in dev.glob("nvidia*") if _CARD.fullmatch(path.name))
 
 
 def _drawn_by_nvidia(path: str) -> bool:

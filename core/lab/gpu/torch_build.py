@@ -6,19 +6,17 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from core import invocation
-from core.lab.gpu import cards
-from core.lab.gpu.cards import NO_GPU, VARIABLE, or_none, text_of
+from core.lab.gpu import cards, nodes
+from core.lab.gpu.cards import VARIABLE
 
 Numbers = tuple[int, ...]  # of a version, or of a compute capability
 
@@ -185,7 +183,7 @@ def torch_of(python: str, env: Mapping[str, str], seconds: float = 120.0) -> Fou
 
 def installed_driver(proc: Path = Path("/proc/driver/nvidia"), dev: Path = Path("/dev")) -> InstalledDriver | None:
     """The driver by nvidia-smi, else by NVML or its own files; None without one, or when no GPU may be used."""
-    if _not_wanted():
+    if cards.none_wanted():
         return None
     for fields in ("driver_version,name,compute_cap", "driver_version,name"):  # older ones do not know compute_cap
         out = _nvidia_smi(f"--query-gpu={fields}", "--format=csv,noheader")
@@ -201,39 +199,25 @@ def installed_driver(proc: Path = Path("/proc/driver/nvidia"), dev: Path = Path(
     except OSError:
         return None
     # The host's file is seen in a container that got no card.
-    count = len(_card_files(dev))
+    count = len(nodes.cards_here(dev))
     return InstalledDriver(version[1], (TorchCard(_CARD),) * count) if version and count else None
 
 
 def _by_nvml() -> InstalledDriver | None:
     """As a container shows it that has the driver's libraries and none of its programs."""
-    nvml = cards.nvml()
-    version = or_none(nvml.nvmlSystemGetDriverVersion) if nvml else None
-    found = []
-    for gpu in cards.usable() if version else ():
-        name = or_none(partial(nvml.nvmlDeviceGetName, gpu.handle))
-        capability = or_none(partial(nvml.nvmlDeviceGetCudaComputeCapability, gpu.handle))
-        found.append(TorchCard(text_of(name or _CARD), tuple(capability or ())))
-    return InstalledDriver(text_of(version), tuple(found)) if found else None
+    version = cards.driver_version()
+    found = tuple(TorchCard(cards.card_model(gpu) or _CARD, cards.capability(gpu) or ()) for gpu in cards.usable())
+    return InstalledDriver(version, found) if version and found else None
 
 
 def why_no_driver(dev: Path = Path("/dev")) -> str:
     """Where `installed_driver` found none: what of a GPU is here all the same; "" when nothing, or not wanted."""
-    if _not_wanted():
+    if cards.none_wanted():
         return ""
     if shutil.which("nvidia-smi"):
         return "nvidia-smi is here and tells of no GPU"
-    files = _card_files(dev)
+    files = nodes.cards_here(dev)
     return f"{files[0]} is here, and no driver: neither nvidia-smi nor /proc/driver/nvidia/version" if files else ""
-
-
-def _not_wanted() -> bool:
-    return os.environ.get(VARIABLE, "0").split(",")[0].strip().lower() in NO_GPU
-
-
-def _card_files(dev: Path) -> list[Path]:
-    """The device file of each card."""
-    return sorted(path for path in dev.glob("nvidia[0-9]*") if path.name[6:].isdecimal())
 
 
 def _nvidia_smi(*options: str) -> str | None:
