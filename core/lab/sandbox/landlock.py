@@ -279,9 +279,7 @@ def seccomp_program(
         code += [_op(_JEQ, table["socket"], 0, 1), _op(_RET, denied)]
     if not network:
         # A socket pair of these types cannot be connected to another address.
-        pair = [_op(_LOAD, 16), _op(_JEQ, _AF_UNIX, 0, 4), _op(_LOAD, 24), _op(_AND, 0xF),
-                _op(_JEQ, _STREAM, 2, 0), _op(_JEQ, _SEQPACKET, 1, 0), _op(_RET, denied)]  # fmt: skip
-        code += _when(table["socketpair"], pair)
+        code += _when(table["socketpair"], _local((_STREAM, _SEQPACKET), denied))
         named = [_op(_LOAD, 48), _op(_JEQ, 0, 0, 2), _op(_LOAD, 52), _op(_JEQ, 0, 1, 0), _op(_RET, denied)]
         code += _when(table["sendto"], named)
     return b"".join([*code, _op(_RET, _ALLOW)])
@@ -304,7 +302,7 @@ def _families(allowed: Sequence[int], otherwise: int) -> list[bytes]:
 
 
 def _local(kinds: Sequence[int], otherwise: int) -> list[bytes]:
-    """For `socket`: allow local sockets of these kinds."""
+    """For `socket` and `socketpair`: allow local sockets of these kinds."""
     found = [_op(_JEQ, kind, len(kinds) - place, 0) for place, kind in enumerate(kinds)]
     head = [_op(_LOAD, 16), _op(_JEQ, _AF_UNIX, 0, 2 + len(kinds)), _op(_LOAD, 24), _op(_AND, 0xF)]
     return [*head, *found, _op(_RET, otherwise)]
