@@ -81,7 +81,7 @@ class CardLocks:
 
 
 def holder_of(slot: str) -> str:
-    """The session that holds the card of a slot, in words; "" when none does. Locks nothing."""
+    """The session that holds the card of a slot, in words; "" when none does. Keeps no lock."""
     uuid = cards.uuid_of(slot)
     if uuid:
         with suppress(OSError, SessionError):
@@ -132,12 +132,12 @@ def _ours(file: int) -> bool:
 
 
 def _flocked(file: int, how: int) -> bool:
-    for last in (*[False] * (_TRIES - 1), True):
+    for attempt in range(_TRIES):
+        if attempt:
+            time.sleep(0.01)
         with suppress(OSError):
             fcntl.flock(file, how | fcntl.LOCK_NB)
             return True
-        if not last:
-            time.sleep(0.01)
     return False
 
 
