@@ -139,6 +139,43 @@ def test_a_torch_of_the_machine_that_cannot_use_the_card_is_not_taken(clone: Pat
     assert f"torch=={TESTED}+cu126" in (clone / "asked").read_text()
 
 
+PIP = """import sys
+if "install" in sys.argv:
+    print("ERROR: No space left on device")
+    sys.exit(1)
+"""
+
+
+@pytest.mark.slow
+def test_what_cannot_be_written_ends_the_set_up(clone: Path) -> None:
+    assert set_up(clone, CUDA_VISIBLE_DEVICES="").returncode == 0
+    (clone / ".venv/.ready").unlink()
+    (clone / ".venv/.ready").mkdir()
+    done = set_up(clone, CUDA_VISIBLE_DEVICES="")
+    assert done.returncode == 1 and ".venv/.ready cannot be written" in done.stderr and "ready:" not in done.stdout
+    log = clone / ".venv/setup.log"
+    log.unlink()
+    log.mkdir()
+    done = set_up(clone, CUDA_VISIBLE_DEVICES="")
+    assert done.returncode == 1 and "hint: clone into a folder of your own" in done.stderr
+
+
+@pytest.mark.slow
+def test_packages_that_are_not_installed_end_the_set_up_also_on_a_full_disk(clone: Path) -> None:
+    """Where also no file can be made that says so."""
+    assert set_up(clone, CUDA_VISIBLE_DEVICES="").returncode == 0
+    (clone / ".venv/.ready").unlink()
+    tools, pip = clone.parent / "tools", clone.parent / "modules/pip"
+    for name in ("uv", "touch"):
+        (tools / name).write_text("#!/bin/sh\nexit 1\n")
+        (tools / name).chmod(0o755)
+    pip.mkdir(parents=True)
+    (pip / "__init__.py").touch()
+    (pip / "__main__.py").write_text(PIP)
+    done = set_up(clone, CUDA_VISIBLE_DEVICES="", PYTHONPATH=str(pip.parent))
+    assert done.returncode == 1 and "ERROR: No space left" in done.stderr and "could not be installed" in done.stderr
+
+
 PLANS = {  # driver, capability, torch in .venv, whether the index answers: what is installed first, from where
     ("580.65.06", "9.0", "", True): (f"torch=={TESTED}+cu130", "cu130"),
     ("580.65.06", "9.0", "", False): (f"torch=={TESTED}", None),  # PyPI has this build, and no other
