@@ -48,7 +48,7 @@ def _relocate_groups(triton: Path) -> None:
     for path in triton.glob("*/__grp__*.json"):
         if path.is_symlink() or path.lstat().st_size > _MAX_GROUP_BYTES:
             continue
-        with suppress(ValueError, TypeError, AttributeError):  # what is not such a list stays as it is
+        with suppress(ValueError, LookupError, TypeError, AttributeError):  # what is not such a list stays as it is
             group = json.loads(path.read_text())
             children = {name: str(path.parent / Path(child).name) for name, child in group["child_paths"].items()}
             path.write_text(json.dumps(group | {"child_paths": children}))

@@ -86,6 +86,7 @@ def test_a_kernel_of_triton_is_found_in_a_copy(tmp_path: Path) -> None:
     group = {"child_paths": {"kernel.cubin": str(place / "kernel.cubin")}}
     (place / "__grp__kernel.json").write_text(json.dumps(group))
     (place / "__grp__broken.json").write_text("{")
+    (place / "__grp__other.json").write_text("{}")
     outside = tmp_path / "outside.json"
     outside.write_text(json.dumps(group))
     (place / "__grp__link.json").symlink_to(outside)
@@ -95,7 +96,8 @@ def test_a_kernel_of_triton_is_found_in_a_copy(tmp_path: Path) -> None:
     copy = tmp_path / "copy" / "triton" / "KEY"
     children = json.loads((copy / "__grp__kernel.json").read_text())["child_paths"]
     assert children == {"kernel.cubin": str(copy / "kernel.cubin")} and Path(children["kernel.cubin"]).exists()
-    assert (copy / "__grp__broken.json").read_text() == "{" and json.loads(outside.read_text()) == group
+    assert (copy / "__grp__broken.json").read_text() == "{"
+    assert (copy / "__grp__other.json").read_text() == "{}" and json.loads(outside.read_text()) == group
 
 
 def test_a_cache_serves_one_card_and_version_only(tmp_path: Path) -> None:
