@@ -174,8 +174,13 @@ def threads_for(slots: tuple[str, ...], asked: int | None) -> int:
     """
     sharing = max(Counter(map(cards.card_name, slots)).values()) if slots[:1] and slots[0].startswith("gpu") else 1
     if sharing > 1:
-        return asked or max(1, cores() // (sharing * max(1, len(cards.usable()))))
+        return asked or _share_of_cores(sharing)
     return asked or (cores() if len(slots) == 1 and slots[0].startswith("cpu") else 0)
+
+
+def _share_of_cores(sharing: int) -> int:
+    """The cores of one of `sharing` runs on a card, where all cards are used."""
+    return max(1, cores() // (sharing * max(1, len(cards.usable()))))
 
 
 def threads_words(slots: tuple[str, ...], threads: int) -> tuple[str, str]:
@@ -198,7 +203,7 @@ def slot_environment(slot: str, threads: int = 0) -> dict[str, str]:
     # Passive waits free the core for other runs; spinning threads of two runs slow each other down severalfold.
     env = {"OMP_WAIT_POLICY": "PASSIVE", "AUTORESEARCH_SLOT": slot}
     if match[2]:
-        share = threads or max(1, cores() // max(1, len(cards.usable())))
+        share = threads or _share_of_cores(1)
         return {**env, "AUTORESEARCH_DEVICE": "cuda", **cards.variables(slot), "OMP_NUM_THREADS": str(share)}
     count = str(threads or 1)
     return {**env, "AUTORESEARCH_DEVICE": "cpu", **cards.variables(slot), "OMP_NUM_THREADS": count,
