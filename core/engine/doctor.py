@@ -184,9 +184,8 @@ def cuda_findings(report: tiers.SandboxReport, slots: tuple[str, ...]) -> list[F
     told = [f"tier {tier}: {why}" for tier, _, why in report.tiers if tier != "C"]
     if report.tier != "C":
         return [Finding("CUDA", True, "; ".join(told))]
-    broken = any("CUDA does not start" in one for one in told)
     words = "; ".join(["CUDA starts outside the sandbox", *told])
-    return [Finding("CUDA", False if broken else None, words, tiers.no_tier_hint(report))]
+    return [Finding("CUDA", False if report.without_cuda else None, words, tiers.no_tier_hint(report))]
 
 
 def _disk(project: Path) -> Finding:

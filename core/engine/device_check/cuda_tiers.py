@@ -22,8 +22,8 @@ def start_everywhere(slot: str, tell: Callable[[str], None]) -> tuple[list[dict[
     """
     report = tiers.probe()
     answers, findings, plain = [], [], True
-    for tier, _, why in sorted(report.tiers, key=lambda one: one[0] != "C"):
-        if tier != "C" and not _confines(tier, report):
+    for tier, ok, why in sorted(report.tiers, key=lambda one: one[0] != "C"):
+        if not ok and tier not in report.without_cuda:
             findings.append(Finding(f"CUDA, {NAMES[tier]}", None, f"not tried: {why}"))
             continue
         for scoring in (False, True) if tier != "C" else (False,):
@@ -33,11 +33,6 @@ def start_everywhere(slot: str, tell: Callable[[str], None]) -> tuple[list[dict[
             findings.append(_finding(tier, scoring, start, used=report.tier in (tier, "C"), plain=plain))
             plain = start.ok if tier == "C" else plain
     return answers, findings
-
-
-def _confines(tier: tiers.Tier, report: tiers.SandboxReport) -> bool:
-    """Whether the tier works but for a start of CUDA, with which its probe ends."""
-    return any(ok or "CUDA" in why for name, ok, why in report.tiers if name == tier)
 
 
 def _finding(tier: tiers.Tier, scoring: bool, start: CudaStart, *, used: bool, plain: bool) -> Finding:

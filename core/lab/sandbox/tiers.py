@@ -83,6 +83,11 @@ class SandboxReport:
     tiers: Tried
     no_cuda: str = ""
 
+    @property
+    def without_cuda(self) -> tuple[Tier, ...]:
+        """The tiers that would work here if CUDA started in them."""
+        return tuple(tier for tier, ok, why in self.tiers if not ok and "CUDA does not start" in why)
+
 
 def probe(*, cuda: bool = True) -> SandboxReport:
     """What the probe in each tier has found (about 0.1 s, once per process). With `cuda` and a card it ends with starts
@@ -96,7 +101,7 @@ def probe(*, cuda: bool = True) -> SandboxReport:
 def no_tier_hint(report: SandboxReport) -> str:
     """What to do where no sandbox works."""
     ways = ["install bubblewrap (apt install bubblewrap)"] if shutil.which("bwrap") is None else []
-    if any("CUDA does not start" in why for _, _, why in report.tiers):
+    if report.without_cuda:
         ways.append("train on the processor with: --slots cpu:2")
     consent = "if that is what you want, consent with: --set sandbox.limits_only=true"
     return "; ".join([*ways, f"or, {consent}" if ways else consent])
