@@ -87,13 +87,17 @@ def descendants(root: int) -> list[int]:
 def _descendants_by_parent(root: int) -> list[int]:
     """The same by the parents of all processes: for gVisor, and kernels without CONFIG_PROC_CHILDREN."""
     children: dict[int, list[int]] = {}
-    for pid in (int(name) for name in _names("/proc") if name.isdecimal()):
+    for pid in _all_processes():
         if stat := process_stat(pid):
             children.setdefault(stat.parent, []).append(pid)
     found = [root]
     for pid in found:  # it grows meanwhile
         found += children.get(pid, ())
     return found[1:]
+
+
+def _all_processes() -> list[int]:
+    return [int(name) for name in _names("/proc") if name.isdecimal()]
 
 
 def tree_memory(pids: list[int], unnamed: int = 0) -> int:
@@ -183,8 +187,7 @@ def kill_leftovers(mark: str, identities: list[Identity], session: int | None, *
     oldest = min((start for _, start in known), default=0)
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        pids = [int(name) for name in _names("/proc") if name.isdecimal()]
-        found = [pid for pid in pids if _is_leftover(pid, known, oldest, session, needle)]
+        found = [pid for pid in _all_processes() if _is_leftover(pid, known, oldest, session, needle)]
         if not found:
             break
         killed += sum(map(sigkill, found))
