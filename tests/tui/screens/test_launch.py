@@ -241,12 +241,12 @@ async def test_a_too_small_terminal_cannot_start_a_session(project: Path) -> Non
     assert app.return_code == 0 and not (project / "sessions").exists()
 
 
-@pytest.mark.filterwarnings("error")
 def _doctors() -> list[psutil.Process]:
     """Those that this process has started, among servers of other tests."""
     return [child for child in psutil.Process().children() if "doctor" in child.cmdline()]
 
 
+@pytest.mark.filterwarnings("error")
 async def test_leaving_the_launch_screen_ends_the_doctor(project: Path) -> None:
     app = launch(project)
     async with app.run_test(size=(120, 40)) as pilot:
