@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -46,7 +45,6 @@ def test_the_control_researcher_runs_nanotrain_to_its_first_verdict(tmp_path: Pa
     assert again["metric"] == again["recorded"] == baseline["runs"][0]["metric"] and again["within_noise"]
 
 
-@pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc to make a driver's library with")
 def test_a_session_on_a_gpu_asks_for_a_corpus_that_fits_it(tmp_path: Path) -> None:
     env = own_home(tmp_path) | {"LD_LIBRARY_PATH": str(FalseDriver(tmp_path / "driver").folder)}
     _run(tmp_path, env, "init", "lab", "--template", "nanotrain")

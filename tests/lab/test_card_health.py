@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,8 +11,6 @@ import pytest
 
 from core.lab.gpu.card_health import speaks_of_device, speaks_of_memory
 from tests.false_driver import FalseDriver
-
-pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc to make a driver's library with")
 
 CODE = """
 import sys

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import select
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,8 +13,6 @@ from typing import Any
 import pytest
 
 from tests.false_driver import FalseDriver
-
-pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc to make a driver's library with")
 
 # Each question is answered by a fork: a process looks at its driver once.
 ANSWER = """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -120,7 +119,6 @@ def test_nothing_stays_after_ctrl_c(tmp_path: Path, torch_env: dict[str, str]) -
     wait_for(lambda: not _processes(folder), "the end of its processes")
 
 
-@pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc to make a driver's libraries with")
 def test_a_card_whose_driver_refuses_is_told_in_its_words(tmp_path: Path, torch_env: dict[str, str]) -> None:
     folder, driver = make_project(tmp_path / "p"), FalseDriver(tmp_path / "driver")
     driver.say("cuda=999 free=12")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -42,7 +41,6 @@ def test_doctor_reports_that_nanotrain_cannot_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc to make a driver's library with")
 def test_a_torch_that_the_driver_cannot_run_is_told_with_the_command(tmp_path: Path) -> None:
     said = "The NVIDIA driver on your system is too old (found version 12040)"
     python = environment_with(tmp_path / "own", version="2.13.0", cuda="13.0", trouble=f"{said}. Please update it")

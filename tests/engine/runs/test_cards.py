@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -19,8 +18,6 @@ from core.session.paths import SessionPaths
 from tests.engine.support import accepted, bodies, engine, kill_engine, refused, wait_end, wait_state
 from tests.false_driver import FalseDriver
 from tests.projects import PROGRAM, SCORED_FILES, SCORED_PROGRAM, SCORED_TRAIN, TRAIN, make_project, rate, write_script
-
-pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc to make a driver's library with")
 
 # With RATE 0.4, or where the driver's state says so, a run says what torch says without a card.
 ON_A_CARD = TRAIN.replace(

@@ -23,8 +23,6 @@ from tests.false_driver import FalseDriver
 from tests.lab.conftest import needs
 from tests.lab.sandbox.test_missing_features import box
 
-pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc to make a driver's library with")
-
 # The files of four cards, and of slices of one; /dev/shm as in a container of docker's.
 CARDS = """
 mkdir /tmp/dev$$ && mount -t tmpfs none /tmp/dev$$ && cd /tmp/dev$$ && mkdir shm nvidia-caps
