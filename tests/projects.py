@@ -145,7 +145,4 @@ run = "10s"
 
 def make_scored_project(folder: Path) -> Path:
     """A committed project whose metric a scorer computes, and whose runs get their data over the control channel."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in SCORED_FILES.items():
-        (folder / name).write_text(text)
-    return make_project(folder, train=SCORED_TRAIN, program=SCORED_PROGRAM)
+    return make_project(folder, train=SCORED_TRAIN, program=SCORED_PROGRAM, more=SCORED_FILES)

@@ -147,11 +147,9 @@ def test_an_unrepaired_crash_is_a_crash(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def _scored(folder: Path, program: str = SCORED_PROGRAM) -> Path:
-    folder.mkdir()
-    for name, text in SCORED_FILES.items():
-        (folder / name).write_text(text.replace("time.sleep(0.5)", "pass"))
+    more = {name: text.replace("time.sleep(0.5)", "pass") for name, text in SCORED_FILES.items()}
     train = SCORED_TRAIN.replace("time.sleep(0.5)  # starting up", "")
-    return make_project(folder, train=train, program=program)
+    return make_project(folder, train=train, program=program, more=more)
 
 
 def test_a_changed_sealed_file_stops_verdicts_until_it_is_restored(tmp_path: Path) -> None:

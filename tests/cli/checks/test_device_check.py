@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +16,17 @@ from tests.cli.checks.test_try import _processes, _running, _traces
 from tests.cli.command import COMMAND, run, terminal
 from tests.engine.support import wait_for
 from tests.false_driver import FalseDriver
-from tests.projects import ENDLESS, SCORED_FILES, SCORED_PROGRAM, SCORED_TRAIN, make_project
+from tests.lab.simulated_torch import environment_with
+from tests.projects import ENDLESS, make_project, make_scored_project
 
 ON_CPU = ("doctor", "--device", "--slots", "cpu:1")
-# Whether torch is imported in a process of its own is seen here; the rest of what it says is in tests/lab.
-TORCH = """
-__version__ = "2.11.0+cu128"
-class version: cuda, hip = "12.8", None
-class cuda:
-    init = staticmethod(lambda: None)
-    get_arch_list = staticmethod(lambda: ["sm_80", "sm_90"])
-    device_count = staticmethod(lambda: 0)
-"""
 
 
 @pytest.fixture(scope="module")
 def torch_env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """An environment whose torch is built for a card, and is imported at once."""
-    folder = tmp_path_factory.mktemp("env") / "venv"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=300)
-    next(folder.glob("lib/python3*/site-packages")).joinpath("torch.py").write_text(TORCH)
+    folder = tmp_path_factory.mktemp("env")
+    environment_with(folder, version="2.11.0+cu128", cuda="12.8", arches="sm_80 sm_90")
     return {"VIRTUAL_ENV": str(folder)}
 
 
@@ -56,7 +46,7 @@ def test_without_a_card_the_driver_is_told_at_once(tmp_path: Path) -> None:
 
 
 def test_a_scored_run_is_measured(tmp_path: Path, torch_env: dict[str, str], state_folder: Path) -> None:
-    folder = make_project(tmp_path / "p", train=SCORED_TRAIN, program=SCORED_PROGRAM, more=SCORED_FILES)
+    folder = make_scored_project(tmp_path / "p")
     before = _traces(folder)
     done = run(folder, *ON_CPU, "--json", env=torch_env)
     assert done.returncode == 0, done.stdout

@@ -11,7 +11,8 @@ import pytest
 from core.engine.device_check import machine_facts
 from core.engine.device_check.card_facts import CardFacts, peak_of
 from core.engine.device_check.run_python import RunPython, python_words, run_python
-from core.lab.gpu.torch_build import FoundTorch, InstalledDriver, TorchCard
+from core.lab.gpu.torch_build import FoundTorch, TorchCard
+from tests.lab.simulated_torch import nvidia_smi
 
 H100 = CardFacts(
     name="NVIDIA H100 80GB HBM3", uuid="GPU-1", total=80 << 30, free=79 << 30, capability=(9, 0), peak_tflops=989.0
@@ -22,10 +23,10 @@ AGAIN = "autoresearch-tui doctor --device"
 
 
 @pytest.fixture
-def driver(monkeypatch: pytest.MonkeyPatch) -> None:
+def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A driver of the time of CUDA 12.4."""
-    known = InstalledDriver("550.54.15", (TorchCard("NVIDIA H100", (9, 0)),))
-    monkeypatch.setattr("core.lab.gpu.torch_build.installed_driver", lambda: known)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", f"{nvidia_smi(tmp_path, '550.54.15', 'NVIDIA H100, 9.0')}:/usr/bin:/bin")
 
 
 @pytest.mark.usefixtures("driver")
