@@ -35,16 +35,25 @@ if RATE == 0.2:
     raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 """,
 )
-# A scorer that has no memory where the driver's state says so: in a slot, or beside another run of the session.
+# A scorer that has no memory where the driver's state says so: in a slot, or (`crowd`) beside a run that trains. With
+# `crowd=1` it waits for the second run, which starts up as long; with `hold=1` for another state.
 SCORER = """\
 import json, os, pathlib, sys, time
 out = pathlib.Path(os.environ["AUTORESEARCH_RUN_DIR"])
-time.sleep(0.7)
-state = pathlib.Path(os.environ["LD_LIBRARY_PATH"], "state").read_text().split()
-beside = [run for run in out.parent.parent.iterdir() if not (run / "exit.json").exists()]
-if (beside and "crowd=1" in state) or "score=" + os.environ["AUTORESEARCH_SLOT"] in state:
-    sys.exit("torch.OutOfMemoryError: CUDA out of memory.")
+while True:
+    state = pathlib.Path(os.environ["LD_LIBRARY_PATH"], "state").read_text()
+    beside = [run for run in out.parent.parent.iterdir() if not (run / "exit.json").exists()]
+    if (beside and "crowd=" in state) or "score=" + os.environ["AUTORESEARCH_SLOT"] in state:
+        sys.exit("torch.OutOfMemoryError: CUDA out of memory.")
+    if "crowd=1" not in state and "hold=1" not in state:
+        break
+    time.sleep(0.02)
 print(json.dumps({"metric": 1.0 + (json.loads((out / "weights.json").read_text())["rate"] - 0.3) ** 2}))
+"""
+STARTING_UP = """\
+first = "/1/" in os.environ["AUTORESEARCH_RUN_DIR"]
+while not first and "crowd=1" in open(os.environ["LD_LIBRARY_PATH"] + "/state").read():
+    time.sleep(0.02)
 """
 FEW = ("decide.baseline=2",)
 WORDS = "CUDA does not start: cuInit: error 999 CUDA_ERROR_UNKNOWN (unknown error)"
@@ -129,7 +138,8 @@ def test_a_change_that_breaks_each_card_counts_as_crashed_at_the_third(tmp_path:
 
 def scored_project(folder: Path) -> Path:
     more = {**SCORED_FILES, "score.py": SCORER}
-    return make_project(folder, train=SCORED_TRAIN, program=SCORED_PROGRAM, more=more)
+    train = SCORED_TRAIN.replace("time.sleep(0.5)  # starting up\n", STARTING_UP)
+    return make_project(folder, train=train, program=SCORED_PROGRAM, more=more)
 
 
 @pytest.mark.slow
@@ -172,6 +182,8 @@ def test_a_scoring_that_fails_is_repeated_on_a_quiet_card(tmp_path: Path, driver
     script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.4")])
     project = scored_project(tmp_path / "p")
     with engine(project, researcher="scripted", script=str(script), slots="gpu:0", overrides=FEW) as paths:
+        wait_state(paths, lambda s: bodies(paths, e.RunFinished), "the end of the run that gave way")
+        driver.say("crowd=2")
         state = wait_end(paths)
     assert state.state == "finished" and state.experiments[1].verdict == "kept", state.reason
     runs = [run for x in state.experiments.values() for run in x.runs]
@@ -197,7 +209,7 @@ def test_a_scorer_without_memory_on_its_card_pauses_the_session_and_is_no_verdic
 
 @pytest.mark.slow
 def test_a_card_that_breaks_while_scoring_is_set_aside(tmp_path: Path, driver: FalseDriver) -> None:
-    driver.say("score=gpu1")
+    driver.say("hold=1")
     with engine(scored_project(tmp_path / "p"), researcher="human", slots="gpu:1,2", overrides=FEW) as paths:
         wait_state(paths, lambda s: any(r.phase == "scoring" for r in s.live_runs()), "the first scoring")
         driver.say("score=gpu1 lost=1")
