@@ -202,8 +202,6 @@ def test_a_scorer_without_memory_on_its_card_pauses_the_session_and_is_no_verdic
         assert "other programs use 23.0 of the 24.0 GB of its memory" in state.reason
         assert state.baseline is None and not state.verdicts
         driver.say("")
-        if read_state(paths).state == "paused":
-            accepted(paths, c.Resume())
         wait_state(paths, lambda s: s.baseline is not None, "the baseline")
 
 
