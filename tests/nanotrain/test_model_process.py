@@ -45,13 +45,13 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Start a process with `body` for each request; it is loaded when this returns."""
     begun: list[ModelProcess] = []
 
-    def starting(body: str, vocab: int = 8, limit: float = 30.0) -> ModelProcess:
+    def starting(body: str, vocab: int = 8) -> ModelProcess:
         script = tmp_path / f"host{len(begun)}.py"
         lines = "\n".join("    " + line for line in body.strip("\n").splitlines())
         script.write_text(HOST.format(repository=str(REPOSITORY), body=lines))
         order = {"device": "cpu", "worktree": str(tmp_path), "imports": []}
         begun.append(ModelProcess([sys.executable, "-I", "-S", str(script)], order, vocab, math.inf))
-        assert begun[-1].load(30.0, limit) == "a"
+        assert begun[-1].load(30.0, 30.0) == "a"
         return begun[-1]
 
     with sparing_other_children():
@@ -179,22 +179,24 @@ def test_an_odd_answer_is_a_rejection(start: Start, answer: dict[str, Any]) -> N
 
 
 def test_a_slow_model_is_rejected_and_a_slow_scorer_is_at_fault(start: Start) -> None:
-    model = start("pass", limit=0.05)
+    model = start("pass")
+    model.waited = 29.95  # of 30 s
     with pytest.raises(weights.Rejected, match="the model did not answer within the time limit"):
         list(model.logits(rows(1, 2)))
     model = start("h.send(out, dict(type=kind, hash='b'))")
-    model.since -= 31  # as if the scorer had worked for 31 s
+    model.since = time.monotonic() - 31  # as if the scorer had worked for 31 s
     with pytest.raises(ScorerError, match=r"31 s of the scorer's own work, 0 s of the model's") as caught:
         model.hash()
     assert caught.value.hint.endswith("top")
     model.since = time.monotonic() - 100
-    model.waited = 29.5  # of 30 s: what the model took is not the scorer's
+    model.waited = 29.5  # what the model took is not the scorer's
     model.limit = 100.0
     assert model.hash() == "b"
 
 
 def test_a_model_that_reads_nothing_cannot_hold_the_scorer(start: Start) -> None:
-    model = start("threading.Event().wait()", limit=0.2)
+    model = start("threading.Event().wait()")
+    model.waited = 29.8  # of 30 s
     with pytest.raises(weights.Rejected, match="did not answer"):
         for _ in range(40):
             model._ask({"type": "x"}, bytes(1 << 16))
