@@ -53,12 +53,12 @@ def test_a_scored_run_is_measured(tmp_path: Path, torch_env: dict[str, str], sta
     report = json.loads(done.stdout)
     assert _traces(folder) == before, "something stays in the repository"
     phases, told = report["run"]["phases"], findings(report)
-    assert phases["start"] > 0.4 and 0.1 < phases["training"] < 5 and phases["scoring"] > 0.4
+    assert phases["start"] > 0.4 and 0.1 < phases["training"] < 10 and phases["scoring"] > 0.4
     gap = phases["end"] + max(phases["checkout"] + phases["start"], phases["scoring"])
     clock = phases["training"]  # it ends by itself, before its budget
     assert report["run"]["busy_share"] == pytest.approx(clock / (clock + gap)) and report["run"]["budget"] == "10s"
     assert "the longer of start" in told["busy share"]["detail"] and "on the clock: " in told["busy share"]["detail"]
-    assert report["run"]["tokens_per_second"] == pytest.approx(13 / phases["training"], rel=0.3)
+    assert report["run"]["tokens_per_second"] == pytest.approx(13 / phases["training"])
     assert told["compiles"]["detail"].startswith("not known") and told["probes"]["detail"] == "rate"
     assert report["torch"]["version"] == "2.11.0+cu128" and report["ok"]
     kept = json.loads((state_folder / FILE).read_text())
@@ -102,6 +102,7 @@ def test_nothing_stays_after_ctrl_c(tmp_path: Path, torch_env: dict[str, str]) -
         [COMMAND, *ON_CPU], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **torch_env}
     ) as process:
         wait_for(lambda: _running(folder), "a run that prints")
+        assert _processes(folder)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130 and b"Traceback" not in said
