@@ -57,8 +57,8 @@ NOTHING: tuple[tuple[str, str, str], ...] = (
 # Each removes something that training needs, so that it never helps; the last only a little.
 # With a step budget, wasted time has no effect.
 WORSE: tuple[tuple[str, str, str], ...] = (
-    ("a fiftieth of the text", "        self.tokens, self.rows, self.context = tokens, rows, context",
-     "        self.tokens, self.rows, self.context = tokens[: len(tokens) // 50], rows, context"),
+    ("a fiftieth of the text", "self.context, self.device = tokens, rows, context, device",
+     "self.context, self.device = tokens[: len(tokens) // 50], rows, context, device"),
     ("every fourth step learns nothing", "        self.adamw.step(lrm)\n        self.muon.step(lrm, momentum)",
      "        self.calls = getattr(self, 'calls', 0) + 1\n        if self.calls % 4:\n"
      "            self.adamw.step(lrm)\n            self.muon.step(lrm, momentum)"),

@@ -29,9 +29,12 @@ CORPUS_BYTES = {"cuda": 100e6, "cpu": 4e6}  # the scorer takes the 8192 tokens o
 TRAIN_SECONDS = {"cuda": 30, "cpu": 6}
 SAMPLE_SECONDS = 0.5
 KEPT_CHARACTERS = 12_000  # of the end of each step's output
-PROPOSAL = {
+PROPOSAL: dict[str, Any] = {
     "hypothesis": "a longer warm-down", "expected": -0.001,
-    "edits": [{"path": "nanotrain/train.py", "search": "WARMDOWN = 0.4 ", "replace": "WARMDOWN = 0.5 "}],
+    "edits": [
+        {"path": "nanotrain/train.py", "search": f"WARMDOWN_{device} = 0.4", "replace": f"WARMDOWN_{device} = 0.5"}
+        for device in ("CPU", "CUDA")
+    ],
 }  # fmt: skip
 FACTS = (
     "uname -a; id -u; nproc; free -g; df -h /dev/shm /tmp",
