@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 from benchmarks import planted, record_demo
+from benchmarks.__main__ import BENCHMARKS
 from benchmarks.gpu import bare_machine
 from benchmarks.nanotrain import scorer_cost
 from tests import ROOT
@@ -19,3 +25,15 @@ def test_what_the_benchmarks_replace_in_train_py_is_there_once() -> None:
         for edit in proposal["edits"]:
             assert edit["search"] in demo
             demo += edit["replace"]
+
+
+def test_all_runs_each_benchmark_whatever_the_exit_code_of_another(tmp_path: Path) -> None:
+    for module, _ in BENCHMARKS.values():
+        stub = tmp_path.joinpath("benchmarks", *module.split(".")).with_suffix(".py")
+        stub.parent.mkdir(parents=True, exist_ok=True)
+        stub.write_text("import sys\nprint('ran', *sys.argv)\nsys.exit(len(sys.argv) > 1)\n")
+    (tmp_path / "benchmarks" / "__init__.py").touch()  # without it the installed package would come first
+    shutil.copy(ROOT / "benchmarks" / "__main__.py", tmp_path / "benchmarks")
+    done = subprocess.run([sys.executable, "-m", "benchmarks", "all"], cwd=tmp_path, capture_output=True, text=True)
+    ran = [line.split()[2] for line in done.stdout.splitlines() if line.startswith("ran ")]
+    assert (ran, done.returncode) == (list(BENCHMARKS), 1)
