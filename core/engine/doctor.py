@@ -127,11 +127,11 @@ def _torch(project: Path, program: Program, quick: bool) -> list[Finding]:
     """Where a GPU is there: whether the torch of the run's Python can use it. Nothing for other frameworks."""
     env = environment.run_environment(project)
     try:
-        python = environment.resolve_command(program.run, env, project)[0]
+        python = environment.python_of(program.run, env, project)
     except AutoresearchError:
         return []  # said by the examination of the commands
     driver = torch_build.installed_driver()
-    if driver is None or not Path(python).name.startswith("python"):
+    if driver is None or not python:
         return []
     found = torch_build.torch_of(python, env, QUICK_SECONDS if quick else SECONDS)
     if found.missing:

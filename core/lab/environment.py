@@ -170,6 +170,15 @@ def resolve_command(command: str, env: Mapping[str, str], cwd: Path) -> list[str
     return [_program(words[0], text, env.get("PATH", os.defpath), cwd), *words[1:]]
 
 
+def python_of(command: str, env: Mapping[str, str], project: Path) -> str:
+    """The full path of the Python that `command` starts with; "" where it starts with another program.
+
+    Raises ProjectError, as `resolve_command`.
+    """
+    program = project / resolve_command(command, env, project)[0]
+    return str(program) if program.name.startswith("python") else ""
+
+
 def _program(name: str, command: str, path: str, cwd: Path) -> str:
     """The program that the first word of `command` names. Raises ProjectError."""
     if "/" not in name:

@@ -28,11 +28,11 @@ print(json.dumps({{name: version for name, version in found.items() if version}}
 """
 
 
-def versions_for(program: str, env: Mapping[str, str]) -> dict[str, str]:
-    """Versions for `program`, the resolved first word of the training command: Python and its libraries when it is a
-    Python, and the driver. Versions that cannot be read are left out.
+def versions_for(python: str, env: Mapping[str, str]) -> dict[str, str]:
+    """Versions of the training command's `python` ("": it starts with another program) and its libraries, and of the
+    driver. Versions that cannot be read are left out.
     """
-    found = _libraries(program, tuple(sorted(env.items()))) if Path(program).name.startswith("python") else {}
+    found = _libraries(python, tuple(sorted(env.items()))) if python else {}
     card = driver()
     return {**found, "driver": card} if card else dict(found)
 

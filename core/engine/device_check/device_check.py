@@ -173,7 +173,8 @@ async def _machine(
     env = {**environment.run_environment(request.project), **device.slot_environment(slot)}
     try:
         program = load(request.project / "program.md", overrides_of(request.options))
-        words = python_words(environment.resolve_command(program.run, env, request.project))
+        first, *rest = environment.resolve_command(program.run, env, request.project)
+        words = python_words([str(request.project / first), *rest])  # it is asked in another folder
         python = await run_python(words, env) if words else "the training command does not name its Python"
         if isinstance(python, RunPython):
             teller.now("importing torch with the Python of the training command")

@@ -488,10 +488,10 @@ class Runs(EnginePart):
         """Versions of the training command's Python and libraries and of the driver. Slow at the first call."""
         setup = self.setup
         try:
-            command = environment.resolve_command(self.program.run, setup.environment, setup.project)
+            python = environment.python_of(self.program.run, setup.environment, setup.project)
         except AutoresearchError:
             return {}
-        return versions_for(command[0], setup.environment)
+        return versions_for(python, setup.environment)
 
     def _as_event(self, live: Live, result: runner.RunResult) -> e.RunFinished:
         before = self.slots.ended.get(live.slot)

@@ -105,7 +105,7 @@ def check_packages(command: str, env: Mapping[str, str], project: Path) -> None:
     """
     if "nanotrain" not in command:
         return
-    python = environment.resolve_command(command, env, project)[0]
+    python = environment.python_of(command, env, project)
     found = versions_for(python, env)
     missing = [name for name in ("torch", "numpy", "safetensors", "tokenizers") if name not in found]
     if "python" in found and missing:

@@ -231,8 +231,7 @@ def imports_of(repo: Repository, commit: str, program: Program, env: Mapping[str
     """Where runs of `commit` import the project's modules from. Raises ProjectError when edits would have no effect."""
     whole = repo if repo.prefix == "." else Repository.open(repo.root)
     start = "" if repo.prefix == "." else f"{repo.prefix}/"
-    first = repo.project / environment.resolve_command(program.run, env, repo.project)[0]
-    own = str(first) if first.name.startswith("python") else None
+    own = environment.python_of(program.run, env, repo.project)
     found = [shutil.which(name, path=env.get("PATH")) for name in ("python", "python3")]
     return own_imports(
         repo.root, whole.tree(commit).files().keys(), [start + path for path in repo.files(commit, program.edit)],

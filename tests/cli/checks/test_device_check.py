@@ -17,7 +17,15 @@ from tests.cli.command import COMMAND, run, terminal
 from tests.engine.support import wait_for
 from tests.false_driver import FalseDriver
 from tests.lab.simulated_torch import environment_with
-from tests.projects import ENDLESS, make_project, make_scored_project
+from tests.projects import (
+    ENDLESS,
+    PROGRAM,
+    SCORED_FILES,
+    SCORED_PROGRAM,
+    SCORED_TRAIN,
+    make_project,
+    make_scored_project,
+)
 
 ON_CPU = ("doctor", "--device", "--slots", "cpu:1")
 
@@ -93,6 +101,15 @@ def test_a_scorer_that_rejects_the_unchanged_code_is_told_with_a_hint(
     assert done.returncode == 1 and set(bad) == {"score", "probes"} and not report["ok"]
     assert "the rate is out of this world" in bad["score"]["detail"] and bad["probes"]["detail"] == "rate"
     assert all(one["hint"].startswith("see its output: ") for one in bad.values())
+
+
+def test_a_python_below_the_project_is_asked_too(tmp_path: Path) -> None:
+    folder = make_project(
+        tmp_path / "p", train="raise SystemExit(3)", program=PROGRAM.replace("python t", "own/bin/python t")
+    )
+    environment_with(folder / "own", version="2.13.0+cpu")
+    report = json.loads(run(tmp_path, *ON_CPU, "--json", "p").stdout)
+    assert report["python"]["executable"] == f"{folder}/own/bin/python" and report["torch"]["version"] == "2.13.0+cpu"
 
 
 def test_nothing_stays_after_ctrl_c(tmp_path: Path, torch_env: dict[str, str]) -> None:

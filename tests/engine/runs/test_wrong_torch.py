@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,5 +33,6 @@ def test_the_hint_is_the_command(reason: str, tmp_path: Path, monkeypatch: pytes
     assert torch_is_named(reason)
     hint = crash_hint(Crash(reason=reason), known)
     assert hint.startswith(str(python)) and hint.endswith("+cu126 --index-url https://download.pytorch.org/whl/cu126")
+    assert crash_hint(Crash(reason=reason), replace(known, command="bin/python train.py")) == hint, "of the project"
     environment_with(tmp_path, version="2.13.0", cuda="12.6", cards="NVIDIA L4:8.9:")
     assert "pip install" not in crash_hint(Crash(reason=reason), known), "that torch works now"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from core import invocation
 from core.engine.runs.hints.known import Crash, Known
@@ -27,8 +26,8 @@ def wrong_torch(crash: Crash, known: Known) -> str:
     driver = torch_build.installed_driver() if on_gpu and torch_is_named(crash.last) else None
     if driver is None:
         return ""
-    python = environment.resolve_command(known.command, known.passed, known.project)[0]
-    if not Path(python).name.startswith("python"):
+    python = environment.python_of(known.command, known.passed, known.project)
+    if not python:
         return ""
     found = torch_build.torch_of(python, known.passed)
     wrong = torch_build.trouble(found, driver, python, invocation.call())
