@@ -148,13 +148,12 @@ def _slot(request: CheckRequest, findings: list[Finding]) -> tuple[str | None, C
     """The slot to check, and its card; without one when a card was meant and there is none."""
     asked = request.options.slots
     try:
+        if (asked or "gpu").lower().startswith("gpu") and not cards.allowed().slots:
+            findings.append(machine_facts.no_card(request.project))
+            return None, None
         slots = device.parse_slots(asked) if asked else cards.allowed().slots
     except AutoresearchError as error:
-        gpu = str(asked).lower().startswith("gpu") and not cards.allowed().slots
-        findings.append(machine_facts.no_card(request.project) if gpu else failed("slots", error))
-        return None, None
-    if not slots:
-        findings.append(machine_facts.no_card(request.project))
+        findings.append(failed("slots", error))
         return None, None
     free = next((slot for slot in slots if not holder_of(slot)), slots[0])
     return free, facts_of(free)
@@ -166,7 +165,7 @@ async def _machine(
     """The first step: facts that need no run."""
     if card is not None:
         findings.append(machine_facts.driver_finding(card))
-    findings += [Finding("driver", None, words) for words in cards.allowed().left_out]
+        findings += [Finding("driver", None, words) for words in cards.allowed().left_out]
     program: Program | None = None
     torch: FoundTorch | None = None
     python: RunPython | str = "there is no program.md that names a training command"

@@ -143,5 +143,9 @@ def test_a_card_whose_driver_refuses_is_told_in_its_words(tmp_path: Path, torch_
     assert [one["code"] for one in report["cuda_start"] if one["tier"] == "C"] == [999]
     assert {one["as"] for one in report["cuda_start"]} == {"run", "scoring"}
     later = json.loads(run(folder, "doctor", "--quick", "--json", env=env).stdout)
+    misnamed = {**env, "CUDA_VISIBLE_DEVICES": "9"}
+    wrong = run(folder, "doctor", "--device", "--slots", "gpu:0", env=misnamed)
+    assert wrong.returncode == 1 and "'9' in CUDA_VISIBLE_DEVICES is the number of no GPU" in wrong.stdout
+    assert run(folder, *ON_CPU, "--seconds", "1", env=misnamed).returncode == 0, "the processor is no card"
     (remark,) = [one for one in later["findings"] if one["name"] == "device check"]
     assert remark["ok"] is None and "not ready: torch, CUDA, no sandbox" in remark["detail"]
