@@ -152,6 +152,11 @@ def parse_slots(text: str) -> tuple[str, ...]:
     raise UsageError(f"{text!r} does not name slots", where="--slots", hint=hint)
 
 
+def option_of(slot: str) -> str:
+    """The value of --slots that names the card or slice of a GPU slot; that of one CPU slot."""
+    return "cpu:1" if slot.startswith("cpu") else f"gpu:{cards.card_name(slot).removeprefix('gpu')}"
+
+
 def shared(slots: tuple[str, ...], memory: int | None) -> tuple[str, ...]:
     """As many slots on each card as runs of `memory` bytes fit, `gpu0.0` and `gpu0.1`; a slice of a card has one.
 

@@ -25,6 +25,8 @@ def answer(variables, words):
     os.environ.update(variables)
     try:
         slots = device.parse_slots(words) if words else device.default_slots()
+        gpus = [slot for slot in slots if slot.startswith("gpu")]
+        assert all(device.parse_slots(device.option_of(slot)) == (slot,) for slot in gpus)
         slots = device.shared(slots, int(variables.get("MEMORY", 0)) * 2**30)
         values = [device.slot_environment(slot)["CUDA_VISIBLE_DEVICES"] for slot in slots]
         readings = [reading.name for reading in device.Devices().read()]

@@ -13,6 +13,7 @@ from core.engine.finding import Finding
 from core.engine.startup.setup import Start
 from core.engine.trial.forecast import Outcome, how_it_ended
 from core.engine.trial.trial import Say, TrialRequest, tried
+from core.lab import device
 from core.program.program import Program, load
 from core.record.budget import RunBudget, format_seconds
 from core.record.metric import format_metric
@@ -67,7 +68,7 @@ async def measure(request: TrialRequest, slot: str, card: CardFacts | None, say:
     program = load(request.project / "program.md", overrides_of(request.options))
     kind = "cuda" if card else "cpu"
     budget, told = shortened(program, kind, request.seconds)
-    options = replace(request.options, slots=_as_option(slot), run_budget=str(budget) if told else None)
+    options = replace(request.options, slots=device.option_of(slot), run_budget=str(budget) if told else None)
     asked = TrialRequest(project=request.project, options=options, once=True,
                          seconds=None if told else budget.seconds)  # fmt: skip
     before, most = used_memory(slot), 0
@@ -91,14 +92,6 @@ def full_clock(outcome: Outcome, short: RunBudget, real: RunBudget) -> RunBudget
     if short.seconds is None or real.seconds is None or outcome.cut or seconds > EARLY * short.seconds:
         return real
     return RunBudget(seconds=seconds)
-
-
-def _as_option(slot: str) -> str | None:
-    """The value of --slots that means this slot; None for a slice of a card, which only the environment can name."""
-    if slot.startswith("cpu"):
-        return "cpu:1"
-    name = slot.removeprefix("gpu")
-    return f"gpu:{name}" if name.isdecimal() else None
 
 
 def phases_of(outcome: Outcome) -> Phases | None:

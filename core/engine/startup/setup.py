@@ -212,7 +212,7 @@ def _slots(
 def _other_slots(slots: tuple[str, ...]) -> str:
     """What to do where other sessions use all cards of `slots`."""
     others = [name for name in device.default_slots() if name not in slots and not holder_of(name)]
-    other = f"gpu:{others[0].removeprefix('gpu')}" if others else "cpu:2"
+    other = device.option_of(others[0]) if others else "cpu:2"
     return f"wait for its end, or use another: --slots {other}"
 
 
@@ -392,8 +392,8 @@ def timed_words(slots: tuple[str, ...]) -> str:
     how = "a warm-up run first, then each candidate in turn with the best"
     if len(slots) == 1:
         return f"one slot, {how}"
-    alone = "cpu:1" if slots[0].startswith("cpu") else f"gpu:{cards.card_name(slots[0]).removeprefix('gpu')}"
-    return f"{how}; but runs in {len(slots)} slots measure each other: --slots {alone} runs one at a time"
+    alone = f"--slots {device.option_of(slots[0])}"
+    return f"{how}; but runs in {len(slots)} slots measure each other: {alone} runs one at a time"
 
 
 def _session_started(start: Start) -> e.SessionStarted:
