@@ -48,12 +48,12 @@ def facts_of(slot: str) -> CardFacts | None:
         return CardFacts(name=f"slice {cards.visible(slot)}", uuid=cards.visible(slot))
     nvml = cards.nvml()
     name = cards.card_model(gpu) or "GPU"
-    memory = or_none(partial(nvml.nvmlDeviceGetMemoryInfo, gpu.handle))
+    used, total = cards.memory_of(slot) or (0, None)
     return CardFacts(
         name=name,
         uuid=gpu.uuid,
-        total=int(memory.total) if memory else None,
-        free=int(memory.free) if memory else None,
+        total=total,
+        free=None if total is None else total - used,
         capability=cards.capability(gpu),
         peak_tflops=peak_of(name),
         holders=_holders(nvml, gpu.handle),
@@ -68,9 +68,8 @@ def peak_of(name: str) -> float | None:
 
 def used_memory(slot: str) -> int | None:
     """Bytes in use on the slot's card, by all processes; None where it is not known."""
-    gpu = _whole_card(slot)
-    memory = or_none(partial(cards.nvml().nvmlDeviceGetMemoryInfo, gpu.handle)) if gpu else None
-    return int(memory.used) if memory else None
+    memory = cards.memory_of(slot) if _whole_card(slot) else None
+    return memory[0] if memory else None
 
 
 def _whole_card(slot: str) -> cards.Gpu | None:
