@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shlex
 import shutil
@@ -31,9 +30,9 @@ from core.record.errors import AutoresearchError, ResearcherMisconfigured
 from core.research import registry
 from core.research.agent import profiles
 from core.research.control.constants import check_tunable
+from core.session.choice import read_head
 from core.session.homes import socket_folder, state_home
 from core.session.lock import engine_alive
-from core.session.log import Log
 from core.session.logind import kills_user_processes
 from core.session.paths import list_sessions
 
@@ -97,12 +96,11 @@ def _set_aside(project: Path) -> list[Finding]:
     """The slots that running sessions of the project do not use, and why."""
     found = []
     for paths in list_sessions(project):
-        with contextlib.suppress(AutoresearchError):
-            if engine_alive(paths):
-                with contextlib.closing(Log.read(paths.database)) as log:
-                    aside = [f"{slot}: {trouble}" for slot, trouble in log.load().aside.items()]
-                words = f"set aside in session {paths.name}: {'; '.join(aside)}"
-                found += [Finding("slots", None, words, "nvidia-smi shows the card")] if aside else []
+        state = read_head(paths) if engine_alive(paths) else None
+        if state is not None and state.aside:
+            aside = "; ".join(f"{slot}: {trouble}" for slot, trouble in state.aside.items())
+            words = f"set aside in session {paths.name}: {aside}"
+            found.append(Finding("slots", None, words, "nvidia-smi shows the card"))
     return found
 
 
