@@ -6,10 +6,11 @@ import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from core import invocation
 from core.record.errors import SessionBusy
-from core.session.paths import SessionPaths
+from core.session.paths import SessionPaths, list_sessions
 
 
 def engine_alive(paths: SessionPaths) -> bool:
@@ -25,6 +26,11 @@ def engine_alive(paths: SessionPaths) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def running_session(project: Path) -> SessionPaths | None:
+    """The newest session of a project with a running engine."""
+    return next((paths for paths in list_sessions(project) if engine_alive(paths)), None)
 
 
 def lock_holder(paths: SessionPaths) -> int:

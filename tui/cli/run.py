@@ -10,12 +10,12 @@ from pathlib import Path
 from core import invocation, views
 from core.record.errors import NoSuchSession, SessionBusy, UncommittedChanges, UsageError
 from core.record.state import State
-from core.session.lock import engine_alive, lock_holder
+from core.session.lock import engine_alive, lock_holder, running_session
 from core.session.options import EngineOptions
 from core.session.paths import SessionPaths, check_name
 from tui.cli.command import NAME, PROJECT, PROJECT_FOLDER, argument, command, count, flag, positive_number, whole_number
 from tui.cli.output import Output, need_terminal
-from tui.cli.session_names import project_of, running_session, session_of
+from tui.cli.session_names import project_of, session_of
 
 
 def open_app(arguments: argparse.Namespace, out: Output) -> int:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from core.session.lock import engine_alive
-from core.session.paths import SessionPaths, check_name, list_sessions
+from core.session.paths import SessionPaths, check_name
 
 
 def project_of(arguments: Namespace) -> Path:
@@ -29,8 +28,3 @@ def session_of(arguments: Namespace) -> SessionPaths:
     if name:
         check_name(name)
     return find_session(project, name)
-
-
-def running_session(project: Path) -> SessionPaths | None:
-    """The newest session with a running engine."""
-    return next((paths for paths in list_sessions(project) if engine_alive(paths)), None)

@@ -29,9 +29,8 @@ from core.lab.sandbox import tiers
 from core.program.program import Program, load
 from core.record.errors import AutoresearchError, CardsTaken
 from core.session.device_record import last_device_check, note_device_check
-from core.session.lock import engine_alive
+from core.session.lock import running_session
 from core.session.options import EngineOptions, overrides_of
-from core.session.paths import list_sessions
 
 STEPS = ("machine", "sandbox", "run")
 PROGRESS_SECONDS = 0.5
@@ -194,9 +193,10 @@ async def _run(
     request: CheckRequest, slot: str, card: CardFacts | None, teller: StepTeller, findings: list[Finding]
 ) -> Mapping[str, Any] | None:
     """The third step."""
-    if running := next((paths.name for paths in list_sessions(request.project) if engine_alive(paths)), ""):
-        hint = f"{invocation.call('stop', '--session', running, project=request.project)}, then check again"
-        findings.append(Finding("run", None, f"not tried: session {running} runs here, and would be disturbed", hint))
+    if running := running_session(request.project):
+        hint = f"{invocation.call('stop', '--session', running.name, project=request.project)}, then check again"
+        said = f"not tried: session {running.name} runs here, and would be disturbed"
+        findings.append(Finding("run", None, said, hint))
         return None
     asked = TrialRequest(project=request.project, options=request.options, seconds=request.seconds)
 

@@ -11,9 +11,8 @@ from core.engine.trial.forecast import how_it_ended, worktree
 from core.engine.trial.trial import TrialRequest, tried
 from core.program.program import load
 from core.record.errors import AutoresearchError, CardsTaken
-from core.session.lock import engine_alive
+from core.session.lock import running_session
 from core.session.options import EngineOptions
-from core.session.paths import list_sessions
 
 RUN_SECONDS = 2.0
 MAX_SECONDS = 60.0  # of the glance
@@ -21,8 +20,8 @@ MAX_SECONDS = 60.0  # of the glance
 
 async def glance(project: Path) -> list[Finding]:
     """Check one worktree out, and let the run begin there. Nothing of it remains."""
-    if running := next((paths.name for paths in list_sessions(project) if engine_alive(paths)), ""):
-        return [Finding("first seconds", None, f"not tried: session {running} runs here, and would be disturbed")]
+    if running := running_session(project):
+        return [Finding("first seconds", None, f"not tried: session {running.name} runs here, and would be disturbed")]
     request = TrialRequest(project=project, options=EngineOptions(), seconds=RUN_SECONDS, glance=True)
     try:
         async with asyncio.timeout(MAX_SECONDS):
