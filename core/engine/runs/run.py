@@ -422,14 +422,12 @@ class Runs(EnginePart):
         output = f"{finished.reason}\n{finished.log_tail}"
         if not suspects_card(finished, output, readings):
             return finished
-        if finished.ended == "done":
-            finished = replace(finished, reason="the run did not use its card")
+        done = finished.ended == "done"
         health = await self._look(live, output)
         if health.trouble:
+            finished = replace(finished, reason="the run did not use its card") if done else finished
             return await self._card_fault(live, finished, health.trouble)
-        if finished.ended == "done":
-            return replace(finished, reason="")
-        if speaks_of_memory(output):
+        if not done and speaks_of_memory(output):
             return _with_words(finished, memory_words(live.slot, readings, health))
         return finished
 
