@@ -61,15 +61,15 @@ def examine(project: Path, *, quick: bool = False) -> dict[str, Any]:
         findings += device_check_finding(project, slots)
         findings += _set_aside(project)
         findings += _conditions(slots, program)
-        findings += _torch(project, program, quick) if program is not None and slots[0].startswith("gpu") else []
+        findings += _torch(project, program, quick) if program and device.kind_of(slots) == "cuda" else []
     except AutoresearchError as error:
         findings.append(failed("device", error))
-    report = tiers.probe(cuda=bool(slots) and slots[0].startswith("gpu"))
+    kind = device.kind_of(slots)
+    report = tiers.probe(cuda=kind == "cuda")
     confined = True if report.tier in "AB" else None
     findings.append(Finding("sandbox", confined, f"tier {report.tier}. {report.note}".strip()))
     findings += cuda_findings(report, slots)
     findings += shared_memory(report.tier)
-    kind = "cuda" if slots and slots[0].startswith("gpu") else "cpu"
     own = _project(project, kind)
     findings += own if quick or any(f.ok is False for f in own) else [*own, *asyncio.run(glance(project))]
     untunable = _untunable(project, kind)
@@ -173,7 +173,7 @@ def _untunable(project: Path, kind: str) -> AutoresearchError | None:
 
 def cuda_findings(report: tiers.SandboxReport, slots: tuple[str, ...]) -> list[Finding]:
     """In which tiers of the sandbox CUDA starts on the card of the first slot, or why it starts nowhere here."""
-    if not slots or not slots[0].startswith("gpu"):
+    if device.kind_of(slots) == "cpu":
         return []
     if report.no_cuda:
         missing = nodes.make_uvm()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
+from collections.abc import Sequence
 from functools import cache
 
 from core.lab.container import cores, memory_total, memory_used
@@ -150,6 +151,11 @@ def parse_slots(text: str) -> tuple[str, ...]:
                 raise UsageError("; ".join([what, *allowed.left_out]), where="--slots", hint=hint)
             return slots
     raise UsageError(f"{text!r} does not name slots", where="--slots", hint=hint)
+
+
+def kind_of(slots: Sequence[str]) -> str:
+    """What runs in these slots use, `cuda` or `cpu`: all slots of a session are of one kind."""
+    return "cuda" if slots and slots[0].startswith("gpu") else "cpu"
 
 
 def option_of(slot: str) -> str:

@@ -23,7 +23,7 @@ async def prepare_data(
     try:
         program = load(project / "program.md", overrides_of(options))
         slots = device.parse_slots(options.slots) if options.slots else device.default_slots(alone=program.timed)
-        kind = "cuda" if slots[0].startswith("gpu") else "cpu"
+        kind = device.kind_of(slots)
         command = chosen or program.prepare(kind)
         if command is None:
             return {"ok": True, "info": {}}

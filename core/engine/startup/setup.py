@@ -6,7 +6,7 @@ import contextlib
 import os
 import platform
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -152,9 +152,9 @@ def _prepare(paths: SessionPaths, asked: EngineOptions, locks: CardLocks) -> Sta
     started = begun.session.threads if begun and begun.session else None
     threads = device.threads_for(slots, program.threads) if started is None else started
     env = environment.run_environment(paths.project)
-    sandbox = _sandbox(program, slots)
+    kind = device.kind_of(slots)
+    sandbox = _sandbox(program, kind)
     linked = dependency_folders(paths.project)
-    kind = "cuda" if slots[0].startswith("gpu") else "cpu"
     commands = (*commands_of(program, kind).values(), *program.checks.values())
     programs = [environment.resolve_command(command, env, paths.project)[0] for command in commands]
     if not paths.database.exists():
@@ -216,8 +216,8 @@ def _other_slots(slots: tuple[str, ...]) -> str:
     return f"wait for its end, or use another: --slots {other}"
 
 
-def _sandbox(program: Program, slots: Sequence[str]) -> tiers.SandboxReport:
-    sandbox = tiers.probe(cuda=slots[0].startswith("gpu"))
+def _sandbox(program: Program, kind: str) -> tiers.SandboxReport:
+    sandbox = tiers.probe(cuda=kind == "cuda")
     if sandbox.tier == "C" and not program.limits_only:
         why = "; ".join(f"tier {tier}: {why}" for tier, ok, why in sandbox.tiers if not ok)
         raise ProjectError(
