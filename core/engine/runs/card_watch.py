@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from core.engine.journal import Journal
 from core.engine.runs.slots import Slots
@@ -49,9 +49,10 @@ class CardWatch:
         self._pause = pause
         self._hint = f"nvidia-smi shows the card; it is looked at again by itself, and at once by: {call}"
         self._paused = ""  # the reason, when this part has paused the session
-        self._waits: dict[str, float] = {}  # seconds until the next look at a slot's card
-        self._used: dict[str, int] = {}  # memory of each card that other programs had in use at the beginning
-        self._full: set[str] = set()  # slots set aside because other programs use the memory of their card
+        # By card, which several slots may share:
+        self._waits: dict[str, float] = {}  # seconds until the next look
+        self._used: dict[str, int] = {}  # memory that other programs had in use at the beginning
+        self._full: set[str] = set()  # cards set aside because other programs use their memory
         self._looks: dict[str, asyncio.Task[None]] = {}
         self.resume: Callable[[], Awaitable[None]] | None = None  # set where there is a session to go on with
 
@@ -76,7 +77,7 @@ class CardWatch:
             await asyncio.sleep(SETTLE_SECONDS)
             health = await asyncio.to_thread(ask_driver, slot)
         if alone and (words := self._others(slot, health)):
-            self._full.add(slot)
+            self._full.add(cards.card_name(slot))
             return CardHealth(trouble=words, free=health.free, total=health.total)
         try:
             start = await asyncio.to_thread(tiers.start_cuda, self._tier, slot)
@@ -97,29 +98,30 @@ class CardWatch:
 
     async def set_aside(self, slot: str, trouble: str) -> None:
         """Use no slot of this slot's card until it works again."""
-        same = [name for name in self._slots.names if cards.card_name(name) == cards.card_name(slot)]
+        card = cards.card_name(slot)
+        same = _on(card, self._slots.names)
         for name in same:
             self._slots.set_aside(name, trouble)
         await asyncio.to_thread(cards.refresh)
         said = f"{' '.join(same) or slot} set aside: {trouble}; hint: {self._hint}"
         await self._journal.write(e.Noted("warning", said), self._changed())
-        if same and slot not in self._looks:
-            self._looks[slot] = asyncio.create_task(self._look_later(slot, same))
+        if same and card not in self._looks:
+            self._looks[card] = asyncio.create_task(self._look_later(card))
         if self._slots.names and set(self._slots.aside) >= set(self._slots.names):
             self._paused = f"no slot is left, {said}"
             await self._pause(self._paused)
 
     def forgive(self, slot: str) -> None:
         """A run in the slot has ended well: the next look at its card comes soon again."""
-        self._waits.pop(slot, None)
+        self._waits.pop(cards.card_name(slot), None)
 
     async def look_at_all(self) -> str:
         """Look at once at all cards set aside; a card whose memory others use is used again. Returns why no slot can
         be used, "" when one can.
         """
         self._full.clear()
-        for slot in list(self._looks):
-            await self._take_back(slot)
+        for card in list(self._looks):
+            await self._take_back(card)
         aside = self._slots.aside
         left = [name for name in self._slots.names if name not in aside]
         return "" if left or not aside else "; ".join(f"{name}: {trouble}" for name, trouble in aside.items())
@@ -128,24 +130,24 @@ class CardWatch:
         for task in self._looks.values():
             task.cancel()
 
-    async def _look_later(self, slot: str, same: list[str]) -> None:
-        while any(name in self._slots.aside for name in same):
-            wait = self._waits.get(slot, FIRST_WAIT_SECONDS)
-            self._waits[slot] = min(2 * wait, MAX_WAIT_SECONDS)
+    async def _look_later(self, card: str) -> None:
+        while _on(card, self._slots.aside):
+            wait = self._waits.get(card, FIRST_WAIT_SECONDS)
+            self._waits[card] = min(2 * wait, MAX_WAIT_SECONDS)
             await asyncio.sleep(wait)
-            await self._take_back(slot)
-        self._looks.pop(slot, None)
+            await self._take_back(card)
+        self._looks.pop(card, None)
 
-    async def _take_back(self, slot: str) -> None:
+    async def _take_back(self, card: str) -> None:
         """Use the slots of a card again that works again; else keep what is wrong with it now."""
-        trouble = (await self.look(slot, alone=slot in self._full)).trouble
-        same = [name for name in self._slots.aside if cards.card_name(name) == cards.card_name(slot)]
+        trouble = (await self.look(card, alone=card in self._full)).trouble
+        same = _on(card, self._slots.aside)
         if trouble or not same:
             for name in same:
                 self._slots.aside[name] = trouble
             return
         await asyncio.to_thread(cards.refresh)
-        self._full.discard(slot)
+        self._full.discard(card)
         for name in same:
             self._slots.take_back(name)
         await self._journal.write(e.Noted("info", f"the card of {' '.join(same)} works again"), self._changed())
@@ -156,3 +158,8 @@ class CardWatch:
 
     def _changed(self) -> e.SlotsChanged:
         return e.SlotsChanged(self._slots.names, dict(self._slots.aside))
+
+
+def _on(card: str, slots: Iterable[str]) -> list[str]:
+    """Those of the slots that are on the card."""
+    return [name for name in slots if cards.card_name(name) == card]
