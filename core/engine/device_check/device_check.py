@@ -140,7 +140,7 @@ async def _steps(request: CheckRequest, teller: StepTeller, report: dict[str, An
         if any(finding.ok is False for finding in starts):
             findings.append(Finding("run", None, "not tried: CUDA does not start here, as told above"))
         else:
-            report["run"] = await _run(request, slot, card, teller, findings)
+            report["run"] = await _run(request, program, slot, card, teller, findings)
 
 
 def _slot(request: CheckRequest, findings: list[Finding]) -> tuple[str | None, CardFacts | None]:
@@ -190,8 +190,9 @@ async def _machine(
 
 
 async def _run(
-    request: CheckRequest, slot: str, card: CardFacts | None, teller: StepTeller, findings: list[Finding]
-) -> Mapping[str, Any] | None:
+    request: CheckRequest, program: Program, slot: str, card: CardFacts | None, teller: StepTeller,
+    findings: list[Finding],
+) -> Mapping[str, Any] | None:  # fmt: skip
     """The third step."""
     if running := running_session(request.project):
         hint = f"{invocation.call('stop', '--session', running.name, project=request.project)}, then check again"
@@ -206,7 +207,7 @@ async def _run(
         teller.words = f"{progress['phase']}{line}"
 
     try:
-        run = await measure(asked, slot, card, tell)
+        run = await measure(asked, program, slot, card, tell)
     except CardsTaken as error:
         findings.append(Finding("run", None, f"not tried: {error.what}", error.hint))
         return None

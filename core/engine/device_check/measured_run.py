@@ -14,10 +14,9 @@ from core.engine.startup.setup import Start
 from core.engine.trial.forecast import Outcome, how_it_ended
 from core.engine.trial.trial import Say, TrialRequest, tried
 from core.lab import device
-from core.program.program import Program, load
+from core.program.program import Program
 from core.record.budget import RunBudget, format_seconds
 from core.record.metric import format_metric
-from core.session.options import overrides_of
 
 SHORT_SECONDS = 30.0  # of training, at most
 SHORT_STEPS = 10  # a step budget is divided by this
@@ -63,9 +62,8 @@ def shortened(program: Program, kind: str, seconds: float | None) -> tuple[RunBu
     return RunBudget(seconds=min(short, real.seconds or short)), program.score is not None
 
 
-async def measure(request: TrialRequest, slot: str, card: CardFacts | None, say: Say) -> MeasuredRun:
+async def measure(request: TrialRequest, program: Program, slot: str, card: CardFacts | None, say: Say) -> MeasuredRun:
     """Make a shortened run in the slot, as `try` makes it. Raises what refuses a session's start."""
-    program = load(request.project / "program.md", overrides_of(request.options))
     kind = "cuda" if card else "cpu"
     budget, told = shortened(program, kind, request.seconds)
     options = replace(request.options, slots=device.option_of(slot), run_budget=str(budget) if told else None)
