@@ -38,11 +38,11 @@ def main(argv: list[str] | None = None) -> int:
     data.add_argument("--chosen")
     data.add_argument("project", type=Path)
     asked = parser.parse_args(argv)
+    options = options_from(json.loads(asked.options))
     if asked.command == "try":
         from core.engine.trial.trial import TrialRequest, try_program
         from core.engine.trial.trial_process import serve_report
 
-        options = options_from(json.loads(asked.options))
         project = asked.project.resolve()
         request = TrialRequest(project=project, options=options, seconds=asked.seconds, full=asked.full)
         return serve_report(partial(try_program, request))
@@ -50,14 +50,12 @@ def main(argv: list[str] | None = None) -> int:
         from core.engine.device_check.device_check import CheckRequest, check_device
         from core.engine.trial.trial_process import serve_report
 
-        options = options_from(json.loads(asked.options))
         check = CheckRequest(project=asked.project.resolve(), options=options, seconds=asked.seconds)
         return serve_report(partial(check_device, check))
     if asked.command == "prepare":
         from core.engine.startup.project_data import prepare_data
         from core.engine.trial.trial_process import serve_report
 
-        options = options_from(json.loads(asked.options))
         return serve_report(partial(prepare_data, asked.project.resolve(), options, asked.chosen))
     if asked.command == "doctor":
         from core.engine.doctor import examine
@@ -65,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
         return _print(json.dumps(examine(asked.project.resolve(), quick=asked.quick)))
     from core.engine.daemon import serve as run
 
-    return run(asked.project, asked.session, options_from(json.loads(asked.options)), asked.ready_fd)
+    return run(asked.project, asked.session, options, asked.ready_fd)
 
 
 def _print(text: str) -> int:
