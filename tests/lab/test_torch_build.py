@@ -111,6 +111,15 @@ def test_the_driver_is_read_from_nvidia_smi(tmp_path: Path, monkeypatch: pytest.
         assert installed_driver() is None and not torch_build.why_no_driver(tmp_path), "the person wants no GPU"
 
 
+def test_an_nvidia_smi_that_hangs_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", f"{nvidia_smi(tmp_path, '550.54.15')}:/usr/bin:/bin")
+    monkeypatch.setattr(torch_build, "_SMI_SECONDS", 1.0)
+    (tmp_path / "smi/nvidia-smi").write_text(f"#!/bin/sh\necho asked >> {tmp_path}/asked\nexec sleep 60\n")
+    assert installed_driver(tmp_path, tmp_path) is None
+    assert (tmp_path / "asked").read_text() == "asked\n"
+
+
 @pytest.mark.parametrize(
     "text",
     ["NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun May 12 19:39:15 UTC 2024\nGCC version:\n",

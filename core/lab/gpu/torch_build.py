@@ -185,14 +185,7 @@ def installed_driver(proc: Path = Path("/proc/driver/nvidia"), dev: Path = Path(
     """The driver by nvidia-smi, else by NVML or its own files; None without one, or when no GPU may be used."""
     if cards.none_wanted():
         return None
-    for fields in ("driver_version,name,compute_cap", "driver_version,name"):  # older ones do not know compute_cap
-        out = _nvidia_smi(f"--query-gpu={fields}", "--format=csv,noheader")
-        lines = [[*(part.strip() for part in line.split(",")), "", ""] for line in (out or "").splitlines()]
-        if lines := [parts for parts in lines if _numbers(parts[0])]:
-            return InstalledDriver(lines[0][0], tuple(TorchCard(p[1] or _CARD, _numbers(p[2])) for p in lines))
-    if version := re.search(r"Driver Version:\s*([\d.]+)", _nvidia_smi() or ""):
-        return InstalledDriver(version[1], (TorchCard(_CARD),))
-    if found := _by_nvml():
+    if found := _by_nvidia_smi() or _by_nvml():
         return found
     try:
         version = re.search(r" (\d{3,}\.[\d.]+) ", (proc / "version").read_text(errors="replace"))
@@ -201,6 +194,19 @@ def installed_driver(proc: Path = Path("/proc/driver/nvidia"), dev: Path = Path(
     # The host's file is seen in a container that got no card.
     count = len(nodes.cards_here(dev))
     return InstalledDriver(version[1], (TorchCard(_CARD),) * count) if version and count else None
+
+
+def _by_nvidia_smi() -> InstalledDriver | None:
+    try:
+        for fields in ("driver_version,name,compute_cap", "driver_version,name"):  # older ones do not know compute_cap
+            out = _nvidia_smi(f"--query-gpu={fields}", "--format=csv,noheader")
+            lines = [[*(part.strip() for part in line.split(",")), "", ""] for line in out.splitlines()]
+            if lines := [parts for parts in lines if _numbers(parts[0])]:
+                return InstalledDriver(lines[0][0], tuple(TorchCard(p[1] or _CARD, _numbers(p[2])) for p in lines))
+        version = re.search(r"Driver Version:\s*([\d.]+)", _nvidia_smi())
+    except (OSError, subprocess.SubprocessError):  # it is not there, or hangs
+        return None
+    return InstalledDriver(version[1], (TorchCard(_CARD),)) if version else None
 
 
 def _by_nvml() -> InstalledDriver | None:
@@ -220,15 +226,12 @@ def why_no_driver(dev: Path = Path("/dev")) -> str:
     return f"{files[0]} is here, and no driver: neither nvidia-smi nor /proc/driver/nvidia/version" if files else ""
 
 
-def _nvidia_smi(*options: str) -> str | None:
-    """What it prints; None when it fails."""
-    try:
-        done = subprocess.run(
-            [shutil.which("nvidia-smi") or _NVIDIA_SMI, *options], capture_output=True, text=True, timeout=_SMI_SECONDS
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout if done.returncode == 0 else None
+def _nvidia_smi(*options: str) -> str:
+    """What it prints; "" when it fails. Raises OSError, and TimeoutExpired."""
+    done = subprocess.run(
+        [shutil.which("nvidia-smi") or _NVIDIA_SMI, *options], capture_output=True, text=True, timeout=_SMI_SECONDS
+    )
+    return done.stdout if done.returncode == 0 else ""
 
 
 def _numbers(text: str) -> Numbers:
