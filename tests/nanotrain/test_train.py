@@ -246,6 +246,8 @@ def test_the_settings_of_a_gpu_are_checked_without_one(capsys: pytest.CaptureFix
     with imagined_card() as card:
         float(torch.zeros((), device=card.device))
     assert "cannot be checked without one" in capsys.readouterr().out
+    with pytest.raises(KeyError, match="RATE_CUDA"), imagined_card() as card:
+        train.setting(card, "RATE")
 
 
 @pytest.mark.slow
