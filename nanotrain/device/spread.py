@@ -5,6 +5,7 @@ On a card whose kernels give the same bits every time the spread is 0, and the p
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -14,6 +15,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from nanotrain.corpus import write_atomically
 
 BFLOAT16_BITS = 7  # of the fraction
 MAX_TOP = 32.0  # a model cannot get wider limits by larger logits
@@ -54,7 +57,7 @@ class Tolerance:
 
 
 def remembered(path: Path, machine: str, code: bytes, measure: Callable[[], float | None]) -> float:
-    """The spread of `machine` from a JSON file, or measured with the pristine `code` and saved there.
+    """The spread of `machine` from a JSON file, or measured with the pristine `code` and saved there if possible.
 
     0 when it cannot be measured: then the limits are the tightest.
     """
@@ -69,7 +72,6 @@ def remembered(path: Path, machine: str, code: bytes, measure: Callable[[], floa
     if found is None:
         return 0.0
     known[name] = round(found, 3)
-    fresh = path.with_suffix(".fresh")
-    fresh.write_text(json.dumps(known, indent=1))
-    fresh.replace(path)
+    with contextlib.suppress(OSError):  # a cache that cannot be written: it is measured again each time
+        write_atomically(path, json.dumps(known, indent=1).encode())
     return float(known[name])

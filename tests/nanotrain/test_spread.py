@@ -88,6 +88,7 @@ def test_a_spread_is_measured_once_for_each_machine_and_code(tmp_path: Path) -> 
     assert [remembered(path, name, b"x", measure) for name in ("a", "b", "a")] == [1.0, 2.0, 1.0]
     assert remembered(path, "a", b"y", measure) == 3.0
     assert remembered(path, "c", b"x", lambda: None) == 0.0
+    assert remembered(path / "spread.json", "a", b"x", lambda: 5.0) == 5.0, "a cache that cannot be written"
     path.write_text("[1, 2")
     assert remembered(path, "a", b"x", measure) == 4.0 and len(json.loads(path.read_text())) == 1
 
