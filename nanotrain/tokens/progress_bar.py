@@ -21,11 +21,11 @@ class ProgressBar:
     def add(self, more: int) -> None:
         """`more` bytes are done. Threads may call it."""
         with self._lock:
-            self.show(self.got + more)
+            self.got += more
+            self._show()
 
-    def show(self, got: int, last: bool = False) -> None:
-        """`got` bytes are done."""
-        now, self.got = time.monotonic(), got
+    def _show(self, last: bool = False) -> None:
+        now, got = time.monotonic(), self.got
         if self.quiet or (not last and now - self.shown < (0.1 if self.tty else 5.0)):
             return
         self.shown = now
@@ -38,9 +38,9 @@ class ProgressBar:
         line = f"prepare: {self.name} {drawn}, {speed / 1e6:.1f} MB/s{left}"
         print(f"\r{line}\033[K" if self.tty else line, end="" if self.tty else "\n", flush=True)
 
-    def close(self, got: int | None = None) -> None:
+    def close(self) -> None:
         """The step has ended."""
-        self.show(self.got if got is None else got, last=True)
+        self._show(last=True)
         if self.tty and not self.quiet:
             print(flush=True)
 
