@@ -185,7 +185,7 @@ class Comparison:
         return made
 
     def run(self, trainer: train.Trainer, seconds: float, seed: int) -> Outcome:
-        loader = train.TokenLoader(self.data, trainer.rows, trainer.config.sequence_len, seed)
+        loader = trainer.loader(self.data, seed)
         start, step = time.process_time(), 0
         while (progress := (time.process_time() - start) / seconds) < 1:
             if isinstance(trainer.optimizer.muon, KarpathyMuon):

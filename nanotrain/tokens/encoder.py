@@ -40,8 +40,8 @@ class Encoder:
         self.tokenizer.encode_special_tokens = True  # a text that holds the letters of a special token is text
         self.lengths = (folder / "token_bytes.bin").read_bytes()
 
-    def encode(self, batch: Batch, bos: int = 0) -> Encoded:
-        """The tokens of each slice; `bos` stands before a piece that does not continue the one before."""
+    def encode(self, batch: Batch) -> Encoded:
+        """The tokens of each slice; BOS, token 0, stands before a piece that does not continue the one before."""
         import numpy as np
 
         tokens = {name: array.array("H") for name in dict.fromkeys(name for name, _, _ in batch)}
@@ -49,7 +49,7 @@ class Encoder:
         encoded = self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         for (name, _, fresh), found in zip(batch, encoded, strict=True):
             if fresh:
-                tokens[name].append(bos)
+                tokens[name].append(0)
             tokens[name].extend(found.ids)
         lengths = np.frombuffer(self.lengths, dtype=np.uint8)
         covered = {name: int(lengths[np.frombuffer(ids, dtype=np.uint16)].sum()) for name, ids in tokens.items()}

@@ -95,9 +95,8 @@ class TokenFiles:
             tokens[name] += len(ids) // 2
             size[name] += len(text)
         more = sum(size.values()) - sum(self.written.bytes.values())
-        self.written = WrittenTokens(
-            self.written.batches + 1, tokens, size
-        )  # at once: a record may be made at any moment
+        # At once: a record may be made at any moment.
+        self.written = WrittenTokens(self.written.batches + 1, tokens, size)
         if time.monotonic() - self._recorded > RECORD_SECONDS:
             self.record()
         return more
