@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import select
 import shutil
+import subprocess
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +66,21 @@ async def run(spec: RunSpec) -> RunResult:
 def log(spec: RunSpec) -> str:
     """The output of the job."""
     return (spec.folder / "output.log").read_text()
+
+
+@contextmanager
+def answering(command: Sequence[str], env: Mapping[str, str]) -> Iterator[Callable[[Any], Any]]:
+    """A process that answers each line of JSON with another, for the duration of the block."""
+    with subprocess.Popen(command, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stdout is not None
+        questions, answers = process.stdin, process.stdout
+
+        def answer(question: Any) -> Any:
+            print(json.dumps(question), file=questions, flush=True)
+            assert select.select([answers], [], [], 60)[0], "no answer"
+            return json.loads(answers.readline())
+
+        yield answer
 
 
 def needs(tier: Tier) -> Tier:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import select
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.false_driver import FalseDriver
+from tests.lab.conftest import answering
 
 # Each question is answered by a fork: a process looks at its driver once.
 ANSWER = """
@@ -52,17 +50,11 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driver]:
     """What a process with this driver answers."""
     made = FalseDriver(tmp_path_factory.mktemp("driver"), "00000000000")
     env = {**os.environ, "LD_LIBRARY_PATH": str(made.folder)}
-    with subprocess.Popen(
-        [sys.executable, "-c", ANSWER], env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
-        assert process.stdin is not None and process.stdout is not None
-        questions, answers = process.stdin, process.stdout
+    with answering([sys.executable, "-c", ANSWER], env) as answer:
 
         def answered(variables: dict[str, str], words: str) -> Any:
             made.say(f"lost={variables['LOST']}" if "LOST" in variables else "")
-            print(json.dumps([variables, words]), file=questions, flush=True)
-            assert select.select([answers], [], [], 60)[0], "no answer"
-            return json.loads(answers.readline())
+            return answer([variables, words])
 
         yield answered
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
-import select
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,19 +18,16 @@ from core.engine.doctor import cuda_findings
 from core.lab.sandbox.card_start import supervised_start
 from core.lab.sandbox.tiers import TIERS, SandboxReport, Tier
 from tests.false_driver import FalseDriver
-from tests.lab.conftest import needs
-from tests.lab.sandbox.test_missing_features import box
+from tests.lab.conftest import answering, needs
+from tests.lab.sandbox.test_missing_features import box, needs_namespaces, own_dev
 
 # The files of four cards, and of slices of one; /dev/shm as in a container of docker's.
-CARDS = """
-mkdir /tmp/dev$$ && mount -t tmpfs none /tmp/dev$$ && cd /tmp/dev$$ && mkdir shm nvidia-caps
-for name in null zero full random urandom tty; do touch $name && mount --bind /dev/$name $name; done
+CARDS = own_dev("""
+mkdir shm nvidia-caps
 for name in nvidiactl nvidia-uvm nvidia-uvm-tools nvidia-modeset nvidia4 nvidia5 nvidia6 nvidia7 \
             nvidia-caps/nvidia-cap1 nvidia-caps/nvidia-cap30; do touch $name; done
-ln -s /proc/self/fd fd; mount -t tmpfs -o size=64m none shm
-mount --move . /dev || mount --rbind . /dev
-cd / && rmdir /tmp/dev$$ 2>/dev/null
-"""
+mount -t tmpfs -o size=64m none shm
+""")
 # Questions, one a line, each answered by a fork: a process looks at its driver once.
 ANSWER = """
 import json, os, subprocess, sys
@@ -91,22 +86,11 @@ def ask(driver: FalseDriver) -> Iterator[Ask]:
 
 @contextmanager
 def machine(setting: str, libraries: Path) -> Iterator[Ask]:
-    if subprocess.run(box("true", "true"), capture_output=True, check=False).returncode:
-        pytest.skip("there are no user namespaces to make another machine in")
+    needs_namespaces()
     env = {**os.environ, "LD_LIBRARY_PATH": str(libraries)}
     env.pop("CUDA_VISIBLE_DEVICES", None)
-    with subprocess.Popen(box(setting, sys.executable, "-c", ANSWER), env=env, text=True, stdin=subprocess.PIPE,
-                          stdout=subprocess.PIPE) as process:  # fmt: skip
-        assert process.stdin is not None and process.stdout is not None
-        questions, answers = process.stdin, process.stdout
-
-        def answered(expression: str, changes: Sequence[tuple[str, str]] = (), **env: str) -> Any:
-            print(json.dumps([expression, env, changes]), file=questions, flush=True)
-            assert select.select([answers], [], [], 60)[0], "no answer"
-            return json.loads(answers.readline())
-
-        yield answered
-        questions.close()
+    with answering(box(setting, sys.executable, "-c", ANSWER), env) as answer:
+        yield lambda expression, changes=(), **env: answer([expression, env, changes])
 
 
 def started(ask: Ask, tier: Tier, *, scoring: bool, slot: str = "gpu1", **more: Any) -> dict[str, Any]:

@@ -15,13 +15,20 @@ from tests.projects import make_project, own_home, rate, write_script
 
 # In a private user namespace the test may change settings that are shared outside it.
 NO_NAMESPACES = "echo 0 > /proc/sys/user/max_user_namespaces"
-NO_SHM = """
+
+
+def own_dev(more: str = "") -> str:
+    """A shell fragment: /dev has the usual files, and what `more` makes in its folder."""
+    return f"""
 mkdir /tmp/dev$$ && mount -t tmpfs none /tmp/dev$$ && cd /tmp/dev$$
 for name in null zero full random urandom tty; do touch $name && mount --bind /dev/$name $name; done
-ln -s /proc/self/fd fd
+ln -s /proc/self/fd fd{more}
 mount --move . /dev || mount --rbind . /dev
-cd / && rmdir /tmp/dev$$ 2>/dev/null; test ! -e /dev/shm
+cd / && rmdir /tmp/dev$$ 2>/dev/null
 """
+
+
+NO_SHM = f"{own_dev()}test ! -e /dev/shm"
 # A kernel without Landlock for the processes that this program starts.
 NO_LANDLOCK = """
 import ctypes, os, struct, sys
@@ -64,10 +71,14 @@ def box(setting: str, *command: str) -> list[str]:
     return ["unshare", "--map-root-user", "--mount", "/bin/sh", "-c", f'{setting}\nexec "$@"', "box", *command]
 
 
-@pytest.fixture(autouse=True)
-def _can_restrict_machine() -> None:
+def needs_namespaces() -> None:
     if subprocess.run(box("true", "true"), capture_output=True, check=False).returncode:
         pytest.skip("there are no user namespaces to make another machine in")
+
+
+@pytest.fixture(autouse=True)
+def _can_restrict_machine() -> None:
+    needs_namespaces()
 
 
 def tried(setting: str, program: str) -> dict[str, dict[str, list[object]]]:
