@@ -11,7 +11,10 @@ from pathlib import Path
 from core.lab.shim.rmtree import remove_tree
 
 LINK_PREFIX = "autoresearch-tmp-"  # short names of runs' temporary folders
-FOLDER_PREFIXES = ("autoresearch-index-", "autoresearch-merge-", "autoresearch-probe-")  # each in use for seconds only
+FOLDER_PREFIXES = (  # each in use for seconds only
+    "autoresearch-add-", "autoresearch-imports-", "autoresearch-index-", "autoresearch-merge-", "autoresearch-probe-",
+    "autoresearch-python-",
+)  # fmt: skip
 SOCKET_PREFIX = "autoresearch-"  # and the user's id: engines' sockets, where the home's path is too long for them
 STALE_SECONDS = 3600.0
 

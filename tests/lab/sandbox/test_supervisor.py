@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import tempfile
@@ -17,6 +18,7 @@ from core.lab import stale_tmp
 from core.lab.sandbox.tiers import Tier
 from core.lab.shim.proctree import process_stat
 from core.lab.shim.supervisor import may_signal
+from tests import ROOT
 from tests.lab.conftest import Make, run, until
 
 WORKERS = """
@@ -239,6 +241,13 @@ def test_only_pids_of_the_run_are_valid_signal_targets() -> None:
             assert not may_signal(bad % 2**64, tree), bad
         own.kill()
         other.kill()
+
+
+def test_every_temporary_folder_of_the_engine_has_a_name_that_is_removed() -> None:
+    made: set[str] = set()
+    for path in (ROOT / "core").rglob("*.py"):
+        made |= {*re.findall(r'TemporaryDirectory\(prefix="([^"]+)"', path.read_text(encoding="utf-8"))}
+    assert made == {*stale_tmp.FOLDER_PREFIXES}
 
 
 def test_stale_temporary_files_are_removed(tmp_path: Path) -> None:
