@@ -27,20 +27,20 @@ MAX_REQUEST_BYTES = 1 << 20
 
 @contextlib.contextmanager
 def serving(folder: Path) -> Iterator[list[str]]:
-    """A server for the duration of the block; yields the prefix of a command."""
+    """A server that ends with the block, and with this process; yields the prefix of a command."""
     address = folder / "warm"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(address))
         listener.listen()
         server = subprocess.Popen(
             [sys.executable, __file__, "--serve", str(listener.fileno())],
-            pass_fds=[listener.fileno()], stdin=subprocess.DEVNULL, cwd="/",
+            pass_fds=[listener.fileno()], stdin=subprocess.PIPE, cwd="/",
         )  # fmt: skip
-    try:
-        yield [sys.executable, "-I", "-S", __file__, str(address)]
-    finally:
-        server.kill()
-        server.wait()
+    with server:
+        try:
+            yield [sys.executable, "-I", "-S", __file__, str(address)]
+        finally:
+            server.kill()
 
 
 def _ask(address: str, command: list[str]) -> int:
@@ -63,7 +63,7 @@ def _serve(descriptor: int) -> None:
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     listener = socket.socket(fileno=descriptor)
-    while True:
+    while 0 not in select.select([0, descriptor], [], [])[0]:  # it ends with the process of the tests
         link, _ = listener.accept()
         if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)

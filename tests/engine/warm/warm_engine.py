@@ -24,29 +24,31 @@ _ABOVE = 512  # descriptors from here on are free in the server
 
 @contextlib.contextmanager
 def warm_engines(folder: Path) -> Iterator[dict[str, str]]:
-    """A server for the duration of the block; yields the variables that lead to it."""
+    """A server that ends with the block, and with this process; yields the variables that lead to it."""
     address = folder / "warm"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(address))
         listener.listen(64)
         server = subprocess.Popen(
             [sys.executable, "-P", __file__, str(listener.fileno())],
-            pass_fds=[listener.fileno()], stdin=subprocess.DEVNULL, cwd="/",
+            pass_fds=[listener.fileno()], stdin=subprocess.PIPE, cwd="/",
         )  # fmt: skip
-    try:
-        yield {"TESTS_WARM_ENGINE": str(address), "PYTHONPATH": str(Path(__file__).parent)}
-    finally:
-        server.kill()
-        server.wait()
+    with server:
+        try:
+            yield {"TESTS_WARM_ENGINE": str(address), "PYTHONPATH": str(Path(__file__).parent)}
+        finally:
+            server.kill()
 
 
 def _next_engine(listener: socket.socket) -> list[str]:
     """Serve requests. Returns in each forked process, with the engine's arguments."""
     links: dict[int, tuple[int, socket.socket]] = {}  # descriptor of an engine's process -> its pid, and who asked
     while True:
-        waiting: list[int | socket.socket] = [listener, *links, *(link for _, link in links.values())]
+        waiting: list[int | socket.socket] = [listener, 0, *links, *(link for _, link in links.values())]
         for ready in select.select(waiting, [], [])[0]:
-            if ready is listener:
+            if ready == 0:
+                os._exit(0)  # the process of the tests is gone
+            elif ready is listener:
                 link, _ = listener.accept()
                 if (pid := os.fork()) == 0:
                     return _become(link)
