@@ -153,7 +153,9 @@ class Loop(EnginePart):
             judging = self.judge.busy and (self.state.baseline is not None or BASELINE in self._tasks)
             busy = bool(self.runs.live or judging)  # without a baseline to come, what has run is judged when continued
         else:
-            busy = bool(self._tasks or self._side_tasks or self.lookahead.busy)
+            # A person's experiment has a commit in the log for a moment before it has a task.
+            committed = any(self.state.experiments[n].commit for n in self.state.live)
+            busy = bool(committed or self._tasks or self._side_tasks or self.lookahead.busy)
         if self.lifecycle.ending is not None and not busy:
             self.lifecycle.end(self.lifecycle.ending)
 

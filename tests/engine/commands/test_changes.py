@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from core.client import read_state, request, start_engine
 from core.record import commands as c
 from core.record import events as e
+from core.session.lock import engine_alive
 from core.session.options import EngineOptions
 from core.session.paths import SessionPaths
 from tests.engine.support import (
@@ -23,7 +26,7 @@ from tests.engine.support import (
     wait_end,
     wait_state,
 )
-from tests.projects import PROGRAM, TRAIN, make_project, rate, write_script
+from tests.projects import PROGRAM, TRAIN, git, make_project, rate, write_script
 
 
 @pytest.mark.slow
@@ -151,6 +154,29 @@ def test_a_person_as_the_researcher_gets_as_many_experiments_as_the_budget_has(t
         start_engine(paths, EngineOptions(experiments=3))
         judged(paths, own(paths, "0.54"))
         assert wait_end(paths).state == "finished"
+
+
+@pytest.mark.slow
+def test_a_session_does_not_end_between_the_commit_and_the_run_of_a_persons_experiment(tmp_path: Path) -> None:
+    project = make_project(tmp_path / "p")
+    git(project, "config", "core.filesRefLockTimeout", "60000")
+    refs = project / ".git" / "refs" / "autoresearch" / "s"
+    edit = {"path": "train.py", "search": "RATE = 0.5", "replace": "RATE = 0.52"}
+    with engine(project, researcher="human", experiments=1, slots="cpu:1") as paths, ThreadPoolExecutor() as pool:
+        wait_state(paths, lambda s: s.baseline and s.experiments.get(1), "a wait for a person")
+        lock = refs / "2.lock"  # git waits for it before it makes the experiment's ref
+        refs.mkdir(parents=True, exist_ok=True)
+        lock.touch()
+        answer = pool.submit(accepted, paths, c.Propose(hypothesis="RATE 0.52", edits=(edit,)))
+        wait_state(paths, lambda s: 2 in s.experiments and s.experiments[2].commit, "the experiment's commit")
+        over = time.monotonic() + 2.2  # the engine looks at its budget each second
+        while time.monotonic() < over:
+            assert engine_alive(paths), read_state(paths).reason
+            time.sleep(0.1)
+        lock.unlink()
+        assert "your experiment" in answer.result()
+        state = wait_end(paths)
+    assert state.experiments[2].phase == "judged" and state.reason == "the budget of 1 experiment is spent"
 
 
 def test_a_session_whose_researcher_becomes_a_person_ends_with_its_budget(tmp_path: Path) -> None:
