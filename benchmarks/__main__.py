@@ -9,9 +9,12 @@ Each prints a small table and leaves no process running. Run them from the top f
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 # name -> (module, description)
 BENCHMARKS: dict[str, tuple[str, str]] = {
@@ -34,7 +37,7 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
     "decide": ("decide_simulation", "the decision rule and simpler ones, on simulated sessions"),
     "timed": ("timed_metric", "false keeps where the metric is a time, compared with earlier runs or in turn"),
     "planted": ("planted", "planted improvements and non-improvements that are kept, on nanotrain (fifteen minutes)"),
-    "gpu": ("gpu.bare_machine", "everything that a card can tell, as one file (ten minutes; --slots cpu:1 rehearses)"),
+    "gpu": ("gpu.bare_machine", "everything that a card can tell, as one file (nine minutes; --slots cpu:1 rehearses)"),
     "nanotrain": ("nanotrain.vs_karpathy", "nanotrain's and karpathy's settings at equal time (minutes)"),
     "differences": ("nanotrain.differences", "settings of nanotrain on a GPU, each alone, on a small model (minutes)"),
 }
@@ -49,8 +52,13 @@ def usage() -> str:
 
 
 def run(name: str, words: list[str]) -> None:
-    """Run one benchmark as a script with the arguments `words`."""
+    """Run one benchmark as a script with the arguments `words`, or show what it says of itself."""
     module, what = BENCHMARKS[name]
+    spec = importlib.util.find_spec(f"benchmarks.{module}")
+    source = Path(spec.origin or "").read_text() if spec else ""
+    if {"-h", "--help"} & set(words) and "argparse" not in source:  # few have options of their own
+        print(ast.get_docstring(ast.parse(source)))
+        return
     print(f"\n{name}: {what}\n", flush=True)
     sys.argv = [f"benchmarks {name}", *words]
     runpy.run_module(f"benchmarks.{module}", run_name="__main__")
