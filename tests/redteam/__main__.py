@@ -14,8 +14,7 @@ from pathlib import Path
 from tests import ROOT
 from tests.redteam.arena import Arena, Honest, Outcome, Variant, fault_of, progress
 from tests.redteam.cheats.prior_knowledge import memorised
-from tests.redteam.sandbox_escapes import ESCAPES
-from tests.redteam.variants import CHEATS, HONEST
+from tests.redteam.variants import CHEATS, ESCAPES, HONEST
 
 DOCS = ROOT / "docs" / "integrity.md"
 REFERENCE = Variant("reference", "the unchanged code", (), "scored", slices=("val", "hidden"))
@@ -110,6 +109,9 @@ def write(name: str, text: str) -> None:
 
 
 async def main(options: argparse.Namespace) -> int:
+    if options.write_attacks:
+        write("escapes", attacks())
+        return 0
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="autoresearch-red-", dir="/var/tmp") as folder:
         arena = await Arena(Path(folder), options.tier).open()
@@ -128,9 +130,10 @@ async def main(options: argparse.Namespace) -> int:
         print(table(some), end="\n\n")
     print(f"{sum(map(len, rows.values()))} variants in {took:.0f} s; {len(broken)} not as they must be")
     if options.write:
-        counts = f"{len(cheats)} cheats, {len(HONEST)} honest variants, {len(ESCAPES)} attacks on the sandbox."
-        scale = f"The unchanged code scores {honest.metric:.3f} here, sigma {honest.sigma:.4f}"
-        write("figures", f"{counts} {scale}; a gain under {honest.margin:.3f} is noise.")
+        if not wanted:
+            counts = f"{len(cheats)} cheats, {len(HONEST)} honest variants, {len(ESCAPES)} attacks on the sandbox."
+            scale = f"The unchanged code scores {honest.metric:.3f} here, sigma {honest.sigma:.4f}"
+            write("figures", f"{counts} {scale}; a gain under {honest.margin:.3f} is noise.")
         for (name, some), known in zip(rows.items(), (cheats, HONEST), strict=True):
             old = written(name)
             write(name, table(some, {v.name: old.get(v.name, "") for v in known if wanted}))
@@ -143,6 +146,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("names", nargs="*", help="only these variants")
     parser.add_argument("--tier", choices=["A", "B"], help="the sandbox's tier (default: the best that works here)")
     parser.add_argument("--write", action="store_true", help="write the tables of docs/integrity.md")
+    parser.add_argument("--write-attacks", action="store_true", help="write its table of attacks, and run nothing")
     return parser.parse_args()
 
 

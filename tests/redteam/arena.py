@@ -8,12 +8,13 @@ environment as the engine's. Runs are short (40 steps of 512 tokens), so that a 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -43,6 +44,7 @@ class Variant:
 
     `expected`: `rejected` by the scorer; `worthless`, which gains nothing over honest training and may end in any way;
     `gap`, shown by the second slice; `crashed`; for honest ones `scored`. `because` is a pattern for the reason.
+    `beside`: the change of a second run, which is in its start-up while this one is scored.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Variant:
     seconds: float | None = None  # a budget in seconds instead of STEPS
     idle: bool = False  # it sleeps most of its time, so it need not wait for a processor
     slices: tuple[str, ...] = ("val",)
+    beside: tuple[Edit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +118,31 @@ class Arena:
                 output = (folder / "output.log").read_text(errors="replace")
                 if result.ended != "done":
                     return Outcome("crashed", f"{result.ended}: {result.reason}", {}, output, result)
-                outcome = await self.scored(variant, tree, folder, seed, result, output)
+                async with self.other_run(variant, number, seed):
+                    outcome = await self.scored(variant, tree, folder, seed, result, output)
                 return replace(outcome, folder=folder if keep else None)
             finally:
                 await asyncio.to_thread(self.repo.remove_worktree, tree)
                 if not keep:
                     await asyncio.to_thread(remove_tree, folder / "out")
+
+    @contextlib.asynccontextmanager
+    async def other_run(self, variant: Variant, number: int, seed: int) -> AsyncIterator[None]:
+        """The run of `variant.beside`, which starts up meanwhile, and ends with the block."""
+        if not variant.beside:
+            yield
+            return
+        other = replace(variant, name=f"{variant.name}-beside", edits=variant.beside)
+        tree, folder = self.folder / "trees" / f"{number}-beside", self.folder / "runs" / f"{number}-beside"
+        commit = await asyncio.to_thread(self.commit, other)
+        await asyncio.to_thread(self.repo.add_worktree, tree, commit)
+        job = await runner.start(self.job(tree, folder, seed, other))
+        try:
+            yield
+        finally:
+            await job.kill("the other one is scored")
+            progress((folder / "output.log").read_text(errors="replace")[-500:])
+            await asyncio.to_thread(self.repo.remove_worktree, tree)
 
     def commit(self, variant: Variant) -> str:
         name = "nanotrain/train.py"

@@ -13,8 +13,7 @@ from tests.redteam.__main__ import DOCS, REFERENCE, written
 from tests.redteam.arena import SHORT, SOURCE, Arena, Honest, Outcome, Variant, edited, fault_of
 from tests.redteam.cheats.prior_knowledge import MEMORISED, memorised
 from tests.redteam.patches import built
-from tests.redteam.sandbox_escapes import ESCAPES
-from tests.redteam.variants import CHEATS, HONEST
+from tests.redteam.variants import CHEATS, ESCAPES, HONEST
 
 
 def test_every_variant_is_a_parsable_change_of_train_py() -> None:

@@ -26,7 +26,8 @@ from core.lab.sandbox.tiers import SandboxSpec, Tier
 from core.lab.shim.rmtree import remove_tree
 from tests.lab.conftest import marked, needs, until
 from tests.redteam.arena import STOLEN
-from tests.redteam.sandbox_escapes import ESCAPES, PRELUDE, Escape
+from tests.redteam.escape import PRELUDE, Escape
+from tests.redteam.variants import ESCAPES
 
 _ADD_KEY = {"x86_64": 248, "aarch64": 217}
 _SESSION_KEYRING = -3
@@ -160,13 +161,8 @@ async def host(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
                 await asyncio.to_thread(fcntl.flock, file, fcntl.LOCK_SH)
 
 
-# More than a second each, so they are `make redteam`'s: the others run with all tests.
-LONG = {"disk-of-small-files", "disk-of-removed-files", "output-flood", "memory-in-shm", "memory-of-children",
-        "the-door-rammed", "the-keeper-stopped", "stops-itself",
-        "folders-without-end"}  # fmt: skip
 MARKED = [
-    pytest.param(escape, marks=[pytest.mark.redteam] if escape.name in LONG else [], id=escape.name)
-    for escape in ESCAPES
+    pytest.param(escape, marks=[pytest.mark.redteam] if escape.slow else [], id=escape.name) for escape in ESCAPES
 ]
 
 

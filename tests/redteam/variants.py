@@ -1,7 +1,10 @@
-"""All variants by kind: cheats in the order of their channels, and honest code."""
+"""All variants by kind: cheats in the order of their channels, honest code, and attacks on the sandbox."""
 
 from __future__ import annotations
 
+from tests.redteam import attacks, gathered
+from tests.redteam.arena import Variant
+from tests.redteam.cheats import crossing
 from tests.redteam.cheats.batch_leak import BATCH_LEAK
 from tests.redteam.cheats.data_access import DATA_ACCESS
 from tests.redteam.cheats.future_leak import FUTURE_LEAK
@@ -14,11 +17,12 @@ from tests.redteam.cheats.scorer_process import SCORER_PROCESS
 from tests.redteam.cheats.scorer_resources import SCORER_RESOURCES
 from tests.redteam.cheats.training_clock import TRAINING_CLOCK
 from tests.redteam.cheats.weights_files import WEIGHTS_FILES
+from tests.redteam.escape import Escape
 from tests.redteam.honest.crashes import CRASHES
 from tests.redteam.honest.models import MODELS
 from tests.redteam.honest.training import TRAINING
 
-CHEATS = [
+CHEATS: list[Variant] = [
     *FUTURE_LEAK,
     *KEPT_STATE,
     *BATCH_LEAK,
@@ -31,5 +35,7 @@ CHEATS = [
     *TRAINING_CLOCK,
     *PRIOR_KNOWLEDGE,
     *DATA_ACCESS,
+    *gathered(crossing, "CHEATS"),
 ]
-HONEST = [*MODELS, *TRAINING, *CRASHES]
+HONEST: list[Variant] = [*MODELS, *TRAINING, *CRASHES]
+ESCAPES: list[Escape] = gathered(attacks, "ATTACKS")

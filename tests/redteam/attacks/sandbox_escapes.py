@@ -1,63 +1,13 @@
-"""Attacks on the sandbox and the shim, each a program that a run executes, in every tier that works here.
-
-tests/lab/sandbox/test_tiers.py tries files, network, processes and privileges one by one; these go through a whole run.
-"""
+"""Attacks on files, descriptors, processes, memory, the disk and the shim."""
 
 # Code in a table is wide:
 # ruff: noqa: E501
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from tests.redteam.escape import Escape
 
-from core.record.events import Ended
-
-PRELUDE = """
-import array, ctypes, errno, json, os, resource, signal, socket, sys, threading, time
-libc = ctypes.CDLL(None, use_errno=True)
-libc.syscall.restype = ctypes.c_long
-base = os.environ["RED_BASE"]
-abstract = "\\0" + os.environ["RED_NAME"]
-def call(*args):
-    got = libc.syscall(*(ctypes.c_long(a) if isinstance(a, int) else a for a in args))
-    if got < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return got
-def attempt(what, do):
-    try:
-        got = do()
-    except (OSError, EOFError, ImportError, KeyError, ValueError, IndexError, AttributeError) as error:
-        print("refused:", what, error, flush=True)
-    else:
-        print("STOLEN:", what, repr(got)[:80], flush=True)
-def write(path, text="x"):
-    with open(path, "w") as file:
-        file.write(text)
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Escape:
-    """A program, how its run has to end, and what must be in its reason; `limits` go to the job.
-
-    `world` names what must be as it was afterwards: see `Host` in test_sandbox_escapes.py. `beside`: the program of a
-    run that trains at the same time; `card`: both have what CUDA needs to start.
-    """
-
-    name: str
-    does: str
-    program: str
-    ended: tuple[Ended, ...] = ("done",)
-    because: str = ""
-    limits: Mapping[str, Any] = field(default_factory=dict)
-    check: Callable[[Any], str] | None = None
-    beside: str = ""
-    card: bool = False
-
-
-ESCAPES = [
+ATTACKS = [
     Escape("keys-in-the-environment", "looks for the harness's keys in every environment it can find", """
         attempt("own", lambda: [v for v in os.environ.values() if "sk-red" in v][0])
         for pid in {os.getppid(), 1, *map(int, filter(str.isdecimal, os.listdir("/proc")))} - {os.getpid()}:
@@ -145,14 +95,14 @@ ESCAPES = [
         """, check=lambda host: host.nobody_left()),
     Escape("stops-itself", "stops itself, so that its own clock stands still", """
         os.kill(os.getpid(), signal.SIGSTOP)
-        """, ("overtime",), "past its budget", {"seconds": 1.0}),
+        """, ("overtime",), "past its budget", {"seconds": 1.0}, slow=True),
     Escape("memory-of-children", "takes memory in many small children", """
         for _ in range(8):
             if os.fork() == 0:
                 hold = bytearray(os.urandom(1 << 20)) * 80
                 time.sleep(60)
         time.sleep(60)
-        """, ("resources",), "more than 300 MB of memory", {"memory_limit": 300 << 20}),
+        """, ("resources",), "more than 300 MB of memory", {"memory_limit": 300 << 20}, slow=True),
     Escape("memory-in-memfd", "takes memory in anonymous files that no process has mapped", """
         holes = [os.memfd_create("hole") for _ in range(8)]
         for fd in holes:
@@ -172,7 +122,7 @@ ESCAPES = [
             except OSError as error:
                 print("refused:", place, error)
         for name in glob.glob("/dev/shm/autoresearch-red-*"): os.unlink(name)
-        """, ("resources", "done"), "more than 300 MB", {"memory_limit": 300 << 20}),
+        """, ("resources", "done"), "more than 300 MB", {"memory_limit": 300 << 20}, slow=True),
     Escape("memory-in-system-v", "leaves System V segments, queues and semaphores behind", """
         numbers = {"x86_64": (29, 68, 64, 240), "aarch64": (194, 186, 190, 180)}[os.uname().machine]
         if os.environ["RED_TIER"] == "B":
@@ -188,7 +138,7 @@ ESCAPES = [
         for n in range(200000):
             with open(f"many/{n}", "wb") as file: file.write(b"x" * 4096)
         time.sleep(60)
-        """, ("resources",), "more than 32 MB to disk", {"disk_limit": 32 << 20}),
+        """, ("resources",), "more than 32 MB to disk", {"disk_limit": 32 << 20}, slow=True),
     Escape("disk-of-removed-files", "fills the disk with files that it has removed and keeps open", """
         held = []
         for n in range(6):
@@ -197,7 +147,7 @@ ESCAPES = [
             for _ in range(20): held[-1].write(bytes(1 << 20))
             held[-1].flush()
         time.sleep(60)
-        """, ("resources",), "more than 32 MB to disk", {"disk_limit": 32 << 20}),
+        """, ("resources",), "more than 32 MB to disk", {"disk_limit": 32 << 20}, slow=True),
     Escape("disk-of-one-file", "one file over the limit, by one call", """
         fd = os.open("big", os.O_CREAT | os.O_WRONLY)
         os.posix_fallocate(fd, 0, 300 << 20)
@@ -205,7 +155,7 @@ ESCAPES = [
     Escape("output-flood", "prints 300 MB and control characters", """
         line = b"\\x1b]0;pwned\\x07" + b"x" * 65000 + b"\\n"
         for _ in range(4600): os.write(1, line)
-        """, check=lambda host: host.small_log()),
+        """, check=lambda host: host.small_log(), slow=True),
     Escape("descriptor-flood", "sends the shim ten thousand descriptors over the control channel", """
         channel = socket.socket(fileno=int(os.environ["AUTORESEARCH_CONTROL_FD"]))
         fd = array.array("i", [os.open("/dev/null", os.O_RDONLY)] * 200)
@@ -293,7 +243,7 @@ ESCAPES = [
                 except OSError: pass
             if os.sched_getscheduler(shim) == os.SCHED_IDLE: print("STOLEN: the shim is idle")
         time.sleep(60)
-        """, ("overtime",), "past its budget", {"seconds": 1.0}),
+        """, ("overtime",), "past its budget", {"seconds": 1.0}, slow=True),
     Escape("the-door-rammed", "asks for connections without end from many threads, so that nobody looks at the clock", """
         def ram():
             while True:
@@ -302,7 +252,7 @@ ESCAPES = [
                     except OSError: pass
         for _ in range(16): threading.Thread(target=ram, daemon=True).start()
         time.sleep(60)
-        """, ("overtime",), "past its budget", {"seconds": 1.0}),
+        """, ("overtime",), "past its budget", {"seconds": 1.0}, slow=True),
     Escape("letters-in-the-data", "writes to the training data by their descriptor, and what stands beside their content, and sets their time back", """
         channel = socket.socket(fileno=int(os.environ["AUTORESEARCH_CONTROL_FD"]))
         channel.send(b'{"type": "ready", "params": 1}')
@@ -325,7 +275,7 @@ ESCAPES = [
             os.chdir(place)
             os.chmod("d", 0)
             os.chmod(place, 0)
-        """, ("done", "resources"), "cannot read", check=lambda host: host.tidy()),
+        """, ("done", "resources"), "cannot read", check=lambda host: host.tidy(), slow=True),
     Escape("disk-out-of-sight", "fills the disk where nobody can look: in a closed folder, and below the longest path", """
         os.chdir(os.environ["TMPDIR"])
         os.mkdir("closed")
