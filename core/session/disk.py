@@ -1,9 +1,11 @@
-"""Free space of the disk, and atomic replacement of small files"""
+"""Free space of the disk, files that no other user reads, and atomic replacement of small files"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -25,6 +27,31 @@ def disk_trouble(folder: Path) -> str:
     if free >= needed:
         return ""
     return f"the disk is full: {free / 2**20:.1f} MB are free, and {needed / 2**20:.1f} MB are needed to continue"
+
+
+def private_folder(path: Path) -> None:
+    """A folder that no other user of the machine can enter, whatever the umask. One that is there is closed to them,
+    and so are its entries, for the day when somebody opens the folder again. Raises OSError.
+    """
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for place in (path, *path.iterdir()):
+        if not place.is_symlink():
+            _close_to_others(place)
+
+
+def keep_private(path: Path, *, create: bool = False) -> None:
+    """Let no other user read a file that is there, or that is created empty. Raises OSError."""
+    if create:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    if path.exists():
+        _close_to_others(path)
+
+
+def _close_to_others(path: Path) -> None:
+    with contextlib.suppress(PermissionError, FileNotFoundError):  # another user's, who decides; removed meanwhile
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o077:
+            path.chmod(mode & 0o700)
 
 
 def write_json(path: Path, value: object) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from core import invocation
 from core.record.errors import SessionBusy
+from core.session.disk import private_folder
 from core.session.paths import SessionPaths, list_sessions
 
 
@@ -43,8 +44,8 @@ def lock_holder(paths: SessionPaths) -> int:
 
 @contextmanager
 def hold(paths: SessionPaths) -> Iterator[None]:
-    """Hold the lock. Raises SessionBusy with the holder's pid."""
-    paths.folder.mkdir(parents=True, exist_ok=True)
+    """Hold the lock, and close the session's folder to other users. Raises SessionBusy with the holder's pid."""
+    private_folder(paths.folder)
     descriptor = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:

@@ -3,6 +3,7 @@
 One engine appends; any process reads, with or without an engine. `session.db` holds
 
 - `events(seq, time, experiment, body)`: the facts, in order;
+- `chain(seq, hash)`: a hash of each event and all before it (`core/session/chain.py`);
 - `experiments(number, body)` and `head(body)`: the folded State as of the last event, so that opening a session
   costs O(experiments) and never O(events).
 """
@@ -23,11 +24,15 @@ from core.record.errors import LogCorrupt, LogTooNew, SessionError
 from core.record.events import Body, Event
 from core.record.fold import fold
 from core.record.state import Experiment, State
+from core.session import chain
+from core.session.chain import ChainHead
+from core.session.disk import keep_private
 
 FORMAT = 1
-_SCHEMA = """
+_SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS events(seq INTEGER PRIMARY KEY, time REAL NOT NULL, experiment INTEGER, body TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS events_by_experiment ON events(experiment) WHERE experiment IS NOT NULL;
+{chain.SCHEMA}
 CREATE TABLE IF NOT EXISTS experiments(number INTEGER PRIMARY KEY, body TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS head(one INTEGER PRIMARY KEY CHECK (one = 1), body TEXT NOT NULL);
 """
@@ -43,6 +48,7 @@ class Log:
         self._db = connection
         self._writable = writable
         self._state = State()
+        self._tip = b""  # hash of the last event, once the first is appended
 
     @classmethod
     def create(cls, path: Path) -> Log:
@@ -61,6 +67,8 @@ class Log:
     @classmethod
     def _open_writer(cls, path: Path) -> Log:
         try:
+            for end in ("", "-wal", "-shm"):  # SQLite gives the two the mode of the first
+                keep_private(path.with_name(f"{path.name}{end}"), create=not end)
             db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             _check_format(db, path)
             db.execute("PRAGMA journal_mode=WAL")
@@ -73,8 +81,13 @@ class Log:
                 raise _unreadable(path, sqlite3.DatabaseError(check))
             log = cls(path, db, writable=True)
             log._open_state()
+            if log.state.seq < (chained := chain.last_link(db)[0]):
+                gone = f"it ends at event {log.state.seq}, its chain of hashes at {chained}: events were removed"
+                raise _unreadable(path, sqlite3.DatabaseError(gone))
         except sqlite3.DatabaseError as error:
             raise _unreadable(path, error) from error
+        except OSError as error:
+            raise _unreadable(path, sqlite3.OperationalError(f"unable to open: {error.strerror}")) from error
         return log
 
     def _open_state(self) -> None:
@@ -122,15 +135,18 @@ class Log:
         if not events:
             return []
         state = self._state
+        rows = [_row(event) for event in events]
         try:
             self._db.execute("BEGIN IMMEDIATE")
-            self._db.executemany("INSERT INTO events VALUES (?,?,?,?)", [_row(event) for event in events])
+            tip = self._chain(rows)
+            self._db.executemany("INSERT INTO events VALUES (?,?,?,?)", rows)
             before = dict(state.experiments)
             for event in events:
                 fold(state, event)
             changed = [x for n, x in state.experiments.items() if before.get(n) is not x]
             self._project(state, changed)
             self._db.execute("COMMIT")
+            self._tip = tip
         except sqlite3.Error as error:
             if not isinstance(error, sqlite3.OperationalError):
                 raise _unreadable(self.path, error) from error
@@ -141,6 +157,20 @@ class Log:
                 hint="free some space on this disk, then resume; no acknowledged event is lost",
             ) from error
         return events
+
+    def _chain(self, rows: list[tuple[int, float, int | None, str]]) -> bytes:
+        """Write the hashes of rows to be added, and before the first ones that of the rows since the last hash."""
+        tip, links = self._tip, []
+        if not tip:
+            at, tip = chain.last_link(self._db)
+            if (last := rows[0][0] - 1) > at:
+                tip = chain.follow(tip, chain.rows_after(self._db, at))
+                links.append((last, tip))
+        for seq, stamp, experiment, body in rows:
+            tip = chain.link(tip, (seq, stamp, experiment, body.encode()))
+            links.append((seq, tip))
+        self._db.executemany("INSERT INTO chain VALUES (?,?)", links)
+        return tip
 
     def _project(self, state: State, experiments: Iterable[Experiment]) -> None:
         rows = [(x.number, wire.dumps(wire.to_plain(x))) for x in experiments]
@@ -156,6 +186,17 @@ class Log:
     def state(self) -> State:
         """The writer's State as of its last append. Read-only for the caller."""
         return self._state
+
+    def chain_head(self) -> ChainHead | None:
+        """The last event and its hash; None where no version that chains events has appended yet.
+
+        Raises LogCorrupt.
+        """
+        try:
+            seq, tip = chain.last_link(self._db)
+        except sqlite3.DatabaseError as error:
+            raise _unreadable(self.path, error) from error
+        return ChainHead(seq, tip.hex()) if seq else None
 
     def load(self) -> State:
         """The State as of the last event on disk, in O(experiments), as a new copy at each call.

@@ -53,7 +53,7 @@ class ProgramFile(EnginePart):
                 await self.journal.write(e.ProgramChanged(program_diff(old.text, text), text, str(error)))
             return
         self._refused = ""
-        await asyncio.to_thread(replace_file, self.paths.program, text.encode("utf-8"), mode=0o644)
+        await asyncio.to_thread(replace_file, self.paths.program, text.encode("utf-8"))
         await self.settings.adopt(program)
 
     def _look_at(self) -> tuple[int, int] | None:

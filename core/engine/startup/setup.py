@@ -33,7 +33,7 @@ from core.record.state import State
 from core.research import registry
 from core.research.control.constants import check_tunable
 from core.research.protocol import Researcher
-from core.session.disk import disk_trouble
+from core.session.disk import disk_trouble, private_folder, replace_file
 from core.session.homes import socket_folder
 from core.session.log import Log
 from core.session.options import EngineOptions, load_options, merge, overrides_of, save_options
@@ -350,8 +350,8 @@ def open_log(start: Start, *, exclude: bool = True) -> Log:
         log = Log.append_to(paths.database)
     else:
         for folder in (paths.worktrees, paths.folder / "runs", paths.folder / "reasoning"):
-            folder.mkdir(parents=True, exist_ok=True)
-        paths.program.write_text(program.text, encoding="utf-8")
+            private_folder(folder)
+        replace_file(paths.program, program.text.encode())
         if exclude and not setup.repo.is_ignored("sessions/x"):
             inside = "" if setup.repo.prefix == "." else f"{setup.repo.prefix}/"
             setup.repo.exclude(f"/{inside}sessions/")
