@@ -46,6 +46,7 @@ from core.lab.device import Devices
 from core.record import events as e
 from core.record.errors import AutoresearchError, GitError, SessionError
 from core.record.pulse import Pulse
+from core.session.chain import HEAD_REF
 from core.session.lock import hold
 from core.session.log import Log, is_blank
 from core.session.options import EngineOptions
@@ -172,6 +173,7 @@ class _Engine:
         answer = partial(dispatch, journal, handlers)
         self.server = SocketServer(setup.paths.name, journal, answer, setup.paths.socket)
         self.devices = Devices()
+        self._noted = 0  # verdicts in the log when its head was written down in git
 
     async def run(self, ready: int) -> int:
         await self.server.start()
@@ -184,6 +186,8 @@ class _Engine:
         try:
             await recover(self.setup, self.journal, self.judge)
             await asyncio.to_thread(clear_earlier, self.setup.repo, self.setup.paths)
+            if await asyncio.to_thread(self.setup.repo.has_text, self.setup.paths.name, HEAD_REF):
+                await self._note_head(always=True)  # it may be that of an earlier session of this name
             tasks.append(asyncio.create_task(self._follow_branch()))
             ending = await self.loop.run(self._prepare)
         except AutoresearchError as error:
@@ -221,6 +225,7 @@ class _Engine:
         await self.server.close(reason)
         with contextlib.suppress(Exception):
             await self.settings.researcher.close()
+        await self._note_head(always=not self.journal.state.failed_start)
         await asyncio.to_thread(self.setup.repo.reuse_worktrees, None)
         await asyncio.to_thread(self.setup.repo.prune, self.setup.paths.worktrees)
         with contextlib.suppress(AutoresearchError, OSError):  # else the next engine does it
@@ -247,12 +252,22 @@ class _Engine:
         while True:
             await asyncio.sleep(BRANCH_SECONDS)
             await self._catch_up()
+            await self._note_head()
 
     async def _catch_up(self) -> None:
         """Move a branch that the user had checked out, now or at a later try."""
         if self.journal.state.branch_held:
             with contextlib.suppress(GitError):
                 await self.judge.follow()
+
+    async def _note_head(self, *, always: bool = False) -> None:
+        """Write the log's head down in git after new verdicts, or `always`: a log that is cut off afterwards shows."""
+        judged = sum(self.journal.state.verdicts.values())
+        head = self.journal.log.chain_head()
+        if head and (always or judged != self._noted):
+            self._noted = judged
+            with contextlib.suppress(AutoresearchError):
+                await asyncio.to_thread(self.setup.repo.keep_text, self.setup.paths.name, HEAD_REF, f"{head}\n")
 
     async def _pulse(self) -> Pulse:
         thought = self.proposer.now

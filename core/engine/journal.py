@@ -9,6 +9,7 @@ from typing import Any
 from core.record.errors import LogCorrupt, SessionError
 from core.record.events import Body, Event
 from core.record.state import State
+from core.session.chain import TRAILER
 from core.session.disk import disk_trouble
 from core.session.log import Log
 
@@ -58,6 +59,10 @@ class Journal:
                     listener(event)
             changed, self._changed = self._changed, asyncio.Event()
             changed.set()
+
+    def trailer(self) -> str:
+        """The line of a commit's message that names the log's head: the log's past cannot be changed without it."""
+        return f"{TRAILER}: {self.log.chain_head()}"
 
     def held_up(self) -> str:
         """Why a write would have to wait at present, or ""."""

@@ -167,7 +167,8 @@ class Judge(EnginePart):
         """The best changed while this ran: apply the change to it, to be run again before it may be kept."""
         state, repo = self.state, self.repo
         best, onto = state.best, state.best_commit or self.setup.commit
-        message = f"#{x.number} {' '.join(x.hypothesis.split())}\n\nRe-applied on #{best}.\n"
+        subject, trailer = f"#{x.number} {' '.join(x.hypothesis.split())}", self.journal.trailer()
+        message = f"{subject}\n\nRe-applied on #{best}.\n\n{trailer}\n"
         try:
             new = await asyncio.to_thread(repo.reapply, x.commit or "", x.parent_commit, onto, message)
             diff = await asyncio.to_thread(repo.diff, onto, new)

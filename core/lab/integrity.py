@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
-_Stamp = tuple[int, int, int]  # size, ctime in nanoseconds (unlike mtime, no process can set it), inode
+from core.evidence.file_hashes import files_below, hash_of_all, state_of
 
 
 class Seal:
@@ -20,19 +19,24 @@ class Seal:
 
     def __init__(self, paths: Iterable[Path]) -> None:
         self._roots = tuple(map(os.fspath, paths))
-        self._states = {path: _state(path, stamp) for path, stamp in _files(self._roots)}
+        self._states = {path: state_of(path, stamp) for path, stamp in files_below(self._roots)}
 
     @cached_property
     def digest(self) -> str:
         """One SHA-256 over all files as they were first, for a certificate."""
-        whole = hashlib.sha256()
-        for path in sorted(map(Path, self._states)):
-            whole.update(os.fsencode(path.name) + b"\0" + self._states[str(path)][1].encode() + b"\n")
-        return whole.hexdigest()
+        return hash_of_all({path: digest for path, (_, digest) in self._states.items()})
+
+    def by_root(self) -> dict[Path, str]:
+        """One for each of the files and folders that were given, wherever it is (`hash_below`)."""
+        found = {}
+        for root in map(Path, dict.fromkeys(self._roots)):
+            inside = {p: digest for p, (_, digest) in self._states.items() if Path(p).is_relative_to(root)}
+            found[root] = hash_of_all(inside, root)
+        return found
 
     def broken(self) -> str | None:
         """A sentence that names the first changed file; None while all are unchanged."""
-        now = dict(_files(self._roots))
+        now = dict(files_below(self._roots))
         for path in sorted(now.keys() - self._states.keys()):
             return f"{path} was added"
         for path, (stamp, digest) in self._states.items():
@@ -41,50 +45,10 @@ class Seal:
             try:
                 if now[path] == stamp:
                     continue
-                fresh = _state(path, now[path])
+                fresh = state_of(path, now[path])
             except OSError as error:
                 return f"{path} can no longer be read ({error.strerror})"
             if fresh[1] != digest:
                 return f"{path} was changed"
             self._states[path] = fresh  # same content
         return None
-
-
-def _files(roots: Iterable[str]) -> Iterator[tuple[str, _Stamp]]:
-    """Path and stamp of each file. A project may have tens of thousands, and they are looked at twice a run."""
-    for root in roots:
-        if Path(root).is_dir():
-            yield from _below(root)
-        elif Path(root).exists():
-            yield root, _stamp(Path(root).stat())
-
-
-def _below(folder: str) -> Iterator[tuple[str, _Stamp]]:
-    try:
-        entries = list(os.scandir(folder))
-    except OSError:
-        return  # a folder that cannot be read
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            if entry.name not in (".git", "__pycache__"):
-                yield from _below(entry.path)
-        elif entry.name != ".git" and not (entry.is_symlink() and entry.is_dir()):
-            try:
-                status = entry.stat()
-            except OSError:
-                status = entry.stat(follow_symlinks=False)  # a link whose target does not exist
-            yield entry.path, _stamp(status)
-
-
-def _state(path: str, stamp: _Stamp) -> tuple[_Stamp, str]:
-    """Stamp and SHA-256 of a file, or of a link's target path."""
-    if Path(path).is_symlink():
-        digest = hashlib.sha256(os.fsencode(Path(path).readlink()))
-    else:
-        with Path(path).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256")
-    return stamp, digest.hexdigest()
-
-
-def _stamp(info: os.stat_result) -> _Stamp:
-    return info.st_size, info.st_ctime_ns, info.st_ino

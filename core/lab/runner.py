@@ -176,7 +176,7 @@ class RunProcess:
 
     def release(self) -> None:
         """Give a held run its data: its clock starts within about 30 ms. Idempotent."""
-        (self.folder / "go").touch()
+        (self.folder / "go").touch(0o600)
 
     async def kill(self, reason: str) -> RunResult:
         """Kill the run's whole process tree; returns when it has ended. `reason` goes into the result."""
@@ -196,8 +196,8 @@ async def start(spec: RunSpec) -> RunProcess:
     folder = spec.folder.absolute()
     path = folder / "spec.json"
     try:
-        for name in ("out", "home", "tmp"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
+        for name in ("", "out", "home", "tmp"):
+            (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         await asyncio.to_thread(compile_cache.create, folder / compile_cache.NAME, spec.cache)
         path.touch(0o600)
         path.write_text(json.dumps(_shim_spec(replace(spec, folder=folder))))

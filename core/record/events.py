@@ -85,9 +85,14 @@ class StateChanged:
 
 @dataclass(frozen=True, slots=True)
 class Preparing:
-    """A long step before the first run (data, pristine checkout) began; "" once it is over."""
+    """A long step before the first run (data, pristine checkout) began; "" once it is over.
+
+    The end says what was sealed: a hash of it all, and of each place (`pristine`, or a path) by its name.
+    """
 
     what: str
+    seal: str = ""
+    sealed: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,18 +255,25 @@ class HiddenScored:
     warning: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CertificationStarted:
-    """A comparison of best and baseline on fresh seeds began, with at most `planned` runs of each."""
+    """A comparison of best and baseline on fresh seeds began, with at most `planned` runs of each, for an `expected`
+    gain; `sigma` of one run is known with `df` degrees of freedom.
+    """
 
     experiment: int
     planned: int
     reason: str = ""
+    expected: float | None = None
+    sigma: float | None = None
+    df: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certified:
-    """Outcome of a certification: one-sided p, z, the gain with its interval; `file`: path of the certificate."""
+    """Outcome of a certification: one-sided p, z, the gain with its interval; `file`: path of the certificate, `sha256`
+    of its bytes.
+    """
 
     experiment: int
     outcome: Literal["certified", "refuted", "undecided"]
@@ -273,6 +285,7 @@ class Certified:
     runs: int
     file: str = ""
     reason: str = ""
+    sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS chain(seq INTEGER PRIMARY KEY, hash BLOB NOT NULL);"
 START = hashlib.sha256(b"autoresearch-tui log 1\n").digest()
+TRAILER = "Autoresearch-Log"  # of an experiment's commit: the head of the log when it was made
+HEAD_REF = "log"  # refs/autoresearch/<session>/log: a text with the head after the last verdict, or at the end
 SHORT = 12  # digits of a hash that a person is shown
 _ROWS = "SELECT seq, time, experiment, CAST(body AS BLOB) FROM events WHERE seq > ? ORDER BY seq"
 _HEAD = re.compile(rf"[0-9]{{1,15}}:[0-9a-f]{{{SHORT},64}}")

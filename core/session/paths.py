@@ -66,6 +66,9 @@ class SessionPaths:
         """Reasoning of one experiment: JSON lines {"t": time, "k": kind, "s": text}."""
         return self.folder / "reasoning" / f"{experiment}.jsonl"
 
+    def certificate(self, experiment: int) -> Path:
+        return self.folder / "certificates" / f"{experiment}.json"
+
     @property
     def notebook(self) -> Path:
         """The researcher's notes, Markdown: part of every request to it. A person may edit them."""
@@ -85,6 +88,11 @@ class SessionPaths:
         """Path of the engine's socket: short, since Unix limits it to about 100 bytes."""
         key = hashlib.sha256(os.fsencode(self.folder.resolve())).hexdigest()[:16]
         return socket_folder() / f"{key}.sock"
+
+
+def signature_of(certificate: Path) -> Path:
+    """Where the signature of a certificate is, as `ssh-keygen -Y sign` names it."""
+    return certificate.with_name(f"{certificate.name}.sig")
 
 
 def check_name(name: str) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import math
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from core.engine.commands.dispatch import Handlers, LoopControl
@@ -21,7 +24,8 @@ from core.record import events as e
 from core.record.errors import CommandRefused
 from core.record.metric import format_metric
 from core.record.state import BASELINE, Experiment, Run
-from core.session.disk import write_json
+from core.session.disk import private_folder, replace_file
+from core.session.paths import signature_of
 from core.stats.certify import InterimAnalysis, certificate_test, most_pairs
 from core.stats.eligible import certifiable, reproducible
 from core.stats.noise import Noise
@@ -97,7 +101,11 @@ class CertificationCommands(EnginePart):
         size = f" ({expected / noise.sigma:.1f}σ)" if noise.sigma else ""
         own = ", of a metric that the code reports itself" if state.metric.self_reported else ""
         words = f"for a gain of {format_metric(expected)}{size}{own}"
-        await self.journal.write(e.CertificationStarted(number, planned, words))
+        await self.journal.write(
+            e.CertificationStarted(
+                experiment=number, planned=planned, reason=words, expected=expected, sigma=noise.sigma, df=noise.df
+            )
+        )  # fmt: skip
         first, pairs = state.next_run, 0
         look: InterimAnalysis | None = None
         while look is None or look.decision == "continue":
@@ -114,7 +122,7 @@ class CertificationCommands(EnginePart):
             look = certificate_test(
                 state.metric, arms[0], arms[1], planned, expected=expected, sigma=noise.sigma, df=noise.df
             )
-        await self._conclude(number, look, noise, first)
+        await self._conclude(number, look, noise, expected, first)
 
     async def _pair(self, number: int, commit: str, *, turned: bool) -> str:
         """One run of each. Returns why there is no number, or "". `turned`: the experiment runs first, in every second
@@ -125,18 +133,21 @@ class CertificationCommands(EnginePart):
         runs = await side_by_side(*(self.runs.execute(n, "certify", at, Urgency.REPEAT) for n, at in arms))
         return next((run.reason or "a run gave no number" for run in runs if run.metric is None), "")
 
-    async def _conclude(self, number: int, look: InterimAnalysis, noise: Noise, first: int) -> None:
-        file = self.paths.folder / "certificates" / f"{number}.json"
-        certificate = await asyncio.to_thread(self._certificate, number, look, noise, first)
-        await asyncio.to_thread(write_json, file, certificate)
+    async def _conclude(self, number: int, look: InterimAnalysis, noise: Noise, expected: float, first: int) -> None:
+        file = self.paths.certificate(number)
+        head = self.journal.log.chain_head()
+        named = {"expected": expected, "log": {"events": head.seq, "head": head.hash} if head else None}
+        certificate = {**await asyncio.to_thread(self._certificate, number, look, noise, first), **named}
+        data = (json.dumps(certificate, indent=1) + "\n").encode()
+        await asyncio.to_thread(_write, file, data)
         known = math.isfinite(look.low)
         interval = f"{format_metric(look.low)} to {format_metric(look.high)}" if known else "of unknown noise"
         own = "; self-reported by the code" if self.state.metric.self_reported else ""
         await self.journal.write(
             e.Certified(
                 experiment=number, outcome=_outcome(look), p=look.p if known else None,
-                z=look.z, gain=look.gain,
-                low=look.low, high=look.high, runs=2 * look.pairs, file=str(file),
+                z=look.z, gain=look.gain, low=look.low, high=look.high, runs=2 * look.pairs,
+                file=str(file), sha256=hashlib.sha256(data).hexdigest(),
                 reason=f"{look.reason}; gain {format_metric(look.gain)} ({interval}){own}",
             )
         )  # fmt: skip
@@ -231,6 +242,13 @@ class CertificationCommands(EnginePart):
         changed = [name for name in before if after.get(name) != before[name]]
         words = [f"{name} is {after.get(name, 'gone')}, was {before[name]}" for name in changed]
         return f"; but {', '.join(words)}" if words else ""
+
+
+def _write(file: Path, data: bytes) -> None:
+    """Write a certificate; the signature of an earlier one goes."""
+    private_folder(file.parent)
+    signature_of(file).unlink(missing_ok=True)
+    replace_file(file, data)
 
 
 def _outcome(look: InterimAnalysis) -> Literal["certified", "refuted", "undecided"]:

@@ -137,7 +137,7 @@ class Proposer(EnginePart):
         proposal = Proposal(hypothesis=f"#{leader} and {who(other)} together", edits=(), kind=x.kind)
         async with self._numbering:
             number = self.state.next_experiment
-            message = commit_message(self.paths.name, number, proposal)
+            message = commit_message(self.journal, self.paths.name, number, proposal)
             try:
                 commit = await asyncio.to_thread(
                     self.repo.reapply, moved.commit or self.setup.commit, x.parent_commit, onto, message
@@ -184,7 +184,7 @@ class Proposer(EnginePart):
         await self._keep(experiment, commit)
 
     async def _commit(self, experiment: int, parent: str, proposal: Proposal, changed: Mapping[str, str]) -> str:
-        message = commit_message(self.paths.name, experiment, proposal)
+        message = commit_message(self.journal, self.paths.name, experiment, proposal)
         return await asyncio.to_thread(self.repo.commit_files, parent, dict(changed), message)
 
     async def _keep(self, experiment: int, commit: str) -> None:
@@ -227,10 +227,10 @@ def code_lines(path: str, text: str) -> int:
     return sum(bool(line.strip()) for line in text.splitlines())
 
 
-def commit_message(session: str, experiment: int, proposal: Proposal) -> str:
-    """Commit message of an experiment: the hypothesis, the rationale, and trailers that identify it."""
+def commit_message(journal: Journal, session: str, experiment: int, proposal: Proposal) -> str:
+    """Commit message of an experiment: the hypothesis, the rationale, and trailers that identify it and the log."""
     parts = [f"#{experiment} {' '.join(proposal.hypothesis.split())}", proposal.rationale.strip()]
-    trailers = f"Autoresearch-Session: {session}\nAutoresearch-Experiment: {experiment}"
+    trailers = f"Autoresearch-Session: {session}\nAutoresearch-Experiment: {experiment}\n{journal.trailer()}"
     return "\n\n".join([p for p in parts if p] + [trailers]) + "\n"
 
 

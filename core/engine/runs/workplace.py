@@ -65,6 +65,11 @@ class Workplace:
     def seal_digest(self) -> str:
         return self._seal.digest if self._seal else ""
 
+    def sealed(self) -> dict[str, str]:
+        """The hash of each sealed place: `pristine`, or the path of the data. Empty before the seal is closed."""
+        found = self._seal.by_root() if self._seal else {}
+        return {"pristine" if root == self._setup.paths.pristine else str(root): h for root, h in found.items()}
+
     async def broken_seal(self) -> str | None:
         """The file that has changed since the session began, or None. Stops judging when there is one."""
         broken = await asyncio.to_thread(self._seal.broken) if self._seal else None

@@ -57,6 +57,7 @@ async def prepare_session(
             raise
     await journal.write(e.Preparing("sealing the pristine code and the data"))
     await asyncio.to_thread(place.close_seal)
+    await journal.write(e.Preparing("", place.seal_digest, place.sealed()))
     return not ended()
 
 

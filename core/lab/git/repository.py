@@ -268,6 +268,14 @@ class Repository:
         self._update_ref(f"refs/autoresearch/{session}/{experiment}", commit)
 
     @retry_when_full
+    def keep_text(self, session: str, name: str, text: str) -> None:
+        """Keep a text as a blob at refs/autoresearch/<session>/<name>."""
+        self._update_ref(f"refs/autoresearch/{session}/{name}", self._write_blob(text.encode()))
+
+    def has_text(self, session: str, name: str) -> bool:
+        return self._git.resolve(f"refs/autoresearch/{session}/{name}") is not None
+
+    @retry_when_full
     def reapply(self, commit: str, old_parent: str, new_parent: str, message: str) -> str:
         """Three-way merge of the change old_parent → commit onto `new_parent`. Returns the new commit's id.
 
