@@ -264,6 +264,8 @@ class Cockpit(App[int]):
         Textual posts a key to the widget that has the focus when the key arrives, and actions run later: of `i` and a
         sentence typed fast, the first letters would still be commands.
         """
+        if isinstance(event, (events.InputEvent, events.Paste)) and not self.screen_stack:
+            return  # between two screens, and when the last one has closed
         if isinstance(event, (events.Key, events.Paste)) and not event.is_forwarded:
             self.calm.heard(event.key if isinstance(event, events.Key) else "paste", event.time)
             with contextlib.suppress(ScreenStackError):

@@ -162,6 +162,15 @@ async def test_a_card_closes_once(show: Show) -> None:
         assert isinstance(app.screen, MainScreen) and app.failure is None
 
 
+async def test_input_without_a_screen_is_dropped(show: Show) -> None:
+    async with show() as (_pilot, app, _source):
+        pass
+    assert not app.screen_stack
+    await app.on_event(events.MouseMove(None, 5, 5, 0, 0, 0, False, False, False, 5, 5))
+    await app.on_event(events.Key("q", "q"))
+    await app.on_event(events.Paste("text"))
+
+
 async def test_closing_a_screen_during_its_creation_is_safe(show: Show) -> None:
     async with show() as (pilot, app, _source):
         await until(pilot, lambda: isinstance(app.screen, MainScreen))
