@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from nanotrain import prepare
 from nanotrain.corpus import PrepareError
 from nanotrain.device.spread import Tolerance
+from nanotrain.foresight import advantage
+from nanotrain.foresight.reference import guesses
 from nanotrain.model_process import LogitRequest, ModelProcess
 from nanotrain.weights import Rejected
 
@@ -24,9 +26,12 @@ MAX_ALL_CUTS = 128  # length of rows up to which the causal probe cuts at every 
 SAMPLED_CUTS = 8
 # Largest change of a logit when none of its permitted inputs changes: floating-point noise, by device.
 MAX_LOGIT_CHANGE = {"cpu": 1e-3, "cuda": 5e-2}
-WITNESS_PASSES = {"cpu": 2, "cuda": 4}  # over every row, each with its future changed from another position on
-PAYING_CUTS = {"cpu": 0.0, "cuda": 0.25}  # share of the cuts that are put where a look ahead would pay
-NOISY_PASSES = 8  # where the device's own noise hides more
+# Passes of the witness over every row, each with its future changed from another position on; and of a second witness,
+# which is asked after the model was scored. Where the device's own noise hides more, twice as many.
+WITNESS_PASSES = {"cpu": 2, "cuda": 2}
+LATER_PASSES = {"cpu": 0, "cuda": 2}
+PAYING_CUTS = 0.5  # share of the second witness's cuts that are put where a look ahead would pay
+DECOYS = 8  # tokens that could have stood after a cut, to which the one that does is compared
 # A small leak of the next token in every row is hidden by noise in single rows, but not in their mean.
 MAX_GLANCE_NATS = 1e-3  # per token
 MIN_GLANCE_STANDARD_ERRORS = 6.0
@@ -86,22 +91,47 @@ def change_future(rows: Tokens, cuts: NDArray[np.int64], donors: Tokens, random:
     """
     others = donors[random.integers(len(donors), size=len(rows))][:, : rows.shape[1]]
     changed = np.where(np.arange(rows.shape[1]) >= cuts[:, None], others, rows)
-    for row in np.flatnonzero(cuts < rows.shape[1]):
+    at = np.minimum(cuts, rows.shape[1] - 1)
+    every = np.arange(len(rows))
+    for row in np.flatnonzero((cuts < rows.shape[1]) & (changed[every, at] == rows[every, at])):
         old = rows[row, cuts[row]]
-        if changed[row, cuts[row]] == old:
-            new = others[row][others[row] != old]
-            changed[row, cuts[row]] = random.choice(new) if len(new) else old
+        new = others[row][others[row] != old]
+        changed[row, cuts[row]] = random.choice(new) if len(new) else old
     return changed
 
 
-class Examiner:
-    """Scores the model in one process and checks its answers against those of a second process, the witness.
+@dataclass(frozen=True, slots=True)
+class Beginnings:
+    """A batch of scored rows as a witness answered them, each with other text from its cut on.
 
-    The first process sees each scored row once and nothing else. The witness is started after the first has ended. It
-    sees training text, and the beginnings of the scored rows followed by training text: never the future of a scored
-    row, so its losses are those of a model that cannot look ahead. Earlier requests, other rows of the batch and order
-    differ, too, so they hold no memory of the rows. Code that looks ahead, keeps state between calls or behaves in one
-    of the processes only gives different losses in the two.
+    `names` and `cuts` (B,); `positions` asked for, `nats` of their targets and `tops`, the largest logits, (B, K);
+    `shown` (B,) the probability, just before the cut, of the token that was put there, `decoys` (B, DECOYS) of others.
+    """
+
+    names: NDArray[np.int64]
+    cuts: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    nats: NDArray[np.float64]
+    tops: NDArray[np.float64]
+    shown: NDArray[np.float64]
+    decoys: NDArray[np.float64]
+
+    @property
+    def last(self) -> NDArray[np.bool_]:
+        """(B, K): the position before the cut, where every look ahead shows."""
+        return np.asarray(self.positions == self.cuts[:, None] - 1)
+
+
+class Examiner:
+    """Scores the model in one process and checks its answers against those of another, the witness.
+
+    The witness is asked first. It sees training text, and the beginnings of the scored rows followed by training text:
+    when it answers for the position before a cut, no process has been shown what follows in the row. The second process
+    sees each scored row once and nothing else; it is started after the witness has ended and does not know the cuts.
+    Earlier requests, other rows of the batch and order differ. Code that looks ahead, keeps state between calls or
+    behaves in one of the processes only gives different losses in the two. Should the witness tell the second process
+    all it was asked, that one can agree with it and look ahead elsewhere: then its losses there are better than where
+    nobody could (nanotrain/foresight/advantage.py).
     """
 
     def __init__(
@@ -114,17 +144,20 @@ class Examiner:
         fitting = MAX_BATCH_LOGITS // (self.length * len(lengths))
         self.batch = max(MIN_BATCH_ROWS, min(BATCH_ROWS[device], fitting))
         self.tolerance = Tolerance(MAX_LOGIT_CHANGE[device], spread)
-        self.passes = NOISY_PASSES if 0 < spread < math.inf else WITNESS_PASSES[device]
-        self.paying = PAYING_CUTS[device]
+        times = 2 if 0 < spread < math.inf else 1
+        self.passes, self.later_passes = times * WITNESS_PASSES[device], times * LATER_PASSES[device]
         self.random = np.random.default_rng()  # seeded by the system: the code under test cannot predict it
-        self.nats = np.full(self.targets.shape, np.nan)  # loss of each target in the first process
+        # Later passes have later cuts: each shows of a row what was asked for before, and a little more.
+        self.cuts = np.sort(self.random.integers(1, self.length + 1, size=(self.passes, len(rows))), axis=0)
+        self.nats = np.full(self.targets.shape, np.nan)  # loss of each target in the scored process
+        self.beginnings: list[Beginnings] = []
         self.results = ProbeResults()
 
     def batches(self, order: NDArray[np.int64]) -> NDArray[np.int64]:
         """`order` in batches (n, B), begun again so that the last one is full."""
         return np.resize(order, (math.ceil(len(order) / self.batch), self.batch))
 
-    # --- the first process ---
+    # --- the scored process ---
 
     def score(self, model: ModelProcess) -> None:
         """Every row once, in random order."""
@@ -141,12 +174,17 @@ class Examiner:
         self.results.tokens = int((sizes > 0).sum())
         self.results.bytes = int(sizes.sum())
 
-    # --- the witness ---
+    # --- the witnesses ---
 
     def examine(self, witness: ModelProcess) -> None:
-        """Each rule by itself on training text, which gives the violation a name; then the scored rows."""
+        """Each rule by itself on training text, which names the violation; then beginnings of the scored rows."""
         self.check_rules(witness)
-        self.check_scored_rows(witness)
+        self.ask(witness, self.cuts)
+
+    def examine_again(self, witness: ModelProcess) -> None:
+        """Beginnings of the scored rows, cut where a look ahead would have paid; needs their scores."""
+        names = np.tile(np.arange(len(self.rows)), self.later_passes)
+        self.ask(witness, self.paying_cuts(names).reshape(self.later_passes, -1))
 
     def sample(self) -> Tokens:
         chosen: Tokens = self.training_rows[self.random.choice(len(self.training_rows), self.batch, replace=False)]
@@ -204,67 +242,96 @@ class Examiner:
         cuts = np.arange(1, most + 1) if self.length <= MAX_ALL_CUTS else np.geomspace(1, most, SAMPLED_CUTS)
         return self.random.permutation(self.batches(cuts.astype(np.int64)).reshape(-1)).reshape(-1, self.batch)
 
-    def check_scored_rows(self, witness: ModelProcess) -> None:
-        """The scored rows again, each with other text from some cut on: losses before the cut must agree."""
-        names = np.concatenate([self.random.permutation(len(self.rows)) for _ in range(self.passes)])
-        batches = self.batches(names)
-        cuts = self.cuts(batches.reshape(-1)).reshape(batches.shape)
-        positions = [self.positions(some) for some in cuts]
-        requests = [
-            self.request(change_future(self.inputs[some], ends, self.training_rows, self.random), chosen)
-            for some, ends, chosen in zip(batches, cuts, positions, strict=True)
-        ]
-        nats, tops = np.full((2, len(batches), positions[0].size), np.nan)
+    def ask(self, witness: ModelProcess, cuts: NDArray[np.int64]) -> None:
+        """The scored rows, each with other text from its cut in `cuts` (passes, rows) on."""
+        places = [some for _ in cuts for some in self.batches(self.random.permutation(len(self.rows)))]
+        each = len(places) // len(cuts)  # batches of a pass
+        ends = [cuts[index // each][some] for index, some in enumerate(places)]
+        positions = [self.positions(some) for some in ends]
+        changed = [self.changed(self.inputs[some], end) for some, end in zip(places, ends, strict=True)]
+        requests = [self.request(rows, chosen) for (rows, _), chosen in zip(changed, positions, strict=True)]
+        nats, tops = np.full((2, len(places), positions[0].size), np.nan)
+        chances = np.zeros((len(places), self.batch, 1 + DECOYS))
         for index, where, logits in witness.stream(requests):
             tops[index, where] = np.maximum(logits.max(axis=1), -logits.min(axis=1))
-            targets = np.take_along_axis(self.targets[batches[index]], positions[index], 1)
-            nats[index, where] = cross_entropy(logits, targets.reshape(-1)[where])
-        glances = []
-        for some, ends, chosen, found, top in zip(batches, cuts, positions, nats, tops, strict=True):
-            gained = found.reshape(chosen.shape) - np.take_along_axis(self.nats[some], chosen, 1)
-            self.record_witness(
-                np.where(chosen < ends[:, None], np.abs(gained), 0.0), top.reshape(chosen.shape), chosen, ends
-            )
-            glances.append(gained[chosen == ends[:, None] - 1])
-        self.record_glance(np.concatenate(glances))
+            targets = np.take_along_axis(self.targets[places[index]], positions[index], 1).reshape(-1)[where]
+            nats[index, where] = cross_entropy(logits, targets)
+            for at in np.flatnonzero((positions[index] == ends[index][:, None] - 1).reshape(-1)[where]):
+                row = (where.start + at) // positions[index].shape[1]
+                chances[index, row] = logits[at, changed[index][1][row]] / logits[at].sum(dtype=np.float64)
+        self.beginnings += [
+            Beginnings(some, end, chosen, found.reshape(chosen.shape), top.reshape(chosen.shape), at[:, 0], at[:, 1:])
+            for some, end, chosen, found, top, at in zip(places, ends, positions, nats, tops, chances, strict=True)
+        ]
 
-    def cuts(self, names: NDArray[np.int64]) -> NDArray[np.int64]:
+    def changed(self, rows: Tokens, cuts: NDArray[np.int64]) -> tuple[Tokens, Tokens]:
+        """`rows` (B, T) with other text from `cuts` on; (B, 1 + DECOYS): the token put there and others drawn alike."""
+        ways = [np.repeat(some, 1 + DECOYS, axis=0) for some in (rows, cuts)]
+        drawn = change_future(ways[0], ways[1], self.training_rows, self.random)
+        at = np.minimum(ways[1], self.length - 1)
+        return drawn[:: 1 + DECOYS], drawn[np.arange(len(at)), at].reshape(len(rows), -1)
+
+    def paying_cuts(self, names: NDArray[np.int64]) -> NDArray[np.int64]:
         """A cut, 1 to length, for each row named: anywhere, or, PAYING_CUTS of them, where a look ahead would pay.
 
-        It would pay where the first process's loss is below one guessed from the frequency of the token in the
-        training text, scaled to the same mean.
+        It would pay where the scored loss is below one guessed from the frequency of the token in the training text,
+        scaled to the same mean.
         """
         counts = 1.0 + np.bincount(self.training_rows.reshape(-1), minlength=len(self.lengths))
         guess = np.log(counts.sum() / counts)[self.targets]
         gains = np.maximum(guess * (self.nats.mean() / guess.mean()) - self.nats, 1e-9).cumsum(axis=1)
         paying = (gains[names] < self.random.random(len(names))[:, None] * gains[names, -1:]).sum(axis=1)
         anywhere = self.random.integers(self.length, size=len(names))
-        chosen = self.random.random(len(names)) < self.paying
+        chosen = self.random.random(len(names)) < PAYING_CUTS
         return np.where(chosen, np.minimum(paying, self.length - 1), anywhere) + 1
 
-    def record_witness(
-        self,
-        moves: NDArray[np.float64],
-        tops: NDArray[np.float64],
-        positions: NDArray[np.int64],
-        cuts: NDArray[np.int64],
-    ) -> None:
-        """`moves` (B, K): difference of the losses in the two processes, in nats, 0 from the cut on."""
-        (row, column), moved, limit = self.tolerance.worst(moves, tops, 2.0)
-        cut = int(cuts[row])
-        how = f"with other text from {cut} on" if cut < self.length else "after other requests and among other rows"
-        reason = (
-            f"not causal, or keeps a memory between calls: {how}, a second process that never saw the row gave "
-            f"the token after {positions[row, column]} a loss that differs by {moved:.3g} nats"
-        )
-        self.results.record("witness", moved, limit, reason)
+    # --- what the processes answered ---
+
+    def compare(self) -> None:
+        """The losses of the witnesses against the scored ones: equal before each cut, and no better elsewhere."""
+        glances = []
+        for some in self.beginnings:
+            gained = some.nats - np.take_along_axis(self.nats[some.names], some.positions, 1)
+            moves = np.where(some.positions < some.cuts[:, None], np.abs(gained), 0.0)
+            _, moved, limit = self.tolerance.worst(moves, some.tops, 2.0)
+            reason = (
+                "not causal, or keeps a memory between calls: with other text after the beginning of a row, a process "
+                "that had not seen the row gave its tokens other losses"
+            )
+            self.results.record("witness", moved, limit, reason)
+            glances.append(gained[some.last])
+        self.record_glance(np.concatenate(glances))
+        self.record_foresight()
 
     def record_glance(self, gained: NDArray[np.float64]) -> None:
-        """`gained` (rows,): the same for the last target before each cut. Its mean over rows is 0 without a leak."""
+        """`gained` (rows,): the difference for the last target before each cut. Its mean is 0 without a leak."""
         mean, error = float(gained.mean()), float(gained.std(ddof=1)) / math.sqrt(len(gained))
         significant = mean > MIN_GLANCE_STANDARD_ERRORS * error
-        reason = f"not causal: hiding the next token costs {mean:.3g} nats on average (standard error {error:.2g})"
+        reason = "not causal: hiding the next token costs more than noise, on average"
         self.results.record("glance", mean if significant else 0.0, MAX_GLANCE_NATS, reason)
+
+    def record_foresight(self) -> None:
+        """Only the first witness's answers count: of a second one every process may know the rows."""
+        first = self.beginnings[: self.passes * len(self.batches(np.arange(len(self.rows))))]
+        clean, asked = np.full(self.cuts.shape, np.nan), np.zeros(self.nats.shape, dtype=bool)
+        for index, some in enumerate(first):
+            clean[index * self.passes // len(first), some.names] = some.nats[some.last]
+            rows, columns = np.nonzero(some.positions < some.cuts[:, None])
+            asked[some.names[rows], some.positions[rows, columns]] = True
+        hidden = [some.cuts < self.length for some in first]  # the others ended with their row
+        shown = np.concatenate([some.shown[told] for some, told in zip(first, hidden, strict=True)])
+        decoys = np.concatenate([some.decoys[told] for some, told in zip(first, hidden, strict=True)])
+        plain = guesses(self.rows, self.training_rows, len(self.lengths))
+        places = np.arange(self.length)
+        others = (min(self.length, WITNESS_POSITIONS) - 1) / max(1, self.length - 1)
+        chance = 1 - (1 - (1 + (self.length - 1 - places) * others) / self.length) ** self.passes
+        found = max(
+            advantage.of_the_scored(clean, self.cuts, self.nats, plain),
+            advantage.of_the_unasked(asked, chance, self.nats, plain),
+            advantage.of_the_shown(shown, decoys),
+        )
+        reason = "not causal: its answers are better where it had been shown what follows than where nobody had"
+        self.results.record("foresight", max(0.0, found), advantage.MAX_STANDARD_ERRORS, reason)
 
 
 def cross_entropy(logits: NDArray[np.float32], targets: Tokens) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ docs/run-protocol.md, section 3.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import math
@@ -26,7 +27,7 @@ from nanotrain import harness, prepare, process_limits, source_checks, weights
 from nanotrain.corpus import PrepareError
 from nanotrain.device.spread import MAX_SPREAD, remembered
 from nanotrain.model_process import NO_GPU, ModelProcess, ScorerError, clean
-from nanotrain.probes import Examiner, ProbeResults, rows_of, training_rows_of
+from nanotrain.probes import LATER_PASSES, Examiner, ProbeResults, rows_of, training_rows_of
 from nanotrain.weights import Rejected
 
 MAX_STARTUP_SECONDS = {"cpu": 90.0, "cuda": 180.0}  # imports and rebuilding the model
@@ -54,11 +55,10 @@ def score(worktree: Path, run: Path, device: str, seed: int, sandbox: list[str],
         order["imports"] = source_checks.new_imports(now, before)
         # Without a harness the training time is unknown, and no limit applies.
         trained = float(os.environ.get("AUTORESEARCH_SECONDS") or "inf")
-        # Both import torch at the same time; the second loads the code under test after the first has ended.
-        with (
-            ModelProcess(sandbox, order, vocab, trained) as first,
-            ModelProcess(sandbox, order, vocab, trained) as witness,
-        ):
+        # All import torch at the same time; each loads the code under test after the one before it has ended.
+        with contextlib.ExitStack() as stack:
+            count = 2 + (LATER_PASSES[device] > 0)
+            models = [stack.enter_context(ModelProcess(sandbox, order, vocab, trained)) for _ in range(count)]
             config = weights.check(run, device)
             weights.check_announced(run, os.environ.get("AUTORESEARCH_WEIGHTS_SHA256"))
             check_corpus(config, ready)
@@ -69,14 +69,15 @@ def score(worktree: Path, run: Path, device: str, seed: int, sandbox: list[str],
             training_rows = training_rows_of(train, rows.shape[1] - 1, np.random.default_rng())
             spread = 0.0
             if device == "cuda":
-                machine = first.prime(MAX_STARTUP_SECONDS[device])
+                machine = models[0].prime(MAX_STARTUP_SECONDS[device])
                 some = training_rows_of(train, rows.shape[1], np.random.default_rng())[:MEASURED_ROWS]
                 probe = Examiner(some, training_rows, lengths, device, math.inf)
                 path, code = prepare.cache_root() / "spread.json", (PRISTINE / "nanotrain" / "train.py").read_bytes()
                 spread = remembered(path, machine, code, lambda: measured_spread(probe, sandbox, config))
             examiner = Examiner(rows, training_rows, lengths, device, spread)
             results = examiner.results
-            for model, work in ((first, examiner.score), (witness, examiner.examine)):
+            stages = (examiner.examine, examiner.score, examiner.examine_again)
+            for model, work in zip(models, stages[:count], strict=True):
                 loaded = model.load(MAX_STARTUP_SECONDS[device], MAX_SCORING_SECONDS[device])
                 work(model)
                 changed = float(model.hash() != loaded)
@@ -84,6 +85,7 @@ def score(worktree: Path, run: Path, device: str, seed: int, sandbox: list[str],
                 model.check_effort()
                 results.record("effort", model.effort, 1.0, "the model used too much processor time")
                 model.close()
+            examiner.compare()
     except Rejected as reason:
         return {"rejected": clean(str(reason))[:MAX_REASON_CHARACTERS], "probes": results.probes}
     except ValueError as error:
@@ -128,10 +130,11 @@ def measured_spread(
             ModelProcess(sandbox, order, vocab, math.inf) as first,
             ModelProcess(sandbox, order, vocab, math.inf) as second,
         ):
-            for model, work in ((first, examiner.score), (second, examiner.examine)):
+            for model, work in ((first, examiner.examine), (second, examiner.score)):
                 model.load(MAX_STARTUP_SECONDS[device], MAX_SCORING_SECONDS[device])
                 work(model)
                 model.close()
+            examiner.compare()
     except Rejected as error:
         print(f"the device's spread was not measured: {clean(str(error))}")
         return None

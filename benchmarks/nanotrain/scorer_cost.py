@@ -88,12 +88,11 @@ def measure(vocab: int, count: int, device: str, *, half: bool) -> None:
         subprocess.run([sys.executable, "-m", "benchmarks.nanotrain.scorer_cost", *words], check=True)
         order: dict[str, object] = {"worktree": f"{name}/tree", "run": f"{name}/run", "seed": 1, "imports": []}
         order["device"] = "cpu"
-        with (
-            ModelProcess([], order, vocab, float("inf")) as first,
-            ModelProcess([], order, vocab, float("inf")) as witness,
-        ):
+        stages = (examiner.examine, examiner.score, examiner.examine_again)[: 2 + (examiner.later_passes > 0)]
+        with contextlib.ExitStack() as stack:
+            models_of = [stack.enter_context(ModelProcess([], order, vocab, float("inf"))) for _ in stages]
             memory.start()
-            for model, work in ((first, examiner.score), (witness, examiner.examine)):
+            for model, work in zip(models_of, stages, strict=True):
                 model.load(SECONDS, SECONDS)
                 begun, sampling = time.process_time(), memory.spent
                 work(model)
@@ -101,6 +100,9 @@ def measure(vocab: int, count: int, device: str, *, half: bool) -> None:
                 models += model.monitor.cpu_seconds() - model.imported_cpu
                 answers += model.answers
                 model.close()
+            begun, sampling = time.process_time(), memory.spent
+            examiner.compare()
+            own += time.process_time() - begun - (memory.spent - sampling)
             memory.stopped.set()
     print(
         f"{vocab:6}  {count:4} x {context}  {answers:4} answers  scorer {own:6.2f} s  models {models:6.2f} s  "

@@ -43,10 +43,11 @@ def examined(folder: Path, sandbox: list[str], spread: float, softcap: float, le
     config = replace(worlds.SMALL, vocab_size=VOCAB, sequence_len=LENGTH, softcap=softcap)
     order = {"worktree": str(tree), "run": str(worlds.saved_run(folder / "run", config)), "device": "cpu", "seed": 1}
     found = examiner(spread)
-    for work in (found.score, found.examine):
+    for work in (found.examine, found.score, found.examine_again):
         with ModelProcess(sandbox, order | {"imports": []}, VOCAB, math.inf) as model:
             model.load(60, 60)
             work(model)
+    found.compare()
     return found
 
 
@@ -58,7 +59,7 @@ def test_on_a_device_with_noise_the_honest_pass_and_a_look_ahead_does_not(tmp_pa
     for softcap in (0.0, 15.0):
         found = examined(tmp_path / f"honest{softcap}", noisy, spread, softcap)
         assert all(one["ok"] for one in found.results.probes.values()), found.results.probes
-        assert found.passes == 8
+        assert found.passes == found.later_passes == 4
         with pytest.raises(Rejected, match="not causal"):
             examined(tmp_path / f"leak{softcap}", noisy, spread, softcap, LEAK.format(2.0))
     with pytest.raises(Rejected, match="not deterministic"):

@@ -44,7 +44,8 @@ class Variant:
 
     `expected`: `rejected` by the scorer; `worthless`, which gains nothing over honest training and may end in any way;
     `gap`, shown by the second slice; `crashed`; for honest ones `scored`. `because` is a pattern for the reason.
-    `beside`: the change of a second run, which is in its start-up while this one is scored.
+    `beside`: the change of a second run, which is in its start-up while this one is scored. `shared`: the processes
+    that are scored have a folder that they may write to, shared/N beside trees/N: the worst of all channels.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Variant:
     idle: bool = False  # it sleeps most of its time, so it need not wait for a processor
     slices: tuple[str, ...] = ("val",)
     beside: tuple[Edit, ...] = ()
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +183,10 @@ class Arena:
                "AUTORESEARCH_SECONDS": str(result.seconds)}  # fmt: skip
         sandbox_spec = self.sandbox(tree)
         readable = (*sandbox_spec.readable, folder / "out", self.pristine)
-        prefix = tuple(tiers.command(replace(sandbox_spec, readable=readable, read_only=True)))
+        writable = (self.folder / "shared" / tree.name,) if variant.shared else ()
+        for place in writable:
+            place.mkdir(parents=True)
+        prefix = tuple(tiers.command(replace(sandbox_spec, readable=readable, writable=writable, read_only=True)))
         metrics: dict[str, float] = {}
         for part in variant.slices:
             command = "python -m nanotrain.score" + (" --hidden" if part == "hidden" else "")
