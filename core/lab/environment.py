@@ -83,6 +83,8 @@ def run_environment(project: Path, source: Mapping[str, str] | None = None) -> d
     base = _user_base(source)
     if base and _seen(Path(base) / "lib"):
         env["PYTHONUSERBASE"] = base  # HOME will be private, and `pip install --user` puts packages under it
+    else:
+        env["PYTHONNOUSERSITE"] = "1"  # in that HOME no command of a run leaves modules for the next one
     return {**env, **_tool_homes(source)}
 
 
@@ -223,6 +225,12 @@ def readable_roots(env: Mapping[str, str], programs: Sequence[str] = ()) -> tupl
     narrow = [place for place in places if place.is_absolute() and _seen(place) and not _too_wide(place.resolve())]
     # The sandbox makes the links on the way to a place only for those that it gets by their own name.
     return tuple(dict.fromkeys((*(place.resolve() for place in narrow), *narrow)))
+
+
+def module_folders(roots: Iterable[Path]) -> list[Path]:
+    """Folders with the installed modules of the Pythons among `roots` (see `readable_roots`)."""
+    inner = [f"{name}/{kind}-packages" for name in ("lib/python3*", "lib/python3", "") for kind in ("site", "dist")]
+    return [folder for root in roots for part in inner for folder in sorted(root.glob(part.lstrip("/")))]
 
 
 def link_targets(folders: Iterable[Path]) -> tuple[Path, ...]:

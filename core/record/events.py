@@ -214,6 +214,7 @@ class RunFinished:
     gap: float | None = None  # seconds between the previous run's end on this slot and this run's clock
     device: Mapping[str, Any] = field(default_factory=dict)
     printed: str = ""  # the self-reported metric as the run printed it, with its unit
+    changed: tuple[str, ...] = ()  # what it changed in its worktree that experiments may not edit; `/`: below a folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

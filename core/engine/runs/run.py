@@ -22,6 +22,7 @@ from core.engine.runs.workplace import Workplace, start
 from core.engine.startup.setup import EnginePart
 from core.git import end_commands
 from core.lab import environment, runner, scorer
+from core.lab.git.fixed_files import FixedFiles, beyond, changed_words, rejection
 from core.lab.git.restore import restore_worktree
 from core.lab.gpu import cards
 from core.lab.gpu.card_health import CardHealth, speaks_of_device, speaks_of_memory
@@ -64,6 +65,7 @@ class Live:
     again: bool = False  # no verdict follows from it: it is run again at once
     faults: int = 0  # earlier runs for the same purpose in which a card did not work
     card_errors: int | None = None  # uncorrected errors in the memory of its card when it began
+    fixed: FixedFiles | None = None  # what it may not change in its worktree
     waits_for_quiet: bool = False  # to be scored again without other runs on its card
 
     def end(self, ending: RunEnding) -> None:
@@ -190,6 +192,7 @@ class Runs(EnginePart):
                 return live
             try:
                 await self._checkout(live, commit)
+                live.fixed = await asyncio.to_thread(self.place.fixed_files, run)
                 self.place.compilers = await asyncio.to_thread(self.versions)
                 spec = self.place.spec(run, slot, seed, commit)
                 if trouble := self.place.cache_trouble:
@@ -220,6 +223,7 @@ class Runs(EnginePart):
             return None
         live.owns_slot = self.slots.take(slot)
         self.live[run] = live
+        live.fixed = await asyncio.to_thread(self.place.fixed_files, run, resumed=True)
         try:
             return await self._see_through(live, seed)
         finally:
@@ -228,6 +232,8 @@ class Runs(EnginePart):
     def _end(self, live: Live) -> None:
         self.live.pop(live.run, None)
         self._leave_slot(live)
+        if live.fixed is not None:
+            live.fixed.close()
         if live.owns_clock:
             live.owns_clock = False
             self.slots.clocks[live.slot].release()
@@ -261,6 +267,7 @@ class Runs(EnginePart):
         watching = asyncio.create_task(self._sampler.follow(live.slot, readings, lambda: live.phase == "training"))
         try:
             result = await job.wait(phases.put_nowait)
+            changed = await asyncio.to_thread(live.fixed.changed) if live.fixed is not None else ()
             await asyncio.to_thread(self.make_room, live.run, result.ended == "done")
         finally:
             watching.cancel()
@@ -268,13 +275,14 @@ class Runs(EnginePart):
                 live.clock.cancel()
             phases.put_nowait(None)
             await writer
-        finished = await self._blame_card(live, self._as_event(live, result), readings)
+        finished = replace(self._as_event(live, result), changed=changed)
+        finished = await self._blame_card(live, finished, readings)
         if self.place.overlaps:
             self._leave_slot(live)
         finished = replace(finished, device=await asyncio.to_thread(self._facts, live.slot, readings))
         if live.ending is None:
             if self.program.score is None:
-                finished = await self._read_metric(live, finished)
+                finished = await self._refuse_changed(live, await self._read_metric(live, finished))
             elif finished.ended == "done":
                 finished = await self._measure(live, seed, finished)
             if finished.metric is not None:
@@ -371,6 +379,27 @@ class Runs(EnginePart):
         elif found.value is None:
             return replace(finished, ended="crashed", reason=found.reason)
         return _with_metric(replace(finished, printed=found.text), found.value)
+
+    async def _refuse_changed(self, live: Live, finished: e.RunFinished) -> e.RunFinished:
+        """Reject a run that changed files which experiments may not edit, apart from those that the unchanged code
+        changes as well: these are its output.
+        """
+        if finished.metric is None or not finished.changed:
+            return finished
+        if live.experiment == BASELINE:
+            if new := beyond(finished.changed, self._changed_by_baseline()):
+                await self.journal.write(e.Noted("warning", changed_words(new), BASELINE))
+            return finished
+        self._leave_slot(live)
+        while self.state.baseline is None and live.ending is None:
+            await self.journal.changed()
+        if not (changed := beyond(finished.changed, self._changed_by_baseline())):
+            return finished
+        return replace(finished, ended="rejected", metric=None, reason=rejection(changed))
+
+    def _changed_by_baseline(self) -> set[str]:
+        bodies = [event.body for event in self.journal.log.events_of(BASELINE)]
+        return {path for body in bodies if isinstance(body, e.RunFinished) for path in body.changed}
 
     async def _measure(self, live: Live, seed: int, finished: e.RunFinished) -> e.RunFinished:
         """The metric from the scorer."""

@@ -12,12 +12,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from core.edits.globs import matches
 from core.engine.runs.hints.crash_hint import crash_hint
 from core.engine.runs.hints.known import Crash, Known
 from core.engine.session_settings import SessionSettings
 from core.engine.startup.command_needs import commands_of
 from core.engine.startup.setup import Setup, editable_texts
 from core.lab import compile_cache, container, device, environment, runner, scorer
+from core.lab.git.fixed_files import FixedFiles, FixedSpec, reserved_names
 from core.lab.git.restore import apart_from_git, link_inputs
 from core.lab.gpu import cards, slices
 from core.lab.integrity import Seal
@@ -25,7 +27,7 @@ from core.lab.prepare import PrepareResult
 from core.lab.sandbox import tiers
 from core.lab.shim.rmtree import remove_tree
 from core.record import events as e
-from core.record.errors import AutoresearchError, ScorerFault
+from core.record.errors import AutoresearchError, LabError, ScorerFault
 from core.session.disk import read_json
 
 MAX_SCORE_SECONDS = 900.0  # a slower scorer is at fault; nanotrain's may need minutes without CUDA
@@ -49,6 +51,7 @@ class Workplace:
         self.prepared = PrepareResult()
         self._baseline_cache = compile_cache.BaselineCache(setup.paths.folder / "cache")
         self.compilers: dict[str, str] = {}  # versions that a compile cache depends on
+        self._reserved: tuple[tuple[str, ...], frozenset[str]] | None = None
 
     @property
     def cache_trouble(self) -> str:
@@ -88,6 +91,35 @@ class Workplace:
         top = path / self._setup.repo.prefix
         link_inputs(top, self._inputs())
         return top
+
+    def fixed_files(self, run: int, *, resumed: bool = False) -> FixedFiles | None:
+        """What `run` may not change in its worktree, before it begins; `resumed`: an earlier engine has begun it.
+
+        None where a scorer judges it, which sees nothing of what it left there. Raises LabError.
+        """
+        program, prefix, top = self._settings.program, self._setup.repo.prefix, self._setup.paths.worktree(run)
+        if program.score is not None:
+            return None
+        above = "" if prefix == "." else f"{prefix}/"
+
+        def may_change(path: str) -> bool:
+            return path.startswith(above) and matches(path.removeprefix(above), program.edit)
+
+        try:
+            if self._reserved is None or self._reserved[0] != program.edit:
+                names = reserved_names(top, may_change, environment.module_folders(self._setup.python))
+                self._reserved = program.edit, names
+            record = self._setup.paths.run(run) / "files.json"
+            record.parent.mkdir(parents=True, exist_ok=True)
+            spec = FixedSpec(top=top, may_change=may_change, reserved=self._reserved[1], record=record)
+            return FixedFiles.resumed(spec) if resumed else FixedFiles.noted(spec)
+        except OSError as error:
+            if resumed:
+                return None
+            what = f"the worktree's files cannot be noted: {error.strerror}"
+            raise LabError(
+                what, where=str(top), hint="free some space on that disk, or correct its permissions"
+            ) from None
 
     def _inputs(self) -> dict[str, Path]:
         """What git does not hold and a worktree has as links, by the name of the link: inputs, dependencies."""
