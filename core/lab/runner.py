@@ -23,7 +23,7 @@ from typing import Any, cast
 
 from core import clock
 from core.lab import compile_cache, stale_tmp
-from core.lab.sandbox.tiers import SandboxSpec, command, tier_of
+from core.lab.sandbox.tiers import SandboxSpec, command, own_folders, tier_of
 from core.lab.shim.daemonize import bare_python
 from core.lab.shim.output import logged
 from core.lab.shim.proctree import Identity, boot_id, kill_leftovers, same_process
@@ -253,6 +253,7 @@ def _shim_spec(spec: RunSpec) -> dict[str, Any]:
         "argv": list(spec.argv) if sandbox is None else command(sandbox, spec.argv),
         "private": [str(home), str(tmp), *([] if kept else [str(cache)])], "watched": [str(spec.out), *kept],
         "epoch": clock.now() - time.monotonic(), "link": temporary, "tier": tier,
+        "own": [] if sandbox is None else own_folders(sandbox),
         "cwd_top": str(sandbox.worktree if sandbox else spec.cwd),
     }  # fmt: skip
 

@@ -31,6 +31,7 @@ from core.record.errors import AutoresearchError, LabError, ScorerFault
 from core.session.disk import read_json
 
 MAX_SCORE_SECONDS = 900.0  # a slower scorer is at fault; nanotrain's may need minutes without CUDA
+_OWN_SCORER = "nanotrain.score"  # it starts one process with the model in it
 MAX_PROCESSES = 256  # of one run
 MAX_DISK_BYTES = 20 * 2**30  # of one run
 MANIFESTS = (
@@ -231,12 +232,16 @@ class Workplace:
             tier=self._setup.sandbox.tier,
         )
 
-    def _scoring_sandbox(self, run: int, slot: str) -> tiers.SandboxSpec:
-        """Access rights of the process that runs the edited model during scoring: read only."""
+    def _scoring_sandbox(self, command: str, run: int, slot: str) -> tiers.SandboxSpec:
+        """Access rights of the process that runs the edited model during scoring: read only.
+
+        A scorer of the project's own may start any command with them.
+        """
         folder = self._setup.paths.run(run)
         spec = self.sandbox_of(self._setup.paths.worktree(run))
         readable = (*spec.readable, folder / "out", self._setup.paths.pristine)
-        return replace(spec, readable=readable, read_only=True, network=False, cards=slices.slot_files(slot))
+        return replace(spec, readable=readable, read_only=True, network=False, cards=slices.slot_files(slot),
+                       processes=_OWN_SCORER not in command)  # fmt: skip
 
     def hint(self, crash: Crash, key: str, folder: Path, top: Path, commit: str) -> str:
         """The hint of a command of program.md that failed; "" when nothing is known. Slow.
@@ -287,7 +292,7 @@ class Workplace:
             worktree=worktree,
             out=folder / "out",
             log=folder / log,
-            sandbox=tuple(tiers.command(self._scoring_sandbox(run, slot))),
+            sandbox=tuple(tiers.command(self._scoring_sandbox(command, run, slot))),
             env=env,
             timeout=MAX_SCORE_SECONDS,
             metric=self._settings.program.metric.name,

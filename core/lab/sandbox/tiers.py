@@ -35,8 +35,24 @@ SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/etc"
 SECRETS = ("/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/ssh", "/etc/ssl/private",
            "/etc/sudoers", "/etc/sudoers.d", "/etc/krb5.keytab", "/etc/kubernetes")  # fmt: skip
 KERNEL_SETTINGS = ("/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs", "/proc/acpi")
+# What a run needs nothing of, and every other process changes.
+_COUNTERS = (
+    *("/proc/locks", "/proc/softirqs", "/proc/interrupts", "/proc/schedstat", "/proc/sched_debug", "/proc/timer_list"),
+    *("/proc/slabinfo", "/proc/vmallocinfo", "/proc/zoneinfo", "/proc/buddyinfo", "/proc/pagetypeinfo", "/proc/keys"),
+    *("/proc/key-users", "/proc/kcore", "/proc/kpagecount", "/proc/kpageflags", "/proc/kpagecgroup", "/proc/kallsyms"),
+    *("/proc/latency_stats", "/proc/pressure", "/proc/sysvipc", "/sys/kernel/slab", "/sys/kernel/debug"),
+    *(f"/proc/sys/fs/{name}" for name in ("aio-nr", "dentry-state", "file-nr", "inode-nr", "inode-state")),
+    *("/proc/sys/kernel/ns_last_pid", "/proc/sys/kernel/pty/nr", "/proc/sys/kernel/random", "/proc/sys/fs/quota"),
+)
+# Read by honest programs, which see them as they were at the start of the sandbox.
+_AT_START = ("/proc/stat", "/proc/meminfo", "/proc/loadavg", "/proc/vmstat", "/proc/diskstats")
+# All that a process which runs a model for scoring can read of the kernel, and of /proc what is its own (tier B).
+_SCORING_FILES = tuple(f"/sys/devices/system/cpu/{name}" for name in ("kernel_max", "online", "possible", "present"))
+_OWN_FILES = ("auxv", "cgroup", "cmdline", "comm", "environ", "limits", "maps", "stat", "statm", "status")
 _NETWORK_FILES = ("/run/systemd/resolve", "/run/resolvconf", "/run/NetworkManager")
 
+_CONTAINED = {"contained": True, "supervised": True}  # RULES of `landlock.py` in tier A
+_FIRST_FD = 3  # of the files that bubblewrap reads; a shell knows numbers up to 9
 _INSTALLATION = ("bin", "lib", "lib64", "include", "share", "etc", "pyvenv.cfg")  # of a Python prefix
 
 NOTES: dict[Tier, str] = {
@@ -52,9 +68,10 @@ NOTES: dict[Tier, str] = {
 class SandboxSpec:
     """Paths and resources of a command in the sandbox; apart from them it can access only the system's.
 
-    `worktree` is writable except its `.git`, unless `read_only`. `hidden` overrides all other paths. `tmp` is mounted
-    as /tmp where the tier can do that. Of NVIDIA's device files only those in `cards` and those that all its cards
-    share can be used; none when it is empty.
+    `worktree` is writable except its `.git`, unless `read_only`: then a model is scored, by one process that may do
+    only what a model on the processor needs, unless it may have `processes` or needs one of `cards`. `hidden` overrides
+    all other paths. `tmp` is mounted as /tmp where the tier can do that. Of NVIDIA's device files only those in `cards`
+    and those that all its cards share can be used; none when it is empty.
     """
 
     worktree: Path
@@ -63,11 +80,17 @@ class SandboxSpec:
     hidden: tuple[Path, ...] = ()
     network: bool = False
     read_only: bool = False
+    processes: bool = False
     tmp: Path | None = None
     shm_bytes: int | None = None
     supervised: bool = False  # the shim decides local connects and signals, where the tier supports that
     cards: tuple[str, ...] = ()
     tier: Tier | None = None  # None: the best that works here
+
+    @property
+    def one_model(self) -> bool:
+        """Whether it is for one process that runs a model on the processor for scoring."""
+        return self.read_only and not self.processes and not self.cards
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +138,18 @@ def tier_of(spec: SandboxSpec) -> Tier:
 def command(spec: SandboxSpec, argv: Sequence[str] = ()) -> list[str]:
     """The command line that starts `argv` in the sandbox; without `argv`, its prefix (AUTORESEARCH_CAGE)."""
     tier = tier_of(spec)
+    restricted = bare_python("core.lab.sandbox.landlock")
     if tier == "A":
-        return [*_bubblewrap(spec), "--", *argv]
+        asked = [*restricted, repr(_CONTAINED)] if spec.supervised else []
+        return [*asked, *_bubblewrap(spec), "--", *argv]
     if tier == "B":
-        return [*bare_python("core.lab.sandbox.landlock"), repr(_rules(spec)), *argv]
+        return [*restricted, repr(_rules(spec)), *argv]
     return list(argv)
+
+
+def own_folders(spec: SandboxSpec) -> list[str]:
+    """The folders that a process in the sandbox may write, as it names them."""
+    return [*_writable(spec), "/dev/shm", *(["/tmp"] if tier_of(spec) == "A" else [])]
 
 
 # --- tier A -----------------------------------------------------------------------------------------------------------
@@ -129,24 +159,30 @@ def _bubblewrap(spec: SandboxSpec) -> list[str]:
     bwrap = shutil.which("bwrap")
     if bwrap is None:
         raise LabError("bubblewrap is not installed", hint="apt-get install bubblewrap")
-    seccomp = Path(__file__).with_name(f"bubblewrap.{os.uname().machine}.bpf")
-    # bubblewrap takes the filter as an open descriptor, and a command line cannot hold one.
-    filtered = ["/bin/sh", "-c", 'exec 9<"$0"; exec "$@"', str(seccomp), bwrap, "--seccomp", "9"]
-    args = [*(filtered if seccomp.exists() else [bwrap]), "--unshare-user", "--unshare-pid", "--unshare-ipc",
-            "--unshare-uts", "--unshare-cgroup-try", "--die-with-parent", "--new-session",
-            "--cap-drop", "ALL"]  # fmt: skip
+    bare = spec.one_model
+    kind = "one_model" if bare else "scoring" if spec.read_only else "bubblewrap"
+    seccomp = Path(__file__).with_name(f"{kind}.{os.uname().machine}.bpf")
+    given = [path for path in (["/proc/cpuinfo"] if bare else _AT_START) if Path(path).exists()]
+    args = ["--seccomp", "9"] if seccomp.exists() else []
+    args += ["--unshare-user", "--unshare-pid", "--unshare-ipc",
+             "--unshare-uts", "--unshare-cgroup-try", "--die-with-parent", "--new-session",
+             "--cap-drop", "ALL"]  # fmt: skip
     if not spec.network:
         # The machine's own name may stand for an address that does not exist here.
         args += ["--unshare-net", "--hostname", "localhost"]
     if _can_disable_userns(bwrap):
         args.append("--disable-userns")
-    args += ["--proc", "/proc", "--dev", "/dev"]
+    args += [*([] if bare else ["--proc", "/proc"]), "--dev", "/dev"]
     # Root in the sandbox has root's uid, which is all that the kernel's settings require.
-    for path in _existing(KERNEL_SETTINGS):
+    for path in _existing([] if bare else KERNEL_SETTINGS):
         args += ["--ro-bind", path, path]
+    for path in _existing([] if bare else _COUNTERS):
+        args += _cover(path)
+    for number, path in enumerate(given):
+        args += ["--ro-bind-data", str(_FIRST_FD + number), path]
     size = ["--size", str(spec.shm_bytes or container.memory_total() // 8)]  # files there use memory
     args += [*size, "--tmpfs", "/dev/shm"]
-    for path in _existing(SYSTEM):
+    for path in _existing([*(path for path in SYSTEM if path != "/sys"), *_SCORING_FILES] if bare else SYSTEM):
         # /bin and others are links into /usr on a merged system: keep them links.
         link = Path(path).is_symlink()
         args += ["--symlink", str(Path(path).readlink()), path] if link else ["--ro-bind", path, path]
@@ -163,9 +199,20 @@ def _bubblewrap(spec: SandboxSpec) -> list[str]:
     if not spec.read_only and git.exists():
         args += ["--ro-bind", str(git), str(git)]
     for path in _hidden(spec):
-        args += ["--tmpfs", path, "--remount-ro", path] if Path(path).is_dir() else ["--ro-bind", "/dev/null", path]
+        args += _cover(path)
     # The parents of the mounts are in memory: without this, writes there would succeed.
-    return [*args, "--remount-ro", "/"]
+    args += ["--remount-ro", "/"]
+    # bubblewrap takes the filter and what files are to hold as open descriptors, and a command line cannot hold one.
+    opened = [(9, str(seccomp))] if seccomp.exists() else []
+    opened += [(_FIRST_FD + number, path) for number, path in enumerate(given)]
+    script = " ".join(f'{number}<"${place}"' for place, (number, _) in enumerate(opened, start=1))
+    script = f'exec {script}; shift {len(opened)}; exec "$@"'
+    return ["/bin/sh", "-c", script, "sh", *(path for _, path in opened), bwrap, *args]
+
+
+def _cover(path: str) -> list[str]:
+    """Put nothing in the place of a file or folder."""
+    return ["--tmpfs", path, "--remount-ro", path] if Path(path).is_dir() else ["--ro-bind", "/dev/null", path]
 
 
 def _links(spec: SandboxSpec, mounted: Sequence[str]) -> list[str]:
@@ -195,8 +242,14 @@ def _rules(spec: SandboxSpec) -> dict[str, object]:
     # A model that is scored does not need /dev/shm, and could pass data there to the next process.
     shared = [] if spec.read_only else ["/dev/shm"]
     devices = nodes.device_nodes(spec.cards)
+    kernel = ["/proc/cpuinfo", *_SCORING_FILES] if spec.one_model else ["/proc", "/sys"]
+    system = _existing([*(path for path in SYSTEM if path != "/sys"), *kernel])
     return {
-        "read": [*_existing(SYSTEM), "/proc", *_readable(spec)],
+        "contained": False,
+        "scoring": spec.read_only,
+        "one_model": spec.one_model,
+        "read": [*system, *_readable(spec)],
+        "own": [f"/proc/self/{name}" for name in _OWN_FILES] if spec.one_model else [],
         "write": _writable(spec),
         "devices": ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", *shared, *devices],
         "hidden": _hidden(spec),

@@ -34,6 +34,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:  # to load typing takes 3 ms
     from typing import Any
 
+_LOCK_POLL_SECONDS = 0.005  # while a process of the run waits for a lock
 _RELEASE_POLL_SECONDS = 0.03  # while a run is held
 _OVERTIME_FACTOR, _OVERTIME_SECONDS = 1.02, 2.0  # allowed over the budget; with more, training on would pay
 _SIGNALS = {
@@ -67,8 +68,8 @@ class Shim:
         self.cpu = CpuMeter(spec.get("cores"))
         self.gid = unused_gid() if spec["tier"] == "B" else None
         self.terminated = False
-        self.supervisor: Any = None  # of the filter, in tier B
-        self.confined: bool = spec["tier"] != "B"  # in tier B, once the sandbox has sent its packet
+        self.supervisor: Any = None  # of the filter
+        self.confined: bool = spec["tier"] == "C"  # once the sandbox has sent its packet
         signal.signal(signal.SIGTERM, self._on_signal)  # before any process knows this pid
         # A run that gets its data by descriptor cannot train before it sends `ready`; one without may never send it.
         self.plain: bool = spec["plain"] or not spec["train_files"]
@@ -133,6 +134,9 @@ class Shim:
                     self.send_data()
                     continue
                 due = min(due, now + _RELEASE_POLL_SECONDS)
+            if self.supervisor is not None and self.supervisor.waits:
+                self.supervisor.retry()
+                due = min(due, now + _LOCK_POLL_SECONDS)
             for fd, _ in poll.poll(max(0.0, min(next_tick, due) - now) * 1000 + 1):
                 if fd == self.pipe:
                     if not self.read_output(16):
@@ -304,7 +308,8 @@ class Shim:
         packet, listeners, _, _ = socket.recv_fds(self.control, 100, 1)
         self.confined = True
         if listeners:
-            self.supervisor = SeccompSupervisor(listeners[0], self.spec["link"], self.spec["private"][1])
+            places = self.spec["link"], self.spec["private"][1], self.spec["own"]
+            self.supervisor = SeccompSupervisor(listeners[0], *places)
             self.poll.register(self.supervisor.fd, select.POLLIN)
         return bool(packet)
 

@@ -1,4 +1,4 @@
-"""Supervisor of a tier-B run's seccomp filter: its connects to local sockets, its signals, the names of its threads.
+"""Supervisor of a run's seccomp filter: its locks; in tier B its connects, its signals, the names of its threads.
 
 Landlock does not restrict connections to a socket by path, so the run's filter (`core/lab/sandbox/landlock.py`) passes
 every `connect` to the shim. The shim reads the address, opens the socket below the run's own temporary folder, connects
@@ -24,13 +24,14 @@ import stat as modes
 import struct
 from contextlib import suppress
 
+from core.lab.shim.file_locks import CALLS, CONTINUE, FileLocks
 from core.lab.shim.proctree import process_stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # to load typing takes 3 ms
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-_RECEIVE, _SEND, _ADD_FD = 0xC0502100, 0xC0182101, 0x40182103  # ioctls of a seccomp listener
+_RECEIVE, _SEND, _IS_VALID, _ADD_FD = 0xC0502100, 0xC0182101, 0x40082102, 0x40182103  # ioctls of a listener
 _NOTIFICATION = struct.Struct("QIIiIQ6Q")  # struct seccomp_notif
 _RESPONSE = struct.Struct("QqiI")
 _ADD_FD_REQUEST = struct.Struct("QIIII")
@@ -42,13 +43,15 @@ _MAX_ADDRESS_BYTES = 110  # of a sockaddr_un
 
 
 class SeccompSupervisor:
-    """Answers the calls of one run. `listener`: of its filter; `name`: path of its temporary `folder` within the run.
+    """Answers the calls of one run. `listener`: of its filter; `name`: path of its temporary `folder` within the run;
+    `own`: the folders that it may write, as it names them.
 
-    `fd` is the listener, to poll; call `serve` when it is readable.
+    `fd` is the listener, to poll; call `serve` when it is readable, and `retry` now and then while `waits`.
     """
 
-    def __init__(self, listener: int, name: str, folder: str) -> None:
+    def __init__(self, listener: int, name: str, folder: str, own: Sequence[str] = ()) -> None:
         self.fd = listener
+        self._locks = FileLocks(own)
         self._name = os.path.abspath(name)
         self._folder = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._signals = _SIGNAL_CALLS[os.uname().machine]
@@ -56,8 +59,30 @@ class SeccompSupervisor:
         os.set_blocking(listener, False)
 
     def close(self) -> None:
+        self._locks.close()
         os.close(self.fd)
         os.close(self._folder)
+
+    @property
+    def waits(self) -> bool:
+        """Whether a call waits for a lock."""
+        return bool(self._locks.waiting)
+
+    def retry(self) -> None:
+        """Answer the calls that have got the lock they wait for."""
+        for number, answer in self._locks.retry(self._is_valid):
+            self._send(number, answer, 0)
+
+    def _is_valid(self, number: int) -> bool:
+        """Whether the caller still waits for the answer."""
+        with suppress(OSError):
+            fcntl.ioctl(self.fd, _IS_VALID, struct.pack("Q", number))
+            return True
+        return False
+
+    def _send(self, number: int, answer: int, flags: int) -> None:
+        with suppress(OSError):  # the caller died
+            fcntl.ioctl(self.fd, _SEND, _RESPONSE.pack(number, 0, answer, flags))
 
     def serve(self, tree: Callable[[], list[int]]) -> bool:
         """Answer one call; `tree` tells the run's processes. False when no process with the filter is left."""
@@ -70,7 +95,12 @@ class SeccompSupervisor:
         target, address, length, *_ = arguments
         answer = flags = 0
         try:
-            if call in self._opens:
+            if call in CALLS:
+                decided = self._locks.answer(number, pid, call, arguments)
+                if decided is None:
+                    return True
+                flags = _CONTINUE if decided == CONTINUE else 0
+            elif call in self._opens:
                 place, mode, *_ = arguments[self._opens[call] :]
                 answer = self._open_name(number, pid, place, mode)
                 flags = 0 if answer else _CONTINUE  # which Landlock restricts, whatever the path is by then
@@ -82,8 +112,7 @@ class SeccompSupervisor:
                 answer = -errno.EPERM
         except OSError as error:
             answer = -(error.errno or errno.EACCES)
-        with suppress(OSError):  # the caller died
-            fcntl.ioctl(self.fd, _SEND, _RESPONSE.pack(number, 0, answer, flags))
+        self._send(number, answer, flags)
         return True
 
     def _open_name(self, number: int, pid: int, address: int, flags: int) -> int:

@@ -9,19 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from core.lab.sandbox import landlock
+from core.lab.sandbox import call_filter
+from core.lab.sandbox.call_numbers import call_numbers
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 @pytest.mark.parametrize("network", [True, False])
 def test_the_filter_is_correct_for_every_architecture(machine: str, network: bool) -> None:
     """The answers equal those of the call table on each architecture."""
-    program = landlock.seccomp_program(machine, network=network, own=99)
-    table = {**(landlock._X86 if machine == "x86_64" else landlock._ARM), **landlock._COMMON}
+    program = call_filter.seccomp_program(machine, network=network, own=99)
+    table = call_numbers(machine)
 
     def ask(name: str | int, *args: int) -> int:
         number = table[name] if isinstance(name, str) else name
-        return interpret(program, number, landlock._AUDIT[machine], args)
+        return interpret(program, number, call_filter._AUDIT[machine], args)
 
     allow, refuse = 0x7FFF0000, 0x00050001
     assert ask("ptrace") == refuse and ask("bpf") == refuse and ask("clone3") == 0x00050000 | 38
@@ -37,16 +38,18 @@ def test_the_filter_is_correct_for_every_architecture(machine: str, network: boo
     assert ask("ioprio_set", 1, 0) == allow and ask("ioprio_set", 1, 7) == ask("ioprio_set", 3, 0) == refuse
     assert ask("openat", 0, 0, os.O_RDONLY) == ask("openat", 0, 0, os.O_WRONLY | os.O_TRUNC) == allow
     assert ask("openat", 0, 0, os.O_RDONLY | os.O_TRUNC) == refuse and ask("openat2") == 0x00050000 | 38
-    assert ask("ioctl", 3, 0x5401) == allow and {ask("ioctl", 3, n) for n in landlock._IOCTLS} == {refuse}
-    assert ask("fcntl", 3, 4) == allow and {ask("fcntl", 3, n) for n in landlock._FCNTLS} == {refuse}
+    assert ask("ioctl", 3, 0x5401) == allow and {ask("ioctl", 3, n) for n in call_filter._IOCTLS} == {refuse}
+    assert ask("fcntl", 3, 4) == allow and {
+        ask("fcntl", 3, n) for n in (*call_filter._OWNERS, 1024, 1025, 1026, 1031, 1036)
+    } == {refuse}
     assert (
         ask("kill", 99, 9) == ask("tgkill", 99, 99, 6) == allow and ask("kill", 98, 0) == ask("kill", -1, 9) == refuse
     )
     assert ask("tkill", 99, 9) == ask("rt_sigqueueinfo", 99, 9) == ask("pidfd_send_signal", 3, 9) == refuse
-    local = landlock.seccomp_program(machine, network=network, supervised=True, own=99)
+    local = call_filter.seccomp_program(machine, network=network, supervised=True, own=99)
 
     def ask_local(name: str, *args: int) -> int:
-        return interpret(local, table[name], landlock._AUDIT[machine], args)
+        return interpret(local, table[name], call_filter._AUDIT[machine], args)
 
     assert (
         ask_local("kill", 99, 9) == allow and ask_local("kill", 98, 9) == ask_local("tgkill", 98, 97, 9) == 0x7FC00000
@@ -65,18 +68,18 @@ def test_the_filter_is_correct_for_every_architecture(machine: str, network: boo
         assert ask("sendto", 3, 0, 0, 0, address) == (allow if network else refuse)
     assert interpret(program, 0, 0x40000003, ()) == 0x80000000
     with pytest.raises(OSError, match="riscv64"):
-        landlock.seccomp_program("riscv64", network=False)
+        call_filter.seccomp_program("riscv64", network=False)
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 @pytest.mark.parametrize(("network", "supervised"), [(False, False), (False, True), (True, False)])
 def test_a_driver_may_listen_on_a_local_packet_socket(machine: str, network: bool, supervised: bool) -> None:
     """CUDA does so when it starts; every other answer is that of the filter without a card."""
-    table = {**(landlock._X86 if machine == "x86_64" else landlock._ARM), **landlock._COMMON}
+    table = call_numbers(machine)
 
     def ask(name: str, *args: int, cuda: bool) -> int:
-        program = landlock.seccomp_program(machine, network=network, supervised=supervised, cuda=cuda, own=99)
-        return interpret(program, table[name], landlock._AUDIT[machine], args)
+        program = call_filter.seccomp_program(machine, network=network, supervised=supervised, cuda=cuda, own=99)
+        return interpret(program, table[name], call_filter._AUDIT[machine], args)
 
     kinds = [(family, kind) for family in (0, 1, 2, 10, 16, 17, 40) for kind in (1, 2, 3, 5, 1 | 0o2000000)]
     for family, kind in [one for one in kinds if one != (1, 5)]:
@@ -99,17 +102,76 @@ def test_a_driver_may_listen_on_a_local_packet_socket(machine: str, network: boo
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_the_filter_of_tier_a_is_up_to_date_and_correct(machine: str) -> None:
-    program = landlock.contained_program(machine)
-    assert Path(landlock.__file__).with_name(f"bubblewrap.{machine}.bpf").read_bytes() == program
-    table = {**(landlock._X86 if machine == "x86_64" else landlock._ARM), **landlock._COMMON}
+    program = call_filter.contained_program(machine)
+    assert Path(call_filter.__file__).with_name(f"bubblewrap.{machine}.bpf").read_bytes() == program
+    table = call_numbers(machine)
 
     def ask(name: str, *args: int) -> int:
-        return interpret(program, table[name], landlock._AUDIT[machine], args)
+        return interpret(program, table[name], call_filter._AUDIT[machine], args)
 
     assert [ask("socket", family, 1) for family in (1, 2, 10, 16)] == [0x7FFF0000] * 4
     assert [ask("socket", family, 1) for family in (0, 15, 17, 38, 40)] == [0x00050000 | errno.EAFNOSUPPORT] * 5
     assert ask("keyctl") == ask("bpf") == 0x00050001 and ask("io_uring_setup") == 0x00050000 | 38
     assert ask("connect") == ask("clone", 17) == ask("socketpair", 1, 2) == 0x7FFF0000
+    assert {ask("fcntl", 3, command) for command in (1024, 1025, 1026, 1031, 1035, 1036, 1040)} == {0x00050001}
+    assert {ask("fcntl", 3, command) for command in (1, 4, 6, 1030, 1033)} == {0x7FFF0000}
+    assert ask("inotify_init1") == ask("io_setup") == 0x00050000 | 38 and ask("fanotify_init") == 0x00050001
+    assert ask("madvise", 0, 0, 21) == 0x00050000 and ask("madvise", 0, 0, 4) == 0x7FFF0000
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_a_lock_of_a_run_is_decided_and_one_of_a_scored_model_has_no_effect(machine: str) -> None:
+    table = call_numbers(machine)
+    run = call_filter.seccomp_program(machine, network=False, supervised=True, own=99)
+    card = call_filter.seccomp_program(machine, network=False, cuda=True, scoring=True, own=99)
+    asked = {run: True, call_filter.locks_program(machine): True, card: False,
+             call_filter.contained_program(machine, scoring=True): False,
+             call_filter.one_model_program(machine, 99): False}  # fmt: skip
+    for program, decided in asked.items():
+        for name, *args in (("flock", 3, 2), ("fcntl", 3, 6), ("fcntl", 3, 38), ("fcntl", 3, 5), ("fcntl", 3, 36)):
+            answer = interpret(program, table[name], call_filter._AUDIT[machine], tuple(args))
+            question = name == "fcntl" and args[1] in (5, 36)
+            assert answer == (0x7FC00000 if decided else 0x00050001 if question else 0x00050000), (name, args)
+        assert interpret(program, table["fcntl"], call_filter._AUDIT[machine], (3, 3)) == 0x7FFF0000
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_the_filters_of_scoring_are_up_to_date_and_allow_what_is_listed(machine: str) -> None:
+    program = call_filter.one_model_program(machine)
+    for name, made in (("one_model", program), ("scoring", call_filter.contained_program(machine, scoring=True))):
+        assert Path(call_filter.__file__).with_name(f"{name}.{machine}.bpf").read_bytes() == made
+    table = call_numbers(machine)
+
+    def ask(name: str, *args: int, own: int = 0) -> int:
+        made = call_filter.one_model_program(machine, own) if own else program
+        return interpret(made, table[name], call_filter._AUDIT[machine], args)
+
+    allow, nothing, refuse, absent = 0x7FFF0000, 0x00050000, 0x00050001, 0x00050000 | errno.ENOSYS
+    for name in ("read", "openat", "mmap", "exit_group", "recvmsg", "execve"):
+        assert ask(name) == allow
+    for name in ("sendmsg", "sendto", "pipe2", "socket", "socketpair", "eventfd2", "timer_create", "sysinfo", "mlock",
+                 "epoll_create1", "pidfd_open", "futex_waitv", "futex_wait", "getpriority", "ioprio_get", "sync",
+                 "signalfd4", "userfaultfd", "mq_open", "shmget", "sched_getattr", "setrlimit", "splice", "execveat",
+                 "process_madvise", "inotify_add_watch", "landlock_create_ruleset", "chroot"):  # fmt: skip
+        assert ask(name) == refuse, name
+    assert ask("statfs") == ask("memfd_create") == ask("set_robust_list") == ask("clone3") == absent
+    assert ask("fadvise64") == ask("fsync") == ask("sched_setattr", 0) == nothing
+    assert {interpret(program, number, call_filter._AUDIT[machine], ()) for number in range(470, 600)} == {refuse}
+    thread = 0x3D0F00  # as of pthread_create
+    assert ask("clone", thread) == allow and ask("clone", 17) == ask("clone", thread | 0x10000000) == refuse
+    waits, wakes = (0, 9), (1, 3, 4, 5, 6, 10, 11, 13)
+    assert {ask("futex", 1, kind | 0x80) for kind in (*waits, *wakes)} == {allow}
+    assert {ask("futex", 1, kind | clock) for kind in waits for clock in (0, 0x100)} == {0x00050000 | errno.EAGAIN}
+    assert {ask("futex", 1, kind) for kind in wakes} == {nothing}
+    assert ask("prlimit64", 0, 7, 0) == allow
+    assert ask("prlimit64", 0, 7, 1 << 32) == ask("prlimit64", 0, 7, 1) == ask("prlimit64", 9, 7) == refuse
+    assert ask("prctl", 15) == nothing and ask("prctl", 16) == allow
+    assert ask("prctl", 67, 1) == ask("prctl", 22) == 0x00050000 | errno.EINVAL
+    assert ask("madvise", 0, 0, 4) == allow and {ask("madvise", 0, 0, advice) for advice in (3, 12, 21)} == {nothing}
+    assert ask("ioctl", 3, 0x5421) == allow and ask("ioctl", 3, 0x6601) == 0x00050000 | errno.ENOTTY
+    assert ask("sched_setaffinity", 0) == allow and ask("sched_setaffinity", 7) == nothing
+    assert ask("tgkill", 7, 7, 6) == ask("tgkill", 99, 99, 6, own=99) == allow
+    assert ask("kill", 98, 9, own=99) == ask("sched_getaffinity", 98, own=99) == 0x00050000 | errno.ESRCH
 
 
 def interpret(program: bytes, number: int, arch: int, args: tuple[int, ...]) -> int:

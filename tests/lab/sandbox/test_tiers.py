@@ -269,7 +269,8 @@ def test_what_a_driver_of_cuda_does_when_it_starts_is_allowed(host: Host, tier: 
     attempt("parent", lambda: open(f"/proc/{sys.argv[1]}/comm", "w"))
     attempt("connect", lambda: socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET).connect("/run/udev/control"))
     """
-    got = host.run(host.spec(tier, read_only=scoring), program, os.getpid(), card=True)
+    spec = host.spec(tier, read_only=scoring, processes=True)
+    got = host.run(spec, program, os.getpid(), card=True)
     assert {name for name, became in got.items() if became.startswith("ALLOWED")} == {"name", "listen", "thread"}, got
 
 
