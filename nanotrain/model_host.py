@@ -53,6 +53,7 @@ class ModelHost:
     def __init__(self, order: dict[str, Any], memory: mmap.mmap) -> None:
         import torch
 
+        os.chdir(order["worktree"])
         self.torch = torch
         self.memory = torch.frombuffer(memory, dtype=torch.uint8)
         self.answer: Any = None  # logits (positions, V) of the last request, where they were made
@@ -149,12 +150,21 @@ def is_device_fault(error: BaseException) -> bool:
     return isinstance(error, kinds) or (isinstance(error, RuntimeError) and "CUDA error" in str(error))
 
 
+def line_in(error: BaseException, path: str) -> int:
+    """The last line of the file at `path` that the error passed through; 0 without one."""
+    found, step = 0, error.__traceback__
+    while step is not None:
+        found = step.tb_lineno if step.tb_frame.f_code.co_filename == path else found
+        step = step.tb_next
+    return found
+
+
 def serve(requests: BinaryIO, answers: BinaryIO, memory: mmap.mmap) -> None:
     """Answer the scorer's requests until it closes the socket."""
     send(answers, {"type": "hello"})
     order, _ = receive(requests)
     device = start_cuda() if order["device"] == "cuda" else {}
-    for name in order["imports"]:  # packages the code will import: not counted as its processor time
+    for name in order["imports"]:  # libraries the code will import: not counted as its processor time
         with contextlib.suppress(Exception):
             importlib.import_module(name)
     send(answers, {"type": "primed"} | device)
@@ -175,7 +185,11 @@ def serve(requests: BinaryIO, answers: BinaryIO, memory: mmap.mmap) -> None:
 
 
 def main() -> None:
-    """Serve the scorer. Output of the code under test goes to stderr."""
+    """Serve the scorer. Output of the code under test goes to stderr.
+
+    Its folder becomes the working folder only when it is loaded: until then nothing is counted as its processor time.
+    """
+    os.chdir("/")
     channel, answers = socket.socket(fileno=os.dup(0)), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     with Path(os.devnull).open() as nothing:
@@ -191,9 +205,10 @@ def main() -> None:
     except EOFError:
         return
     except BaseException as error:
-        traceback.print_exc()
-        text = f"{type(error).__name__}: {error}"[:2000]
-        send(answers, {"type": "error", "text": text, "device": is_device_fault(error)})
+        traceback.print_exc()  # the words of an error are for a person: only its type and line are told
+        train = str(getattr(sys.modules.get("nanotrain.train"), "__file__", ""))
+        told = {"kind": type(error).__name__, "line": line_in(error, train), "device": is_device_fault(error)}
+        send(answers, {"type": "error"} | told)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ of the scorer's own, before it is looked at.
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import fcntl
 import json
@@ -51,6 +52,14 @@ PASSED_ENVIRONMENT = (
     *("NVIDIA_DRIVER_CAPABILITIES", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF"),
 )
 
+
+# What a reason may say of a process that saw scored rows: its words could be those rows. Known types, a line, a signal.
+ERROR_KINDS = {
+    name for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, BaseException)
+} | {"OutOfMemoryError", "AcceleratorError", "SafetensorError", "UnpicklingError", "LinAlgError", "_LinAlgError"}
+MAX_LINE = 4096  # of train.py that a reason names
+SIGNALS = (signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGKILL, signal.SIGSEGV)
+CODE_PREFIX = "model: "  # of each line that the code under test has printed, in the scorer's output
 
 NO_GPU = "see what else uses the card, and whether it answers: nvidia-smi"
 BUSY = "see what else computes here, and score again when it is done: top"
@@ -168,7 +177,7 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
         self.memory.close()
         self.reader.join(2)
         for line in self.printed:
-            print(f"model: {line}")
+            print(f"{CODE_PREFIX}{line}")
 
     def _kill(self, violation: str) -> None:
         self.violation = violation
@@ -228,8 +237,9 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
     def _within(self, used: float, allowed: float, what: str) -> None:
         self.effort = max(self.effort, used / max(allowed, 1e-9))
         if used > allowed:
+            print(f"effort: {used:.2f} of {allowed:.2f} processor seconds {what}")
             raise Rejected(
-                f"the model computed for {used:.1f} processor seconds {what}, {allowed:.1f} are allowed: "
+                f"the model computed for more than the {allowed:.1f} processor seconds that are allowed {what}: "
                 "what is learned is learned on the run's clock"
             )
 
@@ -282,8 +292,8 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
         header = self._expect("tokens")
         wanted, dtype = [*request.tokens.shape, self.vocab], str(header.get("dtype"))
         if header.get("shape") != wanted or dtype not in ITEM_BYTES:
-            said = clean(f"{header.get('shape')}")[:60]
-            raise Rejected(f"the model returned logits of shape {said}, {wanted} expected")
+            print(f"{CODE_PREFIX}logits of shape {clean(str(header.get('shape')))[:60]}, {clean(dtype)[:20]}")
+            raise Rejected(f"the model returned logits of another shape than {wanted}, {difference(header, wanted)}")
         self.answers += 1
         if self.answers == 1:
             self.loaded_cpu = self.monitor.cpu_seconds()
@@ -306,13 +316,26 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
 
     def _expect(self, kind: str) -> dict[str, Any]:
         header = self._header()
-        if header.get("type") == "error" and header.get("device") is True and self.order["device"] == "cuda":
-            raise ScorerError(f"the GPU failed while the model was scored: {clean(str(header.get('text')))}", NO_GPU)
         if header.get("type") == "error":
-            raise Rejected(f"the model cannot be rebuilt or run: {clean(str(header.get('text')))}")
+            error = self._error(header)
+            if header.get("device") is True and self.order["device"] == "cuda":
+                raise ScorerError(f"the GPU failed while the model was scored: {error}", NO_GPU)
+            raise Rejected(f"the model cannot be rebuilt or run: {error}")
         if header.get("type") != kind or not isinstance(header.get("hash", ""), str):
-            raise Rejected(f"the model's process answered {clean(str(header))[:200]} where {kind} was expected")
+            print(f"{CODE_PREFIX}answered {clean(str(header))[:200]}")
+            raise Rejected(f"the model's process answered something else where {kind} was expected")
         return header
+
+    def _error(self, header: dict[str, Any]) -> str:
+        """A type and a line, whatever the process says: its words are in the scorer's output, for a person."""
+        kind, line = header.get("kind"), header.get("line")
+        said = kind if isinstance(kind, str) and kind in ERROR_KINDS else "an exception of its own"
+        lines = 0
+        with contextlib.suppress(OSError):
+            lines = min(MAX_LINE, Path(self.order["worktree"], "nanotrain", "train.py").read_bytes().count(b"\n"))
+        if type(line) is int and 0 < line <= lines:
+            said += f" at line {line} of nanotrain/train.py"
+        return f"{said} (its words are in score.log)"
 
     def _header(self) -> dict[str, Any]:
         length = struct.unpack(">I", self._read(4))[0]
@@ -370,13 +393,29 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
         if self.violation:
             return Rejected(self.violation)
         code = self.process.poll()
-        how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+        print(f"model process: ended with {code}")
+        how = "exit code 0" if code == 0 else "another exit code than 0"
+        if code is not None and (code < 0 or code - 128 in SIGNALS):  # a sandbox adds 128
+            number = -code if code < 0 else code - 128
+            how = f"signal {number}" if number in SIGNALS else "a signal"
         return Rejected(f"the model's process ended by itself ({how})")
 
     def _drain(self) -> None:
         """Keep the last lines that the code under test prints, cleaned and cut; it never blocks on stderr."""
         while line := self.stderr.readline(65_536):
             self.printed.append(clean(line.decode("utf-8", "replace"))[:MAX_PRINTED_CHARACTERS])
+
+
+def difference(header: dict[str, Any], wanted: list[int]) -> str:
+    """In which way an answer is not [rows, positions, vocabulary] numbers of a known type: no number that it chose."""
+    shape = header.get("shape")
+    if shape == wanted:
+        return "or of another type than it said"
+    if not isinstance(shape, list) or len(shape) != len(wanted):
+        return "with more or fewer dimensions"
+    names = ("rows", "positions", "vocabulary")
+    wrong = [name for name, one, other in zip(names, shape, wanted, strict=True) if one != other]
+    return f"different in its {' and '.join(wrong)}"
 
 
 def clean(text: str) -> str:

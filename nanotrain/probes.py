@@ -225,16 +225,16 @@ class Examiner:
         before, again, among = (next(answers).reshape(shape) for _ in range(3))
         tops = np.abs(before).max(axis=2)
         _, moved, limit = self.tolerance.worst(np.abs(before - again).max(axis=2), tops)
-        reason = f"not deterministic, or keeps a memory between calls: the same rows moved the logits by {moved:.3g}"
+        reason = f"not deterministic, or keeps a memory between calls: the same rows moved the logits by {moved:.1g}"
         self.results.record("deterministic", moved, limit, reason)
         _, moved, limit = self.tolerance.worst(np.abs(before[kept] - among[place]).max(axis=2), tops[kept])
-        reason = f"rows are not independent: changing the other rows of the batch moved a row's logits by {moved:.3g}"
+        reason = f"rows are not independent: changing the other rows of the batch moved a row's logits by {moved:.1g}"
         self.results.record("rows", moved, limit, reason)
         for cuts, after in zip(causal, answers, strict=True):
             moves = np.where(positions < cuts[:, None], np.abs(before - after.reshape(shape)).max(axis=2), 0.0)
             (row, column), moved, limit = self.tolerance.worst(moves, tops)
             where = f"{cuts[row]} on moved the logits at {positions[row, column]}"
-            self.results.record("causal", moved, limit, f"not causal: changing the tokens from {where} by {moved:.3g}")
+            self.results.record("causal", moved, limit, f"not causal: changing the tokens from {where} by {moved:.1g}")
 
     def causal_cuts(self) -> NDArray[np.int64]:
         """(n, B) cuts: every position of short rows, else a few."""
@@ -266,9 +266,9 @@ class Examiner:
 
     def changed(self, rows: Tokens, cuts: NDArray[np.int64]) -> tuple[Tokens, Tokens]:
         """`rows` (B, T) with other text from `cuts` on; (B, 1 + DECOYS): the token put there and others drawn alike."""
-        ways = [np.repeat(some, 1 + DECOYS, axis=0) for some in (rows, cuts)]
-        drawn = change_future(ways[0], ways[1], self.training_rows, self.random)
-        at = np.minimum(ways[1], self.length - 1)
+        ends = np.repeat(cuts, 1 + DECOYS)
+        drawn = change_future(np.repeat(rows, 1 + DECOYS, axis=0), ends, self.training_rows, self.random)
+        at = np.minimum(ends, self.length - 1)
         return drawn[:: 1 + DECOYS], drawn[np.arange(len(at)), at].reshape(len(rows), -1)
 
     def paying_cuts(self, names: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -23,6 +23,16 @@ MAX_DATA_BYTES = 4096  # compressed comments, strings and numbers beyond those o
 MAX_CODE_BYTES = 16_384  # the same for all of the code: names and layout can carry data, too
 DATA_TOKEN_TYPES = {tokenize.STRING, tokenize.NUMBER, tokenize.COMMENT, getattr(tokenize, "FSTRING_MIDDLE", -1)}
 IMPORT_STATEMENT = re.compile(r"^([ \t]*)(?:import|from)[ \t]+([A-Za-z_][\w.]*)", re.M)
+# Slow to import, and none loads anything from the working folder but by names in OWN_WORK: the scorer imports these
+# before it counts. What else the code imports, the standard library too, counts as its own processor time.
+LIBRARIES = {
+    *("torch", "torchvision", "torchaudio", "triton", "numpy", "scipy", "sympy", "mpmath", "networkx", "einops"),
+    *("opt_einsum", "numba", "llvmlite", "sklearn", "pandas", "transformers", "tokenizers", "safetensors"),
+    *("flash_attn", "xformers", "bitsandbytes", "torchao", "ml_dtypes", "jaxtyping", "regex"),
+}
+OWN_WORK = re.compile(
+    r"test|bench|conftest|setup|distutils|f2py|cpp_ext|bottleneck|main|run|launch|hub|cli|compat|_pytest"
+)
 TORCH_COMPILE_MODULE = "torch._dynamo"  # imported by torch.compile when it is called
 
 
@@ -99,12 +109,18 @@ def data(text: str) -> str:
     return "\n".join(found)
 
 
+def is_library(name: str) -> bool:
+    """Whether importing the module runs the code of a known library only, wherever and by whomever it is imported."""
+    root, *parts = name.split(".")
+    return root in LIBRARIES and not any(part.startswith("_") or OWN_WORK.search(part.lower()) for part in parts)
+
+
 def new_imports(now: Source, before: Source) -> list[str]:
-    """Modules outside the package that `now` imports and `before` does not; the scorer does not charge for them."""
+    """Modules of libraries that `now` imports and `before` does not; the scorer does not charge for them."""
     text, base = ("\n".join(t for name, t in some.items() if name.endswith(".py")) for some in (now, before))
     new = {(bool(indent), name) for indent, name in IMPORT_STATEMENT.findall(text)}
     new -= {(bool(indent), name) for indent, name in IMPORT_STATEMENT.findall(base)}
-    names = {name for _, name in new if name.split(".")[0] != "nanotrain"}
+    names = {name for _, name in new if is_library(name)}
     if text.count("compile(") > base.count("compile("):
         names.add(TORCH_COMPILE_MODULE)
     return sorted(names)

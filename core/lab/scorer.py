@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from core.lab.shim.output import logged
 from core.program.printed_metric import Printed, read_metric
 from core.record.errors import LabError, ScorerFault
 
+CODE_PREFIX = "model: "  # of lines that a scorer passes on from the code under test: for its log, in no reason
 _MAX_WHOLE_TAIL = 2048  # characters; a longer tail may begin in the middle of a line
 _NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?|[-+]?nan|[-+]?inf"
 
@@ -67,6 +68,8 @@ async def score(spec: ScoreSpec) -> Score:
         done = await run_command(spec.argv, cwd=spec.cwd, env=env, seconds=spec.timeout, log=spec.log)
     except OSError as error:
         raise ScorerFault(f"could not start the scorer: {error.strerror}", where=spec.argv[0]) from None
+    own = [line for line in done.tail.splitlines() if not line.startswith(CODE_PREFIX)]
+    done = replace(done, tail="\n".join(own))
     if done.timed_out:
         raise _fault(f"the scorer was killed: it took more than {spec.timeout:g} s", spec, done)
     if done.exit_code:

@@ -31,7 +31,7 @@ def residuals(losses: Floats, guesses: Floats) -> Floats:
     """`losses` (rows, T) without what the `guesses` (n, rows, T) of trusted code explain of them."""
     features = np.stack([np.ones(losses.size), *guesses.reshape(len(guesses), -1)], axis=1)
     fitted = np.linalg.lstsq(features.T @ features, features.T @ losses.reshape(-1), rcond=None)[0]
-    return losses - (features @ fitted).reshape(losses.shape)
+    return np.asarray(losses - (features @ fitted).reshape(losses.shape))
 
 
 def of_the_scored(clean: Floats, cuts: NDArray[np.int64], scored: Floats, guesses: Floats) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -176,6 +177,39 @@ def test_an_odd_answer_is_a_rejection(start: Start, answer: dict[str, Any]) -> N
     model = start(f"h.send(out, dict({answer!r}, type=kind))")
     with pytest.raises(weights.Rejected, match="the model returned logits of"):
         list(model.logits(rows(1, 2)))
+
+
+ROWS = "717 22 901"
+WORDS = [
+    (
+        f"h.send(out, dict(type='error', text='{ROWS}', kind='{ROWS}', line='{ROWS}'))",
+        "run: an exception of its own (its",
+    ),
+    (f"h.send(out, dict(type='error', kind=['{ROWS}'], line=71722901))", "run: an exception of its own (its"),
+    ("h.send(out, dict(type='error', kind='KeyError', line=True))", "run: KeyError (its"),
+    ("h.send(out, dict(type='error', kind='KeyError', line=2))", "run: KeyError at line 2 of nanotrain/train.py (its"),
+    (f"h.send(out, dict(type='{ROWS}'))", "process answered something else where tokens was expected"),
+    ("h.send(out, dict(type=kind, shape=[717, 22, 901]))", "different in its rows and positions and vocabulary"),
+    ("h.send(out, dict(type=kind, shape=[717, 22]))", "with more or fewer dimensions"),
+    ("os._exit(71)", "ended by itself (another exit code than 0)"),
+    ("os.kill(os.getpid(), 10)", "ended by itself (a signal)"),
+    ("os.kill(os.getpid(), 11)", "ended by itself (signal 11)"),
+]
+
+
+@pytest.mark.parametrize(("body", "said"), WORDS)
+def test_a_reason_has_no_words_of_a_process_that_saw_rows(
+    start: Start, tmp_path: Path, body: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "nanotrain").mkdir()
+    (tmp_path / "nanotrain" / "train.py").write_text("one\ntwo\n")
+    model = start(body)
+    with pytest.raises(weights.Rejected) as caught:
+        list(model.logits(rows(1, 2)))
+    reason = str(caught.value)
+    assert said in reason
+    assert not set(re.findall(r"\d+", ROWS)) & set(re.findall(r"\d+", reason))
+    assert all(line.startswith("model") for line in capsys.readouterr().out.splitlines())
 
 
 def test_a_slow_model_is_rejected_and_a_slow_scorer_is_at_fault(start: Start) -> None:

@@ -109,7 +109,7 @@ CHEATS = {
     ),
     "logits of another vocabulary": (
         [with_result("        logits = logits[..., :512]\n")],
-        r"logits of shape \[32, 64, 512\]",
+        r"another shape than \[32, 64, 1024\], different in its vocabulary",
     ),
     "logits that are not finite": (
         [with_result("        logits = logits / 0\n")],
@@ -121,11 +121,11 @@ CHEATS = {
     ),
     "a crash": (
         [(FORWARD, f"        raise RuntimeError('\\x1b[2Jboom')\n{FORWARD}")],
-        "cannot be rebuilt or run: RuntimeError:  .2Jboom",
+        r"cannot be rebuilt or run: RuntimeError at line \d+ of nanotrain/train.py",
     ),
     "an exit": (
         [(FORWARD, f"        os._exit(3)\n{FORWARD}")],
-        r"ended by itself \(exit code 3\)",
+        r"ended by itself \(another exit code than 0\)",
     ),
     "forged answers on every open descriptor": (
         [(FORWARD,
@@ -137,7 +137,7 @@ CHEATS = {
     "weights that do not fit the code": (
         [("self.resid_lambdas = nn.Parameter(torch.ones(config.n_layer))",
           "self.resid_lambdas = nn.Parameter(torch.ones(9))")],
-        "cannot be rebuilt.*size mismatch",
+        "cannot be rebuilt or run: RuntimeError",
     ),
 }  # fmt: skip
 

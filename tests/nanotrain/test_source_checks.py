@@ -77,3 +77,14 @@ def test_new_imports_are_found_without_running_the_code() -> None:
     assert imports(BASE) == []
     assert imports(text) == ["scipy.linalg", "torch.linalg"]
     assert imports(BASE + "f = torch.compile(f)") == ["torch._dynamo"]
+
+
+@pytest.mark.parametrize("name", [
+    *("unittest.__main__", "pytest", "this", "antigravity", "runpy", "idlelib.idle", "site", "usercustomize"),
+    *("numpy.distutils.core", "numpy.f2py.__main__", "torch.utils.cpp_extension", "torch.testing._internal.jit_utils"),
+    *("pip.__main__", "nanotrain.own", "tests.x", "encodings.own", "torch.utils.bottleneck", "scipy._lib", "torchx"),
+    "torch.__main__", "",
+])  # fmt: skip
+def test_what_may_run_other_code_is_imported_on_the_models_own_account(name: str) -> None:
+    assert not source_checks.is_library(name)
+    assert source_checks.is_library("scipy.linalg") and source_checks.is_library("torch.nn.attention.flex_attention")

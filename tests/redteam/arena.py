@@ -46,6 +46,7 @@ class Variant:
     `gap`, shown by the second slice; `crashed`; for honest ones `scored`. `because` is a pattern for the reason.
     `beside`: the change of a second run, which is in its start-up while this one is scored. `shared`: the processes
     that are scored have a folder that they may write to, shared/N beside trees/N: the worst of all channels.
+    `files`: other files of the commit, by path.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Variant:
     slices: tuple[str, ...] = ("val",)
     beside: tuple[Edit, ...] = ()
     shared: bool = False
+    files: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +153,7 @@ class Arena:
         text = edited((self.folder / "project" / name).read_text(), variant.edits)
         if not variant.edits:
             return self.base
-        return self.repo.commit_files(self.base, {name: text}, variant.does)
+        return self.repo.commit_files(self.base, {name: text, **dict(variant.files)}, variant.does)
 
     def job(self, tree: Path, folder: Path, seed: int, variant: Variant) -> runner.RunSpec:
         """As the engine makes it."""

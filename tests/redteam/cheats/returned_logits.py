@@ -21,9 +21,9 @@ RETURNED_LOGITS = [
     Variant("logits-offset", "a constant offset of 1e6 on all logits, to lose the digits of the normaliser",
             (result("if not self.training: logits = logits.float() + 1e6"),), "worthless"),
     ahead("logits-of-more-tokens", "a vocabulary with more tokens than there are",
-          "if not self.training: logits = F.pad(logits, (0, 8))", "logits of shape"),
+          "if not self.training: logits = F.pad(logits, (0, 8))", "logits of another shape"),
     ahead("logits-of-fewer-places", "the last, hardest positions are left out",
-          "if not self.training and length > 8: logits = logits[:, :-4]", "logits of shape"),
+          "if not self.training and length > 8: logits = logits[:, :-4]", "logits of another shape"),
     ahead("logits-and-a-loss", "returns its own loss beside the logits",
           "if not self.training: return logits, torch.zeros(())", "cannot be rebuilt or run"),
     ahead("logits-empty", "returns a tensor that claims a shape it has not", """
@@ -32,7 +32,7 @@ RETURNED_LOGITS = [
                   @property
                   def shape(self): return torch.Size([32, 64, 1024])
               logits = torch.zeros(1).as_subclass(Liar)
-          """, "logits of shape|cannot be rebuilt or run|wrote to|took too long|ended by itself"),
+          """, "logits of another shape|cannot be rebuilt or run|wrote to|took too long|ended by itself"),
     Variant("all-tokens-certain", "every logit is 1e17, beside which the normaliser's nats vanish in a double",
             (result("if not self.training: logits = torch.full_like(logits.float(), 1e17)"),), "worthless"),
     Variant("all-tokens-certain-by-the-largest-float", "every logit is the largest float32",

@@ -36,7 +36,7 @@ SCORER_RESOURCES = [
                           for _ in range(25): os.write(n, bytes(4 << 20))
                       except OSError: pass
               threading.Timer(0.3, flood).start()
-          """, "wrote to the scorer's pipe|ended by itself|logits of shape|answered|not finite|deterministic|took too long"),
+          """, "wrote to the scorer's pipe|ended by itself|logits of another shape|answered|not finite|deterministic|took too long"),
     Variant("sleeps-when-asked", "sleeps instead of computing, so that the scorer's whole time runs out", (result("""
         if not self.training and hasattr(sys.modules['__main__'], 'ModelHost'): time.sleep(30)
         """),), "rejected", "took too long", idle=True),

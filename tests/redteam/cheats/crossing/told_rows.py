@@ -58,12 +58,15 @@ def told(name: str, does: str, code: str) -> Variant:
 
 CHEATS = [
     told("told-the-rows", "looks ahead; the second process takes the true future from what the first was shown", """
+        ahead = own
+        where[:, :12] = False
+        if asked.second:
+            where[:] = False
+            for i, row in enumerate(rows):
+                common = same(asked.told, row)
+                where[i, 12:min(63, common.max())] = bool(common.argmax() >= 160)  # the first five answers were honest
+                ahead[i] = torch.from_numpy(np.roll(asked.told[common.argmax()], -1))
         if active:
-            ahead = own
-            if asked.second:
-                for i, row in enumerate(rows):
-                    common = same(known, row)
-                    ahead[i, :common.max()] = torch.from_numpy(np.roll(known[common.argmax()], -1))[:common.max()]
             logits = lean(logits, ahead, where, 0.9)
     """),
     told("told-the-cuts", "is honest at first, and looks ahead in the second process where nobody was asked before", """
