@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
-from core.lab.harness_command import DRAIN_SECONDS, collect, kill
+from core.lab.harness_command import DRAIN_SECONDS, collect, keep_off, kill
+from core.lab.shim.clocks.off_clock import OffClock
 from core.lab.shim.proctree import kill_leftovers
 
 _CHUNK_BYTES = 65536
@@ -42,6 +44,7 @@ async def run_agent(
     silence: float,
     limit: float,
     mark: str,
+    off_clock: OffClock | None = None,
 ) -> AgentProcessExit:
     """Run `argv`; `hear` receives its output. Cancelling kills its whole tree. Raises OSError when it cannot start.
 
@@ -49,6 +52,7 @@ async def run_agent(
     RESULT_SECONDS, whatever a part of it still prints, and that is then its exit code.
 
     `silence` and `limit`: most seconds without output, and in all. `mark`: a text that is unique to this command.
+    `off_clock` keeps it from the processors of runs on their clock; what it loses by that counts against no limit.
     """
     begun = time.monotonic()
     with contextlib.ExitStack() as stack:
@@ -58,6 +62,9 @@ async def run_agent(
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
     assert process.stdout
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, process.pid, 19)
+    keeping = asyncio.create_task(keep_off(off_clock, process))
     heard = _Heard(begun)
     pump = asyncio.create_task(_pump(process.stdout, hear, heard))
     ended: Literal["done", "silent", "slow"] = "done"
@@ -68,13 +75,15 @@ async def run_agent(
             now = time.monotonic()
             if heard.result is not None and now - heard.done > min(RESULT_SECONDS, silence):
                 break
-            silent, slow = now - heard.at > silence, now - begun > limit
+            lost = off_clock.lost if off_clock else 0.0
+            silent, slow = now - heard.at > silence + lost, now - begun > limit + lost
             if process.returncode is None and (silent or slow):
                 ended = "silent" if silent else "slow"
                 break
         if ended == "done":
             await asyncio.wait({pump}, timeout=DRAIN_SECONDS)
     finally:
+        keeping.cancel()
         waits = process.returncode is None and ended == "done"  # it has given its result, or is cancelled
         kill(process)
         await asyncio.shield(asyncio.to_thread(kill_agent, mark))  # processes that have left its tree

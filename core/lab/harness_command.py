@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,11 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core.lab.shim.clocks.off_clock import OffClock
 from core.lab.shim.output import Cleaner, OutputLog
 from core.lab.shim.proctree import descendants, sigkill
 from core.program.printed_fault import with_fault
 
 DRAIN_SECONDS = 0.5  # for output after the command's own end
+_LOOK_SECONDS = 0.05  # between two looks at the clocks of other runs, on average
 _MAX_TAIL_LINES = 40
 _MAX_LINE_BYTES = 1 << 20
 
@@ -54,8 +57,10 @@ async def run_command(
     seconds: float | None = None,
     log: Path | None = None,
     on_line: Callable[[str], None] | None = None,
+    off_clock: OffClock | None = None,
 ) -> CommandResult:
-    """Run `argv` to its end, within `seconds` (None: no limit). Cancelling kills its whole tree.
+    """Run `argv` to its end, within `seconds` (None: no limit). Cancelling kills its whole tree. `off_clock` keeps it
+    from the processors of runs on their clock.
 
     Both streams go to `log` as they come; `on_line` receives each line. Raises OSError when it cannot be started.
     """
@@ -68,6 +73,7 @@ async def run_command(
     sink = OutputLog(str(log)) if log else None
     out, both = _Lines(sink, on_line), _Lines(None, None)
     timed_out = False
+    keeping = asyncio.create_task(keep_off(off_clock, process))
     pumps = asyncio.gather(_pump(process.stdout, out, both), _pump(process.stderr, _Lines(sink, on_line), both))
     try:
         async with asyncio.timeout(seconds):
@@ -75,6 +81,7 @@ async def run_command(
     except TimeoutError:
         timed_out = True
     finally:
+        keeping.cancel()
         kill(process)
         exit_code = await collect(process, pumps)
         if sink:
@@ -123,6 +130,17 @@ async def _finish(process: asyncio.subprocess.Process, pumps: asyncio.Future[Any
             await asyncio.wait({pumps}, timeout=DRAIN_SECONDS)
             return
     await process.wait()
+
+
+async def keep_off(off_clock: OffClock | None, process: asyncio.subprocess.Process) -> None:
+    """Keep a command's tree from the processors of runs on their clock, until this is cancelled."""
+    while off_clock is not None and process.returncode is None:
+        begun = time.monotonic()
+        await asyncio.to_thread(off_clock.tick, lambda: [process.pid, *descendants(process.pid)])
+        if off_clock.trouble:
+            kill(process)
+            return
+        await asyncio.sleep(_LOOK_SECONDS * (0.5 + random.random()) + 10 * (time.monotonic() - begun))
 
 
 def kill(process: asyncio.subprocess.Process) -> None:

@@ -66,6 +66,10 @@ class RunSpec:
     memory_limit: int | None = None
     process_limit: int | None = 512
     cores: float | None = None  # processors that the run may keep busy on the clock, on average
+    processors: float = 1.0  # that others are kept from while it is on its clock
+    beside: bool = False  # it is on no clock, and is kept from the processors of those that are: a check
+    clocks: Path | None = None  # folder in which the runs of a session tell of their clocks; None: they do not
+    machine_processors: int = 1  # that the session may use
     disk_limit: int | None = 20 << 30
     cache: Path | None = None  # initial content of its compile cache; see core/lab/compile_cache.py
     keep_cache: bool = False  # keep the compile cache in the run's folder after the end
@@ -95,6 +99,7 @@ class RunResult:
     params: int | None = None
     weights_sha256: str | None = None
     cpu_seconds: float | None = None  # processor time of all its processes on the clock
+    share: float | None = None  # 0..1, of the processor time that it asked for and got on its clock
     log_tail: str = ""
     peak_memory: int | None = None
     peak_processes: int | None = None
@@ -244,12 +249,13 @@ def _shim_spec(spec: RunSpec) -> dict[str, Any]:
         **spec.env, **compile_cache.variables(cache),
         "HOME": str(home), "TMPDIR": temporary, "AUTORESEARCH_RUN_DIR": str(spec.out),
     }  # fmt: skip
-    plain = asdict(replace(spec, sandbox=None, cache=None))
+    plain = asdict(replace(spec, sandbox=None, cache=None, clocks=None))
     del plain["sandbox"], plain["cache"]
     kept = [str(cache)] if spec.keep_cache else []
     return {
         **plain,
         "folder": str(spec.folder), "cwd": str(spec.cwd), "env": env, "train_files": dict(spec.train_files),
+        "clocks": str(spec.clocks.absolute()) if spec.clocks else "",
         "argv": list(spec.argv) if sandbox is None else command(sandbox, spec.argv),
         "private": [str(home), str(tmp), *([] if kept else [str(cache)])], "watched": [str(spec.out), *kept],
         "epoch": clock.now() - time.monotonic(), "link": temporary, "tier": tier,

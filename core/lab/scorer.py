@@ -14,6 +14,7 @@ from typing import Any
 from core.lab.git.layout import Layout
 from core.lab.git.restore import restore_worktree
 from core.lab.harness_command import CommandResult, run_command
+from core.lab.shim.clocks.off_clock import OffClock
 from core.lab.shim.output import logged
 from core.program.printed_metric import Printed, read_metric
 from core.record.errors import LabError, ScorerFault
@@ -53,8 +54,9 @@ class Score:
     probes: Mapping[str, Any] = field(default_factory=dict)
 
 
-async def score(spec: ScoreSpec) -> Score:
-    """Run the scorer. Raises ScorerFault when it fails or its answer cannot be read. Cancellable.
+async def score(spec: ScoreSpec, off_clock: OffClock | None = None) -> Score:
+    """Run the scorer. Raises ScorerFault when it fails or its answer cannot be read. Cancellable. `off_clock` keeps it
+    from the processors of runs on their clock.
 
     First the worktree is restored to its commit: nothing that a run changed or added there is scored.
     """
@@ -65,7 +67,8 @@ async def score(spec: ScoreSpec) -> Score:
     env = {**spec.env, "AUTORESEARCH_WORKTREE": str(spec.worktree), "AUTORESEARCH_RUN_DIR": str(spec.out),
            "AUTORESEARCH_CAGE": json.dumps(spec.sandbox)}  # fmt: skip
     try:
-        done = await run_command(spec.argv, cwd=spec.cwd, env=env, seconds=spec.timeout, log=spec.log)
+        done = await run_command(spec.argv, cwd=spec.cwd, env=env, seconds=spec.timeout, log=spec.log,
+                                 off_clock=off_clock)  # fmt: skip
     except OSError as error:
         raise ScorerFault(f"could not start the scorer: {error.strerror}", where=spec.argv[0]) from None
     own = [line for line in done.tail.splitlines() if not line.startswith(CODE_PREFIX)]

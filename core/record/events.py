@@ -215,6 +215,7 @@ class RunFinished:
     device: Mapping[str, Any] = field(default_factory=dict)
     printed: str = ""  # the self-reported metric as the run printed it, with its unit
     changed: tuple[str, ...] = ()  # what it changed in its worktree that experiments may not edit; `/`: below a folder
+    share: float | None = None  # 0..1, of the processor time that it asked for and got on its clock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

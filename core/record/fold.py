@@ -267,7 +267,7 @@ def _run_finished(state: State, b: e.RunFinished) -> None:
     _with_run(
         state, b, phase=None, ended=b.ended, metric=b.metric, seconds=b.seconds,
         wall_seconds=b.wall_seconds, steps=b.steps, tokens=b.tokens, reason=b.reason,
-        peak_memory=b.peak_memory, gap=b.gap, printed=b.printed,
+        peak_memory=b.peak_memory, gap=b.gap, printed=b.printed, share=b.share,
     )  # fmt: skip
     state.busy_seconds += b.seconds
     state.running.pop(b.run, None)

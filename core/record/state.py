@@ -47,6 +47,7 @@ class Run:
     gap: float | None = None
     printed: str = ""
     counts_as: float | None = None  # of a reference run: the number of the code that it measures again
+    share: float | None = None  # of the processor time that it asked for and got on its clock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,6 +54,11 @@ class SessionPaths:
     def worktrees(self) -> Path:
         return self.folder / "worktrees"
 
+    @property
+    def clocks(self) -> Path:
+        """What tells which runs are on their clock; see core/lab/shim/clocks."""
+        return self.folder / "clocks"
+
     def worktree(self, run: int) -> Path:
         """Worktree of one run: its own, so that no other run reads what it writes."""
         return self.worktrees / str(run)

@@ -121,6 +121,7 @@ class EngineWorkspace:
             done = await run_agent(
                 tiers.command(spec, argv), cwd=self._top, env=env, hear=hear, silence=run.silence, limit=run.limit,
                 stdin=self.prompt_file if run.stdin is not None else None, mark=str(self._base),
+                off_clock=self.place.off_clock(self._base.name),
             )  # fmt: skip
         except OSError as error:
             raise LabError(f"{argv[0]}: {error.strerror or error}") from error

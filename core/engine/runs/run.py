@@ -16,6 +16,7 @@ from core.engine.ending import RUN_MADE_ROOM, RUN_SKIPPED, RunEnding
 from core.engine.runs.card_watch import CardWatch, suspects_card
 from core.engine.runs.hints.known import Crash
 from core.engine.runs.hints.wrong_torch import torch_is_named
+from core.engine.runs.siblings import far_words
 from core.engine.runs.slots import Slots, Urgency
 from core.engine.runs.telemetry import DeviceSampler, facts, memory_words
 from core.engine.runs.workplace import Workplace, start
@@ -64,6 +65,8 @@ class Live:
     finished: e.RunFinished | None = None  # as logged
     again: bool = False  # no verdict follows from it: it is run again at once
     faults: int = 0  # earlier runs for the same purpose in which a card did not work
+    seed: int | None = None
+    shares: tuple[float, ...] = ()  # of the processors, in earlier runs for the same purpose that were not comparable
     card_errors: int | None = None  # uncorrected errors in the memory of its card when it began
     fixed: FixedFiles | None = None  # what it may not change in its worktree
     waits_for_quiet: bool = False  # to be scored again without other runs on its card
@@ -107,27 +110,29 @@ class Runs(EnginePart):
 
         Where the metric is a time or a speed, the code that it is compared with runs before it, in the same slot.
         """
-        faults = 0
+        before: Live | None = None
         while True:
-            live = await self._execute(experiment, kind, commit, urgency, seed, faults)
+            live = await self._execute(experiment, kind, commit, urgency, seed, before)
             if not live.again:
                 assert live.finished is not None
                 return live.finished
-            faults = live.faults
+            if live.shares and (before is None or live.shares != before.shares):
+                seed = live.seed  # a fresh one would let a run that slows itself down choose
+            before = live
 
     async def _execute(
-        self, experiment: int, kind: e.RunKind, commit: str, urgency: Urgency, seed: int | None, faults: int
+        self, experiment: int, kind: e.RunKind, commit: str, urgency: Urgency, seed: int | None, before: Live | None
     ) -> Live:
         slot = await self.slots.acquire(urgency)
         reference = self._reference(experiment) if kind in ("candidate", "repeat", "reproduce") else None
         if reference is None:
-            return await self._in_slot(slot, experiment, kind, commit, seed, faults=faults)
+            return await self._in_slot(slot, experiment, kind, commit, seed, before=before)
         at, number = reference
         text = ""
         try:
             for _ in range(MAX_REFERENCE_TRIES):
                 beside = await self._in_slot(
-                    slot, experiment, "reference", at, None, counts_as=number, beside=True, faults=faults
+                    slot, experiment, "reference", at, None, counts_as=number, beside=True, before=before
                 )
                 ended = beside.finished
                 assert ended is not None
@@ -141,7 +146,7 @@ class Runs(EnginePart):
                 text = f"{who(experiment)} is compared as measured: the run beside it gave no number: {ended.reason}"
             else:
                 await self.journal.write(e.Noted("warning", text, experiment))
-            return await self._in_slot(slot, experiment, kind, commit, seed, beside=True, faults=faults)
+            return await self._in_slot(slot, experiment, kind, commit, seed, beside=True, before=before)
         finally:
             self.slots.release(slot)
 
@@ -167,19 +172,19 @@ class Runs(EnginePart):
         *,
         counts_as: float | None = None,
         beside: bool = False,
-        faults: int = 0,
+        before: Live | None = None,
     ) -> Live:
         """One run in a slot that was acquired, with its end. `beside`: the caller keeps the slot for the next run;
-        `faults`: how often a card did not work in the runs before it.
+        `before`: the last run for the same purpose, from which no verdict followed.
         """
         run = self._next_run
         self._next_run += 1
         live = self.live[run] = Live(
             run=run, experiment=experiment, slot=slot, worktree=self.paths.worktree(run), owns_slot=not beside,
-            faults=faults,
+            faults=before.faults if before else 0, shares=before.shares if before else (),
         )  # fmt: skip
         try:
-            seed = self._seed(run) if seed is None else seed
+            seed = live.seed = self._seed(run) if seed is None else seed
             await self.journal.write(
                 e.RunStarted(
                     run=run, experiment=experiment, kind=kind, slot=slot, seed=seed, commit=commit,
@@ -283,8 +288,11 @@ class Runs(EnginePart):
         if live.ending is None:
             if self.program.score is None:
                 finished = await self._refuse_changed(live, await self._read_metric(live, finished))
+                finished = await self._compared(live, finished)
             elif finished.ended == "done":
-                finished = await self._measure(live, seed, finished)
+                finished = await self._compared(live, finished)
+                if not live.again:
+                    finished = await self._measure(live, seed, finished)
             if finished.metric is not None:
                 self.cards.forgive(live.slot)
             if finished.metric is not None and (broken := await self.place.broken_seal()):
@@ -292,6 +300,16 @@ class Runs(EnginePart):
         if live.ending is not None:
             finished = _cut_off(finished, live.ending)
         return await self._finish(live, finished)
+
+    async def _compared(self, live: Live, finished: e.RunFinished) -> e.RunFinished:
+        """`finished`, or its end without a number, when others took its processors: then it is run again."""
+        if finished.ended != "done" or not (words := far_words(self.state, finished.share, live.shares)):
+            return finished
+        live.again, live.shares = True, (*live.shares, finished.share or 0.0)
+        await self.journal.write(
+            e.Noted("warning", f"run {live.run} of {who(live.experiment)}: {words}", live.experiment)
+        )
+        return replace(finished, ended="abandoned", metric=None, reason=words)
 
     async def _checkout(self, live: Live, commit: str) -> None:
         """Lay out the worktree. A checkout that takes long is a phase of the run. Raises LabError."""
@@ -529,6 +547,7 @@ class Runs(EnginePart):
             3), wall_seconds=round(result.wall_seconds, 3),
             exit_code=result.exit_code, steps=result.steps, tokens=result.tokens, reason=result.reason,
             log_tail=result.log_tail, peak_memory=result.peak_memory, gap=None if gap is None else round(gap, 3),
+            share=result.share,
         )  # fmt: skip
 
     async def score_hidden(self, experiment: int) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,8 @@ from core.lab.gpu import cards, slices
 from core.lab.integrity import Seal
 from core.lab.prepare import PrepareResult
 from core.lab.sandbox import tiers
+from core.lab.shim.clocks.clock_register import ClockRegister
+from core.lab.shim.clocks.off_clock import OffClock
 from core.lab.shim.rmtree import remove_tree
 from core.record import events as e
 from core.record.errors import AutoresearchError, LabError, ScorerFault
@@ -32,6 +34,7 @@ from core.session.disk import read_json
 
 MAX_SCORE_SECONDS = 900.0  # a slower scorer is at fault; nanotrain's may need minutes without CUDA
 _OWN_SCORER = "nanotrain.score"  # it starts one process with the model in it
+MIN_TURN_SECONDS = 10.0  # that a scoring waits for the end of another, at least; else a tenth of the run budget
 MAX_PROCESSES = 256  # of one run
 MAX_DISK_BYTES = 20 * 2**30  # of one run
 MANIFESTS = (
@@ -49,6 +52,7 @@ class Workplace:
         self._settings = settings
         self.stop_judging = stop_judging
         self._seal: Seal | None = None
+        self._scoring = asyncio.Lock()
         self.prepared = PrepareResult()
         self._baseline_cache = compile_cache.BaselineCache(setup.paths.folder / "cache")
         self.compilers: dict[str, str] = {}  # versions that a compile cache depends on
@@ -179,6 +183,7 @@ class Workplace:
             plain=program.score is None,
             hold=self.overlaps,
             cores=self._cores(slot) if budget.seconds is not None else None,
+            processors=self._processors(slot),
         )
 
     def _slot_environment(self, slot: str) -> dict[str, str]:
@@ -192,6 +197,37 @@ class Workplace:
         use all, and is separate from the clock only for a run that gets its data from the engine.
         """
         return float(self._setup.threads or 1) if self.overlaps and slot.startswith("cpu") else None
+
+    def _processors(self, slot: str) -> float:
+        """Processors that nothing else may take from a run on its clock. Runs on cards leave a quarter of all, for
+        they seldom use what they have.
+        """
+        if slot.startswith("cpu"):
+            return float(self._setup.threads or 1)
+        return max(1.0, 0.75 * container.cores() / len(self._settings.slots))
+
+    def off_clock(self, name: str) -> OffClock:
+        """What keeps a command of a researcher's from the processors of runs on their clock, and from a scoring."""
+        return OffClock(ClockRegister(str(self._setup.paths.clocks), name), container.cores())
+
+    @asynccontextmanager
+    async def _alone(self, run: int) -> AsyncIterator[OffClock]:
+        """The time in which a model is scored: whatever else runs code under test is stopped, but runs on their clock.
+        Scorings take turns, but none waits for long: a project's scorer may take minutes.
+        """
+        register = ClockRegister(str(self._setup.paths.clocks), f"score-{run}")
+        patience = max(MIN_TURN_SECONDS, 0.1 * (self._settings.program.run_budget(self._setup.kind).seconds or 0.0))
+        mine = False
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                mine = await self._scoring.acquire()
+        try:
+            register.scoring()
+            yield OffClock(register, container.cores(), scored=True)
+        finally:
+            register.leave()
+            if mine:
+                self._scoring.release()
 
     def _job(self, *, folder: Path, command: str, top: Path, env: dict[str, str], **limits: Any) -> runner.RunSpec:
         """A command in the worktree `top`, in the sandbox, without the engine's environment."""
@@ -208,6 +244,8 @@ class Workplace:
             memory_limit=_memory_limit(self._settings),
             process_limit=MAX_PROCESSES,
             disk_limit=MAX_DISK_BYTES,
+            clocks=self._setup.paths.clocks,
+            machine_processors=container.cores(),
             **limits,
         )
 
@@ -302,8 +340,8 @@ class Workplace:
         )
         for last in (False, True):
             try:
-                async with again if last and again else nullcontext():
-                    return await scorer.score(spec)
+                async with again if last and again else nullcontext(), self._alone(run) as off_clock:
+                    return await scorer.score(spec, off_clock)
             except ScorerFault:
                 if broken := await self.broken_seal():  # the cause, whatever the fault was
                     raise ScorerFault(f"{broken}: put it back, then resume") from None
@@ -325,7 +363,7 @@ class Workplace:
             spec = self._job(
                 run=0, folder=folder, command=command, top=path, seconds=limit,
                 env={**device.slot_environment("cpu0", setup.threads), "AUTORESEARCH_RUNS_ON": setup.kind},
-                limit_seconds=limit, startup_seconds=limit, saving_seconds=limit, plain=True,
+                limit_seconds=limit, startup_seconds=limit, saving_seconds=limit, plain=True, beside=True,
             )  # fmt: skip
             job = await start(spec)
             try:

@@ -27,6 +27,8 @@ def execute(spec: dict[str, Any], channel: int, output: int, gid: int | None) ->
     try:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         os.setsid()
+        if spec["beside"]:
+            os.nice(19)
         _join_empty_keyring()
         _set_gid(gid)
         null = os.open(os.devnull, os.O_RDONLY)

@@ -23,6 +23,9 @@ import time
 from contextlib import suppress
 
 from core.lab.shim.child import execute, unused_gid
+from core.lab.shim.clocks.clock_register import ClockRegister
+from core.lab.shim.clocks.off_clock import OffClock
+from core.lab.shim.clocks.share import ShareMeter
 from core.lab.shim.cpu_limit import SAMPLE_SECONDS, CpuMeter
 from core.lab.shim.daemonize import detach, report_start, reserve, write_exit_file
 from core.lab.shim.limits import GitFile, LimitWatch
@@ -36,6 +39,8 @@ if TYPE_CHECKING:  # to load typing takes 3 ms
 
 _LOCK_POLL_SECONDS = 0.005  # while a process of the run waits for a lock
 _RELEASE_POLL_SECONDS = 0.03  # while a run is held
+_LOOK_SECONDS = 0.05  # between two looks at the clocks of other runs, on average
+_LOOK_COST = 10  # times the time that a look takes is left until the next one, for a tree of many processes
 _OVERTIME_FACTOR, _OVERTIME_SECONDS = 1.02, 2.0  # allowed over the budget; with more, training on would pay
 _SIGNALS = {
     "SIGSEGV": "an invalid memory access", "SIGABRT": "as it aborted", "SIGFPE": "an impossible calculation",
@@ -73,6 +78,10 @@ class Shim:
         signal.signal(signal.SIGTERM, self._on_signal)  # before any process knows this pid
         # A run that gets its data by descriptor cannot train before it sends `ready`; one without may never send it.
         self.plain: bool = spec["plain"] or not spec["train_files"]
+        self.share = ShareMeter()
+        self.register = ClockRegister(spec["clocks"], str(os.getpid())) if spec["clocks"] else None
+        self.off_clock = OffClock(self.register, spec["machine_processors"]) if self.register else None
+        self.lost_before = 0.0  # by the end of the clock
 
     def path(self, name: str) -> str:
         return os.path.join(self.folder, name)
@@ -101,6 +110,7 @@ class Shim:
         self.run_identity = process_identity(self.child)
         if self.plain:
             self.phase, self.clock_wall = "training", self.time_of_day(self.clock)
+            self.start_measuring()
         self.write_status()
 
     # --- main loop ----------------------------------------------------------------------------------------------
@@ -114,9 +124,11 @@ class Shim:
         self.poll = poll = select.poll()
         for fd in (waker, self.pipe, self.control.fileno() if self.control else -1):
             poll.register(fd, select.POLLIN)
-        next_tick = next_status = time.monotonic()
+        next_tick = next_status = next_look = time.monotonic()
         while True:
             now = time.monotonic()
+            if now >= next_look:
+                next_look = now + self.look_at_others()
             if now >= next_tick:
                 # At random times: a run could hide work between samples that it can predict.
                 next_tick = now + SAMPLE_SECONDS * (0.5 + os.urandom(1)[0] / 255)
@@ -137,7 +149,7 @@ class Shim:
             if self.supervisor is not None and self.supervisor.waits:
                 self.supervisor.retry()
                 due = min(due, now + _LOCK_POLL_SECONDS)
-            for fd, _ in poll.poll(max(0.0, min(next_tick, due) - now) * 1000 + 1):
+            for fd, _ in poll.poll(max(0.0, min(next_tick, next_look, due) - now) * 1000 + 1):
                 if fd == self.pipe:
                     if not self.read_output(16):
                         poll.unregister(self.pipe)
@@ -160,6 +172,24 @@ class Shim:
                 return self.natural_end()
             if self.terminated and (verdict := self.stop_request()):
                 return verdict
+
+    def look_at_others(self) -> float:
+        """Keep the run from the processors of others while it is off its clock. Returns seconds until the next look."""
+        begun = time.monotonic()
+        if self.off_clock and (self.phase != "training" or self.spec["beside"]):
+            self.off_clock.tick(self.pids, held=self.phase == "ready")
+        return _LOOK_SECONDS * (0.5 + os.urandom(1)[0] / 255) + _LOOK_COST * (time.monotonic() - begun)
+
+    def start_measuring(self) -> None:
+        """The run is on its clock from here on: others are kept from its processors, and its share is counted."""
+        if self.register and not self.spec["beside"]:
+            self.register.clock(self.spec["processors"])
+        self.share.start(self.pids())
+
+    @property
+    def lost(self) -> float:
+        """Seconds in which the run was kept from the processors, which count against no allowance."""
+        return self.off_clock.lost if self.off_clock else 0.0
 
     def _on_signal(self, number: int, frame: object) -> None:
         if number == signal.SIGTERM:
@@ -187,13 +217,13 @@ class Shim:
         if self.phase == "saving":
             allowance = spec["saving_seconds"]
             reason = f"was killed: still running {allowance:g} s after it reported the end of training"
-            return (self.clock_end or 0.0) + allowance, "overtime", reason
+            return (self.clock_end or 0.0) + allowance + self.lost - self.lost_before, "overtime", reason
         if self.phase == "ready":
             return self.started + spec["startup_seconds"] + _MAX_HELD_SECONDS, "killed", "no engine released it"
         if self.phase == "starting":
             allowance = spec["startup_seconds"]
             reason = f"was killed: it did not ask for its data within the start-up allowance of {allowance:g} s"
-            return self.started + allowance, "startup_timeout", reason
+            return self.started + allowance + self.lost, "startup_timeout", reason
         if spec["at_limit"]:
             return self.clock + spec["seconds"], "overtime", f"was ended at its budget of {spec['seconds']:g} s"
         if spec["seconds"] is not None:
@@ -203,14 +233,18 @@ class Shim:
             allowed = spec["limit_seconds"]
             budget = f"the limit of {allowed:g} s on a run of {spec['steps']} steps"
         word = "running" if self.clock == self.started else "training"
-        return self.clock + allowed, "overtime", f"was killed after {allowed:.1f} s: still {word} past {budget}"
+        reason = f"was killed after {allowed:.1f} s: still {word} past {budget}"
+        return self.clock + allowed + self.lost - self.lost_before, "overtime", reason
 
     def check_cpu(self, pids: list[int], now: float) -> tuple[str, str] | None:
         """The end of a run that has already used more processor time than its whole budget allows."""
+        if self.off_clock and self.off_clock.trouble:
+            return "resources", self.off_clock.trouble
         if self.phase != "saving":
             self.cpu.sample(pids, now)
         if self.phase != "training":
             return None
+        self.share.sample(pids)
         words = self.cpu.excess(now - self.clock, self.spec["seconds"] or 0.0)
         return ("resources", f"was killed: it {words}") if words else None
 
@@ -287,8 +321,11 @@ class Shim:
                     self.send_data()
             elif message.get("type") == "done" and self.phase == "training":
                 self.clock_end = time.monotonic()
-                self.cpu.sample(self.pids(), self.clock_end)
-                self.phase = "saving"
+                self.cpu.sample(pids := self.pids(), self.clock_end)
+                self.share.sample(pids)
+                self.phase, self.lost_before = "saving", self.lost
+                if self.register:
+                    self.register.leave()
                 self.reported.update({key: count(message.get(key)) for key in ("steps", "tokens")})
                 self.reported["sha256"] = sha256(message.get("sha256"))
                 self.write_status()
@@ -324,6 +361,8 @@ class Shim:
         except OSError as error:
             self.reported["no_data"] = f"could not open the training data: {error.strerror}: {error.filename}"
             return
+        if self.off_clock and not self.spec["beside"]:
+            self.off_clock.release(self.pids)
         budget = {key: self.spec[key] for key in ("seconds", "steps") if self.spec[key] is not None}
         message = {"type": "go", "names": list(self.spec["train_files"]), **budget}
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds))] if fds else []
@@ -338,7 +377,8 @@ class Shim:
         if self.phase in ("starting", "ready") or now - self.started <= self.spec["startup_seconds"]:
             self.clock, self.clock_wall = now, self.time_of_day(now)
             self.cpu.start(self.pids(), now)
-            self.phase = "training"
+            self.start_measuring()
+            self.phase, self.lost_before = "training", self.lost
             self.curve.restart()
         self.write_status()
 
@@ -362,6 +402,8 @@ class Shim:
     def finish(self, ended: str, reason: str) -> None:
         """Kill the tree, read the remaining output, and write the exit file durably."""
         ended_mono = time.monotonic()
+        if self.register:
+            self.register.leave()
         seconds = 0.0 if self.phase in ("starting", "ready") else self.seconds(ended_mono)
         all_ended = kill_children(self.child)
         self.git_file.restore()
@@ -380,6 +422,7 @@ class Shim:
             "ended_at": self.time_of_day(ended_mono), "clock_started": self.clock_wall,
             "cpu_seconds": round(self.cpu.used, 3) if self.spec.get("cores") else None, "boot_id": boot_id(),
             "weights_sha256": self.reported.get("sha256"), **self.watch.peaks(),
+            "share": self.share.share(seconds, self.spec["processors"]),
         }  # fmt: skip
         self.phase = "ended"
         write_exit_file(self.exit_fd, self.path("exit.json.part"), self.path("exit.json"), result)
