@@ -35,7 +35,7 @@ test-fast: setup-dev
 	.venv/bin/pytest $(PARALLEL)
 
 redteam: setup-dev
-	.venv/bin/pytest -m "redteam or not redteam" tests/redteam/test_sandbox_escapes.py
+	.venv/bin/pytest -n 2 -m "redteam or not redteam" tests/redteam/test_sandbox_escapes.py
 	.venv/bin/python -m tests.redteam --write $(args)
 
 demo: setup-dev
