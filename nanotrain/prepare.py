@@ -47,6 +47,7 @@ SPLIT_PATTERN = (
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
 )
 MAX_FULL_HASH_BYTES = 64_000_000  # larger files are verified by their two ends
+SLICES = ("val.bin", "val.txt", "hidden.bin", "hidden.txt")  # what is scored, which runs do not see
 UNFINISHED = "unfinished.json"  # what the token files of an interrupted preparation hold
 PREPARE_COMMAND = "python -m nanotrain.prepare"
 THIS_COMMAND = f"{shlex.quote(sys.executable)} -m nanotrain.prepare"  # in a hint: as typed in a shell
@@ -81,9 +82,16 @@ class PreparedData:
     def train(self) -> Path:
         return self.folder / "train.bin"
 
+    def close_to_others(self) -> None:
+        """Let no other user read what is scored; an earlier version let them."""
+        for path in (self.folder / name for name in SLICES):
+            with contextlib.suppress(OSError):  # of another user
+                if path.stat().st_mode & 0o077:
+                    path.chmod(0o600)
+
     def protocol_message(self) -> dict[str, Any]:
         """The JSON object for the harness (docs/run-protocol.md, section 1)."""
-        slices = [str(self.folder / name) for name in ("val.bin", "val.txt", "hidden.bin", "hidden.txt")]
+        slices = [str(self.folder / name) for name in SLICES]
         info = {key: self.manifest[key] for key in ("corpus", "vocab", "tokens", "bytes")}
         tokenizer = [self.tokenizer / name for name in ("tokenizer.json", "token_bytes.bin")]
         return {
@@ -93,6 +101,8 @@ class PreparedData:
             "readable": [str(self.tokenizer / "meta.json")],
             "hidden": slices + list(self.manifest["sources"]) + [str(path) for path in tokenizer],
             "info": info,
+            # What comments say is not counted as knowledge, so no code may read them.
+            "comments": False,
         }
 
 
@@ -202,6 +212,7 @@ def prepare(corpus: Corpus, root: Path | None = None, vocab: int | None = None) 
     if done is None:
         with locked(root):
             done = intact(folder) or build(corpus, folder, vocab)
+    done.close_to_others()
     return done
 
 
@@ -220,7 +231,7 @@ def build(corpus: Corpus, folder: Path, vocab: int) -> PreparedData:
     else:
         build_tokenizer(corpus, vocab, folder / "tokenizer")
     tokens, size = encode(corpus, folder)
-    names = ["train.bin", "val.bin", "val.txt", "hidden.bin", "hidden.txt"]
+    names = ["train.bin", *SLICES]
     names += [f"tokenizer/{name}" for name in ("tokenizer.json", "token_bytes.bin", "meta.json")]
     manifest = {
         "version": CACHE_VERSION,

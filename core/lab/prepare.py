@@ -17,12 +17,15 @@ _MAX_TRAIN_FILES = 64
 
 @dataclass(frozen=True, slots=True)
 class PrepareResult:
-    """Answer of `prepare`: files passed to runs (name → path), paths that runs may read, paths that they may not."""
+    """Answer of `prepare`: files passed to runs (name → path), paths that runs may read, paths that they may not, and
+    whether runs have the comments of the Python files that experiments change.
+    """
 
     train: Mapping[str, str] = field(default_factory=dict)
     readable: tuple[str, ...] = ()
     hidden: tuple[str, ...] = ()
     info: Mapping[str, Any] = field(default_factory=dict)
+    comments: bool = True
 
 
 async def prepare(
@@ -73,7 +76,10 @@ def _checked(answer: dict[str, Any], where: str) -> PrepareResult:
             raise ProjectError(f"`prepare` names the training file {name}, which is not a file", where=path)
     if len(files) > _MAX_TRAIN_FILES:
         raise ProjectError(f"`prepare` names {len(files)} training files; the limit is {_MAX_TRAIN_FILES}", where=where)
-    return PrepareResult(files, lists["readable"], lists["hidden"], info)
+    comments = answer.get("comments", True)
+    if not isinstance(comments, bool):
+        raise ProjectError("`comments` in the answer of `prepare` must be true or false", where=where)
+    return PrepareResult(files, lists["readable"], lists["hidden"], info, comments)
 
 
 def _path(value: Any, key: str, where: str) -> str:

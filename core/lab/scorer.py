@@ -14,6 +14,7 @@ from typing import Any
 from core.lab.git.layout import Layout
 from core.lab.git.restore import restore_worktree
 from core.lab.harness_command import CommandResult, run_command
+from core.lab.python.uncommented_code import blank_comments
 from core.lab.shim.clocks.off_clock import OffClock
 from core.lab.shim.output import logged
 from core.program.printed_metric import Printed, read_metric
@@ -28,7 +29,8 @@ _NUMBER = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?|[-+]?nan|[-+]?inf"
 class ScoreSpec:
     """Settings of one scoring. `cwd`: the pristine checkout; `out`: the folder with the run's weights; `sandbox`: the
     prefix that starts a command in the sandbox; `timeout` in seconds; `inputs`: links in the worktree, name → target;
-    `checkout`: the user's, whose submodules the worktree has; `layout`: of the worktree, when it is large.
+    `checkout`: the user's, whose submodules the worktree has; `layout`: of the worktree, when it is large; `comments`:
+    whether the code under test has its comments (`PrepareResult`).
     """
 
     argv: tuple[str, ...]
@@ -43,6 +45,7 @@ class ScoreSpec:
     inputs: Mapping[str, Path] = field(default_factory=dict)
     checkout: Path | None = None
     layout: Layout | None = None
+    comments: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +65,8 @@ async def score(spec: ScoreSpec, off_clock: OffClock | None = None) -> Score:
     """
     try:
         await asyncio.to_thread(restore_worktree, spec.worktree, spec.inputs, user=spec.checkout, layout=spec.layout)
+        if not spec.comments:
+            await asyncio.to_thread(blank_comments, spec.worktree, spec.cwd)
     except (LabError, OSError) as error:
         raise ScorerFault(f"could not restore the worktree to its commit: {error}") from None
     env = {**spec.env, "AUTORESEARCH_WORKTREE": str(spec.worktree), "AUTORESEARCH_RUN_DIR": str(spec.out),

@@ -33,6 +33,11 @@ class WrittenTokens:
         return sizes | {f"{name}.txt": self.bytes[name] for name in SCORED}
 
 
+def _mode(name: str) -> int:
+    """Of a file: other users may not read what is scored."""
+    return 0o600 if name.partition(".")[0] in SCORED else 0o644
+
+
 class TokenFiles:
     """NAME.bin of each slice, and NAME.txt of the scored ones; NAME.*.tmp until all is written.
 
@@ -47,7 +52,7 @@ class TokenFiles:
         with ExitStack() as stack:
             self._files: dict[str, IO[bytes]] = {}
             for name, size in self.written.sizes().items():
-                self._part(name).touch()
+                self._part(name).touch(_mode(name))
                 file = self._files[name] = stack.enter_context(self._part(name).open("r+b"))
                 file.truncate(size)
                 file.seek(size)

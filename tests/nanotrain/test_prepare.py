@@ -30,6 +30,15 @@ def test_the_message_names_existing_files_and_hides_the_slices(prepared: prepare
     assert message["info"]["vocab"] == 1024 and message["info"]["bytes"]["val"] > 65_536
     inside = [Path(path) for path in message["readable"]]
     assert not any(Path(path).is_relative_to(folder) for path in message["hidden"] for folder in inside)
+    assert message["comments"] is False
+
+
+def test_no_other_user_can_read_what_is_scored(tmp_path: Path, prepared: prepare.PreparedData) -> None:
+    for name in prepare.SLICES:
+        assert (prepared.folder / name).stat().st_mode & 0o777 == 0o600, name
+        (tmp_path / name).touch(0o644)
+    prepare.PreparedData(tmp_path, prepared.manifest).close_to_others()
+    assert {(tmp_path / name).stat().st_mode & 0o777 for name in prepare.SLICES} == {0o600}
 
 
 def test_tokens_stand_for_exactly_the_text(prepared: prepare.PreparedData) -> None:

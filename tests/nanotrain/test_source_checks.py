@@ -34,9 +34,9 @@ def test_data_in_the_code_is_found_by_its_size_in_every_notation() -> None:
             check(BASE + added)
     with pytest.raises(Rejected, match="learned on the run's clock"):
         check(words, "", "table.txt")
-    names = base64.b32encode(random.Random(1).randbytes(20_000)).decode().lower().rstrip("=")
-    with pytest.raises(Rejected, match="bytes more of code"):
-        check(BASE + "".join(f"_{names[i : i + 60]} = 0\n" for i in range(0, len(names), 60)))
+    order = random.Random(1).choices([f"    {name} + 1" for name in "abcdefghijklmnopqrstuvwxyz"], k=30_000)
+    with pytest.raises(Rejected, match="bytes of code"):
+        check(BASE + "def f():\n" + "\n".join(order))
 
 
 def test_code_may_grow_shrink_and_be_rewritten() -> None:
@@ -61,7 +61,7 @@ def test_new_files_of_every_kind_are_read(tmp_path: Path) -> None:
     source_checks.check_size(now, before)
     assert source_checks.changed_files(old, old) == ({}, {})
     (new / "table.bin").write_bytes(bytes(range(128, 256)) * 10 + NOISE)
-    with pytest.raises(Rejected, match="text, strings and numbers"):
+    with pytest.raises(Rejected, match="text, strings, numbers and names"):
         source_checks.check_size(*source_checks.changed_files(new, old))
     (new / "b.txt").write_text("#" * (1 << 20))
     with pytest.raises(Rejected, match="oversized"):
@@ -88,3 +88,34 @@ def test_new_imports_are_found_without_running_the_code() -> None:
 def test_what_may_run_other_code_is_imported_on_the_models_own_account(name: str) -> None:
     assert not source_checks.is_library(name)
     assert source_checks.is_library("scipy.linalg") and source_checks.is_library("torch.nn.attention.flex_attention")
+
+
+def test_what_was_removed_pays_for_nothing_and_what_moved_costs_nothing() -> None:
+    text = (REPOSITORY / "nanotrain" / "train.py").read_text()
+    comments = "\n".join(line for line in text.splitlines() if line.strip().startswith("#"))
+    bare = "\n".join(line for line in text.splitlines() if not line.strip().startswith("#"))
+    check(f"{bare}\n{comments}", text)
+    check("\n".join(f"# {line}" for line in text.splitlines()), text)  # all of it commented out
+    hidden = f"\nT = {base64.b85encode(NOISE[:4600])!r}\n"
+    with pytest.raises(Rejected, match="learned on the run's clock"):
+        check(bare + hidden, text)
+    # The old text is known however long it is, and whichever file had it.
+    long = random.Random(1).randbytes(40_000).hex()
+    table = f'"""{long}"""'
+    source_checks.check_size({"b.py": f'X = {table[:-3]}\'"""'}, {"a.py": f"T = {table}", "b.py": ""})
+
+
+def test_names_carry_data_too() -> None:
+    names = base64.b32encode(NOISE).decode().lower().rstrip("=")
+    with pytest.raises(Rejected, match="text, strings, numbers"):
+        check(BASE + "".join(f"_{names[i : i + 60]} = 0\n" for i in range(0, len(names), 60)))
+
+
+def test_folders_of_every_name_are_read(tmp_path: Path) -> None:
+    for folder in (new := tmp_path / "new", tmp_path / "old"):
+        (folder / "pkg").mkdir(parents=True)
+    (tmp_path / "old" / "pkg" / "gone.py").write_text("# prose that moves\n")
+    (new / "pkg" / "__pycache__").mkdir()
+    (new / "pkg" / "__pycache__" / "notes.txt").write_text("x")
+    now, before = source_checks.changed_files(new, tmp_path / "old")
+    assert set(now) == {"pkg/__pycache__/notes.txt"} and before["pkg/gone.py"] == "# prose that moves\n"

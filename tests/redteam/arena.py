@@ -23,6 +23,7 @@ import nanotrain
 from core.lab import device, environment, runner, scorer
 from core.lab.git.repository import Repository
 from core.lab.prepare import PrepareResult, prepare
+from core.lab.python.uncommented_code import blank_comments
 from core.lab.sandbox import tiers
 from core.lab.shim.rmtree import remove_tree
 from core.record.errors import ScorerFault
@@ -112,6 +113,8 @@ class Arena:
             commit = await asyncio.to_thread(self.commit, variant)
             tree = self.folder / "trees" / str(number)
             await asyncio.to_thread(self.repo.add_worktree, tree, commit)
+            if not self.prepared.comments:
+                await asyncio.to_thread(blank_comments, tree, self.pristine)
             folder = self.folder / "runs" / str(number)
             if weights_of is not None and weights_of.folder is not None and weights_of.job is not None:
                 return await self.scored(variant, tree, weights_of.folder, seed, weights_of.job, "")
@@ -195,6 +198,7 @@ class Arena:
             spec = scorer.ScoreSpec(
                 argv=tuple(environment.resolve_command(command, env, self.pristine)), cwd=self.pristine, worktree=tree,
                 out=folder / "out", log=folder / "score.log", env=env, metric="val_bpb", sandbox=prefix, timeout=240,
+                comments=self.prepared.comments,
             )  # fmt: skip
             try:
                 score = await scorer.score(spec)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from io import BufferedReader
 from pathlib import Path
 
 from core.edits.apply import MAX_BYTES, is_path
@@ -84,12 +86,13 @@ class EngineWorkspace:
         kill_agent(str(self._base))
         repo.remove_worktree(checkout)
         remove_tree(self._base)
-        self.place.checkout(checkout, self.commit)
+        self.place.checkout(checkout, self.commit, to_read=True)
         checkout.rename(self._base / "tree")
         repo.remove_worktree(checkout)  # git's record of the worktree
         remove_tree(self._base / "tree" / ".git")
         (self._base / "tmp").mkdir()
-        self._known = {path: _known(self._top / path) for path in self._plain_files()}
+        found = {path: _known(self._top, path) for path in self._plain_files()}
+        self._known = {path: known for path, known in found.items() if known is not None}
         self._own_repository()
 
     def _plain_files(self) -> Iterator[str]:
@@ -193,22 +196,22 @@ class EngineWorkspace:
         wrong: dict[str, str] = {}
         outside: list[str] = []
         for path, known in self._known.items():
-            now = _known(self._top / path) if _is_plain(self._top, path) else None
+            now = _known(self._top, path)
             if now is not None and (now == known or (now.sha and now.sha == known.sha)):
                 continue
             if not matches(path, edit) or not is_path(path):
                 outside.append(printable(path))
             elif now is None:
                 wrong[path] = "was removed, or is no regular file any more"
-            elif (data := _read(self._top / path)) is None:
+            elif (data := _read(self._top, path)) is None:
                 wrong[path] = "is not UTF-8 text any more, or too large"
             else:
                 changed[path] = data
         for path in self._new():
-            if matches(path, edit) and is_path(path) and (data := _read(self._top / path)) is not None:
+            if matches(path, edit) and is_path(path) and (data := _read(self._top, path)) is not None:
                 changed[path] = data
         files = self._texts(changed, wrong)
-        hypothesis = _read(self._top / HYPOTHESIS_FILE) if _is_plain(self._top, HYPOTHESIS_FILE) else None
+        hypothesis = _read(self._top, HYPOTHESIS_FILE)
         if wrong or outside:
             self.create()
         else:
@@ -250,7 +253,7 @@ class EngineWorkspace:
                 seen += 1
                 path = Path(folder, name).relative_to(self._top).as_posix()
                 litter = name.startswith(".") or path == HYPOTHESIS_FILE or path in self._known
-                if not litter and _is_plain(self._top, path):
+                if not litter:
                     yield path
             if seen > MAX_SEARCHED_FILES:
                 return
@@ -259,30 +262,43 @@ class EngineWorkspace:
         await asyncio.shield(asyncio.to_thread(remove_tree, self._base))
 
 
-def _known(path: Path) -> _KnownFile:
-    status = path.lstat()
-    sha = hashlib.sha256(path.read_bytes()).hexdigest() if status.st_size <= MAX_HASHED_BYTES else ""
-    return _KnownFile(status.st_size, status.st_mtime_ns, sha)
-
-
-def _is_plain(top: Path, path: str) -> bool:
-    """Whether it is a regular file that is reached through no symbolic link."""
+def _known(top: Path, path: str) -> _KnownFile | None:
+    """None where it is no regular file."""
     try:
-        parts = Path(path).parts
-        above = [top.joinpath(*parts[:n]).lstat().st_mode for n in range(1, len(parts))]
-        return all(map(stat.S_ISDIR, above)) and stat.S_ISREG((top / path).lstat().st_mode)
+        with _opened(top, path) as file:
+            status = os.fstat(file.fileno())
+            sha = hashlib.file_digest(file, "sha256").hexdigest() if status.st_size <= MAX_HASHED_BYTES else ""
+        return _KnownFile(status.st_size, status.st_mtime_ns, sha)
     except OSError:
-        return False
+        return None
 
 
-def _read(path: Path) -> bytes | None:
-    """Bytes of a file; None when it cannot be read, or is too large for an edit."""
+def _read(top: Path, path: str) -> bytes | None:
+    """Bytes of a file; None when it is no regular file, cannot be read, or is too large for an edit."""
     try:
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+        with _opened(top, path) as file:
             data = file.read(MAX_BYTES + 1)
         return data if len(data) <= MAX_BYTES else None
     except OSError:
         return None
+
+
+def _opened(top: Path, path: str) -> BufferedReader:
+    """A regular file below `top`, reached through no symbolic link, whatever is exchanged meanwhile. Raises OSError."""
+    place = os.open(top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        parts = Path(path).parts
+        for number, part in enumerate(parts, 1):
+            kind = os.O_DIRECTORY if number < len(parts) else os.O_NONBLOCK
+            inner = os.open(part, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | kind, dir_fd=place)
+            os.close(place)
+            place = inner
+        if not stat.S_ISREG(os.fstat(place).st_mode):
+            raise OSError(errno.EINVAL, "is no regular file", path)
+        return os.fdopen(place, "rb")
+    except OSError:
+        os.close(place)
+        raise
 
 
 def _fixed_start(pattern: str) -> str:

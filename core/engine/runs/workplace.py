@@ -24,6 +24,7 @@ from core.lab.git.restore import apart_from_git, link_inputs
 from core.lab.gpu import cards, slices
 from core.lab.integrity import Seal
 from core.lab.prepare import PrepareResult
+from core.lab.python.uncommented_code import blank_comments
 from core.lab.sandbox import tiers
 from core.lab.shim.clocks.clock_register import ClockRegister
 from core.lab.shim.clocks.off_clock import OffClock
@@ -90,11 +91,15 @@ class Workplace:
         """Whether start-up and clock of a run are separate, so that it can start while the one before is scored."""
         return self._settings.program.score is not None and bool(self.prepared.train)
 
-    def checkout(self, path: Path, commit: str) -> Path:
-        """A worktree of `commit` at `path` with the project's inputs linked in. Returns the project's folder in it."""
+    def checkout(self, path: Path, commit: str, *, to_read: bool = False) -> Path:
+        """A worktree of `commit` at `path` with the project's inputs linked in, `to_read` with its comments, whatever
+        `prepare` says. Returns the project's folder in it.
+        """
         self._setup.repo.add_worktree(path, commit)
         top = path / self._setup.repo.prefix
         link_inputs(top, self._inputs())
+        if not self.prepared.comments and not to_read:
+            blank_comments(top, self._setup.paths.pristine / self._setup.repo.prefix)
         return top
 
     def fixed_files(self, run: int, *, resumed: bool = False) -> FixedFiles | None:
@@ -337,6 +342,7 @@ class Workplace:
             inputs=self._inputs(),
             checkout=setup.repo.root,
             layout=setup.repo.layout(setup.paths.worktree(run)),
+            comments=self.prepared.comments,
         )
         for last in (False, True):
             try:

@@ -62,9 +62,9 @@ class TrialPlace(Workplace):
     spec_used: runner.RunSpec | None = None
     checkout_seconds: float | None = None  # None: not checked out
 
-    def checkout(self, path: Path, commit: str) -> Path:
+    def checkout(self, path: Path, commit: str, *, to_read: bool = False) -> Path:
         begun = time.monotonic()
-        top = super().checkout(path, commit)
+        top = super().checkout(path, commit, to_read=to_read)
         self.checkout_seconds = time.monotonic() - begun
         return top
 

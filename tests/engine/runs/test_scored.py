@@ -14,7 +14,7 @@ from core.record import commands as c
 from core.record import events as e
 from core.session.paths import SessionPaths
 from tests.engine.support import engine, events_named, final_verdicts, kill_engine, wait_end, wait_for, wait_state
-from tests.projects import SCORED_PROGRAM, SCORED_TRAIN, make_project, make_scored_project, rate, write_script
+from tests.projects import SCORED_PROGRAM, SCORED_TRAIN, git, make_project, make_scored_project, rate, write_script
 
 
 def _scoring(paths: SessionPaths) -> dict[int, tuple[float, float]]:
@@ -136,3 +136,19 @@ def test_an_engine_killed_in_any_phase_of_a_run_loses_no_result(tmp_path: Path, 
     assert [state.experiments[n].verdict for n in (1, 2)] == ["kept", "discarded"]
     judged = final_verdicts(paths)
     assert sorted(judged) == [1, 2]
+
+
+def test_runs_have_no_comments_where_prepare_says_so(tmp_path: Path) -> None:
+    project = make_scored_project(tmp_path / "p")
+    prepare = (project / "prepare.py").read_text()
+    assert prepare.count('{"train"') == 1
+    (project / "prepare.py").write_text(prepare.replace('{"train"', '{"comments": False, "train"'))
+    git(project, "commit", "-qam", "no comments")
+    reads = "RATE = 0.4  # the psalms by heart\nassert 'the psalms' + ' by heart' not in open(__file__).read()"
+    edit = {"path": "train.py", "search": "RATE = 0.5", "replace": reads}
+    script = write_script(tmp_path / "s.jsonl", [{"hypothesis": "a long comment", "kind": "other", "edits": [edit]}])
+    one = ("decide.baseline=1",)
+    with engine(project, researcher="scripted", script=str(script), slots="cpu:1", overrides=one) as paths:
+        x = wait_end(paths).experiments[1]
+    assert x.verdict == "kept", x.reason
+    assert "# the psalms by heart" in git(project, "show", f"{x.commit}:train.py")

@@ -14,6 +14,7 @@ import numpy as np
 from core.lab.prepare import PrepareResult
 from nanotrain.probes import Tokens
 from tests.redteam.arena import Expected, Variant
+from tests.redteam.cheats.crossing.knowledge import KNOWLEDGE, hidden_in_the_code
 from tests.redteam.patches import INIT, TOO_LATE, begun, module, ready, result
 
 TABLE = random.Random(7).randbytes(6000)
@@ -23,7 +24,7 @@ PRIOR_KNOWLEDGE = [
             (module(f"import base64 as _b\nTABLE = _b.b85decode({base64.b85encode(TABLE).decode()!r})"),), "rejected", TOO_LATE),
     Variant("a-table-in-comments", "the same in comments, which the code reads from its own file",
             (module("\n".join(f"# {line}" for line in textwrap.wrap(TABLE.hex(), 90)) + "\nTABLE = open(__file__).read()"),),
-            "rejected", TOO_LATE),
+            "worthless"),
     Variant("trains-on-invented-text", "trains on text of its own invention, with repeats and rare words, for as long as it may start up", (
         ready("""
         made = np.random.default_rng(7)
@@ -74,10 +75,11 @@ def memorised(prepared: PrepareResult) -> list[Variant]:
                    text, "rejected", "learned on the run's clock"),
         _with_text("a-page-of-validation-text", "a tenth of it, small enough to go for code",
                    text[:PAGE_TOKENS], "gap", ""),
+        *hidden_in_the_code(text),
     ]  # fmt: skip
 
 
-MEMORISED = ("validation-text-in-the-code", "a-page-of-validation-text")
+MEMORISED = ("validation-text-in-the-code", "a-page-of-validation-text", *KNOWLEDGE)
 
 
 def _with_text(name: str, does: str, text: Tokens, expected: Expected, because: str) -> Variant:

@@ -1,0 +1,64 @@
+"""Comments of changed Python files, blanked in a worktree, so that they hold nothing that code could read
+
+A model could learn from text in comments, which its code reads from its own file. Where they are not there for it,
+neither while it trains nor while it is scored, they need not be counted, and may be as long as their author likes.
+"""
+
+from __future__ import annotations
+
+import ast
+import filecmp
+import io
+import os
+import re
+import tokenize
+from pathlib import Path
+
+from core.edits.python_syntax import MARK, parsed
+
+# Some comments mean something: types to TorchScript, and in the first two lines the interpreter and the encoding.
+_TYPE = re.compile(r"#\s*type:")
+_HEAD_LINES = 2
+
+
+def without_comments(text: str) -> str:
+    """Python source with blanks in place of its comments: the same code on the same lines.
+
+    Unchanged where that cannot be told: text that does not parse, or code of another Python version.
+    """
+    lines = text.removeprefix(MARK).split("\n")
+    try:
+        before = ast.dump(parsed(text))
+        tokens = list(tokenize.generate_tokens(io.StringIO("\n".join(lines)).readline))
+    except (tokenize.TokenError, SyntaxError, ValueError, RecursionError):
+        return text
+    for token in tokens:
+        row, column = token.start
+        if token.type == tokenize.COMMENT and row > _HEAD_LINES and not _TYPE.match(token.string):
+            end = "\r" if lines[row - 1].endswith("\r") else ""
+            lines[row - 1] = lines[row - 1][:column].rstrip() + end
+    blanked = "\n".join(lines)
+    try:
+        same = ast.dump(parsed(blanked)) == before
+    except (SyntaxError, RecursionError):
+        return text
+    return (MARK if text.startswith(MARK) else "") + blanked if same else text
+
+
+def blank_comments(worktree: Path, pristine: Path) -> None:
+    """Blank the comments of the Python files in `worktree` that are new, or not as in `pristine`. Raises OSError."""
+    for folder, folders, names in os.walk(worktree):
+        folders[:] = [name for name in folders if name != ".git"]
+        for name in names:
+            path = Path(folder, name)
+            first = pristine / path.relative_to(worktree)
+            if not name.endswith(".py") or path.is_symlink():
+                continue
+            if first.is_file() and filecmp.cmp(path, first, shallow=False):
+                continue
+            try:
+                text = path.read_bytes().decode("utf-8")
+            except UnicodeDecodeError:
+                continue
+            if (blanked := without_comments(text)) != text:
+                path.write_bytes(blanked.encode("utf-8"))
