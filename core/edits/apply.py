@@ -12,10 +12,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from core.edits.hidden_text import refuse_hidden
 from core.edits.match import MAX_PLACES, indented, line_number, lines_of, nearest, numbered, places
 from core.edits.python_syntax import ENDINGS, MARK, parsed, parses
 from core.record.errors import EditError
 from core.record.proposal import Edit, Proposal, kind_of
+from core.text import one_line
 
 MAX_BYTES = 2_000_000  # of one edit's text, and of one resulting file
 MAX_EDITS = 200
@@ -176,6 +178,7 @@ def _check_result(path: str, text: str, before: str) -> None:
             f"contains the control character {control[0]!r}: only text can be edited", where=where,
             hint="write it as an escape",
         )  # fmt: skip
+    refuse_hidden(path, text, before)
     if path.endswith(ENDINGS) and parses(before):  # else it is of another Python version, which only a run can check
         _check_python(path, text)
 
@@ -213,7 +216,7 @@ def proposal_from_plain(plain: object) -> Proposal:
     if not isinstance(plain, Mapping):
         raise EditError(f"a proposal is a JSON object, not {_type(plain)}")
     hypothesis = plain.get("hypothesis")
-    if not isinstance(hypothesis, str) or not _one_line(hypothesis):
+    if not isinstance(hypothesis, str) or not one_line(hypothesis):
         what = "is missing" if hypothesis is None else "is empty" if isinstance(hypothesis, str) else "is not text"
         raise EditError(
             f'"hypothesis" {what}', hint="state in one sentence what changes, why it should help, and by how much"
@@ -241,7 +244,7 @@ def proposal_from_plain(plain: object) -> Proposal:
     if not edits:
         raise EditError('"edits" is empty', hint="give at least one edit")
     return Proposal(
-        hypothesis=_one_line(hypothesis)[:MAX_HYPOTHESIS],
+        hypothesis=one_line(hypothesis)[:MAX_HYPOTHESIS],
         edits=tuple(_edit_from_plain(edit, n) for n, edit in enumerate(edits, 1)),
         rationale=_text(plain, "rationale")[:MAX_RATIONALE], expected=_number(plain, "expected"), kind=kind or "other",
         extra=extra,

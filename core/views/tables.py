@@ -12,6 +12,7 @@ from core.text import first_line, one_line
 from core.views.trust import trust_in_best
 
 # Rank of a verdict in the leaderboard: kept first, even if a discarded result within the noise is better.
+_FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", '"')  # begin one, or a quoted cell with one
 _RANK = {"kept": 0, "provisional": 1, "discarded": 2, "pruned": 3, "crashed": 4, "rejected": 5, "skipped": 6}
 
 FAILED_START = "failed start"  # of a session that crashed before its first verdict, for a person
@@ -207,7 +208,8 @@ def leaderboard(state: State) -> list[dict[str, Any]]:
 def results_tsv(state: State) -> str:
     """The five columns of karpathy's results.tsv, in order of number, the baseline first.
 
-    `keep`: kept; `discard`: has a result and was not kept; `crash`: has none (metric 0.000000, as there).
+    `keep`: kept; `discard`: has a result and was not kept; `crash`: has none (metric 0.000000, as there). A description
+    that a spreadsheet would take for a formula begins with an apostrophe.
     """
     lines = ["\t".join(("commit", one_line(state.metric.name), "memory_gb", "status", "description"))]
     for number in sorted(state.experiments):
@@ -219,5 +221,7 @@ def results_tsv(state: State) -> str:
         memory = max((r.peak_memory or 0 for r in x.runs), default=0) / 2**30
         what = "baseline" if number == BASELINE else one_line(x.hypothesis) or x.reason
         commit = (x.commit or "-")[:7]
-        lines.append(f"{commit}\t{x.metric or 0.0:.6f}\t{memory:.1f}\t{word}\t{one_line(what)}")
+        told = one_line(what)
+        told = f"'{told}" if told.startswith(_FORMULA) else told
+        lines.append(f"{commit}\t{x.metric or 0.0:.6f}\t{memory:.1f}\t{word}\t{told}")
     return "\n".join(lines) + "\n"

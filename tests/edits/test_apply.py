@@ -395,7 +395,7 @@ def test_common_mistakes_of_models_are_accepted() -> None:
     assert (proposal.kind, proposal.extra, proposal.expected) == ("optimizer", {}, -0.02)
     strange = proposal_from_plain({**PLAIN, "kind": "tea\nleaves"})
     assert (strange.kind, strange.extra) == ("other", {"kind": "tea leaves"})
-    assert proposal.hypothesis == "a b[2J" and proposal.edits == (Edit(path="a", search="b", replace="c"),)
+    assert proposal.hypothesis == "a b" and proposal.edits == (Edit(path="a", search="b", replace="c"),)
     assert proposal_from_plain({**PLAIN, "expected": float("nan")}).expected is None
     wrongs: tuple[object, ...] = (None, [], "x", 3)
     for wrong in wrongs:

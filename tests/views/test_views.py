@@ -200,6 +200,13 @@ def test_results_have_the_five_columns_of_autoresearch() -> None:
     assert lines[1].split("\t")[1:] == ["2.000000", "0.4", "keep", "baseline"]
 
 
+@pytest.mark.parametrize("formula", ["=1+1", " \t=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\r=1", '"=1', "＝1"])
+def test_no_description_is_a_formula(formula: str) -> None:
+    state = session(experiments=1, hypotheses=[(formula, "other")])
+    described = views.results_tsv(state).splitlines()[2].split("\t")[-1]
+    assert described == "'" + " ".join(formula.split())
+
+
 def test_show_has_the_last_diff_and_both_kinds_of_reasoning() -> None:
     events = story_events(experiments=2)
     own = [event for event in events if getattr(event.body, "experiment", None) == 1]

@@ -24,6 +24,7 @@ from core.record.commands import Propose
 from core.record.errors import EditError, GitConflict
 from core.record.proposal import Proposal
 from core.record.state import HUMAN, Guidance, who
+from core.text import clean, one_line
 
 MAX_BACK_OFF_SECONDS = 60.0
 MERGE = "merge"  # researcher of an experiment that joins two others: no one proposed it
@@ -229,7 +230,7 @@ def code_lines(path: str, text: str) -> int:
 
 def commit_message(journal: Journal, session: str, experiment: int, proposal: Proposal) -> str:
     """Commit message of an experiment: the hypothesis, the rationale, and trailers that identify it and the log."""
-    parts = [f"#{experiment} {' '.join(proposal.hypothesis.split())}", proposal.rationale.strip()]
+    parts = [f"#{experiment} {one_line(proposal.hypothesis)}", clean(proposal.rationale).strip()]
     trailers = f"Autoresearch-Session: {session}\nAutoresearch-Experiment: {experiment}\n{journal.trailer()}"
     return "\n\n".join([p for p in parts if p] + [trailers]) + "\n"
 
