@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -214,21 +214,52 @@ class Log:
     def _refold(self) -> State:
         state = State()
         for event in self.events():
-            fold(state, event)
+            try:
+                fold(state, event)
+            except _MISREAD as error:
+                what = f"event {event.seq} does not follow from those before it"
+                raise _unreadable(self.path, sqlite3.DatabaseError(what)) from error
         return state
 
     def _load(self) -> State:
+        with self._moment():
+            return self._projected()
+
+    def _projected(self) -> State:
+        row = self._db.execute("SELECT body FROM head").fetchone()
+        state: State = State() if row is None else wire.from_plain(State, _table(row[0]))
+        for number, body in self._db.execute("SELECT number, body FROM experiments ORDER BY number"):
+            state.experiments[number] = wire.from_plain(Experiment, _table(body))
+        if state.seq != self.last_seq():
+            raise ValueError("the projections are not those of the last event")
+        return state
+
+    @contextlib.contextmanager
+    def _moment(self) -> Iterator[None]:
+        """What is read within is of one moment, whatever is appended meanwhile."""
         self._db.execute("BEGIN")
         try:
-            row = self._db.execute("SELECT body FROM head").fetchone()
-            state = State() if row is None else wire.from_plain(State, _table(row[0]))
-            for number, body in self._db.execute("SELECT number, body FROM experiments ORDER BY number"):
-                state.experiments[number] = wire.from_plain(Experiment, _table(body))
-            if state.seq != self.last_seq():
-                raise ValueError("the projections are not those of the last event")
+            yield
         finally:
             self._db.execute("COMMIT")
-        return state
+
+    @contextlib.contextmanager
+    def as_stored(self) -> Iterator[tuple[sqlite3.Connection, Callable[[], State | None]]]:
+        """The database at one moment, for a check of its rows, and what reads the State from the projections there
+        (None: they do not decode). Raises LogCorrupt.
+        """
+
+        def projected() -> State | None:
+            try:
+                return self._projected()
+            except _MISREAD:
+                return None
+
+        try:
+            with self._moment():
+                yield self._db, projected
+        except sqlite3.DatabaseError as error:
+            raise _unreadable(self.path, error) from error
 
     def events(self, since: int = 0, limit: int = -1) -> Iterator[Event]:
         """Events after number `since`, in order. Raises LogTooNew for one this version does not know."""

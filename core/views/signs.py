@@ -28,6 +28,9 @@ SIGNS: Mapping[str, tuple[str, str, str]] = {
     "stopping": ("◑", "-", "warn"),
     "stopped": ("■", "#", "dim"),
     "finished": ("✓", "+", "good"),
+    "fits": ("✓", "+", "good"),
+    "does not fit": ("✗", "x", "bad"),
+    "not checked": ("·", ".", "dim"),
 }
 
 

@@ -1,0 +1,205 @@
+"""Signatures of certificates by a person's SSH key, made and checked with `ssh-keygen -Y`, as git does for commits"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from core.evidence.section import Section
+from core.git import Git
+from core.record.errors import GitError, SessionError
+from core.session.disk import replace_file
+from core.session.paths import signature_of
+
+NAMESPACE = "autoresearch-tui"
+KEYS = ("id_ed25519", "id_ed25519_sk", "id_ecdsa", "id_ecdsa_sk", "id_rsa")  # below ~/.ssh, the first that is there
+_SECONDS = 60.0  # without a terminal: nobody answers a question
+_INSTALL = "install OpenSSH 8.2 or newer, for example: apt-get install openssh-client"
+
+
+@dataclass(frozen=True, slots=True)
+class Signers:
+    """The keys that are known: a file as ssh-keygen(1) describes under ALLOWED SIGNERS. None: nobody's is."""
+
+    file: Path | None = None
+
+
+NOBODY = Signers()
+
+
+def sign(certificate: Path, key: str, *, terminal: bool) -> str:
+    """Sign a certificate beside it. Returns who signed, in words. `key`: a file, or a public key that the agent holds.
+
+    `terminal`: a person can type a passphrase; without it nothing is asked. Raises SessionError.
+    """
+    program = _ssh_keygen()
+    with _key_file(key) as file, tempfile.TemporaryDirectory(prefix="autoresearch-sign-") as folder:
+        copy = Path(
+            folder, certificate.name
+        )  # ssh-keygen asks before it replaces a signature, and does not beside this
+        copy.write_bytes(certificate.read_bytes())
+        done = _run([program, "-q", "-Y", "sign", "-n", NAMESPACE, "-f", str(file), str(copy)], terminal=terminal)
+        signature = signature_of(copy).read_bytes() if signature_of(copy).is_file() else b""
+    if done.returncode or not signature:
+        said = (done.stderr or b"").decode(errors="replace").strip().splitlines()
+        why = re.sub(r"^Enter [^:]*: ", "", said[-1]) if said else "see above" if terminal else "it gives no reason"
+        hint = f"ssh-keygen -y -f {shlex.quote(key)}" if terminal else f"ssh-add {shlex.quote(key)}, or use a terminal"
+        raise SessionError(f"ssh-keygen did not sign ({why})", where=key, hint=hint)
+    replace_file(signature_of(certificate), signature)
+    return signer(certificate)
+
+
+def default_key(project: Path) -> str:
+    """The key that git signs with (user.signingKey, where gpg.format is ssh), else the first of ~/.ssh.
+
+    Raises SessionError where there is neither.
+    """
+    if _configured(project, "gpg.format") == "ssh" and (key := _configured(project, "user.signingKey")):
+        return key
+    folder = Path.home() / ".ssh"
+    for name in KEYS:
+        for file in (folder / name, folder / f"{name}.pub"):
+            if file.is_file():
+                return str(file)
+    raise SessionError(
+        "there is no SSH key to sign with", where=str(folder),
+        hint="name one with --key FILE, or make one: ssh-keygen -t ed25519",
+    )  # fmt: skip
+
+
+def known_signers(project: Path, asked: str | None) -> Signers:
+    """The file that was asked for, or git's gpg.ssh.allowedSignersFile. Raises SessionError for one that is missing."""
+    named = asked or _configured(project, "gpg.ssh.allowedSignersFile", path=True)
+    if not named:
+        return NOBODY
+    file = Path(os.path.expanduser(named))  # noqa: PTH111 - Path's raises where there is no home
+    if not file.is_file():
+        if not asked:
+            return NOBODY
+        raise SessionError("there is no such file of allowed signers", where=str(file), hint="name another file")
+    return Signers(file.absolute())
+
+
+def signer(certificate: Path) -> str:
+    """Type and fingerprint of the key in a certificate's signature, unchecked; "" without one that can be read."""
+    try:
+        lines = signature_of(certificate).read_text("ascii", "replace").splitlines()
+        blob = base64.b64decode("".join(line for line in lines if not line.startswith("-----")), validate=True)
+        key = _string(blob, 10)  # after the magic and the version
+        kind = _string(key, 0).decode("ascii", "replace").removeprefix("ssh-").partition("@")[0].removeprefix("sk-ssh-")
+    except (OSError, ValueError):
+        return ""
+    if blob[:6] != b"SSHSIG" or not kind.isprintable():
+        return ""
+    fingerprint = base64.b64encode(hashlib.sha256(key).digest()).decode().rstrip("=")
+    return f"{kind.upper()} SHA256:{fingerprint}"
+
+
+def check_signature(section: Section, certificate: Path, signers: Signers) -> bool:
+    """Whether it is signed. A signature that does not fit is a misfit, one of a key that nobody knows a note."""
+    file = signature_of(certificate)
+    if not file.is_file():
+        return False
+    try:
+        program = _ssh_keygen()
+    except SessionError as error:
+        section.notes.append(f"{file}: not checked: {error.what}")
+        return True
+    who, names = signer(certificate), ""
+    if signers.file is not None:
+        names = _ask(program, certificate, "find-principals", "-f", str(signers.file)) or ""
+    if names:
+        allowed = ("-f", str(signers.file), "-I", names.splitlines()[0])
+        good = _ask(program, certificate, "verify", *allowed) is not None
+    else:
+        good = _ask(program, certificate, "check-novalidate") is not None
+    if not good:
+        section.misfit(str(file), f"the signature does not fit the certificate ({who or 'no key can be read in it'})")
+    elif not names and signers.file is not None:
+        section.misfit(str(file), f"signed by {who}, whom {signers.file} does not name")
+    else:
+        unknown = "; whose key that is, an allowed signers file says (--allowed-signers FILE)"
+        section.notes.append(f"{certificate}: signed by {names.splitlines()[0] + ', ' if names else ''}{who}"
+                             f"{'' if names else unknown}")  # fmt: skip
+    return True
+
+
+def _ask(program: str, certificate: Path, what: str, *more: str) -> str | None:
+    """What ssh-keygen answers about a signature; None when it refuses."""
+    command = [program, "-Y", what, "-n", NAMESPACE, "-s", str(signature_of(certificate)), *more]
+    try:
+        with certificate.open("rb") as source:
+            done = _run(command, source)
+    except (OSError, SessionError):
+        return None
+    return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else None
+
+
+def _run(
+    command: list[str], source: IO[bytes] | None = None, *, terminal: bool = False
+) -> subprocess.CompletedProcess[bytes]:
+    """Without a terminal it has none of its own either, and no window asks: it fails at once."""
+    quiet = {} if terminal else {"SSH_ASKPASS_REQUIRE": "never"}
+    given = source if source is not None else None if terminal else subprocess.DEVNULL
+    try:
+        return subprocess.run(
+            command, stdin=given, stdout=subprocess.PIPE, stderr=None if terminal else subprocess.PIPE,
+            env={**os.environ, **quiet}, start_new_session=not terminal, timeout=None if terminal else _SECONDS,
+            check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise SessionError(f"ssh-keygen did not end within {_SECONDS:g} s", hint="sign in a terminal") from None
+    except OSError as error:
+        raise SessionError(f"ssh-keygen could not be started ({error.strerror})", hint=_INSTALL) from None
+
+
+def _ssh_keygen() -> str:
+    program = shutil.which("ssh-keygen")
+    if program is None:
+        raise SessionError("ssh-keygen is not installed, and signatures need it", hint=_INSTALL)
+    return program
+
+
+@contextmanager
+def _key_file(key: str) -> Iterator[Path]:
+    """The file of a key: as it was named, or a temporary one for a public key in words, as git allows."""
+    words = key.removeprefix("key::")
+    if words != key or words.startswith(("ssh-", "ecdsa-", "sk-")):
+        with tempfile.TemporaryDirectory(prefix="autoresearch-key-") as folder:
+            file = Path(folder, "key.pub")
+            file.write_text(f"{words}\n")
+            yield file
+        return
+    file = Path(os.path.expanduser(key))  # noqa: PTH111 - Path's raises where there is no home
+    if not file.is_file():
+        raise SessionError("there is no such key", where=str(file), hint="name the file of an SSH key with --key FILE")
+    yield file
+
+
+def _configured(project: Path, name: str, *, path: bool = False) -> str:
+    try:
+        how = ("--type=path",) if path else ()
+        return Git(project).run("config", *how, "--get", name).out.decode(errors="replace").strip()
+    except (GitError, OSError):
+        return ""
+
+
+def _string(data: bytes, at: int) -> bytes:
+    """A string of SSH's wire format: its length in 4 bytes, then its bytes. Raises ValueError."""
+    if len(data) < at + 4:
+        raise ValueError("too short")
+    size = int.from_bytes(data[at : at + 4], "big")
+    if len(data) < at + 4 + size:
+        raise ValueError("too short")
+    return data[at + 4 : at + 4 + size]
