@@ -11,6 +11,7 @@ from core.record import commands, wire
 from core.record.errors import EngineError, NoSuchSession
 from core.record.events import Event
 from core.record.state import State
+from core.session.chain import ChainHead
 from core.session.lock import engine_alive, lock_holder
 from core.session.log import Log
 from core.session.paths import SessionPaths
@@ -29,6 +30,15 @@ def read_state(paths: SessionPaths) -> State:
     log = _open(paths)
     try:
         return log.load()
+    finally:
+        log.close()
+
+
+def read_head(paths: SessionPaths) -> ChainHead | None:
+    """The head of the log's chain; None where no version that chains events has appended yet."""
+    log = _open(paths)
+    try:
+        return log.chain_head()
     finally:
         log.close()
 

@@ -19,7 +19,8 @@ from typing import IO
 from core.evidence.section import Section
 from core.git import Git
 from core.record.errors import GitError, SessionError
-from core.session.disk import replace_file
+from core.session.chain import SHORT
+from core.session.disk import read_json, replace_file
 from core.session.paths import signature_of
 
 NAMESPACE = "autoresearch-tui"
@@ -104,6 +105,17 @@ def signer(certificate: Path) -> str:
         return ""
     fingerprint = base64.b64encode(hashlib.sha256(key).digest()).decode().rstrip("=")
     return f"{kind.upper()} SHA256:{fingerprint}"
+
+
+def marks(certificate: Path) -> str:
+    """What a certificate that is there says of the log, and who signed it, unchecked; "" when it is not there."""
+    told = read_json(certificate)
+    if not told:
+        return ""
+    log = told.get("log")
+    named = isinstance(log, dict) and f"{log.get('events')}:{str(log.get('head'))[:SHORT]}"
+    who = signer(certificate)
+    return f"{f'log {named}' if named else 'names no log'}, {f'signed by {who}' if who else 'not signed'}"
 
 
 def check_signature(section: Section, certificate: Path, signers: Signers) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 import subprocess
 import zlib
@@ -122,5 +123,7 @@ def test_report(session: SessionPaths) -> None:
     assert "script" not in page.tags and page.outside == [] and "svg" in page.tags and "table" in page.tags
     assert "<script>alert(1)</script> &" in page.text  # shown, not run
     assert "\x1b" not in page.text and "\u202e" not in page.text
+    line = re.search(r"verify (nov23 --head \d+:[0-9a-f]{64})", page.text)
+    assert line and run(session.project, "verify", *line[1].split()).returncode == 0
     for words in ("nov23", "finished", "val_bpb", "scripted", "+B = 2", "24: 4 kept"):
         assert words in page.text

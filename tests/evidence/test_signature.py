@@ -66,6 +66,7 @@ def test_a_certificate_is_signed_and_checked(session: SessionPaths, home: Path) 
     assert done.returncode == 0 and "signed by ED25519 SHA256:" in done.stderr, done.stderr
     file = session.certificate(1)
     assert signature_of(file).stat().st_mode & 0o777 == 0o600
+    assert f", signed by {signer(file)}" in run(session.project, "show", "1").stdout
     shown = subprocess.run(["ssh-keygen", "-lf", f"{mine}.pub"], capture_output=True, text=True, check=True).stdout
     assert signer(file).split()[1] in shown
     wrong, notes = said(session)

@@ -281,6 +281,7 @@ def print_event(event: Event, metric: Metric, as_json: bool, out: Output) -> Non
 )  # fmt: skip
 def show(arguments: Namespace, out: Output) -> int:
     from core.client import FileTail, read_events
+    from core.evidence.signature import marks
 
     paths = session_of(arguments)
     state, alive = _read(paths)
@@ -292,7 +293,8 @@ def show(arguments: Namespace, out: Output) -> int:
     if arguments.json:
         out.json(found)
         return 0
-    _print_experiment(found, state, out, alive)
+    told = marks(paths.certificate(number)) if found["certificate"] else ""
+    _print_experiment(found, state, out, alive, told)
     failed = [r["run"] for r in found["runs"] if r["ended"] not in (None, "done", "abandoned")]
     if failed and found["metric"] is None:
         text = views.clean(FileTail(paths.run(failed[-1]) / "output.log", MAX_OUTPUT_BYTES).read())
@@ -316,7 +318,7 @@ def reasoning(paths: SessionPaths, number: int) -> str:
     return "".join(pieces)
 
 
-def _print_experiment(x: dict[str, Any], state: State, out: Output, alive: bool) -> None:
+def _print_experiment(x: dict[str, Any], state: State, out: Output, alive: bool, certificate: str) -> None:
     verdict = views.phase_word(state.experiments[x["experiment"]], alive)
     if not x["experiment"] and views.baseline_failed(state):
         verdict = "crashed"
@@ -332,6 +334,7 @@ def _print_experiment(x: dict[str, Any], state: State, out: Output, alive: bool)
         ("commit", x["commit"] or "–"),
         ("parent", parent if x["experiment"] else ""),
         *views.trust_lines(x),
+        ("", certificate),
     ):
         if text:
             more = views.clean(text).strip().splitlines()[1:] if label == "reason" else []

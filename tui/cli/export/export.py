@@ -105,10 +105,10 @@ def write(name: str, content: str | bytes, out: Output) -> None:
     examples=("report -o nov23.html",),
 )  # fmt: skip
 def report(arguments: Namespace, out: Output) -> int:
-    from core.client import read_state
+    from core.client import read_head, read_state
     from tui.cli.export.html_page import page
 
     paths = session_of(arguments)
-    state = read_state(paths)
-    write(arguments.output, page(paths, state, events_by_experiment(paths)), out)
+    head = read_head(paths)  # before the rest, of which it is then the beginning
+    write(arguments.output, page(paths, read_state(paths), events_by_experiment(paths), head), out)
     return 0

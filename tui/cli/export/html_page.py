@@ -11,6 +11,7 @@ from core.record.budget import format_seconds
 from core.record.events import VERDICTS, Event
 from core.record.metric import format_delta, format_metric
 from core.record.state import BASELINE, State
+from core.session.chain import ChainHead
 from core.session.lock import engine_alive
 from core.session.paths import SessionPaths
 from tui.cli.export import plot
@@ -28,6 +29,7 @@ table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nu
 th { text-align: left; font-weight: normal; color: var(--dim) } th, td { padding: .25rem .7rem .25rem 0; border-bottom: 1px solid var(--line) }
 td.n, th.n { text-align: right } .kept { color: var(--good) } .crashed, .rejected { color: var(--bad) } .dim { color: var(--dim) }
 details { margin: .6rem 0 } summary { cursor: pointer }
+code { overflow-wrap: anywhere }
 pre { overflow-x: auto; padding: .8rem; border: 1px solid var(--line); border-radius: 6px; font-size: 13px; line-height: 1.4 }
 .add { color: var(--good) } .del { color: var(--bad) }
 """  # noqa: E501
@@ -38,7 +40,7 @@ def _h(value: object) -> str:
     return escape(views.clean(str(value)))
 
 
-def page(paths: SessionPaths, state: State, events: dict[int, list[Event]]) -> str:
+def page(paths: SessionPaths, state: State, events: dict[int, list[Event]], head: ChainHead | None = None) -> str:
     alive = engine_alive(paths)
     status = views.status(state, alive, time.time() if alive else state.time)
     title = f"{paths.name} · {state.metric.name}"
@@ -52,9 +54,17 @@ def page(paths: SessionPaths, state: State, events: dict[int, list[Event]]) -> s
         _table(state),
         _kept(state, events),
         _program(state),
-        f"<p class='dim'>Written by autoresearch-tui on {_when(time.time())}.</p></body></html>",
+        f"<p class='dim'>Written by autoresearch-tui on {_when(time.time())}.{_log(paths, head)}</p></body></html>",
     ]
     return "\n".join(part for part in parts if part)
+
+
+def _log(paths: SessionPaths, head: ChainHead | None) -> str:
+    """The head of the log, and the line by which the log can be held against it later."""
+    if head is None:
+        return ""
+    line = f"autoresearch-tui verify {paths.name} --head {head}"
+    return f" The session's log had the head {head}. To check it: <code>{_h(line)}</code>"
 
 
 def _when(moment: float | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from core import invocation
+from core.evidence.signature import marks
 from core.record import events as e
 from core.record.budget import format_seconds
 from core.record.metric import format_delta, format_metric
@@ -113,7 +114,15 @@ def certificate(view: SessionView, number: int) -> str:
         words += f": z {found.z:.2f}, p {found.p:.2g}"
     if found.gain is not None and found.low is not None and found.high is not None:
         words += f", gain {format_metric(found.gain)} ({format_metric(found.low)} to {format_metric(found.high)})"
-    return words + (f". {found.reason}" if found.reason else "") + (f"\n{found.file}" if found.file else "")
+    return words + (f". {found.reason}" if found.reason else "") + _file(view, number, found.file)
+
+
+def _file(view: SessionView, number: int, file: str) -> str:
+    """Where a certificate is, the head of the log that it names, and who signed it."""
+    if not file:
+        return ""
+    told = marks(view.paths.certificate(number))
+    return f"\n{file}" + (f"\n{told}" if told else "")
 
 
 def facts(view: SessionView, x: Experiment) -> list[tuple[str, str]]:
