@@ -49,6 +49,8 @@ def check_certificates(paths: SessionPaths, log: StoredLog, signers: Signers) ->
 
 def _check(section: Section, log: StoredLog, event: Event, file: Path) -> None:
     assert isinstance(event.body, e.Certified)
+    if not file.is_file():
+        return section.misfit(str(file), "it is no file")
     try:
         data = file.read_bytes()
         told = json.loads(data)

@@ -168,7 +168,9 @@ def _check_branch(git: Git, section: Section, found: SessionRefs, log: StoredLog
 def _read(git: Git, names: list[str]) -> dict[str, _Commit | None]:
     """Each commit, or None where it or its tree cannot be read. Two processes, however many there are."""
     wanted = list(dict.fromkeys(names))
-    out = git.bytes_("cat-file", "--batch", stdin="".join(f"{name}\n" for name in wanted).encode())
+    out = git.bytes_(
+        "--no-replace-objects", "cat-file", "--batch", stdin="".join(f"{name}\n" for name in wanted).encode()
+    )
     found: dict[str, _Commit | None] = {}
     at = 0
     for name in wanted:
@@ -182,7 +184,8 @@ def _read(git: Git, names: list[str]) -> dict[str, _Commit | None]:
                 found[name] = _parsed(name, out[at : at + size])
             at += size + 1
     trees = [c.tree for c in found.values() if c is not None]
-    listed = git.text("cat-file", "--batch-check=%(objectname) %(objecttype)", stdin="\n".join(trees).encode() + b"\n")
+    asked = "".join(f"{tree}\n" for tree in trees).encode()
+    listed = git.text("--no-replace-objects", "cat-file", "--batch-check=%(objectname) %(objecttype)", stdin=asked)
     there = {line.split()[0] for line in listed.splitlines() if line.endswith(" tree")}
     return {name: c if c is not None and c.tree in there else None for name, c in found.items()}
 

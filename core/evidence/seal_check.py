@@ -29,6 +29,7 @@ def check_seals(paths: SessionPaths, log: StoredLog, progress: Progress) -> Sect
                 section.misfit(f"event {seq}", f"{name} was sealed with other content than by the engine before")
     same = sum(_check_place(section, paths, name, digest, at, progress) for name, digest in last.sealed.items())
     scored = _check_runs(section, log)
+    _check_program(section, paths, log)
     places = f"{same} of {plural(len(last.sealed), 'place')} as sealed in event {at}"
     section.summary = f"{places}; {plural(scored, 'run')} under their seal"
     if not same and not section.misfits:
@@ -52,6 +53,13 @@ def _check_place(section: Section, paths: SessionPaths, name: str, digest: str, 
     which = f"git -C {shlex.quote(str(place))} status --short" if name == PRISTINE else ""
     section.misfit(str(place), f"what it holds is not what was sealed in event {seq}", which)
     return False
+
+
+def _check_program(section: Section, paths: SessionPaths, log: StoredLog) -> None:
+    """The program.md that the session keeps, which says how runs are made and scored."""
+    if paths.program.is_file() and paths.program.read_text("utf-8", "replace") != log.state.program:
+        later = "an engine that continues the session reads it, and logs the change or refuses it"
+        section.misfit(str(paths.program), "it is not the program.md that is in force by the log", later)
 
 
 def _check_runs(section: Section, log: StoredLog) -> int:

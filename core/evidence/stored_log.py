@@ -22,7 +22,7 @@ from core.text import plural
 _ROWS = (
     "SELECT e.seq, e.time, e.experiment, CAST(e.body AS BLOB), {hash} FROM events e {join} ORDER BY e.seq"
 )  # fmt: skip
-_KNOWN = {"events", "experiments", "head", "chain", "events_by_experiment"}  # in the database
+_KNOWN = {("table", name) for name in ("events", "experiments", "head", "chain")} | {("index", "events_by_experiment")}
 _KEPT = (
     e.EngineStarted, e.Preparing, e.RunStarted, e.RunFinished, e.CertificationStarted, e.Certified, e.SessionStarted,
 )  # fmt: skip
@@ -60,10 +60,14 @@ def read_stored(log: Log, progress: Progress) -> tuple[StoredLog, Section, Secti
 
 
 def _walk(db: sqlite3.Connection, found: StoredLog, links: Section, progress: Progress) -> None:
-    names = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'")}
-    for name in sorted(names - _KNOWN):
-        links.misfit("session.db", f"the database holds {name!r}, which this program did not make")
-    chained = "chain" in names
+    progress("the database")
+    for (fault,) in db.execute("PRAGMA integrity_check(3)"):
+        if fault != "ok":
+            links.misfit("session.db", f"the file is damaged: {fault}")
+    there = set(db.execute("SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'"))
+    for kind, name in sorted(there - _KNOWN):
+        links.misfit("session.db", f"the database holds the {kind} {name!r}, which this program did not make")
+    chained = ("table", "chain") in there
     query = _ROWS.format(
         hash="c.hash" if chained else "NULL", join="LEFT JOIN chain c ON c.seq = e.seq" if chained else ""
     )
@@ -192,6 +196,7 @@ def _pairs(shown: dict[str, Any], told: dict[str, Any]) -> list[tuple[str, Any, 
 def _of_session(state: State) -> dict[str, Any]:
     baseline, noise = state.baseline, state.noise
     return {
+        "what the session began with": state.session, "its dollars": state.usd,
         "the best": state.best, "its number": state.best_metric, "its commit": state.best_commit,
         "the baseline": baseline.metric if baseline else None, "sigma": noise.sigma if noise else None,
         "the count of verdicts": {k: n for k, n in state.verdicts.items() if n},
@@ -201,10 +206,14 @@ def _of_session(state: State) -> dict[str, Any]:
 def _of_experiment(x: Experiment | None) -> dict[str, Any]:
     if x is None:
         return {}
-    runs = {f"the number of run {r.run}": r.metric for r in x.runs}
+    runs = {
+        f"run {r.run}": f"{r.kind} {r.ended}: {r.metric} in {r.seconds} s, seed {r.seed}, commit {r.commit}"
+        for r in x.runs
+    }
     return {
-        "the verdict": x.verdict, "the number": x.metric, "the change": x.delta, "the commit": x.commit,
-        "the parent": x.parent_commit, "the hidden number": x.hidden, "the certificate": x.certified, **runs,
+        "the hypothesis": x.hypothesis, "the verdict": x.verdict, "the number": x.metric, "the change": x.delta,
+        "the commit": x.commit, "the parent": x.parent_commit, "the hidden number": x.hidden,
+        "the certificate": x.certified, **runs,
     }  # fmt: skip
 
 

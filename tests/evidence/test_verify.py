@@ -142,7 +142,7 @@ def test_what_is_shown_is_held_against_the_events(session: SessionPaths) -> None
 def test_what_stands_in_the_database_besides_is_named(session: SessionPaths) -> None:
     with closing(sqlite3.connect(session.database)) as db:
         db.execute("CREATE TRIGGER helper AFTER INSERT ON events BEGIN DELETE FROM chain; END")
-    assert "holds 'helper'" in wrong(session)["chain"]
+    assert "holds the trigger 'helper'" in wrong(session)["chain"]
 
 
 def test_refs_and_branch(session: SessionPaths) -> None:
@@ -194,6 +194,10 @@ def test_a_sealed_file_that_changed(session: SessionPaths) -> None:
     (session.pristine / "judge.py").write_text("# judges otherwise\n")
     found = wrong(session)
     assert list(found) == ["seals"] and f"{session.pristine}: what it holds is not what was sealed" in found["seals"]
+    program = session.program.read_text()
+    session.program.write_text(program.replace('direction = "min"', 'direction = "max"'))
+    assert f"{session.program}: it is not the program.md that is in force" in wrong(session)["seals"]
+    session.program.write_text(program)
     shutil.rmtree(session.pristine)
     section = parts(session)["seals"]
     assert section.ok is None and "is not here" in section.notes[0]
