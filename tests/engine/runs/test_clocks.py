@@ -1,0 +1,90 @@
+"""A session in which nobody's clock suffers for another's work, and a starved run is measured again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from core.engine.runs.siblings import far_words
+from core.lab.shim.proctree import threads_of
+from core.record import events as e
+from core.record.state import State
+from core.session.paths import SessionPaths
+from tests.engine.support import bodies, engine, wait_end, wait_for, wait_state
+from tests.projects import SCORED_FILES, SCORED_PROGRAM, SCORED_TRAIN, make_project, rate, write_script
+
+ATTACK = (
+    "import os, time\nfor _ in range(8):\n    if os.fork() == 0:\n        os.setsid()\n        while True: pass\n"
+    "time.sleep(60)\n"
+)
+BUSY_TRAIN = SCORED_TRAIN.replace(
+    "time.sleep(SECONDS)", "until = time.time() + SECONDS\nwhile time.time() < until: pass"
+)
+
+
+def threads_below(folder: Path) -> dict[int, str]:
+    """State of each thread of the processes that have this folder in their environment."""
+    found: dict[int, str] = {}
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdecimal() and os.fsencode(folder) in (entry / "environ").read_bytes():
+                found |= {thread: stat.state for thread, stat in threads_of(int(entry.name)).items()}
+        except OSError:
+            continue
+    return found
+
+
+def test_a_check_takes_nothing_from_the_baseline_that_is_measured(tmp_path: Path) -> None:
+    program = SCORED_PROGRAM.replace("[metric]", '[checks]\nsmoke = "python attack.py"\n[metric]')
+    project = make_project(
+        tmp_path / "p", program=program, train=BUSY_TRAIN.replace("SECONDS = 0.2", "SECONDS = 6.0"),
+        more={**SCORED_FILES, "attack.py": ATTACK},
+    )  # fmt: skip
+    script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.4")])
+
+    def kept_off(paths: SessionPaths) -> bool:
+        threads = threads_below(paths.folder / "checks")
+        busy = [thread for thread, state in threads.items() if state not in "Tt"]
+        return len(threads) > 8 and all(len(os.sched_getaffinity(thread)) == 1 for thread in busy)
+
+    one = ("slots.threads=1",)
+    with engine(project, researcher="scripted", script=str(script), slots="cpu:1", overrides=one) as paths:
+        wait_state(paths, lambda s: any(r.phase == "training" for x in s.experiments.values() for r in x.runs), "clock")
+        wait_for(lambda: kept_off(paths), "the check is kept from the processor of the baseline")
+        state = wait_end(paths)
+    assert state.baseline is not None
+
+
+def test_a_run_that_others_starved_is_measured_again_with_its_seed(tmp_path: Path) -> None:
+    project = make_project(
+        tmp_path / "p", program=SCORED_PROGRAM, train=BUSY_TRAIN.replace("SECONDS = 0.2", "SECONDS = 2.0"),
+        more=SCORED_FILES,
+    )  # fmt: skip
+    script = write_script(tmp_path / "s.jsonl", [])
+    cores = os.cpu_count() or 1
+    busy = [sys.executable, "-c", "while True: pass"]
+    rivals = [subprocess.Popen(busy, start_new_session=True) for _ in range(6 * cores)]
+    try:
+        with engine(project, researcher="scripted", script=str(script), slots="cpu:1") as paths:
+            wait_for(lambda: paths.database.exists() and bodies(paths, e.RunFinished), "the end of the first run")
+            for rival in rivals:
+                rival.kill()
+            state = wait_end(paths)
+    finally:
+        for rival in rivals:
+            rival.kill()
+            rival.wait()
+    first, *later = state.experiments[0].runs
+    assert first.ended == "abandoned" and first.metric is None and "measured again, not counted" in first.reason
+    assert any(run.seed == first.seed and run.metric is not None for run in later) and state.baseline is not None
+    assert any("run 1 of the baseline: it got" in note.text for note in bodies(paths, e.Noted))
+
+
+def test_what_is_so_each_time_counts() -> None:
+    state = State()
+    assert far_words(state, None, ()) == "" and far_words(state, 0.8, ()) == ""
+    assert "30% of the processor time" in far_words(state, 0.3, ())
+    assert far_words(state, 0.31, (0.3,)) == "", "its code or its machine is so"
+    assert far_words(state, 0.1, (0.5,)) and far_words(state, 0.1, (0.9, 0.5)) == "", "not for ever"
