@@ -22,6 +22,7 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
     "open": ("engine.open", "opening a session of 10,000 experiments"),
     "memory": ("engine.memory", "the engine's memory at rest, and its growth over 1,000 experiments (minutes)"),
     "idle": ("engine.idle", "processor time of the idle engine and app"),
+    "clocks": ("engine.clocks", "steps that a run on its clock loses to a busy check beside it (two minutes)"),
     "gap": ("engine.gap", "seconds between one run's end and the next run's clock (minutes)"),
     "scorer": (
         "nanotrain.scorer_cost",

@@ -135,12 +135,11 @@ async def _finish(process: asyncio.subprocess.Process, pumps: asyncio.Future[Any
 async def keep_off(off_clock: OffClock | None, process: asyncio.subprocess.Process) -> None:
     """Keep a command's tree from the processors of runs on their clock, until this is cancelled."""
     while off_clock is not None and process.returncode is None:
-        begun = time.monotonic()
         await asyncio.to_thread(off_clock.tick, lambda: [process.pid, *descendants(process.pid)])
         if off_clock.trouble:
             kill(process)
             return
-        await asyncio.sleep(_LOOK_SECONDS * (0.5 + random.random()) + 10 * (time.monotonic() - begun))
+        await asyncio.sleep(_LOOK_SECONDS * (0.5 + random.random()))
 
 
 def kill(process: asyncio.subprocess.Process) -> None:

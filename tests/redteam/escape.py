@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from core.record.events import Ended
 
@@ -37,7 +37,9 @@ class Escape:
     """A program, how its run has to end, and what must be in its reason; `limits` go to the job.
 
     `world` names what must be as it was afterwards: see `Host` in test_sandbox_escapes.py. `beside`: the program of a
-    run that trains at the same time; `card`: both have what CUDA needs to start. `slow`: left to `make redteam`.
+    run that trains at the same time; `card`: both have what CUDA needs to start; `clock`: once the run has
+    printed "up", another run's clock has the processor ("taken"), or another's model is scored, for some seconds.
+    `slow`: left to `make redteam`.
     """
 
     name: str
@@ -49,4 +51,5 @@ class Escape:
     check: Callable[[Any], str] | None = None
     beside: str = ""
     card: bool = False
+    clock: Literal["", "taken", "scored"] = ""
     slow: bool = False

@@ -24,6 +24,7 @@ from core.lab.git.restore import restore_worktree
 from core.lab.gpu import nodes
 from core.lab.runner import RunProcess, RunSpec, start
 from core.lab.sandbox.tiers import SandboxSpec, Tier
+from core.lab.shim.clocks.clock_register import ClockRegister
 from core.lab.shim.rmtree import remove_tree
 from tests.lab.conftest import marked, needs, until
 from tests.redteam.arena import STOLEN
@@ -144,6 +145,16 @@ class Host:
         if "listens" in program:
             await until(lambda: "listens" in (spec.folder / "output.log").read_text())
 
+    async def clock_of_another(self, kind: str) -> None:
+        """For two seconds another run is on its clock, or its model is scored."""
+        assert self.spec is not None
+        output = self.spec.folder / "output.log"
+        await until(lambda: output.exists() and "up" in output.read_text())
+        other = ClockRegister(str(self.base / "clocks"), "other")
+        other.clock(1.0) if kind == "taken" else other.scoring()
+        await asyncio.sleep(2.5)
+        other.leave()
+
     def nobody_listens(self) -> str:
         """The name that the run has used is free, and nothing has reached the run beside it."""
         self.sockets.append(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
@@ -183,8 +194,12 @@ async def test_an_escape_fails(host: Host, escape: Escape, monkeypatch: pytest.M
         monkeypatch.setattr(nodes, "starts_cuda", lambda devices: True)
     if escape.beside:
         await host.start_beside(escape.beside)
-    spec = host.spec = host.job(escape.program, **escape.limits)
-    result = await (await start(spec)).wait()
+    own = {"clocks": host.base / "clocks"} if escape.clock else {}
+    spec = host.spec = host.job(escape.program, **escape.limits, **own)
+    run = await start(spec)
+    if escape.clock:
+        await host.clock_of_another(escape.clock)
+    result = await run.wait()
     output = (spec.folder / "output.log").read_text(errors="replace")
     assert STOLEN not in output, output
     assert result.ended in escape.ended, (result, output[-2000:])

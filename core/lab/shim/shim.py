@@ -40,7 +40,7 @@ if TYPE_CHECKING:  # to load typing takes 3 ms
 _LOCK_POLL_SECONDS = 0.005  # while a process of the run waits for a lock
 _RELEASE_POLL_SECONDS = 0.03  # while a run is held
 _LOOK_SECONDS = 0.05  # between two looks at the clocks of other runs, on average
-_LOOK_COST = 10  # times the time that a look takes is left until the next one, for a tree of many processes
+_LOOK_COST = 10  # times the processor time of a look is left until the next one, for a tree of many processes
 _OVERTIME_FACTOR, _OVERTIME_SECONDS = 1.02, 2.0  # allowed over the budget; with more, training on would pay
 _SIGNALS = {
     "SIGSEGV": "an invalid memory access", "SIGABRT": "as it aborted", "SIGFPE": "an impossible calculation",
@@ -175,10 +175,10 @@ class Shim:
 
     def look_at_others(self) -> float:
         """Keep the run from the processors of others while it is off its clock. Returns seconds until the next look."""
-        begun = time.monotonic()
+        begun = time.process_time()
         if self.off_clock and (self.phase != "training" or self.spec["beside"]):
             self.off_clock.tick(self.pids, held=self.phase == "ready")
-        return _LOOK_SECONDS * (0.5 + os.urandom(1)[0] / 255) + _LOOK_COST * (time.monotonic() - begun)
+        return _LOOK_SECONDS * (0.5 + os.urandom(1)[0] / 255) + _LOOK_COST * (time.process_time() - begun)
 
     def start_measuring(self) -> None:
         """The run is on its clock from here on: others are kept from its processors, and its share is counted."""
