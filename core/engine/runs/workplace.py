@@ -208,7 +208,7 @@ class Workplace:
         they seldom use what they have.
         """
         if slot.startswith("cpu"):
-            return float(self._setup.threads or 1)
+            return min(float(self._setup.threads or 1), container.cores() / len(self._settings.slots))
         return max(1.0, 0.75 * container.cores() / len(self._settings.slots))
 
     def off_clock(self, name: str) -> OffClock:

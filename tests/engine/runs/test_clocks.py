@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from core.client import read_state
 from core.engine.runs.siblings import far_words
 from core.lab.shim.proctree import threads_of
 from core.record import events as e
@@ -53,10 +56,34 @@ def test_a_check_takes_nothing_from_the_baseline_that_is_measured(tmp_path: Path
     with engine(project, researcher="scripted", script=str(script), slots="cpu:1", overrides=one) as paths:
         wait_state(paths, lambda s: any(r.phase == "training" for x in s.experiments.values() for r in x.runs), "clock")
         wait_for(lambda: kept_off(paths), "the check is kept from the processor of the baseline")
+
+
+@pytest.mark.slow
+def test_what_starts_up_is_still_while_a_model_is_scored(tmp_path: Path) -> None:
+    files = SCORED_FILES | {"score.py": SCORED_FILES["score.py"].replace("time.sleep(0.5)", "time.sleep(4)")}
+    train = SCORED_TRAIN.replace("time.sleep(0.5)", "[time.sleep(0.01) for _ in range(100)]")
+    project = make_project(tmp_path / "p", program=SCORED_PROGRAM, train=train, more=files)
+    script = write_script(tmp_path / "s.jsonl", [])
+    before: dict[int, str] = {}
+
+    def still(paths: SessionPaths) -> bool:
+        """Two looks, between which one run is scored, at the threads of the one that starts up."""
+        nonlocal before
+        runs = [run for x in read_state(paths).experiments.values() for run in x.runs]
+        scored = [run for run in runs if run.phase == "scoring"]
+        starting = [run for run in runs if run.phase == "starting"]
+        now = threads_below(paths.run(starting[0].run) / "home") if scored and starting else {}
+        same, before = bool(now) and now == before, now
+        return same and set(now.values()) == {"T"}
+
+    with engine(project, researcher="scripted", script=str(script), slots="cpu:1") as paths:
+        wait_state(paths, lambda s: any(r.phase == "training" for x in s.experiments.values() for r in x.runs), "clock")
+        wait_for(lambda: still(paths), "the next run is stopped before its code asks for data")
         state = wait_end(paths)
     assert state.baseline is not None
 
 
+@pytest.mark.slow
 def test_a_run_that_others_starved_is_measured_again_with_its_seed(tmp_path: Path) -> None:
     project = make_project(
         tmp_path / "p", program=SCORED_PROGRAM, train=BUSY_TRAIN.replace("SECONDS = 0.2", "SECONDS = 2.0"),

@@ -117,6 +117,23 @@ async def test_what_asks_for_no_more_than_is_free_is_left_alone(beside: Make, ot
     assert seen == {len(os.sched_getaffinity(0))}
 
 
+async def test_what_reads_its_output_counts_as_its_own(beside: Make, others: ClockRegister) -> None:
+    spec = beside("print('up', flush=True)\nwhile True: os.write(1, b'step 1 | loss 2.0\\n' * 2000)")
+    one = await start(spec)
+    await up(spec)
+    others.clock(1.0)
+    await until(lambda: "T" in states(spec))
+
+    def seconds() -> float:
+        return sum(stat.cpu for pid in (one.status["shim"][1], *marked(spec)) if (stat := process_stat(pid)))
+
+    before, begun = seconds(), time.monotonic()
+    await asyncio.sleep(1.5)
+    taken = (seconds() - before) / (time.monotonic() - begun)
+    await one.kill("enough")
+    assert taken < 0.4
+
+
 async def test_a_tree_that_frees_itself_is_stopped(beside: Make, others: ClockRegister) -> None:
     freeing = "import threading\nevery = os.sched_getaffinity(0)\n" + BUSY.replace(
         "while True: pass", "while True: os.sched_setaffinity(0, every)"

@@ -39,14 +39,19 @@ class OffClock:
     `lost`: seconds that count against no allowance of the tree, as it had no or few processors in them.
     """
 
-    def __init__(self, register: ClockRegister, processors: int, *, scored: bool = False) -> None:
+    def __init__(
+        self, register: ClockRegister, processors: int, *, scored: bool = False, supervisor: bool = False
+    ) -> None:
         """`processors`: of the machine, as far as the session may use them; `scored`: the tree is that of a scorer,
-        which no other scoring stops, and which always has one processor.
+        which no other scoring stops, and which always has one processor; `supervisor`: this process works for the tree
+        alone, by reading its output, and what it uses counts as the tree's.
         """
         self._register = register
         self._processors = max(1, processors)
         self._least = 1 if scored else 0
         self._scored = scored
+        self._supervisor = supervisor
+        self._own = 0.0  # processor seconds of this process
         self._everywhere = os.sched_getaffinity(0)
         self._bound: frozenset[int] | None = None  # the processors that the tree is bound to
         self._sets: set[frozenset[int]] = set()  # all that it ever was
@@ -79,7 +84,7 @@ class OffClock:
         elif not taken:
             self.release(tree)
         else:
-            self._share(tree, max(self._least, int(self._processors - taken + 0.001)), since)
+            self._share(tree, max(self._least, self._processors - taken), since)
 
     def release(self, tree: Callable[[], list[int]]) -> None:
         """Let the tree run as if it were alone. Idempotent."""
@@ -94,20 +99,23 @@ class OffClock:
         self._continue(tree)
         self._freed_itself, self._credit = False, _BURST_SECONDS
 
-    def _share(self, tree: Callable[[], list[int]], free: int, since: float) -> None:
-        """Leave `free` processors to the tree."""
-        self._rate = max(_LEAST_RATE, min(1.0, free / self._processors)) if free else RATION
+    def _share(self, tree: Callable[[], list[int]], free: float, since: float) -> None:
+        """Leave `free` processors to the tree, or the ration."""
+        free = max(RATION, free)
+        self._rate = max(min(_LEAST_RATE, free), free / self._processors)
         running = 0
         if not self._still:
             pids = tree()
-            if self._bound is not None and free:
+            if self._bound is not None:
                 self._bind(pids, free)
             running = sum(stat.state == "R" for pid in pids for stat in threads_of(pid).values())
-        allowed = RATION if self._freed_itself else free + RATION
-        self._credit = min(_BURST_SECONDS, self._credit + since * (allowed - running))
+        before, self._own = self._own, time.process_time() if self._supervisor else 0.0
+        since_own = self._own - before if before else 0.0
+        allowed = RATION if self._freed_itself else free + RATION * (free >= 1)
+        self._credit = min(_BURST_SECONDS, self._credit + since * (allowed - running) - since_own)
         if self._credit < 0:
             self._credit = max(self._credit, -_BURST_SECONDS)
-            if free and self._bound is None:
+            if self._bound is None:
                 self._bind(tree(), free)
             self._stop(tree)
         elif self._still and self._credit >= _REFILL_SECONDS * allowed:
@@ -115,8 +123,8 @@ class OffClock:
         elif self._still:
             self._stop(tree)
 
-    def _bind(self, pids: list[int], free: int) -> None:
-        wanted = frozenset(sorted(self._everywhere)[-free:])
+    def _bind(self, pids: list[int], free: float) -> None:
+        wanted = frozenset(sorted(self._everywhere)[-max(1, int(free + 0.001)) :])
         same = wanted == self._bound
         found: set[int] = set()
         for thread in _threads(pids):
