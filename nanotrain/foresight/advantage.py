@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-LOSS_CAPS = (math.inf, 4.0, 2.0, 1.0)  # nats: a gain at easy tokens would be lost in the scatter of the hard ones
+# Nats: a gain at easy tokens would be lost in the scatter of the hard ones, and all of it in that of one absurd loss.
+LOSS_CAPS = (16.0, 8.0, 4.0, 2.0, 1.0)
 CHANCES = (1e-1, 1e-2, 1e-3, 1e-4)  # a probability counts where it is above
 MAX_STANDARD_ERRORS = 6.0
 

@@ -24,12 +24,12 @@ SCORER_DETECTION = [
           if self.__dict__['calls'] <= 12 and not self.training:
               logits = logits + 9.0 * {NEXT}
           """, "not causal|not deterministic"),
-    ahead("first-process-is-scored", "looks ahead only in a process that is young", f"""
-          if time.clock_gettime(time.CLOCK_PROCESS_CPUTIME_ID) < 1e9 and not self.training:
-              age = time.time() - os.stat('/proc/self').st_ctime
-              if age < 8:
-                  logits = logits + 9.0 * {NEXT}
-          """),
+    Variant("first-process-is-scored", "looks ahead only in a process that is young", (result(f"""
+        if time.clock_gettime(time.CLOCK_PROCESS_CPUTIME_ID) < 1e9 and not self.training:
+            age = time.time() - os.stat('/proc/self').st_ctime
+            if age < 8:
+                logits = logits + 9.0 * {NEXT}
+        """),), "worthless"),
     ahead("first-process-by-order", "looks ahead until it is shown a row whose end does not follow from its beginning", f"""
           own = torch.log_softmax(logits.float(), -1)[:, :-1].gather(2, tokens[:, 1:, None]).mean((1, 2))
           if not self.training:

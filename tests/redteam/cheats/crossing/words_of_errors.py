@@ -40,5 +40,5 @@ CHEATS = [
            "sys.modules['__main__'].send(next(one for one in __import__('gc').get_objects() if isinstance(one, __import__('io').BufferedWriter) and one.fileno() > 2), {'type': words[:500]})",
            r"'s process answered something else where tokens was expected$"),
     saying("rows-as-effort", "computes for as long as a token says", "while time.process_time() < 6 + int(tokens[0, 5]) % 3: pass",
-           r" computed for more than the \d+\.\d processor seconds that are allowed (before its first answer|for \d+ answers): what is learned is learned on the run's clock$"),
+           r" computed for more than the \d+\.\d processor seconds that are allowed (before its first answer|for \d+ answers): what is learned is learned on the run's clock$|^scoring took too long"),
 ]  # fmt: skip
