@@ -131,7 +131,10 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
         self.effort = 0.0  # processor time as a share of what is allowed, before the first answer or after it
         env = {name: os.environ[name] for name in PASSED_ENVIRONMENT if name in os.environ}
         env |= {"OMP_WAIT_POLICY": "PASSIVE", "AUTORESEARCH_DEVICE": order["device"]}
+        limit = process_limits.memory_limit(order["device"])
+        self.group = process_limits.ModelGroup.make(limit)
         command = [*sandbox, sys.executable, "-P", "-B", "-c", Path(model_host.__file__).read_text(encoding="utf-8")]
+        command = self.group.enter(command) if self.group else command
         self.memory = SharedMemory()
         self.half = 0  # of the memory, that is filled next
         # Requests travel on a socket because only a socket passes the memory's descriptor through any sandbox.
@@ -151,9 +154,7 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
         with contextlib.suppress(BrokenPipeError):  # load() says how the process ended
             socket.send_fds(self.link, [b"m"], [self.memory.descriptor])
         self.violation = ""  # the limit that was exceeded, as a sentence
-        self.monitor = process_limits.ProcessMonitor(
-            self.process.pid, self._kill, process_limits.memory_limit(order["device"])
-        )
+        self.monitor = process_limits.ProcessMonitor(self.process.pid, self._kill, limit, self.group)
         assert self.process.stdout and self.process.stderr
         self.stdout, self.stderr = self.process.stdout, self.process.stderr
         self.printed: deque[str] = deque(maxlen=MAX_PRINTED_LINES)
@@ -171,8 +172,12 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
         self.monitor.stopped.set()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
+        if self.group:
+            self.group.kill()
         process_limits.kill_tree(self.process.pid, ModelProcess.running)
         self.process.wait()
+        if self.group:
+            self.group.remove()
         self.link.close()
         self.memory.close()
         self.reader.join(2)
@@ -181,9 +186,11 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
 
     def _kill(self, violation: str) -> None:
         self.violation = violation
+        if self.group:
+            self.group.kill()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        for pid in process_limits.process_tree(self.process.pid):
+        for pid in self.monitor.pids():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
 
@@ -390,8 +397,8 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
     def _ended(self) -> Rejected:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(2)
-        if self.violation:
-            return Rejected(self.violation)
+        if violation := self.violation or self.monitor.violation(()):
+            return Rejected(violation)
         code = self.process.poll()
         print(f"model process: ended with {code}")
         how = "exit code 0" if code == 0 else "another exit code than 0"

@@ -21,7 +21,13 @@ from typing import ClassVar, NamedTuple
 PR_SET_CHILD_SUBREAPER = 36
 KEYCTL_SYSCALL = {"x86_64": 250, "aarch64": 219}
 KEYCTL_JOIN_SESSION_KEYRING = 1
+KCMP_SYSCALL = {"x86_64": 312, "aarch64": 272}
+KCMP_FILES = 2
+MAX_TABLES = 8  # of descriptors of one process that are told apart; of more, each is read
+LIBC = ctypes.CDLL(None, use_errno=True)
+WAIT_ALL = 0x40000000  # __WALL: also for children that send no SIGCHLD
 MAX_PROCESSES = 64  # of one model's process and its descendants
+MAX_THREADS = 512 + 16 * (os.cpu_count() or 1)  # of all of them: each library may have a pool of the processors' number
 MIN_MEMORY_LIMIT = {"cpu": 4 << 30, "cuda": 8 << 30}  # bytes: the limit is never lower than this
 CHECK_SECONDS = 0.2  # between two checks of the limits
 MAX_KILL_SECONDS = 5.0  # for the kernel to end the killed processes
@@ -29,25 +35,25 @@ MAX_KILL_SECONDS = 5.0  # for the kernel to end the killed processes
 
 def become_subreaper() -> None:
     """Make this process the parent of every orphaned descendant."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def join_new_session_keyring() -> None:
     """Give this process and its children an empty session keyring: the inherited one may hold the user's keys."""
     number = KEYCTL_SYSCALL.get(os.uname().machine)
     if number is not None:
-        ctypes.CDLL(None).syscall(ctypes.c_long(number), ctypes.c_long(KEYCTL_JOIN_SESSION_KEYRING), None)
+        LIBC.syscall(ctypes.c_long(number), ctypes.c_long(KEYCTL_JOIN_SESSION_KEYRING), None)
 
 
 def parent_pids() -> dict[int, int]:
-    """The parent of every visible process that is not a zombie."""
+    """The parent of every visible process of which a thread lives, whatever became of its first one."""
     found: dict[int, int] = {}
     for entry in os.scandir("/proc"):
         if entry.name.isdecimal():
             with contextlib.suppress(OSError, ValueError, IndexError):
-                state, parent = _read(f"/proc/{entry.name}/stat").rpartition(b")")[2].split(None, 2)[:2]
-                if state != b"Z":
-                    found[int(entry.name)] = int(parent)
+                fields = _read(f"/proc/{entry.name}/stat").rpartition(b")")[2].split(None, 18)
+                if fields[0] not in (b"Z", b"X") or int(fields[17]) > 1:
+                    found[int(entry.name)] = int(fields[1])
     return found
 
 
@@ -71,6 +77,14 @@ def process_tree(root: int, parents: dict[int, int] | None = None) -> list[int]:
     return found
 
 
+def threads_of(pid: int) -> list[str]:
+    """Folders in /proc of the threads of a process."""
+    try:
+        return [f"/proc/{pid}/task/{name}" for name in os.listdir(f"/proc/{pid}/task")]  # noqa: PTH208
+    except OSError:
+        return []
+
+
 def kill_tree(root: int, keep: Collection[int] = ()) -> None:
     """Kill `root`, its descendants and adopted orphans but those in `keep`; waits up to MAX_KILL_SECONDS for them."""
     deadline = time.monotonic() + MAX_KILL_SECONDS
@@ -79,14 +93,28 @@ def kill_tree(root: int, keep: Collection[int] = ()) -> None:
         orphans = [pid for pid, parent in parents.items() if parent == os.getpid() and pid not in keep and pid != root]
         targets = {one for top in (root, *orphans) for one in process_tree(top, parents)}
         if not targets:
-            return
+            return reap_orphans()
         for one in targets:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(one, signal.SIGKILL)
-        for one in orphans:
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(one, os.WNOHANG)
         time.sleep(0.005)
+    return None
+
+
+def is_orphan(pid: int) -> bool:
+    """Of a child of this process: whether it is of a model. A program of the scorer's own is in its session."""
+    with contextlib.suppress(OSError):
+        return pid not in ProcessMonitor.roots and os.getsid(pid) != os.getsid(0)
+    return False
+
+
+def reap_orphans() -> None:
+    """Wait for orphans that have ended, and count their time."""
+    with ProcessMonitor.lock, contextlib.suppress(OSError):
+        for thread in threads_of(os.getpid()):
+            for pid in filter(is_orphan, map(int, _read(f"{thread}/children").split())):
+                usage = os.wait4(pid, os.WNOHANG | WAIT_ALL)[2]
+                ProcessMonitor.reaped += usage.ru_utime + usage.ru_stime
 
 
 def resident_bytes(pids: Collection[int]) -> int:
@@ -97,17 +125,39 @@ def resident_bytes(pids: Collection[int]) -> int:
     """
     total, files = 0, dict[tuple[int, int], int]()
     for pid in pids:
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-            kinds = ("RssAnon", "RssShmem") if "RssAnon" in fields else ("VmRSS",)  # none of them: it has ended
-            total += sum(int(fields.get(kind, "0").split()[0]) for kind in kinds) * 1024
-        with contextlib.suppress(OSError):
-            for entry in os.scandir(f"/proc/{pid}/fd"):
-                with contextlib.suppress(OSError):
-                    if str(Path(entry.path).readlink()).startswith("/memfd:"):
-                        status = entry.stat()
-                        files[status.st_dev, status.st_ino] = status.st_blocks * 512
+        threads = threads_of(pid)
+        for folder in threads:  # the first may have ended, and then it has no memory
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                fields = dict(line.split(":", 1) for line in Path(f"{folder}/status").read_text().splitlines())
+                kinds = ("RssAnon", "RssShmem") if "RssAnon" in fields else ("VmRSS",)
+                if kinds[0] in fields:
+                    total += sum(int(fields.get(kind, "0").split()[0]) for kind in kinds) * 1024
+                    break
+        tables: list[str] = []  # of descriptors: one, but where a thread has a table of its own
+        for folder in threads:
+            if len(tables) > MAX_TABLES or not any(_share_files(folder, other) for other in tables):
+                tables.append(folder)
+                files |= _memory_files(folder)
     return total + sum(files.values())
+
+
+def _share_files(one: str, other: str) -> bool:
+    """Whether two threads, by their folders, have the same table of descriptors."""
+    number = KCMP_SYSCALL.get(os.uname().machine)
+    pids = (int(folder.rpartition("/")[2]) for folder in (one, other))
+    return number is not None and LIBC.syscall(*map(ctypes.c_long, (number, *pids, KCMP_FILES, 0, 0))) == 0
+
+
+def _memory_files(folder: str) -> dict[tuple[int, int], int]:
+    """Bytes of the files in memory that a thread has open, by device and inode."""
+    found: dict[tuple[int, int], int] = {}
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(f"{folder}/fd"):
+            with contextlib.suppress(OSError):
+                if os.readlink(entry.path).startswith("/memfd:"):  # noqa: PTH115 - of every thread
+                    status = entry.stat()
+                    found[status.st_dev, status.st_ino] = status.st_blocks * 512
+    return found
 
 
 def memory_limit(device: str) -> int:
@@ -115,52 +165,154 @@ def memory_limit(device: str) -> int:
     return max(MIN_MEMORY_LIMIT[device], os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4)
 
 
+class ModelGroup:
+    """A control group (version 2) of one model's process, in the one that the harness has made for this scoring.
+
+    The kernel counts all that ever ran in it, and nothing leaves it: it lies where the sandbox shows nothing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @classmethod
+    def make(cls, memory: int) -> ModelGroup | None:
+        """None without a harness that has made one, or where no more can be made. `memory` in bytes."""
+        top = os.environ.get("AUTORESEARCH_CGROUP")
+        group = cls(Path(top or "", f"model-{os.urandom(6).hex()}"))
+        limits = {"memory.max": memory + memory // 16, "memory.swap.max": 0, "memory.oom.group": 1,
+                  "pids.max": MAX_PROCESSES + MAX_THREADS}  # fmt: skip
+        try:
+            if top is None:
+                return None
+            group.folder.mkdir()
+            for name, value in limits.items():
+                if (group.folder / name).exists():
+                    (group.folder / name).write_text(str(value))
+        except OSError:
+            return None
+        return group
+
+    def enter(self, command: list[str]) -> list[str]:
+        """The command that runs `command` in the group."""
+        return ["/bin/sh", "-c", 'echo 0 > "$0/cgroup.procs" && exec "$@"', str(self.folder), *command]
+
+    def pids(self) -> list[int]:
+        return list(map(int, (self.folder / "cgroup.procs").read_text().split()))
+
+    def cpu_seconds(self) -> float:
+        """Processor seconds of all that is and was in the group."""
+        return int(self._value("cpu.stat", "usage_usec")) / 1e6
+
+    def out_of_memory(self) -> bool:
+        """Whether the kernel has ended a process since the group used more memory than it may."""
+        with contextlib.suppress(OSError):  # there is no such file without a limit
+            return self._value("memory.events", "oom_kill") != "0"
+        return False
+
+    def kill(self) -> None:
+        """SIGKILL all of it. `cgroup.kill` alone leaves processes whose first thread has ended."""
+        with contextlib.suppress(OSError):
+            (self.folder / "cgroup.kill").write_text("1")
+            for pid in self.pids():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def remove(self) -> None:
+        """Remove it once all of it has ended, and was waited for; waits up to MAX_KILL_SECONDS."""
+        deadline = time.monotonic() + MAX_KILL_SECONDS
+        with contextlib.suppress(OSError):
+            while self._value("cgroup.events", "populated") != "0" and time.monotonic() < deadline:
+                time.sleep(0.002)
+            self.folder.rmdir()
+
+    def _value(self, file: str, key: str) -> str:
+        return dict(line.split(" ", 1) for line in (self.folder / file).read_text().splitlines())[key]
+
+
 class ProcessMonitor(threading.Thread):
-    """Checks a process and its descendants every CHECK_SECONDS; calls `on_violation` with the reason and ends."""
+    """Checks a process and its descendants about every CHECK_SECONDS; calls `on_violation` with the reason and ends."""
 
     ticks_per_second = os.sysconf("SC_CLK_TCK")
     seen: ClassVar[tuple[float, dict[int, int]]] = (-math.inf, {})  # when parents were read, for all monitors
+    roots: ClassVar[set[int]] = set()  # of all monitors, ended ones too
+    reaped: ClassVar[float] = 0.0  # processor seconds of orphans that were waited for, in all
+    lock: ClassVar[threading.Lock] = threading.Lock()
 
-    def __init__(self, root: int, on_violation: Callable[[str], None], memory: int) -> None:
+    def __init__(
+        self, root: int, on_violation: Callable[[str], None], memory: int, group: ModelGroup | None = None
+    ) -> None:
         super().__init__(daemon=True)
-        self.root, self.on_violation, self.memory_limit = root, on_violation, memory
+        self.root, self.on_violation, self.memory_limit, self.group = root, on_violation, memory, group
         self.stopped = threading.Event()
         self.last_ticks: dict[tuple[int, int], int] = {}  # of each process, by pid and start time
-        self.sampled_ticks = 0  # sum over all checks
+        self.last_time = time.monotonic()
+        self.sampled_ticks = 0.0  # sum over all checks
+        self.reaped_before = ProcessMonitor.reaped
+        ProcessMonitor.roots.add(root)
         self.start()
 
     def run(self) -> None:
-        while not self.stopped.wait(CHECK_SECONDS):
+        # At random times: a model could hide work between checks that it can predict.
+        while not self.stopped.wait(CHECK_SECONDS * (0.5 + os.urandom(1)[0] / 255)):
             if time.monotonic() - ProcessMonitor.seen[0] > CHECK_SECONDS / 2:
-                ProcessMonitor.seen = time.monotonic(), parent_pids()
-            pids = process_tree(self.root, ProcessMonitor.seen[1])
-            self._sample(pids)
-            if len(pids) > MAX_PROCESSES:
-                return self.on_violation(f"the model started more than {MAX_PROCESSES} processes while it was scored")
-            if resident_bytes(pids) > self.memory_limit:
-                megabytes = self.memory_limit >> 20
-                return self.on_violation(f"the model took more than {megabytes} MB of memory while it was scored")
+                ProcessMonitor.seen = time.monotonic(), {} if self.group else parent_pids()
+            pids = self.pids(ProcessMonitor.seen[1])
+            if self.group is None:
+                self._sample(pids)
+                reap_orphans()
+            if violation := self.violation(pids):
+                return self.on_violation(violation)
         return None
+
+    def pids(self, parents: dict[int, int] | None = None) -> list[int]:
+        """All processes of the model, with orphans: they are this process's children, and not in its session."""
+        if self.group is not None:
+            with contextlib.suppress(OSError):
+                return self.group.pids()
+        parents = parent_pids() if parents is None else parents
+        tops = [self.root, *(pid for pid, parent in parents.items() if parent == os.getpid() and is_orphan(pid))]
+        return [pid for top in tops for pid in process_tree(top, parents)]
+
+    def violation(self, pids: Collection[int]) -> str:
+        """The limit that the processes exceed, as a sentence; or ""."""
+        threads = sum(usage.threads for usage in map(cpu_usage, pids) if usage)
+        if len(pids) > MAX_PROCESSES or threads > MAX_THREADS + MAX_PROCESSES:
+            what = f"{MAX_PROCESSES} processes" if len(pids) > MAX_PROCESSES else f"{MAX_THREADS} threads"
+            return f"the model started more than {what} while it was scored"
+        if resident_bytes(pids) > self.memory_limit or self.out_of_memory():
+            return f"the model took more than {self.memory_limit >> 20} MB of memory while it was scored"
+        return ""
+
+    def out_of_memory(self) -> bool:
+        return self.group is not None and self.group.out_of_memory()
 
     def cpu_seconds(self) -> float:
         """Processor seconds of the process and its descendants up to now.
 
-        The larger of two counts. The kernel's count is exact, but omits a process whose parent did not wait for it;
-        sampling charges a process that is first seen running with the whole interval, for each of its threads.
+        In a control group, the kernel's. Else the larger of two counts: the kernel's count is exact, but omits a
+        process whose parent did not wait for it; sampling charges a process that is first seen running with the whole
+        interval, for each of its threads.
         """
-        exact = sum(usage.ticks_with_children for usage in map(cpu_usage, process_tree(self.root)) if usage)
-        return max(exact, self.sampled_ticks) / self.ticks_per_second
+        if self.group is not None:
+            return self.group.cpu_seconds()
+        exact = sum(usage.ticks_with_children for usage in map(cpu_usage, self.pids()) if usage)
+        exact_seconds = exact / self.ticks_per_second + ProcessMonitor.reaped - self.reaped_before
+        return max(exact_seconds, self.sampled_ticks / self.ticks_per_second)
 
     def _sample(self, pids: list[int]) -> None:
         """Add what each process used since the last check."""
         now: dict[tuple[int, int], int] = {}
+        moment = time.monotonic()
+        interval, self.last_time = (moment - self.last_time) * self.ticks_per_second, moment
         for pid in pids:
             if usage := cpu_usage(pid):
                 key = pid, usage.start_time
                 now[key] = usage.ticks
-                interval = int(CHECK_SECONDS * self.ticks_per_second) * usage.running_threads
-                first = max(usage.ticks, interval) if self.last_ticks else usage.ticks
-                self.sampled_ticks += usage.ticks - self.last_ticks[key] if key in self.last_ticks else first
+                if key in self.last_ticks:
+                    self.sampled_ticks += usage.ticks - self.last_ticks[key]
+                else:
+                    busy = interval * running_threads(pid) if self.last_ticks else 0
+                    self.sampled_ticks += max(usage.ticks, busy)
         self.last_ticks = now
 
 
@@ -170,13 +322,22 @@ class CpuUsage(NamedTuple):
     ticks: int
     ticks_with_children: int  # and of its children that ended and were waited for
     start_time: int
-    running_threads: int  # 0 while the process sleeps
+    threads: int
 
 
 def cpu_usage(pid: int) -> CpuUsage | None:
-    """The processor time of a process, or None when it has ended."""
+    """The processor time of a process, all its threads together, or None when it has ended."""
     with contextlib.suppress(OSError, ValueError, IndexError):
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
         own, children = int(fields[11]) + int(fields[12]), int(fields[13]) + int(fields[14])
-        return CpuUsage(own, own + children, int(fields[19]), int(fields[17]) if fields[0] == b"R" else 0)
+        return CpuUsage(own, own + children, int(fields[19]), int(fields[17]))
     return None
+
+
+def running_threads(pid: int) -> int:
+    """How many threads of a process run, or wait for a processor."""
+    count = 0
+    for folder in threads_of(pid):
+        with contextlib.suppress(OSError):
+            count += _read(f"{folder}/stat").rpartition(b")")[2].split(None, 1)[0] == b"R"
+    return count

@@ -109,7 +109,7 @@ def _outlive_logout() -> list[str]:
     """A prefix that keeps the engine alive at logout where logind would kill it (KillUserProcesses=yes)."""
     if not kills_user_processes() or not shutil.which("systemd-run") or not os.environ.get("XDG_RUNTIME_DIR"):
         return []
-    prefix = ["systemd-run", "--user", "--scope", "--quiet", "--collect"]
+    prefix = ["systemd-run", "--user", "--scope", "--quiet", "--collect", "--property=Delegate=yes"]
     probe = subprocess.run(
         [*prefix, "true"], stdin=subprocess.DEVNULL, capture_output=True, timeout=10, check=False
     )  # fmt: skip

@@ -25,6 +25,7 @@ from core.lab.git.repository import Repository
 from core.lab.gpu import cards, nodes, torch_build
 from core.lab.gpu.card_locks import holder_of
 from core.lab.sandbox import tiers
+from core.lab.sandbox.delegation import delegation
 from core.program.program import Program, check_files, load
 from core.record.errors import AutoresearchError, ResearcherMisconfigured
 from core.research import registry
@@ -68,6 +69,7 @@ def examine(project: Path, *, quick: bool = False) -> dict[str, Any]:
     report = tiers.probe(cuda=kind == "cuda")
     confined = True if report.tier in "AB" else None
     findings.append(Finding("sandbox", confined, f"tier {report.tier}. {report.note}".strip()))
+    findings.append(_control_groups())
     findings += cuda_findings(report, slots)
     findings += shared_memory(report.tier)
     own = _project(project, kind)
@@ -90,6 +92,12 @@ def examine(project: Path, *, quick: bool = False) -> dict[str, Any]:
         "default_researcher": "human" if untunable and default == "control" else default,
         "device": device.Devices().describe(slots or None),
     }
+
+
+def _control_groups() -> Finding:
+    """Whether the kernel counts and ends the processes of runs, and why not where it does not."""
+    found = delegation()
+    return Finding("control groups", True if found.base else None, found.sentence(), found.hint)
 
 
 def _set_aside(project: Path) -> list[Finding]:

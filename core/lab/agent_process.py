@@ -1,7 +1,7 @@
 """The process of a coding agent: started in its sandbox, read for minutes, ended when silent or too slow.
 
 It has no terminal, so a question gets no answer: such an agent is silent and is ended. All processes that it has
-started end with it.
+started end with it (`core/lab/shim/group/keeper.py`), also when the engine is killed.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
-from core.lab.harness_command import DRAIN_SECONDS, collect, keep_off, kill
+from core.lab.harness_command import DRAIN_SECONDS, end, keep, keep_off
+from core.lab.sandbox.delegation import delegation
 from core.lab.shim.clocks.off_clock import OffClock
+from core.lab.shim.group.cgroup import remove_abandoned
 from core.lab.shim.proctree import kill_leftovers
 
 _CHUNK_BYTES = 65536
@@ -58,13 +60,13 @@ async def run_agent(
     with contextlib.ExitStack() as stack:
         source: IO[bytes] | int = stack.enter_context(stdin.open("rb")) if stdin else asyncio.subprocess.DEVNULL
         process = await asyncio.create_subprocess_exec(
-            *argv, cwd=cwd, env={**env, _MARK: mark}, stdin=source,
+            *keep(argv), cwd=cwd, env={**env, _MARK: mark}, stdin=source,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
     assert process.stdout
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, process.pid, 19)
-    keeping = asyncio.create_task(keep_off(off_clock, process))
+    keeping = asyncio.create_task(keep_off(off_clock, process, kept=True))
     heard = _Heard(begun)
     pump = asyncio.create_task(_pump(process.stdout, hear, heard))
     ended: Literal["done", "silent", "slow"] = "done"
@@ -85,9 +87,7 @@ async def run_agent(
     finally:
         keeping.cancel()
         waits = process.returncode is None and ended == "done"  # it has given its result, or is cancelled
-        kill(process)
-        await asyncio.shield(asyncio.to_thread(kill_agent, mark))  # processes that have left its tree
-        exit_code = await collect(process, pump)
+        exit_code = await asyncio.shield(end(process, pump, kept=True))
     if waits and heard.result is not None:
         exit_code = heard.result
     return AgentProcessExit(exit_code, ended, time.monotonic() - begun)
@@ -103,7 +103,8 @@ class _Heard:
 
 
 def kill_agent(mark: str) -> None:
-    """Kill all processes of the agent with this mark, also those that an earlier engine started."""
+    """Kill what is left of the agent with this mark that an earlier engine started, when its keeper was killed, too."""
+    remove_abandoned(delegation().base)
     kill_leftovers(f"{_MARK}={mark}\0", [], None, seconds=5.0)
 
 

@@ -46,6 +46,11 @@ def cores(root: Path = _ROOT) -> int:
     return max(1, int(min([usable, *quotas])))
 
 
+def own_group(root: Path = _ROOT) -> Path | None:
+    """Folder of the control group (version 2) that this process is in; None where it is not mounted."""
+    return next(_groups(root, ""), None)
+
+
 def _groups(root: Path, controller: str) -> Iterator[Path]:
     """Folders of the control groups around this process that may limit `controller`, inner ones first."""
     own = {}  # controllers of a hierarchy -> the group in it; "" is version 2

@@ -1,14 +1,18 @@
 """Commands that the harness runs to their end: preparation, checks and the scorer.
 
 Each runs in a process group of its own; its output is cleaned and bounded. At its time limit, or when it is cancelled,
-its whole process tree is killed.
+its whole process tree is killed. Of a command that is kept (`core/lab/shim/group/keeper.py`) nothing survives, whatever
+it did to its parents and its session; it also ends with the engine.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 import random
+import shutil
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core.lab.sandbox.delegation import delegation
 from core.lab.shim.clocks.off_clock import OffClock
+from core.lab.shim.daemonize import bare_python
 from core.lab.shim.output import Cleaner, OutputLog
 from core.lab.shim.proctree import descendants, sigkill
 from core.program.printed_fault import with_fault
@@ -25,6 +31,7 @@ DRAIN_SECONDS = 0.5  # for output after the command's own end
 _LOOK_SECONDS = 0.05  # between two looks at the clocks of other runs, on average
 _MAX_TAIL_LINES = 40
 _MAX_LINE_BYTES = 1 << 20
+_KEEPER_SECONDS = 15.0  # for a keeper to end all that is left of its command
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,22 +65,25 @@ async def run_command(
     log: Path | None = None,
     on_line: Callable[[str], None] | None = None,
     off_clock: OffClock | None = None,
+    kept: bool = False,
 ) -> CommandResult:
     """Run `argv` to its end, within `seconds` (None: no limit). Cancelling kills its whole tree. `off_clock` keeps it
     from the processors of runs on their clock.
 
-    Both streams go to `log` as they come; `on_line` receives each line. Raises OSError when it cannot be started.
+    Both streams go to `log` as they come; `on_line` receives each line. `kept`: it has a keeper, and may make control
+    groups. Raises OSError when it cannot be started.
     """
     begun = time.monotonic()
     process = await asyncio.create_subprocess_exec(
-        *argv, cwd=cwd, env=dict(env), stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+        *(keep(argv, inner=True) if kept else argv),
+        cwd=cwd, env=dict(env), stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     assert process.stdout and process.stderr
     sink = OutputLog(str(log)) if log else None
     out, both = _Lines(sink, on_line), _Lines(None, None)
     timed_out = False
-    keeping = asyncio.create_task(keep_off(off_clock, process))
+    keeping = asyncio.create_task(keep_off(off_clock, process, kept=kept))
     pumps = asyncio.gather(_pump(process.stdout, out, both), _pump(process.stderr, _Lines(sink, on_line), both))
     try:
         async with asyncio.timeout(seconds):
@@ -82,8 +92,7 @@ async def run_command(
         timed_out = True
     finally:
         keeping.cancel()
-        kill(process)
-        exit_code = await collect(process, pumps)
+        exit_code = await end(process, pumps, kept=kept)
         if sink:
             sink.close()
     taken, last, tail = time.monotonic() - begun, "".join(out.kept[-1:]), "\n".join(both.kept)[-4096:]
@@ -132,25 +141,46 @@ async def _finish(process: asyncio.subprocess.Process, pumps: asyncio.Future[Any
     await process.wait()
 
 
-async def keep_off(off_clock: OffClock | None, process: asyncio.subprocess.Process) -> None:
+async def keep_off(off_clock: OffClock | None, process: asyncio.subprocess.Process, *, kept: bool = False) -> None:
     """Keep a command's tree from the processors of runs on their clock, until this is cancelled."""
+    own = [] if kept else [process.pid]  # a keeper is never stopped: it ends the rest when the engine dies
     while off_clock is not None and process.returncode is None:
-        await asyncio.to_thread(off_clock.tick, lambda: [process.pid, *descendants(process.pid)])
+        await asyncio.to_thread(off_clock.tick, lambda: [*own, *descendants(process.pid)])
         if off_clock.trouble:
-            kill(process)
+            process.terminate() if kept else _kill(process)
             return
         await asyncio.sleep(_LOOK_SECONDS * (0.5 + random.random()))
 
 
-def kill(process: asyncio.subprocess.Process) -> None:
+def keep(argv: Sequence[str], *, inner: bool = False) -> list[str]:
+    """The command that runs `argv` with a keeper. `inner`: it may make control groups of its own.
+
+    Raises OSError when its program is not there, as a start without a keeper does.
+    """
+    if shutil.which(argv[0]) is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), argv[0])
+    start = [*bare_python("core.lab.shim.group.keeper"), str(os.getpid()), delegation().base, "inner" if inner else ""]
+    return [*start, *argv]
+
+
+async def end(process: asyncio.subprocess.Process, pumps: asyncio.Future[Any], *, kept: bool = False) -> int:
+    """Kill a command with all that it started, and read its last output for a short time. Returns the exit code."""
+    if kept and process.returncode is None:
+        with contextlib.suppress(ProcessLookupError, TimeoutError):
+            process.terminate()
+            await asyncio.wait_for(process.wait(), _KEEPER_SECONDS)
+    _kill(process)
+    return await _collect(process, pumps)
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
     """SIGKILL a command's process group and all its descendants, whatever group or session they are in."""
     family = descendants(process.pid) if process.returncode is None else []
     for pid in (-process.pid, *family):
         sigkill(pid)
 
 
-async def collect(process: asyncio.subprocess.Process, pumps: asyncio.Future[Any]) -> int:
-    """After `kill`: read the remaining output for a short time. Returns the exit code."""
+async def _collect(process: asyncio.subprocess.Process, pumps: asyncio.Future[Any]) -> int:
     await asyncio.wait({pumps}, timeout=DRAIN_SECONDS)
     pumps.cancel()
     with contextlib.suppress(asyncio.CancelledError, OSError):

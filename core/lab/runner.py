@@ -23,8 +23,10 @@ from typing import Any, cast
 
 from core import clock
 from core.lab import compile_cache, stale_tmp
+from core.lab.sandbox.delegation import delegation
 from core.lab.sandbox.tiers import SandboxSpec, command, own_folders, tier_of
 from core.lab.shim.daemonize import bare_python
+from core.lab.shim.group.cgroup import remove_abandoned
 from core.lab.shim.output import logged
 from core.lab.shim.proctree import Identity, boot_id, kill_leftovers, same_process
 from core.lab.shim.rmtree import remove_tree
@@ -74,6 +76,7 @@ class RunSpec:
     cache: Path | None = None  # initial content of its compile cache; see core/lab/compile_cache.py
     keep_cache: bool = False  # keep the compile cache in the run's folder after the end
     keep_private: bool = False  # the same for home/ and tmp/
+    groups: str | None = None  # folder in which its control group is made, "" for none; None: where the engine may
 
     @property
     def out(self) -> Path:
@@ -252,6 +255,7 @@ def _shim_spec(spec: RunSpec) -> dict[str, Any]:
     plain = asdict(replace(spec, sandbox=None, cache=None, clocks=None))
     del plain["sandbox"], plain["cache"]
     kept = [str(cache)] if spec.keep_cache else []
+    plain["groups"] = delegation().base if spec.groups is None else spec.groups
     return {
         **plain,
         "folder": str(spec.folder), "cwd": str(spec.cwd), "env": env, "train_files": dict(spec.train_files),
@@ -322,7 +326,8 @@ def _kill_leftovers(folder: Path, status: Mapping[str, Any]) -> int:
     process = _identity(status.get("job"))
     known = [one for one in (*map(_identity, status.get("tree") or ()), process) if one]
     session = process[1] if process and process[0] == boot_id() else None
-    killed = kill_leftovers(str(folder / "home"), known, session)
+    killed = remove_abandoned(delegation().base)
+    killed += kill_leftovers(str(folder / "home"), known, session)
     for name in ("home", "tmp", compile_cache.NAME):
         remove_tree(folder / name)
     return killed

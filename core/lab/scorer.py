@@ -73,7 +73,7 @@ async def score(spec: ScoreSpec, off_clock: OffClock | None = None) -> Score:
            "AUTORESEARCH_CAGE": json.dumps(spec.sandbox)}  # fmt: skip
     try:
         done = await run_command(spec.argv, cwd=spec.cwd, env=env, seconds=spec.timeout, log=spec.log,
-                                 off_clock=off_clock)  # fmt: skip
+                                 off_clock=off_clock, kept=True)  # fmt: skip
     except OSError as error:
         raise ScorerFault(f"could not start the scorer: {error.strerror}", where=spec.argv[0]) from None
     own = [line for line in done.tail.splitlines() if not line.startswith(CODE_PREFIX)]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import textwrap
 
+import pytest
+
+from core.lab.sandbox.delegation import delegation
 from tests.nanotrain.worlds import REPOSITORY
 
 PRELUDE = """
@@ -75,3 +79,97 @@ def test_processor_time_of_an_ended_child_counts() -> None:
         print("counted")
     """)
     assert found == "counted"
+
+
+# A child whose first thread has ended, while `WORK` goes on in another.
+LEADERLESS = """
+import ctypes, os, signal, threading, time
+def work():
+    {work}
+    time.sleep(90)
+def leaderless():
+    threading.Thread(target=work).start()
+    ctypes.CDLL(None).syscall({{"x86_64": 60, "aarch64": 93}}[os.uname().machine], 0)
+{start}
+time.sleep(90)
+"""
+BUSY = "while time.process_time() < 0.5: pass"
+# Where the child comes from: of the process that is looked at, of one that ended, and of one that never waits.
+STARTS = {
+    "child": "if os.fork() == 0: leaderless()",
+    "orphan": "if os.fork() == 0:\n  os.setsid()\n  if os.fork() == 0: leaderless()\n  os._exit(0)",
+    "of one that ignores its end": "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\nif os.fork() == 0: leaderless()",
+}
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_a_process_whose_first_thread_has_ended_counts(start: str) -> None:
+    program = LEADERLESS.format(work=f"held = bytearray(b'x') * (64 << 20)\n    {BUSY}", start=STARTS[start])
+    found = output_of(f"""
+        child = subprocess.Popen([sys.executable, "-S", "-c", {program!r}], start_new_session=True)
+        monitor = process_limits.ProcessMonitor(child.pid, print, 4 << 30)
+        wait_for(lambda: monitor.cpu_seconds() >= 0.5)
+        pids = monitor.pids()
+        print(len(pids) >= 2, process_limits.resident_bytes(pids) > 64 << 20)
+        monitor.stopped.set()
+        process_limits.kill_tree(child.pid)
+        print(process_limits.process_tree(os.getpid()) == [os.getpid()])
+    """)
+    assert found == "True True\nTrue"
+
+
+def test_time_of_orphans_that_ended_counts() -> None:
+    """A chain of short processes: each leaves the next one behind, and is nobody's when it ends."""
+    program = """
+        import os, sys, time
+        os.setsid() if os.fork() == 0 else time.sleep(90)
+        for _ in range(10):
+            if os.fork(): break
+            end = time.process_time() + 0.05
+            while time.process_time() < end: pass
+        os._exit(0)
+    """
+    found = output_of(f"""
+        child = subprocess.Popen([sys.executable, "-S", "-c", {textwrap.dedent(program)!r}], start_new_session=True)
+        monitor = process_limits.ProcessMonitor(child.pid, print, 4 << 30)
+        wait_for(lambda: monitor.cpu_seconds() >= 0.5)
+        print(subprocess.run(["true"]).returncode, subprocess.run(["false"]).returncode)
+        monitor.stopped.set()
+        process_limits.kill_tree(child.pid)
+    """)
+    assert found == "0 1"
+
+
+def test_too_many_threads_are_a_violation() -> None:
+    found = output_of("""
+        code = "import threading, time; threading.stack_size(65536)\\n"
+        code += "for _ in range(3000): threading.Thread(target=time.sleep, args=(90,)).start()"
+        child, reasons = start(code), []
+        monitor = process_limits.ProcessMonitor(child.pid, reasons.append, 4 << 30)
+        wait_for(lambda: reasons)
+        process_limits.kill_tree(child.pid)
+        print(reasons[0])
+    """)
+    assert re.fullmatch(r"the model started more than \d+ threads while it was scored", found)
+
+
+def test_a_control_group_counts_and_ends() -> None:
+    """Where one can be made: what it counts is the kernel's, whatever the processes do."""
+    if not (base := delegation().base):
+        pytest.skip("no control group can be made here")
+    program = LEADERLESS.format(work=BUSY, start=STARTS["orphan"])
+    found = output_of(f"""
+        os.environ["AUTORESEARCH_CGROUP"] = {base!r}
+        group = process_limits.ModelGroup.make(4 << 30)
+        child = subprocess.Popen(group.enter([sys.executable, "-S", "-c", {program!r}]), start_new_session=True)
+        monitor = process_limits.ProcessMonitor(child.pid, print, 4 << 30, group)
+        wait_for(lambda: monitor.cpu_seconds() >= 0.5)
+        print(len(monitor.pids()), monitor.out_of_memory())
+        monitor.stopped.set()
+        group.kill()
+        process_limits.kill_tree(child.pid)
+        child.wait()
+        group.remove()
+        print(group.folder.exists(), process_limits.process_tree(os.getpid()) == [os.getpid()])
+    """)
+    assert found == "2 False\nFalse True"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import fcntl
 import json
@@ -119,6 +120,14 @@ class Host:
     def nobody_left(self) -> str:
         assert self.spec is not None
         return f"processes were left: {marked(self.spec)}" if marked(self.spec) else ""
+
+    def nobody_named(self, end: str) -> str:
+        """No process has a name of the attack's, whatever it did to its parents and its environment."""
+        name, found = f"{self.name}{end}".encode(), []
+        for path in Path("/proc").glob("[0-9]*/task/*/cmdline"):
+            with contextlib.suppress(OSError):
+                found += [str(path)] if name in path.read_bytes() else []
+        return f"processes were left: {found}" if found else ""
 
     def no_segments(self) -> str:
         found = [line for line in Path("/proc/sysvipc/shm").read_text().splitlines() if str(0x52454400) in line]

@@ -18,17 +18,23 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:  # to load typing takes 3 ms
     from typing import Any, NoReturn
 
+    from core.lab.shim.group.cgroup import ControlGroup
+
 _PR_SET_PDEATHSIG = 1
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 
 
-def execute(spec: dict[str, Any], channel: int, output: int, gid: int | None) -> NoReturn:
-    """Become the run's command. `channel` and `output`: descriptors; `gid`: see `unused_gid`."""
+def execute(
+    spec: dict[str, Any], channel: int, output: int, gid: int | None, group: ControlGroup | None = None
+) -> NoReturn:
+    """Become the run's command. `channel` and `output`: descriptors; `gid`: see `unused_gid`; `group`: to enter."""
     try:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         os.setsid()
         if spec["beside"]:
             os.nice(19)
+        if group is not None:
+            group.enter()
         _join_empty_keyring()
         _set_gid(gid)
         null = os.open(os.devnull, os.O_RDONLY)

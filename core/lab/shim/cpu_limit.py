@@ -7,6 +7,10 @@ import resource
 
 from core.lab.shim.proctree import process_stat, threads_of, tree_cpu
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from core.lab.shim.group.cgroup import ControlGroup
+
 _TIME_FACTOR, _EXTRA_SECONDS = 1.1, 0.5  # allowed over a slot's processor time, for work other than training
 _THREAD_FACTOR, _EXTRA_THREADS = 1.3, 5.0  # allowed running threads over the slot's, summed over samples
 _OTHERS_FACTOR, _OTHERS_SECONDS = 1.3, 0.1  # allowed time of all threads over that of the busiest ones
@@ -16,18 +20,19 @@ SAMPLE_SECONDS = 0.2  # between two samples, on average
 class CpuMeter:
     """Processor seconds of a run's process tree, and its limit of `cores` on the clock (None: no limit).
 
-    The larger of two counts holds. The kernel's count is exact but lacks processes whose parent ignores their end
-    (SIGCHLD), so samples of the tree are summed as well: a process seen for the first time is charged the whole time
-    since the last sample for each of its running threads. That is too much for one process but right on average for
-    many, however short they live, as long as a run cannot predict the time of a sample.
+    In a control group the kernel's count is exact. Without one, the larger of two counts holds. The kernel's of the
+    processes lacks those whose parent ignores their end (SIGCHLD), so samples of the tree are summed as well: a process
+    seen for the first time is charged the whole time since the last sample for each of its running threads. That is
+    too much for one process but right on average for many, however short they live, as long as a run cannot predict the
+    time of a sample.
 
     On a busy machine more threads get a larger share of the processors within the limit on seconds. So each sample also
     counts threads that run or wait for a processor. They are too many when much of the work was done by others than
     the busiest thread: a thread with little work may wait long for a processor.
     """
 
-    def __init__(self, cores: float | None) -> None:
-        self._cores = cores
+    def __init__(self, cores: float | None, group: ControlGroup | None = None) -> None:
+        self._cores, self._group = cores, group
         self._seen: dict[tuple[int, int], float] = {}
         self._sampled = 0.0  # sum over all samples
         self._last: float | None = None
@@ -59,7 +64,7 @@ class CpuMeter:
         self._seen = seen
         if self._from is not None:
             counted, sampled = self._from
-            self.used = max(self._counted(pids) - counted, self._sampled - sampled)
+            self.used = max(self._counted(pids) - counted, self._sampled - sampled if self._group is None else 0.0)
             self._samples += 1
             self._running += running
 
@@ -90,7 +95,8 @@ class CpuMeter:
         seconds = (cpu - self._work_from.get(thread, 0.0) for thread, cpu in self._work.items())
         return sum(sorted(seconds)[-count:])
 
-    @staticmethod
-    def _counted(pids: list[int]) -> float:
+    def _counted(self, pids: list[int]) -> float:
+        if self._group is not None and (seconds := self._group.cpu_seconds()) is not None:
+            return seconds
         ended = resource.getrusage(resource.RUSAGE_CHILDREN)
         return ended.ru_utime + ended.ru_stime + tree_cpu(pids)

@@ -15,16 +15,25 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:  # to load typing takes 3 ms
     from typing import Any
 
+    from core.lab.shim.group.cgroup import ControlGroup
+
 _ENTRIES_PER_CHECK = 2000  # of the disk walk, so that a check never delays the deadline
 _UNNAMED_SECONDS = 0.5  # between two checks of files without a name
 _SHARED_MEMORY = "/dev/shm"
+POOLS = 16  # of as many threads as the machine has processors, on top of the limit: each library may have one
 _WALK_SECONDS = 1.0  # at least, between two walks
+
+
+def most_threads(processes: int) -> int:
+    """The most threads of so many processes together; 0, no limit, for 0."""
+    return processes + POOLS * (os.cpu_count() or 1) if processes else 0
 
 
 class LimitWatch:
     """Limits of one run and its peak use. A limit of 0 is no limit."""
 
-    def __init__(self, spec: dict[str, Any]) -> None:
+    def __init__(self, spec: dict[str, Any], group: ControlGroup | None = None) -> None:
+        self._group = group
         self._memory_limit: int = spec["memory_limit"] or 0
         self._process_limit: int = spec["process_limit"] or 0
         self._disk_limit: int = spec["disk_limit"] or 0
@@ -50,10 +59,15 @@ class LimitWatch:
     def check(self, pids: list[int]) -> tuple[str, str] | None:
         """("resources", reason) when a limit is exceeded."""
         self.peak_processes = max(self.peak_processes, len(pids))
-        if self._process_limit and len(pids) > self._process_limit:
-            return "resources", f"was killed: it started more than {self._process_limit} processes"
+        stats = [(pid, stat) for pid in pids if (stat := process_stat(pid))]
+        if limit := self._process_limit:
+            if len(pids) > limit:
+                return "resources", f"was killed: it started more than {limit} processes"
+            threads = sum(stat.threads for _, stat in stats)
+            if threads > most_threads(limit):
+                return "resources", f"was killed: it started more than {limit} processes: {threads} with their threads"
         # By identity, so that a later engine can kill them if this shim is killed.
-        self.tree = [(self._boot, pid, stat.start) for pid in pids[:256] if (stat := process_stat(pid))]
+        self.tree = [(self._boot, pid, stat.start) for pid, stat in stats[:256]]
         if (now := time.monotonic()) >= self._next_unnamed:
             self._unnamed_memory, self._unnamed_disk = unnamed_files(pids)
             self._next_unnamed = now + _UNNAMED_SECONDS
@@ -65,7 +79,14 @@ class LimitWatch:
                 self.peak_memory = max(self.peak_memory, self.memory)
                 return "resources", f"was killed: it used more than {limit >> 20} MB of memory"
         self.peak_memory = max(self.peak_memory, self.memory)
-        return self._check_disk()
+        return self.out_of_memory() or self._check_disk()
+
+    def out_of_memory(self) -> tuple[str, str] | None:
+        """The end of a run that the kernel has ended, as its control group used more memory than it may."""
+        if self._group is None or not self._group.out_of_memory():
+            return None
+        self.peak_memory = max(self.peak_memory, self._memory_limit)
+        return "resources", f"was killed: it used more than {self._memory_limit >> 20} MB of memory"
 
     def _check_disk(self) -> tuple[str, str] | None:
         now = time.monotonic()

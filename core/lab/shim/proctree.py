@@ -1,7 +1,12 @@
-"""Processes and process trees: identity, descendants, memory, processor time, and the end of a whole tree."""
+"""Processes and process trees: identity, descendants, memory, processor time, and the end of a whole tree.
+
+A process is what all its threads are. Its first thread may have ended while others go on: then /proc/PID says `Z`, with
+no memory and no descriptors, and these are read from a thread that lives.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import time
@@ -11,6 +16,11 @@ Identity = tuple[str, int, int]  # boot id, pid, start time in clock ticks since
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICKS = os.sysconf("SC_CLK_TCK")  # a second
 _TELLS_CHILDREN = os.access(f"/proc/self/task/{os.getpid()}/children", os.R_OK)
+_MAX_ASKED_THREADS = 1000  # for their children: to read every process of the machine is faster than more of them
+WAIT_ALL = 0x40000000  # __WALL: also for children that send no SIGCHLD
+_KCMP = {"x86_64": 312, "aarch64": 272}.get(os.uname().machine)
+_KCMP_MEMORY, _KCMP_FILES = 1, 2  # what two threads may share
+_MAX_TABLES = 8  # of descriptors of one process that are told apart; of more, each is read
 
 
 def boot_id() -> str:
@@ -41,9 +51,13 @@ def _names(folder: str) -> list[str]:
 
 
 class ProcessStat:
-    """Some fields of /proc/PID/stat. `start` in clock ticks since boot; `cpu` in seconds, `tree_cpu` with children."""
+    """Some fields of /proc/PID/stat. `start` in clock ticks since boot; `cpu` in seconds, `tree_cpu` with children.
 
-    __slots__ = ("cpu", "group", "parent", "session", "start", "state", "tree_cpu")
+    All are the process's but `state`, which is that of its first thread; `threads` is their number, ended ones that
+    nobody has waited for included.
+    """
+
+    __slots__ = ("cpu", "group", "parent", "session", "start", "state", "threads", "tree_cpu")
 
     def __init__(self, text: bytes) -> None:
         # The name is in brackets and may contain brackets and spaces: split after the last one.
@@ -52,7 +66,13 @@ class ProcessStat:
         self.parent, self.group, self.session = int(fields[1]), int(fields[2]), int(fields[3])
         self.cpu = (int(fields[11]) + int(fields[12])) / _TICKS
         self.tree_cpu = self.cpu + (int(fields[13]) + int(fields[14])) / _TICKS
+        self.threads = int(fields[17])
         self.start = int(fields[19])
+
+    @property
+    def alive(self) -> bool:
+        """While any of its threads is."""
+        return self.state not in "ZX" or self.threads > 1
 
 
 def process_stat(pid: int) -> ProcessStat | None:
@@ -67,19 +87,23 @@ def process_identity(pid: int) -> Identity | None:
 
 
 def same_process(identity: Identity) -> bool:
-    """True while this process exists and is not a zombie."""
+    """True while this process exists, and any of its threads lives."""
     boot, pid, start = identity
     stat = process_stat(pid)
-    return stat is not None and stat.start == start and stat.state not in "ZX" and boot == boot_id()
+    return stat is not None and stat.start == start and stat.alive and boot == boot_id()
 
 
 def descendants(root: int) -> list[int]:
     """All processes below `root`, parents first. Reads only the tree, not all of /proc, where the kernel tells it."""
     if not _TELLS_CHILDREN:
         return _descendants_by_parent(root)
-    found = [root]
+    found, asked = [root], 0
     for pid in found:  # it grows meanwhile
-        for thread in _names(f"/proc/{pid}/task"):
+        threads = _names(f"/proc/{pid}/task")
+        asked += len(threads)
+        if asked > _MAX_ASKED_THREADS:
+            return _descendants_by_parent(root)
+        for thread in threads:
             found += [int(child) for child in _read(f"/proc/{pid}/task/{thread}/children").split()]
     return found[1:]
 
@@ -107,7 +131,7 @@ def tree_memory(pids: list[int], unnamed: int = 0) -> int:
     """
     own, shared = 0, unnamed
     for pid in pids:
-        fields = _read(f"/proc/{pid}/statm").split()
+        fields = _memory_file(pid, "statm").split()
         if len(fields) > 2:
             own += (int(fields[1]) - int(fields[2])) * _PAGE
             shared = max(shared, int(fields[2]) * _PAGE)
@@ -125,12 +149,39 @@ def threads_of(pid: int) -> dict[int, ProcessStat]:
     return {thread: ProcessStat(text) for thread, text in texts.items() if text}
 
 
+def _memory_file(pid: int, name: str) -> bytes:
+    """The text of `statm` or `smaps_rollup`, from the first thread that has memory: one that has ended has none."""
+    text = _read(f"/proc/{pid}/{name}")
+    if text and not text.startswith(b"0 "):
+        return text
+    for thread in _names(f"/proc/{pid}/task"):
+        text = _read(f"/proc/{pid}/task/{thread}/{name}")
+        if text and not text.startswith(b"0 "):
+            return text
+    return b""
+
+
+def _descriptor_tables(pid: int) -> list[str]:
+    """Folders of the descriptors of a process: one, but where a thread has a table of its own."""
+    found: list[str] = []
+    for thread in _names(f"/proc/{pid}/task"):
+        near = found[:_MAX_TABLES] if len(found) <= _MAX_TABLES else []
+        if not any(_shared(int(thread), int(one), _KCMP_FILES) for one in near):
+            found.append(thread)
+    return [f"/proc/{pid}/task/{thread}/fd" for thread in found]
+
+
+def _shared(one: int, other: int, what: int) -> bool:
+    """Whether two threads share their memory, or their descriptors; False where the kernel does not tell."""
+    arguments = map(ctypes.c_long, (_KCMP or -1, one, other, what, 0, 0))
+    return _KCMP is not None and one != other and int(ctypes.CDLL(None).syscall(*arguments)) == 0
+
+
 def unnamed_files(pids: list[int]) -> tuple[int, int]:
     """(bytes of memory, bytes of disk) in removed files that are still open."""
     memory = disk = 0
     seen: set[tuple[int, int]] = set()
-    for pid in pids:
-        folder = f"/proc/{pid}/fd"
+    for folder in (table for pid in pids for table in _descriptor_tables(pid)):
         for name in _names(folder):
             try:
                 link = os.readlink(f"{folder}/{name}")  # noqa: PTH115
@@ -150,11 +201,18 @@ def unnamed_files(pids: list[int]) -> tuple[int, int]:
 
 
 def exact_memory(pids: list[int]) -> int | None:
-    """Proportional resident bytes (shared pages counted once), or None where the kernel does not provide them."""
-    total = 0
+    """Proportional resident bytes (shared pages counted once), or None where the kernel does not provide them.
+
+    Processes that share all their memory (between `vfork` and `exec`, say) count once.
+    """
+    total, counted = 0, list[int]()
     for pid in pids:
-        _, _, rest = _read(f"/proc/{pid}/smaps_rollup").partition(b"\nPss:")
-        total += int(rest.split(maxsplit=1)[0]) * 1024 if rest else 0
+        if any(_shared(pid, other, _KCMP_MEMORY) for other in counted[-_MAX_TABLES:]):
+            continue
+        _, _, rest = _memory_file(pid, "smaps_rollup").partition(b"\nPss:")
+        if rest:
+            counted.append(pid)
+            total += int(rest.split(maxsplit=1)[0]) * 1024
     return total or None
 
 
@@ -168,7 +226,7 @@ def kill_children(group: int, *, seconds: float = 10.0) -> bool:
         for pid in (-group, *descendants(me)):
             sigkill(pid)
         try:
-            while os.waitpid(-1, os.WNOHANG)[0]:
+            while os.waitpid(-1, os.WNOHANG | WAIT_ALL)[0]:
                 pass
         except ChildProcessError:
             return True
@@ -197,7 +255,7 @@ def kill_leftovers(mark: str, identities: list[Identity], session: int | None, *
 
 def _is_leftover(pid: int, known: set[tuple[int, int]], oldest: int, session: int | None, needle: bytes) -> bool:
     stat = process_stat(pid)
-    if stat is None or stat.state in "ZX" or pid == os.getpid():
+    if stat is None or not stat.alive or pid == os.getpid():
         return False
     if (pid, stat.start) in known or (known and session == stat.session and stat.start >= oldest):
         return True

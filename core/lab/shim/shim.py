@@ -28,9 +28,10 @@ from core.lab.shim.clocks.off_clock import OffClock
 from core.lab.shim.clocks.share import ShareMeter
 from core.lab.shim.cpu_limit import SAMPLE_SECONDS, CpuMeter
 from core.lab.shim.daemonize import detach, report_start, reserve, write_exit_file
-from core.lab.shim.limits import GitFile, LimitWatch
+from core.lab.shim.group.cgroup import ControlGroup
+from core.lab.shim.limits import GitFile, LimitWatch, most_threads
 from core.lab.shim.output import Cleaner, Curve, OutputLog, clean, count, sha256
-from core.lab.shim.proctree import boot_id, descendants, kill_children, process_identity
+from core.lab.shim.proctree import WAIT_ALL, boot_id, descendants, kill_children, process_identity
 from core.lab.shim.readonly_fd import open_read_only
 
 TYPE_CHECKING = False
@@ -59,7 +60,10 @@ class Shim:
         self.log = OutputLog(self.path("output.log"))
         self.curve = Curve(self.path("curve.tsv"))
         self.cleaner = Cleaner()
-        self.watch = LimitWatch(spec)
+        self.group = ControlGroup.make(
+            spec["groups"], memory=spec["memory_limit"] or 0, threads=most_threads(spec["process_limit"] or 0)
+        )
+        self.watch = LimitWatch(spec, self.group)
         self.git_file = GitFile(spec["cwd_top"])
         self.phase = "starting"
         self.started = self.clock = time.monotonic()
@@ -70,7 +74,7 @@ class Shim:
         self.exit_fd = reserve(self.path("exit.json.part"))
         self.child = 0
         self.run_identity: Any = None
-        self.cpu = CpuMeter(spec.get("cores"))
+        self.cpu = CpuMeter(spec.get("cores"), self.group)
         self.gid = unused_gid() if spec["tier"] == "B" else None
         self.terminated = False
         self.supervisor: Any = None  # of the filter
@@ -102,7 +106,7 @@ class Shim:
         self.started = self.clock = time.monotonic()
         self.child = os.fork()
         if self.child == 0:
-            execute(self.spec, theirs.fileno(), writer, self.gid)
+            execute(self.spec, theirs.fileno(), writer, self.gid, self.group)
         theirs.close()
         os.close(writer)
         os.set_blocking(self.pipe, False)
@@ -196,13 +200,16 @@ class Shim:
             self.terminated = True
 
     def pids(self) -> list[int]:
-        return descendants(os.getpid())
+        """The run's processes: those below this one, and, where it has a control group, all that are in it."""
+        own = descendants(os.getpid())
+        inside = self.group.pids() if self.group is not None else None
+        return [*own, *set(inside).difference(own)] if inside else own
 
     def reap(self) -> bool:
         """Reap ended processes. True when the run's own command is among them."""
         try:
             while True:
-                pid, status = os.waitpid(-1, os.WNOHANG)
+                pid, status = os.waitpid(-1, os.WNOHANG | WAIT_ALL)
                 if pid == 0:
                     return False
                 if pid == self.child:
@@ -266,6 +273,8 @@ class Shim:
         # A shell or a sandbox adds 128 to the number of the signal that ended its command.
         number = -code if code is not None and code < 0 else (code or 0) - 128
         if number == signal.SIGKILL:
+            if verdict := self.watch.out_of_memory():
+                return verdict
             return "crashed", "was killed by the system (SIGKILL), most often for lack of memory"
         if number > 0:
             with suppress(ValueError):
@@ -405,7 +414,11 @@ class Shim:
         if self.register:
             self.register.leave()
         seconds = 0.0 if self.phase in ("starting", "ready") else self.seconds(ended_mono)
+        if self.group is not None:
+            self.group.kill()
         all_ended = kill_children(self.child)
+        if self.group is not None:
+            all_ended &= self.group.end()
         self.git_file.restore()
         self.read_output(64)  # without writers at most the pipe's own megabyte remains
         self.log.write(self.cleaner.feed(b"", final=True))

@@ -1,0 +1,1 @@
+"""What holds all processes of a command together: its control group, and its keeper."""
