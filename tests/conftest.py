@@ -42,6 +42,7 @@ def own_state() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="ar-", dir="/tmp"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AUTORESEARCH_HOME", str(folder))
+        (folder / "run.key").write_bytes(bytes(32))  # so that the seeds of the tests' runs are the same each time
         patch.setenv("XDG_CONFIG_HOME", str(folder / "config"))
         for name in _NOT_OURS:
             patch.delenv(name, raising=False)

@@ -18,7 +18,7 @@ RATE = 0.5  # best at 0.3
 SECONDS = 0.05  # how long to take
 
 time.sleep(SECONDS)
-noise = (int(os.environ.get("AUTORESEARCH_SEED", "0")) % 7 - 3) * 0.0001
+noise = (int(os.environ.get("AUTORESEARCH_SEED", "0")) % 7001 - 3500) * 1e-7
 for step in range(3):
     print(f"step {step:05d} | loss {2.0 - 0.1 * step:.4f}", flush=True)
 print(f"loss: {1.0 + (RATE - 0.3) ** 2 + noise:.6f}")

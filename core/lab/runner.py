@@ -230,7 +230,7 @@ def adopt(folder: Path) -> RunProcess | None:
 
     In the latter case its remaining processes are killed first.
     """
-    folder = folder.absolute()
+    folder = folder.resolve()
     process = RunProcess(folder)
     if _locked(folder) or _read_exit(folder) is not None:
         return process

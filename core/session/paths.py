@@ -60,11 +60,13 @@ class SessionPaths:
         return self.folder / "clocks"
 
     def worktree(self, run: int) -> Path:
-        """Worktree of one run: its own, so that no other run reads what it writes."""
-        return self.worktrees / str(run)
+        """Worktree of one run: its own, so that no other run reads what it writes. Named like the run's folder."""
+        return self.worktrees / self.run(run).resolve().name
 
     def run(self, run: int) -> Path:
-        """Folder of a run: output.log, curve.tsv, score.log, and out/ (writable by the run)."""
+        """Folder of a run: output.log, curve.tsv, score.log, and out/ (writable by the run). A link to the folder that
+        the run knows, whose name does not tell its number; in older sessions the folder itself.
+        """
         return self.folder / "runs" / str(run)
 
     def reasoning(self, experiment: int) -> Path:

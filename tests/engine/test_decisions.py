@@ -20,7 +20,7 @@ from tests.research.anthropic_server import Server
 
 # Noise that depends on the seed of the run, as in real runs: uniform, of standard deviation 0.01.
 NOISY = TRAIN.replace(
-    'noise = (int(os.environ.get("AUTORESEARCH_SEED", "0")) % 7 - 3) * 0.0001',
+    'noise = (int(os.environ.get("AUTORESEARCH_SEED", "0")) % 7001 - 3500) * 1e-7',
     'import random\nnoise = random.Random(int(os.environ["AUTORESEARCH_SEED"])).uniform(-0.0173, 0.0173)',
 )
 
@@ -76,7 +76,7 @@ def test_an_implausible_gain_is_quarantined_and_not_overestimated(tmp_path: Path
 
 
 def test_a_deterministic_metric_needs_no_repeats(tmp_path: Path) -> None:
-    project = make_project(tmp_path / "p", train=TRAIN.replace("% 7 - 3) * 0.0001", "% 7 - 3) * 0"))
+    project = make_project(tmp_path / "p", train=TRAIN.replace("% 7001 - 3500) * 1e-7", "% 7001 - 3500) * 0"))
     simpler = {
         "hypothesis": "fewer lines do the same",
         "edits": [{"path": "train.py", "search": "for step in range(3):", "replace": "for step in []:"}],
@@ -190,8 +190,8 @@ def test_a_gain_absent_from_the_hidden_slice_gets_no_certificate(tmp_path: Path)
     assert state.experiments[1].certified == "" and "hidden slice" in state.reason
 
 
-# With seed 12 the candidate's run is better by chance (3.8 sigma of three baseline runs): kept without a gain.
-@pytest.mark.parametrize(("to", "seed", "outcome"), [("-0.1", 1, "certified"), ("0.4999", 12, "refuted")])
+# With seed 9 the candidate's run is better by chance (5.5 sigma of three baseline runs): kept without a gain.
+@pytest.mark.parametrize(("to", "seed", "outcome"), [("-0.1", 1, "certified"), ("0.4999", 9, "refuted")])
 def test_a_certificate_rejects_luck_and_a_result_is_reproduced(
     tmp_path: Path, to: str, seed: int, outcome: str
 ) -> None:

@@ -72,7 +72,9 @@ def two_at_once(folder: Path) -> tuple[Path, Path]:
     is kept meanwhile.
     """
     train = TRAIN.replace("SECONDS = 0.05", "SECONDS = 0.5\nOFFSET = 0.0\n\n\n").replace("1.0 + (", "1.0 + OFFSET + (")
-    train = train.replace("% 7 - 3) * 0.0001", "% 7 - 3) * 0").replace("sleep(SECONDS)", "sleep(SECONDS - 20 * OFFSET)")
+    train = train.replace("% 7001 - 3500) * 1e-7", "% 7001 - 3500) * 0").replace(
+        "sleep(SECONDS)", "sleep(SECONDS - 20 * OFFSET)"
+    )
     project = make_project(folder / "p", train=train)
     offset = {"path": "train.py", "search": "OFFSET = 0.0", "replace": "OFFSET = -0.2"}
     script = write_script(folder / "s.jsonl", [rate("0.5", "0.35"), {"hypothesis": "an offset", "edits": [offset]}])
@@ -104,7 +106,7 @@ def test_a_merge_that_an_ended_engine_left_undone_is_made_by_the_next(tmp_path: 
 
 
 def test_the_best_result_is_kept_when_it_is_in_conflict_with_the_moved_best(tmp_path: Path) -> None:
-    train = TRAIN.replace("% 7 - 3) * 0.0001", "% 7 - 3) * 0").replace(
+    train = TRAIN.replace("% 7001 - 3500) * 1e-7", "% 7001 - 3500) * 0").replace(
         "sleep(SECONDS)", "sleep(4 if RATE == 0.32 else 0.5)"
     )
     project = make_project(tmp_path / "p", train=train)

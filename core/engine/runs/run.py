@@ -16,6 +16,7 @@ from core.engine.ending import RUN_MADE_ROOM, RUN_SKIPPED, RunEnding
 from core.engine.runs.card_watch import CardWatch, suspects_card
 from core.engine.runs.hints.known import Crash
 from core.engine.runs.hints.wrong_torch import torch_is_named
+from core.engine.runs.run_key import RunKey, make_folder
 from core.engine.runs.siblings import far_words
 from core.engine.runs.slots import Slots, Urgency
 from core.engine.runs.telemetry import DeviceSampler, facts, memory_words
@@ -97,6 +98,7 @@ class Runs(EnginePart):
 
     def __post_init__(self) -> None:
         self._next_run = self.state.next_run
+        self._key = RunKey(self.paths.name, self.setup.seed)
 
     def of(self, experiment: int) -> list[Live]:
         """Runs of `experiment` in a slot at present."""
@@ -180,11 +182,11 @@ class Runs(EnginePart):
         run = self._next_run
         self._next_run += 1
         live = self.live[run] = Live(
-            run=run, experiment=experiment, slot=slot, worktree=self.paths.worktree(run), owns_slot=not beside,
-            faults=before.faults if before else 0, shares=before.shares if before else (),
+            run=run, experiment=experiment, slot=slot, worktree=self.paths.worktrees / self._key.name(run),
+            owns_slot=not beside, faults=before.faults if before else 0, shares=before.shares if before else (),
         )  # fmt: skip
         try:
-            seed = live.seed = self._seed(run) if seed is None else seed
+            seed = live.seed = self._key.seed(run) if seed is None else seed
             await self.journal.write(
                 e.RunStarted(
                     run=run, experiment=experiment, kind=kind, slot=slot, seed=seed, commit=commit,
@@ -196,6 +198,7 @@ class Runs(EnginePart):
                 await self._finish(live, _never_ran(live, "abandoned", broken))
                 return live
             try:
+                make_folder(self.paths, run, self._key.name(run))
                 await self._checkout(live, commit)
                 live.fixed = await asyncio.to_thread(self.place.fixed_files, run)
                 self.place.compilers = await asyncio.to_thread(self.versions)
@@ -570,10 +573,6 @@ class Runs(EnginePart):
             await asyncio.to_thread(self.repo.remove_worktree, worktree)
             self.slots.release(slot)
         await self.journal.write(_hidden_scored(state, x, run, score))
-
-    def _seed(self, run: int) -> int:
-        """Seed of a run, different for each: the code under test cannot choose a favourable one."""
-        return (self.setup.seed * 1_000_003 + run * 7_919) % 2**31
 
     def readings(self) -> tuple[SlotReading, ...]:
         """Present activity of each slot."""

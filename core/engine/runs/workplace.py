@@ -15,6 +15,7 @@ from typing import Any
 from core.edits.globs import matches
 from core.engine.runs.hints.crash_hint import crash_hint
 from core.engine.runs.hints.known import Crash, Known
+from core.engine.runs.run_key import key_file
 from core.engine.session_settings import SessionSettings
 from core.engine.startup.command_needs import commands_of
 from core.engine.startup.setup import Setup, editable_texts
@@ -163,7 +164,7 @@ class Workplace:
     def spec(self, run: int, slot: str, seed: int, commit: str) -> runner.RunSpec:
         """The training command of `run`, in its worktree of `commit`. Raises ProjectError when it is missing there."""
         program, kind = self._settings.program, self._setup.kind
-        folder, top = self._setup.paths.run(run), self._setup.paths.worktree(run)
+        folder, top = self._setup.paths.run(run).resolve(), self._setup.paths.worktree(run)
         budget = program.run_budget(kind)
         made_for = f"{sorted(self.compilers.items())} {cards.card_model(cards.card_of(slot))}"
         cache = self._baseline_cache.path(made_for)
@@ -261,16 +262,14 @@ class Workplace:
         """Access rights of a command that works in `top`."""
         program = self._settings.program
         inputs = [(self._setup.project / name).resolve() for name in program.inputs]
+        prepared, python = map(Path, self.prepared.readable), self._setup.python
+        readable = (*prepared, *inputs, *self._linked, *python, *self._manifests)
+        secret = key_file().resolve()
+        seen = any(map(secret.is_relative_to, (*map(Path, tiers.SYSTEM), *readable)))
         return tiers.SandboxSpec(
             worktree=top,
-            readable=(
-                *map(Path, self.prepared.readable),
-                *inputs,
-                *self._linked,
-                *self._setup.python,
-                *self._manifests,
-            ),
-            hidden=tuple(map(Path, self.prepared.hidden)),
+            readable=readable,
+            hidden=(*map(Path, self.prepared.hidden), *((secret,) if seen else ())),
             network=program.network,
             tier=self._setup.sandbox.tier,
         )
@@ -280,7 +279,7 @@ class Workplace:
 
         A scorer of the project's own may start any command with them.
         """
-        folder = self._setup.paths.run(run)
+        folder = self._setup.paths.run(run).resolve()
         spec = self.sandbox_of(self._setup.paths.worktree(run))
         readable = (*spec.readable, folder / "out", self._setup.paths.pristine)
         return replace(spec, readable=readable, read_only=True, network=False, cards=slices.slot_files(slot),
@@ -320,7 +319,7 @@ class Workplace:
         """Score what `run` left, in its worktree; once more after a fault of the scorer, then within `again`. Raises
         ScorerFault.
         """
-        setup, folder = self._setup, self._setup.paths.run(run)
+        setup, folder = self._setup, self._setup.paths.run(run).resolve()
         worktree = setup.paths.worktree(run) / setup.repo.prefix
         env = {**setup.trusted_environment, **self._slot_environment(slot), **self._readable()}
         env["AUTORESEARCH_SEED"] = str(seed)

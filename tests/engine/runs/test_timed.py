@@ -12,7 +12,7 @@ from core.record.state import Experiment, Run
 from tests.engine.support import bodies, engine, wait_end
 from tests.projects import PROGRAM, TRAIN, make_project, rate, write_script
 
-SEEDED = TRAIN.replace("% 7 - 3) * 0.0001", "% 7 - 3) * 0.001").replace('print(f"loss: ', 'print(f"seconds: ')
+SEEDED = TRAIN.replace("% 7001 - 3500) * 1e-7", "% 7001 - 3500) * 1e-6").replace('print(f"loss: ', 'print(f"seconds: ')
 TIMED = PROGRAM.replace('name = "loss"', 'name = "seconds"').replace("^loss:", "^seconds:")
 
 
