@@ -36,6 +36,7 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
     "soak": ("soak", "500 experiments with a model server that fails one time in five (minutes)"),
     "prepare": ("nanotrain.prepare_text", "tokenizing a large corpus by threads and by processes (minutes; MB)"),
     "decide": ("decide_simulation", "the decision rule and simpler ones, on simulated sessions"),
+    "adversary": ("adversary_simulation", "the decision rule against one who owns a candidate in ten (minutes)"),
     "timed": ("timed_metric", "false keeps where the metric is a time, compared with earlier runs or in turn"),
     "planted": ("planted", "planted improvements and non-improvements that are kept, on nanotrain (fifteen minutes)"),
     "gpu": ("gpu.bare_machine", "everything that a card can tell, as one file (nine minutes; --slots cpu:1 rehearses)"),

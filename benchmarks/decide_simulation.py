@@ -20,8 +20,8 @@ from statistics import fmean, stdev
 
 from core.record.metric import Metric
 from core.record.sample import Claim, Sample
-from core.stats.decide import Policy, judge, refresh_due
-from core.stats.noise import Noise, estimate
+from core.stats.decide import Policy, baseline_due, judge, refresh_due, simplicity_allowance, stands
+from core.stats.noise import Noise, session_noise
 
 METRIC = Metric("score", "max")
 BASELINE_RUNS = 3
@@ -144,31 +144,65 @@ class Ours(Rule):
 
     def start(self, device: SimulatedDevice) -> Best:
         best = super().start(device)
-        self.groups: list[tuple[float, ...]] = []
-        self.best = Sample(best.values)
-        self.stood = 0
+        self.run_best: Callable[[], float] = lambda: device.run(0.0)
+        self.begin(best)
         return best
 
+    def begin(self, best: Best) -> None:
+        """Start from a baseline that has run."""
+        self.baseline = best.values
+        self.bests: list[tuple[float, ...]] = []  # results of earlier bests
+        self.others: list[tuple[float, ...]] = []  # of discarded candidates that were repeated
+        self.results: list[float] = []  # first results, relative to the best of their time
+        self.best, self.before = Sample(best.values), list[tuple[Sample, Best, Callable[[], float]]]()
+        self.peak = self.best.number
+        self.stood = 0
+
+    def noise(self, *candidate: float) -> Noise:
+        leading = [self.best.values] if self.best.claim else []
+        return session_noise(self.baseline, [*self.bests, *leading], [*self.others, candidate], results=self.results)
+
     def consider(self, device: SimulatedDevice, best: Best, truth: float) -> Best | None:
-        candidate = Sample((device.run(truth),))
+        return self.verdict(device, best, truth, lambda: device.run(truth))
+
+    def verdict(
+        self, device: SimulatedDevice, best: Best, truth: float, run: Callable[[], float], saves: int = 0
+    ) -> Best | None:
+        """The verdict on a candidate whose results come from `run`; it has `saves` lines fewer."""
+        candidate = Sample((run(),))
         while True:
-            noise = estimate([*self.groups, self.best.values, candidate.values])
-            decision = judge(METRIC, self.best, candidate, noise, self.policy)
+            noise = self.noise(*candidate.values)
+            allowed = simplicity_allowance(METRIC, self.best.number, self.peak, self.baseline, self.policy)
+            decision = judge(METRIC, self.best, candidate, noise, self.policy, lines_saved=saves, allowance=allowed)
             if decision.verdict in ("kept", "discarded"):
                 break
-            candidate = Sample((*candidate.values, device.run(truth)))
+            candidate = Sample((*candidate.values, run()))
+        self.results.append(candidate.values[0] - self.best.number)
         if decision.verdict == "kept":
-            self.groups.append(self.best.values)
+            if self.best.claim:
+                self.bests.append(self.best.values)
+            self.before.append((self.best, best, self.run_best))
             self.best = Sample(candidate.values, candidate.n, decision.claim)
-            self.stood = 0
+            self.run_best, self.stood = run, 0
+            self.peak = max(self.peak, self.best.number)
             return Best(truth, self.best.number)
-        self.groups.append(candidate.values)
+        if candidate.n > 1:
+            self.others.append(candidate.values)
         self.best = replace(self.best, claim=decision.best_claim or self.best.claim)
-        best.number = self.best.number
         self.stood += 1
-        if refresh_due(self.best, self.stood, self.policy):
-            self.best = replace(self.best, values=(*self.best.values, device.run(best.truth)))
-            best.number = self.best.number
+        if baseline_due(len(self.baseline), len(self.baseline) - BASELINE_RUNS, self.stood, self.policy):
+            self.baseline = (*self.baseline, device.run(0.0))
+            if not self.best.claim:
+                self.best = Sample(self.baseline)
+        elif refresh_due(self.best, self.stood, self.policy):
+            self.best = replace(self.best, values=(*self.best.values, self.run_best()))
+            if not self.best.claim:
+                self.baseline = self.best.values
+            elif not stands(METRIC, self.before[-1][0], self.best, self.noise(), self.policy):
+                self.others.append(self.best.values)
+                self.best, earlier, self.run_best = self.before.pop()
+                best.truth, self.stood = earlier.truth, 0
+        best.number = self.best.number
         return None
 
 

@@ -18,7 +18,7 @@ from core.record import events as e
 from core.record.metric import format_metric
 from core.record.sample import mean
 from core.record.state import BASELINE, HUMAN, NO_BASELINE, who
-from core.stats.noise import estimate, in_turn_noise
+from core.stats.noise import estimate, in_turn_noise, session_noise
 from core.stats.silence import silence_line
 
 MAX_TAIL_LINES = 12  # of a crashed baseline's output in the reason
@@ -71,7 +71,7 @@ class Experiments(EnginePart):
         known = self.state.timed
         seen = not known and any(timed_unit(r.printed) for r in self.state.experiments[BASELINE].runs)
         prior = self.state.prior
-        noise = in_turn_noise(values, [], mean(values), prior) if known or seen else estimate([values], prior)
+        noise = in_turn_noise(values, [], mean(values), prior) if known or seen else session_noise(values, prior=prior)
         await self.journal.write(
             e.Calibrated(metric=mean(values), sigma=estimate([values]).sigma, values=tuple(values), timed=seen),
             e.NoiseEstimated(**asdict(noise)),
@@ -143,6 +143,7 @@ class Experiments(EnginePart):
             await self.runs.score_hidden(number)
         while self.judge.wants_repeat(number) and not self.lifecycle.stopping:
             await self._repeat(number)
+            await self.judge.look_again()
 
     async def run_again(self, number: int) -> None:
         """One more run of a judged experiment with a fresh seed, pooled with the earlier ones."""
@@ -156,6 +157,7 @@ class Experiments(EnginePart):
             pooled = f"{format_metric(x.metric)} over {len(x.values)} runs"
             facts.append(e.Noted("info", f"{who(number)} repeated: {format_metric(run.metric)}, {pooled}", number))
         await self.journal.write(*facts, *self.judge.new_noise())
+        await self.judge.look_again()
 
     async def _adopt(self, number: int) -> None:
         """Take over the runs of `number` that an earlier engine left in flight."""

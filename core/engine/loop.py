@@ -23,6 +23,7 @@ from core.engine.verdict import Judge
 from core.git import end_commands
 from core.record import events as e
 from core.record.state import BASELINE
+from core.stats.sigma import baseline_wanted
 
 WIND_UP_SECONDS = 30.0  # for killed runs to end
 
@@ -104,9 +105,11 @@ class Loop(EnginePart):
         repeats = await self.experiments.run_to_verdict(number)
         await self._merge(number)
         if repeats:
-            best = self.state.best
-            if best not in self._tasks and not self.lifecycle.stopping and self.judge.wants_repeat(best):
+            best, free = self.state.best, not self.lifecycle.stopping
+            if best not in self._tasks and free and self.judge.wants_repeat(best):
                 self._start(best, self.experiments.refresh(best))
+            elif BASELINE not in self._tasks and free and baseline_wanted(self.state, self.program.policy):
+                self._start(BASELINE, self.experiments.run_again(BASELINE))
 
     async def _merge(self, leader: int) -> None:
         """Try the best together with the one that it overtook, unless that was done, or lies in conflict with it."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from core.engine.startup.setup import EnginePart
 from core.record import events as e
 from core.record.errors import GitConflict
-from core.record.state import BASELINE, HUMAN, Experiment, Run, State, who
+from core.record.metric import format_metric
+from core.record.state import BASELINE, HUMAN, Experiment, Run, who
 from core.stats.decide import Decision, judge, judge_in_turn, refresh_due
 from core.stats.drift import speed_change
-from core.stats.noise import Noise, estimate, in_turn_noise
+from core.stats.noise import Noise
+from core.stats.sigma import noise_of, refuted_best, simplicity_left
 from core.stats.silence import gain_word
 
 # What an experiment's task does next: nothing more, run the change on the new best, repeat it (alone or with the
@@ -85,12 +87,11 @@ class Judge(EnginePart):
         others = [other.sample.mean for n, other in state.experiments.items() if n != x.number and other.values]
 
         def against(number: int, saved: int) -> Decision:
-            sample = state.experiments[number].sample
+            pair = state.experiments[number].sample, x.sample
+            fewer: Any = {"lines_saved": saved, "allowance": simplicity_left(state, policy)}
             if state.timed and noise.sigma > 0:
-                return judge_in_turn(state.metric, sample, x.sample, noise, policy, lines_saved=saved)
-            return judge(
-                state.metric, sample, x.sample, noise, policy, lines_saved=saved, drift=bool(off), others=others
-            )
+                return judge_in_turn(state.metric, *pair, noise, policy, **fewer)
+            return judge(state.metric, *pair, noise, policy, drift=bool(off), others=others, **fewer)
 
         # What beats the new best as it stands leads as it is: a measured result is not exchanged for a hoped one.
         reference, decision = best, against(best, 0 if moved else saved)
@@ -156,10 +157,26 @@ class Judge(EnginePart):
             return True  # later candidates do not correct its number: a run beside the baseline does
         return refresh_due(x.sample, state.stood, self.program.policy)
 
+    async def look_again(self) -> None:
+        """Take back the best where its own runs, with the last one, do not bear it out."""
+        async with self._turn:
+            found = refuted_best(self.state, self.program.policy)
+            if found is None:
+                return
+            x, before = found
+            results, than = ", ".join(map(format_metric, x.values)), who(before.number)
+            why = f"taken back: its own runs differ beyond the noise ({results}), and are no better than {than}"
+            judged = e.Judged(
+                experiment=x.number, verdict="discarded", metric=x.sample.mean,
+                delta=x.sample.mean - before.sample.number, reason=why, commit=x.commit, runs=len(x.values),
+            )  # fmt: skip
+            await self.journal.write(judged, *self.new_noise())
+            await self.follow()
+
     def new_noise(self) -> list[e.Body]:
-        """The event to log when the noise is known from more runs than the log says."""
+        """The event to log when sigma is known from more runs than the log says, or has another value."""
         state, noise = self.state, noise_of(self.state)
-        if state.noise is not None and state.noise.df == noise.df:
+        if state.noise is not None and (state.noise.df, state.noise.sigma) == (noise.df, noise.sigma):
             return []
         return [e.NoiseEstimated(**asdict(noise))]
 
@@ -226,13 +243,3 @@ class Judge(EnginePart):
                 self.repo.keep_ref(name, number, x.commit)
                 done.append(f"kept #{number} at refs/autoresearch/{name}/{number}")
         return done
-
-
-def noise_of(state: State, *, prior: bool = True) -> Noise:
-    """Noise of one result, from all code that ran more than once; with `prior`, from an earlier session's runs too."""
-    found = [x for x in state.experiments.values() if len(x.runs) > 1 and len(x.values) > 1]
-    before = state.prior if prior else None
-    if state.timed:
-        alone = next((x.values for x in found if x.number == BASELINE), ())
-        return in_turn_noise(alone, [x.values for x in found if x.number != BASELINE], state.best_metric or 0.0, before)
-    return estimate([x.values for x in found], before)

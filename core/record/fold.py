@@ -102,16 +102,21 @@ def _pin_changed(state: State, b: e.PinChanged) -> None:
     state.pinned = state.pinned | {b.experiment} if b.pinned else state.pinned - {b.experiment}
     if state.base in state.pinned:
         state.base = None
-    best, metric = state.experiments.get(state.best), state.best_metric
-    if b.pinned and b.experiment == state.best:
-        best, metric = state.experiments.get(BASELINE), state.baseline.metric if state.baseline else None
-    for x in state.experiments.values():
-        eligible = x.verdict == "kept" and x.metric is not None and x.number not in state.pinned
-        if eligible and (metric is None or state.metric.gain(metric, x.metric or 0.0) > 0):
-            best, metric = x, x.metric
-    if best is not None and best.number != state.best:
-        state.best, state.best_metric, state.stood = best.number, metric, 0
-        state.best_commit = best.commit or (state.session.commit if state.session else None)
+    best, metric = state.leader(), state.best_metric
+    better = best is not None and (metric is None or state.metric.gain(metric, best.metric or 0.0) > 0)
+    if better or (b.pinned and b.experiment == state.best):
+        _lead(state, best)
+
+
+def _lead(state: State, best: Experiment | None) -> None:
+    """Make `best` the best, as it is after the one so far is no longer."""
+    if best is None or best.number == state.best:
+        return
+    baseline = state.baseline.metric if state.baseline else None
+    state.best, state.best_metric, state.stood = best.number, best.metric, 0
+    if best.number == BASELINE:
+        state.best_metric = baseline
+    state.best_commit = best.commit or (state.session.commit if state.session else None)
 
 
 def _note(state: State, time: float, level: str, text: str, experiment: int | None = None) -> None:
@@ -312,6 +317,8 @@ def _judged(state: State, b: e.Judged, time: float) -> None:
     state.live = tuple(n for n in state.live if n != b.experiment)
     state.approvals = tuple(n for n in state.approvals if n != b.experiment)
     state.stood += b.metric is not None
+    if b.experiment == state.best and b.verdict != "kept":  # its own runs, looked at again, do not bear it out
+        _lead(state, state.leader(apart_from=b.experiment))
     if b.verdict == "kept" and b.metric is not None and b.experiment not in state.pinned:
         state.stood = 0
         state.best, state.best_metric = b.experiment, b.metric

@@ -317,6 +317,17 @@ class State:
             r for n in dict.fromkeys(self.running.values()) for r in self.experiments[n].runs if r.phase is not None
         ]
 
+    def leader(self, *, apart_from: int | None = None) -> Experiment | None:
+        """The best of the baseline and the kept experiments that are not pinned; `apart_from`: without this one."""
+        found = self.experiments.get(BASELINE)
+        metric = self.baseline.metric if self.baseline else None
+        for x in self.experiments.values():
+            if x.verdict != "kept" or x.metric is None or x.number in self.pinned or x.number == apart_from:
+                continue
+            if metric is None or self.metric.gain(metric, x.metric) > 0:
+                found, metric = x, x.metric
+        return found
+
     def in_force(self) -> list[Guidance]:
         """Guidance for the next proposal: queued or standing, and the oldest idea that no experiment has taken.
 

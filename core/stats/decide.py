@@ -16,7 +16,7 @@ from typing import Literal
 
 from core.record.metric import Metric, format_delta, format_metric
 from core.record.sample import Claim, Sample, mean
-from core.stats.noise import NORMAL, Noise
+from core.stats.noise import NORMAL, Noise, chi_square, estimate, within
 
 Outcome = Literal["kept", "provisional", "quarantined", "discarded"]
 Repeat = Literal["candidate", "both"]
@@ -28,6 +28,9 @@ Repeat = Literal["candidate", "both"]
 EFFECTS: tuple[tuple[float, float, float], ...] = ((0.5, 0.0, 0.4), (0.49, -2.0, 4.0), (0.01, 0.0, 50.0))
 BELIEF = 0.5  # share of the best's number that a gain may be, while neither sigma nor the candidates' spread is known
 MIN_SPREAD = 4  # results that give a spread
+WILD = 0.01  # probability of a scatter of one code's runs beyond which it is its own, not the session's
+BASELINE_RUNS = 6  # of the baseline, with which sigma is known well enough
+BASELINE_TURNS = 3  # as often as the best is repeated, for each run that it has been given so far
 MAX_HIDDEN_GAP = 3.0  # sigmas by which a gain may be smaller on the hidden slice; beyond: a warning, and no certificate
 
 
@@ -40,7 +43,7 @@ class Policy:
     repeats: int = 3  # maximum of extra runs of a provisional candidate
     min_effect: float = 0.0  # a gain must exceed this, in the metric's unit
     simplicity: float = 1.0  # sigmas by which a result from fewer lines may be worse and count as equal; 0: off
-    alpha: float = 0.25  # after a repeat: kept when the probability of no gain is at most this
+    alpha: float = 0.2  # after a repeat: kept when the probability of no gain is at most this
     beta: float = 0.3  # discarded when that probability is at least this; both meet in the middle at the last repeat
     refresh: int = 24  # the best runs again after so many candidates for each fresh run it has; 0: never
 
@@ -71,17 +74,20 @@ def judge(
     lines_saved: int = 0,
     drift: bool = False,
     others: Sequence[float] = (),
+    allowance: float = math.inf,
 ) -> Decision:
-    """The verdict on `candidate` from all its runs so far.
+    """The verdict on `candidate` from all its runs so far. Where the runs of one code differ by more than chance
+    explains, their own scatter stands for sigma in its mean, and none of them is kept at once.
 
     `lines_saved`: lines fewer than those of the best, counted on the syntax tree. `drift`: the machine's speed changes,
     so that the best is repeated beside the candidate. `others`: results of all other experiments, which say what is
-    plausible while no noise is known.
+    plausible while no noise is known. `allowance`: the most that fewer lines may cost, in the metric's unit.
     """
     repeat: Repeat = "both" if drift else "candidate"
+    noise = noise if noise.sigma > 0 or noise.df == 0 else _own_noise(candidate, noise)
     delta, sigma = candidate.mean - best.number, noise.sigma
     gain = metric.gain(best.number, candidate.mean)
-    saved = max(0, lines_saved) if policy.simplicity > 0 else 0
+    saved = max(0, lines_saved) if policy.simplicity > 0 and allowance > 0 else 0
     change = _change(metric, delta, sigma, candidate.n)
     if noise.df == 0 and policy.repeats > 0 and gain > policy.min_effect:
         reason = f"{change}: {_side(metric)}, noise unknown: nothing was repeated yet; run again"
@@ -101,27 +107,39 @@ def judge(
     # A suspect first run is left out: one outlier must not determine the mean.
     judged = candidate.values[1:] if suspect else candidate.values
     gain = metric.gain(best.number, mean(judged))
-    required = policy.min_effect / sigma - (policy.simplicity if saved else 0.0)
-    posterior = posterior_of(gain / sigma, 1 / best.weight, 1 / len(judged), required)
-    verdict, why = _sequential(gain, sigma, posterior.no_gain, len(judged), policy)
+    allowed = min(policy.simplicity, allowance / sigma) if saved else 0.0
+    required = policy.min_effect / sigma - allowed
+    apart = disagreement(candidate.values, sigma)
+    variances = disagreement(best.values, sigma) / best.weight, disagreement(judged, sigma) / len(judged)
+    posterior = posterior_of(gain / sigma, *variances, required)
+    verdict, why = _sequential(gain, sigma, posterior.no_gain, len(judged), policy, at_once=apart == 1)
+    own = f"; its own runs differ by {math.sqrt(apart):.1f} times the noise" if apart > 1 else ""
+    why += own
     if verdict == "provisional":
         return Decision(verdict=verdict, delta=delta, reason=f"{change}: {why}", repeat=repeat)
     unit = math.copysign(sigma, metric.gain(0.0, 1.0))
     if verdict == "discarded":
         # Only a best that was selected by its results is corrected: the baseline was not.
         claim = posterior.claim_of_best(best, unit) if best.claim else None
-        reason = f"{change}: {'no better' if gain <= 0 and not saved else why}"
+        reason = f"{change}: {'no better' + own if gain <= 0 and not saved else why}"
         return Decision(verdict=verdict, delta=delta, reason=reason, best_claim=claim)
     number = best.number + unit * posterior.level
     if saved and gain <= policy.keep * sigma:
-        why += f", from {saved} fewer {'line' if saved == 1 else 'lines'} ({policy.simplicity:g}σ allowed for them)"
+        why += f", from {saved} fewer {'line' if saved == 1 else 'lines'} ({allowed:.2g}σ allowed for them)"
     claim = Claim(number, 1 / posterior.variance, candidate.n)
     reason = f"{change}: {why}; counts as {format_metric(number)}"
     return Decision(verdict="kept", delta=delta, reason=reason, claim=claim)
 
 
 def judge_in_turn(
-    metric: Metric, best: Sample, candidate: Sample, noise: Noise, policy: Policy, *, lines_saved: int = 0
+    metric: Metric,
+    best: Sample,
+    candidate: Sample,
+    noise: Noise,
+    policy: Policy,
+    *,
+    lines_saved: int = 0,
+    allowance: float = math.inf,
 ) -> Decision:
     """The verdict on a time or a speed, measured in turn with the best: by ratios, so that two thirds of the time and
     one and a half times the speed are the same gain. `noise` as from `in_turn_noise` at the best's number.
@@ -131,11 +149,11 @@ def judge_in_turn(
     """
     unit, policy = best.number, replace(policy, alpha=policy.alpha / 5)
     if unit <= 0 or min(*best.values, *candidate.values) <= 0:
-        return judge(metric, best, candidate, noise, policy, lines_saved=lines_saved)
+        return judge(metric, best, candidate, noise, policy, lines_saved=lines_saved, allowance=allowance)
     claim = best.claim and replace(best.claim, number=unit * (1 + math.log(best.claim.number / unit)))
     logs = [tuple(unit * (1 + math.log(v / unit)) for v in s.values) for s in (best, candidate)]
     there = replace(best, values=logs[0], claim=claim), Sample(logs[1])
-    found = judge(metric, *there, noise, policy, lines_saved=lines_saved)
+    found = judge(metric, *there, noise, policy, lines_saved=lines_saved, allowance=allowance)
     delta = candidate.mean - best.number
     why = found.reason.removeprefix(_change(metric, found.delta, noise.sigma, candidate.n)).partition("; counts as")[0]
     reason = _change(metric, delta, noise.sigma, candidate.n) + why
@@ -149,13 +167,37 @@ def judge_in_turn(
     return replace(found, delta=delta, reason=reason, claim=replace(found.claim, number=number))
 
 
+def stands(metric: Metric, before: Sample, best: Sample, noise: Noise, policy: Policy) -> bool:
+    """Whether a best that ran again remains better than the best `before` it. Looked at only where its own runs differ
+    by more than chance explains, and judged by their scatter then.
+    """
+    if noise.sigma == 0 or disagreement(best.values, noise.sigma) == 1:
+        return True
+    return judge(metric, before, Sample(best.values), noise, policy).verdict != "discarded"
+
+
 def refresh_due(best: Sample, stood: int, policy: Policy) -> bool:
     """Whether the best should run once more, `stood` candidates having been judged since it was kept.
 
     The longer it stands, the more of its number should come from runs that did not select it.
     """
-    fresh = best.n - best.chosen_on
-    return policy.refresh > 0 and stood >= policy.refresh * (1 + fresh)
+    return policy.refresh > 0 and stood >= policy.refresh * (1 + best.n - best.chosen_on)
+
+
+def simplicity_allowance(metric: Metric, best: float, peak: float, baseline: Sequence[float], policy: Policy) -> float:
+    """What results from fewer lines may still cost, in the metric's unit: `simplicity` sigmas of the `baseline`'s own
+    runs, less what the `best` is worse than the best number of all so far (`peak`). All of them together can cost no
+    more. Infinite while the baseline has run only once.
+    """
+    own = estimate([baseline])
+    return policy.simplicity * own.sigma - max(0.0, metric.gain(best, peak)) if own.df > 0 else math.inf
+
+
+def baseline_due(runs: int, repeats: int, stood: int, policy: Policy) -> bool:
+    """Whether the baseline should run once more, for sigma: it has `runs` results, `repeats` of them later ones, and
+    `stood` candidates have been judged since one was kept. Where all are discarded, sigma may be too large.
+    """
+    return 0 < policy.refresh <= stood * BASELINE_TURNS / (1 + repeats) and runs < BASELINE_RUNS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,9 +258,24 @@ def posterior_of(gain: float, best: float, own: float, required: float = 0.0) ->
     )
 
 
-def _sequential(gain: float, sigma: float, no_gain: float, runs: int, policy: Policy) -> tuple[Outcome, str]:
+def _own_noise(candidate: Sample, unknown: Noise) -> Noise:
+    """The noise of the candidate's own runs, where they differ and no other code's do."""
+    own = estimate([candidate.values])
+    return own if own.sigma > 0 else unknown
+
+
+def disagreement(values: Sequence[float], sigma: float) -> float:
+    """Variance of the runs of one code in sigmas squared, where it is more than chance explains (1%); else 1."""
+    squares, df = within(values)
+    apart = squares / sigma**2  # chi-square with df degrees of freedom
+    return apart / df if df > 0 and apart > chi_square(1 - WILD, df) else 1.0
+
+
+def _sequential(
+    gain: float, sigma: float, no_gain: float, runs: int, policy: Policy, *, at_once: bool
+) -> tuple[Outcome, str]:
     """Keep, continue or discard. The two bounds on the probability of no gain converge with every repeat."""
-    if runs == 1 and gain > policy.keep * sigma and gain > policy.min_effect:
+    if at_once and runs == 1 and gain > policy.keep * sigma and gain > policy.min_effect:
         return "kept", f"over {policy.keep:g}σ"
     done = min(1.0, (runs - 1) / policy.repeats) if policy.repeats > 0 else 1.0
     middle = (policy.alpha + policy.beta) / 2

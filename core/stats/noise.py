@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
+from functools import lru_cache
+from statistics import NormalDist, median
 
 from core.record.sample import Prior
 
 NORMAL = NormalDist()
 COVERAGE = 0.9  # of the interval from `Noise.low` to `Noise.high`
+FACTOR = 2.0  # by which the scatter of one experiment's runs may be apart from sigma; what is beyond it is cut off
+MIN_RESULTS = 20  # of different code, that give a scatter
+MAX_RESULTS = 100  # the newest ones, of which it is taken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,24 +41,101 @@ def estimate(groups: Iterable[Sequence[float]], prior: Prior | None = None) -> N
     The pooled variance within the groups: a group of n runs has n - 1 degrees of freedom, a single run none. A prior is
     pooled in the same way with its own. Results that are not finite are left out.
     """
-    squares, df = [], 0.0
-    for group in groups:
-        finite = [v for v in group if math.isfinite(v)]
-        if len(finite) < 2:
-            continue
-        # Differences to the first value: equal results then give exactly 0.
-        shifted = [v - finite[0] for v in finite]
-        mean = math.fsum(shifted) / len(shifted)
-        squares += [(v - mean) ** 2 for v in shifted]
-        df += len(finite) - 1
-    if prior is not None and df > 0 and not any(squares):
+    squares, df = 0.0, 0.0
+    for own, runs in map(within, groups):
+        squares += own
+        df += runs
+    if prior is not None and df > 0 and squares == 0:
         prior = None  # equal repeats say nothing of the noise, and an earlier session's is not this code's
     if prior is not None:
-        squares.append(prior.df * prior.sigma**2)
+        squares += prior.df * prior.sigma**2
         df += prior.df
+    return _noise(squares, df)
+
+
+def session_noise(
+    baseline: Sequence[float],
+    bests: Iterable[Sequence[float]] = (),
+    others: Iterable[Sequence[float]] = (),
+    prior: Prior | None = None,
+    results: Sequence[float] = (),
+    *,
+    share: float = 1.0,
+) -> Noise:
+    """Sigma of a session, which no single experiment moves by more than a factor of 1.6, whatever its runs return.
+
+    It starts from the runs of the baseline, with a `prior` that agrees with them (is in their 90% interval). `bests`:
+    results of each experiment that became the best, in that order. Each is pooled with no more degrees of freedom than
+    came before it, and its variance is cut off at a factor of 4 either way (FACTOR squared). `others`: of those that
+    did not. They are cut off likewise, and all together have at most `share` times the degrees of freedom of the rest.
+
+    `results`: first results of different code, relative to the best of their time. They scatter by the noise and by
+    their effects, so sigma cannot be more than their `scatter`.
+    """
+    alone = estimate([baseline])
+    agreed = prior is not None and (alone.df == 0 or alone.low <= prior.sigma <= alone.high)
+    start = estimate([baseline], prior if agreed else None)
+    squares, df = start.df * start.sigma**2, start.df
+    for own, runs in map(within, bests):
+        if runs:
+            weight = min(runs, df) if squares else runs
+            squares += weight * _cut(own / runs, squares / df if squares else 0.0)
+            df += weight
+    found = [(own / runs, runs) for own, runs in map(within, others) if runs]
+    whole = sum(runs for _, runs in found)
+    if found and df == 0:  # nothing that is trusted ran twice
+        df = min(2.0, whole)
+        squares = df * median(variance for variance, _ in found)
+    elif found and squares:
+        level = math.fsum(runs * _cut(variance, squares / df) for variance, runs in found) / whole
+        weight = min(whole, share * df)
+        squares += weight * level
+        df += weight
+    limit = scatter(results)
+    return _noise(min(squares, df * limit**2) if limit else squares, df)
+
+
+def within(group: Sequence[float]) -> tuple[float, float]:
+    """Sum of squares about the mean of a group, and its degrees of freedom; results that are not finite are left out.
+
+    It is computed from differences to the first value: equal results then give exactly 0.
+    """
+    return _within(tuple(group))
+
+
+@lru_cache(maxsize=1 << 14)  # each verdict looks at all groups of the session
+def _within(group: tuple[float, ...]) -> tuple[float, float]:
+    finite = [v for v in group if math.isfinite(v)]
+    if len(finite) < 2:
+        return 0.0, 0.0
+    shifted = [v - finite[0] for v in finite]
+    mean = math.fsum(shifted) / len(shifted)
+    return math.fsum((v - mean) ** 2 for v in shifted), len(shifted) - 1.0
+
+
+def _cut(variance: float, around: float) -> float:
+    """`variance`, within a factor of FACTOR squared of `around`; 0: there is nothing yet to compare with."""
+    return min(max(variance, around / FACTOR**2), around * FACTOR**2) if around else variance
+
+
+def scatter(results: Sequence[float]) -> float:
+    """Robust scatter of the newest results, as the sigma of a normal law: from the shortest interval that holds half of
+    them, so that the other half, whatever it is, hardly changes it. 0 for too few.
+
+    Source: P. Rousseeuw and A. Leroy, A robust scale estimator based on the shortest half (1988).
+    """
+    found = sorted(results[-MAX_RESULTS:])
+    half = (len(found) + 1) // 2
+    if len(found) < MIN_RESULTS:
+        return 0.0
+    return min(b - a for a, b in zip(found, found[half:], strict=False)) / (2 * NORMAL.inv_cdf(0.75))
+
+
+def _noise(squares: float, df: float) -> Noise:
+    """Sigma from a sum of squares with so many degrees of freedom."""
     if df == 0:
         return Noise(sigma=0.0, df=0.0, low=0.0, high=math.inf)
-    sigma = math.sqrt(math.fsum(squares) / df)
+    sigma = math.sqrt(squares / df)
     tail = (1 - COVERAGE) / 2
     return Noise(
         sigma=sigma,
@@ -69,10 +150,13 @@ def in_turn_noise(
 ) -> Noise:
     """Sigma of a time or a speed that is measured in turn with another run, for code whose number is `level`.
 
-    It is a share of the number. `groups` were measured so; `baseline` alone, where the scatter is smaller by √2.
+    It is a share of the number. `groups` were measured so; `baseline` alone, where the scatter is smaller by √2, and
+    which is not repeated: the groups have all their degrees of freedom, but are cut off as in `session_noise`.
     """
     logs = [[level * math.log(v) for v in group if v > 0] for group in groups]
-    return estimate([[math.sqrt(2) * level * math.log(v) for v in baseline if v > 0], *logs], prior)
+    return session_noise(
+        [math.sqrt(2) * level * math.log(v) for v in baseline if v > 0], others=logs, prior=prior, share=math.inf
+    )
 
 
 def chi_square(p: float, df: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from core.record.events import NoiseEstimated
 from core.record.state import Experiment, Run, State
 from core.stats.drift import speed_change
 
@@ -58,6 +59,21 @@ def test_a_slot_with_changed_speed_of_unchanged_code_is_reported() -> None:
 def test_a_machine_with_varying_speed_is_not_reported() -> None:
     restless = [("cpu0", n) for n in (800, 1200, 900, 1100, 1000, 760, 1240, 1150)]
     assert speed_change(state_of(*restless, ("cpu0", 760)), "cpu0") == ""
+
+
+def test_steps_that_a_change_reports_are_not_believed() -> None:
+    state = state_of(*[("cpu0", 1000)] * 4)
+    runs = tuple(
+        replace(BASE, run=n, experiment=1, commit="c1", steps=steps, metric=metric)
+        for n, (steps, metric) in enumerate([(1000, 0.9), (10**11, 0.91), (1, 0.9)], 5)
+    )
+    state.experiments[1] = replace(state.experiments[0], number=1, commit="c1", runs=runs, verdict="discarded")
+    assert speed_change(state, "cpu0") == ""
+    state.best, state.noise = 1, NoiseEstimated(sigma=0.01, low=0.01, high=0.02, df=5.0)
+    assert speed_change(state, "cpu0") == "", "nor those of the best"
+    worse = (*runs, replace(runs[0], run=9, metric=1.0))
+    state.experiments[1] = replace(state.experiments[1], runs=worse)
+    assert "9.7σ worse" in speed_change(state, "cpu0"), "its results are measured by the harness"
 
 
 def test_too_few_runs_are_not_reported() -> None:

@@ -18,7 +18,6 @@ from core.engine.lifecycle import Lifecycle
 from core.engine.runs.run import Runs, side_by_side
 from core.engine.runs.slots import Urgency
 from core.engine.startup.setup import EnginePart, versions
-from core.engine.verdict import noise_of
 from core.record import commands as c
 from core.record import events as e
 from core.record.errors import CommandRefused
@@ -29,6 +28,7 @@ from core.session.paths import signature_of
 from core.stats.certify import InterimAnalysis, certificate_test, most_pairs
 from core.stats.eligible import certifiable, reproducible
 from core.stats.noise import Noise
+from core.stats.sigma import noise_of
 from core.stats.silence import silence
 
 

@@ -265,7 +265,7 @@ class Workplace:
         prepared, python = map(Path, self.prepared.readable), self._setup.python
         readable = (*prepared, *inputs, *self._linked, *python, *self._manifests)
         secret = key_file().resolve()
-        seen = any(map(secret.is_relative_to, (*map(Path, tiers.SYSTEM), *readable)))
+        seen = any(secret.is_relative_to(place) for place in (*map(Path, tiers.SYSTEM), *readable))
         return tiers.SandboxSpec(
             worktree=top,
             readable=readable,
