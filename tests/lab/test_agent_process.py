@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from pathlib import Path
@@ -9,11 +10,15 @@ from pathlib import Path
 import pytest
 
 from core.lab.agent_process import AgentProcessExit, run_agent
+from core.lab.shim.clocks.clock_register import ClockRegister
+from core.lab.shim.clocks.off_clock import OffClock
 
 RESULT = b'{"type": "result"}\n'
 
 
-async def run(script: str, folder: Path, *, silence: float = 60.0) -> tuple[AgentProcessExit, bytes]:
+async def run(
+    script: str, folder: Path, *, silence: float = 60.0, off_clock: OffClock | None = None
+) -> tuple[AgentProcessExit, bytes]:
     said = bytearray()
 
     def hear(data: bytes) -> int | None:
@@ -22,8 +27,9 @@ async def run(script: str, folder: Path, *, silence: float = 60.0) -> tuple[Agen
 
     argv = ("sh", "-c", script)
     done = await run_agent(
-        argv, cwd=folder, env=dict(os.environ), stdin=None, hear=hear, silence=silence, limit=60.0, mark=str(folder)
-    )
+        argv, cwd=folder, env=dict(os.environ), stdin=None, hear=hear, silence=silence, limit=60.0, mark=str(folder),
+        off_clock=off_clock,
+    )  # fmt: skip
     return done, bytes(said)
 
 
@@ -39,3 +45,25 @@ async def test_a_child_that_keeps_the_pipe_open_is_ended_with_its_agent(tmp_path
     begun = time.monotonic()
     done, said = await run("sleep 60 & echo edited; exit 3", tmp_path)
     assert (done.exit_code, done.ended, said) == (3, "done", b"edited\n") and time.monotonic() - begun < 30
+
+
+async def test_an_agent_is_stopped_while_a_model_is_scored_and_loses_no_time(tmp_path: Path) -> None:
+    other = ClockRegister(str(tmp_path / "clocks"), "other")
+    off_clock = OffClock(ClockRegister(str(tmp_path / "clocks"), "agent"), 1)
+    other.scoring()
+    agent = asyncio.create_task(run("echo up; sleep 0.1; echo on", tmp_path, silence=1.0, off_clock=off_clock))
+    await asyncio.sleep(2.0)
+    assert not agent.done()
+    other.leave()
+    done, said = await agent
+    assert (done.exit_code, done.ended) == (0, "done") and said.endswith(b"on\n") and off_clock.lost > 1.0
+
+
+async def test_a_busy_agent_takes_little_from_a_run_on_its_clock(tmp_path: Path) -> None:
+    other = ClockRegister(str(tmp_path / "clocks"), "other")
+    off_clock = OffClock(ClockRegister(str(tmp_path / "clocks"), "agent"), 1)
+    other.clock(1.0)
+    crowd = "for i in 1 2 3 4 5 6 7 8; do setsid timeout 2 sh -c 'while :; do :; done' & done; wait; times"
+    done, said = await run(crowd, tmp_path, off_clock=off_clock)
+    minutes, seconds = said.split()[2].removesuffix(b"s").split(b"m")
+    assert done.ended == "done" and 60 * float(minutes) + float(seconds) < 1.2

@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # to load typing takes 3 ms
 
 RATION = 0.05  # part of one processor that is left to a tree where no processor is free
 _BURST_SECONDS = 0.3  # of threads more than there are free processors, before the tree is bound or stopped
+_MAX_DEBT_SECONDS = 5.0  # of a tree of so many threads that looks at it take long
 _REFILL_SECONDS = 0.05  # until a tree that has used up its ration goes on
 _LEAST_RATE = 0.25  # at which allowances run down in a tree that is bound to few processors
 _MAX_LOST_SECONDS = 3600.0
@@ -114,7 +115,7 @@ class OffClock:
         allowed = RATION if self._freed_itself else free + RATION * (free >= 1)
         self._credit = min(_BURST_SECONDS, self._credit + since * (allowed - running) - since_own)
         if self._credit < 0:
-            self._credit = max(self._credit, -_BURST_SECONDS)
+            self._credit = max(self._credit, -_MAX_DEBT_SECONDS)
             if self._bound is None:
                 self._bind(tree(), free)
             self._stop(tree)
