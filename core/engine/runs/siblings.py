@@ -13,7 +13,7 @@ from core.record.state import State
 
 MAX_MEASURED_AGAIN = 2  # times that one run is measured again
 _FAR = 0.8  # of what the others got; a run that got less is far from them
-_USUAL = 0.9  # what a run gets where nothing is known yet
+_USUAL = 0.6  # what a run gets, at least, where nothing is known yet: the machine may be busy with other things
 _SIBLINGS = 20  # latest runs that are compared
 
 
