@@ -6,14 +6,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from core.client import read_state
 from core.engine.runs.siblings import far_words
-from core.lab.shim.proctree import threads_of
+from core.lab.shim.proctree import descendants, threads_of
 from core.record import events as e
 from core.record.state import State
+from core.session.disk import read_json
 from core.session.paths import SessionPaths
 from tests.engine.support import bodies, engine, wait_end, wait_for, wait_state
 from tests.projects import SCORED_FILES, SCORED_PROGRAM, SCORED_TRAIN, make_project, rate, write_script
@@ -72,7 +74,10 @@ def test_what_starts_up_is_still_while_a_model_is_scored(tmp_path: Path) -> None
         runs = [run for x in read_state(paths).experiments.values() for run in x.runs]
         scored = [run for run in runs if run.phase == "scoring"]
         starting = [run for run in runs if run.phase == "starting"]
-        now = threads_below(paths.run(starting[0].run) / "home") if scored and starting else {}
+        path = paths.run(starting[0].run) / "status.json" if scored and starting else None
+        status: dict[str, Any] = read_json(path) if path else {}
+        pids = descendants(status["shim"][1]) if status.get("shim") else []
+        now = {thread: stat.state for pid in pids for thread, stat in threads_of(pid).items()}
         same, before = bool(now) and now == before, now
         return same and set(now.values()) == {"T"}
 
