@@ -73,9 +73,9 @@ def check_commits(found: SessionRefs, log: StoredLog, *, alive: bool) -> Section
     commits = _read(git, wanted + [name for ref, name in found.refs.items() if ref.isdecimal()])
     if commits[start] is None:
         return Section.unchecked("git", f"this repository does not hold {start[:10]}, from which the session began")
-    if log.head is not None and found.head:
+    if found.head:
         _check_head(section, log, found.base + HEAD_REF, found.head)
-    elif log.head is not None:
+    elif log.chained:
         section.notes.append(f"{found.base}{HEAD_REF} is not there: git does not say how far the log had come")
     own, heads = 0, 0
     for number, x in state.experiments.items():
@@ -87,6 +87,8 @@ def check_commits(found: SessionRefs, log: StoredLog, *, alive: bool) -> Section
         if (commit := commits[x.commit]) is not None:
             _check_commit(section, x.number, x.commit, commit, x.parent_commit)
             heads += _check_trailer(section, log, f"commit {x.commit[:10]} of #{number}", commit.message)
+    if (found.head or heads) and not log.chained:
+        section.misfit("session.db", "git names heads of its chain, and there is no hash in it: they were removed")
     _check_strangers(section, found, log, commits)
     _check_branch(git, section, found, log, alive=alive)
     named = f", {plural(heads, 'head')} of the log in them" if heads else ""

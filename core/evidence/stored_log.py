@@ -39,6 +39,7 @@ class StoredLog:
     hashes: dict[int, bytes] = field(default_factory=dict)
     last: int = 0
     head: ChainHead | None = None
+    chained: bool = False  # some event has a hash
     folded: bool = True  # all events could be interpreted
 
     def misfit_of(self, head: ChainHead) -> str:
@@ -96,6 +97,7 @@ def _walk(db: sqlite3.Connection, found: StoredLog, links: Section, progress: Pr
         beyond = db.execute("SELECT max(seq) FROM chain WHERE seq > ?", (found.last,)).fetchone()[0]
         if beyond is not None:
             links.misfit(_events(found.last + 1, beyond), "missing: the log was longer, and its end was cut off")
+    found.chained = first > 0
     if first and not bare:
         found.head = ChainHead(found.last, tip.hex())
     _summarize(found, links, first)

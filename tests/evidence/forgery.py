@@ -51,6 +51,7 @@ def of_type(rows: list[Row], name: str) -> list[Row]:
 
 def better(rows: list[Row]) -> list[Row]:
     """The kept experiment's run gave a better number."""
-    run = next(row for row in of_type(rows, "run_finished") if row["experiment"] == 1)
+    scored = [row for row in of_type(rows, "run_finished") if row["body"]["metric"] is not None]
+    run = next(row for row in scored if row["experiment"] == 1)
     run["body"]["metric"] -= 0.25
     return rows

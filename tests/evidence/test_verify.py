@@ -293,6 +293,7 @@ def test_a_session_of_a_version_without_a_chain(session: SessionPaths) -> None:
         (last,) = db.execute("SELECT max(seq) FROM events").fetchone()
     section = parts(session)["chain"]
     assert section.ok is None and "without a chain" in section.summary
+    assert "git names heads of its chain" in wrong(session)["git"]  # the hashes were there once
     log = Log.append_to(session.database)
     log.append([e.Noted("info", "continued")])
     log.close()
