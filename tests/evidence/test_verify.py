@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from core.client import read_state
 from core.evidence.section import Section
 from core.evidence.verify import PARTS, verify
 from core.record import events as e
@@ -249,9 +250,10 @@ def test_an_edited_certificate_whose_hash_is_in_a_forged_log(session: SessionPat
 
 
 def test_the_exit_file_of_a_run(session: SessionPaths) -> None:
-    file = session.run(4) / "exit.json"
+    run_of_best = next(r.run for r in read_state(session).experiments[1].runs if r.metric is not None)
+    file = session.run(run_of_best) / "exit.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "seconds": 99.0}))
-    assert "run 4 took 99.0 s" in wrong(session)["runs"]
+    assert f"run {run_of_best} took 99.0 s" in wrong(session)["runs"]
 
 
 def test_a_copy_of_sessions_on_another_machine(session: SessionPaths, tmp_path: Path) -> None:
