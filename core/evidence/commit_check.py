@@ -75,14 +75,14 @@ def check_commits(found: SessionRefs, log: StoredLog, *, alive: bool) -> Section
         return Section.unchecked("git", f"this repository does not hold {start[:10]}, from which the session began")
     if found.head:
         _check_head(section, log, found.base + HEAD_REF, found.head)
-    elif log.chained:
+    elif log.chained and state.judged:
         section.notes.append(f"{found.base}{HEAD_REF} is not there: git does not say how far the log had come")
     own, heads = 0, 0
     for number, x in state.experiments.items():
         if x.commit is None or number == BASELINE:
             continue
         own += 1
-        busy = alive and number in state.live
+        busy = number in state.live  # an engine that was killed may not have come to the ref: the next one makes it
         _check_ref(section, found, number, x.commit, there=commits[x.commit] is not None, busy=busy)
         if (commit := commits[x.commit]) is not None:
             _check_commit(section, x.number, x.commit, commit, x.parent_commit)
@@ -153,7 +153,8 @@ def _check_branch(git: Git, section: Section, found: SessionRefs, log: StoredLog
     state = log.state
     best = state.best_commit or (state.session.commit if state.session else "")
     branch = state.session.branch if state.session else ""
-    moving = alive and found.branch in {x.commit for x in state.experiments.values()} | {None}
+    behind = alive or state.engine_open  # killed before it moved the branch: the next engine does
+    moving = behind and found.branch in {x.commit for x in state.experiments.values()} | {None}
     if found.branch in (None, best) or state.branch_held or moving:
         if found.branch is None and not state.failed_start:
             section.notes.append(f"the branch {branch} is gone; the best is at {found.base}{state.best}"

@@ -10,6 +10,7 @@ from core.evidence.file_hashes import hash_below
 from core.evidence.section import Progress, Section
 from core.evidence.stored_log import StoredLog
 from core.record import events as e
+from core.session.lock import engine_alive
 from core.session.paths import SessionPaths
 from core.text import plural
 
@@ -22,6 +23,8 @@ def check_seals(paths: SessionPaths, log: StoredLog, progress: Progress) -> Sect
              if isinstance(event.body, e.Preparing) and event.body.sealed]  # fmt: skip
     if not seals:
         return Section.unchecked("seals", "the log names none: no engine of this version has sealed anything")
+    if log.state.preparing and engine_alive(paths):
+        return Section.unchecked("seals", f"the engine is at it: {log.state.preparing}")
     section, (at, last) = Section("seals"), seals[-1]
     for (_, before), (seq, now) in pairwise(seals):
         for name in sorted(before.sealed.keys() & now.sealed.keys()):

@@ -42,8 +42,9 @@ def verify(
 
     `heads`: of the log, as a person has them from a report, a certificate or a commit. Raises LogTooNew.
     """
+    alive = engine_alive(paths)
     found = _verify(paths, progress, signers, heads)
-    if not found.fits and engine_alive(paths):  # git and files are written after the log
+    if not found.fits and alive:  # git and files are not written in the same moment as the log
         time.sleep(_AGAIN_SECONDS)
         found = _verify(paths, progress, signers, heads)
     return found
