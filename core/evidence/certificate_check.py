@@ -99,11 +99,11 @@ def _faults(told: Mapping[str, Any], log: StoredLog, event: Event) -> list[str]:
 
 
 def _runs(log: StoredLog, first: int, last: int, number: int) -> list[Run]:
-    """The runs of a certification, between its first and its last event."""
+    """The runs of a certification that gave a result, between its first and its last event."""
     within = {o.body.run for o in log.events if first < o.seq < last and isinstance(o.body, e.RunStarted)
               and o.body.kind == "certify"}  # fmt: skip
     both = [*log.state.experiments[BASELINE].runs, *log.state.experiments[number].runs]
-    return sorted((r for r in both if r.run in within), key=lambda r: r.run)
+    return sorted((r for r in both if r.run in within and r.metric is not None), key=lambda r: r.run)
 
 
 def _of_runs(told: Sequence[Mapping[str, Any]], runs: Sequence[Run]) -> list[str]:

@@ -157,7 +157,9 @@ class CertificationCommands(EnginePart):
         return tuple(r.metric for r in self._runs_of(number, first) if r.metric is not None)
 
     def _runs_of(self, number: int, first: int) -> list[Run]:
-        return [r for r in self.state.experiments[number].runs if r.kind == "certify" and r.run >= first]
+        """Those with a result: one that was cut off, or starved of the processor, is made again with its seed."""
+        runs = self.state.experiments[number].runs
+        return [r for r in runs if r.kind == "certify" and r.run >= first and r.metric is not None]
 
     def _certificate(self, number: int, look: InterimAnalysis, noise: Noise, first: int) -> dict[str, Any]:
         """Everything needed to judge the claim and to repeat the test."""
