@@ -314,7 +314,9 @@ class Examiner:
         """Only the first witness's answers count: of a second one every process may know the rows."""
         first = self.beginnings[: self.passes * len(self.batches(np.arange(len(self.rows))))]
         clean, asked = np.full(self.cuts.shape, np.nan), np.zeros(self.nats.shape, dtype=bool)
-        for index, some in enumerate(first):
+        for index, some in reversed(
+            list(enumerate(first))
+        ):  # a row that fills a batch up comes again: the first counts
             clean[index * self.passes // len(first), some.names] = some.nats[some.last]
             rows, columns = np.nonzero(some.positions < some.cuts[:, None])
             asked[some.names[rows], some.positions[rows, columns]] = True

@@ -30,6 +30,7 @@ from core.program.printed_fault import with_fault
 DRAIN_SECONDS = 0.5  # for output after the command's own end
 _LOOK_SECONDS = 0.05  # between two looks at the clocks of other runs, on average
 _MAX_TAIL_LINES = 40
+MAX_TAIL = 4096  # characters
 _MAX_LINE_BYTES = 1 << 20
 _KEEPER_SECONDS = 15.0  # for a keeper to end all that is left of its command
 
@@ -95,7 +96,7 @@ async def run_command(
         exit_code = await end(process, pumps, kept=kept)
         if sink:
             sink.close()
-    taken, last, tail = time.monotonic() - begun, "".join(out.kept[-1:]), "\n".join(both.kept)[-4096:]
+    taken, last, tail = time.monotonic() - begun, "".join(out.kept[-1:]), "\n".join(both.kept)[-MAX_TAIL:]
     return CommandResult(exit_code=exit_code, seconds=taken, last=last, tail=tail, timed_out=timed_out)
 
 

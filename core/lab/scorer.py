@@ -13,7 +13,7 @@ from typing import Any
 
 from core.lab.git.layout import Layout
 from core.lab.git.restore import restore_worktree
-from core.lab.harness_command import CommandResult, run_command
+from core.lab.harness_command import MAX_TAIL, CommandResult, run_command
 from core.lab.python.uncommented_code import blank_comments
 from core.lab.shim.clocks.off_clock import OffClock
 from core.lab.shim.output import logged
@@ -76,8 +76,7 @@ async def score(spec: ScoreSpec, off_clock: OffClock | None = None) -> Score:
                                  off_clock=off_clock, kept=True)  # fmt: skip
     except OSError as error:
         raise ScorerFault(f"could not start the scorer: {error.strerror}", where=spec.argv[0]) from None
-    own = [line for line in done.tail.splitlines() if not line.startswith(CODE_PREFIX)]
-    done = replace(done, tail="\n".join(own))
+    done = replace(done, tail=_own_words(done.tail))
     if done.timed_out:
         raise _fault(f"the scorer was killed: it took more than {spec.timeout:g} s", spec, done)
     if done.exit_code:
@@ -86,6 +85,12 @@ async def score(spec: ScoreSpec, off_clock: OffClock | None = None) -> Score:
     if answer is None:
         raise _fault(f"the scorer's last line is neither a JSON object nor `{spec.metric}: number`", spec, done)
     return _score(answer, spec, done)
+
+
+def _own_words(tail: str) -> str:
+    """The scorer's own lines of its output's end, whose first line may have lost its prefix."""
+    lines = tail.splitlines()[len(tail) >= MAX_TAIL :]
+    return "\n".join(line for line in lines if not line.startswith(CODE_PREFIX))
 
 
 def _answer(line: str, metric: str) -> dict[str, Any] | None:

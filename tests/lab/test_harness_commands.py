@@ -78,6 +78,15 @@ async def test_scorer_faults_are_reported(scoring: Callable[..., ScoreSpec], pro
         await score(scoring(program))
 
 
+async def test_words_of_the_code_under_test_are_in_no_reason(scoring: Callable[..., ScoreSpec], tmp_path: Path) -> None:
+    for count in (3, 30):
+        program = "print('model: error: row 717 ' * 40 + '\\n', end='')\n" * count + "sys.exit('error: no data')"
+        with pytest.raises(ScorerFault) as caught:
+            await score(scoring(program))
+        assert "no data" in caught.value.what and "717" not in caught.value.what
+        assert "row 717" in (tmp_path / "score.log").read_text()
+
+
 async def test_rejections_are_returned_with_a_reason(scoring: Callable[..., ScoreSpec]) -> None:
     got = await score(scoring("print(json.dumps({'rejected': 'not causal', 'probes': {'causal': {'ok': False}}}))"))
     assert got.metric is None and got.rejected == "not causal" and got.probes["causal"] == {"ok": False}
