@@ -29,6 +29,7 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
         "processor time and memory of scoring at the size of a GPU, on the CPU (minutes)",
     ),
     "sandbox_start": ("sandbox_start", "time that each sandbox tier adds to the start of a run"),
+    "signals": ("signals.measure", "bits a second by which two sandboxes can signal, by way, tier and role (minutes)"),
     "start": ("screen.start", "first paint of the app, opening a long session, cost at rest"),
     "stream": ("screen.stream", "bytes a second and key-to-paint while streaming at 160x48"),
     "prompt": ("prompt_size", "tokens of a researcher's prompt, and the time to build it"),

@@ -13,6 +13,7 @@ from core.engine.runs.hints.sandbox_limits import (
     git_in_a_run,
     network,
     room,
+    shared_state,
     silence,
     surroundings,
     writing,
@@ -21,7 +22,7 @@ from core.engine.runs.hints.wrong_torch import wrong_torch
 
 RECOGNISERS: tuple[Callable[[Crash, Known], str], ...] = (
     wrong_torch, room, git_in_a_run, missing_module, named_variable, writing, executable, hidden_toolchain,
-    missing_file, missing_program, hub_variable, surroundings, network, silence, read_variable,
+    missing_file, missing_program, hub_variable, shared_state, surroundings, network, silence, read_variable,
 )  # fmt: skip
 
 

@@ -17,6 +17,10 @@ _NETWORK = re.compile(
 )
 _OWN_NAME = re.compile(r"gethostname|getfqdn|os\.hostname|MASTER_ADDR|localhost")
 _SOCKET = re.compile(r"(?:socket|bind|listen|asyncio|MASTER_PORT)[\s\S]*(?:Permission|not permitted)|EACCES.*listen")
+_REFUSED = re.compile(r"not permitted|PermissionError|EPERM|not implemented|ENOSYS", re.IGNORECASE)
+_LOCK = re.compile(r"flock|lockf|fcntl\.fcntl|F_SETLK|filelock|portalocker|(?:could not|cannot) lock", re.IGNORECASE)
+_WATCH = re.compile(r"inotify|watchdog|watchfiles|chokidar", re.IGNORECASE)
+_ASYNC_IO = re.compile(r"io_setup|libaio|async_io|io_uring", re.IGNORECASE)
 _GIT = re.compile(r"not a git repository|InvalidGitRepository|dubious ownership|fatal: .*\.git\b")
 _OWN_REPOSITORY = (
     'export GIT_DIR="$TMPDIR/.git"; git init -q && git -c user.name=run -c user.email=run commit -qm run --allow-empty'
@@ -133,6 +137,19 @@ def room(crash: Crash, known: Known) -> str:
         return known.write_command(re.sub(r"\bnode\b", "node --max-old-space-size=8192", known.command, count=1))
     if _MEMORY.search(text):
         return "write memory_gb = 16 (or what a run needs) below [sandbox] in program.md, or start with fewer --slots"
+    return ""
+
+
+def shared_state(crash: Crash, known: Known) -> str:
+    """For what is refused since other processes could read it: locks outside, news of files, asynchronous I/O."""
+    if known.tier == "C" or not _REFUSED.search(crash.last):
+        return ""
+    if _WATCH.search(crash.last):
+        return "runs get no news of files (inotify): look at them now and then (watchdog: PollingObserver)"
+    if _LOCK.search(crash.last):
+        return "a run locks only files that it can write: put the lock file into its folder, $HOME or $TMPDIR"
+    if _ASYNC_IO.search(crash.last):
+        return "runs have no kernel asynchronous I/O: read and write from threads instead"
     return ""
 
 

@@ -1,0 +1,1 @@
+"""Ways by which two sandboxes could signal, and what goes through each."""
