@@ -181,7 +181,7 @@ _SCORING_FCNTLS = (0, 1, 2, 3, 4, 1030)  # F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F
 _SCORING_IOCTLS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # TCGETS, TIOCGWINSZ, FIO(NREAD|NBIO|(N)CLEX)
 _SCORING_ADVICE = (0, 1, 4, 8, 14, 15, 16, 17)  # normal, random, dontneed, free, (no) huge page, (do not) dump
 _FUTEX_WAITS, _FUTEX_OPERATION, _FUTEX_PRIVATE = (0, 9), 0x7F, 0x80
-_PR_SET_NAME, _PR_GET_NAME = 15, 16
+_PR_SET_NAME, _PR_GETS = 15, (3, 16, 51, 64)  # PR_GET_DUMPABLE, PR_GET_NAME, PR_SVE_GET_VL, PR_SME_GET_VL
 
 
 def one_model_program(machine: str, own: int = 0) -> bytes:
@@ -206,7 +206,7 @@ def one_model_program(machine: str, own: int = 0) -> bytes:
     others = [_op(_LOAD, _FIRST), *_unless((0, own), _ERRNO | errno.ESRCH)] if own else []
     for name in ("sched_getaffinity", *_SIGNALS):
         code += _when(table[name], others)
-    names = [*_if((_PR_SET_NAME,), _ERRNO), *_unless((_PR_GET_NAME,), _ERRNO | errno.EINVAL)]
+    names = [*_if((_PR_SET_NAME,), _ERRNO), *_unless(_PR_GETS, _ERRNO | errno.EINVAL)]
     code += _when(table["prctl"], [_op(_LOAD, _FIRST), *names])
     code += _when(table["prlimit64"], [_op(_LOAD, _FIRST), *_unless((0,), _DENIED), *_if_given(_THIRD, _DENIED)])
     for name in dict.fromkeys((*_NO_EFFECT, *_ABSENT)):
