@@ -24,6 +24,7 @@ _FLOCK_CALL, _FCNTL_CALL = {"x86_64": (73, 72), "aarch64": (32, 25)}[os.uname().
 CALLS = (_FLOCK_CALL, _FCNTL_CALL)
 _PIDFD_OPEN, _PIDFD_GETFD = 434, 438
 _GETLK, _SETLK, _SETLKW, _OFD_GETLK, _OFD_SETLK, _OFD_SETLKW = 5, 6, 7, 36, 37, 38
+_MAX_WAITING = 256  # each has a descriptor of the shim, which needs others to look at the run
 _LOCK = struct.Struct("hhxxxxqqixxxx")  # struct flock: type, whence, start, length, process
 CONTINUE = "continue"  # the kernel may do it
 
@@ -75,6 +76,8 @@ class FileLocks:
         except OSError as error:
             if not wait or error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise
+            if len(self.waiting) >= _MAX_WAITING:
+                raise OSError(errno.ENOLCK, "too many wait for a lock") from None
             self.waiting.append((number, held, attempt))
             return True
         return False
