@@ -54,9 +54,12 @@ def changed_files(tree: Path, base: Path) -> tuple[Source, Source]:
             raise Rejected(f"the code is oversized: more than {MAX_CHANGED_BYTES:,} bytes of it are new ({shown})")
         now[shown] = new.decode("utf-8", "surrogateescape")
         before[shown] = (_content(base / shown) or b"").decode("utf-8", "surrogateescape")
-    for shown in _files(base) if now else ():
-        if "__pycache__" not in shown.split("/") and not os.path.lexists(tree / shown):
-            before[shown] = (_content(base / shown) or b"").decode("utf-8", "surrogateescape")
+    gone = (shown for shown in _files(base) if not os.path.lexists(tree / shown)) if now else ()
+    for shown in gone:
+        old = _content(base / shown) or b""
+        size += len(old)
+        if size <= 2 * MAX_CHANGED_BYTES:  # enough for text that moves to another file
+            before[shown] = old.decode("utf-8", "surrogateescape")
     return now, before
 
 

@@ -13,6 +13,7 @@ import re
 import tokenize
 import unicodedata
 from collections import Counter
+from collections.abc import Iterator
 
 from core.edits.match import line_number
 from core.edits.python_syntax import ENDINGS, MARK
@@ -43,9 +44,8 @@ _ALIKE = str.maketrans(
 
 def refuse_hidden(path: str, text: str, before: str) -> None:
     """Raises EditError for such a character, name or encoding in `text` that `before` does not have."""
-    known = Counter(_HIDDEN.findall(before.removeprefix(MARK)))
-    start = len(text) - len(text.removeprefix(MARK))
-    for found in _HIDDEN.finditer(text, start):
+    known = Counter(match[0] for match in _hidden(before))
+    for found in _hidden(text):
         known[found[0]] -= 1
         if known[found[0]] < 0:
             raise EditError(
@@ -64,6 +64,11 @@ def refuse_hidden(path: str, text: str, before: str) -> None:
         )  # fmt: skip
     if not text.isascii():
         _refuse_alike(path, text, before)
+
+
+def _hidden(text: str) -> Iterator[re.Match[str]]:
+    plain = text.isascii() and "\r" not in text and "\f" not in text
+    return iter(()) if plain else _HIDDEN.finditer(text, 1 if text.startswith(MARK) else 0)
 
 
 def _name(character: str) -> str:
