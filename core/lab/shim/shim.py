@@ -84,7 +84,10 @@ class Shim:
         self.plain: bool = spec["plain"] or not spec["train_files"]
         self.share = ShareMeter()
         self.register = ClockRegister(spec["clocks"], str(os.getpid())) if spec["clocks"] else None
-        self.off_clock = OffClock(self.register, spec["machine_processors"], supervisor=True) if self.register else None
+        self.off_clock: OffClock | None = None
+        if self.register:
+            processors = spec["machine_processors"]
+            self.off_clock = OffClock(self.register, processors, supervisor=True, group=self.group)
         self.lost_before = 0.0  # by the end of the clock
 
     def path(self, name: str) -> str:

@@ -106,5 +106,5 @@ def test_a_keeper_that_is_killed_leaves_its_group_to_the_next_engine(tmp_path: P
         assert output.readline() == "left\n"
     sigkill(keeper.pid)
     keeper.wait(30)
-    assert named(str(tmp_path)) != [] and remove_abandoned(base) >= 1
+    remove_abandoned(base)  # or another engine of this machine has done it before
     wait_for(lambda: not named(str(tmp_path)))

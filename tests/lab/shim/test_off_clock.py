@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 from core.lab.runner import RunSpec, start
+from core.lab.sandbox.delegation import delegation
 from core.lab.sandbox.tiers import Tier
 from core.lab.shim.clocks.clock_register import ClockRegister
 from core.lab.shim.clocks.off_clock import ESCAPED
+from core.lab.shim.group.cgroup import ControlGroup
 from core.lab.shim.proctree import process_stat, threads_of
 from tests.lab.conftest import Make, log, marked, run, until
 
@@ -30,10 +32,10 @@ time.sleep(60)
 
 @pytest.fixture
 def beside(job: Make, tmp_path: Path) -> Make:
-    """Make a job that is off its clock in a session with a machine of one processor."""
+    """Make a job that is off its clock in a session with a machine of one processor, without a control group."""
 
     def build(program: str, **more: object) -> RunSpec:
-        return job(program, **{"clocks": tmp_path / "clocks", "beside": True, **more})
+        return job(program, **{"clocks": tmp_path / "clocks", "beside": True, "groups": "", **more})
 
     return build
 
@@ -185,26 +187,51 @@ async def test_a_run_that_waits_for_its_clock_is_still(beside: Make) -> None:
     assert (await one.wait()).ended == "done"
 
 
+CONTINUES_ITSELF = """
+import ctypes, signal
+signal.signal(signal.SIGCONT, lambda *_: None)
+event = (ctypes.c_byte * 64)()
+ctypes.c_int.from_buffer(event, 8).value = signal.SIGCONT
+libc = ctypes.CDLL(None, use_errno=True)
+for number in range(1, 2000):
+    timer, once = ctypes.c_void_p(), (ctypes.c_long * 4)(0, 0, number // 100, number % 100 * 10_000_000)
+    assert libc.timer_create(1, event, ctypes.byref(timer)) == 0
+    assert libc.timer_settime(timer, 0, once, None) == 0
+print("up", flush=True)
+while True: pass
+"""
+
+
 async def test_a_tree_that_continues_itself_is_ended(beside: Make, others: ClockRegister) -> None:
-    program = """
-    import ctypes, signal
-    signal.signal(signal.SIGCONT, lambda *_: None)
-    event = (ctypes.c_byte * 64)()
-    ctypes.c_int.from_buffer(event, 8).value = signal.SIGCONT
-    libc = ctypes.CDLL(None, use_errno=True)
-    for number in range(1, 2000):
-        timer, once = ctypes.c_void_p(), (ctypes.c_long * 4)(0, 0, number // 100, number % 100 * 10_000_000)
-        assert libc.timer_create(1, event, ctypes.byref(timer)) == 0
-        assert libc.timer_settime(timer, 0, once, None) == 0
-    print("up", flush=True)
-    while True: pass
-    """
-    spec = beside(program)
+    spec = beside(CONTINUES_ITSELF)
     one = await start(spec)
     await up(spec)
     others.scoring()
     result = await one.wait()
     assert result.ended == "resources" and result.reason == ESCAPED
+
+
+def group_of(spec: RunSpec, base: str) -> ControlGroup:
+    line = Path(f"/proc/{marked(spec)[0]}/cgroup").read_text().splitlines()[-1]
+    return ControlGroup(f"{base}/{line.rpartition('/')[2]}")
+
+
+async def test_a_control_group_is_frozen_and_cannot_continue_itself(beside: Make, others: ClockRegister) -> None:
+    if not (base := delegation().base):
+        pytest.skip("no control group can be made here")
+    spec = beside(CONTINUES_ITSELF, groups=base)
+    one = await start(spec)
+    await up(spec)
+    group = group_of(spec, base)
+    others.scoring()
+    await until(group.frozen)
+    before = group.cpu_seconds()
+    await asyncio.sleep(0.3)
+    after = group.cpu_seconds()
+    assert before is not None and after is not None and after - before < 0.05 and group.frozen()
+    others.leave()
+    await until(lambda: not group.frozen())
+    await one.kill("enough")
 
 
 async def test_the_share_of_a_run_is_what_it_got_of_the_time_it_asked_for(job: Make) -> None:

@@ -22,6 +22,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:  # to load typing takes 3 ms
     from collections.abc import Callable
 
+    from core.lab.shim.group.cgroup import ControlGroup
+
 RATION = 0.05  # part of one processor that is left to a tree where no processor is free
 _BURST_SECONDS = 0.3  # of threads more than there are free processors, before the tree is bound or stopped
 _MAX_DEBT_SECONDS = 5.0  # of a tree of so many threads that looks at it take long
@@ -41,12 +43,15 @@ class OffClock:
     """
 
     def __init__(
-        self, register: ClockRegister, processors: int, *, scored: bool = False, supervisor: bool = False
-    ) -> None:
+        self, register: ClockRegister, processors: int, *, scored: bool = False, supervisor: bool = False,
+        group: ControlGroup | None = None,
+    ) -> None:  # fmt: skip
         """`processors`: of the machine, as far as the session may use them; `scored`: the tree is that of a scorer,
         which no other scoring stops, and which always has one processor; `supervisor`: this process works for the tree
-        alone, by reading its output, and what it uses counts as the tree's.
+        alone, by reading its output, and what it uses counts as the tree's; `group`: of all the tree, to be frozen,
+        while without one it is stopped by signals.
         """
+        self._group = group
         self._register = register
         self._processors = max(1, processors)
         self._least = 1 if scored else 0
@@ -143,6 +148,8 @@ class OffClock:
     def _stop(self, tree: Callable[[], list[int]]) -> None:
         """Stop all of the tree, which may fork meanwhile, and count how often it has continued by itself."""
         self._still, escaped = True, False
+        if self._group is not None and self._group.freeze():
+            return
         told = set(self._told)
         for turn in range(_STOP_PASSES):
             running = []
@@ -167,6 +174,10 @@ class OffClock:
     def _continue(self, tree: Callable[[], list[int]]) -> None:
         if self._still:
             self._still = False
+            if self._group is not None:
+                self._group.thaw()
+            if not self._told:
+                return
             self._told.clear()
             for pid in reversed(tree()):  # a parent sees no child that is stopped
                 with suppress(OSError):

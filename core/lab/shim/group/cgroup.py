@@ -81,12 +81,16 @@ class ControlGroup:
         """Whether the kernel ended it as it used more memory than its limit."""
         return bool(self._value("memory.events", "oom_kill"))
 
-    def freeze(self, seconds: float = 1.0) -> bool:
-        """Stop all its threads, new ones too. True when they stand still."""
-        return self._set("cgroup.freeze", 1, "frozen", seconds)
+    def freeze(self) -> bool:
+        """Stop all its threads, new ones too, within milliseconds: no signal continues them. False when it cannot."""
+        return self._hold(1)
 
-    def thaw(self, seconds: float = 1.0) -> bool:
-        return self._set("cgroup.freeze", 0, "frozen", seconds)
+    def thaw(self) -> bool:
+        return self._hold(0)
+
+    def frozen(self) -> bool:
+        """Whether all its threads stand still."""
+        return self._value("cgroup.events", "frozen") == 1
 
     def kill(self) -> None:
         """SIGKILL all of it and of the groups in it, frozen or not.
@@ -115,12 +119,12 @@ class ControlGroup:
             self._lock = -1
         return ended
 
-    def _set(self, name: str, value: int, key: str, seconds: float) -> bool:
+    def _hold(self, value: int) -> bool:
         try:
-            _write(os.path.join(self.path, name), str(value))
+            _write(os.path.join(self.path, "cgroup.freeze"), str(value))
         except OSError:
             return False
-        return self._reaches(key, value, seconds)
+        return True
 
     def _reaches(self, key: str, value: int, seconds: float) -> bool:
         until = time.monotonic() + seconds
