@@ -69,7 +69,17 @@ def examine(root: Path = Path("/"), systemd: Path = SYSTEMD) -> Delegation:
     outermost = not (group / "cgroup.type").exists()
     if systemd.is_dir() and not outermost and not _is_delegated(group):
         return Delegation("", why=f"systemd has not delegated {group.name}", hint=_hint(systemd))
+    if not outermost and (unfit := _unfit(group)):
+        return Delegation("", why=unfit)
     return _tried(group, _enabled(group) if _take(group, outermost) else ())
+
+
+def _unfit(group: Path) -> str:
+    """Why a group cannot be used as it is; or ""."""
+    if missing := [name for name in _NEEDED if not (group / name).exists()]:
+        return f"this kernel has no {', '.join(missing)} (Linux 5.14)"
+    kind = " ".join(_words(group / "cgroup.type"))
+    return "" if kind == "domain" else f"{group} is a group of threads ({kind})"
 
 
 def _hint(systemd: Path) -> str:
@@ -134,8 +144,8 @@ def _tried(base: Path, limits: tuple[str, ...]) -> Delegation:
     if group is None:
         return Delegation("", why=f"no group can be made in {base}")
     try:
-        if missing := [name for name in _NEEDED if not Path(group.path, name).exists()]:
-            return Delegation("", why=f"this kernel has no {', '.join(missing)} (Linux 5.14)")
+        if unfit := _unfit(Path(group.path)):
+            return Delegation("", why=unfit)
         command = ["/bin/sh", "-c", 'echo 0 > "$0/cgroup.procs"', group.path]
         done = subprocess.run(command, capture_output=True, text=True, timeout=10)
         if done.returncode or group.cpu_seconds() is None:

@@ -18,6 +18,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")  # a second
 _TELLS_CHILDREN = os.access(f"/proc/self/task/{os.getpid()}/children", os.R_OK)
 _MAX_ASKED_THREADS = 1000  # for their children: to read every process of the machine is faster than more of them
 WAIT_ALL = 0x40000000  # __WALL: also for children that send no SIGCHLD
+_LIBC = ctypes.CDLL(None)
 _KCMP = {"x86_64": 312, "aarch64": 272}.get(os.uname().machine)
 _KCMP_MEMORY, _KCMP_FILES = 1, 2  # what two threads may share
 _MAX_TABLES = 8  # of descriptors of one process that are told apart; of more, each is read
@@ -174,7 +175,7 @@ def _descriptor_tables(pid: int) -> list[str]:
 def _shared(one: int, other: int, what: int) -> bool:
     """Whether two threads share their memory, or their descriptors; False where the kernel does not tell."""
     arguments = map(ctypes.c_long, (_KCMP or -1, one, other, what, 0, 0))
-    return _KCMP is not None and one != other and int(ctypes.CDLL(None).syscall(*arguments)) == 0
+    return _KCMP is not None and one != other and int(_LIBC.syscall(*arguments)) == 0
 
 
 def unnamed_files(pids: list[int]) -> tuple[int, int]:
