@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -67,3 +68,19 @@ async def test_a_busy_agent_takes_little_from_a_run_on_its_clock(tmp_path: Path)
     done, said = await run(crowd, tmp_path, off_clock=off_clock)
     minutes, seconds = said.split()[2].removesuffix(b"s").split(b"m")
     assert done.ended == "done" and 60 * float(minutes) + float(seconds) < 1.2
+
+
+async def test_a_daemon_without_environment_and_session_ends_with_its_agent(tmp_path: Path) -> None:
+    word = f"300.{os.getpid()}"
+    done, said = await run(f"(env -i setsid sleep {word} &) >/dev/null 2>&1; echo left", tmp_path)
+    assert (done.exit_code, said) == (0, b"left\n")
+    assert commands(f"sleep\0{word}\0") == []
+
+
+def commands(line: str) -> list[str]:
+    """The processes with this command line."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found += [str(path)] if path.read_text(errors="replace") == line else []
+    return found

@@ -29,7 +29,6 @@ def execute(
 ) -> NoReturn:
     """Become the run's command. `channel` and `output`: descriptors; `gid`: see `unused_gid`; `group`: to enter."""
     try:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         os.setsid()
         if spec["beside"]:
             os.nice(19)
@@ -37,6 +36,7 @@ def execute(
             group.enter()
         _join_empty_keyring()
         _set_gid(gid)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)  # a change of the group takes it back
         null = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((null, 0), (output, 1), (output, 2)):
             os.dup2(source, target, inheritable=True)
