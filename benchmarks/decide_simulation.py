@@ -20,7 +20,7 @@ from statistics import fmean, stdev
 
 from core.record.metric import Metric
 from core.record.sample import Claim, Sample
-from core.stats.decide import Policy, baseline_due, judge, refresh_due, simplicity_allowance, stands
+from core.stats.decide import Policy, baseline_due, judge, refresh_due, simplicity_allowance, stands, worse_in_a_row
 from core.stats.noise import Noise, session_noise
 
 METRIC = Metric("score", "max")
@@ -162,6 +162,10 @@ class Ours(Rule):
         leading = [self.best.values] if self.best.claim else []
         return session_noise(self.baseline, [*self.bests, *leading], [*self.others, candidate], results=self.results)
 
+    def worse(self) -> int:
+        since = self.results[len(self.results) - self.stood :]
+        return worse_in_a_row(METRIC, since, self.noise().sigma)
+
     def consider(self, device: SimulatedDevice, best: Best, truth: float) -> Best | None:
         return self.verdict(device, best, truth, lambda: device.run(truth))
 
@@ -194,7 +198,7 @@ class Ours(Rule):
             self.baseline = (*self.baseline, device.run(0.0))
             if not self.best.claim:
                 self.best = Sample(self.baseline)
-        elif refresh_due(self.best, self.stood, self.policy):
+        elif refresh_due(self.best, self.stood, self.policy, self.worse()):
             self.best = replace(self.best, values=(*self.best.values, self.run_best()))
             if not self.best.claim:
                 self.baseline = self.best.values

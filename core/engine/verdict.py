@@ -11,10 +11,10 @@ from core.record import events as e
 from core.record.errors import GitConflict
 from core.record.metric import format_metric
 from core.record.state import BASELINE, HUMAN, Experiment, Run, who
-from core.stats.decide import Decision, judge, judge_in_turn, refresh_due
+from core.stats.decide import Decision, judge, judge_in_turn
 from core.stats.drift import speed_change
 from core.stats.noise import Noise
-from core.stats.sigma import noise_of, refuted_best, simplicity_left
+from core.stats.sigma import best_wanted, noise_of, refuted_best, simplicity_left
 from core.stats.silence import gain_word
 
 # What an experiment's task does next: nothing more, run the change on the new best, repeat it (alone or with the
@@ -155,7 +155,7 @@ class Judge(EnginePart):
             return False  # there is nothing beside which it could be measured again
         if state.timed and x.sample.n == x.sample.chosen_on:
             return True  # later candidates do not correct its number: a run beside the baseline does
-        return refresh_due(x.sample, state.stood, self.program.policy)
+        return best_wanted(state, self.program.policy)
 
     async def look_again(self) -> None:
         """Take back the best where its own runs, with the last one, do not bear it out."""

@@ -30,6 +30,8 @@ BELIEF = 0.5  # share of the best's number that a gain may be, while neither sig
 MIN_SPREAD = 4  # results that give a spread
 WILD = 0.01  # probability of a scatter of one code's runs beyond which it is its own, not the session's
 BASELINE_RUNS = 6  # of the baseline, with which sigma is known well enough
+WORSE = 2.0  # sigmas by which a candidate is much worse than the best
+WORSE_IN_A_ROW = 4  # candidates that are, for which a best runs again
 BASELINE_TURNS = 3  # as often as the best is repeated, for each run that it has been given so far
 MAX_HIDDEN_GAP = 3.0  # sigmas by which a gain may be smaller on the hidden slice; beyond: a warning, and no certificate
 
@@ -176,12 +178,21 @@ def stands(metric: Metric, before: Sample, best: Sample, noise: Noise, policy: P
     return judge(metric, before, Sample(best.values), noise, policy).verdict != "discarded"
 
 
-def refresh_due(best: Sample, stood: int, policy: Policy) -> bool:
+def refresh_due(best: Sample, stood: int, policy: Policy, worse: int = 0) -> bool:
     """Whether the best should run once more, `stood` candidates having been judged since it was kept.
 
-    The longer it stands, the more of its number should come from runs that did not select it.
+    The longer it stands, the more of its number should come from runs that did not select it. And at once where the
+    `worse` last candidates were all much worse: half of all changes have next to no effect, so its number was luck.
     """
-    return policy.refresh > 0 and stood >= policy.refresh * (1 + best.n - best.chosen_on)
+    turns = 1 + best.n - best.chosen_on
+    lucky = best.claim is not None and worse >= WORSE_IN_A_ROW * turns
+    return policy.refresh > 0 and (stood >= policy.refresh * turns or lucky)
+
+
+def worse_in_a_row(metric: Metric, results: Sequence[float], sigma: float) -> int:
+    """How many of the last first `results` of candidates, relative to the best, are worse by more than 2 sigma."""
+    bad = [metric.gain(0.0, result) < -WORSE * sigma for result in results]
+    return next((n for n, one in enumerate(reversed(bad)) if not one), len(bad))
 
 
 def simplicity_allowance(metric: Metric, best: float, peak: float, baseline: Sequence[float], policy: Policy) -> float:

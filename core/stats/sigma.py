@@ -6,7 +6,7 @@ import math
 
 from core.record.sample import mean
 from core.record.state import BASELINE, Experiment, State
-from core.stats.decide import Policy, baseline_due, simplicity_allowance, stands
+from core.stats.decide import Policy, baseline_due, refresh_due, simplicity_allowance, stands, worse_in_a_row
 from core.stats.noise import Noise, in_turn_noise, session_noise
 
 
@@ -24,9 +24,17 @@ def noise_of(state: State, *, prior: bool = True) -> Noise:
     return session_noise(alone, bests, others, before, _first_results(state))
 
 
+def best_wanted(state: State, policy: Policy) -> bool:
+    """Whether the best should run again (`refresh_due`)."""
+    x = state.experiments[state.best]
+    recent = _first_results(state)[-state.stood :] if state.stood else []
+    return refresh_due(x.sample, state.stood, policy, worse_in_a_row(state.metric, recent, state.sigma or 0.0))
+
+
 def _first_results(state: State) -> list[float]:
-    """First results of the experiments that were judged, relative to the best of their time."""
+    """First results of the experiments that were judged, relative to the best of their time, in that order."""
     judged = [x for n, x in state.experiments.items() if n != BASELINE and x.delta is not None and x.chosen_on]
+    judged.sort(key=lambda x: x.ended or math.inf)
     return [x.values[0] - mean(x.values[: x.chosen_on]) + (x.delta or 0.0) for x in judged if x.values]
 
 

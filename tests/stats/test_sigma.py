@@ -17,7 +17,16 @@ from core.record.fold import fold
 from core.record.metric import Metric
 from core.record.sample import Claim, Prior, Sample
 from core.record.state import Run, State
-from core.stats.decide import Policy, baseline_due, disagreement, judge, simplicity_allowance, stands
+from core.stats.decide import (
+    Policy,
+    baseline_due,
+    disagreement,
+    judge,
+    refresh_due,
+    simplicity_allowance,
+    stands,
+    worse_in_a_row,
+)  # fmt: skip
 from core.stats.noise import FACTOR, Noise, estimate, scatter, session_noise
 from core.stats.sigma import baseline_wanted, noise_of, refuted_best, simplicity_left
 
@@ -109,6 +118,16 @@ def test_the_baseline_runs_again_where_all_is_discarded() -> None:
     assert [baseline_due(3, 0, stood, policy) for stood in (0, 7, 8, 30)] == [False, False, True, True]
     assert [baseline_due(4, 1, stood, policy) for stood in (15, 16)] == [False, True]
     assert not baseline_due(6, 3, 1000, policy) and not baseline_due(3, 0, 1000, Policy(refresh=0))
+
+
+def test_a_best_runs_again_where_all_candidates_are_much_worse() -> None:
+    assert [worse_in_a_row(LOSS, results, 1.0) for results in ([], [3.0], [3, 1, 4, 5], [-9.0])] == [0, 1, 2, 0]
+    assert worse_in_a_row(SCORE, [-3.0, -4.0], 1.0) == 2 and worse_in_a_row(LOSS, [3.0] * 9, 0.0) == 9
+    lucky = Sample((6.0,), 1, Claim(6.3, 1.0, 1))
+    assert [refresh_due(lucky, 4, Policy(), worse) for worse in (0, 3, 4)] == [False, False, True]
+    again = replace(lucky, values=(6.0, 6.1))
+    assert [refresh_due(again, 8, Policy(), worse) for worse in (7, 8)] == [False, True]
+    assert not refresh_due(lucky, 9, Policy(refresh=0), 9) and not refresh_due(Sample(BASELINE), 9, Policy(), 9)
 
 
 def test_a_best_is_looked_at_again_where_its_runs_disagree() -> None:

@@ -55,8 +55,8 @@ def test_a_run_cannot_tell_which_one_it_is(tmp_path: Path) -> None:
     script = write_script(tmp_path / "s.jsonl", [])
     with engine(project, researcher="scripted", script=str(script), slots="cpu:1") as paths:
         state = wait_end(paths)
-    runs = state.experiments[0].runs
-    assert len(runs) == 3 and all(run.metric for run in runs), state.reason
+    runs = [run for run in state.experiments[0].runs if run.metric is not None]
+    assert len(runs) == 3, state.reason
     said = set()
     for run in runs:
         text = (paths.run(run.run) / "output.log").read_text().split("\n")[0]
