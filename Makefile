@@ -1,6 +1,6 @@
 # make run    set up on the first call, then open the app      (args="run --headless" passes other words)
 # make test   lint, types and every test                       make test-fast: without the slow ones
-# make redteam  every cheat and every honest oddity against the scorer and the sandbox (20 to 45 minutes)
+# make redteam  every cheat and every honest oddity against the scorer and the sandbox (about half an hour on two idle cores)
 # make demo   record again the session that `replay demo` plays (about ten minutes)
 # make bench  the measurements of docs/benchmarks.md (args=NAME: one)  make clean: caches and every .venv; never sessions/
 .PHONY: help run test test-fast redteam demo lint bench clean setup setup-dev

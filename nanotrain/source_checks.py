@@ -35,7 +35,8 @@ LIBRARIES = {
 OWN_WORK = re.compile(
     r"test|bench|conftest|setup|distutils|f2py|cpp_ext|bottleneck|main|run|launch|hub|cli|compat|_pytest"
 )
-TORCH_COMPILE_MODULE = "torch._dynamo"  # imported by torch.compile when it is called
+TORCH_COMPILE_MODULE = "torch._dynamo"  # imported by torch at these calls, and takes over a second
+COMPILER_CALLS = ("compile(", "use_deterministic_algorithms", "custom_op")
 
 
 def changed_files(tree: Path, base: Path) -> tuple[Source, Source]:
@@ -168,6 +169,6 @@ def new_imports(now: Source, before: Source) -> list[str]:
     new = {(bool(indent), name) for indent, name in IMPORT_STATEMENT.findall(text)}
     new -= {(bool(indent), name) for indent, name in IMPORT_STATEMENT.findall(base)}
     names = {name for _, name in new if is_library(name)}
-    if text.count("compile(") > base.count("compile("):
+    if any(text.count(call) > base.count(call) for call in COMPILER_CALLS):
         names.add(TORCH_COMPILE_MODULE)
     return sorted(names)

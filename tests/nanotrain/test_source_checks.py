@@ -76,7 +76,12 @@ def test_new_imports_are_found_without_running_the_code() -> None:
 
     assert imports(BASE) == []
     assert imports(text) == ["scipy.linalg", "torch.linalg"]
-    assert imports(BASE + "f = torch.compile(f)") == ["torch._dynamo"]
+    for call in (
+        "f = torch.compile(f)",
+        "torch.use_deterministic_algorithms(True)",
+        "torch.library.custom_op('a::b')",
+    ):
+        assert imports(BASE + call) == ["torch._dynamo"]
 
 
 @pytest.mark.parametrize("name", [

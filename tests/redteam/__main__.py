@@ -14,23 +14,30 @@ from pathlib import Path
 from tests import ROOT
 from tests.redteam.arena import Arena, Honest, Outcome, Variant, fault_of, progress
 from tests.redteam.cheats.prior_knowledge import memorised
+from tests.redteam.patches import BUILD, RESULT
 from tests.redteam.variants import CHEATS, ESCAPES, HONEST
 
 DOCS = ROOT / "docs" / "integrity.md"
 REFERENCE = Variant("reference", "the unchanged code", (), "scored", slices=("val", "hidden"))
 SHOWN = 110  # characters of a reason
+NEAR, MOST_NEAR = 0.25, 3  # beside the nearest limit, those are named of which a variant used this share
 Row = tuple[Variant, Outcome, str]
 
 
-async def reference(arena: Arena, seeds: tuple[int, ...] = (1, 2, 3)) -> Honest:
-    """Repeats of the unchanged code."""
-    outcomes = await asyncio.gather(*(arena.meet(REFERENCE, seed) for seed in seeds))
+async def reference(arena: Arena, seeds: tuple[int, ...] = (1, 2, 3)) -> tuple[Honest, Outcome]:
+    """Repeats of the unchanged code, of which the first is kept."""
+    outcomes = await asyncio.gather(*(arena.meet(REFERENCE, seed, keep=seed == seeds[0]) for seed in seeds))
     for one in outcomes:
         if one.ended != "scored":
             raise SystemExit(f"the unchanged code was {one.ended}: {one.reason}\n{one.output[-2000:]}")
     values = [one.metrics["val"] for one in outcomes]
     hidden = statistics.mean(one.metrics["hidden"] - one.metrics["val"] for one in outcomes)
-    return Honest(values[0], statistics.stdev(values), values[0] + hidden)
+    return Honest(values[0], statistics.stdev(values), values[0] + hidden), outcomes[0]
+
+
+def acts_when_scored(variant: Variant) -> bool:
+    """Whether a cheat changes only what the model answers, so that it may have the weights of the unchanged code."""
+    return {place for place, _ in variant.edits} <= {RESULT, BUILD} and variant.expected in ("rejected", "worthless")
 
 
 class Scoreboard:
@@ -51,12 +58,14 @@ class Scoreboard:
             progress(f"{' ' * len(count)} {wrong}")
 
 
-async def fight(arena: Arena, variants: list[Variant], honest: Honest, board: Scoreboard) -> list[Row]:
+async def fight(
+    arena: Arena, variants: list[Variant], honest: Honest, trained: Outcome, board: Scoreboard
+) -> list[Row]:
     """Run all variants: idle ones first, then the newest. An error of the arena gives a wrong row."""
 
     async def one(variant: Variant) -> Row:
         try:
-            outcome = await arena.meet(variant)
+            outcome = await arena.meet(variant, weights_of=trained if acts_when_scored(variant) else None)
         except Exception as error:
             outcome = Outcome("fault", f"the arena could not run it: {type(error).__name__}: {error}")
         row = variant, outcome, fault_of(variant, outcome, honest)
@@ -77,11 +86,21 @@ def cell(row: Row) -> str:
     return f"{outcome.ended}: {outcome.reason[:SHOWN]}"
 
 
-def table(rows: list[Row], old: Mapping[str, str] | None = None) -> str:
-    """The rows as a table; of variants that did not run this time, the `old` lines by name."""
-    new = {row[0].name: f"| {row[0].name} | {row[0].does} | {cell(row).replace('|', '/')} |" for row in rows}
-    lines = {**(old or {}), **new}
-    return "\n".join(["| variant | what it does | what became of it |", "|---|---|---|", *filter(None, lines.values())])
+def nearest(outcome: Outcome) -> str:
+    """The limit of which a variant used the most, and others of which it used much."""
+    near = sorted(((share, name) for name, share in outcome.shares.items()), reverse=True)[:MOST_NEAR]
+    return ", ".join(f"{name} {share:.0%}" for n, (share, name) in enumerate(near) if share >= NEAR or not n)
+
+
+def table(rows: list[Row], near: bool = False, old: Mapping[str, str] | None = None) -> str:
+    """The rows as a table, with the limits that each came `near`; of those that did not run, the `old` lines."""
+    new = {}
+    for row in rows:
+        cells = [row[0].name, row[0].does, cell(row).replace("|", "/"), *([nearest(row[1])] if near else [])]
+        new[row[0].name] = f"| {' | '.join(cells)} |"
+    head = ["variant", "what it does", "what became of it", *(["limits it came near"] if near else [])]
+    lines = filter(None, {**(old or {}), **new}.values())
+    return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *lines])
 
 
 def written(name: str) -> dict[str, str]:
@@ -117,17 +136,17 @@ async def main(options: argparse.Namespace) -> int:
         arena = await Arena(Path(folder), options.tier).open()
         cheats = [*CHEATS, *memorised(arena.prepared)]
         wanted = options.names
-        honest = await reference(arena)
+        honest, trained = await reference(arena)
         progress(f"unchanged: {honest.metric:.4f}, sigma {honest.sigma:.4f}, second slice {honest.hidden:.4f}")
         groups = {"cheats": cheats, "honest": HONEST}
         if wanted:
             groups = {name: [v for v in some if v.name in wanted] for name, some in groups.items()}
         board = Scoreboard(sum(map(len, groups.values())))
-        rows = {name: await fight(arena, some, honest, board) for name, some in groups.items()}
+        rows = {name: await fight(arena, some, honest, trained, board) for name, some in groups.items()}
     broken = [row for some in rows.values() for row in some if row[2]]
     took = time.monotonic() - started
-    for some in rows.values():
-        print(table(some), end="\n\n")
+    for name, some in rows.items():
+        print(table(some, near=name == "honest"), end="\n\n")
     print(f"{sum(map(len, rows.values()))} variants in {took:.0f} s; {len(broken)} not as they must be")
     if options.write:
         if not wanted:
@@ -136,7 +155,7 @@ async def main(options: argparse.Namespace) -> int:
             write("figures", f"{counts} {scale}; a gain under {honest.margin:.3f} is noise.")
         for (name, some), known in zip(rows.items(), (cheats, HONEST), strict=True):
             old = written(name)
-            write(name, table(some, {v.name: old.get(v.name, "") for v in known if wanted}))
+            write(name, table(some, name == "honest", {v.name: old.get(v.name, "") for v in known if wanted}))
         write("escapes", attacks())
     return 1 if broken else 0
 

@@ -27,12 +27,20 @@ from core.lab.python.uncommented_code import blank_comments
 from core.lab.sandbox import tiers
 from core.lab.shim.rmtree import remove_tree
 from core.record.errors import ScorerFault
+from nanotrain.weights import MAX_BYTES
+from tests.lab.conftest import until
 
 SOURCE = Path(nanotrain.__file__).parent
 STEPS = 40
 SHORT = ("BATCH_TOKENS_CPU = 2**11", "BATCH_TOKENS_CPU = 2**9 ")  # the arena's own setting: a quarter of the batch
 SLOT = "cpu0"
 STOLEN = "STOLEN"  # a variant prints it when it got what it must not get
+
+LIMITS = {"memory": 3 << 30, "processes": 256, "disk": 2 << 30, "start-up": 90.0, "saving": 20.0}  # of a run
+PROBES = {"deterministic": "the same rows again", "rows": "among other rows", "causal": "other futures",
+          "witness": "the second process", "glance": "the next token hidden", "loading": "time before its first answer",
+          "effort": "processor time where it is scored", "memory": "memory where it is scored",
+          "foresight": "better before the cuts"}  # fmt: skip
 
 Ended = Literal["rejected", "crashed", "scored", "fault"]
 Expected = Literal["rejected", "worthless", "crashed", "gap", "scored"]
@@ -45,7 +53,8 @@ class Variant:
 
     `expected`: `rejected` by the scorer; `worthless`, which gains nothing over honest training and may end in any way;
     `gap`, shown by the second slice; `crashed`; for honest ones `scored`. `because` is a pattern for the reason.
-    `beside`: the change of a second run, which is in its start-up while this one is scored. `shared`: the processes
+    `beside`: the change of a second run, which is in its start-up while this one is scored; `along`: of one that is on
+    its clock while this one runs. `shared`: the processes
     that are scored have a folder that they may write to, shared/N beside trees/N: the worst of all channels.
     `files`: other files of the commit, by path.
     """
@@ -59,6 +68,7 @@ class Variant:
     idle: bool = False  # it sleeps most of its time, so it need not wait for a processor
     slices: tuple[str, ...] = ("val",)
     beside: tuple[Edit, ...] = ()
+    along: tuple[Edit, ...] = ()
     shared: bool = False
     files: tuple[tuple[str, str], ...] = ()
 
@@ -73,6 +83,7 @@ class Outcome:
     output: str = ""
     job: runner.RunResult | None = None
     folder: Path | None = None  # of its run, when it was kept
+    shares: Mapping[str, float] = field(default_factory=dict)  # of each limit, by what is limited
 
     @property
     def metric(self) -> float | None:
@@ -80,11 +91,14 @@ class Outcome:
 
 
 class Arena:
-    """A repository, its prepared data and its pristine checkout. Two variants at a time, and a few idle ones."""
+    """A repository, its prepared data and its pristine checkout.
+
+    Three variants at a time, for two processors, and a few idle ones.
+    """
 
     def __init__(self, folder: Path, tier: tiers.Tier | None = None) -> None:
         self.folder, self.tier = folder.resolve(), tier
-        self.turn, self.bench = asyncio.Semaphore(2), asyncio.Semaphore(4)
+        self.turn, self.bench = asyncio.Semaphore(3), asyncio.Semaphore(4)
         self.number = 0
         self.env = environment.run_environment(self.folder)
         home = str(self.folder / "home")
@@ -116,16 +130,20 @@ class Arena:
             if not self.prepared.comments:
                 await asyncio.to_thread(blank_comments, tree, self.pristine)
             folder = self.folder / "runs" / str(number)
-            if weights_of is not None and weights_of.folder is not None and weights_of.job is not None:
-                return await self.scored(variant, tree, weights_of.folder, seed, weights_of.job, "")
+            beside = (f"{number}-beside", variant.beside, seed)
             try:
-                job = await runner.start(self.job(tree, folder, seed, variant))
-                job.release()
-                result = await job.wait()
+                if weights_of is not None and weights_of.folder is not None and weights_of.job is not None:
+                    await asyncio.to_thread(shutil.copytree, weights_of.folder / "out", folder / "out")
+                    async with self.other_run(*beside):
+                        return await self.scored(variant, tree, folder, seed, weights_of.job, "")
+                async with self.other_run(f"{number}-along", variant.along, seed, on_clock=True):
+                    job = await runner.start(self.job(tree, folder, seed, variant))
+                    job.release()
+                    result = await job.wait()
                 output = (folder / "output.log").read_text(errors="replace")
                 if result.ended != "done":
                     return Outcome("crashed", f"{result.ended}: {result.reason}", {}, output, result)
-                async with self.other_run(variant, number, seed):
+                async with self.other_run(*beside):
                     outcome = await self.scored(variant, tree, folder, seed, result, output)
                 return replace(outcome, folder=folder if keep else None)
             finally:
@@ -134,21 +152,26 @@ class Arena:
                     await asyncio.to_thread(remove_tree, folder / "out")
 
     @contextlib.asynccontextmanager
-    async def other_run(self, variant: Variant, number: int, seed: int) -> AsyncIterator[None]:
-        """The run of `variant.beside`, which starts up meanwhile, and ends with the block."""
-        if not variant.beside:
+    async def other_run(
+        self, name: str, edits: tuple[Edit, ...], seed: int, *, on_clock: bool = False
+    ) -> AsyncIterator[None]:
+        """A second run, which ends with the block: in its start-up, or on its clock before the block begins."""
+        if not edits:
             yield
             return
-        other = replace(variant, name=f"{variant.name}-beside", edits=variant.beside)
-        tree, folder = self.folder / "trees" / f"{number}-beside", self.folder / "runs" / f"{number}-beside"
+        other = Variant(name, "another run", edits, "scored")
+        tree, folder = self.folder / "trees" / name, self.folder / "runs" / name
         commit = await asyncio.to_thread(self.commit, other)
         await asyncio.to_thread(self.repo.add_worktree, tree, commit)
         job = await runner.start(self.job(tree, folder, seed, other))
         try:
+            if on_clock:
+                job.release()
+                await until(lambda: job.phase in ("training", "ended"))
             yield
         finally:
-            await job.kill("the other one is scored")
-            progress((folder / "output.log").read_text(errors="replace")[-500:])
+            await job.kill("the first run has ended")
+            progress(f"{name}: {(folder / 'output.log').read_text(errors='replace')[-500:]}")
             await asyncio.to_thread(self.repo.remove_worktree, tree)
 
     def commit(self, variant: Variant) -> str:
@@ -165,10 +188,10 @@ class Arena:
         argv = environment.resolve_command("python -m nanotrain.train", env, tree)
         return runner.RunSpec(
             run=1, folder=folder, argv=tuple(argv), cwd=tree, env=env, sandbox=self.sandbox(tree),
-            seconds=variant.seconds, steps=None if variant.seconds else STEPS, limit_seconds=90, startup_seconds=90,
-            saving_seconds=20,
-            train_files=self.prepared.train, hold=True, memory_limit=3 << 30, process_limit=256,
-            disk_limit=256 << 20, cores=1.0,
+            seconds=variant.seconds, steps=None if variant.seconds else STEPS, limit_seconds=90,
+            startup_seconds=LIMITS["start-up"], saving_seconds=LIMITS["saving"],
+            train_files=self.prepared.train, hold=True, memory_limit=int(LIMITS["memory"]),
+            process_limit=int(LIMITS["processes"]), disk_limit=int(LIMITS["disk"]), cores=1.0,
         )  # fmt: skip
 
     def readable(self) -> dict[str, str]:
@@ -193,6 +216,7 @@ class Arena:
             place.mkdir(parents=True)
         prefix = tuple(tiers.command(replace(sandbox_spec, readable=readable, writable=writable, read_only=True)))
         metrics: dict[str, float] = {}
+        shares = shares_of(result, folder / "out" / "weights.safetensors")
         for part in variant.slices:
             command = "python -m nanotrain.score" + (" --hidden" if part == "hidden" else "")
             spec = scorer.ScoreSpec(
@@ -205,10 +229,24 @@ class Arena:
             except ScorerFault as fault:
                 return Outcome("fault", fault.what, metrics, output, result)
             output += (folder / "score.log").read_text(errors="replace")
+            shares |= {PROBES.get(name, name): one["value"] / one["limit"] for name, one in score.probes.items()
+                       if one["limit"]}  # fmt: skip
             if score.metric is None:
-                return Outcome("rejected", score.rejected or "", metrics, output, result)
+                return Outcome("rejected", score.rejected or "", metrics, output, result, shares=shares)
             metrics[part] = score.metric
-        return Outcome("scored", "", metrics, output, result)
+        return Outcome("scored", "", metrics, output, result, shares=shares)
+
+
+def shares_of(result: runner.RunResult, weights: Path) -> dict[str, float]:
+    """How much of each limit of a run was used; of the processors only what is over one thread's work."""
+    size = weights.stat().st_size if weights.is_file() else 0
+    begun = (result.clock_started or 0.0) - (result.ended_at - result.wall_seconds)
+    used = {"memory": result.peak_memory, "processes": result.peak_processes, "disk": result.disk,
+            "start-up": begun, "saving": result.saving_seconds}  # fmt: skip
+    shares = {name: (used[name] or 0.0) / limit for name, limit in LIMITS.items()}
+    spare = 0.1 * result.seconds + 0.5  # core/lab/shim/cpu_limit.py
+    over = ((result.cpu_seconds or 0.0) - result.seconds) / spare
+    return shares | {"processors on the clock": max(0.0, over), "size of the weights": size / MAX_BYTES["cpu"]}
 
 
 def lay_out(project: Path) -> None:

@@ -19,7 +19,11 @@ from tests.redteam.cheats.training_clock import TRAINING_CLOCK
 from tests.redteam.cheats.weights_files import WEIGHTS_FILES
 from tests.redteam.escape import Escape
 from tests.redteam.honest.crashes import CRASHES
+from tests.redteam.honest.machinery import MACHINERY
 from tests.redteam.honest.models import MODELS
+from tests.redteam.honest.near_limits import NEAR_LIMITS
+from tests.redteam.honest.oddities import ODDITIES
+from tests.redteam.honest.sequences import SEQUENCES
 from tests.redteam.honest.training import TRAINING
 
 CHEATS: list[Variant] = [
@@ -37,5 +41,5 @@ CHEATS: list[Variant] = [
     *DATA_ACCESS,
     *gathered(crossing, "CHEATS"),
 ]
-HONEST: list[Variant] = [*MODELS, *TRAINING, *CRASHES]
+HONEST: list[Variant] = [*MODELS, *TRAINING, *ODDITIES, *SEQUENCES, *MACHINERY, *NEAR_LIMITS, *CRASHES]
 ESCAPES: list[Escape] = gathered(attacks, "ATTACKS")

@@ -32,7 +32,7 @@ ATTACKS = [
         write(".gitattributes", "*.py text eol=crlf export-subst merge=evil working-tree-encoding=UTF-16\\n")
         write(".mailmap", "x <x@x>\\n")
         write(".gitignore", "*\\n!model.py\\n")
-        """, check=lambda host: host.look_with_git()),
+        """, check=lambda host: host.look_with_git(), slow=True),
     Escape("one-line-without-end", "prints 40 MB without a line end, then half a command for terminals and half a character", """
         for _ in range(40): os.write(1, b"x" * (1 << 20))
         os.write(1, b"\\xe2\\x82 \\x1b]52;c;")
@@ -40,7 +40,7 @@ ATTACKS = [
     Escape("marks-in-its-words", "prints letters that turn lines round, hide text or look like others, and links for terminals", """
         print("\\u202e\\u2066\\u200b\\U000e0041\\ufeff\\x9b31m \\x1b]8;;http://x\\x07here\\x1b]8;;\\x07 \\x1b]52;c;eA==\\x07\\x1bP+q\\x1b\\\\", flush=True)
         print("\\r\\x08\\x7f\\x0c\\x0b\\x00", flush=True)
-        """, check=lambda host: host.small_log()),
+        """, check=lambda host: host.small_log(), slow=True),
     Escape("closed-streams", "closes its output, its errors and its channel, and goes on", """
         os.close(int(os.environ["AUTORESEARCH_CONTROL_FD"]))
         os.closerange(0, 3)
@@ -67,5 +67,5 @@ ATTACKS = [
                 if os.path.exists(place + "/" + name): os.unlink(place + "/" + name)
                 os.mkfifo(place + "/" + name)
         attempt("socket", lambda: (socket.socket(socket.AF_UNIX).bind("s"), [][0]))
-        """, check=lambda host: host.look_with_git()),
+        """, check=lambda host: host.look_with_git(), slow=True),
 ]  # fmt: skip

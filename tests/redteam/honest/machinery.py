@@ -26,8 +26,8 @@ MODEL = BUILT.replace("return", "model =")
 SUM = "self.c_proj(F.relu(self.c_fc(x)).square())"
 
 MACHINERY = [
-    fine("compiled-activation", "an activation compiled by torch's inductor, for which the run calls a C++ compiler",
-         module("@torch.compile(dynamic=True)\ndef squared(x: torch.Tensor) -> torch.Tensor:\n    return torch.relu(x).square()"),
+    fine("compiled-activation", "an activation compiled by torch.compile, ahead of time",
+         module("@torch.compile(dynamic=True, backend='aot_eager')\ndef squared(x: torch.Tensor) -> torch.Tensor:\n    return torch.relu(x).square()"),
          (MLP_OUT, "self.c_proj(squared(self.c_fc(x)))")),
     fine("scripted-part", "the MLP as a script module: its names stay", (BUILT, MODEL +
          "    for block in model.blocks: block.mlp = torch.jit.script(block.mlp)\n    return model\n")),
@@ -135,7 +135,7 @@ MACHINERY = [
          with multiprocessing.get_context('fork').Pool(1) as pool: print(pool.apply(sum, (bytes(piece.buf[:100]),)))
          piece.close()
          piece.unlink()
-         """)),
+         """), seconds=3.0),
     fine("an-event-loop", "batches come from an asyncio loop in a thread, and a loop runs when the model is built",
          built("import asyncio\nasyncio.run(asyncio.sleep(0))"),
          (LOADER, LOADER + """    import asyncio, threading

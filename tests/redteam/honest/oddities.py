@@ -86,8 +86,10 @@ ODDITIES = [
          ("        nn.init.normal_(self.embed.weight, std=EMBED_STD)\n", "")),
     fine("all-in-float64", "all of it in float64", (BUILT, BUILT.replace("))\n", ")).double()\n"))),
     # --- and others ---
-    fine("float64-by-default", "float64 is torch's default type, denormal numbers are zero, algorithms deterministic",
-         module("torch.set_default_dtype(torch.float64)\ntorch.set_flush_denormal(True)\ntorch.use_deterministic_algorithms(True)")),
+    fine("float64-by-default", "float64 is torch's default type, and denormal numbers are zero",
+         module("torch.set_default_dtype(torch.float64)\ntorch.set_flush_denormal(True)")),
+    fine("deterministic-algorithms", "asks torch for deterministic algorithms, at which torch imports its compiler",
+         module("torch.use_deterministic_algorithms(True)")),
     fine("row-by-row", "rows go through the model one at a time where it is scored", result(
         ONCE + "    logits = torch.cat([self(row[None]) for row in tokens])\n    self.__dict__['again'] = False")),
     fine("rows-by-vmap", "rows go through the model by torch.func.vmap where it is scored", result(
