@@ -9,7 +9,7 @@ from pathlib import Path
 
 from core.evidence.section import Section
 from core.evidence.stored_log import StoredLog
-from core.git import Git
+from core.git import Git, reason
 from core.record.errors import GitError
 from core.record.state import BASELINE
 from core.session.chain import HEAD_REF, TRAILER, ChainHead
@@ -45,9 +45,9 @@ def read_refs(paths: SessionPaths) -> SessionRefs:
     git = Git(paths.project)
     branch = f"refs/heads/{paths.branch}"
     try:
-        status, _, _ = git.run("rev-parse", "--git-dir")
+        status, _, error = git.run("rev-parse", "--git-dir")
         if status:
-            found.fault = "there is no git repository here"
+            found.fault = "there is no git repository here" if "not a git repo" in error else reason(error)
             return found
         out = git.text("for-each-ref", "--format=%(objectname) %(refname)", found.base, branch)
         for line in out.splitlines():
