@@ -67,7 +67,8 @@ def session_noise(
     It starts from the runs of the baseline, with a `prior` that agrees with them (is in their 90% interval). `bests`:
     results of each experiment that became the best, in that order. Each is pooled with no more degrees of freedom than
     came before it, and its variance is cut off at a factor of 4 either way (FACTOR squared). `others`: of those that
-    did not. They are cut off likewise, and all together have at most `share` times the degrees of freedom of the rest.
+    did not. They are cut off likewise, and all together have at most `share` times the degrees of freedom of the rest;
+    with an infinite share their median may widen where they are cut off.
 
     `results`: first results of different code, relative to the best of their time. They scatter by the noise and by
     their effects, so sigma cannot be more than their `scatter`.
@@ -87,7 +88,10 @@ def session_noise(
         df = min(2.0, whole)
         squares = df * median(variance for variance, _ in found)
     elif found and squares:
-        level = math.fsum(runs * _cut(variance, squares / df) for variance, runs in found) / whole
+        around = squares / df
+        if share == math.inf:  # the baseline's few runs may be too near each other: most candidates are believed, too
+            around = max(around, median(variance for variance, _ in found) / chi_square(0.5, 1))
+        level = math.fsum(runs * _cut(variance, around) for variance, runs in found) / whole
         weight = min(whole, share * df)
         squares += weight * level
         df += weight
