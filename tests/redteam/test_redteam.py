@@ -17,7 +17,7 @@ from tests.redteam.variants import CHEATS, ESCAPES, HONEST
 
 
 def test_every_variant_is_a_parsable_change_of_train_py() -> None:
-    assert len(CHEATS) >= 170 and len(HONEST) >= 190 and len(ESCAPES) >= 50
+    assert len(CHEATS) >= 190 and len(HONEST) >= 190 and len(ESCAPES) >= 70
     names = [variant.name for variant in [*CHEATS, *HONEST]] + [escape.name for escape in ESCAPES]
     assert len(set(names)) == len(names)
     base = edited((SOURCE / "train.py").read_text(), (SHORT,))

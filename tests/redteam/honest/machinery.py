@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from tests import ROOT
 from tests.redteam.patches import (
     BLOCK,
     BUILT,
@@ -16,7 +17,6 @@ from tests.redteam.patches import (
     STEP,
     before_done,
     begun,
-    built,
     each_step,
     fine,
     module,
@@ -93,11 +93,13 @@ MACHINERY = [
         else: loss = trainer.step(loader, clock.progress(step))
 """)),
     # --- habits ---
-    fine("looks-at-the-machine", "prints the machine, its processors, memory, limits and packages, and asks git for its commit", module("""
+    fine("looks-at-the-machine", "prints the machine, its processors, limits and packages; in the run memory and disk, and asks git for its commit", module("""
          import platform, resource, shutil, subprocess
          from importlib import metadata
-         print(platform.platform(), platform.processor(), os.cpu_count(), os.sched_getaffinity(0), shutil.disk_usage('/tmp'))
-         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, resource.getrlimit(resource.RLIMIT_NOFILE), metadata.version('torch'))
+         print(platform.platform(), platform.processor(), os.cpu_count(), os.sched_getaffinity(0), metadata.version('torch'))
+         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, resource.getrlimit(resource.RLIMIT_NOFILE), shutil.which('git'))
+         """), begun("""
+         print(shutil.disk_usage('/tmp'), open('/proc/meminfo').readline(), os.getloadavg())
          print(subprocess.run(['git', 'rev-parse', 'HEAD'], capture_output=True, text=True).stdout if shutil.which('git') else 'no git')
          """)),
     fine("logs-everywhere", "logging to a file, faulthandler, warnings as lines, its own excepthook and exit function", module("""
@@ -136,8 +138,7 @@ MACHINERY = [
          piece.close()
          piece.unlink()
          """), seconds=3.0),
-    fine("an-event-loop", "batches come from an asyncio loop in a thread, and a loop runs when the model is built",
-         built("import asyncio\nasyncio.run(asyncio.sleep(0))"),
+    fine("an-event-loop", "batches come from an asyncio loop in a thread",
          (LOADER, LOADER + """    import asyncio, threading
     loop, at_once = asyncio.new_event_loop(), loader
     threading.Thread(target=loop.run_forever, daemon=True).start()
@@ -182,6 +183,8 @@ MACHINERY = [
     fine("detect-anomaly", "anomaly detection, gradient checks and a saved-tensors hook that packs what is kept for the gradient",
          (BLOCK, "            with torch.autograd.graph.saved_tensors_hooks(lambda t: t.detach().clone(), lambda t: t):\n    " + BLOCK),
          begun("torch.autograd.set_detect_anomaly(True)")),
+    fine("pages-of-comments", "12,000 characters of plain prose in comments", module(
+         "\n".join(f"# {line}" for line in (ROOT / "docs" / "architecture.md").read_text()[:12_000].splitlines()))),
     fine("other-words", "a description of 40 lines, doctests, type stubs and a licence in a comment", module('"""Notes.\n\n' + "".join(
          f">>> width({n})  # {n} channels, as measured on {n * 7 % 31} July: {n * 0.013:.3f}\n{n * n % 97}\n" for n in range(40)) + '"""')),
     fine("twenty-settings", "twenty new settings with comments, of which three are used", module("".join(
