@@ -59,8 +59,9 @@ def changed_files(tree: Path, base: Path) -> tuple[Source, Source]:
     for shown in gone:
         old = _content(base / shown) or b""
         size += len(old)
-        if size <= 2 * MAX_CHANGED_BYTES:  # enough for text that moves to another file
-            before[shown] = old.decode("utf-8", "surrogateescape")
+        if size > 2 * MAX_CHANGED_BYTES:  # enough for text that moves; a checkout may hold a whole .venv
+            break
+        before[shown] = old.decode("utf-8", "surrogateescape")
     return now, before
 
 
