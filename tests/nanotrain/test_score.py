@@ -90,7 +90,7 @@ CHEATS = {
     ),
     "training while it is scored": (
         [with_result("        with torch.no_grad(): self.lm_head.weight.mul_(1.01)\n")],
-        "the parameters changed while the model was scored",
+        "not deterministic",
     ),
     "random numbers": (
         [with_result("        logits = logits + torch.randn_like(logits)\n")],
