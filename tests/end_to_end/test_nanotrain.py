@@ -38,6 +38,7 @@ def test_the_control_researcher_runs_nanotrain_to_its_first_verdict(tmp_path: Pa
     assert shown["diff"].startswith("--- a/nanotrain/train.py") or "nanotrain/train.py" in shown["diff"]
     assert all(not run["self_reported"] for run in shown["runs"])
     baseline = json.loads(_run(project, env, "show", "0", "--json").stdout)
+    baseline["runs"] = [run for run in baseline["runs"] if run["ended"] == "done"]  # others are measured again
     assert [run["steps"] for run in baseline["runs"]] == [20, 20, 20]
     assert len({run["seed"] for run in baseline["runs"]}) == 3
     # A budget in steps and a recorded seed give the same number to the last digit.

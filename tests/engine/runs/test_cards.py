@@ -15,7 +15,7 @@ from core.record.pulse import DeviceReading
 from core.session.lock import lock_holder
 from core.session.options import EngineOptions
 from core.session.paths import SessionPaths
-from tests.engine.support import accepted, bodies, engine, kill_engine, refused, wait_end, wait_state
+from tests.engine.support import accepted, bodies, engine, kill_engine, refused, wait_end, wait_for, wait_state
 from tests.false_driver import FalseDriver
 from tests.projects import PROGRAM, SCORED_FILES, SCORED_PROGRAM, SCORED_TRAIN, TRAIN, make_project, rate, write_script
 
@@ -51,8 +51,11 @@ while True:
 print(json.dumps({"metric": 1.0 + (json.loads((out / "weights.json").read_text())["rate"] - 0.3) ** 2}))
 """
 STARTING_UP = """\
-first = "/1/" in os.environ["AUTORESEARCH_RUN_DIR"]
-while not first and "crowd=1" in open(os.environ["LD_LIBRARY_PATH"] + "/state").read():
+waits = "crowd=1"
+while waits in (state := open(os.environ["LD_LIBRARY_PATH"] + "/state").read()) or "begin=1" in state:
+    if "begin=1" in state:
+        print("the first run", flush=True)
+        waits = "begin=1"
     time.sleep(0.02)
 """
 FEW = ("decide.baseline=2",)
@@ -178,10 +181,13 @@ def test_two_sessions_do_not_take_the_same_card(tmp_path: Path, driver: FalseDri
 
 @pytest.mark.slow
 def test_a_scoring_that_fails_is_repeated_on_a_quiet_card(tmp_path: Path, driver: FalseDriver) -> None:
-    driver.say("crowd=1")
+    driver.say("begin=1")
     script = write_script(tmp_path / "s.jsonl", [rate("0.5", "0.4")])
     project = scored_project(tmp_path / "p")
     with engine(project, researcher="scripted", script=str(script), slots="gpu:0", overrides=FEW) as paths:
+        output = paths.run(1) / "output.log"
+        wait_for(lambda: output.exists() and "the first run" in output.read_text(), "the start of the first run")
+        driver.say("crowd=1")
         wait_state(paths, lambda s: bodies(paths, e.RunFinished), "the end of the run that gave way")
         driver.say("crowd=2")
         state = wait_end(paths)
