@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,20 +68,25 @@ def test_what_starts_up_is_still_while_a_model_is_scored(tmp_path: Path) -> None
     train = SCORED_TRAIN.replace("time.sleep(0.5)", "[time.sleep(0.01) for _ in range(100)]")
     project = make_project(tmp_path / "p", program=SCORED_PROGRAM, train=train, more=files)
     script = write_script(tmp_path / "s.jsonl", [])
-    before: dict[int, str] = {}
 
-    def still(paths: SessionPaths) -> bool:
-        """Two looks, between which one run is scored, at the threads of the one that starts up."""
-        nonlocal before
+    def switches(paths: SessionPaths) -> dict[str, str]:
+        """How often each thread of the run that starts up gave up its processor, while another one is scored."""
         runs = [run for x in read_state(paths).experiments.values() for run in x.runs]
         scored = [run for run in runs if run.phase == "scoring"]
         starting = [run for run in runs if run.phase == "starting"]
         path = paths.run(starting[0].run) / "status.json" if scored and starting else None
         status: dict[str, Any] = read_json(path) if path else {}
         pids = descendants(status["shim"][1]) if status.get("shim") else []
-        now = {thread: stat.state for pid in pids for thread, stat in threads_of(pid).items()}
-        same, before = bool(now) and now == before, now
-        return same and set(now.values()) == {"T"}
+        found = {}
+        for file in (file for pid in pids for file in Path(f"/proc/{pid}/task").glob("*/status")):
+            with suppress(OSError):
+                found[str(file)] = file.read_text().rpartition("voluntary_ctxt_switches")[0]
+        return found
+
+    def still(paths: SessionPaths) -> bool:
+        before = switches(paths)
+        time.sleep(0.2)  # its code wakes up twenty times
+        return bool(before) and switches(paths) == before
 
     with engine(project, researcher="scripted", script=str(script), slots="cpu:1") as paths:
         wait_state(paths, lambda s: any(r.phase == "training" for x in s.experiments.values() for r in x.runs), "clock")
