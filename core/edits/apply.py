@@ -235,7 +235,7 @@ def proposal_from_plain(plain: object) -> Proposal:
     if isinstance(edits, str):  # some models write the list as a JSON string
         try:
             edits = json.loads(edits)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise EditError('"edits" is text, not a list', hint="give a list of objects") from None
     if edits is None:
         raise EditError('"edits" is missing', hint='give a list of {"path", "search", "replace"}')

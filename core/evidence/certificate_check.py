@@ -55,7 +55,7 @@ def _check(section: Section, log: StoredLog, event: Event, file: Path) -> None:
         data = file.read_bytes()
         told = json.loads(data)
         faults = [*_of_file(event.body, data), *_faults(told, log, event)]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         faults = [f"it cannot be read ({error})"]
     for fault in dict.fromkeys(faults):
         section.misfit(str(file), fault)

@@ -147,7 +147,7 @@ def _take(found: StoredLog, links: Section, row: Row) -> None:
         number = plain.get("experiment")
         if (number if isinstance(number, int) else None) != experiment:
             links.misfit(f"event {seq}", f"it is stored under experiment {experiment}, and is of {number}")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         found.folded = False
         links.misfit(f"event {seq}", "its body is no JSON object")
         return
@@ -156,7 +156,7 @@ def _take(found: StoredLog, links: Section, row: Row) -> None:
     try:
         event = wire.event_from_plain({"seq": seq, "time": time, **plain})
         fold(found.state, event)
-    except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError, RecursionError) as error:
         found.folded = False
         links.notes.append(f"event {seq} is not known to this version ({error!r}): what follows is not interpreted")
         return

@@ -80,9 +80,9 @@ def replace_file(path: Path, data: bytes, *, mode: int = 0o600, durable: bool = 
 
 
 def read_json(path: Path) -> dict[str, object]:
-    """A small JSON object; empty when the file is missing or invalid."""
+    """A small JSON object; empty when the file is missing or invalid, or is a pipe or a device, which may never end."""
     try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError):
+        value = json.loads(path.read_text()) if path.is_file() else None
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
@@ -36,7 +37,11 @@ CREATE INDEX IF NOT EXISTS events_by_experiment ON events(experiment) WHERE expe
 CREATE TABLE IF NOT EXISTS experiments(number INTEGER PRIMARY KEY, body TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS head(one INTEGER PRIMARY KEY CHECK (one = 1), body TEXT NOT NULL);
 """
-_MISREAD = (ValueError, KeyError, TypeError, AttributeError)  # of a projection that does not decode
+_TABLES = {  # by name, as SQLite keeps what made them
+    found[1]: f"CREATE TABLE {found[0][27:-1]}"
+    for found in re.finditer(r"CREATE TABLE IF NOT EXISTS (\w+)\(.*;", _SCHEMA)
+}
+_MISREAD = (ValueError, KeyError, TypeError, AttributeError, RecursionError)  # of a projection that does not decode
 _HEAD_FIELDS = tuple(f.name for f in fields(State) if f.name != "experiments")
 
 
@@ -297,7 +302,7 @@ class Log:
             cursor = self._db.execute(f"SELECT seq, time, body FROM events WHERE {where}", parameters)
             for seq, stamp, body in cursor:
                 yield wire.event_from_plain({"seq": seq, "time": stamp, **json.loads(body)})
-        except (sqlite3.DatabaseError, json.JSONDecodeError) as error:
+        except (sqlite3.DatabaseError, json.JSONDecodeError, RecursionError) as error:
             raise _unreadable(self.path, error) from error
         except ValueError as error:
             raise LogTooNew(
@@ -374,6 +379,10 @@ def _check_format(db: sqlite3.Connection, path: Path) -> None:
             where=str(path),
             hint="upgrade this program, or start another session with --session NAME",
         )
+    found = "SELECT name, type, sql FROM sqlite_master WHERE lower(name) IN (?,?,?,?)"
+    for name, kind, sql in db.execute(found, tuple(_TABLES)).fetchall():
+        if kind != "table" or " ".join(sql.split()) != _TABLES.get(name):  # a view, say, may never come to an end
+            raise _unreadable(path, sqlite3.DatabaseError(f"{name!r} is another {kind} than this program makes"))
 
 
 _DISK_FAULTS = ("disk I/O error", "unable to open", "readonly", "disk is full", "locked")

@@ -373,6 +373,7 @@ def test_edits_survive_serialization() -> None:
         ({"edits": []}, '"edits" is empty'),
         ({"edits": {"path": "x"}}, '"edits" is an object, not a list'),
         ({"edits": "no json"}, '"edits" is text'),
+        ({"edits": "[" * 100_000}, '"edits" is text'),
         ({"edits": ["x"]}, "edit 1 is text"),
         ({"edits": [{"search": "a", "replace": "b"}]}, 'no "path"'),
         ({"edits": [{"path": "a", "search": "b"}]}, 'no "replace"'),

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from core.evidence.verify import verify
 from core.record.errors import LogCorrupt
+from core.session.disk import read_json
 from core.session.lock import engine_alive
 from core.session.log import Log
 from tests.recorded import make_session, story_events
@@ -71,6 +75,43 @@ def test_an_event_that_is_not_json_is_reported_as_corruption(tmp_path: Path) -> 
     with pytest.raises(LogCorrupt, match="backup"):
         list(log.events())
     log.close()
+
+
+@pytest.mark.parametrize("name", ["events", "EVENTS", "head"])
+def test_a_view_in_place_of_a_table_is_not_read(tmp_path: Path, name: str) -> None:
+    """A view can have rows without end."""
+    paths = make_session(tmp_path, experiments=2)
+    with closing(sqlite3.connect(paths.database)) as db:
+        db.execute(f"ALTER TABLE {name} RENAME TO moved")
+        endless = "WITH RECURSIVE r(seq) AS (SELECT 1 UNION ALL SELECT seq + 1 FROM r)"
+        db.execute(f"CREATE VIEW {name} AS {endless} SELECT seq, 1.0 AS time, 1 AS experiment, '{{}}' AS body FROM r")
+    for opened in (Log.read, Log.append_to):
+        with pytest.raises(LogCorrupt, match="is another view than this program makes"):
+            opened(paths.database)
+
+
+def test_json_that_is_nested_without_end_is_corruption(tmp_path: Path) -> None:
+    paths = make_session(tmp_path, experiments=2)
+    deep = '{"type":"noted","text":' + "[" * 100_000 + "]" * 100_000 + "}"
+    with closing(sqlite3.connect(paths.database)) as db:
+        db.execute("UPDATE head SET body = ?", (deep,))
+        db.commit()
+    with closing(Log.read(paths.database)) as log:
+        assert log.load().experiments
+    with closing(sqlite3.connect(paths.database)) as db:
+        db.execute("UPDATE events SET body = ? WHERE seq = 3", (deep,))
+        db.commit()
+    with closing(Log.read(paths.database)) as log, pytest.raises(LogCorrupt):
+        list(log.events())
+    assert verify(paths, lambda what: None).fits is False
+    assert read_json(_written(tmp_path / "deep.json", deep)) == {}
+    os.mkfifo(tmp_path / "pipe.json")
+    assert read_json(tmp_path / "pipe.json") == {}
+
+
+def _written(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
 
 
 def test_a_corrupt_file_is_not_appended_to(tmp_path: Path) -> None:
