@@ -12,6 +12,7 @@ import json
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,8 +32,12 @@ _STEERING = frozenset((
     "sitecustomize.py", "usercustomize.py", "conftest.py", "pytest.ini", ".pytest.ini", "pytest.toml", ".pytest.toml",
     "tox.ini", "setup.cfg", "setup.py", "pyproject.toml", "uv.toml", ".python-version", "pyvenv.cfg", "gnumakefile",
     "makefile", "build.rs", "cargo.toml", "rust-toolchain", "rust-toolchain.toml", "package.json", ".npmrc",
-    "tsconfig.json", "go.mod", "go.work", ".rprofile", ".renviron",
+    "tsconfig.json", "go.mod", "go.work", ".rprofile", ".renviron", ".env", ".coveragerc", "cmakeuserpresets.json",
+    "deno.json", "bunfig.toml", ".babelrc", "babel.config.js", "babel.config.json", "jest.config.js", ".mocharc.json",
 ))  # fmt: skip
+_STEERING_FOLDERS = frozenset((".cargo", "node_modules", ".mvn"))
+_SOURCES = (".h", ".hh", ".hpp", ".go")  # what a compiler takes from the folder of the others without being told to
+_ALIKE = 2  # files of one kind in a folder below the top from which on a program may read all of that kind
 
 _Stamp = tuple[int, int]  # inode, ctime in nanoseconds
 
@@ -56,6 +61,7 @@ class FixedFiles:
         self._spec = spec
         self._found = found
         self._folders = {""}
+        self._kinds = Counter(map(_kind, found))
         for path in found:
             while (path := path.rpartition("/")[0]) not in self._folders:
                 self._folders.add(path)
@@ -92,7 +98,16 @@ class FixedFiles:
         """
         seen = self._watch.close() if self._watch is not None else frozenset[str]()
         touched = {path for path, stamp in self._found.items() if _stamp(self._spec.top / path) != stamp}
-        return _shortened({printable(path or ".") for path in (*seen, *touched, *self._new())})
+        return _shortened({printable(path or ".") for path in (*touched, *map(self._told, (*seen, *self._new())))})
+
+    def _told(self, path: str) -> str:
+        """A new entry by its name; one of many of its kind by the kind, since its name may be another in each run."""
+        return "/*".join(_kind(path)) if path not in self._found and self._joins(path) else path
+
+    def _joins(self, path: str) -> bool:
+        """Whether a file lies among several of its kind, below the top: test cases, say, of which all are read."""
+        folder, ending = _kind(path)
+        return bool(folder and ending) and self._kinds[folder, ending] >= _ALIKE
 
     def _new(self) -> Iterator[str]:
         """Entries that hide a module, or steer other programs, and were not there before."""
@@ -112,8 +127,10 @@ class FixedFiles:
         if path in self._found or self._spec.may_change(path):
             return False
         *inside, name = self._within(path)
-        if not inside and name.lower() in _STEERING:
+        if not inside and (name.lower() in _STEERING or name.endswith(_SOURCES) or self._joins(path)):
             return True
+        if inside and inside[0] in _STEERING_FOLDERS:
+            return not name.startswith(".")
         if (inside[0] if inside and inside[0] != _CACHE else name).partition(".")[0] not in self._spec.reserved:
             return False
         if inside:
@@ -125,6 +142,8 @@ class FixedFiles:
         inside = self._within(path)
         if path in self._folders or len(inside) > 2 or inside[0] == ".git":
             return False
+        if inside[0] in _STEERING_FOLDERS:
+            return len(inside) == 1
         return inside == [_CACHE] or (inside[0] != _CACHE and inside[0] in self._spec.reserved)
 
     def _within(self, path: str) -> list[str]:
@@ -174,6 +193,13 @@ def _stamp(path: Path) -> _Stamp | None:
     return info.st_ino, info.st_ctime_ns
 
 
+def _kind(path: str) -> tuple[str, str]:
+    """The folder of a path, and the ending of its name with the point."""
+    folder, _, name = path.rpartition("/")
+    stem, point, ending = name.rpartition(".")
+    return folder, point + ending if stem else ""
+
+
 def _shortened(paths: Collection[str]) -> tuple[str, ...]:
     if len(paths) > MAX_NAMES:
         paths = {path[: path.rfind("/") + 1] or path for path in paths}
@@ -193,7 +219,7 @@ def rejection(changed: Sequence[str]) -> str:
         return f"{what}\n  hint: let the run write them into a folder of their own"
     named = _named([path for path in changed if path != LOST])
     what = f"{named} changed while the run went on, and experiments may not edit that"
-    return f"{what}\n  hint: let the run write to other files, which git does not hold and no program reads by itself"
+    return f"{what}\n  hint: let the run write to a folder of its own, or to files that no program reads by itself"
 
 
 def changed_words(changed: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ EDIT = ("train.py", "gen/*.py")
 FILES = {
     "train.py": "RATE = 0.5\n", "eval.py": "import json, train, scipy\n", "other.py": "import plotting\n",
     "pkg/__init__.py": "", "pkg/inner/metric.py": "x = 1\n", "gen/net.py": "y = 1\n", "results.json": "{}\n",
-    "Makefile": "all:\n", "logs/keep": "",
+    "Makefile": "all:\n", "logs/keep": "", "cases/1.json": "1", "cases/2.json": "1",
 }  # fmt: skip
 
 
@@ -105,6 +105,12 @@ ATTACKS = {
     "sitecustomize": ("Path('pkg/sitecustomize.py').touch()", "pkg/sitecustomize.py"),
     "conftest": ("Path('conftest.py').touch()", "conftest.py"),
     "the file that make prefers": ("Path('GNUmakefile').touch()", "GNUmakefile"),
+    "one more of the cases": ("Path('cases/3.json').touch()", "cases/*.json"),
+    "a case that is gone soon": ("Path('cases/3.json').touch(); os.unlink('cases/3.json')", "cases/*.json"),
+    "a header before the system's": ("Path('math.h').touch()", "math.h"),
+    "settings of a tool": ("Path('.env').touch()", ".env"),
+    "a tool's folder": ("os.mkdir('.cargo'); Path('.cargo/config.toml').touch()", ".cargo/config.toml"),
+    "a package of node": ("os.makedirs('node_modules/x'); Path('node_modules/x/index.js').touch()", "node_modules/x"),
 }  # fmt: skip
 
 
@@ -124,6 +130,7 @@ HONEST = {
     "a generated module": "Path('kernel_7f3a.py').write_text('x'); os.mkdir('outputs'); os.mkdir('trace')",
     "a link to the last result": "os.makedirs('runs/2'); os.symlink('runs/2', 'latest')",
     "temporary files": "[(Path(f't{i}').touch(), os.unlink(f't{i}')) for i in range(500)]",
+    "another kind beside cases": "Path('cases/log.txt').touch(); Path('more.json').touch(); os.makedirs('cases/x')",
     "reading": "[p.read_bytes() for p in Path('.').rglob('*') if p.is_file()]",
 }
 
@@ -142,6 +149,12 @@ def test_what_another_engine_noted_is_compared(tree: Path) -> None:
     assert later.changed() == ("eval.py", "json.py")
     (tree.parent / "files.json").unlink()
     assert FixedFiles.resumed(spec(tree)) is None
+
+
+def test_names_that_differ_in_each_run_are_allowed_where_the_baseline_writes_such(tree: Path) -> None:
+    baseline = after(tree, "Path('cases/at-10:31.json').touch()")
+    (tree / "cases" / "at-10:31.json").unlink()
+    assert beyond(after(tree, "Path('cases/at-10:32.json').touch()"), baseline) == []
 
 
 def test_many_changes_are_named_by_their_folders(tree: Path) -> None:
