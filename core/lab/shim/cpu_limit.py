@@ -64,14 +64,14 @@ class CpuMeter:
         self._seen = seen
         if self._from is not None:
             counted, sampled = self._from
-            self.used = max(self._counted(pids) - counted, self._sampled - sampled if self._group is None else 0.0)
+            self.used = max(self.counted(pids) - counted, self._sampled - sampled if self._group is None else 0.0)
             self._samples += 1
             self._running += running
 
     def start(self, pids: list[int], now: float) -> None:
         """Start the clock: time used until now is not counted."""
         self.sample(pids, now)
-        self._from = (self._counted(pids), self._sampled) if self._cores else None
+        self._from = (self.counted(pids), self._sampled) if self._cores else None
         self._work_from = dict(self._work)
 
     def excess(self, seconds: float, budget: float = 0.0) -> str:
@@ -95,7 +95,8 @@ class CpuMeter:
         seconds = (cpu - self._work_from.get(thread, 0.0) for thread, cpu in self._work.items())
         return sum(sorted(seconds)[-count:])
 
-    def _counted(self, pids: list[int]) -> float:
+    def counted(self, pids: list[int]) -> float:
+        """Processor seconds of the tree so far, by the kernel."""
         if self._group is not None and (seconds := self._group.cpu_seconds()) is not None:
             return seconds
         ended = resource.getrusage(resource.RUSAGE_CHILDREN)

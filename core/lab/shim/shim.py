@@ -75,6 +75,7 @@ class Shim:
         self.child = 0
         self.run_identity: Any = None
         self.cpu = CpuMeter(spec.get("cores"), self.group)
+        self.share = ShareMeter(spec["processors"], self.cpu.counted)
         self.gid = unused_gid() if spec["tier"] == "B" else None
         self.terminated = False
         self.supervisor: Any = None  # of the filter
@@ -82,7 +83,6 @@ class Shim:
         signal.signal(signal.SIGTERM, self._on_signal)  # before any process knows this pid
         # A run that gets its data by descriptor cannot train before it sends `ready`; one without may never send it.
         self.plain: bool = spec["plain"] or not spec["train_files"]
-        self.share = ShareMeter()
         self.register = ClockRegister(spec["clocks"], str(os.getpid())) if spec["clocks"] else None
         self.off_clock: OffClock | None = None
         if self.register:
@@ -438,7 +438,7 @@ class Shim:
             "ended_at": self.time_of_day(ended_mono), "clock_started": self.clock_wall,
             "cpu_seconds": round(self.cpu.used, 3) if self.spec.get("cores") else None, "boot_id": boot_id(),
             "weights_sha256": self.reported.get("sha256"), **self.watch.peaks(),
-            "share": self.share.share(seconds, self.spec["processors"]),
+            "share": self.share.share(seconds),
         }  # fmt: skip
         self.phase = "ended"
         write_exit_file(self.exit_fd, self.path("exit.json.part"), self.path("exit.json"), result)
