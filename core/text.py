@@ -12,17 +12,26 @@ _ESCAPES = re.compile(
     r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)?"
     r"|\x1b[ -/]*[0-~]?"
 )
-# Other C0 and C1 characters, marks that reorder text, line separators, tags (invisible letters), lone surrogates.
+# Characters without a picture, which can carry hidden text; joiners and selectors where they do not join or select
+# (emoji and many scripts need them elsewhere, one at a time).
+INVISIBLE = (
+    "[\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u2060-\u2065\u206a-\u206f\u3164\ufeff\uffa0\ufff0-\ufff8"
+    "\U0001d173-\U0001d17a\U000e0000-\U000e007f]"
+    "|(?<![^\x00-\x7f])[\u200c\u200d\ufe00-\ufe0e\U000e0100-\U000e01ef]|(?<![^\x00-\x22\x24-\x29\x2b-\x2f\x3a-\x7f])\ufe0f"
+    "|(?<=[\u200b-\u200d\ufe00-\ufe0f\U000e0100-\U000e01ef])[\u200c\ufe00-\ufe0f\U000e0100-\U000e01ef]|\u200d\u200d"
+)
+# Other C0 and C1 characters, marks that reorder text, line separators, lone surrogates.
 _CONTROL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069\ufff9-\ufffb"
-    "\U000e0000-\U000e007f\ud800-\udfff]"
+    f"\ud800-\udfff]|{INVISIBLE}"
 )
 _BREAK = re.compile(r"\r\n?")
 _SPACES = re.compile(r"\s+")
 
 
 def clean(text: str) -> str:
-    """Text without escape sequences, control characters and bidirectional overrides; tabs and line ends stay.
+    """Text without escape sequences, control characters, bidirectional overrides and characters that nobody sees; tabs
+    and line ends stay.
 
     A lone carriage return counts as a line end.
     """

@@ -18,17 +18,14 @@ from collections.abc import Iterator
 from core.edits.match import line_number
 from core.edits.python_syntax import ENDINGS, MARK
 from core.record.errors import EditError
+from core.text import INVISIBLE
 
 # What reorders or hides text, or ends a line for one program and not for the next one.
 _HIDDEN = re.compile(
-    "[\x80-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\u3164"
-    "\ufeff\uffa0\ufff0-\ufffb\U0001d173-\U0001d17a\U000e0000-\U000e007f]"
+    "[\x80-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufff9-\ufffb]"
     # A form feed within a line, of which Python forgets the indentation, and a line end that only Python takes for one.
     "|(?<=[^\n\f])\f|\f(?=[^\n\r\f])|\r(?!\n)"
-    # Joiners and selectors, where they do not join or select: emoji and many scripts need them.
-    "|(?<![^\x00-\x7f])[\u200c\u200d\ufe00-\ufe0e\U000e0100-\U000e01ef]|(?<![^\x00-\x22\x24-\x29\x2b-\x2f\x3a-\x7f])\ufe0f"
-    "|(?<=[\u200c\u200d\ufe00-\ufe0f\U000e0100-\U000e01ef])[\u200c\ufe00-\ufe0f\U000e0100-\U000e01ef]"
-    "|\u200d\u200d"
+    f"|{INVISIBLE}"
 )
 _COOKIE = re.compile(r"^[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)")
 _FAR = re.compile(r"[ \t]{200,}(?=\S)")  # code that is beyond the edge of every screen

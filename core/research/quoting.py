@@ -6,7 +6,7 @@ import re
 
 from core.text import clean, one_line
 
-_BLANK = "[\\s\u00ad\u200b-\u200d\u2060-\u2064\ufe00-\ufe0f\ufeff]*"
+_BLANK = "[\\s\u00ad\u200b-\u200d\u2060-\u2064\u2800\ufe00-\ufe0f\ufeff]*"
 
 
 def bounded(text: str, limit: int, *, end: bool = False) -> str:
