@@ -17,6 +17,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -51,6 +52,8 @@ _NO_PROMPTS = {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "SSH_ASKPASS":
 # that the user's clone lacks, which is a pointer then as in the user's checkout.
 _NO_FETCH = {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "", "GIT_LFS_SKIP_SMUDGE": "1"}
 _NOT_FETCHED = re.compile(r"could not fetch ([0-9a-f]{40,64}) from promisor remote")
+_HALF_MADE = re.compile(r"failed to read \S.*/worktrees/[^/]+/commondir: Success")
+_PAUSES = (0.01, 0.05, 0.2, 0.5, 1.0)  # seconds
 _FAULT = re.compile(
     r"^fatal:|error\b|not found|denied|cannot|could not|unable to|failed|no space|quota|not allowed", re.IGNORECASE
 )
@@ -93,7 +96,21 @@ class Git:
     def run(
         self, *args: str, env: Mapping[str, str] | None = None, stdin: bytes | None = None, seconds: float | None = None
     ) -> GitResult:
-        """Exit status, standard output and standard error of one command. Raises GitError at the time limit."""
+        """Exit status, standard output and standard error of one command. Raises GitError at the time limit.
+
+        It is given again where it met the record of a worktree that another git was just making: git stops at that
+        before it does anything.
+        """
+        for pause in _PAUSES:
+            result = self._once(args, env, stdin, seconds)
+            if not (result.status and _HALF_MADE.search(result.error)):
+                break
+            time.sleep(pause)
+        return result
+
+    def _once(
+        self, args: tuple[str, ...], env: Mapping[str, str] | None, stdin: bytes | None, seconds: float | None
+    ) -> GitResult:
         limit = self._seconds if seconds is None else seconds
         variables = {**self._fixed, **(env or {})}
         dropped = [name for name in os.environ if _DROPPED.fullmatch(name) and name not in variables]

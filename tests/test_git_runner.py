@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -142,3 +143,18 @@ def test_failures_are_reported_with_a_reason(repo: Path, tmp_path: Path, monkeyp
         require_git()
     with pytest.raises(GitError, match="not installed"):
         Git(repo).run("status")
+
+
+def test_a_worktree_that_another_git_is_making_is_waited_for(repo: Path, tmp_path: Path) -> None:
+    """git writes commondir in two steps, and another git that lists worktrees in between ends with an error."""
+    git(repo, "worktree", "add", "-q", "--detach", str(tmp_path / "linked"))
+    half = repo / ".git" / "worktrees" / "linked" / "commondir"
+    text = half.read_text()
+    half.write_text("")
+    written = threading.Timer(0.1, half.write_text, [text])
+    written.start()
+    assert "linked" in Git(repo).text("worktree", "list")
+    written.join()
+    half.write_text("")
+    with pytest.raises(GitError, match="commondir"):
+        Git(repo).text("worktree", "list")
