@@ -35,6 +35,7 @@ _UNIT_AFTER = re.compile(rf"([^\S\n]?)({_UNIT})")
 _KNOWN_UNIT = re.compile(r"[num]?s|min|[hdx%]|percent|[kKMGT]?(?:i?B|bits?|bytes?)?|[kMG]?Hz|[KMGTP]?FLOPS")
 _SAME = {"µs": "us", "μs": "us", "sec": "s", "secs": "s", "second": "s", "seconds": "s", "mins": "min", "hr": "h",
          "minute": "min", "minutes": "min", "hrs": "h", "hour": "h", "hours": "h", "day": "d", "days": "d"}  # fmt: skip
+_SECONDS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _TIMES = {"k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _LEFT_OUT = re.compile(r"^\[\.\.\. (\d+) MB of output left out here \.\.\.\]$", re.M)
 _SHOWN = 100  # characters of a line
@@ -83,7 +84,8 @@ def read_metric(output: str, pattern: str, *, like: str = "", advise: bool = Tru
     else:
         unit = number.unit or _unit_after(output, end)
         shown = _short(text if number.unit else f"{text.strip()} {unit}")
-        reason = _unlike(_Number(number.value, unit, number.decimal_comma), shown, like)
+        number = _as_in(_Number(number.value, unit, number.decimal_comma), like)
+        reason = _unlike(number, shown, like)
         return Printed(None if reason else number.value, reason, shown, len(found), line)
     return Printed(None, reason + (_advice(output, pattern, like) if advise else ""), "", len(found), line)
 
@@ -230,13 +232,25 @@ def _canonical(unit: str) -> str:
     return _SAME.get(first, first) + slash + _SAME.get(second, second)
 
 
+def _as_in(number: _Number, like: str) -> _Number:
+    """A time in the unit that an earlier run printed: many programs choose it by size."""
+    earlier = _number(like) if like else None
+    unit = _unit_of(earlier, like) if earlier else ""
+    if number.unit == unit or number.unit not in _SECONDS or unit not in _SECONDS:
+        return number
+    return _Number(number.value * _SECONDS[number.unit] / _SECONDS[unit], unit, number.decimal_comma)
+
+
+def _unit_of(earlier: _Number, like: str) -> str:
+    return earlier.unit or _unit_after(like, len(like.split()[0]))
+
+
 def _unlike(number: _Number, shown: str, like: str) -> str:
     """How a number differs in unit or comma from `like`, the text of an earlier run."""
     earlier = _number(like) if like else None
     if earlier is None:
         return ""
-    unit = earlier.unit or _unit_after(like, len(like.split()[0]))
-    if number.unit != unit:
+    if number.unit != _unit_of(earlier, like):
         return f"the unit changed: this run printed {shown}, the baseline {like}; print one unit always"
     if number.decimal_comma and "," in like and not earlier.decimal_comma:
         return f"the comma changed its meaning: this run printed {shown}, the baseline {like}; print a decimal point"

@@ -96,8 +96,8 @@ def test_the_last_of_a_series_counts_and_different_lines_are_refused() -> None:
 @pytest.mark.parametrize(
     ("before", "now", "reason"),
     [
-        ("loss: 980.3 ms", "loss: 1.02 s", "the unit changed: this run printed 1.02 s, the baseline 980.3 ms"),
-        ("loss: 980.3ms", "loss: 1.02s", "the unit changed"),
+        ("loss: 980.3 ms", "loss: 1.02 MB", "the unit changed: this run printed 1.02 MB, the baseline 980.3 ms"),
+        ("loss: 980.3ms", "loss: 1.02ms/it", "the unit changed"),
         ("loss: 93.5%", "loss: 0.94", "the unit changed"),
         ("loss: 80 it/s", "loss: 1.2 s/it", "the unit changed"),
         ("loss: 0.94", "loss: 1.2k", "the unit changed"),
@@ -141,3 +141,13 @@ def test_a_pattern_that_is_advised_works() -> None:
     output = " 97%|### 80.1it/s]val_loss: 1,204\n"
     reason = read_metric(output, r"^val_loss:\s*(\S+)").reason
     assert read_metric(output, reason.rpartition("pattern = '")[2].rstrip("'")).value == 1204
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "value"),
+    [("1.02 ms", "980 us", 0.98), ("980 ms", "1.2 s", 1200), ("1m20.5s", "950ms", 0.95), ("59 seconds", "1m2s", 62)],
+)
+def test_a_time_in_another_unit_is_converted(before: str, now: str, value: float) -> None:
+    """Else a change that makes a program faster would fail by it: many choose the unit by the size."""
+    like = read_metric(f"took {before}", r"^took (.+)").text
+    assert read_metric(f"took {now}", r"^took (.+)", like=like).value == pytest.approx(value)

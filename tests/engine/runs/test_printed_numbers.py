@@ -67,9 +67,9 @@ def test_without_a_number_at_the_limit_the_reason_tells_both(tmp_path: Path) -> 
 
 def test_a_unit_that_an_experiment_changes_is_refused(tmp_path: Path) -> None:
     program = PROGRAM.replace(r"(\S+)", r"([\d.]+)")
-    state = ended(tmp_path, "print('loss: 980.3 ms')\n", ("980.3 ms", "1.02 s"), ("980.3", "970.3"), program=program)
+    state = ended(tmp_path, "print('loss: 980.3 ms')\n", ("980.3 ms", "1.02 MB"), ("980.3", "970.3"), program=program)
     assert state.experiments[1].verdict == "crashed"
-    assert "the unit changed: this run printed 1.02 s, the baseline 980.3 ms" in state.experiments[1].reason
+    assert "the unit changed: this run printed 1.02 MB, the baseline 980.3 ms" in state.experiments[1].reason
     assert state.experiments[2].metric == pytest.approx(970.3)
     assert state.timed and any("a time or a speed, for it is printed as 980.3 ms" in note.text for note in state.notes)
 
