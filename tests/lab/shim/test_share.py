@@ -15,8 +15,8 @@ SECONDS = 10
 def measured(patch: pytest.MonkeyPatch, *, others: float, own: float, waited: float, processors: float = 1.0) -> float:
     """The share of a run on two processors that `others` kept busy for so many seconds of ten."""
     at = 0.0
-    patch.setattr(share.time, "monotonic", lambda: at)
-    patch.setattr(share.os, "sched_getaffinity", lambda pid: {0, 1})
+    patch.setattr("core.lab.shim.clocks.share.time.monotonic", lambda: at)
+    patch.setattr("core.lab.shim.clocks.share.os.sched_getaffinity", lambda pid: {0, 1})
     patch.setattr(share, "_busy", lambda usable: (others + own) * at / SECONDS)
     meter = ShareMeter(processors, lambda pids: own * at / SECONDS)
     meter.start([])
