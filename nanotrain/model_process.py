@@ -73,6 +73,10 @@ class ScorerError(Exception):
         self.hint = hint
 
 
+class NotInMemory(Rejected):
+    """A model read much from the disk. Honest code does so where nobody has used its libraries for long, and once."""
+
+
 class LogitRequest(NamedTuple):
     """Rows (B, T) of tokens, and the positions in the flattened rows whose logits are wanted; None: all of them."""
 
@@ -224,6 +228,8 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
         if not self.imported_cpu:
             self.prime(startup)
         self._allow(startup)
+        if self.order["device"] == "cpu":  # a card's libraries are gigabytes
+            self.monitor.count_reads()
         self._ask({"type": "load"})
         digest = str(self._expect("ready").get("hash"))
         self._allow(limit)
@@ -236,6 +242,8 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
 
     def check_effort(self) -> None:
         """Raises Rejected when the answers used more processor time than allowed: learning ends with the clock."""
+        if self.monitor.violation(self.monitor.pids()) == process_limits.READS:
+            raise NotInMemory(process_limits.READS)
         more = self.answers - 1
         least = MIN_ANSWER_SECONDS[self.order["device"]]
         allowed = more * max(MAX_ANSWER_OF_RUN * self.trained, MAX_ANSWER_OF_STARTUP * self.startup_cpu, least)
@@ -398,7 +406,7 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(2)
         if violation := self.violation or self.monitor.violation(()):
-            return Rejected(violation)
+            return NotInMemory(violation) if violation == process_limits.READS else Rejected(violation)
         code = self.process.poll()
         print(f"model process: ended with {code}")
         how = "exit code 0" if code == 0 else "another exit code than 0"

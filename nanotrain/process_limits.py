@@ -25,10 +25,14 @@ KCMP_SYSCALL = {"x86_64": 312, "aarch64": 272}
 KCMP_FILES = 2
 MAX_TABLES = 8  # of descriptors of one process that are told apart; of more, each is read
 LIBC = ctypes.CDLL(None, use_errno=True)
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 WAIT_ALL = 0x40000000  # __WALL: also for children that send no SIGCHLD
 MAX_PROCESSES = 64  # of one model's process and its descendants
 MAX_THREADS = 512 + 16 * (os.cpu_count() or 1)  # of all of them: each library may have a pool of the processors' number
 MIN_MEMORY_LIMIT = {"cpu": 4 << 30, "cuda": 8 << 30}  # bytes: the limit is never lower than this
+# Read from the disk by a model in all: which pages of a system's files are in memory is a message to a later process.
+MAX_PAGES_READ = 8192
+READS = f"the model read more than {MAX_PAGES_READ:,} pages of files that were not in memory while it was scored"
 CHECK_SECONDS = 0.2  # between two checks of the limits
 MAX_KILL_SECONDS = 5.0  # for the kernel to end the killed processes
 
@@ -141,6 +145,18 @@ def resident_bytes(pids: Collection[int]) -> int:
     return total + sum(files.values())
 
 
+def pages_read(pids: Collection[int]) -> int:
+    """Pages that these processes have had read from a disk: by calls and faults, or faults alone (a network's disk)."""
+    total = 0
+    for pid in pids:
+        faults = usage.faults if (usage := cpu_usage(pid)) else 0
+        read = 0
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            read = int(_read(f"/proc/{pid}/io").split(b"read_bytes:")[1].split(None, 1)[0]) // PAGE_BYTES
+        total += max(read, faults)
+    return total
+
+
 def _share_files(one: str, other: str) -> bool:
     """Whether two threads, by their folders, have the same table of descriptors."""
     number = KCMP_SYSCALL.get(os.uname().machine)
@@ -248,6 +264,7 @@ class ProcessMonitor(threading.Thread):
         self.last_time = time.monotonic()
         self.sampled_ticks = 0.0  # sum over all checks
         self.reaped_before = ProcessMonitor.reaped
+        self.pages_before: int | None = None  # read before the code under test was loaded; None: it is not yet
         ProcessMonitor.roots.add(root)
         self.start()
 
@@ -281,7 +298,13 @@ class ProcessMonitor(threading.Thread):
             return f"the model started more than {what} while it was scored"
         if resident_bytes(pids) > self.memory_limit or self.out_of_memory():
             return f"the model took more than {self.memory_limit >> 20} MB of memory while it was scored"
+        if self.pages_before is not None and pages_read(pids) - self.pages_before > MAX_PAGES_READ:
+            return READS
         return ""
+
+    def count_reads(self) -> None:
+        """From here on the limit on pages read from the disk holds."""
+        self.pages_before = pages_read(self.pids())
 
     def out_of_memory(self) -> bool:
         return self.group is not None and self.group.out_of_memory()
@@ -323,6 +346,7 @@ class CpuUsage(NamedTuple):
     ticks_with_children: int  # and of its children that ended and were waited for
     start_time: int
     threads: int
+    faults: int  # that had to read from a disk
 
 
 def cpu_usage(pid: int) -> CpuUsage | None:
@@ -330,7 +354,7 @@ def cpu_usage(pid: int) -> CpuUsage | None:
     with contextlib.suppress(OSError, ValueError, IndexError):
         fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
         own, children = int(fields[11]) + int(fields[12]), int(fields[13]) + int(fields[14])
-        return CpuUsage(own, own + children, int(fields[19]), int(fields[17]))
+        return CpuUsage(own, own + children, int(fields[19]), int(fields[17]), int(fields[9]))
     return None
 
 

@@ -118,6 +118,38 @@ def test_a_process_whose_first_thread_has_ended_counts(start: str) -> None:
     assert found == "True True\nTrue"
 
 
+def test_a_process_that_reads_many_pages_from_the_disk_is_a_violation() -> None:
+    """One page at a time of a file that is not in memory: so one process could tell another, page by page."""
+    program = """
+        import mmap, sys, time
+        with open(sys.argv[1], "rb") as file:
+            pages = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+        pages.madvise(mmap.MADV_RANDOM)
+        sys.stdin.readline()
+        for page in range(0, len(pages), mmap.PAGESIZE):
+            pages[page]
+        time.sleep(90)
+    """
+    found = output_of(f"""
+        import tempfile
+        process_limits.MAX_PAGES_READ, reasons = 500, []
+        with tempfile.NamedTemporaryFile(dir="/var/tmp") as file:
+            file.write(os.urandom(1000 * process_limits.PAGE_BYTES))
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            argv = [sys.executable, "-S", "-c", {textwrap.dedent(program)!r}, file.name]
+            child = subprocess.Popen(argv, stdin=subprocess.PIPE)
+            monitor = process_limits.ProcessMonitor(child.pid, reasons.append, 4 << 30)
+            monitor.count_reads()
+            child.stdin.write(b"go\\n")
+            child.stdin.flush()
+            wait_for(lambda: reasons)
+            process_limits.kill_tree(child.pid)
+        print(reasons[0] == process_limits.READS)
+    """)
+    assert found == "True"
+
+
 def test_time_of_orphans_that_ended_counts() -> None:
     """A chain of short processes: each leaves the next one behind, and is nobody's when it ends."""
     program = """

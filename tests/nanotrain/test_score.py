@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 import torch
 
-from nanotrain import corpus, harness, model_host, prepare, probes, train
+from nanotrain import corpus, harness, model_host, prepare, probes, process_limits, score, train
+from nanotrain.model_process import NotInMemory
 from tests.nanotrain import worlds
 
 FORWARD = "        length = tokens.size(1)\n        cos, sin"  # where GPT.forward begins
@@ -35,6 +36,23 @@ def scored(tree: Path, run: Path, home: Path, sandbox: Sequence[str] = ()) -> di
     found = json.loads(result.stdout.splitlines()[-1])
     assert isinstance(found, dict)
     return found
+
+
+@pytest.mark.parametrize("cold", [0, 1, 2, 3])
+def test_a_model_that_reads_much_from_the_disk_is_scored_again(cold: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Honest code finds its libraries in memory the next time; one that reads other files each time is rejected."""
+    tries: list[str] = []
+
+    def once(*_: Any) -> dict[str, Any]:
+        tries.append("")
+        if len(tries) <= cold:
+            raise NotInMemory(process_limits.READS)
+        return {"metric": 1.0}
+
+    monkeypatch.setattr(score, "score_once", once)
+    found = score.score(Path(), Path(), "cpu", 1, [], "val")
+    assert found == ({"metric": 1.0} if cold < score.MAX_TRIES else {"rejected": process_limits.READS, "probes": {}})
+    assert len(tries) == min(cold + 1, score.MAX_TRIES)
 
 
 def with_result(code: str) -> tuple[str, str]:
