@@ -20,24 +20,27 @@ INVISIBLE = (
     "|(?<![^\x00-\x7f])[\u200c\u200d\ufe00-\ufe0e\U000e0100-\U000e01ef]|(?<![^\x00-\x22\x24-\x29\x2b-\x2f\x3a-\x7f])\ufe0f"
     "|(?<=[\u200b-\u200d\ufe00-\ufe0f\U000e0100-\U000e01ef])[\u200c\ufe00-\ufe0f\U000e0100-\U000e01ef]|\u200d\u200d"
 )
-# Other C0 and C1 characters, marks that reorder text, line separators, lone surrogates.
+# Other C0 and C1 characters, marks that reorder text, line separators, tags (invisible letters), lone surrogates.
 _CONTROL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2028\u2029\u2066-\u2069\ufff9-\ufffb"
-    f"\ud800-\udfff]|{INVISIBLE}"
+    "\U000e0000-\U000e007f\ud800-\udfff]"
 )
+_INVISIBLE = re.compile(INVISIBLE)
 _BREAK = re.compile(r"\r\n?")
 _SPACES = re.compile(r"\s+")
 
 
-def clean(text: str) -> str:
+def clean(text: str, *, code: bool = False) -> str:
     """Text without escape sequences, control characters, bidirectional overrides and characters that nobody sees; tabs
     and line ends stay.
 
-    A lone carriage return counts as a line end.
+    A lone carriage return counts as a line end. `code`: of the project, whose joiners and blanks an edit has to match:
+    they stay, since no change brings in new ones.
     """
     if text.isascii() and text.isprintable():
         return text
-    return _CONTROL.sub("", _ESCAPES.sub("", _BREAK.sub("\n", text)))
+    text = _CONTROL.sub("", _ESCAPES.sub("", _BREAK.sub("\n", text)))
+    return text if code or text.isascii() else _INVISIBLE.sub("", text)
 
 
 def one_line(text: str, limit: int = 0) -> str:

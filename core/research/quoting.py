@@ -9,9 +9,9 @@ from core.text import clean, one_line
 _BLANK = "[\\s\u00ad\u200b-\u200d\u2060-\u2064\u2800\ufe00-\ufe0f\ufeff]*"
 
 
-def bounded(text: str, limit: int, *, end: bool = False) -> str:
+def bounded(text: str, limit: int, *, end: bool = False, code: bool = False) -> str:
     """Clean text of at most `limit` characters: its head and tail, or with `end` only its tail."""
-    text = clean(text)
+    text = clean(text, code=code)
     if len(text) <= limit:
         return text
     if end:

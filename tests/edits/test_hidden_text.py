@@ -87,3 +87,4 @@ def test_text_that_nobody_sees_is_left_out_of_what_is_shown_and_told() -> None:
         assert clean(f"a{hidden}b") == "ab"
         assert "</log>" not in fenced("log", clean(f"<{hidden}/log>")).removesuffix("</log>")
     assert len(clean(f"😀{smuggled}")) == 2
+    assert clean("a\u00adb", code=True) == "a\u00adb"  # or an edit of the line would not match it

@@ -88,7 +88,7 @@ def current_files(brief: Brief) -> str:
     """The editable files of the parent, cut in the middle beyond MAX_FILE."""
     parts = [f"The editable files, as of experiment {brief.parent} (0 is the unchanged code):"]
     for path, text in sorted(brief.files.items()):
-        parts.append(fenced("file", bounded(text, MAX_FILE), path=path, access="editable"))
+        parts.append(fenced("file", bounded(text, MAX_FILE, code=True), path=path, access="editable"))
     return "\n\n".join(parts)
 
 

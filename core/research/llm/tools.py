@@ -166,7 +166,8 @@ class Toolbox:
         first, last = whole(input, "first", 1) or 1, whole(input, "last", 1)
         path, lines, part = code_files.read_lines(self._brief.readable(), text(input, "path"), first, last)
         access = "editable" if path in self._brief.files else "read-only"
-        return f"{path}, {part}", fenced("file", bounded(lines, MAX_RESULT), path=path, part=part, access=access)
+        shown = bounded(lines, MAX_RESULT, code=True)
+        return f"{path}, {part}", fenced("file", shown, path=path, part=part, access=access)
 
     async def _search_code(self, input: Mapping[str, Any]) -> tuple[str, str]:
         wanted, regex = text(input, "text"), flag(input, "regex")

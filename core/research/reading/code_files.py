@@ -34,7 +34,7 @@ def read_lines(files: Files, path: str, first: int, last: int | None) -> tuple[s
     end = min(len(lines), first + MAX_LINES - 1, last if last is not None else len(lines))
     if end < first <= len(lines):
         raise EditError(f"line {last} comes before line {first}", hint="give the first line, then the last")
-    shown = "\n".join(f"{n:5d} | {clean(lines[n - 1])[:MAX_LINE_CHARACTERS]}" for n in range(first, end + 1))
+    shown = "\n".join(f"{n:5d} | {clean(lines[n - 1], code=True)[:MAX_LINE_CHARACTERS]}" for n in range(first, end + 1))
     return path, shown, f"lines {first}-{end} of {len(lines):,}"
 
 
