@@ -12,8 +12,8 @@ from core.lab.shim.rmtree import remove_tree
 
 LINK_PREFIX = "autoresearch-tmp-"  # short names of runs' temporary folders
 FOLDER_PREFIXES = (  # each in use for seconds only
-    "autoresearch-add-", "autoresearch-imports-", "autoresearch-index-", "autoresearch-merge-", "autoresearch-probe-",
-    "autoresearch-python-",
+    "autoresearch-add-", "autoresearch-imports-", "autoresearch-index-", "autoresearch-key-", "autoresearch-merge-",
+    "autoresearch-probe-", "autoresearch-python-", "autoresearch-sign-",
 )  # fmt: skip
 SOCKET_PREFIX = "autoresearch-"  # and the user's id: engines' sockets, where the home's path is too long for them
 STALE_SECONDS = 3600.0

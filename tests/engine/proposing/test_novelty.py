@@ -49,7 +49,7 @@ def test_files_that_ran_before_are_refused_even_after_a_restart(tmp_path: Path) 
     assert (
         "those of experiment 1 (" in reasons[2]
         and "was run already" in reasons[5]
-        and "1 (discarded with 1.09" in reasons[5]
+        and "1 (discarded with 1.0" in reasons[5]
     )
     assert "exactly those of the unchanged code" in reasons[4]
     assert not any(run for n in reasons for run in state.experiments[n].runs) and state.experiments[6].runs
