@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import os
 import secrets
@@ -25,6 +24,7 @@ from core import clock
 from core.lab import compile_cache, stale_tmp
 from core.lab.sandbox.delegation import delegation
 from core.lab.sandbox.tiers import SandboxSpec, command, own_folders, tier_of
+from core.lab.shim.clocks.clock_register import is_locked
 from core.lab.shim.daemonize import bare_python
 from core.lab.shim.group.cgroup import remove_abandoned
 from core.lab.shim.output import logged
@@ -174,7 +174,7 @@ class RunProcess:
             # A shim that ends writes `ended` into its status; a killed one is found by its lock.
             if self._result is None and (phase == "ended" or polls % _POLLS_PER_LOCK_CHECK == 1):
                 self._result = _read_exit(self.folder)
-                if self._result is None and not _locked(self.folder):
+                if self._result is None and not is_locked(str(self.folder / "lock")):
                     # The exit file may have come just before the lock was released: read it again.
                     last = _read_exit(self.folder)
                     self._result = last or await asyncio.to_thread(_abandon, self.folder, self.status)
@@ -232,7 +232,7 @@ def adopt(folder: Path) -> RunProcess | None:
     """
     folder = folder.resolve()
     process = RunProcess(folder)
-    if _locked(folder) or _read_exit(folder) is not None:
+    if is_locked(str(folder / "lock")) or _read_exit(folder) is not None:
         return process
     if (folder / "spec.json").exists():
         _kill_leftovers(folder, process.status)
@@ -275,21 +275,6 @@ def _short_link(folder: Path) -> str:
     link = Path(tempfile.gettempdir(), f"{stale_tmp.LINK_PREFIX}{secrets.token_hex(6)}")
     link.symlink_to(folder)
     return str(link)
-
-
-def _locked(folder: Path) -> bool:
-    """True while a shim lives: it holds the lock, which the kernel releases however the shim ends."""
-    try:
-        fd = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(fd)
-    return False
 
 
 def _read_exit(folder: Path) -> RunResult | None:

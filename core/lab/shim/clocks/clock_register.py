@@ -14,6 +14,21 @@ from contextlib import suppress
 _CLOCK, _SCORING = "clock", "scoring"
 
 
+def is_locked(path: str) -> bool:
+    """Whether a living process holds the lock of this file, which the kernel releases however that ends."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
 class ClockRegister:
     """The folder, as the owner of one entry sees it. `owner`: a name without dots, such as the number of a run."""
 
@@ -61,16 +76,8 @@ class ClockRegister:
 
     def _alive(self, name: str) -> bool:
         path = os.path.join(self._folder, name)
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
+        if is_locked(path):
             return True
-        finally:
-            os.close(fd)
         with suppress(OSError):
             os.unlink(path)
         return False
