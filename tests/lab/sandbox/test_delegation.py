@@ -82,8 +82,8 @@ def test_what_is_found_here_works() -> None:
         pytest.skip(found.why)
     group = ControlGroup.make(found.base)
     assert group is not None
-    enter = f"open({group.path + '/cgroup.procs'!r}, 'w').write('0')"
-    busy = "import time\nwhile time.process_time() < 0.1: pass\nprint(1, flush=True)\ntime.sleep(60)"
+    enter = f"import time\nopen({group.path + '/cgroup.procs'!r}, 'w').write('0')\nend = time.process_time() + 0.1"
+    busy = "while time.process_time() < end: pass\nprint(1, flush=True)\ntime.sleep(60)"
     with subprocess.Popen([sys.executable, "-S", "-c", f"{enter}\n{busy}"], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stdout.readline() == b"1\n"
         seconds = group.cpu_seconds()
