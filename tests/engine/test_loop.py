@@ -200,7 +200,9 @@ def test_a_stop_ends_when_a_candidate_outlives_the_baseline(tmp_path: Path) -> N
         wait_for(lambda: not baseline.exists(), "the end of the baseline")
         (candidate / "go").touch()
         state = wait_end(paths)
-    assert state.state == "stopped" and [state.experiments[n].runs[0].ended for n in (0, 1)] == ["crashed", "done"]
+    assert state.state == "stopped" and state.experiments[0].runs[0].ended == "crashed"
+    # On a busy machine it would be measured again, and the stop comes first.
+    assert state.experiments[1].runs[0].ended in ("done", "abandoned")
 
 
 def test_a_stop_ends_while_one_run_of_a_pair_waits(tmp_path: Path) -> None:
