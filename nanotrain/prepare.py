@@ -101,7 +101,7 @@ class PreparedData:
             "readable": [str(self.tokenizer / "meta.json")],
             "hidden": slices + list(self.manifest["sources"]) + [str(path) for path in tokenizer],
             "info": info,
-            # What comments say is not counted as knowledge, so no code may read them.
+            # What comments and docstrings say is not counted as knowledge, so no code may read them.
             "comments": False,
         }
 
