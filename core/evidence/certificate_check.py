@@ -18,11 +18,13 @@ from core.record.events import Event
 from core.record.sample import mean
 from core.record.state import BASELINE, Run
 from core.session.chain import ChainHead
+from core.session.log import MISREAD
 from core.session.paths import SessionPaths
 from core.stats.certify import certificate_test
 from core.text import plural
 
 _FIELDS = ("experiment", "commit", "seed", "metric", "budget", "seconds", "steps", "slot")  # of a run
+_AGAIN = "certify the experiment again"
 _TEST = ("gain", "low", "high", "z", "bound", "p", "pairs", "decision")  # of the test
 
 
@@ -36,12 +38,12 @@ def check_certificates(paths: SessionPaths, log: StoredLog, signers: Signers) ->
     for number, event in last.items():
         file = files.pop(str(number), None)
         if file is None:
-            section.misfit(str(paths.certificate(number)), "the certificate is gone")
+            section.misfit(str(paths.certificate(number)), "the certificate is gone", _AGAIN)
             continue
         _check(section, log, event, file)
         signed += check_signature(section, file, signers)
     for file in files.values():
-        section.misfit(str(file), "the log knows no such certificate", "certify the experiment again")
+        section.misfit(str(file), "the log knows no such certificate", _AGAIN)
     words = f"; {signed} signed" if signed else ""
     section.summary = f"{plural(len(last), 'certificate')}{words}" if last or files else "none was made"
     return section
@@ -50,15 +52,17 @@ def check_certificates(paths: SessionPaths, log: StoredLog, signers: Signers) ->
 def _check(section: Section, log: StoredLog, event: Event, file: Path) -> None:
     assert isinstance(event.body, e.Certified)
     if not file.is_file():
-        return section.misfit(str(file), "it is no file")
+        return section.misfit(str(file), "it is no file", _AGAIN)
     try:
         data = file.read_bytes()
         told = json.loads(data)
         faults = [*_of_file(event.body, data), *_faults(told, log, event)]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (OSError, *MISREAD) as error:
         faults = [f"it cannot be read ({error})"]
     for fault in dict.fromkeys(faults):
         section.misfit(str(file), fault)
+    if faults:
+        section.advise(_AGAIN)
 
 
 def _of_file(event: e.Certified, data: bytes) -> list[str]:
@@ -93,7 +97,7 @@ def _faults(told: Mapping[str, Any], log: StoredLog, event: Event) -> list[str]:
     found += _of_test(told, begun, runs, log, x.number)
     found += _of_conditions(told, log, event, {r.run for r in runs})
     head = told.get("log")
-    if head and (why := log.misfit_of(ChainHead(int(head["events"]), str(head["head"])))):
+    if head and (why := log.misfit_of(ChainHead.parse(f"{head['events']}:{head['head']}"))):
         found.append(f"the head of the log that it names: {why}")
     return found
 

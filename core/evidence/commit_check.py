@@ -17,6 +17,8 @@ from core.session.paths import SessionPaths
 from core.text import plural
 
 _TRAILER = re.compile(rf"^{TRAILER}: (\S+)$", re.MULTILINE)
+_HEAD_BYTES = 200  # of the text that names a head, and more
+_NAME = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
 @dataclass(slots=True)
@@ -57,7 +59,8 @@ def read_refs(paths: SessionPaths) -> SessionRefs:
             elif ref.startswith(found.base):
                 found.refs[ref.removeprefix(found.base)] = name
         if HEAD_REF in found.refs:
-            found.head = git.run("cat-file", "blob", found.refs[HEAD_REF]).out.decode(errors="replace").strip()
+            text = git.run("cat-file", "blob", found.refs[HEAD_REF]).out[:_HEAD_BYTES]
+            found.head = text.decode(errors="replace").strip() or "nothing"
     except (GitError, OSError) as error:
         found.fault = getattr(error, "what", str(error))
     return found
@@ -98,12 +101,12 @@ def check_commits(found: SessionRefs, log: StoredLog, *, alive: bool) -> Section
 
 def _check_ref(section: Section, found: SessionRefs, number: int, commit: str, *, there: bool, busy: bool) -> None:
     ref, at = f"{found.base}{number}", found.refs.get(str(number))
+    back = f"git update-ref {ref} {commit}" if there else "fetch it from where the session was pushed"
     if at is None and not busy:
-        back = f"git update-ref {ref} {commit}" if there else "fetch it from where the session was pushed"
         lost = "the ref is gone" if there else "ref and commit are gone"
         section.misfit(ref, f"{lost}: by the log it is at {commit[:10]}", back)
     elif at not in (None, commit) and not busy:
-        section.misfit(ref, f"it is at {(at or '')[:10]}, and by the log at {commit[:10]}")
+        section.misfit(ref, f"it is at {(at or '')[:10]}, and by the log at {commit[:10]}", back)
     elif at == commit and not there:
         section.misfit(ref, f"its commit {commit[:10]} cannot be read", "git fsck")
 
@@ -170,17 +173,16 @@ def _check_branch(git: Git, section: Section, found: SessionRefs, log: StoredLog
 
 def _read(git: Git, names: list[str]) -> dict[str, _Commit | None]:
     """Each commit, or None where it or its tree cannot be read. Two processes, however many there are."""
-    wanted = list(dict.fromkeys(names))
+    wanted = [name for name in dict.fromkeys(names) if _NAME.fullmatch(name)]  # a log that was forged may have any text
     out = git.bytes_(
         "--no-replace-objects", "cat-file", "--batch", stdin="".join(f"{name}\n" for name in wanted).encode()
     )
-    found: dict[str, _Commit | None] = {}
+    found: dict[str, _Commit | None] = dict.fromkeys(names)
     at = 0
     for name in wanted:
         end = out.index(b"\n", at)
         words = out[at:end].split()
         at = end + 1
-        found[name] = None
         if len(words) == 3:
             size = int(words[2])
             if words[1] == b"commit":

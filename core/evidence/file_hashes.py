@@ -42,7 +42,7 @@ def _below(folder: str) -> Iterator[tuple[str, Stamp]]:
         if entry.is_dir(follow_symlinks=False):
             if entry.name not in (".git", "__pycache__"):
                 yield from _below(entry.path)
-        elif entry.name != ".git" and not (entry.is_symlink() and entry.is_dir()):
+        elif entry.name != ".git" and not (entry.is_symlink() and Path(entry.path).is_dir()):
             try:
                 status = entry.stat()
             except OSError:
@@ -51,9 +51,11 @@ def _below(folder: str) -> Iterator[tuple[str, Stamp]]:
 
 
 def state_of(path: str, stamp: Stamp) -> tuple[Stamp, str]:
-    """Stamp and SHA-256 of a file, or of a link's target path."""
+    """Stamp and SHA-256 of a file, or of a link's target path. A pipe or a device, which may never end, is not read."""
     if Path(path).is_symlink():
         digest = hashlib.sha256(os.fsencode(Path(path).readlink()))
+    elif not Path(path).is_file():
+        digest = hashlib.sha256(b"no file")
     else:
         with Path(path).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256")

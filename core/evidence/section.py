@@ -34,6 +34,11 @@ class Section:
     def misfit(self, where: str, what: str, hint: str = "") -> None:
         self.misfits.append(Misfit(where, what, hint))
 
+    def advise(self, hint: str) -> None:
+        """The step for all misfits so far, with the last of them, unless that has one of its own."""
+        if self.misfits and not self.misfits[-1].hint:
+            self.misfits[-1] = self.misfits[-1]._replace(hint=hint)
+
     @classmethod
     def unchecked(cls, name: str, why: str) -> Section:
         return cls(name, why, checked=False)

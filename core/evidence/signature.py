@@ -25,7 +25,9 @@ from core.session.paths import signature_of
 
 NAMESPACE = "autoresearch-tui"
 KEYS = ("id_ed25519", "id_ed25519_sk", "id_ecdsa", "id_ecdsa_sk", "id_rsa")  # below ~/.ssh, the first that is there
+_MOST_BYTES = 1 << 16  # of a signature: one of a large RSA key has 3 kB
 _SECONDS = 60.0  # without a terminal: nobody answers a question
+_AGAIN = "sign the certificate again"
 _INSTALL = "install OpenSSH 8.2 or newer, for example: apt-get install openssh-client"
 
 
@@ -95,7 +97,7 @@ def known_signers(project: Path, asked: str | None) -> Signers:
 def signer(certificate: Path) -> str:
     """Type and fingerprint of the key in a certificate's signature, unchecked; "" without one that can be read."""
     try:
-        lines = signature_of(certificate).read_text("ascii", "replace").splitlines()
+        lines = _stored(certificate).decode("ascii", "replace").splitlines()
         blob = base64.b64decode("".join(line for line in lines if not line.startswith("-----")), validate=True)
         key = _string(blob, 10)  # after the magic and the version
         kind = _string(key, 0).decode("ascii", "replace").removeprefix("ssh-").partition("@")[0].removeprefix("sk-ssh-")
@@ -105,6 +107,12 @@ def signer(certificate: Path) -> str:
         return ""
     fingerprint = base64.b64encode(hashlib.sha256(key).digest()).decode().rstrip("=")
     return f"{kind.upper()} SHA256:{fingerprint}"
+
+
+def _stored(certificate: Path) -> bytes:
+    """The file of a certificate's signature; empty where it is none: a pipe or a device, or far too large."""
+    file = signature_of(certificate)
+    return file.read_bytes() if file.is_file() and file.stat().st_size <= _MOST_BYTES else b""
 
 
 def marks(certificate: Path) -> str:
@@ -121,7 +129,10 @@ def marks(certificate: Path) -> str:
 def check_signature(section: Section, certificate: Path, signers: Signers) -> bool:
     """Whether it is signed. A signature that does not fit is a misfit, one of a key that nobody knows a note."""
     file = signature_of(certificate)
-    if not file.is_file():
+    if not file.exists():
+        return False
+    if not _stored(certificate):
+        section.misfit(str(file), "it is no signature", _AGAIN)
         return False
     try:
         program = _ssh_keygen()
@@ -137,9 +148,12 @@ def check_signature(section: Section, certificate: Path, signers: Signers) -> bo
     else:
         good = _ask(program, certificate, "check-novalidate") is not None
     if not good:
-        section.misfit(str(file), f"the signature does not fit the certificate ({who or 'no key can be read in it'})")
+        section.misfit(
+            str(file), f"the signature does not fit the certificate ({who or 'no key can be read in it'})", _AGAIN
+        )
     elif not names and signers.file is not None:
-        section.misfit(str(file), f"signed by {who}, whom {signers.file} does not name")
+        section.misfit(str(file), f"signed by {who}, whom {signers.file} does not name",
+                       "add that key to the file, if it is one that you trust")  # fmt: skip
     else:
         unknown = "; whose key that is, an allowed signers file says (--allowed-signers FILE)"
         section.notes.append(f"{certificate}: signed by {names.splitlines()[0] + ', ' if names else ''}{who}"

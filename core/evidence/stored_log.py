@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sqlite3
 import struct
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from core.record.fold import fold
 from core.record.state import Experiment, State
 from core.session import chain
 from core.session.chain import ChainHead, Row
-from core.session.log import Log
+from core.session.log import MISREAD, Log
 from core.text import plural
 
 _ROWS = (
@@ -57,7 +58,13 @@ def read_stored(log: Log, progress: Progress) -> tuple[StoredLog, Section, Secti
     found, links = StoredLog(), Section("chain")
     with log.as_stored() as (db, projected):
         _walk(db, found, links, progress)
-        return found, links, _compare(found, projected())
+        links.advise(
+            "restore session.db from a backup; a head that others have tells which log is the right one (--head)"
+        )
+        state = _compare(found, projected())
+        again = shlex.join(("sqlite3", str(log.path), "DELETE FROM head"))
+        state.advise(f"{again}: the next engine then writes the state again from the events")
+        return found, links, state
 
 
 def _walk(db: sqlite3.Connection, found: StoredLog, links: Section, progress: Progress) -> None:
@@ -70,7 +77,7 @@ def _walk(db: sqlite3.Connection, found: StoredLog, links: Section, progress: Pr
         links.misfit("session.db", f"the database holds the {kind} {name!r}, which this program did not make")
     chained = ("table", "chain") in there
     query = _ROWS.format(
-        hash="c.hash" if chained else "NULL", join="LEFT JOIN chain c ON c.seq = e.seq" if chained else ""
+        hash="CAST(c.hash AS BLOB)" if chained else "NULL", join="LEFT JOIN chain c ON c.seq = e.seq" if chained else ""
     )
     tip, first, bare = chain.START, 0, list[int]()  # first: with a hash; bare: events since the last hash
     for seq, time, experiment, body, stored in db.execute(query):
@@ -110,14 +117,14 @@ def _step(links: Section, tip: bytes, row: Row, stored: bytes | None, *, anchor:
         computed = chain.link(tip, row)
     except (struct.error, TypeError):
         links.misfit(f"event {seq}", "its row holds values of other types")
-        return bytes(stored or b"")
+        return stored or b""
     if stored is None or computed == stored:
         return computed
     if anchor:
         links.misfit(f"event {seq}", "it does not fit its hash, or one of the events before it without a hash does not")
     else:
         links.misfit(f"event {seq}", "it is not what was hashed: changed, exchanged or put in since")
-    return bytes(stored)
+    return stored
 
 
 def _covered(links: Section, first: int, anchor: int) -> None:
@@ -156,7 +163,7 @@ def _take(found: StoredLog, links: Section, row: Row) -> None:
     try:
         event = wire.event_from_plain({"seq": seq, "time": time, **plain})
         fold(found.state, event)
-    except (ValueError, KeyError, TypeError, AttributeError, AssertionError, RecursionError) as error:
+    except MISREAD as error:
         found.folded = False
         links.notes.append(f"event {seq} is not known to this version ({error!r}): what follows is not interpreted")
         return

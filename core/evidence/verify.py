@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from core.evidence.certificate_check import check_certificates
@@ -18,11 +17,12 @@ from core.record.errors import AutoresearchError, SessionError
 from core.session.chain import ChainHead
 from core.session.disk import read_json
 from core.session.lock import engine_alive
-from core.session.log import Log
+from core.session.log import MISREAD, Log
 from core.session.paths import SessionPaths
 from core.text import plural
 
 _AGAIN_SECONDS = 1.0  # after which a running session that does not fit is looked at once more
+_ROUNDING_SECONDS = 0.001
 PARTS = ("chain", "state", "git", "seals", "runs", "certificates")
 
 
@@ -68,13 +68,27 @@ def _verify(paths: SessionPaths, progress: Progress, signers: Signers, heads: Se
             chain.misfit(f"head {head.short}", why)
         else:
             chain.notes.append(f"head {head.short} is on the chain")
+    rest = (
+        _part("git", lambda: check_commits(refs, stored, alive=alive)),
+        _part("seals", lambda: check_seals(paths, stored, progress)),
+        _part("runs", lambda: _check_runs(paths, stored)),
+        _part("certificates", lambda: check_certificates(paths, stored, signers)),
+    )
+    return Verified(stored.head, (chain, state, *rest))
+
+
+def _part(name: str, check: Callable[[], Section]) -> Section:
+    """What a check finds; no log, file or repository that somebody else has written ends all of them."""
     try:
-        git = check_commits(refs, stored, alive=alive)
+        return check()
     except AutoresearchError as error:
-        git = Section.unchecked("git", error.what)
-    certificates = check_certificates(paths, stored, signers)
-    sections = chain, state, git, check_seals(paths, stored, progress), _check_runs(paths, stored), certificates
-    return Verified(stored.head, sections)
+        return Section.unchecked(name, error.what)
+    except OSError as error:
+        return Section.unchecked(name, f"{error.filename} cannot be read ({error.strerror})")
+    except MISREAD as error:
+        section = Section(name)
+        section.misfit(name, f"something in it has another form than this program gives it ({error!r})")
+        return section
 
 
 def _check_runs(paths: SessionPaths, log: StoredLog) -> Section:
@@ -91,7 +105,8 @@ def _check_runs(paths: SessionPaths, log: StoredLog) -> Section:
         seconds, code = told.get("seconds"), told.get("exit_code")
         if not told or body.ended == "abandoned":
             continue
-        if not isinstance(seconds, (int, float)) or not math.isclose(seconds, body.seconds, abs_tol=0.001):
+        least, most = body.seconds - _ROUNDING_SECONDS, body.seconds + _ROUNDING_SECONDS
+        if not isinstance(seconds, (int, float)) or not least <= seconds <= most:
             section.misfit(str(file), f"run {body.run} took {seconds} s, and by the log {body.seconds:g} s")
         if body.exit_code is not None and code != body.exit_code:
             section.misfit(str(file), f"run {body.run} exited with {code}, and by the log with {body.exit_code}")

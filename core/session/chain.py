@@ -10,7 +10,6 @@ hash there is, the first of which is an anchor: it was computed over rows that w
 from __future__ import annotations
 
 import hashlib
-import re
 import sqlite3
 import struct
 from collections.abc import Iterable
@@ -22,7 +21,6 @@ TRAILER = "Autoresearch-Log"  # of an experiment's commit: the head of the log w
 HEAD_REF = "log"  # refs/autoresearch/<session>/log: a text with the head after the last verdict, or at the end
 SHORT = 12  # digits of a hash that a person is shown
 _ROWS = "SELECT seq, time, experiment, CAST(body AS BLOB) FROM events WHERE seq > ? ORDER BY seq"
-_HEAD = re.compile(rf"[0-9]{{1,15}}:[0-9a-f]{{{SHORT},64}}")
 _FIXED = struct.Struct(">qdq")
 
 Row = tuple[int, float, int | None, bytes]  # seq, time, experiment, body
@@ -74,9 +72,9 @@ def rows_after(db: sqlite3.Connection, seq: int) -> Iterable[Row]:
 def last_link(db: sqlite3.Connection) -> tuple[int, bytes]:
     """The last hash there is and its event; (0, START) in a log without one."""
     try:
-        row = db.execute("SELECT seq, hash FROM chain ORDER BY seq DESC LIMIT 1").fetchone()
+        row = db.execute("SELECT seq, CAST(hash AS BLOB) FROM chain ORDER BY seq DESC LIMIT 1").fetchone()
     except sqlite3.OperationalError as error:
         if "no such table" not in str(error):
             raise
         row = None
-    return (0, START) if row is None else (int(row[0]), bytes(row[1]))
+    return (0, START) if row is None else row

@@ -17,7 +17,7 @@ from core.session.paths import SessionPaths, list_sessions
 def engine_alive(paths: SessionPaths) -> bool:
     """Whether an engine holds the lock. Creates nothing."""
     try:
-        descriptor = os.open(paths.lock, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(paths.lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # it may be a pipe
     except FileNotFoundError:
         return False
     try:

@@ -41,7 +41,8 @@ _TABLES = {  # by name, as SQLite keeps what made them
     found[1]: f"CREATE TABLE {found[0][27:-1]}"
     for found in re.finditer(r"CREATE TABLE IF NOT EXISTS (\w+)\(.*;", _SCHEMA)
 }
-_MISREAD = (ValueError, KeyError, TypeError, AttributeError, RecursionError)  # of a projection that does not decode
+# What values of another form cause, in a projection or an event that something else has written.
+MISREAD = (ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 _HEAD_FIELDS = tuple(f.name for f in fields(State) if f.name != "experiments")
 
 
@@ -99,7 +100,7 @@ class Log:
         """Read the State from the projections; where they do not decode, write them again from the events."""
         try:
             self._state = self._load()
-        except _MISREAD:
+        except MISREAD:
             self._state = self._refold()
             self._db.execute("BEGIN IMMEDIATE")
             self._db.execute("DELETE FROM experiments")
@@ -211,7 +212,7 @@ class Log:
         try:
             try:
                 return self._load()
-            except _MISREAD:
+            except MISREAD:
                 return self._refold()
         except sqlite3.DatabaseError as error:
             raise _unreadable(self.path, error) from error
@@ -221,7 +222,7 @@ class Log:
         for event in self.events():
             try:
                 fold(state, event)
-            except _MISREAD as error:
+            except MISREAD as error:
                 what = f"event {event.seq} does not follow from those before it"
                 raise _unreadable(self.path, sqlite3.DatabaseError(what)) from error
         return state
@@ -257,7 +258,7 @@ class Log:
         def projected() -> State | None:
             try:
                 return self._projected()
-            except _MISREAD:
+            except MISREAD:
                 return None
 
         try:
@@ -290,7 +291,7 @@ class Log:
         try:
             row = self._db.execute("SELECT body FROM head").fetchone()
             state = State() if row is None else wire.from_plain(State, _table(row[0]))
-        except _MISREAD as error:
+        except MISREAD as error:
             raise _unreadable(self.path, sqlite3.DatabaseError(str(error))) from error
         except sqlite3.DatabaseError as error:
             raise _unreadable(self.path, error) from error

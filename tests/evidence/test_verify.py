@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -14,11 +16,12 @@ import pytest
 
 from core.client import read_state
 from core.evidence.section import Section
+from core.evidence.signature import marks
 from core.evidence.verify import PARTS, verify
 from core.record import events as e
 from core.session.chain import ChainHead
 from core.session.log import Log
-from core.session.paths import SessionPaths
+from core.session.paths import SessionPaths, signature_of
 from tests.cli.command import run
 from tests.evidence.conftest import Made
 from tests.evidence.forgery import Row, better, forge, of_type
@@ -303,6 +306,70 @@ def test_a_session_of_a_version_without_a_chain(session: SessionPaths) -> None:
     assert section.ok and f"events 1 to {last}: of a version without a chain" in section.notes[0]
     forge(session.database, better)
     assert f"event {last}: it does not fit its hash, or one of the events before" in wrong(session)["chain"]
+
+
+def told(**values: object) -> Change:
+    """Values of other types, in every event that has fields of these names."""
+
+    def change(rows: list[Row]) -> list[Row]:
+        for row in rows:
+            row["body"].update({name: value for name, value in values.items() if name in row["body"]})
+        return rows
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("values", "part"),
+    [
+        ({"commit": "abc\nabc def\0"}, "certificates"),
+        ({"commit": "--help"}, "certificates"),
+        ({"seal": 5, "sealed": {"/dev/zero": 5, "a\0b": "c"}}, "seals"),
+        ({"device": [1]}, "seals"),
+        ({"file": 5, "sha256": 7}, "certificates"),
+    ],
+)
+def test_a_log_of_other_types_ends_no_check(session: SessionPaths, values: dict[str, object], part: str) -> None:
+    forge(session.database, told(**values), whole=True)
+    assert part in wrong(session) and len(parts(session)) == len(PARTS)
+
+
+@pytest.mark.parametrize("value", ["'words'", "5", "0.5", "x''"])
+def test_a_hash_of_another_type(session: SessionPaths, value: str) -> None:
+    with closing(sqlite3.connect(session.database)) as db:
+        db.execute(f"UPDATE chain SET hash = {value} WHERE seq IN (9, (SELECT max(seq) FROM chain))")
+        db.commit()
+    assert "event 9: it is not what was hashed" in wrong(session)["chain"]
+
+
+def test_numbers_beyond_a_float_and_files_that_never_end(session: SessionPaths) -> None:
+    run_of_best = next(r.run for r in read_state(session).experiments[1].runs if r.metric is not None)
+    (session.run(run_of_best) / "exit.json").write_text(json.dumps({"seconds": 10**400, "exit_code": 0}))
+    plain = json.loads(session.certificate(1).read_text())
+    test = {**plain["test"], "p": 10**400}
+    session.certificate(1).write_text(json.dumps({**plain, "test": test, "log": {"events": math.inf, "head": ""}}))
+    os.mkfifo(signature_of(session.certificate(1)))
+    os.mkfifo(session.pristine / "pipe")
+    (session.pristine / "loop").symlink_to("loop")
+    session.lock.unlink()
+    os.mkfifo(session.lock)
+    found = wrong(session)
+    assert f"run {run_of_best} took 1000" in found["runs"] and "it is no signature" in found["certificates"]
+    assert f"{session.pristine}: what it holds is not what was sealed" in found["seals"]
+    assert "not signed" in marks(session.certificate(1))
+
+
+def test_each_part_that_does_not_fit_ends_with_a_step(session: SessionPaths) -> None:
+    """What does not fit is told with where it is, and with what to do."""
+    forge(session.database, better)
+    session.certificate(1).write_text("{}")
+    (session.pristine / "judge.py").write_text("")
+    git(session.project, "update-ref", "refs/autoresearch/s/1", "main")
+    git(session.project, "update-ref", "refs/autoresearch/s/log", "main")
+    found = [section for section in parts(session).values() if section.ok is False]
+    assert {section.name for section in found} == {"chain", "state", "git", "seals", "certificates"}
+    for section in found:
+        assert any(m.hint for m in section.misfits) and all(m.where and m.what for m in section.misfits), section
 
 
 def test_events_put_in_at_the_end_have_no_hash(session: SessionPaths) -> None:
