@@ -117,7 +117,7 @@ def _on_path(name: str) -> Path | None:
     """The program that a shell finds by `name`. (shutil.which costs `status` an import.)"""
     for folder in os.environ.get("PATH", "").split(os.pathsep):
         path = Path(folder) / name
-        if path.is_file() and os.access(path, os.X_OK):
+        if os.access(path, os.X_OK) and path.is_file():  # in this order: is_file raises in a folder that is closed
             return path
     return None
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import closing
 from pathlib import Path
 
 from core import invocation
-from core.record.errors import AutoresearchError, NoSuchSession
+from core.record.errors import AutoresearchError, NoSuchSession, SessionError
 from core.record.state import State
 from core.session.lock import engine_alive
 from core.session.log import Log
@@ -48,6 +49,12 @@ def find_session(project: Path, name: str | None) -> SessionPaths:
     for paths in sessions:
         if paths.name == name:
             return paths
+    folder = SessionPaths(project, name).folder
+    if folder.is_dir() and not os.access(folder, os.X_OK):
+        raise SessionError(
+            f"the session {name!r} is another user's, and closed to you",
+            where=str(folder), hint="be that user, or let its owner copy it for you",
+        )  # fmt: skip
     known = ", ".join(p.name for p in sessions[:8]) or "none"
     raise NoSuchSession(
         f"there is no session {name!r} (known: {known})",

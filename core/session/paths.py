@@ -113,13 +113,13 @@ def check_name(name: str) -> str:
 
 
 def list_sessions(project: Path) -> list[SessionPaths]:
-    """Sessions of a project, newest first (by the last write to their logs)."""
+    """Sessions of a project, newest first (by the last write to their logs), without those closed to this user."""
     folder = project / "sessions"
     found: list[tuple[float, SessionPaths]] = []
     if folder.is_dir():
         for entry in folder.iterdir():
             paths = SessionPaths(project, entry.name)
-            if paths.database.is_file():
+            if os.access(entry, os.X_OK) and paths.database.is_file():
                 wal = paths.database.with_name("session.db-wal")
                 stamps = [p.stat().st_mtime for p in (paths.database, wal) if p.exists()]
                 found.append((max(stamps), paths))

@@ -181,3 +181,45 @@ def test_another_user_is_refused(umask: int) -> None:
         with hold(paths):
             paths.database.chmod(0o644)  # and behind the closed folder
             assert not reads(paths.database)
+
+
+CLOSED = """
+import os, sys
+from pathlib import Path
+from core import invocation
+from core.record.errors import SessionError
+from core.session.choice import find_session
+from core.session.paths import list_sessions
+
+project, closed = map(Path, sys.argv[1:])
+os.environ["PATH"] = f"{closed}:{os.environ['PATH']}"
+assert [paths.name for paths in list_sessions(project)] == ["mine", "theirs"]
+os.setgid(65534), os.setuid(65534)
+assert [paths.name for paths in list_sessions(project)] == ["mine"]
+assert find_session(project, None).name == "mine"
+try:
+    find_session(project, "theirs")
+except SessionError as error:
+    assert "another user's" in error.what and error.hint, error
+else:
+    raise AssertionError
+assert invocation.program()
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user")
+def test_a_session_and_a_folder_on_path_that_are_closed_stop_nothing_else() -> None:
+    """Root's session in a project leaves the user's own to the user, and so does root's PATH after `su`."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        for at, session in enumerate(("theirs", "mine")):
+            paths = SessionPaths(Path(name), session)
+            with hold(paths):
+                Log.create(paths.database).close()
+            os.utime(paths.database, (at, at))
+        paths.folder.chmod(0o755)
+        (closed := Path(name, "closed")).mkdir(0o700)
+        done = subprocess.run(
+            [sys.executable, "-c", CLOSED, name, str(closed)], capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr
