@@ -31,6 +31,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanotrain import model_host, process_limits
+from nanotrain.file_access.page_cache import HeldFiles
+from nanotrain.file_access.path_filter import SECCOMP, path_program
+from nanotrain.file_access.path_supervisor import PathSupervisor
 from nanotrain.weights import Rejected
 
 HALF_BYTES = 32 << 20  # of the shared memory: what is handed over at a time
@@ -127,7 +130,11 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
 
     def __init__(self, sandbox: list[str], order: dict[str, Any], vocab: int, trained: float) -> None:
         """`sandbox` is put in front of the command; `trained` is the number of seconds the run trained for."""
-        self.vocab, self.order, self.trained = vocab, order, trained
+        machine = os.uname().machine
+        # On a card, libraries open files at any time, and their filter lets a model start processes.
+        program = path_program(machine) if order["device"] == "cpu" else b""
+        self.vocab, self.trained = vocab, trained
+        self.order = {**order, "filter": program.hex(), "install": SECCOMP.get(machine, 0)}
         self.limit = float("inf")  # seconds for waiting, from `since` on, and as many for the scorer's own work
         self.since, self.waited = time.monotonic(), 0.0
         self.answers = 0
@@ -141,9 +148,10 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
         command = self.group.enter(command) if self.group else command
         self.memory = SharedMemory()
         self.half = 0  # of the memory, that is filled next
+        self.paths: PathSupervisor | None = None  # where its calls that take a path are answered here
+        self.own_files: set[str] = set()  # that it had mapped before the code under test was loaded
         # Requests travel on a socket because only a socket passes the memory's descriptor through any sandbox.
         self.link, theirs = socket.socketpair()
-        self.link.shutdown(socket.SHUT_RD)  # nothing can be left in it, descriptors neither
         try:
             with theirs:
                 self.process = subprocess.Popen(
@@ -182,6 +190,8 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
         self.process.wait()
         if self.group:
             self.group.remove()
+        if self.paths:
+            self.paths.close()
         self.link.close()
         self.memory.close()
         self.reader.join(2)
@@ -216,6 +226,12 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
         primed = self._expect("primed")
         if trouble := clean(str(primed.get("trouble", ""))):  # told before the code under test is loaded
             raise ScorerError(f"the GPU cannot be used for scoring: {trouble}", NO_GPU)
+        if (paths := primed.get("paths")) == "asked":
+            self.paths = PathSupervisor(socket.recv_fds(self.link, 1, 1)[1][0])
+        elif paths:
+            print(f"the model can open files while it is scored: {clean(str(paths))}")
+        self.link.shutdown(socket.SHUT_RD)  # nothing can be left in it, descriptors neither
+        self.own_files = set(HeldFiles(self.monitor.pids()).sizes)
         self.imported_cpu = self.monitor.cpu_seconds()
         return clean(str(primed.get("machine", "")))
 
@@ -228,12 +244,28 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
         if not self.imported_cpu:
             self.prime(startup)
         self._allow(startup)
-        if self.order["device"] == "cpu":  # a card's libraries are gigabytes
-            self.monitor.count_reads()
         self._ask({"type": "load"})
         digest = str(self._expect("ready").get("hash"))
         self._allow(limit)
         return digest
+
+    def close_files(self) -> None:
+        """From here on the model looks no path up, and what it holds is in memory: it can be shown rows, and leaves
+        nothing of them in what the kernel keeps of files. Raises Rejected when it holds too much, or does not rest.
+        """
+        if self.order["device"] != "cpu":  # a card's libraries are gigabytes
+            return
+        tree, own = self.order["worktree"], [self.order[name] for name in ("worktree", "run") if name in self.order]
+        if self.paths and not self.paths.refuse(self._threads, tree, own):
+            raise Rejected("the model's threads did not rest before it was scored")
+        files, most = HeldFiles(self.monitor.pids()), process_limits.memory_limit("cpu") // 2
+        if sum(size for path, size in files.sizes.items() if path not in self.own_files) > most:
+            raise Rejected(f"the model has files of more than {most >> 20} MB open or mapped")
+        files.read(4 * most)
+        self.monitor.limit_reads(process_limits.MAX_PAGES_READ["refused" if self.paths else "open"])
+
+    def _threads(self) -> list[str]:
+        return [folder for pid in self.monitor.pids() for folder in process_limits.threads_of(pid)]
 
     def hash(self) -> str:
         """The current hash of the parameters."""
@@ -317,6 +349,11 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
             self._within(self.loaded_cpu - self.imported_cpu, allowed, "before its first answer")
         return dtype
 
+    @property
+    def refused(self) -> bool:
+        """Whether a call that takes a path was refused."""
+        return self.paths is not None and self.paths.refused
+
     # --- the pipe: no byte of it is trusted ---
 
     def _ask(self, header: dict[str, Any], payload: bytes = b"") -> None:
@@ -350,7 +387,8 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
             lines = min(MAX_LINE, Path(self.order["worktree"], "nanotrain", "train.py").read_bytes().count(b"\n"))
         if type(line) is int and 0 < line <= lines:
             said += f" at line {line} of nanotrain/train.py"
-        return f"{said} (its words are in score.log)"
+        late = ", after a call for a file that is not its own, when it was shown rows" if self.refused else ""
+        return f"{said}{late} (its words are in score.log)"
 
     def _header(self) -> dict[str, Any]:
         length = struct.unpack(">I", self._read(4))[0]

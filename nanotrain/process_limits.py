@@ -30,9 +30,10 @@ WAIT_ALL = 0x40000000  # __WALL: also for children that send no SIGCHLD
 MAX_PROCESSES = 64  # of one model's process and its descendants
 MAX_THREADS = 512 + 16 * (os.cpu_count() or 1)  # of all of them: each library may have a pool of the processors' number
 MIN_MEMORY_LIMIT = {"cpu": 4 << 30, "cuda": 8 << 30}  # bytes: the limit is never lower than this
-# Read from the disk by a model in all: which pages of a system's files are in memory is a message to a later process.
-MAX_PAGES_READ = 8192
-READS = f"the model read more than {MAX_PAGES_READ:,} pages of files that were not in memory while it was scored"
+# Read from the disk by a model that has seen rows: which pages of files are in memory is a message to a later process.
+# All that it can reach was read before; where its calls cannot be refused, it may still open what it likes.
+MAX_PAGES_READ = {"refused": 1024, "open": 8192}
+READS = "the model read too many pages of files that were not in memory while it was scored"
 CHECK_SECONDS = 0.2  # between two checks of the limits
 MAX_KILL_SECONDS = 5.0  # for the kernel to end the killed processes
 
@@ -264,7 +265,7 @@ class ProcessMonitor(threading.Thread):
         self.last_time = time.monotonic()
         self.sampled_ticks = 0.0  # sum over all checks
         self.reaped_before = ProcessMonitor.reaped
-        self.pages_before: int | None = None  # read before the code under test was loaded; None: it is not yet
+        self.most_pages: int | None = None  # read from a disk, since the process began; None: any number
         ProcessMonitor.roots.add(root)
         self.start()
 
@@ -298,13 +299,13 @@ class ProcessMonitor(threading.Thread):
             return f"the model started more than {what} while it was scored"
         if resident_bytes(pids) > self.memory_limit or self.out_of_memory():
             return f"the model took more than {self.memory_limit >> 20} MB of memory while it was scored"
-        if self.pages_before is not None and pages_read(pids) - self.pages_before > MAX_PAGES_READ:
+        if self.most_pages is not None and pages_read(pids) > self.most_pages:
             return READS
         return ""
 
-    def count_reads(self) -> None:
-        """From here on the limit on pages read from the disk holds."""
-        self.pages_before = pages_read(self.pids())
+    def limit_reads(self, pages: int) -> None:
+        """From here on no more than these may be read from a disk."""
+        self.most_pages = pages_read(self.pids()) + pages
 
     def out_of_memory(self) -> bool:
         return self.group is not None and self.group.out_of_memory()

@@ -132,7 +132,7 @@ def test_a_process_that_reads_many_pages_from_the_disk_is_a_violation() -> None:
     """
     found = output_of(f"""
         import tempfile
-        process_limits.MAX_PAGES_READ, reasons = 500, []
+        reasons = []
         with tempfile.NamedTemporaryFile(dir="/var/tmp") as file:
             file.write(os.urandom(1000 * process_limits.PAGE_BYTES))
             os.fsync(file.fileno())
@@ -140,7 +140,7 @@ def test_a_process_that_reads_many_pages_from_the_disk_is_a_violation() -> None:
             argv = [sys.executable, "-S", "-c", {textwrap.dedent(program)!r}, file.name]
             child = subprocess.Popen(argv, stdin=subprocess.PIPE)
             monitor = process_limits.ProcessMonitor(child.pid, reasons.append, 4 << 30)
-            monitor.count_reads()
+            monitor.limit_reads(500)
             child.stdin.write(b"go\\n")
             child.stdin.flush()
             wait_for(lambda: reasons)

@@ -174,6 +174,42 @@ def test_a_cheat_is_rejected_with_a_reason(name: str, home: Path, tmp_path: Path
     assert found["rejected"].isprintable()
 
 
+def test_a_model_looks_no_file_up_once_it_is_shown_rows(home: Path, tmp_path: Path, warm: list[str]) -> None:
+    """Not even one that is not there: the next process would find that out faster."""
+    looks = """
+        global SEEN
+        SEEN = globals().get("SEEN", ()) or tuple(os.listdir("/usr/bin"))
+        os.path.exists(f"/usr/bin/none-{len(SEEN)}") or print("looked", os.access("/usr/bin/env", os.R_OK))
+"""
+    command = worlds.command(
+        "nanotrain.score",
+        AUTORESEARCH_HOME=str(home),
+        AUTORESEARCH_WORKTREE=str(worlds.worktree(tmp_path / "tree", with_result(looks))),
+        AUTORESEARCH_RUN_DIR=str(worlds.saved_run(tmp_path / "run")),
+        AUTORESEARCH_DEVICE="cpu",
+        AUTORESEARCH_CAGE=json.dumps(warm),
+    )
+    assert "metric" in json.loads(command.stdout.splitlines()[-1]), command.stdout
+    said = "".join(word[0] for word in re.findall(r"looked (\w+)", command.stdout))
+    assert re.fullmatch("T+F+TF+", said), f"training text, then rows, in each of two processes: {said}"
+
+
+def test_a_model_may_read_files_of_its_own_each_time(home: Path, tmp_path: Path, warm: list[str]) -> None:
+    reads = """
+        import json, numpy
+        assert len(open(__file__).read()) > 9000 and json.load(open("nanotrain/table.json")) == [1]
+        assert numpy.memmap("nanotrain/table.json", dtype="uint8", mode="r")[1] == 49
+        if SYSTEM: open("/etc/passwd")
+"""
+    run = worlds.saved_run(tmp_path / "run")
+    for name, system in (("own", "False"), ("other", "True")):
+        tree = worlds.worktree(tmp_path / name, with_result(reads.replace("SYSTEM", system)))
+        (tree / "nanotrain" / "table.json").write_text("[1]")
+        found = scored(tree, run, home, warm)
+        assert ("metric" in found) == (name == "own"), found
+    assert re.search(r"FileNotFoundError at line \d+ of .*, after a call for a file that is not its own", str(found))
+
+
 def test_printing_code_keeps_the_score_and_runs_in_the_sandbox(home: Path, tmp_path: Path, warm: list[str]) -> None:
     noisy = "        print('\\x1b[31m{\"metric\": 0.1}', flush=True)\n"
     tree = worlds.worktree(tmp_path / "tree", (FORWARD, noisy + FORWARD))

@@ -164,7 +164,8 @@ def locks_program(machine: str) -> bytes:
 
 # What Python, numpy and torch need to answer with a model on the processor, and what is known to concern the own
 # process alone. Threads, but no other processes; no pipes, sockets or memory files, whose inode numbers are counted for
-# the whole machine; no look at limits of a user, the room on a disk, or other processes.
+# the whole machine; no look at limits of a user, the room on a disk, or other processes. `seccomp` and `sendmsg` are
+# for the filter by which the scorer ends all look-ups: there is no socket on which the code under test could send.
 _SCORING = _words(
     "read write readv writev pread64 pwrite64 preadv pwritev lseek close close_range dup dup2 dup3 open openat creat "
     "stat fstat lstat newfstatat statx access faccessat faccessat2 readlink readlinkat getcwd chdir fchdir getdents "
@@ -175,7 +176,7 @@ _SCORING = _words(
     "rt_sigtimedwait rt_sigsuspend sigaltstack restart_syscall getpid gettid getppid getuid geteuid getgid getegid "
     "getgroups getresuid getresgid getpgrp uname getrlimit getrandom arch_prctl set_tid_address set_thread_area "
     "get_thread_area rseq execve exit exit_group wait4 waitid recvfrom recvmsg getsockname getpeername getsockopt "
-    "shutdown"
+    "shutdown sendmsg seccomp"
 )
 _SCORING_FCNTLS = (0, 1, 2, 3, 4, 1030)  # F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC
 _SCORING_IOCTLS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # TCGETS, TIOCGWINSZ, FIO(NREAD|NBIO|(N)CLEX)
