@@ -2,9 +2,10 @@
 
 A compile cache holds code that its readers execute, and it can hold any other data: a cache that two runs share is a
 channel by which one run can pass its weights to the next. So no run writes what another run reads. Each run has a
-private copy, which is removed with it. The source of the copies was compiled by a run of the session's unchanged code,
-which is the user's own, and lies where no run can read or write it. There is one for each kind of card and version of
-the libraries. A cache that cannot be used is left aside: the run compiles for itself.
+private copy, which is removed with it. The source of the copies was compiled by a run of the session's unchanged code
+before that run could read any data (`core/lab/shim/kept_cache.py`), and lies where no run can read or write it. There
+is one for each kind of card and version of the libraries. A cache that cannot be used is left aside: the run compiles
+for itself, and so do the runs of a project whose data are there from the start.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
+from core.lab.shim import kept_cache
 from core.lab.shim.rmtree import remove_tree
 from core.session.disk import read_json
 
 NAME = "cache"  # in a run's folder
 _VARIABLES = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton", "CUDA_CACHE_PATH": "cuda"}
-_MAX_BYTES = 300 << 20  # copying more would cost a start more than it saves
 _MAX_GROUP_BYTES = 1 << 20
 
 
@@ -90,8 +91,8 @@ class BaselineCache:
             if not (result := read_json(run / "exit.json")):
                 continue  # it still runs
             self._offered.remove(offered)
-            cache = run / NAME
-            if result.get("ended") == "done" and not place.exists() and 0 < _size(cache) <= _MAX_BYTES:
+            cache = run / kept_cache.NAME
+            if result.get("ended") == "done" and not place.exists() and cache.is_dir():
                 self._folder.mkdir(exist_ok=True)
                 cache.rename(place)
             else:
@@ -103,8 +104,3 @@ def _trouble(place: Path) -> str:
     if place.is_symlink() or place.lstat().st_uid != os.getuid():
         return f"{place} belongs to somebody else"
     return "" if os.access(place, os.R_OK | os.X_OK) else f"{place} cannot be read"
-
-
-def _size(folder: Path) -> int:
-    """Bytes in all files below."""
-    return sum(Path(place, name).lstat().st_size for place, _, names in os.walk(folder) for name in names)

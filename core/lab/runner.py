@@ -24,6 +24,7 @@ from core import clock
 from core.lab import compile_cache, stale_tmp
 from core.lab.sandbox.delegation import delegation
 from core.lab.sandbox.tiers import SandboxSpec, command, own_folders, tier_of
+from core.lab.shim import kept_cache
 from core.lab.shim.clocks.clock_register import is_locked
 from core.lab.shim.daemonize import bare_python
 from core.lab.shim.group.cgroup import remove_abandoned
@@ -74,7 +75,7 @@ class RunSpec:
     machine_processors: int = 1  # that the session may use
     disk_limit: int | None = 20 << 30
     cache: Path | None = None  # initial content of its compile cache; see core/lab/compile_cache.py
-    keep_cache: bool = False  # keep the compile cache in the run's folder after the end
+    keep_cache: bool = False  # keep what is in its compile cache when it asks for its data
     keep_private: bool = False  # the same for home/ and tmp/
     groups: str | None = None  # folder in which its control group is made, "" for none; None: where the engine may
 
@@ -254,14 +255,14 @@ def _shim_spec(spec: RunSpec) -> dict[str, Any]:
     }  # fmt: skip
     plain = asdict(replace(spec, sandbox=None, cache=None, clocks=None))
     del plain["sandbox"], plain["cache"]
-    kept = [str(cache)] if spec.keep_cache else []
     plain["groups"] = delegation().base if spec.groups is None else spec.groups
     return {
         **plain,
         "folder": str(spec.folder), "cwd": str(spec.cwd), "env": env, "train_files": dict(spec.train_files),
         "clocks": str(spec.clocks.absolute()) if spec.clocks else "",
         "argv": list(spec.argv) if sandbox is None else command(sandbox, spec.argv),
-        "private": [str(home), str(tmp), *([] if kept else [str(cache)])], "watched": [str(spec.out), *kept],
+        "private": [str(home), str(tmp), str(cache)], "watched": [str(spec.out)],
+        "hands_on": str(cache) if spec.keep_cache else "",
         "epoch": clock.now() - time.monotonic(), "link": temporary, "tier": tier,
         "own": [] if sandbox is None else own_folders(sandbox),
         "cwd_top": str(sandbox.worktree if sandbox else spec.cwd),
@@ -313,7 +314,7 @@ def _kill_leftovers(folder: Path, status: Mapping[str, Any]) -> int:
     session = process[1] if process and process[0] == boot_id() else None
     killed = remove_abandoned(delegation().base)
     killed += kill_leftovers(str(folder / "home"), known, session)
-    for name in ("home", "tmp", compile_cache.NAME):
+    for name in ("home", "tmp", compile_cache.NAME, kept_cache.NAME):
         remove_tree(folder / name)
     return killed
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from core.lab import compile_cache
 from core.lab.runner import RunSpec
 from core.lab.sandbox.tiers import Tier
+from core.lab.shim import kept_cache
 from tests.lab.conftest import Make, run, until
 
 COMPILE = """
@@ -20,6 +22,10 @@ for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH"):
     os.makedirs(os.path.dirname(place), exist_ok=True)
     open(place, "w").write("WORD")
 """
+TRAIN = """
+ready()
+done()
+"""
 
 
 def said(spec: RunSpec) -> set[str]:
@@ -28,13 +34,23 @@ def said(spec: RunSpec) -> set[str]:
 
 async def test_the_compile_cache_of_a_run_is_private(job: Make, tier: Tier, tmp_path: Path) -> None:
     seeds = compile_cache.BaselineCache(tmp_path / "seed")
-    unchanged = job(COMPILE.replace("WORD", "unchanged"), sandbox=tier, keep_cache=True)
+    learned = """
+    ready()
+    for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "CUDA_CACHE_PATH"):
+        open(os.environ[name] + "/kernel", "a").write("weights")
+        open(os.environ[name] + "/weights", "w").write("weights")
+    done()
+    """
+    text = COMPILE.replace("WORD", "unchanged") + textwrap.dedent(learned)
+    unchanged = job(text, channel=True, sandbox=tier, keep_cache=True)
     seeds.offer(unchanged.folder)
     assert seeds.path() is None, "it has not run yet"
     await run(unchanged)
     assert said(unchanged) == {"cold"}
     seed = seeds.path()
-    assert seed and seed.parent == tmp_path / "seed" and not (unchanged.folder / compile_cache.NAME).exists()
+    assert seed and seed.parent == tmp_path / "seed" and not (unchanged.folder / kept_cache.NAME).exists()
+    files = {str(path.relative_to(seed)): path.read_text() for path in seed.glob("*/*")}
+    assert files == dict.fromkeys(("inductor/kernel", "triton/kernel", "cuda/kernel"), "unchanged"), "before its data"
 
     planting = (
         COMPILE.replace("WORD", "planted")
@@ -57,32 +73,31 @@ for name in ("inductor", "triton", "cuda"):
 
 async def test_only_a_completed_run_provides_the_cache_seed(job: Make, tmp_path: Path) -> None:
     seeds = compile_cache.BaselineCache(tmp_path / "seed")
-    for program in (COMPILE + "\nraise SystemExit(3)", ""):
-        spec = job(program, keep_cache=True)
+    for program, channel in ((COMPILE + TRAIN + "raise SystemExit(3)", True), (TRAIN, True), (COMPILE, False)):
+        spec = job(program, channel=channel, keep_cache=True)
         seeds.offer(spec.folder)
         await run(spec)
-        assert seeds.path() is None and not (spec.folder / compile_cache.NAME).exists()
+        assert seeds.path() is None and not (spec.folder / kept_cache.NAME).exists()
     for word in ("1", "2"):
-        spec = job(COMPILE.replace("WORD", word), keep_cache=True)
+        spec = job(COMPILE.replace("WORD", word) + TRAIN, channel=True, keep_cache=True)
         seeds.offer(spec.folder)
         await run(spec)
     seed = seeds.path()
     assert seed and (seed / "triton" / "kernel").read_text() == "1"
-    assert not (spec.folder / compile_cache.NAME).exists(), "one is enough"
+    assert not (spec.folder / kept_cache.NAME).exists(), "one is enough"
 
 
-def finished(run: Path, size: int = 1) -> Path:
+def finished(run: Path) -> Path:
     """The folder of a run that ended well, with a cache."""
-    (run / "cache" / "triton" / "KEY").mkdir(parents=True)
-    with (run / "cache" / "triton" / "KEY" / "kernel.cubin").open("wb") as file:
-        file.truncate(size)
+    (run / "compiled" / "triton" / "KEY").mkdir(parents=True)
+    (run / "compiled" / "triton" / "KEY" / "kernel.cubin").write_bytes(b"x")
     (run / "exit.json").write_text('{"ended": "done"}')
     return run
 
 
 def test_a_kernel_of_triton_is_found_in_a_copy(tmp_path: Path) -> None:
     run = finished(tmp_path / "1")
-    place = run / "cache" / "triton" / "KEY"
+    place = run / "compiled" / "triton" / "KEY"
     group = {"child_paths": {"kernel.cubin": str(place / "kernel.cubin")}}
     (place / "__grp__kernel.json").write_text(json.dumps(group))
     (place / "__grp__broken.json").write_text("{")
@@ -124,13 +139,35 @@ def test_a_cache_that_cannot_be_used_is_left_aside(tmp_path: Path) -> None:
 
 
 def test_a_large_cache_delays_no_start(tmp_path: Path) -> None:
-    seeds = compile_cache.BaselineCache(tmp_path / "seed")
-    seeds.offer(finished(tmp_path / "1", 400 << 20))
-    assert seeds.path() is None and not (tmp_path / "1" / "cache").exists()
+    (cache := tmp_path / "cache").mkdir()
+    (cache / "small").touch()
+    kept_cache.keep(str(cache), str(tmp_path))
+    assert not (tmp_path / "compiled").exists(), "nothing to keep"
+    (cache / "small").write_text("x")
+    with (cache / "large").open("wb") as file:
+        file.truncate(400 << 20)
+    kept_cache.keep(str(cache), str(tmp_path))
+    assert not (tmp_path / "compiled").exists()
+
+
+def test_what_a_run_makes_in_its_cache_leads_nowhere(tmp_path: Path) -> None:
+    """The shim copies it, which can read more than the run."""
+    (cache := tmp_path / "cache" / "triton").mkdir(parents=True)
+    (secret := tmp_path / "secret").mkdir()
+    (secret / "rows").write_text("rows")
+    (cache / "kernel").write_text("code")
+    (cache / "kernel").chmod(0o755)
+    (cache / "file").symlink_to(secret / "rows")
+    (cache / "folder").symlink_to(secret)
+    os.mkfifo(cache / "pipe")
+    kept_cache.keep(str(cache.parent), str(tmp_path))
+    kept = [path for path in (tmp_path / "compiled").rglob("*") if not path.is_dir()]
+    assert kept == [tmp_path / "compiled" / "triton" / "kernel"] and kept[0].read_text() == "code"
+    assert kept[0].stat().st_mode & 0o777 == 0o700
 
 
 def test_a_run_starts_without_the_files_that_cannot_be_copied(tmp_path: Path) -> None:
-    source = finished(tmp_path / "1") / "cache"
+    source = finished(tmp_path / "1") / "compiled"
     os.mkfifo(source / "triton" / "KEY" / "pipe")
     compile_cache.create(tmp_path / "copy", source)
     assert list((tmp_path / "copy").iterdir()) == []

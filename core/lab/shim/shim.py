@@ -326,6 +326,10 @@ class Shim:
         if isinstance(message, dict):
             if message.get("type") == "ready" and "params" not in self.reported:
                 self.reported["params"] = message.get("params")
+                if self.spec["hands_on"] and not self.plain:
+                    from core.lab.shim.kept_cache import keep
+
+                    keep(self.spec["hands_on"], self.folder)
                 if self.spec["hold"] and self.phase == "starting" and not self.released():
                     self.phase = "ready"  # the slot's previous run is still being scored
                     self.write_status()
