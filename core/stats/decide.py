@@ -16,7 +16,7 @@ from typing import Literal
 
 from core.record.metric import Metric, format_delta, format_metric
 from core.record.sample import Claim, Sample, mean
-from core.stats.noise import NORMAL, Noise, chi_square, estimate, within
+from core.stats.noise import NORMAL, Noise, chi_square, estimate, to_normal, within
 
 Outcome = Literal["kept", "provisional", "quarantined", "discarded"]
 Repeat = Literal["candidate", "both"]
@@ -86,7 +86,6 @@ def judge(
     plausible while no noise is known. `allowance`: the most that fewer lines may cost, in the metric's unit.
     """
     repeat: Repeat = "both" if drift else "candidate"
-    noise = noise if noise.sigma > 0 or noise.df == 0 else _own_noise(candidate, noise)
     delta, sigma = candidate.mean - best.number, noise.sigma
     gain = metric.gain(best.number, candidate.mean)
     saved = max(0, lines_saved) if policy.simplicity > 0 and allowance > 0 else 0
@@ -95,13 +94,9 @@ def judge(
         reason = f"{change}: {_side(metric)}, noise unknown: nothing was repeated yet; run again"
         return Decision(verdict="provisional", delta=delta, reason=reason, repeat=repeat)
     if sigma == 0:
-        if _beyond_belief(gain, best.number, others, policy):
-            if candidate.n == 1:
-                reason = f"{change}: an implausible gain, noise unknown, is repeated before it counts"
-                return Decision(verdict="quarantined", delta=delta, reason=reason, repeat=repeat)
-            change += ", an implausible gain that a repeat gave again"
-        exact = Claim(candidate.mean, candidate.n, candidate.n)
-        return _exact(change, _side(metric), gain, delta, policy, saved, exact)
+        if within(candidate.values)[0] > 0:
+            return _by_own_runs(metric, best, candidate, policy, repeat)
+        return _without_noise(metric, best, candidate, policy, saved, others, repeat)
     suspect = metric.gain(best.number, candidate.values[0]) > policy.quarantine * sigma
     if suspect and candidate.n == 1:
         reason = f"{change}: a gain over {policy.quarantine:g}σ is implausible and is repeated before it counts"
@@ -269,10 +264,47 @@ def posterior_of(gain: float, best: float, own: float, required: float = 0.0) ->
     )
 
 
-def _own_noise(candidate: Sample, unknown: Noise) -> Noise:
-    """The noise of the candidate's own runs, where they differ and no other code's do."""
-    own = estimate([candidate.values])
-    return own if own.sigma > 0 else unknown
+def _without_noise(
+    metric: Metric, best: Sample, candidate: Sample, policy: Policy, saved: int, others: Sequence[float], repeat: Repeat
+) -> Decision:
+    """The decision while all runs of each code agree to the last digit. What would be kept is run once more first."""
+    delta, gain = candidate.mean - best.number, metric.gain(best.number, candidate.mean)
+    change = _change(metric, delta, 0.0, candidate.n)
+    if _beyond_belief(gain, best.number, others, policy):
+        if candidate.n == 1:
+            reason = f"{change}: an implausible gain, noise unknown, is repeated before it counts"
+            return Decision(verdict="quarantined", delta=delta, reason=reason, repeat=repeat)
+        change += ", an implausible gain that a repeat gave again"
+    exact = Claim(candidate.mean, candidate.n, candidate.n)
+    found = _exact(change, _side(metric), gain, delta, policy, saved, exact)
+    if found.verdict == "kept" and candidate.n == 1 and policy.repeats > 0:
+        reason = f"{found.reason}: run once more, since a change may bring noise of its own"
+        return Decision(verdict="provisional", delta=delta, reason=reason, repeat=repeat)
+    return found
+
+
+def _by_own_runs(metric: Metric, best: Sample, candidate: Sample, policy: Policy, repeat: Repeat) -> Decision:
+    """The decision on code whose runs differ where those of no other code do: by Student's t of its own scatter, with
+    a fifth of `alpha`, once it has had all repeats. The mean is without its first run, which was better, or there would
+    be no second.
+    """
+    later, own = candidate.values[1:], estimate([candidate.values])
+    delta = mean(later) - best.number
+    gain = metric.gain(best.number, mean(later)) - policy.min_effect
+    change = f"{_change(metric, delta, 0.0, len(later))}, the first one left out: its own runs differ"
+    if gain <= 0:
+        return Decision(verdict="discarded", delta=delta, reason=f"{change}, and are no better")
+    left = policy.repeats - len(later)
+    if left > 0:
+        reason = f"{change}; to be repeated (at most {left} more)"
+        return Decision(verdict="provisional", delta=delta, reason=reason, repeat=repeat)
+    chance = 1 - NORMAL.cdf(to_normal(gain / own.sigma * math.sqrt(len(later)), own.df))
+    allowed = policy.alpha / 5
+    reason = f"{change}; {chance:.0%} chance that it gains nothing ({allowed:.0%} is allowed)"
+    if chance > allowed:
+        return Decision(verdict="discarded", delta=delta, reason=reason)
+    claim = Claim(mean(later), len(later), candidate.n)
+    return Decision(verdict="kept", delta=delta, reason=reason, claim=claim)
 
 
 def disagreement(values: Sequence[float], sigma: float) -> float:
