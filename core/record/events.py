@@ -185,6 +185,7 @@ class RunStarted:
     commit: str
     budget: str
     counts_as: float | None = None  # of a reference run: the number of the code that it measures again
+    cut: float = 0.0  # seconds by which its clock is shorter than its budget, since it used more before
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +216,8 @@ class RunFinished:
     device: Mapping[str, Any] = field(default_factory=dict)
     printed: str = ""  # the self-reported metric as the run printed it, with its unit
     changed: tuple[str, ...] = ()  # what it changed in its worktree that experiments may not edit; `/`: below a folder
-    share: float | None = None  # 0..1, of the processor time that it asked for and got on its clock
+    share: float | None = None  # 0..1, of its processors that the rest of the machine left it on its clock
+    used: float | None = None  # of its time budget: on its clock, or in processor seconds for each that it may use
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

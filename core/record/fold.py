@@ -254,7 +254,7 @@ def _spent(state: State, b: e.Spent) -> None:
 def _run_started(state: State, b: e.RunStarted, time: float) -> None:
     run = Run(
         run=b.run, experiment=b.experiment, kind=b.kind, slot=b.slot, seed=b.seed, commit=b.commit, budget=b.budget,
-        started=time, counts_as=b.counts_as,
+        started=time, counts_as=b.counts_as, cut=b.cut,
     )  # fmt: skip
     changes: dict[str, object] = {"phase": "running"} if b.experiment in state.live else {}
     _change(state, b.experiment, runs=(*state.experiments[b.experiment].runs, run), **changes)
@@ -272,7 +272,7 @@ def _run_finished(state: State, b: e.RunFinished) -> None:
     _with_run(
         state, b, phase=None, ended=b.ended, metric=b.metric, seconds=b.seconds,
         wall_seconds=b.wall_seconds, steps=b.steps, tokens=b.tokens, reason=b.reason,
-        peak_memory=b.peak_memory, gap=b.gap, printed=b.printed, share=b.share,
+        peak_memory=b.peak_memory, gap=b.gap, printed=b.printed, share=b.share, used=b.used,
     )  # fmt: skip
     state.busy_seconds += b.seconds
     state.running.pop(b.run, None)

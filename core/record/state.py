@@ -47,7 +47,9 @@ class Run:
     gap: float | None = None
     printed: str = ""
     counts_as: float | None = None  # of a reference run: the number of the code that it measures again
-    share: float | None = None  # of the processor time that it asked for and got on its clock
+    share: float | None = None  # of its processors that the rest of the machine left it on its clock
+    used: float | None = None  # seconds of its time budget
+    cut: float = 0.0  # seconds by which its clock was shorter than its budget
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,8 +16,9 @@ from core.engine.ending import RUN_MADE_ROOM, RUN_SKIPPED, RunEnding
 from core.engine.runs.card_watch import CardWatch, suspects_card
 from core.engine.runs.hints.known import Crash
 from core.engine.runs.hints.wrong_torch import torch_is_named
+from core.engine.runs.overrun import MAX_CUTS, cut_of, is_better, next_cut, over_budget, seconds_used
 from core.engine.runs.run_key import RunKey, make_folder
-from core.engine.runs.siblings import far_words
+from core.engine.runs.siblings import LEAST_WORK, far_words
 from core.engine.runs.slots import Slots, Urgency
 from core.engine.runs.telemetry import DeviceSampler, facts, memory_words
 from core.engine.runs.workplace import Workplace, start
@@ -36,6 +37,7 @@ from core.record import events as e
 from core.record.errors import AutoresearchError, LabError, ScorerFault
 from core.record.pulse import DeviceReading, SlotReading
 from core.record.state import BASELINE, Experiment, Run, State, who
+from core.session.disk import read_json
 from core.stats.decide import MAX_HIDDEN_GAP
 
 LONG_CHECKOUT_SECONDS = 1.0
@@ -68,6 +70,10 @@ class Live:
     faults: int = 0  # earlier runs for the same purpose in which a card did not work
     seed: int | None = None
     shares: tuple[float, ...] = ()  # of the processors, in earlier runs for the same purpose that were not comparable
+    cut: float = 0.0  # seconds by which its clock is shorter than its budget
+    cuts: int = 0  # earlier runs for the same purpose that used more than their budget
+    is_reference: bool = False  # of the code beside which a time or a speed is measured
+    cores: float | None = None  # processors that it may use on its clock; None: no limit
     card_errors: int | None = None  # uncorrected errors in the memory of its card when it began
     fixed: FixedFiles | None = None  # what it may not change in its worktree
     waits_for_quiet: bool = False  # to be scored again without other runs on its card
@@ -118,8 +124,8 @@ class Runs(EnginePart):
             if not live.again:
                 assert live.finished is not None
                 return live.finished
-            if live.shares and (before is None or live.shares != before.shares):
-                seed = live.seed  # a fresh one would let a run that slows itself down choose
+            if (live.shares, live.cuts) != ((before.shares, before.cuts) if before else ((), 0)):
+                seed = live.seed  # a fresh one would let a run that is not counted choose
             before = live
 
     async def _execute(
@@ -184,13 +190,16 @@ class Runs(EnginePart):
         live = self.live[run] = Live(
             run=run, experiment=experiment, slot=slot, worktree=self.paths.worktrees / self._key.name(run),
             owns_slot=not beside, faults=before.faults if before else 0, shares=before.shares if before else (),
+            cuts=before.cuts if before else 0, is_reference=kind == "reference",
+            cut=before.cut if before else cut_of(self.state.experiments[experiment], commit),
         )  # fmt: skip
+        cut = 0.0 if live.is_reference else live.cut
         try:
             seed = live.seed = self._key.seed(run) if seed is None else seed
             await self.journal.write(
                 e.RunStarted(
                     run=run, experiment=experiment, kind=kind, slot=slot, seed=seed, commit=commit,
-                    budget=str(self.program.run_budget(self.setup.kind)), counts_as=counts_as,
+                    budget=str(self.program.run_budget(self.setup.kind)), counts_as=counts_as, cut=cut,
                 )
             )  # fmt: skip
             live.card_errors = await asyncio.to_thread(self.cards.begin, slot)
@@ -203,6 +212,9 @@ class Runs(EnginePart):
                 live.fixed = await asyncio.to_thread(self.place.fixed_files, run)
                 self.place.compilers = await asyncio.to_thread(self.versions)
                 spec = self.place.spec(run, slot, seed, commit)
+                live.cores = spec.cores
+                if cut and spec.seconds is not None:
+                    spec = replace(spec, seconds=spec.seconds - cut)
                 if trouble := self.place.cache_trouble:
                     text = f"the compile cache is left aside, so this run compiles anew: {trouble}"
                     await self.journal.write(e.Noted("warning", text, experiment))
@@ -223,8 +235,11 @@ class Runs(EnginePart):
     async def adopt(self, run: int, experiment: int, slot: str, seed: int) -> e.RunFinished | None:
         """Take over a run that an earlier engine left in flight. None when it is gone: it is logged as abandoned."""
         job = runner.adopt(self.paths.run(run))
+        spec: dict[str, Any] = read_json(self.paths.run(run) / "spec.json")
+        logged = next(one for one in self.state.experiments[experiment].runs if one.run == run)
         live = Live(
-            run=run, experiment=experiment, slot=slot, worktree=self.paths.worktree(run), job=job, owns_slot=False
+            run=run, experiment=experiment, slot=slot, worktree=self.paths.worktree(run), job=job, owns_slot=False,
+            cut=logged.cut, is_reference=logged.kind == "reference", cores=spec.get("cores"),
         )  # fmt: skip
         if job is None:
             await self._finish(live, _never_ran(live, "abandoned", "left unfinished when the engine ended"))
@@ -296,6 +311,7 @@ class Runs(EnginePart):
                 finished = await self._compared(live, finished)
                 if not live.again:
                     finished = await self._measure(live, seed, finished)
+            finished = await self._at_budget(live, finished)
             if finished.metric is not None:
                 self.cards.forgive(live.slot)
             if finished.metric is not None and (broken := await self.place.broken_seal()):
@@ -306,9 +322,34 @@ class Runs(EnginePart):
 
     async def _compared(self, live: Live, finished: e.RunFinished) -> e.RunFinished:
         """`finished`, or its end without a number, when others took its processors: then it is run again."""
-        if finished.ended != "done" or not (words := far_words(self.state, finished.share, live.shares)):
+        if finished.ended != "done" or not (
+            words := far_words(self.state, live.experiment, finished.share, live.shares)
+        ):
             return finished
         live.again, live.shares = True, (*live.shares, finished.share or 0.0)
+        await self.journal.write(
+            e.Noted("warning", f"run {live.run} of {who(live.experiment)}: {words}", live.experiment)
+        )
+        return replace(finished, ended="abandoned", metric=None, reason=words)
+
+    async def _at_budget(self, live: Live, finished: e.RunFinished) -> e.RunFinished:
+        """`finished`, or its end without a number, where it gained and used more time than it has: then it is run again
+        with its clock cut by as much. A command with the clock of its process knows of no cut, and ends as overtime.
+        """
+        budget, metric = self.program.run_budget(self.setup.kind).seconds, finished.metric
+        if metric is None or budget is None or live.experiment == BASELINE or self.program.scored_at_limit:
+            return finished
+        used, whole = finished.used or finished.seconds, not self.place.overlaps
+        over = over_budget(self.state, used, budget, whole=whole)
+        if not over or live.is_reference or not is_better(self.state, live.experiment, metric):
+            return finished
+        words = f"it used {used:.1f} s of its budget of {budget:g} s"
+        if whole or live.cuts >= MAX_CUTS:
+            words += f", also when it was given {budget - live.cut:.1f} s" if live.cuts else ""
+            hint = "" if live.cuts else "\n  hint: let it end in time: what it gains by more time does not count"
+            return replace(finished, ended="overtime", metric=None, reason=words + hint)
+        live.again, live.cuts, live.cut = True, live.cuts + 1, next_cut(live.cut, over, budget)
+        words += f": run again with a clock of {budget - live.cut:.1f} s, not counted"
         await self.journal.write(
             e.Noted("warning", f"run {live.run} of {who(live.experiment)}: {words}", live.experiment)
         )
@@ -545,12 +586,14 @@ class Runs(EnginePart):
         before = self.slots.ended.get(live.slot)
         self.slots.ended[live.slot] = result.ended_at
         gap = result.clock_started - before if before and result.clock_started else None
+        used = seconds_used(result.seconds, result.cpu_seconds, live.cores)
+        compared = live.experiment != BASELINE or result.wanted * result.seconds >= LEAST_WORK
         return e.RunFinished(
             run=live.run, experiment=live.experiment, ended=result.ended, metric=None, seconds=round(result.seconds,
             3), wall_seconds=round(result.wall_seconds, 3),
             exit_code=result.exit_code, steps=result.steps, tokens=result.tokens, reason=result.reason,
             log_tail=result.log_tail, peak_memory=result.peak_memory, gap=None if gap is None else round(gap, 3),
-            share=result.share,
+            share=result.share if compared else None, used=round(used, 3),
         )  # fmt: skip
 
     async def score_hidden(self, experiment: int) -> None:

@@ -1,7 +1,7 @@
-"""Whether a run got its part of the processors, compared with the runs before it; one that did not is measured again.
+"""Whether the machine left a run its processors, compared with the runs before it; if not, it is measured again.
 
-What is compared is counted by the kernel: the part of the processor time asked for that a run got on its clock. A
-run's own words, such as its steps, are not used, and a run that waits for data or ends early asks for less.
+What is compared is how many threads of others wanted a processor while it was on its clock. Nothing that the run does
+or says is used: one that could choose would be measured again whenever it has bad luck.
 """
 
 from __future__ import annotations
@@ -9,26 +9,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
-from core.record.state import State
+from core.record.state import BASELINE, State
 
+LEAST_WORK = 0.5  # processor seconds that the unchanged code wants on its clock; with less, load changes nothing
 MAX_MEASURED_AGAIN = 2  # times that one run is measured again
 _FAR = 0.8  # of what the others got; a run that got less is far from them
 _USUAL = 0.6  # what a run gets, at least, where nothing is known yet: the machine may be busy with other things
-_SIBLINGS = 20  # latest runs that are compared
+_SIBLINGS = 8  # latest runs that are compared: where the load has changed to stay, it takes four until that is usual
 
 
-def far_words(state: State, share: float | None, tries: Sequence[float]) -> str:
+def far_words(state: State, experiment: int, share: float | None, tries: Sequence[float]) -> str:
     """In words, that a run with this share of its processors is not comparable with those before it; "" if it is.
 
-    `tries`: shares of the same run when it was measured before. One that gets the same each time counts: its code or
-    its machine is so.
+    `tries`: shares of the same run when it was measured before. One that gets the same each time counts: its machine is
+    so.
     """
     if share is None or len(tries) >= MAX_MEASURED_AGAIN:
         return ""
-    known = [run.share for x in state.experiments.values() for run in x.runs if run.metric is not None]
-    others = [known_share for known_share in known if known_share is not None][-_SIBLINGS:]
+    runs = [run for x in state.experiments.values() for run in x.runs if run.metric is not None and run.share]
+    if experiment != BASELINE and not any(run.experiment == BASELINE for run in runs):
+        return ""  # the unchanged code hardly needs a processor
+    others = [run.share or 0.0 for run in sorted(runs, key=lambda run: run.run)][-_SIBLINGS:]
     usual = median(others) if others else _USUAL
     if share >= _FAR * usual or (tries and share >= _FAR * max(tries)):
         return ""
     of_others = f", other runs {usual:.0%}" if others else ""
-    return f"it got {share:.0%} of the processor time that it asked for{of_others}: measured again, not counted"
+    return f"others left it {share:.0%} of its processors{of_others}: measured again, not counted"

@@ -75,7 +75,7 @@ class Shim:
         self.child = 0
         self.run_identity: Any = None
         self.cpu = CpuMeter(spec.get("cores"), self.group)
-        self.share = ShareMeter(spec["processors"], self.cpu.counted)
+        self.share = ShareMeter(spec["processors"])
         self.gid = unused_gid() if spec["tier"] == "B" else None
         self.terminated = False
         self.supervisor: Any = None  # of the filter
@@ -191,7 +191,7 @@ class Shim:
         """The run is on its clock from here on: others are kept from its processors, and its share is counted."""
         if self.register and not self.spec["beside"]:
             self.register.clock(self.spec["processors"])
-        self.share.start(self.pids())
+        self.share.start()
 
     @property
     def lost(self) -> float:
@@ -337,8 +337,7 @@ class Shim:
                     self.send_data()
             elif message.get("type") == "done" and self.phase == "training":
                 self.clock_end = time.monotonic()
-                self.cpu.sample(pids := self.pids(), self.clock_end)
-                self.share.sample(pids)
+                self.cpu.sample(self.pids(), self.clock_end)
                 self.phase, self.lost_before = "saving", self.lost
                 if self.register:
                     self.register.leave()
@@ -442,7 +441,7 @@ class Shim:
             "ended_at": self.time_of_day(ended_mono), "clock_started": self.clock_wall,
             "cpu_seconds": round(self.cpu.used, 3) if self.spec.get("cores") else None, "boot_id": boot_id(),
             "weights_sha256": self.reported.get("sha256"), **self.watch.peaks(),
-            "share": self.share.share(seconds),
+            "share": self.share.share(), "wanted": self.share.wanted(),
         }  # fmt: skip
         self.phase = "ended"
         write_exit_file(self.exit_fd, self.path("exit.json.part"), self.path("exit.json"), result)

@@ -16,7 +16,7 @@ from core.client import read_state
 from core.engine.runs.siblings import far_words
 from core.lab.shim.proctree import descendants, threads_of
 from core.record import events as e
-from core.record.state import State
+from core.record.state import BASELINE, State
 from core.session.disk import read_json
 from core.session.paths import SessionPaths
 from tests.engine.support import bodies, engine, wait_end, wait_for, wait_state
@@ -118,12 +118,17 @@ def test_a_run_that_others_starved_is_measured_again_with_its_seed(tmp_path: Pat
     first, *later = state.experiments[0].runs
     assert first.ended == "abandoned" and first.metric is None and "measured again, not counted" in first.reason
     assert any(run.seed == first.seed and run.metric is not None for run in later) and state.baseline is not None
-    assert any("run 1 of the baseline: it got" in note.text for note in bodies(paths, e.Noted))
+    assert any("run 1 of the baseline: others left it" in note.text for note in bodies(paths, e.Noted))
 
 
 def test_what_is_so_each_time_counts() -> None:
     state = State()
-    assert far_words(state, None, ()) == "" and far_words(state, 0.8, ()) == ""
-    assert "30% of the processor time" in far_words(state, 0.3, ())
-    assert far_words(state, 0.31, (0.3,)) == "", "its code or its machine is so"
-    assert far_words(state, 0.1, (0.5,)) and far_words(state, 0.1, (0.9, 0.5)) == "", "not for ever"
+
+    def words(share: float | None, *tries: float) -> str:
+        return far_words(state, BASELINE, share, tries)
+
+    assert words(None) == "" and words(0.8) == ""
+    assert "30% of its processors" in words(0.3)
+    assert words(0.31, 0.3) == "", "its machine is so"
+    assert words(0.1, 0.5) and words(0.1, 0.9, 0.5) == "", "not for ever"
+    assert far_words(state, 1, 0.1, ()) == "", "the unchanged code has wanted no processor"

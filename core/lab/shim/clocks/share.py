@@ -1,92 +1,75 @@
-"""The part of the processor time that a run asked for and got on its clock, by the kernel's count of waiting
+"""The part of its processors that the rest of the machine leaves a run on its clock
 
-Threads of a run wait for each other, too: one that wants another try could make itself wait. So a run has got its share
-also where the other processes of the machine have left it all of its processors, however long its threads waited.
+It follows from how many threads of others want a processor, looked at some times a second: what the run does, how long
+its own threads wait for each other, and whether it is idle change nothing, so that no run can make itself be measured
+again.
 """
 # pathlib costs as much as the rest of the start:
-# ruff: noqa: PTH123, PTH208
+# ruff: noqa: PTH123
 
 from __future__ import annotations
 
-import math
 import os
-import time
 from contextlib import suppress
+
+from core.lab.shim.proctree import threads_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_LEAST_SECONDS = 0.5  # of work and waiting, below which nothing follows from their ratio
-_NANO = 1e9
-_TICKS = os.sysconf("SC_CLK_TCK")
+_LEAST_LOOKS = 5  # below which nothing follows
+
+
+def runnable_threads() -> int | None:
+    """Threads of the whole machine that run or wait for a processor, this one included; None where it is not told."""
+    with suppress(OSError, ValueError, IndexError), open("/proc/loadavg") as file:
+        return int(file.read().split()[3].partition("/")[0]) or None
+    return None
+
+
+def running_threads(pids: list[int]) -> int:
+    """Those of some processes."""
+    return sum(thread.state == "R" for pid in pids for thread in threads_of(pid).values())
 
 
 class ShareMeter:
-    """Processor seconds that the threads of a tree used and waited for, from `start` on. Needs /proc/PID/schedstat.
+    """Threads that compete with a run, from `start` on. `processors`: of its slot; `machine`: of all.
 
-    A run has no say in it: nothing that it reports is used. Time of a thread after its last sample is not counted.
-    `processors`: of its slot; `own`: processor seconds of its processes, also of those that have ended.
+    `runnable` and `own`: as `runnable_threads` and `running_threads`.
     """
 
-    def __init__(self, processors: float, own: Callable[[list[int]], float]) -> None:
-        self._processors, self._own = max(1.0, processors), own
-        self._looked: tuple[float, float, float] | None = None  # when; seconds of the machine, and of the run
-        self._missed = 0.0  # processor seconds of the slot that others took
-        self._seen: dict[int, tuple[float, float]] = {}
-        self._used = self._waited = 0.0
+    def __init__(
+        self,
+        processors: float,
+        machine: int = os.cpu_count() or 1,
+        runnable: Callable[[], int | None] = runnable_threads,
+        own: Callable[[list[int]], int] = running_threads,
+    ) -> None:
+        self._processors, self._machine = max(1.0, processors), machine
+        self._runnable, self._own = runnable, own
+        self._others = self._wanted = self._looks = 0
 
-    def start(self, pids: list[int]) -> None:
-        """Begin to count; what was used and waited for before is left out."""
-        self.sample(pids)
-        self._used = self._waited = self._missed = 0.0
+    def start(self) -> None:
+        """Begin to count."""
+        self._others = self._wanted = self._looks = 0
 
     def sample(self, pids: list[int]) -> None:
-        self._look_at_others(pids)
-        seen: dict[int, tuple[float, float]] = {}
-        for pid in pids:
-            with suppress(OSError):
-                for name in os.listdir(f"/proc/{pid}/task"):
-                    with suppress(OSError, IndexError), open(f"/proc/{pid}/task/{name}/schedstat") as file:
-                        nanoseconds = file.read().split()
-                        seen[int(name)] = int(nanoseconds[0]) / _NANO, int(nanoseconds[1]) / _NANO
-        for thread, (used, waited) in seen.items():
-            before = self._seen.get(thread, (0.0, 0.0))
-            if before[0] > used:  # another thread, of the same number
-                before = 0.0, 0.0
-            self._used += used - before[0]
-            self._waited += waited - before[1]
-        self._seen = seen
+        """Look once, at a time that the run cannot foresee. `pids`: its processes."""
+        runnable = self._runnable()
+        if runnable is not None:
+            own = self._own(pids)
+            self._others += runnable - 1 - own  # less this one
+            self._wanted += own
+            self._looks += 1
 
-    def _look_at_others(self, pids: list[int]) -> None:
-        """Add what the others have left too little since the last look."""
-        usable = os.sched_getaffinity(0)
-        now, before = (time.monotonic(), _busy(usable), self._own(pids)), self._looked
-        self._looked = now
-        if before is not None and (since := now[0] - before[0]) > 0:
-            others = now[1] - before[1] - max(0.0, now[2] - before[2])  # no number where it is not told
-            left = len(usable) * since - others if math.isfinite(others) else 0.0
-            self._missed += min(self._processors * since, max(0.0, self._processors * since - left))
-
-    def share(self, seconds: float) -> float | None:
-        """0..1, on a clock of `seconds`; None where it is not known.
-
-        A run that kept all its processors busy has got its share, however many threads of its own waited.
-        """
-        asked = self._used + self._waited
-        if asked < _LEAST_SECONDS or seconds <= 0:
+    def share(self) -> float | None:
+        """0..1, what a run that keeps its processors busy gets among the others; None where it is not known."""
+        if self._looks < _LEAST_LOOKS:
             return None
-        whole = seconds * self._processors
-        return round(min(1.0, max(self._used / asked, self._used / whole, 1 - self._missed / whole)), 3)
+        others = max(0.0, self._others / self._looks)
+        return round(min(1.0, self._machine / (others + self._processors)), 3)
 
-
-def _busy(usable: set[int]) -> float:
-    """Seconds for which these processors have worked since the machine began; infinite where it is not told."""
-    with suppress(OSError, ValueError, IndexError), open("/proc/stat") as file:
-        ticks = 0
-        for line in file:
-            name, *counts = line.split()[:9]
-            if name[3:].isdigit() and name.startswith("cpu") and int(name[3:]) in usable:
-                ticks += sum(map(int, counts)) - int(counts[3]) - int(counts[4])  # idle, waiting for a disk
-        return ticks / _TICKS
-    return float("inf")
+    def wanted(self) -> float:
+        """Processors that its own threads wanted, on average."""
+        return round(self._wanted / self._looks, 3) if self._looks else 0.0
