@@ -19,6 +19,7 @@ from core.record.budget import parse_run_budget
 from core.record.errors import AutoresearchError
 from core.record.events import Event
 from core.record.pulse import Pulse
+from core.record.slot_time import device_time
 from core.record.state import BASELINE, Experiment, Run, State
 from core.session.options import session_overrides
 from core.session.paths import SessionPaths
@@ -314,9 +315,14 @@ class SessionView:
         return self.state.seconds(self.now)
 
     @property
-    def busy_share(self) -> float | None:
-        """Share of the slots' time in which a run's clock was running, 0..1."""
-        return views.busy_share(self.state, self.now)
+    def use(self) -> views.DeviceUse:
+        """What the slots' time was spent on."""
+        return views.device_use(self.state, self.now)
+
+    @property
+    def usd(self) -> float:
+        """Dollars spent: the model's and the devices'."""
+        return self.state.usd + device_time(self.state, self.now)[1]
 
 
 def _details(number: int, events: list[Event]) -> Details:

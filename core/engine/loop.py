@@ -181,11 +181,11 @@ class Loop(EnginePart):
             await self.journal.write(e.StateChanged("stopping", self.lifecycle.ending.reason))
 
     async def watch_budget(self) -> None:
-        """Called each second. When the budget's hours are spent, waiting ends too, and what runs is still judged."""
+        """Called each second. When the budget's time is spent, waiting ends too, and what runs is still judged."""
         if self.lookahead.watch_budget():
             for number in list(self._tasks):
                 if number != BASELINE and not self._in_work(number):
-                    await self._abandon(number, "the session's hours were over before it ran")
+                    await self._abandon(number, "the session's budget was spent before it ran")
 
     # --- experiments that wait ---
 

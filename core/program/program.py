@@ -27,7 +27,8 @@ KEYS: toml_reader.Keys = {
     "": ("edit", "read", "inputs", "run", "prepare", "score", "score_hidden", "approve", "seed",
          "metric", "budget", "slots", "checks", "rules", "decide", "sandbox"),
     "metric": ("name", "direction", "pattern"),
-    "budget": ("run", "hours", "experiments", "usd", "startup", "saving", "limit", "check", "at_limit"),
+    "budget": ("run", "hours", "experiments", "usd", "device_usd_per_hour", "startup", "saving", "limit", "check",
+               "at_limit"),
     "slots": ("threads", "gpu_memory"),
     "checks": None,
     "rules": ("max_diff_lines", "forbid", "require", "freeze_dependencies"),
@@ -51,6 +52,7 @@ EXAMPLES: Mapping[str, str] = {
     "budget.hours": "write hours = 48",
     "budget.experiments": "write experiments = 700",
     "budget.usd": "write usd = 25.0",
+    "budget.device_usd_per_hour": "write device_usd_per_hour = 2.5 (of one card, or of the processors)",
     "score_hidden": 'write score_hidden = "python score.py --hidden"',
     "rules.max_diff_lines": "write max_diff_lines = 40 (lines added and removed)",
     "rules.forbid": "write forbid = ['torch\\.compile'] (regular expressions, in single quotes)",
@@ -177,7 +179,10 @@ def parse(text: str, overrides: Sequence[str] = ()) -> Program:
         reader.refuse("edit", f"`edit` is {'missing' if reader.get('edit') is None else 'empty'}")
     metric, score, pattern = _metric(reader)
     budget = SessionBudget(
-        reader.number("budget.hours"), reader.integer("budget.experiments", 1), reader.number("budget.usd")
+        reader.number("budget.hours"),
+        reader.integer("budget.experiments", 1),
+        reader.number("budget.usd"),
+        reader.number("budget.device_usd_per_hour"),
     )
     given = {
         "startup_seconds": _startup(reader),

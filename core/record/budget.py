@@ -25,11 +25,15 @@ class RunBudget:
 
 @dataclass(frozen=True, slots=True)
 class SessionBudget:
-    """Budget of a session: `hours` of engine time, `experiments`, `usd` in dollars. None: no limit."""
+    """Budget of a session: `hours` of engine time, `experiments`, `usd` in dollars. None: no limit.
+
+    `device_usd_per_hour`: price of a device, whose dollars count beside the model's; None: it costs none.
+    """
 
     hours: float | None = None
     experiments: int | None = None
     usd: float | None = None
+    device_usd_per_hour: float | None = None
 
     def exhausted(
         self, *, seconds: float, experiments: int, usd: float, next_usd: float = 0.0, unit: str = "proposal"

@@ -218,6 +218,7 @@ class RunFinished:
     changed: tuple[str, ...] = ()  # what it changed in its worktree that experiments may not edit; `/`: below a folder
     share: float | None = None  # 0..1, of its processors that the rest of the machine left it on its clock
     used: float | None = None  # of its time budget: on its clock, or in processor seconds for each that it may use
+    ended_at: float | None = None  # Unix seconds at which its process had ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,12 +252,16 @@ class RepairAsked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HiddenScored:
-    """Score of a kept experiment on the hidden slice. `gap`: by how many sigma its gain is smaller there."""
+    """Score of a kept experiment on the hidden slice. `gap`: by how many sigma its gain is smaller there. It took
+    `seconds` of a slot.
+    """
 
     experiment: int
     metric: float | None
     gap: float | None
     warning: str = ""
+    slot: str = ""
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -420,17 +425,20 @@ class ResearcherChanged:
 
 @dataclass(frozen=True, slots=True)
 class BudgetChanged:
-    """Budget of the session from now on: `hours`, `experiments`, `usd`; None: no limit."""
+    """Budget of the session from now on: `hours`, `experiments`, `usd` (None: no limit), `device_usd_per_hour`."""
 
     budget: Mapping[str, float | int | None]
 
 
 @dataclass(frozen=True, slots=True)
 class SlotsChanged:
-    """Slots from now on. `aside`: those whose card does not work, and why; they get no run until it works again."""
+    """Slots from now on. `aside`: those whose card does not work, and why; they get no run until it works again.
+    `quiet`: those that get none while a scoring needs the memory of their card.
+    """
 
     slots: tuple[str, ...]
     aside: Mapping[str, str] = field(default_factory=dict)
+    quiet: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

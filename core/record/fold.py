@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from core.record import events as e
+from core.record import slot_time
 from core.record.events import Body, Event
 from core.record.state import BASELINE, MAX_NOTES, Baseline, EngineInfo, Experiment, Guidance, Note, Run, State
 
@@ -16,6 +17,9 @@ from core.record.state import BASELINE, MAX_NOTES, Baseline, EngineInfo, Experim
 def fold(state: State, event: Event) -> State:
     """Apply one event. An event already applied (by its number) is ignored, so a tail may overlap its prefix."""
     if event.seq > state.seq:
+        slot_time.spend(state, event.time, event.body)
+        if isinstance(event.body, e.EngineStarted):
+            _engine_killed(state)
         state.seq, state.time = event.seq, event.time
         _fold_session(state, event.body, event.time)
     return state
@@ -58,7 +62,7 @@ def _fold_session(state: State, b: Body, time: float) -> None:
                 state.engine = replace(state.engine, researcher=b.researcher, model=b.model)
         case e.SlotsChanged():
             if state.engine:
-                state.engine = replace(state.engine, slots=b.slots, aside=dict(b.aside))
+                state.engine = replace(state.engine, slots=b.slots, aside=dict(b.aside), quiet=b.quiet)
         case e.ProgramChanged():
             if b.refused:
                 _note(state, time, "warning", f"the edited program.md is not in force: {b.refused}")
@@ -78,9 +82,6 @@ def _fold_session(state: State, b: Body, time: float) -> None:
 
 
 def _engine_started(state: State, b: e.EngineStarted, time: float) -> None:
-    if state.engine_open and state.engine:
-        # The last engine was killed: its time counts up to the last thing known of it.
-        state.engine_seconds += max(0.0, _last_known_time(state) - state.engine.started)
     state.engine = EngineInfo(
         pid=b.pid, boot_id=b.boot_id, researcher=b.researcher, model=b.model, slots=b.slots,
         sandbox=b.sandbox, sandbox_note=b.sandbox_note, device=b.device, started=time,
@@ -89,12 +90,10 @@ def _engine_started(state: State, b: e.EngineStarted, time: float) -> None:
     state.engine_open, state.state, state.reason = True, "starting", ""
 
 
-def _last_known_time(state: State) -> float:
-    """Time of the newest fact known under the engine that is recorded as open."""
-    newest = list(state.experiments.values())[-4:]
-    times = [x.ended or x.started for x in newest]
-    times += [r.started + r.wall_seconds for x in newest for r in x.runs]
-    return max([state.engine.started if state.engine else 0.0, *times])
+def _engine_killed(state: State) -> None:
+    """The time of an engine that was killed counts up to its last event."""
+    if state.engine_open and state.engine:
+        state.engine_seconds += max(0.0, state.time - state.engine.started)
 
 
 def _pin_changed(state: State, b: e.PinChanged) -> None:
@@ -182,7 +181,7 @@ def _fold_experiment(state: State, b: _OfExperiment, time: float) -> None:
             clock: dict[str, object] = {"clock_started": time} if b.phase == "training" else {}
             _with_run(state, b, phase=b.phase, **clock)
         case e.RunFinished():
-            _run_finished(state, b)
+            _run_finished(state, b, time)
         case e.RepairAsked():
             _change(state, n, phase="thinking", commit=None, repairs=b.attempt, reason=b.reason)
         case e.Rebased():
@@ -193,6 +192,7 @@ def _fold_experiment(state: State, b: _OfExperiment, time: float) -> None:
             _judged(state, b, time)
         case e.HiddenScored():
             _change(state, n, hidden=b.metric, hidden_gap=b.gap)
+            slot_time.hidden_scored(state, b)
             if b.warning:
                 _note(state, time, "warning", b.warning, n)
         case e.CertificationStarted():
@@ -268,13 +268,14 @@ def _with_run(state: State, b: e.RunPhaseChanged | e.RunFinished, **changes: obj
     _change(state, b.experiment, runs=new)
 
 
-def _run_finished(state: State, b: e.RunFinished) -> None:
+def _run_finished(state: State, b: e.RunFinished, time: float) -> None:
+    run = next(r for r in state.experiments[b.experiment].runs if r.run == b.run)
+    slot_time.run_ended(state, b, run, time)
     _with_run(
         state, b, phase=None, ended=b.ended, metric=b.metric, seconds=b.seconds,
         wall_seconds=b.wall_seconds, steps=b.steps, tokens=b.tokens, reason=b.reason,
         peak_memory=b.peak_memory, gap=b.gap, printed=b.printed, share=b.share, used=b.used,
     )  # fmt: skip
-    state.busy_seconds += b.seconds
     state.running.pop(b.run, None)
     x = state.experiments[b.experiment]
     if b.experiment in state.live:

@@ -187,6 +187,28 @@ class EngineInfo:
     started: float
     conditions: tuple[str, ...] = ()
     aside: Mapping[str, str] = field(default_factory=dict)  # slots whose card does not work, and why
+    quiet: tuple[str, ...] = ()  # slots that get no run while something else needs the memory of their card
+
+
+@dataclass(slots=True, kw_only=True)
+class HeldTime:
+    """Seconds that a live run has taken of its slot, by what they were spent on. `unseen`: while no engine watched, up
+    to `unseen_until` (Unix seconds).
+    """
+
+    spent: dict[str, float] = field(default_factory=dict)
+    unseen: dict[str, float] = field(default_factory=dict)
+    unseen_until: float = 0.0
+
+
+@dataclass(slots=True, kw_only=True)
+class SlotTime:
+    """Seconds of a slot by what they were spent on (`core.record.slot_time`), without those of its live runs, which
+    are `held` by run.
+    """
+
+    spent: dict[str, float] = field(default_factory=dict)
+    held: dict[int, HeldTime] = field(default_factory=dict)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -228,7 +250,9 @@ class State:
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
-    busy_seconds: float = 0.0  # clock seconds of ended runs, over all slots
+    slot_times: dict[str, SlotTime] = field(default_factory=dict)  # by slot, as of the last event
+    device_hours: float = 0.0  # of all devices, while engines held the session
+    device_usd: float = 0.0  # what they cost at the price of program.md
     running: dict[int, int] = field(default_factory=dict)  # run -> experiment, of runs that have not ended
     live: tuple[int, ...] = ()  # experiments without a verdict (the baseline too until it is calibrated)
 
@@ -264,7 +288,7 @@ class State:
 
     @property
     def budget(self) -> Mapping[str, float | int | None]:
-        """Budget in force: `hours`, `experiments`, `usd`; None: no limit."""
+        """Budget in force: `hours`, `experiments`, `usd` (None: no limit), and the price `device_usd_per_hour`."""
         return self.session.budget if self.session else {}
 
     @property

@@ -228,8 +228,12 @@ class Log:
         return state
 
     def _load(self) -> State:
+        """Raises one of _MISREAD, also where an older version wrote the projections without the time of the slots."""
         with self._moment():
-            return self._projected()
+            state = self._projected()
+        if state.slots and not state.slot_times and state.time > state.started:
+            raise ValueError("the projections lack the time of the slots")
+        return state
 
     def _projected(self) -> State:
         row = self._db.execute("SELECT body FROM head").fetchone()

@@ -2,8 +2,9 @@
 
 from core.text import clean, one_line, plural
 from core.views.chart import Chart, ChartDot, best_steps, chart
-from core.views.costs import Costs, Share, SlotTime, costs
+from core.views.costs import Costs, Share, costs
 from core.views.curves import Forecast, difference, forecast, loss_at, speed
+from core.views.device_use import SHOWN, DeviceUse, device_use, held_seconds
 from core.views.lineage import LineageRow, lineage
 from core.views.next_step import next_step, without_hint
 from core.views.search import search
@@ -13,7 +14,6 @@ from core.views.tables import (
     FAILED_START,
     ExperimentRow,
     baseline_failed,
-    busy_share,
     leaderboard,
     phase_word,
     progress,

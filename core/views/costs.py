@@ -1,4 +1,4 @@
-"""Time and money of a session by slot, verdict, researcher and kind of run"""
+"""Time and money of a session by device, verdict, researcher and kind of run"""
 
 from __future__ import annotations
 
@@ -7,21 +7,7 @@ from dataclasses import dataclass, field
 
 from core.record.events import VERDICTS
 from core.record.state import BASELINE, Experiment, Run, State
-
-
-@dataclass(slots=True, kw_only=True)
-class SlotTime:
-    """Seconds of one slot. `waiting`: the rest of the time for which engines held the session."""
-
-    starting: float = 0.0
-    training: float = 0.0
-    scoring: float = 0.0  # saving and scoring, until the result
-    waiting: float = 0.0
-    runs: int = 0
-
-    @property
-    def total(self) -> float:
-        return self.starting + self.training + self.scoring + self.waiting
+from core.views.device_use import DeviceUse, device_use
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,10 +26,13 @@ class Share:
 
 @dataclass(slots=True, kw_only=True)
 class Costs:
-    """`verdicts` and `researchers` count experiments, `kinds` runs. `usd_unknown`: some prices are unknown."""
+    """`verdicts` and `researchers` count experiments, `kinds` runs, `runs` those of each slot. `usd_unknown`: some
+    prices of models are unknown.
+    """
 
+    use: DeviceUse
     seconds: float = 0.0
-    slots: dict[str, SlotTime] = field(default_factory=dict)
+    runs: dict[str, int] = field(default_factory=dict)
     verdicts: dict[str, Share] = field(default_factory=dict)
     researchers: dict[str, Share] = field(default_factory=dict)
     kinds: dict[str, Share] = field(default_factory=dict)
@@ -57,9 +46,7 @@ class Costs:
 
 def costs(state: State, now: float) -> Costs:
     """Costs of a State. `now`: Unix seconds up to which a live run counts."""
-    out = Costs(seconds=state.seconds(now), usd_unknown=state.usd_unknown)
-    names = state.engine.slots if state.engine else ()
-    out.slots = {name: SlotTime() for name in names}
+    out = Costs(use=device_use(state, now), seconds=state.seconds(now), usd_unknown=state.usd_unknown)
     for x in state.experiments.values():
         for run in x.runs:
             _add_run(out, run, now)
@@ -68,31 +55,17 @@ def costs(state: State, now: float) -> Costs:
             who = x.researcher + (f" · {x.model}" if x.model else "")
             for share in (out.all, out.verdicts.setdefault(verdict, Share()), out.researchers.setdefault(who, Share())):
                 _add(share, x)
-    for slot in out.slots.values():
-        slot.waiting = max(0.0, out.seconds - slot.starting - slot.training - slot.scoring)
     order = [*VERDICTS, "under way"]
     out.verdicts = {word: out.verdicts[word] for word in order if word in out.verdicts}
     return out
 
 
 def _add_run(out: Costs, run: Run, now: float) -> None:
-    slot = out.slots.setdefault(run.slot, SlotTime())
-    clock = run.seconds
-    if run.phase is None:
-        wall = max(run.wall_seconds, clock)
-        before = min(wall - clock, max(0.0, run.clock_started - run.started)) if run.clock_started else wall - clock
-        after = max(0.0, wall - clock - before)
-    else:
-        before = max(0.0, (run.clock_started or now) - run.started)
-        clock = max(0.0, now - run.clock_started) if run.clock_started else 0.0
-        after = 0.0
-    slot.starting += before
-    slot.training += clock
-    slot.scoring += after
-    slot.runs += 1
+    out.runs[run.slot] = out.runs.get(run.slot, 0) + 1
     kind = out.kinds.setdefault(run.kind, Share())
     kind.count += 1
-    kind.seconds += clock
+    live = now - run.clock_started if run.phase == "training" and run.clock_started else 0.0
+    kind.seconds += run.seconds or max(0.0, live)
 
 
 def _add(share: Share, x: Experiment) -> None:

@@ -116,9 +116,18 @@ def _base_changed(b: e.BaseChanged, m: Metric) -> str:
 
 
 def _budget_changed(b: e.BudgetChanged, m: Metric) -> str:
-    words = {"hours": "{:g} hours", "experiments": "{} experiments", "usd": "${:.2f}"}
+    words = {
+        "hours": "{:g} hours", "experiments": "{} experiments", "usd": "${:.2f}",
+        "device_usd_per_hour": "a device at ${:.2f} an hour",
+    }  # fmt: skip
     given = [words[key].format(value) for key, value in b.budget.items() if value is not None and key in words]
     return f"budget: {', '.join(given) or 'no limit'}"
+
+
+def _slots_changed(b: e.SlotsChanged, m: Metric) -> str:
+    used = [name for name in b.slots if name not in b.aside and name not in b.quiet]
+    waits = f"; {' '.join(b.quiet)} waits until a scoring has had its card's memory" if b.quiet else ""
+    return f"runs go to {' '.join(used) or 'no slot'}{waits}"
 
 
 def _program_changed(b: e.ProgramChanged, m: Metric) -> str:
@@ -184,7 +193,7 @@ _SENTENCES: dict[type, Callable[[Any, Metric], str | None]] = {
     ),
     e.ResearcherChanged: lambda b, m: f"researcher {b.researcher}{f' ({b.model})' if b.model else ''} from now on",
     e.BudgetChanged: _budget_changed,
-    e.SlotsChanged: lambda b, m: f"runs go to {' '.join(s for s in b.slots if s not in b.aside) or 'no slot'}",
+    e.SlotsChanged: _slots_changed,
     e.ProgramChanged: _program_changed,
     e.BranchHeld: lambda b, m: f"warning: {b.words}" if b.words else "the branch is at the best again",
     e.Noted: lambda b, m: f"{'' if b.level == 'info' else b.level + ': '}{b.text}",

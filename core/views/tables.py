@@ -9,6 +9,7 @@ from core.record.budget import parse_run_budget
 from core.record.events import VERDICTS
 from core.record.state import BASELINE, NO_BASELINE, Experiment, Run, State
 from core.text import first_line, one_line
+from core.views.device_use import device_use
 from core.views.trust import trust_in_best
 
 # Rank of a verdict in the leaderboard: kept first, even if a discarded result within the noise is better.
@@ -50,18 +51,6 @@ def baseline_failed(state: State) -> bool:
     return state.state == "crashed" and state.baseline is None and failed
 
 
-def busy_share(state: State, now: float) -> float | None:
-    """Share of the slots' time with a run's clock running, 0..1. None before the first engine."""
-    seconds = state.seconds(now)
-    slots = len(state.engine.slots) if state.engine else 0
-    if seconds <= 0 or slots == 0:
-        return None
-    live = sum(
-        max(0.0, now - run.clock_started) for run in state.live_runs() if run.clock_started and run.phase == "training"
-    )
-    return min(1.0, (state.busy_seconds + live) / (seconds * slots))
-
-
 def progress(run: Run, now: float) -> float | None:
     """Share of its budget that a run has used, 0..1. None before its clock starts, and for a step budget."""
     if run.clock_started is None:
@@ -82,7 +71,7 @@ def status(state: State, alive: bool, now: float) -> dict[str, Any]:
     """
     started, engine = state.session, state.engine
     until = now if alive else state.time
-    share = busy_share(state, until)
+    used = device_use(state, until)
     best = state.best_metric is not None
     return {
         "session": started.session if started else None,
@@ -108,7 +97,7 @@ def status(state: State, alive: bool, now: float) -> dict[str, Any]:
             {"experiment": r.experiment, "slot": r.slot, "phase": r.phase, "progress": progress(r, now)}
             for r in (state.live_runs() if alive else [])
         ],
-        "device": {"busy_share": None if share is None else round(share, 4)},
+        "device": used.table(),
         "cost": {
             "usd": None if state.usd_unknown and not state.usd else round(state.usd, 6),
             "input_tokens": state.input_tokens,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import time
@@ -14,6 +15,7 @@ from core.client import read_events, read_state, request, start_engine
 from core.record import commands as c
 from core.record import events as e
 from core.record.events import Event
+from core.record.slot_time import split
 from core.record.state import State
 from core.session.lock import engine_alive, lock_holder
 from core.session.options import EngineOptions
@@ -90,6 +92,17 @@ def bodies(paths: SessionPaths, kind: type[Body]) -> list[Body]:
 def final_verdicts(paths: SessionPaths) -> list[int]:
     """The experiments with a final verdict in order, one entry for each verdict. A provisional verdict is not final."""
     return [b.experiment for b in bodies(paths, e.Judged) if b.verdict != "provisional"]
+
+
+def slot_seconds(paths: SessionPaths) -> dict[str, dict[str, float]]:
+    """The time of each slot by what it was spent on; in every slot that was there all along it adds up exactly."""
+    state, events = read_state(paths), read_events(paths)
+    first = next(i for i, event in enumerate(events) if isinstance(event.body, e.EngineStarted))
+    wall = sum(max(0.0, b.time - a.time) for a, b in itertools.pairwise(events[first:]))
+    found = split(state, state.time)
+    for slot, spent in found.items():
+        assert sum(spent.values()) == wall and min(spent.values()) >= 0, (slot, spent, wall)
+    return found
 
 
 def accepted(paths: SessionPaths, command: c.Command) -> str:

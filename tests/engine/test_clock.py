@@ -15,6 +15,7 @@ from core.client import read_events, read_state
 from core.record import events as e
 from core.session.options import EngineOptions
 from core.session.paths import SessionPaths
+from tests.engine.support import slot_seconds
 from tests.projects import make_project, rate, write_script
 
 # An engine whose clock is set a day ahead soon after its start, and later a year back.
@@ -52,6 +53,7 @@ def test_a_session_is_unaffected_by_a_clock_change(tmp_path: Path) -> None:
     assert events[-1].time - events[0].time > 1.4, "the session ended before the clock was set"
     assert all(0 <= after.time - before.time < 60 for before, after in itertools.pairwise(events))
     assert 0 < state.seconds(events[-1].time) < 90
+    assert 0.2 < slot_seconds(paths)["cpu0"]["training"] < 90
     for finished in (event.body for event in events if isinstance(event.body, e.RunFinished)):
         assert 0 < finished.seconds <= finished.wall_seconds < 60
         assert finished.gap is None or 0 <= finished.gap < 60

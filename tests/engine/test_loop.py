@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from core.client import read_events, read_state, request
 from core.record import commands as c
 from core.record import events as e
 from core.session.paths import SessionPaths
-from tests.engine.support import bodies, engine, wait_end, wait_for, wait_state
+from tests.engine.support import bodies, engine, slot_seconds, wait_end, wait_for, wait_state
 from tests.projects import PROGRAM, TRAIN, git, make_project, rate, write_script
 
 
@@ -130,6 +131,7 @@ def test_pause_resume_skip_steer_and_stop_work(tmp_path: Path) -> None:
         assert not refused.accepted and "already" in refused.message
         state = wait_state(paths, lambda s: s.state == "paused" and not s.live_runs(), "a pause with nothing running")
         begun = max(r.run for x in state.experiments.values() for r in x.runs)
+        time.sleep(0.2)
         assert request(paths, c.Resume()).accepted
         wait_state(paths, lambda s: s.next_run > begun + 1, "new runs after the pause")
         state = wait_state(paths, lambda s: any(x.phase == "running" and n for n, x in s.experiments.items()), "a run")
@@ -144,6 +146,7 @@ def test_pause_resume_skip_steer_and_stop_work(tmp_path: Path) -> None:
         state = wait_end(paths)
     assert state.state == "stopped"
     assert state.guidance[1].taken_by is not None
+    assert slot_seconds(paths)["cpu0"]["person"] > 0.15
     assert any(isinstance(event.body, e.EngineStopped) for event in read_events(paths))
 
 
@@ -242,8 +245,10 @@ def test_approval_waits_for_a_person(tmp_path: Path) -> None:
     ) as paths:
         wait_state(paths, lambda s: 1 in s.approvals, "a card for 1")
         assert request(paths, c.Reject(1, "too timid")).accepted
-        wait_state(paths, lambda s: 2 in s.approvals, "a card for 2")
+        wait_state(paths, lambda s: 2 in s.approvals and s.baseline and not s.running, "a card for 2 and a free slot")
+        time.sleep(0.2)
         assert request(paths, c.Approve(2)).accepted
         state = wait_end(paths)
+    assert slot_seconds(paths)["cpu0"]["person"] > 0.15
     assert state.experiments[1].verdict == "rejected" and "too timid" in state.experiments[1].reason
     assert state.experiments[2].verdict == "kept"

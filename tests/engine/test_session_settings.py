@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from core.client import read_state, start_engine
-from core.engine.session_settings import following
+from core.engine.session_settings import budget_of, following
 from core.program.program import Program, parse
 from core.record import commands as c
 from core.record import events as e
+from core.record.budget import SessionBudget
 from core.record.errors import UsageError
 from core.record.events import Body, Event
 from core.record.fold import fold
@@ -31,7 +32,7 @@ from tui.session_view import SessionView
 
 
 def state_of(program: Program, *more: Body) -> State:
-    budget = {"hours": program.budget.hours, "experiments": program.budget.experiments, "usd": program.budget.usd}
+    budget = asdict(program.budget)
     started = e.SessionStarted(
         session="s",
         project="/p",
@@ -61,14 +62,18 @@ def edited(**keys: str) -> Program:
     return parse(text.replace("+++\n", f"+++\napprove = {approve}\n", 1) if approve else text)
 
 
-SET_HOURS = e.BudgetChanged({"hours": 5.0, "experiments": None, "usd": None})
+def changed(**limits: float) -> e.BudgetChanged:
+    return e.BudgetChanged(asdict(SessionBudget(**limits)))  # type: ignore[arg-type]
+
+
+SET_HOURS = changed(hours=5.0)
 
 
 def test_an_edited_value_takes_effect() -> None:
     before, after = edited(hours="2"), edited(hours="3", usd="1.5", approve="true")
     facts = following(state_of(before), before, after)
     assert [type(fact) for fact in facts] == [e.ProgramChanged, e.BudgetChanged, e.ApprovalModeChanged]
-    assert facts[1] == e.BudgetChanged({"hours": 3.0, "experiments": None, "usd": 1.5})
+    assert facts[1] == changed(hours=3.0, usd=1.5)
     assert following(state_of(before), before, before) == []
 
 
@@ -77,7 +82,7 @@ def test_values_set_by_a_person_override_the_file() -> None:
     after = edited(hours="3", experiments="7", approve="true")
     state = state_of(before, SET_HOURS, e.ApprovalModeChanged(True))
     facts = following(state, before, after)
-    assert e.BudgetChanged({"hours": 5.0, "experiments": 7, "usd": None}) in facts
+    assert changed(hours=5.0, experiments=7) in facts
     assert not any(isinstance(fact, e.ApprovalModeChanged) for fact in facts)
 
 
@@ -86,7 +91,7 @@ def test_start_options_override_values_set_before() -> None:
     state = state_of(before, SET_HOURS, e.ApprovalModeChanged(True))
     for asked in (("budget.hours=2",), ("budget={hours=2}",)):
         facts = following(state, before, before, asked)
-        assert facts == [e.BudgetChanged({"hours": 2.0, "experiments": None, "usd": None})], asked
+        assert facts == [changed(hours=2.0)], asked
     assert following(state, before, before, ("approve=false",)) == [e.ApprovalModeChanged(False)]
     assert following(state, before, before, ("decide.keep=2",)) == []
 
@@ -151,7 +156,7 @@ def test_shown_settings_are_those_the_engine_uses(tmp_path: Path) -> None:
         assert state.baseline is not None and state.baseline.n == 5 and status(paths)["baseline"]["n"] == 5  # type: ignore[index]
         assert state.session is not None and (state.session.seed, state.session.run_budget) == (7, "8s")
         assert {r.budget for r in state.experiments[0].runs} == {"8s"}
-        assert state.budget == {"hours": 2.0, "experiments": 30, "usd": 5.0}
+        assert budget_of(state) == SessionBudget(hours=2.0, experiments=30, usd=5.0)
         assert state.slots == ("cpu0", "cpu1") and state.approve and state.researcher == "human"
 
         accepted(paths, c.ChangeBudget(hours=3.0))
@@ -161,7 +166,7 @@ def test_shown_settings_are_those_the_engine_uses(tmp_path: Path) -> None:
         assert kept == replace(OPTIONS, slots="cpu:1"), "the budget has two homes"
         assert shown(paths) == {"researcher": "human", "slots": "cpu0", "experiments": "30", "hours": "3", "usd": "5"}
         state = restarted(paths)
-        assert state.budget == {"hours": 3.0, "experiments": 30, "usd": 5.0}
+        assert budget_of(state) == SessionBudget(hours=3.0, experiments=30, usd=5.0)
         assert state.slots == ("cpu0",) and not state.approve and model_of(paths).baseline_runs == 5
         assert shown(paths) == {"researcher": "human", "slots": "cpu0", "experiments": "30", "hours": "3", "usd": "5"}
 

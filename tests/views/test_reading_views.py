@@ -143,9 +143,9 @@ def test_the_time_of_a_slot_adds_up() -> None:
     found = views.costs(state, state.time + 5)
     assert found.all.count == state.total and found.all.kept == state.verdicts["kept"]
     assert found.all.usd == pytest.approx(sum(x.usd for x in state.experiments.values()))
-    for slot in found.slots.values():
-        assert slot.total == pytest.approx(found.seconds) and min(slot.starting, slot.training, slot.scoring) >= 0
-    assert sum(s.runs for s in found.slots.values()) == sum(k.count for k in found.kinds.values())
+    for spent in found.use.split.values():
+        assert views.held_seconds(spent) == pytest.approx(found.seconds) and min(spent.values()) >= 0
+    assert sum(found.runs.values()) == sum(k.count for k in found.kinds.values())
     assert sum(s.count for s in found.verdicts.values()) == found.all.count
     assert found.per_kept(lambda s: s.count) == found.all.count / found.all.kept
     assert views.costs(State(), 0.0).per_kept(lambda s: s.usd) is None

@@ -16,6 +16,7 @@ from core.record import wire
 from core.record.events import VERDICTS, Event
 from core.record.fold import fold
 from core.record.metric import Metric
+from core.record.slot_time import SPENDING
 from core.record.state import State
 from core.views import story
 from tests.recorded import START, story_events
@@ -27,7 +28,7 @@ STATUS = {
     "baseline": {"metric", "sigma", "n"},
     "best": {"experiment", "metric", "commit"},
     "running": None,
-    "device": {"busy_share"},
+    "device": {"busy_share", "split", "hours", "usd", "experiments_per_hour", "keeps_per_device_hour"},
     "cost": {"usd", "input_tokens", "output_tokens", "cached_tokens", "usd_per_kept"},
     "engine": {"pid", "alive"},
     "trust": {"noise", "noise_unknown", "runs", "hidden_gap", "certified"},
@@ -59,6 +60,8 @@ def test_status_always_has_the_documented_keys() -> None:
             assert status.keys() == STATUS.keys()
             for key, inner in STATUS.items():
                 assert inner is None or set(status[key]) == inner
+            for spent in status["device"]["split"].values():
+                assert list(spent) == list(SPENDING)
             for run in status["running"]:
                 assert run.keys() == {"experiment", "slot", "phase", "progress"}
             json.loads(wire.dumps(status))

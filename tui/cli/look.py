@@ -58,7 +58,7 @@ def status(arguments: Namespace, out: Output) -> int:
         return follow_aloud(paths, out, arguments.json)
     state, alive = _read(paths)
     now = time.time()
-    table = views.status(state, alive, now)
+    table, use = views.status(state, alive, now), views.device_use(state, now if alive else state.time)
     table["session"] = table["session"] or paths.name
     table["project"] = table["project"] or str(paths.project)
     if alive:  # an engine that has just started is not in the log yet
@@ -66,7 +66,7 @@ def status(arguments: Namespace, out: Output) -> int:
     if arguments.json:
         out.json(table)
         return 0
-    lines = _status_lines(state, table, out)
+    lines = _status_lines(state, table, use, out)
     trouble = disk_trouble(paths.folder) if alive else ""
     if trouble:
         lines.insert(1, ("waits", out.paint(f"{trouble}; it continues when there is space", "bad")))
@@ -75,7 +75,7 @@ def status(arguments: Namespace, out: Output) -> int:
     return 0
 
 
-def _status_lines(state: State, s: dict[str, Any], out: Output) -> list[tuple[str, str]]:
+def _status_lines(state: State, s: dict[str, Any], use: views.DeviceUse, out: Output) -> list[tuple[str, str]]:
     word, project, alive, cost = s["state"], Path(s["project"]), s["engine"]["alive"], s["cost"]
     head = f"{out.paint(s['session'], 'bold')}  {out.word(word)}"
     if state.preparing and alive:
@@ -123,11 +123,12 @@ def _status_lines(state: State, s: dict[str, Any], out: Output) -> list[tuple[st
         usd += f" (${cost['usd_per_kept']:.2f} for each kept)"
     if state.usd_unknown:
         usd += "   price unknown" if cost["usd"] is None else " and what has no known price"
-    busy = s["device"]["busy_share"]
-    took = f"{format_seconds(s['seconds'])}{usd}{'' if busy is None else f'   busy {100 * busy:.0f}%'}"
+    took = f"{format_seconds(s['seconds'])}{usd}"
     add("researcher", out.paint(f"{who}   sandbox {s['sandbox'] or '–'}", "text"))
     lines += [("runs", out.paint(words, "text")) for words in s["conditions"]]
     add("spent", took)
+    for words in filter(None, (use.words(), "   ".join(filter(None, (use.rates(), use.price()))))):
+        add("device", words)
     add("engine", f"pid {s['engine']['pid']}" if alive else "not running")
     if not alive and word != "finished":
         add("hint", out.paint(views.next_step(state, project, s["session"]), "dim"))

@@ -121,7 +121,7 @@ class ChangeCard(SteeringCard):
             DialogRow("slots", "Slots", ",".join(state.slots), self._offered() or "such as cpu:2 or gpu:0,1"),
             DialogRow("experiments", "Experiments", limit("experiments"), f"{state.total} begun so far"),
             DialogRow("hours", "Hours", limit("hours"), f"{self.view.elapsed / 3600:.1f} so far"),
-            DialogRow("usd", "Dollars", limit("usd"), f"${state.usd:.2f} so far" + " or more" * state.usd_unknown),
+            DialogRow("usd", "Dollars", limit("usd"), f"${self.view.usd:.2f} so far" + " or more" * state.usd_unknown),
         ]
 
     def _about(self, name: str) -> str:

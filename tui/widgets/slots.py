@@ -7,10 +7,12 @@ from textual.strip import Strip
 from core.record.budget import format_seconds
 from core.record.metric import format_delta
 from core.record.pulse import POWER_CAP, DeviceReading
+from core.record.slot_time import SPENDING, at_present
 from core.record.state import BASELINE, Run
 from tui.paint.braille import curve
 from tui.paint.canvas import Pane
 from tui.paint.cells import Part, bar, brief, left, parts_width, right, strip_of
+from tui.paint.split_bar import split_bar
 from tui.session_view import name_of
 from tui.widgets.run.loss_curves import Curves, window
 from tui.widgets.run.loss_pane import standing
@@ -58,7 +60,7 @@ class SlotsPane(Pane):
         return [(f" · {brief(engine.device)}", self.look["dim"])] if engine and engine.device else []
 
     def aside(self) -> list[Part]:
-        share = self.view.busy_share
+        share = self.view.use.busy_share
         return [("busy ", self.look["dim"]), (f"{share:.0%}", self.look["text"])] if share is not None else []
 
     def body(self, width: int, height: int) -> list[Strip]:
@@ -68,11 +70,13 @@ class SlotsPane(Pane):
         runs = {r.slot: r for r in state.live_runs()}
         wide = width >= MIN_SHARED_CELLS
         names, shown = self._slots(), set[str]()  # `shown`: devices
+        spent, does = self.view.use.split, {name: what for name, what, _ in at_present(state)}
         room = max(1, height - 1)
         hidden = len(names) - room if len(names) > room else 0
         lines: list[Strip] = []
         for name in names[: room - (hidden > 0)]:
-            parts = self._slot(name, runs.get(name), width, wide)
+            bar = split_bar(spent.get(name, {}), self._split(width), look)
+            parts = self._slot(name, runs.get(name), width, wide, bar, does.get(name, "idle"))
             device = self._device_of(name) if wide else None
             if device is not None and device.name not in shown:
                 shown.add(device.name)
@@ -100,24 +104,26 @@ class SlotsPane(Pane):
             out.append(strip_of([(words, look["faint"])], width, look["text"]))
         return out
 
-    def _slot(self, name: str, run: Run | None, width: int, wide: bool) -> list[Part]:
+    def _slot(self, name: str, run: Run | None, width: int, wide: bool, split: list[Part], does: str) -> list[Part]:
+        """A slot's row. `split`: the bar of its time; `does`: what its time is spent on now."""
         look = self.look
-        label: Part = (left(brief(name), self._name_cells), look["title"])
+        label = [(left(brief(name), self._name_cells), look["title"]), *split, (" ", look["text"])]
+        room = self._cells(width, wide) - self._name_cells - self._split(width) - 1
+
+        def rest(text: str, used: int = 0) -> str:
+            return left(text, room - used) if wide else text
+
         if run is None and (trouble := self.view.state.aside.get(name)):
-            rest = left(brief(trouble), self._cells(width, wide) - self._name_cells - 11) if wide else brief(trouble)
-            return [label, ("set aside  ", look["warn"]), (rest, look["dim"])]
+            return [*label, ("set aside  ", look["warn"]), (rest(brief(trouble), 11), look["dim"])]
         if run is None:
-            word = "idle" if self.view.live else "–"
-            rest = left(word, self._cells(width, wide) - self._name_cells) if wide else word
-            return [label, (rest, look["faint"])]
+            return [*label, (rest(SPENDING[does] if self.view.live else "–"), look["faint"])]
         what = name_of(run.experiment) + KIND_WORDS.get(run.kind, "")
         if self.view.connection.status == "dead":  # the next engine adopts it, or runs it again
-            words = left("interrupted", self._cells(width, wide) - self._name_cells - 12) if wide else "interrupted"
-            return [label, (left(what, 11) + " ", look["accent"]), (words, look["warn"])]
+            return [*label, (left(what, 11) + " ", look["accent"]), (rest("interrupted", 12), look["warn"])]
         share = self.view.progress(run)
         percent = "" if share is None else f"{share:.0%}"
         parts: list[Part] = [
-            label,
+            *label,
             (left(what, 11) + " ", look["accent"]),
             (left(f"{look.glyph(run.phase or '')} {run.phase or ''}", 11), look["text"]),
             *look.bar(share, self._bar(width, wide)),
@@ -136,10 +142,15 @@ class SlotsPane(Pane):
         if wide:
             return 20 if width >= 150 else 8
         loss, difference = 19 if width >= 76 else 0, 14 if width >= 100 else 0
-        return max(4, min(24, width - self._name_cells - 12 - 11 - 12 - loss - difference))
+        taken = self._name_cells + self._split(width) + 1 + 12 + 11 + 12 + loss + difference
+        return max(4, min(24, width - taken))
+
+    def _split(self, width: int) -> int:
+        """Cells of the bar of a slot's time."""
+        return 16 if width >= 170 else 8 if width >= 60 else 4
 
     def _cells(self, width: int, wide: bool) -> int:
-        return self._name_cells + 12 + 11 + self._bar(width, wide) + 12 + 19 + 11
+        return self._name_cells + self._split(width) + 1 + 12 + 11 + self._bar(width, wide) + 12 + 19 + 11
 
     def _loss(self, run: Run, cells: int, beside: bool) -> list[Part]:
         """The curve so far, the loss, and its difference from the best's at equal time."""

@@ -106,14 +106,14 @@ class StatusLine(Canvas):
         return [(format_delta(delta) + share, look["good" if better else "bad"])]
 
     def _busy(self) -> list[Part]:
-        share = self.view.busy_share
+        share = self.view.use.busy_share
         return [] if share is None else [("busy ", self.look["dim"]), (f"{share:.0%}", self.look["text"])]
 
     def _cost(self) -> list[Part]:
-        state = self.view.state
-        if not state.usd and not state.usd_unknown:
+        usd = self.view.usd
+        if not usd and not self.view.state.usd_unknown:
             return []
-        return [(f"${state.usd:.2f}" if state.usd else "$?", self.look["text"])]
+        return [(f"${usd:.2f}" if usd else "$?", self.look["text"])]
 
     def _sandbox(self) -> list[Part]:
         engine = self.view.state.engine

@@ -116,7 +116,7 @@ class SettingChanges(EnginePart):
         self.settings.keep(slots=command.slots)
         self.slots.change(names)
         self.setup.locks.keep_only((*names, *self.slots.held))
-        await self.journal.write(e.SlotsChanged(names, dict(self.slots.aside)))
+        await self.journal.write(self.slots.changed())
         ending = sorted(self.slots.held - set(names))
         said += [f"the run on {' '.join(ending)} ends first"] if ending else []
         return "; ".join([f"runs go to {' '.join(names)}", *said])

@@ -16,6 +16,7 @@ from core.engine.verdict import Judge
 from core.record import events as e
 from core.record.budget import SessionBudget
 from core.record.errors import EditError, ProposalFailed, ResearcherMisconfigured, ScriptEnded
+from core.record.slot_time import device_time
 from core.record.state import BASELINE, HUMAN, State
 
 RECENT_PROPOSALS = 5  # whose cost says what the next may cost
@@ -138,9 +139,17 @@ class Lookahead(EnginePart):
         """Why no further experiment may begin, or None. Without `counting`: hours and dollars only."""
         state = self.state
         return self.settings.budget.exhausted(
-            seconds=state.seconds(now()), experiments=self._begun() if counting else -1, usd=state.usd,
-            next_usd=_next_cost(state, self.settings.researcher.name),
+            seconds=state.seconds(now()), experiments=self._begun() if counting else -1, usd=self._usd(),
+            next_usd=_next_cost(state, self.settings.researcher.name) + self._next_device_cost(),
         )  # fmt: skip
+
+    def _usd(self) -> float:
+        """Dollars spent: the model's and the devices'."""
+        return self.state.usd + device_time(self.state, now())[1]
+
+    def _next_device_cost(self) -> float:
+        """Dollars of device time that one more experiment may cost: as much as those so far did."""
+        return device_time(self.state, now())[1] / self.state.judged if self.state.judged else 0.0
 
     def _begun(self) -> int:
         """Number of experiments that the budget counts: those with a commit, and those that failed to get one.
@@ -156,15 +165,17 @@ class Lookahead(EnginePart):
         return self.settings.researcher.name == HUMAN
 
     def refuses_own(self) -> str | None:
-        """Why no experiment of a person's own may begin, or None. It costs no dollars."""
+        """Why no experiment of a person's own may begin, or None. It costs no dollars but those of the device."""
         if self.lifecycle.ending is not None:
             return self.lifecycle.ending.reason
         return self._no_room()
 
     def _no_room(self) -> str | None:
-        """Why the budget allows no further experiment that costs no dollars. The present thought counts too."""
+        """Why the budget allows no further experiment that needs no model. The present thought counts too."""
         begun = self._begun() + (0 if self._waits_for_person else len(self._unproposed()))
-        return self.settings.budget.exhausted(seconds=self.state.seconds(now()), experiments=begun, usd=-1.0)
+        budget = self.settings.budget
+        usd = self._usd() if budget.device_usd_per_hour else -1.0
+        return budget.exhausted(seconds=self.state.seconds(now()), experiments=begun, usd=usd)
 
     async def merge(self, leader: int, other: int) -> int | None:
         """A further candidate that joins the new best with the one it overtook, or None (`Proposer.merge`).
@@ -176,26 +187,32 @@ class Lookahead(EnginePart):
         return await self.proposer.merge(leader, other)
 
     def watch_budget(self) -> bool:
-        """Called each second. Cancels the thought when the dollars or the hours are spent; True when the hours are.
+        """Called each second. Cancels the thought when the dollars or the hours are spent; True when the hours are, or
+        the dollars of a device that has a price: its time is over.
 
         One that waits for a person is also cancelled when the experiments are.
         """
+        if self.lifecycle.ending is None and (spent := self._time_spent()):
+            self.lifecycle.finish(spent)
+            self.cancel()
+            return True
         self._watch_dollars()
         waits = self._waits_for_person and self._thought is not None and self.lifecycle.ending is None
         if waits and (spent := self._spent()):
             self.lifecycle.finish(spent)
             self.cancel()
-        hours = self.settings.budget.hours
-        if hours is None or self.lifecycle.ending is not None or self.state.seconds(now()) < hours * 3600:
-            return False
-        self.lifecycle.finish(f"the budget of {hours:g} hours is spent")
-        self.cancel()
-        return True
+        return False
+
+    def _time_spent(self) -> str | None:
+        """Why no further run may begin, or None: the hours are spent, or the dollars where a device has a price."""
+        budget = self.settings.budget
+        timed = SessionBudget(hours=budget.hours, usd=budget.usd if budget.device_usd_per_hour else None)
+        return timed.exhausted(seconds=self.state.seconds(now()), experiments=0, usd=self._usd())
 
     def _watch_dollars(self, next_usd: float = 0.0) -> None:
         """Cancel the thought when the dollars do not allow another answer, which may cost `next_usd`."""
         budget = SessionBudget(usd=self.settings.budget.usd)
-        spent = budget.exhausted(seconds=0.0, experiments=0, usd=self.state.usd, next_usd=next_usd, unit="answer")
+        spent = budget.exhausted(seconds=0.0, experiments=0, usd=self._usd(), next_usd=next_usd, unit="answer")
         if spent and self.lifecycle.ending is None and self.busy:
             self.lifecycle.finish(spent)
             self.cancel()

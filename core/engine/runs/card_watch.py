@@ -104,7 +104,7 @@ class CardWatch:
             self._slots.set_aside(name, trouble)
         await asyncio.to_thread(cards.refresh)
         said = f"{' '.join(same) or slot} set aside: {trouble}; hint: {self._hint}"
-        await self._journal.write(e.Noted("warning", said), self._changed())
+        await self._journal.write(e.Noted("warning", said), self._slots.changed())
         if same and card not in self._looks:
             self._looks[card] = asyncio.create_task(self._look_later(card))
         if self._slots.names and set(self._slots.aside) >= set(self._slots.names):
@@ -150,14 +150,11 @@ class CardWatch:
         self._full.discard(card)
         for name in same:
             self._slots.take_back(name)
-        await self._journal.write(e.Noted("info", f"the card of {' '.join(same)} works again"), self._changed())
+        await self._journal.write(e.Noted("info", f"the card of {' '.join(same)} works again"), self._slots.changed())
         state = self._journal.state
         if self.resume and self._paused and (state.state, state.reason) == ("paused", self._paused):
             self._paused = ""
             await self.resume()
-
-    def _changed(self) -> e.SlotsChanged:
-        return e.SlotsChanged(self._slots.names, dict(self._slots.aside))
 
 
 def _on(card: str, slots: Iterable[str]) -> list[str]:

@@ -66,6 +66,8 @@ class Live:
     clock: asyncio.Task[bool] | None = None  # waiting for the slot's clock
     killing: set[asyncio.Task[runner.RunResult]] = field(default_factory=set)
     finished: e.RunFinished | None = None  # as logged
+    ended_at: float = 0.0  # when the end of its process was seen
+    adopted: bool = False  # from an engine that ended before it
     again: bool = False  # no verdict follows from it: it is run again at once
     faults: int = 0  # earlier runs for the same purpose in which a card did not work
     seed: int | None = None
@@ -240,6 +242,7 @@ class Runs(EnginePart):
         live = Live(
             run=run, experiment=experiment, slot=slot, worktree=self.paths.worktree(run), job=job, owns_slot=False,
             cut=logged.cut, is_reference=logged.kind == "reference", cores=spec.get("cores"),
+            adopted=True,
         )  # fmt: skip
         if job is None:
             await self._finish(live, _never_ran(live, "abandoned", "left unfinished when the engine ended"))
@@ -290,6 +293,7 @@ class Runs(EnginePart):
         watching = asyncio.create_task(self._sampler.follow(live.slot, readings, lambda: live.phase == "training"))
         try:
             result = await job.wait(phases.put_nowait)
+            live.ended_at = now()
             changed = await asyncio.to_thread(live.fixed.changed) if live.fixed is not None else ()
             await asyncio.to_thread(self.make_room, live.run, result.ended == "done")
         finally:
@@ -551,6 +555,7 @@ class Runs(EnginePart):
         live.waits_for_quiet = True
         self.slots.keep_quiet(names, True)
         try:
+            await self.journal.write(self.slots.changed())
             async with self._quiet_turns.setdefault(card, asyncio.Lock()):
                 while others := [one for one in self._on_card(card) if not one.waits_for_quiet]:
                     for other in others:
@@ -562,6 +567,7 @@ class Runs(EnginePart):
             live.waits_for_quiet = False
             if not any(one.waits_for_quiet for one in self._on_card(card)):
                 self.slots.keep_quiet(names, False)
+                await self.journal.write(self.slots.changed())
 
     def _on_card(self, card: str) -> list[Live]:
         """Runs in the slots of a card that have not ended."""
@@ -583,6 +589,7 @@ class Runs(EnginePart):
         return versions_for(python, setup.environment)
 
     def _as_event(self, live: Live, result: runner.RunResult) -> e.RunFinished:
+        ended_at = min(now(), result.ended_at) if live.adopted else live.ended_at
         before = self.slots.ended.get(live.slot)
         self.slots.ended[live.slot] = result.ended_at
         gap = result.clock_started - before if before and result.clock_started else None
@@ -593,7 +600,7 @@ class Runs(EnginePart):
             3), wall_seconds=round(result.wall_seconds, 3),
             exit_code=result.exit_code, steps=result.steps, tokens=result.tokens, reason=result.reason,
             log_tail=result.log_tail, peak_memory=result.peak_memory, gap=None if gap is None else round(gap, 3),
-            share=result.share if compared else None, used=round(used, 3),
+            share=result.share if compared else None, used=round(used, 3), ended_at=round(ended_at, 3),
         )  # fmt: skip
 
     async def score_hidden(self, experiment: int) -> None:
@@ -603,7 +610,7 @@ class Runs(EnginePart):
         run = next((r for r in x.runs if r.commit == x.commit and r.metric is not None), None)
         if program.score_hidden is None or run is None or not (self.paths.run(run.run) / "out").is_dir():
             return
-        slot = await self.slots.acquire(Urgency.REPEAT)
+        slot, began = await self.slots.acquire(Urgency.REPEAT), now()
         worktree = self.paths.worktree(run.run)
         try:
             async with self.slots.clocks[slot]:
@@ -615,7 +622,8 @@ class Runs(EnginePart):
         finally:
             await asyncio.to_thread(self.repo.remove_worktree, worktree)
             self.slots.release(slot)
-        await self.journal.write(_hidden_scored(state, x, run, score))
+        found = _hidden_scored(state, x, run, score)
+        await self.journal.write(replace(found, slot=slot, seconds=round(now() - began, 3)))
 
     def readings(self) -> tuple[SlotReading, ...]:
         """Present activity of each slot."""

@@ -8,6 +8,8 @@ import itertools
 from collections.abc import Callable, Iterable
 from enum import IntEnum
 
+from core.record import events as e
+
 
 class Urgency(IntEnum):
     """Order in which waiting runs get a free slot."""
@@ -73,6 +75,10 @@ class Slots:
         out = {*self.held, *self.aside, *self.quiet}
         self._free = [name for name in self.names if name not in out]
         self._grant()
+
+    def changed(self) -> e.SlotsChanged:
+        """The event to log when any of them is used otherwise than before."""
+        return e.SlotsChanged(self.names, dict(self.aside), tuple(sorted(self.quiet)))
 
     def drain(self) -> None:
         """Close for good: waiting and later calls of `acquire` are cancelled; a run in a slot keeps it."""

@@ -11,9 +11,11 @@ import pytest
 from core.client import read_state, request, start_engine
 from core.record import commands as c
 from core.record import events as e
+from core.record.slot_time import device_time
 from core.session.lock import engine_alive
 from core.session.options import EngineOptions
 from core.session.paths import SessionPaths
+from core.views import status
 from tests.engine.support import (
     FOREVER,
     accepted,
@@ -130,6 +132,23 @@ def test_the_dollar_budget_is_never_exceeded(tmp_path: Path) -> None:
     assert state.state == "finished" and state.total == 4 and state.usd == pytest.approx(2.8)
     assert "one more proposal costs about $1.00" in state.reason
     assert any("what scripted costs is not known" in note.text for note in state.notes)
+
+
+def test_the_dollars_of_the_device_count_and_end_the_session(tmp_path: Path) -> None:
+    """At a dollar a second: what waits does not begin once the budget is spent, and what runs is judged."""
+    project = make_project(tmp_path / "p", train=TRAIN.replace("SECONDS = 0.05", "SECONDS = 0.6"))
+    script = write_script(
+        tmp_path / "s.jsonl", [rate("0.5", f"0.{n}", usage={"usd": 0.01}) for n in range(900, 500, -1)]
+    )
+    price = ("budget.device_usd_per_hour=3600",)
+    with engine(project, researcher="scripted", script=str(script), slots="cpu:2", usd=6.0, overrides=price) as paths:
+        state = wait_end(paths)
+    hours, usd = device_time(state, state.time)
+    assert state.state == "finished" and "$6.00" in state.reason, state.reason
+    assert usd == pytest.approx(hours * 3600) and state.usd < 1 < usd, "two slots of a machine are one device"
+    assert usd + state.usd < 6.0 + 30.0, "it goes on for long after the budget"
+    assert not any(x.runs and x.verdict == "abandoned" for x in state.experiments.values())
+    assert status(state, False, state.time)["device"]["usd"] == pytest.approx(usd, abs=1e-3)
 
 
 def test_a_person_as_the_researcher_gets_as_many_experiments_as_the_budget_has(tmp_path: Path) -> None:

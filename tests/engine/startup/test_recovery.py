@@ -16,7 +16,16 @@ from core.record.errors import SessionBusy
 from core.session.lock import engine_alive, lock_holder
 from core.session.options import EngineOptions
 from core.session.paths import SessionPaths
-from tests.engine.support import bodies, engine, final_verdicts, kill_engine, wait_end, wait_for, wait_state
+from tests.engine.support import (
+    bodies,
+    engine,
+    final_verdicts,
+    kill_engine,
+    slot_seconds,
+    wait_end,
+    wait_for,
+    wait_state,
+)
 from tests.projects import TRAIN, git, make_project, rate, write_script
 
 
@@ -33,6 +42,7 @@ def _check_whole(paths: SessionPaths) -> None:
     seqs = [event.seq for event in read_events(paths)]
     assert seqs == list(range(1, len(seqs) + 1))
     state = wait_end(paths)
+    slot_seconds(paths)
     assert git(paths.project, "rev-parse", paths.branch) == state.best_commit
     for number, x in state.experiments.items():
         if number and x.commit:
@@ -45,10 +55,14 @@ def test_a_run_in_flight_is_adopted(tmp_path: Path) -> None:
         state = wait_state(paths, lambda s: any(r.phase == "training" for r in s.live_runs()), "a run with a clock")
         run = state.live_runs()[0].run
         kill_engine(paths)
+        seen = slot_seconds(paths)["cpu0"]
         with engine(project):
             state = wait_end(paths)
     runs = {r.run: r for x in state.experiments.values() for r in x.runs}
     assert runs[run].ended == "done", "the run in flight was not adopted"
+    spent = slot_seconds(paths)["cpu0"]
+    assert spent["training"] - seen["training"] > 2.5 * (state.next_run - 1 - run), "what trained unseen counts"
+    assert spent["retries"] == 0
     assert any("adopted" in action for body in bodies(paths, e.Recovered) for action in body.actions)
     assert state.state == "finished"
     _check_whole(paths)

@@ -10,6 +10,7 @@ from core import views
 from core.record.budget import format_seconds
 from core.record.events import VERDICTS, Event
 from core.record.metric import format_delta, format_metric
+from core.record.slot_time import OFF, SPENDING
 from core.record.state import BASELINE, State
 from core.session.chain import ChainHead
 from core.session.lock import engine_alive
@@ -32,6 +33,11 @@ details { margin: .6rem 0 } summary { cursor: pointer }
 code { overflow-wrap: anywhere }
 pre { overflow-x: auto; padding: .8rem; border: 1px solid var(--line); border-radius: 6px; font-size: 13px; line-height: 1.4 }
 .add { color: var(--good) } .del { color: var(--bad) }
+.slot { display: flex; align-items: center; height: .6rem; margin: .5rem 0 } .slot b { width: 6rem; font-weight: normal }
+i { display: inline-block; height: .6rem; background: var(--line) } td i { width: .8rem }
+i.training { background: var(--good) } i.scoring { background: #5b8fc7 } i.starting { background: #a58ad0 }
+i.researcher { background: #d0a23f } i.person { background: var(--dim) } i.memory { background: #8f6f20 }
+i.retries { background: var(--bad) } i.set_aside { background: #8c3b20 }
 """  # noqa: E501
 
 
@@ -42,15 +48,17 @@ def _h(value: object) -> str:
 
 def page(paths: SessionPaths, state: State, events: dict[int, list[Event]], head: ChainHead | None = None) -> str:
     alive = engine_alive(paths)
-    status = views.status(state, alive, time.time() if alive else state.time)
+    until = time.time() if alive else state.time
+    status, use = views.status(state, alive, until), views.device_use(state, until)
     title = f"{paths.name} · {state.metric.name}"
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">',
         f"<title>{_h(title)}</title><style>{STYLE}</style></head><body>",
         f"<h1>{_h(paths.name)} <span class='dim'>{_h(status['state'])}</span></h1>",
-        _summary(status, state),
+        _summary(status, use, state),
         f"<h2>Progress</h2>{plot.to_svg(plot.shapes(views.chart(state)))}",
+        _slots(use),
         _table(state),
         _kept(state, events),
         _program(state),
@@ -71,7 +79,7 @@ def _when(moment: float | None) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(moment)) if moment else "–"
 
 
-def _summary(s: dict[str, Any], state: State) -> str:
+def _summary(s: dict[str, Any], use: views.DeviceUse, state: State) -> str:
     metric, best, baseline, counts = state.metric, s["best"], s["baseline"], s["experiments"]
     own = ", self-reported: no scorer computed it" if metric.self_reported else ""
     better = "lower" if metric.direction == "min" else "higher"
@@ -92,10 +100,43 @@ def _summary(s: dict[str, Any], state: State) -> str:
         ("run budget", state.session.run_budget if state.session else "–"),
         ("started", _when(s["started"])),
         ("took", format_seconds(s["seconds"])),
-        ("cost", "unknown" if s["cost"]["usd"] is None else f"${s['cost']['usd']:.2f}"),
+        ("model", "cost unknown" if s["cost"]["usd"] is None else f"${s['cost']['usd']:.2f}"),
+        *((("device time", use.price()),) if use.usd is not None else ()),
+        *((("an hour gives", use.rates()),) if use.rates() else ()),
         ("branch", s["branch"] or "–"),
     ]
     return "<dl>" + "".join(f"<dt>{_h(k)}</dt><dd>{_h(v)}</dd>" for k, v in rows) + "</dl>"
+
+
+def _slots(use: views.DeviceUse) -> str:
+    """The time of each slot: a bar, and a table whose columns add up to the slot's time."""
+    if not use.together:
+        return ""
+    bars = [
+        f"<p class=slot><b>{_h(name)}</b>"
+        + "".join(
+            f'<i class="{what}" style="flex:{seconds:.3f}" title="{_h(SPENDING[what])}"></i>'
+            for what, seconds in spent.items()
+            if what != OFF and seconds >= views.SHOWN
+        )
+        + "</p>"
+        for name, spent in use.split.items()
+    ]
+    head = "<th>time of the slots" + "".join(f"<th class=n>{_h(name)}" for name in use.split)
+    rows = [
+        f'<tr><td><i class="{what}"></i> {_h(SPENDING[what])}'
+        + "".join(f"<td class=n>{_share(spent, what)}" for spent in use.split.values())
+        + "</tr>"
+        for what in SPENDING
+        if what in use.together
+    ]
+    return f"<h2>Time</h2>{''.join(bars)}<div class=scroll><table><tr>{head}</tr>{''.join(rows)}</table></div>"
+
+
+def _share(spent: dict[str, float], what: str) -> str:
+    held = views.held_seconds(spent)
+    share = f" · {spent[what] / held:.0%}" if held and what != OFF else ""
+    return f"{format_seconds(spent[what])}{share}"
 
 
 def _table(state: State) -> str:

@@ -1,4 +1,4 @@
-"""Time and money by slot, verdict, kind of run and researcher, and per kept change"""
+"""Time of the slots and money, by what they were spent on, verdict, kind of run, researcher and kept change"""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from typing import ClassVar
 
 from core import views
 from core.record.budget import format_seconds
+from core.record.slot_time import OFF, SPENDING
 from core.views import Costs, Share
 from tui.paint.canvas import Pane
 from tui.paint.cells import Part, brief, left, right
+from tui.paint.split_bar import sign_of, split_bar
 from tui.screens.reading.reader import ReadingScreen
 from tui.widgets.page import Lines, Page
 
@@ -40,10 +42,11 @@ class CostsScreen(ReadingScreen):
         """Use of the whole session against its budget."""
         look, budget = self.view.look, self.view.state.budget
         judged = found.all.count - found.verdicts.get("under way", Share()).count
+        usd = found.all.usd + (found.use.usd or 0.0)
         spent: list[tuple[str, str, float, float | int | None]] = [
             ("time", format_seconds(found.seconds), found.seconds / 3600, budget.get("hours")),
             ("experiments", f"{judged:,}", judged, budget.get("experiments")),
-            ("dollars", self._usd(found.all.usd, found.usd_unknown), found.all.usd, budget.get("usd")),
+            ("dollars", self._usd(usd, found.usd_unknown), usd, budget.get("usd")),
         ]
         out: Lines = []
         for name, told, used, limit in spent:
@@ -63,23 +66,34 @@ class CostsScreen(ReadingScreen):
         return out
 
     def _slots(self, found: Costs, width: int) -> Lines:
-        look = self.view.look
-        if not found.slots:
+        """A bar for each slot, and below them how its parts add up to its time."""
+        look, use = self.view.look, found.use
+        if not use.split:
             return [[("  the engine has not run yet", look["dim"])]]
-        heads = ("starting", "training", "scoring", "waiting")
-        out: Lines = [[(" " * 12 + "".join(right(h, 16) for h in heads) + right("runs", 8), look["dim"])]]
-        for name, slot in found.slots.items():
-            whole = slot.total or 1.0
-            parts: list[Part] = [(left(f"  {brief(name)}", 12), look["title"])]
-            for head in heads:
-                seconds: float = getattr(slot, head)
-                role = "good" if head == "training" else "warn" if head == "waiting" and seconds > whole / 5 else "text"
-                parts.append((right(f"{format_seconds(seconds)} {seconds / whole:4.0%}", 16), look[role]))
-            parts.append((right(f"{slot.runs:,}", 8), look["dim"]))
-            if width >= 110:
-                parts += [("   ", look["text"]), *look.bar(slot.training / whole, 24)]
+        out: Lines = []
+        for name, spent in use.split.items():
+            held = views.held_seconds(spent)
+            runs = found.runs.get(name, 0)
+            told = f" {format_seconds(held):>7}{spent['training'] / held if held else 0:5.0%} training  {runs:,} runs"
+            bar = split_bar(spent, max(8, min(60, width - 12 - len(told) - 1)), look)
+            out.append([(left(f"  {brief(name)}", 12), look["title"]), *bar, (told, look["dim"])])
+        names = list(use.split)[: max(0, (width - 44) // 15)] if len(use.split) > 1 else []
+        heads = "".join(right(brief(head), 15) for head in ("together", *names))
+        out += [[], [(" " * 29 + heads, look["dim"])]]
+        columns = [use.together, *(use.split[name] for name in names)]
+        wholes = [views.held_seconds(column) or 1.0 for column in columns]
+        for what, words in SPENDING.items():
+            if what not in use.together:
+                continue
+            sign, style = sign_of(what, look) if what != OFF else (" ", look["dim"])
+            parts: list[Part] = [(f"  {sign} ", style), (left(words, 25), look["text"])]
+            for column, whole in zip(columns, wholes, strict=True):
+                seconds = column.get(what, 0.0)
+                share = "" if what == OFF else f" {seconds / whole:4.0%}"
+                parts.append((right(format_seconds(seconds) + share if seconds else "", 15), look["text"]))
             out.append(parts)
-        return out
+        rates = filter(None, (use.rates(), use.price()))
+        return [*out, *([(f"  {words}", look["text"])] for words in rates)]
 
     def _shares(self, shares: dict[str, Share], whole: float, width: int) -> Lines:
         look = self.view.look
