@@ -23,6 +23,7 @@ from typing import Any
 from core.lab.sandbox.delegation import delegation
 from core.lab.shim.clocks.off_clock import OffClock
 from core.lab.shim.daemonize import bare_python
+from core.lab.shim.group.cgroup import ControlGroup
 from core.lab.shim.output import Cleaner, OutputLog
 from core.lab.shim.proctree import descendants, sigkill
 from core.program.printed_fault import with_fault
@@ -146,6 +147,9 @@ async def keep_off(off_clock: OffClock | None, process: asyncio.subprocess.Proce
     """Keep a command's tree from the processors of runs on their clock, until this is cancelled."""
     own = [] if kept else [process.pid]  # a keeper is never stopped: it ends the rest when the engine dies
     while off_clock is not None and process.returncode is None:
+        if kept and off_clock.group is None:
+            groups = (ControlGroup.of(delegation().base, pid) for pid in descendants(process.pid))
+            off_clock.group = next(filter(None, groups), None)
         await asyncio.to_thread(off_clock.tick, lambda: [*own, *descendants(process.pid)])
         if off_clock.trouble:
             process.terminate() if kept else _kill(process)

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from core.lab.harness_command import run_command
 from core.lab.runner import RunSpec, start
 from core.lab.sandbox.delegation import delegation
 from core.lab.sandbox.tiers import Tier
 from core.lab.shim.clocks.clock_register import ClockRegister
-from core.lab.shim.clocks.off_clock import ESCAPED
+from core.lab.shim.clocks.off_clock import ESCAPED, OffClock
 from core.lab.shim.group.cgroup import ControlGroup
 from core.lab.shim.proctree import process_stat, threads_of
 from tests.lab.conftest import Make, log, marked, run, until
@@ -247,3 +248,26 @@ async def test_the_share_of_a_run_is_what_it_got_of_the_time_it_asked_for(job: M
             rival.kill()
             await rival.wait()
     assert result.ended == "done" and result.share is not None and result.share < 0.6
+
+
+async def test_a_kept_command_is_frozen_by_its_control_group(others: ClockRegister, tmp_path: Path) -> None:
+    """A scorer or a coding agent, with what it started in sessions of its own."""
+    if not (base := delegation().base):
+        pytest.skip("no control group can be made here")
+    off_clock = OffClock(ClockRegister(str(tmp_path / "clocks"), "agent"), 1)
+    argv = [sys.executable, "-c", f"import os, time\n{BUSY}"]
+    env = {"PATH": os.environ["PATH"]}
+    running = asyncio.create_task(run_command(argv, cwd=tmp_path, env=env, off_clock=off_clock, kept=True))
+    try:
+        await until(lambda: off_clock.group)
+        group = off_clock.group
+        assert group is not None and group.path.startswith(base)
+        others.scoring()
+        await until(group.frozen)
+        assert not off_clock.trouble
+        others.leave()
+        await until(lambda: not group.frozen())
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+    assert group.pids() is None, "nothing is left of it"

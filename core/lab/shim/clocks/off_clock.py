@@ -49,9 +49,9 @@ class OffClock:
         """`processors`: of the machine, as far as the session may use them; `scored`: the tree is that of a scorer,
         which no other scoring stops, and which always has one processor; `supervisor`: this process works for the tree
         alone, by reading its output, and what it uses counts as the tree's; `group`: of all the tree, to be frozen,
-        while without one it is stopped by signals.
+        while without one it is stopped by signals. It may be set later.
         """
-        self._group = group
+        self.group = group
         self._register = register
         self._processors = max(1, processors)
         self._least = 1 if scored else 0
@@ -148,7 +148,7 @@ class OffClock:
     def _stop(self, tree: Callable[[], list[int]]) -> None:
         """Stop all of the tree, which may fork meanwhile, and count how often it has continued by itself."""
         self._still, escaped = True, False
-        if self._group is not None and self._group.freeze():
+        if self.group is not None and self.group.freeze():
             return
         told = set(self._told)
         for turn in range(_STOP_PASSES):
@@ -174,8 +174,8 @@ class OffClock:
     def _continue(self, tree: Callable[[], list[int]]) -> None:
         if self._still:
             self._still = False
-            if self._group is not None:
-                self._group.thaw()
+            if self.group is not None:
+                self.group.thaw()
             if not self._told:
                 return
             self._told.clear()

@@ -46,6 +46,16 @@ class ControlGroup:
             group.set("pids.max", threads)
         return group
 
+    @classmethod
+    def of(cls, base: str, pid: int) -> ControlGroup | None:
+        """The group made below `base` in which a process is; None where it is in none."""
+        with suppress(OSError), open(f"/proc/{pid}/cgroup") as file:
+            names = [name for line in file if line.startswith("0::") for name in line.strip().split("/")]
+            for path in (os.path.join(base, name) for name in reversed(names) if base and name.startswith(PREFIX)):
+                if os.path.isdir(path):
+                    return cls(path)
+        return None
+
     def _create(self) -> bool:
         try:
             os.mkdir(self.path, 0o700)
