@@ -23,6 +23,7 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
     "memory": ("engine.memory", "the engine's memory at rest, and its growth over 1,000 experiments (minutes)"),
     "idle": ("engine.idle", "processor time of the idle engine and app"),
     "clocks": ("engine.clocks", "steps that a run on its clock loses to a busy check beside it (two minutes)"),
+    "load": ("engine.load", "nanotrain's noise beside busy neighbours, on either clock (ten minutes)"),
     "gap": ("engine.gap", "seconds between one run's end and the next run's clock (minutes)"),
     "scorer": (
         "nanotrain.scorer_cost",

@@ -16,6 +16,7 @@ import mmap
 import os
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,15 +34,23 @@ class HarnessError(Exception):
 
 @dataclass
 class Clock:
-    """The run's budget in seconds or steps. `progress`, from 0 to 1, drives every schedule."""
+    """The run's budget in seconds or steps. `progress`, from 0 to 1, drives every schedule.
+
+    On a clock of processor seconds the time in which others hold the processors does not count; that of all threads and
+    ended children does.
+    """
 
     seconds: float | None
     steps: int | None
-    start: float = field(default_factory=time.monotonic)
+    read: Callable[[], float] = time.monotonic
+    start: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.start = self.read()
 
     def elapsed(self) -> float:
         """Seconds since the data arrived."""
-        return time.monotonic() - self.start
+        return self.read() - self.start
 
     def progress(self, step: int) -> float:
         """Share of the budget that is used after `step` steps, 0 to 1."""
@@ -114,7 +123,6 @@ class TrainingRun:
         assert self.channel is not None
         self._send({"type": "ready", "params": params})
         packet, descriptors, _, _ = socket.recv_fds(self.channel, 65_536, 16)
-        start = time.monotonic()
         if not packet:
             raise HarnessError("the harness closed the control channel before it passed the data")
         go = json.loads(packet)
@@ -127,8 +135,10 @@ class TrainingRun:
         for descriptor in descriptors:
             os.close(descriptor)
         if "steps" in go:
-            return Clock(None, int(go["steps"]), start), view
-        return Clock(float(go["seconds"]), None, start), view
+            return Clock(None, int(go["steps"])), view
+        return Clock(
+            float(go["seconds"]), None, processor_seconds if go.get("clock") == "cpu" else time.monotonic
+        ), view
 
     def _without_harness(self) -> tuple[Clock, memoryview]:
         ready = prepare.find()
@@ -138,7 +148,14 @@ class TrainingRun:
         with ready.train.open("rb") as file:
             view = _mapped(file.fileno())
         self.files = {name: (ready.tokenizer / name).read_bytes() for name in ("tokenizer.json", "token_bytes.bin")}
-        return Clock(self.expected_seconds(), self._steps), view
+        read = time.monotonic if self.device == "cuda" else processor_seconds
+        return Clock(self.expected_seconds(), self._steps, read), view
+
+
+def processor_seconds() -> float:
+    """Seconds that this process, all its threads and its ended children have spent on processors."""
+    times = os.times()
+    return time.process_time() + times.children_user + times.children_system
 
 
 def connect(seconds: float | None = None, steps: int | None = None, device: str | None = None) -> TrainingRun:

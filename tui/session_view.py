@@ -15,7 +15,7 @@ from core.client.live import Connection
 from core.program.program import load
 from core.record import commands
 from core.record import events as e
-from core.record.budget import parse_run_budget
+from core.record.budget import RunBudget
 from core.record.errors import AutoresearchError
 from core.record.events import Event
 from core.record.pulse import Pulse
@@ -280,7 +280,7 @@ class SessionView:
     def length_of(self, run: Run, curves: Iterable[Sequence[tuple[float, float]]] = ()) -> float:
         """Expected seconds of a run: its budget, else the length of the longest of `curves`."""
         try:
-            budget = parse_run_budget(run.budget).seconds
+            budget = RunBudget.recorded(run.budget).seconds
         except ValueError:
             budget = None
         longest = max((curve[-1][0] for curve in curves if curve), default=0.0)

@@ -32,6 +32,7 @@ from core.lab.shim.output import logged
 from core.lab.shim.proctree import Identity, boot_id, kill_leftovers, same_process
 from core.lab.shim.rmtree import remove_tree
 from core.program.printed_fault import with_fault
+from core.record.budget import RunClock
 from core.record.errors import LabError
 from core.record.events import Ended
 from core.session.disk import read_json, replace_file
@@ -60,6 +61,7 @@ class RunSpec:
     seconds: float | None = None
     steps: int | None = None
     limit_seconds: float = 1800.0  # for a step budget; the shim knows the overtime of a time budget
+    clock: RunClock = "wall"  # what `seconds` are
     at_limit: bool = False  # end the run when its time is over, without overtime: what it printed until then counts
     startup_seconds: float = 120.0
     saving_seconds: float = 60.0
@@ -87,15 +89,16 @@ class RunSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
-    """End of a run. `seconds` on its clock and `wall_seconds` since process start are measured by the harness; `steps`,
-    `tokens` and `weights_sha256` (of the weights when the clock stopped) are reported by the run. Times of day are
-    Unix seconds; memory and disk in bytes.
+    """End of a run. `seconds` of its clock, `on_clock` by the wall and `wall_seconds` since process start are
+    measured by the harness; `steps`, `tokens` and `weights_sha256` (of the weights when the clock stopped) are reported
+    by the run. Times of day are Unix seconds; memory and disk in bytes.
     """
 
     ended: Ended
     reason: str = ""
     exit_code: int | None = None
     seconds: float = 0.0
+    on_clock: float | None = None
     wall_seconds: float = 0.0
     saving_seconds: float | None = None
     steps: int | None = None
@@ -139,14 +142,21 @@ class RunProcess:
 
     @property
     def seconds(self) -> float:
-        """Seconds on the clock; during start-up, seconds since the process began."""
+        """Seconds of the clock; during start-up, seconds since the process began. Processor seconds since the latest
+        status are an estimate.
+        """
         if self._result:
             return self._result.seconds
         status = self.status
         begun = status.get("clock") or status.get("started")
         if begun is None:
             return 0.0
-        return max(0.0, float(status.get("clock_end") or time.monotonic()) - float(begun))
+        since = max(0.0, float(status.get("clock_end") or time.monotonic()) - float(begun))
+        used = status.get("processor_seconds")
+        if used is None or status.get("clock") is None:
+            return since
+        then = max(1e-3, float(status.get("clock_end") or status["now"]) - float(begun))
+        return float(used) * max(1.0, since / then)
 
     @property
     def fraction(self) -> float | None:

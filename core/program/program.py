@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,7 +16,7 @@ from core.edits.rules import Rules, defines
 from core.program import toml_reader
 from core.program.timed_metric import timed
 from core.program.toml_reader import CONTROL, NAME, Reader, kind
-from core.record.budget import RunBudget, SessionBudget, parse_run_budget
+from core.record.budget import RunBudget, RunClock, SessionBudget, parse_run_budget
 from core.record.errors import ProgramError, ProjectError
 from core.record.metric import Metric
 from core.stats.decide import Policy
@@ -28,7 +28,7 @@ KEYS: toml_reader.Keys = {
          "metric", "budget", "slots", "checks", "rules", "decide", "sandbox"),
     "metric": ("name", "direction", "pattern"),
     "budget": ("run", "hours", "experiments", "usd", "device_usd_per_hour", "startup", "saving", "limit", "check",
-               "at_limit"),
+               "at_limit", "clock"),
     "slots": ("threads", "gpu_memory"),
     "checks": None,
     "rules": ("max_diff_lines", "forbid", "require", "freeze_dependencies"),
@@ -49,6 +49,7 @@ EXAMPLES: Mapping[str, str] = {
     "metric.pattern": _PATTERN,
     "budget.run": 'write run = "5m", "400 steps" or { cuda = "5m", cpu = "20s" }',
     "budget.at_limit": 'write at_limit = "score" (the last number printed counts) or at_limit = "crash"',
+    "budget.clock": 'write clock = "cpu" (processor seconds of a run in a CPU slot) or clock = "wall"',
     "budget.hours": "write hours = 48",
     "budget.experiments": "write experiments = 700",
     "budget.usd": "write usd = 25.0",
@@ -95,6 +96,7 @@ class Program:
     startup_seconds: Mapping[str, float] = field(default_factory=lambda: {"cpu": 120.0, "cuda": 300.0})
     saving_seconds: float = 60.0
     limit_seconds: float = 1800.0  # of a run with a step budget
+    clock: RunClock | None = None  # of a time budget in a CPU slot; None: by the kind of project
     scored_at_limit: bool = False  # what a run without a scorer has printed at its time budget counts
     checks: Mapping[str, str] = field(default_factory=dict)
     check_seconds: float = 120.0
@@ -120,7 +122,10 @@ class Program:
 
     def run_budget(self, device: str) -> RunBudget:
         """The budget of one run on `device` ("cpu" or "cuda")."""
-        return self.run_budgets.get(device) or next(iter(self.run_budgets.values()))
+        budget = self.run_budgets.get(device) or next(iter(self.run_budgets.values()))
+        asks_for_data = self.score is not None and self.prepare(device) is not None
+        clock = self.clock or ("cpu" if asks_for_data else "wall")
+        return replace(budget, clock=clock) if device == "cpu" and budget.seconds is not None else budget
 
 
 def find_project(start: Path) -> Path:
@@ -199,6 +204,7 @@ def parse(text: str, overrides: Sequence[str] = ()) -> Program:
         prepares=_prepares(reader),
         score_hidden=reader.text("score_hidden"),
         run_budgets=(run_budgets := _run_budgets(reader)),
+        clock=_clock(reader, run_budgets),
         scored_at_limit=_scored_at_limit(reader, run_budgets),
         checks={name: reader.required(f"checks.{name}") for name in reader.table("checks")},
         rules=_rules(reader, edit),
@@ -269,6 +275,7 @@ def check_required(program: Program, read: Callable[[str], str | None]) -> None:
 FIXED: Mapping[str, str] = {
     "run": "run", "metric": "[metric]", "pattern": "[metric] pattern", "score": "score", "score_hidden": "score_hidden",
     "prepares": "prepare", "inputs": "inputs", "run_budgets": "[budget] run", "scored_at_limit": "[budget] at_limit",
+    "clock": "[budget] clock",
     "baseline_runs": "[decide] baseline",
     "network": "[sandbox] network", "limits_only": "[sandbox] limits_only", "memory_gb": "[sandbox] memory_gb",
     "threads": "[slots] threads", "gpu_memory": "[slots] gpu_memory", "seed": "seed",
@@ -418,6 +425,19 @@ def _run_budgets(reader: Reader) -> Mapping[str, RunBudget]:
         if (found[device].seconds or 0.0) > 1e8 or (found[device].steps or 0) > 10**12:
             reader.refuse("budget.run", f"{value!r} is longer than three years")
     return found
+
+
+def _clock(reader: Reader, budgets: Mapping[str, RunBudget]) -> RunClock | None:
+    """[budget] clock. Raises ProgramError where no budget on the CPU is a time."""
+    given = reader.text("budget.clock")
+    if given is None:
+        return None
+    if given not in ("cpu", "wall"):
+        reader.refuse("budget.clock", f"{given!r} is not a clock")
+    if all(budget.seconds is None for budget in budgets.values()):
+        reader.refuse("budget.clock", "`clock` needs a time budget, and `budget.run` is in steps",
+                      'remove clock, or write run = "20s"')  # fmt: skip
+    return "cpu" if given == "cpu" else "wall"
 
 
 def _scored_at_limit(reader: Reader, budgets: Mapping[str, RunBudget]) -> bool:

@@ -3,24 +3,42 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
+
+RunClock = Literal["wall", "cpu"]  # what the seconds of a run are: by the wall, or of its processes on processors
 
 _DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|sec|seconds?|m|min|minutes?|h|hours?|d|days?)\s*$")
+_ON_PROCESSORS = " cpu"  # after the time of a budget in processor seconds, as it is recorded and shown
 _STEPS = re.compile(r"^\s*(\d+)\s*steps?\s*$")
+_SHOWN = re.compile(r"^(?:(\d+)d(?=\d))?(?:(\d+)h(?=\d|$))?(?:(\d+)[m:](?=\d|$))?(\d+)?$")  # by format_seconds
 _UNIT = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 @dataclass(frozen=True, slots=True)
 class RunBudget:
-    """Time budget of one run: seconds of training, or a number of steps (reproducible)."""
+    """Time budget of one run: seconds of training by `clock`, or a number of steps (reproducible)."""
 
     seconds: float | None = None
     steps: int | None = None
+    clock: RunClock = "wall"
 
     def __str__(self) -> str:
         if self.steps is not None:
             return f"{self.steps} steps"
-        return format_seconds(self.seconds or 0.0)
+        return format_seconds(self.seconds or 0.0) + _ON_PROCESSORS * (self.clock == "cpu")
+
+    @classmethod
+    def recorded(cls, text: str) -> RunBudget:
+        """The budget whose `str` is `text`. Raises ValueError."""
+        time = text.removesuffix(_ON_PROCESSORS)
+        shown = _SHOWN.match(time)
+        if time and shown:
+            parts = zip(shown.groups(default="0"), (86400, 3600, 60, 1), strict=True)
+            found = cls(seconds=float(sum(int(number) * seconds for number, seconds in parts)))
+        else:
+            found = parse_run_budget(time)
+        return found if time == text else replace(found, clock="cpu")
 
 
 @dataclass(frozen=True, slots=True)

@@ -197,7 +197,9 @@ class RunPhaseChanged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFinished:
-    """A run ended. `seconds`: on its clock; `wall_seconds`: from process start to score; `steps`: self-reported."""
+    """A run ended. `seconds`: of its clock, whose kind is in its budget; `on_clock`: the same by the wall (None: as
+    `seconds`); `wall_seconds`: from process start to score; `steps`: self-reported.
+    """
 
     run: int
     experiment: int
@@ -219,6 +221,12 @@ class RunFinished:
     share: float | None = None  # 0..1, of its processors that the rest of the machine left it on its clock
     used: float | None = None  # of its time budget: on its clock, or in processor seconds for each that it may use
     ended_at: float | None = None  # Unix seconds at which its process had ended
+    on_clock: float | None = None
+
+    @property
+    def training_seconds(self) -> float:
+        """Seconds by the wall on its clock."""
+        return self.seconds if self.on_clock is None else self.on_clock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -272,7 +272,7 @@ def _run_finished(state: State, b: e.RunFinished, time: float) -> None:
     run = next(r for r in state.experiments[b.experiment].runs if r.run == b.run)
     slot_time.run_ended(state, b, run, time)
     _with_run(
-        state, b, phase=None, ended=b.ended, metric=b.metric, seconds=b.seconds,
+        state, b, phase=None, ended=b.ended, metric=b.metric, seconds=b.seconds, on_clock=b.training_seconds,
         wall_seconds=b.wall_seconds, steps=b.steps, tokens=b.tokens, reason=b.reason,
         peak_memory=b.peak_memory, gap=b.gap, printed=b.printed, share=b.share, used=b.used,
     )  # fmt: skip

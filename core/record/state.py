@@ -39,6 +39,7 @@ class Run:
     ended: e.Ended | None = None
     metric: float | None = None
     seconds: float = 0.0
+    on_clock: float = 0.0  # the same by the wall
     wall_seconds: float = 0.0
     steps: int | None = None
     tokens: int | None = None

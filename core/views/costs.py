@@ -65,7 +65,7 @@ def _add_run(out: Costs, run: Run, now: float) -> None:
     kind = out.kinds.setdefault(run.kind, Share())
     kind.count += 1
     live = now - run.clock_started if run.phase == "training" and run.clock_started else 0.0
-    kind.seconds += run.seconds or max(0.0, live)
+    kind.seconds += run.on_clock or max(0.0, live)
 
 
 def _add(share: Share, x: Experiment) -> None:

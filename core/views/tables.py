@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from core.record.budget import parse_run_budget
+from core.record.budget import RunBudget
 from core.record.events import VERDICTS
 from core.record.state import BASELINE, NO_BASELINE, Experiment, Run, State
 from core.text import first_line, one_line
@@ -52,15 +52,18 @@ def baseline_failed(state: State) -> bool:
 
 
 def progress(run: Run, now: float) -> float | None:
-    """Share of its budget that a run has used, 0..1. None before its clock starts, and for a step budget."""
+    """Share of its budget that a run has used, 0..1. None before its clock starts, and where only the run's own harness
+    knows: for a budget in steps or processor seconds.
+    """
     if run.clock_started is None:
         return None
     if run.phase in ("saving", "scoring"):
         return 1.0
     try:
-        seconds = parse_run_budget(run.budget).seconds
+        budget = RunBudget.recorded(run.budget)
     except ValueError:
         return None
+    seconds = budget.seconds if budget.clock == "wall" else None
     return None if not seconds else max(0.0, min(1.0, (now - run.clock_started) / seconds))
 
 

@@ -121,9 +121,19 @@ def test_a_closed_channel_is_an_error_without_traceback(tmp_path: Path, prepared
 def test_the_clock_counts_steps_or_seconds() -> None:
     steps = harness.Clock(None, 4)
     assert [steps.progress(n) for n in range(5)] == [0, 0.25, 0.5, 0.75, 1.0] and not steps.over(3) and steps.over(4)
-    running = harness.Clock(10.0, None, start=time.monotonic() - 5)
-    assert 0.5 <= running.progress(0) < 0.6 and not running.over(10**6)
-    assert harness.Clock(1.0, None, start=time.monotonic() - 5).progress(0) == 1.0
+    now = 100.0
+    running, short = (harness.Clock(seconds, None, lambda: now) for seconds in (10.0, 1.0))
+    now = 105.0
+    assert running.progress(0) == 0.5 and not running.over(10**6) and short.progress(0) == 1.0
+
+
+def test_processor_seconds_are_those_of_threads_and_of_ended_children() -> None:
+    clock = harness.Clock(10.0, None, harness.processor_seconds)
+    time.sleep(0.2)
+    assert clock.elapsed() < 0.1
+    busy = "import time\nwhile time.process_time() < 0.3: pass"
+    subprocess.run([sys.executable, "-S", "-c", busy], check=True)
+    assert 0.25 < clock.elapsed() < 0.6
 
 
 def test_a_run_by_hand_without_data_is_an_error_with_a_hint(tmp_path: Path, warm: list[str]) -> None:

@@ -248,6 +248,22 @@ def test_an_override_without_assignment_is_refused(override: str) -> None:
         parse(TEXT, [override])
 
 
+def test_the_seconds_of_a_project_that_asks_for_its_data_are_processor_seconds_in_a_cpu_slot() -> None:
+    scored = ["metric.pattern=", "score=python score.py"]
+    asks = [*scored, "prepare=python prepare.py"]
+    assert [parse(TEXT, given).run_budget("cpu").clock for given in ([], scored, asks)] == ["wall", "wall", "cpu"]
+    assert parse(TEXT, asks).run_budget("cuda").clock == "wall"
+    assert str(parse(TEXT, ["budget.clock=cpu", "budget.run=5m"]).run_budget("cpu")) == "5:00 cpu"
+    assert parse(TEXT, [*asks, "budget.clock=wall"]).run_budget("cpu").clock == "wall"
+    for overrides, words in (
+        (["budget.clock=gpu"], "'gpu' is not a clock"),
+        (["budget.clock=cpu", "budget.run=400 steps"], "needs a time budget"),
+    ):
+        with pytest.raises(ProgramError, match=words) as caught:
+            parse(TEXT, overrides)
+        assert caught.value.hint
+
+
 def test_what_counts_at_the_time_budget_is_read_or_refused() -> None:
     assert not parse(TEXT).scored_at_limit and not parse(TEXT, ["budget.at_limit=crash"]).scored_at_limit
     assert parse(TEXT, ["budget.at_limit=score"]).scored_at_limit

@@ -13,6 +13,7 @@ import sys
 import types
 import typing
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
@@ -20,6 +21,7 @@ from hypothesis import strategies as st
 
 from core.record import commands, wire
 from core.record import events as e
+from core.record.budget import RunBudget
 from core.record.errors import LogCorrupt, LogTooNew, SessionError
 from core.record.events import Event
 from core.record.fold import fold
@@ -272,6 +274,7 @@ def test_reading_continues_during_writes(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
+from typing import Literal
 from core.session.log import Log
 from tests.recorded import Story
 log = Log.create(Path(sys.argv[1]))
@@ -354,6 +357,7 @@ def test_a_log_damaged_in_the_middle_is_refused_with_a_reason(tmp_path: Path) ->
 DISK_FULL = """
 import json, resource, signal, sys
 from pathlib import Path
+from typing import Literal
 from core.session.log import Log
 from core.record.errors import SessionError
 from core.record.events import Noted
@@ -389,3 +393,17 @@ def test_a_full_disk_is_reported_and_loses_no_event(tmp_path: Path) -> None:
     log = Log.read(path)
     assert [event.seq for event in log.events()] == list(range(1, said["after"] + 1))
     log.close()
+
+
+@pytest.mark.parametrize("clock", ["wall", "cpu"])
+@pytest.mark.parametrize("seconds", [0.5, 4.2, 20, 60, 300, 3599, 3600, 11_520, 86_400, 187_200])
+def test_a_budget_is_read_again_as_it_is_shown(seconds: float, clock: Literal["wall", "cpu"]) -> None:
+    budget = RunBudget(seconds=float(seconds), clock=clock)
+    assert RunBudget.recorded(str(budget)) == budget
+
+
+def test_budgets_that_are_not_times_are_read_again_or_refused() -> None:
+    assert RunBudget.recorded("400 steps") == RunBudget(steps=400) and RunBudget.recorded("5m").seconds == 300
+    for text in ("", " cpu", "soon", "20s gpu"):
+        with pytest.raises(ValueError, match="not a run budget"):
+            RunBudget.recorded(text)

@@ -188,7 +188,7 @@ class Arena:
         argv = environment.resolve_command("python -m nanotrain.train", env, tree)
         return runner.RunSpec(
             run=1, folder=folder, argv=tuple(argv), cwd=tree, env=env, sandbox=self.sandbox(tree),
-            seconds=variant.seconds, steps=None if variant.seconds else STEPS, limit_seconds=90,
+            seconds=variant.seconds, clock="cpu", steps=None if variant.seconds else STEPS, limit_seconds=90,
             startup_seconds=LIMITS["start-up"], saving_seconds=LIMITS["saving"],
             train_files=self.prepared.train, hold=True, memory_limit=int(LIMITS["memory"]),
             process_limit=int(LIMITS["processes"]), disk_limit=int(LIMITS["disk"]), cores=1.0,

@@ -83,13 +83,15 @@ async def measure(request: TrialRequest, program: Program, slot: str, card: Card
 
 
 def full_clock(outcome: Outcome, short: RunBudget, real: RunBudget) -> RunBudget:
-    """What a run of the real budget spends on its clock: all of it, unless the run ended by itself before the short
-    one.
+    """What a run of the real budget spends on its clock, by the wall: all of it, unless the run ended by itself before
+    the short one.
     """
-    seconds = outcome.finished.seconds
-    if short.seconds is None or real.seconds is None or outcome.cut or seconds > EARLY * short.seconds:
+    finished = outcome.finished
+    if short.seconds is None or real.seconds is None:
         return real
-    return RunBudget(seconds=seconds)
+    if outcome.cut or finished.seconds > EARLY * short.seconds:
+        return RunBudget(seconds=real.seconds * finished.training_seconds / (finished.seconds or 1.0))
+    return RunBudget(seconds=finished.training_seconds)
 
 
 def phases_of(outcome: Outcome) -> Phases | None:
@@ -101,10 +103,10 @@ def phases_of(outcome: Outcome) -> Phases | None:
     checkout = outcome.checkout_seconds
     start = max(0.0, begun["training"] - _first(outcome, "starting") - (checkout or 0.0))
     last = begun.get("scoring", begun["ended"])
-    end = max(0.0, last - begun["training"] - finished.seconds)
+    end = max(0.0, last - begun["training"] - finished.training_seconds)
     scoring = begun["ended"] - begun["scoring"] if "scoring" in begun else None
     return Phases(
-        checkout=checkout, start=None if plain else start, training=finished.seconds, end=end, scoring=scoring
+        checkout=checkout, start=None if plain else start, training=finished.training_seconds, end=end, scoring=scoring
     )  # fmt: skip
 
 
@@ -118,7 +120,7 @@ def _measured(
     phases, text = phases_of(o), "\n".join(o.lines)
     speed, compiles = _SPEED.search(text), _COMPILES.search(text)
     finished = o.finished
-    tokens = finished.tokens / finished.seconds if finished.tokens and finished.seconds else None
+    tokens = finished.tokens / finished.training_seconds if finished.tokens and finished.training_seconds else None
     teraflops = float(speed[1]) if speed else None
     share = teraflops / card.peak_tflops if teraflops and card and card.peak_tflops else None
     look = f"see its output: {invocation.call('try', project=start.setup.project)}"
@@ -175,7 +177,7 @@ def _speed(
     o: Outcome, tokens: float | None, teraflops: float | None, share: float | None, card: CardFacts | None
 ) -> Finding:
     if tokens is None:
-        steps, seconds = o.finished.steps, o.finished.seconds
+        steps, seconds = o.finished.steps, o.finished.training_seconds
         said = f"{steps / seconds:.3g} steps a second; " if steps and seconds else ""
         return Finding("speed", True, f"{said}tokens a second {NOT_KNOWN}: the run reports none")
     said = f"{tokens:,.0f} tokens a second"

@@ -326,9 +326,9 @@ class Runs(EnginePart):
 
     async def _compared(self, live: Live, finished: e.RunFinished) -> e.RunFinished:
         """`finished`, or its end without a number, when others took its processors: then it is run again."""
-        if finished.ended != "done" or not (
-            words := far_words(self.state, live.experiment, finished.share, live.shares)
-        ):
+        if finished.ended != "done" or self.program.run_budget(self.setup.kind).clock == "cpu":
+            return finished
+        if not (words := far_words(self.state, live.experiment, finished.share, live.shares)):
             return finished
         live.again, live.shares = True, (*live.shares, finished.share or 0.0)
         await self.journal.write(
@@ -601,6 +601,7 @@ class Runs(EnginePart):
             exit_code=result.exit_code, steps=result.steps, tokens=result.tokens, reason=result.reason,
             log_tail=result.log_tail, peak_memory=result.peak_memory, gap=None if gap is None else round(gap, 3),
             share=result.share if compared else None, used=round(used, 3), ended_at=round(ended_at, 3),
+            on_clock=None if result.on_clock is None else round(result.on_clock, 3),
         )  # fmt: skip
 
     async def score_hidden(self, experiment: int) -> None:

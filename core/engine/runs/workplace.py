@@ -181,6 +181,7 @@ class Workplace:
             env={**self._slot_environment(slot), "AUTORESEARCH_SEED": str(seed)},
             seconds=budget.seconds,
             steps=budget.steps,
+            clock=budget.clock,
             limit_seconds=program.limit_seconds,
             at_limit=program.scored_at_limit and budget.seconds is not None,
             startup_seconds=program.startup_seconds.get(kind, 300.0),

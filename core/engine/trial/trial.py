@@ -71,7 +71,7 @@ class TrialPlace(Workplace):
     def spec(self, run: int, slot: str, seed: int, commit: str) -> runner.RunSpec:
         spec = replace(super().spec(run, slot, seed, commit), keep_private=True)
         if self.seconds is not None and (spec.seconds is None or self.seconds < spec.seconds):
-            spec = replace(spec, seconds=self.seconds, steps=None, at_limit=True)
+            spec = replace(spec, seconds=self.seconds, steps=None, clock="wall", at_limit=True)
         self.before, self.spec_used = snapshot(spec.cwd), spec
         return spec
 

@@ -1,4 +1,7 @@
-"""Processor time of a run on its clock, and the limit on it: more than its slot has would be an unfair advantage."""
+"""Processor time of a run on its clock, and the limit on it: more than its slot has would be an unfair advantage.
+
+On a clock of processor seconds it is what the clock tells.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,8 @@ SAMPLE_SECONDS = 0.2  # between two samples, on average
 
 
 class CpuMeter:
-    """Processor seconds of a run's process tree, and its limit of `cores` on the clock (None: no limit).
+    """Processor seconds of a run's process tree, and its limit of `cores` on the clock (None: no limit). Without a
+    limit they are counted only where they are the `clock`.
 
     In a control group the kernel's count is exact. Without one, the larger of two counts holds. The kernel's of the
     processes lacks those whose parent ignores their end (SIGCHLD), so samples of the tree are summed as well: a process
@@ -31,11 +35,11 @@ class CpuMeter:
     the busiest thread: a thread with little work may wait long for a processor.
     """
 
-    def __init__(self, cores: float | None, group: ControlGroup | None = None) -> None:
-        self._cores, self._group = cores, group
+    def __init__(self, cores: float | None, group: ControlGroup | None = None, *, clock: bool = False) -> None:
+        self._cores, self._group, self._counts = cores, group, clock or cores is not None
         self._seen: dict[tuple[int, int], float] = {}
         self._sampled = 0.0  # sum over all samples
-        self._last: float | None = None
+        self.sampled_at = 0.0  # monotonic seconds; 0: never
         self._from: tuple[float, float] | None = None  # both counts at the start of the clock
         self.used = 0.0  # on the clock so far, at the last sample
         self._samples = self._running = 0  # on the clock: number of samples, and running threads in all of them
@@ -44,10 +48,10 @@ class CpuMeter:
 
     def sample(self, pids: list[int], now: float) -> None:
         """Add a sample of the tree at `now` (monotonic seconds)."""
-        if not self._cores:
+        if not self._counts:
             return
-        since = now - self._last if self._last is not None else 0.0
-        self._last = now
+        since = now - self.sampled_at if self.sampled_at else 0.0
+        self.sampled_at = now
         seen: dict[tuple[int, int], float] = {}
         running = 0
         for pid in pids:
@@ -71,7 +75,7 @@ class CpuMeter:
     def start(self, pids: list[int], now: float) -> None:
         """Start the clock: time used until now is not counted."""
         self.sample(pids, now)
-        self._from = (self.counted(pids), self._sampled) if self._cores else None
+        self._from = (self.counted(pids), self._sampled) if self._counts else None
         self._work_from = dict(self._work)
 
     def excess(self, seconds: float, budget: float = 0.0) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import select
 import signal
@@ -43,6 +44,9 @@ _RELEASE_POLL_SECONDS = 0.03  # while a run is held
 _LOOK_SECONDS = 0.05  # between two looks at the clocks of other runs, on average
 _LOOK_COST = 10  # times the processor time of a look is left until the next one, for a tree of many processes
 _OVERTIME_FACTOR, _OVERTIME_SECONDS = 1.02, 2.0  # allowed over the budget; with more, training on would pay
+_WALL_FACTOR, _MOST_WALL_FACTOR = 4.0, 40.0  # times a budget of processor seconds: others' time apart, and with it
+_LEAST_TICK = 0.005  # seconds between two readings of a clock of processor seconds that is nearly over
+_FRESH_SECONDS = 0.05  # a reading of it is used so long
 _SIGNALS = {
     "SIGSEGV": "an invalid memory access", "SIGABRT": "as it aborted", "SIGFPE": "an impossible calculation",
     "SIGBUS": "an access to memory that a file or /dev/shm does not have", "SIGPIPE": "as its output was closed",
@@ -74,7 +78,8 @@ class Shim:
         self.exit_fd = reserve(self.path("exit.json.part"))
         self.child = 0
         self.run_identity: Any = None
-        self.cpu = CpuMeter(spec.get("cores"), self.group)
+        self.on_processors = spec["clock"] == "cpu" and spec["seconds"] is not None  # what its seconds are
+        self.cpu = CpuMeter(spec.get("cores"), self.group, clock=self.on_processors)
         self.share = ShareMeter(spec["processors"])
         self.gid = unused_gid() if spec["tier"] == "B" else None
         self.terminated = False
@@ -117,6 +122,7 @@ class Shim:
         self.run_identity = process_identity(self.child)
         if self.plain:
             self.phase, self.clock_wall = "training", self.time_of_day(self.clock)
+            self.cpu.start([], self.clock)
             self.start_measuring()
         self.write_status()
 
@@ -138,7 +144,7 @@ class Shim:
                 next_look = now + self.look_at_others()
             if now >= next_tick:
                 # At random times: a run could hide work between samples that it can predict.
-                next_tick = now + SAMPLE_SECONDS * (0.5 + os.urandom(1)[0] / 255)
+                next_tick = now + min(SAMPLE_SECONDS * (0.5 + os.urandom(1)[0] / 255), self.until_over())
                 pids = self.pids()
                 if verdict := self.stop_request() or self.watch.check(pids) or self.check_cpu(pids, now):
                     return verdict
@@ -234,6 +240,14 @@ class Shim:
             allowance = spec["startup_seconds"]
             reason = f"was killed: it did not ask for its data within the start-up allowance of {allowance:g} s"
             return self.started + allowance + self.lost, "startup_timeout", reason
+        if self.on_processors:
+            allowed = spec["seconds"] * _WALL_FACTOR
+            used = f"it used {self.cpu.used:.1f} of its {spec['seconds']:g} processor seconds"
+            reason = f"was killed after {allowed:g} s by the wall, {_WALL_FACTOR:g} times its budget: {used}"
+            if (taken := self.on_clock() * (1 - (self.share.share() or 1.0))) > 1.0:
+                reason = f"{reason} (others had its processors for {taken:.0f} s more)"
+            taken = min(taken, spec["seconds"] * (_MOST_WALL_FACTOR - _WALL_FACTOR))
+            return self.clock + allowed + taken + self.lost - self.lost_before, "overtime", reason
         if spec["at_limit"]:
             return self.clock + spec["seconds"], "overtime", f"was ended at its budget of {spec['seconds']:g} s"
         if spec["seconds"] is not None:
@@ -255,8 +269,26 @@ class Shim:
         if self.phase != "training":
             return None
         self.share.sample(pids)
-        words = self.cpu.excess(now - self.clock, self.spec["seconds"] or 0.0)
-        return ("resources", f"was killed: it {words}") if words else None
+        if words := self.cpu.excess(now - self.clock, self.spec["seconds"] or 0.0):
+            return "resources", f"was killed: it {words}"
+        if self.on_processors and self.cpu.used >= (allowed := self.allowed_processor_seconds()):
+            if self.spec["at_limit"]:
+                return "overtime", f"was ended at its budget of {allowed:g} processor seconds"
+            word = "running" if self.plain else "training"
+            budget = f"its budget of {self.spec['seconds']:g} processor seconds"
+            return "overtime", f"was killed after {allowed:.1f} processor seconds: still {word} past {budget}"
+        return None
+
+    def allowed_processor_seconds(self) -> float:
+        budget = float(self.spec["seconds"])
+        return budget if self.spec["at_limit"] else budget * _OVERTIME_FACTOR + _OVERTIME_SECONDS
+
+    def until_over(self) -> float:
+        """Seconds until a clock of processor seconds can be over, at the earliest."""
+        if not self.on_processors or self.phase != "training":
+            return math.inf
+        left = self.allowed_processor_seconds() - self.cpu.used
+        return max(_LEAST_TICK, left / len(os.sched_getaffinity(0)))
 
     def stop_request(self) -> tuple[str, str] | None:
         try:
@@ -269,7 +301,7 @@ class Shim:
         if (code := self.exit_code) == 0:
             if self.phase == "training":  # it never sent `done`
                 self.cpu.sample(self.pids(), time.monotonic())
-            words = self.cpu.excess(self.seconds())
+            words = self.cpu.excess(self.on_clock())
             return ("resources", words) if words else ("done", "")
         if code == -signal.SIGXFSZ:
             return "resources", f"wrote a file of more than {self.spec['disk_limit'] >> 20} MB"
@@ -290,6 +322,14 @@ class Shim:
 
     def seconds(self, now: float | None = None) -> float:
         """The clock: seconds since it started, stopped by `done`."""
+        if not self.on_processors:
+            return self.on_clock(now)
+        if self.phase == "training" and (now or time.monotonic()) - self.cpu.sampled_at > _FRESH_SECONDS:
+            self.cpu.sample(self.pids(), time.monotonic())
+        return self.cpu.used
+
+    def on_clock(self, now: float | None = None) -> float:
+        """Seconds by the wall since the clock started, stopped by `done`."""
         return (self.clock_end or now or time.monotonic()) - self.clock
 
     def read_output(self, chunks: int) -> bool:
@@ -380,6 +420,8 @@ class Shim:
             self.off_clock.release(self.pids)
         budget = {key: self.spec[key] for key in ("seconds", "steps") if self.spec[key] is not None}
         message = {"type": "go", "names": list(self.spec["train_files"]), **budget}
+        if self.on_processors:
+            message["clock"] = "cpu"
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds))] if fds else []
         try:
             self.control.sendmsg([json.dumps(message).encode()], ancillary)
@@ -405,6 +447,7 @@ class Shim:
             "now": time.monotonic(), "started": self.started,
             "clock": None if self.phase in ("starting", "ready") else self.clock,
             "clock_started": self.clock_wall, "clock_end": self.clock_end, "budget_seconds": self.spec["seconds"],
+            "processor_seconds": self.cpu.used if self.on_processors else None,
             "budget_steps": self.spec["steps"], "params": count(self.reported.get("params")), "step": self.curve.step,
             "loss": self.curve.loss, "tree": self.watch.tree, **self.watch.peaks(),
         }  # fmt: skip
@@ -419,7 +462,9 @@ class Shim:
         ended_mono = time.monotonic()
         if self.register:
             self.register.leave()
-        seconds = 0.0 if self.phase in ("starting", "ready") else self.seconds(ended_mono)
+        seconds, on_clock = 0.0, 0.0
+        if self.phase not in ("starting", "ready"):
+            seconds, on_clock = self.seconds(ended_mono), self.on_clock(ended_mono)
         if self.group is not None:
             self.group.kill()
         all_ended = kill_children(self.child)
@@ -435,6 +480,7 @@ class Shim:
         steps = self.reported.get("steps")
         result = {
             "ended": ended, "reason": reason, "exit_code": self.exit_code, "seconds": round(seconds, 4),
+            "on_clock": round(on_clock, 4),
             "wall_seconds": round(ended_mono - self.started, 4), "steps": self.curve.step if steps is None else steps,
             "tokens": self.reported.get("tokens"), "params": count(self.reported.get("params")), "log_tail": tail,
             "saving_seconds": round(ended_mono - self.clock_end, 4) if self.clock_end else None,

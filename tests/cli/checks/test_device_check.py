@@ -64,7 +64,7 @@ def test_a_scored_run_is_measured(tmp_path: Path, torch_env: dict[str, str], sta
     assert phases["start"] > 0.4 and 0.1 < phases["training"] < 10 and phases["scoring"] > 0.4
     gap = phases["end"] + max(phases["checkout"] + phases["start"], phases["scoring"])
     clock = phases["training"]  # it ends by itself, before its budget
-    assert report["run"]["busy_share"] == pytest.approx(clock / (clock + gap)) and report["run"]["budget"] == "10s"
+    assert report["run"]["busy_share"] == pytest.approx(clock / (clock + gap)) and report["run"]["budget"] == "10s cpu"
     assert "the longer of start" in told["busy share"]["detail"] and "on the clock: " in told["busy share"]["detail"]
     assert report["run"]["tokens_per_second"] == pytest.approx(13 / phases["training"])
     assert told["compiles"]["detail"].startswith("not known") and told["probes"]["detail"] == "rate"
