@@ -101,10 +101,27 @@ TRAINING_CLOCK = [
     Variant("ignores-the-budget", "trains three times as long as it may", (
         (("while not clock.over(step):"), "while clock.elapsed() < 12 or not clock.over(step):"),),
         "crashed", "still training past its budget", seconds=3.0),
-    Variant("a-slow-clock", "time.monotonic runs at a third of its speed", (
+    Variant("a-slow-clock", "time.monotonic and time.process_time run at a third of their speed", (
         module("""
-        _true = time.monotonic
+        _true, _used = time.monotonic, time.process_time
         time.monotonic = lambda: _true() / 3
+        time.process_time = lambda: _used() / 3
+        """),), "crashed", "still training past its budget", seconds=4.0),
+    Variant("sleeps-on-its-clock", "sleeps after each step, so that its processor seconds last longer", (
+        each_step("time.sleep(0.05)"),), "scored", seconds=3.0),
+    Variant("a-child-trains", "sleeps while a child that it does not wait for computes three times as long", (
+        begun("""
+        import signal
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        reader, writer = os.pipe()
+        if os.fork() == 0:
+            os.setsid()
+            end = time.process_time() + 12
+            x = torch.ones(64, 64)
+            while time.process_time() < end: x @ x
+            os.write(writer, b"x")
+            os._exit(0)
+        os.read(reader, 1)
         """),), "crashed", "still training past its budget", seconds=4.0),
     Variant("more-threads", "a thread beside the training keeps a second processor busy", (
         begun("""
