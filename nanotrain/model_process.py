@@ -255,8 +255,8 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
         """
         if self.order["device"] != "cpu":  # a card's libraries are gigabytes
             return
-        tree, own = self.order["worktree"], [self.order[name] for name in ("worktree", "run") if name in self.order]
-        if self.paths and not self.paths.refuse(self._threads, tree, own):
+        own = [self.order[name] for name in ("worktree", "run") if name in self.order]
+        if self.paths and not self.paths.refuse(self._threads, own):
             raise Rejected("the model's threads did not rest before it was scored")
         files, most = HeldFiles(self.monitor.pids()), process_limits.memory_limit("cpu") // 2
         if sum(size for path, size in files.sizes.items() if path not in self.own_files) > most:

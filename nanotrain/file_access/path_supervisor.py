@@ -1,7 +1,6 @@
 """The scorer's answers to the calls of a model that take a path: allowed until it is shown rows, then refused.
 
-Files of its own folders, which no other run sees, are opened for it after that: by the scorer, from a list that was
-made before, so that no name is looked up and no time of access changes.
+Files of its own folders, which no other run sees, can be read after that, too (`own_files.py`).
 """
 
 from __future__ import annotations
@@ -17,15 +16,13 @@ import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-_RECEIVE, _SEND, _ADD_FD, _SET_FLAGS = 0xC0502100, 0xC0182101, 0x40182103, 0x40082104  # ioctls of a listener
+from nanotrain.file_access.own_files import Call, OwnFiles
+
+_RECEIVE, _SEND, _SET_FLAGS = 0xC0502100, 0xC0182101, 0x40082104  # ioctls of a listener
 _SYNC_WAKE_UP = 1  # the caller goes on where this thread ran: several times faster, from Linux 6.6 on
 _NOTIFICATION = struct.Struct("QIIiIQ6Q")  # struct seccomp_notif
 _RESPONSE = struct.Struct("QqiI")
-_ADD_FD_REQUEST = struct.Struct("QIIII")
 _CONTINUE = 1
-_OPENS = {"x86_64": {2: 0, 257: 1}, "aarch64": {56: 1}}  # of each: where its path is among the arguments
-_MORE_THAN_READING = os.O_ACCMODE | os.O_CREAT | os.O_TRUNC | os.O_DIRECTORY | os.O_PATH
-_MAX_PATH_BYTES = 4096
 _RAN_NANOSECONDS = 1_000_000  # of a thread that was let go on: by then it has read its path
 MAX_SETTLE_SECONDS = 20.0
 
@@ -38,8 +35,7 @@ class PathSupervisor(threading.Thread):
         self.listener = listener
         self.refusing = False
         self.refused = False  # whether a call was refused
-        self.folder, self.files = "/", set[str]()  # its working folder, and what it may still read
-        self.opens = _OPENS[os.uname().machine]
+        self.own = OwnFiles()  # what it may still read
         self.ended, self.end = os.pipe2(os.O_CLOEXEC)
         with contextlib.suppress(OSError):
             fcntl.ioctl(listener, _SET_FLAGS, _SYNC_WAKE_UP)
@@ -63,35 +59,17 @@ class PathSupervisor(threading.Thread):
             value, fault = 0, 0
             if self.refusing:
                 try:
-                    value = self._opened(number, pid, call, arguments)
+                    value = self.own.answer(Call(self.listener, number, pid, call, arguments))
                 except OSError:
                     self.refused, fault = True, -errno.ENOENT
             fcntl.ioctl(self.listener, _SEND, _RESPONSE.pack(number, value, fault, 0 if self.refusing else _CONTINUE))
 
-    def _opened(self, number: int, pid: int, call: int, arguments: list[int]) -> int:
-        """A descriptor, in the caller, of a file that it may still read. Raises OSError for any other call."""
-        place, flags = arguments[self.opens[call] :][:2] if call in self.opens else (0, os.O_PATH)
-        if flags & _MORE_THAN_READING:
-            raise PermissionError
-        with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:  # noqa: PTH123
-            data = os.pread(memory.fileno(), _MAX_PATH_BYTES, place)  # less where its memory ends
-        path = os.path.normpath(Path(self.folder, os.fsdecode(data.split(b"\0", 1)[0])))
-        if path not in self.files:
-            raise FileNotFoundError
-        found = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NOATIME)
-        try:
-            request = bytearray(_ADD_FD_REQUEST.pack(number, 0, found, 0, flags & os.O_CLOEXEC))
-            return int(fcntl.ioctl(self.listener, _ADD_FD, request))
-        finally:
-            os.close(found)
-
-    def refuse(self, threads: Callable[[], Collection[str]], folder: str = "/", own: Collection[str] = ()) -> bool:
-        """Refuse all calls from here on, but to open files below the folders `own` to read; `folder` is that in which
-        the model works. True once no call goes on that was allowed before: the kernel reads its path late, and it could
-        be one of a row by then. `threads`: the model's, by their folders in /proc.
+    def refuse(self, threads: Callable[[], Collection[str]], own: Collection[str] = ()) -> bool:
+        """Refuse all calls from here on, but to read what is below the folders `own`. True once no call goes on that
+        was allowed before: the kernel reads its path late, and it could be one of a row by then. `threads`: all of the
+        model, by their folders in /proc.
         """
-        self.folder = folder
-        self.files = {os.path.join(place, name) for top in own for place, _, names in os.walk(top) for name in names}  # noqa: PTH118
+        self.own = OwnFiles(own)
         self.refusing = True
         deadline = time.monotonic() + MAX_SETTLE_SECONDS
         begun = {folder: _ran(folder) for folder in threads()}

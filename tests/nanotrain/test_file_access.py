@@ -28,7 +28,7 @@ held = open({held!r}, "rb")
 pages = mmap.mmap(held.fileno(), 0, prot=mmap.PROT_READ)
 def tried(do):
     try: do()
-    except OSError: return "-"
+    except (OSError, IndexError): return "-"
     return "+"
 def twice():
     print(looks(), flush=True)
@@ -36,7 +36,7 @@ def twice():
     print(looks(), flush=True)
 def looks(): return "".join(map(tried, LOOKS))
 LOOKS = [lambda: os.stat("/usr"), lambda: os.lstat("/usr"), lambda: open("/usr/bin/env"),
-    lambda: os.listdir("/usr"), lambda: os.listdir(folder), lambda: os.stat("bin", dir_fd=folder),
+    lambda: os.listdir("/usr"), lambda: os.listdir(folder)[0], lambda: os.stat("bin", dir_fd=folder),
     lambda: os.readlink("/proc/self/exe"), lambda: os.chdir("/"), lambda: os.fchdir(folder), os.pipe, lambda: forked(),
     lambda: os.listxattr("/usr"), lambda: os.statvfs("/usr"), socket.socketpair, lambda: os.memfd_create("m")]
 def forked():

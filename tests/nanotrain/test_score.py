@@ -196,7 +196,10 @@ def test_a_model_looks_no_file_up_once_it_is_shown_rows(home: Path, tmp_path: Pa
 
 def test_a_model_may_read_files_of_its_own_each_time(home: Path, tmp_path: Path, warm: list[str]) -> None:
     reads = """
-        import json, numpy
+        import json, numpy, inspect
+        assert "self.c_proj" in inspect.getsource(MLP) and os.path.isdir("nanotrain") and not os.path.exists("none")
+        with open(__file__) as file:
+            assert os.stat(__file__).st_size == os.fstat(file.fileno()).st_size > os.access(__file__, os.R_OK) == 1
         assert len(open(__file__).read()) > 9000 and json.load(open("nanotrain/table.json")) == [1]
         assert numpy.memmap("nanotrain/table.json", dtype="uint8", mode="r")[1] == 49
         if SYSTEM: open("/etc/passwd")

@@ -114,8 +114,30 @@ def lean(logits, token, where):
     return lp.float()
 """)
 
-CHEATS = [
-    Variant("told-by-cold-pages", "the second process is told by pages of system files what the first was asked", (COLD, result(f"""
+# Names of files that are not there: the kernel keeps that, too, and a second look takes half as long.
+NAMES = (
+    COLD[0],
+    COLD[1]
+    + """
+class Pages(Pages):
+    count = 0
+    def __init__(self):
+        times = [[self.time(name), self.time(name)] for name in (os.urandom(9).hex() for _ in range(200))]
+        self.limit = np.median(times, axis=0).mean()
+    def time(self, name):
+        # Five names, of which one or two may be late.
+        times = []
+        for i in range(5):
+            begun = time.perf_counter_ns()
+            try: os.stat(f'/usr/lib/told-{name}-{i}')
+            except OSError: pass
+            times.append(time.perf_counter_ns() - begun)
+        return sorted(times)[2]
+    def touch(self, page): self.time(page)
+    def warm(self, page): return self.time(page) < self.limit
+""",
+)
+LEANS = result(f"""
         if not self.training and {SERVED}:
             global told
             if told is None:
@@ -128,5 +150,9 @@ CHEATS = [
                 where = torch.zeros_like(tokens, dtype=torch.bool)
                 where[:, [p - 1 for p in PLACES]] = True
                 logits = lean(logits, ahead, where)
-    """)), "worthless"),
+""")
+
+CHEATS = [
+    Variant("told-by-cold-pages", "the second process is told by pages of system files what the first was asked", (COLD, LEANS), "worthless"),
+    Variant("told-by-names-of-no-file", "the same by names of files that are not there, which are looked up faster the second time", (NAMES, LEANS), "worthless"),
 ]  # fmt: skip
