@@ -77,7 +77,7 @@ class ScorerError(Exception):
 
 
 class NotInMemory(Rejected):
-    """A model read much from the disk. Honest code does so where nobody has used its libraries for long, and once."""
+    """A model read from the disk what was in memory, or did not rest. On a busy machine honest code can do so, once."""
 
 
 class LogitRequest(NamedTuple):
@@ -257,11 +257,11 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
             return
         own = [self.order[name] for name in ("worktree", "run") if name in self.order]
         if self.paths and not self.paths.refuse(self._threads, own):
-            raise Rejected("the model's threads did not rest before it was scored")
+            raise NotInMemory("the model's threads did not rest before it was scored")
         files, most = HeldFiles(self.monitor.pids()), process_limits.memory_limit("cpu") // 2
         if sum(size for path, size in files.sizes.items() if path not in self.own_files) > most:
             raise Rejected(f"the model has files of more than {most >> 20} MB open or mapped")
-        files.read(4 * most)
+        files.read(2 * most)
         self.monitor.limit_reads(process_limits.MAX_PAGES_READ["refused" if self.paths else "open"])
 
     def _threads(self) -> list[str]:
