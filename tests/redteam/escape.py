@@ -51,5 +51,5 @@ class Escape:
     check: Callable[[Any], str] | None = None
     beside: str = ""
     card: bool = False
-    clock: Literal["", "taken", "scored"] = ""
+    clock: Literal["", "taken", "taken for long", "scored"] = ""
     slow: bool = False

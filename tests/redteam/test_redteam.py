@@ -55,6 +55,10 @@ def table(name: str) -> dict[str, str]:
 
 def test_the_docs_list_every_variant_and_no_cheat_gained() -> None:
     page = DOCS.read_text()
+    figures = re.search(r"<!-- figures -->\n(\d+) cheats, (\d+) honest variants, (\d+) attacks [^\n]*\n<!-- end", page)
+    assert figures is not None and tuple(map(int, figures.groups())) == tuple(
+        len(table(name)) for name in ("cheats", "honest", "escapes")
+    )
     figures = re.search(r"unchanged code scores ([\d.]+) .*; a gain under ([\d.]+) is noise", page)
     assert figures is not None
     honest, margin = float(figures[1]), float(figures[2])

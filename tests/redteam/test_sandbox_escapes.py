@@ -155,13 +155,13 @@ class Host:
             await until(lambda: "listens" in (spec.folder / "output.log").read_text())
 
     async def clock_of_another(self, kind: str) -> None:
-        """For two seconds another run is on its clock, or its model is scored."""
+        """For two seconds, or seven, another run is on its clock, or its model is scored."""
         assert self.spec is not None
         output = self.spec.folder / "output.log"
         await until(lambda: output.exists() and "up" in output.read_text())
         other = ClockRegister(str(self.base / "clocks"), "other")
-        other.clock(1.0) if kind == "taken" else other.scoring()
-        await asyncio.sleep(2.5)
+        other.scoring() if kind == "scored" else other.clock(1.0)
+        await asyncio.sleep(7.0 if kind == "taken for long" else 2.5)
         other.leave()
 
     def nobody_listens(self) -> str:

@@ -14,6 +14,7 @@ import pytest
 
 from core.client import read_state
 from core.engine.runs.siblings import far_words
+from core.lab.container import cores
 from core.lab.shim.proctree import descendants, threads_of
 from core.record import events as e
 from core.record.state import BASELINE, State
@@ -56,8 +57,8 @@ def test_a_check_takes_nothing_from_the_baseline_that_is_measured(tmp_path: Path
         busy = [thread for thread, state in threads.items() if state not in "Tt"]
         return len(threads) > 8 and all(len(os.sched_getaffinity(thread)) == 1 for thread in busy)
 
-    one = ("slots.threads=1",)
-    with engine(project, researcher="scripted", script=str(script), slots="cpu:1", overrides=one) as paths:
+    every = (f"slots.threads={cores()}",)  # so that no processor is nobody's
+    with engine(project, researcher="scripted", script=str(script), slots="cpu:1", overrides=every) as paths:
         wait_state(paths, lambda s: any(r.phase == "training" for x in s.experiments.values() for r in x.runs), "clock")
         wait_for(lambda: kept_off(paths), "the check is kept from the processor of the baseline")
 

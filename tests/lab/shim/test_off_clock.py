@@ -157,15 +157,15 @@ async def test_a_tree_that_frees_itself_is_stopped(beside: Make, others: ClockRe
 async def test_it_is_still_while_a_model_is_scored_and_loses_no_time(
     beside: Make, others: ClockRegister, tier: Tier
 ) -> None:
-    spec = beside(
-        "print('up', flush=True)\ntime.sleep(0.4)\nready()\ndone(steps=1)", channel=True, sandbox=tier, beside=False,
-        startup_seconds=1.5,
-    )  # fmt: skip
+    """It is stopped for longer than it may start up."""
+    program = "print('up', flush=True)\nwhile not os.path.exists('go'): time.sleep(0.01)\nready()\ndone(steps=1)"
+    spec = beside(program, channel=True, sandbox=tier, beside=False, startup_seconds=3.0)
     one = await start(spec)
     await up(spec)
     others.scoring()
     await until(lambda: states(spec) == {"T"})
-    await asyncio.sleep(2.0)
+    (spec.cwd / "go").touch()
+    await asyncio.sleep(3.0)
     assert states(spec) == {"T"} and one.phase == "starting"
     others.leave()
     assert (await one.wait()).ended == "done"

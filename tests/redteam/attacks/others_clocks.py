@@ -14,7 +14,7 @@ BESIDE: dict[str, Any] = {"beside": True}
 CROWD = """
 def burn():
     while time.monotonic() < until: BODY
-def crowd(work=burn):
+def crowd(work=burn, allowed=0.7):
     global until, writer
     until, (reader, writer) = time.monotonic() + 1.8, os.pipe()
     print("up", flush=True)
@@ -28,7 +28,7 @@ def crowd(work=burn):
             os._exit(0)
     os.close(writer)
     took = sum(map(float, os.fdopen(reader).read().split()))
-    print("STOLEN: processor time" if took > 0.7 else "took", took, flush=True)
+    print("STOLEN: processor time" if took > allowed else "took", took, flush=True)
 """
 
 
@@ -53,17 +53,19 @@ attempt("a heavier group", lambda: write("/proc/self/autogroup", "-5"))
 """, limits=BESIDE),
     Escape("short-lived-crowds", "computes in children that live for 20 ms, whose parents do not wait for them", f"""{crowd()}
 def chain():
+    global until
+    until += 4.5
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while time.monotonic() < until:
         if os.fork() == 0:
             os.setsid()
             end = time.monotonic() + 0.02
             while time.monotonic() < end: pass
+            os.write(writer, b"%f " % time.process_time())
             os._exit(0)
         time.sleep(0.01)
-    open(os.path.join(os.environ["TMPDIR"], "gaps"), "a").close()
-crowd(chain)
-""", clock="taken", limits=BESIDE, slow=True),
+crowd(chain, 3.0)
+""", clock="taken for long", limits=BESIDE, slow=True),
     Escape("a-crowd-behind-ended-threads", "computes in threads of processes whose first thread has ended", f"""{crowd()}
 def behind():
     def work():
