@@ -33,7 +33,7 @@ _ASCII_ALIKE = ("ascii", "iso8859-1", "iso8859-15", "cp1252")  # read ASCII text
 _SOURCE = (*ENDINGS, ".pyw", ".pyx")
 # Letters that are drawn like Latin ones: of Cyrillic, Armenian and Greek, where α beside a is honest. Those that NFKC
 # maps there (as Python does in names) need no entry.
-_ALIKE = str.maketrans(
+ALIKE = str.maketrans(
     "аеорсухіјѕһԁԛԝӏօոսցհɡАВЕКМНОРСТХІЈЅҮԌԚԜοΑΒΕΖΗΙΚΜΝΟΡΤΥΧ",
     "aeopcyxijshdqwlonughgABEKMHOPCTXIJSYGQWoABEZHIKMNOPTYX",
 )
@@ -51,9 +51,9 @@ def refuse_hidden(path: str, text: str, before: str) -> None:
                 where=f"{path}:{line_number(text, found.start())}",
                 hint="write it as an escape, or leave it out",
             )
+    _refuse_encoding(path, text, before)
     if not path.endswith(_SOURCE):
         return
-    _refuse_encoding(path, text, before)
     if (far := _FAR.search(text)) and not _FAR.search(before):
         raise EditError(
             "holds code behind hundreds of blanks, where no screen shows it",
@@ -74,13 +74,17 @@ def _name(character: str) -> str:
 
 
 def _refuse_encoding(path: str, text: str, before: str) -> None:
-    """A comment in the first two lines can make Python decode the file in another way than it is shown."""
+    """A comment in the first two lines can make Python, whatever the file is called, and Ruby decode a file in another
+    way than it is shown.
+    """
     new, old = _cookie(text), _cookie(before)
     if new is None or new == old:
         return
     try:
         name = codecs.lookup(new).name
     except LookupError:
+        if not path.endswith(_SOURCE):
+            return  # a heading, say: "# Coding: the basics"
         name = ""
     if name in ("utf-8", "utf-8-sig") or (name in _ASCII_ALIKE and text.removeprefix(MARK).isascii()):
         return
@@ -110,7 +114,7 @@ def _refuse_alike(path: str, text: str, before: str) -> None:
         if name.isascii() or name in old:
             continue
         normal = unicodedata.normalize("NFKC", name)
-        for seen, how in ((normal, "is"), (normal.translate(_ALIKE), "looks like")):
+        for seen, how in ((normal, "is"), (normal.translate(ALIKE), "looks like")):
             if seen.isascii() and seen in plain:
                 raise EditError(
                     f"the name {name!r} ({ascii(name)[1:-1]}) {how} {seen!r}", where=f"{path}:{line}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from core.edits.apply import apply_edits
+from core.edits.hidden_text import refuse_hidden
 from core.record.errors import EditError
 from core.record.proposal import Edit
 from core.research.quoting import fenced
@@ -48,6 +49,14 @@ def test_what_shows_other_code_is_refused(text: str, words: str) -> None:
     with pytest.raises(EditError) as error:
         changed(text)
     assert words in str(error.value) and error.value.hint
+
+
+@pytest.mark.parametrize("path", ["train", "train.txt", "run.rb"])
+def test_an_encoding_is_refused_whatever_the_file_is_called(path: str) -> None:
+    """`python train.txt` reads its first lines as it does those of train.py."""
+    with pytest.raises(EditError, match="declares the encoding 'utf-7'"):
+        refuse_hidden(path, "# coding: utf-7\nx = 2\n", "x = 1\n")
+    refuse_hidden(path, "# Coding: the basics\n", "")
 
 
 @pytest.mark.parametrize(

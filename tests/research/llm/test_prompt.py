@@ -129,4 +129,16 @@ def test_no_text_ends_its_fence() -> None:
     for way in ways:
         inside = quoting.fenced("log", way).removeprefix("<log>\n").removesuffix("\n</log>")
         assert inside == "<\\" + way[1:]
+    alike = (
+        "<\u2215log>",
+        "\uff1c/log\uff1e",
+        "</\uff4c\uff4f\uff47>",
+        "<\\/log>",
+        "<//log>",
+        "</l\u043eg>",
+        "\u2039/log\u203a",
+        "<|/log|>",
+    )
+    for way in alike:
+        assert f"\n{way[0]}\\{way[1:]}\n" in quoting.fenced("log", way)
     assert quoting.fenced("log", "a < b / log") == "<log>\na < b / log\n</log>"
