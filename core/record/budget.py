@@ -28,6 +28,11 @@ class RunBudget:
             return f"{self.steps} steps"
         return format_seconds(self.seconds or 0.0) + _ON_PROCESSORS * (self.clock == "cpu")
 
+    @property
+    def words(self) -> str:
+        """The budget for a reader who has not seen a clock of processor seconds."""
+        return str(self).replace(_ON_PROCESSORS, " of processor time")
+
     @classmethod
     def recorded(cls, text: str) -> RunBudget:
         """The budget whose `str` is `text`. Raises ValueError."""

@@ -69,7 +69,7 @@ class Briefing(EnginePart):
             guidance=tuple(g.text for g in queued if not g.idea),
             feedback=self._feedback(experiment),
             device=setup.kind,
-            run_budget=str(program.run_budget(setup.kind)),
+            run_budget=program.run_budget(setup.kind).words,
             info=self.place.prepared.info,
             ideas=tuple(g.text for g in queued if g.idea),
             rationale_of=self._rationale_of,
