@@ -73,8 +73,12 @@ for name in ("inductor", "triton", "cuda"):
 
 async def test_only_a_completed_run_provides_the_cache_seed(job: Make, tmp_path: Path) -> None:
     seeds = compile_cache.BaselineCache(tmp_path / "seed")
-    for program, channel in ((COMPILE + TRAIN + "raise SystemExit(3)", True), (TRAIN, True), (COMPILE, False)):
-        spec = job(program, channel=channel, keep_cache=True)
+    for program, more in (
+        (COMPILE + TRAIN + "raise SystemExit(3)", {"channel": True}),
+        (TRAIN, {"channel": True}),
+        (COMPILE, {"plain": False}),
+    ):
+        spec = job(program, keep_cache=True, **more)
         seeds.offer(spec.folder)
         await run(spec)
         assert seeds.path() is None and not (spec.folder / kept_cache.NAME).exists()
@@ -85,6 +89,15 @@ async def test_only_a_completed_run_provides_the_cache_seed(job: Make, tmp_path:
     seed = seeds.path()
     assert seed and (seed / "triton" / "kernel").read_text() == "1"
     assert not (spec.folder / kept_cache.NAME).exists(), "one is enough"
+
+
+async def test_what_a_plain_command_compiled_is_kept_at_its_end(job: Make, tmp_path: Path) -> None:
+    seeds = compile_cache.BaselineCache(tmp_path / "seed")
+    spec = job(COMPILE.replace("WORD", "plain"), keep_cache=True)
+    seeds.offer(spec.folder)
+    await run(spec)
+    seed = seeds.path()
+    assert seed and (seed / "triton" / "kernel").read_text() == "plain"
 
 
 def finished(run: Path) -> Path:

@@ -403,9 +403,8 @@ def test_a_budget_is_read_again_as_it_is_shown(seconds: float, clock: Literal["w
 
 
 def test_budgets_that_are_not_times_are_read_again_or_refused() -> None:
-    assert (
-        RunBudget(seconds=20.0, clock="cpu").words == "20s of processor time" and RunBudget(steps=4).words == "4 steps"
-    )
+    assert RunBudget(seconds=20.0, clock="cpu").words == "20s of processor time"
+    assert RunBudget(steps=4).words == "4 steps"
     assert RunBudget.recorded("400 steps") == RunBudget(steps=400) and RunBudget.recorded("5m").seconds == 300
     for text in ("", " cpu", "soon", "20s gpu"):
         with pytest.raises(ValueError, match="not a run budget"):

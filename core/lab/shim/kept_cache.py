@@ -1,6 +1,7 @@
 """The compile cache that a run hands on to later runs: what was in it before the run could read any data.
 
-A cache can hold anything. Taken at this moment, by the shim, it holds nothing that was learned from data.
+A cache can hold anything. Taken at this moment, by the shim, it holds nothing that was learned from data. Of a plain
+command, whose number is its own word, it is taken at the end.
 """
 # pathlib and shutil cost as much as the rest of a run's start:
 # ruff: noqa: PTH103, PTH118

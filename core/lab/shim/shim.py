@@ -366,10 +366,8 @@ class Shim:
         if isinstance(message, dict):
             if message.get("type") == "ready" and "params" not in self.reported:
                 self.reported["params"] = message.get("params")
-                if self.spec["hands_on"] and not self.plain:
-                    from core.lab.shim.kept_cache import keep
-
-                    keep(self.spec["hands_on"], self.folder)
+                if not self.plain:
+                    self.keep_cache()
                 if self.spec["hold"] and self.phase == "starting" and not self.released():
                     self.phase = "ready"  # the slot's previous run is still being scored
                     self.write_status()
@@ -404,6 +402,12 @@ class Shim:
             self.supervisor = SeccompSupervisor(listeners[0], *places)
             self.poll.register(self.supervisor.fd, select.POLLIN)
         return bool(packet)
+
+    def keep_cache(self) -> None:
+        if self.spec["hands_on"]:
+            from core.lab.shim.kept_cache import keep
+
+            keep(self.spec["hands_on"], self.folder)
 
     def released(self) -> bool:
         return os.path.exists(self.path("go"))
@@ -471,6 +475,8 @@ class Shim:
         if self.group is not None:
             all_ended &= self.group.end()
         self.git_file.restore()
+        if self.spec["plain"]:  # its number is its own word, so nothing is gained by what it could leave there
+            self.keep_cache()
         self.read_output(64)  # without writers at most the pipe's own megabyte remains
         self.log.write(self.cleaner.feed(b"", final=True))
         self.curve.close()
