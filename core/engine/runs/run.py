@@ -5,36 +5,33 @@ from __future__ import annotations
 import asyncio
 import math
 import shutil
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from core.clock import now
-from core.engine.ending import RUN_MADE_ROOM, RUN_SKIPPED, RunEnding
-from core.engine.runs.card_watch import CardWatch, suspects_card
+from core.engine.ending import RUN_SKIPPED, RunEnding
+from core.engine.runs.card_faults import CardFaults
+from core.engine.runs.card_watch import CardWatch
 from core.engine.runs.hints.known import Crash
 from core.engine.runs.hints.wrong_torch import torch_is_named
-from core.engine.runs.overrun import MAX_CUTS, cut_of, is_better, next_cut, over_budget, seconds_used
+from core.engine.runs.live_run import Live
+from core.engine.runs.measuring import Measuring
+from core.engine.runs.overrun import cut_of, seconds_used
 from core.engine.runs.run_key import RunKey, make_folder
-from core.engine.runs.siblings import LEAST_WORK, far_words
+from core.engine.runs.siblings import LEAST_WORK
 from core.engine.runs.slots import Slots, Urgency
-from core.engine.runs.telemetry import DeviceSampler, facts, memory_words
+from core.engine.runs.telemetry import DeviceSampler, facts
 from core.engine.runs.workplace import Workplace, start
 from core.engine.startup.setup import EnginePart
 from core.git import end_commands
 from core.lab import environment, runner, scorer
-from core.lab.git.fixed_files import FixedFiles, beyond, changed_words, rejection
 from core.lab.git.restore import restore_worktree
-from core.lab.gpu import cards
-from core.lab.gpu.card_health import CardHealth, speaks_of_device, speaks_of_memory
 from core.lab.shim.rmtree import remove_tree
 from core.lab.versions import versions_for
-from core.program.printed_metric import Printed
-from core.program.program import Program
 from core.record import events as e
-from core.record.errors import AutoresearchError, LabError, ScorerFault
+from core.record.errors import AutoresearchError, LabError
 from core.record.pulse import DeviceReading, SlotReading
 from core.record.state import BASELINE, Experiment, Run, State, who
 from core.session.disk import read_json
@@ -42,54 +39,8 @@ from core.stats.decide import MAX_HIDDEN_GAP
 
 LONG_CHECKOUT_SECONDS = 1.0
 FAILED = ("crashed", "overtime", "resources", "startup_timeout")  # ends of a run that its reason explains
-BEFORE_CLOCK = ("starting", "checkout", "ready")
 MAX_REFERENCE_TRIES = 2
 MIN_FREE_BYTES = 64 << 20  # with less, what a run left in its worktree is removed before scoring
-
-
-@dataclass(slots=True, kw_only=True)
-class Live:
-    """A run in a slot at present. `ending` is set once the engine itself ends it."""
-
-    run: int
-    experiment: int
-    slot: str
-    worktree: Path
-    started: float = field(default_factory=now)
-    job: runner.RunProcess | None = None
-    phase: str = "starting"
-    phase_since: float = field(default_factory=now)
-    scoring: asyncio.Task[scorer.Score] | None = None
-    ending: RunEnding | None = None
-    owns_slot: bool = True
-    owns_clock: bool = False
-    clock: asyncio.Task[bool] | None = None  # waiting for the slot's clock
-    killing: set[asyncio.Task[runner.RunResult]] = field(default_factory=set)
-    finished: e.RunFinished | None = None  # as logged
-    ended_at: float = 0.0  # when the end of its process was seen
-    adopted: bool = False  # from an engine that ended before it
-    again: bool = False  # no verdict follows from it: it is run again at once
-    faults: int = 0  # earlier runs for the same purpose in which a card did not work
-    seed: int | None = None
-    shares: tuple[float, ...] = ()  # of the processors, in earlier runs for the same purpose that were not comparable
-    cut: float = 0.0  # seconds by which its clock is shorter than its budget
-    cuts: int = 0  # earlier runs for the same purpose that used more than their budget
-    is_reference: bool = False  # of the code beside which a time or a speed is measured
-    cores: float | None = None  # processors that it may use on its clock; None: no limit
-    card_errors: int | None = None  # uncorrected errors in the memory of its card when it began
-    fixed: FixedFiles | None = None  # what it may not change in its worktree
-    waits_for_quiet: bool = False  # to be scored again without other runs on its card
-
-    def end(self, ending: RunEnding) -> None:
-        """Kill the run's process tree, its checkout, or the scoring of it."""
-        self.ending = ending
-        end_commands(self.worktree)
-        if self.job is not None:
-            killing = asyncio.create_task(self.job.kill(f"was {ending.reason}"))
-            self.killing.add(killing)
-            killing.add_done_callback(self.killing.discard)
-        if self.scoring is not None:
-            self.scoring.cancel()
 
 
 @dataclass(eq=False)
@@ -102,11 +53,13 @@ class Runs(EnginePart):
     live: dict[int, Live] = field(default_factory=dict, init=False)  # by run
     card_repeats: int = field(default=2, init=False)  # of a run whose card did not work; its code may be what breaks it
     _sampler: DeviceSampler = field(default_factory=DeviceSampler, init=False)
-    _quiet_turns: dict[str, asyncio.Lock] = field(default_factory=dict, init=False)  # by card
 
     def __post_init__(self) -> None:
         self._next_run = self.state.next_run
         self._key = RunKey(self.paths.name, self.setup.seed)
+        parts = self.setup, self.settings, self.journal, self.slots
+        self.faults = CardFaults(*parts, self.cards, self.live, self.card_repeats)
+        self.measuring = Measuring(*parts, self.place, self.faults)
 
     def of(self, experiment: int) -> list[Live]:
         """Runs of `experiment` in a slot at present."""
@@ -257,17 +210,12 @@ class Runs(EnginePart):
 
     def _end(self, live: Live) -> None:
         self.live.pop(live.run, None)
-        self._leave_slot(live)
+        live.leave_slot(self.slots)
         if live.fixed is not None:
             live.fixed.close()
         if live.owns_clock:
             live.owns_clock = False
             self.slots.clocks[live.slot].release()
-
-    def _leave_slot(self, live: Live) -> None:
-        if live.owns_slot:
-            live.owns_slot = False
-            self.slots.release(live.slot)
 
     async def _take_clock(self, live: Live) -> None:
         """Wait until no other run of the slot is measured or scored, then give the run its data."""
@@ -303,19 +251,19 @@ class Runs(EnginePart):
             phases.put_nowait(None)
             await writer
         finished = replace(self._as_event(live, result), changed=changed)
-        finished = await self._blame_card(live, finished, readings)
+        finished = await self.faults.blame(live, finished, readings)
         if self.place.overlaps:
-            self._leave_slot(live)
+            live.leave_slot(self.slots)
         finished = replace(finished, device=await asyncio.to_thread(self._facts, live.slot, readings))
         if live.ending is None:
             if self.program.score is None:
-                finished = await self._refuse_changed(live, await self._read_metric(live, finished))
-                finished = await self._compared(live, finished)
+                finished = await self.measuring.refuse_changed(live, await self.measuring.read_metric(live, finished))
+                finished = await self.measuring.compared(live, finished)
             elif finished.ended == "done":
-                finished = await self._compared(live, finished)
+                finished = await self.measuring.compared(live, finished)
                 if not live.again:
-                    finished = await self._measure(live, seed, finished)
-            finished = await self._at_budget(live, finished)
+                    finished = await self.measuring.measure(live, seed, finished)
+            finished = await self.measuring.at_budget(live, finished)
             if finished.metric is not None:
                 self.cards.forgive(live.slot)
             if finished.metric is not None and (broken := await self.place.broken_seal()):
@@ -324,41 +272,6 @@ class Runs(EnginePart):
             finished = _cut_off(finished, live.ending)
         return await self._finish(live, finished)
 
-    async def _compared(self, live: Live, finished: e.RunFinished) -> e.RunFinished:
-        """`finished`, or its end without a number, when others took its processors: then it is run again."""
-        if finished.ended != "done" or self.program.run_budget(self.setup.kind).clock == "cpu":
-            return finished
-        if not (words := far_words(self.state, live.experiment, finished.share, live.shares)):
-            return finished
-        live.again, live.shares = True, (*live.shares, finished.share or 0.0)
-        await self.journal.write(
-            e.Noted("warning", f"run {live.run} of {who(live.experiment)}: {words}", live.experiment)
-        )
-        return replace(finished, ended="abandoned", metric=None, reason=words)
-
-    async def _at_budget(self, live: Live, finished: e.RunFinished) -> e.RunFinished:
-        """`finished`, or its end without a number, where it gained and used more time than it has: then it is run again
-        with its clock cut by as much. A command with the clock of its process knows of no cut, and ends as overtime.
-        """
-        budget, metric = self.program.run_budget(self.setup.kind).seconds, finished.metric
-        if metric is None or budget is None or live.experiment == BASELINE or self.program.scored_at_limit:
-            return finished
-        used, whole = finished.used or finished.seconds, not self.place.overlaps
-        over = over_budget(self.state, used, budget, whole=whole)
-        if not over or live.is_reference or not is_better(self.state, live.experiment, metric):
-            return finished
-        words = f"it used {used:.1f} s of its budget of {budget:g} s"
-        if whole or live.cuts >= MAX_CUTS:
-            words += f", also when it was given {budget - live.cut:.1f} s" if live.cuts else ""
-            hint = "" if live.cuts else "\n  hint: let it end in time: what it gains by more time does not count"
-            return replace(finished, ended="overtime", metric=None, reason=words + hint)
-        live.again, live.cuts, live.cut = True, live.cuts + 1, next_cut(live.cut, over, budget)
-        words += f": run again with a clock of {budget - live.cut:.1f} s, not counted"
-        await self.journal.write(
-            e.Noted("warning", f"run {live.run} of {who(live.experiment)}: {words}", live.experiment)
-        )
-        return replace(finished, ended="abandoned", metric=None, reason=words)
-
     async def _checkout(self, live: Live, commit: str) -> None:
         """Lay out the worktree. A checkout that takes long is a phase of the run. Raises LabError."""
         work = asyncio.create_task(asyncio.to_thread(self.place.checkout, live.worktree, commit))
@@ -366,18 +279,14 @@ class Runs(EnginePart):
         try:
             await asyncio.wait({work}, timeout=LONG_CHECKOUT_SECONDS)
             if not work.done():
-                await self._enter(live, "checkout")
+                await live.enter("checkout", self.journal)
             await work
         except asyncio.CancelledError:
             end_commands(live.worktree)
             work.cancel()
             raise
         if live.phase == "checkout":
-            await self._enter(live, "starting")
-
-    async def _enter(self, live: Live, phase: e.RunPhase) -> None:
-        live.phase, live.phase_since = phase, now()
-        await self.journal.write(e.RunPhaseChanged(live.run, live.experiment, phase))
+            await live.enter("starting", self.journal)
 
     def make_room(self, run: int, scored: bool) -> None:
         """Free disk space before the end is logged: a run may have filled the disk."""
@@ -423,155 +332,6 @@ class Runs(EnginePart):
                 logged.add(phase)
                 known: Any = phase
                 await self.journal.write(e.RunPhaseChanged(live.run, live.experiment, known))
-
-    async def _read_metric(self, live: Live, finished: e.RunFinished) -> e.RunFinished:
-        """The metric that a run without a scorer has printed. It counts when the run ended by itself with exit code 0,
-        or at its time budget where program.md says so; else the reason tells both, the end and the number.
-        """
-        if finished.ended in ("abandoned", "startup_timeout"):
-            return finished
-        log, pattern = self.paths.run(live.run) / "output.log", self.program.pattern or ""
-        earlier = next((r.printed for r in self.state.experiments[BASELINE].runs if r.metric is not None), "")
-        done = finished.ended == "done"
-        found = await asyncio.to_thread(
-            scorer.self_reported, log, pattern, finished.log_tail, like=earlier, cut_off=not done
-        )
-        if finished.ended == "overtime" and self.program.scored_at_limit:
-            if found.value is None:
-                return replace(finished, reason=f"{finished.reason}: {found.reason}")
-            finished = replace(finished, ended="done")
-        elif not done:
-            return _uncounted(finished, found, self.program)
-        elif found.value is None:
-            return replace(finished, ended="crashed", reason=found.reason)
-        return _with_metric(replace(finished, printed=found.text), found.value)
-
-    async def _refuse_changed(self, live: Live, finished: e.RunFinished) -> e.RunFinished:
-        """Reject a run that changed files which experiments may not edit, apart from those that the unchanged code
-        changes as well: these are its output.
-        """
-        if finished.metric is None or not finished.changed:
-            return finished
-        if live.experiment == BASELINE:
-            if new := beyond(finished.changed, self._changed_by_baseline()):
-                await self.journal.write(e.Noted("warning", changed_words(new), BASELINE))
-            return finished
-        self._leave_slot(live)
-        while self.state.baseline is None and live.ending is None:
-            await self.journal.changed()
-        if not (changed := beyond(finished.changed, self._changed_by_baseline())):
-            return finished
-        return replace(finished, ended="rejected", metric=None, reason=rejection(changed))
-
-    def _changed_by_baseline(self) -> set[str]:
-        bodies = [event.body for event in self.journal.log.events_of(BASELINE)]
-        return {path for body in bodies if isinstance(body, e.RunFinished) for path in body.changed}
-
-    async def _measure(self, live: Live, seed: int, finished: e.RunFinished) -> e.RunFinished:
-        """The metric from the scorer."""
-        command = self.program.score
-        assert command is not None
-        await self._enter(live, "scoring")
-        again = self._quiet(live) if live.slot.startswith("gpu") else None
-        live.scoring = asyncio.create_task(self.place.score(command, live.run, live.slot, seed, again=again))
-        try:
-            score = await live.scoring
-        except asyncio.CancelledError:
-            if live.ending is not None:
-                return finished
-            raise
-        except ScorerFault as fault:
-            reason = f"the scorer failed: it {fault.what.removeprefix('the scorer ')}"
-            return await self._scorer_failed(live, replace(finished, reason=reason))
-        finally:
-            live.scoring = None
-        finished = replace(finished, probes=dict(score.probes), wall_seconds=now() - live.started)
-        if score.rejected is not None:
-            return replace(finished, ended="rejected", reason=score.rejected)
-        return _with_metric(finished, score.metric)
-
-    async def _scorer_failed(self, live: Live, finished: e.RunFinished) -> e.RunFinished:
-        """The end of a run whose scorer has failed twice, with the reason in `finished`: nothing is judged until a
-        person has looked. A card that does not work is the cause: only its slot is set aside, and the run is repeated.
-        """
-        about_device = False
-        if live.slot.startswith("gpu"):
-            health = await self._look(live, finished.reason)
-            if health.trouble and live.faults < self.card_repeats:
-                return await self._card_fault(live, finished, health.trouble)
-            about_device = speaks_of_device(finished.reason)
-            if speaks_of_memory(finished.reason):
-                finished = _with_words(finished, memory_words(live.slot, [], health))
-        if self.state.baseline is None and not about_device:
-            return replace(finished, ended="crashed")
-        await self.place.stop_judging(finished.reason)
-        return replace(finished, ended="abandoned")
-
-    async def _blame_card(self, live: Live, finished: e.RunFinished, readings: list[DeviceReading]) -> e.RunFinished:
-        """`finished`, the end of a run. Where a look at its card finds that it does not work, no verdict follows but
-        from the third such run.
-        """
-        at_limit = finished.ended == "overtime" and self.program.scored_at_limit
-        if live.ending is not None or not live.slot.startswith("gpu") or at_limit:
-            return finished
-        output = f"{finished.reason}\n{finished.log_tail}"
-        if not suspects_card(finished, output, readings):
-            return finished
-        done = finished.ended == "done"
-        health = await self._look(live, output)
-        if health.trouble:
-            finished = replace(finished, reason="the run did not use its card") if done else finished
-            return await self._card_fault(live, finished, health.trouble)
-        if not done and speaks_of_memory(output):
-            return _with_words(finished, memory_words(live.slot, readings, health))
-        return finished
-
-    async def _look(self, live: Live, output: str) -> CardHealth:
-        """The health of a run's card after its end, or after that of its scoring; `output`: what it said."""
-        others = self._on_card(cards.card_name(live.slot))
-        alone = all(one is live or one.phase in ("starting", "checkout") for one in others)
-        return await self.cards.look(live.slot, live.card_errors, alone=alone and speaks_of_memory(output))
-
-    async def _card_fault(self, live: Live, finished: e.RunFinished, trouble: str) -> e.RunFinished:
-        """The end of a run whose card does not work: its slot is set aside, and it is run again, twice at most."""
-        live.faults += 1
-        await self.cards.set_aside(live.slot, trouble)
-        finished = _with_words(finished, f"{live.slot} does not work: {trouble}")
-        if live.faults > self.card_repeats:
-            if live.faults > 1:
-                finished = _with_words(finished, f"this was so in {live.faults} runs, and counts now")
-            counts: e.Ended = "crashed" if finished.ended == "done" else finished.ended
-            return replace(finished, ended=counts, reason=f"{finished.reason}\n  hint: nvidia-smi shows the card")
-        live.again = True
-        return replace(finished, ended="abandoned", metric=None)
-
-    @asynccontextmanager
-    async def _quiet(self, live: Live) -> AsyncIterator[None]:
-        """Keep other runs off the card of a run that is scored: those before their clock begin again later, those on it
-        are waited for.
-        """
-        card = cards.card_name(live.slot)
-        names = [name for name in self.slots.names if cards.card_name(name) == card]
-        live.waits_for_quiet = True
-        self.slots.keep_quiet(names, True)
-        try:
-            await self.journal.write(self.slots.changed())
-            async with self._quiet_turns.setdefault(card, asyncio.Lock()):
-                while others := [one for one in self._on_card(card) if not one.waits_for_quiet]:
-                    for other in others:
-                        if other.ending is None and other.phase in BEFORE_CLOCK:
-                            other.end(RUN_MADE_ROOM)
-                    await self.journal.changed()
-                yield
-        finally:
-            live.waits_for_quiet = False
-            if not any(one.waits_for_quiet for one in self._on_card(card)):
-                self.slots.keep_quiet(names, False)
-                await self.journal.write(self.slots.changed())
-
-    def _on_card(self, card: str) -> list[Live]:
-        """Runs in the slots of a card that have not ended."""
-        return [live for live in self.live.values() if cards.card_name(live.slot) == card and live.finished is None]
 
     def _facts(self, slot: str, readings: list[DeviceReading]) -> dict[str, Any]:
         """Conditions of the result besides its code: seal, readings of the device, driver, libraries."""
@@ -676,37 +436,8 @@ def _never_ran(live: Live, ended: e.Ended, reason: str) -> e.RunFinished:
     )
 
 
-def _with_words(finished: e.RunFinished, words: str) -> e.RunFinished:
-    """`finished` with more words at the end of the first line of its reason."""
-    first, line, rest = finished.reason.partition("\n")
-    return replace(finished, reason=f"{first}; {words}{line}{rest}")
-
-
 def _cut_off(finished: e.RunFinished, ending: RunEnding) -> e.RunFinished:
     """`finished`, a run that the engine itself has ended."""
     if ending == RUN_SKIPPED:
         return replace(finished, ended="killed", metric=None, reason=RUN_SKIPPED.reason)
     return replace(finished, ended="abandoned", metric=None, reason=f"{ending.reason} before its end")
-
-
-def _uncounted(finished: e.RunFinished, found: Printed, program: Program) -> e.RunFinished:
-    """`finished`, a run that printed its number and then failed or was killed, with both in its reason."""
-    if found.value is None:
-        return finished
-    times = f" {found.matches} times, last" if found.matches > 1 else ""
-    reason = finished.reason.removesuffix(f": {found.line.strip()}")  # the end of the output is no cause here
-    if finished.ended == "overtime" and any(budget.steps for budget in program.run_budgets.values()):
-        rule = "raise `limit` below [budget]"
-    elif finished.ended == "overtime":
-        rule = "let it end by itself in time, or raise `run` below [budget], or write there"
-        rule += ' at_limit = "score": then the last number printed counts'
-    else:
-        rule = "a number counts only when the run ends by itself with exit code 0"
-    had = f"it had printed {program.metric.name}{times} {found.text}"
-    return replace(finished, reason=f"{reason}; {had}, which does not count: {rule}", printed=found.text)
-
-
-def _with_metric(finished: e.RunFinished, value: float | None) -> e.RunFinished:
-    if value is None or not math.isfinite(value):
-        return replace(finished, ended="crashed", metric=None, reason=f"the metric is not a finite number ({value})")
-    return replace(finished, metric=value)

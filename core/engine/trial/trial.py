@@ -13,7 +13,8 @@ from typing import Any
 from core.engine.finding import Finding, failed
 from core.engine.journal import Journal
 from core.engine.runs.card_watch import CardWatch
-from core.engine.runs.run import Live, Runs
+from core.engine.runs.live_run import Live
+from core.engine.runs.run import Runs
 from core.engine.runs.slots import Slots, Urgency
 from core.engine.runs.workplace import Workplace
 from core.engine.session_settings import SessionSettings

@@ -1,0 +1,78 @@
+"""A run that is in a slot: what is known of it until its end is logged."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from core.clock import now
+from core.engine.ending import RunEnding
+from core.engine.journal import Journal
+from core.engine.runs.slots import Slots
+from core.git import end_commands
+from core.lab import runner, scorer
+from core.lab.git.fixed_files import FixedFiles
+from core.record import events as e
+
+
+@dataclass(slots=True, kw_only=True)
+class Live:
+    """A run in a slot at present. `ending` is set once the engine itself ends it."""
+
+    run: int
+    experiment: int
+    slot: str
+    worktree: Path
+    started: float = field(default_factory=now)
+    job: runner.RunProcess | None = None
+    phase: str = "starting"
+    phase_since: float = field(default_factory=now)
+    scoring: asyncio.Task[scorer.Score] | None = None
+    ending: RunEnding | None = None
+    owns_slot: bool = True
+    owns_clock: bool = False
+    clock: asyncio.Task[bool] | None = None  # waiting for the slot's clock
+    killing: set[asyncio.Task[runner.RunResult]] = field(default_factory=set)
+    finished: e.RunFinished | None = None  # as logged
+    ended_at: float = 0.0  # when the end of its process was seen
+    adopted: bool = False  # from an engine that ended before it
+    again: bool = False  # no verdict follows from it: it is run again at once
+    faults: int = 0  # earlier runs for the same purpose in which a card did not work
+    seed: int | None = None
+    shares: tuple[float, ...] = ()  # of the processors, in earlier runs for the same purpose that were not comparable
+    cut: float = 0.0  # seconds by which its clock is shorter than its budget
+    cuts: int = 0  # earlier runs for the same purpose that used more than their budget
+    is_reference: bool = False  # of the code beside which a time or a speed is measured
+    cores: float | None = None  # processors that it may use on its clock; None: no limit
+    card_errors: int | None = None  # uncorrected errors in the memory of its card when it began
+    fixed: FixedFiles | None = None  # what it may not change in its worktree
+    waits_for_quiet: bool = False  # to be scored again without other runs on its card
+
+    def end(self, ending: RunEnding) -> None:
+        """Kill the run's process tree, its checkout, or the scoring of it."""
+        self.ending = ending
+        end_commands(self.worktree)
+        if self.job is not None:
+            killing = asyncio.create_task(self.job.kill(f"was {ending.reason}"))
+            self.killing.add(killing)
+            killing.add_done_callback(self.killing.discard)
+        if self.scoring is not None:
+            self.scoring.cancel()
+
+    async def enter(self, phase: e.RunPhase, journal: Journal) -> None:
+        """Log that it is in this phase now."""
+        self.phase, self.phase_since = phase, now()
+        await journal.write(e.RunPhaseChanged(self.run, self.experiment, phase))
+
+    def leave_slot(self, slots: Slots) -> None:
+        """Give its slot to the next run. Idempotent."""
+        if self.owns_slot:
+            self.owns_slot = False
+            slots.release(self.slot)
+
+
+def with_words(finished: e.RunFinished, words: str) -> e.RunFinished:
+    """`finished` with more words at the end of the first line of its reason."""
+    first, line, rest = finished.reason.partition("\n")
+    return replace(finished, reason=f"{first}; {words}{line}{rest}")
