@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from statistics import fmean, stdev
 
-from benchmarks.decide_simulation import NAMES, Best, Ours, SimulatedDevice, draw
+from benchmarks.decide_simulation import NAMES, Best, Change, Ours, SimulatedDevice, draw
 from core.record.sample import Prior
 from core.stats.decide import Policy
 from core.stats.noise import Noise, session_noise
@@ -76,12 +76,13 @@ STRATEGIES: dict[str, Strategy] = {
 
 @dataclass
 class Count:
-    """Of sessions: the others' candidates that gain nothing and were kept, those that gain much and were not, and how
-    many there were; his own and how many of them were kept without a gain; true gain at the end.
+    """Of sessions: the others' candidates that gain nothing and were kept, those that gain much and were kept, at once
+    or when they were judged again, and how many there were; his own and how many of them were kept without a gain;
+    true gain at the end.
     """
 
     bogus: int = 0
-    lost: int = 0
+    won: int = 0
     useful: int = 0
     tried: int = 0
     his: int = 0
@@ -90,7 +91,7 @@ class Count:
 
     def __add__(self, o: Count) -> Count:
         return Count(
-            self.bogus + o.bogus, self.lost + o.lost, self.useful + o.useful, self.tried + o.tried, self.his + o.his,
+            self.bogus + o.bogus, self.won + o.won, self.useful + o.useful, self.tried + o.tried, self.his + o.his,
             self.his_bogus + o.his_bogus, self.gains + o.gains,
         )  # fmt: skip
 
@@ -100,7 +101,7 @@ class Count:
 
     @property
     def lost_share(self) -> float:
-        return self.lost / max(1, self.useful)
+        return 1 - self.won / max(1, self.useful)
 
 
 class Session(Ours):
@@ -110,11 +111,11 @@ class Session(Ours):
         super().__init__(Policy())
         self.prior, self.first_sigma = prior, first_sigma
 
-    def begin(self, best: Best) -> None:
+    def begin(self, best: Best, run: Callable[[], float]) -> None:
         if self.first_sigma is not None:
             middle, factor = fmean(best.values), self.first_sigma / stdev(best.values)
             best.values = tuple(middle + factor * (value - middle) for value in best.values)
-        super().begin(best)
+        super().begin(best, run)
 
     def noise(self, *candidate: float) -> Noise:
         leading = [self.best.values] if self.best.claim else []
@@ -127,33 +128,39 @@ def session(rule: Session, mix: str, runs: int, seed: int, strategy: Strategy | 
     """One session. The same seed gives the same honest changes, and the same places to the adversary."""
     ideas, places = random.Random(f"{seed} ideas"), random.Random(f"{seed} places")
     device, his = SimulatedDevice(random.Random(f"{seed} noise"), runs), random.Random(f"{seed} his")
-    count, best = Count(), rule.start(device)
+    count = Count()
+    rule.start(device)
     while device.left > 0:
         effect, own = draw(mix, ideas), places.random() < SHARE
+        change = Change(effect, _honest(device, effect), owner="own" if own else "other")
         if own and strategy is not None:
-            kept = _attack(rule, device, best, strategy, his)
-            count.his += 1
-            count.his_bogus += kept is not None and strategy.truth <= 0
-        else:
-            kept = rule.consider(device, best, best.truth + effect)
-            if not own:
-                count.tried += 1
-                count.useful += effect >= LOST_FROM
-                count.bogus += kept is not None and effect <= 0
-                count.lost += kept is None and effect >= LOST_FROM
-        best = kept or best
-    count.gains.append(100 * best.truth / runs)
+            change = Change(strategy.truth, _attack(device, strategy, his), strategy.saves, "his")
+        count.his += own and strategy is not None
+        if not own:
+            count.tried += 1
+            count.useful += effect >= LOST_FROM
+        new = rule.verdict(change)
+        if new is not None and new.change is not None:
+            kept, useful = new.change, new.change.effect >= LOST_FROM
+            count.his_bogus += kept.owner == "his" and kept.effect <= 0
+            count.bogus += kept.owner == "other" and kept.effect <= 0
+            count.won += kept.owner == "other" and useful
+    count.gains.append(100 * rule.led[-1].best.truth / runs)
     return count
 
 
-def _attack(rule: Session, device: SimulatedDevice, best: Best, how: Strategy, dice: random.Random) -> Best | None:
-    place, ran = best.truth, iter(range(10**6))
+def _honest(device: SimulatedDevice, effect: float) -> Callable[[float], float]:
+    return lambda base: device.run(base + effect)
 
-    def run() -> float:
+
+def _attack(device: SimulatedDevice, how: Strategy, dice: random.Random) -> Callable[[float], float]:
+    ran = iter(range(10**6))
+
+    def run(base: float) -> float:
         device.left -= 1
-        return place + how.run(next(ran), dice)
+        return base + how.run(next(ran), dice)
 
-    return rule.verdict(device, best, place + how.truth, run, how.saves)
+    return run
 
 
 def whole(make: Callable[[], Session], runs: int, sessions: int, strategy: Strategy | None) -> Count:

@@ -20,7 +20,16 @@ from statistics import fmean, stdev
 
 from core.record.metric import Metric
 from core.record.sample import Claim, Sample
-from core.stats.decide import Policy, baseline_due, judge, refresh_due, simplicity_allowance, stands, worse_in_a_row
+from core.stats.decide import (
+    Decision,
+    Policy,
+    baseline_due,
+    judge,
+    refresh_due,
+    simplicity_allowance,
+    stands,
+    worse_in_a_row,
+)  # fmt: skip
 from core.stats.noise import Noise, session_noise
 
 METRIC = Metric("score", "max")
@@ -74,12 +83,23 @@ class SimulatedDevice:
 
 
 @dataclass
+class Change:
+    """A change: its true effect, its result on code of a true value, the lines that it saves, and whose it is."""
+
+    effect: float
+    run: Callable[[float], float]
+    saves: int = 0
+    owner: str = "honest"
+
+
+@dataclass
 class Best:
     """A rule's best: the value it reports (`number`) and the true value (`truth`), which it cannot know."""
 
     truth: float
     number: float
     values: tuple[float, ...] = ()
+    change: Change | None = None
 
 
 @dataclass
@@ -100,6 +120,10 @@ class Rule(ABC):
         values = tuple(device.run(0.0) for _ in range(BASELINE_RUNS))
         self.sigma = stdev(values)
         return Best(0.0, fmean(values), values)
+
+    def leads(self, best: Best) -> Best:
+        """The best after a verdict that gave `best`, which a rule may have taken back."""
+        return best
 
     @abstractmethod
     def consider(self, device: SimulatedDevice, best: Best, truth: float) -> Best | None: ...
@@ -136,6 +160,25 @@ class RepeatOnce(Rule):
         return Best(truth, fmean(values)) if fmean(values) > best.number else None
 
 
+@dataclass
+class Discarded:
+    """A candidate that was discarded, `sample` being its results on the best of that time; None: to be run again."""
+
+    change: Change
+    sample: Sample | None
+    again: bool = False  # it was judged again once
+
+
+@dataclass
+class Led:
+    """A best with what it takes to run and to judge it again, and the candidates discarded against it."""
+
+    best: Best
+    sample: Sample
+    run: Callable[[], float]
+    discarded: list[Discarded] = field(default_factory=list)
+
+
 class Ours(Rule):
     """The product's own rule: `core.stats.decide`."""
 
@@ -144,19 +187,27 @@ class Ours(Rule):
 
     def start(self, device: SimulatedDevice) -> Best:
         best = super().start(device)
-        self.run_best: Callable[[], float] = lambda: device.run(0.0)
-        self.begin(best)
+        self.begin(best, lambda: device.run(0.0))
         return best
 
-    def begin(self, best: Best) -> None:
+    def begin(self, best: Best, run: Callable[[], float]) -> None:
         """Start from a baseline that has run."""
         self.baseline = best.values
         self.bests: list[tuple[float, ...]] = []  # results of earlier bests
         self.others: list[tuple[float, ...]] = []  # of discarded candidates that were repeated
         self.results: list[float] = []  # first results, relative to the best of their time
-        self.best, self.before = Sample(best.values), list[tuple[Sample, Best, Callable[[], float]]]()
+        self.run_baseline = run
+        self.led = [Led(best, Sample(best.values), run)]  # the best last
         self.peak = self.best.number
         self.stood = 0
+
+    @property
+    def best(self) -> Sample:
+        return self.led[-1].sample
+
+    @best.setter
+    def best(self, sample: Sample) -> None:
+        self.led[-1].sample = sample
 
     def noise(self, *candidate: float) -> Noise:
         leading = [self.best.values] if self.best.claim else []
@@ -167,47 +218,77 @@ class Ours(Rule):
         return worse_in_a_row(METRIC, since, self.noise().sigma)
 
     def consider(self, device: SimulatedDevice, best: Best, truth: float) -> Best | None:
-        return self.verdict(device, best, truth, lambda: device.run(truth))
+        return self.verdict(Change(truth - best.truth, lambda base: device.run(base + truth - best.truth)))
 
-    def verdict(
-        self, device: SimulatedDevice, best: Best, truth: float, run: Callable[[], float], saves: int = 0
-    ) -> Best | None:
-        """The verdict on a candidate whose results come from `run`; it has `saves` lines fewer."""
-        candidate = Sample((run(),))
-        while True:
-            noise = self.noise(*candidate.values)
-            allowed = simplicity_allowance(METRIC, self.best.number, self.peak, self.baseline, self.policy)
-            decision = judge(METRIC, self.best, candidate, noise, self.policy, lines_saved=saves, allowance=allowed)
-            if decision.verdict in ("kept", "discarded"):
-                break
-            candidate = Sample((*candidate.values, run()))
-        self.results.append(candidate.values[0] - self.best.number)
+    def leads(self, best: Best) -> Best:
+        return self.led[-1].best
+
+    def verdict(self, change: Change) -> Best | None:
+        """The verdict on a new candidate; the new best, which may be a candidate of before that was judged again."""
+        found = Discarded(change, None)
+        if (new := self._judge(found)) is not None:
+            return new
+        self._refresh()
+        for other in list(self.led[-1].discarded):
+            if not other.again and (other.sample is None or self._decide(other).verdict != "discarded"):
+                other.again = True
+                self.led[-1].discarded.remove(other)
+                if (new := self._judge(other)) is not None:
+                    return new
+        return None
+
+    def _decide(self, of: Discarded) -> Decision:
+        assert of.sample is not None
+        noise = self.noise(*of.sample.values)
+        allowed = simplicity_allowance(METRIC, self.best.number, self.peak, self.baseline, self.policy)
+        saves = of.change.saves
+        return judge(METRIC, self.best, of.sample, noise, self.policy, lines_saved=saves, allowance=allowed)
+
+    def _judge(self, it: Discarded) -> Best | None:
+        """Run the candidate until it is kept or discarded."""
+        led, new = self.led[-1], it.sample is None
+        base, change, before = led.best.truth, it.change, it.sample.values if it.sample else ()
+        it.sample = it.sample or Sample((change.run(base),))
+        while (decision := self._decide(it)).verdict not in ("kept", "discarded"):
+            it.sample = Sample((*it.sample.values, change.run(base)))
+        if new:
+            self.results.append(it.sample.values[0] - self.best.number)
+        if before in self.others:
+            self.others.remove(before)
         if decision.verdict == "kept":
             if self.best.claim:
                 self.bests.append(self.best.values)
-            self.before.append((self.best, best, self.run_best))
-            self.best = Sample(candidate.values, candidate.n, decision.claim)
-            self.run_best, self.stood = run, 0
-            self.peak = max(self.peak, self.best.number)
-            return Best(truth, self.best.number)
-        if candidate.n > 1:
-            self.others.append(candidate.values)
+            best = Best(base + change.effect, 0.0, (), change)
+            sample = Sample(it.sample.values, it.sample.n, decision.claim)
+            self.led.append(Led(best, sample, lambda: change.run(base)))
+            self.stood, best.number = 0, self.best.number
+            self.peak = max(self.peak, best.number)
+            return best
+        if it.sample.n > 1:
+            self.others.append(it.sample.values)
+        led.discarded.append(it)
         self.best = replace(self.best, claim=decision.best_claim or self.best.claim)
         self.stood += 1
+        led.best.number = self.best.number
+        return None
+
+    def _refresh(self) -> None:
+        """Run the baseline or the best again where that is due; a best that does not stand is taken back, and what was
+        discarded on top of it is to be run again.
+        """
         if baseline_due(len(self.baseline), len(self.baseline) - BASELINE_RUNS, self.stood, self.policy):
-            self.baseline = (*self.baseline, device.run(0.0))
+            self.baseline = (*self.baseline, self.run_baseline())
             if not self.best.claim:
                 self.best = Sample(self.baseline)
         elif refresh_due(self.best, self.stood, self.policy, self.worse()):
-            self.best = replace(self.best, values=(*self.best.values, self.run_best()))
+            self.best = replace(self.best, values=(*self.best.values, self.led[-1].run()))
             if not self.best.claim:
                 self.baseline = self.best.values
-            elif not stands(METRIC, self.before[-1][0], self.best, self.noise(), self.policy):
+            elif not stands(METRIC, self.led[-2].sample, self.best, self.noise(), self.policy):
                 self.others.append(self.best.values)
-                self.best, earlier, self.run_best = self.before.pop()
-                best.truth, self.stood = earlier.truth, 0
-        best.number = self.best.number
-        return None
+                gone, self.stood = self.led.pop(), 0
+                self.led[-1].discarded += [Discarded(it.change, None) for it in gone.discarded if not it.again]
+        self.led[-1].best.number = self.best.number
 
 
 def session(rule: Rule, mix: str, runs: int, seed: int) -> Tally:
@@ -219,9 +300,9 @@ def session(rule: Rule, mix: str, runs: int, seed: int) -> Tally:
         new = rule.consider(device, best, best.truth + effect)
         tally.tried += 1
         if new is not None:
-            best = new
             tally.kept += 1
-            tally.bogus += effect <= 0
+            tally.bogus += (new.change.effect if new.change else new.truth - best.truth) <= 0
+        best = rule.leads(new or best)
         tally.claims.append(best.number - best.truth)
     tally.gain = best.truth
     return tally

@@ -104,12 +104,22 @@ class Loop(EnginePart):
     async def _to_verdict(self, number: int) -> None:
         repeats = await self.experiments.run_to_verdict(number)
         await self._merge(number)
+        await self._reopen()
         if repeats:
             best, free = self.state.best, not self.lifecycle.stopping
             if best not in self._tasks and free and self.judge.wants_repeat(best):
-                self._start(best, self.experiments.refresh(best))
+                self._start(best, self._refresh(best))
             elif BASELINE not in self._tasks and free and baseline_wanted(self.state, self.program.policy):
                 self._start(BASELINE, self.experiments.run_again(BASELINE))
+
+    async def _refresh(self, best: int) -> None:
+        await self.experiments.refresh(best)
+        await self._reopen()
+
+    async def _reopen(self) -> None:
+        """Judge again what was discarded against a number of the best that no longer holds."""
+        for number in () if self.lifecycle.stopping else await self.judge.reopen(self._tasks):
+            self.carry(number)
 
     async def _merge(self, leader: int) -> None:
         """Try the best together with the one that it overtook, unless that was done, or lies in conflict with it."""
@@ -136,7 +146,7 @@ class Loop(EnginePart):
         if state.best not in state.live and self.judge.wants_repeat(state.best):
             judged.add(state.best)
         for number in judged:
-            self._start(number, self.experiments.refresh(number))
+            self._start(number, self._refresh(number))
 
     # --- the end ---
 

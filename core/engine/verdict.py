@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -14,7 +15,7 @@ from core.record.state import BASELINE, HUMAN, Experiment, Run, who
 from core.stats.decide import Decision, judge, judge_in_turn
 from core.stats.drift import speed_change
 from core.stats.noise import Noise
-from core.stats.sigma import best_wanted, noise_of, refuted_best, simplicity_left
+from core.stats.sigma import best_wanted, noise_of, overlooked, refuted_best, simplicity_left
 from core.stats.silence import gain_word
 
 # What an experiment's task does next: nothing more, run the change on the new best, repeat it (alone or with the
@@ -98,7 +99,7 @@ class Judge(EnginePart):
         if moved and decision.verdict == "discarded":
             reference, decision = x.parent, against(x.parent, saved)
             if decision.verdict != "discarded":
-                return await self._rebase(x, decision)
+                return await self._rebase(x, decision.delta)
         if off and len(x.values) == 1 and noise.sigma > 0:
             reason = f"{off}: repeated, not judged"
             decision = Decision(verdict="provisional", delta=decision.delta, reason=reason, repeat="both")
@@ -173,6 +174,23 @@ class Judge(EnginePart):
             await self.journal.write(judged, *self.new_noise())
             await self.follow()
 
+    async def reopen(self, busy: Collection[int]) -> list[int]:
+        """Numbers of the discarded experiments to judge again, once each, since the best no longer counts as it did.
+        What was built on a best that was taken back is re-applied on the best, and runs again. None of those `busy`.
+        """
+        found = []
+        async with self._turn:
+            for x in overlooked(self.state, self.program.policy):
+                judged = (
+                    event.body for event in self.journal.log.events_of(x.number) if isinstance(event.body, e.Judged)
+                )
+                if x.number in busy or sum(body.verdict != "provisional" for body in judged) > 1:
+                    continue
+                if x.parent != self.state.best and await self._rebase(x, x.delta or 0.0) != "rebased":
+                    continue
+                found.append(x.number)
+        return found
+
     def new_noise(self) -> list[e.Body]:
         """The event to log when sigma is known from more runs than the log says, or has another value."""
         state, noise = self.state, noise_of(self.state)
@@ -180,7 +198,7 @@ class Judge(EnginePart):
             return []
         return [e.NoiseEstimated(**asdict(noise))]
 
-    async def _rebase(self, x: Experiment, decision: Decision) -> Next:
+    async def _rebase(self, x: Experiment, delta: float) -> Next:
         """The best changed while this ran: apply the change to it, to be run again before it may be kept."""
         state, repo = self.state, self.repo
         best, onto = state.best, state.best_commit or self.setup.commit
@@ -191,9 +209,9 @@ class Judge(EnginePart):
             diff = await asyncio.to_thread(repo.diff, onto, new)
         except GitConflict as conflict:
             clash = f"in conflict with the new best #{best}: {conflict.what}"
-            word = gain_word(state, state.metric.gain(0.0, decision.delta))
+            word = gain_word(state, state.metric.gain(0.0, delta))
             reason = f"{word} than its parent {who(x.parent)}, but {clash}"
-            await self.settle(x.number, "discarded", reason, x.sample.mean, decision.delta)
+            await self.settle(x.number, "discarded", reason, x.sample.mean, delta)
             return "done"
         if not diff.strip():
             reason = f"the new best #{best} already holds this change"

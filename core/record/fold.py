@@ -185,9 +185,7 @@ def _fold_experiment(state: State, b: _OfExperiment, time: float) -> None:
         case e.RepairAsked():
             _change(state, n, phase="thinking", commit=None, repairs=b.attempt, reason=b.reason)
         case e.Rebased():
-            rebased = state.experiments[n].rebased + 1
-            _change(state, n, parent=b.parent, parent_commit=b.parent_commit, commit=b.commit, phase="queued",
-                    rebased=rebased)  # fmt: skip
+            _rebased(state, b)
         case e.Judged():
             _judged(state, b, time)
         case e.HiddenScored():
@@ -301,6 +299,16 @@ def _calibrated(state: State, b: e.Calibrated, time: float) -> None:
     state.live = tuple(n for n in state.live if n != BASELINE)
 
 
+def _rebased(state: State, b: e.Rebased) -> None:
+    old = state.experiments[b.experiment]
+    _change(state, b.experiment, parent=b.parent, parent_commit=b.parent_commit, commit=b.commit, phase="queued",
+            rebased=old.rebased + 1)  # fmt: skip
+    if b.experiment not in state.live:  # it was discarded, against a best that was taken back
+        state.verdicts[old.verdict or ""] -= 1
+        _change(state, b.experiment, verdict=None, ended=None)
+        state.live = (*state.live, b.experiment)
+
+
 def _judged(state: State, b: e.Judged, time: float) -> None:
     old = state.experiments[b.experiment]
     _change(
@@ -314,6 +322,8 @@ def _judged(state: State, b: e.Judged, time: float) -> None:
     state.verdicts[b.verdict] = state.verdicts.get(b.verdict, 0) + 1
     if b.verdict == "provisional":  # not final: it is repeated
         _change(state, b.experiment, phase="queued")
+        if b.experiment not in state.live:
+            state.live = (*state.live, b.experiment)  # it was discarded, and is judged again
         return
     state.live = tuple(n for n in state.live if n != b.experiment)
     state.approvals = tuple(n for n in state.approvals if n != b.experiment)

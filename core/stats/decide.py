@@ -16,7 +16,7 @@ from typing import Literal
 
 from core.record.metric import Metric, format_delta, format_metric
 from core.record.sample import Claim, Sample, mean
-from core.stats.noise import NORMAL, Noise, chi_square, estimate, to_normal, within
+from core.stats.noise import NORMAL, Noise, disagreement, estimate, to_normal, within
 
 Outcome = Literal["kept", "provisional", "quarantined", "discarded"]
 Repeat = Literal["candidate", "both"]
@@ -28,10 +28,9 @@ Repeat = Literal["candidate", "both"]
 EFFECTS: tuple[tuple[float, float, float], ...] = ((0.5, 0.0, 0.4), (0.49, -2.0, 4.0), (0.01, 0.0, 50.0))
 BELIEF = 0.5  # share of the best's number that a gain may be, while neither sigma nor the candidates' spread is known
 MIN_SPREAD = 4  # results that give a spread
-WILD = 0.01  # probability of a scatter of one code's runs beyond which it is its own, not the session's
 BASELINE_RUNS = 6  # of the baseline, with which sigma is known well enough
 WORSE = 2.0  # sigmas by which a candidate is much worse than the best
-WORSE_IN_A_ROW = 4  # candidates that are, for which a best runs again
+WORSE_IN_A_ROW = 2  # candidates that are, for which a best runs again
 BASELINE_TURNS = 3  # as often as the best is repeated, for each run that it has been given so far
 MAX_HIDDEN_GAP = 3.0  # sigmas by which a gain may be smaller on the hidden slice; beyond: a warning, and no certificate
 
@@ -166,11 +165,14 @@ def judge_in_turn(
 
 def stands(metric: Metric, before: Sample, best: Sample, noise: Noise, policy: Policy) -> bool:
     """Whether a best that ran again remains better than the best `before` it. Looked at only where its own runs differ
-    by more than chance explains, and judged by their scatter then.
+    by more than chance explains: it is then judged by their scatter, and the probability of no gain is at most `alpha`,
+    as for a keep.
     """
-    if noise.sigma == 0 or disagreement(best.values, noise.sigma) == 1:
+    if noise.sigma == 0 or (apart := disagreement(best.values, noise.sigma)) == 1:
         return True
-    return judge(metric, before, Sample(best.values), noise, policy).verdict != "discarded"
+    gain = metric.gain(before.number, best.mean) / noise.sigma
+    variances = disagreement(before.values, noise.sigma) / before.weight, apart / best.n
+    return posterior_of(gain, *variances).no_gain <= policy.alpha
 
 
 def refresh_due(best: Sample, stood: int, policy: Policy, worse: int = 0) -> bool:
@@ -305,13 +307,6 @@ def _by_own_runs(metric: Metric, best: Sample, candidate: Sample, policy: Policy
         return Decision(verdict="discarded", delta=delta, reason=reason)
     claim = Claim(mean(later), len(later), candidate.n)
     return Decision(verdict="kept", delta=delta, reason=reason, claim=claim)
-
-
-def disagreement(values: Sequence[float], sigma: float) -> float:
-    """Variance of the runs of one code in sigmas squared, where it is more than chance explains (1%); else 1."""
-    squares, df = within(values)
-    apart = squares / sigma**2  # chi-square with df degrees of freedom
-    return apart / df if df > 0 and apart > chi_square(1 - WILD, df) else 1.0
 
 
 def _sequential(

@@ -12,6 +12,7 @@ from core.record.sample import Prior
 
 NORMAL = NormalDist()
 COVERAGE = 0.9  # of the interval from `Noise.low` to `Noise.high`
+WILD = 0.01  # probability of a scatter of one code's runs beyond which it is its own, not the session's
 FACTOR = 2.0  # by which the scatter of one experiment's runs may be apart from sigma; what is beyond it is cut off
 MIN_RESULTS = 20  # of different code, that give a scatter
 MAX_RESULTS = 100  # the newest ones, of which it is taken
@@ -68,7 +69,8 @@ def session_noise(
     results of each experiment that became the best, in that order. Each is pooled with no more degrees of freedom than
     came before it, and its variance is cut off at a factor of 4 either way (FACTOR squared). `others`: of those that
     did not. They are cut off likewise, and all together have at most `share` times the degrees of freedom of the rest;
-    with an infinite share their median may widen where they are cut off.
+    with an infinite share their median may widen where they are cut off. Bests and others whose own runs disagree with
+    that sigma by more than chance explains are then left out: they are judged by their own scatter.
 
     `results`: first results of different code, relative to the best of their time. They scatter by the noise and by
     their effects, so sigma cannot be more than their `scatter`.
@@ -76,6 +78,20 @@ def session_noise(
     alone = estimate([baseline])
     agreed = prior is not None and (alone.df == 0 or alone.low <= prior.sigma <= alone.high)
     start = estimate([baseline], prior if agreed else None)
+    own = [tuple(group) for group in bests], [tuple(group) for group in others]
+    squares, df = _pooled(start, *own, share)
+    if squares and share < math.inf:
+        sigma = math.sqrt(squares / df)
+        agreeing = [[group for group in groups if disagreement(group, sigma) == 1] for groups in own]
+        squares, df = _pooled(start, agreeing[0], agreeing[1], share)
+    limit = scatter(results)
+    return _noise(min(squares, df * limit**2) if limit else squares, df)
+
+
+def _pooled(
+    start: Noise, bests: Sequence[tuple[float, ...]], others: Sequence[tuple[float, ...]], share: float
+) -> tuple[float, float]:
+    """Sum of squares of `start` with those of bests and others, cut off, and its degrees of freedom."""
     squares, df = start.df * start.sigma**2, start.df
     for own, runs in map(within, bests):
         if runs:
@@ -95,8 +111,14 @@ def session_noise(
         weight = min(whole, share * df)
         squares += weight * level
         df += weight
-    limit = scatter(results)
-    return _noise(min(squares, df * limit**2) if limit else squares, df)
+    return squares, df
+
+
+def disagreement(values: Sequence[float], sigma: float) -> float:
+    """Variance of the runs of one code in sigmas squared, where it is more than chance explains (1%); else 1."""
+    squares, df = within(values)
+    apart = squares / sigma**2  # chi-square with df degrees of freedom
+    return apart / df if df > 0 and apart > chi_square(1 - WILD, df) else 1.0
 
 
 def within(group: Sequence[float]) -> tuple[float, float]:

@@ -6,7 +6,7 @@ import math
 
 from core.record.sample import mean
 from core.record.state import BASELINE, Experiment, State
-from core.stats.decide import Policy, baseline_due, refresh_due, simplicity_allowance, stands, worse_in_a_row
+from core.stats.decide import Policy, baseline_due, judge, refresh_due, simplicity_allowance, stands, worse_in_a_row
 from core.stats.noise import Noise, in_turn_noise, session_noise
 
 
@@ -65,3 +65,24 @@ def refuted_best(state: State, policy: Policy) -> tuple[Experiment, Experiment] 
     if x is None or before is None or state.best == BASELINE or state.timed or not x.values or not before.values:
         return None
     return None if stands(state.metric, before.sample, x.sample, noise_of(state), policy) else (x, before)
+
+
+def overlooked(state: State, policy: Policy) -> list[Experiment]:
+    """Experiments that were discarded against a number of the best that no longer holds: those built on a best that was
+    taken back, and those that the best's number as it is now would not discard. Never of a time or a speed, whose
+    results hold beside those of their time only.
+    """
+    best, known = state.experiments.get(state.best), noise_of(state)
+    if best is None or not best.values or state.timed or known.sigma == 0:
+        return []
+
+    def wanted(x: Experiment) -> bool:
+        if x.verdict != "discarded" or x.number in state.live or x.number in state.pinned or x.forked or not x.values:
+            return False
+        if x.parent != state.best:
+            return state.experiments[x.parent].verdict == "discarded"
+        left = simplicity_left(state, policy)
+        found = judge(state.metric, best.sample, x.sample, known, policy, lines_saved=-x.lines, allowance=left)
+        return found.verdict != "discarded"
+
+    return [x for n, x in state.experiments.items() if n != BASELINE and wanted(x)]

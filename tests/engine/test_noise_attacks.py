@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.engine.support import engine, wait_end
+from core.engine.runs.run_key import RunKey
+from core.record import events as e
+from tests.engine.support import bodies, engine, wait_end
 from tests.projects import PROGRAM, make_project, write_script
 
 # A run whose noise follows its seed, of standard deviation 0.02. The two lines of `plan` are there to be removed.
@@ -49,3 +51,21 @@ def test_one_experiment_does_not_blow_up_sigma(tmp_path: Path) -> None:
     with engine(project, "t", researcher="scripted", script=str(worse), slots="cpu:1", seed=94) as later:
         new = wait_end(later)
     assert new.sigma is not None and new.baseline is not None and new.sigma < 1.6 * max(new.baseline.sigma, 0.02)
+
+
+def test_what_was_discarded_on_a_lucky_best_runs_again_on_the_one_before(tmp_path: Path) -> None:
+    seed = RunKey("s", 1).seed(4)  # of its first run, which is good by luck; all others of its code are spoilt
+    project = make_project(tmp_path / "p", train=TRAIN.replace("# here\n", "pass\n" * 4 + "# here\n"), program=PROGRAM)
+    lucky = {"path": "train.py", "search": "# here\n", "replace": f"loss += -0.12 if SEED == {seed} else 0.5\n"}
+    harm, gain = ({"path": "train.py", "search": "loss = 1.0\n", "replace": f"loss = {v}\n"} for v in (1.3, 0.88))
+    steps = [
+        {"hypothesis": f"change {n}", "edits": [edit]} for n, edit in enumerate((lucky, harm, harm, gain, harm), 1)
+    ]
+    script = write_script(tmp_path / "s.jsonl", steps)
+    with engine(project, researcher="scripted", script=str(script), slots="cpu:1", seed=1) as paths:
+        state = wait_end(paths)
+    assert state.experiments[1].verdict == "discarded" and "taken back" in state.experiments[1].reason
+    x = state.experiments[4]
+    verdicts = [b.verdict for b in bodies(paths, e.Judged) if b.experiment == 4]
+    assert (verdicts[0], verdicts[-1]) == ("discarded", "kept"), x.reason
+    assert (x.parent, x.rebased, state.best, state.live) == (0, 1, 4, ())

@@ -20,15 +20,14 @@ from core.record.state import Run, State
 from core.stats.decide import (
     Policy,
     baseline_due,
-    disagreement,
     judge,
     refresh_due,
     simplicity_allowance,
     stands,
     worse_in_a_row,
 )  # fmt: skip
-from core.stats.noise import FACTOR, Noise, estimate, scatter, session_noise
-from core.stats.sigma import baseline_wanted, noise_of, refuted_best, simplicity_left
+from core.stats.noise import FACTOR, Noise, disagreement, estimate, scatter, session_noise
+from core.stats.sigma import baseline_wanted, noise_of, overlooked, refuted_best, simplicity_left
 
 LOSS, SCORE = Metric("loss"), Metric("score", "max")
 BASELINE = (10.0, 11.0, 12.0)  # sigma 1
@@ -124,9 +123,9 @@ def test_a_best_runs_again_where_all_candidates_are_much_worse() -> None:
     assert [worse_in_a_row(LOSS, results, 1.0) for results in ([], [3.0], [3, 1, 4, 5], [-9.0])] == [0, 1, 2, 0]
     assert worse_in_a_row(SCORE, [-3.0, -4.0], 1.0) == 2 and worse_in_a_row(LOSS, [3.0] * 9, 0.0) == 9
     lucky = Sample((6.0,), 1, Claim(6.3, 1.0, 1))
-    assert [refresh_due(lucky, 4, Policy(), worse) for worse in (0, 3, 4)] == [False, False, True]
+    assert [refresh_due(lucky, 4, Policy(), worse) for worse in (0, 1, 2)] == [False, False, True]
     again = replace(lucky, values=(6.0, 6.1))
-    assert [refresh_due(again, 8, Policy(), worse) for worse in (7, 8)] == [False, True]
+    assert [refresh_due(again, 8, Policy(), worse) for worse in (3, 4)] == [False, True]
     assert not refresh_due(lucky, 9, Policy(refresh=0), 9) and not refresh_due(Sample(BASELINE), 9, Policy(), 9)
 
 
@@ -184,10 +183,35 @@ def test_a_best_that_its_runs_do_not_bear_out_is_taken_back() -> None:
     assert state.verdicts["kept"] == 0 and state.experiments[1].verdict == "discarded"
 
 
+def test_what_was_discarded_against_a_number_that_fell_is_judged_again() -> None:
+    state = _session()
+    for number, metric in ((2, 7.0), (3, 9.9)):
+        begun = e.ExperimentStarted(experiment=number, parent=1, parent_commit="c1", researcher="x")
+        fold(state, Event(seq=10 * number, time=20.0, body=begun))
+        runs = (_run(20 + number, number, "candidate", metric),)
+        state.experiments[number] = replace(state.experiments[number], runs=runs, commit=f"c{number}")
+        gone = e.Judged(experiment=number, verdict="discarded", metric=metric, delta=metric - 6.1, reason="", runs=1)
+        fold(state, Event(seq=10 * number + 1, time=30.0, body=gone))
+    assert overlooked(state, Policy()) == []
+    best = state.experiments[1]
+    state.experiments[1] = replace(best, runs=(*best.runs, *(_run(40 + n, 1, "repeat", 8.0) for n in range(9))))
+    assert [x.number for x in overlooked(state, Policy())] == [2], "the best counts as 7.8 now"
+    again = e.Judged(experiment=2, verdict="provisional", metric=7.0, delta=-0.8, reason="", runs=1)
+    fold(state, Event(seq=50, time=50.0, body=again))
+    assert set(state.live) == {2}, "it is live again"
+    assert state.judged == 2 and overlooked(state, Policy()) == []
+    back = e.Judged(experiment=1, verdict="discarded", metric=10.0, delta=0.0, reason="taken back", commit="c1", runs=2)
+    fold(state, Event(seq=51, time=51.0, body=back))
+    assert 3 in [x.number for x in overlooked(state, Policy())], "it was built on a best that is none"
+    onto = e.Rebased(experiment=3, parent=0, parent_commit="c0", commit="c4")
+    fold(state, Event(seq=52, time=52.0, body=onto))
+    assert set(state.live) == {2, 3} and state.experiments[3].verdict is None and not state.experiments[3].values
+    assert state.verdicts["discarded"] == 1 and 3 not in [x.number for x in overlooked(state, Policy())]
+
+
 def test_sigma_of_a_state() -> None:
     state = _session(14.0)
-    most = 0.5 * math.sqrt((1 + FACTOR**2) / 2)
-    assert 0.5 < noise_of(state).sigma <= most
+    assert noise_of(state).sigma == 0.5, "runs of one code that disagree are no part of sigma"
     assert simplicity_left(state, Policy()) == pytest.approx(0.5)
     assert not baseline_wanted(state, Policy())
     state.stood = 8
