@@ -22,11 +22,14 @@ from core.record.errors import GitError, SessionError
 from core.session.chain import SHORT
 from core.session.disk import read_json, replace_file
 from core.session.paths import signature_of
+from core.text import one_line
 
 NAMESPACE = "autoresearch-tui"
 KEYS = ("id_ed25519", "id_ed25519_sk", "id_ecdsa", "id_ecdsa_sk", "id_rsa")  # below ~/.ssh, the first that is there
 _MOST_BYTES = 1 << 16  # of a signature: one of a large RSA key has 3 kB
 _SECONDS = 60.0  # without a terminal: nobody answers a question
+_OPEN = "others can read that file"
+_NAME_ONE = "name the file of an SSH key with --key FILE"
 _AGAIN = "sign the certificate again"
 _INSTALL = "install OpenSSH 8.2 or newer, for example: apt-get install openssh-client"
 
@@ -57,10 +60,23 @@ def sign(certificate: Path, key: str, *, terminal: bool) -> str:
     if done.returncode or not signature:
         said = (done.stderr or b"").decode(errors="replace").strip().splitlines()
         why = re.sub(r"^Enter [^:]*: ", "", said[-1]) if said else "see above" if terminal else "it gives no reason"
-        hint = f"ssh-keygen -y -f {shlex.quote(key)}" if terminal else f"ssh-add {shlex.quote(key)}, or use a terminal"
-        raise SessionError(f"ssh-keygen did not sign ({why})", where=key, hint=hint)
+        why = _OPEN if any("too open" in line for line in said) else why
+        raise SessionError(
+            f"ssh-keygen did not sign ({why})", where=one_line(key, 80), hint=_step_for(key, why, terminal=terminal)
+        )
     replace_file(signature_of(certificate), signature)
     return signer(certificate)
+
+
+def _step_for(key: str, why: str, *, terminal: bool) -> str:
+    """What helps where a key did not sign."""
+    if why == _OPEN:
+        return f"chmod 600 {shlex.quote(key)}"
+    if "load public key" in why:
+        return _NAME_ONE
+    if _in_words(key):
+        return "give the agent its other half: ssh-add FILE"
+    return f"ssh-keygen -y -f {shlex.quote(key)}" if terminal else f"ssh-add {shlex.quote(key)}, or use a terminal"
 
 
 def default_key(project: Path) -> str:
@@ -197,19 +213,23 @@ def _ssh_keygen() -> str:
     return program
 
 
+def _in_words(key: str) -> bool:
+    """Whether it is a public key itself and not the name of a file."""
+    return key.startswith(("key::", "ssh-", "ecdsa-", "sk-"))
+
+
 @contextmanager
 def _key_file(key: str) -> Iterator[Path]:
     """The file of a key: as it was named, or a temporary one for a public key in words, as git allows."""
-    words = key.removeprefix("key::")
-    if words != key or words.startswith(("ssh-", "ecdsa-", "sk-")):
+    if _in_words(key):
         with tempfile.TemporaryDirectory(prefix="autoresearch-key-") as folder:
             file = Path(folder, "key.pub")
-            file.write_text(f"{words}\n")
+            file.write_text(f"{key.removeprefix('key::')}\n")
             yield file
         return
     file = Path(os.path.expanduser(key))  # noqa: PTH111 - Path's raises where there is no home
     if not file.is_file():
-        raise SessionError("there is no such key", where=str(file), hint="name the file of an SSH key with --key FILE")
+        raise SessionError("there is no such key", where=str(file), hint=_NAME_ONE)
     yield file
 
 
