@@ -154,13 +154,18 @@ def _behind_launcher(program: str | None, project: Path, source: Mapping[str, st
     return real if real and real.is_file() else None
 
 
+# Python that ignores PYTHONDONTWRITEBYTECODE, up to the option that has it do so: compiled files beside those that
+# experiments may not edit would look like modules in their place.
+_ISOLATED = re.compile(r"(?:^|(?<=[;&|(]))\s*(?:[\w./-]*/)?python[\d.]*(?: +-\w+)*? +-[a-zA-Z]*[IE][a-zA-Z]*(?= )")
+
+
 def resolve_command(command: str, env: Mapping[str, str], cwd: Path) -> list[str]:
     """`command` as argv, with the program's full path; a command with shell syntax as `/bin/sh -c`.
 
     Raises ProjectError when the program is not found, a quote is not closed, or a tool such as uv would have to install
     something first.
     """
-    text = direct_command(command.strip(), env, cwd)
+    text = _ISOLATED.sub(r"\g<0> -B", direct_command(command.strip(), env, cwd))
     if not text:
         raise ProjectError("the command is empty", hint="write a command into program.md, such as: python train.py")
     try:

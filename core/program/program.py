@@ -457,7 +457,8 @@ def _scored_at_limit(reader: Reader, budgets: Mapping[str, RunBudget]) -> bool:
 def check_files(
     program: Program, project: Path, tracked: Collection[str] | None = None, outside: Collection[str] = ()
 ) -> None:
-    """Refuse `edit` and `read` entries that match no file, and missing `inputs`. Raises ProgramError.
+    """Refuse `edit` and `read` entries that match no file, files to edit that cannot be, and missing `inputs`. Raises
+    ProgramError.
 
     `tracked`: the files in git, relative to `project`; None: all files of the folder. `outside`: files in git that a
     sparse checkout lacks.
@@ -476,9 +477,27 @@ def check_files(
             else:
                 what, hint = f"in `{key}` matches no file", "correct the path, or create and commit the file"
             _refuse_file(program, key, pattern, what, hint)
+    for path in files:
+        if (unreadable := _other_encoding(program, project, path)) is not None:
+            what = f"names {path}, which is not UTF-8 text and cannot be edited"
+            hint = "convert it, take its coding line out, and commit it: iconv -f LATIN1 -t UTF-8"
+            _refuse_file(program, "edit", unreadable, what, hint)
     for path in program.inputs:
         if not (project / path).exists():
             _refuse_file(program, "inputs", path, "in `inputs` does not exist", "add the data, or correct the path")
+
+
+def _other_encoding(program: Program, project: Path, path: str) -> str | None:
+    """The pattern of `edit` that names a file of another encoding; None for other files, and for data in a folder."""
+    if not matches(path, program.edit) or not (path in program.edit or path.endswith(".py")):
+        return None
+    try:
+        (project / path).read_bytes().decode()
+    except UnicodeDecodeError:
+        return next(pattern for pattern in program.edit if not pattern.startswith("!") and matches(path, (pattern,)))
+    except OSError:
+        return None
+    return None
 
 
 def _refuse_file(program: Program, key: str, path: str, what: str, hint: str) -> NoReturn:

@@ -311,6 +311,13 @@ def test_commands_are_split_into_arguments(tmp_path: Path) -> None:
     for shell in ("python a.py | tee log", "A=1 python a.py", "cd x && ./run", "python a.py > log", "echo $HOME"):
         assert resolve_command(shell, env, tmp_path) == ["/bin/sh", "-c", shell]
     assert resolve_command("python -c 'print(1 > 0)'", env, tmp_path)[2] == "print(1 > 0)"
+    for given, made in {
+        "python -I train.py": "python -I -B train.py", "python -u -E -m train": "python -u -E -B -m train",
+        "python train.py && python3.11 -uI eval.py -E x": "python train.py && python3.11 -uI -B eval.py -E x",
+        "python -u train.py -I x": "python -u train.py -I x", "echo python -I x >&2": "echo python -I x >&2",
+    }.items():  # fmt: skip
+        found = resolve_command(given, env, tmp_path)
+        assert (found[2] if found[0] == "/bin/sh" else " ".join(["python", *found[1:]])) == made
     (tmp_path / "run.sh").write_text("#!/bin/sh\n")
     with pytest.raises(ProjectError, match=r"is not executable(.|\n)*chmod \+x \./run\.sh"):
         resolve_command("./run.sh", env, tmp_path)

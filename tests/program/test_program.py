@@ -303,6 +303,14 @@ def test_files_must_exist_and_be_committed(tmp_path: Path) -> None:
     assert caught.value.where == "program.md:4"
     (tmp_path / "data").mkdir()
     check_files(program, tmp_path)
+    (tmp_path / "src/old.py").write_bytes(b"# -*- coding: latin-1 -*-\n\xe9 = 1\n")
+    with pytest.raises(ProgramError, match=r"'src/\*\.py' names src/old\.py, which is not UTF-8") as caught:
+        check_files(program, tmp_path)
+    assert caught.value.where == "program.md:2" and "iconv" in caught.value.hint
+    check_files(parse(changed(2, 'edit = ["src/*.py", "!src/old.py"]')), tmp_path)
+    (tmp_path / "src/old.py").unlink()
+    (tmp_path / "src/table.csv").write_bytes(b"\xe9")  # data in a folder: nobody has to edit it
+    check_files(parse(changed(2, 'edit = ["src/**"]')), tmp_path)
     with pytest.raises(ProgramError, match="not in git"):
         check_files(program, tmp_path, tracked=["src/a.py"])
 
