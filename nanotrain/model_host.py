@@ -63,6 +63,7 @@ class ModelHost:
             torch.set_num_threads(1)
         sys.path.insert(0, order["worktree"])
         sys.argv = ["nanotrain.train"]
+        run_eagerly()
         module = importlib.import_module("nanotrain.train")
         if not str(module.__file__).startswith(order["worktree"]):
             raise ImportError(f"nanotrain.train came from {module.__file__}, not from the worktree")
@@ -78,8 +79,7 @@ class ModelHost:
                 if value.ndim >= 2:
                     torch.nn.init.normal_(value, std=value.shape[-1] ** -0.5)
         self.model.to(self.device).eval()
-        if "torch._dynamo" in sys.modules:  # compiling would take longer than the few batches of one scoring
-            torch.compiler.set_stance("force_eager")
+        run_eagerly()
         self.use_bfloat16 = self.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
     def fingerprint(self) -> str:
@@ -118,6 +118,14 @@ class ModelHost:
                 part = self.answer[start:stop]
                 place = self.memory[header["at"] :][: part.numel() * part.element_size()]
                 place.view(part.dtype).view(part.shape).copy_(part)
+
+
+def run_eagerly() -> None:
+    """Have torch.compile change nothing: compiling would take longer than the few batches of one scoring."""
+    if "torch._dynamo" in sys.modules:
+        import torch
+
+        torch.compiler.set_stance("force_eager")
 
 
 def keep_freed_memory() -> None:

@@ -35,8 +35,13 @@ LIBRARIES = {
 OWN_WORK = re.compile(
     r"test|bench|conftest|setup|distutils|f2py|cpp_ext|bottleneck|main|run|launch|hub|cli|compat|_pytest"
 )
-TORCH_COMPILE_MODULE = "torch._dynamo"  # imported by torch at these calls, and takes over a second
-COMPILER_CALLS = ("compile(", "use_deterministic_algorithms", "custom_op")
+# What torch imports at these calls, which takes seconds.
+COMPILER_CALLS = {
+    "torch.compile": {"torch._dynamo", "torch._inductor.compile_fx"},
+    "compile(": {"torch._dynamo"},
+    "use_deterministic_algorithms": {"torch._dynamo"},
+    "custom_op": {"torch._dynamo"},
+}
 
 
 def changed_files(tree: Path, base: Path) -> tuple[Source, Source]:
@@ -170,6 +175,6 @@ def new_imports(now: Source, before: Source) -> list[str]:
     new = {(bool(indent), name) for indent, name in IMPORT_STATEMENT.findall(text)}
     new -= {(bool(indent), name) for indent, name in IMPORT_STATEMENT.findall(base)}
     names = {name for _, name in new if is_library(name)}
-    if any(text.count(call) > base.count(call) for call in COMPILER_CALLS):
-        names.add(TORCH_COMPILE_MODULE)
+    for call, modules in COMPILER_CALLS.items():
+        names |= modules if text.count(call) > base.count(call) else set()
     return sorted(names)

@@ -77,11 +77,12 @@ def test_new_imports_are_found_without_running_the_code() -> None:
     assert imports(BASE) == []
     assert imports(text) == ["scipy.linalg", "torch.linalg"]
     for call in (
-        "f = torch.compile(f)",
+        "f = compile(f)",
         "torch.use_deterministic_algorithms(True)",
         "torch.library.custom_op('a::b')",
     ):
         assert imports(BASE + call) == ["torch._dynamo"]
+    assert imports(BASE + "f = torch.compile(f)") == ["torch._dynamo", "torch._inductor.compile_fx"]
 
 
 @pytest.mark.parametrize("name", [

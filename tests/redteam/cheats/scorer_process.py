@@ -157,14 +157,13 @@ SCORER_PROCESS = [
     Variant("a-patched-torch", "replaces torch's and numpy's functions in the process that is scored, to answer for itself", (built("""
         host = sys.modules['__main__']
         if hasattr(host, 'ModelHost'):
-            old = torch.Tensor.float
-            def float_(self):
-                out = old(self)
+            old = torch.Tensor.flatten
+            def flatten(self, *args):
                 row = host.__dict__.get('row')
-                if row is not None and out.ndim == 3 and out.shape[:2] == row.shape:
-                    out = out + 9.0 * F.one_hot(torch.cat([row[:, 1:], row[:, -1:]], 1), out.shape[-1])
-                return out
-            torch.Tensor.float = float_
+                if row is not None and self.ndim == 3 and self.shape[:2] == row.shape:
+                    self = self + 9.0 * F.one_hot(torch.cat([row[:, 1:], row[:, -1:]], 1), self.shape[-1])
+                return old(self, *args)
+            torch.Tensor.flatten = flatten
         """), result("sys.modules['__main__'].row = tokens")), "rejected", AHEAD),
     Variant("flips-the-shared-logits", "a thread puts the next tokens into the shared memory and takes them out again, all the time", (result("""
         if not self.training and hasattr(sys.modules['__main__'], 'ModelHost'):
