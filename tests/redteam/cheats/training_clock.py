@@ -107,8 +107,6 @@ TRAINING_CLOCK = [
         time.monotonic = lambda: _true() / 3
         time.process_time = lambda: _used() / 3
         """),), "crashed", "still training past its budget", seconds=4.0),
-    Variant("sleeps-on-its-clock", "sleeps after each step, so that its processor seconds last longer", (
-        each_step("time.sleep(0.05)"),), "scored", seconds=3.0),
     Variant("a-child-trains", "sleeps while a child that it does not wait for computes three times as long", (
         begun("""
         import signal

@@ -90,6 +90,8 @@ TRAINING = [
              (run.folder / 'weights.safetensors').write_bytes(weights)
              """)),
     fine("by-time", "a budget in seconds", each_step("pass"), seconds=3.0),
+    fine("sleeps-on-its-clock", "a budget in seconds, with sleep after each step", each_step("time.sleep(0.05)"),
+         seconds=3.0),
     fine("checkpointing", "the blocks are computed again for the gradient instead of being kept", module("import torch.utils.checkpoint"),
          (BLOCK, "            x = torch.utils.checkpoint.checkpoint(block, x, ve, cos, sin, mask, use_reentrant=False) if self.training else block(x, ve, cos, sin, mask)\n")),
     fine("second-order", "a preconditioner on both sides of each matrix's gradient, renewed now and then", module("""
