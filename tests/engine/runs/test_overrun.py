@@ -71,7 +71,7 @@ def test_training_on_past_the_budget_gains_nothing_and_a_long_step_is_no_cheat(t
     score = score.replace("if rate", "rate = left['rate']\nif rate")
     score = score.replace("1.0 + (rate - 0.3) ** 2", "1.0 + 4 * (rate - 0.3) ** 2 + 1 / left['trained']")
     project = make_project(
-        tmp_path / "p", program=SCORED_PROGRAM.replace("10s", "3s"), train=train,
+        tmp_path / "p", program=SCORED_PROGRAM.replace('"10s"', '"3s"\nclock = "wall"'), train=train,
         more=SCORED_FILES | {"score.py": score},
     )  # fmt: skip
 
