@@ -33,6 +33,7 @@ class Judge(EnginePart):
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _moving: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _held: str = field(default="", init=False)  # why the branch was not moved
+    _looked: tuple[int, tuple[float, ...]] | None = field(default=None, init=False)  # the best at the last `reopen`
 
     async def settle(
         self, experiment: int, verdict: e.Verdict, reason: str, metric: float | None = None, delta: float | None = None
@@ -179,12 +180,20 @@ class Judge(EnginePart):
         What was built on a best that was taken back is re-applied on the best, and runs again. None of those `busy`.
         """
         found = []
+        best = self.state.experiments.get(self.state.best)
+        looked = (self.state.best, best.values if best else ())
+        if looked == self._looked:  # the cost of a verdict must not grow with the session
+            return []
         async with self._turn:
+            self._looked = looked
             for x in overlooked(self.state, self.program.policy):
                 judged = (
                     event.body for event in self.journal.log.events_of(x.number) if isinstance(event.body, e.Judged)
                 )
-                if x.number in busy or sum(body.verdict != "provisional" for body in judged) > 1:
+                if sum(body.verdict != "provisional" for body in judged) > 1:
+                    continue
+                if x.number in busy:
+                    self._looked = None
                     continue
                 if x.parent != self.state.best and await self._rebase(x, x.delta or 0.0) != "rebased":
                     continue
