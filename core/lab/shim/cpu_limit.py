@@ -39,7 +39,8 @@ class CpuMeter:
         self._cores, self._group, self._counts = cores, group, clock or cores is not None
         self._seen: dict[tuple[int, int], float] = {}
         self._sampled = 0.0  # sum over all samples
-        self.sampled_at = 0.0  # monotonic seconds; 0: never
+        self._sampled_at = 0.0  # monotonic seconds; 0: never
+        self.read_at = 0.0  # the same, of `used`
         self._from: tuple[float, float] | None = None  # both counts at the start of the clock
         self.used = 0.0  # on the clock so far, at the last sample
         self._samples = self._running = 0  # on the clock: number of samples, and running threads in all of them
@@ -50,8 +51,8 @@ class CpuMeter:
         """Add a sample of the tree at `now` (monotonic seconds)."""
         if not self._counts:
             return
-        since = now - self.sampled_at if self.sampled_at else 0.0
-        self.sampled_at = now
+        since = now - self._sampled_at if self._sampled_at else 0.0
+        self._sampled_at = self.read_at = now
         seen: dict[tuple[int, int], float] = {}
         running = 0
         for pid in pids:
@@ -71,6 +72,13 @@ class CpuMeter:
             self.used = max(self.counted(pids) - counted, self._sampled - sampled if self._group is None else 0.0)
             self._samples += 1
             self._running += running
+
+    def read(self, pids: list[int], now: float) -> None:
+        """Bring `used` up to date between samples, at a time that the run may have chosen, by the kernel's count alone:
+        a process that begins right after a sample would be charged for less than it used.
+        """
+        if self._from is not None:
+            self.used, self.read_at = max(self.used, self.counted(pids) - self._from[0]), now
 
     def start(self, pids: list[int], now: float) -> None:
         """Start the clock: time used until now is not counted."""

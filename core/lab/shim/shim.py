@@ -324,8 +324,8 @@ class Shim:
         """The clock: seconds since it started, stopped by `done`."""
         if not self.on_processors:
             return self.on_clock(now)
-        if self.phase == "training" and (now or time.monotonic()) - self.cpu.sampled_at > _FRESH_SECONDS:
-            self.cpu.sample(self.pids(), time.monotonic())
+        if self.phase == "training" and (now or time.monotonic()) - self.cpu.read_at > _FRESH_SECONDS:
+            self.cpu.read(self.pids(), time.monotonic())
         return self.cpu.used
 
     def on_clock(self, now: float | None = None) -> float:
