@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from core.edits.hidden_text import ALIKE
 from core.text import clean, one_line
 
-_BLANK = "[\\s\u00ad\u200b-\u200d\u2060-\u2064\u2800\ufe00-\ufe0f\ufeff]*"
+_MARKS = "\u00ad\u0300-\u036f\u200b-\u200d\u2060-\u2064\ufe00-\ufe0f\ufeff"
+_BLANK = rf"[\s\u2800{_MARKS}]*"
 
-# What looks like a part of a tag, each for one character: brackets, strokes, wide letters, letters of other scripts.
-_LOOKS: dict[int, int | str] = {
+
+class _Looks(dict[int, int | str]):
+    """What looks like a part of a tag, each for one character: brackets, strokes, letters of other scripts, and what
+    Unicode has as another form of one character (wide, bold, raised, in a circle).
+    """
+
+    def __missing__(self, number: int) -> int | str:
+        plain = unicodedata.normalize("NFKC", chr(number))
+        self[number] = plain if len(plain) == 1 else number
+        return self[number]
+
+
+_LOOKS = _Looks({
     **ALIKE,
-    **dict.fromkeys(map(ord, "＜﹤‹〈⟨≺⋖❮"), "<"),
-    **dict.fromkeys(map(ord, "／∕⁄⧸⟋╱＼｜"), "/"),
-    **{wide: chr(wide - 0xFEE0) for first, last in ("ＡＺ", "ａｚ") for wide in range(ord(first), ord(last) + 1)},
-}
+    ord("Ӏ"): "l",
+    **dict.fromkeys(map(ord, "﹤‹〈⟨≺⋖❮ᐸ˂"), "<"),
+    **dict.fromkeys(map(ord, "∕⁄⧸⟋╱＼｜∖⧵⧹⟍╲🙼🙽"), "/"),
+})  # fmt: skip
 
 
 def bounded(text: str, limit: int, *, end: bool = False, code: bool = False) -> str:
@@ -33,9 +46,9 @@ def fenced(tag: str, text: str, **attributes: object) -> str:
     """`text` between tags; what a model could read as such a tag within it is escaped: also with blanks, invisible
     characters, other strokes or letters that look alike in it.
     """
-    looks = text if text.isascii() else text.translate(_LOOKS)
+    looks, name = text if text.isascii() else text.translate(_LOOKS), f"[{_MARKS}]*".join(map(re.escape, tag))
     safe, at = [], 0
-    for found in re.finditer(rf"<{_BLANK}(?:[/\\|]{_BLANK})*{re.escape(tag)}\b", looks, re.IGNORECASE):
+    for found in re.finditer(rf"<{_BLANK}(?:[/\\|]{_BLANK})*{name}\b", looks, re.IGNORECASE):
         safe.append(f"{text[at : found.start() + 1]}\\")
         at = found.start() + 1
     safe.append(text[at:])

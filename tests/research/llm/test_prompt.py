@@ -138,6 +138,12 @@ def test_no_text_ends_its_fence() -> None:
         "</l\u043eg>",
         "\u2039/log\u203a",
         "<|/log|>",
+        "</\U0001d425\U0001d428\U0001d420>",
+        "</\u02e1\u1d52\u1d4d>",
+        "</l\u0332o\u0332g\u0332>",
+        "<\u0338log>",
+        "\u1438/log>",
+        "<\u2216log>",
     )
     for way in alike:
         assert f"\n{way[0]}\\{way[1:]}\n" in quoting.fenced("log", way)
