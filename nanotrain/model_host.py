@@ -8,13 +8,16 @@ socket, whose first byte comes with the descriptor of the memory in which the lo
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import ctypes
 import hashlib
 import importlib
+import io
 import json
 import mmap
 import os
+import shutil
 import socket
 import struct
 import sys
@@ -23,6 +26,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 MAX_HEADER_BYTES = 65_536
+MAX_ENTRIES, MAX_COPIED_BYTES = 2000, 1 << 20  # of the copy of a worktree
 DTYPES = ("bfloat16", "float16", "float32")  # in which logits are handed over as they are; others become float32
 
 
@@ -53,7 +57,7 @@ class ModelHost:
     def __init__(self, order: dict[str, Any], memory: mmap.mmap) -> None:
         import torch
 
-        os.chdir(order["worktree"])
+        os.chdir(order["work"])
         self.torch = torch
         self.memory = torch.frombuffer(memory, dtype=torch.uint8)
         self.answer: Any = None  # logits (positions, V) of the last request, where they were made
@@ -61,11 +65,11 @@ class ModelHost:
         torch.manual_seed(order["seed"])
         if self.device.type == "cpu":
             torch.set_num_threads(1)
-        sys.path.insert(0, order["worktree"])
+        sys.path.insert(0, order["work"])
         sys.argv = ["nanotrain.train"]
         run_eagerly()
         module = importlib.import_module("nanotrain.train")
-        if not str(module.__file__).startswith(order["worktree"]):
+        if not str(module.__file__).startswith(order["work"]):
             raise ImportError(f"nanotrain.train came from {module.__file__}, not from the worktree")
         if "run" in order:  # else pristine code, with random weights
             from safetensors.torch import load_file
@@ -128,6 +132,60 @@ def run_eagerly() -> None:
         torch.compiler.set_stance("force_eager")
 
 
+def work_folder(worktree: str) -> str:
+    """A copy of the worktree in a folder of the process's own, in which the code may write as it does in its run.
+
+    Files outside the package are links, and so are folders with very many.
+    """
+    scratch = os.environ.get("AUTORESEARCH_SCRATCH", "")
+    if not os.access(scratch, os.W_OK):  # a sandbox with a /tmp of its own, where that path does not exist
+        scratch = "/tmp"
+    else:
+        read_instead(scratch)
+    os.environ.update(TMPDIR=scratch, HOME=scratch)
+    work = Path(scratch, Path(worktree).name)
+    work.mkdir()
+    room = MAX_ENTRIES
+    for entry in sorted(os.scandir(worktree), key=lambda entry: entry.name != "nanotrain"):
+        room -= mirror(entry, str(work / entry.name), room, copy=entry.name == "nanotrain")
+    return str(work)
+
+
+def mirror(entry: os.DirEntry[str], place: str, room: int, *, copy: bool) -> int:
+    """Make `place` stand for `entry`: a folder of its own with links to the files, or with `copy` copies of them.
+
+    A link instead of a folder where more than `room` entries would be made. Returns their number.
+    """
+    if not entry.is_dir(follow_symlinks=False) or entry.name == ".git":
+        if copy and entry.is_file(follow_symlinks=False) and entry.stat().st_size <= MAX_COPIED_BYTES:
+            shutil.copyfile(entry.path, place)
+        else:
+            os.symlink(entry.path, place)  # noqa: PTH211 - as fast as can be
+        return 0
+    inside = list(os.scandir(entry.path))
+    if len(inside) > room:
+        os.symlink(entry.path, place)  # noqa: PTH211
+        return 0
+    os.mkdir(place)  # noqa: PTH102
+    made = len(inside)
+    for one in inside:
+        made += mirror(one, f"{place}/{one.name}", room - made, copy=copy)
+    return made
+
+
+def read_instead(scratch: str) -> None:
+    """Have Python open files of /proc that the sandbox refuses as those that it has put below `scratch`."""
+    real, folder = io.open, Path(scratch, "proc")
+    known = {f"/{path.relative_to(scratch)}": str(path) for path in folder.rglob("*") if path.is_file()}
+
+    def opened(file: Any, *args: Any, **more: Any) -> Any:
+        return real(known.get(file, file) if isinstance(file, str) else file, *args, **more)
+
+    if known:
+        builtins.open = io.open = opened
+        os.getloadavg = lambda: (0.0, 0.0, 0.0)
+
+
 def keep_freed_memory() -> None:
     """Make glibc reuse the memory of earlier logits: mapping it anew takes as long as computing them does."""
     with contextlib.suppress(OSError, AttributeError):  # another C library: slower, but correct
@@ -167,36 +225,53 @@ def line_in(error: BaseException, path: str) -> int:
     return found
 
 
-def ask_for_paths(channel: socket.socket, program: bytes, call: int) -> str:
-    """Have the scorer asked at each call that `program`, a filter, names, in all threads. Returns "asked", and has sent
-    the listener, or why that is not possible. The code under test, loaded later, cannot undo it.
+def set_filter(program: bytes, call: int, flags: int) -> int:
+    """Set a filter on system calls, in all threads. Returns its listener, where the flags ask for one. Raises OSError.
 
-    `call`: the number of the one that installs a filter.
+    `call`: the number of the one that sets it.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS, which a sandbox has set
     code = ctypes.create_string_buffer(program)
     header = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(code))
-    flags = 1 | 8 | 16  # in all threads, with a listener, an error where a thread cannot have it
-    listener = libc.syscall(ctypes.c_long(call), ctypes.c_long(1), ctypes.c_long(flags), header)
-    if listener < 0:
-        return os.strerror(ctypes.get_errno())
+    found = libc.syscall(ctypes.c_long(call), ctypes.c_long(1), ctypes.c_long(flags), header)
+    if found < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return int(found)
+
+
+def ask_about_calls(channel: socket.socket, filters: list[bytes], call: int) -> str:
+    """Have the scorer asked at each call that the first filter names, and set the second. Returns "asked", and has sent
+    the listener, or why that is not possible: then the third is set, if there is one. The code under test, loaded
+    later, cannot undo it.
+    """
+    asking, asked, unasked = filters
+    if not asking:
+        return "the system calls of this machine are not known"
+    try:
+        listener = set_filter(asking, call, 1 | 8 | 16)  # in all threads, a listener, an error where one cannot have it
+    except OSError as error:
+        if unasked:
+            set_filter(unasked, call, 1)
+        return str(error.strerror)
     socket.send_fds(channel, [b"l"], [listener])
     os.close(listener)
+    set_filter(asked, call, 1)
     return "asked"
 
 
 def serve(channel: socket.socket, requests: BinaryIO, answers: BinaryIO, memory: mmap.mmap) -> None:
     """Answer the scorer's requests until it closes the socket."""
-    send(answers, {"type": "hello"})
+    send(answers, {"type": "hello", "number": os.getpid()})
     order, _ = receive(requests)
+    order["work"] = work_folder(order["worktree"])
     device = start_cuda() if order["device"] == "cuda" else {}
     for name in order["imports"]:  # libraries the code will import: not counted as its processor time
         with contextlib.suppress(Exception):
             importlib.import_module(name)
-    if order["filter"]:
-        device["paths"] = ask_for_paths(channel, bytes.fromhex(order["filter"]), order["install"])
-    send(answers, {"type": "primed"} | device)
+    if order["filters"]:
+        device["calls"] = ask_about_calls(channel, list(map(bytes.fromhex, order["filters"])), order["install"])
+    send(answers, {"type": "primed", "scratch": str(Path(order["work"]).parent)} | device)
     receive(requests)
     host = ModelHost(order, memory)
     params = sum(p.numel() for p in host.model.parameters())

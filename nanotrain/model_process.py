@@ -14,11 +14,13 @@ import json
 import mmap
 import os
 import select
+import shutil
 import signal
 import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import deque
@@ -31,9 +33,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanotrain import model_host, process_limits
+from nanotrain.file_access.asked_calls import SECCOMP, asking_program, refusing_program
+from nanotrain.file_access.call_supervisor import CallSupervisor
 from nanotrain.file_access.page_cache import HeldFiles
-from nanotrain.file_access.path_filter import SECCOMP, path_program
-from nanotrain.file_access.path_supervisor import PathSupervisor
 from nanotrain.weights import Rejected
 
 HALF_BYTES = 32 << 20  # of the shared memory: what is handed over at a time
@@ -130,25 +132,26 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
 
     def __init__(self, sandbox: list[str], order: dict[str, Any], vocab: int, trained: float) -> None:
         """`sandbox` is put in front of the command; `trained` is the number of seconds the run trained for."""
-        machine = os.uname().machine
-        # On a card, libraries open files at any time, and their filter lets a model start processes.
-        program = path_program(machine) if order["device"] == "cpu" else b""
         self.vocab, self.trained = vocab, trained
-        self.order = {**order, "filter": program.hex(), "install": SECCOMP.get(machine, 0)}
+        self.order, self.sandboxed = order, bool(sandbox)
         self.limit = float("inf")  # seconds for waiting, from `since` on, and as many for the scorer's own work
         self.since, self.waited = time.monotonic(), 0.0
         self.answers = 0
         self.startup_cpu = self.imported_cpu = self.loaded_cpu = 0.0  # processor seconds used up to these points
+        self.own = set[int]()  # processes: of the sandbox and the model
         self.effort = 0.0  # processor time as a share of what is allowed, before the first answer or after it
         env = {name: os.environ[name] for name in PASSED_ENVIRONMENT if name in os.environ}
+        self.scratch = tempfile.mkdtemp(prefix=f"autoresearch-{os.urandom(16).hex()}-")  # a name that nobody knows
         env |= {"OMP_WAIT_POLICY": "PASSIVE", "AUTORESEARCH_DEVICE": order["device"]}
+        env |= {"AUTORESEARCH_SCRATCH": self.scratch}
         limit = process_limits.memory_limit(order["device"])
         self.group = process_limits.ModelGroup.make(limit)
         command = [*sandbox, sys.executable, "-P", "-B", "-c", Path(model_host.__file__).read_text(encoding="utf-8")]
         command = self.group.enter(command) if self.group else command
         self.memory = SharedMemory()
         self.half = 0  # of the memory, that is filled next
-        self.paths: PathSupervisor | None = None  # where its calls that take a path are answered here
+        self.calls: CallSupervisor | None = None  # where its calls are answered here
+        self.own_folders: list[str] = []  # by the names that it has for them
         self.own_files: set[str] = set()  # that it had mapped before the code under test was loaded
         # Requests travel on a socket because only a socket passes the memory's descriptor through any sandbox.
         self.link, theirs = socket.socketpair()
@@ -161,12 +164,13 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
         except OSError as error:
             self.link.close()
             self.memory.close()
+            shutil.rmtree(self.scratch, ignore_errors=True)
             raise ScorerError(f"cannot start the model's process: {error}") from error
         ModelProcess.running.add(self.process.pid)
         with contextlib.suppress(BrokenPipeError):  # load() says how the process ended
             socket.send_fds(self.link, [b"m"], [self.memory.descriptor])
         self.violation = ""  # the limit that was exceeded, as a sentence
-        self.monitor = process_limits.ProcessMonitor(self.process.pid, self._kill, limit, self.group)
+        self.monitor = process_limits.ProcessMonitor(self.process.pid, self._kill, limit, self.group, self.scratch)
         assert self.process.stdout and self.process.stderr
         self.stdout, self.stderr = self.process.stdout, self.process.stderr
         self.printed: deque[str] = deque(maxlen=MAX_PRINTED_LINES)
@@ -190,11 +194,12 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
         self.process.wait()
         if self.group:
             self.group.remove()
-        if self.paths:
-            self.paths.close()
+        if self.calls:
+            self.calls.close()
         self.link.close()
         self.memory.close()
         self.reader.join(2)
+        shutil.rmtree(self.scratch, ignore_errors=True)
         for line in self.printed:
             print(f"{CODE_PREFIX}{line}")
 
@@ -222,18 +227,30 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
         if hello.get("type") != "hello":
             raise ScorerError(f"the model's process sent {hello} where `hello` was expected")
         self.startup_cpu = self.monitor.cpu_seconds()
-        self._ask(self.order)
+        self._ask(self.order | self._filters(int(hello.get("number", 0))))
         primed = self._expect("primed")
         if trouble := clean(str(primed.get("trouble", ""))):  # told before the code under test is loaded
             raise ScorerError(f"the GPU cannot be used for scoring: {trouble}", NO_GPU)
-        if (paths := primed.get("paths")) == "asked":
-            self.paths = PathSupervisor(socket.recv_fds(self.link, 1, 1)[1][0])
-        elif paths:
-            print(f"the model can open files while it is scored: {clean(str(paths))}")
+        if (calls := primed.get("calls")) == "asked":
+            self.calls = CallSupervisor(socket.recv_fds(self.link, 1, 1)[1][0], self.monitor.pids)
+            self.own_folders = [self.order[name] for name in ("worktree", "run") if name in self.order]
+            self.own_folders.append(str(primed.get("scratch")))
+        elif calls:
+            print(f"the model can open files while it is scored, and start nothing: {clean(str(calls))}")
         self.link.shutdown(socket.SHUT_RD)  # nothing can be left in it, descriptors neither
         self.own_files = set(HeldFiles(self.monitor.pids()).sizes)
         self.imported_cpu = self.monitor.cpu_seconds()
+        self.own = set(self.monitor.pids())  # none of the code under test yet
         return clean(str(primed.get("machine", "")))
+
+    def _filters(self, number: int) -> dict[str, Any]:
+        """What the process sets, by its own number. On a card, libraries open files and start processes at any time."""
+        machine = os.uname().machine
+        if self.order["device"] != "cpu":
+            return {"filters": []}
+        programs = [asking_program(machine, number), refusing_program(machine, number, asked=True)]
+        programs.append(refusing_program(machine, number, asked=False) if self.sandboxed else b"")
+        return {"filters": [program.hex() for program in programs], "install": SECCOMP.get(machine, 0)}
 
     def load(self, startup: float, limit: float) -> str:
         """Rebuild the model; returns the hash of its parameters.
@@ -250,19 +267,22 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
         return digest
 
     def close_files(self) -> None:
-        """From here on the model looks no path up, and what it holds is in memory: it can be shown rows, and leaves
-        nothing of them in what the kernel keeps of files. Raises Rejected when it holds too much, or does not rest.
+        """From here on the model is alone, starts nothing and looks no path up, and what it holds is in memory: it can
+        be shown rows, and leaves nothing of them in what the kernel keeps. Raises Rejected when it holds too much,
+        NotInMemory when it does not rest.
         """
         if self.order["device"] != "cpu":  # a card's libraries are gigabytes
             return
-        own = [self.order[name] for name in ("worktree", "run") if name in self.order]
-        if self.paths and not self.paths.refuse(self._threads, own):
-            raise NotInMemory("the model's threads did not rest before it was scored")
+        if self.calls:
+            self.calls.refuse()
+            self.monitor.keep_alone(self.own)
+            if not self.calls.settle(self._threads(), self.own_folders):
+                raise NotInMemory("the model's threads did not rest before it was scored")
         files, most = HeldFiles(self.monitor.pids()), process_limits.memory_limit("cpu") // 2
         if sum(size for path, size in files.sizes.items() if path not in self.own_files) > most:
             raise Rejected(f"the model has files of more than {most >> 20} MB open or mapped")
         files.read(2 * most)
-        self.monitor.limit_reads(process_limits.MAX_PAGES_READ["refused" if self.paths else "open"])
+        self.monitor.limit_reads(process_limits.MAX_PAGES_READ["refused" if self.calls else "open"])
 
     def _threads(self) -> list[str]:
         return [folder for pid in self.monitor.pids() for folder in process_limits.threads_of(pid)]
@@ -351,8 +371,8 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
 
     @property
     def refused(self) -> bool:
-        """Whether a call that takes a path was refused."""
-        return self.paths is not None and self.paths.refused
+        """Whether a call was refused after the model was shown rows."""
+        return self.calls is not None and self.calls.refused
 
     # --- the pipe: no byte of it is trusted ---
 
@@ -387,7 +407,7 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
             lines = min(MAX_LINE, Path(self.order["worktree"], "nanotrain", "train.py").read_bytes().count(b"\n"))
         if type(line) is int and 0 < line <= lines:
             said += f" at line {line} of nanotrain/train.py"
-        late = ", after a call for a file that is not its own, when it was shown rows" if self.refused else ""
+        late = ", after a call that is refused once it is shown rows" if self.refused else ""
         return f"{said}{late} (its words are in score.log)"
 
     def _header(self) -> dict[str, Any]:

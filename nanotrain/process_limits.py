@@ -34,7 +34,9 @@ MIN_MEMORY_LIMIT = {"cpu": 4 << 30, "cuda": 8 << 30}  # bytes: the limit is neve
 # All that it can reach was read before; where its calls cannot be refused, it may still open what it likes.
 MAX_PAGES_READ = {"refused": 1024, "open": 8192}
 READS = "the model read too many pages of files that were not in memory while it was scored"
+MAX_SCRATCH_BYTES = 256 << 20  # of files that a model writes, where they are on the machine's disk
 CHECK_SECONDS = 0.2  # between two checks of the limits
+CALM_LOOKS = 3  # at the processes of a model, 2 ms apart, that find none to end
 MAX_KILL_SECONDS = 5.0  # for the kernel to end the killed processes
 
 
@@ -158,6 +160,16 @@ def pages_read(pids: Collection[int]) -> int:
     return total
 
 
+def bytes_below(folder: str) -> int:
+    """What the files in a folder take of the disk."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += os.lstat(f"{place}/{name}").st_blocks * 512
+    return total
+
+
 def _share_files(one: str, other: str) -> bool:
     """Whether two threads, by their folders, have the same table of descriptors."""
     number = KCMP_SYSCALL.get(os.uname().machine)
@@ -256,9 +268,11 @@ class ProcessMonitor(threading.Thread):
     lock: ClassVar[threading.Lock] = threading.Lock()
 
     def __init__(
-        self, root: int, on_violation: Callable[[str], None], memory: int, group: ModelGroup | None = None
-    ) -> None:
+        self, root: int, on_violation: Callable[[str], None], memory: int, group: ModelGroup | None = None,
+        scratch: str = "",
+    ) -> None:  # fmt: skip
         super().__init__(daemon=True)
+        self.scratch = scratch  # the folder that it may write, if that is on the disk
         self.root, self.on_violation, self.memory_limit, self.group = root, on_violation, memory, group
         self.stopped = threading.Event()
         self.last_ticks: dict[tuple[int, int], int] = {}  # of each process, by pid and start time
@@ -266,6 +280,7 @@ class ProcessMonitor(threading.Thread):
         self.sampled_ticks = 0.0  # sum over all checks
         self.reaped_before = ProcessMonitor.reaped
         self.most_pages: int | None = None  # read from a disk, since the process began; None: any number
+        self.alone: set[int] | None = None  # the only processes that there may be; None: any
         ProcessMonitor.roots.add(root)
         self.start()
 
@@ -299,6 +314,11 @@ class ProcessMonitor(threading.Thread):
             return f"the model started more than {what} while it was scored"
         if resident_bytes(pids) > self.memory_limit or self.out_of_memory():
             return f"the model took more than {self.memory_limit >> 20} MB of memory while it was scored"
+        # Asked again: of those that were ended when the model was shown rows, an older look may hold some.
+        if self.alone is not None and not self.alone >= set(pids) and not self.alone >= set(self.pids()):
+            return "the model started a process after it was shown rows"
+        if self.scratch and bytes_below(self.scratch) > MAX_SCRATCH_BYTES:
+            return f"the model wrote more than {MAX_SCRATCH_BYTES >> 20} MB of files while it was scored"
         if self.most_pages is not None and pages_read(pids) > self.most_pages:
             return READS
         return ""
@@ -306,6 +326,18 @@ class ProcessMonitor(threading.Thread):
     def limit_reads(self, pages: int) -> None:
         """From here on no more than these may be read from a disk."""
         self.most_pages = pages_read(self.pids()) + pages
+
+    def keep_alone(self, own: set[int]) -> None:
+        """End all processes but `own`, to which no new one is allowed; a later one violates the limits."""
+        deadline, calm = time.monotonic() + MAX_KILL_SECONDS, 0
+        while calm < CALM_LOOKS and time.monotonic() < deadline:
+            others = set(self.pids()) - own
+            calm = 0 if others else calm + 1
+            for pid in others:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.002)
+        self.alone = own
 
     def out_of_memory(self) -> bool:
         return self.group is not None and self.group.out_of_memory()

@@ -21,7 +21,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.signals.ways import WAYS, Way
+from benchmarks.signals.ways import WAYS, Way, as_scored
 from core.lab.environment import readable_roots, resolve_command, run_environment
 from core.lab.runner import RunSpec, start
 from core.lab.sandbox import tiers
@@ -98,6 +98,7 @@ async def _process(base: Path, name: str, role: str, tier: Tier, program: str) -
         last = (await (await start(job)).wait()).log_tail.strip().splitlines()[-1:]
     else:
         command = tiers.command(SandboxSpec(worktree=tree, readable=readable, read_only=True, tier=tier), argv)
+        (tree / "job.py").write_text(as_scored(program))
         done = await asyncio.to_thread(
             subprocess.run, command, cwd=tree, env=env, capture_output=True, text=True, timeout=60
         )

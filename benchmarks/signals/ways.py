@@ -9,8 +9,13 @@ tests/redteam/attacks/signals.py tries them, and `benchmarks/signals/measure.py`
 
 from __future__ import annotations
 
+import os
 import textwrap
 from dataclasses import dataclass
+from pathlib import Path
+
+from nanotrain import model_host
+from nanotrain.file_access.asked_calls import SECCOMP, refusing_program
 
 PRELUDE = """
 import ctypes, fcntl, mmap, os, random, resource, signal, socket, struct, sys, threading, time
@@ -31,6 +36,15 @@ def page(path=shared):
     file = os.open(path, os.O_RDONLY)
     return libc.mmap(None, 4096, 1, 1, file, 0)
 """
+
+
+def as_scored(program: str) -> str:
+    """A program that first sets the filter that a model's process sets: so it is when it is loaded."""
+    machine = os.uname().machine
+    code = refusing_program(machine, 0, asked=True).hex()
+    host = Path(model_host.__file__).read_text()
+    begin = f"host = {{'__name__': 'host'}}\nexec({host!r}, host)\n"
+    return begin + f"host['set_filter'](bytes.fromhex({code!r}), {SECCOMP[machine]}, 1)\n" + program
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,3 @@
-"""Files in the process of a scored model: all of them until it is shown rows, from then on none but those it holds."""
+"""What the process of a scored model may do: all that loading needs until it is shown rows, then nothing that leaves
+traces.
+"""

@@ -5,10 +5,12 @@ By the scorer's list and the scorer's descriptors: no name is looked up for it, 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import stat
 import struct
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 _IS_VALID, _ADD_FD = 0x40082102, 0x40182103  # ioctls of a listener
@@ -33,17 +35,42 @@ class Call(NamedTuple):
     call: int
     arguments: list[int]
 
+    @contextlib.contextmanager
+    def memory(self) -> Iterator[int]:
+        """A descriptor of the caller's memory. Raises OSError."""
+        memory = os.open(f"/proc/{self.pid}/mem", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.ioctl(self.listener, _IS_VALID, struct.pack("Q", self.number))  # else it is of another process by now
+            yield memory
+        finally:
+            os.close(memory)
+
 
 class OwnFiles:
-    """The files and folders below some folders."""
+    """The files and folders below the folders `tops`, as the process `pid` has them now, on the disk of each."""
 
-    def __init__(self, tops: Collection[str] = ()) -> None:
+    def __init__(self, pid: int = 0, tops: Collection[str] = ()) -> None:
         self.machine = os.uname().machine
-        self.known: dict[str, os.stat_result] = {}
+        self.known: dict[str, tuple[str, os.stat_result]] = {}  # with the path of the file itself, for links
+        root = f"/proc/{pid}/root"
         for top in tops:
-            for place, _, names in os.walk(top):
-                for path in (place, *(os.path.join(place, name) for name in names)):  # noqa: PTH118 - of thousands
-                    self.known[path] = os.lstat(path)
+            with contextlib.suppress(OSError):
+                device = os.lstat(root + top).st_dev
+                self._list(root, top, device)
+        for path, (_, status) in [*self.known.items()]:
+            if stat.S_ISLNK(status.st_mode):
+                with contextlib.suppress(OSError):
+                    target = os.path.join(os.path.dirname(path), os.readlink(root + path))  # noqa: PTH115, PTH118, PTH120
+                    self.known[path] = self.known.get(os.path.normpath(target), self.known[path])
+
+    def _list(self, root: str, top: str, device: int) -> None:
+        for place, folders, names in os.walk(root + top):
+            for path in (place, *(f"{place}/{name}" for name in (*folders, *names))):
+                status = os.lstat(path)
+                if status.st_dev == device:
+                    self.known[path.removeprefix(root)] = path.removeprefix(root), status
+                elif path.rpartition("/")[2] in folders:
+                    folders.remove(path.rpartition("/")[2])
 
     def answer(self, call: Call) -> int:
         """What the call returns. Raises OSError for one that is about anything else."""
@@ -51,9 +78,7 @@ class OwnFiles:
         address, more, flags, *_ = call.arguments[place:]
         if not kind or (kind == "open" and more & _MORE_THAN_READING) or (kind == "access" and more & os.W_OK):
             raise PermissionError
-        memory = os.open(f"/proc/{call.pid}/mem", os.O_RDWR | os.O_CLOEXEC)
-        try:
-            fcntl.ioctl(call.listener, _IS_VALID, struct.pack("Q", call.number))  # else it is of another process by now
+        with call.memory() as memory:
             name = os.fsdecode(os.pread(memory, _MAX_PATH_BYTES, address).split(b"\0", 1)[0])
             folder = call.arguments[0] & 0xFFFFFFFF if place else _CURRENT
             if kind == "stat" and place and not name and flags & _EMPTY_PATH:  # of a file that it has open
@@ -64,11 +89,10 @@ class OwnFiles:
             path = os.path.normpath(os.path.join(os.readlink(f"/proc/{call.pid}/cwd"), name))  # noqa: PTH115, PTH118
             if path not in self.known:
                 raise FileNotFoundError
+            path, status = self.known[path]
             if kind == "stat":
-                os.pwrite(memory, self._packed(self.known[path]), more)
-            return self._opened(call, path, more) if kind == "open" else 0
-        finally:
-            os.close(memory)
+                os.pwrite(memory, self._packed(status), more)
+            return self._opened(call, f"/proc/{call.pid}/root{path}", more) if kind == "open" else 0
 
     def _opened(self, call: Call, path: str, flags: int) -> int:
         """A descriptor, in the caller, of a file."""

@@ -13,15 +13,15 @@ from pathlib import Path
 import pytest
 
 from nanotrain import process_limits
+from nanotrain.file_access.asked_calls import SECCOMP, asking_program, refusing_program
+from nanotrain.file_access.call_supervisor import CallSupervisor
 from nanotrain.file_access.page_cache import HeldFiles
-from nanotrain.file_access.path_filter import SECCOMP, path_program
-from nanotrain.file_access.path_supervisor import PathSupervisor
 from tests.nanotrain.worlds import REPOSITORY
 
 BEGIN = """
 import mmap, os, socket, subprocess, sys, threading
 sys.path.insert(0, {repository!r})
-from nanotrain.model_host import ask_for_paths
+from nanotrain.model_host import ask_about_calls
 channel = socket.socket(fileno=0)
 folder = os.open("/usr", os.O_RDONLY)
 held = open({held!r}, "rb")
@@ -38,12 +38,13 @@ def looks(): return "".join(map(tried, LOOKS))
 LOOKS = [lambda: os.stat("/usr"), lambda: os.lstat("/usr"), lambda: open("/usr/bin/env"),
     lambda: os.listdir("/usr"), lambda: os.listdir(folder)[0], lambda: os.stat("bin", dir_fd=folder),
     lambda: os.readlink("/proc/self/exe"), lambda: os.chdir("/"), lambda: os.fchdir(folder), os.pipe, lambda: forked(),
-    lambda: os.listxattr("/usr"), lambda: os.statvfs("/usr"), socket.socketpair, lambda: os.memfd_create("m")]
+    lambda: os.listxattr("/usr"), socket.socketpair, lambda: os.memfd_create("m")]
 def forked():
     child = os.fork()
     if child == 0: os._exit(0)
     os.waitpid(child, 0)
-assert ask_for_paths(channel, bytes.fromhex({program!r}), {install}) == "asked"
+programs = [bytes.fromhex(program) for program in {programs!r}]
+assert ask_about_calls(channel, programs, {install}) == "asked"
 """
 
 
@@ -53,9 +54,8 @@ class Model:
     def __init__(self, body: str, held: Path) -> None:
         machine = os.uname().machine
         ours, theirs = socket.socketpair()
-        begin = BEGIN.format(
-            repository=str(REPOSITORY), held=str(held), program=path_program(machine).hex(), install=SECCOMP[machine]
-        )
+        programs = [asking_program(machine, 0).hex(), refusing_program(machine, 0, asked=True).hex(), ""]
+        begin = BEGIN.format(repository=str(REPOSITORY), held=str(held), programs=programs, install=SECCOMP[machine])
         code = begin + textwrap.dedent(body)
         with theirs:
             self.process = subprocess.Popen(
@@ -63,10 +63,11 @@ class Model:
             )
         self.channel = ours
         ours.settimeout(60)
-        self.paths = PathSupervisor(socket.recv_fds(ours, 1, 1)[1][0])
+        self.calls = CallSupervisor(socket.recv_fds(ours, 1, 1)[1][0], lambda: [self.process.pid])
 
-    def threads(self) -> list[str]:
-        return process_limits.threads_of(self.process.pid)
+    def refuse(self) -> bool:
+        self.calls.refuse()
+        return self.calls.settle(process_limits.threads_of(self.process.pid))
 
     def said(self) -> str:
         assert self.process.stdout
@@ -75,8 +76,8 @@ class Model:
     def close(self) -> None:
         self.process.kill()
         self.process.communicate()
-        self.paths.close()
-        self.paths.close()
+        self.calls.close()
+        self.calls.close()
         self.channel.close()
 
 
@@ -95,10 +96,10 @@ def held(tmp_path: Path) -> Iterator[Path]:
 def test_a_model_looks_up_what_it_likes_until_it_is_shown_rows(held: Path) -> None:
     model = Model("twice()", held)
     try:
-        assert model.said() == "+" * 15
-        assert not model.paths.refused and model.paths.refuse(model.threads)
+        assert model.said() == "+" * 14
+        assert not model.calls.refused and model.refuse()
         model.channel.send(b"x")
-        assert model.said() == "-" * 15 and model.paths.refused
+        assert model.said() == "-" * 14 and model.calls.refused
     finally:
         model.close()
 
@@ -128,9 +129,9 @@ def test_threads_that_were_there_before_are_refused_as_well(held: Path) -> None:
     model = Model(body, held)
     try:
         assert model.said() == "ready"
-        assert model.paths.refuse(model.threads)
+        assert model.refuse()
         model.channel.send(b"x")
-        assert model.said() == "-" * 15
+        assert model.said() == "-" * 14
     finally:
         model.close()
 

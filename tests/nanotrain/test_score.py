@@ -210,7 +210,9 @@ def test_a_model_may_read_files_of_its_own_each_time(home: Path, tmp_path: Path,
         (tree / "nanotrain" / "table.json").write_text("[1]")
         found = scored(tree, run, home, warm)
         assert ("metric" in found) == (name == "own"), found
-    assert re.search(r"FileNotFoundError at line \d+ of .*, after a call for a file that is not its own", str(found))
+    assert re.search(
+        r"FileNotFoundError at line \d+ of .*, after a call that is refused once it is shown rows", str(found)
+    )
 
 
 def test_printing_code_keeps_the_score_and_runs_in_the_sandbox(home: Path, tmp_path: Path, warm: list[str]) -> None:

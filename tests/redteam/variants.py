@@ -24,6 +24,7 @@ from tests.redteam.honest.models import MODELS
 from tests.redteam.honest.near_limits import NEAR_LIMITS
 from tests.redteam.honest.oddities import ODDITIES
 from tests.redteam.honest.sequences import SEQUENCES
+from tests.redteam.honest.starting import STARTING
 from tests.redteam.honest.training import TRAINING
 
 CHEATS: list[Variant] = [
@@ -41,5 +42,5 @@ CHEATS: list[Variant] = [
     *DATA_ACCESS,
     *gathered(crossing, "CHEATS"),
 ]
-HONEST: list[Variant] = [*MODELS, *TRAINING, *ODDITIES, *SEQUENCES, *MACHINERY, *NEAR_LIMITS, *CRASHES]
+HONEST: list[Variant] = [*MODELS, *TRAINING, *ODDITIES, *SEQUENCES, *MACHINERY, *NEAR_LIMITS, *CRASHES, *STARTING]
 ESCAPES: list[Escape] = gathered(attacks, "ATTACKS")

@@ -55,6 +55,7 @@ _ABSENT = _words(
     "inotify_init1 mbind set_mempolicy get_mempolicy set_robust_list membarrier statfs fstatfs copy_file_range "
     "sendfile memfd_create"
 )
+_UNSUPPORTED = _words("getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr")  # asked for by what copies files
 # ioctls that set a file's flags, version or seal, or the process that a descriptor signals.
 _IOCTLS = (0x40086602, 0x40046602, 0x401C5820, 0x40087602, 0x40047602, 0x40086604, 0x40806685, 0x8901, 0x8902)
 _OWNERS = (8, 10, 15)  # F_SETOWN, F_SETSIG, F_SETOWN_EX
@@ -79,6 +80,7 @@ _DENIED = _ERRNO | errno.EPERM
 _NEW_NAMESPACES = 0x7E020000  # CLONE_NEW*
 _CLONE_THREAD = 0x10000
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK, _STREAM, _SEQPACKET = 1, 2, 10, 16, 1, 5
+_OWN_FAMILIES = (_AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK)
 
 
 def seccomp_program(
@@ -148,8 +150,7 @@ def contained_program(machine: str, *, scoring: bool = False) -> bytes:
             code += _refuse(name, table[name])
     code += _hints(table, (), scoring=scoring)
     # Only these are confined by a network namespace (vsock reaches the hypervisor from any).
-    families = (_AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK)
-    code += _when(table["socket"], _families(families, _ERRNO | errno.EAFNOSUPPORT))
+    code += _when(table["socket"], _families(_OWN_FAMILIES, _ERRNO | errno.EAFNOSUPPORT))
     return b"".join([*code, _op(_RET, _ALLOW)])
 
 
@@ -163,9 +164,8 @@ def locks_program(machine: str) -> bytes:
 # --- scoring ----------------------------------------------------------------------------------------------------------
 
 # What Python, numpy and torch need to answer with a model on the processor, and what is known to concern the own
-# process alone. Threads, but no other processes; no pipes, sockets or memory files, whose inode numbers are counted for
-# the whole machine; no look at limits of a user, the room on a disk, or other processes. `seccomp` and `sendmsg` are
-# for the filter by which the scorer ends all look-ups: there is no socket on which the code under test could send.
+# process alone; no look at limits of a user or at other processes. `seccomp` and `sendmsg` are for the filters by which
+# the scorer ends all look-ups, which refuse both to the code under test.
 _SCORING = _words(
     "read write readv writev pread64 pwrite64 preadv pwritev lseek close close_range dup dup2 dup3 open openat creat "
     "stat fstat lstat newfstatat statx access faccessat faccessat2 readlink readlinkat getcwd chdir fchdir getdents "
@@ -176,8 +176,17 @@ _SCORING = _words(
     "rt_sigtimedwait rt_sigsuspend sigaltstack restart_syscall getpid gettid getppid getuid geteuid getgid getegid "
     "getgroups getresuid getresgid getpgrp uname getrlimit getrandom arch_prctl set_tid_address set_thread_area "
     "get_thread_area rseq execve exit exit_group wait4 waitid recvfrom recvmsg getsockname getpeername getsockopt "
-    "shutdown sendmsg seccomp"
+    "shutdown epoll_wait epoll_pwait epoll_pwait2 sendmsg seccomp"
 )
+# What honest code uses while it is loaded. A filter that the model's process sets before (nanotrain/file_access) asks
+# the scorer for each of them, which allows them until rows are shown; the room on a disk and the machine's state are
+# made up, and signals reach its own processes. Where nobody can be asked, that filter refuses them from the start.
+_LOADING = _words(
+    "fork vfork pipe pipe2 socketpair epoll_create epoll_create1 epoll_ctl eventfd eventfd2 memfd_create "
+    "setsid setpgid getpgid getsid statfs fstatfs sysinfo"
+)
+# And where its network is its own (tier A): a free port, a logger that listens.
+_LOADING_SOCKETS = _words("socket bind listen connect accept accept4 setsockopt")
 _SCORING_FCNTLS = (0, 1, 2, 3, 4, 1030)  # F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC
 _SCORING_IOCTLS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # TCGETS, TIOCGWINSZ, FIO(NREAD|NBIO|(N)CLEX)
 _SCORING_ADVICE = (0, 1, 4, 8, 14, 15, 16, 17)  # normal, random, dontneed, free, (no) huge page, (do not) dump
@@ -186,15 +195,23 @@ _PR_SET_NAME, _PR_GETS = 15, (3, 16, 51, 64)  # PR_GET_DUMPABLE, PR_GET_NAME, PR
 
 
 def one_model_program(machine: str, own: int = 0) -> bytes:
-    """The filter of one process that runs a model on the processor for scoring; `one_model.<machine>.bpf` is its
-    compiled copy for tier A. `own`: the process's number, where it shares the numbers with others.
+    """The filter of one process that runs a model on the processor for scoring, and of its children;
+    `one_model.<machine>.bpf` is its compiled copy for tier A. `own`: the process's number, where it shares the numbers
+    with others.
     """
     table, code = _begin(machine)
+    code += _opening(table, ask=False) if own else _answer(table["truncate"], _ALLOW)
     for name in _SCORING:
         if name in table:
             code += _answer(table[name], _ALLOW)
-    thread = [_op(_LOAD, _FIRST), _op(_JSET, _CLONE_THREAD, 1, 0), _op(_RET, _DENIED)]
-    code += _when(table["clone"], [*thread, _op(_JSET, _NEW_NAMESPACES, 0, 1), _op(_RET, _DENIED)])
+    clone = [_op(_LOAD, _FIRST), _op(_JSET, _NEW_NAMESPACES, 0, 1), _op(_RET, _DENIED)]
+    code += _when(table["clone"], clone)
+    code += _when(table["socketpair"], _local((_STREAM, _SEQPACKET), _DENIED))  # no other address can be given
+    if not own:
+        code += _when(table["socket"], _families(_OWN_FAMILIES, _ERRNO | errno.EAFNOSUPPORT))
+    for name in (*_LOADING, *_SIGNALS, *(() if own else _LOADING_SOCKETS)):
+        code += _answer(table[name], _ALLOW) if name in table else []
+    code += _when(table["sendto"], _if_given(_FIFTH, _DENIED))  # on what it has got while it was loaded
     # A futex that is not private is that of a file's page, for all processes that have mapped it. A thread that waits
     # for another's end asks again until it comes.
     shared = [_op(_LOAD, _SECOND), _op(_JSET, _FUTEX_PRIVATE, 0, 1), _op(_RET, _ALLOW), _op(_AND, _FUTEX_OPERATION)]
@@ -205,12 +222,14 @@ def one_model_program(machine: str, own: int = 0) -> bytes:
     code += _when(table["madvise"], [_op(_LOAD, _THIRD), *_unless(_SCORING_ADVICE, _ERRNO)])
     code += _when(table["sched_setaffinity"], [_op(_LOAD, _FIRST), *_unless((0,), _ERRNO)])
     others = [_op(_LOAD, _FIRST), *_unless((0, own), _ERRNO | errno.ESRCH)] if own else []
-    for name in ("sched_getaffinity", *_SIGNALS):
-        code += _when(table[name], others)
+    code += _when(table["sched_getaffinity"], others)
+    for name, answer in (("getpriority", _ALLOW), ("setpriority", _ERRNO)):  # its own
+        one = [_op(_LOAD, _FIRST), *_unless((0,), _DENIED), _op(_LOAD, _SECOND), *_unless((0,), _DENIED)]
+        code += _when(table[name], [*one, _op(_RET, answer)])
     names = [*_if((_PR_SET_NAME,), _ERRNO), *_unless(_PR_GETS, _ERRNO | errno.EINVAL)]
     code += _when(table["prctl"], [_op(_LOAD, _FIRST), *names])
-    code += _when(table["prlimit64"], [_op(_LOAD, _FIRST), *_unless((0,), _DENIED), *_if_given(_THIRD, _DENIED)])
-    for name in dict.fromkeys((*_NO_EFFECT, *_ABSENT)):
+    code += _own_limits(table)
+    for name in dict.fromkeys((*_NO_EFFECT, *_ABSENT, *_UNSUPPORTED)):
         if name in table:
             code += _refuse(name, table[name])
     return b"".join([*code, _op(_RET, _DENIED)])
@@ -229,13 +248,19 @@ def _begin(machine: str) -> tuple[dict[str, int], list[bytes]]:
     return call_numbers(machine), code
 
 
+def _own_limits(table: dict[str, int]) -> list[bytes]:
+    counted = [_op(_LOAD, _SECOND), *_unless(_COUNTED_BY_USER, _ALLOW), *_if_given(_THIRD, _DENIED)]
+    return [
+        *_when(table["prlimit64"], [_op(_LOAD, _FIRST), *_unless((0,), _DENIED), *counted]),
+        *_when(table["setrlimit"], [_op(_LOAD, _FIRST), *_if(_COUNTED_BY_USER, _DENIED)]),
+    ]
+
+
 def _limits(table: dict[str, int]) -> list[bytes]:
     """Limits and priorities of other processes may not be changed; pid 0 is the caller. Limits that count all processes
     of a user may not be set at all.
     """
-    counted = [_op(_LOAD, _SECOND), *_unless(_COUNTED_BY_USER, _ALLOW), *_if_given(_THIRD, _DENIED)]
-    code = _when(table["prlimit64"], [_op(_LOAD, _FIRST), *_unless((0,), _DENIED), *counted])
-    code += _when(table["setrlimit"], [_op(_LOAD, _FIRST), *_if(_COUNTED_BY_USER, _DENIED)])
+    code = _own_limits(table)
     for name in _OWN_PROCESS:
         code += _when(table[name], [_op(_LOAD, _FIRST), *_unless((0,), _ERRNO)])
     return code
@@ -312,8 +337,8 @@ def _op(code: int, value: int, yes: int = 0, no: int = 0) -> bytes:
 
 
 def _refuse(name: str, number: int) -> list[bytes]:
-    answer = _ERRNO | (errno.ENOSYS if name in _ABSENT else 0 if name in _NO_EFFECT else errno.EPERM)
-    return _answer(number, answer)
+    known = {_ABSENT: errno.ENOSYS, _NO_EFFECT: 0, _UNSUPPORTED: errno.ENOTSUP}
+    return _answer(number, _ERRNO | next((code for names, code in known.items() if name in names), errno.EPERM))
 
 
 def _answer(number: int, answer: int) -> list[bytes]:

@@ -7,7 +7,8 @@ An error ends the process before the command starts.
 
 With `supervised` in RULES, the shim decides each `connect`, `kill` and lock of the run (`core/lab/shim/supervisor.py`):
 it gets the filter's listener in the first packet on the control channel. In tier A, whose RULES are `contained`, a run
-passes here for that alone, before bubblewrap starts.
+passes here for that alone, before bubblewrap starts. Where a model is scored (`one_model`), the process has a folder of
+its own, AUTORESEARCH_SCRATCH, with files that stand for those of /proc.
 
 Started with `-I -S` before every run, so it loads very little of the standard library.
 """
@@ -131,6 +132,8 @@ def restrict_files(rules: dict[str, list[str]], *, network: bool, cuda: bool) ->
     for path in rules["own"]:
         for one in carve(path.replace("self", str(os.getpid())), ())[1]:
             land.grant(one, READ)
+    if rules["scratch"] and (scratch := os.environ.get("AUTORESEARCH_SCRATCH")):
+        land.grant(scratch, WRITE)
     for path in rules["devices"]:
         land.grant(path, WRITE if path == "/dev/shm" else DEVICE)
     if cuda:  # it names its threads when it starts, and a refusal is an error of the driver to it (304)
@@ -142,6 +145,16 @@ def restrict_files(rules: dict[str, list[str]], *, network: bool, cuda: bool) ->
 # --- capabilities -----------------------------------------------------------------------------------------------------
 
 _PR_SET_SECCOMP, _PR_CAPBSET_DROP, _PR_SET_SECUREBITS, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 22, 24, 28, 38, 47
+
+
+def make_up(files: dict[str, str]) -> None:
+    """Write files that stand for those of /proc below the process's own folder, where it has one."""
+    scratch = os.environ.get("AUTORESEARCH_SCRATCH")
+    for path, text in files.items() if scratch else ():
+        path = f"{scratch}{path}"
+        os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120 - loads less
+        with open(path, "w") as file:  # noqa: PTH123
+            file.write(text)
 
 
 def drop_capabilities() -> None:
@@ -216,6 +229,7 @@ def main() -> None:
         if rules["contained"]:
             _checked(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "set no_new_privs")
         else:
+            make_up(rules["made_up"])
             drop_capabilities()
             restrict_files(rules, network=rules["network"], cuda=rules["cuda"])
         if channel or not rules["contained"]:

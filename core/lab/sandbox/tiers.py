@@ -22,6 +22,7 @@ from typing import Literal
 
 from core.lab import container
 from core.lab.gpu import cards, nodes, slices
+from core.lab.sandbox import machine_state
 from core.lab.sandbox.card_start import START_SECONDS, CudaStart, start_argv, start_environment, supervised_start
 from core.lab.shim.daemonize import bare_python
 from core.record.errors import LabError, UsageError
@@ -164,6 +165,7 @@ def _bubblewrap(spec: SandboxSpec) -> list[str]:
     kind = "one_model" if bare else "scoring" if spec.read_only else "bubblewrap"
     seccomp = Path(__file__).with_name(f"{kind}.{os.uname().machine}.bpf")
     given = [path for path in (["/proc/cpuinfo"] if bare else _AT_START) if Path(path).exists()]
+    made_up = machine_state.files() if bare else {}
     args = ["--seccomp", "9"] if seccomp.exists() else []
     args += ["--unshare-user", "--unshare-pid", "--unshare-ipc",
              "--unshare-uts", "--unshare-cgroup-try", "--die-with-parent", "--new-session",
@@ -179,7 +181,7 @@ def _bubblewrap(spec: SandboxSpec) -> list[str]:
         args += ["--ro-bind", path, path]
     for path in _existing([] if bare else _COUNTERS):
         args += _cover(path)
-    for number, path in enumerate(given):
+    for number, path in enumerate([*given, *made_up]):
         args += ["--ro-bind-data", str(_FIRST_FD + number), path]
     size = ["--size", str(spec.shm_bytes or container.memory_total() // 8)]  # files there use memory
     args += [*size, "--tmpfs", "/dev/shm"]
@@ -206,9 +208,12 @@ def _bubblewrap(spec: SandboxSpec) -> list[str]:
     # bubblewrap takes the filter and what files are to hold as open descriptors, and a command line cannot hold one.
     opened = [(9, str(seccomp))] if seccomp.exists() else []
     opened += [(_FIRST_FD + number, path) for number, path in enumerate(given)]
+    words = [*(path for _, path in opened), *made_up.values()]
     script = " ".join(f'{number}<"${place}"' for place, (number, _) in enumerate(opened, start=1))
-    script = f'exec {script}; shift {len(opened)}; exec "$@"'
-    return ["/bin/sh", "-c", script, "sh", *(path for _, path in opened), bwrap, *args]
+    for number in range(len(made_up)):
+        script += f"\nexec {_FIRST_FD + len(given) + number}<<END\n${{{len(opened) + number + 1}}}\nEND"
+    script = f'exec {script}\nshift {len(words)}; exec "$@"'
+    return ["/bin/sh", "-c", script, "sh", *words, bwrap, *args]
 
 
 def _cover(path: str) -> list[str]:
@@ -256,6 +261,8 @@ def _rules(spec: SandboxSpec) -> dict[str, object]:
         "hidden": _hidden(spec),
         "network": spec.network,
         "supervised": spec.supervised,
+        "scratch": spec.read_only,
+        "made_up": machine_state.files() if spec.one_model else {},
         "cuda": nodes.starts_cuda(devices),
     }
 

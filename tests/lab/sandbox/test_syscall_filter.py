@@ -11,6 +11,7 @@ import pytest
 
 from core.lab.sandbox import call_filter
 from core.lab.sandbox.call_numbers import call_numbers
+from nanotrain.file_access.asked_calls import asking_program, refusing_program
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
@@ -138,7 +139,8 @@ def test_a_lock_of_a_run_is_decided_and_one_of_a_scored_model_has_no_effect(mach
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_the_filters_of_scoring_are_up_to_date_and_allow_what_is_listed(machine: str) -> None:
     program = call_filter.one_model_program(machine)
-    for name, made in (("one_model", program), ("scoring", call_filter.contained_program(machine, scoring=True))):
+    scoring = call_filter.contained_program(machine, scoring=True)
+    for name, made in (("one_model", program), ("scoring", scoring)):
         assert Path(call_filter.__file__).with_name(f"{name}.{machine}.bpf").read_bytes() == made
     table = call_numbers(machine)
 
@@ -149,29 +151,36 @@ def test_the_filters_of_scoring_are_up_to_date_and_allow_what_is_listed(machine:
     allow, nothing, refuse, absent = 0x7FFF0000, 0x00050000, 0x00050001, 0x00050000 | errno.ENOSYS
     for name in ("read", "openat", "mmap", "exit_group", "recvmsg", "sendmsg", "seccomp", "execve"):
         assert ask(name) == allow
-    for name in ("sendto", "pipe2", "socket", "socketpair", "eventfd2", "timer_create", "sysinfo", "mlock",
-                 "epoll_create1", "pidfd_open", "futex_waitv", "futex_wait", "getpriority", "ioprio_get", "sync",
-                 "signalfd4", "userfaultfd", "mq_open", "shmget", "sched_getattr", "setrlimit", "splice", "execveat",
-                 "process_madvise", "inotify_add_watch", "landlock_create_ruleset", "chroot"):  # fmt: skip
+    for name in ("timer_create", "mlock", "pidfd_open", "futex_waitv", "futex_wait", "ioprio_get", "sync", "signalfd4",
+                 "userfaultfd", "mq_open", "shmget", "sched_getattr", "splice", "execveat", "process_madvise",
+                 "inotify_add_watch", "landlock_create_ruleset", "chroot"):  # fmt: skip
         assert ask(name) == refuse, name
-    assert ask("statfs") == ask("memfd_create") == ask("set_robust_list") == ask("clone3") == absent
+    assert ask("set_robust_list") == ask("clone3") == absent
+    assert (
+        ask("sendto") == ask("getpriority") == allow and ask("sendto", 3, 0, 0, 0, 1) == ask("getpriority", 2) == refuse
+    )
+    assert ask("setpriority") == nothing and ask("setpriority", 0, 9) == ask("getpriority", 0, 9) == refuse
+    assert ask("getxattr") == ask("flistxattr") == 0x00050000 | errno.ENOTSUP and ask("setxattr") == refuse
     assert ask("fadvise64") == ask("fsync") == ask("sched_setattr", 0) == nothing
     assert {interpret(program, number, call_filter._AUDIT[machine], ()) for number in range(470, 600)} == {refuse}
     thread = 0x3D0F00  # as of pthread_create
-    assert ask("clone", thread) == allow and ask("clone", 17) == ask("clone", thread | 0x10000000) == refuse
+    assert ask("clone", thread) == allow and ask("clone", thread | 0x10000000) == refuse
     waits, wakes = (0, 9), (1, 3, 4, 5, 6, 10, 11, 13)
     assert {ask("futex", 1, kind | 0x80) for kind in (*waits, *wakes)} == {allow}
     assert {ask("futex", 1, kind | clock) for kind in waits for clock in (0, 0x100)} == {0x00050000 | errno.EAGAIN}
     assert {ask("futex", 1, kind) for kind in wakes} == {nothing}
     assert ask("prlimit64", 0, 7, 0) == allow
-    assert ask("prlimit64", 0, 7, 1 << 32) == ask("prlimit64", 0, 7, 1) == ask("prlimit64", 9, 7) == refuse
+    assert ask("prlimit64", 0, 7, 1 << 32) == ask("setrlimit", 7) == allow
+    assert ask("prlimit64", 0, 6, 1 << 32) == ask("prlimit64", 0, 6, 1) == ask("prlimit64", 9, 7) == refuse
+    assert ask("setrlimit", 6) == ask("truncate", own=99) == refuse and ask("truncate") == allow
+    assert ask("openat", 0, 0, os.O_TRUNC, own=99) == refuse and ask("openat", 0, 0, os.O_TRUNC | 1, own=99) == allow
     assert ask("prctl", 15) == nothing and ask("prctl", 16) == allow
     assert ask("prctl", 67, 1) == ask("prctl", 22) == 0x00050000 | errno.EINVAL
     assert ask("madvise", 0, 0, 4) == allow and {ask("madvise", 0, 0, advice) for advice in (3, 12, 21)} == {nothing}
     assert ask("ioctl", 3, 0x5421) == allow and ask("ioctl", 3, 0x6601) == 0x00050000 | errno.ENOTTY
     assert ask("sched_setaffinity", 0) == allow and ask("sched_setaffinity", 7) == nothing
     assert ask("tgkill", 7, 7, 6) == ask("tgkill", 99, 99, 6, own=99) == allow
-    assert ask("kill", 98, 9, own=99) == ask("sched_getaffinity", 98, own=99) == 0x00050000 | errno.ESRCH
+    assert ask("sched_getaffinity", 98, own=99) == 0x00050000 | errno.ESRCH
 
 
 def interpret(program: bytes, number: int, arch: int, args: tuple[int, ...]) -> int:
@@ -191,3 +200,42 @@ def interpret(program: bytes, number: int, arch: int, args: tuple[int, ...]) -> 
         else:
             true = {0x15: value == k, 0x35: value >= k, 0x45: bool(value & k)}[op]
             at += yes if true else no
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+@pytest.mark.parametrize("own", [0, 99])
+def test_the_scorer_is_asked_for_what_honest_code_uses_while_it_is_loaded(machine: str, own: int) -> None:
+    """And all of it is refused from the start where nobody can be asked."""
+    table, thread, one = call_numbers(machine), 0x3D0F00, own or 2
+    asked, allow, refuse, nobody = 0x7FC00000, 0x7FFF0000, 0x00050001, 0x00050000 | errno.ESRCH
+    absent, no_family = 0x00050000 | errno.ENOSYS, 0x00050000 | errno.EAFNOSUPPORT
+    sandbox = call_filter.one_model_program(machine, own)
+    filters = asking_program(machine, one), refusing_program(machine, one, asked=True)
+    plain = refusing_program(machine, one, asked=False)
+
+    def answers(name: str, *args: int) -> tuple[int, ...]:
+        """Of the filters with a listener, of the one without, and of the sandbox alone."""
+        made = (*filters, plain, sandbox)
+        first, last, *more = (interpret(one, table[name], call_filter._AUDIT[machine], args) for one in made)
+        return (first if last == allow else last, *more)
+
+    for name in (*call_filter._LOADING, *(() if own else call_filter._LOADING_SOCKETS)):
+        state = name in ("statfs", "fstatfs", "sysinfo")
+        if name in table and name not in ("socketpair", "socket"):
+            assert answers(name) == (asked, absent if state else refuse, allow), name
+    assert answers("socketpair", 1, 0x80001) == (asked, refuse, allow)
+    assert answers("socketpair", 1, 2) == (asked, refuse, refuse)
+    assert answers("clone", 17) == (asked, refuse, allow) and answers("clone", thread) == (allow, allow, allow)
+    assert answers("clone", 17 | 0x10000000) == (asked, refuse, refuse)
+    for name in call_filter._SIGNALS:
+        assert answers(name, 5) == (asked, nobody, allow)
+        assert answers(name, one) == answers(name, 0) == (allow, allow, allow)
+    assert answers("socket", 2) == (asked, refuse, refuse if own else allow)
+    assert answers("socket", 40) == (asked, refuse, refuse if own else no_family)
+    assert {answers(name) for name in ("sendmsg", "seccomp")} == {(refuse, refuse, allow)}
+    for name in ("sendmmsg", "io_uring_setup", "inotify_init1", "mincore", "ptrace", "setns"):
+        assert answers(name)[2] in (refuse, absent)
+    for name in ("openat", "newfstatat", "statx", "execve", "readlinkat", "getdents64", "unlinkat"):
+        assert answers(name) == (asked, allow, allow)
+    for name in ("read", "mmap", "futex", "exit_group", "recvfrom", "close"):
+        assert answers(name)[:2] == (allow, allow)

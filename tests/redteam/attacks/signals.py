@@ -10,7 +10,7 @@ import subprocess
 import sys
 from typing import Any
 
-from benchmarks.signals.ways import WAYS, Way
+from benchmarks.signals.ways import WAYS, Way, as_scored
 from core.lab.environment import readable_roots, run_environment
 from core.lab.sandbox import tiers
 from core.lab.sandbox.tiers import SandboxSpec
@@ -58,7 +58,7 @@ def _heard_when_scored(host: Any, listener: str) -> str:
     """What the process hears in which a model is scored."""
     env = {**run_environment(host.base), "RED_BASE": str(host.base), "RED_NAME": host.name}
     spec = SandboxSpec(worktree=host.tree, readable=readable_roots(env), read_only=True, tier=host.tier)
-    command = tiers.command(spec, [sys.executable, "-S", "-c", PRELUDE + listener])
+    command = tiers.command(spec, [sys.executable, "-S", "-c", as_scored(PRELUDE + listener)])
     done = subprocess.run(command, cwd=host.tree, env=env, capture_output=True, text=True, timeout=60, check=False)
     return done.stdout if STOLEN in done.stdout else "" if "refused" in done.stdout else f"it said {done}"
 
