@@ -477,27 +477,23 @@ def check_files(
             else:
                 what, hint = f"in `{key}` matches no file", "correct the path, or create and commit the file"
             _refuse_file(program, key, pattern, what, hint)
-    for path in files:
-        if (unreadable := _other_encoding(program, project, path)) is not None:
-            what = f"names {path}, which is not UTF-8 text and cannot be edited"
+    for path in files:  # of many that a pattern matches, one that cannot be edited keeps nobody from the rest
+        if path in program.edit and path.endswith(".py") and not _is_utf8(project / path):
             hint = "convert it, take its coding line out, and commit it: iconv -f LATIN1 -t UTF-8"
-            _refuse_file(program, "edit", unreadable, what, hint)
+            _refuse_file(program, "edit", path, "is not UTF-8 text and cannot be edited", hint)
     for path in program.inputs:
         if not (project / path).exists():
             _refuse_file(program, "inputs", path, "in `inputs` does not exist", "add the data, or correct the path")
 
 
-def _other_encoding(program: Program, project: Path, path: str) -> str | None:
-    """The pattern of `edit` that names a file of another encoding; None for other files, and for data in a folder."""
-    if not matches(path, program.edit) or not (path in program.edit or path.endswith(".py")):
-        return None
+def _is_utf8(path: Path) -> bool:
     try:
-        (project / path).read_bytes().decode()
+        path.read_bytes().decode()
     except UnicodeDecodeError:
-        return next(pattern for pattern in program.edit if not pattern.startswith("!") and matches(path, (pattern,)))
+        return False
     except OSError:
-        return None
-    return None
+        pass
+    return True
 
 
 def _refuse_file(program: Program, key: str, path: str, what: str, hint: str) -> NoReturn:

@@ -47,6 +47,13 @@ class Told:
             self.answer(rows, logits)
             yield index, slice(0, rows.size), logits.reshape(-1, VOCAB)
 
+    def logits(self, *requests: LogitRequest) -> Iterator[NDArray[np.float32]]:
+        """As to what is asked before any row is shown."""
+        return (PAIRS[request.tokens].astype(np.float32) for request in requests)
+
+    def close_files(self) -> None:
+        """It opens none."""
+
     def run(self, witness: Answer, scored: Answer) -> Examiner:
         model = cast(ModelProcess, self)
         self.answer = witness

@@ -179,7 +179,7 @@ def test_a_model_looks_no_file_up_once_it_is_shown_rows(home: Path, tmp_path: Pa
     looks = """
         global SEEN
         SEEN = globals().get("SEEN", ()) or tuple(os.listdir("/usr/bin"))
-        os.path.exists(f"/usr/bin/none-{len(SEEN)}") or print("looked", os.access("/usr/bin/env", os.R_OK))
+        os.path.exists(f"/usr/bin/none-{len(SEEN)}") or print("looked", os.access("/usr/bin/env", os.R_OK), flush=True)
 """
     command = worlds.command(
         "nanotrain.score",

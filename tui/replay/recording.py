@@ -7,6 +7,7 @@ pane shows what it showed then. Long pauses between events are shortened.
 from __future__ import annotations
 
 import asyncio
+import copy
 import math
 import re
 import tempfile
@@ -216,4 +217,5 @@ def _copy(state: State) -> State:
         guidance=dict(state.guidance),
         verdicts=dict(state.verdicts),
         running=dict(state.running),
+        slot_times=copy.deepcopy(state.slot_times),
     )

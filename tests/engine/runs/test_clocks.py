@@ -107,7 +107,8 @@ def test_a_run_that_others_starved_is_measured_again_with_its_seed(tmp_path: Pat
     busy = [sys.executable, "-c", "while True: pass"]
     rivals = [subprocess.Popen(busy, start_new_session=True) for _ in range(6 * cores)]
     try:
-        with engine(project, researcher="scripted", script=str(script), slots="cpu:1") as paths:
+        by_the_wall = ("budget.clock=wall",)  # on a clock of processor seconds it would count
+        with engine(project, researcher="scripted", script=str(script), slots="cpu:1", overrides=by_the_wall) as paths:
             wait_for(lambda: paths.database.exists() and bodies(paths, e.RunFinished), "the end of the first run")
             for rival in rivals:
                 rival.kill()
