@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from core.engine.runs.overrun import before_clock_words
 from core.engine.startup.setup import EnginePart
 from core.record import events as e
 from core.record.errors import GitConflict
@@ -143,6 +144,8 @@ class Judge(EnginePart):
         )
         await self.journal.write(judged, *self.new_noise())
         if verdict == "kept":
+            if words := before_clock_words(state, x.number):
+                await self.journal.write(e.Noted("warning", words, x.number))
             await self.follow()
             return "kept"
         return decision.repeat or "candidate" if verdict == "provisional" else "done"

@@ -106,6 +106,7 @@ class RunResult:
     params: int | None = None
     weights_sha256: str | None = None
     cpu_seconds: float | None = None  # processor time of all its processes on the clock
+    before_clock: float | None = None  # the same before it
     share: float | None = None  # 0..1, of its processors that the rest of the machine left it on its clock
     wanted: float = 0.0  # processors that its own threads wanted on its clock, on average
     log_tail: str = ""

@@ -222,6 +222,7 @@ class RunFinished:
     used: float | None = None  # of its time budget: on its clock, or in processor seconds for each that it may use
     ended_at: float | None = None  # Unix seconds at which its process had ended
     on_clock: float | None = None
+    before_clock: float | None = None  # processor seconds of all its processes
 
     @property
     def training_seconds(self) -> float:

@@ -50,6 +50,7 @@ class Run:
     counts_as: float | None = None  # of a reference run: the number of the code that it measures again
     share: float | None = None  # of its processors that the rest of the machine left it on its clock
     used: float | None = None  # seconds of its time budget
+    before_clock: float | None = None  # processor seconds
     cut: float = 0.0  # seconds by which its clock was shorter than its budget
 
 

@@ -1,4 +1,4 @@
-"""Time beyond its budget that a run used, which must not count
+"""Time beyond its budget that a run used, which must not count, and much work before its clock, which is told
 
 A run ends by itself, for its last step may be long, and is killed two seconds later only. One that used more than the
 unchanged code does, and is better than what it is compared with, does not count: it is run again, and its clock is cut
@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from statistics import median
 
-from core.record.state import BASELINE, Experiment, Run, State
+from core.record.state import BASELINE, Experiment, Run, State, who
 
 MAX_CUTS = 2  # times that one run is run again for this
 _OVER = 0.02  # of the budget, beyond what the unchanged code uses
 _OVER_WHOLE = 0.05  # the same, where the budget is that of a whole process, start and end included
+_BEFORE, _BEFORE_SECONDS = 2.0, 5.0  # times the work of the unchanged code before its clock, and more, that are told
 _MOST = 0.5  # of the budget, by which a clock is cut
 
 
@@ -29,6 +30,25 @@ def over_budget(state: State, used: float, budget: float, *, whole: bool) -> flo
     usual = max(0.0, median(counted)) if counted else 0.0
     over = used - budget
     return over if over > usual + (_OVER_WHOLE if whole else _OVER) * budget else 0.0
+
+
+def before_clock_words(state: State, experiment: int) -> str:
+    """In words, that an experiment computed far more before its clock than the unchanged code; "" where it did not.
+
+    Compiling is honest work. But whatever tells a run, past the sandbox, what an earlier one has learned from the data,
+    pays there, where no budget holds.
+    """
+
+    def work(number: int) -> float | None:
+        x = state.experiments.get(number)
+        found = [run.before_clock for run in x.runs if _counts(run) and run.before_clock is not None] if x else []
+        return median(found) if found else None
+
+    usual, own = work(BASELINE), work(experiment)
+    if usual is None or own is None or own <= _BEFORE * usual + _BEFORE_SECONDS:
+        return ""
+    words = f"{who(experiment)} computed for {own:.0f} processor seconds before its clock, the unchanged code for"
+    return f"{words} {usual:.0f}: compiling is free there; see in its change what else it does"
 
 
 def is_better(state: State, experiment: int, metric: float) -> bool:

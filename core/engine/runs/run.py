@@ -361,7 +361,7 @@ class Runs(EnginePart):
             exit_code=result.exit_code, steps=result.steps, tokens=result.tokens, reason=result.reason,
             log_tail=result.log_tail, peak_memory=result.peak_memory, gap=None if gap is None else round(gap, 3),
             share=result.share if compared else None, used=round(used, 3), ended_at=round(ended_at, 3),
-            on_clock=None if result.on_clock is None else round(result.on_clock, 3),
+            on_clock=None if result.on_clock is None else round(result.on_clock, 3), before_clock=result.before_clock,
         )  # fmt: skip
 
     async def score_hidden(self, experiment: int) -> None:

@@ -42,6 +42,7 @@ class CpuMeter:
         self._sampled_at = 0.0  # monotonic seconds; 0: never
         self.read_at = 0.0  # the same, of `used`
         self._from: tuple[float, float] | None = None  # both counts at the start of the clock
+        self.before = 0.0  # all that was used when the clock started
         self.used = 0.0  # on the clock so far, at the last sample
         self._samples = self._running = 0  # on the clock: number of samples, and running threads in all of them
         self._work: dict[tuple[int, int], float] = {}  # seconds of each thread, also of ended ones
@@ -83,7 +84,8 @@ class CpuMeter:
     def start(self, pids: list[int], now: float) -> None:
         """Start the clock: time used until now is not counted."""
         self.sample(pids, now)
-        self._from = (self.counted(pids), self._sampled) if self._counts else None
+        self.before = self.counted(pids)
+        self._from = (self.before, self._sampled) if self._counts else None
         self._work_from = dict(self._work)
 
     def excess(self, seconds: float, budget: float = 0.0) -> str:

@@ -493,7 +493,7 @@ class Shim:
             "ended_at": self.time_of_day(ended_mono), "clock_started": self.clock_wall,
             "cpu_seconds": round(self.cpu.used, 3) if self.spec.get("cores") else None, "boot_id": boot_id(),
             "weights_sha256": self.reported.get("sha256"), **self.watch.peaks(),
-            "share": self.share.share(), "wanted": self.share.wanted(),
+            "share": self.share.share(), "wanted": self.share.wanted(), "before_clock": round(self.cpu.before, 3),
         }  # fmt: skip
         self.phase = "ended"
         write_exit_file(self.exit_fd, self.path("exit.json.part"), self.path("exit.json"), result)

@@ -6,18 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from core.engine.runs.overrun import cut_of, is_better, next_cut, over_budget, seconds_used
+from core.engine.runs.overrun import before_clock_words, cut_of, is_better, next_cut, over_budget, seconds_used
 from core.record.events import Ended
 from core.record.state import BASELINE, Baseline, Experiment, Run, State
 from tests.engine.support import engine, wait_end
 from tests.projects import SCORED_FILES, SCORED_PROGRAM, SCORED_TRAIN, make_project, write_script
 
 
-def ran(number: int, used: float, *, metric: float | None = 1.0, cut: float = 0.0, commit: str = "a") -> Run:
+def ran(
+    number: int, used: float, *, metric: float | None = 1.0, cut: float = 0.0, commit: str = "a",
+    before: float | None = None,
+) -> Run:  # fmt: skip
     ended: Ended = "abandoned" if metric is None else "done"
     return Run(
         run=number, experiment=BASELINE, kind="baseline", slot="cpu0", seed=1, commit=commit, budget="6s", started=0.0,
         phase=None, ended=ended, metric=metric, used=used, cut=cut,
+        before_clock=before,
     )  # fmt: skip
 
 
@@ -57,6 +61,34 @@ def test_a_clock_is_cut_by_what_was_used_too_much_and_twice_as_much_then() -> No
     assert next_cut(2.0, 1.8, 6.0) == 3.0, "not by more than half"
     runs = (ran(1, 7.8, metric=None), ran(2, 6.0, cut=1.8), ran(3, 6.0, cut=2.5, commit="b"))
     assert cut_of(experiment(*runs, number=8), "a") == 1.8 and cut_of(experiment(number=8), "a") == 0.0
+
+
+def test_much_work_before_the_clock_is_told() -> None:
+    def words(*own: float | None) -> str:
+        usual = (ran(1, 6.0, before=30.0), ran(2, 6.0, before=4.0), ran(3, 6.0, before=3.0))
+        found = [ran(number, 6.0, before=one) for number, one in enumerate(own, 4)]
+        known = {BASELINE: experiment(*usual), 1: experiment(*found, number=1)}
+        return before_clock_words(State(experiments=known), 1)
+
+    assert words(95.0).startswith("#1 computed for 95 processor seconds before its clock, the unchanged code for 4:")
+    assert words(12.9) == words(95.0, 5.0, 5.0) == words(None) == words() == ""
+    assert before_clock_words(State(), 1) == ""
+
+
+@pytest.mark.slow
+def test_a_gain_with_much_work_before_its_clock_has_a_warning(tmp_path: Path) -> None:
+    work = "begun = time.process_time()\nwhile time.process_time() < begun + 6: pass\nlink = "
+    project = make_project(tmp_path / "p", program=SCORED_PROGRAM, train=SCORED_TRAIN, more=SCORED_FILES)
+    edits = [("link = ", work), ("RATE = 0.5", "RATE = 0.3")]
+    change = {"hypothesis": "it begins late", "edits": [
+        {"path": "train.py", "search": search, "replace": put} for search, put in edits
+    ]}  # fmt: skip
+    script = write_script(tmp_path / "s.jsonl", [change])
+    with engine(project, researcher="scripted", script=str(script), slots="cpu:1") as paths:
+        found = wait_end(paths)
+    assert found.experiments[1].verdict == "kept", found.experiments[1].reason
+    warned = [note.text for note in found.notes if "before its clock" in note.text]
+    assert len(warned) == 1 and warned[0].startswith("#1 computed for 6 processor seconds before its clock")
 
 
 @pytest.mark.slow

@@ -67,6 +67,13 @@ async def test_sleep_takes_nothing_from_the_clock_and_has_an_end(clocked: Make) 
     assert "was killed after 1.2 s by the wall, 4 times its budget: it used 0.0 of its 0.3" in result.reason
 
 
+async def test_work_before_the_clock_is_counted_apart(clocked: Make) -> None:
+    program = "begun = time.process_time()\nwhile time.process_time() < begun + 0.4: pass\n" + TRAIN
+    result = await run(clocked(program, 0.3))
+    assert result.ended == "done" and result.before_clock is not None and result.before_clock >= 0.4
+    assert result.seconds < 0.5
+
+
 async def test_threads_and_processes_count(clocked: Make) -> None:
     program = """
     import threading
