@@ -28,7 +28,8 @@ CASES = (("cpu", False), ("cpu", True), ("wall", False), ("wall", True))
 @contextmanager
 def neighbours(number: int) -> Iterator[None]:
     """Processes that never rest, for the duration of the block."""
-    busy = [subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]) for _ in range(number)]
+    command = [sys.executable, "-S", "-c", "while True: pass"]
+    busy = [subprocess.Popen(command, start_new_session=True) for _ in range(number)]  # which the kernel shares by
     try:
         yield
     finally:

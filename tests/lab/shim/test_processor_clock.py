@@ -39,7 +39,9 @@ def rivals() -> Iterator[Callable[[], None]]:
 
     def begin() -> None:
         number = 3 * len(os.sched_getaffinity(0))
-        busy.extend(subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]) for _ in range(number))
+        command = [sys.executable, "-S", "-c", "while True: pass"]
+        # The kernel shares the processors by session first.
+        busy.extend(subprocess.Popen(command, start_new_session=True) for _ in range(number))
 
     yield begin
     for process in busy:
