@@ -29,7 +29,8 @@ CASES = (("cpu", False), ("cpu", True), ("wall", False), ("wall", True))
 def neighbours(number: int) -> Iterator[None]:
     """Processes that never rest, for the duration of the block."""
     command = [sys.executable, "-S", "-c", "while True: pass"]
-    busy = [subprocess.Popen(command, start_new_session=True) for _ in range(number)]  # which the kernel shares by
+    # In one session they would have the share of one.
+    busy = [subprocess.Popen(command, start_new_session=True) for _ in range(number)]
     try:
         yield
     finally:
