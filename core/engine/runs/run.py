@@ -354,7 +354,7 @@ class Runs(EnginePart):
         self.slots.ended[live.slot] = result.ended_at
         gap = result.clock_started - before if before and result.clock_started else None
         used = seconds_used(result.seconds, result.cpu_seconds, live.cores)
-        compared = live.experiment != BASELINE or result.wanted * result.seconds * (result.share or 1.0) >= LEAST_WORK
+        compared = live.experiment != BASELINE or result.wanted * result.seconds >= LEAST_WORK
         return e.RunFinished(
             run=live.run, experiment=live.experiment, ended=result.ended, metric=None, seconds=round(result.seconds,
             3), wall_seconds=round(result.wall_seconds, 3),
