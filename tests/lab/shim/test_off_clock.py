@@ -77,6 +77,13 @@ def test_a_killed_owner_is_not_believed(tmp_path: Path) -> None:
     assert os.listdir(folder) == ["clock.3.2000"] and other.others() == (0.0, False) and os.listdir(folder) == []  # noqa: PTH208
 
 
+def test_a_pipe_in_place_of_a_lock_is_held_by_nobody(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "lock")
+    code = f"from core.lab.shim.clocks.clock_register import *; print(is_locked({str(tmp_path / 'lock')!r}))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "False\n"
+
+
 async def test_where_no_processor_is_free_it_runs_a_small_part_of_the_time(
     beside: Make, others: ClockRegister, tier: Tier
 ) -> None:
