@@ -306,7 +306,7 @@ class SessionView:
         return views.progress(run, self.now) if measured is None else measured
 
     def seconds_of(self, run: Run) -> float:
-        """Seconds that a live run has taken: in training those of its clock."""
+        """Seconds by the wall that a live run has taken: in training those on its clock."""
         started = run.clock_started if run.phase == "training" else None
         return self.now - (started or run.started)
 

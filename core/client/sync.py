@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from core import invocation
 from core.record import commands, wire
@@ -12,6 +13,7 @@ from core.record.errors import EngineError, NoSuchSession
 from core.record.events import Event
 from core.record.state import State
 from core.session.chain import ChainHead
+from core.session.disk import read_json
 from core.session.lock import engine_alive, lock_holder
 from core.session.log import Log
 from core.session.paths import SessionPaths
@@ -50,6 +52,19 @@ def read_events(paths: SessionPaths, *, since: int = 0, experiment: int | None =
         return list(log.events(since) if experiment is None else log.events_of(experiment))
     finally:
         log.close()
+
+
+def used_budgets(paths: SessionPaths, state: State) -> dict[int, float]:
+    """Of each live run with a budget in processor seconds the share that it has used, 0..1, as the process beside it
+    wrote it last: about a second ago.
+    """
+    found: dict[int, float] = {}
+    for run in state.live_runs():
+        told: dict[str, Any] = read_json(paths.run(run.run) / "status.json")
+        seconds, budget = told.get("processor_seconds"), told.get("budget_seconds")
+        if seconds is not None and budget:
+            found[run.run] = min(1.0, seconds / budget)
+    return found
 
 
 def request(paths: SessionPaths, command: commands.Command, timeout: float = 10.0) -> commands.Reply:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,9 +52,9 @@ def baseline_failed(state: State) -> bool:
     return state.state == "crashed" and state.baseline is None and failed
 
 
-def progress(run: Run, now: float) -> float | None:
-    """Share of its budget that a run has used, 0..1. None before its clock starts, and where only the run's own harness
-    knows: for a budget in steps or processor seconds.
+def progress(run: Run, now: float, used: float | None = None) -> float | None:
+    """Share of its budget that a run has used, 0..1; `used`: that of a budget in processor seconds, which the log does
+    not tell. None before its clock starts, and for a step budget.
     """
     if run.clock_started is None:
         return None
@@ -63,18 +64,20 @@ def progress(run: Run, now: float) -> float | None:
         budget = RunBudget.recorded(run.budget)
     except ValueError:
         return None
-    seconds = budget.seconds if budget.clock == "wall" else None
-    return None if not seconds else max(0.0, min(1.0, (now - run.clock_started) / seconds))
+    if budget.clock == "cpu":
+        return used
+    return None if not budget.seconds else max(0.0, min(1.0, (now - run.clock_started) / budget.seconds))
 
 
-def status(state: State, alive: bool, now: float) -> dict[str, Any]:
-    """Output of `status --json`. `alive`: whether an engine holds the session; `now`: Unix seconds.
+def status(state: State, alive: bool, now: float, used: Mapping[int, float] | None = None) -> dict[str, Any]:
+    """Output of `status --json`. `alive`: whether an engine holds the session; `now`: Unix seconds; `used`: of each run
+    the share of its budget in processor seconds.
 
     Times are Unix seconds; unknown values are null.
     """
     started, engine = state.session, state.engine
     until = now if alive else state.time
-    used = device_use(state, until)
+    use, used = device_use(state, until), used or {}
     best = state.best_metric is not None
     return {
         "session": started.session if started else None,
@@ -97,10 +100,15 @@ def status(state: State, alive: bool, now: float) -> dict[str, Any]:
         },
         "trust": trust_in_best(state),
         "running": [
-            {"experiment": r.experiment, "slot": r.slot, "phase": r.phase, "progress": progress(r, now)}
+            {
+                "experiment": r.experiment,
+                "slot": r.slot,
+                "phase": r.phase,
+                "progress": progress(r, now, used.get(r.run)),
+            }
             for r in (state.live_runs() if alive else [])
         ],
-        "device": used.table(),
+        "device": use.table(),
         "cost": {
             "usd": None if state.usd_unknown and not state.usd else round(state.usd, 6),
             "input_tokens": state.input_tokens,

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import math
 import typing
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from core import views
+from core.client import used_budgets
 from core.record import events as e
 from core.record import wire
 from core.record.events import VERDICTS, Event
@@ -18,6 +21,7 @@ from core.record.fold import fold
 from core.record.metric import Metric
 from core.record.slot_time import SPENDING
 from core.record.state import State
+from core.session.paths import SessionPaths
 from core.views import story
 from tests.recorded import START, story_events
 
@@ -65,6 +69,23 @@ def test_status_always_has_the_documented_keys() -> None:
             for run in status["running"]:
                 assert run.keys() == {"experiment", "slot", "phase", "progress"}
             json.loads(wire.dumps(status))
+
+
+def test_the_progress_of_a_run_in_processor_seconds_is_what_the_process_beside_it_wrote(tmp_path: Path) -> None:
+    paths = SessionPaths(tmp_path, "s")
+    live = session(experiments=6, live=True)
+    run = next(run for run in live.live_runs() if run.phase == "training")
+    x = live.experiments[run.experiment]
+    live.experiments[run.experiment] = replace(x, runs=(*x.runs[:-1], replace(run, budget="20s cpu")))
+
+    def shown() -> list[float | None]:
+        status = views.status(live, True, live.time + 5, used_budgets(paths, live))
+        return [one["progress"] for one in status["running"] if one["experiment"] == run.experiment]
+
+    assert shown() == [None], "by the wall it is not known"
+    paths.run(run.run).mkdir(parents=True)
+    (paths.run(run.run) / "status.json").write_text('{"processor_seconds": 5.0, "budget_seconds": 20.0}')
+    assert shown() == [0.25]
 
 
 def test_the_reliability_of_a_metric_is_stated() -> None:

@@ -56,9 +56,12 @@ def status(arguments: Namespace, out: Output) -> int:
         from tui.cli.follow import follow_aloud
 
         return follow_aloud(paths, out, arguments.json)
+    from core.client import used_budgets
+
     state, alive = _read(paths)
     now = time.time()
-    table, use = views.status(state, alive, now), views.device_use(state, now if alive else state.time)
+    table = views.status(state, alive, now, used_budgets(paths, state))
+    use = views.device_use(state, now if alive else state.time)
     table["session"] = table["session"] or paths.name
     table["project"] = table["project"] or str(paths.project)
     if alive:  # an engine that has just started is not in the log yet
