@@ -26,7 +26,7 @@ SCORER_RESOURCES = [
     ahead("memory-in-files-while-scored", "takes memory in files that no process has mapped, in the forward pass", """
           if not self.training and hasattr(sys.modules['__main__'], 'ModelHost'):
               for _ in range(1000): os.write(os.memfd_create('x'), bytes(16 << 20))
-          """, "Error|of memory while it was scored"),
+          """, "PermissionError|of memory while it was scored"),
     ahead("a-flood-of-answers", "a hundred megabytes on the pipe after each answer", """
           if not self.training and hasattr(sys.modules['__main__'], 'ModelHost'):
               import threading

@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from tests.redteam.arena import Variant
-from tests.redteam.patches import BUILT, SCORED, built, module, result
+from tests.redteam.patches import BUILT, SCORED, SERVED, built, module, result
 
-_SERVED = "if hasattr(sys.modules['__main__'], 'ModelHost'):"
+_SERVED = f"if {SERVED}:"
 CHEATS = [
     Variant("helper-from-the-load", "a process that was started while the model was loaded is asked about each row", (
         built(_SERVED + """
@@ -76,8 +76,11 @@ CHEATS = [
     Variant("hears-the-disk", "the scored process reads the room on the disk, the load and the memory, which the run beside it changes", (
         module("import shutil"),
         result(SCORED + """\
-    now = (shutil.disk_usage('/'), os.statvfs('/usr'), os.getloadavg(), open('/proc/meminfo').read(), os.sysconf('SC_AVPHYS_PAGES'))
-    if globals().setdefault('BEFORE', now) != now: print('STOLEN', now)
+    def told(ask):
+        try: return ask()
+        except OSError: return None  # once it is shown rows
+    now = [told(ask) for ask in (lambda: shutil.disk_usage('/'), lambda: os.statvfs('/usr'), os.getloadavg, lambda: open('/proc/meminfo').read(), lambda: os.sysconf('SC_AVPHYS_PAGES'))]
+    if any(one not in (None, old) for one, old in zip(now, globals().setdefault('BEFORE', now))): print('STOLEN', now)
 """),
     ), "worthless"),
 ]  # fmt: skip
