@@ -87,7 +87,7 @@ async def signal(way: Way, tier: Tier, teller: str, listener: str, slot: float, 
 async def _process(base: Path, name: str, role: str, tier: Tier, program: str) -> Answer:
     """Run a program in a sandbox."""
     tree = base / name
-    (tree / "job.py").write_text(program)
+    (tree / "job.py").write_text(program if role == "run" else as_scored(program))
     env = run_environment(base)
     argv = tuple(resolve_command("python -S job.py", env, tree))
     readable = readable_roots(env, argv)
@@ -98,7 +98,6 @@ async def _process(base: Path, name: str, role: str, tier: Tier, program: str) -
         last = (await (await start(job)).wait()).log_tail.strip().splitlines()[-1:]
     else:
         command = tiers.command(SandboxSpec(worktree=tree, readable=readable, read_only=True, tier=tier), argv)
-        (tree / "job.py").write_text(as_scored(program))
         done = await asyncio.to_thread(
             subprocess.run, command, cwd=tree, env=env, capture_output=True, text=True, timeout=60
         )

@@ -16,44 +16,12 @@ _AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 # Of the system call table of each machine: open, stat, access, readlink, getdents, chdir, mkdir, unlink, rename, link
 # and all that is like them, extended attributes, execve; timers, signals and watches as descriptors.
 _LOOK_UPS = {
-    "x86_64": (
-        *(
-            2,
-            4,
-            6,
-            21,
-            59,
-            76,
-            78,
-            80,
-            81,
-            82,
-            83,
-            84,
-            85,
-            86,
-            87,
-            88,
-            89,
-            90,
-            92,
-            94,
-            132,
-            133,
-            188,
-            189,
-            191,
-            192,
-            194,
-        ),
-        *(195, 197, 198, 217, 235, 254, 257, 258, 259, 260, 261, 262, 263, 264, 265, 266, 267, 268, 269, 280, 283, 289),
-        *(294, 303, 304, 316, 322, 332, 437, 439, 452),
-    ),
-    "aarch64": (
-        *(5, 6, 8, 9, 11, 12, 14, 15, 26, 27, 33, 34, 35, 36, 37, 38, 45, 48, 49, 50, 53, 54, 56, 61, 74, 78, 79, 85),
-        *(88, 221, 264, 265, 276, 281, 291, 437, 439, 452),
-    ),
-}
+    "x86_64": (2, 4, 6, 21, 59, 76, 78, 80, 81, 82, 83, 84, 85, 86, 87, 88, 89, 90, 92, 94, 132, 133, 188, 189, 191,
+               192, 194, 195, 197, 198, 217, 235, 254, 257, 258, 259, 260, 261, 262, 263, 264, 265, 266, 267, 268, 269,
+               280, 283, 289, 294, 303, 304, 316, 322, 332, 437, 439, 452),
+    "aarch64": (5, 6, 8, 9, 11, 12, 14, 15, 26, 27, 33, 34, 35, 36, 37, 38, 45, 48, 49, 50, 53, 54, 56, 61, 74, 78, 79,
+                85, 88, 221, 264, 265, 276, 281, 291, 437, 439, 452),
+}  # fmt: skip
 # (pipe) pipe2, socketpair, socket, bind, listen, connect, accept, accept4, setsockopt, (epoll_create) epoll_create1,
 # epoll_ctl, (eventfd) eventfd2, memfd_create, setsid, setpgid, getpgid, getsid, (fork vfork).
 STARTING = {

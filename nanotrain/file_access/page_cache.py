@@ -12,9 +12,9 @@ import stat
 from collections.abc import Collection
 from pathlib import Path
 
+from nanotrain.process_limits import LIBC, PAGE_BYTES
+
 _CACHESTAT = 451  # Linux 6.5, the same number on all machines
-_LIBC = ctypes.CDLL(None, use_errno=True)
-_PAGE = os.sysconf("SC_PAGE_SIZE")
 _CHUNK = 1 << 20
 
 
@@ -43,7 +43,7 @@ class HeldFiles:
                 file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
                 try:
                     os.pread(file, 1, 0)  # the time of access changes once a day, and now
-                    if _pages_in_memory(file) < -(-size // _PAGE):
+                    if _pages_in_memory(file) < -(-size // PAGE_BYTES):
                         for offset in range(0, size, _CHUNK):
                             os.preadv(file, [buffer], offset)
                 finally:
@@ -70,4 +70,4 @@ def _pages_in_memory(file: int) -> int:
     found = (ctypes.c_uint64 * 5)()
     whole = (ctypes.c_uint64 * 2)()
     call = (ctypes.c_long(_CACHESTAT), ctypes.c_long(file), whole, found, ctypes.c_long(0))
-    return int(found[0]) if _LIBC.syscall(*call) == 0 else 0
+    return int(found[0]) if LIBC.syscall(*call) == 0 else 0

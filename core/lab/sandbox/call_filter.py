@@ -78,7 +78,6 @@ _LOAD, _JEQ, _JGE, _JSET, _AND, _RET = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
 _NUMBER, _FIRST, _SECOND, _THIRD, _FIFTH = 0, 16, 24, 32, 48  # of the call, and the low halves of its arguments
 _DENIED = _ERRNO | errno.EPERM
 _NEW_NAMESPACES = 0x7E020000  # CLONE_NEW*
-_CLONE_THREAD = 0x10000
 _AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK, _STREAM, _SEQPACKET = 1, 2, 10, 16, 1, 5
 _OWN_FAMILIES = (_AF_UNIX, _AF_INET, _AF_INET6, _AF_NETLINK)
 
@@ -164,8 +163,8 @@ def locks_program(machine: str) -> bytes:
 # --- scoring ----------------------------------------------------------------------------------------------------------
 
 # What Python, numpy and torch need to answer with a model on the processor, and what is known to concern the own
-# process alone; no look at limits of a user or at other processes. `seccomp` and `sendmsg` are for the filters by which
-# the scorer ends all look-ups, which refuse both to the code under test.
+# process alone; no look at limits of a user or at other processes. `seccomp` and `sendmsg` are for the filters that the
+# model's process sets itself (nanotrain/file_access), which refuse both to the code under test.
 _SCORING = _words(
     "read write readv writev pread64 pwrite64 preadv pwritev lseek close close_range dup dup2 dup3 open openat creat "
     "stat fstat lstat newfstatat statx access faccessat faccessat2 readlink readlinkat getcwd chdir fchdir getdents "
@@ -178,9 +177,9 @@ _SCORING = _words(
     "get_thread_area rseq execve exit exit_group wait4 waitid recvfrom recvmsg getsockname getpeername getsockopt "
     "shutdown epoll_wait epoll_pwait epoll_pwait2 sendmsg seccomp"
 )
-# What honest code uses while it is loaded. A filter that the model's process sets before (nanotrain/file_access) asks
-# the scorer for each of them, which allows them until rows are shown; the room on a disk and the machine's state are
-# made up, and signals reach its own processes. Where nobody can be asked, that filter refuses them from the start.
+# What honest code uses while it is loaded. Those filters ask the scorer for each of them, which allows them until rows
+# are shown; the room on a disk and the machine's state are made up, and signals reach its own processes. Where nobody
+# can be asked, they refuse them from the start.
 _LOADING = _words(
     "fork vfork pipe pipe2 socketpair epoll_create epoll_create1 epoll_ctl eventfd eventfd2 memfd_create "
     "setsid setpgid getpgid getsid statfs fstatfs sysinfo"
