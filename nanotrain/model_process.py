@@ -141,7 +141,7 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
         self.own = set[int]()  # processes: of the sandbox and the model
         self.effort = 0.0  # processor time as a share of what is allowed, before the first answer or after it
         env = {name: os.environ[name] for name in PASSED_ENVIRONMENT if name in os.environ}
-        self.scratch = tempfile.mkdtemp(prefix=f"autoresearch-{os.urandom(16).hex()}-")  # a name that nobody knows
+        self.scratch = tempfile.mkdtemp(prefix=f"autoresearch-scored-{os.urandom(16).hex()}-")  # nobody knows it
         env |= {"OMP_WAIT_POLICY": "PASSIVE", "AUTORESEARCH_DEVICE": order["device"]}
         env |= {"AUTORESEARCH_SCRATCH": self.scratch}
         limit = process_limits.memory_limit(order["device"])

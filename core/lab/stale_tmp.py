@@ -11,9 +11,9 @@ from pathlib import Path
 from core.lab.shim.rmtree import remove_tree
 
 LINK_PREFIX = "autoresearch-tmp-"  # short names of runs' temporary folders
-FOLDER_PREFIXES = (  # each in use for seconds only
+FOLDER_PREFIXES = (  # each in use for seconds, or as long as a model is scored: minutes
     "autoresearch-add-", "autoresearch-imports-", "autoresearch-index-", "autoresearch-key-", "autoresearch-merge-",
-    "autoresearch-probe-", "autoresearch-python-", "autoresearch-sign-",
+    "autoresearch-probe-", "autoresearch-python-", "autoresearch-scored-", "autoresearch-sign-",
 )  # fmt: skip
 SOCKET_PREFIX = "autoresearch-"  # and the user's id: engines' sockets, where the home's path is too long for them
 STALE_SECONDS = 3600.0

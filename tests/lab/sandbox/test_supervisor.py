@@ -244,9 +244,11 @@ def test_only_pids_of_the_run_are_valid_signal_targets() -> None:
 
 
 def test_every_temporary_folder_of_the_engine_has_a_name_that_is_removed() -> None:
+    """Of its commands as well: the random part of a name is no part of the prefix."""
     made: set[str] = set()
-    for path in (ROOT / "core").rglob("*.py"):
-        made |= {*re.findall(r'TemporaryDirectory\(prefix="([^"]+)"', path.read_text(encoding="utf-8"))}
+    for path in (*(ROOT / "core").rglob("*.py"), *(ROOT / "nanotrain").rglob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        made |= {*re.findall(r'(?:TemporaryDirectory|mkdtemp)\(prefix=f?"([^"{]+)', text)}
     assert made == {*stale_tmp.FOLDER_PREFIXES}
 
 
