@@ -29,7 +29,8 @@ _RESPONSE = struct.Struct("QqiI")
 _CONTINUE = 1
 _RAN_NANOSECONDS = 1_000_000  # of a thread that was let go on: by then it has read its path
 _TMPFS, _BLOCK, _BLOCKS, _LONGEST_NAME = 0x01021994, 4096, 1 << 24, 255  # a disk of 64 GB, half of it free
-MAX_SETTLE_SECONDS = 20.0
+_MAX_SETTLE_SECONDS = 20.0
+_NOT_THERE = (OSError, OverflowError)  # the second for an address in the upper half, which is the kernel's
 
 
 class CallSupervisor(threading.Thread):
@@ -80,7 +81,7 @@ class CallSupervisor(threading.Thread):
             try:
                 with call.memory() as memory:
                     os.pwrite(memory, told, place)
-            except OSError:
+            except _NOT_THERE:
                 return -errno.ENOSYS
             return 0
         if call.call in self.signals:
@@ -89,7 +90,7 @@ class CallSupervisor(threading.Thread):
             return None
         try:
             return self.own.answer(call)
-        except OSError:
+        except _NOT_THERE:
             self.refused = True
             return -errno.EPERM if call.call in self.starting else -errno.ENOENT
 
@@ -109,7 +110,7 @@ class CallSupervisor(threading.Thread):
         row by then. `threads`: all of the model, by their folders in /proc; `own`: folders, by the names that it has
         for them, of which it can read everything from then on.
         """
-        deadline = time.monotonic() + MAX_SETTLE_SECONDS
+        deadline = time.monotonic() + _MAX_SETTLE_SECONDS
         begun = {folder: _ran(folder) for folder in threads}
         while waiting := [folder for folder, ran in begun.items() if not _settled(folder, ran)]:
             if time.monotonic() > deadline:

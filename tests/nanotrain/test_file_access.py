@@ -1,4 +1,4 @@
-"""A model that was shown rows looks nothing up, and what it holds is in memory: tried in processes of their own."""
+"""What a model's process may do until it is shown rows, and not from then on; what it holds is in memory then."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ assert ask_about_calls(channel, programs, {install}) == "asked"
 
 
 class Model:
-    """A process whose calls with paths are answered here."""
+    """A process whose calls are answered here."""
 
     def __init__(self, body: str, held: Path) -> None:
         machine = os.uname().machine
@@ -132,6 +132,28 @@ def test_threads_that_were_there_before_are_refused_as_well(held: Path) -> None:
         assert model.refuse()
         model.channel.send(b"x")
         assert model.said() == "-" * 14
+    finally:
+        model.close()
+
+
+def test_an_address_that_is_no_place_in_memory_does_not_end_the_answers(held: Path) -> None:
+    body = f"""
+    import ctypes
+    nowhere, call = ctypes.c_ulong(1 << 63), ctypes.CDLL(None).syscall
+    disk, stat = {(137, 262) if os.uname().machine == "x86_64" else (43, 79)}
+    path = ctypes.create_string_buffer(b"/usr")
+    print(call(ctypes.c_long(disk), path, nowhere), call(ctypes.c_long(stat), -100, nowhere, path, 0), flush=True)
+    twice()
+    print(call(ctypes.c_long(disk), path, nowhere), call(ctypes.c_long(stat), -100, nowhere, path, 0), flush=True)
+    """
+    model = Model(body, held)
+    try:
+        assert model.said() == "-1 -1"
+        assert model.said() == "+" * 14
+        assert model.refuse()
+        model.channel.send(b"x")
+        assert model.said() == "-" * 14
+        assert model.said() == "-1 -1"
     finally:
         model.close()
 
