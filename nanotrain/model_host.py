@@ -179,7 +179,7 @@ def read_instead(scratch: str) -> None:
     known = {f"/{path.relative_to(scratch)}": str(path) for path in folder.rglob("*") if path.is_file()}
 
     def opened(file: Any, *args: Any, **more: Any) -> Any:
-        return real(known.get(file, file) if isinstance(file, str) else file, *args, **more)
+        return real(known.get(os.fspath(file), file) if isinstance(file, str | os.PathLike) else file, *args, **more)
 
     if known:
         builtins.open = io.open = opened

@@ -21,6 +21,7 @@ from nanotrain import model_host
 from nanotrain.file_access.asked_calls import SECCOMP, asking_program, refusing_program
 from nanotrain.file_access.call_supervisor import CallSupervisor
 from nanotrain.process_limits import ProcessMonitor, kill_tree, threads_of
+from tests.nanotrain.worlds import REPOSITORY
 
 ASKED = """
 import json, os, select, shutil, signal, socket, struct, subprocess, sys, tempfile, threading
@@ -160,6 +161,20 @@ def test_where_nobody_can_be_asked_it_is_refused_from_the_start(tier: Literal["A
             "thread": False, "file": True, "heard": None, "nice": 0, "engine": "No such process",
             "disk": "Function not implemented",
         }  # fmt: skip
+
+
+def test_a_file_that_is_made_up_is_found_by_every_kind_of_path(tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "meminfo").write_text("made up")
+    code = """
+import pathlib, sys
+from nanotrain.model_host import read_instead
+read_instead(sys.argv[1])
+print(open("/proc/meminfo").read(), pathlib.Path("/proc/meminfo").read_text(), open("/proc/self/comm").read())
+"""
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("made up made up ") and len(done.stdout) > 18
 
 
 def test_a_process_that_appears_after_rows_were_shown_violates_the_limits() -> None:
