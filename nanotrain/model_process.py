@@ -33,9 +33,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nanotrain import model_host, process_limits
-from nanotrain.file_access.asked_calls import SECCOMP, asking_program, refusing_program
-from nanotrain.file_access.call_supervisor import CallSupervisor
-from nanotrain.file_access.page_cache import HeldFiles
+from nanotrain.isolation.asked_calls import SECCOMP, asking_program, refusing_program
+from nanotrain.isolation.call_supervisor import CallSupervisor
+from nanotrain.isolation.page_cache import HeldFiles
 from nanotrain.weights import Rejected
 
 HALF_BYTES = 32 << 20  # of the shared memory: what is handed over at a time
@@ -78,7 +78,7 @@ class ScorerError(Exception):
         self.hint = hint
 
 
-class NotInMemory(Rejected):
+class Unsettled(Rejected):
     """A model read from the disk what was in memory, or did not rest. On a busy machine honest code can do so, once."""
 
 
@@ -266,10 +266,10 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
         self._allow(limit)
         return digest
 
-    def close_files(self) -> None:
+    def isolate(self) -> None:
         """From here on the model is alone, starts nothing and looks no path up, and what it holds is in memory: it can
         be shown rows, and leaves nothing of them in what the kernel keeps. Raises Rejected when it holds too much,
-        NotInMemory when it does not rest.
+        Unsettled when it does not rest.
         """
         if self.order["device"] != "cpu":  # a card's libraries are gigabytes
             return
@@ -277,7 +277,7 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
             self.calls.refuse()
             self.monitor.keep_alone(self.own)
             if not self.calls.settle(self._threads(), self.own_folders):
-                raise NotInMemory("the model's threads did not rest before it was scored")
+                raise Unsettled("the model's threads did not rest before it was scored")
         files, most = HeldFiles(self.monitor.pids()), process_limits.memory_limit("cpu") // 2
         if sum(size for path, size in files.sizes.items() if path not in self.own_files) > most:
             raise Rejected(f"the model has files of more than {most >> 20} MB open or mapped")
@@ -295,7 +295,7 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
     def check_effort(self) -> None:
         """Raises Rejected when the answers used more processor time than allowed: learning ends with the clock."""
         if self.monitor.violation(self.monitor.pids()) == process_limits.READS:
-            raise NotInMemory(process_limits.READS)
+            raise Unsettled(process_limits.READS)
         more = self.answers - 1
         least = MIN_ANSWER_SECONDS[self.order["device"]]
         allowed = more * max(MAX_ANSWER_OF_RUN * self.trained, MAX_ANSWER_OF_STARTUP * self.startup_cpu, least)
@@ -464,7 +464,7 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(2)
         if violation := self.violation or self.monitor.violation(()):
-            return NotInMemory(violation) if violation == process_limits.READS else Rejected(violation)
+            return Unsettled(violation) if violation == process_limits.READS else Rejected(violation)
         code = self.process.poll()
         print(f"model process: ended with {code}")
         how = "exit code 0" if code == 0 else "another exit code than 0"

@@ -163,7 +163,7 @@ class Examiner:
         """Every row once, in random order."""
         # What it imports or reads when it is first asked, it does before its calls are refused.
         list(model.logits(LogitRequest(self.sample(), np.zeros(1, dtype=np.int32))))
-        model.close_files()
+        model.isolate()
         order = self.random.permutation(len(self.rows))
         places = self.batches(order)
         nats = np.full((len(places), self.batch * self.length), np.nan)
@@ -182,13 +182,13 @@ class Examiner:
     def examine(self, witness: ModelProcess) -> None:
         """Each rule by itself on training text, which names the violation; then beginnings of the scored rows."""
         self.check_rules(witness)
-        witness.close_files()
+        witness.isolate()
         self.ask(witness, self.cuts)
 
     def examine_again(self, witness: ModelProcess) -> None:
         """Beginnings of the scored rows, cut where a look ahead would have paid; needs their scores."""
         names = np.tile(np.arange(len(self.rows)), self.later_passes)
-        witness.close_files()
+        witness.isolate()
         self.ask(witness, self.paying_cuts(names).reshape(self.later_passes, -1))
 
     def sample(self) -> Tokens:

@@ -26,14 +26,14 @@ import numpy as np
 from nanotrain import harness, prepare, process_limits, source_checks, weights
 from nanotrain.corpus import PrepareError
 from nanotrain.device.spread import MAX_SPREAD, remembered
-from nanotrain.model_process import NO_GPU, ModelProcess, NotInMemory, ScorerError, clean
+from nanotrain.model_process import NO_GPU, ModelProcess, ScorerError, Unsettled, clean
 from nanotrain.probes import LATER_PASSES, Examiner, ProbeResults, rows_of, training_rows_of
 from nanotrain.weights import Rejected
 
 MAX_STARTUP_SECONDS = {"cpu": 90.0, "cuda": 180.0}  # imports and rebuilding the model
 MAX_SCORING_SECONDS = {"cpu": 90.0, "cuda": 240.0}  # all probes and the scoring of one process, waiting for it
 MAX_REASON_CHARACTERS = 600
-MAX_TRIES = 3  # of a model that reads from the disk what honest code finds in memory the next time
+MAX_TRIES = 3  # of an unsettled model: honest code finds in memory the next time what it read from the disk
 MEASURED_ROWS = 16  # of training text, to measure the spread of a device
 PRISTINE = Path(__file__).parents[1]
 
@@ -44,13 +44,13 @@ def score(worktree: Path, run: Path, device: str, seed: int, sandbox: list[str],
     for _ in range(MAX_TRIES):
         try:
             return score_once(worktree, run, device, seed, sandbox, part)
-        except NotInMemory as read:
+        except Unsettled as read:
             print(reason := str(read))
     return {"rejected": reason, "probes": {}}
 
 
 def score_once(worktree: Path, run: Path, device: str, seed: int, sandbox: list[str], part: str) -> dict[str, Any]:
-    """One try. Raises NotInMemory, too."""
+    """One try. Raises Unsettled, too."""
     start = time.monotonic()
     ready = prepare.find()
     if ready is None:
@@ -98,7 +98,7 @@ def score_once(worktree: Path, run: Path, device: str, seed: int, sandbox: list[
                 results.record("effort", model.effort, 1.0, "the model used too much processor time")
                 model.close()
             examiner.compare()
-    except NotInMemory:
+    except Unsettled:
         raise
     except Rejected as reason:
         return {"rejected": clean(str(reason))[:MAX_REASON_CHARACTERS], "probes": results.probes}

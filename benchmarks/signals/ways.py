@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nanotrain import model_host
-from nanotrain.file_access.asked_calls import SECCOMP, refusing_program
+from nanotrain.isolation.asked_calls import SECCOMP, refusing_program
 
 PRELUDE = """
 import ctypes, fcntl, mmap, os, random, resource, signal, socket, struct, sys, threading, time

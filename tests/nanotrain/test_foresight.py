@@ -51,8 +51,8 @@ class Told:
         """As to what is asked before any row is shown."""
         return (PAIRS[request.tokens].astype(np.float32) for request in requests)
 
-    def close_files(self) -> None:
-        """It opens none."""
+    def isolate(self) -> None:
+        """It holds nothing."""
 
     def run(self, witness: Answer, scored: Answer) -> Examiner:
         model = cast(ModelProcess, self)

@@ -18,8 +18,8 @@ import pytest
 
 from core.lab.sandbox import tiers
 from nanotrain import model_host
-from nanotrain.file_access.asked_calls import SECCOMP, asking_program, refusing_program
-from nanotrain.file_access.call_supervisor import CallSupervisor
+from nanotrain.isolation.asked_calls import SECCOMP, asking_program, refusing_program
+from nanotrain.isolation.call_supervisor import CallSupervisor
 from nanotrain.process_limits import ProcessMonitor, kill_tree, threads_of
 from tests.nanotrain.worlds import REPOSITORY
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from nanotrain import corpus, harness, model_host, prepare, probes, process_limits, score, train
-from nanotrain.model_process import NotInMemory
+from nanotrain.model_process import Unsettled
 from tests.nanotrain import worlds
 
 FORWARD = "        length = tokens.size(1)\n        cos, sin"  # where GPT.forward begins
@@ -46,7 +46,7 @@ def test_a_model_that_reads_much_from_the_disk_is_scored_again(cold: int, monkey
     def once(*_: Any) -> dict[str, Any]:
         tries.append("")
         if len(tries) <= cold:
-            raise NotInMemory(process_limits.READS)
+            raise Unsettled(process_limits.READS)
         return {"metric": 1.0}
 
     monkeypatch.setattr(score, "score_once", once)

@@ -164,7 +164,7 @@ def locks_program(machine: str) -> bytes:
 
 # What Python, numpy and torch need to answer with a model on the processor, and what is known to concern the own
 # process alone; no look at limits of a user or at other processes. `seccomp` and `sendmsg` are for the filters that the
-# model's process sets itself (nanotrain/file_access), which refuse both to the code under test.
+# model's process sets itself (nanotrain/isolation), which refuse both to the code under test.
 _SCORING = _words(
     "read write readv writev pread64 pwrite64 preadv pwritev lseek close close_range dup dup2 dup3 open openat creat "
     "stat fstat lstat newfstatat statx access faccessat faccessat2 readlink readlinkat getcwd chdir fchdir getdents "

@@ -11,7 +11,7 @@ import pytest
 
 from core.lab.sandbox import call_filter
 from core.lab.sandbox.call_numbers import call_numbers
-from nanotrain.file_access.asked_calls import asking_program, refusing_program
+from nanotrain.isolation.asked_calls import asking_program, refusing_program
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])

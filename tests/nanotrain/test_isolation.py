@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from nanotrain import process_limits
-from nanotrain.file_access.asked_calls import SECCOMP, asking_program, refusing_program
-from nanotrain.file_access.call_supervisor import CallSupervisor
-from nanotrain.file_access.page_cache import HeldFiles
+from nanotrain.isolation.asked_calls import SECCOMP, asking_program, refusing_program
+from nanotrain.isolation.call_supervisor import CallSupervisor
+from nanotrain.isolation.page_cache import HeldFiles
 from tests.nanotrain.worlds import REPOSITORY
 
 BEGIN = """

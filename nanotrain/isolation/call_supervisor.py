@@ -19,8 +19,8 @@ import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from nanotrain.file_access.asked_calls import CLONE, MACHINE_STATE, SIGNALS, STARTING
-from nanotrain.file_access.own_files import Call, OwnFiles
+from nanotrain.isolation.asked_calls import CLONE, MACHINE_STATE, SIGNALS, STARTING
+from nanotrain.isolation.own_files import Call, OwnFiles
 
 _RECEIVE, _SEND, _SET_FLAGS = 0xC0502100, 0xC0182101, 0x40082104  # ioctls of a listener
 _SYNC_WAKE_UP = 1  # the caller goes on where this thread ran: several times faster, from Linux 6.6 on
