@@ -19,7 +19,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 
-from core.lab.python.tool_command import direct_command, toml_line
+from core.lab.python.tool_command import ISOLATED_PYTHON, direct_command, toml_line
 from core.lab.python.virtual_environment import NAMES, UV_AS_IT_IS, chosen_environment, printed_path, variables
 from core.record.errors import ProjectError
 
@@ -154,9 +154,9 @@ def _behind_launcher(program: str | None, project: Path, source: Mapping[str, st
     return real if real and real.is_file() else None
 
 
-# Python that ignores PYTHONDONTWRITEBYTECODE, up to the option that has it do so: compiled files beside those that
-# experiments may not edit would look like modules in their place.
-_ISOLATED = re.compile(r"(?:^|(?<=[;&|(]))\s*(?:[\w./-]*/)?python[\d.]*(?: +-\w+)*? +-[a-zA-Z]*[IE][a-zA-Z]*(?= )")
+# It ignores PYTHONDONTWRITEBYTECODE, too: compiled files beside those that experiments may not edit would look like
+# modules in their place.
+_ISOLATED = re.compile(rf"(?:^|(?<=[;&|(]))\s*(?:[\w./-]*/)?{ISOLATED_PYTHON}")
 
 
 def resolve_command(command: str, env: Mapping[str, str], cwd: Path) -> list[str]:

@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from core.lab.python.tool_command import toml_line
+from core.lab.python.tool_command import ISOLATED_PYTHON, toml_line
 from core.record.errors import ProjectError
 
 _MAX_SECONDS = 60.0  # for the interpreter to answer
 _MAX_MODULES = 400  # that are asked for
 _ASSIGNED = re.compile(r"""(?:^|(?<=[\s;&|(]))PYTHONPATH=("[^"]*"|'[^']*'|[^\s;&|)]*)""")
-_ISOLATED = re.compile(r"(?:^|(?<=[\s;&|(/]))python[\d.]*(?: +-\w+)*? +-[a-zA-Z]*[IE][a-zA-Z]*(?= )")
+_ISOLATED = re.compile(rf"(?:^|(?<=[\s;&|(/])){ISOLATED_PYTHON}")
 _ASK = """
 import importlib, importlib.util, json, os, sys
 asked, copy = json.load(sys.stdin), sys.argv[1]

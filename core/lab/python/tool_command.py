@@ -28,6 +28,8 @@ _SOURCE = re.compile(r"((?:^|[;&]) *)source +(?=\S*bin/activate)")
 _ACTIVATE = re.compile(r"^ *(?:source|\.) +([\w./-]+)/bin/activate *(?:&&|;) *(.+)$", re.S)
 _UV = re.compile(rf"{_START}uv +((?:-\S+ +)*)run +((?:-\S+ +)*)(\S*)")
 _UVX = re.compile(rf"{_START}(?:uvx|uv +tool +run) +(\S+)")
+# Python that ignores its environment variables, up to the option that has it do so.
+ISOLATED_PYTHON = r"python[\d.]*(?: +-\w+)*? +-[a-zA-Z]*[IE][a-zA-Z]*(?= )"
 _UV_ALONE = re.compile(r"--(with(-requirements|-editable)?|isolated)\b")
 _INLINE_METADATA = re.compile(r"^# /// script\s*$", re.M)
 _SYNC = {"poetry": "poetry install", "pipenv": "pipenv install", "pdm": "pdm install", "rye": "rye sync",
