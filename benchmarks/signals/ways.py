@@ -39,7 +39,9 @@ def page(path=shared):
 
 
 def as_scored(program: str) -> str:
-    """A program that first sets the filter that a model's process sets: so it is when it is loaded."""
+    """A program that first sets the last filter that a model's process sets: so it is when it is loaded. Nobody is asked,
+    so what the scorer makes up is read as it is.
+    """
     machine = os.uname().machine
     code = refusing_program(machine, 0, asked=True).hex()
     host = Path(model_host.__file__).read_text()
@@ -510,7 +512,7 @@ WAYS = [
             least = count()
         def start_telling(): os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
         """,
-        left=_RUNS,
+        left=(*_RUNS, "A scoring", "B scoring"),  # while the model is loaded
     ),
     Way(
         "inodes of /proc",
