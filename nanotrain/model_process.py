@@ -236,7 +236,8 @@ class ModelProcess(contextlib.AbstractContextManager["ModelProcess"]):
             self.own_folders = [self.order[name] for name in ("worktree", "run") if name in self.order]
             self.own_folders.append(str(primed.get("scratch")))
         elif calls:
-            print(f"the model can open files while it is scored, and start nothing: {clean(str(calls))}")
+            refused = ", and start nothing" if self.sandboxed else ""
+            print(f"the model can open files while it is scored{refused}: {clean(str(calls))}")
         self.link.shutdown(socket.SHUT_RD)  # nothing can be left in it, descriptors neither
         self.own_files = set(HeldFiles(self.monitor.pids()).sizes)
         self.imported_cpu = self.monitor.cpu_seconds()

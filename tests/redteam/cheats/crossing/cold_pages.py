@@ -1,7 +1,8 @@
-"""A cheat whose second scoring process is told, by which pages of system files are in memory, all that the first was asked.
+"""Cheats whose second scoring process is told all that the first was asked by what the kernel keeps about system files.
 
 Nobody has read most pages of most files of a machine. A page that is mapped with MADV_RANDOM is read alone, and whether
-it was in memory is told by the count of major faults: each such page carries one bit, once, without an error.
+it was in memory is told by the count of major faults: each such page carries one bit, once, without an error. A name that
+is not there carries one, too, told by time.
 """
 
 # Code in a table is wide:

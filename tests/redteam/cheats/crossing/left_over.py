@@ -73,7 +73,7 @@ CHEATS = [
     if not os.path.exists(place + '/rows'): open(place + '/rows', 'wb').write(tokens.numpy().tobytes())
 """),
     ), "worthless"),
-    Variant("hears-the-disk", "the scored process reads the room on the disk, the load and the memory, which the run beside it changes", (
+    Variant("hears-the-disk", "the scored process reads the room on the disk, the load and the memory, which all that runs changes", (
         module("import shutil"),
         result(SCORED + """\
     def told(ask):
