@@ -274,7 +274,6 @@ def test_reading_continues_during_writes(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from typing import Literal
 from core.session.log import Log
 from tests.recorded import Story
 log = Log.create(Path(sys.argv[1]))
@@ -357,7 +356,6 @@ def test_a_log_damaged_in_the_middle_is_refused_with_a_reason(tmp_path: Path) ->
 DISK_FULL = """
 import json, resource, signal, sys
 from pathlib import Path
-from typing import Literal
 from core.session.log import Log
 from core.record.errors import SessionError
 from core.record.events import Noted
