@@ -7,7 +7,8 @@ a run's output) stay in the events.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from core.record import events as e
@@ -334,6 +335,17 @@ class State:
         """Whether the session crashed before its first verdict: there is nothing to show, export or build on."""
         judged = any(n for word, n in self.verdicts.items() if word != "abandoned")
         return self.state == "crashed" and (self.baseline is None or not judged)
+
+    def copy(self) -> State:
+        """A State that stays the same while this one is folded: its records are frozen, its tables are copied."""
+        return replace(
+            self,
+            experiments=dict(self.experiments),
+            guidance=dict(self.guidance),
+            verdicts=dict(self.verdicts),
+            running=dict(self.running),
+            slot_times=deepcopy(self.slot_times),
+        )
 
     def seconds(self, now: float) -> float:
         """Seconds that engines held this session, up to `now` if one still does."""

@@ -63,6 +63,17 @@ def test_a_prefix_and_a_tail_fold_to_the_full_state(events: list[Event], data: s
     assert state == whole
 
 
+@given(stories, st.data())
+@settings(max_examples=40)
+def test_a_copy_stays_the_same_while_the_state_is_folded(events: list[Event], data: st.DataObject) -> None:
+    cut = data.draw(st.integers(0, len(events)))
+    state = folded(events[:cut])
+    copy = state.copy()
+    for event in events[cut:]:
+        fold(state, event)
+    assert copy == folded(events[:cut])
+
+
 @given(stories)
 @settings(max_examples=40)
 def test_the_totals_of_the_state_are_consistent(events: list[Event]) -> None:

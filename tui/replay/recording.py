@@ -7,7 +7,6 @@ pane shows what it showed then. Long pauses between events are shortened.
 from __future__ import annotations
 
 import asyncio
-import copy
 import math
 import re
 import tempfile
@@ -15,7 +14,6 @@ import time
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import accumulate, pairwise
 from pathlib import Path
 
@@ -137,7 +135,7 @@ class Recording:
             self._begin_files()
             wanted = bisect_right(self._positions, position)
             nearest = max(count for count in self._snapshots if count <= wanted)
-            self.state, self._applied = _copy(self._snapshots[nearest]), nearest
+            self.state, self._applied = self._snapshots[nearest].copy(), nearest
         self.advance(position)
         self._new.clear()  # events that a jump passes are not news
 
@@ -184,7 +182,7 @@ class Recording:
             self._new.append(event)
             self._applied += 1
             if self._applied % SNAPSHOT_EVENTS == 0 and self._applied not in self._snapshots:
-                self._snapshots[self._applied] = _copy(self.state)
+                self._snapshots[self._applied] = self.state.copy()
 
     def _read(self) -> None:
         """Update the files of live experiments and runs, and the readings as the engine would send them."""
@@ -207,15 +205,3 @@ def _positions(times: list[float]) -> list[float]:
     """The position of each event: long gaps are shortened, and a clock that was set back counts as no time."""
     gaps = (min(MAX_GAP_SECONDS, max(0.0, time - before)) for before, time in pairwise(times))
     return list(accumulate(gaps, initial=0.0))
-
-
-def _copy(state: State) -> State:
-    """A State that stays the same while the other is folded: its records are frozen, its tables are copied."""
-    return replace(
-        state,
-        experiments=dict(state.experiments),
-        guidance=dict(state.guidance),
-        verdicts=dict(state.verdicts),
-        running=dict(state.running),
-        slot_times=copy.deepcopy(state.slot_times),
-    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -52,7 +51,7 @@ class Briefing(EnginePart):
         Without `question` (a person's own experiment) a hypothesis that was tested before is accepted.
         """
         setup, program = self.setup, self.program
-        snapshot = _snapshot(self.state)
+        snapshot = self.state.copy()
         files = await asyncio.to_thread(self._gather, snapshot, commit, program.edit, program.read)
         repairs = experiment in snapshot.experiments and snapshot.experiments[experiment].repairs > 0
         queued = [g for g in snapshot.in_force() if not (g.idea and repairs)]  # a repair keeps its own idea
@@ -202,14 +201,6 @@ class _Files:
     read_only: Mapping[str, str]
     unreadable: frozenset[str]
     outside: frozenset[str]
-
-
-def _snapshot(state: State) -> State:
-    """A copy of the State that later events do not change."""
-    snapshot = copy.copy(state)
-    snapshot.experiments = dict(state.experiments)
-    snapshot.guidance = dict(state.guidance)
-    return snapshot
 
 
 def _text(raw: bytes | None) -> str | None:
