@@ -107,6 +107,7 @@ class Experiment:
 
     @property
     def run_seconds(self) -> float:
+        """Of its runs' clocks, which may be processor seconds."""
         return sum(r.seconds for r in self.runs)
 
     @property

@@ -49,7 +49,10 @@ def costs(state: State, now: float) -> Costs:
     out = Costs(use=device_use(state, now), seconds=state.seconds(now), usd_unknown=state.usd_unknown)
     for x in state.experiments.values():
         for run in x.runs:
-            _add_run(out, run, now)
+            out.runs[run.slot] = out.runs.get(run.slot, 0) + 1
+            kind = out.kinds.setdefault(run.kind, Share())
+            kind.count += 1
+            kind.seconds += _trained(state, run, now)
         if x.number != BASELINE:
             verdict = x.verdict or "under way"
             who = x.researcher + (f" · {x.model}" if x.model else "")
@@ -60,18 +63,21 @@ def costs(state: State, now: float) -> Costs:
     return out
 
 
-def _add_run(out: Costs, run: Run, now: float) -> None:
-    out.runs[run.slot] = out.runs.get(run.slot, 0) + 1
-    kind = out.kinds.setdefault(run.kind, Share())
-    kind.count += 1
-    live = now - run.clock_started if run.phase == "training" and run.clock_started else 0.0
-    kind.seconds += run.on_clock or max(0.0, live)
+def _trained(state: State, run: Run, now: float) -> float:
+    """Seconds by the wall on a run's clock."""
+    if run.phase is None:
+        return run.on_clock
+    if run.phase == "training" and run.clock_started:
+        return max(0.0, now - run.clock_started)
+    slot = state.slot_times.get(run.slot)
+    held = slot.held.get(run.run) if slot else None
+    return held.spent.get("training", 0.0) if held else 0.0
 
 
 def _add(share: Share, x: Experiment) -> None:
     share.count += 1
     share.kept += x.verdict == "kept"
-    share.seconds += x.run_seconds
+    share.seconds += sum(run.on_clock for run in x.runs)
     share.thinking += x.thinking_seconds
     share.usd += x.usd
     share.input_tokens += x.input_tokens

@@ -151,6 +151,23 @@ def test_the_time_of_a_slot_adds_up() -> None:
     assert views.costs(State(), 0.0).per_kept(lambda s: s.usd) is None
 
 
+def test_runs_cost_time_by_the_wall_and_keep_it_while_they_are_scored() -> None:
+    state = state_of(3, live=True)
+    begun, before = state.time, views.costs(state, state.time)
+
+    def cost_at(seconds: float, body: e.Body) -> tuple[float, float]:
+        """What the run has added by then to its kind and to all experiments."""
+        fold(state, Event(state.seq + 1, begun + seconds, body))
+        found = views.costs(state, begun + seconds)
+        return found.kinds["reference"].seconds, found.all.seconds - before.all.seconds
+
+    started = e.RunStarted(run=90, experiment=3, kind="reference", slot="cpu7", seed=1, commit="c", budget="20s cpu")
+    assert cost_at(0, started) == cost_at(1, e.RunPhaseChanged(90, 3, "training")) == (0.0, 0.0)
+    assert cost_at(12, e.RunPhaseChanged(90, 3, "scoring")) == (11.0, 0.0)
+    ended = e.RunFinished(run=90, experiment=3, ended="done", metric=None, seconds=20.0, on_clock=11.0, wall_seconds=16)
+    assert cost_at(15, ended) == pytest.approx((11.0, 11.0))
+
+
 def test_changed_words_are_whole_words() -> None:
     old, new = "RATE = 0.6  # share", "RATE = 0.45  # share"
     before, after = changed_words(old, new)
