@@ -35,7 +35,7 @@ def gaps_of(paths: SessionPaths) -> tuple[list[float], float]:
     bodies = [event.body for event in finished if isinstance(event.body, e.RunFinished)]
     found = [body.gap for body in bodies if body.gap is not None]
     span = finished[-1].time - started[0].time
-    return found, sum(body.seconds for body in bodies) / (span * len(slots))
+    return found, sum(body.training_seconds for body in bodies) / (span * len(slots))
 
 
 def stretches(paths: SessionPaths) -> tuple[float, float]:
