@@ -87,10 +87,9 @@ def run_ended(state: State, b: e.RunFinished, run: Run, time: float) -> None:
 
 def hidden_scored(state: State, b: e.HiddenScored) -> None:
     """A score on the hidden slice took a slot without a run."""
-    slot, left = state.slot_times.get(b.slot), b.seconds
-    for what in _WITHOUT_RUN if slot else ():
-        assert slot is not None
-        left -= _move(slot.spent, what, "scoring", left)
+    spent, left = state.slot_times.get(b.slot, SlotTime()).spent, b.seconds
+    for what in _WITHOUT_RUN:
+        left -= _move(spent, what, "scoring", left)
 
 
 def _move(spent: dict[str, float], what: str, to: str, seconds: float) -> float:
