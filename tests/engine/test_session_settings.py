@@ -10,6 +10,7 @@ import pytest
 
 from core.client import read_state, start_engine
 from core.engine.session_settings import budget_of, following
+from core.engine.startup.setup import prepare
 from core.program.program import Program, parse
 from core.record import commands as c
 from core.record import events as e
@@ -18,11 +19,11 @@ from core.record.errors import UsageError
 from core.record.events import Body, Event
 from core.record.fold import fold
 from core.record.state import State
-from core.session.options import EngineOptions, load_options
+from core.session.options import EngineOptions, load_options, save_options
 from core.session.paths import SessionPaths
 from tests.cli.command import run
 from tests.engine.support import accepted, bodies, engine, events_named, kill_engine, patch, wait_for, wait_state
-from tests.projects import PROGRAM, make_project
+from tests.projects import PROGRAM, make_project, make_scored_project
 from tests.tui.stage import Playing, Stage
 from tui.paint.theme import Look
 from tui.screens.steering_dialogs import ChangeCard
@@ -205,6 +206,22 @@ def test_a_restart_cannot_change_settings_that_affect_the_metric(tmp_path: Path)
         assert load_options(paths) == EngineOptions(researcher="human", slots="cpu:1", run_budget="8s")
         start_engine(paths, EngineOptions(run_budget="8s", overrides=("sandbox.limits_only=true",)))
         wait_state(paths, lambda s: s.state == "running", "the session running with the same settings")
+
+
+def test_a_session_that_began_with_a_clock_by_the_wall_keeps_it(tmp_path: Path) -> None:
+    """One of an older version, whose program.md chose no clock; its kept options did not either."""
+    by_the_wall = ("budget.clock=wall",)
+    with engine(make_scored_project(tmp_path / "p"), researcher="human", slots="cpu:1", overrides=by_the_wall) as paths:
+        wait_state(paths, lambda s: s.experiments.get(0) and s.experiments[0].runs, "a run")
+        kill_engine(paths)
+        save_options(paths, RESTED)
+        start = prepare(paths, EngineOptions(researcher="human", slots="cpu:1"))
+        start.setup.locks.release()
+        assert str(start.program.run_budget("cpu")) == read_state(paths).session.run_budget == "10s"  # type: ignore[union-attr]
+        save_options(paths, start.options)
+        later = prepare(paths, RESTED)
+        later.setup.locks.release()
+        assert later.program == start.program and later.options == start.options
 
 
 @pytest.mark.slow

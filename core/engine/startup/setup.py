@@ -261,6 +261,11 @@ def _going_on(paths: SessionPaths, begun: State, asked: EngineOptions) -> tuple[
             f"{', '.join(words)} cannot change in a session that has begun: its results could not be compared any more",
             hint="leave that option out, or start another session with --session NAME",
         )
+    clocked = program.run_budget("cpu")
+    if clocked.clock == "cpu" and begun.session and begun.session.run_budget == str(replace(clocked, clock="wall")):
+        # It began when all runs were clocked by the wall, and its results are compared with those that follow.
+        options = replace(options, overrides=(*options.overrides, "budget.clock=wall"))
+        program = replace(program, clock="wall")
     return options, program, _readable(begun.program, was)
 
 
