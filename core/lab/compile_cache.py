@@ -3,9 +3,9 @@
 A compile cache holds code that its readers execute, and it can hold any other data: a cache that two runs share is a
 channel by which one run can pass its weights to the next. So no run writes what another run reads. Each run has a
 private copy, which is removed with it. The source of the copies was compiled by a run of the session's unchanged code
-before that run could read any data (`core/lab/shim/kept_cache.py`), and lies where no run can read or write it. There
-is one for each kind of card and version of the libraries. A cache that cannot be used is left aside: the run compiles
-for itself, and so do the runs of a project with a scorer whose data are there from the start.
+before that run could read any data, or by a plain command (`core/lab/shim/kept_cache.py`), and lies where no run can
+read or write it. There is one for each kind of card and version of the libraries. A cache that cannot be used is left
+aside: the run compiles for itself, and so do the runs of a project with a scorer whose data are there from the start.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ class RunSpec:
     machine_processors: int = 1  # that the session may use
     disk_limit: int | None = 20 << 30
     cache: Path | None = None  # initial content of its compile cache; see core/lab/compile_cache.py
-    keep_cache: bool = False  # keep what is in its compile cache when it asks for its data
+    keep_cache: bool = False  # keep its compile cache as `core/lab/shim/kept_cache.py` says
     keep_private: bool = False  # the same for home/ and tmp/
     groups: str | None = None  # folder in which its control group is made, "" for none; None: where the engine may
 
