@@ -19,7 +19,7 @@ from core.record.budget import RunBudget
 from core.record.errors import AutoresearchError
 from core.record.events import Event
 from core.record.pulse import Pulse
-from core.record.slot_time import device_time
+from core.record.slot_time import dollars
 from core.record.state import BASELINE, Experiment, Run, State
 from core.session.options import session_overrides
 from core.session.paths import SessionPaths
@@ -322,7 +322,7 @@ class SessionView:
     @property
     def usd(self) -> float:
         """Dollars spent: the model's and the devices'."""
-        return self.state.usd + device_time(self.state, self.now)[1]
+        return dollars(self.state, self.now)
 
 
 def _details(number: int, events: list[Event]) -> Details:

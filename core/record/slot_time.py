@@ -185,3 +185,8 @@ def device_time(state: State, now: float) -> tuple[float, float]:
     more = max(0.0, now - state.time) * _devices(state) / 3600
     price = state.budget.get("device_usd_per_hour") or 0.0
     return state.device_hours + more, state.device_usd + more * price
+
+
+def dollars(state: State, now: float) -> float:
+    """Dollars spent up to `now`: the model's and the devices'."""
+    return state.usd + device_time(state, now)[1]

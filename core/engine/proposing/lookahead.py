@@ -16,7 +16,7 @@ from core.engine.verdict import Judge
 from core.record import events as e
 from core.record.budget import SessionBudget
 from core.record.errors import EditError, ProposalFailed, ResearcherMisconfigured, ScriptEnded
-from core.record.slot_time import device_time
+from core.record.slot_time import device_time, dollars
 from core.record.state import BASELINE, HUMAN, State
 
 RECENT_PROPOSALS = 5  # whose cost says what the next may cost
@@ -139,13 +139,9 @@ class Lookahead(EnginePart):
         """Why no further experiment may begin, or None. Without `counting`: hours and dollars only."""
         state = self.state
         return self.settings.budget.exhausted(
-            seconds=state.seconds(now()), experiments=self._begun() if counting else -1, usd=self._usd(),
+            seconds=state.seconds(now()), experiments=self._begun() if counting else -1, usd=dollars(state, now()),
             next_usd=_next_cost(state, self.settings.researcher.name) + self._next_device_cost(),
         )  # fmt: skip
-
-    def _usd(self) -> float:
-        """Dollars spent: the model's and the devices'."""
-        return self.state.usd + device_time(self.state, now())[1]
 
     def _next_device_cost(self) -> float:
         """Dollars of device time that one more experiment may cost: as much as those so far did."""
@@ -174,7 +170,7 @@ class Lookahead(EnginePart):
         """Why the budget allows no further experiment that needs no model. The present thought counts too."""
         begun = self._begun() + (0 if self._waits_for_person else len(self._unproposed()))
         budget = self.settings.budget
-        usd = self._usd() if budget.device_usd_per_hour else -1.0
+        usd = dollars(self.state, now()) if budget.device_usd_per_hour else -1.0
         return budget.exhausted(seconds=self.state.seconds(now()), experiments=begun, usd=usd)
 
     async def merge(self, leader: int, other: int) -> int | None:
@@ -207,12 +203,13 @@ class Lookahead(EnginePart):
         """Why no further run may begin, or None: the hours are spent, or the dollars where a device has a price."""
         budget = self.settings.budget
         timed = SessionBudget(hours=budget.hours, usd=budget.usd if budget.device_usd_per_hour else None)
-        return timed.exhausted(seconds=self.state.seconds(now()), experiments=0, usd=self._usd())
+        return timed.exhausted(seconds=self.state.seconds(now()), experiments=0, usd=dollars(self.state, now()))
 
     def _watch_dollars(self, next_usd: float = 0.0) -> None:
         """Cancel the thought when the dollars do not allow another answer, which may cost `next_usd`."""
         budget = SessionBudget(usd=self.settings.budget.usd)
-        spent = budget.exhausted(seconds=0.0, experiments=0, usd=self._usd(), next_usd=next_usd, unit="answer")
+        usd = dollars(self.state, now())
+        spent = budget.exhausted(seconds=0.0, experiments=0, usd=usd, next_usd=next_usd, unit="answer")
         if spent and self.lifecycle.ending is None and self.busy:
             self.lifecycle.finish(spent)
             self.cancel()

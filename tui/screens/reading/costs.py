@@ -42,11 +42,10 @@ class CostsScreen(ReadingScreen):
         """Use of the whole session against its budget."""
         look, budget = self.view.look, self.view.state.budget
         judged = found.all.count - found.verdicts.get("under way", Share()).count
-        usd = found.all.usd + (found.use.usd or 0.0)
         spent: list[tuple[str, str, float, float | int | None]] = [
             ("time", format_seconds(found.seconds), found.seconds / 3600, budget.get("hours")),
             ("experiments", f"{judged:,}", judged, budget.get("experiments")),
-            ("dollars", self._usd(usd, found.usd_unknown), usd, budget.get("usd")),
+            ("dollars", self._usd(self.view.usd, found.usd_unknown), self.view.usd, budget.get("usd")),
         ]
         out: Lines = []
         for name, told, used, limit in spent:
