@@ -8,6 +8,7 @@ from pathlib import Path
 from core.client import read_events, read_state, request
 from core.record import commands as c
 from core.record import events as e
+from core.record.state import Run
 from core.session.paths import SessionPaths
 from tests.engine.support import bodies, engine, slot_seconds, wait_end, wait_for, wait_state
 from tests.projects import PROGRAM, TRAIN, git, make_project, rate, write_script
@@ -66,6 +67,11 @@ def test_a_change_is_rebased_when_the_best_moves(tmp_path: Path) -> None:
     best = git(project, "show", "autoresearch/s:train.py")
     assert "OFFSET = -0.5" in best and "RATE = 0.35" in best
     assert third.verdict == "discarded" and "conflict" in third.reason
+
+
+def ended_by_itself(run: Run) -> bool:
+    """Whether nothing cut it off; on a busy machine it is measured again, and its end does not count."""
+    return run.ended == "done" or "measured again" in run.reason
 
 
 def two_at_once(folder: Path) -> tuple[Path, Path]:
@@ -142,10 +148,10 @@ def test_pause_resume_skip_steer_and_stop_work(tmp_path: Path) -> None:
             assert state.experiments[number].verdict == "skipped"
         assert not request(paths, c.Skip(number)).accepted
         assert not request(paths, c.Approve(1)).accepted
+        wait_state(paths, lambda s: s.guidance[1].taken_by, "a proposal that has the guidance")
         assert request(paths, c.Stop(now=True)).accepted
         state = wait_end(paths)
     assert state.state == "stopped"
-    assert state.guidance[1].taken_by is not None
     assert slot_seconds(paths)["cpu0"]["person"] > 0.15
     assert any(isinstance(event.body, e.EngineStopped) for event in read_events(paths))
 
@@ -177,8 +183,7 @@ def test_a_stop_during_the_baseline_waits_for_its_runs_and_ends(tmp_path: Path) 
         wait_state(paths, lambda s: len(s.live_runs()) == 2 and 1 in s.experiments, "two runs and a proposal")
         assert request(paths, c.Stop()).accepted
         state = wait_end(paths)
-    ends = [run.ended for run in state.experiments[0].runs]
-    assert len(ends) == 2 and {*ends} <= {"done", "abandoned"}  # on a busy machine they would be measured again
+    assert len(state.experiments[0].runs) == 2 and all(map(ended_by_itself, state.experiments[0].runs))
     with engine(project) as paths:
         state = wait_state(paths, lambda s: len(s.live_runs()) == 2, "two more runs")
         assert request(paths, c.Stop()).accepted
@@ -205,8 +210,7 @@ def test_a_stop_ends_when_a_candidate_outlives_the_baseline(tmp_path: Path) -> N
         (candidate / "go").touch()
         state = wait_end(paths)
     assert state.state == "stopped" and state.experiments[0].runs[0].ended == "crashed"
-    # On a busy machine it would be measured again, and the stop comes first.
-    assert state.experiments[1].runs[0].ended in ("done", "abandoned")
+    assert ended_by_itself(state.experiments[1].runs[0])
 
 
 def test_a_stop_ends_while_one_run_of_a_pair_waits(tmp_path: Path) -> None:
