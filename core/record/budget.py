@@ -33,6 +33,11 @@ class RunBudget:
         """The budget for a reader who has not seen a clock of processor seconds."""
         return str(self).replace(_ON_PROCESSORS, " of processor time")
 
+    @property
+    def written(self) -> str:
+        """The budget as program.md holds it, which has a key of its own for the clock."""
+        return str(self) if self.steps is not None else f"{self.seconds or 0.0}s"
+
     @classmethod
     def recorded(cls, text: str) -> RunBudget:
         """The budget whose `str` is `text`. Raises ValueError."""

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from core.record import commands, wire
 from core.record import events as e
-from core.record.budget import RunBudget
+from core.record.budget import RunBudget, parse_run_budget
 from core.record.errors import LogCorrupt, LogTooNew, SessionError
 from core.record.events import Event
 from core.record.fold import fold
@@ -409,11 +409,12 @@ def test_a_full_disk_is_reported_and_loses_no_event(tmp_path: Path) -> None:
 def test_a_budget_is_read_again_as_it_is_shown(seconds: float, clock: Literal["wall", "cpu"]) -> None:
     budget = RunBudget(seconds=float(seconds), clock=clock)
     assert RunBudget.recorded(str(budget)) == budget
+    assert parse_run_budget(budget.written) == RunBudget(seconds=float(seconds))
 
 
 def test_budgets_that_are_not_times_are_read_again_or_refused() -> None:
     assert RunBudget(seconds=20.0, clock="cpu").words == "20s of processor time"
-    assert RunBudget(steps=4).words == "4 steps"
+    assert RunBudget(steps=4).words == RunBudget(steps=4).written == "4 steps"
     assert RunBudget.recorded("400 steps") == RunBudget(steps=400) and RunBudget.recorded("5m").seconds == 300
     for text in ("", " cpu", "soon", "20s gpu"):
         with pytest.raises(ValueError, match="not a run budget"):

@@ -66,7 +66,7 @@ async def measure(request: TrialRequest, program: Program, slot: str, card: Card
     """Make a shortened run in the slot, as `try` makes it. Raises what refuses a session's start."""
     kind = "cuda" if card else "cpu"
     budget, told = shortened(program, kind, request.seconds)
-    options = replace(request.options, slots=device.option_of(slot), run_budget=str(budget) if told else None)
+    options = replace(request.options, slots=device.option_of(slot), run_budget=budget.written if told else None)
     asked = TrialRequest(project=request.project, options=options, once=True,
                          seconds=None if told else budget.seconds)  # fmt: skip
     before, most = used_memory(slot), 0

@@ -24,7 +24,6 @@ from tests.projects import (
     SCORED_PROGRAM,
     SCORED_TRAIN,
     make_project,
-    make_scored_project,
 )
 
 ON_CPU = ("doctor", "--device", "--slots", "cpu:1")
@@ -54,9 +53,10 @@ def test_without_a_card_the_driver_is_told_at_once(tmp_path: Path) -> None:
 
 
 def test_a_scored_run_is_measured(tmp_path: Path, torch_env: dict[str, str], state_folder: Path) -> None:
-    folder = make_scored_project(tmp_path / "p")
+    minutes = SCORED_PROGRAM.replace('"10s"', '"2m"')
+    folder = make_project(tmp_path / "p", train=SCORED_TRAIN, program=minutes, more=SCORED_FILES)
     before = _traces(folder)
-    done = run(folder, *ON_CPU, "--json", env=torch_env)
+    done = run(folder, *ON_CPU, "--seconds", "90", "--json", env=torch_env)
     assert done.returncode == 0, done.stdout
     report = json.loads(done.stdout)
     assert _traces(folder) == before, "something stays in the repository"
@@ -64,7 +64,7 @@ def test_a_scored_run_is_measured(tmp_path: Path, torch_env: dict[str, str], sta
     assert phases["start"] > 0.4 and 0.1 < phases["training"] < 10 and phases["scoring"] > 0.4
     gap = phases["end"] + max(phases["checkout"] + phases["start"], phases["scoring"])
     clock = phases["training"]  # it ends by itself, before its budget
-    assert report["run"]["busy_share"] == pytest.approx(clock / (clock + gap)) and report["run"]["budget"] == "10s cpu"
+    assert report["run"]["busy_share"] == pytest.approx(clock / (clock + gap)) and report["run"]["budget"] == "2:00 cpu"
     assert "the longer of start" in told["busy share"]["detail"] and "on the clock: " in told["busy share"]["detail"]
     assert report["run"]["tokens_per_second"] == pytest.approx(13 / phases["training"])
     assert told["compiles"]["detail"].startswith("not known") and told["probes"]["detail"] == "rate"
