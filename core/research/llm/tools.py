@@ -176,7 +176,7 @@ class Toolbox:
         count = f"{'more than ' * more}{plural(len(places), 'line')}"
         lines = "\n".join(f"{path}:{number}: {line}" for path, number, line in places) or "nothing found"
         quote = "/" if regex else '"'
-        answer = fenced("found", bounded(lines, MAX_RESULT), count=count)
+        answer = fenced("found", bounded(lines, MAX_RESULT, code=True), count=count)
         return f"{quote}{one_line(wanted, 80)}{quote}: {count}", answer
 
     async def _list_experiments(self, input: Mapping[str, Any]) -> tuple[str, str]:

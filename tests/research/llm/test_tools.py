@@ -82,6 +82,9 @@ async def test_code_is_searched_by_text_and_by_regular_expression() -> None:
     assert said == 'search_code "adam": 1 line' and "train.py:1002: Adam = 3" in answer
     assert "nothing found" in (await use(brief, "search_code", text="aDAM"))[1]
     assert "train.py:9: line_8 = 8\n" in (await use(brief, "search_code", text=r"^line_\d = 8", regex=True))[1]
+    odd = replace(brief, files={"train.py": "a = 'x\u00ady'\n"})  # an edit of the line has to match it
+    for tool, how in (("search_code", {"text": "a ="}), ("read_file", {"path": "train.py"})):
+        assert "a = 'x\u00ady'" in (await use(odd, tool, **how))[1]
     said, answer = await use(brief, "search_code", text="=", path="train.py")
     assert "more than 60 lines" in said and answer.count("train.py:") == code_files.MAX_MATCHES
     for wrong, words in (({"text": "("}, "not a regular expression"), ({"text": " "}, "1 to 500 characters")):
