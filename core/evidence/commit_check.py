@@ -17,7 +17,7 @@ from core.session.paths import SessionPaths
 from core.text import plural
 
 _TRAILER = re.compile(rf"^{TRAILER}: (\S+)$", re.MULTILINE)
-_HEAD_BYTES = 200  # of the text that names a head, and more
+_HEAD_BYTES = 200  # more than the text that names a head has
 _NAME = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 

@@ -228,7 +228,7 @@ class Log:
         return state
 
     def _load(self) -> State:
-        """Raises one of _MISREAD, also where an older version wrote the projections without the time of the slots."""
+        """Raises one of MISREAD, also where an older version wrote the projections without the time of the slots."""
         with self._moment():
             state = self._projected()
         if state.slots and not state.slot_times and state.time > state.started:

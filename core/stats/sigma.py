@@ -75,13 +75,13 @@ def overlooked(state: State, policy: Policy) -> list[Experiment]:
     best, known = state.experiments.get(state.best), noise_of(state)
     if best is None or not best.values or state.timed or known.sigma == 0:
         return []
+    left = simplicity_left(state, policy)
 
     def wanted(x: Experiment) -> bool:
         if x.verdict != "discarded" or x.number in state.live or x.number in state.pinned or x.forked or not x.values:
             return False
         if x.parent != state.best:
             return state.experiments[x.parent].verdict == "discarded"
-        left = simplicity_left(state, policy)
         found = judge(state.metric, best.sample, x.sample, known, policy, lines_saved=-x.lines, allowance=left)
         return found.verdict != "discarded"
 
