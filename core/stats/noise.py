@@ -63,14 +63,15 @@ def session_noise(
     *,
     share: float = 1.0,
 ) -> Noise:
-    """Sigma of a session, which no single experiment moves by more than a factor of 1.6, whatever its runs return.
+    """Sigma of a session. From a baseline alone no single experiment moves it by more than a factor of 1.6, whatever
+    its runs return; where it decides whether the runs of others agree with sigma, by more (docs/decisions.md).
 
     It starts from the runs of the baseline, with a `prior` that agrees with them (is in their 90% interval). `bests`:
     results of each experiment that became the best, in that order. Each is pooled with no more degrees of freedom than
     came before it, and its variance is cut off at a factor of 4 either way (FACTOR squared). `others`: of those that
     did not. They are cut off likewise, and all together have at most `share` times the degrees of freedom of the rest;
-    with an infinite share their median may widen where they are cut off. Bests and others whose own runs disagree with
-    that sigma by more than chance explains are then left out: they are judged by their own scatter.
+    with an infinite share their median may widen where they are cut off. With a finite one, bests and others whose own
+    runs disagree with that sigma by more than chance explains are then left out: they are judged by their own scatter.
 
     `results`: first results of different code, relative to the best of their time. They scatter by the noise and by
     their effects, so sigma cannot be more than their `scatter`.
