@@ -225,10 +225,12 @@ class Ours(Rule):
 
     def verdict(self, change: Change) -> Best | None:
         """The verdict on a new candidate; the new best, which may be a candidate of before that was judged again."""
-        found = Discarded(change, None)
-        if (new := self._judge(found)) is not None:
+        if (new := self._judge(Discarded(change, None))) is not None:
             return new
+        before = self.best.values
         self._refresh()
+        if self.best.values == before:
+            return None  # as the engine does: what was discarded is looked at when the best has other results
         for other in list(self.led[-1].discarded):
             if not other.again and (other.sample is None or self._decide(other).verdict != "discarded"):
                 other.again = True
