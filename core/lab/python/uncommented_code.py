@@ -1,5 +1,4 @@
-"""Comments of changed Python files and docstrings of their functions and classes, blanked in a worktree, so that they
-hold nothing that code could read
+"""Comments and docstrings of changed Python files, blanked in a worktree, so that they hold nothing that code can read
 
 A model could learn from text in comments, which its code reads from its own file. Where they are not there for it,
 neither while it trains nor while it is scored, they need not be counted, and may be as long as their author likes. A
