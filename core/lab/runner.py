@@ -109,6 +109,7 @@ class RunResult:
     before_clock: float | None = None  # the same before it
     share: float | None = None  # 0..1, of its processors that the rest of the machine left it on its clock
     wanted: float = 0.0  # processors that its own threads wanted on its clock, on average
+    new_names: int | None = None  # that the kernel learned meanwhile, for it and for all others
     log_tail: str = ""
     peak_memory: int | None = None
     peak_processes: int | None = None

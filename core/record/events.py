@@ -223,6 +223,7 @@ class RunFinished:
     ended_at: float | None = None  # Unix seconds at which its process had ended
     on_clock: float | None = None
     before_clock: float | None = None  # processor seconds of all its processes
+    new_names: int | None = None  # that the kernel learned meanwhile, its scoring included
 
     @property
     def training_seconds(self) -> float:

@@ -273,7 +273,7 @@ def _run_finished(state: State, b: e.RunFinished, time: float) -> None:
         state, b, phase=None, ended=b.ended, metric=b.metric, seconds=b.seconds, on_clock=b.training_seconds,
         wall_seconds=b.wall_seconds, steps=b.steps, tokens=b.tokens, reason=b.reason,
         peak_memory=b.peak_memory, gap=b.gap, printed=b.printed, share=b.share, used=b.used,
-        before_clock=b.before_clock,
+        before_clock=b.before_clock, new_names=b.new_names,
     )  # fmt: skip
     state.running.pop(b.run, None)
     x = state.experiments[b.experiment]

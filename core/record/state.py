@@ -52,6 +52,7 @@ class Run:
     share: float | None = None  # of its processors that the rest of the machine left it on its clock
     used: float | None = None  # seconds of its time budget
     before_clock: float | None = None  # processor seconds
+    new_names: int | None = None  # that the kernel learned while it ran and was scored
     cut: float = 0.0  # seconds by which its clock was shorter than its budget
 
 

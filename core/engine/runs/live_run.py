@@ -43,11 +43,17 @@ class Live:
     shares: tuple[float, ...] = ()  # of the processors, in earlier runs for the same purpose that were not comparable
     cut: float = 0.0  # seconds by which its clock is shorter than its budget
     cuts: int = 0  # earlier runs for the same purpose that used more than their budget
+    many_names: int = 0  # earlier runs for the same purpose in which the kernel learned very many names
     is_reference: bool = False  # of the code beside which a time or a speed is measured
     cores: float | None = None  # processors that it may use on its clock; None: no limit
     card_errors: int | None = None  # uncorrected errors in the memory of its card when it began
     fixed: FixedFiles | None = None  # what it may not change in its worktree
     waits_for_quiet: bool = False  # to be scored again without other runs on its card
+
+    @property
+    def measured_again(self) -> tuple[int, int, int]:
+        """How often its purpose was measured again, for each cause."""
+        return len(self.shares), self.cuts, self.many_names
 
     def end(self, ending: RunEnding) -> None:
         """Kill the run's process tree, its checkout, or the scoring of it."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from core.clock import now
 from core.engine.runs.card_faults import CardFaults
 from core.engine.runs.live_run import Live, with_words
+from core.engine.runs.many_names import MAX_MANY, many_names_words
 from core.engine.runs.overrun import MAX_CUTS, is_better, next_cut, over_budget
 from core.engine.runs.siblings import far_words
 from core.engine.runs.slots import Slots
@@ -18,6 +19,7 @@ from core.engine.startup.setup import EnginePart
 from core.lab import scorer
 from core.lab.git.fixed_files import beyond, changed_words, rejection
 from core.lab.gpu.card_health import speaks_of_device, speaks_of_memory
+from core.lab.shim.clocks.new_names import NewNames
 from core.program.printed_metric import Printed
 from core.program.program import Program
 from core.record import events as e
@@ -63,6 +65,26 @@ class Measuring(EnginePart):
             return replace(finished, ended="overtime", metric=None, reason=words + hint)
         live.again, live.cuts, live.cut = True, live.cuts + 1, next_cut(live.cut, over, budget)
         words += f": run again with a clock of {budget - live.cut:.1f} s, not counted"
+        await self.journal.write(
+            e.Noted("warning", f"run {live.run} of {who(live.experiment)}: {words}", live.experiment)
+        )
+        return replace(finished, ended="abandoned", metric=None, reason=words)
+
+    async def unread(self, live: Live, finished: e.RunFinished) -> e.RunFinished:
+        """`finished`, or its end without a number, where it gained while the kernel learned very many names: then it is
+        run again. What it could have read in them is gone by then; with as many in each try it is rejected.
+        """
+        if finished.metric is None or live.experiment == BASELINE or live.is_reference:
+            return finished
+        words = many_names_words(self.state, finished.new_names)
+        if not words or not is_better(self.state, live.experiment, finished.metric):
+            return finished
+        if live.many_names >= MAX_MANY:
+            reason = f"{words}, as in {MAX_MANY} tries before: an earlier run may have left data there"
+            hint = "\n  hint: if another program walks many folders now (a backup), propose it again later"
+            return replace(finished, ended="rejected", metric=None, reason=reason + hint)
+        live.again, live.many_names = True, live.many_names + 1
+        words += ", where an earlier run may have left data: measured again, not counted"
         await self.journal.write(
             e.Noted("warning", f"run {live.run} of {who(live.experiment)}: {words}", live.experiment)
         )
@@ -116,6 +138,7 @@ class Measuring(EnginePart):
         command = self.program.score
         assert command is not None
         await live.enter("scoring", self.journal)
+        names = NewNames()
         again = self.faults.quiet(live) if live.slot.startswith("gpu") else None
         live.scoring = asyncio.create_task(self.place.score(command, live.run, live.slot, seed, again=again))
         try:
@@ -129,6 +152,9 @@ class Measuring(EnginePart):
             return await self._scorer_failed(live, replace(finished, reason=reason))
         finally:
             live.scoring = None
+        names.sample()
+        if finished.new_names is not None and names.total is not None:
+            finished = replace(finished, new_names=finished.new_names + names.total)
         finished = replace(finished, probes=dict(score.probes), wall_seconds=now() - live.started)
         if score.rejected is not None:
             return replace(finished, ended="rejected", reason=score.rejected)

@@ -79,7 +79,7 @@ class Runs(EnginePart):
             if not live.again:
                 assert live.finished is not None
                 return live.finished
-            if (live.shares, live.cuts) != ((before.shares, before.cuts) if before else ((), 0)):
+            if live.measured_again != (before.measured_again if before else (0, 0, 0)):
                 seed = live.seed  # a fresh one would let a run that is not counted choose
             before = live
 
@@ -145,7 +145,8 @@ class Runs(EnginePart):
         live = self.live[run] = Live(
             run=run, experiment=experiment, slot=slot, worktree=self.paths.worktrees / self._key.name(run),
             owns_slot=not beside, faults=before.faults if before else 0, shares=before.shares if before else (),
-            cuts=before.cuts if before else 0, is_reference=kind == "reference",
+            cuts=before.cuts if before else 0, many_names=before.many_names if before else 0,
+            is_reference=kind == "reference",
             cut=before.cut if before else cut_of(self.state.experiments[experiment], commit),
         )  # fmt: skip
         cut = 0.0 if live.is_reference else live.cut
@@ -264,6 +265,7 @@ class Runs(EnginePart):
                 if not live.again:
                     finished = await self.measuring.measure(live, seed, finished)
             finished = await self.measuring.at_budget(live, finished)
+            finished = await self.measuring.unread(live, finished)
             if finished.metric is not None:
                 self.cards.forgive(live.slot)
             if finished.metric is not None and (broken := await self.place.broken_seal()):
@@ -362,6 +364,7 @@ class Runs(EnginePart):
             log_tail=result.log_tail, peak_memory=result.peak_memory, gap=None if gap is None else round(gap, 3),
             share=result.share if compared else None, used=round(used, 3), ended_at=round(ended_at, 3),
             on_clock=None if result.on_clock is None else round(result.on_clock, 3), before_clock=result.before_clock,
+            new_names=result.new_names,
         )  # fmt: skip
 
     async def score_hidden(self, experiment: int) -> None:

@@ -25,6 +25,7 @@ from contextlib import suppress
 
 from core.lab.shim.child import execute, unused_gid
 from core.lab.shim.clocks.clock_register import ClockRegister
+from core.lab.shim.clocks.new_names import NewNames
 from core.lab.shim.clocks.off_clock import OffClock
 from core.lab.shim.clocks.share import ShareMeter
 from core.lab.shim.cpu_limit import SAMPLE_SECONDS, CpuMeter
@@ -81,6 +82,7 @@ class Shim:
         self.on_processors = spec["clock"] == "cpu" and spec["seconds"] is not None  # what its seconds are
         self.cpu = CpuMeter(spec.get("cores"), self.group, clock=self.on_processors)
         self.share = ShareMeter(spec["processors"])
+        self.names = NewNames()
         self.gid = unused_gid() if spec["tier"] == "B" else None
         self.terminated = False
         self.supervisor: Any = None  # of the filter
@@ -146,6 +148,7 @@ class Shim:
                 # At random times: a run could hide work between samples that it can predict.
                 next_tick = now + min(SAMPLE_SECONDS * (0.5 + os.urandom(1)[0] / 255), self.until_over())
                 pids = self.pids()
+                self.names.sample()
                 if verdict := self.stop_request() or self.watch.check(pids) or self.check_cpu(pids, now):
                     return verdict
             if now >= next_status:
@@ -464,6 +467,7 @@ class Shim:
     def finish(self, ended: str, reason: str) -> None:
         """Kill the tree, read the remaining output, and write the exit file durably."""
         ended_mono = time.monotonic()
+        self.names.sample()
         if self.register:
             self.register.leave()
         seconds, on_clock = 0.0, 0.0
@@ -494,6 +498,7 @@ class Shim:
             "cpu_seconds": round(self.cpu.used, 3) if self.spec.get("cores") else None, "boot_id": boot_id(),
             "weights_sha256": self.reported.get("sha256"), **self.watch.peaks(),
             "share": self.share.share(), "wanted": self.share.wanted(), "before_clock": round(self.cpu.before, 3),
+            "new_names": self.names.total,
         }  # fmt: skip
         self.phase = "ended"
         write_exit_file(self.exit_fd, self.path("exit.json.part"), self.path("exit.json"), result)
