@@ -36,6 +36,10 @@ BENCHMARKS: dict[str, tuple[str, str]] = {
     "prompt": ("prompt_size", "tokens of a researcher's prompt, and the time to build it"),
     "keys": ("screen.random_keys", "random keys, clicks and resizes on a live session (ten minutes; MINUTES SEED)"),
     "soak": ("soak", "500 experiments with a model server that fails one time in five (minutes)"),
+    "day": (
+        "day",
+        "a day in an hour: one-second runs while engine, app, runs and scorers are killed (an hour; EXPERIMENTS)",
+    ),
     "prepare": ("nanotrain.prepare_text", "tokenizing a large corpus by threads and by processes (minutes; MB)"),
     "decide": ("decide_simulation", "the decision rule and simpler ones, on simulated sessions"),
     "adversary": ("adversary_simulation", "the decision rule against one who owns a candidate in ten (minutes)"),
