@@ -61,12 +61,14 @@ def test_a_change_is_rebased_when_the_best_moves(tmp_path: Path) -> None:
     )
     with engine(project, researcher="scripted", script=str(script), slots="cpu:6") as paths:
         state = wait_end(paths)
-    first, second, third = (state.experiments[n] for n in (1, 2, 3))
-    assert first.verdict == "kept" and second.verdict == "kept"
-    assert 2 in [body.experiment for body in bodies(paths, e.Rebased)]
+    first, sooner, later = (state.experiments[n] for n in (1, 2, 3))
+    if later.verdict == "kept":  # on a busy machine the sooner run may be measured again
+        sooner, later = later, sooner
+    assert first.verdict == "kept" and sooner.verdict == "kept", sooner.reason
+    assert sooner.number in [body.experiment for body in bodies(paths, e.Rebased)]
     best = git(project, "show", "autoresearch/s:train.py")
-    assert "OFFSET = -0.5" in best and "RATE = 0.35" in best
-    assert third.verdict == "discarded" and "conflict" in third.reason
+    assert "OFFSET = -0.5" in best and ("RATE = 0.35" if sooner.number == 2 else "RATE = 0.36") in best
+    assert later.verdict == "discarded" and "conflict" in later.reason
 
 
 def ended_by_itself(run: Run) -> bool:
