@@ -94,12 +94,17 @@ def same_process(identity: Identity) -> bool:
     return stat is not None and stat.start == start and stat.alive and boot == boot_id()
 
 
-def descendants(root: int) -> list[int]:
-    """All processes below `root`, parents first. Reads only the tree, not all of /proc, where the kernel tells it."""
+def descendants(root: int, most: int = 0) -> list[int]:
+    """All processes below `root`, parents first. Reads only the tree, not all of /proc, where the kernel tells it.
+
+    `most`: with more, only some of them: a look at a tree that grows as fast as it is read would not end. 0: no limit.
+    """
     if not _TELLS_CHILDREN:
         return _descendants_by_parent(root)
     found, asked = [root], 0
     for pid in found:  # it grows meanwhile
+        if most and len(found) > most + 1:
+            break
         threads = _names(f"/proc/{pid}/task")
         asked += len(threads)
         if asked > _MAX_ASKED_THREADS:

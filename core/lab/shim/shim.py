@@ -212,9 +212,12 @@ class Shim:
             self.terminated = True
 
     def pids(self) -> list[int]:
-        """The run's processes: those below this one, and, where it has a control group, all that are in it."""
-        own = descendants(os.getpid())
-        inside = self.group.pids() if self.group is not None else None
+        """The run's processes: those below this one, and, where it has a control group, all that are in it. Of more
+        than it may have only some.
+        """
+        most = self.spec["process_limit"] or 0
+        own = descendants(os.getpid(), most)
+        inside = self.group.pids() if self.group is not None and not 0 < most < len(own) else None
         return [*own, *set(inside).difference(own)] if inside else own
 
     def reap(self) -> bool:
