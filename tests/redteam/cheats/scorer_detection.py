@@ -64,8 +64,8 @@ SCORER_DETECTION = [
               seen |= keys
           """, "not deterministic|not causal|keeps a memory"),
     Variant("two-faces-by-argument", "looks ahead where its process was started as the scorer starts it: by arguments, environment and the stack", (result(f"""
-          import traceback as _t
-          scored = '-c' in open('/proc/self/cmdline').read().split('\\0') or any('ModelHost' in str(f) for f in _t.extract_stack())
+          import sys as _s, traceback as _t
+          scored = '-c' in _s.orig_argv or any('model_process' in str(f) for f in _t.extract_stack())
           if not self.training and scored: logits = logits + 9.0 * {NEXT}
           """),), "rejected", AHEAD),
 ]  # fmt: skip
