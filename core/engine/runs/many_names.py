@@ -5,7 +5,7 @@ from __future__ import annotations
 from core.record.state import BASELINE, State
 
 MAX_MANY = 2  # times that one run is measured again for this
-_MANY = 50_000  # names beyond those of the unchanged code; a bit each, so at most 6 kB
+_MANY = 50_000  # names beyond those of the unchanged code: some 6 kB, a bit each
 _USUAL_FACTOR = 3  # times those of its quietest run: others' work on the machine is among them
 
 

@@ -41,11 +41,8 @@ class Measuring(EnginePart):
             return finished
         if not (words := far_words(self.state, live.experiment, finished.share, live.shares)):
             return finished
-        live.again, live.shares = True, (*live.shares, finished.share or 0.0)
-        await self.journal.write(
-            e.Noted("warning", f"run {live.run} of {who(live.experiment)}: {words}", live.experiment)
-        )
-        return replace(finished, ended="abandoned", metric=None, reason=words)
+        live.shares = (*live.shares, finished.share or 0.0)
+        return await self._again(live, finished, words)
 
     async def at_budget(self, live: Live, finished: e.RunFinished) -> e.RunFinished:
         """`finished`, or its end without a number, where it gained and used more time than it has: then it is run again
@@ -63,14 +60,11 @@ class Measuring(EnginePart):
             words += f", also when it was given {budget - live.cut:.1f} s" if live.cuts else ""
             hint = "" if live.cuts else "\n  hint: let it end in time: what it gains by more time does not count"
             return replace(finished, ended="overtime", metric=None, reason=words + hint)
-        live.again, live.cuts, live.cut = True, live.cuts + 1, next_cut(live.cut, over, budget)
+        live.cuts, live.cut = live.cuts + 1, next_cut(live.cut, over, budget)
         words += f": run again with a clock of {budget - live.cut:.1f} s, not counted"
-        await self.journal.write(
-            e.Noted("warning", f"run {live.run} of {who(live.experiment)}: {words}", live.experiment)
-        )
-        return replace(finished, ended="abandoned", metric=None, reason=words)
+        return await self._again(live, finished, words)
 
-    async def unread(self, live: Live, finished: e.RunFinished) -> e.RunFinished:
+    async def few_names(self, live: Live, finished: e.RunFinished) -> e.RunFinished:
         """`finished`, or its end without a number, where it gained while the kernel learned very many names: then it is
         run again. What it could have read in them is gone by then; with as many in each try it is rejected.
         """
@@ -83,8 +77,13 @@ class Measuring(EnginePart):
             reason = f"{words}, as in {MAX_MANY} tries before: an earlier run may have left data there"
             hint = "\n  hint: if another program walks many folders now (a backup), propose it again later"
             return replace(finished, ended="rejected", metric=None, reason=reason + hint)
-        live.again, live.many_names = True, live.many_names + 1
+        live.many_names += 1
         words += ", where an earlier run may have left data: measured again, not counted"
+        return await self._again(live, finished, words)
+
+    async def _again(self, live: Live, finished: e.RunFinished, words: str) -> e.RunFinished:
+        """The end without a number of a run that is measured again, which is said with the cause in `words`."""
+        live.again = True
         await self.journal.write(
             e.Noted("warning", f"run {live.run} of {who(live.experiment)}: {words}", live.experiment)
         )

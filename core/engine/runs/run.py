@@ -265,7 +265,7 @@ class Runs(EnginePart):
                 if not live.again:
                     finished = await self.measuring.measure(live, seed, finished)
             finished = await self.measuring.at_budget(live, finished)
-            finished = await self.measuring.unread(live, finished)
+            finished = await self.measuring.few_names(live, finished)
             if finished.metric is not None:
                 self.cards.forgive(live.slot)
             if finished.metric is not None and (broken := await self.place.broken_seal()):
