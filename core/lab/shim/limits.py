@@ -59,10 +59,10 @@ class LimitWatch:
     def check(self, pids: list[int]) -> tuple[str, str] | None:
         """("resources", reason) when a limit is exceeded."""
         self.peak_processes = max(self.peak_processes, len(pids))
+        if (limit := self._process_limit) and len(pids) > limit:  # first: to look at each of very many takes long
+            return "resources", f"was killed: it started more than {limit} processes"
         stats = [(pid, stat) for pid in pids if (stat := process_stat(pid))]
-        if limit := self._process_limit:
-            if len(pids) > limit:
-                return "resources", f"was killed: it started more than {limit} processes"
+        if limit:
             threads = sum(stat.threads for _, stat in stats)
             if threads > most_threads(limit):
                 return "resources", f"was killed: it started more than {limit} processes: {threads} with their threads"

@@ -97,7 +97,7 @@ def same_process(identity: Identity) -> bool:
 def descendants(root: int, most: int = 0) -> list[int]:
     """All processes below `root`, parents first. Reads only the tree, not all of /proc, where the kernel tells it.
 
-    `most`: with more, only some of them: a look at a tree that grows as fast as it is read would not end. 0: no limit.
+    `most`: with more, only some of them: a fork bomb grows meanwhile, and to read all of it takes ever longer. 0: all.
     """
     if not _TELLS_CHILDREN:
         return _descendants_by_parent(root)
